@@ -1,0 +1,297 @@
+"""What happens to batches and events, written down: ledger, receipts, window, journal, audit, metrics.
+
+The lane reports outcomes here (it is the lane's ``Book``), the intake its refusals. One place, so
+that an event that had its end is counted, confirmed, noted and acknowledged together.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from ingestd.core.answer import Answer
+from ingestd.core.audit import Audit, Entry
+from ingestd.core.batch import Batch
+from ingestd.core.chunk import Chunk, Segment, pick_segments
+from ingestd.core.clock import Clock
+from ingestd.core.ledger import Ledger
+from ingestd.core.letter import DeadLetter
+from ingestd.core.metrics import Metrics, answer_class
+from ingestd.core.reasons import Reason
+from ingestd.core.verdict import Verdict
+from ingestd.delivery.outcome import Burial
+from ingestd.stages.dedup import Follower, Window
+from ingestd.store.journal import Journal
+
+Warn = Callable[[str], None]
+
+
+class Bookkeeping:
+    """The lane's Book. ``on_learned`` hears of a smaller body limit, ``warn`` of what people should know."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        window: Window,
+        journal: Journal,
+        audit: Audit,
+        metrics: Metrics,
+        clock: Clock,
+        warn: Warn,
+    ) -> None:
+        self.ledger = ledger
+        self.on_learned: Callable[[int], None] = lambda max_bytes: None
+        self.on_copies_settled: Callable[[], None] = lambda: None
+        self._window = window
+        self._journal = journal
+        self._audit = audit
+        self._metrics = metrics
+        self._clock = clock
+        self._warn = warn
+
+    # --- the lane's Book ---
+
+    async def freeze(self, batch: Batch) -> None:
+        """Note the batch before its first send, with all that was noted before, and have it on disk."""
+        if batch.attempts > 0 and batch.noted:
+            return
+        if not batch.noted:
+            self._journal.freeze(batch, now=self._clock.wall())
+            batch.noted = True
+        await self._journal.commit()
+        if batch.attempts == 0:
+            self.ledger.batches += 1
+            self._metrics.batch_events.observe(len(batch))
+            self._metrics.batch_bytes.observe(len(batch.body))
+            self._audit(Entry.BATCH_SUBMITTED, request_id=batch.id, events=len(batch), bytes=len(batch.body))
+
+    def attempted(self, batch: Batch, answer: Answer, verdict: Verdict) -> None:
+        ledger = self.ledger
+        ledger.requests += 1
+        ledger.bytes += len(batch.body)
+        ledger.unmatched_item_errors += verdict.unmatched
+        batch.latency_s = answer.seconds
+        self._metrics.attempt_seconds.labels(answer_class(answer.status)).observe(answer.seconds)
+        if batch.attempts > 1:
+            ledger.retries += 1
+            self._audit(
+                Entry.BATCH_RETRIED,
+                request_id=batch.id,
+                attempt=batch.attempts,
+                status=answer.status,
+                latency_ms=round(answer.seconds * 1000, 1),
+                error=verdict.detail if not 200 <= answer.status < 300 else None,
+            )
+        if verdict.unmatched:
+            self._warn(
+                f"request {batch.id}: {verdict.unmatched} errors in the answer name no event of the batch:"
+                f" {verdict.detail[:200]}"
+            )
+
+    def settled(
+        self, batch: Batch, *, delivered: Sequence[int], buried: Sequence[Burial], parts: Sequence[Batch]
+    ) -> None:
+        for part in parts:
+            part.noted = True
+        if batch.letters:
+            self._letters_settled(batch, delivered, buried)
+        else:
+            self._events_settled(batch, delivered, buried, parts)
+        self._tell(batch, len(delivered), buried, parts)
+
+    def learned(self, max_bytes: int) -> None:
+        self.on_learned(max_bytes)
+        self._warn(f"the API refused a body as too large (413): batches are now at most {max_bytes} bytes")
+
+    def lane_changed(self, state: str, why: str) -> None:
+        self._audit(Entry.LANE_CHANGED, state=state, reason=why)
+        if state == "closed":
+            self._warn("the API answers again: sending goes on")
+        else:
+            self._warn(f"sending is {'paused' if state == 'paused' else 'held back'}, nothing is lost: {why}")
+
+    # --- the intake ---
+
+    def accepted(self, count: int) -> None:
+        self.ledger.accepted += count
+        self.ledger.in_flight += count
+
+    def duplicates(self, chunk: Chunk, count: int) -> None:
+        if count:
+            self.ledger.duplicate += count
+            self._ended(chunk, count)
+
+    def rejected(self, chunk: Chunk, refusals: Mapping[int, tuple[Reason, str]]) -> None:
+        """Events, by index in the chunk, that are no candidates for delivery."""
+        letters = [self._letter(chunk, index, reason, detail) for index, (reason, detail) in refusals.items()]
+        self._journal.buried(letters, now=self._clock.wall())
+        for letter in letters:
+            self.ledger.buried(letter.reason)
+        self._ended(chunk, len(letters))
+        first = letters[0]
+        self._audit(
+            Entry.INGESTION_REJECTED,
+            source=chunk.source,
+            count=len(letters),
+            reason=first.reason,
+            first_line=first.line,
+            first_error=first.detail,
+        )
+
+    # --- both ---
+
+    def _events_settled(
+        self, batch: Batch, delivered: Sequence[int], buried: Sequence[Burial], parts: Sequence[Batch]
+    ) -> None:
+        digests = batch.digests
+        safe = [digest for digest in digests if digest] if not buried and not parts else []
+        if buried or parts:
+            safe = [digest for index in delivered if (digest := digests[index])]
+        segments = self._settled_segments(batch, delivered, buried)
+        letters = self._letters(batch, segments, delivered, buried)
+        self.ledger.delivered += len(delivered)
+        for letter in letters:
+            self.ledger.buried(letter.reason)
+        letters += self._share_fate(safe, letters)
+        self._journal.settled(
+            batch, segments=segments, safe_keys=safe, letters=letters, parts=parts, now=self._clock.wall()
+        )
+        for segment in segments:
+            self._ended(segment.chunk, len(segment.positions))
+
+    def _settled_segments(
+        self, batch: Batch, delivered: Sequence[int], buried: Sequence[Burial]
+    ) -> Sequence[Segment]:
+        ended = len(delivered) + len(buried)
+        if ended == len(batch):
+            return batch.segments
+        return list(pick_segments(batch.segments, sorted([*delivered, *(burial.index for burial in buried)])))
+
+    def _letters(
+        self, batch: Batch, segments: Sequence[Segment], delivered: Sequence[int], buried: Sequence[Burial]
+    ) -> list[DeadLetter]:
+        if not buried:
+            return []
+        by_index = {burial.index: burial for burial in buried}
+        places = pick_segments(batch.segments, sorted(by_index))
+        origins = [(s.chunk, position) for s in places for position in s.positions]
+        letters = []
+        for (chunk, position), index in zip(origins, sorted(by_index), strict=True):
+            burial = by_index[index]
+            letters.append(
+                self._letter(chunk, position, burial.reason, burial.detail, batch=batch, index=index)
+            )
+        return letters
+
+    def _share_fate(self, safe: Sequence[bytes], letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+        """Confirm and release keys; copies that waited are duplicates, or dead letters like their model."""
+        for follower in self._window.confirm(safe, self._clock.monotonic()) if safe else ():
+            self.duplicates(follower.chunk, 1)
+            self.on_copies_settled()
+        shared: list[DeadLetter] = []
+        for letter in letters:
+            if letter.digest is None:
+                continue
+            for follower in self._window.release([letter.digest]):
+                shared.append(self._copy_letter(follower, letter))
+                self.ledger.buried(letter.reason)
+                self._ended(follower.chunk, 1)
+                self.on_copies_settled()
+        return shared
+
+    def _copy_letter(self, follower: Follower, model: DeadLetter) -> DeadLetter:
+        detail = f"a copy of an event that failed: {model.detail}"
+        return self._letter(follower.chunk, follower.position, model.reason, detail)
+
+    def _letter(
+        self,
+        chunk: Chunk,
+        position: int,
+        reason: Reason,
+        detail: str,
+        *,
+        batch: Batch | None = None,
+        index: int = 0,
+    ) -> DeadLetter:
+        offset, line = chunk.place(position)
+        payload = chunk.events[position]
+        if batch is None:
+            return DeadLetter(payload, reason, detail, chunk.source, offset, line)
+        return DeadLetter(
+            payload,
+            reason,
+            detail,
+            chunk.source,
+            offset,
+            line,
+            digest=batch.digests[index],
+            batch=batch.id,
+            batch_index=index,
+            batch_size=len(batch),
+            attempts=batch.attempts,
+            unanswered=batch.unanswered and reason not in _ANSWERED,
+            first_sent_wall=batch.first_sent_wall,
+        )
+
+    def _letters_settled(self, batch: Batch, delivered: Sequence[int], buried: Sequence[Burial]) -> None:
+        safe = [digest for index in delivered if (digest := batch.digests[index])]
+        self._window.confirm(safe, self._clock.monotonic())
+        failed = [
+            (
+                batch.letters[burial.index],
+                DeadLetter(
+                    b"",
+                    burial.reason,
+                    burial.detail,
+                    0,
+                    0,
+                    0,
+                    batch=batch.id,
+                    batch_index=burial.index,
+                    batch_size=len(batch),
+                    unanswered=batch.unanswered and burial.reason not in _ANSWERED,
+                    first_sent_wall=batch.first_sent_wall,
+                ),
+            )
+            for burial in buried
+        ]
+        self.ledger.retried_delivered += len(delivered)
+        self._journal.retried(
+            delivered=[batch.letters[index] for index in delivered],
+            safe_keys=safe,
+            failed=failed,
+            now=self._clock.wall(),
+        )
+
+    def _ended(self, chunk: Chunk, count: int) -> None:
+        self.ledger.in_flight -= count
+        chunk.receipt.settle(count)
+
+    def _tell(self, batch: Batch, delivered: int, buried: Sequence[Burial], parts: Sequence[Batch]) -> None:
+        if delivered:
+            self._audit(
+                Entry.RETRIED_DELIVERED if batch.letters else Entry.BATCH_DELIVERED,
+                request_id=batch.id,
+                events=delivered,
+                attempts=batch.attempts,
+                latency_ms=round(batch.latency_s * 1000, 1),
+            )
+        if buried:
+            self._audit(
+                Entry.DEAD_LETTERED,
+                request_id=batch.id,
+                count=len(buried),
+                reason=buried[0].reason,
+                attempts=batch.attempts,
+                error=buried[0].detail,
+            )
+        if parts:
+            self._audit(
+                Entry.BATCH_SPLIT,
+                request_id=batch.id,
+                into=",".join(part.id for part in parts[:4]),
+                parts=len(parts),
+                error=batch.last_answer,
+            )
+
+
+_ANSWERED = frozenset({Reason.REFUSED, Reason.TOO_LARGE})
+"""Reasons that say that the API did not take the event, whatever earlier attempts came to."""

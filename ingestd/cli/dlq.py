@@ -1,0 +1,174 @@
+"""``ingestd dlq``: the dead-letter store for people. Parses and prints; the work is in ``letters.py``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ingestd.cli.options import F, api_options, common_options, overrides
+from ingestd.core.reasons import Reason
+
+
+def _filters(command: F) -> F:
+    """Which letters: ``--reason --fingerprint --older --newer``."""
+    for option in reversed(
+        [
+            click.option("--reason", type=click.Choice([reason.value for reason in Reason])),
+            click.option("--fingerprint", metavar="TEXT", help="Letters whose group begins with this."),
+            click.option("--older", metavar="TIME", help="Last failed at least this long ago, e.g. 2h."),
+            click.option("--newer", metavar="TIME", help="Last failed at most this long ago, e.g. 10m."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def _state_dir(command: F) -> F:
+    return click.option("--state-dir", metavar="DIR", help="The directory that the replay used.")(command)
+
+
+@click.group(short_help="Look into the dead letters, correct them, send them again.")
+def dlq() -> None:
+    """Dead letters: events that could not be delivered. They wait here until a person or a retry settles them.
+
+    \b
+    Examples:
+      ingestd dlq list --group                          what went wrong, and how often
+      ingestd dlq show 17                               one event, and why
+      ingestd dlq retry 17 --edit corrected.json        send a corrected payload
+      ingestd dlq retry --reason gave_up --api https://api.example.com
+      ingestd dlq export --reason invalid > bad.ndjson  NDJSON that replay reads back
+      ingestd dlq purge --older 30d --yes
+    """
+
+
+@dlq.command("list")
+@_filters
+@click.option(
+    "--state", type=click.Choice(["waiting", "delivered", "all"]), default="waiting", show_default=True
+)
+@click.option("--group", is_flag=True, help="Count like failures together.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@_state_dir
+@click.option("--json", "as_json", is_flag=True)
+def list_letters(group: bool, limit: int, as_json: bool, state_dir: str | None, **which: Any) -> None:
+    """List dead letters, or groups of like failures."""
+    from ingestd.cli import letters, tables
+
+    if group:
+        groups = letters.groups(state_dir, letters.make_filter(**which))
+        tables.print_groups(groups, as_json=as_json)
+    else:
+        found, total = letters.find(state_dir, letters.make_filter(**which), limit=limit)
+        tables.print_letters(found, total, as_json=as_json)
+
+
+@dlq.command()
+@click.argument("number", type=int, metavar="ID")
+@_state_dir
+@click.option("--json", "as_json", is_flag=True)
+@click.option("--payload", "payload_only", is_flag=True, help="The payload's bytes alone, to edit.")
+def show(number: int, state_dir: str | None, as_json: bool, payload_only: bool) -> None:
+    """Show one letter: payload, reason, answer, attempts."""
+    from ingestd.cli import letters, tables
+
+    letter, source = letters.get(state_dir, number)
+    if payload_only:
+        click.get_binary_stream("stdout").write(letter.payload)
+    else:
+        tables.print_letter(letter, source, as_json=as_json)
+
+
+@dlq.command()
+@click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
+@_filters
+@click.option("--all", "everything", is_flag=True, help="All that wait.")
+@click.option(
+    "--edit", "edit_file", metavar="FILE", help="Send this payload instead (one ID; - for standard input)."
+)
+@click.option("--dry-run", is_flag=True, help="Revalidate, and say what would be sent.")
+@api_options
+@common_options
+@click.option("--json", "as_json", is_flag=True)
+def retry(
+    ids: tuple[int, ...],
+    everything: bool,
+    edit_file: str | None,
+    dry_run: bool,
+    as_json: bool,
+    config_file: str | None,
+    reason: str | None,
+    fingerprint: str | None,
+    older: str | None,
+    newer: str | None,
+    **given: Any,
+) -> None:
+    """Revalidate letters and send them again: by ID, by filter, or --all.
+
+    Without --api and the like, they go where the run went that they are from. A letter whose request
+    may have been taken goes out together with the others of its request, under the same key.
+    """
+    from ingestd.cli import letters
+
+    chosen = bool(reason or fingerprint or older or newer)
+    if bool(ids) + chosen + everything != 1:
+        raise click.UsageError("which letters? give IDs, or filters, or --all")
+    if edit_file and len(ids) != 1:
+        raise click.UsageError("--edit goes with one ID")
+    which = letters.make_filter(ids=ids, reason=reason, fingerprint=fingerprint, older=older, newer=newer)
+    result = letters.retry(
+        which, overrides(**given), config_file=config_file, edit_file=edit_file, dry_run=dry_run
+    )
+    click.echo(json.dumps(result.as_dict()) if as_json else result.words())
+    raise SystemExit(result.exit_code)
+
+
+@dlq.command()
+@_filters
+@click.option(
+    "--state", type=click.Choice(["waiting", "delivered", "all"]), default="waiting", show_default=True
+)
+@click.option("--output", type=click.Path(path_type=Path), help="A file instead of standard output.")
+@_state_dir
+@click.option(
+    "--json", "as_json", is_flag=True, help="Whole letters with their reasons, one JSON object a line."
+)
+def export(output: Path | None, state_dir: str | None, as_json: bool, **which: Any) -> None:
+    """Write payloads as NDJSON, one a line, as `ingestd replay` reads them back."""
+    from ingestd.cli import letters
+
+    count, bent = letters.export(state_dir, letters.make_filter(**which), output, as_json=as_json)
+    click.echo(f"ingestd: {count} letters exported", err=True)
+    if bent:
+        click.echo(f"ingestd: {bent} of them held line breaks, which are spaces now", err=True)
+
+
+@dlq.command()
+@click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
+@_filters
+@click.option("--all", "everything", is_flag=True)
+@click.option(
+    "--state", type=click.Choice(["waiting", "delivered", "all"]), default="waiting", show_default=True
+)
+@_state_dir
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True)
+def purge(
+    ids: tuple[int, ...], everything: bool, state_dir: str | None, yes: bool, as_json: bool, **which: Any
+) -> None:
+    """Delete letters for good. Asks first."""
+    from ingestd.cli import letters
+
+    chosen = (
+        any(which[name] for name in ("reason", "fingerprint", "older", "newer"))
+        or which["state"] != "waiting"
+    )
+    if not (ids or chosen or everything):
+        raise click.UsageError("which letters? give IDs, or filters, or --all")
+    where = letters.make_filter(ids=ids, **which)
+    count = letters.count(state_dir, where)
+    if count and not yes:
+        click.confirm(f"Delete {count} letters for good?", abort=True, err=True)
+    deleted = letters.purge(state_dir, where) if count else 0
+    click.echo(json.dumps({"purged": deleted}) if as_json else f"{deleted} letters deleted")

@@ -1,0 +1,63 @@
+"""Options that several commands share, and how they become settings."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_API_OPTIONS = [
+    click.option("--api", metavar="URL", help="Base of the API, e.g. https://api.mypurecloud.com."),
+    click.option("--region", metavar="NAME", help="AWS region or Genesys domain; gives API and login host."),
+    click.option("--token-url", metavar="URL", help="Where the OAuth2 client-credentials token comes from."),
+    click.option("--no-auth", is_flag=True, default=None, help="Send without a token."),
+]
+
+_COMMON_OPTIONS = [
+    click.option(
+        "--schema",
+        "schema_name",
+        metavar="SCHEMA",
+        help="interaction (default), cloudevent, a JSON Schema file, or package.module:Model.",
+    ),
+    click.option("--dedup-key", metavar="A,B.c", help="JSON paths that make an event the same as another."),
+    click.option("--state-dir", metavar="DIR", help="Checkpoints, window and dead letters."),
+    click.option("--config", "config_file", metavar="FILE", help="TOML configuration."),
+]
+
+
+def api_options(command: F) -> F:
+    """``--api --region --token-url --no-auth``."""
+    for option in reversed(_API_OPTIONS):
+        command = option(command)
+    return command
+
+
+def common_options(command: F) -> F:
+    """``--schema --dedup-key --state-dir --config``."""
+    for option in reversed(_COMMON_OPTIONS):
+        command = option(command)
+    return command
+
+
+def overrides(**given: Any) -> dict[tuple[str, str], Any]:
+    """Command-line values by (section, field) of the configuration; None where not given."""
+    places = {
+        "api": ("api", "url"),
+        "region": ("api", "region"),
+        "token_url": ("api", "token_url"),
+        "no_auth": ("api", "no_auth"),
+        "schema_name": ("schema", "name"),
+        "dedup_key": ("schema", "dedup_key"),
+        "state_dir": ("state", "dir"),
+        "max_batch_bytes": ("batch", "max_bytes"),
+        "max_batch_events": ("batch", "max_events"),
+        "max_in_flight": ("delivery", "max_in_flight"),
+        "give_up_after": ("delivery", "give_up_after"),
+        "metrics_port": ("metrics", "port"),
+        "audit_log": ("audit", "file"),
+    }
+    if given.get("api") and given.get("region"):
+        raise click.UsageError("--api and --region say the same thing: give one of them")
+    return {place: given.get(name) for name, place in places.items() if name in given}

@@ -1,0 +1,173 @@
+"""How a replay looks while it runs: a bar on a terminal, a line every few seconds elsewhere."""
+
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
+
+import anyio
+import click
+
+from ingestd.core.units import human_seconds
+from ingestd.service import Replay
+
+_LINE_EVERY_S = 5.0
+_WARN_EVERY_S = 2.0
+
+
+class Display(Protocol):
+    def warn(self, message: str) -> None: ...
+    def showing(self, replay: Replay) -> AbstractAsyncContextManager[None]: ...
+    def summary(self, replay: Replay) -> None: ...
+
+
+def open_display(*, quiet: bool) -> Display:
+    if quiet:
+        return Quiet()
+    return Bar() if sys.stderr.isatty() else Plain()
+
+
+class Quiet:
+    """Warnings only, and the same one not more often than every two seconds."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, float] = {}
+        self._kept_back = 0
+
+    def warn(self, message: str) -> None:
+        kind, now = message.split(":", 1)[0], time.monotonic()
+        if now - self._said.get(kind, -1e9) < _WARN_EVERY_S:
+            self._kept_back += 1
+            return
+        if len(self._said) > 100:
+            self._said.clear()
+        self._said[kind] = now
+        more = f" ({self._kept_back} like it were not shown)" if self._kept_back else ""
+        self._kept_back = 0
+        self._print(f"ingestd: {message}{more}")
+
+    def _print(self, line: str) -> None:
+        click.echo(line, err=True)
+
+    @asynccontextmanager
+    async def showing(self, replay: Replay) -> AsyncIterator[None]:
+        del replay
+        yield
+
+    def summary(self, replay: Replay) -> None:
+        """What became of every event, in the ledger's words."""
+        report = replay.report()
+        width = len(f"{report['accepted']:,}")
+        rows = ("accepted", "delivered", "duplicate", "rejected", "dead_lettered", "in_flight")
+        for name in rows:
+            sign = " " if name == "accepted" else "=" if name == "delivered" else "+"
+            click.echo(f"  {sign} {name:14}{report[name]:>{width},}")
+        click.echo(
+            f"{report['requests']:,} requests ({report['retries']:,} retries), {report['bytes']:,} bytes,"
+            f" {human_seconds(report['seconds'])}, {report['events_per_second']:,.0f} events/s"
+        )
+        if report["retried_delivered"]:
+            click.echo(f"{report['retried_delivered']:,} dead letters of earlier runs were delivered")
+        if replay.error or replay.interrupted:
+            click.echo("run the same command again to go on; nothing is lost")
+        if report["rejected"] or report["dead_lettered"]:
+            directory = replay.pipeline.database.path.parent
+            click.echo(f"look at the dead letters with: ingestd dlq list --state-dir {directory}")
+
+
+class Plain(Quiet):
+    """A line every few seconds, for logs."""
+
+    @asynccontextmanager
+    async def showing(self, replay: Replay) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._tell, replay)
+            yield
+            tasks.cancel_scope.cancel()
+
+    async def _tell(self, replay: Replay) -> None:
+        meter = Meter(replay)
+        while True:
+            await anyio.sleep(_LINE_EVERY_S)
+            self._print(f"ingestd: {meter.line()}")
+
+
+class Meter:
+    """Rates and counts since the last look."""
+
+    def __init__(self, replay: Replay) -> None:
+        self._replay = replay
+        self._before = (time.monotonic(), 0)
+
+    @property
+    def total_bytes(self) -> int | None:
+        sizes = [opened.source.size for opened in self._replay.sources]
+        return None if None in sizes else sum(size for size in sizes if size is not None)
+
+    @property
+    def bytes_read(self) -> int:
+        return sum(opened.source.bytes_read for opened in self._replay.sources)
+
+    def rate(self) -> float:
+        """Events accepted per second since the last call."""
+        now, accepted = time.monotonic(), self._replay.pipeline.ledger.accepted
+        (then, before), self._before = self._before, (now, accepted)
+        return (accepted - before) / max(now - then, 1e-9)
+
+    def counts(self) -> str:
+        ledger = self._replay.pipeline.ledger
+        return (
+            f"{ledger.delivered:,} delivered, {ledger.duplicate:,} duplicates, {ledger.rejected:,} rejected,"
+            f" {ledger.dead_lettered:,} dead letters, {ledger.in_flight:,} in flight"
+        )
+
+    def line(self) -> str:
+        total = self.total_bytes
+        share = f"{100 * self.bytes_read / total:.0f} % read, " if total else ""
+        circuit = self._replay.pipeline.lane.circuit
+        state = "" if circuit.state == "closed" else f"; {circuit.state}: {circuit.why}"
+        return f"{share}{self.counts()}, {self.rate():,.0f} events/s{state}"
+
+
+class Bar(Quiet):
+    """A bar with bytes, rate, counts and time left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.console import Console
+
+        self._console = Console(stderr=True)
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False)
+
+    @asynccontextmanager
+    async def showing(self, replay: Replay) -> AsyncIterator[None]:
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+        meter = Meter(replay)
+        bar = Progress(
+            BarColumn(bar_width=24),
+            DownloadColumn(),
+            TextColumn("{task.fields[rate]} events/s"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+        )
+        task = bar.add_task("", total=meter.total_bytes, rate="0")
+
+        async def refresh() -> None:
+            while True:
+                await anyio.sleep(0.25)
+                rate = f"{meter.rate():,.0f}"
+                bar.update(task, completed=meter.bytes_read, description=meter.counts(), rate=rate)
+                bar.refresh()
+
+        with bar:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(refresh)
+                yield
+                tasks.cancel_scope.cancel()

@@ -1,0 +1,113 @@
+"""What ``ingestd replay`` does once its words are parsed."""
+
+import json
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import click
+
+from ingestd import service
+from ingestd.cli.progress import open_display
+from ingestd.config import Login, Overrides, Settings, load, resolve_login
+from ingestd.core.errors import UserError
+
+T = TypeVar("T")
+
+
+def run_replay(
+    sources: Sequence[str],
+    overrides: Overrides,
+    *,
+    config_file: str | None = None,
+    sandbox: bool = False,
+    sandbox_faults: Sequence[str] = (),
+    from_start: bool = False,
+    report_file: str | None = None,
+    as_json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """The exit code. Raises UserError for what could not even begin."""
+    settings = load(config_file, overrides)
+    display = open_display(quiet=quiet)
+
+    async def session() -> service.Replay:
+        async with AsyncExitStack() as stack:
+            login, adapted = await _where_to(settings, sandbox, sandbox_faults, stack)
+            replay = await stack.enter_async_context(
+                service.open_replay(adapted, login, sources, from_start=from_start, warn=display.warn)
+            )
+            async with display.showing(replay):
+                await service.run(
+                    replay, warn=display.warn, on_second_signal=lambda: display.warn("ended at once")
+                )
+            return replay
+
+    replay = run_loop(session)
+    report = replay.report()
+    if report_file:
+        write_report(report_file, report)
+    if as_json:
+        click.echo(json.dumps(report))
+    elif not quiet:
+        display.summary(replay)
+    for damage in replay.damage:
+        click.echo(f"ingestd: {damage}", err=True)
+    if replay.error:
+        click.echo(f"ingestd: {replay.error}", err=True)
+    return replay.exit_code
+
+
+async def _where_to(
+    settings: Settings, sandbox: bool, faults: Sequence[str], stack: AsyncExitStack
+) -> tuple[Login, Settings]:
+    """The API to send to; with ``sandbox`` one that is started here, with a state directory of its own."""
+    if not sandbox:
+        return resolve_login(settings.api), settings
+    from pydantic import SecretStr
+
+    from ingestd.sandbox.api import SandboxOptions
+    from ingestd.sandbox.faults import parse_faults
+    from ingestd.sandbox.server import Sandbox
+
+    known = settings.schema_.name if settings.schema_.name in ("interaction", "cloudevent") else None
+    options = SandboxOptions(schema=known, faults=parse_faults(faults))
+    running = await stack.enter_async_context(Sandbox(options).serve())
+    login = Login(
+        api=running.url,
+        token_url=running.token_url,
+        client_id="sandbox",
+        client_secret=SecretStr("sandbox"),
+    )
+    if not settings.state.dir:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="ingestd-sandbox-"))
+        settings = settings.model_copy(update={"state": settings.state.model_copy(update={"dir": directory})})
+    return login, settings
+
+
+def run_loop(main: Callable[[], Awaitable[T]]) -> T:
+    """Run on uvloop; a group of errors that is one user's error comes out as that error."""
+    try:
+        return anyio.run(main, backend_options={"use_uvloop": True})
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if isinstance(error, UserError):
+            raise error from None
+        raise
+
+
+def write_report(path: str, report: dict[str, Any]) -> None:
+    """Whole or not at all: a reader never sees half of it. Raises UserError."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(target)
+    except OSError as error:
+        raise UserError(f"cannot write the report {path}: {error.strerror}") from None

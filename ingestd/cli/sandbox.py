@@ -1,0 +1,139 @@
+"""``ingestd sandbox``: a local stand-in for the event API, with faults to order. Loaded by the main group."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ingestd.sandbox.api import SandboxOptions
+
+MAX_SCRIPT_BYTES = 2**20
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=8700, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free port."
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="KIND:RATE",
+    help="What goes wrong, and how often: 429:0.05, 503:0.02:30 (Retry-After), cut:0.01, cut-before:0.01, "
+    "slow:0.1:2s, partial:0.1, garbage:0.01, expire:0.01, token-503:0.5, token-throttle:0.1. Repeatable.",
+)
+@click.option(
+    "--script",
+    type=click.Path(exists=True, dir_okay=False),
+    help='What happens to which request, as a JSON list: [{"match":{"path":"/api/v2/events/ingest","nth":3},'
+    '"answer":{"status":503,"headers":{"Retry-After":"2"},"body":""},"take":false}]; also "cut", "delay".',
+)
+@click.option("--seed", default=0, show_default=True, help="The same seed, the same faults.")
+@click.option("--latency", default="0ms", show_default=True, help="Wait before every answer, such as 20ms.")
+@click.option(
+    "--rate-limit", metavar="N/SECONDS", help="Requests per window and token, such as 300/60 or 300/1m."
+)
+@click.option(
+    "--max-body", default="1000000", show_default=True, help="Largest body, in bytes or like 500kB."
+)
+@click.option("--client-id", default="sandbox", show_default=True)
+@click.option(
+    "--client-secret",
+    default="sandbox",
+    envvar="INGESTD_SANDBOX_CLIENT_SECRET",
+    show_envvar=True,
+    help="Better given by the environment: a command line is seen by all.  [default: sandbox]",
+)
+@click.option("--token-lifetime", default="1h", show_default=True, help="How long an access token is good.")
+@click.option(
+    "--schema",
+    default="interaction",
+    show_default=True,
+    type=click.Choice(["interaction", "cloudevent", "none"]),
+    help="What an event has to be.",
+)
+@click.option("--partial", is_flag=True, help="Take the good events of a batch with bad ones, and say so.")
+@click.option("--quiet", is_flag=True, help="No summary at the end.")
+def sandbox(*, host: str, port: int, quiet: bool, **settings: Any) -> None:
+    """Serve a local stand-in for the event API, with faults to order.
+
+    Speaks the contract strictly: OAuth2, sizes, schemas, idempotency keys. GET /_sandbox/stats says what
+    arrived, GET /_sandbox/events shows it. Ctrl-C ends it.
+    """
+    import anyio
+
+    try:
+        options = _options(**settings)
+    except ValueError as reason:
+        raise click.UsageError(str(reason)) from None
+    anyio.run(_serve, options, host, port, quiet, backend="asyncio", backend_options={"use_uvloop": True})
+
+
+def _options(
+    *,
+    faults: tuple[str, ...],
+    script: str | None,
+    seed: int,
+    latency: str,
+    rate_limit: str | None,
+    max_body: str,
+    client_id: str,
+    client_secret: str,
+    token_lifetime: str,
+    schema: str,
+    partial: bool,
+) -> "SandboxOptions":
+    """Raises ValueError, in words for the person who typed it."""
+    from ingestd.core.units import seconds, size
+    from ingestd.sandbox.api import SandboxOptions
+    from ingestd.sandbox.faults import parse_faults, parse_script
+    from ingestd.sandbox.tokens import parse_rate_limit
+
+    return SandboxOptions(
+        faults=parse_faults(faults),
+        rules=parse_script(_read_script(script)) if script else (),
+        seed=seed,
+        latency_s=seconds(latency),
+        rate_limit=parse_rate_limit(rate_limit) if rate_limit else None,
+        max_body_bytes=size(max_body),
+        client_id=client_id,
+        client_secret=client_secret,
+        token_lifetime_s=seconds(token_lifetime),
+        schema=None if schema == "none" else schema,
+        partial=partial,
+    )
+
+
+def _read_script(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_SCRIPT_BYTES + 1)
+    except OSError as reason:
+        raise ValueError(f"cannot read {path}: {reason.strerror}") from None
+    if len(content) > MAX_SCRIPT_BYTES:
+        raise ValueError(f"{path} is larger than {MAX_SCRIPT_BYTES} bytes")
+    return content
+
+
+async def _serve(options: "SandboxOptions", host: str, port: int, quiet: bool) -> None:
+    import signal
+
+    import anyio
+
+    from ingestd.sandbox.server import Sandbox
+
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with Sandbox(options).serve(host, port) as running:
+            example = f"curl -s {running.url}/_sandbox/stats"
+            click.echo(f"sandbox at {running.url}  tokens at {running.token_url}  try: {example}")
+            sys.stdout.flush()
+            await anext(signals)
+    if not quiet:
+        stats = running.sandbox.stats()
+        click.echo(
+            f"{stats.events} events in {stats.batches} batches, {stats.duplicates} of them duplicates; "
+            f"{stats.requests} requests, {stats.replays} replays, {sum(stats.faults.values())} faults",
+            err=True,
+        )

@@ -1,0 +1,123 @@
+"""How dead letters look: tables for people, JSON for machines."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from ingestd.store.dead_letters import StoredLetter
+
+Group = tuple[str, int, float, float, int]
+"""(fingerprint, count, first failure, last failure, an id)."""
+
+
+def moment(seconds: float | None) -> str | None:
+    """RFC 3339, UTC."""
+    if not seconds:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def as_dict(letter: StoredLetter, source: str = "") -> dict[str, Any]:
+    """All of a letter but internal marks; a payload that is not UTF-8 has ``payload_base64`` instead."""
+    import base64
+
+    found: dict[str, Any] = {
+        "id": letter.id,
+        "state": letter.state,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "fingerprint": letter.fingerprint,
+        "source": source or letter.source,
+        "offset": letter.offset,
+        "line": letter.line,
+        "batch": letter.batch or None,
+        "idempotency_key": letter.batch or None,
+        "batch_index": letter.batch_index,
+        "maybe_taken": bool(letter.unanswered),
+        "attempts": letter.attempts,
+        "first_sent": moment(letter.first_sent),
+        "first_failed": moment(letter.first_failed),
+        "last_failed": moment(letter.last_failed),
+        "next_due": moment(letter.due),
+        "delivered_at": moment(letter.settled_at),
+        "edited": bool(letter.edited),
+        "intact": letter.intact,
+    }
+    try:
+        found["payload"] = letter.payload.decode()
+    except UnicodeDecodeError:
+        found["payload_base64"] = base64.b64encode(letter.payload).decode()
+    return found
+
+
+def print_letters(letters: Sequence[StoredLetter], total: int, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"total": total, "letters": [as_dict(letter) for letter in letters]}))
+        return
+    if not letters:
+        click.echo("no dead letters")
+        return
+    rows = [
+        (
+            str(le.id),
+            le.reason,
+            str(le.attempts),
+            moment(le.last_failed) or "",
+            moment(le.due) or "a person",
+            le.detail,
+        )
+        for le in letters
+    ]
+    _print_table(("id", "reason", "tries", "last failed", "waits for", "detail"), rows)
+    if total > len(letters):
+        click.echo(f"{len(letters)} of {total}; see more with --limit, or --group for an overview")
+
+
+def print_groups(groups: Sequence[Group], *, as_json: bool) -> None:
+    names = ("fingerprint", "count", "first_failed", "last_failed", "example")
+    if as_json:
+        found = [
+            dict(zip(names, (g[0], g[1], moment(g[2]), moment(g[3]), g[4]), strict=True)) for g in groups
+        ]
+        click.echo(json.dumps({"groups": found}))
+        return
+    if not groups:
+        click.echo("no dead letters")
+        return
+    rows = [(str(g[1]), moment(g[2]) or "", moment(g[3]) or "", str(g[4]), g[0]) for g in groups]
+    _print_table(("count", "first failed", "last failed", "example", "what"), rows)
+
+
+def print_letter(letter: StoredLetter, source: str, *, as_json: bool) -> None:
+    found = as_dict(letter, source)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    payload = found.pop("payload", None) or f"(base64) {found.pop('payload_base64', '')}"
+    for name, value in found.items():
+        if value is not None:
+            click.echo(f"{name.replace('_', ' '):16}{_printable(str(value))}")
+    click.echo("payload")
+    click.echo(_printable(payload))
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*head, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(_printable(cell) for cell in row))
+    Console(highlight=False, markup=False, soft_wrap=not _is_terminal()).print(table)
+
+
+def _is_terminal() -> bool:
+    return click.get_text_stream("stdout").isatty()
+
+
+def _printable(text: str) -> str:
+    """A payload must not drive the terminal: control characters are shown, not sent."""
+    return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,1 @@
+"""The nouns and small mechanisms. Imports nothing else of ours."""

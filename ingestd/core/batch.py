@@ -1,0 +1,86 @@
+"""A batch: the events of one request, frozen before its first send."""
+
+import uuid
+from collections.abc import Sequence
+
+from ingestd.core.chunk import Segment, pick_segments
+
+
+class Batch:
+    """``events`` and ``digests`` run parallel; a digest is None where the event has no key.
+
+    ``id`` is the request id and the idempotency key: both constant for the batch's life.
+    ``segments`` say where the events came from, in order; they are empty for a batch made of dead
+    letters, which has ``letters`` (their numbers) instead. ``body``: the exact bytes that are sent,
+    set once by ``freeze``. Times are the monotonic clock's, except ``first_sent_wall``.
+    """
+
+    __slots__ = (
+        "attempts",
+        "body",
+        "digests",
+        "events",
+        "excused_s",
+        "first_sent",
+        "first_sent_wall",
+        "id",
+        "inquiry",
+        "last_answer",
+        "latency_s",
+        "letters",
+        "noted",
+        "segments",
+        "unanswered",
+        "unauthorized",
+    )
+
+    def __init__(
+        self,
+        events: list[bytes],
+        digests: list[bytes | None],
+        segments: list[Segment],
+        *,
+        batch_id: str | None = None,
+        letters: tuple[int, ...] = (),
+    ) -> None:
+        self.id = batch_id or str(uuid.uuid4())
+        self.events = events
+        self.digests = digests
+        self.segments = segments
+        self.letters = letters
+        self.body = b""
+        self.noted = False  # what rebuilds it after a crash is in the journal
+        self.attempts = 0
+        self.first_sent: float | None = None
+        self.first_sent_wall = 0.0
+        self.excused_s = 0.0  # waiting that the API asked for: not a failure of this batch
+        self.unauthorized = 0  # answers 401 in a row
+        self.unanswered = False  # an attempt may have been taken without our knowing
+        self.last_answer = ""
+        self.latency_s = 0.0  # of the last attempt
+        self.inquiry: object | None = None  # the bisection it is part of, see ``delivery.bisection``
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def freeze(self, body: bytes) -> None:
+        if self.body and body != self.body:
+            raise AssertionError(f"batch {self.id} was about to change under its key")
+        self.body = body
+
+    def part(self, indices: Sequence[int]) -> "Batch":
+        """A new batch, with an id of its own, of the events at ``indices`` (ascending).
+
+        Only for events of which the API said that it did not take them.
+        """
+        letters = tuple(self.letters[i] for i in indices) if self.letters else ()
+        part = Batch(
+            [self.events[i] for i in indices],
+            [self.digests[i] for i in indices],
+            list(pick_segments(self.segments, indices)),
+            letters=letters,
+        )
+        part.attempts, part.first_sent = self.attempts, self.first_sent
+        part.first_sent_wall, part.excused_s = self.first_sent_wall, self.excused_s
+        part.last_answer = self.last_answer
+        return part

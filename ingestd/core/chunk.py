@@ -1,0 +1,119 @@
+"""Chunk, segment, receipt: how events move together and how a source learns of their end.
+
+Nothing here is per event. A chunk of some hundred events has one receipt; a batch names the
+events it took from a chunk as one segment; a delivered batch settles a segment with one addition.
+"""
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+Positions = Sequence[int]
+"""Which events of a chunk: a ``range`` where they are neighbours, else ascending integers."""
+
+
+class Receipt:
+    """Counts the events of one chunk that have not had their end; calls ``done`` when it gets to zero."""
+
+    __slots__ = ("_done", "open")
+
+    def __init__(self, count: int, done: Callable[[], None]) -> None:
+        self.open = count
+        self._done = done
+
+    def settle(self, count: int = 1) -> None:
+        if count == 0:
+            return
+        self.open -= count
+        if self.open < 0:
+            raise AssertionError("an event had two ends")
+        if self.open == 0:
+            self._done()
+
+
+class Chunk:
+    """Events read together from ``[start, end)`` of a source's (decompressed) stream.
+
+    ``source``: the source's number in the store. ``line``, ``next_line``: number of the first line
+    (or array element), from 1, and of the one after the last. ``locate`` gives (offset, line) of
+    each event; it is called only when an event has to be named, which is rare. ``too_long``: length
+    in bytes of events of which only the head was kept, by index.
+    """
+
+    __slots__ = (
+        "_locate",
+        "_places",
+        "end",
+        "events",
+        "line",
+        "next_line",
+        "receipt",
+        "source",
+        "start",
+        "too_long",
+    )
+
+    def __init__(
+        self,
+        events: list[bytes],
+        *,
+        source: int,
+        start: int,
+        end: int,
+        line: int = 1,
+        next_line: int = 1,
+        locate: Callable[[], list[tuple[int, int]]] | None = None,
+        too_long: dict[int, int] | None = None,
+    ) -> None:
+        self.events = events
+        self.source = source
+        self.start = start
+        self.end = end
+        self.line = line
+        self.next_line = next_line
+        self.too_long = too_long or {}
+        self.receipt = Receipt(-1, lambda: None)
+        self._locate = locate
+        self._places: list[tuple[int, int]] | None = None
+
+    def place(self, index: int) -> tuple[int, int]:
+        """(offset in the stream, line number) of event ``index``."""
+        if self._places is None:
+            self._places = self._locate() if self._locate else [(self.start, self.line)] * len(self.events)
+        return self._places[index]
+
+
+class Segment(NamedTuple):
+    """The events that a batch took from one chunk."""
+
+    chunk: Chunk
+    positions: Positions
+
+
+def pick_segments(segments: Iterable[Segment], indices: Sequence[int]) -> Iterator[Segment]:
+    """Where the events at ``indices`` (ascending) of a batch with these ``segments`` came from."""
+    at, first = 0, 0
+    for segment in segments:
+        chosen: list[int] = []
+        while at < len(indices) and indices[at] < first + len(segment.positions):
+            chosen.append(segment.positions[indices[at] - first])
+            at += 1
+        if chosen:
+            yield Segment(segment.chunk, chosen)
+        first += len(segment.positions)
+
+
+def pack_positions(positions: Positions) -> bytes:
+    """Positions as bytes for the store; a range costs nine."""
+    if isinstance(positions, range):
+        return array("I", (positions.start, positions.stop)).tobytes() + b"r"
+    return array("I", positions).tobytes()
+
+
+def unpack_positions(packed: bytes) -> Positions:
+    numbers = array("I")
+    if len(packed) % 4:
+        numbers.frombytes(packed[:-1])
+        return range(numbers[0], numbers[1])
+    numbers.frombytes(packed)
+    return list(numbers)

@@ -1,0 +1,16 @@
+"""The errors a person sees. Everything else that is raised is a bug or a lost resource."""
+
+
+class UserError(Exception):
+    """Something the user can put right: said in one line, with no traceback.
+
+    ``exit_code``: 2 usage or configuration, 4 the API could not be reached or refused the login.
+    """
+
+    exit_code = 2
+
+
+class Unreachable(UserError):
+    """The API or its login host did not answer, or did not let us in."""
+
+    exit_code = 4

@@ -1,0 +1,42 @@
+"""What became of every event. The one set of counters that report, screen and metrics read."""
+
+from dataclasses import dataclass, field
+
+from ingestd.core.reasons import REJECTED, Reason
+
+
+@dataclass(slots=True)
+class Ledger:
+    """``accepted = delivered + duplicate + rejected + dead_lettered + in_flight``, at every moment.
+
+    ``in_flight`` is what the receipts of all chunks still wait for; it is counted on its own and
+    not derived, so that the balance is a statement that can be wrong, and is tested.
+    """
+
+    accepted: int = 0
+    delivered: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    dead_lettered: int = 0
+    in_flight: int = 0
+    batches: int = 0
+    requests: int = 0
+    retries: int = 0
+    bytes: int = 0
+    retried_delivered: int = 0
+    unmatched_item_errors: int = 0
+    by_reason: dict[Reason, int] = field(default_factory=dict)
+
+    def buried(self, reason: Reason, count: int = 1) -> None:
+        """``count`` events became dead letters for ``reason``."""
+        if reason in REJECTED:
+            self.rejected += count
+        else:
+            self.dead_lettered += count
+        self.by_reason[reason] = self.by_reason.get(reason, 0) + count
+
+    def ended(self) -> int:
+        return self.delivered + self.duplicate + self.rejected + self.dead_lettered
+
+    def balanced(self) -> bool:
+        return self.accepted == self.ended() + self.in_flight

@@ -1,0 +1,64 @@
+"""The regions of Genesys Cloud and their hosts. Called by the configuration."""
+
+import difflib
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from ingestd.core.errors import UserError
+
+# Source: the official SDK's region list and the Terraform provider's.
+DOMAINS = {
+    "us-east-1": "mypurecloud.com",
+    "us-east-2": "use2.us-gov-pure.cloud",  # FedRAMP
+    "us-west-2": "usw2.pure.cloud",
+    "ca-central-1": "cac1.pure.cloud",
+    "sa-east-1": "sae1.pure.cloud",
+    "mx-central-1": "mxc1.pure.cloud",
+    "eu-west-1": "mypurecloud.ie",
+    "eu-west-2": "euw2.pure.cloud",
+    "eu-central-1": "mypurecloud.de",
+    "eu-central-2": "euc2.pure.cloud",
+    "ap-northeast-1": "mypurecloud.jp",
+    "ap-northeast-2": "apne2.pure.cloud",
+    "ap-northeast-3": "apne3.pure.cloud",
+    "ap-south-1": "aps1.pure.cloud",
+    "ap-southeast-1": "apse1.pure.cloud",
+    "ap-southeast-2": "mypurecloud.com.au",
+    "me-central-1": "mec1.pure.cloud",
+    "eusc-de-east-1": "edee1.eusc-pure.cloud",  # sovereign
+}
+
+_MAX_SHOWN = 60
+
+
+class Hosts(NamedTuple):
+    """Where one region is: ``https://api.DOMAIN`` and ``https://login.DOMAIN/oauth/token``."""
+
+    api_base: str
+    token_url: str
+
+
+def hosts(region_or_domain: str) -> Hosts:
+    """The hosts of ``eu-central-1``, ``mypurecloud.de`` or ``https://api.mypurecloud.de/``.
+
+    Raises UserError, with the closest name we know, for anything else.
+    """
+    name = region_or_domain[:500].strip().lower().removeprefix("https://").rstrip("/.")
+    name = name.removeprefix("api.").removeprefix("login.")
+    domain = DOMAINS.get(name, name)
+    if domain not in DOMAINS.values():
+        close = difflib.get_close_matches(name[:_MAX_SHOWN], [*DOMAINS, *DOMAINS.values()], n=1)
+        hint = f"did you mean {close[0]}?" if close else "expected an AWS region such as us-east-1"
+        raise UserError(f"{name[:_MAX_SHOWN]!r} is not a Genesys Cloud region or domain: {hint}")
+    return Hosts(f"https://api.{domain}", f"https://login.{domain}/oauth/token")
+
+
+def token_url_for(api_base: str) -> str | None:
+    """``https://api.X`` -> ``https://login.X/oauth/token``, as the official SDK derives it; else None."""
+    try:
+        parts = urlsplit(api_base)
+    except ValueError:
+        return None
+    if parts.scheme not in {"http", "https"} or not parts.netloc.startswith("api."):
+        return None
+    return f"{parts.scheme}://login.{parts.netloc.removeprefix('api.')}/oauth/token"

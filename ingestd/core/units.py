@@ -1,0 +1,44 @@
+"""Durations and sizes as people write them: ``20ms``, ``10m``, ``24h``, ``500kB``, ``1MiB``."""
+
+import re
+
+_NUMBER = r"(\d+(?:\.\d+)?)\s*"
+_DURATION = re.compile(_NUMBER + r"(ms|s|m|h|d)?", re.ASCII)
+_SIZE = re.compile(_NUMBER + r"(b|kb|mb|gb|kib|mib|gib)?", re.ASCII | re.IGNORECASE)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+def seconds(text: str | float) -> float:
+    """``"20ms"`` -> 0.02. A bare number is seconds. Raises ValueError."""
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        if text < 0 or text != text or text > 10 * 365 * 86400:
+            raise ValueError(f"{text!r} is not a duration: 0 or more seconds expected")
+        return float(text)
+    match = _DURATION.fullmatch(str(text).strip())
+    if not match:
+        raise ValueError(f"{text!r} is not a duration: write it like 20ms, 30s, 10m, 24h or 7d")
+    return seconds(float(match[1]) * _SECONDS[match[2] or "s"])
+
+
+def size(text: str | int) -> int:
+    """``"1MiB"`` -> 1048576. A bare number is bytes. Raises ValueError."""
+    if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
+        return text
+    match = _SIZE.fullmatch(str(text).strip())
+    if not match:
+        raise ValueError(f"{text!r} is not a size: write it like 500000, 500kB or 1MiB")
+    return int(float(match[1]) * _BYTES[(match[2] or "b").lower()])
+
+
+def human_seconds(value: float) -> str:
+    """90 -> ``1m30s``; for messages to people."""
+    if value < 1:
+        return f"{value * 1000:.0f}ms"
+    if value < 60:
+        return f"{value:.1f}s".replace(".0s", "s")
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "m"), (rest, "s")]
+    return "".join(f"{n}{unit}" for n, unit in parts if n)[:12]

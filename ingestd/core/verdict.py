@@ -1,0 +1,43 @@
+"""What an answer means: the value that a sink returns and the lane acts on."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+
+class Meaning(Enum):
+    TAKEN = auto()  # the API has it; ``items`` are exceptions from that
+    LATER = auto()  # the same batch again, after backoff
+    TOO_BIG = auto()  # not taken: halve it
+    REFUSED = auto()  # not taken: ``items`` name the culprits, or nobody knows
+    FORBIDDEN = auto()  # not taken, and no event is to blame: pause the lane and probe
+    UNAUTHORIZED = auto()  # the token is no longer good
+    DEAD = auto()  # not taken, and never will be
+
+
+@dataclass(frozen=True, slots=True)
+class ItemError:
+    """One event of the batch, by index, and what the API said of it."""
+
+    index: int
+    message: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``detail``: the answer in words for logs and dead letters, cut and without secrets.
+
+    ``after_s``: the answer's Retry-After in seconds. ``slow_down``: the API asks for less (429, 503);
+    ``throttled``: only for that, which is no failure (429).
+    ``unanswered``: the request may have been taken although no answer says so.
+    ``unmatched``: item errors in the body that could not be traced to an event.
+    """
+
+    meaning: Meaning
+    detail: str = ""
+    items: tuple[ItemError, ...] = ()
+    after_s: float | None = None
+    slow_down: bool = False
+    throttled: bool = False
+    unanswered: bool = False
+    unmatched: int = 0

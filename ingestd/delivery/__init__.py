@@ -1,0 +1,1 @@
+"""How a batch gets out: lane, limiter, backoff, retry worker."""

@@ -1,0 +1,80 @@
+"""Whether the lane sends at all: closed, open (the API is down) or paused (it will not let us). Pure.
+
+An outage is not a failure of each event: while the circuit is not closed, one probe goes out at a
+time, and the time does not count against any batch.
+"""
+
+from enum import StrEnum
+
+_FIRST_PROBE_S = 0.5
+_MAX_PROBE_S = 15.0
+
+
+class State(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    PAUSED = "paused"
+
+
+class Circuit:
+    """``threshold`` failures in a row open it; one success closes it."""
+
+    def __init__(self, threshold: int) -> None:
+        self._threshold = threshold
+        self._failures = 0
+        self._since = 0.0
+        self._probe_wait_s = _FIRST_PROBE_S
+        self._outage_s = 0.0
+        self.probe_at = 0.0
+        self.state = State.CLOSED
+        self.why = ""
+
+    def outage_s(self, now: float) -> float:
+        """Seconds it has not been closed, all in all."""
+        return self._outage_s + (0.0 if self.state is State.CLOSED else now - self._since)
+
+    def not_closed_for(self, now: float) -> float:
+        return 0.0 if self.state is State.CLOSED else now - self._since
+
+    def succeeded(self, now: float) -> bool:
+        """The API answers. True if that ended an outage."""
+        self._failures = 0
+        if self.state is State.CLOSED:
+            return False
+        self._outage_s += now - self._since
+        self.state, self.why = State.CLOSED, ""
+        self._probe_wait_s = _FIRST_PROBE_S
+        return True
+
+    def failed(self, now: float, why: str, *, jitter: float) -> bool:
+        """An attempt came to nothing. True if that opened the circuit. ``jitter``: 0 to 1."""
+        self._failures += 1
+        if self.state is not State.CLOSED:
+            self._next_probe(now, jitter)
+            self.why = why
+            return False
+        if self._failures < self._threshold:
+            return False
+        self._leave(State.OPEN, now, why, jitter)
+        return True
+
+    def pause(self, now: float, why: str, *, jitter: float) -> bool:
+        """The API refuses us, not an event. True if that is new."""
+        if self.state is State.CLOSED:
+            self._leave(State.PAUSED, now, why, jitter)
+            return True
+        self.state, self.why = State.PAUSED, why
+        self._next_probe(now, jitter)
+        return False
+
+    def may_send(self, now: float, active: int) -> bool:
+        return self.state is State.CLOSED or (active == 0 and now >= self.probe_at)
+
+    def _leave(self, state: State, now: float, why: str, jitter: float) -> None:
+        self.state, self.why, self._since = state, why, now
+        self._probe_wait_s = _FIRST_PROBE_S
+        self.probe_at = now + self._probe_wait_s * (0.5 + jitter / 2)
+
+    def _next_probe(self, now: float, jitter: float) -> None:
+        self._probe_wait_s = min(_MAX_PROBE_S, self._probe_wait_s * 2)
+        self.probe_at = now + self._probe_wait_s * (0.5 + jitter / 2)

@@ -1,0 +1,337 @@
+"""A lane: the queue, slots, retries and circuit of one sink. The one place from which requests go out.
+
+One dispatcher decides (``_pick``, synchronous); each attempt is a task that holds a slot only while
+its request is out. Waiting for the next attempt holds none. Batches that wait to be retried go before
+new ones, dead letters last; each queue is bounded, and a full one makes ``submit`` wait.
+"""
+
+import asyncio
+import heapq
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Protocol
+
+from ingestd.core.answer import Answer
+from ingestd.core.batch import Batch
+from ingestd.core.clock import Clock
+from ingestd.core.errors import Unreachable
+from ingestd.core.units import human_seconds
+from ingestd.delivery.backoff import Backoff
+from ingestd.delivery.circuit import Circuit, State
+from ingestd.delivery.limiter import Limiter
+from ingestd.delivery.outcome import Book, Outcomes
+from ingestd.sinks.sink import Sink
+from ingestd.transport.oauth import LoginRefused
+
+_LOOK_AGAIN_S = 1.0
+"""How often patience is looked at while nothing happens."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSettings:
+    """``give_up_after_s`` bounds a batch's tries by age, ``max_attempts`` by number (0: no bound).
+
+    With ``stop_on_outage`` the lane ends with Unreachable instead of waiting for ever: after
+    ``startup_patience_s`` if the API never answered, or refuses us and never took anything; after
+    ``outage_patience_s`` otherwise.
+    """
+
+    max_in_flight: int = 5
+    max_queued: int = 2
+    max_waiting: int = 16
+    give_up_after_s: float = 900.0
+    max_attempts: int = 0
+    backoff: Backoff = field(default_factory=Backoff)
+    circuit_threshold: int = 10
+    startup_patience_s: float = 20.0
+    outage_patience_s: float = 900.0
+    stop_on_outage: bool = True
+
+
+class Transport(Protocol):
+    """Sends one request with credentials; does not raise for network trouble."""
+
+    async def send(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[Answer, int]:
+        """The answer, and the generation of the token it was sent with. Raises Unreachable when the
+        login is refused or stays out of reach."""
+        ...
+
+    def drop_token(self, generation: int) -> None: ...
+
+
+class Lane:
+    """``submit`` batches, ``close`` when there are no more; ``run`` returns when all have had their end."""
+
+    def __init__(
+        self, sink: Sink, transport: Transport, book: Book, *, settings: LaneSettings, clock: Clock
+    ) -> None:
+        self.settings = settings
+        self.limiter = Limiter(settings.max_in_flight)
+        self.circuit = Circuit(settings.circuit_threshold)
+        self.active = 0
+        self.draining = False
+        self._sink = sink
+        self._transport = transport
+        self._book = book
+        self._clock = clock
+        self._random = random.Random()
+        self._waiting: list[tuple[float, int, Batch]] = []  # heap of (when, order, batch)
+        self._fresh: deque[Batch] = deque()
+        self._letters: deque[Batch] = deque()
+        self._left: list[Batch] = []  # failed once more while draining
+        self._order = count()
+        self._changed, self._room = asyncio.Event(), asyncio.Event()
+        self._closed = self._abandoned = False
+        self._attempts: set[asyncio.Task[None]] = set()
+        self._fatal: Unreachable | None = None
+        self._ever_answered = self._ever_taken = False
+        self._last_progress = clock.monotonic()
+        self._outcomes = Outcomes(self, book)
+
+    # --- for those who hand over work ---
+
+    async def submit(self, batches: Sequence[Batch]) -> None:
+        """Hand over batches, then wait while the lane is full. They are the lane's even if cancelled."""
+        self._fresh.extend(batches)
+        self._changed.set()
+        while not self.draining and (
+            len(self._fresh) > self.settings.max_queued or len(self._waiting) >= self.settings.max_waiting
+        ):
+            self._room.clear()
+            await self._room.wait()
+
+    async def submit_letters(self, batch: Batch) -> None:
+        """Hand over dead letters: they go when nothing else wants to. Waits until they are sent."""
+        self._letters.append(batch)
+        self._changed.set()
+        while self._letters and not self.draining:
+            self._room.clear()
+            await self._room.wait()
+
+    def resubmit(self, batch: Batch, *, delay_s: float = 0.0) -> None:
+        """A batch that goes before all new ones, after ``delay_s``; never waits."""
+        if self.draining:
+            self._left.append(batch)
+        else:
+            when = self._clock.monotonic() + delay_s
+            heapq.heappush(self._waiting, (when, next(self._order), batch))
+        self._changed.set()
+
+    def close(self) -> None:
+        """No more batches will be submitted."""
+        self._closed = True
+        self._changed.set()
+
+    def drain(self) -> None:
+        """The process is to end: send everything that is here once, now; what fails is left over.
+
+        Nobody waits for room any more; ``close`` still says when the last batch is in.
+        """
+        self.draining = True
+        self._waiting = [(0.0, order, batch) for _, order, batch in self._waiting]
+        self._left += self._letters
+        self._letters.clear()
+        self._room.set()
+        self._changed.set()
+
+    def abandon(self) -> None:
+        """The time to drain is over: ``run`` ends now. Requests that are out are ended unanswered; their
+        batches are in the journal."""
+        self._abandoned = True
+        for attempt in self._attempts:
+            attempt.cancel()
+        self._changed.set()
+
+    def leftovers(self) -> list[Batch]:
+        """After ``run``: the batches that had no end."""
+        left = [*(batch for _, _, batch in sorted(self._waiting, key=lambda w: w[1])), *self._fresh]
+        left += [*self._letters, *self._left]
+        self._waiting, self._fresh, self._letters, self._left = [], deque(), deque(), []
+        return left
+
+    @property
+    def queued(self) -> int:
+        return len(self._fresh) + len(self._letters)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    # --- the dispatcher ---
+
+    async def run(self) -> None:
+        """Until closed and empty. Raises Unreachable, StoreFailed; see ``leftovers`` then."""
+        try:
+            async with asyncio.TaskGroup() as attempts:
+                while not self._is_done():
+                    batch = self._pick(self._clock.monotonic())
+                    if batch is None:
+                        await self._wait()
+                    else:
+                        self.active += 1
+                        attempt = attempts.create_task(self._attempt(batch), name=f"attempt {batch.id}")
+                        self._attempts.add(attempt)
+                        attempt.add_done_callback(self._attempts.discard)
+        except* Exception as group:
+            raise _first(group) from None
+        if self._fatal:
+            raise self._fatal
+
+    def _pick(self, now: float) -> Batch | None:
+        """The batch to send now, if any: due retries, then new batches, then dead letters."""
+        self._check_patience(now)
+        if self._fatal or self.active >= self.limiter.limit or now < self.limiter.closed_until:
+            return None
+        if not self.circuit.may_send(now, self.active):
+            return None
+        probing = self.circuit.state is not State.CLOSED
+        if self._waiting and (probing or self._waiting[0][0] <= now):
+            batch = heapq.heappop(self._waiting)[2]
+        elif self._fresh:
+            batch = self._fresh.popleft()
+        elif self._letters:
+            batch = self._letters.popleft()
+        else:
+            return None
+        self._room.set()
+        return batch
+
+    def _is_done(self) -> bool:
+        if self.active:
+            return False
+        idle = not (self._fresh or self._waiting or self._letters)
+        hopeless = self.draining and self.circuit.state is not State.CLOSED
+        return self._fatal is not None or self._abandoned or (self._closed and (idle or hopeless))
+
+    async def _wait(self) -> None:
+        """Until something changes or a time is reached."""
+        self._changed.clear()
+        now = self._clock.monotonic()
+        wake = now + _LOOK_AGAIN_S
+        if self.circuit.state is not State.CLOSED:
+            wake = min(wake, max(self.circuit.probe_at, now + 0.01))
+        elif self._waiting:
+            wake = min(wake, self._waiting[0][0])
+        if self.limiter.closed_until > now:
+            wake = min(now + _LOOK_AGAIN_S, self.limiter.closed_until)
+        try:
+            async with asyncio.timeout(max(0.001, wake - now)):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    async def _attempt(self, batch: Batch) -> None:
+        try:
+            await self._prepare(batch)
+            started = self._clock.monotonic()
+            answer, generation = await self._transport.send(
+                self._sink.url, batch.body, self._sink.headers(batch.id)
+            )
+            verdict = self._sink.interpret(answer, batch.events)
+            batch.attempts += 1
+            batch.last_answer = verdict.detail
+            batch.unanswered = batch.unanswered or verdict.unanswered
+            self._ever_answered = self._ever_answered or answer.status > 0
+            self._book.attempted(batch, answer, verdict)
+            self._outcomes.act(batch, verdict, started=started, generation=generation)
+        except Unreachable as error:
+            self._no_login(batch, error)
+        finally:
+            self.active -= 1
+            self._changed.set()
+
+    async def _prepare(self, batch: Batch) -> None:
+        """Freeze the batch before its first send, and have on disk what rebuilds it."""
+        if batch.first_sent is None:
+            batch.first_sent = self.budget_clock()
+            batch.first_sent_wall = batch.first_sent_wall or self._clock.wall()
+        if not batch.body:
+            batch.freeze(self._sink.encode(batch.events))
+        await self._book.freeze(batch)
+
+    def _no_login(self, batch: Batch, error: Unreachable) -> None:
+        """No token to be had: the end of the run, unless it worked before and may work again."""
+        refused = isinstance(error, LoginRefused)
+        if self.settings.stop_on_outage and (refused or not self._ever_taken):
+            self._fatal = error
+        elif refused:
+            self.pause(str(error))
+        else:
+            self.failed(str(error))
+        self.resubmit(batch, delay_s=self.delay(batch))
+
+    def _check_patience(self, now: float) -> None:
+        """Waiting longer would only hide a wrong address, or keep a person from seeing an outage."""
+        if (
+            not self.settings.stop_on_outage
+            or self.active
+            or not (self._waiting or self._fresh or self._letters)
+        ):
+            return
+        refused_from_the_start = self.circuit.state is State.PAUSED and not self._ever_taken
+        if not self._ever_answered or refused_from_the_start:
+            patience_s = self.settings.startup_patience_s
+        elif self.circuit.state is not State.CLOSED or self.limiter.closed_until > now:
+            patience_s = self.settings.outage_patience_s
+        else:
+            return
+        waited_s = now - self._last_progress
+        if waited_s >= patience_s:
+            why = self.circuit.why or next((b.last_answer for _, _, b in self._waiting), "no answer")
+            self._fatal = Unreachable(
+                f"{self._sink.url} has taken nothing for {human_seconds(waited_s)}: {why}"
+            )
+
+    # --- for Outcomes ---
+
+    def progressed(self, *, taken: bool = False) -> None:
+        """Something had its end."""
+        self._last_progress = self._clock.monotonic()
+        self._ever_taken = self._ever_taken or taken
+
+    def budget_clock(self) -> float:
+        """Seconds that do not pass during an outage."""
+        now = self._clock.monotonic()
+        return now - self.circuit.outage_s(now)
+
+    def exhausted(self, batch: Batch) -> bool:
+        """Tried too often or for too long. Never during an outage, nor while the process ends."""
+        if self.circuit.state is not State.CLOSED or self.draining:
+            return False
+        if 0 < self.settings.max_attempts <= batch.attempts:
+            return True
+        tried_s = self.budget_clock() - (batch.first_sent or 0.0) - batch.excused_s
+        return tried_s >= self.settings.give_up_after_s
+
+    def delay(self, batch: Batch, after_s: float | None = None) -> float:
+        return self.settings.backoff.delay(batch.attempts, at_least_s=after_s, rng=self._random)
+
+    def answered(self) -> None:
+        if self.circuit.succeeded(self._clock.monotonic()):
+            self._book.lane_changed(State.CLOSED, "the API answers again")
+
+    def failed(self, why: str) -> None:
+        if self.circuit.failed(self._clock.monotonic(), why, jitter=self._random.random()):
+            self._book.lane_changed(State.OPEN, why)
+
+    def pause(self, why: str) -> None:
+        if self.circuit.pause(self._clock.monotonic(), why, jitter=self._random.random()):
+            self._book.lane_changed(State.PAUSED, why)
+
+    def slow_down(self, *, started: float, wait_s: float, throttled: bool) -> None:
+        now = self._clock.monotonic()
+        self.limiter.slow_down(started=started, now=now, wait_s=wait_s, throttled=throttled)
+
+    def drop_token(self, generation: int) -> None:
+        self._transport.drop_token(generation)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The cause behind a task group's wrapping."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

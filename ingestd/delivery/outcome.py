@@ -1,0 +1,192 @@
+"""What the lane does about a verdict: settle, split, wait, pause. One method for each meaning."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from ingestd.core.answer import Answer
+from ingestd.core.batch import Batch
+from ingestd.core.reasons import Reason
+from ingestd.core.verdict import ItemError, Meaning, Verdict
+from ingestd.delivery.bisection import GROUP_NOTE, Bisection, Step
+from ingestd.delivery.circuit import State
+
+if TYPE_CHECKING:
+    from ingestd.delivery.lane import Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Burial:
+    """One event of a batch that becomes a dead letter."""
+
+    index: int
+    reason: Reason
+    detail: str
+
+
+class Book(Protocol):
+    """Where the lane writes what happens; ``bookkeeping.py`` is the real one."""
+
+    async def freeze(self, batch: Batch) -> None:
+        """Have on disk what rebuilds this batch; returns at once if it is there. Raises StoreFailed."""
+        ...
+
+    def attempted(self, batch: Batch, answer: Answer, verdict: Verdict) -> None: ...
+
+    def settled(
+        self, batch: Batch, *, delivered: Sequence[int], buried: Sequence[Burial], parts: Sequence[Batch]
+    ) -> None:
+        """Each event of ``batch`` is delivered, buried, or goes on in one of ``parts``."""
+        ...
+
+    def learned(self, max_bytes: int) -> None:
+        """The API takes no body longer than this."""
+        ...
+
+    def lane_changed(self, state: State, why: str) -> None: ...
+
+
+class Outcomes:
+    """Acts on verdicts for one lane. Synchronous: an outcome is noted before its slot is free again."""
+
+    def __init__(self, lane: "Lane", book: Book) -> None:
+        self._lane = lane
+        self._book = book
+        self._all_refused = False  # the last bisected batch was refused to its last event
+
+    def act(self, batch: Batch, verdict: Verdict, *, started: float, generation: int) -> None:
+        lane = self._lane
+        if verdict.meaning is not Meaning.UNAUTHORIZED:
+            batch.unauthorized = 0
+        match verdict.meaning:
+            case Meaning.TAKEN:
+                lane.answered()
+                lane.limiter.succeeded(lane.active)
+                self._taken(batch, verdict)
+            case Meaning.LATER:
+                if verdict.slow_down:
+                    wait_s = 1.0 if verdict.after_s is None else verdict.after_s
+                    lane.slow_down(started=started, wait_s=wait_s, throttled=verdict.throttled)
+                self._later(batch, verdict)
+            case Meaning.TOO_BIG:
+                lane.answered()
+                self._too_big(batch, verdict)
+            case Meaning.REFUSED:
+                lane.answered()
+                self._refused(batch, verdict)
+            case Meaning.DEAD:
+                lane.answered()
+                self._bury(batch, Reason.REFUSED, verdict.detail)
+            case Meaning.UNAUTHORIZED:
+                self._unauthorized(batch, verdict, generation)
+            case Meaning.FORBIDDEN:
+                self._pause(batch, verdict.detail)
+
+    def _taken(self, batch: Batch, verdict: Verdict) -> None:
+        again = sorted(item.index for item in verdict.items if item.retryable)
+        dead = [Burial(i.index, Reason.REFUSED, i.message) for i in verdict.items if not i.retryable]
+        parts: list[Batch] = []
+        if again and self._lane.exhausted(batch):
+            words = {item.index: item.message for item in verdict.items}
+            dead += [Burial(index, Reason.GAVE_UP, words[index]) for index in again]
+        elif again:
+            parts = [batch.part(again)]
+        delivered: Sequence[int] = range(len(batch))
+        if verdict.items:
+            exceptions = {item.index for item in verdict.items}
+            delivered = [index for index in delivered if index not in exceptions]
+        self._settle(batch, delivered, dead, parts)
+        self._lane.progressed(taken=True)
+        self._send(parts, delay_s=self._lane.delay(batch) if parts else 0.0)
+        self._inform(batch, good=True)
+
+    def _later(self, batch: Batch, verdict: Verdict) -> None:
+        lane = self._lane
+        if not verdict.throttled:
+            lane.failed(verdict.detail)
+            if batch.letters or lane.exhausted(batch):
+                self._bury(batch, Reason.GAVE_UP, verdict.detail)
+                return
+        delay_s = lane.delay(batch, verdict.after_s)
+        if verdict.throttled:
+            batch.excused_s += delay_s
+        lane.resubmit(batch, delay_s=delay_s)
+
+    def _too_big(self, batch: Batch, verdict: Verdict) -> None:
+        if len(batch) == 1:
+            self._bury(batch, Reason.TOO_LARGE, verdict.detail)
+            return
+        self._book.learned(len(batch.body) // 2)
+        middle = len(batch) // 2
+        parts = [batch.part(range(middle)), batch.part(range(middle, len(batch)))]
+        self._settle(batch, (), (), parts)
+        self._send(parts)
+
+    def _refused(self, batch: Batch, verdict: Verdict) -> None:
+        if verdict.items:
+            self._refused_by_name(batch, verdict.items)
+            return
+        inquiry = batch.inquiry
+        if not isinstance(inquiry, Bisection):
+            inquiry = Bisection(expect_all=self._all_refused)
+        self._follow(inquiry, inquiry.refused(batch), detail=verdict.detail)
+
+    def _refused_by_name(self, batch: Batch, items: tuple[ItemError, ...]) -> None:
+        """Dead-letter what is named; the others go out again, in a batch of their own."""
+        dead = [Burial(item.index, Reason.REFUSED, item.message) for item in items if not item.retryable]
+        if not dead and self._lane.exhausted(batch):
+            self._bury(batch, Reason.GAVE_UP, items[0].message)
+            return
+        named = {burial.index for burial in dead}
+        others = [index for index in range(len(batch)) if index not in named]
+        parts = [batch.part(others)] if others else []
+        self._settle(batch, (), dead, parts)
+        wait = any(item.retryable for item in items)
+        self._send(parts, delay_s=self._lane.delay(batch) if wait else 0.0)
+        self._inform(batch, good=bool(others))
+
+    def _unauthorized(self, batch: Batch, verdict: Verdict, generation: int) -> None:
+        """Refresh once and send again; refused again, it is not the token's age."""
+        self._lane.drop_token(generation)
+        batch.unauthorized += 1
+        if batch.unauthorized == 1:
+            self._lane.resubmit(batch)
+        else:
+            self._pause(batch, f"a fresh token is refused too: {verdict.detail}")
+
+    def _pause(self, batch: Batch, why: str) -> None:
+        """Not the events' fault: keep everything, and probe now and then."""
+        self._lane.pause(why)
+        self._lane.resubmit(batch)
+
+    def _bury(self, batch: Batch, reason: Reason, detail: str) -> None:
+        self._settle(batch, (), [Burial(index, reason, detail) for index in range(len(batch))], ())
+        self._inform(batch, good=False)
+
+    def _inform(self, batch: Batch, *, good: bool) -> None:
+        """Tell the bisection that ``batch`` is part of, if any, what became of it."""
+        inquiry = batch.inquiry
+        if isinstance(inquiry, Bisection):
+            self._follow(inquiry, inquiry.accepted(batch) if good else inquiry.ended(batch))
+        elif good:
+            self._all_refused = False
+
+    def _follow(self, inquiry: Bisection, step: Step, *, detail: str = "") -> None:
+        for parent, parts in step.cuts:
+            self._settle(parent, (), (), parts)
+        self._send(step.send)
+        for part in step.bury:
+            words = (GROUP_NOTE if step.group else "") + (part.last_answer or detail)
+            burials = [Burial(index, Reason.REFUSED, words) for index in range(len(part))]
+            self._settle(part, (), burials, ())
+        self._all_refused = inquiry.gave_up or (self._all_refused and not inquiry.found_good)
+
+    def _send(self, parts: Sequence[Batch], *, delay_s: float = 0.0) -> None:
+        for part in parts:
+            self._lane.resubmit(part, delay_s=delay_s)
+
+    def _settle(
+        self, batch: Batch, delivered: Sequence[int], buried: Sequence[Burial], parts: Sequence[Batch]
+    ) -> None:
+        self._book.settled(batch, delivered=delivered, buried=buried, parts=parts)
+        self._lane.progressed()

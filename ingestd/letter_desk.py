@@ -1,0 +1,56 @@
+"""Joins the retry worker and the dead-letter store: leases through the writer's transactions."""
+
+import sqlite3
+
+from ingestd.core.clock import Clock
+from ingestd.delivery.retry_worker import Letter
+from ingestd.store.database import Database
+from ingestd.store.dead_letters import StoredLetter, lease_due
+
+LEASE_S = 900.0
+
+
+class LetterDesk:
+    """The retry worker's LetterStore. ``requested_only``: only letters that a person asked for."""
+
+    def __init__(
+        self, database: Database, *, max_events: int, max_bytes: int, requested_only: bool, clock: Clock
+    ) -> None:
+        self._database = database
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._requested_only = requested_only
+        self._clock = clock
+
+    async def lease(self) -> list[Letter]:
+        def work(connection: sqlite3.Connection) -> list[StoredLetter]:
+            return lease_due(
+                connection,
+                now=self._clock.wall(),
+                lease_s=LEASE_S,
+                max_events=self._max_events,
+                max_bytes=self._max_bytes,
+                requested_only=self._requested_only,
+            )
+
+        return list[Letter](await self._database.run(work))
+
+    async def damaged(self, numbers: list[int]) -> None:
+        """A payload that is not what was stored is never sent."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany(
+                "UPDATE letters SET state = 'waiting', lease = NULL, due = NULL,"
+                " detail = 'the stored payload is damaged (checksum); ' || detail WHERE id = ?",
+                [(number,) for number in numbers],
+            )
+
+        await self._database.run(work)
+
+    async def counts(self) -> dict[str, int]:
+        """Letters by state."""
+        return await self._database.run(
+            lambda c: {
+                row[0]: row[1] for row in c.execute("SELECT state, count(*) FROM letters GROUP BY state")
+            }
+        )

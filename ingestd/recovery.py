@@ -1,0 +1,113 @@
+"""Taking up what an earlier process left: batches that were frozen, and may or may not have arrived.
+
+Files are read again from their position. Events of batches that were settled beyond it are passed
+over; events of batches that were not are gathered until the batch is whole again, and it goes out
+under its own key with the bytes it had.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ingestd.core.batch import Batch
+from ingestd.core.chunk import Chunk, Positions, Receipt, Segment, unpack_positions
+from ingestd.store.journal import FrozenBatch, body_digest
+
+Digests = Callable[[list[bytes]], list[bytes | None]]
+Encode = Callable[[Sequence[bytes]], bytes]
+
+
+@dataclass(slots=True)
+class _Gathering:
+    frozen: FrozenBatch
+    wanted: int
+    found: dict[int, Segment] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What recovery knows of one chunk: ``settled`` positions had their end in an earlier process,
+    ``taken`` ones belong to batches that are being gathered, ``batches`` are whole again now."""
+
+    settled: set[int]
+    taken: set[int]
+    batches: list[Batch]
+
+
+class Recovery:
+    """``sources``: numbers of the files that this run reads; other batches are left alone."""
+
+    def __init__(self, frozen: Sequence[FrozenBatch], sources: set[int], *, encode: Encode, digests: Digests):
+        self._encode = encode
+        self._digests = digests
+        self._by_chunk: dict[tuple[int, int], list[tuple[_Gathering, int, Positions]]] = defaultdict(list)
+        self._changed: list[str] = []
+        self.kept = [batch for batch in frozen if batch.kept is not None and not batch.settled]
+        for batch in frozen:
+            if batch.kept is not None or not all(source in sources for source, *_ in batch.segments):
+                continue
+            gathering = _Gathering(batch, len(batch.segments))
+            for number, (source, start, _, packed) in enumerate(batch.segments):
+                self._by_chunk[source, start].append((gathering, number, unpack_positions(packed)))
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._by_chunk)
+
+    def look(self, chunk: Chunk) -> Found | None:
+        """None if the chunk is none of ours."""
+        pieces = self._by_chunk.pop((chunk.source, chunk.start), None)
+        if pieces is None:
+            return None
+        found = Found(set(), set(), [])
+        for gathering, number, positions in pieces:
+            if positions and positions[-1] >= len(chunk.events):
+                self._changed.append(gathering.frozen.id)  # the file has changed: its events are new ones
+            elif gathering.frozen.settled:
+                found.settled.update(positions)
+            else:
+                found.taken.update(positions)
+                gathering.found[number] = Segment(chunk, positions)
+                if len(gathering.found) == gathering.wanted:
+                    found.batches.append(self._rebuild(gathering))
+        return found
+
+    def take_changed(self) -> list[str]:
+        """Ids of batches, found since the last call, whose source is not what it was."""
+        changed, self._changed = self._changed, []
+        return changed
+
+    def incomplete(self) -> list[Batch]:
+        """At the end of the input: batches of which a part is gone. What is there goes out anew."""
+        gatherings = {id(g): g for pieces in self._by_chunk.values() for g, _, _ in pieces}
+        self._by_chunk.clear()
+        return [self._rebuild(g) for g in gatherings.values() if g.found and not g.frozen.settled]
+
+    def kept_batches(self) -> list[Batch]:
+        """Batches whose source cannot be read again; their events were kept."""
+        batches = []
+        for frozen in self.kept:
+            events = list(frozen.kept or ())
+            source, start, end, _ = frozen.segments[0]
+            chunk = Chunk(events, source=source, start=start, end=end)
+            chunk.receipt = Receipt(len(events), lambda: None)
+            segments = [Segment(chunk, range(len(events)))]
+            batches.append(self._make(frozen, events, segments))
+        return batches
+
+    def _rebuild(self, gathering: _Gathering) -> Batch:
+        segments = [gathering.found[number] for number in sorted(gathering.found)]
+        events = [segment.chunk.events[p] for segment in segments for p in segment.positions]
+        return self._make(gathering.frozen, events, segments)
+
+    def _make(self, frozen: FrozenBatch, events: list[bytes], segments: list[Segment]) -> Batch:
+        body = self._encode(events)
+        same = body_digest(body) == frozen.body_digest
+        batch = Batch(events, self._digests(events), segments, batch_id=frozen.id if same else None)
+        if same:
+            batch.noted = batch.unanswered = True
+            batch.first_sent_wall = frozen.frozen_at
+            batch.freeze(body)
+        else:
+            self._changed.append(frozen.id)
+        return batch

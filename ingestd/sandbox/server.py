@@ -1,0 +1,181 @@
+"""The sandbox as an HTTP server: its routes, its door, its start and stop.
+
+Called by ``ingestd sandbox``, by ``replay --sandbox``, by the demo and by tests.
+"""
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from ingestd.core.clock import Clock, SystemClock
+from ingestd.core.errors import UserError
+from ingestd.sandbox import contract, control
+from ingestd.sandbox.api import Api, Exchange, SandboxOptions, ordered_reply
+from ingestd.sandbox.contract import Refused, Reply
+from ingestd.sandbox.faults import GARBAGE, NOTHING_ORDERED, Fault, Faults, Order, Rule
+from ingestd.sandbox.stats import NO_ANSWER, Stats
+
+INGEST_PATH = "/api/v2/events/ingest"
+TOKEN_PATHS = ("/oauth/token", "/login/oauth2/token")
+
+_MIN_BODY_LIMIT_BYTES = 2**20
+_SHUTDOWN_S = 2.0
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+Endpoint = Callable[[Exchange], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A sandbox that serves. ``url`` has no path; ``token_url`` is the token endpoint in full."""
+
+    url: str
+    token_url: str
+    sandbox: "Sandbox"
+
+
+class Sandbox:
+    """A local stand-in for the event API. Its state outlives ``serve``, so that stats can be read after it.
+
+    Raises UserError for options that make no sense.
+    """
+
+    def __init__(self, options: SandboxOptions | None = None, *, clock: Clock | None = None) -> None:
+        self.options = options or SandboxOptions()
+        self._clock = clock or SystemClock()
+        self.api = Api(self.options, self._clock)
+        self.order_faults(self.options.faults, self.options.rules)
+
+    @asynccontextmanager
+    async def serve(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Running]:
+        """Serve while the context is open; port 0 takes any that is free.
+
+        Raises UserError where the address cannot be listened on. At the end, open requests get two
+        seconds to finish.
+        """
+        # Not decompressed: a body says itself how large it is, and nothing grows in here.
+        runner = web.AppRunner(
+            self._app(), access_log=None, auto_decompress=False, shutdown_timeout=_SHUTDOWN_S
+        )
+        await runner.setup()
+        try:
+            try:
+                await web.TCPSite(runner, host, port).start()
+            except (OSError, OverflowError) as reason:
+                said = getattr(reason, "strerror", None) or reason
+                raise UserError(f"cannot listen on {host}:{port}: {said}") from None
+            url = f"http://{f'[{host}]' if ':' in host else host}:{runner.addresses[0][1]}"
+            yield Running(url, url + TOKEN_PATHS[0], self)
+        finally:
+            await runner.cleanup()
+
+    def stats(self) -> Stats:
+        counts, taken = self.api.counts, self.api.taken
+        return Stats(
+            requests=counts.requests,
+            by_status=dict(sorted(counts.by_status.items())),
+            events=taken.count,
+            distinct=taken.distinct,
+            duplicates=taken.duplicates,
+            distinct_complete=taken.counted_all,
+            batches=taken.batches,
+            events_kept=len(taken.kept),
+            kept_bytes=taken.kept_bytes,
+            kept_complete=len(taken.kept) == taken.count,
+            keys=len(self.api.keys),
+            replays=counts.replays,
+            faults=dict(sorted(counts.faults.items())),
+            token_requests=counts.token_requests,
+            tokens_issued=self.api.tokens.issued,
+            max_concurrent=counts.max_concurrent,
+            largest_body_bytes=counts.largest_body_bytes,
+        )
+
+    def reset(self) -> None:
+        """Forget events, keys and counts, and start faults and script afresh. Tokens stay good."""
+        self.api.reset()
+        self.order_faults(self._faults.faults, self._faults.rules)
+
+    def order_faults(self, faults: Sequence[Fault], rules: Sequence[Rule]) -> None:
+        """Replace what goes wrong; the script counts its requests from now."""
+        self._faults = Faults(faults, rules, seed=self.options.seed)
+
+    def _app(self) -> web.Application:
+        # The control endpoints must be able to take a script where batches are kept small.
+        limit = max(self.options.max_body_bytes, _MIN_BODY_LIMIT_BYTES)
+        app = web.Application(client_max_size=limit)
+        app.router.add_post(INGEST_PATH, self._door(self.api.ingest))
+        for path in TOKEN_PATHS:
+            app.router.add_post(path, self._door(self.api.issue_token))
+        app.router.add_routes(control.routes(self))
+        app.router.add_route("*", "/{path:.*}", self._door(_not_there))
+        return app
+
+    def _door(self, endpoint: Endpoint) -> Handler:
+        """What every request passes: it is counted, read, and meets the fault that it is due."""
+
+        async def pass_through(request: web.Request) -> web.Response:
+            counts, is_token = self.api.counts, request.path in TOKEN_PATHS
+            counts.concurrent += 1
+            counts.max_concurrent = max(counts.max_concurrent, counts.concurrent)
+            order = self._faults.order_for(request.path, is_token=is_token) or NOTHING_ORDERED
+            if order is not NOTHING_ORDERED:
+                counts.faults[order.kind] += 1
+            context = str(uuid.uuid4())
+            try:
+                response = await self._answer(endpoint, request, order, context=context)
+            finally:
+                counts.concurrent -= 1
+            if is_token:
+                counts.token_requests += 1
+            else:
+                counts.requests += 1
+                counts.by_status[NO_ANSWER if order.cut else str(response.status)] += 1
+            if order.cut and request.transport is not None:
+                request.transport.close()  # what is returned after it reaches nobody
+            response.headers["ININ-Correlation-Id"] = context
+            return response
+
+        return pass_through
+
+    async def _answer(
+        self, endpoint: Endpoint, request: web.Request, order: Order, *, context: str
+    ) -> web.Response:
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            return _response(
+                contract.error(413, "request.entity.too.large", "the body is too large", context)
+            )
+        self.api.counts.largest_body_bytes = max(self.api.counts.largest_body_bytes, len(body))
+        exchange = Exchange(
+            request.method, request.path, request.headers, request.content_type, body, context, order
+        )
+        if order.take:
+            try:
+                reply = await endpoint(exchange)
+            except Refused as refused:
+                reply = refused.reply
+        else:
+            await self.api.wait(order)
+            reply = ordered_reply(order, context)
+        answer = order.answer
+        if answer is None or (answer is GARBAGE and reply.status != 200):
+            # Garbage stands for "taken", so it must not hide that a batch was refused.
+            return _response(reply)
+        return web.Response(status=answer.status, headers=answer.headers, body=answer.body.encode())
+
+
+async def _not_there(exchange: Exchange) -> Reply:
+    if exchange.path == INGEST_PATH or exchange.path in TOKEN_PATHS:
+        return exchange.error(405, "method.not.allowed", "only POST is allowed here")
+    return exchange.error(404, "not.found", "there is no such path in the sandbox")
+
+
+def _response(reply: Reply) -> web.Response:
+    return web.Response(
+        status=reply.status, body=reply.body, headers=reply.headers, content_type=reply.content_type
+    )

@@ -1,0 +1,58 @@
+"""What JSON is, for every schema: the checks of an event's bytes that come before its fields.
+
+msgspec skips unknown fields by a strict JSON grammar (NaN, bad escapes and lone surrogates are
+refused), except for three things that pydantic refuses and that are looked for here: bytes that
+are not UTF-8, nesting beyond 200, integers of more than 4300 digits.
+"""
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+DEEP_BYTES = 400
+"""An event of at most this many bytes cannot be nested deeper than 200: each level takes two."""
+
+_MAX_OPENED = 190
+_DIGITS_BYTES = 4_400
+# The look-behind keeps the search linear: without it every digit of a run starts a new count.
+_LONG_INTEGER = re.compile(rb"(?<!\d)\d{4300}")
+_skip = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def find_fault(event: bytes) -> str | None:
+    """Why ``event`` is not one JSON value by the grammar, in words; None if it is."""
+    try:
+        _skip(event)
+    except RecursionError:
+        return "not JSON: nested too deeply"
+    except ValueError as error:
+        return f"not JSON: {error}"
+    return None
+
+
+def is_plain(event: bytes) -> bool:
+    """Whether an event over ``DEEP_BYTES`` is far from the limits on nesting and integers."""
+    if event.count(b"{") + event.count(b"[") >= _MAX_OPENED:
+        return False
+    return len(event) <= _DIGITS_BYTES or not _LONG_INTEGER.search(event)
+
+
+def is_simple(events: Sequence[bytes]) -> bool:
+    """Whether no string of these events can hold a control character, and all of them are ASCII.
+
+    JSON has control characters up to U+001F only as escapes; one look at a chunk is far cheaper
+    than one at each string.
+    """
+    joined = b"".join(events)
+    return joined.isascii() and joined.find(b"\\") < 0 and joined.find(b"\x7f") < 0
+
+
+def drop_undecodable(events: Sequence[bytes], keys: list[str | None]) -> None:
+    """Set to None the keys of events that are not UTF-8."""
+    for index, event in enumerate(events):
+        if not event.isascii():
+            try:
+                event.decode()
+            except UnicodeDecodeError:
+                keys[index] = None

@@ -1,0 +1,103 @@
+"""A JSON Schema file as the definition of a valid event (drafts 4, 6, 7, 2019-09, 2020-12).
+
+Loaded by ``load``. A ``$ref`` out of the file is refused: nothing is fetched, from the network or
+from disk. Patterns run on a linear-time engine, so look-around and back-references are refused.
+Of a member that stands in an event twice, the last one counts.
+"""
+
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jsonschema_rs
+import msgspec
+
+from ingestd.core.errors import UserError
+from ingestd.core.reasons import Reason
+from ingestd.schemas.refusals import cut, field_error, invalid, show, unparsable
+from ingestd.schemas.schema import MAX_ERRORS, MAX_MESSAGE, Refusal
+
+MAX_FILE_BYTES = 4 * 1024 * 1024
+_MASK = "the value"
+_decode = msgspec.json.Decoder().decode
+
+
+class JsonSchema:
+    """See ``Schema``. Raises UserError if the file cannot be read or is not a usable schema."""
+
+    default_key: tuple[str, ...] = ()
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._validator = _compile(path)
+
+    def keys(self, events: Sequence[bytes]) -> list[str | None]:
+        is_valid = self._validator.is_valid
+        keys: list[str | None] = []
+        for event in events:
+            try:
+                keys.append("" if is_valid(_decode(event)) else None)
+            except (ValueError, RecursionError):
+                keys.append(None)
+        return keys
+
+    def explain(self, event: bytes) -> Refusal | None:
+        try:
+            value = _decode(event)
+        except RecursionError:
+            return unparsable("not JSON: nested too deeply")
+        except ValueError as error:
+            return unparsable(f"not JSON: {error}")
+        try:
+            errors = list(islice(self._validator.iter_errors(value), MAX_ERRORS))
+        except ValueError as error:  # an invalid event that is nested deeper than the library explains
+            return invalid(f"could not be checked: {error}")
+        if not errors:
+            return None
+        return Refusal(Reason.INVALID, [field_error(_path(error), _message(error)) for error in errors])
+
+
+def _path(error: jsonschema_rs.ValidationError) -> str:
+    return ".".join(map(str, error.instance_path))
+
+
+def _message(error: jsonschema_rs.ValidationError) -> str:
+    found = f", found {show(error.instance)}"
+    return cut(error.message, MAX_MESSAGE - len(found)) + found
+
+
+def _refuse(uri: str) -> NoReturn:
+    raise ValueError("schemas are not fetched: copy it into $defs")
+
+
+def _compile(path: Path) -> Any:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise UserError(f"{path}: a JSON Schema of more than {MAX_FILE_BYTES} bytes is not read")
+        schema = _decode(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON: {cut(str(error))}") from None
+    if not isinstance(schema, dict | bool):
+        raise UserError(f"{path}: not a JSON Schema: expected an object, found {show(schema)}")
+    try:
+        return jsonschema_rs.validator_for(
+            schema,
+            retriever=_refuse,
+            pattern_options=jsonschema_rs.RegexOptions(),
+            mask=_MASK,
+        )
+    except (ValueError, jsonschema_rs.ReferencingError) as error:
+        raise UserError(f"{path}: not a usable JSON Schema: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """The library's message in one line, with the place in the schema where it gives one."""
+    if not isinstance(error, jsonschema_rs.ValidationError):
+        return cut(str(error))
+    place = "/".join(map(str, error.instance_path))
+    found = "" if isinstance(error.instance, dict | list) else f", found {show(error.instance)}"
+    hint = " (of the linear-time kind)" if place.endswith("pattern") or "patternProperties" in place else ""
+    return f"{place + ': ' if place else ''}{cut(error.message)}{hint}{found}"

@@ -1,0 +1,155 @@
+"""The text of a deduplication key, taken from an event by JSON paths. Called by ``stages/validate.py``.
+
+A path descends objects by member name, parts joined by dots: ``meta.version``. A part of digits
+also indexes an array: ``items.0.id``. A dot, comma or backslash that belongs to a name is written
+with a backslash before it: ``meta\\.version``.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from ingestd.core.errors import UserError
+
+MAX_PATHS = 16
+MAX_PARTS = 16
+_MAX_NAME = 200
+
+Path = tuple[str, ...]
+
+_NAME = r"(?:[^.,\\]|\\[.,\\])+"
+_PART = re.compile(_NAME)
+_PATH = re.compile(rf"{_NAME}(?:\.{_NAME})*")
+_ESCAPED = re.compile(r"\\(.)")
+_INDEX = re.compile(r"0|[1-9][0-9]{0,5}")
+# msgspec writes member names as they are, so those that JSON would escape cannot be compiled.
+_UNCOMPILABLE = re.compile(r'["\\\x00-\x1f\ud800-\udfff]')
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_string = msgspec.json.Decoder(str).decode
+_skip = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+class KeyPaths:
+    """One or more JSON paths, compiled. Raises UserError for paths that are none.
+
+    The key is the values' texts joined by NUL. No two different lists of values have the same
+    text: in a string U+0000 and U+0001 are escaped, and every other value is U+0001, ``=`` and its
+    JSON text as it stands in the event (so ``1``, ``1.0`` and ``"1"`` are three keys).
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths: tuple[Path, ...] = tuple(_parse_path(path) for path in paths)
+        if not self.paths or len(self.paths) > MAX_PATHS:
+            raise UserError(f"a key takes 1 to {MAX_PATHS} paths, not {len(self.paths)}")
+        if len(set(self.paths)) < len(self.paths):
+            raise UserError("a key names the same path twice")
+        self._strings = _compile(self.paths)
+        self._separators = len(self.paths) - 1
+
+    @classmethod
+    def parse(cls, text: str) -> "KeyPaths":
+        r"""The paths of ``"A,B.c"``; see the module for the backslash. Raises UserError."""
+        return cls(_split(text))
+
+    def of(self, event: bytes) -> str | None:
+        """The key text of ``event``.
+
+        None if a value is missing or null, if all of them are empty strings, or if the event is not JSON.
+        """
+        try:
+            if self._strings:
+                key = self._strings(event)
+                if key.count("\0") == self._separators and "\1" not in key:
+                    return key if len(key) > self._separators else None
+        except (ValueError, RecursionError):
+            pass  # not all of them are strings, or it is not JSON: the walk below knows
+        return self._walk(event)
+
+    def _walk(self, event: bytes) -> str | None:
+        """The definition of ``of``."""
+        try:
+            texts = [_text_at(_skip(event), path) for path in self.paths]
+        except (ValueError, RecursionError, LookupError):
+            return None
+        return "\0".join(texts) if any(texts) else None
+
+
+def _split(text: str) -> list[str]:
+    if len(text) > MAX_PATHS * MAX_PARTS * _MAX_NAME:
+        raise UserError("the paths of a key are too long")
+    # An escaped comma is not a separator: split into runs of anything but a bare comma.
+    return [path.strip() for path in re.findall(r"(?:^|,)((?:[^,\\]|\\.|\\$)*)", text, re.DOTALL)]
+
+
+def _parse_path(text: str) -> Path:
+    if not _PATH.fullmatch(text):
+        raise UserError(
+            f"{text[:60]!r} is not a path of a key: expected names joined by dots, like meta.version"
+        )
+    parts = [_ESCAPED.sub(r"\1", part) for part in _PART.findall(text)]
+    if len(parts) > MAX_PARTS or max(map(len, parts)) > _MAX_NAME:
+        raise UserError(
+            f"{text[:60]!r}: a path of a key has at most {MAX_PARTS} names of {_MAX_NAME} characters"
+        )
+    return tuple(parts)
+
+
+def _text_at(value: msgspec.Raw, path: Path) -> str:
+    for part in path:
+        first = bytes(value)[:1]
+        if first == b"[" and _INDEX.fullmatch(part):
+            value = _elements(value)[int(part)]
+        elif first == b"{":
+            value = _members(value)[part]
+        else:
+            raise LookupError(part)
+    raw = bytes(value)
+    if raw == b"null":
+        raise LookupError(path)
+    if raw[:1] == b'"':
+        return _string(raw).replace("\1", "\1\1").replace("\0", "\1" + "0")
+    return "\1=" + raw.decode()
+
+
+def _compile(paths: tuple[Path, ...]) -> Callable[[bytes], str] | None:
+    """A function that joins the values if all of them are strings, and raises ValueError if not.
+
+    None where that cannot be compiled: indices, a path that is the beginning of another.
+    """
+    tree: dict[str, Any] = {}
+    for path in paths:
+        node = tree
+        for part in path[:-1]:
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                return None
+        if path[-1] in node or any(_INDEX.fullmatch(part) or _UNCOMPILABLE.search(part) for part in path):
+            return None
+        node[path[-1]] = str
+    decode = msgspec.json.Decoder(_struct(tree)).decode
+    pick = attrgetter(*(_attribute_path(tree, path) for path in paths))
+    if len(paths) == 1:
+        return lambda event: str(pick(decode(event)))
+    return lambda event: "\0".join(pick(decode(event)))
+
+
+def _struct(tree: dict[str, Any]) -> type[msgspec.Struct]:
+    fields = [
+        (f"f{number}", _struct(child) if isinstance(child, dict) else child)
+        for number, child in enumerate(tree.values())
+    ]
+    return msgspec.defstruct("Key", fields, gc=False, rename={f"f{n}": name for n, name in enumerate(tree)})
+
+
+def _attribute_path(tree: dict[str, Any], path: Path) -> str:
+    """``meta.version`` as the struct's attributes, ``f1.f0``."""
+    names: list[str] = []
+    node: Any = tree
+    for part in path:
+        names.append(f"f{list(node).index(part)}")
+        node = node[part]
+    return ".".join(names)

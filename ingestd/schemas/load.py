@@ -1,0 +1,39 @@
+"""From the ``schema`` setting to a schema. Called by the pipeline's wiring and by ``ingestd check``."""
+
+import difflib
+from pathlib import Path
+
+from ingestd.core.errors import UserError
+from ingestd.schemas.refusals import cut
+from ingestd.schemas.schema import Schema
+
+NAMES = ("interaction", "cloudevent")
+
+
+def load(spec: str) -> Schema:
+    """``interaction``, ``cloudevent``, the path of a JSON Schema file, or ``package.module:Model``.
+
+    Raises UserError with what to write. Imports only what the choice needs.
+    """
+    if spec == "interaction":
+        from ingestd.schemas.interaction import InteractionSchema
+
+        return InteractionSchema()
+    if spec == "cloudevent":
+        from ingestd.schemas.cloudevent import CloudEventSchema
+
+        return CloudEventSchema()
+    if "\0" not in spec and (Path(spec).is_file() or spec.endswith(".json")):
+        from ingestd.schemas.json_schema import JsonSchema
+
+        return JsonSchema(Path(spec))
+    if ":" in spec:
+        from ingestd.schemas.pydantic_model import PydanticSchema
+
+        return PydanticSchema(spec)
+    close = difflib.get_close_matches(cut(spec, 40), NAMES, n=1)
+    hint = f"did you mean {close[0]}?" if close else "no such file"
+    raise UserError(
+        f"schema {cut(spec, 100)!r}: {hint} Expected interaction, cloudevent, "
+        "the path of a JSON Schema file, or package.module:Model"
+    )

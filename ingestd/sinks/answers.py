@@ -1,0 +1,87 @@
+"""What a status means, for every sink that does not say otherwise: the table of README "Answers"."""
+
+import re
+
+from ingestd.core import retry_after
+from ingestd.core.answer import Answer
+from ingestd.core.verdict import ItemError, Meaning, Verdict
+
+MAX_WORDS = 500
+"""Characters of an answer's body that are kept."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_SECRET = re.compile(
+    r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{6,}"
+    r"|(\"?(?:access_token|client_secret|password|secret|api_?key|authorization)\"?\s*[:=]\s*)\"?[^\s\",}&]+"
+)
+_IN_PROGRESS = re.compile(
+    rb"in.?progress|still (being|processing)|currently|not yet (complete|finished)|pending", re.IGNORECASE
+)
+
+_FORBIDDEN = {
+    401: "the token is not accepted",
+    403: "access is denied: check the client's roles and permissions",
+    404: "there is no such path: check --api",
+    405: "the path does not take POST: check --api",
+    406: "the API does not answer in JSON",
+    407: "a proxy asks for credentials",
+    410: "the API says it is gone for good: check --api",
+    411: "the API wants a Content-Length: is a proxy in between?",
+    414: "the URL is too long",
+    415: "the API does not take this Content-Type",
+    431: "the headers are too large",
+    501: "the API does not know POST",
+    505: "the API does not speak HTTP/1.1",
+}
+
+
+def words(answer: Answer) -> str:
+    """Status and body in one line: cut, control characters out, anything like a credential masked."""
+    if answer.status == 0:
+        return answer.error
+    text = answer.body[: MAX_WORDS * 4].decode("utf-8", "replace")
+    text = _SECRET.sub(lambda m: (m[1] + " ***") if m[1] else m[2] + "***", _CONTROL.sub(" ", text)).strip()
+    return f"{answer.status} {text[:MAX_WORDS]}".strip()
+
+
+def meaning_of(
+    answer: Answer, *, now_wall: float, items: tuple[ItemError, ...] = (), unmatched: int = 0
+) -> Verdict:
+    """The verdict on an answer; ``items`` are the per-event errors its body names."""
+    status, detail = answer.status, words(answer)
+    after_s = retry_after.parse(
+        answer.headers.get("retry-after"), now_wall=now_wall, date=answer.headers.get("date")
+    )
+    if 200 <= status < 300:
+        return Verdict(Meaning.TAKEN, detail, items=items, unmatched=unmatched)
+    if status == 401:
+        return Verdict(Meaning.UNAUTHORIZED, detail)
+    if status in _FORBIDDEN or 300 <= status < 400:
+        return Verdict(Meaning.FORBIDDEN, f"{detail} ({_FORBIDDEN.get(status) or redirect(answer)})")
+    if status == 409:
+        if _IN_PROGRESS.search(answer.body):
+            return Verdict(
+                Meaning.LATER, detail, after_s=after_s if after_s is not None else 1.0, unanswered=True
+            )
+        return Verdict(Meaning.TAKEN, detail)
+    if status == 413:
+        if after_s is not None:
+            return Verdict(Meaning.LATER, detail, after_s=after_s)
+        return Verdict(Meaning.TOO_BIG, detail)
+    if status in (408, 421, 425, 429) or status >= 500 or status < 200:
+        return Verdict(
+            Meaning.LATER,
+            detail,
+            after_s=after_s,
+            slow_down=status in (429, 503),
+            throttled=status == 429,
+            unanswered=status not in (421, 425, 429),
+        )
+    if status in (400, 422):
+        return Verdict(Meaning.REFUSED, detail, items=items, unmatched=unmatched)
+    return Verdict(Meaning.DEAD, detail)
+
+
+def redirect(answer: Answer) -> str:
+    where = _CONTROL.sub(" ", answer.headers.get("location", ""))[:100].split("?")[0]
+    return f"redirects are not followed: check --api; it points to {where or 'nowhere'}"

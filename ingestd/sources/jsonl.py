@@ -1,0 +1,119 @@
+"""Files and standard input: NDJSON or JSON arrays, plain, gzip or zstd, in constant memory.
+
+``pipeline.py`` iterates ``chunks()``. Reading and inflating run in a worker thread. A chunk is a
+function of its start alone, so that a restart cuts the same chunks and finds every event again.
+"""
+
+import gzip
+import zlib
+from collections.abc import AsyncIterator
+
+import anyio.to_thread
+import zstandard
+
+from ingestd.core.chunk import Chunk
+from ingestd.sources.splitting import Damaged, JsonArray, Lines, Region
+from ingestd.sources.streams import BOM, GZIP, ZSTD, Input, Pieces, Stopped, inflate
+
+CHUNK_BYTES = 256 * 1024
+"""Part of the checkpoint's meaning: a restart must cut the chunks that were cut before."""
+
+MAX_EVENT_BYTES = 1024 * 1024
+
+
+class JsonSource:
+    """One file, pipe or standard input (``-``). Raises UserError when it cannot be opened.
+
+    ``rereadable``: a regular file, which a restart can read again. ``number``: its number in the
+    store. ``damage``: why reading ended early, or empty.
+    """
+
+    def __init__(self, path: str, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self.path = path
+        self.number = 0
+        self.damage = ""
+        self._max_event_bytes = max_event_bytes
+        self._input = Input(path)
+        self.rereadable = self._input.regular and path != "-"
+
+    @property
+    def name(self) -> str:
+        return "standard input" if self.path == "-" else self.path
+
+    @property
+    def size(self) -> int | None:
+        """Bytes on disk, None for a pipe."""
+        return self._input.size if self._input.regular else None
+
+    @property
+    def bytes_read(self) -> int:
+        return self._input.count
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """(device, inode)."""
+        return self._input.device, self._input.inode
+
+    @property
+    def plain_size(self) -> int | None:
+        """Length of the content where it can be told: of a plain file."""
+        plain = self.rereadable and not self._input.peek(4).startswith((GZIP, ZSTD))
+        return self._input.size if plain else None
+
+    def stop(self) -> None:
+        """End the iteration of ``chunks`` soon, also where it waits for a producer."""
+        self._input.stop()
+
+    def close(self) -> None:
+        self._input.close()
+
+    async def chunks(self, start: int = 0, line: int = 1) -> AsyncIterator[Chunk]:
+        """Chunks from ``start``, a position at which an earlier chunk ended; 0 is the beginning.
+
+        Damage ends the iteration early: what came before is good, ``damage`` says what happened.
+        """
+        try:
+            splitter = await anyio.to_thread.run_sync(self._open, start, line)
+            while region := await anyio.to_thread.run_sync(splitter.next_region):
+                yield self._chunk(region)
+        except Stopped:
+            return
+        except Damaged as damage:
+            self.damage = str(damage)
+        except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
+            self.damage = f"the archive is damaged or cut off: {error}"
+        except OSError as error:
+            self.damage = f"reading failed: {error.strerror or error}"
+
+    def _chunk(self, region: Region) -> Chunk:
+        return Chunk(
+            region.events,
+            source=self.number,
+            start=region.start,
+            end=region.end,
+            line=region.line,
+            next_line=region.next_line,
+            locate=region.locate,
+            too_long=region.too_long,
+        )
+
+    def _open(self, start: int, line: int) -> Lines | JsonArray:
+        stream = inflate(self._input)
+        pieces = Pieces(stream)
+        head = pieces.peek()
+        position = max(start, len(BOM) if head.startswith(BOM) else 0)
+        if self.rereadable and not isinstance(stream, gzip.GzipFile | zstandard.ZstdDecompressionReader):
+            self._input.jump(position)
+            pieces = Pieces(stream)
+        else:
+            pieces.discard(position)
+        is_array = head.removeprefix(BOM).lstrip()[:1] == b"["
+        splitter = JsonArray if is_array else Lines
+        return splitter(
+            pieces.read,
+            start=position,
+            line=line,
+            chunk_bytes=CHUNK_BYTES,
+            max_event_bytes=self._max_event_bytes,
+            fill=self.rereadable,
+        )

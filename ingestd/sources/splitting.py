@@ -1,0 +1,256 @@
+"""Cutting a byte stream into events: lines, or the elements of one JSON array.
+
+Both give *regions*: whole events of up to ``chunk_bytes``, whose borders depend on the region's
+start alone (with ``fill``), so that the same stream is always cut the same way.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+Read = Callable[[int], bytes]
+
+KEPT_OF_TOO_LONG = 16 * 1024
+"""Bytes kept of an event that is over the limit: enough to recognise it by."""
+
+
+class Damaged(Exception):
+    """The stream cannot be cut any further; what came before is good."""
+
+
+@dataclass(slots=True)
+class Region:
+    """Events of ``[start, end)``. ``line``: number of the first line (or element), from 1.
+
+    ``locate()`` gives (offset, line) of every event. ``too_long``: full length of events of which
+    only the head was kept, by index.
+    """
+
+    events: list[bytes]
+    start: int
+    end: int
+    line: int
+    locate: Callable[[], list[tuple[int, int]]]
+    too_long: dict[int, int] = field(default_factory=dict)
+    next_line: int = 0
+
+
+class Lines:
+    """NDJSON: LF or CRLF, empty lines skipped, the last line may lack its newline."""
+
+    def __init__(
+        self,
+        read: Read,
+        *,
+        start: int,
+        line: int,
+        chunk_bytes: int,
+        max_event_bytes: int,
+        fill: bool,
+    ) -> None:
+        self._read = read
+        self._at = start
+        self._line = line
+        self._chunk_bytes = chunk_bytes
+        self._max_event_bytes = max_event_bytes
+        self._fill = fill
+        self._rest = b""
+        self._ended = False
+
+    def next_region(self) -> Region | None:
+        """None at the end. Memory: one chunk, or one line of up to ``max_event_bytes``."""
+        while True:
+            data = self._gather()
+            if not data:
+                return None
+            region = self._long_line(data) if data[-1] != 10 and not self._ended else self._region(data)
+            if region is not None:
+                return region
+
+    def _gather(self) -> bytes:
+        """Whole lines of at most a chunk; else the beginning of one long line; b"" at the end."""
+        pieces, size = [self._rest], len(self._rest)
+        while size < self._chunk_bytes and not self._ended:
+            piece = self._read(self._chunk_bytes - size)
+            self._ended = not piece
+            pieces.append(piece)
+            size += len(piece)
+            if not self._fill and b"\n" in piece:
+                break
+        data = b"".join(pieces)
+        cut = len(data) if self._ended and size < self._chunk_bytes else data.rfind(b"\n") + 1
+        if cut == 0:
+            self._rest = b""
+            return data
+        self._rest = data[cut:]
+        return data[:cut]
+
+    def _region(self, data: bytes) -> Region | None:
+        start, line = self._at, self._line
+        events = data.split(b"\n")
+        if not events[-1]:
+            events.pop()
+        self._at += len(data)
+        self._line += len(events)
+        if b"\r" in data:
+            events = [event[:-1] if event.endswith(b"\r") else event for event in events]
+        if not all(events):
+            events = list(filter(None, events))
+        too_long: dict[int, int] = {}
+        if len(data) > self._max_event_bytes:
+            too_long = {i: len(e) for i, e in enumerate(events) if len(e) > self._max_event_bytes}
+            for i in too_long:
+                events[i] = events[i][:KEPT_OF_TOO_LONG]
+        return Region(events, start, self._at, line, lambda: _places(data, start, line), too_long, self._line)
+
+    def _long_line(self, data: bytes) -> Region:
+        """A line that is longer than a chunk: read on to its end, keeping at most the limit."""
+        start, line, size, kept = self._at, self._line, len(data), [data]
+        while (piece := self._read(self._chunk_bytes)) and (cut := piece.find(b"\n")) < 0:
+            size += len(piece)
+            if size <= self._max_event_bytes:
+                kept.append(piece)
+            else:
+                kept = [kept[0][:KEPT_OF_TOO_LONG]]
+        if piece:
+            size += cut + 1
+            self._rest = piece[cut + 1 :]
+            kept.append(piece[: cut + 1])
+        else:
+            self._ended = True
+        self._at += size
+        self._line += 1
+        event = b"".join(kept).removesuffix(b"\n").removesuffix(b"\r")
+        length = size - (1 if piece else 0)
+        if length <= self._max_event_bytes:
+            return Region([event], start, self._at, line, lambda: [(start, line)], {}, self._line)
+        head = event[:KEPT_OF_TOO_LONG]
+        return Region([head], start, self._at, line, lambda: [(start, line)], {0: length}, self._line)
+
+
+def _places(data: bytes, start: int, line: int) -> list[tuple[int, int]]:
+    places, offset = [], start
+    for number, text in enumerate(data.split(b"\n")):
+        if text.removesuffix(b"\r"):
+            places.append((offset, line + number))
+        offset += len(text) + 1
+    return places
+
+
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_BLANK = re.compile(rb"[ \t\r\n]*+")
+_SCALAR_END = re.compile(rb"[,\]\s]")
+
+
+class JsonArray:
+    """The elements of a JSON array (or of several, one after the other), told by their brackets.
+
+    The grammar inside an element is the schema's business: a broken one costs itself alone as long
+    as its brackets match. An element over the limit ends the reading (``Damaged``): unlike a line,
+    it has no safe end to go on from.
+    """
+
+    def __init__(
+        self, read: Read, *, start: int, line: int, chunk_bytes: int, max_event_bytes: int, fill: bool = True
+    ) -> None:
+        del fill  # an array is always read a chunk at a time
+        self._read = read
+        self._at = start
+        self._number = line
+        self._chunk_bytes = chunk_bytes
+        self._max_event_bytes = max_event_bytes
+        self._data = b""
+        self._ended = False
+        self._inside: bool | None = (
+            None  # unknown until the first byte is seen: a restart may be in mid-array
+        )
+
+    def next_region(self) -> Region | None:
+        """None at the end. Raises Damaged when the array has none."""
+        target = self._chunk_bytes
+        while True:
+            self._top_up(target)
+            elements, used = self._elements()
+            if elements or (used and not self._ended):
+                region = self._region(elements, used)
+                if elements:
+                    return region
+                continue
+            if self._ended:
+                if self._inside:
+                    raise Damaged(f"the JSON array has no end: cut off at byte {self._at + len(self._data)}")
+                return None
+            if target > self._max_event_bytes:
+                limit = self._max_event_bytes
+                raise Damaged(f"the array element at byte {self._at} is over the limit of {limit} bytes")
+            target *= 2
+
+    def _top_up(self, size: int) -> None:
+        pieces, have = [self._data], len(self._data)
+        while have < size and not self._ended:
+            piece = self._read(size - have)
+            self._ended = not piece
+            pieces.append(piece)
+            have += len(piece)
+        self._data = b"".join(pieces)
+
+    def _elements(self) -> tuple[list[tuple[int, int]], int]:
+        """(first, end) of the elements within one chunk, and how many bytes they and the gaps used."""
+        data, found, at, used = self._data, list[tuple[int, int]](), 0, 0
+        while True:
+            at = _BLANK.match(data, at).end()  # type: ignore[union-attr]  # it matches the empty string too
+            if at >= len(data):
+                return found, used if found else at
+            mark = data[at : at + 1]
+            if self._inside is None:
+                self._inside = mark in b",]"
+            if mark == b"," and self._inside:
+                at += 1  # not used yet: a region that ended behind a comma could not tell where it is
+                continue
+            if mark == b"]" and self._inside:
+                self._inside = False
+                at += 1
+            elif not self._inside:
+                if mark != b"[":
+                    raise Damaged(f"expected a JSON array at byte {self._at + at}")
+                self._inside = True
+                at += 1
+            else:
+                end = _element_end(data, at)
+                if end < 0 or (found and end > self._chunk_bytes):
+                    return found, used
+                found.append((at, end))
+                at = end
+            used = at
+
+    def _region(self, elements: list[tuple[int, int]], used: int) -> Region:
+        start, number = self._at, self._number
+        events = [self._data[first:end] for first, end in elements]
+        places = [(start + first, number + i) for i, (first, _) in enumerate(elements)]
+        self._data = self._data[used:]
+        self._at += used
+        self._number += len(elements)
+        too_long = {i: len(e) for i, e in enumerate(events) if len(e) > self._max_event_bytes}
+        for i in too_long:
+            events[i] = events[i][:KEPT_OF_TOO_LONG]
+        return Region(events, start, self._at, number, lambda: places, too_long, self._number)
+
+
+def _element_end(data: bytes, at: int) -> int:
+    """Where the element that begins at ``at`` ends, or -1 if ``data`` does not hold its end."""
+    if data[at] not in b'{["':
+        scalar = _SCALAR_END.search(data, at)
+        return scalar.start() if scalar else -1
+    depth = 0
+    for token in _TOKEN.finditer(data, at):
+        mark = data[token.start()]
+        if mark == 0x22:
+            if token.end() - token.start() < 2 or data[token.end() - 1] != 0x22 or token.end() == len(data):
+                return -1  # the string, or what follows it, is not here yet
+        elif mark in b"{[":
+            depth += 1
+        else:
+            depth -= 1
+        if depth == 0:
+            return token.end()
+    return -1

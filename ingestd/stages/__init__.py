@@ -1,0 +1,1 @@
+"""Dedup, validate, batch: pure and synchronous, no I/O."""

@@ -1,0 +1,174 @@
+"""The dedup window: claim, then confirm or release. Pure; time is passed in.
+
+A key is remembered for good only once its event is safe. Until then it is *pending*, and a copy
+of it waits for its fate. Confirmed keys sit in generations, so that forgetting the oldest is one
+set operation. See design "P3" in the README: a duplicate never costs an event.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from ingestd.core.chunk import Chunk
+
+DIGEST_BYTES = 16
+_GENERATIONS = 16
+
+
+class Claim(NamedTuple):
+    """What became of a chunk's keys.
+
+    ``digests``: parallel to the keys; None where there was no key, or the event is a copy.
+    ``duplicates``: indices of copies of events that are safe. ``copies``: (index, digest) of copies
+    of events that still are on their way.
+    """
+
+    digests: list[bytes | None]
+    duplicates: list[int]
+    copies: list[tuple[int, bytes]]
+
+
+class Follower(NamedTuple):
+    """A copy that waits for the fate of the event it is a copy of."""
+
+    chunk: Chunk
+    position: int
+
+
+class Window:
+    """Remembers at most ``max_count`` keys, none longer than ``max_age_s`` (and a sixteenth).
+
+    Keys are 128-bit BLAKE2b digests under ``secret``: a collision would drop a stranger's event, so
+    it must be neither likely nor within a producer's power.
+    """
+
+    def __init__(self, secret: bytes, *, max_count: int = 1_000_000, max_age_s: float = 600.0) -> None:
+        self._hash = hashlib.blake2b(key=secret[:64], digest_size=DIGEST_BYTES)
+        self._max_count = max_count
+        self._max_age_s = max_age_s
+        self._seen: set[bytes] = set()  # pending and confirmed
+        self._pending: set[bytes] = set()
+        self._followers: dict[bytes, list[Follower]] = {}
+        self._closed: deque[tuple[float, list[bytes]]] = deque()  # (time of the youngest key, keys)
+        self._current: list[bytes] = []
+        self._current_since = 0.0
+        self.follower_count = 0
+        self.follower_bytes = 0
+
+    def __len__(self) -> int:
+        """Keys remembered for good."""
+        return len(self._seen) - len(self._pending)
+
+    @property
+    def pending(self) -> int:
+        return len(self._pending)
+
+    def digest(self, key: str) -> bytes:
+        state = self._hash.copy()
+        state.update(key.encode())
+        return state.digest()
+
+    def digests(self, keys: Iterable[str | None]) -> list[bytes | None]:
+        """Digests without claiming anything; None where there is no key."""
+        return [self.digest(key) if key else None for key in keys]
+
+    def claim(self, keys: Sequence[str | None], now: float) -> Claim:
+        """Claim the key of every event; None or ``""`` claims nothing. Each copy is told apart."""
+        self._expire(now)
+        copy, seen, pending = self._hash.copy, self._seen, self._pending
+        digests: list[bytes | None] = []
+        add, remember, hold = digests.append, seen.add, pending.add
+        duplicates: list[int] = []
+        copies: list[tuple[int, bytes]] = []
+        for key in keys:
+            if not key:
+                add(None)
+                continue
+            state = copy()
+            state.update(key.encode())
+            digest = state.digest()
+            if digest in seen:
+                if digest in pending:
+                    copies.append((len(digests), digest))
+                else:
+                    duplicates.append(len(digests))
+                add(None)
+            else:
+                remember(digest)
+                hold(digest)
+                add(digest)
+        return Claim(digests, duplicates, copies)
+
+    def state_of(self, key: str) -> str:
+        """``"new"``, ``"pending"`` or ``"known"``; claims nothing."""
+        digest = self.digest(key)
+        if digest in self._pending:
+            return "pending"
+        return "known" if digest in self._seen else "new"
+
+    def reclaim(self, digests: Iterable[bytes]) -> None:
+        """Claim keys of a batch that was frozen before a restart, whatever the window says."""
+        wanted = set(digests) - self._seen
+        self._seen |= wanted
+        self._pending |= wanted
+
+    def follow(self, digest: bytes, follower: Follower) -> None:
+        self._followers.setdefault(digest, []).append(follower)
+        self.follower_count += 1
+        self.follower_bytes += len(follower.chunk.events[follower.position])
+
+    def confirm(self, digests: Sequence[bytes], now: float) -> list[Follower]:
+        """These events are safe. Returns the copies that now are duplicates."""
+        self._expire(now)
+        self._pending.difference_update(digests)
+        self._seen.update(digests)  # a dead letter's key may have been forgotten meanwhile
+        if not self._current:
+            self._current_since = now
+        self._current.extend(digests)
+        if len(self._current) * _GENERATIONS >= self._max_count:
+            self._close_generation(now)
+        return self._take_followers(digests)
+
+    def release(self, digests: Sequence[bytes]) -> list[Follower]:
+        """These events failed: their keys are free again. Returns the copies that shared their fate."""
+        self._seen.difference_update(self._pending.intersection(digests))
+        self._pending.difference_update(digests)
+        return self._take_followers(digests)
+
+    def restore(self, digests: list[bytes], *, confirmed_at: float, now: float) -> None:
+        """Load keys from the store, oldest first; ``confirmed_at`` on the clock of ``now``."""
+        if now - confirmed_at <= self._max_age_s:
+            fresh = [digest for digest in digests if digest not in self._seen]
+            self._seen.update(fresh)
+            self._closed.append((confirmed_at, fresh))
+            self._shrink()
+
+    def _take_followers(self, digests: Sequence[bytes]) -> list[Follower]:
+        if not self._followers:
+            return []
+        taken: list[Follower] = []
+        for digest in digests:
+            taken += self._followers.pop(digest, ())
+        self.follower_count -= len(taken)
+        self.follower_bytes -= sum(len(f.chunk.events[f.position]) for f in taken)
+        return taken
+
+    def _expire(self, now: float) -> None:
+        if self._current and now - self._current_since >= self._max_age_s / _GENERATIONS:
+            self._close_generation(now)
+        while self._closed and now - self._closed[0][0] > self._max_age_s:
+            self._forget()
+
+    def _close_generation(self, now: float) -> None:
+        self._closed.append((now, self._current))
+        self._current = []
+        self._shrink()
+
+    def _shrink(self) -> None:
+        while len(self) > self._max_count and self._closed:
+            self._forget()
+
+    def _forget(self) -> None:
+        _, keys = self._closed.popleft()
+        self._seen.difference_update(keys)

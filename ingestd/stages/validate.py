@@ -1,0 +1,56 @@
+"""The validation stage: which events of a chunk are valid, and by which key each is known. Pure.
+
+Called by the pipeline for every chunk, before the dedup window: the keys of refused events are
+told too, so that a broken copy of an event that is already delivered counts as its duplicate.
+"""
+
+from typing import NamedTuple
+
+from ingestd.schemas.key_paths import KeyPaths
+from ingestd.schemas.schema import Refusal, Schema
+
+
+class Checked(NamedTuple):
+    """``keys``: parallel to the events; None = refused, ``""`` = valid and without a key.
+
+    ``refused``: why, by index. ``refused_keys``: the keys of those refused events that have one.
+    """
+
+    keys: list[str | None]
+    refused: dict[int, Refusal]
+    refused_keys: dict[int, str]
+
+
+class Validator:
+    """``key_paths``, if given, take the place of the schema's own key."""
+
+    def __init__(self, schema: Schema, key_paths: KeyPaths | None = None) -> None:
+        self._schema = schema
+        self._custom = key_paths
+        self._paths = key_paths or (KeyPaths(schema.default_key) if schema.default_key else None)
+
+    def check(self, events: list[bytes]) -> Checked:
+        """Never raises for what is in an event."""
+        keys = self._schema.keys(events)
+        refused: dict[int, Refusal] = {}
+        refused_keys: dict[int, str] = {}
+        if None in keys:
+            for index, key in enumerate(keys):
+                if key is None:
+                    refusal = self._schema.explain(events[index])
+                    if refusal is None:
+                        keys[index] = self.key_of(events[index]) or ""
+                    else:
+                        refused[index] = refusal
+            for index in refused:
+                found = self.key_of(events[index])
+                if found:
+                    refused_keys[index] = found
+        if self._custom:
+            of = self._custom.of
+            keys = [None if key is None else of(event) or "" for key, event in zip(keys, events, strict=True)]
+        return Checked(keys, refused, refused_keys)
+
+    def key_of(self, event: bytes) -> str | None:
+        """The key of any event, valid or not; None if it has none."""
+        return self._paths.of(event) if self._paths else None

@@ -1,0 +1,324 @@
+"""The dead-letter store: writes run in the writer's transactions, reads go through aiosqlite."""
+
+import sqlite3
+import zlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiosqlite
+
+from ingestd.core.letter import MAX_DETAIL, DeadLetter, fingerprint
+from ingestd.core.reasons import RETRYABLE, Reason
+from ingestd.store.database import FILE_NAME
+
+IDEMPOTENCY_WINDOW_S = 24 * 3600.0
+"""How long an API remembers a key (seed on idempotency): past it, a letter waits for a person."""
+
+FIRST_RETRY_S = 60.0
+MAX_RETRY_S = 3600.0
+
+_COLUMNS = (
+    "id, state, reason, detail, fingerprint, payload, checksum, source, offset, line, digest, batch,"
+    " batch_index, batch_size, unanswered, attempts, first_sent, first_failed, last_failed, due, settled_at, edited"
+)
+
+
+class StoredLetter(NamedTuple):
+    """One row. Times are seconds since the epoch; ``due`` None: waits for a person."""
+
+    id: int
+    state: str
+    reason: str
+    detail: str
+    fingerprint: str
+    payload: bytes
+    checksum: int
+    source: int
+    offset: int
+    line: int
+    digest: bytes | None
+    batch: str
+    batch_index: int
+    batch_size: int
+    unanswered: int
+    attempts: int
+    first_sent: float
+    first_failed: float
+    last_failed: float
+    due: float | None
+    settled_at: float | None
+    edited: int
+
+    @property
+    def intact(self) -> bool:
+        """The payload is what was stored."""
+        return zlib.crc32(self.payload) == self.checksum
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which letters: all conditions hold. ``older_s``/``newer_s`` count from the last failure."""
+
+    ids: tuple[int, ...] = ()
+    reason: str = ""
+    fingerprint: str = ""
+    state: str = "waiting"
+    older_s: float | None = None
+    newer_s: float | None = None
+
+    def sql(self, now: float) -> tuple[str, list[Any]]:
+        """A WHERE condition and its parameters."""
+        terms: list[str] = []
+        values: list[Any] = []
+
+        def add(term: str, *given: Any) -> None:
+            terms.append(term)
+            values.extend(given)
+
+        if self.ids:
+            add(f"id IN ({','.join('?' * len(self.ids))})", *self.ids)
+        if self.reason:
+            add("reason = ?", self.reason)
+        if self.fingerprint:
+            add("fingerprint LIKE ? ESCAPE '\\'", _like(self.fingerprint))
+        if self.state != "all":
+            add("state IN (?, ?)", self.state, "leased" if self.state == "waiting" else self.state)
+        if self.older_s is not None:
+            add("last_failed <= ?", now - self.older_s)
+        if self.newer_s is not None:
+            add("last_failed >= ?", now - self.newer_s)
+        return " AND ".join(terms) or "1", values
+
+
+def _like(prefix: str) -> str:
+    escaped = prefix.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return escaped + "%"
+
+
+# --- writes: functions for ``Database.note`` and ``Database.run`` ---
+
+
+def insert_letters(connection: sqlite3.Connection, letters: Iterable[DeadLetter], now: float) -> None:
+    """Store letters; one that is there already (same source and offset) is left as it is."""
+    connection.executemany(
+        "INSERT OR IGNORE INTO letters (state, reason, detail, fingerprint, payload, checksum, source,"
+        " offset, line, digest, batch, batch_index, batch_size, unanswered, attempts, first_sent,"
+        " first_failed, last_failed, due)"
+        " VALUES ('waiting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            (
+                letter.reason.value,
+                letter.detail[:MAX_DETAIL],
+                fingerprint(letter.reason, letter.detail),
+                letter.payload,
+                zlib.crc32(letter.payload),
+                letter.source,
+                letter.offset,
+                letter.line,
+                letter.digest,
+                letter.batch,
+                letter.batch_index,
+                letter.batch_size,
+                letter.unanswered,
+                letter.attempts,
+                letter.first_sent_wall,
+                now,
+                now,
+                next_due(letter.reason, 0, letter.first_sent_wall, now),
+            )
+            for letter in letters
+        ),
+    )
+
+
+def next_due(reason: Reason, retries: int, first_sent: float, now: float) -> float | None:
+    """When a letter is to be sent again by itself, or None: it waits for a person."""
+    if reason not in RETRYABLE or (first_sent and now - first_sent > IDEMPOTENCY_WINDOW_S):
+        return None
+    return now + min(MAX_RETRY_S, FIRST_RETRY_S * 2.0 ** min(retries, 10))
+
+
+def lease_due(
+    connection: sqlite3.Connection,
+    *,
+    now: float,
+    lease_s: float,
+    max_events: int,
+    max_bytes: int,
+    requested_only: bool = False,
+) -> list[StoredLetter]:
+    """Lease the letters of the next retry: one frozen batch as it was, or loose letters together.
+
+    A lease that has expired (its holder died) counts as none.
+    """
+    free = "(state = 'waiting' OR (state = 'leased' AND lease < ?))"
+    if requested_only:
+        free += " AND requested"
+    first = _select(
+        connection, f"due IS NOT NULL AND due <= ? AND {free} ORDER BY due, id LIMIT 1", (now, now)
+    )
+    if not first:
+        return []
+    if first[0].unanswered:
+        letters = _select(
+            connection, f"batch = ? AND unanswered AND {free} ORDER BY batch_index", (first[0].batch, now)
+        )
+    else:
+        letters = _select(
+            connection,
+            f"due <= ? AND NOT unanswered AND {free} ORDER BY due, id LIMIT ?",
+            (now, now, max_events),
+        )
+        size, keep = 0, 0
+        while keep < len(letters) and (keep == 0 or size + len(letters[keep].payload) + 1 <= max_bytes):
+            size += len(letters[keep].payload) + 1
+            keep += 1
+        letters = letters[:keep]
+    connection.executemany(
+        "UPDATE letters SET state = 'leased', lease = ?, requested = 0 WHERE id = ?",
+        [(now + lease_s, letter.id) for letter in letters],
+    )
+    return letters
+
+
+def _select(connection: sqlite3.Connection, condition: str, values: Sequence[Any]) -> list[StoredLetter]:
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM letters WHERE {condition}", values)  # noqa: S608
+    return [StoredLetter(*row) for row in rows]
+
+
+def letters_delivered(connection: sqlite3.Connection, ids: Sequence[int], now: float) -> None:
+    connection.executemany(
+        "UPDATE letters SET state = 'delivered', settled_at = ?, due = NULL, lease = NULL,"
+        " attempts = attempts + 1 WHERE id = ?",
+        [(now, number) for number in ids],
+    )
+
+
+def letters_failed(
+    connection: sqlite3.Connection, letters: Sequence[tuple[int, DeadLetter]], now: float
+) -> None:
+    """Retries that failed: (number, how it stands now). They wait longer, or for a person."""
+    for number, letter in letters:
+        row = connection.execute("SELECT attempts FROM letters WHERE id = ?", (number,)).fetchone()
+        attempts = row[0] + 1 if row else 1
+        connection.execute(
+            "UPDATE letters SET state = 'waiting', lease = NULL, attempts = ?, reason = ?, detail = ?,"
+            " fingerprint = ?, batch = ?, batch_index = ?, batch_size = ?, unanswered = ?, first_sent = ?,"
+            " last_failed = ?, due = ? WHERE id = ?",
+            (
+                attempts,
+                letter.reason.value,
+                letter.detail[:MAX_DETAIL],
+                fingerprint(letter.reason, letter.detail),
+                letter.batch,
+                letter.batch_index,
+                letter.batch_size,
+                letter.unanswered,
+                letter.first_sent_wall,
+                now,
+                next_due(letter.reason, attempts, letter.first_sent_wall, now),
+                number,
+            ),
+        )
+
+
+def release_leases(connection: sqlite3.Connection) -> None:
+    """Give back what this process leased: it has the directory's lock, so nobody else leases."""
+    connection.execute("UPDATE letters SET state = 'waiting', lease = NULL WHERE state = 'leased'")
+
+
+def make_due(connection: sqlite3.Connection, where: Filter, now: float) -> None:
+    """A person wants these sent now, whatever their reason.
+
+    A request that may have been taken is repeated whole or not at all: its other letters go along.
+    """
+    condition, values = where.sql(now)
+    mark = "UPDATE letters SET due = ?, requested = 1 WHERE state <> 'delivered' AND "
+    connection.execute(f"{mark} ({condition})", [now, *values])
+    connection.execute(
+        f"{mark} unanswered AND batch IN (SELECT batch FROM letters WHERE requested AND unanswered)", [now]
+    )
+
+
+def count_requested(connection: sqlite3.Connection) -> int:
+    count: int = connection.execute("SELECT count(*) FROM letters WHERE requested").fetchone()[0]
+    return count
+
+
+def edit_payload(connection: sqlite3.Connection, number: int, payload: bytes) -> None:
+    """Replace a letter's payload: it leaves its batch, whose bytes must not change under their key."""
+    connection.execute(
+        "UPDATE letters SET payload = ?, checksum = ?, edited = 1, batch = '', unanswered = 0, digest = NULL"
+        " WHERE id = ?",
+        (payload, zlib.crc32(payload), number),
+    )
+
+
+def purge(connection: sqlite3.Connection, where: Filter, now: float) -> int:
+    condition, values = where.sql(now)
+    return connection.execute(f"DELETE FROM letters WHERE {condition}", values).rowcount  # noqa: S608
+
+
+def purge_delivered(connection: sqlite3.Connection, before: float) -> None:
+    """Forget letters that were delivered before this time."""
+    connection.execute("DELETE FROM letters WHERE state = 'delivered' AND settled_at < ?", (before,))
+
+
+# --- reads ---
+
+
+class LetterReader:
+    """Reads of the store beside its writer; sees what is committed."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    @staticmethod
+    @asynccontextmanager
+    async def open(directory: Path) -> "AsyncIterator[LetterReader]":
+        """Raises sqlite3.OperationalError when there is no store."""
+        async with aiosqlite.connect(f"file:{directory / FILE_NAME}?mode=ro", uri=True) as connection:
+            yield LetterReader(connection)
+
+    async def letters(self, where: Filter, now: float, *, limit: int = -1) -> AsyncIterator[StoredLetter]:
+        """Newest last."""
+        condition, values = where.sql(now)
+        query = f"SELECT {_COLUMNS} FROM letters WHERE {condition} ORDER BY id LIMIT ?"  # noqa: S608
+        async with self._connection.execute(query, [*values, limit]) as cursor:
+            while rows := await cursor.fetchmany(200):
+                for row in rows:
+                    yield StoredLetter(*row)
+
+    async def groups(self, where: Filter, now: float) -> list[tuple[str, int, float, float, int]]:
+        """(fingerprint, count, first failure, last failure, an id), the most frequent first."""
+        condition, values = where.sql(now)
+        query = (
+            "SELECT fingerprint, count(*), min(first_failed), max(last_failed), min(id) FROM letters"  # noqa: S608
+            f" WHERE {condition} GROUP BY fingerprint ORDER BY 2 DESC"
+        )
+        async with self._connection.execute(query, values) as cursor:
+            return [(row[0], row[1], row[2], row[3], row[4]) for row in await cursor.fetchall()]
+
+    async def batch_size(self, batch: str) -> int:
+        """How many letters of a request that may have been taken are still here."""
+        query = "SELECT count(*) FROM letters WHERE batch = ? AND unanswered AND state <> 'delivered'"
+        async with self._connection.execute(query, (batch,)) as cursor:
+            row = await cursor.fetchone()
+            return int(row[0]) if row else 0
+
+    async def counts(self) -> dict[str, int]:
+        """Letters by state."""
+        async with self._connection.execute("SELECT state, count(*) FROM letters GROUP BY state") as cursor:
+            return {row[0]: row[1] for row in await cursor.fetchall()}
+
+    async def sources(self) -> dict[int, str]:
+        async with self._connection.execute("SELECT id, path FROM sources") as cursor:
+            return {row[0]: row[1] for row in await cursor.fetchall()}
+
+    async def setting(self, name: str) -> str | None:
+        async with self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)) as cursor:
+            row = await cursor.fetchone()
+            return None if row is None else str(row[0])

@@ -1,0 +1,33 @@
+"""One process at a time per state directory."""
+
+import fcntl
+import os
+from pathlib import Path
+
+from ingestd.core.errors import UserError
+
+
+class DirectoryLock:
+    """Holds ``DIR/lock`` for the life of the process; the kernel lets go of it at any death."""
+
+    def __init__(self, directory: Path) -> None:
+        """Creates the directory. Raises UserError when it cannot, or when another process has it."""
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._file = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise UserError(f"cannot use the state directory {directory}: {error.strerror}") from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(self._file, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._file)
+            raise UserError(
+                f"the state directory {directory} is in use by process {holder}: "
+                "wait for it, or give this one another --state-dir"
+            ) from None
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, str(os.getpid()).encode(), 0)
+
+    def release(self) -> None:
+        os.close(self._file)

@@ -1,0 +1,1 @@
+"""The HTTP client and OAuth2, used by delivery and control."""

@@ -1,0 +1,151 @@
+"""The HTTP client: one request, one Answer, whatever the network does. For delivery, control, OAuth."""
+
+import logging
+import ssl
+import time
+from functools import lru_cache
+from types import TracebackType
+
+import httpx
+
+from ingestd import __version__
+from ingestd.core.answer import Answer
+from ingestd.core.errors import UserError
+from ingestd.transport.engine import Engine, Received
+
+MAX_BODY_BYTES = 1024 * 1024
+
+# At INFO httpx logs the URL of each request, and the URL of a webhook is its secret.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+class Client:
+    """An async context manager over ``httpx.AsyncClient``; bounded in time, bytes and connections.
+
+    ``timeout_s`` is the deadline of one attempt, from waiting for a connection to the answer's last
+    byte; ``connect_timeout_s`` and ``read_timeout_s`` (between two reads) end it earlier.
+    ``max_body_bytes``: how much of an answer is kept. ``ca_file``: PEM, instead of the usual authorities;
+    ``certificate``: PEM files (certificate, key) to present. ``trust_env``: proxies and SSL_CERT_FILE
+    from the environment. Redirects are not followed, cookies not kept, compression not asked for.
+    Raises UserError for files that do not serve.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout_s: float = 30.0,
+        connect_timeout_s: float = 10.0,
+        read_timeout_s: float = 30.0,
+        max_connections: int = 64,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        ca_file: str | None = None,
+        certificate: tuple[str, str] | None = None,
+        trust_env: bool = False,
+    ) -> None:
+        self._timeout = {"connect": connect_timeout_s, "read": read_timeout_s, "total": timeout_s}
+        engine = Engine(
+            _tls_context(ca_file, certificate=certificate, trust_env=trust_env),
+            max_connections=max_connections,
+            max_body_bytes=max_body_bytes,
+            trust_env=trust_env,
+        )
+        self._http = _HttpClient(transport=engine, trust_env=False)
+
+    async def __aenter__(self) -> "Client":
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._http.__aexit__(kind, error, trace)
+
+    async def post(
+        self, url: str, body: bytes, headers: dict[str, str], *, timeout_s: float | None = None
+    ) -> Answer:
+        """Send a POST. See ``request``."""
+        return await self.request("POST", url, body=body, headers=headers, timeout_s=timeout_s)
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """Send one request, once. Never raises for trouble on the network: ``Answer.status`` is 0 then.
+
+        The status line and complete headers make an answer; if its body was cut short, stalled until
+        the deadline or was over the limit, it is ``truncated``.
+        """
+        start = time.monotonic()
+        timeout = self._timeout if timeout_s is None else {**self._timeout, "total": timeout_s}
+        try:
+            request = httpx.Request(
+                method,
+                _parse(url),
+                headers=_HEADERS | {name.lower(): value for name, value in (headers or {}).items()},
+                stream=httpx.ByteStream(body),  # as ``content`` it costs three times as much
+                extensions={"timeout": timeout},
+            )
+            response = await self._http.send(request, stream=True)
+        except httpx.TransportError as trouble:
+            return Answer(0, error=str(trouble), seconds=time.monotonic() - start)
+        except (httpx.InvalidURL, ValueError):
+            return Answer(0, error="a header or the URL is not valid", seconds=time.monotonic() - start)
+        assert isinstance(response, Received)
+        return Answer(
+            response.status_code,
+            headers=_lower(response.headers.raw),
+            body=response.raw,
+            truncated=response.truncated,
+            seconds=time.monotonic() - start,
+        )
+
+
+_HEADERS = {"user-agent": f"ingestd/{__version__}", "accept-encoding": "identity"}
+
+_parse = lru_cache(maxsize=64)(httpx.URL)
+
+
+class _NoCookies(httpx.Cookies):
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Ignore them. httpx spends a quarter of a request's CPU here, also where there are none."""
+
+
+class _HttpClient(httpx.AsyncClient):
+    cookies = _NoCookies()  # type: ignore[override]  # a property there, with a setter
+
+
+def _lower(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Header lines as a dict; what came several times is joined by commas (RFC 9110 5.3)."""
+    headers: dict[str, str] = {}
+    for line_name, line_value in raw:
+        name, value = line_name.decode("latin-1").lower(), line_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def _tls_context(
+    ca_file: str | None, *, certificate: tuple[str, str] | None, trust_env: bool
+) -> ssl.SSLContext:
+    try:
+        if ca_file:
+            context = ssl.create_default_context(cafile=ca_file)
+        else:
+            context = httpx.create_ssl_context(trust_env=trust_env)
+    except OSError as error:  # SSLError is one
+        raise UserError(f"cannot use the CA file {ca_file}: {error}") from None
+    if certificate:
+        try:
+            # without a password OpenSSL asks for that of an encrypted key on the terminal
+            context.load_cert_chain(*certificate, password=lambda: b"")
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot use the certificate {certificate[0]}: {error}") from None
+    context.set_alpn_protocols(["http/1.1"])
+    return context

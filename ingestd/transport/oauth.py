@@ -1,0 +1,249 @@
+"""Access tokens: OAuth 2 client credentials, one request at a time. Used by delivery and control."""
+
+import asyncio
+import base64
+import json
+import math
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote_plus, urlsplit
+
+from ingestd.core import retry_after
+from ingestd.core.answer import Answer
+from ingestd.core.clock import Clock
+from ingestd.core.errors import Unreachable
+from ingestd.core.units import human_seconds
+from ingestd.transport.client import Client
+
+DEFAULT_LIFETIME_S = 300.0
+MAX_LIFETIME_S = 48 * 3600.0  # the longest that Genesys Cloud grants
+REFRESH_AHEAD_S = 60.0
+REFUSAL_REMEMBERED_S = 5.0
+MAX_BACKOFF_S = 30.0
+MAX_ANSWER_BYTES = 64 * 1024
+
+_FREE_REQUESTS = 3  # so many at once; after that one per second, whatever lifetimes the host grants
+_TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
+_ERROR_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+class LoginRefused(Unreachable):
+    """The login host does not know these credentials, or does not let them in."""
+
+
+class TokenUnavailable(Unreachable):
+    """No token within the patience: the login host is down, or answers nonsense."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """``generation`` counts the tokens of one source from 1: it names a token without telling it."""
+
+    value: str = field(repr=False)
+    generation: int
+
+
+class NoAuth:
+    """The twin for APIs that want no token."""
+
+    async def get(self) -> None:
+        return None
+
+    def drop(self, generation: int) -> None:
+        """Nothing to drop."""
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+
+class TokenSource:
+    """Gets, keeps and renews the token of one client id.
+
+    A token is renewed ``REFRESH_AHEAD_S`` before its end (or halfway, if that is later) in the
+    background, and stays in use until its end where that fails. ``on_refresh(ok, seconds)`` is called after
+    each request. Close with ``aclose``; a ``get`` that waits then raises TokenUnavailable.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        token_url: str,
+        client_id: str,
+        client_secret: str,
+        clock: Clock,
+        patience_s: float = 60.0,
+        on_refresh: Callable[[bool, float], None] | None = None,
+    ) -> None:
+        self._client = client
+        self._url = token_url
+        self._host = urlsplit(token_url).netloc.rpartition("@")[2]
+        self._masked_id = f"{client_id[:4]}…"
+        self._headers = {
+            "authorization": _basic(client_id, client_secret),
+            "content-type": "application/x-www-form-urlencoded",
+            "accept": "application/json",
+        }
+        self._clock = clock
+        self._patience_s = patience_s
+        self._on_refresh = on_refresh or (lambda ok, seconds: None)
+        self._token: Token | None = None
+        self._generation = 0
+        self._refresh_at = self._expires_at = 0.0
+        self._refusal = ""
+        self._refused_until = 0.0
+        self._trouble = ""
+        self._failures = 0
+        self._retry_at = 0.0
+        self._next_slot = -math.inf
+        self._refresh: asyncio.Task[Token | Unreachable] | None = None
+        self._closed = False
+
+    async def get(self) -> Token:
+        """The current token. Raises LoginRefused or TokenUnavailable.
+
+        However many wait, one request is under way; it goes on when those who wait are cancelled.
+        """
+        now = self._clock.monotonic()
+        usable = self._token is not None and now < self._expires_at
+        if usable and now < self._refresh_at:
+            assert self._token is not None
+            return self._token
+        if self._refresh is None and not self._closed and now >= self._refused_until:
+            self._refresh = asyncio.create_task(self._obtain(), name="token refresh")
+            self._refresh.add_done_callback(self._forget_task)
+        if usable and self._token is not None:
+            return self._token
+        if self._refresh is None:
+            raise LoginRefused(self._refusal) if self._refusal else TokenUnavailable("the login was closed")
+        refresh = self._refresh
+        await asyncio.wait([refresh])
+        if refresh.cancelled():
+            raise TokenUnavailable("the login was closed")
+        outcome = refresh.result()
+        if isinstance(outcome, Unreachable):
+            raise type(outcome)(*outcome.args)  # its own for each that waited: tracebacks grow otherwise
+        return outcome
+
+    def drop(self, generation: int) -> None:
+        """Forget the token of that generation, because the API refused it; a newer one stays."""
+        if self._token is not None and self._token.generation == generation:
+            self._token = None
+
+    async def aclose(self) -> None:
+        self._closed = True
+        if self._refresh is not None:
+            self._refresh.cancel()
+            await asyncio.wait([self._refresh])
+
+    def _forget_task(self, _: object) -> None:
+        self._refresh = None
+
+    async def _obtain(self) -> Token | Unreachable:
+        """Ask until a token, a refusal, or no patience is left. Returns errors: nobody may wait for them."""
+        give_up_at = self._clock.monotonic() + self._patience_s
+        while await self._wait_for_turn(give_up_at):
+            asked_at = self._clock.monotonic()
+            answer = await self._client.post(self._url, b"grant_type=client_credentials", self._headers)
+            token = self._accept(answer, asked_at=asked_at)
+            self._on_refresh(token is not None, answer.seconds)
+            if token is not None:
+                return token
+            if answer.status in {400, 401, 403} and not _is_throttled(answer):
+                return self._refuse(answer)
+            self._back_off(answer)
+            self._trouble = _summary(answer)
+        waited = human_seconds(self._patience_s)
+        return TokenUnavailable(f"no token from {self._host} for {waited}: {self._trouble}")
+
+    async def _wait_for_turn(self, give_up_at: float) -> bool:
+        """Sleep until a request may be sent; False at once if that is after ``give_up_at``."""
+        now = self._clock.monotonic()
+        turn = max(self._retry_at, self._next_slot - (_FREE_REQUESTS - 1), now)
+        if turn > give_up_at:
+            return False
+        if turn > now:
+            await self._clock.sleep(turn - now)
+        self._next_slot = max(self._next_slot, turn) + 1.0
+        return True
+
+    def _accept(self, answer: Answer, *, asked_at: float) -> Token | None:
+        grant = _json_object(answer) if 200 <= answer.status <= 299 else {}
+        value = grant.get("access_token")
+        if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+            return None
+        lifetime_s = _lifetime_s(grant.get("expires_in"))
+        self._generation += 1
+        self._token = Token(value, self._generation)
+        self._expires_at = asked_at + lifetime_s
+        self._refresh_at = self._expires_at - min(REFRESH_AHEAD_S, lifetime_s / 2)
+        self._refusal, self._failures, self._retry_at = "", 0, 0.0
+        return self._token
+
+    def _refuse(self, answer: Answer) -> LoginRefused:
+        code = _json_object(answer).get("error")
+        known = isinstance(code, str) and _ERROR_CODE.fullmatch(code)
+        # never the description: it is free text, and may quote what we sent
+        said = f"{answer.status} {code}" if known else str(answer.status)
+        self._refusal = f"{self._host} refuses the login of client id {self._masked_id}: {said}"
+        self._refused_until = self._clock.monotonic() + REFUSAL_REMEMBERED_S
+        return LoginRefused(self._refusal)
+
+    def _back_off(self, answer: Answer) -> None:
+        ceiling_s = min(MAX_BACKOFF_S, 0.5 * 2 ** min(self._failures, 10))
+        floor_s = retry_after.parse(
+            answer.headers.get("retry-after"),
+            now_wall=self._clock.wall(),
+            date=answer.headers.get("date"),
+            cap_s=MAX_BACKOFF_S,
+        )
+        self._failures += 1
+        self._retry_at = self._clock.monotonic() + max(random.random() * ceiling_s, floor_s or 0.0)
+
+
+def _basic(client_id: str, client_secret: str) -> str:
+    """RFC 6749 2.3.1: each part is form-encoded first, which leaves a Genesys id and secret as they are."""
+    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+
+def _is_throttled(answer: Answer) -> bool:
+    """Genesys Cloud throttles its token endpoint with a 400 that says so in words only."""
+    return answer.status == 400 and b"rate limit exceeded" in answer.body[:MAX_ANSWER_BYTES].lower()
+
+
+def _json_object(answer: Answer) -> dict[str, Any]:
+    """The answer's body as an object; empty if it is anything else, is cut short or too long."""
+    if answer.truncated or len(answer.body) > MAX_ANSWER_BYTES:
+        return {}
+    try:
+        body = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _lifetime_s(expires_in: object) -> float:
+    """Seconds in ``[1, MAX_LIFETIME_S]`` from whatever stands in ``expires_in``."""
+    if (
+        isinstance(expires_in, str)
+        and len(expires_in) <= 20
+        and expires_in.isascii()
+        and expires_in.isdigit()
+    ):
+        expires_in = int(expires_in)
+    if isinstance(expires_in, bool) or not isinstance(expires_in, int | float):
+        return DEFAULT_LIFETIME_S
+    # comparing first: an int of 4,000 digits does not become a float, and nan is not >= 1
+    return float(min(expires_in, MAX_LIFETIME_S)) if expires_in >= 1 else DEFAULT_LIFETIME_S
+
+
+def _summary(answer: Answer) -> str:
+    if answer.status == 0:
+        return answer.error
+    if 200 <= answer.status <= 299:
+        return f"it answered {answer.status} without a token that can be used"
+    return f"it answered {answer.status}"
