@@ -20,7 +20,7 @@ import struct
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from http import HTTPStatus
+from http.client import responses
 from typing import Any, Literal
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -59,8 +59,7 @@ class Reply:
             headers["Content-Length"] = str(len(self.body))
         if self.close:
             headers["Connection"] = "close"
-        known = {status.value: status.phrase for status in HTTPStatus}
-        lines = [f"HTTP/1.1 {self.status} {known.get(self.status, 'Unknown')}"]
+        lines = [f"HTTP/1.1 {self.status} {responses.get(self.status, 'Unknown')}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 

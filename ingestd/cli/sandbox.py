@@ -51,8 +51,7 @@ MAX_SCRIPT_BYTES = 2**20
     "--schema",
     default="interaction",
     show_default=True,
-    type=click.Choice(["interaction", "cloudevent", "none"]),
-    help="What an event has to be.",
+    help="What an event has to be: interaction, cloudevent, a JSON Schema file, or none.",
 )
 @click.option("--partial", is_flag=True, help="Take the good events of a batch with bad ones, and say so.")
 @click.option("--quiet", is_flag=True, help="No summary at the end.")

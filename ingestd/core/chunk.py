@@ -35,18 +35,17 @@ class Chunk:
     """Events read together from ``[start, end)`` of a source's (decompressed) stream.
 
     ``source``: the source's number in the store. ``line``, ``next_line``: number of the first line
-    (or array element), from 1, and of the one after the last. ``locate`` gives (offset, line) of
-    each event; it is called only when an event has to be named, which is rare. ``too_long``: length
+    (or array element), from 1, and of the one after the last. ``place(i)`` gives (offset in the
+    stream, line) of event i; it is asked only when an event has to be named, which is rare. ``too_long``: length
     in bytes of events of which only the head was kept, by index.
     """
 
     __slots__ = (
-        "_locate",
-        "_places",
         "end",
         "events",
         "line",
         "next_line",
+        "place",
         "receipt",
         "source",
         "start",
@@ -62,7 +61,7 @@ class Chunk:
         end: int,
         line: int = 1,
         next_line: int = 1,
-        locate: Callable[[], list[tuple[int, int]]] | None = None,
+        place: Callable[[int], tuple[int, int]] | None = None,
         too_long: dict[int, int] | None = None,
     ) -> None:
         self.events = events
@@ -73,14 +72,7 @@ class Chunk:
         self.next_line = next_line
         self.too_long = too_long or {}
         self.receipt = Receipt(-1, lambda: None)
-        self._locate = locate
-        self._places: list[tuple[int, int]] | None = None
-
-    def place(self, index: int) -> tuple[int, int]:
-        """(offset in the stream, line number) of event ``index``."""
-        if self._places is None:
-            self._places = self._locate() if self._locate else [(self.start, self.line)] * len(self.events)
-        return self._places[index]
+        self.place = place or (lambda index: (start, line))
 
 
 class Segment(NamedTuple):

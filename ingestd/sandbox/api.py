@@ -17,6 +17,7 @@ from ingestd.sandbox.faults import Fault, Order, Rule
 from ingestd.sandbox.stats import Counts
 from ingestd.sandbox.store import IdempotencyKeys, TakenEvents
 from ingestd.sandbox.tokens import RateLimit, Tokens, basic_matches, bearer
+from ingestd.schemas.load import load
 from ingestd.schemas.schema import Schema
 
 MAX_PARTIAL = 3
@@ -29,8 +30,8 @@ _MAX_REFUSED_ONCE = 100_000
 class SandboxOptions:
     """How strict the sandbox is, and what goes wrong. Sizes in bytes, durations in seconds.
 
-    ``client_id``, ``client_secret``: None takes any. ``schema``: ``interaction``, ``cloudevent``, a
-    schema of your own or None for no check. ``partial``: take the good events of a batch and name the
+    ``client_id``, ``client_secret``: None takes any. ``schema``: what ``schemas.load``
+    takes, a Schema, or None for no check. ``partial``: take the good events of a batch and name the
     bad ones in a 200, instead of a 400 for all. ``keep_bytes``: past it, events are only counted.
     """
 
@@ -69,7 +70,7 @@ class Api:
     def __init__(self, options: SandboxOptions, clock: Clock) -> None:
         self._options = options
         self._clock = clock
-        self._schema = contract.find_schema(options.schema)
+        self._schema = load(options.schema) if isinstance(options.schema, str) else options.schema
         self.tokens = Tokens(clock, lifetime_s=options.token_lifetime_s, limit=options.rate_limit)
         self.reset()
 

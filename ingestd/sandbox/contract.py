@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from ingestd.core.errors import UserError
 from ingestd.schemas.schema import FieldError, Schema
 
 MAX_ITEM_ERRORS = 1_000
@@ -58,18 +57,6 @@ class _Body(msgspec.Struct):
 
 _BODY = msgspec.json.Decoder(_Body)
 _IDS = msgspec.json.Decoder(_Ids)
-
-
-def find_schema(name: str | Schema | None) -> Schema | None:
-    """``interaction``, ``cloudevent``, a schema itself, or None for no check. Raises UserError otherwise."""
-    # Imported here: pydantic models cost start-up time that a sandbox without a check does not owe.
-    if not isinstance(name, str):
-        return name
-    if name in ("interaction", "cloudevent"):
-        from ingestd.schemas.load import load
-
-        return load(name)
-    raise UserError(f"{name[:60]!r} is not a schema: interaction or cloudevent expected")
 
 
 def error(

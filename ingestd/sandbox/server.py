@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
 
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
@@ -133,9 +133,11 @@ class Sandbox:
                 counts.token_requests += 1
             else:
                 counts.requests += 1
-                counts.by_status[NO_ANSWER if order.cut else str(response.status)] += 1
-            if order.cut and request.transport is not None:
-                request.transport.close()  # what is returned after it reaches nobody
+                counts.by_status[NO_ANSWER if response is None else str(response.status)] += 1
+            if response is None:
+                if request.transport is not None:
+                    request.transport.close()
+                return web.Response()  # the server wants one; it reaches nobody
             response.headers["ININ-Correlation-Id"] = context
             return response
 
@@ -143,9 +145,12 @@ class Sandbox:
 
     async def _answer(
         self, endpoint: Endpoint, request: web.Request, order: Order, *, context: str
-    ) -> web.Response:
+    ) -> web.Response | None:
+        """None: the connection ends here, by order or because the client broke off."""
         try:
             body = await request.read()
+        except (ConnectionError, ClientPayloadError):
+            return None
         except web.HTTPRequestEntityTooLarge:
             return _response(
                 contract.error(413, "request.entity.too.large", "the body is too large", context)
@@ -162,6 +167,8 @@ class Sandbox:
         else:
             await self.api.wait(order)
             reply = ordered_reply(order, context)
+        if order.cut:
+            return None
         answer = order.answer
         if answer is None or (answer is GARBAGE and reply.status != 200):
             # Garbage stands for "taken", so it must not hide that a batch was refused.

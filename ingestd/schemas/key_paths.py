@@ -59,6 +59,7 @@ class KeyPaths:
         """The key text of ``event``.
 
         None if a value is missing or null, if all of them are empty strings, or if the event is not JSON.
+        Whether it is UTF-8 outside those values is not looked at: that is the schema's business.
         """
         try:
             if self._strings:

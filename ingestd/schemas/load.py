@@ -1,6 +1,7 @@
 """From the ``schema`` setting to a schema. Called by the pipeline's wiring and by ``ingestd check``."""
 
 import difflib
+import os.path
 from pathlib import Path
 
 from ingestd.core.errors import UserError
@@ -23,7 +24,7 @@ def load(spec: str) -> Schema:
         from ingestd.schemas.cloudevent import CloudEventSchema
 
         return CloudEventSchema()
-    if "\0" not in spec and (Path(spec).is_file() or spec.endswith(".json")):
+    if "\0" not in spec and (os.path.isfile(spec) or spec.endswith(".json")):
         from ingestd.schemas.json_schema import JsonSchema
 
         return JsonSchema(Path(spec))

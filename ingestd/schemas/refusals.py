@@ -61,6 +61,8 @@ def from_pydantic(error: ValidationError) -> Refusal:
             errors.append(field_error(field, "required, but missing"))
             continue
         message = details["msg"].removeprefix("Value error, ").replace("Input should be ", "expected ", 1)
-        found = f", found {show(details['input'])}"
+        # A rule about several members has the whole event as its input: that says nothing.
+        whole = details["type"] == "value_error" and not details["loc"]
+        found = "" if whole else f", found {show(details['input'])}"
         errors.append(field_error(field, cut(message, MAX_MESSAGE - len(found)) + found))
     return Refusal(Reason.INVALID, errors)

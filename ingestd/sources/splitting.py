@@ -7,8 +7,17 @@ start alone (with ``fill``), so that the same stream is always cut the same way.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Protocol
 
-Read = Callable[[int], bytes]
+
+class Bytes(Protocol):
+    """What is cut. ``cut_off``: the end that ``read`` showed is not the stream's true end."""
+
+    cut_off: bool
+
+    def read(self, size: int, /) -> bytes: ...
+
 
 KEPT_OF_TOO_LONG = 16 * 1024
 """Bytes kept of an event that is over the limit: enough to recognise it by."""
@@ -22,7 +31,7 @@ class Damaged(Exception):
 class Region:
     """Events of ``[start, end)``. ``line``: number of the first line (or element), from 1.
 
-    ``locate()`` gives (offset, line) of every event. ``too_long``: full length of events of which
+    ``locate(i)`` gives (offset, line) of event i. ``too_long``: full length of events of which
     only the head was kept, by index.
     """
 
@@ -30,7 +39,7 @@ class Region:
     start: int
     end: int
     line: int
-    locate: Callable[[], list[tuple[int, int]]]
+    locate: Callable[[int], tuple[int, int]]
     too_long: dict[int, int] = field(default_factory=dict)
     next_line: int = 0
 
@@ -40,7 +49,7 @@ class Lines:
 
     def __init__(
         self,
-        read: Read,
+        stream: Bytes,
         *,
         start: int,
         line: int,
@@ -48,7 +57,8 @@ class Lines:
         max_event_bytes: int,
         fill: bool,
     ) -> None:
-        self._read = read
+        self._stream = stream
+        self._read = stream.read
         self._at = start
         self._line = line
         self._chunk_bytes = chunk_bytes
@@ -64,7 +74,7 @@ class Lines:
             if not data:
                 return None
             region = self._long_line(data) if data[-1] != 10 and not self._ended else self._region(data)
-            if region is not None:
+            if region.events:
                 return region
 
     def _gather(self) -> bytes:
@@ -78,30 +88,37 @@ class Lines:
             if not self._fill and b"\n" in piece:
                 break
         data = b"".join(pieces)
-        cut = len(data) if self._ended and size < self._chunk_bytes else data.rfind(b"\n") + 1
+        whole = self._ended and size < self._chunk_bytes and not self._stream.cut_off
+        cut = len(data) if whole else data.rfind(b"\n") + 1
+        if cut == 0 and self._ended:
+            self._rest = b""
+            return b""  # nothing, or the beginning of a line that was cut off
         if cut == 0:
             self._rest = b""
             return data
         self._rest = data[cut:]
         return data[:cut]
 
-    def _region(self, data: bytes) -> Region | None:
+    def _region(self, data: bytes) -> Region:
         start, line = self._at, self._line
         events = data.split(b"\n")
         if not events[-1]:
             events.pop()
         self._at += len(data)
         self._line += len(events)
-        if b"\r" in data:
+        regular = b"\r" not in data
+        if not regular:
             events = [event[:-1] if event.endswith(b"\r") else event for event in events]
         if not all(events):
-            events = list(filter(None, events))
+            events, regular = list(filter(None, events)), False
         too_long: dict[int, int] = {}
         if len(data) > self._max_event_bytes:
             too_long = {i: len(e) for i, e in enumerate(events) if len(e) > self._max_event_bytes}
+            regular = regular and not too_long
             for i in too_long:
                 events[i] = events[i][:KEPT_OF_TOO_LONG]
-        return Region(events, start, self._at, line, lambda: _places(data, start, line), too_long, self._line)
+        places = _RegularPlaces(events, start, line) if regular else _CountedPlaces(data, start, line)
+        return Region(events, start, self._at, line, places, too_long, self._line)
 
     def _long_line(self, data: bytes) -> Region:
         """A line that is longer than a chunk: read on to its end, keeping at most the limit."""
@@ -118,23 +135,46 @@ class Lines:
             kept.append(piece[: cut + 1])
         else:
             self._ended = True
+            if self._stream.cut_off:
+                return Region([], start, start, line, lambda index: (start, line))
         self._at += size
         self._line += 1
         event = b"".join(kept).removesuffix(b"\n").removesuffix(b"\r")
         length = size - (1 if piece else 0)
         if length <= self._max_event_bytes:
-            return Region([event], start, self._at, line, lambda: [(start, line)], {}, self._line)
+            return Region([event], start, self._at, line, lambda index: (start, line), {}, self._line)
         head = event[:KEPT_OF_TOO_LONG]
-        return Region([head], start, self._at, line, lambda: [(start, line)], {0: length}, self._line)
+        return Region([head], start, self._at, line, lambda index: (start, line), {0: length}, self._line)
 
 
-def _places(data: bytes, start: int, line: int) -> list[tuple[int, int]]:
-    places, offset = [], start
-    for number, text in enumerate(data.split(b"\n")):
-        if text.removesuffix(b"\r"):
-            places.append((offset, line + number))
-        offset += len(text) + 1
-    return places
+class _RegularPlaces:
+    """Every line is an event and ends in one byte: offsets are sums of lengths."""
+
+    def __init__(self, events: list[bytes], start: int, line: int) -> None:
+        self._events, self._start, self._line = events, start, line
+        self._ends: list[int] = []
+
+    def __call__(self, index: int) -> tuple[int, int]:
+        if not self._ends:
+            self._ends = list(accumulate(map(len, self._events), initial=0))
+        return self._start + self._ends[index] + index, self._line + index
+
+
+class _CountedPlaces:
+    """With empty lines or CRLF, found by splitting once more."""
+
+    def __init__(self, data: bytes, start: int, line: int) -> None:
+        self._data, self._start, self._line = data, start, line
+        self._places: list[tuple[int, int]] = []
+
+    def __call__(self, index: int) -> tuple[int, int]:
+        if not self._places:
+            offset = self._start
+            for number, text in enumerate(self._data.split(b"\n")):
+                if text.removesuffix(b"\r"):
+                    self._places.append((offset, self._line + number))
+                offset += len(text) + 1
+        return self._places[index]
 
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
@@ -151,10 +191,18 @@ class JsonArray:
     """
 
     def __init__(
-        self, read: Read, *, start: int, line: int, chunk_bytes: int, max_event_bytes: int, fill: bool = True
+        self,
+        stream: Bytes,
+        *,
+        start: int,
+        line: int,
+        chunk_bytes: int,
+        max_event_bytes: int,
+        fill: bool = True,
     ) -> None:
         del fill  # an array is always read a chunk at a time
-        self._read = read
+        self._stream = stream
+        self._read = stream.read
         self._at = start
         self._number = line
         self._chunk_bytes = chunk_bytes
@@ -233,7 +281,7 @@ class JsonArray:
         too_long = {i: len(e) for i, e in enumerate(events) if len(e) > self._max_event_bytes}
         for i in too_long:
             events[i] = events[i][:KEPT_OF_TOO_LONG]
-        return Region(events, start, self._at, number, lambda: places, too_long, self._number)
+        return Region(events, start, self._at, number, places.__getitem__, too_long, self._number)
 
 
 def _element_end(data: bytes, at: int) -> int:

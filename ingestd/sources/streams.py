@@ -6,13 +6,17 @@ import io
 import os
 import select
 import stat
+import sys
+import zlib
 from pathlib import Path
 from typing import Protocol
 
-import zstandard
-
 from ingestd.core.errors import UserError
-from ingestd.sources.splitting import Damaged
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 BOM = b"\xef\xbb\xbf"
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -98,16 +102,22 @@ class Input(io.RawIOBase):
 
 
 class Pieces:
-    """A stream whose first bytes were looked at; ``read`` gives them again, then the rest."""
+    """A stream whose first bytes can be looked at, and whose trouble is an early end.
+
+    ``trouble``: why the stream ended before its end, or empty; ``cut_off`` says that it did, so that
+    the beginning of an event that never came whole is not taken for one.
+    """
 
     def __init__(self, stream: Stream) -> None:
+        self.trouble = ""
+        self.cut_off = False
         self._stream = stream
         self._head = b""
 
     def peek(self) -> bytes:
         """Enough to tell the format: past a BOM and leading white space, at most 4 KiB."""
         while len(self._head) < _HEAD_BYTES and not self._head.removeprefix(BOM).strip():
-            more = self._stream.read(_HEAD_BYTES - len(self._head))
+            more = self._guarded(_HEAD_BYTES - len(self._head))
             if not more:
                 break
             self._head += more
@@ -117,28 +127,40 @@ class Pieces:
         if self._head:
             head, self._head = self._head[:size], self._head[size:]
             return head
-        return self._stream.read(size)
+        return self._guarded(size)
 
     def discard(self, count: int) -> None:
-        """Raises Damaged when the stream is shorter."""
         while count > 0:
             got = len(self.read(min(count, 1024 * 1024)))
             if not got:
-                raise Damaged("the file is shorter than it was when it was read before")
+                self.cut_off = True
+                self.trouble = self.trouble or "it is shorter than it was when it was read before"
+                return
             count -= got
 
+    def _guarded(self, size: int) -> bytes:
+        if self.cut_off:
+            return b""
+        try:
+            return self._stream.read(size)
+        except Stopped:
+            pass
+        except (EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError) as error:
+            self.trouble = f"the archive is damaged or cut off: {error}"
+        except OSError as error:
+            self.trouble = f"reading failed: {error.strerror or error}"
+        self.cut_off = True
+        return b""
 
-def inflate(raw: Input) -> Stream:
-    """The content of ``raw``, told by its magic number and not by its name."""
+
+def inflate(raw: Input) -> tuple[Stream, bool]:
+    """The content of ``raw``, told by its magic number and not by its name; whether it was packed."""
     magic = raw.peek(4)
     if magic.startswith(GZIP):
-        return gzip.GzipFile(fileobj=io.BufferedReader(raw, 128 * 1024), mode="rb")
+        return gzip.GzipFile(fileobj=io.BufferedReader(raw, 128 * 1024), mode="rb"), True
     if magic.startswith(ZSTD):
-        unpacked: Stream = zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(
-            io.BufferedReader(raw, 128 * 1024), read_across_frames=True
-        )
-        return unpacked
-    return _Available(raw)
+        return zstd.ZstdFile(io.BufferedReader(raw, 128 * 1024), "rb"), True
+    return _Available(raw), False
 
 
 class _Available:

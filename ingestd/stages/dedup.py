@@ -76,11 +76,10 @@ class Window:
     def claim(self, keys: Sequence[str | None], now: float) -> Claim:
         """Claim the key of every event; None or ``""`` claims nothing. Each copy is told apart."""
         self._expire(now)
-        copy, seen, pending = self._hash.copy, self._seen, self._pending
+        copy, seen = self._hash.copy, self._seen
         digests: list[bytes | None] = []
-        add, remember, hold = digests.append, seen.add, pending.add
-        duplicates: list[int] = []
-        copies: list[tuple[int, bytes]] = []
+        add, remember = digests.append, seen.add
+        again: list[tuple[int, bytes]] = []
         for key in keys:
             if not key:
                 add(None)
@@ -89,15 +88,19 @@ class Window:
             state.update(key.encode())
             digest = state.digest()
             if digest in seen:
-                if digest in pending:
-                    copies.append((len(digests), digest))
-                else:
-                    duplicates.append(len(digests))
+                again.append((len(digests), digest))
                 add(None)
             else:
                 remember(digest)
-                hold(digest)
                 add(digest)
+        self._pending.update(filter(None, digests))
+        duplicates: list[int] = []
+        copies: list[tuple[int, bytes]] = []
+        for index, digest in again:
+            if digest in self._pending:
+                copies.append((index, digest))
+            else:
+                duplicates.append(index)
         return Claim(digests, duplicates, copies)
 
     def state_of(self, key: str) -> str:
@@ -122,7 +125,8 @@ class Window:
         """These events are safe. Returns the copies that now are duplicates."""
         self._expire(now)
         self._pending.difference_update(digests)
-        self._seen.update(digests)  # a dead letter's key may have been forgotten meanwhile
+        if not self._seen.issuperset(digests):
+            self._seen.update(digests)  # a dead letter's key may have been forgotten meanwhile
         if not self._current:
             self._current_since = now
         self._current.extend(digests)
@@ -148,8 +152,8 @@ class Window:
         if not self._followers:
             return []
         taken: list[Follower] = []
-        for digest in digests:
-            taken += self._followers.pop(digest, ())
+        for digest in self._followers.keys() & digests:
+            taken += self._followers.pop(digest)
         self.follower_count -= len(taken)
         self.follower_bytes -= sum(len(f.chunk.events[f.position]) for f in taken)
         return taken

@@ -32,9 +32,7 @@ def test_it_says_where_it_is_serves_and_stops_cleanly(number: signal.Signals, tm
         found = re.fullmatch(r"sandbox at (http://\S+)  tokens at (\S+)  try: curl -s (\S+)\n", ready)
         assert found, ready
         form = {"grant_type": "client_credentials"}
-        with httpx.Client(
-            trust_env=False
-        ) as http:  # its connection stays open: that must not hold up the end
+        with httpx.Client(trust_env=False) as http:
             answers = [http.post(found[2], data=form, auth=("me", "not-to-be-seen")) for _ in range(2)]
             assert [answer.status_code for answer in answers] == [200, 503]
             assert http.get(found[3]).json()["tokens_issued"] == 1
@@ -74,6 +72,7 @@ def test_an_address_in_use_is_a_user_error() -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys, ingestd.cli.sandbox; print({'aiohttp', 'anyio', 'msgspec', 'pydantic'} & set(sys.modules))"
+    heavy = "{'aiohttp', 'anyio', 'msgspec', 'pydantic'}"
+    code = f"import sys, ingestd.cli.sandbox; print({heavy} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout == "set()\n"

@@ -60,7 +60,7 @@ def test_grammar(text: str, expected: tuple[object, ...]) -> None:
     ],
 )
 def test_what_is_not_a_fault_is_said_in_one_line(text: str) -> None:
-    with pytest.raises(ValueError, match="429|expected|duration|hour|printable|nothing else") as caught:
+    with pytest.raises(ValueError, match=r"429|expected|duration|hour|printable|nothing else") as caught:
         parse_fault(text)
     assert "\n" not in str(caught.value)
 

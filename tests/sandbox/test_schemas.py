@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ingestd.sandbox import sample
-from ingestd.schemas.interaction import Interaction
+from ingestd.schemas.interaction import InteractionSchema
 
 from .conftest import Start, batch
 
@@ -18,7 +18,7 @@ def test_the_sample_has_as_many_invalid_events_as_it_says(tmp_path: Path) -> Non
     counts = sample.write_sample(tmp_path / "s.gz", 5_000)
     content = gzip.decompress((tmp_path / "s.gz").read_bytes())[3:]
     events = [line.rstrip(b"\r") for line in content.split(b"\n") if line]
-    schema = Interaction()
+    schema = InteractionSchema()
     refusals = [refusal for event in events if (refusal := schema.explain(event)) is not None]
     assert len(refusals) == counts.invalid
     # One of each kind, and the one that is said is the one that was made.

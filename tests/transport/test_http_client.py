@@ -236,7 +236,9 @@ async def test_an_answer_before_the_body_was_read() -> None:
         await receiver.until(lambda r: r.open == 0)
 
 
-@pytest.mark.parametrize("location", ["/elsewhere", "http://[", "https://user:pw@evil.test/", "\xff"])
+@pytest.mark.parametrize(
+    "location", ["/elsewhere", "http://[::1", "http://x:port/", "https://user:pw@evil.test/", "\xff"]
+)
 async def test_redirects_are_answers(location: str) -> None:
     async with connected(Reply(307, {"Location": location})) as (receiver, client):
         answer = await client.post(receiver.url, b"{}", HEADERS)
@@ -246,8 +248,9 @@ async def test_redirects_are_answers(location: str) -> None:
 
 async def test_cookies_are_ignored() -> None:
     async with connected(Reply(headers={"Set-Cookie": "session=1; Path=/"})) as (receiver, client):
+        by_name = receiver.url.replace("127.0.0.1", "localhost")  # cookie jars skip numeric hosts anyway
         for _ in range(2):
-            assert (await client.post(receiver.url, b"{}", HEADERS)).status == 200
+            assert (await client.post(by_name, b"{}", HEADERS)).status == 200
     assert all("cookie" not in request.headers for request in receiver.requests)
 
 
