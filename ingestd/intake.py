@@ -101,8 +101,8 @@ class Intake:
         if changed := self._recovery.take_changed():
             self._journal.drop(changed)
             self._warn(
-                f"{len(changed)} unfinished batches of an earlier run cannot be sent as they were: their source"
-                " has changed; what is there now is sent under new keys"
+                f"{len(changed)} unfinished batches of an earlier run cannot be sent as they were: their"
+                " source has changed; what is there now is sent under new keys"
             )
 
     async def flush(self) -> None:

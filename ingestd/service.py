@@ -16,7 +16,6 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from ingestd.admin.metrics_server import serve_metrics
 from ingestd.config import Login, Settings, state_directory
 from ingestd.core.audit import Entry
 from ingestd.core.batch import Batch
@@ -119,6 +118,8 @@ async def open_replay(
             open_pipeline(settings, login, directory, clock=clock, warn=warn)
         )
         if settings.metrics.port is not None:
+            from ingestd.admin.metrics_server import serve_metrics  # a web server: only for those who want it
+
             await stack.enter_async_context(
                 serve_metrics(pipeline.metrics.registry, settings.metrics.host, settings.metrics.port)
             )

@@ -1,6 +1,7 @@
 """``ingestd dlq``: the dead-letter store for people. Parses and prints; the work is in ``letters.py``."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def _state_dir(command: F) -> F:
 
 @click.group(short_help="Look into the dead letters, correct them, send them again.")
 def dlq() -> None:
-    """Dead letters: events that could not be delivered. They wait here until a person or a retry settles them.
+    """Dead letters: events that could not be delivered; they wait until a person or a retry settles them.
 
     \b
     Examples:
@@ -75,7 +76,7 @@ def show(number: int, state_dir: str | None, as_json: bool, payload_only: bool) 
 
     letter, source = letters.get(state_dir, number)
     if payload_only:
-        click.get_binary_stream("stdout").write(letter.payload)
+        sys.stdout.buffer.write(letter.payload)
     else:
         tables.print_letter(letter, source, as_json=as_json)
 

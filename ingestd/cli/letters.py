@@ -1,5 +1,6 @@
 """What the ``dlq`` commands do once their words are parsed."""
 
+import functools
 import json
 import os
 import sqlite3
@@ -15,7 +16,7 @@ import click
 
 from ingestd.cli.replaying import run_loop
 from ingestd.cli.tables import Group, as_dict
-from ingestd.config import Overrides, Settings, load, resolve_login, state_directory
+from ingestd.config import Overrides, Settings, load, resolve_login
 from ingestd.core import units
 from ingestd.core.audit import Entry
 from ingestd.core.clock import SystemClock
@@ -25,7 +26,8 @@ from ingestd.stages.validate import Validator
 from ingestd.store import dead_letters
 from ingestd.store.audit_log import AuditLog
 from ingestd.store.database import FILE_NAME, Database
-from ingestd.store.dead_letters import Filter, LetterReader, StoredLetter
+from ingestd.store.dead_letters import Filter, StoredLetter
+from ingestd.store.letter_reader import LetterReader
 from ingestd.store.lock import DirectoryLock
 
 
@@ -296,7 +298,7 @@ async def _send(
             pipeline.audit(Entry.LETTER_EDITED, letter=ids[0])
         for first in range(0, len(ids), 500):
             chosen = Filter(ids=tuple(ids[first : first + 500]), state="all")
-            database.note(lambda c, chosen=chosen: dead_letters.make_due(c, chosen, clock.wall()))
+            database.note(functools.partial(dead_letters.make_due, where=chosen, now=clock.wall()))
         await database.commit()
         total = await database.run(dead_letters.count_requested)
 

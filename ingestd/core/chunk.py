@@ -35,9 +35,9 @@ class Chunk:
     """Events read together from ``[start, end)`` of a source's (decompressed) stream.
 
     ``source``: the source's number in the store. ``line``, ``next_line``: number of the first line
-    (or array element), from 1, and of the one after the last. ``place(i)`` gives (offset in the
-    stream, line) of event i; it is asked only when an event has to be named, which is rare. ``too_long``: length
-    in bytes of events of which only the head was kept, by index.
+    (or array element), from 1, and of the one after the last. ``place(i)``: (offset in the stream,
+    line) of event i; it is asked only when an event has to be named, which is rare. ``too_long``:
+    length in bytes of events of which only the head was kept, by index.
     """
 
     __slots__ = (

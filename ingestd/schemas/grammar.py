@@ -38,21 +38,18 @@ def is_plain(event: bytes) -> bool:
     return len(event) <= _DIGITS_BYTES or not _LONG_INTEGER.search(event)
 
 
-def is_simple(events: Sequence[bytes]) -> bool:
-    """Whether no string of these events can hold a control character, and all of them are ASCII.
-
-    JSON has control characters up to U+001F only as escapes; one look at a chunk is far cheaper
-    than one at each string.
-    """
-    joined = b"".join(events)
-    return joined.isascii() and joined.find(b"\\") < 0 and joined.find(b"\x7f") < 0
+def is_utf8(event: bytes) -> bool:
+    if event.isascii():
+        return True
+    try:
+        event.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def drop_undecodable(events: Sequence[bytes], keys: list[str | None]) -> None:
     """Set to None the keys of events that are not UTF-8."""
     for index, event in enumerate(events):
-        if not event.isascii():
-            try:
-                event.decode()
-            except UnicodeDecodeError:
-                keys[index] = None
+        if not is_utf8(event):
+            keys[index] = None

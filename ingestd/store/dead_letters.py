@@ -1,18 +1,13 @@
-"""The dead-letter store: writes run in the writer's transactions, reads go through aiosqlite."""
+"""The dead-letter store, as it is written: functions that run in the writer's transactions."""
 
 import sqlite3
 import zlib
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
-
-import aiosqlite
 
 from ingestd.core.letter import MAX_DETAIL, DeadLetter, fingerprint
 from ingestd.core.reasons import RETRYABLE, Reason
-from ingestd.store.database import FILE_NAME
 
 IDEMPOTENCY_WINDOW_S = 24 * 3600.0
 """How long an API remembers a key (seed on idempotency): past it, a letter waits for a person."""
@@ -20,9 +15,10 @@ IDEMPOTENCY_WINDOW_S = 24 * 3600.0
 FIRST_RETRY_S = 60.0
 MAX_RETRY_S = 3600.0
 
-_COLUMNS = (
+COLUMNS = (
     "id, state, reason, detail, fingerprint, payload, checksum, source, offset, line, digest, batch,"
-    " batch_index, batch_size, unanswered, attempts, first_sent, first_failed, last_failed, due, settled_at, edited"
+    " batch_index, batch_size, unanswered, attempts, first_sent, first_failed, last_failed, due,"
+    " settled_at, edited"
 )
 
 
@@ -96,9 +92,6 @@ class Filter:
 def _like(prefix: str) -> str:
     escaped = prefix.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return escaped + "%"
-
-
-# --- writes: functions for ``Database.note`` and ``Database.run`` ---
 
 
 def insert_letters(connection: sqlite3.Connection, letters: Iterable[DeadLetter], now: float) -> None:
@@ -185,7 +178,7 @@ def lease_due(
 
 
 def _select(connection: sqlite3.Connection, condition: str, values: Sequence[Any]) -> list[StoredLetter]:
-    rows = connection.execute(f"SELECT {_COLUMNS} FROM letters WHERE {condition}", values)  # noqa: S608
+    rows = connection.execute(f"SELECT {COLUMNS} FROM letters WHERE {condition}", values)  # noqa: S608
     return [StoredLetter(*row) for row in rows]
 
 
@@ -236,11 +229,10 @@ def make_due(connection: sqlite3.Connection, where: Filter, now: float) -> None:
     A request that may have been taken is repeated whole or not at all: its other letters go along.
     """
     condition, values = where.sql(now)
-    mark = "UPDATE letters SET due = ?, requested = 1 WHERE state <> 'delivered' AND "
+    mark = "UPDATE letters SET due = ?, requested = 1 WHERE state <> 'delivered' AND"
+    together = "unanswered AND batch IN (SELECT batch FROM letters WHERE requested AND unanswered)"
     connection.execute(f"{mark} ({condition})", [now, *values])
-    connection.execute(
-        f"{mark} unanswered AND batch IN (SELECT batch FROM letters WHERE requested AND unanswered)", [now]
-    )
+    connection.execute(f"{mark} {together}", [now])
 
 
 def count_requested(connection: sqlite3.Connection) -> int:
@@ -265,60 +257,3 @@ def purge(connection: sqlite3.Connection, where: Filter, now: float) -> int:
 def purge_delivered(connection: sqlite3.Connection, before: float) -> None:
     """Forget letters that were delivered before this time."""
     connection.execute("DELETE FROM letters WHERE state = 'delivered' AND settled_at < ?", (before,))
-
-
-# --- reads ---
-
-
-class LetterReader:
-    """Reads of the store beside its writer; sees what is committed."""
-
-    def __init__(self, connection: aiosqlite.Connection) -> None:
-        self._connection = connection
-
-    @staticmethod
-    @asynccontextmanager
-    async def open(directory: Path) -> "AsyncIterator[LetterReader]":
-        """Raises sqlite3.OperationalError when there is no store."""
-        async with aiosqlite.connect(f"file:{directory / FILE_NAME}?mode=ro", uri=True) as connection:
-            yield LetterReader(connection)
-
-    async def letters(self, where: Filter, now: float, *, limit: int = -1) -> AsyncIterator[StoredLetter]:
-        """Newest last."""
-        condition, values = where.sql(now)
-        query = f"SELECT {_COLUMNS} FROM letters WHERE {condition} ORDER BY id LIMIT ?"  # noqa: S608
-        async with self._connection.execute(query, [*values, limit]) as cursor:
-            while rows := await cursor.fetchmany(200):
-                for row in rows:
-                    yield StoredLetter(*row)
-
-    async def groups(self, where: Filter, now: float) -> list[tuple[str, int, float, float, int]]:
-        """(fingerprint, count, first failure, last failure, an id), the most frequent first."""
-        condition, values = where.sql(now)
-        query = (
-            "SELECT fingerprint, count(*), min(first_failed), max(last_failed), min(id) FROM letters"  # noqa: S608
-            f" WHERE {condition} GROUP BY fingerprint ORDER BY 2 DESC"
-        )
-        async with self._connection.execute(query, values) as cursor:
-            return [(row[0], row[1], row[2], row[3], row[4]) for row in await cursor.fetchall()]
-
-    async def batch_size(self, batch: str) -> int:
-        """How many letters of a request that may have been taken are still here."""
-        query = "SELECT count(*) FROM letters WHERE batch = ? AND unanswered AND state <> 'delivered'"
-        async with self._connection.execute(query, (batch,)) as cursor:
-            row = await cursor.fetchone()
-            return int(row[0]) if row else 0
-
-    async def counts(self) -> dict[str, int]:
-        """Letters by state."""
-        async with self._connection.execute("SELECT state, count(*) FROM letters GROUP BY state") as cursor:
-            return {row[0]: row[1] for row in await cursor.fetchall()}
-
-    async def sources(self) -> dict[int, str]:
-        async with self._connection.execute("SELECT id, path FROM sources") as cursor:
-            return {row[0]: row[1] for row in await cursor.fetchall()}
-
-    async def setting(self, name: str) -> str | None:
-        async with self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)) as cursor:
-            row = await cursor.fetchone()
-            return None if row is None else str(row[0])

@@ -61,6 +61,7 @@ class Journal:
         self._positions: dict[int, tuple[int, int]] = {}
         self._moved: set[int] = set()
         self._beyond: dict[str, list[tuple[int, int]]] = {}  # settled batches: (source, end) to be passed
+        self._look_beyond = False
         self._streams: set[int] = set()  # sources that cannot be read again
 
     async def commit(self) -> None:
@@ -138,19 +139,23 @@ class Journal:
     async def frozen_batches(self) -> list[FrozenBatch]:
         """All batches of earlier processes that may matter, oldest first."""
 
-        def read(connection: sqlite3.Connection) -> list[FrozenBatch]:
+        def read(connection: sqlite3.Connection) -> tuple[list[FrozenBatch], list[int]]:
             rows = connection.execute(
                 "SELECT id, settled, frozen_at, events, body_digest, segments, kept FROM batches"
                 " ORDER BY frozen_at"
             )
-            return [_unpack(row) for row in rows]
+            batches = [_unpack(row) for row in rows]
+            streams = connection.execute("SELECT id FROM sources WHERE device = 0 AND inode = 0")
+            return batches, [row[0] for row in streams]
 
-        batches = await self._database.run(read)
+        batches, streams = await self._database.run(read)
+        for source in streams:
+            self._streams.add(source)
+            self._positions.setdefault(source, (_PASSED, 1))
         for batch in batches:
-            if batch.kept is not None:
-                self._positions.update((source, (_PASSED, 1)) for source, *_ in batch.segments)
             if batch.settled:
                 self._beyond[batch.id] = [(source, end) for source, _, end, _ in batch.segments]
+        self._look_beyond = True
         return batches
 
     async def window(self, *, not_before: float, max_count: int) -> list[tuple[float, list[bytes]]]:
@@ -215,6 +220,7 @@ class Journal:
         packed = b"".join(safe_keys)
         settled = msgspec.msgpack.encode(_pack(segments)) if parts else None
         if segments:
+            self._look_beyond = True
             self._beyond[batch.id] = [(segment.chunk.source, segment.chunk.end) for segment in segments]
 
         def write(connection: sqlite3.Connection) -> None:
@@ -224,7 +230,8 @@ class Journal:
                 connection.execute("DELETE FROM batches WHERE id = ?", (batch.id,))
             else:
                 connection.execute(
-                    "UPDATE batches SET settled = 1, kept = NULL, segments = coalesce(?, segments) WHERE id = ?",
+                    "UPDATE batches SET settled = 1, kept = NULL, segments = coalesce(?, segments)"
+                    " WHERE id = ?",
                     (settled, batch.id),
                 )
             if letters:
@@ -283,8 +290,9 @@ class Journal:
 
     def _note_positions(self) -> None:
         """Positions, and the settled batches that now lie before them, go in one transaction."""
-        if not self._moved:
+        if not (self._moved or self._look_beyond):
             return
+        self._look_beyond = False
         rows = [(*self._positions[source], source) for source in self._moved]
         self._moved.clear()
         passed = [

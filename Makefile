@@ -1,0 +1,41 @@
+# The verbs of a contributor; .ci/run uses the same ones.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: setup demo test check bench soak fuzz clean
+.DEFAULT_GOAL := help
+
+help:              ## this list
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+
+setup: $(READY)    ## a virtual environment with everything in it
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	@touch $@
+
+demo: $(READY)     ## replay a sample into the sandbox, with faults, and print the ledger
+	@$(BIN)/ingestd demo
+
+test: $(READY)     ## the test suite, under five minutes
+	$(BIN)/python -m pytest -n 2
+
+check: $(READY)    ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)    ## throughput, memory and refusals, against a naive script in the same run
+	$(BIN)/python -m benchmarks.run
+
+soak: $(READY)     ## kill -9 and faults at random, for longer than the suite does
+	INGESTD_SOAK_ROUNDS=200 $(BIN)/python -m pytest -n 2 -m slow --timeout 3600
+
+fuzz: $(READY)     ## property tests with twenty times the examples
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -n 2 --timeout 3600 tests/stages tests/schemas tests/sources tests/sinks tests/core
+
+clean:             ## remove what setup made
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

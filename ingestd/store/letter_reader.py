@@ -1,0 +1,64 @@
+"""The dead-letter store, as it is read: through aiosqlite, beside the writer. For the ``dlq`` commands."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiosqlite
+
+from ingestd.store.database import FILE_NAME
+from ingestd.store.dead_letters import COLUMNS, Filter, StoredLetter
+
+
+class LetterReader:
+    """Reads of the store beside its writer; sees what is committed."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    @staticmethod
+    @asynccontextmanager
+    async def open(directory: Path) -> "AsyncIterator[LetterReader]":
+        """Raises sqlite3.OperationalError when there is no store."""
+        async with aiosqlite.connect(f"file:{directory / FILE_NAME}?mode=ro", uri=True) as connection:
+            yield LetterReader(connection)
+
+    async def letters(self, where: Filter, now: float, *, limit: int = -1) -> AsyncIterator[StoredLetter]:
+        """Newest last."""
+        condition, values = where.sql(now)
+        query = f"SELECT {COLUMNS} FROM letters WHERE {condition} ORDER BY id LIMIT ?"  # noqa: S608
+        async with self._connection.execute(query, [*values, limit]) as cursor:
+            while rows := await cursor.fetchmany(200):
+                for row in rows:
+                    yield StoredLetter(*row)
+
+    async def groups(self, where: Filter, now: float) -> list[tuple[str, int, float, float, int]]:
+        """(fingerprint, count, first failure, last failure, an id), the most frequent first."""
+        condition, values = where.sql(now)
+        query = (
+            "SELECT fingerprint, count(*), min(first_failed), max(last_failed), min(id) FROM letters"  # noqa: S608
+            f" WHERE {condition} GROUP BY fingerprint ORDER BY 2 DESC"
+        )
+        async with self._connection.execute(query, values) as cursor:
+            return [(row[0], row[1], row[2], row[3], row[4]) for row in await cursor.fetchall()]
+
+    async def batch_size(self, batch: str) -> int:
+        """How many letters of a request that may have been taken are still here."""
+        query = "SELECT count(*) FROM letters WHERE batch = ? AND unanswered AND state <> 'delivered'"
+        async with self._connection.execute(query, (batch,)) as cursor:
+            row = await cursor.fetchone()
+            return int(row[0]) if row else 0
+
+    async def counts(self) -> dict[str, int]:
+        """Letters by state."""
+        async with self._connection.execute("SELECT state, count(*) FROM letters GROUP BY state") as cursor:
+            return {row[0]: row[1] for row in await cursor.fetchall()}
+
+    async def sources(self) -> dict[int, str]:
+        async with self._connection.execute("SELECT id, path FROM sources") as cursor:
+            return {row[0]: row[1] for row in await cursor.fetchall()}
+
+    async def setting(self, name: str) -> str | None:
+        async with self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)) as cursor:
+            row = await cursor.fetchone()
+            return None if row is None else str(row[0])
