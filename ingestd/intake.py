@@ -28,6 +28,9 @@ from ingestd.store.journal import Journal
 MAX_COPY_BYTES = 32 * 1024 * 1024
 """Copies of events on their way that may wait for their fate; past it the intake waits."""
 
+_LOOK_AGAIN_S = 0.5
+"""How often a silent source is left to see whether the intake was stopped."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stages:
@@ -131,14 +134,21 @@ class Intake:
         """The next chunk; flushes by age while it waits. None at the end, and when stopped."""
         while not self.stopped:
             deadline = self._batcher.deadline
-            wait_s = 0.5 if deadline is None else min(0.5, deadline - self._clock.monotonic())
-            with anyio.move_on_after(max(wait_s, 0)):
+            if deadline is not None and self._clock.monotonic() >= deadline:
+                await self.flush()
+                continue
+            try:
+                return receive.receive_nowait()  # the common case, without a timer
+            except anyio.WouldBlock:
+                pass
+            except anyio.EndOfStream:
+                return None
+            wait_s = _LOOK_AGAIN_S if deadline is None else deadline - self._clock.monotonic()
+            with anyio.move_on_after(min(max(wait_s, 0), _LOOK_AGAIN_S)):
                 try:
                     return await receive.receive()
                 except anyio.EndOfStream:
                     return None
-            if deadline is not None and self._clock.monotonic() >= deadline:
-                await self.flush()
         return None
 
     async def _room_for_copies(self) -> None:

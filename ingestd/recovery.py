@@ -41,12 +41,15 @@ class Recovery:
         self._encode = encode
         self._digests = digests
         self._by_chunk: dict[tuple[int, int], list[tuple[_Gathering, int, Positions]]] = defaultdict(list)
-        self._changed: list[str] = []
+        self._open: dict[str, _Gathering] = {}  # not settled, not whole yet
+        self._changed: dict[str, None] = {}  # ids, in order
         self.kept = [batch for batch in frozen if batch.kept is not None and not batch.settled]
         for batch in frozen:
             if batch.kept is not None or not all(source in sources for source, *_ in batch.segments):
                 continue
             gathering = _Gathering(batch, len(batch.segments))
+            if not batch.settled:
+                self._open[batch.id] = gathering
             for number, (source, start, _, packed) in enumerate(batch.segments):
                 self._by_chunk[source, start].append((gathering, number, unpack_positions(packed)))
 
@@ -62,26 +65,27 @@ class Recovery:
         found = Found(set(), set(), [])
         for gathering, number, positions in pieces:
             if positions and positions[-1] >= len(chunk.events):
-                self._changed.append(gathering.frozen.id)  # the file has changed: its events are new ones
+                self._changed[gathering.frozen.id] = None  # the file has changed: its events are new ones
             elif gathering.frozen.settled:
                 found.settled.update(positions)
             else:
                 found.taken.update(positions)
                 gathering.found[number] = Segment(chunk, positions)
                 if len(gathering.found) == gathering.wanted:
+                    del self._open[gathering.frozen.id]
                     found.batches.append(self._rebuild(gathering))
         return found
 
     def take_changed(self) -> list[str]:
         """Ids of batches, found since the last call, whose source is not what it was."""
-        changed, self._changed = self._changed, []
+        changed, self._changed = list(self._changed), {}
         return changed
 
     def incomplete(self) -> list[Batch]:
         """At the end of the input: batches of which a part is gone. What is there goes out anew."""
-        gatherings = {id(g): g for pieces in self._by_chunk.values() for g, _, _ in pieces}
+        left, self._open = self._open, {}
         self._by_chunk.clear()
-        return [self._rebuild(g) for g in gatherings.values() if g.found and not g.frozen.settled]
+        return [self._rebuild(gathering) for gathering in left.values() if gathering.found]
 
     def kept_batches(self) -> list[Batch]:
         """Batches whose source cannot be read again; their events were kept."""
@@ -109,5 +113,5 @@ class Recovery:
             batch.first_sent_wall = frozen.frozen_at
             batch.freeze(body)
         else:
-            self._changed.append(frozen.id)
+            self._changed[frozen.id] = None
         return batch

@@ -13,6 +13,9 @@ MAX_FIELD = 500
 """Characters of one field; longer ones are cut."""
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 class AuditLog:
     """Appends lines; past ``max_bytes`` the file becomes ``.1``, and so on up to ``.keep``.
 
@@ -42,7 +45,7 @@ class AuditLog:
         }
         for name, value in fields.items():
             line[name] = value[:MAX_FIELD] if isinstance(value, str) else value
-        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        data = _encode(line).encode() + b"\n"
         try:
             self._file.write(data)
             self._size += len(data)

@@ -30,9 +30,10 @@ Answering = Callable[[Request], Action | Awaitable[Action]]
 def event(number: int, *, kind: str = "queue", note: str = "") -> bytes:
     """A valid interaction event, in a spelling that no serialiser of ours would choose."""
     return (
-        '{ "eventType":"routing.interaction.%s", "eventTime":"2026-01-01T09:00:00Z","interactionId":"i-%06d",'
+        f'{{ "eventType":"routing.interaction.{kind}", "eventTime":"2026-01-01T09:00:00Z",'
+        f'"interactionId":"i-{number:06}",'
         '"routingMetadata":{"queueId":"q\\u00e9", "skill":"s","actionType":"QUEUE"},'
-        '"attributes":{"zeta":1.50,"note":"%s"}, "schemaVersion":1 }' % (kind, number, note)
+        f'"attributes":{{"zeta":1.50,"note":"{note}"}}, "schemaVersion":1 }}'
     ).encode()
 
 
@@ -236,5 +237,5 @@ def assert_balanced(report: Mapping[str, Any]) -> None:
 async def until(condition: Callable[[], bool], *, timeout_s: float = DEADLINE_S) -> None:
     """For what nothing can be awaited on: a file that another process writes."""
     async with asyncio.timeout(timeout_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.02)

@@ -11,7 +11,7 @@ import pytest
 
 from ingestd.sources.streams import zstd
 from tests.e2e.support import COMMAND, INVALID, EventApi, Place, assert_balanced, event, events, write
-from tests.receiver import Cut, Reply, in_turn
+from tests.receiver import Cut, Reply, Request, in_turn
 
 pytestmark = pytest.mark.anyio
 
@@ -108,7 +108,9 @@ async def test_a_request_is_what_the_api_expects(place: Place) -> None:
 async def test_a_batch_is_repeated_with_the_same_bytes_under_the_same_key(place: Place) -> None:
     write(place / "in.ndjson", events(10))
     place.env = {"INGESTD_DELIVERY_BACKOFF_BASE": "20ms"}
-    async with EventApi(in_turn(Reply(503), Cut("mid_body"), Cut("rst"), Reply(500), Reply(202))) as api:
+    async with EventApi(
+        in_turn(Reply(503), Cut("before_headers"), Cut("rst"), Reply(500), Reply(202))
+    ) as api:
         done = await place.run(*place.replay(api, place / "in.ndjson"))
     assert done.code == 0, done
     assert len(api.batches) == 5
@@ -133,7 +135,12 @@ async def test_bad_events_cost_only_themselves_and_the_run_ends_with_3(place: Pl
 
 async def test_limits_of_a_batch_are_kept(place: Place) -> None:
     write(place / "in.ndjson", LINES)
-    async with EventApi() as api:
+
+    async def slow(request: Request) -> Reply:
+        await asyncio.sleep(0.01)
+        return Reply()
+
+    async with EventApi(slow) as api:
         done = await place.run(
             *place.replay(api, place / "in.ndjson", "--max-batch-bytes", "10kB", "--max-in-flight", 2)
         )
