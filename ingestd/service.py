@@ -50,6 +50,7 @@ class Replay:
     """One run of ``ingestd replay``. ``ledger`` and ``sources`` may be read while it runs."""
 
     pipeline: Pipeline
+    from_start: bool = False
     sources: list[OpenSource] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
     interrupted: bool = False
@@ -124,7 +125,7 @@ async def open_replay(
                 serve_metrics(pipeline.metrics.registry, settings.metrics.host, settings.metrics.port)
             )
         await _compare_api(pipeline, login, warn)
-        replay = Replay(pipeline)
+        replay = Replay(pipeline, from_start)
         for source in sources:
             replay.sources.append(await _open_source(pipeline, source, from_start=from_start))
         _wire_ages(replay)
@@ -218,14 +219,15 @@ async def _retry_letters(pipeline: Pipeline, scope: anyio.CancelScope) -> None:
 async def _keep_house(pipeline: Pipeline) -> None:
     """Twice a second: what was noted becomes durable although nothing is sent; gauges and files are fresh."""
     window = pipeline.settings.window
-    trimmed = 0
+    ticks = 0
     while True:
         await pipeline.clock.sleep(HOUSEKEEPING_S)
         await pipeline.journal.commit()
         pipeline.audit.flush()
-        pipeline.metrics.gauges.letters = await pipeline.letters.counts()
-        trimmed += 1
-        if trimmed % 60 == 0:
+        ticks += 1
+        if ticks % 10 == 0 and pipeline.settings.metrics.port is not None:
+            pipeline.metrics.gauges.letters = await pipeline.letters.counts()
+        if ticks % 60 == 0:
             not_before = pipeline.clock.wall() - window.max_age
             pipeline.journal.trim_window(not_before=not_before, max_count=window.max_count)
 
@@ -264,8 +266,13 @@ async def _make_intake(replay: Replay, warn: Warn) -> Intake:
     """With what an earlier process left already in the lane."""
     pipeline = replay.pipeline
     files = {opened.source.number for opened in replay.sources if opened.source.rereadable}
+    frozen = await pipeline.journal.frozen_batches()
+    if replay.from_start:  # also what was settled beyond the checkpoint
+        again = {b.id for b in frozen if b.settled and all(source in files for source, *_ in b.segments)}
+        pipeline.journal.drop(list(again))
+        frozen = [batch for batch in frozen if batch.id not in again]
     recovery = Recovery(
-        await pipeline.journal.frozen_batches(),
+        frozen,
         files,
         encode=pipeline.sink.encode,
         digests=lambda events: pipeline.window.digests(pipeline.validator.check(events).keys),

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ingestd.core.reasons import Reason
 
@@ -36,6 +37,7 @@ class DeadLetter:
     first_sent_wall: float = 0.0
 
 
+@lru_cache(maxsize=4096)
 def fingerprint(reason: Reason, detail: str) -> str:
     """Groups like failures: the reason and the detail's first line without its variable parts."""
     return f"{reason}: {_VARIABLE.sub('#', detail.split(chr(10), 1)[0])[:120]}"

@@ -73,12 +73,26 @@ class Lines:
             data = self._gather()
             if not data:
                 return None
-            region = self._long_line(data) if data[-1] != 10 and not self._ended else self._region(data)
+            events = data.split(b"\n")
+            tail = events.pop()  # the beginning of the next line, or nothing
+            if self._ended and not self._stream.cut_off:
+                self._rest = b""
+                if tail:
+                    events.append(tail)  # the last line may lack its newline
+            elif events or self._ended:
+                self._rest = b"" if self._ended else tail
+            else:
+                self._rest = b""
+                region = self._long_line(data)
+                if region.events:
+                    return region
+                continue
+            region = self._region(data, events, len(data) - len(self._rest))
             if region.events:
                 return region
 
     def _gather(self) -> bytes:
-        """Whole lines of at most a chunk; else the beginning of one long line; b"" at the end."""
+        """A chunk's worth of bytes; less at the end, or when there is no more of a pipe for now."""
         pieces, size = [self._rest], len(self._rest)
         while size < self._chunk_bytes and not self._ended:
             piece = self._read(self._chunk_bytes - size)
@@ -87,37 +101,25 @@ class Lines:
             size += len(piece)
             if not self._fill and b"\n" in piece:
                 break
-        data = b"".join(pieces)
-        whole = self._ended and size < self._chunk_bytes and not self._stream.cut_off
-        cut = len(data) if whole else data.rfind(b"\n") + 1
-        if cut == 0 and self._ended:
-            self._rest = b""
-            return b""  # nothing, or the beginning of a line that was cut off
-        if cut == 0:
-            self._rest = b""
-            return data
-        self._rest = data[cut:]
-        return data[:cut]
+        return b"".join(pieces)
 
-    def _region(self, data: bytes) -> Region:
+    def _region(self, data: bytes, events: list[bytes], size: int) -> Region:
+        """The lines of the first ``size`` bytes of ``data``."""
         start, line = self._at, self._line
-        events = data.split(b"\n")
-        if not events[-1]:
-            events.pop()
-        self._at += len(data)
+        self._at += size
         self._line += len(events)
-        regular = b"\r" not in data
+        regular = data.find(b"\r") < 0
         if not regular:
             events = [event[:-1] if event.endswith(b"\r") else event for event in events]
         if not all(events):
             events, regular = list(filter(None, events)), False
         too_long: dict[int, int] = {}
-        if len(data) > self._max_event_bytes:
+        if size > self._max_event_bytes:
             too_long = {i: len(e) for i, e in enumerate(events) if len(e) > self._max_event_bytes}
             regular = regular and not too_long
             for i in too_long:
                 events[i] = events[i][:KEPT_OF_TOO_LONG]
-        places = _RegularPlaces(events, start, line) if regular else _CountedPlaces(data, start, line)
+        places = _RegularPlaces(events, start, line) if regular else _CountedPlaces(data[:size], start, line)
         return Region(events, start, self._at, line, places, too_long, self._line)
 
     def _long_line(self, data: bytes) -> Region:

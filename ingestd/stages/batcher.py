@@ -56,18 +56,19 @@ class Batcher:
         learned since, such an event goes alone and the API decides.
         """
         sep = self._sep_bytes
-        ends = list(accumulate([len(event) + sep for event in events]))
+        ends = list(accumulate(map(len, events)))  # without separators
         first, taken = 0, 0
         while first < len(events):
             if not self._events:
                 self._since = now
-            last = bisect_right(ends, self._room - self._bytes + taken, lo=first)
+            room = self._room - self._bytes + taken + (first - 1) * sep
+            last = first + bisect_right(range(first, len(events)), room, key=lambda i: ends[i] + i * sep)
             last = min(last, first + self._max_events - len(self._events))
             if last == first and not self._events:
                 last = first + 1
             if last > first:
                 self._append(chunk, events, digests, positions, first, last)
-                self._bytes += ends[last - 1] - taken
+                self._bytes += ends[last - 1] - taken + (last - first) * sep
                 taken = ends[last - 1]
             full = last < len(events) or len(self._events) >= self._max_events
             first = last

@@ -80,6 +80,7 @@ class Window:
         digests: list[bytes | None] = []
         add, remember = digests.append, seen.add
         again: list[tuple[int, bytes]] = []
+        known = len(seen)
         for key in keys:
             if not key:
                 add(None)
@@ -87,11 +88,12 @@ class Window:
             state = copy()
             state.update(key.encode())
             digest = state.digest()
-            if digest in seen:
+            remember(digest)  # one look-up in a large set instead of two
+            if len(seen) == known:
                 again.append((len(digests), digest))
                 add(None)
             else:
-                remember(digest)
+                known += 1
                 add(digest)
         self._pending.update(filter(None, digests))
         duplicates: list[int] = []
@@ -124,8 +126,9 @@ class Window:
     def confirm(self, digests: Sequence[bytes], now: float) -> list[Follower]:
         """These events are safe. Returns the copies that now are duplicates."""
         self._expire(now)
+        pending = len(self._pending)
         self._pending.difference_update(digests)
-        if not self._seen.issuperset(digests):
+        if pending - len(self._pending) < len(digests):
             self._seen.update(digests)  # a dead letter's key may have been forgotten meanwhile
         if not self._current:
             self._current_since = now

@@ -61,4 +61,3 @@ CREATE TABLE letters (
 CREATE UNIQUE INDEX letters_by_origin ON letters (source, offset) WHERE offset >= 0;
 CREATE INDEX letters_by_due ON letters (due) WHERE due IS NOT NULL;
 CREATE INDEX letters_by_batch ON letters (batch) WHERE batch <> '';
-CREATE INDEX letters_by_fingerprint ON letters (fingerprint);
