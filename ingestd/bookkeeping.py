@@ -50,9 +50,7 @@ class Bookkeeping:
     # --- the lane's Book ---
 
     async def freeze(self, batch: Batch) -> None:
-        """Note the batch before its first send, with all that was noted before, and have it on disk."""
-        if batch.attempts > 0 and batch.noted:
-            return
+        """Note the batch before its first send, and have on disk what was noted before any send."""
         if not batch.noted:
             self._journal.freeze(batch, now=self._clock.wall())
             batch.noted = True
@@ -89,8 +87,6 @@ class Bookkeeping:
     def settled(
         self, batch: Batch, *, delivered: Sequence[int], buried: Sequence[Burial], parts: Sequence[Batch]
     ) -> None:
-        for part in parts:
-            part.noted = True
         if batch.letters:
             self._letters_settled(batch, delivered, buried)
         else:
@@ -141,10 +137,9 @@ class Bookkeeping:
     def _events_settled(
         self, batch: Batch, delivered: Sequence[int], buried: Sequence[Burial], parts: Sequence[Batch]
     ) -> None:
-        digests = batch.digests
-        safe = [digest for digest in digests if digest] if not buried and not parts else []
-        if buried or parts:
-            safe = [digest for index in delivered if (digest := digests[index])]
+        whole = len(delivered) == len(batch)
+        ended_well = batch.digests if whole else [batch.digests[index] for index in delivered]
+        safe = list(filter(None, ended_well))
         segments = self._settled_segments(batch, delivered, buried)
         letters = self._letters(batch, segments, delivered, buried)
         self.ledger.delivered += len(delivered)
@@ -233,7 +228,7 @@ class Bookkeeping:
 
     def _letters_settled(self, batch: Batch, delivered: Sequence[int], buried: Sequence[Burial]) -> None:
         safe = [digest for index in delivered if (digest := batch.digests[index])]
-        self._window.confirm(safe, self._clock.monotonic())
+        self._share_fate(safe, ())
         failed = [
             (
                 batch.letters[burial.index],

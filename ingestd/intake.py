@@ -234,6 +234,7 @@ class Intake:
         for index in found:
             detail = f"{len(events[index])} bytes; a request has room for {limit}"
             refused[positions[index]] = (Reason.TOO_LARGE, detail)
-            if digest := digests[index]:
-                self._window.release([digest])
+            if digest := digests[index]:  # claimed just now: its copies are of this chunk too
+                for copy in self._window.release([digest]):
+                    refused[copy.position] = refused[positions[index]]
         return found

@@ -112,7 +112,8 @@ def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*head, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(_printable(cell) for cell in row))
-    Console(highlight=False, markup=False, soft_wrap=not _is_terminal()).print(table)
+    width = None if _is_terminal() else 10_000  # for a pipe: one letter, one line
+    Console(highlight=False, markup=False, width=width).print(table)
 
 
 def _is_terminal() -> bool:

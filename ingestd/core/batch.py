@@ -20,6 +20,7 @@ class Batch:
         "body",
         "digests",
         "events",
+        "excused",
         "excused_s",
         "first_sent",
         "first_sent_wall",
@@ -53,6 +54,7 @@ class Batch:
         self.attempts = 0
         self.first_sent: float | None = None
         self.first_sent_wall = 0.0
+        self.excused = 0  # attempts that were answered for all batches: too fast, no access, an outage
         self.excused_s = 0.0  # waiting that the API asked for: not a failure of this batch
         self.unauthorized = 0  # answers 401 in a row
         self.unanswered = False  # an attempt may have been taken without our knowing
@@ -81,6 +83,7 @@ class Batch:
             letters=letters,
         )
         part.attempts, part.first_sent = self.attempts, self.first_sent
-        part.first_sent_wall, part.excused_s = self.first_sent_wall, self.excused_s
+        part.first_sent_wall = self.first_sent_wall
+        part.excused, part.excused_s = self.excused, self.excused_s
         part.last_answer = self.last_answer
         return part

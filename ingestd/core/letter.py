@@ -1,8 +1,8 @@
 """A dead letter: an event that could not be delivered, with all that is needed to put it right."""
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from ingestd.core.reasons import Reason
 
@@ -12,8 +12,7 @@ MAX_DETAIL = 2_000
 _VARIABLE = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|'[^']*'|\"[^\"]*\"|\d+", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetter(NamedTuple):
     """One row of the dead-letter store, as it is written.
 
     ``source``/``offset``/``line``: where the event came from; together they keep a crash from

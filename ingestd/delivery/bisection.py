@@ -19,12 +19,12 @@ GROUP_NOTE = "every event of its batch that was sent alone was refused; this one
 @dataclass(slots=True)
 class Step:
     """What to do now, in this order: note the ``cuts`` (a batch and the parts its events are in now),
-    ``send`` and ``bury`` (give up; ``group``: without each event having been tried alone)."""
+    ``send``, and give up ``bury``, and ``untried``: events that were not tried alone."""
 
     cuts: list[tuple[Batch, list[Batch]]] = field(default_factory=list)
     send: list[Batch] = field(default_factory=list)
     bury: list[Batch] = field(default_factory=list)
-    group: bool = False
+    untried: list[Batch] = field(default_factory=list)
 
 
 class Bisection:
@@ -64,20 +64,23 @@ class Bisection:
         self._out.pop(part.id, None)
         return self._next(Step())
 
+    def take_held(self) -> list[Batch]:
+        """The parts that wait for the answers to others, no longer held."""
+        held, self._held = self._held, []
+        return held
+
     def _may_halve(self, level: int) -> bool:
         return level < _LEVELS and not (level == 0 and self._expect_all)
 
     def _next(self, step: Step) -> Step:
         """What is held back is decided on with the first acceptance, or when the last answer is in."""
         if self._accepted:
-            for part in self._held:
+            for part in self.take_held():
                 self._halve(part, _LEVELS, step)
-            self._held = []
         elif self._held and not self._out:
             if self._sampling:
-                step.bury += self._held
-                step.group = self.gave_up = True
-                self._held = []
+                step.untried = self.take_held()
+                self.gave_up = True
             else:
                 self._sampling = True
                 self._sample(step)

@@ -46,17 +46,22 @@ class Circuit:
         self._probe_wait_s = _FIRST_PROBE_S
         return True
 
-    def failed(self, now: float, why: str, *, jitter: float) -> bool:
-        """An attempt came to nothing. True if that opened the circuit. ``jitter``: 0 to 1."""
+    def failed(self, now: float, why: str, *, jitter: float, at_least_s: float = 0.0) -> bool:
+        """An attempt came to nothing. True if that opened the circuit. ``jitter``: 0 to 1.
+
+        ``at_least_s``: the API's Retry-After; no probe goes out before.
+        """
         self._failures += 1
-        if self.state is not State.CLOSED:
+        opens = self.state is State.CLOSED and self._failures >= self._threshold
+        if opens:
+            self._leave(State.OPEN, now, why, jitter)
+        elif self.state is State.CLOSED:
+            return False
+        else:
             self._next_probe(now, jitter)
             self.why = why
-            return False
-        if self._failures < self._threshold:
-            return False
-        self._leave(State.OPEN, now, why, jitter)
-        return True
+        self.probe_at = max(self.probe_at, now + at_least_s)
+        return opens
 
     def pause(self, now: float, why: str, *, jitter: float) -> bool:
         """The API refuses us, not an event. True if that is new."""
@@ -76,5 +81,7 @@ class Circuit:
         self.probe_at = now + self._probe_wait_s * (0.5 + jitter / 2)
 
     def _next_probe(self, now: float, jitter: float) -> None:
+        if now < self.probe_at:
+            return  # no probe: the request was out already when sending stopped
         self._probe_wait_s = min(_MAX_PROBE_S, self._probe_wait_s * 2)
         self.probe_at = now + self._probe_wait_s * (0.5 + jitter / 2)

@@ -11,6 +11,7 @@ import random
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable
 from ingestd.core.units import human_seconds
 from ingestd.delivery.backoff import Backoff
+from ingestd.delivery.bisection import Bisection
 from ingestd.delivery.circuit import Circuit, State
 from ingestd.delivery.limiter import Limiter
 from ingestd.delivery.outcome import Book, Outcomes
@@ -132,14 +134,15 @@ class Lane:
         """
         self.draining = True
         self._waiting = [(0.0, order, batch) for _, order, batch in self._waiting]
+        heapq.heapify(self._waiting)
         self._left += self._letters
         self._letters.clear()
         self._room.set()
         self._changed.set()
 
     def abandon(self) -> None:
-        """The time to drain is over: ``run`` ends now. Requests that are out are ended unanswered; their
-        batches are in the journal."""
+        """The time to drain is over: ``run`` ends now. Requests that are out end unanswered; their batches
+        are left over, and in the journal."""
         self._abandoned = True
         for attempt in self._attempts:
             attempt.cancel()
@@ -149,6 +152,8 @@ class Lane:
         """After ``run``: the batches that had no end."""
         left = [*(batch for _, _, batch in sorted(self._waiting, key=lambda w: w[1])), *self._fresh]
         left += [*self._letters, *self._left]
+        for inquiry in {batch.inquiry for batch in left if isinstance(batch.inquiry, Bisection)}:
+            left += inquiry.take_held()
         self._waiting, self._fresh, self._letters, self._left = [], deque(), deque(), []
         return left
 
@@ -164,6 +169,7 @@ class Lane:
 
     async def run(self) -> None:
         """Until closed and empty. Raises Unreachable, StoreFailed; see ``leftovers`` then."""
+        self._last_progress = self._clock.monotonic()
         try:
             async with asyncio.TaskGroup() as attempts:
                 while not self._is_done():
@@ -174,7 +180,7 @@ class Lane:
                         self.active += 1
                         attempt = attempts.create_task(self._attempt(batch), name=f"attempt {batch.id}")
                         self._attempts.add(attempt)
-                        attempt.add_done_callback(self._attempts.discard)
+                        attempt.add_done_callback(partial(self._ended, batch))
         except* Exception as group:
             raise _first(group) from None
         if self._fatal:
@@ -203,7 +209,10 @@ class Lane:
         if self.active:
             return False
         idle = not (self._fresh or self._waiting or self._letters)
-        hopeless = self.draining and self.circuit.state is not State.CLOSED
+        held_back = (
+            self.circuit.state is not State.CLOSED or self.limiter.closed_until > self._clock.monotonic()
+        )
+        hopeless = self.draining and held_back
         return self._fatal is not None or self._abandoned or (self._closed and (idle or hopeless))
 
     async def _wait(self) -> None:
@@ -239,9 +248,14 @@ class Lane:
             self._outcomes.act(batch, verdict, started=started, generation=generation)
         except Unreachable as error:
             self._no_login(batch, error)
-        finally:
-            self.active -= 1
-            self._changed.set()
+
+    def _ended(self, batch: Batch, attempt: asyncio.Task[None]) -> None:
+        self._attempts.discard(attempt)
+        self.active -= 1
+        if self._abandoned and attempt.cancelled():
+            batch.unanswered = batch.unanswered or bool(batch.body)
+            self._left.append(batch)
+        self._changed.set()
 
     async def _prepare(self, batch: Batch) -> None:
         """Freeze the batch before its first send, and have on disk what rebuilds it."""
@@ -265,11 +279,9 @@ class Lane:
 
     def _check_patience(self, now: float) -> None:
         """Waiting longer would only hide a wrong address, or keep a person from seeing an outage."""
-        if (
-            not self.settings.stop_on_outage
-            or self.active
-            or not (self._waiting or self._fresh or self._letters)
-        ):
+        if not (self.active or self._waiting or self._fresh or self._letters):
+            self._last_progress = now  # there is nothing that could be taken
+        if not self.settings.stop_on_outage or self.active or self._last_progress == now:
             return
         refused_from_the_start = self.circuit.state is State.PAUSED and not self._ever_taken
         if not self._ever_answered or refused_from_the_start:
@@ -301,7 +313,7 @@ class Lane:
         """Tried too often or for too long. Never during an outage, nor while the process ends."""
         if self.circuit.state is not State.CLOSED or self.draining:
             return False
-        if 0 < self.settings.max_attempts <= batch.attempts:
+        if 0 < self.settings.max_attempts <= batch.attempts - batch.excused:
             return True
         tried_s = self.budget_clock() - (batch.first_sent or 0.0) - batch.excused_s
         return tried_s >= self.settings.give_up_after_s
@@ -313,8 +325,9 @@ class Lane:
         if self.circuit.succeeded(self._clock.monotonic()):
             self._book.lane_changed(State.CLOSED, "the API answers again")
 
-    def failed(self, why: str) -> None:
-        if self.circuit.failed(self._clock.monotonic(), why, jitter=self._random.random()):
+    def failed(self, why: str, *, at_least_s: float = 0.0) -> None:
+        now, jitter = self._clock.monotonic(), self._random.random()
+        if self.circuit.failed(now, why, jitter=jitter, at_least_s=at_least_s):
             self._book.lane_changed(State.OPEN, why)
 
     def pause(self, why: str) -> None:

@@ -102,11 +102,13 @@ class Outcomes:
 
     def _later(self, batch: Batch, verdict: Verdict) -> None:
         lane = self._lane
-        if not verdict.throttled:
-            lane.failed(verdict.detail)
-            if batch.letters or lane.exhausted(batch):
-                self._bury(batch, Reason.GAVE_UP, verdict.detail)
-                return
+        if not verdict.throttled or lane.circuit.state is not State.CLOSED:
+            lane.failed(verdict.detail, at_least_s=verdict.after_s or 0.0)
+        if verdict.throttled or lane.circuit.state is not State.CLOSED:
+            batch.excused += 1
+        if not verdict.throttled and (batch.letters or lane.exhausted(batch)):
+            self._bury(batch, Reason.GAVE_UP, verdict.detail)
+            return
         delay_s = lane.delay(batch, verdict.after_s)
         if verdict.throttled:
             batch.excused_s += delay_s
@@ -121,6 +123,7 @@ class Outcomes:
         parts = [batch.part(range(middle)), batch.part(range(middle, len(batch)))]
         self._settle(batch, (), (), parts)
         self._send(parts)
+        self._inform(batch, good=False)
 
     def _refused(self, batch: Batch, verdict: Verdict) -> None:
         if verdict.items:
@@ -150,12 +153,14 @@ class Outcomes:
         self._lane.drop_token(generation)
         batch.unauthorized += 1
         if batch.unauthorized == 1:
+            batch.excused += 1
             self._lane.resubmit(batch)
         else:
             self._pause(batch, f"a fresh token is refused too: {verdict.detail}")
 
     def _pause(self, batch: Batch, why: str) -> None:
         """Not the events' fault: keep everything, and probe now and then."""
+        batch.excused += 1
         self._lane.pause(why)
         self._lane.resubmit(batch)
 
@@ -175,10 +180,11 @@ class Outcomes:
         for parent, parts in step.cuts:
             self._settle(parent, (), (), parts)
         self._send(step.send)
-        for part in step.bury:
-            words = (GROUP_NOTE if step.group else "") + (part.last_answer or detail)
-            burials = [Burial(index, Reason.REFUSED, words) for index in range(len(part))]
-            self._settle(part, (), burials, ())
+        for note, parts in (("", step.bury), (GROUP_NOTE, step.untried)):
+            for part in parts:
+                words = note + (part.last_answer or detail)
+                burials = [Burial(index, Reason.REFUSED, words) for index in range(len(part))]
+                self._settle(part, (), burials, ())
         self._all_refused = inquiry.gave_up or (self._all_refused and not inquiry.found_good)
 
     def _send(self, parts: Sequence[Batch], *, delay_s: float = 0.0) -> None:

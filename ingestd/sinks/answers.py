@@ -9,11 +9,16 @@ from ingestd.core.verdict import ItemError, Meaning, Verdict
 MAX_WORDS = 500
 """Characters of an answer's body that are kept."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+"
+)  # and what turns text around
 _SECRET = re.compile(
     r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{6,}"
-    r"|(\"?(?:access_token|client_secret|password|secret|api_?key|authorization)\"?\s*[:=]\s*)\"?[^\s\",}&]+"
+    r"|((?:(?:access|refresh|id)_?token|password|secret|api[_-]?key|authorization)[\\\"']*\s*[:=]\s*)"
+    r"(?:\\\"(?:(?!\\\").)*"  # quoted within quotes
+    r"|\"(?:[^\"\\]|\\.)*|'[^']*|(?:(?:bearer|basic)\s+)?[^\s\"',;}&]+)"
 )
+_USER_INFO = re.compile(r"//[^/]*@")
 _IN_PROGRESS = re.compile(
     rb"in.?progress|still (being|processing)|currently|not yet (complete|finished)|pending", re.IGNORECASE
 )
@@ -40,8 +45,12 @@ def words(answer: Answer) -> str:
     if answer.status == 0:
         return answer.error
     text = answer.body[: MAX_WORDS * 4].decode("utf-8", "replace")
-    text = _SECRET.sub(lambda m: (m[1] + " ***") if m[1] else m[2] + "***", _CONTROL.sub(" ", text)).strip()
-    return f"{answer.status} {text[:MAX_WORDS]}".strip()
+    return f"{answer.status} {clean(text)[:MAX_WORDS]}".strip()
+
+
+def clean(text: str) -> str:
+    """Control characters out, anything like a credential masked."""
+    return _SECRET.sub(lambda m: (m[1] + " ***") if m[1] else m[2] + "***", _CONTROL.sub(" ", text)).strip()
 
 
 def meaning_of(
@@ -83,5 +92,6 @@ def meaning_of(
 
 
 def redirect(answer: Answer) -> str:
-    where = _CONTROL.sub(" ", answer.headers.get("location", ""))[:100].split("?")[0]
+    where = re.split("[?#]", answer.headers.get("location", ""), maxsplit=1)[0]
+    where = clean(_USER_INFO.sub("//***@", where))[:100]
     return f"redirects are not followed: check --api; it points to {where or 'nowhere'}"

@@ -1,8 +1,9 @@
 """Per-event errors in an answer's body: which event, what is wrong, whether to send it again.
 
-APIs differ in the words: a list under ``errors`` (or one of ``_LISTS``), its entries naming the
-event by index, by a path such as ``events[3].actionType``, or by its id; ``retryable`` in one
-spelling or another. What cannot be traced to an event is counted and left to the caller.
+APIs differ in the words: a list under ``errors`` (or another name in ``_FAILURES`` and ``_RESULTS``),
+its entries naming the event by index, by a path such as ``events[3].actionType``, or by its id;
+``retryable`` in one spelling or another. What cannot be traced to an event is counted and left to the
+caller.
 """
 
 import re
@@ -12,22 +13,30 @@ from typing import Any
 import msgspec
 
 from ingestd.core.verdict import ItemError
+from ingestd.sinks.answers import clean
 
-_LISTS = ("errors", "unprocessedEntities", "failed", "failures", "rejected", "results", "items")
+_FAILURES = ("errors", "unprocessedEntities", "failed", "failures", "rejected")
+_RESULTS = ("results", "items")  # may list what was taken, too
 _INDEX = ("index", "originalRequestIndex", "position", "eventIndex", "i")
 _ID = ("eventId", "interactionId", "id")
 _PATH = ("field", "path", "loc", "pointer", "fieldName")
 _WORDS = ("message", "errorMessage", "error", "reason", "detail", "description", "code")
 _RETRY = ("retryable", "isRetryable", "retry", "transient")
-_IN_PATH = re.compile(r"(?:^|[.$/\[])(?:events|entities|items|body|\$)?[.\[/]*(\d{1,7})(?:\]|[./]|$)")
-_OKAY = {"ok", "success", "accepted", "delivered", "created"}
+_IN_PATH = re.compile(r"(?:[#$./\[\]'\"]|body|request|events|entities|items)*\b(\d{1,7})(?:[\]./]|$)")
+"""The index of the event stands first: ``attributes.tags[2]`` says nothing about event 2."""
+_BEFORE_INDEX = ("body", "request", "events", "entities", "items")
+_OKAY = {"ok", "success", "accepted", "delivered", "created", "queued", "processed", "duplicate"}
+_SAYS = (*_WORDS, "status", "statusCode", "success")
 
 Ids = Callable[[], Mapping[str, list[int]]]
 """Id -> indices of the batch's events that carry it; made only when an answer names an id."""
 
 
-def find(body: bytes, count: int, ids: Ids) -> tuple[tuple[ItemError, ...], int]:
-    """(errors by event, how many entries could not be traced) of an answer for ``count`` events."""
+def find(body: bytes, count: int, ids: Ids, *, shared_ids: bool = True) -> tuple[tuple[ItemError, ...], int]:
+    """(errors by event, how many entries could not be traced) of an answer for ``count`` events.
+
+    ``shared_ids``: an id that several events carry names all of them; otherwise none.
+    """
     if body.lstrip()[:1] not in (b"{", b"["):
         return (), 0
     try:
@@ -38,10 +47,12 @@ def find(body: bytes, count: int, ids: Ids) -> tuple[tuple[ItemError, ...], int]
     unmatched = 0
     for entry in _entries(content):
         indices = _indices(entry, count, ids)
-        if not indices:
+        if not indices or (len(indices) > 1 and not shared_ids):
             unmatched += 1
+            continue
         for index in indices:
-            found[index] = ItemError(index, _words(entry), _retryable(entry))
+            retryable = _retryable(entry) and (index not in found or found[index].retryable)
+            found[index] = ItemError(index, _words(entry), retryable)
     return tuple(found[index] for index in sorted(found)), unmatched
 
 
@@ -51,11 +62,11 @@ def ids_of(events: Sequence[bytes]) -> dict[str, list[int]]:
     for index, event in enumerate(events):
         try:
             fields = _Ids.decode(event)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             continue
-        for value in (fields.event_id, fields.interaction_id, fields.id):
-            if isinstance(value, str | int):
-                by_id.setdefault(str(value), []).append(index)
+        values = (fields.event_id, fields.interaction_id, fields.id)
+        for name in {str(value) for value in values if isinstance(value, str | int)}:
+            by_id.setdefault(name, []).append(index)
     return by_id
 
 
@@ -70,13 +81,19 @@ _Ids = msgspec.json.Decoder(_IdFields)
 
 def _entries(content: Any) -> list[dict[str, Any]]:
     """The entries that report a failure."""
-    lists = [content] if isinstance(content, list) else []
     if isinstance(content, dict):
-        lists = [content[name] for name in _LISTS if isinstance(content.get(name), list)][:1]
-    return [e for entries in lists for e in entries if isinstance(e, dict) and not _succeeded(e)]
+        for name in (*_FAILURES, *_RESULTS):
+            if isinstance(entries := content.get(name), list):
+                said = name in _FAILURES
+                return [e for e in entries if isinstance(e, dict) and not _succeeded(e, said=said)]
+    entries = content if isinstance(content, list) else []
+    return [e for e in entries if isinstance(e, dict) and not _succeeded(e, said=False)]
 
 
-def _succeeded(entry: dict[str, Any]) -> bool:
+def _succeeded(entry: dict[str, Any], *, said: bool) -> bool:
+    """``said``: the list's name says that it has failures only."""
+    if not said and not any(name in entry for name in _SAYS):
+        return True
     status = entry.get("status", entry.get("statusCode"))
     if isinstance(status, bool) or status is None:
         return entry.get("success") is True
@@ -103,15 +120,16 @@ def _indices(entry: dict[str, Any], count: int, ids: Ids) -> list[int]:
 
 def _index_in_path(path: Any) -> int | None:
     if isinstance(path, list):
-        return next((p for p in path if isinstance(p, int) and not isinstance(p, bool) and p >= 0), None)
-    if isinstance(path, str) and len(path) < 500 and (match := _IN_PATH.search(path)):
+        index = next((step for step in path if step not in _BEFORE_INDEX), None)
+        return index if isinstance(index, int) and not isinstance(index, bool) and index >= 0 else None
+    if isinstance(path, str) and len(path) < 500 and (match := _IN_PATH.match(path)):
         return int(match[1])
     return None
 
 
 def _words(entry: dict[str, Any]) -> str:
     said = [str(entry[name]) for name in (*_PATH, *_WORDS) if isinstance(entry.get(name), str | int)]
-    return ": ".join(dict.fromkeys(said))[:300] or "no reason given"
+    return clean(": ".join(dict.fromkeys(said))[:2000])[:300] or "no reason given"
 
 
 def _retryable(entry: dict[str, Any]) -> bool:

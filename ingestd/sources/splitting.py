@@ -75,19 +75,16 @@ class Lines:
                 return None
             events = data.split(b"\n")
             tail = events.pop()  # the beginning of the next line, or nothing
-            if self._ended and not self._stream.cut_off:
-                self._rest = b""
-                if tail:
-                    events.append(tail)  # the last line may lack its newline
-            elif events or self._ended:
-                self._rest = b"" if self._ended else tail
+            self._rest = b""
+            if self._ended and self._stream.cut_off:
+                region = self._region(data, events, len(data) - len(tail))  # the tail never came whole
+            elif self._ended:
+                region = self._region(data, [*events, tail] if tail else events, len(data))
+            elif events:
+                self._rest = tail
+                region = self._region(data, events, len(data) - len(tail))
             else:
-                self._rest = b""
                 region = self._long_line(data)
-                if region.events:
-                    return region
-                continue
-            region = self._region(data, events, len(data) - len(self._rest))
             if region.events:
                 return region
 
@@ -127,7 +124,7 @@ class Lines:
         start, line, size, kept = self._at, self._line, len(data), [data]
         while (piece := self._read(self._chunk_bytes)) and (cut := piece.find(b"\n")) < 0:
             size += len(piece)
-            if size <= self._max_event_bytes:
+            if size <= self._max_event_bytes + 1:  # the last byte may be a carriage return
                 kept.append(piece)
             else:
                 kept = [kept[0][:KEPT_OF_TOO_LONG]]
@@ -141,8 +138,9 @@ class Lines:
                 return Region([], start, start, line, lambda index: (start, line))
         self._at += size
         self._line += 1
-        event = b"".join(kept).removesuffix(b"\n").removesuffix(b"\r")
-        length = size - (1 if piece else 0)
+        text = b"".join(kept)
+        event = text.removesuffix(b"\n").removesuffix(b"\r")
+        length = size - (len(text) - len(event))
         if length <= self._max_event_bytes:
             return Region([event], start, self._at, line, lambda index: (start, line), {}, self._line)
         head = event[:KEPT_OF_TOO_LONG]
@@ -179,7 +177,7 @@ class _CountedPlaces:
         return self._places[index]
 
 
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+("?)|[\[\]{}]', re.DOTALL)
 _BLANK = re.compile(rb"[ \t\r\n]*+")
 _SCALAR_END = re.compile(rb"[,\]\s]")
 
@@ -211,29 +209,28 @@ class JsonArray:
         self._max_event_bytes = max_event_bytes
         self._data = b""
         self._ended = False
-        self._inside: bool | None = (
-            None  # unknown until the first byte is seen: a restart may be in mid-array
-        )
+        self._inside = line > 1  # regions end behind an element: a restart begins in mid-array
 
     def next_region(self) -> Region | None:
         """None at the end. Raises Damaged when the array has none."""
         target = self._chunk_bytes
         while True:
             self._top_up(target)
-            elements, used = self._elements()
-            if elements or (used and not self._ended):
-                region = self._region(elements, used)
-                if elements:
-                    return region
-                continue
-            if self._ended:
+            ended = self._ended and len(self._data) <= target
+            elements, used = self._elements(self._data[:target])
+            if elements:
+                return self._region(elements, used)
+            if used:
+                self._region([], used)
+            elif ended:
                 if self._inside:
                     raise Damaged(f"the JSON array has no end: cut off at byte {self._at + len(self._data)}")
                 return None
-            if target > self._max_event_bytes:
+            elif target > self._max_event_bytes:
                 limit = self._max_event_bytes
                 raise Damaged(f"the array element at byte {self._at} is over the limit of {limit} bytes")
-            target *= 2
+            else:
+                target *= 2
 
     def _top_up(self, size: int) -> None:
         pieces, have = [self._data], len(self._data)
@@ -244,34 +241,32 @@ class JsonArray:
             have += len(piece)
         self._data = b"".join(pieces)
 
-    def _elements(self) -> tuple[list[tuple[int, int]], int]:
-        """(first, end) of the elements within one chunk, and how many bytes they and the gaps used."""
-        data, found, at, used = self._data, list[tuple[int, int]](), 0, 0
-        while True:
-            at = _BLANK.match(data, at).end()  # type: ignore[union-attr]  # it matches the empty string too
-            if at >= len(data):
-                return found, used if found else at
-            mark = data[at : at + 1]
-            if self._inside is None:
-                self._inside = mark in b",]"
-            if mark == b"," and self._inside:
-                at += 1  # not used yet: a region that ended behind a comma could not tell where it is
-                continue
-            if mark == b"]" and self._inside:
-                self._inside = False
+    def _elements(self, data: bytes) -> tuple[list[tuple[int, int]], int]:
+        """(first, end) of the elements within one chunk, and how many bytes of ``data`` are done with:
+        up to the last element's end, or what leads up to the first element."""
+        found, at, inside = list[tuple[int, int]](), 0, self._inside
+        while (at := _BLANK.match(data, at).end()) < len(data):  # type: ignore[union-attr]  # it always matches
+            mark = data[at]
+            if mark == 0x2C and inside:  # a comma
                 at += 1
-            elif not self._inside:
-                if mark != b"[":
-                    raise Damaged(f"expected a JSON array at byte {self._at + at}")
-                self._inside = True
+            elif mark == 0x5D and inside:  # ]
+                inside = False
                 at += 1
-            else:
+            elif mark == 0x5B and not inside:  # [
+                inside = True
+                at += 1
+            elif inside:
                 end = _element_end(data, at)
                 if end < 0 or (found and end > self._chunk_bytes):
-                    return found, used
+                    break
                 found.append((at, end))
                 at = end
-            used = at
+            elif found:
+                break  # what came before the damage is good
+            else:
+                raise Damaged(f"expected a JSON array at byte {self._at + at}")
+        self._inside = inside or bool(found)
+        return found, found[-1][1] if found else at
 
     def _region(self, elements: list[tuple[int, int]], used: int) -> Region:
         start, number = self._at, self._number
@@ -295,8 +290,8 @@ def _element_end(data: bytes, at: int) -> int:
     for token in _TOKEN.finditer(data, at):
         mark = data[token.start()]
         if mark == 0x22:
-            if token.end() - token.start() < 2 or data[token.end() - 1] != 0x22 or token.end() == len(data):
-                return -1  # the string, or what follows it, is not here yet
+            if not token[1]:
+                return -1  # the string's end is not here yet
         elif mark in b"{[":
             depth += 1
         else:

@@ -77,9 +77,11 @@ class Input(io.RawIOBase):
         self._stopped = True
 
     def _wait(self) -> None:
-        while not self.regular and not select.select([self._file], [], [], _LOOK_AGAIN_S)[0]:
-            if self._stopped:
+        while not self.regular:
+            if self._stopped:  # also where the producer never falls silent
                 raise Stopped
+            if select.select([self._file], [], [], _LOOK_AGAIN_S)[0]:
+                return
 
     def peek(self, size: int) -> bytes:
         """The first bytes, which the next read gives again. To be called before any read."""
@@ -157,10 +159,17 @@ def inflate(raw: Input) -> tuple[Stream, bool]:
     """The content of ``raw``, told by its magic number and not by its name; whether it was packed."""
     magic = raw.peek(4)
     if magic.startswith(GZIP):
-        return gzip.GzipFile(fileobj=io.BufferedReader(raw, 128 * 1024), mode="rb"), True
+        return _Packed(gzip.GzipFile(fileobj=io.BufferedReader(raw, 128 * 1024), mode="rb")), True
     if magic.startswith(ZSTD):
-        return zstd.ZstdFile(io.BufferedReader(raw, 128 * 1024), "rb"), True
+        return _Packed(zstd.ZstdFile(io.BufferedReader(raw, 128 * 1024), "rb")), True
     return _Available(raw), False
+
+
+class _Packed:
+    """An archive's content; what came out before the damage is given before the damage is told."""
+
+    def __init__(self, archive: gzip.GzipFile | zstd.ZstdFile) -> None:
+        self.read = archive.read1  # ``read`` gathers, and loses what it has when the next bytes are broken
 
 
 class _Available:

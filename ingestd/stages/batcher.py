@@ -19,7 +19,6 @@ class Batcher:
         self, *, max_bytes: int, max_events: int, max_age_s: float, overhead_bytes: int, sep_bytes: int = 1
     ) -> None:
         self._room = max_bytes - overhead_bytes + sep_bytes  # every event is counted with one separator
-        self._configured_room = self._room
         self._max_events = max_events
         self._max_age_s = max_age_s
         self._overhead_bytes = overhead_bytes
@@ -44,8 +43,8 @@ class Batcher:
         return self._room - self._sep_bytes
 
     def learn(self, max_bytes: int) -> None:
-        """The API takes no more than ``max_bytes`` a request: never more than was configured."""
-        self._room = min(self._configured_room, max(2, max_bytes - self._overhead_bytes + self._sep_bytes))
+        """The API takes no more than ``max_bytes`` a request: the limit only ever shrinks."""
+        self._room = min(self._room, max(2, max_bytes - self._overhead_bytes + self._sep_bytes))
 
     def add(
         self, chunk: Chunk, events: list[bytes], digests: list[bytes | None], positions: Positions, now: float

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ingestd.core.chunk import Chunk
 
 DIGEST_BYTES = 16
+_SECRET_BYTES = 16
 _GENERATIONS = 16
 
 
@@ -44,15 +45,18 @@ class Window:
     """
 
     def __init__(self, secret: bytes, *, max_count: int = 1_000_000, max_age_s: float = 600.0) -> None:
-        self._hash = hashlib.blake2b(key=secret[:64], digest_size=DIGEST_BYTES)
+        # The secret as a prefix and not as blake2b's key: that would fill a block of its own, and a
+        # second block doubles the price. BLAKE2 has no length extension that would make it unsafe.
+        self._hash = hashlib.blake2b(secret[:_SECRET_BYTES], digest_size=DIGEST_BYTES)
         self._max_count = max_count
+        self._generation = max(1, max_count // _GENERATIONS)
         self._max_age_s = max_age_s
         self._seen: set[bytes] = set()  # pending and confirmed
         self._pending: set[bytes] = set()
         self._followers: dict[bytes, list[Follower]] = {}
         self._closed: deque[tuple[float, list[bytes]]] = deque()  # (time of the youngest key, keys)
         self._current: list[bytes] = []
-        self._current_since = 0.0
+        self._current_since = self._current_until = 0.0
         self.follower_count = 0
         self.follower_bytes = 0
 
@@ -126,15 +130,13 @@ class Window:
     def confirm(self, digests: Sequence[bytes], now: float) -> list[Follower]:
         """These events are safe. Returns the copies that now are duplicates."""
         self._expire(now)
-        pending = len(self._pending)
-        self._pending.difference_update(digests)
-        if pending - len(self._pending) < len(digests):
-            self._seen.update(digests)  # a dead letter's key may have been forgotten meanwhile
-        if not self._current:
-            self._current_since = now
-        self._current.extend(digests)
-        if len(self._current) * _GENERATIONS >= self._max_count:
-            self._close_generation(now)
+        fresh = digests
+        if not self._pending.issuperset(digests):  # a dead letter's key: free meanwhile, or safe by a copy
+            pending, seen = self._pending, self._seen
+            fresh = [d for d in dict.fromkeys(digests) if d in pending or d not in seen]
+            self._seen.update(fresh)
+        self._pending.difference_update(fresh)
+        self._remember(fresh, now)
         return self._take_followers(digests)
 
     def release(self, digests: Sequence[bytes]) -> list[Follower]:
@@ -161,16 +163,28 @@ class Window:
         self.follower_bytes -= sum(len(f.chunk.events[f.position]) for f in taken)
         return taken
 
+    def _remember(self, digests: Sequence[bytes], now: float) -> None:
+        first = 0
+        while first < len(digests):
+            if not self._current:
+                self._current_since = now
+            self._current_until = now
+            last = first + self._generation - len(self._current)
+            self._current.extend(digests[first:last])
+            first = last
+            if len(self._current) >= self._generation:
+                self._close_generation()
+        self._shrink()
+
     def _expire(self, now: float) -> None:
         if self._current and now - self._current_since >= self._max_age_s / _GENERATIONS:
-            self._close_generation(now)
+            self._close_generation()
         while self._closed and now - self._closed[0][0] > self._max_age_s:
             self._forget()
 
-    def _close_generation(self, now: float) -> None:
-        self._closed.append((now, self._current))
+    def _close_generation(self) -> None:
+        self._closed.append((self._current_until, self._current))
         self._current = []
-        self._shrink()
 
     def _shrink(self) -> None:
         while len(self) > self._max_count and self._closed:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -88,4 +89,7 @@ class AuditLog:
 
     def _fail(self, error: OSError) -> None:
         self.trouble = f"the audit log {self.path} cannot be written any more: {error.strerror}"
-        self._file = None
+        file, self._file = self._file, None
+        if file:
+            with suppress(OSError):
+                file.close()

@@ -182,11 +182,19 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     )
     if read_only:
         return connection
+    try:
+        _prepare(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=10000;")
     os.chmod(path, 0o600)  # payloads may hold personal data
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
-        connection.close()
         raise StoreFailed(
             f"{path} was written by a newer ingestd (format {version}, this one knows {VERSION})"
         )
@@ -194,7 +202,6 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         schema = resources.files("ingestd.store").joinpath("schema.sql").read_text()
         first = "INSERT INTO meta VALUES ('commits', 0); PRAGMA user_version = 1;"
         connection.executescript(f"BEGIN IMMEDIATE; {schema} {first} COMMIT;")
-    return connection
 
 
 def _pack_mark(number: int) -> bytes:

@@ -101,29 +101,31 @@ def insert_letters(connection: sqlite3.Connection, letters: Iterable[DeadLetter]
         " offset, line, digest, batch, batch_index, batch_size, unanswered, attempts, first_sent,"
         " first_failed, last_failed, due)"
         " VALUES ('waiting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            (
-                letter.reason.value,
-                letter.detail[:MAX_DETAIL],
-                fingerprint(letter.reason, letter.detail),
-                letter.payload,
-                zlib.crc32(letter.payload),
-                letter.source,
-                letter.offset,
-                letter.line,
-                letter.digest,
-                letter.batch,
-                letter.batch_index,
-                letter.batch_size,
-                letter.unanswered,
-                letter.attempts,
-                letter.first_sent_wall,
-                now,
-                now,
-                next_due(letter.reason, 0, letter.first_sent_wall, now),
-            )
-            for letter in letters
-        ),
+        [_new_row(letter, now) for letter in letters],
+    )
+
+
+def _new_row(letter: DeadLetter, now: float) -> tuple[Any, ...]:
+    reason, detail, payload, first_sent = letter.reason, letter.detail, letter.payload, letter.first_sent_wall
+    return (
+        reason,
+        detail[:MAX_DETAIL],
+        fingerprint(reason, detail),
+        payload,
+        zlib.crc32(payload),
+        letter.source,
+        letter.offset,
+        letter.line,
+        letter.digest,
+        letter.batch,
+        letter.batch_index,
+        letter.batch_size,
+        letter.unanswered,
+        letter.attempts,
+        first_sent,
+        now,
+        now,
+        next_due(reason, 0, first_sent, now) if reason in RETRYABLE else None,
     )
 
 
