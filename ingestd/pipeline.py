@@ -11,7 +11,7 @@ counted, its key confirmed or released, the journal noted, its chunk's receipt s
 """
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from ingestd.stages.batcher import Batcher
 from ingestd.stages.dedup import Window
 from ingestd.stages.validate import Validator
 from ingestd.store.audit_log import AuditLog
-from ingestd.store.database import Database
+from ingestd.store.database import Database, StoreFailed
 from ingestd.store.dead_letters import IDEMPOTENCY_WINDOW_S, purge_delivered, release_leases
 from ingestd.store.journal import Journal
 from ingestd.store.lock import DirectoryLock
@@ -171,7 +171,8 @@ async def open_pipeline(
             desk,
             clock,
         )
-        await journal.commit()
+        with suppress(StoreFailed):  # then it has been said already
+            await journal.commit()
 
 
 def make_validator(settings: Settings) -> Validator:

@@ -16,8 +16,6 @@ from ingestd.store.journal import FrozenBatch, body_digest
 Digests = Callable[[list[bytes]], list[bytes | None]]
 Encode = Callable[[Sequence[bytes]], bytes]
 
-_NO_BODY = body_digest(b"")
-
 
 @dataclass(slots=True)
 class _Gathering:
@@ -108,10 +106,8 @@ class Recovery:
 
     def _make(self, frozen: FrozenBatch, events: list[bytes], segments: list[Segment]) -> Batch:
         body = self._encode(events)
-        same, unsent = body_digest(body) == frozen.body_digest, frozen.body_digest == _NO_BODY
-        batch = Batch(events, self._digests(events), segments, batch_id=frozen.id if same or unsent else None)
-        if unsent:
-            return batch  # the part of a batch that was split: its key was not used yet
+        same = body_digest(body) == frozen.body_digest
+        batch = Batch(events, self._digests(events), segments, batch_id=frozen.id if same else None)
         if same:
             batch.noted = batch.unanswered = True
             batch.first_sent_wall = frozen.frozen_at

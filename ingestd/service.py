@@ -109,11 +109,14 @@ async def open_replay(
     """Open sources, stores and lane; nothing is sent before ``run``. Raises UserError."""
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
-        sources = []
+        sources: list[JsonSource] = []
         for path in paths:
             source = JsonSource(path, max_event_bytes=settings.source.max_event_bytes)
             stack.callback(source.close)
-            sources.append(source)
+            if source.rereadable and any(source.identity == other.identity for other in sources):
+                warn(f"{path}: named twice, read once")
+            else:
+                sources.append(source)
         directory = state_directory(settings.state, login.api)
         pipeline = await stack.enter_async_context(
             open_pipeline(settings, login, directory, clock=clock, warn=warn)

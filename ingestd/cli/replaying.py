@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import anyio
 import click
@@ -39,6 +40,8 @@ def run_replay(
     async def session() -> service.Replay:
         async with AsyncExitStack() as stack:
             login, adapted = await _where_to(settings, sandbox, sandbox_faults, stack)
+            if login.token_url and is_exposed(login.token_url):
+                display.warn(f"the credentials go to {login.token_url} unencrypted: use https")
             replay = await stack.enter_async_context(
                 service.open_replay(adapted, login, sources, from_start=from_start, warn=display.warn)
             )
@@ -88,6 +91,12 @@ async def _where_to(
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="ingestd-sandbox-"))
         settings = settings.model_copy(update={"state": settings.state.model_copy(update={"dir": directory})})
     return login, settings
+
+
+def is_exposed(url: str) -> bool:
+    """Plain HTTP to another machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1")
 
 
 def run_loop(main: Callable[[], Awaitable[T]]) -> T:

@@ -6,13 +6,10 @@ new ones, dead letters last; each queue is bounded, and a full one makes ``submi
 """
 
 import asyncio
-import heapq
 import random
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
 from typing import Protocol
 
 from ingestd.core.answer import Answer
@@ -25,6 +22,7 @@ from ingestd.delivery.bisection import Bisection
 from ingestd.delivery.circuit import Circuit, State
 from ingestd.delivery.limiter import Limiter
 from ingestd.delivery.outcome import Book, Outcomes
+from ingestd.delivery.queues import Queues
 from ingestd.sinks.sink import Sink
 from ingestd.transport.oauth import LoginRefused
 
@@ -80,11 +78,7 @@ class Lane:
         self._book = book
         self._clock = clock
         self._random = random.Random()
-        self._waiting: list[tuple[float, int, Batch]] = []  # heap of (when, order, batch)
-        self._fresh: deque[Batch] = deque()
-        self._letters: deque[Batch] = deque()
-        self._left: list[Batch] = []  # failed once more while draining
-        self._order = count()
+        self._queues = Queues()
         self._changed, self._room = asyncio.Event(), asyncio.Event()
         self._closed = self._abandoned = False
         self._attempts: set[asyncio.Task[None]] = set()
@@ -97,29 +91,29 @@ class Lane:
 
     async def submit(self, batches: Sequence[Batch]) -> None:
         """Hand over batches, then wait while the lane is full. They are the lane's even if cancelled."""
-        self._fresh.extend(batches)
+        self._queues.add(batches)
         self._changed.set()
+        most_queued, most_waiting = self.settings.max_queued, self.settings.max_waiting
         while not self.draining and (
-            len(self._fresh) > self.settings.max_queued or len(self._waiting) >= self.settings.max_waiting
+            self._queues.fresh > most_queued or self._queues.waiting >= most_waiting
         ):
             self._room.clear()
             await self._room.wait()
 
     async def submit_letters(self, batch: Batch) -> None:
         """Hand over dead letters: they go when nothing else wants to. Waits until they are sent."""
-        self._letters.append(batch)
+        self._queues.add_letters(batch)
         self._changed.set()
-        while self._letters and not self.draining:
+        while self._queues.letters and not self.draining:
             self._room.clear()
             await self._room.wait()
 
     def resubmit(self, batch: Batch, *, delay_s: float = 0.0) -> None:
         """A batch that goes before all new ones, after ``delay_s``; never waits."""
         if self.draining:
-            self._left.append(batch)
+            self._queues.leave(batch)
         else:
-            when = self._clock.monotonic() + delay_s
-            heapq.heappush(self._waiting, (when, next(self._order), batch))
+            self._queues.wait(batch, self._clock.monotonic() + delay_s)
         self._changed.set()
 
     def close(self) -> None:
@@ -133,10 +127,7 @@ class Lane:
         Nobody waits for room any more; ``close`` still says when the last batch is in.
         """
         self.draining = True
-        self._waiting = [(0.0, order, batch) for _, order, batch in self._waiting]
-        heapq.heapify(self._waiting)
-        self._left += self._letters
-        self._letters.clear()
+        self._queues.hurry()
         self._room.set()
         self._changed.set()
 
@@ -150,20 +141,18 @@ class Lane:
 
     def leftovers(self) -> list[Batch]:
         """After ``run``: the batches that had no end."""
-        left = [*(batch for _, _, batch in sorted(self._waiting, key=lambda w: w[1])), *self._fresh]
-        left += [*self._letters, *self._left]
+        left = self._queues.leftovers()
         for inquiry in {batch.inquiry for batch in left if isinstance(batch.inquiry, Bisection)}:
             left += inquiry.take_held()
-        self._waiting, self._fresh, self._letters, self._left = [], deque(), deque(), []
         return left
 
     @property
     def queued(self) -> int:
-        return len(self._fresh) + len(self._letters)
+        return self._queues.fresh + self._queues.letters
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return self._queues.waiting
 
     # --- the dispatcher ---
 
@@ -193,37 +182,30 @@ class Lane:
             return None
         if not self.circuit.may_send(now, self.active):
             return None
-        probing = self.circuit.state is not State.CLOSED
-        if self._waiting and (probing or self._waiting[0][0] <= now):
-            batch = heapq.heappop(self._waiting)[2]
-        elif self._fresh:
-            batch = self._fresh.popleft()
-        elif self._letters:
-            batch = self._letters.popleft()
-        else:
-            return None
-        self._room.set()
+        batch = self._queues.take(now, probing=self.circuit.state is not State.CLOSED)
+        if batch is not None:
+            self._room.set()
         return batch
 
     def _is_done(self) -> bool:
         if self.active:
             return False
-        idle = not (self._fresh or self._waiting or self._letters)
         held_back = (
             self.circuit.state is not State.CLOSED or self.limiter.closed_until > self._clock.monotonic()
         )
         hopeless = self.draining and held_back
-        return self._fatal is not None or self._abandoned or (self._closed and (idle or hopeless))
+        return self._fatal is not None or self._abandoned or (self._closed and (not self._queues or hopeless))
 
     async def _wait(self) -> None:
         """Until something changes or a time is reached."""
+        idle = not self._queues and not self.active
         self._changed.clear()
         now = self._clock.monotonic()
         wake = now + _LOOK_AGAIN_S
         if self.circuit.state is not State.CLOSED:
             wake = min(wake, max(self.circuit.probe_at, now + 0.01))
-        elif self._waiting:
-            wake = min(wake, self._waiting[0][0])
+        elif (due := self._queues.next_due) is not None:
+            wake = min(wake, due)
         if self.limiter.closed_until > now:
             wake = min(now + _LOOK_AGAIN_S, self.limiter.closed_until)
         try:
@@ -231,6 +213,8 @@ class Lane:
                 await self._changed.wait()
         except TimeoutError:
             pass
+        if idle:
+            self._last_progress = self._clock.monotonic()  # there was nothing that could be taken
 
     async def _attempt(self, batch: Batch) -> None:
         try:
@@ -254,7 +238,7 @@ class Lane:
         self.active -= 1
         if self._abandoned and attempt.cancelled():
             batch.unanswered = batch.unanswered or bool(batch.body)
-            self._left.append(batch)
+            self._queues.leave(batch)
         self._changed.set()
 
     async def _prepare(self, batch: Batch) -> None:
@@ -262,8 +246,7 @@ class Lane:
         if batch.first_sent is None:
             batch.first_sent = self.budget_clock()
             batch.first_sent_wall = batch.first_sent_wall or self._clock.wall()
-        if not batch.body:
-            batch.freeze(self._sink.encode(batch.events))
+        self.freeze(batch)
         await self._book.freeze(batch)
 
     def _no_login(self, batch: Batch, error: Unreachable) -> None:
@@ -279,9 +262,7 @@ class Lane:
 
     def _check_patience(self, now: float) -> None:
         """Waiting longer would only hide a wrong address, or keep a person from seeing an outage."""
-        if not (self.active or self._waiting or self._fresh or self._letters):
-            self._last_progress = now  # there is nothing that could be taken
-        if not self.settings.stop_on_outage or self.active or self._last_progress == now:
+        if not self.settings.stop_on_outage or self.active or not self._queues:
             return
         refused_from_the_start = self.circuit.state is State.PAUSED and not self._ever_taken
         if not self._ever_answered or refused_from_the_start:
@@ -292,7 +273,8 @@ class Lane:
             return
         waited_s = now - self._last_progress
         if waited_s >= patience_s:
-            why = self.circuit.why or next((b.last_answer for _, _, b in self._waiting), "no answer")
+            first = self._queues.first_waiting
+            why = self.circuit.why or (first.last_answer if first else "") or "no answer"
             self._fatal = Unreachable(
                 f"{self._sink.url} has taken nothing for {human_seconds(waited_s)}: {why}"
             )
@@ -303,6 +285,11 @@ class Lane:
         """Something had its end."""
         self._last_progress = self._clock.monotonic()
         self._ever_taken = self._ever_taken or taken
+
+    def freeze(self, batch: Batch) -> None:
+        """Give the batch its bytes, once and for good."""
+        if not batch.body:
+            batch.freeze(self._sink.encode(batch.events))
 
     def budget_clock(self) -> float:
         """Seconds that do not pass during an outage."""

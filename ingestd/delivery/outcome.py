@@ -194,5 +194,7 @@ class Outcomes:
     def _settle(
         self, batch: Batch, delivered: Sequence[int], buried: Sequence[Burial], parts: Sequence[Batch]
     ) -> None:
+        for part in parts:  # frozen with their bytes: a restart must be able to tell them
+            self._lane.freeze(part)
         self._book.settled(batch, delivered=delivered, buried=buried, parts=parts)
         self._lane.progressed()

@@ -10,7 +10,7 @@ import anyio.to_thread
 
 from ingestd.core.chunk import Chunk
 from ingestd.sources.splitting import Damaged, JsonArray, Lines, Region
-from ingestd.sources.streams import BOM, GZIP, ZSTD, Input, Pieces, inflate
+from ingestd.sources.streams import BOM, GZIP, ZSTD, Input, Pieces, Stopped, inflate
 
 CHUNK_BYTES = 256 * 1024
 """Part of the checkpoint's meaning: a restart must cut the chunks that were cut before."""
@@ -74,6 +74,12 @@ class JsonSource:
         """
         try:
             splitter = await anyio.to_thread.run_sync(self._open, start, line)
+        except Stopped:
+            return  # before it had given its first bytes
+        except OSError as error:
+            self.damage = f"reading failed: {error.strerror or error}"
+            return
+        try:
             at_once = _REGIONS_AT_ONCE if self.rereadable else 1
             while regions := await anyio.to_thread.run_sync(_take, splitter, at_once):
                 for region in regions:

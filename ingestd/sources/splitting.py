@@ -121,30 +121,30 @@ class Lines:
 
     def _long_line(self, data: bytes) -> Region:
         """A line that is longer than a chunk: read on to its end, keeping at most the limit."""
-        start, line, size, kept = self._at, self._line, len(data), [data]
-        while (piece := self._read(self._chunk_bytes)) and (cut := piece.find(b"\n")) < 0:
+        start, line, size, kept, last = self._at, self._line, len(data), [data], data
+        while (piece := self._read(self._chunk_bytes)) and b"\n" not in piece:
             size += len(piece)
+            last = piece
             if size <= self._max_event_bytes + 1:  # the last byte may be a carriage return
                 kept.append(piece)
             else:
                 kept = [kept[0][:KEPT_OF_TOO_LONG]]
-        if piece:
-            size += cut + 1
-            self._rest = piece[cut + 1 :]
-            kept.append(piece[: cut + 1])
-        else:
+        end = piece[: piece.find(b"\n") + 1]
+        self._rest = piece[len(end) :]
+        if not piece:
             self._ended = True
             if self._stream.cut_off:
                 return Region([], start, start, line, lambda index: (start, line))
+        size += len(end)
         self._at += size
         self._line += 1
-        text = b"".join(kept)
-        event = text.removesuffix(b"\n").removesuffix(b"\r")
-        length = size - (len(text) - len(event))
-        if length <= self._max_event_bytes:
-            return Region([event], start, self._at, line, lambda index: (start, line), {}, self._line)
-        head = event[:KEPT_OF_TOO_LONG]
-        return Region([head], start, self._at, line, lambda index: (start, line), {0: length}, self._line)
+        tail = last[-1:] + end
+        length = size - len(tail) + len(tail.removesuffix(b"\n").removesuffix(b"\r"))
+        if length > self._max_event_bytes:
+            event, too_long = kept[0][:KEPT_OF_TOO_LONG], {0: length}
+        else:
+            event, too_long = b"".join([*kept, end])[:length], {}
+        return Region([event], start, self._at, line, lambda index: (start, line), too_long, self._line)
 
 
 class _RegularPlaces:

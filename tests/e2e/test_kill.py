@@ -20,7 +20,7 @@ from tests.e2e.support import (
     once_each,
     write,
 )
-from tests.receiver import Action, Cut, Reply, Request
+from tests.receiver import Action, Cut, Hang, Reply, Request, in_turn
 
 pytestmark = pytest.mark.anyio
 
@@ -94,6 +94,13 @@ CASES = [
 ]
 
 
+WITHOUT_WINDOW = (
+    "small.ndjson",
+    "many-chunks.ndjson",
+    "faults.ndjson",
+)  # it would hide what recovery sends twice
+
+
 @pytest.mark.parametrize(("name", "count", "length", "kills", "faults"), CASES)
 async def test_every_event_arrives_whatever_is_killed_when(
     place: Place, name: str, count: int, length: int, kills: int, faults: float
@@ -107,6 +114,8 @@ async def test_every_event_arrives_whatever_is_killed_when(
     rng.shuffle(mixed)
     write(place / name, mixed)
     place.env = {"INGESTD_DELIVERY_BACKOFF_BASE": "10ms", "INGESTD_DELIVERY_BACKOFF_CAP": "50ms"}
+    if name in WITHOUT_WINDOW:
+        place.env["INGESTD_WINDOW_MAX_AGE"] = "0"
     async with Lives(rng, faults=faults) as api:
         words = place.replay(
             *(api, place / name, "--max-batch-events", 25, "--max-in-flight", IN_FLIGHT, "--quiet")
@@ -158,6 +167,24 @@ async def test_of_standard_input_what_was_sent_before_the_kill_is_sent_again_as_
         count = len(api.requests)
         done = await place.run(*words, given=b"")
         assert (done.code, len(api.requests)) == (0, count)
+
+
+async def test_what_is_left_of_a_batch_after_a_refusal_keeps_its_own_key(place: Place) -> None:
+    """The kill comes when the rest is out under a key of its own: it must not go out under the old one."""
+    source = write(place / "in.ndjson", events(10))
+    refusal = Reply(422, body=b'{"errors":[{"index":3,"message":"no such queue"}]}')
+    async with EventApi(in_turn(refusal, Hang())) as api:
+        words = place.replay(api, source)
+        async with place.start(*words) as running:
+            await api.until(lambda api: len(api.requests) == 2)
+            await running.kill()
+        api.ingest = lambda request: Reply()
+        done = await place.run(*words)
+    assert done.code == 0, done
+    _, rest, again = api.batches
+    assert (key(again), again.body) == (key(rest), rest.body)
+    assert [letter["payload"] for letter in place.letters()] == [events(10)[3]]
+    assert_balanced(place.report)
 
 
 async def test_a_file_that_changed_after_the_kill_loses_no_event(place: Place) -> None:

@@ -1,0 +1,302 @@
+"""Which event an answer complains of, in all the ways that APIs have to say it."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ingestd.core.answer import Answer
+from ingestd.core.verdict import ItemError
+from ingestd.sinks import item_errors
+from ingestd.sinks.ingest_api import IngestApi
+
+EVENTS = [b'{"interactionId":"i-%d","eventId":"e-%d","id":%d}' % (n // 2, n, 100 + n) for n in range(6)]
+"""Events 2k and 2k+1 share an interactionId."""
+
+
+def find(body: Any, **options: bool) -> tuple[tuple[ItemError, ...], int]:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return item_errors.find(raw, len(EVENTS), lambda: item_errors.ids_of(EVENTS), **options)
+
+
+def indices(*entries: dict[str, Any], under: str = "errors") -> list[int]:
+    return [item.index for item in find({under: entries})[0]]
+
+
+@pytest.mark.parametrize("name", ["index", "originalRequestIndex", "position", "eventIndex", "i"])
+def test_an_entry_names_its_event_by_index(name: str) -> None:
+    assert indices({name: 3, "message": "bad"}) == [3]
+
+
+@pytest.mark.parametrize("name", ["field", "path", "loc", "pointer", "fieldName"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "events[3].actionType",
+        "events[3]",
+        "events.3.x",
+        "/events/3/x",
+        "/events/3",
+        "$.events[3]",
+        "$.events[3].x[5]",
+        "$['events'][3]['x']",
+        "#/events/3",
+        "body.events.3",
+        "[3].x",
+        "3",
+        ["events", 3, "x"],
+        ["body", "events", 3, "x", 5],
+    ],
+)
+def test_an_entry_names_its_event_by_path(name: str, path: object) -> None:
+    assert indices({name: path, "message": "bad"}) == [3]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "attributes.tags[2]",
+        "tags[2].x",
+        "/skills/2",
+        ["tags", 2],
+        "events.x[2]",
+        ["events", "x", 2],
+        "actionType",
+        "events",
+        "events[x]",
+        "events[-1]",
+        "v2",
+        "",
+        "x" * 10_000,
+        [],
+        ["events"],
+        [["events"], 2],
+        None,
+    ],
+)
+def test_a_path_that_does_not_begin_with_an_index_names_no_event(path: object) -> None:
+    assert find({"errors": [{"path": path, "message": "bad"}]}) == ((), 1)
+
+
+@pytest.mark.parametrize(
+    ("entry", "named"),
+    [
+        ({"eventId": "e-4"}, [4]),
+        ({"id": "e-4"}, [4]),
+        ({"id": 104}, [4]),
+        ({"id": "104"}, [4]),
+        ({"interactionId": "i-1"}, [2, 3]),
+        ({"event": {"eventId": "e-5"}}, [5]),
+        ({"event": {"index": 1}}, [1]),
+        ({"event": {"event": {"index": 1}}}, []),
+        ({"eventId": "unknown"}, []),
+        ({"id": ["e-4"]}, []),
+        ({"id": {"e": 4}}, []),
+        ({"event": "e-4"}, []),
+    ],
+)
+def test_an_entry_names_its_event_by_an_id(entry: dict[str, Any], named: list[int]) -> None:
+    assert indices(entry | {"message": "bad"}) == named
+
+
+def test_an_id_of_several_events_can_be_left_to_the_caller() -> None:
+    entries = [{"interactionId": "i-1"}, {"eventId": "e-0"}]
+    items, unmatched = find({"errors": entries}, shared_ids=False)
+    assert ([item.index for item in items], unmatched) == ([0], 1)
+
+
+@pytest.mark.parametrize("wrong", [-1, 6, 10**30, True, False, 1.0, "1", None, [1], {"1": 1}])
+def test_what_is_no_index_of_the_batch_names_no_event(wrong: object) -> None:
+    assert find({"errors": [{"index": wrong, "message": "bad"}]}) == ((), 1)
+    assert find({"errors": [{"path": ["events", wrong], "message": "bad"}]}) == ((), 1)
+
+
+@pytest.mark.parametrize("under", ["errors", "unprocessedEntities", "failed", "failures", "rejected"])
+def test_every_entry_of_a_list_of_failures_is_one(under: str) -> None:
+    assert find({under: [{"index": 0}, {"index": 5}]})[0] == (
+        ItemError(0, "no reason given", False),
+        ItemError(5, "no reason given", False),
+    )
+
+
+@pytest.mark.parametrize("under", ["results", "items", None])
+@pytest.mark.parametrize(
+    "fine",
+    [
+        {"status": 200},
+        {"status": 201, "message": "fine"},
+        {"statusCode": 202},
+        {"status": "202"},
+        {"status": "SUCCESS"},
+        {"status": "ok"},
+        {"status": "Accepted"},
+        {"status": "created"},
+        {"status": "delivered"},
+        {"status": "queued"},
+        {"status": "processed"},
+        {"success": True},
+        {},
+        {"eventId": "e-3"},
+    ],
+)
+def test_the_successes_in_a_list_of_results_are_passed_over(under: str | None, fine: dict[str, Any]) -> None:
+    entries = [fine | {"index": 3}, {"index": 4, "status": 500, "message": "no"}]
+    assert find({under: entries} if under else entries) == ((ItemError(4, "no", True),), 0)
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [
+        {"status": 422},
+        {"statusCode": 500},
+        {"status": "failed"},
+        {"status": "REJECTED"},
+        {"success": False},
+        {"error": "no"},
+        {"errorMessage": "no"},
+        {"error": {"code": 5}},
+    ],
+)
+def test_an_entry_of_a_list_of_results_that_says_so_is_a_failure(failed: dict[str, Any]) -> None:
+    assert indices(failed | {"index": 3}, {"index": 4, "status": 200}, under="results") == [3]
+
+
+@pytest.mark.parametrize(
+    ("entry", "retryable"),
+    [
+        ({"retryable": True}, True),
+        ({"isRetryable": True}, True),
+        ({"retry": True}, True),
+        ({"transient": True}, True),
+        ({"retryable": False}, False),
+        ({"retryable": "yes"}, False),
+        ({"retryable": 1}, False),
+        ({"retryable": False, "status": 503}, False),
+        ({"status": 503}, True),
+        ({"statusCode": 429}, True),
+        ({"status": 408}, True),
+        ({"status": 422}, False),
+        ({"status": True}, False),
+        ({}, False),
+    ],
+)
+def test_an_event_is_sent_again_only_where_the_answer_says_that_it_may(
+    entry: dict[str, Any], retryable: bool
+) -> None:
+    ((item,), _) = find({"errors": [entry | {"index": 0}]})
+    assert item.retryable is retryable
+
+
+def test_an_event_that_is_named_twice_is_sent_again_only_if_both_say_so() -> None:
+    again, never = {"index": 0, "retryable": True, "message": "a"}, {"index": 0, "message": "b"}
+    for entries in ([again, never], [never, again]):
+        ((item,), unmatched) = find({"errors": entries})
+        assert (item.retryable, unmatched) == (False, 0)
+    assert find({"errors": [again, again]})[0][0].retryable
+
+
+def test_entries_that_name_no_event_are_counted() -> None:
+    items, unmatched = find({"errors": [{"message": "what?"}, {"index": 2}, {"index": 77}, "text", 5]})
+    assert ([item.index for item in items], unmatched) == ([2], 2)
+
+
+def test_the_words_are_the_place_and_what_is_wrong_with_it_and_short() -> None:
+    ((item,), _) = find({"errors": [{"path": "events[1].x", "code": "E1", "message": "must be a string"}]})
+    assert item.message == "events[1].x: must be a string: E1"
+    ((item,), _) = find({"errors": [{"index": 1, "message": "m" * 100_000}]})
+    assert len(item.message) == 300
+
+
+def test_the_words_have_no_credentials_and_no_control_characters() -> None:
+    entry = {"index": 1, "message": "Bearer CANARY-123 \r\n\x1b[0m", "detail": "password=CANARY"}
+    ((item,), _) = find({"errors": [entry]})
+    assert "CANARY" not in item.message
+    assert item.message.isprintable()
+
+
+HOSTILE = [
+    b"",
+    b"   ",
+    b"{",
+    b"[" * 100_000,
+    b'{"errors":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    b'{"errors":[' + b'{"event":' * 5_000 + b"1" + b"}" * 5_000 + b"]}",
+    b"<html>502</html>",
+    b"\xff\xfe{}",
+    b'{"errors":[{"index":' + b"9" * 5000 + b"}]}",
+    b'{"errors":[{"index":1e400,"message":"x"}]}',
+    b'{"errors":[{"index":0,"message":' + b"9" * 400 + b"}]}",
+    b'{"errors":{"index":0}}',
+    b'{"errors":"events[0]"}',
+    b'{"errors":[[{"index":0}]]}',
+    b'{"errors":[{"message":"\\ud800","index":0}]}',
+    b"null",
+    b"5",
+    b'"text"',
+]
+
+
+@pytest.mark.parametrize("body", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("status", [200, 400, 503])
+def test_a_hostile_body_is_survived(body: bytes, status: int) -> None:
+    verdict = IngestApi("http://h").interpret(Answer(status, body=body), EVENTS)
+    assert all(item.index == 0 for item in verdict.items)
+
+
+def test_a_huge_list_of_errors_is_read_in_one_go_and_bounded_by_the_batch() -> None:
+    items, unmatched = find({"errors": [{"index": n, "message": "bad"} for n in range(20_000)]})
+    assert (len(items), unmatched) == (6, 19_994)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=5)
+        | st.dictionaries(
+            st.sampled_from(
+                ["errors", "results", "items", "index", "path", "id", "eventId", "event", "status", "message"]
+            )
+            | st.text(max_size=3),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=25,
+)
+
+
+@given(json_values, st.booleans(), st.booleans())
+@example([{"index": 0, "message": True}], False, False)
+def test_no_json_makes_it_raise_or_name_an_event_that_is_not_there(
+    value: Any, under_errors: bool, shared_ids: bool
+) -> None:
+    items, unmatched = find({"errors": value} if under_errors else value, shared_ids=shared_ids)
+    named = [item.index for item in items]
+    assert named == sorted(set(named))
+    assert set(named) <= set(range(len(EVENTS)))
+    assert unmatched >= 0
+    assert all(item.message and len(item.message) <= 300 for item in items)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"5",
+        b"[]",
+        b"not json",
+        b'{"id":{"a":1}}',
+        b'{"id":null}',
+        b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"id":' + b"9" * 5000 + b"}",
+    ],
+    ids=range(7),
+)
+def test_events_of_any_shape_do_not_keep_the_others_from_being_found(odd: bytes) -> None:
+    assert item_errors.ids_of([odd, b'{"id":"x"}', b'{"eventId":7}']) == {"x": [1], "7": [2]}
+
+
+def test_an_event_whose_ids_are_all_the_same_is_named_once() -> None:
+    events = [b'{"id":"x","eventId":"x","interactionId":"x"}', b'{"id":"y"}']
+    assert item_errors.ids_of(events) == {"x": [0], "y": [1]}

@@ -1,0 +1,106 @@
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestd.core.audit import Entry
+from ingestd.core.errors import UserError
+from ingestd.store.audit_log import MAX_FIELD, AuditLog
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def test_every_entry_is_one_line_of_json(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "deep" / "audit.jsonl")
+    log(Entry.RUN_STARTED, api="https://x", port=None)
+    log(Entry.BATCH_DELIVERED, events=3, ok=True, latency_ms=1.5)
+    log.flush()
+    first, second = lines(log.path)
+    assert first.pop("time").endswith("+00:00")
+    assert first == {"event": "RUN_STARTED", "api": "https://x", "port": None}
+    assert {**second, "time": ""} == {
+        "time": "",
+        "event": "BATCH_DELIVERED",
+        "events": 3,
+        "ok": True,
+        "latency_ms": 1.5,
+    }
+    log.close()
+    assert log.path.stat().st_mode & 0o777 == 0o600
+
+
+@given(st.text(st.characters(codec=None)))
+def test_no_field_can_forge_a_line_or_reach_a_terminal(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    log = AuditLog(tmp_path_factory.mktemp("audit") / "audit.jsonl")
+    log(Entry.DEAD_LETTERED, error="\r\n\x1b[31m\u2028" + text)
+    log.close()
+    data = log.path.read_bytes()
+    assert data.count(b"\n") == 1
+    assert all(0x20 <= byte < 0x7F for byte in data[:-1])
+    assert lines(log.path)[0]["error"] == "\r\n\x1b[31m\u2028" + text
+
+
+def test_a_long_field_is_cut(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "audit.jsonl")
+    log(Entry.DEAD_LETTERED, error="e" * 10_000)
+    log.close()
+    assert lines(log.path)[0]["error"] == "e" * MAX_FIELD
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_rotation_keeps_so_many_files_of_so_many_bytes(keep: int, tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "audit.jsonl", max_bytes=1000, keep=keep)
+    for number in range(200):
+        log(Entry.BATCH_DELIVERED, events=number)
+    log.close()
+    files = [log.path, *(log.path.with_name(f"audit.jsonl.{n}") for n in range(1, keep + 1))]
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    kept = [line["events"] for path in reversed(files) for line in lines(path)]
+    assert kept == list(range(200))[-len(kept) :]
+    assert all(path.stat().st_size < 1200 for path in files)
+    assert len(kept) > keep * 10
+
+
+def test_a_log_that_is_opened_again_is_appended_to(tmp_path: Path) -> None:
+    for number in range(2):
+        log = AuditLog(tmp_path / "audit.jsonl", max_bytes=150)
+        log(Entry.RUN_STARTED, run=number)
+        log.close()
+    assert [line["run"] for line in lines(log.path)] == [0, 1]
+    log = AuditLog(tmp_path / "audit.jsonl", max_bytes=150)
+    log(Entry.RUN_STARTED, run=2)
+    log.close()
+    assert log.path.with_name("audit.jsonl.1").exists()
+
+
+def test_a_disk_error_ends_the_log_and_is_told(tmp_path: Path) -> None:
+    log = AuditLog(Path("/dev/full"))
+    log(Entry.RUN_STARTED)
+    assert log.trouble == ""
+    log.flush()
+    assert log.trouble == "the audit log /dev/full cannot be written any more: No space left on device"
+    log(Entry.RUN_FINISHED)
+    log.flush()
+    log.close()
+
+
+def test_a_file_that_cannot_be_moved_out_of_the_way_ends_the_log_too(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "audit.jsonl", max_bytes=10)
+    os.unlink(log.path)
+    log(Entry.RUN_STARTED)
+    assert "No such file" in log.trouble
+    log(Entry.RUN_FINISHED)
+    log.close()
+
+
+def test_a_log_that_cannot_be_opened_is_the_users_to_put_right(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot write the audit log"):
+        AuditLog(tmp_path)

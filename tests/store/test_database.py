@@ -1,0 +1,295 @@
+import asyncio
+import os
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from ingestd.store.database import Database, StoreFailed, Work
+
+pytestmark = pytest.mark.anyio
+
+
+def insert(value: str) -> Work:
+    return lambda c: c.execute("INSERT INTO meta VALUES (?, 'x')", (value,))
+
+
+def names(directory: Path) -> set[str]:
+    """What another process would find."""
+    with sqlite3.connect(directory / "state.db") as connection:
+        rows = {row[0] for row in connection.execute("SELECT name FROM meta")}
+    connection.close()
+    return rows - {"commits"}
+
+
+async def reopened(directory: Path) -> Database:
+    database = Database(directory)
+    await database.open()
+    await database.close()
+    return database
+
+
+# --- units and groups ---
+
+
+async def test_units_run_in_order_and_are_durable_when_commit_returns(database: Database) -> None:
+    order: list[int] = []
+    for number in range(10):
+        database.note(lambda c, number=number: order.append(number))
+    database.note(insert("a"))
+    await database.commit()
+    assert order == list(range(10))
+    assert names(database.path.parent) == {"a"}
+    assert await database.run(lambda c: c.execute("SELECT count(*) FROM meta").fetchone()[0]) == 2
+
+
+async def test_many_notes_are_one_commit(database: Database) -> None:
+    gate = threading.Event()
+    database.note(lambda c: gate.wait(10))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(database.commit)
+        await anyio.lowlevel.checkpoint()  # the first group is under way
+        for number in range(100):
+            database.note(insert(str(number)))
+            tasks.start_soon(database.commit)
+        await anyio.lowlevel.checkpoint()
+        gate.set()
+    assert database.commits == 2
+    assert len(names(database.path.parent)) == 100
+
+
+async def test_a_commit_waits_for_a_group_that_is_under_way(database: Database) -> None:
+    gate = threading.Event()
+    database.note(lambda c: gate.wait(10))
+    database.note(insert("a"))
+    first = asyncio.create_task(database.commit())
+    await asyncio.sleep(0)
+    second = asyncio.create_task(database.commit())  # has nothing of its own to commit
+    await asyncio.sleep(0)
+    assert not second.done()
+    gate.set()
+    await second
+    assert names(database.path.parent) == {"a"}
+    await first
+
+
+async def test_a_failing_unit_leaves_nothing_of_its_group_and_fails_the_database(database: Database) -> None:
+    await database.run(insert("before"))
+    database.note(insert("a"))
+    database.note(lambda c: c.execute("INSERT INTO nowhere VALUES (1)"))
+    database.note(insert("b"))
+    with pytest.raises(StoreFailed, match="no such table: nowhere"):
+        await database.commit()
+    database.note(insert("after"))
+    with pytest.raises(StoreFailed, match="no such table: nowhere"):
+        await database.commit()
+    with pytest.raises(StoreFailed):
+        await database.run(insert("after"))
+    assert names(database.path.parent) == {"before"}
+
+
+async def test_who_waits_for_the_next_group_hears_of_the_failure_too(database: Database) -> None:
+    gate = threading.Event()
+
+    def fail(connection: sqlite3.Connection) -> None:
+        gate.wait(10)
+        raise sqlite3.OperationalError("as ordered")
+
+    failing = asyncio.create_task(database.run(fail))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(database.run(insert("later")))
+    await asyncio.sleep(0)
+    gate.set()
+    for task in (failing, waiting):
+        with pytest.raises(StoreFailed, match="as ordered"):
+            await task
+
+
+async def test_a_cancelled_wait_does_not_cancel_the_commit(database: Database) -> None:
+    gate = threading.Event()
+    database.note(lambda c: gate.wait(10))
+    database.note(insert("a"))
+    waiting = asyncio.create_task(database.commit())
+    other = asyncio.create_task(database.commit())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    gate.set()
+    await other
+    assert names(database.path.parent) == {"a"}
+
+
+async def test_close_commits_what_was_noted_and_may_be_called_twice(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    await database.open()
+    database.note(insert("a"))
+    await database.close()
+    await database.close()
+    assert names(tmp_path) == {"a"}
+
+
+async def test_only_the_owner_may_read_the_state(database: Database) -> None:
+    await database.run(insert("a"))
+    modes = {path.name: path.stat().st_mode & 0o777 for path in database.path.parent.iterdir()}
+    assert set(modes.values()) == {0o600}, modes
+
+
+# --- files that are not what they should be ---
+
+
+@pytest.mark.parametrize("change", ["unlink", "replace"])
+async def test_a_file_that_is_no_longer_the_one_on_the_path_is_noticed(change: str, tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    await database.open()
+    await database.run(insert("a"))
+    copy = shutil.copy(database.path, tmp_path / "copy")
+    if change == "replace":
+        os.replace(copy, database.path)
+    else:
+        os.unlink(database.path)
+    with pytest.raises(StoreFailed, match=r"state\.db"):
+        await database.run(insert("b"))
+    await database.close()
+
+
+async def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    await reopened(tmp_path)
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        connection.execute("PRAGMA user_version = 7")
+    connection.close()
+    database = Database(tmp_path)
+    with pytest.raises(StoreFailed, match=r"newer ingestd \(format 7, this one knows 1\)"):
+        await database.open()
+    await database.close()
+
+
+async def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+    (tmp_path / "state.db").write_text("dear diary, " * 1000)
+    database = Database(tmp_path)
+    with pytest.raises(StoreFailed, match=r"state\.db is damaged .*move it away, or restore it"):
+        await database.open()
+    await database.close()
+
+
+async def test_a_directory_that_is_not_there_is_told(tmp_path: Path) -> None:
+    database = Database(tmp_path / "nowhere")
+    with pytest.raises(StoreFailed, match="unable to open"):
+        await database.open()
+    await database.close()
+
+
+# --- crashes and full disks, in a process of their own ---
+
+WRITER = """
+import asyncio, itertools, sys
+from pathlib import Path
+from ingestd.store.database import Database, StoreFailed
+
+async def main():
+    database = Database(Path(sys.argv[1]))
+    await database.open()
+    for number in itertools.count():
+        row = f"n{number}", "x" * int(sys.argv[2])
+        database.note(lambda c: c.execute("INSERT INTO meta VALUES (?, ?)", row))
+        await database.commit()
+        print(number, flush=True)
+
+try:
+    asyncio.run(main())
+except StoreFailed as error:
+    print(error, flush=True)
+"""
+
+
+def writer(directory: Path, size: int = 100, **options: object) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", WRITER, str(directory), str(size)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload]
+
+
+def killed_after(directory: Path, acknowledged: int) -> int:
+    """kill -9 after so many acknowledged commits; the number of the last one."""
+    with writer(directory) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if int(line) >= acknowledged:
+                process.send_signal(signal.SIGKILL)
+                break
+        return max([int(line) for line in process.stdout if line.endswith("\n")], default=acknowledged)
+
+
+@pytest.mark.parametrize("acknowledged", [0, 3, 200])
+async def test_nothing_acknowledged_is_missing_after_kill_9(acknowledged: int, tmp_path: Path) -> None:
+    last = killed_after(tmp_path, acknowledged)
+    database = await reopened(tmp_path)
+    assert database.warning == ""
+    assert names(tmp_path) >= {f"n{number}" for number in range(last + 1)}
+
+
+@pytest.mark.parametrize("damage", ["flipped bit", "gone"])
+async def test_a_damaged_write_ahead_log_is_told(damage: str, tmp_path: Path) -> None:
+    killed_after(tmp_path, 50)
+    log = tmp_path / "state.db-wal"
+    data = bytearray(log.read_bytes())
+    if damage == "gone":
+        log.unlink()
+    else:
+        data[len(data) // 2] ^= 1
+        log.write_bytes(data)
+    database = await reopened(tmp_path)
+    assert "has lost its last" in database.warning
+    assert "damaged write-ahead log" in database.warning
+    assert len(names(tmp_path)) < 51
+    again = Database(tmp_path)
+    await again.open()
+    await again.run(insert("later"))
+    await again.close()
+    assert (await reopened(tmp_path)).warning == "", "not said of later runs"
+
+
+async def test_the_mark_is_only_a_witness_and_may_be_damaged_itself(tmp_path: Path) -> None:
+    killed_after(tmp_path, 3)
+    (tmp_path / "state.mark").write_bytes(b"nonsense")
+    assert (await reopened(tmp_path)).warning == ""
+    assert len(names(tmp_path)) >= 4
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "tiny"
+    path.mkdir()
+    if shutil.which("mount") is None or os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tiny", path], capture_output=True
+    ).returncode:
+        pytest.skip("this machine does not let us mount a small disk")
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+def test_a_full_disk_is_a_clear_error_and_loses_nothing_acknowledged(tiny_disk: Path) -> None:
+    assert_fails_clearly(tiny_disk, writer(tiny_disk, size=20_000))
+
+
+def test_a_write_that_the_system_refuses_is_a_clear_error_and_loses_nothing(tmp_path: Path) -> None:
+    limit = (500_000, 500_000)
+    limited = writer(tmp_path, 20_000, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    assert_fails_clearly(tmp_path, limited)
+
+
+def assert_fails_clearly(directory: Path, process: "subprocess.Popen[str]") -> None:
+    output, _ = process.communicate(timeout=30)
+    *acknowledged, error = output.splitlines()
+    assert "is full: free some space and start again; nothing is lost" in error
+    assert len(acknowledged) > 3
+    assert names(directory) >= {f"n{number}" for number in acknowledged}

@@ -1,0 +1,76 @@
+"""The commands' words, without a process: help, version, usage."""
+
+import importlib
+import json
+import re
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from ingestd import __version__
+from ingestd.cli.main import _COMMANDS, cli
+from ingestd.cli.replaying import write_report
+from ingestd.core.errors import UserError
+
+
+def everything(command: click.Command, *path: str) -> list[tuple[tuple[str, ...], click.Command]]:
+    if not isinstance(command, click.Group):
+        return [(path, command)]
+    context = click.Context(command)
+    names = command.list_commands(context)
+    found = [(name, command.get_command(context, name)) for name in names]
+    return [one for name, sub in found if sub for one in everything(sub, *path, name)]
+
+
+def test_help_names_every_command_and_every_exit_code() -> None:
+    shown = CliRunner().invoke(cli, ["--help"])
+    assert shown.exit_code == 0
+    for name, (_, text) in _COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(text)}$", shown.output, re.MULTILINE)
+    for code in ("0 all delivered", "2 usage", "3 finished", "4 the API", "1 a fault", "130 interrupted"):
+        assert code in " ".join(shown.output.split())
+
+
+def test_the_version_is_the_package_s() -> None:
+    assert CliRunner().invoke(cli, ["--version"]).output == f"ingestd, version {__version__}\n"
+
+
+@pytest.mark.parametrize("name", _COMMANDS)
+def test_every_command_that_help_names_exists_and_is_described(name: str) -> None:
+    command = getattr(importlib.import_module(_COMMANDS[name][0]), name)
+    assert isinstance(command, click.Command)
+    assert command.help
+
+
+def test_every_option_of_replay_and_dlq_says_what_it_is_for() -> None:
+    obvious = {"as_json", "reason", "state", "limit", "group", "everything"}
+    for path, command in everything(cli):
+        for option in command.params if path[0] in ("replay", "dlq") else ():
+            if isinstance(option, click.Option) and option.name not in obvious:
+                assert option.help, f"{' '.join(path)} {option.opts}"
+
+
+def test_replay_has_the_options_that_were_promised() -> None:
+    shown = CliRunner().invoke(cli, ["replay", "--help"]).output
+    for option in (
+        *("--api", "--region", "--token-url", "--no-auth", "--sandbox", "--schema", "--dedup-key"),
+        *("--state-dir", "--max-batch-bytes", "--max-batch-events", "--max-in-flight", "--give-up-after"),
+        *("--from-start", "--report", "--metrics-port", "--audit-log", "--config", "--json", "--quiet"),
+    ):
+        assert re.search(rf"^  {option}\b", shown, re.MULTILINE), option
+
+
+@pytest.mark.parametrize("words", [["nothing"], ["replay"], ["replay", "--nothing", "x"], ["dlq", "nothing"]])
+def test_wrong_words_end_with_2(words: list[str]) -> None:
+    assert CliRunner().invoke(cli, words).exit_code == 2
+
+
+def test_a_report_is_whole_or_not_there(tmp_path: Path) -> None:
+    target = tmp_path / "report.json"
+    write_report(str(target), {"accepted": 1})
+    assert json.loads(target.read_text()) == {"accepted": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+    with pytest.raises(UserError, match="cannot write the report"):
+        write_report(str(tmp_path / "no" / "where"), {})
