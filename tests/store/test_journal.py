@@ -1,6 +1,3 @@
-import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,41 +7,16 @@ from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Segment, unpack_positions
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
-from ingestd.sources.streams import fingerprint
 from ingestd.store.database import Database
-from ingestd.store.journal import Journal, SourceState, body_digest
+from ingestd.store.journal import Journal, body_digest
+from tests.store.files import NOW, find, known_file, opened
 
 pytestmark = pytest.mark.anyio
-
-NOW = 1_000_000.0
-
-
-@asynccontextmanager
-async def opened(directory: Path) -> AsyncIterator[Journal]:
-    """A journal in a process of its own, so to speak."""
-    database = Database(directory)
-    await database.open()
-    journal = Journal(database)
-    yield journal
-    await journal.commit()
-    await database.close()
 
 
 @pytest.fixture
 async def journal(database: Database) -> Journal:
     return Journal(database)
-
-
-async def find(journal: Journal, path: Path, **options: Any) -> SourceState:
-    status = os.stat(path)
-    return await journal.find_file(
-        str(path),
-        identity=(status.st_dev, status.st_ino),
-        heads=lambda length: fingerprint(str(path), length),
-        size=options.get("size", status.st_size),
-        from_start=options.get("from_start", False),
-        now=NOW,
-    )
 
 
 def a_chunk(source: int, start: int, count: int = 4) -> Chunk:
@@ -89,106 +61,6 @@ async def frozen(
         }
 
 
-# --- which file is it ---
-
-
-@pytest.fixture
-async def known(tmp_path: Path) -> tuple[Path, int]:
-    """A file that was read up to position 8, line 2."""
-    path = tmp_path / "events"
-    path.write_bytes(b'{"a":1}\n{"b":2}\n')
-    async with opened(tmp_path) as journal:
-        state = await find(journal, path)
-        assert (state.position, state.line) == (0, 1)
-        journal.moved(state.number, 8, 2)
-    return path, state.number
-
-
-def grow(path: Path) -> Path:
-    path.write_bytes(path.read_bytes() + b'{"c":3}\n' * 1000)
-    return path
-
-
-def rename(path: Path) -> Path:
-    return path.rename(path.with_name("other"))
-
-
-@pytest.mark.parametrize("change", [lambda path: path, grow, rename], ids=["as it was", "grown", "renamed"])
-async def test_a_file_goes_on_where_it_was(change: Callable[[Path], Path], known: tuple[Path, int]) -> None:
-    path, number = known
-    async with opened(path.parent) as journal:
-        assert await find(journal, change(path)) == (number, 8, 2)
-
-
-def copy(path: Path) -> Path:
-    other = path.with_name("copy")
-    other.write_bytes(path.read_bytes())
-    return other
-
-
-def rewrite(path: Path) -> Path:
-    path.write_bytes(b'{"x":9}\n{"y":8}\n')
-    return path
-
-
-def shrink(path: Path) -> Path:
-    path.write_bytes(path.read_bytes()[:4])
-    return path
-
-
-def exchange(path: Path) -> Path:
-    other = path.with_name("other")
-    other.write_bytes(path.read_bytes())
-    return other.replace(path)
-
-
-@pytest.mark.parametrize("change", [copy, rewrite, shrink, exchange], ids=lambda change: change.__name__)
-async def test_another_file_begins_at_its_start(
-    change: Callable[[Path], Path], known: tuple[Path, int]
-) -> None:
-    path, number = known
-    async with opened(path.parent) as journal:
-        state = await find(journal, change(path))
-        assert state.number != number
-        assert (state.position, state.line) == (0, 1)
-
-
-async def test_a_file_that_shrank_below_its_position_is_new_although_its_head_is_the_same(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "events"
-    path.write_bytes(b"x" * 10_000)
-    async with opened(tmp_path) as journal:
-        first = await find(journal, path)
-        journal.moved(first.number, 9_000, 7)
-    path.write_bytes(b"x" * 8_000)
-    async with opened(tmp_path) as journal:
-        assert await find(journal, path, size=None) == (
-            first.number,
-            9_000,
-            7,
-        )  # an archive: it cannot be told
-        state = await find(journal, path)
-        assert state.number != first.number
-        assert state.position == 0
-
-
-async def test_from_start_begins_anew_and_stays_so(known: tuple[Path, int]) -> None:
-    path, number = known
-    async with opened(path.parent) as journal:
-        assert await find(journal, path, from_start=True) == (number, 0, 1)
-    async with opened(path.parent) as journal:
-        assert await find(journal, path) == (number, 0, 1)
-
-
-async def test_an_empty_file_is_never_taken_for_another(tmp_path: Path) -> None:
-    path = tmp_path / "events"
-    path.write_bytes(b"")
-    async with opened(tmp_path) as journal:
-        first = await find(journal, path)
-        assert (await find(journal, path)).number != first.number
-
-
 # --- batches on their way ---
 
 
@@ -211,9 +83,9 @@ async def test_a_restart_finds_exactly_the_batches_that_are_not_behind_the_posit
 
 
 async def test_a_settled_batch_goes_when_the_positions_have_passed_all_its_chunks(
-    tmp_path: Path, known: tuple[Path, int]
+    tmp_path: Path,
 ) -> None:
-    path, number = known
+    path, number = await known_file(tmp_path)
     batch = a_batch(Segment(a_chunk(number, 100), range(4)), Segment(a_chunk(number, 200), range(4)))
     async with opened(tmp_path) as journal:
         journal.freeze(batch, now=NOW)

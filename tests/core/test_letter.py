@@ -1,0 +1,42 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestd.core.letter import fingerprint
+from ingestd.core.reasons import Reason
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("line 17: bad", "line 4: bad"),
+        ("'a' is not one of 'x'", "'b' is not one of 'x'"),
+        ('id "1b": no', 'id "2c": no'),
+        (
+            "request 123e4567-e89b-12d3-a456-426614174000 refused",
+            "request 00000000-0000-0000-0000-abcdefabcdef refused",
+        ),
+        ("same\nbody 1", "same\nanother body"),
+        ("", ""),
+    ],
+)
+def test_failures_that_differ_in_variable_parts_are_one_group(one: str, other: str) -> None:
+    assert fingerprint(Reason.REFUSED, one) == fingerprint(Reason.REFUSED, other)
+
+
+@pytest.mark.parametrize(
+    ("reason", "detail"), [(Reason.INVALID, "queueId: missing"), (Reason.REFUSED, "skill: missing")]
+)
+def test_failures_of_another_reason_or_kind_are_another_group(reason: Reason, detail: str) -> None:
+    assert fingerprint(reason, detail) != fingerprint(Reason.REFUSED, "queueId: missing")
+
+
+def test_a_fingerprint_begins_with_its_reason() -> None:
+    assert fingerprint(Reason.GAVE_UP, "503 after 9 attempts") == "gave_up: # after # attempts"
+
+
+@given(st.text())
+def test_any_detail_has_a_short_fingerprint_of_one_line(detail: str) -> None:
+    found = fingerprint(Reason.INVALID, detail)
+    assert "\n" not in found
+    assert len(found) <= 120 + len("invalid: ")

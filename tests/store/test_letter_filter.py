@@ -1,0 +1,114 @@
+"""Which letters: the filter against a plain reading of it, and the reader beside the writer."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ingestd.core.letter import DeadLetter, fingerprint
+from ingestd.core.reasons import Reason
+from ingestd.store import dead_letters
+from ingestd.store.database import Database, connect
+from ingestd.store.dead_letters import Filter
+from ingestd.store.letter_reader import LetterReader
+
+NOW = 1_000_000.0
+DETAILS = ["a% b", "a_ b", "ax b", "a\\ b", "a' OR 1=1 --", 'quoted "a" b', "A% b", "ä"]
+hostile = st.text(st.sampled_from("gave_up: a%_\\'\"#-;b1=ORä")).map(lambda text: "gave_up: " + text)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> sqlite3.Connection:
+    connection = connect(tmp_path_factory.mktemp("state") / "state.db")
+    for number, detail in enumerate(DETAILS):
+        reason = Reason.GAVE_UP if number % 3 else Reason.REFUSED
+        dead_letters.insert_letters(
+            connection, [DeadLetter(b"{}", reason, detail, 1, number, 1)], NOW + number
+        )
+    dead_letters.letters_delivered(connection, [2], NOW)
+    connection.execute("UPDATE letters SET state = 'leased' WHERE id = 3")
+    return connection
+
+
+def found(store: sqlite3.Connection, where: Filter, now: float = NOW) -> list[int]:
+    condition, values = where.sql(now)
+    return [row[0] for row in store.execute(f"SELECT id FROM letters WHERE {condition} ORDER BY id", values)]
+
+
+@given(st.one_of(hostile, st.sampled_from(DETAILS).map(lambda d: fingerprint(Reason.GAVE_UP, d))))
+@example("%")
+@example("gave_up: a_")
+@example("'; DROP TABLE letters; --")
+def test_a_fingerprint_is_a_prefix_and_never_a_pattern_or_a_statement(
+    store: sqlite3.Connection, text: str
+) -> None:
+    prints = {row[0]: row[1] for row in store.execute("SELECT id, fingerprint FROM letters")}
+    assert len(prints) == len(DETAILS)
+    expected = [number for number, has in prints.items() if has.lower().startswith(text.lower())]
+    assert found(store, Filter(fingerprint=text, state="all")) == (expected if text else list(prints))
+
+
+@pytest.mark.parametrize(
+    ("where", "ids"),
+    [
+        (Filter(), [1, 3, 4, 5, 6, 7, 8]),
+        (Filter(state="all"), [1, 2, 3, 4, 5, 6, 7, 8]),
+        (Filter(state="delivered"), [2]),
+        (Filter(state="leased"), [3]),
+        (Filter(ids=(2, 3, 99), state="all"), [2, 3]),
+        (Filter(ids=(2, 3)), [3]),
+        (Filter(reason="refused"), [1, 4, 7]),
+        (Filter(reason="refused' OR '1'='1"), []),
+        (Filter(older_s=7), [1, 3, 4]),
+        (Filter(newer_s=7), [4, 5, 6, 7, 8]),
+        (Filter(older_s=7, newer_s=7, reason="refused"), [4]),
+    ],
+)
+def test_all_conditions_hold(store: sqlite3.Connection, where: Filter, ids: list[int]) -> None:
+    assert found(store, where, NOW + 10) == ids
+
+
+@pytest.mark.anyio
+async def test_a_reader_sees_what_is_committed_beside_the_writer(database: Database) -> None:
+    letters = [
+        DeadLetter(b"%d" % n, Reason.GAVE_UP, f"{n} of kind {'ab'[n % 3 > 0]}", 1, n, 1) for n in range(500)
+    ]
+    database.note(lambda c: dead_letters.insert_letters(c, letters, NOW))
+    await database.commit()
+    async with LetterReader.open(database.path.parent) as reader:
+        stored = [row async for row in reader.letters(Filter(), NOW)]
+        assert [row.payload for row in stored] == [letter.payload for letter in letters]
+        assert [row.id async for row in reader.letters(Filter(), NOW, limit=3)] == [1, 2, 3]
+        assert await reader.groups(Filter(), NOW) == [
+            ("gave_up: # of kind b", 333, NOW, NOW, 2),
+            ("gave_up: # of kind a", 167, NOW, NOW, 1),
+        ]
+        await database.run(lambda c: dead_letters.letters_delivered(c, [1, 2], NOW))
+        assert await reader.counts() == {"waiting": 498, "delivered": 2}
+        assert await reader.setting("nothing") is None
+        assert await reader.sources() == {}
+
+
+@pytest.mark.anyio
+async def test_a_reader_counts_what_is_left_of_a_request(database: Database) -> None:
+    letters = [
+        DeadLetter(
+            b"{}", Reason.GAVE_UP, "", 1, n, 1, batch="b", batch_index=n, batch_size=3, unanswered=True
+        )
+        for n in range(3)
+    ]
+    database.note(lambda c: dead_letters.insert_letters(c, letters, NOW))
+    await database.run(lambda c: dead_letters.letters_delivered(c, [1], NOW))
+    async with LetterReader.open(database.path.parent) as reader:
+        assert await reader.batch_size("b") == 2
+        assert await reader.batch_size("other") == 0
+
+
+@pytest.mark.anyio
+async def test_a_reader_makes_no_store_where_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError):
+        async with LetterReader.open(tmp_path):
+            pass
+    assert not (tmp_path / "state.db").exists()
