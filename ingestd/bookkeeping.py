@@ -80,8 +80,8 @@ class Bookkeeping:
             )
         if verdict.unmatched:
             self._warn(
-                f"request {batch.id}: {verdict.unmatched} errors in the answer name no event of the batch:"
-                f" {verdict.detail[:200]}"
+                f"request {batch.id}: {verdict.unmatched} errors in the answer name no event of it, or were"
+                f" cut off: {verdict.detail[:200]}"
             )
 
     def settled(
@@ -221,7 +221,7 @@ class Bookkeeping:
             batch=batch.id,
             batch_index=index,
             batch_size=len(batch),
-            attempts=batch.attempts,
+            attempts=batch.tries,
             unanswered=batch.unanswered and reason not in _ANSWERED,
             first_sent_wall=batch.first_sent_wall,
         )

@@ -23,8 +23,9 @@ from ingestd.core.ledger import Ledger
 from ingestd.core.metrics import Metrics
 from ingestd.delivery.backoff import Backoff
 from ingestd.delivery.circuit import State
-from ingestd.delivery.lane import Lane, LaneSettings
+from ingestd.delivery.lane import Lane
 from ingestd.delivery.retry_worker import RetryWorker
+from ingestd.delivery.settings import LaneSettings
 from ingestd.letter_desk import LetterDesk
 from ingestd.schemas.key_paths import KeyPaths
 from ingestd.schemas.load import load as load_schema

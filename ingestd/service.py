@@ -64,7 +64,7 @@ class Replay:
             return EXIT_INTERRUPTED
         if self.error:
             return self.error.exit_code
-        lost = ledger.rejected or ledger.dead_lettered or self.damage
+        lost = ledger.rejected or ledger.dead_lettered or ledger.in_flight or self.damage
         return EXIT_UNDELIVERED if lost else EXIT_OK
 
     def report(self) -> dict[str, Any]:

@@ -57,10 +57,18 @@ def cli() -> None:
 def main() -> None:
     """The console script: a user's mistake is one line, never a traceback."""
     try:
-        cli.main(prog_name="ingestd", standalone_mode=True)
+        code = cli.main(prog_name="ingestd", standalone_mode=False)
     except UserError as error:
         click.echo(f"ingestd: {error}", err=True)
-        sys.exit(error.exit_code)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt) as error:
+        said_no = isinstance(error, click.Abort) and not isinstance(error.__cause__, KeyboardInterrupt)
+        click.echo("Aborted!" if said_no else "ingestd: interrupted", err=True)
+        code = 1 if said_no else 130
+    sys.exit(code)
 
 
 if __name__ == "__main__":

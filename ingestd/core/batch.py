@@ -22,11 +22,14 @@ class Batch:
         "events",
         "excused",
         "excused_s",
+        "first_failed",
         "first_sent",
         "first_sent_wall",
         "id",
+        "inherited",
         "inquiry",
         "last_answer",
+        "last_status",
         "latency_s",
         "letters",
         "noted",
@@ -52,6 +55,8 @@ class Batch:
         self.body = b""
         self.noted = False  # what rebuilds it after a crash is in the journal
         self.attempts = 0
+        self.inherited = 0  # attempts of the batches it was cut from
+        self.first_failed: float | None = None
         self.first_sent: float | None = None
         self.first_sent_wall = 0.0
         self.excused = 0  # attempts that were answered for all batches: too fast, no access, an outage
@@ -59,11 +64,17 @@ class Batch:
         self.unauthorized = 0  # answers 401 in a row
         self.unanswered = False  # an attempt may have been taken without our knowing
         self.last_answer = ""
+        self.last_status = 0
         self.latency_s = 0.0  # of the last attempt
         self.inquiry: object | None = None  # the bisection it is part of, see ``delivery.bisection``
 
     def __len__(self) -> int:
         return len(self.events)
+
+    @property
+    def tries(self) -> int:
+        """Attempts for these events, under whatever key."""
+        return self.attempts + self.inherited
 
     def freeze(self, body: bytes) -> None:
         if self.body and body != self.body:
@@ -82,7 +93,7 @@ class Batch:
             list(pick_segments(self.segments, indices)),
             letters=letters,
         )
-        part.attempts, part.first_sent = self.attempts, self.first_sent
+        part.inherited, part.first_sent = self.tries, self.first_sent
         part.first_sent_wall = self.first_sent_wall
         part.excused, part.excused_s = self.excused, self.excused_s
         part.last_answer = self.last_answer

@@ -8,7 +8,6 @@ new ones, dead letters last; each queue is bounded, and a full one makes ``submi
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -17,38 +16,18 @@ from ingestd.core.batch import Batch
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable
 from ingestd.core.units import human_seconds
-from ingestd.delivery.backoff import Backoff
 from ingestd.delivery.bisection import Bisection
+from ingestd.delivery.blame import Blame
 from ingestd.delivery.circuit import Circuit, State
 from ingestd.delivery.limiter import Limiter
 from ingestd.delivery.outcome import Book, Outcomes
 from ingestd.delivery.queues import Queues
+from ingestd.delivery.settings import LaneSettings
 from ingestd.sinks.sink import Sink
 from ingestd.transport.oauth import LoginRefused
 
 _LOOK_AGAIN_S = 1.0
 """How often patience is looked at while nothing happens."""
-
-
-@dataclass(frozen=True, slots=True)
-class LaneSettings:
-    """``give_up_after_s`` bounds a batch's tries by age, ``max_attempts`` by number (0: no bound).
-
-    With ``stop_on_outage`` the lane ends with Unreachable instead of waiting for ever: after
-    ``startup_patience_s`` if the API never answered, or refuses us and never took anything; after
-    ``outage_patience_s`` otherwise.
-    """
-
-    max_in_flight: int = 5
-    max_queued: int = 2
-    max_waiting: int = 16
-    give_up_after_s: float = 900.0
-    max_attempts: int = 0
-    backoff: Backoff = field(default_factory=Backoff)
-    circuit_threshold: int = 10
-    startup_patience_s: float = 20.0
-    outage_patience_s: float = 900.0
-    stop_on_outage: bool = True
 
 
 class Transport(Protocol):
@@ -84,6 +63,7 @@ class Lane:
         self._attempts: set[asyncio.Task[None]] = set()
         self._fatal: Unreachable | None = None
         self._ever_answered = self._ever_taken = False
+        self._blame = Blame()
         self._last_progress = clock.monotonic()
         self._outcomes = Outcomes(self, book)
 
@@ -225,7 +205,7 @@ class Lane:
             )
             verdict = self._sink.interpret(answer, batch.events)
             batch.attempts += 1
-            batch.last_answer = verdict.detail
+            batch.last_answer, batch.last_status = verdict.detail, answer.status
             batch.unanswered = batch.unanswered or verdict.unanswered
             self._ever_answered = self._ever_answered or answer.status > 0
             self._book.attempted(batch, answer, verdict)
@@ -257,7 +237,7 @@ class Lane:
         elif refused:
             self.pause(str(error))
         else:
-            self.failed(str(error))
+            self.failed(batch, str(error))
         self.resubmit(batch, delay_s=self.delay(batch))
 
     def _check_patience(self, now: float) -> None:
@@ -284,7 +264,9 @@ class Lane:
     def progressed(self, *, taken: bool = False) -> None:
         """Something had its end."""
         self._last_progress = self._clock.monotonic()
-        self._ever_taken = self._ever_taken or taken
+        if taken:
+            self._ever_taken = True
+            self._blame.taken(self._last_progress)
 
     def freeze(self, batch: Batch) -> None:
         """Give the batch its bytes, once and for good."""
@@ -300,20 +282,24 @@ class Lane:
         """Tried too often or for too long. Never during an outage, nor while the process ends."""
         if self.circuit.state is not State.CLOSED or self.draining:
             return False
-        if 0 < self.settings.max_attempts <= batch.attempts - batch.excused:
+        if 0 < self.settings.max_attempts <= batch.tries - batch.excused:
             return True
         tried_s = self.budget_clock() - (batch.first_sent or 0.0) - batch.excused_s
         return tried_s >= self.settings.give_up_after_s
 
     def delay(self, batch: Batch, after_s: float | None = None) -> float:
-        return self.settings.backoff.delay(batch.attempts, at_least_s=after_s, rng=self._random)
+        return self.settings.backoff.delay(batch.tries, at_least_s=after_s, rng=self._random)
 
     def answered(self) -> None:
+        self._blame.answered()
         if self.circuit.succeeded(self._clock.monotonic()):
             self._book.lane_changed(State.CLOSED, "the API answers again")
 
-    def failed(self, why: str, *, at_least_s: float = 0.0) -> None:
+    def failed(self, batch: Batch, why: str, *, at_least_s: float = 0.0) -> None:
+        """An attempt came to nothing; the circuit hears of it unless it is the batch's own fault."""
         now, jitter = self._clock.monotonic(), self._random.random()
+        if self.circuit.state is State.CLOSED and self._blame.is_the_batchs(batch, now):
+            return
         if self.circuit.failed(now, why, jitter=jitter, at_least_s=at_least_s):
             self._book.lane_changed(State.OPEN, why)
 

@@ -103,7 +103,7 @@ class Outcomes:
     def _later(self, batch: Batch, verdict: Verdict) -> None:
         lane = self._lane
         if not verdict.throttled or lane.circuit.state is not State.CLOSED:
-            lane.failed(verdict.detail, at_least_s=verdict.after_s or 0.0)
+            lane.failed(batch, verdict.detail, at_least_s=verdict.after_s or 0.0)
         if verdict.throttled or lane.circuit.state is not State.CLOSED:
             batch.excused += 1
         if not verdict.throttled and (batch.letters or lane.exhausted(batch)):

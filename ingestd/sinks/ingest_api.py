@@ -41,4 +41,6 @@ class IngestApi:
             ids = functools.cache(lambda: item_errors.ids_of(events))
             taken = answer.status < 300  # if not, one by one will tell whom a shared id meant
             items, unmatched = item_errors.find(answer.body, len(events), ids, shared_ids=taken)
+        if answer.truncated and 200 <= answer.status < 300:
+            unmatched += 1  # it may have named events in what was cut off
         return answers.meaning_of(answer, now_wall=self._wall(), items=items, unmatched=unmatched)

@@ -1,5 +1,6 @@
 """The dead-letter store, as it is read: through aiosqlite, beside the writer. For the ``dlq`` commands."""
 
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ class LetterReader:
     @asynccontextmanager
     async def open(directory: Path) -> "AsyncIterator[LetterReader]":
         """Raises sqlite3.OperationalError when there is no store."""
+        if not (directory / FILE_NAME).is_file():  # a failed connect leaves aiosqlite's thread to itself
+            raise sqlite3.OperationalError("unable to open database file")
         async with aiosqlite.connect(f"file:{directory / FILE_NAME}?mode=ro", uri=True) as connection:
             yield LetterReader(connection)
 

@@ -63,13 +63,13 @@ def test_parts_hold_every_event_of_their_batch_once_with_its_key_and_origin(
     for part, indices in zip(parts, sides, strict=True):
         assert part.events == [batch.events[i] for i in indices] == named_by(part.segments)
         assert part.digests == [batch.digests[i] for i in indices]
-        assert (part.attempts, part.first_sent, part.first_sent_wall, part.last_answer) == (
+        assert (part.tries, part.first_sent, part.first_sent_wall, part.last_answer) == (
             3,
             5.0,
             7.0,
             "413",
         )
-        assert part.body == b""
+        assert (part.attempts, part.body) == (0, b"")
     assert len({batch.id, *(part.id for part in parts)}) == 3
 
 

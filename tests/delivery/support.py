@@ -19,8 +19,9 @@ from ingestd.core.reasons import Reason
 from ingestd.core.verdict import Verdict
 from ingestd.delivery.backoff import Backoff
 from ingestd.delivery.circuit import State
-from ingestd.delivery.lane import Lane, LaneSettings
+from ingestd.delivery.lane import Lane
 from ingestd.delivery.outcome import Book, Burial
+from ingestd.delivery.settings import LaneSettings
 from ingestd.sinks.ingest_api import PATH, IngestApi
 from ingestd.transport.client import Client
 from ingestd.transport.oauth import NoAuth, TokenSource

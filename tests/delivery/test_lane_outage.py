@@ -49,7 +49,7 @@ async def test_after_enough_failures_one_probe_at_a_time_goes_out_until_one_is_t
 
 
 async def test_an_outage_uses_up_neither_the_attempts_nor_the_age_of_an_event() -> None:
-    outage, end = [Reply(500)] * 3, refusal(400, 0)
+    outage, end = [Cut()] * 3, refusal(400, 0)
     answers = in_turn(*outage, end, Reply(500), Reply())
     async with rig(answers, circuit_threshold=2, max_attempts=4, give_up_after_s=0.5) as r:
         await r.deliver(batches(1, size=2))
@@ -162,7 +162,7 @@ async def test_patience_does_not_run_while_there_is_nothing_to_send() -> None:
 
 
 async def test_outage_patience_begins_with_the_outage() -> None:
-    answers = in_turn(Reply(), *[Reply(500)] * 2, Reply())
+    answers = in_turn(Reply(), *[Cut()] * 2, Reply())
     async with rig(answers, circuit_threshold=2, outage_patience_s=1.2) as r, r.running():
         await r.lane.submit([make_batch([0])])
         quiet_until = time.monotonic() + 2.5
@@ -178,3 +178,21 @@ async def test_refusals_of_events_are_answers_and_no_outage() -> None:
         await r.deliver(batches(20))
         assert r.book.states == []
         assert len(r.book.buried) == 20
+
+
+async def test_a_batch_that_fails_alone_is_no_outage_and_is_given_up() -> None:
+    async with rig(lambda request: Reply(503), circuit_threshold=3, give_up_after_s=0.5) as r:
+        await r.deliver(batches(1))
+        assert r.book.states == []
+        assert list(r.book.buried) == [0]
+
+
+async def test_a_batch_that_fails_while_others_are_taken_is_no_outage_and_is_given_up() -> None:
+    def script(request: Request) -> Action:
+        return Reply(503) if b'i-0"' in request.body or b'i-1"' in request.body else Reply()
+
+    async with rig(script, circuit_threshold=3, give_up_after_s=0.5, max_in_flight=2) as r:
+        await r.deliver([make_batch([n]) for n in (0, 1, 2, 3)])
+        assert r.book.states == []
+        assert sorted(r.book.buried) == [0, 1]
+        assert r.book.delivered == [2, 3]
