@@ -4,7 +4,9 @@ The lane reports outcomes here (it is the lane's ``Book``), the intake its refus
 that an event that had its end is counted, confirmed, noted and acknowledged together.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 
 from ingestd.core.answer import Answer
 from ingestd.core.audit import Audit, Entry
@@ -119,8 +121,7 @@ class Bookkeeping:
         """Events, by index in the chunk, that are no candidates for delivery."""
         letters = [self._letter(chunk, index, reason, detail) for index, (reason, detail) in refusals.items()]
         self._journal.buried(letters, now=self._clock.wall())
-        for letter in letters:
-            self.ledger.buried(letter.reason)
+        self._count(letters)
         self._ended(chunk, len(letters))
         first = letters[0]
         self._audit(
@@ -143,8 +144,7 @@ class Bookkeeping:
         segments = self._settled_segments(batch, delivered, buried)
         letters = self._letters(batch, segments, delivered, buried)
         self.ledger.delivered += len(delivered)
-        for letter in letters:
-            self.ledger.buried(letter.reason)
+        self._count(letters)
         letters += self._share_fate(safe, letters)
         self._journal.settled(
             batch, segments=segments, safe_keys=safe, letters=letters, parts=parts, now=self._clock.wall()
@@ -165,22 +165,22 @@ class Bookkeeping:
     ) -> list[DeadLetter]:
         if not buried:
             return []
-        by_index = {burial.index: burial for burial in buried}
-        places = pick_segments(batch.segments, sorted(by_index))
-        origins = [(s.chunk, position) for s in places for position in s.positions]
-        letters = []
-        for (chunk, position), index in zip(origins, sorted(by_index), strict=True):
-            burial = by_index[index]
-            letters.append(
-                self._letter(chunk, position, burial.reason, burial.detail, batch=batch, index=index)
-            )
-        return letters
+        ordered = sorted(buried, key=attrgetter("index"))
+        places = pick_segments(batch.segments, [burial.index for burial in ordered])
+        origins = ((segment.chunk, position) for segment in places for position in segment.positions)
+        return [
+            self._letter(chunk, position, burial.reason, burial.detail, batch=batch, index=burial.index)
+            for (chunk, position), burial in zip(origins, ordered, strict=True)
+        ]
 
     def _share_fate(self, safe: Sequence[bytes], letters: Sequence[DeadLetter]) -> list[DeadLetter]:
         """Confirm and release keys; copies that waited are duplicates, or dead letters like their model."""
         for follower in self._window.confirm(safe, self._clock.monotonic()) if safe else ():
             self.duplicates(follower.chunk, 1)
             self.on_copies_settled()
+        if not self._window.follower_count:
+            self._window.release([letter.digest for letter in letters if letter.digest])
+            return []
         shared: list[DeadLetter] = []
         for letter in letters:
             if letter.digest is None:
@@ -191,6 +191,10 @@ class Bookkeeping:
                 self._ended(follower.chunk, 1)
                 self.on_copies_settled()
         return shared
+
+    def _count(self, letters: Sequence[DeadLetter]) -> None:
+        for reason, count in Counter(letter.reason for letter in letters).items():
+            self.ledger.buried(reason, count)
 
     def _copy_letter(self, follower: Follower, model: DeadLetter) -> DeadLetter:
         detail = f"a copy of an event that failed: {model.detail}"

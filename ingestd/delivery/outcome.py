@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ingestd.delivery.lane import Lane
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would treble the price of making one
 class Burial:
     """One event of a batch that becomes a dead letter."""
 

@@ -1,6 +1,7 @@
 """What a status means, for every sink that does not say otherwise: the table of README "Answers"."""
 
 import re
+from functools import lru_cache
 
 from ingestd.core import retry_after
 from ingestd.core.answer import Answer
@@ -48,6 +49,7 @@ def words(answer: Answer) -> str:
     return f"{answer.status} {clean(text)[:MAX_WORDS]}".strip()
 
 
+@lru_cache(maxsize=1024)  # an API that refuses a thousand events says the same of each
 def clean(text: str) -> str:
     """Control characters out, anything like a credential masked."""
     return _SECRET.sub(lambda m: (m[1] + " ***") if m[1] else m[2] + "***", _CONTROL.sub(" ", text)).strip()

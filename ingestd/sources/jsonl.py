@@ -17,7 +17,7 @@ CHUNK_BYTES = 256 * 1024
 
 MAX_EVENT_BYTES = 1024 * 1024
 
-_REGIONS_AT_ONCE = 8
+_REGIONS_AT_ONCE = 4
 """Regions read in one visit of the worker thread: a hand-over costs as much as splitting 500 events."""
 
 

@@ -7,7 +7,7 @@ set operation. See design "P3" in the README: a duplicate never costs an event.
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from ingestd.core.chunk import Chunk
@@ -15,6 +15,8 @@ from ingestd.core.chunk import Chunk
 DIGEST_BYTES = 16
 _SECRET_BYTES = 16
 _GENERATIONS = 16
+_SHARDS = 8  # a power of two. One large set would double for a moment whenever it is rebuilt
+_SHARD_MASK = _SHARDS - 1
 
 
 class Claim(NamedTuple):
@@ -51,7 +53,8 @@ class Window:
         self._max_count = max_count
         self._generation = max(1, max_count // _GENERATIONS)
         self._max_age_s = max_age_s
-        self._seen: set[bytes] = set()  # pending and confirmed
+        self._shards: list[set[bytes]] = [set() for _ in range(_SHARDS)]  # keys pending and confirmed
+        self._known = 0  # keys in all shards
         self._pending: set[bytes] = set()
         self._followers: dict[bytes, list[Follower]] = {}
         self._closed: deque[tuple[float, list[bytes]]] = deque()  # (time of the youngest key, keys)
@@ -62,7 +65,7 @@ class Window:
 
     def __len__(self) -> int:
         """Keys remembered for good."""
-        return len(self._seen) - len(self._pending)
+        return self._known - len(self._pending)
 
     @property
     def pending(self) -> int:
@@ -80,25 +83,27 @@ class Window:
     def claim(self, keys: Sequence[str | None], now: float) -> Claim:
         """Claim the key of every event; None or ``""`` claims nothing. Each copy is told apart."""
         self._expire(now)
-        copy, seen = self._hash.copy, self._seen
+        copy, shards = self._hash.copy, self._shards
         digests: list[bytes | None] = []
-        add, remember = digests.append, seen.add
+        add = digests.append
         again: list[tuple[int, bytes]] = []
-        known = len(seen)
+        without = 0
         for key in keys:
             if not key:
+                without += 1
                 add(None)
                 continue
             state = copy()
             state.update(key.encode())
             digest = state.digest()
-            remember(digest)  # one look-up in a large set instead of two
-            if len(seen) == known:
+            seen = shards[digest[0] & _SHARD_MASK]
+            if digest in seen:
                 again.append((len(digests), digest))
                 add(None)
             else:
-                known += 1
+                seen.add(digest)
                 add(digest)
+        self._known += len(digests) - without - len(again)
         self._pending.update(filter(None, digests))
         duplicates: list[int] = []
         copies: list[tuple[int, bytes]] = []
@@ -114,13 +119,13 @@ class Window:
         digest = self.digest(key)
         if digest in self._pending:
             return "pending"
-        return "known" if digest in self._seen else "new"
+        return "known" if self._has(digest) else "new"
 
     def reclaim(self, digests: Iterable[bytes]) -> None:
         """Claim keys of a batch that was frozen before a restart, whatever the window says."""
-        wanted = set(digests) - self._seen
-        self._seen |= wanted
-        self._pending |= wanted
+        wanted = [digest for digest in dict.fromkeys(digests) if not self._has(digest)]
+        self._put(wanted)
+        self._pending.update(wanted)
 
     def follow(self, digest: bytes, follower: Follower) -> None:
         self._followers.setdefault(digest, []).append(follower)
@@ -132,24 +137,23 @@ class Window:
         self._expire(now)
         fresh = digests
         if not self._pending.issuperset(digests):  # a dead letter's key: free meanwhile, or safe by a copy
-            pending, seen = self._pending, self._seen
-            fresh = [d for d in dict.fromkeys(digests) if d in pending or d not in seen]
-            self._seen.update(fresh)
+            fresh = [d for d in dict.fromkeys(digests) if d in self._pending or not self._has(d)]
+            self._put([digest for digest in fresh if digest not in self._pending])
         self._pending.difference_update(fresh)
         self._remember(fresh, now)
         return self._take_followers(digests)
 
     def release(self, digests: Sequence[bytes]) -> list[Follower]:
         """These events failed: their keys are free again. Returns the copies that shared their fate."""
-        self._seen.difference_update(self._pending.intersection(digests))
+        self._drop(self._pending.intersection(digests))
         self._pending.difference_update(digests)
         return self._take_followers(digests)
 
     def restore(self, digests: list[bytes], *, confirmed_at: float, now: float) -> None:
         """Load keys from the store, oldest first; ``confirmed_at`` on the clock of ``now``."""
         if now - confirmed_at <= self._max_age_s:
-            fresh = [digest for digest in digests if digest not in self._seen]
-            self._seen.update(fresh)
+            fresh = [digest for digest in dict.fromkeys(digests) if not self._has(digest)]
+            self._put(fresh)
             self._closed.append((confirmed_at, fresh))
             self._shrink()
 
@@ -191,5 +195,19 @@ class Window:
             self._forget()
 
     def _forget(self) -> None:
-        _, keys = self._closed.popleft()
-        self._seen.difference_update(keys)
+        self._drop(self._closed.popleft()[1])
+
+    def _has(self, digest: bytes) -> bool:
+        return digest in self._shards[digest[0] & _SHARD_MASK]
+
+    def _put(self, digests: Sequence[bytes]) -> None:
+        """Digests that are in no shard."""
+        for digest in digests:
+            self._shards[digest[0] & _SHARD_MASK].add(digest)
+        self._known += len(digests)
+
+    def _drop(self, digests: Collection[bytes]) -> None:
+        """Digests that are in a shard."""
+        for digest in digests:
+            self._shards[digest[0] & _SHARD_MASK].discard(digest)
+        self._known -= len(digests)
