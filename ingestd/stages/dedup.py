@@ -53,12 +53,13 @@ class Window:
         self._max_count = max_count
         self._generation = max(1, max_count // _GENERATIONS)
         self._max_age_s = max_age_s
-        self._shards: list[set[bytes]] = [set() for _ in range(_SHARDS)]  # keys pending and confirmed
-        self._known = 0  # keys in all shards
-        self._pending: set[bytes] = set()
+        # Digests are kept as integers: 48 bytes each instead of 64, and there are a million of them.
+        self._shards: list[set[int]] = [set() for _ in range(_SHARDS)]  # pending and confirmed
+        self._known = 0  # in all shards
+        self._pending: dict[bytes, int] = {}  # the number is the object that is in the shard
         self._followers: dict[bytes, list[Follower]] = {}
-        self._closed: deque[tuple[float, list[bytes]]] = deque()  # (time of the youngest key, keys)
-        self._current: list[bytes] = []
+        self._closed: deque[tuple[float, list[int]]] = deque()  # (time of the youngest key, keys)
+        self._current: list[int] = []
         self._current_since = self._current_until = 0.0
         self.follower_count = 0
         self.follower_bytes = 0
@@ -83,7 +84,7 @@ class Window:
     def claim(self, keys: Sequence[str | None], now: float) -> Claim:
         """Claim the key of every event; None or ``""`` claims nothing. Each copy is told apart."""
         self._expire(now)
-        copy, shards = self._hash.copy, self._shards
+        copy, shards, pending, number_of = self._hash.copy, self._shards, self._pending, int.from_bytes
         digests: list[bytes | None] = []
         add = digests.append
         again: list[tuple[int, bytes]] = []
@@ -96,15 +97,16 @@ class Window:
             state = copy()
             state.update(key.encode())
             digest = state.digest()
-            seen = shards[digest[0] & _SHARD_MASK]
-            if digest in seen:
+            number = number_of(digest)
+            seen = shards[number & _SHARD_MASK]
+            if number in seen:
                 again.append((len(digests), digest))
                 add(None)
             else:
-                seen.add(digest)
+                seen.add(number)
+                pending[digest] = number
                 add(digest)
         self._known += len(digests) - without - len(again)
-        self._pending.update(filter(None, digests))
         duplicates: list[int] = []
         copies: list[tuple[int, bytes]] = []
         for index, digest in again:
@@ -123,9 +125,9 @@ class Window:
 
     def reclaim(self, digests: Iterable[bytes]) -> None:
         """Claim keys of a batch that was frozen before a restart, whatever the window says."""
-        wanted = [digest for digest in dict.fromkeys(digests) if not self._has(digest)]
-        self._put(wanted)
-        self._pending.update(wanted)
+        for digest in digests:
+            if not self._has(digest):
+                self._pending[digest] = self._put(digest)
 
     def follow(self, digest: bytes, follower: Follower) -> None:
         self._followers.setdefault(digest, []).append(follower)
@@ -135,25 +137,25 @@ class Window:
     def confirm(self, digests: Sequence[bytes], now: float) -> list[Follower]:
         """These events are safe. Returns the copies that now are duplicates."""
         self._expire(now)
-        fresh = digests
-        if not self._pending.issuperset(digests):  # a dead letter's key: free meanwhile, or safe by a copy
-            fresh = [d for d in dict.fromkeys(digests) if d in self._pending or not self._has(d)]
-            self._put([digest for digest in fresh if digest not in self._pending])
-        self._pending.difference_update(fresh)
-        self._remember(fresh, now)
+        safe: list[int] = []
+        for digest in digests:
+            number = self._pending.pop(digest, None)
+            if number is None and not self._has(digest):  # a dead letter's key, which was free meanwhile
+                number = self._put(digest)
+            if number is not None:
+                safe.append(number)
+        self._remember(safe, now)
         return self._take_followers(digests)
 
     def release(self, digests: Sequence[bytes]) -> list[Follower]:
         """These events failed: their keys are free again. Returns the copies that shared their fate."""
-        self._drop(self._pending.intersection(digests))
-        self._pending.difference_update(digests)
+        self._drop([n for digest in digests if (n := self._pending.pop(digest, None)) is not None])
         return self._take_followers(digests)
 
     def restore(self, digests: list[bytes], *, confirmed_at: float, now: float) -> None:
         """Load keys from the store, oldest first; ``confirmed_at`` on the clock of ``now``."""
         if now - confirmed_at <= self._max_age_s:
-            fresh = [digest for digest in dict.fromkeys(digests) if not self._has(digest)]
-            self._put(fresh)
+            fresh = [self._put(digest) for digest in digests if not self._has(digest)]
             self._closed.append((confirmed_at, fresh))
             self._shrink()
 
@@ -167,14 +169,14 @@ class Window:
         self.follower_bytes -= sum(len(f.chunk.events[f.position]) for f in taken)
         return taken
 
-    def _remember(self, digests: Sequence[bytes], now: float) -> None:
+    def _remember(self, numbers: Sequence[int], now: float) -> None:
         first = 0
-        while first < len(digests):
+        while first < len(numbers):
             if not self._current:
                 self._current_since = now
             self._current_until = now
             last = first + self._generation - len(self._current)
-            self._current.extend(digests[first:last])
+            self._current.extend(numbers[first:last])
             first = last
             if len(self._current) >= self._generation:
                 self._close_generation()
@@ -198,16 +200,18 @@ class Window:
         self._drop(self._closed.popleft()[1])
 
     def _has(self, digest: bytes) -> bool:
-        return digest in self._shards[digest[0] & _SHARD_MASK]
+        number = int.from_bytes(digest)
+        return number in self._shards[number & _SHARD_MASK]
 
-    def _put(self, digests: Sequence[bytes]) -> None:
-        """Digests that are in no shard."""
-        for digest in digests:
-            self._shards[digest[0] & _SHARD_MASK].add(digest)
-        self._known += len(digests)
+    def _put(self, digest: bytes) -> int:
+        """A digest that is in no shard."""
+        number = int.from_bytes(digest)
+        self._shards[number & _SHARD_MASK].add(number)
+        self._known += 1
+        return number
 
-    def _drop(self, digests: Collection[bytes]) -> None:
-        """Digests that are in a shard."""
-        for digest in digests:
-            self._shards[digest[0] & _SHARD_MASK].discard(digest)
-        self._known -= len(digests)
+    def _drop(self, numbers: Collection[int]) -> None:
+        """Numbers that are in a shard."""
+        for number in numbers:
+            self._shards[number & _SHARD_MASK].discard(number)
+        self._known -= len(numbers)
