@@ -31,10 +31,12 @@ check: $(READY)    ## lint and types
 bench: $(READY)    ## throughput, memory and refusals, against a naive script in the same run
 	$(BIN)/python -m benchmarks.run
 
-soak: $(READY)     ## kill -9 and faults at random, for longer than the suite does
-	INGESTD_SOAK_ROUNDS=200 $(BIN)/python -m pytest -n 2 -m slow --timeout 3600
+soak: $(READY)     ## kill -9 and faults at random, again and again (ROUNDS=20)
+	for round in $$(seq $(or $(ROUNDS),20)); do \
+	    $(BIN)/python -m pytest -n 2 tests/e2e/test_kill.py tests/e2e/test_interrupt.py tests/delivery/test_lane_property.py || exit 1; \
+	done
 
-fuzz: $(READY)     ## property tests with twenty times the examples
+fuzz: $(READY)     ## property tests with many more examples
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -n 2 --timeout 3600 tests/stages tests/schemas tests/sources tests/sinks tests/core
 
 clean:             ## remove what setup made
