@@ -18,15 +18,16 @@ def demo(events: int, directory: str | None) -> None:
     Every event is accounted for at the end.
     """
     with tempfile.TemporaryDirectory(prefix="ingestd-demo-") as temporary:
-        raise SystemExit(_run(Path(directory or temporary), events))
+        state = Path(directory) / "state" if directory else None
+        raise SystemExit(_run(Path(directory or temporary), state, events))
 
 
-def _run(directory: Path, events: int) -> int:
+def _run(directory: Path, state: Path | None, events: int) -> int:
     from ingestd.cli.replaying import run_replay
     from ingestd.sandbox.sample import write_sample
 
     directory.mkdir(parents=True, exist_ok=True)
-    sample, state = directory / "sample.ndjson.gz", directory / "state"
+    sample = directory / "sample.ndjson.gz"
     counts = write_sample(sample, events)
     click.echo(
         f"sample: {counts.events:,} events, of them {counts.duplicates:,} duplicates and"
@@ -35,7 +36,11 @@ def _run(directory: Path, events: int) -> int:
     click.echo(f"sandbox: {', '.join(FAULTS)} (kind and share of requests)")
     code = run_replay(
         [str(sample)],
-        {("state", "dir"): str(state), ("batch", "max_bytes"): 50_000, ("api", "region"): None},
+        {
+            ("state", "dir"): str(state) if state else None,
+            ("batch", "max_bytes"): 50_000,
+            ("api", "region"): None,
+        },
         sandbox=True,
         sandbox_faults=FAULTS,
     )

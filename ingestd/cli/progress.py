@@ -69,10 +69,10 @@ class Quiet:
         )
         if report["retried_delivered"]:
             click.echo(f"{report['retried_delivered']:,} dead letters of earlier runs were delivered")
-        if replay.error or replay.interrupted:
+        if (replay.error or replay.interrupted) and replay.pipeline.database.path.exists():
             click.echo("run the same command again to go on; nothing is lost")
-        if report["rejected"] or report["dead_lettered"]:
-            directory = replay.pipeline.database.path.parent
+        directory = replay.pipeline.database.path.parent
+        if (report["rejected"] or report["dead_lettered"]) and directory.exists():
             click.echo(f"look at the dead letters with: ingestd dlq list --state-dir {directory}")
 
 
