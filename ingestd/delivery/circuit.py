@@ -33,9 +33,6 @@ class Circuit:
         """Seconds it has not been closed, all in all."""
         return self._outage_s + (0.0 if self.state is State.CLOSED else now - self._since)
 
-    def not_closed_for(self, now: float) -> float:
-        return 0.0 if self.state is State.CLOSED else now - self._since
-
     def succeeded(self, now: float) -> bool:
         """The API answers. True if that ended an outage."""
         self._failures = 0
