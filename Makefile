@@ -4,11 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: setup demo test check bench soak fuzz clean
+.PHONY: setup demo test check deploy-check constraints bench soak fuzz clean
 .DEFAULT_GOAL := help
 
 help:              ## this list
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
 
 setup: $(READY)    ## a virtual environment with everything in it
 $(READY): pyproject.toml
@@ -27,6 +27,12 @@ check: $(READY)    ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+deploy-check: $(READY) ## lint and test deploy/; alerts need promtool (Debian: prometheus)
+	$(BIN)/python -m pytest -rs tests/deploy
+
+constraints: $(READY) ## pin what the container installs to what this environment has
+	$(BIN)/python deploy/pin.py > deploy/constraints.new && mv deploy/constraints.new deploy/constraints.txt
 
 bench: $(READY)    ## throughput, memory and refusals, against a naive script in the same run
 	$(BIN)/python -m benchmarks.run

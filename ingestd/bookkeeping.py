@@ -6,7 +6,7 @@ that an event that had its end is counted, confirmed, noted and acknowledged tog
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter
+from typing import Protocol
 
 from ingestd.core.answer import Answer
 from ingestd.core.audit import Audit, Entry
@@ -19,14 +19,25 @@ from ingestd.core.metrics import Metrics, answer_class
 from ingestd.core.reasons import Reason
 from ingestd.core.verdict import Verdict
 from ingestd.delivery.outcome import Burial
-from ingestd.stages.dedup import Follower, Window
+from ingestd.letters import letter_of_copy, letter_of_event, letters_of_batch, letters_that_failed_again
+from ingestd.stages.dedup import Window
 from ingestd.store.journal import Journal
 
 Warn = Callable[[str], None]
 
 
+class Freed(Protocol):
+    """Told of keys that are free again although they were known."""
+
+    def __call__(self, digests: Sequence[bytes], /, *, now: float) -> None: ...
+
+
 class Bookkeeping:
-    """The lane's Book. ``on_learned`` hears of a smaller body limit, ``warn`` of what people should know."""
+    """The lane's Book. ``on_learned`` hears of a smaller body limit, ``warn`` of what people should know.
+
+    ``freed``: given where keys are known as soon as their events are in the spool; it is told which
+    of them are free again. None: a key is known once its event has been delivered.
+    """
 
     def __init__(
         self,
@@ -38,6 +49,7 @@ class Bookkeeping:
         metrics: Metrics,
         clock: Clock,
         warn: Warn,
+        freed: Freed | None = None,
     ) -> None:
         self.ledger = ledger
         self.on_learned: Callable[[int], None] = lambda max_bytes: None
@@ -48,6 +60,7 @@ class Bookkeeping:
         self._metrics = metrics
         self._clock = clock
         self._warn = warn
+        self._freed = freed
 
     # --- the lane's Book ---
 
@@ -112,6 +125,30 @@ class Bookkeeping:
         self.ledger.accepted += count
         self.ledger.in_flight += count
 
+    def submitted(self, *, accepted: int, duplicates: int, rejected: Mapping[Reason, int]) -> None:
+        """Events that producers were answered for; the ``accepted`` ones are on their way."""
+        ledger = self.ledger
+        ledger.accepted += accepted + duplicates + sum(rejected.values())
+        ledger.in_flight += accepted
+        ledger.duplicate += duplicates
+        for reason, count in rejected.items():
+            ledger.buried(reason, count)
+
+    def refused(self, source: int, events: Sequence[tuple[bytes, Reason, str]], *, keep: bool) -> None:
+        """Events of producers that fail their schema; kept as dead letters only if that is wanted."""
+        _, reason, detail = events[0]
+        self._audit(
+            Entry.INGESTION_REJECTED, source=source, count=len(events), reason=reason, first_error=detail
+        )
+        if keep:
+            letters = [DeadLetter(event, reason, detail, source, -1, 0) for event, reason, detail in events]
+            self._journal.buried(letters, now=self._clock.wall())
+
+    def damaged(self, count: int) -> None:
+        """Events that were accepted are damaged where they were kept; what is left of them is put aside."""
+        self.ledger.buried(Reason.DAMAGED, count)
+        self.ledger.in_flight -= count
+
     def duplicates(self, chunk: Chunk, count: int) -> None:
         if count:
             self.ledger.duplicate += count
@@ -119,7 +156,9 @@ class Bookkeeping:
 
     def rejected(self, chunk: Chunk, refusals: Mapping[int, tuple[Reason, str]]) -> None:
         """Events, by index in the chunk, that are no candidates for delivery."""
-        letters = [self._letter(chunk, index, reason, detail) for index, (reason, detail) in refusals.items()]
+        letters = [
+            letter_of_event(chunk, index, reason, detail) for index, (reason, detail) in refusals.items()
+        ]
         self._journal.buried(letters, now=self._clock.wall())
         self._count(letters)
         self._ended(chunk, len(letters))
@@ -142,10 +181,14 @@ class Bookkeeping:
         ended_well = batch.digests if whole else [batch.digests[index] for index in delivered]
         safe = list(filter(None, ended_well))
         segments = self._settled_segments(batch, delivered, buried)
-        letters = self._letters(batch, segments, delivered, buried)
+        letters = letters_of_batch(batch, segments, delivered, buried)
         self.ledger.delivered += len(delivered)
         self._count(letters)
-        letters += self._share_fate(safe, letters)
+        if self._freed:
+            safe = []  # known since the spool had them
+            self._free(batch, buried, letters)
+        else:
+            letters += self._share_fate(safe, letters)
         self._journal.settled(
             batch, segments=segments, safe_keys=safe, letters=letters, parts=parts, now=self._clock.wall()
         )
@@ -160,18 +203,14 @@ class Bookkeeping:
             return batch.segments
         return list(pick_segments(batch.segments, sorted([*delivered, *(burial.index for burial in buried)])))
 
-    def _letters(
-        self, batch: Batch, segments: Sequence[Segment], delivered: Sequence[int], buried: Sequence[Burial]
-    ) -> list[DeadLetter]:
-        if not buried:
-            return []
-        ordered = sorted(buried, key=attrgetter("index"))
-        places = pick_segments(batch.segments, [burial.index for burial in ordered])
-        origins = ((segment.chunk, position) for segment in places for position in segment.positions)
-        return [
-            self._letter(chunk, position, burial.reason, burial.detail, batch=batch, index=burial.index)
-            for (chunk, position), burial in zip(origins, ordered, strict=True)
-        ]
+    def _free(self, batch: Batch, buried: Sequence[Burial], letters: Sequence[DeadLetter]) -> None:
+        """Events of the spool became dead letters: who sends them again is heard again."""
+        for segment in pick_segments(batch.segments, sorted(burial.index for burial in buried)):
+            segment.chunk.receipt.buried += len(segment.positions)
+        digests = [letter.digest for letter in letters if letter.digest]
+        if digests and self._freed:
+            self._window.forget(digests)
+            self._freed(digests, now=self._clock.wall())
 
     def _share_fate(self, safe: Sequence[bytes], letters: Sequence[DeadLetter]) -> list[DeadLetter]:
         """Confirm and release keys; copies that waited are duplicates, or dead letters like their model."""
@@ -186,7 +225,7 @@ class Bookkeeping:
             if letter.digest is None:
                 continue
             for follower in self._window.release([letter.digest]):
-                shared.append(self._copy_letter(follower, letter))
+                shared.append(letter_of_copy(follower.chunk, follower.position, letter))
                 self.ledger.buried(letter.reason)
                 self._ended(follower.chunk, 1)
                 self.on_copies_settled()
@@ -196,62 +235,10 @@ class Bookkeeping:
         for reason, count in Counter(letter.reason for letter in letters).items():
             self.ledger.buried(reason, count)
 
-    def _copy_letter(self, follower: Follower, model: DeadLetter) -> DeadLetter:
-        detail = f"a copy of an event that failed: {model.detail}"
-        return self._letter(follower.chunk, follower.position, model.reason, detail)
-
-    def _letter(
-        self,
-        chunk: Chunk,
-        position: int,
-        reason: Reason,
-        detail: str,
-        *,
-        batch: Batch | None = None,
-        index: int = 0,
-    ) -> DeadLetter:
-        offset, line = chunk.place(position)
-        payload = chunk.events[position]
-        if batch is None:
-            return DeadLetter(payload, reason, detail, chunk.source, offset, line)
-        return DeadLetter(
-            payload,
-            reason,
-            detail,
-            chunk.source,
-            offset,
-            line,
-            digest=batch.digests[index],
-            batch=batch.id,
-            batch_index=index,
-            batch_size=len(batch),
-            attempts=batch.tries,
-            unanswered=batch.unanswered and reason not in _ANSWERED,
-            first_sent_wall=batch.first_sent_wall,
-        )
-
     def _letters_settled(self, batch: Batch, delivered: Sequence[int], buried: Sequence[Burial]) -> None:
         safe = [digest for index in delivered if (digest := batch.digests[index])]
         self._share_fate(safe, ())
-        failed = [
-            (
-                batch.letters[burial.index],
-                DeadLetter(
-                    b"",
-                    burial.reason,
-                    burial.detail,
-                    0,
-                    0,
-                    0,
-                    batch=batch.id,
-                    batch_index=burial.index,
-                    batch_size=len(batch),
-                    unanswered=batch.unanswered and burial.reason not in _ANSWERED,
-                    first_sent_wall=batch.first_sent_wall,
-                ),
-            )
-            for burial in buried
-        ]
+        failed = letters_that_failed_again(batch, buried)
         self.ledger.retried_delivered += len(delivered)
         self._journal.retried(
             delivered=[batch.letters[index] for index in delivered],
@@ -290,7 +277,3 @@ class Bookkeeping:
                 parts=len(parts),
                 error=batch.last_answer,
             )
-
-
-_ANSWERED = frozenset({Reason.REFUSED, Reason.TOO_LARGE})
-"""Reasons that say that the API did not take the event, whatever earlier attempts came to."""

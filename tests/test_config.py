@@ -1,15 +1,31 @@
 """Settings: four places in one order, cross-checks, suggestions, secrets."""
 
 import contextlib
+import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
-from ingestd.config import Api, Settings, State, load, resolve_login, state_directory
+from ingestd.config import (
+    Api,
+    Settings,
+    State,
+    check_run,
+    doubts,
+    load,
+    load_with_origins,
+    resolve_login,
+    state_directory,
+)
+from ingestd.config.listing import as_json, as_toml
+from ingestd.config.places import unknown_variables
+from ingestd.config.settings import json_schema
 from ingestd.core.errors import UserError
 
 LOGIN: dict[str, Any] = {"client_id": "me", "client_secret": "shh"}
@@ -37,24 +53,41 @@ def test_each_place_goes_before_the_next(tmp_path: Path) -> None:
     assert (settings.batch.max_events, settings.batch.max_bytes, settings.window.max_age) == (3, 2_000, 300.0)
 
 
-def settable() -> list[tuple[str, str]]:
-    return [
-        (info.alias or name, field)
-        for name, info in Settings.model_fields.items()
-        for field in info.annotation.model_fields  # type: ignore[union-attr]
-    ]
+def settable(model: type[BaseModel] = Settings, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every setting that is one value; producers, a table by name, come from the file alone."""
+    found: list[tuple[str, ...]] = []
+    for name, info in model.model_fields.items():
+        place = (*above, info.alias or name)
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            found += settable(info.annotation, place)
+        elif place != ("ingest", "producers"):
+            found.append(place)
+    return found
 
 
-@pytest.mark.parametrize(("section", "field"), settable())
-def test_every_setting_can_come_from_the_environment(section: str, field: str) -> None:
+CLOSED = {("ingest", "listen"), ("admin", "listen"), ("log", "format"), ("log", "level")}
+
+
+@pytest.mark.parametrize("place", settable(), ids=".".join)
+def test_every_setting_can_come_from_the_environment(place: tuple[str, ...]) -> None:
     """Text is taken as it is; where something else is wanted, it is refused by the setting's name."""
-    environment = {f"INGESTD_{section}_{field}".upper(): "\x00 none"}
-    default = Settings().model_dump(by_alias=True)[section][field]
-    if isinstance(default, str | SecretStr):
-        value = load(None, {}, environment).model_dump(by_alias=True)[section][field]
-        assert getattr(value, "get_secret_value", lambda: value)() == "\x00 none"
+    pair = {"INGESTD_INGEST_TLS_CERT_FILE": "c", "INGESTD_INGEST_TLS_KEY_FILE": "k"}
+    variable = "_".join(("ingestd", *place)).upper()
+    environment = (pair if "tls" in place else {}) | {variable: "\x00 none"}
+
+    def pick(settings: Settings) -> Any:
+        tree: Any = settings.model_dump(by_alias=True)
+        for part in place:
+            tree = tree[part]
+        return tree.get_secret_value() if isinstance(tree, SecretStr) else tree
+
+    default = pick(Settings())
+    if isinstance(default, str) and place not in CLOSED:
+        assert pick(load(None, {}, environment)) == "\x00 none"
+    elif isinstance(default, list):
+        assert pick(load(None, {}, {variable: "a, b,"})) == ["a", "b"]
     else:
-        with pytest.raises(UserError, match=rf"{section}\.{field}: "):
+        with pytest.raises(UserError, match=rf"^{variable}: {'.'.join(place)}: "):
             load(None, {}, environment)
 
 
@@ -88,6 +121,26 @@ def test_the_names_of_the_vendor_give_the_region(name: str) -> None:
         ("[batch]\nmax_bytes = -1", "batch.max_bytes"),
         ("[batch]\nmax_bytes = true", "batch.max_bytes"),
         ("[window]\nmax_age = 'nan'", "window.max_age: 'nan' is not a duration"),
+        ("[ingest.tls]\ncert = 'x'", "there is no setting ingest.tls.cert; did you mean cert_file?"),
+        (
+            "[ingest.producers.crm]\ntokn_file = 'x'",
+            "there is no setting ingest.producers.crm.tokn_file; did you mean token_file?",
+        ),
+        ("[ingest.producers.crm]\ntoken_file = 3", "ingest.producers.crm.token_file: Input should be"),
+        ("[ingest.producers.'a;b']\ntoken_file = 'x'", "ingest.producers.a;b: String should match"),
+        ("[ingest.producers.crm]", "ingest.producers.crm has nothing to be known by: give it token_file"),
+        (
+            "[ingest]\nlisten = '8080'",
+            "ingest.listen: '8080' is not an address: write it like 127.0.0.1:8080",
+        ),
+        ("[ingest]\nlisten = 'h:1'\n[admin]\nlisten = '0.0.0.0:1'", "want the same port"),
+        ("[ingest.tls]\ncert_file = 'x'", "ingest.tls.cert_file is given without ingest.tls.key_file"),
+        ("[ingest.tls]\nkey_file = 'x'", "ingest.tls.key_file is given without ingest.tls.cert_file"),
+        ("[ingest.tls]\nclient_ca_file = 'x'", "ingest.tls.client_ca_file needs ingest.tls.cert_file"),
+        ("[log]\nlevel = 'loud'", "log.level: Input should be 'debug', 'info', 'warning' or 'error'"),
+        ('"a\\nb" = 1', "there is no setting a\ufffdb"),
+        ("x = " + "[" * 5000, "is not TOML"),
+        ("x = '" + "y" * 2**20 + "'", "is over 1 MiB"),
         ("batch = 3", "batch"),
         ("[batch", "is not TOML"),
     ],
@@ -101,14 +154,45 @@ def test_what_is_wrong_in_a_file_is_said_by_name(tmp_path: Path, text: str, said
     assert "\n" not in str(caught.value)
 
 
+def test_a_mistake_is_said_where_it_was_made(tmp_path: Path) -> None:
+    file = write(tmp_path, "[batch]\nmax_events = 2\n")
+    with pytest.raises(UserError, match=r"^INGESTD_BATCH_MAX_EVENTS: batch\.max_events: "):
+        load(file, {}, {"INGESTD_BATCH_MAX_EVENTS": "none"})
+    with pytest.raises(UserError, match=r"^batch\.max_events: "):
+        load(file, {("batch", "max_events"): "none"}, {"INGESTD_BATCH_MAX_EVENTS": "3"})
+
+
+def test_a_variable_that_looks_like_a_setting_and_is_none_is_found() -> None:
+    environment = dict.fromkeys(
+        (
+            "INGESTD_BATCH_MAXBYTES",
+            "INGESTD_INGEST_PRODUCERS",
+            "INGESTD_PORT",
+            "INGESTD_SERVICE_HOST",
+            "HOME",
+        ),
+        "1",
+    )
+    assert unknown_variables(environment | {"INGESTD_BATCH_MAX_BYTES": "1"}) == [
+        "INGESTD_BATCH_MAXBYTES sets nothing; did you mean INGESTD_BATCH_MAX_BYTES?",
+        "INGESTD_INGEST_PRODUCERS sets nothing",
+    ]
+
+
 def test_a_table_that_is_none_is_said_also_where_the_environment_adds_to_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"\[batch\] must be a table"):
         load(write(tmp_path, "batch = 3"), {}, {"INGESTD_BATCH_MAX_EVENTS": "2"})
+    with pytest.raises(UserError, match=r"\[ingest\.tls\] must be a table"):
+        load(write(tmp_path, "ingest.tls = 3"), {}, {"INGESTD_INGEST_TLS_CERT_FILE": "2"})
 
 
-@given(st.dictionaries(st.sampled_from(settable()), st.text(max_size=12), max_size=4))
+@given(
+    st.dictionaries(
+        st.sampled_from([place for place in settable() if len(place) == 2]), st.text(max_size=12), max_size=4
+    )
+)
 def test_no_text_from_outside_comes_to_anything_but_settings_or_a_user_error(
-    given: dict[tuple[str, str], str],
+    given: dict[Any, str],
 ) -> None:
     with contextlib.suppress(UserError):
         assert isinstance(load(None, given, {}), Settings)
@@ -164,3 +248,119 @@ def test_each_api_has_a_state_directory_of_its_own() -> None:
     assert len(set(found)) == 3
     assert {path.parent for path in found} == {Path("/x/ingestd")}
     assert state_directory(State(dir="here"), apis[0], environment) == Path("here")
+
+
+# --- what run may not do, and what is doubtful ---
+
+TOKEN = "[ingest.producers.crm]\ntoken = 'CANARY'\n"
+CLIENT_CA = "[ingest.tls]\ncert_file = 'c'\nkey_file = 'k'\nclient_ca_file = 'a'\n"
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:1", "127.1.2.3:1", "[::1]:1", "localhost:1"])
+def test_anybody_may_post_on_loopback(tmp_path: Path, listen: str) -> None:
+    check_run(load(write(tmp_path, f"[ingest]\nlisten = '{listen}'"), {}, {}))
+
+
+@pytest.mark.parametrize(
+    "listen", ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "host.example:1", "[::ffff:10.0.0.1]:1"]
+)
+def test_listening_to_others_wants_authentication(tmp_path: Path, listen: str) -> None:
+    ingest = f"[ingest]\nlisten = '{listen}'\n"
+    with pytest.raises(UserError) as caught:
+        check_run(load(write(tmp_path, ingest), {}, {}))
+    assert str(caught.value) == (
+        f"ingest.listen {listen} is open to others: "
+        "configure [ingest.producers.NAME], or allow_anonymous = true"
+    )
+    for instead in ("allow_anonymous = true", TOKEN, CLIENT_CA):
+        check_run(load(write(tmp_path, ingest + instead), {}, {}))
+
+
+def test_the_defaults_raise_no_doubt() -> None:
+    assert doubts(load(None, {}, {})) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[batch]\nmax_bytes = '100kB'", "source.max_event_bytes (1048576) is over batch.max_bytes (100000)"),
+        ("[delivery]\nrequest_timeout = '60s'", "delivery.request_timeout is longer than"),
+        ("[spool]\nmax_bytes = '1MiB'", "spool.max_bytes (1048576) is under ingest.max_body (16777216)"),
+    ],
+)
+def test_what_works_and_is_probably_not_meant_is_doubted(tmp_path: Path, text: str, said: str) -> None:
+    (doubt,) = doubts(load(write(tmp_path, text), {}, {}))
+    assert said in doubt
+
+
+# --- showing settings ---
+
+
+def test_every_value_shows_its_origin_and_no_secret(tmp_path: Path) -> None:
+    file = write(tmp_path, "[batch]\nmax_events = 7\n[api]\nregion = 'us-east-1'\n" + TOKEN)
+    environment = {"GENESYS_CLIENT_SECRET": "CANARY", "INGESTD_INGEST_TLS_CERT_FILE": "c"}
+    environment["INGESTD_INGEST_TLS_KEY_FILE"] = "k"
+    given = {("api", "url"): "https://me:CANARY@here", ("state", "dir"): None}
+    shown = as_toml(*load_with_origins(file, given, environment))
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert f"max_events = 7 # file {file}" in lines
+    assert 'cert_file = "c" # environment INGESTD_INGEST_TLS_CERT_FILE' in lines
+    assert 'client_secret = "***" # environment GENESYS_CLIENT_SECRET' in lines
+    assert 'url = "https://***@here" # command line' in lines
+    assert 'region = "" # default' in lines
+    assert f'token = "***" # file {file}' in lines
+    assert 'webhook_secret = "" # default' in lines
+    assert "[ingest.producers.crm]" in lines
+    assert "# port is not set # default" in lines
+    assert "CANARY" not in shown
+    told = as_json(*load_with_origins(file, given, environment))
+    assert told["settings"]["ingest"]["producers"]["crm"]["token"] == "***"
+    assert told["origins"]["api.url"] == "command line"
+    assert "CANARY" not in json.dumps(told)
+
+
+NAMES = st.text("abc.@-_0", min_size=1, max_size=5)
+
+
+@given(
+    st.text(max_size=20),
+    st.floats(0, 10**8),
+    st.integers(1024, 10**15),
+    st.dictionaries(NAMES, st.floats(0, 10**9), max_size=3),
+    st.lists(st.text(max_size=10), max_size=3),
+)
+def test_what_is_shown_loads_again_as_the_same(
+    text: str, duration_s: float, size_bytes: int, producers: dict[str, float], origins: list[str]
+) -> None:
+    tree = {
+        "api": {"client_id": text},
+        "window": {"max_age": duration_s},
+        "source": {"max_event_bytes": size_bytes},
+        "ingest": {
+            "producers": {
+                name: {"token_file": "t", "events_per_second": rate} for name, rate in producers.items()
+            },
+            "webhook_origins": origins,
+        },
+    }
+    settings = Settings.model_validate(tree)
+    assume("@" not in text)  # what looks like a password in a URL is masked
+    assert Settings.model_validate(tomllib.loads(as_toml(settings, {}))) == settings
+
+
+def test_the_schema_for_editors_describes_every_setting_and_takes_what_the_settings_take() -> None:
+    schema = json_schema()
+    for name, section in schema["$defs"].items():
+        assert section["description"], name
+        for field, property_ in section["properties"].items():
+            assert "description" in property_ or "$ref" in property_, f"{name}.{field}"
+    validator = jsonschema_rs.validator_for(schema)
+    assert validator.is_valid(tomllib.loads(as_toml(Settings(), {})))
+    assert validator.is_valid({"batch": {"max_bytes": "1MiB", "max_age": 0.5}, "window": {"max_age": "10m"}})
+    refused: list[dict[str, Any]] = [
+        {"bath": {}},
+        {"batch": {"max_bytes": "1 pound"}},
+        {"batch": {"max_age": "soon"}},
+    ]
+    for bad in refused:
+        assert not validator.is_valid(bad), bad

@@ -13,7 +13,7 @@ import click
 import pytest
 
 from ingestd.cli.main import cli
-from ingestd.config import Settings, load
+from ingestd.config import Settings, check_run, load
 from ingestd.core.audit import Entry
 from ingestd.core.metrics import CATALOGUE
 from ingestd.core.reasons import RETRYABLE, Reason
@@ -22,7 +22,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8"
 
 
 def block(language: str, containing: str = "") -> str:
-    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
     return next(text for text in blocks if containing in text)
 
 
@@ -51,16 +51,20 @@ def test_the_configuration_example_is_the_defaults_and_loads(tmp_path: Path) -> 
     file.write_text(block("toml"), encoding="utf-8")
     given = load(str(file), {}, {})
     defaults = Settings()
-    for section in ("window", "batch", "delivery", "source", "letters", "schema_"):
+    for section in ("window", "batch", "delivery", "source", "letters", "schema_", "spool", "admin", "log"):
         assert getattr(given, section) == getattr(defaults, section), section
+    unlike = {"producers", "tls"}
+    assert given.ingest.model_dump(exclude=unlike) == defaults.ingest.model_dump(exclude=unlike)
     documented = tomllib.loads(block("toml"))
     for name, info in Settings.model_fields.items():
         assert (info.alias or name) in documented, f"[{name}] is not in the README"
+    assert documented["ingest"].keys() == Settings().ingest.model_dump().keys()
+    check_run(given)
 
 
 @pytest.mark.parametrize(
     "line",
-    [line[2:] for line in block("console", "zcat").splitlines() + block("console", "dlq").splitlines()],
+    [line[2:] for name in ("zcat", "dlq", "config show") for line in block("console", name).splitlines()],
 )
 def test_every_command_in_the_readme_parses(line: str) -> None:
     words = shlex.split(line.rpartition("|")[2], comments=True)
@@ -75,7 +79,7 @@ def test_every_command_in_the_readme_parses(line: str) -> None:
     command.make_parser(context).parse_args(list(arguments))
 
 
-@pytest.mark.parametrize("name", ["replay", "dlq", "sandbox", "demo"])
+@pytest.mark.parametrize("name", ["replay", "check", "config", "dlq", "sandbox", "demo"])
 def test_help_of_every_command_shows(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ingestd.cli.main", name, "--help"], capture_output=True, text=True, check=True

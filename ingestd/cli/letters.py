@@ -25,7 +25,8 @@ from ingestd.pipeline import make_validator, open_pipeline
 from ingestd.stages.validate import Validator
 from ingestd.store import dead_letters
 from ingestd.store.audit_log import AuditLog
-from ingestd.store.database import FILE_NAME, Database
+from ingestd.store.connection import FILE_NAME
+from ingestd.store.database import Database
 from ingestd.store.dead_letters import Filter, StoredLetter
 from ingestd.store.letter_reader import LetterReader
 from ingestd.store.lock import DirectoryLock

@@ -56,6 +56,10 @@ def overrides(**given: Any) -> dict[tuple[str, str], Any]:
         "max_in_flight": ("delivery", "max_in_flight"),
         "give_up_after": ("delivery", "give_up_after"),
         "metrics_port": ("metrics", "port"),
+        "listen": ("ingest", "listen"),
+        "admin_listen": ("admin", "listen"),
+        "log_format": ("log", "format"),
+        "log_level": ("log", "level"),
         "audit_log": ("audit", "file"),
     }
     if given.get("api") and given.get("region"):

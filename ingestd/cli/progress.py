@@ -10,7 +10,7 @@ import anyio
 import click
 
 from ingestd.core.units import human_seconds
-from ingestd.service import Replay
+from ingestd.service.replay import Replay
 
 _LINE_EVERY_S = 5.0
 _WARN_EVERY_S = 2.0

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import anyio
 import click
 
-from ingestd import service
 from ingestd.cli.progress import open_display
 from ingestd.config import Login, Overrides, Settings, load, resolve_login
 from ingestd.core.errors import UserError
+from ingestd.service.replay import Replay, open_replay, run
 
 T = TypeVar("T")
 
@@ -37,18 +37,16 @@ def run_replay(
     settings = load(config_file, overrides)
     display = open_display(quiet=quiet)
 
-    async def session() -> service.Replay:
+    async def session() -> Replay:
         async with AsyncExitStack() as stack:
             login, adapted = await _where_to(settings, sandbox, sandbox_faults, stack)
             if login.token_url and is_exposed(login.token_url):
                 display.warn(f"the credentials go to {login.token_url} unencrypted: use https")
             replay = await stack.enter_async_context(
-                service.open_replay(adapted, login, sources, from_start=from_start, warn=display.warn)
+                open_replay(adapted, login, sources, from_start=from_start, warn=display.warn)
             )
             async with display.showing(replay):
-                await service.run(
-                    replay, warn=display.warn, on_second_signal=lambda: display.warn("ended at once")
-                )
+                await run(replay, warn=display.warn, on_second_signal=lambda: display.warn("ended at once"))
             return replay
 
     replay = run_loop(session)
@@ -101,10 +99,8 @@ def is_exposed(url: str) -> bool:
 
 def run_loop(main: Callable[[], Awaitable[T]]) -> T:
     """Run on uvloop; a group of errors that is one user's error comes out as that error."""
-    # Events are no cycles, but a full collection walks the whole window: it was a tenth of the CPU time.
-    gc.collect()
+    # What is imported stays: no collection needs to walk it again. See also ``main.main``.
     gc.freeze()
-    gc.set_threshold(50_000, 50, 1_000)
     try:
         return anyio.run(main, backend_options={"use_uvloop": True})
     except BaseExceptionGroup as group:

@@ -13,12 +13,16 @@ Positions = Sequence[int]
 
 
 class Receipt:
-    """Counts the events of one chunk that have not had their end; calls ``done`` when it gets to zero."""
+    """Counts the events of one chunk that have not had their end; calls ``done`` when it gets to zero.
 
-    __slots__ = ("_done", "open")
+    ``buried``: those that became dead letters, counted for chunks of the spool.
+    """
+
+    __slots__ = ("_done", "buried", "open")
 
     def __init__(self, count: int, done: Callable[[], None]) -> None:
         self.open = count
+        self.buried = 0
         self._done = done
 
     def settle(self, count: int = 1) -> None:

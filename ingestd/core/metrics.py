@@ -4,7 +4,7 @@ Counters of events are not kept here: ``Census`` reads the ledger at scrape time
 exported always balances and costs nothing per event.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,7 +17,7 @@ from ingestd.core.reasons import Reason
 
 Kind = Literal["counter", "gauge", "histogram"]
 
-CATALOGUE: dict[str, tuple[Kind, str]] = {
+PIPELINE_CATALOGUE: dict[str, tuple[Kind, str]] = {
     "ingestd_accepted_events_total": ("counter", "Events taken over from sources"),
     "ingestd_events_total": ("counter", "Events that had their end, by outcome"),
     "ingestd_dead_letters_total": ("counter", "Events that became dead letters, by reason"),
@@ -34,12 +34,39 @@ CATALOGUE: dict[str, tuple[Kind, str]] = {
     "ingestd_active_requests": ("gauge", "Requests that are out now"),
     "ingestd_concurrency_limit": ("gauge", "Requests that may be out at once, by what the API answers"),
     "ingestd_queued_batches": ("gauge", "Batches in the lane, by whether they are new or wait for a retry"),
+    "ingestd_held_events": ("gauge", "Events that wait for an earlier one of their order key"),
     "ingestd_circuit_closed": ("gauge", "1 while the lane sends freely, 0 while it only probes"),
     "ingestd_window_keys": ("gauge", "Keys in the deduplication window, by state"),
     "ingestd_dead_letters": ("gauge", "Letters in the dead-letter store, by state"),
     "ingestd_token_requests_total": ("counter", "Requests for an access token, by result"),
 }
-"""Name -> (kind, help)."""
+"""Name -> (kind, help), of what every pipeline has."""
+
+SERVICE_CATALOGUE: dict[str, tuple[Kind, str]] = {
+    "ingestd_http_requests_total": ("counter", "Requests of producers answered, by status code"),
+    "ingestd_http_connections": ("gauge", "Connections of producers that are open"),
+    "ingestd_http_refused_connections_total": ("counter", "Connections refused because too many were open"),
+    "ingestd_intake_deferred_events_total": ("counter", "Events that were to be sent again, by status code"),
+    "ingestd_producer_events_total": ("counter", "Events accepted, by configured producer"),
+    "ingestd_spool_bytes": ("gauge", "Bytes of accepted events that wait on disk"),
+    "ingestd_spool_max_bytes": ("gauge", "Bytes at which producers are told to wait"),
+    "ingestd_spool_events": ("gauge", "Accepted events that wait on disk"),
+    "ingestd_spool_chunks": ("gauge", "Chunks of accepted events on disk"),
+    "ingestd_spool_quarantined_chunks": ("gauge", "Chunks that were found damaged and set aside"),
+    "ingestd_disk_full": ("gauge", "1 while the disk takes no more"),
+    "ingestd_state_file_bytes": ("gauge", "Size of the state database, by file"),
+    "ingestd_commit_seconds": ("histogram", "Duration of group commits to disk"),
+    "ingestd_config_reloads_total": ("counter", "Times the configuration was read again, by result"),
+    "ingestd_config_last_reload_success_timestamp_seconds": ("gauge", "Time of the last reload that worked"),
+    "ingestd_config_last_reload_successful": ("gauge", "1 if the last configuration that was read is in use"),
+    "ingestd_loop_lag_seconds": ("gauge", "Worst delay of the event loop in the last 10 s"),
+    "ingestd_loop_blocked_total": ("counter", "Times the event loop stood still for longer than allowed"),
+    "ingestd_ready": ("gauge", "1 while producers are welcome, as /readyz says"),
+    "ingestd_build_info": ("gauge", "1, with the version that runs"),
+}
+"""Of what only the long-running service has: ``service_metrics.py``."""
+
+CATALOGUE = PIPELINE_CATALOGUE | SERVICE_CATALOGUE
 
 
 @dataclass(slots=True)
@@ -51,13 +78,14 @@ class Gauges:
     limit: Callable[[], int] = lambda: 0
     queued: Callable[[], int] = lambda: 0
     waiting: Callable[[], int] = lambda: 0
+    held: Callable[[], int] = lambda: 0
     circuit_closed: Callable[[], bool] = lambda: True
     window_known: Callable[[], int] = lambda: 0
     window_pending: Callable[[], int] = lambda: 0
     letters: dict[str, int] = field(default_factory=dict)
 
 
-def _help(name: str) -> str:
+def help_of(name: str) -> str:
     return CATALOGUE[name][1]
 
 
@@ -65,6 +93,7 @@ class Metrics:
     """One registry, with everything of the catalogue in it."""
 
     def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
         self.registry = CollectorRegistry()
         self.gauges = Gauges()
         self.attempt_seconds = self._histogram(
@@ -80,14 +109,16 @@ class Metrics:
         )
         self.token_requests = Counter(
             "ingestd_token_requests",
-            _help("ingestd_token_requests_total"),
+            help_of("ingestd_token_requests_total"),
             ["result"],
             registry=self.registry,
         )
+        for result in ("ok", "failed"):  # there from the start: a counter's first increase must show
+            self.token_requests.labels(result)
         self.registry.register(Census(ledger, self.gauges))
 
     def _histogram(self, name: str, buckets: tuple[float, ...], labels: list[str] | None = None) -> Histogram:
-        return Histogram(name, _help(name), labels or [], buckets=buckets, registry=self.registry)
+        return Histogram(name, help_of(name), labels or [], buckets=buckets, registry=self.registry)
 
 
 ANSWER_CLASSES = ("2xx", "3xx", "4xx", "429", "5xx", "none")
@@ -112,38 +143,41 @@ class Census(Collector):
 
     def collect(self) -> Iterator[Metric]:
         ledger, gauges = self._ledger, self._gauges
-        yield _counter("ingestd_accepted_events", {"": ledger.accepted})
+        yield counter("ingestd_accepted_events", {"": ledger.accepted})
         outcomes = ("delivered", "duplicate", "rejected", "dead_lettered")
-        yield _counter("ingestd_events", {o: getattr(ledger, o) for o in outcomes}, "outcome")
+        yield counter("ingestd_events", {o: getattr(ledger, o) for o in outcomes}, "outcome")
         reasons = {reason.value: ledger.by_reason.get(reason, 0) for reason in Reason}
-        yield _counter("ingestd_dead_letters", reasons, "reason", name="ingestd_dead_letters_total")
-        yield _counter("ingestd_retried_delivered", {"": ledger.retried_delivered})
-        yield _counter("ingestd_unmatched_item_errors", {"": ledger.unmatched_item_errors})
-        yield _counter("ingestd_requests", {"": ledger.requests})
-        yield _counter("ingestd_retries", {"": ledger.retries})
-        yield _counter("ingestd_sent_bytes", {"": ledger.bytes})
-        yield _gauge("ingestd_in_flight_events", {"": ledger.in_flight})
-        yield _gauge("ingestd_oldest_undelivered_seconds", {"": gauges.oldest_s()})
-        yield _gauge("ingestd_active_requests", {"": gauges.active()})
-        yield _gauge("ingestd_concurrency_limit", {"": gauges.limit()})
+        yield counter("ingestd_dead_letters", reasons, "reason", name="ingestd_dead_letters_total")
+        yield counter("ingestd_retried_delivered", {"": ledger.retried_delivered})
+        yield counter("ingestd_unmatched_item_errors", {"": ledger.unmatched_item_errors})
+        yield counter("ingestd_requests", {"": ledger.requests})
+        yield counter("ingestd_retries", {"": ledger.retries})
+        yield counter("ingestd_sent_bytes", {"": ledger.bytes})
+        yield gauge("ingestd_in_flight_events", {"": ledger.in_flight})
+        yield gauge("ingestd_oldest_undelivered_seconds", {"": gauges.oldest_s()})
+        yield gauge("ingestd_active_requests", {"": gauges.active()})
+        yield gauge("ingestd_concurrency_limit", {"": gauges.limit()})
         queued = {"new": gauges.queued(), "retry": gauges.waiting()}
-        yield _gauge("ingestd_queued_batches", queued, "kind")
-        yield _gauge("ingestd_circuit_closed", {"": int(gauges.circuit_closed())})
+        yield gauge("ingestd_queued_batches", queued, "kind")
+        yield gauge("ingestd_held_events", {"": gauges.held()})
+        yield gauge("ingestd_circuit_closed", {"": int(gauges.circuit_closed())})
         keys = {"known": gauges.window_known(), "pending": gauges.window_pending()}
-        yield _gauge("ingestd_window_keys", keys, "state")
+        yield gauge("ingestd_window_keys", keys, "state")
         states = {state: gauges.letters.get(state, 0) for state in ("waiting", "leased", "delivered")}
-        yield _gauge("ingestd_dead_letters", states, "state")
+        yield gauge("ingestd_dead_letters", states, "state")
 
 
-def _counter(base: str, values: dict[str, int], label: str = "", *, name: str = "") -> CounterMetricFamily:
-    family = CounterMetricFamily(base, _help(name or base + "_total"), labels=[label] if label else [])
+def counter(
+    base: str, values: Mapping[str, float], label: str = "", *, name: str = ""
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(base, help_of(name or base + "_total"), labels=[label] if label else [])
     for value, number in values.items():
         family.add_metric([value] if label else [], number)
     return family
 
 
-def _gauge(name: str, values: dict[str, float] | dict[str, int], label: str = "") -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, _help(name), labels=[label] if label else [])
+def gauge(name: str, values: Mapping[str, float], label: str = "") -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, help_of(name), labels=[label] if label else [])
     for value, number in values.items():
         family.add_metric([value] if label else [], number)
     return family

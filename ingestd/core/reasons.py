@@ -10,6 +10,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"  # one event alone is over the size limit of a request
     REFUSED = "refused"  # the API answers that it will not take this event
     GAVE_UP = "gave_up"  # tried for longer than give_up_after, or more often than max_attempts
+    DAMAGED = "damaged"  # its chunk of the spool no longer has its checksum: see `ingestd spool`
     INTERRUPTED = "interrupted"  # the process ended first and its source cannot be read again
 
 

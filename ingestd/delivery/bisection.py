@@ -9,11 +9,18 @@ as a group and says so. A lane that has just seen that begins the next batch wit
 from dataclasses import dataclass, field
 
 from ingestd.core.batch import Batch
+from ingestd.delivery.grouping import KeysOf, group, halve
 
 _LEVELS = 3
 _SAMPLES = 32
 _SAMPLES_AGAIN = 8
+_UNTRIED = -1
+"""Level of a part that is to be decided on like one that was refused, without being sent."""
 GROUP_NOTE = "every event of its batch that was sent alone was refused; this one was not tried alone: "
+
+
+_Chain = list[tuple[Batch, int]]
+"""Parts of one key with their levels, which wait for those before them; the next one last."""
 
 
 @dataclass(slots=True)
@@ -28,14 +35,19 @@ class Step:
 
 
 class Bisection:
-    """One refused batch and the parts it was cut into. The lane feeds it what became of each part."""
+    """One refused batch and the parts it was cut into. The lane feeds it what became of each part.
 
-    def __init__(self, *, expect_all: bool = False) -> None:
+    With ``keys_of`` the events of a key stay in one part, or in a chain of parts of that key alone,
+    of which only the first is out.
+    """
+
+    def __init__(self, *, expect_all: bool = False, keys_of: KeysOf | None = None) -> None:
         self._expect_all = expect_all
+        self._keys_of = keys_of
         self._accepted = False
         self._sampling = False
-        self._out: dict[str, int] = {}  # part -> level
-        self._held: list[Batch] = []
+        self._out: dict[str, tuple[int, _Chain]] = {}  # part -> level, and what is behind it
+        self._held: list[tuple[Batch, _Chain]] = []
         self.gave_up = False
 
     @property
@@ -44,14 +56,15 @@ class Bisection:
 
     def refused(self, part: Batch) -> Step:
         """``part`` was refused, without a name. The first call is for the batch itself."""
-        level = self._out.pop(part.id, 0)
+        level, chain = self._out.pop(part.id, (0, []))
         step = Step()
         if len(part) == 1:
             step.bury.append(part)
+            self._go_on(chain, step)
         elif self._accepted or len(part) <= 2 * _SAMPLES_AGAIN or self._may_halve(level):
-            self._halve(part, level, step)
+            self._halve(part, level, chain, step)
         else:
-            self._held.append(part)
+            self._held.append((part, chain))
         return self._next(step)
 
     def accepted(self, part: Batch) -> Step:
@@ -61,13 +74,19 @@ class Bisection:
 
     def ended(self, part: Batch) -> Step:
         """``part`` came to an end that says nothing about refusals."""
-        self._out.pop(part.id, None)
-        return self._next(Step())
+        _, chain = self._out.pop(part.id, (0, []))
+        step = Step()
+        self._go_on(chain, step)
+        return self._next(step)
 
     def take_held(self) -> list[Batch]:
         """The parts that wait for the answers to others, no longer held."""
-        held, self._held = self._held, []
-        return held
+        taken = [part for part, _ in self._held]
+        for _, chain in (*self._held, *self._out.values()):
+            taken += [part for part, _ in reversed(chain)]
+            chain.clear()
+        self._held = []
+        return taken
 
     def _may_halve(self, level: int) -> bool:
         return level < _LEVELS and not (level == 0 and self._expect_all)
@@ -75,37 +94,72 @@ class Bisection:
     def _next(self, step: Step) -> Step:
         """What is held back is decided on with the first acceptance, or when the last answer is in."""
         if self._accepted:
-            for part in self.take_held():
-                self._halve(part, _LEVELS, step)
+            held, self._held = self._held, []
+            for part, chain in held:
+                if len(part) == 1:
+                    step.send.append(self._open(part, _LEVELS, chain))
+                else:
+                    self._halve(part, _LEVELS, chain, step)
         elif self._held and not self._out:
             if self._sampling:
-                step.untried = self.take_held()
-                self.gave_up = True
+                self._give_up(step)
             else:
                 self._sampling = True
                 self._sample(step)
         return step
 
-    def _halve(self, part: Batch, level: int, step: Step) -> None:
-        middle = len(part) // 2
-        halves = [part.part(range(middle)), part.part(range(middle, len(part)))]
-        step.cuts.append((part, halves))
-        step.send += [self._open(half, level + 1) for half in halves]
+    def _give_up(self, step: Step) -> None:
+        """What is held is bad like the samples of it. Its chains go on: nothing of them was tried."""
+        held, self._held = self._held, []
+        step.untried = [part for part, _ in held]
+        self.gave_up = self._expect_all = True
+        self._sampling = False
+        for _, chain in held:
+            self._go_on(chain, step)
+
+    def _go_on(self, chain: _Chain, step: Step) -> None:
+        """A part of one key had its end: the turn of the next."""
+        if not chain:
+            return
+        part, level = chain.pop()
+        if level == _UNTRIED:
+            self._held.append((part, chain))
+        else:
+            step.send.append(self._open(part, level, chain))
+
+    def _halve(self, part: Batch, level: int, chain: _Chain, step: Step) -> None:
+        first, second, in_turn = halve(part, self._keys_of)
+        step.cuts.append((part, [first, second]))
+        step.send.append(self._open(first, level + 1, chain))
+        if in_turn:
+            chain.append((second, level + 1))
+        else:
+            step.send.append(self._open(second, level + 1, []))
 
     def _sample(self, step: Step) -> None:
         """Single events, evenly from all that is held; the others are held on."""
-        share = max(1, (_SAMPLES_AGAIN if self._expect_all else _SAMPLES) // len(self._held))
-        rest: list[Batch] = []
-        for part in self._held:
-            chosen = range(0, len(part), max(1, len(part) // share))[:share]
-            singles = [self._open(part.part([i]), _LEVELS) for i in chosen]
-            others = part.part([i for i in range(len(part)) if i not in chosen])
-            step.cuts.append((part, [*singles, others]))
-            step.send += singles
-            rest.append(others)
-        self._held = rest
+        held, self._held = self._held, []
+        share = max(1, (_SAMPLES_AGAIN if self._expect_all else _SAMPLES) // len(held))
+        for part, chain in held:
+            groups = group(part, self._keys_of)
+            chosen = groups[:: max(1, len(groups) // share)][:share]
+            each = share // len(chosen)
+            pieces: list[Batch] = []
+            for indices in chosen:
+                line = [(part.part([index]), _LEVELS) for index in indices[:each]]
+                if rest := indices[each:]:
+                    line.append((part.part(rest), _UNTRIED))
+                pieces += [piece for piece, _ in line]
+                behind = chain if len(groups) == 1 else []
+                behind += reversed(line[1:])
+                step.send.append(self._open(line[0][0], _LEVELS, behind))
+            among = {index for indices in chosen for index in indices}
+            if others := [index for index in range(len(part)) if index not in among]:
+                pieces.append(part.part(others))
+                self._held.append((pieces[-1], []))
+            step.cuts.append((part, pieces))
 
-    def _open(self, part: Batch, level: int) -> Batch:
+    def _open(self, part: Batch, level: int, chain: _Chain) -> Batch:
         part.inquiry = self
-        self._out[part.id] = level
+        self._out[part.id] = (level, chain)
         return part

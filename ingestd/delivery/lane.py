@@ -19,8 +19,11 @@ from ingestd.core.units import human_seconds
 from ingestd.delivery.bisection import Bisection
 from ingestd.delivery.blame import Blame
 from ingestd.delivery.circuit import Circuit, State
+from ingestd.delivery.grouping import KeysOf
 from ingestd.delivery.limiter import Limiter
+from ingestd.delivery.order import make_order
 from ingestd.delivery.outcome import Book, Outcomes
+from ingestd.delivery.patience import Patience
 from ingestd.delivery.queues import Queues
 from ingestd.delivery.settings import LaneSettings
 from ingestd.sinks.sink import Sink
@@ -57,14 +60,14 @@ class Lane:
         self._book = book
         self._clock = clock
         self._random = random.Random()
-        self._queues = Queues()
+        self._by_key = make_order(settings, sink)
+        self._queues = Queues(self._by_key)
         self._changed, self._room = asyncio.Event(), asyncio.Event()
         self._closed = self._abandoned = False
         self._attempts: set[asyncio.Task[None]] = set()
         self._fatal: Unreachable | None = None
-        self._ever_answered = self._ever_taken = False
         self._blame = Blame()
-        self._last_progress = clock.monotonic()
+        self._patience = Patience(settings, clock.monotonic())
         self._outcomes = Outcomes(self, book)
 
     # --- for those who hand over work ---
@@ -73,10 +76,7 @@ class Lane:
         """Hand over batches, then wait while the lane is full. They are the lane's even if cancelled."""
         self._queues.add(batches)
         self._changed.set()
-        most_queued, most_waiting = self.settings.max_queued, self.settings.max_waiting
-        while not self.draining and (
-            self._queues.fresh > most_queued or self._queues.waiting >= most_waiting
-        ):
+        while self._full and not self.draining:
             self._room.clear()
             await self._room.wait()
 
@@ -134,17 +134,30 @@ class Lane:
     def waiting(self) -> int:
         return self._queues.waiting
 
+    @property
+    def held(self) -> int:
+        """Events that wait for earlier ones of their key."""
+        return self._by_key.held_events if self._by_key else 0
+
+    @property
+    def _full(self) -> bool:
+        if self._queues.fresh > self.settings.max_queued:
+            return True
+        held_too_much = self._by_key is not None and self._by_key.full
+        return held_too_much or self._queues.waiting >= self.settings.max_waiting
+
     # --- the dispatcher ---
 
     async def run(self) -> None:
         """Until closed and empty. Raises Unreachable, StoreFailed; see ``leftovers`` then."""
-        self._last_progress = self._clock.monotonic()
+        self._patience.progressed(self._clock.monotonic())
         try:
             async with asyncio.TaskGroup() as attempts:
                 while not self._is_done():
                     batch = self._pick(self._clock.monotonic())
                     if batch is None:
-                        await self._wait()
+                        if not self._is_done():  # the last new batches may just have been held
+                            await self._wait()
                     else:
                         self.active += 1
                         attempt = attempts.create_task(self._attempt(batch), name=f"attempt {batch.id}")
@@ -163,7 +176,7 @@ class Lane:
         if not self.circuit.may_send(now, self.active):
             return None
         batch = self._queues.take(now, probing=self.circuit.state is not State.CLOSED)
-        if batch is not None:
+        if batch is not None or self._by_key is not None:  # new batches may all have been held
             self._room.set()
         return batch
 
@@ -194,7 +207,7 @@ class Lane:
         except TimeoutError:
             pass
         if idle:
-            self._last_progress = self._clock.monotonic()  # there was nothing that could be taken
+            self._patience.progressed(self._clock.monotonic())
 
     async def _attempt(self, batch: Batch) -> None:
         try:
@@ -207,7 +220,7 @@ class Lane:
             batch.attempts += 1
             batch.last_answer, batch.last_status = verdict.detail, answer.status
             batch.unanswered = batch.unanswered or verdict.unanswered
-            self._ever_answered = self._ever_answered or answer.status > 0
+            self._patience.ever_answered |= answer.status > 0
             self._book.attempted(batch, answer, verdict)
             self._outcomes.act(batch, verdict, started=started, generation=generation)
         except Unreachable as error:
@@ -232,7 +245,7 @@ class Lane:
     def _no_login(self, batch: Batch, error: Unreachable) -> None:
         """No token to be had: the end of the run, unless it worked before and may work again."""
         refused = isinstance(error, LoginRefused)
-        if self.settings.stop_on_outage and (refused or not self._ever_taken):
+        if self.settings.stop_on_outage and (refused or not self._patience.ever_taken):
             self._fatal = error
         elif refused:
             self.pause(str(error))
@@ -241,18 +254,15 @@ class Lane:
         self.resubmit(batch, delay_s=self.delay(batch))
 
     def _check_patience(self, now: float) -> None:
-        """Waiting longer would only hide a wrong address, or keep a person from seeing an outage."""
         if not self.settings.stop_on_outage or self.active or not self._queues:
             return
-        refused_from_the_start = self.circuit.state is State.PAUSED and not self._ever_taken
-        if not self._ever_answered or refused_from_the_start:
-            patience_s = self.settings.startup_patience_s
-        elif self.circuit.state is not State.CLOSED or self.limiter.closed_until > now:
-            patience_s = self.settings.outage_patience_s
-        else:
-            return
-        waited_s = now - self._last_progress
-        if waited_s >= patience_s:
+        state = self.circuit.state
+        waited_s = self._patience.exceeded_s(
+            now,
+            held_back=state is not State.CLOSED or self.limiter.closed_until > now,
+            paused=state is State.PAUSED,
+        )
+        if waited_s is not None:
             first = self._queues.first_waiting
             why = self.circuit.why or (first.last_answer if first else "") or "no answer"
             self._fatal = Unreachable(
@@ -261,12 +271,26 @@ class Lane:
 
     # --- for Outcomes ---
 
-    def progressed(self, *, taken: bool = False) -> None:
-        """Something had its end."""
-        self._last_progress = self._clock.monotonic()
-        if taken:
-            self._ever_taken = True
-            self._blame.taken(self._last_progress)
+    @property
+    def keys_of(self) -> KeysOf | None:
+        """What must stay together when a batch is cut; None if nothing must."""
+        return self._by_key.keys_of if self._by_key else None
+
+    def settled(self, batch: Batch, parts: Sequence[Batch]) -> None:
+        """The events of ``batch`` had their end, but for those that go on in ``parts``."""
+        self._patience.progressed(self._clock.monotonic())
+        self._queues.settled(batch, parts)
+
+    def taken(self) -> None:
+        """The API took something."""
+        self._patience.ever_taken = True
+        self._blame.taken(self._clock.monotonic())
+
+    def learned(self, max_bytes: int) -> None:
+        """The API takes no body longer than this."""
+        if self._by_key is not None:
+            self._by_key.learn(max_bytes - self._sink.overhead_bytes)
+        self._book.learned(max_bytes)
 
     def freeze(self, batch: Batch) -> None:
         """Give the batch its bytes, once and for good."""

@@ -10,6 +10,7 @@ from ingestd.core.reasons import Reason
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.delivery.bisection import GROUP_NOTE, Bisection, Step
 from ingestd.delivery.circuit import State
+from ingestd.delivery.grouping import halve
 
 if TYPE_CHECKING:
     from ingestd.delivery.lane import Lane
@@ -96,7 +97,7 @@ class Outcomes:
             exceptions = {item.index for item in verdict.items}
             delivered = [index for index in delivered if index not in exceptions]
         self._settle(batch, delivered, dead, parts)
-        self._lane.progressed(taken=True)
+        self._lane.taken()
         self._send(parts, delay_s=self._lane.delay(batch) if parts else 0.0)
         self._inform(batch, good=True)
 
@@ -118,9 +119,8 @@ class Outcomes:
         if len(batch) == 1:
             self._bury(batch, Reason.TOO_LARGE, verdict.detail)
             return
-        self._book.learned(len(batch.body) // 2)
-        middle = len(batch) // 2
-        parts = [batch.part(range(middle)), batch.part(range(middle, len(batch)))]
+        self._lane.learned(len(batch.body) // 2)
+        *parts, _ = halve(batch, self._lane.keys_of)
         self._settle(batch, (), (), parts)
         self._send(parts)
         self._inform(batch, good=False)
@@ -131,7 +131,7 @@ class Outcomes:
             return
         inquiry = batch.inquiry
         if not isinstance(inquiry, Bisection):
-            inquiry = Bisection(expect_all=self._all_refused)
+            inquiry = Bisection(expect_all=self._all_refused, keys_of=self._lane.keys_of)
         self._follow(inquiry, inquiry.refused(batch), detail=verdict.detail)
 
     def _refused_by_name(self, batch: Batch, items: tuple[ItemError, ...]) -> None:
@@ -179,13 +179,13 @@ class Outcomes:
     def _follow(self, inquiry: Bisection, step: Step, *, detail: str = "") -> None:
         for parent, parts in step.cuts:
             self._settle(parent, (), (), parts)
-        self._send(step.send)
         for note, parts in (("", step.bury), (GROUP_NOTE, step.untried)):
             for part in parts:
                 words = note + (part.last_answer or detail)
                 burials = [Burial(index, Reason.REFUSED, words) for index in range(len(part))]
                 self._settle(part, (), burials, ())
-        self._all_refused = inquiry.gave_up or (self._all_refused and not inquiry.found_good)
+        self._send(step.send)
+        self._all_refused = not inquiry.found_good and (inquiry.gave_up or self._all_refused)
 
     def _send(self, parts: Sequence[Batch], *, delay_s: float = 0.0) -> None:
         for part in parts:
@@ -197,4 +197,4 @@ class Outcomes:
         for part in parts:  # frozen with their bytes: a restart must be able to tell them
             self._lane.freeze(part)
         self._book.settled(batch, delivered=delivered, buried=buried, parts=parts)
-        self._lane.progressed()
+        self._lane.settled(batch, parts)

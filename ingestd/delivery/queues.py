@@ -1,18 +1,24 @@
-"""What waits in a lane, and in which order it goes: due retries, then new batches, then dead letters."""
+"""What waits in a lane, and in which order it goes: due retries, then new batches, then dead letters.
+
+With an ``Order`` only what that lets go; what it held goes before new batches. Dead letters are out of
+order by nature and pass it by.
+"""
 
 import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 
 from ingestd.core.batch import Batch
 from ingestd.delivery.bisection import Bisection
+from ingestd.delivery.order import Order
 
 
 class Queues:
     """Three queues and what is left over from them. Bounded by the lane, which makes intake wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, order: Order | None = None) -> None:
+        self._by_key = order
         self._waiting: list[tuple[float, int, Batch]] = []  # heap of (when, order, batch)
         self._fresh: deque[Batch] = deque()
         self._letters: deque[Batch] = deque()
@@ -33,7 +39,9 @@ class Queues:
         return len(self._letters)
 
     def __bool__(self) -> bool:
-        return bool(self._waiting or self._fresh or self._letters)
+        """Whether there is something to send. What is held by order is not, before others had their end."""
+        held = self._by_key is not None and self._by_key.ready
+        return bool(self._waiting or self._fresh or self._letters or held)
 
     @property
     def next_due(self) -> float | None:
@@ -51,19 +59,38 @@ class Queues:
         self._letters.append(batch)
 
     def wait(self, batch: Batch, until: float) -> None:
-        heapq.heappush(self._waiting, (until, next(self._order), batch))
+        if self._by_key is None or batch.letters or self._by_key.may_go(batch):
+            heapq.heappush(self._waiting, (until, next(self._order), batch))
 
     def leave(self, batch: Batch) -> None:
-        """It is not sent again by this process."""
+        """It is not sent again by this process; with order, neither is what comes after it."""
+        if self._by_key is not None and not batch.letters:
+            self._by_key.enter(batch)
         self._left.append(batch)
+
+    def settled(self, batch: Batch, parts: Sequence[Batch]) -> None:
+        """The batch had its end but for its parts: what waited only for it may go now."""
+        if self._by_key is not None:
+            for freed in self._by_key.settled(batch, parts):
+                freed.first_sent = None  # waiting for its turn was no trying: its age counts from here
+                heapq.heappush(self._waiting, (0.0, next(self._order), freed))
 
     def take(self, now: float, *, probing: bool) -> Batch | None:
         """The batch to send now; a probe does not wait for its time."""
         if self._waiting and (probing or self._waiting[0][0] <= now):
             return heapq.heappop(self._waiting)[2]
-        if self._fresh:
-            return self._fresh.popleft()
-        return self._letters.popleft() if self._letters else None
+        batch = self._take_new()
+        if batch is None and self._letters:
+            batch = self._letters.popleft()
+        return batch
+
+    def _take_new(self) -> Batch | None:
+        if self._by_key is None:
+            return self._fresh.popleft() if self._fresh else None
+        batch = self._by_key.take()
+        while batch is None and self._fresh:
+            batch = self._by_key.admit(self._fresh.popleft())
+        return batch
 
     def hurry(self) -> None:
         """The process is to end: nothing waits for its time, and dead letters stay in their store."""
@@ -75,7 +102,8 @@ class Queues:
     def leftovers(self) -> list[Batch]:
         """Take out everything, in the order it would have gone."""
         waiting = [batch for _, _, batch in sorted(self._waiting, key=lambda entry: entry[1])]
-        left = [*waiting, *self._fresh, *self._letters, *self._left]
+        held = self._by_key.leftovers() if self._by_key else []
+        left = [*waiting, *self._left, *held, *self._fresh, *self._letters]
         for inquiry in {batch.inquiry for batch in left if isinstance(batch.inquiry, Bisection)}:
             left += inquiry.take_held()  # parts that wait for the answer to one that is left over
         self._waiting, self._fresh, self._letters, self._left = [], deque(), deque(), []

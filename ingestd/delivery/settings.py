@@ -1,5 +1,6 @@
 """How a lane behaves."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ingestd.delivery.backoff import Backoff
@@ -12,6 +13,11 @@ class LaneSettings:
     With ``stop_on_outage`` the lane ends with Unreachable instead of waiting for ever: after
     ``startup_patience_s`` if the API never answered, or refuses us and never took anything; after
     ``outage_patience_s`` otherwise.
+
+    ``order_by``: the key of an event; events of one key are sent in the order they came, those without
+    one (None) in any. Later events of a busy key are held, in batches of ``held_batch_events`` and
+    ``held_batch_bytes`` (encoded) when they go; past ``max_held_events``, or ``max_held_bytes`` of
+    chunks they keep in memory, intake waits.
     """
 
     max_in_flight: int = 5
@@ -24,3 +30,8 @@ class LaneSettings:
     startup_patience_s: float = 20.0
     outage_patience_s: float = 900.0
     stop_on_outage: bool = True
+    order_by: Callable[[bytes], str | None] | None = None
+    held_batch_events: int = 5_000
+    held_batch_bytes: int = 500_000
+    max_held_events: int = 100_000
+    max_held_bytes: int = 64 * 1024 * 1024

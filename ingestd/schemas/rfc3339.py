@@ -6,28 +6,51 @@ Nothing here keeps the time, so it need not be representable.
 
 import contextlib
 import re
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from typing import Annotated
+
+import msgspec
 
 _TIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt]([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(?:\.\d+)?(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
     re.ASCII,
 )
-# The shortcut for the common shape, at half the price of the full check. ``parse`` settles what is
+# The shortcut for the common shape, at half the price of the full check. ``_parse`` settles what is
 # left after these three; where it takes hour 24 (Python 3.13 and later), the shortcut is off.
-parse = datetime.fromisoformat
-SHAPES: tuple[str, ...] = ("--T::.", "--T::Z")
+_parse = datetime.fromisoformat
+_SHAPES: tuple[str, ...] = ("--T::.", "--T::Z")
 """Characters 4, 7, 10, 13, 16, 19 of ``2026-01-01T10:00:00Z`` and ``2026-01-01T10:00:00.123Z``."""
-LENGTHS = frozenset({20, 22, 23, 24, 25, 26, 27})
-"""Up to six digits of fraction: ``parse`` takes ``00.Z`` and, past the sixth digit, anything."""
+_LENGTHS = frozenset({20, 22, 23, 24, 25, 26, 27})
+"""Up to six digits of fraction: ``_parse`` takes ``00.Z`` and, past the sixth digit, anything."""
 with contextlib.suppress(ValueError):
-    parse("2026-01-01T24:00:00Z")
-    SHAPES = ()
+    _parse("2026-01-01T24:00:00Z")
+    _SHAPES = ()
+
+_Times = list[Annotated[datetime, msgspec.Meta(tz=True)]]
+
+
+def all_common(texts: Sequence[str]) -> bool:
+    """Whether all of ``texts`` are timestamps of a common shape: a ``T``, and ``Z`` or an offset.
+
+    It accepts no more than ``is_timestamp``, at a tenth of the price for some dozens at once.
+    """
+    try:
+        msgspec.convert(texts, _Times)
+    except ValueError:
+        return False
+    # What msgspec takes beyond the RFC: a space for the T, and offsets without their colon.
+    joined = "".join(texts)
+    count = len(texts)
+    return joined.count("T") == count and joined.count(":") + joined.count("Z") == 3 * count
 
 
 def is_common(text: str) -> bool:
     """Whether ``text`` is a timestamp of the common shape; it accepts no more than ``is_timestamp``."""
     try:
-        return text[4:20:3] in SHAPES and text[-1] == "Z" and len(text) in LENGTHS and parse(text) is not None
+        return (
+            text[4:20:3] in _SHAPES and text[-1] == "Z" and len(text) in _LENGTHS and _parse(text) is not None
+        )
     except ValueError:
         return False
 

@@ -8,6 +8,7 @@ caller.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -50,9 +51,10 @@ def find(body: bytes, count: int, ids: Ids, *, shared_ids: bool = True) -> tuple
         if not indices or (len(indices) > 1 and not shared_ids):
             unmatched += 1
             continue
+        words, again = _words(entry), _retryable(entry)
         for index in indices:
-            retryable = _retryable(entry) and (index not in found or found[index].retryable)
-            found[index] = ItemError(index, _words(entry), retryable)
+            retryable = again and (index not in found or found[index].retryable)
+            found[index] = ItemError(index, words, retryable)
     return tuple(found[index] for index in sorted(found)), unmatched
 
 
@@ -128,8 +130,15 @@ def _index_in_path(path: Any) -> int | None:
 
 
 def _words(entry: dict[str, Any]) -> str:
-    said = [str(entry[name]) for name in (*_PATH, *_WORDS) if isinstance(entry.get(name), str | int)]
+    values = map(entry.__getitem__, _speaking(tuple(entry)))
+    said = [str(value) for value in values if isinstance(value, (str, int))]
     return clean(": ".join(dict.fromkeys(said))[:2000])[:300] or "no reason given"
+
+
+@lru_cache(maxsize=8)  # the entries of an answer have the same members, all but a few
+def _speaking(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of an entry's members that go into its words, in their order."""
+    return tuple(name for name in (*_PATH, *_WORDS) if name in names)
 
 
 def _retryable(entry: dict[str, Any]) -> bool:

@@ -6,7 +6,7 @@ set operation. See design "P3" in the README: a duplicate never costs an event.
 """
 
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
@@ -61,6 +61,7 @@ class Window:
         self._closed: deque[tuple[float, list[int]]] = deque()  # (time of the youngest key, keys)
         self._current: list[int] = []
         self._current_since = self._current_until = 0.0
+        self._stale: Counter[int] = Counter()  # freed, but still in a generation
         self.follower_count = 0
         self.follower_bytes = 0
 
@@ -152,6 +153,14 @@ class Window:
         self._drop([n for digest in digests if (n := self._pending.pop(digest, None)) is not None])
         return self._take_followers(digests)
 
+    def forget(self, digests: Sequence[bytes]) -> None:
+        """Keys that were known are free again, because their events failed after all."""
+        for digest in digests:
+            number = int.from_bytes(digest)
+            if digest not in self._pending and self._has(digest):
+                self._drop([number])
+                self._stale[number] += 1
+
     def restore(self, digests: list[bytes], *, confirmed_at: float, now: float) -> None:
         """Load keys from the store, oldest first; ``confirmed_at`` on the clock of ``now``."""
         if now - confirmed_at <= self._max_age_s:
@@ -197,7 +206,19 @@ class Window:
             self._forget()
 
     def _forget(self) -> None:
-        self._drop(self._closed.popleft()[1])
+        numbers = self._closed.popleft()[1]
+        if self._stale:
+            numbers = [number for number in numbers if not self._was_freed(number)]
+        self._drop(numbers)
+
+    def _was_freed(self, number: int) -> bool:
+        """Whether this place in the generations stands for nothing any more."""
+        if number not in self._stale:
+            return False
+        self._stale[number] -= 1
+        if not self._stale[number]:
+            del self._stale[number]
+        return True
 
     def _has(self, digest: bytes) -> bool:
         number = int.from_bytes(digest)

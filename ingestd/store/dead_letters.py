@@ -2,8 +2,10 @@
 
 import sqlite3
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 from ingestd.core.letter import MAX_DETAIL, DeadLetter, fingerprint
@@ -94,38 +96,58 @@ def _like(prefix: str) -> str:
     return escaped + "%"
 
 
-def insert_letters(connection: sqlite3.Connection, letters: Iterable[DeadLetter], now: float) -> None:
-    """Store letters; one that is there already (same source and offset) is left as it is."""
-    connection.executemany(
-        "INSERT OR IGNORE INTO letters (state, reason, detail, fingerprint, payload, checksum, source,"
-        " offset, line, digest, batch, batch_index, batch_size, unanswered, attempts, first_sent,"
-        " first_failed, last_failed, due)"
-        " VALUES ('waiting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [_new_row(letter, now) for letter in letters],
+def insert_letters(connection: sqlite3.Connection, letters: Sequence[DeadLetter], now: float) -> None:
+    """Store letters; one that is there already (same source and offset) is left as it is.
+
+    Many rows to a statement: the interpreter's lock is taken once for each statement, and waiting for it
+    costs more than a row.
+    """
+    rows = [_new_row(letter, now) for letter in letters]
+    done = 0
+    while left := len(rows) - done:
+        count = left if left < _STEP_ROWS else min(left - left % _STEP_ROWS, _MAX_ROWS)
+        connection.execute(_insert_statement(count), [*chain((now,), *rows[done : done + count])])
+        done += count
+
+
+_STEP_ROWS, _MAX_ROWS = 64, 1280
+"""Two statements for most batches, 83 sizes in all: ``sqlite3`` keeps 128 that are prepared. A row has 16
+parameters, of which a statement takes 32,766."""
+
+
+@cache
+def _insert_statement(count: int) -> str:
+    """``?1`` is the time. Zero and the empty text stand for NULL: see ``_new_row``."""
+    row = "(?1, ?1, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ''), ?, ?, ?, ?, ?, ?, nullif(?, 0))"
+    return (
+        "INSERT OR IGNORE INTO letters (first_failed, last_failed, state, reason, detail, fingerprint,"  # noqa: S608
+        " payload, checksum, source, offset, line, digest, batch, batch_index, batch_size, unanswered,"
+        f" attempts, first_sent, due) VALUES {','.join([row] * count)}"
     )
 
 
 def _new_row(letter: DeadLetter, now: float) -> tuple[Any, ...]:
-    reason, detail, payload, first_sent = letter.reason, letter.detail, letter.payload, letter.first_sent_wall
+    """Of exact types that ``sqlite3`` binds as they are: for bytes, None, bool and an enum's members it
+    looks for an adapter first, which costs more than a copy."""
+    reason, detail, payload, digest = letter.reason, letter.detail, letter.payload, letter.digest
+    first_sent = letter.first_sent_wall
     return (
-        reason,
+        str(reason),
         detail[:MAX_DETAIL],
         fingerprint(reason, detail),
-        payload,
+        bytearray(payload),
         zlib.crc32(payload),
         letter.source,
         letter.offset,
         letter.line,
-        letter.digest,
+        bytearray(digest) if digest else "",
         letter.batch,
         letter.batch_index,
         letter.batch_size,
-        letter.unanswered,
+        int(letter.unanswered),
         letter.attempts,
         first_sent,
-        now,
-        now,
-        next_due(reason, 0, first_sent, now) if reason in RETRYABLE else None,
+        next_due(reason, 0, first_sent, now) or 0,
     )
 
 

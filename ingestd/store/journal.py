@@ -5,7 +5,6 @@ Every batch is committed before its first send, and that commit carries the outc
 before it: so at most the batches in flight can be sent twice, and those go out unchanged.
 """
 
-import secrets
 import sqlite3
 import struct
 import zlib
@@ -20,8 +19,6 @@ from ingestd.core.letter import DeadLetter
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import insert_letters, letters_delivered, letters_failed
 
-DIGEST_BYTES = 16
-
 PackedSegment = tuple[int, int, int, bytes]
 """(source, start, end, positions) of a segment; see ``core.chunk.pack_positions``."""
 
@@ -31,6 +28,10 @@ Heads = Callable[[int], tuple[bytes, int]]
 _INSERT_KEYS = "INSERT INTO window (confirmed_at, digests) VALUES (?, ?)"
 
 _PASSED = 2**62  # the position of a source that will never be read again
+
+
+Place = tuple[int, int, int]
+"""(source, start, end) of a chunk."""
 
 
 class FrozenBatch(NamedTuple):
@@ -60,9 +61,11 @@ class Journal:
         self._database = database
         self._positions: dict[int, tuple[int, int]] = {}
         self._moved: set[int] = set()
-        self._beyond: dict[str, list[tuple[int, int]]] = {}  # settled batches: (source, end) to be passed
+        self._beyond: dict[str, list[Place]] = {}  # settled batches: what has to be passed
         self._look_beyond = False
         self._streams: set[int] = set()  # sources that cannot be read again
+        self._spool = 0  # the number of the spool among the sources; its chunks are settled one by one
+        self._is_in_spool: Callable[[int], bool] = lambda chunk: False
 
     async def commit(self) -> None:
         """Make all notes durable, and the positions reached with them. Raises StoreFailed."""
@@ -70,16 +73,6 @@ class Journal:
         await self._database.commit()
 
     # --- at start ---
-
-    async def secret(self) -> bytes:
-        """The installation's secret for key digests, made at first use."""
-
-        def read(connection: sqlite3.Connection) -> bytes:
-            connection.execute("INSERT OR IGNORE INTO meta VALUES ('secret', ?)", (secrets.token_bytes(32),))
-            row: tuple[bytes] = connection.execute("SELECT value FROM meta WHERE name = 'secret'").fetchone()
-            return row[0]
-
-        return await self._database.run(read)
 
     async def remember(self, name: str, value: str) -> str | None:
         """Store a setting of this run; gives the one of the run before, or None."""
@@ -136,6 +129,20 @@ class Journal:
         self._positions[number] = (0, 1)
         return SourceState(number, 0, 1)
 
+    async def spool_source(self) -> int:
+        """The spool's number among the sources."""
+
+        def find(connection: sqlite3.Connection) -> int:
+            row = connection.execute("SELECT id FROM sources WHERE device = -1").fetchone()
+            return int(row[0]) if row else _add_source(connection, "spool", (-1, -1), (b"", 0), 0.0)
+
+        self._spool = await self._database.run(find)
+        return self._spool
+
+    def watch_spool(self, is_in_spool: Callable[[int], bool]) -> None:
+        """``is_in_spool(chunk)``: whether a chunk of the spool may have events that had no end."""
+        self._is_in_spool = is_in_spool
+
     async def frozen_batches(self) -> list[FrozenBatch]:
         """All batches of earlier processes that may matter, oldest first."""
 
@@ -154,29 +161,9 @@ class Journal:
             self._positions.setdefault(source, (_PASSED, 1))
         for batch in batches:
             if batch.settled:
-                self._beyond[batch.id] = [(source, end) for source, _, end, _ in batch.segments]
+                self._beyond[batch.id] = [segment[:3] for segment in batch.segments]
         self._look_beyond = True
         return batches
-
-    async def window(self, *, not_before: float, max_count: int) -> list[tuple[float, list[bytes]]]:
-        """(when, keys) of events that became safe since ``not_before``, oldest first; at least the
-        youngest ``max_count`` of them."""
-
-        def read(connection: sqlite3.Connection) -> list[tuple[float, list[bytes]]]:
-            found: list[tuple[float, list[bytes]]] = []
-            count = 0
-            for confirmed_at, packed in connection.execute(
-                "SELECT confirmed_at, digests FROM window WHERE confirmed_at >= ? ORDER BY id DESC",
-                (not_before,),
-            ):
-                if count >= max_count:
-                    break
-                keys = [packed[i : i + DIGEST_BYTES] for i in range(0, len(packed), DIGEST_BYTES)]
-                found.append((confirmed_at, keys))
-                count += len(keys)
-            return found[::-1]
-
-        return await self._database.run(read)
 
     # --- on the way ---
 
@@ -221,7 +208,7 @@ class Journal:
         settled = msgspec.msgpack.encode(_pack(segments)) if parts else None
         if segments:
             self._look_beyond = True
-            self._beyond[batch.id] = [(segment.chunk.source, segment.chunk.end) for segment in segments]
+            self._beyond[batch.id] = [(s.chunk.source, s.chunk.start, s.chunk.end) for s in segments]
 
         def write(connection: sqlite3.Connection) -> None:
             if packed:
@@ -238,8 +225,8 @@ class Journal:
                 insert_letters(connection, letters, now)
 
         self._database.note(write)
-        for part in parts:
-            self.freeze(part, now=now)
+        for number, part in enumerate(parts):  # a restart takes them up in the order of these times
+            self.freeze(part, now=now + number * 1e-6)
 
     def drop(self, batch_ids: Sequence[str]) -> None:
         """Batches that cannot be rebuilt: their source is no longer what it was."""
@@ -274,20 +261,6 @@ class Journal:
         self._positions[source] = (position, line)
         self._moved.add(source)
 
-    def trim_window(self, *, not_before: float, max_count: int) -> None:
-        """Forget keys that the window has forgotten."""
-        most = max_count * DIGEST_BYTES * 17 // 16  # the window's granularity is a sixteenth
-
-        def trim(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM window WHERE confirmed_at < ?", (not_before,))
-            connection.execute(
-                "DELETE FROM window WHERE id <= (SELECT id FROM (SELECT id, sum(length(digests)) OVER"
-                " (ORDER BY id DESC) AS total FROM window) WHERE total > ? ORDER BY id DESC LIMIT 1)",
-                (most,),
-            )
-
-        self._database.note(trim)
-
     def _note_positions(self) -> None:
         """Positions, and the settled batches that now lie before them, go in one transaction."""
         if not (self._moved or self._look_beyond):
@@ -297,8 +270,8 @@ class Journal:
         self._moved.clear()
         passed = [
             (batch,)
-            for batch, ends in self._beyond.items()
-            if all(self._positions.get(source, (0, 1))[0] >= end for source, end in ends)
+            for batch, places in self._beyond.items()
+            if all(self._is_passed(*place) for place in places)
         ]
         for (batch,) in passed:
             del self._beyond[batch]
@@ -308,6 +281,12 @@ class Journal:
             connection.executemany("DELETE FROM batches WHERE id = ?", passed)
 
         self._database.note(write)
+
+    def _is_passed(self, source: int, start: int, end: int) -> bool:
+        """Nothing of this chunk will be read again."""
+        if source == self._spool:
+            return not self._is_in_spool(start)
+        return self._positions.get(source, (0, 1))[0] >= end
 
 
 def body_digest(body: bytes) -> bytes:

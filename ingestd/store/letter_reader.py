@@ -7,7 +7,7 @@ from pathlib import Path
 
 import aiosqlite
 
-from ingestd.store.database import FILE_NAME
+from ingestd.store.connection import FILE_NAME
 from ingestd.store.dead_letters import COLUMNS, Filter, StoredLetter
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from broken_events import HOSTILE, SPLICES, broken_by_byte, broken_by_field, encode
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ingestd.core.reasons import Reason
 from ingestd.schemas import interaction
@@ -122,6 +123,32 @@ def test_one_bad_event_does_not_cost_its_neighbours() -> None:
     half, rest = changed() + split[:1], split[1:] + changed()
     non_utf8 = spliced("extra", b'"\xff"')
     assert SCHEMA.keys([changed(), half, rest, non_utf8, changed()]) == [KEY, None, None, None, KEY]
+
+
+_NEIGHBOURS = [
+    changed(),
+    changed(interactionId="int-002", eventTime="2026-01-01T10:00:00+02:00"),
+    changed(eventTime="2016-12-31T23:59:60Z"),
+    changed(eventTime="2026-01-01 10:00:00Z"),
+    changed(eventTime="yesterday"),
+    changed(eventTime="2026-01-01T10:00:00+0200"),
+    changed(attributes={"text": 'a "quoted" word'}),
+    changed(interactionId="a\x7fb"),
+    changed(interactionId="a\nb"),
+    encode({**VALID, "interactionId": "a\x85b"}, ascii_only=False),
+    encode({**VALID, "interactionId": "z\u00fcrich"}, ascii_only=False),
+    encode({**VALID, "attributes": {"text": "z\u00fcrich"}}, ascii_only=False),
+    changed(schemaVersion=9),
+    changed()[:-1],
+    spliced("extra", b'"\xc3"'),
+    changed(attributes={"a": [{} for _ in range(300)]}),
+]
+
+
+@given(st.lists(st.sampled_from(range(len(_NEIGHBOURS))), max_size=150))
+def test_the_key_of_an_event_does_not_depend_on_its_neighbours(chosen: list[int]) -> None:
+    alone = [SCHEMA.keys([event])[0] for event in _NEIGHBOURS]
+    assert SCHEMA.keys([_NEIGHBOURS[i] for i in chosen]) == [alone[i] for i in chosen]
 
 
 def test_values_are_shown_short_and_escaped() -> None:

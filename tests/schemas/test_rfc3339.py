@@ -2,7 +2,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingestd.schemas.rfc3339 import is_common, is_timestamp
+from ingestd.schemas.rfc3339 import all_common, is_common, is_timestamp
 
 VALID = [
     "2026-01-01T10:00:00Z",
@@ -56,11 +56,18 @@ def test_accepts(text: str) -> None:
 def test_refuses(text: str) -> None:
     assert not is_timestamp(text)
     assert not is_common(text)
+    assert not all_common([text])
 
 
 def test_the_shortcut_takes_the_common_shapes() -> None:
     assert is_common("2026-01-01T10:00:00Z")
     assert all(is_common(f"2026-01-01T10:00:00.{'7' * digits}Z") for digits in range(1, 7))
+
+
+def test_the_check_of_many_takes_the_common_shapes_and_offsets() -> None:
+    ends = ("Z", ".1Z", ".123456789Z", "+00:00", ".1234567-09:30")
+    assert all_common([f"2026-01-01T10:00:00{end}" for end in ends])
+    assert all_common([])
 
 
 _digits = st.sampled_from("0123456789")
@@ -78,6 +85,35 @@ _near = st.tuples(
 @example("2026-01-01T10:00:00.123456xZ")
 def test_the_shortcut_accepts_no_more_than_the_definition(text: str) -> None:
     if is_common(text):
+        assert is_timestamp(text)
+
+
+_many = st.lists(
+    st.builds(
+        "{}{}{}{}".format,
+        st.sampled_from(["2026-01-01", "2024-02-29", "2023-02-29", "0000-01-01"]),
+        st.sampled_from(["T", "T", "T", "t", " ", "TT"]),
+        st.sampled_from(["10:00:00", "23:59:59.5", "24:00:00", "10:00:60", "10:00", "10:00:00.", "1:0:0:0"]),
+        st.sampled_from(["Z", "Z", "+01:00", "z", "-0800", "+24:00", "+01", "ZZ", "", "Z:", "+01:00Z"]),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(_many)
+@example(["2026-01-01 10:00:00Z", "2026-01-01TT10:00:00Z"])
+@example(["2026-01-01T10:00:00-0800", "2026-01-01T10:00:00Z:"])
+def test_the_check_of_many_accepts_no_more_than_the_definition(texts: list[str]) -> None:
+    if all_common(texts):
+        assert all(map(is_timestamp, texts))
+
+
+@given(
+    st.builds(lambda text, cut, end: text[:cut] + end, _near, st.integers(18, 29), st.sampled_from("Zz+x "))
+)
+def test_the_check_of_many_accepts_no_more_than_the_definition_digit_by_digit(text: str) -> None:
+    if all_common([text]):
         assert is_timestamp(text)
 
 

@@ -14,7 +14,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from ingestd.store.database import Database, StoreFailed, Work
+from ingestd.store.connection import StoreFailed
+from ingestd.store.database import Database
+from ingestd.store.writer import Work
 
 pytestmark = pytest.mark.anyio
 
@@ -168,7 +170,7 @@ async def test_a_newer_format_is_refused(tmp_path: Path) -> None:
         connection.execute("PRAGMA user_version = 7")
     connection.close()
     database = Database(tmp_path)
-    with pytest.raises(StoreFailed, match=r"newer ingestd \(format 7, this one knows 1\)"):
+    with pytest.raises(StoreFailed, match=r"newer ingestd \(format 7, this one knows 2\)"):
         await database.open()
     await database.close()
 
@@ -193,7 +195,8 @@ async def test_a_directory_that_is_not_there_is_told(tmp_path: Path) -> None:
 WRITER = """
 import asyncio, itertools, sys
 from pathlib import Path
-from ingestd.store.database import Database, StoreFailed
+from ingestd.store.connection import StoreFailed
+from ingestd.store.database import Database
 
 async def main():
     database = Database(Path(sys.argv[1]))

@@ -10,7 +10,7 @@ import pytest
 from ingestd.core.letter import MAX_DETAIL, DeadLetter, fingerprint
 from ingestd.core.reasons import RETRYABLE, Reason
 from ingestd.store import dead_letters
-from ingestd.store.database import connect
+from ingestd.store.connection import connect
 from ingestd.store.dead_letters import FIRST_RETRY_S, IDEMPOTENCY_WINDOW_S, MAX_RETRY_S, Filter, StoredLetter
 
 NOW = 1_000_000.0
@@ -78,6 +78,24 @@ def test_the_same_origin_is_stored_once_and_stays_as_it_is(store: sqlite3.Connec
     insert(store, letter(7, payload=b"first"))
     insert(store, letter(7, payload=b"again"), letter(8, payload=b"other"))
     assert [(row.offset, row.payload) for row in rows(store)] == [(7, b"first"), (8, b"other")]
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 1280, 1281, 2700])
+def test_any_number_of_letters_is_stored_whole_and_in_order(count: int, store: sqlite3.Connection) -> None:
+    letters = [letter(n, payload=b"%d" % n, digest=b"%016d" % n if n % 2 else None) for n in range(count)]
+    insert(store, *letters)
+    insert(store, *letters, now=DUE)
+    assert all(
+        row.intact and (row.first_failed, row.last_failed, row.due) == (NOW, NOW, DUE) for row in rows(store)
+    )
+    assert [row.id for row in rows(store)] == list(range(1, count + 1))
+    stored = [(row.offset, row.payload, row.digest) for row in rows(store)]
+    assert stored == [(given.offset, given.payload, given.digest) for given in letters]
+
+
+def test_the_letters_of_a_request_are_found_by_an_index(store: sqlite3.Connection) -> None:
+    query = "EXPLAIN QUERY PLAN SELECT id FROM letters WHERE batch = 'b' AND unanswered"
+    assert "letters_by_batch" in store.execute(query).fetchone()[3]
 
 
 @pytest.mark.parametrize("reason", list(Reason))

@@ -188,37 +188,6 @@ async def test_parts_of_a_kept_batch_of_an_earlier_process_are_kept_too(tmp_path
 # --- keys, letters, settings ---
 
 
-async def test_keys_that_became_safe_come_back_oldest_first_within_age_and_count(tmp_path: Path) -> None:
-    keys = [b"%016d" % number for number in range(30)]
-    async with opened(tmp_path) as journal:
-        for number in range(10):
-            batch = a_batch(Segment(a_chunk(1, 0), range(4)))
-            journal.settled(
-                batch,
-                segments=batch.segments,
-                safe_keys=keys[3 * number : 3 * number + 3],
-                letters=(),
-                parts=(),
-                now=NOW + number,
-            )
-    async with opened(tmp_path) as journal:
-        all_of_them = await journal.window(not_before=NOW, max_count=1000)
-        assert all_of_them == [(NOW + n, keys[3 * n : 3 * n + 3]) for n in range(10)]
-        assert await journal.window(not_before=NOW + 7, max_count=1000) == all_of_them[7:]
-        assert await journal.window(not_before=0, max_count=4) == all_of_them[8:]
-
-
-@pytest.mark.parametrize(("not_before", "max_count", "left"), [(NOW + 7, 1000, 3), (0, 12, 4), (0, 1000, 10)])
-async def test_the_stored_window_is_trimmed_by_age_and_count(
-    not_before: float, max_count: int, left: int, journal: Journal
-) -> None:
-    for number in range(10):
-        journal.retried(delivered=(), safe_keys=[b"%016d" % number] * 3, failed=(), now=NOW + number)
-    journal.trim_window(not_before=not_before, max_count=max_count)
-    found = await journal.window(not_before=0, max_count=10**6)
-    assert [confirmed_at for confirmed_at, _ in found] == [NOW + n for n in range(10)][-left:]
-
-
 async def test_letters_are_stored_with_what_happened_to_their_batch(
     database: Database, journal: Journal
 ) -> None:
@@ -231,12 +200,9 @@ async def test_letters_are_stored_with_what_happened_to_their_batch(
     assert rows == [(b"x", "refused"), (b"y", "invalid")]
 
 
-async def test_the_secret_is_made_once_and_settings_of_the_last_run_are_remembered(tmp_path: Path) -> None:
+async def test_settings_of_the_last_run_are_remembered(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
-        secret = await journal.secret()
         assert await journal.remember("api", "one") is None
     async with opened(tmp_path) as journal:
-        assert await journal.secret() == secret
         assert await journal.remember("api", "two") == "one"
         assert await journal.remember("api", "two") == "two"
-    assert len(secret) == 32

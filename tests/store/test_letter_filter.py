@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from ingestd.core.letter import DeadLetter, fingerprint
 from ingestd.core.reasons import Reason
 from ingestd.store import dead_letters
-from ingestd.store.database import Database, connect
+from ingestd.store.connection import connect
+from ingestd.store.database import Database
 from ingestd.store.dead_letters import Filter
 from ingestd.store.letter_reader import LetterReader
 

@@ -1,6 +1,7 @@
 -- Version 1 of the state file. A later version adds a numbered migration; it never edits this one.
 
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+INSERT INTO meta VALUES ('commits', 0);
 
 -- Where events came from. A file is known by device, inode and a fingerprint of its head.
 CREATE TABLE sources (
@@ -60,4 +61,4 @@ CREATE TABLE letters (
 -- A crash between a letter and its source's position must not write it twice.
 CREATE UNIQUE INDEX letters_by_origin ON letters (source, offset) WHERE offset >= 0;
 CREATE INDEX letters_by_due ON letters (due) WHERE due IS NOT NULL;
-CREATE INDEX letters_by_batch ON letters (batch) WHERE batch <> '';
+CREATE INDEX letters_by_batch ON letters (batch) WHERE unanswered;  -- these are sent again together

@@ -1,4 +1,4 @@
-"""The process's life: build, run, signals, and the order of shutting down. Called by the commands.
+"""The life of ``ingestd replay``: build, run, signals, and the order of shutting down.
 
 Shutting down, in this order, because each step needs the next one alive: sources stop taking; what
 was admitted is flushed; the lane sends all of it once more; what cannot be read again becomes dead
@@ -23,16 +23,14 @@ from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
 from ingestd.delivery.outcome import Burial
-from ingestd.intake import Intake, Stages
-from ingestd.pipeline import Pipeline, Warn, open_pipeline
-from ingestd.recovery import Recovery
+from ingestd.intake.files import Intake, Stages
+from ingestd.pipeline import Pipeline, Warn, make_recovery, open_pipeline
+from ingestd.service.housekeeping import compare_api, first_error, keep_house
 from ingestd.sources.jsonl import JsonSource
 from ingestd.sources.progress import Progress
 from ingestd.sources.streams import fingerprint
 
 EXIT_OK, EXIT_UNDELIVERED, EXIT_INTERRUPTED = 0, 3, 130
-
-HOUSEKEEPING_S = 0.5
 
 
 @dataclass(slots=True)
@@ -127,7 +125,7 @@ async def open_replay(
             await stack.enter_async_context(
                 serve_metrics(pipeline.metrics.registry, settings.metrics.host, settings.metrics.port)
             )
-        await _compare_api(pipeline, login, warn)
+        await compare_api(pipeline, login, warn)
         replay = Replay(pipeline, from_start)
         for source in sources:
             replay.sources.append(await _open_source(pipeline, source, from_start=from_start))
@@ -150,7 +148,7 @@ async def run(replay: Replay, *, warn: Warn, on_second_signal: Callable[[], None
         await _bury_leftovers(replay)
         await pipeline.journal.commit()
     except* UserError as group:
-        replay.error = replay.error or _first_error(group)
+        replay.error = replay.error or first_error(group)
     for opened in replay.sources:
         if opened.source.damage:
             replay.damage.append(f"{opened.source.name}: {opened.source.damage}")
@@ -177,7 +175,7 @@ async def _run_tasks(replay: Replay, warn: Warn, on_second_signal: Callable[[], 
     fed = anyio.Event()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_watch_signals, replay, intake, on_second_signal)
-        tasks.start_soon(_keep_house, pipeline)
+        tasks.start_soon(keep_house, pipeline)
         worker_scope = anyio.CancelScope()
         if pipeline.settings.letters.retry:
             tasks.start_soon(_retry_letters, pipeline, worker_scope)
@@ -219,22 +217,6 @@ async def _retry_letters(pipeline: Pipeline, scope: anyio.CancelScope) -> None:
         await pipeline.worker.run()
 
 
-async def _keep_house(pipeline: Pipeline) -> None:
-    """Twice a second: what was noted becomes durable although nothing is sent; gauges and files are fresh."""
-    window = pipeline.settings.window
-    ticks = 0
-    while True:
-        await pipeline.clock.sleep(HOUSEKEEPING_S)
-        await pipeline.journal.commit()
-        pipeline.audit.flush()
-        ticks += 1
-        if ticks % 10 == 0 and pipeline.settings.metrics.port is not None:
-            pipeline.metrics.gauges.letters = await pipeline.letters.counts()
-        if ticks % 60 == 0:
-            not_before = pipeline.clock.wall() - window.max_age
-            pipeline.journal.trim_window(not_before=not_before, max_count=window.max_count)
-
-
 async def _watch_signals(replay: Replay, intake: Intake, on_second_signal: Callable[[], None] | None) -> None:
     """The first signal drains within the shutdown timeout, the second ends at once."""
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -274,12 +256,7 @@ async def _make_intake(replay: Replay, warn: Warn) -> Intake:
         again = {b.id for b in frozen if b.settled and all(source in files for source, *_ in b.segments)}
         pipeline.journal.drop(list(again))
         frozen = [batch for batch in frozen if batch.id not in again]
-    recovery = Recovery(
-        frozen,
-        files,
-        encode=pipeline.sink.encode,
-        digests=lambda events: pipeline.window.digests(pipeline.validator.check(events).keys),
-    )
+    recovery = make_recovery(pipeline, frozen, files)
     stages = Stages(pipeline.window, pipeline.validator, pipeline.batcher, pipeline.book, pipeline.lane)
     intake = Intake(stages, recovery=recovery, journal=pipeline.journal, clock=pipeline.clock, warn=warn)
     intake.resume_kept()
@@ -304,22 +281,6 @@ async def _open_source(pipeline: Pipeline, source: JsonSource, *, from_start: bo
     return OpenSource(source, progress, state.position, state.line)
 
 
-async def _compare_api(pipeline: Pipeline, login: Login, warn: Warn) -> None:
-    before = await pipeline.journal.remember("api", login.api)
-    await pipeline.journal.remember("token_url", login.token_url or "")
-    await pipeline.journal.remember("schema", pipeline.settings.schema_.name)
-    await pipeline.journal.remember("dedup_key", pipeline.settings.schema_.dedup_key)
-    if before is not None and before != login.api and not _both_local(before, login.api):
-        warn(
-            f"this state directory was used with {before} before: its checkpoints and dead letters are"
-            f" taken to be of {login.api} too; give each API a --state-dir of its own"
-        )
-
-
-def _both_local(*urls: str) -> bool:
-    return all(url.startswith(("http://127.0.0.1", "http://localhost")) for url in urls)
-
-
 def _wire_ages(replay: Replay) -> None:
     clock = replay.pipeline.clock
 
@@ -328,11 +289,3 @@ def _wire_ages(replay: Replay) -> None:
         return clock.monotonic() - min(starts) if starts else 0.0
 
     replay.pipeline.metrics.gauges.oldest_s = oldest_s
-
-
-def _first_error(group: BaseExceptionGroup[UserError]) -> UserError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, UserError)
-    return error

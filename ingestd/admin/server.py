@@ -1,0 +1,162 @@
+"""The admin address of ``ingestd run``: metrics, health, readiness, status. Started by the service.
+
+Everything is answered from memory: a full disk or a slow API must not keep an operator from looking.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from ingestd.admin.health import Check, Readiness
+from ingestd.core.address import write_listen
+from ingestd.core.errors import UserError
+
+Page = Callable[[web.Request], web.Response]
+
+MAX_CONNECTIONS = 256
+IDLE_TIMEOUT_S = 75.0
+"""Longer than Prometheus' usual interval, so that its connection is kept."""
+SHUTDOWN_TIMEOUT_S = 0.5
+"""For a client that does not read its answer. aiohttp waits so long twice: before and after it cancels."""
+
+
+@asynccontextmanager
+async def serve_admin(
+    host: str,
+    port: int,
+    *,
+    registry: CollectorRegistry,
+    health: Check,
+    readiness: Readiness,
+    status: Callable[[], dict[str, Any]],
+) -> AsyncIterator[int]:
+    """Serve until left; gives the port (0 asks for any). Raises UserError when it cannot listen.
+
+    ``health`` says what is wrong with the process, or None. ``status`` is what ``/v1/status`` shows.
+    """
+
+    def ready_page(request: web.Request) -> web.Response:
+        del request
+        reasons = readiness.reasons()
+        if reasons:
+            return _json({"ready": False, "reasons": reasons}, status=503)
+        return _json({"ready": True})
+
+    def status_page(request: web.Request) -> web.Response:
+        del request
+        return _json(status())
+
+    pages = {
+        "/metrics": metrics_page(registry),
+        "/healthz": health_page(health),
+        "/readyz": ready_page,
+        "/v1/status": status_page,
+    }
+    async with serve_pages(pages, host, port, what="the admin address") as bound:
+        yield bound
+
+
+@asynccontextmanager
+async def serve_pages(pages: Mapping[str, Page], host: str, port: int, *, what: str) -> AsyncIterator[int]:
+    """GET and HEAD of each path; everything else is told in JSON. Yields the port."""
+    application = web.Application(middlewares=[_errors_as_json])
+    application.on_response_prepare.append(_set_headers)
+    application.add_routes([web.get(path, _handler(page)) for path, page in pages.items()])
+    runner = web.AppRunner(
+        application,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+        keepalive_timeout=IDLE_TIMEOUT_S,
+        lingering_time=0.0,
+    )
+    await runner.setup()
+    listener: asyncio.Server | None = None
+    try:
+        try:
+            listener = await asyncio.get_running_loop().create_server(_bounded(runner), host, port)
+        except OSError as error:
+            # the loop's own words repeat the address; getaddrinfo's numbers are negative
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
+            raise UserError(f"cannot serve {what} on {write_listen(host, port)}: {why}") from None
+        yield listener.sockets[0].getsockname()[1]
+    finally:
+        if listener:
+            listener.close()
+        await runner.cleanup()
+
+
+def metrics_page(registry: CollectorRegistry) -> Page:
+    """Prometheus' text format, or OpenMetrics for who asks for it."""
+
+    def page(request: web.Request) -> web.Response:
+        if "application/openmetrics-text" in request.headers.get("Accept", ""):
+            body = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
+            kind = openmetrics.CONTENT_TYPE_LATEST
+        else:
+            body, kind = generate_latest(registry), CONTENT_TYPE_LATEST
+        return web.Response(body=body, headers={"Content-Type": kind})
+
+    return page
+
+
+def health_page(health: Check) -> Page:
+    """200 ``ok``, or 503 and what is wrong."""
+
+    def page(request: web.Request) -> web.Response:
+        del request
+        trouble = health()
+        return web.Response(text=f"{trouble}\n", status=503) if trouble else web.Response(text="ok\n")
+
+    return page
+
+
+class _Refusal(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+def _bounded(runner: web.AppRunner) -> Callable[[], asyncio.Protocol]:
+    """A flood of connections here must not use up the file descriptors that producers need."""
+    server = runner.server
+    assert server is not None
+    return lambda: server() if len(server.connections) < MAX_CONNECTIONS else _Refusal()
+
+
+def _handler(page: Page) -> Callable[[web.Request], Any]:
+    async def handle(request: web.Request) -> web.Response:
+        return page(request)
+
+    return handle
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
+    try:
+        answer: web.StreamResponse = await handler(request)
+    except web.HTTPException as error:
+        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return _json({"error": error.reason}, status=error.status, headers=allow)
+    return answer
+
+
+async def _set_headers(request: web.Request, response: web.StreamResponse) -> None:
+    del request
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Server"] = "ingestd"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+
+
+def _json(
+    body: dict[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    text = json.dumps(body, indent=2, default=str) + "\n"
+    return web.Response(text=text, status=status, content_type="application/json", headers=headers)

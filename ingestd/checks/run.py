@@ -1,0 +1,91 @@
+"""All checks in their order, and the exit code they come to. Called by ``ingestd check``."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+
+from ingestd.checks import configuration, listening, state
+from ingestd.checks.finding import Finding, Level, fail, warn
+from ingestd.config import Login, Overrides, Settings, load_with_origins, resolve_login, state_directory
+from ingestd.config.places import one_line
+from ingestd.core.address import without_password
+from ingestd.core.clock import SystemClock
+from ingestd.core.errors import UserError
+
+
+class Report:
+    """Findings so far. ``exit_code``: 0 nothing failed, 2 something did, 4 only the online part did."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+        self._failed = {"local": False, "online": False}
+
+    def add(self, finding: Finding, *, online: bool = False) -> Finding:
+        finding = finding._replace(text=one_line(without_password(finding.text)))
+        self.findings.append(finding)
+        self._failed["online" if online else "local"] |= finding.level is Level.FAIL
+        return finding
+
+    @property
+    def exit_code(self) -> int:
+        return 2 if self._failed["local"] else 4 if self._failed["online"] else 0
+
+
+async def check_all(
+    report: Report,
+    file: str | None,
+    overrides: Overrides,
+    *,
+    online: bool,
+    environ: Mapping[str, str] | None = None,
+) -> AsyncIterator[Finding]:
+    """Yields each finding as it is made, and adds it to ``report``. Raises nothing for what it looks at."""
+    environ = os.environ if environ is None else environ
+    try:
+        settings, origins = load_with_origins(file, overrides, environ)
+    except UserError as error:
+        yield report.add(fail("configuration", str(error)))
+        return
+    login, missing = _resolve(settings)
+    directory = state_directory(settings.state, login.api, environ)
+    groups: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
+        ("configuration", lambda: configuration.check_settings(settings, file, environ)),
+        ("login", lambda: [fail("login", missing)] if missing else configuration.check_login(login)),
+        ("producers", lambda: configuration.check_producers(settings)),
+        ("secret files", lambda: configuration.check_secret_files(settings, origins)),
+        ("schema", lambda: configuration.check_schema(settings)),
+        ("state directory", lambda: state.check_state(directory, settings.spool)),
+        ("ports", lambda: listening.check_ports(settings, holder=state.find_holder(directory))),
+        ("tls", lambda: listening.check_tls(settings.ingest.tls)),
+    ]
+    for name, check in groups:
+        try:
+            for finding in check():
+                yield report.add(finding)
+        except (UserError, OSError) as error:
+            yield report.add(fail(name, str(error)))
+    if online and missing:
+        yield report.add(warn("online", "not tried: the login is not complete"))
+    elif online:
+        async for finding in _check_online(settings, login):
+            yield report.add(finding, online=True)
+
+
+def _resolve(settings: Settings) -> tuple[Login, str]:
+    """The login, or as much of it as there is and what is missing."""
+    try:
+        return resolve_login(settings.api), ""
+    except UserError as error:
+        try:
+            return resolve_login(settings.api.model_copy(update={"no_auth": True})), str(error)
+        except UserError:
+            return Login(api="", token_url=None), str(error)
+
+
+async def _check_online(settings: Settings, login: Login) -> AsyncIterator[Finding]:
+    from ingestd.checks.online import check_online  # the HTTP client takes a while to import
+
+    try:
+        async for finding in check_online(settings, login, SystemClock()):
+            yield finding
+    except UserError as error:
+        yield fail("api", str(error))

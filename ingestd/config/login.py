@@ -1,0 +1,64 @@
+"""Where to send, how to log in, and where state is kept. Called by every command that sends."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from ingestd.config.sections import Api, Section, State
+from ingestd.core import regions
+from ingestd.core.errors import UserError
+
+
+class Login(Section):
+    """Where to send and how to log in, with everything resolved. ``token_url`` None: without a token."""
+
+    api: str
+    token_url: str | None
+    client_id: str = ""
+    client_secret: SecretStr = SecretStr("")
+
+
+def resolve_login(api: Api) -> Login:
+    """Hosts by region, secrets from files. Raises UserError when something is missing."""
+    url, token_url = api.url, api.token_url
+    if api.region:
+        url, by_region = regions.hosts(api.region)
+        token_url = token_url or by_region
+    if not url:
+        raise UserError("where to? give --api URL, --region NAME or --sandbox")
+    for name, value in (("--api", url), ("--token-url", token_url)):
+        if value and not value.startswith(("http://", "https://")):
+            raise UserError(f"{name} {value}: it must begin with https:// (or http://)")
+    if api.no_auth:
+        return Login(api=url, token_url=None)
+    token_url = token_url or regions.token_url_for(url) or ""
+    if not token_url:
+        raise UserError("where does the token come from? give --token-url URL, or --no-auth")
+    client_id = api.client_id or _from_file(api.client_id_file, "client id")
+    secret = api.client_secret.get_secret_value() or _from_file(api.client_secret_file, "client secret")
+    if not client_id or not secret:
+        raise UserError(
+            "no credentials: set GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET (or …_FILE), or --no-auth"
+        )
+    return Login(api=url, token_url=token_url, client_id=client_id, client_secret=SecretStr(secret))
+
+
+def _from_file(path: str, what: str) -> str:
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the {what} from {path}: {error}") from None
+
+
+def state_directory(settings: State, api: str, environ: Mapping[str, str] | None = None) -> Path:
+    """The directory of checkpoints, window and dead letters; by default one for each API."""
+    if settings.dir:
+        return Path(settings.dir)
+    environ = os.environ if environ is None else environ
+    base = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    host = api.split("://", 1)[-1].rstrip("/").replace("/", "_").replace(":", "_")
+    return Path(base) / "ingestd" / host

@@ -1,0 +1,201 @@
+"""Settings from all four places, nearest first: command line, environment, TOML file, default.
+
+Called by every command; ``config show`` also asks where each value came from.
+"""
+
+import difflib
+import os
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ValidationError
+
+from ingestd.config.settings import Settings
+from ingestd.core.errors import UserError
+
+Overrides = Mapping[tuple[str, str], Any]
+"""(section, field) -> value from the command line; None: not given."""
+
+Place = tuple[str, ...]
+"""A setting's path as it is written in the file: ("ingest", "tls", "cert_file")."""
+
+
+class Origin(NamedTuple):
+    """Where a value came from. ``name``: of the file or the variable."""
+
+    kind: Literal["default", "file", "environment", "command line"]
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}".strip()
+
+
+Origins = Mapping[Place, Origin]
+"""Of every value that is not its default."""
+
+_VENDOR_NAMES: dict[str, Place] = {
+    "GENESYS_CLIENT_ID": ("api", "client_id"),
+    "GENESYS_CLIENT_SECRET": ("api", "client_secret"),
+    "GENESYS_CLIENT_ID_FILE": ("api", "client_id_file"),
+    "GENESYS_CLIENT_SECRET_FILE": ("api", "client_secret_file"),
+}
+_REGION_NAMES = ("GENESYS_REGION", "GENESYS_ENV", "GENESYS_ORG_HOST")
+_SAME_THING: dict[Place, Place] = {("api", "url"): ("api", "region"), ("api", "region"): ("api", "url")}
+_MAX_FILE_BYTES = 1024 * 1024
+
+
+def load(file: str | None, overrides: Overrides, environ: Mapping[str, str] | None = None) -> Settings:
+    """See ``load_with_origins``."""
+    return load_with_origins(file, overrides, environ)[0]
+
+
+def load_with_origins(
+    file: str | None, overrides: Overrides, environ: Mapping[str, str] | None = None
+) -> tuple[Settings, Origins]:
+    """Settings, and where they came from. Raises UserError that names the key, and what was meant."""
+    environ = os.environ if environ is None else environ
+    tree = _read_file(file) if file else {}
+    origins = dict.fromkeys(_leaves(tree), Origin("file", file or ""))
+    nearer = [
+        *((place, value, Origin("environment", name)) for name, place, value in _from_environment(environ)),
+        *((place, value, Origin("command line")) for place, value in overrides.items()),
+    ]
+    for place, value, origin in nearer:
+        if value is None:
+            continue
+        _table(tree, place, file)[place[-1]] = value
+        origins[place] = origin
+        if other := _SAME_THING.get(place):  # the nearer one wins
+            _table(tree, other, file).pop(other[-1], None)
+            origins.pop(other, None)
+    try:
+        return Settings.model_validate(tree), origins
+    except ValidationError as error:
+        raise UserError(_explain(error, origins, file)) from None
+
+
+def one_line(text: str) -> str:
+    """Without line breaks and control characters: names of files and keys are somebody's text."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """``INGESTD_…`` names that set nothing and look as if they should, each with what was probably meant.
+
+    They are no errors: Kubernetes puts such names (``INGESTD_PORT``) into every container beside a
+    service called ingestd.
+    """
+    known = dict(_variables(Settings))
+    sections = tuple({name[: name.index("_", len("INGESTD_")) + 1] for name in known})
+    found = []
+    for name in sorted(set(environ) - set(known)):
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.92) if len(name) < 100 else []
+        if name.startswith("INGESTD_") and (close or name.startswith(sections)):
+            hint = f"; did you mean {close[0]}?" if close else ""
+            found.append(f"{one_line(name)} sets nothing{hint}")
+    return found
+
+
+def _read_file(file: str) -> dict[str, Any]:
+    try:
+        with Path(file).open("rb") as opened:
+            data = opened.read(_MAX_FILE_BYTES + 1)
+        if len(data) > _MAX_FILE_BYTES:
+            raise UserError(f"{one_line(file)} is over 1 MiB: is it the configuration?")
+        return tomllib.loads(data.decode())
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {one_line(file)}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{one_line(file)} is not TOML: {one_line(str(error))}") from None
+
+
+def _leaves(tree: Mapping[str, Any]) -> Iterator[Place]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from ((name, *rest) for rest in _leaves(value))
+        else:
+            yield (name,)
+
+
+def _table(tree: dict[str, Any], place: Place, file: str | None) -> dict[str, Any]:
+    """The table that holds ``place``, made if need be."""
+    table = tree
+    for depth, part in enumerate(place[:-1], 1):
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise UserError(f"{one_line(file or '')}: [{'.'.join(place[:depth])}] must be a table")
+    return table
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, Place, str]]:
+    """(variable, place, value); later ones win."""
+    region = next((name for name in _REGION_NAMES if environ.get(name)), None)
+    if region:
+        yield region, ("api", "region"), environ[region]
+    for name, place in _VENDOR_NAMES.items():
+        if environ.get(name):
+            yield name, place, environ[name]
+    for name, place in _variables(Settings):
+        if name in environ:
+            yield name, place, environ[name]
+
+
+def _variables(model: type[BaseModel], above: Place = ()) -> Iterator[tuple[str, Place]]:
+    """The variable of every setting that is one value. Tables by name (producers) have none."""
+    for field, info in model.model_fields.items():
+        place = (*above, info.alias or field)
+        if inner := _model_of(info.annotation):
+            if typing.get_origin(info.annotation) is not dict:
+                yield from _variables(inner, place)
+        else:
+            yield "_".join(("INGESTD", *place)).upper(), place
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    """The section of a field: its own class, or the one that a table by name holds."""
+    if typing.get_origin(annotation) is dict:
+        annotation = typing.get_args(annotation)[1]
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _explain(error: ValidationError, origins: Origins, file: str | None) -> str:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = tuple(str(part) for part in first["loc"] if part != "[key]")
+    where = f"{_said_at(place, origins, file)}{'.'.join(place)}"
+    if first["type"] == "extra_forbidden":
+        said = f"{_said_at(place, origins, file)}there is no setting {'.'.join(place)}{_suggestion(place)}"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+        said = f"{where}: {message}" if place else f"{where}{message}"
+    return one_line(said)
+
+
+def _said_at(place: Place, origins: Origins, file: str | None) -> str:
+    """The file or variable to look into, with a colon; what was typed needs none."""
+    for length in range(len(place), 0, -1):
+        if origin := origins.get(place[:length]):
+            return f"{origin.name}: " if origin.name else ""
+    return f"{file}: " if file else ""
+
+
+def _suggestion(place: Place) -> str:
+    fields = _fields_at(place[:-1])
+    close = difflib.get_close_matches(place[-1][:100], fields, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(fields)}"
+
+
+def _fields_at(place: Place) -> list[str]:
+    """The names that the table at ``place`` may hold."""
+    model: type[BaseModel] = Settings
+    parts = iter(place)
+    for part in parts:
+        info = next(info for name, info in model.model_fields.items() if (info.alias or name) == part)
+        inner = _model_of(info.annotation)
+        assert inner is not None
+        model = inner
+        if typing.get_origin(info.annotation) is dict:
+            next(parts, None)  # the name that the user chose
+    return [info.alias or name for name, info in model.model_fields.items()]

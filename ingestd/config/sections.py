@@ -1,0 +1,211 @@
+"""The sections of the configuration: one class for each TOML table. Read by everything that is configured."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    WithJsonSchema,
+)
+
+from ingestd.core import address, units
+
+
+def _listen(text: str) -> str:
+    address.parse_listen(text)
+    return text.strip()
+
+
+def _list(value: Any) -> Any:
+    """Environment variables hold text: ``a,b``."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(units.seconds),
+    WithJsonSchema(
+        {"type": ["number", "string"], "minimum": 0, "pattern": r"^\s*\d+(\.\d+)?\s*(ms|s|m|h|d)?\s*$"}
+    ),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(units.size),
+    WithJsonSchema(
+        {
+            "type": ["integer", "string"],
+            "minimum": 0,
+            "pattern": r"^\s*\d+(\.\d+)?\s*([bB]|[kKmMgG][iI]?[bB])?\s*$",
+        }
+    ),
+]
+Listen = Annotated[str, AfterValidator(_listen)]
+# Also the name in a client certificate; it becomes a label of metrics and stands in logs.
+ProducerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.@:/ -]{1,100}$")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
+
+
+class Api(Section):
+    """Where events go and how to log in there."""
+
+    url: str = Field("", description="base of the API; or give region")
+    region: str = Field("", description="AWS region or Genesys domain; gives url and token_url")
+    token_url: str = Field("", description="where the OAuth2 token comes from")
+    no_auth: bool = Field(False, description="send without a token")
+    client_id: str = Field("", description="of the OAuth2 client; or GENESYS_CLIENT_ID")
+    client_secret: SecretStr = Field(SecretStr(""), description="better client_secret_file")
+    client_id_file: str = Field("", description="a file that holds the client id and nothing else")
+    client_secret_file: str = Field("", description="a file that holds the client secret and nothing else")
+    ca_file: str = Field("", description="PEM file of authorities to trust instead of the usual ones")
+    trust_env: bool = Field(False, description="use the proxies of the environment")
+
+
+class Schema(Section):
+    """What a valid event is, and what makes two events the same."""
+
+    name: str = Field(
+        "interaction", description="interaction, cloudevent, a JSON Schema file, or package.module:Model"
+    )
+    dedup_key: str = Field("", description="JSON paths, A,B.c; empty: the schema's own")
+
+
+class Window(Section):
+    """The deduplication window."""
+
+    max_count: int = Field(1_000_000, ge=16, le=50_000_000, description="keys remembered")
+    max_age: Seconds = Field(600.0, ge=0, description="how long a key is remembered")
+
+
+class Batch(Section):
+    """Limits of one request."""
+
+    max_bytes: Size = Field(500_000, ge=100, description="of the encoded body, envelope included")
+    max_events: int = Field(5_000, ge=1, le=1_000_000, description="in one request")
+    max_age: Seconds = Field(1.0, ge=0, description="how long an event waits for others to fill its batch")
+
+
+class Delivery(Section):
+    """How batches get out."""
+
+    max_in_flight: int = Field(5, ge=1, le=1000, description="requests at once")
+    give_up_after: Seconds = Field(
+        900.0, ge=0, description="how long a batch is tried before it becomes dead letters"
+    )
+    max_attempts: int = Field(0, ge=0, description="0: no bound but the age")
+    request_timeout: Seconds = Field(20.0, gt=0, description="of one attempt")
+    backoff_base: Seconds = Field(0.5, gt=0, description="before the second attempt, at most")
+    backoff_cap: Seconds = Field(30.0, gt=0, description="before any attempt, at most")
+    circuit_threshold: int = Field(10, ge=1, description="failures in a row that open the circuit")
+    order_by: str = Field("", description="JSON paths, A,B.c: events alike in them are sent in their order")
+    startup_patience: Seconds = Field(
+        20.0, ge=0, description="how long a replay waits for an API that never answered"
+    )
+    shutdown_timeout: Seconds = Field(25.0, ge=0, description="for the drain after the first signal")
+
+
+class Source(Section):
+    """What is read."""
+
+    max_event_bytes: Size = Field(1024 * 1024, ge=1024, description="a longer line costs that one line")
+
+
+class Letters(Section):
+    """Dead letters."""
+
+    retry: bool = Field(True, description="send those again that may succeed, behind live traffic")
+    retention: Seconds = Field(7 * 86400.0, ge=0, description="how long delivered letters are kept")
+
+
+class State(Section):
+    """What survives a restart."""
+
+    dir: str = Field("", description="empty: a directory for this API under $XDG_STATE_HOME/ingestd")
+
+
+class Audit(Section):
+    """The audit file: one JSON line for each lifecycle event."""
+
+    file: str = Field("", description="empty: audit.jsonl in the state directory")
+    max_bytes: Size = Field(100_000_000, ge=10_000, description="then it is rotated")
+    keep: int = Field(5, ge=1, le=1000, description="rotated files that are kept")
+
+
+class Metrics(Section):
+    """``/metrics`` beside a replay; ``ingestd run`` has it on its admin address."""
+
+    host: str = Field("127.0.0.1", description="address to serve it on")
+    port: int | None = Field(None, ge=0, le=65535, description="not set: not served; 0: any free port")
+
+
+class Producer(Section):
+    """Who may post. A bearer token, or a Standard Webhooks signing secret, or both (either will do)."""
+
+    token: SecretStr = Field(SecretStr(""), description="better token_file")
+    token_file: str = Field("", description="one token a line: all of them are good, to rotate them")
+    webhook_secret: SecretStr = Field(SecretStr(""), description="whsec_ and base64, of Standard Webhooks")
+    webhook_secret_file: str = Field("", description="one signing secret a line: all of them are good")
+    events_per_second: float = Field(0, ge=0, description="0: no limit of its own")
+    events_per_day: int = Field(0, ge=0, description="a quota, by UTC day; 0: none")
+
+
+class Tls(Section):
+    """PEM files; they are read again on SIGHUP and when they change."""
+
+    cert_file: str = Field("", description="the certificate, then its chain; empty: plain HTTP")
+    key_file: str = Field("", description="the certificate's private key, without a passphrase")
+    client_ca_file: str = Field("", description="ask clients for a certificate that this authority signed")
+
+
+class Ingest(Section):
+    """The HTTP source of ``ingestd run``."""
+
+    listen: Listen = Field("127.0.0.1:8080", description="address:port; [::1]:8080 for IPv6; port 0: any")
+    allow_anonymous: bool = Field(False, description="listen beyond loopback without authentication")
+    access_token_in_query: bool = Field(False, description="also accept ?access_token=")
+    producers: dict[ProducerName, Producer] = Field(
+        {}, max_length=1000, description="by name; none: everybody may post"
+    )
+    tls: Tls = Tls()
+    max_body: Size = Field(16 * 1024 * 1024, ge=1024, description="of a request, before and after decoding")
+    max_expansion: int = Field(100, ge=1, description="a compressed body may grow by this factor")
+    max_events: int = Field(20_000, ge=1, le=1_000_000, description="in one request")
+    max_depth: int = Field(64, ge=2, le=500, description="of nested arrays and objects")
+    max_head: Size = Field(16 * 1024, ge=1024, description="request line and headers together")
+    max_connections: int = Field(10_000, ge=1, description="at once")
+    head_timeout: Seconds = Field(10.0, gt=0, description="from the first byte to the last header")
+    body_timeout: Seconds = Field(30.0, gt=0, description="from the head to the end of the body")
+    idle_timeout: Seconds = Field(75.0, gt=0, description="a connection without a request")
+    wait_timeout: Seconds = Field(30.0, gt=0, description="the longest that ?wait=delivered waits")
+    keep_rejected: bool = Field(False, description="also keep rejected events as dead letters")
+    webhook_origins: Annotated[list[str], BeforeValidator(_list)] = Field(
+        [], description="granted the CloudEvents web-hook handshake; * is all"
+    )
+    webhook_rate: int = Field(0, ge=0, description="requests a minute that the handshake grants; 0: any")
+
+
+class Spool(Section):
+    """What was accepted and not yet delivered."""
+
+    max_bytes: Size = Field(4 * 1024**3, ge=1024**2, description="of accepted events; then 429")
+    ballast: Size = Field(16 * 1024**2, ge=0, description="kept free, to drain a full disk")
+
+
+class Admin(Section):
+    """The status server of ``ingestd run``."""
+
+    listen: Listen = Field("127.0.0.1:9464", description="/metrics, /healthz, /readyz, /v1/status")
+
+
+class Log(Section):
+    """What is told while it runs."""
+
+    format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="and what is worse")

@@ -1,0 +1,123 @@
+"""All settings together: what must fit, what ``run`` may not do, and what is doubtful."""
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from ingestd.config.sections import (
+    Admin,
+    Api,
+    Audit,
+    Batch,
+    Delivery,
+    Ingest,
+    Letters,
+    Log,
+    Metrics,
+    Schema,
+    Section,
+    Source,
+    Spool,
+    State,
+    Window,
+)
+from ingestd.core.address import is_loopback, overlap, parse_listen
+from ingestd.core.errors import UserError
+
+
+class Settings(Section):
+    """Everything. One TOML table for each section."""
+
+    api: Api = Api()
+    schema_: Schema = Field(Schema(), alias="schema")
+    window: Window = Window()
+    batch: Batch = Batch()
+    delivery: Delivery = Delivery()
+    source: Source = Source()
+    letters: Letters = Letters()
+    state: State = State()
+    audit: Audit = Audit()
+    metrics: Metrics = Metrics()
+    ingest: Ingest = Ingest()
+    spool: Spool = Spool()
+    admin: Admin = Admin()
+    log: Log = Log()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Settings":
+        if self.api.url and self.api.region:
+            raise ValueError("api.url and api.region say the same thing: give one of them")
+        if self.delivery.backoff_base > self.delivery.backoff_cap:
+            raise ValueError("delivery.backoff_base is longer than delivery.backoff_cap")
+        if overlap(parse_listen(self.ingest.listen), parse_listen(self.admin.listen)):
+            raise ValueError(
+                f"ingest.listen {self.ingest.listen} and admin.listen {self.admin.listen} "
+                "want the same port: give one of them another"
+            )
+        _check_tls(self.ingest)
+        return self
+
+
+def _check_tls(ingest: Ingest) -> None:
+    tls = ingest.tls
+    if bool(tls.cert_file) != bool(tls.key_file):
+        given, missing = ("cert_file", "key_file") if tls.cert_file else ("key_file", "cert_file")
+        raise ValueError(f"ingest.tls.{given} is given without ingest.tls.{missing}: TLS needs both")
+    if tls.client_ca_file and not tls.cert_file:
+        raise ValueError("ingest.tls.client_ca_file needs ingest.tls.cert_file and ingest.tls.key_file")
+    for name, one in ingest.producers.items():
+        secrets = one.token.get_secret_value(), one.webhook_secret.get_secret_value()
+        # A client certificate may carry the name; its authority is then what the producer is known by.
+        if not any((*secrets, one.token_file, one.webhook_secret_file, tls.client_ca_file)):
+            raise ValueError(
+                f"ingest.producers.{name} has nothing to be known by: "
+                "give it token_file, or webhook_secret_file"
+            )
+
+
+def check_run(settings: Settings) -> None:
+    """``ingestd run`` must not listen to others without asking who they are. Raises UserError."""
+    ingest = settings.ingest
+    authenticated = ingest.producers or ingest.tls.client_ca_file
+    if not (is_loopback(parse_listen(ingest.listen)[0]) or authenticated or ingest.allow_anonymous):
+        raise UserError(
+            f"ingest.listen {ingest.listen} is open to others: "
+            "configure [ingest.producers.NAME], or allow_anonymous = true"
+        )
+
+
+def doubts(settings: Settings) -> list[str]:
+    """What works and is probably not meant: one line each. The defaults raise none."""
+    found = []
+    delivery, batch, source, spool = settings.delivery, settings.batch, settings.source, settings.spool
+    given = _given(batch, "max_bytes") or _given(source, "max_event_bytes")
+    if given and source.max_event_bytes > batch.max_bytes:
+        found.append(
+            f"source.max_event_bytes ({source.max_event_bytes}) is over batch.max_bytes ({batch.max_bytes}): "
+            "an event between the two is accepted and then becomes a dead letter (too_large)"
+        )
+    if delivery.request_timeout > delivery.shutdown_timeout:
+        found.append(
+            "delivery.request_timeout is longer than delivery.shutdown_timeout: a shutdown may cut off "
+            "a slow request, which the next start repeats"
+        )
+    if spool.max_bytes < settings.ingest.max_body:
+        found.append(
+            f"spool.max_bytes ({spool.max_bytes}) is under ingest.max_body ({settings.ingest.max_body}): "
+            "the largest requests would be told to wait for ever (429)"
+        )
+    return found
+
+
+def _given(section: Section, field: str) -> bool:
+    return field in section.model_fields_set
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the configuration file, for editors; durations and sizes may be text."""
+    schema = Settings.model_json_schema(by_alias=True)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "Configuration of ingestd",
+    }

@@ -1,0 +1,57 @@
+"""Addresses to listen on and to send to, as people write them. Used by configuration and servers."""
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+_LISTEN = re.compile(r"(?:\[([^\[\]\s]+)\]|([^\[\]:\s\x00-\x1f]+)):(\d{1,5})", re.ASCII)
+_USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """``"127.0.0.1:8080"`` -> ("127.0.0.1", 8080); ``"[::1]:8080"`` -> ("::1", 8080). Raises ValueError."""
+    match = _LISTEN.fullmatch(text.strip())
+    if not match or int(match[3]) > 65535 or (match[1] and not _is_ipv6(match[1])):
+        raise ValueError(f"{text[:100]!r} is not an address: write it like 127.0.0.1:8080 or [::1]:8080")
+    return match[1] or match[2], int(match[3])
+
+
+def write_listen(host: str, port: int) -> str:
+    """The inverse of ``parse_listen``."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches it. A name other than localhost counts as reachable by others."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def overlap(one: tuple[str, int], other: tuple[str, int]) -> bool:
+    """Whether two listeners would want the same port; port 0 is any free one."""
+    (host, port), (other_host, other_port) = one, other
+    if port != other_port or port == 0:
+        return False
+    return host == other_host or bool({host, other_host} & {"0.0.0.0", "::"})  # noqa: S104 - compared only
+
+
+def is_exposed(url: str) -> bool:
+    """Plain HTTP to another machine: what is sent there can be read on the way."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
+
+
+def without_password(text: str) -> str:
+    """``text`` with user and password of every URL in it masked."""
+    return _USERINFO.sub("***@", text)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False

@@ -1,0 +1,66 @@
+"""A submission: the events of one request of a producer, and what it is told about them.
+
+The HTTP source makes submissions, ``reception.py`` takes them; neither knows the other.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Rejection(NamedTuple):
+    """An event that fails its schema. ``id``: its own, if one can be read from it."""
+
+    position: int
+    """Its index in the request."""
+    id: str | None
+    errors: list[dict[str, str]]
+    """``{"field": dotted path, "message": what was expected}``, at least one."""
+
+
+class Ends(NamedTuple):
+    """What became of a submission's new events so far; ``pending`` ones are safe in the spool."""
+
+    delivered: int
+    dead_lettered: int
+    pending: int
+
+
+class Taken(NamedTuple):
+    """``accepted`` events are on disk, ``duplicates`` were there before, ``rejected`` are nobody's.
+
+    ``ends`` only for a submission that waited. ``stored`` False: atomic, and something was invalid.
+    """
+
+    accepted: int
+    duplicates: int
+    rejected: list[Rejection]
+    ends: Ends | None = None
+    stored: bool = True
+
+
+class Deferred(NamedTuple):
+    """Nothing of the submission was taken over: the producer is to send it again.
+
+    ``status``: 429 the spool is at its cap, 503 not now, 507 the disk is full.
+    """
+
+    status: int
+    retry_after_s: int
+    detail: str
+
+
+Result = Taken | Deferred
+
+
+@dataclass(slots=True)
+class Submission:
+    """``answer`` is called exactly once, on the event loop. ``wait_s`` > 0: not before every event
+    had its end, or that many seconds passed. ``size_bytes``: of the events together."""
+
+    events: list[bytes]
+    answer: Callable[[Result], None]
+    size_bytes: int
+    producer: str = ""
+    atomic: bool = False
+    wait_s: float = 0.0

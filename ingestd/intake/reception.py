@@ -1,0 +1,176 @@
+"""The reception: what producers submit, through validation and window, into the spool; then the answer.
+
+Submissions that arrive while a commit is under way are taken together: one pass of each stage, one row
+in the spool, one fsync. An answer goes out only after the commit that has its events.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
+
+from ingestd.core.clock import Clock
+from ingestd.core.reasons import Reason
+from ingestd.core.submission import Deferred, Submission
+from ingestd.intake.gathering import MAX_EVENTS, Gathering
+from ingestd.intake.pressure import Pressure
+from ingestd.intake.waiting import Waiting
+from ingestd.stages.dedup import Window
+from ingestd.stages.validate import Validator
+from ingestd.store.connection import StoreBlocked
+from ingestd.store.database import Database
+from ingestd.store.spool import MAX_CHUNK_BYTES, Spool, SpooledChunk
+
+Accepted = Callable[[str, int], None]
+"""(producer, events that were new)."""
+
+
+class Book(Protocol):
+    """Where the reception's counts go; see ``bookkeeping``."""
+
+    def submitted(self, *, accepted: int, duplicates: int, rejected: Mapping[Reason, int]) -> None: ...
+
+    def refused(self, source: int, events: list[tuple[bytes, Reason, str]], *, keep: bool) -> None:
+        """Events that failed their schema: told in the audit log; kept as dead letters if asked to."""
+        ...
+
+
+class Reception:
+    """``submit`` may be called at any time; ``offer`` is given every chunk that is safe, in order."""
+
+    def __init__(
+        self,
+        *,
+        window: Window,
+        validator: Validator,
+        spool: Spool,
+        database: Database,
+        book: Book,
+        pressure: Pressure,
+        waiting: Waiting,
+        offer: Callable[[SpooledChunk], None],
+        max_event_bytes: int,
+        keep_rejected: bool,
+        clock: Clock,
+    ) -> None:
+        self.validator = validator
+        self.keep_rejected = keep_rejected
+        self.deferred: Counter[int] = Counter()  # events, by the status they were answered with
+        self.on_accepted: Accepted = lambda producer, events: None
+        self._window = window
+        self._spool = spool
+        self._database = database
+        self._book = book
+        self._pressure = pressure
+        self._waiting = waiting
+        self._offer = offer
+        self._max_event_bytes = max_event_bytes
+        self._clock = clock
+        self._arrived: list[Submission] = []
+        self._arrived_bytes = 0
+        self._scheduled = False
+        self._committing = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def unavailable(self) -> Deferred | None:
+        """Why nothing at all can be taken now; None: try."""
+        return self._pressure.refusal(0)
+
+    def submit(self, submission: Submission) -> None:
+        """Take it over, or defer it. Its ``answer`` is called later, or at once with a deferral."""
+        if deferred := self._pressure.refusal(self._arrived_bytes + submission.size_bytes):
+            self._defer(submission, deferred)
+            return
+        self._arrived.append(submission)
+        self._arrived_bytes += submission.size_bytes
+        self._idle.clear()
+        if not self._committing or self._arrived_bytes > MAX_CHUNK_BYTES:
+            self._schedule()
+
+    async def finished(self) -> None:
+        """Wait until everybody that submitted something has been answered, or waits for a delivery."""
+        await self._idle.wait()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._gather)  # what else arrives in this turn comes along
+
+    def _gather(self) -> None:
+        """Bring what has arrived on its way into the spool."""
+        self._scheduled = False
+        gathering = Gathering(self._take_arrived())
+        gathering.check(self.validator, self._window, max_event_bytes=self._max_event_bytes)
+        gathering.claim(self._window, self._clock.monotonic())
+        if gathering.refused:
+            self._book.refused(self._spool.source, gathering.refused, keep=self.keep_rejected)
+        pieces = gathering.pieces(MAX_CHUNK_BYTES)
+        self._committing += 1
+        if pieces:
+            chunks, on_disk = self._spool.append([piece[1:] for piece in pieces], now=self._clock.wall())
+            owners = [piece[0] for piece in pieces]
+        else:  # copies of events that are not on disk yet must not be told so
+            chunks, owners, on_disk = [], [], self._database.append(None)
+        on_disk.add_done_callback(partial(self._committed, gathering, chunks, owners))
+        if self._arrived:
+            self._schedule()
+
+    def _take_arrived(self) -> list[Submission]:
+        """As many as one turn of the loop should spend its time on."""
+        count = events = 0
+        for submission in self._arrived:
+            count += 1
+            events += len(submission.events)
+            if events >= MAX_EVENTS:
+                break
+        taken, self._arrived = self._arrived[:count], self._arrived[count:]
+        self._arrived_bytes -= sum(submission.size_bytes for submission in taken)
+        return taken
+
+    def _committed(
+        self,
+        gathering: Gathering,
+        chunks: list[SpooledChunk],
+        owners: list[int | None],
+        on_disk: asyncio.Future[None],
+    ) -> None:
+        self._committing -= 1
+        if error := on_disk.exception():
+            self._window.release(gathering.claimed)
+            status = 507 if isinstance(error, StoreBlocked) and error.full else 503
+            for submission in gathering.submissions:
+                self._defer(submission, Deferred(status, 30, str(error)))
+        else:
+            self._window.confirm(gathering.claimed, self._clock.monotonic())
+            self._book.submitted(
+                accepted=sum(len(spooled.chunk.events) for spooled in chunks),
+                duplicates=sum(gathering.duplicates.values()),
+                rejected=gathering.reasons,
+            )
+            for spooled in chunks:
+                self._offer(spooled)
+            self._answer(gathering, chunks, owners)
+        if self._arrived:
+            self._schedule()
+        elif not self._committing:
+            self._idle.set()
+
+    def _answer(self, gathering: Gathering, chunks: list[SpooledChunk], owners: list[int | None]) -> None:
+        for number, submission in enumerate(gathering.submissions):
+            taken = gathering.taken(number)
+            self.on_accepted(submission.producer, taken.accepted)
+            if submission.wait_s > 0 and taken.stored:
+                own = {
+                    s.chunk.start: len(s.chunk.events)
+                    for s, o in zip(chunks, owners, strict=True)
+                    if o == number
+                }
+                self._waiting.add(submission, taken, own)
+            else:
+                submission.answer(taken)
+
+    def _defer(self, submission: Submission, deferred: Deferred) -> None:
+        self.deferred[deferred.status] += len(submission.events)
+        submission.answer(deferred)

@@ -1,0 +1,83 @@
+"""Dead letters made from what the lane or the intake reports. Called by ``bookkeeping``."""
+
+from collections.abc import Sequence
+from operator import attrgetter
+
+from ingestd.core.batch import Batch
+from ingestd.core.chunk import Chunk, Segment, pick_segments
+from ingestd.core.letter import DeadLetter
+from ingestd.core.reasons import Reason
+from ingestd.delivery.outcome import Burial
+
+_ANSWERED = frozenset({Reason.REFUSED, Reason.TOO_LARGE})
+"""Reasons that say that the API did not take the event, whatever earlier attempts came to."""
+
+
+def letter_of_event(chunk: Chunk, position: int, reason: Reason, detail: str) -> DeadLetter:
+    """Of an event that never was in a batch."""
+    offset, line = chunk.place(position)
+    return DeadLetter(chunk.events[position], reason, detail, chunk.source, offset, line)
+
+
+def letter_of_copy(chunk: Chunk, position: int, model: DeadLetter) -> DeadLetter:
+    """A copy shares the fate of the event it is a copy of."""
+    detail = f"a copy of an event that failed: {model.detail}"
+    return letter_of_event(chunk, position, model.reason, detail)
+
+
+def letters_of_batch(
+    batch: Batch, segments: Sequence[Segment], delivered: Sequence[int], buried: Sequence[Burial]
+) -> list[DeadLetter]:
+    if not buried:
+        return []
+    ordered = sorted(buried, key=attrgetter("index"))
+    if delivered:
+        segments = list(pick_segments(batch.segments, [burial.index for burial in ordered]))
+    origins = ((segment.chunk, position) for segment in segments for position in segment.positions)
+    batch_id, size, tries, first_sent = batch.id, len(batch), batch.tries, batch.first_sent_wall
+    letters: list[DeadLetter] = []
+    for (chunk, position), burial in zip(origins, ordered, strict=True):
+        index, reason = burial.index, burial.reason
+        offset, line = chunk.place(position)
+        unanswered = batch.unanswered and reason not in _ANSWERED
+        letters.append(  # by position, for speed: an answer may refuse thousands
+            DeadLetter(
+                chunk.events[position],
+                reason,
+                burial.detail,
+                chunk.source,
+                offset,
+                line,
+                batch.digests[index],
+                batch_id,
+                index,
+                size,
+                tries,
+                unanswered,
+                first_sent,
+            )
+        )
+    return letters
+
+
+def letters_that_failed_again(batch: Batch, buried: Sequence[Burial]) -> list[tuple[int, DeadLetter]]:
+    """(number of the letter, what there is new about it) for each of ``buried``."""
+    return [
+        (
+            batch.letters[burial.index],
+            DeadLetter(
+                b"",
+                burial.reason,
+                burial.detail,
+                0,
+                0,
+                0,
+                batch=batch.id,
+                batch_index=burial.index,
+                batch_size=len(batch),
+                unanswered=batch.unanswered and burial.reason not in _ANSWERED,
+                first_sent_wall=batch.first_sent_wall,
+            ),
+        )
+        for burial in buried
+    ]

@@ -1,0 +1,114 @@
+"""Who may post: from the configuration's producers and their files of secrets to ``ProducerKeys``.
+
+Called when the service starts and on SIGHUP. No message shows a secret, or a part of one.
+"""
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from ingestd.config import Producer
+from ingestd.core.errors import UserError
+from ingestd.sources.http.auth import ProducerKeys
+
+MIN_TOKEN = 16
+"""Characters; shorter ones can be guessed."""
+
+_MAX_FILE_BYTES = 64 * 1024
+_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+_WEBHOOK_PREFIX = "whsec_"
+_WEBHOOK_BYTES = range(24, 65)
+Secret = TypeVar("Secret", str, bytes)
+
+
+def producer_keys(producers: Mapping[str, Producer]) -> dict[str, ProducerKeys]:
+    """By name. Raises UserError, in one line that names the producer and the file, for a file that cannot
+    be read or is empty, a token that is too short or that no header can carry (RFC 6750, 2.1), a secret
+    that is not of Standard Webhooks 1.0.0 (``whsec_`` and 24 to 64 bytes in base64), and for a token or
+    secret that two producers have."""
+    keys: dict[str, ProducerKeys] = {}
+    owners: dict[str | bytes, str] = {}
+    for name, producer in producers.items():
+        if not name:
+            raise UserError("ingest.producers: a producer needs a name that is not empty")
+        found = ProducerKeys(
+            tokens=_read(name, "token", producer.token.get_secret_value(), producer.token_file, _token),
+            webhook_secrets=_read(
+                name,
+                "webhook secret",
+                producer.webhook_secret.get_secret_value(),
+                producer.webhook_secret_file,
+                _webhook_secret,
+            ),
+            events_per_second=producer.events_per_second,
+            events_per_day=producer.events_per_day,
+        )
+        for what, secrets in (("token", found.tokens), ("webhook secret", found.webhook_secrets)):
+            for secret in secrets:
+                owner = owners.setdefault(secret, name)
+                if owner != name:
+                    raise UserError(f"producers {owner} and {name} have the same {what}: give each its own")
+        keys[name] = found
+    return keys
+
+
+def _read(
+    producer: str, what: str, value: str, file: str, parse: Callable[[str], Secret]
+) -> tuple[Secret, ...]:
+    """From the configuration and from the file, a line each; without those that are there twice."""
+    lines = [(value.strip(), f"in ingest.producers.{producer}")] if value else []
+    if file:
+        in_file = [
+            (text, f"in {file}, line {number}")
+            for number, line in enumerate(_read_file(producer, what, file).splitlines(), 1)
+            if (text := line.strip())
+        ]
+        if not in_file:
+            raise UserError(f"producer {producer}: {file} holds no {what}: put one on each line")
+        lines += in_file
+    found: dict[Secret, None] = {}
+    for text, where in lines:
+        try:
+            found[parse(text)] = None
+        except ValueError as error:
+            raise UserError(f"producer {producer}: the {what} {where} {error}") from None
+    return tuple(found)
+
+
+def _read_file(producer: str, what: str, file: str) -> str:
+    try:
+        with Path(file).open("rb") as opened:
+            content = opened.read(_MAX_FILE_BYTES + 1)
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        why = error.strerror or "it cannot be opened"
+    except ValueError:
+        why = "it is not UTF-8 text"
+    else:
+        if len(content) <= _MAX_FILE_BYTES:
+            return text
+        why = f"it is longer than {_MAX_FILE_BYTES} bytes"
+    raise UserError(f"producer {producer}: cannot read the {what} from {file}: {why}")
+
+
+def _token(text: str) -> str:
+    if len(text) < MIN_TOKEN:
+        raise ValueError(f"is shorter than {MIN_TOKEN} characters: make one with openssl rand -hex 32")
+    if not _TOKEN.fullmatch(text):
+        raise ValueError("has characters that a bearer token cannot have: make one with openssl rand -hex 32")
+    return text
+
+
+def _webhook_secret(text: str) -> bytes:
+    expected = f"must be {_WEBHOOK_PREFIX} and {_WEBHOOK_BYTES[0]} to {_WEBHOOK_BYTES[-1]} bytes in base64"
+    if not text.startswith(_WEBHOOK_PREFIX):
+        raise ValueError(expected)
+    try:
+        secret = base64.b64decode(text.removeprefix(_WEBHOOK_PREFIX), validate=True)
+    except ValueError:
+        raise ValueError(expected) from None
+    if len(secret) not in _WEBHOOK_BYTES:
+        raise ValueError(expected)
+    return secret

@@ -1,0 +1,50 @@
+"""What both lives of the process do beside their work."""
+
+from ingestd.config import Login
+from ingestd.core.errors import UserError
+from ingestd.pipeline import Pipeline, Warn
+
+HOUSEKEEPING_S = 0.5
+
+
+async def keep_house(pipeline: Pipeline, *, count_letters: bool | None = None) -> None:
+    """Twice a second: what was noted becomes durable although nothing is sent; gauges and files are fresh."""
+    window = pipeline.settings.window
+    if count_letters is None:
+        count_letters = pipeline.settings.metrics.port is not None
+    ticks = 0
+    while True:
+        await pipeline.clock.sleep(HOUSEKEEPING_S)
+        await pipeline.journal.commit()
+        pipeline.audit.flush()
+        if ticks % 10 == 0 and count_letters:
+            pipeline.metrics.gauges.letters = await pipeline.letters.counts()
+        ticks += 1
+        if ticks % 60 == 0:
+            not_before = pipeline.clock.wall() - window.max_age
+            pipeline.keys.trim(not_before=not_before, max_count=window.max_count)
+
+
+async def compare_api(pipeline: Pipeline, login: Login, warn: Warn) -> None:
+    """Say so when this state directory was used with another API before."""
+    before = await pipeline.journal.remember("api", login.api)
+    await pipeline.journal.remember("token_url", login.token_url or "")
+    await pipeline.journal.remember("schema", pipeline.settings.schema_.name)
+    await pipeline.journal.remember("dedup_key", pipeline.settings.schema_.dedup_key)
+    if before is not None and before != login.api and not _both_local(before, login.api):
+        warn(
+            f"this state directory was used with {before} before: its checkpoints and dead letters are"
+            f" taken to be of {login.api} too; give each API a --state-dir of its own"
+        )
+
+
+def _both_local(*urls: str) -> bool:
+    return all(url.startswith(("http://127.0.0.1", "http://localhost")) for url in urls)
+
+
+def first_error(group: BaseExceptionGroup[UserError]) -> UserError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, UserError)
+    return error

@@ -1,0 +1,71 @@
+"""SIGHUP: read the configuration again and take over what can change safely, or keep the old one whole."""
+
+from ingestd import log
+from ingestd.config import Settings, check_run
+from ingestd.core.errors import UserError
+from ingestd.pipeline import make_validator
+from ingestd.service.parts import Service, authenticator, endpoint_settings, limits
+
+_LIVE = {
+    "schema": {"name", "dedup_key"},
+    "spool": {"max_bytes"},
+    "log": {"level"},
+    "ingest": {
+        *("producers", "access_token_in_query", "max_body", "max_expansion", "max_events", "max_depth"),
+        *("wait_timeout", "keep_rejected", "webhook_origins", "webhook_rate", "max_head", "max_connections"),
+        *("head_timeout", "body_timeout", "idle_timeout"),
+    },
+}
+"""Section -> settings that change without a restart."""
+
+
+def reload(service: Service) -> None:
+    """Never raises: a bad configuration is told, and everything stays as it was."""
+    service.systemd.reloading()
+    reloads = service.own_metrics.reloads
+    try:
+        _take_over(service, service.load())
+    except UserError as error:
+        service.reload_error = str(error)
+        reloads.note(False, wall=service.clock.wall())
+        log.error(f"the configuration stays as it was: {error}")
+    else:
+        service.reload_error = ""
+        reloads.note(True, wall=service.clock.wall())
+        log.info("the configuration was read again")
+        if service.needs_restart:
+            log.warning(f"changed, but only a restart takes it over: {', '.join(service.needs_restart)}")
+    service.systemd.ready()
+
+
+def _take_over(service: Service, new: Settings) -> None:
+    """First all that may fail, then all at once."""
+    check_run(new)
+    keys = authenticator(new.ingest, service.clock)
+    validator = make_validator(new)
+    if service.certificates:
+        service.certificates.reload()
+    service.endpoint.authenticator = keys
+    service.endpoint.settings = endpoint_settings(new.ingest)
+    service.server.change_limits(limits(new.ingest))
+    service.front.reception.validator = validator
+    service.front.reception.keep_rejected = new.ingest.keep_rejected
+    service.front.pressure.max_bytes = new.spool.max_bytes
+    service.own_metrics.producers.configure(new.ingest.producers)
+    log.set_level(new.log.level)
+    service.needs_restart = _cold_changes(service.settings, new)
+
+
+def _cold_changes(running: Settings, new: Settings) -> list[str]:
+    """Names of settings that differ from those this process was started with and are not taken over."""
+    changed = []
+    for name, info in Settings.model_fields.items():
+        section = info.alias or name
+        old_values, new_values = getattr(running, name), getattr(new, name)
+        changed += [
+            f"{section}.{field}"
+            for field in type(old_values).model_fields
+            if field not in _LIVE.get(section, ())
+            and getattr(old_values, field) != getattr(new_values, field)
+        ]
+    return changed

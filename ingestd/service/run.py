@@ -1,0 +1,200 @@
+"""The life of ``ingestd run``: build, run, signals, and the order of shutting down.
+
+Shutting down, in this order, because each step needs the next one alive: producers are told to come back
+and the listener closes; what was accepted is committed and answered; the feed stops, what it holds goes
+to the lane; the lane sends all of it once more; the spool keeps the rest; the stores commit and close; the
+admin address closes last.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio
+import anyio.abc
+
+from ingestd import log
+from ingestd.admin.server import serve_admin
+from ingestd.config import check_run, resolve_login, state_directory
+from ingestd.core.address import parse_listen, write_listen
+from ingestd.core.audit import Entry
+from ingestd.core.clock import SystemClock
+from ingestd.core.errors import UserError
+from ingestd.pipeline import open_front, open_pipeline
+from ingestd.service.housekeeping import compare_api, first_error, keep_house
+from ingestd.service.parts import Load, Service, authenticator, endpoint_settings, limits, open_certificates
+from ingestd.service.reload import reload
+from ingestd.service.status import add_conditions, describe, describe_ledger, wire_gauges
+from ingestd.sources.http.endpoint import Endpoint
+from ingestd.sources.http.server import serve
+
+EXIT_SECOND_SIGNAL = 130
+
+_MEASURE_S = 1.0
+_ANSWER_S = 5.0
+"""How long a shutdown waits for answers to requests that are open."""
+
+
+@asynccontextmanager
+async def open_service(load: Load) -> AsyncIterator[Service]:
+    """Build everything and listen; what is accepted before ``run`` waits in the spool. Raises UserError."""
+    settings = load()
+    check_run(settings)
+    login = resolve_login(settings.api)
+    log.hide(login.client_secret.get_secret_value())
+    async with AsyncExitStack() as stack:
+        service = Service(load, settings, SystemClock())
+        add_conditions(service)
+        host, port = parse_listen(settings.admin.listen)
+        service.admin_port = await stack.enter_async_context(
+            serve_admin(
+                host,
+                port,
+                registry=service.metrics.registry,
+                health=service.watchdog.problem,
+                readiness=service.readiness,
+                status=lambda: describe(service),
+            )
+        )
+        pipeline = service.pipeline = await stack.enter_async_context(
+            open_pipeline(
+                settings,
+                login,
+                state_directory(settings.state, login.api),
+                clock=service.clock,
+                warn=log.warning,
+                spooled=True,
+                metrics=service.metrics,
+            )
+        )
+        await compare_api(pipeline, login, log.warning)
+        front = service.front = await stack.enter_async_context(open_front(pipeline, warn=log.warning))
+        keys = authenticator(settings.ingest, service.clock)
+        service.endpoint = Endpoint(endpoint_settings(settings.ingest), keys, front.reception, service.clock)
+        service.certificates = open_certificates(settings.ingest)
+        service.server = await stack.enter_async_context(
+            serve(
+                service.endpoint,
+                limits(settings.ingest),
+                *parse_listen(settings.ingest.listen),
+                certificates=service.certificates,
+            )
+        )
+        front.reception.on_accepted = service.own_metrics.producers.add
+        service.own_metrics.producers.configure(settings.ingest.producers)
+        wire_gauges(service)
+        yield service
+
+
+async def run(service: Service) -> None:
+    """Listen and deliver until a signal, or an error (in ``service.error``)."""
+    pipeline, settings = service.pipeline, service.settings
+    try:
+        async with anyio.create_task_group() as tasks:
+            with service.watchdog.watch():
+                tasks.start_soon(_watch_signals, service)
+                service.opened = True
+                service.own_metrics.reloads.last_success = service.clock.wall()
+                _say_started(service)
+                service.systemd.ready()
+                tasks.start_soon(service.systemd.keep_alive)
+                tasks.start_soon(keep_house, pipeline)
+                tasks.start_soon(_measure, service)
+                tasks.start_soon(service.front.feed.run)
+                if settings.letters.retry:
+                    tasks.start_soon(pipeline.worker.run)
+                await pipeline.lane.run()
+                tasks.cancel_scope.cancel()
+    except* UserError as group:
+        service.error = first_error(group)
+        log.error(str(service.error))
+    await _say_finished(service)
+
+
+async def _watch_signals(service: Service) -> None:
+    """SIGHUP reads the configuration again; the first other signal drains, the second ends at once."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        async for number in signals:
+            if number == signal.SIGHUP:
+                if not service.closing:
+                    reload(service)
+            elif service.closing:
+                log.warning("ended at once: what was acknowledged is in the spool")
+                os._exit(EXIT_SECOND_SIGNAL)
+            else:
+                asyncio.get_running_loop().create_task(_shut_down(service, number.name))
+
+
+async def _shut_down(service: Service, why: str) -> None:
+    service.closing = True
+    service.systemd.stopping()
+    front, lane = service.front, service.pipeline.lane
+    timeout_s = service.settings.delivery.shutdown_timeout
+    log.info("shutting down", signal=why, timeout_seconds=timeout_s)
+    asyncio.get_running_loop().call_later(timeout_s, lane.abandon)
+    front.pressure.closing = True
+    front.waiting.give_up()
+    await service.server.drain(min(_ANSWER_S, timeout_s))
+    await front.reception.finished()
+    front.feed.stop()
+    lane.drain()
+    await front.feed.flush()
+    lane.close()
+
+
+async def _measure(service: Service) -> None:
+    """Once a second: how fast the spool empties, what the log held back, whether a certificate is new."""
+    while True:
+        await service.clock.sleep(_MEASURE_S)
+        service.front.pressure.measure()
+        log.flush()
+        try:
+            if service.certificates and service.certificates.reload_if_changed():
+                log.info("there is a new TLS certificate")
+        except UserError as error:
+            log.error(f"the TLS certificate stays as it was: {error}")
+
+
+def _say_started(service: Service) -> None:
+    pipeline, server = service.pipeline, service.server
+    listen = write_listen(parse_listen(service.settings.ingest.listen)[0], server.port)
+    admin = write_listen(parse_listen(service.settings.admin.listen)[0], service.admin_port)
+    spool = service.front.spool
+    log.info(
+        "listening",
+        ingest=listen,
+        admin=admin,
+        api=pipeline.sink.url,
+        schema=service.settings.schema_.name,
+        spooled_events=spool.events,
+    )
+    service.systemd.status(f"listening on {listen}, delivering to {pipeline.sink.url}")
+    pipeline.audit(
+        Entry.RUN_STARTED, sources=listen, api=pipeline.sink.url, schema=service.settings.schema_.name
+    )
+    for damage in spool.damage:
+        log.error(
+            f"the spool is damaged: {damage.what}; see `ingestd spool check`",
+            first=damage.first,
+            last=damage.last,
+        )
+
+
+async def _say_finished(service: Service) -> None:
+    pipeline = service.pipeline
+    if service.error is None:
+        await pipeline.journal.commit()
+    ledger = describe_ledger(pipeline.ledger)
+    ledger.pop("by_reason")
+    log.info("stopped", spooled_events=service.front.spool.events, **ledger)
+    pipeline.audit(
+        Entry.RUN_FINISHED,
+        accepted=pipeline.ledger.accepted,
+        delivered=pipeline.ledger.delivered,
+        dead_lettered=pipeline.ledger.dead_lettered,
+        in_flight=pipeline.ledger.in_flight,
+        error=str(service.error) if service.error else None,
+    )
+    pipeline.audit.flush()

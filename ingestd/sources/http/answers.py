@@ -1,0 +1,76 @@
+"""Answers: what became of a submission, or why a request cannot be one, as status, headers and body.
+
+Called by the endpoint; the parts that look at a request raise ``Refused``.
+"""
+
+import json
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from ingestd.core.submission import Deferred, Rejection, Result, Taken
+from ingestd.sources.http.request import Response
+
+MAX_REJECTIONS = 100
+"""Rejected events that are listed; ``rejected_total`` then tells how many there were."""
+
+_MAX_ID = 256
+_JSON = (("Content-Type", "application/json"),)
+_PLAIN_BODY = b'{"accepted":%d,"duplicates":%d,"rejected":[]}'
+_ONE_ACCEPTED = Response(202, _PLAIN_BODY % (1, 0), _JSON)
+NOTHING_SENT = Response(202, _PLAIN_BODY % (0, 0), _JSON)
+"""The answer to a body that is well-formed and has no event."""
+
+
+class Refused(Exception):
+    """The request cannot be taken; ``response`` says why to its producer. Holds nothing secret."""
+
+    def __init__(self, status: int, detail: str, *, headers: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(detail)
+        self.response = problem(status, detail, headers=headers)
+
+
+def problem(status: int, detail: str, *, headers: Sequence[tuple[str, str]] = ()) -> Response:
+    """Problem details (RFC 9457) of the type ``about:blank``: the title is the status in words."""
+    content = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    return Response(status, _encode(content), (("Content-Type", "application/problem+json"), *headers))
+
+
+def answer_to(result: Result) -> Response:
+    """202 when an event is new or known; 422 when all are rejected, or when an atomic request stored
+    nothing; otherwise the status of ``Deferred`` with Retry-After (RFC 9110 10.2.3, at least 1)."""
+    if isinstance(result, Deferred):
+        wait = (("Retry-After", str(max(1, result.retry_after_s))),)
+        return problem(result.status, result.detail, headers=wait)
+    if not result.rejected and result.ends is None and result.stored:
+        if result.accepted == 1 and result.duplicates == 0:
+            return _ONE_ACCEPTED  # made once: this is nearly every answer
+        return Response(202, _PLAIN_BODY % (result.accepted, result.duplicates), _JSON)
+    return _in_full(result)
+
+
+def _in_full(taken: Taken) -> Response:
+    accepted = taken.accepted if taken.stored else 0
+    content: dict[str, Any] = {
+        "accepted": accepted,
+        "duplicates": taken.duplicates,
+        "rejected": [_entry(rejection) for rejection in taken.rejected[:MAX_REJECTIONS]],
+    }
+    if len(taken.rejected) > MAX_REJECTIONS:
+        content["rejected_total"] = len(taken.rejected)
+    if taken.ends is not None:
+        content.update(taken.ends._asdict())
+    refused = not taken.stored or (taken.rejected and not accepted and not taken.duplicates)
+    return Response(422 if refused else 202, _encode(content), _JSON)
+
+
+def _entry(rejection: Rejection) -> dict[str, Any]:
+    name = rejection.id
+    if name is not None and len(name) > _MAX_ID:
+        name = name[: _MAX_ID - 1] + "…"
+    return {"index": rejection.position, "id": name, "errors": rejection.errors}
+
+
+def _encode(content: dict[str, Any]) -> bytes:
+    """ASCII: whatever a hostile event brought along, lone surrogates too, is escaped."""
+    return json.dumps(content, separators=(",", ":")).encode("ascii")

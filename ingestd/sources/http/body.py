@@ -1,0 +1,179 @@
+"""A request's body taken apart into events, each the bytes that its producer sent. Called by the endpoint.
+
+Refused as a whole (400) is only what has no safe borders between its events, or is nested too deeply.
+Whether an event is a valid one, a broken line of NDJSON among them, the schema tells later.
+"""
+
+import re
+import sys
+import zlib
+from collections.abc import Callable
+from itertools import islice
+from typing import Protocol
+
+import msgspec
+
+from ingestd.schemas.grammar import is_utf8
+from ingestd.sources.http import nesting
+from ingestd.sources.http.answers import Refused
+from ingestd.sources.http.media_type import Format
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+BOM = b"\xef\xbb\xbf"
+SMALL_BYTES = 64 * 1024
+"""A body may always grow to this, however small it was: the shortest ones grow the most."""
+
+_ZSTD_WINDOW_LOG = 23
+"""8 MiB, the most that the content coding allows (RFC 9659): a frame may ask for far more memory."""
+_MAX_MEMBERS = 16
+"""Compressed streams one after the other in one body; each costs a copy of what follows it."""
+_DENSE_COMMAS = 1_000_000
+"""An array with fewer cannot cost much memory; of others the elements are counted first."""
+_BLANK = b" \t\r"
+_LINE = re.compile(rb"[ \t\r\n]*+([^\n]++)")
+_read_value = msgspec.json.Decoder(msgspec.Raw).decode
+_read_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, /, max_length: int) -> bytes: ...
+
+
+def _gzip() -> _Decompressor:
+    return zlib.decompressobj(wbits=31)
+
+
+def _zstd() -> _Decompressor:
+    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})
+
+
+_CODINGS: dict[str, Callable[[], _Decompressor] | None] = {
+    "": None,
+    "identity": None,
+    "gzip": _gzip,
+    "x-gzip": _gzip,  # RFC 9110 8.4.1.3: the same
+    "zstd": _zstd,
+}
+_ACCEPTED_CODINGS = ("Accept-Encoding", "gzip, zstd")
+
+
+def check_coding(coding: str) -> None:
+    """``coding``: the value of Content-Encoding. Raises Refused (415), also for several of them."""
+    if coding.strip().lower() not in _CODINGS:
+        detail = "this Content-Encoding is not taken: one of gzip and zstd, once, is"
+        raise Refused(415, detail, headers=[_ACCEPTED_CODINGS])
+
+
+def decode(body: bytes, coding: str, *, max_body_bytes: int, max_expansion: int) -> bytes:
+    """The body without its content coding (RFC 9110 8.4).
+
+    At most ``max_body_bytes``, and ``max_expansion`` times what came (or 64 KiB, if that is more); no
+    more than that is ever decoded. Raises Refused: 413 over the limit, 400 when damaged or cut off.
+    """
+    check_coding(coding)
+    new = _CODINGS[coding.strip().lower()]
+    if new is None:
+        return body
+    limit = min(max_body_bytes, max(SMALL_BYTES, max_expansion * len(body)))
+    pieces, size, rest = list[bytes](), 0, body
+    for _ in range(_MAX_MEMBERS):
+        decompressor = new()
+        try:
+            piece = decompressor.decompress(rest, max_length=limit - size + 1)
+        except (zlib.error, zstd.ZstdError) as error:
+            raise Refused(400, f"the compressed body is damaged: {error}") from None
+        size += len(piece)
+        if size > limit:
+            raise Refused(413, f"the body decodes to more than {limit} bytes, the limit for its size")
+        if not decompressor.eof:
+            raise Refused(400, "the compressed body is cut off")
+        pieces.append(piece)
+        rest = decompressor.unused_data
+        if not rest:
+            return b"".join(pieces)
+    raise Refused(400, f"the body consists of more than {_MAX_MEMBERS} compressed streams")
+
+
+def take_apart(body: bytes, format_: Format, *, max_events: int, max_depth: int) -> list[bytes]:
+    """The events of a decoded body in any format but BINARY; none for ``[]`` and for NDJSON without lines.
+
+    Raises Refused: 400 when it cannot be taken apart, 413 for too many events. Memory: the body once more.
+    """
+    body = body.removeprefix(BOM).strip(b" \t\r\n")
+    if format_ is Format.LINES:
+        events = _lines(body, max_events)
+    else:
+        array = body.startswith(b"[")
+        if format_ is Format.BATCH and not array:
+            raise Refused(400, "a batch of CloudEvents is a JSON array")
+        if format_ is Format.EVENT and not body.startswith(b"{"):
+            raise Refused(400, "a CloudEvent in structured mode is one JSON object")
+        if not is_utf8(body):
+            raise Refused(400, "the body is not UTF-8")
+        events = _elements(body, max_events) if array else _one(body)
+    if len(events) > max_events:
+        raise _too_many(max_events)
+    for index, event in enumerate(events):
+        if nesting.may_be_deeper(event, max_depth):
+            check_depth(event, max_depth, index=index)
+    return events
+
+
+def check_depth(event: bytes, max_depth: int, *, index: int = 0) -> None:
+    """Raises Refused (400) for JSON that is nested too deeply; what is not JSON is the schema's business."""
+    try:
+        _read_value(event)
+        deeper = nesting.is_deeper(event, max_depth)
+    except RecursionError:
+        deeper = True
+    except ValueError:
+        deeper = False
+    if deeper:
+        raise Refused(400, f"event {index}: arrays and objects are nested deeper than {max_depth}")
+
+
+def _one(body: bytes) -> list[bytes]:
+    if not body:
+        raise Refused(400, "the body is empty")
+    try:
+        _read_value(body)
+    except RecursionError:
+        raise Refused(400, "arrays and objects are nested too deeply") from None
+    except ValueError as error:
+        raise Refused(400, f"the body is not JSON: {error}") from None
+    return [body]
+
+
+def _elements(body: bytes, max_events: int) -> list[bytes]:
+    try:
+        if body.count(b",") >= _DENSE_COMMAS and nesting.has_more_elements(body, max_events):
+            raise _too_many(max_events)
+        elements = _read_array(body)
+    except RecursionError:
+        raise Refused(400, "arrays and objects are nested too deeply") from None
+    except ValueError as error:
+        raise Refused(400, f"the body is not a JSON array: {error}") from None
+    if len(elements) > max_events:
+        raise _too_many(max_events)
+    return [bytes(element) for element in elements]
+
+
+def _lines(body: bytes, max_events: int) -> list[bytes]:
+    """The lines that are not blank; one more than ``max_events`` if there are more, but never all of them."""
+    if body.count(b"\n") > 2 * max_events:  # mostly blank, or too many
+        return [found[1].rstrip(_BLANK) for found in islice(_LINE.finditer(body), max_events + 1)]
+    return [line for raw in body.split(b"\n") if (line := raw.strip(_BLANK))]
+
+
+def _too_many(max_events: int) -> Refused:
+    return Refused(413, f"more than {max_events} events in one request")

@@ -1,0 +1,92 @@
+"""CloudEvents in binary mode: attributes in ``ce-`` headers, data in the body. Called by the endpoint.
+
+Rules: CloudEvents HTTP binding 1.0.2, section 3.1, and JSON format 1.0.2, section 3.1; where the text for
+1.0.3 is stricter (names of attributes, each at most once), that one.
+"""
+
+import base64
+import re
+from collections.abc import Mapping, Set
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from ingestd.schemas.attributes import NAME
+from ingestd.schemas.grammar import find_fault, is_utf8
+from ingestd.sources.http.answers import Refused
+from ingestd.sources.http.body import BOM
+from ingestd.sources.http.media_type import UTF_8, MediaType, parse_media_type
+
+PREFIX = "ce-"
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"')
+_ESCAPED = re.compile(r"\\(.)")
+_STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_MAX_SHOWN = 40
+
+
+def to_structured(headers: Mapping[str, str], repeated: Set[str], body: bytes) -> bytes:
+    """The event in structured mode, as JSON. ``headers``: names in lower case, values as Latin-1.
+
+    Attributes are strings; which are required the schema says. Raises Refused (400) for a name or a
+    value that is none, an attribute given twice, and data that is declared as JSON and is not.
+    """
+    attributes: dict[str, str] = {}
+    for header, value in headers.items():
+        if header.startswith(PREFIX):
+            name = header[len(PREFIX) :]
+            if not NAME.fullmatch(name):
+                raise Refused(400, f"{_shown(header)} is not an attribute: names are a-z and 0-9, not data")
+            if name == "datacontenttype":
+                raise Refused(400, "ce-datacontenttype must not be given: in binary mode it is Content-Type")
+            if header in repeated:
+                raise Refused(400, f"the header {_shown(header)} came more than once")
+            attributes[name] = decode_value(value, header=header)
+    media_type = headers.get("content-type", "")
+    if media_type:
+        attributes["datacontenttype"] = media_type
+    event = msgspec.json.encode(attributes)
+    return event[:-1] + _data_member(body, parse_media_type(media_type)) + b"}" if body else event
+
+
+def decode_value(value: str, *, header: str = "") -> str:
+    """The attribute's text: quoting undone first, then exactly one percent-decoding, then UTF-8.
+
+    Raises Refused (400) for an unfinished quotation, a percent sign that begins no byte, invalid UTF-8.
+    """
+    if value.startswith('"'):
+        quoted = _QUOTED.fullmatch(value)
+        if quoted is None:
+            raise Refused(400, f"{_shown(header)}: the double quotes do not enclose its value")
+        value = _ESCAPED.sub(r"\1", quoted[1])
+    raw = value.encode("latin-1")
+    if b"%" in raw:
+        if _STRAY_PERCENT.search(raw):
+            raise Refused(400, f"{_shown(header)}: a percent sign must begin an encoded byte, like %25")
+        raw = unquote_to_bytes(raw)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise Refused(400, f"{_shown(header)}: its bytes are not UTF-8") from None
+
+
+def _data_member(body: bytes, media_type: MediaType) -> bytes:
+    """JSON as the bytes it came in, text as a string, everything else as base64 (J5 to J7)."""
+    name, charset = media_type
+    unicode = body.isascii() if charset == "us-ascii" else charset in ("", *UTF_8) and is_utf8(body)
+    json = name.endswith(("/json", "+json"))
+    if unicode and (json or not name):  # without a type it is read as JSON, if it is
+        text = body.removeprefix(BOM)
+        fault = find_fault(text)
+        if fault is None:
+            return b',"data":' + text
+        if json:
+            raise Refused(400, f"the data is declared as JSON, but {fault}")
+    elif json and not charset:
+        raise Refused(400, "the data is declared as JSON, but it is not UTF-8")
+    elif unicode and (charset or name.startswith("text/") or name.endswith(("/xml", "+xml"))):
+        return b',"data":' + msgspec.json.encode(body.decode())
+    return b',"data_base64":"' + base64.b64encode(body) + b'"'
+
+
+def _shown(header: str) -> str:
+    return header if len(header) <= _MAX_SHOWN else header[:_MAX_SHOWN] + "…"

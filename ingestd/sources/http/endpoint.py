@@ -1,0 +1,172 @@
+"""The endpoint: what a request to the ingest address means. The wire calls it, it calls the reception.
+
+    check_head: route ─▶ who ─▶ length, format ─▶ room?      (before the body is read)
+    handle:     signature ─▶ decode ─▶ take apart ─▶ quota ─▶ Submission ─▶ ... ─▶ answer
+
+Nothing is logged here: a request may hold tokens and personal data.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from ingestd.core.clock import Clock
+from ingestd.core.submission import Deferred, Result, Submission
+from ingestd.sources.http.answers import NOTHING_SENT, Refused, answer_to
+from ingestd.sources.http.auth import Authenticator
+from ingestd.sources.http.body import check_coding, check_depth, decode, take_apart
+from ingestd.sources.http.cloudevents_http import to_structured
+from ingestd.sources.http.handshake import ALLOW, answer_options
+from ingestd.sources.http.media_type import Format, format_of
+from ingestd.sources.http.nesting import may_be_deeper
+from ingestd.sources.http.query import Query, parse_query
+from ingestd.sources.http.quota import Quotas
+from ingestd.sources.http.request import Request, Response
+
+PATH = "/v1/events"
+_MAX_LENGTH_DIGITS = 18
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSettings:
+    """``max_body_bytes`` holds before and after decoding; ``webhook_rate`` is requests a minute, 0: any."""
+
+    max_events: int = 20_000
+    max_depth: int = 64
+    max_body_bytes: int = 16 * 1024 * 1024
+    max_expansion: int = 100
+    wait_timeout_s: float = 30.0
+    webhook_origins: tuple[str, ...] = ()
+    webhook_rate: int = 0
+    access_token_in_query: bool = False
+
+
+class Reception(Protocol):
+    def submit(self, submission: Submission) -> None: ...
+
+    def unavailable(self) -> Deferred | None:
+        """Why nothing can be taken now; None when it can."""
+        ...
+
+
+class Endpoint:
+    """An ``Application`` of the wire. ``settings`` and ``authenticator`` may be replaced at any time: a
+    request whose head was checked before is judged by the new ones."""
+
+    def __init__(
+        self, settings: EndpointSettings, authenticator: Authenticator, reception: Reception, clock: Clock
+    ) -> None:
+        self.settings = settings
+        self._reception = reception
+        self._quotas = Quotas(clock)
+        self.authenticator = authenticator
+
+    @property
+    def authenticator(self) -> Authenticator:
+        return self._authenticator
+
+    @authenticator.setter
+    def authenticator(self, new: Authenticator) -> None:
+        self._authenticator = new
+        self._quotas.configure(new.producers)
+
+    def check_head(self, request: Request) -> Response | None:
+        """The refusal that the head alone calls for, so that no body is read in vain."""
+        try:
+            if request.path != PATH:
+                raise Refused(404, f"there is nothing here; events go to POST {PATH}")
+            if request.method != "POST":
+                if request.method == "OPTIONS":
+                    return None
+                raise Refused(405, "events are sent with POST", headers=[ALLOW])
+            query = self._query(request)
+            producer = self._by_head(request, query)
+            self._check_length(request)
+            format_of(request)
+            check_coding(request.headers.get("content-encoding", ""))
+        except Refused as refused:
+            return refused.response
+        deferred = self._reception.unavailable() or (self._quotas.check(producer) if producer else None)
+        return answer_to(deferred) if deferred else None
+
+    def handle(self, request: Request) -> None:
+        """Respond now, or when the reception has the answer. For a request whose head was let pass."""
+        settings = self.settings
+        if request.method == "OPTIONS":
+            origins, rate = settings.webhook_origins, settings.webhook_rate
+            request.respond(*answer_options(request, origins=origins, rate=rate))
+            return
+        try:
+            query = self._query(request)
+            producer = self._by_head(request, query)
+            if producer is None:
+                producer = self._authenticator.by_signature(request)
+            events = self._events(request)
+        except Refused as refused:
+            request.respond(*refused.response)
+            return
+        if not events:
+            request.respond(*NOTHING_SENT)
+            return
+        deferred = self._quotas.charge(producer, len(events)) if producer else None
+        if deferred:
+            request.respond(*answer_to(deferred))
+            return
+        self._reception.submit(
+            Submission(
+                events,
+                partial(self._answer, request, producer, len(events)),
+                sum(map(len, events)),
+                producer,
+                query.atomic,
+                settings.wait_timeout_s if query.wait else 0.0,
+            )
+        )
+
+    def _answer(self, request: Request, producer: str, count: int, result: Result) -> None:
+        if producer and isinstance(result, Deferred):
+            self._quotas.give_back(producer, count)
+        status, body, headers = answer_to(result)
+        request.respond(status, body, headers)
+
+    def _query(self, request: Request) -> Query:
+        return parse_query(request.query, token_allowed=self.settings.access_token_in_query)
+
+    def _by_head(self, request: Request, query: Query) -> str | None:
+        """The producer, empty if anybody may post; None if its signature must show who it is."""
+        authenticator = self._authenticator
+        if authenticator.anonymous:
+            return ""
+        producer = authenticator.by_credentials(request, query.access_token)
+        if producer is None:
+            authenticator.check_signature_head(request)
+        return producer
+
+    def _check_length(self, request: Request) -> None:
+        length = request.headers.get("content-length")
+        if length is None:
+            if "transfer-encoding" not in request.headers:
+                raise Refused(411, "the length of the body is not known: send Content-Length, or chunks")
+            return
+        if not (length.isascii() and length.isdigit()):
+            raise Refused(400, "Content-Length must be a number")
+        limit = self.settings.max_body_bytes
+        if len(length) > _MAX_LENGTH_DIGITS or int(length) > limit:
+            raise Refused(413, f"the body is longer than {limit} bytes")
+
+    def _events(self, request: Request) -> list[bytes]:
+        settings, headers = self.settings, request.headers
+        format_ = format_of(request)
+        body = decode(
+            request.body,
+            headers.get("content-encoding", ""),
+            max_body_bytes=settings.max_body_bytes,
+            max_expansion=settings.max_expansion,
+        )
+        max_depth = settings.max_depth
+        if format_ is not Format.BINARY:
+            return take_apart(body, format_, max_events=settings.max_events, max_depth=max_depth)
+        event = to_structured(headers, request.repeated, body)
+        if may_be_deeper(event, max_depth):
+            check_depth(event, max_depth)
+        return [event]

@@ -1,0 +1,89 @@
+"""Connections to the state file: its settings, its migrations, and what its errors mean."""
+
+import os
+import sqlite3
+from importlib import resources
+from pathlib import Path
+
+from ingestd.core.errors import UserError
+
+VERSION = 2
+FILE_NAME = "state.db"
+
+
+class StoreFailed(UserError):
+    """The state file cannot be written or read. Nothing that was acknowledged depends on the last write."""
+
+    exit_code = 1
+
+
+class StoreBlocked(StoreFailed):
+    """Nothing can be written now, but may be soon: the disk is ``full``, or another program has a lock."""
+
+    def __init__(self, message: str, *, full: bool) -> None:
+        super().__init__(message)
+        self.full = full
+
+
+def connect(path: Path, *, read_only: bool = False, busy_timeout_s: float = 10.0) -> sqlite3.Connection:
+    """A connection with this store's settings, migrated to ``VERSION``. Raises StoreFailed, sqlite3.Error."""
+    connection = sqlite3.connect(
+        f"file:{path}?mode=ro" if read_only else path,
+        uri=read_only,
+        isolation_level=None,
+        timeout=busy_timeout_s,
+    )
+    if read_only:
+        return connection
+    try:
+        _prepare(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
+    os.chmod(path, 0o600)  # payloads may hold personal data
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        raise StoreFailed(
+            f"{path} was written by a newer ingestd (format {version}, this one knows {VERSION})"
+        )
+    for number in range(version + 1, VERSION + 1):
+        script = resources.files("ingestd.store").joinpath(f"schema_{number}.sql").read_text()
+        connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
+
+
+def is_full(error: Exception) -> bool:
+    """No room: also the file-size limit, which SQLite tells as a failed write."""
+    names = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}
+    return getattr(error, "sqlite_errorname", "") in names
+
+
+def is_locked(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorname", "") in {"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_BUSY_RECOVERY"}
+
+
+def disk_full(path: Path) -> StoreBlocked:
+    return StoreBlocked(
+        f"the disk under {path.parent} is full: free some space and start again; nothing is lost", full=True
+    )
+
+
+def locked(path: Path) -> StoreBlocked:
+    return StoreBlocked(f"{path} is locked by another program for more than 10 s", full=False)
+
+
+def explain(error: Exception, path: Path) -> StoreFailed:
+    """The error as one that a person can act on."""
+    if isinstance(error, StoreFailed):
+        return error
+    if is_full(error):
+        return disk_full(path)
+    if is_locked(error):
+        return locked(path)
+    if getattr(error, "sqlite_errorname", "") in {"SQLITE_NOTADB", "SQLITE_CORRUPT"}:
+        return StoreFailed(f"{path} is damaged ({error}): move it away, or restore it, and start again")
+    return StoreFailed(f"cannot use {path}: {error}")

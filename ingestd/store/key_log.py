@@ -1,0 +1,78 @@
+"""The window's memory: which keys became known, and which were freed again, in the order it happened."""
+
+import secrets
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ingestd.store.database import Database
+
+DIGEST_BYTES = 16
+
+
+class WindowRow(NamedTuple):
+    """Keys that became known at a wall time, or were ``released`` then."""
+
+    at: float
+    keys: list[bytes]
+    released: bool
+
+
+class KeyLog:
+    """Keeps the table ``window``. Rows are added where their events are settled or accepted: see
+    ``journal`` and ``spool_rows``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def secret(self) -> bytes:
+        """The installation's secret for key digests, made at first use."""
+
+        def read(connection: sqlite3.Connection) -> bytes:
+            connection.execute("INSERT OR IGNORE INTO meta VALUES ('secret', ?)", (secrets.token_bytes(32),))
+            row: tuple[bytes] = connection.execute("SELECT value FROM meta WHERE name = 'secret'").fetchone()
+            return row[0]
+
+        return await self._database.run(read)
+
+    async def read(self, *, not_before: float, max_count: int) -> list[WindowRow]:
+        """What became of keys since ``not_before``, oldest first; at least the youngest ``max_count``."""
+
+        def read(connection: sqlite3.Connection) -> list[WindowRow]:
+            found: list[WindowRow] = []
+            count = 0
+            for confirmed_at, packed, released in connection.execute(
+                "SELECT confirmed_at, digests, released FROM window WHERE confirmed_at >= ? ORDER BY id DESC",
+                (not_before,),
+            ):
+                if count >= max_count:
+                    break
+                keys = [packed[i : i + DIGEST_BYTES] for i in range(0, len(packed), DIGEST_BYTES)]
+                found.append(WindowRow(confirmed_at, keys, bool(released)))
+                count += 0 if released else len(keys)
+            return found[::-1]
+
+        return await self._database.run(read)
+
+    def released(self, digests: Sequence[bytes], *, now: float) -> None:
+        """Keys that were known are free again: their events became dead letters."""
+        packed = b"".join(digests)
+        self._database.note(
+            lambda c: c.execute(
+                "INSERT INTO window (confirmed_at, digests, released) VALUES (?, ?, 1)", (now, packed)
+            )
+        )
+
+    def trim(self, *, not_before: float, max_count: int) -> None:
+        """Forget keys that the window has forgotten."""
+        most = max_count * DIGEST_BYTES * 17 // 16  # the window's granularity is a sixteenth
+
+        def trim(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM window WHERE confirmed_at < ?", (not_before,))
+            connection.execute(
+                "DELETE FROM window WHERE id <= (SELECT id FROM (SELECT id, sum(length(digests)) OVER"
+                " (ORDER BY id DESC) AS total FROM window) WHERE total > ? ORDER BY id DESC LIMIT 1)",
+                (most,),
+            )
+
+        self._database.note(trim)

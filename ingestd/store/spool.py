@@ -1,0 +1,194 @@
+"""The spool: what producers were told is taken over, on disk until it has had its end.
+
+``reception.py`` appends, ``spool_feed.py`` reads and settles. One row is a chunk of events. Totals kept
+by triggers, and a high-water number outside of the database, tell when rows are missing; a CRC tells
+when one is damaged.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple
+
+import aiosqlite
+
+from ingestd.core.chunk import Chunk, Receipt
+from ingestd.store import spool_rows
+from ingestd.store.connection import explain
+from ingestd.store.database import Database
+from ingestd.store.spool_rows import Damage
+
+Settled = Callable[[int, int], None]
+"""(number of the chunk, how many of its events became dead letters)."""
+Found = Callable[[Damage], None]
+
+MAX_CHUNK_BYTES = 256 * 1024
+"""Of events in a chunk; a larger event is a chunk of its own."""
+
+READ_CHUNKS = 16
+"""Chunks that are read at once."""
+
+_PLACE_BITS = 20
+
+
+class SpooledChunk(NamedTuple):
+    """``digests`` run parallel to the chunk's events; None: no key. ``accepted_at``: wall time."""
+
+    chunk: Chunk
+    digests: list[bytes | None]
+    accepted_at: float
+
+
+class _Opened(NamedTuple):
+    events: int
+    size_bytes: int
+    accepted_at: float
+    receipt: Receipt
+
+
+class Spool:
+    """``source``: the spool's number among the sources. Counts are of chunks that are not settled."""
+
+    def __init__(self, database: Database, source: int) -> None:
+        self.source = source
+        self.chunks = self.events = self.bytes = 0
+        self.settled_bytes = 0  # since the start; tells how fast the spool empties
+        self.damage: list[Damage] = []
+        self.on_settled: Settled = lambda number, buried: None
+        self.on_damage: Found = lambda damage: None
+        self._database = database
+        self.unread = 1  # chunks from this number on have not been taken up; moved by who reads them
+        self._next = 1
+        self._opened: dict[int, _Opened] = {}
+        self._reader: aiosqlite.Connection | None = None
+
+    async def open(self, *, now: float) -> None:
+        """Count what is there against what must be there. Raises StoreFailed."""
+        database = self._database
+        totals = await database.run(partial(spool_rows.take_stock, database=database, now=now))
+        self.chunks, self.events, self.bytes, self._next = totals
+        self.damage = await database.run(spool_rows.read_damage)
+        self._reader = await aiosqlite.connect(
+            f"file:{database.path}?mode=ro", uri=True, isolation_level=None
+        )
+
+    async def close(self) -> None:
+        if self._reader:
+            await self._reader.close()
+
+    @property
+    def end(self) -> int:
+        """The number that the next chunk will have."""
+        return self._next
+
+    @property
+    def oldest_accepted_at(self) -> float | None:
+        """Wall time of the oldest chunk on its way; None if there is none."""
+        return next((opened.accepted_at for opened in self._opened.values()), None)
+
+    def is_open(self, number: int) -> bool:
+        """Whether this chunk may have events that had no end."""
+        return number in self._opened or number >= self.unread
+
+    def state(self, number: int) -> tuple[int, int] | None:
+        """(events without an end, dead letters) of a chunk on its way; None: not yet, or no longer."""
+        opened = self._opened.get(number)
+        return (opened.receipt.open, opened.receipt.buried) if opened else None
+
+    # --- in ---
+
+    def append(
+        self, pieces: Iterable[tuple[list[bytes], list[bytes | None]]], *, now: float
+    ) -> tuple[list[SpooledChunk], asyncio.Future[None]]:
+        """One chunk for each of ``pieces`` (events, digests), all in one transaction, and their keys in it.
+
+        The future is done when they are on disk. It fails with StoreFailed, and then they are nobody's.
+        """
+        rows, chunks = [], []
+        for events, digests in pieces:
+            number, self._next = self._next, self._next + 1
+            rows.append(spool_rows.pack(number, events, digests, now=now))
+            chunks.append(SpooledChunk(self._chunk(number, events), digests, now))
+        database, high_water = self._database, self._next - 1
+
+        def write(connection: sqlite3.Connection) -> None:
+            for row in rows:
+                spool_rows.insert(connection, row)
+            database.high_water = max(database.high_water, high_water)
+
+        count, size_bytes = sum(row.events for row in rows), sum(row.size_bytes for row in rows)
+        self._count(len(rows), count, size_bytes)
+        kept = database.append(write)
+        kept.add_done_callback(partial(self._if_refused, len(rows), count, size_bytes))
+        return chunks, kept
+
+    def _if_refused(self, chunks: int, events: int, size_bytes: int, kept: asyncio.Future[None]) -> None:
+        if kept.exception():
+            self._count(-chunks, -events, -size_bytes)
+
+    # --- out ---
+
+    async def read(
+        self, *, first: int, before: int, limit: int = READ_CHUNKS
+    ) -> tuple[list[SpooledChunk], int]:
+        """Up to ``limit`` chunks numbered ``first`` to ``before``, in order, and the number to go on with.
+
+        Damaged ones are put aside and left out. Raises StoreFailed.
+        """
+        assert self._reader is not None
+        try:
+            async with self._reader.execute(spool_rows.SELECT, (first, before, limit)) as cursor:
+                rows = [spool_rows.Row._make(row) for row in await cursor.fetchall()]
+        except sqlite3.Error as error:
+            raise explain(error, self._database.path) from None
+        found: list[SpooledChunk] = []
+        for row in rows:
+            unpacked = spool_rows.unpack(row)
+            if unpacked is None:
+                self._quarantine(row)
+            else:
+                found.append(SpooledChunk(self._chunk(row.number, unpacked[0]), unpacked[1], row.accepted_at))
+        return found, rows[-1].number + 1 if len(rows) == limit else before
+
+    def opened(self, spooled: SpooledChunk, count: int) -> None:
+        """``count`` events of this chunk are on their way: gives it its receipt."""
+        chunk, number = spooled.chunk, spooled.chunk.start
+        chunk.receipt = Receipt(count, partial(self._settled, number))
+        size_bytes = sum(map(len, chunk.events))
+        self._opened[number] = _Opened(len(chunk.events), size_bytes, spooled.accepted_at, chunk.receipt)
+        if count == 0:
+            self._settled(number)
+
+    def _settled(self, number: int) -> None:
+        opened = self._opened.pop(number)
+        self._database.note(partial(spool_rows.delete, number=number))
+        self._count(-1, -opened.events, -opened.size_bytes)
+        self.settled_bytes += opened.size_bytes
+        self.on_settled(number, opened.receipt.buried)
+
+    def _quarantine(self, row: spool_rows.Row) -> None:
+        damage = Damage(row.number, row.number, row.events, row.accepted_at, "checksum does not match")
+        self._database.note(partial(spool_rows.quarantine, damage=damage))
+        self._count(-1, -row.events, -row.size_bytes)
+        self.damage.append(damage)
+        self.on_damage(damage)
+
+    def _count(self, chunks: int, events: int, size_bytes: int) -> None:
+        self.chunks += chunks
+        self.events += events
+        self.bytes += size_bytes
+
+    def _chunk(self, number: int, events: list[bytes]) -> Chunk:
+        return Chunk(
+            events,
+            source=self.source,
+            start=number,
+            end=number + 1,
+            place=partial(_place, number),
+        )
+
+
+def _place(number: int, position: int) -> tuple[int, int]:
+    """(chunk and position as one number, position from 1): what a dead letter is known by."""
+    return number << _PLACE_BITS | position, position + 1

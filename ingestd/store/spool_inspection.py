@@ -1,0 +1,124 @@
+"""The spool as a person looks at it: beside a running service, or after it. For the ``spool`` commands."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingestd.store import spool_rows
+from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, connect, explain
+from ingestd.store.spool_rows import Damage, Row, Totals
+from ingestd.store.writer import MARK_NAME, unpack_mark
+
+_ALL = (0, 2**62, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """``oldest_at``: wall time of the oldest chunk. ``file_bytes``: of the state file and its log."""
+
+    totals: Totals
+    oldest_at: float | None
+    file_bytes: int
+    damage: list[Damage]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """``bad``: numbers of chunks whose checksum is wrong. ``problems``: in words."""
+
+    checked: int
+    bad: list[int]
+    problems: list[str]
+
+
+class SpoolInspection:
+    """Reads only. Every method raises StoreFailed for a file that cannot be read."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / FILE_NAME
+
+    def stock(self) -> Stock:
+        with self._reading() as connection:
+            _, found = spool_rows.count(connection)
+            oldest = connection.execute("SELECT accepted_at FROM spool ORDER BY id LIMIT 1").fetchone()
+            damage = spool_rows.read_damage(connection)
+        size = sum(path.stat().st_size for path in self._path.parent.glob(f"{FILE_NAME}*"))
+        return Stock(found, oldest[0] if oldest else None, size, damage)
+
+    def check(self) -> Findings:
+        """Every chunk against its checksum, the totals against the rows, the mark against both."""
+        problems: list[str] = []
+        bad: list[int] = []
+        checked = 0
+        with self._reading() as connection:
+            connection.execute("BEGIN")  # one view of a spool that may be in use
+            expected, found = spool_rows.count(connection)
+            commits = connection.execute("SELECT value FROM meta WHERE name = 'commits'").fetchone()[0]
+            for row in connection.execute(spool_rows.SELECT, _ALL):
+                checked += 1
+                if spool_rows.unpack(Row._make(row)) is None:
+                    bad.append(row[0])
+            damage = spool_rows.read_damage(connection)
+        if expected[:3] != found[:3]:
+            problems.append(f"{expected.chunks} chunks should be there, {found.chunks} are")
+        marked, high_water = self._mark()
+        if marked > commits + 1 or high_water >= max(expected.next, found.next):
+            problems.append(f"the last {marked - commits} commits are missing (damaged write-ahead log?)")
+        problems += [f"chunk {number}: checksum does not match" for number in bad]
+        problems += [f"found before: chunks {d.first} to {d.last}: {d.what}" for d in damage]
+        return Findings(checked, bad, problems)
+
+    def events(self, *, damaged: bool) -> Iterator[bytes]:
+        """The events as they were accepted, in order; or what is left of damaged chunks."""
+        with self._reading() as connection:
+            if damaged:
+                query = "SELECT payload FROM spool_damage WHERE payload IS NOT NULL ORDER BY id"
+                for (payload,) in connection.execute(query):
+                    yield payload
+                return
+            for row in connection.execute(spool_rows.SELECT, _ALL):
+                unpacked = spool_rows.unpack(Row._make(row))
+                if unpacked:
+                    yield from unpacked[0]
+
+    def forget_damage(self) -> int:
+        """Clear the list of what was found. Gives how long it was."""
+        try:
+            with closing(connect(self._path)) as connection:
+                return connection.execute("DELETE FROM spool_damage").rowcount
+        except sqlite3.Error as error:
+            raise explain(error, self._path) from None
+
+    def _mark(self) -> tuple[int, int]:
+        try:
+            return unpack_mark(self._path.with_name(MARK_NAME).read_bytes())
+        except OSError:
+            return 0, 0
+
+    def _reading(self) -> "_Reading":
+        return _Reading(self._path)
+
+
+class _Reading:
+    """A connection for a while; SQLite's errors come out as StoreFailed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> sqlite3.Connection:
+        try:
+            self._connection = connect(self._path, read_only=True)
+            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.Error as error:
+            raise explain(error, self._path) from None
+        if version != VERSION:
+            self._connection.close()
+            raise StoreFailed(f"{self._path} has format {version}; `ingestd run` brings it to {VERSION}")
+        return self._connection
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        self._connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise explain(error, self._path) from None

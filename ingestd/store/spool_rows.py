@@ -1,0 +1,146 @@
+"""The spool's rows: how a chunk is packed and checked, and what is found missing. All on the writer's
+thread or in a command, with a connection at hand."""
+
+import sqlite3
+import struct
+import zlib
+from typing import NamedTuple
+
+import msgspec
+
+from ingestd.store.database import Database
+
+DIGEST_BYTES = 16
+NO_KEY = bytes(DIGEST_BYTES)
+
+SELECT = (
+    "SELECT id, accepted_at, events, bytes, crc, digests, payload FROM spool"
+    " WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
+)
+
+_pack_events = msgspec.msgpack.Encoder().encode
+_unpack_events = msgspec.msgpack.Decoder(list[bytes]).decode
+
+
+class Row(NamedTuple):
+    """A row of the table ``spool``."""
+
+    number: int
+    accepted_at: float
+    events: int
+    size_bytes: int
+    crc: int
+    digests: bytes
+    payload: bytes
+
+
+class Totals(NamedTuple):
+    """What is in the spool; ``next``: the number of the next chunk."""
+
+    chunks: int
+    events: int
+    size_bytes: int
+    next: int
+
+
+class Damage(NamedTuple):
+    """Chunks ``first`` to ``last`` are damaged or gone. ``events``: how many, if that is known."""
+
+    first: int
+    last: int
+    events: int | None
+    found_at: float
+    what: str
+
+
+def pack(number: int, events: list[bytes], digests: list[bytes | None], *, now: float) -> Row:
+    packed = b"".join([digest or NO_KEY for digest in digests])
+    payload = _pack_events(events)
+    return Row(
+        number, now, len(events), sum(map(len, events)), _checksum(number, packed, payload), packed, payload
+    )
+
+
+def unpack(row: Row) -> tuple[list[bytes], list[bytes | None]] | None:
+    """(events, digests); None if the row is not what was written."""
+    try:
+        if _checksum(row.number, row.digests, row.payload) != row.crc:
+            return None
+        events = _unpack_events(row.payload)
+    except (TypeError, msgspec.MsgspecError):
+        return None
+    if len(events) != row.events or len(row.digests) != DIGEST_BYTES * len(events):
+        return None
+    digests = [row.digests[i : i + DIGEST_BYTES] for i in range(0, len(row.digests), DIGEST_BYTES)]
+    return events, [None if digest == NO_KEY else digest for digest in digests]
+
+
+def insert(connection: sqlite3.Connection, row: Row) -> None:
+    """The chunk, and its keys with it: a key that is known without its event would cost that event."""
+    connection.execute("INSERT INTO spool VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    keys = row.digests
+    if NO_KEY in keys:
+        each = (keys[i : i + DIGEST_BYTES] for i in range(0, len(keys), DIGEST_BYTES))
+        keys = b"".join(key for key in each if key != NO_KEY)
+    if keys:
+        connection.execute(
+            "INSERT INTO window (confirmed_at, digests) VALUES (?, ?)", (row.accepted_at, keys)
+        )
+
+
+def delete(connection: sqlite3.Connection, number: int) -> None:
+    connection.execute("DELETE FROM spool WHERE id = ?", (number,))
+
+
+def quarantine(connection: sqlite3.Connection, damage: Damage) -> None:
+    """Keep what is left of a damaged chunk for a person, and take it out of the way."""
+    connection.execute(
+        "INSERT INTO spool_damage (first, last, events, found_at, what, payload)"
+        " VALUES (?, ?, ?, ?, ?, (SELECT payload FROM spool WHERE id = ?))",
+        (*damage, damage.first),
+    )
+    delete(connection, damage.first)
+
+
+def read_damage(connection: sqlite3.Connection) -> list[Damage]:
+    """All that was ever found and not cleared; at most 1000."""
+    rows = connection.execute(
+        "SELECT first, last, events, found_at, what FROM spool_damage ORDER BY id DESC LIMIT 1000"
+    )
+    return [Damage(*row) for row in rows][::-1]
+
+
+def count(connection: sqlite3.Connection) -> tuple[Totals, Totals]:
+    """(what must be there, what is there)."""
+    expected = connection.execute("SELECT chunks, events, bytes, next FROM spool_totals").fetchone()
+    found = connection.execute(
+        "SELECT count(*), coalesce(sum(events), 0), coalesce(sum(bytes), 0), coalesce(max(id), 0) + 1"
+        " FROM spool"
+    ).fetchone()
+    return Totals(*expected), Totals(*found)
+
+
+def take_stock(connection: sqlite3.Connection, *, database: Database, now: float) -> Totals:
+    """Note what is missing, and give what is there."""
+    expected, found = count(connection)
+    following = max(expected.next, found.next)
+    missing: list[Damage] = []
+    if expected.chunks != found.chunks:
+        lost = expected.events - found.events
+        what = f"{expected.chunks - found.chunks} chunks are no longer in the file"
+        missing.append(Damage(1, following - 1, lost, now, what))
+    if database.high_water >= following:
+        what = "the end of the write-ahead log is gone or damaged"
+        missing.append(Damage(following, database.high_water, None, now, what))
+        following = database.high_water + 1
+    for damage in missing:
+        connection.execute(
+            "INSERT INTO spool_damage (first, last, events, found_at, what) VALUES (?, ?, ?, ?, ?)", damage
+        )
+    totals = Totals(found.chunks, found.events, found.size_bytes, following)
+    connection.execute("UPDATE spool_totals SET chunks = ?, events = ?, bytes = ?, next = ?", totals)
+    return totals
+
+
+def _checksum(number: int, digests: bytes, payload: bytes) -> int:
+    return zlib.crc32(payload, zlib.crc32(digests, zlib.crc32(struct.pack("<q", number))))

@@ -1,0 +1,190 @@
+"""The admin address answers operators and probes, quickly, in what they can read."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+from ingestd.admin import server
+from ingestd.admin.health import Readiness
+from ingestd.admin.metrics_server import serve_metrics
+from ingestd.core.errors import UserError
+
+pytestmark = pytest.mark.anyio
+
+
+class Service:
+    """What the service would register."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.readiness = Readiness()
+        self.trouble: str | None = None
+        self.status: dict[str, Any] = {"uptime_s": 1.5}
+
+    def serve(self, port: int = 0, host: str = "127.0.0.1") -> Any:
+        return server.serve_admin(
+            host,
+            port,
+            registry=self.registry,
+            health=lambda: self.trouble,
+            readiness=self.readiness,
+            status=lambda: self.status,
+        )
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+@pytest.fixture
+async def admin(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        service.serve() as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+    ):
+        yield client
+
+
+async def test_healthz_says_ok_or_what_is_wrong(service: Service, admin: httpx.AsyncClient) -> None:
+    answer = await admin.get("/healthz")
+    assert (answer.status_code, answer.text) == (200, "ok\n")
+    service.trouble = "the event loop has been blocked for 3.0 s"
+    answer = await admin.get("/healthz")
+    assert (answer.status_code, answer.text) == (503, "the event loop has been blocked for 3.0 s\n")
+
+
+async def test_readyz_says_why_it_is_not_ready(service: Service, admin: httpx.AsyncClient) -> None:
+    answer = await admin.get("/readyz")
+    assert (answer.status_code, answer.json()) == (200, {"ready": True})
+    service.readiness.add("disk", lambda: "full")
+    service.readiness.add("spool", lambda: None)
+    answer = await admin.get("/readyz")
+    assert (answer.status_code, answer.json()) == (503, {"ready": False, "reasons": ["disk: full"]})
+
+
+async def test_status_is_the_json_that_the_service_gives(service: Service, admin: httpx.AsyncClient) -> None:
+    service.status = {"ledger": {"accepted": 3}, "lanes": [{"circuit": "closed"}]}
+    answer = await admin.get("/v1/status")
+    assert answer.json() == service.status
+    assert answer.headers["Content-Type"].startswith("application/json")
+
+
+async def test_metrics_come_as_text_or_as_openmetrics(service: Service, admin: httpx.AsyncClient) -> None:
+    Counter("tries", "Tries", registry=service.registry).inc(3)
+    plain = await admin.get("/metrics")
+    assert plain.headers["Content-Type"].startswith("text/plain")
+    assert {s.name: s.value for f in parse(plain.text) for s in f.samples}["tries_total"] == 3
+    wanted = await admin.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert wanted.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert {s.name: s.value for f in parse_openmetrics(wanted.text) for s in f.samples}["tries_total"] == 3  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz", "/v1/status", "/nothing"])
+async def test_every_answer_is_fresh_tells_no_version_and_has_a_head(
+    admin: httpx.AsyncClient, path: str
+) -> None:
+    get, head = await admin.get(path), await admin.head(path)
+    assert head.status_code == get.status_code
+    assert head.content == b""
+    for answer in (get, head):
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Server"] == "ingestd"
+
+
+async def test_an_unknown_path_or_method_is_told_in_json(admin: httpx.AsyncClient) -> None:
+    answer = await admin.get("/metrics/../nothing")
+    assert (answer.status_code, answer.json()) == (404, {"error": "Not Found"})
+    answer = await admin.post("/v1/status", content=b"x" * 100_000)
+    assert (answer.status_code, answer.json()) == (405, {"error": "Method Not Allowed"})
+    assert answer.headers["Allow"] == "GET,HEAD"
+
+
+async def test_a_taken_port_is_the_users_error(service: Service) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            UserError, match=rf"^cannot serve the admin address on 127.0.0.1:{port}: Address already in use$"
+        ):
+            async with service.serve(port):
+                pass
+        with pytest.raises(UserError, match=r"^cannot serve metrics on"):
+            async with serve_metrics(service.registry, "127.0.0.1", port):
+                pass
+
+
+async def test_a_replay_has_metrics_and_health_only(service: Service) -> None:
+    async with (
+        serve_metrics(service.registry, "127.0.0.1", 0) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+    ):
+        codes = [(await client.get(path)).status_code for path in ("/metrics", "/healthz", "/readyz")]
+    assert codes == [200, 200, 404]
+
+
+async def test_shutting_down_waits_for_no_idle_dawdling_or_stalled_client(service: Service) -> None:
+    Counter("long", "x" * 20_000_000, registry=service.registry)  # more than sockets hold
+    async with service.serve() as port:
+        used, dawdling, unread = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        used[1].write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await used[0].readline()).startswith(b"HTTP/1.1 200")
+        dawdling[1].write(b"GET /healthz HTT")
+        await dawdling[1].drain()
+        unread[1].write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await unread[0].readline()).startswith(b"HTTP/1.1 200")
+        started = time.monotonic()
+    assert time.monotonic() - started < 2 * server.SHUTDOWN_TIMEOUT_S + 0.5
+    for _, writer in (used, dawdling, unread):
+        writer.close()
+        await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_a_flood_of_connections_is_cut_off_and_passes(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    async with service.serve() as port:
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
+        refused = [reader for reader, _ in idle[3:]]
+        assert await asyncio.wait_for(asyncio.gather(*(reader.read() for reader in refused)), 5) == [b""] * 7
+        for _, writer in idle:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for _, writer in idle))
+
+        async def asks_until_served() -> None:
+            async with httpx.AsyncClient(trust_env=False) as client:
+                while True:
+                    try:
+                        assert (await client.get(f"http://127.0.0.1:{port}/healthz")).text == "ok\n"
+                    except httpx.TransportError:
+                        continue
+                    return
+
+        await asyncio.wait_for(asks_until_served(), 5)
+
+
+async def test_a_silent_connection_does_not_stay_for_ever(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "IDLE_TIMEOUT_S", 0.2)
+    async with service.serve() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /healthz HTT")
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_it_listens_on_ipv6(service: Service) -> None:
+    async with service.serve(host="::1") as port, httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.get(f"http://[::1]:{port}/healthz")).text == "ok\n"

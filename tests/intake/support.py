@@ -1,0 +1,233 @@
+"""`ingestd run` without its HTTP side: the real pipeline and front on a directory, as one process's life.
+
+Lives end by ``drain`` as a signal would end them, by leaving the block (nothing is sent any more, the
+stores close), or by ``crash``, which leaves an image of the directory as ``kill -9`` would.
+"""
+
+import asyncio
+import shutil
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ingestd.config import Login, Settings
+from ingestd.core.clock import Clock, SystemClock
+from ingestd.core.ledger import Ledger
+from ingestd.core.submission import Deferred, Result, Submission, Taken
+from ingestd.pipeline import Front, Pipeline, open_front, open_pipeline
+from ingestd.service.housekeeping import keep_house
+from ingestd.store.database import Database
+from tests.receiver import Receiver, Request
+
+DEADLINE_S = 20.0
+
+SHORT: dict[str, dict[str, Any]] = {
+    "batch": {"max_age": 0.01},
+    "delivery": {"backoff_base": 0.002, "backoff_cap": 0.01, "circuit_threshold": 10_000},
+    "spool": {"ballast": 0},
+}
+"""Settings of the tests; ``running`` lays its own over them."""
+
+
+def event(number: int, *, pad: int = 0, **other: Any) -> bytes:
+    """A valid interaction whose id is ``i-NUMBER``; ``other`` members replace its own, None leaves one out."""
+    members = {
+        "interactionId": f"i-{number}",
+        "eventType": "call",
+        "eventTime": "2026-01-01T10:00:00Z",
+        "routingMetadata": {"queueId": "q", "skill": "s", "actionType": "ANSWER"},
+        "attributes": {"pad": "x" * pad},
+        "schemaVersion": 1,
+    } | other
+    return msgspec.json.encode({name: value for name, value in members.items() if value is not None})
+
+
+def events(numbers: Sequence[int], *, pad: int = 0) -> list[bytes]:
+    return [event(number, pad=pad) for number in numbers]
+
+
+class _Id(msgspec.Struct, rename="camel"):
+    interaction_id: str
+
+
+class _Body(msgspec.Struct):
+    events: list[_Id]
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+
+
+def numbers_of(request: Request) -> list[int]:
+    """Of the events in a request, in order."""
+    return [int(one.interaction_id[2:]) for one in _decode(request.body).events]
+
+
+def key_of(request: Request) -> str:
+    return request.headers["idempotency-key"]
+
+
+def sent(receiver: Receiver) -> list[int]:
+    """All events of all requests, as they came."""
+    return [number for request in receiver.requests for number in numbers_of(request)]
+
+
+class Gate:
+    """While it is held the store's thread is in the middle of a transaction, and commits nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._entered, self._opened = threading.Event(), threading.Event()
+
+    def _hold(self, _: sqlite3.Connection) -> None:
+        self._entered.set()
+        if not self._opened.wait(DEADLINE_S):
+            raise AssertionError("nobody opened the gate")
+
+    async def __aenter__(self) -> "Gate":
+        self._database.note(self._hold)
+        self._commit = asyncio.ensure_future(self._database.commit())
+        assert await asyncio.to_thread(self._entered.wait, DEADLINE_S)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._opened.set()
+        await self._commit
+
+
+@dataclass
+class Life:
+    """One process. ``deliver`` starts sending."""
+
+    pipeline: Pipeline
+    front: Front
+    directory: Path
+    warnings: list[str]
+    answered_twice: list[Result] = field(default_factory=list)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.pipeline.ledger
+
+    def deliver(self) -> None:
+        parts = (self.pipeline.lane.run(), self.front.feed.run(), keep_house(self.pipeline))
+        self.tasks = [asyncio.ensure_future(part) for part in parts]
+
+    def submit(self, *sent: bytes, **options: Any) -> asyncio.Future[Result]:
+        """What the producer is told, once it is."""
+        told: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+
+        def answer(result: Result) -> None:
+            if told.done():
+                self.answered_twice.append(result)
+            else:
+                told.set_result(result)
+
+        self.front.reception.submit(Submission(list(sent), answer, sum(map(len, sent)), **options))
+        return told
+
+    async def take(self, *sent: bytes, **options: Any) -> Taken:
+        async with asyncio.timeout(DEADLINE_S):
+            result = await self.submit(*sent, **options)
+        assert isinstance(result, Taken), result
+        return result
+
+    async def refuse(self, *sent: bytes, **options: Any) -> Deferred:
+        async with asyncio.timeout(DEADLINE_S):
+            result = await self.submit(*sent, **options)
+        assert isinstance(result, Deferred), result
+        return result
+
+    async def until_empty(self) -> None:
+        """Until every event that was accepted had its end."""
+        async with asyncio.timeout(DEADLINE_S):
+            while self.front.spool.events:  # noqa: ASYNC110 - nothing tells
+                self.assert_alive()
+                await asyncio.sleep(0.002)
+        await self.pipeline.journal.commit()
+
+    async def drain(self) -> None:
+        """The order of shutting down of ``service/run.py``."""
+        front, lane = self.front, self.pipeline.lane
+        front.pressure.closing = True
+        front.waiting.give_up()
+        await front.reception.finished()
+        front.feed.stop()
+        lane.drain()
+        await front.feed.flush()
+        lane.close()
+        async with asyncio.timeout(DEADLINE_S):
+            await asyncio.wait(self.tasks[:2])
+        await self.stop()
+
+    async def stop(self) -> None:
+        """No task goes on, and none had failed."""
+        self.assert_alive()
+        for task in self.tasks:
+            task.cancel()
+        for result in await asyncio.gather(*self.tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result
+        self.tasks = []
+
+    async def crash(self, image: Path) -> None:
+        """``image`` becomes the directory as ``kill -9`` leaves it now; this life sends nothing any more."""
+        async with Gate(self.pipeline.database):
+            shutil.copytree(self.directory, image, ignore=shutil.ignore_patterns("*-shm"))
+            await self.stop()
+
+    def assert_alive(self) -> None:
+        for task in self.tasks:
+            if task.done() and not task.cancelled():
+                task.result()
+
+    def assert_balanced(self) -> None:
+        assert self.ledger.balanced(), self.ledger
+        assert min(self.ledger.in_flight, self.ledger.accepted) >= 0, self.ledger
+
+    def rows(self, sql: str) -> list[Any]:
+        """What the file says, past this process."""
+        connection = sqlite3.connect(f"file:{self.directory / 'state.db'}?mode=ro", uri=True)
+        try:
+            return connection.execute(sql).fetchall()
+        finally:
+            connection.close()
+
+
+@asynccontextmanager
+async def running(
+    directory: Path,
+    receiver: Receiver,
+    *,
+    deliver: bool = True,
+    clock: Clock | None = None,
+    **sections: dict[str, Any],
+) -> AsyncIterator[Life]:
+    """A life on ``directory``; it delivers to ``receiver`` from the start, or when told to."""
+    directory.mkdir(exist_ok=True)
+    settings = Settings.model_validate(
+        SHORT | {name: SHORT.get(name, {}) | section for name, section in sections.items()}
+    )
+    warnings: list[str] = []
+    login = Login(api=receiver.url, token_url=None)
+    async with (
+        open_pipeline(
+            settings, login, directory, clock=clock or SystemClock(), warn=warnings.append, spooled=True
+        ) as pipeline,
+        open_front(pipeline, warn=warnings.append) as front,
+    ):
+        life = Life(pipeline, front, directory, warnings)
+        if deliver:
+            life.deliver()
+        try:
+            yield life
+        finally:
+            await life.stop()
+        life.assert_balanced()
+        assert not life.answered_twice

@@ -1,0 +1,43 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestd.sources.http import nesting
+from ingestd.sources.http.nesting import has_more_elements, is_deeper, may_be_deeper
+
+strings = st.text('"\\[]{},a', max_size=6)
+values = st.recursive(
+    st.one_of(st.integers(), strings),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(strings, inner, max_size=4)),
+    max_leaves=15,
+)
+
+
+def depth_of(value: Any) -> int:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return 1 + max(map(depth_of, value), default=0) if isinstance(value, list) else 0
+
+
+@given(values, st.integers(0, 6))
+def test_depth_is_that_of_the_parsed_value(value: Any, limit: int) -> None:
+    event = json.dumps(value).encode()
+    assert is_deeper(event, limit) == (depth_of(value) > limit)
+    assert may_be_deeper(event, limit) or not is_deeper(event, limit)
+
+
+@given(st.lists(values, min_size=1, max_size=8), st.integers(1, 9))
+def test_elements_are_those_of_the_parsed_array(value: list[Any], limit: int) -> None:
+    assert has_more_elements(json.dumps(value).encode(), limit) == (len(value) > limit)
+
+
+@given(st.lists(values, min_size=1, max_size=8), st.integers(1, 20), st.integers(0, 8))
+def test_strings_that_span_blocks_are_still_strings(value: list[Any], block_bytes: int, limit: int) -> None:
+    array = json.dumps(value).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nesting, "_BLOCK_BYTES", block_bytes)
+        assert is_deeper(array, limit) == (depth_of(value) > limit)
+        assert has_more_elements(array, limit + 1) == (len(value) > limit + 1)

@@ -1,0 +1,189 @@
+"""The spool over several processes' lives, and what it notices about its own file."""
+
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestd.store import spool_rows
+from ingestd.store.connection import StoreBlocked
+from ingestd.store.database import Database
+from ingestd.store.journal import Journal
+from ingestd.store.key_log import KeyLog
+from ingestd.store.spool import Spool, SpooledChunk
+from ingestd.store.spool_inspection import SpoolInspection
+
+pytestmark = pytest.mark.anyio
+
+NOW = 1_000_000.0
+KEYS = [b"%016d" % number for number in range(100)]
+
+
+@asynccontextmanager
+async def opened(directory: Path) -> AsyncIterator[tuple[Spool, Database]]:
+    database = Database(directory, patient=True)
+    await database.open()
+    spool = Spool(database, await Journal(database).spool_source())
+    await spool.open(now=NOW)
+    try:
+        yield spool, database
+    finally:
+        await spool.close()
+        await database.close()
+
+
+async def append(spool: Spool, *events: bytes) -> SpooledChunk:
+    chunks, on_disk = spool.append([(list(events), list(KEYS[: len(events)]))], now=NOW)
+    await on_disk
+    return chunks[0]
+
+
+async def read_all(spool: Spool) -> list[list[bytes]]:
+    chunks, following = await spool.read(first=1, before=spool.end, limit=1000)
+    assert following == spool.end
+    return [spooled.chunk.events for spooled in chunks]
+
+
+async def lost_tail(directory: Path, events: list[bytes]) -> None:
+    """One chunk in the database, the others only in the write-ahead log, which is then gone."""
+    async with opened(directory) as (spool, _):
+        await append(spool, b"first")
+    copy = directory.with_name("before")
+    shutil.copytree(directory, copy)
+    async with opened(directory) as (spool, _):
+        for event in events:
+            await append(spool, event)
+    shutil.copy(copy / "state.db", directory / "state.db")
+
+
+async def test_what_was_appended_is_there_after_a_restart_in_order_with_its_keys(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (spool, _):
+        await append(spool, b"a", b"b")
+        await append(spool, b"c")
+        assert (spool.chunks, spool.events, spool.bytes) == (2, 3, 3)
+    async with opened(tmp_path) as (spool, database):
+        assert (spool.chunks, spool.events, spool.bytes) == (2, 3, 3)
+        assert await read_all(spool) == [[b"a", b"b"], [b"c"]]
+        rows = await KeyLog(database).read(not_before=0, max_count=100)
+        assert [row.keys for row in rows] == [KEYS[:2], KEYS[:1]]
+        assert not spool.damage
+
+
+async def test_a_chunk_is_gone_when_all_its_events_had_their_end_and_numbers_are_not_used_twice(
+    tmp_path: Path,
+) -> None:
+    ended: list[tuple[int, int]] = []
+    async with opened(tmp_path) as (spool, database):
+        spool.on_settled = lambda number, buried: ended.append((number, buried))
+        one, two = await append(spool, b"a", b"b"), await append(spool, b"c")
+        for spooled in (one, two):
+            spool.opened(spooled, len(spooled.chunk.events))
+        one.chunk.receipt.settle(1)
+        assert spool.state(1) == (1, 0)
+        two.chunk.receipt.buried += 1
+        two.chunk.receipt.settle(1)
+        await database.commit()
+        assert ended == [(2, 1)]
+        assert (spool.chunks, spool.events, spool.bytes, spool.settled_bytes) == (1, 2, 2, 1)
+    async with opened(tmp_path) as (spool, _):
+        assert await read_all(spool) == [[b"a", b"b"]]
+        assert (await append(spool, b"d")).chunk.start == 3
+
+
+async def test_events_without_a_key_have_none_after_reading(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (spool, database):
+        await spool.append([([b"a", b"b", b"c"], [None, KEYS[7], None])], now=NOW)[1]
+        chunks, _ = await spool.read(first=1, before=2)
+        assert chunks[0].digests == [None, KEYS[7], None]
+        rows = await KeyLog(database).read(not_before=0, max_count=100)
+        assert [row.keys for row in rows] == [[KEYS[7]]]
+
+
+async def test_a_damaged_chunk_is_put_aside_told_and_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (spool, _):
+        for event in (b"one", b"two", b"three"):
+            await append(spool, event)
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        connection.execute("UPDATE spool SET payload = x'91C40374FF6F' WHERE id = 2")
+    connection.close()
+    assert SpoolInspection(tmp_path).check().bad == [2]
+    async with opened(tmp_path) as (spool, database):
+        told = []
+        spool.on_damage = told.append
+        assert await read_all(spool) == [[b"one"], [b"three"]]
+        assert [(damage.first, damage.events) for damage in told] == [(2, 1)]
+        assert (spool.chunks, spool.events) == (2, 2)
+        await database.commit()
+    async with opened(tmp_path) as (spool, _):
+        assert [damage.first for damage in spool.damage] == [2]
+    inspection = SpoolInspection(tmp_path)
+    assert list(inspection.events(damaged=True)) == [bytes.fromhex("91C40374FF6F")]
+    assert list(inspection.events(damaged=False)) == [b"one", b"three"]
+    assert inspection.forget_damage() == 1
+    assert not inspection.check().problems
+
+
+async def test_rows_that_vanished_are_missed(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (spool, _):
+        for event in (b"one", b"two", b"three"):
+            await append(spool, event)
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        connection.executescript("DROP TRIGGER spool_settled; DELETE FROM spool WHERE id = 2;")
+    connection.close()
+    assert SpoolInspection(tmp_path).check().problems == ["3 chunks should be there, 2 are"]
+    async with opened(tmp_path) as (spool, _):
+        assert [(d.events, d.what) for d in spool.damage] == [(1, "1 chunks are no longer in the file")]
+        assert await read_all(spool) == [[b"one"], [b"three"]]
+
+
+async def test_a_lost_end_of_the_log_is_missed_and_its_numbers_are_not_used_again(tmp_path: Path) -> None:
+    directory = tmp_path / "state"
+    directory.mkdir()
+    await lost_tail(directory, [b"two", b"three"])
+    assert "commits are missing" in SpoolInspection(directory).check().problems[0]
+    async with opened(directory) as (spool, database):
+        assert "has lost its last" in database.warning
+        assert [(d.first, d.last, d.events) for d in spool.damage] == [(2, 3, None)]
+        assert (await append(spool, b"four")).chunk.start == 4
+
+
+async def test_a_refused_append_leaves_no_trace(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (spool, database):
+        await append(spool, b"one")
+        database.blocked = StoreBlocked("full", full=True)
+        _, on_disk = spool.append([([b"two"], [None])], now=NOW)
+        with pytest.raises(StoreBlocked):
+            await on_disk
+        database.blocked = None
+        await append(spool, b"three")
+        assert (spool.chunks, spool.events, spool.bytes) == (2, 2, 8)
+    async with opened(tmp_path) as (spool, _):
+        assert await read_all(spool) == [[b"one"], [b"three"]]
+        assert not spool.damage
+
+
+async def test_a_stock_is_taken_beside_a_running_service(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (spool, _):
+        await append(spool, b"one", b"two")
+        stock = SpoolInspection(tmp_path).stock()
+        assert stock.totals[:3] == (1, 2, 6)
+        assert stock.oldest_at == NOW
+
+
+@given(
+    events=st.lists(st.binary(max_size=50), min_size=1, max_size=20),
+    flipped=st.integers(0, 10_000),
+    number=st.integers(1, 2**40),
+)
+def test_any_flipped_bit_in_a_row_is_noticed(events: list[bytes], flipped: int, number: int) -> None:
+    row = spool_rows.pack(number, events, [None] * len(events), now=NOW)
+    assert spool_rows.unpack(row) == (events, [None] * len(events))
+    damaged = bytearray(row.payload)
+    damaged[flipped % len(damaged)] ^= 1 << flipped % 8
+    assert spool_rows.unpack(row._replace(payload=bytes(damaged))) is None
+    assert spool_rows.unpack(row._replace(number=number + 1)) is None
