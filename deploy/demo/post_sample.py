@@ -1,0 +1,60 @@
+"""Post sample events to ingestd for ever, as a producer should: with a token, and waiting when told to.
+
+Run by compose.yaml, so that the dashboard lives: post_sample.py URL TOKEN_FILE EVENTS_PER_SECOND
+"""
+
+import itertools
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+
+from ingestd.core.retry_after import parse
+from ingestd.sandbox.sample import sample_events
+
+EVENTS_PER_REQUEST = 50
+EVENTS_PER_SEED = 100_000
+
+
+def batches() -> Iterator[bytes]:
+    """NDJSON bodies without end. Another seed for each start: the same events would be duplicates."""
+    for seed in itertools.count(time.time_ns()):
+        events = sample_events(EVENTS_PER_SEED, seed)
+        while lines := list(itertools.islice(events, EVENTS_PER_REQUEST)):
+            yield b"".join(line + b"\n" for line in lines)
+
+
+def post(client: httpx.Client, url: str, *, body: bytes, token: str) -> None:
+    """One request, the same again until it is taken. Ends the process if the answer is about the producer."""
+    headers = {"Content-Type": "application/x-ndjson", "Authorization": f"Bearer {token}"}
+    while True:
+        try:
+            answer = client.post(url, content=body, headers=headers)
+        except httpx.TransportError:
+            time.sleep(1.0)
+            continue
+        if answer.status_code in (202, 422):  # 422: none of them was valid; that was an answer too
+            return
+        if answer.status_code not in (429, 503, 507):
+            sys.exit(f"{url} answered {answer.status_code}: {answer.text[:200]}")
+        wait_s = parse(
+            answer.headers.get("Retry-After"), now_wall=time.time(), date=answer.headers.get("Date")
+        )
+        time.sleep(1.0 if wait_s is None else wait_s)
+
+
+def main(url: str, token_file: str, events_per_second: str) -> None:
+    token = Path(token_file).read_text(encoding="utf-8").split()[0]
+    pause_s = EVENTS_PER_REQUEST / float(events_per_second)
+    with httpx.Client(trust_env=False, timeout=30.0) as client:
+        due = time.monotonic()
+        for body in batches():
+            post(client, url, body=body, token=token)
+            due = max(due + pause_s, time.monotonic() - pause_s)
+            time.sleep(max(0.0, due - time.monotonic()))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
