@@ -6,7 +6,6 @@ the stages. The one task that calls it also owns the batcher's deadline.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import compress
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -207,10 +206,9 @@ class Intake:
         if refused:
             self._book.rejected(chunk, refused)
         if gone:
-            stays = [index not in gone for index in range(len(events))]
-            events = list(compress(events, stays))
-            digests = list(compress(digests, stays))
-            positions = list(compress(positions, stays))
+            events, digests, positions = list(events), list(digests), list(positions)
+            for index in sorted(gone, reverse=True):  # few: cheaper than choosing those that stay
+                del events[index], digests[index], positions[index]
         return list(self._batcher.add(chunk, events, digests, positions, now)) if events else []
 
     def _is_known(self, key: str | None) -> bool:

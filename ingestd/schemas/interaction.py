@@ -88,8 +88,9 @@ class _Accepted(msgspec.Struct, gc=False, rename="camel"):
 # The members that every valid event has take 140 bytes, so nesting of 200 needs this many (tested).
 _DEEP_BYTES = 530
 _BLOCK = 64
-"""Events looked at together: what they are decoded to stays in the processor's cache, and what one event
-makes uncommon for all of them costs little."""
+_SMALL_BLOCK = 16
+"""Events looked at together: what they are decoded to stays in the processor's cache. Where one of them is
+uncommon they are looked at in smaller blocks, so that it costs its neighbours little."""
 
 _decode = msgspec.json.Decoder(_Accepted).decode
 
@@ -117,10 +118,7 @@ def _decode_all(events: Sequence[bytes]) -> list[_Accepted | None]:
     return found
 
 
-def _keys_of(events: Sequence[bytes]) -> list[str | None]:
-    keys: list[str | None] = []
-    add = keys.append
-    found = _decode_all(events)
+def _keys_of(events: Sequence[bytes], found: Sequence[_Accepted | None]) -> list[str | None]:
     # One look at all is cheaper than one at each string: without escapes and beyond-ASCII bytes, no
     # string of an event can hold a control character, or be anything but UTF-8.
     joined = b"".join(events)
@@ -131,6 +129,11 @@ def _keys_of(events: Sequence[bytes]) -> list[str | None]:
         and (ascii_only or is_utf8(joined))
         and all_common([seen.event_time for seen in found if seen])
     )
+    if not common and len(events) > _SMALL_BLOCK:
+        blocks = (slice(at, at + _SMALL_BLOCK) for at in range(0, len(events), _SMALL_BLOCK))
+        return [key for block in blocks for key in _keys_of(events[block], found[block])]
+    keys: list[str | None] = []
+    add = keys.append
     for event, seen in zip(events, found, strict=True):
         if seen is None:
             add(None)
@@ -153,7 +156,8 @@ class InteractionSchema:
     def keys(self, events: Sequence[bytes]) -> list[str | None]:
         keys: list[str | None] = []
         for first in range(0, len(events), _BLOCK):
-            keys += _keys_of(events[first : first + _BLOCK])
+            block = events[first : first + _BLOCK]
+            keys += _keys_of(block, _decode_all(block))
         return keys
 
     def explain(self, event: bytes) -> Refusal | None:

@@ -7,7 +7,6 @@ start alone (with ``fill``), so that the same stream is always cut the same way.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Protocol
 
 
@@ -152,12 +151,14 @@ class _RegularPlaces:
 
     def __init__(self, events: list[bytes], start: int, line: int) -> None:
         self._events, self._start, self._line = events, start, line
-        self._ends: list[int] = []
+        self._last = self._bytes_before = 0
 
     def __call__(self, index: int) -> tuple[int, int]:
-        if not self._ends:
-            self._ends = list(accumulate(map(len, self._events), initial=0))
-        return self._start + self._ends[index] + index, self._line + index
+        if index < self._last:
+            self._last = self._bytes_before = 0
+        self._bytes_before += sum(map(len, self._events[self._last : index]))  # asked in ascending order
+        self._last = index
+        return self._start + self._bytes_before + index, self._line + index
 
 
 class _CountedPlaces:
