@@ -74,7 +74,6 @@ class Server:
         """Accept nothing more, close idle connections, let open requests have their answers (with
         ``Connection: close``); after ``timeout_s`` cut what is left. Gives how many were cut."""
         self.stop_listening()
-        self._state.draining = True
         for connection in list(self._state.connections):
             connection.drain()
         await self._until_empty(timeout_s)
@@ -83,6 +82,8 @@ class Server:
         return cut
 
     def stop_listening(self) -> None:
+        """Accept nothing more; from now on every answer is its connection's last."""
+        self._state.draining = True
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -90,7 +91,6 @@ class Server:
     async def abort(self) -> None:
         """Cut every connection. Its requests are ``gone``."""
         self.stop_listening()
-        self._state.draining = True
         entering = list(self._entering)
         for task in entering:
             task.cancel()

@@ -5,6 +5,7 @@ import resource
 import socket
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
@@ -18,20 +19,10 @@ QUICK = Limits(head_timeout_s=0.3, body_timeout_s=0.3, idle_timeout_s=0.3)
 PATIENT_S = 60.0
 
 
-@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": request.param}
-
-
 @pytest.fixture(autouse=True)
 def _quick_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "SWEEP_S", 0.02)
     monkeypatch.setattr(connection_module, "LINGER_S", 0.3)
-
-
-@pytest.fixture
-def application() -> Echo:
-    return Echo()
 
 
 @pytest.fixture
@@ -100,7 +91,7 @@ async def test_the_application_may_take_longer_than_any_client(server: Server, a
 
 @pytest.mark.anyio
 async def test_a_client_that_does_not_read_its_answers_is_held_up_and_then_cut(application: Echo) -> None:
-    async with serve(application, QUICK, "127.0.0.1", 0) as server:
+    async with serve(application, Limits(body_timeout_s=0.3), "127.0.0.1", 0) as server:
         plain = socket.socket()
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         plain.setblocking(False)
@@ -137,19 +128,21 @@ async def test_a_refused_client_cannot_send_gigabytes(
 ) -> None:
     monkeypatch.setattr(connection_module, "LINGER_S", PATIENT_S)
     monkeypatch.setattr(connection_module, "LINGER_BYTES", 1_000_000)
-    async with serve(application, Limits(), "127.0.0.1", 0) as server:
-        async with await connect(server.port) as client:
-            client.send(POST + b"Content-Length: 99999999999\r\n\r\n")
-            assert (await client.answer()).status == 413
-            for _ in range(1000):
-                client.send(b"x" * 100_000)
-                try:
-                    await client.writer.drain()
-                except OSError:
-                    break
-            else:
-                pytest.fail("it took 100 MB")
-            await until(lambda: server.connections == 0)
+    async with (
+        serve(application, Limits(), "127.0.0.1", 0) as server,
+        await connect(server.port) as client,
+    ):
+        client.send(POST + b"Content-Length: 99999999999\r\n\r\n")
+        assert (await client.answer()).status == 413
+        for _ in range(1000):
+            client.send(b"x" * 100_000)
+            try:
+                await client.writer.drain()
+            except OSError:
+                break
+        else:
+            pytest.fail("it took 100 MB")
+        await until(lambda: server.connections == 0)
 
 
 @pytest.mark.anyio
@@ -171,13 +164,13 @@ async def test_thousands_of_idle_connections_cost_next_to_nothing(
                 plain.connect_ex(("127.0.0.1", server.port))
                 clients.append(plain)
                 if n % 500 == 499:
-                    await until(lambda n=n: server.connections == n + 1)
+                    await until(partial(_has_connections, server, n + 1))
             await until(lambda: server.connections == wanted)
             assert (_resident_bytes() - before) / wanted < 12_000
             state = server._state
             spent = time.process_time()
-            for each in list(state.connections):
-                each.enforce_deadline(asyncio.get_running_loop().time())
+            for connection in list(state.connections):
+                connection.enforce_deadline(asyncio.get_running_loop().time())
             assert time.process_time() - spent < 0.2
             async with await connect(server.port) as client:
                 client.send(post(b"served"))
@@ -187,6 +180,10 @@ async def test_thousands_of_idle_connections_cost_next_to_nothing(
             for each in clients:
                 each.close()
         await until(lambda: server.connections == 0)
+
+
+def _has_connections(server: Server, wanted: int) -> bool:
+    return server.connections == wanted
 
 
 def _resident_bytes() -> int:

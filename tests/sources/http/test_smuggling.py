@@ -13,6 +13,8 @@ from ingestd.sources.http.server import Server, serve
 from tests.sources.http.wire_client import POST, Echo, connect
 
 SMUGGLED = b"POST /smuggled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+AN_END = b"0\r\n\r\n"
+"""Of chunks, for those who believe that there are some."""
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
@@ -35,7 +37,7 @@ LENGTHS = {
     "empty length": b"Content-Length:",
     "overflowing length": b"Content-Length: 18446744073709551621",
     "huge length": b"Content-Length: " + b"9" * 400,
-    "length of other digits": "Content-Length: ٥".encode(),
+    "length of other digits": b"Content-Length: \xd9\xa5",
     "length after a vertical tab": b"Content-Length: \x0b5",
 }
 CODINGS = {
@@ -153,16 +155,6 @@ SPOKEN_ELSEWHERE = {
 }
 
 
-@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": request.param}
-
-
-@pytest.fixture
-def application() -> Echo:
-    return Echo()
-
-
 @pytest.fixture
 async def server(application: Echo) -> AsyncIterator[Server]:
     async with serve(application, Limits(), "127.0.0.1", 0) as server:
@@ -185,7 +177,26 @@ async def is_refused(server: Server, application: Echo, raw: bytes, status: int)
 async def test_a_shape_that_smuggles_is_refused_and_what_follows_is_not_believed(
     server: Server, application: Echo, raw: bytes
 ) -> None:
-    await is_refused(server, application, raw + SMUGGLED, 400)
+    await is_refused(server, application, raw + AN_END + SMUGGLED, 400)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"POST / HTTP/1.1\nHost: a\n\n",
+        b"POST / HTTP/1.1\rHost: a\r\r",
+        b"POST / HTTP/1.1\r\nHost: a\n\n",
+        b"POST  / HTTP/1.1\r\nHost",
+        b"POST /\r\n",
+        b"\x16\x03\x01\x02",
+        b"{}",
+    ],
+)
+async def test_what_cannot_become_a_request_is_refused_before_its_head_is_complete(
+    server: Server, application: Echo, raw: bytes
+) -> None:
+    await is_refused(server, application, raw, 400)
 
 
 @pytest.mark.anyio
@@ -233,6 +244,17 @@ async def test_an_upgrade_is_ignored_and_its_body_is_a_body(server: Server, appl
     assert [request.path for request in application.requests] == ["/v1/events"] * 2
 
 
+@pytest.mark.anyio
+async def test_a_trailer_changes_nothing_in_the_head(server: Server, application: Echo) -> None:
+    async with await connect(server.port) as client:
+        client.send(POST + b"Content-Type: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n")
+        client.send(b"Content-Type: b\r\nAuthorization: c\r\nHost: d\r\n\r\n")
+        assert (await client.answer()).status == 200
+    (request,) = application.requests
+    assert request.headers == {"host": "localhost", "content-type": "a", "transfer-encoding": "chunked"}
+    assert request.repeated == frozenset()
+
+
 def all_requests(pieces: list[bytes]) -> list[tuple[str, dict[str, str], bytes] | int]:
     """What a reader makes of the bytes; a status if it refuses."""
     reader, found = RequestReader(), list[tuple[str, dict[str, str], bytes] | int]()
@@ -276,10 +298,11 @@ def test_requests_are_the_same_however_the_network_cuts_them(messages: list[byte
     assert [isinstance(each, int) for each in found] == [isinstance(each, int) for each in at_once]
 
 
-@given(st.lists(st.sampled_from(GOOD), min_size=1, max_size=8))
+@given(st.lists(st.sampled_from(GOOD), min_size=1, max_size=4))
 def test_good_requests_are_all_taken(messages: list[bytes]) -> None:
     whole = b"".join(messages)
-    for pieces in ([whole], [whole[n : n + 1] for n in range(len(whole))]):
+    singly = [whole[n : n + 1] for n in range(len(whole))]
+    for pieces in ([whole], singly, *([whole[:n], whole[n:]] for n in range(1, len(whole), 29))):
         found = all_requests(pieces)
         assert len(found) == len(messages)
         assert not [each for each in found if isinstance(each, int)]

@@ -3,14 +3,16 @@
 import asyncio
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ingestd.sources.http.request import Request, Response
+from ingestd.sources.http.request import Limits, Request, Response
 
 POST = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\n"
 GET = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n"
 DEADLINE_S = 8.0
+LIMITS = Limits(max_body_bytes=200_000, max_headers=20, max_head_bytes=2048, max_buffered_bytes=300_000)
 
 
 def post(body: bytes = b"{}", *, fields: bytes = b"") -> bytes:
@@ -58,10 +60,8 @@ class Client:
 
     async def __aexit__(self, *_: object) -> None:
         self.writer.close()
-        try:
+        with suppress(OSError):
             await self.writer.wait_closed()
-        except OSError:
-            pass
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -92,5 +92,5 @@ async def connect(port: int) -> Client:
 async def until(condition: Callable[[], object], *, deadline_s: float = DEADLINE_S) -> None:
     """Wait for it to be true."""
     async with asyncio.timeout(deadline_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.005)
