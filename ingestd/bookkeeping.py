@@ -70,7 +70,8 @@ class Bookkeeping:
             self._journal.freeze(batch, now=self._clock.wall())
             batch.noted = True
         await self._journal.commit()
-        if batch.attempts == 0:
+        if not batch.submitted:  # a token that is not to be had comes back here without an attempt
+            batch.submitted = True
             self.ledger.batches += 1
             self._metrics.batch_events.observe(len(batch))
             self._metrics.batch_bytes.observe(len(batch.body))

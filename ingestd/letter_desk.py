@@ -1,9 +1,13 @@
 """Joins the retry worker and the dead-letter store: leases through the writer's transactions."""
 
+import asyncio
 import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 from ingestd.core.clock import Clock
 from ingestd.delivery.retry_worker import Letter
+from ingestd.store.connection import connect
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import StoredLetter, lease_due
 
@@ -48,9 +52,10 @@ class LetterDesk:
         await self._database.run(work)
 
     async def counts(self) -> dict[str, int]:
-        """Letters by state."""
-        return await self._database.run(
-            lambda c: {
-                row[0]: row[1] for row in c.execute("SELECT state, count(*) FROM letters GROUP BY state")
-            }
-        )
+        """Letters by state. Read beside the writer: with a million of them it takes a while."""
+        return await asyncio.to_thread(_count, self._database.path)
+
+
+def _count(path: Path) -> dict[str, int]:
+    with closing(connect(path, read_only=True)) as connection:
+        return dict(connection.execute("SELECT state, count(*) FROM letters GROUP BY state"))

@@ -16,6 +16,7 @@ counted, its key confirmed or released, the journal noted, its chunk's receipt s
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ingestd.bookkeeping import Bookkeeping
@@ -50,6 +51,7 @@ from ingestd.store.journal import FrozenBatch, Journal
 from ingestd.store.key_log import KeyLog
 from ingestd.store.lock import DirectoryLock
 from ingestd.store.spool import Spool
+from ingestd.store.spool_rows import Damage
 from ingestd.transport.client import Client
 from ingestd.transport.oauth import NoAuth, TokenSource
 from ingestd.transport.sender import Sender
@@ -217,7 +219,7 @@ async def open_front(pipeline: Pipeline, *, warn: Warn) -> AsyncIterator[Front]:
     await spool.open(now=clock.wall())
     try:
         journal.watch_spool(spool.is_open)
-        spool.on_damage = lambda damage: pipeline.book.damaged(damage.events or 0)
+        spool.on_damage = partial(_damaged, pipeline.book, warn)
         waiting = Waiting(spool)
         spool.on_settled = waiting.settled
         feed = SpoolFeed(spool, batcher=pipeline.batcher, lane=pipeline.lane, book=pipeline.book, clock=clock)
@@ -242,6 +244,14 @@ async def open_front(pipeline: Pipeline, *, warn: Warn) -> AsyncIterator[Front]:
         yield Front(spool, pressure, waiting, reception, feed)
     finally:
         await spool.close()
+
+
+def _damaged(book: Bookkeeping, warn: Warn, damage: Damage) -> None:
+    book.damaged(damage.events or 0)
+    warn(
+        f"chunk {damage.first} of the spool is damaged: {damage.what}; its {damage.events} events are put"
+        " aside, see `ingestd spool check`"
+    )
 
 
 def make_recovery(pipeline: Pipeline, frozen: Sequence[FrozenBatch], sources: set[int]) -> Recovery:

@@ -1,8 +1,10 @@
 """The README says what is true: its example runs, its tables are the code's, its options exist."""
 
+import json
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,17 +15,25 @@ import click
 import pytest
 
 from ingestd.cli.main import cli
-from ingestd.config import Settings, check_run, load
+from ingestd.config import Ingest, Schema, Settings, check_run, load
 from ingestd.core.audit import Entry
 from ingestd.core.metrics import CATALOGUE
 from ingestd.core.reasons import RETRYABLE, Reason
+from ingestd.service.reload import _LIVE
+from ingestd.sources.http.media_type import FORMATS
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def block(language: str, containing: str = "") -> str:
     blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
     return next(text for text in blocks if containing in text)
+
+
+def between(start: str, end: str) -> str:
+    rest = README[README.index(start) :]
+    return rest[: rest.index(end)]
 
 
 def rows(first_cell: str) -> dict[str, list[str]]:
@@ -64,7 +74,12 @@ def test_the_configuration_example_is_the_defaults_and_loads(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "line",
-    [line[2:] for name in ("zcat", "dlq", "config show") for line in block("console", name).splitlines()],
+    [
+        line[2:]
+        for name in ("zcat", "dlq retry", "config show", "spool stat", "ingestd run")
+        for line in block("console", name).splitlines()
+        if line.startswith("$ ingestd") or "| ingestd" in line
+    ],
 )
 def test_every_command_in_the_readme_parses(line: str) -> None:
     words = shlex.split(line.rpartition("|")[2], comments=True)
@@ -79,7 +94,7 @@ def test_every_command_in_the_readme_parses(line: str) -> None:
     command.make_parser(context).parse_args(list(arguments))
 
 
-@pytest.mark.parametrize("name", ["replay", "check", "config", "dlq", "sandbox", "demo"])
+@pytest.mark.parametrize("name", ["replay", "run", "check", "config", "dlq", "spool", "sandbox", "demo"])
 def test_help_of_every_command_shows(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ingestd.cli.main", name, "--help"], capture_output=True, text=True, check=True
@@ -87,22 +102,105 @@ def test_help_of_every_command_shows(name: str) -> None:
     assert "Usage:" in done.stdout
 
 
-def test_the_worked_example_runs_as_it_stands(tmp_path: Path) -> None:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    script = block("bash", "ingestd sandbox").replace("8700", str(port))
-    waited = f"until (: < /dev/tcp/127.0.0.1/{port}) 2>/dev/null; do :; done\n"
-    script = script.replace("--quiet &\n", "--quiet &\ntrap 'kill %1' EXIT\n" + waited)
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def run_script(script: str, directory: Path, **env: str) -> str:
+    """What bash writes to standard output; jobs that it began end with it."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith(("INGESTD_", "GENESYS_"))
+    }
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=tmp_path,
-        env={**os.environ, "PATH": path},
+        ["bash", "-euo", "pipefail", "-c", "trap 'kill $(jobs -p) 2>/dev/null || :' EXIT\n" + script],
+        cwd=directory,
+        env={**clean, "PATH": path, **env},
         capture_output=True,
         text=True,
         timeout=50,
     )
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"delivered +1\n .*duplicate +1\n .*rejected +1\n", done.stdout), done.stdout
-    assert "1 delivered, 0 failed, 0 not sent" in done.stdout
-    assert done.stdout.rstrip().endswith("no dead letters")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def test_the_worked_example_runs_as_it_stands(tmp_path: Path) -> None:
+    port = free_port()
+    script = block("bash", "ingestd replay").replace("8700", str(port))
+    waited = f"until (: < /dev/tcp/127.0.0.1/{port}) 2>/dev/null; do :; done\n"
+    said = run_script(script.replace("--quiet &\n", "--quiet &\n" + waited), tmp_path)
+    assert re.search(r"delivered +1\n .*duplicate +1\n .*rejected +1\n", said), said
+    assert "1 delivered, 0 failed, 0 not sent" in said
+    assert said.rstrip().endswith("no dead letters")
+
+
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("openssl")), reason="needs curl and openssl")
+def test_the_service_of_the_readme_runs_and_answers_as_its_comments_say(tmp_path: Path) -> None:
+    script = block("bash", "ingestd run")
+    expected = re.findall(
+        r"(?<=[^\n]\n)# (.*)$", script, re.MULTILINE
+    )  # after a blank line it is only a comment
+    assert len(expected) > 5
+    ports = {port: str(free_port()) for port in ("8700", "8080", "9464")}
+    for port, free in ports.items():
+        script = script.replace(f"127.0.0.1:{port}", f"127.0.0.1:{free}").replace(
+            f"--port {port}", f"--port {free}"
+        )
+    listen = {
+        "INGESTD_INGEST_LISTEN": f"127.0.0.1:{ports['8080']}",
+        "INGESTD_ADMIN_LISTEN": f"127.0.0.1:{ports['9464']}",
+    }
+    said = run_script(script, tmp_path, **listen).splitlines()
+    assert [line for line in said if line in expected] == expected, "\n".join(said)
+    status = json.loads((tmp_path / "status.json").read_bytes())
+    table = re.findall(
+        r"^\| `(\w+)`(?:: |, )?(.*?) \| ", between("**When you are woken.**", "```console"), re.MULTILINE
+    )
+    assert len(table) > 5
+    for name, rest in table:
+        part = status[name][0] if isinstance(status[name], list) else status[name]
+        inner = part if isinstance(part, dict) else status
+        assert [word for word in re.findall(r"`(\w+)`", rest) if word not in inner] == [], name
+
+
+# --- the service ---
+
+
+def test_every_status_that_a_producer_may_get_is_explained() -> None:
+    table = re.findall(r"^\| ([0-9, ]+) \| ", between("**Bodies**", "**Who may post.**"), re.MULTILINE)
+    explained = [int(status) for cell in table for status in cell.split(",")]
+    sources = [
+        path.read_text(encoding="utf-8")
+        for room in ("sources/http", "intake")
+        for path in (ROOT / "ingestd" / room).glob("*.py")
+    ]
+    calls = r"(?:BadRequest|Refused|Deferred|Response|problem|_refuse)\(\s*([1-5]\d\d)\b"
+    sent = {int(status) for text in sources for status in re.findall(calls, text)}
+    assert len(sent) > 12
+    assert sorted(explained[1:]) == sorted({*sent, 503, 507} - {200})
+    assert explained[0] == 200
+
+
+def test_every_content_type_that_is_taken_is_named() -> None:
+    named = set(re.findall(r"`(application/[a-z+-]+)`", between("**Bodies**", "`?atomic=true`")))
+    assert named == set(FORMATS)
+
+
+def test_what_a_reload_takes_over_is_what_the_readme_says() -> None:
+    assert set(_LIVE) == {"schema", "spool", "log", "ingest"}
+    assert Schema.model_fields.keys() == _LIVE["schema"]
+    assert (_LIVE["spool"], _LIVE["log"]) == ({"max_bytes"}, {"level"})
+    assert Ingest.model_fields.keys() - _LIVE["ingest"] == {"listen", "allow_anonymous", "tls"}
+    assert "`[schema]`, `spool.max_bytes`, `log.level`, and of `[ingest]` all but" in README
+    assert "all but `listen`, `allow_anonymous` and `tls`" in README
+
+
+def test_every_file_and_room_that_how_it_works_names_is_there() -> None:
+    text = between("## How it works", "## Measured")
+    named = set(re.findall(r"`((?:ingestd/)?[a-z_]+(?:/[a-z_]+)*(?:/|\.py))`", text))
+    assert len(named) > 15
+    places = (ROOT, ROOT / "ingestd")
+    assert [name for name in named if not any((place / name).exists() for place in places)] == []

@@ -34,6 +34,7 @@ class Batch:
         "letters",
         "noted",
         "segments",
+        "submitted",
         "unanswered",
         "unauthorized",
     )
@@ -54,6 +55,7 @@ class Batch:
         self.letters = letters
         self.body = b""
         self.noted = False  # what rebuilds it after a crash is in the journal
+        self.submitted = False  # has been counted as one that goes out
         self.attempts = 0
         self.inherited = 0  # attempts of the batches it was cut from
         self.first_failed: float | None = None

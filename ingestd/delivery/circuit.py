@@ -27,7 +27,7 @@ class Circuit:
         self._outage_s = 0.0
         self.probe_at = 0.0
         self.state = State.CLOSED
-        self.why = ""
+        self.why = ""  # of the last failure since the API answered; also while it is closed
 
     def outage_s(self, now: float) -> float:
         """Seconds it has not been closed, all in all."""
@@ -35,11 +35,11 @@ class Circuit:
 
     def succeeded(self, now: float) -> bool:
         """The API answers. True if that ended an outage."""
-        self._failures = 0
+        self._failures, self.why = 0, ""
         if self.state is State.CLOSED:
             return False
         self._outage_s += now - self._since
-        self.state, self.why = State.CLOSED, ""
+        self.state = State.CLOSED
         self._probe_wait_s = _FIRST_PROBE_S
         return True
 
@@ -49,6 +49,7 @@ class Circuit:
         ``at_least_s``: the API's Retry-After; no probe goes out before.
         """
         self._failures += 1
+        self.why = why
         opens = self.state is State.CLOSED and self._failures >= self._threshold
         if opens:
             self._leave(State.OPEN, now, why, jitter)
@@ -56,7 +57,6 @@ class Circuit:
             return False
         else:
             self._next_probe(now, jitter)
-            self.why = why
         self.probe_at = max(self.probe_at, now + at_least_s)
         return opens
 

@@ -247,7 +247,7 @@ class Lane:
         refused = isinstance(error, LoginRefused)
         if self.settings.stop_on_outage and (refused or not self._patience.ever_taken):
             self._fatal = error
-        elif refused:
+        elif refused or not self.settings.stop_on_outage:  # then nothing at all can be sent
             self.pause(str(error))
         else:
             self.failed(batch, str(error))

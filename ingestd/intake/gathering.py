@@ -44,17 +44,19 @@ class Gathering:
         """Validation; an invalid copy of an event that is known is a copy first of all."""
         checked = validator.check(self._events)
         self._keys = checked.keys
-        for index, refusal in checked.refused.items():
+        refused = checked.refused
+        if any(submission.size_bytes > max_event_bytes for submission in self.submissions):
+            for index, event in enumerate(self._events):
+                if len(event) > max_event_bytes and index not in refused:
+                    error = FieldError("", f"{len(event)} bytes; a request has room for {max_event_bytes}")
+                    refused[index] = Refusal(Reason.INVALID, [error])
+                    checked.refused_keys[index] = checked.keys[index] or ""
+        for index, refusal in refused.items():
             key = checked.refused_keys.get(index)
             if key and window.state_of(key) == "known":
                 self._is_copy(index)
             else:
                 self._refuse(index, refusal)
-        if any(submission.size_bytes > max_event_bytes for submission in self.submissions):
-            for index, event in enumerate(self._events):
-                if len(event) > max_event_bytes and index not in self._gone:
-                    error = FieldError("", f"{len(event)} bytes; a request has room for {max_event_bytes}")
-                    self._refuse(index, Refusal(Reason.INVALID, [error]))
         for number in self._rejected:
             if self.submissions[number].atomic:
                 self._leave_out(number)

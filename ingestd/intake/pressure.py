@@ -7,6 +7,8 @@ from ingestd.store.spool import Spool
 
 _LEAST_S, _MOST_S, _UNKNOWN_S = 1, 300, 30
 _SMOOTHING_S = 10.0
+_ROOM_AGAIN = 0.9
+"""Of the cap: once somebody had to wait, the spool counts as full until it holds less."""
 
 
 class Pressure:
@@ -21,6 +23,15 @@ class Pressure:
         self._rate = 0.0  # bytes a second that leave the spool
         self._measured_at = clock.monotonic()
         self._measured_bytes = 0
+        self._refused = False
+
+    @property
+    def full(self) -> bool:
+        """Whether producers should go elsewhere. A request seldom fits to the last byte, so this is not
+        only at the cap; and one that was too large for what was left does not make a spool full."""
+        if self._spool.bytes < _ROOM_AGAIN * self.max_bytes:
+            self._refused = False
+        return self._refused or self._spool.bytes >= self.max_bytes
 
     def measure(self) -> None:
         """Look at how much has left the spool since the last call."""
@@ -42,6 +53,7 @@ class Pressure:
             return Deferred(507 if blocked.full else 503, _UNKNOWN_S, str(blocked))
         over = self._spool.bytes + size_bytes - self.max_bytes
         if over > 0:
+            self._refused = True
             detail = (
                 f"the spool holds {self._spool.bytes} of {self.max_bytes} bytes that wait for the event API"
             )

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from ingestd.core.clock import Clock
+from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.core.submission import Deferred, Submission
 from ingestd.intake.gathering import MAX_EVENTS, Gathering
@@ -20,7 +21,12 @@ from ingestd.stages.dedup import Window
 from ingestd.stages.validate import Validator
 from ingestd.store.connection import StoreBlocked
 from ingestd.store.database import Database
+from ingestd.store.dead_letters import insert_letters
 from ingestd.store.spool import MAX_CHUNK_BYTES, Spool, SpooledChunk
+from ingestd.store.writer import Work
+
+MAX_UNANSWERED_BYTES = 64 * 1024 * 1024
+"""Of events that are not on disk yet; past it producers wait. A disk may take seconds for one fsync."""
 
 Accepted = Callable[[str, int], None]
 """(producer, events that were new)."""
@@ -68,7 +74,7 @@ class Reception:
         self._max_event_bytes = max_event_bytes
         self._clock = clock
         self._arrived: list[Submission] = []
-        self._arrived_bytes = 0
+        self._arrived_bytes = self._unanswered_bytes = 0
         self._scheduled = False
         self._committing = 0
         self._idle = asyncio.Event()
@@ -76,15 +82,17 @@ class Reception:
 
     def unavailable(self) -> Deferred | None:
         """Why nothing at all can be taken now; None: try."""
-        return self._pressure.refusal(0)
+        return self._pressure.refusal(0) or self._stalled(0)
 
     def submit(self, submission: Submission) -> None:
         """Take it over, or defer it. Its ``answer`` is called later, or at once with a deferral."""
-        if deferred := self._pressure.refusal(self._arrived_bytes + submission.size_bytes):
+        size_bytes = submission.size_bytes
+        if deferred := self._pressure.refusal(self._arrived_bytes + size_bytes) or self._stalled(size_bytes):
             self._defer(submission, deferred)
             return
         self._arrived.append(submission)
-        self._arrived_bytes += submission.size_bytes
+        self._arrived_bytes += size_bytes
+        self._unanswered_bytes += size_bytes
         self._idle.clear()
         if not self._committing or self._arrived_bytes > MAX_CHUNK_BYTES:
             self._schedule()
@@ -92,6 +100,12 @@ class Reception:
     async def finished(self) -> None:
         """Wait until everybody that submitted something has been answered, or waits for a delivery."""
         await self._idle.wait()
+
+    def _stalled(self, size_bytes: int) -> Deferred | None:
+        """Memory is bounded also while the disk takes its time. What comes alone is always taken."""
+        if self._unanswered_bytes and self._unanswered_bytes + size_bytes > MAX_UNANSWERED_BYTES:
+            return Deferred(503, 1, "the disk is slower than the events that arrive: send it again")
+        return None
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -104,18 +118,26 @@ class Reception:
         gathering = Gathering(self._take_arrived())
         gathering.check(self.validator, self._window, max_event_bytes=self._max_event_bytes)
         gathering.claim(self._window, self._clock.monotonic())
-        if gathering.refused:
-            self._book.refused(self._spool.source, gathering.refused, keep=self.keep_rejected)
-        pieces = gathering.pieces(MAX_CHUNK_BYTES)
+        pieces, letters = gathering.pieces(MAX_CHUNK_BYTES), self._keep(gathering)
         self._committing += 1
         if pieces:
-            chunks, on_disk = self._spool.append([piece[1:] for piece in pieces], now=self._clock.wall())
+            now = self._clock.wall()
+            chunks, on_disk = self._spool.append([piece[1:] for piece in pieces], now=now, also=letters)
             owners = [piece[0] for piece in pieces]
         else:  # copies of events that are not on disk yet must not be told so
-            chunks, owners, on_disk = [], [], self._database.append(None)
+            chunks, owners, on_disk = [], [], self._database.append(letters)
         on_disk.add_done_callback(partial(self._committed, gathering, chunks, owners))
         if self._arrived:
             self._schedule()
+
+    def _keep(self, gathering: Gathering) -> Work | None:
+        """Rejected events as dead letters, if they are wanted. They come with the commit that the answer
+        waits for: a deferred submission is sent again, and must not leave them twice."""
+        if not (self.keep_rejected and gathering.refused):
+            return None
+        now, source = self._clock.wall(), self._spool.source
+        letters = [DeadLetter(*refused, source, -1, 0) for refused in gathering.refused]
+        return lambda connection: insert_letters(connection, letters, now)
 
     def _take_arrived(self) -> list[Submission]:
         """As many as one turn of the loop should spend its time on."""
@@ -137,6 +159,7 @@ class Reception:
         on_disk: asyncio.Future[None],
     ) -> None:
         self._committing -= 1
+        self._unanswered_bytes -= sum(submission.size_bytes for submission in gathering.submissions)
         if error := on_disk.exception():
             self._window.release(gathering.claimed)
             status = 507 if isinstance(error, StoreBlocked) and error.full else 503
@@ -144,6 +167,8 @@ class Reception:
                 self._defer(submission, Deferred(status, 30, str(error)))
         else:
             self._window.confirm(gathering.claimed, self._clock.monotonic())
+            if gathering.refused:
+                self._book.refused(self._spool.source, gathering.refused, keep=False)
             self._book.submitted(
                 accepted=sum(len(spooled.chunk.events) for spooled in chunks),
                 duplicates=sum(gathering.duplicates.values()),

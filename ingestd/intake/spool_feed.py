@@ -94,9 +94,15 @@ class SpoolFeed:
             for spooled in chunks:
                 batches += self._take_up(spooled, recovery)
         batches += recovery.incomplete()
-        for batch in [*recovery.kept_batches(), *batches]:
+        kept = recovery.kept_batches()
+        self._book.accepted(sum(map(len, kept)))  # of a replay: they are in the journal, not in the spool
+        for batch in [*kept, *batches]:
             self._lane.resubmit(batch)
-        return recovery.take_changed()
+        changed = recovery.take_changed()
+        told = {*changed, *(batch.id for batch in batches)}
+        # What is left are batches whose chunks are all damaged: nothing of them can be sent.
+        spooled_ids = [b.id for b in frozen if not b.settled and all(s == source for s, *_ in b.segments)]
+        return changed + [batch_id for batch_id in spooled_ids if batch_id not in told]
 
     def _take_up(self, spooled: SpooledChunk, recovery: Recovery) -> list[Batch]:
         chunk = spooled.chunk

@@ -1,5 +1,8 @@
 """What both lives of the process do beside their work."""
 
+import sqlite3
+from contextlib import suppress
+
 from ingestd.config import Login
 from ingestd.core.errors import UserError
 from ingestd.pipeline import Pipeline, Warn
@@ -18,7 +21,8 @@ async def keep_house(pipeline: Pipeline, *, count_letters: bool | None = None) -
         await pipeline.journal.commit()
         pipeline.audit.flush()
         if ticks % 10 == 0 and count_letters:
-            pipeline.metrics.gauges.letters = await pipeline.letters.counts()
+            with suppress(sqlite3.Error):  # busy: the next time will do
+                pipeline.metrics.gauges.letters = await pipeline.letters.counts()
         ticks += 1
         if ticks % 60 == 0:
             not_before = pipeline.clock.wall() - window.max_age

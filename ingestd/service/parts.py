@@ -1,7 +1,9 @@
 """The parts of a running service, and how its HTTP side is made from the settings."""
 
+import asyncio
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from signal import Signals
 
 from ingestd import log
 from ingestd.admin.health import Readiness
@@ -34,6 +36,8 @@ class Service:
     server: Server
     certificates: Certificates | None
     admin_port: int
+    signals: AsyncIterator[Signals]
+    shutdown: asyncio.Task[None] | None = None
     error: UserError | None = None
 
     def __init__(self, load: Load, settings: Settings, clock: Clock) -> None:

@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import anyio
 import anyio.abc
@@ -46,6 +47,10 @@ async def open_service(load: Load) -> AsyncIterator[Service]:
     log.hide(login.client_secret.get_secret_value())
     async with AsyncExitStack() as stack:
         service = Service(load, settings, SystemClock())
+        # Those that come during the start are heard after it: PID 1 would never get them otherwise.
+        service.signals = stack.enter_context(
+            anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        )
         add_conditions(service)
         host, port = parse_listen(settings.admin.listen)
         service.admin_port = await stack.enter_async_context(
@@ -100,7 +105,7 @@ async def run(service: Service) -> None:
                 _say_started(service)
                 service.systemd.ready()
                 tasks.start_soon(service.systemd.keep_alive)
-                tasks.start_soon(keep_house, pipeline)
+                tasks.start_soon(partial(keep_house, pipeline, count_letters=True))
                 tasks.start_soon(_measure, service)
                 tasks.start_soon(service.front.feed.run)
                 if settings.letters.retry:
@@ -115,26 +120,26 @@ async def run(service: Service) -> None:
 
 async def _watch_signals(service: Service) -> None:
     """SIGHUP reads the configuration again; the first other signal drains, the second ends at once."""
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-        async for number in signals:
-            if number == signal.SIGHUP:
-                if not service.closing:
-                    reload(service)
-            elif service.closing:
-                log.warning("ended at once: what was acknowledged is in the spool")
-                os._exit(EXIT_SECOND_SIGNAL)
-            else:
-                asyncio.get_running_loop().create_task(_shut_down(service, number.name))
+    async for number in service.signals:
+        if number == signal.SIGHUP:
+            if not service.closing:
+                reload(service)
+        elif service.closing:
+            log.warning("ended at once: what was acknowledged is in the spool")
+            os._exit(EXIT_SECOND_SIGNAL)
+        else:
+            service.closing = True  # here already: the next signal may be waiting
+            service.shutdown = asyncio.create_task(_shut_down(service, number.name))
 
 
 async def _shut_down(service: Service, why: str) -> None:
-    service.closing = True
     service.systemd.stopping()
     front, lane = service.front, service.pipeline.lane
     timeout_s = service.settings.delivery.shutdown_timeout
     log.info("shutting down", signal=why, timeout_seconds=timeout_s)
     asyncio.get_running_loop().call_later(timeout_s, lane.abandon)
     front.pressure.closing = True
+    service.server.stop_listening()  # first, so that who waited is told that its connection ends
     front.waiting.give_up()
     await service.server.drain(min(_ANSWER_S, timeout_s))
     await front.reception.finished()

@@ -128,8 +128,10 @@ def _blocked(service: Service) -> str | None:
 def _full(service: Service) -> str | None:
     if not service.opened:
         return None
-    held, most = service.front.spool.bytes, service.front.pressure.max_bytes
-    return f"holds {held} of {most} bytes that wait for the event API" if held >= most else None
+    front = service.front
+    if not front.pressure.full:
+        return None
+    return f"holds {front.spool.bytes} of {front.pressure.max_bytes} bytes that wait for the event API"
 
 
 def wire_gauges(service: Service) -> None:

@@ -18,6 +18,7 @@ from ingestd.store import spool_rows
 from ingestd.store.connection import explain
 from ingestd.store.database import Database
 from ingestd.store.spool_rows import Damage
+from ingestd.store.writer import Work
 
 Settled = Callable[[int, int], None]
 """(number of the chunk, how many of its events became dead letters)."""
@@ -61,6 +62,7 @@ class Spool:
         self.unread = 1  # chunks from this number on have not been taken up; moved by who reads them
         self._next = 1
         self._opened: dict[int, _Opened] = {}
+        self._put_aside: set[int] = set()
         self._reader: aiosqlite.Connection | None = None
 
     async def open(self, *, now: float) -> None:
@@ -99,9 +101,15 @@ class Spool:
     # --- in ---
 
     def append(
-        self, pieces: Iterable[tuple[list[bytes], list[bytes | None]]], *, now: float
+        self,
+        pieces: Iterable[tuple[list[bytes], list[bytes | None]]],
+        *,
+        now: float,
+        also: Work | None = None,
     ) -> tuple[list[SpooledChunk], asyncio.Future[None]]:
         """One chunk for each of ``pieces`` (events, digests), all in one transaction, and their keys in it.
+
+        ``also``: what else is to be written with them, or not at all.
 
         The future is done when they are on disk. It fails with StoreFailed, and then they are nobody's.
         """
@@ -115,6 +123,8 @@ class Spool:
         def write(connection: sqlite3.Connection) -> None:
             for row in rows:
                 spool_rows.insert(connection, row)
+            if also:
+                also(connection)
             database.high_water = max(database.high_water, high_water)
 
         count, size_bytes = sum(row.events for row in rows), sum(row.size_bytes for row in rows)
@@ -168,6 +178,9 @@ class Spool:
         self.on_settled(number, opened.receipt.buried)
 
     def _quarantine(self, row: spool_rows.Row) -> None:
+        if row.number in self._put_aside:  # read again before its row was gone
+            return
+        self._put_aside.add(row.number)
         damage = Damage(row.number, row.number, row.events, row.accepted_at, "checksum does not match")
         self._database.note(partial(spool_rows.quarantine, damage=damage))
         self._count(-1, -row.events, -row.size_bytes)

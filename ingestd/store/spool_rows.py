@@ -13,8 +13,9 @@ from ingestd.store.database import Database
 DIGEST_BYTES = 16
 NO_KEY = bytes(DIGEST_BYTES)
 
+# CAST: one flipped bit makes a BLOB a TEXT, and reading that fails with the payload in the error's words.
 SELECT = (
-    "SELECT id, accepted_at, events, bytes, crc, digests, payload FROM spool"
+    "SELECT id, accepted_at, events, bytes, crc, CAST(digests AS BLOB), CAST(payload AS BLOB) FROM spool"
     " WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
 )
 
@@ -96,7 +97,7 @@ def quarantine(connection: sqlite3.Connection, damage: Damage) -> None:
     """Keep what is left of a damaged chunk for a person, and take it out of the way."""
     connection.execute(
         "INSERT INTO spool_damage (first, last, events, found_at, what, payload)"
-        " VALUES (?, ?, ?, ?, ?, (SELECT payload FROM spool WHERE id = ?))",
+        " VALUES (?, ?, ?, ?, ?, (SELECT CAST(payload AS BLOB) FROM spool WHERE id = ?))",
         (*damage, damage.first),
     )
     delete(connection, damage.first)

@@ -59,8 +59,16 @@ class Writer:
             raise
         self._number = number
         os.pwrite(self._mark, pack_mark(number, self.high_water), 0)
-        if os.stat(self.path).st_ino != self._inode:  # commits into an unlinked file succeed
-            raise StoreFailed(f"{self.path} was replaced while it was in use; stop, and restore or move it")
+        if not self._is_in_place():  # commits into an unlinked file succeed
+            raise StoreFailed(
+                f"{self.path} was replaced or removed while it was in use: restore it, and start again"
+            )
+
+    def _is_in_place(self) -> bool:
+        try:
+            return os.stat(self.path).st_ino == self._inode
+        except FileNotFoundError:
+            return False
 
     def _compare_mark(self) -> tuple[int, int]:
         """The numbers to go on with; says so if the file holds fewer commits than were made."""

@@ -57,6 +57,15 @@ def instruction(name: str) -> list[str]:
     return re.findall(rf"^{name}\s+(.*)$", text, re.MULTILINE)
 
 
+def probe(port: int) -> int:
+    """The image's health check, with another port, in an environment whose proxy answers nothing."""
+    words = json.loads(instruction("HEALTHCHECK")[0].split("CMD", 1)[1])
+    assert words[0] == "python"
+    command = [sys.executable, *(word.replace("9464", str(port)) for word in words[1:])]
+    proxies = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+    return subprocess.run(command, env=proxies, capture_output=True, timeout=30, check=False).returncode
+
+
 def tool(name: str, *, package: str) -> str:
     """The path of a linter: beside this Python, or on the PATH. Skips, saying what to install, without it."""
     beside = Path(sys.executable).with_name(name)

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from ingestd import __version__
 from ingestd.admin.metrics_server import serve_metrics
 from ingestd.config import Settings, load
-from tests.deploy.support import DEPLOY, ROOT, instruction, toml_of_the_configmap, yaml
+from tests.deploy.support import DEPLOY, ROOT, instruction, probe, toml_of_the_configmap, yaml
 from tests.receiver import Receiver, Reply, Request, in_turn
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -90,15 +90,6 @@ class Unwell(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
-
-
-def probe(port: int) -> int:
-    """The image's health check, with another port, in an environment whose proxy answers nothing."""
-    words = json.loads(instruction("HEALTHCHECK")[0].split("CMD", 1)[1])
-    assert words[0] == "python"
-    command = [sys.executable, *(word.replace("9464", str(port)) for word in words[1:])]
-    proxies = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
-    return subprocess.run(command, env=proxies, capture_output=True, timeout=30, check=False).returncode
 
 
 @pytest.mark.anyio

@@ -101,6 +101,7 @@ def test_the_volume_is_the_state_and_holds_the_spool_at_its_cap_twice() -> None:
     [claim] = of("statefulset")["spec"]["volumeClaimTemplates"]
     mounts = {mount["name"]: mount["mountPath"] for mount in container()["volumeMounts"]}
     assert mounts[claim["metadata"]["name"]] == settings().state.dir
+    assert container()["env"] == [{"name": "INGESTD_STATE_DIR", "value": settings().state.dir}]
     audit_bytes = settings().audit.max_bytes * (settings().audit.keep + 1)
     needed = 2 * settings().spool.max_bytes + settings().spool.ballast + audit_bytes
     assert amount(claim["spec"]["resources"]["requests"]["storage"]) > needed

@@ -5,6 +5,7 @@ stores close), or by ``crash``, which leaves an image of the directory as ``kill
 """
 
 import asyncio
+import os
 import shutil
 import sqlite3
 import threading
@@ -36,7 +37,7 @@ SHORT: dict[str, dict[str, Any]] = {
 
 
 def event(number: int, *, pad: int = 0, **other: Any) -> bytes:
-    """A valid interaction whose id is ``i-NUMBER``; ``other`` members replace its own, None leaves one out."""
+    """A valid interaction, its id ``i-NUMBER``; ``other`` members take the place of its own."""
     members = {
         "interactionId": f"i-{number}",
         "eventType": "call",
@@ -45,7 +46,7 @@ def event(number: int, *, pad: int = 0, **other: Any) -> bytes:
         "attributes": {"pad": "x" * pad},
         "schemaVersion": 1,
     } | other
-    return msgspec.json.encode({name: value for name, value in members.items() if value is not None})
+    return msgspec.json.encode(members)
 
 
 def events(numbers: Sequence[int], *, pad: int = 0) -> list[bytes]:
@@ -147,7 +148,7 @@ class Life:
     async def until_empty(self) -> None:
         """Until every event that was accepted had its end."""
         async with asyncio.timeout(DEADLINE_S):
-            while self.front.spool.events:  # noqa: ASYNC110 - nothing tells
+            while self.front.spool.events:
                 self.assert_alive()
                 await asyncio.sleep(0.002)
         await self.pipeline.journal.commit()
@@ -210,7 +211,7 @@ async def running(
     **sections: dict[str, Any],
 ) -> AsyncIterator[Life]:
     """A life on ``directory``; it delivers to ``receiver`` from the start, or when told to."""
-    directory.mkdir(exist_ok=True)
+    os.makedirs(directory, exist_ok=True)
     settings = Settings.model_validate(
         SHORT | {name: SHORT.get(name, {}) | section for name, section in sections.items()}
     )

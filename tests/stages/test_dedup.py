@@ -132,6 +132,17 @@ class WindowAgainstModel(RuleBasedStateMachine):
         self.pending.update(key for key in chosen if key not in self.safe)
         self.follow_reality()
 
+    @rule(chosen=keys)
+    def forget(self, chosen: list[str]) -> None:
+        """Keys that are known are free again; those on their way, or never heard of, stay as they are."""
+        self.follow_reality()
+        self.window.forget([self.window.digest(key) for key in chosen])
+        for key in chosen:
+            self.safe.pop(key, None)
+        for key in chosen:
+            assert self.window.state_of(key) == ("pending" if key in self.pending else "new")
+        self.follow_reality()
+
     def assert_followers(self, chosen: list[str], back: list[Follower]) -> None:
         expected = [follower for key in set(chosen) for follower in self.followers.pop(key, [])]
         assert sorted(f.position for f in back) == sorted(f.position for f in expected)
@@ -199,6 +210,26 @@ def test_an_event_that_is_safe_by_its_dead_letter_stays_known_when_its_copy_arri
     assert (len(seen), seen.pending) == (1, 0)
     assert seen.release([digest]) == []
     assert seen.state_of("a") == "known"
+
+
+def test_a_key_that_was_freed_and_became_known_again_is_remembered_for_its_full_age() -> None:
+    seen = window(max_age_s=160)
+    confirm(seen, ["a"], now=0)
+    seen.forget([seen.digest("a")])
+    assert (seen.state_of("a"), len(seen)) == ("new", 0)
+    confirm(seen, ["a"], now=100)
+    assert seen.claim(["a"], now=200).duplicates == [0]  # its first place in the generations is gone
+    assert seen.claim(["a"], now=260).duplicates == [0]
+    assert seen.claim(["a"], now=271).duplicates == []
+
+
+def test_what_was_freed_many_times_is_counted_once() -> None:
+    seen = window(max_count=1000, max_age_s=160)
+    for now in range(100):
+        confirm(seen, ["a", f"b-{now}"], now=now)
+        seen.forget([seen.digest("a")])
+        assert seen.state_of("a") == "new"
+        assert len(seen) == now + 1
 
 
 def test_digests_have_128_bits_and_depend_on_the_secret() -> None:

@@ -1,0 +1,135 @@
+"""A store that cannot be written for a while: producers are told so, nothing is half taken."""
+
+import sqlite3
+from pathlib import Path
+
+import anyio
+import pytest
+
+from ingestd.core.submission import Deferred, Taken
+from ingestd.store.database import Database
+from tests.intake.support import Life, event, events, running, sent
+from tests.intake.test_reception import turns
+from tests.receiver import Receiver
+from tests.store.tmpfs import small_disk
+
+pytestmark = pytest.mark.anyio
+
+
+async def until_unblocked(database: Database) -> None:
+    with anyio.fail_after(10):
+        while database.blocked:  # noqa: ASYNC110 - nothing tells when a store can be written again
+            await anyio.sleep(0.02)
+
+
+def fill(directory: Path) -> Path:
+    """Take all room that is left."""
+    path = directory / "filler"
+    with path.open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(16 * 1024)):
+                pass
+        except OSError:
+            return path
+    raise AssertionError("the disk has no end")
+
+
+async def expect_deferred(life: Life, status: int) -> None:
+    """An event and its copy that came while it was on its way to the disk have the same fate."""
+    original = life.submit(*events(range(500)), b"broken")
+    await turns()
+    copy = life.submit(event(1))
+    new = life.submit(event(1000), event(1))
+    for told in (original, copy, new):
+        result = await told
+        assert isinstance(result, Deferred)
+        assert result.status == status
+        assert result.retry_after_s > 0
+    assert (await life.refuse(event(2000))).status == status
+    assert life.front.spool.events == life.ledger.in_flight
+    assert life.pipeline.window.pending == 0
+
+
+async def expect_taken_again(life: Life, before: int) -> None:
+    assert await life.take(*events(range(500))) == Taken(500, 0, [])
+    assert await life.take(event(1000), event(1)) == Taken(1, 1, [])
+    await life.until_empty()
+    assert life.ledger.delivered == before + 501
+    life.assert_balanced()
+
+
+async def test_on_a_full_disk_producers_get_507_and_may_send_the_same_again(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", megabytes=6) as disk:
+        async with (
+            Receiver() as receiver,
+            running(disk, receiver, spool={"ballast": 1024**2}, audit={"file": str(tmp_path / "a")}) as life,
+        ):
+            await life.take(event(5000))
+            await life.until_empty()
+            filler = fill(disk)
+            await expect_deferred(life, 507)
+            filler.unlink()
+            await until_unblocked(life.pipeline.database)
+            await expect_taken_again(life, before=1)
+            assert sorted(sent(receiver)) == [*range(500), 1000, 5000]
+
+
+async def test_what_was_accepted_is_delivered_while_the_disk_is_full(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", megabytes=6) as disk:
+        async with (
+            Receiver() as receiver,
+            running(
+                disk,
+                receiver,
+                deliver=False,
+                spool={"ballast": 1024**2},
+                audit={"file": str(tmp_path / "a")},
+            ) as life,
+        ):
+            await life.take(*events(range(300)))
+            filler = fill(disk)
+            assert (await life.refuse(*events(range(300, 1300)))).status == 507
+            life.deliver()
+            await life.until_empty()
+            assert sent(receiver) == list(range(300))
+            assert life.rows("SELECT count(*) FROM spool") == [(0,)]
+            filler.unlink()
+            await until_unblocked(life.pipeline.database)
+            assert await life.take(*events(range(300, 310))) == Taken(10, 0, [])
+
+
+async def test_while_another_program_has_a_lock_producers_get_503_and_may_send_the_same_again(
+    tmp_path: Path,
+) -> None:
+    async with Receiver() as receiver, running(tmp_path / "state", receiver) as life:
+        await life.take(event(5000))
+        await life.until_empty()
+        other = sqlite3.connect(tmp_path / "state" / "state.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        try:
+            await expect_deferred(life, 503)
+        finally:
+            other.execute("ROLLBACK")
+            other.close()
+        await until_unblocked(life.pipeline.database)
+        await expect_taken_again(life, before=1)
+
+
+async def test_a_deferred_submission_leaves_no_dead_letters(tmp_path: Path) -> None:
+    async with (
+        Receiver() as receiver,
+        running(tmp_path / "state", receiver, ingest={"keep_rejected": True}) as life,
+    ):
+        other = sqlite3.connect(tmp_path / "state" / "state.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        try:
+            assert (await life.refuse(event(1), b"broken")).status == 503
+        finally:
+            other.execute("ROLLBACK")
+            other.close()
+        await until_unblocked(life.pipeline.database)
+        taken = await life.take(event(1), b"broken")
+        assert (taken.accepted, len(taken.rejected)) == (1, 1)
+        await life.pipeline.journal.commit()
+        assert life.rows("SELECT count(*) FROM letters") == [(1,)]
+        assert life.ledger.rejected == 1

@@ -1,0 +1,129 @@
+"""From the spool to the lane: in the order of acceptance, however much there is, in bounded memory."""
+
+import asyncio
+import gc
+import random
+from pathlib import Path
+
+import pytest
+
+from ingestd.core.chunk import Chunk
+from ingestd.intake import spool_feed
+from ingestd.store.spool import READ_CHUNKS
+from tests.delivery.support import until
+from tests.intake.support import event, events, running, sent
+from tests.receiver import Hang, Receiver
+
+pytestmark = pytest.mark.anyio
+
+ONE_AT_A_TIME = {"max_in_flight": 1}
+CHUNK_BYTES = len(event(0, pad=1000))
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_events_arrive_once_and_in_the_order_of_acceptance_also_past_what_memory_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    rng = random.Random(seed)
+    monkeypatch.setattr(spool_feed, "MAX_MEMORY_BYTES", rng.choice([0, 2, 5, 20]) * CHUNK_BYTES)
+    accepted: list[int] = []
+    was_behind = 0
+    async with (
+        Receiver() as receiver,
+        running(
+            tmp_path / "state",
+            receiver,
+            deliver=False,
+            batch={"max_events": rng.choice([1, 4, 50]), "max_age": 0.01},
+            delivery=ONE_AT_A_TIME,
+        ) as life,
+    ):
+        for number in range(rng.randint(0, 40)):
+            await life.take(event(number, pad=1000))
+            accepted.append(number)
+        life.deliver()
+        for _ in range(30):
+            burst = range(len(accepted), len(accepted) + rng.choice([1, 2, 10]))
+            told = [life.submit(event(number, pad=1000)) for number in burst]
+            accepted += burst
+            was_behind += life.front.feed.behind
+            if rng.random() < 0.6:
+                await told[-1]
+            if rng.random() < 0.1:
+                await life.until_empty()
+                await until(lambda: not life.front.feed.behind)
+        await life.front.reception.finished()
+        await life.until_empty()
+        assert sent(receiver) == accepted
+        assert was_behind
+
+
+async def test_what_waits_in_memory_is_bounded_whatever_the_spool_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_feed, "MAX_MEMORY_BYTES", 10 * CHUNK_BYTES)
+    lane = {"max_in_flight": 1}
+    waiting = 16 + 1 + 1  # batches that a lane of one slot takes, and the one that is out
+    most = waiting * 4 + 10 + READ_CHUNKS
+    async with Receiver(lambda _: Hang()) as receiver:
+        async with running(
+            tmp_path / "state", receiver, batch={"max_events": 4, "max_age": 60}, delivery=lane
+        ) as life:
+            for number in range(400):
+                await life.take(event(number, pad=1000))
+            await receiver.until(lambda r: len(r.requests) == 1)
+            assert life.front.feed.behind
+            assert chunks_in_memory() <= most
+        async with running(
+            tmp_path / "state", receiver, batch={"max_events": 4, "max_age": 60}, delivery=lane
+        ) as life:
+            await receiver.until(lambda r: len(r.requests) == 2)
+            for number in range(400, 500):
+                await life.take(event(number, pad=1000))
+            assert life.front.feed.behind
+            assert chunks_in_memory() <= most
+            assert life.ledger.in_flight == life.front.spool.events == 500
+
+
+def chunks_in_memory() -> int:
+    gc.collect()
+    return sum(isinstance(found, Chunk) for found in gc.get_objects())
+
+
+async def test_when_it_has_caught_up_nothing_is_read_from_the_disk_any_more(tmp_path: Path) -> None:
+    async with Receiver() as receiver:
+        async with running(tmp_path / "state", receiver, deliver=False) as life:
+            for number in range(3 * READ_CHUNKS):
+                await life.take(event(number))
+            assert life.front.feed.behind
+        async with running(tmp_path / "state", receiver) as life:
+            await life.until_empty()
+            await until(lambda: not life.front.feed.behind)
+            for number in range(100, 105):
+                await life.take(event(number))
+                assert not life.front.feed.behind
+            await life.until_empty()
+            assert sorted(sent(receiver)) == [*range(3 * READ_CHUNKS), *range(100, 105)]
+
+
+async def test_events_of_several_submissions_fill_one_request(tmp_path: Path) -> None:
+    async with (
+        Receiver() as receiver,
+        running(tmp_path / "state", receiver, batch={"max_events": 10, "max_age": 60}) as life,
+    ):
+        await life.take(*events(range(6)))
+        await life.take(*events(range(6, 10)))
+        await receiver.until(lambda r: len(r.requests) == 1)
+        assert sent(receiver) == list(range(10))
+
+
+async def test_a_stopped_feed_takes_up_nothing_more_and_the_spool_keeps_it(tmp_path: Path) -> None:
+    async with Receiver() as receiver, running(tmp_path / "state", receiver) as life:
+        await life.take(event(1))
+        await life.until_empty()
+        life.front.feed.stop()
+        await life.take(event(2))
+        async with asyncio.timeout(10):
+            await life.tasks[1]
+        assert sent(receiver) == [1]
+        assert life.rows("SELECT sum(events) FROM spool") == [(1,)]
