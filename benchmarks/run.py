@@ -7,10 +7,11 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import report, scenarios
+from benchmarks import report, scenarios, serve, serve_report
 from benchmarks.events import prepare
 from benchmarks.processes import smallest_peak_bytes
 from benchmarks.scenarios import Run
@@ -29,18 +30,21 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of " + ", ".join(IN_TURNS))
     parser.add_argument(
-        "--only", action="append", choices=IN_TURNS + ONCE, metavar="NAME", help="may be repeated"
+        "--only", action="append", choices=IN_TURNS + ONCE + serve.NAMES, metavar="NAME", help="repeatable"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="every run, for machines")
-    parser.add_argument("--full", action="store_true", help="ten times the input, and an outage of 60 s")
+    parser.add_argument("--full", action="store_true", help="ten times the input, longer outage and load")
     parser.add_argument("--memory-factor", type=int, metavar="N", help="times the input (default: 3, or 10)")
     parser.add_argument("--outage", type=float, metavar="S", help="seconds of 503 (default: 10, or 60)")
+    parser.add_argument("--seconds", type=float, default=5, metavar="S", help="of each load (default: 5)")
+    parser.add_argument("--steady", type=float, metavar="S", help="of serve-steady (default: 30, or 300)")
     parser.add_argument(
         "--timeout", type=float, default=1800, metavar="S", help="for one run (default: 1800)"
     )
     chosen = parser.parse_args()
     chosen.memory_factor = chosen.memory_factor or (10 if chosen.full else 3)
     chosen.outage = chosen.outage or (60.0 if chosen.full else 10.0)
+    chosen.steady = chosen.steady or (300.0 if chosen.full else 30.0)
     if chosen.events < 100 or chosen.rounds < 1:
         parser.error("--events has to be 100 or more, --rounds 1 or more")
     return chosen
@@ -118,7 +122,10 @@ def measure(chosen: argparse.Namespace, names: list[str]) -> tuple[list[Run], li
 def main() -> int:
     chosen = parse()
     machine = report.describe_machine()
-    runs, wrong = measure(chosen, chosen.only or [*IN_TURNS, *ONCE])
+    names = chosen.only or [*IN_TURNS, *ONCE, *serve.NAMES]
+    runs, wrong = measure(chosen, [name for name in names if name not in serve.NAMES])
+    served = serve.measure(names, rounds=chosen.rounds, seconds=chosen.seconds, steady_s=chosen.steady)
+    wrong += [f"{run.scenario}: {fault}" for run in served for fault in run.faults]
     floor_bytes = smallest_peak_bytes()  # afterwards: what this process lends is its own peak
     labels = list(dict.fromkeys(run.scenario for run in runs))
     summaries = [report.Summary([run for run in runs if run.scenario == label]) for label in labels]
@@ -130,18 +137,22 @@ def main() -> int:
     for what, value in machine.items():
         print(f"{what}: {value}")
     print(f"peak RSS is exact above {floor_bytes / 1e6:.0f} MB; CPU and wall time include start-up\n")
-    print(report.table(summaries))
+    if runs:
+        print(report.table(summaries))
     ratios = report.ratios(summaries)
     if ratios:
         print()
     for pair, ratio in ratios.items():
         print(f"- {pair}: {ratio:.2f}")
+    if served:
+        print("\n" + serve_report.write(served))
     if chosen.json:
         found = {
             "machine": machine,
             "floor_peak_rss_bytes": floor_bytes,
             "scenarios": [summary.as_json() for summary in summaries],
-            "ratios": ratios,
+            "served": [asdict(run) for run in served],
+            "ratios": ratios | serve_report.ratios(served),
             "wrong": wrong,
         }
         chosen.json.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")

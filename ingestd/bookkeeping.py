@@ -135,15 +135,12 @@ class Bookkeeping:
         for reason, count in rejected.items():
             ledger.buried(reason, count)
 
-    def refused(self, source: int, events: Sequence[tuple[bytes, Reason, str]], *, keep: bool) -> None:
-        """Events of producers that fail their schema; kept as dead letters only if that is wanted."""
+    def refused(self, source: int, events: Sequence[tuple[bytes, Reason, str]]) -> None:
+        """Events of producers that fail their schema: who sent them was told."""
         _, reason, detail = events[0]
         self._audit(
             Entry.INGESTION_REJECTED, source=source, count=len(events), reason=reason, first_error=detail
         )
-        if keep:
-            letters = [DeadLetter(event, reason, detail, source, -1, 0) for event, reason, detail in events]
-            self._journal.buried(letters, now=self._clock.wall())
 
     def damaged(self, count: int) -> None:
         """Events that were accepted are damaged where they were kept; what is left of them is put aside."""

@@ -37,8 +37,8 @@ class Book(Protocol):
 
     def submitted(self, *, accepted: int, duplicates: int, rejected: Mapping[Reason, int]) -> None: ...
 
-    def refused(self, source: int, events: list[tuple[bytes, Reason, str]], *, keep: bool) -> None:
-        """Events that failed their schema: told in the audit log; kept as dead letters if asked to."""
+    def refused(self, source: int, events: list[tuple[bytes, Reason, str]]) -> None:
+        """Events that failed their schema: told in the audit log."""
         ...
 
 
@@ -168,7 +168,7 @@ class Reception:
         else:
             self._window.confirm(gathering.claimed, self._clock.monotonic())
             if gathering.refused:
-                self._book.refused(self._spool.source, gathering.refused, keep=False)
+                self._book.refused(self._spool.source, gathering.refused)
             self._book.submitted(
                 accepted=sum(len(spooled.chunk.events) for spooled in chunks),
                 duplicates=sum(gathering.duplicates.values()),

@@ -62,6 +62,7 @@ class Window:
         self._current: list[int] = []
         self._current_since = self._current_until = 0.0
         self._stale: Counter[int] = Counter()  # freed, but still in a generation
+        self._stale_places = 0
         self.follower_count = 0
         self.follower_bytes = 0
 
@@ -160,6 +161,9 @@ class Window:
             if digest not in self._pending and self._has(digest):
                 self._drop([number])
                 self._stale[number] += 1
+                self._stale_places += 1
+        if self._stale_places > self._max_count:
+            self._sweep()
 
     def restore(self, digests: list[bytes], *, confirmed_at: float, now: float) -> None:
         """Load keys from the store, oldest first; ``confirmed_at`` on the clock of ``now``."""
@@ -211,11 +215,17 @@ class Window:
             numbers = [number for number in numbers if not self._was_freed(number)]
         self._drop(numbers)
 
+    def _sweep(self) -> None:
+        """Take the places of freed keys out of the generations: they would pile up until they are too old."""
+        self._closed = deque((at, [n for n in ns if not self._was_freed(n)]) for at, ns in self._closed)
+        self._current = [number for number in self._current if not self._was_freed(number)]
+
     def _was_freed(self, number: int) -> bool:
         """Whether this place in the generations stands for nothing any more."""
         if number not in self._stale:
             return False
         self._stale[number] -= 1
+        self._stale_places -= 1
         if not self._stale[number]:
             del self._stale[number]
         return True

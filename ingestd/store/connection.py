@@ -11,6 +11,11 @@ VERSION = 2
 FILE_NAME = "state.db"
 
 
+PRAGMAS = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=FAST;"
+"""Some builds of SQLite write zeros over whatever is deleted, which is as dear as writing it was. Without it
+what was delivered stays in the file's free pages until they are used again; nobody else may read the file."""
+
+
 class StoreFailed(UserError):
     """The state file cannot be written or read. Nothing that was acknowledged depends on the last write."""
 
@@ -44,7 +49,7 @@ def connect(path: Path, *, read_only: bool = False, busy_timeout_s: float = 10.0
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
+    connection.executescript(PRAGMAS)
     os.chmod(path, 0o600)  # payloads may hold personal data
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:

@@ -79,7 +79,10 @@ def sent(receiver: Receiver) -> list[int]:
 
 
 class Gate:
-    """While it is held the store's thread is in the middle of a transaction, and commits nothing."""
+    """While it is held the store's thread is in the middle of a transaction, and commits nothing.
+
+    ``hold_next`` holds the transaction that somebody else starts.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -90,14 +93,23 @@ class Gate:
         if not self._opened.wait(DEADLINE_S):
             raise AssertionError("nobody opened the gate")
 
-    async def __aenter__(self) -> "Gate":
+    def hold_next(self) -> None:
         self._database.note(self._hold)
-        self._commit = asyncio.ensure_future(self._database.commit())
+
+    async def held(self) -> None:
         assert await asyncio.to_thread(self._entered.wait, DEADLINE_S)
+
+    def open(self) -> None:
+        self._opened.set()
+
+    async def __aenter__(self) -> "Gate":
+        self.hold_next()
+        self._commit = asyncio.ensure_future(self._database.commit())
+        await self.held()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._opened.set()
+        self.open()
         await self._commit
 
 

@@ -1,6 +1,7 @@
 """Submissions that are taken together, against a model that takes their events one by one."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,7 +38,7 @@ class Event:
     number: int
     size: int
 
-    @property
+    @cached_property
     def raw(self) -> bytes:
         if self.kind == "broken":
             return b"{" + b"x" * (self.size - BARE)

@@ -72,6 +72,22 @@ async def test_a_copy_of_an_event_whose_commit_is_running_is_told_after_it(tmp_p
         assert life.rows("SELECT count(*) FROM spool") == [(1,)]
 
 
+async def test_a_copy_of_an_event_that_is_being_written_right_now_is_told_after_it(tmp_path: Path) -> None:
+    async with Receiver() as receiver, running(tmp_path / "state", receiver, deliver=False) as life:
+        large = event(1, pad=300_000)  # more than a chunk is not kept waiting for the commit before it
+        gate = Gate(life.pipeline.database)
+        gate.hold_next()
+        original = life.submit(large)
+        await gate.held()
+        copy = life.submit(large)
+        await turns()
+        answered_early = copy.done()
+        gate.open()
+        assert not answered_early
+        assert await original == Taken(1, 0, [])
+        assert await copy == Taken(0, 1, [])
+
+
 async def test_the_ledger_counts_every_event_that_was_answered_for(tmp_path: Path) -> None:
     async with Receiver() as receiver, running(tmp_path / "state", receiver) as life:
         await life.take(event(1), event(2), event(1), b"broken", event(3, schemaVersion=7))
