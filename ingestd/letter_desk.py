@@ -11,7 +11,9 @@ from ingestd.store.connection import connect
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import StoredLetter, lease_due
 
-LEASE_S = 900.0
+LEASE_S = 10 * 365 * 86400.0
+"""A lease ends with its process, see ``release_leases``. The lane keeps letters for as long as an outage
+lasts: leased twice meanwhile, they would go out a second time, under another key."""
 
 
 class LetterDesk:

@@ -172,7 +172,7 @@ async def open_pipeline(
             database,
             max_events=settings.batch.max_events,
             max_bytes=settings.batch.max_bytes - sink.overhead_bytes,
-            requested_only=requested_letters_only,
+            requested_only=requested_letters_only or not settings.letters.retry,
             clock=clock,
         )
         worker = RetryWorker(desk, lane, clock=clock, window_s=IDEMPOTENCY_WINDOW_S)

@@ -1,4 +1,5 @@
-"""``ingestd dlq``: the dead-letter store for people. Parses and prints; the work is in ``letters.py``."""
+"""``ingestd dlq``: the dead-letter store for people. Parses and prints; the work is in ``letters.py`` and
+``letter_retry.py``."""
 
 import json
 import sys
@@ -109,8 +110,11 @@ def retry(
 
     Without --api and the like, they go where the run went that they are from. A letter whose request
     may have been taken goes out together with the others of its request, under the same key.
+
+    Beside a process that uses the same state directory the letters are marked, and that process sends
+    them within seconds.
     """
-    from ingestd.cli import letters
+    from ingestd.cli import letter_retry, letters
 
     chosen = bool(reason or fingerprint or older or newer)
     if bool(ids) + chosen + everything != 1:
@@ -118,7 +122,7 @@ def retry(
     if edit_file and len(ids) != 1:
         raise click.UsageError("--edit goes with one ID")
     which = letters.make_filter(ids=ids, reason=reason, fingerprint=fingerprint, older=older, newer=newer)
-    result = letters.retry(
+    result = letter_retry.retry(
         which, overrides(**given), config_file=config_file, edit_file=edit_file, dry_run=dry_run
     )
     click.echo(json.dumps(result.as_dict()) if as_json else result.words())
@@ -158,7 +162,7 @@ def export(output: Path | None, state_dir: str | None, as_json: bool, **which: A
 def purge(
     ids: tuple[int, ...], everything: bool, state_dir: str | None, yes: bool, as_json: bool, **which: Any
 ) -> None:
-    """Delete letters for good. Asks first."""
+    """Delete letters for good. Asks first. What a running process is sending at that moment stays."""
     from ingestd.cli import letters
 
     chosen = (

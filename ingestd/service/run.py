@@ -95,7 +95,7 @@ async def open_service(load: Load) -> AsyncIterator[Service]:
 
 async def run(service: Service) -> None:
     """Listen and deliver until a signal, or an error (in ``service.error``)."""
-    pipeline, settings = service.pipeline, service.settings
+    pipeline = service.pipeline
     try:
         async with anyio.create_task_group() as tasks:
             with service.watchdog.watch():
@@ -108,8 +108,7 @@ async def run(service: Service) -> None:
                 tasks.start_soon(partial(keep_house, pipeline, count_letters=True))
                 tasks.start_soon(_measure, service)
                 tasks.start_soon(service.front.feed.run)
-                if settings.letters.retry:
-                    tasks.start_soon(pipeline.worker.run)
+                tasks.start_soon(pipeline.worker.run)
                 await pipeline.lane.run()
                 tasks.cancel_scope.cancel()
     except* UserError as group:

@@ -1,5 +1,6 @@
 """The dead-letter store, as it is written: functions that run in the writer's transactions."""
 
+import json
 import sqlite3
 import zlib
 from collections.abc import Sequence
@@ -77,7 +78,7 @@ class Filter:
             values.extend(given)
 
         if self.ids:
-            add(f"id IN ({','.join('?' * len(self.ids))})", *self.ids)
+            add("id IN (SELECT value FROM json_each(?))", json.dumps(self.ids))  # any number of them
         if self.reason:
             add("reason = ?", self.reason)
         if self.fingerprint:
@@ -247,16 +248,20 @@ def release_leases(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE letters SET state = 'waiting', lease = NULL WHERE state = 'leased'")
 
 
-def make_due(connection: sqlite3.Connection, where: Filter, now: float) -> None:
-    """A person wants these sent now, whatever their reason.
+def make_due(connection: sqlite3.Connection, where: Filter, now: float) -> int:
+    """A person wants these sent now, whatever their reason; gives how many letters that are.
 
-    A request that may have been taken is repeated whole or not at all: its other letters go along.
+    A request that may have been taken is repeated whole or not at all: its other letters go along. What is
+    leased is on its way already. What was marked with the same ``now`` is not counted again.
     """
     condition, values = where.sql(now)
-    mark = "UPDATE letters SET due = ?, requested = 1 WHERE state <> 'delivered' AND"
+    mark = (
+        "UPDATE letters SET due = ?, requested = 1"
+        " WHERE state = 'waiting' AND NOT (requested AND due = ?) AND"
+    )
     together = "unanswered AND batch IN (SELECT batch FROM letters WHERE requested AND unanswered)"
-    connection.execute(f"{mark} ({condition})", [now, *values])
-    connection.execute(f"{mark} {together}", [now])
+    chosen = connection.execute(f"{mark} ({condition})", [now, now, *values]).rowcount
+    return chosen + connection.execute(f"{mark} {together}", [now, now]).rowcount
 
 
 def count_requested(connection: sqlite3.Connection) -> int:
@@ -273,9 +278,11 @@ def edit_payload(connection: sqlite3.Connection, number: int, payload: bytes) ->
     )
 
 
-def purge(connection: sqlite3.Connection, where: Filter, now: float) -> int:
+def purge(connection: sqlite3.Connection, where: Filter, now: float, *, most: int = -1) -> int:
+    """Delete letters, ``most`` of them (-1: all), but none that is leased; gives how many."""
     condition, values = where.sql(now)
-    return connection.execute(f"DELETE FROM letters WHERE {condition}", values).rowcount  # noqa: S608
+    chosen = f"SELECT id FROM letters WHERE state <> 'leased' AND ({condition}) LIMIT ?"  # noqa: S608
+    return connection.execute(f"DELETE FROM letters WHERE id IN ({chosen})", [*values, most]).rowcount  # noqa: S608
 
 
 def purge_delivered(connection: sqlite3.Connection, before: float) -> None:

@@ -1,0 +1,187 @@
+"""Dead letters are changed by a second process while the first one writes."""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingestd.core.clock import SystemClock
+from ingestd.core.errors import UserError
+from ingestd.core.letter import DeadLetter
+from ingestd.core.reasons import Reason
+from ingestd.letter_desk import LetterDesk
+from ingestd.store import letter_changes
+from ingestd.store.connection import StoreFailed, connect
+from ingestd.store.database import Database
+from ingestd.store.dead_letters import Filter, insert_letters, letters_delivered
+from ingestd.store.writer import MARK_NAME, unpack_mark
+
+pytestmark = pytest.mark.anyio
+
+NOW = 1_000_000.0
+
+
+class StoppedClock(SystemClock):
+    """Its wall time is moved by hand."""
+
+    now = NOW
+
+    def wall(self) -> float:
+        return self.now
+
+
+def letter(offset: int, reason: Reason = Reason.INVALID, **fields: Any) -> DeadLetter:
+    return DeadLetter(b"{}", reason, "no", 1, offset, offset + 1, **fields)
+
+
+async def fill(database: Database, *letters: DeadLetter) -> Path:
+    await database.run(lambda c: insert_letters(c, letters, NOW))
+    return database.path.parent
+
+
+def desk(database: Database, clock: StoppedClock, *, requested_only: bool = False) -> LetterDesk:
+    return LetterDesk(database, max_events=1000, max_bytes=10**6, requested_only=requested_only, clock=clock)
+
+
+async def leased(database: Database) -> list[int]:
+    return [letter.id for letter in await desk(database, StoppedClock()).lease()]
+
+
+def rows(directory: Path, columns: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(directory / "state.db")) as connection:
+        return connection.execute(f"SELECT {columns} FROM letters ORDER BY id").fetchall()
+
+
+def commits(directory: Path) -> tuple[int, int]:
+    """(in the database, in the mark beside it)."""
+    with closing(sqlite3.connect(directory / "state.db")) as connection:
+        row: tuple[int] = connection.execute("SELECT value FROM meta WHERE name = 'commits'").fetchone()
+    return row[0], unpack_mark((directory / MARK_NAME).read_bytes())[0]
+
+
+@contextmanager
+def foreign_lock(directory: Path) -> Iterator[None]:
+    with closing(connect(directory / "state.db")) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+async def test_what_is_requested_is_leased_next_whatever_its_reason_and_age(database: Database) -> None:
+    old = letter(2, Reason.GAVE_UP, first_sent_wall=NOW - 10**6)
+    directory = await fill(database, letter(1), old, letter(3))
+    assert await leased(database) == []
+    assert letter_changes.request(directory, [1, 2], now=NOW) == 2
+    assert commits(directory)[0] == commits(directory)[1], "they are the writer's own"
+    assert await leased(database) == [1, 2]
+    assert rows(directory, "state, requested") == [("leased", 0), ("leased", 0), ("waiting", 0)]
+
+
+async def test_a_request_that_may_have_been_taken_is_marked_whole_and_counted_once(
+    database: Database,
+) -> None:
+    whole = [
+        letter(n, Reason.GAVE_UP, batch="b", batch_index=n, batch_size=3, unanswered=True) for n in range(3)
+    ]
+    directory = await fill(database, *whole, letter(9))
+    assert letter_changes.request(directory, [2], now=NOW) == 3
+    assert letter_changes.request(directory, [2, 4], now=NOW) == 1, "marked already"
+    assert letter_changes.request(directory, [2], now=NOW + 1) == 3
+
+
+async def test_what_is_on_its_way_or_delivered_is_not_marked_changed_or_purged(database: Database) -> None:
+    directory = await fill(database, letter(1), letter(2), letter(3))
+    letter_changes.request(directory, [1], now=NOW)
+    assert await leased(database) == [1]
+    await database.run(lambda c: letters_delivered(c, [2], NOW))
+    assert letter_changes.request(directory, [1, 2], now=NOW) == 0
+    for number, why in ((1, "is being sent at this moment"), (2, "no longer waits"), (99, "no longer waits")):
+        with pytest.raises(UserError, match=f"dead letter {number} {why}, and was not changed"):
+            letter_changes.request_edited(directory, number, b'{"new":1}', now=NOW)
+    assert letter_changes.purge(directory, Filter(), now=NOW) == 1
+    assert letter_changes.purge(directory, Filter(ids=(1,), state="all"), now=NOW) == 0
+    assert rows(directory, "id, state, payload") == [(1, "leased", b"{}"), (2, "delivered", b"{}")]
+
+
+async def test_a_corrected_letter_is_leased_with_its_new_payload(database: Database) -> None:
+    directory = await fill(database, letter(1))
+    letter_changes.request_edited(directory, 1, b'{"new":1}', now=NOW)
+    (found,) = await desk(database, StoppedClock()).lease()
+    assert (found.payload, found.intact) == (b'{"new":1}', True)
+
+
+async def test_a_letter_that_the_lane_keeps_through_a_long_outage_is_not_leased_again(
+    database: Database,
+) -> None:
+    directory = await fill(database, letter(1))
+    letter_changes.request(directory, [1], now=NOW)
+    clock = StoppedClock()
+    desks = desk(database, clock)
+    assert len(await desks.lease()) == 1
+    clock.now += 7 * 86400
+    assert await desks.lease() == [], "it would go out twice, under two keys"
+
+
+async def test_the_writer_goes_on_beside_large_changes_and_its_count_of_commits_stays_true(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(letter_changes, "STEP_LETTERS", 500)
+    database = Database(tmp_path, patient=True)
+    await database.open()
+    await fill(database, *(letter(n) for n in range(2500)))
+    over = asyncio.Event()
+
+    async def write() -> int:
+        count = 0
+        while not over.is_set():
+            await database.append(lambda c: c.execute("UPDATE meta SET value = value WHERE name = 'commits'"))
+            count += 1
+        return count
+
+    writing = asyncio.create_task(write())
+    marked = await asyncio.to_thread(letter_changes.request, tmp_path, range(1, 2501), now=NOW)
+    purged = await asyncio.to_thread(letter_changes.purge, tmp_path, Filter(reason="invalid"), now=NOW)
+    over.set()
+    assert (marked, purged, database.blocked) == (2500, 2500, None)
+    written = await writing
+    assert written > 20, "between the steps it gets its turn"
+    await database.close()
+
+    assert commits(tmp_path) == (written + 1, written + 1)
+    again = Database(tmp_path)
+    await again.open()
+    assert again.warning == ""
+    await again.close()
+
+
+async def test_a_store_that_cannot_be_changed_is_said_and_nothing_of_the_change_stays(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = await fill(database, letter(1))
+    monkeypatch.setattr(letter_changes, "_BUSY_TIMEOUT_S", 0.05)
+    with foreign_lock(directory), pytest.raises(StoreFailed, match="is locked by another program"):
+        letter_changes.request(directory, [1], now=NOW)
+    with pytest.raises(StoreFailed, match="cannot use"):
+        letter_changes.request(directory / "nowhere", [1], now=NOW)
+    assert not (directory / "nowhere").exists()
+    await database.run(lambda c: c.execute("PRAGMA user_version = 1"))
+    with pytest.raises(StoreFailed, match="in use by an ingestd of another version"):
+        letter_changes.request(directory, [1], now=NOW)
+    assert rows(directory, "requested, due") == [(0, None)]
+
+
+async def test_a_failing_change_is_undone_whole(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = await fill(database, letter(1))
+
+    def fail(*_: object) -> int:
+        raise sqlite3.OperationalError("as ordered")
+
+    monkeypatch.setattr("ingestd.store.dead_letters.make_due", fail)
+    with pytest.raises(StoreFailed, match="as ordered"):
+        letter_changes.request_edited(directory, 1, b'{"new":1}', now=NOW)
+    assert rows(directory, "payload, edited") == [(b"{}", 0)]
+    assert await database.run(lambda c: c.execute("SELECT 1").fetchone()) == (1,), "no lock is left behind"
