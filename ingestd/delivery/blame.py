@@ -2,11 +2,19 @@
 
 from ingestd.core.batch import Batch
 
+_UNAVAILABLE = frozenset({429, 502, 503, 504})
+"""These say that the API, or what stands behind it, is not there: nothing about the batch."""
+
 
 class Blame:
-    """Keeps a batch that can never be taken from passing for an outage, which it would then wait out."""
+    """Keeps a batch that can never be taken from passing for an outage, which it would then wait out.
 
-    def __init__(self) -> None:
+    ``patient``: nobody waits for an end, as somebody does for a replay's; then an API that says that it
+    is not there is believed, though only one batch has heard it.
+    """
+
+    def __init__(self, *, patient: bool) -> None:
+        self._believed = _UNAVAILABLE if patient else frozenset[int]()
         self._failing: set[str] = set()  # one or two of the batches that failed since the last answer
         self._last_taken = float("-inf")
 
@@ -23,7 +31,8 @@ class Blame:
             batch.first_failed = now
         elif batch.first_failed < self._last_taken:
             return True
-        again_alone = self._failing == {batch.id} and batch.last_status > 0
+        answered = batch.last_status > 0 and batch.last_status not in self._believed
+        again_alone = self._failing == {batch.id} and answered
         if len(self._failing) < 2:
             self._failing.add(batch.id)
         return again_alone

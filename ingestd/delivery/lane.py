@@ -66,7 +66,7 @@ class Lane:
         self._closed = self._abandoned = False
         self._attempts: set[asyncio.Task[None]] = set()
         self._fatal: Unreachable | None = None
-        self._blame = Blame()
+        self._blame = Blame(patient=not settings.stop_on_outage)
         self._patience = Patience(settings, clock.monotonic())
         self._outcomes = Outcomes(self, book)
 

@@ -24,6 +24,7 @@ class Queues:
         self._letters: deque[Batch] = deque()
         self._left: list[Batch] = []
         self._order = count()
+        self._probed: Batch | None = None
 
     @property
     def fresh(self) -> int:
@@ -76,9 +77,16 @@ class Queues:
                 heapq.heappush(self._waiting, (0.0, next(self._order), freed))
 
     def take(self, now: float, *, probing: bool) -> Batch | None:
-        """The batch to send now; a probe does not wait for its time."""
+        """The batch to send now. A probe does not wait for its time, and is not the same batch twice in a
+        row if that was answered: it could be the one that no API takes."""
+        if probing and self._waiting and (first := self._waiting[0][2]) is self._probed and first.last_status:
+            self._probed = None
+            if batch := self._take_new():
+                return batch
         if self._waiting and (probing or self._waiting[0][0] <= now):
-            return heapq.heappop(self._waiting)[2]
+            batch = heapq.heappop(self._waiting)[2]
+            self._probed = batch if probing else None
+            return batch
         batch = self._take_new()
         if batch is None and self._letters:
             batch = self._letters.popleft()

@@ -78,7 +78,7 @@ def disk_full(path: Path) -> StoreBlocked:
 
 
 def locked(path: Path) -> StoreBlocked:
-    return StoreBlocked(f"{path} is locked by another program for more than 10 s", full=False)
+    return StoreBlocked(f"{path} is locked by another program", full=False)
 
 
 def explain(error: Exception, path: Path) -> StoreFailed:

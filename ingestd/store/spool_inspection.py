@@ -113,6 +113,9 @@ class _Reading:
             version = self._connection.execute("PRAGMA user_version").fetchone()[0]
         except sqlite3.Error as error:
             raise explain(error, self._path) from None
+        if version == 0:
+            self._connection.close()
+            raise StoreFailed(f"{self._path} holds nothing: its write-ahead log was removed, or lost its head")
         if version != VERSION:
             self._connection.close()
             raise StoreFailed(f"{self._path} has format {version}; `ingestd run` brings it to {VERSION}")

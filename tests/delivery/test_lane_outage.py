@@ -187,6 +187,31 @@ async def test_a_batch_that_fails_alone_is_no_outage_and_is_given_up() -> None:
         assert list(r.book.buried) == [0]
 
 
+async def test_where_nobody_waits_for_the_end_an_api_that_is_away_is_waited_for_with_one_batch_too() -> None:
+    answers = [Reply(503)] * 4
+
+    def script(request: Request) -> Action:
+        return answers.pop() if answers else Reply()
+
+    async with rig(script, circuit_threshold=3, give_up_after_s=0.05, stop_on_outage=False) as r:
+        await r.deliver(batches(1))
+        assert r.book.states == ["open", "closed"]
+        assert r.book.buried == {}
+        assert r.book.delivered == [0]
+
+
+async def test_a_batch_that_no_api_takes_does_not_keep_the_circuit_open() -> None:
+    def script(request: Request) -> Action:
+        return Reply(503) if b'i-0"' in request.body else Reply()
+
+    async with rig(
+        script, circuit_threshold=2, give_up_after_s=0.3, stop_on_outage=False, max_in_flight=1
+    ) as r:
+        await r.deliver([make_batch([n]) for n in (0, 1, 2)])
+        assert r.book.delivered == [1, 2]
+        assert list(r.book.buried) == [0]
+
+
 async def test_a_batch_that_fails_while_others_are_taken_is_no_outage_and_is_given_up() -> None:
     def script(request: Request) -> Action:
         return Reply(503) if b'i-0"' in request.body or b'i-1"' in request.body else Reply()
