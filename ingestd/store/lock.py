@@ -1,5 +1,6 @@
 """One process at a time per state directory."""
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -45,6 +46,8 @@ def _make(directory: Path) -> None:
     """A directory that a power cut does not take away again, with all that was acknowledged in it."""
     if directory.is_dir():
         return
+    if directory.exists():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     _make(directory.parent)
     directory.mkdir(exist_ok=True, mode=0o700)
     parent = os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -115,7 +115,7 @@ class _Reading:
             raise explain(error, self._path) from None
         if version == 0:
             self._connection.close()
-            raise StoreFailed(f"{self._path} holds nothing: its write-ahead log was removed, or lost its head")
+            raise StoreFailed(f"{self._path} holds nothing: its write-ahead log is gone, or lost its head")
         if version != VERSION:
             self._connection.close()
             raise StoreFailed(f"{self._path} has format {version}; `ingestd run` brings it to {VERSION}")
