@@ -8,6 +8,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable
+from io import BytesIO
 from itertools import islice
 from typing import Protocol
 
@@ -33,7 +34,9 @@ _MAX_MEMBERS = 16
 """Compressed streams one after the other in one body; each costs a copy of what follows it."""
 _DENSE_COMMAS = 1_000_000
 """An array with fewer cannot cost much memory; of others the elements are counted first."""
-_BLANK = b" \t\r"
+_MANY_BYTES = 1024 * 1024
+"""Up to here a body may be nothing but line ends without doing harm."""
+_BLANK = b" \t\r\n"
 _LINE = re.compile(rb"[ \t\r\n]*+([^\n]++)")
 _read_value = msgspec.json.Decoder(msgspec.Raw).decode
 _read_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -170,9 +173,10 @@ def _elements(body: bytes, max_events: int) -> list[bytes]:
 
 def _lines(body: bytes, max_events: int) -> list[bytes]:
     """The lines that are not blank; one more than ``max_events`` if there are more, but never all of them."""
-    if body.count(b"\n") > 2 * max_events:  # mostly blank, or too many
+    if len(body) > _MANY_BYTES and body.count(b"\n") > 2 * max_events:  # mostly blank, or too many
         return [found[1].rstrip(_BLANK) for found in islice(_LINE.finditer(body), max_events + 1)]
-    return [line for raw in body.split(b"\n") if (line := raw.strip(_BLANK))]
+    lines = BytesIO(body).readlines()  # several times as fast as to split
+    return [line for raw in lines if (line := raw.strip(_BLANK))]
 
 
 def _too_many(max_events: int) -> Refused:
