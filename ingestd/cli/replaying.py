@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import anyio
 import click
 
 from ingestd.cli.progress import open_display
 from ingestd.config import Login, Overrides, Settings, load, resolve_login
+from ingestd.core.address import is_exposed
 from ingestd.core.errors import UserError
 from ingestd.service.replay import Replay, open_replay, run
 
@@ -89,12 +89,6 @@ async def _where_to(
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="ingestd-sandbox-"))
         settings = settings.model_copy(update={"state": settings.state.model_copy(update={"dir": directory})})
     return login, settings
-
-
-def is_exposed(url: str) -> bool:
-    """Plain HTTP to another machine."""
-    parts = urlsplit(url)
-    return parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1")
 
 
 def run_loop(main: Callable[[], Awaitable[T]]) -> T:
