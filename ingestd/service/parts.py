@@ -1,6 +1,5 @@
 """The parts of a running service, and how its HTTP side is made from the settings."""
 
-import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from signal import Signals
@@ -37,7 +36,6 @@ class Service:
     certificates: Certificates | None
     admin_port: int
     signals: AsyncIterator[Signals]
-    shutdown: asyncio.Task[None] | None = None
     error: UserError | None = None
 
     def __init__(self, load: Load, settings: Settings, clock: Clock) -> None:

@@ -99,7 +99,7 @@ async def run(service: Service) -> None:
     try:
         async with anyio.create_task_group() as tasks:
             with service.watchdog.watch():
-                tasks.start_soon(_watch_signals, service)
+                tasks.start_soon(_watch_signals, service, tasks)
                 service.opened = True
                 service.own_metrics.reloads.last_success = service.clock.wall()
                 _say_started(service)
@@ -117,7 +117,7 @@ async def run(service: Service) -> None:
     await _say_finished(service)
 
 
-async def _watch_signals(service: Service) -> None:
+async def _watch_signals(service: Service, tasks: anyio.abc.TaskGroup) -> None:
     """SIGHUP reads the configuration again; the first other signal drains, the second ends at once."""
     async for number in service.signals:
         if number == signal.SIGHUP:
@@ -128,7 +128,7 @@ async def _watch_signals(service: Service) -> None:
             os._exit(EXIT_SECOND_SIGNAL)
         else:
             service.closing = True  # here already: the next signal may be waiting
-            service.shutdown = asyncio.create_task(_shut_down(service, number.name))
+            tasks.start_soon(_shut_down, service, number.name)
 
 
 async def _shut_down(service: Service, why: str) -> None:

@@ -3,35 +3,15 @@
 import sqlite3
 from pathlib import Path
 
-import anyio
 import pytest
 
 from ingestd.core.submission import Deferred, Taken
-from ingestd.store.database import Database
 from tests.intake.support import Life, event, events, running, sent
 from tests.intake.test_reception import turns
 from tests.receiver import Receiver
-from tests.store.tmpfs import small_disk
+from tests.store.tmpfs import fill, small_disk, until_unblocked
 
 pytestmark = pytest.mark.anyio
-
-
-async def until_unblocked(database: Database) -> None:
-    with anyio.fail_after(10):
-        while database.blocked:  # noqa: ASYNC110 - nothing tells when a store can be written again
-            await anyio.sleep(0.02)
-
-
-def fill(directory: Path) -> Path:
-    """Take all room that is left."""
-    path = directory / "filler"
-    with path.open("wb", buffering=0) as file:
-        try:
-            while file.write(bytes(16 * 1024)):
-                pass
-        except OSError:
-            return path
-    raise AssertionError("the disk has no end")
 
 
 async def expect_deferred(life: Life, status: int) -> None:

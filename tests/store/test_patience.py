@@ -5,12 +5,11 @@ import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import anyio
 import pytest
 
 from ingestd.store.connection import StoreBlocked, StoreFailed
 from ingestd.store.database import Database
-from tests.store.tmpfs import small_disk
+from tests.store.tmpfs import fill, small_disk, until_unblocked
 
 pytestmark = pytest.mark.anyio
 
@@ -30,18 +29,6 @@ async def opened(directory: Path) -> Database:
     return database
 
 
-def fill(directory: Path) -> Path:
-    """Take all room that is left."""
-    path = directory / "filler"
-    with path.open("wb", buffering=0) as file:
-        try:
-            while file.write(bytes(64 * 1024)):
-                pass
-        except OSError:
-            return path
-    raise AssertionError("the disk has no end")
-
-
 def insert(connection: sqlite3.Connection, name: str, size: int = 10) -> None:
     connection.execute("INSERT INTO meta VALUES (?, ?)", (name, bytes(size)))
 
@@ -49,12 +36,6 @@ def insert(connection: sqlite3.Connection, name: str, size: int = 10) -> None:
 async def value_of(database: Database, name: str) -> bytes | None:
     row = await database.run(lambda c: c.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone())
     return row[0] if row else None
-
-
-async def until_unblocked(database: Database) -> None:
-    with anyio.fail_after(10):
-        while database.blocked:  # noqa: ASYNC110 - nothing tells when a disk has room
-            await anyio.sleep(0.05)
 
 
 async def test_on_a_full_disk_appends_are_refused_and_notes_are_kept_with_the_ballasts_room(

@@ -1,11 +1,14 @@
-"""A file system of a few megabytes, to be filled."""
+"""A file system of a few megabytes, to be filled, and the wait for a store that can be written again."""
 
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import anyio
 import pytest
+
+from ingestd.store.database import Database
 
 
 @contextmanager
@@ -20,3 +23,21 @@ def small_disk(directory: Path, *, megabytes: int) -> Iterator[Path]:
         yield directory
     finally:
         subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+def fill(directory: Path) -> Path:
+    """Take all room that is left. Gives the file to delete when there is to be room again."""
+    path = directory / "filler"
+    with path.open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(16 * 1024)):
+                pass
+        except OSError:
+            return path
+    raise AssertionError("the disk has no end")
+
+
+async def until_unblocked(database: Database) -> None:
+    with anyio.fail_after(10):
+        while database.blocked:  # noqa: ASYNC110 - nothing tells when a store can be written again
+            await anyio.sleep(0.02)

@@ -27,10 +27,6 @@ class RequestReader:
     def held_bytes(self) -> int:
         return len(self.buffer) + (self._body.held_bytes if self._body is not None else 0)
 
-    @property
-    def has_begun_body(self) -> bool:
-        return self._body is not None
-
     def read_head(self, limits: Limits) -> Head | None:
         buffer = self.buffer
         if buffer[:1] == b"\r":  # RFC 9112, 2.2: empty lines before a request are ignored
