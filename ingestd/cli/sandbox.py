@@ -1,4 +1,4 @@
-"""``ingestd sandbox``: a local stand-in for the event API, with faults to order. Loaded by the main group."""
+"""``ingestd sandbox``: a local stand-in for the event APIs, with faults to order. Loaded by main.py."""
 
 import sys
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,9 @@ MAX_SCRIPT_BYTES = 2**20
     multiple=True,
     metavar="KIND:RATE",
     help="What goes wrong, and how often: 429:0.05, 503:0.02:30 (Retry-After), cut:0.01, cut-before:0.01, "
-    "slow:0.1:2s, partial:0.1, garbage:0.01, expire:0.01, token-503:0.5, token-throttle:0.1. Repeatable.",
+    "slow:0.1:2s, partial:0.1, garbage:0.01, expire:0.01, token-503:0.5, token-throttle:0.1; of single "
+    "events event-retry:0.1, event-dead:0.01; of what became of published ones status-fail:0.1, "
+    "status-stuck:0.1, status-late:0.1:5s, status-hidden:0.1:300ms; handshake-refuse:1. Repeatable.",
 )
 @click.option(
     "--script",
@@ -54,12 +56,55 @@ MAX_SCRIPT_BYTES = 2**20
     help="What an event has to be: interaction, cloudevent, a JSON Schema file, or none.",
 )
 @click.option("--partial", is_flag=True, help="Take the good events of a batch with bad ones, and say so.")
+@click.option(
+    "--webhook-secret",
+    "webhook_secrets",
+    multiple=True,
+    metavar="whsec_…",
+    envvar="INGESTD_SANDBOX_WEBHOOK_SECRET",
+    show_envvar=True,
+    help="Webhooks must be signed with it (Standard Webhooks). Repeatable.",
+)
+@click.option(
+    "--webhook-token",
+    "webhook_tokens",
+    multiple=True,
+    default=("sandbox",),
+    show_default=True,
+    help="Of /api/v2/integrations/webhooks/TOKEN/events. Repeatable.",
+)
+@click.option(
+    "--require-handshake",
+    is_flag=True,
+    help="Webhooks: take nothing from an origin that did not ask first, by the CloudEvents handshake.",
+)
+@click.option(
+    "--hook-status",
+    type=click.Choice(["200", "204"]),
+    default="200",
+    show_default=True,
+    help="What a webhook that was taken is answered with.",
+)
+@click.option(
+    "--no-communication-states",
+    is_flag=True,
+    help="Conversation events: take also what comes before a communication is established or after its end.",
+)
 @click.option("--quiet", is_flag=True, help="No summary at the end.")
 def sandbox(*, host: str, port: int, quiet: bool, **settings: Any) -> None:
-    """Serve a local stand-in for the event API, with faults to order.
+    """Serve a local stand-in for the event APIs, with faults to order.
 
-    Speaks the contract strictly: OAuth2, sizes, schemas, idempotency keys. GET /_sandbox/stats says what
-    arrived, GET /_sandbox/events shows it. Ctrl-C ends it.
+    Speaks their contracts strictly: OAuth2, sizes, schemas, idempotency keys, signatures. These APIs:
+
+    \b
+      POST /api/v2/events/ingest                        sink ingest_api
+      POST /api/v2/eventbridge/events, GET …/{id}       sink cloudevents, and what became of an event
+      POST /api/v2/events/conversations, …              sink genesys_events
+      POST /api/v2/journey/externalevents/…             sink journey_events
+      POST /api/v2/integrations/webhooks/TOKEN/events   sink webhook
+      POST /hooks/ANYTHING                              sink webhook
+
+    GET /_sandbox/stats says what arrived, GET /_sandbox/events shows it. Ctrl-C ends it.
     """
     import anyio
 
@@ -83,13 +128,21 @@ def _options(
     token_lifetime: str,
     schema: str,
     partial: bool,
+    webhook_secrets: tuple[str, ...],
+    webhook_tokens: tuple[str, ...],
+    require_handshake: bool,
+    hook_status: str,
+    no_communication_states: bool,
 ) -> "SandboxOptions":
     """Raises ValueError, in words for the person who typed it."""
     from ingestd.core.units import seconds, size
     from ingestd.sandbox.api import SandboxOptions
     from ingestd.sandbox.faults import parse_faults, parse_script
+    from ingestd.sandbox.signatures import read_secret
     from ingestd.sandbox.tokens import parse_rate_limit
 
+    for secret in webhook_secrets:
+        read_secret(secret)
     return SandboxOptions(
         faults=parse_faults(faults),
         rules=parse_script(_read_script(script)) if script else (),
@@ -102,6 +155,11 @@ def _options(
         token_lifetime_s=seconds(token_lifetime),
         schema=None if schema == "none" else schema,
         partial=partial,
+        webhook_secrets=webhook_secrets,
+        webhook_tokens=webhook_tokens,
+        handshake_required=require_handshake,
+        hook_status=int(hook_status),
+        communication_states=not no_communication_states,
     )
 
 
@@ -121,7 +179,7 @@ async def _serve(options: "SandboxOptions", host: str, port: int, quiet: bool) -
 
     import anyio
 
-    from ingestd.sandbox.server import Sandbox
+    from ingestd.sandbox.server import INGEST_PATH, Sandbox
 
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with Sandbox(options).serve(host, port) as running:
@@ -136,3 +194,7 @@ async def _serve(options: "SandboxOptions", host: str, port: int, quiet: bool) -
             f"{stats.requests} requests, {stats.replays} replays, {sum(stats.faults.values())} faults",
             err=True,
         )
+        for path, one in stats.paths.items():
+            if one.events and path != INGEST_PATH:
+                told = f"{one.events} events, {one.duplicates} of them duplicates; {one.requests} requests"
+                click.echo(f"{path}: {told}", err=True)

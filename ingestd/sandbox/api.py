@@ -1,11 +1,12 @@
-"""The two endpoints of the remote API: tokens and ingestion. Called by ``sandbox/server.py``."""
+"""The sandbox's options, tokens, and ``/api/v2/events/ingest``. Called by ``sandbox/server.py``.
+
+The other APIs are in ``sandbox/remote_apis.py``.
+"""
 
 import http
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import NamedTuple
 from urllib.parse import parse_qs
 
 import msgspec
@@ -13,17 +14,16 @@ import msgspec
 from ingestd.core.clock import Clock
 from ingestd.sandbox import contract
 from ingestd.sandbox.contract import ItemError, Refused, Reply
+from ingestd.sandbox.exchange import Exchange
 from ingestd.sandbox.faults import Fault, Order, Rule
+from ingestd.sandbox.gate import Gate, check_form
+from ingestd.sandbox.inbox import Inboxes
+from ingestd.sandbox.item_faults import ItemFaults, again_words
 from ingestd.sandbox.stats import Counts
 from ingestd.sandbox.store import IdempotencyKeys, TakenEvents
-from ingestd.sandbox.tokens import RateLimit, Tokens, basic_matches, bearer
+from ingestd.sandbox.tokens import RateLimit, Tokens, basic_matches
 from ingestd.schemas.load import load
 from ingestd.schemas.schema import Schema
-
-MAX_PARTIAL = 3
-"""Events of one batch that the fault ``partial`` refuses."""
-
-_MAX_REFUSED_ONCE = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,18 @@ class SandboxOptions:
 
     ``client_id``, ``client_secret``: None takes any. ``schema``: what ``schemas.load``
     takes, a Schema, or None for no check. ``partial``: take the good events of a batch and name the
-    bad ones in a 200, instead of a 400 for all. ``keep_bytes``: past it, events are only counted.
+    bad ones in a 200, instead of a 400 for all. ``keep_bytes``: past it, events are only counted; the
+    other APIs together keep as much again.
+
+    ``delivered_after_s``, ``delivered_at_question``: when a published CloudEvent is delivered, whichever
+    comes first; 0 questions: only time counts. ``platform_body_bytes``, ``max_batch_events``: limits of
+    the event APIs of Genesys Cloud, ``communication_states``: they refuse what comes before a
+    communication is established or after its end. ``journey_configurations``: None takes any.
+
+    ``webhook_tokens``: those of ``/api/v2/integrations/webhooks/{token}/events``. ``webhook_secrets``:
+    with any, webhooks and hooks must be signed with one of them (Standard Webhooks).
+    ``handshake_required``: they take nothing from an origin that did not ask before;
+    ``hook_rate_per_minute``: what the handshake allows, None is any rate. ``hook_status``: 200 or 204.
     """
 
     faults: Sequence[Fault] = ()
@@ -47,21 +58,17 @@ class SandboxOptions:
     schema: str | Schema | None = "interaction"
     partial: bool = False
     keep_bytes: int = 256 * 2**20
-
-
-class Exchange(NamedTuple):
-    """One request, read to its end, with what shall happen to it."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    content_type: str
-    body: bytes
-    context: str
-    order: Order
-
-    def error(self, status: int, code: str, message: str) -> Reply:
-        return contract.error(status, code, message, self.context)
+    delivered_after_s: float = 0.2
+    delivered_at_question: int = 2
+    platform_body_bytes: int = 512_000
+    max_batch_events: int = 100
+    communication_states: bool = True
+    journey_configurations: Sequence[str] | None = None
+    webhook_tokens: Sequence[str] = ("sandbox",)
+    webhook_secrets: Sequence[str] = ()
+    handshake_required: bool = False
+    hook_rate_per_minute: int | None = None
+    hook_status: int = 200
 
 
 class Api:
@@ -72,21 +79,23 @@ class Api:
         self._clock = clock
         self._schema = load(options.schema) if isinstance(options.schema, str) else options.schema
         self.tokens = Tokens(clock, lifetime_s=options.token_lifetime_s, limit=options.rate_limit)
+        self.gate = Gate(self.tokens, clock, limit=options.rate_limit, latency_s=options.latency_s)
+        self.item_faults = ItemFaults(options.seed)
         self.reset()
 
     def reset(self) -> None:
         """Forget events, keys and counts. Tokens stay good: clients hold them."""
         self.taken = TakenEvents(self._options.keep_bytes)
+        self.inboxes = Inboxes(self._options.keep_bytes)
         self.keys = IdempotencyKeys(self._clock)
         self.counts = Counts()
         self.tokens.issued = 0
-        self._refused_once: set[bytes] = set()
-        self._dice = random.Random(f"{self._options.seed}:partial")
+        self.item_faults.reset()
 
     async def issue_token(self, exchange: Exchange) -> Reply:
         """The client credentials grant of RFC 6749 4.4, with HTTP Basic only."""
         options = self._options
-        await self.wait(exchange.order)
+        await self.gate.wait(exchange.order)
         authorization = exchange.headers.get("Authorization", "")
         if not basic_matches(authorization, options.client_id, options.client_secret):
             reply = oauth_error(
@@ -110,39 +119,11 @@ class Api:
 
     async def ingest(self, exchange: Exchange) -> Reply:
         """One batch: who sends it, how often, in which form; then once per idempotency key."""
-        token = self._authenticate(exchange)
-        allowance = self.tokens.charge(token)
-        if allowance is not None and allowance.exceeded:
-            return contract.rate_limited(allowance.reset_s, exchange.context)
-        self._check_form(exchange)
-        reply = await self._handle_once(exchange)
-        if allowance is None:
-            return reply
-        limits = {
-            "inin-ratelimit-count": str(allowance.used),
-            "inin-ratelimit-allowed": str(allowance.allowed),
-            "inin-ratelimit-reset": str(allowance.reset_s),
-        }
-        return replace(reply, headers={**reply.headers, **limits})
+        return await self.gate.with_token(exchange, self._ingest)
 
-    def _authenticate(self, exchange: Exchange) -> str:
-        token = bearer(exchange.headers.get("Authorization", ""))
-        if token is None:
-            raise Refused(exchange.error(401, "authentication.required", "no bearer token in Authorization"))
-        if exchange.order.expire:
-            self.tokens.expire(token)
-        if not self.tokens.valid(token):
-            raise Refused(exchange.error(401, "bad.credentials", "Invalid login credentials."))
-        return token
-
-    def _check_form(self, exchange: Exchange) -> None:
-        encoding = exchange.headers.get("Content-Encoding", "identity").strip().lower()
-        if exchange.content_type != "application/json" or encoding != "identity":
-            said = "Content-Type application/json without a Content-Encoding expected"
-            raise Refused(exchange.error(415, "unsupported.media.type", said))
-        if len(exchange.body) > self._options.max_body_bytes:
-            said = f"{len(exchange.body)} bytes are more than {self._options.max_body_bytes}"
-            raise Refused(exchange.error(413, "request.entity.too.large", said))
+    async def _ingest(self, exchange: Exchange) -> Reply:
+        check_form(exchange, max_body_bytes=self._options.max_body_bytes)
+        return await self._handle_once(exchange)
 
     async def _handle_once(self, exchange: Exchange) -> Reply:
         """Idempotency as in draft-ietf-httpapi-idempotency-key-header: replay, 409 or 422 for a used key."""
@@ -172,7 +153,7 @@ class Api:
 
     async def _handle(self, exchange: Exchange) -> Reply:
         """Check the events and take them. Waiting comes first: a client that gives up may still be served."""
-        await self.wait(exchange.order)
+        await self.gate.wait(exchange.order)
         try:
             events = contract.read_events(exchange.body, exchange.context)
         except Refused as refused:
@@ -181,32 +162,20 @@ class Api:
         if errors and (not self._options.partial or len(errors) == contract.MAX_ITEM_ERRORS):
             said = f"event {errors[0].index} is not valid: {errors[0].field}: {errors[0].message}"
             return contract.error(400, "bad.request", said, exchange.context, errors=errors)
-        if exchange.order.partial:
-            errors += self._refuse_some(events, {error.index for error in errors})
+        if self.item_faults.ordered(exchange):
+            errors += self._refuse_some(events, exchange, {error.index for error in errors})
         refused_indices = {error.index for error in errors}
         good = [event for i, event in enumerate(events) if i not in refused_indices] if errors else events
         if good:
             self.taken.take(good)
         return contract.accepted(len(good), exchange.headers.get("X-Request-Id", ""), errors=errors)
 
-    def _refuse_some(self, events: Sequence[bytes], invalid: set[int]) -> list[ItemError]:
-        """A few events to send again; never one that was refused like this before."""
-        refused: list[ItemError] = []
-        for index in sorted(self._dice.sample(range(len(events)), min(MAX_PARTIAL, len(events)))):
-            digest = blake2b(events[index], digest_size=16).digest()
-            full = len(self._refused_once) >= _MAX_REFUSED_ONCE
-            if index in invalid or digest in self._refused_once or full:
-                continue
-            self._refused_once.add(digest)
-            event_id = contract.event_id(events[index])
-            refused.append(
-                ItemError(index, event_id, "", "temporarily not taken: send it again", retryable=True)
-            )
-        return refused
-
-    async def wait(self, order: Order) -> None:
-        if delay_s := self._options.latency_s + order.delay_s:
-            await self._clock.sleep(delay_s)
+    def _refuse_some(self, events: Sequence[bytes], exchange: Exchange, invalid: set[int]) -> list[ItemError]:
+        identities = [blake2b(event, digest_size=16).digest() for event in events]
+        return [
+            ItemError(index, contract.event_id(events[index]), "", again_words(again), retryable=again)
+            for index, again in self.item_faults.pick(identities, exchange, spare=invalid).items()
+        ]
 
 
 def oauth_error(status: int, code: str, description: str) -> Reply:

@@ -1,6 +1,6 @@
 """The wire contract, strictly: what a good batch is, and the exact answers to good and bad ones.
 
-Pure functions from bytes to ``Reply``; called by ``sandbox/server.py``.
+Pure functions from bytes to ``Reply``; called by the endpoints of ``sandbox/``.
 """
 
 from collections.abc import Sequence
@@ -46,6 +46,15 @@ class ItemError(msgspec.Struct, frozen=True, rename="camel"):
     retryable: bool
 
 
+class Detail(msgspec.Struct, frozen=True, rename="camel"):
+    """One entry of ``details`` in the platform's ErrorBody."""
+
+    error_code: str
+    field_name: str
+    entity_id: str | None = None
+    entity_name: str | None = None
+
+
 class _Ids(msgspec.Struct, gc=False, rename="camel"):
     interaction_id: Any = None
     id: Any = None
@@ -66,6 +75,7 @@ def error(
     context: str,
     *,
     errors: Sequence[ItemError] = (),
+    details: Sequence[Detail] = (),
     headers: dict[str, str] | None = None,
 ) -> Reply:
     """An answer in the shape of the platform's ErrorBody; ``context`` equals ``ININ-Correlation-Id``."""
@@ -74,7 +84,7 @@ def error(
         "code": code,
         "status": status,
         "contextId": context,
-        "details": [],
+        "details": details,
         "errors": errors,
     }
     return Reply(status, msgspec.json.encode(content), headers or {})

@@ -24,8 +24,12 @@ def routes(sandbox: "Sandbox") -> Sequence[web.RouteDef]:
     """``GET events``, ``GET stats``, ``POST reset``, ``POST faults``; nobody has to log in."""
 
     async def events(request: web.Request) -> web.StreamResponse:
-        """NDJSON of the kept events in the order they were taken, from ``offset``, at most ``limit``."""
-        kept = sandbox.api.taken.kept
+        """NDJSON of the kept events in the order they were taken, from ``offset``, at most ``limit``.
+
+        ``path``: of which API, as ``/api/v2/events/ingest`` (the default); see ``paths`` of the stats.
+        """
+        path = request.query.get("path")
+        kept = sandbox.kept() if path is None else sandbox.kept(path)
         try:
             offset = _count(request.query.get("offset", "0"))
             end = offset + _count(request.query.get("limit", str(len(kept))))

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import NamedTuple
 
 import msgspec
@@ -22,6 +23,18 @@ _STATUS = re.compile(r"(token-)?([3-5]\d\d)", re.ASCII)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}", re.ASCII)
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,200}", re.ASCII)  # no CR, LF: it must not end the header
 _KINDS = ("cut", "cut-before", "partial", "slow", "garbage", "expire", "token-throttle")
+_EVENT_SCOPES = {
+    "event-retry": "event",
+    "event-dead": "event",
+    "status-fail": "status",
+    "status-stuck": "status",
+    "status-late": "late",
+    "status-hidden": "hidden",
+    "handshake-refuse": "handshake",
+}
+"""Faults that strike an event, or an origin, instead of a request. Of one scope at most one strikes."""
+_DELAYED = {"slow": "1s", "status-late": "5s", "status-hidden": "300ms"}
+"""Kinds that take a delay as their third part, and what it is if not given."""
 
 
 class Fault(NamedTuple):
@@ -34,11 +47,14 @@ class Fault(NamedTuple):
     delay_s: float = 0.0
 
     @property
-    def for_token(self) -> bool:
-        return self.kind.startswith("token-")
+    def scope(self) -> str:
+        """What it strikes: a ``request``, a request for a ``token``, or one of ``_EVENT_SCOPES``."""
+        return "token" if self.kind.startswith("token-") else _EVENT_SCOPES.get(self.kind, "request")
 
 
 class Match(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``path`` as in the stats: ``/api/v2/eventbridge/events/{id}`` is the questions after all events."""
+
     path: str
     nth: int
 
@@ -91,7 +107,8 @@ GARBAGE = ScriptedAnswer(200, {"Content-Type": "text/html"}, "<html><body>It wor
 def parse_fault(text: str) -> Fault:
     """``429:0.05``, ``429:0.05:-1``, ``cut:0.01``, ``slow:0.1:2s``, ``token-503:0.5``. Raises ValueError.
 
-    The third part is the delay of ``slow``, and the text of Retry-After (default 1) of a 429 or 503.
+    The third part is the delay of ``slow``, ``status-late`` and ``status-hidden``, and the text of
+    Retry-After (default 1) of a 429 or 503.
     """
     kind, _, rest = text.strip().partition(":")
     rate_text, has_extra, extra = rest.partition(":")
@@ -108,22 +125,23 @@ def parse_fault(text: str) -> Fault:
             raise ValueError(f"{shown!r}: Retry-After takes at most 200 printable ASCII characters")
         default = "1" if status in (429, 503) else None
         return Fault(kind, rate, status=status, retry_after=extra if has_extra else default)
-    if kind not in _KINDS:
-        raise ValueError(f"{shown!r} is not a fault: STATUS, token-STATUS, {', '.join(_KINDS)} expected")
-    if kind == "slow":
-        return Fault(kind, rate, delay_s=_delay(extra if has_extra else "1s"))
+    known = (*_KINDS, *_EVENT_SCOPES)
+    if kind not in known:
+        raise ValueError(f"{shown!r} is not a fault: STATUS, token-STATUS, {', '.join(known)} expected")
+    if kind in _DELAYED:
+        return Fault(kind, rate, delay_s=_delay(extra if has_extra else _DELAYED[kind]))
     if has_extra:
         raise ValueError(f"{shown!r}: {kind} takes a rate and nothing else")
     return Fault(kind, rate)
 
 
 def parse_faults(texts: Iterable[str]) -> tuple[Fault, ...]:
-    """Several faults, of which one request gets at most one. Raises ValueError."""
+    """Several faults, of which one request, or event, gets at most one of a scope. Raises ValueError."""
     faults = tuple(parse_fault(text) for text in texts)
     if len(faults) > MAX_FAULTS:
         raise ValueError(f"{len(faults)} faults are more than {MAX_FAULTS}")
-    for for_token in (False, True):
-        total = sum(fault.rate for fault in faults if fault.for_token is for_token)
+    for scope in {fault.scope for fault in faults}:
+        total = sum(fault.rate for fault in faults if fault.scope == scope)
         if total > 1 + 1e-9:
             raise ValueError(f"the rates of the faults add up to {total:g}: at most 1 expected")
     return faults
@@ -172,20 +190,25 @@ class Faults:
     """Decides the fate of each request: the script first, else one throw of seeded dice.
 
     Token requests have dice of their own, so that how often a client logs in does not change what
-    happens to its batches.
+    happens to its batches. Faults that strike events are no throw at all: who they strike follows from
+    the seed and the event, whichever batch it comes in. ``struck`` counts those by kind.
     """
 
     faults: Sequence[Fault] = ()
     rules: Sequence[Rule] = ()
     seed: int = 0
+    struck: Counter[str] = field(default_factory=Counter)
     _seen: Counter[str] = field(default_factory=Counter)
     _by_place: dict[tuple[str, int], Rule] = field(default_factory=dict)
     _paths: frozenset[str] = frozenset()
+    _by_scope: dict[str, list[Fault]] = field(default_factory=dict)
     _dice: dict[bool, random.Random] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._by_place = {(rule.match.path, rule.match.nth): rule for rule in self.rules}
         self._paths = frozenset(rule.match.path for rule in self.rules)
+        for fault in self.faults:
+            self._by_scope.setdefault(fault.scope, []).append(fault)
         self._dice = {is_token: random.Random(f"{self.seed}:{is_token}") for is_token in (False, True)}
 
     def order_for(self, path: str, *, is_token: bool) -> Order | None:
@@ -194,12 +217,26 @@ class Faults:
             self._seen[path] += 1
             if rule := self._by_place.get((path, self._seen[path])):
                 return _scripted(rule)
-        throw = self._dice[is_token].random()
-        for fault in self.faults:
-            if fault.for_token is not is_token:
-                continue
+        fault = self._hit("token" if is_token else "request", self._dice[is_token].random())
+        return None if fault is None else _ordered(fault)
+
+    def has(self, scope: str) -> bool:
+        return scope in self._by_scope
+
+    def strikes(self, scope: str, identity: bytes) -> Fault | None:
+        """The fault of ``scope`` that strikes whoever ``identity`` stands for; always the same."""
+        if scope not in self._by_scope:
+            return None
+        summary = blake2b(identity, key=f"{self.seed}:{scope}".encode()[:64], digest_size=6).digest()
+        fault = self._hit(scope, int.from_bytes(summary) / 2**48)
+        if fault is not None:
+            self.struck[fault.kind] += 1
+        return fault
+
+    def _hit(self, scope: str, throw: float) -> Fault | None:
+        for fault in self._by_scope.get(scope, ()):
             if throw < fault.rate:
-                return _ordered(fault)
+                return fault
             throw -= fault.rate
         return None
 

@@ -6,17 +6,20 @@ Called by ``ingestd sandbox``, by ``replay --sandbox``, by the demo and by tests
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import ClientPayloadError, web
 
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
 from ingestd.sandbox import contract, control
-from ingestd.sandbox.api import Api, Exchange, SandboxOptions, ordered_reply
+from ingestd.sandbox.api import Api, SandboxOptions, ordered_reply
 from ingestd.sandbox.contract import Refused, Reply
+from ingestd.sandbox.exchange import Endpoint, Exchange
 from ingestd.sandbox.faults import GARBAGE, NOTHING_ORDERED, Fault, Faults, Order, Rule
-from ingestd.sandbox.stats import NO_ANSWER, Stats
+from ingestd.sandbox.inbox import OTHER, Inbox
+from ingestd.sandbox.remote_apis import RemoteApis, Route
+from ingestd.sandbox.stats import NO_ANSWER, PathStats, Stats
 
 INGEST_PATH = "/api/v2/events/ingest"
 TOKEN_PATHS = ("/oauth/token", "/login/oauth2/token")
@@ -25,7 +28,6 @@ _MIN_BODY_LIMIT_BYTES = 2**20
 _SHUTDOWN_S = 2.0
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
-Endpoint = Callable[[Exchange], Awaitable[Reply]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Running:
 
 
 class Sandbox:
-    """A local stand-in for the event API. Its state outlives ``serve``, so that stats can be read after it.
+    """A local stand-in for the event APIs. Its state outlives ``serve``, so that stats can be read after it.
 
     Raises UserError for options that make no sense.
     """
@@ -47,6 +49,12 @@ class Sandbox:
         self.options = options or SandboxOptions()
         self._clock = clock or SystemClock()
         self.api = Api(self.options, self._clock)
+        self.remote = RemoteApis(self.options, self.api.gate, self.api.item_faults, self._clock)
+        self._routes = [
+            Route("POST", INGEST_PATH, self.api.ingest),
+            *(Route("POST", path, self.api.issue_token) for path in TOKEN_PATHS),
+            *self.remote.routes(),
+        ]
         self.order_faults(self.options.faults, self.options.rules)
 
     @asynccontextmanager
@@ -92,48 +100,77 @@ class Sandbox:
             tokens_issued=self.api.tokens.issued,
             max_concurrent=counts.max_concurrent,
             largest_body_bytes=counts.largest_body_bytes,
+            paths={path: self._path_stats(path, inbox) for path, inbox in self.api.inboxes},
         )
+
+    def _path_stats(self, path: str, inbox: Inbox) -> PathStats:
+        if path != INGEST_PATH:
+            return inbox.stats()
+        taken = self.api.taken  # by exact bytes, without the price of an inbox
+        return replace(
+            inbox.stats(),
+            events=taken.count,
+            distinct=taken.distinct,
+            duplicates=taken.duplicates,
+            distinct_complete=taken.counted_all,
+            repeated=self.api.counts.replays,
+            events_kept=len(taken.kept),
+        )
+
+    def kept(self, path: str = INGEST_PATH) -> Sequence[bytes]:
+        """The first events that ``path`` took, as they came; ``paths`` of the stats has the paths."""
+        return self.api.taken.kept if path == INGEST_PATH else self.api.inboxes.kept(path)
 
     def reset(self) -> None:
         """Forget events, keys and counts, and start faults and script afresh. Tokens stay good."""
         self.api.reset()
+        self.remote.reset()
         self.order_faults(self._faults.faults, self._faults.rules)
 
     def order_faults(self, faults: Sequence[Fault], rules: Sequence[Rule]) -> None:
         """Replace what goes wrong; the script counts its requests from now."""
-        self._faults = Faults(faults, rules, seed=self.options.seed)
+        self._faults = Faults(faults, rules, seed=self.options.seed, struck=self.api.counts.faults)
 
     def _app(self) -> web.Application:
         # The control endpoints must be able to take a script where batches are kept small.
         limit = max(self.options.max_body_bytes, _MIN_BODY_LIMIT_BYTES)
         app = web.Application(client_max_size=limit)
-        app.router.add_post(INGEST_PATH, self._door(self.api.ingest))
-        for path in TOKEN_PATHS:
-            app.router.add_post(path, self._door(self.api.issue_token))
+        for route in self._routes:
+            door = self._door(route.endpoint, label=route.label)
+            app.router.add_route(route.method, route.path, door)
         app.router.add_routes(control.routes(self))
-        app.router.add_route("*", "/{path:.*}", self._door(_not_there))
+        app.router.add_route("*", "/{path:.*}", self._door(self._not_there, label=OTHER))
         return app
 
-    def _door(self, endpoint: Endpoint) -> Handler:
-        """What every request passes: it is counted, read, and meets the fault that it is due."""
+    def _door(self, endpoint: Endpoint, *, label: str | None) -> Handler:
+        """What every request passes: it is counted, read, and meets the fault that it is due.
+
+        ``label``: its path in stats and scripts; None: as it is, after the method if that is not POST.
+        """
 
         async def pass_through(request: web.Request) -> web.Response:
-            counts, is_token = self.api.counts, request.path in TOKEN_PATHS
+            counts, path = self.api.counts, label or request.path
+            if label is None and request.method != "POST":
+                path = f"{request.method} {path}"
+            is_token, inbox = path in TOKEN_PATHS, self.api.inboxes.of(path)
             counts.concurrent += 1
             counts.max_concurrent = max(counts.max_concurrent, counts.concurrent)
-            order = self._faults.order_for(request.path, is_token=is_token) or NOTHING_ORDERED
+            order = self._faults.order_for(path, is_token=is_token) or NOTHING_ORDERED
             if order is not NOTHING_ORDERED:
                 counts.faults[order.kind] += 1
             context = str(uuid.uuid4())
             try:
-                response = await self._answer(endpoint, request, order, context=context)
+                response = await self._answer(endpoint, request, order, inbox, context=context)
             finally:
                 counts.concurrent -= 1
+            status = NO_ANSWER if response is None else str(response.status)
+            inbox.requests += 1
+            inbox.by_status[status] += 1
             if is_token:
                 counts.token_requests += 1
             else:
                 counts.requests += 1
-                counts.by_status[NO_ANSWER if response is None else str(response.status)] += 1
+                counts.by_status[status] += 1
             if response is None:
                 if request.transport is not None:
                     request.transport.close()
@@ -144,7 +181,7 @@ class Sandbox:
         return pass_through
 
     async def _answer(
-        self, endpoint: Endpoint, request: web.Request, order: Order, *, context: str
+        self, endpoint: Endpoint, request: web.Request, order: Order, inbox: Inbox, *, context: str
     ) -> web.Response | None:
         """None: the connection ends here, by order or because the client broke off."""
         try:
@@ -157,7 +194,16 @@ class Sandbox:
             )
         self.api.counts.largest_body_bytes = max(self.api.counts.largest_body_bytes, len(body))
         exchange = Exchange(
-            request.method, request.path, request.headers, request.content_type, body, context, order
+            request.method,
+            request.path,
+            request.headers,
+            request.content_type,
+            body,
+            context,
+            order,
+            request.match_info,
+            self._faults,
+            inbox,
         )
         if order.take:
             try:
@@ -165,21 +211,23 @@ class Sandbox:
             except Refused as refused:
                 reply = refused.reply
         else:
-            await self.api.wait(order)
+            await self.api.gate.wait(order)
             reply = ordered_reply(order, context)
         if order.cut:
             return None
         answer = order.answer
-        if answer is None or (answer is GARBAGE and reply.status != 200):
+        if answer is None or (answer is GARBAGE and not 200 <= reply.status < 300):
             # Garbage stands for "taken", so it must not hide that a batch was refused.
             return _response(reply)
         return web.Response(status=answer.status, headers=answer.headers, body=answer.body.encode())
 
-
-async def _not_there(exchange: Exchange) -> Reply:
-    if exchange.path == INGEST_PATH or exchange.path in TOKEN_PATHS:
-        return exchange.error(405, "method.not.allowed", "only POST is allowed here")
-    return exchange.error(404, "not.found", "there is no such path in the sandbox")
+    async def _not_there(self, exchange: Exchange) -> Reply:
+        allowed = [route.method for route in self._routes if route.matches(exchange.path)]
+        if allowed:
+            said = f"only {' and '.join(allowed)} is allowed here"
+            reply = exchange.error(405, "method.not.allowed", said)
+            return replace(reply, headers={"Allow": ", ".join(allowed)})
+        return exchange.error(404, "not.found", "there is no such path in the sandbox")
 
 
 def _response(reply: Reply) -> web.Response:

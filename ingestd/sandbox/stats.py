@@ -22,12 +22,36 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class PathStats:
+    """What one path took, besides being asked ``requests`` times.
+
+    ``duplicates``: events that were taken a second time, by their identity: exactly once means
+    ``events == distinct`` and no duplicates. ``repeated``: sent again and recognised as such, by key or
+    id, so not taken. ``out_of_order``: taken although older than the last of its communication, user
+    or agent. ``item_errors``: events refused one by one.
+    """
+
+    requests: int
+    by_status: dict[str, int]
+    events: int
+    distinct: int
+    duplicates: int
+    distinct_complete: bool
+    repeated: int
+    out_of_order: int
+    item_errors: int
+    events_kept: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """Since the start or the last reset.
 
-    ``requests`` and ``by_status`` leave out the token endpoint's. ``events`` are those taken;
-    ``distinct`` and ``duplicates`` tell them apart by their exact bytes, as far as
-    ``distinct_complete``. ``events_kept`` of them can be read back, all while ``kept_complete``.
+    ``requests`` and ``by_status`` leave out the token endpoint's. ``paths`` has every path that was
+    asked for; from ``events`` to ``kept_complete`` it is ``/api/v2/events/ingest`` alone, and so are
+    ``keys`` and ``replays``. ``events`` are those taken; ``distinct`` and ``duplicates`` tell them apart
+    by their exact bytes, as far as ``distinct_complete``. ``events_kept`` of them can be read back, all
+    while ``kept_complete``.
     """
 
     requests: int
@@ -47,3 +71,4 @@ class Stats:
     tokens_issued: int
     max_concurrent: int
     largest_body_bytes: int
+    paths: dict[str, PathStats]

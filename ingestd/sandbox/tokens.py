@@ -1,4 +1,4 @@
-"""Access tokens and the rate limit that each of them has. Used by ``sandbox/server.py``."""
+"""Access tokens and the rate limit that each of them has. Used by ``sandbox/gate.py``."""
 
 import base64
 import binascii
@@ -35,10 +35,33 @@ class Allowance(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Token:
-    expires: float
-    window_start: float = -math.inf
+class _Window:
+    start: float = -math.inf
     count: int = 0
+
+
+class Meter:
+    """Requests of each client, token or not, in its window; the oldest is forgotten past ``MAX_TOKENS``."""
+
+    def __init__(self, clock: Clock, limit: RateLimit | None) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._windows: OrderedDict[str, _Window] = OrderedDict()
+
+    def charge(self, who: str) -> Allowance | None:
+        """Count one request of ``who``; None where there is no limit."""
+        if self._limit is None:
+            return None
+        window, now = self._windows.get(who), self._clock.monotonic()
+        if window is None:
+            if len(self._windows) >= MAX_TOKENS:
+                self._windows.popitem(last=False)
+            window = self._windows[who] = _Window()
+        if now >= window.start + self._limit.window_s:
+            window.start, window.count = now, 0
+        window.count += 1
+        reset_s = math.ceil(window.start + self._limit.window_s - now)
+        return Allowance(window.count, self._limit.requests, max(1, reset_s))
 
 
 class Tokens:
@@ -47,35 +70,27 @@ class Tokens:
     def __init__(self, clock: Clock, *, lifetime_s: float, limit: RateLimit | None) -> None:
         self._clock = clock
         self._lifetime_s = lifetime_s
-        self._limit = limit
-        self._tokens: OrderedDict[str, _Token] = OrderedDict()
+        self._meter = Meter(clock, limit)
+        self._expiry: OrderedDict[str, float] = OrderedDict()
         self.issued = 0
 
     def issue(self) -> str:
-        if len(self._tokens) >= MAX_TOKENS:
-            self._tokens.popitem(last=False)
+        if len(self._expiry) >= MAX_TOKENS:
+            self._expiry.popitem(last=False)
         token = secrets.token_urlsafe(32)
-        self._tokens[token] = _Token(self._clock.monotonic() + self._lifetime_s)
+        self._expiry[token] = self._clock.monotonic() + self._lifetime_s
         self.issued += 1
         return token
 
     def valid(self, token: str) -> bool:
-        known = self._tokens.get(token)
-        return known is not None and self._clock.monotonic() < known.expires
+        return self._clock.monotonic() < self._expiry.get(token, -math.inf)
 
     def expire(self, token: str) -> None:
-        self._tokens.pop(token, None)
+        self._expiry.pop(token, None)
 
     def charge(self, token: str) -> Allowance | None:
         """Count one request of a valid token against its limit; None where there is no limit."""
-        if self._limit is None:
-            return None
-        known, now = self._tokens[token], self._clock.monotonic()
-        if now >= known.window_start + self._limit.window_s:
-            known.window_start, known.count = now, 0
-        known.count += 1
-        reset_s = math.ceil(known.window_start + self._limit.window_s - now)
-        return Allowance(known.count, self._limit.requests, max(1, reset_s))
+        return self._meter.charge(token)
 
 
 def parse_rate_limit(text: str) -> RateLimit:

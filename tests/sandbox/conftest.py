@@ -9,6 +9,7 @@ import pytest
 from ingestd.core.reasons import Reason
 from ingestd.sandbox.api import SandboxOptions
 from ingestd.sandbox.server import Running, Sandbox
+from ingestd.sandbox.stats import PathStats
 from ingestd.schemas.schema import FieldError, Refusal
 
 INGEST = "/api/v2/events/ingest"
@@ -73,6 +74,18 @@ class Client:
         sent |= {"Idempotency-Key": key} if key is not None else {}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.http.post(INGEST, content=body, headers=sent)
+
+    async def call(
+        self, path: str, body: bytes = b"", *, method: str = "POST", **headers: str
+    ) -> httpx.Response:
+        """Any API, logged in; ``Content_Type`` stands for Content-Type, JSON if not given."""
+        sent = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        sent |= {"Content-Type": "application/json"}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.http.request(method, path, content=body, headers=sent)
+
+    def path(self, path: str) -> PathStats:
+        return self.sandbox.stats().paths[path]
 
     async def events(self, query: str = "") -> list[bytes]:
         return (await self.http.get(f"/_sandbox/events{query}")).content.splitlines()

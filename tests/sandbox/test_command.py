@@ -1,5 +1,6 @@
 """``ingestd sandbox`` as a process of its own, and what it says to wrong options."""
 
+import base64
 import os
 import re
 import signal
@@ -7,13 +8,18 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import click
 import httpx
 import pytest
 from click.testing import CliRunner
 
+from ingestd.cli import sandbox as command
 from ingestd.cli.sandbox import sandbox
 from ingestd.core.errors import UserError
+from ingestd.sandbox import faults
+from ingestd.sandbox.api import SandboxOptions
 
 COMMAND = [sys.executable, "-W", "error", "-c", "from ingestd.cli.sandbox import sandbox; sandbox()"]
 
@@ -56,12 +62,43 @@ def test_it_says_where_it_is_serves_and_stops_cleanly(number: signal.Signals, tm
         (["--script", "/nowhere"], "'/nowhere' does not exist"),
         (["--script", __file__], "the script is not a list of rules"),
         (["--port", "70000"], "70000 is not in the range"),
+        (["--webhook-secret", "whsec_Zm9v"], "a webhook secret is 24 to 64 bytes long"),
+        (["--hook-status", "500"], "'500' is not one of '200', '204'"),
     ],
 )
 def test_wrong_options_are_said_in_one_line(options: list[str], said: str) -> None:
     result = CliRunner().invoke(sandbox, options)
     assert result.exit_code == 2
     assert said in result.output.splitlines()[-1]
+
+
+def test_help_names_every_fault_there_is() -> None:
+    (shown,) = [str(o.help) for o in sandbox.params if isinstance(o, click.Option) and o.name == "faults"]
+    kinds = {*faults._KINDS, *faults._EVENT_SCOPES}
+    assert len(kinds) > 10
+    assert [kind for kind in kinds if not re.search(rf"\b{kind}:[01]", shown)] == []
+
+
+def options_of(*words: str) -> SandboxOptions:
+    given: dict[str, Any] = sandbox.make_context("sandbox", list(words)).params
+    return command._options(**{k: v for k, v in given.items() if k not in ("host", "port", "quiet")})
+
+
+def test_the_options_of_webhooks_and_conversations_reach_the_sandbox() -> None:
+    secret = "whsec_" + base64.b64encode(b"k" * 24).decode()
+    options = options_of(
+        *("--webhook-secret", secret, "--webhook-token", "one", "--webhook-token", "two"),
+        *("--require-handshake", "--hook-status", "204", "--no-communication-states"),
+    )
+    assert options == SandboxOptions(
+        faults=(),
+        webhook_secrets=(secret,),
+        webhook_tokens=("one", "two"),
+        handshake_required=True,
+        hook_status=204,
+        communication_states=False,
+    )
+    assert options_of() == SandboxOptions(), "the defaults of the command are those of the sandbox"
 
 
 def test_an_address_in_use_is_a_user_error() -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.sandbox.api import MAX_PARTIAL
 from ingestd.sandbox.faults import Faults, parse_fault, parse_faults, parse_script
+from ingestd.sandbox.item_faults import MAX_PARTIAL
 
 from .conftest import INGEST, HandClock, Start, batch
 

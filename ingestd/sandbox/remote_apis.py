@@ -1,0 +1,94 @@
+"""All remote APIs besides ``/api/v2/events/ingest``, and where they are. Built by ``sandbox/server.py``."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ingestd.core.clock import Clock
+from ingestd.sandbox.api import SandboxOptions
+from ingestd.sandbox.event_bridge import EventBridge
+from ingestd.sandbox.exchange import Endpoint
+from ingestd.sandbox.gate import Gate
+from ingestd.sandbox.genesys import CONVERSATIONS, PRESENCE, ROUTING_STATUS, BatchEvents
+from ingestd.sandbox.item_faults import ItemFaults
+from ingestd.sandbox.journey import JourneyEvents
+from ingestd.sandbox.webhooks import Webhooks
+
+EVENT_BRIDGE_PATH = "/api/v2/eventbridge/events"
+JOURNEY_PATH = "/api/v2/journey/externalevents/configurations/{id}/events"
+WEBHOOK_PATH = "/api/v2/integrations/webhooks/{token}/events"
+HOOK_PATH = "/hooks/{name}"
+
+
+class Route(NamedTuple):
+    """``label``: the path in stats and scripts; None: as it is asked for."""
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    label: str | None = None
+
+    def matches(self, path: str) -> bool:
+        return re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(self.path)), path) is not None
+
+
+class RemoteApis:
+    """One of each; their state ends with ``reset``."""
+
+    def __init__(self, options: SandboxOptions, gate: Gate, item_faults: ItemFaults, clock: Clock) -> None:
+        self._event_bridge = EventBridge(
+            gate,
+            item_faults,
+            clock,
+            max_body_bytes=options.max_body_bytes,
+            delivered_after_s=options.delivered_after_s,
+            delivered_at_question=options.delivered_at_question,
+        )
+        self._batch_events = [
+            BatchEvents(
+                kind,
+                gate,
+                item_faults,
+                max_body_bytes=options.platform_body_bytes,
+                max_events=options.max_batch_events,
+                keeps_states=options.communication_states,
+            )
+            for kind in (CONVERSATIONS, PRESENCE, ROUTING_STATUS)
+        ]
+        self._journey = JourneyEvents(
+            gate,
+            item_faults,
+            max_body_bytes=options.platform_body_bytes,
+            configurations=options.journey_configurations,
+        )
+        self._webhooks = Webhooks(
+            gate,
+            clock,
+            tokens=options.webhook_tokens,
+            secrets=options.webhook_secrets,
+            max_body_bytes=options.platform_body_bytes,
+            handshake_required=options.handshake_required,
+            rate_per_minute=options.hook_rate_per_minute,
+            hook_status=options.hook_status,
+        )
+
+    def reset(self) -> None:
+        self._event_bridge.reset()
+        for api in self._batch_events:
+            api.reset()
+        self._webhooks.reset()
+
+    def routes(self) -> Sequence[Route]:
+        one_event = EVENT_BRIDGE_PATH + "/{id}"
+        hooks = self._webhooks
+        return [
+            Route("POST", EVENT_BRIDGE_PATH, self._event_bridge.publish),
+            Route("GET", one_event, self._event_bridge.tell, label=one_event),
+            *(Route("POST", api.kind.path, api.publish) for api in self._batch_events),
+            Route("POST", JOURNEY_PATH, self._journey.publish),
+            # The token is a secret: it is no label.
+            Route("POST", WEBHOOK_PATH, hooks.invoke, label=WEBHOOK_PATH),
+            Route("OPTIONS", WEBHOOK_PATH, hooks.grant_webhook, label=f"OPTIONS {WEBHOOK_PATH}"),
+            Route("POST", HOOK_PATH, hooks.take),
+            Route("OPTIONS", HOOK_PATH, hooks.grant),
+        ]
