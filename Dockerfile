@@ -9,7 +9,10 @@ COPY pyproject.toml README.md LICENSE ./
 COPY ingestd ingestd
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 COPY deploy/constraints.txt ./
-RUN pip --python /opt/ingestd/bin/python install --no-cache-dir -c constraints.txt /wheels/*.whl
+# For the sinks eventbridge (aws) and lake on S3 or in Parquet (lake): docker build --build-arg EXTRAS=aws,lake .
+ARG EXTRAS=
+RUN pip --python /opt/ingestd/bin/python install --no-cache-dir -c constraints.txt \
+    "$(echo /wheels/*.whl)${EXTRAS:+[$EXTRAS]}"
 
 FROM python:3.13-slim
 LABEL org.opencontainers.image.title="ingestd" \

@@ -21,7 +21,7 @@ demo: $(READY)     ## replay a sample into the sandbox, with faults, and print t
 	@$(BIN)/ingestd demo
 
 test: $(READY)     ## the test suite, under five minutes
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3
 
 check: $(READY)    ## lint and types
 	$(BIN)/ruff check .
@@ -36,6 +36,8 @@ constraints: $(READY) ## pin what the container installs to what this environmen
 
 bench: $(READY)    ## throughput, memory and refusals, against a naive script in the same run
 	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.requests
+	$(BIN)/python -m benchmarks.filters
 
 soak: $(READY)     ## kill -9 and faults at random, again and again (ROUNDS=20)
 	for round in $$(seq $(or $(ROUNDS),20)); do \

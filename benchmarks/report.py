@@ -129,6 +129,9 @@ def ratios(summaries: Iterable[Summary]) -> dict[str, float]:
         found[f"CPU per event, naive / replay{scaled}"] = naive.cpu_per_event_us / replay.cpu_per_event_us
         found[f"events/s, replay / naive{scaled}"] = replay.events_per_s / naive.events_per_s
         found["peak RSS, replay / naive"] = replay.peak_rss_bytes / naive.peak_rss_bytes
+    twice = by_name.get("two-sinks")
+    if replay and twice:
+        found["CPU per event, two sinks / one"] = twice.cpu_per_event_us / replay.cpu_per_event_us
     if replay:
         for name, one in by_name.items():
             if name.startswith(("memory", "outage")):

@@ -16,8 +16,10 @@ from benchmarks.events import prepare
 from benchmarks.processes import smallest_peak_bytes
 from benchmarks.scenarios import Run
 
-IN_TURNS = ("naive", "baseline", "replay")  # every round runs each once, so that noise falls on all
-ONCE = ("memory", "outage", "refuse", "refuse-silent")
+# every round runs each of these once, so that noise falls on all
+IN_TURNS = ("naive", "baseline", "replay", "two-sinks")
+ONCE = ("single", "memory", "outage", "refuse", "refuse-silent")
+SINGLE_SHARE = 10  # a tenth: every event is a request
 REFUSED_SHARE = 5  # the input is a fifth: every event becomes a row in the dead-letter store
 SILENT_SHARE = 50  # a fiftieth: looking for the culprits costs about two requests per event
 
@@ -66,11 +68,11 @@ def plan(chosen: argparse.Namespace, name: str) -> Plan:
             name, lambda: scenarios.run_script(name, prepare(count), check=check, timeout_s=timeout_s)
         )
 
-    def replay(label: str, count: int, *options: str, check: scenarios.Check) -> Plan:
+    def replay(label: str, count: int, *options: str, check: scenarios.Check, sinks: str = "") -> Plan:
         return Plan(
             label,
             lambda: scenarios.run_replay(
-                label, prepare(count), receiver=options, check=check, timeout_s=timeout_s
+                label, prepare(count), receiver=options, check=check, timeout_s=timeout_s, sinks=sinks
             ),
         )
 
@@ -82,6 +84,11 @@ def plan(chosen: argparse.Namespace, name: str) -> Plan:
             return script(events, scenarios.check_baseline)
         case "replay":
             return replay("replay", events, "--count", check=delivered)
+        case "two-sinks":
+            return replay(name, events, "--count", check=scenarios.check_twice, sinks=scenarios.TWO_SINKS)
+        case "single":
+            count = max(100, events // SINGLE_SHARE)
+            return replay(name, count, "--count", check=delivered, sinks=scenarios.SINGLE_EVENTS)
         case "memory":
             factor = chosen.memory_factor
             return replay(f"memory {factor}x", events * factor, "--count", check=delivered)

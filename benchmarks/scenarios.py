@@ -36,10 +36,34 @@ Check = Callable[[Input, dict[str, Any], dict[str, Any]], list[str]]
 """(input, the process's counts, the receiver's counts) -> faults."""
 
 
+TWO_SINKS = """
+[sinks.first]
+type = "ingest_api"
+[sinks.second]
+type = "webhook"
+url = "{api}/second"
+body = "array"
+"""
+SINGLE_EVENTS = """
+[sinks.single]
+type = "cloudevents"
+max_in_flight = 32
+"""
+
+
 def run_replay(
-    scenario: str, given: Input, *, receiver: tuple[str, ...], check: Check, timeout_s: float
+    scenario: str,
+    given: Input,
+    *,
+    receiver: tuple[str, ...],
+    check: Check,
+    timeout_s: float,
+    sinks: str = "",
 ) -> Run:
-    """``ingestd replay`` of ``given`` with an empty state directory on the disk that holds the data."""
+    """``ingestd replay`` of ``given`` with an empty state directory on the disk that holds the data.
+
+    ``sinks``: the configuration's tables; empty: none, so ``ingest_api``.
+    """
     with (
         Receiver(*receiver) as api,
         tempfile.TemporaryDirectory(prefix="state-", dir=DATA) as scratch,
@@ -48,6 +72,10 @@ def run_replay(
         command = [*replay_command(), str(given.path), "--api", api.api, "--no-auth", "--quiet"]
         command += ["--state-dir", f"{scratch}/state", "--report", str(report)]
         command += ["--max-batch-bytes", "500000", "--max-in-flight", "5", "--give-up-after", "5m"]
+        if sinks:
+            config = Path(scratch) / "ingestd.toml"
+            config.write_text(sinks.format(api=api.api))
+            command += ["--config", str(config)]
         finished = run_measured(command, timeout_s=timeout_s)
         counts = _parse(report.read_text()) if report.exists() else None
         # every input has invalid events, so that a clean exit would be a lie
@@ -144,6 +172,15 @@ def check_delivered(given: Input, counts: dict[str, Any], received: dict[str, An
     """Everything valid was taken once, although the API may have been away for a while."""
     faults = check_naive(given, counts, received)
     return faults + differences(counts, dead_lettered=0, in_flight=0)
+
+
+def check_twice(given: Input, counts: dict[str, Any], received: dict[str, Any]) -> list[str]:
+    """Everything valid was taken once by each of two sinks, which share the receiver."""
+    halved = {**received, "taken_events": received["taken_events"] / 2}
+    faults = check_delivered(given, counts, halved)
+    for name, sink in counts.get("sinks", {}).items():
+        faults += [f"{name}: {fault}" for fault in differences(sink, delivered=given.ledger.delivered)]
+    return faults
 
 
 def check_refused(given: Input, counts: dict[str, Any], received: dict[str, Any]) -> list[str]:

@@ -16,11 +16,16 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 """A requirement counts if one of these needs it: the image's Python need not be the one that runs this."""
 
 
+EXTRAS = ("aws", "lake")
+
+
 def declared() -> list[str]:
-    """The run-time dependencies in pyproject.toml; the metadata of an editable install may be older."""
+    """The run-time dependencies in pyproject.toml, with those of the extras that a container may have; the
+    metadata of an editable install may be older."""
     file = Path(__file__).parents[1] / "pyproject.toml"
     project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
-    return list(project["dependencies"])
+    extras = (line for name in EXTRAS for line in project["optional-dependencies"][name])
+    return [*project["dependencies"], *extras]
 
 
 def closure(requirements: Iterable[str]) -> set[str]:

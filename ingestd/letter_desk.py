@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from ingestd.delivery.retry_worker import Letter
 from ingestd.store.connection import connect
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import StoredLetter, lease_due
+from ingestd.store.letter_sinks import assign
+
+SinksOf = Callable[[list[bytes]], list[list[str]]]
+"""The names of the sinks that each of these events goes to."""
 
 LEASE_S = 10 * 365 * 86400.0
 """A lease ends with its process, see ``release_leases``. The lane keeps letters for as long as an outage
@@ -17,29 +22,53 @@ lasts: leased twice meanwhile, they would go out a second time, under another ke
 
 
 class LetterDesk:
-    """The retry worker's LetterStore. ``requested_only``: only letters that a person asked for."""
+    """The LetterStore of one sink's retry worker. ``requested_only``: only letters that a person asked for.
+
+    ``sinks_of``: where events go that were rejected before that was known.
+    """
 
     def __init__(
-        self, database: Database, *, max_events: int, max_bytes: int, requested_only: bool, clock: Clock
+        self,
+        database: Database,
+        *,
+        sink: str,
+        sinks_of: SinksOf,
+        max_events: int,
+        max_bytes: int,
+        requested_only: bool,
+        several: bool = False,
+        clock: Clock,
     ) -> None:
+        self._sink = sink
+        self._sinks_of = sinks_of
         self._database = database
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._requested_only = requested_only
+        self._several = several
         self._clock = clock
 
     async def lease(self) -> list[Letter]:
+        await self.assign()
+
         def work(connection: sqlite3.Connection) -> list[StoredLetter]:
             return lease_due(
                 connection,
                 now=self._clock.wall(),
+                sink=self._sink,
                 lease_s=LEASE_S,
                 max_events=self._max_events,
                 max_bytes=self._max_bytes,
                 requested_only=self._requested_only,
+                several=self._several,
             )
 
         return list[Letter](await self._database.run(work))
+
+    async def assign(self) -> None:
+        """All due letters of events that were rejected before routing become letters of their sinks."""
+        while await self._database.run(lambda c: assign(c, self._sinks_of, now=self._clock.wall())):
+            pass
 
     async def damaged(self, numbers: list[int]) -> None:
         """A payload that is not what was stored is never sent."""
@@ -53,9 +82,10 @@ class LetterDesk:
 
         await self._database.run(work)
 
-    async def counts(self) -> dict[str, int]:
-        """Letters by state. Read beside the writer: with a million of them it takes a while."""
-        return await asyncio.to_thread(_count, self._database.path)
+
+async def count_letters(path: Path) -> dict[str, int]:
+    """Letters by state. Read beside the writer: with a million of them it takes a while."""
+    return await asyncio.to_thread(_count, path)
 
 
 def _count(path: Path) -> dict[str, int]:

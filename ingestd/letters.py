@@ -8,6 +8,7 @@ from ingestd.core.chunk import Chunk, Segment, pick_segments
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.delivery.outcome import Burial
+from ingestd.store.confirmations import Pending
 
 _ANSWERED = frozenset({Reason.REFUSED, Reason.TOO_LARGE})
 """Reasons that say that the API did not take the event, whatever earlier attempts came to."""
@@ -26,7 +27,12 @@ def letter_of_copy(chunk: Chunk, position: int, model: DeadLetter) -> DeadLetter
 
 
 def letters_of_batch(
-    batch: Batch, segments: Sequence[Segment], delivered: Sequence[int], buried: Sequence[Burial]
+    batch: Batch,
+    segments: Sequence[Segment],
+    delivered: Sequence[int],
+    buried: Sequence[Burial],
+    *,
+    sink: str,
 ) -> list[DeadLetter]:
     if not buried:
         return []
@@ -55,6 +61,7 @@ def letters_of_batch(
                 tries,
                 unanswered,
                 first_sent,
+                sink,
             )
         )
     return letters
@@ -81,3 +88,17 @@ def letters_that_failed_again(batch: Batch, buried: Sequence[Burial]) -> list[tu
         )
         for burial in buried
     ]
+
+
+def pending_of_batch(batch: Batch, remote_ids: Sequence[tuple[int, str]], *, sink: str) -> list[Pending]:
+    """Events that the API has accepted and will be asked about, by index in the batch and its own ids."""
+    ordered = sorted(remote_ids)
+    segments = pick_segments(batch.segments, [index for index, _ in ordered])
+    origins = ((segment.chunk, position) for segment in segments for position in segment.positions)
+    pending: list[Pending] = []
+    for (index, remote_id), (chunk, position) in zip(ordered, origins, strict=True):
+        offset, line = chunk.place(position)
+        digest, payload = batch.digests[index], chunk.events[position]
+        where = (batch.id, chunk.source, offset, line)
+        pending.append(Pending(sink, remote_id, *where, digest, batch.tries, payload))
+    return pending

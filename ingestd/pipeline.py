@@ -1,16 +1,21 @@
 """THE MAP: how everything hangs together. Read this first.
 
-    replay:  files ─▶ window ─▶ validation ─▶ batcher ─▶ lane ─▶ event API
-                                    │ refused              │ gave up
-                                    ▼                      ▼
-                               dead letters (state.db) ◀───┘
+    replay:  files ─▶ window ─▶ validation ─▶ routes ─┬▶ batcher ─▶ lane ─▶ event API
+                                    │ refused         ├▶ batcher ─▶ lane ─▶ another       │ gave up
+                                    ▼                                                     ▼
+                               dead letters (state.db) ◀───────────────────────────────────┘
                                     └──▶ retry worker ──▶ lane
 
     run:     HTTP ─▶ reception: validation ─▶ window ─▶ spool (state.db) ─▶ 202
-                                                          └──▶ feed ─▶ batcher ─▶ lane ─▶ event API
+                                                          ├──▶ feed ─▶ batcher ─▶ lane ─▶ event API
+                                                          └──▶ feed ─▶ batcher ─▶ lane ─▶ another
 
-Everything that happens to an event is written down in one place, ``bookkeeping.py``: the ledger is
-counted, its key confirmed or released, the journal noted, its chunk's receipt settled.
+    lake:    what was accepted, or what a lane has delivered ─▶ outbox (state.db) ─▶ files
+
+A sink with its batcher, lane, book and retry worker is a branch (``branches.py``). Everything that happens to
+an event is written down in two places: what a sink did in ``sink_book.py``, what became of the event in
+``bookkeeping.py``: the ledger is counted, its key confirmed or released, the journal noted, its chunk's
+receipt settled.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -20,41 +25,34 @@ from functools import partial
 from pathlib import Path
 
 from ingestd.bookkeeping import Bookkeeping
+from ingestd.branch import Branch
+from ingestd.branches import Ground, open_branches, patterns_of
 from ingestd.config import Login, Settings
-from ingestd.core.audit import Audit, Entry
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.core.ledger import Ledger
 from ingestd.core.metrics import Metrics
-from ingestd.delivery.backoff import Backoff
-from ingestd.delivery.circuit import State
-from ingestd.delivery.lane import Lane
-from ingestd.delivery.retry_worker import RetryWorker
-from ingestd.delivery.settings import LaneSettings
 from ingestd.intake.pressure import Pressure
 from ingestd.intake.reception import Reception
 from ingestd.intake.spool_feed import SpoolFeed
 from ingestd.intake.waiting import Waiting
-from ingestd.letter_desk import LetterDesk
+from ingestd.lakes import OpenLake, open_lakes
 from ingestd.recovery import Recovery
 from ingestd.schemas.key_paths import KeyPaths
 from ingestd.schemas.load import load as load_schema
-from ingestd.sinks.ingest_api import IngestApi
-from ingestd.stages.batcher import Batcher
+from ingestd.stages import routes
 from ingestd.stages.dedup import Window
 from ingestd.stages.validate import Validator
 from ingestd.store.audit_log import AuditLog
 from ingestd.store.connection import StoreFailed
 from ingestd.store.database import Database
-from ingestd.store.dead_letters import IDEMPOTENCY_WINDOW_S, purge_delivered, release_leases
-from ingestd.store.journal import FrozenBatch, Journal
+from ingestd.store.dead_letters import purge_delivered, release_leases
+from ingestd.store.frozen import FrozenBatch
+from ingestd.store.journal import Journal
 from ingestd.store.key_log import KeyLog
 from ingestd.store.lock import DirectoryLock
-from ingestd.store.spool import Spool
+from ingestd.store.spool import Spool, SpooledChunk
 from ingestd.store.spool_rows import Damage
-from ingestd.transport.client import Client
-from ingestd.transport.oauth import NoAuth, TokenSource
-from ingestd.transport.sender import Sender
 
 Warn = Callable[[str], None]
 
@@ -72,19 +70,22 @@ class Pipeline:
     keys: KeyLog
     window: Window
     validator: Validator
-    batcher: Batcher
+    routes: routes.Routes
     book: Bookkeeping
-    sink: IngestApi
-    lane: Lane
-    worker: RetryWorker
-    letters: LetterDesk
+    branches: Sequence[Branch]
+    lakes: Sequence[OpenLake]
     clock: Clock
+
+    @property
+    def targets(self) -> str:
+        """Where events go, for people."""
+        return ", ".join(branch.sink.shown_url for branch in self.branches)
 
 
 @asynccontextmanager
 async def open_pipeline(
     settings: Settings,
-    login: Login,
+    login: Login | None,
     directory: Path,
     *,
     clock: Clock,
@@ -95,12 +96,12 @@ async def open_pipeline(
 ) -> AsyncIterator[Pipeline]:
     """Wire a pipeline on a state directory. Raises UserError (also StoreFailed) before anything is sent.
 
-    ``spooled``: events come from the spool of ``ingestd run``, which outlives a full disk, and whose keys
-    are known as soon as it has them. On the way out the stores are committed and closed; the client goes
-    first.
+    ``login``: of [api], where a sink needs it. ``spooled``: events come from the spool of ``ingestd run``,
+    which outlives a full disk, and whose keys are known as soon as it has them. On the way out the stores
+    are committed and closed; the clients go first.
     """
     async with AsyncExitStack() as stack:
-        validator, order_by = make_validator(settings), make_order_key(settings)
+        validator, router = make_validator(settings), routes.compile(patterns_of(settings))
         stack.callback(DirectoryLock(directory).release)
 
         database = Database(directory, patient=spooled, ballast_bytes=settings.spool.ballast)
@@ -116,85 +117,48 @@ async def open_pipeline(
         database.note(lambda connection: purge_delivered(connection, clock.wall() - retention_s))
 
         metrics = metrics or Metrics(Ledger())
-        ledger = metrics.ledger
         audit = _open_audit(settings, directory)
         stack.callback(audit.close)
         book = Bookkeeping(
-            ledger=ledger,
+            ledger=metrics.ledger,
             window=window,
             journal=journal,
             audit=audit,
-            metrics=metrics,
             clock=clock,
-            warn=warn,
             freed=keys.released if spooled else None,
         )
-
-        sink = IngestApi(login.api, wall=clock.wall)
-        delivery = settings.delivery
-        client = await stack.enter_async_context(
-            Client(
-                timeout_s=delivery.request_timeout,
-                read_timeout_s=delivery.request_timeout,
-                connect_timeout_s=min(10.0, delivery.request_timeout),
-                max_connections=delivery.max_in_flight + 2,
-                ca_file=settings.api.ca_file or None,
-                trust_env=settings.api.trust_env,
-            )
-        )
-        tokens = _make_tokens(login, client, clock, metrics, audit, delivery.startup_patience)
-        stack.push_async_callback(tokens.aclose)
-        sender = Sender(client, tokens)
-        lane_settings = LaneSettings(
-            max_in_flight=delivery.max_in_flight,
-            max_waiting=max(16, delivery.max_in_flight),
-            give_up_after_s=delivery.give_up_after,
-            max_attempts=delivery.max_attempts,
-            backoff=Backoff(base_s=delivery.backoff_base, cap_s=delivery.backoff_cap),
-            circuit_threshold=delivery.circuit_threshold,
-            startup_patience_s=delivery.startup_patience,
-            outage_patience_s=max(30.0, delivery.give_up_after),
-            stop_on_outage=not spooled,
-            order_by=order_by,
-            held_batch_events=settings.batch.max_events,
-            held_batch_bytes=settings.batch.max_bytes,
-        )
-        lane = Lane(sink, sender, book, settings=lane_settings, clock=clock)
-        batcher = Batcher(
-            max_bytes=settings.batch.max_bytes,
-            max_events=settings.batch.max_events,
-            max_age_s=settings.batch.max_age,
-            overhead_bytes=sink.overhead_bytes,
-            sep_bytes=sink.separator_bytes,
-        )
-        book.on_learned = batcher.learn
-        desk = LetterDesk(
-            database,
-            max_events=settings.batch.max_events,
-            max_bytes=settings.batch.max_bytes - sink.overhead_bytes,
-            requested_only=requested_letters_only or not settings.letters.retry,
+        ground = Ground(
+            settings=settings,
+            login=login,
+            database=database,
+            journal=journal,
+            book=book,
+            metrics=metrics,
+            audit=audit,
             clock=clock,
+            warn=warn,
+            spooled=spooled,
+            requested_letters_only=requested_letters_only,
         )
-        worker = RetryWorker(desk, lane, clock=clock, window_s=IDEMPOTENCY_WINDOW_S)
-
-        _wire_gauges(metrics, lane, window)
+        branches = await open_branches(stack, ground, router)
+        lakes = await open_lakes(stack, ground, branches)
+        metrics.gauges.window_known = lambda: len(window)
+        metrics.gauges.window_pending = lambda: window.pending
         yield Pipeline(
-            settings,
-            ledger,
-            metrics,
-            audit,
-            database,
-            journal,
-            keys,
-            window,
-            validator,
-            batcher,
-            book,
-            sink,
-            lane,
-            worker,
-            desk,
-            clock,
+            settings=settings,
+            ledger=metrics.ledger,
+            metrics=metrics,
+            audit=audit,
+            database=database,
+            journal=journal,
+            keys=keys,
+            window=window,
+            validator=validator,
+            routes=router,
+            book=book,
+            branches=branches,
+            lakes=lakes,
+            clock=clock,
         )
         with suppress(StoreFailed):  # then it has been said already
             await journal.commit()
@@ -202,31 +166,31 @@ async def open_pipeline(
 
 @dataclass(slots=True)
 class Front:
-    """What stands before the lane in ``ingestd run``."""
+    """What stands before the lanes in ``ingestd run``."""
 
     spool: Spool
     pressure: Pressure
     waiting: Waiting
     reception: Reception
-    feed: SpoolFeed
+    feeds: Sequence[SpoolFeed]
 
 
 @asynccontextmanager
 async def open_front(pipeline: Pipeline, *, warn: Warn) -> AsyncIterator[Front]:
-    """The spool, with what an earlier process left of it already in the lane. Raises StoreFailed."""
+    """The spool, with what an earlier process left of it already in the lanes. Raises UserError."""
     settings, clock, journal = pipeline.settings, pipeline.clock, pipeline.journal
-    spool = Spool(pipeline.database, await journal.spool_source())
+    names = [branch.name for branch in pipeline.branches]
+    spool = Spool(pipeline.database, await journal.spool_source(), sinks=names)
     await spool.open(now=clock.wall())
     try:
-        journal.watch_spool(spool.is_open)
+        _check_left_behind(spool)
+        journal.watch_spool(spool.is_open, spool.positions)
         spool.on_damage = partial(_damaged, pipeline.book, warn)
+        spool.on_fate = pipeline.book.fate_known
         waiting = Waiting(spool)
         spool.on_settled = waiting.settled
-        feed = SpoolFeed(spool, batcher=pipeline.batcher, lane=pipeline.lane, book=pipeline.book, clock=clock)
-        frozen = await journal.frozen_batches()
-        if changed := await feed.recover(frozen, make_recovery(pipeline, frozen, {spool.source})):
-            journal.drop(changed)
-            warn(f"{len(changed)} unfinished batches cannot be sent as they were: they go out under new keys")
+        feeds = [_make_feed(pipeline, branch, spool) for branch in pipeline.branches]
+        await _recover(pipeline, spool, feeds, warn)
         pressure = Pressure(spool, pipeline.database, max_bytes=settings.spool.max_bytes, clock=clock)
         reception = Reception(
             window=pipeline.window,
@@ -236,14 +200,62 @@ async def open_front(pipeline: Pipeline, *, warn: Warn) -> AsyncIterator[Front]:
             book=pipeline.book,
             pressure=pressure,
             waiting=waiting,
-            offer=feed.offer,
-            max_event_bytes=pipeline.batcher.max_event_bytes,
+            offer=partial(_offer, pipeline.routes, feeds),
+            keep=[lake.accepted for lake in pipeline.lakes if lake.accepted],
+            max_event_bytes=max(branch.batcher.max_event_bytes for branch in pipeline.branches),
             keep_rejected=settings.ingest.keep_rejected,
             clock=clock,
         )
-        yield Front(spool, pressure, waiting, reception, feed)
+        yield Front(spool, pressure, waiting, reception, feeds)
     finally:
         await spool.close()
+
+
+def _make_feed(pipeline: Pipeline, branch: Branch, spool: Spool) -> SpoolFeed:
+    feed = SpoolFeed(
+        branch.name,
+        spool,
+        route=lambda events: pipeline.routes.route(events).positions,
+        sizes=branch.sink.sizes,
+        batcher=branch.batcher,
+        lane=branch.lane,
+        book=pipeline.book,
+        ledger=branch.ledger,
+        clock=pipeline.clock,
+    )
+    pipeline.metrics.by_sink.sinks[branch.name].behind = lambda: feed.behind_chunks
+    return feed
+
+
+def _offer(router: routes.Routes, feeds: Sequence[SpoolFeed], spooled: SpooledChunk) -> None:
+    """A chunk is safe: every feed is told, and who gets what is found out once."""
+    routed = router.route(spooled.chunk.events).positions
+    for feed in feeds:
+        feed.offer(spooled, routed)
+
+
+async def _recover(pipeline: Pipeline, spool: Spool, feeds: Sequence[SpoolFeed], warn: Warn) -> None:
+    """What an earlier process had on its way goes out again as it was."""
+    frozen = await pipeline.journal.frozen_batches()
+    names = {feed.sink for feed in feeds}
+    if len(feeds) == 1:  # then there was one before, whatever it was called
+        frozen = [b._replace(sink=feeds[0].sink) if b.is_of(spool.source) else b for b in frozen]
+    changed = [b.id for b in frozen if b.sink not in names and b.is_of(spool.source)]
+    pipeline.book.accepted(spool.events)
+    for feed, branch in zip(feeds, pipeline.branches, strict=True):
+        mine = [batch for batch in frozen if batch.sink == feed.sink]
+        changed += await feed.recover(mine, make_recovery(pipeline, branch, mine, {spool.source}))
+    if changed:
+        pipeline.journal.drop(changed)
+        warn(f"{len(changed)} unfinished batches cannot be sent as they were: they go out under new keys")
+
+
+def _check_left_behind(spool: Spool) -> None:
+    for sink, chunks in spool.left_behind.items():
+        raise UserError(
+            f"sink {sink} is no longer configured, but {chunks} chunks of the spool wait for it: configure it"
+            f" again, or give them up with `ingestd spool forget {sink}`"
+        )
 
 
 def _damaged(book: Bookkeeping, warn: Warn, damage: Damage) -> None:
@@ -254,12 +266,14 @@ def _damaged(book: Bookkeeping, warn: Warn, damage: Damage) -> None:
     )
 
 
-def make_recovery(pipeline: Pipeline, frozen: Sequence[FrozenBatch], sources: set[int]) -> Recovery:
-    """Of batches that an earlier process had frozen; ``sources``: those that are read again."""
+def make_recovery(
+    pipeline: Pipeline, branch: Branch, frozen: Sequence[FrozenBatch], sources: set[int]
+) -> Recovery:
+    """Of a branch's batches that an earlier process had frozen; ``sources``: those that are read again."""
     return Recovery(
         frozen,
         sources,
-        encode=pipeline.sink.encode,
+        encode=branch.sink.encode,
         digests=lambda events: pipeline.window.digests(pipeline.validator.check(events).keys),
     )
 
@@ -269,16 +283,6 @@ def make_validator(settings: Settings) -> Validator:
     schema = load_schema(settings.schema_.name)
     paths = settings.schema_.dedup_key
     return Validator(schema, KeyPaths.parse(paths) if paths else None)
-
-
-def make_order_key(settings: Settings) -> Callable[[bytes], str | None] | None:
-    """The key by which events keep their order; None if none is asked for. Raises UserError."""
-    if not settings.delivery.order_by:
-        return None
-    try:
-        return KeyPaths.parse(settings.delivery.order_by).of
-    except UserError as error:
-        raise UserError(f"delivery.order_by: {error}") from None
 
 
 async def _restore_window(settings: Settings, keys: KeyLog, clock: Clock) -> Window:
@@ -296,37 +300,3 @@ async def _restore_window(settings: Settings, keys: KeyLog, clock: Clock) -> Win
 def _open_audit(settings: Settings, directory: Path) -> AuditLog:
     path = Path(settings.audit.file) if settings.audit.file else directory / "audit.jsonl"
     return AuditLog(path, max_bytes=settings.audit.max_bytes, keep=settings.audit.keep)
-
-
-def _make_tokens(
-    login: Login, client: Client, clock: Clock, metrics: Metrics, audit: Audit, patience_s: float
-) -> TokenSource | NoAuth:
-    if login.token_url is None:
-        return NoAuth()
-
-    def refreshed(ok: bool, seconds: float) -> None:
-        metrics.token_requests.labels("ok" if ok else "failed").inc()
-        if ok:
-            audit(Entry.TOKEN_REFRESHED, latency_ms=round(seconds * 1000, 1))
-
-    return TokenSource(
-        client,
-        token_url=login.token_url,
-        client_id=login.client_id,
-        client_secret=login.client_secret.get_secret_value(),
-        clock=clock,
-        patience_s=patience_s,
-        on_refresh=refreshed,
-    )
-
-
-def _wire_gauges(metrics: Metrics, lane: Lane, window: Window) -> None:
-    gauges = metrics.gauges
-    gauges.active = lambda: lane.active
-    gauges.limit = lambda: lane.limiter.limit
-    gauges.queued = lambda: lane.queued
-    gauges.waiting = lambda: lane.waiting
-    gauges.held = lambda: lane.held
-    gauges.circuit_closed = lambda: lane.circuit.state is State.CLOSED
-    gauges.window_known = lambda: len(window)
-    gauges.window_pending = lambda: window.pending

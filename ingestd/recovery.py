@@ -6,12 +6,13 @@ under its own key with the bytes it had.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Positions, Receipt, Segment, unpack_positions
-from ingestd.store.journal import FrozenBatch, body_digest
+from ingestd.sinks.sink import Unfit
+from ingestd.store.frozen import FrozenBatch, body_digest
 
 Digests = Callable[[list[bytes]], list[bytes | None]]
 Encode = Callable[[Sequence[bytes]], bytes]
@@ -34,8 +35,24 @@ class Found:
     batches: list[Batch]
 
 
+class Passed:
+    """Events of files, read again, that somebody need not see again (``Journal.passed``)."""
+
+    def __init__(self, frozen: Iterable[FrozenBatch]) -> None:
+        self._positions = {
+            (source, start): frozenset(unpack_positions(packed))
+            for batch in frozen
+            for source, start, _, packed in batch.segments
+        }
+
+    def of(self, chunk: Chunk) -> frozenset[int]:
+        """Positions in the chunk. Asked once; none if the file is not what it was."""
+        found = self._positions.pop((chunk.source, chunk.start), frozenset[int]())
+        return found if max(found, default=-1) < len(chunk.events) else frozenset()
+
+
 class Recovery:
-    """``sources``: numbers of the files that this run reads; other batches are left alone."""
+    """Of one sink. ``sources``: numbers of the files that this run reads; other batches are left alone."""
 
     def __init__(self, frozen: Sequence[FrozenBatch], sources: set[int], *, encode: Encode, digests: Digests):
         self._encode = encode
@@ -105,7 +122,10 @@ class Recovery:
         return self._make(gathering.frozen, events, segments)
 
     def _make(self, frozen: FrozenBatch, events: list[bytes], segments: list[Segment]) -> Batch:
-        body = self._encode(events)
+        try:
+            body = self._encode(events)
+        except Unfit:
+            body = b""  # what the source holds now is something else
         same = body_digest(body) == frozen.body_digest
         batch = Batch(events, self._digests(events), segments, batch_id=frozen.id if same else None)
         if same:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, SecretStr
 
 from ingestd.config import (
     Api,
+    Login,
     Settings,
     State,
     check_run,
@@ -54,13 +55,13 @@ def test_each_place_goes_before_the_next(tmp_path: Path) -> None:
 
 
 def settable(model: type[BaseModel] = Settings, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Every setting that is one value; producers, a table by name, come from the file alone."""
+    """Every setting that is one value; producers and sinks, tables by name, come from the file alone."""
     found: list[tuple[str, ...]] = []
     for name, info in model.model_fields.items():
         place = (*above, info.alias or name)
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             found += settable(info.annotation, place)
-        elif place != ("ingest", "producers"):
+        elif place not in {("ingest", "producers"), ("sinks",)}:
             found.append(place)
     return found
 
@@ -243,11 +244,11 @@ def test_each_api_has_a_state_directory_of_its_own() -> None:
         "http://127.0.0.1:80",
         "http://h/a/b",
     ]
-    found = [state_directory(State(), api, environment) for api in apis]
+    found = [state_directory(Settings(), Login(api=api, token_url=None), environment) for api in apis]
     assert found[0] == found[1] == Path("/x/ingestd/api.mypurecloud.de")
     assert len(set(found)) == 3
     assert {path.parent for path in found} == {Path("/x/ingestd")}
-    assert state_directory(State(dir="here"), apis[0], environment) == Path("here")
+    assert state_directory(Settings(state=State(dir="here")), None, environment) == Path("here")
 
 
 # --- what run may not do, and what is doubtful ---
@@ -364,3 +365,89 @@ def test_the_schema_for_editors_describes_every_setting_and_takes_what_the_setti
     ]
     for bad in refused:
         assert not validator.is_valid(bad), bad
+
+
+# --- sinks ---
+
+SINKS = """
+[sinks.crm]
+type = "webhook"
+url = "https://hooks.example.com/api/v2/integrations/webhooks/CANARY-token/events"
+when = '{"kind": ["order"]}'
+max_age = "5s"
+headers = {X-Api-Key = "CANARY-key"}
+[sinks.partner]
+type = "webhook"
+url = "https://partner.example.com/CANARY-path"
+secret_url = true
+when = {kind = [{prefix = "or"}]}
+[sinks.events]
+type = "cloudevents"
+on_status = {"404" = "later"}
+confirm = {url = "auto", timeout = "5m"}
+auth = {type = "bearer", token = "CANARY-bearer"}
+[sinks.files]
+type = "lake"
+url = "/var/lib/lake"
+file_bytes = "64MiB"
+"""
+
+
+def test_sinks_are_shown_with_their_origin_and_without_what_is_secret(tmp_path: Path) -> None:
+    (tmp_path / "i.toml").write_text(SINKS)
+    settings, origins = load_with_origins(str(tmp_path / "i.toml"), {}, {})
+    shown = as_toml(settings, origins)
+    assert "CANARY" not in shown
+    assert "CANARY" not in json.dumps(as_json(settings, origins))
+    sinks = as_json(settings, origins)["settings"]["sinks"]
+    assert (sinks["crm"]["url"], sinks["partner"]["url"]) == ("***", "***")
+    assert json.loads(sinks["crm"]["headers"]) == {"X-Api-Key": "***"}
+    told = as_json(settings, origins)["origins"]
+    assert told["sinks.partner.when"] == f"file {tmp_path / 'i.toml'}"
+    assert (told["sinks.crm.body"], sinks["events"]["when"]) == ("default", "{}")
+    again = Settings.model_validate(tomllib.loads(shown))
+    assert again.sinks["partner"].when == settings.sinks["partner"].when
+
+
+def test_the_schema_for_editors_knows_the_fields_of_each_type_of_sink() -> None:
+    validator = jsonschema_rs.validator_for(json_schema())
+    assert validator.is_valid(tomllib.loads(SINKS))
+    assert validator.is_valid(tomllib.loads(as_toml(Settings.model_validate(tomllib.loads(SINKS)), {}))), (
+        "what is shown is a configuration"
+    )
+    for refused in (
+        "[sinks.a]\ntype = 'webhok'",
+        "[sinks.a]\nurl = 'https://example.com'",
+        "[sinks.a]\ntype = 'webhook'\nconfiguration_id = '1'",
+        "[sinks.Uppercase]\ntype = 'webhook'",
+        "[sinks.a]\ntype = 'webhook'\non_status = {'404' = 'latr'}",
+        "[sinks.a]\ntype = 'lake'\nauth = {type = 'bearer'}",
+    ):
+        assert not validator.is_valid(tomllib.loads(refused)), refused
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "type = 'cloudevents'\nauth = {token_file = '/t'}",
+            "auth.token_file is not used: auth.type = 'auto'",
+        ),
+        (
+            "type = 'webhook'\nurl = 'https://e.com'\nmax_events = 9",
+            "sinks.a.max_events is not used: one event",
+        ),
+        ("type = 'cloudevents'\nmax_events = 9", "sinks.a.max_events is not used"),
+    ],
+)
+def test_what_a_sink_does_not_use_is_doubted(text: str, said: str) -> None:
+    (doubt,) = doubts(Settings.model_validate(tomllib.loads(f"[sinks.a]\n{text}")))
+    assert said in doubt
+    assert doubts(Settings.model_validate(tomllib.loads(SINKS))) == []
+
+
+def test_asking_what_became_of_an_event_needs_a_place_for_its_id(tmp_path: Path) -> None:
+    path = tmp_path / "i.toml"
+    path.write_text("[sinks.a]\ntype = 'cloudevents'\nconfirm = {url = 'https://example.com/events'}")
+    with pytest.raises(UserError, match=r"sinks\.a\.confirm\.url: where does the event's id go"):
+        load(str(path), {}, {})

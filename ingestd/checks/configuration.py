@@ -4,16 +4,19 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 
+from pydantic import BaseModel
+
 from ingestd.checks.finding import Finding, fail, ok, warn
 from ingestd.config import Login, Settings, check_run, doubts
-from ingestd.config.places import Origins, unknown_variables
+from ingestd.config.places import Origins, Place, unknown_variables
+from ingestd.config.sinks import WebhookSink
 from ingestd.core.address import is_exposed, parse_listen
 from ingestd.core.errors import UserError
 from ingestd.producers import producer_keys
 from ingestd.schemas.key_paths import KeyPaths
 from ingestd.schemas.load import load as load_schema
 
-_SECRETS = {"client_secret", "token", "webhook_secret"}
+_SECRETS = {"client_secret", "token", "webhook_secret", "password", "secret"}
 _MOST_TOLD = 10
 
 
@@ -68,8 +71,10 @@ def check_secret_files(settings: Settings, origins: Origins) -> Iterator[Finding
     for name, producer in settings.ingest.producers.items():
         secrets.append((f"ingest.producers.{name}.token_file", producer.token_file))
         secrets.append((f"ingest.producers.{name}.webhook_secret_file", producer.webhook_secret_file))
+    for name, sink in settings.sinks.items():
+        secrets += [(f"sinks.{name}.{setting}", path) for setting, path in _secret_files_of(sink)]
     for place, origin in origins.items():
-        if place[-1] in _SECRETS and origin.kind == "file":
+        if _is_secret(place, settings) and origin.kind == "file":
             secrets.append((".".join(place), origin.name))
     there = [(setting, path) for setting, path in secrets if path and os.path.isfile(path)]
     open_to_all = [(setting, path) for setting, path in there if os.stat(path).st_mode & stat.S_IROTH]
@@ -77,6 +82,24 @@ def check_secret_files(settings: Settings, origins: Origins) -> Iterator[Finding
         yield warn("secret files", f"{setting}: everybody on this machine can read {path}: chmod o-r it")
     if there and not open_to_all:
         yield ok("secret files", "not to be read by everybody")
+
+
+def _secret_files_of(section: BaseModel) -> Iterator[tuple[str, str]]:
+    """(setting, path): every field of a sink whose name ends so names a file of secrets."""
+    for field in type(section).model_fields:
+        value = getattr(section, field)
+        if isinstance(value, BaseModel):
+            yield from ((f"{field}.{inner}", path) for inner, path in _secret_files_of(value))
+        elif field.endswith("_file"):
+            yield field, value
+
+
+def _is_secret(place: Place, settings: Settings) -> bool:
+    if place[0] == "sinks" and len(place) > 2:
+        sink = settings.sinks.get(place[1])
+        if place[2] == "headers" or (isinstance(sink, WebhookSink) and place[2] == "url" and sink.is_secret):
+            return True
+    return place[-1] in _SECRETS
 
 
 def check_schema(settings: Settings) -> Iterator[Finding]:

@@ -1,19 +1,27 @@
-"""Logs in and asks the API for a sign of life. Sends no event. Called for ``ingestd check --online``."""
+"""Logs in and asks the API, and the host of every sink, for a sign of life. Sends no event.
+
+Called for ``ingestd check --online``.
+"""
 
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 from ingestd.checks.finding import Finding, fail, ok, warn
+from ingestd.checks.sinks import find_targets, make_own_auth
 from ingestd.config import Login, Settings
+from ingestd.config.sinks import SinkSection
 from ingestd.core.clock import Clock
-from ingestd.core.errors import Unreachable
+from ingestd.core.errors import Unreachable, UserError
+from ingestd.sink_types import auth_kind
 from ingestd.transport.client import Client
 from ingestd.transport.oauth import TokenSource
 
 PATIENCE_S = 10.0
 
 
-async def check_online(settings: Settings, login: Login, clock: Clock) -> AsyncIterator[Finding]:
-    """A token, then a HEAD of the API's base without it: any HTTP answer is a sign of life."""
+async def check_online(settings: Settings, login: Login | None, clock: Clock) -> AsyncIterator[Finding]:
+    """Tokens, then without them a HEAD of the API's base and of the root of each other host: any HTTP answer
+    is a sign of life. ``login``: of [api], if a sink needs it."""
     timeout_s = min(settings.delivery.request_timeout, PATIENCE_S)
     async with Client(
         timeout_s=timeout_s,
@@ -22,15 +30,55 @@ async def check_online(settings: Settings, login: Login, clock: Clock) -> AsyncI
         ca_file=settings.api.ca_file or None,
         trust_env=settings.api.trust_env,
     ) as client:
-        if login.token_url is not None:
+        if login and login.token_url is not None:
             yield await _check_token(client, login, clock)
-        answer = await client.request("HEAD", login.api)
-        if answer.status == 0:
-            yield fail("api", f"{login.api}: {answer.error}")
-            return
-        tls = "TLS verified" if login.api.startswith("https://") else "no TLS"
-        said = f"{login.api} answers ({answer.status}) in {answer.seconds * 1000:.0f} ms, {tls}"
-        yield warn("api", f"{said}: a fault of its own") if answer.status >= 500 else ok("api", said)
+        if login:
+            yield await _check_life(client, "api", login.api)
+        for name, section in settings.sinks.items():
+            if isinstance(section, SinkSection) and auth_kind(section) == "oauth2":
+                yield await _check_token_of(client, name, section, clock)
+        for host, names in _hosts(settings, login).items():
+            yield await _check_life(client, ", ".join(names), host)
+
+
+def _hosts(settings: Settings, login: Login | None) -> dict[str, list[str]]:
+    """Scheme and host -> the sinks there, but for that of the API. What is behind it may be a secret."""
+    found: dict[str, list[str]] = {}
+    for name, sink in find_targets(settings, login).items():
+        host = _root(sink.url)
+        if sink.url.startswith(("http://", "https://")) and (login is None or host != _root(login.api)):
+            found.setdefault(host, []).append(name)
+    return found
+
+
+def _root(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/"
+
+
+async def _check_life(client: Client, check: str, url: str) -> Finding:
+    answer = await client.request("HEAD", url)
+    if answer.status == 0:
+        return fail(check, f"{url}: {answer.error}")
+    tls = "TLS verified" if url.startswith("https://") else "no TLS"
+    said = f"{url} answers ({answer.status}) in {answer.seconds * 1000:.0f} ms, {tls}"
+    return warn(check, f"{said}: a fault of its own") if answer.status >= 500 else ok(check, said)
+
+
+async def _check_token_of(client: Client, name: str, section: SinkSection, clock: Clock) -> Finding:
+    """Of a sink with a login of its own."""
+    try:
+        auth = make_own_auth(section, client, clock=clock, patience_s=PATIENCE_S)
+    except UserError as error:
+        return fail(name, str(error))
+    start_s = clock.monotonic()
+    try:
+        await auth.headers("", b"", {})
+    except Unreachable as error:
+        return fail(name, str(error))
+    finally:
+        await auth.aclose()
+    return ok(name, f"{section.auth.token_url} gave a token in {(clock.monotonic() - start_s) * 1000:.0f} ms")
 
 
 async def _check_token(client: Client, login: Login, clock: Clock) -> Finding:

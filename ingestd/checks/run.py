@@ -4,8 +4,16 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 from ingestd.checks import configuration, listening, state
-from ingestd.checks.finding import Finding, Level, fail, warn
-from ingestd.config import Login, Overrides, Settings, load_with_origins, resolve_login, state_directory
+from ingestd.checks.finding import Finding, Level, fail, ok, warn
+from ingestd.config import (
+    Login,
+    Overrides,
+    Settings,
+    find_login,
+    load_with_origins,
+    resolve_login,
+    state_directory,
+)
 from ingestd.config.places import one_line
 from ingestd.core.address import without_password
 from ingestd.core.clock import SystemClock
@@ -46,10 +54,10 @@ async def check_all(
         yield report.add(fail("configuration", str(error)))
         return
     login, missing = _resolve(settings)
-    directory = state_directory(settings.state, login.api, environ)
+    directory = state_directory(settings, login, environ)
     groups: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("configuration", lambda: configuration.check_settings(settings, file, environ)),
-        ("login", lambda: [fail("login", missing)] if missing else configuration.check_login(login)),
+        ("login", lambda: [fail("login", missing)] if missing else _check_login(login)),
         ("producers", lambda: configuration.check_producers(settings)),
         ("secret files", lambda: configuration.check_secret_files(settings, origins)),
         ("schema", lambda: configuration.check_schema(settings)),
@@ -63,17 +71,20 @@ async def check_all(
                 yield report.add(finding)
         except (UserError, OSError) as error:
             yield report.add(fail(name, str(error)))
+    usable = None if missing else login
+    async for finding in _check_sinks(settings, usable):
+        yield report.add(finding)
     if online and missing:
-        yield report.add(warn("online", "not tried: the login is not complete"))
-    elif online:
-        async for finding in _check_online(settings, login):
+        yield report.add(warn("online", "that of [api] is not tried: the login is not complete"))
+    if online:
+        async for finding in _check_online(settings, usable):
             yield report.add(finding, online=True)
 
 
-def _resolve(settings: Settings) -> tuple[Login, str]:
-    """The login, or as much of it as there is and what is missing."""
+def _resolve(settings: Settings) -> tuple[Login | None, str]:
+    """The login, or as much of it as there is and what is missing. None: no sink needs one."""
     try:
-        return resolve_login(settings.api), ""
+        return find_login(settings), ""
     except UserError as error:
         try:
             return resolve_login(settings.api.model_copy(update={"no_auth": True})), str(error)
@@ -81,8 +92,20 @@ def _resolve(settings: Settings) -> tuple[Login, str]:
             return Login(api="", token_url=None), str(error)
 
 
-async def _check_online(settings: Settings, login: Login) -> AsyncIterator[Finding]:
-    from ingestd.checks.online import check_online  # the HTTP client takes a while to import
+def _check_login(login: Login | None) -> Iterable[Finding]:
+    return configuration.check_login(login) if login else [ok("login", "no sink uses that of [api]")]
+
+
+async def _check_sinks(settings: Settings, login: Login | None) -> AsyncIterator[Finding]:
+    if settings.sinks:
+        from ingestd.checks.sinks import check_sinks  # the HTTP client takes a while to import
+
+        for finding in await check_sinks(settings, login):
+            yield finding
+
+
+async def _check_online(settings: Settings, login: Login | None) -> AsyncIterator[Finding]:
+    from ingestd.checks.online import check_online
 
     try:
         async for finding in check_online(settings, login, SystemClock()):

@@ -13,10 +13,17 @@ from ingestd.core.reasons import Reason
 
 
 def _filters(command: F) -> F:
-    """Which letters: ``--reason --fingerprint --older --newer``."""
+    """Which letters: ``--sink --reason --fingerprint --older --newer``."""
     for option in reversed(
         [
-            click.option("--reason", type=click.Choice([reason.value for reason in Reason])),
+            click.option(
+                "--sink", metavar="NAME", help="Letters of this sink; -: of events rejected before routing."
+            ),
+            click.option(
+                "--reason",
+                type=click.Choice([reason.value for reason in Reason]),
+                help="Letters that are here for this.",
+            ),
             click.option("--fingerprint", metavar="TEXT", help="Letters whose group begins with this."),
             click.option("--older", metavar="TIME", help="Last failed at least this long ago, e.g. 2h."),
             click.option("--newer", metavar="TIME", help="Last failed at most this long ago, e.g. 10m."),
@@ -40,6 +47,7 @@ def dlq() -> None:
       ingestd dlq show 17                               one event, and why
       ingestd dlq retry 17 --edit corrected.json        send a corrected payload
       ingestd dlq retry --reason gave_up --api https://api.example.com
+      ingestd dlq retry --sink crm --config ingestd.toml  what one sink of several gave up
       ingestd dlq export --reason invalid > bad.ndjson  NDJSON that replay reads back
       ingestd dlq purge --older 30d --yes
     """
@@ -48,12 +56,18 @@ def dlq() -> None:
 @dlq.command("list")
 @_filters
 @click.option(
-    "--state", type=click.Choice(["waiting", "delivered", "all"]), default="waiting", show_default=True
+    "--state",
+    type=click.Choice(["waiting", "delivered", "all"]),
+    default="waiting",
+    show_default=True,
+    help="What has become of the letters since.",
 )
 @click.option("--group", is_flag=True, help="Count like failures together.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1), default=50, show_default=True, help="The most that are listed."
+)
 @_state_dir
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_letters(group: bool, limit: int, as_json: bool, state_dir: str | None, **which: Any) -> None:
     """List dead letters, or groups of like failures."""
     from ingestd.cli import letters, tables
@@ -69,7 +83,7 @@ def list_letters(group: bool, limit: int, as_json: bool, state_dir: str | None, 
 @dlq.command()
 @click.argument("number", type=int, metavar="ID")
 @_state_dir
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--payload", "payload_only", is_flag=True, help="The payload's bytes alone, to edit.")
 def show(number: int, state_dir: str | None, as_json: bool, payload_only: bool) -> None:
     """Show one letter: payload, reason, answer, attempts."""
@@ -92,7 +106,7 @@ def show(number: int, state_dir: str | None, as_json: bool, payload_only: bool) 
 @click.option("--dry-run", is_flag=True, help="Revalidate, and say what would be sent.")
 @api_options
 @common_options
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def retry(
     ids: tuple[int, ...],
     everything: bool,
@@ -100,6 +114,7 @@ def retry(
     dry_run: bool,
     as_json: bool,
     config_file: str | None,
+    sink: str | None,
     reason: str | None,
     fingerprint: str | None,
     older: str | None,
@@ -108,7 +123,9 @@ def retry(
 ) -> None:
     """Revalidate letters and send them again: by ID, by filter, or --all.
 
-    Without --api and the like, they go where the run went that they are from. A letter whose request
+    Each goes to its sink, and an event that was rejected to all sinks whose pattern it matches: where there
+    are [sinks], give their --config. Without it, nor --api and the like, letters go where the run went that
+    they are from. A letter whose request
     may have been taken goes out together with the others of its request, under the same key.
 
     Beside a process that uses the same state directory the letters are marked, and that process sends
@@ -116,12 +133,14 @@ def retry(
     """
     from ingestd.cli import letter_retry, letters
 
-    chosen = bool(reason or fingerprint or older or newer)
+    chosen = bool(sink or reason or fingerprint or older or newer)
     if bool(ids) + chosen + everything != 1:
         raise click.UsageError("which letters? give IDs, or filters, or --all")
     if edit_file and len(ids) != 1:
         raise click.UsageError("--edit goes with one ID")
-    which = letters.make_filter(ids=ids, reason=reason, fingerprint=fingerprint, older=older, newer=newer)
+    which = letters.make_filter(
+        ids=ids, sink=sink, reason=reason, fingerprint=fingerprint, older=older, newer=newer
+    )
     result = letter_retry.retry(
         which, overrides(**given), config_file=config_file, edit_file=edit_file, dry_run=dry_run
     )
@@ -132,7 +151,11 @@ def retry(
 @dlq.command()
 @_filters
 @click.option(
-    "--state", type=click.Choice(["waiting", "delivered", "all"]), default="waiting", show_default=True
+    "--state",
+    type=click.Choice(["waiting", "delivered", "all"]),
+    default="waiting",
+    show_default=True,
+    help="What has become of the letters since.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="A file instead of standard output.")
 @_state_dir
@@ -152,13 +175,17 @@ def export(output: Path | None, state_dir: str | None, as_json: bool, **which: A
 @dlq.command()
 @click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
 @_filters
-@click.option("--all", "everything", is_flag=True)
+@click.option("--all", "everything", is_flag=True, help="All of that state.")
 @click.option(
-    "--state", type=click.Choice(["waiting", "delivered", "all"]), default="waiting", show_default=True
+    "--state",
+    type=click.Choice(["waiting", "delivered", "all"]),
+    default="waiting",
+    show_default=True,
+    help="What has become of the letters since.",
 )
 @_state_dir
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def purge(
     ids: tuple[int, ...], everything: bool, state_dir: str | None, yes: bool, as_json: bool, **which: Any
 ) -> None:
@@ -166,7 +193,7 @@ def purge(
     from ingestd.cli import letters
 
     chosen = (
-        any(which[name] for name in ("reason", "fingerprint", "older", "newer"))
+        any(which[name] for name in ("sink", "reason", "fingerprint", "older", "newer"))
         or which["state"] != "waiting"
     )
     if not (ids or chosen or everything):

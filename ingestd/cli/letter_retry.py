@@ -12,25 +12,29 @@ from typing import Any
 import anyio
 import click
 
+from ingestd.branch import Branch
+from ingestd.branches import patterns_of, sections_of
 from ingestd.cli.letters import beside_log, directory_of
 from ingestd.cli.replaying import run_loop
-from ingestd.config import Overrides, Settings, load, resolve_login
+from ingestd.config import Overrides, Settings, find_login, load
 from ingestd.core.audit import Entry
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.pipeline import make_validator, open_pipeline
+from ingestd.stages import routes
 from ingestd.stages.validate import Validator
 from ingestd.store import dead_letters, letter_changes
-from ingestd.store.dead_letters import Filter
+from ingestd.store.connection import StoreFailed
+from ingestd.store.dead_letters import Filter, StoredLetter
 from ingestd.store.letter_reader import LetterReader
 from ingestd.store.lock import DirectoryInUse, DirectoryLock
 
 
 @dataclass(slots=True)
 class RetryResult:
-    """``invalid``: id -> what is wrong; these were not sent. ``together``: letters that went along because
-    their request may have been taken and must be repeated as it was. ``marked``: for ``process``, which has
-    the directory, to send."""
+    """``invalid``, ``nowhere``: id -> what is wrong with the event, or why no sink takes it; these were not
+    sent. ``together``: letters that went along because their request may have been taken and must be repeated
+    as it was. ``marked``: for ``process``, which has the directory, to send."""
 
     dry_run: bool = False
     selected: int = 0
@@ -41,23 +45,26 @@ class RetryResult:
     marked: int = 0
     process: str = ""
     invalid: dict[int, str] = field(default_factory=dict)
+    nowhere: dict[int, str] = field(default_factory=dict)
     error: UserError | None = None
 
     @property
     def exit_code(self) -> int:
         if self.error:
             return self.error.exit_code
-        return 3 if self.failed or self.invalid else 0
+        return 3 if self.failed or self.invalid or self.nowhere else 0
 
     def as_dict(self) -> dict[str, Any]:
         error = str(self.error) if self.error else None
         names: tuple[str, ...] = ("dry_run", "selected", "sent", "delivered", "failed", "together", "invalid")
+        names += ("nowhere",)
         if self.process:  # what comes of them is not known yet
             names = ("marked", "process", "selected", "together", "invalid")
         return {**{name: getattr(self, name) for name in names}, "error": error}
 
     def words(self) -> str:
         lines = [f"{number}: still not valid: {why}" for number, why in list(self.invalid.items())[:20]]
+        lines += [f"{number}: {why}" for number, why in list(self.nowhere.items())[:20]]
         if self.dry_run:
             lines.append(f"{self.sent} of {self.selected} letters would be sent")
         elif self.process and not self.marked:
@@ -65,7 +72,8 @@ class RetryResult:
         elif self.process:
             lines.append(f"{self.marked} letters marked; process {self.process} sends them")
         else:
-            lines.append(f"{self.delivered} delivered, {self.failed} failed, {len(self.invalid)} not sent")
+            unsent = len(self.invalid) + len(self.nowhere)
+            lines.append(f"{self.delivered} delivered, {self.failed} failed, {unsent} not sent")
         if self.together:
             lines.append(f"{self.together} letters of the same requests go along, under the same keys")
         return "\n".join(lines)
@@ -83,15 +91,20 @@ def retry(
         settings = await _as_before(directory, given, config_file)
         validator = make_validator(settings)
         payload = _read_payload(edit_file) if edit_file else None
-        result, sendable = await _revalidate(directory, where, validator, payload)
-        result.dry_run, result.sent = dry_run, len(sendable)
-        if not dry_run and sendable:
-            try:
-                DirectoryLock(directory).release()  # beside a service nobody needs credentials
+        result, letters = await _revalidate(directory, where, validator, payload)
+        result.dry_run, result.sent = dry_run, len(letters)
+        if not letters:
+            return result
+        try:
+            DirectoryLock(directory).release()  # beside a service nobody needs credentials, nor its sinks
+            sendable = _leave_out(settings, letters, payload, result)
+            if sendable and not dry_run:
                 await _send(settings, directory, sendable, payload, result)
-            except DirectoryInUse as in_use:
+        except DirectoryInUse as in_use:
+            result.nowhere.clear()  # its process may have those sinks
+            if not dry_run:
                 result.process = in_use.holder
-                result.marked = _mark(settings, directory, sendable, payload)
+                result.marked = _mark(settings, directory, [letter.id for letter in letters], payload)
         return result
 
     return run_loop(work)
@@ -125,9 +138,12 @@ def _read_payload(path: str) -> bytes:
 
 async def _revalidate(
     directory: Path, where: Filter, validator: Validator, payload: bytes | None
-) -> tuple[RetryResult, list[int]]:
-    """The ids that may be sent: valid as they are, or as they were edited."""
-    result, sendable, batches = RetryResult(), list[int](), dict[str, int]()
+) -> tuple[RetryResult, list[StoredLetter]]:
+    """The letters that may be sent: valid as they are, or as they were edited.
+
+    Only those that no sink has got yet keep their payload: there may be a million of the others.
+    """
+    result, sendable, batches = RetryResult(), list[StoredLetter](), dict[str, int]()
     async with LetterReader.open(directory) as reader:
         async for letter in reader.letters(where, SystemClock.wall()):
             if letter.state == "delivered":
@@ -140,7 +156,7 @@ async def _revalidate(
                     f"{e.field}: {e.message}" if e.field else e.message for e in errors
                 )
             else:
-                sendable.append(letter.id)
+                sendable.append(letter._replace(payload=b"") if letter.sink else letter)
                 if letter.unanswered and payload is None:
                     batches[letter.batch] = batches.get(letter.batch, 0) + 1
         for batch, chosen in batches.items():
@@ -148,6 +164,22 @@ async def _revalidate(
     if not result.selected:
         raise UserError("no such dead letters are waiting")
     return result, sendable
+
+
+def _leave_out(
+    settings: Settings, letters: list[StoredLetter], payload: bytes | None, result: RetryResult
+) -> list[int]:
+    """The ids that have a sink among those that are configured; the others go to ``result.nowhere``."""
+    sinks, router, sendable = sections_of(settings), routes.compile(patterns_of(settings)), list[int]()
+    for letter in letters:
+        if letter.sink and letter.sink not in sinks:
+            result.nowhere[letter.id] = f"there is no sink {letter.sink}: give the --config that has it"
+        elif not letter.sink and router.route([letter.payload if payload is None else payload]).unmatched:
+            result.nowhere[letter.id] = "it matches the pattern of no sink"
+        else:
+            sendable.append(letter.id)
+    result.sent = len(sendable)
+    return sendable
 
 
 def _mark(settings: Settings, directory: Path, ids: list[int], payload: bytes | None) -> int:
@@ -165,7 +197,7 @@ async def _send(
     settings: Settings, directory: Path, ids: list[int], payload: bytes | None, result: RetryResult
 ) -> None:
     clock = SystemClock()
-    login = resolve_login(settings.api)
+    login = find_login(settings)
 
     def warn(message: str) -> None:
         click.echo(f"ingestd: {message}", err=True)
@@ -179,17 +211,12 @@ async def _send(
             pipeline.audit(Entry.LETTER_EDITED, letter=ids[0])
         chosen = Filter(ids=tuple(ids), state="all")
         await database.run(lambda c: dead_letters.make_due(c, chosen, clock.wall()))
+        await pipeline.branches[0].letters.assign()  # before they are counted: one may become several
         total = await database.run(dead_letters.count_requested)
-
-        async def feed() -> None:
-            await pipeline.worker.run(once=True)
-            pipeline.lane.close()
-
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(feed)
-                await pipeline.lane.run()
-                tasks.cancel_scope.cancel()
+                for branch in pipeline.branches:
+                    tasks.start_soon(_send_those_of, branch, result)
         except* UserError as group:
             result.error = _only(group)
         result.delivered = pipeline.ledger.retried_delivered
@@ -197,6 +224,24 @@ async def _send(
         database.note(dead_letters.release_leases)
     if result.error:
         click.echo(f"ingestd: {result.error}", err=True)
+
+
+async def _send_those_of(branch: Branch, result: RetryResult) -> None:
+    """A sink that is out of reach costs the others nothing."""
+
+    async def feed() -> None:
+        await branch.worker.run(once=True)
+        branch.lane.close()
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(feed)
+            await branch.lane.run()
+            tasks.cancel_scope.cancel()
+    except* StoreFailed:
+        raise
+    except* UserError as group:
+        result.error = result.error or _only(group)
 
 
 def _only(group: BaseExceptionGroup[UserError]) -> UserError:

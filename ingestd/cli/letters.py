@@ -27,6 +27,7 @@ from ingestd.store.lock import DirectoryInUse, DirectoryLock
 def make_filter(
     *,
     ids: Sequence[int] = (),
+    sink: str | None = None,
     reason: str | None = None,
     fingerprint: str | None = None,
     state: str = "waiting",
@@ -39,7 +40,9 @@ def make_filter(
         newer_s = units.seconds(newer) if newer else None
     except ValueError as error:
         raise UserError(str(error)) from None
-    return Filter(tuple(ids), reason or "", fingerprint or "", "all" if ids else state, older_s, newer_s)
+    return Filter(
+        tuple(ids), reason or "", fingerprint or "", "all" if ids else state, older_s, newer_s, sink or ""
+    )
 
 
 def directory_of(state_dir: str | None) -> Path:

@@ -13,10 +13,12 @@ from ingestd.core.errors import UserError
 _COMMANDS = {
     "replay": ("ingestd.cli.replay", "Send the events of files or standard input to the event API."),
     "run": ("ingestd.cli.run", "Take events over HTTP, keep them on disk, deliver them."),
+    "publish": ("ingestd.cli.publish", "Send one CloudEvent by hand, and show what becomes of it."),
     "dlq": ("ingestd.cli.dlq", "Look into the dead letters, correct them, send them again."),
     "check": ("ingestd.cli.check", "Look at configuration, files, ports and disk before a start."),
     "config": ("ingestd.cli.config", "Show the effective settings, or what can be set."),
-    "spool": ("ingestd.cli.spool", "Look into the spool of `ingestd run`: stat, check, dump."),
+    "routes": ("ingestd.cli.routes", "Show which sinks an event reaches, and why."),
+    "spool": ("ingestd.cli.spool", "Look into the spool of `ingestd run`: stat, check, dump, forget."),
     "sandbox": ("ingestd.cli.sandbox", "A local stand-in for the event API, with faults to order."),
     "demo": ("ingestd.cli.demo", "Replay a sample into the sandbox, with faults, and print the ledger."),
 }

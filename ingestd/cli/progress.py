@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 import click
@@ -59,14 +59,15 @@ class Quiet:
         """What became of every event, in the ledger's words."""
         report = replay.report()
         width = len(f"{report['accepted']:,}")
-        rows = ("accepted", "delivered", "duplicate", "rejected", "dead_lettered", "in_flight")
-        for name in rows:
+        rows = ["accepted", "delivered", "duplicate", "rejected", "dead_lettered", "in_flight"]
+        for name in rows + ["unmatched"] * bool(report["unmatched"]):
             sign = " " if name == "accepted" else "=" if name == "delivered" else "+"
             click.echo(f"  {sign} {name:14}{report[name]:>{width},}")
         click.echo(
             f"{report['requests']:,} requests ({report['retries']:,} retries), {report['bytes']:,} bytes,"
             f" {human_seconds(report['seconds'])}, {report['events_per_second']:,.0f} events/s"
         )
+        self._tell_sinks(report["sinks"])
         if report["retried_delivered"]:
             click.echo(f"{report['retried_delivered']:,} dead letters of earlier runs were delivered")
         if (replay.error or replay.interrupted) and replay.pipeline.database.path.exists():
@@ -74,6 +75,15 @@ class Quiet:
         directory = replay.pipeline.database.path.parent
         if (report["rejected"] or report["dead_lettered"]) and directory.exists():
             click.echo(f"look at the dead letters with: ingestd dlq list --state-dir {directory}")
+
+    def _tell_sinks(self, sinks: dict[str, dict[str, Any]]) -> None:
+        """One line for each, where there are several."""
+        for name, one in sinks.items() if len(sinks) > 1 else ():
+            trouble = f" ({one['error']})" if one["error"] else ""
+            click.echo(
+                f"{name}: {one['delivered']:,} of {one['routed']:,} delivered,"
+                f" {one['dead_lettered']:,} dead letters, {one['in_flight']:,} in flight{trouble}"
+            )
 
 
 class Plain(Quiet):
@@ -125,8 +135,14 @@ class Meter:
     def line(self) -> str:
         total = self.total_bytes
         share = f"{100 * self.bytes_read / total:.0f} % read, " if total else ""
-        circuit = self._replay.pipeline.lane.circuit
-        state = "" if circuit.state == "closed" else f"; {circuit.state}: {circuit.why}"
+        branches = self._replay.pipeline.branches
+        states = [
+            f"; {branch.name + ' ' if len(branches) > 1 else ''}{branch.lane.circuit.state}:"
+            f" {branch.lane.circuit.why}"
+            for branch in branches
+            if branch.lane.circuit.state != "closed"
+        ]
+        state = "".join(states)
         return f"{share}{self.counts()}, {self.rate():,.0f} events/s{state}"
 
 

@@ -13,7 +13,7 @@ import anyio
 import click
 
 from ingestd.cli.progress import open_display
-from ingestd.config import Login, Overrides, Settings, load, resolve_login
+from ingestd.config import Login, Overrides, Settings, find_login, load
 from ingestd.core.address import is_exposed
 from ingestd.core.errors import UserError
 from ingestd.service.replay import Replay, open_replay, run
@@ -40,7 +40,7 @@ def run_replay(
     async def session() -> Replay:
         async with AsyncExitStack() as stack:
             login, adapted = await _where_to(settings, sandbox, sandbox_faults, stack)
-            if login.token_url and is_exposed(login.token_url):
+            if login and login.token_url and is_exposed(login.token_url):
                 display.warn(f"the credentials go to {login.token_url} unencrypted: use https")
             replay = await stack.enter_async_context(
                 open_replay(adapted, login, sources, from_start=from_start, warn=display.warn)
@@ -66,10 +66,10 @@ def run_replay(
 
 async def _where_to(
     settings: Settings, sandbox: bool, faults: Sequence[str], stack: AsyncExitStack
-) -> tuple[Login, Settings]:
+) -> tuple[Login | None, Settings]:
     """The API to send to; with ``sandbox`` one that is started here, with a state directory of its own."""
     if not sandbox:
-        return resolve_login(settings.api), settings
+        return find_login(settings), settings
     from pydantic import SecretStr
 
     from ingestd.sandbox.api import SandboxOptions

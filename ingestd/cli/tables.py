@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ingestd.store.dead_letters import StoredLetter
+from ingestd.store.dead_letters import UNROUTED, StoredLetter
 
 Group = tuple[str, int, float, float, int]
 """(fingerprint, count, first failure, last failure, an id)."""
@@ -28,6 +28,7 @@ def as_dict(letter: StoredLetter, source: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {
         "id": letter.id,
         "state": letter.state,
+        "sink": letter.sink or None,
         "reason": letter.reason,
         "detail": letter.detail,
         "fingerprint": letter.fingerprint,
@@ -65,6 +66,7 @@ def print_letters(letters: Sequence[StoredLetter], total: int, *, as_json: bool)
         (
             str(le.id),
             le.reason,
+            le.sink or UNROUTED,
             str(le.attempts),
             moment(le.last_failed) or "",
             moment(le.due) or "a person",
@@ -72,7 +74,7 @@ def print_letters(letters: Sequence[StoredLetter], total: int, *, as_json: bool)
         )
         for le in letters
     ]
-    _print_table(("id", "reason", "tries", "last failed", "waits for", "detail"), rows)
+    _print_table(("id", "reason", "sink", "tries", "last failed", "waits for", "detail"), rows)
     if total > len(letters):
         click.echo(f"{len(letters)} of {total}; see more with --limit, or --group for an overview")
 
@@ -97,6 +99,7 @@ def print_letter(letter: StoredLetter, source: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found))
         return
+    found["sink"] = letter.sink or UNROUTED
     payload = found.pop("payload", None) or f"(base64) {found.pop('payload_base64', '')}"
     for name, value in found.items():
         if value is not None:

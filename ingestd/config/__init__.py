@@ -5,7 +5,7 @@
 the tree.
 """
 
-from ingestd.config.login import Login, resolve_login, state_directory
+from ingestd.config.login import Login, find_login, resolve_login, state_directory
 from ingestd.config.places import Overrides, load, load_with_origins
 from ingestd.config.sections import (
     Admin,
@@ -49,6 +49,7 @@ __all__ = [
     "Window",
     "check_run",
     "doubts",
+    "find_login",
     "load",
     "load_with_origins",
     "resolve_login",

@@ -5,11 +5,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 
 from ingestd.config.places import Origin, Origins, Place, one_line
 from ingestd.config.settings import Settings
+from ingestd.config.sinks import WebhookSink
 from ingestd.core import units
 from ingestd.core.address import without_password
 
@@ -65,12 +66,26 @@ def _lines_of(section: BaseModel, above: Place, origins: Origins) -> Iterator[Li
         place, value = (*above, info.alias or field), getattr(section, field)
         if isinstance(value, BaseModel):
             tables.append((place, value))
-        elif isinstance(value, Mapping):
+        elif isinstance(value, Mapping) and not any(
+            isinstance(one, BeforeValidator) for one in info.metadata
+        ):
             tables += [((*place, name), inner) for name, inner in value.items()]
         else:
-            yield Line(place, _shown(value, info), origins.get(place, _DEFAULT))
+            shown = MASK if field == "url" and _is_secret_url(section) else _shown(value, info)
+            yield Line(place, shown, _origin(place, value, origins))
     for place, inner in tables:
         yield from _lines_of(inner, place, origins)
+
+
+def _is_secret_url(section: BaseModel) -> bool:
+    return isinstance(section, WebhookSink) and bool(section.url) and section.is_secret
+
+
+def _origin(place: Place, value: Any, origins: Origins) -> Origin:
+    """Of a table that is one value, as a pattern, what is in it has origins."""
+    if place not in origins and isinstance(value, Mapping):
+        return next((o for inner, o in origins.items() if inner[: len(place)] == place), _DEFAULT)
+    return origins.get(place, _DEFAULT)
 
 
 def _shown(value: Any, info: FieldInfo) -> Any:
@@ -79,6 +94,11 @@ def _shown(value: Any, info: FieldInfo) -> Any:
         return MASK if value.get_secret_value() else ""
     if isinstance(value, str):
         return without_password(value)
+    if isinstance(value, Mapping):  # as JSON text, which is read back
+        shown = {k: MASK if isinstance(inner, SecretStr) else inner for k, inner in value.items()}
+        return json.dumps(shown, ensure_ascii=False)
+    if isinstance(value, tuple):
+        return list(value)
     readers = {getattr(one, "func", None) for one in info.metadata}
     if units.seconds in readers:
         return _duration(value)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from ingestd.config.sections import Api, Section, State
+from ingestd.config.sections import Api, Section
+from ingestd.config.settings import Settings
+from ingestd.config.sinks import CloudEventsSink, EventBridgeSink, SinkSection, WebhookSink
 from ingestd.core import regions
 from ingestd.core.errors import UserError
 
@@ -45,6 +47,21 @@ def resolve_login(api: Api) -> Login:
     return Login(api=url, token_url=token_url, client_id=client_id, client_secret=SecretStr(secret))
 
 
+def find_login(settings: Settings) -> Login | None:
+    """The login of [api]; None if no sink needs it. Raises UserError when something is missing."""
+    sinks = [sink for sink in settings.sinks.values() if isinstance(sink, SinkSection)]
+    needed = not sinks or any(_needs_api(sink) for sink in sinks)
+    return resolve_login(settings.api) if needed else None
+
+
+def _needs_api(sink: SinkSection) -> bool:
+    if sink.auth.type == "api":
+        return True
+    if isinstance(sink, CloudEventsSink) and sink.confirm.url == "auto":
+        return True
+    return not sink.url and not isinstance(sink, WebhookSink | EventBridgeSink)
+
+
 def _from_file(path: str, what: str) -> str:
     if not path:
         return ""
@@ -54,11 +71,15 @@ def _from_file(path: str, what: str) -> str:
         raise UserError(f"cannot read the {what} from {path}: {error}") from None
 
 
-def state_directory(settings: State, api: str, environ: Mapping[str, str] | None = None) -> Path:
-    """The directory of checkpoints, window and dead letters; by default one for each API."""
-    if settings.dir:
-        return Path(settings.dir)
+def state_directory(
+    settings: Settings, login: Login | None, environ: Mapping[str, str] | None = None
+) -> Path:
+    """The directory of checkpoints, window and dead letters; by default one for each API, and where no sink
+    uses [api], one for each set of sinks."""
+    if settings.state.dir:
+        return Path(settings.state.dir)
     environ = os.environ if environ is None else environ
     base = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    host = api.split("://", 1)[-1].rstrip("/").replace("/", "_").replace(":", "_")
+    where = login.api if login else "sinks_" + "_".join(sorted(settings.sinks))
+    host = where.split("://", 1)[-1].rstrip("/").replace("/", "_").replace(":", "_")
     return Path(base) / "ingestd" / host

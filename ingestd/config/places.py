@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from ingestd.config.settings import Settings
+from ingestd.config.sinks import SINK_TYPES
 from ingestd.core.errors import UserError
 
 Overrides = Mapping[tuple[str, str], Any]
@@ -144,12 +145,13 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, Place, 
 
 
 def _variables(model: type[BaseModel], above: Place = ()) -> Iterator[tuple[str, Place]]:
-    """The variable of every setting that is one value. Tables by name (producers) have none."""
+    """The variable of every setting that is one value. Tables by name (producers, sinks) have none."""
     for field, info in model.model_fields.items():
         place = (*above, info.alias or field)
+        if typing.get_origin(info.annotation) is dict:
+            continue
         if inner := _model_of(info.annotation):
-            if typing.get_origin(info.annotation) is not dict:
-                yield from _variables(inner, place)
+            yield from _variables(inner, place)
         else:
             yield "_".join(("INGESTD", *place)).upper(), place
 
@@ -164,9 +166,16 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
 def _explain(error: ValidationError, origins: Origins, file: str | None) -> str:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = tuple(str(part) for part in first["loc"] if part != "[key]")
+    kind = ""
+    if place[:1] == ("sinks",) and len(place) > 2 and place[2] in SINK_TYPES:
+        kind, place = place[2], place[:2] + place[3:]  # pydantic tells which of the types it took it for
     where = f"{_said_at(place, origins, file)}{'.'.join(place)}"
     if first["type"] == "extra_forbidden":
-        said = f"{_said_at(place, origins, file)}there is no setting {'.'.join(place)}{_suggestion(place)}"
+        said = (
+            f"{_said_at(place, origins, file)}there is no setting {'.'.join(place)}{_suggestion(place, kind)}"
+        )
+    elif first["type"].startswith("union_tag"):
+        said = f"{where}.type: there are: {', '.join(SINK_TYPES)}"
     else:
         message = first["msg"].removeprefix("Value error, ")
         said = f"{where}: {message}" if place else f"{where}{message}"
@@ -181,16 +190,16 @@ def _said_at(place: Place, origins: Origins, file: str | None) -> str:
     return f"{file}: " if file else ""
 
 
-def _suggestion(place: Place) -> str:
-    fields = _fields_at(place[:-1])
+def _suggestion(place: Place, kind: str) -> str:
+    fields = _fields_at(place[:-1], kind)
     close = difflib.get_close_matches(place[-1][:100], fields, n=1)
     return f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(fields)}"
 
 
-def _fields_at(place: Place) -> list[str]:
-    """The names that the table at ``place`` may hold."""
-    model: type[BaseModel] = Settings
-    parts = iter(place)
+def _fields_at(place: Place, kind: str) -> list[str]:
+    """The names that the table at ``place`` may hold. ``kind``: of the sink, where it is one."""
+    model: type[BaseModel] = SINK_TYPES[kind] if kind else Settings
+    parts = iter(place[2:] if kind else place)
     for part in parts:
         info = next(info for name, info in model.model_fields.items() if (info.alias or name) == part)
         inner = _model_of(info.annotation)

@@ -1,5 +1,6 @@
 """All settings together: what must fit, what ``run`` may not do, and what is doubtful."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -21,6 +22,7 @@ from ingestd.config.sections import (
     State,
     Window,
 )
+from ingestd.config.sinks import CloudEventsSink, LakeSink, Sink, SinkName, SinkSection, WebhookSink
 from ingestd.core.address import is_loopback, overlap, parse_listen
 from ingestd.core.errors import UserError
 
@@ -42,6 +44,12 @@ class Settings(Section):
     spool: Spool = Spool()
     admin: Admin = Admin()
     log: Log = Log()
+    sinks: dict[SinkName, Sink] = Field(
+        {},
+        max_length=16,
+        description="by name; none: ingest_api",
+        json_schema_extra={"additionalProperties": False},
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "Settings":
@@ -55,6 +63,7 @@ class Settings(Section):
                 "want the same port: give one of them another"
             )
         _check_tls(self.ingest)
+        _check_sinks(self.sinks)
         return self
 
 
@@ -73,6 +82,27 @@ def _check_tls(ingest: Ingest) -> None:
                 f"ingest.producers.{name} has nothing to be known by: "
                 "give it token_file, or webhook_secret_file"
             )
+
+
+def _check_sinks(sinks: dict[str, Sink]) -> None:
+    lanes = [name for name, sink in sinks.items() if not isinstance(sink, LakeSink)]
+    for name, sink in sinks.items():
+        if isinstance(sink, LakeSink):
+            if sink.of not in ("accepted", *lanes):
+                there = ", ".join(["accepted", *lanes])
+                raise ValueError(f"sinks.{name}.of = {sink.of!r}: there is no such sink; there are: {there}")
+            if not sink.url:
+                raise ValueError(f"sinks.{name}.url: where to? give file:///folder or s3://bucket/prefix")
+        elif isinstance(sink, WebhookSink) and not (sink.url or sink.url_file):
+            raise ValueError(f"sinks.{name} has no url, and no url_file")
+        elif isinstance(sink, CloudEventsSink) and not _names_event(sink.confirm.url):
+            raise ValueError(f"sinks.{name}.confirm.url: where does the event's id go? write {{id}} there")
+    if sinks and not lanes:
+        raise ValueError("the only sinks are lakes: what is not delivered anywhere else is not kept track of")
+
+
+def _names_event(confirm_url: str) -> bool:
+    return confirm_url in ("", "auto") or "{id}" in confirm_url
 
 
 def check_run(settings: Settings) -> None:
@@ -106,7 +136,21 @@ def doubts(settings: Settings) -> list[str]:
             f"spool.max_bytes ({spool.max_bytes}) is under ingest.max_body ({settings.ingest.max_body}): "
             "the largest requests would be told to wait for ever (429)"
         )
+    for name, sink in settings.sinks.items():
+        if isinstance(sink, SinkSection):
+            found += _doubts_of(name, sink)
     return found
+
+
+def _doubts_of(name: str, sink: SinkSection) -> Iterator[str]:
+    auth = sink.auth
+    if auth.type in ("auto", "api", "none") and (unused := sorted(auth.model_fields_set - {"type"})):
+        yield f"sinks.{name}.auth.{unused[0]} is not used: auth.type = {auth.type!r} says so"
+    single = (isinstance(sink, WebhookSink) and sink.body == "event") or (
+        isinstance(sink, CloudEventsSink) and sink.mode != "batch"
+    )
+    if single and sink.max_events is not None and sink.max_events > 1:
+        yield f"sinks.{name}.max_events is not used: one event goes in a request"
 
 
 def _given(section: Section, field: str) -> bool:

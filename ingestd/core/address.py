@@ -45,6 +45,20 @@ def is_exposed(url: str) -> bool:
     return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
+def check_url(url: str) -> None:
+    """Whether a request can be sent there at all. Raises ValueError, which does not quote it: it may be a
+    secret."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"it is none: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ValueError("it must begin with https:// (or http://) and a host")
+    if not url.isprintable() or " " in url:
+        raise ValueError("it has blanks or control characters in it")
+
+
 def without_password(text: str) -> str:
     """``text`` with user and password of every URL in it masked."""
     return _USERINFO.sub("***@", text)

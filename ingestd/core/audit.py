@@ -17,7 +17,9 @@ class Entry(StrEnum):
     LETTERS_PURGED = "LETTERS_PURGED"
     LETTER_EDITED = "LETTER_EDITED"
     TOKEN_REFRESHED = "TOKEN_REFRESHED"  # noqa: S105 - an event's name
+    SINK_FORGOTTEN = "SINK_FORGOTTEN"
     LANE_CHANGED = "LANE_CHANGED"
+    DATA_LAKE_SYNC = "DATA_LAKE_SYNC"
 
 
 class Audit(Protocol):

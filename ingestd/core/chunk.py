@@ -6,7 +6,10 @@ events it took from a chunk as one segment; a delivered batch settles a segment 
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from ingestd.core.fate import Fate
 
 Positions = Sequence[int]
 """Which events of a chunk: a ``range`` where they are neighbours, else ascending integers."""
@@ -34,6 +37,10 @@ class Receipt:
         if self.open == 0:
             self._done()
 
+    def close(self) -> None:
+        """There was nothing to wait for."""
+        self._done()
+
 
 class Chunk:
     """Events read together from ``[start, end)`` of a source's (decompressed) stream.
@@ -41,12 +48,14 @@ class Chunk:
     ``source``: the source's number in the store. ``line``, ``next_line``: number of the first line
     (or array element), from 1, and of the one after the last. ``place(i)``: (offset in the stream,
     line) of event i; it is asked only when an event has to be named, which is rare. ``too_long``:
-    length in bytes of events of which only the head was kept, by index.
+    length in bytes of events of which only the head was kept, by index. ``fate``: where the events go to
+    several sinks, each of which has a ``view`` of its own; None: to one.
     """
 
     __slots__ = (
         "end",
         "events",
+        "fate",
         "line",
         "next_line",
         "place",
@@ -77,6 +86,20 @@ class Chunk:
         self.too_long = too_long or {}
         self.receipt = Receipt(-1, lambda: None)
         self.place = place or (lambda index: (start, line))
+        self.fate: Fate | None = None
+
+    def view(self) -> "Chunk":
+        """The same events, to be settled by one sink of several."""
+        return Chunk(
+            self.events,
+            source=self.source,
+            start=self.start,
+            end=self.end,
+            line=self.line,
+            next_line=self.next_line,
+            place=self.place,
+            too_long=self.too_long,
+        )
 
 
 class Segment(NamedTuple):

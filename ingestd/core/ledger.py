@@ -7,7 +7,11 @@ from ingestd.core.reasons import REJECTED, Reason
 
 @dataclass(slots=True)
 class Ledger:
-    """``accepted = delivered + duplicate + rejected + dead_lettered + in_flight``, at every moment.
+    """``accepted = delivered + duplicate + rejected + dead_lettered + unmatched + in_flight``, always.
+
+    ``unmatched`` events match the pattern of no sink. Where there are several sinks an event has its end
+    here when it has had one at each: ``dead_lettered`` if any of them gave it up. What each sink did is in
+    its own ``SinkLedger``.
 
     ``in_flight`` is what the receipts of all chunks still wait for; it is counted on its own and
     not derived, so that the balance is a statement that can be wrong, and is tested.
@@ -18,6 +22,7 @@ class Ledger:
     duplicate: int = 0
     rejected: int = 0
     dead_lettered: int = 0
+    unmatched: int = 0
     in_flight: int = 0
     batches: int = 0
     requests: int = 0
@@ -36,7 +41,34 @@ class Ledger:
         self.by_reason[reason] = self.by_reason.get(reason, 0) + count
 
     def ended(self) -> int:
-        return self.delivered + self.duplicate + self.rejected + self.dead_lettered
+        return self.delivered + self.duplicate + self.rejected + self.dead_lettered + self.unmatched
 
     def balanced(self) -> bool:
         return self.accepted == self.ended() + self.in_flight
+
+
+@dataclass(slots=True)
+class SinkLedger:
+    """Of one sink: ``routed = delivered + dead_lettered + in_flight``, at every moment.
+
+    ``confirming``: those in flight that the API has accepted, and has yet to say what became of them.
+    """
+
+    routed: int = 0
+    delivered: int = 0
+    dead_lettered: int = 0
+    in_flight: int = 0
+    confirming: int = 0
+    batches: int = 0
+    requests: int = 0
+    retries: int = 0
+    bytes: int = 0
+    retried_delivered: int = 0
+
+    def taken_up(self, count: int) -> None:
+        """``count`` events are on their way to the sink."""
+        self.routed += count
+        self.in_flight += count
+
+    def balanced(self) -> bool:
+        return self.routed == self.delivered + self.dead_lettered + self.in_flight

@@ -18,7 +18,8 @@ class DeadLetter(NamedTuple):
     ``source``/``offset``/``line``: where the event came from; together they keep a crash from
     writing the same letter twice. ``detail``: validation errors or the API's answer, cut.
     ``batch``/``batch_index``/``batch_size``: the request it was part of; ``unanswered`` says that
-    the API may have taken that request. ``first_sent_wall``: 0 if it never was sent.
+    the API may have taken that request. ``first_sent_wall``: 0 if it never was sent. ``sink``: where it
+    could not be delivered; empty: it was rejected before it was known where to.
     """
 
     payload: bytes
@@ -34,6 +35,7 @@ class DeadLetter(NamedTuple):
     attempts: int = 0
     unanswered: bool = False
     first_sent_wall: float = 0.0
+    sink: str = ""
 
 
 @lru_cache(maxsize=4096)

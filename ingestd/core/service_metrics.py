@@ -11,7 +11,8 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from ingestd import __version__
-from ingestd.core.metrics import counter, gauge, help_of
+from ingestd.core.catalogue import help_of
+from ingestd.core.metrics import counter, gauge
 
 HTTP_CODES = (
     *(200, 202, 204, 400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 422, 429, 431),

@@ -31,6 +31,7 @@ class Verdict:
     ``throttled``: only for that, which is no failure (429).
     ``unanswered``: the request may have been taken although no answer says so.
     ``unmatched``: item errors in the body that could not be traced to an event.
+    ``remote_ids``: (index, the API's own id) of events that it has accepted, and can be asked about.
     """
 
     meaning: Meaning
@@ -41,3 +42,4 @@ class Verdict:
     throttled: bool = False
     unanswered: bool = False
     unmatched: int = 0
+    remote_ids: tuple[tuple[int, str], ...] = ()

@@ -7,20 +7,19 @@ new ones, dead letters last; each queue is bounded, and a full one makes ``submi
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
-from ingestd.core.answer import Answer
 from ingestd.core.batch import Batch
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable
 from ingestd.core.units import human_seconds
-from ingestd.delivery.bisection import Bisection
+from ingestd.delivery import attempt
+from ingestd.delivery.attempt import Transport
 from ingestd.delivery.blame import Blame
-from ingestd.delivery.circuit import Circuit, State
+from ingestd.delivery.circuit import State
+from ingestd.delivery.gate import Gate
 from ingestd.delivery.grouping import KeysOf
-from ingestd.delivery.limiter import Limiter
 from ingestd.delivery.order import make_order
 from ingestd.delivery.outcome import Book, Outcomes
 from ingestd.delivery.patience import Patience
@@ -33,28 +32,21 @@ _LOOK_AGAIN_S = 1.0
 """How often patience is looked at while nothing happens."""
 
 
-class Transport(Protocol):
-    """Sends one request with credentials; does not raise for network trouble."""
-
-    async def send(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[Answer, int]:
-        """The answer, and the generation of the token it was sent with. Raises Unreachable when the
-        login is refused or stays out of reach."""
-        ...
-
-    def drop_token(self, generation: int) -> None: ...
-
-
 class Lane:
-    """``submit`` batches, ``close`` when there are no more; ``run`` returns when all have had their end."""
+    """``submit`` batches, ``close`` when there are no more; ``run`` returns when all have had their end.
+
+    While ``hold_back()`` nothing is sent; who changes that calls ``wake``.
+    """
 
     def __init__(
         self, sink: Sink, transport: Transport, book: Book, *, settings: LaneSettings, clock: Clock
     ) -> None:
         self.settings = settings
-        self.limiter = Limiter(settings.max_in_flight)
-        self.circuit = Circuit(settings.circuit_threshold)
+        self.gate = Gate(settings, clock.monotonic())
+        self.limiter, self.circuit = self.gate.limiter, self.gate.circuit
         self.active = 0
         self.draining = False
+        self.hold_back: Callable[[], bool] = lambda: False
         self._sink = sink
         self._transport = transport
         self._book = book
@@ -74,8 +66,16 @@ class Lane:
 
     async def submit(self, batches: Sequence[Batch]) -> None:
         """Hand over batches, then wait while the lane is full. They are the lane's even if cancelled."""
+        self.add(batches)
+        await self.room()
+
+    def add(self, batches: Sequence[Batch]) -> None:
+        """Hand over batches, however full the lane is: who does that bounds them."""
         self._queues.add(batches)
         self._changed.set()
+
+    async def room(self) -> None:
+        """Wait while the lane is full."""
         while self._full and not self.draining:
             self._room.clear()
             await self._room.wait()
@@ -88,12 +88,17 @@ class Lane:
             self._room.clear()
             await self._room.wait()
 
-    def resubmit(self, batch: Batch, *, delay_s: float = 0.0) -> None:
-        """A batch that goes before all new ones, after ``delay_s``; never waits."""
+    def resubmit(self, batch: Batch, *, delay_s: float = 0.0, repeat: bool = False) -> None:
+        """A batch that goes before all new ones, after ``delay_s``; never waits. ``repeat``: the API could
+        not take these events before; of such there are few, see ``retry_budget.py``."""
         if self.draining:
             self._queues.leave(batch)
         else:
-            self._queues.wait(batch, self._clock.monotonic() + delay_s)
+            self._queues.wait(batch, self.now() + delay_s, repeat=repeat)
+        self._changed.set()
+
+    def wake(self) -> None:
+        """Look again whether something may be sent."""
         self._changed.set()
 
     def close(self) -> None:
@@ -115,20 +120,22 @@ class Lane:
         """The time to drain is over: ``run`` ends now. Requests that are out end unanswered; their batches
         are left over, and in the journal."""
         self._abandoned = True
-        for attempt in self._attempts:
-            attempt.cancel()
+        for task in self._attempts:
+            task.cancel()
         self._changed.set()
 
     def leftovers(self) -> list[Batch]:
         """After ``run``: the batches that had no end."""
-        left = self._queues.leftovers()
-        for inquiry in {batch.inquiry for batch in left if isinstance(batch.inquiry, Bisection)}:
-            left += inquiry.take_held()
-        return left
+        return self._queues.leftovers()
 
     @property
     def queued(self) -> int:
         return self._queues.fresh + self._queues.letters
+
+    @property
+    def idle(self) -> bool:
+        """There is nothing to send, and nothing out."""
+        return not self.active and not self._queues
 
     @property
     def waiting(self) -> int:
@@ -150,97 +157,103 @@ class Lane:
 
     async def run(self) -> None:
         """Until closed and empty. Raises Unreachable, StoreFailed; see ``leftovers`` then."""
-        self._patience.progressed(self._clock.monotonic())
+        self._patience.progressed(self.now())
         try:
             async with asyncio.TaskGroup() as attempts:
                 while not self._is_done():
-                    batch = self._pick(self._clock.monotonic())
+                    batch = self._pick(self.now())
                     if batch is None:
                         if not self._is_done():  # the last new batches may just have been held
                             await self._wait()
-                    else:
-                        self.active += 1
-                        attempt = attempts.create_task(self._attempt(batch), name=f"attempt {batch.id}")
-                        self._attempts.add(attempt)
-                        attempt.add_done_callback(partial(self._ended, batch))
+                    elif attempt.fits(batch, self._sink, self._outcomes):
+                        self._count(batch)
+                        task = attempts.create_task(
+                            self._attempt(batch), name=f"{self._sink.name} attempt {batch.id}"
+                        )
+                        self._attempts.add(task)
+                        task.add_done_callback(partial(self._ended, batch))
         except* Exception as group:
-            raise _first(group) from None
+            raise attempt.first_cause(group) from None
         if self._fatal:
             raise self._fatal
 
     def _pick(self, now: float) -> Batch | None:
         """The batch to send now, if any: due retries, then new batches, then dead letters."""
         self._check_patience(now)
-        if self._fatal or self.active >= self.limiter.limit or now < self.limiter.closed_until:
+        if self._fatal or self._is_busy() or not self.gate.may_send(now, active=self.active):
             return None
-        if not self.circuit.may_send(now, self.active):
-            return None
-        batch = self._queues.take(now, probing=self.circuit.state is not State.CLOSED)
+        repeats = self.draining or not self._queues.next_repeats or self.gate.repeats_from(now) <= now
+        batch = self._queues.take(now, probing=self.gate.is_probing, repeats=repeats)
         if batch is not None or self._by_key is not None:  # new batches may all have been held
             self._room.set()
         return batch
 
+    def _is_busy(self) -> bool:
+        """Whoever ends that wakes us."""
+        return self.active >= self.limiter.limit or self.hold_back()
+
+    def _count(self, batch: Batch) -> None:
+        """A request goes out."""
+        self.active += 1
+        repeat = self._queues.took_repeat
+        self.gate.sent(self.now(), events=len(batch), new=not batch.tries, repeat=repeat)
+        if batch.first_sent is None:
+            batch.first_sent = self.budget_clock()
+            batch.first_sent_wall = batch.first_sent_wall or self._clock.wall()
+
     def _is_done(self) -> bool:
         if self.active:
             return False
-        held_back = (
-            self.circuit.state is not State.CLOSED or self.limiter.closed_until > self._clock.monotonic()
-        )
-        hopeless = self.draining and held_back
+        now = self.now()
+        too_late = self.gate.is_away(now) or self.gate.opens_at > now + _LOOK_AGAIN_S or self.hold_back()
+        hopeless = self.draining and too_late
         return self._fatal is not None or self._abandoned or (self._closed and (not self._queues or hopeless))
 
     async def _wait(self) -> None:
         """Until something changes or a time is reached."""
         idle = not self._queues and not self.active
         self._changed.clear()
-        now = self._clock.monotonic()
-        wake = now + _LOOK_AGAIN_S
-        if self.circuit.state is not State.CLOSED:
-            wake = min(wake, max(self.circuit.probe_at, now + 0.01))
-        elif (due := self._queues.next_due) is not None:
-            wake = min(wake, due)
-        if self.limiter.closed_until > now:
-            wake = min(now + _LOOK_AGAIN_S, self.limiter.closed_until)
+        now = self.now()
         try:
-            async with asyncio.timeout(max(0.001, wake - now)):
+            async with asyncio.timeout(max(0.001, self._look_again_at(now) - now)):
                 await self._changed.wait()
         except TimeoutError:
             pass
         if idle:
-            self._patience.progressed(self._clock.monotonic())
+            self._patience.progressed(self.now())
+
+    def _look_again_at(self, now: float) -> float:
+        latest = now + _LOOK_AGAIN_S
+        if self._is_busy():
+            return latest
+        if (opens_at := self.gate.opens_at) > now:
+            return min(latest, opens_at)
+        if self.gate.is_probing:
+            return min(latest, max(self.circuit.probe_at, now + 0.01))
+        if (due := self._queues.next_due) is None:
+            return latest
+        if self._queues.next_repeats and not self.draining:
+            due = max(due, self.gate.repeats_from(now))
+        return min(latest, due)
 
     async def _attempt(self, batch: Batch) -> None:
         try:
-            await self._prepare(batch)
-            started = self._clock.monotonic()
-            answer, generation = await self._transport.send(
-                self._sink.url, batch.body, self._sink.headers(batch.id)
+            verdict, answer, started, generation = await attempt.send(
+                batch, sink=self._sink, transport=self._transport, book=self._book, clock=self._clock
             )
-            verdict = self._sink.interpret(answer, batch.events)
-            batch.attempts += 1
-            batch.last_answer, batch.last_status = verdict.detail, answer.status
-            batch.unanswered = batch.unanswered or verdict.unanswered
-            self._patience.ever_answered |= answer.status > 0
-            self._book.attempted(batch, answer, verdict)
-            self._outcomes.act(batch, verdict, started=started, generation=generation)
         except Unreachable as error:
             self._no_login(batch, error)
+            return
+        self._patience.ever_answered |= answer.status > 0
+        self.gate.answered(self.now(), answer.headers, after_s=verdict.after_s)
+        self._outcomes.act(batch, verdict, started=started, seconds=answer.seconds, generation=generation)
 
-    def _ended(self, batch: Batch, attempt: asyncio.Task[None]) -> None:
-        self._attempts.discard(attempt)
+    def _ended(self, batch: Batch, task: asyncio.Task[None]) -> None:
+        self._attempts.discard(task)
         self.active -= 1
-        if self._abandoned and attempt.cancelled():
-            batch.unanswered = batch.unanswered or bool(batch.body)
+        if self._abandoned and task.cancelled():
             self._queues.leave(batch)
         self._changed.set()
-
-    async def _prepare(self, batch: Batch) -> None:
-        """Freeze the batch before its first send, and have on disk what rebuilds it."""
-        if batch.first_sent is None:
-            batch.first_sent = self.budget_clock()
-            batch.first_sent_wall = batch.first_sent_wall or self._clock.wall()
-        self.freeze(batch)
-        await self._book.freeze(batch)
 
     def _no_login(self, batch: Batch, error: Unreachable) -> None:
         """No token to be had: the end of the run, unless it worked before and may work again."""
@@ -256,17 +269,13 @@ class Lane:
     def _check_patience(self, now: float) -> None:
         if not self.settings.stop_on_outage or self.active or not self._queues:
             return
-        state = self.circuit.state
-        waited_s = self._patience.exceeded_s(
-            now,
-            held_back=state is not State.CLOSED or self.limiter.closed_until > now,
-            paused=state is State.PAUSED,
-        )
+        paused = self.circuit.state is State.PAUSED
+        waited_s = self._patience.exceeded_s(now, held_back=self.gate.is_away(now), paused=paused)
         if waited_s is not None:
             first = self._queues.first_waiting
             why = self.circuit.why or (first.last_answer if first else "") or "no answer"
             self._fatal = Unreachable(
-                f"{self._sink.url} has taken nothing for {human_seconds(waited_s)}: {why}"
+                f"{self._sink.shown_url} has taken nothing for {human_seconds(waited_s)}: {why}"
             )
 
     # --- for Outcomes ---
@@ -278,19 +287,22 @@ class Lane:
 
     def settled(self, batch: Batch, parts: Sequence[Batch]) -> None:
         """The events of ``batch`` had their end, but for those that go on in ``parts``."""
-        self._patience.progressed(self._clock.monotonic())
+        self._patience.progressed(self.now())
         self._queues.settled(batch, parts)
 
     def taken(self) -> None:
         """The API took something."""
         self._patience.ever_taken = True
-        self._blame.taken(self._clock.monotonic())
+        self._blame.taken(self.now())
 
     def learned(self, max_bytes: int) -> None:
         """The API takes no body longer than this."""
         if self._by_key is not None:
             self._by_key.learn(max_bytes - self._sink.overhead_bytes)
         self._book.learned(max_bytes)
+
+    def now(self) -> float:
+        return self._clock.monotonic()
 
     def freeze(self, batch: Batch) -> None:
         """Give the batch its bytes, once and for good."""
@@ -299,7 +311,7 @@ class Lane:
 
     def budget_clock(self) -> float:
         """Seconds that do not pass during an outage."""
-        now = self._clock.monotonic()
+        now = self.now()
         return now - self.circuit.outage_s(now)
 
     def exhausted(self, batch: Batch) -> bool:
@@ -316,32 +328,20 @@ class Lane:
 
     def answered(self) -> None:
         self._blame.answered()
-        if self.circuit.succeeded(self._clock.monotonic()):
+        if self.circuit.succeeded(self.now()):
             self._book.lane_changed(State.CLOSED, "the API answers again")
 
     def failed(self, batch: Batch, why: str, *, at_least_s: float = 0.0) -> None:
         """An attempt came to nothing; the circuit hears of it unless it is the batch's own fault."""
-        now, jitter = self._clock.monotonic(), self._random.random()
+        now, jitter = self.now(), self._random.random()
         if self.circuit.state is State.CLOSED and self._blame.is_the_batchs(batch, now):
             return
         if self.circuit.failed(now, why, jitter=jitter, at_least_s=at_least_s):
             self._book.lane_changed(State.OPEN, why)
 
     def pause(self, why: str) -> None:
-        if self.circuit.pause(self._clock.monotonic(), why, jitter=self._random.random()):
+        if self.circuit.pause(self.now(), why, jitter=self._random.random()):
             self._book.lane_changed(State.PAUSED, why)
-
-    def slow_down(self, *, started: float, wait_s: float, throttled: bool) -> None:
-        now = self._clock.monotonic()
-        self.limiter.slow_down(started=started, now=now, wait_s=wait_s, throttled=throttled)
 
     def drop_token(self, generation: int) -> None:
         self._transport.drop_token(generation)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The cause behind a task group's wrapping."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

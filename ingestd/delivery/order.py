@@ -34,7 +34,8 @@ class Order:
 
     ``key_of``: an event's key, None if it has none: then it waits for nobody. A batch of held events has
     at most ``max_events``, and ``max_bytes`` of events with one separator each. Past ``max_held_events``,
-    or ``max_held_bytes`` of chunks that these keep in memory, it is ``full``.
+    or ``max_held_bytes`` of chunks that these keep in memory, it is ``full``. With ``one_per_key`` no
+    batch, but one that the API knows already, has two events of a key.
     """
 
     def __init__(
@@ -46,9 +47,10 @@ class Order:
         sep_bytes: int = 1,
         max_held_events: int = 100_000,
         max_held_bytes: int = 64 * 1024 * 1024,
+        one_per_key: bool = False,
     ) -> None:
         self.held_events = self.held_bytes = 0
-        self._key_of = key_of
+        self._key_of, self._one_per_key = key_of, one_per_key
         self._max_events, self._max_bytes, self._sep_bytes = max_events, max_bytes, sep_bytes
         self._max_held_events, self._max_held_bytes = max_held_events, max_held_bytes
         self._lines: dict[Key, tuple[str, ...]] = {}
@@ -58,6 +60,7 @@ class Order:
         self._ready: deque[Key] = deque()  # held and, when they were put here, free
         self._chunks: dict[Chunk, list[int]] = {}  # how many events of it are held, and its bytes
         self._numbers = count()
+        self._rest: Batch | None = None
 
     @property
     def full(self) -> bool:
@@ -83,21 +86,33 @@ class Order:
     # --- what may go ---
 
     def admit(self, batch: Batch) -> Batch | None:
-        """What may go now of a batch that nobody has sent; None if nothing may. The rest is held."""
+        """What may go now of a batch that nobody has sent; None if nothing may. The rest is held, or is
+        to be admitted next: see ``take_rest``."""
         if batch.body or batch.unanswered:  # its bytes are known to the API: it goes as it is
             return batch if self.may_go(batch) else None
         keys = self.keys_of(batch.events)
         lines, held = self._lines, self._held
         late = [index for index, key in enumerate(keys) if key in lines or key in held]
-        if late:
-            self._hold(batch, keys, late)
-            if len(late) == len(keys):
+        end = len(keys)
+        if self._one_per_key and (again := sorted(set(_seen_before(keys)).difference(late))):
+            end = _end_of_chunk(batch, again[0])
+            late += again
+        if end < len(keys):
+            self._rest = batch.part(range(end, len(keys)))
+        if late or self._rest:
+            behind = {index for index in late if index < end}
+            self._hold(batch, keys, sorted(behind))
+            first = [index for index in range(end) if index not in behind]
+            if not first:
                 return None
-            behind = set(late)
-            first = [index for index in range(len(keys)) if index not in behind]
             batch, keys = batch.part(first), [keys[index] for index in first]
         self._enter(batch.id, keys)
         return batch
+
+    def take_rest(self) -> Batch | None:
+        """The end of the batch that was admitted last, if it was cut."""
+        rest, self._rest = self._rest, None
+        return rest
 
     def may_go(self, batch: Batch) -> bool:
         """Whether a batch that cannot be cut may go now; if not, ``settled`` gives it when it may."""
@@ -119,6 +134,8 @@ class Order:
         or, if they fill the batch alone, the first: then the batch is whole again after a crash before a
         later event of one of its keys has been read.
         """
+        if self._one_per_key:
+            return self._take_one_of_each()
         taken: list[_Held] = []
         keys: list[Key] = []
         others: list[Key] = []
@@ -219,14 +236,46 @@ class Order:
             if cost > room and taken:
                 break
             room -= cost
-            taken.append(held := line.popleft())
-            self.held_events -= 1
-            entry = self._chunks[held.chunk]
-            entry[0] -= 1
-            if entry[0] == 0:
-                self.held_bytes -= entry[1]
-                del self._chunks[held.chunk]
+            taken.append(self._pop(line))
         return room
+
+    def _pop(self, line: deque[_Held]) -> _Held:
+        held = line.popleft()
+        self.held_events -= 1
+        entry = self._chunks[held.chunk]
+        entry[0] -= 1
+        if entry[0] == 0:
+            self.held_bytes -= entry[1]
+            del self._chunks[held.chunk]
+        return held
+
+    def _take_one_of_each(self) -> Batch | None:
+        """The first of each key, in the order they came, up to the chunk of the first that must stay."""
+        lines: dict[Key, deque[_Held]] = {}
+        while self._ready and len(lines) < self._max_events:
+            key = self._ready.popleft()
+            if (line := self._held.get(key)) and key not in self._lines:
+                lines[key] = line
+        taken: list[_Held] = []
+        others: list[Key] = []
+        stays: _Held | None = None
+        room = self._max_bytes
+        for key, line in sorted(lines.items(), key=lambda entry: entry[1][0].number):
+            head = line[0]
+            cost = len(head.event) + self._sep_bytes
+            beyond = stays is not None and head.number > stays.number and head.chunk is not stays.chunk
+            if taken and (cost > room or beyond or head.chunk.source != taken[0].chunk.source):
+                others.append(key)
+                continue
+            room -= cost
+            taken.append(self._pop(line))
+            if not line:
+                del self._held[key]
+            elif stays is None or line[0].number < stays.number:
+                stays = line[0]
+        self._ready.extendleft(reversed(others))
+        gone = lines.keys() - set(others)
+        return self._batch(taken, list(gone)) if taken else None
 
     def _fits(self, line: deque[_Held], most_events: int, room: int) -> bool:
         if len(line) > most_events:
@@ -258,8 +307,32 @@ def make_order(settings: LaneSettings, sink: Sink) -> Order | None:
         sep_bytes=sink.separator_bytes,
         max_held_events=settings.max_held_events,
         max_held_bytes=settings.max_held_bytes,
+        one_per_key=settings.one_per_key,
     )
 
 
 def _digest(key: str) -> bytes:
     return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _seen_before(keys: Sequence[Key | None]) -> list[int]:
+    """Indices of events of whose key there is one before."""
+    seen: set[Key] = set()
+    again: list[int] = []
+    for index, key in enumerate(keys):
+        if key in seen:
+            again.append(index)
+        elif key is not None:
+            seen.add(key)
+    return again
+
+
+def _end_of_chunk(batch: Batch, index: int) -> int:
+    """Where the chunk of this event ends in the batch. What goes together must be whole again after a
+    crash before an event that was held has been read, and that is chunk by chunk."""
+    end = 0
+    for segment in batch.segments:
+        end += len(segment.positions)
+        if end > index:
+            return end
+    return len(batch)

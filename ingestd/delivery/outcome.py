@@ -1,6 +1,6 @@
 """What the lane does about a verdict: settle, split, wait, pause. One method for each meaning."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -35,9 +35,19 @@ class Book(Protocol):
     def attempted(self, batch: Batch, answer: Answer, verdict: Verdict) -> None: ...
 
     def settled(
-        self, batch: Batch, *, delivered: Sequence[int], buried: Sequence[Burial], parts: Sequence[Batch]
+        self,
+        batch: Batch,
+        *,
+        delivered: Sequence[int],
+        buried: Sequence[Burial],
+        parts: Sequence[Batch],
+        remote_ids: Sequence[tuple[int, str]] = (),
     ) -> None:
-        """Each event of ``batch`` is delivered, buried, or goes on in one of ``parts``."""
+        """Each event of ``batch`` is delivered, buried, or goes on in one of ``parts``.
+
+        A batch that does not fit its sink had no ``freeze`` before (``batch.noted`` is False).
+        ``remote_ids``: (index, the API's own id) of those of ``delivered`` that it will be asked about.
+        """
         ...
 
     def learned(self, max_bytes: int) -> None:
@@ -55,19 +65,28 @@ class Outcomes:
         self._book = book
         self._all_refused = False  # the last bisected batch was refused to its last event
 
-    def act(self, batch: Batch, verdict: Verdict, *, started: float, generation: int) -> None:
+    def act(self, batch: Batch, verdict: Verdict, *, started: float, seconds: float, generation: int) -> None:
+        """``started``, ``seconds``: when the attempt began, and how long it took."""
         lane = self._lane
         if verdict.meaning is not Meaning.UNAUTHORIZED:
             batch.unauthorized = 0
         match verdict.meaning:
             case Meaning.TAKEN:
                 lane.answered()
-                lane.limiter.succeeded(lane.active)
+                lane.limiter.succeeded(
+                    lane.active, started=started, now=lane.now(), seconds=seconds, size=len(batch.body)
+                )
                 self._taken(batch, verdict)
             case Meaning.LATER:
                 if verdict.slow_down:
                     wait_s = 1.0 if verdict.after_s is None else verdict.after_s
-                    lane.slow_down(started=started, wait_s=wait_s, throttled=verdict.throttled)
+                    lane.limiter.slow_down(
+                        started=started, now=lane.now(), wait_s=wait_s, throttled=verdict.throttled
+                    )
+                else:
+                    lane.limiter.failed(
+                        started=started, now=lane.now(), seconds=seconds, size=len(batch.body)
+                    )
                 self._later(batch, verdict)
             case Meaning.TOO_BIG:
                 lane.answered()
@@ -96,9 +115,12 @@ class Outcomes:
         if verdict.items:
             exceptions = {item.index for item in verdict.items}
             delivered = [index for index in delivered if index not in exceptions]
-        self._settle(batch, delivered, dead, parts)
+        remote_ids = verdict.remote_ids if self._lane.settings.confirms else ()
+        if remote_ids and verdict.items:
+            remote_ids = tuple((index, known) for index, known in remote_ids if index not in exceptions)
+        self._settle(batch, delivered, dead, parts, remote_ids=remote_ids)
         self._lane.taken()
-        self._send(parts, delay_s=self._lane.delay(batch) if parts else 0.0)
+        self._send(parts, delay_s=self._lane.delay(batch) if parts else 0.0, repeat=True)
         self._inform(batch, good=True)
 
     def _later(self, batch: Batch, verdict: Verdict) -> None:
@@ -113,13 +135,38 @@ class Outcomes:
         delay_s = lane.delay(batch, verdict.after_s)
         if verdict.throttled:
             batch.excused_s += delay_s
-        lane.resubmit(batch, delay_s=delay_s)
+        lane.resubmit(batch, delay_s=delay_s, repeat=True)
+
+    # --- before any request ---
+
+    def unfit(self, batch: Batch, events: Mapping[int, str]) -> None:
+        """The sink has no words for these events: no request was made. The others go on as one."""
+        buried = [Burial(index, Reason.UNFIT, events[index]) for index in sorted(events)]
+        others = [index for index in range(len(batch)) if index not in events]
+        parts = [batch.part(others)] if others else []
+        self._settle(batch, (), buried, parts)
+        self._send(parts)
+        self._inform(batch, good=False)
+
+    def too_long(self, batch: Batch, limit: int) -> None:
+        """Its body is longer than its API takes, as we know without asking."""
+        if len(batch) == 1:
+            self._bury(
+                batch, Reason.TOO_LARGE, f"{len(batch.body)} bytes as a request; at most {limit} are taken"
+            )
+        else:
+            self._halve(batch)
+
+    # --- after an answer ---
 
     def _too_big(self, batch: Batch, verdict: Verdict) -> None:
         if len(batch) == 1:
             self._bury(batch, Reason.TOO_LARGE, verdict.detail)
             return
         self._lane.learned(len(batch.body) // 2)
+        self._halve(batch)
+
+    def _halve(self, batch: Batch) -> None:
         *parts, _ = halve(batch, self._lane.keys_of)
         self._settle(batch, (), (), parts)
         self._send(parts)
@@ -145,7 +192,7 @@ class Outcomes:
         parts = [batch.part(others)] if others else []
         self._settle(batch, (), dead, parts)
         wait = any(item.retryable for item in items)
-        self._send(parts, delay_s=self._lane.delay(batch) if wait else 0.0)
+        self._send(parts, delay_s=self._lane.delay(batch) if wait else 0.0, repeat=wait)
         self._inform(batch, good=bool(others))
 
     def _unauthorized(self, batch: Batch, verdict: Verdict, generation: int) -> None:
@@ -187,14 +234,20 @@ class Outcomes:
         self._send(step.send)
         self._all_refused = not inquiry.found_good and (inquiry.gave_up or self._all_refused)
 
-    def _send(self, parts: Sequence[Batch], *, delay_s: float = 0.0) -> None:
+    def _send(self, parts: Sequence[Batch], *, delay_s: float = 0.0, repeat: bool = False) -> None:
         for part in parts:
-            self._lane.resubmit(part, delay_s=delay_s)
+            self._lane.resubmit(part, delay_s=delay_s, repeat=repeat)
 
     def _settle(
-        self, batch: Batch, delivered: Sequence[int], buried: Sequence[Burial], parts: Sequence[Batch]
+        self,
+        batch: Batch,
+        delivered: Sequence[int],
+        buried: Sequence[Burial],
+        parts: Sequence[Batch],
+        *,
+        remote_ids: Sequence[tuple[int, str]] = (),
     ) -> None:
         for part in parts:  # frozen with their bytes: a restart must be able to tell them
             self._lane.freeze(part)
-        self._book.settled(batch, delivered=delivered, buried=buried, parts=parts)
+        self._book.settled(batch, delivered=delivered, buried=buried, parts=parts, remote_ids=remote_ids)
         self._lane.settled(batch, parts)

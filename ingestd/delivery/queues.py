@@ -8,10 +8,18 @@ import heapq
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import count
+from typing import NamedTuple
 
 from ingestd.core.batch import Batch
 from ingestd.delivery.bisection import Bisection
 from ingestd.delivery.order import Order
+
+
+class _Waiting(NamedTuple):
+    due: float
+    number: int  # in the order they came
+    batch: Batch
+    repeat: bool  # its request burdens an API that could not take it before
 
 
 class Queues:
@@ -19,12 +27,13 @@ class Queues:
 
     def __init__(self, order: Order | None = None) -> None:
         self._by_key = order
-        self._waiting: list[tuple[float, int, Batch]] = []  # heap of (when, order, batch)
+        self._waiting: list[_Waiting] = []  # a heap
         self._fresh: deque[Batch] = deque()
         self._letters: deque[Batch] = deque()
         self._left: list[Batch] = []
         self._order = count()
         self._probed: Batch | None = None
+        self.took_repeat = False  # at the last ``take``
 
     @property
     def fresh(self) -> int:
@@ -47,11 +56,16 @@ class Queues:
     @property
     def next_due(self) -> float | None:
         """When the first waiting batch may go."""
-        return self._waiting[0][0] if self._waiting else None
+        return self._waiting[0].due if self._waiting else None
+
+    @property
+    def next_repeats(self) -> bool:
+        """Whether the first waiting batch is a repeat: those need more than their time."""
+        return bool(self._waiting) and self._waiting[0].repeat
 
     @property
     def first_waiting(self) -> Batch | None:
-        return self._waiting[0][2] if self._waiting else None
+        return self._waiting[0].batch if self._waiting else None
 
     def add(self, batches: Iterable[Batch]) -> None:
         self._fresh.extend(batches)
@@ -59,9 +73,9 @@ class Queues:
     def add_letters(self, batch: Batch) -> None:
         self._letters.append(batch)
 
-    def wait(self, batch: Batch, until: float) -> None:
+    def wait(self, batch: Batch, until: float, *, repeat: bool = False) -> None:
         if self._by_key is None or batch.letters or self._by_key.may_go(batch):
-            heapq.heappush(self._waiting, (until, next(self._order), batch))
+            self._push(batch, until, repeat=repeat)
 
     def leave(self, batch: Batch) -> None:
         """It is not sent again by this process; with order, neither is what comes after it."""
@@ -74,19 +88,22 @@ class Queues:
         if self._by_key is not None:
             for freed in self._by_key.settled(batch, parts):
                 freed.first_sent = None  # waiting for its turn was no trying: its age counts from here
-                heapq.heappush(self._waiting, (0.0, next(self._order), freed))
+                self._push(freed, 0.0, repeat=freed.attempts > 0)
 
-    def take(self, now: float, *, probing: bool) -> Batch | None:
+    def take(self, now: float, *, probing: bool, repeats: bool = True) -> Batch | None:
         """The batch to send now. A probe does not wait for its time, and is not the same batch twice in a
-        row if that was answered: it could be the one that no API takes."""
-        if probing and self._waiting and (first := self._waiting[0][2]) is self._probed and first.last_status:
+        row if that was answered: it could be the one that no API takes. ``repeats``: these may go too."""
+        self.took_repeat = False
+        first = self._waiting[0] if self._waiting else None
+        if probing and first and first.batch is self._probed and first.batch.last_status:
             self._probed = None
             if batch := self._take_new():
                 return batch
-        if self._waiting and (probing or self._waiting[0][0] <= now):
-            batch = heapq.heappop(self._waiting)[2]
-            self._probed = batch if probing else None
-            return batch
+        if first and (probing or (first.due <= now and (repeats or not first.repeat))):
+            heapq.heappop(self._waiting)
+            self._probed = first.batch if probing else None
+            self.took_repeat = first.repeat
+            return first.batch
         batch = self._take_new()
         if batch is None and self._letters:
             batch = self._letters.popleft()
@@ -98,18 +115,23 @@ class Queues:
         batch = self._by_key.take()
         while batch is None and self._fresh:
             batch = self._by_key.admit(self._fresh.popleft())
+            if rest := self._by_key.take_rest():
+                self._fresh.appendleft(rest)
         return batch
+
+    def _push(self, batch: Batch, due: float, *, repeat: bool) -> None:
+        heapq.heappush(self._waiting, _Waiting(due, next(self._order), batch, repeat))
 
     def hurry(self) -> None:
         """The process is to end: nothing waits for its time, and dead letters stay in their store."""
-        self._waiting = [(0.0, order, batch) for _, order, batch in self._waiting]
+        self._waiting = [entry._replace(due=0.0) for entry in self._waiting]
         heapq.heapify(self._waiting)
         self._left += self._letters
         self._letters.clear()
 
     def leftovers(self) -> list[Batch]:
         """Take out everything, in the order it would have gone."""
-        waiting = [batch for _, _, batch in sorted(self._waiting, key=lambda entry: entry[1])]
+        waiting = [entry.batch for entry in sorted(self._waiting, key=lambda entry: entry.number)]
         held = self._by_key.leftovers() if self._by_key else []
         left = [*waiting, *self._left, *held, *self._fresh, *self._letters]
         for inquiry in {batch.inquiry for batch in left if isinstance(batch.inquiry, Bisection)}:

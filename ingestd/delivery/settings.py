@@ -17,7 +17,13 @@ class LaneSettings:
     ``order_by``: the key of an event; events of one key are sent in the order they came, those without
     one (None) in any. Later events of a busy key are held, in batches of ``held_batch_events`` and
     ``held_batch_bytes`` (encoded) when they go; past ``max_held_events``, or ``max_held_bytes`` of
-    chunks they keep in memory, intake waits.
+    chunks they keep in memory, intake waits. ``one_per_key``: a request has no order inside, so it
+    carries at most one event of a key.
+
+    ``requests_per_minute``, ``events_per_second``: 0 is no limit but what the API's headers say.
+    ``retry_share``: of first requests, that many may be repeats; ``retry_floor`` and ``retry_per_s``: what
+    may be repeated however few these are. ``confirms``: the API will be asked what became of events that
+    it has accepted.
     """
 
     max_in_flight: int = 5
@@ -35,3 +41,10 @@ class LaneSettings:
     held_batch_bytes: int = 500_000
     max_held_events: int = 100_000
     max_held_bytes: int = 64 * 1024 * 1024
+    one_per_key: bool = False
+    requests_per_minute: int = 0
+    events_per_second: float = 0.0
+    retry_share: float = 0.2
+    retry_floor: int = 10
+    retry_per_s: float = 1.0
+    confirms: bool = False

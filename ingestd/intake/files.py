@@ -1,28 +1,33 @@
-"""The intake: each chunk through dedup window, validation and batcher, into the lane.
+"""The intake of a replay: each chunk through dedup window, validation and routes to the branches.
 
 ``admit`` is synchronous and runs once per chunk; nothing in it is per event but the loops inside
-the stages. The one task that calls it also owns the batcher's deadline.
+the stages. The one task that calls it also owns the batchers' deadlines.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ingestd.bookkeeping import Bookkeeping
+from ingestd.branch import Branch
 from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, Positions
+from ingestd.core.chunk import Chunk, Positions, Receipt
 from ingestd.core.clock import Clock
+from ingestd.core.fate import Fate
 from ingestd.core.reasons import Reason
-from ingestd.delivery.lane import Lane
-from ingestd.recovery import Recovery
+from ingestd.intake.fan import EVERYWHERE, Fan
+from ingestd.recovery import Passed, Recovery
 from ingestd.sources.jsonl import JsonSource
 from ingestd.sources.progress import Progress
-from ingestd.stages.batcher import Batcher
 from ingestd.stages.dedup import Follower, Window
+from ingestd.stages.routes import Routes
 from ingestd.stages.validate import Validator
 from ingestd.store.journal import Journal
+from ingestd.store.writer import Work
+
+Keep = Callable[[list[bytes]], Work | None]
 
 MAX_COPY_BYTES = 32 * 1024 * 1024
 """Copies of events on their way that may wait for their fate; past it the intake waits."""
@@ -33,36 +38,49 @@ _LOOK_AGAIN_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """The pure stages, and whom they report to."""
+    """The pure stages, and whom they report to. ``keep``: by name, who is given the events of a chunk that
+    are new and valid; what it gives is written once, however often the chunk is read."""
 
     window: Window
     validator: Validator
-    batcher: Batcher
+    routes: Routes
     book: Bookkeeping
-    lane: Lane
+    branches: Sequence[Branch]
+    keep: Mapping[str, Keep] = field(default_factory=dict)
 
 
 class Intake:
-    """Feeds one run's sources into its lane."""
+    """Feeds one run's sources into its lanes."""
 
     def __init__(
         self,
         stages: Stages,
         *,
-        recovery: Recovery,
+        recoveries: Mapping[str, Recovery],
+        passed: Mapping[str, Passed],
         journal: Journal,
         clock: Clock,
         warn: Callable[[str], None],
     ) -> None:
         self._window = stages.window
         self._validator = stages.validator
-        self._batcher = stages.batcher
         self._book = stages.book
-        self._lane = stages.lane
-        self._recovery = recovery
+        self._keep = stages.keep
+        self._branches = stages.branches
+        self._recoveries = recoveries
+        self._passed = passed
         self._journal = journal
         self._clock = clock
         self._warn = warn
+        self._fan = Fan(
+            stages.branches,
+            stages.routes,
+            recoveries,
+            passed[EVERYWHERE],
+            book=stages.book,
+            journal=journal,
+            clock=clock,
+        )
         self._copies_settled = anyio.Event()
         self._book.on_copies_settled = lambda: self._copies_settled.set()
         self._source: JsonSource | None = None
@@ -72,35 +90,51 @@ class Intake:
         """All of one source, to its end or until ``stop``. Its last batch may stay open for the next."""
         send, receive = anyio.create_memory_object_stream[Chunk](2)
         self._source = source
+        self._fan.rereadable = source.rereadable
         async with anyio.create_task_group() as tasks, receive:
             tasks.start_soon(self._read, source, start, line, send)
             while (chunk := await self._next(receive)) is not None:
-                await self._lane.submit(self.admit(chunk, progress))
+                self.admit(chunk, progress)
+                await self._fan.room()
                 await self._room_for_copies()
             source.stop()
             if not source.rereadable:  # what was read of it is here or nowhere
                 async for chunk in receive:
-                    await self._lane.submit(self.admit(chunk, progress))
+                    self.admit(chunk, progress)
+                    await self._fan.room()
 
     def resume_kept(self) -> None:
         """Batches of an earlier process whose source is gone: their events were kept."""
-        for batch in self._recovery.kept_batches():
-            self._book.accepted(len(batch))
-            self._resume(batch)
+        for branch in self._branches:
+            for batch in self._recoveries[branch.name].kept_batches():
+                self._book.accepted(len(batch))
+                branch.ledger.taken_up(len(batch))
+                if len(self._branches) > 1:
+                    self._share_no_key(batch)
+                self._resume(branch, batch)
         self._say_changed()
+
+    def _share_no_key(self, batch: Batch) -> None:
+        """Whether other sinks had these events is not known any more: their keys must not become known."""
+        chunk, count = batch.segments[0].chunk, len(batch)
+        chunk.fate = Fate({}, events=count, sinks=1, done=self._book.fate_known)
+        chunk.receipt = Receipt(count, chunk.fate.settle)
 
     async def finish_recovery(self) -> None:
         """At the end of the input: what an earlier process had frozen and could not be found whole."""
-        for batch in self._recovery.incomplete():
-            self._resume(batch)
+        for branch in self._branches:
+            for batch in self._recoveries[branch.name].incomplete():
+                self._resume(branch, batch)
         self._say_changed()
 
-    def _resume(self, batch: Batch) -> None:
-        self._window.reclaim(digest for digest in batch.digests if digest)
-        self._lane.resubmit(batch)
+    def _resume(self, branch: Branch, batch: Batch) -> None:
+        if len(self._branches) == 1:  # where there are several, the events' chunk has claimed their keys
+            self._window.reclaim(digest for digest in batch.digests if digest)
+        branch.lane.resubmit(batch)
 
     def _say_changed(self) -> None:
-        if changed := self._recovery.take_changed():
+        changed = [batch for recovery in self._recoveries.values() for batch in recovery.take_changed()]
+        if changed:
             self._journal.drop(changed)
             self._warn(
                 f"{len(changed)} unfinished batches of an earlier run cannot be sent as they were: their"
@@ -108,15 +142,22 @@ class Intake:
             )
 
     async def flush(self) -> None:
-        """Send what the batcher holds, whatever its size."""
-        if len(self._batcher):
-            await self._lane.submit([self._batcher.flush()])
+        """Send what the batchers hold, whatever its size."""
+        self._fan.flush()
+        await self._fan.room()
 
     def stop(self) -> None:
         """Take no more chunks; what was read of a pipe still goes on."""
         self.stopped = True
         if self._source:
             self._source.stop()
+        self._copies_settled.set()
+        self._fan.stop()
+
+    def lose(self, branch: Branch) -> None:
+        """This run does without the branch: what was to go there stays with its file."""
+        branch.lost = True
+        self._fan.wake()
         self._copies_settled.set()
 
     async def _read(
@@ -132,9 +173,10 @@ class Intake:
     async def _next(self, receive: MemoryObjectReceiveStream[Chunk]) -> Chunk | None:
         """The next chunk; flushes by age while it waits. None at the end, and when stopped."""
         while not self.stopped:
-            deadline = self._batcher.deadline
+            deadline = self._fan.deadline
             if deadline is not None and self._clock.monotonic() >= deadline:
-                await self.flush()
+                self._fan.flush_due(self._clock.monotonic())
+                await self._fan.room()
                 continue
             try:
                 return receive.receive_nowait()  # the common case, without a timer
@@ -151,40 +193,58 @@ class Intake:
         return None
 
     async def _room_for_copies(self) -> None:
-        while self._window.follower_bytes > MAX_COPY_BYTES and not self.stopped:
+        while self._too_many_copies and not self._fan.incomplete and not self.stopped:
             self._copies_settled = anyio.Event()
             await self.flush()
             await self._copies_settled.wait()
 
+    @property
+    def _too_many_copies(self) -> bool:
+        return self._window.follower_bytes > MAX_COPY_BYTES
+
     # --- one chunk ---
 
-    def admit(self, chunk: Chunk, progress: Progress) -> list[Batch]:
-        """Take over a chunk: every event of it now has its end, or is in a batch, or waits as a copy.
-
-        Gives the batches that are full.
-        """
-        found = self._recovery.look(chunk) if self._recovery.pending else None
-        settled = found.settled if found else set[int]()
-        progress.opened(chunk, len(chunk.events) - len(settled), self._clock.monotonic())
-        self._book.accepted(len(chunk.events) - len(settled))
+    def admit(self, chunk: Chunk, progress: Progress) -> None:
+        """Take over a chunk: every event of it now has its end, or is in a batch, or waits as a copy."""
+        found = self._fan.look(chunk)
+        settled, taken = found.settled, found.taken
+        count = len(chunk.events) - len(settled)
+        progress.opened(chunk, count, self._clock.monotonic())
+        self._book.accepted(count)
+        for branch, batch in found.batches:
+            self._resume(branch, batch)
+        if found.batches:
+            self._say_changed()
         events, positions = chunk.events, range(len(chunk.events))
         chosen: Positions = positions
-        if found:
-            for batch in found.batches:
-                self._resume(batch)
-            self._say_changed()
-            known = settled | found.taken
+        if known := settled | taken:
             chosen = [position for position in positions if position not in known]
             events = [chunk.events[position] for position in chosen]
-        return self._sift(chunk, events, chosen) if events else []
+        digests: list[bytes | None] = []
+        if events:
+            events, digests, chosen = self._sift(chunk, events, chosen)
+        if self._keep:
+            self._keep_accepted(chunk, sorted({*known, *chosen}) if events else sorted(known))
+        self._fan.take(chunk, events, digests, chosen, self._clock.monotonic())
 
-    def _sift(self, chunk: Chunk, events: list[bytes], positions: Positions) -> list[Batch]:
-        """Window and validation; ``positions`` are those of ``events`` in the chunk."""
+    def _keep_accepted(self, chunk: Chunk, accepted: Sequence[int]) -> None:
+        for name, keep in self._keep.items():
+            kept = self._passed[name].of(chunk)
+            new = [position for position in accepted if position not in kept]
+            if work := keep([chunk.events[position] for position in new]):
+                now = self._clock.wall()
+                self._journal.passed(name, chunk, sorted({*kept, *new}), now=now, also=work)
+
+    def _sift(
+        self, chunk: Chunk, events: list[bytes], positions: Positions
+    ) -> tuple[list[bytes], list[bytes | None], Positions]:
+        """Window and validation; ``positions`` are those of ``events`` in the chunk. Gives what is left."""
         now = self._clock.monotonic()
         checked = self._validator.check(events)
         digests, duplicates, copies = self._window.claim(checked.keys, now)
-        for index, digest in copies:
-            self._window.follow(digest, Follower(chunk, positions[index]))
+        if not (self._fan.incomplete and self._too_many_copies):  # else they are read again, and judged then
+            for index, digest in copies:
+                self._window.follow(digest, Follower(chunk, positions[index]))
         gone = {*duplicates, *(index for index, _ in copies)}
         refused: dict[int, tuple[Reason, str]] = {}
         for index, refusal in checked.refused.items():
@@ -209,7 +269,7 @@ class Intake:
             events, digests, positions = list(events), list(digests), list(positions)
             for index in sorted(gone, reverse=True):  # few: cheaper than choosing those that stay
                 del events[index], digests[index], positions[index]
-        return list(self._batcher.add(chunk, events, digests, positions, now)) if events else []
+        return events, digests, positions
 
     def _is_known(self, key: str | None) -> bool:
         """An invalid copy of an event that is safe is a duplicate: the window comes first."""
@@ -225,7 +285,7 @@ class Intake:
         gone: set[int],
     ) -> set[int]:
         """Events that no request has room for; their keys are free again."""
-        limit = self._batcher.max_event_bytes
+        limit = self._fan.max_event_bytes
         if chunk.end - chunk.start <= limit:
             return set()
         found = {i for i, event in enumerate(events) if len(event) > limit and i not in gone}

@@ -5,8 +5,9 @@ in the spool, one fsync. An answer goes out only after the commit that has its e
 """
 
 import asyncio
+import sqlite3
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -28,8 +29,20 @@ from ingestd.store.writer import Work
 MAX_UNANSWERED_BYTES = 64 * 1024 * 1024
 """Of events that are not on disk yet; past it producers wait. A disk may take seconds for one fsync."""
 
+Keep = Callable[[list[bytes]], "Kept | None"]
+"""Accepted events -> what else is to be written with them."""
+
 Accepted = Callable[[str, int], None]
 """(producer, events that were new)."""
+
+
+class Kept(Protocol):
+    """A unit of work of somebody else, for the same transaction."""
+
+    def __call__(self, connection: sqlite3.Connection, /) -> None: ...
+    def refused(self) -> None:
+        """There was no transaction."""
+        ...
 
 
 class Book(Protocol):
@@ -56,6 +69,7 @@ class Reception:
         pressure: Pressure,
         waiting: Waiting,
         offer: Callable[[SpooledChunk], None],
+        keep: Sequence[Keep] = (),
         max_event_bytes: int,
         keep_rejected: bool,
         clock: Clock,
@@ -71,6 +85,7 @@ class Reception:
         self._pressure = pressure
         self._waiting = waiting
         self._offer = offer
+        self._keepers = keep
         self._max_event_bytes = max_event_bytes
         self._clock = clock
         self._arrived: list[Submission] = []
@@ -118,15 +133,17 @@ class Reception:
         gathering = Gathering(self._take_arrived())
         gathering.check(self.validator, self._window, max_event_bytes=self._max_event_bytes)
         gathering.claim(self._window, self._clock.monotonic())
-        pieces, letters = gathering.pieces(MAX_CHUNK_BYTES), self._keep(gathering)
+        pieces = gathering.pieces(MAX_CHUNK_BYTES)
+        kept = [one for keep in self._keepers for piece in pieces if (one := keep(piece[1]))]
+        also = _together([self._keep(gathering), *kept])
         self._committing += 1
         if pieces:
             now = self._clock.wall()
-            chunks, on_disk = self._spool.append([piece[1:] for piece in pieces], now=now, also=letters)
+            chunks, on_disk = self._spool.append([piece[1:] for piece in pieces], now=now, also=also)
             owners = [piece[0] for piece in pieces]
         else:  # copies of events that are not on disk yet must not be told so
-            chunks, owners, on_disk = [], [], self._database.append(letters)
-        on_disk.add_done_callback(partial(self._committed, gathering, chunks, owners))
+            chunks, owners, on_disk = [], [], self._database.append(also)
+        on_disk.add_done_callback(partial(self._committed, gathering, chunks, owners, kept))
         if self._arrived:
             self._schedule()
 
@@ -156,12 +173,15 @@ class Reception:
         gathering: Gathering,
         chunks: list[SpooledChunk],
         owners: list[int | None],
+        kept: list[Kept],
         on_disk: asyncio.Future[None],
     ) -> None:
         self._committing -= 1
         self._unanswered_bytes -= sum(submission.size_bytes for submission in gathering.submissions)
         if error := on_disk.exception():
             self._window.release(gathering.claimed)
+            for one in kept:
+                one.refused()
             status = 507 if isinstance(error, StoreBlocked) and error.full else 503
             for submission in gathering.submissions:
                 self._defer(submission, Deferred(status, 30, str(error)))
@@ -199,3 +219,16 @@ class Reception:
     def _defer(self, submission: Submission, deferred: Deferred) -> None:
         self.deferred[deferred.status] += len(submission.events)
         submission.answer(deferred)
+
+
+def _together(works: Sequence[Work | None]) -> Work | None:
+    """What is written with the chunks, or not at all."""
+    wanted = [work for work in works if work]
+    if len(wanted) < 2:
+        return wanted[0] if wanted else None
+
+    def write(connection: sqlite3.Connection) -> None:
+        for work in wanted:
+            work(connection)
+
+    return write

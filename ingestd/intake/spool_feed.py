@@ -6,19 +6,19 @@ again as they were.
 """
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import anyio
 
 from ingestd.core.batch import Batch
-from ingestd.core.chunk import Positions
+from ingestd.core.chunk import Positions, unpack_positions
 from ingestd.core.clock import Clock
+from ingestd.core.fate import Routed
 from ingestd.delivery.lane import Lane
-from ingestd.recovery import Recovery
+from ingestd.recovery import Found, Recovery
 from ingestd.stages.batcher import Batcher
-from ingestd.store.journal import FrozenBatch
+from ingestd.store.frozen import FrozenBatch
 from ingestd.store.spool import Spool, SpooledChunk
 
 MAX_MEMORY_BYTES = 16 * 1024 * 1024
@@ -26,13 +26,23 @@ MAX_MEMORY_BYTES = 16 * 1024 * 1024
 
 
 class Book(Protocol):
-    """The ledger's side; see ``bookkeeping``."""
+    """The ledger's side, of all sinks; see ``bookkeeping``."""
 
     def accepted(self, count: int) -> None: ...
+    def unmatched(self, count: int) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Rest:
+class Ledger(Protocol):
+    """The ledger's side, of this sink; see ``core.ledger.SinkLedger``."""
+
+    def taken_up(self, count: int) -> None: ...
+
+
+Route = Callable[[list[bytes]], Routed]
+Sizes = Callable[[list[bytes]], Sequence[int] | None]
+
+
+class _Rest(NamedTuple):
     """Events of a chunk that are to be sent; the chunk has its receipt."""
 
     spooled: SpooledChunk
@@ -40,19 +50,41 @@ class _Rest:
 
 
 class SpoolFeed:
-    """``recover`` once, then ``run`` until ``stop``; ``offer`` is told of every chunk that is safe."""
+    """``recover`` once, then ``run`` until ``stop``; ``offer`` is told of every chunk that is safe.
 
-    def __init__(self, spool: Spool, *, batcher: Batcher, lane: Lane, book: Book, clock: Clock) -> None:
+    One for each sink: a sink that is slow or away falls behind in the spool, and the others do not wait.
+    """
+
+    def __init__(
+        self,
+        sink: str,
+        spool: Spool,
+        *,
+        route: Route,
+        sizes: Sizes,
+        batcher: Batcher,
+        lane: Lane,
+        book: Book,
+        ledger: Ledger,
+        clock: Clock,
+    ) -> None:
+        self.sink = sink
         self._spool = spool
+        self._cursor = spool.cursors[sink]
+        self._several = len(spool.cursors) > 1
+        self._route = route
+        self._sizes = sizes
         self._batcher = batcher
         self._lane = lane
         self._book = book
+        self._ledger = ledger
         self._clock = clock
-        self._memory: deque[SpooledChunk] = deque()
+        self._memory: deque[tuple[SpooledChunk, Routed]] = deque()
         self._memory_bytes = 0
         self._behind = True  # there may be chunks on disk before those in memory
         self._last_offered = spool.end - 1
         self._rests: dict[int, _Rest] = {}
+        self._settled: dict[int, set[int]] = {}  # of chunks that an earlier process sent a part of: positions
         self._news = anyio.Event()
         self._stopped = False
 
@@ -61,13 +93,18 @@ class SpoolFeed:
         """Whether chunks are read back from the disk."""
         return self._behind
 
-    def offer(self, spooled: SpooledChunk) -> None:
+    @property
+    def behind_chunks(self) -> int:
+        """Chunks that it has not taken up."""
+        return max(0, self._spool.end - self._cursor.unread)
+
+    def offer(self, spooled: SpooledChunk, routed: Routed) -> None:
         """This chunk is on disk; it comes after all that were offered before."""
         number = self._last_offered = spooled.chunk.start
         size_bytes = sum(map(len, spooled.chunk.events))
-        if not self._behind and number >= self._spool.unread:
+        if not self._behind and number >= self._cursor.unread:
             if self._memory_bytes + size_bytes <= MAX_MEMORY_BYTES:
-                self._memory.append(spooled)
+                self._memory.append((self._view(spooled), routed))
                 self._memory_bytes += size_bytes
             else:
                 self._behind = True
@@ -83,19 +120,29 @@ class SpoolFeed:
     async def recover(self, frozen: Sequence[FrozenBatch], recovery: Recovery) -> list[str]:
         """Batches that were on their way go to the lane, as they were. Gives the ids of those that cannot.
 
-        Only the chunks that such batches touch are read, so memory is bounded by what may be on its way.
+        Only the chunks that such batches touch are read, so memory is bounded by what may be on its way. Of
+        those before the cursor nothing is left to send, although other sinks may still wait for them.
         """
-        self._book.accepted(self._spool.events)
         source = self._spool.source
-        numbers = {start for batch in frozen for s, start, *_ in batch.segments if s == source}
+        segments = [
+            (start, packed, batch.settled)
+            for batch in frozen
+            for s, start, _, packed in batch.segments
+            if s == source and start >= self._cursor.unread
+        ]
+        numbers = {start for start, _, settled in segments if not (settled and self._several)}
+        for start, packed, settled in segments:
+            if settled and start not in numbers:
+                self._settled.setdefault(start, set()).update(unpack_positions(packed))
         batches: list[Batch] = []
         for number in sorted(numbers):
             chunks, _ = await self._spool.read(first=number, before=number + 1, limit=1)
             for spooled in chunks:
                 batches += self._take_up(spooled, recovery)
         batches += recovery.incomplete()
-        kept = recovery.kept_batches()
-        self._book.accepted(sum(map(len, kept)))  # of a replay: they are in the journal, not in the spool
+        kept = recovery.kept_batches()  # of a replay: they are in the journal, not in the spool
+        self._book.accepted(sum(map(len, kept)))
+        self._ledger.taken_up(sum(map(len, kept)))
         for batch in [*kept, *batches]:
             self._lane.resubmit(batch)
         changed = recovery.take_changed()
@@ -105,16 +152,33 @@ class SpoolFeed:
         return changed + [batch_id for batch_id in spooled_ids if batch_id not in told]
 
     def _take_up(self, spooled: SpooledChunk, recovery: Recovery) -> list[Batch]:
-        chunk = spooled.chunk
-        found = recovery.look(chunk)
+        spooled = self._view(spooled)
+        found = recovery.look(spooled.chunk)
         if found is None:
             return []
-        self._book.accepted(-len(found.settled))
-        known = found.settled | found.taken
-        left = [position for position in range(len(chunk.events)) if position not in known]
-        self._rests[chunk.start] = _Rest(spooled, left)
-        self._spool.opened(spooled, len(chunk.events) - len(found.settled))
+        self._rests[spooled.chunk.start] = self._open(spooled, None, found)
         return found.batches
+
+    def _view(self, spooled: SpooledChunk) -> SpooledChunk:
+        return spooled._replace(chunk=spooled.chunk.view()) if self._several else spooled
+
+    def _open(self, spooled: SpooledChunk, routed: Routed | None, found: Found | None) -> _Rest:
+        """Take up what of a chunk goes to this sink, and has had no end there."""
+        chunk = spooled.chunk
+        routed = self._spool.routed(chunk.start) or routed or self._route(chunk.events)
+        mine: Positions = routed[self.sink]
+        taken = settled = 0
+        if found:
+            known = found.settled | found.taken
+            mine = [position for position in mine if position not in known]
+            taken, settled = len(found.taken), len(found.settled)
+        if not self._several:
+            self._book.accepted(-settled)
+            if unmatched := len(chunk.events) - len(mine) - taken - settled:
+                self._book.unmatched(unmatched)
+        self._spool.opened(self.sink, spooled, len(mine) + taken, routed)
+        self._ledger.taken_up(len(mine) + taken)
+        return _Rest(spooled, mine)
 
     # --- the way to the lane ---
 
@@ -122,9 +186,9 @@ class SpoolFeed:
         """Until ``stop``. Raises StoreFailed."""
         while not self._is_stopped():
             if self._memory:
-                spooled = self._memory.popleft()
+                spooled, routed = self._memory.popleft()
                 self._memory_bytes -= sum(map(len, spooled.chunk.events))
-                await self._hand_over(spooled)
+                await self._lane.submit(self._admit(spooled, routed))
             elif self._behind:
                 await self._catch_up()
             else:
@@ -134,17 +198,14 @@ class SpoolFeed:
     async def _catch_up(self) -> None:
         """Read on from the disk; when all that was offered has been read, memory is enough from here on."""
         before = self._last_offered + 1
-        chunks, following = await self._spool.read(first=self._spool.unread, before=before)
+        chunks, following = await self._spool.read(first=self._cursor.unread, before=before)
         for spooled in chunks:
             if self._is_stopped():
                 return
-            await self._hand_over(spooled)
+            await self._lane.submit(self._admit(self._view(spooled), None))
             await self._flush_if_due()
-        self._spool.unread = following
+        self._cursor.unread = following
         self._behind = following <= self._last_offered
-
-    async def _hand_over(self, spooled: SpooledChunk) -> None:
-        await self._lane.submit(self._admit(spooled))
 
     def _is_stopped(self) -> bool:
         return self._stopped
@@ -166,19 +227,21 @@ class SpoolFeed:
         with anyio.move_on_after(None if deadline is None else max(0.0, deadline - self._clock.monotonic())):
             await self._news.wait()
 
-    def _admit(self, spooled: SpooledChunk) -> list[Batch]:
+    def _admit(self, spooled: SpooledChunk, routed: Routed | None) -> list[Batch]:
         """Gives the batches that are full with this chunk."""
         number = spooled.chunk.start
-        self._spool.unread = number + 1
         rest = self._rests.pop(number, None)
         if rest is None:
-            self._spool.opened(spooled, len(spooled.chunk.events))
-            rest = _Rest(spooled, range(len(spooled.chunk.events)))
-            events, digests = spooled.chunk.events, spooled.digests
-        else:
-            events = [rest.spooled.chunk.events[position] for position in rest.positions]
-            digests = [rest.spooled.digests[position] for position in rest.positions]
-        if not events:
+            settled = self._settled.pop(number, None)
+            rest = self._open(spooled, routed, Found(settled, set(), []) if settled else None)
+        self._spool.taken_up(self.sink, number)
+        chunk, digests, positions = rest.spooled.chunk, rest.spooled.digests, rest.positions
+        events = chunk.events
+        if not positions:
             return []
+        if len(positions) < len(events):
+            events = [events[position] for position in positions]
+            digests = [digests[position] for position in positions]
         now = self._clock.monotonic()
-        return list(self._batcher.add(rest.spooled.chunk, events, digests, rest.positions, now))
+        sizes = self._sizes(events)
+        return list(self._batcher.add(chunk, events, digests, positions, now, sizes=sizes))

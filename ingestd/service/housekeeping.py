@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from ingestd.config import Login
 from ingestd.core.errors import UserError
+from ingestd.letter_desk import count_letters as count_letters_in
 from ingestd.pipeline import Pipeline, Warn
 
 HOUSEKEEPING_S = 0.5
@@ -22,15 +23,17 @@ async def keep_house(pipeline: Pipeline, *, count_letters: bool | None = None) -
         pipeline.audit.flush()
         if ticks % 10 == 0 and count_letters:
             with suppress(sqlite3.Error):  # busy: the next time will do
-                pipeline.metrics.gauges.letters = await pipeline.letters.counts()
+                pipeline.metrics.gauges.letters = await count_letters_in(pipeline.database.path)
         ticks += 1
         if ticks % 60 == 0:
             not_before = pipeline.clock.wall() - window.max_age
             pipeline.keys.trim(not_before=not_before, max_count=window.max_count)
 
 
-async def compare_api(pipeline: Pipeline, login: Login, warn: Warn) -> None:
+async def compare_api(pipeline: Pipeline, login: Login | None, warn: Warn) -> None:
     """Say so when this state directory was used with another API before."""
+    if login is None:
+        return
     before = await pipeline.journal.remember("api", login.api)
     await pipeline.journal.remember("token_url", login.token_url or "")
     await pipeline.journal.remember("schema", pipeline.settings.schema_.name)

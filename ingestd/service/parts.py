@@ -36,6 +36,7 @@ class Service:
     certificates: Certificates | None
     admin_port: int
     signals: AsyncIterator[Signals]
+    deadline: float = 0.0
     error: UserError | None = None
 
     def __init__(self, load: Load, settings: Settings, clock: Clock) -> None:

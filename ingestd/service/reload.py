@@ -1,5 +1,9 @@
 """SIGHUP: read the configuration again and take over what can change safely, or keep the old one whole."""
 
+from collections.abc import Iterator, Mapping, Set
+
+from pydantic import BaseModel
+
 from ingestd import log
 from ingestd.config import Settings, check_run
 from ingestd.core.errors import UserError
@@ -58,14 +62,31 @@ def _take_over(service: Service, new: Settings) -> None:
 
 def _cold_changes(running: Settings, new: Settings) -> list[str]:
     """Names of settings that differ from those this process was started with and are not taken over."""
-    changed = []
+    changed: list[str] = []
     for name, info in Settings.model_fields.items():
         section = info.alias or name
         old_values, new_values = getattr(running, name), getattr(new, name)
-        changed += [
-            f"{section}.{field}"
-            for field in type(old_values).model_fields
-            if field not in _LIVE.get(section, ())
-            and getattr(old_values, field) != getattr(new_values, field)
-        ]
+        if isinstance(old_values, Mapping):
+            changed += _changed_tables(section, old_values, new_values)
+        else:
+            live = _LIVE.get(section, set())
+            changed += _changed(section, old_values, new_values, live=live)
     return changed
+
+
+def _changed(section: str, old: BaseModel, new: BaseModel, *, live: Set[str]) -> Iterator[str]:
+    for field in type(old).model_fields:
+        if field not in live and getattr(old, field) != getattr(new, field):
+            yield f"{section}.{field}"
+
+
+def _changed_tables(
+    section: str, old: Mapping[str, BaseModel], new: Mapping[str, BaseModel]
+) -> Iterator[str]:
+    """Tables by name, as [sinks.NAME]: those that came or went, and what differs in the others."""
+    for name in sorted(old.keys() | new.keys()):
+        one, other = old.get(name), new.get(name)
+        if one is None or other is None or type(one) is not type(other):
+            yield f"{section}.{name}"
+        else:
+            yield from _changed(f"{section}.{name}", one, other, live=frozenset())

@@ -16,19 +16,26 @@ from typing import Any
 import anyio
 import anyio.abc
 
+from ingestd import log
+from ingestd.branch import Branch
 from ingestd.config import Login, Settings, state_directory
 from ingestd.core.audit import Entry
-from ingestd.core.batch import Batch
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
-from ingestd.core.reasons import Reason
-from ingestd.delivery.outcome import Burial
+from ingestd.intake.fan import EVERYWHERE, bury
 from ingestd.intake.files import Intake, Stages
 from ingestd.pipeline import Pipeline, Warn, make_recovery, open_pipeline
+from ingestd.recovery import Passed
 from ingestd.service.housekeeping import compare_api, first_error, keep_house
+from ingestd.service.replay_report import make_report
 from ingestd.sources.jsonl import JsonSource
 from ingestd.sources.progress import Progress
 from ingestd.sources.streams import fingerprint
+from ingestd.store.connection import StoreFailed
+
+_LOOK_AGAIN_S = 0.2
+_LAKE_S = 60.0
+"""How long the end of a replay waits for a lake's files; what is left then is safe, for the next run."""
 
 EXIT_OK, EXIT_UNDELIVERED, EXIT_INTERRUPTED = 0, 3, 130
 
@@ -45,59 +52,40 @@ class OpenSource:
 
 @dataclass(slots=True)
 class Replay:
-    """One run of ``ingestd replay``. ``ledger`` and ``sources`` may be read while it runs."""
+    """One run of ``ingestd replay``. ``ledger`` and ``sources`` may be read while it runs.
+
+    ``lost``: sinks that were given up for this run, and why; ``error`` is the first of them.
+    """
 
     pipeline: Pipeline
     from_start: bool = False
     sources: list[OpenSource] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
+    lost: dict[str, UserError] = field(default_factory=dict)
     interrupted: bool = False
     error: UserError | None = None
     seconds: float = 0.0
 
     @property
     def exit_code(self) -> int:
-        ledger = self.pipeline.ledger
+        ledger, branches = self.pipeline.ledger, self.pipeline.branches
         if self.interrupted:
             return EXIT_INTERRUPTED
         if self.error:
             return self.error.exit_code
         lost = ledger.rejected or ledger.dead_lettered or ledger.in_flight or self.damage
+        lost = lost or any(branch.ledger.dead_lettered or branch.ledger.in_flight for branch in branches)
         return EXIT_UNDELIVERED if lost else EXIT_OK
 
     def report(self) -> dict[str, Any]:
         """What ``--report`` writes."""
-        ledger, seconds = self.pipeline.ledger, self.seconds
-        return {
-            "accepted": ledger.accepted,
-            "delivered": ledger.delivered,
-            "duplicate": ledger.duplicate,
-            "rejected": ledger.rejected,
-            "dead_lettered": ledger.dead_lettered,
-            "in_flight": ledger.in_flight,
-            "batches": ledger.batches,
-            "requests": ledger.requests,
-            "retries": ledger.retries,
-            "bytes": ledger.bytes,
-            "seconds": round(seconds, 3),
-            "events_per_second": round(ledger.accepted / seconds, 1) if seconds > 0 else 0.0,
-            "retried_delivered": ledger.retried_delivered,
-            "dead_letters_by_reason": {reason.value: count for reason, count in ledger.by_reason.items()},
-            "unmatched_item_errors": ledger.unmatched_item_errors,
-            "sources": [
-                {"path": s.source.name, "bytes_read": s.source.bytes_read, "damage": s.source.damage or None}
-                for s in self.sources
-            ],
-            "interrupted": self.interrupted,
-            "error": str(self.error) if self.error else None,
-            "exit_code": self.exit_code,
-        }
+        return make_report(self)
 
 
 @asynccontextmanager
 async def open_replay(
     settings: Settings,
-    login: Login,
+    login: Login | None,
     paths: Sequence[str],
     *,
     from_start: bool = False,
@@ -115,7 +103,7 @@ async def open_replay(
                 warn(f"{path}: named twice, read once")
             else:
                 sources.append(source)
-        directory = state_directory(settings.state, login.api)
+        directory = state_directory(settings, login)
         pipeline = await stack.enter_async_context(
             open_pipeline(settings, login, directory, clock=clock, warn=warn)
         )
@@ -140,12 +128,13 @@ async def run(replay: Replay, *, warn: Warn, on_second_signal: Callable[[], None
     pipeline.audit(
         Entry.RUN_STARTED,
         sources=", ".join(opened.source.name for opened in replay.sources),
-        api=pipeline.sink.url,
+        api=pipeline.targets,
         schema=pipeline.settings.schema_.name,
     )
     try:
         await _run_tasks(replay, warn, on_second_signal)
-        await _bury_leftovers(replay)
+        for branch in pipeline.branches:
+            _bury_leftovers(replay, branch)
         await pipeline.journal.commit()
     except* UserError as group:
         replay.error = replay.error or first_error(group)
@@ -176,21 +165,70 @@ async def _run_tasks(replay: Replay, warn: Warn, on_second_signal: Callable[[], 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_watch_signals, replay, intake, on_second_signal)
         tasks.start_soon(keep_house, pipeline)
-        worker_scope = anyio.CancelScope()
-        if pipeline.settings.letters.retry:
-            tasks.start_soon(_retry_letters, pipeline, worker_scope)
-        else:
-            pipeline.worker.first_pass.set()
+        for branch in pipeline.branches:
+            if pipeline.settings.letters.retry:
+                tasks.start_soon(branch.worker.run)
+            else:
+                branch.worker.first_pass.set()
+            if branch.confirmer:
+                tasks.start_soon(branch.confirmer.run)
+        for lake in pipeline.lakes:
+            tasks.start_soon(lake.lake.run)
         tasks.start_soon(_feed, replay, intake, fed)
-        try:
-            await pipeline.lane.run()
-        except UserError as error:
-            replay.error = error
-            intake.stop()
-            pipeline.lane.drain()
-            pipeline.worker.first_pass.set()
-            await fed.wait()
+        async with anyio.create_task_group() as lanes:
+            for branch in pipeline.branches:
+                lanes.start_soon(_run_lane, replay, intake, branch)
+        await fed.wait()
+        async with anyio.create_task_group() as waits:
+            for branch in pipeline.branches:
+                waits.start_soon(_wait_for_confirmations, replay, branch)
+        await pipeline.journal.commit()
+        for lake in pipeline.lakes:
+            await lake.lake.drain(_LAKE_S)
         tasks.cancel_scope.cancel()
+
+
+async def _run_lane(replay: Replay, intake: Intake, branch: Branch) -> None:
+    """Until all has been sent. A sink that has to be given up costs the others nothing."""
+    try:
+        await branch.lane.run()
+    except StoreFailed:
+        raise
+    except UserError as error:
+        branches = replay.pipeline.branches
+        if len(branches) > 1:
+            error = type(error)(f"sink {branch.name}: {error}")
+        replay.lost[branch.name] = error
+        replay.error = replay.error or error
+        branch.worker.first_pass.set()
+        intake.lose(branch)
+        _bury_leftovers(replay, branch)
+        if all(other.lost for other in branches):
+            intake.stop()
+            for other in branches:
+                other.lane.drain()
+        else:
+            log.warning(f"{error}: it is given up for this run, the others go on")
+
+
+async def _wait_for_confirmations(replay: Replay, branch: Branch) -> None:
+    """What the API has accepted, until it has said what became of it. An interrupt ends that, or silence:
+    then it stays for the next run to ask about."""
+    confirmer, clock = branch.confirmer, replay.pipeline.clock
+    if not confirmer or branch.lost:
+        return
+    pending, since = confirmer.pending, clock.monotonic()
+    while not (confirmer.settled.is_set() or replay.interrupted):
+        with anyio.move_on_after(_LOOK_AGAIN_S):
+            await confirmer.settled.wait()
+        if confirmer.pending != pending:
+            pending, since = confirmer.pending, clock.monotonic()
+        elif clock.monotonic() - since >= branch.confirming_patience_s:
+            log.warning(
+                f"sink {branch.name}: the API has accepted {pending} events and does not say what became of"
+                " them: the next run asks again"
+            )
+            return
 
 
 async def _feed(replay: Replay, intake: Intake, fed: anyio.Event) -> None:
@@ -207,14 +245,10 @@ async def _feed(replay: Replay, intake: Intake, fed: anyio.Event) -> None:
     else:
         await intake.finish_recovery()
     await intake.flush()
-    await pipeline.worker.first_pass.wait()
-    pipeline.lane.close()
+    for branch in pipeline.branches:
+        await branch.worker.first_pass.wait()
+        branch.lane.close()
     fed.set()
-
-
-async def _retry_letters(pipeline: Pipeline, scope: anyio.CancelScope) -> None:
-    with scope:
-        await pipeline.worker.run()
 
 
 async def _watch_signals(replay: Replay, intake: Intake, on_second_signal: Callable[[], None] | None) -> None:
@@ -227,24 +261,21 @@ async def _watch_signals(replay: Replay, intake: Intake, on_second_signal: Calla
                 os._exit(EXIT_INTERRUPTED)  # all that was acknowledged is on disk
             replay.interrupted = True
             intake.stop()
-            replay.pipeline.lane.drain()
-            replay.pipeline.worker.first_pass.set()
             timeout_s = replay.pipeline.settings.delivery.shutdown_timeout
-            asyncio.get_running_loop().call_later(timeout_s, replay.pipeline.lane.abandon)
+            for branch in replay.pipeline.branches:
+                branch.lane.drain()
+                branch.worker.first_pass.set()
+                asyncio.get_running_loop().call_later(timeout_s, branch.lane.abandon)
 
 
-async def _bury_leftovers(replay: Replay) -> None:
+def _bury_leftovers(replay: Replay, branch: Branch) -> None:
     """What was not sent stays with its file; what cannot be read again becomes dead letters."""
     streams = {opened.source.number for opened in replay.sources if not opened.source.rereadable}
-    for batch in replay.pipeline.lane.leftovers():
+    for batch in branch.lane.leftovers():
         if not batch.letters and any(s.chunk.source in streams for s in batch.segments):
-            _bury(replay.pipeline, batch)
-
-
-def _bury(pipeline: Pipeline, batch: Batch) -> None:
-    detail = f"the run ended before it was delivered: {batch.last_answer or 'not sent yet'}"
-    burials = [Burial(index, Reason.INTERRUPTED, detail) for index in range(len(batch))]
-    pipeline.book.settled(batch, delivered=(), buried=burials, parts=())
+            bury(
+                branch, batch, f"the run ended before it was delivered: {batch.last_answer or 'not sent yet'}"
+            )
 
 
 async def _make_intake(replay: Replay, warn: Warn) -> Intake:
@@ -256,9 +287,26 @@ async def _make_intake(replay: Replay, warn: Warn) -> Intake:
         again = {b.id for b in frozen if b.settled and all(source in files for source, *_ in b.segments)}
         pipeline.journal.drop(list(again))
         frozen = [batch for batch in frozen if batch.id not in again]
-    recovery = make_recovery(pipeline, frozen, files)
-    stages = Stages(pipeline.window, pipeline.validator, pipeline.batcher, pipeline.book, pipeline.lane)
-    intake = Intake(stages, recovery=recovery, journal=pipeline.journal, clock=pipeline.clock, warn=warn)
+    recoveries = {
+        branch.name: make_recovery(pipeline, branch, [b for b in frozen if b.sink == branch.name], files)
+        for branch in pipeline.branches
+    }
+    stages = Stages(
+        pipeline.window,
+        pipeline.validator,
+        pipeline.routes,
+        pipeline.book,
+        pipeline.branches,
+        keep={lake.name: lake.accepted for lake in pipeline.lakes if lake.accepted},
+    )
+    intake = Intake(
+        stages,
+        recoveries=recoveries,
+        passed={by: Passed(b for b in frozen if b.sink == by) for by in (EVERYWHERE, *stages.keep)},
+        journal=pipeline.journal,
+        clock=pipeline.clock,
+        warn=warn,
+    )
     intake.resume_kept()
     return intake
 

@@ -18,7 +18,8 @@ import anyio.abc
 
 from ingestd import log
 from ingestd.admin.server import serve_admin
-from ingestd.config import check_run, resolve_login, state_directory
+from ingestd.config import Login, Settings, check_run, find_login, state_directory
+from ingestd.config.sinks import secrets_of
 from ingestd.core.address import parse_listen, write_listen
 from ingestd.core.audit import Entry
 from ingestd.core.clock import SystemClock
@@ -36,6 +37,8 @@ EXIT_SECOND_SIGNAL = 130
 _MEASURE_S = 1.0
 _ANSWER_S = 5.0
 """How long a shutdown waits for answers to requests that are open."""
+_LAKE_S = 10.0
+"""How long a shutdown waits for a lake's last files; their events are safe all the same."""
 
 
 @asynccontextmanager
@@ -43,8 +46,8 @@ async def open_service(load: Load) -> AsyncIterator[Service]:
     """Build everything and listen; what is accepted before ``run`` waits in the spool. Raises UserError."""
     settings = load()
     check_run(settings)
-    login = resolve_login(settings.api)
-    log.hide(login.client_secret.get_secret_value())
+    login = find_login(settings)
+    _hide_secrets(settings, login)
     async with AsyncExitStack() as stack:
         service = Service(load, settings, SystemClock())
         # Those that come during the start are heard after it: PID 1 would never get them otherwise.
@@ -67,7 +70,7 @@ async def open_service(load: Load) -> AsyncIterator[Service]:
             open_pipeline(
                 settings,
                 login,
-                state_directory(settings.state, login.api),
+                state_directory(settings, login),
                 clock=service.clock,
                 warn=log.warning,
                 spooled=True,
@@ -93,6 +96,15 @@ async def open_service(load: Load) -> AsyncIterator[Service]:
         yield service
 
 
+def _hide_secrets(settings: Settings, login: Login | None) -> None:
+    """From the log, whatever else goes wrong."""
+    if login:
+        log.hide(login.client_secret.get_secret_value())
+    for sink in settings.sinks.values():
+        for secret in secrets_of(sink):
+            log.hide(secret)
+
+
 async def run(service: Service) -> None:
     """Listen and deliver until a signal, or an error (in ``service.error``)."""
     pipeline = service.pipeline
@@ -107,9 +119,17 @@ async def run(service: Service) -> None:
                 tasks.start_soon(service.systemd.keep_alive)
                 tasks.start_soon(partial(keep_house, pipeline, count_letters=True))
                 tasks.start_soon(_measure, service)
-                tasks.start_soon(service.front.feed.run)
-                tasks.start_soon(pipeline.worker.run)
-                await pipeline.lane.run()
+                for feed in service.front.feeds:
+                    tasks.start_soon(feed.run)
+                for lake in pipeline.lakes:
+                    tasks.start_soon(lake.lake.run)
+                async with anyio.create_task_group() as lanes:
+                    for branch in pipeline.branches:
+                        tasks.start_soon(branch.worker.run)
+                        if branch.confirmer:
+                            tasks.start_soon(branch.confirmer.run)
+                        lanes.start_soon(branch.lane.run)
+                await _drain_lakes(service)
                 tasks.cancel_scope.cancel()
     except* UserError as group:
         service.error = first_error(group)
@@ -133,19 +153,30 @@ async def _watch_signals(service: Service, tasks: anyio.abc.TaskGroup) -> None:
 
 async def _shut_down(service: Service, why: str) -> None:
     service.systemd.stopping()
-    front, lane = service.front, service.pipeline.lane
+    front, lanes = service.front, [branch.lane for branch in service.pipeline.branches]
     timeout_s = service.settings.delivery.shutdown_timeout
+    service.deadline = service.clock.monotonic() + timeout_s
     log.info("shutting down", signal=why, timeout_seconds=timeout_s)
-    asyncio.get_running_loop().call_later(timeout_s, lane.abandon)
+    for lane in lanes:
+        asyncio.get_running_loop().call_later(timeout_s, lane.abandon)
     front.pressure.closing = True
     service.server.stop_listening()  # first, so that who waited is told that its connection ends
     front.waiting.give_up()
     await service.server.drain(min(_ANSWER_S, timeout_s))
     await front.reception.finished()
-    front.feed.stop()
-    lane.drain()
-    await front.feed.flush()
-    lane.close()
+    for feed, lane in zip(front.feeds, lanes, strict=True):
+        feed.stop()
+        lane.drain()
+    for feed, lane in zip(front.feeds, lanes, strict=True):
+        await feed.flush()
+        lane.close()
+
+
+async def _drain_lakes(service: Service) -> None:
+    """What is left of the time, but a little in any case: it is all in the outbox."""
+    left_s = service.deadline - service.clock.monotonic()
+    for lake in service.pipeline.lakes:
+        await lake.lake.drain(min(_LAKE_S, max(0.1, left_s)))
 
 
 async def _measure(service: Service) -> None:
@@ -170,13 +201,13 @@ def _say_started(service: Service) -> None:
         "listening",
         ingest=listen,
         admin=admin,
-        api=pipeline.sink.url,
+        api=pipeline.targets,
         schema=service.settings.schema_.name,
         spooled_events=spool.events,
     )
-    service.systemd.status(f"listening on {listen}, delivering to {pipeline.sink.url}")
+    service.systemd.status(f"listening on {listen}, delivering to {pipeline.targets}")
     pipeline.audit(
-        Entry.RUN_STARTED, sources=listen, api=pipeline.sink.url, schema=service.settings.schema_.name
+        Entry.RUN_STARTED, sources=listen, api=pipeline.targets, schema=service.settings.schema_.name
     )
     for damage in spool.damage:
         log.error(

@@ -5,7 +5,9 @@ from dataclasses import asdict
 from typing import Any
 
 from ingestd import __version__
+from ingestd.branch import Branch
 from ingestd.core.ledger import Ledger
+from ingestd.lakes import OpenLake
 from ingestd.service.parts import Service
 
 
@@ -23,7 +25,8 @@ def describe(service: Service) -> dict[str, Any]:
     if service.opened:
         told |= {
             "spool": _spool(service),
-            "lanes": [_lane(service)],
+            "lanes": [_lane(branch) for branch in service.pipeline.branches],
+            "lakes": [_lake(lake) for lake in service.pipeline.lakes],
             "window": _window(service),
             "dead_letters": service.metrics.gauges.letters,
             "http": _http(service),
@@ -60,18 +63,18 @@ def _spool(service: Service) -> dict[str, Any]:
         "max_bytes": front.pressure.max_bytes,
         "chunks": spool.chunks,
         "oldest_seconds": round(oldest_s(service), 3),
-        "reading_from_disk": front.feed.behind,
+        "reading_from_disk": any(feed.behind for feed in front.feeds),
         "blocked": str(blocked) if blocked else None,
         "damage": [damage._asdict() for damage in spool.damage[-20:]],
     }
 
 
-def _lane(service: Service) -> dict[str, Any]:
-    pipeline = service.pipeline
-    lane = pipeline.lane
+def _lane(branch: Branch) -> dict[str, Any]:
+    lane, ledger = branch.lane, branch.ledger
     return {
-        "name": "ingest_api",
-        "url": pipeline.sink.url,
+        "name": branch.name,
+        "type": branch.sink.kind,
+        "url": branch.sink.shown_url,
         "circuit": str(lane.circuit.state),
         "why": lane.circuit.why or None,
         "active_requests": lane.active,
@@ -79,6 +82,20 @@ def _lane(service: Service) -> dict[str, Any]:
         "queued_batches": lane.queued,
         "waiting_batches": lane.waiting,
         "held_events": lane.held,
+        "ledger": asdict(ledger),
+    }
+
+
+def _lake(open_lake: OpenLake) -> dict[str, Any]:
+    lake = open_lake.lake
+    return {
+        "name": open_lake.name,
+        "waiting_events": lake.outbox.events,
+        "waiting_bytes": lake.outbox.bytes,
+        "oldest_seconds": round(lake.oldest_age_s, 3),
+        "files": lake.files_written,
+        "skipped_events": lake.outbox.skipped_events,
+        "trouble": lake.trouble or None,
     }
 
 

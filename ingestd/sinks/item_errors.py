@@ -38,24 +38,44 @@ def find(body: bytes, count: int, ids: Ids, *, shared_ids: bool = True) -> tuple
 
     ``shared_ids``: an id that several events carry names all of them; otherwise none.
     """
-    if body.lstrip()[:1] not in (b"{", b"["):
+    if not looks_like_json(body):
         return (), 0
     try:
         content = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        return (), 0
-    found: dict[int, ItemError] = {}
-    unmatched = 0
+    except (ValueError, RecursionError):
+        return (), 1  # who knows which events it named
+    found = Found(shared_ids=shared_ids)
     for entry in _entries(content):
-        indices = _indices(entry, count, ids)
-        if not indices or (len(indices) > 1 and not shared_ids):
-            unmatched += 1
-            continue
-        words, again = _words(entry), _retryable(entry)
+        found.add(_indices(entry, count, ids), _words(entry), retryable=_retryable(entry))
+    return found.items, found.unmatched
+
+
+def looks_like_json(body: bytes) -> bool:
+    """Whether a body that cannot be read may have named events: a page of HTML has not."""
+    return body.lstrip()[:1] in (b"{", b"[")
+
+
+class Found:
+    """The errors of one answer. An event that is named twice may be sent again only if both say so."""
+
+    def __init__(self, *, shared_ids: bool) -> None:
+        self._shared_ids = shared_ids
+        self._by_index: dict[int, ItemError] = {}
+        self.unmatched = 0
+
+    def add(self, indices: Sequence[int], words: str, *, retryable: bool) -> None:
+        """An entry of the answer's body, and the events that it names."""
+        if not indices or (len(indices) > 1 and not self._shared_ids):
+            self.unmatched += 1
+            return
         for index in indices:
-            retryable = again and (index not in found or found[index].retryable)
-            found[index] = ItemError(index, words, retryable)
-    return tuple(found[index] for index in sorted(found)), unmatched
+            earlier = self._by_index.get(index)
+            if earlier is None or earlier.retryable:  # else that is why the event is lost: keep its words
+                self._by_index[index] = ItemError(index, words, retryable)
+
+    @property
+    def items(self) -> tuple[ItemError, ...]:
+        return tuple(self._by_index[index] for index in sorted(self._by_index))
 
 
 def ids_of(events: Sequence[bytes]) -> dict[str, list[int]]:
@@ -82,26 +102,40 @@ _Ids = msgspec.json.Decoder(_IdFields)
 
 
 def _entries(content: Any) -> list[dict[str, Any]]:
-    """The entries that report a failure."""
-    if isinstance(content, dict):
-        for name in (*_FAILURES, *_RESULTS):
-            if isinstance(entries := content.get(name), list):
-                said = name in _FAILURES
-                return [e for e in entries if isinstance(e, dict) and not _succeeded(e, said=said)]
-    entries = content if isinstance(content, list) else []
-    return [e for e in entries if isinstance(e, dict) and not _succeeded(e, said=False)]
+    """The entries that report a failure. Lists of results only count where no list of failures has any:
+    they would say the same once more, in fewer words."""
+    if not isinstance(content, dict):
+        return _failed(content, said=False)
+    failures = [entry for name in _FAILURES for entry in _failed(content.get(name), said=True)]
+    return failures or [entry for name in _RESULTS for entry in _failed(content.get(name), said=False)]
+
+
+def _failed(entries: Any, *, said: bool) -> list[dict[str, Any]]:
+    """``said``: the list's name says that it has failures only."""
+    if not isinstance(entries, list):
+        return []
+    return [entry for entry in entries if isinstance(entry, dict) and not _succeeded(entry, said=said)]
 
 
 def _succeeded(entry: dict[str, Any], *, said: bool) -> bool:
-    """``said``: the list's name says that it has failures only."""
     if not said and not any(name in entry for name in _SAYS):
         return True
     status = entry.get("status", entry.get("statusCode"))
     if isinstance(status, bool) or status is None:
         return entry.get("success") is True
+    return is_okay(status)
+
+
+def is_okay(status: Any) -> bool:
+    """Whether a number or a word says that the event was taken."""
     if isinstance(status, int):
         return 200 <= status < 300
     return isinstance(status, str) and (status.lower() in _OKAY or re.fullmatch(r"2\d\d", status) is not None)
+
+
+def is_passing(status: Any) -> bool:
+    """Whether an event that has this status may be sent again."""
+    return isinstance(status, int) and (status in (408, 425, 429) or status >= 500)
 
 
 def _indices(entry: dict[str, Any], count: int, ids: Ids) -> list[int]:
@@ -145,5 +179,4 @@ def _retryable(entry: dict[str, Any]) -> bool:
     for name in _RETRY:
         if name in entry:
             return entry[name] is True
-    status = entry.get("status", entry.get("statusCode"))
-    return isinstance(status, int) and (status in (408, 425, 429) or status >= 500)
+    return is_passing(entry.get("status", entry.get("statusCode")))

@@ -1,7 +1,7 @@
 """The batcher: collects events until a request is full by bytes, by count or by age. Pure."""
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from ingestd.core.batch import Batch
@@ -47,15 +47,27 @@ class Batcher:
         self._room = min(self._room, max(2, max_bytes - self._overhead_bytes + self._sep_bytes))
 
     def add(
-        self, chunk: Chunk, events: list[bytes], digests: list[bytes | None], positions: Positions, now: float
+        self,
+        chunk: Chunk,
+        events: list[bytes],
+        digests: list[bytes | None],
+        positions: Positions,
+        now: float,
+        *,
+        sizes: Sequence[int] | None = None,
     ) -> Iterator[Batch]:
         """Take events of one chunk (``positions`` in it, parallel lists); yield every batch that fills.
+
+        ``sizes``: bytes that each of them takes in a body, where that is not its own length.
 
         The caller keeps out events longer than ``max_event_bytes``; should the limit have been
         learned since, such an event goes alone and the API decides.
         """
+        if self._max_events == 1:
+            yield from _one_by_one(chunk, events, digests, positions)
+            return
         sep = self._sep_bytes
-        ends = list(accumulate(map(len, events)))  # without separators
+        ends = list(accumulate(map(len, events) if sizes is None else sizes))  # without separators
         first, taken = 0, 0
         while first < len(events):
             if not self._events:
@@ -93,3 +105,11 @@ class Batcher:
         self._events += events if whole else events[first:last]
         self._digests += digests if whole else digests[first:last]
         self._segments.append(Segment(chunk, positions if whole else positions[first:last]))
+
+
+def _one_by_one(
+    chunk: Chunk, events: list[bytes], digests: list[bytes | None], positions: Positions
+) -> Iterator[Batch]:
+    """For APIs that take one event to a request."""
+    for index, (event, digest) in enumerate(zip(events, digests, strict=True)):
+        yield Batch([event], [digest], [Segment(chunk, positions[index : index + 1])])

@@ -2,10 +2,13 @@
 
 import json
 import os
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
+
+import msgspec
 
 from ingestd.core.audit import Entry
 from ingestd.core.errors import UserError
@@ -14,7 +17,8 @@ MAX_FIELD = 500
 """Characters of one field; longer ones are cut."""
 
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+_encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class AuditLog:
@@ -31,6 +35,7 @@ class AuditLog:
         self._max_bytes = max_bytes
         self._keep = keep
         self._file: BinaryIO | None = None
+        self._second, self._written = -1.0, ""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._open()
@@ -40,13 +45,10 @@ class AuditLog:
     def __call__(self, entry: Entry, /, **fields: str | int | float | bool | None) -> None:
         if self._file is None:
             return
-        line: dict[str, object] = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "event": entry,
-        }
+        line: dict[str, object] = {"time": self._now(), "event": entry.value}
         for name, value in fields.items():
-            line[name] = value[:MAX_FIELD] if isinstance(value, str) else value
-        data = _encode(line).encode() + b"\n"
+            line[name] = value[:MAX_FIELD] if type(value) is str else value
+        data = _encode_line(line) + b"\n"
         try:
             self._file.write(data)
             self._size += len(data)
@@ -54,6 +56,14 @@ class AuditLog:
                 self._rotate()
         except OSError as error:
             self._fail(error)
+
+    def _now(self) -> str:
+        """RFC 3339, to the millisecond. The second is written once for all lines of it."""
+        seconds, fraction = divmod(time.time(), 1)
+        if seconds != self._second:
+            self._second = seconds
+            self._written = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        return f"{self._written}.{int(fraction * 1000):03d}+00:00"
 
     def flush(self) -> None:
         try:
@@ -93,3 +103,12 @@ class AuditLog:
         if file:
             with suppress(OSError):
                 file.close()
+
+
+def _encode_line(line: dict[str, object]) -> bytes:
+    """The quick encoder leaves what is not ASCII as it is, and refuses half a surrogate pair."""
+    try:
+        data = _encode(line)
+    except UnicodeEncodeError:
+        data = b"\xff"
+    return data if data.isascii() else _encode_ascii(line).encode()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ingestd.core.errors import UserError
 
-VERSION = 2
+VERSION = 3
 FILE_NAME = "state.db"
 
 

@@ -62,6 +62,9 @@ class Database:
     def __init__(self, directory: Path, *, patient: bool = False, ballast_bytes: int = 0) -> None:
         self.path = directory / FILE_NAME
         self.commits = 0
+        self.groups = (
+            0  # of units that were taken together: those noted while it stays the same share a commit
+        )
         self.on_commit: Callable[[float], None] = lambda seconds: None
         self.blocked: StoreBlocked | None = None
         self._patient = patient
@@ -161,6 +164,7 @@ class Database:
 
     def _start_group(self) -> None:
         future = self._loop.create_future
+        self.groups += 1
         self._running = _Group(
             self._work, self._appends, self._waiter or future(), self._appended or future()
         )

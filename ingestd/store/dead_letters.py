@@ -15,13 +15,16 @@ from ingestd.core.reasons import RETRYABLE, Reason
 IDEMPOTENCY_WINDOW_S = 24 * 3600.0
 """How long an API remembers a key (seed on idempotency): past it, a letter waits for a person."""
 
+UNROUTED = "-"
+"""For people: the sink of a letter that has none. No sink can have this name."""
+
 FIRST_RETRY_S = 60.0
 MAX_RETRY_S = 3600.0
 
 COLUMNS = (
     "id, state, reason, detail, fingerprint, payload, checksum, source, offset, line, digest, batch,"
     " batch_index, batch_size, unanswered, attempts, first_sent, first_failed, last_failed, due,"
-    " settled_at, edited"
+    " settled_at, edited, sink"
 )
 
 
@@ -50,6 +53,7 @@ class StoredLetter(NamedTuple):
     due: float | None
     settled_at: float | None
     edited: int
+    sink: str
 
     @property
     def intact(self) -> bool:
@@ -59,7 +63,8 @@ class StoredLetter(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which letters: all conditions hold. ``older_s``/``newer_s`` count from the last failure."""
+    """Which letters: all conditions hold. ``older_s``/``newer_s`` count from the last failure; ``sink``
+    UNROUTED: of events that were rejected before it was known where to."""
 
     ids: tuple[int, ...] = ()
     reason: str = ""
@@ -67,6 +72,7 @@ class Filter:
     state: str = "waiting"
     older_s: float | None = None
     newer_s: float | None = None
+    sink: str = ""
 
     def sql(self, now: float) -> tuple[str, list[Any]]:
         """A WHERE condition and its parameters."""
@@ -81,6 +87,8 @@ class Filter:
             add("id IN (SELECT value FROM json_each(?))", json.dumps(self.ids))  # any number of them
         if self.reason:
             add("reason = ?", self.reason)
+        if self.sink:
+            add("sink = ?", "" if self.sink == UNROUTED else self.sink)
         if self.fingerprint:
             add("fingerprint LIKE ? ESCAPE '\\'", _like(self.fingerprint))
         if self.state != "all":
@@ -98,11 +106,15 @@ def _like(prefix: str) -> str:
 
 
 def insert_letters(connection: sqlite3.Connection, letters: Sequence[DeadLetter], now: float) -> None:
-    """Store letters; one that is there already (same source and offset) is left as it is.
+    """Store letters; one that is there already (same source, offset and sink) is left as it is. One of an
+    event that was rejected is none if the event has any letter: it may have been corrected meanwhile.
 
     Many rows to a statement: the interpreter's lock is taken once for each statement, and waiting for it
     costs more than a row.
     """
+    rejected = {(letter.source, letter.offset) for letter in letters if not letter.sink}
+    if rejected and (known := _known_places(connection, rejected)):
+        letters = [one for one in letters if one.sink or (one.source, one.offset) not in known]
     rows = [_new_row(letter, now) for letter in letters]
     done = 0
     while left := len(rows) - done:
@@ -111,19 +123,33 @@ def insert_letters(connection: sqlite3.Connection, letters: Sequence[DeadLetter]
         done += count
 
 
+def _known_places(connection: sqlite3.Connection, places: set[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Those (source, offset) of which there are letters, whosever they are."""
+    found: set[tuple[int, int]] = set()
+    for source in {source for source, _ in places}:
+        offsets = [offset for of, offset in places if of == source and offset >= 0]
+        rows = connection.execute(
+            "SELECT offset FROM letters WHERE source = ? AND offset >= 0"
+            " AND offset IN (SELECT value FROM json_each(?))",
+            (source, json.dumps(offsets)),
+        )
+        found.update((source, offset) for (offset,) in rows)
+    return found
+
+
 _STEP_ROWS, _MAX_ROWS = 64, 1280
-"""Two statements for most batches, 83 sizes in all: ``sqlite3`` keeps 128 that are prepared. A row has 16
+"""Two statements for most batches, 83 sizes in all: ``sqlite3`` keeps 128 that are prepared. A row has 17
 parameters, of which a statement takes 32,766."""
 
 
 @cache
 def _insert_statement(count: int) -> str:
     """``?1`` is the time. Zero and the empty text stand for NULL: see ``_new_row``."""
-    row = "(?1, ?1, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ''), ?, ?, ?, ?, ?, ?, nullif(?, 0))"
+    row = "(?1, ?1, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ''), ?, ?, ?, ?, ?, ?, nullif(?, 0), ?)"
     return (
         "INSERT OR IGNORE INTO letters (first_failed, last_failed, state, reason, detail, fingerprint,"  # noqa: S608
         " payload, checksum, source, offset, line, digest, batch, batch_index, batch_size, unanswered,"
-        f" attempts, first_sent, due) VALUES {','.join([row] * count)}"
+        f" attempts, first_sent, due, sink) VALUES {','.join([row] * count)}"
     )
 
 
@@ -149,6 +175,7 @@ def _new_row(letter: DeadLetter, now: float) -> tuple[Any, ...]:
         letter.attempts,
         first_sent,
         next_due(reason, 0, first_sent, now) or 0,
+        letter.sink,
     )
 
 
@@ -167,28 +194,33 @@ def lease_due(
     max_events: int,
     max_bytes: int,
     requested_only: bool = False,
+    sink: str,
+    several: bool = False,
 ) -> list[StoredLetter]:
-    """Lease the letters of the next retry: one frozen batch as it was, or loose letters together.
+    """Lease the letters of a sink's next retry: one frozen batch as it was, or loose letters together.
 
-    A lease that has expired (its holder died) counts as none.
+    A lease that has expired (its holder died) counts as none. ``several``: events go to other sinks too;
+    one that will be read again, because they lack it, is given without its key: that is not to be known yet.
     """
-    free = "(state = 'waiting' OR (state = 'leased' AND lease < ?))"
+    free = "sink = ? AND (state = 'waiting' OR (state = 'leased' AND lease < ?))"
     if requested_only:
         free += " AND requested"
-    first = _select(
-        connection, f"due IS NOT NULL AND due <= ? AND {free} ORDER BY due, id LIMIT 1", (now, now)
+    first = select(
+        connection, f"due IS NOT NULL AND due <= ? AND {free} ORDER BY due, id LIMIT 1", (now, sink, now)
     )
     if not first:
         return []
     if first[0].unanswered:
-        letters = _select(
-            connection, f"batch = ? AND unanswered AND {free} ORDER BY batch_index", (first[0].batch, now)
+        letters = select(
+            connection,
+            f"batch = ? AND unanswered AND {free} ORDER BY batch_index",
+            (first[0].batch, sink, now),
         )
     else:
-        letters = _select(
+        letters = select(
             connection,
             f"due <= ? AND NOT unanswered AND {free} ORDER BY due, id LIMIT ?",
-            (now, now, max_events),
+            (now, sink, now, max_events),
         )
         size, keep = 0, 0
         while keep < len(letters) and (keep == 0 or size + len(letters[keep].payload) + 1 <= max_bytes):
@@ -199,10 +231,22 @@ def lease_due(
         "UPDATE letters SET state = 'leased', lease = ?, requested = 0 WHERE id = ?",
         [(now + lease_s, letter.id) for letter in letters],
     )
-    return letters
+    return _without_early_keys(connection, letters) if several else letters
 
 
-def _select(connection: sqlite3.Connection, condition: str, values: Sequence[Any]) -> list[StoredLetter]:
+def _without_early_keys(connection: sqlite3.Connection, letters: list[StoredLetter]) -> list[StoredLetter]:
+    sources = {letter.source for letter in letters}
+    rows = connection.execute("SELECT id, position FROM sources WHERE device >= 0")  # not the spool
+    reached = {number: position for number, position in rows if number in sources}
+    return [
+        letter._replace(digest=None)
+        if letter.offset >= reached.get(letter.source, letter.offset + 1)
+        else letter
+        for letter in letters
+    ]
+
+
+def select(connection: sqlite3.Connection, condition: str, values: Sequence[Any]) -> list[StoredLetter]:
     rows = connection.execute(f"SELECT {COLUMNS} FROM letters WHERE {condition}", values)  # noqa: S608
     return [StoredLetter(*row) for row in rows]
 

@@ -6,44 +6,28 @@ before it: so at most the batches in flight can be sent twice, and those go out 
 """
 
 import sqlite3
-import struct
-import zlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from ingestd.core.batch import Batch
-from ingestd.core.chunk import Segment, pack_positions
+from ingestd.core.chunk import Chunk, Positions, Segment
 from ingestd.core.letter import DeadLetter
+from ingestd.store import frozen
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import insert_letters, letters_delivered, letters_failed
-
-PackedSegment = tuple[int, int, int, bytes]
-"""(source, start, end, positions) of a segment; see ``core.chunk.pack_positions``."""
+from ingestd.store.frozen import FrozenBatch
+from ingestd.store.settled_batches import Place, SettledBatches
+from ingestd.store.writer import Work
 
 Heads = Callable[[int], tuple[bytes, int]]
 """Digest and length of the first n bytes of a file; see ``sources.streams.fingerprint``."""
 
+InSpool = Callable[[str, int], bool]
+"""(sink, number of a chunk of the spool)."""
+
 _INSERT_KEYS = "INSERT INTO window (confirmed_at, digests) VALUES (?, ?)"
 
 _PASSED = 2**62  # the position of a source that will never be read again
-
-
-Place = tuple[int, int, int]
-"""(source, start, end) of a chunk."""
-
-
-class FrozenBatch(NamedTuple):
-    """A batch of an earlier process. ``kept``: its events, where the source cannot give them again."""
-
-    id: str
-    settled: bool
-    frozen_at: float
-    events: int
-    body_digest: bytes
-    segments: list[PackedSegment]
-    kept: list[bytes] | None
 
 
 class SourceState(NamedTuple):
@@ -61,11 +45,14 @@ class Journal:
         self._database = database
         self._positions: dict[int, tuple[int, int]] = {}
         self._moved: set[int] = set()
-        self._beyond: dict[str, list[Place]] = {}  # settled batches: what has to be passed
+        self._settled = SettledBatches()
         self._look_beyond = False
         self._streams: set[int] = set()  # sources that cannot be read again
         self._spool = 0  # the number of the spool among the sources; its chunks are settled one by one
-        self._is_in_spool: Callable[[int], bool] = lambda chunk: False
+        self._is_in_spool: InSpool = lambda sink, chunk: False
+        self._cursors: Callable[[], dict[str, int]] = dict
+        self._noted_cursors: dict[str, int] = {}
+        self._noted: tuple[int, frozen.Changes] | None = None
 
     async def commit(self) -> None:
         """Make all notes durable, and the positions reached with them. Raises StoreFailed."""
@@ -139,19 +126,17 @@ class Journal:
         self._spool = await self._database.run(find)
         return self._spool
 
-    def watch_spool(self, is_in_spool: Callable[[int], bool]) -> None:
-        """``is_in_spool(chunk)``: whether a chunk of the spool may have events that had no end."""
+    def watch_spool(self, is_in_spool: InSpool, cursors: Callable[[], dict[str, int]]) -> None:
+        """``is_in_spool(sink, chunk)``: whether a chunk of the spool may have events that had no end there.
+        ``cursors()``: of each sink the chunk before which every one had its end."""
         self._is_in_spool = is_in_spool
+        self._cursors = cursors
 
     async def frozen_batches(self) -> list[FrozenBatch]:
         """All batches of earlier processes that may matter, oldest first."""
 
         def read(connection: sqlite3.Connection) -> tuple[list[FrozenBatch], list[int]]:
-            rows = connection.execute(
-                "SELECT id, settled, frozen_at, events, body_digest, segments, kept FROM batches"
-                " ORDER BY frozen_at"
-            )
-            batches = [_unpack(row) for row in rows]
+            batches = frozen.read(connection)
             streams = connection.execute("SELECT id FROM sources WHERE device = 0 AND inode = 0")
             return batches, [row[0] for row in streams]
 
@@ -161,77 +146,73 @@ class Journal:
             self._positions.setdefault(source, (_PASSED, 1))
         for batch in batches:
             if batch.settled:
-                self._beyond[batch.id] = [segment[:3] for segment in batch.segments]
+                self._settled.add(batch.sink, batch.id, [segment[:3] for segment in batch.segments])
         self._look_beyond = True
         return batches
 
     # --- on the way ---
 
-    def freeze(self, batch: Batch, *, now: float) -> None:
+    def freeze(self, batch: Batch, *, sink: str, now: float) -> None:
         """A batch is about to be sent for the first time."""
         if batch.letters:
             return  # the dead-letter store has its events, its id and their order
-        segments = _pack(batch.segments)
-        kept = any(source in self._streams for source, *_ in segments)
-        row = (
-            batch.id,
-            now,
-            len(batch.events),
-            body_digest(batch.body),
-            msgspec.msgpack.encode(segments),
-            msgspec.msgpack.encode(batch.events) if kept else None,
-        )
-        self._database.note(
-            lambda c: c.execute(
-                "INSERT OR REPLACE INTO batches (id, frozen_at, events, body_digest, segments, kept)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                row,
-            )
-        )
+        kept = any(segment.chunk.source in self._streams for segment in batch.segments)
+        self._changes(now).rows.append(frozen.row_of(batch, sink=sink, now=now, keep_events=kept))
 
     def settled(
         self,
         batch: Batch,
         *,
+        sink: str,
         segments: Sequence[Segment],
         safe_keys: Sequence[bytes],
         letters: Sequence[DeadLetter],
         parts: Sequence[Batch],
         now: float,
+        also: Work | None = None,
     ) -> None:
         """The events in ``segments`` have had their end; the others of ``batch`` go on in ``parts``.
 
         The batch stays in the journal, with the segments that are settled, until its sources'
-        positions have passed them: a restart must not take those events up again.
+        positions have passed them: a restart must not take those events up again. ``also``: what else
+        becomes durable with it, or not at all.
         """
-        packed = b"".join(safe_keys)
-        settled = msgspec.msgpack.encode(_pack(segments)) if parts else None
-        if segments:
+        changes = self._changes(now)
+        changes.keys += safe_keys
+        partly = frozen.pack(segments) if segments and parts else None
+        if not segments:
+            changes.gone.append(batch.id)
+        else:
             self._look_beyond = True
-            self._beyond[batch.id] = [(s.chunk.source, s.chunk.start, s.chunk.end) for s in segments]
+            places = [(s.chunk.source, s.chunk.start, s.chunk.end) for s in segments]
+            self._settled.add(sink, batch.id, places)
+            if not partly:
+                changes.settled.append(batch.id)
+        if partly or letters or also:
 
-        def write(connection: sqlite3.Connection) -> None:
-            if packed:
-                connection.execute(_INSERT_KEYS, (now, packed))
-            if not segments:
-                connection.execute("DELETE FROM batches WHERE id = ?", (batch.id,))
-            else:
-                connection.execute(
-                    "UPDATE batches SET settled = 1, kept = NULL, segments = coalesce(?, segments)"
-                    " WHERE id = ?",
-                    (settled, batch.id),
-                )
-            if letters:
-                insert_letters(connection, letters, now)
+            def write(connection: sqlite3.Connection) -> None:
+                if partly:
+                    frozen.settle_part(connection, batch.id, partly)
+                if letters:
+                    insert_letters(connection, letters, now)
+                if also:
+                    also(connection)
 
-        self._database.note(write)
+            self._database.note(write)
         for number, part in enumerate(parts):  # a restart takes them up in the order of these times
-            self.freeze(part, now=now + number * 1e-6)
+            self.freeze(part, sink=sink, now=now + number * 1e-6)
+
+    def _changes(self, now: float) -> frozen.Changes:
+        """Where changes to batches go that share the next commit."""
+        if self._noted is None or self._noted[0] != self._database.groups:
+            changes = frozen.Changes(now)
+            self._noted = (self._database.groups, changes)
+            self._database.note(changes.write)
+        return self._noted[1]
 
     def drop(self, batch_ids: Sequence[str]) -> None:
         """Batches that cannot be rebuilt: their source is no longer what it was."""
-        rows = [(batch_id,) for batch_id in batch_ids]
-        self._database.note(lambda c: c.executemany("DELETE FROM batches WHERE id = ?", rows))
+        self._database.note(lambda c: frozen.delete(c, batch_ids))
 
     def retried(
         self,
@@ -240,6 +221,7 @@ class Journal:
         safe_keys: Sequence[bytes],
         failed: Sequence[tuple[int, DeadLetter]],
         now: float,
+        also: Work | None = None,
     ) -> None:
         """What became of dead letters (by number) that were sent again."""
         packed = b"".join(safe_keys)
@@ -249,6 +231,8 @@ class Journal:
                 connection.execute(_INSERT_KEYS, (now, packed))
             letters_delivered(connection, delivered, now)
             letters_failed(connection, failed, now)
+            if also:
+                also(connection)
 
         self._database.note(write)
 
@@ -256,45 +240,68 @@ class Journal:
         """Events became dead letters without ever being in a batch."""
         self._database.note(lambda c: insert_letters(c, letters, now))
 
+    def safe(self, keys: Sequence[bytes], letters: Sequence[DeadLetter], *, now: float) -> None:
+        """Events have had their ends at all sinks: their keys; letters of copies that share their fate."""
+        packed = b"".join(keys)
+
+        def write(connection: sqlite3.Connection) -> None:
+            if packed:
+                connection.execute(_INSERT_KEYS, (now, packed))
+            if letters:
+                insert_letters(connection, letters, now)
+
+        self._database.note(write)
+
     def moved(self, source: int, position: int, line: int) -> None:
         """All events of ``source`` before ``position`` have had their end."""
         self._positions[source] = (position, line)
         self._moved.add(source)
 
+    def passed(
+        self, by: str, chunk: Chunk, positions: Positions, *, now: float, also: Work | None = None
+    ) -> None:
+        """``by`` need not see these events of a chunk again, though it may be read again: known until its
+        position has passed them. On disk together with ``also``, and what is noted in the same breath."""
+        if also:
+            self._database.note(also)
+        if chunk.source in self._streams:
+            return
+        name = f"{by}/{chunk.source}/{chunk.start}"
+        segments = frozen.pack([Segment(chunk, positions)])
+        changes = self._changes(now)
+        changes.rows.append((name, now, len(positions), b"", segments, None, by))
+        changes.settled.append(name)
+        self._settled.add(by, name, [(chunk.source, chunk.start, chunk.end)])
+        self._look_beyond = True
+
     def _note_positions(self) -> None:
         """Positions, and the settled batches that now lie before them, go in one transaction."""
-        if not (self._moved or self._look_beyond):
+        cursors = self._cursors()
+        if not (self._moved or self._look_beyond or cursors != self._noted_cursors):
             return
         self._look_beyond = False
         rows = [(*self._positions[source], source) for source in self._moved]
         self._moved.clear()
-        passed = [
-            (batch,)
-            for batch, places in self._beyond.items()
-            if all(self._is_passed(*place) for place in places)
-        ]
-        for (batch,) in passed:
-            del self._beyond[batch]
+        passed = self._settled.take_passed(self._is_passed)
+        new_cursors = [pair for pair in cursors.items() if self._noted_cursors.get(pair[0]) != pair[1]]
+        self._noted_cursors = cursors
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.executemany("UPDATE sources SET position = ?, line = ? WHERE id = ?", rows)
-            connection.executemany("DELETE FROM batches WHERE id = ?", passed)
+            if new_cursors:
+                connection.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", new_cursors)
+            if rows:
+                connection.executemany("UPDATE sources SET position = ?, line = ? WHERE id = ?", rows)
+            if passed:
+                frozen.delete(connection, passed)
 
         self._database.note(write)
 
-    def _is_passed(self, source: int, start: int, end: int) -> bool:
-        """Nothing of this chunk will be read again."""
+    def _is_passed(self, sink: str, place: Place) -> bool:
+        """Nothing of this chunk will be read again for this sink."""
+        source, start, end = place
         if source == self._spool:
-            return not self._is_in_spool(start)
+            return not self._is_in_spool(sink, start)
         return self._positions.get(source, (0, 1))[0] >= end
-
-
-def body_digest(body: bytes) -> bytes:
-    """Tells whether a batch that was rebuilt after a restart is the one that was frozen.
-
-    Length and CRC-32: it looks for files that were changed meanwhile, not for an adversary.
-    """
-    return struct.pack("<QI", len(body), zlib.crc32(body))
 
 
 def _add_source(
@@ -305,13 +312,3 @@ def _add_source(
         (path, *identity, *head, now),
     )
     return int(cursor.lastrowid or 0)
-
-
-def _pack(segments: Sequence[Segment]) -> list[PackedSegment]:
-    return [(s.chunk.source, s.chunk.start, s.chunk.end, pack_positions(s.positions)) for s in segments]
-
-
-def _unpack(row: tuple[str, int, float, int, bytes, bytes, bytes | None]) -> FrozenBatch:
-    segments = msgspec.msgpack.decode(row[5], type=list[PackedSegment])
-    kept = None if row[6] is None else msgspec.msgpack.decode(row[6], type=list[bytes])
-    return FrozenBatch(row[0], bool(row[1]), row[2], row[3], row[4], segments, kept)

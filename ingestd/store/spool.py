@@ -7,16 +7,18 @@ when one is damaged.
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import aiosqlite
 
 from ingestd.core.chunk import Chunk, Receipt
+from ingestd.core.fate import Fate, Routed
 from ingestd.store import spool_rows
 from ingestd.store.connection import explain
 from ingestd.store.database import Database
+from ingestd.store.spool_cursor import Cursor
 from ingestd.store.spool_rows import Damage
 from ingestd.store.writer import Work
 
@@ -42,24 +44,33 @@ class SpooledChunk(NamedTuple):
 
 
 class _Opened(NamedTuple):
+    """``receipt``: of the events; of the last sink that took the chunk up, where there are several, and then
+    ``fate`` is there."""
+
     events: int
     size_bytes: int
     accepted_at: float
     receipt: Receipt
+    fate: Fate | None
 
 
 class Spool:
-    """``source``: the spool's number among the sources. Counts are of chunks that are not settled."""
+    """``source``: the spool's number among the sources. Counts are of chunks that are not settled.
 
-    def __init__(self, database: Database, source: int) -> None:
+    A chunk is settled when every one of ``sinks`` has had it; where there are several, each has a cursor.
+    """
+
+    def __init__(self, database: Database, source: int, *, sinks: Sequence[str] = ("ingest_api",)) -> None:
         self.source = source
         self.chunks = self.events = self.bytes = 0
         self.settled_bytes = 0  # since the start; tells how fast the spool empties
         self.damage: list[Damage] = []
         self.on_settled: Settled = lambda number, buried: None
         self.on_damage: Found = lambda damage: None
+        self.on_fate: Callable[[Fate], None] = lambda fate: None
+        self.cursors = {sink: Cursor() for sink in sinks}
+        self.left_behind: dict[str, int] = {}  # sinks that are not there any more: chunks they had not had
         self._database = database
-        self.unread = 1  # chunks from this number on have not been taken up; moved by who reads them
         self._next = 1
         self._opened: dict[int, _Opened] = {}
         self._put_aside: set[int] = set()
@@ -68,12 +79,28 @@ class Spool:
     async def open(self, *, now: float) -> None:
         """Count what is there against what must be there. Raises StoreFailed."""
         database = self._database
+        await self._open_cursors()
         totals = await database.run(partial(spool_rows.take_stock, database=database, now=now))
         self.chunks, self.events, self.bytes, self._next = totals
         self.damage = await database.run(spool_rows.read_damage)
         self._reader = await aiosqlite.connect(
             f"file:{database.path}?mode=ro", uri=True, isolation_level=None
         )
+
+    async def _open_cursors(self) -> None:
+        """Each sink goes on where it was; one that is new begins with all that is there."""
+        positions = await self._database.run(spool_rows.read_cursors)
+        self.left_behind = {
+            sink: waiting for sink, (_, waiting) in positions.items() if waiting and sink not in self.cursors
+        }
+        if self.left_behind:
+            return
+        sinks = list(self.cursors)
+        starts = {sink: positions[sink][0] if sink in positions else 1 for sink in sinks}
+        if len(sinks) > 1:  # of a single one the rows tell
+            for sink, cursor in self.cursors.items():
+                cursor.unread = starts[sink]
+        await self._database.run(partial(spool_rows.take_over, sinks=sinks, first=min(starts.values())))
 
     async def close(self) -> None:
         if self._reader:
@@ -87,16 +114,32 @@ class Spool:
     @property
     def oldest_accepted_at(self) -> float | None:
         """Wall time of the oldest chunk on its way; None if there is none."""
-        return next((opened.accepted_at for opened in self._opened.values()), None)
+        return min((opened.accepted_at for opened in self._opened.values()), default=None)
 
-    def is_open(self, number: int) -> bool:
-        """Whether this chunk may have events that had no end."""
-        return number in self._opened or number >= self.unread
+    def is_open(self, sink: str, number: int) -> bool:
+        """Whether this chunk may have events that had no end at this sink."""
+        if len(self.cursors) == 1:
+            return number in self._opened or all(number >= c.unread for c in self.cursors.values())
+        return (
+            sink in self.cursors
+            and self.cursors[sink].position <= number < self._next
+            and (number in self._opened or number >= min(cursor.unread for cursor in self.cursors.values()))
+        )
+
+    def positions(self) -> dict[str, int]:
+        """Of each sink the chunk before which every one had its end. Empty for one sink: what is gone is."""
+        if len(self.cursors) == 1:
+            return {}
+        return {sink: cursor.position for sink, cursor in self.cursors.items()}
 
     def state(self, number: int) -> tuple[int, int] | None:
         """(events without an end, dead letters) of a chunk on its way; None: not yet, or no longer."""
         opened = self._opened.get(number)
-        return (opened.receipt.open, opened.receipt.buried) if opened else None
+        if opened is None:
+            return None
+        if opened.fate:
+            return opened.fate.events - len(opened.fate.failed), len(opened.fate.failed)
+        return opened.receipt.open, opened.receipt.buried
 
     # --- in ---
 
@@ -161,26 +204,88 @@ class Spool:
                 found.append(SpooledChunk(self._chunk(row.number, unpacked[0]), unpacked[1], row.accepted_at))
         return found, rows[-1].number + 1 if len(rows) == limit else before
 
-    def opened(self, spooled: SpooledChunk, count: int) -> None:
-        """``count`` events of this chunk are on their way: gives it its receipt."""
+    def routed(self, number: int) -> Routed | None:
+        """Who gets what of a chunk that another sink has taken up already."""
+        opened = self._opened.get(number)
+        return opened.fate.routed if opened and opened.fate else None
+
+    def opened(self, sink: str, spooled: SpooledChunk, count: int, routed: Routed) -> None:
+        """``count`` events of this chunk are on their way to ``sink``: gives the chunk its receipt.
+
+        Where there are several sinks each brings a view of the chunk.
+        """
         chunk, number = spooled.chunk, spooled.chunk.start
-        chunk.receipt = Receipt(count, partial(self._settled, number))
-        size_bytes = sum(map(len, chunk.events))
-        self._opened[number] = _Opened(len(chunk.events), size_bytes, spooled.accepted_at, chunk.receipt)
+        before = self._opened.get(number)
+        size_bytes = before.size_bytes if before else sum(map(len, chunk.events))
+        if len(self.cursors) == 1:
+            chunk.receipt = Receipt(count, partial(self._settled, number))
+        else:
+            fate = before.fate if before else self._fate(number, len(chunk.events), routed)
+            assert fate is not None
+            self.cursors[sink].open.add(number)
+            chunk.fate = fate
+            chunk.receipt = Receipt(count, partial(self._sink_settled, sink, number, fate))
+        if number not in self._put_aside:  # then it has had its end, and nobody will take it out
+            self._opened[number] = _Opened(
+                len(chunk.events), size_bytes, spooled.accepted_at, chunk.receipt, chunk.fate
+            )
         if count == 0:
-            self._settled(number)
+            chunk.receipt.close()
+
+    def taken_up(self, sink: str, number: int) -> None:
+        """Chunks up to this one have been opened for ``sink``, or left out."""
+        self.cursors[sink].unread = number + 1
+        self._forget_idle(number)
+
+    def _fate(self, number: int, events: int, routed: Routed) -> Fate:
+        """Of the sinks that have not had the chunk: not all of them, after a restart."""
+        sinks = sum(number >= cursor.unread for cursor in self.cursors.values())
+        matched = max(map(len, routed.values()), default=0)
+        if matched < events:
+            matched = len(set[int]().union(*routed.values()))
+        return Fate(
+            routed,
+            events=matched,
+            unmatched=events - matched,
+            sinks=sinks,
+            done=partial(self._all_settled, number),
+        )
+
+    def _sink_settled(self, sink: str, number: int, fate: Fate) -> None:
+        self.cursors[sink].open.discard(number)
+        fate.settle()
+        self._forget_idle(number)
+
+    def _forget_idle(self, number: int) -> None:
+        """A chunk that waits only for sinks that have not taken it up costs no memory: there may be millions,
+        while a sink is away. Who opens it next finds the same out again, unless events failed."""
+        opened = self._opened.get(number)
+        if opened is None or opened.fate is None or opened.fate.failed:
+            return
+        cursors = self.cursors.values()
+        to_come = sum(number >= cursor.unread for cursor in cursors)
+        if opened.fate.open == to_come and not any(number in cursor.open for cursor in cursors):
+            del self._opened[number]
+
+    def _all_settled(self, number: int, fate: Fate) -> None:
+        if number in self._put_aside:  # it was found damaged meanwhile: its events have had that end
+            return
+        self.on_fate(fate)
+        self._settled(number)
 
     def _settled(self, number: int) -> None:
         opened = self._opened.pop(number)
         self._database.note(partial(spool_rows.delete, number=number))
         self._count(-1, -opened.events, -opened.size_bytes)
         self.settled_bytes += opened.size_bytes
-        self.on_settled(number, opened.receipt.buried)
+        buried = len(opened.fate.failed) if opened.fate else opened.receipt.buried
+        self.on_settled(number, buried)
 
     def _quarantine(self, row: spool_rows.Row) -> None:
         if row.number in self._put_aside:  # read again before its row was gone
             return
         self._put_aside.add(row.number)
+        self._opened.pop(row.number, None)
         damage = Damage(row.number, row.number, row.events, row.accepted_at, "checksum does not match")
         self._database.note(partial(spool_rows.quarantine, damage=damage))
         self._count(-1, -row.events, -row.size_bytes)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ingestd.store import spool_rows
 from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, connect, explain
@@ -12,16 +13,31 @@ from ingestd.store.spool_rows import Damage, Row, Totals
 from ingestd.store.writer import MARK_NAME, unpack_mark
 
 _ALL = (0, 2**62, -1)
+_SINKS = (
+    "SELECT sink, (SELECT count(*) FROM spool WHERE id >= position),"
+    " (SELECT accepted_at FROM spool WHERE id >= position ORDER BY id LIMIT 1)"
+    " FROM cursors WHERE position > 0 ORDER BY sink"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """``oldest_at``: wall time of the oldest chunk. ``file_bytes``: of the state file and its log."""
+    """``oldest_at``: wall time of the oldest chunk. ``file_bytes``: of the state file and its log. ``sinks``:
+    where there are several; what has been read already and is on its way counts as waiting."""
 
     totals: Totals
     oldest_at: float | None
     file_bytes: int
     damage: list[Damage]
+    sinks: list["SinkStock"]
+
+
+class SinkStock(NamedTuple):
+    """How far a sink has come: ``chunks`` wait for it, the oldest since ``oldest_at`` (wall time)."""
+
+    name: str
+    chunks: int
+    oldest_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +60,9 @@ class SpoolInspection:
             _, found = spool_rows.count(connection)
             oldest = connection.execute("SELECT accepted_at FROM spool ORDER BY id LIMIT 1").fetchone()
             damage = spool_rows.read_damage(connection)
+            sinks = [SinkStock(*row) for row in connection.execute(_SINKS)]
         size = sum(path.stat().st_size for path in self._path.parent.glob(f"{FILE_NAME}*"))
-        return Stock(found, oldest[0] if oldest else None, size, damage)
+        return Stock(found, oldest[0] if oldest else None, size, damage, sinks)
 
     def check(self) -> Findings:
         """Every chunk against its checksum, the totals against the rows, the mark against both."""

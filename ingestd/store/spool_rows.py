@@ -1,9 +1,11 @@
 """The spool's rows: how a chunk is packed and checked, and what is found missing. All on the writer's
 thread or in a command, with a connection at hand."""
 
+import json
 import sqlite3
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -141,6 +143,87 @@ def take_stock(connection: sqlite3.Connection, *, database: Database, now: float
     totals = Totals(found.chunks, found.events, found.size_bytes, following)
     connection.execute("UPDATE spool_totals SET chunks = ?, events = ?, bytes = ?, next = ?", totals)
     return totals
+
+
+def read_cursors(connection: sqlite3.Connection) -> dict[str, tuple[int, int]]:
+    """Sink -> (the chunk before which every one had its end there, how many wait for it).
+
+    The position of a sink that was not configured at the last start, or was forgotten, is stored negative:
+    nothing waits for it, and should it come back it goes on there.
+    """
+    rows = connection.execute(
+        "SELECT sink, abs(position), CASE WHEN position > 0 THEN"
+        " (SELECT count(*) FROM spool WHERE id >= position) ELSE 0 END FROM cursors"
+    )
+    return {sink: (position, waiting) for sink, position, waiting in rows}
+
+
+def take_over(connection: sqlite3.Connection, *, sinks: Sequence[str], first: int) -> None:
+    """At a start with these ``sinks``; every other one has had all. Chunks before ``first`` had their end.
+
+    A crash may have come between the last sink's end of a chunk and the chunk's. Of a single sink the rows
+    tell what waits, whatever it is called next time.
+    """
+    counted = list(sinks) if len(sinks) > 1 else []
+    connection.execute("DELETE FROM spool WHERE id < ?", (first,))
+    connection.execute(
+        "UPDATE cursors SET position = CASE WHEN sink IN (SELECT value FROM json_each(?))"
+        " THEN abs(position) ELSE -abs(position) END",
+        (json.dumps(counted),),
+    )
+
+
+class Forgotten(NamedTuple):
+    """What a sink was to get and does not. ``gone``: chunks that no other sink waited for. ``unconfirmed``:
+    events that its API had accepted, and nobody asks any more what became of them."""
+
+    chunks: int
+    events: int
+    gone: int
+    unconfirmed: int
+
+
+def count_forgotten(connection: sqlite3.Connection, sink: str) -> Forgotten | None:
+    """What ``forget_sink`` would give up; None if nothing here waits for that sink."""
+    (unconfirmed,) = connection.execute(
+        "SELECT count(*) FROM confirmations WHERE sink = ?", (sink,)
+    ).fetchone()
+    row = connection.execute(
+        "SELECT position FROM cursors WHERE sink = ? AND position > 0", (sink,)
+    ).fetchone()
+    if row is None:
+        return Forgotten(0, 0, 0, unconfirmed) if unconfirmed else None
+    chunks, events = connection.execute(
+        "SELECT count(*), coalesce(sum(events), 0) FROM spool WHERE id >= ?", row
+    ).fetchone()
+    (gone,) = connection.execute(
+        "SELECT count(*) FROM spool WHERE id < ?", (_lowest_of_others(connection, sink),)
+    ).fetchone()
+    return Forgotten(chunks, events, gone, unconfirmed)
+
+
+def forget_sink(connection: sqlite3.Connection, sink: str) -> Forgotten | None:
+    """Nothing that is in the spool goes to this sink any more. Where it was the only one that the spool knows
+    the chunks stay: they go to the sinks of the next start."""
+    forgotten = count_forgotten(connection, sink)
+    if forgotten is None:
+        return None
+    connection.execute("DELETE FROM spool WHERE id < ?", (_lowest_of_others(connection, sink),))
+    connection.execute(
+        "UPDATE cursors SET position = -max((SELECT next FROM spool_totals),"
+        " (SELECT coalesce(max(id), 0) + 1 FROM spool)) WHERE sink = ?",
+        (sink,),
+    )
+    connection.execute("DELETE FROM batches WHERE sink = ?", (sink,))
+    connection.execute("DELETE FROM confirmations WHERE sink = ?", (sink,))
+    return forgotten
+
+
+def _lowest_of_others(connection: sqlite3.Connection, sink: str) -> int:
+    found: int = connection.execute(
+        "SELECT coalesce(min(position), 0) FROM cursors WHERE position > 0 AND sink <> ?", (sink,)
+    ).fetchone()[0]
+    return found
 
 
 def _checksum(number: int, digests: bytes, payload: bytes) -> int:

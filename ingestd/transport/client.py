@@ -1,17 +1,20 @@
 """The HTTP client: one request, one Answer, whatever the network does. For delivery, control, OAuth."""
 
+import base64
 import logging
 import ssl
 import time
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from types import TracebackType
 
 import httpx
+import yarl
 
 from ingestd import __version__
 from ingestd.core.answer import Answer
 from ingestd.core.errors import UserError
-from ingestd.transport.engine import Engine, Received
+from ingestd.transport.engine import Engine, Received, Timeout, convert
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -42,14 +45,14 @@ class Client:
         certificate: tuple[str, str] | None = None,
         trust_env: bool = False,
     ) -> None:
-        self._timeout = {"connect": connect_timeout_s, "read": read_timeout_s, "total": timeout_s}
-        engine = Engine(
+        self._timeout = Timeout(connect_timeout_s, read_timeout_s, timeout_s)
+        self._engine = Engine(
             _tls_context(ca_file, certificate=certificate, trust_env=trust_env),
             max_connections=max_connections,
             max_body_bytes=max_body_bytes,
             trust_env=trust_env,
         )
-        self._http = _HttpClient(transport=engine, trust_env=False)
+        self._http = _HttpClient(transport=self._engine, trust_env=False)
 
     async def __aenter__(self) -> "Client":
         await self._http.__aenter__()
@@ -64,10 +67,28 @@ class Client:
         await self._http.__aexit__(kind, error, trace)
 
     async def post(
-        self, url: str, body: bytes, headers: dict[str, str], *, timeout_s: float | None = None
+        self, url: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float | None = None
     ) -> Answer:
-        """Send a POST. See ``request``."""
-        return await self.request("POST", url, body=body, headers=headers, timeout_s=timeout_s)
+        """Send a POST, once: see ``request``. Past httpx, whose objects cost half as much as the request."""
+        start = time.monotonic()
+        timeout = self._timeout if timeout_s is None else self._timeout._replace(total=timeout_s)
+        try:
+            target, own = _target(url)
+            given = {name.lower(): value for name, value in headers.items()}
+            if not all(map(str.isascii, given.values())):
+                raise ValueError
+            done = await self._engine.exchange("POST", target, own | given, body, timeout=timeout)
+        except httpx.TransportError as trouble:
+            return Answer(0, error=str(trouble), seconds=time.monotonic() - start)
+        except (httpx.InvalidURL, ValueError):
+            return Answer(0, error=_NOT_VALID, seconds=time.monotonic() - start)
+        return Answer(
+            done.status,
+            headers=_lower(done.headers),
+            body=done.body,
+            truncated=done.truncated,
+            seconds=time.monotonic() - start,
+        )
 
     async def request(
         self,
@@ -75,7 +96,7 @@ class Client:
         url: str,
         *,
         body: bytes = b"",
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> Answer:
         """Send one request, once. Never raises for trouble on the network: ``Answer.status`` is 0 then.
@@ -84,20 +105,20 @@ class Client:
         the deadline or was over the limit, it is ``truncated``.
         """
         start = time.monotonic()
-        timeout = self._timeout if timeout_s is None else {**self._timeout, "total": timeout_s}
+        timeout = self._timeout if timeout_s is None else self._timeout._replace(total=timeout_s)
         try:
             request = httpx.Request(
                 method,
                 _parse(url),
                 headers=_HEADERS | {name.lower(): value for name, value in (headers or {}).items()},
                 stream=httpx.ByteStream(body),  # as ``content`` it costs three times as much
-                extensions={"timeout": timeout},
+                extensions={"timeout": timeout._asdict()},
             )
             response = await self._http.send(request, stream=True)
         except httpx.TransportError as trouble:
             return Answer(0, error=str(trouble), seconds=time.monotonic() - start)
         except (httpx.InvalidURL, ValueError):
-            return Answer(0, error="a header or the URL is not valid", seconds=time.monotonic() - start)
+            return Answer(0, error=_NOT_VALID, seconds=time.monotonic() - start)
         assert isinstance(response, Received)
         # httpx ties a response to its stream and so the request's body into a cycle, which then
         # stays in memory until a collection: half a megabyte for each batch.
@@ -115,7 +136,21 @@ _NO_STREAM = httpx.ByteStream(b"")
 
 _HEADERS = {"user-agent": f"ingestd/{__version__}", "accept-encoding": "identity"}
 
+_NOT_VALID = "a header or the URL is not valid"
+
 _parse = lru_cache(maxsize=64)(httpx.URL)
+
+
+@lru_cache(maxsize=64)
+def _target(url: str) -> tuple[yarl.URL, dict[str, str]]:
+    """Where to send, and our own headers: with Authorization if the URL has user-info, as httpx does it."""
+    parsed = httpx.URL(url)
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise httpx.UnsupportedProtocol("the URL is not http or https")
+    if not parsed.userinfo:
+        return convert(parsed), _HEADERS
+    pair = f"{parsed.username}:{parsed.password}".encode()
+    return convert(parsed), _HEADERS | {"authorization": f"Basic {base64.b64encode(pair).decode()}"}
 
 
 class _NoCookies(httpx.Cookies):
@@ -127,7 +162,7 @@ class _HttpClient(httpx.AsyncClient):
     cookies = _NoCookies()  # type: ignore[override]  # a property there, with a setter
 
 
-def _lower(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
+def _lower(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Header lines as a dict; what came several times is joined by commas (RFC 9110 5.3)."""
     headers: dict[str, str] = {}
     for line_name, line_value in raw:

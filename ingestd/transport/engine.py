@@ -1,13 +1,15 @@
-"""httpx's transport interface over one aiohttp session: a fraction of the CPU of httpx's own engine.
+"""One aiohttp session, also behind httpx's transport interface: a fraction of the CPU of httpx's own engine.
 
-Used by ``client.py``. Unlike other transports it reads the answer's body itself, up to a limit and a
-deadline: a response is whole or marked as cut, and leaves nothing open. See ``benchmarks/engines.py``.
+Used by ``client.py``. It reads the answer's body itself, up to a limit and a deadline: a response is whole
+or marked as cut, and leaves nothing open. See ``benchmarks/engines.py`` and ``benchmarks/requests.py``.
 """
 
 import asyncio
 import ssl
 import urllib.request
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
 import aiohttp
 import httpx
@@ -22,8 +24,25 @@ _KEEP_ALIVE_S = 15.0
 _NETWORK_TROUBLE = (aiohttp.ClientError, OSError, ValueError)  # OSError has TimeoutError and SSLError in it
 
 
+class Timeout(NamedTuple):
+    """Seconds, or None: ``connect``, ``read`` between two reads, and ``total``, which ends all of it."""
+
+    connect: float | None = None
+    read: float | None = None
+    total: float | None = None
+
+
+class Exchanged(NamedTuple):
+    """What came back. ``body`` as sent, never decompressed: a bomb stays small."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+    truncated: bool
+
+
 class Received(httpx.Response):
-    """A response that has been read. ``raw``: its body as sent, never decompressed: a bomb stays small."""
+    """A response that has been read. ``raw``: see ``Exchanged.body``."""
 
     raw: bytes
     truncated: bool
@@ -39,9 +58,6 @@ class Engine(httpx.AsyncBaseTransport):
 
     ``max_body_bytes``: how much of an answer is kept; the rest is discarded with its connection.
     ``trust_env``: take proxies from ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
-    A request's ``extensions["timeout"]`` has httpx's ``connect`` and ``read``, and ours, ``total``: seconds
-    or None. The status line and complete headers decide: a body that is cut short, stalls or is too
-    long makes ``Received.truncated``. Raises httpx.TransportError, in fixed words, for everything else.
     """
 
     def __init__(
@@ -68,6 +84,8 @@ class Engine(httpx.AsyncBaseTransport):
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
             read_bufsize=_READ_AHEAD_BYTES,
         )
+        # it would send GET, PUT, OPTIONS … a second time, unasked, when a connection breaks
+        self._session._retry_connection = False  # noqa: SLF001 - there is no setting for it
         return self
 
     async def aclose(self) -> None:
@@ -77,13 +95,19 @@ class Engine(httpx.AsyncBaseTransport):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def handle_async_request(self, request: httpx.Request) -> Received:
-        timeout = request.extensions.get("timeout", {})
+    async def exchange(
+        self, method: str, url: yarl.URL, headers: Mapping[str, str], body: bytes, *, timeout: Timeout
+    ) -> Exchanged:
+        """Send one request and read its answer. Names of ``headers`` are in lower case, values ASCII.
+
+        The status line and complete headers decide: a body that is cut short, stalls or is too long is
+        ``truncated``. Raises httpx.TransportError, in fixed words, for everything else.
+        """
         answer: aiohttp.ClientResponse | None = None
         parts: list[bytes] = []
         try:
-            async with asyncio.timeout(timeout.get("total")):
-                answer = await self._start(request, timeout)
+            async with asyncio.timeout(timeout.total):
+                answer = await self._start(method, url, headers, body, timeout)
                 truncated = await _read(answer, parts, limit=self._max_body_bytes)
         except _NETWORK_TROUBLE as trouble:
             if answer is None:
@@ -95,27 +119,43 @@ class Engine(httpx.AsyncBaseTransport):
         if not 200 <= answer.status <= 599:
             raise httpx.RemoteProtocolError(f"the answer's status is {answer.status}")
         raw = b"".join(parts)[: self._max_body_bytes]
-        response = Received(answer.status, headers=list(answer.raw_headers), stream=httpx.ByteStream(raw))
-        response.raw = raw
-        response.truncated = truncated
+        return Exchanged(answer.status, answer.raw_headers, raw, truncated)
+
+    async def handle_async_request(self, request: httpx.Request) -> Received:
+        """The same for httpx. ``extensions["timeout"]`` has the names of ``Timeout``."""
+        asked = request.extensions.get("timeout", {})
+        timeout = Timeout(asked.get("connect"), asked.get("read"), asked.get("total"))
+        headers = {n.decode("ascii"): value.decode("latin-1") for n, value in request.headers.raw}
+        body = await request.aread()
+        done = await self.exchange(request.method, convert(request.url), headers, body, timeout=timeout)
+        response = Received(done.status, headers=list(done.headers), stream=httpx.ByteStream(done.body))
+        response.raw = done.body
+        response.truncated = done.truncated
         return response
 
     async def _start(
-        self, request: httpx.Request, timeout: dict[str, float | None]
+        self, method: str, url: yarl.URL, headers: Mapping[str, str], body: bytes, timeout: Timeout
     ) -> aiohttp.ClientResponse:
         if self._session is None:
             raise RuntimeError("the client has not been entered")
-        url = _convert(request.url)
-        body = await request.aread()
         return await self._session.request(
-            request.method,
+            method,
             url,
-            headers=[(name.decode("ascii"), value.decode("latin-1")) for name, value in request.headers.raw],
+            headers=headers,
             data=_Bytes(body) if body else None,
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(sock_connect=timeout.get("connect"), sock_read=timeout.get("read")),
+            timeout=_client_timeout(timeout),
             proxy=_proxy_for(url, self._proxies) if self._proxies else None,
         )
+
+
+@lru_cache(maxsize=64)
+def _client_timeout(timeout: Timeout) -> aiohttp.ClientTimeout:
+    """``exchange`` sees to the total; a read that may take as long as all of it needs no clock of its own."""
+    idle_s = timeout.read
+    if idle_s is not None and timeout.total is not None and idle_s >= timeout.total:
+        idle_s = None
+    return aiohttp.ClientTimeout(sock_connect=timeout.connect, sock_read=idle_s)
 
 
 class _Bytes(Payload):
@@ -146,7 +186,8 @@ async def _read(answer: aiohttp.ClientResponse, parts: list[bytes], *, limit: in
 
 
 @lru_cache(maxsize=64)
-def _convert(url: httpx.URL) -> yarl.URL:
+def convert(url: httpx.URL) -> yarl.URL:
+    """aiohttp's URL for httpx's, without its user-info."""
     # httpx has made an Authorization header of the user-info; aiohttp refuses to see both
     return yarl.URL(str(url.copy_with(userinfo=b"", fragment=None) if url.userinfo else url), encoded=True)
 

@@ -1,4 +1,7 @@
-"""Access tokens: OAuth 2 client credentials, one request at a time. Used by delivery and control."""
+"""Access tokens: OAuth 2 client credentials, one request at a time. For delivery and control.
+
+``TokenSource`` is one of the ways to show whom a request is from: see ``auth.py``.
+"""
 
 import asyncio
 import base64
@@ -6,17 +9,19 @@ import json
 import math
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import quote_plus, urlencode, urlsplit
 
 from ingestd.core import retry_after
 from ingestd.core.answer import Answer
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable
 from ingestd.core.units import human_seconds
+from ingestd.transport.auth import NoAuth as NoAuth
 from ingestd.transport.client import Client
+from ingestd.transport.credential import Mask
 
 DEFAULT_LIFETIME_S = 300.0
 MAX_LIFETIME_S = 48 * 3600.0  # the longest that Genesys Cloud grants
@@ -46,19 +51,6 @@ class Token:
     generation: int
 
 
-class NoAuth:
-    """The twin for APIs that want no token."""
-
-    async def get(self) -> None:
-        return None
-
-    def drop(self, generation: int) -> None:
-        """Nothing to drop."""
-
-    async def aclose(self) -> None:
-        """Nothing to close."""
-
-
 class TokenSource:
     """Gets, keeps and renews the token of one client id.
 
@@ -74,6 +66,7 @@ class TokenSource:
         token_url: str,
         client_id: str,
         client_secret: str,
+        scope: str = "",
         clock: Clock,
         patience_s: float = 60.0,
         on_refresh: Callable[[bool, float], None] | None = None,
@@ -87,6 +80,9 @@ class TokenSource:
             "content-type": "application/x-www-form-urlencoded",
             "accept": "application/json",
         }
+        asked = {"grant_type": "client_credentials"} | ({"scope": scope} if scope else {})
+        self._request = urlencode(asked).encode()
+        self.mask = Mask(client_secret)
         self._clock = clock
         self._patience_s = patience_s
         self._on_refresh = on_refresh or (lambda ok, seconds: None)
@@ -128,6 +124,11 @@ class TokenSource:
             raise type(outcome)(*outcome.args)  # its own for each that waited: tracebacks grow otherwise
         return outcome
 
+    async def headers(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
+        """``Authorization: Bearer …`` and the token's generation. Raises LoginRefused, TokenUnavailable."""
+        token = await self.get()
+        return {"Authorization": f"Bearer {token.value}"}, token.generation
+
     def drop(self, generation: int) -> None:
         """Forget the token of that generation, because the API refused it; a newer one stays."""
         if self._token is not None and self._token.generation == generation:
@@ -147,7 +148,7 @@ class TokenSource:
         give_up_at = self._clock.monotonic() + self._patience_s
         while await self._wait_for_turn(give_up_at):
             asked_at = self._clock.monotonic()
-            answer = await self._client.post(self._url, b"grant_type=client_credentials", self._headers)
+            answer = await self._client.post(self._url, self._request, self._headers)
             token = self._accept(answer, asked_at=asked_at)
             self._on_refresh(token is not None, answer.seconds)
             if token is not None:
@@ -178,6 +179,7 @@ class TokenSource:
         lifetime_s = _lifetime_s(grant.get("expires_in"))
         self._generation += 1
         self._token = Token(value, self._generation)
+        self.mask.add(value)
         self._expires_at = asked_at + lifetime_s
         self._refresh_at = self._expires_at - min(REFRESH_AHEAD_S, lifetime_s / 2)
         self._refusal, self._failures, self._retry_at = "", 0, 0.0

@@ -1,47 +1,35 @@
-"""One request with credentials: what a lane sends through. Joins the client and the token source."""
+"""One request with credentials: what a lane sends through. Joins the client and an ``Auth``."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Protocol
 
 from ingestd.core.answer import Answer
+from ingestd.transport.auth import Auth
 from ingestd.transport.client import Client
 
 
-class Token(Protocol):
-    @property
-    def value(self) -> str: ...
-    @property
-    def generation(self) -> int: ...
-
-
-class Tokens(Protocol):
-    """``oauth.TokenSource`` or ``oauth.NoAuth``."""
-
-    async def get(self) -> Token | None:
-        """Raises Unreachable when there is no token to be had."""
-        ...
-
-    def drop(self, generation: int) -> None: ...
-
-
 class Sender:
-    """Sends with the current token; the caller is told which generation it was."""
+    """Sends with the current credential; the caller is told which generation it was."""
 
-    def __init__(self, client: Client, tokens: Tokens) -> None:
+    def __init__(self, client: Client, auth: Auth) -> None:
         self._client = client
-        self._tokens = tokens
+        self._auth = auth
 
-    async def send(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[Answer, int]:
-        """(answer, generation of the token). Raises Unreachable."""
-        token = await self._tokens.get()
-        if token is None:
-            return await self._client.post(url, body, headers), 0
-        headers["Authorization"] = f"Bearer {token.value}"
-        answer = await self._client.post(url, body, headers)
-        secret = token.value.encode()
-        if secret in answer.body:  # an API that shows it: answers are kept in the audit file and dead letters
-            answer = replace(answer, body=answer.body.replace(secret, b"***"))
-        return answer, token.generation
+    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[Answer, int]:
+        """(answer, generation of the credential). Raises Unreachable."""
+        added, generation = await self._auth.headers(url, body, headers)
+        answer = await self._client.post(url, body, {**headers, **added})
+        return self._masked(answer), generation
 
     def drop_token(self, generation: int) -> None:
-        self._tokens.drop(generation)
+        self._auth.drop(generation)
+
+    def _masked(self, answer: Answer) -> Answer:
+        """APIs that show what they were sent: answers are kept in the audit file and in dead letters."""
+        mask = self._auth.mask
+        if (body := mask(answer.body)) is not answer.body:
+            answer = replace(answer, body=body)
+        if "location" in answer.headers:  # the one header that is told to people
+            location = mask(answer.headers["location"].encode("latin-1")).decode("latin-1")
+            answer = replace(answer, headers={**answer.headers, "location": location})
+        return answer

@@ -7,8 +7,9 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ingestd import __version__
+from ingestd.core.catalogue import CATALOGUE, SERVICE_CATALOGUE
 from ingestd.core.ledger import Ledger
-from ingestd.core.metrics import CATALOGUE, SERVICE_CATALOGUE, Metrics
+from ingestd.core.metrics import Metrics
 from ingestd.core.service_metrics import MAX_PRODUCERS, ProducerEvents, Reloads, ServiceMetrics
 
 

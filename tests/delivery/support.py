@@ -95,6 +95,7 @@ class MemoryBook:
     attempts: list[tuple[str, Answer, Verdict]] = field(default_factory=list)
     limits: list[int] = field(default_factory=list)
     changes: list[tuple[State, str]] = field(default_factory=list)
+    remote_ids: list[tuple[int, str]] = field(default_factory=list)
     settled_ids: set[str] = field(default_factory=set)
     events: dict[str, list[bytes]] = field(default_factory=dict)  # by id of the batch
 
@@ -109,8 +110,15 @@ class MemoryBook:
         self.attempts.append((batch.id, answer, verdict))
 
     def settled(
-        self, batch: Batch, *, delivered: Sequence[int], buried: Sequence[Burial], parts: Sequence[Batch]
+        self,
+        batch: Batch,
+        *,
+        delivered: Sequence[int],
+        buried: Sequence[Burial],
+        parts: Sequence[Batch],
+        remote_ids: Sequence[tuple[int, str]] = (),
     ) -> None:
+        self.remote_ids += remote_ids
         assert batch.id not in self.settled_ids, "a batch was settled twice"
         self.settled_ids.add(batch.id)
         here = [batch.events[index] for index in [*delivered, *(burial.index for burial in buried)]]
@@ -236,7 +244,11 @@ async def rig(
     No task and no connection is left.
     """
     before = asyncio.all_tasks()
-    short = {"backoff": Backoff(base_s=0.01, cap_s=0.05), "startup_patience_s": 5.0}
+    short = {
+        "backoff": Backoff(base_s=0.01, cap_s=0.05),
+        "startup_patience_s": 5.0,
+        "retry_floor": 100_000,  # else faulty APIs would be spared: see test_retry_budget.py
+    }
     act = script if callable(script) else lambda _: script
     async with (
         Receiver(act) as receiver,

@@ -149,7 +149,7 @@ async def test_a_service_that_is_not_to_stop_waits_for_a_login_that_works_again(
         feed = asyncio.create_task(r.feed(batches(1)))
         await until(lambda: r.book.states == [State.PAUSED])
         works = True
-        r.lane._transport._tokens._refused_until = 0.0  # type: ignore[attr-defined]  # not to wait 5 s
+        r.lane._transport._auth._refused_until = 0.0  # type: ignore[attr-defined]  # not to wait 5 s
         await feed
     assert r.book.states == [State.PAUSED, State.CLOSED]
     assert r.book.delivered == [0]

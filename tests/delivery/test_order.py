@@ -1,6 +1,7 @@
 """What may go when order is asked for, step by step, and how batches are cut then. Without a loop."""
 
 import random
+from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,13 +12,13 @@ from ingestd.delivery.bisection import Bisection, Step
 from ingestd.delivery.grouping import group, halve
 from ingestd.delivery.order import Order
 from tests.delivery.order_support import keyed, keyed_batches, order_by
-from tests.delivery.support import make_batch
+from tests.delivery.support import event, make_batch
 
 KEYS = st.lists(st.sampled_from(["", "a", "b", "c"]), min_size=1, max_size=12)
 
 
-def make_order(**limits: int) -> Order:
-    return Order(order_by, **({"max_events": 10, "max_bytes": 1000} | limits))
+def make_order(*, max_events: int = 10, max_bytes: int = 1000, one_per_key: bool = False) -> Order:
+    return Order(order_by, max_events=max_events, max_bytes=max_bytes, one_per_key=one_per_key)
 
 
 def numbers(batch: Batch | None) -> list[int]:
@@ -25,12 +26,12 @@ def numbers(batch: Batch | None) -> list[int]:
     return [int(digest) for digest in batch.digests if digest]
 
 
-@given(st.lists(KEYS, max_size=10), st.integers(0, 2**32))
+@given(st.lists(KEYS, max_size=10), st.booleans(), st.integers(0, 2**32))
 def test_whatever_ends_when_no_two_open_batches_share_a_key_and_all_go_in_order(
-    keys: list[list[str]], seed: int
+    keys: list[list[str]], one_per_key: bool, seed: int
 ) -> None:
     rng = random.Random(seed)
-    order = make_order(max_events=4)
+    order = make_order(max_events=4, one_per_key=one_per_key)
     fresh, out, done = keyed_batches(keys), list[Batch](), list[int]()
     first_out: dict[str, list[int]] = {}
     key_by_number = dict(enumerate(key for some in keys for key in some))
@@ -47,7 +48,12 @@ def test_whatever_ends_when_no_two_open_batches_share_a_key_and_all_go_in_order(
                 out += order.settled(batch, [])
         else:
             taken = order.take() if rng.random() < 0.7 or not fresh else order.admit(fresh.pop(0))
+            if rest := order.take_rest():
+                fresh.insert(0, rest)
             if taken is not None:
+                assert not one_per_key or len(set(filter(None, order.keys_of(taken.events)))) == sum(
+                    key is not None for key in order.keys_of(taken.events)
+                )
                 out.append(taken)
                 for number in numbers(taken):
                     first_out.setdefault(key_by_number[number], []).append(number)
@@ -238,3 +244,41 @@ def test_good_events_behind_a_long_bad_stretch_of_the_same_key_are_found() -> No
 def test_without_keys_a_batch_is_cut_in_the_middle() -> None:
     first, second, in_turn = halve(make_batch(range(5)), None)
     assert (len(first), len(second), in_turn) == (2, 3, False)
+
+
+def of_chunks(keys: Sequence[str], size: int) -> Batch:
+    """One batch of events numbered from 0, of chunks of ``size``."""
+    events = [event(number, key) for number, key in enumerate(keys)]
+    segments: list[Segment] = []
+    for start in range(0, len(events), size):
+        some = events[start : start + size]
+        segments.append(Segment(Chunk(some, source=1, start=start, end=start + size), range(len(some))))
+    return Batch(events, [b"%016d" % number for number in range(len(events))], segments)
+
+
+@given(
+    st.lists(st.sampled_from(["", *"abcdefgh"]), min_size=1, max_size=40),
+    st.integers(1, 8),
+    st.integers(1, 9),
+    st.integers(0, 2**32),
+)
+def test_one_of_a_key_what_goes_together_is_whole_after_a_crash_before_what_was_held_is_read(
+    keys: list[str], size: int, most: int, seed: int
+) -> None:
+    """Files are read again chunk by chunk: a batch is whole when the last chunk of it has been read."""
+    order, rng = make_order(max_events=most, one_per_key=True), random.Random(seed)
+    fresh, out, sent = [of_chunks(keys, size)], list[Batch](), list[int]()
+    while fresh or order.ready or out:
+        batch = order.take() or (order.admit(fresh.pop(0)) if fresh else None)
+        if rest := order.take_rest():
+            fresh.insert(0, rest)
+        if batch:
+            mine = numbers(batch)
+            sent += mine
+            for later in set(range(len(keys))).difference(sent):
+                if keys[later] and keys[later] in {keys[number] for number in mine}:
+                    assert later // size >= max(mine) // size, f"{later} would overtake {mine}"
+            out.append(batch)
+        while out and (rng.random() < 0.3 or not (fresh or order.ready)):
+            order.settled(out.pop(rng.randrange(len(out))), [])
+    assert sorted(sent) == list(range(len(keys)))

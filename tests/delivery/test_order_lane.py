@@ -60,22 +60,25 @@ async def feed(lane: Lane, given: list[Batch], resent: int) -> None:
     st.sampled_from([1, 3, 10, 1000]),
     st.integers(1, 6),
     st.integers(0, 3),
+    st.booleans(),
     st.integers(0, 2**32),
 )
 def test_every_key_is_taken_in_its_order_nothing_is_lost_doubled_or_stuck(
-    keys: list[list[str]], bad: float, most_events: int, slots: int, resent: int, seed: int
+    keys: list[list[str]], bad: float, most_events: int, slots: int, resent: int, alone: bool, seed: int
 ) -> None:
     rng = random.Random(seed)
     given = keyed_batches(keys)
     api = OrderedApi(rng, {n for n in range(sum(map(len, keys))) if rng.random() < bad}, most_events)
-    book = OrderBook()
+    book, known = OrderBook(), {batch.id for batch in given[:resent]}
     lane_settings = LaneSettings(
+        one_per_key=alone,
         order_by=order_by,
         max_in_flight=slots,
         backoff=QUICK,
         circuit_threshold=10**6,
         max_held_events=30,
         held_batch_events=25,
+        retry_floor=100_000,
     )
 
     async def deliver() -> None:
@@ -92,6 +95,10 @@ def test_every_key_is_taken_in_its_order_nothing_is_lost_doubled_or_stuck(
     api.assert_in_order()
     assert sorted(number for _, number in api.taken) == book.delivered
     assert not api.bad & set(book.delivered)
+    for batch_id, events in book.events.items():
+        if alone and not known:
+            sent = [key for event in events if (key := order_by(event))]
+            assert len(sent) == len(set(sent)), f"two events of one key in {batch_id}"
     assert all(batch.segments[0].chunk.receipt.open == 0 for batch in given)
 
 

@@ -10,9 +10,11 @@ from ingestd.core.audit import no_audit
 from ingestd.core.clock import SystemClock
 from ingestd.core.ledger import Ledger
 from ingestd.core.metrics import Metrics
+from ingestd.sink_book import SinkBook
 from ingestd.stages.dedup import Window
 from ingestd.store.database import Database
-from ingestd.store.journal import Journal, body_digest
+from ingestd.store.frozen import body_digest
+from ingestd.store.journal import Journal
 from tests.delivery.support import key_of, make_batch, numbers_of, refusal, rig
 from tests.receiver import Action, Reply, Request
 
@@ -44,16 +46,25 @@ async def test_every_batch_and_every_part_of_one_is_on_disk_with_its_bytes_when_
     await database.open()
     try:
         ledger = Ledger()
+        journal = Journal(database)
         book = Bookkeeping(
             ledger=ledger,
             window=Window(b"s" * 32, max_count=1000, max_age_s=60),
-            journal=Journal(database),
+            journal=journal,
+            audit=no_audit,
+            clock=clock,
+        )
+        sink_book = SinkBook(
+            "api",
+            book,
+            several=False,
+            journal=journal,
             audit=no_audit,
             metrics=Metrics(ledger),
             clock=clock,
             warn=lambda _: None,
         )
-        async with rig(script, book=book, max_in_flight=1) as r:
+        async with rig(script, book=sink_book, max_in_flight=1) as r:
             book.accepted(8)
             async with r.running():
                 await r.feed([make_batch(range(8))])

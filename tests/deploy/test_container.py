@@ -40,7 +40,10 @@ def services() -> Any:
 # --- the image ---
 
 
-@pytest.mark.parametrize("line", PROJECT["dependencies"])
+EXTRAS = [line for name in ("aws", "lake") for line in PROJECT["optional-dependencies"][name]]
+
+
+@pytest.mark.parametrize("line", sorted({*PROJECT["dependencies"], *EXTRAS}))
 def test_every_dependency_is_pinned_to_a_version_that_the_project_allows(line: str) -> None:
     requirement = Requirement(line)
     assert requirement.specifier.contains(pins(CONSTRAINTS)[canonicalize_name(requirement.name)])
@@ -51,9 +54,11 @@ def test_constraints_can_be_made_again_and_hold_only_what_runs() -> None:
         [sys.executable, DEPLOY / "pin.py"], capture_output=True, text=True, check=True, timeout=30
     )
     made = pins(done.stdout)
-    assert made.keys() >= {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    needed = (*PROJECT["dependencies"], *EXTRAS)
+    assert made.keys() >= {canonicalize_name(Requirement(line).name) for line in needed}
+    assert made.keys() == pins(CONSTRAINTS).keys(), "make constraints"
     assert "pydantic-core" in made  # what a dependency needs in turn
-    assert not {"pytest", "mypy", "ruff", "yamllint", "ingestd"} & made.keys()
+    assert not {"moto", "pytest", "mypy", "ruff", "yamllint", "ingestd"} & made.keys()
 
 
 def test_the_image_runs_as_a_number_and_hears_sigterm_itself() -> None:

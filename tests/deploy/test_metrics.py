@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from ingestd.core.metrics import CATALOGUE
+from ingestd.core.catalogue import CATALOGUE
 from ingestd.core.reasons import REJECTED, Reason
 from tests.deploy.support import ROOT, alerts, dashboard, queries, yaml
 

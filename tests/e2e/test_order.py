@@ -59,7 +59,7 @@ async def test_events_of_one_key_arrive_in_the_order_of_the_file_whatever_fails(
 ) -> None:
     config = place / "ingestd.toml"
     order = 'order_by = "attributes.note"\n' if how == "file" else ""
-    config.write_text(f'[delivery]\n{order}backoff_base = "5ms"\nbackoff_cap = "50ms"\n')
+    config.write_text(f'[delivery]\n{order}backoff_base = "5ms"\nbackoff_cap = "50ms"\nretry_share = 10\n')
     env = {"INGESTD_DELIVERY_ORDER_BY": "attributes.note"} if how == "environment" else {}
     source = write(place / "in.ndjson", LINES)
     taking = TakingApi()
@@ -77,7 +77,9 @@ async def test_events_of_one_key_arrive_in_the_order_of_the_file_whatever_fails(
 async def test_after_a_kill_the_order_goes_on_where_it_was(place: Place) -> None:
     source = write(place / "in.ndjson", LINES)
     taking = TakingApi()
-    env = {"INGESTD_DELIVERY_ORDER_BY": "attributes.note", "INGESTD_DELIVERY_BACKOFF_BASE": "5ms"}
+    env = {"INGESTD_DELIVERY_ORDER_BY": "attributes.note", "INGESTD_DELIVERY_BACKOFF_BASE": "5ms"} | {
+        "INGESTD_DELIVERY_RETRY_SHARE": "10"
+    }
     async with EventApi(taking) as api:
         words = place.replay(api, source, "--max-batch-events", 20)
         for share in (100, 300):

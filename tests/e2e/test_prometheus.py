@@ -116,6 +116,7 @@ def _address(log: Path) -> str:
 
 
 NEEDS_TROUBLE = {"Restarts", "Alerts"}
+NEEDS_A_LAKE = {"Files", "Waiting for the lake", "Oldest waiting for the lake", "Events waiting for the lake"}
 """Panels that are empty while all goes well."""
 
 
@@ -124,7 +125,9 @@ async def empty_panels(it: Prometheus) -> set[str]:
     for panel, query in queries():
         if not query.startswith("label_values("):  # Grafana's own
             asked.add(panel)
-            if await it.query(query.replace("$__rate_interval", "10s").replace("$instance", ".*")):
+            if await it.query(
+                query.replace("$__rate_interval", "10s").replace("$instance", ".*").replace("$sink", ".*")
+            ):
                 shown.add(panel)
     return asked - shown
 
@@ -139,7 +142,7 @@ async def test_a_real_prometheus_scrapes_the_service_and_every_alert_and_panel_w
             await it.until_rules(lambda states: set(states.values()) == {("ok", "inactive")})
             assert (await it.rules()).keys() == alerts().keys()
             await it.until("rate(ingestd_accepted_events_total[10s])", lambda value: value >= 0)
-            assert await empty_panels(it) == NEEDS_TROUBLE
+            assert await empty_panels(it) == NEEDS_TROUBLE | NEEDS_A_LAKE
         await service.stop()
 
 

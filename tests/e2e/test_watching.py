@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ingestd.core.audit import Entry
-from ingestd.core.metrics import PIPELINE_CATALOGUE
+from ingestd.core.catalogue import PIPELINE_CATALOGUE, SINK_CATALOGUE
 from tests.e2e.support import COMMAND, INVALID, EventApi, Place, event, events, events_of, write
 from tests.receiver import Action, Reply, Request
 
@@ -57,9 +57,12 @@ async def test_metrics_are_those_of_the_catalogue_and_balance(place: Place) -> N
         if not family.name.endswith("_created")
     }
     assert {name: family.type for name, family in families.items()} == {
-        name: kind for name, (kind, _) in PIPELINE_CATALOGUE.items()
+        name: kind for name, (kind, _) in (PIPELINE_CATALOGUE | SINK_CATALOGUE).items()
     }
-    assert all(families[name].documentation == text for name, (_, text) in PIPELINE_CATALOGUE.items())
+    assert all(
+        families[name].documentation == text
+        for name, (_, text) in (PIPELINE_CATALOGUE | SINK_CATALOGUE).items()
+    )
 
     def value(name: str, **labels: str) -> float:
         return sum(s.value for s in families[name].samples if labels.items() <= s.labels.items())

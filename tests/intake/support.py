@@ -19,8 +19,9 @@ import msgspec
 
 from ingestd.config import Login, Settings
 from ingestd.core.clock import Clock, SystemClock
-from ingestd.core.ledger import Ledger
+from ingestd.core.ledger import Ledger, SinkLedger
 from ingestd.core.submission import Deferred, Result, Submission, Taken
+from ingestd.intake.spool_feed import SpoolFeed
 from ingestd.pipeline import Front, Pipeline, open_front, open_pipeline
 from ingestd.service.housekeeping import keep_house
 from ingestd.store.database import Database
@@ -30,7 +31,7 @@ DEADLINE_S = 20.0
 
 SHORT: dict[str, dict[str, Any]] = {
     "batch": {"max_age": 0.01},
-    "delivery": {"backoff_base": 0.002, "backoff_cap": 0.01, "circuit_threshold": 10_000},
+    "delivery": {"backoff_base": 0.002, "backoff_cap": 0.01, "circuit_threshold": 10_000, "retry_share": 10},
     "spool": {"ballast": 0},
 }
 """Settings of the tests; ``running`` lays its own over them."""
@@ -67,6 +68,21 @@ _decode = msgspec.json.Decoder(_Body).decode
 def numbers_of(request: Request) -> list[int]:
     """Of the events in a request, in order."""
     return [int(one.interaction_id[2:]) for one in _decode(request.body).events]
+
+
+def webhook(receiver: Receiver, **options: Any) -> dict[str, Any]:
+    """The section of a sink that posts JSON arrays to ``receiver``; ``options`` go over that."""
+    return {"type": "webhook", "url": receiver.url, "body": "array"} | options
+
+
+def posted(request: Request) -> list[int]:
+    """Numbers of the events in a request to such a sink, in order."""
+    body = request.json()
+    return [int(one["interactionId"][2:]) for one in (body if isinstance(body, list) else [body])]
+
+
+def all_posted(receiver: Receiver) -> list[int]:
+    return [number for request in receiver.requests for number in posted(request)]
 
 
 def key_of(request: Request) -> str:
@@ -129,7 +145,12 @@ class Life:
         return self.pipeline.ledger
 
     def deliver(self) -> None:
-        parts = (self.pipeline.lane.run(), self.front.feed.run(), keep_house(self.pipeline))
+        parts = (
+            *(branch.lane.run() for branch in self.pipeline.branches),
+            *(feed.run() for feed in self.front.feeds),
+            keep_house(self.pipeline),
+            *(branch.confirmer.run() for branch in self.pipeline.branches if branch.confirmer),
+        )
         self.tasks = [asyncio.ensure_future(part) for part in parts]
 
     def submit(self, *sent: bytes, **options: Any) -> asyncio.Future[Result]:
@@ -167,16 +188,18 @@ class Life:
 
     async def drain(self) -> None:
         """The order of shutting down of ``service/run.py``."""
-        front, lane = self.front, self.pipeline.lane
+        front, lanes = self.front, [branch.lane for branch in self.pipeline.branches]
         front.pressure.closing = True
         front.waiting.give_up()
         await front.reception.finished()
-        front.feed.stop()
-        lane.drain()
-        await front.feed.flush()
-        lane.close()
+        for feed, lane in zip(front.feeds, lanes, strict=True):
+            feed.stop()
+            lane.drain()
+        for feed, lane in zip(front.feeds, lanes, strict=True):
+            await feed.flush()
+            lane.close()
         async with asyncio.timeout(DEADLINE_S):
-            await asyncio.wait(self.tasks[:2])
+            await asyncio.wait(self.tasks[: 2 * len(lanes)])
         await self.stop()
 
     async def stop(self) -> None:
@@ -203,6 +226,15 @@ class Life:
     def assert_balanced(self) -> None:
         assert self.ledger.balanced(), self.ledger
         assert min(self.ledger.in_flight, self.ledger.accepted) >= 0, self.ledger
+        for branch in self.pipeline.branches:
+            assert branch.ledger.balanced(), (branch.name, branch.ledger)
+            assert branch.ledger.in_flight >= 0, (branch.name, branch.ledger)
+
+    def sink(self, name: str) -> SinkLedger:
+        return next(branch.ledger for branch in self.pipeline.branches if branch.name == name)
+
+    def feed(self, name: str) -> SpoolFeed:
+        return next(feed for feed in self.front.feeds if feed.sink == name)
 
     def rows(self, sql: str) -> list[Any]:
         """What the file says, past this process."""
@@ -216,19 +248,20 @@ class Life:
 @asynccontextmanager
 async def running(
     directory: Path,
-    receiver: Receiver,
+    receiver: Receiver | None = None,
     *,
     deliver: bool = True,
     clock: Clock | None = None,
     **sections: dict[str, Any],
 ) -> AsyncIterator[Life]:
-    """A life on ``directory``; it delivers to ``receiver`` from the start, or when told to."""
+    """A life on ``directory``; it delivers to ``receiver`` from the start, or when told to. With a section
+    ``sinks`` it delivers to those; see ``webhook``."""
     os.makedirs(directory, exist_ok=True)
     settings = Settings.model_validate(
         SHORT | {name: SHORT.get(name, {}) | section for name, section in sections.items()}
     )
     warnings: list[str] = []
-    login = Login(api=receiver.url, token_url=None)
+    login = Login(api=receiver.url, token_url=None) if receiver else None
     async with (
         open_pipeline(
             settings, login, directory, clock=clock or SystemClock(), warn=warnings.append, spooled=True

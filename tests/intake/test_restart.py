@@ -147,12 +147,12 @@ async def test_a_batch_that_a_replay_of_standard_input_left_is_counted_and_deliv
 
 async def leave_a_batch_of_a_stream(life: Life, raw: list[bytes]) -> None:
     """As `ingestd replay -` leaves it when it is killed after the freeze."""
-    journal, sink = life.pipeline.journal, life.pipeline.sink
+    journal, sink = life.pipeline.journal, life.pipeline.branches[0].sink
     stream = await journal.new_stream("-", now=0.0)
     chunk = Chunk(raw, source=stream.number, start=0, end=1)
     batch = Batch(raw, [None] * len(raw), [Segment(chunk, range(len(raw)))])
     batch.freeze(sink.encode(raw))
-    journal.freeze(batch, now=0.0)
+    journal.freeze(batch, sink="ingest_api", now=0.0)
     await journal.commit()
 
 

@@ -46,12 +46,12 @@ async def test_events_arrive_once_and_in_the_order_of_acceptance_also_past_what_
             burst = range(len(accepted), len(accepted) + rng.choice([1, 2, 10]))
             told = [life.submit(event(number, pad=1000)) for number in burst]
             accepted += burst
-            was_behind += life.front.feed.behind
+            was_behind += life.front.feeds[0].behind
             if rng.random() < 0.6:
                 await told[-1]
             if rng.random() < 0.1:
                 await life.until_empty()
-                await until(lambda: not life.front.feed.behind)
+                await until(lambda: not life.front.feeds[0].behind)
         await life.front.reception.finished()
         await life.until_empty()
         assert sent(receiver) == accepted
@@ -72,7 +72,7 @@ async def test_what_waits_in_memory_is_bounded_whatever_the_spool_holds(
             for number in range(400):
                 await life.take(event(number, pad=1000))
             await receiver.until(lambda r: len(r.requests) == 1)
-            assert life.front.feed.behind
+            assert life.front.feeds[0].behind
             assert chunks_in_memory() <= most
         async with running(
             tmp_path / "state", receiver, batch={"max_events": 4, "max_age": 60}, delivery=lane
@@ -80,7 +80,7 @@ async def test_what_waits_in_memory_is_bounded_whatever_the_spool_holds(
             await receiver.until(lambda r: len(r.requests) == 2)
             for number in range(400, 500):
                 await life.take(event(number, pad=1000))
-            assert life.front.feed.behind
+            assert life.front.feeds[0].behind
             assert chunks_in_memory() <= most
             assert life.ledger.in_flight == life.front.spool.events == 500
 
@@ -95,13 +95,13 @@ async def test_when_it_has_caught_up_nothing_is_read_from_the_disk_any_more(tmp_
         async with running(tmp_path / "state", receiver, deliver=False) as life:
             for number in range(3 * READ_CHUNKS):
                 await life.take(event(number))
-            assert life.front.feed.behind
+            assert life.front.feeds[0].behind
         async with running(tmp_path / "state", receiver) as life:
             await life.until_empty()
-            await until(lambda: not life.front.feed.behind)
+            await until(lambda: not life.front.feeds[0].behind)
             for number in range(100, 105):
                 await life.take(event(number))
-                assert not life.front.feed.behind
+                assert not life.front.feeds[0].behind
             await life.until_empty()
             assert sorted(sent(receiver)) == [*range(3 * READ_CHUNKS), *range(100, 105)]
 
@@ -121,7 +121,7 @@ async def test_a_stopped_feed_takes_up_nothing_more_and_the_spool_keeps_it(tmp_p
     async with Receiver() as receiver, running(tmp_path / "state", receiver) as life:
         await life.take(event(1))
         await life.until_empty()
-        life.front.feed.stop()
+        life.front.feeds[0].stop()
         await life.take(event(2))
         async with asyncio.timeout(10):
             await life.tasks[1]

@@ -33,12 +33,12 @@ def test_the_url_is_the_api_with_one_slash_between_it_and_the_path() -> None:
 
 
 def test_the_batch_id_is_request_id_and_idempotency_key_and_no_credential_is_set() -> None:
-    assert API.headers("id-1") == {
+    assert API.headers("id-1", []) == {
         "Content-Type": "application/json",
         "X-Request-Id": "id-1",
         "Idempotency-Key": "id-1",
     }
-    assert API.headers("id-1") is not API.headers("id-1"), "the sender adds its token to it"
+    assert API.headers("id-1", []) is not API.headers("id-1", []), "the sender adds its token to it"
 
 
 def test_a_2xx_with_errors_names_the_events_that_were_not_taken() -> None:

@@ -300,3 +300,35 @@ def test_events_of_any_shape_do_not_keep_the_others_from_being_found(odd: bytes)
 def test_an_event_whose_ids_are_all_the_same_is_named_once() -> None:
     events = [b'{"id":"x","eventId":"x","interactionId":"x"}', b'{"id":"y"}']
     assert item_errors.ids_of(events) == {"x": [0], "y": [1]}
+
+
+def test_a_list_that_is_empty_hides_no_other() -> None:
+    entry = {"index": 2, "message": "bad"}
+    assert [i.index for i in find({"errors": [], "failed": [entry]})[0]] == [2]
+    assert [i.index for i in find({"errors": [{"index": 1}], "rejected": [entry]})[0]] == [1, 2]
+    assert [i.index for i in find({"failures": [], "results": [entry]})[0]] == [2]
+
+
+def test_results_add_nothing_to_a_list_of_failures() -> None:
+    failed = {"index": 2, "message": "later", "retryable": True}
+    body = {"errors": [failed], "results": [{"index": 2, "status": 500, "retryable": False}]}
+    assert find(body) == ((ItemError(2, "later", True),), 0)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"errors":[{"index":1,"message":"\\ud83d"}]}', b' [{"index":1]', b"[" * 9999]
+)
+def test_json_that_cannot_be_read_may_have_named_an_event(body: bytes) -> None:
+    assert find(body) == ((), 1)
+
+
+def test_what_is_no_json_names_no_event() -> None:
+    assert find(b"<html>{[") == find(b"") == find(b"OK") == ((), 0)
+
+
+def test_of_an_event_that_is_named_twice_the_final_words_stay() -> None:
+    again, never = (
+        {"index": 1, "message": words, "retryable": words == "later"} for words in ("later", "no")
+    )
+    for entries in ([again, never], [never, again]):
+        assert find({"errors": entries})[0] == (ItemError(1, "no", False),)

@@ -170,7 +170,7 @@ async def test_a_newer_format_is_refused(tmp_path: Path) -> None:
         connection.execute("PRAGMA user_version = 7")
     connection.close()
     database = Database(tmp_path)
-    with pytest.raises(StoreFailed, match=r"newer ingestd \(format 7, this one knows 2\)"):
+    with pytest.raises(StoreFailed, match=r"newer ingestd \(format 7, this one knows 3\)"):
         await database.open()
     await database.close()
 

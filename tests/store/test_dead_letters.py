@@ -40,12 +40,12 @@ def insert(store: sqlite3.Connection, *letters: DeadLetter, now: float = NOW) ->
 
 
 def rows(store: sqlite3.Connection) -> list[StoredLetter]:
-    return dead_letters._select(store, "1 ORDER BY id", [])
+    return dead_letters.select(store, "1 ORDER BY id", [])
 
 
 def lease(store: sqlite3.Connection, now: float = DUE, **limits: Any) -> list[StoredLetter]:
     limits = {"lease_s": LEASE_S, "max_events": 100, "max_bytes": 10_000, **limits}
-    return dead_letters.lease_due(store, now=now, **limits)
+    return dead_letters.lease_due(store, now=now, sink="", **limits)
 
 
 def offsets(letters: list[StoredLetter]) -> list[int]:
@@ -69,7 +69,7 @@ def test_a_letter_is_stored_with_all_that_is_known_of_it(store: sqlite3.Connecti
     assert row.intact
     assert row[1:] == (
         "waiting", "gave_up", "x" * MAX_DETAIL, fingerprint(Reason.GAVE_UP, "x" * 5000), b"\x00\xff",
-        row.checksum, 1, 7, 8, b"d" * 16, "b", 2, 5, 1, 3, NOW - 5, NOW, NOW, DUE, None, 0,
+        row.checksum, 1, 7, 8, b"d" * 16, "b", 2, 5, 1, 3, NOW - 5, NOW, NOW, DUE, None, 0, "",
     )  # fmt: skip
     assert not row._replace(payload=b"\x00\xfe").intact
 

@@ -8,7 +8,8 @@ from ingestd.core.chunk import Chunk, Segment, unpack_positions
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.store.database import Database
-from ingestd.store.journal import Journal, body_digest
+from ingestd.store.frozen import body_digest
+from ingestd.store.journal import Journal
 from tests.store.files import NOW, find, known_file, opened
 
 pytestmark = pytest.mark.anyio
@@ -35,6 +36,7 @@ def a_batch(*segments: Segment) -> Batch:
 def settle(journal: Journal, batch: Batch, **options: Any) -> None:
     journal.settled(
         batch,
+        sink="ingest_api",
         segments=options.get("segments", batch.segments),
         safe_keys=options.get("safe_keys", ()),
         letters=options.get("letters", ()),
@@ -71,7 +73,7 @@ async def test_a_restart_finds_exactly_the_batches_that_are_not_behind_the_posit
         across = a_batch(Segment(second, [1, 3]), Segment(third, range(2)))
         open_one = a_batch(Segment(second, [0, 2]))
         for batch in (done, across, open_one):
-            journal.freeze(batch, now=NOW)
+            journal.freeze(batch, sink="ingest_api", now=NOW)
         await journal.commit()
         settle(journal, done)
         settle(journal, across)
@@ -88,7 +90,7 @@ async def test_a_settled_batch_goes_when_the_positions_have_passed_all_its_chunk
     path, number = await known_file(tmp_path)
     batch = a_batch(Segment(a_chunk(number, 100), range(4)), Segment(a_chunk(number, 200), range(4)))
     async with opened(tmp_path) as journal:
-        journal.freeze(batch, now=NOW)
+        journal.freeze(batch, sink="ingest_api", now=NOW)
         settle(journal, batch)
     for position, left in ((200, [batch.id]), (299, [batch.id]), (300, [])):
         async with opened(tmp_path) as journal:
@@ -100,7 +102,7 @@ async def test_a_settled_batch_goes_when_the_positions_have_passed_all_its_chunk
 
 async def test_position_and_outcome_are_one_transaction(database: Database, journal: Journal) -> None:
     batch = a_batch(Segment(a_chunk(1, 0), range(4)))
-    journal.freeze(batch, now=NOW)
+    journal.freeze(batch, sink="ingest_api", now=NOW)
     await journal.commit()
     before = database.commits
     settle(journal, batch, safe_keys=[b"k" * 16])
@@ -112,7 +114,7 @@ async def test_position_and_outcome_are_one_transaction(database: Database, jour
 async def test_the_rebuilt_body_is_told_by_length_and_checksum(tmp_path: Path) -> None:
     batch = a_batch(Segment(a_chunk(1, 0), range(4)))
     async with opened(tmp_path) as journal:
-        journal.freeze(batch, now=NOW)
+        journal.freeze(batch, sink="ingest_api", now=NOW)
     async with opened(tmp_path) as journal:
         (found,) = await journal.frozen_batches()
     assert found[:5] == (batch.id, False, NOW, 4, body_digest(batch.body))
@@ -125,7 +127,7 @@ async def test_a_split_batch_leaves_its_settled_events_and_its_parts(tmp_path: P
     part = whole.part([2, 3])
     part.freeze(b"part")
     async with opened(tmp_path) as journal:
-        journal.freeze(whole, now=NOW)
+        journal.freeze(whole, sink="ingest_api", now=NOW)
         settle(journal, whole, segments=[Segment(chunk, [0, 1])], parts=[part])
     assert await frozen(tmp_path) == {
         whole.id: (True, [(1, 0, [0, 1])], None),
@@ -137,7 +139,7 @@ async def test_a_batch_of_which_nothing_is_settled_is_replaced_by_its_parts(tmp_
     whole = a_batch(Segment(a_chunk(1, 0), range(4)))
     parts = [whole.part([0, 1]), whole.part([2, 3])]
     async with opened(tmp_path) as journal:
-        journal.freeze(whole, now=NOW)
+        journal.freeze(whole, sink="ingest_api", now=NOW)
         settle(journal, whole, segments=[], parts=parts)
     assert set(await frozen(tmp_path)) == {part.id for part in parts}
 
@@ -145,8 +147,8 @@ async def test_a_batch_of_which_nothing_is_settled_is_replaced_by_its_parts(tmp_
 async def test_dropped_batches_and_batches_of_letters_leave_nothing(tmp_path: Path) -> None:
     batch = a_batch(Segment(a_chunk(1, 0), range(4)))
     async with opened(tmp_path) as journal:
-        journal.freeze(batch, now=NOW)
-        journal.freeze(Batch([b"a"], [None], [], letters=(1,)), now=NOW)
+        journal.freeze(batch, sink="ingest_api", now=NOW)
+        journal.freeze(Batch([b"a"], [None], [], letters=(1,)), sink="ingest_api", now=NOW)
         journal.drop([batch.id])
     assert await frozen(tmp_path) == {}
 
@@ -158,8 +160,8 @@ async def test_events_of_a_stream_are_kept_until_they_are_settled(tmp_path: Path
     async with opened(tmp_path) as journal:
         stream = await journal.new_stream("standard input", now=NOW)
         waiting, done = (a_batch(Segment(a_chunk(stream.number, start), range(4))) for start in (0, 100))
-        journal.freeze(waiting, now=NOW)
-        journal.freeze(done, now=NOW)
+        journal.freeze(waiting, sink="ingest_api", now=NOW)
+        journal.freeze(done, sink="ingest_api", now=NOW)
         settle(journal, done)
     assert (await frozen(tmp_path))[waiting.id] == (False, [(stream.number, 0, [0, 1, 2, 3])], waiting.events)
     await reopen_and_settle(tmp_path, waiting)
@@ -176,7 +178,7 @@ async def test_parts_of_a_kept_batch_of_an_earlier_process_are_kept_too(tmp_path
     async with opened(tmp_path) as journal:
         stream = await journal.new_stream("standard input", now=NOW)
         whole = a_batch(Segment(a_chunk(stream.number, 0), range(4)))
-        journal.freeze(whole, now=NOW)
+        journal.freeze(whole, sink="ingest_api", now=NOW)
     parts = [whole.part([0]), whole.part([1, 2, 3])]
     async with opened(tmp_path) as journal:
         await journal.frozen_batches()
@@ -192,7 +194,7 @@ async def test_letters_are_stored_with_what_happened_to_their_batch(
     database: Database, journal: Journal
 ) -> None:
     batch = a_batch(Segment(a_chunk(1, 0), range(4)))
-    journal.freeze(batch, now=NOW)
+    journal.freeze(batch, sink="ingest_api", now=NOW)
     settle(journal, batch, letters=[DeadLetter(b"x", Reason.REFUSED, "no", 1, 0, 1)])
     journal.buried([DeadLetter(b"y", Reason.INVALID, "bad", 1, 50, 2)], now=NOW)
     await journal.commit()

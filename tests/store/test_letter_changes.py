@@ -44,7 +44,15 @@ async def fill(database: Database, *letters: DeadLetter) -> Path:
 
 
 def desk(database: Database, clock: StoppedClock, *, requested_only: bool = False) -> LetterDesk:
-    return LetterDesk(database, max_events=1000, max_bytes=10**6, requested_only=requested_only, clock=clock)
+    return LetterDesk(
+        database,
+        sink="ingest_api",
+        sinks_of=lambda events: [["ingest_api"] for _ in events],
+        max_events=1000,
+        max_bytes=10**6,
+        requested_only=requested_only,
+        clock=clock,
+    )
 
 
 async def leased(database: Database) -> list[int]:

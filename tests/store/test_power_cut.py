@@ -83,10 +83,10 @@ class Work:
     async def _accept(self) -> None:
         pieces = [self._piece() for _ in range(self._chance.randint(1, 3))]
         chunks, on_disk = self._spool.append(pieces, now=NOW)
-        self._spool.unread = self._spool.end
+        self._spool.cursors["ingest_api"].unread = self._spool.end
         await on_disk
         for spooled in chunks:
-            self._spool.opened(spooled, len(spooled.chunk.events))
+            self._spool.opened("ingest_api", spooled, len(spooled.chunk.events), {})
             value = (spooled.chunk.events, spooled.digests)
             self._facts["chunk", spooled.chunk.start] = Fact(value, kept=len(self._log))
         self._waiting += chunks
@@ -100,7 +100,7 @@ class Work:
         chunk = spooled.chunk
         batch = Batch(chunk.events, spooled.digests, [Segment(chunk, range(len(chunk.events)))])
         batch.freeze(b"".join(chunk.events))
-        self._journal.freeze(batch, now=NOW)
+        self._journal.freeze(batch, sink="ingest_api", now=NOW)
         await self._journal.commit()
         frozen = self._facts["batch", batch.id] = Fact(len(chunk.events), kept=len(self._log))
         offset, line = chunk.place(0)
@@ -108,7 +108,13 @@ class Work:
         letters = letters if self._chance.random() < 0.3 else []
         frozen.ending = self._facts["chunk", chunk.start].ending = len(self._log)
         self._journal.settled(
-            batch, segments=batch.segments, safe_keys=(), letters=letters, parts=(), now=NOW
+            batch,
+            sink="ingest_api",
+            segments=batch.segments,
+            safe_keys=(),
+            letters=letters,
+            parts=(),
+            now=NOW,
         )
         chunk.receipt.settle(len(chunk.events))
         await self._journal.commit()
@@ -126,7 +132,7 @@ async def work(directory: Path, *, synchronous: str = "") -> Story:
         await database.open()
         journal = Journal(database)
         spool = Spool(database, await journal.spool_source())  # not opened: its reader is not APSW's
-        journal.watch_spool(spool.is_open)
+        journal.watch_spool(spool.is_open, spool.positions)
         working = Work(story, database, journal, spool)
         for _ in range(ROUNDS):
             await working.round()

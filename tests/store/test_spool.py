@@ -82,7 +82,7 @@ async def test_a_chunk_is_gone_when_all_its_events_had_their_end_and_numbers_are
         spool.on_settled = lambda number, buried: ended.append((number, buried))
         one, two = await append(spool, b"a", b"b"), await append(spool, b"c")
         for spooled in (one, two):
-            spool.opened(spooled, len(spooled.chunk.events))
+            spool.opened("ingest_api", spooled, len(spooled.chunk.events), {})
         one.chunk.receipt.settle(1)
         assert spool.state(1) == (1, 0)
         two.chunk.receipt.buried += 1

@@ -129,6 +129,14 @@ async def test_no_answer_is_status_0_with_a_reason(action: Action, words: str) -
     assert len(receiver.requests) == 1, "a POST is sent once"
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST"])
+async def test_whatever_the_method_a_request_is_sent_once(method: str) -> None:
+    async with connected(in_turn(Reply(), Cut())) as (receiver, client):
+        assert (await client.request("GET", receiver.url)).status == 200  # the connection is not a new one
+        assert_failed(await client.request(method, receiver.url), "connection closed")
+    assert [request.method for request in receiver.requests] == ["GET", method]
+
+
 async def test_nobody_listens() -> None:
     async with Client() as client:
         answer = await client.post(f"http://user:hunter2@127.0.0.1:{unused_port()}/x?page=1", b"{}", {})
@@ -402,5 +410,5 @@ async def test_files_that_do_not_serve(certificate: tuple[str, str], tmp_path: P
         {"certificate": (str(tmp_path / "missing.pem"), certificate[1])},
     ):
         with pytest.raises(UserError, match="cannot use the") as error:
-            Client(**options)  # type: ignore[arg-type]
+            Client(**options)
         assert "very-secret" not in str(error.value)

@@ -11,33 +11,14 @@ import pytest
 
 from ingestd.core.errors import Unreachable
 from ingestd.transport.client import Client
-from ingestd.transport.oauth import LoginRefused, NoAuth, Token, TokenSource, TokenUnavailable
+from ingestd.transport.oauth import LoginRefused, Token, TokenSource, TokenUnavailable
 from tests.receiver import Action, Cut, Hang, Raw, Receiver, Reply, Request, Script, in_turn
+from tests.transport.support import FakeClock
 
 pytestmark = pytest.mark.anyio
 
 CLIENT_ID = "0d9a7c3e-1111-2222-3333-444455556666"
 SECRET = "the+secret/of&ours"
-
-
-class FakeClock:
-    """Sleeping moves the monotonic clock on at once. ``wall`` jumps only where a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.wall_now = 1_800_000_000.0
-        self.slept: list[float] = []
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return self.wall_now
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-        await asyncio.sleep(0)
 
 
 def grant(value: object = "token-1", expires_in: object = 3600, **more: Any) -> Reply:
@@ -159,11 +140,18 @@ async def test_closing_ends_what_waits() -> None:
         await receiver.until(lambda r: r.open == 0)
 
 
-async def test_no_auth() -> None:
-    none = NoAuth()
-    none.drop(1)
-    assert await none.get() is None
-    await none.aclose()
+async def test_it_is_a_way_to_show_whom_a_request_is_from() -> None:
+    async with login(numbered()) as (_, tokens, _):
+        assert await tokens.headers("", b"", {}) == ({"Authorization": "Bearer token-1"}, 1)
+        tokens.drop(1)
+        assert await tokens.headers("", b"", {}) == ({"Authorization": "Bearer token-2"}, 2)
+        assert tokens.mask(b"you sent token-1, later token-2") == b"you sent ***, later ***"
+
+
+async def test_a_scope_is_asked_for_where_one_is_set() -> None:
+    async with login(grant(), scope="events:write a&b") as (receiver, tokens, _):
+        await tokens.get()
+    assert receiver.requests[0].body == b"grant_type=client_credentials&scope=events%3Awrite+a%26b"
 
 
 # lifetime

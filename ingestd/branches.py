@@ -1,0 +1,340 @@
+"""Opens the branches of a pipeline: for each sink its client, credentials, lane and retry worker."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from ingestd.bookkeeping import Bookkeeping
+from ingestd.branch import Branch
+from ingestd.config import Login, Settings
+from ingestd.config.sinks import (
+    CloudEventsSink,
+    Confirm,
+    EventBridgeSink,
+    IngestApiSink,
+    SinkSection,
+    WebhookSink,
+)
+from ingestd.core.audit import Audit, Entry
+from ingestd.core.clock import Clock
+from ingestd.core.errors import UserError
+from ingestd.core.event_status import StatusReader
+from ingestd.core.metrics import Metrics
+from ingestd.core.sink_metrics import SinkGauges
+from ingestd.delivery.asking import Asker
+from ingestd.delivery.backoff import Backoff
+from ingestd.delivery.circuit import State
+from ingestd.delivery.confirmation import Confirmer, ConfirmerSettings
+from ingestd.delivery.lane import Lane
+from ingestd.delivery.retry_worker import RetryWorker
+from ingestd.delivery.settings import LaneSettings
+from ingestd.letter_desk import LetterDesk
+from ingestd.schemas.key_paths import KeyPaths
+from ingestd.sink_book import SinkBook
+from ingestd.sink_types import auth_kind, auth_values, make_sink, question_template
+from ingestd.sinks import answers
+from ingestd.sinks.sink import Sink
+from ingestd.stages.batcher import Batcher
+from ingestd.stages.routes import Routes
+from ingestd.store.confirmations import Confirmations
+from ingestd.store.database import Database
+from ingestd.store.dead_letters import IDEMPOTENCY_WINDOW_S
+from ingestd.store.journal import Journal
+from ingestd.transport.auth import Auth, NoAuth
+from ingestd.transport.client import Client
+from ingestd.transport.handshake import Handshaking
+from ingestd.transport.login import make_auth
+from ingestd.transport.sender import Sender
+
+Warn = Callable[[str], None]
+
+MANY = 1_000_000
+"""Batches: of a replay with several sinks the queues are bounded by bytes, in ``intake/fan.py``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What the branches stand on. ``spooled``: they wait for ever; a replay gives up on an outage."""
+
+    settings: Settings
+    login: Login | None
+    database: Database
+    journal: Journal
+    book: Bookkeeping
+    metrics: Metrics
+    audit: Audit
+    clock: Clock
+    warn: Warn
+    spooled: bool
+    requested_letters_only: bool
+
+
+def sections_of(settings: Settings) -> dict[str, SinkSection]:
+    """The sinks that have a lane, by name."""
+    found: dict[str, SinkSection] = {
+        name: one for name, one in settings.sinks.items() if isinstance(one, SinkSection)
+    }
+    return found or {"ingest_api": IngestApiSink(type="ingest_api")}
+
+
+async def open_branches(stack: AsyncExitStack, ground: Ground, routes: Routes) -> list[Branch]:
+    """One for each sink; what they open is closed by ``stack``. Raises UserError."""
+    sections = sections_of(ground.settings)
+    shared = await _api_login(stack, ground, sections.values())
+    sinks_of = _sinks_of(routes)
+    opened = []
+    for name, section in sections.items():
+        sink = make_sink(name, section, ground.login, ground.settings.batch, ground.clock.wall)
+        opened.append(await _open(stack, ground, sink, section, shared, sinks_of, several=len(sections) > 1))
+    return opened
+
+
+async def _open(
+    stack: AsyncExitStack,
+    ground: Ground,
+    sink: Sink,
+    section: SinkSection,
+    api_login: Auth,
+    sinks_of: Callable[[list[bytes]], list[list[str]]],
+    *,
+    several: bool,
+) -> Branch:
+    settings, clock = ground.settings, ground.clock
+    confirm = section.confirm if isinstance(section, CloudEventsSink) and section.confirm.url else None
+    lane_settings = _lane_settings(ground, sink, section, confirms=confirm is not None, several=several)
+    client = await _client(stack, settings, lane_settings.max_in_flight)
+    auth = await _auth(stack, ground, section, client, api_login)
+    sender: Sender | Handshaking = Sender(client, auth)
+    if isinstance(section, WebhookSink) and section.handshake_origin:
+        sender = Handshaking(
+            sender,
+            client,
+            origin=section.handshake_origin,
+            clock=clock,
+            requests_per_minute=section.requests_per_minute,
+        )
+        stack.push_async_callback(sender.aclose)
+    book = SinkBook(
+        sink.name,
+        ground.book,
+        several=several,
+        journal=ground.journal,
+        audit=ground.audit,
+        metrics=ground.metrics,
+        clock=clock,
+        warn=ground.warn,
+        first_question_after_s=confirm.first_after if confirm else 1.0,
+    )
+    lane = Lane(sink, sender, book, settings=lane_settings, clock=clock)
+    if isinstance(sender, Handshaking):
+        sender.on_allowed = lambda granted: lane.gate.allow(granted, clock.monotonic())
+    batcher = _batcher(settings, sink, section)
+    book.on_learned = batcher.learn
+    letters = LetterDesk(
+        ground.database,
+        sink=sink.name,
+        sinks_of=sinks_of,
+        max_events=min(sink.max_events, section.max_events or settings.batch.max_events),
+        max_bytes=max(1, batcher.max_event_bytes),
+        requested_only=ground.requested_letters_only or not settings.letters.retry,
+        several=several,
+        clock=clock,
+    )
+    worker = RetryWorker(
+        letters, lane, clock=clock, window_s=IDEMPOTENCY_WINDOW_S, poll_s=settings.letters.poll
+    )
+    branch = Branch(sink, batcher, lane, book, worker, letters)
+    if confirm:
+        branch.confirmer = await _confirmer(ground, branch, confirm, client, auth)
+        branch.confirming_patience_s = confirm.timeout + settings.delivery.startup_patience
+    ground.metrics.by_sink.sinks[sink.name] = _gauges(branch)
+    return branch
+
+
+def _lane_settings(
+    ground: Ground, sink: Sink, section: SinkSection, *, confirms: bool, several: bool
+) -> LaneSettings:
+    settings = ground.settings
+    delivery, batch = settings.delivery, settings.batch
+    max_in_flight = section.max_in_flight or delivery.max_in_flight
+    return LaneSettings(
+        max_in_flight=max_in_flight,
+        max_queued=MANY
+        if several and not ground.spooled
+        else 2
+        if sink.max_events > 1
+        else 2 * max_in_flight,
+        max_waiting=max(16, max_in_flight),
+        give_up_after_s=delivery.give_up_after,
+        max_attempts=delivery.max_attempts,
+        backoff=Backoff(base_s=delivery.backoff_base, cap_s=delivery.backoff_cap),
+        circuit_threshold=delivery.circuit_threshold,
+        startup_patience_s=delivery.startup_patience,
+        outage_patience_s=max(30.0, delivery.give_up_after),
+        stop_on_outage=not ground.spooled,
+        order_by=_make_order_key(section, delivery.order_by, sink),
+        held_batch_events=min(sink.max_events, section.max_events or batch.max_events),
+        held_batch_bytes=min(sink.max_bytes, section.max_bytes or batch.max_bytes),
+        one_per_key=getattr(sink, "one_per_key", False),
+        requests_per_minute=section.requests_per_minute,
+        events_per_second=section.events_per_second,
+        retry_share=delivery.retry_share,
+        retry_per_s=delivery.retries_per_second,
+        confirms=confirms,
+    )
+
+
+def _batcher(settings: Settings, sink: Sink, section: SinkSection) -> Batcher:
+    batch = settings.batch
+    return Batcher(
+        max_bytes=min(sink.max_bytes, section.max_bytes or batch.max_bytes),
+        max_events=min(sink.max_events, section.max_events or batch.max_events),
+        max_age_s=batch.max_age if section.max_age is None else section.max_age,
+        overhead_bytes=sink.overhead_bytes,
+        sep_bytes=sink.separator_bytes,
+    )
+
+
+async def _client(stack: AsyncExitStack, settings: Settings, max_in_flight: int) -> Client:
+    timeout_s = settings.delivery.request_timeout
+    return await stack.enter_async_context(
+        Client(
+            timeout_s=timeout_s,
+            read_timeout_s=timeout_s,
+            connect_timeout_s=min(10.0, timeout_s),
+            max_connections=max_in_flight + 2,
+            ca_file=settings.api.ca_file or None,
+            trust_env=settings.api.trust_env,
+        )
+    )
+
+
+async def _auth(
+    stack: AsyncExitStack, ground: Ground, section: SinkSection, client: Client, api_login: Auth
+) -> Auth:
+    kind = auth_kind(section)
+    if kind == "api":
+        return api_login
+    if kind == "aws":
+        assert isinstance(section, EventBridgeSink)
+        from ingestd.transport import aws  # an extra: only for those who want it
+
+        region = aws.find_region(section.aws_region, profile=section.aws_profile)
+        auth: Auth = aws.AwsSignature("events", region, profile=section.aws_profile)
+    else:
+        auth = make_auth(
+            kind,
+            client,
+            clock=ground.clock,
+            patience_s=ground.settings.delivery.startup_patience,
+            on_refresh=_on_refresh(ground),
+            **auth_values(section.auth),
+        )
+    stack.push_async_callback(auth.aclose)
+    return auth
+
+
+async def _api_login(stack: AsyncExitStack, ground: Ground, sections: Iterable[SinkSection]) -> Auth:
+    """The login of [api], one for all sinks that use it."""
+    login = ground.login
+    if login is None or login.token_url is None or all(auth_kind(one) != "api" for one in sections):
+        return NoAuth()
+    auth = make_auth(
+        "oauth2",
+        await _client(stack, ground.settings, 1),
+        clock=ground.clock,
+        token_url=login.token_url,
+        client_id=login.client_id,
+        client_secret=login.client_secret.get_secret_value(),
+        patience_s=ground.settings.delivery.startup_patience,
+        on_refresh=_on_refresh(ground),
+    )
+    stack.push_async_callback(auth.aclose)
+    return auth
+
+
+def _on_refresh(ground: Ground) -> Callable[[bool, float], None]:
+    def refreshed(ok: bool, seconds: float) -> None:
+        ground.metrics.token_requests.labels("ok" if ok else "failed").inc()
+        if ok:
+            ground.audit(Entry.TOKEN_REFRESHED, latency_ms=round(seconds * 1000, 1))
+
+    return refreshed
+
+
+async def _confirmer(
+    ground: Ground, branch: Branch, confirm: Confirm, client: Client, auth: Auth
+) -> Confirmer:
+    confirmer = Confirmer(
+        branch.name,
+        question_template(branch.name, confirm, ground.login),
+        asker=Asker(client, auth),
+        store=Confirmations(ground.database, branch.name),
+        book=branch.book,
+        reader=StatusReader(
+            field=confirm.status, delivered=confirm.delivered, failed=confirm.failed, clean=answers.clean
+        ),
+        settings=ConfirmerSettings(
+            timeout_s=confirm.timeout,
+            first_after_s=confirm.first_after,
+            requests_per_minute=confirm.requests_per_minute,
+            max_pending=confirm.max_pending,
+        ),
+        clock=ground.clock,
+        on_room=branch.lane.wake,
+        warn=ground.warn,
+    )
+    branch.book.still_confirming(await confirmer.open())
+    branch.book.on_confirming = confirmer.added
+    branch.lane.hold_back = lambda: confirmer.full
+    return confirmer
+
+
+def _sinks_of(routes: Routes) -> Callable[[list[bytes]], list[list[str]]]:
+    """For dead letters that were rejected before it was known where to."""
+
+    def sinks_of(events: list[bytes]) -> list[list[str]]:
+        found: list[list[str]] = [[] for _ in events]
+        for name, positions in routes.route(events).positions.items():
+            for position in positions:
+                found[position].append(name)
+        return found
+
+    return sinks_of
+
+
+def _gauges(branch: Branch) -> SinkGauges:
+    lane, confirmer = branch.lane, branch.confirmer
+    gauges = SinkGauges(
+        ledger=branch.ledger,
+        active=lambda: lane.active,
+        limit=lambda: lane.limiter.limit,
+        queued=lambda: lane.queued,
+        waiting=lambda: lane.waiting,
+        held=lambda: lane.held,
+        circuit_closed=lambda: lane.circuit.state is State.CLOSED,
+    )
+    if confirmer:
+        gauges.confirmations = lambda: confirmer.outcomes
+    return gauges
+
+
+def _make_order_key(section: SinkSection, given: str, sink: Sink) -> Callable[[bytes], str | None] | None:
+    """The key by which events keep their order; where none is asked for, the sink's own if its API wants
+    one. Raises UserError that names the setting."""
+    paths, setting = section.order_by, f"sinks.{sink.name}.order_by"
+    if paths is None:
+        paths, setting = given, "delivery.order_by"
+        if not paths:
+            return getattr(sink, "order_key", None)
+    if not paths:
+        return None
+    try:
+        return KeyPaths.parse(paths).of
+    except UserError as error:
+        raise UserError(f"{setting}: {error}") from None
+
+
+def patterns_of(settings: Settings) -> Mapping[str, Mapping[str, object]]:
+    """By sink the pattern of the events that go there."""
+    return {name: section.when for name, section in sections_of(settings).items()}

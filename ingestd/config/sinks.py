@@ -1,0 +1,244 @@
+"""``[sinks.NAME]``: where events go, one table for each remote API. Without any, there is ``ingest_api``."""
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, StringConstraints
+
+from ingestd.config.sections import Seconds, Section, Size
+
+SinkName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+"""It becomes a label of metrics and stands in logs and dead letters."""
+
+_TYPE = "which remote API"
+
+Meaning = Literal["taken", "later", "too_big", "refused", "forbidden", "dead"]
+
+
+def _object(value: Any) -> Any:
+    """An object may also be given as JSON text."""
+    if isinstance(value, str):
+        return json.loads(value) if value.strip() else {}
+    return value
+
+
+_OBJECT = BeforeValidator(_object, json_schema_input_type=dict[str, Any] | str)
+
+Pattern = Annotated[dict[str, Any], _OBJECT]
+Status = Annotated[str, StringConstraints(pattern=r"^[1-5]\d\d$")]
+
+
+class Auth(Section):
+    """How requests show who they are from. Secrets are better given as files."""
+
+    type: Literal["auto", "api", "none", "bearer", "basic", "header", "oauth2", "standard_webhooks"] = Field(
+        "auto", description="api: the login of [api]; auto: that, where requests go to [api], else none"
+    )
+    token: SecretStr = Field(SecretStr(""), description="bearer: the token; header: its value")
+    token_file: str = Field(
+        "", description="a file that holds the token and nothing else; read when it changes"
+    )
+    header: str = Field("Authorization", description="header: its name")
+    username: str = Field("", description="basic")
+    password: SecretStr = Field(SecretStr(""), description="basic; better password_file")
+    password_file: str = Field("", description="basic: a file that holds the password and nothing else")
+    token_url: str = Field("", description="oauth2: where the token comes from")
+    client_id: str = Field("", description="oauth2")
+    client_secret: SecretStr = Field(SecretStr(""), description="oauth2; better client_secret_file")
+    client_secret_file: str = Field("", description="oauth2: a file that holds the secret and nothing else")
+    scope: str = Field("", description="oauth2: asked for, where the login host wants one")
+    secret: SecretStr = Field(SecretStr(""), description="standard_webhooks: whsec_ and base64")
+    secret_file: str = Field("", description="standard_webhooks: one secret a line; each signs")
+
+
+class Answers(Section):
+    """Where the body of an answer says what became of each event; empty: the usual names are tried."""
+
+    items: str = Field("", description="path to the list, as result.failed; . is the body itself")
+    index: str = Field("", description="field that has the event's place in the request, from 0")
+    id: str = Field("", description="field that has the event's id")
+    event_id: str = Field("", description="path of that id in the event, as data.orderId")
+    message: str = Field("", description="field that says what is wrong")
+    retryable: str = Field("", description="field that is true where the event may be sent again")
+    ok: str = Field(
+        "", description="field that is true, ok or 2xx where the event was taken; empty: errors only"
+    )
+
+
+class Confirm(Section):
+    """Asking the API what became of the events it has accepted."""
+
+    url: str = Field("", description="with {id}; auto: that of [api]; empty: nobody is asked")
+    timeout: Seconds = Field(300.0, gt=0, description="then the event becomes a dead letter (unconfirmed)")
+    first_after: Seconds = Field(1.0, gt=0, description="before the first question; doubles from there")
+    requests_per_minute: int = Field(60, ge=1, description="for all questions together")
+    max_pending: int = Field(100_000, ge=1, description="then sending waits")
+    status: str = Field("status", description="field of the answer that says how it stands")
+    delivered: tuple[str, ...] = Field(("delivered",), description="values that are a good end")
+    failed: tuple[str, ...] = Field(("failed",), description="values that are a bad end")
+
+
+class SinkBase(Section):
+    """What every sink has."""
+
+    url: str = Field("", description="where events go; some types know it from [api]")
+    when: Pattern = Field({}, description="EventBridge pattern, as TOML or JSON: which events; empty: all")
+
+
+class SinkSection(SinkBase):
+    """What every sink has that sends requests."""
+
+    order_by: str | None = Field(None, description="JSON paths; not given: delivery.order_by")
+    max_in_flight: int | None = Field(None, ge=1, le=1000, description="not given: delivery.max_in_flight")
+    max_events: int | None = Field(None, ge=1, description="in a request; not given: batch.max_events")
+    max_bytes: Size | None = Field(None, ge=100, description="of a body; not given: batch.max_bytes")
+    max_age: Seconds | None = Field(None, ge=0, description="not given: batch.max_age")
+    requests_per_minute: int = Field(0, ge=0, description="0: as the API's own headers say")
+    events_per_second: float = Field(0, ge=0, description="0: no limit of its own")
+    auth: Auth = Auth()
+    on_status: Annotated[
+        dict[Status, Meaning],
+        BeforeValidator(_object, json_schema_input_type=dict[Status, Meaning] | str),
+    ] = Field({}, max_length=100, description="what a status means, where it is not the usual")
+    answers: Answers = Answers()
+
+
+class IngestApiSink(SinkSection):
+    """``POST {api}/api/v2/events/ingest`` (the default)."""
+
+    type: Literal["ingest_api"] = Field(description=_TYPE)
+
+
+class Wrap(Section):
+    """Makes a CloudEvent of ordinary JSON. Values that begin with $. are paths into the event."""
+
+    type: str = Field("", description="of the CloudEvent; empty: events are CloudEvents already")
+    source: str = Field("", description="of the CloudEvent")
+    id: str = Field("", description="a path; empty: made from the event's bytes, so that copies share it")
+    time: str = Field("", description="a path; empty: the CloudEvent has none")
+    subject: str = Field("", description="empty: the CloudEvent has none")
+    data: str = Field("$", description="a path to what becomes data; $: all of the event")
+
+
+class CloudEventsSink(SinkSection):
+    """Any CloudEvents receiver; by default ``POST {api}/api/v2/eventbridge/events``."""
+
+    type: Literal["cloudevents"] = Field(description=_TYPE)
+    mode: Literal["structured", "binary", "batch"] = Field("structured", description="batch: where solicited")
+    wrap: Wrap = Wrap()
+    confirm: Confirm = Confirm()
+
+
+class GenesysEventsSink(SinkSection):
+    """The inbound event APIs of Genesys Cloud."""
+
+    type: Literal["genesys_events"] = Field(description=_TYPE)
+    api: Literal["conversations", "presence", "routingstatus"] = Field(
+        "conversations", description="which of them"
+    )
+    map: Literal["none", "interaction"] = Field(
+        "none", description="none: events are entries of that API, under their array's name"
+    )
+    source_id: str = Field("", description="sourceConfiguration.sourceId of what is mapped")
+    namespace: str = Field("", description="what foreign ids are made UUIDs with; empty: source_id")
+    requests_per_minute: int = Field(300, ge=0, description="0: as the API's own headers say")
+
+
+class JourneyEventsSink(SinkSection):
+    """Genesys Cloud journey external events."""
+
+    type: Literal["journey_events"] = Field(description=_TYPE)
+    configuration_id: str = Field(description="of the external event configuration")
+    requests_per_minute: int = Field(300, ge=0, description="0: as the API's own headers say")
+
+
+class WebhookSink(SinkSection):
+    """Any URL that takes JSON, one event a request or several as an array."""
+
+    type: Literal["webhook"] = Field(description=_TYPE)
+    secret_url: bool = Field(False, description="the URL is a secret: it is shown nowhere")
+    url_file: str = Field("", description="a file that holds the URL and nothing else")
+    body: Literal["event", "array", "ndjson"] = Field("event", description="event: one a request")
+    headers: Annotated[dict[str, SecretStr], _OBJECT] = Field(
+        {}, max_length=50, description="sent with every request; shown nowhere"
+    )
+    handshake_origin: str = Field("", description="ask first, by the CloudEvents web-hook handshake")
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether who knows the URL may post there."""
+        return self.secret_url or "/webhooks/" in self.url
+
+
+class EventBridgeSink(SinkSection):
+    """AWS EventBridge ``PutEvents`` (``pip install ingestd[aws]``)."""
+
+    type: Literal["eventbridge"] = Field(description=_TYPE)
+    aws_region: str = Field("", description="empty: as the AWS environment says")
+    aws_profile: str = Field("", description="of the AWS configuration; empty: the usual one")
+    bus: str = Field("default", description="name or ARN")
+    source: str = Field("ingestd", description="of every entry; $.path: from the event")
+    detail_type: str = Field("$.eventType", description="of every entry; $.path: from the event")
+    detail: str = Field("$", description="a path to what becomes the detail")
+    time: str = Field("", description="a path; empty: the time AWS takes it")
+    resources: tuple[str, ...] = Field((), description="ARNs, the same for every entry")
+    max_entry_bytes: Size = Field(256 * 1024, ge=1024, description="AWS takes more by now; 256 KB is safe")
+
+
+class LakeSink(SinkBase):
+    """Files in a folder or on S3 (``pip install ingestd[lake]``)."""
+
+    type: Literal["lake"] = Field(description=_TYPE)
+    of: str = Field("accepted", description="accepted, or the name of a sink: what that has delivered")
+    format: Literal["ndjson", "parquet"] = Field("ndjson", description="ndjson is compressed by zstd")
+    partition: str = Field("date/hour/type", description="folders: date, hour, type, in any order")
+    time: str = Field("", description="path of an event's time; empty: time or eventTime")
+    event_type: str = Field("", description="path of an event's type; empty: type or eventType")
+    file_bytes: Size = Field(64 * 1024**2, ge=1024, description="of events in a file")
+    file_age: Seconds = Field(300.0, gt=0, description="how long events wait for their file to fill")
+    max_backlog: Size = Field(1024**3, ge=1024**2, description="kept while the lake is out of reach")
+    callback_url: str = Field("", description="told of each file (POST)")
+    callback_secret_file: str = Field(
+        "", description="signs that (Standard Webhooks): a file with one secret a line"
+    )
+    aws_region: str = Field("", description="empty: as the AWS environment says")
+    aws_profile: str = Field("", description="of the AWS configuration; empty: the usual one")
+    endpoint_url: str = Field("", description="of S3, where it is not AWS")
+
+
+SINK_TYPES: dict[str, type[SinkBase]] = {
+    "ingest_api": IngestApiSink,
+    "cloudevents": CloudEventsSink,
+    "genesys_events": GenesysEventsSink,
+    "journey_events": JourneyEventsSink,
+    "webhook": WebhookSink,
+    "eventbridge": EventBridgeSink,
+    "lake": LakeSink,
+}
+
+Sink = Annotated[
+    IngestApiSink
+    | CloudEventsSink
+    | GenesysEventsSink
+    | JourneyEventsSink
+    | WebhookSink
+    | EventBridgeSink
+    | LakeSink,
+    Field(discriminator="type"),
+]
+
+
+def secrets_of(section: BaseModel) -> Iterator[str]:
+    """Every secret that stands in a section itself, and a URL that is one."""
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, SecretStr):
+            if value.get_secret_value():
+                yield value.get_secret_value()
+        elif isinstance(value, BaseModel):
+            yield from secrets_of(value)
+        elif isinstance(value, dict):
+            yield from (inner.get_secret_value() for inner in value.values() if isinstance(inner, SecretStr))
+    if isinstance(section, WebhookSink) and section.url and section.is_secret:
+        yield section.url

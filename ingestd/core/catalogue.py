@@ -1,0 +1,82 @@
+"""The metrics catalogue: every metric there is, with its meaning. Read by README's table and a test."""
+
+from typing import Literal
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+PIPELINE_CATALOGUE: dict[str, tuple[Kind, str]] = {
+    "ingestd_accepted_events_total": ("counter", "Events taken over from sources"),
+    "ingestd_events_total": ("counter", "Events that had their end, by outcome"),
+    "ingestd_dead_letters_total": ("counter", "Events that became dead letters, by reason"),
+    "ingestd_in_flight_events": ("gauge", "Events accepted that have not had their end"),
+    "ingestd_oldest_undelivered_seconds": ("gauge", "Age of the oldest event that has not had its end"),
+    "ingestd_retried_delivered_total": ("counter", "Dead letters that were delivered by a retry"),
+    "ingestd_unmatched_item_errors_total": ("counter", "Errors in answers that no event could be found for"),
+    "ingestd_attempt_seconds": ("histogram", "Duration of attempts, by sink and class of answer"),
+    "ingestd_batch_events": ("histogram", "Events in a batch at its first send"),
+    "ingestd_batch_bytes": ("histogram", "Bytes of a batch's body at its first send"),
+    "ingestd_window_keys": ("gauge", "Keys in the deduplication window, by state"),
+    "ingestd_dead_letters": ("gauge", "Letters in the dead-letter store, by state"),
+    "ingestd_token_requests_total": ("counter", "Requests for an access token, by result"),
+}
+"""Name -> (kind, help), of what every pipeline has."""
+
+SINK_CATALOGUE: dict[str, tuple[Kind, str]] = {
+    "ingestd_sink_events_total": ("counter", "Events that had their end at a sink, by outcome"),
+    "ingestd_routed_events_total": ("counter", "Events that were taken up for a sink"),
+    "ingestd_requests_total": ("counter", "Requests sent, retries included, by sink"),
+    "ingestd_retries_total": ("counter", "Requests that repeated an earlier one, by sink"),
+    "ingestd_sent_bytes_total": ("counter", "Bytes of request bodies sent, retries included, by sink"),
+    "ingestd_sink_in_flight_events": (
+        "gauge",
+        "Events taken up for a sink that have not had their end there",
+    ),
+    "ingestd_sink_behind_chunks": ("gauge", "Chunks of the spool that a sink has not taken up"),
+    "ingestd_active_requests": ("gauge", "Requests that are out now, by sink"),
+    "ingestd_concurrency_limit": ("gauge", "Requests that may be out at once, by what the API answers"),
+    "ingestd_queued_batches": ("gauge", "Batches in the lane, by whether they are new or wait for a retry"),
+    "ingestd_held_events": ("gauge", "Events that wait for an earlier one of their order key"),
+    "ingestd_circuit_closed": ("gauge", "1 while the lane sends freely, 0 while it only probes"),
+    "ingestd_confirming_events": (
+        "gauge",
+        "Events accepted by an API that has yet to say what became of them",
+    ),
+    "ingestd_confirmations_total": ("counter", "What an API said of events it had accepted, by outcome"),
+    "ingestd_lake_waiting_events": ("gauge", "Events that wait for their file"),
+    "ingestd_lake_waiting_bytes": ("gauge", "Bytes of events that wait for their file"),
+    "ingestd_lake_oldest_seconds": ("gauge", "Age of the oldest event that waits for its file"),
+    "ingestd_lake_files_total": ("counter", "Files written"),
+    "ingestd_lake_failures_total": ("counter", "Attempts to write a file that came to nothing"),
+    "ingestd_lake_skipped_events_total": ("counter", "Events missing in the lake: max_backlog was reached"),
+}
+"""Of each sink: ``sink_metrics.py``."""
+
+SERVICE_CATALOGUE: dict[str, tuple[Kind, str]] = {
+    "ingestd_http_requests_total": ("counter", "Requests of producers answered, by status code"),
+    "ingestd_http_connections": ("gauge", "Connections of producers that are open"),
+    "ingestd_http_refused_connections_total": ("counter", "Connections refused because too many were open"),
+    "ingestd_intake_deferred_events_total": ("counter", "Events that were to be sent again, by status code"),
+    "ingestd_producer_events_total": ("counter", "Events accepted, by configured producer"),
+    "ingestd_spool_bytes": ("gauge", "Bytes of accepted events that wait on disk"),
+    "ingestd_spool_max_bytes": ("gauge", "Bytes at which producers are told to wait"),
+    "ingestd_spool_events": ("gauge", "Accepted events that wait on disk"),
+    "ingestd_spool_chunks": ("gauge", "Chunks of accepted events on disk"),
+    "ingestd_spool_quarantined_chunks": ("gauge", "Chunks that were found damaged and set aside"),
+    "ingestd_disk_full": ("gauge", "1 while the disk takes no more"),
+    "ingestd_state_file_bytes": ("gauge", "Size of the state database, by file"),
+    "ingestd_commit_seconds": ("histogram", "Duration of group commits to disk"),
+    "ingestd_config_reloads_total": ("counter", "Times the configuration was read again, by result"),
+    "ingestd_config_last_reload_success_timestamp_seconds": ("gauge", "Time of the last reload that worked"),
+    "ingestd_config_last_reload_successful": ("gauge", "1 if the last configuration that was read is in use"),
+    "ingestd_loop_lag_seconds": ("gauge", "Worst delay of the event loop in the last 10 s"),
+    "ingestd_loop_blocked_total": ("counter", "Times the event loop stood still for longer than allowed"),
+    "ingestd_ready": ("gauge", "1 while producers are welcome, as /readyz says"),
+    "ingestd_build_info": ("gauge", "1, with the version that runs"),
+}
+"""Of what only the long-running service has: ``service_metrics.py``."""
+
+CATALOGUE = PIPELINE_CATALOGUE | SINK_CATALOGUE | SERVICE_CATALOGUE
+
+
+def help_of(name: str) -> str:
+    return CATALOGUE[name][1]

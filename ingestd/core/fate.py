@@ -1,0 +1,62 @@
+"""What becomes of a chunk's events where they go to several sinks. Told by the sinks' books.
+
+Nothing here is per event unless it failed: each sink settles its own view of the chunk, and when the last
+one has, the fate of all its events is known.
+"""
+
+from collections.abc import Callable, Mapping
+
+from ingestd.core.chunk import Positions
+from ingestd.core.letter import DeadLetter
+
+Routed = Mapping[str, Positions]
+"""Sink -> the positions in a chunk of the events that go there."""
+
+
+class Fate:
+    """``routed``: who gets what. ``events``: how many go anywhere, ``unmatched``: how many nowhere.
+    ``settle`` is called once for each of ``sinks`` sinks; ``done`` after the last. ``open``: how many are
+    to come."""
+
+    __slots__ = ("_done", "events", "failed", "open", "routed", "unmatched")
+
+    def __init__(
+        self,
+        routed: Routed,
+        *,
+        events: int,
+        unmatched: int = 0,
+        sinks: int,
+        done: Callable[["Fate"], None],
+    ) -> None:
+        self.routed = routed
+        self.events = events
+        self.unmatched = unmatched
+        self.failed: dict[int, tuple[int, DeadLetter]] = {}  # position -> at how many sinks, the first letter
+        self.open = sinks
+        self._done = done
+
+    def fail(self, position: int, letter: DeadLetter) -> bool:
+        """An event became a dead letter of one sink. True if it is one of all sinks that it goes to."""
+        before, first = self.failed.get(position) or (0, letter._replace(payload=b""))  # the store has it
+        self.failed[position] = (before + 1, first)
+        return before + 1 >= self._sinks_of(position)
+
+    def lost(self) -> dict[int, DeadLetter]:
+        """Events that no sink took, each with a letter of it, without its payload."""
+        return {
+            position: letter
+            for position, (times, letter) in self.failed.items()
+            if times >= self._sinks_of(position)
+        }
+
+    def settle(self) -> None:
+        """One sink is done with its events of the chunk."""
+        self.open -= 1
+        if self.open < 0:
+            raise AssertionError("a sink was done with a chunk twice")
+        if self.open == 0:
+            self._done(self)
+
+    def _sinks_of(self, position: int) -> int:
+        return sum(position in positions for positions in self.routed.values())

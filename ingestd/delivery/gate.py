@@ -1,0 +1,60 @@
+"""Whether a request may go now, and when to look again: slots, circuit, pace and retry budget of one lane."""
+
+from collections.abc import Mapping
+
+from ingestd.delivery.circuit import Circuit, State
+from ingestd.delivery.limiter import Limiter
+from ingestd.delivery.pace import Pace
+from ingestd.delivery.retry_budget import RetryBudget
+from ingestd.delivery.settings import LaneSettings
+
+
+class Gate:
+    """Every request is counted here, whatever kind. Pure; time is passed in."""
+
+    def __init__(self, settings: LaneSettings, now: float) -> None:
+        self.limiter = Limiter(settings.max_in_flight)
+        self.circuit = Circuit(settings.circuit_threshold)
+        self._pace = Pace(
+            requests_per_minute=settings.requests_per_minute,
+            events_per_second=settings.events_per_second,
+            now=now,
+        )
+        self._repeats = RetryBudget(
+            share=settings.retry_share, floor=settings.retry_floor, per_s=settings.retry_per_s, now=now
+        )
+
+    @property
+    def opens_at(self) -> float:
+        """Nothing goes before, not even a probe."""
+        return max(self.limiter.closed_until, self._pace.next_at)
+
+    @property
+    def is_probing(self) -> bool:
+        return self.circuit.state is not State.CLOSED
+
+    def may_send(self, now: float, *, active: int) -> bool:
+        return now >= self.opens_at and self.circuit.may_send(now, active)
+
+    def repeats_from(self, now: float) -> float:
+        """When a repeat may go, if no new requests bring it before."""
+        return self._repeats.next_at(now)
+
+    def is_away(self, now: float) -> bool:
+        """The API takes nothing now, or asked us to wait."""
+        return self.is_probing or self.limiter.closed_until > now
+
+    def sent(self, now: float, *, events: int, new: bool, repeat: bool) -> None:
+        """``new``: a first request for its events; ``repeat``: after one that the API could not take."""
+        self._pace.sent(now, events=events)
+        if repeat:
+            self._repeats.repeat_sent(now)
+        elif new:
+            self._repeats.first_sent()
+
+    def allow(self, requests_per_minute: int | None, now: float) -> None:
+        """What the receiver has granted."""
+        self._pace.allow(requests_per_minute, now)
+
+    def answered(self, now: float, headers: Mapping[str, str], *, after_s: float | None) -> None:
+        self._pace.answered(now, headers, after_s=after_s)

@@ -1,0 +1,263 @@
+"""A data lake: gathers the outbox's events into loads, writes their files, tells who wants to know.
+
+Nothing here is waited for by the way an event takes to its API: what comes from there is in the outbox
+(``store/outbox.py``), on disk, and stays there until the files that hold it are whole.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib import import_module
+
+from ingestd.core.audit import Audit, Entry, no_audit
+from ingestd.core.clock import Clock, SystemClock
+from ingestd.core.errors import UserError
+from ingestd.delivery.backoff import Backoff
+from ingestd.lake.callback import Callback
+from ingestd.lake.load_writer import LoadWriter, ObjectStore, Trouble, Written
+from ingestd.sinks.lake import Layout
+from ingestd.sinks.lake_files import Encoded
+from ingestd.store.connection import StoreFailed
+from ingestd.store.database import Database
+from ingestd.store.outbox import Outbox, Stock, Unreadable
+from ingestd.store.outbox_rows import Delivery
+
+Warn = Callable[[str], None]
+
+BACKOFF = Backoff(base_s=1.0, cap_s=60.0)
+PAUSE_S = 15.0
+"""At least this long between attempts while settings or permissions stand in the way."""
+_LOOK_AGAIN_S = 1.0
+_NOT_YET_S = 0.05
+"""Events were added whose transaction is still on its way."""
+_AUDIT_SLICE = 100
+
+
+class Lake:
+    """``outbox.add`` brings events in. ``run`` until cancelled; then, or beside it, ``drain``.
+
+    Gauges: ``outbox.events``, ``outbox.bytes``, ``outbox.skipped_events``, ``outbox.damaged_events``,
+    ``files_written``, ``events_written``, ``failures`` (attempts of a load that came to nothing),
+    ``oldest_age_s``, and ``callback`` has its own.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        store: ObjectStore,
+        *,
+        layout: Layout,
+        file_bytes: int,
+        file_age_s: float,
+        callback: Callback | None,
+        audit: Audit,
+        warn: Warn,
+        clock: Clock,
+        backoff: Backoff,
+        max_in_flight: int,
+    ) -> None:
+        self.outbox = outbox
+        self.callback = callback
+        self.files_written = self.events_written = self.failures = 0
+        self.trouble = ""
+        """Why nothing can be written now; empty: it can."""
+        self._store = store
+        self._layout = layout.encode()
+        self._file_bytes = file_bytes
+        self._file_age_s = file_age_s
+        self._audit = audit
+        self._warn = warn
+        self._clock = clock
+        self._backoff = backoff
+        self._attempts = 0
+        self._random = random.Random()
+        self._turns = asyncio.Lock()
+        self._added, self._draining = asyncio.Event(), asyncio.Event()
+        self._writer = LoadWriter(outbox, store, max_in_flight=max_in_flight, on_file=self._file_written)
+        outbox.on_added = self._on_added
+
+    @property
+    def oldest_age_s(self) -> float:
+        """Of the oldest event that is not in the lake; 0 if all are."""
+        at = self.outbox.oldest_at
+        return 0.0 if at is None else max(0.0, self._clock.wall() - at)
+
+    async def run(self) -> None:
+        """Write files as they become due, until cancelled; ``drain`` takes over. Raises StoreFailed."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                if self.callback:
+                    tasks.create_task(self.callback.run(), name=f"callback of {self.outbox.sink_name}")
+                await self._write_what_is_due()
+        except* StoreFailed as group:
+            raise group.exceptions[0] from None
+
+    async def drain(self, timeout_s: float) -> Stock:
+        """Write all that is there, whether due or not, trying each thing once. Gives what is left: it stays
+        in the outbox for the next process. Raises StoreFailed."""
+        self._draining.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.outbox.rows:
+                    wait_s = await self._turn()
+                    if self.trouble:
+                        break
+                    await asyncio.sleep(wait_s)
+                if self.callback:
+                    await self.callback.drain()
+        return self.outbox.stock
+
+    async def _write_what_is_due(self) -> None:
+        while not self._draining.is_set():
+            if self._is_due():
+                if wait_s := await self._turn():
+                    await _wait(self._draining, wait_s)
+            else:
+                self._added.clear()
+                await _wait(self._added, min(_LOOK_AGAIN_S, self._until_due_s()))
+
+    def _on_added(self) -> None:
+        if self.outbox.rows == 1 or self.outbox.bytes >= self._file_bytes:
+            self._added.set()
+
+    def _is_due(self) -> bool:
+        outbox = self.outbox
+        if outbox.load is not None or outbox.bytes >= self._file_bytes:
+            return True
+        return outbox.oldest_at is not None and self._until_due_s() <= 0
+
+    def _until_due_s(self) -> float:
+        return self._file_age_s - self.oldest_age_s
+
+    async def _turn(self) -> float:
+        """One attempt to write one load. Gives the seconds to wait before the next."""
+        async with self._turns:
+            try:
+                load = await self.outbox.cut(max_bytes=self._file_bytes, layout=self._layout)
+                if load is None:
+                    return _NOT_YET_S
+                result = await self._writer.write(load)
+                if isinstance(result, Trouble):
+                    return self._failed(result)
+                await self.outbox.finish(load, result.rows)
+            except Unreadable as error:
+                return self._failed(Trouble(str(error), lasting=True))
+        self._attempts = 0
+        if self.trouble:
+            self.trouble = ""
+            self._warn(f"lake {self.outbox.sink_name}: {self._store.shown_url} can be written again")
+        await self._tell(result)
+        return 0.0
+
+    def _failed(self, trouble: Trouble) -> float:
+        self.failures += 1
+        self._attempts += 1
+        if not self.trouble:
+            name, url = self.outbox.sink_name, self._store.shown_url
+            self._warn(f"lake {name}: {url} cannot be written, its events wait: {trouble.why}")
+            self._audit(
+                Entry.DATA_LAKE_SYNC,
+                sink=name,
+                sync_status="waiting",
+                target=url,
+                error=trouble.why,
+            )
+        self.trouble = trouble.why
+        at_least_s = PAUSE_S if trouble.lasting else None
+        return self._backoff.delay(self._attempts, at_least_s=at_least_s, rng=self._random)
+
+    def _file_written(self, file: Encoded, events: int) -> None:
+        self.files_written += 1
+        self.events_written += events
+        if self.callback:
+            self.callback.tell(file.name, file.manifest)
+
+    async def _tell(self, written: Written) -> None:
+        """One line for each request whose events are in the lake now; one for all that were accepted."""
+        requests = [row for row in written.rows if row.request_id]
+        accepted = sum(len(row.events) for row in written.rows if not row.request_id)
+        for index, row in enumerate(requests):
+            self._note_request(row)
+            if index % _AUDIT_SLICE == _AUDIT_SLICE - 1:
+                await asyncio.sleep(0)  # small batches come by the thousands
+        if accepted:
+            self._note(events=accepted, files=written.files)
+
+    def _note_request(self, row: Delivery) -> None:
+        self._note(
+            request_id=row.request_id, latency_ms=round(row.latency_s * 1000, 1), events=len(row.events)
+        )
+
+    def _note(self, **fields: str | int | float | None) -> None:
+        self._audit(
+            Entry.DATA_LAKE_SYNC,
+            sink=self.outbox.sink_name,
+            sync_status="written",
+            target=self._store.shown_url,
+            **fields,
+        )
+
+
+@asynccontextmanager
+async def open_lake(
+    database: Database,
+    store: ObjectStore,
+    *,
+    name: str,
+    layout: Layout,
+    file_bytes: int,
+    file_age_s: float,
+    max_backlog_bytes: int,
+    warn: Warn,
+    callback: Callback | None = None,
+    audit: Audit = no_audit,
+    clock: Clock | None = None,
+    backoff: Backoff = BACKOFF,
+    max_in_flight: int = 4,
+) -> AsyncIterator[Lake]:
+    """A lake on an open database, with what an earlier process left in its outbox.
+
+    ``file_bytes``: of events that are written together, split over the folders they belong to: no file has
+    more, and this is what memory must hold. A store that cannot be used is told, and tried again with each
+    load. Raises UserError for Parquet without pyarrow, StoreFailed.
+    """
+    if layout.format == "parquet":
+        await asyncio.to_thread(_need_pyarrow)
+    try:
+        await store.open()
+    except UserError as error:  # a disk that is not there today must not stop what goes elsewhere
+        warn(f"lake {name}: its events wait: {error}")
+    clock = clock or SystemClock()
+    outbox = Outbox(database, name, max_bytes=max_backlog_bytes, warn=warn, clock=clock)
+    await outbox.open()
+    try:
+        yield Lake(
+            outbox,
+            store,
+            layout=layout,
+            file_bytes=file_bytes,
+            file_age_s=file_age_s,
+            callback=callback,
+            audit=audit,
+            warn=warn,
+            clock=clock,
+            backoff=backoff,
+            max_in_flight=max_in_flight,
+        )
+    finally:
+        await store.aclose()
+
+
+def _need_pyarrow() -> None:
+    try:
+        import_module("pyarrow.parquet")
+    except ImportError:
+        raise UserError("format = 'parquet' needs pyarrow: pip install 'ingestd[lake]'") from None
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(max(0.001, timeout_s)):
+            await event.wait()

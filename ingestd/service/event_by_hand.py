@@ -1,0 +1,84 @@
+"""A CloudEvent as a person gives it: whole, or in words. Called by ``cli/publishing.py``."""
+
+import json
+import os
+import sys
+import uuid
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from ingestd.core.errors import UserError
+from ingestd.schemas.cloudevent import CloudEventSchema
+
+MAX_INPUT_BYTES = 8 * 1024 * 1024
+"""More than any API takes; standard input may never end."""
+
+
+class Words(NamedTuple):
+    """What a CloudEvent is made of, as typed."""
+
+    type: str | None = None
+    source: str | None = None
+    data: str | None = None
+    subject: str | None = None
+    id: str | None = None
+    time: str | None = None
+
+    def completed(self) -> "Words":
+        """With a new id and the time now, where none was given."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return self._replace(id=self.id or str(uuid.uuid4()), time=self.time or now)
+
+
+def make_event(words: Words) -> bytes:
+    """A CloudEvent in structured mode; ``data`` keeps its spelling. Raises UserError."""
+    attributes = {
+        "specversion": "1.0",
+        "id": words.id,
+        "source": words.source,
+        "type": words.type,
+        "subject": words.subject,
+        "time": words.time,
+        "datacontenttype": None if words.data is None else "application/json",
+    }
+    head = json.dumps({name: value for name, value in attributes.items() if value is not None}).encode()
+    if words.data is None:
+        return head
+    data = read_input(words.data)
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError):
+        raise UserError("--data is not JSON: a text has to be quoted, as in --data '\"text\"'") from None
+    return b'%b, "data": %b}' % (head[:-1], data)
+
+
+def read_input(given: str) -> bytes:
+    """What was typed, or what ``-`` and ``@FILE`` stand for. Raises UserError."""
+    try:
+        if given == "-":
+            found = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
+        elif given.startswith("@"):
+            with open(given[1:], "rb") as file:
+                found = file.read(MAX_INPUT_BYTES + 1)
+        else:
+            found = os.fsencode(given)
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or "that is no file name"
+        raise UserError(f"cannot read {given[1:101] or 'standard input'}: {said}") from None
+    if len(found) > MAX_INPUT_BYTES:
+        raise UserError(f"{given[:100]} has more than {MAX_INPUT_BYTES} bytes: no API takes such an event")
+    return found.strip(b" \t\r\n")
+
+
+def check_event(event: bytes, *, cloudevent: bool = True) -> None:
+    """Raises UserError that names every field that is wrong. Not ``cloudevent``: any JSON will do."""
+    if not cloudevent:
+        try:
+            json.loads(event)
+        except (ValueError, RecursionError):
+            raise UserError("the event is not JSON") from None
+        return
+    refusal = CloudEventSchema().explain(event)
+    if refusal is not None:
+        wrong = "; ".join(f"{error.field or 'event'}: {error.message}" for error in refusal.errors)
+        raise UserError(f"this is not a valid CloudEvent: {wrong}")

@@ -1,0 +1,107 @@
+"""Where ``ingestd publish`` sends, whom it asks, and as whom. Called by ``cli/publishing.py``."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from ingestd.config import Login, Settings
+from ingestd.config.sinks import CloudEventsSink, Confirm, EventBridgeSink, SinkSection, WebhookSink
+from ingestd.core.clock import SystemClock
+from ingestd.core.errors import UserError
+from ingestd.core.event_status import StatusReader
+from ingestd.delivery.asking import Asker
+from ingestd.service.publish import Sending
+from ingestd.sink_types import STATUS_PATH, auth_kind, auth_values
+from ingestd.sinks.answers import clean
+from ingestd.transport.auth import Auth, NoAuth
+from ingestd.transport.client import Client
+from ingestd.transport.handshake import Handshaking
+from ingestd.transport.login import make_auth
+from ingestd.transport.sender import Sender
+
+_LOGIN_PATIENCE_S = 10.0
+_DEFAULT = CloudEventsSink(type="cloudevents")
+
+
+def find_section(settings: Settings, name: str | None) -> SinkSection:
+    """The sink of that name; without one, CloudEvents to [api]. Raises UserError."""
+    if name is None:
+        return _DEFAULT
+    section = settings.sinks.get(name)
+    if section is None:
+        there = ", ".join(settings.sinks) or "none; give --config"
+        raise UserError(f"--sink {name[:50]}: there is no such sink in the configuration; there are: {there}")
+    if not isinstance(section, SinkSection) or isinstance(section, EventBridgeSink):
+        raise UserError(f"--sink {name}: publish does not send to sinks of type {section.type}")
+    return section
+
+
+def takes_cloudevents(section: SinkSection) -> bool:
+    """Whether an event has to be a CloudEvent already."""
+    return isinstance(section, CloudEventsSink) and not section.wrap.type
+
+
+def needs_api(section: SinkSection) -> bool:
+    """Whether it is for [api] to say where, or as whom."""
+    if isinstance(section, WebhookSink):
+        return auth_kind(section) == "api"
+    return not section.url or auth_kind(section) == "api"
+
+
+def find_question(section: SinkSection, login: Login | None) -> tuple[str, StatusReader]:
+    """(URL with {id}, how its answers are read). Raises UserError where nobody can be asked."""
+    confirm = section.confirm if isinstance(section, CloudEventsSink) else Confirm()
+    url = confirm.url
+    if login is not None and (url == "auto" or (not url and section is _DEFAULT)):
+        url = login.api.rstrip("/") + STATUS_PATH
+    if not url or url == "auto":
+        raise UserError("--wait: the sink has no confirm.url to ask what became of an event")
+    reader = StatusReader(
+        field=confirm.status, delivered=confirm.delivered, failed=confirm.failed, clean=clean
+    )
+    return url, reader
+
+
+@asynccontextmanager
+async def connect(
+    settings: Settings, section: SinkSection, login: Login | None
+) -> AsyncIterator[tuple[Sending, Asker]]:
+    """What sends the event, and what asks about it. Raises UserError."""
+    timeout_s = settings.delivery.request_timeout
+    async with (
+        Client(
+            timeout_s=timeout_s,
+            read_timeout_s=timeout_s,
+            connect_timeout_s=min(10.0, timeout_s),
+            max_connections=2,
+            ca_file=settings.api.ca_file or None,
+            trust_env=settings.api.trust_env,
+        ) as client,
+        AsyncExitStack() as stack,
+    ):
+        auth = _make_auth(section, login, client)
+        stack.push_async_callback(auth.aclose)
+        sender: Sending = Sender(client, auth)
+        if isinstance(section, WebhookSink) and section.handshake_origin:
+            origin = section.handshake_origin
+            handshaking = Handshaking(Sender(client, auth), client, origin=origin, clock=SystemClock())
+            stack.push_async_callback(handshaking.aclose)
+            sender = handshaking
+        yield sender, Asker(client, auth)
+
+
+def _make_auth(section: SinkSection, login: Login | None, client: Client) -> Auth:
+    clock, patience_s = SystemClock(), _LOGIN_PATIENCE_S
+    if (kind := auth_kind(section)) != "api":
+        values = auth_values(section.auth)
+        return make_auth(kind, client, clock=clock, patience_s=patience_s, on_refresh=None, **values)
+    if login is None or login.token_url is None:
+        return NoAuth()
+    return make_auth(
+        "oauth2",
+        client,
+        clock=clock,
+        token_url=login.token_url,
+        client_id=login.client_id,
+        client_secret=login.client_secret.get_secret_value(),
+        patience_s=patience_s,
+    )

@@ -1,0 +1,304 @@
+"""What happens to one sink's batches, written down: ledger, journal, audit, metrics. The lane's Book."""
+
+import sqlite3
+import sys
+from collections.abc import Callable, Sequence
+
+from ingestd.bookkeeping import Bookkeeping
+from ingestd.core.answer import Answer
+from ingestd.core.audit import Audit, Entry
+from ingestd.core.batch import Batch
+from ingestd.core.chunk import Segment, pick_segments
+from ingestd.core.clock import Clock
+from ingestd.core.ledger import SinkLedger
+from ingestd.core.letter import DeadLetter
+from ingestd.core.metrics import ANSWER_CLASSES, Metrics, answer_class
+from ingestd.core.verdict import Verdict
+from ingestd.delivery.outcome import Burial
+from ingestd.letters import letters_of_batch, letters_that_failed_again, pending_of_batch
+from ingestd.store.confirmations import insert_confirmations
+from ingestd.store.journal import Journal
+from ingestd.store.writer import Work
+
+Warn = Callable[[str], None]
+RemoteIds = Sequence[tuple[int, str]]
+Kept = Callable[[Batch, Sequence[int]], Work | None]
+"""(batch, indices of delivered events): what else is to be written with that."""
+
+
+class SinkBook:
+    """``on_learned`` hears of a smaller body limit, ``on_confirming`` of events that will be asked about,
+    ``on_delivered`` of what was delivered; ``warn`` of what people should know.
+
+    ``several``: events go to other sinks as well, and have their end when they have had one at each.
+    """
+
+    def __init__(
+        self,
+        sink: str,
+        book: Bookkeeping,
+        *,
+        several: bool,
+        journal: Journal,
+        audit: Audit,
+        metrics: Metrics,
+        clock: Clock,
+        warn: Warn,
+        first_question_after_s: float = 1.0,
+    ) -> None:
+        self.sink = sink
+        self.ledger = SinkLedger()
+        self.on_learned: Callable[[int], None] = lambda max_bytes: None
+        self.on_confirming: Callable[[int], None] = lambda events: None
+        self.on_delivered: Kept = lambda batch, delivered: None
+        self._book = book
+        self._several = several
+        self._journal = journal
+        self._audit = audit
+        self._metrics = metrics
+        self._seconds = {known: metrics.attempt_seconds.labels(sink, known) for known in ANSWER_CLASSES}
+        self._clock = clock
+        self._warn = warn
+        self._first_question_after_s = first_question_after_s
+        self._learned_bytes = sys.maxsize
+
+    async def freeze(self, batch: Batch) -> None:
+        """Note the batch before its first send, and have on disk what was noted before any send."""
+        if not batch.noted:
+            self._journal.freeze(batch, sink=self.sink, now=self._clock.wall())
+            batch.noted = True
+        await self._journal.commit()
+        if not batch.submitted:  # a token that is not to be had comes back here without an attempt
+            batch.submitted = True
+            self.ledger.batches += 1
+            self._book.ledger.batches += 1
+            self._metrics.batch_events.observe(len(batch))
+            self._metrics.batch_bytes.observe(len(batch.body))
+            self._audit(
+                Entry.BATCH_SUBMITTED,
+                sink=self.sink,
+                request_id=batch.id,
+                events=len(batch),
+                bytes=len(batch.body),
+            )
+
+    def attempted(self, batch: Batch, answer: Answer, verdict: Verdict) -> None:
+        for ledger in (self.ledger, self._book.ledger):
+            ledger.requests += 1
+            ledger.bytes += len(batch.body)
+            ledger.retries += batch.attempts > 1
+        self._book.ledger.unmatched_item_errors += verdict.unmatched
+        batch.latency_s = answer.seconds
+        self._seconds[answer_class(answer.status)].observe(answer.seconds)
+        if batch.attempts > 1:
+            self._audit(
+                Entry.BATCH_RETRIED,
+                sink=self.sink,
+                request_id=batch.id,
+                attempt=batch.attempts,
+                status=answer.status,
+                latency_ms=round(answer.seconds * 1000, 1),
+                error=verdict.detail if not 200 <= answer.status < 300 else None,
+            )
+        if verdict.unmatched:
+            self._warn(
+                f"{self.sink}: request {batch.id}: {verdict.unmatched} errors in the answer name no event of"
+                f" it, or were cut off: {verdict.detail[:200]}"
+            )
+
+    def settled(
+        self,
+        batch: Batch,
+        *,
+        delivered: Sequence[int],
+        buried: Sequence[Burial],
+        parts: Sequence[Batch],
+        remote_ids: RemoteIds = (),
+    ) -> None:
+        if batch.letters:
+            self._letters_settled(batch, delivered, buried)
+        else:
+            self._events_settled(batch, delivered, buried, parts, remote_ids)
+        self._tell(batch, len(delivered), buried, parts)
+
+    def learned(self, max_bytes: int) -> None:
+        if max_bytes >= self._learned_bytes:
+            return  # of batches that were on their way already
+        self._learned_bytes = max_bytes
+        self.on_learned(max_bytes)
+        self._warn(
+            f"{self.sink}: the API refused a body as too large (413): batches are now at most {max_bytes}"
+            " bytes"
+        )
+
+    def lane_changed(self, state: str, why: str) -> None:
+        self._audit(Entry.LANE_CHANGED, sink=self.sink, state=state, reason=why)
+        if state == "closed":
+            self._warn(f"{self.sink}: the API answers again: sending goes on")
+        else:
+            verb = "paused" if state == "paused" else "held back"
+            self._warn(f"{self.sink}: sending is {verb}, nothing is lost: {why}")
+
+    # --- what was confirmed later ---
+
+    def confirmed(self, sink: str, events: int) -> None:
+        """Events that the API had accepted are delivered."""
+        self._confirmation_ended(events)
+        self.ledger.delivered += events
+        if not self._several:
+            self._book.ledger.delivered += events
+
+    def confirmation_failed(self, sink: str, letters: Sequence[DeadLetter]) -> None:
+        """Accepted, and failed after all, or not confirmed in time. Their keys are free again."""
+        self._journal.buried([letter._replace(sink=self.sink) for letter in letters], now=self._clock.wall())
+        self._confirmation_ended(len(letters))
+        self.ledger.dead_lettered += len(letters)
+        if not self._several:
+            self._book.count(letters)
+            self._book.free([letter.digest for letter in letters if letter.digest])
+        self._audit(
+            Entry.DEAD_LETTERED,
+            sink=self.sink,
+            request_id=letters[0].batch,
+            count=len(letters),
+            reason=letters[0].reason,
+            error=letters[0].detail,
+        )
+
+    def still_confirming(self, events: int) -> None:
+        """At the start: an earlier process left these."""
+        self.ledger.taken_up(events)
+        self.ledger.confirming += events
+        if not self._several:
+            self._book.accepted(events)
+
+    def _confirmation_ended(self, events: int) -> None:
+        self.ledger.confirming -= events
+        self.ledger.in_flight -= events
+        if not self._several:
+            self._book.ledger.in_flight -= events
+
+    # --- settling ---
+
+    def _events_settled(
+        self,
+        batch: Batch,
+        delivered: Sequence[int],
+        buried: Sequence[Burial],
+        parts: Sequence[Batch],
+        remote_ids: RemoteIds,
+    ) -> None:
+        segments = self._settled_segments(batch, delivered, buried)
+        if segments and not batch.noted:  # never sent: what had its end must be known after a restart
+            self._journal.freeze(batch, sink=self.sink, now=self._clock.wall())
+            batch.noted = True
+        letters = letters_of_batch(batch, segments, delivered, buried, sink=self.sink)
+        pending = len(remote_ids)
+        self.ledger.delivered += len(delivered) - pending
+        self.ledger.dead_lettered += len(letters)
+        self.ledger.in_flight -= len(delivered) + len(letters) - pending
+        self.ledger.confirming += pending
+        if segments and segments[0].chunk.fate is not None:
+            keys: list[bytes] = []
+            if letters:
+                self._book.failed_at(batch, sorted(burial.index for burial in buried), letters)
+        else:
+            whole = len(delivered) == len(batch)
+            safe = batch.digests if whole else [batch.digests[index] for index in delivered]
+            confirming = 0 if self._several else pending  # of a replay's batch, in a run with several sinks
+            self._book.ledger.delivered += len(delivered) - confirming
+            if letters:
+                _mark_buried(batch, buried)
+            keys, copies = self._book.settled(batch, list(filter(None, safe)), letters, confirming=confirming)
+            letters += copies
+        self._journal.settled(
+            batch,
+            sink=self.sink,
+            segments=segments,
+            safe_keys=keys,
+            letters=letters,
+            parts=parts,
+            now=self._clock.wall(),
+            also=self._also(batch, delivered, remote_ids),
+        )
+        self._settle_receipts(segments)
+        if pending:
+            self.on_confirming(pending)
+
+    def _settle_receipts(self, segments: Sequence[Segment]) -> None:
+        for segment in segments:
+            if segment.chunk.fate is None:
+                self._book.ended(segment.chunk, len(segment.positions))
+            else:
+                segment.chunk.receipt.settle(len(segment.positions))
+
+    def _also(self, batch: Batch, delivered: Sequence[int], remote_ids: RemoteIds) -> Work | None:
+        """What is written with the end of a batch: what will be asked about, and what goes to the lake."""
+        kept = self.on_delivered(batch, delivered) if delivered else None
+        if not remote_ids:
+            return kept
+        rows, now = pending_of_batch(batch, remote_ids, sink=self.sink), self._clock.wall()
+
+        def write(connection: sqlite3.Connection) -> None:
+            insert_confirmations(connection, rows, now, first_after_s=self._first_question_after_s)
+            if kept:
+                kept(connection)
+
+        return write
+
+    def _settled_segments(
+        self, batch: Batch, delivered: Sequence[int], buried: Sequence[Burial]
+    ) -> Sequence[Segment]:
+        ended = len(delivered) + len(buried)
+        if ended == len(batch):
+            return batch.segments
+        return list(pick_segments(batch.segments, sorted([*delivered, *(burial.index for burial in buried)])))
+
+    def _letters_settled(self, batch: Batch, delivered: Sequence[int], buried: Sequence[Burial]) -> None:
+        safe = [digest for index in delivered if (digest := batch.digests[index])]
+        self._book.share_fate(safe, ())
+        for ledger in (self.ledger, self._book.ledger):
+            ledger.retried_delivered += len(delivered)
+        self._journal.retried(
+            delivered=[batch.letters[index] for index in delivered],
+            safe_keys=safe,
+            failed=letters_that_failed_again(batch, buried),
+            now=self._clock.wall(),
+            also=self._also(batch, delivered, ()),
+        )
+
+    def _tell(self, batch: Batch, delivered: int, buried: Sequence[Burial], parts: Sequence[Batch]) -> None:
+        if delivered:
+            self._audit(
+                Entry.RETRIED_DELIVERED if batch.letters else Entry.BATCH_DELIVERED,
+                sink=self.sink,
+                request_id=batch.id,
+                events=delivered,
+                attempts=batch.attempts,
+                latency_ms=round(batch.latency_s * 1000, 1),
+            )
+        if buried:
+            self._audit(
+                Entry.DEAD_LETTERED,
+                sink=self.sink,
+                request_id=batch.id,
+                count=len(buried),
+                reason=buried[0].reason,
+                attempts=batch.attempts,
+                error=buried[0].detail,
+            )
+        if parts:
+            self._audit(
+                Entry.BATCH_SPLIT,
+                sink=self.sink,
+                request_id=batch.id,
+                into=",".join(part.id for part in parts[:4]),
+                parts=len(parts),
+                error=batch.last_answer,
+            )
+
+
+def _mark_buried(batch: Batch, buried: Sequence[Burial]) -> None:
+    """For who waits for a chunk of the spool, and is told how many of its events were given up."""
+    for segment in pick_segments(batch.segments, sorted(burial.index for burial in buried)):
+        segment.chunk.receipt.buried += len(segment.positions)

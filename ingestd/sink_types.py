@@ -1,0 +1,176 @@
+"""A sink and its way to show who we are, from its section of the configuration. Called by ``branches.py``."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ingestd.config import Batch, Login
+from ingestd.config.sinks import (
+    Auth,
+    CloudEventsSink,
+    Confirm,
+    EventBridgeSink,
+    GenesysEventsSink,
+    IngestApiSink,
+    JourneyEventsSink,
+    SinkSection,
+    WebhookSink,
+)
+from ingestd.core.address import check_url
+from ingestd.core.errors import UserError
+from ingestd.sinks import cloudevents, genesys_events, ingest_api, journey_events, webhook
+from ingestd.sinks.cloudevents_wrap import Wrapping
+from ingestd.sinks.reading import ItemPaths, Reading
+from ingestd.sinks.sink import Sink
+
+PUBLISH_PATH = "/api/v2/eventbridge/events"
+STATUS_PATH = PUBLISH_PATH + "/{id}"
+
+Wall = Callable[[], float]
+
+
+def make_sink(name: str, section: SinkSection, login: Login | None, batch: Batch, wall: Wall) -> Sink:
+    """Raises UserError that names the sink and what is wrong with its settings."""
+    try:
+        return _make(name, section, login, batch, wall)
+    except ValueError as error:
+        raise UserError(f"sinks.{name}: {error}") from None
+
+
+def _make(name: str, section: SinkSection, login: Login | None, batch: Batch, wall: Wall) -> Sink:
+    reading = Reading(section.on_status, ItemPaths(**section.answers.model_dump()))
+    max_bytes, max_events = section.max_bytes or batch.max_bytes, section.max_events or batch.max_events
+    limits = {"max_bytes": max_bytes, "max_events": max_events}
+    own_url = _checked(name, "url", section.url) if section.url else ""
+    match section:
+        case IngestApiSink():
+            return ingest_api.IngestApi(
+                own_url or _api(name, login), name=name, reading=reading, wall=wall, **limits
+            )
+        case CloudEventsSink():
+            return cloudevents.CloudEventsSink(
+                url=own_url or _api(name, login) + PUBLISH_PATH,
+                name=name,
+                mode=section.mode,
+                wrap=Wrapping(**section.wrap.model_dump()) if section.wrap.type else None,
+                reading=reading,
+                wall=wall,
+                **limits,
+            )
+        case GenesysEventsSink():
+            return genesys_events.GenesysEventsSink(
+                name=name,
+                api=own_url or _api(name, login),
+                family=section.api,
+                mapping=section.map,
+                source_id=section.source_id,
+                namespace=section.namespace,
+                max_events=max_events,
+                max_bytes=min(max_bytes, 512_000),
+                reading=reading,
+                wall=wall,
+            )
+        case JourneyEventsSink():
+            return journey_events.JourneyEventsSink(
+                name=name,
+                api=own_url or _api(name, login),
+                configuration_id=section.configuration_id,
+                max_events=min(max_events, 100) if section.max_events is None else max_events,
+                max_bytes=min(max_bytes, 512_000),
+                reading=reading,
+                wall=wall,
+            )
+        case WebhookSink():
+            return webhook.WebhookSink(
+                url=own_url or _from_file(name, section.url_file),
+                name=name,
+                body=section.body,
+                headers={key: value.get_secret_value() for key, value in section.headers.items()},
+                secret_url=section.secret_url or bool(section.url_file),
+                reading=reading,
+                wall=wall,
+                **limits,
+            )
+        case EventBridgeSink():
+            return _event_bridge(name, section, reading, wall)
+    raise AssertionError(f"no sink of type {type(section).__name__}")
+
+
+def _event_bridge(name: str, section: EventBridgeSink, reading: Reading, wall: Wall) -> Sink:
+    from ingestd.sinks import eventbridge
+    from ingestd.transport import aws  # an extra: only for those who want it
+
+    region = aws.find_region(section.aws_region, profile=section.aws_profile)
+    return eventbridge.EventBridgeSink(
+        name=name,
+        url=section.url or aws.endpoint("events", region),
+        bus=section.bus,
+        source=section.source,
+        detail_type=section.detail_type,
+        detail=section.detail,
+        time=section.time,
+        resources=section.resources,
+        max_entry_bytes=section.max_entry_bytes,
+        reading=reading,
+        wall=wall,
+    )
+
+
+def question_template(name: str, confirm: Confirm, login: Login | None) -> str:
+    """The URL, with {id}, by which is asked what became of an event. Raises UserError."""
+    if confirm.url != "auto":
+        return _checked(name, "confirm.url", confirm.url)
+    if login is None:
+        raise UserError(f"sinks.{name}.confirm.url: auto needs [api]")
+    return login.api.rstrip("/") + STATUS_PATH
+
+
+def auth_kind(section: SinkSection) -> str:
+    """``auto`` is the login of [api] where requests go to [api], and none elsewhere: a token must not
+    reach another host unless somebody says so."""
+    kind = section.auth.type
+    if kind != "auto":
+        return kind
+    if isinstance(section, EventBridgeSink):
+        return "aws"
+    return "none" if section.url or isinstance(section, WebhookSink) else "api"
+
+
+def auth_values(auth: Auth) -> dict[str, str]:
+    """For ``transport.login.make_auth``."""
+    return {
+        "token": auth.token.get_secret_value(),
+        "token_file": auth.token_file,
+        "header_name": auth.header,
+        "username": auth.username,
+        "password": auth.password.get_secret_value(),
+        "password_file": auth.password_file,
+        "token_url": auth.token_url,
+        "client_id": auth.client_id,
+        "client_secret": auth.client_secret.get_secret_value(),
+        "client_secret_file": auth.client_secret_file,
+        "scope": auth.scope,
+        "secret": auth.secret.get_secret_value(),
+        "secret_file": auth.secret_file,
+    }
+
+
+def _api(name: str, login: Login | None) -> str:
+    if login is None:
+        raise UserError(f"sinks.{name}: where to? give it a url, or set [api]")
+    return login.api.rstrip("/")
+
+
+def _from_file(name: str, path: str) -> str:
+    try:
+        url = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"sinks.{name}.url_file {path}: {error}") from None
+    return _checked(name, "url_file", url)
+
+
+def _checked(name: str, field: str, url: str) -> str:
+    try:
+        check_url(url)
+    except ValueError as error:
+        raise UserError(f"sinks.{name}.{field}: {error}") from None
+    return url

@@ -1,0 +1,228 @@
+"""AWS EventBridge: ``PutEvents`` of API 2015-10-07, in the protocol AWS JSON 1.1.
+
+    the whole call                                       then
+    Throttling*, TooManyRequests*, SlowDown              later, slower
+    ServiceUnavailable*, Internal*, timeouts             later
+    ExpiredToken*, UnrecognizedClient*, InvalidSignature*, MissingAuthentication*, …   credentials anew
+    AccessDenied*, ResourceNotFound*, …                  the lane pauses
+    RequestEntityTooLarge, a size in words               halved
+    ValidationException, Serialization*                  refused: bisected
+
+Of an answer with ``FailedEntryCount`` the entries that are throttled or met an internal failure go again;
+others are dead letters. Where all entries failed it counts as the whole call.
+
+AWS knows no idempotency key here: an attempt whose answer was lost, and is made again, may put its events
+twice. Rules that cannot bear that look at an id in the detail.
+"""
+
+import re
+import time as clock
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from ingestd.core.answer import Answer
+from ingestd.core.verdict import ItemError, Meaning, Verdict
+from ingestd.sinks import answers
+from ingestd.sinks.eventbridge_entry import Entry, EntryMaker
+from ingestd.sinks.frame import frame
+from ingestd.sinks.reading import DEFAULT, Reading
+from ingestd.sinks.sink import Unfit
+
+MAX_ENTRIES = 10
+_PREFIX, _SEPARATOR, _SUFFIX = b'{"Entries":[', b",", b"]}"
+
+# A detail is JSON within a string: each quote and backslash becomes two bytes, and nothing more than two.
+_GROWTH = 2
+_FRAME_BYTES = 8_192
+"""For what a body has besides what AWS counts: the members' names, the bus, the time. Where it is short
+the batcher makes smaller batches, which is no harm."""
+
+_SLOWER = (
+    *("Throttl", "RequestThrottled", "TooManyRequests", "RequestLimitExceeded", "LimitExceeded", "SlowDown"),
+    *("BandwidthLimitExceeded", "PriorRequestNotComplete"),
+)
+_TROUBLE = ("ServiceUnavail", "Internal", "RequestTimeout")
+_KINDS: dict[Meaning, tuple[str, ...]] = {
+    Meaning.UNAUTHORIZED: (
+        *("ExpiredToken", "RequestExpired", "UnrecognizedClient", "InvalidClientToken", "InvalidSignature"),
+        *("SignatureDoesNotMatch", "IncompleteSignature", "MissingAuthentication", "InvalidAccessKey"),
+        "InvalidToken",
+    ),
+    Meaning.FORBIDDEN: (
+        *("AccessDenied", "NotAuthorizedException", "OptInRequired", "InvalidAccountId", "ResourceNotFound"),
+        *("UnknownOperation", "OperationDisabled"),
+    ),
+    Meaning.TOO_BIG: ("RequestEntityTooLarge", "PayloadTooLarge"),
+    Meaning.REFUSED: (
+        "Validation",
+        "Serialization",
+        "InvalidArgument",
+        "MalformedDetail",
+        "InvalidParameter",
+    ),
+    Meaning.LATER: (*_SLOWER, *_TROUBLE),
+}
+"""Beginnings of the codes of AWS. They come with and without ``Exception`` at their end."""
+_TOO_BIG_WORDS = re.compile(r"(?i)size of the entries|over the limit|too large")
+_CODE = re.compile(r"[A-Za-z0-9.]{1,100}")
+
+
+class EventBridgeSink:
+    """Entries of one bus. ``url``: of the region's endpoint. For the others see ``EntryMaker``.
+
+    ``max_entry_bytes`` bounds what AWS counts, of an entry and of a request: 14 for a time, and the UTF-8
+    bytes of source, detail type, detail and resources. Raises ValueError for settings that cannot be.
+    """
+
+    kind = "eventbridge"
+    max_events = MAX_ENTRIES
+    overhead_bytes = len(_PREFIX) + len(_SUFFIX)
+    separator_bytes = len(_SEPARATOR)
+
+    def __init__(
+        self,
+        *,
+        name: str = "eventbridge",
+        url: str,
+        bus: str = "default",
+        source: str = "ingestd",
+        detail_type: str = "$.eventType",
+        detail: str = "$",
+        time: str = "",
+        resources: Sequence[str] = (),
+        max_entry_bytes: int = 256 * 1024,
+        reading: Reading = DEFAULT,
+        wall: Callable[[], float] = clock.time,
+    ) -> None:
+        self.name = name
+        self.url = url
+        self.shown_url = answers.without_secrets(url)
+        self.max_bytes = _GROWTH * max_entry_bytes + _FRAME_BYTES
+        self._max_entry_bytes = max_entry_bytes
+        self._reading = reading
+        self._wall = wall
+        self._make_entry = EntryMaker(
+            bus=bus, source=source, detail_type=detail_type, detail=detail, time=time, resources=resources
+        )
+
+    def sizes(self, events: Sequence[bytes]) -> list[int]:
+        """Bytes in the body; or more, so that what fits ``max_bytes`` is within the limit of AWS, too."""
+        return [self._size(event) for event in events]
+
+    def encode(self, events: Sequence[bytes]) -> bytes:
+        entries: list[bytes] = []
+        unfit: dict[int, str] = {}
+        for index, event in enumerate(events):
+            try:
+                entries.append(self._entry(event).body)
+            except ValueError as error:
+                unfit[index] = str(error)
+        if unfit:
+            raise Unfit(unfit)
+        return frame(_PREFIX, _SEPARATOR, _SUFFIX, entries)
+
+    def headers(self, batch_id: str, events: Sequence[bytes]) -> dict[str, str]:
+        return {
+            "Content-Type": "application/x-amz-json-1.1",
+            "X-Amz-Target": "AWSEvents.PutEvents",
+            "amz-sdk-invocation-id": batch_id,  # for AWS's support; it is no idempotency key
+        }
+
+    def interpret(self, answer: Answer, events: Sequence[bytes]) -> Verdict:
+        if 200 <= answer.status < 300:
+            return self._read_entries(answer, len(events))
+        code = _code(answer)
+        meaning = _kind(code)
+        if meaning is None or answer.status == 0:
+            return self._reading.verdict(answer, now_wall=self._wall())
+        if meaning is Meaning.REFUSED and _TOO_BIG_WORDS.search(
+            answer.body[:2_000].decode("utf-8", "replace")
+        ):
+            meaning = Meaning.TOO_BIG
+        return self._verdict(meaning, code, answer)
+
+    def _entry(self, event: bytes) -> Entry:
+        entry = self._make_entry(event)
+        if entry.counted_bytes > self._max_entry_bytes:
+            raise ValueError(f"{entry.counted_bytes} bytes: an entry has at most {self._max_entry_bytes}")
+        return entry
+
+    def _size(self, event: bytes) -> int:
+        try:
+            body, counted_bytes = self._make_entry(event)
+        except ValueError:
+            return 0
+        room = self.max_bytes - self.overhead_bytes
+        return max(len(body), -(-counted_bytes * room // self._max_entry_bytes))
+
+    def _verdict(self, meaning: Meaning, code: str, answer: Answer) -> Verdict:
+        if meaning is not Meaning.LATER:
+            return Verdict(meaning, answers.words(answer))
+        failed = code.startswith(_TROUBLE)
+        return Verdict(
+            meaning,
+            answers.words(answer),
+            after_s=answers.retry_after_s(answer, now_wall=self._wall()),
+            slow_down=not failed or code.startswith("ServiceUnavail"),
+            throttled=not failed,
+            unanswered=failed and answer.status >= 300,
+        )
+
+    def _read_entries(self, answer: Answer, count: int) -> Verdict:
+        """The verdict on a call that was taken, at least in part."""
+        failed, results = _results(answer)
+        if failed == 0:
+            return self._reading.verdict(answer, now_wall=self._wall())
+        if len(results) != count:
+            return self._reading.verdict(answer, now_wall=self._wall(), unmatched=failed or 1)
+        errors = [(index, code, words) for index, (code, words) in enumerate(results) if code]
+        if len(errors) == count and (meaning := _common_meaning([code for _, code, _ in errors])):
+            return self._verdict(meaning, errors[0][1], answer)
+        items = tuple(
+            ItemError(index, answers.clean(f"{code}: {words}"[:300]), _kind(code) is Meaning.LATER)
+            for index, code, words in errors
+        )
+        return self._reading.verdict(answer, now_wall=self._wall(), items=items)
+
+
+def _kind(code: str) -> Meaning | None:
+    return next((meaning for meaning, beginnings in _KINDS.items() if code.startswith(beginnings)), None)
+
+
+def _common_meaning(codes: Sequence[str]) -> Meaning | None:
+    """Where no entry was taken: what that says of the whole call, if it is not the entries' fault."""
+    kinds = {_kind(code) for code in codes}
+    if len(kinds) == 1 and (kind := kinds.pop()) in (Meaning.LATER, Meaning.FORBIDDEN, Meaning.UNAUTHORIZED):
+        return kind
+    return None
+
+
+def _code(answer: Answer) -> str:
+    """``ThrottlingException`` of ``com.amazonaws.events#ThrottlingException`` or ``…:http://…``."""
+    content = _decode(answer.body)
+    said = content.get("__type") or content.get("code") or answer.headers.get("x-amzn-errortype") or ""
+    found = _CODE.match(str(said)[:400].split(":", 1)[0].rpartition("#")[2])
+    return found[0] if found else ""
+
+
+def _results(answer: Answer) -> tuple[int | None, list[tuple[str, str]]]:
+    """(FailedEntryCount, (code, message) of each entry; no code: taken). None where it cannot be told."""
+    content = _decode(answer.body)
+    failed, entries = content.get("FailedEntryCount"), content.get("Entries")
+    if answer.truncated or not isinstance(failed, int) or not isinstance(entries, list):
+        return None, []
+    if not all(isinstance(entry, dict) for entry in entries):
+        return failed, []
+    results = [(str(e.get("ErrorCode") or ""), str(e.get("ErrorMessage") or "")) for e in entries]
+    said = sum(bool(code) for code, _ in results)
+    return max(failed, said), results
+
+
+def _decode(body: bytes) -> dict[str, Any]:
+    try:
+        content = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

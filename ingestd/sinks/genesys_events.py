@@ -1,0 +1,275 @@
+"""The inbound event APIs of Genesys Cloud: ``POST /api/v2/events/…`` with typed arrays of entries.
+
+Without a mapping an event is an entry as it is sent: ``{"<array>": {entry}}`` for conversations, the
+plain entry for presence and routing status. ``genesys_mapping`` makes entries of interaction events.
+Source: models ``Batch*EventRequest`` and ``BatchEventResponse`` of the SDK, version 258.
+"""
+
+import functools
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ingestd.core.answer import Answer
+from ingestd.core.errors import UserError
+from ingestd.core.verdict import ItemError, Meaning, Verdict
+from ingestd.schemas.grammar import is_utf8
+from ingestd.schemas.refusals import cut
+from ingestd.sinks.answers import clean, without_secrets
+from ingestd.sinks.genesys_answers import name_context
+from ingestd.sinks.genesys_mapping import MAX_ENTRIES, Entry, InteractionMapping
+from ingestd.sinks.item_errors import Found
+from ingestd.sinks.reading import DEFAULT, Reading
+from ingestd.sinks.sink import Unfit
+
+MAX_REQUEST_ENTRIES = 100
+""""A maximum of 100 events are allowed per request"."""
+VOICE_ARRAYS = (
+    *("routingEstablishedEvents", "userEstablishedEvents", "externalEstablishedEvents"),
+    *("ivrEstablishedEvents", "phoneEstablishedEvents", "communicationAnsweredEvents"),
+    *("holdUpdatedEvents", "audioUpdatedEvents", "userTransferEvents", "phoneTransferEvents"),
+    *("routingTransferEvents", "progressTransferEvents", "endTransferEvents", "consultTransferEvents"),
+    *("progressConsultTransferEvents", "endConsultTransferEvents"),
+    *("communicationDispositionAppliedEvents", "communicationEndedEvents"),
+)
+EMAIL_ARRAYS = (
+    *("emailBeginTransmittingEvents", "emailCommunicationEndedEvents", "emailExternalEstablishedEvents"),
+    *("emailFlowEstablishedEvents", "emailRoutingEstablishedEvents", "emailUserEstablishedEvents"),
+    *("emailCommunicationAnsweredEvents", "emailCommunicationDispositionAppliedEvents"),
+    *("emailCommunicationSentMessageEvents", "emailHoldUpdatedEvents", "emailEndTransferEvents"),
+    *("emailProgressTransferEvents", "emailRoutingTransferEvents", "emailUserTransferEvents"),
+)
+CONVERSATION_ARRAYS = frozenset(VOICE_ARRAYS + EMAIL_ARRAYS)
+
+_NAMED = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"([A-Za-z]{1,80})"[ \t\r\n]*:')
+_BLANKS = b" \t\r\n"
+_ARRAY_FRAME_BYTES = len('"":[]')
+
+
+class _ConversationEntry(msgspec.Struct, gc=False, rename="camel"):
+    event_id: str
+    event_date_time: str
+    conversation_id: str
+
+
+class _PresenceEntry(msgspec.Struct, gc=False, rename="camel"):
+    event_id: str
+    event_date_time: str
+    user_id: str
+    source_id: str
+
+
+class _RoutingStatusEntry(msgspec.Struct, gc=False, rename="camel"):
+    event_id: str
+    event_date_time: str
+    agent_id: str
+    status: str
+    source_id: str
+
+
+class _Family(NamedTuple):
+    """One of the APIs. ``array``: the only one it has; empty: the event names it."""
+
+    path: str
+    array: str
+    entry: type[msgspec.Struct]
+    key: str
+    """The field by which the entries keep their order."""
+
+
+FAMILIES = {
+    "conversations": _Family("/api/v2/events/conversations", "", _ConversationEntry, "conversationId"),
+    "presence": _Family("/api/v2/events/users/presence", "userPresenceEvents", _PresenceEntry, "userId"),
+    "routingstatus": _Family(
+        "/api/v2/events/users/routingstatus", "userRoutingStatusEvents", _RoutingStatusEntry, "agentId"
+    ),
+}
+
+
+class GenesysEventsSink:
+    """An entry's error in the answer is its event's. Raises UserError for settings that make no sense.
+
+    ``api``: base URL. ``family``: a key of FAMILIES. ``mapping``: none or interaction. ``max_events`` above
+    what the API allows counts as that: 100 entries, so 33 mapped events.
+    """
+
+    kind = "genesys_events"
+    one_per_key = True
+    """The API keeps a state for each conversation, and does not say in which order it takes its arrays:
+    a request holds at most one event of each."""
+    separator_bytes = 1
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        api: str,
+        family: str = "conversations",
+        mapping: str = "none",
+        source_id: str = "",
+        namespace: str = "",
+        max_events: int = MAX_REQUEST_ENTRIES,
+        max_bytes: int = 512_000,
+        reading: Reading = DEFAULT,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        if family not in FAMILIES:
+            raise UserError(f"sinks.{name}: expected one of {', '.join(FAMILIES)} as its api")
+        self._family = FAMILIES[family]
+        self._mapping = _make_mapping(name, family, mapping, source_id, namespace)
+        self.name = name
+        self.url = api.rstrip("/") + self._family.path
+        self.shown_url = without_secrets(self.url)
+        self.max_events = min(max_events, MAX_REQUEST_ENTRIES // (MAX_ENTRIES if self._mapping else 1))
+        self.max_bytes = max_bytes
+        array = self._family.array
+        self.overhead_bytes = len("{}") + (len(array) + _ARRAY_FRAME_BYTES if array else 0)
+        self.default_order_by = "interactionId" if self._mapping else self._family.key if array else ""
+        self._decode = msgspec.json.Decoder(self._family.entry).decode
+        self._fields = {f.encode_name: f.name for f in msgspec.structs.fields(self._family.entry)}
+        self._reading = reading
+        self._wall = wall
+
+    def order_key(self, event: bytes) -> str | None:
+        """What events keep their order by: the conversation's, or the user's id. None if there is none.
+
+        Where an event stands under its array's name, no path of a setting could find it.
+        """
+        try:
+            if self._mapping:
+                return self._mapping.conversation_id(event)
+            _, body = self._split(event)
+            return str(getattr(self._decode(body), self._fields[self._family.key]))
+        except (ValueError, RecursionError):
+            return None
+
+    def sizes(self, events: Sequence[bytes]) -> list[int]:
+        """An upper bound: it counts each entry as if it were alone in its array."""
+        made, unfit = self._entries(events)
+        return [0 if index in unfit else self._size(entries) for index, entries in enumerate(made)]
+
+    def encode(self, events: Sequence[bytes]) -> bytes:
+        """``{"<array>":[…],…}``, the arrays in the order in which the events first need them."""
+        made, unfit = self._entries(events)
+        if unfit:
+            raise Unfit(unfit)
+        arrays: dict[str, list[bytes]] = {}
+        for entries in made:
+            for entry in entries:
+                arrays.setdefault(entry.array, []).append(entry.body)
+        framed = (b'"%b":[%b]' % (array.encode(), b",".join(bodies)) for array, bodies in arrays.items())
+        return b"{%b}" % b",".join(framed)
+
+    def headers(self, batch_id: str, events: Sequence[bytes]) -> dict[str, str]:
+        return {"Content-Type": "application/json", "X-Request-Id": batch_id}
+
+    def interpret(self, answer: Answer, events: Sequence[bytes]) -> Verdict:
+        """``errors[{eventId, message, retryable}]`` of a ``BatchEventResponse``, by the entries' eventIds."""
+        items: tuple[ItemError, ...] = ()
+        unmatched = 0
+        meaning = self._reading.meaning_of(answer.status)
+        if len(answer.body) > 2 and meaning in (Meaning.TAKEN, Meaning.REFUSED):
+            items, unmatched = self._errors(answer.body, events, taken=meaning is Meaning.TAKEN)
+        if answer.truncated and meaning is Meaning.TAKEN:
+            unmatched += 1  # it may have named events in what was cut off
+        verdict = self._reading.verdict(answer, now_wall=self._wall(), items=items, unmatched=unmatched)
+        return name_context(verdict, answer)
+
+    def _errors(
+        self, body: bytes, events: Sequence[bytes], *, taken: bool
+    ) -> tuple[tuple[ItemError, ...], int]:
+        try:
+            content = msgspec.json.decode(body)
+        except (ValueError, RecursionError):
+            return (), int(taken and body.lstrip()[:1] == b"{")  # it may have named events
+        errors = content.get("errors") if isinstance(content, dict) else None
+        if not isinstance(errors, list):
+            return (), 0
+        ids = functools.cache(lambda: self._ids(events))
+        # if none was taken, one by one will tell whom a shared id meant
+        found = Found(shared_ids=taken)
+        for error in errors:
+            fields = error if isinstance(error, dict) else {}
+            event_id = fields.get("eventId")
+            if event_id is None and not taken:
+                continue  # of a request refused as a whole, ``errors`` are ErrorBodies: they name no event
+            indices = ids().get(event_id.lower(), []) if isinstance(event_id, str) else []
+            found.add(indices, _words(fields), retryable=fields.get("retryable") is True)
+        return found.items, found.unmatched
+
+    def _ids(self, events: Sequence[bytes]) -> dict[str, list[int]]:
+        """eventId of each entry -> the events that have it."""
+        by_id: dict[str, list[int]] = {}
+        for index, entries in enumerate(self._entries(events)[0]):
+            for event_id in dict.fromkeys(entry.event_id.lower() for entry in entries):
+                by_id.setdefault(event_id, []).append(index)
+        return by_id
+
+    def _entries(self, events: Sequence[bytes]) -> tuple[list[list[Entry]], dict[int, str]]:
+        """The entries of each event, and of those that do not fit what is wrong with them."""
+        made: list[list[Entry]] = []
+        unfit: dict[int, str] = {}
+        for index, event in enumerate(events):
+            try:
+                made.append(self._mapping.entries(event) if self._mapping else [self._entry(event)])
+            except RecursionError:
+                unfit[index] = "it is nested too deeply"
+                made.append([])
+            except ValueError as error:
+                unfit[index] = cut(str(error))
+                made.append([])
+        return made, unfit
+
+    def _entry(self, event: bytes) -> Entry:
+        array, body = self._split(event)
+        entry: Any = self._decode(body)
+        for field, attribute in self._fields.items():
+            if not getattr(entry, attribute):
+                raise ValueError(f"{field} is empty")
+        if not is_utf8(body):
+            raise ValueError("it is not UTF-8")
+        return Entry(array, body, entry.event_id)
+
+    def _split(self, event: bytes) -> tuple[str, bytes]:
+        """Array and entry. Whatever follows the entry but one brace stays with it, and is no JSON there."""
+        if self._family.array:
+            return self._family.array, event.strip(_BLANKS)
+        match = _NAMED.match(event)
+        array = match[1].decode() if match else ""
+        if match is None or array not in CONVERSATION_ARRAYS:
+            raise ValueError(
+                'expected {"<array>": {…}} with an array of POST /api/v2/events/conversations,'
+                " as communicationEndedEvents"
+            )
+        inner = event[match.end() :].strip(_BLANKS)
+        if inner[-1:] != b"}":
+            raise ValueError("it is not JSON")
+        return array, inner[:-1].strip(_BLANKS)
+
+    def _size(self, entries: Sequence[Entry]) -> int:
+        frame = 0 if self._family.array else sum(len(e.array) + _ARRAY_FRAME_BYTES for e in entries)
+        return frame + sum(len(entry.body) for entry in entries) + len(entries) - 1
+
+
+def _make_mapping(
+    name: str, family: str, mapping: str, source_id: str, namespace: str
+) -> InteractionMapping | None:
+    if mapping == "none":
+        return None
+    if mapping != "interaction":
+        raise UserError(f"sinks.{name}: expected none or interaction as its map")
+    if family != "conversations":
+        raise UserError(f'sinks.{name}: map = "interaction" makes conversations, not {family}: set its api')
+    if not source_id:
+        raise UserError(
+            f'sinks.{name}: map = "interaction" needs source_id, the platform the events come from'
+        )
+    return InteractionMapping(source_id, namespace=namespace)
+
+
+def _words(error: dict[str, Any]) -> str:
+    message = error.get("message")
+    return clean(message[:2000])[:300] if isinstance(message, str) and message else "no reason given"

@@ -1,0 +1,270 @@
+"""From the interaction event to entries of ``POST /api/v2/events/conversations``. Used by ``genesys_events``.
+
+    actionType   entries, in this order
+    ANSWER       communicationAnsweredEvents
+    QUEUE        routingEstablishedEvents
+    REQUEUE      routingTransferEvents, 1 ms later routingEstablishedEvents
+    TRANSFER     userTransferEvents where attributes.destinationUserId is given, or
+                 phoneTransferEvents where attributes.destinationPhoneNumber is, or routingTransferEvents;
+                 1 ms later progressTransferEvents where attributes.destinationCommunicationId is given;
+                 2 ms later endTransferEvents
+    DISCONNECT   communicationEndedEvents
+
+    field of an entry                made from
+    eventId                          eventId; else interactionId, eventType, eventTime; and the array's name
+    eventDateTime                    eventTime, in UTC
+    conversationId                   attributes.conversationId; else interactionId
+    communicationId                  attributes.communicationId; else interactionId
+    initiating-, target-,            the attribute of that name; else as communicationId
+      objectCommunicationId
+    commandId                        attributes.commandId; else as eventId
+    queueId, destinationQueueId      routingMetadata.queueId as it is: it must be one that Genesys Cloud knows
+    skillIds                         attributes.skillIds as they are; else routingMetadata.skill if a UUID
+    transferType                     attributes.transferType (Attended, Unattended); else Unattended
+    finalState                       attributes.finalState (Completed, Canceled, Failed); else Completed
+    disconnectType                   attributes.disconnectType (see ``DISCONNECT_TYPES``); else System
+    sourceConfiguration              sourceId: the setting source_id; interactionId: as it came; tagId
+    initialConfiguration             inbound: attributes.inbound, else true; additionalInfo.skill: its name
+    languageId, ani, dnis,           the attribute of that name, where there is one
+      phoneNumber
+
+Ids become UUIDs by ``genesys_ids.make_uuid``. The API keeps a state for each communication; a mapping has
+none. So where events name no communications, a conversation has one, made from its interactionId.
+Sources: SDK models ``*Event``, version 258; the enumerations, too.
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ingestd.sinks.genesys_ids import is_uuid, make_uuid, write_time
+
+MAX_ENTRIES = 3
+"""The most entries that one event becomes."""
+TRANSFER_TYPES = ("Attended", "Unattended")
+FINAL_STATES = ("Completed", "Canceled", "Failed")
+DISCONNECT_TYPES = (
+    *("Error", "Peer", "Self", "System", "Transfer"),
+    *("TransferACD", "TransferConference", "TransferConsult", "TransferUser"),
+)
+
+
+class Entry(NamedTuple):
+    """One entry of a request's body."""
+
+    array: str
+    """The array that it stands in."""
+    body: bytes
+    event_id: str
+
+
+class _Routing(msgspec.Struct, gc=False, rename="camel"):
+    action_type: str
+    queue_id: str = ""
+    skill: str = ""
+
+
+class _Attributes(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    conversation_id: str | None = None
+    communication_id: str | None = None
+    initiating_communication_id: str | None = None
+    target_communication_id: str | None = None
+    object_communication_id: str | None = None
+    destination_communication_id: str | None = None
+    command_id: str | None = None
+    transfer_type: str | None = None
+    final_state: str | None = None
+    disconnect_type: str | None = None
+    destination_user_id: str | None = None
+    destination_phone_number: str | None = None
+    skill_ids: list[str] | None = None
+    language_id: str | None = None
+    ani: str | None = None
+    dnis: str | None = None
+    phone_number: str | None = None
+    inbound: bool | None = None
+    tag_id: str | None = None
+
+
+class _Interaction(msgspec.Struct, gc=False, rename="camel"):
+    event_type: str
+    event_time: str
+    interaction_id: str
+    routing_metadata: _Routing
+    attributes: _Attributes = _Attributes()
+    event_id: str | None = None
+
+
+_decode = msgspec.json.Decoder(_Interaction).decode
+
+
+class InteractionMapping:
+    """``namespace``: ids of two platforms that share an organisation must not meet."""
+
+    def __init__(self, source_id: str, *, namespace: str = "") -> None:
+        self._source_id = source_id
+        self._namespace = namespace or source_id
+
+    def conversation_id(self, event: bytes) -> str:
+        """Raises ValueError and RecursionError."""
+        return _Ids(_decode(event), self._namespace).conversation
+
+    def entries(self, event: bytes) -> list[Entry]:
+        """At least one, at most MAX_ENTRIES. Raises ValueError and RecursionError."""
+        seen = _decode(event)
+        if not seen.interaction_id:
+            raise ValueError("interactionId is empty")
+        draft = _ACTIONS.get(seen.routing_metadata.action_type)
+        if draft is None:
+            raise ValueError(f"routingMetadata.actionType: expected one of {', '.join(_ACTIONS)}")
+        ids = _Ids(seen, self._namespace)
+        made: list[Entry] = []
+        for array, later_ms, fields in draft(seen, ids, self._source_id):
+            try:
+                time = write_time(seen.event_time, later_ms=later_ms)
+            except ValueError as error:
+                raise ValueError(f"eventTime: {error}") from None
+            event_id = ids.of_entry(array, first=not made)
+            common = {"eventId": event_id, "eventDateTime": time, "conversationId": ids.conversation}
+            made.append(Entry(array, msgspec.json.encode(common | fields), event_id))
+        return made
+
+
+class _Ids:
+    """The UUIDs of one event."""
+
+    def __init__(self, seen: _Interaction, namespace: str) -> None:
+        self._attributes = seen.attributes
+        self._interaction_id = seen.interaction_id
+        self._own = seen.event_id
+        self._namespace = namespace
+        identity = (seen.interaction_id, seen.event_type, seen.event_time, seen.routing_metadata.action_type)
+        self._identity = msgspec.json.encode(seen.event_id or identity).decode()
+        self.conversation = self.make(seen.attributes.conversation_id or seen.interaction_id, "conversation")
+
+    def make(self, foreign: str, kind: str) -> str:
+        return make_uuid(foreign, kind=kind, namespace=self._namespace)
+
+    def communication(self, foreign: str | None = None) -> str:
+        """Of the event; ``foreign``: where an attribute names another one."""
+        named = foreign or self._attributes.communication_id
+        # never the conversation's own UUID, even if the interactionId is one
+        return self.make(named or f"interaction {self._interaction_id}", "communication")
+
+    def of_entry(self, array: str, *, first: bool) -> str:
+        """A UUID of the event's own is its first entry's: no two may share one."""
+        if first and self._own and is_uuid(self._own):
+            return self._own
+        return self.make(self._identity, f"event {array}")
+
+    def command(self) -> str:
+        return self.make(self._attributes.command_id or self._identity, "command")
+
+
+_Draft = tuple[str, int, dict[str, Any]]
+"""An entry: its array, how many milliseconds after the event it is, its own fields."""
+
+
+def _answer(seen: _Interaction, ids: _Ids, source_id: str) -> list[_Draft]:
+    return [("communicationAnsweredEvents", 0, {"communicationId": ids.communication()})]
+
+
+def _queue(seen: _Interaction, ids: _Ids, source_id: str) -> list[_Draft]:
+    return [_routing_established(seen, ids, source_id, ids.communication(), 0)]
+
+
+def _requeue(seen: _Interaction, ids: _Ids, source_id: str) -> list[_Draft]:
+    destination = ids.communication(seen.attributes.destination_communication_id)
+    return [
+        ("routingTransferEvents", 0, _transfer(seen, ids) | _to_queue(seen, "destinationQueueId")),
+        _routing_established(seen, ids, source_id, destination, 1),
+    ]
+
+
+def _transferred(seen: _Interaction, ids: _Ids, source_id: str) -> list[_Draft]:
+    attributes = seen.attributes
+    transfer = _transfer(seen, ids)
+    if attributes.destination_user_id:
+        array, to = "userTransferEvents", {"destinationUserId": attributes.destination_user_id}
+    elif attributes.destination_phone_number:
+        array, to = "phoneTransferEvents", {"destinationPhoneNumber": attributes.destination_phone_number}
+    else:
+        array, to = "routingTransferEvents", _to_queue(seen, "destinationQueueId")
+    drafts: list[_Draft] = [(array, 0, transfer | to)]
+    of_it = {"commandId": transfer["commandId"], "objectCommunicationId": transfer["objectCommunicationId"]}
+    if attributes.destination_communication_id:
+        destination = ids.communication(attributes.destination_communication_id)
+        drafts.append(("progressTransferEvents", 1, of_it | {"destinationCommunicationId": destination}))
+    state = _one_of(FINAL_STATES, attributes.final_state, "finalState") or "Completed"
+    return [*drafts, ("endTransferEvents", 2, of_it | {"finalState": state})]
+
+
+def _disconnect(seen: _Interaction, ids: _Ids, source_id: str) -> list[_Draft]:
+    how = _one_of(DISCONNECT_TYPES, seen.attributes.disconnect_type, "disconnectType") or "System"
+    fields = {"communicationId": ids.communication(), "disconnectType": how}
+    return [("communicationEndedEvents", 0, fields)]
+
+
+_ACTIONS = {
+    "ANSWER": _answer,
+    "QUEUE": _queue,
+    "REQUEUE": _requeue,
+    "TRANSFER": _transferred,
+    "DISCONNECT": _disconnect,
+}
+
+
+def _routing_established(
+    seen: _Interaction, ids: _Ids, source_id: str, communication: str, later_ms: int
+) -> _Draft:
+    attributes, skill = seen.attributes, seen.routing_metadata.skill
+    initial: dict[str, Any] = {"inbound": attributes.inbound is not False}
+    if skill and not is_uuid(skill):
+        initial["additionalInfo"] = {"skill": skill}
+    source = {"sourceId": source_id, "interactionId": seen.interaction_id}
+    if attributes.tag_id:
+        source["tagId"] = attributes.tag_id
+    given = {"phoneNumber": attributes.phone_number, "ani": attributes.ani, "dnis": attributes.dnis}
+    fields = {
+        "communicationId": communication,
+        **_to_queue(seen, "queueId"),
+        **{name: text for name, text in given.items() if text},
+        "initialConfiguration": initial,
+        "sourceConfiguration": source,
+    }
+    return "routingEstablishedEvents", later_ms, fields
+
+
+def _transfer(seen: _Interaction, ids: _Ids) -> dict[str, Any]:
+    attributes = seen.attributes
+    how = _one_of(TRANSFER_TYPES, attributes.transfer_type, "transferType") or "Unattended"
+    return {
+        "transferType": how,
+        "commandId": ids.command(),
+        "initiatingCommunicationId": ids.communication(attributes.initiating_communication_id),
+        "targetCommunicationId": ids.communication(attributes.target_communication_id),
+        "objectCommunicationId": ids.communication(attributes.object_communication_id),
+    }
+
+
+def _to_queue(seen: _Interaction, field: str) -> dict[str, Any]:
+    """Queue, skills and language. Skills that are only names have no place in the API."""
+    routing, attributes = seen.routing_metadata, seen.attributes
+    if not routing.queue_id:
+        raise ValueError("routingMetadata.queueId is missing")
+    to: dict[str, Any] = {field: routing.queue_id}
+    if skills := attributes.skill_ids or [skill for skill in [routing.skill] if is_uuid(skill)]:
+        to["skillIds"] = skills
+    if attributes.language_id:
+        to["languageId"] = attributes.language_id
+    return to
+
+
+def _one_of(allowed: tuple[str, ...], given: str | None, field: str) -> str | None:
+    """As the API spells it, whatever the case; None if not given. Raises ValueError."""
+    if not given:
+        return None
+    for word in allowed:
+        if word.lower() == given.lower():
+            return word
+    raise ValueError(f"attributes.{field}: expected one of {', '.join(allowed)}")

@@ -1,0 +1,126 @@
+"""Genesys Cloud journey external events: ``POST …/journey/externalevents/configurations/{id}/events``.
+
+Source: models ``ExternalEvent`` and ``UnprocessedExternalEvent`` of the SDK, version 258.
+"""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from ingestd.core.answer import Answer
+from ingestd.core.errors import UserError
+from ingestd.core.verdict import ItemError, Meaning, Verdict
+from ingestd.schemas.grammar import is_utf8
+from ingestd.schemas.refusals import cut
+from ingestd.sinks.answers import without_secrets
+from ingestd.sinks.frame import frame
+from ingestd.sinks.genesys_answers import name_context
+from ingestd.sinks.reading import DEFAULT, ItemPaths, Reading
+from ingestd.sinks.sink import Unfit
+
+_CONFIGURATION_ID = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)  # a UUID is one, too
+_ITEMS = Reading(
+    paths=ItemPaths(
+        items="unprocessedEntities",
+        index="originalRequestIndex",
+        id="event.id",
+        event_id="id",
+        message="errorMessage",
+        retryable="isRetryable",
+    )
+)
+_PREFIX, _SEPARATOR, _SUFFIX = b'{"entities":[', b",", b"]}"
+
+
+class _Object(msgspec.Struct, gc=False):
+    """Any JSON object."""
+
+
+class _Event(msgspec.Struct, gc=False, rename="camel"):
+    id: str
+    date_created: str
+    identifiers: _Object
+    attributes: _Object
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+
+
+class JourneyEventsSink:
+    """Body ``{"entities":[…]}`` with the events' own bytes; any 2xx may name those it did not process.
+
+    ``api``: base URL. Raises UserError for a ``configuration_id`` that can be none.
+    """
+
+    kind = "journey_events"
+    overhead_bytes = len(_PREFIX) + len(_SUFFIX)
+    separator_bytes = len(_SEPARATOR)
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        api: str,
+        configuration_id: str,
+        max_events: int = 100,
+        max_bytes: int = 512_000,
+        reading: Reading = DEFAULT,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        if not _CONFIGURATION_ID.fullmatch(configuration_id):
+            raise UserError(
+                f"sinks.{name}.configuration_id: expected a UUID, or up to 64 letters, digits and hyphens"
+            )
+        self.name = name
+        configuration = quote(configuration_id, safe="")
+        path = f"/api/v2/journey/externalevents/configurations/{configuration}/events"
+        self.url = api.rstrip("/") + path
+        self.shown_url = without_secrets(self.url)
+        self.max_events = max_events
+        self.max_bytes = max_bytes
+        self._reading = reading
+        self._wall = wall
+
+    def sizes(self, events: Sequence[bytes]) -> None:
+        """Events go as the bytes they came in as."""
+
+    def encode(self, events: Sequence[bytes]) -> bytes:
+        """Events need ``id``, ``dateCreated``, ``identifiers`` and ``attributes``: the API itself says
+        nothing of what it cannot use."""
+        unfit = {index: fault for index, event in enumerate(events) if (fault := _find_fault(event))}
+        if unfit:
+            raise Unfit(unfit)
+        return frame(_PREFIX, _SEPARATOR, _SUFFIX, events)
+
+    def headers(self, batch_id: str, events: Sequence[bytes]) -> dict[str, str]:
+        return {"Content-Type": "application/json", "X-Request-Id": batch_id}
+
+    def interpret(self, answer: Answer, events: Sequence[bytes]) -> Verdict:
+        """``unprocessedEntities[{originalRequestIndex, isRetryable, errorMessage, statusCode, event}]``."""
+        items: tuple[ItemError, ...] = ()
+        unmatched = 0
+        meaning = self._reading.meaning_of(answer.status)
+        if len(answer.body) > 2 and meaning in (Meaning.TAKEN, Meaning.REFUSED):
+            reading = self._reading if self._reading.paths else _ITEMS
+            # if none was taken, one by one will tell whom a shared id meant
+            items, unmatched = reading.errors(answer.body, events, shared_ids=meaning is Meaning.TAKEN)
+        if answer.truncated and meaning is Meaning.TAKEN:
+            unmatched = max(1, unmatched)  # it may have named events in what was cut off
+        verdict = self._reading.verdict(answer, now_wall=self._wall(), items=items, unmatched=unmatched)
+        return name_context(verdict, answer)
+
+
+def _find_fault(event: bytes) -> str | None:
+    try:
+        seen: Any = _decode(event)
+    except RecursionError:
+        return "it is nested too deeply"
+    except ValueError as error:
+        return cut(str(error))
+    if not seen.id or not seen.date_created:
+        return "id is empty" if not seen.id else "dateCreated is empty"
+    return None if is_utf8(event) else "it is not UTF-8"

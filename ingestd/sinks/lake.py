@@ -1,0 +1,190 @@
+"""Where an event goes in a data lake: its folder, from its time and type. Used by ``ingestd/lake/``.
+
+Folders are named as Hive does, ``date=2026-11-21/hour=09/type=order.created``: DuckDB, Spark, Athena and
+pyarrow read them as columns. What is made of the events is in ``lake_files.py``.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from ingestd.core.answer import Answer
+from ingestd.core.errors import UserError
+from ingestd.schemas.key_paths import KeyPaths
+from ingestd.sinks import answers
+
+MAX_FOLDERS = 256
+"""In one load. Types come from events: they must not make folders without end."""
+MAX_VALUE = 100
+"""Characters of a value in a folder's name."""
+
+_REMEMBERED = 4096
+
+PARTS = ("date", "hour", "type")
+UNKNOWN, OTHER = "unknown", "other"
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+_DEPTH_1 = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_text = msgspec.json.Decoder(str).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The shape of a lake's files; kept with the rows of a load, see ``encode`` and ``decode``.
+
+    ``partition``: of PARTS, in any order; none: one folder. ``time``, ``event_type``: paths in the event;
+    empty: the usual names. Raises UserError.
+    """
+
+    format: Literal["ndjson", "parquet"] = "ndjson"
+    partition: str = "date/hour/type"
+    time: str = ""
+    event_type: str = ""
+
+    def __post_init__(self) -> None:
+        parts = self.parts
+        if not set(parts) <= set(PARTS) or len(set(parts)) < len(parts):
+            raise UserError(f"partition {self.partition!r}: expected some of {'/'.join(PARTS)}, each once")
+        for path in filter(None, (self.time, self.event_type)):
+            if len(KeyPaths.parse(path).paths) != 1:
+                raise UserError(f"{path!r}: expected one path")
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return tuple(filter(None, self.partition.split("/")))
+
+    def encode(self) -> bytes:
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Layout":
+        return msgspec.json.decode(data, type=cls)
+
+
+class Place(NamedTuple):
+    """What an event's folder follows from; ``time`` is in UTC. None: it has none that can be read."""
+
+    time: datetime | None
+    type: str | None
+
+
+class Partitioner:
+    """Sorts events into folders, by their layout. Deterministic."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._parts = layout.parts
+        self._folders: dict[tuple[object, ...], str] = {}
+        self._fields = _fields_of(
+            (layout.time,) if layout.time else ("time", "eventTime"),
+            (layout.event_type,) if layout.event_type else ("type", "eventType"),
+        )
+
+    def place(self, event: bytes) -> Place:
+        """Never raises, whatever the event is."""
+        time, event_type = self._fields(event)
+        return Place(_moment(time), event_type)
+
+    def folder(self, place: Place) -> str:
+        """As ``date=2026-11-21/hour=09/type=order.created``; empty without a partition."""
+        time, event_type = place
+        key = (time.toordinal(), time.hour, event_type) if time else (event_type,)
+        folder = self._folders.get(key)
+        if folder is None:
+            folder = "/".join([f"{part}={_VALUES[part](place)}" for part in self._parts])
+            if len(self._folders) < _REMEMBERED and len(event_type or "") <= MAX_VALUE:
+                self._folders[key] = folder
+        return folder
+
+    @property
+    def overflow(self) -> str:
+        """Where the events go that would open more than MAX_FOLDERS."""
+        return "/".join([f"{part}={OTHER}" for part in self._parts])
+
+
+def safe(value: str) -> str:
+    """A value as a part of a folder's name: ``[A-Za-z0-9._-]``, no leading dot, at most MAX_VALUE long."""
+    text = _UNSAFE.sub("_", value[:MAX_VALUE])
+    return "_" * (len(text) - len(text.lstrip("."))) + text.lstrip(".") or UNKNOWN
+
+
+_VALUES: dict[str, Callable[[Place], str]] = {
+    "date": lambda place: place.time.date().isoformat() if place.time else UNKNOWN,
+    "hour": lambda place: f"{place.time.hour:02}" if place.time else UNKNOWN,
+    "type": lambda place: safe(place.type) if place.type else UNKNOWN,
+}
+
+
+def _moment(text: str | None) -> datetime | None:
+    """ISO 8601 in UTC; without an offset it is taken for UTC."""
+    if not text or len(text) > 40:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is UTC:
+            return moment
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _fields_of(
+    times: Sequence[str], types: Sequence[str]
+) -> Callable[[bytes], tuple[str | None, str | None]]:
+    """(time, type) of an event, by the first of the paths that it has."""
+    paths = [*times, *types]
+    walks = [KeyPaths.parse(path).of for path in paths]
+
+    def walk(event: bytes) -> tuple[str | None, str | None]:
+        values = [_of_key(of(event)) for of in walks]
+        return _first(values[: len(times)]), _first(values[len(times) :])
+
+    if not all(_DEPTH_1.fullmatch(path) for path in paths):
+        return walk
+    names = {f"f{index}": path for index, path in enumerate(paths)}
+    fields: list[tuple[str, Any, Any]] = [(name, str | None, None) for name in names]
+    decode = msgspec.json.Decoder(msgspec.defstruct("Fields", fields, rename=names, gc=False)).decode
+    count = len(times)
+    as_tuple = msgspec.structs.astuple
+
+    def pick(event: bytes) -> tuple[str | None, str | None]:
+        try:
+            values = as_tuple(decode(event))
+        except (ValueError, RecursionError):
+            return walk(event)  # one of them is a number, or it is not JSON
+        return _first(values[:count]), _first(values[count:])
+
+    return pick
+
+
+def _of_key(key: str | None) -> str | None:
+    """A key's text as a value: what is no string begins with U+0001, see ``schemas/key_paths.py``.
+    Numbers and truth values will do; an object or a list is no time and no type."""
+    return None if key is None or key.startswith(("\1={", "\1=[")) else key.removeprefix("\1=")
+
+
+def _first(values: Iterable[str | None]) -> str | None:
+    for value in values:
+        if value:
+            return value
+    return None
+
+
+def is_taken(answer: Answer) -> bool:
+    """Whether the file is in the lake. 412: it was already, under a name that only the same rows have
+    (the answer to ``If-None-Match: *``, RFC 9110 13.1.2)."""
+    return 200 <= answer.status < 300 or answer.status == 412
+
+
+def is_configuration(answer: Answer) -> bool:
+    """Whether trying again soon is of no use: access, names, settings. A conflict (409), a timeout and the
+    speed limits of S3 are not."""
+    return 300 <= answer.status < 500 and answer.status not in (408, 409, 425, 429)
+
+
+def words(answer: Answer) -> str:
+    """The answer in one line, without secrets."""
+    return answers.words(answer)

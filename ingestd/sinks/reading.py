@@ -1,0 +1,207 @@
+"""How a sink understands its API's answers: the usual way, or the way a person has set. Used by the sinks.
+
+``answers.py`` says what a status means, ``item_errors.py`` how the usual bodies name single events.
+"""
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import msgspec
+
+from ingestd.core.answer import Answer
+from ingestd.core.verdict import ItemError, Meaning, Verdict
+from ingestd.sinks import answers, item_errors
+
+_MEANINGS = {
+    "taken": Meaning.TAKEN,
+    "later": Meaning.LATER,
+    "too_big": Meaning.TOO_BIG,
+    "refused": Meaning.REFUSED,
+    "forbidden": Meaning.FORBIDDEN,
+    "dead": Meaning.DEAD,
+}
+_INDEX = re.compile(r"[0-9]{1,7}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemPaths:
+    """Where an answer's body says what became of each event; names are paths, joined by dots.
+
+    ``items``: the list, ``.`` is the body itself. In its entries ``index`` (from 0) or ``id`` name the
+    event; with neither, entry and event stand at the same place. ``event_id``: path of the id in the
+    event; empty: the usual names. ``ok``: true, ok or 2xx where the event was taken; without it, every
+    entry is an error. ``retryable``: true where the event may be sent again; without it, what a status
+    in ``ok`` says. Raises ValueError for paths without ``items``.
+    """
+
+    items: str = ""
+    index: str = ""
+    id: str = ""
+    event_id: str = ""
+    message: str = ""
+    retryable: str = ""
+    ok: str = ""
+
+    def __post_init__(self) -> None:
+        given = [field.name for field in fields(self) if getattr(self, field.name)]
+        if given and not self.items:
+            raise ValueError(f"{given[0]} is given, but not items: where is the list?")
+
+    def __bool__(self) -> bool:
+        return bool(self.items)
+
+
+class Reading:
+    """``on_status``: "404" -> taken, later, too_big, refused, forbidden or dead, where it is not the usual.
+
+    ``paths``: only these are read then, none of the usual names. Raises ValueError for other words.
+    """
+
+    def __init__(self, on_status: Mapping[str, str] | None = None, paths: ItemPaths | None = None) -> None:
+        self._on_status: dict[int, Meaning] = {}
+        for status, word in (on_status or {}).items():
+            if not re.fullmatch(r"[1-5][0-9]{2}", status) or word not in _MEANINGS:
+                raise ValueError(f"{status} = {word!r}: expected a status and one of {', '.join(_MEANINGS)}")
+            self._on_status[int(status)] = _MEANINGS[word]
+        self.paths = paths or None
+
+    def read(self, answer: Answer, events: Sequence[bytes], *, now_wall: float) -> Verdict:
+        """The verdict, with what the body says of single events; ``events``: the batch's."""
+        items: tuple[ItemError, ...] = ()
+        unmatched = 0
+        meaning = self.meaning_of(answer.status)
+        if len(answer.body) > 2 and meaning in (Meaning.TAKEN, Meaning.REFUSED):
+            # if none was taken, one by one will tell whom a shared id meant
+            items, unmatched = self.errors(answer.body, events, shared_ids=meaning is Meaning.TAKEN)
+        if answer.truncated and meaning is Meaning.TAKEN:
+            unmatched = max(1, unmatched)  # it may have named events in what was cut off
+        return self.verdict(answer, now_wall=now_wall, items=items, unmatched=unmatched)
+
+    def verdict(
+        self, answer: Answer, *, now_wall: float, items: tuple[ItemError, ...] = (), unmatched: int = 0
+    ) -> Verdict:
+        """What the status means, by ``on_status`` or else as always; ``items``: errors of single events."""
+        usual = answers.meaning_of(answer, now_wall=now_wall, items=items, unmatched=unmatched)
+        meaning = self._on_status.get(answer.status)
+        if meaning is None or meaning is usual.meaning:
+            return usual
+        detail = answers.words(answer)  # without advice for what the status usually means
+        if meaning in (Meaning.TAKEN, Meaning.REFUSED):
+            return Verdict(meaning, detail, items=items, unmatched=unmatched)
+        if meaning in (Meaning.LATER, Meaning.FORBIDDEN):  # sent again: was it, perhaps, taken?
+            after_s = answers.retry_after_s(answer, now_wall=now_wall)
+            perhaps = usual.unanswered or usual.meaning is Meaning.TAKEN
+            return Verdict(meaning, detail, after_s=after_s, unanswered=perhaps)
+        return Verdict(meaning, detail)
+
+    def meaning_of(self, status: int) -> Meaning | None:
+        """TAKEN or REFUSED where the body may name events; as set, or None."""
+        meaning = self._on_status.get(status)
+        if meaning is None and 200 <= status < 300:
+            return Meaning.TAKEN
+        if meaning is None and status in (400, 422):
+            return Meaning.REFUSED
+        return meaning
+
+    def errors(
+        self, body: bytes, events: Sequence[bytes], *, shared_ids: bool
+    ) -> tuple[tuple[ItemError, ...], int]:
+        """(errors by event, how many could not be traced to one) that an answer's body names."""
+        if self.paths is not None:
+            return _find(body, events, self.paths, shared_ids=shared_ids)
+        ids = functools.cache(lambda: item_errors.ids_of(events))
+        return item_errors.find(body, len(events), ids, shared_ids=shared_ids)
+
+
+DEFAULT = Reading()
+
+
+def value_at(value: Any, path: str) -> Any:
+    """What stands at a path of names, and places in lists, joined by dots; None where nothing does.
+
+    ``.`` is ``value`` itself.
+    """
+    if path == ".":
+        return value
+    for part in path.split("."):
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and _INDEX.fullmatch(part) and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return None
+    return value
+
+
+def _find(
+    body: bytes, events: Sequence[bytes], paths: ItemPaths, *, shared_ids: bool
+) -> tuple[tuple[ItemError, ...], int]:
+    try:
+        content = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        return (), int(item_errors.looks_like_json(body))  # who knows which events it named
+    entries = value_at(content, paths.items)
+    if not isinstance(entries, list):
+        return (), 0 if entries is None else 1
+    ids = _ids_at(events, paths.event_id) if paths.id else {}
+    parallel = len(entries) == len(events)
+    found = item_errors.Found(shared_ids=shared_ids)
+    for place, entry in enumerate(entries):
+        ok = value_at(entry, paths.ok) if paths.ok else None
+        if not _taken(ok):
+            indices = _indices(entry, paths, ids, place=place if parallel else None, count=len(events))
+            found.add(indices, _words(entry, paths), retryable=_retryable(entry, ok, paths))
+    return found.items, found.unmatched
+
+
+def _ids_at(events: Sequence[bytes], path: str) -> dict[str, list[int]]:
+    if not path:
+        return item_errors.ids_of(events)
+    by_id: dict[str, list[int]] = {}
+    for index, event in enumerate(events):
+        try:
+            value = value_at(msgspec.json.decode(event), path)
+        except (ValueError, RecursionError):
+            continue
+        if _is_name(value):
+            by_id.setdefault(str(value), []).append(index)
+    return by_id
+
+
+def _indices(
+    entry: Any, paths: ItemPaths, ids: Mapping[str, list[int]], *, place: int | None, count: int
+) -> list[int]:
+    if not paths.index and not paths.id:
+        return [] if place is None else [place]
+    if paths.index:
+        index = value_at(entry, paths.index)
+        if isinstance(index, str) and _INDEX.fullmatch(index):
+            index = int(index)
+        if isinstance(index, int) and not isinstance(index, bool) and 0 <= index < count:
+            return [index]
+    name = value_at(entry, paths.id) if paths.id else None
+    return ids.get(str(name), []) if _is_name(name) else []
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def _taken(ok: Any) -> bool:
+    if isinstance(ok, bool) or ok is None:
+        return ok is True
+    return item_errors.is_okay(ok)
+
+
+def _words(entry: Any, paths: ItemPaths) -> str:
+    said = value_at(entry, paths.message) if paths.message else None
+    return answers.clean(str(said)[:2000])[:300] if _is_name(said) and said != "" else "no reason given"
+
+
+def _retryable(entry: Any, ok: Any, paths: ItemPaths) -> bool:
+    if paths.retryable:
+        return value_at(entry, paths.retryable) is True
+    return item_errors.is_passing(int(ok) if isinstance(ok, str) and _INDEX.fullmatch(ok) else ok)

@@ -1,0 +1,160 @@
+"""Any URL that takes JSON; also Genesys' ``/api/v2/integrations/webhooks/{token}/events``.
+
+What an answer means: Standard Webhooks 1.0.0, "Operational considerations". Its signature and timestamp are
+made anew for each attempt, so the transport adds them; its id is made here.
+"""
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+from urllib.parse import urlsplit
+
+from ingestd.core.answer import Answer
+from ingestd.core.verdict import Meaning, Verdict
+from ingestd.sinks.answers import without_secrets
+from ingestd.sinks.content_id import content_id
+from ingestd.sinks.frame import frame
+from ingestd.sinks.reading import DEFAULT, Reading
+
+RESERVED = frozenset(
+    {
+        *("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
+        *("content-encoding", "content-length", "expect", "host", "authorization", "proxy-authorization"),
+        *("idempotency-key", "x-request-id", "webhook-id", "webhook-signature", "webhook-timestamp"),
+    }
+)
+"""Headers that are the program's own business; credentials are set under ``auth``."""
+MAX_HEADERS_BYTES = 8_000
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110 section 5.1
+_VALUE = re.compile(r"(?:[!-~](?:[ \t!-~]*[!-~])?)?")  # section 5.5, without the obsolete bytes
+_TOKEN_PATH = re.compile(r"/webhooks/[^/]")
+_WORD = re.compile(r"[a-z_-]{,19}")
+_MIN_SECRET_CHARS = 8
+_THROTTLED = frozenset({502, 504})  # besides 429 and 503, as for all sinks
+
+
+_FRAMES = {  # prefix, separator, suffix of a body; its media type
+    "event": (b"", b"", b"", "application/json"),
+    "array": (b"[", b",", b"]", "application/json"),
+    "ndjson": (b"", b"\n", b"\n", "application/x-ndjson"),
+}
+
+
+class WebhookSink:
+    """``body``: event (one a request), array (a JSON array) or ndjson (one event a line).
+
+    ``headers``: sent with every request. ``secret_url``: the URL is shown as its host only; so it is
+    anyway where its path has a token (``/webhooks/{token}``). Raises ValueError for headers that cannot be.
+    """
+
+    kind = "webhook"
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        name: str = "webhook",
+        body: Literal["event", "array", "ndjson"] = "event",
+        headers: Mapping[str, str] | None = None,
+        secret_url: bool = False,
+        max_bytes: int = 1_000_000,
+        max_events: int = 100,
+        reading: Reading = DEFAULT,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = name
+        self.url = url
+        parts = urlsplit(url)
+        is_secret = secret_url or _TOKEN_PATH.search(parts.path) is not None
+        self.shown_url = _show_host(url) if is_secret else without_secrets(url)
+        self._secrets = _secrets_of(url, path_too=is_secret)
+        self._single = body == "event"
+        self._prefix, self._separator, self._suffix, media_type = _FRAMES[body]
+        self.overhead_bytes = len(self._prefix) + len(self._suffix)
+        self.separator_bytes = len(self._separator)
+        self.max_bytes = max_bytes
+        self.max_events = 1 if self._single else max_events
+        self._headers = check_headers(headers or {})
+        if "content-type" not in {header.lower() for header in self._headers}:
+            self._headers["Content-Type"] = media_type
+        self._lines = body == "ndjson"
+        self._reading = reading
+        self._wall = wall
+
+    def sizes(self, events: Sequence[bytes]) -> None:
+        """Events go as the bytes they came in as; a line break within one becomes a space."""
+
+    def encode(self, events: Sequence[bytes]) -> bytes:
+        if self._single and len(events) == 1:
+            return events[0]
+        if self._lines:  # in JSON, a line break can only stand between tokens
+            events = [event.replace(b"\n", b" ").replace(b"\r", b" ") for event in events]
+        return frame(self._prefix, self._separator, self._suffix, events)
+
+    def headers(self, batch_id: str, events: Sequence[bytes]) -> dict[str, str]:
+        message_id = content_id(events[0]) if self._single else batch_id
+        return {
+            **self._headers,
+            "X-Request-Id": batch_id,
+            "Idempotency-Key": message_id,
+            "webhook-id": message_id,
+        }
+
+    def interpret(self, answer: Answer, events: Sequence[bytes]) -> Verdict:
+        """Of a single event the status decides, unless paths into the body are set."""
+        if self._secrets:
+            answer = self._without_url(answer)
+        now_wall = self._wall()
+        if self._single and self._reading.paths is None:
+            verdict = self._reading.verdict(answer, now_wall=now_wall)
+        else:
+            verdict = self._reading.read(answer, events, now_wall=now_wall)
+        if answer.status in _THROTTLED and verdict.meaning is Meaning.LATER:
+            return replace(verdict, slow_down=True)
+        return verdict
+
+    def _without_url(self, answer: Answer) -> Answer:
+        """An error page likes to quote the path."""
+        body, location, error = answer.body, answer.headers.get("location", ""), answer.error
+        for secret in self._secrets:
+            body = body.replace(secret.encode(), b"***")
+            location, error = location.replace(secret, "***"), error.replace(secret, "***")
+        headers = {**answer.headers, "location": location} if location else answer.headers
+        return replace(answer, body=body, headers=headers, error=error)
+
+
+def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """A copy. Raises ValueError, without the value, which may be a secret."""
+    seen: set[str] = set()
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name[:60]!r} is not the name of a header")
+        if name.lower() in RESERVED:
+            raise ValueError(f"the header {name} is set by the program itself; credentials go under auth")
+        if name.lower() in seen:
+            raise ValueError(f"the header {name} is there twice")
+        if not _VALUE.fullmatch(value):
+            raise ValueError(
+                f"the header {name}: expected ASCII characters, no line break, no blank at its ends"
+            )
+        seen.add(name.lower())
+    size = sum(len(name) + len(value) for name, value in headers.items())
+    if size > MAX_HEADERS_BYTES:
+        raise ValueError(f"the headers have {size} bytes, at most {MAX_HEADERS_BYTES}")
+    return dict(headers)
+
+
+def _show_host(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/***"
+
+
+def _secrets_of(url: str, *, path_too: bool) -> tuple[str, ...]:
+    """What must not be seen of the URL, the longest first; ordinary words of a path are none."""
+    parts = urlsplit(url)
+    found = {parts.query, *re.split("[&=]", parts.query)}
+    if path_too:
+        found |= {parts.path, *(piece for piece in parts.path.split("/") if not _WORD.fullmatch(piece))}
+    return tuple(sorted((text for text in found if len(text) >= _MIN_SECRET_CHARS), key=len, reverse=True))

@@ -1,0 +1,143 @@
+"""A secret that stays as given, or stands in a file and is read again when that changes. For ``auth.py``.
+
+Also the ``Mask`` that takes secrets out of answers: APIs that show what they were sent do exist.
+"""
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from ingestd.core.clock import Clock
+from ingestd.core.errors import UserError
+
+MAX_FILE_BYTES = 64 * 1024
+LOOK_EVERY_S = 1.0
+
+_MIN_MASKED = 4  # masking a secret of one letter would garble the answer, and tell the letter
+_REMEMBERED = 24
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+Parse = Callable[[str], T]
+"""What a secret's text becomes. Raises ValueError for one that does not serve, without quoting it."""
+
+
+class Credential(Protocol[T_co]):
+    """``Given`` or ``SecretFile``. ``generation`` names a secret without telling it."""
+
+    @property
+    def generation(self) -> int: ...
+
+    def get(self) -> T_co: ...
+
+    def drop(self, generation: int) -> None:
+        """That generation was refused: look for a newer one."""
+        ...
+
+
+class Given(Generic[T]):
+    """A secret of the configuration; it does not change. ``what``: its name there. Raises UserError."""
+
+    generation = 0
+
+    def __init__(self, text: str, parse: Parse[T], *, what: str) -> None:
+        try:
+            self._value = parse(text)
+        except ValueError as error:
+            raise UserError(f"{what}: {error}") from None
+
+    def get(self) -> T:
+        return self._value
+
+    def drop(self, generation: int) -> None:
+        """There is no other."""
+
+
+class SecretFile(Generic[T]):
+    """A file that holds a secret, looked at once a second at most: new ones are put there while we run.
+
+    What cannot be read or used then (a file that is being written) leaves the last good one in use.
+    Raises UserError where there is none to begin with.
+    """
+
+    def __init__(self, path: str, parse: Parse[T], *, what: str, clock: Clock) -> None:
+        self._path = Path(path)
+        self._parse = parse
+        self._clock = clock
+        self.generation = 1
+        try:
+            self._seen = self._stamp()
+            self._value = parse(self._read())
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise UserError(f"cannot read {what} from {path}: {why}") from None
+        except ValueError as error:
+            raise UserError(f"{what} in {path}: {error}") from None
+        self._look_at = clock.monotonic() + LOOK_EVERY_S
+
+    def get(self) -> T:
+        now = self._clock.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_EVERY_S
+            self._look()
+        return self._value
+
+    def drop(self, generation: int) -> None:
+        if generation == self.generation:
+            self._look_at = self._clock.monotonic()
+
+    def _look(self) -> None:
+        try:
+            stamp = self._stamp()
+            if stamp == self._seen:
+                return
+            self._value = self._parse(self._read())
+        except (OSError, ValueError):  # UnicodeDecodeError is one
+            return
+        self._seen = stamp  # of before the reading: what is written meanwhile is seen next time
+        self.generation += 1
+
+    def _stamp(self) -> tuple[int, int, int]:
+        found = os.stat(self._path)
+        return found.st_mtime_ns, found.st_ino, found.st_size
+
+    def _read(self) -> str:
+        with self._path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise ValueError(f"longer than {MAX_FILE_BYTES} bytes: not a secret")
+        return content.decode("utf-8").strip()
+
+
+def make_credential(given: str, file: str, parse: Parse[T], *, what: str, clock: Clock) -> Credential[T]:
+    """The one that is given, or that of the file. Raises UserError, also where there is neither or both."""
+    if bool(given) is bool(file):
+        raise UserError(f"give {what} or {what}_file, one of the two")
+    if given:
+        return Given(given, parse, what=what)
+    return SecretFile(file, parse, what=what, clock=clock)
+
+
+class Mask:
+    """Puts ``***`` where one of the secrets that were in use lately stands in an answer."""
+
+    def __init__(self, *secrets: str) -> None:
+        self._forms: deque[bytes] = deque(maxlen=_REMEMBERED)
+        self.add(*secrets)
+
+    def add(self, *secrets: str) -> None:
+        """As it is, and as JSON has it."""
+        for secret in secrets:
+            if len(secret) >= _MIN_MASKED:
+                quoted = json.dumps(secret)[1:-1]
+                forms = dict.fromkeys((secret, quoted, quoted.replace("/", "\\/")))
+                self._forms.extend(f for form in forms if (f := form.encode()) not in self._forms)
+
+    def __call__(self, text: bytes) -> bytes:
+        for form in self._forms:
+            if form in text:
+                text = text.replace(form, b"***")
+        return text

@@ -1,0 +1,80 @@
+"""Signatures of Standard Webhooks 1.0.0, made anew for each attempt: an ``Auth``, see ``auth.py``."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Mapping
+
+from ingestd.core.clock import Clock
+from ingestd.transport.credential import Mask, make_credential
+
+MIN_SECRET_BYTES = 24
+MAX_SECRET_BYTES = 64
+MAX_SECRETS = 8
+
+_PREFIX = "whsec_"
+
+
+class StandardWebhooks:
+    """Adds ``webhook-timestamp`` and ``webhook-signature``, and ``webhook-id`` where the request has none.
+
+    ``webhook-signature`` is ``v1,`` and base64 of HMAC-SHA256 over ``{webhook-id}.{timestamp}.{body}``: one
+    for each secret, by spaces, so that receivers can change over from one to the next. A secret is
+    ``whsec_`` and base64 of 24 to 64 bytes; a file has one a line. Raises UserError.
+    """
+
+    def __init__(self, given: str = "", file: str = "", *, clock: Clock) -> None:
+        self._clock = clock
+        self.mask = Mask()
+        self._keys = make_credential(given, file, self._parse, what="secret", clock=clock)
+
+    async def headers(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
+        by_name = {name.lower(): value for name, value in headers.items()}
+        own_id = by_name.get("webhook-id", "")
+        webhook_id = own_id or make_id(by_name.get("idempotency-key", "").encode() or body)
+        timestamp = str(int(self._clock.wall()))
+        keys = self._keys.get()
+        added = {
+            "webhook-timestamp": timestamp,
+            "webhook-signature": " ".join(sign(key, webhook_id, timestamp, body) for key in keys),
+        }
+        return (added if own_id else added | {"webhook-id": webhook_id}), self._keys.generation
+
+    def drop(self, generation: int) -> None:
+        self._keys.drop(generation)
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+    def _parse(self, text: str) -> tuple[bytes, ...]:
+        lines = text.split()
+        if not 1 <= len(lines) <= MAX_SECRETS:
+            raise ValueError(f"1 to {MAX_SECRETS} secrets are needed, one a line")
+        keys = tuple(map(decode_secret, lines))
+        self.mask.add(*(line.removeprefix(_PREFIX) for line in lines))
+        return keys
+
+
+def decode_secret(text: str) -> bytes:
+    """The key of ``whsec_…``. Raises ValueError, which does not quote it."""
+    try:
+        key = base64.b64decode(text.removeprefix(_PREFIX), validate=True) if text.startswith(_PREFIX) else b""
+    except binascii.Error:
+        key = b""
+    if not MIN_SECRET_BYTES <= len(key) <= MAX_SECRET_BYTES:
+        raise ValueError(
+            f"a secret is {_PREFIX} and base64 of {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes"
+        )
+    return key
+
+
+def sign(key: bytes, webhook_id: str, timestamp: str, body: bytes) -> str:
+    """``v1,…``: one signature."""
+    signed = hmac.digest(key, f"{webhook_id}.{timestamp}.".encode() + body, hashlib.sha256)
+    return f"v1,{base64.b64encode(signed).decode()}"
+
+
+def make_id(seed: bytes) -> str:
+    """The same for every attempt of one batch; without a dot, which separates what is signed."""
+    return f"msg_{hashlib.sha256(seed).hexdigest()[:32]}"

@@ -1,0 +1,99 @@
+"""AWS on loopback: one moto server for each test process, in a process of its own.
+
+    @pytest.fixture
+    def aws(monkeypatch: pytest.MonkeyPatch) -> Aws:
+        return start_aws(monkeypatch)
+
+    def test_x(aws: Aws) -> None:
+        queue = aws.client("sqs").create_queue(QueueName=aws.name())["QueueUrl"]
+
+The server starts with the first test that asks and ends with the process: name what you create by
+``aws.name()``.
+"""
+
+import atexit
+import json
+import subprocess
+import sys
+import uuid
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import botocore.session
+import pytest
+
+REGION = "eu-central-1"
+ACCESS_KEY = "AKIDEXAMPLE"
+SECRET_KEY = "CANARY-aws-secret-key"
+ACCOUNT = "123456789012"
+
+# Ends with its parent: standard input closes then. Requests are not logged.
+_SERVER = """
+import json, logging, os, sys
+from moto.server import ThreadedMotoServer
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+print(json.dumps(server.get_host_and_port()), flush=True)
+sys.stdin.read()
+os._exit(0)
+"""
+
+
+@dataclass(frozen=True)
+class Aws:
+    """``url``: the endpoint of every service."""
+
+    url: str
+    region: str = REGION
+
+    def client(self, service: str) -> Any:
+        """botocore's synchronous client of a service, as ``events``, ``sqs`` or ``s3``."""
+        return _client(self.url, service)
+
+    def name(self) -> str:
+        """For a bucket, a queue or a bus that nobody else uses."""
+        return f"t-{uuid.uuid4().hex[:20]}"
+
+
+@lru_cache(maxsize=16)
+def _client(url: str, service: str) -> Any:
+    session = botocore.session.Session()
+    return session.create_client(
+        service,
+        region_name=REGION,
+        endpoint_url=url,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+    )
+
+
+def start_aws(monkeypatch: pytest.MonkeyPatch) -> Aws:
+    """The server, and credentials in the environment."""
+    clear_environment(monkeypatch)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    return _server()
+
+
+def clear_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A region, and no credentials: not from files, profiles or a metadata service."""
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "PROFILE", "DEFAULT_PROFILE"):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_REGION", REGION)
+
+
+@lru_cache(maxsize=1)
+def _server() -> Aws:
+    server = subprocess.Popen(
+        [sys.executable, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    atexit.register(server.communicate)  # closes its standard input, and waits
+    assert server.stdout is not None
+    host, port = json.loads(server.stdout.readline())
+    return Aws(f"http://{host}:{port}")
