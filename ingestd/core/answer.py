@@ -1,7 +1,9 @@
 """What came back from one attempt to send a request."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +20,13 @@ class Answer:
     truncated: bool = False
     error: str = ""
     seconds: float = 0.0
+
+    def json_object(self, *, max_bytes: int) -> dict[str, Any]:
+        """The body as an object; empty if it is anything else, was cut short or is too long."""
+        if self.truncated or len(self.body) > max_bytes:
+            return {}
+        try:
+            body = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return {}
+        return body if isinstance(body, dict) else {}

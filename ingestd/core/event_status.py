@@ -65,7 +65,7 @@ class StatusReader:
         if answer.status in (404, 410):
             return EventStatus(Standing.NOT_FOUND, self._words(answer))
         if 200 <= answer.status < 300:
-            body = _json_object(answer)
+            body = answer.json_object(max_bytes=_MAX_BODY_BYTES)
             value = _at(body, self._path)
             if isinstance(value, str):
                 standing = self._ends.get(value.strip().casefold(), Standing.PENDING)
@@ -104,17 +104,6 @@ def question_url(template: str, remote_id: str) -> str | None:
         return template.replace("{id}", quote(remote_id, safe=""))
     except UnicodeEncodeError:
         return None
-
-
-def _json_object(answer: Answer) -> dict[str, Any]:
-    """The body as an object; empty if it is anything else, was cut short or is too long."""
-    if answer.truncated or len(answer.body) > _MAX_BODY_BYTES:
-        return {}
-    try:
-        body = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        return {}
-    return body if isinstance(body, dict) else {}
 
 
 def _at(body: dict[str, Any], path: Sequence[str]) -> Any:

@@ -5,13 +5,11 @@
 
 import asyncio
 import base64
-import json
 import math
 import random
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import quote_plus, urlencode, urlsplit
 
 from ingestd.core import retry_after
@@ -172,7 +170,7 @@ class TokenSource:
         return True
 
     def _accept(self, answer: Answer, *, asked_at: float) -> Token | None:
-        grant = _json_object(answer) if 200 <= answer.status <= 299 else {}
+        grant = answer.json_object(max_bytes=MAX_ANSWER_BYTES) if 200 <= answer.status <= 299 else {}
         value = grant.get("access_token")
         if not isinstance(value, str) or not _TOKEN.fullmatch(value):
             return None
@@ -186,7 +184,7 @@ class TokenSource:
         return self._token
 
     def _refuse(self, answer: Answer) -> LoginRefused:
-        code = _json_object(answer).get("error")
+        code = answer.json_object(max_bytes=MAX_ANSWER_BYTES).get("error")
         known = isinstance(code, str) and _ERROR_CODE.fullmatch(code)
         # never the description: it is free text, and may quote what we sent
         said = f"{answer.status} {code}" if known else str(answer.status)
@@ -215,17 +213,6 @@ def _basic(client_id: str, client_secret: str) -> str:
 def _is_throttled(answer: Answer) -> bool:
     """Genesys Cloud throttles its token endpoint with a 400 that says so in words only."""
     return answer.status == 400 and b"rate limit exceeded" in answer.body[:MAX_ANSWER_BYTES].lower()
-
-
-def _json_object(answer: Answer) -> dict[str, Any]:
-    """The answer's body as an object; empty if it is anything else, is cut short or too long."""
-    if answer.truncated or len(answer.body) > MAX_ANSWER_BYTES:
-        return {}
-    try:
-        body = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        return {}
-    return body if isinstance(body, dict) else {}
 
 
 def _lifetime_s(expires_in: object) -> float:
