@@ -10,7 +10,7 @@ from typing import Protocol
 
 from ingestd.core.audit import Audit, Entry
 from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, pick_segments
+from ingestd.core.chunk import Chunk, Positions, pick_segments
 from ingestd.core.clock import Clock
 from ingestd.core.fate import Fate
 from ingestd.core.ledger import Ledger
@@ -136,8 +136,16 @@ class Bookkeeping:
         if self._freed:
             self.free(lost)
 
-    def fate_known(self, fate: Fate, digests: Sequence[bytes | None] = (), *, durable: bool = True) -> None:
-        """All sinks are done with a chunk. ``digests``: by position, where keys are not known before that.
+    def fate_known(
+        self,
+        fate: Fate,
+        digests: Sequence[bytes | None] = (),
+        positions: Positions = (),
+        *,
+        durable: bool = True,
+    ) -> None:
+        """All sinks are done with a chunk. ``digests``, of the events at ``positions``: only where keys
+        are not known before that.
 
         ``durable`` False: a sink gave up, and the chunk will be read again; then its keys must be free.
         """
@@ -149,8 +157,10 @@ class Bookkeeping:
             self.unmatched(fate.unmatched)
         if self._freed or not digests:
             return
-        lost = fate.lost()
-        safe = [digest for position, digest in enumerate(digests) if digest and position not in lost]
+        if lost := fate.lost():
+            kept = zip(positions, digests, strict=True)
+            digests = [digest for position, digest in kept if position not in lost]
+        safe = list(filter(None, digests))
         letters = self.share_fate(safe, list(lost.values()))
         if durable:
             self._journal.safe(safe, letters, now=self._clock.wall())

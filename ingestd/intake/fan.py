@@ -165,7 +165,7 @@ class Fan:
             done=partial(
                 self._fate_known,
                 chunk if len(live) == len(self._branches) else None,
-                _by_position(digests, positions, len(chunk.events)),
+                digests,
                 positions,
             ),
         )
@@ -216,7 +216,7 @@ class Fan:
         self, chunk: Chunk | None, digests: Sequence[bytes | None], positions: Positions, fate: Fate
     ) -> None:
         """``chunk`` None: a branch was lost, so it will be read again."""
-        self._book.fate_known(fate, digests, durable=chunk is not None)
+        self._book.fate_known(fate, digests, positions, durable=chunk is not None)
         if chunk is not None:
             if positions:
                 self._journal.passed(EVERYWHERE, chunk, positions, now=self._clock.wall())
@@ -275,12 +275,3 @@ def _pick(
         [digests[index] for index in chosen],
         [positions[index] for index in chosen],
     )
-
-
-def _by_position(digests: list[bytes | None], positions: Positions, count: int) -> list[bytes | None]:
-    if len(digests) == count:
-        return digests
-    found: list[bytes | None] = [None] * count
-    for position, digest in zip(positions, digests, strict=True):
-        found[position] = digest
-    return found
