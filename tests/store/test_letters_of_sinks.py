@@ -147,3 +147,19 @@ async def test_all_that_were_asked_for_have_their_sinks_before_the_first_is_leas
         clock=SystemClock(),
     )
     assert len(await desk.lease()) == 1000
+
+
+def test_whether_an_event_has_a_letter_is_found_without_looking_at_the_others(tmp_path: Path) -> None:
+    """SQLite prefers the partial index's own condition to the equality: bad lines would take hours."""
+    connection = connect(tmp_path / "state.db")
+    try:
+        asked: list[str] = []
+        connection.set_trace_callback(asked.append)
+        rejected = DeadLetter(b"{", Reason.UNPARSABLE, "no JSON", 1, 7, 1)
+        dead_letters.insert_letters(connection, [rejected], 0.0)
+        connection.set_trace_callback(None)
+        (question,) = [sql for sql in asked if sql.startswith("SELECT 1 FROM letters")]
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {question}").fetchall()
+        assert "(source=? AND offset=?)" in plan[0][3]
+    finally:
+        connection.close()
