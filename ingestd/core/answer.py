@@ -11,7 +11,8 @@ class Answer:
     """``status`` is 0 when no complete answer came; then ``error`` says why, in words, without secrets.
 
     ``body`` is cut at the client's limit (``truncated``). ``headers`` have lower-case names.
-    ``seconds`` is the attempt's duration by the monotonic clock.
+    ``seconds`` is the attempt's duration by the monotonic clock. ``unsent``: nothing of the request can have
+    reached the API, so that to send it again is no second time.
     """
 
     status: int
@@ -20,6 +21,7 @@ class Answer:
     truncated: bool = False
     error: str = ""
     seconds: float = 0.0
+    unsent: bool = False
 
     def json_object(self, *, max_bytes: int) -> dict[str, Any]:
         """The body as an object; empty if it is anything else, was cut short or is too long."""

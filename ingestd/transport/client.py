@@ -15,6 +15,7 @@ from ingestd import __version__
 from ingestd.core.answer import Answer
 from ingestd.core.errors import UserError
 from ingestd.transport.engine import Engine, Received, Timeout, convert
+from ingestd.transport.url_guard import UrlGuard
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -30,7 +31,8 @@ class Client:
     ``max_body_bytes``: how much of an answer is kept. ``ca_file``: PEM, instead of the usual authorities;
     ``certificate``: PEM files (certificate, key) to present. ``trust_env``: proxies and SSL_CERT_FILE
     from the environment. Redirects are not followed, cookies not kept, compression not asked for.
-    Raises UserError for files that do not serve.
+    ``guard``: requests that it refuses are not sent, and answered like trouble on the network; through a
+    proxy it sees the URL only. Raises UserError for files that do not serve.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Client:
         ca_file: str | None = None,
         certificate: tuple[str, str] | None = None,
         trust_env: bool = False,
+        guard: UrlGuard | None = None,
     ) -> None:
         self._timeout = Timeout(connect_timeout_s, read_timeout_s, timeout_s)
         self._engine = Engine(
@@ -51,6 +54,7 @@ class Client:
             max_connections=max_connections,
             max_body_bytes=max_body_bytes,
             trust_env=trust_env,
+            guard=guard,
         )
         self._http = _HttpClient(transport=self._engine, trust_env=False)
 
@@ -79,9 +83,9 @@ class Client:
                 raise ValueError
             done = await self._engine.exchange("POST", target, own | given, body, timeout=timeout)
         except httpx.TransportError as trouble:
-            return Answer(0, error=str(trouble), seconds=time.monotonic() - start)
+            return _no_answer(trouble, start)
         except (httpx.InvalidURL, ValueError):
-            return Answer(0, error=_NOT_VALID, seconds=time.monotonic() - start)
+            return Answer(0, error=_NOT_VALID, seconds=time.monotonic() - start, unsent=True)
         return Answer(
             done.status,
             headers=_lower(done.headers),
@@ -116,9 +120,9 @@ class Client:
             )
             response = await self._http.send(request, stream=True)
         except httpx.TransportError as trouble:
-            return Answer(0, error=str(trouble), seconds=time.monotonic() - start)
+            return _no_answer(trouble, start)
         except (httpx.InvalidURL, ValueError):
-            return Answer(0, error=_NOT_VALID, seconds=time.monotonic() - start)
+            return Answer(0, error=_NOT_VALID, seconds=time.monotonic() - start, unsent=True)
         assert isinstance(response, Received)
         # httpx ties a response to its stream and so the request's body into a cycle, which then
         # stays in memory until a collection: half a megabyte for each batch.
@@ -137,6 +141,18 @@ _NO_STREAM = httpx.ByteStream(b"")
 _HEADERS = {"user-agent": f"ingestd/{__version__}", "accept-encoding": "identity"}
 
 _NOT_VALID = "a header or the URL is not valid"
+
+# Raised before the first byte of a request is written.
+_UNSENT = (
+    *(httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError),
+    *(httpx.UnsupportedProtocol, httpx.LocalProtocolError),
+)
+
+
+def _no_answer(trouble: httpx.TransportError, start: float) -> Answer:
+    seconds = time.monotonic() - start
+    return Answer(0, error=str(trouble), seconds=seconds, unsent=isinstance(trouble, _UNSENT))
+
 
 _parse = lru_cache(maxsize=64)(httpx.URL)
 

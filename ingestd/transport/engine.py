@@ -17,7 +17,9 @@ import yarl
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 
+from ingestd.transport.checked_resolver import CheckedResolver
 from ingestd.transport.trouble import as_httpx_error
+from ingestd.transport.url_guard import AddressRefused, UrlGuard
 
 _READ_AHEAD_BYTES = 64 * 1024
 _KEEP_ALIVE_S = 15.0
@@ -58,6 +60,7 @@ class Engine(httpx.AsyncBaseTransport):
 
     ``max_body_bytes``: how much of an answer is kept; the rest is discarded with its connection.
     ``trust_env``: take proxies from ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
+    ``guard``: where no request goes. Through a proxy it sees the URL only: the proxy looks up its name.
     """
 
     def __init__(
@@ -67,17 +70,25 @@ class Engine(httpx.AsyncBaseTransport):
         max_connections: int,
         max_body_bytes: int,
         trust_env: bool = False,
+        guard: UrlGuard | None = None,
     ) -> None:
+        self._guard = guard
         self._ssl_context = ssl_context
         self._max_connections = max_connections
         self._max_body_bytes = max_body_bytes
         self._proxies = urllib.request.getproxies() if trust_env else {}
+        self._resolver: CheckedResolver | None = None
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "Engine":
+        if self._guard is not None:
+            self._resolver = CheckedResolver(self._guard, proxies=_places(self._proxies))
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                ssl=self._ssl_context, limit=self._max_connections, keepalive_timeout=_KEEP_ALIVE_S
+                ssl=self._ssl_context,
+                limit=self._max_connections,
+                keepalive_timeout=_KEEP_ALIVE_S,
+                resolver=self._resolver,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -91,6 +102,8 @@ class Engine(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         if self._session is not None:
             await self._session.close()
+        if self._resolver is not None:
+            await self._resolver.close()
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
@@ -110,6 +123,8 @@ class Engine(httpx.AsyncBaseTransport):
                 answer = await self._start(method, url, headers, body, timeout)
                 truncated = await _read(answer, parts, limit=self._max_body_bytes)
         except _NETWORK_TROUBLE as trouble:
+            if isinstance(trouble, AddressRefused):
+                raise httpx.ConnectError(str(trouble)) from None
             if answer is None:
                 raise as_httpx_error(trouble) from None  # the chain would carry what the words leave out
             truncated = True
@@ -138,6 +153,8 @@ class Engine(httpx.AsyncBaseTransport):
     ) -> aiohttp.ClientResponse:
         if self._session is None:
             raise RuntimeError("the client has not been entered")
+        if self._guard is not None and (refusal := self._guard.refusal(url.raw_host or "")):
+            raise AddressRefused(refusal)  # an address is not looked up: the resolver never sees it
         return await self._session.request(
             method,
             url,
@@ -197,3 +214,10 @@ def _proxy_for(url: yarl.URL, proxies: dict[str, str]) -> str | None:
         return None
     proxy = proxies.get(url.scheme) or proxies.get("all")
     return proxy if not proxy or "://" in proxy else f"http://{proxy}"
+
+
+def _places(proxies: Mapping[str, str]) -> set[tuple[str, int]]:
+    """(host, port) of each; under "no" are the hosts that need none."""
+    given = [proxy for scheme, proxy in proxies.items() if scheme in ("http", "https", "all") and proxy]
+    urls = (yarl.URL(proxy if "://" in proxy else f"http://{proxy}") for proxy in given)
+    return {(url.raw_host, url.port) for url in urls if url.raw_host and url.port}

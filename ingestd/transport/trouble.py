@@ -30,7 +30,8 @@ def as_httpx_error(trouble: Exception) -> httpx.TransportError:
     """httpx's exception for one of aiohttp's, of the operating system's, or of ``ssl``'s."""
     tls = _tls_words(trouble)
     if tls:
-        return httpx.ConnectError(tls)
+        connecting = isinstance(trouble, aiohttp.ClientConnectorError)
+        return httpx.ConnectError(tls) if connecting else httpx.NetworkError(tls)
     for kind, meaning, words in _WORDS:
         if isinstance(trouble, kind):
             return meaning(words)
