@@ -24,7 +24,9 @@ MAX_SCRIPT_BYTES = 2**20
     help="What goes wrong, and how often: 429:0.05, 503:0.02:30 (Retry-After), cut:0.01, cut-before:0.01, "
     "slow:0.1:2s, partial:0.1, garbage:0.01, expire:0.01, token-503:0.5, token-throttle:0.1; of single "
     "events event-retry:0.1, event-dead:0.01; of what became of published ones status-fail:0.1, "
-    "status-stuck:0.1, status-late:0.1:5s, status-hidden:0.1:300ms; handshake-refuse:1. Repeatable.",
+    "status-stuck:0.1, status-late:0.1:5s, status-hidden:0.1:300ms; handshake-refuse:1; of resources "
+    "verify-fail:1, verify-timeout:1, verify-odd:1, health-fail:1, integration-error:1, "
+    "create-hidden:1:300ms, version-conflict:1. Repeatable.",
 )
 @click.option(
     "--script",
@@ -103,6 +105,7 @@ def sandbox(*, host: str, port: int, quiet: bool, **settings: Any) -> None:
       POST /api/v2/journey/externalevents/…             sink journey_events
       POST /api/v2/integrations/webhooks/TOKEN/events   sink webhook
       POST /hooks/ANYTHING                              sink webhook
+      targets, destinations, subscriptions, …           plan and apply
 
     GET /_sandbox/stats says what arrived, GET /_sandbox/events shows it. Ctrl-C ends it.
     """

@@ -5,7 +5,7 @@ The other APIs are in ``sandbox/remote_apis.py``.
 
 import http
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from urllib.parse import parse_qs
 
@@ -14,6 +14,7 @@ import msgspec
 from ingestd.core.clock import Clock
 from ingestd.sandbox import contract
 from ingestd.sandbox.contract import ItemError, Refused, Reply
+from ingestd.sandbox.control_options import ControlOptions
 from ingestd.sandbox.exchange import Exchange
 from ingestd.sandbox.faults import Fault, Order, Rule
 from ingestd.sandbox.gate import Gate, check_form
@@ -44,6 +45,7 @@ class SandboxOptions:
     with any, webhooks and hooks must be signed with one of them (Standard Webhooks).
     ``handshake_required``: they take nothing from an origin that did not ask before;
     ``hook_rate_per_minute``: what the handshake allows, None is any rate. ``hook_status``: 200 or 204.
+    ``control``: how targets, destinations … behave.
     """
 
     faults: Sequence[Fault] = ()
@@ -69,6 +71,7 @@ class SandboxOptions:
     handshake_required: bool = False
     hook_rate_per_minute: int | None = None
     hook_status: int = 200
+    control: ControlOptions = field(default_factory=ControlOptions)
 
 
 class Api:

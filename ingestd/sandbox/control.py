@@ -21,7 +21,7 @@ _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")  # between tokens only: JSON strings
 
 
 def routes(sandbox: "Sandbox") -> Sequence[web.RouteDef]:
-    """``GET events``, ``GET stats``, ``POST reset``, ``POST faults``; nobody has to log in."""
+    """``GET`` events, stats, control; ``POST`` reset, faults. Nobody has to log in."""
 
     async def events(request: web.Request) -> web.StreamResponse:
         """NDJSON of the kept events in the order they were taken, from ``offset``, at most ``limit``.
@@ -47,6 +47,10 @@ def routes(sandbox: "Sandbox") -> Sequence[web.RouteDef]:
     async def stats(_request: web.Request) -> web.Response:
         return _json(sandbox.stats())
 
+    async def resources(_request: web.Request) -> web.Response:
+        """What the control plane has, by kind; no credentials."""
+        return _json(sandbox.control.shown())
+
     async def reset(_request: web.Request) -> web.Response:
         sandbox.reset()
         return _json({"status": "reset"})
@@ -64,6 +68,7 @@ def routes(sandbox: "Sandbox") -> Sequence[web.RouteDef]:
     return [
         web.get("/_sandbox/events", events),
         web.get("/_sandbox/stats", stats),
+        web.get("/_sandbox/control", resources),
         web.post("/_sandbox/reset", reset),
         web.post("/_sandbox/faults", faults),
     ]

@@ -6,7 +6,7 @@ The contract of the seed "Publishing Custom Events". Joined to its routes by ``s
 import math
 import uuid
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -24,6 +24,10 @@ from ingestd.sandbox.store import Claimed, IdempotencyKeys
 
 MAX_EVENTS = 100_000
 """Events that can be asked about; the oldest are forgotten first."""
+
+
+OnTaken = Callable[[Exchange, bytes, str], None]
+"""Told of every event that is accepted, with its type."""
 
 
 @dataclass(slots=True)
@@ -69,6 +73,7 @@ class EventBridge:
         max_body_bytes: int,
         delivered_after_s: float,
         delivered_at_question: int,
+        on_taken: OnTaken,
     ) -> None:
         self._gate = gate
         self._item_faults = item_faults
@@ -76,6 +81,7 @@ class EventBridge:
         self._max_body_bytes = max_body_bytes
         self._delivered_after_s = delivered_after_s
         self._delivered_at_question = delivered_at_question
+        self._on_taken = on_taken
         self.reset()
 
     def reset(self) -> None:
@@ -166,6 +172,7 @@ class EventBridge:
         self, exchange: Exchange, event: bytes, attributes: Attributes, identity: bytes
     ) -> dict[str, object]:
         exchange.inbox.take(event, identity)
+        self._on_taken(exchange, event, attributes.type)
         faults, now = exchange.faults, self._clock.monotonic()
         fate, late = faults.strikes("status", identity), faults.strikes("late", identity)
         hidden = faults.strikes("hidden", identity)

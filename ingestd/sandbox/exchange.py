@@ -12,8 +12,9 @@ from ingestd.sandbox.inbox import Inbox
 class Exchange(NamedTuple):
     """One request, read to its end, with what shall happen to it.
 
-    ``params``: the variable parts of its path. ``faults`` are asked about its events one by one;
-    ``order`` is what was decided for the request as a whole. ``inbox`` counts for its path.
+    ``params``: the variable parts of its path, ``query``: what follows it. ``faults`` are asked about its
+    events one by one; ``order`` is what was decided for the request as a whole. ``inbox`` counts for its
+    path.
     """
 
     method: str
@@ -26,6 +27,7 @@ class Exchange(NamedTuple):
     params: Mapping[str, str]
     faults: Faults
     inbox: Inbox
+    query: Mapping[str, str]
 
     def error(
         self,

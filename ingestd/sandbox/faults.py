@@ -33,7 +33,18 @@ _EVENT_SCOPES = {
     "handshake-refuse": "handshake",
 }
 """Faults that strike an event, or an origin, instead of a request. Of one scope at most one strikes."""
-_DELAYED = {"slow": "1s", "status-late": "5s", "status-hidden": "300ms"}
+_CONTROL_SCOPES = {
+    "verify-fail": "verify",
+    "verify-timeout": "verify",
+    "verify-odd": "verify",
+    "health-fail": "health",
+    "integration-error": "reported",
+    "create-hidden": "created",
+    "version-conflict": "version",
+}
+"""Faults that strike a resource of the control plane, by its name. Of one scope at most one strikes."""
+
+_DELAYED = {"slow": "1s", "status-late": "5s", "status-hidden": "300ms", "create-hidden": "300ms"}
 """Kinds that take a delay as their third part, and what it is if not given."""
 
 
@@ -48,8 +59,10 @@ class Fault(NamedTuple):
 
     @property
     def scope(self) -> str:
-        """What it strikes: a ``request``, a request for a ``token``, or one of ``_EVENT_SCOPES``."""
-        return "token" if self.kind.startswith("token-") else _EVENT_SCOPES.get(self.kind, "request")
+        """What it strikes: a ``request``, a request for a ``token``, an event, or a resource."""
+        if self.kind.startswith("token-"):
+            return "token"
+        return _EVENT_SCOPES.get(self.kind) or _CONTROL_SCOPES.get(self.kind, "request")
 
 
 class Match(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,8 +120,8 @@ GARBAGE = ScriptedAnswer(200, {"Content-Type": "text/html"}, "<html><body>It wor
 def parse_fault(text: str) -> Fault:
     """``429:0.05``, ``429:0.05:-1``, ``cut:0.01``, ``slow:0.1:2s``, ``token-503:0.5``. Raises ValueError.
 
-    The third part is the delay of ``slow``, ``status-late`` and ``status-hidden``, and the text of
-    Retry-After (default 1) of a 429 or 503.
+    The third part is the delay of ``slow``, ``status-late``, ``status-hidden`` and ``create-hidden``, and
+    the text of Retry-After (default 1) of a 429 or 503.
     """
     kind, _, rest = text.strip().partition(":")
     rate_text, has_extra, extra = rest.partition(":")
@@ -125,7 +138,7 @@ def parse_fault(text: str) -> Fault:
             raise ValueError(f"{shown!r}: Retry-After takes at most 200 printable ASCII characters")
         default = "1" if status in (429, 503) else None
         return Fault(kind, rate, status=status, retry_after=extra if has_extra else default)
-    known = (*_KINDS, *_EVENT_SCOPES)
+    known = (*_KINDS, *_EVENT_SCOPES, *_CONTROL_SCOPES)
     if kind not in known:
         raise ValueError(f"{shown!r} is not a fault: STATUS, token-STATUS, {', '.join(known)} expected")
     if kind in _DELAYED:

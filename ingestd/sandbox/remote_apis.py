@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ingestd.core.clock import Clock
 from ingestd.sandbox.api import SandboxOptions
+from ingestd.sandbox.control_plane import ControlPlane
 from ingestd.sandbox.event_bridge import EventBridge
 from ingestd.sandbox.exchange import Endpoint
 from ingestd.sandbox.gate import Gate
@@ -28,6 +29,11 @@ class Route(NamedTuple):
     endpoint: Endpoint
     label: str | None = None
 
+    @property
+    def pattern(self) -> str:
+        """As aiohttp wants it; its own idea of a variable part has no braces, which event types have."""
+        return re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", self.path)
+
     def matches(self, path: str) -> bool:
         return re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(self.path)), path) is not None
 
@@ -36,6 +42,7 @@ class RemoteApis:
     """One of each; their state ends with ``reset``."""
 
     def __init__(self, options: SandboxOptions, gate: Gate, item_faults: ItemFaults, clock: Clock) -> None:
+        self.control = ControlPlane(gate, clock, options.control, max_body_bytes=options.platform_body_bytes)
         self._event_bridge = EventBridge(
             gate,
             item_faults,
@@ -43,6 +50,7 @@ class RemoteApis:
             max_body_bytes=options.max_body_bytes,
             delivered_after_s=options.delivered_after_s,
             delivered_at_question=options.delivered_at_question,
+            on_taken=self.control.deliver,
         )
         self._batch_events = [
             BatchEvents(
@@ -73,6 +81,7 @@ class RemoteApis:
         )
 
     def reset(self) -> None:
+        self.control.reset()
         self._event_bridge.reset()
         for api in self._batch_events:
             api.reset()
@@ -91,4 +100,8 @@ class RemoteApis:
             Route("OPTIONS", WEBHOOK_PATH, hooks.grant_webhook, label=f"OPTIONS {WEBHOOK_PATH}"),
             Route("POST", HOOK_PATH, hooks.take),
             Route("OPTIONS", HOOK_PATH, hooks.grant),
+            *(
+                Route(method, path, endpoint, label=path if method == "POST" else f"{method} {path}")
+                for method, path, endpoint in self.control.routes()
+            ),
         ]

@@ -50,6 +50,7 @@ class Sandbox:
         self._clock = clock or SystemClock()
         self.api = Api(self.options, self._clock)
         self.remote = RemoteApis(self.options, self.api.gate, self.api.item_faults, self._clock)
+        self.control = self.remote.control
         self._routes = [
             Route("POST", INGEST_PATH, self.api.ingest),
             *(Route("POST", path, self.api.issue_token) for path in TOKEN_PATHS),
@@ -76,7 +77,8 @@ class Sandbox:
                 said = getattr(reason, "strerror", None) or reason
                 raise UserError(f"cannot listen on {host}:{port}: {said}") from None
             url = f"http://{f'[{host}]' if ':' in host else host}:{runner.addresses[0][1]}"
-            yield Running(url, url + TOKEN_PATHS[0], self)
+            async with self.control.delivery.run():
+                yield Running(url, url + TOKEN_PATHS[0], self)
         finally:
             await runner.cleanup()
 
@@ -137,7 +139,7 @@ class Sandbox:
         app = web.Application(client_max_size=limit)
         for route in self._routes:
             door = self._door(route.endpoint, label=route.label)
-            app.router.add_route(route.method, route.path, door)
+            app.router.add_route(route.method, route.pattern, door)
         app.router.add_routes(control.routes(self))
         app.router.add_route("*", "/{path:.*}", self._door(self._not_there, label=OTHER))
         return app
@@ -204,6 +206,7 @@ class Sandbox:
             request.match_info,
             self._faults,
             inbox,
+            request.query,
         )
         if order.take:
             try:

@@ -74,7 +74,7 @@ def test_wrong_options_are_said_in_one_line(options: list[str], said: str) -> No
 
 def test_help_names_every_fault_there_is() -> None:
     (shown,) = [str(o.help) for o in sandbox.params if isinstance(o, click.Option) and o.name == "faults"]
-    kinds = {*faults._KINDS, *faults._EVENT_SCOPES}
+    kinds = {*faults._KINDS, *faults._EVENT_SCOPES, *faults._CONTROL_SCOPES}
     assert len(kinds) > 10
     assert [kind for kind in kinds if not re.search(rf"\b{kind}:[01]", shown)] == []
 
