@@ -45,6 +45,7 @@ from ingestd.transport.client import Client
 from ingestd.transport.handshake import Handshaking
 from ingestd.transport.login import make_auth
 from ingestd.transport.sender import Sender
+from ingestd.transport.url_guard import UrlGuard
 
 Warn = Callable[[str], None]
 
@@ -102,7 +103,8 @@ async def _open(
     settings, clock = ground.settings, ground.clock
     confirm = section.confirm if isinstance(section, CloudEventsSink) and section.confirm.url else None
     lane_settings = _lane_settings(ground, sink, section, confirms=confirm is not None, several=several)
-    client = await _client(stack, settings, lane_settings.max_in_flight)
+    guard = UrlGuard(allow_private=section.allow_private)
+    client = await _client(stack, settings, lane_settings.max_in_flight, guard=guard)
     auth = await _auth(stack, ground, section, client, api_login)
     sender: Sender | Handshaking = Sender(client, auth)
     if isinstance(section, WebhookSink) and section.handshake_origin:
@@ -195,7 +197,9 @@ def _batcher(settings: Settings, sink: Sink, section: SinkSection) -> Batcher:
     )
 
 
-async def _client(stack: AsyncExitStack, settings: Settings, max_in_flight: int) -> Client:
+async def _client(
+    stack: AsyncExitStack, settings: Settings, max_in_flight: int, *, guard: UrlGuard | None = None
+) -> Client:
     timeout_s = settings.delivery.request_timeout
     return await stack.enter_async_context(
         Client(
@@ -205,6 +209,7 @@ async def _client(stack: AsyncExitStack, settings: Settings, max_in_flight: int)
             max_connections=max_in_flight + 2,
             ca_file=settings.api.ca_file or None,
             trust_env=settings.api.trust_env,
+            guard=guard,
         )
     )
 

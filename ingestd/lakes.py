@@ -27,6 +27,7 @@ from ingestd.transport.auth import Auth, NoAuth
 from ingestd.transport.client import Client
 from ingestd.transport.folder import FolderTransport
 from ingestd.transport.sender import Sender
+from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.webhook_signature import StandardWebhooks
 
 Keep = Callable[[list[bytes]], Addition | None]
@@ -54,9 +55,7 @@ async def open_lakes(stack: AsyncExitStack, ground: Ground, branches: Sequence[B
 async def _open(
     stack: AsyncExitStack, ground: Ground, branches: Sequence[Branch], name: str, section: LakeSink
 ) -> OpenLake:
-    client = await stack.enter_async_context(
-        Client(ca_file=ground.settings.api.ca_file or None, trust_env=ground.settings.api.trust_env)
-    )
+    client = await _client(stack, ground)
     lake = await stack.enter_async_context(
         open_lake(
             ground.database,
@@ -67,7 +66,7 @@ async def _open(
             file_age_s=section.file_age,
             max_backlog_bytes=section.max_backlog,
             warn=ground.warn,
-            callback=_callback(ground, name, section, client),
+            callback=await _callback(stack, ground, name, section),
             audit=ground.audit,
             clock=ground.clock,
         )
@@ -86,6 +85,13 @@ async def _open(
         skipped_events=lambda: outbox.skipped_events,
     )
     return OpenLake(name, lake, keep if section.of == "accepted" else None)
+
+
+async def _client(stack: AsyncExitStack, ground: Ground, *, guard: UrlGuard | None = None) -> Client:
+    api = ground.settings.api
+    return await stack.enter_async_context(
+        Client(ca_file=api.ca_file or None, trust_env=api.trust_env, guard=guard)
+    )
 
 
 def _keep(
@@ -141,15 +147,17 @@ def _store(name: str, section: LakeSink, client: Client) -> ObjectStore:
     raise UserError(f"sinks.{name}.url: expected a folder, file:///folder or s3://bucket/prefix")
 
 
-def _callback(ground: Ground, name: str, section: LakeSink, client: Client) -> Callback | None:
+async def _callback(stack: AsyncExitStack, ground: Ground, name: str, section: LakeSink) -> Callback | None:
     secret_file = section.callback_secret_file
     auth: Auth = NoAuth()
     if not section.callback_url:
         if secret_file:
             raise UserError(f"sinks.{name}.callback_secret_file: there is no callback_url to sign for")
         return None
+    guard = UrlGuard(allow_private=section.allow_private)
     try:
         check_url(section.callback_url)
+        guard.check_host(section.callback_url)
     except ValueError as error:
         raise UserError(f"sinks.{name}.callback_url: {error}") from None
     if secret_file:
@@ -157,4 +165,5 @@ def _callback(ground: Ground, name: str, section: LakeSink, client: Client) -> C
             auth = StandardWebhooks(file=secret_file, clock=ground.clock)
         except UserError as error:
             raise UserError(f"sinks.{name}.callback_secret_file: {error}") from None
+    client = await _client(stack, ground, guard=guard)
     return Callback(Sender(client, auth), section.callback_url, warn=ground.warn)

@@ -21,6 +21,7 @@ from ingestd.sinks import cloudevents, genesys_events, ingest_api, journey_event
 from ingestd.sinks.cloudevents_wrap import Wrapping
 from ingestd.sinks.reading import ItemPaths, Reading
 from ingestd.sinks.sink import Sink
+from ingestd.transport.url_guard import UrlGuard
 
 PUBLISH_PATH = "/api/v2/eventbridge/events"
 STATUS_PATH = PUBLISH_PATH + "/{id}"
@@ -31,7 +32,9 @@ Wall = Callable[[], float]
 def make_sink(name: str, section: SinkSection, login: Login | None, batch: Batch, wall: Wall) -> Sink:
     """Raises UserError that names the sink and what is wrong with its settings."""
     try:
-        return _make(name, section, login, batch, wall)
+        sink = _make(name, section, login, batch, wall)
+        UrlGuard(allow_private=section.allow_private).check_host(sink.url)
+        return sink
     except ValueError as error:
         raise UserError(f"sinks.{name}: {error}") from None
 

@@ -307,7 +307,7 @@ def test_the_sandboxs_faults_and_paths_are_all_named() -> None:
     text = between("## The sandbox", "## How it works")
     options = {option for parameter in sandbox.params for option in parameter.opts}
     assert [option for option in re.findall(r"`(--[a-z-]+)", text) if option not in options] == []
-    kinds = {*faults._KINDS, *faults._EVENT_SCOPES}
+    kinds = {*faults._KINDS, *faults._EVENT_SCOPES, *faults._CONTROL_SCOPES}
     told = {
         kind
         for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)

@@ -24,6 +24,7 @@ from ingestd.transport.client import Client
 from ingestd.transport.handshake import Handshaking
 from ingestd.transport.login import make_auth
 from ingestd.transport.sender import Sender
+from ingestd.transport.url_guard import UrlGuard
 
 _HTTP = ("http://", "https://")
 
@@ -115,6 +116,11 @@ def _check_exposure(name: str, section: SinkSection, sink: Sink, kind: str) -> I
 def _check_lake(name: str, section: LakeSink) -> Iterator[Finding]:
     if section.callback_url and not section.callback_url.startswith(_HTTP):
         yield fail("sinks", f"sinks.{name}.callback_url: it must begin with https:// (or http://)")
+    elif section.callback_url:
+        try:
+            UrlGuard(allow_private=section.allow_private).check_host(section.callback_url)
+        except ValueError as error:
+            yield fail("sinks", f"sinks.{name}.callback_url: {error}")
     if section.format == "parquet" and find_spec("pyarrow") is None:
         yield fail("sinks", f"{name}: format = 'parquet' needs pyarrow: pip install 'ingestd[lake]'")
     parts = urlsplit(section.url)

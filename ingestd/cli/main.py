@@ -18,9 +18,19 @@ _COMMANDS = {
     "check": ("ingestd.cli.check", "Look at configuration, files, ports and disk before a start."),
     "config": ("ingestd.cli.config", "Show the effective settings, or what can be set."),
     "routes": ("ingestd.cli.routes", "Show which sinks an event reaches, and why."),
-    "spool": ("ingestd.cli.spool", "Look into the spool of `ingestd run`: stat, check, dump, forget."),
+    "spool": ("ingestd.cli.spool", "Look into the spool of `ingestd run`."),
+    "targets": ("ingestd.cli.resources", "HTTPS endpoints that get events, one at a time."),
+    "destinations": ("ingestd.cli.resources", "Partner event buses that get events, one at a time."),
+    "subscriptions": ("ingestd.cli.resources", "Subscriptions to topics, one at a time."),
+    "integrations": ("ingestd.cli.resources", "Amazon EventBridge integrations, one at a time."),
+    "triggers": ("ingestd.cli.resources", "Process automation triggers, one at a time."),
+    "plan": ("ingestd.cli.plan", "Show what `apply` would change in the control plane."),
+    "apply": ("ingestd.cli.plan", "Make the control plane what a file says."),
+    "drift": ("ingestd.cli.plan", "Tell whether the control plane differs from a file."),
+    "export": ("ingestd.cli.plan", "Write the file of a control plane from what there is."),
+    "audit": ("ingestd.cli.audit", "Look into the audit file, and check that nobody changed it."),
     "sandbox": ("ingestd.cli.sandbox", "A local stand-in for the event API, with faults to order."),
-    "demo": ("ingestd.cli.demo", "Replay a sample into the sandbox, with faults, and print the ledger."),
+    "demo": ("ingestd.cli.demo", "Replay a sample into the sandbox, and print the ledger."),
 }
 
 

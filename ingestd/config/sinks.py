@@ -84,6 +84,7 @@ class SinkBase(Section):
 
     url: str = Field("", description="where events go; some types know it from [api]")
     when: Pattern = Field({}, description="EventBridge pattern, as TOML or JSON: which events; empty: all")
+    allow_private: bool = Field(True, description="requests may go to loopback and private addresses")
 
 
 class SinkSection(SinkBase):

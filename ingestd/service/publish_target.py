@@ -17,6 +17,7 @@ from ingestd.transport.client import Client
 from ingestd.transport.handshake import Handshaking
 from ingestd.transport.login import make_auth
 from ingestd.transport.sender import Sender
+from ingestd.transport.url_guard import UrlGuard
 
 _LOGIN_PATIENCE_S = 10.0
 _DEFAULT = CloudEventsSink(type="cloudevents")
@@ -75,6 +76,7 @@ async def connect(
             max_connections=2,
             ca_file=settings.api.ca_file or None,
             trust_env=settings.api.trust_env,
+            guard=UrlGuard(allow_private=section.allow_private),
         ) as client,
         AsyncExitStack() as stack,
     ):

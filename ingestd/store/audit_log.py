@@ -1,21 +1,26 @@
-"""The audit file: one JSON line per lifecycle event, rotated by size."""
+"""The audit file: one JSON line per lifecycle event, chained by hashes, rotated by size."""
 
+import fcntl
 import json
 import os
+import stat
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
 from ingestd.core.audit import Entry
 from ingestd.core.errors import UserError
+from ingestd.store.audit_chain import CHAIN_BYTES, NOTHING, TAIL_BYTES, ChainEnd, hash_of
 
 MAX_FIELD = 500
 """Characters of one field; longer ones are cut."""
-
+BUFFER_BYTES = 64 * 1024
+PATIENCE_S = 0.5
+"""For whoever holds the lock, which takes some 50 us. Past it we write all the same, and do not wait again
+while that lasts: better a line of which ``audit verify`` complains than none, or a service that waits."""
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
@@ -24,9 +29,10 @@ _encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
 class AuditLog:
     """Appends lines; past ``max_bytes`` the file becomes ``.1``, and so on up to ``.keep``.
 
-    Lines are buffered and reach the file at every ``flush`` (about once a second) and at ``close``. ASCII
-    only: control characters and line breaks in a field cannot forge a line. Raises UserError when the
-    file cannot be opened; a failing write later is reported in ``trouble``, once, and ends the log.
+    Several processes may write to one file. Lines are buffered and reach it at every ``flush`` (about once a
+    second) and at ``close``: whole lines, in one write, under the file's lock, behind whatever stands there
+    then. ASCII only: control characters and line breaks in a field cannot forge a line. Raises UserError when
+    the file cannot be opened; a failing write later is reported in ``trouble``, once, and ends the log.
     """
 
     def __init__(self, path: Path, *, max_bytes: int = 100_000_000, keep: int = 5) -> None:
@@ -34,7 +40,11 @@ class AuditLog:
         self.trouble = ""
         self._max_bytes = max_bytes
         self._keep = keep
-        self._file: BinaryIO | None = None
+        self._chain = ChainEnd()
+        self._bodies: list[bytes] = []
+        self._waiting_bytes = 0
+        self._file = -1
+        self._patience_s = PATIENCE_S
         self._second, self._written = -1.0, ""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,19 +53,16 @@ class AuditLog:
             raise UserError(f"cannot write the audit log {path}: {error.strerror}") from None
 
     def __call__(self, entry: Entry, /, **fields: str | int | float | bool | None) -> None:
-        if self._file is None:
+        if self._file < 0:
             return
         line: dict[str, object] = {"time": self._now(), "event": entry.value}
         for name, value in fields.items():
             line[name] = value[:MAX_FIELD] if type(value) is str else value
-        data = _encode_line(line) + b"\n"
-        try:
-            self._file.write(data)
-            self._size += len(data)
-            if self._size >= self._max_bytes:
-                self._rotate()
-        except OSError as error:
-            self._fail(error)
+        body = _encode_line(line)
+        self._bodies.append(body)
+        self._waiting_bytes += len(body) + CHAIN_BYTES
+        if self._waiting_bytes >= self._room:
+            self.flush()
 
     def _now(self) -> str:
         """RFC 3339, to the millisecond. The second is written once for all lines of it."""
@@ -66,43 +73,120 @@ class AuditLog:
         return f"{self._written}.{int(fraction * 1000):03d}+00:00"
 
     def flush(self) -> None:
+        if self._file < 0 or not self._bodies:
+            return
         try:
-            if self._file:
-                self._file.flush()
+            if self._is_file:
+                self._lock_current()
+            self._append()
+            if self._is_file and self._end >= self._max_bytes:
+                self._rotate()
+            elif self._is_file:
+                unlock(self._file)
         except OSError as error:
             self._fail(error)
 
     def close(self) -> None:
         self.flush()
-        if self._file:
-            self._file.close()
-            self._file = None
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
     def _open(self) -> None:
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._file = os.fdopen(descriptor, "ab", buffering=64 * 1024)
-        self._size = os.fstat(descriptor).st_size
+        """The file at the path, which may be another than before. Readable: lines link to those before."""
+        before, self._file = self._file, -1
+        if before >= 0:
+            os.close(before)
+        self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._is_file = stat.S_ISREG(os.fstat(self._file).st_mode)  # /dev/stderr is welcome too
+        self._end = -1  # where our last line ends: nowhere in this file yet
+        self._set_room(os.fstat(self._file).st_size)
+
+    def _set_room(self, size_bytes: int) -> None:
+        self._room = min(BUFFER_BYTES, self._max_bytes - size_bytes)
+
+    def _lock_current(self) -> None:
+        """Alone with the file at the path: another process may have rotated, a person may have moved it."""
+        deadline = time.monotonic() + self._patience_s
+        while True:
+            locked = lock(self._file, fcntl.LOCK_EX, deadline=deadline)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(self.path), os.fstat(self._file)):
+                    break
+            self._open()
+            if time.monotonic() > deadline:
+                locked = False
+                break
+        self._patience_s = PATIENCE_S if locked else 0.0
+
+    def _append(self) -> None:
+        bodies, self._bodies, self._waiting_bytes = self._bodies, [], 0
+        size, after, torn = 0, NOTHING if self._end < 0 else None, False
+        if self._is_file and (size := os.fstat(self._file).st_size) != self._end:
+            after, torn = self._look_back(size)
+        data = self._chain.extend(bodies, after=after)
+        left = memoryview(b"\n" + data if torn else data)
+        self._end = size + len(left)
+        while left:
+            left = left[os.write(self._file, left) :]
+        self._set_room(self._end if self._is_file else 0)
+
+    def _look_back(self, size: int) -> tuple[bytes, bool]:
+        """(the hash of the last line there is, whether it lacks its end: its writer died in the middle)."""
+        if size == 0:
+            try:
+                data = _read_tail(self._numbered(1))
+            except FileNotFoundError:
+                return NOTHING, False
+        else:
+            data = os.pread(self._file, TAIL_BYTES + 1, max(0, size - TAIL_BYTES - 1))
+        return hash_of(data.removesuffix(b"\n").rpartition(b"\n")[2]), size > 0 and not data.endswith(b"\n")
 
     def _rotate(self) -> None:
-        assert self._file is not None
-        self._file.close()
-        self._file = None
-        for number in range(self._keep - 1, 0, -1):
-            older = self._numbered(number)
-            if older.exists():
-                older.replace(self._numbered(number + 1))
+        count = 0
+        while count < self._keep - 1 and self._numbered(count + 1).exists():
+            count += 1
+        for number in range(count, 0, -1):
+            self._numbered(number).replace(self._numbered(number + 1))
         self.path.replace(self._numbered(1))
-        self._open()
+        self._open()  # this ends the lock on the old one: whoever waits for it looks at the path again
 
     def _numbered(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")
 
     def _fail(self, error: OSError) -> None:
         self.trouble = f"the audit log {self.path} cannot be written any more: {error.strerror}"
-        file, self._file = self._file, None
-        if file:
+        self._bodies.clear()
+        file, self._file = self._file, -1
+        if file >= 0:
             with suppress(OSError):
-                file.close()
+                os.close(file)
+
+
+def lock(file: int, kind: int, *, deadline: float) -> bool:
+    """``kind``: ``fcntl.LOCK_EX`` or ``LOCK_SH``. False: not by then, or not on this file system."""
+    while True:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.0005)
+        except OSError:
+            return False
+        else:
+            return True
+
+
+def unlock(file: int) -> None:
+    with suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _read_tail(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES - 1))
+        return file.read(TAIL_BYTES + 1)
 
 
 def _encode_line(line: dict[str, object]) -> bytes:

@@ -1,0 +1,157 @@
+"""``ingestd audit``: the audit file for people. Parses and prints; the work is in ``audit_lines.py``."""
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from ingestd.cli.options import F
+
+if TYPE_CHECKING:
+    from ingestd.store.audit_verification import Findings
+
+BROKEN = 3
+SHOWN_PROBLEMS = 50
+
+
+def _state_dir(command: F) -> F:
+    return click.option("--state-dir", metavar="DIR", help="The directory whose audit file it is.")(command)
+
+
+def _config(command: F) -> F:
+    return click.option("--config", "config_file", metavar="FILE", help="TOML configuration.")(command)
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(short_help="Look into the audit file, and check that nobody changed it.")
+def audit() -> None:
+    """The audit file, with those it was rotated to: every lifecycle event, each vouching for all before it.
+
+    \b
+    Examples:
+      ingestd audit verify --state-dir /var/lib/ingestd
+      ingestd audit tail -n 50 -f
+      ingestd audit grep --event DEAD_LETTERED --since 2h
+      ingestd audit grep --request-id 0198c1f2 --json
+    """
+
+
+@audit.command()
+@click.argument("file", metavar="[FILE]", required=False)
+@_state_dir
+@_config
+@click.option("--noted", metavar="CHAIN", default="", help="What verify printed as last before: is it there?")
+@_as_json
+@click.pass_context
+def verify(
+    ctx: click.Context,
+    file: str | None,
+    state_dir: str | None,
+    config_file: str | None,
+    noted: str,
+    as_json: bool,
+) -> None:
+    """Check that no line was changed, taken away, put in or moved. Exit code 0 if so, 3 if not.
+
+    An end that was cut off, or a file that was written anew as a whole, shows only against what was noted
+    down elsewhere: keep the value printed as last, and give it with --noted.
+    """
+    from ingestd.cli.audit_lines import find_log
+    from ingestd.store import audit_verification
+
+    found = audit_verification.verify(find_log(file, state_dir, config_file), noted=noted)
+    if as_json:
+        click.echo(json.dumps(_as_dict(found)))
+    else:
+        _print(found)
+    ctx.exit(BROKEN if found.problem_count else 0)
+
+
+@audit.command()
+@click.argument("file", metavar="[FILE]", required=False)
+@click.option("-n", "count", type=click.IntRange(0, 1_000_000), default=20, show_default=True, help="Lines.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is added, also past a rotation.")
+@_state_dir
+@_config
+@_as_json
+def tail(
+    count: int,
+    follow: bool,
+    file: str | None,
+    state_dir: str | None,
+    config_file: str | None,
+    as_json: bool,
+) -> None:
+    """Show the last lines."""
+    from ingestd.cli.audit_lines import find_log, last_lines, print_lines
+
+    lines = last_lines(find_log(file, state_dir, config_file), count, follow=follow)
+    print_lines(lines, as_json=as_json, live=follow)
+
+
+@audit.command()
+@click.argument("text", metavar="[TEXT]", default="")
+@click.option(
+    "--event", "events", metavar="NAME", multiple=True, help="Lines of this event; several: of any."
+)
+@click.option("--since", metavar="TIME", help="Lines of the last so much time, e.g. 1h.")
+@click.option("--sink", metavar="NAME", help="Lines of this sink.")
+@click.option("--request-id", metavar="ID", help="Lines of this request; its beginning will do.")
+@click.option("--file", metavar="FILE", help="The audit file [audit.jsonl in the state directory].")
+@_state_dir
+@_config
+@_as_json
+def grep(
+    text: str,
+    events: tuple[str, ...],
+    since: str | None,
+    sink: str | None,
+    request_id: str | None,
+    file: str | None,
+    state_dir: str | None,
+    config_file: str | None,
+    as_json: bool,
+) -> None:
+    """Show the lines that have TEXT in them (in any case), and are what else is asked for. Oldest first."""
+    from ingestd.cli.audit_lines import all_lines, find_log, make_choice, print_lines
+
+    choice = make_choice(text=text, events=events, since=since, sink=sink, request_id=request_id)
+    print_lines(all_lines(find_log(file, state_dir, config_file)), choice, as_json=as_json)
+
+
+def _as_dict(found: "Findings") -> dict[str, object]:
+    return {
+        "ok": not found.problem_count,
+        "files": found.files,
+        "lines": found.lines,
+        "chained": found.chained,
+        "unchained": found.unchained,
+        "writers": found.writers,
+        "older_gone": found.older_gone,
+        "torn": [{"file": file, "line": line} for file, line in found.torn],
+        "problem_count": found.problem_count,
+        "problems": [problem._asdict() for problem in found.problems],
+        "last": found.last or None,
+    }
+
+
+def _print(found: "Findings") -> None:
+    for problem in found.problems[:SHOWN_PROBLEMS]:
+        click.echo(f"BAD   {problem.file}{f':{problem.line}' if problem.line else ''}: {problem.what}")
+    if found.problem_count > SHOWN_PROBLEMS:
+        click.echo(f"BAD   and {found.problem_count - SHOWN_PROBLEMS} more: see --json")
+    for file, line in found.torn[:SHOWN_PROBLEMS]:
+        click.echo(
+            f"torn  {file}:{line}: not written to its end, after a crash or on a full disk; no forgery"
+        )
+    if found.older_gone:
+        click.echo("the oldest file goes on from one that is gone, as after a rotation")
+    told = [f"{found.chained} chained by {found.writers} {'process' if found.writers == 1 else 'processes'}"]
+    told += [f"{found.unchained} from before there was a chain"] if found.unchained else []
+    told += [f"{len(found.torn)} torn"] if found.torn else []
+    files = "1 file" if len(found.files) == 1 else f"{len(found.files)} files"
+    click.echo(f"{found.lines} lines in {files}: {', '.join(told)}; {found.problem_count} problems")
+    if found.last:
+        click.echo(f"last  {found.last}")

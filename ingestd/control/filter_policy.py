@@ -1,0 +1,55 @@
+"""A subscription's filter: a pattern of EventBridge's whole language, in one canonical form. Pure.
+
+Called by ``subscription.py``.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ingestd.control.compare import canonical
+from ingestd.core.errors import UserError
+from ingestd.stages.pattern import MAX_DEPTH, parse
+
+_ORDERED = frozenset({"numeric"})
+"""Operators whose array is no set: ``[">", 0, "<=", 5]``."""
+
+
+def parse_policy(value: object, *, where: str) -> dict[str, Any]:
+    """``value``: a table, or JSON text. Raises UserError: where in it, and what was expected there."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise UserError(f"{where}: it is not JSON") from None
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where}: expected a table or JSON text of an object")
+    try:
+        parse(value)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    return canonical_policy(value)
+
+
+def canonical_policy(policy: Mapping[str, Any]) -> dict[str, Any]:
+    """Equal for filters that are written differently and mean the same: the order of alternatives, and how
+    often each is given, means nothing. Takes whatever JSON an API has kept."""
+    return {str(name): _canonical(value, 1) for name, value in policy.items()}
+
+
+def _canonical(value: Any, depth: int, *, ordered: bool = False, in_list: bool = False) -> Any:
+    if depth > 2 * MAX_DEPTH:
+        return value
+    if isinstance(value, Mapping):  # within a list it is an operator, else a field of that name
+        return {
+            str(name): _canonical(below, depth + 1, ordered=in_list and name in _ORDERED)
+            for name, below in value.items()
+        }
+    if isinstance(value, list):
+        parts = [_canonical(below, depth + 1, in_list=True) for below in value]
+        if ordered:
+            return parts
+        return [part for _, part in sorted({canonical(part): part for part in parts}.items())]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

@@ -1,0 +1,43 @@
+"""Fault 54 of the tutorial on topic subscriptions: its latency has all waits between the tries in it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ingestd.config import Login, Settings
+from ingestd.control.subscription import PATH, SubscriptionKind
+from ingestd.sandbox.faults import parse_script
+from ingestd.sandbox.server import Sandbox
+from ingestd.service.control import open_control
+
+pytestmark = pytest.mark.anyio
+
+TABLE = {
+    "topic_arn": "arn:aws:events:us-east-1:123456789012:topic/cx",
+    "filter_policy": {"a": ["b"]},
+    "role_arn": "arn:aws:iam::123456789012:role/cx",
+}
+
+
+async def test_the_latency_of_a_create_is_that_of_the_request_that_was_taken(tmp_path: Path) -> None:
+    kind = SubscriptionKind()
+    answer = {"status": 429, "headers": {"Retry-After": "1"}}
+    rules = parse_script(json.dumps([{"match": {"path": PATH, "nth": 1}, "answer": answer}]).encode())
+    sandbox = Sandbox()
+    sandbox.order_faults((), rules)
+    async with sandbox.serve() as running:
+        login = Login(
+            api=running.url, token_url=running.token_url, client_id="sandbox", client_secret="sandbox"
+        )
+        async with open_control(Settings(), login, tmp_path, deadline_s=10, allow_private=True) as control:
+            start = control.context.monotonic()
+            await kind.create(control.context, kind.parse("cx", TABLE), {})
+            assert control.context.monotonic() - start >= 1
+    [line] = [
+        line
+        for line in map(json.loads, (tmp_path / "audit.jsonl").read_text().splitlines())
+        if "SUBSCRIPTION_CREATED" in line.values()
+    ]
+    assert 0 < line["latency_ms"] < 900
+    assert line["status"] == "ACTIVE"
