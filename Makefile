@@ -21,7 +21,7 @@ demo: $(READY)     ## replay a sample into the sandbox, with faults, and print t
 	@$(BIN)/ingestd demo
 
 test: $(READY)     ## the test suite, under five minutes
-	$(BIN)/python -m pytest -n 3
+	$(BIN)/python -m pytest -n 5
 
 check: $(READY)    ## lint and types
 	$(BIN)/ruff check .
