@@ -3,6 +3,7 @@
 import sqlite3
 from contextlib import suppress
 
+from ingestd import log
 from ingestd.config import Login
 from ingestd.core.errors import UserError
 from ingestd.letter_desk import count_letters as count_letters_in
@@ -16,11 +17,14 @@ async def keep_house(pipeline: Pipeline, *, count_letters: bool | None = None) -
     window = pipeline.settings.window
     if count_letters is None:
         count_letters = pipeline.settings.metrics.port is not None
-    ticks = 0
+    ticks, told = 0, ""
     while True:
         await pipeline.clock.sleep(HOUSEKEEPING_S)
         await pipeline.journal.commit()
         pipeline.audit.flush()
+        if (trouble := pipeline.audit.trouble) != told:
+            told = trouble
+            log.error(f"{trouble}; events are delivered all the same")
         if ticks % 10 == 0 and count_letters:
             with suppress(sqlite3.Error):  # busy: the next time will do
                 pipeline.metrics.gauges.letters = await count_letters_in(pipeline.database.path)

@@ -1,5 +1,6 @@
 """A store that cannot be written for a while: producers are told so, nothing is half taken."""
 
+import asyncio
 import sqlite3
 from pathlib import Path
 
@@ -113,3 +114,16 @@ async def test_a_deferred_submission_leaves_no_dead_letters(tmp_path: Path) -> N
         await life.pipeline.journal.commit()
         assert life.rows("SELECT count(*) FROM letters") == [(1,)]
         assert life.ledger.rejected == 1
+
+
+async def test_an_audit_file_that_takes_no_more_is_told_and_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Receiver() as receiver, running(tmp_path / "state", receiver) as life:
+        life.pipeline.audit.trouble = "the audit log cannot be written any more: No space left on device"
+        async with asyncio.timeout(5):
+            while "cannot be written any more" not in caplog.text:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.02)
+        await life.take(event(1))
+        await life.until_empty()
+    assert caplog.text.count("cannot be written any more") == 1
