@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from ingestd.control.integration_state import (
     PATH,
@@ -44,8 +44,13 @@ Topic = Annotated[str, StringConstraints(pattern=r"^v2(\.[A-Za-z0-9_-]+|\.\{[A-Z
 Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,6}(-[a-z]+){1,3}-[0-9]{1,2}$", max_length=40)]
 
 
+def _digits(value: Any) -> Any:
+    """An account of twelve digits is also taken as a number: ``--set`` reads JSON."""
+    return str(value) if type(value) is int and 10**11 <= value < 10**12 else value
+
+
 class _IntegrationTable(Table):
-    aws_account_id: Annotated[str, StringConstraints(pattern=r"^[0-9]{12}$")]
+    aws_account_id: Annotated[str, StringConstraints(pattern=r"^[0-9]{12}$"), BeforeValidator(_digits)]
     aws_region: Region
     suffix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
     event_filter: Annotated[list[Topic], Field(min_length=1, max_length=MAX_TOPICS), AfterValidator(_topics)]

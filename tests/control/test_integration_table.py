@@ -15,6 +15,10 @@ def test_a_table_becomes_what_is_wanted_with_its_defaults() -> None:
     assert wanted.fields == {**TABLE, "event_filter": sorted(TOPICS), "notes": "", "enabled": True}
 
 
+def test_an_account_may_be_given_as_a_number() -> None:
+    assert parse(aws_account_id=123456789012).fields["aws_account_id"] == "123456789012"
+
+
 def test_topics_are_a_set() -> None:
     assert parse(event_filter=TOPICS).fields == parse(event_filter=[*reversed(TOPICS), TOPICS[0]]).fields
 
@@ -25,7 +29,7 @@ def test_topics_are_a_set() -> None:
         ({"aws_account_id": "12345678901"}, "aws_account_id: "),
         ({"aws_account_id": "123456789012\n"}, "aws_account_id: "),
         ({"aws_account_id": "١٢٣٤٥٦٧٨٩٠١٢"}, "aws_account_id: "),
-        ({"aws_account_id": 123456789012}, "aws_account_id: expected a valid string"),
+        ({"aws_account_id": 12345678901}, "aws_account_id: expected a valid string"),
         ({"aws_region": "frankfurt"}, "aws_region: "),
         ({"suffix": "x" * 65}, "suffix: "),
         ({"suffix": "a/b"}, "suffix: "),
