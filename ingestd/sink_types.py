@@ -23,8 +23,7 @@ from ingestd.sinks.reading import ItemPaths, Reading
 from ingestd.sinks.sink import Sink
 from ingestd.transport.url_guard import UrlGuard
 
-PUBLISH_PATH = "/api/v2/eventbridge/events"
-STATUS_PATH = PUBLISH_PATH + "/{id}"
+STATUS_PATH = cloudevents.PATH + "/{id}"
 
 Wall = Callable[[], float]
 
@@ -51,7 +50,7 @@ def _make(name: str, section: SinkSection, login: Login | None, batch: Batch, wa
             )
         case CloudEventsSink():
             return cloudevents.CloudEventsSink(
-                url=own_url or _api(name, login) + PUBLISH_PATH,
+                url=own_url or _api(name, login) + cloudevents.PATH,
                 name=name,
                 mode=section.mode,
                 wrap=Wrapping(**section.wrap.model_dump()) if section.wrap.type else None,

@@ -9,7 +9,6 @@ from ingestd.cli.options import F, api_options, overrides
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ingestd.config import Login
     from ingestd.service.control import Control
 
 T = TypeVar("T")
@@ -61,6 +60,7 @@ def run_session(
     **given: Any,
 ) -> T:
     """What ``work`` gives. Raises UserError; what is ``given`` are the other options of above."""
+    from ingestd.cli.login import login_by_hand
     from ingestd.cli.replaying import run_loop
     from ingestd.config import load, state_directory
     from ingestd.service.control import open_control
@@ -70,7 +70,7 @@ def run_session(
         raise click.UsageError("--sandbox is an API of its own: leave out --region")
     own = {name: value for name, value in given.items() if not (sandbox and name in ("api", "token_url"))}
     settings = load(config_file, overrides(**own))
-    login = _find_login(settings.api, given, sandbox=sandbox)
+    login = login_by_hand(settings.api, given, sandbox=sandbox)
     directory = state_directory(settings, login)
     deadline_s = _seconds(wait)
 
@@ -81,30 +81,6 @@ def run_session(
             return await work(control)
 
     return run_loop(session)
-
-
-def _find_login(api: Any, given: dict[str, Any], *, sandbox: bool) -> "Login":
-    import os
-
-    from pydantic import SecretStr
-
-    from ingestd.cli.publishing import SANDBOX_URL
-    from ingestd.config import Login, resolve_login
-    from ingestd.core.address import is_exposed
-
-    if not sandbox:
-        login = resolve_login(api)
-    else:
-        url = (given.get("api") or SANDBOX_URL).rstrip("/")
-        login = Login(
-            api=url,
-            token_url=None if given.get("no_auth") else given.get("token_url") or f"{url}/oauth/token",
-            client_id="sandbox",
-            client_secret=SecretStr(os.environ.get("INGESTD_SANDBOX_CLIENT_SECRET", "sandbox")),
-        )
-    if login.token_url and is_exposed(login.token_url):
-        click.echo(f"ingestd: the credentials go to {login.token_url} unencrypted: use https", err=True)
-    return login
 
 
 def _seconds(wait: str) -> float:

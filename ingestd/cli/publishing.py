@@ -1,7 +1,6 @@
 """What ``ingestd publish`` does once its words are parsed: where the event goes, how its fate is told."""
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,12 +8,11 @@ from typing import Any
 
 import anyio
 import click
-from pydantic import SecretStr
 
+from ingestd.cli.login import login_by_hand
 from ingestd.cli.options import overrides
-from ingestd.config import Login, Settings, load, resolve_login
+from ingestd.config import load
 from ingestd.core import units
-from ingestd.core.address import is_exposed
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.service.event_by_hand import Words, check_event, make_event, read_input
@@ -29,7 +27,6 @@ from ingestd.service.publish_target import (
 from ingestd.sink_types import make_sink
 
 _SAME = "the same event again has"
-SANDBOX_URL = "http://127.0.0.1:8700"
 
 
 def run_publish(
@@ -54,7 +51,7 @@ def run_publish(
     words = words.completed()
     event = make_event(words) if given_event is None else read_input(given_event)
     check_event(event, cloudevent=takes_cloudevents(section))
-    login = _login(settings, api, sandbox=sandbox) if needs_api(section) or sandbox else None
+    login = login_by_hand(settings.api, api, sandbox=sandbox) if needs_api(section) or sandbox else None
     sink = make_sink(sink_name or "cloudevents", section, login, settings.batch, SystemClock.wall)
     question = None if wait_s is None else find_question(section, login)
     tell = _tell if sys.stderr.isatty() and not as_json else _say_nothing
@@ -79,25 +76,6 @@ def run_publish(
 
 
 # --- where to ---
-
-
-def _login(settings: Settings, api: Mapping[str, Any], *, sandbox: bool) -> Login:
-    login = _sandbox_login(api) if sandbox else resolve_login(settings.api)
-    if login.token_url and is_exposed(login.token_url):
-        click.echo(f"ingestd: the credentials go to {login.token_url} unencrypted: use https", err=True)
-    return login
-
-
-def _sandbox_login(api: Mapping[str, Any]) -> Login:
-    url = (api.get("api") or SANDBOX_URL).rstrip("/")
-    if api.get("no_auth"):
-        return Login(api=url, token_url=None)
-    return Login(
-        api=url,
-        token_url=api.get("token_url") or f"{url}/oauth/token",
-        client_id="sandbox",
-        client_secret=SecretStr(os.environ.get("INGESTD_SANDBOX_CLIENT_SECRET", "sandbox")),
-    )
 
 
 # --- what is told ---

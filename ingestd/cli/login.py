@@ -1,0 +1,33 @@
+"""The login of a command that sends by hand: that of the settings, or that of a sandbox beside it."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import click
+from pydantic import SecretStr
+
+from ingestd.config import Api, Login, resolve_login
+from ingestd.core.address import is_exposed
+
+SANDBOX_URL = "http://127.0.0.1:8700"
+
+
+def login_by_hand(settings: Api, given: Mapping[str, Any], *, sandbox: bool) -> Login:
+    """``given``: the options ``api``, ``token_url``, ``no_auth``: where the sandbox is. Raises UserError."""
+    login = _sandbox_login(given) if sandbox else resolve_login(settings)
+    if login.token_url and is_exposed(login.token_url):
+        click.echo(f"ingestd: the credentials go to {login.token_url} unencrypted: use https", err=True)
+    return login
+
+
+def _sandbox_login(given: Mapping[str, Any]) -> Login:
+    url = (given.get("api") or SANDBOX_URL).rstrip("/")
+    if given.get("no_auth"):
+        return Login(api=url, token_url=None)
+    return Login(
+        api=url,
+        token_url=given.get("token_url") or f"{url}/oauth/token",
+        client_id="sandbox",
+        client_secret=SecretStr(os.environ.get("INGESTD_SANDBOX_CLIENT_SECRET", "sandbox")),
+    )
