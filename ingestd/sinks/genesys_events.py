@@ -127,7 +127,6 @@ class GenesysEventsSink:
         self.max_bytes = max_bytes
         array = self._family.array
         self.overhead_bytes = len("{}") + (len(array) + _ARRAY_FRAME_BYTES if array else 0)
-        self.default_order_by = "interactionId" if self._mapping else self._family.key if array else ""
         self._decode = msgspec.json.Decoder(self._family.entry).decode
         self._fields = {f.encode_name: f.name for f in msgspec.structs.fields(self._family.entry)}
         self._reading = reading

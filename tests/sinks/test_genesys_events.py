@@ -62,7 +62,6 @@ def test_presence_and_routing_status_take_the_plain_entry() -> None:
     assert status.encode([event]) == b'{"userRoutingStatusEvents":[' + event + b"]}"
     assert status.order_key(event) == "a"
     assert "status" in fault_of(status, event.replace(b"status", b"state"))
-    assert (presence.default_order_by, status.default_order_by) == ("userId", "agentId")
 
 
 @pytest.mark.parametrize("field", ["eventId", "eventDateTime", "conversationId"])

@@ -110,7 +110,6 @@ def test_all_events_of_an_interaction_share_its_conversation_and_communication()
     assert len({entry["communicationId"] for entry in made if "communicationId" in entry}) == 1
     assert len({entry["eventId"] for entry in made}) == len(made)
     assert {MAPPED.order_key(interaction(action)) for action in ACTIONS} == {made[0]["conversationId"]}
-    assert MAPPED.default_order_by == "interactionId"
 
 
 def test_a_foreign_id_that_is_a_uuid_is_kept_but_conversation_and_communication_stay_two() -> None:
