@@ -52,6 +52,14 @@ def test_every_option_of_replay_and_dlq_says_what_it_is_for() -> None:
                 assert option.help, f"{' '.join(path)} {option.opts}"
 
 
+def test_no_help_shows_the_marks_that_keep_its_lines_apart() -> None:
+    for path, _ in everything(cli):
+        shown = CliRunner().invoke(cli, [*path, "--help"]).output
+        assert "\\b" not in shown, path
+    lines = CliRunner().invoke(cli, ["run", "--help"]).output.splitlines()
+    assert "    ingestd run --config /etc/ingestd/ingestd.toml" in lines
+
+
 def test_replay_has_the_options_that_were_promised() -> None:
     shown = CliRunner().invoke(cli, ["replay", "--help"]).output
     for option in (

@@ -5,7 +5,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 
 from ingestd.cli.replaying import run_loop
@@ -122,13 +122,15 @@ def export(state_dir: str | None, where: Filter, output: Path | None, *, as_json
     async def write() -> tuple[int, int]:
         number = bent = 0
         async with _reader(state_dir) as reader:
+            found = reader.letters(where, SystemClock.wall())
             stream = output.open("wb") if output else sys.stdout.buffer
             try:
-                async for letter in reader.letters(where, SystemClock.wall()):
-                    line = json.dumps(as_dict(letter)).encode() if as_json else letter.payload
-                    bent += b"\n" in line or b"\r" in line
-                    stream.write(line.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n")
-                    number += 1
+                async with aclosing(found):  # also when nobody reads on: it must end before its connection
+                    async for letter in found:
+                        line = json.dumps(as_dict(letter)).encode() if as_json else letter.payload
+                        bent += b"\n" in line or b"\r" in line
+                        stream.write(line.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n")
+                        number += 1
                 stream.flush()
             finally:
                 if output:

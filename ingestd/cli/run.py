@@ -20,14 +20,14 @@ def run(ctx: click.Context, /, config_file: str | None, **given: object) -> None
     A producer that is answered 202 may forget its events: they are in the spool, and go out as fast as
     the API allows, through outages and restarts.
 
-    \\b
+    \b
     Examples:
       ingestd run --config /etc/ingestd/ingestd.toml
       ingestd run --api http://127.0.0.1:8700 --no-auth --state-dir /tmp/spool
       curl -d @event.json -H 'Content-Type: application/json' http://127.0.0.1:8080/v1/events
       curl http://127.0.0.1:9464/v1/status
 
-    \\b
+    \b
     SIGTERM drains and ends with 0; a second one ends at once (130). SIGHUP reads the configuration again.
     """
     from ingestd.cli.running import run_service

@@ -1,7 +1,7 @@
 """The dead-letter store, as it is read: through aiosqlite, beside the writer. For the ``dlq`` commands."""
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,8 +26,10 @@ class LetterReader:
         async with aiosqlite.connect(f"file:{directory / FILE_NAME}?mode=ro", uri=True) as connection:
             yield LetterReader(connection)
 
-    async def letters(self, where: Filter, now: float, *, limit: int = -1) -> AsyncIterator[StoredLetter]:
-        """Newest last."""
+    async def letters(
+        self, where: Filter, now: float, *, limit: int = -1
+    ) -> AsyncGenerator[StoredLetter, None]:
+        """Newest last. Who does not read to the end closes it."""
         condition, values = where.sql(now)
         query = f"SELECT {COLUMNS} FROM letters WHERE {condition} ORDER BY id LIMIT ?"  # noqa: S608
         async with self._connection.execute(query, [*values, limit]) as cursor:

@@ -1,11 +1,27 @@
 """``ingestd dlq``: look into the dead letters, correct them, send them again."""
 
 import json
+import subprocess
 from typing import Any
 
 import pytest
 
-from tests.e2e.support import INVALID, EventApi, Place, event, events, events_of, key, write
+from ingestd.core.letter import DeadLetter
+from ingestd.core.reasons import Reason
+from ingestd.store.connection import connect
+from ingestd.store.dead_letters import insert_letters
+from tests.e2e.support import (
+    COMMAND,
+    DEADLINE_S,
+    INVALID,
+    EventApi,
+    Place,
+    event,
+    events,
+    events_of,
+    key,
+    write,
+)
 from tests.receiver import Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -168,6 +184,23 @@ async def test_purging_asks_first_and_deletes_only_what_was_meant(place: Place) 
     assert (done.code, json.loads(done.out)) == (0, {"purged": 3})
     purged = [entry["count"] for entry in place.audit() if entry["event"] == "LETTERS_PURGED"]
     assert purged == [3, 3]
+
+
+def test_an_export_that_nobody_reads_on_ends_without_a_word(place: Place) -> None:
+    place.state.mkdir()
+    store = connect(place.state / "state.db")
+    payload = b'{"pad":"%s"}' % (b"x" * 200)
+    insert_letters(store, [DeadLetter(payload, Reason.INVALID, "", 1, n, n) for n in range(3000)], 0.0)
+    store.close()
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, place.dlq("export"))], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout and process.stderr
+    assert process.stdout.readline() == payload + b"\n"
+    process.stdout.close()
+    with process.stderr:
+        assert process.stderr.read() == b""
+    assert process.wait(DEADLINE_S) == 0
 
 
 @pytest.mark.parametrize(
