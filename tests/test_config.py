@@ -409,6 +409,35 @@ def test_sinks_are_shown_with_their_origin_and_without_what_is_secret(tmp_path: 
     assert again.sinks["partner"].when == settings.sinks["partner"].when
 
 
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("""when = '{"detail":{"type":["order"]},"detail":{"amount":[1]}}'""", "'detail' stands there twice"),
+        ("""when = '{"a":[1],"a":[2]}'""", "'a' stands there twice"),
+        ("""when = '{"a":[{"prefix":"a","prefix":"b"}]}'""", "'prefix' stands there twice"),
+        ("""when = '{"x":{"y":{"z":[1]},"y":{"w":[2]}}}'""", "'y' stands there twice"),
+        (
+            """when = '{"$or":[{"a":[1]},{"b":[2]}],"$or":[{"c":[1]},{"d":[2]}]}'""",
+            "'$or' stands there twice",
+        ),
+        ("""when = '{"a":[1],"\\u0061":[2]}'""", "'a' stands there twice"),
+        ("""when = '{"a":[NaN]}'""", "NaN is no number"),
+        ("""when = '{"a":[1]'""", "Expecting ',' delimiter"),
+        ("""headers = '{"A":"CANARY","A":"CANARY"}'""", "'A' stands there twice"),
+        ("""on_status = '{"404":"later","404":"dead"}'""", "'404' stands there twice"),
+    ],
+)
+def test_a_name_twice_in_json_text_is_refused_as_toml_refuses_it(
+    tmp_path: Path, setting: str, told: str
+) -> None:
+    (tmp_path / "i.toml").write_text(f'[sinks.s]\ntype = "webhook"\nurl = "https://e.example/x"\n{setting}\n')
+    with pytest.raises(UserError) as error:
+        load_with_origins(str(tmp_path / "i.toml"), {}, {})
+    assert f"i.toml: sinks.s.{setting.split(' ')[0]}: " in str(error.value)
+    assert told in str(error.value)
+    assert "CANARY" not in str(error.value)
+
+
 def test_the_schema_for_editors_knows_the_fields_of_each_type_of_sink() -> None:
     validator = jsonschema_rs.validator_for(json_schema())
     assert validator.is_valid(tomllib.loads(SINKS))

@@ -1,12 +1,12 @@
 """``[sinks.NAME]``: where events go, one table for each remote API. Without any, there is ``ingest_api``."""
 
-import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, SecretStr, StringConstraints
 
 from ingestd.config.sections import Seconds, Section, Size
+from ingestd.core import json_text
 
 SinkName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 """It becomes a label of metrics and stands in logs and dead letters."""
@@ -19,7 +19,7 @@ Meaning = Literal["taken", "later", "too_big", "refused", "forbidden", "dead"]
 def _object(value: Any) -> Any:
     """An object may also be given as JSON text."""
     if isinstance(value, str):
-        return json.loads(value) if value.strip() else {}
+        return json_text.read(value) if value.strip() else {}
     return value
 
 

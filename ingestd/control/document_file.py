@@ -1,6 +1,5 @@
 """Reads TOML, YAML or JSON into plain values, within bounds. Called by ``document.py``."""
 
-import json
 import math
 import tomllib
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestd.control.compare import cut, printable
+from ingestd.core import json_text
 from ingestd.core.errors import UserError
 
 MAX_FILE_BYTES = 1024 * 1024
@@ -43,21 +43,7 @@ def read_tree(path: Path) -> dict[str, Any]:
 
 
 def _json(text: str) -> Any:
-    return (
-        json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant) if text.strip() else {}
-    )
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = dict(pairs)
-    if len(names) < len(pairs):
-        twice = next(name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1)
-        raise ValueError(f"{twice!r} stands there twice")
-    return names
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number")
+    return json_text.read(text) if text.strip() else {}
 
 
 def _yaml(text: str) -> Any:

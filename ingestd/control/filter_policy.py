@@ -3,13 +3,14 @@
 Called by ``subscription.py``.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from ingestd.control.compare import canonical
+from ingestd.control.compare import canonical, cut, printable
+from ingestd.core import json_text
 from ingestd.core.errors import UserError
-from ingestd.stages.pattern import MAX_DEPTH, parse
+from ingestd.stages.pattern import MAX_DEPTH, Clause, clauses, parse, show_path
+from ingestd.stages.pattern_operators import Cidr
 
 _ORDERED = frozenset({"numeric"})
 """Operators whose array is no set: ``[">", 0, "<=", 5]``."""
@@ -19,16 +20,27 @@ def parse_policy(value: object, *, where: str) -> dict[str, Any]:
     """``value``: a table, or JSON text. Raises UserError: where in it, and what was expected there."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise UserError(f"{where}: it is not JSON") from None
+            value = json_text.read(value)
+        except ValueError as error:
+            raise UserError(f"{where}: it is not JSON: {cut(printable(str(error)))}") from None
     if not isinstance(value, Mapping):
         raise UserError(f"{where}: expected a table or JSON text of an object")
     try:
-        parse(value)
+        for clause in clauses(parse(value)):
+            _check_networks(clause)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     return canonical_policy(value)
+
+
+def _check_networks(clause: Clause) -> None:
+    """Event Ruler, which decides about filters over there, refuses networks of one address."""
+    for operator in clause.operators:
+        if isinstance(operator, Cidr) and operator.network.num_addresses == 1:
+            address = operator.network.network_address
+            raise UserError(
+                f'{show_path(clause.path)}: {operator.network} is a single address: write ["{address}"]'
+            )
 
 
 def canonical_policy(policy: Mapping[str, Any]) -> dict[str, Any]:

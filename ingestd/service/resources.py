@@ -20,6 +20,7 @@ from ingestd.control.state_file import open_state
 from ingestd.control.target import Target
 from ingestd.control.variables import fill_in, read_variables
 from ingestd.control.webhook_sync import Webhook, sync
+from ingestd.core import json_text
 from ingestd.core.errors import Unreachable, UserError
 from ingestd.service.control import Control
 
@@ -218,6 +219,6 @@ def assemble(assignments: Sequence[str], table: Mapping[str, Any]) -> dict[str, 
 def _value(text: str) -> Any:
     """JSON where it is some, else the text itself."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return json_text.read(text)
+    except ValueError:
         return text

@@ -13,7 +13,15 @@ from typing import Any
 
 from ingestd.core.errors import UserError
 from ingestd.stages.pattern_operators import Equals, Exists, Operator, cut
-from ingestd.stages.pattern_syntax import OPERATORS, Wrong, as_json, is_scalar, kind_of, parse_operator
+from ingestd.stages.pattern_syntax import (
+    OPERATORS,
+    RESERVED,
+    Wrong,
+    as_json,
+    is_scalar,
+    kind_of,
+    parse_operator,
+)
 
 MAX_PATTERN_BYTES = 4096
 MAX_COMBINATIONS = 1000
@@ -138,6 +146,8 @@ def _object(value: Mapping[str, Any], path: Path, where: str, *, within_or: bool
             parts.append(_either(below, path, here))
         elif within_or and name in OPERATORS:
             raise Wrong(here, "an operator stands in an array: a field inside $or cannot have its name")
+        elif within_or and name in RESERVED:
+            raise Wrong(here, "EventBridge keeps this name for itself: a field inside $or cannot have it")
         elif isinstance(below, Mapping):
             parts.append(_object(below, (*path, name), here, within_or=within_or))
         elif isinstance(below, list):
@@ -150,7 +160,8 @@ def _object(value: Mapping[str, Any], path: Path, where: str, *, within_or: bool
 
 def _either(value: Any, path: Path, where: str) -> Either:
     if not isinstance(value, list) or len(value) < 2:
-        raise Wrong(where, "expected an array of two or more objects")
+        found = ", found an empty array" if value == [] else ""
+        raise Wrong(where, f"expected an array of two or more objects{found}")
     parts = []
     for at, below in enumerate(value):
         here = f"{where}[{at}]"

@@ -75,7 +75,14 @@ class Matcher:
 
     def matches(self, event: Value) -> bool:
         """``event``: as ``read`` gives it."""
-        return any(_look(tree, tree.leaf, event) is not Held.NO for tree in self._trees)
+        return self.first(event) is not None
+
+    def first(self, event: Value) -> int | None:
+        """Which of the combinations is the first to match, in the order of ``combinations``."""
+        for number, tree in enumerate(self._trees):
+            if _look(tree, tree.leaf, event) is not Held.NO:
+                return number
+        return None
 
 
 def make_test(clause: Clause) -> Callable[[Scalar], bool]:

@@ -1,8 +1,8 @@
 """Why an event matches a pattern, or not, in one line for a person. Called by ``routes.py``."""
 
-from collections.abc import Iterator
+from itertools import islice
 
-from ingestd.stages.pattern import Clause, Either, Formula, show_path
+from ingestd.stages.pattern import Clause, Either, Formula, combinations, show_path
 from ingestd.stages.pattern_exact import Matcher, Value, make_test, values_at
 from ingestd.stages.pattern_operators import Equals, either, show
 
@@ -11,23 +11,22 @@ _SHOWN_VALUES = 3
 
 def explain(formula: Formula, event: Value) -> tuple[bool, str]:
     """Whether ``event``, as ``read`` gives it, matches; the clauses that hold, or the first that does not."""
-    if Matcher(formula).matches(event):
-        return True, either(_holding(formula, event), "; ")
-    return False, _failing(formula, event)
+    number = Matcher(formula).first(event)
+    if number is None:
+        return False, _failing(formula, event)
+    # Of $or the branch that holds together with the rest: alone, none has to.
+    combination = next(islice(combinations(formula), number, None))
+    return True, either((_holding(clause, event) for clause in combination), "; ")
 
 
-def _holding(formula: Formula, event: Value) -> Iterator[str]:
-    if isinstance(formula, Clause):
-        test = make_test(formula)
-        values = [value for value in values_at(event, formula.path) if value != {} and test(value)]
-        plain = values and isinstance(formula.operators[0], Equals) and len(formula.operators) == 1
-        yield _found(formula, values) + ("" if plain else f" ({_expected(formula)})")
-    elif isinstance(formula, Either):
-        part = next(part for part in formula.parts if Matcher(part).matches(event))
-        yield from _holding(part, event)
-    else:
-        for part in formula.parts:
-            yield from _holding(part, event)
+def _holding(clause: Clause, event: Value) -> str:
+    test = make_test(clause)
+    there = [value for value in values_at(event, clause.path) if value != {}]
+    values = [value for value in there if test(value)]
+    if there and not values:
+        return f"{show_path(clause.path)} is in other elements of the array only (no value)"
+    plain = values and isinstance(clause.operators[0], Equals) and len(clause.operators) == 1
+    return _found(clause, values) + ("" if plain else f" ({_expected(clause)})")
 
 
 def _failing(formula: Formula, event: Value) -> str:
@@ -36,8 +35,8 @@ def _failing(formula: Formula, event: Value) -> str:
     failing = [part for part in formula.parts if not Matcher(part).matches(event)]
     if isinstance(formula, Either):
         return "nothing of $or: " + either((_failing(part, event) for part in failing), "; or ")
-    if failing:
-        return _failing(failing[0], event)
+    if failing:  # an absence may fail alone, and hold in the element that has the rest
+        return _failing(min(failing, key=lambda part: isinstance(part, Clause) and part.absent), event)
     return "each clause holds, but no element of an array has all of it"
 
 

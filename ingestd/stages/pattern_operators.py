@@ -6,6 +6,7 @@ Called by ``pattern.py`` (which parses), ``pattern_scan.py`` and ``pattern_exact
 
 import ipaddress
 import json
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,8 +17,6 @@ import msgspec
 
 from ingestd.core.log_line import escape
 
-NUMBER_LIMIT = 5e9
-"""EventBridge compares numbers from -5e9 to 5e9; no other is in any range."""
 _MAX_ADDRESS_CHARS = 45
 _SHOWN_CHARS = 60
 _SHOWN_PARTS = 8
@@ -122,7 +121,11 @@ class Wildcard:
 
 @dataclass(frozen=True, slots=True)
 class Numeric:
-    """A number from ``low`` to ``high``; without a bound that is open."""
+    """A number from ``low`` to ``high``; without a bound that is open. ``-inf`` and ``inf``: no bound.
+
+    Over the whole range of a double, as Event Ruler since 1.8.0: the 5e9 of AWS's User Guide leaves out
+    milliseconds since 1970.
+    """
 
     low: float
     high: float
@@ -139,9 +142,9 @@ class Numeric:
             return f"the number {show(self.low)}"
         low = f"{'over' if self.low_open else 'at least'} {show(self.low)}"
         high = f"{'under' if self.high_open else 'at most'} {show(self.high)}"
-        if not self.high_open and self.high == NUMBER_LIMIT:
+        if self.high == math.inf:
             return f"a number {low}"
-        if not self.low_open and self.low == -NUMBER_LIMIT:
+        if self.low == -math.inf:
             return f"a number {high}"
         return f"a number {low} and {high}"
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ingestd.stages.pattern_operators import (
-    NUMBER_LIMIT,
     Affix,
     AnythingBut,
     Cidr,
@@ -38,6 +37,8 @@ def parse_operator(value: Mapping[str, Any], where: str, known: Mapping[str, _Pa
     if len(value) != 1:
         raise Wrong(where, f"expected one operator, found {len(value)}: give each its own object")
     ((name, operand),) = value.items()
+    if name == "exactly":  # of Event Ruler alone
+        raise Wrong(where, f"EventBridge has no operator 'exactly': write {as_json(operand)} itself")
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
@@ -48,7 +49,7 @@ def parse_operator(value: Mapping[str, Any], where: str, known: Mapping[str, _Pa
 def _texts(value: Any, where: str, *, many: bool, empty: bool = True) -> tuple[str, ...]:
     texts = value if isinstance(value, list) and many else [value]
     if not texts or not all(isinstance(text, str) for text in texts):
-        wrong = next((text for text in texts if not isinstance(text, str)), value)
+        wrong = next((text for text in texts if not isinstance(text, str)), texts)
         expected = "a string or an array of strings" if many else "a string"
         raise Wrong(where, f"expected {expected}, found {kind_of(wrong)}")
     if not empty and "" in texts:
@@ -85,21 +86,23 @@ def _anything_but(value: Any, where: str) -> Operator:
             _check_number(one, where)
     if values and (all(isinstance(one, str) for one in values) or all(map(_is_number, values))):
         return AnythingBut(Equals(tuple(values)))
-    raise Wrong(where, "expected a string, a number, an array of either, or an operator on text")
+    expected = "expected a string, a number, an array of either, or an operator on text"
+    raise Wrong(where, expected + ("" if values else ", found an empty array"))
 
 
 _COMPARISONS = {
     "=": lambda n: Numeric(n, n),
-    "<": lambda n: Numeric(-NUMBER_LIMIT, n, high_open=True),
-    "<=": lambda n: Numeric(-NUMBER_LIMIT, n),
-    ">": lambda n: Numeric(n, NUMBER_LIMIT, low_open=True),
-    ">=": lambda n: Numeric(n, NUMBER_LIMIT),
+    "<": lambda n: Numeric(-math.inf, n, high_open=True),
+    "<=": lambda n: Numeric(-math.inf, n),
+    ">": lambda n: Numeric(n, math.inf, low_open=True),
+    ">=": lambda n: Numeric(n, math.inf),
 }
 
 
 def _numeric(value: Any, where: str) -> Operator:
     if not isinstance(value, list) or len(value) not in (2, 4):
-        raise Wrong(where, 'expected [">", 5], or a range, as [">", 5, "<=", 10]')
+        expected = 'expected [">", 5], or a range, as [">", 5, "<=", 10]'
+        raise Wrong(where, expected + (", found an empty array" if value == [] else ""))
     bounds = list(zip(value[::2], value[1::2], strict=True))
     for sign, number in bounds:
         if not isinstance(sign, str) or sign not in _COMPARISONS:
@@ -118,8 +121,12 @@ def _numeric(value: Any, where: str) -> Operator:
 def _check_number(value: Any, where: str) -> None:
     if not _is_number(value):
         raise Wrong(where, f"expected a number, found {kind_of(value)}")
-    if not -NUMBER_LIMIT <= value <= NUMBER_LIMIT:
-        raise Wrong(where, f"expected a number from -5e9 to 5e9, found {as_json(value)}")
+    try:
+        within = math.isfinite(value)
+    except OverflowError:  # an integer
+        within = False
+    if not within:
+        raise Wrong(where, f"expected a number that a double can hold, found {as_json(value)}")
 
 
 def _cidr(value: Any, where: str) -> Operator:
@@ -152,6 +159,14 @@ OPERATORS: dict[str, _Parser] = {
     "cidr": _cidr,
     "exists": _exists,
 }
+RESERVED = frozenset(
+    {
+        *("exactly", "=", "<", "<=", ">", ">=", "regex", "not-wildcard", "not-equals-ignore-case"),
+        *("date-after", "date-on-or-after", "date-before", "date-on-or-before", "in-date-range"),
+        *("ip-address-in-range", "ip-address-not-in-range"),
+    }
+)
+"""Besides operators, what cannot be a field's name inside ``$or``: Constants.java of Event Ruler 2.1.0."""
 _INSIDE_ANYTHING_BUT: dict[str, _Parser] = {
     "prefix": lambda v, where: Affix(_texts(v, where, many=True, empty=False), False, False),
     "suffix": lambda v, where: Affix(_texts(v, where, many=True, empty=False), True, False),
@@ -176,5 +191,6 @@ def as_json(value: Any) -> str:
 
 def kind_of(value: Any) -> str:
     if isinstance(value, Mapping | list):
-        return "an object" if isinstance(value, Mapping) else "an array"
+        name = "object" if isinstance(value, Mapping) else "array"
+        return f"an {name}" if value else f"an empty {name}"
     return as_json(value) if is_scalar(value) else f"{cut(str(value))} ({type(value).__name__})"

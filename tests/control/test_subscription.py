@@ -208,6 +208,15 @@ async def test_a_429_is_waited_for_as_long_as_it_says_and_the_create_made_once()
         ({"filter_policy": {"a": "b"}}, "filter_policy: a: expected an array"),
         ({"filter_policy": {"a": [{"prefx": "x"}]}}, "did you mean 'prefix'"),
         ({"filter_policy": "{"}, "filter_policy: it is not JSON"),
+        ({"filter_policy": '{"a":{"b":[1]},"a":{"c":[2]}}'}, "'a' stands there twice"),
+        ({"filter_policy": '{"a":[{"prefix":"a","prefix":"b"}]}'}, "'prefix' stands there twice"),
+        ({"filter_policy": {"a": [{"anything-but": {"suffix": []}}]}}, "found an empty array"),
+        ({"filter_policy": {"a": [{"numeric": [">", 10**400]}]}}, "a number that a double can hold"),
+        (
+            {"filter_policy": {"a": {"ip": [{"cidr": "10.1.2.3/32"}]}}},
+            "a.ip: 10.1.2.3/32 is a single address",
+        ),
+        ({"filter_policy": {"$or": [{"a": [{"cidr": "::1/128"}]}, {"b": [1]}]}}, 'write ["::1"]'),
         ({"filter_policy": ["a"]}, "filter_policy: expected a table"),
         ({"topic_arn": f"{TOPIC}\n"}, "topic_arn"),  # fault 52
         ({"role_arn": f"{ROLE}\n"}, "role_arn"),
@@ -239,6 +248,7 @@ async def test_the_whole_pattern_language_is_a_filter() -> None:  # fault 53
         "detail": {
             "a": [{"anything-but": ["x", "y"]}, None, ""],
             "b": [{"numeric": [">=", 1, "<", 5]}],
+            "t": [{"numeric": [">", 1764300000000]}, {"anything-but": 123456789012}],
             "$or": [{"c": [{"cidr": "10.0.0.0/8"}]}, {"d": [{"exists": False}, {"wildcard": "a*b"}]}],
         }
     }

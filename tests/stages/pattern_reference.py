@@ -6,6 +6,7 @@ no two lie in different elements of one array. All choices are tried.
 
 import ipaddress
 import itertools
+import operator
 import re
 from typing import Any, NamedTuple
 
@@ -82,35 +83,35 @@ def _joins(elements: dict[tuple[Any, ...], int], one: Occurrence) -> bool:
 def fits(test: Any, value: Any) -> bool:
     if not isinstance(test, dict):
         return type_of(test) == type_of(value) and bool(test == value)
-    ((operator, operand),) = test.items()
-    if operator == "exists":
+    ((name, operand),) = test.items()
+    if name == "exists":
         return bool(operand)
-    if operator == "anything-but":
+    if name == "anything-but":
         if isinstance(operand, dict):
             ((inner, texts),) = operand.items()
             return not any(
                 fits({inner: text}, value) for text in (texts if isinstance(texts, list) else [texts])
             )
         return not any(fits(one, value) for one in (operand if isinstance(operand, list) else [operand]))
-    if operator == "numeric":
-        return type_of(value) == "number" and -5e9 <= value <= 5e9 and _compares(operand, value)
-    return isinstance(value, str) and _fits_text(operator, operand, value)
+    if name == "numeric":
+        return type_of(value) == "number" and _compares(operand, value)
+    return isinstance(value, str) and _fits_text(name, operand, value)
 
 
-def _fits_text(operator: str, operand: Any, text: str) -> bool:
+def _fits_text(name: str, operand: Any, text: str) -> bool:
     if isinstance(operand, dict):
-        return _fits_text(operator, operand["equals-ignore-case"].lower(), text.lower())
-    if operator == "prefix":
+        return _fits_text(name, operand["equals-ignore-case"].lower(), text.lower())
+    if name == "prefix":
         return bool(text[: len(operand)] == operand)
-    if operator == "suffix":
+    if name == "suffix":
         return len(text) >= len(operand) and bool(text[len(text) - len(operand) :] == operand)
-    if operator == "equals-ignore-case":
+    if name == "equals-ignore-case":
         return bool(text.lower() == operand.lower())
-    if operator == "wildcard":
+    if name == "wildcard":
         pieces = re.findall(r"\\.|.", operand, re.DOTALL)
         expression = "".join(".*" if piece == "*" else re.escape(piece[-1]) for piece in pieces)
         return re.fullmatch(expression, text, re.DOTALL) is not None
-    assert operator == "cidr"
+    assert name == "cidr"
     try:
         return ipaddress.ip_address(text) in ipaddress.ip_network(operand)
     except ValueError:
@@ -118,15 +119,9 @@ def _fits_text(operator: str, operand: Any, text: str) -> bool:
 
 
 def _compares(operand: list[Any], value: float) -> bool:
-    compare = {
-        "=": value.__eq__,
-        "<": value.__lt__,
-        "<=": value.__le__,
-        ">": value.__gt__,
-        ">=": value.__ge__,
-    }
+    compare = {"=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
     pairs = zip(operand[::2], operand[1::2], strict=True)
-    return all(compare[sign](type(value)(bound)) is True for sign, bound in pairs)
+    return all(compare[sign](value, bound) for sign, bound in pairs)
 
 
 def type_of(value: Any) -> str:

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.events import lines
@@ -15,7 +15,7 @@ from tests.stages.pattern_reference import matches
 
 NAMES = st.sampled_from(["a", "b", "c", "é", '"'])
 TEXTS = st.sampled_from(["", "x", "xy", "X", "yx", "xx", "*", "é", "É", "10.0.0.1", "10.9.0.1", "::1", "1"])
-NUMBERS = st.sampled_from([0, 1, 1.0, -1, 2.5, 5, 5e9, 6e9, 10**12, -(10**40), 1e300])
+NUMBERS = st.sampled_from([0, 1, 1.0, -1, 2.5, 5, 5e9, 6e9, 10**12, -(10**40), 1e300, 10**400])
 SCALARS = st.one_of(TEXTS, NUMBERS, st.sampled_from([None, True, False]))
 EVENTS = st.dictionaries(
     NAMES,
@@ -27,7 +27,7 @@ EVENTS = st.dictionaries(
     max_size=4,
 )
 
-SMALL_NUMBERS = st.sampled_from([-1, 0, 1, 2.5, 5, 5e9])
+BOUND_NUMBERS = st.sampled_from([-1, 0, 1, 2.5, 5, 5e9, 6e9, -7e9, 10**12, 1e300, -1.7e308])
 WILDCARDS = st.sampled_from(["*", "x*", "*x", "x*x", "*x*y*", r"\*", "x", "*x*x"])
 BOUNDS = st.sampled_from(["=", "<", "<=", ">", ">="])
 
@@ -48,9 +48,9 @@ OPERATORS = st.one_of(
     st.fixed_dictionaries({"wildcard": WILDCARDS}),
     st.fixed_dictionaries({"exists": st.booleans()}),
     st.fixed_dictionaries({"cidr": st.sampled_from(["10.0.0.0/16", "::/64", "10.0.0.1/32"])}),
-    st.fixed_dictionaries({"numeric": st.tuples(BOUNDS, SMALL_NUMBERS).map(list)}),
+    st.fixed_dictionaries({"numeric": st.tuples(BOUNDS, BOUND_NUMBERS).map(list)}),
     st.just({"numeric": [">", 0, "<=", 5]}),
-    st.fixed_dictionaries({"anything-but": some(TEXTS) | some(SMALL_NUMBERS)}),
+    st.fixed_dictionaries({"anything-but": some(TEXTS) | some(BOUND_NUMBERS)}),
     st.fixed_dictionaries(
         {
             "anything-but": st.one_of(
@@ -99,6 +99,31 @@ def test_routing_is_what_a_plain_interpreter_says(patterns: list[Any], events: l
         for explained in routes.explain(text):
             assert explained.matches == (at in expected[explained.sink])
             assert explained.why.isprintable()
+
+
+ABSENT = st.just([{"exists": False}])
+BRANCH = st.dictionaries(st.sampled_from("bcd"), ABSENT | st.just([1]), min_size=1, max_size=2)
+IN_LISTS = st.recursive(
+    st.builds(lambda branches: {"a": [1], "$or": branches}, st.lists(BRANCH, min_size=2, max_size=3)),
+    lambda below: st.fixed_dictionaries({"e": below}, optional={"f": ABSENT}),
+    max_leaves=2,
+)
+ELEMENTS = st.sets(st.sampled_from("abcd"), max_size=2).map(lambda names: dict.fromkeys(names, 1))
+LISTS = st.recursive(
+    st.lists(ELEMENTS, min_size=2, max_size=3),
+    lambda below: st.lists(below | ELEMENTS, max_size=3) | st.fixed_dictionaries({"e": below}),
+    max_leaves=2,
+)
+
+
+@settings(max_examples=400)
+@given(IN_LISTS, st.fixed_dictionaries({"e": LISTS}))
+def test_an_absence_in_a_branch_of_or_below_lists_of_objects_is_explained(pattern: Any, event: Any) -> None:
+    routes = compile_routes({"s": {"e": pattern}})
+    text = json.dumps(event).encode()
+    (explained,) = routes.explain(text)
+    assert explained.matches == matches({"e": pattern}, event) == bool(routes.route([text]).positions["s"])
+    assert explained.why.isprintable()
 
 
 @given(st.binary(max_size=60), st.lists(PATTERN, min_size=1, max_size=2))
@@ -164,12 +189,18 @@ def test_of_two_members_of_one_name_the_last_counts(event: bytes, expected: bool
     assert routes.explain(event)[0].matches is expected
 
 
-def test_numbers_beyond_all_bounds_are_values_but_in_no_range() -> None:
-    events = [b'{"a":1e999}', b'{"a":' + b"9" * 9_999 + b"}", b'{"a":6000000000}', b'{"a":5e9}']
-    routed = compile_routes({"s": {"a": [{"numeric": [">", 0]}]}, "not": {"a": [{"anything-but": 5}]}}).route(
-        events
-    )
-    assert routed.positions == {"s": [3], "not": range(4)}
+def test_numbers_beyond_a_double_are_over_or_under_every_bound() -> None:
+    events = [b'{"a":1e999}', b'{"a":' + b"9" * 9_999 + b"}", b'{"a":-1e999}', b'{"a":' + b"9" * 4_000 + b"}"]
+    patterns = {
+        "over": {"a": [{"numeric": [">", 1.7976931348623157e308]}]},
+        "under": {"a": [{"numeric": ["<=", -1e300]}]},
+        "between": {"a": [{"numeric": [">", -1e308, "<", 1e308]}]},
+        "not": {"a": [{"anything-but": 5}]},
+    }
+    routes = compile_routes(patterns)
+    assert routes.route(events).positions == {"over": [0, 1, 3], "under": [2], "between": [], "not": range(4)}
+    for at, event in enumerate(events):
+        assert [one.matches for one in routes.explain(event)] == [at != 2, at == 2, False, True]
 
 
 def test_sinks_without_a_pattern_cost_nothing_and_get_everything() -> None:
@@ -218,6 +249,31 @@ def test_the_quick_pass_decides_the_benchmarks_events_and_agrees_with_the_exact_
 
 
 EXPLAINED: list[tuple[Any, Any, bool, str]] = [
+    (
+        {"items": {"sku": ["A"], "$or": [{"qty": [1]}, {"cancelled": [{"exists": False}]}]}},
+        {"items": [{"sku": "A"}, {"sku": "B", "cancelled": True}]},
+        True,
+        'items.sku is "A"; items.cancelled is in other elements of the array only (no value)',
+    ),
+    (
+        {"b": {"c": [1], "$or": [{"d": [2]}, {"a": [{"exists": False}]}]}},
+        {"b": [{"c": 1}, {"a": 5}]},
+        True,
+        "b.c is 1; b.a is in other elements of the array only (no value)",
+    ),
+    (
+        {"e": {"a": [1], "$or": [{"b": [{"exists": False}], "d": [{"exists": False}]}, {"c": [2]}]}},
+        {"e": [[{"a": 1}], {"b": 0}]},
+        True,
+        "e.a is 1; e.b is in other elements of the array only (no value); e.d is not there (no value)",
+    ),
+    (
+        {"e": {"a": [{"exists": False}], "b": [1], "c": [1]}},
+        {"e": [{"b": 1}, {"a": 1, "b": 1}]},
+        False,
+        "e.c is not there, expected 1",
+    ),
+    ({"t": [{"numeric": [">", 0]}]}, {"t": -1764300000000}, False, "t is -1764300000000, expected a number"),
     ({"a": ["x"]}, {"a": "x"}, True, 'a is "x"'),
     ({"a": ["x", "y"]}, {"a": 5}, False, 'a is 5, expected "x" or "y"'),
     ({"a": {"b": ["x"]}}, {}, False, 'a.b is not there, expected "x"'),
