@@ -78,7 +78,7 @@ def _scalar(raw: msgspec.Raw) -> object:
 
 
 def _split_data(members: dict[str, msgspec.Raw]) -> tuple[str, bytes]:
-    """(Content-Type, body); without data both are empty, whatever type the data would have."""
+    """(Content-Type, body); the type is the attribute's, also where there is no data (HTTP binding 3.1.1)."""
     declared = _text_of(members, "datacontenttype")
     if declared and not (
         ATTRIBUTES["datacontenttype"].is_valid(declared) and declared.isascii() and declared.isprintable()
@@ -91,7 +91,7 @@ def _split_data(members: dict[str, msgspec.Raw]) -> tuple[str, bytes]:
         # JSON format 3.1: no datacontenttype means JSON
         return declared or "application/json", _data_bytes(members["data"], declared or "application/json")
     if encoded is None:
-        return "", b""
+        return declared or "", b""
     try:
         return declared or "", base64.b64decode(encoded, validate=True)
     except ValueError:

@@ -57,7 +57,10 @@ def test_in_binary_mode_attributes_are_headers_and_data_is_the_body() -> None:
     ("members", "content_type", "body"),
     [
         ({}, None, b""),
-        ({"datacontenttype": "text/plain"}, None, b""),
+        ({"datacontenttype": "text/plain"}, "text/plain", b""),
+        ({"datacontenttype": "application/json"}, "application/json", b""),
+        ({"datacontenttype": "application/json", "data_base64": None}, "application/json", b""),
+        ({"datacontenttype": None}, None, b""),
         ({"data": None}, "application/json", b"null"),
         ({"data": "x"}, "application/json", b'"x"'),
         ({"data": [1], "datacontenttype": "model/gltf+json; x=1"}, "model/gltf+json; x=1", b"[1]"),

@@ -1,7 +1,8 @@
 """CloudEvents in binary mode: attributes in ``ce-`` headers, data in the body. Called by the endpoint.
 
 Rules: CloudEvents HTTP binding 1.0.2, section 3.1, and JSON format 1.0.2, section 3.1; where the text for
-1.0.3 is stricter (names of attributes, each at most once), that one.
+1.0.3 is stricter (names of attributes, each at most once), that one. The binding has senders encode percent
+signs, and most SDKs do not: what cannot have been encoded is taken as it stands.
 """
 
 import base64
@@ -11,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from ingestd.schemas.attributes import NAME
+from ingestd.schemas.attributes import ATTRIBUTES, NAME
 from ingestd.schemas.grammar import find_fault, is_utf8
 from ingestd.sources.http.answers import Refused
 from ingestd.sources.http.body import BOM
@@ -20,7 +21,8 @@ from ingestd.sources.http.media_type import UTF_8, MediaType, parse_media_type
 PREFIX = "ce-"
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"')
 _ESCAPED = re.compile(r"\\(.)")
-_STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_URIS = ("source", "dataschema")
+"""Attributes that may have percent signs of their own."""
 _MAX_SHOWN = 40
 
 
@@ -40,7 +42,7 @@ def to_structured(headers: Mapping[str, str], repeated: Set[str], body: bytes) -
                 raise Refused(400, "ce-datacontenttype must not be given: in binary mode it is Content-Type")
             if header in repeated:
                 raise Refused(400, f"the header {_shown(header)} came more than once")
-            attributes[name] = decode_value(value, header=header)
+            attributes[name] = _attribute(name, value)
     media_type = headers.get("content-type", "")
     if media_type:
         attributes["datacontenttype"] = media_type
@@ -48,25 +50,51 @@ def to_structured(headers: Mapping[str, str], repeated: Set[str], body: bytes) -
     return event[:-1] + _data_member(body, parse_media_type(media_type)) + b"}" if body else event
 
 
-def decode_value(value: str, *, header: str = "") -> str:
-    """The attribute's text: quoting undone first, then exactly one percent-decoding, then UTF-8.
-
-    Raises Refused (400) for an unfinished quotation, a percent sign that begins no byte, invalid UTF-8.
-    """
-    if value.startswith('"'):
-        quoted = _QUOTED.fullmatch(value)
-        if quoted is None:
-            raise Refused(400, f"{_shown(header)}: the double quotes do not enclose its value")
-        value = _ESCAPED.sub(r"\1", quoted[1])
-    raw = value.encode("latin-1")
-    if b"%" in raw:
-        if _STRAY_PERCENT.search(raw):
-            raise Refused(400, f"{_shown(header)}: a percent sign must begin an encoded byte, like %25")
-        raw = unquote_to_bytes(raw)
+def _attribute(name: str, value: str) -> str:
+    """As ``decode_value``; but a URI that its sender did not encode once more, as ``/a%20b`` or ``/100%25``,
+    is none after decoding: then it counts as it came."""
+    header = PREFIX + name
+    if name not in _URIS or "%" not in value:
+        return decode_value(value, header=header)
+    is_valid = ATTRIBUTES[name].is_valid
+    raw = _unquoted(value, header)
     try:
-        return raw.decode()
+        decoded = decode_value(value, header=header)
+    except Refused:
+        if is_valid(raw):
+            return raw
+        raise
+    return raw if is_valid(raw) and not is_valid(decoded) else decoded
+
+
+def decode_value(value: str, *, header: str = "") -> str:
+    """The attribute's text: quoting undone first, then exactly one percent-decoding, then UTF-8. A percent
+    sign that begins no byte, as in ``50% off``, stays.
+
+    Raises Refused (400) for an unfinished quotation and for bytes that are not UTF-8.
+    """
+    raw = _unquoted(value, header).encode("latin-1")
+    try:
+        return unquote_to_bytes(raw).decode()
     except UnicodeDecodeError:
-        raise Refused(400, f"{_shown(header)}: its bytes are not UTF-8") from None
+        pass
+    if is_utf8(raw):
+        raise Refused(400, f"{_shown(header)}: the bytes that it percent-encodes are not UTF-8")
+    # Not read as Latin-1: some texts are valid as both, and would arrive as something else.
+    raise Refused(
+        400,
+        f"{_shown(header)}: its bytes are not UTF-8 (Latin-1, as Node.js sends it?): percent-encode what is"
+        " not ASCII (HTTP binding 3.1.3.2), or send it in structured mode",
+    )
+
+
+def _unquoted(value: str, header: str) -> str:
+    if not value.startswith('"'):
+        return value
+    quoted = _QUOTED.fullmatch(value)
+    if quoted is None:
+        raise Refused(400, f"{_shown(header)}: the double quotes do not enclose its value")
+    return _ESCAPED.sub(r"\1", quoted[1])
 
 
 def _data_member(body: bytes, media_type: MediaType) -> bytes:
@@ -81,8 +109,8 @@ def _data_member(body: bytes, media_type: MediaType) -> bytes:
             return b',"data":' + text
         if json:
             raise Refused(400, f"the data is declared as JSON, but {fault}")
-    elif json and not charset:
-        raise Refused(400, "the data is declared as JSON, but it is not UTF-8")
+    elif json and charset in ("", "us-ascii", *UTF_8):
+        raise Refused(400, f"the data is declared as JSON, but it is not {charset.upper() or 'UTF-8'}")
     elif unicode and (charset or name.startswith("text/") or name.endswith(("/xml", "+xml"))):
         return b',"data":' + msgspec.json.encode(body.decode())
     return b',"data_base64":"' + base64.b64encode(body) + b'"'

@@ -1,17 +1,19 @@
 import base64
 import json
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestd.schemas.attributes import ATTRIBUTES as RULES
 from ingestd.sources.http.answers import Refused
 from ingestd.sources.http.cloudevents_http import decode_value, to_structured
 from tests.sources.http_endpoint.support import EVENT, JSON, Scene, content
 
 ATTRIBUTES = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t"}
+is_source = RULES["source"].is_valid
 plain = st.text(st.characters(exclude_categories=["Cs"]))
 
 
@@ -142,6 +144,17 @@ def test_a_value_is_text_or_refused(value: str) -> None:
         ("a+b", "a+b"),
         ("%22a%22", '"a"'),
         ("\xe2\x82\xac", "€"),
+        ("50% off", "50% off"),
+        ("100%", "100%"),
+        ("%", "%"),
+        ("%4", "%4"),
+        ("%zz", "%zz"),
+        ("% 41", "% 41"),
+        ("%%41", "%A"),
+        ("a%20b 5%", "a b 5%"),
+        ('"50% off"', "50% off"),
+        ("æ\x97¥æ\x9c¬ 50%", "日本 50%"),
+        ("%E6%97%A5 50%", "日 50%"),
     ],
 )
 def test_values_are_unquoted_first_and_decoded_once(value: str, text: str) -> None:
@@ -151,10 +164,81 @@ def test_values_are_unquoted_first_and_decoded_once(value: str, text: str) -> No
 
 @pytest.mark.parametrize(
     "value",
-    ["%C0%A0", "%", "%4", "%zz", "a%", "%ED%A0%80", "\xff", "%E2%82", '"', '"a', '"a"b', '"a\\"', "% 41"],
+    ["%C0%A0", "%ED%A0%80", "\xff", "%E2%82", "%E9", '"', '"a', '"a"b', '"a\\"'],
 )
 def test_values_that_cannot_be_decoded_are_refused(value: str) -> None:
     assert status_of({**ATTRIBUTES, "ce-subject": value}) == 400
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"),
+    [
+        ("https://example.com/a%20b", "https://example.com/a%20b"),
+        ("https://example.com/a%2520b", "https://example.com/a%20b"),
+        ("urn:x:100%25", "urn:x:100%25"),
+        ("/caf%C3%A9", "/caf%C3%A9"),
+        ("/caf%E9", "/caf%E9"),
+        ("/a%00b", "/a%00b"),
+        ("/x?q=%22a%22", "/x?q=%22a%22"),
+        ('"/a%20b"', "/a%20b"),
+        ("/a%41b", "/aAb"),
+        ("/k%2Fv", "/k/v"),
+        ("%2Fs", "/s"),
+    ],
+)
+def test_a_uri_that_is_none_after_decoding_counts_as_it_came(value: str, taken: str) -> None:
+    scene = Scene()
+    assert scene.status(b"{}", {**ATTRIBUTES, **JSON, "ce-source": value}) == 202
+    assert json.loads(scene.desk.events[0])["source"] == taken
+    schema = "https://example.com/s%20t.json"
+    assert event_of(ce_source=value, ce_dataschema=schema) == {
+        **event_of(),
+        "source": taken,
+        "dataschema": schema,
+    }
+
+
+@pytest.mark.parametrize("value", ["/a b%20c", "/100%", "/a%2", "/\xe9", "", "/caf\xc3\xa9%20"])
+def test_a_uri_that_is_none_either_way_is_refused(value: str) -> None:
+    assert status_of({**ATTRIBUTES, "ce-source": value}) in (400, 422)
+
+
+@given(st.text("ab/%204:?é\x00", max_size=8))
+def test_a_source_that_is_one_is_one_afterwards(text: str) -> None:
+    raw = "/" + text
+    try:
+        source = event_of(ce_source=raw.encode().decode("latin-1"))["source"]
+    except Refused:
+        source = ""
+    if is_source(raw):
+        assert is_source(source)
+        assert source in (raw, unquote(raw))
+
+
+def test_latin_1_and_wrong_percent_encodings_are_told_apart() -> None:
+    def told(value: str) -> str:
+        answer = Scene().send(b"", {**ATTRIBUTES, "ce-subject": value})
+        assert answer is not None
+        assert answer.status == 400
+        return str(content(answer)["detail"])
+
+    assert "ce-subject: its bytes are not UTF-8 (Latin-1, as Node.js sends it?): percent-encode" in told(
+        "h\xe9llo"
+    )
+    assert told("caf%E9") == "ce-subject: the bytes that it percent-encodes are not UTF-8"
+
+
+@pytest.mark.parametrize("type_", ["application/json", "application/vnd.acme+json", "text/json"])
+@pytest.mark.parametrize(
+    "charset", ["", "; charset=utf-8", '; charset="UTF-8"', "; charset=utf8", "; charset=us-ascii"]
+)
+def test_data_declared_as_json_that_is_not_utf_8_is_refused(type_: str, charset: str) -> None:
+    headers = {**ATTRIBUTES, "content-type": type_ + charset}
+    answer = Scene().send(b'{"a":"\xff"}', headers)
+    assert answer is not None
+    assert answer.status == 400
+    assert "the data is declared as JSON, but it is not " in content(answer)["detail"]
+    assert status_of(headers, b'{"a":"x"}') == 202
 
 
 @pytest.mark.parametrize(
