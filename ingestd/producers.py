@@ -3,7 +3,6 @@
 Called when the service starts and on SIGHUP. No message shows a secret, or a part of one.
 """
 
-import base64
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TypeVar
 
 from ingestd.config import Producer
 from ingestd.core.errors import UserError
+from ingestd.core.webhook_secret import decode_secret
 from ingestd.sources.http.auth import ProducerKeys
 
 MIN_TOKEN = 16
@@ -18,16 +18,14 @@ MIN_TOKEN = 16
 
 _MAX_FILE_BYTES = 64 * 1024
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
-_WEBHOOK_PREFIX = "whsec_"
-_WEBHOOK_BYTES = range(24, 65)
 Secret = TypeVar("Secret", str, bytes)
 
 
 def producer_keys(producers: Mapping[str, Producer]) -> dict[str, ProducerKeys]:
     """By name. Raises UserError, in one line that names the producer and the file, for a file that cannot
     be read or is empty, a token that is too short or that no header can carry (RFC 6750, 2.1), a secret
-    that is not of Standard Webhooks 1.0.0 (``whsec_`` and 24 to 64 bytes in base64), and for a token or
-    secret that two producers have."""
+    that is none of Standard Webhooks (see ``core/webhook_secret.py``), and for a token or secret that two
+    producers have."""
     keys: dict[str, ProducerKeys] = {}
     owners: dict[str | bytes, str] = {}
     for name, producer in producers.items():
@@ -40,7 +38,7 @@ def producer_keys(producers: Mapping[str, Producer]) -> dict[str, ProducerKeys]:
                 "webhook secret",
                 producer.webhook_secret.get_secret_value(),
                 producer.webhook_secret_file,
-                _webhook_secret,
+                decode_secret,
             ),
             events_per_second=producer.events_per_second,
             events_per_day=producer.events_per_day,
@@ -99,16 +97,3 @@ def _token(text: str) -> str:
     if not _TOKEN.fullmatch(text):
         raise ValueError("has characters that a bearer token cannot have: make one with openssl rand -hex 32")
     return text
-
-
-def _webhook_secret(text: str) -> bytes:
-    expected = f"must be {_WEBHOOK_PREFIX} and {_WEBHOOK_BYTES[0]} to {_WEBHOOK_BYTES[-1]} bytes in base64"
-    if not text.startswith(_WEBHOOK_PREFIX):
-        raise ValueError(expected)
-    try:
-        secret = base64.b64decode(text.removeprefix(_WEBHOOK_PREFIX), validate=True)
-    except ValueError:
-        raise ValueError(expected) from None
-    if len(secret) not in _WEBHOOK_BYTES:
-        raise ValueError(expected)
-    return secret

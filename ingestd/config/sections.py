@@ -155,7 +155,9 @@ class Producer(Section):
 
     token: SecretStr = Field(SecretStr(""), description="better token_file")
     token_file: str = Field("", description="one token a line: all of them are good, to rotate them")
-    webhook_secret: SecretStr = Field(SecretStr(""), description="whsec_ and base64, of Standard Webhooks")
+    webhook_secret: SecretStr = Field(
+        SecretStr(""), description="Standard Webhooks: base64, or whsec_ and that"
+    )
     webhook_secret_file: str = Field("", description="one signing secret a line: all of them are good")
     events_per_second: float = Field(0, ge=0, description="0: no limit of its own")
     events_per_day: int = Field(0, ge=0, description="a quota, by UTC day; 0: none")

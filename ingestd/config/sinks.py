@@ -48,7 +48,7 @@ class Auth(Section):
     client_secret: SecretStr = Field(SecretStr(""), description="oauth2; better client_secret_file")
     client_secret_file: str = Field("", description="oauth2: a file that holds the secret and nothing else")
     scope: str = Field("", description="oauth2: asked for, where the login host wants one")
-    secret: SecretStr = Field(SecretStr(""), description="standard_webhooks: whsec_ and base64")
+    secret: SecretStr = Field(SecretStr(""), description="standard_webhooks: base64, with or without whsec_")
     secret_file: str = Field("", description="standard_webhooks: one secret a line; each signs")
 
 

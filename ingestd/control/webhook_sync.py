@@ -16,10 +16,11 @@ from ingestd.core.address import is_exposed
 from ingestd.core.answer import Answer
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
+from ingestd.core.webhook_secret import decode_secret
 from ingestd.schemas.refusals import cut
 from ingestd.transport.client import Client
 from ingestd.transport.url_guard import UrlGuard
-from ingestd.transport.webhook_signature import StandardWebhooks, decode_secret
+from ingestd.transport.webhook_signature import StandardWebhooks
 
 MAX_ATTEMPTS = 5
 TIMEOUT_S = 10.0
@@ -50,7 +51,7 @@ def check(context: Context, webhook: Webhook, *, what: str) -> None:
     try:
         decode_secret(context.secret(webhook.secret))
     except ValueError as error:
-        raise UserError(f"{what}.secret: {webhook.secret.text}: {error}") from None
+        raise UserError(f"{what}.secret: {webhook.secret.text}: it {error}") from None
 
 
 async def sync(context: Context, found: Found, webhook: Webhook) -> bool:

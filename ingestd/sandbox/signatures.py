@@ -1,26 +1,22 @@
 """Signatures by Standard Webhooks 1.0.0, checked. Used by ``sandbox/webhooks.py``. Pure."""
 
 import base64
-import binascii
 import hmac
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
+from ingestd.core.webhook_secret import decode_secret
+
 TOLERANCE_S = 300.0
 """How far a signature's time may be from ours."""
 
-_PREFIX = "whsec_"
-
 
 def read_secret(text: str) -> bytes:
-    """``whsec_`` and base64 of 24 to 64 bytes. Raises ValueError, without the secret."""
+    """See ``core/webhook_secret.py``. Raises ValueError, without the secret."""
     try:
-        secret = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError("a webhook secret is whsec_ and base64") from None
-    if not 24 <= len(secret) <= 64:
-        raise ValueError("a webhook secret is 24 to 64 bytes long")
-    return secret
+        return decode_secret(text)
+    except ValueError as error:
+        raise ValueError(f"a webhook secret {error}") from None
 
 
 def find_fault(

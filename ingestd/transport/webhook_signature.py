@@ -1,27 +1,23 @@
 """Signatures of Standard Webhooks 1.0.0, made anew for each attempt: an ``Auth``, see ``auth.py``."""
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Mapping
 
 from ingestd.core.clock import Clock
+from ingestd.core.webhook_secret import PREFIX, decode_secret
 from ingestd.transport.credential import Mask, make_credential
 
-MIN_SECRET_BYTES = 24
-MAX_SECRET_BYTES = 64
 MAX_SECRETS = 8
-
-_PREFIX = "whsec_"
 
 
 class StandardWebhooks:
     """Adds ``webhook-timestamp`` and ``webhook-signature``, and ``webhook-id`` where the request has none.
 
     ``webhook-signature`` is ``v1,`` and base64 of HMAC-SHA256 over ``{webhook-id}.{timestamp}.{body}``: one
-    for each secret, by spaces, so that receivers can change over from one to the next. A secret is
-    ``whsec_`` and base64 of 24 to 64 bytes; a file has one a line. Raises UserError.
+    for each secret, by spaces, so that receivers can change over from one to the next. A file has one secret
+    a line. Raises UserError.
     """
 
     def __init__(self, given: str = "", file: str = "", *, clock: Clock) -> None:
@@ -51,22 +47,12 @@ class StandardWebhooks:
         lines = text.split()
         if not 1 <= len(lines) <= MAX_SECRETS:
             raise ValueError(f"1 to {MAX_SECRETS} secrets are needed, one a line")
-        keys = tuple(map(decode_secret, lines))
-        self.mask.add(*(line.removeprefix(_PREFIX) for line in lines))
+        try:
+            keys = tuple(map(decode_secret, lines))
+        except ValueError as error:
+            raise ValueError(f"a signing secret {error}") from None
+        self.mask.add(*(line.removeprefix(PREFIX) for line in lines))
         return keys
-
-
-def decode_secret(text: str) -> bytes:
-    """The key of ``whsec_…``. Raises ValueError, which does not quote it."""
-    try:
-        key = base64.b64decode(text.removeprefix(_PREFIX), validate=True) if text.startswith(_PREFIX) else b""
-    except binascii.Error:
-        key = b""
-    if not MIN_SECRET_BYTES <= len(key) <= MAX_SECRET_BYTES:
-        raise ValueError(
-            f"a secret is {_PREFIX} and base64 of {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes"
-        )
-    return key
 
 
 def sign(key: bytes, webhook_id: str, timestamp: str, body: bytes) -> str:

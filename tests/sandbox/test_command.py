@@ -62,7 +62,7 @@ def test_it_says_where_it_is_serves_and_stops_cleanly(number: signal.Signals, tm
         (["--script", "/nowhere"], "'/nowhere' does not exist"),
         (["--script", __file__], "the script is not a list of rules"),
         (["--port", "70000"], "70000 is not in the range"),
-        (["--webhook-secret", "whsec_Zm9v"], "a webhook secret is 24 to 64 bytes long"),
+        (["--webhook-secret", "whsec_Zm9v"], "a webhook secret has 3 bytes, and 16 to 64 are expected"),
         (["--hook-status", "500"], "'500' is not one of '200', '204'"),
     ],
 )

@@ -81,7 +81,7 @@ async def test_a_signature_that_fits_opens_and_everything_else_is_401(start: Sta
 
 def test_a_secret_that_is_none_is_said_and_not_shown() -> None:
     for secret in ("whsec_!", "whsec_c2hvcnQ="):
-        with pytest.raises(UserError, match="a webhook secret is") as caught:
+        with pytest.raises(UserError, match="a webhook secret has ") as caught:
             Sandbox(SandboxOptions(schema=None, webhook_secrets=[secret]))
         assert secret not in str(caught.value)
 
