@@ -39,6 +39,7 @@ from ingestd.intake.waiting import Waiting
 from ingestd.lakes import OpenLake, open_lakes
 from ingestd.recovery import Recovery
 from ingestd.schemas.key_paths import KeyPaths
+from ingestd.schemas.limits import Limits
 from ingestd.schemas.load import load as load_schema
 from ingestd.stages import routes
 from ingestd.stages.dedup import Window
@@ -280,8 +281,9 @@ def make_recovery(
 
 def make_validator(settings: Settings) -> Validator:
     """Raises UserError for a schema that cannot be loaded or key paths that make no sense."""
-    schema = load_schema(settings.schema_.name)
-    paths = settings.schema_.dedup_key
+    wanted = settings.schema_
+    schema = load_schema(wanted.name, Limits(wanted.max_depth, wanted.max_values))
+    paths = wanted.dedup_key
     return Validator(schema, KeyPaths.parse(paths) if paths else None)
 
 

@@ -116,6 +116,7 @@ def test_the_names_of_the_vendor_give_the_region(name: str) -> None:
             "there is no setting delivery.max_inflight; did you mean max_in_flight?",
         ),
         ("[deliver]\nmax_in_flight = 3", "there is no setting deliver; did you mean delivery?"),
+        ("[ingest]\nmax_depth = 64", "there is no setting ingest.max_depth: it is schema.max_depth now"),
         ("[schemata]", "there is no setting schemata; did you mean schema?"),
         ("[audit]\nqqq = 1", "there is no setting audit.qqq; there are: file, max_bytes, keep"),
         ("[delivery]\nbackoff_base = '10s'\nbackoff_cap = '1s'", "backoff_base is longer than"),

@@ -45,6 +45,7 @@ _VENDOR_NAMES: dict[str, Place] = {
 }
 _REGION_NAMES = ("GENESYS_REGION", "GENESYS_ENV", "GENESYS_ORG_HOST")
 _SAME_THING: dict[Place, Place] = {("api", "url"): ("api", "region"), ("api", "region"): ("api", "url")}
+_MOVED: dict[Place, str] = {("ingest", "max_depth"): "schema.max_depth"}
 _MAX_FILE_BYTES = 1024 * 1024
 
 
@@ -191,6 +192,8 @@ def _said_at(place: Place, origins: Origins, file: str | None) -> str:
 
 
 def _suggestion(place: Place, kind: str) -> str:
+    if place in _MOVED:
+        return f": it is {_MOVED[place]} now"
     fields = _fields_at(place[:-1], kind)
     close = difflib.get_close_matches(place[-1][:100], fields, n=1)
     return f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(fields)}"

@@ -75,6 +75,10 @@ class Schema(Section):
         "interaction", description="interaction, cloudevent, a JSON Schema file, or package.module:Model"
     )
     dedup_key: str = Field("", description="JSON paths, A,B.c; empty: the schema's own")
+    max_depth: int = Field(64, ge=2, le=190, description="of nested arrays and objects in an event")
+    max_values: int = Field(
+        100_000, ge=100, le=10_000_000, description="in an event: scalars, arrays and objects"
+    )
 
 
 class Window(Section):
@@ -184,7 +188,6 @@ class Ingest(Section):
     max_body: Size = Field(16 * 1024 * 1024, ge=1024, description="of a request, before and after decoding")
     max_expansion: int = Field(100, ge=1, description="a compressed body may grow by this factor")
     max_events: int = Field(20_000, ge=1, le=1_000_000, description="in one request")
-    max_depth: int = Field(64, ge=2, le=500, description="of nested arrays and objects")
     max_head: Size = Field(16 * 1024, ge=1024, description="request line and headers together")
     max_connections: int = Field(10_000, ge=1, description="at once")
     head_timeout: Seconds = Field(10.0, gt=0, description="from the first byte to the last header")

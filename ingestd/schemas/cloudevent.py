@@ -23,8 +23,8 @@ from pydantic import (
 
 from ingestd.schemas.attributes import ATTRIBUTES, NAME, check_text
 from ingestd.schemas.envelope import Envelopes
-from ingestd.schemas.grammar import DEEP_BYTES, drop_undecodable, find_fault, is_plain
-from ingestd.schemas.refusals import from_pydantic, invalid, show, unparsable
+from ingestd.schemas.grammar import DEEP_BYTES, drop_undecodable, find_refusal, is_plain
+from ingestd.schemas.refusals import from_pydantic, invalid, show
 from ingestd.schemas.schema import Refusal
 
 
@@ -107,9 +107,8 @@ class CloudEventSchema:
         return keys
 
     def explain(self, event: bytes) -> Refusal | None:
-        fault = find_fault(event)
-        if fault:
-            return unparsable(fault)
+        if broken := find_refusal(event):
+            return broken
         try:
             CloudEvent.__pydantic_validator__.validate_json(event)
         except ValidationError as error:

@@ -10,6 +10,11 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ingestd.schemas.faults import describe, nested_deeper, not_utf8
+from ingestd.schemas.nesting import MAX_DEPTH
+from ingestd.schemas.refusals import invalid, unparsable
+from ingestd.schemas.schema import Refusal
+
 DEEP_BYTES = 400
 """An event of at most this many bytes cannot be nested deeper than 200: each level takes two."""
 
@@ -22,12 +27,22 @@ _skip = msgspec.json.Decoder(msgspec.Raw).decode
 
 def find_fault(event: bytes) -> str | None:
     """Why ``event`` is not one JSON value by the grammar, in words; None if it is."""
+    refusal = find_refusal(event)
+    return refusal.errors[0].message if refusal else None
+
+
+def find_refusal(event: bytes, *, max_depth: int = MAX_DEPTH) -> Refusal | None:
+    """As ``find_fault``. Nesting is only noticed that no decoder bears: ``limits`` looks at it."""
     try:
         _skip(event)
+        if not event.isascii():
+            event.decode()
     except RecursionError:
-        return "not JSON: nested too deeply"
+        return invalid(nested_deeper(max_depth))
+    except UnicodeDecodeError as error:
+        return unparsable(not_utf8(error))
     except ValueError as error:
-        return f"not JSON: {error}"
+        return unparsable(describe(event, error))
     return None
 
 

@@ -12,8 +12,8 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from ingestd.schemas.grammar import find_fault, is_plain, is_utf8
-from ingestd.schemas.refusals import from_pydantic, unparsable
+from ingestd.schemas.grammar import find_refusal, is_plain, is_utf8
+from ingestd.schemas.refusals import from_pydantic
 from ingestd.schemas.rfc3339 import all_common, is_common, is_timestamp
 from ingestd.schemas.schema import Refusal
 
@@ -162,9 +162,8 @@ class InteractionSchema:
 
     def explain(self, event: bytes) -> Refusal | None:
         # pydantic's parser takes NaN and Infinity, which are not JSON.
-        fault = find_fault(event)
-        if fault:
-            return unparsable(fault)
+        if broken := find_refusal(event):
+            return broken
         try:
             Interaction.__pydantic_validator__.validate_json(event)
         except ValidationError as error:

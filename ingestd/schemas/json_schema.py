@@ -15,6 +15,7 @@ import msgspec
 
 from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
+from ingestd.schemas.grammar import find_refusal
 from ingestd.schemas.refusals import cut, field_error, invalid, show, unparsable
 from ingestd.schemas.schema import MAX_ERRORS, MAX_MESSAGE, Refusal
 
@@ -45,10 +46,8 @@ class JsonSchema:
     def explain(self, event: bytes) -> Refusal | None:
         try:
             value = _decode(event)
-        except RecursionError:
-            return unparsable("not JSON: nested too deeply")
-        except ValueError as error:
-            return unparsable(f"not JSON: {error}")
+        except (ValueError, RecursionError) as error:
+            return find_refusal(event) or unparsable(f"not JSON: {error}")
         try:
             errors = list(islice(self._validator.iter_errors(value), MAX_ERRORS))
         except ValueError as error:  # an invalid event that is nested deeper than the library explains

@@ -3,19 +3,30 @@
 import difflib
 import os.path
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ingestd.core.errors import UserError
 from ingestd.schemas.refusals import cut
 from ingestd.schemas.schema import Schema
 
+if TYPE_CHECKING:
+    from ingestd.schemas.limits import Limits
+
 NAMES = ("interaction", "cloudevent")
 
 
-def load(spec: str) -> Schema:
+def load(spec: str, limits: "Limits | None" = None) -> Schema:
     """``interaction``, ``cloudevent``, the path of a JSON Schema file, or ``package.module:Model``.
 
-    Raises UserError with what to write. Imports only what the choice needs.
+    What it gives refuses events over ``limits`` (else those of every event) by itself. Raises UserError with
+    what to write. Imports only what the choice needs.
     """
+    from ingestd.schemas.limits import Limited, Limits
+
+    return Limited(_load(spec), limits or Limits())
+
+
+def _load(spec: str) -> Schema:
     if spec == "interaction":
         from ingestd.schemas.interaction import InteractionSchema
 

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from ingestd.core.errors import UserError
-from ingestd.schemas.grammar import find_fault
-from ingestd.schemas.refusals import cut, from_pydantic, invalid, unparsable
+from ingestd.schemas.grammar import find_refusal
+from ingestd.schemas.refusals import cut, from_pydantic, invalid
 from ingestd.schemas.schema import Refusal
 
 EXPECTED = "write it as package.module:Model, where Model is a pydantic model or another type"
@@ -38,9 +38,8 @@ class PydanticSchema:
 
     def explain(self, event: bytes) -> Refusal | None:
         # pydantic's parser takes NaN and Infinity, which are not JSON.
-        fault = find_fault(event)
-        if fault:
-            return unparsable(fault)
+        if broken := find_refusal(event):
+            return broken
         try:
             self._adapter.validate_json(event)
         except ValidationError as error:

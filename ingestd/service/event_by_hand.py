@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from ingestd.core.errors import UserError
-from ingestd.schemas.cloudevent import CloudEventSchema
+from ingestd.schemas.load import load as load_schema
 
 MAX_INPUT_BYTES = 8 * 1024 * 1024
 """More than any API takes; standard input may never end."""
@@ -78,7 +78,7 @@ def check_event(event: bytes, *, cloudevent: bool = True) -> None:
         except (ValueError, RecursionError):
             raise UserError("the event is not JSON") from None
         return
-    refusal = CloudEventSchema().explain(event)
+    refusal = load_schema("cloudevent").explain(event)
     if refusal is not None:
         wrong = "; ".join(f"{error.field or 'event'}: {error.message}" for error in refusal.errors)
         raise UserError(f"this is not a valid CloudEvent: {wrong}")

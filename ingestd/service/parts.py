@@ -82,7 +82,6 @@ def open_certificates(ingest: Ingest) -> Certificates | None:
 def endpoint_settings(ingest: Ingest) -> EndpointSettings:
     return EndpointSettings(
         max_events=ingest.max_events,
-        max_depth=ingest.max_depth,
         max_body_bytes=ingest.max_body,
         max_expansion=ingest.max_expansion,
         wait_timeout_s=ingest.wait_timeout,

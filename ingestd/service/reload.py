@@ -11,11 +11,11 @@ from ingestd.pipeline import make_validator
 from ingestd.service.parts import Service, authenticator, endpoint_settings, limits
 
 _LIVE = {
-    "schema": {"name", "dedup_key"},
+    "schema": {"name", "dedup_key", "max_depth", "max_values"},
     "spool": {"max_bytes"},
     "log": {"level"},
     "ingest": {
-        *("producers", "access_token_in_query", "max_body", "max_expansion", "max_events", "max_depth"),
+        *("producers", "access_token_in_query", "max_body", "max_expansion", "max_events"),
         *("wait_timeout", "keep_rejected", "webhook_origins", "webhook_rate", "max_head", "max_connections"),
         *("head_timeout", "body_timeout", "idle_timeout"),
     },

@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from ingestd.schemas.grammar import is_utf8
-from ingestd.sources.http import nesting
+from ingestd.schemas.nesting import has_more_elements
 from ingestd.sources.http.answers import Refused
 from ingestd.sources.http.media_type import Format
 
@@ -107,7 +107,7 @@ def decode(body: bytes, coding: str, *, max_body_bytes: int, max_expansion: int)
     raise Refused(400, f"the body consists of more than {_MAX_MEMBERS} compressed streams")
 
 
-def take_apart(body: bytes, format_: Format, *, max_events: int, max_depth: int) -> list[bytes]:
+def take_apart(body: bytes, format_: Format, *, max_events: int) -> list[bytes]:
     """The events of a decoded body in any format but BINARY; none for ``[]`` and for NDJSON without lines.
 
     Raises Refused: 400 when it cannot be taken apart, 413 for too many events. Memory: the body once more.
@@ -126,23 +126,7 @@ def take_apart(body: bytes, format_: Format, *, max_events: int, max_depth: int)
         events = _elements(body, max_events) if array else _one(body)
     if len(events) > max_events:
         raise _too_many(max_events)
-    for index, event in enumerate(events):
-        if nesting.may_be_deeper(event, max_depth):
-            check_depth(event, max_depth, index=index)
     return events
-
-
-def check_depth(event: bytes, max_depth: int, *, index: int = 0) -> None:
-    """Raises Refused (400) for JSON that is nested too deeply; what is not JSON is the schema's business."""
-    try:
-        _read_value(event)
-        deeper = nesting.is_deeper(event, max_depth)
-    except RecursionError:
-        deeper = True
-    except ValueError:
-        deeper = False
-    if deeper:
-        raise Refused(400, f"event {index}: arrays and objects are nested deeper than {max_depth}")
 
 
 def _one(body: bytes) -> list[bytes]:
@@ -159,7 +143,7 @@ def _one(body: bytes) -> list[bytes]:
 
 def _elements(body: bytes, max_events: int) -> list[bytes]:
     try:
-        if body.count(b",") >= _DENSE_COMMAS and nesting.has_more_elements(body, max_events):
+        if body.count(b",") >= _DENSE_COMMAS and has_more_elements(body, max_events):
             raise _too_many(max_events)
         elements = _read_array(body)
     except RecursionError:

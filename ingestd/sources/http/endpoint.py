@@ -14,11 +14,10 @@ from ingestd.core.clock import Clock
 from ingestd.core.submission import Deferred, Result, Submission
 from ingestd.sources.http.answers import NOTHING_SENT, Refused, answer_to
 from ingestd.sources.http.auth import Authenticator
-from ingestd.sources.http.body import check_coding, check_depth, decode, take_apart
+from ingestd.sources.http.body import check_coding, decode, take_apart
 from ingestd.sources.http.cloudevents_http import to_structured
 from ingestd.sources.http.handshake import ALLOW, answer_options
 from ingestd.sources.http.media_type import Format, format_of
-from ingestd.sources.http.nesting import may_be_deeper
 from ingestd.sources.http.query import Query, parse_query
 from ingestd.sources.http.quota import Quotas
 from ingestd.sources.http.request import Request, Response
@@ -32,7 +31,6 @@ class EndpointSettings:
     """``max_body_bytes`` holds before and after decoding; ``webhook_rate`` is requests a minute, 0: any."""
 
     max_events: int = 20_000
-    max_depth: int = 64
     max_body_bytes: int = 16 * 1024 * 1024
     max_expansion: int = 100
     wait_timeout_s: float = 30.0
@@ -163,10 +161,6 @@ class Endpoint:
             max_body_bytes=settings.max_body_bytes,
             max_expansion=settings.max_expansion,
         )
-        max_depth = settings.max_depth
-        if format_ is not Format.BINARY:
-            return take_apart(body, format_, max_events=settings.max_events, max_depth=max_depth)
-        event = to_structured(headers, request.repeated, body)
-        if may_be_deeper(event, max_depth):
-            check_depth(event, max_depth)
-        return [event]
+        if format_ is Format.BINARY:
+            return [to_structured(headers, request.repeated, body)]
+        return take_apart(body, format_, max_events=settings.max_events)

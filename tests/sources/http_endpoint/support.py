@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ingestd.core.submission import Deferred, Rejection, Result, Submission, Taken
-from ingestd.schemas.cloudevent import CloudEventSchema
+from ingestd.schemas.load import load
 from ingestd.sources.http.auth import Authenticator, ProducerKeys
 from ingestd.sources.http.endpoint import PATH, Endpoint, EndpointSettings
 from ingestd.sources.http.request import Request, Response
@@ -51,7 +51,7 @@ class Desk:
         self.submissions: list[Submission] = []
         self.verdict: Callable[[Submission], Result | None] = self.judge
         self.closed: Deferred | None = None
-        self._validator = Validator(CloudEventSchema())
+        self._validator = Validator(load("cloudevent"))
 
     def submit(self, submission: Submission) -> None:
         self.submissions.append(submission)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.sources.http import nesting
-from ingestd.sources.http.nesting import has_more_elements, is_deeper, may_be_deeper
+from ingestd.schemas import nesting
+from ingestd.schemas.nesting import count_values, deep_ones, has_more_elements, is_deeper, opened
 
 strings = st.text('"\\[]{},a', max_size=6)
 values = st.recursive(
@@ -26,7 +26,28 @@ def depth_of(value: Any) -> int:
 def test_depth_is_that_of_the_parsed_value(value: Any, limit: int) -> None:
     event = json.dumps(value).encode()
     assert is_deeper(event, limit) == (depth_of(value) > limit)
-    assert may_be_deeper(event, limit) or not is_deeper(event, limit)
+    assert opened(event) > limit or not is_deeper(event, limit)
+
+
+@given(st.lists(values, max_size=40), st.integers(0, 6))
+def test_deep_events_are_found_among_others(found: list[Any], limit: int) -> None:
+    events = [json.dumps(value).encode() for value in found]
+    assert list(deep_ones(events, limit)) == [i for i, one in enumerate(found) if depth_of(one) > limit]
+
+
+def values_in(value: Any) -> int:
+    """Empty arrays and objects count twice."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return 1
+    return 1 + sum(map(values_in, value)) if value else 2
+
+
+@given(values)
+def test_values_are_those_of_the_parsed_value_and_no_more_than_its_bytes(value: Any) -> None:
+    event = json.dumps(value).encode()
+    assert count_values(event) == values_in(value) <= len(event)
 
 
 @given(st.lists(values, min_size=1, max_size=8), st.integers(1, 9))

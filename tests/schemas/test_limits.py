@@ -1,0 +1,91 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from ingestd.core.reasons import Reason
+from ingestd.schemas.limits import Limits
+from ingestd.schemas.load import load
+from ingestd.schemas.nesting import DEEPEST
+from ingestd.schemas.schema import Schema
+
+INTERACTION = {
+    "eventType": "a",
+    "eventTime": "2026-01-01T10:00:00Z",
+    "interactionId": "b",
+    "routingMetadata": {"queueId": "", "skill": "", "actionType": "QUEUE"},
+    "schemaVersion": 1,
+}
+CLOUDEVENT = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}
+KINDS = ["interaction", "cloudevent", "model", "schema.json"]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    kind = str(request.param)
+    if kind == "model":
+        return "ingestd.schemas.interaction:Interaction"
+    if kind == "schema.json":
+        path = tmp_path / kind
+        path.write_text(json.dumps({"type": "object"}))
+        return str(path)
+    return kind
+
+
+def with_inside(kind: str, inside: bytes) -> bytes:
+    """A valid event of the kind with ``inside`` as one of its members' value."""
+    if kind == "cloudevent":
+        return json.dumps(CLOUDEVENT).encode()[:-1] + b', "data": ' + inside + b"}"
+    return json.dumps(INTERACTION).encode()[:-1] + b', "attributes": {"x": ' + inside + b"}}"
+
+
+def nested(kind: str, depth: int, *, pad: bytes = b"") -> bytes:
+    levels = depth - (1 if kind == "cloudevent" else 2)
+    return with_inside(kind, b"[" * levels + pad + b"]" * levels)
+
+
+def refusal_of(schema: Schema, event: bytes) -> tuple[Reason, str] | None:
+    [key] = schema.keys([event])
+    refusal = schema.explain(event)
+    assert key is None or refusal is None
+    return refusal and (refusal.reason, refusal.errors[0].message)
+
+
+@pytest.mark.parametrize("limit", [3, 64, DEEPEST])
+@pytest.mark.parametrize("pad", [b"", b'"' + b"[{" * 300 + b'"'])
+def test_every_schema_takes_events_up_to_the_same_depth(kind: str, limit: int, pad: bytes) -> None:
+    schema = load(kind, Limits(max_depth=limit))
+    assert refusal_of(schema, nested(kind, limit, pad=pad)) is None
+    for depth in (limit + 1, limit + 2, 1_000, 100_000):
+        told = (Reason.INVALID, f"arrays and objects are nested deeper than {limit}")
+        assert refusal_of(schema, nested(kind, depth, pad=pad)) == told
+
+
+def test_the_depth_is_64_where_nothing_else_is_said(kind: str) -> None:
+    assert refusal_of(load(kind), nested(kind, 64)) is None
+    assert refusal_of(load(kind), nested(kind, 65)) is not None
+
+
+def test_the_values_of_an_event_are_counted_before_anything_is_made_of_them(kind: str) -> None:
+    schema = load(kind, Limits(max_values=1_000))
+    own = 1_000 - 30
+    assert refusal_of(schema, with_inside(kind, b"[" + b"1," * own + b"1]")) is None
+    told = (Reason.INVALID, "more than 1000 values")
+    for many in (b"1,", b"[],", b'"",', b'{"a":1},'):
+        assert refusal_of(schema, with_inside(kind, b"[" + many * 1_000 + b"1]")) == told
+    text = b'"' + b"[],{}:1," * 10_000 + b'\\"' + b",,," * 1_000 + b'"'
+    assert refusal_of(schema, with_inside(kind, text)) is None
+
+
+def test_events_over_a_limit_do_not_shift_the_keys_of_the_others(kind: str) -> None:
+    schema = load(kind)
+    good, deep = nested(kind, 3), nested(kind, 100)
+    [key] = schema.keys([good])
+    assert key is not None
+    assert schema.keys([deep, good, deep, good, b"{", deep]) == [None, key, None, key, None, None]
+
+
+def test_a_broken_event_is_called_broken_whatever_else_it_is(kind: str) -> None:
+    schema = load(kind, Limits(max_depth=10, max_values=100))
+    told = refusal_of(schema, nested(kind, 50)[:-1] + b',"x":' + b"[1," * 60)
+    assert told == (Reason.UNPARSABLE, "not JSON: it ends before its value does")
