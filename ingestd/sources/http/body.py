@@ -1,7 +1,7 @@
 """A request's body taken apart into events, each the bytes that its producer sent. Called by the endpoint.
 
-Refused as a whole (400) is only what has no safe borders between its events, or is nested too deeply.
-Whether an event is a valid one, a broken line of NDJSON among them, the schema tells later.
+Refused as a whole (400) is only what has no safe borders between its events. Whether an event is a valid
+one, a broken line of NDJSON or element of an array among them, the schema tells later.
 """
 
 import re
@@ -14,10 +14,11 @@ from typing import Protocol
 
 import msgspec
 
-from ingestd.schemas.grammar import is_utf8
+from ingestd.schemas.grammar import find_fault
 from ingestd.schemas.nesting import has_more_elements
 from ingestd.sources.http.answers import Refused
 from ingestd.sources.http.media_type import Format
+from ingestd.sources.http.sequence import TooDense, elements, values
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -32,12 +33,13 @@ _ZSTD_WINDOW_LOG = 23
 """8 MiB, the most that the content coding allows (RFC 9659): a frame may ask for far more memory."""
 _MAX_MEMBERS = 16
 """Compressed streams one after the other in one body; each costs a copy of what follows it."""
-_DENSE_COMMAS = 1_000_000
+_DENSE_COMMAS = 400_000
 """An array with fewer cannot cost much memory; of others the elements are counted first."""
 _MANY_BYTES = 1024 * 1024
 """Up to here a body may be nothing but line ends without doing harm."""
 _BLANK = b" \t\r\n"
 _LINE = re.compile(rb"[ \t\r\n]*+([^\n]++)")
+_SEVERAL_IN_A_LINE = re.compile(rb"}[ \t]*+{")
 _read_value = msgspec.json.Decoder(msgspec.Raw).decode
 _read_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -110,49 +112,96 @@ def decode(body: bytes, coding: str, *, max_body_bytes: int, max_expansion: int)
 def take_apart(body: bytes, format_: Format, *, max_events: int) -> list[bytes]:
     """The events of a decoded body in any format but BINARY; none for ``[]`` and for NDJSON without lines.
 
-    Raises Refused: 400 when it cannot be taken apart, 413 for too many events. Memory: the body once more.
+    An event that is no JSON costs itself as long as it has a beginning and an end. Raises Refused: 400 when
+    the body cannot be taken apart, 413 for too many events. Memory: the body once more, or twice.
     """
-    body = body.removeprefix(BOM).strip(b" \t\r\n")
-    if format_ is Format.LINES:
-        events = _lines(body, max_events)
-    else:
-        array = body.startswith(b"[")
-        if format_ is Format.BATCH and not array:
-            raise Refused(400, "a batch of CloudEvents is a JSON array")
-        if format_ is Format.EVENT and not body.startswith(b"{"):
-            raise Refused(400, "a CloudEvent in structured mode is one JSON object")
-        if not is_utf8(body):
-            raise Refused(400, "the body is not UTF-8")
-        events = _elements(body, max_events) if array else _one(body)
+    body = body.removeprefix(BOM).strip(_BLANK)
+    try:
+        if format_ is Format.LINES:
+            events = _lines(body, max_events)
+        elif format_ is Format.BATCH:
+            if not body.startswith(b"["):
+                raise Refused(400, "a batch of CloudEvents is a JSON array")
+            events = _array(body, max_events)
+        elif format_ is Format.EVENT:
+            events = _object(body)
+        elif body.startswith(b"["):
+            events = _array(body, max_events, sequence=True)
+        else:
+            events = _values(body, max_events)
+    except TooDense:
+        raise Refused(400, "the body is not JSON, and has too many brackets to find out where") from None
     if len(events) > max_events:
         raise _too_many(max_events)
     return events
 
 
-def _one(body: bytes) -> list[bytes]:
-    if not body:
-        raise Refused(400, "the body is empty")
-    try:
-        _read_value(body)
-    except RecursionError:
-        raise Refused(400, "arrays and objects are nested too deeply") from None
-    except ValueError as error:
-        raise Refused(400, f"the body is not JSON: {error}") from None
-    return [body]
-
-
-def _elements(body: bytes, max_events: int) -> list[bytes]:
+def _array(body: bytes, max_events: int, *, sequence: bool = False) -> list[bytes]:
+    """The elements. ``sequence``: other values may follow it."""
     try:
         if body.count(b",") >= _DENSE_COMMAS and has_more_elements(body, max_events):
             raise _too_many(max_events)
-        elements = _read_array(body)
-    except RecursionError:
-        raise Refused(400, "arrays and objects are nested too deeply") from None
-    except ValueError as error:
-        raise Refused(400, f"the body is not a JSON array: {error}") from None
-    if len(elements) > max_events:
-        raise _too_many(max_events)
-    return [bytes(element) for element in elements]
+        return [bytes(element) for element in _read_array(body)]
+    except (ValueError, RecursionError):
+        found = elements(body, max_events)
+    if found and not found[1].strip(_BLANK):
+        return found[0]
+    if found and sequence:
+        return _values(body, max_events)
+    raise Refused(400, f"the body is not a JSON array: {_fault(body)}")
+
+
+def _object(body: bytes) -> list[bytes]:
+    if not body.startswith(b"{"):
+        raise Refused(400, "a CloudEvent in structured mode is one JSON object")
+    if not _is_json(body):
+        found = values(body, 1)
+        if not found.clean or len(found.values) > 1:
+            raise Refused(400, f"the body is not JSON: {_fault(body)}")
+    return [body]
+
+
+def _values(body: bytes, max_events: int) -> list[bytes]:
+    """One value, or a sequence of them: a line each, or back to back, or each on several lines."""
+    if _is_json(body):
+        return [body]
+    lines = _lines(body, max_events)
+    whole = sum(line.startswith(b"{") and line.endswith(b"}") for line in lines)
+    if whole == len(lines) > 1 and not _SEVERAL_IN_A_LINE.search(body):
+        return lines  # nearly always, and cheaper than to look at every bracket
+    found = values(body, max_events)
+    if found.clean and found.values:
+        return _flat(found.values, max_events)
+    if len(lines) > 1 and 2 * whole >= len(lines):
+        return lines
+    if len(found.values) > 1:
+        return found.values
+    raise Refused(400, f"the body is not JSON: {_fault(body)}")
+
+
+def _flat(sequence: list[bytes], max_events: int) -> list[bytes]:
+    """The events of a sequence: its objects, and the elements of its arrays; enough to see that they are
+    more than ``max_events``."""
+    events: list[bytes] = []
+    for value in sequence:
+        found = elements(value, max_events) if value.startswith(b"[") else None
+        events += found[0] if found else [value]
+        if len(events) > max_events:
+            break
+    return events
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        _read_value(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _fault(body: bytes) -> str:
+    """Of a body that is none of what it could be; words like ``find_fault``."""
+    return (find_fault(body) or "it is more than one value").removeprefix("not JSON: ")
 
 
 def _lines(body: bytes, max_events: int) -> list[bytes]:

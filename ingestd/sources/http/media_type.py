@@ -11,7 +11,7 @@ from ingestd.sources.http.request import Request
 
 class Format(Enum):
     JSON = auto()
-    """One event, or an array of them."""
+    """One event, an array of them, or a sequence: values on lines or back to back."""
     LINES = auto()
     EVENT = auto()
     """A CloudEvent in structured mode."""
@@ -29,6 +29,8 @@ class MediaType(NamedTuple):
 
 FORMATS = {
     "application/json": Format.JSON,
+    "application/x-json-stream": Format.JSON,
+    "application/stream+json": Format.JSON,
     "application/x-ndjson": Format.LINES,
     "application/ndjson": Format.LINES,
     "application/jsonl": Format.LINES,

@@ -6,10 +6,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingestd.sources.http import body as module
+from ingestd.sources.http import sequence
 from ingestd.sources.http.answers import Refused
 from ingestd.sources.http.body import take_apart
 from ingestd.sources.http.media_type import Format
-from tests.sources.http_endpoint.support import EVENT, JSON, LINES, Scene, content
+from tests.sources.http_endpoint.support import EVENT, JSON, LINES, PATH, Scene, content
 
 BATCH = {"content-type": "application/cloudevents-batch+json"}
 STRUCTURED = {"content-type": "application/cloudevents+json"}
@@ -84,10 +85,12 @@ def test_the_elements_of_an_array_are_the_bytes_between_its_commas(
 @example(b'["\xed\xa0\x80"]')
 @example(b"[1,]")
 @example(b"[1][2]")
+@example(b'{"a":1}{"b":2}')
+@example(b'{"a":1}\n\0{"b":2}')
 @example(b"[" * 100_000)
 @example(b"[" * 100_000 + b"]" * 100_000)
 @example(b'{"a":' * 50_000 + b"1" + b"}" * 50_000)
-def test_a_body_is_taken_exactly_if_it_is_json(body: bytes) -> None:
+def test_a_body_that_is_json_is_taken_as_it_is_and_of_others_no_byte_is_lost(body: bytes) -> None:
     whole = body.removeprefix(b"\xef\xbb\xbf")
     valid = is_json(whole)
     for format_, first in ((Format.JSON, b""), (Format.EVENT, b"{"), (Format.BATCH, b"[")):
@@ -95,10 +98,144 @@ def test_a_body_is_taken_exactly_if_it_is_json(body: bytes) -> None:
         if isinstance(events, int):
             assert events == 400
             assert not (valid and whole.strip().startswith(first))
-        else:
-            assert valid
+        elif valid:
             value = json.loads(whole)
             assert [json.loads(event) for event in events] == (value if isinstance(value, list) else [value])
+        else:
+            assert_all_of_it(events, whole)
+
+
+def assert_all_of_it(events: list[bytes], body: bytes) -> None:
+    """The events stand in the body in their order, and between them nothing but what joins them."""
+    at = 0
+    for event in events:
+        assert event.strip() == event != b""
+        found = body.find(event, at)
+        assert found >= 0
+        assert not body[at:found].strip(b" \t\r\n[],")
+        at = found + len(event)
+    assert not body[at:].strip(b" \t\r\n]")
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/x-json-stream"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"%b\n%b\n",
+        b"%b\r\n%b",
+        b"\xef\xbb\xbf%b\n\n\n%b\n",
+        b"%b%b",
+        b"%b \t %b",
+        b'{\n"a": {\n"b": "}"\n}\n}\n{\n"a": 1\n}\n%b\n%b',
+        b"[%b]\n[%b]",
+        b"[%b,1]%b",
+        b'{"a":"}{"}\n%b%b',
+    ],
+)
+def test_a_body_that_goes_on_after_its_first_value_is_a_sequence(kind: str, body: bytes) -> None:
+    events = [EVENT.replace(b'"1"', b'"a"'), EVENT.replace(b'"1"', b'"b"')]
+    scene = Scene()
+    answer = scene.send(body % tuple(events), {"content-type": kind})
+    assert answer is not None
+    assert answer.status == 202
+    assert [event for event in scene.desk.events if event in events] == events
+    assert_all_of_it(scene.desk.events, (body % tuple(events)).removeprefix(b"\xef\xbb\xbf"))
+    rejected = {one["index"] for one in content(answer)["rejected"]}
+    assert rejected == {i for i, event in enumerate(scene.desk.events) if event not in events}
+
+
+BROKEN = {
+    "half a pair": (b'{"a":"caf\\ud83d"}', "half a surrogate pair: \\ud83d without its other half"),
+    "half a pair in a word": (b'{"a":"\\ud83d and on, [{"}', "half a surrogate pair: \\ud83d"),
+    "not UTF-8": (b'{"a":"caf\xe9"}', "not UTF-8: the byte 0xe9"),
+    "NULs": (b"\0\0\0" + EVENT, "3 NUL bytes stand before the value"),
+    "a mark": (b"\xef\xbb\xbf" + EVENT, "a byte order mark stands before the value"),
+    "a byte too many": (b"\xff" + EVENT, "invalid character 0xff (byte 0)"),
+    "a separator": (b"\x1e" + EVENT, "invalid character 0x1e (byte 0)"),
+    "too deep": (b'{"a":' + b"[" * 70 + b"]" * 70 + b"}", "nested deeper than 64"),
+    "far too deep": (b"[" * 5_000 + b"]" * 5_000, "nested deeper than 64"),
+    "a literal": (b'{"a":NaN}', "NaN is no JSON value"),
+    "a comma": (b'{"a":1,}', "trailing comma"),
+    "quotes": (b"{'a':[1,2]}", "expected '\"'"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("query", ["", "?atomic=true"])
+def test_one_broken_event_costs_itself_in_whatever_it_comes(name: str, query: str) -> None:
+    broken, words = BROKEN[name]
+    array = b" [ %b ,\n%b , %b ] "
+    shapes = [(array, JSON), (array, BATCH), (b"%b\n%b\n%b\n", LINES), (b"%b\n%b\n%b\n", JSON)]
+    if name != "far too deep":  # an array there is a batch of its own
+        shapes.append((b"%b%b%b", JSON))
+    for shape, headers in shapes:
+        answer = Scene().send(shape % (EVENT, broken, EVENT), headers, target=PATH + query)
+        assert answer is not None
+        assert answer.status == (422 if query else 202), answer
+        assert content(answer)["accepted"] == (0 if query else 2)
+        [rejected] = content(answer)["rejected"]
+        assert rejected["index"] == 1
+        assert words in rejected["errors"][0]["message"]
+
+
+@pytest.mark.parametrize("headers", [JSON, STRUCTURED, LINES])
+@pytest.mark.parametrize("name", ["half a pair", "not UTF-8", "too deep", "a comma", "quotes"])
+def test_a_single_broken_event_is_rejected_by_index_too(name: str, headers: dict[str, str]) -> None:
+    broken, words = BROKEN[name]
+    answer = Scene().send(broken, headers)
+    assert answer is not None
+    assert answer.status == 422
+    [rejected] = content(answer)["rejected"]
+    assert (rejected["index"], words in rejected["errors"][0]["message"]) == (0, True)
+
+
+@pytest.mark.parametrize("shape", ["lines", "back to back", "pretty", "spaced"])
+@given(st.lists(texts.filter(lambda text: text.startswith(b"{")), min_size=2, max_size=6))
+def test_a_sequence_in_any_shape_is_its_values(shape: str, events: list[bytes]) -> None:
+    if shape == "lines":
+        events = [json.dumps(json.loads(event)).encode() for event in events]
+    elif shape == "pretty":
+        events = [json.dumps(json.loads(event), indent=1).encode() for event in events]
+    gap = {"lines": b"\n", "back to back": b"", "pretty": b"\n", "spaced": b" \n \t"}[shape]
+    assert parts(gap.join(events), Format.JSON) == events
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"[1,,2]", b'["\\ud800",]', b"[1,2", b'[{"a":"\\ud800"}, {"b":1}', b'["\\ud800", "b]', b"[1]]"),
+        *(EVENT + b"}", EVENT + b"x", b'{"a":"x}', b'{"a":[1}', b"null null", b"[1] x", b'"a" "b"', b"\0\0"),
+    ],
+)
+def test_where_borders_are_not_certain_nothing_is_guessed(body: bytes) -> None:
+    scene = Scene()
+    assert scene.status(body, JSON) == 400
+    assert not scene.desk.submissions
+
+
+def test_a_sequence_that_is_cut_off_costs_its_last_event() -> None:
+    for cut in (EVENT + b"\n" + EVENT[:-9], EVENT + EVENT[:-9]):
+        answer = Scene().send(cut, JSON)
+        assert content(answer)["accepted"] == 1
+        assert [one["index"] for one in content(answer)["rejected"]] == [1]
+
+
+def test_what_has_too_many_brackets_is_not_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequence, "MAX_TOKENS", 50)
+    assert Scene().status(b'["\\ud800",' + b"[]," * 50 + b"1]", JSON) == 400
+    assert Scene().status(b"{}" * 30, JSON) == 400
+    assert Scene().status(b'["\\ud800",' + b"[]," * 5 + b"1]", JSON) == 422
+
+
+def test_too_many_events_are_noticed_in_every_shape_of_a_sequence() -> None:
+    for body in (
+        EVENT * 4,
+        (EVENT + b"\n") * 4,
+        b"[1]" * 4,
+        b'["\\ud800"' + b",1" * 4 + b"]",
+        b"[1,1]" * 3,
+    ):
+        assert Scene(max_events=3).status(body, JSON) == 413
 
 
 @given(
