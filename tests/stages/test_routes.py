@@ -346,3 +346,11 @@ def test_an_event_goes_the_same_ways_whoever_its_neighbours_are() -> None:
     alone = [routes.route([event]).positions for event in events]
     for sink, positions in routes.route(events).positions.items():
         assert list(positions) == [at for at, one in enumerate(alone) if one[sink]]
+
+
+@pytest.mark.parametrize("name", ["cancelled", "removed", "sku0", "voided"])
+def test_an_absence_is_looked_for_in_the_same_object_whatever_its_name(name: str) -> None:
+    pattern = {"items": {"sku": ["A"], name: [{"exists": False}]}}
+    elsewhere = json.dumps({"items": [{"sku": "A"}, {"sku": "B", name: True}]}).encode()
+    beside_it = json.dumps({"items": [{"sku": "A", name: True}, {"sku": "B"}]}).encode()
+    assert compile_routes({"s": pattern}).route([elsewhere, beside_it]).positions == {"s": [0]}
