@@ -17,7 +17,7 @@ from ingestd.core.ledger import Ledger
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.letters import letter_of_copy, letter_of_event
-from ingestd.stages.dedup import Window
+from ingestd.stages.dedup import Follower, Window
 from ingestd.store.journal import Journal
 
 
@@ -174,9 +174,11 @@ class Bookkeeping:
 
     def share_fate(self, safe: Sequence[bytes], letters: Sequence[DeadLetter]) -> list[DeadLetter]:
         """Confirm and release keys; copies that waited are duplicates, or dead letters like their model."""
-        for follower in self._window.confirm(safe, self._clock.monotonic()) if safe else ():
+        copies = self._window.confirm(safe, self._clock.monotonic()) if safe else []
+        for follower in copies:
             self.duplicates(follower.chunk, 1)
             self.on_copies_settled()
+        self._dismissed(copies)
         if not self._window.follower_count:
             self._window.release([letter.digest for letter in letters if letter.digest])
             return []
@@ -184,12 +186,22 @@ class Bookkeeping:
         for letter in letters:
             if letter.digest is None:
                 continue
-            for follower in self._window.release([letter.digest]):
+            copies = self._window.release([letter.digest])
+            for follower in copies:
                 shared.append(letter_of_copy(follower.chunk, follower.position, letter))
                 self.ledger.buried(letter.reason)
                 self.ended(follower.chunk, 1)
                 self.on_copies_settled()
+            self._dismissed(copies)
         return shared
+
+    def _dismissed(self, copies: Sequence[Follower]) -> None:
+        """Copies had their end: a restart must not take them for events."""
+        by_chunk: dict[Chunk, list[int]] = {}
+        for chunk, position in copies:
+            by_chunk.setdefault(chunk, []).append(position)
+        for chunk, positions in by_chunk.items():
+            self._journal.dismissed(chunk, positions, now=self._clock.wall())
 
     def count(self, letters: Sequence[DeadLetter]) -> None:
         for reason, count in Counter(letter.reason for letter in letters).items():

@@ -112,7 +112,7 @@ async def open_pipeline(
             warn(database.warning)
         journal = Journal(database)
         keys = KeyLog(database)
-        window = await _restore_window(settings, keys, clock)
+        window = await _restore_window(settings, keys, clock, spooled=spooled)
         retention_s = settings.letters.retention
         database.note(release_leases)
         database.note(lambda connection: purge_delivered(connection, clock.wall() - retention_s))
@@ -287,10 +287,14 @@ def make_validator(settings: Settings) -> Validator:
     return Validator(schema, KeyPaths.parse(paths) if paths else None)
 
 
-async def _restore_window(settings: Settings, keys: KeyLog, clock: Clock) -> Window:
+async def _restore_window(settings: Settings, keys: KeyLog, clock: Clock, *, spooled: bool) -> Window:
+    """The keys of the process before. The time since does not count where it was cut short and is to be gone
+    on with: what was a copy of an event then must not become an event of its own."""
     max_count, max_age_s = settings.window.max_count, settings.window.max_age
     window = Window(await keys.secret(), max_count=max_count, max_age_s=max_age_s)
     now, wall = clock.monotonic(), clock.wall()
+    if not spooled and (cut_short := await keys.cut_short()) is not None:
+        wall = min(wall, cut_short)
     for row in await keys.read(not_before=wall - max_age_s, max_count=max_count):
         if row.released:
             window.forget(row.keys)

@@ -6,7 +6,7 @@ under its own key with the bytes it had.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
 from ingestd.core.batch import Batch
@@ -60,6 +60,8 @@ class Recovery:
         self._by_chunk: dict[tuple[int, int], list[tuple[_Gathering, int, Positions]]] = defaultdict(list)
         self._open: dict[str, _Gathering] = {}  # not settled, not whole yet
         self._changed: dict[str, None] = {}  # ids, in order
+        self._awaited: set[bytes] = set()  # keys of batches that are not whole yet
+        self._stale: list[bytes] = []
         self.kept = [batch for batch in frozen if batch.kept is not None and not batch.settled]
         for batch in frozen:
             if batch.kept is not None or not all(source in sources for source, *_ in batch.segments):
@@ -67,12 +69,18 @@ class Recovery:
             gathering = _Gathering(batch, len(batch.segments))
             if not batch.settled:
                 self._open[batch.id] = gathering
+                self._awaited.update(batch.keys)
             for number, (source, start, _, packed) in enumerate(batch.segments):
                 self._by_chunk[source, start].append((gathering, number, unpack_positions(packed)))
 
     @property
     def pending(self) -> bool:
         return bool(self._by_chunk)
+
+    @property
+    def awaited(self) -> Set[bytes]:
+        """Keys of events that are in a batch that is not whole yet: a copy of one of them waits for it."""
+        return self._awaited
 
     def look(self, chunk: Chunk) -> Found | None:
         """None if the chunk is none of ours."""
@@ -98,11 +106,22 @@ class Recovery:
         changed, self._changed = list(self._changed), {}
         return changed
 
+    def take_stale(self) -> list[bytes]:
+        """Keys that were awaited and, as was found since the last call, belong to no event of a batch."""
+        stale, self._stale = self._stale, []
+        return stale
+
     def incomplete(self) -> list[Batch]:
         """At the end of the input: batches of which a part is gone. What is there goes out anew."""
         left, self._open = self._open, {}
         self._by_chunk.clear()
         return [self._rebuild(gathering) for gathering in left.values() if gathering.found]
+
+    def lost(self) -> dict[str, Sequence[bytes]]:
+        """At the end of the input: by id the keys of batches of which nothing was found."""
+        lost = {id: gathering.frozen.keys for id, gathering in self._open.items() if not gathering.found}
+        self._awaited.difference_update(*lost.values())
+        return lost
 
     def kept_batches(self) -> list[Batch]:
         """Batches whose source cannot be read again; their events were kept."""
@@ -119,7 +138,10 @@ class Recovery:
     def _rebuild(self, gathering: _Gathering) -> Batch:
         segments = [gathering.found[number] for number in sorted(gathering.found)]
         events = [segment.chunk.events[p] for segment in segments for p in segment.positions]
-        return self._make(gathering.frozen, events, segments)
+        batch, keys = self._make(gathering.frozen, events, segments), gathering.frozen.keys
+        self._awaited.difference_update(keys)
+        self._stale += set(keys).difference(filter(None, batch.digests))
+        return batch
 
     def _make(self, frozen: FrozenBatch, events: list[bytes], segments: list[Segment]) -> Batch:
         try:

@@ -49,10 +49,12 @@ class Chunk:
     (or array element), from 1, and of the one after the last. ``place(i)``: (offset in the stream,
     line) of event i; it is asked only when an event has to be named, which is rare. ``too_long``:
     length in bytes of events of which only the head was kept, by index. ``fate``: where the events go to
-    several sinks, each of which has a ``view`` of its own; None: to one.
+    several sinks, each of which has a ``view`` of its own; None: to one. ``dismissed``: positions of events
+    that went nowhere and had their end, where that had to be noted.
     """
 
     __slots__ = (
+        "dismissed",
         "end",
         "events",
         "fate",
@@ -87,6 +89,7 @@ class Chunk:
         self.receipt = Receipt(-1, lambda: None)
         self.place = place or (lambda index: (start, line))
         self.fate: Fate | None = None
+        self.dismissed: set[int] = set()
 
     def view(self) -> "Chunk":
         """The same events, to be settled by one sink of several."""

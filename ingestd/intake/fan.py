@@ -20,20 +20,18 @@ from ingestd.core.reasons import Reason
 from ingestd.delivery.outcome import Burial
 from ingestd.recovery import Found, Passed, Recovery
 from ingestd.stages.routes import Routes
-from ingestd.store.journal import Journal
+from ingestd.store.journal import EVERYWHERE, DISMISSED, Journal
 
 MAX_PENDING_BYTES = 32 * 1024 * 1024
 """Of a branch among several: of chunks that have events without an end there."""
 
-EVERYWHERE = ""
-"""Under this name the journal has events that had their end at all sinks (``Journal.passed``)."""
-
 
 @dataclass(slots=True)
 class Known:
-    """What recovery knows of a chunk (positions). ``settled``: events that had their end at all branches;
-    ``taken``: those in ``batches``, only where there is one branch."""
+    """What recovery knows of a chunk (positions). ``dismissed``: events that went nowhere; ``settled``: those
+    that had their end at all branches; ``taken``: those in ``batches``, only where there is one branch."""
 
+    dismissed: Set[int] = frozenset()
     settled: Set[int] = frozenset()
     taken: Set[int] = frozenset()
     batches: list[tuple[Branch, Batch]] = field(default_factory=list)
@@ -42,7 +40,7 @@ class Known:
 class Fan:
     """``look`` at a chunk, then ``take`` what is left of it; ``room`` waits while the lanes are full.
 
-    ``passed``: events that an earlier process knew to have had their end everywhere.
+    ``passed``: events that an earlier process knew to have had their end, EVERYWHERE or DISMISSED.
     """
 
     def __init__(
@@ -50,7 +48,7 @@ class Fan:
         branches: Sequence[Branch],
         routes: Routes,
         recoveries: Mapping[str, Recovery],
-        passed: Passed,
+        passed: Mapping[str, Passed],
         *,
         book: Bookkeeping,
         journal: Journal,
@@ -89,7 +87,8 @@ class Fan:
 
     def look(self, chunk: Chunk) -> Known:
         """What an earlier process knew of a chunk that is read again."""
-        known = Known(self._passed.of(chunk))
+        known = Known(self._passed[DISMISSED].of(chunk), self._passed[EVERYWHERE].of(chunk))
+        chunk.dismissed.update(known.dismissed)
         for branch in self._branches:
             view = chunk if self._only else chunk.view()
             recovery = self._recoveries[branch.name]
@@ -110,13 +109,15 @@ class Fan:
         now: float,
     ) -> None:
         """Events of the chunk just looked at, with their keys and places in it, that are on their way now."""
-        routed, unmatched = self._routes.route(events)
         if self._only:
-            self._take_alone(self._only, chunk, events, digests, positions, now, routed, unmatched)
+            found = self._found[self._only.name][1]
+            self._only.ledger.taken_up(len(found.taken) if found else 0)
+            self.take_alone(self._only, chunk, events, digests, positions, now)
         else:
+            routed, unmatched = self._routes.route(events)
             self._share_out(chunk, events, digests, positions, now, routed, len(unmatched))
 
-    def _take_alone(
+    def take_alone(
         self,
         branch: Branch,
         chunk: Chunk,
@@ -124,15 +125,14 @@ class Fan:
         digests: list[bytes | None],
         positions: Positions,
         now: float,
-        routed: Routed,
-        unmatched: Sequence[int],
     ) -> None:
-        found = self._found[branch.name][1]
+        """For the only branch, events of any chunk that was looked at."""
+        routed, unmatched = self._routes.route(events)
         if unmatched:
             nowhere = _pick(unmatched, events, digests, positions)
             self._unmatched(chunk, nowhere[1], nowhere[2])
             events, digests, positions = _pick(routed[branch.name], events, digests, positions)
-        branch.ledger.taken_up(len(events) + (len(found.taken) if found else 0))
+        branch.ledger.taken_up(len(events))
         if events:
             self._batch(branch, chunk, events, digests, positions, now)
 

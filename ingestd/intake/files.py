@@ -17,7 +17,8 @@ from ingestd.core.chunk import Chunk, Positions, Receipt
 from ingestd.core.clock import Clock
 from ingestd.core.fate import Fate
 from ingestd.core.reasons import Reason
-from ingestd.intake.fan import EVERYWHERE, Fan
+from ingestd.intake.copies import Copies
+from ingestd.intake.fan import Fan
 from ingestd.recovery import Passed, Recovery
 from ingestd.sources.jsonl import JsonSource
 from ingestd.sources.progress import Progress
@@ -28,9 +29,6 @@ from ingestd.store.journal import Journal
 from ingestd.store.writer import Work
 
 Keep = Callable[[list[bytes]], Work | None]
-
-MAX_COPY_BYTES = 32 * 1024 * 1024
-"""Copies of events on their way that may wait for their fate; past it the intake waits."""
 
 _LOOK_AGAIN_S = 0.5
 """How often a silent source is left to see whether the intake was stopped."""
@@ -50,7 +48,8 @@ class Stages:
 
 
 class Intake:
-    """Feeds one run's sources into its lanes."""
+    """Feeds one run's sources into its lanes. Keys of what an earlier process had on its way are claimed
+    from the start."""
 
     def __init__(
         self,
@@ -76,13 +75,12 @@ class Intake:
             stages.branches,
             stages.routes,
             recoveries,
-            passed[EVERYWHERE],
+            passed,
             book=stages.book,
             journal=journal,
             clock=clock,
         )
-        self._copies_settled = anyio.Event()
-        self._book.on_copies_settled = lambda: self._copies_settled.set()
+        self._copies = Copies(stages, self._fan, recoveries, journal=journal, clock=clock)
         self._source: JsonSource | None = None
         self.stopped = False
 
@@ -96,7 +94,7 @@ class Intake:
             while (chunk := await self._next(receive)) is not None:
                 self.admit(chunk, progress)
                 await self._fan.room()
-                await self._room_for_copies()
+                await self._copies.room(self.flush)
             source.stop()
             if not source.rereadable:  # what was read of it is here or nowhere
                 async for chunk in receive:
@@ -125,12 +123,14 @@ class Intake:
         for branch in self._branches:
             for batch in self._recoveries[branch.name].incomplete():
                 self._resume(branch, batch)
+        self._copies.give_up_lost()
         self._say_changed()
 
     def _resume(self, branch: Branch, batch: Batch) -> None:
         if len(self._branches) == 1:  # where there are several, the events' chunk has claimed their keys
             self._window.reclaim(digest for digest in batch.digests if digest)
         branch.lane.resubmit(batch)
+        self._copies.free_stale()
 
     def _say_changed(self) -> None:
         changed = [batch for recovery in self._recoveries.values() for batch in recovery.take_changed()]
@@ -151,14 +151,14 @@ class Intake:
         self.stopped = True
         if self._source:
             self._source.stop()
-        self._copies_settled.set()
+        self._copies.stop()
         self._fan.stop()
 
     def lose(self, branch: Branch) -> None:
         """This run does without the branch: what was to go there stays with its file."""
         branch.lost = True
         self._fan.wake()
-        self._copies_settled.set()
+        self._copies.wake()
 
     async def _read(
         self, source: JsonSource, start: int, line: int, send: MemoryObjectSendStream[Chunk]
@@ -192,23 +192,13 @@ class Intake:
                     return None
         return None
 
-    async def _room_for_copies(self) -> None:
-        while self._too_many_copies and not self._fan.incomplete and not self.stopped:
-            self._copies_settled = anyio.Event()
-            await self.flush()
-            await self._copies_settled.wait()
-
-    @property
-    def _too_many_copies(self) -> bool:
-        return self._window.follower_bytes > MAX_COPY_BYTES
-
     # --- one chunk ---
 
     def admit(self, chunk: Chunk, progress: Progress) -> None:
         """Take over a chunk: every event of it now has its end, or is in a batch, or waits as a copy."""
         found = self._fan.look(chunk)
-        settled, taken = found.settled, found.taken
-        count = len(chunk.events) - len(settled)
+        dismissed, settled, taken = found.dismissed, found.settled, found.taken
+        count = len(chunk.events) - len(settled) - len(dismissed)
         progress.opened(chunk, count, self._clock.monotonic())
         self._book.accepted(count)
         for branch, batch in found.batches:
@@ -217,15 +207,19 @@ class Intake:
             self._say_changed()
         events, positions = chunk.events, range(len(chunk.events))
         chosen: Positions = positions
-        if known := settled | taken:
-            chosen = [position for position in positions if position not in known]
+        known = settled | taken
+        if known or dismissed:
+            chosen = [p for p in positions if p not in known and p not in dismissed]
             events = [chunk.events[position] for position in chosen]
         digests: list[bytes | None] = []
+        ended: list[int] = []
         if events:
-            events, digests, chosen = self._sift(chunk, events, chosen)
+            events, digests, chosen, ended = self._sift(chunk, events, chosen)
         if self._keep:
             self._keep_accepted(chunk, sorted({*known, *chosen}) if events else sorted(known))
         self._fan.take(chunk, events, digests, chosen, self._clock.monotonic())
+        if ended and progress.oldest_since is not None:  # else the checkpoint is past them already
+            self._journal.dismissed(chunk, ended, now=self._clock.wall())
 
     def _keep_accepted(self, chunk: Chunk, accepted: Sequence[int]) -> None:
         for name, keep in self._keep.items():
@@ -237,12 +231,13 @@ class Intake:
 
     def _sift(
         self, chunk: Chunk, events: list[bytes], positions: Positions
-    ) -> tuple[list[bytes], list[bytes | None], Positions]:
-        """Window and validation; ``positions`` are those of ``events`` in the chunk. Gives what is left."""
+    ) -> tuple[list[bytes], list[bytes | None], Positions, list[int]]:
+        """Window and validation; ``positions`` are those of ``events`` in the chunk. Gives what is left, and
+        the positions of what had its end."""
         now = self._clock.monotonic()
         checked = self._validator.check(events)
         digests, duplicates, copies = self._window.claim(checked.keys, now)
-        if not (self._fan.incomplete and self._too_many_copies):  # else they are read again, and judged then
+        if not (self._fan.incomplete and self._copies.too_many):  # else they are read again, and judged then
             for index, digest in copies:
                 self._window.follow(digest, Follower(chunk, positions[index]))
         gone = {*duplicates, *(index for index, _ in copies)}
@@ -263,13 +258,14 @@ class Intake:
             gone.add(index)
         gone |= self._too_large(chunk, events, digests, positions, refused, gone)
         self._book.duplicates(chunk, len(duplicates))
+        ended = [*refused, *(positions[index] for index in duplicates)]
         if refused:
             self._book.rejected(chunk, refused)
         if gone:
             events, digests, positions = list(events), list(digests), list(positions)
             for index in sorted(gone, reverse=True):  # few: cheaper than choosing those that stay
                 del events[index], digests[index], positions[index]
-        return events, digests, positions
+        return events, digests, positions, ended
 
     def _is_known(self, key: str | None) -> bool:
         """An invalid copy of an event that is safe is a duplicate: the window comes first."""

@@ -22,7 +22,7 @@ from ingestd.config import Login, Settings, state_directory
 from ingestd.core.audit import Entry
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
-from ingestd.intake.fan import EVERYWHERE, bury
+from ingestd.intake.fan import bury
 from ingestd.intake.files import Intake, Stages
 from ingestd.pipeline import Pipeline, Warn, make_recovery, open_pipeline
 from ingestd.recovery import Passed
@@ -32,6 +32,7 @@ from ingestd.sources.jsonl import JsonSource
 from ingestd.sources.progress import Progress
 from ingestd.sources.streams import fingerprint
 from ingestd.store.connection import StoreFailed
+from ingestd.store.journal import DISMISSED, EVERYWHERE
 
 _LOOK_AGAIN_S = 0.2
 _LAKE_S = 60.0
@@ -302,7 +303,9 @@ async def _make_intake(replay: Replay, warn: Warn) -> Intake:
     intake = Intake(
         stages,
         recoveries=recoveries,
-        passed={by: Passed(b for b in frozen if b.sink == by) for by in (EVERYWHERE, *stages.keep)},
+        passed={
+            by: Passed(b for b in frozen if b.sink == by) for by in (EVERYWHERE, DISMISSED, *stages.keep)
+        },
         journal=pipeline.journal,
         clock=pipeline.clock,
         warn=warn,

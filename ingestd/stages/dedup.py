@@ -7,7 +7,7 @@ set operation. See design "P3" in the README: a duplicate never costs an event.
 
 import hashlib
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence, Set
 from typing import NamedTuple
 
 from ingestd.core.chunk import Chunk
@@ -135,6 +135,10 @@ class Window:
         self._followers.setdefault(digest, []).append(follower)
         self.follower_count += 1
         self.follower_bytes += len(follower.chunk.events[follower.position])
+
+    def waits_only_for(self, digests: Set[bytes]) -> bool:
+        """Whether every copy that waits is one of an event with one of these keys."""
+        return self._followers.keys() <= digests
 
     def confirm(self, digests: Sequence[bytes], now: float) -> list[Follower]:
         """These events are safe. Returns the copies that now are duplicates."""

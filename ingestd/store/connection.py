@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ingestd.core.errors import UserError
 
-VERSION = 3
+VERSION = 4
 FILE_NAME = "state.db"
 
 

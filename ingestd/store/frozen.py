@@ -18,9 +18,13 @@ PackedSegment = tuple[int, int, int, bytes]
 """(source, start, end, positions) of a segment; see ``core.chunk.pack_positions``."""
 
 
+KEY_BYTES = 16
+"""Of a key's digest; see ``stages.dedup``."""
+
+
 class FrozenBatch(NamedTuple):
     """A batch of an earlier process. ``kept``: its events, where the source cannot give them again.
-    ``sink``: where it was on its way to."""
+    ``sink``: where it was on its way to. ``keys``: digests of its events' keys, where they were kept."""
 
     id: str
     settled: bool
@@ -30,6 +34,7 @@ class FrozenBatch(NamedTuple):
     segments: list[PackedSegment]
     kept: list[bytes] | None
     sink: str
+    keys: Sequence[bytes] = ()
 
     def is_of(self, source: int) -> bool:
         """Whether all its events come from there."""
@@ -44,7 +49,7 @@ def body_digest(body: bytes) -> bytes:
     return struct.pack("<QI", len(body), zlib.crc32(body))
 
 
-def row_of(batch: Batch, *, sink: str, now: float, keep_events: bool) -> tuple[object, ...]:
+def row_of(batch: Batch, *, sink: str, now: float, keep_events: bool, keep_keys: bool) -> tuple[object, ...]:
     """The row of a batch that is about to be sent."""
     return (
         batch.id,
@@ -54,6 +59,7 @@ def row_of(batch: Batch, *, sink: str, now: float, keep_events: bool) -> tuple[o
         pack(batch.segments),
         msgspec.msgpack.encode(batch.events) if keep_events else None,
         sink,
+        b"".join(filter(None, batch.digests)) if keep_keys else None,
     )
 
 
@@ -81,7 +87,7 @@ class Changes:
             first += count
         if self.settled:
             connection.execute(
-                "UPDATE batches SET settled = 1, kept = NULL WHERE id IN (SELECT value FROM json_each(?))",
+                "UPDATE batches SET settled = 1, kept = NULL, keys = NULL WHERE id IN (SELECT value FROM json_each(?))",
                 (json.dumps(self.settled),),
             )
         if self.gone:
@@ -94,9 +100,9 @@ class Changes:
 
 @cache
 def _insert_statement(count: int) -> str:
-    row = "(?, ?, ?, ?, ?, ?, ?)"
+    row = "(?, ?, ?, ?, ?, ?, ?, ?)"
     return (
-        "INSERT OR REPLACE INTO batches (id, frozen_at, events, body_digest, segments, kept, sink)"  # noqa: S608
+        "INSERT OR REPLACE INTO batches (id, frozen_at, events, body_digest, segments, kept, sink, keys)"  # noqa: S608
         f" VALUES {','.join([row] * count)}"
     )
 
@@ -104,7 +110,8 @@ def _insert_statement(count: int) -> str:
 def settle_part(connection: sqlite3.Connection, batch_id: str, segments: bytes) -> None:
     """The batch had its end for the events in ``segments``."""
     connection.execute(
-        "UPDATE batches SET settled = 1, kept = NULL, segments = ? WHERE id = ?", (segments, batch_id)
+        "UPDATE batches SET settled = 1, kept = NULL, keys = NULL, segments = ? WHERE id = ?",
+        (segments, batch_id),
     )
 
 
@@ -117,7 +124,7 @@ def delete(connection: sqlite3.Connection, batch_ids: Sequence[str]) -> None:
 def read(connection: sqlite3.Connection) -> list[FrozenBatch]:
     """All of them, oldest first."""
     rows = connection.execute(
-        "SELECT id, settled, frozen_at, events, body_digest, segments, kept, sink FROM batches"
+        "SELECT id, settled, frozen_at, events, body_digest, segments, kept, sink, keys FROM batches"
         " ORDER BY frozen_at"
     )
     return [_unpack(row) for row in rows]
@@ -129,7 +136,9 @@ def pack(segments: Sequence[Segment]) -> bytes:
     )
 
 
-def _unpack(row: tuple[str, int, float, int, bytes, bytes, bytes | None, str]) -> FrozenBatch:
+def _unpack(row: tuple[str, int, float, int, bytes, bytes, bytes | None, str, bytes | None]) -> FrozenBatch:
     segments = msgspec.msgpack.decode(row[5], type=list[PackedSegment])
     kept = None if row[6] is None else msgspec.msgpack.decode(row[6], type=list[bytes])
-    return FrozenBatch(row[0], bool(row[1]), row[2], row[3], row[4], segments, kept, row[7])
+    packed = row[8] or b""
+    keys = [packed[at : at + KEY_BYTES] for at in range(0, len(packed), KEY_BYTES)]
+    return FrozenBatch(row[0], bool(row[1]), row[2], row[3], row[4], segments, kept, row[7], keys)

@@ -6,7 +6,7 @@ before it: so at most the batches in flight can be sent twice, and those go out 
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from ingestd.core.batch import Batch
@@ -24,6 +24,10 @@ Heads = Callable[[int], tuple[bytes, int]]
 
 InSpool = Callable[[str, int], bool]
 """(sink, number of a chunk of the spool)."""
+
+EVERYWHERE, DISMISSED = "", "-"
+"""Under these names the journal has events of files that had their end at all sinks, and events that were
+sent to none: refused, or copies (``Journal.passed``). No sink has such a name."""
 
 _INSERT_KEYS = "INSERT INTO window (confirmed_at, digests) VALUES (?, ?)"
 
@@ -157,7 +161,10 @@ class Journal:
         if batch.letters:
             return  # the dead-letter store has its events, its id and their order
         kept = any(segment.chunk.source in self._streams for segment in batch.segments)
-        self._changes(now).rows.append(frozen.row_of(batch, sink=sink, now=now, keep_events=kept))
+        first = batch.segments[0].chunk  # of several sinks, and in the spool, chunks know their keys
+        keys = not kept and first.fate is None and first.source != self._spool
+        row = frozen.row_of(batch, sink=sink, now=now, keep_events=kept, keep_keys=keys)
+        self._changes(now).rows.append(row)
 
     def settled(
         self,
@@ -269,10 +276,16 @@ class Journal:
         name = f"{by}/{chunk.source}/{chunk.start}"
         segments = frozen.pack([Segment(chunk, positions)])
         changes = self._changes(now)
-        changes.rows.append((name, now, len(positions), b"", segments, None, by))
+        changes.rows.append((name, now, len(positions), b"", segments, None, by, None))
         changes.settled.append(name)
         self._settled.add(by, name, [(chunk.source, chunk.start, chunk.end)])
         self._look_beyond = True
+
+    def dismissed(self, chunk: Chunk, positions: Iterable[int], *, now: float) -> None:
+        """Events had their end before they went anywhere: refused, or copies of others. A restart must not
+        judge them again: by then the window may have forgotten what they are copies of."""
+        chunk.dismissed.update(positions)
+        self.passed(DISMISSED, chunk, sorted(chunk.dismissed), now=now)
 
     def _note_positions(self) -> None:
         """Positions, and the settled batches that now lie before them, go in one transaction."""

@@ -35,6 +35,16 @@ class KeyLog:
 
         return await self._database.run(read)
 
+    async def cut_short(self) -> float | None:
+        """When a process that left batches on their way was last seen at work; None if none was left."""
+
+        def read(connection: sqlite3.Connection) -> float | None:
+            (frozen_at,) = connection.execute("SELECT max(frozen_at) FROM batches").fetchone()
+            (known_at,) = connection.execute("SELECT max(confirmed_at) FROM window").fetchone()
+            return None if frozen_at is None else max(float(frozen_at), float(known_at or 0.0))
+
+        return await self._database.run(read)
+
     async def read(self, *, not_before: float, max_count: int) -> list[WindowRow]:
         """What became of keys since ``not_before``, oldest first; at least the youngest ``max_count``."""
 

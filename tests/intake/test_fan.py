@@ -14,7 +14,7 @@ import pytest
 
 from ingestd.core.chunk import Chunk
 from ingestd.delivery import lane
-from ingestd.intake import fan, files
+from ingestd.intake import copies, fan, files
 from ingestd.recovery import Passed, Recovery
 from ingestd.service.replay import run
 from ingestd.sources import jsonl
@@ -199,7 +199,7 @@ async def test_what_a_sink_has_not_been_handed_when_it_is_lost_stays_with_its_fi
                 branch.name: Recovery([], set(), encode=branch.sink.encode, digests=lambda events: [])
                 for branch in pipeline.branches
             },
-            passed={fan.EVERYWHERE: Passed([])},
+            passed={fan.EVERYWHERE: Passed([]), fan.DISMISSED: Passed([])},
             journal=pipeline.journal,
             clock=pipeline.clock,
             warn=place.warnings.append,
@@ -275,7 +275,7 @@ async def test_what_was_read_of_a_pipe_before_a_crash_goes_out_as_it_was_and_hid
 async def test_copies_of_what_a_lost_sink_lacks_are_duplicates_where_they_cannot_be_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "MAX_COPY_BYTES", 1000)
+    monkeypatch.setattr(copies, "MAX_COPY_BYTES", 1000)
     lines = [event(0)] * 60 + [event(number) for number in range(1, 20)]
     async with Receiver() as well:
         place = Place(tmp_path / "state", {"well": sink(well), "lost": _nowhere()})
@@ -289,7 +289,7 @@ async def test_copies_of_what_a_lost_sink_lacks_are_duplicates_where_they_cannot
 async def test_copies_of_what_a_lost_sink_lacks_do_not_hold_up_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "MAX_COPY_BYTES", 1000)
+    monkeypatch.setattr(copies, "MAX_COPY_BYTES", 1000)
     lines = [event(0)] * 60 + [event(number) for number in range(1, 20)]
     source = write(tmp_path / "in.ndjson", lines)
     async with Receiver() as well, Receiver() as late:

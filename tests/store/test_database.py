@@ -14,7 +14,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from ingestd.store.connection import StoreFailed
+from ingestd.store.connection import VERSION, StoreFailed
 from ingestd.store.database import Database
 from ingestd.store.writer import Work
 
@@ -170,7 +170,7 @@ async def test_a_newer_format_is_refused(tmp_path: Path) -> None:
         connection.execute("PRAGMA user_version = 7")
     connection.close()
     database = Database(tmp_path)
-    with pytest.raises(StoreFailed, match=r"newer ingestd \(format 7, this one knows 3\)"):
+    with pytest.raises(StoreFailed, match=rf"newer ingestd \(format 7, this one knows {VERSION}\)"):
         await database.open()
     await database.close()
 
