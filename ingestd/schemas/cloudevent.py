@@ -7,9 +7,11 @@ attributes), the text for 1.0.3; JSON event format 1.0.2. Loaded by ``load``.
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Annotated, Any, Self
 
+import msgspec
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -24,8 +26,12 @@ from pydantic import (
 from ingestd.schemas.attributes import ATTRIBUTES, NAME, check_text
 from ingestd.schemas.envelope import Envelopes
 from ingestd.schemas.grammar import DEEP_BYTES, drop_undecodable, find_refusal, is_plain
+from ingestd.schemas.members import hollow, write
 from ingestd.schemas.refusals import from_pydantic, invalid, show
 from ingestd.schemas.schema import Refusal
+
+_EXTENSIONS_AT_ONCE = 100
+_read_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def _check_extension(value: object) -> object:
@@ -109,12 +115,29 @@ class CloudEventSchema:
     def explain(self, event: bytes) -> Refusal | None:
         if broken := find_refusal(event):
             return broken
+        validate = CloudEvent.__pydantic_validator__.validate_json
         try:
-            CloudEvent.__pydantic_validator__.validate_json(event)
+            for part in _parts(event):
+                validate(part)
+            validate(event)
         except ValidationError as error:
             return from_pydantic(error)
         name = _find_duplicate(event)
         return None if name is None else invalid("expected once, found more often", name)
+
+
+def _parts(event: bytes) -> Iterator[bytes]:
+    """An event, which is JSON, in parts that have few errors each, and without its data: pydantic finds all
+    errors that there are, and copies what they were found in."""
+    if hollow(event) != b"{}":
+        yield hollow(event)
+        return
+    members = {name: hollow(bytes(value)) for name, value in _read_members(event).items()}
+    own = {name: members.pop(name) for name in CloudEvent.model_fields if name in members}
+    extensions = iter(members.items())
+    yield write(own | dict(islice(extensions, _EXTENSIONS_AT_ONCE)))
+    while some := dict(islice(extensions, _EXTENSIONS_AT_ONCE)):
+        yield write(own | some)
 
 
 def _find_duplicate(event: bytes) -> str | None:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.alias_generators import to_camel
 
 from ingestd.schemas.grammar import find_refusal, is_plain, is_utf8
+from ingestd.schemas.members import Members, hollow, write
 from ingestd.schemas.refusals import from_pydantic
 from ingestd.schemas.rfc3339 import all_common, is_common, is_timestamp
 from ingestd.schemas.schema import Refusal
@@ -84,6 +85,9 @@ class _Accepted(msgspec.Struct, gc=False, rename="camel"):
     schema_version: Version
     attributes: _Object | msgspec.UnsetType = msgspec.UNSET
 
+
+_MEMBERS = Members(*(to_camel(name) for name in Interaction.model_fields))
+_ROUTING = Members(*(to_camel(name) for name in RoutingMetadata.model_fields))
 
 # The members that every valid event has take 140 bytes, so nesting of 200 needs this many (tested).
 _DEEP_BYTES = 530
@@ -164,8 +168,23 @@ class InteractionSchema:
         # pydantic's parser takes NaN and Infinity, which are not JSON.
         if broken := find_refusal(event):
             return broken
+        validate = Interaction.__pydantic_validator__.validate_json
         try:
-            Interaction.__pydantic_validator__.validate_json(event)
+            # First what an error can be about: pydantic copies for each what it was found in.
+            validate(_without_unknown(event))
+            validate(event)
         except ValidationError as error:
             return from_pydantic(error)
         return None
+
+
+def _without_unknown(event: bytes) -> bytes:
+    """An event, which is JSON, without what the model does not look at."""
+    if hollow(event) != b"{}":
+        return hollow(event)
+    members = _MEMBERS.of(event)
+    kept = {name: hollow(value) for name, value in members.items()}
+    if kept.get("routingMetadata") == b"{}":
+        routing = _ROUTING.of(members["routingMetadata"])
+        kept["routingMetadata"] = write({name: hollow(value) for name, value in routing.items()})
+    return write(kept)

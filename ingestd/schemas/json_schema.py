@@ -16,7 +16,15 @@ import msgspec
 from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
 from ingestd.schemas.grammar import find_refusal
-from ingestd.schemas.refusals import cut, field_error, invalid, show, unparsable
+from ingestd.schemas.refusals import (
+    cut,
+    field_error,
+    invalid,
+    is_explained,
+    show,
+    unexplained,
+    unparsable,
+)
 from ingestd.schemas.schema import MAX_ERRORS, MAX_MESSAGE, Refusal
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
@@ -48,6 +56,8 @@ class JsonSchema:
             value = _decode(event)
         except (ValueError, RecursionError) as error:
             return find_refusal(event) or unparsable(f"not JSON: {error}")
+        if not is_explained(event):
+            return None if self._validator.is_valid(value) else unexplained("the schema")
         try:
             errors = list(islice(self._validator.iter_errors(value), MAX_ERRORS))
         except ValueError as error:  # an invalid event that is nested deeper than the library explains

@@ -24,18 +24,15 @@ class Limits(NamedTuple):
 
     def find_excess(self, event: bytes) -> str | None:
         """What there is too much of in an event that is JSON, in words."""
-        if is_deeper(event, self.max_depth):
-            return nested_deeper(self.max_depth)
         if self._has_too_many(event):
             return f"more than {self.max_values} values"
-        return None
+        return nested_deeper(self.max_depth) if is_deeper(event, self.max_depth) else None
 
     def over(self, events: Sequence[bytes]) -> set[int]:
         """Indices of the events that have too much in them; of what is not JSON, any."""
-        over = set(deep_ones(events, self.max_depth))
         if max(map(len, events), default=0) > self.max_values:
-            over |= {i for i, event in enumerate(events) if self._has_too_many(event)}
-        return over
+            return {index for index, event in enumerate(events) if self.find_excess(event)}
+        return set(deep_ones(events, self.max_depth))
 
     def _has_too_many(self, event: bytes) -> bool:
         return len(event) > self.max_values and count_values(event) > self.max_values

@@ -11,10 +11,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
+from pydantic_core import SchemaValidator, core_schema
 
 from ingestd.core.errors import UserError
 from ingestd.schemas.grammar import find_refusal
-from ingestd.schemas.refusals import cut, from_pydantic, invalid
+from ingestd.schemas.refusals import cut, from_pydantic, invalid, is_explained, unexplained
 from ingestd.schemas.schema import Refusal
 
 EXPECTED = "write it as package.module:Model, where Model is a pydantic model or another type"
@@ -32,14 +33,29 @@ class PydanticSchema:
             self._adapter: TypeAdapter[Any] = TypeAdapter(model)
         except PydanticUserError as error:
             raise UserError(f"schema {spec}: {cut(error.message)}: {EXPECTED}") from None
+        # One error for all that there are: pydantic would copy what each was found in, the whole event maybe.
+        self._verdict = SchemaValidator(
+            core_schema.custom_error_schema(self._adapter.core_schema, "unfit", custom_error_message="unfit")
+        )
 
     def keys(self, events: Sequence[bytes]) -> list[str | None]:
-        return ["" if self.explain(event) is None else None for event in events]
+        return ["" if self._fits(event) else None for event in events]
+
+    def _fits(self, event: bytes) -> bool:
+        # pydantic's parser takes NaN and Infinity, which are not JSON.
+        if find_refusal(event):
+            return False
+        try:
+            self._verdict.validate_json(event)
+        except Exception:
+            return False
+        return True
 
     def explain(self, event: bytes) -> Refusal | None:
-        # pydantic's parser takes NaN and Infinity, which are not JSON.
         if broken := find_refusal(event):
             return broken
+        if not is_explained(event):
+            return None if self._fits(event) else unexplained("the model")
         try:
             self._adapter.validate_json(event)
         except ValidationError as error:

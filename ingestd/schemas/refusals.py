@@ -8,9 +8,13 @@ from itertools import islice
 from pydantic import ValidationError
 
 from ingestd.core.reasons import Reason
+from ingestd.schemas.nesting import count_values
 from ingestd.schemas.schema import MAX_ERRORS, MAX_MESSAGE, FieldError, Refusal
 
 MAX_SHOWN = 40
+EXPLAINED_VALUES = 2_000
+"""Of an event with more, schemas of the user's only say that it does not fit: their libraries find all errors
+there are, each with a copy of what it was found in, before the first can be read."""
 _MAX_FIELD = 100
 
 
@@ -36,6 +40,18 @@ def show(value: object) -> str:
     if isinstance(value, int | float):
         return repr(value)
     return "an array" if isinstance(value, list | tuple) else "an object"
+
+
+def is_explained(event: bytes) -> bool:
+    """Whether the errors of this event, which is JSON, are told one by one."""
+    return len(event) <= EXPLAINED_VALUES or count_values(event) <= EXPLAINED_VALUES
+
+
+def unexplained(what: str) -> Refusal:
+    """``what`` it does not fit."""
+    return invalid(
+        f"it does not fit {what}; where is not told of an event with over {EXPLAINED_VALUES} values"
+    )
 
 
 def unparsable(message: str) -> Refusal:

@@ -6,12 +6,14 @@ import pytest
 from broken_events import HOSTILE, SPLICES, broken_by_byte, broken_by_field, encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from ingestd.core.reasons import Reason
 from ingestd.schemas import interaction
-from ingestd.schemas.interaction import InteractionSchema
+from ingestd.schemas.interaction import Interaction, InteractionSchema
 from ingestd.schemas.key_paths import KeyPaths
-from ingestd.schemas.schema import MAX_ERRORS, MAX_MESSAGE
+from ingestd.schemas.refusals import from_pydantic
+from ingestd.schemas.schema import MAX_ERRORS, MAX_MESSAGE, Refusal
 
 VALID: dict[str, Any] = {
     "eventType": "routing.interaction.answer",
@@ -204,6 +206,26 @@ def test_inclusion_with_broken_fields(event: bytes) -> None:
 @settings(max_examples=800, deadline=None)
 def test_inclusion_with_broken_bytes(event: bytes) -> None:
     assert_included(event)
+
+
+def said_by_the_model(event: bytes) -> Refusal | None:
+    try:
+        Interaction.model_validate_json(event)
+    except ValidationError as error:
+        return from_pydantic(error)
+    return None
+
+
+@given(
+    st.one_of(
+        broken_by_field(valid=VALID),
+        broken_by_byte(valid=VALID),
+        st.sampled_from([event for event in HOSTILE if len(event) < 100]),
+    )
+)
+def test_what_is_told_is_what_the_model_says_of_the_whole_event(event: bytes) -> None:
+    told, said = SCHEMA.explain(event), said_by_the_model(event)
+    assert told == said or (told is not None and told.reason is Reason.UNPARSABLE)
 
 
 @pytest.mark.parametrize("field", [*VALID, "extra"])

@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from ingestd.core.reasons import Reason
 from ingestd.schemas.limits import Limits
 from ingestd.schemas.load import load
 from ingestd.schemas.nesting import DEEPEST
-from ingestd.schemas.schema import Schema
+from ingestd.schemas.schema import MAX_ERRORS, Schema
 
 INTERACTION = {
     "eventType": "a",
@@ -89,3 +90,53 @@ def test_a_broken_event_is_called_broken_whatever_else_it_is(kind: str) -> None:
     schema = load(kind, Limits(max_depth=10, max_values=100))
     told = refusal_of(schema, nested(kind, 50)[:-1] + b',"x":' + b"[1," * 60)
     assert told == (Reason.UNPARSABLE, "not JSON: it ends before its value does")
+
+
+MANY = 40_000
+CROWDED = {
+    "unknown members": b"{" + b",".join(b'"k%x":{}' % i for i in range(MANY)) + b"}",
+    "in a member": b'{"routingMetadata":{'
+    + b",".join(b'"k%x":{}' % i for i in range(MANY))
+    + b'},"data":0,"id":[]}',
+    "lists": b'{"eventTime":[' + b"[]," * MANY + b"1]}",
+    "numbers": b"[" + b"1.5," * MANY + b"1]",
+}
+
+
+@pytest.mark.parametrize("name", CROWDED)
+def test_to_explain_a_crowded_event_costs_no_more_than_to_read_it(
+    kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = CROWDED[name]
+    if kind.endswith(".json"):  # one that looks at every member
+        numbers = {
+            "type": "object",
+            "additionalProperties": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+        }
+        Path(kind).write_text(json.dumps({**numbers, "required": list("abcdefgh")}))
+    schema = load(kind)
+    tracemalloc.start()
+    try:
+        json.loads(event)
+        read_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        refusal = schema.explain(event)
+        told_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert refusal is not None
+    assert 1 <= len(refusal.errors) <= MAX_ERRORS
+    assert told_bytes < 2 * read_bytes
+
+
+def test_of_a_model_s_crowded_event_the_verdict_is_still_the_models(kind: str) -> None:
+    schema = load(kind)
+    crowd = b"[" + b"1," * 5_000 + b"1]"
+    assert refusal_of(schema, with_inside(kind, crowd)) is None
+    bad = with_inside(kind, crowd).replace(b'"eventType": "a"', b'"eventType": 7').replace(b'"/s"', b"7")
+    told = refusal_of(schema, bad)
+    if kind.endswith(".json"):
+        assert told is None
+    else:
+        assert told is not None
+        assert told[0] is Reason.INVALID
