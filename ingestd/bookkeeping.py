@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from ingestd.confirming import Confirming
 from ingestd.core.audit import Audit, Entry
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Positions, pick_segments
@@ -28,8 +29,8 @@ class Freed(Protocol):
 
 
 class Bookkeeping:
-    """``freed``: given where keys are known as soon as their events are in the spool; it is told which of
-    them are free again. None: a key is known once its event has been delivered."""
+    """``spooled``: keys are known as soon as their events are in the spool, else once they have been taken
+    by their sinks. ``freed`` is told of known ones that are free again."""
 
     def __init__(
         self,
@@ -39,15 +40,18 @@ class Bookkeeping:
         journal: Journal,
         audit: Audit,
         clock: Clock,
-        freed: Freed | None = None,
+        freed: Freed,
+        spooled: bool = False,
     ) -> None:
         self.ledger = ledger
+        self.confirming = Confirming(ledger)
         self.on_copies_settled = _nobody
         self._window = window
         self._journal = journal
         self._audit = audit
         self._clock = clock
         self._freed = freed
+        self._spooled = spooled
 
     # --- the intake ---
 
@@ -116,7 +120,7 @@ class Bookkeeping:
         """
         self.count(letters)
         self.ledger.in_flight += confirming  # settling their receipts takes them out
-        if self._freed is None:
+        if not self._spooled:
             return safe, self.share_fate(safe, letters)
         self.free([letter.digest for letter in letters if letter.digest])
         return [], []  # known since the spool had them
@@ -133,7 +137,7 @@ class Bookkeeping:
             for (fate, position), letter in zip(where, letters, strict=True)
             if fate and fate.fail(position, letter) and letter.digest
         ]
-        if self._freed:
+        if self._spooled:
             self.free(lost)
 
     def fate_known(
@@ -147,15 +151,18 @@ class Bookkeeping:
         """All sinks are done with a chunk. ``digests``, of the events at ``positions``: only where keys
         are not known before that.
 
-        ``durable`` False: a sink gave up, and the chunk will be read again; then its keys must be free.
+        ``durable`` False: a sink gave up, and the chunk will be read again; then its keys must be free. What
+        an API has yet to confirm stays in flight; its key is known, and free again if it fails.
         """
-        failed = fate.failed
-        self.ledger.delivered += fate.events - len(failed)
-        self.count([letter for _, letter in failed.values()])
-        self.ledger.in_flight -= fate.events
+        fate.known = True
+        failed = [letter for at, (_, letter) in fate.failed.items() if at not in fate.confirming]
+        decided = fate.events - len(fate.confirming)
+        self.ledger.delivered += decided - len(failed)
+        self.count(failed)
+        self.ledger.in_flight -= decided
         if fate.unmatched:
             self.unmatched(fate.unmatched)
-        if self._freed or not digests:
+        if self._spooled or not digests:
             return
         if lost := fate.lost():
             kept = zip(positions, digests, strict=True)
@@ -169,8 +176,7 @@ class Bookkeeping:
         """Who sends these again is heard again."""
         if digests:
             self._window.forget(digests)
-            if self._freed:
-                self._freed(digests, now=self._clock.wall())
+            self._freed(digests, now=self._clock.wall())
 
     def share_fate(self, safe: Sequence[bytes], letters: Sequence[DeadLetter]) -> list[DeadLetter]:
         """Confirm and release keys; copies that waited are duplicates, or dead letters like their model."""

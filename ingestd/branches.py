@@ -147,7 +147,7 @@ async def _open(
     )
     branch = Branch(sink, batcher, lane, book, worker, letters)
     if confirm:
-        branch.confirmer = await _confirmer(ground, branch, confirm, client, auth)
+        branch.confirmer = await _confirmer(ground, branch, confirm, client, auth, several=several)
         branch.confirming_patience_s = confirm.timeout + settings.delivery.startup_patience
     ground.metrics.by_sink.sinks[sink.name] = _gauges(branch)
     return branch
@@ -268,13 +268,14 @@ def _on_refresh(ground: Ground) -> Callable[[bool, float], None]:
 
 
 async def _confirmer(
-    ground: Ground, branch: Branch, confirm: Confirm, client: Client, auth: Auth
+    ground: Ground, branch: Branch, confirm: Confirm, client: Client, auth: Auth, *, several: bool
 ) -> Confirmer:
+    store = Confirmations(ground.database, branch.name)
     confirmer = Confirmer(
         branch.name,
         question_template(branch.name, confirm, ground.login),
         asker=Asker(client, auth),
-        store=Confirmations(ground.database, branch.name),
+        store=store,
         book=branch.book,
         reader=StatusReader(
             field=confirm.status, delivered=confirm.delivered, failed=confirm.failed, clean=answers.clean
@@ -290,6 +291,8 @@ async def _confirmer(
         warn=ground.warn,
     )
     branch.book.still_confirming(await confirmer.open())
+    if several:
+        ground.book.confirming.left(await store.places(), sinks=list(sections_of(ground.settings)))
     branch.book.on_confirming = confirmer.added
     branch.lane.hold_back = lambda: confirmer.full
     return confirmer

@@ -12,7 +12,6 @@ from ingestd.branch import Branch
 from ingestd.branches import Ground
 from ingestd.config.sinks import LakeSink
 from ingestd.core.address import check_url
-from ingestd.core.batch import Batch
 from ingestd.core.errors import UserError
 from ingestd.core.sink_metrics import LakeGauges
 from ingestd.lake.callback import Callback
@@ -110,13 +109,15 @@ def _keep(
 
 
 def _keep_delivered(
-    keep: Callable[..., Addition | None], others: Kept, batch: Batch, delivered: Sequence[int]
+    keep: Callable[..., Addition | None],
+    others: Kept,
+    events: list[bytes],
+    request_id: str,
+    latency_s: float,
 ) -> Work | None:
     """``others``: another lake may have the events of the same sink."""
-    whole = len(delivered) == len(batch)
-    events = batch.events if whole else [batch.events[index] for index in delivered]
-    mine = keep(events, request_id=batch.id, latency_s=batch.latency_s)
-    theirs = others(batch, delivered)
+    mine = keep(events, request_id=request_id, latency_s=latency_s)
+    theirs = others(events, request_id, latency_s)
     if mine is None or theirs is None:
         return mine or theirs
 

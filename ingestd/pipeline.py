@@ -18,7 +18,7 @@ an event is written down in two places: what a sink did in ``sink_book.py``, wha
 receipt settled.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -52,7 +52,7 @@ from ingestd.store.frozen import FrozenBatch
 from ingestd.store.journal import Journal
 from ingestd.store.key_log import KeyLog
 from ingestd.store.lock import DirectoryLock
-from ingestd.store.spool import Spool, SpooledChunk
+from ingestd.store.spool import Spool, SpooledChunk, place_of
 from ingestd.store.spool_rows import Damage
 
 Warn = Callable[[str], None]
@@ -126,7 +126,8 @@ async def open_pipeline(
             journal=journal,
             audit=audit,
             clock=clock,
-            freed=keys.released if spooled else None,
+            freed=keys.released,
+            spooled=spooled,
         )
         ground = Ground(
             settings=settings,
@@ -188,8 +189,13 @@ async def open_front(pipeline: Pipeline, *, warn: Warn) -> AsyncIterator[Front]:
         journal.watch_spool(spool.is_open, spool.positions)
         spool.on_damage = partial(_damaged, pipeline.book, warn)
         spool.on_fate = pipeline.book.fate_known
-        waiting = Waiting(spool)
-        spool.on_settled = waiting.settled
+        confirming = pipeline.book.confirming
+        waiting = Waiting(confirming.state)
+        confirming.watch(spool.source, spool.state, waiting.settled)
+        spool.on_settled, spool.on_taken_up = confirming.settled, confirming.adopt
+        if positions := spool.positions():
+            first, _ = place_of(min(positions.values()), 0)
+            await take_up_confirming(pipeline, {spool.source: first}, spool=spool.source)
         feeds = [_make_feed(pipeline, branch, spool) for branch in pipeline.branches]
         await _recover(pipeline, spool, feeds, warn)
         pressure = Pressure(spool, pipeline.database, max_bytes=settings.spool.max_bytes, clock=clock)
@@ -249,6 +255,19 @@ async def _recover(pipeline: Pipeline, spool: Spool, feeds: Sequence[SpoolFeed],
     if changed:
         pipeline.journal.drop(changed)
         warn(f"{len(changed)} unfinished batches cannot be sent as they were: they go out under new keys")
+
+
+async def take_up_confirming(
+    pipeline: Pipeline, sources: Mapping[int, int], *, spool: int | None = None
+) -> None:
+    """Where there are several sinks: which events have yet to be confirmed, or are lost, since an earlier
+    process. ``sources``: those that are taken up again, from which place on; ``spool``: is one of them."""
+    confirming = pipeline.book.confirming
+    left = confirming.first_places()
+    for source in {*sources, *left}:
+        first = min(place for of in (sources, left) if (place := of.get(source)) is not None)
+        lost = await pipeline.journal.lost_places(source, first=first)
+        confirming.lost(source, lost, in_spool_from=sources[source] if source == spool else None)
 
 
 def _check_left_behind(spool: Spool) -> None:

@@ -129,7 +129,8 @@ class Recovery:
         for frozen in self.kept:
             events = list(frozen.kept or ())
             source, start, end, _ = frozen.segments[0]
-            chunk = Chunk(events, source=source, start=start, end=end)
+            # where each stood is not known: to the store they are events without a place
+            chunk = Chunk(events, source=source, start=start, end=end, place=lambda index: (-1, 0))
             chunk.receipt = Receipt(len(events), lambda: None)
             segments = [Segment(chunk, range(len(events)))]
             batches.append(self._make(frozen, events, segments))

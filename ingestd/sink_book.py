@@ -2,7 +2,7 @@
 
 import sqlite3
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 from ingestd.bookkeeping import Bookkeeping
 from ingestd.core.answer import Answer
@@ -16,14 +16,14 @@ from ingestd.core.metrics import ANSWER_CLASSES, Metrics, answer_class
 from ingestd.core.verdict import Verdict
 from ingestd.delivery.outcome import Burial
 from ingestd.letters import letters_of_batch, letters_that_failed_again, pending_of_batch
-from ingestd.store.confirmations import insert_confirmations
+from ingestd.store.confirmations import Due, Pending, insert_confirmations
 from ingestd.store.journal import Journal
 from ingestd.store.writer import Work
 
 Warn = Callable[[str], None]
 RemoteIds = Sequence[tuple[int, str]]
-Kept = Callable[[Batch, Sequence[int]], Work | None]
-"""(batch, indices of delivered events): what else is to be written with that."""
+Kept = Callable[[list[bytes], str, float], Work | None]
+"""(delivered events, id and latency of their request): what else is to be written with that."""
 
 
 class SinkBook:
@@ -50,7 +50,7 @@ class SinkBook:
         self.ledger = SinkLedger()
         self.on_learned: Callable[[int], None] = lambda max_bytes: None
         self.on_confirming: Callable[[int], None] = lambda events: None
-        self.on_delivered: Kept = lambda batch, delivered: None
+        self.on_delivered: Kept = keep_nothing
         self._book = book
         self._several = several
         self._journal = journal
@@ -119,7 +119,7 @@ class SinkBook:
             self._letters_settled(batch, delivered, buried)
         else:
             self._events_settled(batch, delivered, buried, parts, remote_ids)
-        self._tell(batch, len(delivered), buried, parts)
+        self._tell(batch, len(delivered) - len(remote_ids), len(remote_ids), buried, parts)
 
     def learned(self, max_bytes: int) -> None:
         if max_bytes >= self._learned_bytes:
@@ -141,42 +141,46 @@ class SinkBook:
 
     # --- what was confirmed later ---
 
-    def confirmed(self, sink: str, events: int) -> None:
-        """Events that the API had accepted are delivered."""
-        self._confirmation_ended(events)
-        self.ledger.delivered += events
-        if not self._several:
-            self._book.ledger.delivered += events
+    @property
+    def keeps(self) -> bool:
+        """Whether somebody wants the events that are delivered."""
+        return self.on_delivered is not keep_nothing
 
-    def confirmation_failed(self, sink: str, letters: Sequence[DeadLetter]) -> None:
-        """Accepted, and failed after all, or not confirmed in time. Their keys are free again."""
-        self._journal.buried([letter._replace(sink=self.sink) for letter in letters], now=self._clock.wall())
-        self._confirmation_ended(len(letters))
-        self.ledger.dead_lettered += len(letters)
-        if not self._several:
-            self._book.count(letters)
-            self._book.free([letter.digest for letter in letters if letter.digest])
+    def confirmed(self, sink: str, event: Due, whole: Pending | None) -> None:
+        """An event that the API had accepted is delivered. ``whole``: where it is kept."""
+        self.ledger.confirming -= 1
+        self.ledger.in_flight -= 1
+        self.ledger.delivered += 1
+        self._book.confirming.ended((event.batch, event.source, event.offset))
+        if whole and whole.intact and (kept := self.on_delivered([whole.payload], whole.batch, 0.0)):
+            self._journal.note(kept)
+        self._audit(Entry.BATCH_DELIVERED, sink=self.sink, request_id=event.batch, events=1)
+
+    def confirmation_failed(self, sink: str, letter: DeadLetter) -> None:
+        """Accepted, and failed after all, or not confirmed in time. Its key is free again if no other sink
+        has it."""
+        self._journal.buried([letter._replace(sink=self.sink)], now=self._clock.wall())
+        self.ledger.confirming -= 1
+        self.ledger.in_flight -= 1
+        self.ledger.dead_lettered += 1
+        lost = self._book.confirming.ended((letter.batch, letter.source, letter.offset), letter)
+        if letter.digest and (lost or (lost is None and not self._several)):
+            self._book.free([letter.digest])
         self._audit(
             Entry.DEAD_LETTERED,
             sink=self.sink,
-            request_id=letters[0].batch,
-            count=len(letters),
-            reason=letters[0].reason,
-            error=letters[0].detail,
+            request_id=letter.batch,
+            count=1,
+            reason=letter.reason,
+            error=letter.detail,
         )
 
     def still_confirming(self, events: int) -> None:
         """At the start: an earlier process left these."""
         self.ledger.taken_up(events)
         self.ledger.confirming += events
-        if not self._several:
+        if not self._several:  # else one event may be several of them: see ``Confirming.left``
             self._book.accepted(events)
-
-    def _confirmation_ended(self, events: int) -> None:
-        self.ledger.confirming -= events
-        self.ledger.in_flight -= events
-        if not self._several:
-            self._book.ledger.in_flight -= events
 
     # --- settling ---
 
@@ -193,7 +197,8 @@ class SinkBook:
             self._journal.freeze(batch, sink=self.sink, now=self._clock.wall())
             batch.noted = True
         letters = letters_of_batch(batch, segments, delivered, buried, sink=self.sink)
-        pending = len(remote_ids)
+        rows = pending_of_batch(batch, remote_ids, sink=self.sink) if remote_ids else []
+        pending = len(rows)
         self.ledger.delivered += len(delivered) - pending
         self.ledger.dead_lettered += len(letters)
         self.ledger.in_flight -= len(delivered) + len(letters) - pending
@@ -205,12 +210,15 @@ class SinkBook:
         else:
             whole = len(delivered) == len(batch)
             safe = batch.digests if whole else [batch.digests[index] for index in delivered]
-            confirming = 0 if self._several else pending  # of a replay's batch, in a run with several sinks
-            self._book.ledger.delivered += len(delivered) - confirming
+            self._book.ledger.delivered += len(delivered) - pending
             if letters:
                 _mark_buried(batch, buried)
-            keys, copies = self._book.settled(batch, list(filter(None, safe)), letters, confirming=confirming)
+            keys, copies = self._book.settled(batch, list(filter(None, safe)), letters, confirming=pending)
             letters += copies
+        if rows:
+            indices = sorted(index for index, _ in remote_ids)
+            places = [(at, row.source, row.offset) for at, row in zip(indices, rows, strict=True)]
+            self._book.confirming.accepted(batch, places)
         self._journal.settled(
             batch,
             sink=self.sink,
@@ -219,7 +227,7 @@ class SinkBook:
             letters=letters,
             parts=parts,
             now=self._clock.wall(),
-            also=self._also(batch, delivered, remote_ids),
+            also=self._also(batch, delivered, rows, {index for index, _ in remote_ids}),
         )
         self._settle_receipts(segments)
         if pending:
@@ -232,12 +240,24 @@ class SinkBook:
             else:
                 segment.chunk.receipt.settle(len(segment.positions))
 
-    def _also(self, batch: Batch, delivered: Sequence[int], remote_ids: RemoteIds) -> Work | None:
-        """What is written with the end of a batch: what will be asked about, and what goes to the lake."""
-        kept = self.on_delivered(batch, delivered) if delivered else None
-        if not remote_ids:
+    def _also(
+        self,
+        batch: Batch,
+        delivered: Sequence[int],
+        rows: Sequence[Pending] = (),
+        asked: Set[int] = frozenset(),
+    ) -> Work | None:
+        """What is written with the end of a batch: what will be asked about (at indices ``asked``), and what
+        goes to the lake."""
+        kept = None
+        if self.keeps and len(asked) < len(delivered):
+            events = batch.events
+            if asked or len(delivered) < len(batch):
+                events = [batch.events[index] for index in delivered if index not in asked]
+            kept = self.on_delivered(events, batch.id, batch.latency_s)
+        if not rows:
             return kept
-        rows, now = pending_of_batch(batch, remote_ids, sink=self.sink), self._clock.wall()
+        now = self._clock.wall()
 
         def write(connection: sqlite3.Connection) -> None:
             insert_confirmations(connection, rows, now, first_after_s=self._first_question_after_s)
@@ -264,10 +284,21 @@ class SinkBook:
             safe_keys=safe,
             failed=letters_that_failed_again(batch, buried),
             now=self._clock.wall(),
-            also=self._also(batch, delivered, ()),
+            also=self._also(batch, delivered),
         )
 
-    def _tell(self, batch: Batch, delivered: int, buried: Sequence[Burial], parts: Sequence[Batch]) -> None:
+    def _tell(
+        self, batch: Batch, delivered: int, confirming: int, buried: Sequence[Burial], parts: Sequence[Batch]
+    ) -> None:
+        if confirming:
+            self._audit(
+                Entry.BATCH_ACCEPTED,
+                sink=self.sink,
+                request_id=batch.id,
+                events=confirming,
+                attempts=batch.attempts,
+                latency_ms=round(batch.latency_s * 1000, 1),
+            )
         if delivered:
             self._audit(
                 Entry.RETRIED_DELIVERED if batch.letters else Entry.BATCH_DELIVERED,
@@ -296,6 +327,10 @@ class SinkBook:
                 parts=len(parts),
                 error=batch.last_answer,
             )
+
+
+def keep_nothing(events: list[bytes], request_id: str, latency_s: float) -> Work | None:
+    """Nobody wants what is delivered."""
 
 
 def _mark_buried(batch: Batch, buried: Sequence[Burial]) -> None:

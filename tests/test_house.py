@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1] / "ingestd"
 MODULES = sorted(ROOT.rglob("*.py"))
 MIDDLE = {
     *("pipeline", "branches", "branch", "lakes", "lake", "sink_types", "sink_book", "bookkeeping"),
-    *("intake", "recovery", "letters", "letter_desk", "admin", "producers"),
+    *("intake", "recovery", "letters", "letter_desk", "admin", "producers", "confirming"),
 }
 MIDDLE |= {"lake"}
 PEERS = {"sources", "delivery", "store", "sinks", "stages"}

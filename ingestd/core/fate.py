@@ -16,9 +16,14 @@ Routed = Mapping[str, Positions]
 class Fate:
     """``routed``: who gets what. ``events``: how many go anywhere, ``unmatched``: how many nowhere.
     ``settle`` is called once for each of ``sinks`` sinks; ``done`` after the last. ``open``: how many are
-    to come."""
+    to come.
 
-    __slots__ = ("_done", "events", "failed", "open", "routed", "unmatched")
+    ``confirming``: by position, how many APIs have accepted the event and have yet to say what became of
+    it; ``decided`` is called when that is nobody any more. ``known``: after ``done``; what is confirming
+    then has its end later.
+    """
+
+    __slots__ = ("_done", "confirming", "decided", "events", "failed", "known", "open", "routed", "unmatched")
 
     def __init__(
         self,
@@ -33,21 +38,26 @@ class Fate:
         self.events = events
         self.unmatched = unmatched
         self.failed: dict[int, tuple[int, DeadLetter]] = {}  # position -> at how many sinks, the first letter
+        self.confirming: dict[int, int] = {}
+        self.decided: Callable[[], None] = _nobody
+        self.known = False
         self.open = sinks
         self._done = done
 
     def fail(self, position: int, letter: DeadLetter) -> bool:
         """An event became a dead letter of one sink. True if it is one of all sinks that it goes to."""
         before, first = self.failed.get(position) or (0, letter._replace(payload=b""))  # the store has it
+        if first.digest is None and letter.digest:  # of a letter of an earlier process less is known
+            first = first._replace(digest=letter.digest)
         self.failed[position] = (before + 1, first)
-        return before + 1 >= self._sinks_of(position)
+        return before + 1 >= self.sinks_of(position)
 
     def lost(self) -> dict[int, DeadLetter]:
         """Events that no sink took, each with a letter of it, without its payload."""
         return {
             position: letter
             for position, (times, letter) in self.failed.items()
-            if times >= self._sinks_of(position)
+            if times >= self.sinks_of(position)
         }
 
     def settle(self) -> None:
@@ -58,5 +68,10 @@ class Fate:
         if self.open == 0:
             self._done(self)
 
-    def _sinks_of(self, position: int) -> int:
+    def sinks_of(self, position: int) -> int:
+        """To how many sinks the event goes."""
         return sum(position in positions for positions in self.routed.values())
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""

@@ -10,8 +10,11 @@ class Ledger:
     """``accepted = delivered + duplicate + rejected + dead_lettered + unmatched + in_flight``, always.
 
     ``unmatched`` events match the pattern of no sink. Where there are several sinks an event has its end
-    here when it has had one at each: ``dead_lettered`` if any of them gave it up. What each sink did is in
-    its own ``SinkLedger``.
+    here when it has had one at each: ``dead_lettered`` if any of them gave it up, else ``delivered``. What
+    each sink did is in its own ``SinkLedger``.
+
+    At a sink with confirmation an event has its end when the API has said what became of it: until then it is
+    ``in_flight``, here and there, and stays so over restarts. ``delivered`` and ``dead_lettered`` are final.
 
     ``in_flight`` is what the receipts of all chunks still wait for; it is counted on its own and
     not derived, so that the balance is a statement that can be wrong, and is tested.

@@ -9,7 +9,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ingestd.core.answer import Answer
 from ingestd.core.clock import Clock
@@ -41,28 +41,27 @@ class Due(Protocol):
         """Questions about it that were answered."""
         ...
 
-
-class Pending(Protocol):
-    """What makes a dead letter."""
-
-    @property
-    def payload(self) -> bytes: ...
-    @property
-    def intact(self) -> bool: ...
     @property
     def batch(self) -> str: ...
     @property
     def source(self) -> int: ...
     @property
     def offset(self) -> int: ...
+
+
+class Pending(Due, Protocol):
+    """All of it: what makes a dead letter."""
+
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def intact(self) -> bool: ...
     @property
     def line(self) -> int: ...
     @property
     def digest(self) -> bytes | None: ...
     @property
     def attempts(self) -> int: ...
-    @property
-    def accepted_at(self) -> float: ...
 
 
 class Store(Protocol):
@@ -82,8 +81,13 @@ class Store(Protocol):
 class Book(Protocol):
     """Called in the same breath as ``Store.settle``: what it notes is on disk with it, or not at all."""
 
-    def confirmed(self, sink: str, events: int) -> None: ...
-    def confirmation_failed(self, sink: str, letters: Sequence[DeadLetter]) -> None:
+    @property
+    def keeps(self) -> bool:
+        """Whether it wants the event itself with ``confirmed``."""
+        ...
+
+    def confirmed(self, sink: str, event: Any, whole: Any, /) -> None: ...
+    def confirmation_failed(self, sink: str, letter: DeadLetter, /) -> None:
         """Accepted, and failed after all, or not confirmed in time."""
         ...
 
@@ -264,8 +268,9 @@ class Confirmer:
         self._ever_known |= status.standing is not Standing.NOT_FOUND
         lost = status.standing is Standing.NOT_FOUND and age_s >= settings.not_found_s and self._ever_known
         if status.standing is Standing.DELIVERED:
+            whole = await self._store.read(event.id) if self._book.keeps else None
             self._store.settle([event.id])
-            self._book.confirmed(self._sink, 1)
+            self._book.confirmed(self._sink, event, whole)
             self._end("confirmed")
         elif status.standing is Standing.FAILED or lost:
             await self._bury(event, Reason.FAILED, status.words)
@@ -304,8 +309,7 @@ class Confirmer:
         pending = await self._store.read(event.id)
         self._store.settle([event.id])
         if pending is not None:
-            letter = make_letter(pending, reason, detail)
-            self._book.confirmation_failed(self._sink, [letter])
+            self._book.confirmation_failed(self._sink, make_letter(pending, reason, detail))
         self._end("timed_out" if reason is Reason.UNCONFIRMED else "failed")
         await self._store.commit()  # a person may look for it
 

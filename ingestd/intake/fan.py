@@ -169,6 +169,7 @@ class Fan:
                 positions,
             ),
         )
+        self._book.confirming.adopt(fate, chunk, positions)
         size_bytes = sum(map(len, chunk.events))
         for branch in live:
             view, found = self._found[branch.name]

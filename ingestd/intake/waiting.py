@@ -1,10 +1,13 @@
 """Submissions with ``?wait=delivered``: answered when their chunks are settled, or time is up."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ingestd.core.submission import Ends, Submission, Taken
-from ingestd.store.spool import Spool
+
+State = Callable[[int], tuple[int, int] | None]
+"""Number of a chunk -> (events of it without an end, dead letters); None: not yet taken up."""
 
 MAX_WAITING = 1_000
 """Past it a submission is answered at once with what is known; it is safe in the spool all the same."""
@@ -20,10 +23,11 @@ class _Waiter:
 
 
 class Waiting:
-    """``settled`` is told by the spool of every chunk that is settled."""
+    """``settled`` is told of every chunk whose events all had their end, also those that an API had to
+    confirm; ``state`` knows of those that have some without."""
 
-    def __init__(self, spool: Spool) -> None:
-        self._spool = spool
+    def __init__(self, state: State) -> None:
+        self._state = state
         self._by_chunk: dict[int, _Waiter] = {}
         self._ending = False
 
@@ -62,7 +66,7 @@ class Waiting:
             self._by_chunk.pop(number, None)
         pending, buried = 0, waiter.buried
         for number, events in waiter.chunks.items():
-            still, dead = self._spool.state(number) or (events, 0)
+            still, dead = self._state(number) or (events, 0)
             pending += still
             buried += dead
         taken = waiter.taken

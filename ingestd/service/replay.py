@@ -24,7 +24,7 @@ from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
 from ingestd.intake.fan import bury
 from ingestd.intake.files import Intake, Stages
-from ingestd.pipeline import Pipeline, Warn, make_recovery, open_pipeline
+from ingestd.pipeline import Pipeline, Warn, make_recovery, open_pipeline, take_up_confirming
 from ingestd.recovery import Passed
 from ingestd.service.housekeeping import compare_api, first_error, keep_house
 from ingestd.service.replay_report import make_report
@@ -288,6 +288,8 @@ async def _make_intake(replay: Replay, warn: Warn) -> Intake:
         again = {b.id for b in frozen if b.settled and all(source in files for source, *_ in b.segments)}
         pipeline.journal.drop(list(again))
         frozen = [batch for batch in frozen if batch.id not in again]
+    elif len(pipeline.branches) > 1:
+        await take_up_confirming(pipeline, {one.source.number: one.start for one in replay.sources})
     recoveries = {
         branch.name: make_recovery(pipeline, branch, [b for b in frozen if b.sink == branch.name], files)
         for branch in pipeline.branches

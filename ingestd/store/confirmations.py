@@ -44,6 +44,9 @@ class Due(NamedTuple):
     remote_id: str
     accepted_at: float
     asked: int
+    batch: str
+    source: int
+    offset: int
 
 
 def insert_confirmations(
@@ -76,11 +79,11 @@ def insert_confirmations(
 def due(connection: sqlite3.Connection, sink: str, now: float, limit: int) -> list[Due]:
     """The first ``limit`` that are to be asked about by ``now``."""
     rows = connection.execute(
-        "SELECT id, CAST(remote_id AS BLOB), accepted_at, asked FROM confirmations"
+        "SELECT id, CAST(remote_id AS BLOB), accepted_at, asked, batch, source, offset FROM confirmations"
         " WHERE sink = ? AND due <= ? ORDER BY due, id LIMIT ?",
         (sink, now, limit),
     )
-    return [Due(row[0], row[1].decode("utf-8", "replace"), row[2], row[3]) for row in rows]
+    return [Due(row[0], row[1].decode("utf-8", "replace"), *row[2:]) for row in rows]
 
 
 def next_due(connection: sqlite3.Connection, sink: str, after: float) -> float | None:
@@ -140,6 +143,11 @@ class Confirmations:
             return count(connection, self._sink)
 
         return await self._database.run(work)
+
+    async def places(self) -> list[tuple[str, int, int]]:
+        """(batch, source, offset) of all of them."""
+        select = "SELECT batch, source, offset FROM confirmations WHERE sink = ?"
+        return await self._database.run(lambda c: c.execute(select, (self._sink,)).fetchall())
 
     async def due(self, *, now: float, limit: int) -> tuple[list[Due], float | None]:
         """(the first ``limit`` that are due, when the next is that is not yet). Commits what was noted."""

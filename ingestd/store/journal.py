@@ -16,6 +16,7 @@ from ingestd.store import frozen
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import insert_letters, letters_delivered, letters_failed
 from ingestd.store.frozen import FrozenBatch
+from ingestd.store.lost_places import LostPlaces, read_lost_places
 from ingestd.store.settled_batches import Place, SettledBatches
 from ingestd.store.writer import Work
 
@@ -136,6 +137,10 @@ class Journal:
         self._is_in_spool = is_in_spool
         self._cursors = cursors
 
+    async def lost_places(self, source: int, *, first: int) -> LostPlaces:
+        """Events of ``source``, at places from ``first`` on, that are dead letters of a sink."""
+        return await self._database.run(lambda c: read_lost_places(c, source, first=first))
+
     async def frozen_batches(self) -> list[FrozenBatch]:
         """All batches of earlier processes that may matter, oldest first."""
 
@@ -242,6 +247,10 @@ class Journal:
                 also(connection)
 
         self._database.note(write)
+
+    def note(self, work: Work) -> None:
+        """What somebody else writes, together with what is noted in the same breath."""
+        self._database.note(work)
 
     def buried(self, letters: Sequence[DeadLetter], *, now: float) -> None:
         """Events became dead letters without ever being in a batch."""

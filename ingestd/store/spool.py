@@ -22,8 +22,10 @@ from ingestd.store.spool_cursor import Cursor
 from ingestd.store.spool_rows import Damage
 from ingestd.store.writer import Work
 
-Settled = Callable[[int, int], None]
-"""(number of the chunk, how many of its events became dead letters)."""
+Settled = Callable[[int, int, Fate | None], None]
+"""(number of the chunk, how many of its events became dead letters, their fate where several sinks are)."""
+Adopt = Callable[[Fate, Chunk], None]
+"""A chunk is taken up: what an earlier process knew of its events."""
 Found = Callable[[Damage], None]
 
 MAX_CHUNK_BYTES = 256 * 1024
@@ -65,7 +67,8 @@ class Spool:
         self.chunks = self.events = self.bytes = 0
         self.settled_bytes = 0  # since the start; tells how fast the spool empties
         self.damage: list[Damage] = []
-        self.on_settled: Settled = lambda number, buried: None
+        self.on_settled: Settled = lambda number, buried, fate: None
+        self.on_taken_up: Adopt = lambda fate, chunk: None
         self.on_damage: Found = lambda damage: None
         self.on_fate: Callable[[Fate], None] = lambda fate: None
         self.cursors = {sink: Cursor() for sink in sinks}
@@ -220,8 +223,10 @@ class Spool:
         if len(self.cursors) == 1:
             chunk.receipt = Receipt(count, partial(self._settled, number))
         else:
-            fate = before.fate if before else self._fate(number, len(chunk.events), routed)
-            assert fate is not None
+            fate = before.fate if before else None
+            if fate is None:
+                fate = self._fate(number, len(chunk.events), routed)
+                self.on_taken_up(fate, chunk)
             self.cursors[sink].open.add(number)
             chunk.fate = fate
             chunk.receipt = Receipt(count, partial(self._sink_settled, sink, number, fate))
@@ -243,13 +248,15 @@ class Spool:
         matched = max(map(len, routed.values()), default=0)
         if matched < events:
             matched = len(set[int]().union(*routed.values()))
-        return Fate(
+        fate = Fate(
             routed,
             events=matched,
             unmatched=events - matched,
             sinks=sinks,
             done=partial(self._all_settled, number),
         )
+        fate.decided = partial(self._forget_idle, number)
+        return fate
 
     def _sink_settled(self, sink: str, number: int, fate: Fate) -> None:
         self.cursors[sink].open.discard(number)
@@ -258,9 +265,9 @@ class Spool:
 
     def _forget_idle(self, number: int) -> None:
         """A chunk that waits only for sinks that have not taken it up costs no memory: there may be millions,
-        while a sink is away. Who opens it next finds the same out again, unless events failed."""
+        while a sink is away. Who opens it next finds the same out again, unless events failed, or may yet."""
         opened = self._opened.get(number)
-        if opened is None or opened.fate is None or opened.fate.failed:
+        if opened is None or opened.fate is None or opened.fate.failed or opened.fate.confirming:
             return
         cursors = self.cursors.values()
         to_come = sum(number >= cursor.unread for cursor in cursors)
@@ -279,7 +286,7 @@ class Spool:
         self._count(-1, -opened.events, -opened.size_bytes)
         self.settled_bytes += opened.size_bytes
         buried = len(opened.fate.failed) if opened.fate else opened.receipt.buried
-        self.on_settled(number, buried)
+        self.on_settled(number, buried, opened.fate)
 
     def _quarantine(self, row: spool_rows.Row) -> None:
         if row.number in self._put_aside:  # read again before its row was gone
@@ -303,10 +310,10 @@ class Spool:
             source=self.source,
             start=number,
             end=number + 1,
-            place=partial(_place, number),
+            place=partial(place_of, number),
         )
 
 
-def _place(number: int, position: int) -> tuple[int, int]:
+def place_of(number: int, position: int) -> tuple[int, int]:
     """(chunk and position as one number, position from 1): what a dead letter is known by."""
     return number << _PLACE_BITS | position, position + 1

@@ -100,13 +100,15 @@ class MemoryBook:
     confirmed_events: int = 0
     letters: list[DeadLetter] = field(default_factory=list)
 
-    def confirmed(self, sink: str, events: int) -> None:
-        assert sink == SINK
-        self.confirmed_events += events
+    keeps = False
 
-    def confirmation_failed(self, sink: str, letters: Sequence[DeadLetter]) -> None:
+    def confirmed(self, sink: str, event: Due, whole: Pending | None) -> None:
+        assert (sink, whole) == (SINK, None)
+        self.confirmed_events += 1
+
+    def confirmation_failed(self, sink: str, letter: DeadLetter) -> None:
         assert sink == SINK
-        self.letters += letters
+        self.letters.append(letter)
 
 
 class ScriptedApi:

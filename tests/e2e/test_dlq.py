@@ -195,7 +195,8 @@ def test_an_export_that_nobody_reads_on_ends_without_a_word(place: Place) -> Non
     process = subprocess.Popen(
         [*COMMAND, *map(str, place.dlq("export"))], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    assert process.stdout and process.stderr
+    assert process.stdout
+    assert process.stderr
     assert process.stdout.readline() == payload + b"\n"
     process.stdout.close()
     with process.stderr:

@@ -1,0 +1,174 @@
+"""Whatever several sinks and their APIs say, in whatever order and over a restart: the ledger's one rule."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingestd.bookkeeping import Bookkeeping
+from ingestd.core.audit import no_audit
+from ingestd.core.batch import Batch
+from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.clock import SystemClock
+from ingestd.core.fate import Fate
+from ingestd.core.ledger import Ledger
+from ingestd.core.letter import DeadLetter
+from ingestd.core.reasons import Reason
+from ingestd.stages.dedup import Window
+from ingestd.store.lost_places import LostPlaces
+
+SPOOL, NUMBER = 7, 1
+END_OF = {"delivered": True, "refused": False, "confirmed": True, "failed": False}
+ASKED = ("confirmed", "failed")
+
+Ends = Mapping[tuple[str, int], str]
+"""(sink, position) -> what becomes of that event there."""
+
+
+def place(position: int) -> tuple[int, int]:
+    return NUMBER << 20 | position, position + 1
+
+
+def letter(position: int, reason: Reason) -> DeadLetter:
+    return DeadLetter(b"", reason, "", SPOOL, place(position)[0], 0, bytes([position]) * 16)
+
+
+class Life:
+    """One process that has a chunk whose events go to several sinks."""
+
+    def __init__(self, count: int, ends: Ends, done: set[str], over: set[tuple[str, int]]) -> None:
+        self.count, self.ends, self.done, self.over = count, ends, done, over
+        self.sinks = sorted({sink for sink, _ in ends})
+        self.ledger = Ledger()
+        self.freed: list[bytes] = []
+        self.told: list[int] = []
+        self.book = Bookkeeping(
+            ledger=self.ledger,
+            window=Window(b"s" * 32),
+            journal=cast("Any", None),
+            audit=no_audit,
+            clock=SystemClock(),
+            freed=lambda digests, now: self.freed.extend(digests),
+            spooled=True,
+        )
+        self.fate: Fate | None = None
+        self.confirming = self.book.confirming
+        self.confirming.watch(SPOOL, lambda number: None, lambda number, buried: self.told.append(buried))
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Of an earlier process; at first there is nothing."""
+        in_spool = any(sink not in self.done for sink in self.sinks)
+        lost = LostPlaces(SPOOL)
+        for (sink, position), end in sorted(self.ends.items(), key=lambda item: item[0][1]):
+            ended = sink in self.done and (end not in ASKED or (sink, position) in self.over)
+            if ended and not END_OF[end]:
+                lost.add(place(position)[0], Reason.FAILED, bytes([position]) * 16)
+        if in_spool:
+            self.book.accepted(self.count)
+        for sink in self.sinks:
+            rows = [(sink, SPOOL, place(position)[0]) for position in self._open_at(sink)]
+            self.confirming.left(rows if sink in self.done else (), sinks=self.sinks)
+        first = NUMBER if in_spool else NUMBER + 1
+        self.confirming.lost(SPOOL, lost, in_spool_from=first << 20)
+
+    def _open_at(self, sink: str) -> list[int]:
+        return [
+            position
+            for (name, position), end in self.ends.items()
+            if name == sink and end in ASKED and (name, position) not in self.over
+        ]
+
+    def settle(self, sink: str) -> None:
+        """The sink has sent all of its events of the chunk, and heard the answers."""
+        chunk = Chunk([b"e"] * self.count, source=SPOOL, start=NUMBER, end=NUMBER + 1, place=place)
+        if self.fate is None:
+            routed = {name: sorted(p for s, p in self.ends if s == name) for name in self.sinks}
+            to_come = [name for name in self.sinks if name not in self.done]
+            self.fate = Fate(routed, events=self.count, sinks=len(to_come), done=self._known)
+            self.confirming.adopt(self.fate, chunk)
+        chunk.fate = fate = self.fate
+        mine = sorted(position for name, position in self.ends if name == sink)
+        refused = [position for position in mine if self.ends[sink, position] == "refused"]
+        batch = Batch([b"e"] * len(mine), [None] * len(mine), [Segment(chunk, mine)], batch_id=sink)
+        if refused:
+            indices = [mine.index(position) for position in refused]
+            self.book.failed_at(batch, indices, [letter(p, Reason.REFUSED) for p in refused])
+        asked = [p for p in mine if self.ends[sink, p] in ASKED]
+        self.confirming.accepted(batch, [(mine.index(p), SPOOL, place(p)[0]) for p in asked])
+        self.done.add(sink)
+        fate.settle()
+
+    def _known(self, fate: Fate) -> None:
+        self.book.fate_known(fate)
+        self.confirming.settled(NUMBER, len(fate.failed), fate)
+
+    def say(self, sink: str, position: int) -> None:
+        """The API says what became of an event that it had accepted."""
+        self.over.add((sink, position))
+        failed = None if END_OF[self.ends[sink, position]] else letter(position, Reason.FAILED)
+        row = (sink, SPOOL, place(position)[0])
+        if self.confirming.ended(row, failed) and failed and failed.digest:
+            self.book.free([failed.digest])
+
+    def check(self) -> None:
+        assert self.ledger.balanced(), self.ledger
+        assert min(self.ledger.in_flight, self.ledger.accepted) >= 0, self.ledger
+        good = bad = 0
+        for position in range(self.count):
+            mine = {sink: end for (sink, at), end in self.ends.items() if at == position}
+            known = all(
+                sink in self.done and (end not in ASKED or (sink, position) in self.over)
+                for sink, end in mine.items()
+            )
+            fine = all(END_OF[end] for end in mine.values())
+            good += known and fine
+            bad += known and not fine
+        assert self.ledger.delivered <= good
+        assert self.ledger.dead_lettered <= bad
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[int, Ends]:
+    count = draw(st.integers(1, 4))
+    sinks = ["a", "b", "c"][: draw(st.integers(2, 3))]
+    ends: dict[tuple[str, int], str] = {}
+    for position in range(count):
+        for sink in draw(st.sets(st.sampled_from(sinks), min_size=1)):
+            ends[sink, position] = draw(st.sampled_from(sorted(END_OF)))
+    return count, ends
+
+
+@settings(deadline=None)
+@given(cases(), st.data())
+def test_an_event_is_delivered_when_all_have_it_lost_when_one_lost_it_and_in_flight_until_then(
+    case: tuple[int, Ends], data: st.DataObject
+) -> None:
+    count, ends = case
+    life = Life(count, ends, set(), set())
+    restart_at = data.draw(st.integers(-1, len(ends)), label="restart")
+    ended_before, step = 0, 0
+    while True:
+        if step == restart_at:
+            ended_before = 0 if any(s not in life.done for s in life.sinks) else life.ledger.ended()
+            life = Life(count, ends, life.done, life.over)
+        moves: list[tuple[str, int]] = [(sink, -1) for sink in life.sinks if sink not in life.done]
+        moves += [
+            (s, p) for s, p in ends if s in life.done and ends[s, p] in ASKED and (s, p) not in life.over
+        ]
+        if not moves:
+            break
+        sink, position = data.draw(st.sampled_from(moves), label="next")
+        life.settle(sink) if position < 0 else life.say(sink, position)
+        life.check()
+        step += 1
+    lost = {p for (_, p), end in ends.items() if not END_OF[end]}
+    nobody = {p for p in lost if not any(END_OF[end] for (_, at), end in ends.items() if at == p)}
+    ledger = life.ledger
+    assert (ledger.in_flight, ledger.ended() + ended_before) == (0, count)
+    if not ended_before:
+        assert (ledger.delivered, ledger.dead_lettered) == (count - len(lost), len(lost))
+    if restart_at < 0:
+        assert life.told == [len(lost)]
+        assert {digest[0] for digest in life.freed} == nobody
