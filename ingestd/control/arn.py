@@ -1,7 +1,8 @@
 """Amazon Resource Names, taken apart and checked part by part. Pure; called by the kinds that hold one.
 
-Sources: the AWS General Reference, "ARNs", and the API models of EventBridge, IAM and Lambda. Partitions and
-regions are checked for their form only: new ones appear.
+Sources: the AWS General Reference, "ARNs", and the API models of EventBridge, IAM and Lambda in botocore.
+Partitions and regions are checked for their form only: new ones appear. Lambda has a form of its
+own for regions, which is narrower: what it refuses would fail at the API, so it is refused here.
 """
 
 import re
@@ -12,8 +13,9 @@ from ingestd.core.errors import UserError
 MAX_ARN_CHARACTERS = 1600
 PARTNER_PREFIX = "aws.partner/"
 
-_PARTITION = re.compile(r"aws(-[a-z0-9]{1,20}){0,3}")
+_PARTITION = re.compile(r"aws(-[a-z]{1,20}){0,3}")
 _REGION = re.compile(r"[a-z]{2,8}(-[a-z]{1,20}){1,3}-[1-9][0-9]?")
+_LAMBDA_REGION = re.compile(r"(eusc-)?[a-z]{2}(-gov|-iso[a-z]?)?-[a-z]{1,20}-[1-9]")
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _BUS = re.compile(r"[/._A-Za-z0-9-]{1,256}")
 _PARTNER = re.compile(r"aws\.partner(/[._A-Za-z0-9-]+){2,}")
@@ -113,7 +115,7 @@ def _parse(
         raise _wrong(where, "service", arn.service, f"expected {service}")
     if not region and arn.region:
         raise _wrong(where, "region", arn.region, f"of {service} it is empty")
-    if region and not _REGION.fullmatch(arn.region):
+    if region and not (_LAMBDA_REGION if service == "lambda" else _REGION).fullmatch(arn.region):
         raise _wrong(where, "region", arn.region, "expected one like us-east-1")
     if not account and arn.account:
         raise _wrong(where, "account", arn.account, f"of an {types[0]} it is empty")

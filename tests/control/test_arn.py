@@ -113,6 +113,12 @@ def test_line_ends_blanks_and_foreign_letters_are_refused(parse, good: str, wron
         (parse_role_arn, f"{ROLE}!", "name"),
         (parse_role_arn, f"{ROLE}{'x' * 64}", "name"),
         (parse_function_arn, f"{FUNCTION}:", "name"),
+        (parse_function_arn, FUNCTION.replace(":aws:", ":aws-9:"), "partition"),
+        (parse_role_arn, ROLE.replace(":aws:", ":aws-9:"), "partition"),
+        (parse_function_arn, FUNCTION.replace("us-east-1", "usx-east-1"), "region"),
+        (parse_function_arn, FUNCTION.replace("us-east-1", "us-east-12"), "region"),
+        (parse_function_arn, FUNCTION.replace("us-east-1", "us-gov-iso-east-1"), "region"),
+        (parse_function_arn, FUNCTION.replace("us-east-1", "us-north-east-1"), "region"),
         (parse_function_arn, f"{FUNCTION}:1:2", "name"),
         (parse_function_arn, FUNCTION.replace("function:", "layer:"), "resource"),
         (parse_topic_arn, TOPIC.replace("topic/", "rule/"), "topic/NAME or event-bus/NAME"),
@@ -155,18 +161,34 @@ MODELS = [
 ]
 
 
-@given(which=st.sampled_from(range(3)), data=st.data())
-def test_what_is_accepted_the_models_of_aws_accept_too(which: int, data: st.DataObject) -> None:
+LETTERS = st.text("aZ9:/$.-_@+=,\n\x00é ", max_size=4)
+PARTITIONS = st.from_regex(r"aws(-[a-z0-9]{1,4}){0,3}", fullmatch=True)
+REGIONS = st.from_regex(r"[a-z]{1,4}(-(gov|iso[a-z]?|[a-z]{1,6})){0,3}-[0-9]{1,2}", fullmatch=True)
+
+
+def assert_the_model_accepts_it_too(which: int, text: str) -> None:
     parse, model = MODELS[which]
-    good = (BUS, ROLE, FUNCTION)[which]
-    at = data.draw(st.integers(0, len(good)))
-    to = data.draw(st.integers(at, min(len(good), at + 4)))
-    text = good[:at] + data.draw(st.text("aZ9:/$.-_@+=,\n\x00é ", max_size=4)) + good[to:]
     try:
         parse(text, where="x")
     except UserError:
         return
     assert model.fullmatch(text)
+
+
+@given(which=st.sampled_from(range(3)), data=st.data())
+def test_what_is_accepted_the_models_of_aws_accept_too(which: int, data: st.DataObject) -> None:
+    good = (BUS, ROLE, FUNCTION)[which]
+    at = data.draw(st.integers(0, len(good)))
+    to = data.draw(st.integers(at, min(len(good), at + 4)))
+    assert_the_model_accepts_it_too(which, good[:at] + data.draw(LETTERS) + good[to:])
+
+
+@given(which=st.sampled_from(range(3)), partition=PARTITIONS, region=REGIONS)
+def test_no_partition_and_region_are_accepted_that_the_models_of_aws_refuse(
+    which: int, partition: str, region: str
+) -> None:
+    _, _, service, there, rest = (BUS, ROLE, FUNCTION)[which].split(":", 4)
+    assert_the_model_accepts_it_too(which, f"arn:{partition}:{service}:{there and region}:{rest}")
 
 
 @given(text=st.one_of(st.text(), st.text(":/arnws.-0123456789")))
