@@ -5,6 +5,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ("tests.limits",)
+
 
 @pytest.fixture
 def anyio_backend() -> str:

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from http.client import responses
 from typing import Any, Literal
 
+from tests.machine import patience
+
 MAX_HEAD_BYTES = 64 * 1024
 
 
@@ -147,7 +149,9 @@ class Receiver:
         if self._errors and kind is None:
             raise self._errors[0]
 
-    async def until(self, condition: Callable[["Receiver"], bool], *, timeout_s: float = 10.0) -> None:
+    async def until(
+        self, condition: Callable[["Receiver"], bool], *, timeout_s: float = patience(30.0)
+    ) -> None:
         """Wait until ``condition(self)``: looked at whenever a request or a connection comes or goes."""
         async with asyncio.timeout(timeout_s):
             while not condition(self):

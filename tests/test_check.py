@@ -19,17 +19,12 @@ from ingestd.checks.run import Report, check_all
 from ingestd.cli.main import cli
 from ingestd.config import Spool, Tls
 from ingestd.store.lock import DirectoryLock
+from tests.ports import free_port
 from tests.receiver import Hang, Receiver, Reply, Request
 
 DAY_S = 86400
 LOGIN = {"GENESYS_CLIENT_ID": "me", "GENESYS_CLIENT_SECRET": "CANARY-secret"}
 Files = Callable[..., Tls]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from ingestd import log
 from ingestd.core.log_line import Line, format_json, format_text
 from ingestd.core.masking import MASK, Mask
 from ingestd.core.repeats import Repeats, template
+from tests.machine import patience
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +49,7 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 def run(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
     source = "from ingestd import log\n" + code
-    return subprocess.run([sys.executable, "-c", source], text=True, timeout=30, **options)
+    return subprocess.run([sys.executable, "-c", source], text=True, timeout=patience(30), **options)
 
 
 # -- what a line looks like

@@ -8,6 +8,7 @@ import pytest
 from ingestd.cli.progress import Meter, Quiet
 from ingestd.config import load
 from ingestd.service.replay import open_replay, run
+from tests.machine import patience
 from tests.receiver import Cut, Receiver, Reply
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +42,7 @@ async def test_a_sink_in_trouble_is_named_while_it_runs_and_every_sink_has_a_lin
                     said.append(line if "; crm open: " in line or "; crm probing: " in line else "")
                     await anyio.sleep(0.005)
 
-            with anyio.fail_after(10):
+            with anyio.fail_after(patience(10)):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(watch)
                     await run(replay, warn=lambda message: None)

@@ -26,6 +26,7 @@ from ingestd.transport.auth import Auth, NoAuth
 from ingestd.transport.client import Client
 from ingestd.transport.sender import Sender
 from tests.e2e.support import Place, Running
+from tests.machine import patience
 from tests.receiver import Action, Cut, Hang, Receiver, Reply, Request, in_turn
 
 EVENT = b'{"specversion":"1.0","id":"o-1","source":"com.example","type":"order.created","data":{"n":1.50}}'
@@ -63,7 +64,7 @@ async def publishing(*posts: Action, then: Action | None = None) -> AsyncIterato
         assert isinstance(found, Action)
         return found
 
-    async with Receiver(script) as api, Client(timeout_s=5) as client:
+    async with Receiver(script) as api, Client(timeout_s=patience(5)) as client:
         yield Bench(api, client)
 
 

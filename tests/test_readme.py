@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import tomllib
@@ -29,6 +28,8 @@ from ingestd.sinks import genesys_mapping
 from ingestd.sources.http.media_type import FORMATS
 from ingestd.stages import routes
 from ingestd.stages.pattern_syntax import OPERATORS
+from tests.machine import patience
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -125,12 +126,6 @@ def test_help_of_every_command_shows(name: str) -> None:
     assert "Usage:" in done.stdout
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def run_script(script: str, directory: Path, **env: str) -> str:
     """What bash writes to standard output; jobs that it began end with it."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -143,7 +138,7 @@ def run_script(script: str, directory: Path, **env: str) -> str:
         env={**clean, "PATH": path, **env},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=patience(90),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -153,7 +148,7 @@ def run_script(script: str, directory: Path, **env: str) -> str:
 def test_the_worked_example_runs_as_it_stands(tmp_path: Path) -> None:
     port = free_port()
     script = block("bash", "ingestd replay").replace("8700", str(port))
-    waited = f"until (: < /dev/tcp/127.0.0.1/{port}) 2>/dev/null; do :; done\n"
+    waited = f"until (: < /dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.1; done\n"
     said = run_script(script.replace("--quiet &\n", "--quiet &\n" + waited), tmp_path)
     assert re.search(r"delivered +1\n .*duplicate +1\n .*rejected +1\n", said), said
     assert "1 delivered, 0 failed, 0 not sent" in said

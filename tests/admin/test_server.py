@@ -16,6 +16,7 @@ from ingestd.admin import server
 from ingestd.admin.health import Readiness
 from ingestd.admin.metrics_server import serve_metrics
 from ingestd.core.errors import UserError
+from tests.machine import patience
 
 pytestmark = pytest.mark.anyio
 
@@ -141,7 +142,7 @@ async def test_shutting_down_waits_for_no_idle_dawdling_or_stalled_client(servic
         unread[1].write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await unread[0].readline()).startswith(b"HTTP/1.1 200")
         started = time.monotonic()
-    assert time.monotonic() - started < 2 * server.SHUTDOWN_TIMEOUT_S + 0.5
+    assert time.monotonic() - started < patience(2 * server.SHUTDOWN_TIMEOUT_S + 0.5)
     for _, writer in (used, dawdling, unread):
         writer.close()
         await asyncio.gather(writer.wait_closed(), return_exceptions=True)
@@ -156,7 +157,10 @@ async def test_a_flood_of_connections_is_cut_off_and_passes(
     async with service.serve() as port:
         idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
         refused = [reader for reader, _ in idle[3:]]
-        assert await asyncio.wait_for(asyncio.gather(*(reader.read() for reader in refused)), 5) == [b""] * 7
+        assert (
+            await asyncio.wait_for(asyncio.gather(*(reader.read() for reader in refused)), patience(5))
+            == [b""] * 7
+        )
         for _, writer in idle:
             writer.close()
         await asyncio.gather(*(writer.wait_closed() for _, writer in idle))
@@ -170,7 +174,7 @@ async def test_a_flood_of_connections_is_cut_off_and_passes(
                         continue
                     return
 
-        await asyncio.wait_for(asks_until_served(), 5)
+        await asyncio.wait_for(asks_until_served(), patience(5))
 
 
 async def test_a_silent_connection_does_not_stay_for_ever(
@@ -180,7 +184,7 @@ async def test_a_silent_connection_does_not_stay_for_ever(
     async with service.serve() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /healthz HTT")
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), patience(5)) == b""
         writer.close()
         await writer.wait_closed()
 

@@ -16,6 +16,7 @@ from ingestd.transport.api_client import ApiClient
 from ingestd.transport.auth import NoAuth
 from ingestd.transport.client import Client
 from ingestd.transport.oauth import TokenSource
+from tests.machine import patience
 from tests.transport.support import FakeClock
 
 PASSWORD = "hunter2-correct-horse"
@@ -75,7 +76,7 @@ async def open_sandbox(**options: Any) -> AsyncIterator[Session]:
     clock = FakeClock()
     settings = {"verified_after_s": 3600.0} | options
     sandbox = Sandbox(SandboxOptions(control=ControlOptions(**settings)))
-    async with sandbox.serve() as running, Client(timeout_s=5.0) as client:
+    async with sandbox.serve() as running, Client(timeout_s=patience(5.0)) as client:
         auth = TokenSource(
             client, token_url=running.token_url, client_id="sandbox", client_secret="sandbox", clock=clock
         )
@@ -89,5 +90,5 @@ async def open_sandbox(**options: Any) -> AsyncIterator[Session]:
 async def open_api(url: str) -> AsyncIterator[Session]:
     """Any other API, without a login."""
     clock = FakeClock()
-    async with Client(timeout_s=5.0) as client:
+    async with Client(timeout_s=patience(5.0)) as client:
         yield Session(ApiClient(client, NoAuth(), base_url=url, clock=clock), clock)

@@ -13,6 +13,7 @@ from ingestd.transport.api_client import ApiClient
 from ingestd.transport.auth import NoAuth
 from ingestd.transport.client import Client
 from ingestd.transport.oauth import TokenSource
+from tests.machine import patience
 from tests.receiver import Receiver, Reply, Request
 from tests.transport.support import FakeClock
 
@@ -58,7 +59,10 @@ def test_fault_1_there_is_one_table_of_hosts() -> None:
 
 async def test_fault_2_a_token_lasts_as_long_as_it_says_less_a_margin_and_is_renewed_once() -> None:
     clock = FakeClock()
-    async with Receiver(scripted(lambda request: Reply())) as receiver, Client(timeout_s=2) as client:
+    async with (
+        Receiver(scripted(lambda request: Reply())) as receiver,
+        Client(timeout_s=patience(2)) as client,
+    ):
         tokens = TokenSource(
             client, token_url=f"{receiver.url}/oauth/token", client_id="i", client_secret="s", clock=clock
         )
@@ -75,7 +79,7 @@ async def test_fault_2_a_token_lasts_as_long_as_it_says_less_a_margin_and_is_ren
 async def test_fault_3_every_2xx_is_a_success(status: int) -> None:
     async with (
         Receiver(lambda request: Reply(status, body=b'{"id":"1"}')) as receiver,
-        Client(timeout_s=2) as client,
+        Client(timeout_s=patience(2)) as client,
     ):
         api = ApiClient(client, NoAuth(), base_url=receiver.url, clock=FakeClock())
         assert await api.post("/api/v2/integrations", {"name": "a"}) == {"id": "1"}
@@ -91,7 +95,7 @@ def test_fault_4_one_file_declares_what_goes_to_either_control_plane() -> None:
 async def test_fault_5_retry_after_is_a_floor_wherever_it_comes_from() -> None:
     clock = FakeClock()
     answers = iter([Reply(429, {"Retry-After": "7"}), Reply(503, {"Retry-After": "3"}), Reply(body=b"{}")])
-    async with Receiver(lambda request: next(answers)) as receiver, Client(timeout_s=2) as client:
+    async with Receiver(lambda request: next(answers)) as receiver, Client(timeout_s=patience(2)) as client:
         api = ApiClient(client, NoAuth(), base_url=receiver.url, clock=clock)
         await api.get("/api/v2/integrations")
     assert sum(clock.slept) >= 10

@@ -14,7 +14,7 @@ import msgspec
 from ingestd.core.answer import Answer
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Receipt, Segment
-from ingestd.core.clock import SystemClock
+from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.reasons import Reason
 from ingestd.core.verdict import Verdict
 from ingestd.delivery.backoff import Backoff
@@ -26,10 +26,11 @@ from ingestd.sinks.ingest_api import PATH, IngestApi
 from ingestd.transport.client import Client
 from ingestd.transport.oauth import NoAuth, TokenSource
 from ingestd.transport.sender import Sender
+from tests.machine import patience
 from tests.receiver import Action, Receiver, Reply, Request, Script
 
 TOKEN_PATH = "/oauth/token"
-DEADLINE_S = 20.0
+DEADLINE_S = patience(60.0)
 
 
 def event(number: int, note: str = "") -> bytes:
@@ -234,8 +235,9 @@ async def rig(
     login: bool = False,
     url: str = "",
     book: Book | None = None,
-    timeout_s: float = 5.0,
-    read_timeout_s: float = 5.0,
+    clock: Clock | None = None,
+    timeout_s: float = patience(30.0),
+    read_timeout_s: float = patience(10.0),
     **settings: Any,
 ) -> AsyncIterator[Rig]:
     """A lane that sends to a receiver with this script; times are short unless ``settings`` say more.
@@ -246,7 +248,7 @@ async def rig(
     before = asyncio.all_tasks()
     short = {
         "backoff": Backoff(base_s=0.01, cap_s=0.05),
-        "startup_patience_s": 5.0,
+        "startup_patience_s": patience(5.0),
         "retry_floor": 100_000,  # else faulty APIs would be spared: see test_retry_budget.py
     }
     act = script if callable(script) else lambda _: script
@@ -254,7 +256,7 @@ async def rig(
         Receiver(act) as receiver,
         Client(timeout_s=timeout_s, read_timeout_s=read_timeout_s, max_connections=8) as client,
     ):
-        clock = SystemClock()
+        clock = clock or SystemClock()
         tokens: TokenSource | NoAuth = NoAuth()
         if login:
             tokens = TokenSource(
@@ -263,7 +265,7 @@ async def rig(
                 client_id="id-0000",
                 client_secret="CANARY-secret",
                 clock=clock,
-                patience_s=5.0,
+                patience_s=patience(5.0),
             )
         memory = MemoryBook()
         lane = Lane(
@@ -278,7 +280,7 @@ async def rig(
     assert asyncio.all_tasks() == before
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = patience(30.0)) -> None:
     """Wait until ``condition()``; looks after every turn of the event loop that did something."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 - what is looked at has no event to wait for

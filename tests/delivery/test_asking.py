@@ -15,6 +15,7 @@ from ingestd.delivery.asking import Asker, Budget
 from ingestd.sinks.answers import clean
 from ingestd.transport.auth import NoAuth, bearer
 from ingestd.transport.client import Client
+from tests.machine import patience
 from tests.receiver import Receiver, Reply, Request
 
 HOSTILE_IDS = ["evt-1", "a/b", "../../admin", "a?b=c", "a#b", "ü €", "a%2Fb", "a b", "\x00\n", "...", ";x=y"]
@@ -22,7 +23,7 @@ HOSTILE_IDS = ["evt-1", "a/b", "../../admin", "a?b=c", "a#b", "ü €", "a%2Fb",
 
 @pytest.mark.anyio
 async def test_whatever_the_id_the_question_stays_below_its_url() -> None:
-    async with Receiver() as api, Client(timeout_s=5) as client:
+    async with Receiver() as api, Client(timeout_s=patience(5)) as client:
         for one in HOSTILE_IDS:
             url = question_url(api.url + "/events/{id}", one)
             assert url is not None
@@ -45,7 +46,7 @@ async def test_a_refused_token_is_renewed_once_and_no_token_is_in_the_answer(tmp
             return Reply(401)
         return Reply(body=json.dumps({"status": "accepted", "debug": authorization}).encode())
 
-    async with Receiver(script) as api, Client(timeout_s=5) as client:
+    async with Receiver(script) as api, Client(timeout_s=patience(5)) as client:
         auth = bearer("", str(file), clock=SystemClock())
         answer = await Asker(client, auth).get(api.url)
     assert answer.status == 200

@@ -26,6 +26,7 @@ from tests.delivery.confirmation_support import (
     rig,
     says,
 )
+from tests.machine import patience
 
 pytestmark = pytest.mark.anyio
 
@@ -320,7 +321,7 @@ async def test_it_works_on_the_real_store_and_a_letter_is_there_as_soon_as_it_is
     await database.commit()
     await confirmer.open()
     running = asyncio.create_task(confirmer.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patience(10)):
         await confirmer.settled.wait()
     running.cancel()
     await asyncio.wait([running])

@@ -8,6 +8,7 @@ import pytest
 from ingestd.core.reasons import Reason
 from ingestd.delivery.bisection import GROUP_NOTE
 from tests.delivery.support import batches, event, key_of, make_batch, numbers_of, refusal, rig, sent_events
+from tests.machine import patience
 from tests.receiver import Action, Cut, Hang, Raw, Reply, Request, Script, Slow, in_turn
 
 pytestmark = pytest.mark.anyio
@@ -55,7 +56,7 @@ def refuses(*bad: int, status: int = 400) -> Script:
 async def test_what_was_not_answered_for_good_is_sent_again_unchanged_until_it_is_taken(
     trouble: Action,
 ) -> None:
-    async with rig(then_fine(*[trouble] * 3), read_timeout_s=0.1) as r:
+    async with rig(then_fine(*[trouble] * 3), read_timeout_s=patience(0.5)) as r:
         (batch,) = given = batches(1, size=3)
         await r.deliver(given)
         assert [key_of(post) for post in r.posts] == [batch.id] * 4
@@ -73,10 +74,10 @@ async def test_complete_headers_of_a_2xx_decide_and_not_the_body() -> None:
 
 async def test_an_answer_that_drips_does_not_hold_a_slot_for_longer_than_the_timeout() -> None:
     drip = Slow(0.03, Reply(500, body=b"x" * 10_000))
-    async with rig(then_fine(drip), timeout_s=0.3) as r:
+    async with rig(then_fine(drip), timeout_s=patience(0.5)) as r:
         started = time.monotonic()
         await r.deliver(batches(1))
-        assert time.monotonic() - started < 2.0
+        assert time.monotonic() - started < patience(10.0), "the drip alone takes 300 s"
 
 
 async def test_a_huge_answer_is_cut() -> None:
@@ -119,7 +120,7 @@ async def test_an_event_is_given_up_when_it_is_too_old() -> None:
     async with rig(Reply(500), give_up_after_s=0.3, circuit_threshold=1000) as r:
         started = time.monotonic()
         await r.deliver(batches(1))
-        assert 0.3 <= time.monotonic() - started < 2.0
+        assert 0.3 <= time.monotonic() - started < patience(10.0)
         assert r.book.buried[0].reason is Reason.GAVE_UP
         assert len(r.posts) > 3
 

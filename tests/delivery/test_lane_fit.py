@@ -8,7 +8,7 @@ import pytest
 
 from ingestd.core.answer import Answer
 from ingestd.core.batch import Batch
-from ingestd.core.clock import SystemClock
+from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import Unreachable
 from ingestd.core.reasons import Reason
 from ingestd.core.verdict import ItemError, Meaning, Verdict
@@ -19,6 +19,7 @@ from ingestd.sinks.ingest_api import IngestApi
 from ingestd.sinks.sink import Unfit
 from tests.delivery.order_support import keyed, order_by
 from tests.delivery.support import DEADLINE_S, MemoryBook, batches, make_batch, numbers_of, rig, until
+from tests.delivery.virtual_time import VIRTUAL, LoopClock
 from tests.receiver import Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -48,20 +49,26 @@ class Picky(IngestApi):
 class Takes:
     """Implements ``attempt.Transport``."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.bodies: list[bytes] = []
+        self.times: list[float] = []
+        self._clock = clock
 
     async def send(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[Answer, int]:
         self.bodies.append(body)
+        self.times.append(self._clock.monotonic())
         return Answer(200), 0
 
     def drop_token(self, generation: int) -> None: ...
 
 
-async def deliver(sink: Picky, given: Sequence[Batch], **settings: Any) -> tuple[MemoryBook, Takes, Lane]:
-    book, api = MemoryBook(), Takes()
+async def deliver(
+    sink: Picky, given: Sequence[Batch], *, clock: Clock | None = None, **settings: Any
+) -> tuple[MemoryBook, Takes, Lane]:
+    clock = clock or SystemClock()
+    book, api = MemoryBook(), Takes(clock)
     quick = Backoff(base_s=0.001, cap_s=0.002)
-    lane = Lane(sink, api, book, settings=LaneSettings(backoff=quick, **settings), clock=SystemClock())
+    lane = Lane(sink, api, book, settings=LaneSettings(backoff=quick, **settings), clock=clock)
 
     async def feed() -> None:
         for batch in given:
@@ -184,7 +191,7 @@ async def test_messages_show_the_url_that_may_be_shown() -> None:
     sink.url, sink.shown_url = "http://127.0.0.1/CANARY", "http://127.0.0.1/***"
     lane = Lane(
         sink,
-        Takes(),
+        Takes(SystemClock()),
         MemoryBook(),
         settings=LaneSettings(startup_patience_s=0.1, backoff=Backoff(base_s=0.001, cap_s=0.01)),
         clock=SystemClock(),
@@ -198,12 +205,15 @@ async def test_messages_show_the_url_that_may_be_shown() -> None:
     assert "http://127.0.0.1/*** has taken nothing" in str(caught.value)
 
 
-async def test_the_lane_keeps_to_the_requests_and_events_that_are_allowed() -> None:
+@pytest.mark.parametrize("anyio_backend", [VIRTUAL], ids=["virtual"])
+async def test_the_lane_keeps_to_the_requests_and_events_that_are_allowed(anyio_backend: object) -> None:
     """300 a minute: six at once, then one in a fifth of a second."""
-    async with rig(Reply(), requests_per_minute=300, max_in_flight=8) as r:
-        await r.deliver(batches(8))
-        assert r.posts[5].at - r.posts[0].at < 0.15
-        assert r.posts[7].at - r.posts[0].at >= 2 * 60 / 295 - 0.02
+    _, api, _ = await deliver(
+        Picky(), batches(9), clock=LoopClock(), requests_per_minute=300, max_in_flight=8
+    )
+    first, *_, sixth = api.times[:6]
+    assert sixth == first
+    assert [at - first for at in api.times[6:]] == pytest.approx([n * 60 / 300 for n in (1, 2, 3)], rel=0.05)
 
 
 async def test_where_the_headers_say_that_nothing_is_left_the_lane_waits_for_the_reset() -> None:

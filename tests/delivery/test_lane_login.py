@@ -11,6 +11,7 @@ from ingestd.core.errors import Unreachable
 from ingestd.delivery.circuit import State
 from ingestd.transport.oauth import LoginRefused
 from tests.delivery.support import TOKEN_PATH, Rig, batches, grant, key_of, rig, until
+from tests.machine import patience
 from tests.receiver import Action, Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -130,7 +131,7 @@ async def test_a_refused_login_ends_the_run_at_once_with_everything_left_over() 
         started = time.monotonic()
         with pytest.raises(LoginRefused) as caught:
             await r.deliver(given)
-        assert time.monotonic() - started < 2.0
+        assert time.monotonic() - started < patience(10.0)
         assert "CANARY" not in str(caught.value)
         assert r.posts == []
         r.book.assert_balanced(given, r.lane.leftovers())

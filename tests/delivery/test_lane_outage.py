@@ -1,7 +1,6 @@
 """Outages: sending stops, probes go out, nothing is given up, and it ends where that makes sense."""
 
 import asyncio
-import socket
 import time
 from itertools import pairwise
 
@@ -10,15 +9,12 @@ import pytest
 from ingestd.core.errors import Unreachable
 from ingestd.delivery.circuit import State
 from tests.delivery.support import batches, make_batch, refusal, rig, until
+from tests.delivery.virtual_time import JumpClock
+from tests.machine import patience
+from tests.ports import free_port
 from tests.receiver import Action, Cut, Hang, Reply, Request, in_turn
 
 pytestmark = pytest.mark.anyio
-
-
-def unused_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 async def test_after_enough_failures_one_probe_at_a_time_goes_out_until_one_is_taken() -> None:
@@ -107,14 +103,14 @@ async def test_a_pause_after_success_is_waited_out_longer() -> None:
 
 
 async def test_an_address_that_never_answers_ends_the_run_after_the_startup_patience() -> None:
-    url = f"http://127.0.0.1:{unused_port()}"
+    url = f"http://127.0.0.1:{free_port()}"
     async with rig(Reply(), url=url, startup_patience_s=0.5) as r:
         given = batches(3)
         started = time.monotonic()
         with pytest.raises(Unreachable, match=r"has taken nothing for .*cannot connect") as caught:
             await r.deliver(given)
         assert caught.value.exit_code == 4
-        assert 0.5 <= time.monotonic() - started < 3.0
+        assert 0.5 <= time.monotonic() - started < patience(3.0)
         assert r.book.ends == {}
         r.book.assert_balanced(given, r.lane.leftovers())
 
@@ -152,21 +148,26 @@ async def test_a_service_waits_for_ever() -> None:
 
 async def test_patience_does_not_run_while_there_is_nothing_to_send() -> None:
     """A pipe may be silent for longer than any patience."""
-    async with rig(in_turn(Reply(500), Reply(500), Reply()), startup_patience_s=0.4) as r, r.running():
+    answers, clock = in_turn(Reply(500), Reply(500), Reply()), JumpClock()
+    async with rig(answers, clock=clock, startup_patience_s=patience(20)) as r, r.running():
         for first in (0, 1):
-            quiet_until = time.monotonic() + 0.6
-            await until(lambda end=quiet_until: time.monotonic() > end)  # type: ignore[misc]
+            clock.ahead_s += patience(30)
             await r.lane.submit([make_batch([first])])
+            await until(lambda first=first: r.book.delivered[-1:] == [first])  # type: ignore[misc]
         r.lane.close()
     assert r.book.delivered == [0, 1]
 
 
 async def test_outage_patience_begins_with_the_outage() -> None:
     answers = in_turn(Reply(), *[Cut()] * 2, Reply())
-    async with rig(answers, circuit_threshold=2, outage_patience_s=1.2) as r, r.running():
+    clock = JumpClock()
+    async with (
+        rig(answers, clock=clock, circuit_threshold=2, outage_patience_s=patience(20)) as r,
+        r.running(),
+    ):
         await r.lane.submit([make_batch([0])])
-        quiet_until = time.monotonic() + 2.5
-        await until(lambda: time.monotonic() > quiet_until)
+        await until(lambda: r.book.delivered == [0])
+        clock.ahead_s += patience(50)
         await r.lane.submit([make_batch([1])])
         r.lane.close()
     assert r.book.states == [State.OPEN, State.CLOSED]

@@ -16,6 +16,7 @@ from ingestd.delivery.settings import LaneSettings
 from ingestd.sinks.ingest_api import IngestApi
 from tests.delivery.order_support import OrderBook, OrderedApi, keyed, keyed_batches, order_by
 from tests.delivery.support import key_of, numbers_of, refusal, rig, until
+from tests.machine import patience
 from tests.receiver import Action, Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -85,7 +86,7 @@ def test_every_key_is_taken_in_its_order_nothing_is_lost_doubled_or_stuck(
         lane = Lane(
             IngestApi("http://127.0.0.1"), Scripted(api), book, settings=lane_settings, clock=SystemClock()
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(patience(20)):
             await asyncio.gather(lane.run(), feed(lane, given, resent))
         assert lane.held == 0
         assert lane.leftovers() == []

@@ -13,6 +13,7 @@ from ingestd.delivery.retry_budget import RetryBudget
 from ingestd.delivery.settings import LaneSettings
 from ingestd.sinks.ingest_api import IngestApi
 from tests.delivery.support import MemoryBook, batches, make_batch, refusal, rig, until
+from tests.machine import patience
 from tests.receiver import Action, Reply, Request
 
 
@@ -83,7 +84,7 @@ async def test_requests_are_never_more_than_a_fifth_above_first_ones(share: floa
             waited = clock.monotonic() - started
             worst = max(worst, api.requests - (1.2 * len(api.keys) + 10 + waited * PER_S))
 
-    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(patience(20)), asyncio.TaskGroup() as tasks:
         tasks.create_task(lane.run())
         await feed()
         lane.close()

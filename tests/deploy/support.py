@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.machine import patience
+
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 
@@ -63,7 +65,9 @@ def probe(port: int) -> int:
     assert words[0] == "python"
     command = [sys.executable, *(word.replace("9464", str(port)) for word in words[1:])]
     proxies = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
-    return subprocess.run(command, env=proxies, capture_output=True, timeout=30, check=False).returncode
+    return subprocess.run(
+        command, env=proxies, capture_output=True, timeout=patience(30), check=False
+    ).returncode
 
 
 def tool(name: str, *, package: str) -> str:
@@ -77,7 +81,9 @@ def tool(name: str, *, package: str) -> str:
 
 def passes(*command: str | Path) -> str:
     """Run it; its own words are the failure, and what is given back."""
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=50, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, timeout=patience(50), check=False
+    )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     return said

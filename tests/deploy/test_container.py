@@ -20,6 +20,7 @@ from ingestd import __version__
 from ingestd.admin.metrics_server import serve_metrics
 from ingestd.config import Settings, load
 from tests.deploy.support import DEPLOY, ROOT, instruction, probe, toml_of_the_configmap, yaml
+from tests.machine import patience
 from tests.receiver import Receiver, Reply, Request, in_turn
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -51,7 +52,7 @@ def test_every_dependency_is_pinned_to_a_version_that_the_project_allows(line: s
 
 def test_constraints_can_be_made_again_and_hold_only_what_runs() -> None:
     done = subprocess.run(
-        [sys.executable, DEPLOY / "pin.py"], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, DEPLOY / "pin.py"], capture_output=True, text=True, check=True, timeout=patience(30)
     )
     made = pins(done.stdout)
     needed = (*PROJECT["dependencies"], *EXTRAS)
@@ -219,7 +220,7 @@ async def test_the_producer_of_compose_repeats_what_was_not_taken_and_goes_on(tm
             str(DEPLOY / "demo/post_sample.py"),
             receiver.url + "/v1/events",
         ]
-        with anyio.fail_after(30):
+        with anyio.fail_after(patience(30)):
             done = await anyio.run_process([*command, str(token), "50000"], check=False)
     assert done.returncode == 1
     assert b"answered 401: who are you" in done.stderr

@@ -19,6 +19,7 @@ from tests.deploy.support import DEPLOY, alerts, instruction, manifests, probe, 
 from tests.deploy.test_systemd import DIRECTORY, environment, values
 from tests.e2e.run_support import Serving, post, producer, retry, starting, told
 from tests.e2e.support import DEADLINE_S, EventApi, Place, event, events, until
+from tests.machine import patience
 from tests.receiver import Reply
 
 pytestmark = pytest.mark.anyio
@@ -155,7 +156,7 @@ async def test_dead_letters_that_wait_are_counted_for_the_alert_while_the_servic
         async def counted() -> bool:
             return await service.metric("ingestd_dead_letters", state="waiting") == 1
 
-        await retry(counted, timeout_s=8.0)
+        await retry(counted, timeout_s=patience(8.0))
 
 
 # --- systemd ---

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from ingestd.cli.main import cli
 from ingestd.core.errors import UserError
+from tests.machine import patience
 
 CANARY = "CANARY-of-the-hook"
 BUS = "arn:aws:events:us-east-1:123456789012:event-bus/aws.partner/genesys.com/cloud/org-1/orders"
@@ -84,7 +85,7 @@ class Plane:
 
     def ask(self, path: str, content: object = None) -> Any:
         data = None if content is None else json.dumps(content).encode()
-        with urllib.request.urlopen(f"{self.url}/_sandbox/{path}", data=data, timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.url}/_sandbox/{path}", data=data, timeout=patience(10)) as answer:
             return json.load(answer)
 
     def there(self, plural: str) -> list[dict[str, Any]]:

@@ -18,7 +18,8 @@ from tests.e2e.control_support import BUS, CANARY, TABLES, Plane, as_words
 from tests.e2e.control_support import plane as plane
 from tests.e2e.control_support import sandbox_url as sandbox_url
 from tests.e2e.support import Place, until
-from tests.test_readme import between, block, free_port, run_script
+from tests.ports import free_port
+from tests.test_readme import between, block, run_script
 
 # --- from a file ---
 
@@ -238,7 +239,7 @@ async def test_an_apply_that_is_killed_is_run_again_and_makes_nothing_twice(plac
 
 def test_the_worked_example_of_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
     port = free_port()
-    waited = f"until (: < /dev/tcp/127.0.0.1/{port}) 2>/dev/null; do :; done\n"
+    waited = f"until (: < /dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.1; done\n"
     script = block("bash", "ingestd apply").replace("8700", str(port))
     script = script.replace("--sandbox ", f"--sandbox --api http://127.0.0.1:{port} ")
     script = script.replace("--sandbox\n", f"--sandbox --api http://127.0.0.1:{port}\n")

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from tests.e2e.support import EventApi, Place, assert_balanced, event, events, write
+from tests.machine import patience
 from tests.receiver import Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +31,7 @@ async def test_a_copy_shares_the_fate_of_an_original_that_is_on_its_way(place: P
 
     async def answer(request: Request) -> Reply:
         if original in request.body:
-            await asyncio.wait_for(read_to_the_end.wait(), 20)
+            await asyncio.wait_for(read_to_the_end.wait(), patience(20))
             return Reply(422, body=b'{"errors":[{"index":7,"message":"no such queue"}]}')
         return Reply()
 
@@ -57,7 +58,7 @@ async def test_a_copy_of_an_original_that_gets_through_late_is_a_duplicate(place
 
     async def answer(request: Request) -> Reply:
         if event(0) in request.body:
-            await asyncio.wait_for(late.wait(), 20)
+            await asyncio.wait_for(late.wait(), patience(20))
         return Reply()
 
     async with (

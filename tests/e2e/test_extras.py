@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine import patience
+
 BLOCKED = ("botocore", "boto3", "pyarrow", "moto")
 EVENT = (
     '{"interactionId":"i-1","eventType":"call","eventTime":"2026-01-01T10:00:00Z","routingMetadata":'
@@ -25,7 +27,7 @@ def ingestd(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=patience(50),
         check=False,
     )
 

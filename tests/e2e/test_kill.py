@@ -20,6 +20,7 @@ from tests.e2e.support import (
     once_each,
     write,
 )
+from tests.machine import patience
 from tests.receiver import Action, Cut, Hang, Reply, Request, in_turn
 
 pytestmark = pytest.mark.anyio
@@ -55,7 +56,9 @@ async def _live(api: Lives, rng: random.Random, running: Running) -> Finished:
     """Let it run for a random while, then kill it."""
     seen, enough = len(api.came), rng.randrange(1, 12)
     over = asyncio.ensure_future(running.process.wait())
-    busy = asyncio.ensure_future(api.until(lambda api: len(api.came) >= seen + enough, timeout_s=30))
+    busy = asyncio.ensure_future(
+        api.until(lambda api: len(api.came) >= seen + enough, timeout_s=patience(30))
+    )
     await asyncio.wait([over, busy], return_when=asyncio.FIRST_COMPLETED)
     for task in (over, busy):
         task.cancel()

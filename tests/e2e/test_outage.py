@@ -25,12 +25,12 @@ QUICK = {"INGESTD_DELIVERY_BACKOFF_BASE": "50ms", "INGESTD_DELIVERY_BACKOFF_CAP"
 async def test_an_outage_longer_than_the_patience_for_a_batch_costs_no_event(place: Place) -> None:
     source = write(place / "in.ndjson", events(600))
     place.env = QUICK
-    down: list[float] = []
+    up: list[float] = []
 
     def answer(request: Request) -> Reply:
-        if len(down) == 0 and len(api.batches) > 10:
-            down.append(time.monotonic())
-        return Reply(503) if down and time.monotonic() - down[0] < 3 else Reply()
+        if not up and len(api.batches) > 10:
+            up.append(time.monotonic() + 3)
+        return Reply(503) if up and up[0] > time.monotonic() else Reply()
 
     async with EventApi(answer) as api:
         done = await place.run(

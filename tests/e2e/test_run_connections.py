@@ -2,13 +2,13 @@
 
 import asyncio
 import resource
-import time
 from contextlib import AsyncExitStack
 
 import pytest
 
 from tests.e2e.run_support import Keeper, numbers, producer, serve
 from tests.e2e.support import Place, event, events
+from tests.machine import patience
 
 pytestmark = pytest.mark.anyio
 
@@ -19,7 +19,12 @@ async def test_a_thousand_connections_and_a_slow_client_hold_up_nobody(place: Pl
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < IDLE + 200:
         pytest.skip(f"only {soft} files may be open")
-    env = {"INGESTD_INGEST_MAX_CONNECTIONS": str(IDLE + 2)}
+    env = {
+        "INGESTD_INGEST_MAX_CONNECTIONS": str(IDLE + 2),
+        "INGESTD_INGEST_BODY_TIMEOUT": f"{patience(60):.0f}s",
+        "INGESTD_INGEST_IDLE_TIMEOUT": f"{patience(120):.0f}s",
+        "INGESTD_BATCH_MAX_AGE": "1s",
+    }
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(Keeper())
         serving = await stack.enter_async_context(serve(place, api, env=env))
@@ -30,14 +35,12 @@ async def test_a_thousand_connections_and_a_slow_client_hold_up_nobody(place: Pl
         slow.client.send(b"POST /v1/events HTTP/1.1\r\nHost: ingest\r\nContent-Type: application/json\r\n")
         slow.client.send(b"Content-Length: %d\r\n\r\n" % len(body))
         dripping = asyncio.create_task(_drip(slow.client.send, body[:-1]))
+        unanswered = asyncio.create_task(slow.client.answer())
 
         busy = await stack.enter_async_context(producer(port))
-        slowest_s = 0.0
         for number in range(100):
-            started = time.monotonic()
             await busy.give([event(100 + number)])
-            slowest_s = max(slowest_s, time.monotonic() - started)
-        assert slowest_s < 1.0
+        assert not unanswered.done()
 
         async with producer(port) as one_too_many:
             answer = await one_too_many.post(events(1))
@@ -49,12 +52,12 @@ async def test_a_thousand_connections_and_a_slow_client_hold_up_nobody(place: Pl
         await asyncio.gather(*(one.give([event(1_000 + n)]) for n, one in enumerate(idle)))  # all at once
         await dripping
         slow.client.send(body[-1:])
-        assert (await slow.client.answer()).status == 202
+        assert (await unanswered).status == 202
         await serving.until_empty()
         await serving.stop()
     assert sorted(numbers(api.kept)) == [1, *range(100, 200), *range(1_000, 1_000 + IDLE)]
     # what one sent after the other arrived in few requests: nobody's event went alone
-    assert len(api.taken) < 150
+    assert len(api.taken) < 300
 
 
 async def _drip(send: object, data: bytes) -> None:

@@ -18,6 +18,7 @@ from tests.e2e.run_support import (
     told,
 )
 from tests.e2e.support import INVALID, Place, event, events, key, once_each
+from tests.machine import patience
 from tests.receiver import Action, Cut, Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -122,7 +123,7 @@ class FaultyApi(Keeper):
 async def _a_life(serving: Serving, api: FaultyApi, rng: random.Random) -> None:
     """Until some batches were delivered, and a random moment more; then kill -9."""
     enough = len(api.taken) + rng.randrange(2, 15)
-    await api.until(lambda _: len(api.taken) >= enough, timeout_s=30)
+    await api.until(lambda _: len(api.taken) >= enough, timeout_s=patience(30))
     await asyncio.sleep(rng.uniform(0, 0.03))
     await serving.kill()
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.e2e.run_support import Keeper, Serving, numbers, post, producer, retry, serve, starting, words
 from tests.e2e.support import Place, events, key, once_each, until
+from tests.machine import patience
 from tests.receiver import Hang
 
 pytestmark = pytest.mark.anyio
@@ -84,7 +85,7 @@ async def test_an_api_that_hangs_does_not_keep_a_drain_beyond_its_timeout(place:
             serving.send(signal.SIGTERM)
             done = await serving.finish()
             took = time.monotonic() - started
-        assert (done.code, 0.9 < took < 3) == (0, True), (done, took)
+        assert (done.code, 0.9 < took < patience(5)) == (0, True), (done, took)
         before = {key(request): request.body for request in api.batches}
     async with Keeper() as api, serve(place, api) as serving:
         await serving.until_empty()
@@ -106,7 +107,7 @@ async def test_a_second_signal_ends_it_at_once_and_loses_nothing(
             started = time.monotonic()
             serving.send(number)
             done = await serving.finish()
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < patience(10)
         assert done.code == 130
         before = {key(request): request.body for request in api.batches}
     async with Keeper() as api, serve(place, api) as serving:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sqlite3
 
 import pytest
@@ -16,16 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from ingestd.core.service_metrics import ServiceMetrics
 from tests.e2e.run_support import Keeper, producer, serve, starting, told, words
 from tests.e2e.support import INVALID, Place, event, events, until
+from tests.ports import free_port
 from tests.receiver import Action, Reply, Request
 
 pytestmark = pytest.mark.anyio
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 async def test_while_it_starts_it_lives_and_is_not_ready(place: Place) -> None:
@@ -35,7 +28,7 @@ async def test_while_it_starts_it_lives_and_is_not_ready(place: Place) -> None:
         other = sqlite3.connect(place.state / "state.db", isolation_level=None)
         other.execute("BEGIN EXCLUSIVE")
         arguments = words(place, api)
-        port = _free_port()
+        port = free_port()
         arguments[arguments.index("--admin-listen") + 1] = f"127.0.0.1:{port}"
         async with starting(place, arguments) as early:
             lock = place.state / "lock"

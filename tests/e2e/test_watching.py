@@ -4,7 +4,6 @@ import asyncio
 import os
 import pty
 import re
-import socket
 
 import httpx
 import pytest
@@ -13,14 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from ingestd.core.audit import Entry
 from ingestd.core.catalogue import PIPELINE_CATALOGUE, SINK_CATALOGUE
 from tests.e2e.support import COMMAND, INVALID, EventApi, Place, event, events, events_of, write
+from tests.machine import patience
+from tests.ports import free_port
 from tests.receiver import Action, Reply, Request
 
 pytestmark = pytest.mark.anyio
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 async def test_metrics_are_those_of_the_catalogue_and_balance(place: Place) -> None:
@@ -142,7 +138,7 @@ async def test_on_a_terminal_a_bar_with_the_counts_appears_and_the_ledger_at_the
         )
         loop.add_reader(ours, look)
         os.close(theirs)
-        assert await asyncio.wait_for(process.wait(), 30) == 0
+        assert await asyncio.wait_for(process.wait(), patience(30)) == 0
     look()
     loop.remove_reader(ours)
     os.close(ours)

@@ -25,9 +25,10 @@ from ingestd.intake.spool_feed import SpoolFeed
 from ingestd.pipeline import Front, Pipeline, open_front, open_pipeline
 from ingestd.service.housekeeping import keep_house
 from ingestd.store.database import Database
+from tests.machine import patience
 from tests.receiver import Receiver, Request
 
-DEADLINE_S = 20.0
+DEADLINE_S = patience(60.0)
 
 SHORT: dict[str, dict[str, Any]] = {
     "batch": {"max_age": 0.01},

@@ -9,6 +9,7 @@ import pytest
 from ingestd.core.submission import Deferred, Taken
 from tests.intake.support import Life, event, events, running, sent
 from tests.intake.test_reception import turns
+from tests.machine import patience
 from tests.receiver import Receiver
 from tests.store.tmpfs import fill, small_disk, until_unblocked
 
@@ -121,7 +122,7 @@ async def test_an_audit_file_that_takes_no_more_is_told_and_stops_nothing(
 ) -> None:
     async with Receiver() as receiver, running(tmp_path / "state", receiver) as life:
         life.pipeline.audit.trouble = "the audit log cannot be written any more: No space left on device"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(patience(5)):
             while "cannot be written any more" not in caplog.text:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.02)
         await life.take(event(1))

@@ -14,6 +14,7 @@ from ingestd.delivery import lane
 from ingestd.service.replay import run
 from tests.intake.replay_support import Place, rows, sink, until
 from tests.intake.support import DEADLINE_S
+from tests.machine import patience
 from tests.receiver import Receiver, Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -110,7 +111,7 @@ async def test_an_interrupt_while_waiting_leaves_them_pending_for_the_next_run(
 ) -> None:
     api = Published("accepted")
     async with api.receiver, Receiver() as other:
-        sinks: dict[str, Any] = {"asked": api.sink(timeout=60.0)}
+        sinks: dict[str, Any] = {"asked": api.sink(timeout=patience(60.0))}
         if several:
             sinks["plain"] = sink(other)
         place = Place(tmp_path / "state", sinks, SCHEMA)

@@ -11,6 +11,7 @@ from ingestd.core.submission import Taken
 from ingestd.store.letter_reader import LetterReader
 from tests.delivery.support import until
 from tests.intake.support import Gate, event, events, numbers_of, running, sent
+from tests.machine import patience
 from tests.receiver import Receiver, Reply, in_turn
 
 pytestmark = pytest.mark.anyio
@@ -145,12 +146,12 @@ async def test_whoever_comes_while_the_process_ends_is_sent_away(tmp_path: Path)
 
 async def test_finished_waits_for_all_that_was_submitted(tmp_path: Path) -> None:
     async with Receiver() as receiver, running(tmp_path / "state", receiver, deliver=False) as life:
-        with anyio.fail_after(10):
+        with anyio.fail_after(patience(10)):
             await life.front.reception.finished()
         told = [life.submit(*events(range(first, first + 9_000))) for first in range(0, 36_000, 9_000)]
         await turns()
         told.append(life.submit(event(100_000)))
-        with anyio.fail_after(10):
+        with anyio.fail_after(patience(10)):
             await life.front.reception.finished()
         assert all(one.done() for one in told)
 

@@ -12,6 +12,7 @@ from ingestd.intake import spool_feed
 from ingestd.store.spool import READ_CHUNKS
 from tests.delivery.support import until
 from tests.intake.support import event, events, running, sent
+from tests.machine import patience
 from tests.receiver import Hang, Receiver
 
 pytestmark = pytest.mark.anyio
@@ -123,7 +124,7 @@ async def test_a_stopped_feed_takes_up_nothing_more_and_the_spool_keeps_it(tmp_p
         await life.until_empty()
         life.front.feeds[0].stop()
         await life.take(event(2))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patience(10)):
             await life.tasks[1]
         assert sent(receiver) == [1]
         assert life.rows("SELECT sum(events) FROM spool") == [(1,)]

@@ -16,6 +16,7 @@ from ingestd.lake.lake import Lake, open_lake
 from ingestd.sinks.lake import Layout
 from ingestd.store.database import Database
 from ingestd.transport.folder import UNFINISHED, FolderTransport
+from tests.machine import patience
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -94,7 +95,7 @@ async def running(lake: Lake) -> AsyncIterator[None]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(patience(10)):
         while not condition():  # noqa: ASYNC110 - a file system tells nobody
             await anyio.sleep(0.005)
 

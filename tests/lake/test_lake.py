@@ -31,6 +31,7 @@ from tests.lake.support import (
     unfinished,
     until,
 )
+from tests.machine import patience
 
 pytestmark = pytest.mark.anyio
 
@@ -119,7 +120,7 @@ async def test_on_the_way_out_a_lake_out_of_reach_is_tried_once_and_the_events_s
     store.fault = lambda key: Answer(403, body=b"AccessDenied")
     async with opened(tmp_path / "state") as database, lake_in(database, store) as lake:
         await add(database, lake, [event(1)])
-        with anyio.fail_after(2):  # not the fifteen seconds that a refused lake is left alone
+        with anyio.fail_after(patience(5)):  # not the fifteen seconds that a refused lake is left alone
             assert (await lake.drain(60)).events == 1
         assert store.dropped == 1
     store.fault = lambda key: None
@@ -221,7 +222,7 @@ async def test_a_state_file_that_fails_ends_the_lake_with_its_reason(tmp_path: P
         os.unlink(tmp_path / "state.db")
         with pytest.raises(StoreFailed):
             await database.run(lambda connection: None)
-        with anyio.fail_after(5), pytest.raises(StoreFailed, match="was replaced or removed"):
+        with anyio.fail_after(patience(5)), pytest.raises(StoreFailed, match="was replaced or removed"):
             await lake.run()
     await database.close()
 

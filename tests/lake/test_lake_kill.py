@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.lake.support import events_in, unfinished
+from tests.machine import patience
 
 KILLS = 4
 
@@ -39,7 +40,7 @@ def test_kill_9_at_any_moment_leaves_every_event_in_exactly_one_file(tmp_path: P
         process.communicate()
         assert process.returncode == -9
     process = start(tmp_path, KILLS * 1_000_000)
-    last, _ = process.communicate("", timeout=30)
+    last, _ = process.communicate("", timeout=patience(30))
     assert process.returncode == 0
     safe |= {int(line) for line in last.split()}
     counts = Counter(int(json.loads(event)["id"]) for event in events_in(tmp_path / "lake"))

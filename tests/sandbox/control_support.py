@@ -10,6 +10,7 @@ import httpx
 
 from ingestd.sandbox.control_options import ControlOptions
 from ingestd.sandbox.faults import parse_faults
+from tests.machine import patience
 
 from .conftest import Client
 
@@ -92,7 +93,7 @@ def order(client: Client, *faults: str) -> None:
     client.sandbox.order_faults(parse_faults(faults), ())
 
 
-async def until(holds: Callable[[], bool], *, deadline_s: float = 5.0) -> None:
+async def until(holds: Callable[[], bool], *, deadline_s: float = patience(10.0)) -> None:
     end = time.monotonic() + deadline_s
     while not holds():
         assert time.monotonic() < end, "it does not come to that"

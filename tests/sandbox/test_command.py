@@ -20,6 +20,7 @@ from ingestd.cli.sandbox import sandbox
 from ingestd.core.errors import UserError
 from ingestd.sandbox import faults
 from ingestd.sandbox.api import SandboxOptions
+from tests.machine import patience
 
 COMMAND = [sys.executable, "-W", "error", "-c", "from ingestd.cli.sandbox import sandbox; sandbox()"]
 
@@ -43,7 +44,7 @@ def test_it_says_where_it_is_serves_and_stops_cleanly(number: signal.Signals, tm
             assert [answer.status_code for answer in answers] == [200, 503]
             assert http.get(found[3]).json()["tokens_issued"] == 1
             process.send_signal(number)
-            out, err = process.communicate(timeout=10)
+            out, err = process.communicate(timeout=patience(10))
     assert (process.returncode, out) == (0, "")
     assert err == ("0 events in 0 batches, 0 of them duplicates; 0 requests, 0 replays, 1 faults\n")
     assert "not-to-be-seen" not in ready + err

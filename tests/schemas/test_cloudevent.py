@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from ingestd.schemas import envelope
 from ingestd.schemas.cloudevent import CloudEventSchema
 from ingestd.schemas.key_paths import KeyPaths
+from tests.machine import patience
 
 VECTORS = [
     json.loads(line) for line in Path(__file__).with_name("cloudevents.jsonl").read_text().splitlines()
@@ -152,4 +153,4 @@ def test_the_shapes_that_are_remembered_are_bounded() -> None:
 def test_hostile_values_cost_linear_time(fields: dict[str, str]) -> None:
     before = time.process_time()
     assert SCHEMA.explain(changed(**fields)) is not None
-    assert time.process_time() - before < 0.5
+    assert time.process_time() - before < patience(0.5)

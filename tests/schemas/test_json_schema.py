@@ -9,6 +9,7 @@ from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
 from ingestd.schemas.json_schema import MAX_FILE_BYTES, JsonSchema
 from ingestd.schemas.schema import MAX_ERRORS, MAX_MESSAGE
+from tests.machine import patience
 
 ORDER = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -84,7 +85,7 @@ def test_patterns_cost_linear_time(tmp_path: Path) -> None:
     schema = schema_of(tmp_path, ORDER)
     before = time.process_time()
     assert schema.keys([json.dumps({"orderId": "1", "code": "a" * 50_000 + "b"}).encode()]) == [None]
-    assert time.process_time() - before < 0.5
+    assert time.process_time() - before < patience(0.5)
 
 
 @pytest.mark.parametrize("draft", ["draft-04", "draft-06", "draft-07", "2019-09", "2020-12"])

@@ -16,6 +16,7 @@ from ingestd.core.errors import UserError
 from ingestd.sources import jsonl
 from ingestd.sources.jsonl import JsonSource
 from ingestd.sources.streams import BOM, fingerprint, zstd
+from tests.machine import patience
 
 pytestmark = pytest.mark.anyio
 
@@ -249,7 +250,7 @@ def test_standard_input_is_read_though_it_is_a_file_and_counts_as_read_once(tmp_
             stdin=stdin,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=patience(30),
         )
     assert done.stdout == "standard input False [b'a', b'b']\n"
     assert done.stderr == ""

@@ -17,6 +17,7 @@ import pytest
 from ingestd.store.connection import VERSION, StoreFailed
 from ingestd.store.database import Database
 from ingestd.store.writer import Work
+from tests.machine import patience
 
 pytestmark = pytest.mark.anyio
 
@@ -291,7 +292,7 @@ def test_a_write_that_the_system_refuses_is_a_clear_error_and_loses_nothing(tmp_
 
 
 def assert_fails_clearly(directory: Path, process: "subprocess.Popen[str]") -> None:
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=patience(30))
     *acknowledged, error = output.splitlines()
     assert "is full: free some space and start again; nothing is lost" in error
     assert len(acknowledged) > 3

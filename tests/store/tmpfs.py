@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from ingestd.store.database import Database
+from tests.machine import patience
 
 
 @contextmanager
@@ -38,6 +39,6 @@ def fill(directory: Path) -> Path:
 
 
 async def until_unblocked(database: Database) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(patience(10)):
         while database.blocked:  # noqa: ASYNC110 - nothing tells when a store can be written again
             await anyio.sleep(0.02)

@@ -15,6 +15,7 @@ from ingestd.transport.api_pace import ApiPace
 from ingestd.transport.auth import NoAuth
 from ingestd.transport.client import Client
 from ingestd.transport.oauth import TokenSource
+from tests.machine import patience
 from tests.receiver import Action, Cut, Hang, Raw, Receiver, Reply, Request, Script, in_turn
 from tests.transport.support import FakeClock
 
@@ -61,7 +62,7 @@ class Calling:
 
 @asynccontextmanager
 async def calling(
-    script: Script | Action, *, timeout_s: float = 5.0, **options: Any
+    script: Script | Action, *, timeout_s: float = patience(5.0), **options: Any
 ) -> AsyncIterator[Calling]:
     before = asyncio.all_tasks()
     script = script if callable(script) else in_turn(script)
@@ -186,7 +187,7 @@ async def test_a_post_is_repeated_while_nobody_listens_and_never_becomes_ambiguo
 
 
 async def test_a_server_that_hangs_is_given_up_in_time() -> None:
-    async with calling(Hang(), timeout_s=0.1) as found:
+    async with calling(Hang(), timeout_s=patience(0.1)) as found:
         with pytest.raises(Ambiguous, match="no complete answer in time"):
             await found.api.patch(PATH, {})
 

@@ -21,6 +21,7 @@ from ingestd.transport.client import Client
 from ingestd.transport.oauth import LoginRefused, TokenUnavailable
 from ingestd.transport.sender import Sender
 from tests.aws import ACCESS_KEY, REGION, SECRET_KEY, clear_environment
+from tests.machine import patience
 from tests.receiver import Receiver, Request
 
 pytestmark = pytest.mark.anyio
@@ -182,7 +183,7 @@ async def test_credentials_near_their_end_are_renewed_while_they_go_on_being_use
         (process / "gate").unlink()
         assert await key_of(auth) == "ONE", "nobody waits for the renewal"
         (process / "gate").touch()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(patience(5)):
             while await key_of(auth) != "TWO":  # noqa: ASYNC110 - a thread's work has no event
                 await asyncio.sleep(0.01)
 
@@ -212,7 +213,7 @@ async def test_credentials_that_do_not_come_do_not_stop_the_process(process: Pat
         with pytest.raises(TokenUnavailable, match="in time"):
             await auth.headers("https://x/", b"{}", TARGET)
         (process / "gate").touch()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(patience(5)):
             while calls(process) == 0:  # noqa: ASYNC110 - another process's work has no event
                 await asyncio.sleep(0.01)
         auth._patience_s = 5.0

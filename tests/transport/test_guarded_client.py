@@ -10,6 +10,8 @@ import pytest
 from ingestd.core.answer import Answer
 from ingestd.transport.client import Client
 from ingestd.transport.url_guard import UrlGuard
+from tests.machine import patience
+from tests.ports import free_port
 from tests.receiver import Cut, Receiver, in_turn
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +36,7 @@ class Names:
 
 
 async def get(url: str, guard: UrlGuard | None, **options: Any) -> Answer:
-    async with Client(timeout_s=5, guard=guard, **options) as client:
+    async with Client(timeout_s=patience(5), guard=guard, **options) as client:
         return await client.request("GET", url)
 
 
@@ -111,17 +113,9 @@ async def test_through_a_proxy_only_the_url_is_checked(monkeypatch: pytest.Monke
     assert [request.path for request in proxy.requests] == ["http://far.example/x"]
 
 
-async def test_what_cannot_have_been_sent_is_told_apart(unused_port: int) -> None:
-    refused = await get(f"http://127.0.0.1:{unused_port}/", None)
+async def test_what_cannot_have_been_sent_is_told_apart() -> None:
+    refused = await get(f"http://127.0.0.1:{free_port()}/", None)
     assert (refused.status, refused.unsent) == (0, True)
     async with Receiver(in_turn(Cut())) as receiver:
         cut = await get(receiver.url, None)
     assert (cut.status, cut.unsent) == (0, False)
-
-
-@pytest.fixture
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -12,6 +12,7 @@ from ingestd.transport.auth import NoAuth
 from ingestd.transport.client import Client
 from ingestd.transport.handshake import ASK_AGAIN_S, Handshaking
 from ingestd.transport.sender import Sender
+from tests.machine import patience
 from tests.receiver import Action, Cut, Hang, Receiver, Reply, Request
 from tests.transport.support import FakeClock
 
@@ -29,7 +30,7 @@ async def asking(
         return options() if request.method == "OPTIONS" else post()
 
     before, clock = asyncio.all_tasks(), FakeClock()
-    async with Receiver(script) as receiver, Client(timeout_s=2) as client:
+    async with Receiver(script) as receiver, Client(timeout_s=patience(2)) as client:
         sender = Sender(client, NoAuth())
         handshaking = Asking(sender, client, origin=ORIGIN, clock=clock, **settings)
         yield receiver, handshaking, clock

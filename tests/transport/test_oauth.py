@@ -12,6 +12,7 @@ import pytest
 from ingestd.core.errors import Unreachable
 from ingestd.transport.client import Client
 from ingestd.transport.oauth import LoginRefused, Token, TokenSource, TokenUnavailable
+from tests.machine import patience
 from tests.receiver import Action, Cut, Hang, Raw, Receiver, Reply, Request, Script, in_turn
 from tests.transport.support import FakeClock
 
@@ -50,7 +51,7 @@ async def login(
     clock = FakeClock()
     async with (
         Receiver(script if callable(script) else in_turn(script)) as receiver,
-        Client(timeout_s=5) as client,
+        Client(timeout_s=patience(5)) as client,
     ):
         tokens = TokenSource(
             client,

@@ -19,6 +19,7 @@ from ingestd.core.errors import UserError
 from ingestd.sources.http.request import Limits
 from ingestd.sources.http.server import Server, serve
 from ingestd.sources.http.tls import Certificates, certificate_name
+from tests.machine import patience
 from tests.sources.http.wire_client import GET, POST, Client, Echo, connect, post, until
 
 
@@ -74,7 +75,7 @@ def serial(client: Client) -> int:
 @asynccontextmanager
 async def serving(application: Echo, certificates: Certificates) -> AsyncIterator[Server]:
     async with serve(
-        application, Limits(head_timeout_s=0.5), "127.0.0.1", 0, certificates=certificates
+        application, Limits(head_timeout_s=patience(0.5)), "127.0.0.1", 0, certificates=certificates
     ) as server:
         yield server
 
@@ -150,7 +151,7 @@ async def test_a_handshake_that_is_not_finished_does_not_hold_up_the_end(
         await connect(server.port) as silent,
     ):
         await until(lambda: server.connections == 1)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(patience(3)):
             assert await server.drain(0.1) == 1
         assert await silent.closed() == b""
         assert server.connections == 0

@@ -5,19 +5,23 @@ import errno
 import gc
 import socket
 import struct
+import weakref
 
 import pytest
 
 from ingestd.core.errors import UserError
+from ingestd.sources.http import connection as connection_module
+from ingestd.sources.http import server as server_module
 from ingestd.sources.http.connection import READ_AHEAD_BYTES, Connection
 from ingestd.sources.http.server import Server, serve
-from tests.sources.http.wire_client import LIMITS, Client, Echo, connect, post, until
+from tests.sources.http.wire_client import DEADLINE_S, LIMITS, Client, Echo, connect, post, until
 
 
 @pytest.mark.anyio
 async def test_a_last_answer_is_readable_though_more_was_sent_than_is_read(
-    server: Server, application: Echo
+    server: Server, application: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(connection_module, "LINGER_S", 10 * DEADLINE_S)  # its own end is not what ends it
     application.hold = True
     async with await connect(server.port) as client:
         client.send(post(b"last", fields=b"Connection: close\r\n") + b"x" * 2_000_000)
@@ -27,7 +31,7 @@ async def test_a_last_answer_is_readable_though_more_was_sent_than_is_read(
         answer = await client.answer()
         assert (answer.body, answer.closes) == (b"readable", True)
         assert await client.closed() == b""
-    await until(lambda: server.connections == 0, deadline_s=3)  # before the lingering's own end
+    await until(lambda: server.connections == 0)
 
 
 def reset(plain: socket.socket) -> None:
@@ -170,18 +174,26 @@ async def test_a_name_is_listened_on_at_all_its_addresses_with_one_port(applicat
                     continue
 
 
+class WatchedConnection(Connection):
+    __slots__ = ("__weakref__",)
+
+
 @pytest.mark.anyio
-async def test_a_connection_leaves_no_reference_cycle(server: Server, application: Echo) -> None:
+async def test_a_connection_leaves_no_reference_cycle(
+    server: Server, application: Echo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "Connection", WatchedConnection)
     gc.collect()
     gc.disable()
     try:
         async with await connect(server.port) as client:
             client.send(post(b"one"))
             await client.answer()
-            assert any(isinstance(each, Connection) for each in gc.get_objects())
+            (connection,) = map(weakref.ref, server._state.connections)
+            assert connection() is not None
         await until(lambda: server.connections == 0)
         application.requests.clear()
         application.heads.clear()
-        await until(lambda: not any(isinstance(each, Connection) for each in gc.get_objects()))
+        await until(lambda: connection() is None)
     finally:
         gc.enable()

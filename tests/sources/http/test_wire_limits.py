@@ -11,6 +11,7 @@ from ingestd.sources.http import server as server_module
 from ingestd.sources.http.connection import READ_AHEAD_BYTES
 from ingestd.sources.http.request import Limits
 from ingestd.sources.http.server import Server, serve
+from tests.machine import patience
 from tests.sources.http.wire_client import GET, LIMITS, POST, Client, Echo, connect, post, until
 
 
@@ -160,7 +161,10 @@ else:
 """
     for loop in ("asyncio", "uvloop"):
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", code, loop], capture_output=True, text=True, timeout=30
+            [sys.executable, "-W", "error", "-c", code, loop],
+            capture_output=True,
+            text=True,
+            timeout=patience(30),
         )
         assert done.stdout == "survived\n", done.stderr
         assert "cannot accept connections for now: Too many open files" in done.stderr

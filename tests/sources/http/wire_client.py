@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ingestd.sources.http.request import Limits, Request, Response
+from tests.machine import patience
 
 POST = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\n"
 GET = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n"
-DEADLINE_S = 8.0
+DEADLINE_S = patience(30.0)
 LIMITS = Limits(max_body_bytes=200_000, max_headers=20, max_head_bytes=2048, max_buffered_bytes=300_000)
 
 
