@@ -411,6 +411,23 @@ def test_sinks_are_shown_with_their_origin_and_without_what_is_secret(tmp_path: 
 
 
 @pytest.mark.parametrize(
+    "setting",
+    [
+        'type = "cloudevents"\nconfirm.status = "a..b"',
+        'type = "webhook"\nanswers.items = "errors[*]"',
+        'type = "cloudevents"\nwrap.data = "$.rows[]"',
+        'type = "eventbridge"\ndetail = "$..x"',
+        'type = "lake"\ntime = "$[at]"',
+    ],
+)
+def test_what_is_no_path_is_told_with_its_setting_and_a_hint(tmp_path: Path, setting: str) -> None:
+    (tmp_path / "i.toml").write_text(f'[sinks.s]\nurl = "https://e.example/x"\n{setting}\n')
+    name = setting.splitlines()[1].split(" ")[0]
+    with pytest.raises(UserError, match=rf"i\.toml: sinks\.s\.{name}: .* is not a path: "):
+        load_with_origins(str(tmp_path / "i.toml"), {}, {})
+
+
+@pytest.mark.parametrize(
     ("setting", "told"),
     [
         ("""when = '{"detail":{"type":["order"]},"detail":{"amount":[1]}}'""", "'detail' stands there twice"),

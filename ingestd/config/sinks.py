@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, StringConstraints
 
 from ingestd.config.sections import Seconds, Section, Size
-from ingestd.core import json_text
+from ingestd.core import json_path, json_text
 
 SinkName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 """It becomes a label of metrics and stands in logs and dead letters."""
@@ -24,6 +24,15 @@ def _object(value: Any) -> Any:
 
 
 _OBJECT = BeforeValidator(_object, json_schema_input_type=dict[str, Any] | str)
+
+
+def _json_path(text: str) -> str:
+    json_path.parse(text)
+    return text
+
+
+JsonPath = Annotated[str, AfterValidator(_json_path)]
+"""One path, in any notation of ``core/json_path.py``."""
 
 Pattern = Annotated[dict[str, Any], _OBJECT]
 Status = Annotated[str, StringConstraints(pattern=r"^[1-5]\d\d$")]
@@ -55,13 +64,13 @@ class Auth(Section):
 class Answers(Section):
     """Where the body of an answer says what became of each event; empty: the usual names are tried."""
 
-    items: str = Field("", description="path to the list, as result.failed; . is the body itself")
-    index: str = Field("", description="field that has the event's place in the request, from 0")
-    id: str = Field("", description="field that has the event's id")
-    event_id: str = Field("", description="path of that id in the event, as data.orderId")
-    message: str = Field("", description="field that says what is wrong")
-    retryable: str = Field("", description="field that is true where the event may be sent again")
-    ok: str = Field(
+    items: JsonPath = Field("", description="path to the list, as result.failed; . is the body itself")
+    index: JsonPath = Field("", description="field that has the event's place in the request, from 0")
+    id: JsonPath = Field("", description="field that has the event's id")
+    event_id: JsonPath = Field("", description="path of that id in the event, as data.orderId")
+    message: JsonPath = Field("", description="field that says what is wrong")
+    retryable: JsonPath = Field("", description="field that is true where the event may be sent again")
+    ok: JsonPath = Field(
         "", description="field that is true, ok or 2xx where the event was taken; empty: errors only"
     )
 
@@ -74,7 +83,7 @@ class Confirm(Section):
     first_after: Seconds = Field(1.0, gt=0, description="before the first question; doubles from there")
     requests_per_minute: int = Field(60, ge=1, description="for all questions together")
     max_pending: int = Field(100_000, ge=1, description="then sending waits")
-    status: str = Field("status", description="field of the answer that says how it stands")
+    status: JsonPath = Field("status", description="field of the answer that says how it stands")
     delivered: tuple[str, ...] = Field(("delivered",), description="values that are a good end")
     failed: tuple[str, ...] = Field(("failed",), description="values that are a bad end")
 
@@ -112,14 +121,16 @@ class IngestApiSink(SinkSection):
 
 
 class Wrap(Section):
-    """Makes a CloudEvent of ordinary JSON. Values that begin with $. are paths into the event."""
+    """Makes a CloudEvent of ordinary JSON. Values that begin with $. or $[ are paths into the event."""
 
     type: str = Field("", description="of the CloudEvent; empty: events are CloudEvents already")
     source: str = Field("", description="of the CloudEvent")
-    id: str = Field("", description="a path; empty: made from the event's bytes, so that copies share it")
-    time: str = Field("", description="a path; empty: the CloudEvent has none")
+    id: JsonPath = Field(
+        "", description="a path; empty: made from the event's bytes, so that copies share it"
+    )
+    time: JsonPath = Field("", description="a path; empty: the CloudEvent has none")
     subject: str = Field("", description="empty: the CloudEvent has none")
-    data: str = Field("$", description="a path to what becomes data; $: all of the event")
+    data: JsonPath = Field("$", description="a path to what becomes data; $: all of the event")
 
 
 class CloudEventsSink(SinkSection):
@@ -181,8 +192,8 @@ class EventBridgeSink(SinkSection):
     bus: str = Field("default", description="name or ARN")
     source: str = Field("ingestd", description="of every entry; $.path: from the event")
     detail_type: str = Field("$.eventType", description="of every entry; $.path: from the event")
-    detail: str = Field("$", description="a path to what becomes the detail")
-    time: str = Field("", description="a path; empty: the time AWS takes it")
+    detail: JsonPath = Field("$", description="a path to what becomes the detail")
+    time: JsonPath = Field("", description="a path; empty: the time AWS takes it")
     resources: tuple[str, ...] = Field((), description="ARNs, the same for every entry")
     max_entry_bytes: Size = Field(256 * 1024, ge=1024, description="AWS takes more by now; 256 KB is safe")
 
@@ -194,8 +205,8 @@ class LakeSink(SinkBase):
     of: str = Field("accepted", description="accepted, or the name of a sink: what that has delivered")
     format: Literal["ndjson", "parquet"] = Field("ndjson", description="ndjson is compressed by zstd")
     partition: str = Field("date/hour/type", description="folders: date, hour, type, in any order")
-    time: str = Field("", description="path of an event's time; empty: time or eventTime")
-    event_type: str = Field("", description="path of an event's type; empty: type or eventType")
+    time: JsonPath = Field("", description="path of an event's time; empty: time or eventTime")
+    event_type: JsonPath = Field("", description="path of an event's type; empty: type or eventType")
     file_bytes: Size = Field(64 * 1024**2, ge=1024, description="of events in a file")
     file_age: Seconds = Field(300.0, gt=0, description="how long events wait for their file to fill")
     max_backlog: Size = Field(1024**3, ge=1024**2, description="kept while the lake is out of reach")

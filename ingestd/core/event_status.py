@@ -7,8 +7,9 @@ from enum import Enum, auto
 from typing import Any
 from urllib.parse import quote
 
-from ingestd.core import retry_after
+from ingestd.core import json_path, retry_after
 from ingestd.core.answer import Answer
+from ingestd.core.errors import UserError
 
 MAX_ID_CHARS = 512
 MAX_WORDS = 500
@@ -41,9 +42,9 @@ class EventStatus:
 class StatusReader:
     """Reads answers to ``GET …/{id}``.
 
-    ``field``: dotted path of the text that says how the event stands; ``delivered`` and ``failed``: its
+    ``field``: path of the text that says how the event stands; ``delivered`` and ``failed``: its
     values that are an end, in any case; any other text is on its way. ``clean`` takes control characters
-    and credentials out of what the API says.
+    and credentials out of what the API says. Raises UserError for a field that is no path.
     """
 
     def __init__(
@@ -54,7 +55,12 @@ class StatusReader:
         failed: Sequence[str] = ("failed",),
         clean: Callable[[str], str],
     ) -> None:
-        self._path = field.split(".")
+        try:
+            self._path = json_path.parse(field)
+        except ValueError as error:
+            raise UserError(f"confirm.status: {error}") from None
+        if not self._path:
+            raise UserError("confirm.status: expected the path of a field, like status")
         self._ends = {value.casefold(): Standing.FAILED for value in failed}
         self._ends |= {value.casefold(): Standing.DELIVERED for value in delivered}
         self._clean = clean
@@ -66,7 +72,7 @@ class StatusReader:
             return EventStatus(Standing.NOT_FOUND, self._words(answer))
         if 200 <= answer.status < 300:
             body = answer.json_object(max_bytes=_MAX_BODY_BYTES)
-            value = _at(body, self._path)
+            value = json_path.value_at(body, self._path)
             if isinstance(value, str):
                 standing = self._ends.get(value.strip().casefold(), Standing.PENDING)
                 return EventStatus(standing, self._details(value, body))
@@ -104,10 +110,3 @@ def question_url(template: str, remote_id: str) -> str | None:
         return template.replace("{id}", quote(remote_id, safe=""))
     except UnicodeEncodeError:
         return None
-
-
-def _at(body: dict[str, Any], path: Sequence[str]) -> Any:
-    found: Any = body
-    for name in path:
-        found = found.get(name) if isinstance(found, dict) else None
-    return found

@@ -1,8 +1,7 @@
-"""The text of a deduplication key, taken from an event by JSON paths. Called by ``stages/validate.py``.
+r"""The text of a key, taken from an event by JSON paths. Called by ``validate.py`` and ``branches.py``.
 
-A path descends objects by member name, parts joined by dots: ``meta.version``. A part of digits
-also indexes an array: ``items.0.id``. A dot, comma or backslash that belongs to a name is written
-with a backslash before it: ``meta\\.version``.
+How a path is written: ``core/json_path.py``. Several are separated by commas; a comma that belongs to a
+name is written with a backslash before it, ``a\,b``, or in quotes, ``['a,b']``.
 """
 
 import re
@@ -12,23 +11,26 @@ from typing import Any
 
 import msgspec
 
+from ingestd.core import json_path
 from ingestd.core.errors import UserError
+from ingestd.core.json_path import INDEX, Path
 
 MAX_PATHS = 16
 MAX_PARTS = 16
 _MAX_NAME = 200
 
-Path = tuple[str, ...]
-
-_NAME = r"(?:[^.,\\]|\\[.,\\])+"
-_PART = re.compile(_NAME)
-_PATH = re.compile(rf"{_NAME}(?:\.{_NAME})*")
-_ESCAPED = re.compile(r"\\(.)")
-_INDEX = re.compile(r"0|[1-9][0-9]{0,5}")
+_LISTED = re.compile(
+    r"""
+    (?:\A|,)((?:
+        \[\s*"(?:[^"\\]|\\.)*"\s*\] | \[\s*'(?:[^'\\]|\\.)*'\s*\] | \."(?:[^"\\]|\\.)*"(?=[.,\[]|\Z)
+        | [^,\\] | \\. | \\\Z
+    )*)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""A path in a list of them: up to a comma that is neither in quotes nor behind a backslash."""
 # msgspec writes member names as they are, so those that JSON would escape cannot be compiled.
 _UNCOMPILABLE = re.compile(r'["\\\x00-\x1f\ud800-\udfff]')
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _string = msgspec.json.Decoder(str).decode
 _skip = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -82,34 +84,28 @@ class KeyPaths:
 def _split(text: str) -> list[str]:
     if len(text) > MAX_PATHS * MAX_PARTS * _MAX_NAME:
         raise UserError("the paths of a key are too long")
-    # An escaped comma is not a separator: split into runs of anything but a bare comma.
-    return [path.strip() for path in re.findall(r"(?:^|,)((?:[^,\\]|\\.|\\$)*)", text, re.DOTALL)]
+    paths = [path.strip() for path in _LISTED.findall(text)]
+    return [path.replace("\\,", ",") if path.startswith(("/", "#/")) else path for path in paths]
 
 
 def _parse_path(text: str) -> Path:
-    if not _PATH.fullmatch(text):
-        raise UserError(
-            f"{text[:60]!r} is not a path of a key: expected names joined by dots, like meta.version"
-        )
-    parts = [_ESCAPED.sub(r"\1", part) for part in _PART.findall(text)]
+    try:
+        parts = json_path.parse(text)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if not parts:
+        said = f"{text!r} is the whole event" if text else "a path is missing"
+        raise UserError(f"{said}: expected a name in it, like orderId or meta.version")
     if len(parts) > MAX_PARTS or max(map(len, parts)) > _MAX_NAME:
         raise UserError(
             f"{text[:60]!r}: a path of a key has at most {MAX_PARTS} names of {_MAX_NAME} characters"
         )
-    return tuple(parts)
+    return parts
 
 
 def _text_at(value: msgspec.Raw, path: Path) -> str:
-    for part in path:
-        first = bytes(value)[:1]
-        if first == b"[" and _INDEX.fullmatch(part):
-            value = _elements(value)[int(part)]
-        elif first == b"{":
-            value = _members(value)[part]
-        else:
-            raise LookupError(part)
-    raw = bytes(value)
-    if raw == b"null":
+    raw = json_path.raw_at(value, path)
+    if raw is None or raw == b"null":
         raise LookupError(path)
     if raw[:1] == b'"':
         return _string(raw).replace("\1", "\1\1").replace("\0", "\1" + "0")
@@ -128,7 +124,7 @@ def _compile(paths: tuple[Path, ...]) -> Callable[[bytes], str] | None:
             node = node.setdefault(part, {})
             if not isinstance(node, dict):
                 return None
-        if path[-1] in node or any(_INDEX.fullmatch(part) or _UNCOMPILABLE.search(part) for part in path):
+        if path[-1] in node or any(INDEX.fullmatch(part) or _UNCOMPILABLE.search(part) for part in path):
             return None
         node[path[-1]] = str
     decode = msgspec.json.Decoder(_struct(tree)).decode

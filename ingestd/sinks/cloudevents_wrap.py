@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from ingestd.core import json_path
 from ingestd.schemas.attributes import ATTRIBUTES, check_text
 from ingestd.schemas.grammar import is_utf8
 from ingestd.sinks.content_id import content_id
@@ -16,17 +17,11 @@ MAX_ATTRIBUTE_CHARS = 4_000
 MAX_PARTS = 16
 _NUMBERED = frozenset({"id", "subject"})
 """May be an integer in the event; its digits are the attribute."""
-_NAME = r"(?:[^.\\]|\\[.,\\])+"  # as in the paths of keys
-_PATH = re.compile(rf"\$(?:\.{_NAME})*")
-_PART = re.compile(_NAME)
-_ESCAPED = re.compile(r"\\(.)")
-_INDEX = re.compile(r"0|[1-9][0-9]{0,5}", re.ASCII)
 _INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]{0,99})")
 _HEAD = b'{"specversion":"1.0"'
 _DATA = b',"datacontenttype":"application/json","data":'
 _skip = msgspec.json.Decoder(msgspec.Raw).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _text = msgspec.json.Decoder(str).decode
 
 
@@ -34,17 +29,17 @@ class _Attribute(NamedTuple):
     """``path`` into the event, or the attribute's ``text`` in the wrapped event, the same for all."""
 
     name: str
-    path: tuple[str, ...] | None
+    path: json_path.Path | None
     text: bytes = b""
 
 
 class Wrapping:
     """Calling it with an event gives the CloudEvent in structured mode: for the same event the same bytes.
 
-    A value that begins with ``$.`` is a path into the event, as ``$.meta.kind`` or ``$.items.0.id``, with a
-    backslash before a dot that belongs to a name; another one is the attribute itself. ``data`` is a path,
-    or ``$``: all of the event. ``id`` empty: made from the event's bytes. ``time`` and ``subject`` empty:
-    left out, as is a ``subject`` whose path leads nowhere. A CloudEvent is wrapped like any other event.
+    A value that begins with ``$.`` or ``$[`` is a path into the event (``core/json_path.py``); another one is
+    the attribute itself. ``id``, ``time`` and ``data`` are paths; ``$`` is all of the event. ``id`` empty:
+    made from the event's bytes. ``time`` and ``subject`` empty: left out, as is a ``subject`` whose path
+    leads nowhere. A CloudEvent is wrapped like any other event.
     Raises ValueError for settings that make no sense, such as an ``id`` that all events would share.
     """
 
@@ -62,12 +57,12 @@ class Wrapping:
             if not value:
                 raise ValueError(f"wrap.{name} is missing")
         for name, value in (("id", id), ("time", time), ("data", data)):
-            if value and not value.startswith("$.") and (name, value) != ("data", "$"):
+            if value and not json_path.is_marked(value):
                 raise ValueError(f"wrap.{name}: expected a path, like $.{name}")
         given = {"source": source, "type": type, "time": time, "subject": subject}
-        self._id = _parse_path(id) if id else None
+        self._id = _parse_path(id, "id") if id else None
         self._attributes = [_attribute(name, value) for name, value in given.items() if value]
-        self._data = _parse_path(data)
+        self._data = _parse_path(data, "data")
 
     def __call__(self, event: bytes) -> bytes:
         """The CloudEvent. Raises ValueError that names the attribute and what is wrong with it."""
@@ -91,14 +86,17 @@ class Wrapping:
         return b"".join([*pieces, _DATA, data, b"}"])
 
 
-def _parse_path(text: str) -> tuple[str, ...]:
-    """The names of ``$.a.b``; none for ``$``. Raises ValueError."""
-    if not _PATH.fullmatch(text):
-        raise ValueError(f"{text[:60]!r} is not a path: expected names joined by dots, like $.meta.kind")
-    parts = tuple(_ESCAPED.sub(r"\1", part) for part in _PART.findall(text[2:]))
-    if len(parts) > MAX_PARTS:
-        raise ValueError(f"{text[:60]!r}: a path has at most {MAX_PARTS} names")
-    return parts
+def _parse_path(text: str, name: str) -> json_path.Path:
+    """Raises ValueError that names the attribute."""
+    try:
+        path = json_path.parse(text)
+    except ValueError as error:
+        raise ValueError(f"wrap.{name}: {error}") from None
+    if len(path) > MAX_PARTS:
+        raise ValueError(f"wrap.{name}: {text[:60]!r}: a path has at most {MAX_PARTS} names")
+    if not path and name != "data":
+        raise ValueError(f"wrap.{name}: {text!r} is the whole event: expected a path, like $.{name}")
+    return path
 
 
 def _shown(path: tuple[str, ...]) -> str:
@@ -106,8 +104,8 @@ def _shown(path: tuple[str, ...]) -> str:
 
 
 def _attribute(name: str, value: str) -> _Attribute:
-    if value.startswith("$."):
-        return _Attribute(name, _parse_path(value))
+    if name == "time" or value.startswith(("$.", "$[")):
+        return _Attribute(name, _parse_path(value, name))
     try:
         _check(name, value)
     except ValueError as error:
@@ -140,24 +138,8 @@ def _check(name: str, text: str) -> None:
         raise ValueError(f"expected {ATTRIBUTES[name].expected}")
 
 
-def _value_at(root: dict[str, msgspec.Raw] | msgspec.Raw, path: tuple[str, ...]) -> bytes | None:
+def _value_at(root: dict[str, msgspec.Raw] | msgspec.Raw, path: json_path.Path) -> bytes | None:
     """The JSON text at ``path``; None where it leads nowhere. ``root`` is an object's members, or a value."""
-    if isinstance(root, dict):
-        if path[0] not in root:
-            return None
-        value, path = bytes(root[path[0]]), path[1:]
-    else:
-        value = bytes(root)
-    for part in path:
-        first = value[:1]
-        if first == b"{":
-            inner = _members(value).get(part)
-        elif first == b"[" and _INDEX.fullmatch(part):
-            elements = _elements(value)
-            inner = elements[int(part)] if int(part) < len(elements) else None
-        else:
-            return None
-        if inner is None:
-            return None
-        value = bytes(inner)
-    return value
+    if not isinstance(root, dict):
+        return json_path.raw_at(root, path)
+    return json_path.raw_at(root[path[0]], path[1:]) if path[0] in root else None

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from ingestd.core import json_path
 from ingestd.schemas.rfc3339 import is_timestamp
 
 MAX_DETAIL_TYPE_CHARS = 128
@@ -17,9 +18,6 @@ MAX_NAME_BYTES = 4_000
 TIME_BYTES = 14
 """What AWS counts for a time, however it is written."""
 
-_PATH = re.compile(r"\$(?:\.(?:[^.\\]|\\[.,\\])+){0,16}")
-_PART = re.compile(r"(?:[^.\\]|\\[.,\\])+")
-_INDEX = re.compile(r"0|[1-9][0-9]{0,5}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NUMBER = re.compile(r"\d{1,11}(?:\.\d{1,9})?", re.ASCII)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -40,9 +38,9 @@ class Entry(NamedTuple):
 class EntryMaker:
     """Calling it with an event gives its entry: the same bytes for the same event.
 
-    Values that begin with ``$`` are paths, as ``$.meta.kind`` or ``$.items.0.id``, with a backslash before a
-    dot that belongs to a name; ``$`` is all of the event. Others stand for themselves. ``time`` empty, or
-    nothing there: AWS sets it. A resource that is not there is left out, a list is several.
+    Values that begin with ``$`` are paths (``core/json_path.py``), ``$`` is all of the event; ``detail`` and
+    ``time`` are paths anyway. Others stand for themselves. ``time`` empty, or nothing there: AWS sets it. A
+    resource that is not there is left out, a list is several.
     Raises ValueError for settings that cannot be.
     """
 
@@ -50,12 +48,12 @@ class EntryMaker:
         self, *, bus: str, source: str, detail_type: str, detail: str, time: str, resources: Sequence[str]
     ) -> None:
         for name, path in (("detail", detail), ("time", time)):
-            if path and not path.startswith("$"):
+            if path and not json_path.is_marked(path):
                 raise ValueError(f"{name}: expected a path, like $.{name}")
         self._source = _value(source, "source")
         self._detail_type = _value(detail_type, "detail_type")
-        self._detail = _value(detail or "$", "detail")
-        self._time = _value(time, "time") if time else None
+        self._detail = _path(detail or "$", "detail")
+        self._time = _path(time, "time") if time else None
         self._resources = [_value(resource, "resources") for resource in resources]
         for name, text, check in (("source", source, _source), ("detail_type", detail_type, _detail_type)):
             if not text.startswith("$"):
@@ -96,27 +94,22 @@ def _value(setting: str, name: str) -> Value:
     if not setting.startswith("$"):
         constant = _encode(setting)
         return lambda event: constant
-    if not _PATH.fullmatch(setting):
+    if not json_path.is_marked(setting):
         raise ValueError(f"{name}: {setting[:60]!r} is not a path, like $.meta.kind")
-    path = tuple(re.sub(r"\\(.)", r"\1", part) for part in _PART.findall(setting[2:]))
+    return _path(setting, name)
+
+
+def _path(setting: str, name: str) -> Value:
+    try:
+        path = json_path.parse(setting)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
     return lambda event: _at(event, path)
 
 
-def _at(event: bytes, path: tuple[str, ...]) -> bytes | None:
+def _at(event: bytes, path: json_path.Path) -> bytes | None:
     """The JSON at ``path``; None where there is nothing, or null. Raises ValueError for what is not JSON."""
-    value = msgspec.Raw(event)
-    try:
-        for part in path:
-            first = bytes(value).lstrip()[:1]
-            if first == b"{":
-                value = _members(value)[part]
-            elif first == b"[" and _INDEX.fullmatch(part):
-                value = _elements(value)[int(part)]
-            else:
-                return None
-    except LookupError:
-        return None
-    raw = bytes(value).strip()
+    raw = json_path.raw_at(event, path)
     return None if raw == b"null" else raw
 
 

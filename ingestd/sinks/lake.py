@@ -28,7 +28,7 @@ PARTS = ("date", "hour", "type")
 UNKNOWN, OTHER = "unknown", "other"
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
-_DEPTH_1 = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _text = msgspec.json.Decoder(str).decode
 
 
@@ -135,16 +135,17 @@ def _fields_of(
     times: Sequence[str], types: Sequence[str]
 ) -> Callable[[bytes], tuple[str | None, str | None]]:
     """(time, type) of an event, by the first of the paths that it has."""
-    paths = [*times, *types]
-    walks = [KeyPaths.parse(path).of for path in paths]
+    keys = [KeyPaths.parse(path) for path in (*times, *types)]
+    walks = [key.of for key in keys]
 
     def walk(event: bytes) -> tuple[str | None, str | None]:
         values = [_of_key(of(event)) for of in walks]
         return _first(values[: len(times)]), _first(values[len(times) :])
 
-    if not all(_DEPTH_1.fullmatch(path) for path in paths):
+    paths = [key.paths[0] for key in keys]
+    if not all(len(path) == 1 and _PLAIN.fullmatch(path[0]) for path in paths):
         return walk
-    names = {f"f{index}": path for index, path in enumerate(paths)}
+    names = {f"f{index}": path[0] for index, path in enumerate(paths)}
     fields: list[tuple[str, Any, Any]] = [(name, str | None, None) for name in names]
     decode = msgspec.json.Decoder(msgspec.defstruct("Fields", fields, rename=names, gc=False)).decode
     count = len(times)

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from ingestd.core import json_path
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.sinks import answers, item_errors
@@ -28,13 +29,13 @@ _INDEX = re.compile(r"[0-9]{1,7}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class ItemPaths:
-    """Where an answer's body says what became of each event; names are paths, joined by dots.
+    """Where an answer's body says what became of each event, by paths: ``core/json_path.py``.
 
     ``items``: the list, ``.`` is the body itself. In its entries ``index`` (from 0) or ``id`` name the
     event; with neither, entry and event stand at the same place. ``event_id``: path of the id in the
     event; empty: the usual names. ``ok``: true, ok or 2xx where the event was taken; without it, every
     entry is an error. ``retryable``: true where the event may be sent again; without it, what a status
-    in ``ok`` says. Raises ValueError for paths without ``items``.
+    in ``ok`` says. Raises ValueError for paths without ``items``, and for what is no path.
     """
 
     items: str = ""
@@ -49,6 +50,11 @@ class ItemPaths:
         given = [field.name for field in fields(self) if getattr(self, field.name)]
         if given and not self.items:
             raise ValueError(f"{given[0]} is given, but not items: where is the list?")
+        for name in given:
+            try:
+                _parsed(getattr(self, name))
+            except ValueError as error:
+                raise ValueError(f"answers.{name}: {error}") from None
 
     def __bool__(self) -> bool:
         return bool(self.items)
@@ -120,20 +126,11 @@ DEFAULT = Reading()
 
 
 def value_at(value: Any, path: str) -> Any:
-    """What stands at a path of names, and places in lists, joined by dots; None where nothing does.
+    """What stands at a path, as the settings have it; None where nothing does. ``.`` is ``value`` itself."""
+    return json_path.value_at(value, _parsed(path))
 
-    ``.`` is ``value`` itself.
-    """
-    if path == ".":
-        return value
-    for part in path.split("."):
-        if isinstance(value, dict):
-            value = value.get(part)
-        elif isinstance(value, list) and _INDEX.fullmatch(part) and int(part) < len(value):
-            value = value[int(part)]
-        else:
-            return None
-    return value
+
+_parsed = functools.lru_cache(maxsize=256)(json_path.parse)
 
 
 def _find(

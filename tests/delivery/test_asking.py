@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.answer import Answer
 from ingestd.core.clock import SystemClock
+from ingestd.core.errors import UserError
 from ingestd.core.event_status import Standing, StatusReader, question_url
 from ingestd.delivery.asking import Asker, Budget
 from ingestd.sinks.answers import clean
@@ -80,6 +81,18 @@ def test_the_words_for_an_end_are_those_of_the_settings_in_any_case() -> None:
     assert read(b'{"result":{"state":" dead "}}', reader) is Standing.FAILED
     assert read(b'{"result":{"state":"delivered"}}', reader) is Standing.PENDING
     assert read(b'{"result":"done"}', reader) is Standing.UNANSWERED
+
+
+@pytest.mark.parametrize("field", ["result.state", "$.result.state", "/result/state", "$['result'].state"])
+def test_the_field_of_the_status_is_written_in_any_notation(field: str) -> None:
+    reader = StatusReader(field=field, clean=clean)
+    assert read(b'{"result":{"state":"delivered"}}', reader) is Standing.DELIVERED
+
+
+@pytest.mark.parametrize("field", ["", "$", "a..b", "result[*]"])
+def test_a_field_that_is_none_is_told(field: str) -> None:
+    with pytest.raises(UserError, match=r"^confirm\.status: "):
+        StatusReader(field=field, clean=clean)
 
 
 @given(

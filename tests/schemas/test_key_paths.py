@@ -1,12 +1,14 @@
 import json
+import re
 from typing import Any
 
 import pytest
 from broken_events import broken_by_byte, broken_by_field, json_values
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ingestd.core.errors import UserError
+from ingestd.core.json_path import names
 from ingestd.schemas.key_paths import KeyPaths
 
 
@@ -115,16 +117,109 @@ def test_the_compiled_way_gives_what_the_walk_gives(event: bytes) -> None:
     assert paths.of(event) == paths._walk(event)
 
 
-@given(st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=3), json_values)
+NAME = st.text(min_size=1, max_size=5) | st.sampled_from([*"*$.,[]/#\"'", "a.b"])
+NAMES = st.lists(NAME, min_size=1, max_size=3)
+TRIMMED = st.lists(NAME.filter(lambda name: name.strip() == name), min_size=1, max_size=3)
+
+
+@given(NAMES, json_values)
 @settings(deadline=None)
-def test_every_name_can_be_written(names: list[str], value: Any) -> None:
-    escaped = [name.replace("\\", "\\\\").replace(".", "\\.").replace(",", "\\,") for name in names]
+def test_every_name_can_be_written(names_: list[str], value: Any) -> None:
     event: Any = "found"
-    for name in reversed(names):
+    for name in reversed(names_):
         event = {name: event, name + "'": value}
-    if not any(name.strip() != name for name in names):
-        assert KeyPaths.parse(".".join(escaped)).of(json.dumps(event).encode()) == "found"
-    assert key([".".join(escaped)], event) == "found"
+    written = names(tuple(names_))
+    if not any(name.strip() != name for name in names_):
+        assert KeyPaths.parse(written).of(json.dumps(event).encode()) == "found"
+    assert key([written], event) == "found"
+
+
+@given(TRIMMED, TRIMMED)
+def test_every_notation_means_the_same(one: list[str], other: list[str]) -> None:
+    assume(one != other)
+    wanted = (tuple(one), tuple(other))
+    for left in spellings(one):
+        for right in spellings(other):
+            assert KeyPaths.parse(f"{left},{right}").paths == wanted
+            assert KeyPaths.parse(f" {left} , {right} ").paths == wanted
+
+
+def spellings(path: list[str]) -> list[str]:
+    dotted = names(tuple(path))
+    double = "".join(f"[{json.dumps(name)}]" for name in path)
+    single = "".join(f"['{NEEDS_BACKSLASH.sub(BACKSLASHED, name)}']" for name in path)
+    found = [dotted, f"$.{dotted}", f".{dotted}", double, f"${double}", f".{double}", single, f"${single}"]
+    if not set("\\[\"'") & set("".join(path)):  # a list of pointers with these is hard to take apart
+        found.append("".join("/" + name.replace("~", "~0").replace("/", "~1") for name in path))
+        found[-1] = found[-1].replace(",", "\\,")
+    return found
+
+
+NEEDS_BACKSLASH, BACKSLASHED = re.compile(r"['\\]"), r"\\\g<0>"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("orderId", "$.orderId", ".orderId", "/orderId", "#/orderId", "$['orderId']", '$["orderId"]'),
+        *("['orderId']", '["orderId"]', '."orderId"', '.["orderId"]', "$[ 'orderId' ]", '$["order\\u0049d"]'),
+    ],
+)
+def test_the_notations_of_an_order_id(path: str) -> None:
+    assert KeyPaths.parse(path).paths == (("orderId",),)
+    assert KeyPaths.parse(f"version,{path}").paths == (("version",), ("orderId",))
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("a.b", ("a", "b")),
+        ('$["a"]["b"]', ("a", "b")),
+        ("/a/b", ("a", "b")),
+        (r"a\.b", ("a.b",)),
+        ("$['a.b']", ("a.b",)),
+        ("/a.b", ("a.b",)),
+        ("/a~1b", ("a/b",)),
+        ("items[0].id", ("items", "0", "id")),
+        ("$.items[ 0 ]['id']", ("items", "0", "id")),
+        ("/items/0/id", ("items", "0", "id")),
+        (".items.[0].id", ("items", "0", "id")),
+        ("_id.$oid", ("_id", "$oid")),
+        ("@timestamp", ("@timestamp",)),
+        ("order-id", ("order-id",)),
+        (r"\*", ("*",)),
+        (r"a\[0\]", ("a[0]",)),
+    ],
+)
+def test_what_a_path_names(path: str, parts: tuple[str, ...]) -> None:
+    assert KeyPaths.parse(path).paths == (parts,)
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("$", "'$' is the whole event: expected a name in it, like orderId"),
+        ("$..orderId", ".. stands for many values"),
+        ("items[*].id", "one value is wanted"),
+        ("$.items.*", r"* stands for many values, and one is wanted; for a name write \*"),
+        ("items[].id", "one value is wanted"),
+        ("items[?(@.id)]", "one value is wanted"),
+        ("items[0:2]", "one value is wanted"),
+        ("items[-1]", "counted from its begin"),
+        ("$[orderId]", "quote the name: ['orderId']"),
+        ("$['orderId'", "brackets"),
+        ("items[0]id", "names joined by dots"),
+        ("order.", "names joined by dots"),
+        ("/order~Id", "~ is written ~0"),
+        ("/order//id", "a name is missing"),
+        ("$['']", "empty"),
+        (r"order\Id", "a backslash stands before"),
+    ],
+)
+def test_what_cannot_be_understood_is_refused_with_a_hint(path: str, hint: str) -> None:
+    with pytest.raises(UserError) as caught:
+        KeyPaths.parse(path)
+    assert hint in str(caught.value)
 
 
 def test_parse() -> None:
@@ -136,7 +231,7 @@ def test_parse() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", " ", ",", "a,", ",a", "a,,b", ".", "a.", ".a", "a..b", "a\\", "a\\b", "a,a"),
+        *("", " ", ",", "a,", ",a", "a,,b", ".", "a.", "a..b", "a\\", "a\\b", "a,a"),
         *("a" * 300, "a" * 1_000_000, "a." * 20 + "a", ",".join(f"p{n}" for n in range(17))),
     ],
     ids=lambda text: repr(text[:12]),

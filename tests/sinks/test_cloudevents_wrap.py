@@ -38,6 +38,25 @@ def test_ordinary_json_becomes_a_cloudevent_and_its_data_keeps_its_spelling() ->
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "data", "number"),
+    [
+        ("$.meta.kind", "$.rows[0]", "$.no"),
+        ("$['meta']['kind']", "/rows/0", "/no"),
+        ('$["meta"].kind', ".rows.0", ".no"),
+        ("$.meta['kind']", "$['rows'][0]", "['no']"),
+    ],
+)
+def test_paths_are_written_in_any_notation(kind: str, data: str, number: str) -> None:
+    paths = {"type": kind, "id": number, "data": data, "time": "$['at']", "subject": "$['x.y']"}
+    wrapping = Wrapping(source="/constant", **paths)
+    event = json.loads(
+        wrapping(b'{"meta":{"kind":"k"},"rows":[{"a":1.50}],"no":7,"at":"2026-01-01T10:00:00Z","x.y":"s"}')
+    )
+    assert (event["type"], event["source"], event["id"], event["data"]) == ("k", "/constant", "7", {"a": 1.5})
+    assert (event["time"], event["subject"]) == ("2026-01-01T10:00:00Z", "s")
+
+
 def test_data_can_be_cut_out_of_the_event() -> None:
     whole = b'{"k":[{"p": {"x" : 1.10, "y":"\\u0041"} }],"a.b":{"t":"kind"}}'
     wrapped = Wrapping(type="$.a\\.b.t", source="s", data="$.k.0.p")(whole)

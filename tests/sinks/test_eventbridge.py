@@ -59,6 +59,25 @@ def test_an_entry_has_the_event_as_a_string_with_its_own_spelling() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("source", "detail", "time"),
+    [
+        ("$.meta.svc", "$.rows[0]", "$.at"),
+        ("$['meta'][\"svc\"]", "/rows/0", "/at"),
+        ("$.meta['svc']", ".rows.0", "$['at']"),
+    ],
+)
+def test_paths_are_written_in_any_notation(source: str, detail: str, time: str) -> None:
+    event = b'{"meta":{"svc":"s"},"rows":[{"a":1.50}],"at":1769850000.25}'
+    (entry,) = entries(sink(source=source, detail_type="t", detail=detail, time=time).encode([event]))
+    assert (entry["Source"], entry["Detail"], entry["Time"]) == ("s", '{"a":1.50}', 1769850000.25)
+
+
+def test_a_name_behind_a_dollar_sign_is_neither_path_nor_name() -> None:
+    with pytest.raises(ValueError, match=r"source: '\$orderId' is not a path, like \$\.meta\.kind"):
+        sink(source="$orderId")
+
+
 def test_values_come_from_the_event_where_they_are_paths() -> None:
     event = json.dumps(
         {

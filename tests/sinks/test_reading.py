@@ -135,6 +135,29 @@ def test_an_index_and_words_are_read_where_the_paths_say() -> None:
     assert read(body, **paths).items == (ItemError(2, "x" * 300, True),)
 
 
+@pytest.mark.parametrize(
+    ("bad", "at"),
+    [
+        ("result.bad", "at.n"),
+        ("$.result.bad", "$.at.n"),
+        ("/result/bad", "/at/n"),
+        (".result.bad", ".at.n"),
+        ("$['result'][\"bad\"]", "at['n']"),
+        ("#/result/bad", "$.at['n']"),
+    ],
+)
+def test_paths_into_answers_are_written_in_any_notation(bad: str, at: str) -> None:
+    body = {"result": {"bad": [{"at": {"n": 2}, "no": 73}]}}
+    assert named(body, items=bad, index=at) == [2]
+    assert named(body, items=bad, id="$.no", event_id="/order/no") == [3]
+    assert named([{"at": {"n": 2}}], items="$", index=at) == [2]
+
+
+def test_what_is_no_path_into_an_answer_is_told() -> None:
+    with pytest.raises(ValueError, match=r"answers\.items: 'errors\[\*\]' is not a path: one value"):
+        ItemPaths(items="errors[*]", index="n")
+
+
 def test_an_id_is_looked_up_where_its_path_in_the_event_says() -> None:
     body = [{"no": 71, "m": "a"}, {"no": "73"}, {"no": 99}]
     verdict = read(body, items=".", id="no", event_id="order.no", message="m")
