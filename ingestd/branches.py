@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from ingestd.bookkeeping import Bookkeeping
 from ingestd.branch import Branch
+from ingestd.clients import OnRefresh, api_auth, make_client, own_auth
 from ingestd.config import Login, Settings
 from ingestd.config.sinks import (
     CloudEventsSink,
     Confirm,
-    EventBridgeSink,
     IngestApiSink,
     SinkSection,
     WebhookSink,
@@ -31,7 +31,7 @@ from ingestd.delivery.settings import LaneSettings
 from ingestd.letter_desk import LetterDesk
 from ingestd.schemas.key_paths import KeyPaths
 from ingestd.sink_book import SinkBook
-from ingestd.sink_types import auth_kind, auth_values, make_sink, question_template
+from ingestd.sink_types import auth_kind, make_sink, question_template, watch_url
 from ingestd.sinks import answers
 from ingestd.sinks.sink import Sink
 from ingestd.stages.batcher import Batcher
@@ -43,9 +43,9 @@ from ingestd.store.journal import Journal
 from ingestd.transport.auth import Auth, NoAuth
 from ingestd.transport.client import Client
 from ingestd.transport.handshake import Handshaking
-from ingestd.transport.login import make_auth
 from ingestd.transport.sender import Sender
 from ingestd.transport.url_guard import UrlGuard
+from ingestd.transport.watched_file import Watch
 
 Warn = Callable[[str], None]
 
@@ -55,7 +55,8 @@ MANY = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What the branches stand on. ``spooled``: they wait for ever; a replay gives up on an outage."""
+    """What the branches stand on. ``watch``: all their files. ``spooled``: they wait for ever; a replay
+    gives up on an outage."""
 
     settings: Settings
     login: Login | None
@@ -66,6 +67,7 @@ class Ground:
     audit: Audit
     clock: Clock
     warn: Warn
+    watch: Watch
     spooled: bool
     requested_letters_only: bool
 
@@ -86,6 +88,7 @@ async def open_branches(stack: AsyncExitStack, ground: Ground, routes: Routes) -
     opened = []
     for name, section in sections.items():
         sink = make_sink(name, section, ground.login, ground.settings.batch, ground.clock.wall)
+        watch_url(sink, section, ground.watch)
         opened.append(await _open(stack, ground, sink, section, shared, sinks_of, several=len(sections) > 1))
     return opened
 
@@ -104,8 +107,12 @@ async def _open(
     confirm = section.confirm if isinstance(section, CloudEventsSink) and section.confirm.url else None
     lane_settings = _lane_settings(ground, sink, section, confirms=confirm is not None, several=several)
     guard = UrlGuard(allow_private=section.allow_private)
-    client = await _client(stack, settings, lane_settings.max_in_flight, guard=guard)
-    auth = await _auth(stack, ground, section, client, api_login)
+    client = await stack.enter_async_context(
+        make_client(
+            settings, max_connections=lane_settings.max_in_flight + 2, guard=guard, watch=ground.watch
+        )
+    )
+    auth = _auth(stack, ground, section, client, api_login)
     sender: Sender | Handshaking = Sender(client, auth)
     if isinstance(section, WebhookSink) and section.handshake_origin:
         sender = Handshaking(
@@ -197,44 +204,19 @@ def _batcher(settings: Settings, sink: Sink, section: SinkSection) -> Batcher:
     )
 
 
-async def _client(
-    stack: AsyncExitStack, settings: Settings, max_in_flight: int, *, guard: UrlGuard | None = None
-) -> Client:
-    timeout_s = settings.delivery.request_timeout
-    return await stack.enter_async_context(
-        Client(
-            timeout_s=timeout_s,
-            read_timeout_s=timeout_s,
-            connect_timeout_s=min(10.0, timeout_s),
-            max_connections=max_in_flight + 2,
-            ca_file=settings.api.ca_file or None,
-            trust_env=settings.api.trust_env,
-            guard=guard,
-        )
-    )
-
-
-async def _auth(
+def _auth(
     stack: AsyncExitStack, ground: Ground, section: SinkSection, client: Client, api_login: Auth
 ) -> Auth:
-    kind = auth_kind(section)
-    if kind == "api":
+    if auth_kind(section) == "api":
         return api_login
-    if kind == "aws":
-        assert isinstance(section, EventBridgeSink)
-        from ingestd.transport import aws  # an extra: only for those who want it
-
-        region = aws.find_region(section.aws_region, profile=section.aws_profile)
-        auth: Auth = aws.AwsSignature("events", region, profile=section.aws_profile)
-    else:
-        auth = make_auth(
-            kind,
-            client,
-            clock=ground.clock,
-            patience_s=ground.settings.delivery.startup_patience,
-            on_refresh=_on_refresh(ground),
-            **auth_values(section.auth),
-        )
+    auth = own_auth(
+        section,
+        client,
+        clock=ground.clock,
+        patience_s=ground.settings.delivery.startup_patience,
+        watch=ground.watch,
+        on_refresh=_on_refresh(ground),
+    )
     stack.push_async_callback(auth.aclose)
     return auth
 
@@ -244,21 +226,20 @@ async def _api_login(stack: AsyncExitStack, ground: Ground, sections: Iterable[S
     login = ground.login
     if login is None or login.token_url is None or all(auth_kind(one) != "api" for one in sections):
         return NoAuth()
-    auth = make_auth(
-        "oauth2",
-        await _client(stack, ground.settings, 1),
+    client = make_client(ground.settings, max_connections=3, watch=ground.watch)
+    auth = api_auth(
+        login,
+        await stack.enter_async_context(client),
         clock=ground.clock,
-        token_url=login.token_url,
-        client_id=login.client_id,
-        client_secret=login.client_secret.get_secret_value(),
         patience_s=ground.settings.delivery.startup_patience,
+        watch=ground.watch,
         on_refresh=_on_refresh(ground),
     )
     stack.push_async_callback(auth.aclose)
     return auth
 
 
-def _on_refresh(ground: Ground) -> Callable[[bool, float], None]:
+def _on_refresh(ground: Ground) -> OnRefresh:
     def refreshed(ok: bool, seconds: float) -> None:
         ground.metrics.token_requests.labels("ok" if ok else "failed").inc()
         if ok:

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from ingestd.branch import Branch
 from ingestd.branches import Ground
+from ingestd.clients import make_client
 from ingestd.config.sinks import LakeSink
 from ingestd.core.address import check_url
 from ingestd.core.errors import UserError
@@ -87,10 +88,8 @@ async def _open(
 
 
 async def _client(stack: AsyncExitStack, ground: Ground, *, guard: UrlGuard | None = None) -> Client:
-    api = ground.settings.api
-    return await stack.enter_async_context(
-        Client(ca_file=api.ca_file or None, trust_env=api.trust_env, guard=guard)
-    )
+    client = make_client(ground.settings, max_connections=64, guard=guard, watch=ground.watch, timeout_s=30.0)
+    return await stack.enter_async_context(client)
 
 
 def _keep(
@@ -163,7 +162,7 @@ async def _callback(stack: AsyncExitStack, ground: Ground, name: str, section: L
         raise UserError(f"sinks.{name}.callback_url: {error}") from None
     if secret_file:
         try:
-            auth = StandardWebhooks(file=secret_file, clock=ground.clock)
+            auth = StandardWebhooks(file=secret_file, clock=ground.clock, watch=ground.watch)
         except UserError as error:
             raise UserError(f"sinks.{name}.callback_secret_file: {error}") from None
     client = await _client(stack, ground, guard=guard)

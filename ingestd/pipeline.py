@@ -54,6 +54,7 @@ from ingestd.store.key_log import KeyLog
 from ingestd.store.lock import DirectoryLock
 from ingestd.store.spool import Spool, SpooledChunk, place_of
 from ingestd.store.spool_rows import Damage
+from ingestd.transport.watched_file import Watch
 
 Warn = Callable[[str], None]
 
@@ -76,6 +77,7 @@ class Pipeline:
     branches: Sequence[Branch]
     lakes: Sequence[OpenLake]
     clock: Clock
+    watch: Watch
 
     @property
     def targets(self) -> str:
@@ -129,6 +131,7 @@ async def open_pipeline(
             freed=keys.released,
             spooled=spooled,
         )
+        watch = Watch(warn)
         ground = Ground(
             settings=settings,
             login=login,
@@ -139,6 +142,7 @@ async def open_pipeline(
             audit=audit,
             clock=clock,
             warn=warn,
+            watch=watch,
             spooled=spooled,
             requested_letters_only=requested_letters_only,
         )
@@ -161,6 +165,7 @@ async def open_pipeline(
             branches=branches,
             lakes=lakes,
             clock=clock,
+            watch=watch,
         )
         with suppress(StoreFailed):  # then it has been said already
             await journal.commit()

@@ -1,7 +1,6 @@
 """A sink and its way to show who we are, from its section of the configuration. Called by ``branches.py``."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from ingestd.config import Batch, Login
 from ingestd.config.sinks import (
@@ -21,7 +20,9 @@ from ingestd.sinks import cloudevents, genesys_events, ingest_api, journey_event
 from ingestd.sinks.cloudevents_wrap import Wrapping
 from ingestd.sinks.reading import ItemPaths, Reading
 from ingestd.sinks.sink import Sink
+from ingestd.transport.credential import read_secret
 from ingestd.transport.url_guard import UrlGuard
+from ingestd.transport.watched_file import Watch, WatchedFiles
 
 STATUS_PATH = cloudevents.PATH + "/{id}"
 
@@ -162,10 +163,30 @@ def _api(name: str, login: Login | None) -> str:
     return login.api.rstrip("/")
 
 
+def watch_url(sink: Sink, section: SinkSection, watch: Watch) -> None:
+    """Where the URL stands in a file, follow that. Raises UserError."""
+    if not isinstance(section, WebhookSink) or not section.url_file or section.url:
+        return
+    assert isinstance(sink, webhook.WebhookSink)
+
+    def read() -> str:
+        url = _from_file(sink.name, section.url_file)
+        UrlGuard(allow_private=section.allow_private).check_host(url)
+        return url
+
+    WatchedFiles(
+        (section.url_file,),
+        read,
+        what=f"sinks.{sink.name}.url_file",
+        watch=watch,
+        on_change=sink.move,
+    )
+
+
 def _from_file(name: str, path: str) -> str:
     try:
-        url = Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        url = read_secret(path)
+    except (OSError, ValueError) as error:  # UnicodeDecodeError is one
         raise UserError(f"sinks.{name}.url_file {path}: {error}") from None
     return _checked(name, "url_file", url)
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1] / "ingestd"
 MODULES = sorted(ROOT.rglob("*.py"))
 MIDDLE = {
     *("pipeline", "branches", "branch", "lakes", "lake", "sink_types", "sink_book", "bookkeeping"),
-    *("intake", "recovery", "letters", "letter_desk", "admin", "producers", "confirming"),
+    *("intake", "recovery", "letters", "letter_desk", "admin", "producers", "confirming", "clients"),
 }
 MIDDLE |= {"lake"}
 PEERS = {"sources", "delivery", "store", "sinks", "stages"}
@@ -26,7 +26,8 @@ BELOW_MIDDLE = PEERS | {"transport", "schemas", "config"} | BASE
 MAY = {
     "cli": {"service", "sandbox", "checks", "control", "log"} | MIDDLE | BELOW_MIDDLE,
     "service": {"control", "log"} | MIDDLE | BELOW_MIDDLE,
-    "checks": {"producers", "sink_types", "sinks.sink", "stages", "transport", "schemas", "config"} | BASE,
+    "checks": {"producers", "clients", "sink_types", "sinks.sink", "stages", "transport", "schemas", "config"}
+    | BASE,
     **dict.fromkeys(MIDDLE, MIDDLE | BELOW_MIDDLE),
     **dict.fromkeys(PEERS, {"transport", "schemas"} | BASE),
     "delivery": {"sinks.sink", "transport", "schemas"} | BASE,

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from ingestd.checks.finding import Finding, fail, ok, warn
 from ingestd.checks.sinks import find_targets, make_own_auth
+from ingestd.clients import make_client
 from ingestd.config import Login, Settings
 from ingestd.config.sinks import SinkSection
 from ingestd.core.clock import Clock
@@ -23,13 +24,7 @@ async def check_online(settings: Settings, login: Login | None, clock: Clock) ->
     """Tokens, then without them a HEAD of the API's base and of the root of each other host: any HTTP answer
     is a sign of life. ``login``: of [api], if a sink needs it."""
     timeout_s = min(settings.delivery.request_timeout, PATIENCE_S)
-    async with Client(
-        timeout_s=timeout_s,
-        read_timeout_s=timeout_s,
-        connect_timeout_s=timeout_s,
-        ca_file=settings.api.ca_file or None,
-        trust_env=settings.api.trust_env,
-    ) as client:
+    async with make_client(settings, max_connections=8, timeout_s=timeout_s) as client:
         if login and login.token_url is not None:
             yield await _check_token(client, login, clock)
         if login:

@@ -97,11 +97,15 @@ def _check_login(login: Login | None) -> Iterable[Finding]:
 
 
 async def _check_sinks(settings: Settings, login: Login | None) -> AsyncIterator[Finding]:
-    if settings.sinks:
-        from ingestd.checks.sinks import check_sinks  # the HTTP client takes a while to import
+    from ingestd.checks import sinks  # the HTTP client takes a while to import
 
-        for finding in await check_sinks(settings, login):
+    for finding in await sinks.check_sinks(settings, login):
+        yield finding
+    try:
+        for finding in sinks.check_proxies(settings, login):
             yield finding
+    except UserError as error:
+        yield fail("proxy", str(error))
 
 
 async def _check_online(settings: Settings, login: Login | None) -> AsyncIterator[Finding]:

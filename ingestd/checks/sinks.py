@@ -9,20 +9,23 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import yarl
+
 from ingestd.checks.finding import Finding, fail, ok, warn
+from ingestd.clients import own_auth
 from ingestd.config import Login, Settings
 from ingestd.config.sinks import CloudEventsSink, LakeSink, SinkBase, SinkSection, WebhookSink
-from ingestd.core.address import is_exposed
+from ingestd.core.address import is_exposed, without_password
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
 from ingestd.schemas.key_paths import KeyPaths
-from ingestd.sink_types import auth_kind, auth_values, make_sink
+from ingestd.sink_types import auth_kind, make_sink
 from ingestd.sinks.sink import Sink
 from ingestd.stages import routes
+from ingestd.transport import proxies
 from ingestd.transport.auth import Auth, NoAuth
 from ingestd.transport.client import Client
 from ingestd.transport.handshake import Handshaking
-from ingestd.transport.login import make_auth
 from ingestd.transport.sender import Sender
 from ingestd.transport.url_guard import UrlGuard
 
@@ -45,6 +48,23 @@ async def check_sinks(settings: Settings, login: Login | None) -> list[Finding]:
     return found
 
 
+def check_proxies(settings: Settings, login: Login | None) -> Iterator[Finding]:
+    """Which proxy of the environment requests go through, or that it is not used. Raises UserError."""
+    named = proxies.names_in_environment()
+    if named and not settings.api.trust_env:
+        yield ok("proxy", f"{named} of the environment is not used: api.trust_env = true would")
+    if not named or not settings.api.trust_env:
+        return
+    chosen = proxies.Proxies.of_environment()
+    urls = [sink.url for sink in find_targets(settings, login).values()]
+    urls += [login.api, login.token_url or login.api] if login else []
+    ways = {(url.raw_host, chosen.of(url)) for url in map(yarl.URL, urls)}
+    for host, proxy in sorted(ways, key=str):
+        yield ok(
+            "proxy", f"{host}: " + (f"through {without_password(proxy)}" if proxy else "without a proxy")
+        )
+
+
 def find_targets(settings: Settings, login: Login | None) -> dict[str, Sink]:
     """By name the sinks that can be made; the others have been told."""
     made: dict[str, Sink] = {}
@@ -59,10 +79,7 @@ def find_targets(settings: Settings, login: Login | None) -> dict[str, Sink]:
 
 def make_own_auth(section: SinkSection, client: Client, *, clock: Clock, patience_s: float = 10.0) -> Auth:
     """Of a sink with credentials of its own. Raises UserError for what is missing or cannot be read."""
-    values = auth_values(section.auth)
-    return make_auth(
-        auth_kind(section), client, clock=clock, patience_s=patience_s, on_refresh=None, **values
-    )
+    return own_auth(section, client, clock=clock, patience_s=patience_s)
 
 
 def _check_pattern(name: str, section: SinkBase) -> Iterator[Finding]:

@@ -14,12 +14,16 @@ from ingestd.core.errors import UserError
 
 
 class Login(Section):
-    """Where to send and how to log in, with everything resolved. ``token_url`` None: without a token."""
+    """Where to send and how to log in, with everything resolved. ``token_url`` None: without a token.
+
+    ``client_id_file``, ``client_secret_file``: where they came from, if it was files: those may change."""
 
     api: str
     token_url: str | None
     client_id: str = ""
     client_secret: SecretStr = SecretStr("")
+    client_id_file: str = ""
+    client_secret_file: str = ""
 
 
 def resolve_login(api: Api) -> Login:
@@ -44,7 +48,14 @@ def resolve_login(api: Api) -> Login:
         raise UserError(
             "no credentials: set GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET (or …_FILE), or --no-auth"
         )
-    return Login(api=url, token_url=token_url, client_id=client_id, client_secret=SecretStr(secret))
+    return Login(
+        api=url,
+        token_url=token_url,
+        client_id=client_id,
+        client_secret=SecretStr(secret),
+        client_id_file="" if api.client_id else api.client_id_file,
+        client_secret_file="" if api.client_secret.get_secret_value() else api.client_secret_file,
+    )
 
 
 def find_login(settings: Settings) -> Login | None:

@@ -64,8 +64,9 @@ class Api(Section):
     client_secret: SecretStr = Field(SecretStr(""), description="better client_secret_file")
     client_id_file: str = Field("", description="a file that holds the client id and nothing else")
     client_secret_file: str = Field("", description="a file that holds the client secret and nothing else")
-    ca_file: str = Field("", description="PEM file of authorities to trust instead of the usual ones")
-    trust_env: bool = Field(False, description="use the proxies of the environment")
+    ca_file: str = Field("", description="PEM file of authorities to trust, instead of the usual ones")
+    trust_env: bool = Field(False, description="use HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY")
+    max_connection_age: Seconds = Field(300.0, gt=0, description="then it is made anew, by its name")
 
 
 class Schema(Section):

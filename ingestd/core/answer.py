@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would treble the price of making one
 class Answer:
     """``status`` is 0 when no complete answer came; then ``error`` says why, in words, without secrets.
 
     ``body`` is cut at the client's limit (``truncated``). ``headers`` have lower-case names.
     ``seconds`` is the attempt's duration by the monotonic clock. ``unsent``: nothing of the request can have
-    reached the API, so that to send it again is no second time.
+    reached the API, so that to send it again is no second time. ``part_sent``: the connection was lost before
+    all of it was sent: the API cannot have taken it. ``unreadable``: why ``body`` cannot be read, in words.
     """
 
     status: int
@@ -22,10 +23,12 @@ class Answer:
     error: str = ""
     seconds: float = 0.0
     unsent: bool = False
+    part_sent: bool = False
+    unreadable: str = ""
 
     def json_object(self, *, max_bytes: int) -> dict[str, Any]:
         """The body as an object; empty if it is anything else, was cut short or is too long."""
-        if self.truncated or len(self.body) > max_bytes:
+        if self.truncated or self.unreadable or len(self.body) > max_bytes:
             return {}
         try:
             body = json.loads(self.body)

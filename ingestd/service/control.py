@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ingestd.clients import api_auth, make_client
 from ingestd.config import Login, Settings
 from ingestd.control.resource import Context, Step
 from ingestd.control.secret import SecretRef
@@ -21,10 +22,7 @@ from ingestd.core.clock import SystemClock
 from ingestd.core.errors import Unreachable, UserError
 from ingestd.store.audit_log import AuditLog
 from ingestd.transport.api_client import ApiClient
-from ingestd.transport.auth import Auth, NoAuth
-from ingestd.transport.client import Client
 from ingestd.transport.credential import Mask
-from ingestd.transport.login import make_auth
 
 MAX_CONNECTIONS = 8
 _LOGIN_PATIENCE_S = 10.0
@@ -86,8 +84,8 @@ async def open_control(
     async with AsyncExitStack() as stack:
         notes = _Notes(settings, directory, secrets)
         stack.callback(notes.close)
-        client = await stack.enter_async_context(_make_client(settings))
-        auth = _make_auth(login, client)
+        client = await stack.enter_async_context(make_client(settings, max_connections=MAX_CONNECTIONS))
+        auth = api_auth(login, client, clock=clock, patience_s=_LOGIN_PATIENCE_S)
         stack.push_async_callback(auth.aclose)
         api = ApiClient(client, auth, base_url=login.api, clock=clock, on_request=_Watch(login.api))
         context = Context(
@@ -174,29 +172,3 @@ def _who() -> str:
 def _open_audit(settings: Settings, directory: Path) -> AuditLog:
     path = Path(settings.audit.file) if settings.audit.file else directory / "audit.jsonl"
     return AuditLog(path, max_bytes=settings.audit.max_bytes, keep=settings.audit.keep)
-
-
-def _make_client(settings: Settings) -> Client:
-    timeout_s = settings.delivery.request_timeout
-    return Client(
-        timeout_s=timeout_s,
-        read_timeout_s=timeout_s,
-        connect_timeout_s=min(10.0, timeout_s),
-        max_connections=MAX_CONNECTIONS,
-        ca_file=settings.api.ca_file or None,
-        trust_env=settings.api.trust_env,
-    )
-
-
-def _make_auth(login: Login, client: Client) -> Auth:
-    if login.token_url is None:
-        return NoAuth()
-    return make_auth(
-        "oauth2",
-        client,
-        clock=SystemClock(),
-        token_url=login.token_url,
-        client_id=login.client_id,
-        client_secret=login.client_secret.get_secret_value(),
-        patience_s=_LOGIN_PATIENCE_S,
-    )

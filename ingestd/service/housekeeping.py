@@ -29,6 +29,8 @@ async def keep_house(pipeline: Pipeline, *, count_letters: bool | None = None) -
             with suppress(sqlite3.Error):  # busy: the next time will do
                 pipeline.metrics.gauges.letters = await count_letters_in(pipeline.database.path)
         ticks += 1
+        if ticks % 2 == 0:
+            pipeline.watch.look()
         if ticks % 60 == 0:
             not_before = pipeline.clock.wall() - window.max_age
             pipeline.keys.trim(not_before=not_before, max_count=window.max_count)

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from ingestd.clients import api_auth, make_client, own_auth
 from ingestd.config import Login, Settings
 from ingestd.config.sinks import CloudEventsSink, Confirm, EventBridgeSink, SinkSection, WebhookSink
 from ingestd.core.clock import SystemClock
@@ -10,12 +11,11 @@ from ingestd.core.errors import UserError
 from ingestd.core.event_status import StatusReader
 from ingestd.delivery.asking import Asker
 from ingestd.service.publish import Sending
-from ingestd.sink_types import STATUS_PATH, auth_kind, auth_values
+from ingestd.sink_types import STATUS_PATH, auth_kind
 from ingestd.sinks.answers import clean
-from ingestd.transport.auth import Auth, NoAuth
+from ingestd.transport.auth import Auth
 from ingestd.transport.client import Client
 from ingestd.transport.handshake import Handshaking
-from ingestd.transport.login import make_auth
 from ingestd.transport.sender import Sender
 from ingestd.transport.url_guard import UrlGuard
 
@@ -67,17 +67,9 @@ async def connect(
     settings: Settings, section: SinkSection, login: Login | None
 ) -> AsyncIterator[tuple[Sending, Asker]]:
     """What sends the event, and what asks about it. Raises UserError."""
-    timeout_s = settings.delivery.request_timeout
+    guard = UrlGuard(allow_private=section.allow_private)
     async with (
-        Client(
-            timeout_s=timeout_s,
-            read_timeout_s=timeout_s,
-            connect_timeout_s=min(10.0, timeout_s),
-            max_connections=2,
-            ca_file=settings.api.ca_file or None,
-            trust_env=settings.api.trust_env,
-            guard=UrlGuard(allow_private=section.allow_private),
-        ) as client,
+        make_client(settings, max_connections=2, guard=guard) as client,
         AsyncExitStack() as stack,
     ):
         auth = _make_auth(section, login, client)
@@ -93,17 +85,6 @@ async def connect(
 
 def _make_auth(section: SinkSection, login: Login | None, client: Client) -> Auth:
     clock, patience_s = SystemClock(), _LOGIN_PATIENCE_S
-    if (kind := auth_kind(section)) != "api":
-        values = auth_values(section.auth)
-        return make_auth(kind, client, clock=clock, patience_s=patience_s, on_refresh=None, **values)
-    if login is None or login.token_url is None:
-        return NoAuth()
-    return make_auth(
-        "oauth2",
-        client,
-        clock=clock,
-        token_url=login.token_url,
-        client_id=login.client_id,
-        client_secret=login.client_secret.get_secret_value(),
-        patience_s=patience_s,
-    )
+    if auth_kind(section) != "api":
+        return own_auth(section, client, clock=clock, patience_s=patience_s)
+    return api_auth(login, client, clock=clock, patience_s=patience_s)

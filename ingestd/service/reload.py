@@ -57,6 +57,7 @@ def _take_over(service: Service, new: Settings) -> None:
     service.front.pressure.max_bytes = new.spool.max_bytes
     service.own_metrics.producers.configure(new.ingest.producers)
     log.set_level(new.log.level)
+    service.pipeline.watch.read_again()
     service.needs_restart = _cold_changes(service.settings, new)
 
 

@@ -32,6 +32,7 @@ _VALUE = re.compile(r"(?:[!-~](?:[ \t!-~]*[!-~])?)?")  # section 5.5, without th
 _TOKEN_PATH = re.compile(r"/webhooks/[^/]")
 _WORD = re.compile(r"[a-z_-]{,19}")
 _MIN_SECRET_CHARS = 8
+_MAX_SECRETS = 64
 _THROTTLED = frozenset({502, 504})  # besides 429 and 503, as for all sinks
 
 
@@ -65,11 +66,9 @@ class WebhookSink:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
-        self.url = url
-        parts = urlsplit(url)
-        is_secret = secret_url or _TOKEN_PATH.search(parts.path) is not None
-        self.shown_url = _show_host(url) if is_secret else without_secrets(url)
-        self._secrets = _secrets_of(url, path_too=is_secret)
+        self._secret_url = secret_url
+        self._secrets: tuple[str, ...] = ()
+        self.move(url)
         self._single = body == "event"
         self._prefix, self._separator, self._suffix, media_type = _FRAMES[body]
         self.overhead_bytes = len(self._prefix) + len(self._suffix)
@@ -82,6 +81,16 @@ class WebhookSink:
         self._lines = body == "ndjson"
         self._reading = reading
         self._wall = wall
+
+    def move(self, url: str) -> None:
+        """Requests go to ``url`` from now on: it stands in a file that has changed."""
+        self.url = url
+        parts = urlsplit(url)
+        is_secret = self._secret_url or _TOKEN_PATH.search(parts.path) is not None
+        self.shown_url = _show_host(url) if is_secret else without_secrets(url)
+        found = _secrets_of(url, path_too=is_secret)
+        # what comes back may still quote the one before
+        self._secrets = tuple(dict.fromkeys((*found, *self._secrets)))[:_MAX_SECRETS]
 
     def sizes(self, events: Sequence[bytes]) -> None:
         """Events go as the bytes they came in as; a line break within one becomes a space."""

@@ -11,6 +11,7 @@ from typing import Protocol
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.transport.credential import Credential, Mask, make_credential
+from ingestd.transport.watched_file import Watch
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
 _VALUE = re.compile(r"[\x20-\x7e]{1,16384}")
@@ -72,7 +73,7 @@ class SecretHeader:
         """Nothing to close."""
 
 
-def bearer(token: str, token_file: str, *, clock: Clock) -> SecretHeader:
+def bearer(token: str, token_file: str, *, clock: Clock, watch: Watch | None = None) -> SecretHeader:
     """``Authorization: Bearer …`` (RFC 6750 2.1). Raises UserError."""
     mask = Mask()
 
@@ -83,11 +84,15 @@ def bearer(token: str, token_file: str, *, clock: Clock) -> SecretHeader:
         return f"Bearer {text}"
 
     return SecretHeader(
-        "Authorization", make_credential(token, token_file, parse, what="token", clock=clock), mask
+        "Authorization",
+        make_credential(token, token_file, parse, what="token", clock=clock, watch=watch),
+        mask,
     )
 
 
-def basic(username: str, password: str, password_file: str, *, clock: Clock) -> SecretHeader:
+def basic(
+    username: str, password: str, password_file: str, *, clock: Clock, watch: Watch | None = None
+) -> SecretHeader:
     """``Authorization: Basic …`` in UTF-8 (RFC 7617). Raises UserError."""
     if not username or ":" in username or not username.isprintable():
         raise UserError("username: one without colons is needed")
@@ -100,11 +105,13 @@ def basic(username: str, password: str, password_file: str, *, clock: Clock) -> 
         mask.add(pair, text)
         return f"Basic {pair}"
 
-    value = make_credential(password, password_file, parse, what="password", clock=clock)
+    value = make_credential(password, password_file, parse, what="password", clock=clock, watch=watch)
     return SecretHeader("Authorization", value, mask)
 
 
-def header(name: str, token: str, token_file: str, *, clock: Clock) -> SecretHeader:
+def header(
+    name: str, token: str, token_file: str, *, clock: Clock, watch: Watch | None = None
+) -> SecretHeader:
     """A header of any name, as ``X-Api-Key``, whose value is the secret. Raises UserError."""
     if not _NAME.fullmatch(name) or name.lower() in _NOT_OURS:
         raise UserError(f"header: {name[:100]!r} is no name of a header for credentials")
@@ -116,4 +123,6 @@ def header(name: str, token: str, token_file: str, *, clock: Clock) -> SecretHea
         mask.add(text, text.rpartition(" ")[2])  # of "Token abc" the second word is the secret
         return text
 
-    return SecretHeader(name, make_credential(token, token_file, parse, what="token", clock=clock), mask)
+    return SecretHeader(
+        name, make_credential(token, token_file, parse, what="token", clock=clock, watch=watch), mask
+    )

@@ -2,7 +2,6 @@
 
 import base64
 import logging
-import ssl
 import time
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -13,9 +12,12 @@ import yarl
 
 from ingestd import __version__
 from ingestd.core.answer import Answer
-from ingestd.core.errors import UserError
-from ingestd.transport.engine import Engine, Received, Timeout, convert
+from ingestd.transport.decoding import FIRST_OF_MARKS, undo
+from ingestd.transport.engine import Engine, Exchanged, Received, Timeout, convert
+from ingestd.transport.tls_files import watch_tls
+from ingestd.transport.trouble import CutWhileSending
 from ingestd.transport.url_guard import UrlGuard
+from ingestd.transport.watched_file import Watch
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -28,9 +30,12 @@ class Client:
 
     ``timeout_s`` is the deadline of one attempt, from waiting for a connection to the answer's last
     byte; ``connect_timeout_s`` and ``read_timeout_s`` (between two reads) end it earlier.
-    ``max_body_bytes``: how much of an answer is kept. ``ca_file``: PEM, instead of the usual authorities;
-    ``certificate``: PEM files (certificate, key) to present. ``trust_env``: proxies and SSL_CERT_FILE
-    from the environment. Redirects are not followed, cookies not kept, compression not asked for.
+    ``max_connection_age_s``: then a new connection is made, so that a name that has moved is followed.
+    ``max_body_bytes``: how much of an answer is kept, unpacked; more where the request was long, too.
+    ``ca_file``: PEM, instead of the usual authorities; ``certificate``: PEM files (certificate, key) to
+    present; both are read again when they change, ``watch`` hears of those that do not serve.
+    ``trust_env``: proxies and SSL_CERT_FILE
+    from the environment. Redirects are not followed, cookies not kept, compression not asked for but undone.
     ``guard``: requests that it refuses are not sent, and answered like trouble on the network; through a
     proxy it sees the URL only. Raises UserError for files that do not serve.
     """
@@ -42,16 +47,19 @@ class Client:
         connect_timeout_s: float = 10.0,
         read_timeout_s: float = 30.0,
         max_connections: int = 64,
+        max_connection_age_s: float = 300.0,
         max_body_bytes: int = MAX_BODY_BYTES,
         ca_file: str | None = None,
         certificate: tuple[str, str] | None = None,
         trust_env: bool = False,
         guard: UrlGuard | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._timeout = Timeout(connect_timeout_s, read_timeout_s, timeout_s)
         self._engine = Engine(
-            _tls_context(ca_file, certificate=certificate, trust_env=trust_env),
+            watch_tls(ca_file, certificate=certificate, trust_env=trust_env, watch=watch or Watch()),
             max_connections=max_connections,
+            max_connection_age_s=max_connection_age_s,
             max_body_bytes=max_body_bytes,
             trust_env=trust_env,
             guard=guard,
@@ -86,13 +94,7 @@ class Client:
             return _no_answer(trouble, start)
         except (httpx.InvalidURL, ValueError):
             return Answer(0, error=_NOT_VALID, seconds=time.monotonic() - start, unsent=True)
-        return Answer(
-            done.status,
-            headers=_lower(done.headers),
-            body=done.body,
-            truncated=done.truncated,
-            seconds=time.monotonic() - start,
-        )
+        return self._answer(done, body, start)
 
     async def request(
         self,
@@ -127,11 +129,21 @@ class Client:
         # httpx ties a response to its stream and so the request's body into a cycle, which then
         # stays in memory until a collection: half a megabyte for each batch.
         response.stream = _NO_STREAM
+        return self._answer(response.exchanged, body, start)
+
+    def _answer(self, done: Exchanged, sent: bytes, start: float) -> Answer:
+        headers = _lower(done.headers)
+        body, truncated, trouble = done.body, done.truncated, ""
+        if "content-encoding" in headers or body[:1] in FIRST_OF_MARKS:
+            coding = headers.get("content-encoding", "")
+            body, cut, trouble = undo(body, coding, limit=self._engine.limit(sent))
+            truncated = truncated or cut
         return Answer(
-            response.status_code,
-            headers=_lower(response.headers.raw),
-            body=response.raw,
-            truncated=response.truncated,
+            done.status,
+            headers=headers,
+            body=body,
+            truncated=truncated,
+            unreadable=trouble,
             seconds=time.monotonic() - start,
         )
 
@@ -151,7 +163,8 @@ _UNSENT = (
 
 def _no_answer(trouble: httpx.TransportError, start: float) -> Answer:
     seconds = time.monotonic() - start
-    return Answer(0, error=str(trouble), seconds=seconds, unsent=isinstance(trouble, _UNSENT))
+    cut = isinstance(trouble, CutWhileSending)
+    return Answer(0, error=str(trouble), seconds=seconds, unsent=isinstance(trouble, _UNSENT), part_sent=cut)
 
 
 _parse = lru_cache(maxsize=64)(httpx.URL)
@@ -185,23 +198,3 @@ def _lower(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         name, value = line_name.decode("latin-1").lower(), line_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
-
-
-def _tls_context(
-    ca_file: str | None, *, certificate: tuple[str, str] | None, trust_env: bool
-) -> ssl.SSLContext:
-    try:
-        if ca_file:
-            context = ssl.create_default_context(cafile=ca_file)
-        else:
-            context = httpx.create_ssl_context(trust_env=trust_env)
-    except OSError as error:  # SSLError is one
-        raise UserError(f"cannot use the CA file {ca_file}: {error}") from None
-    if certificate:
-        try:
-            # without a password OpenSSL asks for that of an encrypted key on the terminal
-            context.load_cert_chain(*certificate, password=lambda: b"")
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot use the certificate {certificate[0]}: {error}") from None
-    context.set_alpn_protocols(["http/1.1"])
-    return context

@@ -4,7 +4,6 @@ Also the ``Mask`` that takes secrets out of answers: APIs that show what they we
 """
 
 import json
-import os
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import Generic, Protocol, TypeVar
 
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
+from ingestd.transport.watched_file import Watch, WatchedFiles
 
 MAX_FILE_BYTES = 64 * 1024
-LOOK_EVERY_S = 1.0
 
 _MIN_MASKED = 4  # masking a secret of one letter would garble the answer, and tell the letter
 _REMEMBERED = 24
@@ -56,69 +55,50 @@ class Given(Generic[T]):
         """There is no other."""
 
 
-class SecretFile(Generic[T]):
+class SecretFile(WatchedFiles[T]):
     """A file that holds a secret, looked at once a second at most: new ones are put there while we run.
 
-    What cannot be read or used then (a file that is being written) leaves the last good one in use.
     Raises UserError where there is none to begin with.
     """
 
-    def __init__(self, path: str, parse: Parse[T], *, what: str, clock: Clock) -> None:
-        self._path = Path(path)
-        self._parse = parse
-        self._clock = clock
-        self.generation = 1
+    def __init__(
+        self, path: str, parse: Parse[T], *, what: str, clock: Clock, watch: Watch | None = None
+    ) -> None:
+        def read() -> T:
+            try:
+                return parse(read_secret(path))
+            except UnicodeDecodeError:
+                raise
+            except ValueError as error:
+                raise UserError(f"{what} in {path}: {error}") from None
+
         try:
-            self._seen = self._stamp()
-            self._value = parse(self._read())
+            super().__init__(
+                (path,), read, what=f"{what} of {path}", watch=watch or Watch(), monotonic=clock.monotonic
+            )
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise UserError(f"cannot read {what} from {path}: {why}") from None
-        except ValueError as error:
-            raise UserError(f"{what} in {path}: {error}") from None
-        self._look_at = clock.monotonic() + LOOK_EVERY_S
-
-    def get(self) -> T:
-        now = self._clock.monotonic()
-        if now >= self._look_at:
-            self._look_at = now + LOOK_EVERY_S
-            self._look()
-        return self._value
-
-    def drop(self, generation: int) -> None:
-        if generation == self.generation:
-            self._look_at = self._clock.monotonic()
-
-    def _look(self) -> None:
-        try:
-            stamp = self._stamp()
-            if stamp == self._seen:
-                return
-            self._value = self._parse(self._read())
-        except (OSError, ValueError):  # UnicodeDecodeError is one
-            return
-        self._seen = stamp  # of before the reading: what is written meanwhile is seen next time
-        self.generation += 1
-
-    def _stamp(self) -> tuple[int, int, int]:
-        found = os.stat(self._path)
-        return found.st_mtime_ns, found.st_ino, found.st_size
-
-    def _read(self) -> str:
-        with self._path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise ValueError(f"longer than {MAX_FILE_BYTES} bytes: not a secret")
-        return content.decode("utf-8").strip()
 
 
-def make_credential(given: str, file: str, parse: Parse[T], *, what: str, clock: Clock) -> Credential[T]:
+def read_secret(path: str) -> str:
+    """A file without the blanks around its content. Raises OSError, ValueError."""
+    with Path(path).open("rb") as file:
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise ValueError(f"longer than {MAX_FILE_BYTES} bytes: not a secret")
+    return content.decode("utf-8").strip()
+
+
+def make_credential(
+    given: str, file: str, parse: Parse[T], *, what: str, clock: Clock, watch: Watch | None = None
+) -> Credential[T]:
     """The one that is given, or that of the file. Raises UserError, also where there is neither or both."""
     if bool(given) is bool(file):
         raise UserError(f"give {what} or {what}_file, one of the two")
     if given:
         return Given(given, parse, what=what)
-    return SecretFile(file, parse, what=what, clock=clock)
+    return SecretFile(file, parse, what=what, clock=clock, watch=watch)
 
 
 class Mask:

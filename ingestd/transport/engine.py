@@ -1,4 +1,4 @@
-"""One aiohttp session, also behind httpx's transport interface: a fraction of the CPU of httpx's own engine.
+"""aiohttp's sessions, also behind httpx's transport interface: a fraction of the CPU of httpx's own engine.
 
 Used by ``client.py``. It reads the answer's body itself, up to a limit and a deadline: a response is whole
 or marked as cut, and leaves nothing open. See ``benchmarks/engines.py`` and ``benchmarks/requests.py``.
@@ -6,7 +6,6 @@ or marked as cut, and leaves nothing open. See ``benchmarks/engines.py`` and ``b
 
 import asyncio
 import ssl
-import urllib.request
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
@@ -18,11 +17,18 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 
 from ingestd.transport.checked_resolver import CheckedResolver
+from ingestd.transport.proxies import Proxies
+from ingestd.transport.sessions import Sessions
 from ingestd.transport.trouble import as_httpx_error
 from ingestd.transport.url_guard import AddressRefused, UrlGuard
+from ingestd.transport.watched_file import WatchedFiles
 
-_READ_AHEAD_BYTES = 64 * 1024
-_KEEP_ALIVE_S = 15.0
+HOLD_S = 0.25
+"""How long the end of a body is held back that is longer than any that was answered before. An API that ends
+the connection at what is too long for it does so meanwhile, and then cannot have taken it."""
+
+_NEVER_TOO_LONG = 16 * 1024
+_ECHO = 4  # times as long as the request
 _NETWORK_TROUBLE = (aiohttp.ClientError, OSError, ValueError)  # OSError has TimeoutError and SSLError in it
 
 
@@ -35,7 +41,7 @@ class Timeout(NamedTuple):
 
 
 class Exchanged(NamedTuple):
-    """What came back. ``body`` as sent, never decompressed: a bomb stays small."""
+    """What came back. ``body`` as it came: see ``decoding.py``."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
@@ -44,10 +50,9 @@ class Exchanged(NamedTuple):
 
 
 class Received(httpx.Response):
-    """A response that has been read. ``raw``: see ``Exchanged.body``."""
+    """A response that has been read."""
 
-    raw: bytes
-    truncated: bool
+    exchanged: Exchanged
 
     @property
     def has_redirect_location(self) -> bool:
@@ -58,6 +63,7 @@ class Received(httpx.Response):
 class Engine(httpx.AsyncBaseTransport):
     """Sends one request at a time per connection, over as many connections as are allowed.
 
+    ``max_connection_age_s``: see ``sessions.py``.
     ``max_body_bytes``: how much of an answer is kept; the rest is discarded with its connection.
     ``trust_env``: take proxies from ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
     ``guard``: where no request goes. Through a proxy it sees the URL only: the proxy looks up its name.
@@ -65,45 +71,30 @@ class Engine(httpx.AsyncBaseTransport):
 
     def __init__(
         self,
-        ssl_context: ssl.SSLContext,
+        tls: WatchedFiles[ssl.SSLContext],
         *,
         max_connections: int,
+        max_connection_age_s: float,
         max_body_bytes: int,
         trust_env: bool = False,
         guard: UrlGuard | None = None,
     ) -> None:
         self._guard = guard
-        self._ssl_context = ssl_context
-        self._max_connections = max_connections
         self._max_body_bytes = max_body_bytes
-        self._proxies = urllib.request.getproxies() if trust_env else {}
-        self._resolver: CheckedResolver | None = None
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> "Engine":
-        if self._guard is not None:
-            self._resolver = CheckedResolver(self._guard, proxies=_places(self._proxies))
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                ssl=self._ssl_context,
-                limit=self._max_connections,
-                keepalive_timeout=_KEEP_ALIVE_S,
-                resolver=self._resolver,
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-            read_bufsize=_READ_AHEAD_BYTES,
+        self._answered_bytes = _NEVER_TOO_LONG  # the longest body that was answered
+        self._proxies = Proxies.of_environment() if trust_env else Proxies()
+        self._resolver = CheckedResolver(guard, proxies=self._proxies.places) if guard else None
+        self._sessions = Sessions(
+            tls, max_connections=max_connections, max_age_s=max_connection_age_s, resolver=self._resolver
         )
-        # it would send GET, PUT, OPTIONS … a second time, unasked, when a connection breaks
-        self._session._retry_connection = False  # noqa: SLF001 - there is no setting for it
-        return self
 
     async def aclose(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._sessions.aclose()
         if self._resolver is not None:
             await self._resolver.close()
+
+    async def __aenter__(self) -> "Engine":
+        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
@@ -118,23 +109,35 @@ class Engine(httpx.AsyncBaseTransport):
         """
         answer: aiohttp.ClientResponse | None = None
         parts: list[bytes] = []
+        limit = self._max_body_bytes
+        if len(body) * _ECHO > limit:
+            limit = self.limit(body)
+        sent = _Bytes(body, hold_back=len(body) > self._answered_bytes) if body else None
+        session = self._sessions.take()
         try:
             async with asyncio.timeout(timeout.total):
-                answer = await self._start(method, url, headers, body, timeout)
-                truncated = await _read(answer, parts, limit=self._max_body_bytes)
+                answer = await self._start(session.http, method, url, headers, sent, timeout)
+                truncated = await _read(answer, parts, limit=limit)
         except _NETWORK_TROUBLE as trouble:
             if isinstance(trouble, AddressRefused):
                 raise httpx.ConnectError(str(trouble)) from None
             if answer is None:
-                raise as_httpx_error(trouble) from None  # the chain would carry what the words leave out
+                whole = sent is None or sent.written
+                raise as_httpx_error(trouble, whole=whole) from None  # the chain has what the words leave out
             truncated = True
         finally:
             if answer is not None:
                 answer.close()  # also when cancelled; gives a connection that was read to its end back
+            self._sessions.give_back(session)
+        if sent is not None and sent.written and len(body) > self._answered_bytes:
+            self._answered_bytes = len(body)
         if not 200 <= answer.status <= 599:
             raise httpx.RemoteProtocolError(f"the answer's status is {answer.status}")
-        raw = b"".join(parts)[: self._max_body_bytes]
-        return Exchanged(answer.status, answer.raw_headers, raw, truncated)
+        return Exchanged(answer.status, answer.raw_headers, b"".join(parts)[:limit], truncated)
+
+    def limit(self, body: bytes) -> int:
+        """How much of the answer to ``body`` is kept: APIs that give back each event, and more, do exist."""
+        return max(self._max_body_bytes, _ECHO * len(body))
 
     async def handle_async_request(self, request: httpx.Request) -> Received:
         """The same for httpx. ``extensions["timeout"]`` has the names of ``Timeout``."""
@@ -144,25 +147,28 @@ class Engine(httpx.AsyncBaseTransport):
         body = await request.aread()
         done = await self.exchange(request.method, convert(request.url), headers, body, timeout=timeout)
         response = Received(done.status, headers=list(done.headers), stream=httpx.ByteStream(done.body))
-        response.raw = done.body
-        response.truncated = done.truncated
+        response.exchanged = done
         return response
 
     async def _start(
-        self, method: str, url: yarl.URL, headers: Mapping[str, str], body: bytes, timeout: Timeout
+        self,
+        http: aiohttp.ClientSession,
+        method: str,
+        url: yarl.URL,
+        headers: Mapping[str, str],
+        body: "_Bytes | None",
+        timeout: Timeout,
     ) -> aiohttp.ClientResponse:
-        if self._session is None:
-            raise RuntimeError("the client has not been entered")
         if self._guard is not None and (refusal := self._guard.refusal(url.raw_host or "")):
             raise AddressRefused(refusal)  # an address is not looked up: the resolver never sees it
-        return await self._session.request(
+        return await http.request(
             method,
             url,
             headers=headers,
-            data=_Bytes(body) if body else None,
+            data=body,
             allow_redirects=False,
             timeout=_client_timeout(timeout),
-            proxy=_proxy_for(url, self._proxies) if self._proxies else None,
+            proxy=self._proxies.of(url) if self._proxies else None,
         )
 
 
@@ -176,19 +182,32 @@ def _client_timeout(timeout: Timeout) -> aiohttp.ClientTimeout:
 
 
 class _Bytes(Payload):
-    """A request body. aiohttp's own class for bytes warns, once each, of those over 1 MiB."""
+    """A request body. aiohttp's own class for bytes warns, once each, of those over 1 MiB.
+
+    ``hold_back``: the last byte goes a little later. ``written``: all of it is out of our hands; until then
+    the other side cannot have it whole.
+    """
 
     _value: bytes
 
-    def __init__(self, value: bytes) -> None:
+    def __init__(self, value: bytes, *, hold_back: bool) -> None:
         super().__init__(value)
+        self._hold_back = hold_back
+        self.written = False
         self._size = len(value)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         return self._value.decode(encoding, errors)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        await writer.write(self._value)
+        if self._hold_back:
+            await writer.write(self._value[:-1])
+            await writer.drain()
+            await asyncio.sleep(HOLD_S)
+            await writer.write(self._value[-1:])
+        else:
+            await writer.write(self._value)
+        self.written = True
 
 
 async def _read(answer: aiohttp.ClientResponse, parts: list[bytes], *, limit: int) -> bool:
@@ -207,17 +226,3 @@ def convert(url: httpx.URL) -> yarl.URL:
     """aiohttp's URL for httpx's, without its user-info."""
     # httpx has made an Authorization header of the user-info; aiohttp refuses to see both
     return yarl.URL(str(url.copy_with(userinfo=b"", fragment=None) if url.userinfo else url), encoded=True)
-
-
-def _proxy_for(url: yarl.URL, proxies: dict[str, str]) -> str | None:
-    if urllib.request.proxy_bypass(url.authority):
-        return None
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
-
-
-def _places(proxies: Mapping[str, str]) -> set[tuple[str, int]]:
-    """(host, port) of each; under "no" are the hosts that need none."""
-    given = [proxy for scheme, proxy in proxies.items() if scheme in ("http", "https", "all") and proxy]
-    urls = (yarl.URL(proxy if "://" in proxy else f"http://{proxy}") for proxy in given)
-    return {(url.raw_host, url.port) for url in urls if url.raw_host and url.port}

@@ -19,7 +19,7 @@ from ingestd.core.errors import Unreachable
 from ingestd.core.units import human_seconds
 from ingestd.transport.auth import NoAuth as NoAuth
 from ingestd.transport.client import Client
-from ingestd.transport.credential import Mask
+from ingestd.transport.credential import Credential, Given, Mask
 
 DEFAULT_LIFETIME_S = 300.0
 MAX_LIFETIME_S = 48 * 3600.0  # the longest that Genesys Cloud grants
@@ -54,7 +54,8 @@ class TokenSource:
 
     A token is renewed ``REFRESH_AHEAD_S`` before its end (or halfway, if that is later) in the
     background, and stays in use until its end where that fails. ``on_refresh(ok, seconds)`` is called after
-    each request. Close with ``aclose``; a ``get`` that waits then raises TokenUnavailable.
+    each request. Id and secret may change, in their files. Close with ``aclose``; a ``get`` that waits then
+    raises TokenUnavailable.
     """
 
     def __init__(
@@ -62,8 +63,8 @@ class TokenSource:
         client: Client,
         *,
         token_url: str,
-        client_id: str,
-        client_secret: str,
+        client_id: str | Credential[str],
+        client_secret: str | Credential[str],
         scope: str = "",
         clock: Clock,
         patience_s: float = 60.0,
@@ -72,15 +73,11 @@ class TokenSource:
         self._client = client
         self._url = token_url
         self._host = urlsplit(token_url).netloc.rpartition("@")[2]
-        self._masked_id = f"{client_id[:4]}…"
-        self._headers = {
-            "authorization": _basic(client_id, client_secret),
-            "content-type": "application/x-www-form-urlencoded",
-            "accept": "application/json",
-        }
+        self._id = _credential(client_id, "client_id")
+        self._secret = _credential(client_secret, "client_secret")
         asked = {"grant_type": "client_credentials"} | ({"scope": scope} if scope else {})
         self._request = urlencode(asked).encode()
-        self.mask = Mask(client_secret)
+        self.mask = Mask(self._secret.get())
         self._clock = clock
         self._patience_s = patience_s
         self._on_refresh = on_refresh or (lambda ok, seconds: None)
@@ -138,6 +135,16 @@ class TokenSource:
             self._refresh.cancel()
             await asyncio.wait([self._refresh])
 
+    def _headers(self) -> dict[str, str]:
+        """Of a request for a token, with what the files of id and secret hold by now."""
+        client_id, secret = self._id.get(), self._secret.get()
+        self.mask.add(secret)
+        return {
+            "authorization": _basic(client_id, secret),
+            "content-type": "application/x-www-form-urlencoded",
+            "accept": "application/json",
+        }
+
     def _forget_task(self, _: object) -> None:
         self._refresh = None
 
@@ -146,7 +153,7 @@ class TokenSource:
         give_up_at = self._clock.monotonic() + self._patience_s
         while await self._wait_for_turn(give_up_at):
             asked_at = self._clock.monotonic()
-            answer = await self._client.post(self._url, self._request, self._headers)
+            answer = await self._client.post(self._url, self._request, self._headers())
             token = self._accept(answer, asked_at=asked_at)
             self._on_refresh(token is not None, answer.seconds)
             if token is not None:
@@ -188,7 +195,9 @@ class TokenSource:
         known = isinstance(code, str) and _ERROR_CODE.fullmatch(code)
         # never the description: it is free text, and may quote what we sent
         said = f"{answer.status} {code}" if known else str(answer.status)
-        self._refusal = f"{self._host} refuses the login of client id {self._masked_id}: {said}"
+        self._refusal = f"{self._host} refuses the login of client id {self._id.get()[:4]}…: {said}"
+        for credential in (self._id, self._secret):
+            credential.drop(credential.generation)  # the next request has what their files hold then
         self._refused_until = self._clock.monotonic() + REFUSAL_REMEMBERED_S
         return LoginRefused(self._refusal)
 
@@ -202,6 +211,10 @@ class TokenSource:
         )
         self._failures += 1
         self._retry_at = self._clock.monotonic() + max(random.random() * ceiling_s, floor_s or 0.0)
+
+
+def _credential(given: str | Credential[str], what: str) -> Credential[str]:
+    return Given(given, str, what=what) if isinstance(given, str) else given
 
 
 def _basic(client_id: str, client_secret: str) -> str:

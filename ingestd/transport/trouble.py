@@ -18,7 +18,6 @@ _WORDS: tuple[tuple[type[Exception], type[httpx.TransportError], str], ...] = (
     (aiohttp.SocketTimeoutError, httpx.ReadTimeout, "no answer in time"),
     (TimeoutError, httpx.ReadTimeout, "no complete answer in time"),
     (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError, "connection closed before an answer came"),
-    (aiohttp.ClientResponseError, httpx.RemoteProtocolError, "the answer is not HTTP"),
     (aiohttp.ClientPayloadError, httpx.RemoteProtocolError, "the answer is not HTTP"),
     (aiohttp.NonHttpUrlClientError, httpx.UnsupportedProtocol, "the URL is not http or https"),
     (aiohttp.InvalidURL, httpx.UnsupportedProtocol, "the URL is not valid"),
@@ -26,8 +25,34 @@ _WORDS: tuple[tuple[type[Exception], type[httpx.TransportError], str], ...] = (
 )
 
 
-def as_httpx_error(trouble: Exception) -> httpx.TransportError:
-    """httpx's exception for one of aiohttp's, of the operating system's, or of ``ssl``'s."""
+# What aiohttp and llhttp say first, of an answer's head that they do not take.
+_HEAD_WORDS = (
+    ("Got more than", "a line of the answer's head is too long (over 128 KiB)"),
+    ("Too many headers", "the answer has too many header lines"),
+    ("Duplicate Content-Length", "the answer has two Content-Length lines that differ"),
+    ("Invalid character in Content-Length", "the answer's Content-Length is not a number"),
+    ("Transfer-Encoding can't be present", "the answer has both Content-Length and Transfer-Encoding"),
+    ("Content-Length can't be present", "the answer has both Content-Length and Transfer-Encoding"),
+    ("Invalid header", "the answer has a header line that is not valid"),
+)
+
+
+class CutWhileSending(httpx.WriteError):
+    """The connection was lost before all of the body was written: by RFC 9112 6.3 and 8, a message that no
+    recipient may take for a whole one."""
+
+
+def as_httpx_error(trouble: Exception, *, whole: bool = True) -> httpx.TransportError:
+    """httpx's exception for one of aiohttp's, of the operating system's, or of ``ssl``'s. ``whole``: all of
+    the request was written."""
+    error = _find(trouble)
+    lost = isinstance(error, httpx.NetworkError) or isinstance(trouble, aiohttp.ServerDisconnectedError)
+    if whole or not lost or isinstance(error, httpx.ConnectError):
+        return error
+    return CutWhileSending(f"{error}, before all of the request was sent")
+
+
+def _find(trouble: Exception) -> httpx.TransportError:
     tls = _tls_words(trouble)
     if tls:
         connecting = isinstance(trouble, aiohttp.ClientConnectorError)
@@ -35,11 +60,17 @@ def as_httpx_error(trouble: Exception) -> httpx.TransportError:
     for kind, meaning, words in _WORDS:
         if isinstance(trouble, kind):
             return meaning(words)
+    if isinstance(trouble, aiohttp.ClientResponseError):
+        return httpx.RemoteProtocolError(_head_words(trouble.message))
     if isinstance(trouble, aiohttp.ClientConnectorError):
         return httpx.ConnectError(f"cannot connect: {_system_words(trouble.os_error)}")
     if isinstance(trouble, OSError):
         return httpx.NetworkError(f"connection lost: {_system_words(trouble)}")
     return httpx.NetworkError(f"connection lost: {type(trouble).__name__}")
+
+
+def _head_words(said: str) -> str:
+    return next((words for start, words in _HEAD_WORDS if said.startswith(start)), "the answer is not HTTP")
 
 
 def _tls_words(trouble: Exception) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from ingestd.core.clock import Clock
 from ingestd.core.webhook_secret import PREFIX, decode_secret
 from ingestd.transport.credential import Mask, make_credential
+from ingestd.transport.watched_file import Watch
 
 MAX_SECRETS = 8
 
@@ -20,10 +21,10 @@ class StandardWebhooks:
     a line. Raises UserError.
     """
 
-    def __init__(self, given: str = "", file: str = "", *, clock: Clock) -> None:
+    def __init__(self, given: str = "", file: str = "", *, clock: Clock, watch: Watch | None = None) -> None:
         self._clock = clock
         self.mask = Mask()
-        self._keys = make_credential(given, file, self._parse, what="secret", clock=clock)
+        self._keys = make_credential(given, file, self._parse, what="secret", clock=clock, watch=watch)
 
     async def headers(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
         by_name = {name.lower(): value for name, value in headers.items()}

@@ -1,0 +1,86 @@
+"""Which requests go through the proxy of the environment, and which are named in NO_PROXY."""
+
+import pytest
+import yarl
+
+from ingestd.core.errors import UserError
+from ingestd.transport.client import Client
+from ingestd.transport.proxies import Proxies
+from tests.receiver import Receiver
+
+PROXY = "http://proxy.test:3128"
+
+
+def is_direct(no_proxy: str, url: str) -> bool:
+    return Proxies({"http": PROXY, "https": PROXY}, no_proxy).of(yarl.URL(url)) is None
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "url"),
+    [
+        ("*", "http://anything.test/"),
+        ("a.test, *", "http://anything.test/"),
+        ("api.test", "http://api.test/"),
+        ("api.test", "http://eu.api.test/"),
+        ("API.Test", "https://api.TEST./x"),
+        (".api.test", "http://api.test/"),
+        (".api.test", "http://eu.api.test/"),
+        ("*.api.test", "http://eu.api.test/"),
+        ("a.test b.test", "http://b.test/"),
+        ("127.0.0.1", "http://127.0.0.1:99/"),
+        ("127.0.0.0/8", "http://127.0.0.1:99/"),
+        ("10.1.2.3/8", "http://10.9.9.9/"),
+        ("::1", "http://[::1]:99/"),
+        ("[::1]", "http://[::1]:99/"),
+        ("fd00::/8", "http://[fd12::3]/"),
+        ("10.0.0.0/8", "http://[::ffff:10.1.1.1]/"),
+        ("api.test:8443", "https://api.test:8443/"),
+        ("api.test:443", "https://api.test/"),
+        ("[::1]:99", "http://[::1]:99/"),
+        ("127.0.0.0/8:99", "http://127.0.0.1:99/"),
+    ],
+)
+def test_no_proxy_is_heard(no_proxy: str, url: str) -> None:
+    assert is_direct(no_proxy, url)
+    assert not is_direct("", url)
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "url"),
+    [
+        ("api.test", "http://myapi.test/"),
+        ("*.api.test", "http://api.test/"),
+        ("api.test:8443", "https://api.test/"),
+        ("127.0.0.0/8", "http://128.0.0.1/"),
+        ("127.0.0.0/8", "http://localhost/"),
+        ("10.0.0.0/8", "http://[fd00::1]/"),
+        ("10.0.0.0/99", "http://10.0.0.1/"),
+        (",, ", "http://api.test/"),
+    ],
+)
+def test_and_names_no_more_than_it_says(no_proxy: str, url: str) -> None:
+    assert not is_direct(no_proxy, url)
+
+
+def test_schemes_have_proxies_of_their_own() -> None:
+    proxies = Proxies({"https": "proxy.test:1", "all": "https://all.test"})
+    assert proxies.of(yarl.URL("https://a.test")) == "http://proxy.test:1"
+    assert proxies.of(yarl.URL("http://a.test")) == "https://all.test"
+    assert proxies.places == {("proxy.test", 1), ("all.test", 443)}
+    assert not Proxies({"no": "a.test"})
+
+
+def test_a_proxy_of_another_kind_is_refused_and_its_password_not_shown() -> None:
+    with pytest.raises(UserError, match="type socks5: only http and https") as refused:
+        Proxies({"all": "socks5://user:hunter2@proxy.test"})
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.anyio
+async def test_a_range_keeps_requests_from_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Receiver() as proxy, Receiver() as api:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "127.0.0.0/8")
+        async with Client(trust_env=True) as client:
+            assert (await client.post(api.url, b"{}", {})).status == 200
+    assert (len(api.requests), len(proxy.requests)) == (1, 0)
