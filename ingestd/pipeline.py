@@ -306,7 +306,8 @@ def make_recovery(
 def make_validator(settings: Settings) -> Validator:
     """Raises UserError for a schema that cannot be loaded or key paths that make no sense."""
     wanted = settings.schema_
-    schema = load_schema(wanted.name, Limits(wanted.max_depth, wanted.max_values))
+    limits = Limits(wanted.max_depth, wanted.max_values)
+    schema = load_schema(wanted.name, limits, format_assertion=wanted.format_assertion)
     paths = wanted.dedup_key
     return Validator(schema, KeyPaths.parse(paths) if paths else None)
 

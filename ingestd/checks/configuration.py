@@ -105,7 +105,7 @@ def _is_secret(place: Place, settings: Settings) -> bool:
 def check_schema(settings: Settings) -> Iterator[Finding]:
     """The schema loads; the paths of keys are paths."""
     name = settings.schema_.name
-    schema = load_schema(name)
+    schema = load_schema(name, format_assertion=settings.schema_.format_assertion)
     yield ok("schema", f"{name} loads")
     for setting, paths in (
         ("schema.dedup_key", settings.schema_.dedup_key),

@@ -21,6 +21,11 @@ _COMMON_OPTIONS = [
         metavar="SCHEMA",
         help="interaction (default), cloudevent, a JSON Schema file, or package.module:Model.",
     ),
+    click.option(
+        "--format-assertion/--no-format-assertion",
+        default=None,
+        help="JSON Schema: check format in every draft (default), or as the draft says.",
+    ),
     click.option("--dedup-key", metavar="A,B.c", help="JSON paths that make an event the same as another."),
     click.option("--state-dir", metavar="DIR", help="Checkpoints, window and dead letters."),
     click.option("--config", "config_file", metavar="FILE", help="TOML configuration."),
@@ -35,7 +40,7 @@ def api_options(command: F) -> F:
 
 
 def common_options(command: F) -> F:
-    """``--schema --dedup-key --state-dir --config``."""
+    """``--schema --format-assertion --dedup-key --state-dir --config``."""
     for option in reversed(_COMMON_OPTIONS):
         command = option(command)
     return command
@@ -50,6 +55,7 @@ def overrides(**given: Any) -> dict[tuple[str, str], Any]:
         "no_auth": ("api", "no_auth"),
         "schema_name": ("schema", "name"),
         "dedup_key": ("schema", "dedup_key"),
+        "format_assertion": ("schema", "format_assertion"),
         "state_dir": ("state", "dir"),
         "max_batch_bytes": ("batch", "max_bytes"),
         "max_batch_events": ("batch", "max_events"),

@@ -76,6 +76,9 @@ class Schema(Section):
         "interaction", description="interaction, cloudevent, a JSON Schema file, or package.module:Model"
     )
     dedup_key: str = Field("", description="JSON paths, A,B.c; empty: the schema's own")
+    format_assertion: bool = Field(
+        True, description="JSON Schema: check format in every draft; false: as the draft says"
+    )
     max_depth: int = Field(64, ge=2, le=190, description="of nested arrays and objects in an event")
     max_values: int = Field(
         100_000, ge=100, le=10_000_000, description="in an event: scalars, arrays and objects"

@@ -2,7 +2,8 @@
 
 msgspec skips unknown fields by a strict JSON grammar (NaN, bad escapes and lone surrogates are
 refused), except for three things that pydantic refuses and that are looked for here: bytes that
-are not UTF-8, nesting beyond 200, integers of more than 4300 digits.
+are not UTF-8, nesting beyond 200, integers of more than 4300 digits. JSON has no other limit on numbers:
+``1e400`` is one under every schema.
 """
 
 import re
@@ -19,9 +20,14 @@ DEEP_BYTES = 400
 """An event of at most this many bytes cannot be nested deeper than 200: each level takes two."""
 
 _MAX_OPENED = 190
-_DIGITS_BYTES = 4_400
+MAX_DIGITS = 4_300
+"""Of an integer, or the whole part of a number: what Python's ``int`` and pydantic's parser take."""
 # The look-behind keeps the search linear: without it every digit of a run starts a new count.
-_LONG_INTEGER = re.compile(rb"(?<!\d)\d{4300}")
+_LONG_RUN = re.compile(rb"(?<!\d)\d{%d}" % (MAX_DIGITS + 1))
+_LONG_NUMBER = re.compile(
+    rb'"(?:[^"\\]|\\.)*+"|(?<![0-9.eE+-])(?P<number>-?\d{%d})' % (MAX_DIGITS + 1), re.DOTALL
+)
+"""A string, or a number that is too long."""
 _skip = msgspec.json.Decoder(msgspec.Raw).decode
 
 
@@ -43,6 +49,8 @@ def find_refusal(event: bytes, *, max_depth: int = MAX_DEPTH) -> Refusal | None:
         return unparsable(not_utf8(error))
     except ValueError as error:
         return unparsable(describe(event, error))
+    if not has_short_numbers(event) and any(found["number"] for found in _LONG_NUMBER.finditer(event)):
+        return unparsable(f"a number has more than {MAX_DIGITS} digits before its point")
     return None
 
 
@@ -50,7 +58,12 @@ def is_plain(event: bytes) -> bool:
     """Whether an event over ``DEEP_BYTES`` is far from the limits on nesting and integers."""
     if event.count(b"{") + event.count(b"[") >= _MAX_OPENED:
         return False
-    return len(event) <= _DIGITS_BYTES or not _LONG_INTEGER.search(event)
+    return has_short_numbers(event)
+
+
+def has_short_numbers(event: bytes) -> bool:
+    """Whether nowhere, not even in a string, there are more digits in a row than a number may have."""
+    return len(event) <= MAX_DIGITS or not _LONG_RUN.search(event)
 
 
 def is_utf8(event: bytes) -> bool:

@@ -2,10 +2,15 @@
 
 Loaded by ``load``. A ``$ref`` out of the file is refused: nothing is fetched, from the network or
 from disk. Patterns run on a linear-time engine, so look-around and back-references are refused.
-Of a member that stands in an event twice, the last one counts.
+Of a member that stands in an event twice, the last one counts. ``format`` is asserted in every draft,
+although from 2019-09 on the specification leaves that to whoever asks for it: nobody who writes
+``"format": "date-time"`` expects nonsense to pass.
 """
 
-from collections.abc import Sequence
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,7 +20,7 @@ import msgspec
 
 from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
-from ingestd.schemas.grammar import find_refusal
+from ingestd.schemas.grammar import find_refusal, has_short_numbers
 from ingestd.schemas.refusals import (
     cut,
     field_error,
@@ -29,33 +34,43 @@ from ingestd.schemas.schema import MAX_ERRORS, MAX_MESSAGE, Refusal
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 _MASK = "the value"
+_NEWER_FORMATS = (
+    *("duration", "uuid", "uri-reference", "uri-template", "iri", "iri-reference", "idn-hostname"),
+    *("json-pointer", "relative-json-pointer"),
+)
+"""Unknown to one or other of the drafts before 2019-09."""
 _decode = msgspec.json.Decoder().decode
 
 
 class JsonSchema:
-    """See ``Schema``. Raises UserError if the file cannot be read or is not a usable schema."""
+    """See ``Schema``. Raises UserError if the file cannot be read or is not a usable schema.
+
+    Without ``format_assertion`` the draft decides: asserted up to draft 7, an annotation since.
+    """
 
     default_key: tuple[str, ...] = ()
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, format_assertion: bool = True) -> None:
         self.name = str(path)
-        self._validator = _compile(path)
+        self._validator = _compile(path, format_assertion=format_assertion)
 
     def keys(self, events: Sequence[bytes]) -> list[str | None]:
         is_valid = self._validator.is_valid
         keys: list[str | None] = []
         for event in events:
             try:
-                keys.append("" if is_valid(_decode(event)) else None)
+                keys.append("" if is_valid(_decode(event)) and has_short_numbers(event) else None)
             except (ValueError, RecursionError):
                 keys.append(None)
         return keys
 
     def explain(self, event: bytes) -> Refusal | None:
+        if broken := find_refusal(event):
+            return broken
         try:
-            value = _decode(event)
+            value = _value_of(event)
         except (ValueError, RecursionError) as error:
-            return find_refusal(event) or unparsable(f"not JSON: {error}")
+            return unparsable(f"not JSON: {error}")
         if not is_explained(event):
             return None if self._validator.is_valid(value) else unexplained("the schema")
         try:
@@ -65,6 +80,19 @@ class JsonSchema:
         if not errors:
             return None
         return Refusal(Reason.INVALID, [field_error(_path(error), _message(error)) for error in errors])
+
+
+def _value_of(event: bytes) -> Any:
+    """Of what is JSON. A number beyond a double is the largest there is: over every bound, and a number."""
+    try:
+        return _decode(event)
+    except ValueError:
+        return json.loads(event.decode(), parse_float=_as_double)
+
+
+def _as_double(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else math.copysign(sys.float_info.max, number)
 
 
 def _path(error: jsonschema_rs.ValidationError) -> str:
@@ -80,7 +108,7 @@ def _refuse(uri: str) -> NoReturn:
     raise ValueError("schemas are not fetched: copy it into $defs")
 
 
-def _compile(path: Path) -> Any:
+def _compile(path: Path, *, format_assertion: bool) -> Any:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise UserError(f"{path}: a JSON Schema of more than {MAX_FILE_BYTES} bytes is not read")
@@ -94,12 +122,25 @@ def _compile(path: Path) -> Any:
     try:
         return jsonschema_rs.validator_for(
             schema,
+            formats=_formats(schema) if format_assertion else None,
+            validate_formats=True if format_assertion else None,
             retriever=_refuse,
             pattern_options=jsonschema_rs.RegexOptions(),
             mask=_MASK,
         )
     except (ValueError, jsonschema_rs.ReferencingError) as error:
         raise UserError(f"{path}: not a usable JSON Schema: {_reason(error)}") from None
+
+
+def _formats(schema: Any) -> dict[str, Callable[[str], bool]]:
+    """Those that the schema's draft does not know, as the newest has them."""
+    draft = schema.get("$schema") if isinstance(schema, dict) else None
+    if not (isinstance(draft, str) and "json-schema.org/draft-0" in draft):
+        return {}
+    return {
+        name: jsonschema_rs.validator_for({"format": name}, validate_formats=True).is_valid
+        for name in _NEWER_FORMATS
+    }
 
 
 def _reason(error: Exception) -> str:

@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 NAMES = ("interaction", "cloudevent")
 
 
-def load(spec: str, limits: "Limits | None" = None) -> Schema:
+def load(spec: str, limits: "Limits | None" = None, *, format_assertion: bool = True) -> Schema:
     """``interaction``, ``cloudevent``, the path of a JSON Schema file, or ``package.module:Model``.
 
-    What it gives refuses events over ``limits`` (else those of every event) by itself. Raises UserError with
-    what to write. Imports only what the choice needs.
+    What it gives refuses events over ``limits`` (else those of every event) by itself. ``format_assertion``:
+    see ``JsonSchema``. Raises UserError with what to write. Imports only what the choice needs.
     """
     from ingestd.schemas.limits import Limited, Limits
 
-    return Limited(_load(spec), limits or Limits())
+    return Limited(_load(spec, format_assertion=format_assertion), limits or Limits())
 
 
-def _load(spec: str) -> Schema:
+def _load(spec: str, *, format_assertion: bool) -> Schema:
     if spec == "interaction":
         from ingestd.schemas.interaction import InteractionSchema
 
@@ -38,7 +38,7 @@ def _load(spec: str) -> Schema:
     if "\0" not in spec and (os.path.isfile(spec) or spec.endswith(".json")):
         from ingestd.schemas.json_schema import JsonSchema
 
-        return JsonSchema(Path(spec))
+        return JsonSchema(Path(spec), format_assertion=format_assertion)
     if ":" in spec:
         from ingestd.schemas.pydantic_model import PydanticSchema
 

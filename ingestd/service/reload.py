@@ -11,7 +11,7 @@ from ingestd.pipeline import make_validator
 from ingestd.service.parts import Service, authenticator, endpoint_settings, limits
 
 _LIVE = {
-    "schema": {"name", "dedup_key", "max_depth", "max_values"},
+    "schema": {"name", "dedup_key", "format_assertion", "max_depth", "max_values"},
     "spool": {"max_bytes"},
     "log": {"level"},
     "ingest": {

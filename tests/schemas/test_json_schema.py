@@ -138,3 +138,68 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     big.write_bytes(b" " * (MAX_FILE_BYTES + 1))
     with pytest.raises(UserError, match="more than"):
         JsonSchema(big)
+
+
+DRAFTS = {
+    "4": "http://json-schema.org/draft-04/schema#",
+    "6": "http://json-schema.org/draft-06/schema#",
+    "7": "http://json-schema.org/draft-07/schema#",
+    "2019-09": "https://json-schema.org/draft/2019-09/schema",
+    "2020-12": "https://json-schema.org/draft/2020-12/schema",
+    "none": None,
+}
+FORMATS = {  # format: (one that is, one that is not)
+    "date-time": ("2026-01-01T10:00:00Z", "2026-01-01 10:00"),
+    "date": ("2026-01-31", "2026-02-31"),
+    "time": ("10:00:00Z", "25:00:00Z"),
+    "duration": ("P1DT2H", "1 day"),
+    "email": ("a@example.com", "nonsense"),
+    "idn-email": ("ä@example.com", "nonsense"),
+    "hostname": ("a.example.com", "-a-.example"),
+    "idn-hostname": ("ä.example", "-ä-.example"),
+    "ipv4": ("10.0.0.1", "10.0.0.256"),
+    "ipv6": ("2001:db8::1", "2001:db8::g"),
+    "uri": ("https://example.com/a%20b", "/a"),
+    "uri-reference": ("/a", "a b"),
+    "iri": ("https://example.com/ä", "/ä"),
+    "iri-reference": ("/ä", "\\\\a"),
+    "uuid": ("7a9c3f60-1d2e-4b7a-8f3e-2a6b1c9d0e11", "7a9c3f60"),
+    "uri-template": ("/a/{b}", "/a/{b"),
+    "json-pointer": ("/a~1b", "a"),
+    "relative-json-pointer": ("1/a", "/a"),
+    "regex": ("^a+$", "(a"),
+}
+
+
+def schema_with_format(tmp_path: Path, draft: str, name: str, *, format_assertion: bool = True) -> JsonSchema:
+    definition: dict[str, Any] = {"properties": {"x": {"format": name}}}
+    if DRAFTS[draft]:
+        definition["$schema"] = DRAFTS[draft]
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps(definition))
+    return JsonSchema(path, format_assertion=format_assertion)
+
+
+@pytest.mark.parametrize("draft", DRAFTS)
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_is_checked_in_every_draft(tmp_path: Path, draft: str, name: str) -> None:
+    schema = schema_with_format(tmp_path, draft, name)
+    good, bad = (json.dumps({"x": text}).encode() for text in FORMATS[name])
+    assert schema.keys([good, bad, b'{"x":5}']) == ["", None, ""]
+    refusal = schema.explain(bad)
+    assert refusal is not None
+    assert refusal.errors[0].field == "x"
+    assert name in refusal.errors[0].message
+
+
+@pytest.mark.parametrize(("draft", "asserted"), [("7", True), ("2019-09", False), ("2020-12", False)])
+def test_without_format_assertion_the_draft_decides(tmp_path: Path, draft: str, asserted: bool) -> None:
+    schema = schema_with_format(tmp_path, draft, "date-time", format_assertion=False)
+    assert schema.keys([b'{"x":"nonsense"}']) == [None if asserted else ""]
+    assert (schema.explain(b'{"x":"nonsense"}') is None) is not asserted
+    newer = schema_with_format(tmp_path, "7", "uuid", format_assertion=False)
+    assert newer.keys([b'{"x":"nonsense"}']) == [""]
+
+
+def test_a_format_that_nobody_knows_is_no_rule(tmp_path: Path) -> None:
+    assert schema_with_format(tmp_path, "2020-12", "order-number").keys([b'{"x":"nonsense"}']) == [""]
