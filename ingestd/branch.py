@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ingestd.core.key_watch import KeyWatch
 from ingestd.core.ledger import SinkLedger
 from ingestd.delivery.confirmation import Confirmer
 from ingestd.delivery.lane import Lane
@@ -24,6 +25,7 @@ class Branch:
     worker: RetryWorker
     letters: LetterDesk
     confirmer: Confirmer | None = None
+    order_watch: KeyWatch | None = None
     confirming_patience_s: float = 0.0
     pending_bytes: int = 0
     lost: bool = False

@@ -17,7 +17,6 @@ from ingestd.config.sinks import (
 )
 from ingestd.core.audit import Audit, Entry
 from ingestd.core.clock import Clock
-from ingestd.core.errors import UserError
 from ingestd.core.event_status import StatusReader
 from ingestd.core.metrics import Metrics
 from ingestd.core.sink_metrics import SinkGauges
@@ -29,7 +28,7 @@ from ingestd.delivery.lane import Lane
 from ingestd.delivery.retry_worker import RetryWorker
 from ingestd.delivery.settings import LaneSettings
 from ingestd.letter_desk import LetterDesk
-from ingestd.schemas.key_paths import KeyPaths
+from ingestd.order_keys import order_key
 from ingestd.sink_book import SinkBook
 from ingestd.sink_types import auth_kind, make_sink, question_template, watch_url
 from ingestd.sinks import answers
@@ -152,7 +151,7 @@ async def _open(
     worker = RetryWorker(
         letters, lane, clock=clock, window_s=IDEMPOTENCY_WINDOW_S, poll_s=settings.letters.poll
     )
-    branch = Branch(sink, batcher, lane, book, worker, letters)
+    branch = Branch(sink, batcher, lane, book, worker, letters, order_watch=lane_settings.order_watch)
     if confirm:
         branch.confirmer = await _confirmer(ground, branch, confirm, client, auth, several=several)
         branch.confirming_patience_s = confirm.timeout + settings.delivery.startup_patience
@@ -166,6 +165,7 @@ def _lane_settings(
     settings = ground.settings
     delivery, batch = settings.delivery, settings.batch
     max_in_flight = section.max_in_flight or delivery.max_in_flight
+    order = order_key(settings, section, sink, warn=ground.warn)
     return LaneSettings(
         max_in_flight=max_in_flight,
         max_queued=MANY
@@ -181,7 +181,8 @@ def _lane_settings(
         startup_patience_s=delivery.startup_patience,
         outage_patience_s=max(30.0, delivery.give_up_after),
         stop_on_outage=not ground.spooled,
-        order_by=_make_order_key(section, delivery.order_by, sink),
+        order_by=order.of,
+        order_watch=order.watch,
         held_batch_events=min(sink.max_events, section.max_events or batch.max_events),
         held_batch_bytes=min(sink.max_bytes, section.max_bytes or batch.max_bytes),
         one_per_key=getattr(sink, "one_per_key", False),
@@ -302,26 +303,11 @@ def _gauges(branch: Branch) -> SinkGauges:
         waiting=lambda: lane.waiting,
         held=lambda: lane.held,
         circuit_closed=lambda: lane.circuit.state is State.CLOSED,
+        without_order_key=lambda: branch.order_watch.without if branch.order_watch else 0,
     )
     if confirmer:
         gauges.confirmations = lambda: confirmer.outcomes
     return gauges
-
-
-def _make_order_key(section: SinkSection, given: str, sink: Sink) -> Callable[[bytes], str | None] | None:
-    """The key by which events keep their order; where none is asked for, the sink's own if its API wants
-    one. Raises UserError that names the setting."""
-    paths, setting = section.order_by, f"sinks.{sink.name}.order_by"
-    if paths is None:
-        paths, setting = given, "delivery.order_by"
-        if not paths:
-            return getattr(sink, "order_key", None)
-    if not paths:
-        return None
-    try:
-        return KeyPaths.parse(paths).of
-    except UserError as error:
-        raise UserError(f"{setting}: {error}") from None
 
 
 def patterns_of(settings: Settings) -> Mapping[str, Mapping[str, object]]:

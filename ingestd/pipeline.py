@@ -30,6 +30,7 @@ from ingestd.branches import Ground, open_branches, patterns_of
 from ingestd.config import Login, Settings
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
+from ingestd.core.key_watch import KeyWatch
 from ingestd.core.ledger import Ledger
 from ingestd.core.metrics import Metrics
 from ingestd.intake.pressure import Pressure
@@ -38,7 +39,7 @@ from ingestd.intake.spool_feed import SpoolFeed
 from ingestd.intake.waiting import Waiting
 from ingestd.lakes import OpenLake, open_lakes
 from ingestd.recovery import Recovery
-from ingestd.schemas.key_paths import KeyPaths
+from ingestd.schemas import key_fit
 from ingestd.schemas.limits import Limits
 from ingestd.schemas.load import load as load_schema
 from ingestd.stages import routes
@@ -80,6 +81,12 @@ class Pipeline:
     watch: Watch
 
     @property
+    def watches(self) -> list[KeyWatch]:
+        """Who counts the events that have the keys that were asked for."""
+        watches = [self.validator.watch, *(branch.order_watch for branch in self.branches)]
+        return [watch for watch in watches if watch]
+
+    @property
     def targets(self) -> str:
         """Where events go, for people."""
         return ", ".join(branch.sink.shown_url for branch in self.branches)
@@ -104,7 +111,7 @@ async def open_pipeline(
     are committed and closed; the clients go first.
     """
     async with AsyncExitStack() as stack:
-        validator, router = make_validator(settings), routes.compile(patterns_of(settings))
+        validator, router = make_validator(settings, warn=warn), routes.compile(patterns_of(settings))
         stack.callback(DirectoryLock(directory).release)
 
         database = Database(directory, patient=spooled, ballast_bytes=settings.spool.ballast)
@@ -150,7 +157,7 @@ async def open_pipeline(
         lakes = await open_lakes(stack, ground, branches)
         metrics.gauges.window_known = lambda: len(window)
         metrics.gauges.window_pending = lambda: window.pending
-        yield Pipeline(
+        pipeline = Pipeline(
             settings=settings,
             ledger=metrics.ledger,
             metrics=metrics,
@@ -167,6 +174,8 @@ async def open_pipeline(
             clock=clock,
             watch=watch,
         )
+        metrics.gauges.without_dedup_key = lambda: pipeline.validator.without_key
+        yield pipeline
         with suppress(StoreFailed):  # then it has been said already
             await journal.commit()
 
@@ -299,17 +308,21 @@ def make_recovery(
         frozen,
         sources,
         encode=branch.sink.encode,
-        digests=lambda events: pipeline.window.digests(pipeline.validator.check(events).keys),
+        digests=lambda events: pipeline.window.digests(pipeline.validator.check(events, again=True).keys),
     )
 
 
-def make_validator(settings: Settings) -> Validator:
-    """Raises UserError for a schema that cannot be loaded or key paths that make no sense."""
+def make_validator(settings: Settings, *, warn: Warn = lambda text: None) -> Validator:
+    """Raises UserError for a schema that cannot be loaded or key paths that make no sense; ``warn`` is told
+    of those that its events probably lack."""
     wanted = settings.schema_
     limits = Limits(wanted.max_depth, wanted.max_values)
     schema = load_schema(wanted.name, limits, format_assertion=wanted.format_assertion)
-    paths = wanted.dedup_key
-    return Validator(schema, KeyPaths.parse(paths) if paths else None)
+    if not wanted.dedup_key:
+        return Validator(schema)
+    setting = "schema.dedup_key"
+    keys = key_fit.key_of(setting, wanted.dedup_key, schema.name, warn=warn)
+    return Validator(schema, keys, KeyWatch(setting, wanted.dedup_key))
 
 
 async def _restore_window(settings: Settings, keys: KeyLog, clock: Clock, *, spooled: bool) -> Window:

@@ -100,6 +100,23 @@ async def test_each_setting_that_cannot_work_fails_with_its_name(file: Path, tmp
 
 
 @pytest.mark.anyio
+async def test_a_key_that_events_of_the_schema_lack_is_told(file: Path) -> None:
+    unknown = {("delivery", "order_by"): "conversationId"}
+    report = await findings(file, overrides=unknown)
+    assert report.exit_code == 0
+    told = dict(at(report, Level.WARN))["keys"]
+    assert told.startswith(
+        "delivery.order_by: the interaction schema does not know conversationId: did you mean"
+    )
+    impossible = {("schema", "name"): "cloudevent", ("schema", "dedup_key"): "$.orderId"}
+    report = await findings(file, overrides=impossible)
+    assert report.exit_code == 2
+    assert "schema.dedup_key: no CloudEvent has orderId" in dict(at(report, Level.FAIL))["keys"]
+    report = await findings(file, overrides={("delivery", "order_by"): "/interactionId"})
+    assert ("keys", "delivery.order_by /interactionId") in at(report, Level.OK)
+
+
+@pytest.mark.anyio
 async def test_without_any_configuration_the_rest_is_looked_at_all_the_same(tmp_path: Path) -> None:
     report = await findings(
         None, {"XDG_STATE_HOME": str(tmp_path)}, overrides={("admin", "listen"): "[::1]:0"}

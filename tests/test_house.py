@@ -16,6 +16,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 MIDDLE = {
     *("pipeline", "branches", "branch", "lakes", "lake", "sink_types", "sink_book", "bookkeeping"),
     *("intake", "recovery", "letters", "letter_desk", "admin", "producers", "confirming", "clients"),
+    "order_keys",
 }
 MIDDLE |= {"lake"}
 PEERS = {"sources", "delivery", "store", "sinks", "stages"}

@@ -13,7 +13,7 @@ from ingestd.config.sinks import WebhookSink
 from ingestd.core.address import is_exposed, parse_listen
 from ingestd.core.errors import UserError
 from ingestd.producers import producer_keys
-from ingestd.schemas.key_paths import KeyPaths
+from ingestd.schemas.key_fit import key_of
 from ingestd.schemas.load import load as load_schema
 
 _SECRETS = {"client_secret", "token", "webhook_secret", "password", "secret"}
@@ -102,6 +102,16 @@ def _is_secret(place: Place, settings: Settings) -> bool:
     return place[-1] in _SECRETS
 
 
+def check_key(setting: str, paths: str, schema: str) -> Finding:
+    """The paths of a key are paths, and events of the schema can have what they name."""
+    doubts_: list[str] = []
+    try:
+        key_of(setting, paths, schema, warn=doubts_.append)
+    except UserError as error:
+        return fail("keys", str(error))
+    return warn("keys", "; ".join(doubts_)) if doubts_ else ok("keys", f"{setting} {paths}")
+
+
 def check_schema(settings: Settings) -> Iterator[Finding]:
     """The schema loads; the paths of keys are paths."""
     name = settings.schema_.name
@@ -111,12 +121,8 @@ def check_schema(settings: Settings) -> Iterator[Finding]:
         ("schema.dedup_key", settings.schema_.dedup_key),
         ("delivery.order_by", settings.delivery.order_by),
     ):
-        try:
-            if paths:
-                KeyPaths.parse(paths)
-                yield ok("keys", f"{setting} {paths}")
-        except UserError as error:
-            yield fail("keys", f"{setting}: {error}")
+        if paths:
+            yield check_key(setting, paths, name)
     if not settings.schema_.dedup_key and schema.default_key:
         yield ok("keys", f"the schema's own: {','.join(schema.default_key)}")
     elif not settings.schema_.dedup_key:

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import yarl
 
+from ingestd.checks.configuration import check_key
 from ingestd.checks.finding import Finding, fail, ok, warn
 from ingestd.clients import own_auth
 from ingestd.config import Login, Settings
@@ -18,7 +19,6 @@ from ingestd.config.sinks import CloudEventsSink, LakeSink, SinkBase, SinkSectio
 from ingestd.core.address import is_exposed, without_password
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
-from ingestd.schemas.key_paths import KeyPaths
 from ingestd.sink_types import auth_kind, make_sink
 from ingestd.sinks.sink import Sink
 from ingestd.stages import routes
@@ -94,11 +94,6 @@ async def _check_sink(
     sink = make_sink(name, section, login, settings.batch, time.time)
     if not sink.url.startswith(_HTTP):
         return [fail("sinks", f"sinks.{name}.url: it must begin with https:// (or http://)")]
-    if section.order_by:
-        try:
-            KeyPaths.parse(section.order_by)
-        except UserError as error:
-            raise UserError(f"sinks.{name}.order_by: {error}") from None
     kind = auth_kind(section)
     if kind not in ("api", "aws"):
         try:
@@ -109,6 +104,8 @@ async def _check_sink(
     if isinstance(section, WebhookSink) and section.handshake_origin:
         Handshaking(Sender(client, NoAuth()), client, origin=section.handshake_origin, clock=SystemClock())
     found = [ok("sinks", f"{name} ({sink.kind}): {sink.shown_url}, {_AUTH.get(kind, f'auth {kind}')}")]
+    if section.order_by:
+        found.append(check_key(f"sinks.{name}.order_by", section.order_by, settings.schema_.name))
     return [*found, *_check_exposure(name, section, sink, kind)]
 
 

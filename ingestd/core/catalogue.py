@@ -16,6 +16,10 @@ PIPELINE_CATALOGUE: dict[str, tuple[Kind, str]] = {
     "ingestd_batch_events": ("histogram", "Events in a batch at its first send"),
     "ingestd_batch_bytes": ("histogram", "Bytes of a batch's body at its first send"),
     "ingestd_window_keys": ("gauge", "Keys in the deduplication window, by state"),
+    "ingestd_events_without_dedup_key_total": (
+        "counter",
+        "Valid events that have nothing at the paths of dedup_key",
+    ),
     "ingestd_dead_letters": ("gauge", "Letters in the dead-letter store, by state"),
     "ingestd_token_requests_total": ("counter", "Requests for an access token, by result"),
 }
@@ -36,6 +40,10 @@ SINK_CATALOGUE: dict[str, tuple[Kind, str]] = {
     "ingestd_concurrency_limit": ("gauge", "Requests that may be out at once, by what the API answers"),
     "ingestd_queued_batches": ("gauge", "Batches in the lane, by whether they are new or wait for a retry"),
     "ingestd_held_events": ("gauge", "Events that wait for an earlier one of their order key"),
+    "ingestd_events_without_order_key_total": (
+        "counter",
+        "Events with nothing at the paths of order_by",
+    ),
     "ingestd_circuit_closed": ("gauge", "1 while the lane sends freely, 0 while it only probes"),
     "ingestd_confirming_events": (
         "gauge",

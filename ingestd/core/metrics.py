@@ -24,6 +24,7 @@ class Gauges:
     oldest_s: Callable[[], float] = lambda: 0.0
     window_known: Callable[[], int] = lambda: 0
     window_pending: Callable[[], int] = lambda: 0
+    without_dedup_key: Callable[[], int] = lambda: 0
     letters: dict[str, int] = field(default_factory=dict)
 
 
@@ -94,6 +95,7 @@ class Census(Collector):
         yield gauge("ingestd_oldest_undelivered_seconds", {"": gauges.oldest_s()})
         keys = {"known": gauges.window_known(), "pending": gauges.window_pending()}
         yield gauge("ingestd_window_keys", keys, "state")
+        yield counter("ingestd_events_without_dedup_key", {"": gauges.without_dedup_key()})
         states = {state: gauges.letters.get(state, 0) for state in ("waiting", "leased", "delivered")}
         yield gauge("ingestd_dead_letters", states, "state")
 

@@ -28,6 +28,7 @@ class SinkGauges:
     waiting: Callable[[], int] = _none
     held: Callable[[], int] = _none
     circuit_closed: Callable[[], bool] = lambda: True
+    without_order_key: Callable[[], int] = _none
     behind: Callable[[], int] = _none
     confirmations: Callable[[], Mapping[str, int]] = lambda: {"confirmed": 0, "failed": 0, "timed_out": 0}
 
@@ -74,6 +75,8 @@ class SinkCensus(Collector):
         queued += [(name, "retry", one.waiting()) for name, one in sinks]
         yield _gauge("ingestd_queued_batches", queued, "kind")
         yield _gauge("ingestd_held_events", [(name, one.held()) for name, one in sinks])
+        without = [(name, one.without_order_key()) for name, one in sinks]
+        yield _counter("ingestd_events_without_order_key", without)
         yield _gauge("ingestd_circuit_closed", [(name, int(one.circuit_closed())) for name, one in sinks])
         yield _gauge("ingestd_confirming_events", [(name, one.ledger.confirming) for name, one in sinks])
         said = [(name, end, count) for name, one in sinks for end, count in one.confirmations().items()]

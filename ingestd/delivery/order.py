@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.key_watch import KeyWatch
 from ingestd.delivery.grouping import Key
 from ingestd.delivery.settings import LaneSettings
 from ingestd.sinks.sink import Sink
@@ -48,7 +49,9 @@ class Order:
         max_held_events: int = 100_000,
         max_held_bytes: int = 64 * 1024 * 1024,
         one_per_key: bool = False,
+        watch: KeyWatch | None = None,
     ) -> None:
+        self._watch = watch
         self.held_events = self.held_bytes = 0
         self._key_of, self._one_per_key = key_of, one_per_key
         self._max_events, self._max_bytes, self._sep_bytes = max_events, max_bytes, sep_bytes
@@ -99,6 +102,8 @@ class Order:
             late += again
         if end < len(keys):
             self._rest = batch.part(range(end, len(keys)))
+        if self._watch:
+            self._watch.count(end, (keys if end == len(keys) else keys[:end]).count(None))
         if late or self._rest:
             behind = {index for index in late if index < end}
             self._hold(batch, keys, sorted(behind))
@@ -308,6 +313,7 @@ def make_order(settings: LaneSettings, sink: Sink) -> Order | None:
         max_held_events=settings.max_held_events,
         max_held_bytes=settings.max_held_bytes,
         one_per_key=settings.one_per_key,
+        watch=settings.order_watch,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ingestd.core.key_watch import KeyWatch
 from ingestd.delivery.backoff import Backoff
 
 
@@ -18,7 +19,7 @@ class LaneSettings:
     one (None) in any. Later events of a busy key are held, in batches of ``held_batch_events`` and
     ``held_batch_bytes`` (encoded) when they go; past ``max_held_events``, or ``max_held_bytes`` of
     chunks they keep in memory, intake waits. ``one_per_key``: a request has no order inside, so it
-    carries at most one event of a key.
+    carries at most one event of a key. ``order_watch`` counts the events that have one.
 
     ``requests_per_minute``, ``events_per_second``: 0 is no limit but what the API's headers say.
     ``retry_share``: of first requests, that many may be repeats; ``retry_floor`` and ``retry_per_s``: what
@@ -37,6 +38,7 @@ class LaneSettings:
     outage_patience_s: float = 900.0
     stop_on_outage: bool = True
     order_by: Callable[[bytes], str | None] | None = None
+    order_watch: KeyWatch | None = None
     held_batch_events: int = 5_000
     held_batch_bytes: int = 500_000
     max_held_events: int = 100_000

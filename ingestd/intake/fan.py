@@ -20,7 +20,7 @@ from ingestd.core.reasons import Reason
 from ingestd.delivery.outcome import Burial
 from ingestd.recovery import Found, Passed, Recovery
 from ingestd.stages.routes import Routes
-from ingestd.store.journal import EVERYWHERE, DISMISSED, Journal
+from ingestd.store.journal import DISMISSED, EVERYWHERE, Journal
 
 MAX_PENDING_BYTES = 32 * 1024 * 1024
 """Of a branch among several: of chunks that have events without an end there."""

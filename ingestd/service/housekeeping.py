@@ -36,6 +36,13 @@ async def keep_house(pipeline: Pipeline, *, count_letters: bool | None = None) -
             pipeline.keys.trim(not_before=not_before, max_count=window.max_count)
 
 
+def tell_keys(pipeline: Pipeline, warn: Warn) -> None:
+    """Say so, now and then, when no event has a key that was asked for: nothing else would show it."""
+    for watch in pipeline.watches:
+        if news := watch.news():
+            warn(news)
+
+
 async def compare_api(pipeline: Pipeline, login: Login | None, warn: Warn) -> None:
     """Say so when this state directory was used with another API before."""
     if login is None:

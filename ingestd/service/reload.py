@@ -9,6 +9,7 @@ from ingestd.config import Settings, check_run
 from ingestd.core.errors import UserError
 from ingestd.pipeline import make_validator
 from ingestd.service.parts import Service, authenticator, endpoint_settings, limits
+from ingestd.stages.validate import Validator
 
 _LIVE = {
     "schema": {"name", "dedup_key", "format_assertion", "max_depth", "max_values"},
@@ -46,19 +47,26 @@ def _take_over(service: Service, new: Settings) -> None:
     """First all that may fail, then all at once."""
     check_run(new)
     keys = authenticator(new.ingest, service.clock)
-    validator = make_validator(new)
+    validator = make_validator(new, warn=log.warning)
     if service.certificates:
         service.certificates.reload()
     service.endpoint.authenticator = keys
     service.endpoint.settings = endpoint_settings(new.ingest)
     service.server.change_limits(limits(new.ingest))
-    service.front.reception.validator = validator
+    _replace_validator(service, validator)
     service.front.reception.keep_rejected = new.ingest.keep_rejected
     service.front.pressure.max_bytes = new.spool.max_bytes
     service.own_metrics.producers.configure(new.ingest.producers)
     log.set_level(new.log.level)
     service.pipeline.watch.read_again()
     service.needs_restart = _cold_changes(service.settings, new)
+
+
+def _replace_validator(service: Service, new: Validator) -> None:
+    old = service.pipeline.validator.watch
+    if old and new.watch and old.paths == new.watch.paths:
+        new.watch = old  # it goes on counting
+    service.pipeline.validator = service.front.reception.validator = new
 
 
 def _cold_changes(running: Settings, new: Settings) -> list[str]:

@@ -26,7 +26,7 @@ from ingestd.intake.fan import bury
 from ingestd.intake.files import Intake, Stages
 from ingestd.pipeline import Pipeline, Warn, make_recovery, open_pipeline, take_up_confirming
 from ingestd.recovery import Passed
-from ingestd.service.housekeeping import compare_api, first_error, keep_house
+from ingestd.service.housekeeping import compare_api, first_error, keep_house, tell_keys
 from ingestd.service.replay_report import make_report
 from ingestd.sources.jsonl import JsonSource
 from ingestd.sources.progress import Progress
@@ -142,6 +142,7 @@ async def run(replay: Replay, *, warn: Warn, on_second_signal: Callable[[], None
     for opened in replay.sources:
         if opened.source.damage:
             replay.damage.append(f"{opened.source.name}: {opened.source.damage}")
+    tell_keys(pipeline, warn)
     replay.seconds = pipeline.clock.monotonic() - started
     ledger = pipeline.ledger
     pipeline.audit(

@@ -27,6 +27,7 @@ def make_report(replay: "Replay") -> dict[str, Any]:
         "dead_letters_by_reason": {reason.value: count for reason, count in ledger.by_reason.items()},
         "unmatched_item_errors": ledger.unmatched_item_errors,
         "unmatched": ledger.unmatched,
+        "keys": [watch.describe() for watch in replay.pipeline.watches],
         "sinks": {
             branch.name: {**asdict(branch.ledger), "error": str(replay.lost.get(branch.name, "")) or None}
             for branch in replay.pipeline.branches

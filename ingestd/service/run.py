@@ -12,6 +12,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from itertools import count
 
 import anyio
 import anyio.abc
@@ -25,7 +26,7 @@ from ingestd.core.audit import Entry
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.pipeline import open_front, open_pipeline
-from ingestd.service.housekeeping import compare_api, first_error, keep_house
+from ingestd.service.housekeeping import compare_api, first_error, keep_house, tell_keys
 from ingestd.service.parts import Load, Service, authenticator, endpoint_settings, limits, open_certificates
 from ingestd.service.reload import reload
 from ingestd.service.status import add_conditions, describe, describe_ledger, wire_gauges
@@ -34,6 +35,7 @@ from ingestd.sources.http.server import serve
 
 EXIT_SECOND_SIGNAL = 130
 
+_LOOK_AT_KEYS_S = 10
 _MEASURE_S = 1.0
 _ANSWER_S = 5.0
 """How long a shutdown waits for answers to requests that are open."""
@@ -180,11 +182,14 @@ async def _drain_lakes(service: Service) -> None:
 
 
 async def _measure(service: Service) -> None:
-    """Once a second: how fast the spool empties, what the log held back, whether a certificate is new."""
-    while True:
+    """Once a second: how fast the spool empties, what the log held back, whether a certificate is new. Now
+    and then: whether events have the keys that were asked for."""
+    for second in count(1):
         await service.clock.sleep(_MEASURE_S)
         service.front.pressure.measure()
         log.flush()
+        if second % _LOOK_AT_KEYS_S == 0:
+            tell_keys(service.pipeline, log.warning)
         try:
             if service.certificates and service.certificates.reload_if_changed():
                 log.info("there is a new TLS certificate")

@@ -28,6 +28,7 @@ def describe(service: Service) -> dict[str, Any]:
             "lanes": [_lane(branch) for branch in service.pipeline.branches],
             "lakes": [_lake(lake) for lake in service.pipeline.lakes],
             "window": _window(service),
+            "keys": [watch.describe() for watch in service.pipeline.watches],
             "dead_letters": service.metrics.gauges.letters,
             "http": _http(service),
             "loop": {"lag_seconds": round(service.watchdog.lag_s, 3), "blocked": service.watchdog.blocked},

@@ -6,6 +6,7 @@ told too, so that a broken copy of an event that is already delivered counts as 
 
 from typing import NamedTuple
 
+from ingestd.core.key_watch import KeyWatch
 from ingestd.schemas.key_paths import KeyPaths
 from ingestd.schemas.schema import Refusal, Schema
 
@@ -22,15 +23,23 @@ class Checked(NamedTuple):
 
 
 class Validator:
-    """``key_paths``, if given, take the place of the schema's own key."""
+    """``key_paths``, if given, take the place of the schema's own key; ``watch`` counts who has them."""
 
-    def __init__(self, schema: Schema, key_paths: KeyPaths | None = None) -> None:
+    def __init__(
+        self, schema: Schema, key_paths: KeyPaths | None = None, watch: KeyWatch | None = None
+    ) -> None:
+        self.watch = watch
         self._schema = schema
         self._custom = key_paths
         self._paths = key_paths or (KeyPaths(schema.default_key) if schema.default_key else None)
 
-    def check(self, events: list[bytes]) -> Checked:
-        """Never raises for what is in an event."""
+    @property
+    def without_key(self) -> int:
+        """Valid events that had nothing at the paths that were given."""
+        return self.watch.without if self.watch else 0
+
+    def check(self, events: list[bytes], *, again: bool = False) -> Checked:
+        """Never raises for what is in an event. ``again``: the watch has seen them before."""
         keys = self._schema.keys(events)
         refused: dict[int, Refusal] = {}
         refused_keys: dict[int, str] = {}
@@ -49,6 +58,8 @@ class Validator:
         if self._custom:
             of = self._custom.of
             keys = [None if key is None else of(event) or "" for key, event in zip(keys, events, strict=True)]
+            if self.watch and not again:
+                self.watch.count(len(keys) - len(refused), keys.count(""))
         return Checked(keys, refused, refused_keys)
 
     def key_of(self, event: bytes) -> str | None:

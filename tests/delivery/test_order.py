@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.key_watch import KeyWatch
 from ingestd.delivery.bisection import Bisection, Step
 from ingestd.delivery.grouping import group, halve
 from ingestd.delivery.order import Order
@@ -24,6 +25,25 @@ def make_order(*, max_events: int = 10, max_bytes: int = 1000, one_per_key: bool
 def numbers(batch: Batch | None) -> list[int]:
     assert batch is not None
     return [int(digest) for digest in batch.digests if digest]
+
+
+@given(st.lists(KEYS, max_size=10), st.booleans(), st.integers(0, 2**32))
+def test_each_event_is_counted_once_whether_it_has_a_key_and_whatever_is_held_or_cut(
+    keys: list[list[str]], one_per_key: bool, seed: int
+) -> None:
+    rng, watch = random.Random(seed), KeyWatch("delivery.order_by", "note")
+    order = Order(order_by, max_events=4, max_bytes=1000, one_per_key=one_per_key, watch=watch)
+    fresh, out = keyed_batches(keys), list[Batch]()
+    while fresh or out or order.ready:
+        if out and (rng.random() < 0.5 or not (fresh or order.ready)):
+            out += order.settled(out.pop(rng.randrange(len(out))), [])
+            continue
+        taken = order.take() if rng.random() < 0.5 or not fresh else order.admit(fresh.pop(0))
+        if rest := order.take_rest():
+            fresh.insert(0, rest)
+        out += [taken] if taken else []
+    everything = [key for some in keys for key in some]
+    assert (watch.events, watch.without) == (len(everything), everything.count(""))
 
 
 @given(st.lists(KEYS, max_size=10), st.booleans(), st.integers(0, 2**32))

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ingestd.core.key_watch import KeyWatch
 from ingestd.core.reasons import Reason
 from ingestd.schemas.interaction import InteractionSchema
 from ingestd.schemas.json_schema import JsonSchema
@@ -53,6 +54,23 @@ def test_paths_of_the_user_take_the_place_of_the_default_key() -> None:
 def test_a_valid_event_without_the_users_key_is_valid_without_a_key() -> None:
     checked = Validator(InteractionSchema(), KeyPaths(["orderId"])).check([event(), event(orderId="7")])
     assert checked == (["", "7"], {}, {})
+
+
+def test_the_events_without_the_users_key_are_counted_once_and_only_valid_ones() -> None:
+    watch = KeyWatch("schema.dedup_key", "orderId")
+    validator = Validator(InteractionSchema(), KeyPaths(["orderId"]), watch)
+    chunk = [
+        event(),
+        event(orderId="7"),
+        event(schemaVersion=9),
+        b"{",
+        event(orderId=None),
+        event(orderId=""),
+    ]
+    validator.check(chunk)
+    validator.check(chunk, again=True)
+    assert (watch.events, watch.without, validator.without_key) == (4, 3, 3)
+    assert Validator(InteractionSchema()).without_key == 0
 
 
 def test_a_schema_without_a_key(tmp_path: Path) -> None:
