@@ -23,6 +23,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 from ingestd.bookkeeping import Bookkeeping
 from ingestd.branch import Branch
@@ -68,6 +69,7 @@ class Pipeline:
     ledger: Ledger
     metrics: Metrics
     audit: AuditLog
+    lock: DirectoryLock
     database: Database
     journal: Journal
     keys: KeyLog
@@ -112,11 +114,13 @@ async def open_pipeline(
     """
     async with AsyncExitStack() as stack:
         validator, router = make_validator(settings, warn=warn), routes.compile(patterns_of(settings))
-        stack.callback(DirectoryLock(directory).release)
+        lock = DirectoryLock(directory)
+        stack.callback(lock.release)
 
         database = Database(directory, patient=spooled, ballast_bytes=settings.spool.ballast)
         await database.open()
         stack.push_async_callback(database.close)
+        database.on_repair = warn
         if database.warning:
             warn(database.warning)
         journal = Journal(database)
@@ -162,6 +166,7 @@ async def open_pipeline(
             ledger=metrics.ledger,
             metrics=metrics,
             audit=audit,
+            lock=lock,
             database=database,
             journal=journal,
             keys=keys,
@@ -199,9 +204,9 @@ async def open_front(pipeline: Pipeline, *, warn: Warn) -> AsyncIterator[Front]:
     spool = Spool(pipeline.database, await journal.spool_source(), sinks=names)
     await spool.open(now=clock.wall())
     try:
-        _check_left_behind(spool)
+        _check_left_behind(spool, pipeline.database.path.parent)
         journal.watch_spool(spool.is_open, spool.positions)
-        spool.on_damage = partial(_damaged, pipeline.book, warn)
+        spool.on_damage = partial(_damaged, pipeline, warn)
         spool.on_fate = pipeline.book.fate_known
         confirming = pipeline.book.confirming
         waiting = Waiting(confirming.state)
@@ -284,19 +289,19 @@ async def take_up_confirming(
         confirming.lost(source, lost, in_spool_from=sources[source] if source == spool else None)
 
 
-def _check_left_behind(spool: Spool) -> None:
+def _check_left_behind(spool: Spool, directory: Path) -> None:
     for sink, chunks in spool.left_behind.items():
         raise UserError(
             f"sink {sink} is no longer configured, but {chunks} chunks of the spool wait for it: configure it"
-            f" again, or give them up with `ingestd spool forget {sink}`"
+            f" again, or give them up with `ingestd spool forget {sink} --state-dir {quote(str(directory))}`"
         )
 
 
-def _damaged(book: Bookkeeping, warn: Warn, damage: Damage) -> None:
-    book.damaged(damage.events or 0)
+def _damaged(pipeline: Pipeline, warn: Warn, damage: Damage) -> None:
+    pipeline.book.damaged(damage.events or 0)
     warn(
         f"chunk {damage.first} of the spool is damaged: {damage.what}; its {damage.events} events are put"
-        " aside, see `ingestd spool check`"
+        f" aside, see `ingestd spool check --state-dir {quote(str(pipeline.database.path.parent))}`"
     )
 
 

@@ -27,7 +27,8 @@ BELOW_MIDDLE = PEERS | {"transport", "schemas", "config"} | BASE
 MAY = {
     "cli": {"service", "sandbox", "checks", "control", "log"} | MIDDLE | BELOW_MIDDLE,
     "service": {"control", "log"} | MIDDLE | BELOW_MIDDLE,
-    "checks": {"producers", "clients", "sink_types", "sinks.sink", "stages", "transport", "schemas", "config"}
+    "checks": {"producers", "clients", "sink_types", "sinks.sink", "stages", "store", "transport", "schemas"}
+    | {"config"}
     | BASE,
     **dict.fromkeys(MIDDLE, MIDDLE | BELOW_MIDDLE),
     **dict.fromkeys(PEERS, {"transport", "schemas"} | BASE),

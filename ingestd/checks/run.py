@@ -18,6 +18,7 @@ from ingestd.config.places import one_line
 from ingestd.core.address import without_password
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
+from ingestd.store.lock import holder_of
 
 
 class Report:
@@ -62,7 +63,7 @@ async def check_all(
         ("secret files", lambda: configuration.check_secret_files(settings, origins)),
         ("schema", lambda: configuration.check_schema(settings)),
         ("state directory", lambda: state.check_state(directory, settings.spool)),
-        ("ports", lambda: listening.check_ports(settings, holder=state.find_holder(directory))),
+        ("ports", lambda: listening.check_ports(settings, holder=holder_of(directory))),
         ("tls", lambda: listening.check_tls(settings.ingest.tls)),
     ]
     for name, check in groups:

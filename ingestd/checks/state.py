@@ -1,6 +1,5 @@
 """The state directory: can it be written, is it free, has it room, does its disk keep what it says."""
 
-import fcntl
 import os
 import re
 import shutil
@@ -15,7 +14,6 @@ from ingestd.config import Spool
 
 SLOW_FSYNC_S = 0.020
 _PROBES = 10
-_LOCK_NAME = "lock"
 # SQLite's locks and fsync cannot be relied upon there.
 _NETWORK = re.compile(
     r"(nfs\d?|cifs|smb\d?|smbfs|ncpfs|afs|ceph|lustre|gpfs|glusterfs|beegfs|9p|davfs|fuse\..+)"
@@ -66,22 +64,6 @@ def check_fsync(median_s: float) -> Finding:
     if median_s > SLOW_FSYNC_S:
         return warn("fsync", f"{said}: every answer to a producer waits for one; use a faster disk")
     return ok("fsync", said)
-
-
-def find_holder(directory: Path) -> str:
-    """The process id that holds the directory's lock; empty if it is free."""
-    try:
-        lock = os.open(directory / _LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
-    else:
-        return ""
-    finally:
-        os.close(lock)
 
 
 def file_system_of(path: Path, mounts: str) -> str:

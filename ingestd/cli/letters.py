@@ -61,7 +61,8 @@ def directory_of(state_dir: str | None) -> Path:
         directory = found[0] if found else base
     if not (directory / FILE_NAME).exists():
         raise UserError(
-            f"there is no {FILE_NAME} in {directory}: name the replay's directory with --state-dir"
+            f"there is no {FILE_NAME} in {directory}: name the state directory of the replay, or of the"
+            " service, with --state-dir"
         )
     return directory
 

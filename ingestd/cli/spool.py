@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -149,7 +150,10 @@ def _forget(directory: Path, sink: str, *, count_only: bool) -> "Forgotten":
     except DirectoryInUse as error:
         raise UserError(f"process {error.holder} uses {directory}: stop it first") from None
     if found is None:
-        raise UserError(f"the spool in {directory} waits for no sink {sink}: see `ingestd spool stat`")
+        raise UserError(
+            f"the spool in {directory} waits for no sink {sink}:"
+            f" see `ingestd spool stat --state-dir {quote(str(directory))}`"
+        )
     if not count_only:
         with beside_log(directory) as audit:
             audit(Entry.SINK_FORGOTTEN, sink=sink, **found._asdict())

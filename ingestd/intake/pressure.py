@@ -2,6 +2,7 @@
 
 from ingestd.core.clock import Clock
 from ingestd.core.submission import Deferred
+from ingestd.store.connection import StoreBlocked
 from ingestd.store.database import Database
 from ingestd.store.spool import Spool
 
@@ -9,6 +10,13 @@ _LEAST_S, _MOST_S, _UNKNOWN_S = 1, 300, 30
 _SMOOTHING_S = 10.0
 _ROOM_AGAIN = 0.9
 """Of the cap: once somebody had to wait, the spool counts as full until it holds less."""
+
+
+def store_deferral(error: BaseException) -> Deferred:
+    """What a producer hears of a store that cannot be written: no paths of this machine."""
+    if isinstance(error, StoreBlocked):
+        return Deferred(507 if error.full else 503, _UNKNOWN_S, f"{error.told}: try again later")
+    return Deferred(503, _UNKNOWN_S, "the store of this service has failed: try again later, or elsewhere")
 
 
 class Pressure:
@@ -50,7 +58,7 @@ class Pressure:
                 503, _LEAST_S, "this process is shutting down: send it again, to another or later"
             )
         if blocked := self._database.blocked:
-            return Deferred(507 if blocked.full else 503, _UNKNOWN_S, str(blocked))
+            return store_deferral(blocked)
         over = self._spool.bytes + size_bytes - self.max_bytes
         if over > 0:
             self._refused = True

@@ -16,11 +16,10 @@ from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.core.submission import Deferred, Submission
 from ingestd.intake.gathering import MAX_EVENTS, Gathering
-from ingestd.intake.pressure import Pressure
+from ingestd.intake.pressure import Pressure, store_deferral
 from ingestd.intake.waiting import Waiting
 from ingestd.stages.dedup import Window
 from ingestd.stages.validate import Validator
-from ingestd.store.connection import StoreBlocked
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import insert_letters
 from ingestd.store.spool import MAX_CHUNK_BYTES, Spool, SpooledChunk
@@ -182,9 +181,9 @@ class Reception:
             self._window.release(gathering.claimed)
             for one in kept:
                 one.refused()
-            status = 507 if isinstance(error, StoreBlocked) and error.full else 503
+            deferred = store_deferral(error)
             for submission in gathering.submissions:
-                self._defer(submission, Deferred(status, 30, str(error)))
+                self._defer(submission, deferred)
         else:
             self._window.confirm(gathering.claimed, self._clock.monotonic())
             if gathering.refused:

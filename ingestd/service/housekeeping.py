@@ -22,6 +22,7 @@ async def keep_house(pipeline: Pipeline, *, count_letters: bool | None = None) -
         await pipeline.clock.sleep(HOUSEKEEPING_S)
         await pipeline.journal.commit()
         pipeline.audit.flush()
+        _look_at_lock(pipeline)
         if (trouble := pipeline.audit.trouble) != told:
             told = trouble
             log.error(f"{trouble}; events are delivered all the same")
@@ -41,6 +42,16 @@ def tell_keys(pipeline: Pipeline, warn: Warn) -> None:
     for watch in pipeline.watches:
         if news := watch.news():
             warn(news)
+
+
+def _look_at_lock(pipeline: Pipeline) -> None:
+    try:
+        found = pipeline.lock.look()
+    except (OSError, UserError) as error:
+        found = f"the lock of the state directory cannot be looked at: {error}"
+    if found and found != pipeline.database.repaired:
+        pipeline.database.repaired = found
+        log.warning(found)
 
 
 async def compare_api(pipeline: Pipeline, login: Login | None, warn: Warn) -> None:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import count
+from shlex import quote
 
 import anyio
 import anyio.abc
@@ -214,9 +215,10 @@ def _say_started(service: Service) -> None:
     pipeline.audit(
         Entry.RUN_STARTED, sources=listen, api=pipeline.targets, schema=service.settings.schema_.name
     )
+    directory = quote(str(pipeline.database.path.parent))
     for damage in spool.damage:
         log.error(
-            f"the spool is damaged: {damage.what}; see `ingestd spool check`",
+            f"the spool is damaged: {damage.what}; see `ingestd spool check --state-dir {directory}`",
             first=damage.first,
             last=damage.last,
         )

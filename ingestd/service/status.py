@@ -25,6 +25,7 @@ def describe(service: Service) -> dict[str, Any]:
     if service.opened:
         told |= {
             "spool": _spool(service),
+            "store": _store(service),
             "lanes": [_lane(branch) for branch in service.pipeline.branches],
             "lakes": [_lake(lake) for lake in service.pipeline.lakes],
             "window": _window(service),
@@ -68,6 +69,11 @@ def _spool(service: Service) -> dict[str, Any]:
         "blocked": str(blocked) if blocked else None,
         "damage": [damage._asdict() for damage in spool.damage[-20:]],
     }
+
+
+def _store(service: Service) -> dict[str, Any]:
+    database = service.pipeline.database
+    return {"directory": str(database.path.parent), "repaired": database.repaired or None}
 
 
 def _lane(branch: Branch) -> dict[str, Any]:

@@ -4,31 +4,58 @@ import os
 from pathlib import Path
 
 NAME = "ballast"
+STEP_BYTES = 1024 * 1024
+LEAVE_BYTES = 2 * STEP_BYTES
+"""Of what is free, left to the log while the ballast cannot be whole."""
 
 
 class Ballast:
-    """``size_bytes`` of the file system, given back by ``drop`` and taken again by ``fill``."""
+    """Up to ``size_bytes`` of the file system: given back by ``drop``, taken again by ``fill``, as much as
+    there is room for."""
 
     def __init__(self, path: Path, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
         self._path = path
-        self._size_bytes = size_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        try:
+            return self._path.stat().st_size
+        except OSError:
+            return 0
 
     def drop(self) -> None:
         self._path.unlink(missing_ok=True)
 
     def fill(self) -> bool:
-        """False: there is no room for it."""
-        if self._size_bytes == 0:
+        """Grow towards ``size_bytes``. False: it is not whole."""
+        if self.held_bytes == self.size_bytes or self.size_bytes == 0:
             return True
         try:
-            if self._path.exists() and self._path.stat().st_size == self._size_bytes:
-                return True
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                os.posix_fallocate(file, 0, self._size_bytes)
-            finally:
-                os.close(file)
         except OSError:
-            self.drop()
             return False
-        return True
+        try:
+            return self._grow(file)
+        finally:
+            os.close(file)
+
+    def _grow(self, file: int) -> bool:
+        held, free = os.fstat(file).st_size, free_bytes(file)
+        missing = self.size_bytes - held
+        end = held + (missing if missing <= free else max(0, free - LEAVE_BYTES))
+        try:
+            os.ftruncate(file, min(held, self.size_bytes))  # it may have been made smaller in the settings
+            while held < end:
+                step = min(STEP_BYTES, end - held)
+                os.posix_fallocate(file, held, step)
+                held += step
+        except OSError:  # a quota, or somebody was faster
+            os.ftruncate(file, held)
+        return held >= self.size_bytes
+
+
+def free_bytes(file: int) -> int:
+    """Of the file system that holds it, as far as this user may use them."""
+    disk = os.fstatvfs(file)
+    return disk.f_bavail * disk.f_frsize

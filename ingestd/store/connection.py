@@ -11,7 +11,14 @@ VERSION = 4
 FILE_NAME = "state.db"
 
 
-PRAGMAS = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=FAST;"
+MAX_LOG_BYTES = 16 * 1024**2
+"""The log is cut back to this when it is begun anew; how far it grows before is up to who reads meanwhile."""
+
+PRAGMAS = (
+    "PRAGMA auto_vacuum=INCREMENTAL;"  # of a new file: it can shrink again, see ``upkeep.py``
+    "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=FAST;"
+    f"PRAGMA journal_size_limit={MAX_LOG_BYTES};"
+)
 """Some builds of SQLite write zeros over whatever is deleted, which is as dear as writing it was. Without it
 what was delivered stays in the file's free pages until they are used again; nobody else may read the file."""
 
@@ -23,10 +30,12 @@ class StoreFailed(UserError):
 
 
 class StoreBlocked(StoreFailed):
-    """Nothing can be written now, but may be soon: the disk is ``full``, or another program has a lock."""
+    """Nothing can be written now, but may be soon: the disk is ``full``, or another program has a lock.
+    ``told``: what a producer hears of it, who has no business with the paths of this machine."""
 
-    def __init__(self, message: str, *, full: bool) -> None:
+    def __init__(self, message: str, *, full: bool, told: str = "") -> None:
         super().__init__(message)
+        self.told = told or message
         self.full = full
 
 
@@ -52,13 +61,19 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.executescript(PRAGMAS)
     os.chmod(path, 0o600)  # payloads may hold personal data
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > VERSION:
-        raise StoreFailed(
-            f"{path} was written by a newer ingestd (format {version}, this one knows {VERSION})"
-        )
+    refuse_newer(version, path)
     for number in range(version + 1, VERSION + 1):
         script = resources.files("ingestd.store").joinpath(f"schema_{number}.sql").read_text()
         connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
+
+
+def refuse_newer(version: int, path: Path) -> None:
+    """Raises StoreFailed with the way out."""
+    if version > VERSION:
+        raise StoreFailed(
+            f"{path} was written by a newer ingestd (format {version}, this one knows {VERSION}): use that"
+            f" ingestd, or a copy of {path.parent} from before the upgrade"
+        )
 
 
 def is_full(error: Exception) -> bool:
@@ -71,14 +86,18 @@ def is_locked(error: Exception) -> bool:
     return getattr(error, "sqlite_errorname", "") in {"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_BUSY_RECOVERY"}
 
 
-def disk_full(path: Path) -> StoreBlocked:
+def disk_full(path: Path, *, patient: bool) -> StoreBlocked:
+    """``patient``: of a process that goes on by itself."""
+    then = "free some space, and it goes on by itself" if patient else "free some space and start again"
     return StoreBlocked(
-        f"the disk under {path.parent} is full: free some space and start again; nothing is lost", full=True
+        f"the disk under {path.parent} is full: {then}; nothing is lost", told="the disk is full", full=True
     )
 
 
 def locked(path: Path) -> StoreBlocked:
-    return StoreBlocked(f"{path} is locked by another program", full=False)
+    return StoreBlocked(
+        f"{path} is locked by another program", told="the store is locked by another program", full=False
+    )
 
 
 def explain(error: Exception, path: Path) -> StoreFailed:
@@ -86,7 +105,7 @@ def explain(error: Exception, path: Path) -> StoreFailed:
     if isinstance(error, StoreFailed):
         return error
     if is_full(error):
-        return disk_full(path)
+        return disk_full(path, patient=False)
     if is_locked(error):
         return locked(path)
     if getattr(error, "sqlite_errorname", "") in {"SQLITE_NOTADB", "SQLITE_CORRUPT"}:

@@ -5,14 +5,15 @@ disagree: positions, frozen batches, window, spool and dead letters change in th
 """
 
 import asyncio
+import concurrent.futures
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ingestd.store import ballast
 from ingestd.store.connection import (
@@ -25,25 +26,23 @@ from ingestd.store.connection import (
     is_locked,
     locked,
 )
+from ingestd.store.group import Group, Reader, done, resolve
+from ingestd.store.upkeep import Upkeep, let_shrink
 from ingestd.store.writer import Work, Writer
 
 T = TypeVar("T")
 
-_LOOK_AGAIN_S = 1.0
-"""How often a full disk is looked at again."""
+_LOOK_S = 0.5
+"""How often disk and files are looked at."""
+
+_QUIET_S = 0.001
+"""A gap between groups, for a step of what can wait."""
+
+_PAUSE_S = 10.0
+"""The longest that readers take to end what they are reading."""
 
 _PATIENT_BUSY_S = 2.0
 """How long producers wait for another program's lock before they are told to come back."""
-
-
-@dataclass(slots=True)
-class _Group:
-    """What is committed together. ``appends`` may be refused; ``work`` keeps the state true and may not."""
-
-    work: list[Work]
-    appends: list[Work]
-    waiter: asyncio.Future[None]
-    appended: asyncio.Future[None]
 
 
 class Database:
@@ -57,6 +56,9 @@ class Database:
     A ``patient`` database outlives a full disk and a foreign lock: units given to ``append`` are
     refused with StoreBlocked, and what was noted is tried again until it is on disk, with the room
     that the ballast file kept free.
+
+    ``on_repair`` is told when a file beside the database was taken away and had to be made again;
+    ``repaired``: the last of it, in words. ``readers`` close their connections meanwhile.
     """
 
     def __init__(self, directory: Path, *, patient: bool = False, ballast_bytes: int = 0) -> None:
@@ -66,6 +68,9 @@ class Database:
             0  # of units that were taken together: those noted while it stays the same share a commit
         )
         self.on_commit: Callable[[float], None] = lambda seconds: None
+        self.on_repair: Callable[[str], None] = lambda what: None
+        self.repaired = ""
+        self.readers: list[Reader] = []
         self.blocked: StoreBlocked | None = None
         self._patient = patient
         self._ballast = ballast.Ballast(directory / ballast.NAME, ballast_bytes)
@@ -73,14 +78,16 @@ class Database:
         self._appends: list[Work] = []
         self._waiter: asyncio.Future[None] | None = None
         self._appended: asyncio.Future[None] | None = None
-        self._running: _Group | None = None
+        self._running: Group | None = None
         self._failed: StoreFailed | None = None
-        self._jobs: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Group | None] = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._look_at = 0.0
+        self._broken = False
+        self._look_at = self._written_at = 0.0
         self._loop: asyncio.AbstractEventLoop
         self._thread: threading.Thread | None = None
         self._writer: Writer
+        self._upkeep: Upkeep
 
     @property
     def warning(self) -> str:
@@ -128,11 +135,11 @@ class Database:
         """Queue a unit that may be refused, and start the commit. The future is done when the unit is on
         disk, or fails with StoreBlocked or StoreFailed. None: done when all that was appended before is."""
         if refusal := self._failed or self.blocked:
-            return _done(self._loop, refusal)
+            return done(self._loop, refusal)
         if work is None:
             if not self._appends:
                 running = self._running
-                return running.appended if running else _done(self._loop, None)
+                return running.appended if running else done(self._loop, None)
         else:
             self._appends.append(work)
         if self._appended is None:
@@ -165,24 +172,19 @@ class Database:
     def _start_group(self) -> None:
         future = self._loop.create_future
         self.groups += 1
-        self._running = _Group(
-            self._work, self._appends, self._waiter or future(), self._appended or future()
-        )
+        self._running = Group(self._work, self._appends, self._waiter or future(), self._appended or future())
         self._jobs.put(self._running)
         self._work, self._appends, self._waiter, self._appended = [], [], None, None
 
-    def _group_done(self, group: _Group, error: StoreFailed | None, seconds: float) -> None:
+    def _group_done(self, group: Group, error: StoreFailed | None, seconds: float) -> None:
         self._running = None
         if error is None:
             self.commits += 1
             self.on_commit(seconds)
-            _resolve(group.waiter, None)
-            _resolve(group.appended, None)
+            resolve(group.waiter, None)
+            resolve(group.appended, None)
         else:
-            self._failed = error
-            for future in (group.waiter, group.appended, self._waiter, self._appended):
-                if future:
-                    _resolve(future, error)
+            self._fail(error, group)
         if (self._waiter or self._appended) and not self._failed:
             self._start_group()
 
@@ -191,18 +193,22 @@ class Database:
     def _serve(self, opened: "asyncio.Future[None]") -> None:
         try:
             self._writer = self._open_writer()
+            self._upkeep = Upkeep(self._writer.connection, self.path, self._ballast)
         except (sqlite3.Error, OSError, StoreFailed) as error:
-            self._loop.call_soon_threadsafe(_resolve, opened, explain(error, self.path))
+            self._loop.call_soon_threadsafe(resolve, opened, explain(error, self.path))
             return
-        self._loop.call_soon_threadsafe(_resolve, opened, None)
+        self._loop.call_soon_threadsafe(resolve, opened, None)
         while group := self._next_group():
             failure: StoreFailed | None = None
             started = time.monotonic()
             try:
                 self._write(group)
+                self._look_at_files(quick=True)
             except Exception as error:
+                self._broken = True
                 failure = explain(error, self.path)
-            self._loop.call_soon_threadsafe(self._group_done, group, failure, time.monotonic() - started)
+            self._written_at = time.monotonic()
+            self._loop.call_soon_threadsafe(self._group_done, group, failure, self._written_at - started)
         self._writer.close()
 
     def _open_writer(self) -> Writer:
@@ -215,22 +221,72 @@ class Database:
                 raise
             self._ballast.drop()
             writer = Writer(self.path, busy_timeout_s=_PATIENT_BUSY_S)
+        let_shrink(writer.connection, self.path)
         if not self._ballast.fill():
-            self.blocked = disk_full(self.path)
+            self.blocked = disk_full(self.path, patient=True)
         return writer
 
-    def _next_group(self) -> _Group | None:
-        """The next group; while nothing can be appended, looks every second whether it can again."""
-        while self.blocked:
-            try:
-                return self._jobs.get(timeout=max(0.0, self._look_at - time.monotonic()))
-            except queue.Empty:
-                self._look_at = time.monotonic() + _LOOK_AGAIN_S
-                if self._ballast.fill():
-                    self._block(None, None)
-        return self._jobs.get()
+    def _next_group(self) -> Group | None:
+        """The next group. Twice a second, and step by step while nobody wants anything, disk and files are
+        looked after in between."""
+        stepping = False
+        while True:
+            wait_s = self._look_at - time.monotonic()
+            if wait_s > 0:
+                try:
+                    group = self._jobs.get(timeout=wait_s)
+                except queue.Empty:
+                    pass
+                else:
+                    if stepping:
+                        self._look_at = time.monotonic() + _LOOK_S
+                    return group
+            stepping = self._look()
+            self._look_at = time.monotonic() + (_QUIET_S if stepping else _LOOK_S)
 
-    def _write(self, group: _Group) -> None:
+    def _look(self) -> bool:
+        """True: there is more that could be done at once."""
+        if self._broken:
+            return False
+        try:
+            self._look_at_files()
+            self._writer.look_at_mark()
+            if self.blocked:
+                if not self.blocked.full or self._upkeep.make_room():
+                    self._block(None, None)
+                return False
+            return self._upkeep.tidy(quiet=time.monotonic() - self._written_at > _LOOK_S)
+        except Exception as error:
+            self._broken = True
+            with suppress(RuntimeError):  # the loop has ended without closing this
+                self._loop.call_soon_threadsafe(self._fail, explain(error, self.path), None)
+            return False
+
+    def _look_at_files(self, *, quick: bool = False) -> None:
+        """Before anybody is told that something is safe. Raises StoreFailed."""
+        if displaced := self._writer.displaced(quick=quick):
+            try:
+                self._on_loop(self._pause_readers())
+                self.repaired = self._writer.repair(displaced)
+            finally:
+                with suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(self._resume_readers)
+            self._upkeep = Upkeep(self._writer.connection, self.path, self._ballast)
+            self._loop.call_soon_threadsafe(self.on_repair, self.repaired)
+
+    def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:  # the loop has ended without closing this
+            work.close()
+            raise
+        try:
+            future.result(_PAUSE_S)
+        except concurrent.futures.TimeoutError:
+            future.cancel()
+            raise StoreFailed(f"{self.path} is still being read after {_PAUSE_S:.0f} s") from None
+
+    def _write(self, group: Group) -> None:
         try:
             self._writer.transact([*group.work, *group.appends])
             return
@@ -240,7 +296,8 @@ class Database:
             full = is_full(error)
         if full:
             self._ballast.drop()
-        self._block(disk_full(self.path) if full else locked(self.path), group)
+            self._upkeep.truncate_log()  # into the file, which it makes grow: then the log itself is room
+        self._block(disk_full(self.path, patient=True) if full else locked(self.path), group)
         self._write_patiently(group.work)
 
     def _write_patiently(self, work: list[Work]) -> None:
@@ -249,39 +306,40 @@ class Database:
             try:
                 return self._writer.transact(work)
             except sqlite3.Error as error:
-                ending = self._closing.wait(_LOOK_AGAIN_S / 2)
+                ending = self._closing.wait(_LOOK_S)
                 if ending or not (is_full(error) or is_locked(error)):
                     raise
         return None
 
-    def _block(self, blocked: StoreBlocked | None, group: _Group | None) -> None:
+    def _block(self, blocked: StoreBlocked | None, group: Group | None) -> None:
         self.blocked = blocked  # here already, so that this thread sees it
-        self._look_at = time.monotonic() + _LOOK_AGAIN_S
+        self._look_at = time.monotonic() + _LOOK_S
         self._loop.call_soon_threadsafe(self._refuse_appends, blocked, group)
 
-    def _refuse_appends(self, blocked: StoreBlocked | None, group: _Group | None) -> None:
-        """On the loop: what was appended and is not on disk is not going to be."""
+    # --- on the loop ---
+
+    def _refuse_appends(self, blocked: StoreBlocked | None, group: Group | None) -> None:
+        """What was appended and is not on disk is not going to be."""
         if blocked is None:
             return
         if group:
-            _resolve(group.appended, blocked)
+            resolve(group.appended, blocked)
         self._appends.clear()
         if self._appended:
-            _resolve(self._appended, blocked)
+            resolve(self._appended, blocked)
             self._appended = None
 
+    async def _pause_readers(self) -> None:
+        for reader in self.readers:
+            await reader.pause()
 
-def _resolve(future: "asyncio.Future[None]", error: Exception | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)
-        future.exception()  # nobody may be waiting any more
+    def _resume_readers(self) -> None:
+        for reader in self.readers:
+            reader.resume()
 
-
-def _done(loop: asyncio.AbstractEventLoop, error: Exception | None) -> asyncio.Future[None]:
-    future: asyncio.Future[None] = loop.create_future()
-    _resolve(future, error)
-    return future
+    def _fail(self, error: StoreFailed, group: Group | None) -> None:
+        self._failed = self._failed or error
+        waiters = (group.waiter, group.appended) if group else ()
+        for future in (*waiters, self._waiter, self._appended):
+            if future:
+                resolve(future, error)

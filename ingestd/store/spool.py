@@ -11,14 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-import aiosqlite
-
 from ingestd.core.chunk import Chunk, Receipt
 from ingestd.core.fate import Fate, Routed
 from ingestd.store import spool_rows
-from ingestd.store.connection import explain
 from ingestd.store.database import Database
 from ingestd.store.spool_cursor import Cursor
+from ingestd.store.spool_reader import SpoolReader
 from ingestd.store.spool_rows import Damage
 from ingestd.store.writer import Work
 
@@ -77,7 +75,7 @@ class Spool:
         self._next = 1
         self._opened: dict[int, _Opened] = {}
         self._put_aside: set[int] = set()
-        self._reader: aiosqlite.Connection | None = None
+        self._reader: SpoolReader | None = None
 
     async def open(self, *, now: float) -> None:
         """Count what is there against what must be there. Raises StoreFailed."""
@@ -86,9 +84,7 @@ class Spool:
         totals = await database.run(partial(spool_rows.take_stock, database=database, now=now))
         self.chunks, self.events, self.bytes, self._next = totals
         self.damage = await database.run(spool_rows.read_damage)
-        self._reader = await aiosqlite.connect(
-            f"file:{database.path}?mode=ro", uri=True, isolation_level=None
-        )
+        self._reader = SpoolReader(database)
 
     async def _open_cursors(self) -> None:
         """Each sink goes on where it was; one that is new begins with all that is there."""
@@ -193,11 +189,7 @@ class Spool:
         Damaged ones are put aside and left out. Raises StoreFailed.
         """
         assert self._reader is not None
-        try:
-            async with self._reader.execute(spool_rows.SELECT, (first, before, limit)) as cursor:
-                rows = [spool_rows.Row._make(row) for row in await cursor.fetchall()]
-        except sqlite3.Error as error:
-            raise explain(error, self._database.path) from None
+        rows = await self._reader.read(first, before, limit)
         found: list[SpooledChunk] = []
         for row in rows:
             unpacked = spool_rows.unpack(row)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ingestd.store import spool_rows
-from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, connect, explain
+from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, connect, explain, refuse_newer
 from ingestd.store.spool_rows import Damage, Row, Totals
 from ingestd.store.writer import MARK_NAME, unpack_mark
 
@@ -135,6 +135,7 @@ class _Reading:
             raise StoreFailed(f"{self._path} holds nothing: its write-ahead log is gone, or lost its head")
         if version != VERSION:
             self._connection.close()
+            refuse_newer(version, self._path)
             raise StoreFailed(f"{self._path} has format {version}; `ingestd run` brings it to {VERSION}")
         return self._connection
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestd.store.connection import StoreFailed, connect
+from ingestd.store.in_place import InPlace, bring_home
 
 Work = Callable[[sqlite3.Connection], Any]
 
@@ -28,24 +29,25 @@ class Writer:
         """Opens, checks and migrates. Raises StoreFailed, sqlite3.Error, OSError."""
         self.path = path
         self.warning = ""
-        self._connection = connect(path, busy_timeout_s=busy_timeout_s)
+        self._busy_timeout_s = busy_timeout_s
+        self.connection = connect(path, busy_timeout_s=busy_timeout_s)
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            self._mark = os.open(path.with_name(MARK_NAME), flags, 0o600)
+            self._mark = self._open_mark()
             self._number, self.high_water = self._compare_mark()
-            self._inode = os.stat(path).st_ino
+            self._in_place = InPlace(path)
         except BaseException:
-            self._connection.close()
+            self.connection.close()
             raise
 
     def close(self) -> None:
         os.close(self._mark)
-        self._connection.close()
+        self._in_place.close()
+        self.connection.close()
 
     def transact(self, work: Sequence[Work]) -> None:
         """All of ``work`` in one transaction, on disk; nothing of it when this raises."""
         high_water, number = self.high_water, self._number + 1
-        connection = self._connection
+        connection = self.connection
         try:
             connection.execute("BEGIN IMMEDIATE")
             for unit in work:
@@ -59,21 +61,52 @@ class Writer:
             raise
         self._number = number
         os.pwrite(self._mark, pack_mark(number, self.high_water), 0)
-        if not self._is_in_place():  # commits into an unlinked file succeed
-            raise StoreFailed(
-                f"{self.path} was replaced or removed while it was in use: restore it, and start again"
-            )
 
-    def _is_in_place(self) -> bool:
+    def displaced(self, *, quick: bool = False) -> str:
+        """The file that was taken away or exchanged while it is in use, by its whole name; "": none."""
+        return self._in_place.displaced(quick=quick)
+
+    def repair(self, displaced: str) -> str:
+        """Nothing that was committed depends on the file any more that is ``displaced``. Gives what was done,
+        in words; nobody else in this process may have the file open. Raises StoreFailed: it was the database
+        itself, which is saved, or it cannot be done."""
+        if displaced == str(self.path):
+            raise self._in_place.save(self.connection)
         try:
-            return os.stat(self.path).st_ino == self._inode
-        except FileNotFoundError:
-            return False
+            bring_home(self.connection)
+            self.connection.close()
+            self.connection = connect(self.path, busy_timeout_s=self._busy_timeout_s)
+            self._read_number()
+            self._in_place.close()
+            self._in_place = InPlace(self.path)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreFailed(
+                f"{displaced} was removed or replaced in use, and what it held cannot be saved: {error}"
+            ) from None
+        return (
+            f"{displaced} was removed or replaced in use: what it held is in {self.path} now, and"
+            " nothing is lost; leave the files of a running process alone"
+        )
+
+    def look_at_mark(self) -> None:
+        """It is only a witness: one that was removed is made again. Raises OSError."""
+        path = self.path.with_name(MARK_NAME)
+        if path.exists() and os.path.samestat(os.stat(path), os.fstat(self._mark)):
+            return
+        os.close(self._mark)
+        self._mark = self._open_mark()
+        os.pwrite(self._mark, pack_mark(self._number, self.high_water), 0)
+
+    def _open_mark(self) -> int:
+        return os.open(self.path.with_name(MARK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def _read_number(self) -> int:
+        number: int = self.connection.execute("SELECT value FROM meta WHERE name = 'commits'").fetchone()[0]
+        return number
 
     def _compare_mark(self) -> tuple[int, int]:
         """The numbers to go on with; says so if the file holds fewer commits than were made."""
-        row = self._connection.execute("SELECT value FROM meta WHERE name = 'commits'").fetchone()
-        number: int = row[0]
+        number = self._read_number()
         marked, high_water = unpack_mark(os.pread(self._mark, 64, 0))
         if marked > number:
             self.warning = (

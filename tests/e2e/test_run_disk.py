@@ -57,6 +57,48 @@ async def test_a_full_disk_is_told_and_costs_nothing_that_was_acknowledged(place
     assert sorted(numbers(api.kept)) == list(range(taken + 1))
 
 
+async def test_a_spool_that_filled_the_disk_itself_takes_events_again_once_it_is_empty(place: Place) -> None:
+    place.env["INGESTD_SPOOL_BALLAST"] = "8MB"
+    with small_disk(place.state, megabytes=32):
+        async with Keeper() as api, serve(place, api) as serving, producer(serving.ingest_port) as one:
+            api.open_gate.clear()
+            taken = 0
+            while (answer := await one.post(events(100, first=taken, note=NOTE))).status == 202:
+                taken += 100
+            assert answer.status == 507, answer
+            assert b"the disk is full" in answer.body
+            assert str(place.state).encode() not in answer.body, "no business of a producer's"
+            assert "free some space, and it goes on by itself" in (await serving.reasons())[0]
+            api.open_gate.set()
+            await serving.until_empty()
+            await retry(lambda: _is_taken(one, taken, (507,)))
+            assert await serving.reasons() == []
+            await serving.until_empty()
+            await serving.stop()
+    assert sorted(numbers(api.kept)) == list(range(taken + 1))
+
+
+async def test_a_log_that_is_removed_under_the_service_costs_nothing(place: Place) -> None:
+    async with Keeper() as api:
+        api.open_gate.clear()
+        async with serve(place, api) as serving, producer(serving.ingest_port) as one:
+            await one.give(events(10))
+            (place.state / "state.db-wal").unlink()
+            (place.state / "lock").unlink()
+            await serving.said("state.db-wal was removed or replaced in use")
+            await serving.said("lock was removed or replaced while it was in use")
+            assert "was removed or replaced" in (await serving.status())["store"]["repaired"]
+            done = await place.run(*words(place, api))
+            assert f"is in use by process {serving.process.pid}" in _one_line(place, done.err)
+            await one.give(events(10, first=10))
+            await serving.kill()
+        api.open_gate.set()
+        async with serve(place, api) as serving:
+            await serving.until_empty()
+            await serving.stop()
+    assert sorted(set(numbers(api.kept))) == list(range(20))
+
+
 async def test_a_process_killed_on_a_full_disk_starts_there_and_delivers(place: Place) -> None:
     with small_disk(place.state, megabytes=8):
         async with Keeper() as api:
@@ -99,7 +141,7 @@ async def test_while_another_program_holds_the_store_producers_wait_and_then_it_
     assert numbers(api.kept) == list(range(6))
 
 
-@pytest.mark.parametrize("how", ["unlinked", "replaced"])
+@pytest.mark.parametrize("how", ["removed", "replaced"])
 async def test_a_state_file_that_is_no_longer_there_ends_the_process_and_no_answer_says_202(
     place: Place, how: str
 ) -> None:
@@ -108,7 +150,7 @@ async def test_a_state_file_that_is_no_longer_there_ends_the_process_and_no_answ
             await one.give(events(1))
             await serving.until_empty()
             state = place.state / "state.db"
-            if how == "unlinked":
+            if how == "removed":
                 state.unlink()
             else:
                 (place / "other.db").write_bytes(state.read_bytes())
@@ -119,7 +161,11 @@ async def test_a_state_file_that_is_no_longer_there_ends_the_process_and_no_answ
         assert done.code == 1, done
         told = [line["message"] for line in serving.log if line["level"] == "error"]
         assert len(told) == 1, told
-        assert f"{state} was replaced or removed while it was in use" in told[0]
+        assert f"{state} was {how} while it was in use, and is written back: start again" in told[0]
+        async with serve(place, api) as again:  # what was committed meanwhile is there
+            await again.until_empty()
+            await again.stop()
+        assert set(numbers(api.kept)) >= {0}
 
 
 def _one_line(place: Place, said: str) -> str:

@@ -142,7 +142,7 @@ async def test_a_start_without_a_sink_that_chunks_wait_for_is_refused_until_they
                 pass
         assert str(refused.value) == (
             "sink other is no longer configured, but 4 chunks of the spool wait for it: configure it again,"
-            " or give them up with `ingestd spool forget other`"
+            f" or give them up with `ingestd spool forget other --state-dir {state}`"
         )
         with closing(sqlite3.connect(state / "state.db")) as connection, connection:
             forget_sink(connection, "other")
