@@ -15,6 +15,7 @@ from ingestd.store.connection import StoreFailed
 from ingestd.store.database import Database
 from ingestd.store.spool_reader import SpoolReader
 from ingestd.store.writer import unpack_mark
+from tests.machine import patience
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +42,7 @@ def after_a_power_cut(directory: Path) -> set[str]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(patience(20)):
         while not condition():  # noqa: ASYNC110 - it is looked at by a timer
             await anyio.sleep(0.02)
 
