@@ -116,7 +116,6 @@ async def open_pipeline(
         validator, router = make_validator(settings, warn=warn), routes.compile(patterns_of(settings))
         lock = DirectoryLock(directory)
         stack.callback(lock.release)
-
         database = Database(directory, patient=spooled, ballast_bytes=settings.spool.ballast)
         await database.open()
         stack.push_async_callback(database.close)
