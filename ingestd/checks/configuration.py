@@ -102,14 +102,14 @@ def _is_secret(place: Place, settings: Settings) -> bool:
     return place[-1] in _SECRETS
 
 
-def check_key(setting: str, paths: str, schema: str) -> Finding:
+def check_key(setting: str, paths: str, schema: str, *, check: str = "keys") -> Finding:
     """The paths of a key are paths, and events of the schema can have what they name."""
     doubts_: list[str] = []
     try:
         key_of(setting, paths, schema, warn=doubts_.append)
     except UserError as error:
-        return fail("keys", str(error))
-    return warn("keys", "; ".join(doubts_)) if doubts_ else ok("keys", f"{setting} {paths}")
+        return fail(check, str(error))
+    return warn(check, "; ".join(doubts_)) if doubts_ else ok(check, f"{setting} {paths}")
 
 
 def check_schema(settings: Settings) -> Iterator[Finding]:

@@ -105,7 +105,8 @@ async def _check_sink(
         Handshaking(Sender(client, NoAuth()), client, origin=section.handshake_origin, clock=SystemClock())
     found = [ok("sinks", f"{name} ({sink.kind}): {sink.shown_url}, {_AUTH.get(kind, f'auth {kind}')}")]
     if section.order_by:
-        found.append(check_key(f"sinks.{name}.order_by", section.order_by, settings.schema_.name))
+        setting, schema = f"sinks.{name}.order_by", settings.schema_.name
+        found.append(check_key(setting, section.order_by, schema, check="sinks"))
     return [*found, *_check_exposure(name, section, sink, kind)]
 
 
