@@ -260,7 +260,7 @@ async def _confirmer(
         store=store,
         book=branch.book,
         reader=StatusReader(
-            field=confirm.status, delivered=confirm.delivered, failed=confirm.failed, clean=answers.clean
+            field=confirm.status, delivered=confirm.delivered, failed=confirm.failed, told=answers.told
         ),
         settings=ConfirmerSettings(
             timeout_s=confirm.timeout,

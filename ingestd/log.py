@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Literal, TextIO
 
 from ingestd.core.log_line import Field, Line, format_json, format_text
-from ingestd.core.masking import MASK, Mask, names_a_secret
+from ingestd.core.masking import MASK, names_a_secret, redact
 from ingestd.core.repeats import Repeats, template
 
 Format = Literal["auto", "json", "text"]
@@ -29,7 +29,6 @@ MAX_RAW_CHARS = 100_000
 PATIENCE_MS = 20
 
 _LOGGER = logging.getLogger("ingestd")
-_mask = Mask()
 
 
 def debug(message: str, /, **fields: Field) -> None:
@@ -46,11 +45,6 @@ def warning(message: str, /, **fields: Field) -> None:
 
 def error(message: str, /, **fields: Field) -> None:
     _LOGGER.error(message, extra={"fields": fields})
-
-
-def hide(secret: str) -> None:
-    """Never show this string, whatever it stands in. Nothing is hidden of less than four characters."""
-    _mask.hide(secret)
 
 
 def configure(line_format: Format, level: Level, *, stream: TextIO | None = None) -> None:
@@ -191,7 +185,7 @@ def _line(record: logging.LogRecord) -> Line:
         at=record.created,
         level=record.levelname.lower(),
         logger=record.name,
-        message=cut(_mask(_message(record)[:MAX_RAW_CHARS])),
+        message=cut(redact(_message(record)[:MAX_RAW_CHARS])),
         fields={name: _clean(name, value) for name, value in list(fields.items())[:MAX_FIELDS]},
         exception=_exception(record),
     )
@@ -208,7 +202,7 @@ def _exception(record: logging.LogRecord) -> str:
     if not record.exc_info or record.exc_info[0] is None:
         return ""
     text = "".join(traceback.format_exception(*record.exc_info, limit=-20))
-    text = _mask(text[-MAX_RAW_CHARS:])
+    text = redact(text[-MAX_RAW_CHARS:])
     return text if len(text) <= MAX_TRACEBACK_CHARS else "…" + text[-MAX_TRACEBACK_CHARS:]
 
 
@@ -217,7 +211,7 @@ def _clean(name: str, value: object) -> Field:
         return MASK
     if value is None or isinstance(value, bool | int | float):
         return value
-    return cut(_mask(str(value)[:MAX_RAW_CHARS]))
+    return cut(redact(str(value)[:MAX_RAW_CHARS]))
 
 
 def cut(text: str) -> str:

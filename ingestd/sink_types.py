@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from ingestd.config import Batch, Login
+from ingestd.config.secret_settings import secrets_in
 from ingestd.config.sinks import (
     Auth,
     CloudEventsSink,
@@ -14,6 +15,7 @@ from ingestd.config.sinks import (
     SinkSection,
     WebhookSink,
 )
+from ingestd.core import masking
 from ingestd.core.address import check_url
 from ingestd.core.errors import UserError
 from ingestd.sinks import cloudevents, genesys_events, ingest_api, journey_events, webhook
@@ -188,6 +190,8 @@ def _from_file(name: str, path: str) -> str:
         url = read_secret(path)
     except (OSError, ValueError) as error:  # UnicodeDecodeError is one
         raise UserError(f"sinks.{name}.url_file {path}: {error}") from None
+    for secret in secrets_in(url, whole=True):
+        masking.hide(secret)
     return _checked(name, "url_file", url)
 
 

@@ -20,7 +20,7 @@ from ingestd.sandbox.api import SandboxOptions
 from ingestd.sandbox.faults import parse_faults
 from ingestd.sandbox.server import Sandbox
 from ingestd.service.publish import MAX_ATTEMPTS, Outcome, Publication
-from ingestd.sinks.answers import clean
+from ingestd.sinks import answers
 from ingestd.sinks.cloudevents import PATH, CloudEventsSink
 from ingestd.transport.auth import Auth, NoAuth
 from ingestd.transport.client import Client
@@ -83,7 +83,7 @@ class Bench:
         return self.fate.outcome
 
     async def follow(self, within_s: float = 5.0) -> Outcome:
-        asker, reader = Asker(self._client, NoAuth()), StatusReader(clean=clean)
+        asker, reader = Asker(self._client, NoAuth()), StatusReader(told=answers.told)
         await self.publication.follow(self.sink.url + "/{id}", reader, asker, within_s=within_s)
         return self.fate.outcome
 

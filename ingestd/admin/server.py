@@ -18,6 +18,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from ingestd.admin.health import Check, Readiness
 from ingestd.core.address import write_listen
 from ingestd.core.errors import UserError
+from ingestd.core.masking import redact_tree
 
 Page = Callable[[web.Request], web.Response]
 
@@ -47,12 +48,12 @@ async def serve_admin(
         del request
         reasons = readiness.reasons()
         if reasons:
-            return _json({"ready": False, "reasons": reasons}, status=503)
+            return _json({"ready": False, "reasons": redact_tree(reasons)}, status=503)
         return _json({"ready": True})
 
     def status_page(request: web.Request) -> web.Response:
         del request
-        return _json(status())
+        return _json(redact_tree(status()))
 
     pages = {
         "/metrics": metrics_page(registry),

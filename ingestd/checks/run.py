@@ -15,9 +15,9 @@ from ingestd.config import (
     state_directory,
 )
 from ingestd.config.places import one_line
-from ingestd.core.address import without_password
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
+from ingestd.core.masking import redact
 from ingestd.store.lock import holder_of
 
 
@@ -29,7 +29,7 @@ class Report:
         self._failed = {"local": False, "online": False}
 
     def add(self, finding: Finding, *, online: bool = False) -> Finding:
-        finding = finding._replace(text=one_line(without_password(finding.text)))
+        finding = finding._replace(text=one_line(redact(finding.text)))
         self.findings.append(finding)
         self._failed["online" if online else "local"] |= finding.level is Level.FAIL
         return finding

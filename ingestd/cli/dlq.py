@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ingestd.cli.options import F, api_options, common_options, overrides
+from ingestd.cli.say import say
 from ingestd.core.reasons import Reason
 
 
@@ -167,9 +168,9 @@ def export(output: Path | None, state_dir: str | None, as_json: bool, **which: A
     from ingestd.cli import letters
 
     count, bent = letters.export(state_dir, letters.make_filter(**which), output, as_json=as_json)
-    click.echo(f"ingestd: {count} letters exported", err=True)
+    say(f"{count} letters exported")
     if bent:
-        click.echo(f"ingestd: {bent} of them held line breaks, which are spaces now", err=True)
+        say(f"{bent} of them held line breaks, which are spaces now")
 
 
 @dlq.command()

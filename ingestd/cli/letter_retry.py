@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import click
 
 from ingestd.branch import Branch
 from ingestd.branches import patterns_of, sections_of
 from ingestd.cli.letters import beside_log, directory_of
 from ingestd.cli.replaying import run_loop
+from ingestd.cli.say import say
 from ingestd.config import Overrides, Settings, find_login, load
 from ingestd.core.audit import Entry
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
+from ingestd.core.masking import MASK
 from ingestd.pipeline import make_validator, open_pipeline
 from ingestd.stages import routes
 from ingestd.stages.validate import Validator
@@ -115,8 +116,12 @@ async def _as_before(directory: Path, given: dict[tuple[str, str], Any], config_
     settings = load(config_file, given)
     async with LetterReader.open(directory) as reader:
         if not settings.api.url and not settings.api.region:
-            given["api", "url"] = await reader.setting("api")
+            given["api", "url"] = api = await reader.setting("api")
             token_url = await reader.setting("token_url")
+            if MASK in f"{api}{token_url}":
+                raise UserError(
+                    f"the run before sent to {api}, and what is secret of a URL is not kept: give --config"
+                )
             if not settings.api.token_url:
                 given["api", "token_url"] = token_url or None
                 given["api", "no_auth"] = token_url == "" or given.get(("api", "no_auth"))
@@ -200,7 +205,7 @@ async def _send(
     login = find_login(settings)
 
     def warn(message: str) -> None:
-        click.echo(f"ingestd: {message}", err=True)
+        say(message)
 
     async with open_pipeline(
         settings, login, directory, clock=clock, warn=warn, requested_letters_only=True
@@ -223,7 +228,7 @@ async def _send(
         result.failed = total - result.delivered
         database.note(dead_letters.release_leases)
     if result.error:
-        click.echo(f"ingestd: {result.error}", err=True)
+        say(result.error)
 
 
 async def _send_those_of(branch: Branch, result: RetryResult) -> None:

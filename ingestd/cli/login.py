@@ -4,9 +4,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import click
 from pydantic import SecretStr
 
+from ingestd.cli.say import say
 from ingestd.config import Api, Login, resolve_login
 from ingestd.core.address import is_exposed
 
@@ -17,7 +17,7 @@ def login_by_hand(settings: Api, given: Mapping[str, Any], *, sandbox: bool) -> 
     """``given``: the options ``api``, ``token_url``, ``no_auth``: where the sandbox is. Raises UserError."""
     login = _sandbox_login(given) if sandbox else resolve_login(settings)
     if login.token_url and is_exposed(login.token_url):
-        click.echo(f"ingestd: the credentials go to {login.token_url} unencrypted: use https", err=True)
+        say(f"the credentials go to {login.token_url} unencrypted: use https")
     return login
 
 

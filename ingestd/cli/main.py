@@ -7,6 +7,7 @@ import sys
 import click
 
 from ingestd import __version__
+from ingestd.cli.say import say
 from ingestd.core.errors import UserError
 
 # name -> (module, one line of help); the order is that of the help text
@@ -78,7 +79,7 @@ def main() -> None:
     try:
         code = cli.main(prog_name="ingestd", standalone_mode=False)
     except UserError as error:
-        click.echo(f"ingestd: {error}", err=True)
+        say(error)
         code = error.exit_code
     except click.ClickException as error:
         error.show()

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import anyio
 import click
 
+from ingestd.core.masking import redact
 from ingestd.core.units import human_seconds
 from ingestd.service.replay import Replay
 
@@ -36,6 +37,7 @@ class Quiet:
         self._kept_back = 0
 
     def warn(self, message: str) -> None:
+        message = redact(message)
         kind, now = message.split(":", 1)[0], time.monotonic()
         if now - self._said.get(kind, -1e9) < _WARN_EVERY_S:
             self._kept_back += 1
@@ -138,7 +140,7 @@ class Meter:
         branches = self._replay.pipeline.branches
         states = [
             f"; {branch.name + ' ' if len(branches) > 1 else ''}{branch.lane.circuit.state}:"
-            f" {branch.lane.circuit.why}"
+            f" {redact(branch.lane.circuit.why)}"
             for branch in branches
             if branch.lane.circuit.state != "closed"
         ]

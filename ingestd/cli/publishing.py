@@ -11,6 +11,7 @@ import click
 
 from ingestd.cli.login import login_by_hand
 from ingestd.cli.options import overrides
+from ingestd.cli.say import say
 from ingestd.config import load
 from ingestd.core import units
 from ingestd.core.clock import SystemClock
@@ -94,13 +95,13 @@ def _show(fate: Fate, again: str, *, as_json: bool, interrupted: bool) -> None:
             json.dumps({**asdict(fate), "seconds": round(fate.seconds, 3), "interrupted": interrupted})
         )
     elif interrupted:
-        click.echo(f"ingestd: interrupted: {_known(fate, again)}", err=True)
+        say(f"interrupted: {_known(fate, again)}")
     elif fate.outcome is Outcome.DELIVERED:
         click.echo(f"delivered  {fate.id}  (after {units.human_seconds(fate.seconds)})")
     elif fate.outcome is not Outcome.ACCEPTED:
         perhaps = fate.maybe_taken and fate.outcome is Outcome.UNAVAILABLE
         more = f"; it may have been taken: {again}" if perhaps else ""
-        click.echo(f"ingestd: {fate.outcome.replace('_', ' ')}: {fate.detail}{more}", err=True)
+        say(f"{fate.outcome.replace('_', ' ')}: {fate.detail}{more}")
 
 
 def _known(fate: Fate, again: str) -> str:
@@ -112,7 +113,7 @@ def _known(fate: Fate, again: str) -> str:
 
 
 def _tell(message: str) -> None:
-    click.echo(f"ingestd: {message}", err=True)
+    say(message)
 
 
 def _say_nothing(message: str) -> None:

@@ -13,6 +13,7 @@ import anyio
 import click
 
 from ingestd.cli.progress import open_display
+from ingestd.cli.say import say
 from ingestd.config import Login, Overrides, Settings, find_login, load
 from ingestd.core.address import is_exposed
 from ingestd.core.errors import UserError
@@ -58,9 +59,9 @@ def run_replay(
     elif not quiet:
         display.summary(replay)
     for damage in replay.damage:
-        click.echo(f"ingestd: {damage}", err=True)
+        say(damage)
     if replay.error:
-        click.echo(f"ingestd: {replay.error}", err=True)
+        say(replay.error)
     return replay.exit_code
 
 

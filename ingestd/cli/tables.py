@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ingestd.core.masking import redact
 from ingestd.store.dead_letters import UNROUTED, StoredLetter
 
 Group = tuple[str, int, float, float, int]
@@ -30,8 +31,8 @@ def as_dict(letter: StoredLetter, source: str = "") -> dict[str, Any]:
         "state": letter.state,
         "sink": letter.sink or None,
         "reason": letter.reason,
-        "detail": letter.detail,
-        "fingerprint": letter.fingerprint,
+        "detail": redact(letter.detail),
+        "fingerprint": redact(letter.fingerprint),
         "source": source or letter.source,
         "offset": letter.offset,
         "line": letter.line,
@@ -70,7 +71,7 @@ def print_letters(letters: Sequence[StoredLetter], total: int, *, as_json: bool)
             str(le.attempts),
             moment(le.last_failed) or "",
             moment(le.due) or "a person",
-            le.detail,
+            redact(le.detail),
         )
         for le in letters
     ]
@@ -83,14 +84,15 @@ def print_groups(groups: Sequence[Group], *, as_json: bool) -> None:
     names = ("fingerprint", "count", "first_failed", "last_failed", "example")
     if as_json:
         found = [
-            dict(zip(names, (g[0], g[1], moment(g[2]), moment(g[3]), g[4]), strict=True)) for g in groups
+            dict(zip(names, (redact(g[0]), g[1], moment(g[2]), moment(g[3]), g[4]), strict=True))
+            for g in groups
         ]
         click.echo(json.dumps({"groups": found}))
         return
     if not groups:
         click.echo("no dead letters")
         return
-    rows = [(str(g[1]), moment(g[2]) or "", moment(g[3]) or "", str(g[4]), g[0]) for g in groups]
+    rows = [(str(g[1]), moment(g[2]) or "", moment(g[3]) or "", str(g[4]), redact(g[0])) for g in groups]
     _print_table(("count", "first failed", "last failed", "example", "what"), rows)
 
 

@@ -5,16 +5,16 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, SecretStr
+from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from ingestd.config.places import Origin, Origins, Place, one_line
+from ingestd.config.secret_settings import held_by, show
 from ingestd.config.settings import Settings
-from ingestd.config.sinks import WebhookSink
 from ingestd.core import units
 from ingestd.core.address import without_password
+from ingestd.core.masking import by_value
 
-MASK = "***"
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _DEFAULT = Origin("default")
 _DURATIONS = {"d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
@@ -35,7 +35,8 @@ def lines(settings: Settings, origins: Origins) -> Iterator[Line]:
 
 
 def as_toml(settings: Settings, origins: Origins) -> str:
-    """A TOML document with a comment behind each value: its origin. Masked secrets aside, it loads again."""
+    """A TOML document with a comment behind each value: its origin. It loads again, unless there is a secret
+    in it: that is masked, and a mask is refused."""
     out: list[str] = []
     table: Place = ()
     for place, value, origin in lines(settings, origins):
@@ -71,14 +72,10 @@ def _lines_of(section: BaseModel, above: Place, origins: Origins) -> Iterator[Li
         ):
             tables += [((*place, name), inner) for name, inner in value.items()]
         else:
-            shown = MASK if field == "url" and _is_secret_url(section) else _shown(value, info)
-            yield Line(place, shown, _origin(place, value, origins))
+            held = held_by(section, field, info)
+            yield Line(place, _shown(show(value, held), info), _origin(place, value, origins))
     for place, inner in tables:
         yield from _lines_of(inner, place, origins)
-
-
-def _is_secret_url(section: BaseModel) -> bool:
-    return isinstance(section, WebhookSink) and bool(section.url) and section.is_secret
 
 
 def _origin(place: Place, value: Any, origins: Origins) -> Origin:
@@ -89,14 +86,11 @@ def _origin(place: Place, value: Any, origins: Origins) -> Origin:
 
 
 def _shown(value: Any, info: FieldInfo) -> Any:
-    """What a person would have written, without secrets."""
-    if isinstance(value, SecretStr):
-        return MASK if value.get_secret_value() else ""
+    """What a person would have written."""
     if isinstance(value, str):
-        return without_password(value)
+        return by_value(without_password(value))  # a password that was given as the user is none the less
     if isinstance(value, Mapping):  # as JSON text, which is read back
-        shown = {k: MASK if isinstance(inner, SecretStr) else inner for k, inner in value.items()}
-        return json.dumps(shown, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, tuple):
         return list(value)
     readers = {getattr(one, "func", None) for one in info.metadata}

@@ -3,13 +3,15 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from ingestd.config.sections import Api, Section
 from ingestd.config.settings import Settings
 from ingestd.config.sinks import CloudEventsSink, EventBridgeSink, SinkSection, WebhookSink
-from ingestd.core import regions
+from ingestd.core import masking, regions
+from ingestd.core.address import show_url
 from ingestd.core.errors import UserError
 
 
@@ -36,7 +38,7 @@ def resolve_login(api: Api) -> Login:
         raise UserError("where to? give --api URL, --region NAME or --sandbox")
     for name, value in (("--api", url), ("--token-url", token_url)):
         if value and not value.startswith(("http://", "https://")):
-            raise UserError(f"{name} {value}: it must begin with https:// (or http://)")
+            raise UserError(f"{name} {show_url(value)}: it must begin with https:// (or http://)")
     if api.no_auth:
         return Login(api=url, token_url=None)
     token_url = token_url or regions.token_url_for(url) or ""
@@ -44,6 +46,7 @@ def resolve_login(api: Api) -> Login:
         raise UserError("where does the token come from? give --token-url URL, or --no-auth")
     client_id = api.client_id or _from_file(api.client_id_file, "client id")
     secret = api.client_secret.get_secret_value() or _from_file(api.client_secret_file, "client secret")
+    masking.hide(secret)
     if not client_id or not secret:
         raise UserError(
             "no credentials: set GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET (or …_FILE), or --no-auth"
@@ -91,6 +94,18 @@ def state_directory(
         return Path(settings.state.dir)
     environ = os.environ if environ is None else environ
     base = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    where = login.api if login else "sinks_" + "_".join(sorted(settings.sinks))
-    host = where.split("://", 1)[-1].rstrip("/").replace("/", "_").replace(":", "_")
-    return Path(base) / "ingestd" / host
+    above = Path(base) / "ingestd"
+    if not login:
+        return above / _name_of("sinks_" + "_".join(sorted(settings.sinks)))
+    old = above / _name_of(login.api)  # it had user-info and query in it, and may have events
+    return old if old.is_dir() else above / _name_of(_plain(login.api))
+
+
+def _name_of(where: str) -> str:
+    return where.split("://", 1)[-1].rstrip("/").replace("/", "_").replace(":", "_")
+
+
+def _plain(url: str) -> str:
+    """Without what may be secret in it."""
+    parts = urlsplit(url)
+    return f"{parts.netloc.rpartition('@')[2]}{parts.path}"

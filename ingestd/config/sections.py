@@ -8,11 +8,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    SecretStr,
     StringConstraints,
     WithJsonSchema,
 )
 
+from ingestd.config.secret_settings import NOTHING, Secret, SecretFile, Url
 from ingestd.core import address, units
 
 
@@ -56,14 +56,16 @@ class Section(BaseModel):
 class Api(Section):
     """Where events go and how to log in there."""
 
-    url: str = Field("", description="base of the API; or give region")
+    url: Url = Field("", description="base of the API; or give region")
     region: str = Field("", description="AWS region or Genesys domain; gives url and token_url")
-    token_url: str = Field("", description="where the OAuth2 token comes from")
+    token_url: Url = Field("", description="where the OAuth2 token comes from")
     no_auth: bool = Field(False, description="send without a token")
     client_id: str = Field("", description="of the OAuth2 client; or GENESYS_CLIENT_ID")
-    client_secret: SecretStr = Field(SecretStr(""), description="better client_secret_file")
+    client_secret: Secret = Field(NOTHING, description="better client_secret_file")
     client_id_file: str = Field("", description="a file that holds the client id and nothing else")
-    client_secret_file: str = Field("", description="a file that holds the client secret and nothing else")
+    client_secret_file: SecretFile = Field(
+        "", description="a file that holds the client secret and nothing else"
+    )
     ca_file: str = Field("", description="PEM file of authorities to trust, instead of the usual ones")
     trust_env: bool = Field(False, description="use HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY")
     max_connection_age: Seconds = Field(300.0, gt=0, description="then it is made anew, by its name")
@@ -161,12 +163,10 @@ class Metrics(Section):
 class Producer(Section):
     """Who may post. A bearer token, or a Standard Webhooks signing secret, or both (either will do)."""
 
-    token: SecretStr = Field(SecretStr(""), description="better token_file")
-    token_file: str = Field("", description="one token a line: all of them are good, to rotate them")
-    webhook_secret: SecretStr = Field(
-        SecretStr(""), description="Standard Webhooks: base64, or whsec_ and that"
-    )
-    webhook_secret_file: str = Field("", description="one signing secret a line: all of them are good")
+    token: Secret = Field(NOTHING, description="better token_file")
+    token_file: SecretFile = Field("", description="one token a line: all of them are good, to rotate them")
+    webhook_secret: Secret = Field(NOTHING, description="Standard Webhooks: base64, or whsec_ and that")
+    webhook_secret_file: SecretFile = Field("", description="one signing secret a line: all of them are good")
     events_per_second: float = Field(0, ge=0, description="0: no limit of its own")
     events_per_day: int = Field(0, ge=0, description="a quota, by UTC day; 0: none")
 
@@ -175,7 +175,7 @@ class Tls(Section):
     """PEM files; they are read again on SIGHUP and when they change."""
 
     cert_file: str = Field("", description="the certificate, then its chain; empty: plain HTTP")
-    key_file: str = Field("", description="the certificate's private key, without a passphrase")
+    key_file: SecretFile = Field("", description="the certificate's private key, without a passphrase")
     client_ca_file: str = Field("", description="ask clients for a certificate that this authority signed")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from ingestd.config.secret_settings import hide_secrets
 from ingestd.config.sections import (
     Admin,
     Api,
@@ -50,6 +51,10 @@ class Settings(Section):
         description="by name; none: ingest_api",
         json_schema_extra={"additionalProperties": False},
     )
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Whoever reads settings may quote them: from here on none of their secrets is shown or kept."""
+        hide_secrets(self)
 
     @model_validator(mode="after")
     def _check(self) -> "Settings":

@@ -1,10 +1,10 @@
 """``[sinks.NAME]``: where events go, one table for each remote API. Without any, there is ``ingest_api``."""
 
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
+from ingestd.config.secret_settings import NOTHING, Secret, SecretFile, SecretUrl, Url
 from ingestd.config.sections import Seconds, Section, Size
 from ingestd.core import json_path, json_text
 
@@ -44,21 +44,25 @@ class Auth(Section):
     type: Literal["auto", "api", "none", "bearer", "basic", "header", "oauth2", "standard_webhooks"] = Field(
         "auto", description="api: the login of [api]; auto: that, where requests go to [api], else none"
     )
-    token: SecretStr = Field(SecretStr(""), description="bearer: the token; header: its value")
-    token_file: str = Field(
+    token: Secret = Field(NOTHING, description="bearer: the token; header: its value")
+    token_file: SecretFile = Field(
         "", description="a file that holds the token and nothing else; read when it changes"
     )
     header: str = Field("Authorization", description="header: its name")
     username: str = Field("", description="basic")
-    password: SecretStr = Field(SecretStr(""), description="basic; better password_file")
-    password_file: str = Field("", description="basic: a file that holds the password and nothing else")
-    token_url: str = Field("", description="oauth2: where the token comes from")
+    password: Secret = Field(NOTHING, description="basic; better password_file")
+    password_file: SecretFile = Field(
+        "", description="basic: a file that holds the password and nothing else"
+    )
+    token_url: Url = Field("", description="oauth2: where the token comes from")
     client_id: str = Field("", description="oauth2")
-    client_secret: SecretStr = Field(SecretStr(""), description="oauth2; better client_secret_file")
-    client_secret_file: str = Field("", description="oauth2: a file that holds the secret and nothing else")
+    client_secret: Secret = Field(NOTHING, description="oauth2; better client_secret_file")
+    client_secret_file: SecretFile = Field(
+        "", description="oauth2: a file that holds the secret and nothing else"
+    )
     scope: str = Field("", description="oauth2: asked for, where the login host wants one")
-    secret: SecretStr = Field(SecretStr(""), description="standard_webhooks: base64, with or without whsec_")
-    secret_file: str = Field("", description="standard_webhooks: one secret a line; each signs")
+    secret: Secret = Field(NOTHING, description="standard_webhooks: base64, with or without whsec_")
+    secret_file: SecretFile = Field("", description="standard_webhooks: one secret a line; each signs")
 
 
 class Answers(Section):
@@ -78,7 +82,7 @@ class Answers(Section):
 class Confirm(Section):
     """Asking the API what became of the events it has accepted."""
 
-    url: str = Field("", description="with {id}; auto: that of [api]; empty: nobody is asked")
+    url: Url = Field("", description="with {id}; auto: that of [api]; empty: nobody is asked")
     timeout: Seconds = Field(300.0, gt=0, description="then the event becomes a dead letter (unconfirmed)")
     first_after: Seconds = Field(1.0, gt=0, description="before the first question; doubles from there")
     requests_per_minute: int = Field(60, ge=1, description="for all questions together")
@@ -91,7 +95,7 @@ class Confirm(Section):
 class SinkBase(Section):
     """What every sink has."""
 
-    url: str = Field("", description="where events go; some types know it from [api]")
+    url: Url = Field("", description="where events go; some types know it from [api]")
     when: Pattern = Field({}, description="EventBridge pattern, as TOML or JSON: which events; empty: all")
     allow_private: bool = Field(True, description="requests may go to loopback and private addresses")
 
@@ -170,9 +174,9 @@ class WebhookSink(SinkSection):
 
     type: Literal["webhook"] = Field(description=_TYPE)
     secret_url: bool = Field(False, description="the URL is a secret: it is shown nowhere")
-    url_file: str = Field("", description="a file that holds the URL and nothing else")
+    url_file: SecretFile = Field("", description="a file that holds the URL and nothing else")
     body: Literal["event", "array", "ndjson"] = Field("event", description="event: one a request")
-    headers: Annotated[dict[str, SecretStr], _OBJECT] = Field(
+    headers: Annotated[dict[str, Secret], _OBJECT] = Field(
         {}, max_length=50, description="sent with every request; shown nowhere"
     )
     handshake_origin: str = Field("", description="ask first, by the CloudEvents web-hook handshake")
@@ -181,6 +185,11 @@ class WebhookSink(SinkSection):
     def is_secret(self) -> bool:
         """Whether who knows the URL may post there."""
         return self.secret_url or "/webhooks/" in self.url
+
+    @property
+    def secret_urls(self) -> tuple[str, ...]:
+        """See ``secret_settings.held_by``."""
+        return ("url",) if self.is_secret else ()
 
 
 class EventBridgeSink(SinkSection):
@@ -210,13 +219,13 @@ class LakeSink(SinkBase):
     file_bytes: Size = Field(64 * 1024**2, ge=1024, description="of events in a file")
     file_age: Seconds = Field(300.0, gt=0, description="how long events wait for their file to fill")
     max_backlog: Size = Field(1024**3, ge=1024**2, description="kept while the lake is out of reach")
-    callback_url: str = Field("", description="told of each file (POST)")
-    callback_secret_file: str = Field(
+    callback_url: SecretUrl = Field("", description="told of each file (POST)")
+    callback_secret_file: SecretFile = Field(
         "", description="signs that (Standard Webhooks): a file with one secret a line"
     )
     aws_region: str = Field("", description="empty: as the AWS environment says")
     aws_profile: str = Field("", description="of the AWS configuration; empty: the usual one")
-    endpoint_url: str = Field("", description="of S3, where it is not AWS")
+    endpoint_url: Url = Field("", description="of S3, where it is not AWS")
 
 
 SINK_TYPES: dict[str, type[SinkBase]] = {
@@ -239,18 +248,3 @@ Sink = Annotated[
     | LakeSink,
     Field(discriminator="type"),
 ]
-
-
-def secrets_of(section: BaseModel) -> Iterator[str]:
-    """Every secret that stands in a section itself, and a URL that is one."""
-    for name in type(section).model_fields:
-        value = getattr(section, name)
-        if isinstance(value, SecretStr):
-            if value.get_secret_value():
-                yield value.get_secret_value()
-        elif isinstance(value, BaseModel):
-            yield from secrets_of(value)
-        elif isinstance(value, dict):
-            yield from (inner.get_secret_value() for inner in value.values() if isinstance(inner, SecretStr))
-    if isinstance(section, WebhookSink) and section.url and section.is_secret:
-        yield section.url

@@ -5,12 +5,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ingestd.core.masking import MASK, Mask, names_a_secret
+from ingestd.core.masking import MASK, names_a_secret, redact
 
 Path = tuple[str, ...]
 MAX_SHOWN = 200
 """Characters of one value on a line."""
-_mask = Mask()
 
 
 class Difference(NamedTuple):
@@ -43,7 +42,7 @@ def masked(path: Path, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [masked(path, inner) for inner in value]
     if isinstance(value, str):
-        return MASK if path and names_a_secret(path[-1]) else _mask(value)
+        return MASK if path and names_a_secret(path[-1]) else redact(value)
     return value
 
 

@@ -15,14 +15,13 @@ from ingestd.control.arn import Arn, parse_function_arn
 from ingestd.control.compare import digest
 from ingestd.control.resource import Context, Found, Step
 from ingestd.core.errors import Unreachable, UserError
-from ingestd.core.masking import Mask
+from ingestd.core.masking import redact
 
 MAX_PAYLOAD_BYTES = 256 * 1024
 """The older of Lambda's two limits for asynchronous invocations (genesys.md 4.4): good everywhere."""
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, ATTEMPTS = 5.0, 10.0, 3
 _QUEUED = 202
 _SHOWN = 200
-_mask = Mask()
 
 # At DEBUG botocore logs what it signs, session tokens with it.
 logging.getLogger("botocore").setLevel(logging.WARNING)
@@ -88,7 +87,7 @@ def _invoke(arn: Arn, function_arn: str, payload: bytes) -> None:
     except errors.ClientError as error:
         raise UserError(f"{where} was refused: {_words(error.response)}") from None
     except errors.BotoCoreError as error:
-        raise Unreachable(f"{where} was not queued: {_mask(str(error))[:_SHOWN]}") from None
+        raise Unreachable(f"{where} was not queued: {redact(str(error))[:_SHOWN]}") from None
     except Exception as error:  # credentials come from programs and servers of all kinds
         raise Unreachable(f"{where} was not queued: {type(error).__name__}") from None
     if answer.get("StatusCode") != _QUEUED:
@@ -108,4 +107,4 @@ def _load() -> tuple[Any, Any, Any]:
 def _words(response: Mapping[str, Any]) -> str:
     error = response.get("Error") or {}
     status = (response.get("ResponseMetadata") or {}).get("HTTPStatusCode")
-    return f"{status} {error.get('Code')}: {_mask(str(error.get('Message')))[:_SHOWN]}"
+    return f"{status} {error.get('Code')}: {redact(str(error.get('Message')))[:_SHOWN]}"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ingestd.core import masking
 from ingestd.core.errors import UserError
 
 _REFERENCE = re.compile(r"(env|file):(.{1,1000})", re.ASCII)
@@ -40,6 +41,7 @@ class SecretRef:
                 raise UserError(f"{self.text}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
         if not value or len(value) > MAX_SECRET_BYTES:
             raise UserError(f"{self.text}: there is no secret")
+        masking.hide(value)
         return value
 
 

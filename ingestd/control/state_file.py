@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from ingestd.control.state import Content, State
+from ingestd.core.address import show_url
 from ingestd.core.errors import UserError
 
 FILE, KEY, LOCK = "control.json", "control.key", "control.lock"
@@ -80,7 +81,8 @@ def _read(path: Path) -> dict[str, Content]:
             raise UserError(
                 f"{path} has format {whole.get('format')!r}, expected {FORMAT}: use the ingestd that wrote it"
             )
-        return msgspec.convert(whole.get("apis"), dict[str, Content])
+        found = msgspec.convert(whole.get("apis"), dict[str, Content])
+        return {show_url(api): content for api, content in found.items()}
     except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path} is damaged ({str(error)[:200]}): put a copy back, or move it away; "

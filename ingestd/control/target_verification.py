@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from ingestd.control.resource import Context, Found, Step
 from ingestd.core.errors import UserError
-from ingestd.core.masking import Mask
+from ingestd.core.masking import redact
 from ingestd.core.units import human_seconds
 from ingestd.schemas.refusals import cut
 from ingestd.transport.api_client import ApiError
@@ -20,7 +20,6 @@ ENDED = frozenset(("FAILED", "TIMEOUT"))
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.3, 5.0
 _MAX_STATUS = 60
 
-_mask = Mask()
 logger = logging.getLogger(__name__)
 
 
@@ -73,7 +72,7 @@ async def _ask(context: Context, found: Found, *, within_s: float) -> tuple[str,
     words = content.get("error") or content.get("message") or ""
     if isinstance(words, dict):
         words = words.get("message") or ""
-    return cut(str(content.get("status", "without a status")), _MAX_STATUS), cut(_mask(str(words)[:10_000]))
+    return cut(str(content.get("status", "without a status")), _MAX_STATUS), cut(redact(str(words)[:10_000]))
 
 
 def _failed(context: Context, found: Found, status: str, words: str, *, spent_s: float) -> UserError:

@@ -59,6 +59,18 @@ def check_url(url: str) -> None:
         raise ValueError("it has blanks or control characters in it")
 
 
+def show_url(url: str) -> str:
+    """``url`` for people: user-info and query masked."""
+    where = re.split("[?#]", url, maxsplit=1)[0]
+    return _USERINFO.sub("***@", where) + ("" if where == url else "?***")
+
+
+def show_host(url: str) -> str:
+    """Of a URL that is a secret: where it goes, and no more."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/***"
+
+
 def without_password(text: str) -> str:
     """``text`` with user and password of every URL in it masked."""
     return _USERINFO.sub("***@", text)

@@ -1,22 +1,39 @@
-"""Takes secrets out of text before a person or a file sees it. Used by ``log.py`` on every line."""
+"""The one redaction: what leaves the process for a person or a file goes through ``redact``.
 
+By value: every secret that the process knows (``hide``), in each spelling in which somebody may quote it. By
+place: what stands where credentials stand, as in a URL or behind ``Authorization:``, whether known or not.
+"""
+
+import base64
+import json
+import math
 import re
-from urllib.parse import quote
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote, quote_plus
 
 MASK = "***"
-MIN_SECRET_CHARS = 4
-"""A shorter registered secret is not masked: it would blot out every second word."""
-MAX_SECRETS = 10_000
+MIN_SECRET_CHARS = 6
+"""A shorter secret is not masked by value: it would blot out every second word, and tells itself by that."""
+MIN_TELLING_CHARS = 8
+"""Of a value that may be a secret, as of a header or in a query."""
+MAX_SECRETS, MAX_PASSING = 10_000, 256
+"""Of the configuration and its files; of tokens that were fetched. Past it the oldest are forgotten."""
+MAX_SECRET_CHARS = 20_000
+MAX_TAIL_CHARS = 1_000
+MAX_CACHED_CHARS = 2_500
+_FEW = 600
+"""Spellings that are looked for one by one; more of them by their first letters."""
 
 _NAMED = "client_secret|client_assertion|access_token|refresh_token|id_token|webhook_secret|api[_-]?key"
 _COMMON = "token|secret|password|passwd"  # also words of prose: only as name=value or in quotes
 _VALUE = r"""[^\s"'&,;)}\]\\]+"""
+_BEHIND = r"""(?:\\*["']\s*[:=,]|\s*[:=])\s*)(?!\*\*\*)(b?"[^"]*"?|b?'[^']*'?|[^\s,;][^\r\n]*)"""
 _PATTERNS = [
     # Authorization: …, 'Authorization': '…', ('authorization', '…')
-    (
-        r"""((?:proxy-)?authorization(?:\\?["']\s*[:=,]|\s*[:=])\s*)(b?"[^"]*"?|b?'[^']*'?|[^\s,;][^\r\n]*)""",
-        r"\1" + MASK,
-    ),
+    (rf"((?:proxy-)?authorization{_BEHIND}", r"\1" + MASK),
     # RFC 6750 and RFC 7617; not the words of "a bearer token" or "basic authentication"
     (r"\b(bearer)\s+(?=\S{8}|[^\s,]*[0-9_~+/=])[\w.~+/=-]+", r"\1 " + MASK),
     (r"\b(basic)\s+(?=\S{16}|[^\s,]*[0-9_~+/=])[\w.~+/=-]+", r"\1 " + MASK),
@@ -27,34 +44,180 @@ _PATTERNS = [
     (r"(://[^\s/:@]*:)[^\s/@]+(?=@)", r"\1" + MASK),  # the password of a URL
 ]
 _COMPILED = [(re.compile(pattern, re.IGNORECASE), by) for pattern, by in _PATTERNS]
+_PLACES = [
+    *_COMPILED,
+    *(
+        (re.compile(pattern, re.IGNORECASE), by)
+        for pattern, by in (
+            (rf"(\b(?:(?:set-)?cookie|x-[\w-]*(?:key|token|secret|auth)[\w-]*){_BEHIND}", r"\1" + MASK),
+            (r"""(://)[^/?#\s"'<>]*@""", r"\1" + MASK + "@"),
+            (r"""(://[^\s?#"'<>\\]*)\?[^\s"'<>\\]*[^\s"'<>\\.,:;)\]]""", r"\1?" + MASK),
+        )
+    ),
+]
+_WORDS = (
+    *("://", "authorization", "bearer", "basic", "secret", "assertion", "token", "api", "key", "passw"),
+    *("whsec_", "eyj", "cookie", "auth"),
+)
+"""Each of the patterns needs one of these."""
 _SECRET_NAME = re.compile(rf"(?:{_NAMED}|{_COMMON}|authorization)$", re.IGNORECASE)
+_MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+*-]+(?:;.*)?", re.ASCII)
 
 
 class Mask:
     """Replaces what looks like a credential, and every string that was registered as one."""
 
     def __init__(self) -> None:
-        self._secrets: dict[str, None] = {}
+        self._lasting: dict[str, tuple[str, ...]] = {}
+        self._passing: dict[str, tuple[str, ...]] = {}
+        self._forms: Counter[str] = Counter()
+        self._heads: Counter[str] = Counter()
+        self._version = 0
+        self._listed: tuple[int, tuple[str, ...]] = (0, ())
 
-    def hide(self, secret: str) -> None:
-        """From now on ``secret`` is masked wherever it stands, also percent-encoded.
+    def hide(self, secret: str, *, passing: bool = False) -> bool:
+        """From now on ``secret`` is masked wherever it stands, in each of its ``spellings``. ``passing``: it
+        is one of many to come, as a token. Gives whether that is new.
 
-        Ignored when shorter than MIN_SECRET_CHARS; past MAX_SECRETS the oldest are forgotten.
+        Ignored when shorter than MIN_SECRET_CHARS; past MAX_SECRETS (MAX_PASSING) the oldest are forgotten.
         """
-        for form in (secret, quote(secret, safe="", errors="replace")):
-            if len(form) >= MIN_SECRET_CHARS:
-                self._secrets.pop(form, None)
-                self._secrets[form] = None
-        while len(self._secrets) > MAX_SECRETS:
-            del self._secrets[next(iter(self._secrets))]
+        table, most = (self._passing, MAX_PASSING) if passing else (self._lasting, MAX_SECRETS)
+        if not MIN_SECRET_CHARS <= len(secret) <= MAX_SECRET_CHARS:
+            return False
+        if (forms := table.pop(secret, None)) is not None:
+            table[secret] = forms  # the youngest again
+            return False
+        table[secret] = forms = spellings(secret)
+        self._count(forms, 1)
+        while len(table) > most:
+            self._count(table.pop(next(iter(table))), -1)
+        self._version += 1
+        return True
+
+    def _list(self) -> tuple[str, ...]:
+        """All spellings. Another thread may ask, which must not see a list that is older than it thinks."""
+        version, listed = self._listed
+        if version != self._version:
+            version = self._version
+            self._listed = version, (listed := tuple(self._forms))
+        return listed
+
+    def _count(self, forms: tuple[str, ...], by: int) -> None:
+        for form in forms:
+            for counter, key in ((self._forms, form), (self._heads, form[:MIN_SECRET_CHARS])):
+                counter[key] += by
+                if not counter[key]:
+                    del counter[key]
+
+    def by_value(self, text: str) -> str:
+        """Without those that were registered."""
+        # longest first: a secret that begins another one must not leave the other one's rest behind
+        for form in sorted((form for form in self._near(text) if form in text), key=len, reverse=True):
+            text = text.replace(form, MASK)
+        return text
+
+    def _near(self, text: str) -> Sequence[str]:
+        """Spellings that may be in ``text``: with a thousand producers it is not asked for each."""
+        forms = self._list()
+        if len(forms) <= _FEW:
+            return forms
+        size, heads = MIN_SECRET_CHARS, self._heads
+        found = {head for at in range(len(text) - size + 1) if (head := text[at : at + size]) in heads}
+        return [form for form in forms if form[:size] in found] if found else ()
+
+    def without_cut(self, text: str) -> str:
+        """``text``, which was cut there, without the beginning of a secret at its end."""
+        size, heads = MIN_SECRET_CHARS, self._heads
+        for at in range(max(0, len(text) - MAX_TAIL_CHARS), len(text) - size + 1):
+            if text[at : at + size] in heads and any(form.startswith(text[at:]) for form in self._list()):
+                return text[:at]
+        return text[: 1 - size]
 
     def __call__(self, text: str) -> str:
-        # longest first: a secret that begins another one must not leave the other one's rest behind
-        for secret in sorted((s for s in self._secrets if s in text), key=len, reverse=True):
-            text = text.replace(secret, MASK)
+        text = self.by_value(text)
         for pattern, by in _COMPILED:
             text = pattern.sub(by, text)
         return text
+
+
+def spellings(secret: str) -> tuple[str, ...]:
+    """``secret`` as it is, percent-encoded, within JSON, and within base64 wherever it stands there. Each of
+    MIN_SECRET_CHARS at least."""
+    data = secret.encode("utf-8", "surrogatepass")
+    percent = {quote(data, safe=safe) for safe in ("", "/", "/:@!$&'()*+,;=-._~")} | {quote_plus(data)}
+    percent |= {re.sub("%..", lambda match: match[0].lower(), form) for form in percent}
+    quoted = {json.dumps(secret, ensure_ascii=escaped)[1:-1] for escaped in (True, False)}
+    quoted |= {json.dumps(form, ensure_ascii=False)[1:-1] for form in quoted}
+    quoted |= {form.replace("/", "\\/") for form in quoted}
+    encoded = {form for before in range(3) for form in _base64(data, before)}
+    forms = dict.fromkeys((secret, *sorted(percent | quoted | encoded)))
+    return tuple(form for form in forms if len(form) >= MIN_SECRET_CHARS)
+
+
+def _base64(data: bytes, before: int) -> tuple[str, str]:
+    """What all encodings have in common in which so many bytes (of three) stand before ``data``."""
+    first, last = math.ceil(before * 8 / 6), (before + len(data)) * 8 // 6
+    padded = b"\0" * before + data
+    standard, for_urls = base64.b64encode(padded).decode(), base64.urlsafe_b64encode(padded).decode()
+    return standard[first:last], for_urls[first:last]
+
+
+def is_telling(value: str) -> bool:
+    """Whether a value that may be a secret (of a header, of a query) looks like one: it is long, and no plain
+    word, number or media type, which would be masked in every other line."""
+    if len(value) < MIN_TELLING_CHARS or _MEDIA_TYPE.fullmatch(value):
+        return False
+    return not (value.isalpha() and (value.islower() or value.istitle()) and len(value) < 20)
+
+
+_known = Mask()
+
+
+def hide(secret: str, *, passing: bool = False) -> None:
+    """Never show this string, whatever it stands in. See ``Mask.hide``."""
+    if _known.hide(secret, passing=passing):
+        _redacted.cache_clear()
+        _by_value.cache_clear()
+
+
+def by_value(text: str) -> str:
+    """Without the secrets that are known; what only looks like one stays."""
+    return _by_value(text) if len(text) <= MAX_CACHED_CHARS else _known.by_value(text)
+
+
+def without_cut(text: str) -> str:
+    """See ``Mask.without_cut``."""
+    return _known.without_cut(text)
+
+
+def redact(text: str) -> str:
+    """``text`` as it may be shown and kept: no known secret, and nothing where secrets stand."""
+    return _redacted(text) if len(text) <= MAX_CACHED_CHARS else _redact(text)
+
+
+def _redact(text: str) -> str:
+    text = _known.by_value(text)
+    lower = text.lower()
+    if any(word in lower for word in _WORDS) or not text.isascii():
+        for pattern, by in _PLACES:
+            text = pattern.sub(by, text)
+    return text
+
+
+# an API that refuses a thousand events says the same of each
+_by_value = lru_cache(maxsize=1024)(lambda text: _known.by_value(text))
+_redacted = lru_cache(maxsize=1024)(_redact)
+
+
+def redact_tree(value: Any) -> Any:
+    """Every string in what is to be JSON."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {name: redact_tree(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_tree(inner) for inner in value]
+    return value
 
 
 def names_a_secret(field: str) -> bool:

@@ -17,9 +17,11 @@ from ingestd.clients import api_auth, make_client
 from ingestd.config import Login, Settings
 from ingestd.control.resource import Context, Step
 from ingestd.control.secret import SecretRef
+from ingestd.core.address import show_url
 from ingestd.core.audit import Entry
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import Unreachable, UserError
+from ingestd.core.masking import redact
 from ingestd.store.audit_log import AuditLog
 from ingestd.transport.api_client import ApiClient
 from ingestd.transport.credential import Mask
@@ -55,7 +57,7 @@ class Secrets:
         data = text.encode(errors="surrogatepass")
         for mask in self._masks.values():
             data = mask(data)
-        return data.decode(errors="surrogatepass")
+        return redact(data.decode(errors="surrogatepass"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ async def open_control(
             allow_private=allow_private,
         )
         try:
-            yield Control(context, secrets, directory, login.api.rstrip("/"), notes.open)
+            yield Control(context, secrets, directory, show_url(login.api).rstrip("/"), notes.open)
         except UserError as error:
             said = secrets.mask(str(error))
             if said == str(error):
@@ -159,7 +161,9 @@ class _Watch:
         self._answered = self._answered or status > 0
         self._silent += not self._answered
         if self._silent >= _SILENT_ATTEMPTS:
-            raise Unreachable(f"{method} {path}: no answer from {self._api}: is this the right address?")
+            raise Unreachable(
+                f"{method} {path}: no answer from {show_url(self._api)}: is this the right address?"
+            )
 
 
 def _who() -> str:

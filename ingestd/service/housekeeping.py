@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from ingestd import log
 from ingestd.config import Login
+from ingestd.core.address import show_url
 from ingestd.core.errors import UserError
 from ingestd.letter_desk import count_letters as count_letters_in
 from ingestd.pipeline import Pipeline, Warn
@@ -58,14 +59,15 @@ async def compare_api(pipeline: Pipeline, login: Login | None, warn: Warn) -> No
     """Say so when this state directory was used with another API before."""
     if login is None:
         return
-    before = await pipeline.journal.remember("api", login.api)
-    await pipeline.journal.remember("token_url", login.token_url or "")
+    api = show_url(login.api)  # what is kept has no secrets, nor has what is compared with it
+    before = await pipeline.journal.remember("api", api)
+    await pipeline.journal.remember("token_url", show_url(login.token_url or ""))
     await pipeline.journal.remember("schema", pipeline.settings.schema_.name)
     await pipeline.journal.remember("dedup_key", pipeline.settings.schema_.dedup_key)
-    if before is not None and before != login.api and not _both_local(before, login.api):
+    if before is not None and show_url(before) != api and not _both_local(before, api):
         warn(
-            f"this state directory was used with {before} before: its checkpoints and dead letters are"
-            f" taken to be of {login.api} too; give each API a --state-dir of its own"
+            f"this state directory was used with {show_url(before)} before: its checkpoints and dead letters"
+            f" are taken to be of {api} too; give each API a --state-dir of its own"
         )
 
 

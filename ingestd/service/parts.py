@@ -9,6 +9,7 @@ from ingestd.admin.health import Readiness
 from ingestd.admin.systemd import Systemd
 from ingestd.admin.watchdog import Watchdog
 from ingestd.config import Ingest, Settings
+from ingestd.core import masking
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.core.ledger import Ledger
@@ -65,9 +66,9 @@ def authenticator(ingest: Ingest, clock: Clock) -> Authenticator:
     producers = producer_keys(ingest.producers)
     for keys in producers.values():
         for token in keys.tokens:
-            log.hide(token)
+            masking.hide(token)
         for secret in keys.webhook_secrets:
-            log.hide(b64encode(secret).decode())
+            masking.hide(b64encode(secret).decode())
     return Authenticator(producers, clock=clock)
 
 

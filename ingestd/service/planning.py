@@ -16,6 +16,7 @@ from ingestd.control.state import State
 from ingestd.control.state_file import open_state
 from ingestd.control.world import Progress, World, read_world
 from ingestd.core.errors import UserError
+from ingestd.core.masking import by_value
 from ingestd.service.control import Control
 from ingestd.transport.api_client import ApiError
 
@@ -81,7 +82,7 @@ async def export(control: Control, kinds: Sequence[str], *, progress: Progress |
             if kinds or not error.is_not_found:
                 raise
     with open_state(control.directory, control.api, change=False) as state:
-        return export_document(World(found), state=state)
+        return by_value(export_document(World(found), state=state))
 
 
 async def _plan(control: Control, intention: Intention, state: State, progress: Progress | None) -> Plan:

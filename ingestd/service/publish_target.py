@@ -12,7 +12,7 @@ from ingestd.core.event_status import StatusReader
 from ingestd.delivery.asking import Asker
 from ingestd.service.publish import Sending
 from ingestd.sink_types import STATUS_PATH, auth_kind
-from ingestd.sinks.answers import clean
+from ingestd.sinks.answers import told
 from ingestd.transport.auth import Auth
 from ingestd.transport.client import Client
 from ingestd.transport.handshake import Handshaking
@@ -56,9 +56,7 @@ def find_question(section: SinkSection, login: Login | None) -> tuple[str, Statu
         url = login.api.rstrip("/") + STATUS_PATH
     if not url or url == "auto":
         raise UserError("--wait: the sink has no confirm.url to ask what became of an event")
-    reader = StatusReader(
-        field=confirm.status, delivered=confirm.delivered, failed=confirm.failed, clean=clean
-    )
+    reader = StatusReader(field=confirm.status, delivered=confirm.delivered, failed=confirm.failed, told=told)
     return url, reader
 
 

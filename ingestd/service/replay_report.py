@@ -3,6 +3,8 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from ingestd.core.masking import redact_tree
+
 if TYPE_CHECKING:
     from ingestd.service.replay import Replay
 
@@ -10,7 +12,7 @@ if TYPE_CHECKING:
 def make_report(replay: "Replay") -> dict[str, Any]:
     """The ledgers, of all events and of each sink, and how it ended; ready for JSON."""
     ledger, seconds = replay.pipeline.ledger, replay.seconds
-    return {
+    report = {
         "accepted": ledger.accepted,
         "delivered": ledger.delivered,
         "duplicate": ledger.duplicate,
@@ -40,3 +42,5 @@ def make_report(replay: "Replay") -> dict[str, Any]:
         "error": str(replay.error) if replay.error else None,
         "exit_code": replay.exit_code,
     }
+    told: dict[str, Any] = redact_tree(report)
+    return told

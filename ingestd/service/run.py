@@ -20,8 +20,7 @@ import anyio.abc
 
 from ingestd import log
 from ingestd.admin.server import serve_admin
-from ingestd.config import Login, Settings, check_run, find_login, state_directory
-from ingestd.config.sinks import secrets_of
+from ingestd.config import check_run, find_login, state_directory
 from ingestd.core.address import parse_listen, write_listen
 from ingestd.core.audit import Entry
 from ingestd.core.clock import SystemClock
@@ -50,7 +49,6 @@ async def open_service(load: Load) -> AsyncIterator[Service]:
     settings = load()
     check_run(settings)
     login = find_login(settings)
-    _hide_secrets(settings, login)
     async with AsyncExitStack() as stack:
         service = Service(load, settings, SystemClock())
         # Those that come during the start are heard after it: PID 1 would never get them otherwise.
@@ -97,15 +95,6 @@ async def open_service(load: Load) -> AsyncIterator[Service]:
         service.own_metrics.producers.configure(settings.ingest.producers)
         wire_gauges(service)
         yield service
-
-
-def _hide_secrets(settings: Settings, login: Login | None) -> None:
-    """From the log, whatever else goes wrong."""
-    if login:
-        log.hide(login.client_secret.get_secret_value())
-    for sink in settings.sinks.values():
-        for secret in secrets_of(sink):
-            log.hide(secret)
 
 
 async def run(service: Service) -> None:

@@ -3,7 +3,7 @@
 import re
 from functools import lru_cache
 
-from ingestd.core import retry_after
+from ingestd.core import masking, retry_after
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 
@@ -20,7 +20,6 @@ _SECRET = re.compile(
     r"|\"(?:[^\"\\]|\\.)*|'[^']*|(?:(?:bearer|basic)\s+)?[^\s\"',;}&]+)"
 )
 _SECRET_WORDS = ("bearer", "basic", "token", "password", "secret", "key", "authorization")
-_USER_INFO = re.compile(r"//[^/]*@")
 _IN_PROGRESS = re.compile(
     rb"in.?progress|still (being|processing)|currently|not yet (complete|finished)|pending", re.IGNORECASE
 )
@@ -46,8 +45,18 @@ def words(answer: Answer) -> str:
     """Status and body in one line: cut, control characters out, anything like a credential masked."""
     if answer.status == 0:
         return answer.error
-    text = answer.body[: MAX_WORDS * 4].decode("utf-8", "replace")
-    return f"{answer.status} {clean(text)[:MAX_WORDS]}".strip()
+    text = answer.body[: MAX_WORDS * 4 + 1].decode("utf-8", "replace")
+    if 200 <= answer.status < 300:  # nearly every one, and nobody sees it but in what is redacted then
+        return f"{answer.status} {clean(text)[:MAX_WORDS]}".strip()
+    return f"{answer.status} {told(text, MAX_WORDS)}".strip()
+
+
+def told(text: str, most: int) -> str:
+    """What a remote side says, fit to be shown and kept: one line, no secret, at most so many characters."""
+    known = masking.by_value(text[: 4 * most])
+    if len(text) > 4 * most:  # half a secret would not be known for one
+        known = masking.without_cut(known)
+    return masking.redact(clean(known))[:most]
 
 
 @lru_cache(maxsize=1024)  # an API that refuses a thousand events says the same of each
@@ -107,13 +116,6 @@ def retry_after_s(answer: Answer, *, now_wall: float) -> float | None:
     return retry_after.parse(value, now_wall=now_wall, date=answer.headers.get("date"))
 
 
-def without_secrets(url: str) -> str:
-    """``url`` for people: user-info and query masked."""
-    where = re.split("[?#]", url, maxsplit=1)[0]
-    return _USER_INFO.sub("//***@", where) + ("" if where == url else "?***")
-
-
 def redirect(answer: Answer) -> str:
-    where = re.split("[?#]", answer.headers.get("location", ""), maxsplit=1)[0]
-    where = clean(_USER_INFO.sub("//***@", where))[:100]
+    where = told(re.split("[?#]", answer.headers.get("location", ""), maxsplit=1)[0], 100)
     return f"redirects are not followed: check --api or the sink's url; it points to {where or 'nowhere'}"

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.sinks import answers, cloudevents_binary, item_errors
@@ -53,7 +54,7 @@ class CloudEventsSink:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
-        self.url, self.shown_url = url, answers.without_secrets(url)
+        self.url, self.shown_url = url, show_url(url)
         self.mode = mode
         self.max_bytes = max_bytes
         self.max_events = max_events if mode == "batch" else 1

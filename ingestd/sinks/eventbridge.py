@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.sinks import answers
@@ -98,7 +99,7 @@ class EventBridgeSink:
     ) -> None:
         self.name = name
         self.url = url
-        self.shown_url = answers.without_secrets(url)
+        self.shown_url = show_url(url)
         self.max_bytes = _GROWTH * max_entry_bytes + _FRAME_BYTES
         self._max_entry_bytes = max_entry_bytes
         self._reading = reading
@@ -181,7 +182,7 @@ class EventBridgeSink:
         if len(errors) == count and (meaning := _common_meaning([code for _, code, _ in errors])):
             return self._verdict(meaning, errors[0][1], answer)
         items = tuple(
-            ItemError(index, answers.clean(f"{code}: {words}"[:300]), _kind(code) is Meaning.LATER)
+            ItemError(index, answers.told(f"{code}: {words}", 300), _kind(code) is Meaning.LATER)
             for index, code, words in errors
         )
         return self._reading.verdict(answer, now_wall=self._wall(), items=items)

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.errors import UserError
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.schemas.grammar import is_utf8
 from ingestd.schemas.refusals import cut
-from ingestd.sinks.answers import clean, without_secrets
+from ingestd.sinks.answers import told
 from ingestd.sinks.genesys_answers import name_context
 from ingestd.sinks.genesys_mapping import MAX_ENTRIES, Entry, InteractionMapping
 from ingestd.sinks.item_errors import Found
@@ -122,7 +123,7 @@ class GenesysEventsSink:
         self._mapping = _make_mapping(name, family, mapping, source_id, namespace)
         self.name = name
         self.url = api.rstrip("/") + self._family.path
-        self.shown_url = without_secrets(self.url)
+        self.shown_url = show_url(self.url)
         self.max_events = min(max_events, MAX_REQUEST_ENTRIES // (MAX_ENTRIES if self._mapping else 1))
         self.max_bytes = max_bytes
         array = self._family.array
@@ -271,4 +272,4 @@ def _make_mapping(
 
 def _words(error: dict[str, Any]) -> str:
     message = error.get("message")
-    return clean(message[:2000])[:300] if isinstance(message, str) and message else "no reason given"
+    return told(message, 300) if isinstance(message, str) and message else "no reason given"

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable, Sequence
 
+from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import Verdict
-from ingestd.sinks.answers import without_secrets
 from ingestd.sinks.frame import frame
 from ingestd.sinks.reading import DEFAULT, Reading
 
@@ -32,7 +32,7 @@ class IngestApi:
     ) -> None:
         self.name = name
         self.url = api.rstrip("/") + PATH
-        self.shown_url = without_secrets(self.url)
+        self.shown_url = show_url(self.url)
         self.max_bytes, self.max_events = max_bytes, max_events
         self._reading = reading
         self._wall = wall

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from ingestd.core.verdict import ItemError
-from ingestd.sinks.answers import clean
+from ingestd.sinks.answers import told
 
 _FAILURES = ("errors", "unprocessedEntities", "failed", "failures", "rejected")
 _RESULTS = ("results", "items")  # may list what was taken, too
@@ -166,7 +166,7 @@ def _index_in_path(path: Any) -> int | None:
 def _words(entry: dict[str, Any]) -> str:
     values = map(entry.__getitem__, _speaking(tuple(entry)))
     said = [str(value) for value in values if isinstance(value, (str, int))]
-    return clean(": ".join(dict.fromkeys(said))[:2000])[:300] or "no reason given"
+    return told(": ".join(dict.fromkeys(said))[:2000], 300) or "no reason given"
 
 
 @lru_cache(maxsize=8)  # the entries of an answer have the same members, all but a few

@@ -11,12 +11,12 @@ from urllib.parse import quote
 
 import msgspec
 
+from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.errors import UserError
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.schemas.grammar import is_utf8
 from ingestd.schemas.refusals import cut
-from ingestd.sinks.answers import without_secrets
 from ingestd.sinks.frame import frame
 from ingestd.sinks.genesys_answers import name_context
 from ingestd.sinks.reading import DEFAULT, ItemPaths, Reading
@@ -79,7 +79,7 @@ class JourneyEventsSink:
         configuration = quote(configuration_id, safe="")
         path = f"/api/v2/journey/externalevents/configurations/{configuration}/events"
         self.url = api.rstrip("/") + path
-        self.shown_url = without_secrets(self.url)
+        self.shown_url = show_url(self.url)
         self.max_events = max_events
         self.max_bytes = max_bytes
         self._reading = reading

@@ -195,7 +195,7 @@ def _taken(ok: Any) -> bool:
 
 def _words(entry: Any, paths: ItemPaths) -> str:
     said = value_at(entry, paths.message) if paths.message else None
-    return answers.clean(str(said)[:2000])[:300] if _is_name(said) and said != "" else "no reason given"
+    return answers.told(str(said), 300) if _is_name(said) and said != "" else "no reason given"
 
 
 def _retryable(entry: Any, ok: Any, paths: ItemPaths) -> bool:

@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Literal
 from urllib.parse import urlsplit
 
+from ingestd.core.address import show_host, show_url
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import Meaning, Verdict
-from ingestd.sinks.answers import without_secrets
 from ingestd.sinks.content_id import content_id
 from ingestd.sinks.frame import frame
 from ingestd.sinks.reading import DEFAULT, Reading
@@ -87,7 +87,7 @@ class WebhookSink:
         self.url = url
         parts = urlsplit(url)
         is_secret = self._secret_url or _TOKEN_PATH.search(parts.path) is not None
-        self.shown_url = _show_host(url) if is_secret else without_secrets(url)
+        self.shown_url = show_host(url) if is_secret else show_url(url)
         found = _secrets_of(url, path_too=is_secret)
         # what comes back may still quote the one before
         self._secrets = tuple(dict.fromkeys((*found, *self._secrets)))[:_MAX_SECRETS]
@@ -153,11 +153,6 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     if size > MAX_HEADERS_BYTES:
         raise ValueError(f"the headers have {size} bytes, at most {MAX_HEADERS_BYTES}")
     return dict(headers)
-
-
-def _show_host(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/***"
 
 
 def _secrets_of(url: str, *, path_too: bool) -> tuple[str, ...]:

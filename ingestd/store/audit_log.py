@@ -13,10 +13,13 @@ import msgspec
 
 from ingestd.core.audit import Entry
 from ingestd.core.errors import UserError
+from ingestd.core.masking import redact
 from ingestd.store.audit_chain import CHAIN_BYTES, NOTHING, TAIL_BYTES, ChainEnd, hash_of
 
 MAX_FIELD = 500
 """Characters of one field; longer ones are cut."""
+_OURS = frozenset(("sink", "request_id"))
+"""Fields of nearly every line that hold nothing from outside."""
 BUFFER_BYTES = 64 * 1024
 PATIENCE_S = 0.5
 """For whoever holds the lock, which takes some 50 us. Past it we write all the same, and do not wait again
@@ -57,7 +60,9 @@ class AuditLog:
             return
         line: dict[str, object] = {"time": self._now(), "event": entry.value}
         for name, value in fields.items():
-            line[name] = value[:MAX_FIELD] if type(value) is str else value
+            if type(value) is str:
+                value = (value if name in _OURS else redact(value))[:MAX_FIELD]
+            line[name] = value
         body = _encode_line(line)
         self._bodies.append(body)
         self._waiting_bytes += len(body) + CHAIN_BYTES

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from ingestd.core.letter import MAX_DETAIL, DeadLetter, fingerprint
+from ingestd.core.masking import redact
 from ingestd.core.reasons import RETRYABLE, Reason
 
 IDEMPOTENCY_WINDOW_S = 24 * 3600.0
@@ -149,7 +150,7 @@ def _insert_statement(count: int) -> str:
 def _new_row(letter: DeadLetter, now: float) -> tuple[Any, ...]:
     """Of exact types that ``sqlite3`` binds as they are: for bytes, None, bool and an enum's members it
     looks for an adapter first, which costs more than a copy."""
-    reason, detail, payload, digest = letter.reason, letter.detail, letter.payload, letter.digest
+    reason, detail, payload, digest = letter.reason, redact(letter.detail), letter.payload, letter.digest
     first_sent = letter.first_sent_wall
     return (
         str(reason),
@@ -257,6 +258,7 @@ def letters_failed(
 ) -> None:
     """Retries that failed: (number, how it stands now). They wait longer, or for a person."""
     for number, letter in letters:
+        detail = redact(letter.detail)
         row = connection.execute("SELECT attempts FROM letters WHERE id = ?", (number,)).fetchone()
         attempts = row[0] + 1 if row else 1
         connection.execute(
@@ -266,8 +268,8 @@ def letters_failed(
             (
                 attempts,
                 letter.reason.value,
-                letter.detail[:MAX_DETAIL],
-                fingerprint(letter.reason, letter.detail),
+                detail[:MAX_DETAIL],
+                fingerprint(letter.reason, detail),
                 letter.batch,
                 letter.batch_index,
                 letter.batch_size,

@@ -21,7 +21,6 @@ MAX_DEPTH = 4
 
 _CODE = re.compile(r"[\w.:-]{1,100}", re.ASCII)
 _OLD_VERSION = "does not match the current version"
-_credentials = masking.Mask()
 
 
 class Nested(NamedTuple):
@@ -187,6 +186,7 @@ class _Words:
             return ""
         # cut only after masking: half a secret would not be known for one
         value = self._mask(value[:MAX_READ].encode(errors="replace")).decode()
+        value = masking.by_value(value)
         line = "".join(c if c.isprintable() else " " for c in value)
-        line = " ".join(_credentials(line[: 4 * MAX_WORDS]).split())
+        line = " ".join(masking.redact(line[: 4 * MAX_WORDS]).split())
         return line if len(line) <= MAX_WORDS else f"{line[:MAX_WORDS]}…"

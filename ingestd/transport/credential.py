@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from ingestd.core import masking
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.transport.watched_file import Watch, WatchedFiles
@@ -109,8 +110,9 @@ class Mask:
         self.add(*secrets)
 
     def add(self, *secrets: str) -> None:
-        """As it is, and as JSON has it."""
+        """As it is, and as JSON has it. Also told to ``core.masking``, for all that is shown and kept."""
         for secret in secrets:
+            masking.hide(secret, passing=True)
             if len(secret) >= _MIN_MASKED:
                 quoted = json.dumps(secret)[1:-1]
                 forms = dict.fromkeys((secret, quoted, quoted.replace("/", "\\/")))

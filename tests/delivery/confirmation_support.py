@@ -14,7 +14,7 @@ from ingestd.core.answer import Answer
 from ingestd.core.event_status import StatusReader
 from ingestd.core.letter import DeadLetter
 from ingestd.delivery.confirmation import Confirmer, ConfirmerSettings
-from ingestd.sinks.answers import clean
+from ingestd.sinks.answers import told
 from ingestd.store import confirmations
 from ingestd.store.confirmations import Due, Pending
 
@@ -190,7 +190,7 @@ async def rig(
         asker=api,
         store=store,
         book=book,
-        reader=StatusReader(clean=clean),
+        reader=StatusReader(told=told),
         settings=ConfirmerSettings(**{"requests_per_minute": 6_000, **options}),
         clock=clock,
         on_room=lambda: rooms.append(clock.now),

@@ -13,7 +13,7 @@ from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.event_status import Standing, StatusReader, question_url
 from ingestd.delivery.asking import Asker, Budget
-from ingestd.sinks.answers import clean
+from ingestd.sinks.answers import told
 from ingestd.transport.auth import NoAuth, bearer
 from ingestd.transport.client import Client
 from tests.machine import patience
@@ -71,12 +71,12 @@ def test_an_id_that_would_lead_elsewhere_has_no_url(remote_id: str) -> None:
 
 
 def read(body: bytes, reader: StatusReader | None = None) -> Standing:
-    reader = reader or StatusReader(clean=clean)
+    reader = reader or StatusReader(told=told)
     return reader.read(Answer(200, body=body), now_wall=0.0).standing
 
 
 def test_the_words_for_an_end_are_those_of_the_settings_in_any_case() -> None:
-    reader = StatusReader(field="result.state", delivered=("Done", "ok"), failed=("Dead",), clean=clean)
+    reader = StatusReader(field="result.state", delivered=("Done", "ok"), failed=("Dead",), told=told)
     assert read(b'{"result":{"state":"DONE"}}', reader) is Standing.DELIVERED
     assert read(b'{"result":{"state":" dead "}}', reader) is Standing.FAILED
     assert read(b'{"result":{"state":"delivered"}}', reader) is Standing.PENDING
@@ -85,14 +85,14 @@ def test_the_words_for_an_end_are_those_of_the_settings_in_any_case() -> None:
 
 @pytest.mark.parametrize("field", ["result.state", "$.result.state", "/result/state", "$['result'].state"])
 def test_the_field_of_the_status_is_written_in_any_notation(field: str) -> None:
-    reader = StatusReader(field=field, clean=clean)
+    reader = StatusReader(field=field, told=told)
     assert read(b'{"result":{"state":"delivered"}}', reader) is Standing.DELIVERED
 
 
 @pytest.mark.parametrize("field", ["", "$", "a..b", "result[*]"])
 def test_a_field_that_is_none_is_told(field: str) -> None:
     with pytest.raises(UserError, match=r"^confirm\.status: "):
-        StatusReader(field=field, clean=clean)
+        StatusReader(field=field, told=told)
 
 
 @given(
@@ -109,7 +109,7 @@ def test_what_is_told_of_an_answer_is_one_short_line_without_secrets() -> None:
         "error": {"message": "x\ny\x1b[31m" * 500},
         "message": "Bearer abcdefgh12345678",
     }
-    reader = StatusReader(clean=clean)
+    reader = StatusReader(told=told)
     failed = reader.read(Answer(200, body=json.dumps(body).encode()), now_wall=0.0)
     refused = reader.read(Answer(500, body=b"password=hunter22 \x00" * 500), now_wall=0.0)
     for words in (failed.words, refused.words):

@@ -13,7 +13,7 @@ from ingestd.core.errors import Unreachable
 from ingestd.core.event_status import StatusReader
 from ingestd.core.reasons import Reason
 from ingestd.delivery.confirmation import Confirmer, ConfirmerSettings, make_letter
-from ingestd.sinks.answers import clean
+from ingestd.sinks.answers import told
 from ingestd.store import confirmations
 from ingestd.store.confirmations import Confirmations, Due
 from ingestd.store.database import Database
@@ -310,7 +310,7 @@ async def test_it_works_on_the_real_store_and_a_letter_is_there_as_soon_as_it_is
         asker=Api(),
         store=Confirmations(database, SINK),
         book=book,
-        reader=StatusReader(clean=clean),
+        reader=StatusReader(told=told),
         settings=ConfirmerSettings(requests_per_minute=60_000, first_after_s=0.01),
         clock=SystemClock(),
     )

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.sinks import answers
-from ingestd.sinks.answers import clean, without_secrets
+from ingestd.sinks.answers import clean
 from ingestd.sinks.reading import DEFAULT, ItemPaths, Reading, value_at
 
 EVENTS = [b'{"order":{"no":%d},"id":"i-%d","x":"a"}' % (70 + n, n) for n in range(4)]
@@ -350,5 +351,5 @@ def test_every_alternative_of_the_pattern_has_a_word_that_the_shortcut_knows() -
     ],
 )
 def test_a_url_is_shown_without_user_info_and_query(url: str, shown: str) -> None:
-    assert without_secrets(url) == shown
+    assert show_url(url) == shown
     assert not re.search("CANARY|pa55", shown)

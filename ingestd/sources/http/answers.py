@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
+from ingestd.core.masking import redact
 from ingestd.core.submission import Deferred, Rejection, Result, Taken
 from ingestd.sources.http.request import Response
 
@@ -41,7 +42,7 @@ def answer_to(result: Result) -> Response:
     nothing; otherwise the status of ``Deferred`` with Retry-After (RFC 9110 10.2.3, at least 1)."""
     if isinstance(result, Deferred):
         wait = (("Retry-After", str(max(1, result.retry_after_s))),)
-        return problem(result.status, result.detail, headers=wait)
+        return problem(result.status, redact(result.detail), headers=wait)
     if not result.rejected and result.ends is None and result.stored:
         if result.accepted == 1 and result.duplicates == 0:
             return _ONE_ACCEPTED  # made once: this is nearly every answer

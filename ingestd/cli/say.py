@@ -1,0 +1,9 @@
+"""What a command tells a person beside its output: one line on standard error, without secrets."""
+
+import click
+
+from ingestd.core.masking import redact
+
+
+def say(message: object) -> None:
+    click.echo(f"ingestd: {redact(str(message))}", err=True)

@@ -1,0 +1,119 @@
+"""Settings that hold secrets, or may: their types, how they are shown, and all secrets of a section.
+
+Whoever adds a setting says by its type what it holds; a test asks for that. ``hide_secrets`` tells
+``core.masking`` of the values, so that nothing that leaves the process has them.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pydantic import AfterValidator, BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from ingestd.core import masking
+from ingestd.core.address import show_host, show_url
+from ingestd.core.masking import MASK
+
+_WHAT = f"it holds the mask that `config show` prints ({MASK}): set the real one"
+
+
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """``what``: url (user-info and query are secrets), secret_url (all of it is), file (of a secret)."""
+
+    what: str
+
+
+def _no_mask(secret: SecretStr) -> SecretStr:
+    if MASK in secret.get_secret_value():
+        raise ValueError(_WHAT)
+    return secret
+
+
+def _no_masked_url(url: str) -> str:
+    if url == MASK or any(part in url for part in (f"{MASK}@", f"?{MASK}", f"/{MASK}")):
+        raise ValueError(_WHAT)
+    return url
+
+
+Secret = Annotated[SecretStr, AfterValidator(_no_mask)]
+Url = Annotated[str, AfterValidator(_no_masked_url), Holds("url")]
+SecretUrl = Annotated[str, AfterValidator(_no_masked_url), Holds("secret_url")]
+SecretFile = Annotated[str, Holds("file")]
+"""Its path is no secret. Who reads it tells ``core.masking`` what it holds."""
+NOTHING = SecretStr("")
+
+
+def held_by(section: BaseModel, field: str, info: FieldInfo) -> str:
+    """What the setting holds: see ``Holds``; secret, headers; empty: nothing that must not be seen."""
+    value = getattr(section, field)
+    if isinstance(value, SecretStr):
+        return "secret"
+    if isinstance(value, Mapping) and "Secret" in repr(info.annotation):
+        return "headers"
+    what = next((one.what for one in info.metadata if isinstance(one, Holds)), "")
+    return "secret_url" if what == "url" and field in getattr(section, "secret_urls", ()) else what
+
+
+def show(value: Any, held: str) -> Any:
+    """The value of such a setting for people, without what is secret of it. With a mask it does not load."""
+    if held == "secret":
+        return MASK if value.get_secret_value() else ""
+    if held == "headers":
+        return dict.fromkeys(value, MASK)
+    if held == "secret_url":
+        return show_host(value) if value else ""
+    return show_url(value) if held == "url" else value
+
+
+def hide_secrets(section: BaseModel) -> None:
+    """Nothing that is shown or kept from now on has a secret of this section, or of those in it."""
+    for secret in secrets_of(section):
+        masking.hide(secret)
+
+
+def secrets_of(section: BaseModel) -> Iterator[str]:
+    """Every secret that stands in the configuration itself; of URLs what ``secrets_in`` gives."""
+    for field, info in type(section).model_fields.items():
+        value, held = getattr(section, field), held_by(section, field, info)
+        if isinstance(value, BaseModel):
+            yield from secrets_of(value)
+        elif held == "secret":
+            yield value.get_secret_value()
+        elif held == "headers":
+            for header in value.values():
+                text = header.get_secret_value()
+                yield from (one for one in (text, text.rpartition(" ")[2]) if masking.is_telling(one))
+        elif held in ("url", "secret_url"):
+            yield from secrets_in(value, whole=held == "secret_url")
+        elif isinstance(value, Mapping):
+            for inner in value.values():
+                if isinstance(inner, BaseModel):
+                    yield from secrets_of(inner)
+
+
+def secrets_in(url: str, *, whole: bool = False) -> Iterator[str]:
+    """User, password and query of a URL; ``whole``: it is one itself, with its path."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return
+    user_info, _, host = parts.netloc.rpartition("@")
+    user, _, password = user_info.partition(":")
+    yield from (user_info, password, unquote(password))
+    yield from (one for one in (user, unquote(user)) if masking.is_telling(one))
+    if parts.query:
+        yield parts.query
+        values = [value for _, value in parse_qsl(parts.query)]
+        values += [pair.partition("=")[2] or pair for pair in parts.query.split("&")]
+        yield from filter(masking.is_telling, values)
+    if whole and len(parts.path) > masking.MIN_TELLING_CHARS:
+        yield from (url, f"{host}{parts.path}", parts.path)
+        yield from (part for part in parts.path.split("/") if _is_random(part))
+
+
+def _is_random(part: str) -> bool:
+    """A part of a path that is no word, and long enough to be what makes the URL a secret."""
+    return len(part) >= 12 and any(char.isdigit() for char in part)

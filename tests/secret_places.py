@@ -1,0 +1,119 @@
+"""Every place of the configuration that holds a secret, found in its schema, with a marker in each."""
+
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from ingestd.config.secret_settings import Holds
+from ingestd.config.settings import Settings
+from ingestd.config.sinks import SINK_TYPES
+
+
+class Place(NamedTuple):
+    """``kind``: secret, headers, url, secret_url, file; empty: it is said to be public."""
+
+    model: str
+    path: tuple[str, ...]
+    kind: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}.{self.path[-1]}"
+
+
+def places() -> list[Place]:
+    found = [place for place in _places(Settings, ()) if place.path != ("sinks",)]
+    for kind, model in SINK_TYPES.items():
+        found += _places(model, ("sinks", kind.replace("_", "-")))
+    return found
+
+
+def _places(model: type[BaseModel], above: tuple[str, ...]) -> Iterator[Place]:
+    for field, info in model.model_fields.items():
+        path = (*above, info.alias or field)
+        inner = _section_of(info.annotation)
+        if inner and _is_table(info.annotation):
+            yield from _places(inner, (*path, "n"))
+        elif inner:
+            yield from _places(inner, path)
+        else:
+            yield Place(_owner(model, field).__name__, path, _kind(info))
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    if _is_table(annotation):
+        annotation = typing.get_args(annotation)[1]
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _is_table(annotation: Any) -> bool:
+    return typing.get_origin(annotation) is dict
+
+
+def _owner(model: type[BaseModel], field: str) -> type[BaseModel]:
+    """The class that says so: a setting of all sinks is looked at once."""
+    bases = [one for one in model.__mro__ if isinstance(one, type) and issubclass(one, BaseModel)]
+    return next(one for one in reversed(bases) if field in one.model_fields)
+
+
+def _kind(info: FieldInfo) -> str:
+    if info.annotation is SecretStr:
+        return "secret"
+    if _is_table(info.annotation) and "SecretStr" in repr(info.annotation):
+        return "headers"
+    return next((one.what for one in info.metadata if isinstance(one, Holds)), "")
+
+
+class Marked:
+    """A configuration with a marker wherever there is a secret. ``markers``: name of the place -> marker."""
+
+    def __init__(self, directory: Path) -> None:
+        self.markers: dict[str, str] = {}
+        self.tree: dict[str, Any] = {}
+        self._directory = directory
+        for kind in SINK_TYPES:
+            self._put(("sinks", kind.replace("_", "-"), "type"), kind)
+        for place in places():
+            if value := self._value(place):
+                self._put(place.path, value)
+        self._put(("sinks", "journey-events", "configuration_id"), "c")
+        self._put(("ingest", "tls", "cert_file"), str(directory / "cert.pem"))
+        self._put(("ingest", "listen"), "127.0.0.1:0")
+        self._put(("admin", "listen"), "127.0.0.1:0")
+        self._put(("state", "dir"), str(directory / "state"))
+
+    def marker(self, *name: str, slash: str = "/+") -> str:
+        """No two have a part in common that is long enough to be taken for the other."""
+        number = len(self.markers)
+        made = f"SEKRIT{number:03}{chr(97 + number % 26) * 6}{slash}{number:03}Q9"
+        self.markers[".".join(name)] = made
+        return made
+
+    def _value(self, place: Place) -> Any:
+        name = ".".join(place.path)
+        if place.kind == "secret":
+            return self.marker(name)
+        if place.kind == "headers":
+            return {"X-Odd": self.marker(name, "bare"), "X-Word": f"Token {self.marker(name, 'behind')}"}
+        if place.kind in ("url", "secret_url"):
+            user, password, query = (self.marker(name, part) for part in ("user", "password", "query"))
+            last = "{id}" if place.path[-2] == "confirm" else "p"
+            if place.kind == "secret_url":
+                last = self.marker(name, "path", slash="")
+            safe = password.replace("/", "%2F")
+            return f"http://{user.replace('/', '%2F')}:{safe}@127.0.0.1:9/{last}?key={query}&a=1"
+        if place.kind == "file":
+            path = self._directory / f"{name}.txt"
+            path.write_text(self.marker(name) + "\n")
+            return str(path)
+        return None
+
+    def _put(self, path: tuple[str, ...], value: Any) -> None:
+        table = self.tree
+        for part in path[:-1]:
+            table = table.setdefault(part, {})
+        table[path[-1]] = value
