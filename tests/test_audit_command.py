@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from ingestd.cli.main import cli
+from ingestd.cli.group import cli
 from ingestd.core.audit import Entry
 from ingestd.core.errors import UserError
 from ingestd.store.audit_log import AuditLog

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from ingestd.checks import listening, state
 from ingestd.checks.finding import Finding, Level
 from ingestd.checks.run import Report, check_all
-from ingestd.cli.main import cli
+from ingestd.cli.group import cli
 from ingestd.config import Spool, Tls
 from ingestd.store.lock import DirectoryLock
 from tests.ports import free_port

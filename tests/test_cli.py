@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from ingestd import __version__
-from ingestd.cli.main import _COMMANDS, cli
+from ingestd.cli.group import _COMMANDS, cli
 from ingestd.cli.replaying import write_report
 from ingestd.core.errors import UserError
 

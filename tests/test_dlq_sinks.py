@@ -11,7 +11,7 @@ import anyio.to_thread
 import pytest
 from click.testing import CliRunner, Result
 
-from ingestd.cli.main import cli
+from ingestd.cli.group import cli
 from ingestd.core.errors import UserError
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason

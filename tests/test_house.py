@@ -100,7 +100,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     heavy = "{'aiohttp', 'aiosqlite', 'anyio', 'asyncio', 'httpx', 'msgspec', 'pydantic', 'rich', 'uvloop'}"
     code = f"""
 import resource, sys
-from ingestd.cli.main import cli
+from ingestd.cli.group import cli
 cli.main(["--help"], standalone_mode=False)
 used = resource.getrusage(resource.RUSAGE_SELF)
 print(sorted({heavy} & set(sys.modules)), used.ru_utime + used.ru_stime, file=sys.stderr)
@@ -119,7 +119,7 @@ print(sorted({heavy} & set(sys.modules)), used.ru_utime + used.ru_stime, file=sy
 def test_the_help_of_a_command_imports_no_network(command: str) -> None:
     code = f"""
 import sys
-from ingestd.cli.main import cli
+from ingestd.cli.group import cli
 cli.main(["{command}", "--help"], standalone_mode=False)
 assert not {{"aiohttp", "httpx", "pydantic", "uvloop"}} & set(sys.modules)
 """

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from ingestd.cli.main import cli
+from ingestd.cli.group import cli
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.event_status import StatusReader

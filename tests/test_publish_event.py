@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ingestd.cli.main import cli
+from ingestd.cli.group import cli
 from ingestd.core.errors import UserError
 from ingestd.service.event_by_hand import Words, check_event, make_event, read_input
 

@@ -15,7 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from ingestd.cli.main import _COMMANDS, cli
+from ingestd.cli.group import _COMMANDS, cli
 from ingestd.cli.sandbox import sandbox
 from ingestd.config import Ingest, Schema, Settings, check_run, load
 from ingestd.config.sinks import SINK_TYPES, Auth, LakeSink, Meaning, SinkSection

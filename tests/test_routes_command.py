@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from ingestd.cli.main import cli
+from ingestd.cli.group import cli
 from ingestd.core.errors import UserError
 
 CONFIG = """

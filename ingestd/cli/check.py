@@ -49,6 +49,7 @@ def check(config_file: str | None, online: bool, as_json: bool, **given: Any) ->
     import asyncio
 
     from ingestd.checks.run import Report, check_all
+    from ingestd.cli import early
 
     report = Report()
 
@@ -57,6 +58,7 @@ def check(config_file: str | None, online: bool, as_json: bool, **given: Any) ->
             if not as_json:
                 _print(finding)
 
+    early.give_back_interrupt()
     asyncio.run(look())
     if as_json:
         checks = [finding._asdict() for finding in report.findings]

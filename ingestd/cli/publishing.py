@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import click
 
+from ingestd.cli import early
 from ingestd.cli.login import login_by_hand
 from ingestd.cli.options import overrides
 from ingestd.cli.say import say
@@ -67,6 +68,7 @@ def run_publish(
                 await publication.follow(*question, asker, within_s=wait_s)
 
     interrupted = False
+    early.give_back_interrupt()
     try:
         anyio.run(session, backend_options={"use_uvloop": True})
     except KeyboardInterrupt:

@@ -6,12 +6,14 @@ import os
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 import click
 
+from ingestd.cli import early
 from ingestd.cli.progress import open_display
 from ingestd.cli.say import say
 from ingestd.config import Login, Overrides, Settings, find_login, load
@@ -95,7 +97,9 @@ async def _where_to(
 def run_loop(main: Callable[[], Awaitable[T]]) -> T:
     """Run on uvloop; a group of errors that is one user's error comes out as that error."""
     # What is imported stays: no collection needs to walk it again. See also ``main.main``.
+    import_module("uvloop")
     gc.freeze()
+    early.give_back_interrupt()
     try:
         return anyio.run(main, backend_options={"use_uvloop": True})
     except BaseExceptionGroup as group:

@@ -111,10 +111,13 @@ def sandbox(*, host: str, port: int, quiet: bool, **settings: Any) -> None:
     """
     import anyio
 
+    from ingestd.cli import early
+
     try:
         options = _options(**settings)
     except ValueError as reason:
         raise click.UsageError(str(reason)) from None
+    early.give_back_interrupt()
     anyio.run(_serve, options, host, port, quiet, backend="asyncio", backend_options={"use_uvloop": True})
 
 

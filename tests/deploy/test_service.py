@@ -14,7 +14,7 @@ import anyio.to_thread
 import click
 import pytest
 
-from ingestd.cli.main import cli
+from ingestd.cli.group import cli
 from tests.deploy.support import DEPLOY, alerts, instruction, manifests, probe, yaml
 from tests.deploy.test_systemd import DIRECTORY, environment, values
 from tests.e2e.run_support import Serving, post, producer, retry, starting, told

@@ -16,7 +16,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from ingestd.cli.main import cli
+from ingestd.cli.group import cli
 from ingestd.core.errors import UserError
 from tests.machine import patience
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from ingestd.cli.main import cli
+from ingestd.cli.group import cli
 from ingestd.control.kinds import KINDS
 from ingestd.core.errors import UserError
 from ingestd.sandbox.api import SandboxOptions

@@ -10,7 +10,7 @@ import anyio.to_thread
 import pytest
 from click.testing import CliRunner, Result
 
-from ingestd.cli.main import cli
+from ingestd.cli.group import cli
 from ingestd.store.confirmations import Pending, insert_confirmations
 from ingestd.store.connection import FILE_NAME, connect
 from ingestd.store.database import Database

@@ -1,0 +1,68 @@
+"""``ingestd``: the group of commands. Each is imported when it is called, so that ``--help`` is quick."""
+
+import importlib
+
+import click
+
+from ingestd import __version__
+
+# name -> (module, one line of help); the order is that of the help text
+_COMMANDS = {
+    "replay": ("ingestd.cli.replay", "Send the events of files or standard input to the event API."),
+    "run": ("ingestd.cli.run", "Take events over HTTP, keep them on disk, deliver them."),
+    "publish": ("ingestd.cli.publish", "Send one CloudEvent by hand, and show what becomes of it."),
+    "dlq": ("ingestd.cli.dlq", "Look into the dead letters, correct them, send them again."),
+    "check": ("ingestd.cli.check", "Look at configuration, files, ports and disk before a start."),
+    "config": ("ingestd.cli.config", "Show the effective settings, or what can be set."),
+    "routes": ("ingestd.cli.routes", "Show which sinks an event reaches, and why."),
+    "spool": ("ingestd.cli.spool", "Look into the spool of `ingestd run`."),
+    "targets": ("ingestd.cli.resources", "HTTPS endpoints that get events, one at a time."),
+    "destinations": ("ingestd.cli.resources", "Partner event buses that get events, one at a time."),
+    "subscriptions": ("ingestd.cli.resources", "Subscriptions to topics, one at a time."),
+    "integrations": ("ingestd.cli.resources", "Amazon EventBridge integrations, one at a time."),
+    "triggers": ("ingestd.cli.resources", "Process automation triggers, one at a time."),
+    "plan": ("ingestd.cli.plan", "Show what `apply` would change in the control plane."),
+    "apply": ("ingestd.cli.plan", "Make the control plane what a file says."),
+    "drift": ("ingestd.cli.plan", "Tell whether the control plane differs from a file."),
+    "export": ("ingestd.cli.plan", "Write the file of a control plane from what there is."),
+    "audit": ("ingestd.cli.audit", "Look into the audit file, and check that nobody changed it."),
+    "sandbox": ("ingestd.cli.sandbox", "A local stand-in for the event API, with faults to order."),
+    "demo": ("ingestd.cli.demo", "Replay a sample into the sandbox, and print the ledger."),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and loads the one that is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name][0]), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, prog_name="ingestd")
+def cli() -> None:
+    """Gets every event to where it belongs, once.
+
+    \b
+    Try it:     ingestd demo
+    Replay:     ingestd replay events.ndjson.gz --region us-east-1
+    Pipe:       zcat old/*.gz | ingestd replay - --api https://api.example.com
+    Look into:  ingestd dlq list
+
+    \b
+    Exit codes: 0 all delivered (duplicates included); 2 usage or configuration; 3 finished, but some
+    events were rejected or dead-lettered; 4 the API could not be reached or refused the login;
+    1 a fault of this machine, such as a full disk; 130 interrupted after a clean drain.
+    """
