@@ -6,6 +6,7 @@ receipt settled together.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from ingestd.confirming import Confirming
@@ -19,6 +20,7 @@ from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.letters import letter_of_copy, letter_of_event
 from ingestd.stages.dedup import Follower, Window
+from ingestd.store.dead_letters import mark_freed
 from ingestd.store.journal import Journal
 
 
@@ -125,20 +127,25 @@ class Bookkeeping:
         self.free([letter.digest for letter in letters if letter.digest])
         return [], []  # known since the spool had them
 
-    def failed_at(self, batch: Batch, indices: Sequence[int], letters: Sequence[DeadLetter]) -> None:
-        """Events that go to several sinks became dead letters of one, at ``indices`` of its batch."""
+    def failed_at(
+        self, batch: Batch, indices: Sequence[int], letters: Sequence[DeadLetter]
+    ) -> list[DeadLetter]:
+        """Events that go to several sinks became dead letters of one, at ``indices`` of its batch. Gives the
+        letters of those that all their sinks have given up now, where their keys are free with that."""
         where = (
             (segment.chunk.fate, position)
             for segment in pick_segments(batch.segments, indices)
             for position in segment.positions
         )
         lost = [
-            letter.digest
+            letter
             for (fate, position), letter in zip(where, letters, strict=True)
             if fate and fate.fail(position, letter) and letter.digest
         ]
-        if self._spooled:
-            self.free(lost)
+        if not self._spooled:
+            return []
+        self.free([letter.digest for letter in lost if letter.digest])
+        return lost
 
     def fate_known(
         self,
@@ -171,12 +178,24 @@ class Bookkeeping:
         letters = self.share_fate(safe, list(lost.values()))
         if durable:
             self._journal.safe(safe, letters, now=self._clock.wall())
+            if lost:
+                self._journal.note(partial(mark_freed, letters=list(lost.values())))
 
     def free(self, digests: Sequence[bytes]) -> None:
         """Who sends these again is heard again."""
         if digests:
             self._window.forget(digests)
             self._freed(digests, now=self._clock.wall())
+
+    # --- dead letters that are sent again ---
+
+    def state_of(self, digest: bytes) -> str:
+        """``"known"``: an event with this key is safe; ``"pending"``: one is on its way; ``"new"``."""
+        return self._window.state_of_digest(digest)
+
+    def reclaim(self, digests: Sequence[bytes]) -> None:
+        """Copies of these events share their fate until it is told."""
+        self._window.reclaim(digests)
 
     def share_fate(self, safe: Sequence[bytes], letters: Sequence[DeadLetter]) -> list[DeadLetter]:
         """Confirm and release keys; copies that waited are duplicates, or dead letters like their model."""

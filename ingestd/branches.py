@@ -37,7 +37,6 @@ from ingestd.stages.batcher import Batcher
 from ingestd.stages.routes import Routes
 from ingestd.store.confirmations import Confirmations
 from ingestd.store.database import Database
-from ingestd.store.dead_letters import IDEMPOTENCY_WINDOW_S
 from ingestd.store.journal import Journal
 from ingestd.transport.auth import Auth, NoAuth
 from ingestd.transport.client import Client
@@ -147,10 +146,9 @@ async def _open(
         requested_only=ground.requested_letters_only or not settings.letters.retry,
         several=several,
         clock=clock,
+        warn=ground.warn,
     )
-    worker = RetryWorker(
-        letters, lane, clock=clock, window_s=IDEMPOTENCY_WINDOW_S, poll_s=settings.letters.poll
-    )
+    worker = RetryWorker(letters, lane, clock=clock, poll_s=settings.letters.poll)
     branch = Branch(sink, batcher, lane, book, worker, letters, order_watch=lane_settings.order_watch)
     if confirm:
         branch.confirmer = await _confirmer(ground, branch, confirm, client, auth, several=several)

@@ -33,7 +33,9 @@ def letters_of_batch(
     buried: Sequence[Burial],
     *,
     sink: str,
+    freed: bool,
 ) -> list[DeadLetter]:
+    """``freed``: their keys are free with that."""
     if not buried:
         return []
     ordered = sorted(buried, key=attrgetter("index"))
@@ -62,6 +64,7 @@ def letters_of_batch(
                 unanswered,
                 first_sent,
                 sink,
+                freed,
             )
         )
     return letters
@@ -79,6 +82,7 @@ def letters_that_failed_again(batch: Batch, buried: Sequence[Burial]) -> list[tu
                 0,
                 0,
                 0,
+                digest=batch.digests[burial.index],
                 batch=batch.id,
                 batch_index=burial.index,
                 batch_size=len(batch),

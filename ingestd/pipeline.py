@@ -49,10 +49,10 @@ from ingestd.stages.validate import Validator
 from ingestd.store.audit_log import AuditLog
 from ingestd.store.connection import StoreFailed
 from ingestd.store.database import Database
-from ingestd.store.dead_letters import purge_delivered, release_leases
 from ingestd.store.frozen import FrozenBatch
 from ingestd.store.journal import Journal
 from ingestd.store.key_log import KeyLog
+from ingestd.store.letter_leases import release_leases
 from ingestd.store.lock import DirectoryLock
 from ingestd.store.spool import Spool, SpooledChunk, place_of
 from ingestd.store.spool_rows import Damage
@@ -125,9 +125,7 @@ async def open_pipeline(
         journal = Journal(database)
         keys = KeyLog(database)
         window = await _restore_window(settings, keys, clock, spooled=spooled)
-        retention_s = settings.letters.retention
         database.note(release_leases)
-        database.note(lambda connection: purge_delivered(connection, clock.wall() - retention_s))
 
         metrics = metrics or Metrics(Ledger())
         audit = _open_audit(settings, directory)

@@ -3,6 +3,7 @@
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence, Set
+from functools import partial
 
 from ingestd.bookkeeping import Bookkeeping
 from ingestd.core.answer import Answer
@@ -15,8 +16,10 @@ from ingestd.core.letter import DeadLetter
 from ingestd.core.metrics import ANSWER_CLASSES, Metrics, answer_class
 from ingestd.core.verdict import Verdict
 from ingestd.delivery.outcome import Burial
-from ingestd.letters import letters_of_batch, letters_that_failed_again, pending_of_batch
+from ingestd.letters import letters_of_batch, pending_of_batch
+from ingestd.retried_letters import RetriedLetters
 from ingestd.store.confirmations import Due, Pending, insert_confirmations
+from ingestd.store.dead_letters import mark_freed
 from ingestd.store.journal import Journal
 from ingestd.store.writer import Work
 
@@ -61,6 +64,8 @@ class SinkBook:
         self._warn = warn
         self._first_question_after_s = first_question_after_s
         self._learned_bytes = sys.maxsize
+        self._letters = RetriedLetters(sink, self.ledger, book, journal, audit, clock, warn)
+        self.withdraw = self._letters.withdraw
 
     async def freeze(self, batch: Batch) -> None:
         """Note the batch before its first send, and have on disk what was noted before any send."""
@@ -116,7 +121,7 @@ class SinkBook:
         remote_ids: RemoteIds = (),
     ) -> None:
         if batch.letters:
-            self._letters_settled(batch, delivered, buried)
+            self._letters.settled(batch, delivered, buried, parts, also=self._also(batch, delivered))
         else:
             self._events_settled(batch, delivered, buried, parts, remote_ids)
         self._tell(batch, len(delivered) - len(remote_ids), len(remote_ids), buried, parts)
@@ -159,13 +164,16 @@ class SinkBook:
     def confirmation_failed(self, sink: str, letter: DeadLetter) -> None:
         """Accepted, and failed after all, or not confirmed in time. Its key is free again if no other sink
         has it."""
-        self._journal.buried([letter._replace(sink=self.sink)], now=self._clock.wall())
+        lost = self._book.confirming.ended((letter.batch, letter.source, letter.offset), letter)
+        freed = bool(letter.digest and (lost or (lost is None and not self._several)))
+        self._journal.buried([letter._replace(sink=self.sink, freed=freed)], now=self._clock.wall())
         self.ledger.confirming -= 1
         self.ledger.in_flight -= 1
         self.ledger.dead_lettered += 1
-        lost = self._book.confirming.ended((letter.batch, letter.source, letter.offset), letter)
-        if letter.digest and (lost or (lost is None and not self._several)):
+        if letter.digest and freed:
             self._book.free([letter.digest])
+            if self._several:
+                self._journal.note(partial(mark_freed, letters=[letter]))
         self._audit(
             Entry.DEAD_LETTERED,
             sink=self.sink,
@@ -196,17 +204,20 @@ class SinkBook:
         if segments and not batch.noted:  # never sent: what had its end must be known after a restart
             self._journal.freeze(batch, sink=self.sink, now=self._clock.wall())
             batch.noted = True
-        letters = letters_of_batch(batch, segments, delivered, buried, sink=self.sink)
+        letters = letters_of_batch(
+            batch, segments, delivered, buried, sink=self.sink, freed=not self._several
+        )
         rows = pending_of_batch(batch, remote_ids, sink=self.sink) if remote_ids else []
         pending = len(rows)
         self.ledger.delivered += len(delivered) - pending
         self.ledger.dead_lettered += len(letters)
         self.ledger.in_flight -= len(delivered) + len(letters) - pending
         self.ledger.confirming += pending
+        lost: list[DeadLetter] = []
         if segments and segments[0].chunk.fate is not None:
             keys: list[bytes] = []
             if letters:
-                self._book.failed_at(batch, sorted(burial.index for burial in buried), letters)
+                lost = self._book.failed_at(batch, sorted(burial.index for burial in buried), letters)
         else:
             whole = len(delivered) == len(batch)
             safe = batch.digests if whole else [batch.digests[index] for index in delivered]
@@ -229,6 +240,8 @@ class SinkBook:
             now=self._clock.wall(),
             also=self._also(batch, delivered, rows, {index for index, _ in remote_ids}),
         )
+        if lost:
+            self._journal.note(partial(mark_freed, letters=lost))
         self._settle_receipts(segments)
         if pending:
             self.on_confirming(pending)
@@ -273,19 +286,6 @@ class SinkBook:
         if ended == len(batch):
             return batch.segments
         return list(pick_segments(batch.segments, sorted([*delivered, *(burial.index for burial in buried)])))
-
-    def _letters_settled(self, batch: Batch, delivered: Sequence[int], buried: Sequence[Burial]) -> None:
-        safe = [digest for index in delivered if (digest := batch.digests[index])]
-        self._book.share_fate(safe, ())
-        for ledger in (self.ledger, self._book.ledger):
-            ledger.retried_delivered += len(delivered)
-        self._journal.retried(
-            delivered=[batch.letters[index] for index in delivered],
-            safe_keys=safe,
-            failed=letters_that_failed_again(batch, buried),
-            now=self._clock.wall(),
-            also=self._also(batch, delivered),
-        )
 
     def _tell(
         self, batch: Batch, delivered: int, confirming: int, buried: Sequence[Burial], parts: Sequence[Batch]

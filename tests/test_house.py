@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1] / "ingestd"
 MODULES = sorted(ROOT.rglob("*.py"))
 MIDDLE = {
     *("pipeline", "branches", "branch", "lakes", "lake", "sink_types", "sink_book", "bookkeeping"),
-    *("intake", "recovery", "letters", "letter_desk", "admin", "producers", "confirming", "clients"),
-    "order_keys",
+    *("intake", "recovery", "letters", "letter_desk", "retried_letters", "admin", "producers"),
+    *("confirming", "clients", "order_keys"),
 }
 MIDDLE |= {"lake"}
 PEERS = {"sources", "delivery", "store", "sinks", "stages"}

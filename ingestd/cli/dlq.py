@@ -191,7 +191,8 @@ def purge(
     ids: tuple[int, ...], everything: bool, state_dir: str | None, yes: bool, as_json: bool, **which: Any
 ) -> None:
     """Delete letters for good. Asks first. What a running process is sending at that moment stays."""
-    from ingestd.cli import letters
+    from ingestd.cli import letters, tables
+    from ingestd.store.letter_changes import Purged
 
     chosen = (
         any(which[name] for name in ("sink", "reason", "fingerprint", "older", "newer"))
@@ -203,5 +204,6 @@ def purge(
     count = letters.count(state_dir, where)
     if count and not yes:
         click.confirm(f"Delete {count} letters for good?", abort=True, err=True)
-    deleted = letters.purge(state_dir, where) if count else 0
-    click.echo(json.dumps({"purged": deleted}) if as_json else f"{deleted} letters deleted")
+    done = letters.purge(state_dir, where) if count else Purged()
+    tables.print_purged(done, as_json=as_json)
+    raise SystemExit(130 if done.interrupted else 0)

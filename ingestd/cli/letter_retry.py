@@ -1,11 +1,10 @@
 """What ``dlq retry`` does once its words are parsed.
 
-With the state directory to itself it sends the letters; beside a process that uses the directory it marks
-them, and that process sends them.
+It marks letters, a piece at a time. With the state directory to itself it sends them then; beside a process
+that uses the directory, that process does.
 """
 
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from ingestd.branch import Branch
 from ingestd.branches import patterns_of, sections_of
 from ingestd.cli.letters import beside_log, directory_of
 from ingestd.cli.replaying import run_loop
+from ingestd.cli.retry_result import RetryResult
 from ingestd.cli.say import say
 from ingestd.config import Overrides, Settings, find_login, load
 from ingestd.core.audit import Entry
@@ -23,92 +23,114 @@ from ingestd.core.errors import UserError
 from ingestd.core.masking import MASK
 from ingestd.pipeline import make_validator, open_pipeline
 from ingestd.stages import routes
-from ingestd.stages.validate import Validator
-from ingestd.store import dead_letters, letter_changes
+from ingestd.store import letter_leases, letter_wishes
 from ingestd.store.connection import StoreFailed
 from ingestd.store.dead_letters import Filter, StoredLetter
+from ingestd.store.letter_changes import LetterChanges
 from ingestd.store.letter_reader import LetterReader
 from ingestd.store.lock import DirectoryInUse, DirectoryLock
-
-
-@dataclass(slots=True)
-class RetryResult:
-    """``invalid``, ``nowhere``: id -> what is wrong with the event, or why no sink takes it; these were not
-    sent. ``together``: letters that went along because their request may have been taken and must be repeated
-    as it was. ``marked``: for ``process``, which has the directory, to send."""
-
-    dry_run: bool = False
-    selected: int = 0
-    sent: int = 0
-    delivered: int = 0
-    failed: int = 0
-    together: int = 0
-    marked: int = 0
-    process: str = ""
-    invalid: dict[int, str] = field(default_factory=dict)
-    nowhere: dict[int, str] = field(default_factory=dict)
-    error: UserError | None = None
-
-    @property
-    def exit_code(self) -> int:
-        if self.error:
-            return self.error.exit_code
-        return 3 if self.failed or self.invalid or self.nowhere else 0
-
-    def as_dict(self) -> dict[str, Any]:
-        error = str(self.error) if self.error else None
-        names: tuple[str, ...] = ("dry_run", "selected", "sent", "delivered", "failed", "together", "invalid")
-        names += ("nowhere",)
-        if self.process:  # what comes of them is not known yet
-            names = ("marked", "process", "selected", "together", "invalid")
-        return {**{name: getattr(self, name) for name in names}, "error": error}
-
-    def words(self) -> str:
-        lines = [f"{number}: still not valid: {why}" for number, why in list(self.invalid.items())[:20]]
-        lines += [f"{number}: {why}" for number, why in list(self.nowhere.items())[:20]]
-        if self.dry_run:
-            lines.append(f"{self.sent} of {self.selected} letters would be sent")
-        elif self.process and not self.marked:
-            lines.append(f"nothing to mark: process {self.process} is sending these at this moment")
-        elif self.process:
-            lines.append(f"{self.marked} letters marked; process {self.process} sends them")
-        else:
-            unsent = len(self.invalid) + len(self.nowhere)
-            lines.append(f"{self.delivered} delivered, {self.failed} failed, {unsent} not sent")
-        if self.together:
-            lines.append(f"{self.together} letters of the same requests go along, under the same keys")
-        return "\n".join(lines)
 
 
 def retry(
     where: Filter, overrides: Overrides, *, config_file: str | None, edit_file: str | None, dry_run: bool
 ) -> RetryResult:
-    """Revalidate, then send. Raises UserError when it cannot begin."""
+    """Revalidate, mark, then send. Raises UserError when it cannot begin."""
     given = dict(overrides)
     directory = directory_of(given.get(("state", "dir")) or load(config_file, {}).state.dir)
     given["state", "dir"] = str(directory)
+    payload = _read_payload(edit_file) if edit_file else None
+    result = RetryResult(dry_run=dry_run)
 
-    async def work() -> RetryResult:
+    async def work() -> None:
         settings = await _as_before(directory, given, config_file)
-        validator = make_validator(settings)
-        payload = _read_payload(edit_file) if edit_file else None
-        result, letters = await _revalidate(directory, where, validator, payload)
-        result.dry_run, result.sent = dry_run, len(letters)
-        if not letters:
-            return result
+        marking = _Marking(settings, directory, where, payload, result)
         try:
             DirectoryLock(directory).release()  # beside a service nobody needs credentials, nor its sinks
-            sendable = _leave_out(settings, letters, payload, result)
-            if sendable and not dry_run:
-                await _send(settings, directory, sendable, payload, result)
+            if dry_run:
+                await marking.run(alone=True)
+            else:
+                await _send(settings, directory, marking, result)
         except DirectoryInUse as in_use:
-            result.nowhere.clear()  # its process may have those sinks
             if not dry_run:
                 result.process = in_use.holder
-                result.marked = _mark(settings, directory, [letter.id for letter in letters], payload)
-        return result
+            await marking.run(alone=False)
 
-    return run_loop(work)
+    try:
+        run_loop(work)
+    except KeyboardInterrupt:
+        result.interrupted = True
+    if not result.selected and not result.interrupted:
+        raise UserError("no such dead letters are waiting")
+    return result
+
+
+class _Marking:
+    """Goes through the letters a piece at a time, and marks those that may be sent: valid as they are, or as
+    they were edited. With a dry run it only counts them."""
+
+    def __init__(
+        self, settings: Settings, directory: Path, where: Filter, payload: bytes | None, result: RetryResult
+    ) -> None:
+        self._directory = directory
+        self._audit_file = settings.audit.file
+        self._where = where
+        self._payload = payload
+        self._result = result
+        self._validator = make_validator(settings)
+        self._sinks = sections_of(settings)
+        self._router = routes.compile(patterns_of(settings))
+
+    async def run(self, *, alone: bool) -> None:
+        """``alone``: it is this process that sends them, so they need a sink here. Raises StoreFailed."""
+        now = SystemClock.wall()
+        with LetterChanges.open(self._directory) as changes:
+            for piece in changes.pieces(self._where, now):
+                self._take(changes, [one for one in piece if one.state != "delivered"], now, alone=alone)
+                await anyio.lowlevel.checkpoint()  # an interrupt ends it here
+
+    def _take(self, changes: LetterChanges, letters: list[StoredLetter], now: float, *, alone: bool) -> None:
+        result = self._result
+        result.selected += len(letters)
+        numbers = self._sendable(letters, alone=alone)
+        result.sent += len(numbers)
+        if not numbers:
+            return
+        if result.dry_run:
+            result.together += changes.count_mates(numbers)
+        elif self._payload is not None:
+            result.left += changes.edit(numbers[0], self._payload, now=now)
+            result.risky += letters[0].unanswered
+            result.marked += 1
+            with beside_log(self._directory, self._audit_file) as audit:
+                audit(Entry.LETTER_EDITED, letter=numbers[0])
+        else:
+            wished = changes.request(numbers, now=now)
+            result.marked += wished.marked
+            result.together += wished.marked - wished.chosen
+            result.risky += wished.risky
+
+    def _sendable(self, letters: list[StoredLetter], *, alone: bool) -> list[int]:
+        payloads = [letter.payload if self._payload is None else self._payload for letter in letters]
+        refused = self._validator.check(payloads).refused if payloads else {}
+        numbers: list[int] = []
+        for index, letter in enumerate(letters):
+            if index in refused:
+                errors = refused[index].errors
+                words = (f"{e.field}: {e.message}" if e.field else e.message for e in errors)
+                self._result.refuse(letter.id, "; ".join(words))
+            elif alone and (why := self._nowhere(letter, payloads[index])):
+                self._result.lead_nowhere(letter.id, why)
+            else:
+                numbers.append(letter.id)
+        return numbers
+
+    def _nowhere(self, letter: StoredLetter, payload: bytes) -> str:
+        """Why none of the sinks that are configured takes it, or empty."""
+        if letter.sink and letter.sink not in self._sinks:
+            return f"there is no sink {letter.sink}: give the --config that has it"
+        if not letter.sink and self._router.route([payload]).unmatched:
+            return "it matches the pattern of no sink"
+        return ""
 
 
 async def _as_before(directory: Path, given: dict[tuple[str, str], Any], config_file: str | None) -> Settings:
@@ -141,66 +163,7 @@ def _read_payload(path: str) -> bytes:
     return data.strip()
 
 
-async def _revalidate(
-    directory: Path, where: Filter, validator: Validator, payload: bytes | None
-) -> tuple[RetryResult, list[StoredLetter]]:
-    """The letters that may be sent: valid as they are, or as they were edited.
-
-    Only those that no sink has got yet keep their payload: there may be a million of the others.
-    """
-    result, sendable, batches = RetryResult(), list[StoredLetter](), dict[str, int]()
-    async with LetterReader.open(directory) as reader:
-        async for letter in reader.letters(where, SystemClock.wall()):
-            if letter.state == "delivered":
-                continue
-            result.selected += 1
-            refused = validator.check([letter.payload if payload is None else payload]).refused
-            if refused:
-                errors = next(iter(refused.values())).errors
-                result.invalid[letter.id] = "; ".join(
-                    f"{e.field}: {e.message}" if e.field else e.message for e in errors
-                )
-            else:
-                sendable.append(letter._replace(payload=b"") if letter.sink else letter)
-                if letter.unanswered and payload is None:
-                    batches[letter.batch] = batches.get(letter.batch, 0) + 1
-        for batch, chosen in batches.items():
-            result.together += await reader.batch_size(batch) - chosen
-    if not result.selected:
-        raise UserError("no such dead letters are waiting")
-    return result, sendable
-
-
-def _leave_out(
-    settings: Settings, letters: list[StoredLetter], payload: bytes | None, result: RetryResult
-) -> list[int]:
-    """The ids that have a sink among those that are configured; the others go to ``result.nowhere``."""
-    sinks, router, sendable = sections_of(settings), routes.compile(patterns_of(settings)), list[int]()
-    for letter in letters:
-        if letter.sink and letter.sink not in sinks:
-            result.nowhere[letter.id] = f"there is no sink {letter.sink}: give the --config that has it"
-        elif not letter.sink and router.route([letter.payload if payload is None else payload]).unmatched:
-            result.nowhere[letter.id] = "it matches the pattern of no sink"
-        else:
-            sendable.append(letter.id)
-    result.sent = len(sendable)
-    return sendable
-
-
-def _mark(settings: Settings, directory: Path, ids: list[int], payload: bytes | None) -> int:
-    """How many letters the process that has the directory is to send."""
-    now = SystemClock.wall()
-    if payload is None:
-        return letter_changes.request(directory, ids, now=now)
-    letter_changes.request_edited(directory, ids[0], payload, now=now)
-    with beside_log(directory, settings.audit.file) as audit:
-        audit(Entry.LETTER_EDITED, letter=ids[0])
-    return 1
-
-
-async def _send(
-    settings: Settings, directory: Path, ids: list[int], payload: bytes | None, result: RetryResult
-) -> None:
+async def _send(settings: Settings, directory: Path, marking: _Marking, result: RetryResult) -> None:
     clock = SystemClock()
     login = find_login(settings)
 
@@ -210,23 +173,20 @@ async def _send(
     async with open_pipeline(
         settings, login, directory, clock=clock, warn=warn, requested_letters_only=True
     ) as pipeline:
-        database = pipeline.database
-        if payload is not None:
-            database.note(lambda c: dead_letters.edit_payload(c, ids[0], payload))
-            pipeline.audit(Entry.LETTER_EDITED, letter=ids[0])
-        chosen = Filter(ids=tuple(ids), state="all")
-        await database.run(lambda c: dead_letters.make_due(c, chosen, clock.wall()))
+        database, ledger = pipeline.database, pipeline.ledger
+        await marking.run(alone=True)
         await pipeline.branches[0].letters.assign()  # before they are counted: one may become several
-        total = await database.run(dead_letters.count_requested)
+        total = await database.run(letter_wishes.count_requested) if result.sent else 0
         try:
             async with anyio.create_task_group() as tasks:
                 for branch in pipeline.branches:
                     tasks.start_soon(_send_those_of, branch, result)
         except* UserError as group:
             result.error = _only(group)
-        result.delivered = pipeline.ledger.retried_delivered
-        result.failed = total - result.delivered
-        database.note(dead_letters.release_leases)
+        finally:
+            result.delivered, result.anew = ledger.retried_delivered, ledger.retried_duplicate
+        result.failed = total - result.delivered - result.anew
+        database.note(letter_leases.release_leases)
     if result.error:
         say(result.error)
 

@@ -15,11 +15,12 @@ from ingestd.core import units
 from ingestd.core.audit import Entry
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
-from ingestd.store import dead_letters, letter_changes
+from ingestd.store import letter_leases
 from ingestd.store.audit_log import AuditLog
 from ingestd.store.connection import FILE_NAME
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import Filter, StoredLetter
+from ingestd.store.letter_changes import LetterChanges, Purged
 from ingestd.store.letter_reader import LetterReader
 from ingestd.store.lock import DirectoryInUse, DirectoryLock
 
@@ -146,27 +147,36 @@ def export(state_dir: str | None, where: Filter, output: Path | None, *, as_json
         raise UserError(f"cannot write the export: {error.strerror}") from None
 
 
-def purge(state_dir: str | None, where: Filter) -> int:
-    """How many were deleted. Beside a process that uses the directory, what it is sending stays."""
-    directory, now = directory_of(state_dir), SystemClock.wall()
-
-    async def work() -> int:
-        lock, database = DirectoryLock(directory), Database(directory)
-        try:
-            await database.open()
-            database.note(dead_letters.release_leases)  # nobody has them: the lock was free
-            return await database.run(lambda c: dead_letters.purge(c, where, now))
-        finally:
-            await database.close()
-            lock.release()
-
+def purge(state_dir: str | None, where: Filter) -> Purged:
+    """What was deleted. Beside a process that uses the directory, what it is sending stays."""
+    directory, now, done = directory_of(state_dir), SystemClock.wall(), Purged()
     try:
-        deleted = run_loop(work)
+        lock: DirectoryLock | None = DirectoryLock(directory)
     except DirectoryInUse:
-        deleted = letter_changes.purge(directory, where, now=now)
+        lock = None
+    try:
+        if lock:
+            run_loop(lambda: _release_leases(directory))
+        with LetterChanges.open(directory) as changes:
+            changes.purge(where, now=now, done=done)
+    except KeyboardInterrupt:
+        done.interrupted = True
+    finally:
+        if lock:
+            lock.release()
     with beside_log(directory) as audit:
-        audit(Entry.LETTERS_PURGED, count=deleted)
-    return deleted
+        audit(Entry.LETTERS_PURGED, count=done.deleted)
+    return done
+
+
+async def _release_leases(directory: Path) -> None:
+    """Nobody has them: the lock was free."""
+    database = Database(directory)
+    try:
+        await database.open()
+        await database.run(letter_leases.release_leases)
+    finally:
+        await database.close()
 
 
 @contextmanager

@@ -72,6 +72,8 @@ class Quiet:
         self._tell_sinks(report["sinks"])
         if report["retried_delivered"]:
             click.echo(f"{report['retried_delivered']:,} dead letters of earlier runs were delivered")
+        if report["retried_failed"]:
+            click.echo(f"{report['retried_failed']:,} dead letters of earlier runs failed again")
         if (replay.error or replay.interrupted) and replay.pipeline.database.path.exists():
             click.echo("run the same command again to go on; nothing is lost")
         directory = replay.pipeline.database.path.parent

@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from ingestd.cli.retry_result import MATES_LEFT
 from ingestd.core.masking import redact
 from ingestd.store.dead_letters import UNROUTED, StoredLetter
+from ingestd.store.letter_changes import Purged
 
 Group = tuple[str, int, float, float, int]
 """(fingerprint, count, first failure, last failure, an id)."""
@@ -46,6 +48,8 @@ def as_dict(letter: StoredLetter, source: str = "") -> dict[str, Any]:
         "last_failed": moment(letter.last_failed),
         "next_due": moment(letter.due),
         "delivered_at": moment(letter.settled_at),
+        "requested_at": moment(letter.requested),
+        "why_not_by_itself": letter.obstacle or None,
         "edited": bool(letter.edited),
         "intact": letter.intact,
     }
@@ -71,13 +75,23 @@ def print_letters(letters: Sequence[StoredLetter], total: int, *, as_json: bool)
             str(le.attempts),
             moment(le.last_failed) or "",
             moment(le.due) or "a person",
-            redact(le.detail),
+            redact(f"{le.obstacle}; {le.detail}" if le.obstacle else le.detail),
         )
         for le in letters
     ]
     _print_table(("id", "reason", "sink", "tries", "last failed", "waits for", "detail"), rows)
     if total > len(letters):
         click.echo(f"{len(letters)} of {total}; see more with --limit, or --group for an overview")
+
+
+def print_purged(done: Purged, *, as_json: bool) -> None:
+    if as_json:
+        told = {"purged": done.deleted, "left": done.left, "interrupted": done.interrupted}
+        click.echo(json.dumps({name: value for name, value in told.items() if value or name == "purged"}))
+        return
+    click.echo(f"{done.deleted} letters deleted" + (", then interrupted" if done.interrupted else ""))
+    if done.left:
+        click.echo(MATES_LEFT.format(done.left))
 
 
 def print_groups(groups: Sequence[Group], *, as_json: bool) -> None:

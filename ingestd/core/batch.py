@@ -12,10 +12,12 @@ class Batch:
     ``id`` is the request id and the idempotency key: both constant for the batch's life.
     ``segments`` say where the events came from, in order; they are empty for a batch made of dead
     letters, which has ``letters`` (their numbers) instead. ``body``: the exact bytes that are sent,
-    set once by ``freeze``. Times are the monotonic clock's, except ``first_sent_wall``.
+    set once by ``freeze``. Times are the monotonic clock's, except ``first_sent_wall``. ``anew``: digests of
+    letters whose keys were free: one that is known now is of an event that was accepted after its letter.
     """
 
     __slots__ = (
+        "anew",
         "attempts",
         "body",
         "digests",
@@ -53,6 +55,7 @@ class Batch:
         self.digests = digests
         self.segments = segments
         self.letters = letters
+        self.anew: frozenset[bytes] = frozenset()
         self.body = b""
         self.noted = False  # what rebuilds it after a crash is in the journal
         self.submitted = False  # has been counted as one that goes out
@@ -95,6 +98,7 @@ class Batch:
             list(pick_segments(self.segments, indices)),
             letters=letters,
         )
+        part.anew = self.anew
         part.inherited, part.first_sent = self.tries, self.first_sent
         part.first_sent_wall = self.first_sent_wall
         part.excused, part.excused_s = self.excused, self.excused_s

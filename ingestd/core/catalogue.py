@@ -11,6 +11,11 @@ PIPELINE_CATALOGUE: dict[str, tuple[Kind, str]] = {
     "ingestd_in_flight_events": ("gauge", "Events accepted that have not had their end"),
     "ingestd_oldest_undelivered_seconds": ("gauge", "Age of the oldest event that has not had its end"),
     "ingestd_retried_delivered_total": ("counter", "Dead letters that were delivered by a retry"),
+    "ingestd_retried_duplicate_total": (
+        "counter",
+        "Dead letters that were not sent again, because their events were accepted anew",
+    ),
+    "ingestd_retried_failed_total": ("counter", "Dead letters that were sent again and failed"),
     "ingestd_unmatched_item_errors_total": ("counter", "Errors in answers that no event could be found for"),
     "ingestd_attempt_seconds": ("histogram", "Duration of attempts, by sink and class of answer"),
     "ingestd_batch_events": ("histogram", "Events in a batch at its first send"),

@@ -16,6 +16,9 @@ class Ledger:
     At a sink with confirmation an event has its end when the API has said what became of it: until then it is
     ``in_flight``, here and there, and stays so over restarts. ``delivered`` and ``dead_lettered`` are final.
 
+    Dead letters that are sent again had their end here before, and are counted beside it:
+    ``retried_duplicate`` those that were not sent because their events had been accepted anew.
+
     ``in_flight`` is what the receipts of all chunks still wait for; it is counted on its own and
     not derived, so that the balance is a statement that can be wrong, and is tested.
     """
@@ -32,6 +35,8 @@ class Ledger:
     retries: int = 0
     bytes: int = 0
     retried_delivered: int = 0
+    retried_duplicate: int = 0
+    retried_failed: int = 0
     unmatched_item_errors: int = 0
     by_reason: dict[Reason, int] = field(default_factory=dict)
 
@@ -67,6 +72,8 @@ class SinkLedger:
     retries: int = 0
     bytes: int = 0
     retried_delivered: int = 0
+    retried_duplicate: int = 0
+    retried_failed: int = 0
 
     def taken_up(self, count: int) -> None:
         """``count`` events are on their way to the sink."""

@@ -19,7 +19,8 @@ class DeadLetter(NamedTuple):
     writing the same letter twice. ``detail``: validation errors or the API's answer, cut.
     ``batch``/``batch_index``/``batch_size``: the request it was part of; ``unanswered`` says that
     the API may have taken that request. ``first_sent_wall``: 0 if it never was sent. ``sink``: where it
-    could not be delivered; empty: it was rejected before it was known where to.
+    could not be delivered; empty: it was rejected before it was known where to. ``freed``: its key is free
+    again; of an event that other sinks have it is not.
     """
 
     payload: bytes
@@ -36,6 +37,7 @@ class DeadLetter(NamedTuple):
     unanswered: bool = False
     first_sent_wall: float = 0.0
     sink: str = ""
+    freed: bool = False
 
 
 @lru_cache(maxsize=4096)

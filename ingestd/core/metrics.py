@@ -90,6 +90,8 @@ class Census(Collector):
         reasons = {reason.value: ledger.by_reason.get(reason, 0) for reason in Reason}
         yield counter("ingestd_dead_letters", reasons, "reason", name="ingestd_dead_letters_total")
         yield counter("ingestd_retried_delivered", {"": ledger.retried_delivered})
+        yield counter("ingestd_retried_duplicate", {"": ledger.retried_duplicate})
+        yield counter("ingestd_retried_failed", {"": ledger.retried_failed})
         yield counter("ingestd_unmatched_item_errors", {"": ledger.unmatched_item_errors})
         yield gauge("ingestd_in_flight_events", {"": ledger.in_flight})
         yield gauge("ingestd_oldest_undelivered_seconds", {"": gauges.oldest_s()})

@@ -53,7 +53,7 @@ class Lane:
         self._clock = clock
         self._random = random.Random()
         self._by_key = make_order(settings, sink)
-        self._queues = Queues(self._by_key)
+        self._queues = Queues(self._by_key, book.withdraw)
         self._changed, self._room = asyncio.Event(), asyncio.Event()
         self._closed = self._abandoned = False
         self._attempts: set[asyncio.Task[None]] = set()
@@ -184,7 +184,8 @@ class Lane:
             return None
         repeats = self.draining or not self._queues.next_repeats or self.gate.repeats_from(now) <= now
         batch = self._queues.take(now, probing=self.gate.is_probing, repeats=repeats)
-        if batch is not None or self._by_key is not None:  # new batches may all have been held
+        # new batches may all have been held, and letters withdrawn
+        if batch is not None or self._by_key is not None or self._queues.withdrew:
             self._room.set()
         return batch
 

@@ -32,6 +32,11 @@ class Book(Protocol):
         """Have on disk what rebuilds this batch; returns at once if it is there. Raises StoreFailed."""
         ...
 
+    def withdraw(self, batch: Batch) -> Batch | None:
+        """What is to be sent of a batch of dead letters, asked before each request: the others of it have
+        been dealt with."""
+        ...
+
     def attempted(self, batch: Batch, answer: Answer, verdict: Verdict) -> None: ...
 
     def settled(
@@ -103,6 +108,7 @@ class Outcomes:
                 self._pause(batch, verdict.detail)
 
     def _taken(self, batch: Batch, verdict: Verdict) -> None:
+        batch.unanswered = False  # whatever became of earlier attempts: of each event it is known now
         again = sorted(item.index for item in verdict.items if item.retryable)
         dead = [Burial(i.index, Reason.REFUSED, i.message) for i in verdict.items if not i.retryable]
         parts: list[Batch] = []
@@ -183,6 +189,7 @@ class Outcomes:
 
     def _refused_by_name(self, batch: Batch, items: tuple[ItemError, ...]) -> None:
         """Dead-letter what is named; the others go out again, in a batch of their own."""
+        batch.unanswered = False
         dead = [Burial(item.index, Reason.REFUSED, item.message) for item in items if not item.retryable]
         if not dead and self._lane.exhausted(batch):
             self._bury(batch, Reason.GAVE_UP, items[0].message)

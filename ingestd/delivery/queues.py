@@ -6,7 +6,7 @@ order by nature and pass it by.
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import NamedTuple
 
@@ -22,11 +22,16 @@ class _Waiting(NamedTuple):
     repeat: bool  # its request burdens an API that could not take it before
 
 
+Withdraw = Callable[[Batch], Batch | None]
+"""What is left of a batch of dead letters that is about to be sent; None: nothing."""
+
+
 class Queues:
     """Three queues and what is left over from them. Bounded by the lane, which makes intake wait."""
 
-    def __init__(self, order: Order | None = None) -> None:
+    def __init__(self, order: Order | None = None, withdraw: Withdraw = lambda batch: batch) -> None:
         self._by_key = order
+        self._withdraw = withdraw
         self._waiting: list[_Waiting] = []  # a heap
         self._fresh: deque[Batch] = deque()
         self._letters: deque[Batch] = deque()
@@ -34,6 +39,7 @@ class Queues:
         self._order = count()
         self._probed: Batch | None = None
         self.took_repeat = False  # at the last ``take``
+        self.withdrew = False  # letters that were to go then need not be sent
 
     @property
     def fresh(self) -> int:
@@ -93,6 +99,14 @@ class Queues:
     def take(self, now: float, *, probing: bool, repeats: bool = True) -> Batch | None:
         """The batch to send now. A probe does not wait for its time, and is not the same batch twice in a
         row if that was answered: it could be the one that no API takes. ``repeats``: these may go too."""
+        self.withdrew = False
+        while (batch := self._take(now, probing=probing, repeats=repeats)) is not None and batch.letters:
+            if (left := self._withdraw(batch)) is not None:
+                return left
+            self.withdrew = True
+        return batch
+
+    def _take(self, now: float, *, probing: bool, repeats: bool) -> Batch | None:
         self.took_repeat = False
         first = self._waiting[0] if self._waiting else None
         if probing and first and first.batch is self._probed and first.batch.last_status:

@@ -32,58 +32,48 @@ class Letter(Protocol):
     @property
     def first_sent(self) -> float: ...
     @property
-    def intact(self) -> bool: ...
+    def freed(self) -> int: ...
+    @property
+    def obstacle(self) -> str: ...
 
 
 class LetterStore(Protocol):
     async def lease(self) -> list[Letter]:
-        """The letters of the next retry, none if none is due; they are this worker's until settled."""
-        ...
-
-    async def damaged(self, numbers: list[int]) -> None:
-        """These letters are not what was stored; they must wait for a person."""
+        """The letters of the next request, none if none is due; they are this worker's until settled."""
         ...
 
 
 class RetryWorker:
     """``first_pass`` is set once nothing more is due; ``run`` goes on until it is cancelled or ``once``."""
 
-    def __init__(
-        self, letters: LetterStore, lane: Lane, *, clock: Clock, window_s: float, poll_s: float = 5.0
-    ) -> None:
+    def __init__(self, letters: LetterStore, lane: Lane, *, clock: Clock, poll_s: float = 5.0) -> None:
         self.first_pass = asyncio.Event()
         self._letters = letters
         self._lane = lane
         self._clock = clock
-        self._window_s = window_s
         self._poll_s = poll_s
 
     async def run(self, *, once: bool = False) -> None:
         while True:
-            letters = await self._letters.lease()
-            if letters:
-                await self._send(letters)
+            if letters := await self._letters.lease():
+                await self._lane.submit_letters(rebuild(letters))
             else:
                 self.first_pass.set()
                 if once:
                     return
                 await self._clock.sleep(self._poll_s)
 
-    async def _send(self, letters: list[Letter]) -> None:
-        if damaged := [letter.id for letter in letters if not letter.intact]:
-            await self._letters.damaged(damaged)
-        sound = [letter for letter in letters if letter.intact]
-        if sound:
-            await self._lane.submit_letters(rebuild(sound, now=self._clock.wall(), window_s=self._window_s))
 
+def rebuild(letters: list[Letter]) -> Batch:
+    """The request that these letters were, if they all are there; else a new one.
 
-def rebuild(letters: list[Letter], *, now: float, window_s: float) -> Batch:
-    """The batch these letters were, if they all are there and the API still knows its key; else a new one."""
+    How old its key may be was judged where they were leased. Where a person wants one sent although it is too
+    old (it has an ``obstacle``) the key is the old one all the same, and its age counts from this time on.
+    """
     first = letters[0]
     same = (
         bool(first.unanswered)
         and len(letters) == first.batch_size
-        and now - first.first_sent < window_s
         and all(letter.batch == first.batch for letter in letters)
         and [letter.batch_index for letter in letters] == list(range(first.batch_size))
     )
@@ -94,7 +84,9 @@ def rebuild(letters: list[Letter], *, now: float, window_s: float) -> Batch:
         batch_id=first.batch if same else None,
         letters=tuple(letter.id for letter in letters),
     )
-    if same:
-        batch.unanswered = True
+    batch.anew = frozenset(letter.digest for letter in letters if letter.digest and letter.freed)
+    batch.unanswered = same
+    if same and not first.obstacle:
+        batch.noted = True  # the store has its key, its members and their order
         batch.first_sent_wall = first.first_sent
     return batch

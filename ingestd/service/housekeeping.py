@@ -9,8 +9,11 @@ from ingestd.core.address import show_url
 from ingestd.core.errors import UserError
 from ingestd.letter_desk import count_letters as count_letters_in
 from ingestd.pipeline import Pipeline, Warn
+from ingestd.store.dead_letters import forget_delivered
 
 HOUSEKEEPING_S = 0.5
+FORGET_LETTERS = 2_500
+"""At a time: 5,000 a second, as fast as they can be delivered, and no producer waits long for it."""
 
 
 async def keep_house(pipeline: Pipeline, *, count_letters: bool | None = None) -> None:
@@ -18,7 +21,7 @@ async def keep_house(pipeline: Pipeline, *, count_letters: bool | None = None) -
     window = pipeline.settings.window
     if count_letters is None:
         count_letters = pipeline.settings.metrics.port is not None
-    ticks, told = 0, ""
+    ticks, told, behind = 0, "", False
     while True:
         await pipeline.clock.sleep(HOUSEKEEPING_S)
         await pipeline.journal.commit()
@@ -27,6 +30,8 @@ async def keep_house(pipeline: Pipeline, *, count_letters: bool | None = None) -
         if (trouble := pipeline.audit.trouble) != told:
             told = trouble
             log.error(f"{trouble}; events are delivered all the same")
+        if ticks % 10 == 0 or behind:
+            behind = await _forget_letters(pipeline)
         if ticks % 10 == 0 and count_letters:
             with suppress(sqlite3.Error):  # busy: the next time will do
                 pipeline.metrics.gauges.letters = await count_letters_in(pipeline.database.path)
@@ -36,6 +41,13 @@ async def keep_house(pipeline: Pipeline, *, count_letters: bool | None = None) -
         if ticks % 60 == 0:
             not_before = pipeline.clock.wall() - window.max_age
             pipeline.keys.trim(not_before=not_before, max_count=window.max_count)
+
+
+async def _forget_letters(pipeline: Pipeline) -> bool:
+    """A piece of the letters that were delivered long ago; gives whether there may be more."""
+    before = pipeline.clock.wall() - pipeline.settings.letters.retention
+    gone = await pipeline.database.run(lambda c: forget_delivered(c, before, most=FORGET_LETTERS))
+    return gone == FORGET_LETTERS
 
 
 def tell_keys(pipeline: Pipeline, warn: Warn) -> None:

@@ -26,6 +26,8 @@ def make_report(replay: "Replay") -> dict[str, Any]:
         "seconds": round(seconds, 3),
         "events_per_second": round(ledger.accepted / seconds, 1) if seconds > 0 else 0.0,
         "retried_delivered": ledger.retried_delivered,
+        "retried_duplicate": ledger.retried_duplicate,
+        "retried_failed": ledger.retried_failed,
         "dead_letters_by_reason": {reason.value: count for reason, count in ledger.by_reason.items()},
         "unmatched_item_errors": ledger.unmatched_item_errors,
         "unmatched": ledger.unmatched,

@@ -120,7 +120,9 @@ class Window:
 
     def state_of(self, key: str) -> str:
         """``"new"``, ``"pending"`` or ``"known"``; claims nothing."""
-        digest = self.digest(key)
+        return self.state_of_digest(self.digest(key))
+
+    def state_of_digest(self, digest: bytes) -> str:
         if digest in self._pending:
             return "pending"
         return "known" if self._has(digest) else "new"

@@ -1,4 +1,8 @@
-"""The dead-letter store, as it is written: functions that run in the writer's transactions."""
+"""The dead-letter store: its rows, how they are found and how they are made. In the writer's transactions.
+
+What becomes of letters that are sent again is in ``letter_leases.py``, what a person does in
+``letter_wishes.py``.
+"""
 
 import json
 import sqlite3
@@ -25,12 +29,13 @@ MAX_RETRY_S = 3600.0
 COLUMNS = (
     "id, state, reason, detail, fingerprint, payload, checksum, source, offset, line, digest, batch,"
     " batch_index, batch_size, unanswered, attempts, first_sent, first_failed, last_failed, due,"
-    " settled_at, edited, sink"
+    " settled_at, edited, sink, requested, freed, obstacle"
 )
 
 
 class StoredLetter(NamedTuple):
-    """One row. Times are seconds since the epoch; ``due`` None: waits for a person."""
+    """One row. Times are seconds since the epoch; ``due`` None: waits for a person. ``requested``: when a
+    person asked for it, or 0. ``obstacle``: why it is not sent without a person, or empty."""
 
     id: int
     state: str
@@ -55,6 +60,9 @@ class StoredLetter(NamedTuple):
     settled_at: float | None
     edited: int
     sink: str
+    requested: float
+    freed: int
+    obstacle: str
 
     @property
     def intact(self) -> bool:
@@ -107,16 +115,19 @@ def _like(prefix: str) -> str:
 
 
 def insert_letters(connection: sqlite3.Connection, letters: Sequence[DeadLetter], now: float) -> None:
-    """Store letters; one that is there already (same source, offset and sink) is left as it is. One of an
-    event that was rejected is none if the event has any letter: it may have been corrected meanwhile.
+    """Store letters. One that is there already is left as it is: after a crash its place is read again.
+
+    It is there if one of the same reading, place, sink and payload is, whatever became of that one; one of
+    an earlier reading (the file is read from its start again) only while that one waits, unchanged. A letter
+    of an event that was rejected is there if its sinks' are: it may have been corrected meanwhile.
 
     Many rows to a statement: the interpreter's lock is taken once for each statement, and waiting for it
     costs more than a row.
     """
-    rejected = {(letter.source, letter.offset) for letter in letters if not letter.sink}
-    if rejected and (known := _known_places(connection, rejected)):
-        letters = [one for one in letters if one.sink or (one.source, one.offset) not in known]
-    rows = [_new_row(letter, now) for letter in letters]
+    readings = _readings(connection, letters)
+    if any(readings.values()) or not all(letter.sink for letter in letters):
+        letters = [one for one in letters if not _is_there(connection, one, readings[one.source])]
+    rows = [_new_row(letter, readings[letter.source], now) for letter in letters]
     done = 0
     while left := len(rows) - done:
         count = left if left < _STEP_ROWS else min(left - left % _STEP_ROWS, _MAX_ROWS)
@@ -124,30 +135,48 @@ def insert_letters(connection: sqlite3.Connection, letters: Sequence[DeadLetter]
         done += count
 
 
-def _known_places(connection: sqlite3.Connection, places: set[tuple[int, int]]) -> set[tuple[int, int]]:
-    """Those (source, offset) of which there are letters, whosever they are."""
+def _readings(connection: sqlite3.Connection, letters: Sequence[DeadLetter]) -> dict[int, int]:
+    """How often the source of each letter was read from its start."""
+    numbers = {letter.source for letter in letters}
+    known = connection.execute(
+        "SELECT id, reading FROM sources WHERE id IN (SELECT value FROM json_each(?))",
+        (json.dumps([*numbers]),),
+    )
+    return dict.fromkeys(numbers, 0) | dict(known)
+
+
+def _is_there(connection: sqlite3.Connection, letter: DeadLetter, reading: int) -> bool:
+    """Whether this failure has a letter. The index of places stops a second one of the same sink and reading
+    by itself: asked for are other sinks', for an event that was rejected, and earlier readings'."""
     # "likely": with the index's own condition as it stands, all letters of the source are looked at
-    one = "SELECT 1 FROM letters WHERE source = ? AND offset = ? AND likely(offset >= 0) LIMIT 1"
-    return {place for place in places if connection.execute(one, place).fetchone()}
+    one = (
+        "SELECT 1 FROM letters WHERE source = ?1 AND offset = ?2 AND likely(offset >= 0)"
+        " AND coalesce(original, checksum) = ?3 AND (sink = ?4 OR ?4 = '')"
+        " AND (reading = ?5 AND ?4 = '' OR state <> 'delivered' AND original IS NULL) LIMIT 1"
+    )
+    where = (letter.source, letter.offset, zlib.crc32(letter.payload), letter.sink, reading)
+    return connection.execute(one, where).fetchone() is not None
 
 
 _STEP_ROWS, _MAX_ROWS = 64, 1280
-"""Two statements for most batches, 83 sizes in all: ``sqlite3`` keeps 128 that are prepared. A row has 17
+"""Two statements for most batches, 83 sizes in all: ``sqlite3`` keeps 128 that are prepared. A row has 19
 parameters, of which a statement takes 32,766."""
 
 
 @cache
 def _insert_statement(count: int) -> str:
     """``?1`` is the time. Zero and the empty text stand for NULL: see ``_new_row``."""
-    row = "(?1, ?1, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ''), ?, ?, ?, ?, ?, ?, nullif(?, 0), ?)"
+    row = (
+        "(?1, ?1, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ''), ?, ?, ?, ?, ?, ?, nullif(?, 0), ?, ?, ?)"
+    )
     return (
         "INSERT OR IGNORE INTO letters (first_failed, last_failed, state, reason, detail, fingerprint,"  # noqa: S608
         " payload, checksum, source, offset, line, digest, batch, batch_index, batch_size, unanswered,"
-        f" attempts, first_sent, due, sink) VALUES {','.join([row] * count)}"
+        f" attempts, first_sent, due, sink, reading, freed) VALUES {','.join([row] * count)}"
     )
 
 
-def _new_row(letter: DeadLetter, now: float) -> tuple[Any, ...]:
+def _new_row(letter: DeadLetter, reading: int, now: float) -> tuple[Any, ...]:
     """Of exact types that ``sqlite3`` binds as they are: for bytes, None, bool and an enum's members it
     looks for an adapter first, which costs more than a copy."""
     reason, detail, payload, digest = letter.reason, redact(letter.detail), letter.payload, letter.digest
@@ -170,74 +199,28 @@ def _new_row(letter: DeadLetter, now: float) -> tuple[Any, ...]:
         first_sent,
         next_due(reason, 0, first_sent, now) or 0,
         letter.sink,
+        reading,
+        int(letter.freed),
     )
 
 
 def next_due(reason: Reason, retries: int, first_sent: float, now: float) -> float | None:
-    """When a letter is to be sent again by itself, or None: it waits for a person."""
-    if reason not in RETRYABLE or (first_sent and now - first_sent > IDEMPOTENCY_WINDOW_S):
+    """When a letter is to be sent again by itself, or None: it waits for a person. One of a process that
+    ended first is due at once: the next one is to send it."""
+    if reason not in RETRYABLE or is_past_window(first_sent, now):
         return None
-    return now + min(MAX_RETRY_S, FIRST_RETRY_S * 2.0 ** min(retries, 10))
+    if reason is Reason.INTERRUPTED and not retries:
+        return now
+    return now + backoff_s(retries)
 
 
-def lease_due(
-    connection: sqlite3.Connection,
-    *,
-    now: float,
-    lease_s: float,
-    max_events: int,
-    max_bytes: int,
-    requested_only: bool = False,
-    sink: str,
-    several: bool = False,
-) -> list[StoredLetter]:
-    """Lease the letters of a sink's next retry: one frozen batch as it was, or loose letters together.
-
-    A lease that has expired (its holder died) counts as none. ``several``: events go to other sinks too;
-    one that will be read again, because they lack it, is given without its key: that is not to be known yet.
-    """
-    free = "sink = ? AND (state = 'waiting' OR (state = 'leased' AND lease < ?))"
-    if requested_only:
-        free += " AND requested"
-    first = select(
-        connection, f"due IS NOT NULL AND due <= ? AND {free} ORDER BY due, id LIMIT 1", (now, sink, now)
-    )
-    if not first:
-        return []
-    if first[0].unanswered:
-        letters = select(
-            connection,
-            f"batch = ? AND unanswered AND {free} ORDER BY batch_index",
-            (first[0].batch, sink, now),
-        )
-    else:
-        letters = select(
-            connection,
-            f"due <= ? AND NOT unanswered AND {free} ORDER BY due, id LIMIT ?",
-            (now, sink, now, max_events),
-        )
-        size, keep = 0, 0
-        while keep < len(letters) and (keep == 0 or size + len(letters[keep].payload) + 1 <= max_bytes):
-            size += len(letters[keep].payload) + 1
-            keep += 1
-        letters = letters[:keep]
-    connection.executemany(
-        "UPDATE letters SET state = 'leased', lease = ?, requested = 0 WHERE id = ?",
-        [(now + lease_s, letter.id) for letter in letters],
-    )
-    return _without_early_keys(connection, letters) if several else letters
+def backoff_s(retries: int) -> float:
+    return min(MAX_RETRY_S, FIRST_RETRY_S * 2.0 ** min(retries, 10))
 
 
-def _without_early_keys(connection: sqlite3.Connection, letters: list[StoredLetter]) -> list[StoredLetter]:
-    sources = {letter.source for letter in letters}
-    rows = connection.execute("SELECT id, position FROM sources WHERE device >= 0")  # not the spool
-    reached = {number: position for number, position in rows if number in sources}
-    return [
-        letter._replace(digest=None)
-        if letter.offset >= reached.get(letter.source, letter.offset + 1)
-        else letter
-        for letter in letters
-    ]
+def is_past_window(first_sent: float, now: float) -> bool:
+    """Whether an API may have forgotten the key of a request; never, if it was not sent (0)."""
+    return bool(first_sent) and now - first_sent > IDEMPOTENCY_WINDOW_S
 
 
 def select(connection: sqlite3.Connection, condition: str, values: Sequence[Any]) -> list[StoredLetter]:
@@ -245,85 +228,24 @@ def select(connection: sqlite3.Connection, condition: str, values: Sequence[Any]
     return [StoredLetter(*row) for row in rows]
 
 
-def letters_delivered(connection: sqlite3.Connection, ids: Sequence[int], now: float) -> None:
+def mark_freed(connection: sqlite3.Connection, letters: Sequence[DeadLetter]) -> None:
+    """The events of these were given up by all their sinks: their keys are free again."""
     connection.executemany(
-        "UPDATE letters SET state = 'delivered', settled_at = ?, due = NULL, lease = NULL,"
-        " attempts = attempts + 1 WHERE id = ?",
-        [(now, number) for number in ids],
+        "UPDATE letters SET freed = 1 WHERE source = ? AND offset = ? AND likely(offset >= 0)"
+        " AND state <> 'delivered'",
+        [(letter.source, letter.offset) for letter in letters if letter.offset >= 0],
     )
 
 
-def letters_failed(
-    connection: sqlite3.Connection, letters: Sequence[tuple[int, DeadLetter]], now: float
-) -> None:
-    """Retries that failed: (number, how it stands now). They wait longer, or for a person."""
-    for number, letter in letters:
-        detail = redact(letter.detail)
-        row = connection.execute("SELECT attempts FROM letters WHERE id = ?", (number,)).fetchone()
-        attempts = row[0] + 1 if row else 1
-        connection.execute(
-            "UPDATE letters SET state = 'waiting', lease = NULL, attempts = ?, reason = ?, detail = ?,"
-            " fingerprint = ?, batch = ?, batch_index = ?, batch_size = ?, unanswered = ?, first_sent = ?,"
-            " last_failed = ?, due = ? WHERE id = ?",
-            (
-                attempts,
-                letter.reason.value,
-                detail[:MAX_DETAIL],
-                fingerprint(letter.reason, detail),
-                letter.batch,
-                letter.batch_index,
-                letter.batch_size,
-                letter.unanswered,
-                letter.first_sent_wall,
-                now,
-                next_due(letter.reason, attempts, letter.first_sent_wall, now),
-                number,
-            ),
-        )
+def count(connection: sqlite3.Connection) -> dict[str, int]:
+    """Letters by state, as they are counted."""
+    return dict(connection.execute("SELECT state, letters FROM letter_counts"))
 
 
-def release_leases(connection: sqlite3.Connection) -> None:
-    """Give back what this process leased: it has the directory's lock, so nobody else leases."""
-    connection.execute("UPDATE letters SET state = 'waiting', lease = NULL WHERE state = 'leased'")
-
-
-def make_due(connection: sqlite3.Connection, where: Filter, now: float) -> int:
-    """A person wants these sent now, whatever their reason; gives how many letters that are.
-
-    A request that may have been taken is repeated whole or not at all: its other letters go along. What is
-    leased is on its way already. What was marked with the same ``now`` is not counted again.
-    """
-    condition, values = where.sql(now)
-    mark = (
-        "UPDATE letters SET due = ?, requested = 1"
-        " WHERE state = 'waiting' AND NOT (requested AND due = ?) AND"
-    )
-    together = "unanswered AND batch IN (SELECT batch FROM letters WHERE requested AND unanswered)"
-    chosen = connection.execute(f"{mark} ({condition})", [now, now, *values]).rowcount
-    return chosen + connection.execute(f"{mark} {together}", [now, now]).rowcount
-
-
-def count_requested(connection: sqlite3.Connection) -> int:
-    count: int = connection.execute("SELECT count(*) FROM letters WHERE requested").fetchone()[0]
-    return count
-
-
-def edit_payload(connection: sqlite3.Connection, number: int, payload: bytes) -> None:
-    """Replace a letter's payload: it leaves its batch, whose bytes must not change under their key."""
-    connection.execute(
-        "UPDATE letters SET payload = ?, checksum = ?, edited = 1, batch = '', unanswered = 0, digest = NULL"
-        " WHERE id = ?",
-        (payload, zlib.crc32(payload), number),
-    )
-
-
-def purge(connection: sqlite3.Connection, where: Filter, now: float, *, most: int = -1) -> int:
-    """Delete letters, ``most`` of them (-1: all), but none that is leased; gives how many."""
-    condition, values = where.sql(now)
-    chosen = f"SELECT id FROM letters WHERE state <> 'leased' AND ({condition}) LIMIT ?"  # noqa: S608
-    return connection.execute(f"DELETE FROM letters WHERE id IN ({chosen})", [*values, most]).rowcount  # noqa: S608
-
-
-def purge_delivered(connection: sqlite3.Connection, before: float) -> None:
-    """Forget letters that were delivered before this time."""
-    connection.execute("DELETE FROM letters WHERE state = 'delivered' AND settled_at < ?", (before,))
+def forget_delivered(connection: sqlite3.Connection, before: float, *, most: int) -> int:
+    """Delete letters that were delivered before this time, at most so many; gives how many."""
+    return connection.execute(
+        "DELETE FROM letters WHERE id IN (SELECT id FROM letters WHERE state = 'delivered'"
+        " AND settled_at < ? ORDER BY settled_at LIMIT ?)",
+        (before, most),
+    ).rowcount

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Positions, Segment
 from ingestd.core.letter import DeadLetter
-from ingestd.store import frozen
+from ingestd.store import frozen, letter_leases
 from ingestd.store.database import Database
-from ingestd.store.dead_letters import insert_letters, letters_delivered, letters_failed
+from ingestd.store.dead_letters import insert_letters
 from ingestd.store.frozen import FrozenBatch
 from ingestd.store.lost_places import LostPlaces, read_lost_places
 from ingestd.store.settled_batches import Place, SettledBatches
@@ -104,8 +104,9 @@ class Journal:
                     if from_start:
                         position, line = 0, 1
                     connection.execute(
-                        "UPDATE sources SET position = ?, line = ?, path = ?, updated = ? WHERE id = ?",
-                        (position, line, path, now, number),
+                        "UPDATE sources SET position = ?, line = ?, path = ?, updated = ?,"
+                        " reading = reading + ? WHERE id = ?",
+                        (position, line, path, now, int(from_start), number),
                     )
                     return SourceState(number, position, line)
             return SourceState(_add_source(connection, path, identity, heads(4096), now), 0, 1)
@@ -164,7 +165,8 @@ class Journal:
     def freeze(self, batch: Batch, *, sink: str, now: float) -> None:
         """A batch is about to be sent for the first time."""
         if batch.letters:
-            return  # the dead-letter store has its events, its id and their order
+            self._database.note(lambda c: letter_leases.freeze_letters(c, batch))
+            return
         kept = any(segment.chunk.source in self._streams for segment in batch.segments)
         first = batch.segments[0].chunk  # of several sinks, and in the spool, chunks know their keys
         keys = not kept and first.fate is None and first.source != self._spool
@@ -232,17 +234,24 @@ class Journal:
         delivered: Sequence[int],
         safe_keys: Sequence[bytes],
         failed: Sequence[tuple[int, DeadLetter]],
+        freed: Sequence[int] = (),
+        copies: Sequence[DeadLetter] = (),
         now: float,
         also: Work | None = None,
     ) -> None:
-        """What became of dead letters (by number) that were sent again."""
+        """What became of dead letters (by number) that were sent again. ``freed``: they were not taken, and
+        go on in other requests. ``copies``: letters of events that shared their fate."""
         packed = b"".join(safe_keys)
 
         def write(connection: sqlite3.Connection) -> None:
             if packed:
                 connection.execute(_INSERT_KEYS, (now, packed))
-            letters_delivered(connection, delivered, now)
-            letters_failed(connection, failed, now)
+            letter_leases.letters_delivered(connection, delivered, now)
+            letter_leases.letters_failed(connection, failed, now)
+            if freed:
+                letter_leases.free_letters(connection, freed)
+            if copies:
+                insert_letters(connection, copies, now)
             if also:
                 also(connection)
 

@@ -1,102 +1,145 @@
 """Changes to dead letters from beside the process that has the state directory. For the ``dlq`` commands.
 
-Short transactions on a connection of their own. That process's count of commits and its mark are not
-touched, and what it has leased is on its way and stays as it is.
+Short transactions on a connection of their own, with room for others between them. That process's count of
+commits and its mark are not touched, and what it has leased is on its way and stays as it is.
 """
 
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from ingestd.core.errors import UserError
-from ingestd.store import dead_letters
+from ingestd.store import letter_wishes
 from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, explain
-from ingestd.store.dead_letters import Filter
+from ingestd.store.dead_letters import COLUMNS, Filter, StoredLetter
+from ingestd.store.letter_wishes import Wished
 
-STEP_LETTERS = 20_000
-"""In one transaction, about 0.2 s: a service that cannot write for 2 s tells its producers to come back."""
+STEP_LETTERS = 2_000
+"""In one transaction, about 30 ms: so long may a producer of the service have to wait for its answer."""
 
+_STEP_BYTES = 4 * 1024**2
 _BUSY_TIMEOUT_S = 10.0
-_PAUSE_S = 0.25
-"""Between transactions: who waits for SQLite's lock looks for it every 0.1 s."""
 
 
-def request(directory: Path, numbers: Sequence[int], *, now: float) -> int:
-    """Have these letters sent by the process that runs, and who goes along; gives how many are marked.
+@dataclass(slots=True)
+class Purged:
+    """``left``: letters of the same requests, which may have been taken: they wait for a person now."""
 
-    Those that are on their way already are left out. Raises StoreFailed.
-    """
-    marked = 0
-    with _connected(directory) as connection:
-        for first in _steps(len(numbers)):
-            where = Filter(ids=tuple(numbers[first : first + STEP_LETTERS]), state="all")
-            with _transaction(connection):
-                marked += dead_letters.make_due(connection, where, now)
-    return marked
+    deleted: int = 0
+    left: int = 0
+    interrupted: bool = False
 
 
-def request_edited(directory: Path, number: int, payload: bytes, *, now: float) -> None:
-    """Store a corrected payload, and have it sent. Raises StoreFailed; UserError if it does not wait."""
-    with _connected(directory) as connection, _transaction(connection):
-        row = connection.execute("SELECT state FROM letters WHERE id = ?", (number,)).fetchone()
-        if row is None or row[0] != "waiting":
-            what = "is being sent at this moment" if row and row[0] == "leased" else "no longer waits"
-            raise UserError(
-                f"dead letter {number} {what}, and was not changed: see `ingestd dlq show {number}`"
-            )
-        dead_letters.edit_payload(connection, number, payload)
-        dead_letters.make_due(connection, Filter(ids=(number,), state="all"), now)
+class LetterChanges:
+    """One connection. Its methods raise StoreFailed through ``open``'s block."""
 
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
 
-def purge(directory: Path, where: Filter, *, now: float) -> int:
-    """Delete letters that are not leased; gives how many. Raises StoreFailed."""
-    deleted = 0
-    with _connected(directory) as connection:
+    @staticmethod
+    @contextmanager
+    def open(directory: Path) -> "Iterator[LetterChanges]":
+        """Raises StoreFailed, also for what goes wrong in the block."""
+        path = directory / FILE_NAME
+        try:
+            uri = f"{path.absolute().as_uri()}?mode=rw"
+            with closing(
+                sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
+            ) as connection:
+                connection.execute("PRAGMA synchronous=FULL")
+                if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+                    raise StoreFailed(  # no migration under its feet
+                        f"{path} is in use by an ingestd of another version: use that one's command"
+                    )
+                yield LetterChanges(connection)
+        except sqlite3.Error as error:
+            raise explain(error, path) from None
+
+    def pieces(self, where: Filter, now: float) -> Iterator[list[StoredLetter]]:
+        """The letters that are there at the beginning, oldest first. No lock is held between two pieces."""
+        condition, values = where.sql(now)
+        last: int = self._connection.execute("SELECT coalesce(max(id), 0) FROM letters").fetchone()[0]
+        after = 0
+        query = (
+            f"SELECT {COLUMNS} FROM letters WHERE id > ? AND id <= ? AND ({condition}) ORDER BY id LIMIT ?"  # noqa: S608
+        )
         while True:
-            with _transaction(connection):
-                count = dead_letters.purge(connection, where, now, most=STEP_LETTERS)
-            deleted += count
-            if count < STEP_LETTERS:
-                return deleted
-            time.sleep(_PAUSE_S)
+            piece, size = [], 0
+            for row in self._connection.execute(query, [after, last, *values, STEP_LETTERS]):
+                piece.append(StoredLetter._make(row))
+                size += len(piece[-1].payload)
+                if size > _STEP_BYTES:
+                    break
+            if not piece:
+                return
+            after = piece[-1].id
+            yield piece
 
+    def request(self, numbers: Sequence[int], *, now: float) -> Wished:
+        """Have these letters sent, by whatever process, and who goes along with them."""
+        with self._transaction():
+            return letter_wishes.make_due(self._connection, numbers, now)
 
-def _steps(count: int) -> Iterator[int]:
-    for first in range(0, count, STEP_LETTERS):
-        if first:
-            time.sleep(_PAUSE_S)
-        yield first
+    def count_mates(self, numbers: Sequence[int]) -> int:
+        """How many others would go along with these. Asked piece by piece, it counts no letter twice."""
+        connection = self._connection
+        connection.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (id INTEGER PRIMARY KEY, mate INTEGER)")
+        rows = [(number,) for number in numbers]
+        before = connection.execute("SELECT count(*) FROM wanted WHERE mate").fetchone()[0]
+        connection.executemany("INSERT OR REPLACE INTO wanted VALUES (?, 0)", rows)
+        connection.executemany(
+            "INSERT OR IGNORE INTO wanted SELECT mates.id, 1 FROM letters AS one JOIN letters AS mates"
+            " ON mates.batch = one.batch AND mates.unanswered AND mates.state = 'waiting'"
+            " WHERE one.id = ? AND one.unanswered",
+            rows,
+        )
+        after = connection.execute("SELECT count(*) FROM wanted WHERE mate").fetchone()[0]
+        return int(after - before)
 
-
-@contextmanager
-def _connected(directory: Path) -> Iterator[sqlite3.Connection]:
-    path = directory / FILE_NAME
-    try:
-        uri = f"{path.absolute().as_uri()}?mode=rw"
-        with closing(
-            sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
-        ) as connection:
-            connection.execute("PRAGMA synchronous=FULL")
-            if (
-                connection.execute("PRAGMA user_version").fetchone()[0] != VERSION
-            ):  # no migration under its feet
-                raise StoreFailed(
-                    f"{path} is in use by an ingestd of another version: use that one's command"
+    def edit(self, number: int, payload: bytes, *, now: float) -> int:
+        """Store a corrected payload, and have it sent; gives how many letters of its request wait for a
+        person now. Raises UserError if it does not wait."""
+        with self._transaction():
+            row = self._connection.execute("SELECT state FROM letters WHERE id = ?", (number,)).fetchone()
+            if row is None or row[0] != "waiting":
+                what = "is being sent at this moment" if row and row[0] == "leased" else "no longer waits"
+                raise UserError(
+                    f"dead letter {number} {what}, and was not changed: see `ingestd dlq show {number}`"
                 )
-            yield connection
-    except sqlite3.Error as error:
-        raise explain(error, path) from None
+            left = letter_wishes.edit_payload(self._connection, number, payload)
+            letter_wishes.make_due(self._connection, [number], now)
+            return left
 
+    def purge(self, where: Filter, *, now: float, done: Purged) -> None:
+        """Delete letters that are not leased. ``done`` tells how far it came, also when it is interrupted."""
+        self._connection.execute("CREATE TEMP TABLE IF NOT EXISTS cut (batch TEXT PRIMARY KEY)")
+        try:
+            for piece in self.pieces(where, now):
+                started = time.monotonic()
+                with self._transaction():
+                    deleted, cut = letter_wishes.purge(self._connection, [letter.id for letter in piece])
+                    self._connection.executemany(
+                        "INSERT OR IGNORE INTO cut VALUES (?)", [(batch,) for batch in cut]
+                    )
+                done.deleted += deleted
+                time.sleep(time.monotonic() - started)
+        finally:
+            done.left = self._connection.execute(
+                "SELECT count(*) FROM cut JOIN letters ON letters.batch = cut.batch AND unanswered"
+                " AND state = 'waiting'"
+            ).fetchone()[0]
 
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise

@@ -2,13 +2,14 @@
 
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import aiosqlite
 
-from ingestd.store.connection import FILE_NAME
+from ingestd.store.connection import FILE_NAME, VERSION, connect
 from ingestd.store.dead_letters import COLUMNS, Filter, StoredLetter
+from ingestd.store.lock import DirectoryLock
 
 
 class LetterReader:
@@ -20,9 +21,10 @@ class LetterReader:
     @staticmethod
     @asynccontextmanager
     async def open(directory: Path) -> "AsyncIterator[LetterReader]":
-        """Raises sqlite3.OperationalError when there is no store."""
+        """Raises sqlite3.OperationalError when there is no store; UserError when it is of another format."""
         if not (directory / FILE_NAME).is_file():  # a failed connect leaves aiosqlite's thread to itself
             raise sqlite3.OperationalError("unable to open database file")
+        _migrate(directory)
         async with aiosqlite.connect(f"file:{directory / FILE_NAME}?mode=ro", uri=True) as connection:
             yield LetterReader(connection)
 
@@ -47,18 +49,6 @@ class LetterReader:
         async with self._connection.execute(query, values) as cursor:
             return [(row[0], row[1], row[2], row[3], row[4]) for row in await cursor.fetchall()]
 
-    async def batch_size(self, batch: str) -> int:
-        """How many letters of a request that may have been taken are still here."""
-        query = "SELECT count(*) FROM letters WHERE batch = ? AND unanswered AND state <> 'delivered'"
-        async with self._connection.execute(query, (batch,)) as cursor:
-            row = await cursor.fetchone()
-            return int(row[0]) if row else 0
-
-    async def counts(self) -> dict[str, int]:
-        """Letters by state."""
-        async with self._connection.execute("SELECT state, count(*) FROM letters GROUP BY state") as cursor:
-            return {row[0]: row[1] for row in await cursor.fetchall()}
-
     async def sources(self) -> dict[int, str]:
         async with self._connection.execute("SELECT id, path FROM sources") as cursor:
             return {row[0]: row[1] for row in await cursor.fetchall()}
@@ -67,3 +57,16 @@ class LetterReader:
         async with self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)) as cursor:
             row = await cursor.fetchone()
             return None if row is None else str(row[0])
+
+
+def _migrate(directory: Path) -> None:
+    """A file of an older ingestd becomes one of this one, if nobody uses it. Raises UserError."""
+    path = directory / FILE_NAME
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        if connection.execute("PRAGMA user_version").fetchone()[0] == VERSION:
+            return
+    lock = DirectoryLock(directory)
+    try:
+        connect(path).close()
+    finally:
+        lock.release()

@@ -18,7 +18,9 @@ def assign(
     Gives how many letters were looked at, at most 1000.
     """
     letters = select(
-        connection, "sink = '' AND state = 'waiting' AND due <= ? ORDER BY due, id LIMIT 1000", (now,)
+        connection,
+        "sink = '' AND unanswered = 0 AND state = 'waiting' AND due <= ? ORDER BY due, id LIMIT 1000",
+        (now,),
     )
     for letter, sinks in zip(letters, sinks_of([letter.payload for letter in letters]), strict=True):
         if not sinks:
@@ -43,7 +45,8 @@ def _give(connection: sqlite3.Connection, number: int, sink: str) -> None:
 
 _COPIED = (
     "state, reason, detail, fingerprint, payload, checksum, source, line, digest, batch, batch_index,"
-    " batch_size, unanswered, attempts, first_sent, first_failed, last_failed, due, edited, requested"
+    " batch_size, unanswered, attempts, first_sent, first_failed, last_failed, due, edited, requested,"
+    " reading, original"
 )
 _COPY = f"INSERT OR IGNORE INTO letters ({_COPIED}, sink, offset) SELECT {_COPIED}, ?,"
 _OF_SINK = " FROM letters WHERE id = ?"

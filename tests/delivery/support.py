@@ -106,6 +106,9 @@ class MemoryBook:
         self.events[batch.id] = list(batch.events)
         await asyncio.sleep(0)
 
+    def withdraw(self, batch: Batch) -> Batch | None:
+        return batch
+
     def attempted(self, batch: Batch, answer: Answer, verdict: Verdict) -> None:
         assert self.bodies[batch.id] == batch.body
         self.attempts.append((batch.id, answer, verdict))

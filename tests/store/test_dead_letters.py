@@ -9,13 +9,12 @@ import pytest
 
 from ingestd.core.letter import MAX_DETAIL, DeadLetter, fingerprint
 from ingestd.core.reasons import RETRYABLE, Reason
-from ingestd.store import dead_letters
+from ingestd.store import dead_letters, letter_leases, letter_wishes
 from ingestd.store.connection import connect
-from ingestd.store.dead_letters import FIRST_RETRY_S, IDEMPOTENCY_WINDOW_S, MAX_RETRY_S, Filter, StoredLetter
+from ingestd.store.dead_letters import FIRST_RETRY_S, IDEMPOTENCY_WINDOW_S, MAX_RETRY_S, StoredLetter
 
 NOW = 1_000_000.0
 DUE = NOW + FIRST_RETRY_S
-LEASE_S = 900.0
 
 
 @pytest.fixture
@@ -44,8 +43,16 @@ def rows(store: sqlite3.Connection) -> list[StoredLetter]:
 
 
 def lease(store: sqlite3.Connection, now: float = DUE, **limits: Any) -> list[StoredLetter]:
-    limits = {"lease_s": LEASE_S, "max_events": 100, "max_bytes": 10_000, **limits}
-    return dead_letters.lease_due(store, now=now, sink="", **limits)
+    limits = {"max_events": 100, "max_bytes": 10_000, **limits}
+    return letter_leases.lease_due(store, now=now, sink="", **limits).letters
+
+
+def want(store: sqlite3.Connection, *numbers: int, now: float = NOW) -> letter_wishes.Wished:
+    return letter_wishes.make_due(store, numbers, now)
+
+
+def purge(store: sqlite3.Connection, *numbers: int) -> int:
+    return letter_wishes.purge(store, numbers)[0]
 
 
 def offsets(letters: list[StoredLetter]) -> list[int]:
@@ -69,15 +76,16 @@ def test_a_letter_is_stored_with_all_that_is_known_of_it(store: sqlite3.Connecti
     assert row.intact
     assert row[1:] == (
         "waiting", "gave_up", "x" * MAX_DETAIL, fingerprint(Reason.GAVE_UP, "x" * 5000), b"\x00\xff",
-        row.checksum, 1, 7, 8, b"d" * 16, "b", 2, 5, 1, 3, NOW - 5, NOW, NOW, DUE, None, 0, "",
+        row.checksum, 1, 7, 8, b"d" * 16, "b", 2, 5, 1, 3, NOW - 5, NOW, NOW, DUE, None, 0, "", 0, 0, "",
     )  # fmt: skip
     assert not row._replace(payload=b"\x00\xfe").intact
 
 
 def test_the_same_origin_is_stored_once_and_stays_as_it_is(store: sqlite3.Connection) -> None:
     insert(store, letter(7, payload=b"first"))
-    insert(store, letter(7, payload=b"again"), letter(8, payload=b"other"))
-    assert [(row.offset, row.payload) for row in rows(store)] == [(7, b"first"), (8, b"other")]
+    insert(store, letter(7, payload=b"first", detail="again"), letter(8, payload=b"other"), now=DUE)
+    found = [(row.offset, row.payload, row.detail, row.first_failed) for row in rows(store)]
+    assert found == [(7, b"first", "503", NOW), (8, b"other", "503", DUE)]
 
 
 @pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 1280, 1281, 2700])
@@ -101,7 +109,7 @@ def test_the_letters_of_a_request_are_found_by_an_index(store: sqlite3.Connectio
 @pytest.mark.parametrize("reason", list(Reason))
 def test_only_retryable_reasons_retry_by_themselves(reason: Reason, store: sqlite3.Connection) -> None:
     insert(store, letter(1, reason))
-    assert rows(store)[0].due == (DUE if reason in RETRYABLE else None)
+    assert rows(store)[0].due == ({Reason.GAVE_UP: DUE, Reason.INTERRUPTED: NOW}.get(reason))
     assert bool(lease(store)) == (reason in RETRYABLE)
 
 
@@ -126,17 +134,10 @@ def test_nothing_is_leased_before_it_is_due_nor_twice(store: sqlite3.Connection)
     assert lease(store) == []
 
 
-def test_a_lease_that_has_expired_is_taken_again(store: sqlite3.Connection) -> None:
-    insert(store, letter(1))
-    lease(store)
-    assert lease(store, DUE + LEASE_S) == []
-    assert offsets(lease(store, DUE + LEASE_S + 1)) == [1]
-
-
 def test_leases_of_a_process_that_died_are_given_back_at_start(store: sqlite3.Connection) -> None:
     insert(store, letter(1))
     lease(store)
-    dead_letters.release_leases(store)
+    letter_leases.release_leases(store)
     assert offsets(lease(store)) == [1]
 
 
@@ -170,10 +171,10 @@ def test_the_one_that_is_due_first_goes_first(store: sqlite3.Connection) -> None
 def test_only_what_a_person_asked_for_is_leased_where_that_is_wanted(store: sqlite3.Connection) -> None:
     insert(store, letter(1), letter(2, Reason.INVALID), letter(3, Reason.INVALID))
     assert lease(store, requested_only=True) == []
-    dead_letters.make_due(store, Filter(ids=(2,)), NOW)
-    assert dead_letters.count_requested(store) == 1
+    want(store, 2)
+    assert letter_wishes.count_requested(store) == 1
     assert offsets(lease(store, NOW, requested_only=True)) == [2]
-    assert dead_letters.count_requested(store) == 0
+    assert letter_wishes.count_requested(store) == 0
 
 
 # --- settling ---
@@ -182,11 +183,12 @@ def test_only_what_a_person_asked_for_is_leased_where_that_is_wanted(store: sqli
 def test_a_delivered_letter_is_settled_and_never_leased_or_made_due_again(store: sqlite3.Connection) -> None:
     insert(store, letter(1), letter(2))
     lease(store)
-    dead_letters.letters_delivered(store, [1], NOW + 100)
+    letter_leases.letters_delivered(store, [1], NOW + 100)
     row = rows(store)[0]
     assert (row.state, row.settled_at, row.due, row.attempts) == ("delivered", NOW + 100, None, 1)
-    dead_letters.make_due(store, Filter(state="all"), NOW)
-    assert offsets(lease(store, DUE + 10 * LEASE_S)) == [2]
+    letter_leases.release_leases(store)
+    assert want(store, 1, 2) == (1, 1, 0)
+    assert offsets(lease(store, DUE + 9000)) == [2]
 
 
 def test_a_letter_that_failed_again_says_how_it_stands_now_and_waits_longer(
@@ -196,9 +198,9 @@ def test_a_letter_that_failed_again_says_how_it_stands_now_and_waits_longer(
     lease(store)
     now = NOW + 100
     again = letter(
-        0, detail="504 now", batch="b9", batch_index=1, batch_size=2, unanswered=True, first_sent_wall=now
+        0, detail="504 now", batch="b9", batch_index=0, batch_size=1, unanswered=True, first_sent_wall=now
     )
-    dead_letters.letters_failed(store, [(1, again)], now)
+    letter_leases.letters_failed(store, [(1, again)], now)
     (row,) = rows(store)
     assert (row.state, row.detail, row.fingerprint, row.attempts) == (
         "waiting",
@@ -206,7 +208,7 @@ def test_a_letter_that_failed_again_says_how_it_stands_now_and_waits_longer(
         "gave_up: # now",
         5,
     )
-    assert (row.batch, row.batch_index, row.batch_size, row.unanswered) == ("b9", 1, 2, 1)
+    assert (row.batch, row.batch_index, row.batch_size, row.unanswered) == ("b9", 0, 1, 1)
     assert (row.first_failed, row.last_failed, row.offset, row.payload) == (NOW, now, 1, b"{}")
     assert row.due == now + FIRST_RETRY_S * 2**5
     assert lease(store, row.due - 1) == []
@@ -216,7 +218,7 @@ def test_a_letter_that_failed_again_says_how_it_stands_now_and_waits_longer(
 def test_a_letter_that_is_refused_when_it_is_sent_again_waits_for_a_person(store: sqlite3.Connection) -> None:
     insert(store, letter(1))
     lease(store)
-    dead_letters.letters_failed(store, [(1, letter(0, Reason.REFUSED, detail="400"))], NOW)
+    letter_leases.letters_failed(store, [(1, letter(0, Reason.REFUSED, detail="400"))], NOW)
     assert rows(store)[0].due is None
     assert lease(store, NOW + 10**9) == []
 
@@ -229,27 +231,27 @@ def test_making_one_letter_due_takes_its_whole_request_along(
     requested_only: bool, store: sqlite3.Connection
 ) -> None:
     insert(store, *whole_batch("b1", 10), *whole_batch("b2", 20), letter(30))
-    dead_letters.make_due(store, Filter(ids=(2,)), NOW)
-    assert dead_letters.count_requested(store) == 3
+    want(store, 2)
+    assert letter_wishes.count_requested(store) == 3
     assert offsets(lease(store, NOW, requested_only=requested_only)) == [10, 11, 12]
     assert lease(store, NOW, requested_only=requested_only) == []
 
 
 def test_an_edited_letter_leaves_its_request_and_its_key(store: sqlite3.Connection) -> None:
     insert(store, *whole_batch("b1", 10), letter(30, Reason.INVALID, digest=b"d" * 16))
-    dead_letters.edit_payload(store, 4, b'{"fixed":1}')
-    dead_letters.edit_payload(store, 1, b'{"fixed":2}')
+    letter_wishes.edit_payload(store, 4, b'{"fixed":1}')
+    letter_wishes.edit_payload(store, 1, b'{"fixed":2}')
     loose, one = rows(store)[3], rows(store)[0]
     assert (loose.payload, loose.edited, loose.digest, loose.intact) == (b'{"fixed":1}', 1, None, True)
     assert (one.batch, one.unanswered) == ("", 0)
-    dead_letters.make_due(store, Filter(ids=(1,)), NOW)
+    want(store, 1)
     assert offsets(lease(store, NOW)) == [12], "the request is not repeated with other bytes"
 
 
 def test_purge_takes_what_the_filter_says_and_the_delivered_go_with_age(store: sqlite3.Connection) -> None:
     insert(store, *(letter(n) for n in range(4)))
-    assert dead_letters.purge(store, Filter(ids=(2, 3)), NOW) == 2
-    dead_letters.letters_delivered(store, [1], NOW + 1)
-    dead_letters.letters_delivered(store, [4], NOW + 2)
-    dead_letters.purge_delivered(store, NOW + 2)
+    assert purge(store, 2, 3) == 2
+    letter_leases.letters_delivered(store, [1], NOW + 1)
+    letter_leases.letters_delivered(store, [4], NOW + 2)
+    assert dead_letters.forget_delivered(store, NOW + 2, most=10) == 1
     assert offsets(rows(store)) == [3]

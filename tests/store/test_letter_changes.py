@@ -17,7 +17,9 @@ from ingestd.letter_desk import LetterDesk
 from ingestd.store import letter_changes
 from ingestd.store.connection import StoreFailed, connect
 from ingestd.store.database import Database
-from ingestd.store.dead_letters import Filter, insert_letters, letters_delivered
+from ingestd.store.dead_letters import Filter, insert_letters
+from ingestd.store.letter_changes import LetterChanges, Purged
+from ingestd.store.letter_leases import letters_delivered
 from ingestd.store.writer import MARK_NAME, unpack_mark
 
 pytestmark = pytest.mark.anyio
@@ -64,6 +66,30 @@ def rows(directory: Path, columns: str) -> list[tuple[Any, ...]]:
         return connection.execute(f"SELECT {columns} FROM letters ORDER BY id").fetchall()
 
 
+def request(directory: Path, *numbers: int, now: float = NOW) -> int:
+    with LetterChanges.open(directory) as changes:
+        return changes.request(numbers, now=now).marked
+
+
+def edit(directory: Path, number: int, payload: bytes) -> int:
+    with LetterChanges.open(directory) as changes:
+        return changes.edit(number, payload, now=NOW)
+
+
+def purge(directory: Path, where: Filter) -> Purged:
+    done = Purged()
+    with LetterChanges.open(directory) as changes:
+        changes.purge(where, now=NOW, done=done)
+    return done
+
+
+def mark_all(directory: Path) -> int:
+    """As ``dlq retry --all`` does it."""
+    with LetterChanges.open(directory) as changes:
+        pieces = changes.pieces(Filter(), NOW)
+        return sum(changes.request([one.id for one in piece], now=NOW).marked for piece in pieces)
+
+
 def commits(directory: Path) -> tuple[int, int]:
     """(in the database, in the mark beside it)."""
     with closing(sqlite3.connect(directory / "state.db")) as connection:
@@ -83,10 +109,10 @@ async def test_what_is_requested_is_leased_next_whatever_its_reason_and_age(data
     old = letter(2, Reason.GAVE_UP, first_sent_wall=NOW - 10**6)
     directory = await fill(database, letter(1), old, letter(3))
     assert await leased(database) == []
-    assert letter_changes.request(directory, [1, 2], now=NOW) == 2
+    assert request(directory, 1, 2) == 2
     assert commits(directory)[0] == commits(directory)[1], "they are the writer's own"
     assert await leased(database) == [1, 2]
-    assert rows(directory, "state, requested") == [("leased", 0), ("leased", 0), ("waiting", 0)]
+    assert rows(directory, "state, requested") == [("leased", NOW), ("leased", NOW), ("waiting", 0)]
 
 
 async def test_a_request_that_may_have_been_taken_is_marked_whole_and_counted_once(
@@ -96,28 +122,28 @@ async def test_a_request_that_may_have_been_taken_is_marked_whole_and_counted_on
         letter(n, Reason.GAVE_UP, batch="b", batch_index=n, batch_size=3, unanswered=True) for n in range(3)
     ]
     directory = await fill(database, *whole, letter(9))
-    assert letter_changes.request(directory, [2], now=NOW) == 3
-    assert letter_changes.request(directory, [2, 4], now=NOW) == 1, "marked already"
-    assert letter_changes.request(directory, [2], now=NOW + 1) == 3
+    assert request(directory, 2) == 3
+    assert request(directory, 2, 4) == 1, "marked already"
+    assert request(directory, 2, now=NOW + 1) == 3
 
 
 async def test_what_is_on_its_way_or_delivered_is_not_marked_changed_or_purged(database: Database) -> None:
     directory = await fill(database, letter(1), letter(2), letter(3))
-    letter_changes.request(directory, [1], now=NOW)
+    request(directory, 1)
     assert await leased(database) == [1]
     await database.run(lambda c: letters_delivered(c, [2], NOW))
-    assert letter_changes.request(directory, [1, 2], now=NOW) == 0
+    assert request(directory, 1, 2) == 0
     for number, why in ((1, "is being sent at this moment"), (2, "no longer waits"), (99, "no longer waits")):
         with pytest.raises(UserError, match=f"dead letter {number} {why}, and was not changed"):
-            letter_changes.request_edited(directory, number, b'{"new":1}', now=NOW)
-    assert letter_changes.purge(directory, Filter(), now=NOW) == 1
-    assert letter_changes.purge(directory, Filter(ids=(1,), state="all"), now=NOW) == 0
+            edit(directory, number, b'{"new":1}')
+    assert purge(directory, Filter()).deleted == 1
+    assert purge(directory, Filter(ids=(1,), state="all")).deleted == 0
     assert rows(directory, "id, state, payload") == [(1, "leased", b"{}"), (2, "delivered", b"{}")]
 
 
 async def test_a_corrected_letter_is_leased_with_its_new_payload(database: Database) -> None:
     directory = await fill(database, letter(1))
-    letter_changes.request_edited(directory, 1, b'{"new":1}', now=NOW)
+    edit(directory, 1, b'{"new":1}')
     (found,) = await desk(database, StoppedClock()).lease()
     assert (found.payload, found.intact) == (b'{"new":1}', True)
 
@@ -126,7 +152,7 @@ async def test_a_letter_that_the_lane_keeps_through_a_long_outage_is_not_leased_
     database: Database,
 ) -> None:
     directory = await fill(database, letter(1))
-    letter_changes.request(directory, [1], now=NOW)
+    request(directory, 1)
     clock = StoppedClock()
     desks = desk(database, clock)
     assert len(await desks.lease()) == 1
@@ -151,8 +177,8 @@ async def test_the_writer_goes_on_beside_large_changes_and_its_count_of_commits_
         return count
 
     writing = asyncio.create_task(write())
-    marked = await asyncio.to_thread(letter_changes.request, tmp_path, range(1, 2501), now=NOW)
-    purged = await asyncio.to_thread(letter_changes.purge, tmp_path, Filter(reason="invalid"), now=NOW)
+    marked = await asyncio.to_thread(mark_all, tmp_path)
+    purged = (await asyncio.to_thread(purge, tmp_path, Filter(reason="invalid"))).deleted
     over.set()
     assert (marked, purged, database.blocked) == (2500, 2500, None)
     written = await writing
@@ -172,13 +198,13 @@ async def test_a_store_that_cannot_be_changed_is_said_and_nothing_of_the_change_
     directory = await fill(database, letter(1))
     monkeypatch.setattr(letter_changes, "_BUSY_TIMEOUT_S", 0.05)
     with foreign_lock(directory), pytest.raises(StoreFailed, match="is locked by another program"):
-        letter_changes.request(directory, [1], now=NOW)
+        request(directory, 1)
     with pytest.raises(StoreFailed, match="cannot use"):
-        letter_changes.request(directory / "nowhere", [1], now=NOW)
+        request(directory / "nowhere", 1)
     assert not (directory / "nowhere").exists()
     await database.run(lambda c: c.execute("PRAGMA user_version = 1"))
     with pytest.raises(StoreFailed, match="in use by an ingestd of another version"):
-        letter_changes.request(directory, [1], now=NOW)
+        request(directory, 1)
     assert rows(directory, "requested, due") == [(0, None)]
 
 
@@ -188,8 +214,8 @@ async def test_a_failing_change_is_undone_whole(database: Database, monkeypatch:
     def fail(*_: object) -> int:
         raise sqlite3.OperationalError("as ordered")
 
-    monkeypatch.setattr("ingestd.store.dead_letters.make_due", fail)
+    monkeypatch.setattr("ingestd.store.letter_wishes.make_due", fail)
     with pytest.raises(StoreFailed, match="as ordered"):
-        letter_changes.request_edited(directory, 1, b'{"new":1}', now=NOW)
+        edit(directory, 1, b'{"new":1}')
     assert rows(directory, "payload, edited") == [(b"{}", 0)]
     assert await database.run(lambda c: c.execute("SELECT 1").fetchone()) == (1,), "no lock is left behind"

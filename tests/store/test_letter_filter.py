@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.letter import DeadLetter, fingerprint
 from ingestd.core.reasons import Reason
-from ingestd.store import dead_letters
+from ingestd.store import dead_letters, letter_leases
 from ingestd.store.connection import connect
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import Filter
@@ -28,7 +28,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> sqlite3.Connection:
         dead_letters.insert_letters(
             connection, [DeadLetter(b"{}", reason, detail, 1, number, 1)], NOW + number
         )
-    dead_letters.letters_delivered(connection, [2], NOW)
+    letter_leases.letters_delivered(connection, [2], NOW)
     connection.execute("UPDATE letters SET state = 'leased' WHERE id = 3")
     return connection
 
@@ -86,25 +86,10 @@ async def test_a_reader_sees_what_is_committed_beside_the_writer(database: Datab
             ("gave_up: # of kind b", 333, NOW, NOW, 2),
             ("gave_up: # of kind a", 167, NOW, NOW, 1),
         ]
-        await database.run(lambda c: dead_letters.letters_delivered(c, [1, 2], NOW))
-        assert await reader.counts() == {"waiting": 498, "delivered": 2}
+        await database.run(lambda c: letter_leases.letters_delivered(c, [1, 2], NOW))
+        assert await database.run(dead_letters.count) == {"waiting": 498, "leased": 0, "delivered": 2}
         assert await reader.setting("nothing") is None
         assert await reader.sources() == {}
-
-
-@pytest.mark.anyio
-async def test_a_reader_counts_what_is_left_of_a_request(database: Database) -> None:
-    letters = [
-        DeadLetter(
-            b"{}", Reason.GAVE_UP, "", 1, n, 1, batch="b", batch_index=n, batch_size=3, unanswered=True
-        )
-        for n in range(3)
-    ]
-    database.note(lambda c: dead_letters.insert_letters(c, letters, NOW))
-    await database.run(lambda c: dead_letters.letters_delivered(c, [1], NOW))
-    async with LetterReader.open(database.path.parent) as reader:
-        assert await reader.batch_size("b") == 2
-        assert await reader.batch_size("other") == 0
 
 
 @pytest.mark.anyio

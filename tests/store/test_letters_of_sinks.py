@@ -11,10 +11,10 @@ from ingestd.core.clock import SystemClock
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.letter_desk import LetterDesk
-from ingestd.store import dead_letters
+from ingestd.store import dead_letters, letter_leases, letter_wishes
 from ingestd.store.connection import connect
 from ingestd.store.database import Database
-from ingestd.store.dead_letters import Filter, StoredLetter
+from ingestd.store.dead_letters import StoredLetter
 from ingestd.store.letter_sinks import assign
 
 NOW = 1_000_000.0
@@ -35,7 +35,7 @@ def letter(offset: int, sink: str = "", *, payload: bytes = b"{}", **fields: Any
 def put(store: sqlite3.Connection, *letters: DeadLetter, due: bool = True) -> None:
     dead_letters.insert_letters(store, letters, NOW)
     if due:
-        dead_letters.make_due(store, Filter(state="all"), NOW)
+        letter_wishes.make_due(store, range(1, 3000), NOW)
 
 
 def rows(store: sqlite3.Connection) -> list[tuple[str, int, bytes]]:
@@ -49,8 +49,8 @@ def by_words(events: list[bytes]) -> list[list[str]]:
 
 
 def lease(store: sqlite3.Connection, sink: str, **limits: Any) -> list[StoredLetter]:
-    limits = {"lease_s": 900.0, "max_events": 100, "max_bytes": 10_000, **limits}
-    return dead_letters.lease_due(store, now=NOW + 100, sink=sink, **limits)
+    limits = {"max_events": 100, "max_bytes": 10_000, **limits}
+    return letter_leases.lease_due(store, now=NOW + 100, sink=sink, **limits).letters
 
 
 def test_a_rejected_event_that_was_corrected_becomes_one_letter_for_each_sink(
@@ -64,7 +64,7 @@ def test_a_rejected_event_that_was_corrected_becomes_one_letter_for_each_sink(
         ("b", 10, b"b"),
         ("c", 0, b"a b c"),
     ]
-    assert dead_letters.count_requested(store) == 4
+    assert letter_wishes.count_requested(store) == 4
     assert [len(lease(store, sink)) for sink in "abc"] == [1, 2, 1]
     assert assign(store, by_words, now=NOW) == 0
 
@@ -76,7 +76,7 @@ def test_one_that_matches_no_sink_waits_with_words_however_often_it_is_tried(
     for _ in range(3):
         assert assign(store, by_words, now=NOW) == 1
         assert assign(store, by_words, now=NOW) == 0
-        dead_letters.make_due(store, Filter(state="all"), NOW)
+        letter_wishes.make_due(store, range(1, 3000), NOW)
     (found,) = dead_letters.select(store, "1", [])
     assert (found.sink, found.state) == ("", "waiting")
     assert found.detail == "it matches the pattern of no sink; why"
@@ -86,9 +86,10 @@ def test_a_line_that_is_rejected_again_gets_no_second_letter_once_the_first_has_
     store: sqlite3.Connection,
 ) -> None:
     """After a crash the file is read again, and the letter has been corrected and sent meanwhile."""
-    put(store, letter(0, payload=b"a"))
+    put(store, letter(0, payload=b"wrong"))
+    letter_wishes.edit_payload(store, 1, b"a")
     assign(store, by_words, now=NOW)
-    dead_letters.letters_delivered(store, [1], NOW)
+    letter_leases.letters_delivered(store, [1], NOW)
     put(store, letter(0, payload=b"wrong"), letter(5, payload=b"new"))
     assert rows(store) == [("a", 0, b"a"), ("", 5, b"new")]
 
@@ -119,7 +120,7 @@ def test_a_letter_comes_without_its_key_while_its_event_may_be_read_again(
     store.execute(f"{insert} VALUES (1, 'x', ?, 0, x'', 0, 10, 0)", (device,))
     put(store, letter(9, "a", digest=b"k" * 16), letter(10, "a", digest=b"l" * 16))
     assert [one.digest for one in lease(store, "a", several=True)] == [b"k" * 16, None]
-    dead_letters.release_leases(store)
+    letter_leases.release_leases(store)
     assert [one.digest for one in lease(store, "a")] == [b"k" * 16, b"l" * 16]
 
 

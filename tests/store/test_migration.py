@@ -1,6 +1,8 @@
 """A state file of an older format is brought up to date, and what was under way in it is known."""
 
 import sqlite3
+import zlib
+from contextlib import closing
 from importlib import resources
 from pathlib import Path
 
@@ -8,8 +10,10 @@ import pytest
 
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Segment
-from ingestd.store import frozen
-from ingestd.store.connection import VERSION
+from ingestd.core.letter import DeadLetter
+from ingestd.core.reasons import Reason
+from ingestd.store import dead_letters, frozen, letter_leases
+from ingestd.store.connection import VERSION, connect
 from tests.store.files import opened
 
 pytestmark = pytest.mark.anyio
@@ -46,3 +50,32 @@ async def test_a_batch_that_was_under_way_and_a_file_are_known(tmp_path: Path, v
         assert now.execute("PRAGMA user_version").fetchone() == (VERSION,)
         assert now.execute("SELECT position, tail, tail_bytes FROM sources").fetchall() == [(8, None, 0)]
     now.close()
+
+
+@pytest.mark.parametrize("version", [1, 3])
+async def test_letters_are_counted_found_when_they_are_due_and_known_by_their_places(
+    tmp_path: Path, version: int
+) -> None:
+    insert = (
+        "INSERT INTO letters (state, reason, detail, fingerprint, payload, checksum, source, offset, line,"
+        " batch, batch_index, batch_size, unanswered, attempts, first_sent, first_failed, last_failed, due,"
+        " requested) VALUES (?1, 'gave_up', '', '', x'7b7d', ?2, 1, ?3, 1, 'b' || ?3, 0, 1, 1, 1, 5, 5, 5,"
+        " ?4, ?5)"
+    )
+    crc = zlib.crc32(b"{}")
+    with make_old(tmp_path / "state.db", version) as old:
+        old.executemany(
+            insert,
+            [("waiting", crc, 1, 9.0, 1), ("waiting", crc, 2, None, 0), ("delivered", crc, 3, None, 0)],
+        )
+        if version == 3:
+            old.execute("UPDATE letters SET sink = 'ingest_api'")
+    old.close()
+    again = DeadLetter(b"{}", Reason.GAVE_UP, "again", 1, 1, 1, sink="ingest_api")
+    with closing(connect(tmp_path / "state.db")) as now:
+        assert dead_letters.count(now) == {"waiting": 2, "leased": 0, "delivered": 1}
+        dead_letters.insert_letters(now, [again], 9.0)
+        limits = {"max_events": 9, "max_bytes": 999, "requested_only": True}
+        (leased,) = letter_leases.lease_due(now, now=10.0, sink="ingest_api", **limits).letters
+        assert (leased.id, leased.detail, leased.obstacle) == (1, "", "")
+        assert dead_letters.count(now) == {"waiting": 1, "leased": 1, "delivered": 1}

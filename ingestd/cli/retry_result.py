@@ -1,0 +1,104 @@
+"""What ``dlq retry`` did, for people and for machines."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ingestd.core.errors import UserError
+
+_MOST_NAMED = 1_000
+"""Letters that are told one by one; there may be a million."""
+_MOST_WORDS = 20
+
+MATES_LEFT = (
+    "{} other letters of the same requests, which may have been taken, wait for a person now: without these"
+    " they cannot be repeated under their keys. `ingestd dlq retry` sends them under new ones, and they may"
+    " arrive twice"
+)
+
+
+@dataclass(slots=True)
+class RetryResult:
+    """``invalid``, ``nowhere``: id -> what is wrong with the event, or why no sink takes it; these were not
+    sent, and the first of them are named. ``together``: letters that went along because their request may
+    have been taken and must be repeated as it was; ``risky``: those where that cannot be. ``left``: of a
+    request that one was taken out of. ``marked``: for ``process``, which has the directory, to send.
+    ``anew``: not sent, because their producers had sent them again."""
+
+    dry_run: bool = False
+    selected: int = 0
+    sent: int = 0
+    delivered: int = 0
+    anew: int = 0
+    failed: int = 0
+    together: int = 0
+    risky: int = 0
+    left: int = 0
+    marked: int = 0
+    process: str = ""
+    invalid: dict[int, str] = field(default_factory=dict)
+    invalid_count: int = 0
+    nowhere: dict[int, str] = field(default_factory=dict)
+    nowhere_count: int = 0
+    interrupted: bool = False
+    error: UserError | None = None
+
+    def refuse(self, number: int, why: str) -> None:
+        """It is not a valid event."""
+        self.invalid_count += 1
+        if len(self.invalid) < _MOST_NAMED:
+            self.invalid[number] = why
+
+    def lead_nowhere(self, number: int, why: str) -> None:
+        """No sink takes it."""
+        self.nowhere_count += 1
+        if len(self.nowhere) < _MOST_NAMED:
+            self.nowhere[number] = why
+
+    @property
+    def exit_code(self) -> int:
+        if self.interrupted:
+            return 130
+        if self.error:
+            return self.error.exit_code
+        return 3 if self.failed or self.invalid or self.nowhere else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        error = str(self.error) if self.error else None
+        names: tuple[str, ...] = ("dry_run", "selected", "sent", "delivered", "anew", "failed", "together")
+        names += ("risky", "left", "invalid", "invalid_count", "nowhere", "nowhere_count", "interrupted")
+        if self.process:  # what comes of them is not known yet
+            names = ("marked", "process", "selected", "together", "risky", "left", "invalid", "invalid_count")
+            names += ("interrupted",)
+        return {**{name: getattr(self, name) for name in names}, "error": error}
+
+    def words(self) -> str:
+        lines = [f"{number}: still not valid: {why}" for number, why in _first(self.invalid)]
+        lines += [f"{number}: {why}" for number, why in _first(self.nowhere)]
+        if self.dry_run:
+            lines.append(f"{self.sent} of {self.selected} letters would be sent")
+        elif self.process and not self.marked and not self.interrupted:
+            lines.append(f"nothing to mark: process {self.process} is sending these at this moment")
+        elif self.process:
+            lines.append(f"{self.marked} letters marked; process {self.process} sends them")
+        else:
+            unsent = self.invalid_count + self.nowhere_count
+            lines.append(f"{self.delivered} delivered, {self.failed} failed, {unsent} not sent")
+        if self.anew:
+            lines.append(f"{self.anew} were not sent: their producers have sent these events again")
+        if self.together:
+            lines.append(f"{self.together} letters of the same requests go along, under the same keys")
+        if self.risky:
+            lines.append(
+                f"{self.risky} are of requests that may have been taken and cannot be repeated as they were:"
+                " they may arrive twice"
+            )
+        if self.left:
+            lines.append(MATES_LEFT.format(self.left))
+        if self.interrupted:
+            what = "marked, and the next process sends them" if not self.process else "marked"
+            lines.append(f"interrupted after {self.selected} letters; {self.marked} of them are {what}")
+        return "\n".join(lines)
+
+
+def _first(found: dict[int, str]) -> list[tuple[int, str]]:
+    return list(found.items())[:_MOST_WORDS]
