@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence, Set
 from functools import partial
 
+from ingestd.answer_notes import AnswerNotes
 from ingestd.bookkeeping import Bookkeeping
 from ingestd.core.answer import Answer
 from ingestd.core.audit import Audit, Entry
@@ -14,7 +15,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.ledger import SinkLedger
 from ingestd.core.letter import DeadLetter
 from ingestd.core.metrics import ANSWER_CLASSES, Metrics, answer_class
-from ingestd.core.verdict import Verdict
+from ingestd.core.verdict import Meaning, Verdict
 from ingestd.delivery.outcome import Burial
 from ingestd.letters import letters_of_batch, pending_of_batch
 from ingestd.retried_letters import RetriedLetters
@@ -66,6 +67,7 @@ class SinkBook:
         self._learned_bytes = sys.maxsize
         self._letters = RetriedLetters(sink, self.ledger, book, journal, audit, clock, warn)
         self.withdraw = self._letters.withdraw
+        self._notes = AnswerNotes(sink, warn=warn, clock=clock)
 
     async def freeze(self, batch: Batch) -> None:
         """Note the batch before its first send, and have on disk what was noted before any send."""
@@ -103,13 +105,10 @@ class SinkBook:
                 attempt=batch.attempts,
                 status=answer.status,
                 latency_ms=round(answer.seconds * 1000, 1),
-                error=verdict.detail if not 200 <= answer.status < 300 else None,
+                error=verdict.detail if verdict.meaning is not Meaning.TAKEN else None,
             )
-        if verdict.unmatched:
-            self._warn(
-                f"{self.sink}: request {batch.id}: {verdict.unmatched} errors in the answer name no event of"
-                f" it, or were cut off: {verdict.detail[:200]}"
-            )
+        if verdict.unmatched or "retry-after" in answer.headers:
+            self._notes.look(answer, verdict, request_id=batch.id)
 
     def settled(
         self,

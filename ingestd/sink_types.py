@@ -42,7 +42,8 @@ def make_sink(name: str, section: SinkSection, login: Login | None, batch: Batch
 
 
 def _make(name: str, section: SinkSection, login: Login | None, batch: Batch, wall: Wall) -> Sink:
-    reading = Reading(section.on_status, ItemPaths(**section.answers.model_dump()))
+    paths = ItemPaths(**section.answers.model_dump())
+    reading = Reading(section.on_status, paths, expect_json=_expects_json(section))
     max_bytes, max_events = section.max_bytes or batch.max_bytes, section.max_events or batch.max_events
     limits = {"max_bytes": max_bytes, "max_events": max_events}
     own_url = _checked(name, "url", section.url) if section.url else ""
@@ -98,6 +99,14 @@ def _make(name: str, section: SinkSection, login: Login | None, batch: Batch, wa
         case EventBridgeSink():
             return _event_bridge(name, section, reading, wall)
     raise AssertionError(f"no sink of type {type(section).__name__}")
+
+
+def _expects_json(section: SinkSection) -> bool:
+    """``auto``: JSON but for webhooks, where Standard Webhooks takes any 2xx, and for CloudEvents receivers
+    elsewhere than at [api], whose binding says nothing of an answer's body."""
+    if section.expect != "auto":
+        return section.expect == "json"
+    return not isinstance(section, WebhookSink) and not (isinstance(section, CloudEventsSink) and section.url)
 
 
 def _event_bridge(name: str, section: EventBridgeSink, reading: Reading, wall: Wall) -> Sink:

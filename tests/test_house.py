@@ -16,7 +16,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 MIDDLE = {
     *("pipeline", "branches", "branch", "lakes", "lake", "sink_types", "sink_book", "bookkeeping"),
     *("intake", "recovery", "letters", "letter_desk", "retried_letters", "admin", "producers"),
-    *("confirming", "clients", "order_keys"),
+    *("confirming", "clients", "order_keys", "answer_notes"),
 }
 MIDDLE |= {"lake"}
 PEERS = {"sources", "delivery", "store", "sinks", "stages"}

@@ -22,6 +22,7 @@ from ingestd.sandbox.server import Sandbox
 from ingestd.service.publish import MAX_ATTEMPTS, Outcome, Publication
 from ingestd.sinks import answers
 from ingestd.sinks.cloudevents import PATH, CloudEventsSink
+from ingestd.sinks.reading import Reading
 from ingestd.transport.auth import Auth, NoAuth
 from ingestd.transport.client import Client
 from ingestd.transport.sender import Sender
@@ -73,7 +74,7 @@ class Bench:
         self.api = api
         self.clock = QuickClock()
         self.told: list[str] = []
-        self.sink = CloudEventsSink(url=api.url + PATH)
+        self.sink = CloudEventsSink(url=api.url + PATH, reading=Reading(expect_json=True))
         self.publication = Publication(self.sink, self.clock, self.told.append)
         self.fate = self.publication.fate
         self._client = client
@@ -124,6 +125,22 @@ async def test_attempts_are_few_and_what_may_have_been_taken_is_told() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(
+    "strange",
+    [Reply(body=b"<!DOCTYPE html><title>Sign in</title>"), Cut("mid_body"), Reply(body=b'{"id":')],
+    ids=["a web page", "cut off", "half"],
+)
+async def test_what_is_not_the_apis_answer_is_no_acceptance(strange: Action) -> None:
+    async with publishing(strange) as bench:
+        assert await bench.send() is Outcome.UNAVAILABLE
+    assert (len(bench.api.requests), bench.fate.maybe_taken, bench.fate.exit_code) == (MAX_ATTEMPTS, True, 4)
+    assert "answer" in bench.fate.detail
+    async with publishing(strange, TAKEN) as bench:
+        assert await bench.send() is Outcome.ACCEPTED
+    assert len({(request.body, request.headers["idempotency-key"]) for request in bench.api.requests}) == 1
+
+
+@pytest.mark.anyio
 async def test_an_api_that_wants_to_be_left_alone_for_long_is_left_alone() -> None:
     async with publishing(Reply(429, headers={"Retry-After": "600"})) as bench:
         assert await bench.send() is Outcome.UNAVAILABLE
@@ -138,7 +155,7 @@ async def test_an_api_that_wants_to_be_left_alone_for_long_is_left_alone() -> No
         (400, Outcome.REFUSED, 3, 1),
         (422, Outcome.REFUSED, 3, 1),
         (413, Outcome.REFUSED, 3, 1),
-        (402, Outcome.REFUSED, 3, 1),
+        (402, Outcome.UNAVAILABLE, 4, 1),
         (403, Outcome.UNAVAILABLE, 4, 1),
         (404, Outcome.UNAVAILABLE, 4, 1),
         (302, Outcome.UNAVAILABLE, 4, 1),

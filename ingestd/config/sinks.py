@@ -116,6 +116,9 @@ class SinkSection(SinkBase):
         BeforeValidator(_object, json_schema_input_type=dict[Status, Meaning] | str),
     ] = Field({}, max_length=100, description="what a status means, where it is not the usual")
     answers: Answers = Answers()
+    expect: Literal["auto", "json", "any"] = Field(
+        "auto", description="json: a 2xx with another body is no answer; auto: where the API speaks JSON"
+    )
 
 
 class IngestApiSink(SinkSection):

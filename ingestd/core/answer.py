@@ -5,6 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+PASSING = frozenset({408, 420, 421, 423, 424, 425, 429, 430, 499})
+"""4xx that say nothing against a request: the same again, later. 420 and 430 are throttles of some vendors,
+499 is that of a proxy whose own request was broken off."""
+
 
 @dataclass(slots=True)  # not frozen: that would treble the price of making one
 class Answer:

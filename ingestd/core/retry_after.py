@@ -8,6 +8,7 @@ CAP_S = 900.0
 """No answer makes us wait longer than 15 minutes, whatever it says."""
 
 _MAX_LENGTH = 64
+_SECONDS = re.compile(r"(\d+)(?:\.(\d*))?", re.ASCII)
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _LONG_DAY = r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
@@ -27,15 +28,17 @@ def parse(
 ) -> float | None:
     """Seconds to wait, in ``[0, cap_s]``; None where ``value`` is not a Retry-After (RFC 9110 10.2.3).
 
-    ``value``: ``1*DIGIT`` in ASCII, or an HTTP date in one of the three forms of RFC 9110 5.6.7.
+    ``value``: ``1*DIGIT`` in ASCII, with a decimal fraction if the server has one (rounded up), or an HTTP
+    date in one of the three forms of RFC 9110 5.6.7.
     ``date``: the answer's own Date header; a date is measured from it, so that a server whose clock
     is wrong still says what it meant. Without one, from ``now_wall`` (seconds since the epoch).
     """
     if value is None or len(value) > _MAX_LENGTH:
         return None
     value = value.strip(" \t")
-    if value.isascii() and value.isdigit():
-        return min(float(int(value)), cap_s)
+    if match := _SECONDS.fullmatch(value):
+        # rounded up: servers that tell a fraction mean not before
+        return min(float(int(match[1])) + bool((match[2] or "").strip("0")), cap_s)
     until = http_date(value, now_wall=now_wall)
     if until is None:
         return None

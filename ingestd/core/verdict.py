@@ -30,7 +30,9 @@ class Verdict:
     ``after_s``: the answer's Retry-After in seconds. ``slow_down``: the API asks for less (429, 503);
     ``throttled``: only for that, which is no failure (429).
     ``unanswered``: the request may have been taken although no answer says so.
-    ``unmatched``: item errors in the body that could not be traced to an event.
+    ``unmatched``: item errors in the body that could not be traced to an event; ``unmatched_words``: of what
+    kind they are. ``cut_sending``: the connection was lost before all was sent. ``about_token``: it is the
+    token that is refused, whatever the meaning: a new one may do.
     ``remote_ids``: (index, the API's own id) of events that it has accepted, and can be asked about.
     """
 
@@ -42,4 +44,7 @@ class Verdict:
     throttled: bool = False
     unanswered: bool = False
     unmatched: int = 0
+    unmatched_words: str = ""
     remote_ids: tuple[tuple[int, str], ...] = ()
+    cut_sending: bool = False
+    about_token: bool = False

@@ -220,7 +220,7 @@ class Sandbox:
             return None
         answer = order.answer
         if answer is None or (answer is GARBAGE and not 200 <= reply.status < 300):
-            # Garbage stands for "taken", so it must not hide that a batch was refused.
+            # A receiver that takes any 2xx, as webhooks do, must not miss a refusal over it.
             return _response(reply)
         return web.Response(status=answer.status, headers=answer.headers, body=answer.body.encode())
 

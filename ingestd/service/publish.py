@@ -105,10 +105,12 @@ class Publication:
         renewed = False
         while True:
             verdict, generation = await self._attempt(event, body, headers, sender)
-            if verdict.meaning is Meaning.UNAUTHORIZED and not renewed:
+            # what cannot be understood may have been taken: only the same again can tell
+            repeat = verdict.meaning is Meaning.LATER or verdict.unanswered
+            if (verdict.meaning is Meaning.UNAUTHORIZED or verdict.about_token) and not renewed:
                 renewed = True
                 sender.drop_token(generation)
-            elif verdict.meaning is not Meaning.LATER or not await self._again(verdict):
+            elif not repeat or not await self._again(verdict):
                 break
         self._conclude(verdict)
 

@@ -3,8 +3,10 @@
 import re
 from functools import lru_cache
 
+import msgspec
+
 from ingestd.core import masking, retry_after
-from ingestd.core.answer import Answer
+from ingestd.core.answer import PASSING, Answer
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 
 MAX_WORDS = 500
@@ -24,8 +26,15 @@ _IN_PROGRESS = re.compile(
     rb"in.?progress|still (being|processing)|currently|not yet (complete|finished)|pending", re.IGNORECASE
 )
 
+_PAGE = re.compile(rb"\s*<(?:!doctype\s+html|html|head|body|title|script|meta)\b|\s*<!--", re.IGNORECASE)
+_raw_json = msgspec.json.Decoder(msgspec.Raw).decode
+_SLOW_DOWN = frozenset({420, 429, 430, 503})
+_NOT_TAKEN = frozenset({420, 421, 423, 425, 429, 430})
+"""Of those that come later: the request was not worked on. Of all others nobody knows."""
+
 _FORBIDDEN = {
     401: "the token is not accepted",
+    402: "it is about the account: look at its plan and its quota",
     403: "access is denied: check the client's roles and permissions",
     404: "there is no such path: check --api or the sink's url",
     405: "the path does not take POST: check --api or the sink's url",
@@ -35,7 +44,9 @@ _FORBIDDEN = {
     411: "the API wants a Content-Length: is a proxy in between?",
     414: "the URL is too long",
     415: "the API does not take this Content-Type",
+    426: "the API wants another protocol: check --api or the sink's url",
     431: "the headers are too large",
+    451: "the API refuses for legal reasons",
     501: "the API does not know POST",
     505: "the API does not speak HTTP/1.1",
 }
@@ -45,6 +56,8 @@ def words(answer: Answer) -> str:
     """Status and body in one line: cut, control characters out, anything like a credential masked."""
     if answer.status == 0:
         return answer.error
+    if answer.unreadable:
+        return f"{answer.status} (its body cannot be read: {answer.unreadable})"
     text = answer.body[: MAX_WORDS * 4 + 1].decode("utf-8", "replace")
     if 200 <= answer.status < 300:  # nearly every one, and nobody sees it but in what is redacted then
         return f"{answer.status} {clean(text)[:MAX_WORDS]}".strip()
@@ -96,18 +109,52 @@ def meaning_of(
         if after_s is not None:
             return Verdict(Meaning.LATER, detail, after_s=after_s)
         return Verdict(Meaning.TOO_BIG, detail)
-    if status in (408, 421, 425, 429) or status >= 500 or status < 200:
+    if status in PASSING or status >= 500 or status < 200:
         return Verdict(
             Meaning.LATER,
             detail,
             after_s=after_s,
-            slow_down=status in (429, 503),
+            slow_down=status in _SLOW_DOWN,
             throttled=status == 429,
-            unanswered=status not in (421, 425, 429),
+            unanswered=status not in _NOT_TAKEN and not answer.part_sent,
+            cut_sending=answer.part_sent,
         )
     if status in (400, 422):
         return Verdict(Meaning.REFUSED, detail, items=items, unmatched=unmatched)
     return Verdict(Meaning.DEAD, detail)
+
+
+def doubt(answer: Answer, strange: str = "") -> Verdict | None:
+    """Of an API that speaks JSON: why an answer that seems to say "taken" is not to be believed, if so.
+
+    Nothing at all is fine, and so is an object or a list, whatever its Content-Type; any other JSON value
+    under a Content-Type of JSON. What was cut off may come whole the next time; what else there is, is
+    another's answer, and a person has to look. ``strange``: what is wrong with it although it is JSON.
+    """
+    if answer.truncated:
+        words_of_it = f"{answer.status}, but the answer was cut short, or is too long"
+        return Verdict(Meaning.LATER, words_of_it, unanswered=True)
+    if answer.unreadable:
+        why = f"its answer cannot be read: {answer.unreadable}"
+    elif strange and (not answer.body.strip() or _is_json(answer)):
+        why = strange
+    elif not answer.body.strip() or _is_json(answer):
+        return None
+    elif _PAGE.match(answer.body):
+        why = "it answered with a web page: is this the API?"
+    else:
+        why = "its answer is not JSON: is this the API?"
+    said = told(answer.body[:401].decode("utf-8", "replace"), 100) if not answer.unreadable else ""
+    return Verdict(Meaning.FORBIDDEN, f"{answer.status}: {why} {said}".strip(), unanswered=True)
+
+
+def _is_json(answer: Answer) -> bool:
+    try:
+        value = bytes(_raw_json(answer.body))
+    except (ValueError, RecursionError):
+        return False
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return value[:1] in (b"{", b"[") or kind == "application/json" or kind.endswith("+json")
 
 
 def retry_after_s(answer: Answer, *, now_wall: float) -> float | None:

@@ -70,6 +70,9 @@ _TOO_BIG_WORDS = re.compile(r"(?i)size of the entries|over the limit|too large")
 _CODE = re.compile(r"[A-Za-z0-9.]{1,100}")
 
 
+_STRANGE = "it answered without FailedEntryCount and Entries: is this EventBridge?"
+
+
 class EventBridgeSink:
     """Entries of one bus. ``url``: of the region's endpoint. For the others see ``EntryMaker``.
 
@@ -174,6 +177,8 @@ class EventBridgeSink:
     def _read_entries(self, answer: Answer, count: int) -> Verdict:
         """The verdict on a call that was taken, at least in part."""
         failed, results = _results(answer)
+        if failed is None and not answer.truncated and not answer.unreadable:
+            return self._reading.verdict(answer, now_wall=self._wall(), strange=_STRANGE)
         if failed == 0:
             return self._reading.verdict(answer, now_wall=self._wall())
         if len(results) != count:

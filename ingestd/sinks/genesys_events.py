@@ -22,7 +22,7 @@ from ingestd.schemas.refusals import cut
 from ingestd.sinks.answers import told
 from ingestd.sinks.genesys_answers import name_context
 from ingestd.sinks.genesys_mapping import MAX_ENTRIES, Entry, InteractionMapping
-from ingestd.sinks.item_errors import Found
+from ingestd.sinks.item_errors import Found, read_json
 from ingestd.sinks.reading import DEFAULT, Reading
 from ingestd.sinks.sink import Unfit
 
@@ -182,7 +182,7 @@ class GenesysEventsSink:
         self, body: bytes, events: Sequence[bytes], *, taken: bool
     ) -> tuple[tuple[ItemError, ...], int]:
         try:
-            content = msgspec.json.decode(body)
+            content = read_json(body)
         except (ValueError, RecursionError):
             return (), int(taken and body.lstrip()[:1] == b"{")  # it may have named events
         errors = content.get("errors") if isinstance(content, dict) else None

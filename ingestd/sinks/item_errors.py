@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from ingestd.core.answer import PASSING
 from ingestd.core.verdict import ItemError
 from ingestd.sinks.answers import told
 
@@ -29,6 +30,30 @@ _BEFORE_INDEX = ("body", "request", "events", "entities", "items")
 _OKAY = {"ok", "success", "accepted", "delivered", "created", "queued", "processed", "duplicate"}
 _SAYS = (*_WORDS, "status", "statusCode", "success")
 
+_GOOD = {"success", "succeeded", "successful", "ok", "issuccess", "accepted"}
+_BAD = {"error", "errors", "haserrors", "haserror", "iserror", "failed", "failures", "partialfailure"}
+_STATES = {"status", "result", "state", "outcome"}
+_NO_STATES = {
+    "error",
+    "errors",
+    "fail",
+    "failed",
+    "failure",
+    "rejected",
+    "refused",
+    "ko",
+    "nok",
+    "partial_failure",
+}
+_NO = re.compile(
+    rb'"(?:success\w*|succeeded|ok|is_?success|accepted)"\s*:\s*(?:false|"(?:false|no)")'
+    rb'|"(?:has_?|is_?)?(?:errors?|failed|failures|partial_?failure)"\s*:\s*(?:true|[1-9{\[]|"[^"])'
+    rb'|"(?:status|result|state|outcome)"\s*:\s*"(?:err|fail|rej|ref|n?ko|nok|part)'
+    rb'|"status_?code"\s*:\s*[45]\d\d\b|"status"\s*:\s*[45]\d\d\b',
+    re.IGNORECASE,
+)
+"""Whether it is worth the price to look closer."""
+
 Ids = Callable[[], Mapping[str, list[int]]]
 """Id -> indices of the batch's events that carry it; made only when an answer names an id."""
 
@@ -41,13 +66,57 @@ def find(body: bytes, count: int, ids: Ids, *, shared_ids: bool = True) -> tuple
     if not looks_like_json(body):
         return (), 0
     try:
-        content = msgspec.json.decode(body)
+        content = read_json(body)
     except (ValueError, RecursionError):
         return (), 1  # who knows which events it named
     found = Found(shared_ids=shared_ids)
     for entry in _entries(content):
         found.add(_indices(entry, count, ids), _words(entry), retryable=_retryable(entry))
     return found.items, found.unmatched
+
+
+def read_json(body: bytes) -> Any:
+    """An answer's body; a message in another encoding than UTF-8 does not hide what is around it.
+
+    Raises ValueError, RecursionError.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except UnicodeDecodeError:
+        return msgspec.json.decode(body.decode("utf-8", "replace"))
+
+
+def says_no(body: bytes) -> str:
+    """What an answer's body says against the whole request, as ``"success": false``; empty: nothing.
+
+    For answers in which no event is named: who made them did not take all of it, and did not say what.
+    """
+    if not _NO.search(body):
+        return ""
+    try:
+        content = read_json(body)
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(content, dict):
+        return ""
+    return next((said for name, value in content.items() if (said := _no(name, value))), "")
+
+
+def _no(name: str, value: Any) -> str:
+    plain = name.lower().replace("_", "").replace("-", "")
+    if plain in _GOOD and (value is False or (isinstance(value, str) and value.lower() in ("false", "no"))):
+        return f'"{name}": {str(value).lower()}'
+    if plain in _BAD:
+        if isinstance(value, list):
+            bad = [one for one in value if not isinstance(one, dict) or not _succeeded(one, said=True)]
+            return f'"{name}": […]' if bad else ""
+        words = "true" if value is True else str(value)[:20] if isinstance(value, int) else "…"
+        return f'"{name}": {words}' if value and value not in ("false", "none", "None", "0") else ""
+    if plain in _STATES and isinstance(value, str) and value.lower() in _NO_STATES:
+        return f'"{name}": "{value.lower()}"'
+    if plain in ("status", "statuscode") and isinstance(value, int) and 400 <= value < 600:
+        return f'"{name}": {value}'
+    return ""
 
 
 def looks_like_json(body: bytes) -> bool:
@@ -135,7 +204,7 @@ def is_okay(status: Any) -> bool:
 
 def is_passing(status: Any) -> bool:
     """Whether an event that has this status may be sent again."""
-    return isinstance(status, int) and (status in (408, 425, 429) or status >= 500)
+    return isinstance(status, int) and (status in PASSING or status >= 500)
 
 
 def _indices(entry: dict[str, Any], count: int, ids: Ids) -> list[int]:
@@ -165,7 +234,7 @@ def _index_in_path(path: Any) -> int | None:
 
 def _words(entry: dict[str, Any]) -> str:
     values = map(entry.__getitem__, _speaking(tuple(entry)))
-    said = [str(value) for value in values if isinstance(value, (str, int))]
+    said = [text for value in values if isinstance(value, (str, int)) and (text := str(value).strip())]
     return told(": ".join(dict.fromkeys(said))[:2000], 300) or "no reason given"
 
 

@@ -6,7 +6,7 @@
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import msgspec
@@ -31,11 +31,12 @@ _INDEX = re.compile(r"[0-9]{1,7}", re.ASCII)
 class ItemPaths:
     """Where an answer's body says what became of each event, by paths: ``core/json_path.py``.
 
-    ``items``: the list, ``.`` is the body itself. In its entries ``index`` (from 0) or ``id`` name the
-    event; with neither, entry and event stand at the same place. ``event_id``: path of the id in the
-    event; empty: the usual names. ``ok``: true, ok or 2xx where the event was taken; without it, every
-    entry is an error. ``retryable``: true where the event may be sent again; without it, what a status
-    in ``ok`` says. Raises ValueError for paths without ``items``, and for what is no path.
+    ``items``: the list, ``.`` is the body itself; an object there is about all events. In its entries
+    ``index`` (from 0) or ``id`` name the event; with neither, entry and event stand at the same place.
+    ``event_id``: path of the id in the event; empty: the usual names. ``ok``: true, ok or 2xx where the
+    event was taken; without it, every entry is an error. ``retryable``: true where the event may be sent
+    again; without it, what a status in ``ok`` says. Raises ValueError for paths without ``items``, and for
+    what is no path.
     """
 
     items: str = ""
@@ -63,10 +64,18 @@ class ItemPaths:
 class Reading:
     """``on_status``: "404" -> taken, later, too_big, refused, forbidden or dead, where it is not the usual.
 
-    ``paths``: only these are read then, none of the usual names. Raises ValueError for other words.
+    ``paths``: only these are read then, none of the usual names. ``expect_json``: the API speaks JSON, and
+    what is none is not its answer; not for a status in ``on_status``. Raises ValueError for other words.
     """
 
-    def __init__(self, on_status: Mapping[str, str] | None = None, paths: ItemPaths | None = None) -> None:
+    def __init__(
+        self,
+        on_status: Mapping[str, str] | None = None,
+        paths: ItemPaths | None = None,
+        *,
+        expect_json: bool = False,
+    ) -> None:
+        self.expect_json = expect_json
         self._on_status: dict[int, Meaning] = {}
         for status, word in (on_status or {}).items():
             if not re.fullmatch(r"[1-5][0-9]{2}", status) or word not in _MEANINGS:
@@ -82,16 +91,31 @@ class Reading:
         if len(answer.body) > 2 and meaning in (Meaning.TAKEN, Meaning.REFUSED):
             # if none was taken, one by one will tell whom a shared id meant
             items, unmatched = self.errors(answer.body, events, shared_ids=meaning is Meaning.TAKEN)
-        if answer.truncated and meaning is Meaning.TAKEN:
-            unmatched = max(1, unmatched)  # it may have named events in what was cut off
+        if (answer.truncated or answer.unreadable) and meaning is Meaning.TAKEN:
+            unmatched = max(1, unmatched)  # it may have named events in what was cut off, or cannot be read
         return self.verdict(answer, now_wall=now_wall, items=items, unmatched=unmatched)
 
     def verdict(
-        self, answer: Answer, *, now_wall: float, items: tuple[ItemError, ...] = (), unmatched: int = 0
+        self,
+        answer: Answer,
+        *,
+        now_wall: float,
+        items: tuple[ItemError, ...] = (),
+        unmatched: int = 0,
+        strange: str = "",
     ) -> Verdict:
-        """What the status means, by ``on_status`` or else as always; ``items``: errors of single events."""
+        """What the status means, by ``on_status`` or else as always; ``items``: errors of single events.
+        ``strange``: why it is not the API's answer although it may be JSON."""
         usual = answers.meaning_of(answer, now_wall=now_wall, items=items, unmatched=unmatched)
         meaning = self._on_status.get(answer.status)
+        if usual.meaning is Meaning.TAKEN:
+            if meaning is None and self.expect_json and (doubt := answers.doubt(answer, strange)):
+                return doubt
+            if strange:
+                unmatched = max(1, unmatched)
+                usual = replace(usual, unmatched=unmatched)
+            if not (items or unmatched or self.paths) and (said := item_errors.says_no(answer.body)):
+                usual = replace(usual, unmatched=1, unmatched_words=said)
         if meaning is None or meaning is usual.meaning:
             return usual
         detail = answers.words(answer)  # without advice for what the status usually means
@@ -137,10 +161,12 @@ def _find(
     body: bytes, events: Sequence[bytes], paths: ItemPaths, *, shared_ids: bool
 ) -> tuple[tuple[ItemError, ...], int]:
     try:
-        content = msgspec.json.decode(body)
+        content = item_errors.read_json(body)
     except (ValueError, RecursionError):
         return (), int(item_errors.looks_like_json(body))  # who knows which events it named
     entries = value_at(content, paths.items)
+    if isinstance(entries, dict):  # it is about all of them
+        return _find_of_all(entries, len(events), paths), 0
     if not isinstance(entries, list):
         return (), 0 if entries is None else 1
     ids = _ids_at(events, paths.event_id) if paths.id else {}
@@ -152,6 +178,14 @@ def _find(
             indices = _indices(entry, paths, ids, place=place if parallel else None, count=len(events))
             found.add(indices, _words(entry, paths), retryable=_retryable(entry, ok, paths))
     return found.items, found.unmatched
+
+
+def _find_of_all(entry: dict[str, Any], count: int, paths: ItemPaths) -> tuple[ItemError, ...]:
+    ok = value_at(entry, paths.ok) if paths.ok else None
+    if _taken(ok):
+        return ()
+    words, retryable = _words(entry, paths), _retryable(entry, ok, paths)
+    return tuple(ItemError(index, words, retryable) for index in range(count))
 
 
 def _ids_at(events: Sequence[bytes], path: str) -> dict[str, list[int]]:

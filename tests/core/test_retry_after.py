@@ -52,7 +52,12 @@ def test_what_counts(value: str, expected_s: float) -> None:
         "+5",
         "1_000",
         "1e3",
-        "1.5",
+        "1,5",
+        "1.5.2",
+        ".5",
+        "1.5e3",
+        "-1.5",
+        "1.\u0665",
         "0x10",
         "nan",
         "inf",
@@ -119,3 +124,19 @@ def test_every_moment_in_every_form(moment: datetime, form: str, offset_s: int) 
 def test_the_standard_librarys_dates_are_understood(moment: datetime) -> None:
     moment = moment.replace(microsecond=0, tzinfo=UTC)
     assert http_date(email.utils.format_datetime(moment, usegmt=True), now_wall=NOW) == moment.timestamp()
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("3.5", 4.0),
+        ("0.001", 1.0),
+        ("2.000", 2.0),
+        ("2.", 2.0),
+        ("299.997", 300.0),
+        ("899.5", 900.0),
+        ("1e9", None),
+    ],
+)
+def test_a_decimal_fraction_is_rounded_up(value: str, seconds: float) -> None:
+    assert parse(value, now_wall=0.0) == seconds

@@ -36,8 +36,13 @@ def refuses(*bad: int, status: int = 400) -> Script:
     "trouble",
     [
         Reply(408),
+        Reply(420),
         Reply(421),
+        Reply(423),
+        Reply(424),
         Reply(425),
+        Reply(430),
+        Reply(499),
         Reply(429),
         Reply(500),
         Reply(502),
@@ -151,7 +156,7 @@ async def test_waiting_that_the_api_asked_for_does_not_make_an_event_too_old() -
         assert r.book.delivered == [0]
 
 
-@pytest.mark.parametrize("status", [402, 418, 451])
+@pytest.mark.parametrize("status", [412, 418, 428])
 async def test_other_4xx_are_the_end_of_a_batch(status: int) -> None:
     async with rig(Reply(status, body=b"never")) as r:
         await r.deliver(batches(1, size=2))

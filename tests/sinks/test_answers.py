@@ -31,12 +31,13 @@ TABLE = [
     (400, REFUSED),
     (422, REFUSED),
     (401, UNAUTHORIZED),
-    *[(status, FORBIDDEN) for status in (403, 404, 405, 406, 407, 410, 411, 414, 415, 431, 501, 505)],
-    *[(status, LATER) for status in (408, 421, 425, 429)],
+    *[(status, FORBIDDEN) for status in (402, 403, 404, 405, 406, 407, 410, 411, 414, 415)],
+    *[(status, FORBIDDEN) for status in (426, 431, 451, 501, 505)],
+    *[(status, LATER) for status in (408, 420, 421, 423, 424, 425, 429, 430, 499)],
     *[(status, LATER) for status in (500, 502, 503, 504, 507, 508, 511, 520, 599)],
     (409, TAKEN),
     (413, TOO_BIG),
-    *[(status, DEAD) for status in (402, 412, 416, 417, 418, 423, 424, 426, 428, 451, 499)],
+    *[(status, DEAD) for status in (412, 416, 417, 418, 428)],
     *[(status, LATER) for status in (100, 101, 103)],
 ]
 
@@ -46,12 +47,12 @@ def test_each_status_means_what_the_table_says(status: int, meaning: Meaning) ->
     assert judge(status).meaning is meaning
 
 
-@pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 507, 599, 101])
+@pytest.mark.parametrize("status", [408, 424, 499, 500, 502, 503, 504, 507, 599, 101])
 def test_after_these_answers_the_request_may_have_been_taken(status: int) -> None:
     assert judge(status).unanswered
 
 
-@pytest.mark.parametrize("status", [200, 400, 401, 403, 413, 418, 421, 422, 425, 429])
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 413, 418, 420, 421, 422, 423, 425, 429, 430])
 def test_after_these_answers_it_is_certain_what_became_of_the_request(status: int) -> None:
     assert not judge(status).unanswered
 
@@ -61,9 +62,9 @@ def test_no_answer_at_all_means_later_and_the_request_may_have_been_taken() -> N
     assert verdict == Verdict(LATER, "connection lost: Connection reset by peer", unanswered=True)
 
 
-def test_only_429_and_503_ask_for_less_and_only_429_is_no_failure() -> None:
+def test_throttles_ask_for_less_and_only_429_is_no_failure() -> None:
     asks = {s: (judge(s).slow_down, judge(s).throttled) for s, _ in TABLE if judge(s).slow_down}
-    assert asks == {429: (True, True), 503: (True, False)}
+    assert asks == {429: (True, True)} | dict.fromkeys((420, 430, 503), (True, False))
 
 
 @pytest.mark.parametrize(

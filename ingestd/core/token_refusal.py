@@ -1,0 +1,39 @@
+"""Whether an API refuses a request because of its token. For all that sends with one.
+
+RFC 6750 wants a 401 for that. Gateways with authorizers of their own say 403, and some say 400.
+"""
+
+import re
+
+from ingestd.core.answer import Answer
+
+_CHALLENGE = re.compile(r'error\s*=\s*"?(?:invalid|expired)_token', re.IGNORECASE)
+_SCOPE = re.compile(r"insufficient_scope", re.IGNORECASE)
+_CODES = re.compile(
+    rb'"(?:error|code|errorCode|error_code|__type|type|reason)"\s*:\s*"(?:[\w.]*#)?'
+    rb"(?:(?:invalid|expired)[_.-]?(?:access[_.-]?)?token|(?:access[_.-]?)?token[_.-](?:is[_.-])?"
+    rb'(?:expired|invalid|revoked)|expired[_.-]?token\w*|bad[_.-]credentials)"',
+    re.IGNORECASE,
+)
+_WORDS = re.compile(
+    rb"\b(?:token|jwt|credentials?|session|authentication)\b[^{}\"]{0,60}?"
+    rb"\b(?:expired|revoked|no longer valid|not valid anymore)"
+    rb"|\bexpired\b[^{}\"]{0,30}?\b(?:token|jwt|credentials?)\b"
+    rb"|\b(?:invalid|unknown|bad)\b[ _-](?:access|bearer|auth\w*|security)[ _-]?token\b"
+    rb"|\b(?:access|bearer|auth\w*|security)[ _-]?token\b[^{}\"]{0,30}?\b(?:invalid|not valid)\b",
+    re.IGNORECASE,
+)
+_MAX_READ = 4_000
+
+
+def speaks_of_token(answer: Answer) -> bool:
+    """401, and a 403 or 400 that says so: in its challenge, as a code, or in words; not of permissions."""
+    if answer.status == 401:
+        return True
+    if answer.status not in (400, 403):
+        return False
+    challenge = answer.headers.get("www-authenticate", "")
+    if _SCOPE.search(challenge):
+        return False
+    body = answer.body[:_MAX_READ]
+    return bool(_CHALLENGE.search(challenge) or _CODES.search(body) or _WORDS.search(body))

@@ -1,0 +1,175 @@
+"""A 2xx that is not the answer of that API is no delivery; one that says no is heard."""
+
+import time
+from typing import Any
+
+import pytest
+
+from ingestd.config import Batch, Login, Settings
+from ingestd.config.sinks import SinkSection
+from ingestd.core.answer import Answer
+from ingestd.core.verdict import Meaning
+from ingestd.sink_types import make_sink
+from ingestd.sinks.item_errors import says_no
+from ingestd.sinks.sink import Sink
+
+LOGIN = Login(api="https://api.example.com", token_url=None)
+PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head></html>"
+JSON = {"content-type": "application/json"}
+HTML = {"content-type": "text/html"}
+ELSEWHERE = {"url": "https://x.example.com/in"}
+OF_JSON: dict[str, dict[str, Any]] = {
+    "ingest_api": {},
+    "genesys_events": {},
+    "journey_events": {"configuration_id": "c-1"},
+    "cloudevents": {},
+    "eventbridge": {"aws_region": "eu-central-1"},
+}
+EVENTS = [b'{"id":"a"}']
+
+
+def make(kind: str, **settings: Any) -> Sink:
+    section = Settings.model_validate({"sinks": {"one": {"type": kind, **settings}}}).sinks["one"]
+    assert isinstance(section, SinkSection)
+    return make_sink("one", section, LOGIN, Batch(), time.time)
+
+
+STRANGE = {
+    "a sign-in page": (Answer(200, HTML, PAGE), "it answered with a web page: is this the API?"),
+    "with a comment first": (Answer(200, HTML, b"\n<!-- x --><html>"), "a web page"),
+    "a page that says it is JSON": (Answer(200, JSON, PAGE), "a web page"),
+    "text": (Answer(200, {"content-type": "text/plain"}, b"OK"), "not JSON: is this the API?"),
+    "XML": (Answer(202, {"content-type": "text/xml"}, b"<?xml version='1.0'?><ok/>"), "not JSON"),
+    "a word of JSON as text": (Answer(200, {"content-type": "text/plain"}, b"true"), "not JSON"),
+    "half of it": (Answer(200, JSON, b'{"errors":[{"index":0'), "not JSON"),
+    "bytes": (Answer(200, JSON, b"\x1f\x8b\x08\0\0\0"), "not JSON"),
+    "packed": (
+        Answer(200, JSON, b"\xff", unreadable="it is not gzip"),
+        "cannot be read",
+    ),
+    "a page as 409": (Answer(409, HTML, PAGE), "a web page"),
+}
+
+
+@pytest.mark.parametrize("kind", OF_JSON)
+@pytest.mark.parametrize("what", STRANGE)
+def test_what_is_not_the_apis_answer_is_sent_again_and_the_lane_pauses(kind: str, what: str) -> None:
+    answer, words = STRANGE[what]
+    verdict = make(kind, **OF_JSON[kind]).interpret(answer, EVENTS)
+    assert (verdict.meaning, verdict.unanswered) == (Meaning.FORBIDDEN, True)
+    assert words in verdict.detail
+    assert len(verdict.detail) < 300
+
+
+@pytest.mark.parametrize("kind", OF_JSON)
+def test_one_that_was_cut_off_may_come_whole_the_next_time(kind: str) -> None:
+    verdict = make(kind, **OF_JSON[kind]).interpret(Answer(200, JSON, b'{"a":', truncated=True), EVENTS)
+    assert (verdict.meaning, verdict.unanswered) == (Meaning.LATER, True)
+
+
+FINE = {
+    "nothing": Answer(202),
+    "no content": Answer(204, HTML),
+    "blanks": Answer(200, HTML, b" \r\n"),
+    "an object": Answer(200, JSON, b'{"status":"accepted"}'),
+    "an object under another name": Answer(200, HTML, b' {"status":"accepted"}\n'),
+    "a list": Answer(200, {}, b"[]"),
+    "a problem's type": Answer(200, {"content-type": "application/x+json; charset=utf-8"}, b"null"),
+    "a word of JSON": Answer(200, JSON, b'"ok"'),
+    "Latin-1 in it": Answer(200, JSON, b'{"message":"caf\xe9"}'),
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OF_JSON if kind != "eventbridge"])
+@pytest.mark.parametrize("what", FINE)
+def test_these_are_answers(kind: str, what: str) -> None:
+    verdict = make(kind, **OF_JSON[kind]).interpret(FINE[what], EVENTS)
+    assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.TAKEN, (), 0)
+
+
+@pytest.mark.parametrize("answer", [Answer(200), Answer(200, JSON, b"{}"), Answer(200, JSON, b"[]")])
+def test_put_events_always_counts_its_failures(answer: Answer) -> None:
+    verdict = make("eventbridge", **OF_JSON["eventbridge"]).interpret(answer, EVENTS)
+    assert (verdict.meaning, verdict.unanswered) == (Meaning.FORBIDDEN, True)
+    assert "is this EventBridge?" in verdict.detail
+    trusting = make("eventbridge", expect="any", **OF_JSON["eventbridge"]).interpret(answer, EVENTS)
+    assert (trusting.meaning, trusting.unmatched) == (Meaning.TAKEN, 1)
+
+
+@pytest.mark.parametrize("kind", OF_JSON)
+def test_a_person_may_say_that_the_status_is_enough(kind: str) -> None:
+    answer = STRANGE["a sign-in page"][0]
+    taken = make(kind, on_status={"200": "taken"}, **OF_JSON[kind]).interpret(answer, EVENTS)
+    assert taken.meaning is Meaning.TAKEN
+    assert make(kind, expect="any", **OF_JSON[kind]).interpret(answer, EVENTS).meaning is Meaning.TAKEN
+
+
+@pytest.mark.parametrize("kind", ["webhook", "cloudevents"])
+@pytest.mark.parametrize("body", [PAGE, b"ok", b""])
+def test_any_2xx_of_other_receivers_is_enough_unless_somebody_says_otherwise(kind: str, body: bytes) -> None:
+    answer = Answer(200, HTML, body)
+    assert make(kind, **ELSEWHERE).interpret(answer, EVENTS).meaning is Meaning.TAKEN
+    strict = make(kind, expect="json", **ELSEWHERE).interpret(answer, EVENTS)
+    assert strict.meaning is (Meaning.FORBIDDEN if body else Meaning.TAKEN)
+
+
+# answers that say no to nobody in particular
+
+NO = [
+    (b'{"errors":true,"items":[{"create":{"status":429}}]}', '"errors": true'),
+    (b'{"success":false,"message":"the quota is used up"}', '"success": false'),
+    (b'{"Success" : "false"}', '"Success": false'),
+    (b'{"ok":false}', '"ok": false'),
+    (b'{"isSuccess":false}', '"isSuccess": false'),
+    (b'{"status":"error"}', '"status": "error"'),
+    (b'{"result":"FAILED"}', '"result": "failed"'),
+    (b'{"status":500}', '"status": 500'),
+    (b'{"statusCode":429}', '"statusCode": 429'),
+    (b'{"hasErrors":true}', '"hasErrors": true'),
+    (b'{"failed":6}', '"failed": 6'),
+    (b'{"error":"no such queue"}', '"error": …'),
+    (b'{"error":{"code":5}}', '"error": …'),
+    (b'{"errors":["no such queue"]}', '"errors": […]'),
+]
+YES = [
+    b"",
+    b"ok",
+    b'{"errors":false,"success":true,"ok":true}',
+    b'{"errors":[],"error":null,"failed":0}',
+    b'{"error":"","status":"accepted","statusCode":202,"status_code":200}',
+    b'{"errors":{},"error":false}',
+    b'{"status":"ok"}',
+    b'{"data":{"success":false}}',
+    b'{"note":"\\"success\\":false"}',
+    b'["errors", true]',
+    b'{"errors":true',
+]
+
+
+@pytest.mark.parametrize(("body", "said"), NO, ids=[said for _, said in NO])
+def test_an_error_that_names_nobody_is_told(body: bytes, said: str) -> None:
+    assert says_no(body) == said
+    kinds = {kind: settings for kind, settings in OF_JSON.items() if kind != "eventbridge"}
+    for kind, settings in {**kinds, "webhook": ELSEWHERE}.items():
+        verdict = make(kind, **settings).interpret(Answer(200, JSON, body), EVENTS * 2)
+        assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.TAKEN, (), 1), kind
+    ours = make("webhook", answers={"items": "nothing"}, **ELSEWHERE)
+    assert ours.interpret(Answer(200, JSON, body), EVENTS).unmatched == 0, "what is set is all that is read"
+
+
+@pytest.mark.parametrize("body", YES)
+def test_and_nothing_else_is(body: bytes) -> None:
+    assert says_no(body) == ""
+
+
+def test_answers_may_say_that_an_object_is_about_all_events() -> None:
+    paths = {"items": ".", "ok": "success", "message": "why", "retryable": "again"}
+    sink = make("ingest_api", answers=paths)
+    refused = sink.interpret(Answer(200, JSON, b'{"success":false,"why":"the quota"}'), EVENTS * 2)
+    assert [(item.index, item.message, item.retryable) for item in refused.items] == [
+        (0, "the quota", False),
+        (1, "the quota", False),
+    ]
+    later = sink.interpret(Answer(200, JSON, b'{"success":false,"again":true}'), EVENTS)
+    assert [item.retryable for item in later.items] == [True]
+    assert sink.interpret(Answer(200, JSON, b'{"success":true}'), EVENTS).items == ()
