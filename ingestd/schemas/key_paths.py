@@ -92,7 +92,7 @@ def _parse_path(text: str) -> Path:
     try:
         parts = json_path.parse(text)
     except ValueError as error:
-        raise UserError(str(error)) from None
+        raise UserError(str(error).replace("is not a path:", "is not a path of a key:", 1)) from None
     if not parts:
         said = f"{text!r} is the whole event" if text else "a path is missing"
         raise UserError(f"{said}: expected a name in it, like orderId or meta.version")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 def make_report(replay: "Replay") -> dict[str, Any]:
     """The ledgers, of all events and of each sink, and how it ended; ready for JSON."""
     ledger, seconds = replay.pipeline.ledger, replay.seconds
+    keys = [watch.describe() for watch in replay.pipeline.watches]
     report = {
         "accepted": ledger.accepted,
         "delivered": ledger.delivered,
@@ -31,7 +32,7 @@ def make_report(replay: "Replay") -> dict[str, Any]:
         "dead_letters_by_reason": {reason.value: count for reason, count in ledger.by_reason.items()},
         "unmatched_item_errors": ledger.unmatched_item_errors,
         "unmatched": ledger.unmatched,
-        "keys": [watch.describe() for watch in replay.pipeline.watches],
+        **({"keys": keys} if keys else {}),
         "sinks": {
             branch.name: {**asdict(branch.ledger), "error": str(replay.lost.get(branch.name, "")) or None}
             for branch in replay.pipeline.branches

@@ -46,7 +46,7 @@ def test_paths_that_events_may_have_are_taken_without_a_word(schema: str, paths:
         ("cloudevent", "$.Subject", "did you mean subject?"),
         ("cloudevent", "id,subject.x", "no CloudEvent has subject.x: subject is a single value"),
         ("cloudevent", "data_base64.x", "data_base64 is a single value"),
-        ("interaction", "a..b", "'a..b' is not a path: .. stands for many values"),
+        ("interaction", "a..b", "'a..b' is not a path of a key: .. stands for many"),
     ],
 )
 def test_a_path_that_no_event_can_have_is_refused(schema: str, paths: str, words: str) -> None:
