@@ -1,5 +1,6 @@
 """Numbers at every border: one verdict under all schemas, whichever pass looks first."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,12 @@ def test_a_json_schema_sees_a_number_beyond_a_double_as_the_largest(tmp_path: Pa
     refusal = schema.explain(b'{"n":1e400,"m":-1e999}')
     assert refusal is not None
     assert sorted(error.field for error in refusal.errors) == ["m", "n"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9_000), st.sampled_from([b"9", b"a", b"."])), max_size=5))
+def test_the_quick_look_for_long_numbers_misses_none(runs: list[tuple[int, bytes]]) -> None:
+    text = b"".join(char * size for size, char in runs)
+    assert grammar.has_short_numbers(text) == (not re.search(rb"\d{4301}", text))
 
 
 CONSTANTS = sorted(

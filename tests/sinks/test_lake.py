@@ -201,3 +201,14 @@ def test_what_an_answer_of_the_lake_means(status: int, taken: bool, configuratio
     assert lake.is_taken(Answer(status)) is taken
     if not taken:
         assert lake.is_configuration(Answer(status)) is configuration
+
+
+@pytest.mark.parametrize(
+    ("time", "event_type"),
+    [("at", "kind"), ("$.at", "/kind"), ("$['at']", ".kind"), ("meta.at", "/meta/kind")],
+)
+def test_paths_of_time_and_type_are_written_in_any_notation(time: str, event_type: str) -> None:
+    at = "2026-01-01T10:00:00Z"
+    event = json.dumps({"at": at, "kind": "x", "meta": {"at": at, "kind": "x"}}).encode()
+    place = Partitioner(Layout(time=time, event_type=event_type)).place(event)
+    assert (place.time, place.type) == (datetime(2026, 1, 1, 10, tzinfo=UTC), "x")
