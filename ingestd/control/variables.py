@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ingestd.control.compare import cut, printable
+from ingestd.core import json_text
 from ingestd.core.errors import UserError
 from ingestd.core.masking import names_a_secret
 
@@ -90,8 +91,10 @@ def _typed(text: str, like: Any, name: str) -> Any:
     if isinstance(like, str):
         return text
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = json_text.read(text)
+    except ValueError as error:
+        if isinstance(like, dict | list):
+            raise UserError(f"--var {name}: it is not JSON: {cut(printable(str(error)))}") from None
         value = None
     if type(value) is not type(like):
         raise UserError(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ingestd.control.document import Document, load_document, make_document
+from ingestd.control.variables import read_variables
 from ingestd.core.errors import UserError
 
 TOML = """
@@ -72,6 +73,14 @@ def test_a_variable_given_on_the_command_line_wins_and_keeps_the_type_of_the_fil
         load(tmp_path, TOML, on="maybe")
     with pytest.raises(UserError, match=r"--var stag: there is none in .variables.; did you mean stage"):
         load(tmp_path, TOML, stag="x")
+
+
+def test_a_name_twice_in_a_filter_that_is_a_variable_is_told() -> None:
+    table = {"policy": {"detail": {"a": [1]}}}
+    given = '{"detail":{"a":[1]},"detail":{"b":[2]}}'
+    with pytest.raises(UserError, match="--var policy: it is not JSON: the name 'detail' stands there twice"):
+        read_variables(table, {"policy": given}, {})
+    assert read_variables(table, {"policy": '{"b":[2]}'}, {})["policy"] == {"b": [2]}
 
 
 def test_yaml_and_json_say_the_same_as_toml(tmp_path: Path) -> None:
