@@ -27,13 +27,13 @@ class Holds:
 
 
 def _no_mask(secret: SecretStr) -> SecretStr:
-    if MASK in secret.get_secret_value():
+    if masking.is_masked(secret.get_secret_value()):
         raise ValueError(_WHAT)
     return secret
 
 
 def _no_masked_url(url: str) -> str:
-    if url == MASK or any(part in url for part in (f"{MASK}@", f"?{MASK}", f"/{MASK}")):
+    if masking.is_masked(url):
         raise ValueError(_WHAT)
     return url
 

@@ -11,17 +11,18 @@ after = ["integration.main"]
 import difflib
 import graphlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ingestd.control.compare import cut, printable
+from ingestd.control.compare import cut, dotted, printable
 from ingestd.control.document_file import read_tree
 from ingestd.control.kinds import KINDS
 from ingestd.control.resource import Address, Kind, Wanted
 from ingestd.control.variables import fill_in, read_variables
 from ingestd.core.errors import UserError
+from ingestd.core.masking import MASK, is_masked
 
 MAX_RESOURCES = 5000
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
@@ -90,8 +91,25 @@ def _parse(kind: Kind, name: str, table: Any) -> Wanted:
     protected = fields.pop("protected", False)
     if not isinstance(protected, bool):
         raise UserError(f"{where}: protected: expected true or false")
+    if masked := next(_masked(fields, ()), None):
+        raise UserError(
+            f"{where}: {dotted(masked)}: it holds the mask that is printed for a secret ({MASK}): give a"
+            " reference, env:NAME or file:PATH"
+        )
     wanted = kind.parse(name, fields)
     return replace(wanted, after=wanted.after | after, protected=wanted.protected or protected)
+
+
+def _masked(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Where an export, or somebody who copied it from a screen, left no secret but its mask."""
+    if isinstance(value, str) and is_masked(value):
+        yield path
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _masked(inner, (*path, str(name)))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _masked(inner, path)
 
 
 def _addresses(value: Any, where: str) -> frozenset[Address]:

@@ -61,6 +61,7 @@ _WORDS = (
 )
 """Each of the patterns needs one of these."""
 _SECRET_NAME = re.compile(rf"(?:{_NAMED}|{_COMMON}|authorization)$", re.IGNORECASE)
+_MASKED_URL = r"://\*\*\*@|://\S*\?\*\*\*|://\S*/\*\*\*$"
 _MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+*-]+(?:;.*)?", re.ASCII)
 
 
@@ -218,6 +219,11 @@ def redact_tree(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [redact_tree(inner) for inner in value]
     return value
+
+
+def is_masked(text: str) -> bool:
+    """Whether it is what was printed in the place of a secret, or of a URL that has one."""
+    return text == MASK or text.endswith(f" {MASK}") or re.search(_MASKED_URL, text) is not None
 
 
 def names_a_secret(field: str) -> bool:

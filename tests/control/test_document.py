@@ -182,6 +182,22 @@ def test_hostile_files_are_answered(tmp_path: Path, text: str, name: str, said: 
         load(tmp_path, text, name)
 
 
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        ({"auth": {"client_secret": "***"}}, "auth.client_secret"),
+        ({"headers": {"X-Key": "Bearer ***"}}, "headers.X-Key"),
+        ({"endpoint_url": "https://***@h/p"}, "endpoint_url"),
+        ({"endpoint_url": "https://h/p?***"}, "endpoint_url"),
+    ],
+)
+def test_the_mask_of_a_secret_is_not_taken_for_one(value: dict[str, Any], field: str) -> None:
+    with pytest.raises(
+        UserError, match=rf"^target t: {field}: it holds the mask .* give a reference, env:NAME"
+    ):
+        make_document({"target": {"t": value}})
+
+
 def test_a_file_that_is_too_big_or_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read it: No such file"):
         load_document(tmp_path / "none.toml")
