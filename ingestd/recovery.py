@@ -119,7 +119,7 @@ class Recovery:
 
     def lost(self) -> dict[str, Sequence[bytes]]:
         """At the end of the input: by id the keys of batches of which nothing was found."""
-        lost = {id: gathering.frozen.keys for id, gathering in self._open.items() if not gathering.found}
+        lost = {one.frozen.id: one.frozen.keys for one in self._open.values() if not one.found}
         self._awaited.difference_update(*lost.values())
         return lost
 

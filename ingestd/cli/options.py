@@ -61,6 +61,8 @@ def overrides(**given: Any) -> dict[tuple[str, str], Any]:
         "max_batch_events": ("batch", "max_events"),
         "max_in_flight": ("delivery", "max_in_flight"),
         "give_up_after": ("delivery", "give_up_after"),
+        "max_window": ("source", "max_window"),
+        "items": ("source", "items"),
         "metrics_port": ("metrics", "port"),
         "listen": ("ingest", "listen"),
         "admin_listen": ("admin", "listen"),

@@ -19,6 +19,8 @@ from ingestd.cli.options import api_options, common_options, overrides
     "--give-up-after", metavar="TIME", help="How long a batch is tried before it becomes dead letters [15m]."
 )
 @click.option("--from-start", is_flag=True, help="Ignore the checkpoint of a file seen before.")
+@click.option("--items", metavar="NAME", help='Events are in lists of this name: {"NAME": [...]}.')
+@click.option("--max-window", metavar="SIZE", help="Memory that a zstd frame may ask for [128MiB].")
 @click.option("--report", "report_file", metavar="FILE", help="Write the ledger as JSON.")
 @click.option("--metrics-port", metavar="N", help="Serve /metrics for Prometheus on 127.0.0.1.")
 @click.option("--audit-log", metavar="FILE", help="Audit file [audit.jsonl in the state directory].")
@@ -27,8 +29,8 @@ from ingestd.cli.options import api_options, common_options, overrides
 def replay(sources: tuple[str, ...], **given: Any) -> None:
     """Send the events of SOURCE... (files, or - for standard input) to the event API, all of them, once.
 
-    NDJSON or a JSON array; plain, gzip or zstd. Run it again after an interruption: it goes on behind
-    the last event that had its end. Standard input cannot be read again: of it, everything that was
+    NDJSON, JSON arrays or JSON values; plain, gzip or zstd. Run it again after an interruption: it goes
+    on behind the last event that had its end. Standard input cannot be read again: of it, everything that was
     read when a run ends early is kept as dead letters; after kill -9, what was not yet sent is the
     producer's to send again.
 

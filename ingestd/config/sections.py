@@ -129,6 +129,15 @@ class Source(Section):
     """What is read."""
 
     max_event_bytes: Size = Field(1024 * 1024, ge=1024, description="a longer line costs that one line")
+    max_window: Size = Field(
+        128 * 1024 * 1024,
+        ge=1024,
+        le=2**31,
+        description="memory that a frame of zstd may ask for; at most 2GiB",
+    )
+    items: str = Field(
+        "", description="files hold objects with lists of this name, and those hold the events"
+    )
 
 
 class Letters(Section):

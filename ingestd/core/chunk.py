@@ -5,8 +5,10 @@ events it took from a chunk as one segment; a delivered batch settles a segment 
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
+
+from ingestd.core.mark import NO_MARK
 
 if TYPE_CHECKING:
     from ingestd.core.fate import Fate
@@ -50,7 +52,7 @@ class Chunk:
     line) of event i; it is asked only when an event has to be named, which is rare. ``too_long``:
     length in bytes of events of which only the head was kept, by index. ``fate``: where the events go to
     several sinks, each of which has a ``view`` of its own; None: to one. ``dismissed``: positions of events
-    that went nowhere and had their end, where that had to be noted.
+    that went nowhere and had their end, where that had to be noted. ``mark``: what stands before its end.
     """
 
     __slots__ = (
@@ -59,6 +61,7 @@ class Chunk:
         "events",
         "fate",
         "line",
+        "mark",
         "next_line",
         "place",
         "receipt",
@@ -90,6 +93,26 @@ class Chunk:
         self.place = place or (lambda index: (start, line))
         self.fate: Fate | None = None
         self.dismissed: set[int] = set()
+        self.mark = NO_MARK
+
+    def recut(self, events_in: Callable[[int], list[tuple[int, bytes]]], which: Container[int]) -> None:
+        """In the place of each event of ``which`` (positions) come those that ``events_in`` finds in it:
+        (offset in it, event). Only before anything was said of the chunk's positions."""
+        events, origins, too_long = list[bytes](), list[tuple[int, int]](), dict[int, int]()
+        for position, event in enumerate(self.events):
+            if position in self.too_long:
+                too_long[len(events)] = self.too_long[position]
+            for offset, found in events_in(position) if position in which else ((0, event),):
+                events.append(found)
+                origins.append((position, offset))
+        before = self.place
+
+        def place(index: int) -> tuple[int, int]:
+            position, offset = origins[index]
+            start, line = before(position)
+            return start + offset, line
+
+        self.events, self.too_long, self.place = events, too_long, place
 
     def view(self) -> "Chunk":
         """The same events, to be settled by one sink of several."""

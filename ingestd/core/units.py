@@ -42,3 +42,11 @@ def human_seconds(value: float) -> str:
     days, hours = divmod(hours, 24)
     parts = [(days, "d"), (hours, "h"), (minutes, "m"), (rest, "s")]
     return "".join(f"{n}{unit}" for n, unit in parts if n)[:12]
+
+
+def human_size(value: int) -> str:
+    """134217728 -> ``128MiB``; as ``size`` reads it."""
+    for name, unit in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if value >= unit:
+            return f"{value / unit:.1f}{name}".replace(".0", "")
+    return f"{value}B"

@@ -80,7 +80,7 @@ class Copies:
             self._send(self._window.release(stale))
 
     def give_up_lost(self) -> None:
-        """At the end of the input. A batch that nothing waits for stays in the journal: its file may come back."""
+        """At the end of the input. A batch that no copy waits for stays known: its file may come back."""
         for batch_id, keys in self._recovery.lost().items() if self._recovery else ():
             if copies := self._window.release(keys):
                 self._journal.drop([batch_id])

@@ -22,9 +22,10 @@ from ingestd.intake.fan import Fan
 from ingestd.recovery import Passed, Recovery
 from ingestd.sources.jsonl import JsonSource
 from ingestd.sources.progress import Progress
+from ingestd.sources.salvage import events_in
 from ingestd.stages.dedup import Follower, Window
 from ingestd.stages.routes import Routes
-from ingestd.stages.validate import Validator
+from ingestd.stages.validate import Checked, Validator
 from ingestd.store.journal import Journal
 from ingestd.store.writer import Work
 
@@ -196,6 +197,7 @@ class Intake:
 
     def admit(self, chunk: Chunk, progress: Progress) -> None:
         """Take over a chunk: every event of it now has its end, or is in a batch, or waits as a copy."""
+        checked = self._check(chunk)
         found = self._fan.look(chunk)
         dismissed, settled, taken = found.dismissed, found.settled, found.taken
         count = len(chunk.events) - len(settled) - len(dismissed)
@@ -211,15 +213,31 @@ class Intake:
         if known or dismissed:
             chosen = [p for p in positions if p not in known and p not in dismissed]
             events = [chunk.events[position] for position in chosen]
+            checked = checked.pick(chosen)
         digests: list[bytes | None] = []
         ended: list[int] = []
         if events:
-            events, digests, chosen, ended = self._sift(chunk, events, chosen)
+            events, digests, chosen, ended = self._sift(chunk, checked, events, chosen)
         if self._keep:
             self._keep_accepted(chunk, sorted({*known, *chosen}) if events else sorted(known))
         self._fan.take(chunk, events, digests, chosen, self._clock.monotonic())
         if ended and progress.oldest_since is not None:  # else the checkpoint is past them already
             self._journal.dismissed(chunk, ended, now=self._clock.wall())
+
+    def _check(self, chunk: Chunk) -> Checked:
+        """Its events against the schema. What is no JSON may be several: then the chunk has these."""
+        checked = self._validator.check(chunk.events)
+        broken = {
+            index: found
+            for index, refusal in checked.refused.items()
+            if refusal.reason is Reason.UNPARSABLE
+            and index not in chunk.too_long
+            and (found := events_in(event := chunk.events[index])) != [(0, event)]
+        }
+        if not broken:
+            return checked
+        chunk.recut(broken.__getitem__, broken)
+        return self._validator.check(chunk.events)
 
     def _keep_accepted(self, chunk: Chunk, accepted: Sequence[int]) -> None:
         for name, keep in self._keep.items():
@@ -230,12 +248,11 @@ class Intake:
                 self._journal.passed(name, chunk, sorted({*kept, *new}), now=now, also=work)
 
     def _sift(
-        self, chunk: Chunk, events: list[bytes], positions: Positions
+        self, chunk: Chunk, checked: Checked, events: list[bytes], positions: Positions
     ) -> tuple[list[bytes], list[bytes | None], Positions, list[int]]:
         """Window and validation; ``positions`` are those of ``events`` in the chunk. Gives what is left, and
         the positions of what had its end."""
         now = self._clock.monotonic()
-        checked = self._validator.check(events)
         digests, duplicates, copies = self._window.claim(checked.keys, now)
         if not (self._fan.incomplete and self._copies.too_many):  # else they are read again, and judged then
             for index, digest in copies:

@@ -28,9 +28,7 @@ from ingestd.pipeline import Pipeline, Warn, make_recovery, open_pipeline, take_
 from ingestd.recovery import Passed
 from ingestd.service.housekeeping import compare_api, first_error, keep_house, tell_keys
 from ingestd.service.replay_report import make_report
-from ingestd.sources.jsonl import JsonSource
-from ingestd.sources.progress import Progress
-from ingestd.sources.streams import fingerprint
+from ingestd.service.replay_sources import OpenSource, open_files, place_source
 from ingestd.store.connection import StoreFailed
 from ingestd.store.journal import DISMISSED, EVERYWHERE
 
@@ -39,16 +37,6 @@ _LAKE_S = 60.0
 """How long the end of a replay waits for a lake's files; what is left then is safe, for the next run."""
 
 EXIT_OK, EXIT_UNDELIVERED, EXIT_INTERRUPTED = 0, 3, 130
-
-
-@dataclass(slots=True)
-class OpenSource:
-    """A source and where this run begins with it."""
-
-    source: JsonSource
-    progress: Progress
-    start: int
-    line: int
 
 
 @dataclass(slots=True)
@@ -98,14 +86,9 @@ async def open_replay(
     """Open sources, stores and lane; nothing is sent before ``run``. Raises UserError."""
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
-        sources: list[JsonSource] = []
-        for path in paths:
-            source = JsonSource(path, max_event_bytes=settings.source.max_event_bytes)
+        sources = open_files(paths, settings.source, warn)
+        for source in sources:
             stack.callback(source.close)
-            if source.rereadable and any(source.identity == other.identity for other in sources):
-                warn(f"{path}: named twice, read once")
-            else:
-                sources.append(source)
         directory = state_directory(settings, login)
         pipeline = await stack.enter_async_context(
             open_pipeline(settings, login, directory, clock=clock, warn=warn)
@@ -119,7 +102,7 @@ async def open_replay(
         await compare_api(pipeline, login, warn)
         replay = Replay(pipeline, from_start)
         for source in sources:
-            replay.sources.append(await _open_source(pipeline, source, from_start=from_start))
+            replay.sources.append(await place_source(pipeline, source, warn, from_start=from_start))
         _wire_ages(replay)
         yield replay
 
@@ -178,7 +161,7 @@ async def _run_tasks(replay: Replay, warn: Warn, on_second_signal: Callable[[], 
                 tasks.start_soon(branch.confirmer.run)
         for lake in pipeline.lakes:
             tasks.start_soon(lake.lake.run)
-        tasks.start_soon(_feed, replay, intake, fed)
+        tasks.start_soon(_feed, replay, intake, fed, warn)
         async with anyio.create_task_group() as lanes:
             for branch in pipeline.branches:
                 lanes.start_soon(_run_lane, replay, intake, branch)
@@ -235,7 +218,7 @@ async def _wait_for_confirmations(replay: Replay, branch: Branch) -> None:
             return
 
 
-async def _feed(replay: Replay, intake: Intake, fed: anyio.Event) -> None:
+async def _feed(replay: Replay, intake: Intake, fed: anyio.Event, warn: Warn) -> None:
     """All sources in order, then the end of intake."""
     pipeline = replay.pipeline
     before: OpenSource | None = None
@@ -243,9 +226,13 @@ async def _feed(replay: Replay, intake: Intake, fed: anyio.Event) -> None:
         if before and before.source.rereadable != opened.source.rereadable:
             await intake.flush()  # a batch is rebuilt from files, or from what was kept: not from both
         before = opened
+        ledger = pipeline.ledger
+        accepted, rejected = ledger.accepted, ledger.rejected
         await intake.feed(opened.source, opened.progress, start=opened.start, line=opened.line)
         if intake.stopped:
             break
+        if hint := opened.hint(ledger.accepted - accepted, ledger.rejected - rejected):
+            warn(hint)
     else:
         await intake.finish_recovery()
     await intake.flush()
@@ -317,24 +304,6 @@ async def _make_intake(replay: Replay, warn: Warn) -> Intake:
     )
     intake.resume_kept()
     return intake
-
-
-async def _open_source(pipeline: Pipeline, source: JsonSource, *, from_start: bool) -> OpenSource:
-    now = pipeline.clock.wall()
-    if source.rereadable:
-        state = await pipeline.journal.find_file(
-            source.path,
-            identity=source.identity,
-            heads=lambda length: fingerprint(source.path, length),
-            size=source.plain_size,
-            from_start=from_start,
-            now=now,
-        )
-    else:
-        state = await pipeline.journal.new_stream(source.name, now=now)
-    source.number = state.number
-    progress = Progress(state.number, pipeline.journal.moved)
-    return OpenSource(source, progress, state.position, state.line)
 
 
 def _wire_ages(replay: Replay) -> None:

@@ -1,16 +1,20 @@
-"""Files and standard input: NDJSON or JSON arrays, plain, gzip or zstd, in constant memory.
+"""Files and standard input: NDJSON, JSON arrays, or JSON values; plain, gzip or zstd, in constant memory.
 
 ``pipeline.py`` iterates ``chunks()``. Reading and inflating run in a worker thread. A chunk is a
 function of its start alone, so that a restart cuts the same chunks and finds every event again.
 """
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 import anyio.to_thread
 
 from ingestd.core.chunk import Chunk
-from ingestd.sources.splitting import Damaged, JsonArray, Lines, Region
-from ingestd.sources.streams import BOM, GZIP, ZSTD, Input, Pieces, Stopped, inflate
+from ingestd.sources.arrays import JsonArray
+from ingestd.sources.formats import Layout, Recoded, encoding_of, layout_of, other_format
+from ingestd.sources.packing import MAX_WINDOW, inflate, is_packed
+from ingestd.sources.splitting import Damaged, Lines, Region
+from ingestd.sources.streams import BOM, Input, Pieces, Stopped, shown_path
 
 CHUNK_BYTES = 256 * 1024
 """Part of the checkpoint's meaning: a restart must cut the chunks that were cut before."""
@@ -25,20 +29,33 @@ class JsonSource:
     """One file, pipe or standard input (``-``). Raises UserError when it cannot be opened.
 
     ``rereadable``: a regular file, which a restart can read again. ``number``: its number in the
-    store. ``damage``: why reading ended early, or empty.
+    store. ``damage``: why not all of it was read, or empty. ``items``: the name of the lists that hold the
+    events, where these are in envelopes; ``envelope``: the name of one that it begins with, and that was not
+    asked for. ``max_window``: memory that a frame of zstd may ask for, in bytes.
     """
 
-    def __init__(self, path: str, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        max_event_bytes: int = MAX_EVENT_BYTES,
+        max_window: int = MAX_WINDOW,
+        items: str = "",
+    ) -> None:
         self.path = path
         self.number = 0
         self.damage = ""
+        self.envelope = ""
         self._max_event_bytes = max_event_bytes
+        self._max_window = max_window
+        self._items = items
+        self._plain = True
         self._input = Input(path)
         self.rereadable = self._input.regular and path != "-"
 
     @property
     def name(self) -> str:
-        return "standard input" if self.path == "-" else self.path
+        return "standard input" if self.path == "-" else shown_path(self.path)
 
     @property
     def size(self) -> int | None:
@@ -57,7 +74,7 @@ class JsonSource:
     @property
     def plain_size(self) -> int | None:
         """Length of the content where it can be told: of a plain file."""
-        plain = self.rereadable and not self._input.peek(4).startswith((GZIP, ZSTD))
+        plain = self.rereadable and not is_packed(head := self._input.peek(4)) and not encoding_of(head)
         return self._input.size if plain else None
 
     def stop(self) -> None:
@@ -76,6 +93,9 @@ class JsonSource:
             splitter = await anyio.to_thread.run_sync(self._open, start, line)
         except Stopped:
             return  # before it had given its first bytes
+        except Damaged as damage:
+            self.damage = str(damage)
+            return
         except OSError as error:
             self.damage = f"reading failed: {error.strerror or error}"
             return
@@ -87,9 +107,14 @@ class JsonSource:
         except Damaged as damage:
             self.damage = str(damage)
         self.damage = self._pieces.trouble or self.damage
+        if (half := splitter.half) and not self.damage:
+            self.damage = (
+                f"its last {half.size} bytes, from byte {half.start} (line {half.line}), are not a whole"
+                " event yet: they are left for the next run; end them with a newline if no more will come"
+            )
 
     def _chunk(self, region: Region) -> Chunk:
-        return Chunk(
+        chunk = Chunk(
             region.events,
             source=self.number,
             start=region.start,
@@ -99,26 +124,50 @@ class JsonSource:
             place=region.locate,
             too_long=region.too_long,
         )
+        chunk.mark = (region.end, region.tail) if self._plain else (self._input.count, self._input.last)
+        return chunk
 
     def _open(self, start: int, line: int) -> Lines | JsonArray:
-        stream, packed = inflate(self._input)
+        stream, packed = inflate(self._input, max_window=self._max_window)
         pieces = self._pieces = Pieces(stream)
+        if encoding := encoding_of(pieces.peek()):
+            pieces = self._pieces = Pieces(Recoded(pieces, encoding), pieces)
         head = pieces.peek()
+        self._plain = not (packed or encoding)
+        if other := other_format(head):
+            raise Damaged(other)
         position = max(start, len(BOM) if head.startswith(BOM) else 0)
-        if self.rereadable and not packed:
+        if self.rereadable and self._plain:
             self._input.jump(position)
             pieces = self._pieces = Pieces(stream)
         else:
             pieces.discard(position)
-        is_array = head.removeprefix(BOM).lstrip()[:1] == b"["
-        splitter = JsonArray if is_array else Lines
-        return splitter(
+        return self._splitter(pieces, position, line, layout_of(head))
+
+    def _splitter(self, pieces: Pieces, position: int, line: int, layout: Layout) -> Lines | JsonArray:
+        cut_array = partial(
+            JsonArray,
             pieces,
             start=position,
             line=line,
             chunk_bytes=CHUNK_BYTES,
             max_event_bytes=self._max_event_bytes,
             fill=self.rereadable,
+            leave_half=self.rereadable,
+        )
+        if self._items and not layout.array:
+            return cut_array(items=self._items)
+        self.envelope = layout.envelope
+        if layout.array or layout.loose:
+            return cut_array(loose=layout.loose)
+        return Lines(
+            pieces,
+            start=position,
+            line=line,
+            chunk_bytes=CHUNK_BYTES,
+            max_event_bytes=self._max_event_bytes,
+            fill=self.rereadable,
+            leave_half=self.rereadable,
         )
 
 

@@ -5,15 +5,17 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ingestd.core.chunk import Chunk, Receipt
+from ingestd.core.mark import Mark
 
-Moved = Callable[[int, int, int], None]
-"""(source, position, number of the next line)."""
+Moved = Callable[[int, int, int, Mark], None]
+"""(source, position, number of the next line, what stands before the position)."""
 
 
 class _Opened(NamedTuple):
     receipt: Receipt
     end: int
     next_line: int
+    mark: Mark
     since: float
 
 
@@ -28,7 +30,7 @@ class Progress:
     def opened(self, chunk: Chunk, count: int, now: float) -> None:
         """``count`` events of ``chunk`` are on their way: gives the chunk its receipt."""
         chunk.receipt = Receipt(count, self._advance)
-        self._open.append(_Opened(chunk.receipt, chunk.end, chunk.next_line, now))
+        self._open.append(_Opened(chunk.receipt, chunk.end, chunk.next_line, chunk.mark, now))
         if count == 0:
             self._advance()
 
@@ -46,4 +48,4 @@ class Progress:
         while self._open and self._open[0].receipt.open == 0:
             last = self._open.popleft()
         if last:
-            self._moved(self._source, last.end, last.next_line)
+            self._moved(self._source, last.end, last.next_line, last.mark)

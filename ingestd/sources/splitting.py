@@ -1,26 +1,41 @@
-"""Cutting a byte stream into events: lines, or the elements of one JSON array.
+"""Cutting a byte stream into events: lines; ``arrays.py`` cuts what is not in lines.
 
 Both give *regions*: whole events of up to ``chunk_bytes``, whose borders depend on the region's
 start alone (with ``fill``), so that the same stream is always cut the same way.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from ingestd.core.mark import last_bytes
+from ingestd.sources.closing import Closing, skip_separators, values_in
 
 
 class Bytes(Protocol):
     """What is cut. ``cut_off``: the end that ``read`` showed is not the stream's true end."""
 
-    cut_off: bool
+    @property
+    def cut_off(self) -> bool: ...
 
     def read(self, size: int, /) -> bytes: ...
 
 
+_decode = msgspec.json.Decoder(msgspec.Raw).decode
+
 KEPT_OF_TOO_LONG = 16 * 1024
 """Bytes kept of an event that is over the limit: enough to recognise it by."""
+
+
+class Half(NamedTuple):
+    """A value at the end of a file that is still being written: left where it is."""
+
+    start: int
+    line: int
+    size: int
 
 
 class Damaged(Exception):
@@ -32,7 +47,7 @@ class Region:
     """Events of ``[start, end)``. ``line``: number of the first line (or element), from 1.
 
     ``locate(i)`` gives (offset, line) of event i. ``too_long``: full length of events of which
-    only the head was kept, by index.
+    only the head was kept, by index. ``tail``: the last bytes before ``end``.
     """
 
     events: list[bytes]
@@ -42,6 +57,7 @@ class Region:
     locate: Callable[[int], tuple[int, int]]
     too_long: dict[int, int] = field(default_factory=dict)
     next_line: int = 0
+    tail: bytes = b""
 
 
 def split_lines(data: bytes) -> tuple[list[bytes], bytes]:
@@ -55,7 +71,11 @@ def split_lines(data: bytes) -> tuple[list[bytes], bytes]:
 
 
 class Lines:
-    """NDJSON: LF or CRLF, empty lines skipped, the last line may lack its newline."""
+    """NDJSON: LF or CRLF, empty lines skipped, the last line may lack its newline.
+
+    ``leave_half``: a last line without a newline is only taken if it is whole, as somebody may be writing it:
+    see ``half``. A line that is longer than a chunk may also be values one behind the other.
+    """
 
     def __init__(
         self,
@@ -66,7 +86,10 @@ class Lines:
         chunk_bytes: int,
         max_event_bytes: int,
         fill: bool,
+        leave_half: bool = False,
     ) -> None:
+        self.half: Half | None = None
+        self._leave_half = leave_half
         self._stream = stream
         self._read = stream.read
         self._at = start
@@ -75,6 +98,7 @@ class Lines:
         self._max_event_bytes = max_event_bytes
         self._fill = fill
         self._rest = b""
+        self._tail = b""
         self._ended = False
 
     def next_region(self) -> Region | None:
@@ -83,17 +107,19 @@ class Lines:
             data = self._gather()
             if not data:
                 return None
-            events, tail = split_lines(data)
+            events, last = split_lines(data)
             self._rest = b""
-            if self._ended and self._stream.cut_off:
-                region = self._region(data, events, len(data) - len(tail))  # the tail never came whole
-            elif self._ended:
-                region = self._region(data, [*events, tail] if tail else events, len(data))
+            whole = len(data) - len(last)
+            if self._ended:
+                taken = self._whole_part(last, self._at + whole, self._line + len(events))
+                region = self._region(
+                    data, [*events, last[:taken]] if taken else events, whole + taken, open_line=taken > 0
+                )
             elif events:
-                self._rest = tail
-                region = self._region(data, events, len(data) - len(tail))
+                self._rest = last
+                region = self._region(data, events, whole)
             else:
-                region = self._long_line(data)
+                region = self._neighbours(data) or self._long_line(data)
             if region.events:
                 return region
 
@@ -109,11 +135,31 @@ class Lines:
                 break
         return b"".join(pieces)
 
-    def _region(self, data: bytes, events: list[bytes], size: int) -> Region:
-        """The lines of the first ``size`` bytes of ``data``."""
+    def _whole_part(self, last: bytes, offset: int, line: int) -> int:
+        """How much of a last line without a newline can be taken. Where it may still be written to, that is
+        what is closed: values that end in a bracket or a quote."""
+        if self._stream.cut_off:
+            return 0
+        if not self._leave_half or not last:
+            return len(last)
+        first = skip_separators(last)
+        if first == len(last):
+            return 0
+        taken = len(last) if _is_closed(last[first:]) else 0
+        if not taken and (found := values_in(last)):
+            end = found[-1][1]
+            behind = skip_separators(last, end)
+            taken = len(last) if behind == len(last) else end if last[behind] in b"{[" else 0
+        if taken < len(last):
+            self.half = Half(offset + taken, line, len(last) - taken)
+        return taken
+
+    def _region(self, data: bytes, events: list[bytes], size: int, *, open_line: bool = False) -> Region:
+        """The lines of the first ``size`` bytes of ``data``; ``open_line``: the last has no newline yet."""
         start, line = self._at, self._line
         self._at += size
-        self._line += len(events)
+        self._line += len(events) - open_line
+        self._tail = last_bytes(self._tail, memoryview(data)[:size])
         regular = data.find(b"\r") < 0
         if not regular:
             events = [event[:-1] if event.endswith(b"\r") else event for event in events]
@@ -126,34 +172,101 @@ class Lines:
             for i in too_long:
                 events[i] = events[i][:KEPT_OF_TOO_LONG]
         places = _RegularPlaces(events, start, line) if regular else _CountedPlaces(data[:size], start, line)
-        return Region(events, start, self._at, line, places, too_long, self._line)
+        return Region(events, start, self._at, line, places, too_long, self._line, tail=self._tail)
+
+    def _neighbours(self, data: bytes) -> Region | None:
+        """Of a line longer than a chunk that is values one behind the other: the whole ones."""
+        found = values_in(data)
+        if not found:
+            return None
+        end = found[-1][1]
+        behind = skip_separators(data, end)
+        if len(found) == 1 and (behind == len(data) or data[behind] not in b"{["):
+            return None
+        start, line = self._at, self._line
+        self._at += end
+        self._rest = data[end:]
+        self._tail = last_bytes(self._tail, memoryview(data)[:end])
+        events = [data[first:last] for first, last in found]
+        places = [(start + first, line) for first, _ in found]
+        return Region(events, start, self._at, line, places.__getitem__, {}, line, tail=self._tail)
 
     def _long_line(self, data: bytes) -> Region:
-        """A line that is longer than a chunk: read on to its end, keeping at most the limit."""
-        start, line, size, kept, last = self._at, self._line, len(data), [data], data
-        while (piece := self._read(self._chunk_bytes)) and b"\n" not in piece:
-            size += len(piece)
-            last = piece
-            if size <= self._max_event_bytes + 1:  # the last byte may be a carriage return
-                kept.append(piece)
+        """A line that is longer than a chunk, or such a value with another behind it: read on to its end,
+        keeping at most the limit."""
+        start, line, size, kept = self._at, self._line, 0, list[bytes]()
+        first = skip_separators(data)
+        closing = Closing() if data[first : first + 1] in (b"{", b"[") else None
+        value_end = -1
+        while True:
+            end = data.find(b"\n") + 1
+            if closing and value_end < 0:
+                value_end = closing.feed(data, 0 if size else first, end or None)
+                if value_end >= 0:
+                    data, end = self._look_behind(data, value_end, end)
+                    value_end += size
+            part = data[:end] if end else data
+            size += len(part)
+            self._tail = last_bytes(self._tail, part)
+            if size <= self._max_event_bytes + 2:  # the last bytes may be a line end
+                kept.append(part)
             else:
-                kept = [kept[0][:KEPT_OF_TOO_LONG]]
-        end = piece[: piece.find(b"\n") + 1]
-        self._rest = piece[len(end) :]
-        if not piece:
-            self._ended = True
-            if self._stream.cut_off:
-                return Region([], start, start, line, lambda index: (start, line))
-        size += len(end)
+                kept = [(kept[0] if kept else part)[:KEPT_OF_TOO_LONG]]
+            if end:
+                break
+            data = self._read(self._chunk_bytes)
+            if not data:
+                return self._end_of_long_line(start, line, size, kept, value_end)
+        self._rest = data[end:]
+        return self._long_event(start, line, size, kept, ends_line=part.endswith(b"\n"))
+
+    def _look_behind(self, data: bytes, value_end: int, end: int) -> tuple[bytes, int]:
+        """A value ends at ``value_end``; ``end``: behind the newline, if there is one. If another value comes
+        next, that is where the first one's line ends. Gives what was read, and the end, or 0."""
+        while not end and skip_separators(data, value_end) == len(data):
+            more = self._read(self._chunk_bytes)
+            if not more:
+                return data, 0
+            data += more
+            end = data.find(b"\n") + 1
+        behind = skip_separators(data, value_end)
+        if (not end or behind < end) and data[behind : behind + 1] in (b"{", b"["):
+            end = value_end
+        return data, end
+
+    def _end_of_long_line(
+        self, start: int, line: int, size: int, kept: list[bytes], value_end: int
+    ) -> Region:
+        self._ended = True
+        if self._stream.cut_off:
+            return Region([], start, start, line, lambda index: (start, line))
+        if self._leave_half and value_end < 0:
+            self.half = Half(start, line, size)
+            return Region([], start, start, line, lambda index: (start, line))
+        return self._long_event(start, line, size, kept, ends_line=False)
+
+    def _long_event(self, start: int, line: int, size: int, kept: list[bytes], *, ends_line: bool) -> Region:
         self._at += size
-        self._line += 1
-        tail = last[-1:] + end
-        length = size - len(tail) + len(tail.removesuffix(b"\n").removesuffix(b"\r"))
+        self._line += ends_line
+        text = b"".join(kept)
+        ending = self._tail[-2:]
+        length = size - len(ending) + len(ending.removesuffix(b"\n").removesuffix(b"\r"))
         if length > self._max_event_bytes:
-            event, too_long = kept[0][:KEPT_OF_TOO_LONG], {0: length}
+            event, too_long = text[:KEPT_OF_TOO_LONG], {0: length}
         else:
-            event, too_long = b"".join([*kept, end])[:length], {}
-        return Region([event], start, self._at, line, lambda index: (start, line), too_long, self._line)
+            event, too_long = text[:length], {}
+        return Region(
+            [event], start, self._at, line, lambda index: (start, line), too_long, self._line, tail=self._tail
+        )
+
+
+def _is_closed(text: bytes) -> bool:
+    """Whether it is JSON that cannot go on: ``12`` may become ``123``."""
+    try:
+        _decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return not text.rstrip()[-1:].isdigit()
 
 
 class _RegularPlaces:
@@ -186,127 +299,3 @@ class _CountedPlaces:
                     self._places.append((offset, self._line + number))
                 offset += len(text) + 1
         return self._places[index]
-
-
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+("?)|[\[\]{}]', re.DOTALL)
-_BLANK = re.compile(rb"[ \t\r\n]*+")
-_SCALAR_END = re.compile(rb"[,\]\s]")
-
-
-class JsonArray:
-    """The elements of a JSON array (or of several, one after the other), told by their brackets.
-
-    The grammar inside an element is the schema's business: a broken one costs itself alone as long
-    as its brackets match. An element over the limit ends the reading (``Damaged``): unlike a line,
-    it has no safe end to go on from.
-    """
-
-    def __init__(
-        self,
-        stream: Bytes,
-        *,
-        start: int,
-        line: int,
-        chunk_bytes: int,
-        max_event_bytes: int,
-        fill: bool = True,
-    ) -> None:
-        del fill  # an array is always read a chunk at a time
-        self._stream = stream
-        self._read = stream.read
-        self._at = start
-        self._number = line
-        self._chunk_bytes = chunk_bytes
-        self._max_event_bytes = max_event_bytes
-        self._data = b""
-        self._ended = False
-        self._inside = line > 1  # regions end behind an element: a restart begins in mid-array
-
-    def next_region(self) -> Region | None:
-        """None at the end. Raises Damaged when the array has none."""
-        target = self._chunk_bytes
-        while True:
-            self._top_up(target)
-            ended = self._ended and len(self._data) <= target
-            elements, used = self._elements(self._data[:target])
-            if elements:
-                return self._region(elements, used)
-            if used:
-                self._region([], used)
-            elif ended:
-                if self._inside:
-                    raise Damaged(f"the JSON array has no end: cut off at byte {self._at + len(self._data)}")
-                return None
-            elif target > self._max_event_bytes:
-                limit = self._max_event_bytes
-                raise Damaged(f"the array element at byte {self._at} is over the limit of {limit} bytes")
-            else:
-                target *= 2
-
-    def _top_up(self, size: int) -> None:
-        pieces, have = [self._data], len(self._data)
-        while have < size and not self._ended:
-            piece = self._read(size - have)
-            self._ended = not piece
-            pieces.append(piece)
-            have += len(piece)
-        self._data = b"".join(pieces)
-
-    def _elements(self, data: bytes) -> tuple[list[tuple[int, int]], int]:
-        """(first, end) of the elements within one chunk, and how many bytes of ``data`` are done with:
-        up to the last element's end, or what leads up to the first element."""
-        found, at, inside = list[tuple[int, int]](), 0, self._inside
-        while (at := _BLANK.match(data, at).end()) < len(data):  # type: ignore[union-attr]  # it always matches
-            mark = data[at]
-            if mark == 0x2C and inside:  # a comma
-                at += 1
-            elif mark == 0x5D and inside:  # ]
-                inside = False
-                at += 1
-            elif mark == 0x5B and not inside:  # [
-                inside = True
-                at += 1
-            elif inside:
-                end = _element_end(data, at)
-                if end < 0 or (found and end > self._chunk_bytes):
-                    break
-                found.append((at, end))
-                at = end
-            elif found:
-                break  # what came before the damage is good
-            else:
-                raise Damaged(f"expected a JSON array at byte {self._at + at}")
-        self._inside = inside or bool(found)
-        return found, found[-1][1] if found else at
-
-    def _region(self, elements: list[tuple[int, int]], used: int) -> Region:
-        start, number = self._at, self._number
-        events = [self._data[first:end] for first, end in elements]
-        places = [(start + first, number + i) for i, (first, _) in enumerate(elements)]
-        self._data = self._data[used:]
-        self._at += used
-        self._number += len(elements)
-        too_long = {i: len(e) for i, e in enumerate(events) if len(e) > self._max_event_bytes}
-        for i in too_long:
-            events[i] = events[i][:KEPT_OF_TOO_LONG]
-        return Region(events, start, self._at, number, places.__getitem__, too_long, self._number)
-
-
-def _element_end(data: bytes, at: int) -> int:
-    """Where the element that begins at ``at`` ends, or -1 if ``data`` does not hold its end."""
-    if data[at] not in b'{["':
-        scalar = _SCALAR_END.search(data, at)
-        return scalar.start() if scalar else -1
-    depth = 0
-    for token in _TOKEN.finditer(data, at):
-        mark = data[token.start()]
-        if mark == 0x22:
-            if not token[1]:
-                return -1  # the string's end is not here yet
-        elif mark in b"{[":
-            depth += 1
-        else:
-            depth -= 1
-        if depth == 0:
-            return token.end()
-    return -1

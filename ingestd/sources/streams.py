@@ -1,7 +1,6 @@
-"""Opening an input: whatever it is packed in, as one stream of bytes. Runs in a worker thread."""
+"""An input as a stream of bytes, and what tells a file from another. Runs in a worker thread."""
 
 import gzip
-import hashlib
 import io
 import os
 import select
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ingestd.core.errors import UserError
+from ingestd.core.mark import MARK_BYTES, digest, last_bytes
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -19,12 +19,13 @@ else:
     from backports import zstd
 
 BOM = b"\xef\xbb\xbf"
-GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-_HEAD_BYTES = 4096
-
 
 _LOOK_AGAIN_S = 0.2
 """How often a read that waits for a producer looks whether it was stopped."""
+
+
+class TooWide(Exception):
+    """An archive asks for more memory than it may have."""
 
 
 class Stopped(Exception):
@@ -38,7 +39,8 @@ class Stream(Protocol):
 
 
 class Input(io.RawIOBase):
-    """A file, a pipe or standard input (``-``) as it is on disk; counts what was read of it.
+    """A file, a pipe or standard input (``-``) as it is on disk; counts what was read of it, of which
+    ``last`` are the last bytes, 4 KiB at most.
 
     Raises UserError when it cannot be opened.
     """
@@ -47,15 +49,16 @@ class Input(io.RawIOBase):
         try:
             descriptor = os.dup(0) if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from None
+            raise UserError(f"cannot read {shown_path(path)}: {error.strerror}") from None
         status = os.fstat(descriptor)
         if stat.S_ISDIR(status.st_mode):
             os.close(descriptor)
-            raise UserError(f"cannot read {path}: it is a directory; name its files")
+            raise UserError(f"cannot read {shown_path(path)}: it is a directory; name its files")
         self._file = io.FileIO(descriptor, "rb")
         self.regular = stat.S_ISREG(status.st_mode)
         self.device, self.inode, self.size = status.st_dev, status.st_ino, status.st_size
         self.count = 0
+        self.last = b""
         self._head = b""
         self._stopped = False
 
@@ -70,6 +73,7 @@ class Input(io.RawIOBase):
         self._wait()
         got = self._file.readinto(buffer) or 0
         self.count += got
+        self.last = last_bytes(self.last, buffer[:got])
         return got
 
     def stop(self) -> None:
@@ -84,18 +88,20 @@ class Input(io.RawIOBase):
                 return
 
     def peek(self, size: int) -> bytes:
-        """The first bytes, which the next read gives again. To be called before any read."""
+        """The first bytes, which the next read gives again: ``size`` at least, if there are so many. To be
+        called before any read."""
         while len(self._head) < size:
-            self._wait()
-            more = self._file.read(size - len(self._head))
+            self._wait()  # of a pipe only what is needed: its producer may send no more for now
+            more = self._file.read((MARK_BYTES if self.regular else size) - len(self._head))
             if not more:
                 break
             self._head += more
             self.count += len(more)
+            self.last = last_bytes(self.last, more)
         return self._head
 
     def jump(self, position: int) -> None:
-        self._head = b""
+        self._head = self.last = b""
         self.count = self._file.seek(position)
 
     def close(self) -> None:
@@ -110,16 +116,25 @@ class Pieces:
     the beginning of an event that never came whole is not taken for one.
     """
 
-    def __init__(self, stream: Stream) -> None:
-        self.trouble = ""
-        self.cut_off = False
+    def __init__(self, stream: Stream, before: "Pieces | None" = None) -> None:
+        self._before = before  # where the stream is made of another's pieces, whose trouble is its own
+        self._trouble = ""
+        self._cut_off = False
         self._stream = stream
         self._head = b""
 
+    @property
+    def trouble(self) -> str:
+        return self._trouble or (self._before.trouble if self._before else "")
+
+    @property
+    def cut_off(self) -> bool:
+        return self._cut_off or (self._before is not None and self._before.cut_off)
+
     def peek(self) -> bytes:
         """Enough to tell the format: past a BOM and leading white space, at most 4 KiB."""
-        while len(self._head) < _HEAD_BYTES and not self._head.removeprefix(BOM).strip():
-            more = self._guarded(_HEAD_BYTES - len(self._head))
+        while len(self._head) < MARK_BYTES and not self._head.removeprefix(BOM).strip():
+            more = self._guarded(MARK_BYTES - len(self._head))
             if not more:
                 break
             self._head += more
@@ -135,58 +150,41 @@ class Pieces:
         while count > 0:
             got = len(self.read(min(count, 1024 * 1024)))
             if not got:
-                self.cut_off = True
-                self.trouble = self.trouble or "it is shorter than it was when it was read before"
+                self._cut_off = True
+                self._trouble = self._trouble or "it is shorter than it was when it was read before"
                 return
             count -= got
 
     def _guarded(self, size: int) -> bytes:
-        if self.cut_off:
+        if self._cut_off:
             return b""
         try:
             return self._stream.read(size)
         except Stopped:
             pass
+        except TooWide as error:
+            self._trouble = str(error)
         except (EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError) as error:
-            self.trouble = f"the archive is damaged or cut off: {error}"
+            self._trouble = f"the archive is damaged or cut off: {error}"
         except OSError as error:
-            self.trouble = f"reading failed: {error.strerror or error}"
-        self.cut_off = True
+            self._trouble = f"reading failed: {error.strerror or error}"
+        self._cut_off = True
         return b""
 
 
-def inflate(raw: Input) -> tuple[Stream, bool]:
-    """The content of ``raw``, told by its magic number and not by its name; whether it was packed."""
-    magic = raw.peek(4)
-    if magic.startswith(GZIP):
-        return _Packed(gzip.GzipFile(fileobj=io.BufferedReader(raw, 128 * 1024), mode="rb")), True
-    if magic.startswith(ZSTD):
-        return _Packed(zstd.ZstdFile(io.BufferedReader(raw, 128 * 1024), "rb")), True
-    return _Available(raw), False
+def fingerprint(path: str, length: int = MARK_BYTES, *, start: int = 0) -> tuple[bytes, int]:
+    """(digest of up to ``length`` bytes of the file from ``start``, how many there were).
 
-
-class _Packed:
-    """An archive's content; what came out before the damage is given before the damage is told."""
-
-    def __init__(self, archive: gzip.GzipFile | zstd.ZstdFile) -> None:
-        self.read = archive.read1  # ``read`` gathers, and loses what it has when the next bytes are broken
-
-
-class _Available:
-    """Plain bytes, without waiting for more than there is: a slow producer's events go out at once."""
-
-    def __init__(self, raw: Input) -> None:
-        self._raw = raw
-
-    def read(self, size: int, /) -> bytes:
-        return self._raw.read(size) or b""
-
-
-def fingerprint(path: str, length: int = _HEAD_BYTES) -> tuple[bytes, int]:
-    """(digest of the file's first ``length`` bytes, how many there were).
-
-    With device and inode it tells a file from another that was given the same name or inode.
+    Its head, and what stands before the place where reading ended, with device and inode tell a file from
+    another that was given the same name or inode, or was written over it.
     """
     with Path(path).open("rb") as file:
-        head = file.read(length)
-    return hashlib.blake2b(head, digest_size=16).digest(), len(head)
+        file.seek(start)
+        data = file.read(length)
+    return digest(data), len(data)
+
+
+def shown_path(path: str) -> str:
+    """A file's name for people and for tables: bytes that are no UTF-8, and control characters, escaped."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

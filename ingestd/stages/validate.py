@@ -4,6 +4,7 @@ Called by the pipeline for every chunk, before the dedup window: the keys of ref
 told too, so that a broken copy of an event that is already delivered counts as its duplicate.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ingestd.core.key_watch import KeyWatch
@@ -20,6 +21,15 @@ class Checked(NamedTuple):
     keys: list[str | None]
     refused: dict[int, Refusal]
     refused_keys: dict[int, str]
+
+    def pick(self, indices: Sequence[int]) -> "Checked":
+        """Of the events at these indices, which count from 0 then."""
+        place = {index: at for at, index in enumerate(indices)}
+        return Checked(
+            [self.keys[index] for index in indices],
+            {place[index]: refusal for index, refusal in self.refused.items() if index in place},
+            {place[index]: key for index, key in self.refused_keys.items() if index in place},
+        )
 
 
 class Validator:

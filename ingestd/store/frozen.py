@@ -87,7 +87,8 @@ class Changes:
             first += count
         if self.settled:
             connection.execute(
-                "UPDATE batches SET settled = 1, kept = NULL, keys = NULL WHERE id IN (SELECT value FROM json_each(?))",
+                "UPDATE batches SET settled = 1, kept = NULL, keys = NULL"
+                " WHERE id IN (SELECT value FROM json_each(?))",
                 (json.dumps(self.settled),),
             )
         if self.gone:

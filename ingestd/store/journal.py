@@ -7,21 +7,19 @@ before it: so at most the batches in flight can be sent twice, and those go out 
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Positions, Segment
 from ingestd.core.letter import DeadLetter
+from ingestd.core.mark import NO_MARK, Mark, digest
 from ingestd.store import frozen, letter_leases
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import insert_letters
 from ingestd.store.frozen import FrozenBatch
 from ingestd.store.lost_places import LostPlaces, read_lost_places
 from ingestd.store.settled_batches import Place, SettledBatches
+from ingestd.store.source_rows import MOVE, Fingerprints, SourceState, add_source, find_source
 from ingestd.store.writer import Work
-
-Heads = Callable[[int], tuple[bytes, int]]
-"""Digest and length of the first n bytes of a file; see ``sources.streams.fingerprint``."""
 
 InSpool = Callable[[str, int], bool]
 """(sink, number of a chunk of the spool)."""
@@ -35,14 +33,6 @@ _INSERT_KEYS = "INSERT INTO window (confirmed_at, digests) VALUES (?, ?)"
 _PASSED = 2**62  # the position of a source that will never be read again
 
 
-class SourceState(NamedTuple):
-    """``position``: every event before it has had its end. ``line``: the number of the next line."""
-
-    number: int
-    position: int
-    line: int
-
-
 class Journal:
     """Keeps the journal's tables through ``database``; one per state directory."""
 
@@ -50,6 +40,7 @@ class Journal:
         self._database = database
         self._positions: dict[int, tuple[int, int]] = {}
         self._moved: set[int] = set()
+        self._marks: dict[int, Mark] = {}
         self._settled = SettledBatches()
         self._look_beyond = False
         self._streams: set[int] = set()  # sources that cannot be read again
@@ -81,35 +72,28 @@ class Journal:
         path: str,
         *,
         identity: tuple[int, int],
-        heads: Heads,
+        fingerprints: Fingerprints,
         size: int | None,
         from_start: bool,
         now: float,
     ) -> SourceState:
-        """The state of a file known by (device, inode) and its head, or of a new one.
+        """The state of a file known by (device, inode), its head and what stands before its position, or of
+        a new one.
 
-        A file that has grown is compared by the head it had then. One that is shorter (``size``,
-        where it is known) than its position was written anew, and counts as new.
+        A file that has grown is compared by the head it had then. One that is shorter (``size``, where it is
+        known) than its position, or holds something else before it, was written anew, and counts as new.
         """
 
         def find(connection: sqlite3.Connection) -> SourceState:
-            known = connection.execute(
-                "SELECT id, head, head_bytes, position, line FROM sources"
-                " WHERE device = ? AND inode = ? ORDER BY id DESC LIMIT 100",
+            return find_source(
+                connection,
+                path,
                 identity,
-            ).fetchall()
-            for number, head, head_bytes, position, line in known:
-                shrunk = size is not None and size < position
-                if heads(head_bytes) == (head, head_bytes) and head_bytes > 0 and not shrunk:
-                    if from_start:
-                        position, line = 0, 1
-                    connection.execute(
-                        "UPDATE sources SET position = ?, line = ?, path = ?, updated = ?,"
-                        " reading = reading + ? WHERE id = ?",
-                        (position, line, path, now, int(from_start), number),
-                    )
-                    return SourceState(number, position, line)
-            return SourceState(_add_source(connection, path, identity, heads(4096), now), 0, 1)
+                fingerprints=fingerprints,
+                size=size,
+                from_start=from_start,
+                now=now,
+            )
 
         state = await self._database.run(find)
         self._positions[state.number] = (state.position, state.line)
@@ -117,7 +101,7 @@ class Journal:
 
     async def new_stream(self, path: str, *, now: float) -> SourceState:
         """A source that cannot be read again; its batches keep their events."""
-        number = await self._database.run(lambda c: _add_source(c, path, (0, 0), (b"", 0), now))
+        number = await self._database.run(lambda c: add_source(c, path, (0, 0), (b"", 0), now))
         self._streams.add(number)
         self._positions[number] = (0, 1)
         return SourceState(number, 0, 1)
@@ -127,7 +111,7 @@ class Journal:
 
         def find(connection: sqlite3.Connection) -> int:
             row = connection.execute("SELECT id FROM sources WHERE device = -1").fetchone()
-            return int(row[0]) if row else _add_source(connection, "spool", (-1, -1), (b"", 0), 0.0)
+            return int(row[0]) if row else add_source(connection, "spool", (-1, -1), (b"", 0), 0.0)
 
         self._spool = await self._database.run(find)
         return self._spool
@@ -277,9 +261,10 @@ class Journal:
 
         self._database.note(write)
 
-    def moved(self, source: int, position: int, line: int) -> None:
+    def moved(self, source: int, position: int, line: int, mark: Mark = NO_MARK) -> None:
         """All events of ``source`` before ``position`` have had their end."""
         self._positions[source] = (position, line)
+        self._marks[source] = mark
         self._moved.add(source)
 
     def passed(
@@ -311,7 +296,10 @@ class Journal:
         if not (self._moved or self._look_beyond or cursors != self._noted_cursors):
             return
         self._look_beyond = False
-        rows = [(*self._positions[source], source) for source in self._moved]
+        rows = []
+        for source in self._moved:
+            end, tail = self._marks[source]
+            rows.append((*self._positions[source], digest(tail), len(tail), end, source))
         self._moved.clear()
         passed = self._settled.take_passed(self._is_passed)
         new_cursors = [pair for pair in cursors.items() if self._noted_cursors.get(pair[0]) != pair[1]]
@@ -321,7 +309,7 @@ class Journal:
             if new_cursors:
                 connection.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", new_cursors)
             if rows:
-                connection.executemany("UPDATE sources SET position = ?, line = ? WHERE id = ?", rows)
+                connection.executemany(MOVE, rows)
             if passed:
                 frozen.delete(connection, passed)
 
@@ -333,13 +321,3 @@ class Journal:
         if source == self._spool:
             return not self._is_in_spool(sink, start)
         return self._positions.get(source, (0, 1))[0] >= end
-
-
-def _add_source(
-    connection: sqlite3.Connection, path: str, identity: tuple[int, int], head: tuple[bytes, int], now: float
-) -> int:
-    cursor = connection.execute(
-        "INSERT INTO sources (path, device, inode, head, head_bytes, updated) VALUES (?, ?, ?, ?, ?, ?)",
-        (path, *identity, *head, now),
-    )
-    return int(cursor.lastrowid or 0)

@@ -106,7 +106,6 @@ async def test_whenever_it_is_killed_copies_stay_copies(
             "give_up_after": 600,
             "startup_patience": 60,
         },
-        "window": {"max_age": rng.choice([0.02, 600])},
     }
     async with Receiver(apis[0]) as first, Receiver(apis[-1]) as second:
         sinks = {

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from ingestd.sources.splitting import Damaged, JsonArray, Lines, Region
+from ingestd.sources.arrays import JsonArray
+from ingestd.sources.splitting import Damaged, Lines, Region
 
 
 class Memory:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingestd.sources.splitting import JsonArray
+from ingestd.sources.arrays import JsonArray
 from tests.sources.memory import Memory, events_of, outline, regions_of
 
 sizes = st.lists(st.integers(1, 30), min_size=1, max_size=4)
@@ -42,6 +42,9 @@ def array(
     start: int = 0,
     line: int = 1,
     cut: bool = False,
+    leave_half: bool = False,
+    loose: bool = False,
+    items: str = "",
 ) -> JsonArray:
     return JsonArray(
         Memory(data[start:], sizes, cut=cut),
@@ -49,6 +52,9 @@ def array(
         line=line,
         chunk_bytes=chunk_bytes,
         max_event_bytes=limit,
+        leave_half=leave_half,
+        loose=loose,
+        items=items,
     )
 
 
@@ -137,10 +143,90 @@ def test_a_broken_element_costs_itself_alone_as_long_as_its_brackets_match() -> 
     assert damage == ""
 
 
-def test_an_element_over_the_limit_ends_the_reading_after_what_came_before() -> None:
-    regions, damage = regions_of(array(b"[1,2,{" + b'"a":1,' * 100 + b'"b":1},3]', [7], 16, limit=64))
-    assert events_of(regions) == [b"1", b"2"]
-    assert damage == "the array element at byte 5 is over the limit of 64 bytes"
+def test_an_element_over_the_limit_costs_itself_alone() -> None:
+    long = b"{" + b'"a":"]\\\\\\"}",' * 100 + b'"b":1}'
+    for size in (1, 7, 64, 1000):
+        regions, damage = regions_of(array(b"[1,2," + long + b" ,3]", [size], 16, limit=64))
+        events = events_of(regions)
+        assert [event[:60] for event in events] == [b"1", b"2", long[:60], b"3"]
+        assert long.startswith(events[2])
+        (region,) = [region for region in regions if region.too_long]
+        assert (region.too_long, region.locate(0)) == ({0: len(long)}, (5, 3))
+        assert damage == ""
+        rest, _ = regions_of(
+            array(b"[1,2," + long + b" ,3]", [9], 16, limit=64, start=region.end, line=region.next_line)
+        )
+        assert outline(rest) == outline(regions[regions.index(region) + 1 :])
+
+
+def test_an_endless_element_is_told() -> None:
+    regions, damage = regions_of(array(b'[1,{"a":' + b"2" * 500, [7], 16, limit=64))
+    assert events_of(regions) == [b"1"]
+    assert damage == "the JSON array has no end: cut off at byte 508"
+
+
+@pytest.mark.parametrize("before", [b"\0\0", b"\xef\xbb\xbf", b"\x1e"])
+def test_what_writers_leave_between_elements_and_arrays_costs_nothing(before: bytes) -> None:
+    data = b"[1," + before + b'{"a":2}' + before + b"," + before + b"3]\n" + before + b"[4]"
+    regions, damage = regions_of(array(data, [5]))
+    assert (events_of(regions), damage) == ([b"1", b'{"a":2}', b"3", b"4"], "")
+
+
+@pytest.mark.parametrize("broken", [b'\xff{"x":[1],"y":"],"}', b'oh{"x":1,"y":2}', b"}", b'{"x":1}}'])
+def test_a_broken_byte_before_or_behind_an_element_costs_no_other(broken: bytes) -> None:
+    regions, damage = regions_of(array(b'[{"a":1},' + broken + b',{"b":2}]', [100]))
+    events = events_of(regions)
+    assert (events[0], events[-1], damage) == (b'{"a":1}', b'{"b":2}', "")
+    assert b"".join(events[1:-1]) == broken
+
+
+# --- values on several lines, and lists in envelopes ---
+
+
+def test_values_on_several_lines_are_cut_and_a_half_one_is_left() -> None:
+    data = b'{\n "a": 1\n}\n\x1e{\n "b": "}"\n},\n{\n "c": '
+    splitter = array(data, [5], loose=True, leave_half=True)
+    regions, damage = regions_of(splitter)
+    assert (events_of(regions), damage) == ([b'{\n "a": 1\n}', b'{\n "b": "}"\n}'], "")
+    assert splitter.half == (data.rindex(b"{"), 3, 8)
+    whole = data + b"3}\n"
+    rest, _ = regions_of(array(whole, [5], loose=True, leave_half=True, start=regions[-1].end, line=3))
+    assert events_of(rest) == [b'{\n "c": 3}']
+
+
+envelopes = st.lists(
+    st.tuples(
+        st.sampled_from([b"", b'"n": 7, ', b'"x": {"items": [9], "y": "{"}, ', b'"z": "\\"items\\": [", ']),
+        st.lists(st.sampled_from([b'{"a":1}', b"[2]", b"3", b'"]"'])),
+        st.sampled_from([b"", b', "next": null', b', "m": [{"items": [8]}]']),
+    ),
+    min_size=1,
+)
+
+
+@given(
+    envelopes, st.sampled_from([b"", b"\n"]), st.lists(st.integers(1, 30), min_size=1), st.integers(60, 200)
+)
+def test_the_elements_of_lists_in_envelopes_are_the_events(
+    written: list[tuple[bytes, list[bytes], bytes]], between: bytes, sizes: list[int], chunk_bytes: int
+) -> None:
+    data = between.join(
+        b"{" + before + b'"items" : [' + b", ".join(items) + b"]" + behind + b"}"
+        for before, items, behind in written
+    )
+    regions, damage = regions_of(array(data, sizes, chunk_bytes, items="items"))
+    assert events_of(regions) == [item for _, items, _ in written for item in items]
+    assert damage == ""
+    for number, region in enumerate(regions, 1):
+        again = array(data, [13], chunk_bytes, items="items", start=region.end, line=region.next_line)
+        assert outline(regions_of(again)[0]) == outline(regions[number:])
+
+
+def test_an_object_without_the_list_and_an_envelope_that_is_cut_off_are_told() -> None:
+    regions, damage = regions_of(array(b'{"items":[1]}{"others":[2]}', [100], items="items"))
+    assert (events_of(regions), damage) == ([b"1"], 'the object that ends at byte 27 has no list "items"')
+    regions, damage = regions_of(array(b'{"items":[1,2', [100], items="items"))
+    assert (events_of(regions), damage) == ([b"1"], "the JSON array has no end: cut off at byte 13")
 
 
 def test_an_array_that_does_not_end_is_told_after_its_elements() -> None:

@@ -29,7 +29,7 @@ async def find(journal: Journal, path: Path, **options: Any) -> SourceState:
     return await journal.find_file(
         str(path),
         identity=(status.st_dev, status.st_ino),
-        heads=lambda length: fingerprint(str(path), length),
+        fingerprints=lambda start, length: fingerprint(str(path), length, start=start),
         size=options.get("size", status.st_size),
         from_start=options.get("from_start", False),
         now=NOW,

@@ -28,7 +28,7 @@ def rename(path: Path) -> Path:
 async def test_a_file_goes_on_where_it_was(change: Callable[[Path], Path], known: tuple[Path, int]) -> None:
     path, number = known
     async with opened(path.parent) as journal:
-        assert await find(journal, change(path)) == (number, 8, 2)
+        assert (await find(journal, change(path)))[:3] == (number, 8, 2)
 
 
 def copy(path: Path) -> Path:
@@ -74,7 +74,7 @@ async def test_a_file_that_shrank_below_its_position_is_new_although_its_head_is
         journal.moved(first.number, 9_000, 7)
     path.write_bytes(b"x" * 8_000)
     async with opened(tmp_path) as journal:
-        assert await find(journal, path, size=None) == (
+        assert (await find(journal, path, size=None))[:3] == (
             first.number,
             9_000,
             7,
@@ -87,9 +87,9 @@ async def test_a_file_that_shrank_below_its_position_is_new_although_its_head_is
 async def test_from_start_begins_anew_and_stays_so(known: tuple[Path, int]) -> None:
     path, number = known
     async with opened(path.parent) as journal:
-        assert await find(journal, path, from_start=True) == (number, 0, 1)
+        assert (await find(journal, path, from_start=True))[:3] == (number, 0, 1)
     async with opened(path.parent) as journal:
-        assert await find(journal, path) == (number, 0, 1)
+        assert (await find(journal, path))[:3] == (number, 0, 1)
 
 
 async def test_an_empty_file_is_never_taken_for_another(tmp_path: Path) -> None:

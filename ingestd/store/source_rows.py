@@ -1,0 +1,73 @@
+"""Where events came from: files, how far each was read, whether it still is the same. Table ``sources``."""
+
+import sqlite3
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ingestd.core.mark import MARK_BYTES
+
+Fingerprints = Callable[[int, int], tuple[bytes, int]]
+"""(start, length) -> digest and length of these bytes of a file; see ``sources.streams.fingerprint``."""
+
+MOVE = (
+    "UPDATE sources SET position = ?, line = ?, tail = ?, tail_bytes = ?, tail_end = ?,"
+    " updated = (julianday('now') - 2440587.5) * 86400.0 WHERE id = ?"
+)
+
+
+class SourceState(NamedTuple):
+    """``position``: every event before it has had its end. ``line``: the number of the next line. ``moved``:
+    the wall time when it got there. ``rewritten``: so far a file was read that had this place on the disk,
+    and the same name or the same beginning; what is there now is another."""
+
+    number: int
+    position: int
+    line: int
+    moved: float = 0.0
+    rewritten: int = 0
+
+
+def find_source(
+    connection: sqlite3.Connection,
+    path: str,
+    identity: tuple[int, int],
+    *,
+    fingerprints: Fingerprints,
+    size: int | None,
+    from_start: bool,
+    now: float,
+) -> SourceState:
+    """See ``Journal.find_file``."""
+    rewritten = 0
+    known = connection.execute(
+        "SELECT id, head, head_bytes, position, line, path, updated, tail, tail_bytes, tail_end"
+        " FROM sources WHERE device = ? AND inode = ? ORDER BY id DESC LIMIT 100",
+        identity,
+    ).fetchall()
+    for number, head, head_bytes, position, line, known_as, moved, tail, tail_bytes, tail_end in known:
+        same_head = head_bytes > 0 and fingerprints(0, head_bytes) == (head, head_bytes)
+        same = same_head and (size is None or size >= position)
+        if same and tail_bytes:
+            same = fingerprints(tail_end - tail_bytes, tail_bytes) == (tail, tail_bytes)
+        if same:
+            if from_start:
+                position, line = 0, 1
+            connection.execute(
+                "UPDATE sources SET position = ?, line = ?, path = ?, reading = reading + ? WHERE id = ?",
+                (position, line, path, int(from_start), number),
+            )
+            return SourceState(number, position, line, moved)
+        if same_head or known_as == path:
+            rewritten = rewritten or position
+    number = add_source(connection, path, identity, fingerprints(0, MARK_BYTES), now)
+    return SourceState(number, 0, 1, rewritten=rewritten)
+
+
+def add_source(
+    connection: sqlite3.Connection, path: str, identity: tuple[int, int], head: tuple[bytes, int], now: float
+) -> int:
+    cursor = connection.execute(
+        "INSERT INTO sources (path, device, inode, head, head_bytes, updated) VALUES (?, ?, ?, ?, ?, ?)",
+        (path, *identity, *head, now),
+    )
+    return int(cursor.lastrowid or 0)
