@@ -136,6 +136,29 @@ def test_at_the_borders_the_fast_pass_accepts_nothing_that_the_model_refuses(
     }[kind]
     one = event % inside
     refused = schema.explain(one) is not None
-    for neighbours in ([], [event % b"1"], [b"{"]):
+    ahead = data.draw(st.sampled_from([0, 1, 15, 16, 17, 63, 64, 65]))  # blocks of 16 and 64
+    for neighbours in ([event % b"1"] * ahead, [b"{"] * ahead):
         keys = schema.keys([*neighbours, one])
         assert not (refused and keys[-1] is not None)
+
+
+@given(
+    st.integers(-4, 4).map(lambda off: envelope._MAX_MEMBERS + off),
+    st.integers(-4, 4).map(lambda off: 20 * envelope._MAX_MEMBERS + off),
+    st.sampled_from([b'"x"', b"1", b"1e400", b"null", b'"\\u0000"', b"[]"]),
+    st.sampled_from([b"", b"Upper", b"a_b", b"data_base64"]),
+)
+def test_attributes_as_many_and_as_long_as_the_fast_pass_learns(
+    members: int, characters: int, value: bytes, odd: bytes
+) -> None:
+    """``Envelopes`` leaves more than 64 members, or 1,280 characters of names, to the model."""
+    required = b'"specversion":"1.0","id":"1","source":"/x","type":"t"'
+    names = [b"n%d" % n for n in range(members - 4)]
+    names[-1] += b"z" * max(0, characters - sum(map(len, names)) - len("specversionidsourcetype"))
+    if odd:
+        names[0] = odd
+    extensions = b",".join(b'"%b":%b' % (name, value) for name in names)
+    schema = CloudEventSchema()
+    event = b"{%b,%b}" % (required, extensions)
+    (key,) = schema.keys([event])
+    assert not (key is not None and schema.explain(event))
