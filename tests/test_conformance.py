@@ -20,6 +20,8 @@ from ingestd.sinks.cloudevents import CloudEventsSink
 from ingestd.sinks.webhook import WebhookSink
 from ingestd.stages.routes import compile as compile_routes
 from tests.sources.http_endpoint.support import Scene, content
+from tests.sources.test_jsonl import ROWS
+from tests.sources.test_packing import FRAME, read, skippable
 
 # --- patterns: as JSON text, an event, and whether it matches; or words of the refusal ---
 
@@ -213,6 +215,20 @@ def test_a_format_is_asserted(tmp_path: Path, definition: Any, event: bytes) -> 
     path = str(tmp_path / "s.json")
     assert load_schema(path).keys([event]) == [None]
     assert load_schema(path, format_assertion=False).keys([event]) == [""]
+
+
+# --- archives ---
+
+
+@pytest.mark.anyio
+async def test_a_skippable_frame_is_passed_over_and_a_long_window_is_named(tmp_path: Path) -> None:
+    """The first as pzstd writes it, the second as ``zstd --long=31``."""
+    assert await read(tmp_path / "p.zst", skippable(0) + FRAME[0] + FRAME[1]) == (ROWS, "")
+    header = b"\x28\xb5\x2f\xfd\x00" + bytes([(31 - 10) << 3])
+    events, damage = await read(tmp_path / "long.zst", header + FRAME[0][5:])
+    assert events == []
+    assert "a window of 2GiB" in damage
+    assert "damaged" not in damage
 
 
 # --- webhooks ---
