@@ -39,12 +39,9 @@ bench: $(READY)    ## throughput, memory and refusals, against a naive script in
 	$(BIN)/python -m benchmarks.requests
 	$(BIN)/python -m benchmarks.filters
 
-soak: $(READY)     ## kill -9 and faults at random, again and again (ROUNDS=20)
-	for round in $$(seq $(or $(ROUNDS),20)); do \
-	    $(BIN)/python -m pytest -n 2 tests/e2e/test_kill.py tests/e2e/test_interrupt.py tests/delivery/test_lane_property.py \
-	        tests/e2e/test_run_order.py tests/e2e/test_run_signals.py || exit 1; \
-	done
-	ROUNDS=$$((5 * $(or $(ROUNDS),20))) $(BIN)/python -m pytest -n 2 tests/e2e/test_run_kill.py
+soak: $(READY)     ## kill -9 and faults, then a judgement: SECONDS=300, or ROUNDS, with LIVES=8; SEED, ONLY
+	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),300) --rounds $(or $(ROUNDS),0) --lives $(or $(LIVES),8) \
+	    --only "$(ONLY)" $(if $(SEED),--seed $(SEED))
 
 fuzz: $(READY)     ## property tests with many more examples
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -n 2 --timeout 3600 tests/stages tests/schemas tests/sources tests/sinks tests/core

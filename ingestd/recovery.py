@@ -23,12 +23,14 @@ class _Gathering:
     frozen: FrozenBatch
     wanted: int
     found: dict[int, Segment] = field(default_factory=dict)
+    first: tuple[int, int] = (0, 0)  # where its first event stands, in the order of reading
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """What recovery knows of one chunk: ``settled`` positions had their end in an earlier process,
-    ``taken`` ones belong to batches that are being gathered, ``batches`` are whole again now."""
+    ``taken`` ones belong to batches that are being gathered, ``batches`` are whole again now, in the order
+    of their first events: parts of a batch that was cut may hold events of one key."""
 
     settled: set[int]
     taken: set[int]
@@ -60,6 +62,7 @@ class Recovery:
         self._by_chunk: dict[tuple[int, int], list[tuple[_Gathering, int, Positions]]] = defaultdict(list)
         self._open: dict[str, _Gathering] = {}  # not settled, not whole yet
         self._changed: dict[str, None] = {}  # ids, in order
+        self._looks = 0
         self._awaited: set[bytes] = set()  # keys of batches that are not whole yet
         self._stale: list[bytes] = []
         self.kept = [batch for batch in frozen if batch.kept is not None and not batch.settled]
@@ -87,7 +90,8 @@ class Recovery:
         pieces = self._by_chunk.pop((chunk.source, chunk.start), None)
         if pieces is None:
             return None
-        found = Found(set(), set(), [])
+        found, whole = Found(set(), set(), []), list[_Gathering]()
+        self._looks += 1
         for gathering, number, positions in pieces:
             if positions and positions[-1] >= len(chunk.events):
                 self._changed[gathering.frozen.id] = None  # the file has changed: its events are new ones
@@ -95,10 +99,13 @@ class Recovery:
                 found.settled.update(positions)
             else:
                 found.taken.update(positions)
+                if not gathering.found:
+                    gathering.first = self._looks, positions[0] if positions else 0
                 gathering.found[number] = Segment(chunk, positions)
                 if len(gathering.found) == gathering.wanted:
                     del self._open[gathering.frozen.id]
-                    found.batches.append(self._rebuild(gathering))
+                    whole.append(gathering)
+        found.batches.extend(map(self._rebuild, sorted(whole, key=_first)))
         return found
 
     def take_changed(self) -> list[str]:
@@ -115,7 +122,9 @@ class Recovery:
         """At the end of the input: batches of which a part is gone. What is there goes out anew."""
         left, self._open = self._open, {}
         self._by_chunk.clear()
-        return [self._rebuild(gathering) for gathering in left.values() if gathering.found]
+        return [
+            self._rebuild(gathering) for gathering in sorted(left.values(), key=_first) if gathering.found
+        ]
 
     def lost(self) -> dict[str, Sequence[bytes]]:
         """At the end of the input: by id the keys of batches of which nothing was found."""
@@ -158,3 +167,7 @@ class Recovery:
         else:
             self._changed[frozen.id] = None
         return batch
+
+
+def _first(gathering: _Gathering) -> tuple[int, int]:
+    return gathering.first

@@ -19,7 +19,7 @@ VARIABLE = "TESTS_SLOWNESS"
 """May be given: ``TESTS_SLOWNESS=20 make test`` for a machine that will be busy with other things."""
 
 WORK_S, DISK_S = 0.045, 0.03  # what ``_work`` and ``_sync`` take on that machine
-MOST = 50.0
+MOST = 16.0
 
 _slowness = 1.0
 

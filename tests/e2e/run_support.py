@@ -1,7 +1,6 @@
 """``ingestd run`` as a process: producers that post to it, and what its log and admin address tell."""
 
 import asyncio
-import contextlib
 import json
 import os
 import random
@@ -14,7 +13,7 @@ from typing import Any, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.support import COMMAND, DEADLINE_S, EventApi, Finished, Place, events_of
+from tests.e2e.support import COMMAND, DEADLINE_S, EventApi, Finished, Place, events_of, send
 from tests.receiver import Action, Reply, Request
 from tests.sources.http.wire_client import Answer, Client
 
@@ -80,8 +79,7 @@ class Serving:
         return self
 
     def send(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
+        send(self.process, number)
 
     async def finish(self, *, timeout_s: float = DEADLINE_S) -> Finished:
         """Wait for its end; whatever happens to it, it leaves no traceback."""

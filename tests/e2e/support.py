@@ -122,6 +122,13 @@ class Finished:
         return self.err.splitlines()
 
 
+def send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Not by ``Process.send_signal``: it may reap one that has just ended, whose code is lost then."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+
+
 class Running:
     """A command that was started."""
 
@@ -134,8 +141,7 @@ class Running:
         return self.process.returncode is not None
 
     def send(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
+        send(self.process, number)
 
     async def finish(self) -> Finished:
         """Wait for its end; no command may leave a traceback, whatever happens to it."""
