@@ -20,6 +20,7 @@ class Batch:
         "anew",
         "attempts",
         "body",
+        "cuts",
         "digests",
         "events",
         "excused",
@@ -38,7 +39,6 @@ class Batch:
         "segments",
         "submitted",
         "unanswered",
-        "unauthorized",
     )
 
     def __init__(
@@ -66,7 +66,7 @@ class Batch:
         self.first_sent_wall = 0.0
         self.excused = 0  # attempts that were answered for all batches: too fast, no access, an outage
         self.excused_s = 0.0  # waiting that the API asked for: not a failure of this batch
-        self.unauthorized = 0  # answers 401 in a row
+        self.cuts = 0  # connections in a row that were lost before all of it was sent
         self.unanswered = False  # an attempt may have been taken without our knowing
         self.last_answer = ""
         self.last_status = 0
@@ -89,7 +89,7 @@ class Batch:
     def part(self, indices: Sequence[int]) -> "Batch":
         """A new batch, with an id of its own, of the events at ``indices`` (ascending).
 
-        Only for events of which the API said that it did not take them.
+        Only for events of which the API said that it did not take them, or cannot have.
         """
         letters = tuple(self.letters[i] for i in indices) if self.letters else ()
         part = Batch(

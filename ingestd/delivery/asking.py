@@ -4,9 +4,12 @@ For ``confirmation.py`` and ``ingestd publish``.
 """
 
 import random
+import time
 from dataclasses import replace
 
 from ingestd.core.answer import Answer
+from ingestd.core.token_refusal import speaks_of_token
+from ingestd.delivery.renewal import Renewal
 from ingestd.transport.auth import Auth
 from ingestd.transport.client import Client
 
@@ -20,11 +23,16 @@ class Asker:
     def __init__(self, client: Client, auth: Auth) -> None:
         self._client = client
         self._auth = auth
+        self._renewal = Renewal()
 
     async def get(self, url: str) -> Answer:
-        """A 401 is asked again once, with a new token. Raises Unreachable when there is none to be had."""
+        """Asked again with a new token where the API refuses it, once for each token. Raises Unreachable when
+        there is none to be had."""
+        started = time.monotonic()
         answer, generation = await self._get(url)
-        if answer.status == 401:
+        if not speaks_of_token(answer):
+            self._renewal.worked(generation)
+        elif self._renewal.allows(generation, started=started, now=time.monotonic()):
             self._auth.drop(generation)
             answer, _ = await self._get(url)
         return replace(answer, body=self._auth.mask(answer.body))

@@ -17,7 +17,11 @@ _MAX_WORDS = 500
 
 
 class Transport(Protocol):
-    """Sends one request with credentials; does not raise for network trouble."""
+    """Sends one request with credentials; does not raise for network trouble. ``refusal``: what it means
+    that they are not accepted although they were renewed."""
+
+    @property
+    def refusal(self) -> str: ...
 
     async def send(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[Answer, int]:
         """The answer, and the generation of the token it was sent with. Raises Unreachable when the

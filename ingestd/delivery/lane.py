@@ -48,7 +48,7 @@ class Lane:
         self.draining = False
         self.hold_back: Callable[[], bool] = lambda: False
         self._sink = sink
-        self._transport = transport
+        self.transport = transport
         self._book = book
         self._clock = clock
         self._random = random.Random()
@@ -240,7 +240,7 @@ class Lane:
     async def _attempt(self, batch: Batch) -> None:
         try:
             verdict, answer, started, generation = await attempt.send(
-                batch, sink=self._sink, transport=self._transport, book=self._book, clock=self._clock
+                batch, sink=self._sink, transport=self.transport, book=self._book, clock=self._clock
             )
         except Unreachable as error:
             self._no_login(batch, error)
@@ -343,6 +343,3 @@ class Lane:
     def pause(self, why: str) -> None:
         if self.circuit.pause(self.now(), why, jitter=self._random.random()):
             self._book.lane_changed(State.PAUSED, why)
-
-    def drop_token(self, generation: int) -> None:
-        self._transport.drop_token(generation)

@@ -1,5 +1,6 @@
 """What the lane does about a verdict: settle, split, wait, pause. One method for each meaning."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -11,9 +12,15 @@ from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.delivery.bisection import GROUP_NOTE, Bisection, Step
 from ingestd.delivery.circuit import State
 from ingestd.delivery.grouping import halve
+from ingestd.delivery.renewal import Renewal
 
 if TYPE_CHECKING:
     from ingestd.delivery.lane import Lane
+
+
+_CUTS = 3
+"""So often in a row the connection is lost while the same batch is being sent, which then is halved."""
+_NEVER_TOO_LONG = 16 * 1024
 
 
 @dataclass(slots=True)  # not frozen: that would treble the price of making one
@@ -68,13 +75,17 @@ class Outcomes:
     def __init__(self, lane: "Lane", book: Book) -> None:
         self._lane = lane
         self._book = book
+        self._renewal = Renewal()
+        self._cut_bytes = sys.maxsize  # the shortest body at which the API has ended the connection
         self._all_refused = False  # the last bisected batch was refused to its last event
 
     def act(self, batch: Batch, verdict: Verdict, *, started: float, seconds: float, generation: int) -> None:
         """``started``, ``seconds``: when the attempt began, and how long it took."""
         lane = self._lane
-        if verdict.meaning is not Meaning.UNAUTHORIZED:
-            batch.unauthorized = 0
+        if self._is_for_a_new_token(batch, verdict, generation=generation, started=started):
+            batch.excused += 1
+            lane.resubmit(batch)
+            return
         match verdict.meaning:
             case Meaning.TAKEN:
                 lane.answered()
@@ -102,10 +113,8 @@ class Outcomes:
             case Meaning.DEAD:
                 lane.answered()
                 self._bury(batch, Reason.REFUSED, verdict.detail)
-            case Meaning.UNAUTHORIZED:
-                self._unauthorized(batch, verdict, generation)
-            case Meaning.FORBIDDEN:
-                self._pause(batch, verdict.detail)
+            case Meaning.UNAUTHORIZED | Meaning.FORBIDDEN:
+                self._pause(batch, verdict)
 
     def _taken(self, batch: Batch, verdict: Verdict) -> None:
         batch.unanswered = False  # whatever became of earlier attempts: of each event it is known now
@@ -126,15 +135,24 @@ class Outcomes:
             remote_ids = tuple((index, known) for index, known in remote_ids if index not in exceptions)
         self._settle(batch, delivered, dead, parts, remote_ids=remote_ids)
         self._lane.taken()
+        if len(batch.body) < self._cut_bytes < sys.maxsize:  # so it was the length
+            self._lane.learned(self._cut_bytes // 2)
+            self._cut_bytes = sys.maxsize
         self._send(parts, delay_s=self._lane.delay(batch) if parts else 0.0, repeat=True)
         self._inform(batch, good=True)
 
     def _later(self, batch: Batch, verdict: Verdict) -> None:
         lane = self._lane
+        if verdict.cut_sending and not batch.unanswered:
+            batch.cuts += 1
         if not verdict.throttled or lane.circuit.state is not State.CLOSED:
             lane.failed(batch, verdict.detail, at_least_s=verdict.after_s or 0.0)
         if verdict.throttled or lane.circuit.state is not State.CLOSED:
             batch.excused += 1
+        if batch.cuts >= _CUTS and len(batch) > 1 and len(batch.body) > _NEVER_TOO_LONG:
+            self._cut_bytes = min(self._cut_bytes, len(batch.body))
+            self._halve(batch, delay_s=lane.delay(batch, verdict.after_s))
+            return
         if not verdict.throttled and (batch.letters or lane.exhausted(batch)):
             self._bury(batch, Reason.GAVE_UP, verdict.detail)
             return
@@ -172,10 +190,10 @@ class Outcomes:
         self._lane.learned(len(batch.body) // 2)
         self._halve(batch)
 
-    def _halve(self, batch: Batch) -> None:
+    def _halve(self, batch: Batch, *, delay_s: float = 0.0) -> None:
         *parts, _ = halve(batch, self._lane.keys_of)
         self._settle(batch, (), (), parts)
-        self._send(parts)
+        self._send(parts, delay_s=delay_s, repeat=delay_s > 0)
         self._inform(batch, good=False)
 
     def _refused(self, batch: Batch, verdict: Verdict) -> None:
@@ -202,20 +220,26 @@ class Outcomes:
         self._send(parts, delay_s=self._lane.delay(batch) if wait else 0.0, repeat=wait)
         self._inform(batch, good=bool(others))
 
-    def _unauthorized(self, batch: Batch, verdict: Verdict, generation: int) -> None:
-        """Refresh once and send again; refused again, it is not the token's age."""
-        self._lane.drop_token(generation)
-        batch.unauthorized += 1
-        if batch.unauthorized == 1:
-            batch.excused += 1
-            self._lane.resubmit(batch)
-        else:
-            self._pause(batch, f"a fresh token is refused too: {verdict.detail}")
+    def _is_for_a_new_token(self, batch: Batch, verdict: Verdict, *, generation: int, started: float) -> bool:
+        """Whether the same again with a new token may be taken: once for each token; refused again, it is not
+        the token's age."""
+        if not verdict.cut_sending:
+            batch.cuts = 0
+        refused = verdict.meaning is Meaning.UNAUTHORIZED
+        if not (refused or verdict.about_token):
+            if batch.last_status and verdict.meaning is not Meaning.FORBIDDEN:
+                self._renewal.worked(generation)
+            return False
+        again = self._renewal.allows(generation, started=started, now=self._lane.now())
+        if again or refused:  # a probe after a 401 has a new one each time
+            self._lane.transport.drop_token(generation)
+        return again
 
-    def _pause(self, batch: Batch, why: str) -> None:
+    def _pause(self, batch: Batch, verdict: Verdict) -> None:
         """Not the events' fault: keep everything, and probe now and then."""
         batch.excused += 1
-        self._lane.pause(why)
+        about_us = verdict.about_token or verdict.meaning is Meaning.UNAUTHORIZED
+        self._lane.pause(f"{self._lane.transport.refusal}: {verdict.detail}" if about_us else verdict.detail)
         self._lane.resubmit(batch)
 
     def _bury(self, batch: Batch, reason: Reason, detail: str) -> None:

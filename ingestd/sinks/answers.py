@@ -7,6 +7,7 @@ import msgspec
 
 from ingestd.core import masking, retry_after
 from ingestd.core.answer import PASSING, Answer
+from ingestd.core.token_refusal import speaks_of_token
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 
 MAX_WORDS = 500
@@ -97,6 +98,8 @@ def meaning_of(
     after_s = retry_after_s(answer, now_wall=now_wall)
     if status == 401:
         return Verdict(Meaning.UNAUTHORIZED, detail)
+    if status == 403 and speaks_of_token(answer):
+        return Verdict(Meaning.FORBIDDEN, detail, about_token=True)
     if status in _FORBIDDEN or 300 <= status < 400:
         return Verdict(Meaning.FORBIDDEN, f"{detail} ({_FORBIDDEN.get(status) or redirect(answer)})")
     if status == 409:
@@ -120,7 +123,8 @@ def meaning_of(
             cut_sending=answer.part_sent,
         )
     if status in (400, 422):
-        return Verdict(Meaning.REFUSED, detail, items=items, unmatched=unmatched)
+        about_token = not items and speaks_of_token(answer)
+        return Verdict(Meaning.REFUSED, detail, items=items, unmatched=unmatched, about_token=about_token)
     return Verdict(Meaning.DEAD, detail)
 
 

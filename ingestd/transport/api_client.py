@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from ingestd.core import retry_after
-from ingestd.core.answer import Answer
+from ingestd.core.answer import PASSING, Answer
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable, UserError
 from ingestd.core.masking import names_a_secret
+from ingestd.core.token_refusal import speaks_of_token
 from ingestd.core.units import human_seconds
 from ingestd.transport.api_error import Ambiguous as Ambiguous
 from ingestd.transport.api_error import ApiError as ApiError
@@ -40,7 +41,7 @@ OnRequest = Callable[[str, str, int, float, str | None], None]
 """(method, path, status or 0, seconds, correlation id or None), after each attempt."""
 
 _PATH = re.compile(r"/[!-\[\]-~]{0,4000}", re.ASCII)
-_LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
+_LATER = PASSING | {500, 502, 503, 504}
 _SAFE = frozenset({"GET", "PUT", "DELETE"})
 _SECRET_PLACES = {"authconfig", "credentials", "headers"}
 _T = TypeVar("_T")
@@ -52,7 +53,8 @@ class ApiClient:
     GET, PUT and DELETE are repeated where the API is busy, broken or silent. POST and PATCH are repeated only
     where they cannot have been done: a 429, a 503 with Retry-After, no connection; otherwise ``Ambiguous``.
     Retry-After is a floor, with jitter on top; where it is past the deadline there is no waiting for it.
-    A 401 drops the token, once. Answers over the limit of ``client`` are errors.
+    A 401, and a 403 or 400 that speaks of the token, drops it, once. Answers over the limit of ``client`` are
+    errors.
     """
 
     def __init__(
@@ -131,7 +133,7 @@ class ApiClient:
             answer, generation = await self._attempt(method, url, path, sent, end=end)
             if 200 <= answer.status < 300 and not answer.truncated:
                 return _decode(method, path, answer)
-            if answer.status == 401 and not dropped:
+            if not dropped and speaks_of_token(answer):
                 self._auth.drop(generation)
                 dropped = True
                 continue

@@ -20,7 +20,10 @@ _NOT_OURS = {"host", "content-length", "content-type", "transfer-encoding", "con
 
 
 class Auth(Protocol):
-    """Adds to each attempt what shows whom it is from."""
+    """Adds to each attempt what shows whom it is from. ``refusal``: what it means, for people, that the API
+    does not accept it, although it was renewed where that can be done."""
+
+    refusal: str
 
     async def headers(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
         """(headers to add to a POST with these, generation of the credential). Raises Unreachable."""
@@ -40,6 +43,8 @@ class Auth(Protocol):
 class NoAuth:
     """For APIs that want none."""
 
+    refusal = "no credentials are sent, and the API wants some: set auth, or leave no_auth out"
+
     async def headers(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
         return {}, 0
 
@@ -55,6 +60,8 @@ class NoAuth:
 
 class SecretHeader:
     """One header whose value is a secret; see ``bearer``, ``basic`` and ``header``."""
+
+    refusal = "the API does not accept the credentials of auth"
 
     def __init__(self, name: str, value: Credential[str], mask: Mask) -> None:
         self._name = name

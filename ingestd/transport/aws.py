@@ -32,6 +32,8 @@ class AwsSignature:
     refused (``drop``) is looked for anew, so that changed files count. Raises UserError without botocore.
     """
 
+    refusal = "AWS does not accept the credentials"
+
     def __init__(
         self, service: str, region: str, *, profile: str = "", patience_s: float = PATIENCE_S
     ) -> None:

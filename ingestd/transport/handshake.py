@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from ingestd.core.answer import Answer
+from ingestd.core.answer import PASSING, Answer
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.transport.client import Client
@@ -24,6 +24,9 @@ _WITHDRAWN = {403, 404, 405, 410}
 
 class Deliverer(Protocol):
     """``sender.Sender``."""
+
+    @property
+    def refusal(self) -> str: ...
 
     async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[Answer, int]: ...
 
@@ -69,6 +72,10 @@ class Handshaking:
             self._granted = False
         return answer, generation
 
+    @property
+    def refusal(self) -> str:
+        return self._sender.refusal
+
     def drop_token(self, generation: int) -> None:
         self._sender.drop_token(generation)
 
@@ -94,7 +101,7 @@ class Handshaking:
         if self._asked_rate:
             headers["WebHook-Request-Rate"] = str(self._asked_rate)
         answer = await self._client.request("OPTIONS", url, headers=headers)
-        if answer.status in (0, 408, 429) or answer.status >= 500:
+        if answer.status == 0 or answer.status in PASSING or answer.status >= 500:
             return answer  # it says nothing about permission: later
         self._granted = 200 <= answer.status < 300 and self._allows(answer.headers)
         if not self._granted:

@@ -58,6 +58,8 @@ class TokenSource:
     raises TokenUnavailable.
     """
 
+    refusal = "a fresh token is refused too"
+
     def __init__(
         self,
         client: Client,

@@ -21,6 +21,10 @@ class Sender:
         answer = await self._client.post(url, body, {**headers, **added})
         return self._masked(answer), generation
 
+    @property
+    def refusal(self) -> str:
+        return self._auth.refusal
+
     def drop_token(self, generation: int) -> None:
         self._auth.drop(generation)
 

@@ -21,6 +21,8 @@ class StandardWebhooks:
     a line. Raises UserError.
     """
 
+    refusal = "the API does not accept our signature: has it the same secret?"
+
     def __init__(self, given: str = "", file: str = "", *, clock: Clock, watch: Watch | None = None) -> None:
         self._clock = clock
         self.mask = Mask()

@@ -59,6 +59,8 @@ class Takes:
         self.times.append(self._clock.monotonic())
         return Answer(200), 0
 
+    refusal = ""
+
     def drop_token(self, generation: int) -> None: ...
 
 

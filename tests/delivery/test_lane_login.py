@@ -150,7 +150,7 @@ async def test_a_service_that_is_not_to_stop_waits_for_a_login_that_works_again(
         feed = asyncio.create_task(r.feed(batches(1)))
         await until(lambda: r.book.states == [State.PAUSED])
         works = True
-        r.lane._transport._auth._refused_until = 0.0  # type: ignore[attr-defined]  # not to wait 5 s
+        r.lane.transport._auth._refused_until = 0.0  # type: ignore[attr-defined]  # not to wait 5 s
         await feed
     assert r.book.states == [State.PAUSED, State.CLOSED]
     assert r.book.delivered == [0]
@@ -174,3 +174,77 @@ async def test_no_secret_is_in_what_is_noted_of_attempts_and_ends() -> None:
         noted += [end.detail for end in r.book.ends.values()] + [why for _, why in r.book.changes]
         assert len(noted) >= 9
         assert [text for text in noted if "CANARY" in text] == []
+
+
+TOKEN_WORDS = [
+    (403, b'{"message":"The access token expired"}', {}),
+    (403, b"", {"WWW-Authenticate": 'Bearer realm="x", error="invalid_token"'}),
+    (403, b'{"Message":"The security token included in the request is expired"}', {}),
+    (403, b'{"error":"expired_token"}', {}),
+    (400, b'{"error":"invalid_token"}', {}),
+    (400, b'{"__type":"com.amazon.coral#ExpiredTokenException"}', {}),
+    (400, b'{"errorCode":"TOKEN_EXPIRED"}', {}),
+    (400, b"JWT is expired", {}),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "headers"), TOKEN_WORDS, ids=range(len(TOKEN_WORDS)))
+async def test_whatever_the_status_a_token_that_is_refused_is_renewed_once_for_all(
+    status: int, body: bytes, headers: dict[str, str]
+) -> None:
+    given = iter(range(1, 100))
+
+    def script(request: Request) -> Action:
+        if request.path == TOKEN_PATH:
+            return grant(f"t{next(given)}")
+        old = request.headers["authorization"] == "Bearer t1"
+        return Reply(status, headers, body) if old else Reply()
+
+    async with rig(script, login=True, max_in_flight=4, max_queued=8) as r:
+        await r.deliver(batches(8, size=2))
+        assert r.book.delivered == list(range(16))
+        assert token_requests(r) == 2
+        assert (r.book.buried, r.book.states) == ({}, [])
+        r.assert_resends_identical()
+
+
+@pytest.mark.parametrize(
+    ("answer", "tokens"),
+    [
+        (Reply(403, body=b'{"message":"missing permission conversations:add"}'), 1),
+        (Reply(403, {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}, b"the token has expired"), 1),
+        (Reply(403, body=b'{"message":"The access token expired"}'), 2),
+    ],
+    ids=["permission", "scope", "a fresh token is refused too"],
+)
+async def test_a_403_that_stays_does_not_ask_for_token_after_token(answer: Reply, tokens: int) -> None:
+    def script(request: Request) -> Action:
+        return grant("x") if request.path == TOKEN_PATH else answer
+
+    async with rig(script, login=True, stop_on_outage=False) as r, r.running():
+        r.lane.add(batches(3))
+        await until(lambda: len(r.posts) >= 4)
+        assert r.lane.circuit.state is State.PAUSED
+        assert token_requests(r) == tokens
+        assert ("a fresh token is refused too" in r.lane.circuit.why) is (tokens == 2)
+        assert r.book.buried == {}
+        r.lane.abandon()
+
+
+async def test_a_400_that_stays_is_about_the_events_after_one_new_token() -> None:
+    def script(request: Request) -> Action:
+        return grant("x") if request.path == TOKEN_PATH else Reply(400, body=b'{"error":"invalid_token"}')
+
+    async with rig(script, login=True) as r:
+        await r.deliver(batches(3))
+        assert sorted(r.book.buried) == [0, 1, 2]
+        assert token_requests(r) == 2
+
+
+async def test_a_401_where_no_credentials_are_sent_says_so() -> None:
+    async with rig(Reply(401, body=b"who?"), stop_on_outage=False) as r, r.running():
+        r.lane.add(batches(1))
+        await until(lambda: r.lane.circuit.state is State.PAUSED)
+        assert r.lane.circuit.why.startswith("no credentials are sent, and the API wants some: set auth")
+        assert "fresh token" not in r.lane.circuit.why
+        r.lane.abandon()

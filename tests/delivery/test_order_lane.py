@@ -40,6 +40,8 @@ class Scripted:
             return Answer(action.status, {k.lower(): v for k, v in action.headers.items()}, action.body), 0
         return Answer(0, error="cut"), 0
 
+    refusal = ""
+
     def drop_token(self, generation: int) -> None: ...
 
 

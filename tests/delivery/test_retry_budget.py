@@ -63,6 +63,8 @@ class Sick:
         self.keys.add(headers["Idempotency-Key"])
         return Answer(503 if self.rng.random() < self.share else 200), 0
 
+    refusal = ""
+
     def drop_token(self, generation: int) -> None: ...
 
 
