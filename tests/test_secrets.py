@@ -38,7 +38,7 @@ from ingestd.core.reasons import Reason
 from ingestd.core.submission import Deferred
 from ingestd.sinks import answers
 from ingestd.sources.http.answers import answer_to
-from ingestd.store import dead_letters
+from ingestd.store import dead_letters, letter_leases
 from ingestd.store.audit_log import AuditLog
 from ingestd.store.connection import connect
 from tests.secret_places import Marked, places
@@ -70,9 +70,9 @@ Metrics: host port
 Producer: events_per_day events_per_second
 Schema: dedup_key format_assertion max_depth max_values name
 SinkBase: allow_private when
-SinkSection: events_per_second max_age max_bytes max_events max_in_flight on_status order_by
+SinkSection: events_per_second expect max_age max_bytes max_events max_in_flight on_status order_by
     requests_per_minute
-Source: max_event_bytes
+Source: items max_event_bytes max_window
 Spool: ballast max_bytes
 State: dir
 Tls: cert_file client_ca_file
@@ -152,7 +152,7 @@ def test_no_output_shows_a_secret_that_stands_anywhere_in_the_configuration(
         audit(Entry.DEAD_LETTERED, sink="s", error=words, reason=words)
         letter = DeadLetter(b"{}", Reason.REFUSED, words, 1, number, number)
         dead_letters.insert_letters(store, [letter], 0.0)
-        dead_letters.letters_failed(store, [(number + 1, letter)] if number % 2 else [], 0.0)
+        letter_leases.letters_failed(store, [(number + 1, letter)] if number % 2 else [], 0.0)
         say(words)
         told = [
             answers.words(Answer(422, body=words.encode())),
