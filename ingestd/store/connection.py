@@ -4,6 +4,7 @@ import os
 import sqlite3
 from importlib import resources
 from pathlib import Path
+from urllib.parse import quote
 
 from ingestd.core.errors import UserError
 
@@ -39,10 +40,15 @@ class StoreBlocked(StoreFailed):
         self.full = full
 
 
+def read_only_uri(path: Path) -> str:
+    """Whatever the path consists of: a question mark, a percent sign, bytes that are no UTF-8."""
+    return f"file:{quote(os.fsencode(path))}?mode=ro"
+
+
 def connect(path: Path, *, read_only: bool = False, busy_timeout_s: float = 10.0) -> sqlite3.Connection:
     """A connection with this store's settings, migrated to ``VERSION``. Raises StoreFailed, sqlite3.Error."""
     connection = sqlite3.connect(
-        f"file:{path}?mode=ro" if read_only else path,
+        read_only_uri(path) if read_only else path,
         uri=read_only,
         isolation_level=None,
         timeout=busy_timeout_s,

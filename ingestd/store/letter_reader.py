@@ -7,7 +7,7 @@ from pathlib import Path
 
 import aiosqlite
 
-from ingestd.store.connection import FILE_NAME, VERSION, connect
+from ingestd.store.connection import FILE_NAME, VERSION, connect, read_only_uri
 from ingestd.store.dead_letters import COLUMNS, Filter, StoredLetter
 from ingestd.store.lock import DirectoryLock
 
@@ -25,7 +25,7 @@ class LetterReader:
         if not (directory / FILE_NAME).is_file():  # a failed connect leaves aiosqlite's thread to itself
             raise sqlite3.OperationalError("unable to open database file")
         _migrate(directory)
-        async with aiosqlite.connect(f"file:{directory / FILE_NAME}?mode=ro", uri=True) as connection:
+        async with aiosqlite.connect(read_only_uri(directory / FILE_NAME), uri=True) as connection:
             yield LetterReader(connection)
 
     async def letters(
@@ -62,7 +62,7 @@ class LetterReader:
 def _migrate(directory: Path) -> None:
     """A file of an older ingestd becomes one of this one, if nobody uses it. Raises UserError."""
     path = directory / FILE_NAME
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(read_only_uri(path), uri=True)) as connection:
         if connection.execute("PRAGMA user_version").fetchone()[0] == VERSION:
             return
     lock = DirectoryLock(directory)

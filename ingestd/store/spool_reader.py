@@ -6,7 +6,7 @@ import sqlite3
 import aiosqlite
 
 from ingestd.store import spool_rows
-from ingestd.store.connection import explain
+from ingestd.store.connection import explain, read_only_uri
 from ingestd.store.database import Database
 
 
@@ -27,7 +27,7 @@ class SpoolReader:
             async with self._reading:
                 if self._connection is None:
                     self._connection = await aiosqlite.connect(
-                        f"file:{path}?mode=ro", uri=True, isolation_level=None
+                        read_only_uri(path), uri=True, isolation_level=None
                     )
                 async with self._connection.execute(spool_rows.SELECT, (first, before, limit)) as cursor:
                     return [spool_rows.Row._make(row) for row in await cursor.fetchall()]
