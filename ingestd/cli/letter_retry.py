@@ -25,8 +25,8 @@ from ingestd.pipeline import make_validator, open_pipeline
 from ingestd.stages import routes
 from ingestd.store import letter_leases, letter_wishes
 from ingestd.store.connection import StoreFailed
-from ingestd.store.dead_letters import Filter, StoredLetter
-from ingestd.store.letter_changes import LetterChanges
+from ingestd.store.dead_letters import Filter
+from ingestd.store.letter_changes import Chosen, LetterChanges
 from ingestd.store.letter_reader import LetterReader
 from ingestd.store.lock import DirectoryInUse, DirectoryLock
 
@@ -88,7 +88,7 @@ class _Marking:
                 self._take(changes, [one for one in piece if one.state != "delivered"], now, alone=alone)
                 await anyio.lowlevel.checkpoint()  # an interrupt ends it here
 
-    def _take(self, changes: LetterChanges, letters: list[StoredLetter], now: float, *, alone: bool) -> None:
+    def _take(self, changes: LetterChanges, letters: list[Chosen], now: float, *, alone: bool) -> None:
         result = self._result
         result.selected += len(letters)
         numbers = self._sendable(letters, alone=alone)
@@ -109,7 +109,7 @@ class _Marking:
             result.together += wished.marked - wished.chosen
             result.risky += wished.risky
 
-    def _sendable(self, letters: list[StoredLetter], *, alone: bool) -> list[int]:
+    def _sendable(self, letters: list[Chosen], *, alone: bool) -> list[int]:
         payloads = [letter.payload if self._payload is None else self._payload for letter in letters]
         refused = self._validator.check(payloads).refused if payloads else {}
         numbers: list[int] = []
@@ -124,7 +124,7 @@ class _Marking:
                 numbers.append(letter.id)
         return numbers
 
-    def _nowhere(self, letter: StoredLetter, payload: bytes) -> str:
+    def _nowhere(self, letter: Chosen, payload: bytes) -> str:
         """Why none of the sinks that are configured takes it, or empty."""
         if letter.sink and letter.sink not in self._sinks:
             return f"there is no sink {letter.sink}: give the --config that has it"

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ingestd.core.errors import UserError
 from ingestd.store import letter_wishes
 from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, explain
-from ingestd.store.dead_letters import COLUMNS, Filter, StoredLetter
+from ingestd.store.dead_letters import Filter
 from ingestd.store.letter_wishes import Wished
 
 STEP_LETTERS = 2_000
@@ -33,8 +34,19 @@ class Purged:
     interrupted: bool = False
 
 
+class Chosen(NamedTuple):
+    """A letter that somebody chose."""
+
+    id: int
+    state: str
+    sink: str
+    unanswered: int
+    payload: bytes
+
+
 class LetterChanges:
-    """One connection. Its methods raise StoreFailed through ``open``'s block."""
+    """One connection. Its methods raise StoreFailed through ``open``'s block, at whose end all that they
+    changed is on disk: the disk is not waited for after each piece."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -49,27 +61,39 @@ class LetterChanges:
             with closing(
                 sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
             ) as connection:
-                connection.execute("PRAGMA synchronous=FULL")
+                connection.execute("PRAGMA synchronous=NORMAL")
                 if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
                     raise StoreFailed(  # no migration under its feet
                         f"{path} is in use by an ingestd of another version: use that one's command"
                     )
-                yield LetterChanges(connection)
+                changes = LetterChanges(connection)
+                try:
+                    yield changes
+                finally:
+                    changes.sync()
         except sqlite3.Error as error:
             raise explain(error, path) from None
 
-    def pieces(self, where: Filter, now: float) -> Iterator[list[StoredLetter]]:
+    def sync(self) -> None:
+        """A commit that waits for the disk: it takes all before it along."""
+        self._connection.execute("PRAGMA synchronous=FULL")
+        with self._transaction():
+            self._connection.execute("UPDATE meta SET value = value WHERE name = 'commits'")
+
+    def pieces(self, where: Filter, now: float, *, payloads: bool = True) -> Iterator[list[Chosen]]:
         """The letters that are there at the beginning, oldest first. No lock is held between two pieces."""
         condition, values = where.sql(now)
         last: int = self._connection.execute("SELECT coalesce(max(id), 0) FROM letters").fetchone()[0]
         after = 0
+        payload = "payload" if payloads else "x''"
         query = (
-            f"SELECT {COLUMNS} FROM letters WHERE id > ? AND id <= ? AND ({condition}) ORDER BY id LIMIT ?"  # noqa: S608
+            f"SELECT id, state, sink, unanswered, {payload} FROM letters"  # noqa: S608
+            f" WHERE id > ? AND id <= ? AND ({condition}) ORDER BY id LIMIT ?"
         )
         while True:
             piece, size = [], 0
             for row in self._connection.execute(query, [after, last, *values, STEP_LETTERS]):
-                piece.append(StoredLetter._make(row))
+                piece.append(Chosen._make(row))
                 size += len(piece[-1].payload)
                 if size > _STEP_BYTES:
                     break
@@ -117,7 +141,7 @@ class LetterChanges:
         """Delete letters that are not leased. ``done`` tells how far it came, also when it is interrupted."""
         self._connection.execute("CREATE TEMP TABLE IF NOT EXISTS cut (batch TEXT PRIMARY KEY)")
         try:
-            for piece in self.pieces(where, now):
+            for piece in self.pieces(where, now, payloads=False):
                 started = time.monotonic()
                 with self._transaction():
                     deleted, cut = letter_wishes.purge(self._connection, [letter.id for letter in piece])

@@ -255,3 +255,93 @@ def test_purge_takes_what_the_filter_says_and_the_delivered_go_with_age(store: s
     letter_leases.letters_delivered(store, [4], NOW + 2)
     assert dead_letters.forget_delivered(store, NOW + 2, most=10) == 1
     assert offsets(rows(store)) == [3]
+
+
+# --- a place that fails again ---
+
+
+def read_from_start(store: sqlite3.Connection) -> None:
+    store.execute("UPDATE sources SET reading = reading + 1")
+
+
+@pytest.fixture
+def source(store: sqlite3.Connection) -> sqlite3.Connection:
+    store.execute(
+        "INSERT INTO sources (id, path, device, inode, head, head_bytes, updated)"
+        " VALUES (1, 'x', 1, 1, x'', 0, 0)"
+    )
+    return store
+
+
+def settle(store: sqlite3.Connection, how: str) -> None:
+    """What becomes of letter 1 before its place fails again."""
+    if how == "delivered":
+        letter_leases.letters_delivered(store, [1], NOW)
+    elif how == "purged":
+        purge(store, 1)
+    elif how == "changed":
+        letter_wishes.edit_payload(store, 1, b'{"fixed":1}')
+
+
+@pytest.mark.parametrize("reason", [Reason.REFUSED, Reason.INVALID])
+@pytest.mark.parametrize("how", ["delivered", "purged", "changed"])
+def test_what_fails_again_in_another_reading_is_there_again(
+    source: sqlite3.Connection, how: str, reason: Reason
+) -> None:
+    again = letter(7, reason, b"{1}", sink="a" if reason is Reason.REFUSED else "")
+    insert(source, again)
+    settle(source, how)
+    read_from_start(source)
+    insert(source, again, now=DUE)
+    insert(source, again, now=DUE + 1)
+    waiting = [row.payload for row in rows(source) if row.state == "waiting" and not row.edited]
+    assert waiting == [b"{1}"], "once"
+
+
+@pytest.mark.parametrize("how", ["delivered", "changed", "nothing"])
+@pytest.mark.parametrize("reason", [Reason.REFUSED, Reason.INVALID])
+def test_a_crash_before_its_position_was_noted_writes_no_letter_twice(
+    source: sqlite3.Connection, how: str, reason: Reason
+) -> None:
+    again = letter(7, reason, b"{1}", sink="a" if reason is Reason.REFUSED else "")
+    insert(source, again)
+    settle(source, how)
+    insert(source, again, now=DUE)
+    assert len(rows(source)) == 1
+
+
+def test_a_letter_that_waits_is_the_one_of_the_next_reading_too(source: sqlite3.Connection) -> None:
+    """Two of them would be two events."""
+    again = letter(7, Reason.REFUSED, b"{1}", sink="a")
+    insert(source, again)
+    read_from_start(source)
+    insert(source, again, now=DUE)
+    assert len(rows(source)) == 1
+
+
+def test_another_event_at_the_same_place_is_none_that_is_there(source: sqlite3.Connection) -> None:
+    """The file was corrected in place."""
+    for payload in (b"{1}", b"{2}"):
+        insert(source, letter(7, Reason.REFUSED, payload, sink="a"))
+        read_from_start(source)
+    assert [row.payload for row in rows(source)] == [b"{1}", b"{2}"]
+
+
+# --- how many there are ---
+
+
+def test_letters_are_counted_where_they_change(store: sqlite3.Connection) -> None:
+    def count() -> tuple[int, ...]:
+        return tuple(dead_letters.count(store)[state] for state in ("waiting", "leased", "delivered"))
+
+    insert(store, *(letter(n) for n in range(5)), letter(1))
+    assert count() == (5, 0, 0)
+    lease(store, max_events=2)
+    assert count() == (3, 2, 0)
+    letter_leases.letters_delivered(store, [1], NOW)
+    assert count() == (3, 1, 1)
+    letter_leases.letters_failed(store, [(2, letter(0))], NOW)
+    purge(store, 1, 3)
+    assert count() == (3, 0, 0)
+    plan = store.execute("EXPLAIN QUERY PLAN SELECT state, letters FROM letter_counts").fetchall()
+    assert [step[3] for step in plan] == ["SCAN letter_counts"]

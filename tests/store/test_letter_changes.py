@@ -219,3 +219,36 @@ async def test_a_failing_change_is_undone_whole(database: Database, monkeypatch:
         edit(directory, 1, b'{"new":1}')
     assert rows(directory, "payload, edited") == [(b"{}", 0)]
     assert await database.run(lambda c: c.execute("SELECT 1").fetchone()) == (1,), "no lock is left behind"
+
+
+async def test_pieces_end_with_the_letters_that_were_there_and_hold_only_so_many_bytes(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(letter_changes, "STEP_LETTERS", 4)
+    monkeypatch.setattr(letter_changes, "_STEP_BYTES", 25)
+    large = [letter(n)._replace(payload=b"x" * 10) for n in range(20, 24)]
+    directory = await fill(database, *(letter(n) for n in range(10)), *large)
+    found = []
+    with LetterChanges.open(directory) as changes:
+        for piece in changes.pieces(Filter(), NOW):
+            found.append([one.id for one in piece])
+            await fill(database, letter(100 + len(found)))
+    assert found == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12], [13, 14]]
+
+
+async def test_what_an_interrupted_change_has_done_so_far_stays_and_is_told(database: Database) -> None:
+    whole = [
+        letter(n, Reason.GAVE_UP, batch="b", batch_index=n, batch_size=3, unanswered=True) for n in range(3)
+    ]
+    directory = await fill(database, *whole)
+    done = Purged()
+
+    class Interrupting(LetterChanges):
+        def pieces(self, where: Filter, now: float, *, payloads: bool = True) -> Iterator[Any]:
+            yield next(super().pieces(Filter(ids=(2,)), now, payloads=payloads))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), closing(connect(directory / "state.db")) as connection:
+        Interrupting(connection).purge(Filter(), now=NOW, done=done)
+    assert (done.deleted, done.left) == (1, 2)
+    assert rows(directory, "id, due") == [(1, None), (3, None)]
