@@ -130,7 +130,7 @@ def _keep_delivered(
 def _store(name: str, section: LakeSink, client: Client) -> ObjectStore:
     parts = urlsplit(section.url)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return FolderTransport(Path(unquote(parts.path)))
+        return FolderTransport(Path(unquote(parts.path)), file_mode=int(section.file_mode, 8))
     if parts.scheme == "s3" and parts.netloc:
         from ingestd.transport.s3 import S3Transport  # an extra: only for those who want it
 
@@ -143,7 +143,7 @@ def _store(name: str, section: LakeSink, client: Client) -> ObjectStore:
             endpoint_url=section.endpoint_url,
         )
     if "://" not in section.url:
-        return FolderTransport(Path(section.url))
+        return FolderTransport(Path(section.url), file_mode=int(section.file_mode, 8))
     raise UserError(f"sinks.{name}.url: expected a folder, file:///folder or s3://bucket/prefix")
 
 

@@ -4,9 +4,11 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from ingestd.checks.finding import Finding, Level
 from ingestd.checks.run import Report, check_all
 from ingestd.cli.group import cli
 from ingestd.config import Spool, Tls
+from ingestd.store.connection import VERSION, StoreFailed, connect
+from ingestd.store.database import Database
 from ingestd.store.lock import DirectoryLock
 from tests.ports import free_port
 from tests.receiver import Hang, Receiver, Reply, Request
@@ -172,6 +176,62 @@ async def test_a_secret_in_a_configuration_that_everybody_can_read_is_warned_of(
 
 
 # --- the state directory ---
+
+
+def damage(state: Path, how: str) -> None:
+    database = state / "state.db"
+    if how == "noise":
+        database.write_bytes(os.urandom(8192))
+    elif how == "half":
+        database.write_bytes(database.read_bytes()[: database.stat().st_size // 2])
+    else:
+        with closing(sqlite3.connect(database)) as connection, connection:
+            if how == "newer":
+                connection.execute("PRAGMA user_version = 99")
+            else:
+                connection.executescript("PRAGMA user_version = 0")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("newer", "was written by a newer ingestd (format 99, this one knows"),
+        ("noise", "is damaged"),
+        ("half", "is damaged"),
+        ("another program's", "is a database of another program: move it away"),
+    ],
+)
+async def test_a_state_file_that_a_start_would_refuse_fails_with_its_words(
+    file: Path, tmp_path: Path, how: str, said: str
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir(exist_ok=True)
+    connect(state / "state.db").close()
+    assert ("state file", f"format {VERSION}") in at(await findings(file), Level.OK)
+    damage(state, how)
+    before = {path.name: path.read_bytes() for path in state.iterdir()}
+    failed = at(await findings(file), Level.FAIL)
+    assert [name for name, _ in failed] == ["state file"]
+    assert said in failed[0][1]
+    assert {path.name: path.read_bytes() for path in state.iterdir()} == before
+    database = Database(state)
+    with pytest.raises(StoreFailed) as refused:
+        await database.open()
+    await database.close()
+    if how != "another program's":
+        assert str(refused.value).partition("(")[0] == failed[0][1].partition("(")[0]
+
+
+@pytest.mark.anyio
+async def test_a_state_file_in_use_is_looked_at_without_harm(file: Path, tmp_path: Path) -> None:
+    database = Database(tmp_path / "state")
+    (tmp_path / "state").mkdir(exist_ok=True)
+    await database.open()
+    await database.run(lambda c: c.execute("INSERT INTO meta VALUES ('one', 'x')"))
+    assert ("state file", f"format {VERSION}") in at(await findings(file), Level.OK)
+    await database.run(lambda c: c.execute("INSERT INTO meta VALUES ('two', 'x')"))
+    await database.close()
 
 
 @pytest.mark.anyio

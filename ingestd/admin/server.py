@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
+from ingestd.admin.connections import Connections
 from ingestd.admin.health import Check, Readiness
 from ingestd.core.address import write_listen
 from ingestd.core.errors import UserError
@@ -23,6 +24,7 @@ from ingestd.core.masking import redact_tree
 Page = Callable[[web.Request], web.Response]
 
 MAX_CONNECTIONS = 256
+HEAD_TIMEOUT_S = 5.0
 IDLE_TIMEOUT_S = 75.0
 """Longer than Prometheus' usual interval, so that its connection is kept."""
 SHUTDOWN_TIMEOUT_S = 0.5
@@ -79,20 +81,33 @@ async def serve_pages(pages: Mapping[str, Page], host: str, port: int, *, what: 
         keepalive_timeout=IDLE_TIMEOUT_S,
         lingering_time=0.0,
     )
+    connections = Connections(
+        lambda: _protocol(runner),
+        max_connections=MAX_CONNECTIONS,
+        head_timeout_s=HEAD_TIMEOUT_S,
+        idle_timeout_s=IDLE_TIMEOUT_S,
+    )
+    application.on_response_prepare.append(connections.asked)
     await runner.setup()
     listener: asyncio.Server | None = None
     try:
         try:
-            listener = await asyncio.get_running_loop().create_server(_bounded(runner), host, port)
+            listener = await asyncio.get_running_loop().create_server(connections, host, port)
         except OSError as error:
             # the loop's own words repeat the address; getaddrinfo's numbers are negative
             why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
             raise UserError(f"cannot serve {what} on {write_listen(host, port)}: {why}") from None
         yield listener.sockets[0].getsockname()[1]
     finally:
+        connections.close()
         if listener:
             listener.close()
         await runner.cleanup()
+
+
+def _protocol(runner: web.AppRunner) -> asyncio.Protocol:
+    assert runner.server is not None
+    return runner.server()
 
 
 def metrics_page(registry: CollectorRegistry) -> Page:
@@ -118,18 +133,6 @@ def health_page(health: Check) -> Page:
         return web.Response(text=f"{trouble}\n", status=503) if trouble else web.Response(text="ok\n")
 
     return page
-
-
-class _Refusal(asyncio.Protocol):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
-
-
-def _bounded(runner: web.AppRunner) -> Callable[[], asyncio.Protocol]:
-    """A flood of connections here must not use up the file descriptors that producers need."""
-    server = runner.server
-    assert server is not None
-    return lambda: server() if len(server.connections) < MAX_CONNECTIONS else _Refusal()
 
 
 def _handler(page: Page) -> Callable[[web.Request], Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ingestd.checks.finding import Finding, fail, ok, warn
 from ingestd.config import Spool
+from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, look_at
 
 SLOW_FSYNC_S = 0.020
 _PROBES = 10
@@ -41,9 +42,23 @@ def check_state(directory: Path, spool: Spool) -> Iterator[Finding]:
         return
     made = "can be written" if existing == directory else "can be made"
     yield ok("state directory", f"{directory} {made}")
+    yield from _check_file(directory / FILE_NAME)
     yield _check_room(directory, existing, spool)
     yield from check_file_system(existing, _read_mounts())
     yield check_fsync(fsync_s)
+
+
+def _check_file(path: Path) -> Iterator[Finding]:
+    """What a start would refuse."""
+    if not path.exists():
+        return
+    try:
+        version = look_at(path)
+    except StoreFailed as error:
+        yield fail("state file", str(error))
+    else:
+        older = f"; a start brings it to {VERSION}" if version < VERSION else ""
+        yield ok("state file", f"format {version}{older}")
 
 
 def check_file_system(path: Path, mounts: str) -> Iterator[Finding]:

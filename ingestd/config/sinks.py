@@ -210,6 +210,10 @@ class EventBridgeSink(SinkSection):
     max_entry_bytes: Size = Field(256 * 1024, ge=1024, description="AWS takes more by now; 256 KB is safe")
 
 
+FileMode = Annotated[str, StringConstraints(pattern=r"^0?[67][0-7]{2}$")]
+"""Whoever writes a file must be able to read it again."""
+
+
 class LakeSink(SinkBase):
     """Files in a folder or on S3 (``pip install ingestd[lake]``)."""
 
@@ -222,6 +226,7 @@ class LakeSink(SinkBase):
     file_bytes: Size = Field(64 * 1024**2, ge=1024, description="of events in a file")
     file_age: Seconds = Field(300.0, gt=0, description="how long events wait for their file to fill")
     max_backlog: Size = Field(1024**3, ge=1024**2, description="kept while the lake is out of reach")
+    file_mode: FileMode = Field("0600", description="rights of its files, in octal; folders get x for r")
     callback_url: SecretUrl = Field("", description="told of each file (POST)")
     callback_secret_file: SecretFile = Field(
         "", description="signs that (Standard Webhooks): a file with one secret a line"

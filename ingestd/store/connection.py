@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from contextlib import closing
 from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
@@ -9,6 +10,7 @@ from urllib.parse import quote
 from ingestd.core.errors import UserError
 
 VERSION = 4
+MAX_CHECKED_BYTES = 64 * 1024**2
 FILE_NAME = "state.db"
 
 
@@ -63,6 +65,28 @@ def connect(path: Path, *, read_only: bool = False, busy_timeout_s: float = 10.0
     return connection
 
 
+def look_at(path: Path) -> int:
+    """The format of a file, which stays as it is; 0: it is empty. Raises StoreFailed for one that a start
+    would refuse: newer, damaged, or somebody else's. A large one is not read to its end."""
+    log = path.with_name(f"{path.name}-wal")
+    mode = "mode=ro" if log.exists() else "immutable=1"  # the latter makes no files of its own
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as connection:
+            version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+            refuse_newer(version, path)
+            if version:
+                connection.execute("SELECT value FROM meta WHERE name = 'commits'").fetchone()
+            elif connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+                raise StoreFailed(f"{path} is a database of another program: move it away")
+            if path.stat().st_size <= MAX_CHECKED_BYTES:
+                (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+                if found != "ok":
+                    raise StoreFailed(damaged(path, found))
+    except sqlite3.Error as error:
+        raise explain(error, path) from None
+    return version
+
+
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.executescript(PRAGMAS)
     os.chmod(path, 0o600)  # payloads may hold personal data
@@ -80,6 +104,10 @@ def refuse_newer(version: int, path: Path) -> None:
             f"{path} was written by a newer ingestd (format {version}, this one knows {VERSION}): use that"
             f" ingestd, or a copy of {path.parent} from before the upgrade"
         )
+
+
+def damaged(path: Path, how: object) -> str:
+    return f"{path} is damaged ({how}): move it away, or restore it, and start again"
 
 
 def is_full(error: Exception) -> bool:
@@ -115,5 +143,5 @@ def explain(error: Exception, path: Path) -> StoreFailed:
     if is_locked(error):
         return locked(path)
     if getattr(error, "sqlite_errorname", "") in {"SQLITE_NOTADB", "SQLITE_CORRUPT"}:
-        return StoreFailed(f"{path} is damaged ({error}): move it away, or restore it, and start again")
+        return StoreFailed(damaged(path, error))
     return StoreFailed(f"cannot use {path}: {error}")

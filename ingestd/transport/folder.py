@@ -18,6 +18,9 @@ being one place, what a crash left is found without a walk over years of folders
 _REFUSED = {errno.EACCES: 403, errno.EPERM: 403, errno.EROFS: 403, errno.ENOSPC: 507, errno.EDQUOT: 507}
 
 
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
 class FolderTransport:
     """``send`` writes below ``root``: synced under another name, renamed, the folder synced.
 
@@ -25,7 +28,10 @@ class FolderTransport:
     with other bytes is replaced. No room: 507; no permission: 403; other trouble of the disk: 0.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, file_mode: int = 0o600) -> None:
+        """``file_mode``: of files, whatever the umask; folders that are made get x where it has r."""
+        self._file_mode = file_mode
+        self._folder_mode = file_mode | (file_mode & 0o444) >> 2
         self.shown_url = str(root)
         self._root = root
         self._numbers = itertools.count(1)
@@ -39,7 +45,7 @@ class FolderTransport:
 
     def _prepare(self) -> None:
         unfinished = self._root / UNFINISHED
-        unfinished.mkdir(parents=True, exist_ok=True)
+        self._make_folders(unfinished)
         for path in unfinished.iterdir():
             with contextlib.suppress(FileNotFoundError):  # another process may share the folder
                 path.unlink()
@@ -77,12 +83,13 @@ class FolderTransport:
 
     def _write_whole(self, path: Path, body: bytes) -> None:
         unfinished = self._root / UNFINISHED
-        unfinished.mkdir(parents=True, exist_ok=True)
+        self._make_folders(unfinished)
         temporary = unfinished / f"{os.getpid()}-{next(self._numbers)}"
         try:
-            with temporary.open("xb") as file:
+            with open(os.open(temporary, _CREATE, 0o600), "wb") as file:
                 file.write(body)
                 file.flush()
+                os.fchmod(file.fileno(), self._file_mode)
                 os.fsync(file.fileno())
             temporary.rename(path)
         except OSError:
@@ -93,10 +100,9 @@ class FolderTransport:
 
     def _make_folders(self, folder: Path) -> None:
         """Each new folder's name is on disk before anything is in it."""
-        missing = [folder, *folder.parents]
-        missing = missing[: missing.index(self._root) + 1]
-        for path in reversed([path for path in missing if not path.is_dir()]):
-            path.mkdir(exist_ok=True, parents=True)
+        for path in reversed([path for path in (folder, *folder.parents) if not path.is_dir()]):
+            path.mkdir(exist_ok=True, mode=0o700)
+            path.chmod(self._folder_mode)
             _sync(path.parent)
 
 

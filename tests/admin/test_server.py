@@ -1,6 +1,7 @@
 """The admin address answers operators and probes, quickly, in what they can read."""
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from ingestd.admin import server
+from ingestd.admin import connections, server
 from ingestd.admin.health import Readiness
 from ingestd.admin.metrics_server import serve_metrics
 from ingestd.core.errors import UserError
@@ -150,41 +151,59 @@ async def test_shutting_down_waits_for_no_idle_dawdling_or_stalled_client(servic
         await asyncio.open_connection("127.0.0.1", port)
 
 
-async def test_a_flood_of_connections_is_cut_off_and_passes(
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": uvloop}) for uvloop in (True, False)])
+@pytest.mark.parametrize("begun", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: "])
+async def test_beside_more_silent_connections_than_it_takes_healthz_answers_at_once(
+    service: Service, begun: bytes
+) -> None:
+    async with service.serve() as port:
+        silent = [
+            await asyncio.open_connection("127.0.0.1", port) for _ in range(server.MAX_CONNECTIONS + 40)
+        ]
+        for _, writer in silent:
+            writer.write(begun)
+        async with httpx.AsyncClient(trust_env=False, timeout=patience(1)) as client:
+            for _ in range(3):
+                assert (await client.get(f"http://127.0.0.1:{port}/healthz")).text == "ok\n"
+        gone = [reader for reader, _ in silent[:40]]
+        await asyncio.wait_for(asyncio.gather(*map(_until_lost, gone)), patience(5))
+        assert not any(reader.at_eof() or reader.exception() for reader, _ in silent[-100:])
+        for _, writer in silent:
+            writer.transport.abort()
+
+
+async def _until_lost(reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(ConnectionError):
+        assert await reader.read() == b""
+
+
+async def test_who_asks_again_and_again_outlives_those_who_are_silent(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
     async with service.serve() as port:
-        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
-        refused = [reader for reader, _ in idle[3:]]
-        assert (
-            await asyncio.wait_for(asyncio.gather(*(reader.read() for reader in refused)), patience(5))
-            == [b""] * 7
-        )
-        for _, writer in idle:
-            writer.close()
-        await asyncio.gather(*(writer.wait_closed() for _, writer in idle))
-
-        async def asks_until_served() -> None:
-            async with httpx.AsyncClient(trust_env=False) as client:
-                while True:
-                    try:
-                        assert (await client.get(f"http://127.0.0.1:{port}/healthz")).text == "ok\n"
-                    except httpx.TransportError:
-                        continue
-                    return
-
-        await asyncio.wait_for(asks_until_served(), patience(5))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(10):
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.readuntil(b"ok\n")).startswith(b"HTTP/1.1 200 OK")
+            _, other = await asyncio.open_connection("127.0.0.1", port)
+            other.transport.abort()
+        writer.close()
 
 
-async def test_a_silent_connection_does_not_stay_for_ever(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"])
+async def test_a_connection_that_does_not_end_what_it_asks_does_not_stay(
+    service: Service, monkeypatch: pytest.MonkeyPatch, before: bytes
 ) -> None:
-    monkeypatch.setattr(server, "IDLE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(server, "HEAD_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(connections, "LOOK_S", 0.1)
     async with service.serve() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        if before:
+            writer.write(before)
+            assert await reader.readuntil(b"ok\n")
         writer.write(b"GET /healthz HTT")
-        assert await asyncio.wait_for(reader.read(), patience(5)) == b""
+        await asyncio.wait_for(_until_lost(reader), patience(5))
         writer.close()
         await writer.wait_closed()
 

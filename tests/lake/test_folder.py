@@ -126,3 +126,27 @@ async def test_a_place_that_is_a_file_is_refused_in_one_line(tmp_path: Path) -> 
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UserError, match="cannot be used: "):
         await folder_at(tmp_path / "file")
+
+
+@pytest.mark.parametrize(("mode", "folders"), [(0o600, 0o700), (0o640, 0o750), (0o664, 0o775)])
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+async def test_files_and_folders_have_the_rights_that_are_set_whatever_the_umask(
+    tmp_path: Path, mode: int, folders: int, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        transport = FolderTransport(tmp_path / "made" / "lake", file_mode=mode)
+        await transport.open()
+        assert await put(transport, "a=1/b=2/file", b"body") == 201
+        assert await put(transport, "a=1/b=2/file", b"other") == 201
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "made").rglob("*"):
+        assert path.stat().st_mode & 0o777 == (folders if path.is_dir() else mode), path
+    assert (tmp_path / "made").stat().st_mode & 0o777 == folders
+
+
+async def test_a_folder_that_is_there_keeps_its_rights(tmp_path: Path) -> None:
+    os.chmod(tmp_path, 0o755)
+    assert await put(await folder_at(tmp_path), "file", b"body") == 201
+    assert os.stat(tmp_path).st_mode & 0o777 == 0o755

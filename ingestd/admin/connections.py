@@ -1,0 +1,113 @@
+"""The connections of the admin address: few, and always room for one more who asks something.
+
+A flood here must use up neither the file descriptors that producers need, nor the answers of ``/healthz``.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from aiohttp import web
+
+LOOK_S = 1.0
+
+
+class Connections:
+    """A protocol factory around aiohttp's. Beyond ``max_connections`` the one goes that has said nothing for
+    the longest time. One that has asked nothing for ``head_timeout_s`` since it was opened, or since it began
+    to, goes as well; one that has asked may stay silent for ``idle_timeout_s``."""
+
+    def __init__(
+        self,
+        server: Callable[[], asyncio.Protocol],
+        *,
+        max_connections: int,
+        head_timeout_s: float,
+        idle_timeout_s: float,
+    ) -> None:
+        self._server = server
+        self._max_connections = max_connections
+        self._head_timeout_s = head_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+        self._open: dict[asyncio.Protocol, _Connection] = {}  # who spoke last comes last
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __call__(self) -> asyncio.Protocol:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+        return _Connection(self, self._server())
+
+    def close(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+
+    async def asked(self, request: web.Request, response: web.StreamResponse) -> None:
+        """The head of a request has been read; for ``web.Application.on_response_prepare``."""
+        del response
+        if connection := self._open.get(request.protocol):
+            connection.asking_since = None
+
+    def opened(self, connection: "_Connection", inner: asyncio.Protocol) -> None:
+        if len(self._open) >= self._max_connections:
+            next(iter(self._open.values())).abort()
+        self._open[inner] = connection
+
+    def spoke(self, connection: "_Connection", inner: asyncio.Protocol) -> None:
+        if self._open.pop(inner, None):
+            self._open[inner] = connection
+
+    def lost(self, inner: asyncio.Protocol) -> None:
+        self._open.pop(inner, None)
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(LOOK_S, self._look)
+        now = loop.time()
+        for connection in list(self._open.values()):
+            since, allowed_s = connection.spoke_at, self._idle_timeout_s
+            if connection.asking_since is not None:
+                since, allowed_s = connection.asking_since, self._head_timeout_s
+            if now - since > allowed_s:
+                connection.abort()
+
+
+class _Connection(asyncio.Protocol):
+    """Passes everything on, and remembers when something came. ``asking_since``: no request has been read
+    since then; None: the last one was, and nothing came after it."""
+
+    def __init__(self, all_of_them: Connections, inner: asyncio.Protocol) -> None:
+        self._all = all_of_them
+        self._inner = inner
+        self._transport: asyncio.Transport | None = None
+        self.spoke_at = asyncio.get_running_loop().time()
+        self.asking_since: float | None = self.spoke_at
+
+    def abort(self) -> None:
+        self._all.lost(self._inner)
+        if self._transport:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's derive from nothing
+        self._all.opened(self, self._inner)
+        self._inner.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.spoke_at = asyncio.get_running_loop().time()
+        if self.asking_since is None:
+            self.asking_since = self.spoke_at
+        self._all.spoke(self, self._inner)
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._all.lost(self._inner)
+        self._inner.connection_lost(error)
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
