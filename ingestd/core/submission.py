@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+MAX_LISTED = 100
+"""Rejected events of a submission that are told one by one, the first ones."""
+
 
 class Rejection(NamedTuple):
     """An event that fails its schema. ``id``: its own, if one can be read from it."""
@@ -30,6 +33,7 @@ class Taken(NamedTuple):
     """``accepted`` events are on disk, ``duplicates`` were there before, ``rejected`` are nobody's.
 
     ``ends`` only for a submission that waited. ``stored`` False: atomic, and something was invalid.
+    ``unlisted``: rejected events that are not told one by one, beyond those in ``rejected``.
     """
 
     accepted: int
@@ -37,6 +41,7 @@ class Taken(NamedTuple):
     rejected: list[Rejection]
     ends: Ends | None = None
     stored: bool = True
+    unlisted: int = 0
 
 
 class Deferred(NamedTuple):

@@ -1,26 +1,28 @@
 """Submissions that are taken together: which of their events are new, copies or invalid. No I/O."""
 
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import compress
 
 from ingestd.core.reasons import Reason
-from ingestd.core.submission import Rejection, Submission, Taken
-from ingestd.intake.rejections import rejection
+from ingestd.core.submission import MAX_LISTED, Rejection, Submission, Taken
+from ingestd.intake.rejections import MAX_READ_BYTES, rejection
 from ingestd.schemas.schema import FieldError, Refusal
 from ingestd.stages.dedup import Window
-from ingestd.stages.validate import Validator
+from ingestd.stages.validate import Checked, Validator
 
 MAX_EVENTS = 8_192
 """Events that are gathered in one turn of the loop, so that the others get theirs."""
+
+_MAX_DETAIL = 500
 
 Piece = tuple[int | None, list[bytes], list[bytes | None]]
 """(submission that has it to itself, events, digests) of a chunk to be."""
 
 
 class Gathering:
-    """``check``, then ``claim``, then ``pieces``; after the commit ``taken``, for each submission."""
+    """``check`` to its end, ``claim``, ``pieces``; after the commit ``taken``, for each submission."""
 
     def __init__(self, submissions: list[Submission]) -> None:
         self.submissions = submissions
@@ -33,33 +35,51 @@ class Gathering:
         self._keys: list[str | None] = []
         self._digests: list[bytes | None] = []
         self._gone: set[int] = set()  # events that do not go into the spool
-        self._rejected: dict[int, list[Rejection]] = {}
+        self._rejected: Counter[int] = Counter()  # by submission
+        self._listed: dict[int, list[Rejection]] = {}
         self._nothing_stored: set[int] = set()  # atomic submissions with an invalid event
         end = 0
         for submission in submissions:
             end += len(submission.events)
             self._ends.append(end)
 
-    def check(self, validator: Validator, window: Window, *, max_event_bytes: int) -> None:
-        """Validation; an invalid copy of an event that is known is a copy first of all."""
-        checked = validator.check(self._events)
-        self._keys = checked.keys
-        refused = checked.refused
+    def check(self, validator: Validator, window: Window, *, max_event_bytes: int) -> Iterator[None]:
+        """Validation, in steps between which others may go on; ``claim`` when there are no more.
+
+        By size first, so that nothing is made of what is too large. An invalid copy of an event that is known
+        is a copy first of all.
+        """
+        events, places = self._events, range(len(self._events))
+        fitting: Sequence[int] = places
         if any(submission.size_bytes > max_event_bytes for submission in self.submissions):
-            for index, event in enumerate(self._events):
-                if len(event) > max_event_bytes and index not in refused:
-                    error = FieldError("", f"{len(event)} bytes; a request has room for {max_event_bytes}")
-                    refused[index] = Refusal(Reason.INVALID, [error])
-                    checked.refused_keys[index] = checked.keys[index] or ""
-        for index, refusal in refused.items():
-            key = checked.refused_keys.get(index)
-            if key and window.state_of(key) == "known":
-                self._is_copy(index)
-            else:
-                self._refuse(index, refusal)
+            fitting = [index for index in places if len(events[index]) <= max_event_bytes]
+        if len(fitting) < len(events):
+            events = [events[index] for index in fitting]
+        self._keys = [None] * len(places)
+        at = 0
+        for checked in validator.in_steps(events):
+            if checked:
+                block = fitting[at : at + len(checked.keys)]
+                at += len(block)
+                self._take(block, checked, window)
+            yield
+        for index in places if len(fitting) < len(places) else ():
+            event = self._events[index]
+            if len(event) > max_event_bytes:
+                key = validator.key_of(event) if len(event) <= MAX_READ_BYTES else None
+                words = f"{len(event)} bytes; a request has room for {max_event_bytes}"
+                self._reject(index, Refusal(Reason.INVALID, [FieldError("", words)]), key, window)
+                yield
         for number in self._rejected:
             if self.submissions[number].atomic:
                 self._leave_out(number)
+
+    def _take(self, block: Sequence[int], checked: Checked, window: Window) -> None:
+        """What was found of the events with the indices ``block``."""
+        for index, key in zip(block, checked.keys, strict=True):
+            self._keys[index] = key
+        for at, refusal in checked.refused.items():
+            self._reject(block[at], refusal, checked.refused_keys.get(at), window)
 
     def claim(self, window: Window, now: float) -> None:
         """Claim the keys of what is left; tells copies apart."""
@@ -81,11 +101,12 @@ class Gathering:
     def taken(self, number: int) -> Taken:
         """What became of submission ``number``, once its events are on disk."""
         submission = self.submissions[number]
-        rejected = sorted(self._rejected.get(number, ()))
+        count, listed = self._rejected[number], self._listed.get(number, [])
+        unlisted = count - len(listed)
         if number in self._nothing_stored:
-            return Taken(0, 0, rejected, stored=False)
+            return Taken(0, 0, listed, stored=False, unlisted=unlisted)
         duplicates = self.duplicates[number]
-        return Taken(len(submission.events) - duplicates - len(rejected), duplicates, rejected)
+        return Taken(len(submission.events) - duplicates - count, duplicates, listed, unlisted=unlisted)
 
     def _cut(self, max_bytes: int) -> Iterator[Piece]:
         events: list[bytes] = []
@@ -130,16 +151,25 @@ class Gathering:
         self._keys[index] = None
         self.duplicates[self._submission_of(index)] += 1
 
+    def _reject(self, index: int, refusal: Refusal, key: str | None, window: Window) -> None:
+        if key and window.state_of(key) == "known":
+            self._is_copy(index)
+        else:
+            self._refuse(index, refusal)
+
     def _refuse(self, index: int, refusal: Refusal) -> None:
         number = self._submission_of(index)
         event = self._events[index]
         self._gone.add(index)
         self._keys[index] = None
-        told = rejection(index - self._start_of(number), event, refusal.errors)
-        self._rejected.setdefault(number, []).append(told)
+        self._rejected[number] += 1
+        position, listed = index - self._start_of(number), self._listed.setdefault(number, [])
+        if len(listed) < MAX_LISTED or position < listed[-1].position:
+            insort(listed, rejection(position, event, refusal.errors))
+            del listed[MAX_LISTED:]
         self.reasons[refusal.reason] += 1
         detail = "; ".join(f"{e.field}: {e.message}" if e.field else e.message for e in refusal.errors)
-        self.refused.append((event, refusal.reason, detail))
+        self.refused.append((event, refusal.reason, detail[:_MAX_DETAIL]))
 
     def _leave_out(self, number: int) -> None:
         """Nothing of an atomic submission is stored when anything of it is invalid."""

@@ -6,8 +6,8 @@ in the spool, one fsync. An answer goes out only after the commit that has its e
 
 import asyncio
 import sqlite3
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -27,6 +27,11 @@ from ingestd.store.writer import Work
 
 MAX_UNANSWERED_BYTES = 64 * 1024 * 1024
 """Of events that are not on disk yet; past it producers wait. A disk may take seconds for one fsync."""
+
+SLICE_S = 0.01
+"""Of one turn of the loop, for validation; a step of it that was begun is brought to its end."""
+
+_DONE = object()
 
 Keep = Callable[[list[bytes]], "Kept | None"]
 """Accepted events -> what else is to be written with them."""
@@ -89,6 +94,7 @@ class Reception:
         self._clock = clock
         self._arrived: list[Submission] = []
         self._arrived_bytes = self._unanswered_bytes = 0
+        self._in_check: deque[tuple[Gathering, Iterator[None]]] = deque()
         self._scheduled = False
         self._committing = 0
         self._idle = asyncio.Event()
@@ -127,10 +133,27 @@ class Reception:
             asyncio.get_running_loop().call_soon(self._gather)  # what else arrives in this turn comes along
 
     def _gather(self) -> None:
-        """Bring what has arrived on its way into the spool."""
+        """Bring what has arrived on its way into the spool, as far as one turn of the loop may take."""
         self._scheduled = False
-        gathering = Gathering(self._take_arrived())
-        gathering.check(self.validator, self._window, max_event_bytes=self._max_event_bytes)
+        if self._arrived:
+            gathering = Gathering(self._take_arrived())
+            steps = gathering.check(self.validator, self._window, max_event_bytes=self._max_event_bytes)
+            self._in_check.append((gathering, steps))
+        until = self._clock.monotonic() + SLICE_S
+        while self._in_check:
+            # By turns, so that one request with much to look at does not keep the others waiting.
+            gathering, steps = self._in_check.popleft()
+            if next(steps, _DONE) is _DONE:
+                self._store(gathering)
+            else:
+                self._in_check.append((gathering, steps))
+            if self._clock.monotonic() >= until:
+                break
+        if self._arrived or self._in_check:
+            self._schedule()
+
+    def _store(self, gathering: Gathering) -> None:
+        """In one go: who sees a key as claimed must not be written before it."""
         gathering.claim(self._window, self._clock.monotonic())
         pieces = gathering.pieces(MAX_CHUNK_BYTES)
         kept = [one for keep in self._keepers for piece in pieces if (one := keep(piece[1]))]
@@ -143,8 +166,6 @@ class Reception:
         else:  # copies of events that are not on disk yet must not be told so
             chunks, owners, on_disk = [], [], self._database.append(also)
         on_disk.add_done_callback(partial(self._committed, gathering, chunks, owners, kept))
-        if self._arrived:
-            self._schedule()
 
     def _keep(self, gathering: Gathering) -> Work | None:
         """Rejected events as dead letters, if they are wanted. They come with the commit that the answer
@@ -198,7 +219,7 @@ class Reception:
             self._answer(gathering, chunks, owners)
         if self._arrived:
             self._schedule()
-        elif not self._committing:
+        elif not (self._committing or self._in_check):
             self._idle.set()
 
     def _answer(self, gathering: Gathering, chunks: list[SpooledChunk], owners: list[int | None]) -> None:

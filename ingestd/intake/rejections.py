@@ -1,15 +1,19 @@
 """What a producer is told about an event that fails its schema."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
 from ingestd.core.submission import Rejection
+from ingestd.schemas.members import Members
 from ingestd.schemas.schema import FieldError
 
 MAX_ID_CHARS = 200
-_ID_FIELDS = ("id", "eventId", "interactionId")
-_decode = msgspec.json.Decoder(dict[str, object]).decode
+MAX_READ_BYTES = 1024 * 1024
+"""Of a larger event the id is not looked for."""
+_IDS = Members("id", "eventId", "interactionId")
+_decode = msgspec.json.Decoder(str | int).decode
 
 
 def rejection(position: int, event: bytes, errors: Sequence[FieldError]) -> Rejection:
@@ -19,13 +23,17 @@ def rejection(position: int, event: bytes, errors: Sequence[FieldError]) -> Reje
 
 
 def event_id(event: bytes) -> str | None:
-    """The id by which its producer knows an event, if one can be read from it; cut to size."""
-    try:
-        fields = _decode(event)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+    """The id by which its producer knows an event, if one can be read from it; cut to size.
+
+    Nothing is made of the rest of the event.
+    """
+    if len(event) > MAX_READ_BYTES:
         return None
-    for name in _ID_FIELDS:
-        value = fields.get(name)
-        if isinstance(value, str | int):
-            return str(value)[:MAX_ID_CHARS]
+    try:
+        found = _IDS.of(event)
+    except (ValueError, RecursionError):
+        return None
+    for text in found.values():
+        with suppress(ValueError):
+            return str(_decode(text))[:MAX_ID_CHARS]
     return None

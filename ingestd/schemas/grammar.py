@@ -12,14 +12,13 @@ from collections.abc import Sequence
 import msgspec
 
 from ingestd.schemas.faults import describe, nested_deeper, not_utf8
-from ingestd.schemas.nesting import MAX_DEPTH
+from ingestd.schemas.nesting import DEEPEST, MAX_DEPTH, is_deeper
 from ingestd.schemas.refusals import invalid, unparsable
 from ingestd.schemas.schema import Refusal
 
 DEEP_BYTES = 400
 """An event of at most this many bytes cannot be nested deeper than 200: each level takes two."""
 
-_MAX_OPENED = 190
 MAX_DIGITS = 4_300
 """Of an integer, or the whole part of a number: what Python's ``int`` and pydantic's parser take."""
 _DIGIT = re.compile(rb"\d")
@@ -57,7 +56,7 @@ def find_refusal(event: bytes, *, max_depth: int = MAX_DEPTH) -> Refusal | None:
 
 def is_plain(event: bytes) -> bool:
     """Whether an event over ``DEEP_BYTES`` is far from the limits on nesting and integers."""
-    if event.count(b"{") + event.count(b"[") >= _MAX_OPENED:
+    if is_deeper(event, DEEPEST):
         return False
     return has_short_numbers(event)
 

@@ -16,6 +16,8 @@ DEEPEST = 190
 
 _BLOCK_BYTES = 64 * 1024
 _BLOCK_EVENTS = 16
+_LEVELS_AT_ONCE = 8
+_WIDE = 4_000
 _TOKEN = re.compile(rb",++|[\[\]]")
 _AS_ARRAYS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
@@ -42,40 +44,49 @@ def is_deeper(event: bytes, limit: int) -> bool:
     """Whether valid JSON nests more than ``limit`` arrays and objects; a scalar has depth 0."""
     if len(event) <= 2 * limit or opened(event) <= limit:
         return False
-    runs = _outside_strings(event, _NO_BRACKETS).split(b"]")  # of those that open, before each that closes
+    rest = b"".join(_structure(event, _NO_BRACKETS))
+    for _ in range(min(limit, _LEVELS_AT_ONCE) if len(rest) > _WIDE else 0):
+        if len(rest) <= 2 * limit:
+            return False
+        rest = rest.replace(b"[]", b"")  # one level less, everywhere: most that is wide is not deep
+        limit -= 1
+    runs = rest.split(b"]")  # of those that open, before each that closes
     deepest: int = max(map(sub, accumulate(map(len, runs)), count()))
     return deepest > limit
 
 
 def count_values(event: bytes) -> int:
     """The values in valid JSON, an empty array or object counted twice; of what is not JSON, some number."""
-    structure = _outside_strings(event, _NO_STRUCTURE)
-    return 1 + len(structure) - structure.count(b"]")
+    return 1 + sum(len(piece) - piece.count(b"]") for piece in _structure(event, _NO_STRUCTURE))
 
 
 def has_more_elements(array: bytes, limit: int) -> bool:
     """Whether an array in JSON, not an empty one, has more than ``limit`` (at least 1) elements."""
     depth, found = 0, 1
-    for token in _TOKEN.finditer(_outside_strings(array, _NO_STRUCTURE).replace(b"[]", b"")):
-        mark = token[0]
-        if mark == b"[":
-            depth += 1
-        elif mark == b"]":
-            depth -= 1
-        elif depth == 1:
-            found += len(mark)
-            if found > limit:
-                return True
+    for piece in _structure(array, _NO_STRUCTURE):
+        for token in _TOKEN.finditer(piece.replace(b"[]", b"")):
+            mark = token[0]
+            if mark == b"[":
+                depth += 1
+            elif mark == b"]":
+                depth -= 1
+            elif depth == 1:
+                found += len(mark)
+                if found > limit:
+                    return True
     return False
 
 
-def _outside_strings(text: bytes, dropped: bytes) -> bytes:
-    """Without strings and the bytes ``dropped``; braces as brackets. In blocks, to bound the pieces."""
-    text = text.replace(b"\\\\", b"").replace(b'\\"', b"")  # now a quote always begins or ends a string
-    text = text.translate(_AS_ARRAYS, dropped).replace(b'""', b"")
-    kept, inside = list[bytes](), 0
-    for start in range(0, len(text), _BLOCK_BYTES):
-        pieces = text[start : start + _BLOCK_BYTES].split(b'"')
-        kept.append(b"".join(pieces[inside::2]))
+def _structure(text: bytes, dropped: bytes) -> Iterator[bytes]:
+    """Without strings and the bytes ``dropped``; braces as brackets. In blocks, which bounds what is made of
+    it, and how long other threads wait for each."""
+    at = inside = 0
+    while at < len(text):
+        block = text[at : at + _BLOCK_BYTES]
+        if (len(block) - len(block.rstrip(b"\\"))) % 2:
+            block = text[at : at + _BLOCK_BYTES + 1]  # not through the middle of an escape
+        at += len(block)
+        block = block.replace(b"\\\\", b"").replace(b'\\"', b"")  # now a quote always begins or ends a string
+        pieces = block.translate(_AS_ARRAYS, dropped).replace(b'""', b"").split(b'"')
+        yield b"".join(pieces[inside::2])
         inside ^= (len(pieces) - 1) & 1
-    return b"".join(kept)

@@ -30,6 +30,7 @@ from ingestd.service.housekeeping import compare_api, first_error, keep_house, t
 from ingestd.service.parts import Load, Service, authenticator, endpoint_settings, limits, open_certificates
 from ingestd.service.reload import reload
 from ingestd.service.status import add_conditions, describe, describe_ledger, wire_gauges
+from ingestd.sources.http import aside
 from ingestd.sources.http.endpoint import Endpoint
 from ingestd.sources.http.server import serve
 
@@ -81,7 +82,13 @@ async def open_service(load: Load) -> AsyncIterator[Service]:
         await compare_api(pipeline, login, log.warning)
         front = service.front = await stack.enter_async_context(open_front(pipeline, warn=log.warning))
         keys = authenticator(settings.ingest, service.clock)
-        service.endpoint = Endpoint(endpoint_settings(settings.ingest), keys, front.reception, service.clock)
+        service.endpoint = Endpoint(
+            endpoint_settings(settings.ingest),
+            keys,
+            front.reception,
+            service.clock,
+            stack.enter_context(aside.Thread()),
+        )
         service.certificates = open_certificates(settings.ingest)
         service.server = await stack.enter_async_context(
             serve(

@@ -80,7 +80,8 @@ def gather(asked: list[tuple[list[Event], bool, float]], max_bytes: int) -> tupl
         for some, atomic, wait_s in asked
     ]
     gathering = Gathering(submissions)
-    gathering.check(VALIDATOR, window, max_event_bytes=MAX_EVENT_BYTES)
+    for _ in gathering.check(VALIDATOR, window, max_event_bytes=MAX_EVENT_BYTES):
+        pass
     gathering.claim(window, NOW)
     pieces = gathering.pieces(max_bytes)
     assert window.pending == len(PENDING) + len(gathering.claimed)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from ingestd.core.reasons import Reason
-from ingestd.schemas import envelope, grammar, interaction
+from ingestd.schemas import envelope, grammar, interaction, nesting
 from ingestd.schemas.cloudevent import CloudEventSchema
 from ingestd.schemas.grammar import MAX_DIGITS
 from ingestd.schemas.interaction import InteractionSchema
@@ -105,7 +105,7 @@ def test_the_quick_look_for_long_numbers_misses_none(runs: list[tuple[int, bytes
 
 CONSTANTS = sorted(
     {
-        *(grammar.DEEP_BYTES, grammar.MAX_DIGITS, interaction._DEEP_BYTES, grammar._MAX_OPENED),
+        *(grammar.DEEP_BYTES, grammar.MAX_DIGITS, interaction._DEEP_BYTES, nesting.DEEPEST),
         *(200, 530, 4_300, 4_337, 4_400, envelope._MAX_MEMBERS),
     }
 )

@@ -9,12 +9,11 @@ from http import HTTPStatus
 from typing import Any
 
 from ingestd.core.masking import redact
-from ingestd.core.submission import Deferred, Rejection, Result, Taken
+from ingestd.core.submission import MAX_LISTED, Deferred, Rejection, Result, Taken
 from ingestd.sources.http.request import Response
 
-MAX_REJECTIONS = 100
-"""Rejected events that are listed; ``rejected_total`` then tells how many there were."""
-
+_MAX_LIST_BYTES = 256 * 1024
+"""Of the rejected events that are listed; ``rejected_total`` then tells how many there were."""
 _MAX_ID = 256
 _JSON = (("Content-Type", "application/json"),)
 _PLAIN_BODY = b'{"accepted":%d,"duplicates":%d,"rejected":[]}'
@@ -52,13 +51,17 @@ def answer_to(result: Result) -> Response:
 
 def _in_full(taken: Taken) -> Response:
     accepted = taken.accepted if taken.stored else 0
-    content: dict[str, Any] = {
-        "accepted": accepted,
-        "duplicates": taken.duplicates,
-        "rejected": [_entry(rejection) for rejection in taken.rejected[:MAX_REJECTIONS]],
-    }
-    if len(taken.rejected) > MAX_REJECTIONS:
-        content["rejected_total"] = len(taken.rejected)
+    entries, room = list[dict[str, Any]](), _MAX_LIST_BYTES
+    for rejection in taken.rejected[:MAX_LISTED]:
+        entry = _entry(rejection)
+        room -= len(_encode(entry))
+        if room < 0:
+            break
+        entries.append(entry)
+    content: dict[str, Any] = {"accepted": accepted, "duplicates": taken.duplicates, "rejected": entries}
+    total = len(taken.rejected) + taken.unlisted
+    if total > len(entries):
+        content["rejected_total"] = total
     if taken.ends is not None:
         content.update(taken.ends._asdict())
     refused = not taken.stored or (taken.rejected and not accepted and not taken.duplicates)
@@ -75,3 +78,6 @@ def _entry(rejection: Rejection) -> dict[str, Any]:
 def _encode(content: dict[str, Any]) -> bytes:
     """ASCII: whatever a hostile event brought along, lone surrogates too, is escaped."""
     return json.dumps(content, separators=(",", ":")).encode("ascii")
+
+
+OUR_FAULT = problem(500, "this is a fault of the service")

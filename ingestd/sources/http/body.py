@@ -175,7 +175,7 @@ def _values(body: bytes, max_events: int) -> list[bytes]:
     if len(lines) > 1 and 2 * whole >= len(lines):
         return lines
     if len(found.values) > 1:
-        return found.values
+        return _flat([*found.values, found.rest] if found.rest else found.values, max_events)
     raise Refused(400, f"the body is not JSON: {_fault(body)}")
 
 

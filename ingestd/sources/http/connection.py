@@ -9,7 +9,7 @@ import logging
 from enum import IntEnum
 from typing import cast
 
-from ingestd.sources.http.answers import problem
+from ingestd.sources.http.answers import OUR_FAULT, problem
 from ingestd.sources.http.head import BadRequest, Head
 from ingestd.sources.http.reader import RequestReader
 from ingestd.sources.http.request import Headers, Request, Response
@@ -30,8 +30,6 @@ REQUESTS_AT_ONCE = 64
 """Pipelined ones, before the other connections have their turn."""
 SMALL_BODY_BYTES = 64 * 1024
 """Up to here a body is taken even when too much is buffered for all."""
-
-_OUR_FAULT = problem(500, "this is a fault of the service")
 
 
 class Phase(IntEnum):
@@ -213,7 +211,7 @@ class Connection(asyncio.Protocol):
             refusal = self._state.application.check_head(request)
         except Exception:
             logger.exception("a request's head could not be checked")
-            refusal = _OUR_FAULT
+            refusal = OUR_FAULT
         if refusal is None:
             self._request = request
             return True
@@ -246,7 +244,7 @@ class Connection(asyncio.Protocol):
             self._state.application.handle(request)
         except Exception:
             logger.exception("a request could not be handled")
-            request.respond(*_OUR_FAULT)
+            request.respond(*OUR_FAULT)
 
     def _answer(self, response: Response) -> None:
         if self._phase == Phase.OPEN:
@@ -276,7 +274,7 @@ class Connection(asyncio.Protocol):
             data = encode(response, date=state.date, persistence=persistence, head_only=head_only)
         except (KeyError, ValueError):
             logger.exception("a response could not be encoded")
-            response = _OUR_FAULT
+            response = OUR_FAULT
             data = encode(response, date=state.date, persistence=persistence, head_only=head_only)
         state.requests_by_status[response.status] = state.requests_by_status.get(response.status, 0) + 1
         if self._transport is not None:

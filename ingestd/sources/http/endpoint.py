@@ -2,17 +2,20 @@
 
     check_head: route ─▶ who ─▶ length, format ─▶ room?      (before the body is read)
     handle:     signature ─▶ decode ─▶ take apart ─▶ quota ─▶ Submission ─▶ ... ─▶ answer
+                └──── beside the loop where the body is large ────┘
 
 Nothing is logged here: a request may hold tokens and personal data.
 """
 
+import logging
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ingestd.core.clock import Clock
 from ingestd.core.submission import Deferred, Result, Submission
-from ingestd.sources.http.answers import NOTHING_SENT, Refused, answer_to
+from ingestd.sources.http.answers import NOTHING_SENT, OUR_FAULT, Refused, answer_to
+from ingestd.sources.http.aside import Aside, at_once
 from ingestd.sources.http.auth import Authenticator
 from ingestd.sources.http.body import check_coding, decode, take_apart
 from ingestd.sources.http.cloudevents_http import to_structured
@@ -22,7 +25,12 @@ from ingestd.sources.http.query import Query, parse_query
 from ingestd.sources.http.quota import Quotas
 from ingestd.sources.http.request import Request, Response
 
+logger = logging.getLogger(__name__)
+
 PATH = "/v1/events"
+LIGHT_BYTES = 256 * 1024
+LIGHT_CODED_BYTES = 16 * 1024
+"""Up to here a body is unpacked on the loop; what is compressed may grow by ``max_expansion``."""
 _MAX_LENGTH_DIGITS = 18
 
 
@@ -39,6 +47,11 @@ class EndpointSettings:
     access_token_in_query: bool = False
 
 
+class Unpacked(NamedTuple):
+    producer: str
+    events: list[bytes]
+
+
 class Reception(Protocol):
     def submit(self, submission: Submission) -> None: ...
 
@@ -52,10 +65,16 @@ class Endpoint:
     request whose head was checked before is judged by the new ones."""
 
     def __init__(
-        self, settings: EndpointSettings, authenticator: Authenticator, reception: Reception, clock: Clock
+        self,
+        settings: EndpointSettings,
+        authenticator: Authenticator,
+        reception: Reception,
+        clock: Clock,
+        aside: Aside = at_once,
     ) -> None:
         self.settings = settings
         self._reception = reception
+        self._aside = aside
         self._quotas = Quotas(clock)
         self.authenticator = authenticator
 
@@ -89,19 +108,46 @@ class Endpoint:
 
     def handle(self, request: Request) -> None:
         """Respond now, or when the reception has the answer. For a request whose head was let pass."""
-        settings = self.settings
         if request.method == "OPTIONS":
+            settings = self.settings
             origins, rate = settings.webhook_origins, settings.webhook_rate
             request.respond(*answer_options(request, origins=origins, rate=rate))
             return
         try:
             query = self._query(request)
             producer = self._by_head(request, query)
-            if producer is None:
-                producer = self._authenticator.by_signature(request)
-            events = self._events(request)
         except Refused as refused:
             request.respond(*refused.response)
+            return
+        work, done = partial(self._unpack, request, producer), partial(self._unpacked, request, query)
+        coded = request.headers.get("content-encoding", "")
+        if len(request.body) <= (LIGHT_CODED_BYTES if coded else LIGHT_BYTES):
+            at_once(work, done)
+        else:
+            self._aside(work, done)
+
+    def _unpack(self, request: Request, producer: str | None) -> Unpacked | Response:
+        """What is in the body, or why it is refused. May run beside the loop.
+
+        Errors end here: their frames would keep the body in memory for as long as somebody has them.
+        """
+        try:
+            if producer is None:
+                producer = self._authenticator.by_signature(request)
+            return Unpacked(producer, self._events(request))
+        except Refused as refused:
+            return refused.response
+        except Exception:
+            logger.exception("a body could not be taken apart")
+            return OUR_FAULT
+
+    def _unpacked(self, request: Request, query: Query, found: Unpacked | Response) -> None:
+        request.body = b""  # what is needed of it are the events
+        if isinstance(found, Response):
+            request.respond(*found)
+            return
+        producer, events = found
+        if request.gone:  # its producer still has the events
             return
         if not events:
             request.respond(*NOTHING_SENT)
@@ -117,7 +163,7 @@ class Endpoint:
                 sum(map(len, events)),
                 producer,
                 query.atomic,
-                settings.wait_timeout_s if query.wait else 0.0,
+                self.settings.wait_timeout_s if query.wait else 0.0,
             )
         )
 

@@ -21,10 +21,12 @@ class TooDense(Exception):
 
 
 class Values(NamedTuple):
-    """``clean``: every value is a whole object or array, and there is only white space between them."""
+    """``clean``: every value is a whole object or array, and there is only white space between them.
+    ``rest``: what follows the last one and is no value."""
 
     values: list[bytes]
     clean: bool
+    rest: bytes
 
 
 def _tokens(text: bytes, start: int) -> Iterator[tuple[int, int]]:
@@ -98,4 +100,5 @@ def values(text: bytes, limit: int) -> Values:
         clean = False
         if rest[0] in _BRACKETS:
             found.append(rest)
-    return Values(found, clean)
+            rest = b""
+    return Values(found, clean, rest)
