@@ -29,7 +29,10 @@ async def keep_house(pipeline: Pipeline, *, count_letters: bool | None = None) -
         _look_at_lock(pipeline)
         if (trouble := pipeline.audit.trouble) != told:
             told = trouble
-            log.error(f"{trouble}; events are delivered all the same")
+            if trouble:
+                log.error(f"{trouble}; events are delivered all the same")
+            else:
+                log.warning("the audit log is written again; its line AUDIT_RESUMED says what is missing")
         if ticks % 10 == 0 or behind:
             behind = await _forget_letters(pipeline)
         if ticks % 10 == 0 and count_letters:

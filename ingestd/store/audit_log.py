@@ -5,7 +5,9 @@ import json
 import os
 import stat
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +23,8 @@ MAX_FIELD = 500
 _OURS = frozenset(("sink", "request_id"))
 """Fields of nearly every line that hold nothing from outside."""
 BUFFER_BYTES = 64 * 1024
+MAX_HELD_BYTES = 1024 * 1024
+"""Of lines that cannot be written now; what comes after them is only counted."""
 PATIENCE_S = 0.5
 """For whoever holds the lock, which takes some 50 us. Past it we write all the same, and do not wait again
 while that lasts: better a line of which ``audit verify`` complains than none, or a service that waits."""
@@ -35,12 +39,16 @@ class AuditLog:
     Several processes may write to one file. Lines are buffered and reach it at every ``flush`` (about once a
     second) and at ``close``: whole lines, in one write, under the file's lock, behind whatever stands there
     then. ASCII only: control characters and line breaks in a field cannot forge a line. Raises UserError when
-    the file cannot be opened; a failing write later is reported in ``trouble``, once, and ends the log.
+    the file cannot be opened. A failing write later is reported in ``trouble`` until one succeeds: every
+    ``flush`` tries again, what was to be written is kept up to MAX_HELD_BYTES, and a line AUDIT_RESUMED tells
+    since when, and how many lines are missing.
     """
 
     def __init__(self, path: Path, *, max_bytes: int = 100_000_000, keep: int = 5) -> None:
         self.path = path
         self.trouble = ""
+        self._since, self._missing = "", 0
+        self._locked = self._closed = False
         self._max_bytes = max_bytes
         self._keep = keep
         self._chain = ChainEnd()
@@ -56,18 +64,24 @@ class AuditLog:
             raise UserError(f"cannot write the audit log {path}: {error.strerror}") from None
 
     def __call__(self, entry: Entry, /, **fields: str | int | float | bool | None) -> None:
-        if self._file < 0:
+        if self._closed:
             return
+        if self.trouble and self._waiting_bytes >= MAX_HELD_BYTES:
+            self._missing += 1
+            return
+        body = self._body(entry, fields)
+        self._bodies.append(body)
+        self._waiting_bytes += len(body) + CHAIN_BYTES
+        if self._waiting_bytes >= self._room and not self.trouble:
+            self.flush()
+
+    def _body(self, entry: Entry, fields: Mapping[str, str | int | float | bool | None]) -> bytes:
         line: dict[str, object] = {"time": self._now(), "event": entry.value}
         for name, value in fields.items():
             if type(value) is str:
                 value = (value if name in _OURS else redact(value))[:MAX_FIELD]
             line[name] = value
-        body = _encode_line(line)
-        self._bodies.append(body)
-        self._waiting_bytes += len(body) + CHAIN_BYTES
-        if self._waiting_bytes >= self._room:
-            self.flush()
+        return _encode_line(line)
 
     def _now(self) -> str:
         """RFC 3339, to the millisecond. The second is written once for all lines of it."""
@@ -78,9 +92,11 @@ class AuditLog:
         return f"{self._written}.{int(fraction * 1000):03d}+00:00"
 
     def flush(self) -> None:
-        if self._file < 0 or not self._bodies:
+        if self._closed or not (self._bodies or self.trouble):
             return
         try:
+            if self.trouble:
+                self._begin_again()
             if self._is_file:
                 self._lock_current()
             self._append()
@@ -90,9 +106,19 @@ class AuditLog:
                 unlock(self._file)
         except OSError as error:
             self._fail(error)
+        else:
+            self.trouble, self._since = "", ""
+
+    def _begin_again(self) -> None:
+        """The disk may have room again, the directory may be there again."""
+        self._open()
+        if self._is_file and os.fstat(self._file).st_size >= self._max_bytes:
+            self._lock_current()
+            self._rotate()
 
     def close(self) -> None:
         self.flush()
+        self._closed = True
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -122,19 +148,41 @@ class AuditLog:
             if time.monotonic() > deadline:
                 locked = False
                 break
-        self._patience_s = PATIENCE_S if locked else 0.0
+        self._locked, self._patience_s = locked, PATIENCE_S if locked else 0.0
 
     def _append(self) -> None:
-        bodies, self._bodies, self._waiting_bytes = self._bodies, [], 0
+        bodies, chain = self._bodies, copy(self._chain)
+        if self._since:
+            gap = self._body(Entry.AUDIT_RESUMED, {"since": self._since, "missing": self._missing})
+            bodies = [*bodies, gap]
         size, after, torn = 0, NOTHING if self._end < 0 else None, False
         if self._is_file and (size := os.fstat(self._file).st_size) != self._end:
             after, torn = self._look_back(size)
         data = self._chain.extend(bodies, after=after)
-        left = memoryview(b"\n" + data if torn else data)
-        self._end = size + len(left)
-        while left:
-            left = left[os.write(self._file, left) :]
+        data = b"\n" + data if torn else data
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._file, memoryview(data)[written:])
+        except OSError:
+            self._chain = chain
+            self._take_back(bodies, size, data[:written], after=after, torn=torn)
+            raise
+        self._end = size + len(data)
+        self._bodies, self._waiting_bytes, self._missing, self._since = [], 0, 0, ""
         self._set_room(self._end if self._is_file else 0)
+
+    def _take_back(
+        self, bodies: list[bytes], size: int, written: bytes, *, after: bytes | None, torn: bool
+    ) -> None:
+        """Of a write that failed in the middle: if it cannot be undone, its whole lines count as written."""
+        if written and self._is_file and self._locked:
+            with suppress(OSError):
+                os.ftruncate(self._file, size)
+                return
+        if (whole := written.count(b"\n") - torn) > 0:
+            self._chain.extend(bodies[:whole], after=after)
+            del self._bodies[:whole]
 
     def _look_back(self, size: int) -> tuple[bytes, bool]:
         """(the hash of the last line there is, whether it lacks its end: its writer died in the middle)."""
@@ -160,8 +208,8 @@ class AuditLog:
         return self.path.with_name(f"{self.path.name}.{number}")
 
     def _fail(self, error: OSError) -> None:
-        self.trouble = f"the audit log {self.path} cannot be written any more: {error.strerror}"
-        self._bodies.clear()
+        self._since = self._since or self._now()
+        self.trouble = f"the audit log {self.path} cannot be written: {error.strerror}; it is tried again"
         file, self._file = self._file, -1
         if file >= 0:
             with suppress(OSError):

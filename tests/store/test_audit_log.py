@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import json
 import os
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from ingestd.core.audit import Entry
 from ingestd.core.errors import UserError
 from ingestd.store.audit_log import MAX_FIELD, AuditLog
+from ingestd.store.audit_verification import verify
+from tests.store.tmpfs import fill, small_disk
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -83,27 +86,35 @@ def test_a_log_that_is_opened_again_is_appended_to(tmp_path: Path) -> None:
     assert log.path.with_name("audit.jsonl.1").exists()
 
 
-def test_a_disk_error_ends_the_log_and_is_told(tmp_path: Path) -> None:
+def test_a_disk_error_is_told_and_it_is_tried_again(tmp_path: Path) -> None:
     log = AuditLog(Path("/dev/full"))
     log(Entry.RUN_STARTED)
     assert log.trouble == ""
-    log.flush()
-    assert log.trouble == "the audit log /dev/full cannot be written any more: No space left on device"
-    log(Entry.RUN_FINISHED)
-    log.flush()
+    for _ in range(2):
+        log.flush()
+        assert log.trouble == (
+            "the audit log /dev/full cannot be written: No space left on device; it is tried again"
+        )
+        log(Entry.RUN_FINISHED)
     log.close()
 
 
-def test_a_file_that_cannot_be_moved_out_of_the_way_ends_the_log_too(tmp_path: Path) -> None:
+def test_a_directory_in_the_way_of_a_rotated_file_is_waited_for(tmp_path: Path) -> None:
     log = AuditLog(tmp_path / "audit.jsonl", max_bytes=10)
     (tmp_path / "audit.jsonl.1" / "in the way").mkdir(parents=True)
     log(Entry.RUN_STARTED)
-    assert "cannot be written any more: Is a directory" in log.trouble
+    assert "cannot be written: Is a directory" in log.trouble
     log(Entry.RUN_FINISHED)
+    log.flush()
+    assert lines(log.path) == [], "what stood before is not known"
+    (tmp_path / "audit.jsonl.1").rename(tmp_path / "elsewhere")
     log.close()
+    assert log.trouble == ""
+    found = verify(log.path)
+    assert (found.problems, found.lines) == ([], 3)
 
 
-def test_a_file_that_was_removed_is_made_again_and_one_whose_directory_was_ends_the_log(
+def test_a_file_that_was_removed_is_made_again_and_one_whose_directory_was_once_that_is_there(
     tmp_path: Path,
 ) -> None:
     log = AuditLog(tmp_path / "deep" / "audit.jsonl")
@@ -116,6 +127,94 @@ def test_a_file_that_was_removed_is_made_again_and_one_whose_directory_was_ends_
     log(Entry.RUN_FINISHED)
     log.flush()
     assert "No such file" in log.trouble
+    log.path.parent.mkdir()
+    log.close()
+    assert [line["event"] for line in lines(log.path)] == ["RUN_FINISHED", "AUDIT_RESUMED"]
+
+
+class Disk:
+    """Takes so many more bytes, and says ENOSPC then. ``lockable``: whether files may be locked there."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, lockable: bool) -> None:
+        self.left = 10**9
+        write = os.write
+
+        def limited(file: int, data: bytes) -> int:
+            if self.left == 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            count = write(file, bytes(data)[: self.left])
+            self.left -= count
+            return count
+
+        monkeypatch.setattr(os, "write", limited)
+        if not lockable:
+            monkeypatch.setattr("ingestd.store.audit_log.lock", lambda *args, **options: False)
+
+
+@pytest.mark.parametrize("lockable", [True, False])
+@pytest.mark.parametrize("room", [0, 1, 150, 400])
+def test_after_a_full_disk_it_goes_on_and_its_chain_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, lockable: bool
+) -> None:
+    disk = Disk(monkeypatch, lockable=lockable)
+    log = AuditLog(tmp_path / "audit.jsonl")
+    log(Entry.RUN_STARTED, run=0)
+    log.flush()
+    disk.left = room
+    for number in range(1, 6):
+        log(Entry.BATCH_DELIVERED, run=number)
+    for _ in range(2):
+        log.flush()
+        assert "No space left on device" in log.trouble
+    disk.left = 10**9
+    log(Entry.BATCH_DELIVERED, run=6)
+    log.flush()
+    assert log.trouble == ""
+    log(Entry.RUN_FINISHED, run=7)
+    log.close()
+    found = verify(log.path)
+    assert found.problems == []
+    whole = [line for line in log.path.read_bytes().splitlines() if line.endswith(b"}")]
+    told = [json.loads(line) for line in whole]
+    assert [line["run"] for line in told if "run" in line] == list(range(8))
+    (resumed,) = [line for line in told if line["event"] == "AUDIT_RESUMED"]
+    assert (resumed["missing"], resumed["since"] <= resumed["time"]) == (0, True)
+    assert len(found.torn) == (not lockable and room > 0)
+
+
+def test_what_is_held_has_a_limit_and_what_is_beyond_it_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingestd.store.audit_log.MAX_HELD_BYTES", 1000)
+    disk = Disk(monkeypatch, lockable=True)
+    disk.left = 0
+    log = AuditLog(tmp_path / "audit.jsonl")
+    log(Entry.RUN_STARTED)
+    log.flush()
+    for _ in range(100):
+        log(Entry.BATCH_DELIVERED)
+    disk.left = 10**9
+    log.close()
+    told = lines(log.path)
+    assert told[-1]["event"] == "AUDIT_RESUMED"
+    assert told[-1]["missing"] == 102 - len(told) > 80
+    assert verify(log.path).problems == []
+
+
+def test_on_a_real_disk_that_is_full_too(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", megabytes=1) as directory:
+        log = AuditLog(directory / "audit.jsonl")
+        log(Entry.RUN_STARTED)
+        log.flush()
+        filler = fill(directory)
+        for number in range(200):
+            log(Entry.BATCH_DELIVERED, run=number)
+        log.flush()
+        assert "No space left on device" in log.trouble
+        filler.unlink()
+        log.close()
+        assert verify(log.path).problems == []
+        assert len(lines(log.path)) == 202
 
 
 def test_a_pipe_is_written_to_and_never_rotated(tmp_path: Path) -> None:
