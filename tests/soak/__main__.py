@@ -15,18 +15,19 @@ from tests.soak.judge import Verdict
 from tests.soak.rounds import SHAPES, play
 
 
-def main() -> int:
-    options = _options()
+def main(words: list[str] | None = None) -> int:
+    options = _options(words)
     machine.measure(1)
     print(f"seed {options.seed}", flush=True)
     total, ends = Verdict(), time.monotonic() + options.seconds
     shapes = itertools.cycle(shape for shape in SHAPES if options.only in shape)
-    for seed in itertools.count(options.seed):
-        if seed - options.seed == options.rounds or (not options.rounds and time.monotonic() > ends):
+    for played in itertools.count():
+        if played == options.rounds if options.rounds else time.monotonic() > ends:
             break
-        total.add(_round(next(shapes), seed, options.lives))
-    print(f"{'good' if total.good else 'NOT GOOD'}: {total}")
-    return 0 if total.good else 1
+        total.add(_round(next(shapes), options.seed + played, options.lives))
+    good = total.good and total.lives > 0
+    print(f"{'good' if good else 'NOT GOOD'}: {total}")
+    return 0 if good else 1
 
 
 def _round(shape: str, seed: int, lives: int) -> Verdict:
@@ -41,14 +42,14 @@ def _round(shape: str, seed: int, lives: int) -> Verdict:
     return verdict
 
 
-def _options() -> argparse.Namespace:
+def _options(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=300.0, help="no round begins after them")
     parser.add_argument("--rounds", type=int, default=0, help="so many, however long they take")
     parser.add_argument("--lives", type=int, default=8, help="of a round, that end by a kill")
     parser.add_argument("--seed", type=int, default=random.randrange(10**9), help="of the first round")
     parser.add_argument("--only", default="", help=f"shapes with these words, of: {', '.join(SHAPES)}")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """The harness of ``make soak``, for a few lives in each shape; and that it would notice."""
 
+import asyncio
 import random
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.machine import patience
+from tests.soak import __main__ as soak
 from tests.soak import replay
 from tests.soak.api import SinkApi
 from tests.soak.events import Maker, read
@@ -26,6 +29,42 @@ async def test_what_was_promised_is_kept_through_a_few_kills(tmp_path: Path, sha
     assert verdict.good, verdict
     assert verdict.acknowledged > 0
     assert shape not in replay.SHAPES or verdict.acknowledged == 3 * replay.LINES + 3 * (replay.LINES // 10)
+
+
+@pytest.mark.parametrize(
+    ("words", "found", "code", "rounds"),
+    [
+        ("--rounds 3", Verdict(lives=2, kills=1), 0, 3),
+        ("--seconds 0.2", Verdict(lives=2, kills=1), 0, None),
+        ("--seconds 0", Verdict(lives=2, kills=1), 1, 0),
+        ("--rounds 2", Verdict(lives=2, lost=1), 1, 2),
+        ("--rounds 1", Verdict(lives=2, doubled=1), 1, 1),
+        ("--rounds 1", Verdict(lives=2, out_of_order=1), 1, 1),
+        ("--rounds 1", Verdict(lives=2, problems=["a ledger"]), 1, 1),
+    ],
+)
+def test_the_command_plays_as_many_rounds_as_asked_for_and_ends_with_1_if_one_is_not_good(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: str,
+    found: Verdict,
+    code: int,
+    rounds: int | None,
+) -> None:
+    seeds: list[int] = []
+
+    async def played(directory: Path, shape: str, seed: int, *, lives: int) -> Verdict:
+        await asyncio.sleep(0.01)
+        seeds.append(seed)
+        return found
+
+    monkeypatch.setattr(soak, "play", played)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert soak.main(["--seed", "5", *words.split()]) == code
+    assert seeds == list(range(5, 5 + (len(seeds) if rounds is None else rounds)))
+    assert rounds is not None or seeds
+    assert ("NOT GOOD" in capsys.readouterr().out) == (code == 1)
 
 
 def judged(*requests: tuple[str, list[int]], letters: list[dict[str, Any]] | None = None) -> Verdict:
