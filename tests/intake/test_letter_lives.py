@@ -13,7 +13,7 @@ from ingestd.store import dead_letters, letter_leases
 from ingestd.store.dead_letters import Filter
 from ingestd.store.letter_changes import LetterChanges
 from tests.intake.support import DEADLINE_S, Life, event, key_of, numbers_of, running
-from tests.receiver import Action, Cut, Receiver, Reply, Request
+from tests.receiver import Action, Cut, Hang, Receiver, Reply, Request
 
 pytestmark = pytest.mark.anyio
 
@@ -29,6 +29,7 @@ class Api:
         self.rng = rng
         self.failures = 0.4
         self.healthy = False
+        self.may_hang = False  # takes a request, and never answers
         self.bodies: dict[str, bytes] = {}
         self.taken: dict[str, list[int]] = {}
 
@@ -41,6 +42,8 @@ class Api:
             if refusal := self._refusal(numbers):
                 return refusal
             self.taken[key] = numbers
+            if self.may_hang and self.rng.random() < self.failures / 2:
+                return Hang()
         return self.rng.choice(AFTER) if self.rng.random() < self.failures else Reply()
 
     def _refusal(self, numbers: list[int]) -> Reply | None:
@@ -48,7 +51,7 @@ class Api:
             return None
         if len(numbers) > 6:
             return Reply(413)
-        bad = [index for index, number in enumerate(numbers) if number % 4 == 0]
+        bad = [index for index, number in enumerate(numbers) if number % 4 == 0 and self.rng.random() < 0.6]
         if not bad:
             return None
         named = [{"index": index, "message": "no"} for index in bad]
@@ -95,20 +98,24 @@ async def test_whatever_happens_a_letter_arrives_once(
     async with Receiver(api) as receiver:
         sections = {
             "batch": {"max_events": rng.choice([3, 10]), "max_age": 0},
-            "delivery": {"max_attempts": rng.choice([1, 2]), "max_in_flight": rng.choice([1, 5])},
+            "delivery": {"max_attempts": rng.choice([1, 2]), "max_in_flight": 8},
             "letters": {"poll": 0.01, "retry": rng.random() < 0.6},
         }
         for number in range(1, 7):
+            how = rng.choice(["crash", "crash", "drain", "leave"])
+            api.may_hang = how != "drain"
             async with running(directory, receiver, **sections) as life:
                 work_on_letters(life)
                 made = await live(life, rng, made)
-                how = rng.choice(["crash", "crash", "drain", "leave"])
+                if how == "crash":  # while all that are left are on their way
+                    ask_for(life)
+                    await asyncio.sleep(0.05)
                 if how == "crash":
                     directory = tmp_path / str(number)
                     await life.crash(directory)
                 elif how == "drain":
                     await life.drain()
-        api.failures, api.healthy = 0.0, True
+        api.failures, api.healthy, api.may_hang = 0.0, True, False
         async with running(directory, receiver, **sections) as life:
             work_on_letters(life)
             await life.until_empty()
