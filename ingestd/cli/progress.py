@@ -10,7 +10,7 @@ import anyio
 import click
 
 from ingestd.core.masking import redact
-from ingestd.core.units import human_seconds
+from ingestd.core.units import counted, human_seconds
 from ingestd.service.replay import Replay
 
 _LINE_EVERY_S = 5.0
@@ -66,7 +66,8 @@ class Quiet:
             sign = " " if name == "accepted" else "=" if name == "delivered" else "+"
             click.echo(f"  {sign} {name:14}{report[name]:>{width},}")
         click.echo(
-            f"{report['requests']:,} requests ({report['retries']:,} retries), {report['bytes']:,} bytes,"
+            f"{counted(report['requests'], 'request')} ({counted(report['retries'], 'retry', 'retries')}),"
+            f" {report['bytes']:,} bytes,"
             f" {human_seconds(report['seconds'])}, {report['events_per_second']:,.0f} events/s"
         )
         self._tell_sinks(report["sinks"])

@@ -185,6 +185,7 @@ async def _serve(options: "SandboxOptions", host: str, port: int, quiet: bool) -
 
     import anyio
 
+    from ingestd.core.units import counted
     from ingestd.sandbox.server import INGEST_PATH, Sandbox
 
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -196,11 +197,17 @@ async def _serve(options: "SandboxOptions", host: str, port: int, quiet: bool) -
     if not quiet:
         stats = running.sandbox.stats()
         click.echo(
-            f"{stats.events} events in {stats.batches} batches, {stats.duplicates} of them duplicates; "
-            f"{stats.requests} requests, {stats.replays} replays, {sum(stats.faults.values())} faults",
+            f"{counted(stats.events, 'event')} in {counted(stats.batches, 'batch', 'batches')}, "
+            f"{counted(stats.duplicates, 'of them a duplicate', 'of them duplicates')}; "
+            f"{counted(stats.requests, 'request')}, {counted(stats.replays, 'replay')}, "
+            f"{counted(sum(stats.faults.values()), 'fault')}",
             err=True,
         )
         for path, one in stats.paths.items():
             if one.events and path != INGEST_PATH:
-                told = f"{one.events} events, {one.duplicates} of them duplicates; {one.requests} requests"
+                told = (
+                    f"{counted(one.events, 'event')}, "
+                    f"{counted(one.duplicates, 'of them a duplicate', 'of them duplicates')}; "
+                    f"{counted(one.requests, 'request')}"
+                )
                 click.echo(f"{path}: {told}", err=True)

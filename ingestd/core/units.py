@@ -31,6 +31,11 @@ def size(text: str | int) -> int:
     return int(float(match[1]) * _BYTES[(match[2] or "b").lower()])
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """``1 request``, ``2,000 requests``: ``one`` with its number; ``many``: of more, if not with an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def human_seconds(value: float) -> str:
     """90 -> ``1m30s``; for messages to people."""
     if value < 1:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.errors import UserError
 from ingestd.core.regions import DOMAINS, hosts, token_url_for
-from ingestd.core.units import human_seconds, seconds, size
+from ingestd.core.units import counted, human_seconds, seconds, size
 
 
 @pytest.mark.parametrize(
@@ -165,3 +165,12 @@ def test_an_unknown_region_is_answered_with_the_closest(name: str, hint: str) ->
 )
 def test_the_token_url_of_an_api(api_base: str, expected: str | None) -> None:
     assert token_url_for(api_base) == expected
+
+
+def test_one_is_one() -> None:
+    assert [counted(number, "request") for number in (0, 1, 2000)] == [
+        "0 requests",
+        "1 request",
+        "2,000 requests",
+    ]
+    assert [counted(number, "retry", "retries") for number in (1, 2)] == ["1 retry", "2 retries"]

@@ -46,7 +46,7 @@ def test_it_says_where_it_is_serves_and_stops_cleanly(number: signal.Signals, tm
             process.send_signal(number)
             out, err = process.communicate(timeout=patience(10))
     assert (process.returncode, out) == (0, "")
-    assert err == ("0 events in 0 batches, 0 of them duplicates; 0 requests, 0 replays, 1 faults\n")
+    assert err == ("0 events in 0 batches, 0 of them duplicates; 0 requests, 0 replays, 1 fault\n")
     assert "not-to-be-seen" not in ready + err
 
 
