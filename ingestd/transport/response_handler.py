@@ -1,73 +1,58 @@
 """aiohttp's protocol of one connection, for answers with two equal Content-Lengths. Used by ``sessions.py``.
 
 RFC 9110 8.6 lets a recipient take ``Content-Length: 2, 2``, or the line twice, for one; proxies send that.
-llhttp refuses it. So such an answer, when it has been refused, is read a second time with the line once.
+llhttp refuses it. So each head is looked at before, and such a one is handed on with the line once.
 """
 
 import re
 from typing import Any
 
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.http_exceptions import BadHttpMessage
 
-_MAX_KEPT_BYTES = 256 * 1024
-_LENGTH = re.compile(rb"(?im)^content-length:[ \t]*([0-9]+(?:[ \t]*,[ \t]*[0-9]+)*)[ \t]*\r?\n")
+_MAX_HEAD_BYTES = 132 * 1024
+"""What is longer is handed on as it is: aiohttp has limits of its own, a little lower."""
+
+_LENGTH = re.compile(rb"(?im)^content-length:[ \t]*([0-9]{1,20}(?:[ \t]*,[ \t]*[0-9]{1,20})*)[ \t]*\r?\n")
+_NAME = b"\ncontent-length:"
 
 
 class LenientResponseHandler(ResponseHandler):
-    """``ResponseHandler``, with a parser around its own."""
+    """``ResponseHandler``, which is given a head whole."""
+
+    _head: bytearray | None = None
 
     def set_response_params(self, **params: Any) -> None:
+        self._head = bytearray()
         super().set_response_params(**params)
-        self._parser = _SecondChance(self._parser, self, params)  # type: ignore[assignment]
 
-    def make_parser(self, params: dict[str, Any]) -> Any:
-        """Another parser for the same answer."""
-        super().set_response_params(**params)
-        return self._parser
+    def data_received(self, data: bytes) -> None:
+        if self._head is not None and data:
+            if self._head or b"\r\n\r\n" not in data:
+                data = self._gather(data)
+                if not data:
+                    self._reschedule_timeout()
+                    return
+            self._head = None
+            data = _collapse(data)
+        super().data_received(data)
 
-
-class _SecondChance:
-    """Keeps the head of an answer until it is whole, in the pieces it came in."""
-
-    __slots__ = ("_earlier", "_handler", "_params", "_parser", "_whole")
-
-    def __init__(self, parser: Any, handler: LenientResponseHandler, params: dict[str, Any]) -> None:
-        self._parser = parser
-        self._handler = handler
-        self._params = params
-        self._earlier = bytearray()
-        self._whole = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._parser, name)
-
-    def feed_data(self, data: bytes) -> Any:
-        if self._whole:
-            return self._parser.feed_data(data)
-        try:
-            done = self._parser.feed_data(data)
-        except BadHttpMessage as error:
-            head = _collapse(bytes(self._earlier) + data) if "Content-Length" in error.message else None
-            if head is None:
-                raise
-            self._whole = True
-            self._parser = self._handler.make_parser(self._params)
-            self._handler._parser = self  # type: ignore[assignment]  # noqa: SLF001 - it is ours
-            return self._parser.feed_data(head)
-        if done[0] or len(self._earlier) > _MAX_KEPT_BYTES:
-            self._whole = True
-        else:
-            self._earlier += data
-        return done
+    def _gather(self, data: bytes) -> bytes:
+        """All that has come, once the head is whole or is none; before that nothing."""
+        assert self._head is not None
+        border = bytes(self._head[-3:]) + data
+        self._head += data
+        whole = b"\r\n\r\n" in border or b"\n\n" in border or len(self._head) > _MAX_HEAD_BYTES
+        return bytes(self._head) if whole or not self._head.startswith(b"HTTP/"[: len(self._head)]) else b""
 
 
-def _collapse(come: bytes) -> bytes | None:
-    """What has come so far, with one Content-Length; None where they are not the same, or not whole."""
-    head, end, rest = come.partition(b"\r\n\r\n")
-    lines = list(_LENGTH.finditer(head + b"\r\n"))
-    lengths = {int(number) for line in lines for number in line[1].split(b",")}
-    if not end or len(lengths) != 1:
-        return None
-    kept = _LENGTH.sub(b"", head + b"\r\n")
-    return kept + b"Content-Length: %d\r\n\r\n" % lengths.pop() + rest
+def _collapse(data: bytes) -> bytes:
+    """With one Content-Length where it is there more than once and always the same; else as it is."""
+    head, _, rest = data.partition(b"\r\n\r\n")
+    low = head.lower()
+    first = low.find(_NAME)
+    if first < 0 or (low.find(_NAME, first + 1) < 0 and b"," not in low[first : low.find(b"\n", first + 1)]):
+        return data
+    lengths = {int(number) for line in _LENGTH.finditer(head + b"\r\n") for number in line[1].split(b",")}
+    if len(lengths) != 1:
+        return data
+    return _LENGTH.sub(b"", head + b"\r\n") + b"Content-Length: %d\r\n" % lengths.pop() + b"\r\n" + rest
