@@ -222,7 +222,10 @@ async def test_a_state_file_that_fails_ends_the_lake_with_its_reason(tmp_path: P
         os.unlink(tmp_path / "state.db")
         with pytest.raises(StoreFailed):
             await database.run(lambda connection: None)
-        with anyio.fail_after(patience(5)), pytest.raises(StoreFailed, match="was replaced or removed"):
+        with (
+            anyio.fail_after(patience(5)),
+            pytest.raises(StoreFailed, match="was removed while it was in use"),
+        ):
             await lake.run()
     await database.close()
 

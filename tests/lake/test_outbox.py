@@ -132,7 +132,7 @@ async def test_while_the_disk_is_full_the_lake_takes_no_room_from_what_settles_e
     warnings = Warnings()
     async with opened(tmp_path) as database:
         outbox = await outbox_in(database, warn=warnings)
-        database.blocked = disk_full(database.path)
+        database.blocked = disk_full(database.path, patient=True)
         assert outbox.add([b"1", b"2"], at=AT) is None
         assert outbox.skipped_events == 2
         assert "the disk under" in warnings[0]

@@ -31,10 +31,11 @@ def insert(connection: sqlite3.Connection, *rows: Pending, now: float = NOW) -> 
 def test_what_comes_out_is_what_went_in(connection: sqlite3.Connection) -> None:
     event = pending("evt-1", 7, payload=b"\xff\x00 any bytes")
     insert(connection, event)
-    ((number, remote_id, accepted_at, asked),) = confirmations.due(connection, "events", NOW + 1, 10)
-    assert (remote_id, accepted_at, asked) == ("evt-1", NOW, 0)
-    assert confirmations.read(connection, number) == event._replace(id=number, accepted_at=NOW)
-    assert confirmations.read(connection, number + 1) is None
+    (found,) = confirmations.due(connection, "events", NOW + 1, 10)
+    assert (found.remote_id, found.accepted_at, found.asked) == ("evt-1", NOW, 0)
+    assert (found.batch, found.source, found.offset) == (event.batch, event.source, event.offset)
+    assert confirmations.read(connection, found.id) == event._replace(id=found.id, accepted_at=NOW)
+    assert confirmations.read(connection, found.id + 1) is None
     connection.close()
 
 
@@ -82,8 +83,8 @@ def test_an_event_that_is_put_off_is_not_due_until_then(connection: sqlite3.Conn
     ((number, *_),) = confirmations.due(connection, "events", NOW + 1, 1)
     confirmations.postpone(connection, number, due=NOW + 30, asked=1)
     assert confirmations.due(connection, "events", NOW + 29, 1) == []
-    ((*_, asked),) = confirmations.due(connection, "events", NOW + 30, 1)
-    assert asked == 1
+    (found,) = confirmations.due(connection, "events", NOW + 30, 1)
+    assert found.asked == 1
     confirmations.settle(connection, [number])
     assert confirmations.count(connection, "events") == 0
     connection.close()

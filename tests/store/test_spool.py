@@ -79,7 +79,7 @@ async def test_a_chunk_is_gone_when_all_its_events_had_their_end_and_numbers_are
 ) -> None:
     ended: list[tuple[int, int]] = []
     async with opened(tmp_path) as (spool, database):
-        spool.on_settled = lambda number, buried: ended.append((number, buried))
+        spool.on_settled = lambda number, buried, _: ended.append((number, buried))
         one, two = await append(spool, b"a", b"b"), await append(spool, b"c")
         for spooled in (one, two):
             spool.opened("ingest_api", spooled, len(spooled.chunk.events), {})
