@@ -6,7 +6,7 @@ from pathlib import Path
 NAME = "ballast"
 STEP_BYTES = 1024 * 1024
 LEAVE_BYTES = 2 * STEP_BYTES
-"""Of what is free, left to the log while the ballast cannot be whole."""
+"""Of what is free, left to the log: without it not even what frees pages can be written."""
 
 
 class Ballast:
@@ -23,6 +23,10 @@ class Ballast:
             return self._path.stat().st_size
         except OSError:
             return 0
+
+    @property
+    def leaves_room(self) -> bool:
+        return free_bytes(self._path.parent) >= LEAVE_BYTES
 
     def drop(self) -> None:
         self._path.unlink(missing_ok=True)
@@ -41,9 +45,8 @@ class Ballast:
             os.close(file)
 
     def _grow(self, file: int) -> bool:
-        held, free = os.fstat(file).st_size, free_bytes(file)
-        missing = self.size_bytes - held
-        end = held + (missing if missing <= free else max(0, free - LEAVE_BYTES))
+        held = os.fstat(file).st_size
+        end = held + min(self.size_bytes - held, max(0, free_bytes(self._path.parent) - LEAVE_BYTES))
         try:
             os.ftruncate(file, min(held, self.size_bytes))  # it may have been made smaller in the settings
             while held < end:
@@ -55,7 +58,7 @@ class Ballast:
         return held >= self.size_bytes
 
 
-def free_bytes(file: int) -> int:
-    """Of the file system that holds it, as far as this user may use them."""
-    disk = os.fstatvfs(file)
+def free_bytes(directory: Path) -> int:
+    """Of its file system, as far as this user may use them."""
+    disk = os.statvfs(directory)
     return disk.f_bavail * disk.f_frsize

@@ -57,21 +57,26 @@ class Upkeep:
         """On a disk that was full: whether events can be taken again.
 
         The ballast must be whole, or there must be as much in the file's free pages, and enough ballast to
-        settle what is there. First the file shrinks, with the room that its log has: a log that is given up
-        first may be somebody else's room then.
+        settle what is there; and there must be room for the log. First the file shrinks, with the room that
+        its log has: a log that is given up first may be somebody else's room then.
         """
         ballast = self._ballast
         deadline = time.monotonic() + _MAKE_ROOM_S
-        while not ballast.fill() and time.monotonic() < deadline:
-            if not self._give_back(_STEP_S, keep_bytes=0):
-                break
+        while not self._has_room():
+            more = self._give_back(_STEP_S, keep_bytes=0)
             self._do("PRAGMA wal_checkpoint(PASSIVE)")
-        else:
-            return ballast.fill()
-        self.truncate_log()
-        if ballast.fill():
+            if not more or time.monotonic() > deadline:
+                break
+        if self._has_room():
             return True
-        return ballast.held_bytes * 4 >= ballast.size_bytes and self.free_bytes >= ballast.size_bytes
+        self.truncate_log()
+        if self._has_room():
+            return True
+        enough = ballast.held_bytes * 4 >= ballast.size_bytes and self.free_bytes >= ballast.size_bytes
+        return enough and ballast.leaves_room
+
+    def _has_room(self) -> bool:
+        return self._ballast.fill() and self._ballast.leaves_room
 
     @property
     def free_bytes(self) -> int:
