@@ -115,6 +115,10 @@ async def test_connections_are_reused_and_limited() -> None:
         ),
         (Raw(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000), "a line of the answer's head is too long"),
         (Raw(b"HTTP/1.1 200 OK\r\n", endless=b"X: y\r\n" * 1000), "too many header lines"),
+        (
+            Raw(b"HTTP/1.1 200 OK\r\n" + b"Content-Length: %b\r\n" % (b"9" * 5000) * 2 + b"\r\n"),
+            "not HTTP",
+        ),
         (Raw(b"\x00\xff" * 5000), "not HTTP"),
         # read together with its head, a broken chunk takes the head with it in aiohttp's parser
         (Raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), "not HTTP"),
