@@ -74,6 +74,7 @@ async def test_a_letter_of_an_event_that_was_accepted_anew_is_settled_and_not_se
 
 
 async def check_settled(life: Life, api: Switch) -> None:
+    await until_letters(life, "waiting", 1)
     work_on_letters(life)
     ask_for(life)
     await until_letters(life, "delivered", 1)
@@ -110,6 +111,7 @@ async def test_the_others_of_a_request_that_may_have_been_taken_wait_for_a_perso
         await give(life, 1, 2, 3)
         api.good = True
         await give(life, 2)
+        await until_letters(life, "waiting", 3)
         work_on_letters(life)
         ask_for(life)
         await until_letters(life, "delivered", 1)
@@ -130,6 +132,7 @@ async def test_while_a_letter_is_on_its_way_its_event_is_a_copy(tmp_path: Path) 
 
     async with Receiver(api) as receiver, running(tmp_path, receiver, **ONE_TRY) as life:
         await give(life, 1)
+        await until_letters(life, "waiting", 1)
         receiver.script, count = hold, len(receiver.requests)
         work_on_letters(life)
         ask_for(life)
@@ -150,6 +153,7 @@ async def test_a_sink_that_lacks_an_event_gets_it_though_another_has_it(tmp_path
         sinks = {"one": webhook(one), "other": webhook(other)}
         async with running(tmp_path, sinks=sinks, **ONE_TRY) as life:
             await give(life, 1)
+            await until_letters(life, "waiting", 1)
             api.good = True
             work_on_letters(life)
             ask_for(life)
@@ -165,6 +169,7 @@ async def test_an_event_that_all_sinks_gave_up_and_that_was_accepted_anew_is_sen
         sinks = {"one": webhook(one), "other": webhook(other)}
         async with running(tmp_path, sinks=sinks, **ONE_TRY) as life:
             await give(life, 1)
+            await until_letters(life, "waiting", 2)
             first.good = second.good = True
             await give(life, 1)
             work_on_letters(life)
