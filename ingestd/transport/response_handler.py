@@ -1,7 +1,9 @@
-"""aiohttp's protocol of one connection, for answers with two equal Content-Lengths. Used by ``sessions.py``.
+"""aiohttp's protocol of one connection, for answers that are not quite HTTP. Used by ``sessions.py``.
 
 RFC 9110 8.6 lets a recipient take ``Content-Length: 2, 2``, or the line twice, for one; proxies send that.
-llhttp refuses it. So each head is looked at before, and such a one is handed on with the line once.
+llhttp refuses it. So each head is looked at before, and such a one is handed on with the line once. Others
+send a body with a 204, or more bytes than their Content-Length says, for which llhttp would drop the answer:
+they are left out, and the connection ends with it (RFC 9112 6.3).
 """
 
 import re
@@ -14,6 +16,8 @@ _MAX_HEAD_BYTES = 132 * 1024
 
 _LENGTH = re.compile(rb"(?im)^content-length:[ \t]*([0-9]{1,20}(?:[ \t]*,[ \t]*[0-9]{1,20})*)[ \t]*\r?\n")
 _NAME = b"\ncontent-length:"
+_MAX_DIGITS = 20
+_WITHOUT_BODY = (b"204", b"304")
 
 
 class LenientResponseHandler(ResponseHandler):
@@ -33,7 +37,9 @@ class LenientResponseHandler(ResponseHandler):
                     self._reschedule_timeout()
                     return
             self._head = None
-            data = _collapse(data)
+            data, surplus = _within_length(_collapse(data))
+            if surplus:
+                self.force_close()
         super().data_received(data)
 
     def _gather(self, data: bytes) -> bytes:
@@ -56,3 +62,22 @@ def _collapse(data: bytes) -> bytes:
     if len(lengths) != 1:
         return data
     return _LENGTH.sub(b"", head + b"\r\n") + b"Content-Length: %d\r\n" % lengths.pop() + b"\r\n" + rest
+
+
+def _within_length(data: bytes) -> tuple[bytes, bool]:
+    """Without what stands behind the answer's end, and whether there is something, or will be."""
+    head, _, rest = data.partition(b"\r\n\r\n")
+    bare = data[9:12] in _WITHOUT_BODY
+    if not rest and not bare:
+        return data, False
+    low = head.lower()
+    first = low.find(_NAME)
+    number = low[first + len(_NAME) :].partition(b"\r")[0].strip() if first >= 0 else b""
+    length = int(number) if number.isdigit() and len(number) <= _MAX_DIGITS else 0
+    coded = b"\ntransfer-encoding:" in low
+    if bare:
+        return data[: len(data) - len(rest)], bool(rest or length or coded)
+    surplus = len(rest) - length
+    if not number.isdigit() or surplus <= 0 or coded:
+        return data, False
+    return data[:-surplus], True

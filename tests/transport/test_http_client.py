@@ -302,6 +302,40 @@ async def test_heads_that_are_odd_and_valid_are_read(head: bytes, pieces: int) -
     assert second.status == 200
 
 
+@pytest.mark.parametrize(
+    ("answer", "status", "body"),
+    [
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\n<p/>", 204, b""),
+        (b"HTTP/1.1 204 No Content\r\n\r\n{}", 204, b""),
+        (b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 204, b""),
+        (b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}xyz", 200, b"{}"),
+        (b"HTTP/1.1 202 OK\r\nContent-Length: 0\r\n\r\n{}", 202, b""),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 2, 2\r\n\r\n{}}", 503, b"{}"),
+    ],
+)
+@pytest.mark.parametrize("where", ["", "\r\n"], ids=["at once", "in pieces"])
+async def test_bytes_behind_an_answer_do_not_undo_it(
+    answer: bytes, status: int, body: bytes, where: str
+) -> None:
+    cut = answer.index(where.encode()) + len(where)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if cut:
+            writer.write(answer[:cut])
+            await writer.drain()
+            await asyncio.sleep(0.02)  # so that they are read one by one
+        writer.write(answer[cut:])
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, Client() as client:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        for _ in range(2):
+            got = await client.post(url, b"{}", {})
+            assert (got.status, got.body, got.error, got.truncated) == (status, body, "", False)
+
+
 async def test_a_long_answer_to_a_long_request_is_kept_whole() -> None:
     async with connected(Reply(body=b"x" * 9000), max_body_bytes=1000) as (receiver, client):
         assert not (await client.post(receiver.url, b"y" * 3000, {})).truncated
