@@ -254,6 +254,48 @@ def test_however_a_secret_is_spelled_it_is_masked(secret: str, before: str, afte
         assert "***" in text
 
 
+BREAKS = ["\n", "\r\n", "\r\n\t ", "\\n", "\\r\\n", "\u200b", "\u00ad", "\0", "\u2028"]
+
+
+@given(
+    st.text("abcXYZ019+/=._~!", min_size=12, max_size=60),
+    st.sampled_from(BREAKS),
+    st.integers(1, 20),
+    st.text("cdXY -\n", max_size=10),
+)
+def test_a_secret_is_masked_over_several_lines_too(secret: str, broken: str, width: int, around: str) -> None:
+    mask = Mask()
+    mask.hide(secret)
+    packed = base64.b64encode(f"user:{secret}:".encode()).decode()
+    for text in (secret, packed):
+        wrapped = broken.join(text[at : at + width] for at in range(0, len(text), width))
+        left = mask.by_value(f"{around} {wrapped} {around}")
+        assert "***" in left
+        assert len(left) < 2 * len(around) + len(packed) - len(secret) + 60
+        assert not any(piece in left for piece in wrapped.split(broken)[2:-2] if len(piece) > 6)
+        assert left.startswith(around)
+        assert left.endswith(around)
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        r"Zx9\u002BSec/ret=42\u0026\u003C",  # System.Text.Json
+        r"Zx9+Sec/ret\u003d42\u0026\u003c",  # Gson
+        r"Zx9+Sec/ret=42\u0026\u003c",  # encoding/json
+        r"Zx9+Sec\/ret=42&<",  # PHP
+        "Zx9+Sec/ret=42&amp;&lt;",
+        "Zx9&#43;Sec/ret=42&amp;&lt;",  # ASP.NET
+        "Zx9+Sec&#x2F;ret&#x3D;42&amp;&lt;",  # mustache
+        "Zx9%252BSec%252Fret%253D42%2526%253C",
+    ],
+)
+def test_a_secret_is_masked_as_libraries_escape_it(quoted: str) -> None:
+    mask = Mask()
+    mask.hide("Zx9+Sec/ret=42&<")
+    assert mask.by_value(f'{{"got":"{quoted}"}}') == '{"got":"***"}'
+
+
 def test_short_and_trivial_values_blank_nothing(tmp_path: Path) -> None:
     tree = {
         "api": {"url": "http://user:pw@h/?v=1&format=json", "client_secret": "abc", "client_id": "me"},

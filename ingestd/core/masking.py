@@ -5,6 +5,8 @@ place: what stands where credentials stand, as in a URL or behind ``Authorizatio
 """
 
 import base64
+import bisect
+import html
 import json
 import math
 import re
@@ -65,6 +67,16 @@ _MASKED_URL = r"://\*\*\*@|://\S*\?\*\*\*|://\S*/\*\*\*$"
 _MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+*-]+(?:;.*)?", re.ASCII)
 
 
+_ESCAPED = ("[<>&]", "[<>&'=]", "[<>&'+`]")
+"""What the JSON of Go, of Gson and of .NET escapes without need."""
+_ENTITIES = ((r"\+", "d"), ("[/=`]", "X"))
+"""What .NET and mustache escape in HTML besides."""
+_BREAK = re.compile(
+    r"(?:\\+[nrt]|[\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff])[ \t]*"
+)
+"""A line break, also within JSON, with the blanks that begin the next line, and what has no width."""
+
+
 class Mask:
     """Replaces what looks like a credential, and every string that was registered as one."""
 
@@ -115,6 +127,35 @@ class Mask:
         # longest first: a secret that begins another one must not leave the other one's rest behind
         for form in sorted((form for form in self._near(text) if form in text), key=len, reverse=True):
             text = text.replace(form, MASK)
+        return self._over_breaks(text) if _BREAK.search(text) else text
+
+    def _over_breaks(self, text: str) -> str:
+        """Without those that a receiver wrote over several lines, as base64 in a mail is, or that have
+        characters within which nobody sees."""
+        starts, at, kept, size = list[int](), 0, list[tuple[int, str]](), 0
+        for end, behind in [match.span() for match in _BREAK.finditer(text)] + [(len(text), 0)]:
+            if end > at:
+                starts.append(size)
+                kept.append((at, text[at:end]))
+                size += end - at
+            at = behind
+        joined = "".join(piece for _, piece in kept)
+
+        def place(index: int) -> int:
+            piece = bisect.bisect_right(starts, index) - 1
+            return kept[piece][0] + index - starts[piece]
+
+        spans = [
+            (place(found.start()), place(found.end() - 1) + 1)
+            for form in self._near(joined)
+            if form in joined
+            for found in re.finditer(re.escape(form), joined)
+        ]
+        end = len(text) + 1
+        for first, last in sorted(spans, key=lambda span: span[::-1], reverse=True):
+            if first < end:  # what is left of it, where it overlaps with the one before
+                text = text[:first] + MASK + text[min(last, end) :].removeprefix(MASK)
+                end = first
         return text
 
     def _near(self, text: str) -> Sequence[str]:
@@ -142,17 +183,30 @@ class Mask:
 
 
 def spellings(secret: str) -> tuple[str, ...]:
-    """``secret`` as it is, percent-encoded, within JSON, and within base64 wherever it stands there. Each of
-    MIN_SECRET_CHARS at least."""
+    """``secret`` as it is, percent-encoded, within JSON or HTML, and within base64 wherever it stands there.
+    Each of MIN_SECRET_CHARS at least."""
     data = secret.encode("utf-8", "surrogatepass")
     percent = {quote(data, safe=safe) for safe in ("", "/", "/:@!$&'()*+,;=-._~")} | {quote_plus(data)}
     percent |= {re.sub("%..", lambda match: match[0].lower(), form) for form in percent}
+    percent.add(quote(quote(data, safe=""), safe=""))
     quoted = {json.dumps(secret, ensure_ascii=escaped)[1:-1] for escaped in (True, False)}
+    quoted |= {_escaped(form, those, case) for form in quoted for those in _ESCAPED for case in "xX"}
     quoted |= {json.dumps(form, ensure_ascii=False)[1:-1] for form in quoted}
     quoted |= {form.replace("/", "\\/") for form in quoted}
     encoded = {form for before in range(3) for form in _base64(data, before)}
-    forms = dict.fromkeys((secret, *sorted(percent | quoted | encoded)))
+    in_html = {html.escape(secret), html.escape(secret).replace("&#x27;", "&#39;")}
+    in_html |= {_entities(form, those, number) for form in in_html for those, number in _ENTITIES}
+    forms = dict.fromkeys((secret, *sorted(percent | quoted | encoded | in_html)))
     return tuple(form for form in forms if len(form) >= MIN_SECRET_CHARS)
+
+
+def _escaped(quoted: str, those: str, case: str) -> str:
+    return re.sub(those, lambda match: f"\\u{ord(match[0]):04{case}}", quoted)
+
+
+def _entities(text: str, those: str, number: str) -> str:
+    mark = "x" if number == "X" else ""
+    return re.sub(those, lambda match: f"&#{mark}{ord(match[0]):{number}};", text)
 
 
 def _base64(data: bytes, before: int) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from ingestd.core.answer import PASSING
 from ingestd.core.verdict import ItemError
 from ingestd.sinks.answers import told
 
-_FAILURES = ("errors", "unprocessedEntities", "failed", "failures", "rejected")
+_FAILURES = ("errors", "unprocessedEntities", "failed", "failures", "rejected", "insertErrors")
 _RESULTS = ("results", "items")  # may list what was taken, too
 _INDEX = ("index", "originalRequestIndex", "position", "eventIndex", "i")
 _ID = ("eventId", "interactionId", "id")
@@ -30,26 +30,28 @@ _BEFORE_INDEX = ("body", "request", "events", "entities", "items")
 _OKAY = {"ok", "success", "accepted", "delivered", "created", "queued", "processed", "duplicate"}
 _SAYS = (*_WORDS, "status", "statusCode", "success")
 
-_GOOD = {"success", "succeeded", "successful", "ok", "issuccess", "accepted"}
-_BAD = {"error", "errors", "haserrors", "haserror", "iserror", "failed", "failures", "partialfailure"}
+_GOOD = {"success", "succeeded", "successful", "ok", "issuccess", "issuccessful", "accepted", "acknowledged"}
+_BAD = re.compile(
+    r"(?:is|has|num|total|partial|insert|put|item|batch|record|row|event|entry)*"
+    r"(?:errors?|failed|failures?|rejected|dropped)"
+    r"(?:count|total|put|item|record|row|event|entry|entries|message|detail|code|log|datapoint|span|s)*"
+)
+_NOTHING = {"", "0", "false", "no", "none", "null", "n/a", "ok", "success", "no error", "no errors"}
+"""Of a member that is about errors: there was none."""
 _STATES = {"status", "result", "state", "outcome"}
-_NO_STATES = {
-    "error",
-    "errors",
-    "fail",
-    "failed",
-    "failure",
-    "rejected",
-    "refused",
-    "ko",
-    "nok",
-    "partial_failure",
-}
+_NO_STATE = re.compile(
+    r"(?:partial|\w*with_?(?:errors|failures)|(?:\w*_)?(?:errors?|fail|failed|failures?|rejected|refused)"
+    r"|denied|invalid|n?ko|nok)(?:_(?:failure|error|success))?"
+)
+_STATUS = {"status", "statuscode", "code"}
+_AROUND = {"result", "response", "meta", "summary", "status", "partialsuccess"}
+"""Members in which the answer proper may stand; ``data`` and ``body`` may be what was sent."""
+_MAX_AROUND = 3
 _NO = re.compile(
-    rb'"(?:success\w*|succeeded|ok|is_?success|accepted)"\s*:\s*(?:false|"(?:false|no)")'
-    rb'|"(?:has_?|is_?)?(?:errors?|failed|failures|partial_?failure)"\s*:\s*(?:true|[1-9{\[]|"[^"])'
-    rb'|"(?:status|result|state|outcome)"\s*:\s*"(?:err|fail|rej|ref|n?ko|nok|part)'
-    rb'|"status_?code"\s*:\s*[45]\d\d\b|"status"\s*:\s*[45]\d\d\b',
+    rb'"[\w-]{0,20}(?:succe|ok|accepted|acknowledged)[\w-]{0,20}"\s*+:\s*+(?:false|"(?:false|no)")'
+    rb'|"[\w-]{0,20}(?:error|fail|reject|dropped)[\w-]{0,20}"\s*+:\s*+(?:true|[1-9{\[]|-\d|"[^"])'
+    rb'|"(?:status|result|state|outcome)"\s*+:\s*+"[^"]{0,40}(?:err|fail|rej|ref|ko|nok|part|den|inv)'
+    rb'|"(?:status_?)?(?:code)?"\s*+:\s*+"?[45]\d\d\b',
     re.IGNORECASE,
 )
 """Whether it is worth the price to look closer."""
@@ -97,24 +99,37 @@ def says_no(body: bytes) -> str:
         content = read_json(body)
     except (ValueError, RecursionError):
         return ""
+    return _says_no(content, _MAX_AROUND)
+
+
+def _says_no(content: Any, deeper: int) -> str:
     if not isinstance(content, dict):
         return ""
-    return next((said for name, value in content.items() if (said := _no(name, value))), "")
+    for name, value in content.items():
+        plain = name.lower().replace("_", "").replace("-", "")
+        if said := _no(name, plain, value):
+            return said
+        if deeper and plain in _AROUND and (said := _says_no(value, deeper - 1)):
+            return said
+    return ""
 
 
-def _no(name: str, value: Any) -> str:
-    plain = name.lower().replace("_", "").replace("-", "")
-    if plain in _GOOD and (value is False or (isinstance(value, str) and value.lower() in ("false", "no"))):
+def _no(name: str, plain: str, value: Any) -> str:
+    text = value.strip().lower() if isinstance(value, str) else ""
+    if plain in _GOOD and (value is False or text in ("false", "no")):
         return f'"{name}": {str(value).lower()}'
-    if plain in _BAD:
+    if _BAD.fullmatch(plain):
         if isinstance(value, list):
             bad = [one for one in value if not isinstance(one, dict) or not _succeeded(one, said=True)]
             return f'"{name}": […]' if bad else ""
-        words = "true" if value is True else str(value)[:20] if isinstance(value, int) else "…"
-        return f'"{name}": {words}' if value and value not in ("false", "none", "None", "0") else ""
-    if plain in _STATES and isinstance(value, str) and value.lower() in _NO_STATES:
-        return f'"{name}": "{value.lower()}"'
-    if plain in ("status", "statuscode") and isinstance(value, int) and 400 <= value < 600:
+        words = (
+            "true" if value is True else str(value)[:20] if isinstance(value, int) or text.isdigit() else "…"
+        )
+        nothing = text.strip("0") in _NOTHING if isinstance(value, str) else not value
+        return "" if nothing else f'"{name}": {words}'
+    if plain in _STATES and _NO_STATE.fullmatch(text.replace(" ", "_")[:100]):
+        return f'"{name}": "{text}"'
+    if plain in _STATUS and not isinstance(value, bool) and re.fullmatch("[45][0-9][0-9]", str(value)[:4]):
         return f'"{name}": {value}'
     return ""
 

@@ -21,6 +21,7 @@ CHUNK_BYTES = 256 * 1024
 
 MAX_EVENT_BYTES = 1024 * 1024
 
+_TWICE = "it is packed twice: unpack it once, and what comes out is read"
 _REGIONS_AT_ONCE = 4
 """Regions read in one visit of the worker thread: a hand-over costs as much as splitting 500 events."""
 
@@ -134,7 +135,7 @@ class JsonSource:
             pieces = self._pieces = Pieces(Recoded(pieces, encoding), pieces)
         head = pieces.peek()
         self._plain = not (packed or encoding)
-        if other := other_format(head):
+        if other := _TWICE if packed and is_packed(head[:4]) else other_format(head):
             raise Damaged(other)
         position = max(start, len(BOM) if head.startswith(BOM) else 0)
         if self.rereadable and self._plain:

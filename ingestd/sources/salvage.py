@@ -13,6 +13,7 @@ from ingestd.sources.http.sequence import TooDense, values
 _PIECE = re.compile(rb"[^\x00\x1e]++")
 """Neither NUL nor RS can stand in JSON: what is to both sides of one are different values."""
 _BLANK = b" \t\r\n,"
+_BOM = b"\xef\xbb\xbf"
 
 
 def events_in(line: bytes) -> list[tuple[int, bytes]]:
@@ -21,10 +22,22 @@ def events_in(line: bytes) -> list[tuple[int, bytes]]:
     found: list[tuple[int, bytes]] = []
     for piece in _PIECE.finditer(line):
         first = skip_separators(line, piece.start())
-        text = line[first : piece.end()].rstrip(_BLANK)
+        text = line[first : _end_of(line, first, piece.end())]
         if text:
             found += _cut(first, text)
     return found
+
+
+def _end_of(line: bytes, first: int, end: int) -> int:
+    """Before the separators that end a piece."""
+    while end > first:
+        if line[end - 1] in _BLANK:
+            end -= 1
+        elif line.endswith(_BOM, first, end):
+            end -= len(_BOM)
+        else:
+            break
+    return end
 
 
 def _cut(offset: int, text: bytes) -> list[tuple[int, bytes]]:

@@ -130,6 +130,20 @@ NO = [
     (b'{"error":"no such queue"}', '"error": …'),
     (b'{"error":{"code":5}}', '"error": …'),
     (b'{"errors":["no such queue"]}', '"errors": […]'),
+    (b'{"accepted":5,"rejected":1}', '"rejected": 1'),
+    (b'{"rejected":["zzz"]}', '"rejected": […]'),
+    (b'{"FailedPutCount":1,"RequestResponses":[]}', '"FailedPutCount": 1'),  # Firehose
+    (b'{"failed_count":"2"}', '"failed_count": 2'),
+    (b'{"numErrors":1}', '"numErrors": 1'),  # HubSpot
+    (b'{"partialSuccess":{"rejectedLogRecords":"5"}}', '"rejectedLogRecords": 5'),  # OTLP
+    (b'{"errorCode":"E17","errorMessage":"boom"}', '"errorCode": …'),
+    (b'{"status":"500"}', '"status": 500'),
+    (b'{"code":403,"message":"no"}', '"code": 403'),
+    (b'{"isSuccessful":false}', '"isSuccessful": false'),
+    (b'{"status":"PARTIAL_ERROR"}', '"status": "partial_error"'),
+    (b'{"state":"completed with errors"}', '"state": "completed with errors"'),
+    (b'{"result":{"success":false}}', '"success": false'),
+    (b'{"response":{"status":{"code":500}}}', '"code": 500'),
 ]
 YES = [
     b"",
@@ -140,6 +154,12 @@ YES = [
     b'{"errors":{},"error":false}',
     b'{"status":"ok"}',
     b'{"data":{"success":false}}',
+    b'{"accepted":0,"duplicates":5,"rejected":0}',
+    b'{"FailedPutCount":0,"failed_count":"0","numErrors":0}',
+    b'{"errorCode":"0","errorMessage":"success"}',
+    b'{"partialSuccess":{}}',
+    b'{"code":"4012","status":"completed"}',
+    b'{"result":{"event":{"success":false}}}',
     b'{"note":"\\"success\\":false"}',
     b'["errors", true]',
     b'{"errors":true',

@@ -18,6 +18,7 @@ A, B = b'{"a":"}{"}', b'{"b":[1]}'
     [
         (b"\0" * 4096 + A, [A]),
         (b"\xef\xbb\xbf" + A, [A]),
+        (b"\xef\xbb\xbf" * 3 + A + b"\xef\xbb\xbf, \xef\xbb\xbf", [A]),
         (b"\x1e" + A, [A]),
         (A + b",", [A]),
         (b"  \t", []),
