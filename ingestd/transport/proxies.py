@@ -77,11 +77,20 @@ _SCHEMES = ("http", "https", "all")
 
 
 def _url(text: str) -> str:
+    """Raises UserError, without what stands there, which may hold a password."""
+    text = text.strip()
     proxy = text if "://" in text else f"http://{text}"
     scheme = proxy.partition("://")[0].lower()
     if scheme not in ("http", "https"):
         raise UserError(f"the environment names a proxy of type {scheme[:20]}: only http and https are known")
-    return proxy
+    try:
+        if yarl.URL(proxy).host:
+            return proxy
+    except ValueError:
+        pass
+    raise UserError(
+        "the environment names a proxy that is no URL with a host, like http://proxy.example:3128"
+    )
 
 
 def _parse(entry: str) -> _Exception:

@@ -84,3 +84,16 @@ async def test_a_range_keeps_requests_from_the_proxy(monkeypatch: pytest.MonkeyP
         async with Client(trust_env=True) as client:
             assert (await client.post(api.url, b"{}", {})).status == 200
     assert (len(api.requests), len(proxy.requests)) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://p:abc", "http://u:secret@p:99999", "//p:1", "http://", "http://[::1"]
+)
+def test_a_proxy_that_is_none_is_refused_before_it_is_used(url: str) -> None:
+    with pytest.raises(UserError, match="no URL with a host") as refused:
+        Proxies({"http": url})
+    assert "secret" not in str(refused.value)
+
+
+def test_blanks_around_a_proxy_are_none_of_it() -> None:
+    assert Proxies({"http": " http://p:1\t"}).of(yarl.URL("http://a/")) == "http://p:1"
