@@ -11,7 +11,7 @@ _CHALLENGE = re.compile(r'error\s*=\s*"?(?:invalid|expired)_token', re.IGNORECAS
 _SCOPE = re.compile(r"insufficient_scope", re.IGNORECASE)
 _CODES = re.compile(
     rb'"(?:error|code|errorCode|error_code|__type|type|reason)"\s*:\s*"(?:[\w.]*#)?'
-    rb"(?:(?:invalid|expired)[_.-]?(?:access[_.-]?)?token|(?:access[_.-]?)?token[_.-](?:is[_.-])?"
+    rb"(?:(?:invalid|expired)[_.-]?(?:(?:access|auth\w*|security|bearer)[_.-]?)?token|invalid_session_id|(?:access[_.-]?)?token[_.-](?:is[_.-])?"
     rb'(?:expired|invalid|revoked)|expired[_.-]?token\w*|bad[_.-]credentials)"',
     re.IGNORECASE,
 )
@@ -23,6 +23,11 @@ _WORDS = re.compile(
     rb"|\b(?:access|bearer|auth\w*|security)[ _-]?token\b[^{}\"]{0,30}?\b(?:invalid|not valid)\b",
     re.IGNORECASE,
 )
+_WORDS_OF_403 = re.compile(
+    rb"\b(?:invalid|unknown|bad)[ _-](?:token|jwt)\b|\b(?:token|jwt)\b(?: is| was)? (?:invalid|not valid)\b",
+    re.IGNORECASE,
+)
+"""Of a 400 they may be about a token of JSON: each event that is broken would ask for a login."""
 _MAX_READ = 4_000
 
 
@@ -36,4 +41,6 @@ def speaks_of_token(answer: Answer) -> bool:
     if _SCOPE.search(challenge):
         return False
     body = answer.body[:_MAX_READ]
-    return bool(_CHALLENGE.search(challenge) or _CODES.search(body) or _WORDS.search(body))
+    if _CHALLENGE.search(challenge) or _CODES.search(body) or _WORDS.search(body):
+        return True
+    return answer.status == 403 and _WORDS_OF_403.search(body) is not None

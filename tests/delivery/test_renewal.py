@@ -39,3 +39,17 @@ def test_a_secret_without_generations_is_tried_twice() -> None:
 )
 def test_what_is_about_something_else(answer: Answer) -> None:
     assert not speaks_of_token(answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(403, body=b'{"error":{"code":"InvalidAuthenticationToken"}}'),  # Microsoft Graph
+        Answer(400, body=b'{"errors":[{"errorCode":"INVALID_SESSION_ID"}]}'),  # Salesforce
+        Answer(403, body=b'{"message":"Invalid token"}'),
+        Answer(403, body=b'{"message":"token is invalid"}'),
+        Answer(403, body=b'{"message":"Invalid JWT"}'),
+    ],
+)
+def test_what_is_about_the_token(answer: Answer) -> None:
+    assert speaks_of_token(answer)
