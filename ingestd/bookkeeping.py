@@ -17,6 +17,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.fate import Fate
 from ingestd.core.ledger import Ledger
 from ingestd.core.letter import DeadLetter
+from ingestd.core.letter_claims import LetterClaims
 from ingestd.core.reasons import Reason
 from ingestd.letters import letter_of_copy, letter_of_event
 from ingestd.stages.dedup import Follower, Window
@@ -47,6 +48,7 @@ class Bookkeeping:
     ) -> None:
         self.ledger = ledger
         self.confirming = Confirming(ledger)
+        self.letter_claims = LetterClaims()
         self.on_copies_settled = _nobody
         self._window = window
         self._journal = journal

@@ -65,7 +65,7 @@ class SinkBook:
         self._warn = warn
         self._first_question_after_s = first_question_after_s
         self._learned_bytes = sys.maxsize
-        self._letters = RetriedLetters(sink, self.ledger, book, journal, audit, clock, warn)
+        self._letters = RetriedLetters(sink, self.ledger, book, journal, audit, clock, warn, several=several)
         self.withdraw = self._letters.withdraw
         self._notes = AnswerNotes(sink, warn=warn, clock=clock)
 

@@ -1,9 +1,12 @@
 """A batch: the events of one request, frozen before its first send."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ingestd.core.chunk import Segment, pick_segments
+
+Place = tuple[int, int, int]
+"""Where an event was read: source, offset, and which reading of the source it was."""
 
 
 class Batch:
@@ -13,7 +16,8 @@ class Batch:
     ``segments`` say where the events came from, in order; they are empty for a batch made of dead
     letters, which has ``letters`` (their numbers) instead. ``body``: the exact bytes that are sent,
     set once by ``freeze``. Times are the monotonic clock's, except ``first_sent_wall``. ``anew``: digests of
-    letters whose keys were free: one that is known now is of an event that was accepted after its letter.
+    letters whose keys were free, and where their events were read: a key that is known now is of an event
+    that was accepted after its letter.
     """
 
     __slots__ = (
@@ -55,7 +59,7 @@ class Batch:
         self.digests = digests
         self.segments = segments
         self.letters = letters
-        self.anew: frozenset[bytes] = frozenset()
+        self.anew: Mapping[bytes, Place] = {}
         self.body = b""
         self.noted = False  # what rebuilds it after a crash is in the journal
         self.submitted = False  # has been counted as one that goes out

@@ -7,7 +7,7 @@ has definitely not taken goes out in a new one. The lane's Book settles both in 
 import asyncio
 from typing import Protocol
 
-from ingestd.core.batch import Batch
+from ingestd.core.batch import Batch, Place
 from ingestd.core.clock import Clock
 from ingestd.delivery.lane import Lane
 
@@ -35,6 +35,8 @@ class Letter(Protocol):
     def freed(self) -> int: ...
     @property
     def obstacle(self) -> str: ...
+    @property
+    def place(self) -> Place: ...
 
 
 class LetterStore(Protocol):
@@ -84,7 +86,7 @@ def rebuild(letters: list[Letter]) -> Batch:
         batch_id=first.batch if same else None,
         letters=tuple(letter.id for letter in letters),
     )
-    batch.anew = frozenset(letter.digest for letter in letters if letter.digest and letter.freed)
+    batch.anew = {letter.digest: letter.place for letter in letters if letter.digest and letter.freed}
     batch.unanswered = same
     if same and not first.obstacle:
         batch.noted = True  # the store has its key, its members and their order

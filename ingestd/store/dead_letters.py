@@ -13,6 +13,7 @@ from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
+from ingestd.core.batch import Place
 from ingestd.core.letter import MAX_DETAIL, DeadLetter, fingerprint
 from ingestd.core.masking import redact
 from ingestd.core.reasons import RETRYABLE, Reason
@@ -29,7 +30,7 @@ MAX_RETRY_S = 3600.0
 COLUMNS = (
     "id, state, reason, detail, fingerprint, payload, checksum, source, offset, line, digest, batch,"
     " batch_index, batch_size, unanswered, attempts, first_sent, first_failed, last_failed, due,"
-    " settled_at, edited, sink, requested, freed, obstacle"
+    " settled_at, edited, sink, requested, freed, obstacle, reading"
 )
 
 
@@ -63,6 +64,11 @@ class StoredLetter(NamedTuple):
     requested: float
     freed: int
     obstacle: str
+    reading: int
+
+    @property
+    def place(self) -> Place:
+        return self.source, self.offset, self.reading
 
     @property
     def intact(self) -> bool:

@@ -219,18 +219,22 @@ class Journal:
         safe_keys: Sequence[bytes],
         failed: Sequence[tuple[int, DeadLetter]],
         freed: Sequence[int] = (),
+        shared: Sequence[int] = (),
         copies: Sequence[DeadLetter] = (),
         now: float,
         also: Work | None = None,
     ) -> None:
         """What became of dead letters (by number) that were sent again. ``freed``: they were not taken, and
-        go on in other requests. ``copies``: letters of events that shared their fate."""
+        go on in other requests. ``shared``: delivered ones whose events other sinks may lack. ``copies``:
+        letters of events that shared their fate."""
         packed = b"".join(safe_keys)
 
         def write(connection: sqlite3.Connection) -> None:
             if packed:
                 connection.execute(_INSERT_KEYS, (now, packed))
             letter_leases.letters_delivered(connection, delivered, now)
+            if shared:
+                letter_leases.lacked_elsewhere(connection, shared)
             letter_leases.letters_failed(connection, failed, now)
             if freed:
                 letter_leases.free_letters(connection, freed)

@@ -16,7 +16,6 @@ from ingestd.core.masking import redact
 from ingestd.core.reasons import RETRYABLE
 from ingestd.store.dead_letters import (
     COLUMNS,
-    FIRST_RETRY_S,
     IDEMPOTENCY_WINDOW_S,
     MAX_RETRY_S,
     StoredLetter,
@@ -247,12 +246,27 @@ def letters_anew(connection: sqlite3.Connection, numbers: Sequence[int], now: fl
     )
 
 
-def give_back(connection: sqlite3.Connection, numbers: Sequence[int], now: float) -> None:
-    """They are not to be sent just now: an event with the same key is on its way."""
+def lacked_elsewhere(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
+    """These were delivered, and their keys are known by that: to the letters that other sinks have of the
+    same events a known key says nothing any more."""
+    events = connection.execute(
+        "SELECT source, offset, reading, sink FROM letters WHERE freed AND offset >= 0"
+        " AND id IN (SELECT value FROM json_each(?))",
+        (json.dumps(numbers),),
+    ).fetchall()
+    connection.executemany(
+        "UPDATE letters SET freed = 0 WHERE source = ? AND offset = ? AND likely(offset >= 0)"
+        " AND reading = ? AND sink <> ? AND state <> 'delivered'",
+        events,
+    )
+
+
+def give_back(connection: sqlite3.Connection, numbers: Sequence[int], due: float) -> None:
+    """They are not to be sent before that time."""
     connection.execute(
         "UPDATE letters SET state = 'waiting', lease = NULL, due = max(coalesce(due, 0), ?)"
         " WHERE id IN (SELECT value FROM json_each(?))",
-        (now + FIRST_RETRY_S, json.dumps(numbers)),
+        (due, json.dumps(numbers)),
     )
 
 

@@ -29,6 +29,7 @@ class Letter:
     freed: int = 0
     obstacle: str = ""
     digest: bytes | None = None
+    place: tuple[int, int, int] = (0, 0, 0)
 
 
 def letters_of(numbers: Sequence[int], batch: str = "batch-1", **options: float) -> list[Letter]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.store import dead_letters, letter_leases
+from ingestd import retried_letters
+from ingestd.store import dead_letters
 from ingestd.store.dead_letters import Filter
 from ingestd.store.letter_changes import LetterChanges
 from tests.intake.support import DEADLINE_S, Life, event, key_of, numbers_of, running
@@ -92,7 +93,7 @@ async def test_whatever_happens_a_letter_arrives_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr(dead_letters, "FIRST_RETRY_S", 0.01)
-    monkeypatch.setattr(letter_leases, "FIRST_RETRY_S", 0.01)
+    monkeypatch.setattr(retried_letters, "FIRST_RETRY_S", 0.01)
     rng = random.Random(seed)
     api, made, directory = Api(random.Random(seed + 1)), 0, tmp_path / "0"
     async with Receiver(api) as receiver:

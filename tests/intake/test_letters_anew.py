@@ -187,3 +187,26 @@ async def test_a_request_of_many_letters_is_marked_a_piece_at_a_time(tmp_path: P
             wished = [changes.request([number], now=5.0) for number in (1, 2, 3)]
         assert [(one.marked, one.chosen) for one in wished] == [(30, 1), (0, 1), (0, 1)]
         assert len(sent(receiver)) == 30
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_an_event_that_all_sinks_gave_up_goes_to_each_again(tmp_path: Path, *, at_once: bool) -> None:
+    """That one has it, and its key is known by that, is no sign that it was accepted anew."""
+    first, second = Switch(), Switch()
+    async with Receiver(first) as one, Receiver(second) as other:
+        sinks = {"one": webhook(one), "other": webhook(other)}
+        async with running(tmp_path, sinks=sinks, **ONE_TRY) as life:
+            await give(life, 1, 2)
+            await give(life, 2)  # its producer was told, too
+            first.good, second.good = True, at_once
+            work_on_letters(life)
+            ask_for(life)
+            if not at_once:
+                await until_letters(life, "delivered", 2)
+                second.good = True
+            async with asyncio.timeout(DEADLINE_S):
+                while life.rows("SELECT 1 FROM letters WHERE state <> 'delivered'"):
+                    ask_for(life)
+                    await asyncio.sleep(0.05)
+            assert first.taken == second.taken == {1: 1, 2: 1}
+            assert (life.ledger.retried_delivered, life.ledger.retried_duplicate) == (4, 2)
