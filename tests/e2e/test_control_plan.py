@@ -218,7 +218,7 @@ def test_no_secret_comes_out_anywhere(plane: Plane, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.anyio
 async def test_an_apply_that_is_killed_is_run_again_and_makes_nothing_twice(place: Place) -> None:
-    names = [f"orders-{number}" for number in range(6)]
+    names = [f"orders-{number:02}" for number in range(20)]  # more than are made between two looks
     file = place / "control.toml"
     file.write_text(declare_toml(*names))
     async with Sandbox(SandboxOptions(latency_s=0.02)).serve() as running:
@@ -231,7 +231,7 @@ async def test_an_apply_that_is_killed_is_run_again_and_makes_nothing_twice(plac
         assert done.code == 0, done.err
         assert sorted(one.content["name"] for one in running.sandbox.control.targets) == names
         again = await place.run("plan", "-f", file, *where)
-    assert (again.code, again.out) == (0, "Nothing to do: 6 unchanged.\n")
+    assert (again.code, again.out) == (0, "Nothing to do: 20 unchanged.\n")
 
 
 # --- the README ---
