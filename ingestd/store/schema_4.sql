@@ -22,6 +22,14 @@ ALTER TABLE letters ADD COLUMN original INTEGER;
 ALTER TABLE letters ADD COLUMN freed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE letters ADD COLUMN obstacle TEXT NOT NULL DEFAULT '';
 
+-- Before, the key of a letter that was sent alone was kept nowhere, and who had asked for one was not known once
+-- it was on its way. One that was when its process ended may have been taken: it waits for a person. Its size of
+-- 0 says that the request cannot be repeated.
+UPDATE letters SET unanswered = 1, batch_size = 0, due = NULL,
+    obstacle = 'its request may have been taken, under a key that was not kept by the version before'
+    WHERE state = 'leased' AND unanswered = 0;
+UPDATE letters SET requested = (julianday('now') - 2440587.5) * 86400.0 WHERE requested <> 0;
+
 -- A crash between a letter and its source's position must not write it twice.
 DROP INDEX letters_by_origin;
 CREATE UNIQUE INDEX letters_by_origin ON letters (source, offset, sink, reading, coalesce(original, checksum))

@@ -1,6 +1,7 @@
 """A state file of an older format is brought up to date, and what was under way in it is known."""
 
 import sqlite3
+import time
 import zlib
 from contextlib import closing
 from importlib import resources
@@ -12,7 +13,8 @@ from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Segment
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
-from ingestd.store import dead_letters, frozen, letter_leases
+from ingestd.delivery.retry_worker import rebuild
+from ingestd.store import dead_letters, frozen, letter_leases, letter_wishes
 from ingestd.store.connection import VERSION, connect
 from tests.store.files import opened
 
@@ -79,3 +81,47 @@ async def test_letters_are_counted_found_when_they_are_due_and_known_by_their_pl
         (leased,) = letter_leases.lease_due(now, now=10.0, sink="ingest_api", **limits).letters
         assert (leased.id, leased.detail, leased.obstacle) == (1, "", "")
         assert dead_letters.count(now) == {"waiting": 1, "leased": 1, "delivered": 1}
+
+
+async def test_a_letter_that_was_on_its_way_under_a_key_that_nobody_knows_waits_for_a_person(
+    tmp_path: Path,
+) -> None:
+    """The versions before kept the keys of whole requests only."""
+    insert = (
+        "INSERT INTO letters (state, reason, detail, fingerprint, payload, checksum, source, offset, line,"
+        " batch, batch_index, batch_size, unanswered, attempts, first_sent, first_failed, last_failed, due,"
+        " sink) VALUES ('leased', 'gave_up', '', '', x'7b7d', ?2, 1, ?1, 1, ?3, 0, 1, ?4, 1, 5, 5, 5, 9, 'a')"
+    )
+    crc = zlib.crc32(b"{}")
+    with make_old(tmp_path / "state.db", 3) as old:
+        old.executemany(insert, [(1, crc, "loose", 0), (2, crc, "whole", 1)])
+    old.close()
+    with closing(connect(tmp_path / "state.db")) as now:
+        letter_leases.release_leases(now)
+        limits = {"max_events": 9, "max_bytes": 999, "sink": "a"}
+        (leased,) = letter_leases.lease_due(now, now=10.0, **limits).letters
+        assert (leased.id, leased.batch) == (2, "whole")
+        assert letter_leases.lease_due(now, now=10.0, **limits).letters == []
+        ((obstacle,),) = now.execute("SELECT obstacle FROM letters WHERE id = 1 AND due IS NULL")
+        assert "may have been taken" in obstacle
+        assert letter_wishes.make_due(now, [1], 11.0) == (1, 1, 1), "a person is told of the risk"
+        (leased,) = letter_leases.lease_due(now, now=11.0, **limits).letters
+        assert (leased.id, rebuild([leased]).id != "loose") == (1, True)
+
+
+async def test_what_a_person_had_asked_for_is_tried_for_a_day_from_the_migration_on(tmp_path: Path) -> None:
+    with make_old(tmp_path / "state.db", 3) as old:
+        old.execute(
+            "INSERT INTO letters (state, reason, detail, fingerprint, payload, checksum, source, offset,"
+            " line, batch, batch_index, batch_size, unanswered, attempts, first_sent, first_failed,"
+            " last_failed, due, sink, requested)"
+            " VALUES ('waiting', 'gave_up', '', '', x'7b7d', 0, 1, 1, 1, 'b', 0, 1, 0, 1, 5, 5, 5, 9, 'a', 1)"
+        )
+    old.close()
+    with closing(connect(tmp_path / "state.db")) as now:
+        wall = time.time()
+        failed = DeadLetter(b"", Reason.GAVE_UP, "503", 0, 0, 0, sink="a", first_sent_wall=wall)
+        letter_leases.letters_failed(now, [(1, failed)], wall)
+        ((due, requested),) = now.execute("SELECT due, requested FROM letters")
+        assert due > wall
+        assert abs(requested - wall) < 600
