@@ -26,6 +26,9 @@ class Bytes(Protocol):
 
 _decode = msgspec.json.Decoder(msgspec.Raw).decode
 
+_BEGUN_MARKS = (b"", b"\xef", b"\xef\xbb")
+"""How a byte order mark begins whose last byte is not there yet."""
+
 KEPT_OF_TOO_LONG = 16 * 1024
 """Bytes kept of an event that is over the limit: enough to recognise it by."""
 
@@ -97,7 +100,7 @@ class Lines:
         self._chunk_bytes = chunk_bytes
         self._max_event_bytes = max_event_bytes
         self._fill = fill
-        self._rest = b""
+        self._rest = self._ahead = b""
         self._tail = b""
         self._ended = False
 
@@ -118,16 +121,26 @@ class Lines:
             elif events:
                 self._rest = last
                 region = self._region(data, events, whole)
+            elif self._passes_over(data):
+                continue
             else:
                 region = self._neighbours(data) or self._long_line(data)
             if region.events:
                 return region
 
+    def _more(self, size: int) -> bytes:
+        """Of what was read too far, or else of the stream: what is cut must not depend on how it was read."""
+        if self._ahead:
+            piece, self._ahead = self._ahead[:size], self._ahead[size:]
+            return piece
+        return self._read(size)
+
     def _gather(self) -> bytes:
         """A chunk's worth of bytes; less at the end, or when there is no more of a pipe for now."""
-        pieces, size = [self._rest], len(self._rest)
+        rest, self._ahead = self._rest[: self._chunk_bytes], self._rest[self._chunk_bytes :] + self._ahead
+        pieces, size = [rest], len(rest)
         while size < self._chunk_bytes and not self._ended:
-            piece = self._read(self._chunk_bytes - size)
+            piece = self._more(self._chunk_bytes - size)
             self._ended = not piece
             pieces.append(piece)
             size += len(piece)
@@ -174,6 +187,18 @@ class Lines:
         places = _RegularPlaces(events, start, line) if regular else _CountedPlaces(data[:size], start, line)
         return Region(events, start, self._at, line, places, too_long, self._line, tail=self._tail)
 
+    def _passes_over(self, data: bytes) -> bool:
+        """Whether it was separators alone, as the NULs that a power cut leaves: no event is long by them."""
+        chunk = data[: self._chunk_bytes]
+        size = skip_separators(chunk)
+        full = len(chunk) == self._chunk_bytes and chunk[size:] in _BEGUN_MARKS
+        if not full or not chunk.strip(b" \t\r\n"):  # a line of blanks is a line
+            return False
+        self._at += size
+        self._rest = data[size:]
+        self._tail = last_bytes(self._tail, memoryview(data)[:size])
+        return True
+
     def _neighbours(self, data: bytes) -> Region | None:
         """Of a line longer than a chunk that is values one behind the other: the whole ones."""
         found = values_in(data)
@@ -214,7 +239,7 @@ class Lines:
                 kept = [(kept[0] if kept else part)[:KEPT_OF_TOO_LONG]]
             if end:
                 break
-            data = self._read(self._chunk_bytes)
+            data = self._more(self._chunk_bytes)
             if not data:
                 return self._end_of_long_line(start, line, size, kept, value_end)
         self._rest = data[end:]
@@ -224,7 +249,7 @@ class Lines:
         """A value ends at ``value_end``; ``end``: behind the newline, if there is one. If another value comes
         next, that is where the first one's line ends. Gives what was read, and the end, or 0."""
         while not end and skip_separators(data, value_end) == len(data):
-            more = self._read(self._chunk_bytes)
+            more = self._more(self._chunk_bytes)
             if not more:
                 return data, 0
             data += more

@@ -202,6 +202,7 @@ _records = st.dictionaries(st.sampled_from("ab"), st.sampled_from(["", "}{", '\\
     st.integers(KEPT, 40),
     st.integers(30, 80),
 )
+@example([{"a": ""}, {"a": '\\"'}, {"a": '\\"'}, {"a": ""}], b" ", [1], 15, 30)
 def test_records_back_to_back_are_cut(
     records: list[dict[str, str]], between: bytes, sizes: list[int], chunk_bytes: int, limit: int
 ) -> None:
@@ -230,3 +231,18 @@ def test_a_record_over_the_limit_costs_itself_and_not_those_behind_it() -> None:
     assert events_of(regions)[:2] == [b'{"a":1}', long[:KEPT]]
     assert [list(region.too_long.values()) for region in regions[:2]] == [[], [len(long)]]
     assert sum(event == b'{"b":2}' for event in events_of(regions)) >= 4
+
+
+@pytest.mark.parametrize("blank", [b"\0", b"\xef\xbb\xbf", b"\x1e,"])
+@pytest.mark.parametrize("chunk_bytes", [8, 16, 17])
+@pytest.mark.parametrize("fill", [True, False])
+def test_what_stands_before_an_event_does_not_make_it_too_long(
+    blank: bytes, chunk_bytes: int, fill: bool
+) -> None:
+    data = b"{1}\n" + blank * 100 + b"{2}\n{3}\n"
+    regions, _ = regions_of(lines(data, [5], chunk_bytes, 40, fill=fill))
+    events = [event.strip(blank + b"\xef\xbb\xbf") for event in events_of(regions)]
+    assert events == [b"{1}", b"{2}", b"{3}"]
+    assert not any(region.too_long for region in regions)
+    again, _ = regions_of(lines(data, [7], chunk_bytes, 40, start=regions[0].end, line=2, fill=fill))
+    assert [region.start for region in again] == [region.start for region in regions[1:]] or not fill
