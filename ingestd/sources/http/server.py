@@ -104,14 +104,17 @@ class Server:
         loop = asyncio.get_running_loop()
         while True:
             self._state.date = date_line()
-            now_s = loop.time()
-            for connection in list(self._state.connections):
-                try:
-                    connection.enforce_deadline(now_s)
-                except Exception:  # one connection's fault must not end the sweeping of all others
-                    logger.exception("a connection's deadline could not be enforced")
-                    connection.abort()
+            self._sweep_once(loop.time())
             await asyncio.sleep(SWEEP_S)
+
+    def _sweep_once(self, now_s: float) -> None:
+        # Not in ``sweep``: its frame would hold the last connection for as long as no other comes.
+        for connection in list(self._state.connections):
+            try:
+                connection.enforce_deadline(now_s)
+            except Exception:  # one connection's fault must not end the sweeping of all others
+                logger.exception("a connection's deadline could not be enforced")
+                connection.abort()
 
     async def _until_empty(self, timeout_s: float) -> None:
         if self._state.connections:

@@ -176,6 +176,11 @@ async def test_a_name_is_listened_on_at_all_its_addresses_with_one_port(applicat
 
 class WatchedConnection(Connection):
     __slots__ = ("__weakref__",)
+    swept = 0
+
+    def enforce_deadline(self, now_s: float) -> None:
+        WatchedConnection.swept += 1
+        super().enforce_deadline(now_s)
 
 
 @pytest.mark.anyio
@@ -191,6 +196,8 @@ async def test_a_connection_leaves_no_reference_cycle(
             await client.answer()
             (connection,) = map(weakref.ref, server._state.connections)
             assert connection() is not None
+            swept = WatchedConnection.swept  # a sweep has held it in its hands, too
+            await until(lambda: WatchedConnection.swept > swept)
         await until(lambda: server.connections == 0)
         application.requests.clear()
         application.heads.clear()
