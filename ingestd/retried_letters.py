@@ -85,7 +85,7 @@ class RetriedLetters:
         for part in parts:
             mine = [digest for digest in part.digests if digest and self._out.get(digest) == batch.id]
             self._out.update(dict.fromkeys(mine, part.id))
-        claimed = [letter for _, letter in failed if letter.digest and letter.digest in batch.anew]
+        claimed = [letter for number, letter in failed if letter.digest and number in batch.anew]
         unclaimed = {digest for digest in (*safe, *map(_digest_of, claimed)) if self._give_up(digest)}
         copies = self._book.share_fate(safe, [one for one in claimed if _digest_of(one) in unclaimed])
         for ledger in (self._ledger, self._book.ledger):
@@ -103,10 +103,12 @@ class RetriedLetters:
         )
 
     def _claim(self, batch: Batch) -> None:
-        claimed = [digest for digest in batch.digests if digest and digest in batch.anew]
-        for digest in claimed:
+        pairs = zip(batch.letters, batch.digests, strict=True)
+        places = {digest: batch.anew[number] for number, digest in pairs if digest and number in batch.anew}
+        for digest, place in places.items():
             if self._out.get(digest) != batch.id:
-                self._book.letter_claims.take(digest, batch.anew[digest])
+                self._book.letter_claims.take(digest, place)
+        claimed = [*places]
         self._out.update(dict.fromkeys(claimed, batch.id))
         self._book.reclaim(claimed)
 
@@ -123,11 +125,11 @@ class RetriedLetters:
         later: list[int] = []
         doubtful: list[int] = []
         seen: set[bytes] = set()
-        for index, digest in enumerate(batch.digests):
-            if digest is None or digest not in batch.anew or self._out.get(digest) == batch.id:
+        for index, (number, digest) in enumerate(zip(batch.letters, batch.digests, strict=True)):
+            if digest is None or number not in batch.anew or self._out.get(digest) == batch.id:
                 continue
             state = self._book.state_of(digest)
-            elsewhere = self._book.letter_claims.are_of(digest, batch.anew[digest])
+            elsewhere = self._book.letter_claims.are_of(digest, batch.anew[number])
             if digest in seen or digest in self._out or (state == "pending" and not elsewhere):
                 later.append(index)
             elif state == "known":

@@ -15,8 +15,8 @@ class Batch:
     ``id`` is the request id and the idempotency key: both constant for the batch's life.
     ``segments`` say where the events came from, in order; they are empty for a batch made of dead
     letters, which has ``letters`` (their numbers) instead. ``body``: the exact bytes that are sent,
-    set once by ``freeze``. Times are the monotonic clock's, except ``first_sent_wall``. ``anew``: digests of
-    letters whose keys were free, and where their events were read: a key that is known now is of an event
+    set once by ``freeze``. Times are the monotonic clock's, except ``first_sent_wall``. ``anew``: numbers
+    of letters whose keys were free, and where their events were read: a key that is known now is of an event
     that was accepted after its letter.
     """
 
@@ -59,7 +59,7 @@ class Batch:
         self.digests = digests
         self.segments = segments
         self.letters = letters
-        self.anew: Mapping[bytes, Place] = {}
+        self.anew: Mapping[int, Place] = {}
         self.body = b""
         self.noted = False  # what rebuilds it after a crash is in the journal
         self.submitted = False  # has been counted as one that goes out

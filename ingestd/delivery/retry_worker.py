@@ -86,7 +86,7 @@ def rebuild(letters: list[Letter]) -> Batch:
         batch_id=first.batch if same else None,
         letters=tuple(letter.id for letter in letters),
     )
-    batch.anew = {letter.digest: letter.place for letter in letters if letter.digest and letter.freed}
+    batch.anew = {letter.id: letter.place for letter in letters if letter.digest and letter.freed}
     batch.unanswered = same
     if same and not first.obstacle:
         batch.noted = True  # the store has its key, its members and their order

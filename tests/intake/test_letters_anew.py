@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ingestd import retried_letters
 from ingestd.core.submission import Taken
 from ingestd.store import letter_leases
 from ingestd.store.letter_changes import LetterChanges
@@ -210,3 +211,26 @@ async def test_an_event_that_all_sinks_gave_up_goes_to_each_again(tmp_path: Path
                     await asyncio.sleep(0.05)
             assert first.taken == second.taken == {1: 1, 2: 1}
             assert (life.ledger.retried_delivered, life.ledger.retried_duplicate) == (4, 2)
+
+
+async def test_of_two_letters_of_one_event_the_one_that_the_sink_lacks_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is of an event that no sink had, the second of the same, accepted anew, that the other sink
+    has since: they go out in one request."""
+    monkeypatch.setattr(retried_letters, "FIRST_RETRY_S", 0.01)
+    first, second = Switch(), Switch()
+    async with Receiver(first) as one, Receiver(second) as other:
+        sinks = {"one": webhook(one), "other": webhook(other)}
+        async with running(tmp_path, sinks=sinks, **ONE_TRY) as life:
+            await give(life, 1)
+            first.good = True
+            await give(life, 1)
+            await until_letters(life, "waiting", 3)
+            life.pipeline.database.note(
+                lambda c: c.execute("UPDATE letters SET unanswered = 0, due = 10 - id")
+            )
+            second.good = True
+            work_on_letters(life)
+            await until_letters(life, "delivered", 3)
+            assert first.taken == second.taken == {1: 1}
