@@ -44,7 +44,7 @@ soak: $(READY)     ## kill -9 and faults, then a judgement: SECONDS=300, or ROUN
 	    --only "$(ONLY)" $(if $(SEED),--seed $(SEED))
 
 fuzz: $(READY)     ## property tests with many more examples
-	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -n 2 --timeout 3600 tests/stages tests/schemas tests/sources tests/sinks tests/core
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -n 2 --timeout 3600 tests/stages tests/schemas tests/sources tests/sinks tests/core tests/e2e/test_run_hostile.py
 
 clean:             ## remove what setup made
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -55,7 +55,7 @@ Confirm: delivered failed first_after max_pending requests_per_minute status tim
 Delivery: backoff_base backoff_cap circuit_threshold give_up_after max_attempts max_in_flight order_by
     request_timeout retries_per_second retry_share shutdown_timeout startup_patience
 EventBridgeSink: aws_profile aws_region bus detail detail_type max_entry_bytes resources source time
-    time type
+    type
 GenesysEventsSink: api map namespace source_id type
 Ingest: access_token_in_query allow_anonymous body_timeout head_timeout idle_timeout keep_rejected
     listen max_body max_connections max_events max_expansion max_head wait_timeout webhook_origins

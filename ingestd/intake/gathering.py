@@ -10,7 +10,7 @@ from ingestd.core.submission import MAX_LISTED, Rejection, Submission, Taken
 from ingestd.intake.rejections import MAX_READ_BYTES, rejection
 from ingestd.schemas.schema import FieldError, Refusal
 from ingestd.stages.dedup import Window
-from ingestd.stages.validate import Checked, Validator
+from ingestd.stages.validate import Validator
 
 MAX_EVENTS = 8_192
 """Events that are gathered in one turn of the loop, so that the others get theirs."""
@@ -35,7 +35,7 @@ class Gathering:
         self._keys: list[str | None] = []
         self._digests: list[bytes | None] = []
         self._gone: set[int] = set()  # events that do not go into the spool
-        self._rejected: Counter[int] = Counter()  # by submission
+        self._rejected: dict[int, int] = {}  # by submission
         self._listed: dict[int, list[Rejection]] = {}
         self._nothing_stored: set[int] = set()  # atomic submissions with an invalid event
         end = 0
@@ -53,33 +53,32 @@ class Gathering:
         fitting: Sequence[int] = places
         if any(submission.size_bytes > max_event_bytes for submission in self.submissions):
             fitting = [index for index in places if len(events[index]) <= max_event_bytes]
-        if len(fitting) < len(events):
-            events = [events[index] for index in fitting]
-        self._keys = [None] * len(places)
-        at = 0
-        for checked in validator.in_steps(events):
+        is_all = len(fitting) == len(events)
+        keys: list[str | None] = []
+        for checked in validator.in_steps(events if is_all else [events[index] for index in fitting]):
             if checked:
-                block = fitting[at : at + len(checked.keys)]
-                at += len(block)
-                self._take(block, checked, window)
+                for at, refusal in checked.refused.items():
+                    self._reject(fitting[len(keys) + at], refusal, checked.refused_keys.get(at), window)
+                keys += checked.keys
             yield
-        for index in places if len(fitting) < len(places) else ():
-            event = self._events[index]
+        if is_all:
+            self._keys = keys
+        else:
+            self._keys = [None] * len(events)
+            for index, key in zip(fitting, keys, strict=True):
+                self._keys[index] = key
+            yield from self._refuse_too_large(validator, window, max_event_bytes)
+        for number in self._rejected:
+            if self.submissions[number].atomic:
+                self._leave_out(number)
+
+    def _refuse_too_large(self, validator: Validator, window: Window, max_event_bytes: int) -> Iterator[None]:
+        for index, event in enumerate(self._events):
             if len(event) > max_event_bytes:
                 key = validator.key_of(event) if len(event) <= MAX_READ_BYTES else None
                 words = f"{len(event)} bytes; a request has room for {max_event_bytes}"
                 self._reject(index, Refusal(Reason.INVALID, [FieldError("", words)]), key, window)
                 yield
-        for number in self._rejected:
-            if self.submissions[number].atomic:
-                self._leave_out(number)
-
-    def _take(self, block: Sequence[int], checked: Checked, window: Window) -> None:
-        """What was found of the events with the indices ``block``."""
-        for index, key in zip(block, checked.keys, strict=True):
-            self._keys[index] = key
-        for at, refusal in checked.refused.items():
-            self._reject(block[at], refusal, checked.refused_keys.get(at), window)
 
     def claim(self, window: Window, now: float) -> None:
         """Claim the keys of what is left; tells copies apart."""
@@ -101,7 +100,7 @@ class Gathering:
     def taken(self, number: int) -> Taken:
         """What became of submission ``number``, once its events are on disk."""
         submission = self.submissions[number]
-        count, listed = self._rejected[number], self._listed.get(number, [])
+        count, listed = self._rejected.get(number, 0), self._listed.get(number, [])
         unlisted = count - len(listed)
         if number in self._nothing_stored:
             return Taken(0, 0, listed, stored=False, unlisted=unlisted)
@@ -148,7 +147,6 @@ class Gathering:
 
     def _is_copy(self, index: int) -> None:
         self._gone.add(index)
-        self._keys[index] = None
         self.duplicates[self._submission_of(index)] += 1
 
     def _reject(self, index: int, refusal: Refusal, key: str | None, window: Window) -> None:
@@ -161,8 +159,7 @@ class Gathering:
         number = self._submission_of(index)
         event = self._events[index]
         self._gone.add(index)
-        self._keys[index] = None
-        self._rejected[number] += 1
+        self._rejected[number] = self._rejected.get(number, 0) + 1
         position, listed = index - self._start_of(number), self._listed.setdefault(number, [])
         if len(listed) < MAX_LISTED or position < listed[-1].position:
             insort(listed, rejection(position, event, refusal.errors))

@@ -4,16 +4,17 @@ Counted on the event's bytes, before anything is built from them: a schema's lib
 megabyte of ``[],[],[]`` hundreds of megabytes, and the deepest nesting that each of them bears differs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from ingestd.schemas.faults import nested_deeper
 from ingestd.schemas.grammar import find_refusal
-from ingestd.schemas.nesting import MAX_DEPTH, count_values, deep_ones, is_deeper
+from ingestd.schemas.nesting import MAX_DEPTH, count_values, is_deeper, opened
 from ingestd.schemas.refusals import invalid
 from ingestd.schemas.schema import Refusal, Schema
 
 MAX_VALUES = 100_000
+_MOST_AT_ONCE = 16
 
 
 class Limits(NamedTuple):
@@ -28,11 +29,22 @@ class Limits(NamedTuple):
             return f"more than {self.max_values} values"
         return nested_deeper(self.max_depth) if is_deeper(event, self.max_depth) else None
 
-    def over(self, events: Sequence[bytes]) -> set[int]:
+    def over(self, events: Sequence[bytes]) -> Collection[int]:
         """Indices of the events that have too much in them; of what is not JSON, any."""
-        if max(map(len, events), default=0) > self.max_values:
-            return {index for index, event in enumerate(events) if self.find_excess(event)}
-        return set(deep_ones(events, self.max_depth))
+        if len(events) == 1:  # most requests have one
+            return (0,) if self.find_excess(events[0]) else ()
+        over: list[int] = []
+        first, size = 0, _MOST_AT_ONCE
+        while first < len(events):
+            # Some together: what they have in all is more than any of them has.
+            block = events[first : first + size]
+            text = b"".join(block)
+            brackets = opened(text)
+            if brackets > self.max_depth or len(text) > self.max_values:
+                over += [index for index, event in enumerate(block, first) if self.find_excess(event)]
+            first += len(block)
+            size = min(_MOST_AT_ONCE, max(1, self.max_depth * 15 * len(block) // (16 * brackets + 1)))
+        return over
 
     def _has_too_many(self, event: bytes) -> bool:
         return len(event) > self.max_values and count_values(event) > self.max_values
@@ -51,6 +63,7 @@ class Limited:
         over = self._limits.over(events)
         if not over:
             return self._schema.keys(events)
+        over = frozenset(over)
         found = iter(self._schema.keys([event for i, event in enumerate(events) if i not in over]))
         return [None if i in over else next(found) for i in range(len(events))]
 

@@ -5,7 +5,7 @@ once, so that hostile nesting costs neither memory nor the stack.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import accumulate, count
 from operator import sub
 
@@ -15,7 +15,6 @@ DEEPEST = 190
 """The most that a setting may allow: every library behind the schemas bears this."""
 
 _BLOCK_BYTES = 64 * 1024
-_BLOCK_EVENTS = 16
 _LEVELS_AT_ONCE = 8
 _WIDE = 4_000
 _TOKEN = re.compile(rb",++|[\[\]]")
@@ -28,16 +27,6 @@ def opened(text: bytes) -> int:
     """How many brackets it opens, in strings or out of them: it is nested no deeper than that."""
     # Leaving a rare byte out takes a quarter of the time that counting it does.
     return 2 * len(text) - len(text.replace(b"{", b"")) - len(text.replace(b"[", b""))
-
-
-def deep_ones(events: Sequence[bytes], limit: int) -> Iterator[int]:
-    """Indices of those that nest more than ``limit`` arrays and objects; of what is not JSON, any."""
-    for first in range(0, len(events), _BLOCK_EVENTS):
-        block = events[first : first + _BLOCK_EVENTS]
-        if opened(b"".join(block)) > limit:
-            for index, event in enumerate(block, first):
-                if is_deeper(event, limit):
-                    yield index
 
 
 def is_deeper(event: bytes, limit: int) -> bool:

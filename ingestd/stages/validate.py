@@ -16,6 +16,10 @@ _BLOCK_BYTES = 64 * 1024
 """Looked at in one go, so that a hostile block takes no longer than others can wait."""
 
 
+Refusals = dict[int, tuple[Refusal, str | None]]
+"""By index: why an event is refused, and its key all the same."""
+
+
 class Checked(NamedTuple):
     """``keys``: parallel to the events; None = refused, ``""`` = valid and without a key.
 
@@ -54,46 +58,51 @@ class Validator:
 
     def check(self, events: list[bytes], *, again: bool = False) -> Checked:
         """Never raises for what is in an event. ``again``: the watch has seen them before."""
-        keys: list[str | None] = []
-        refused: dict[int, Refusal] = {}
-        refused_keys: dict[int, str] = {}
-        for checked in self.in_steps(events, again=again):
-            if checked:
-                if checked.refused:
-                    first = len(keys)
-                    refused |= {first + index: refusal for index, refusal in checked.refused.items()}
-                    refused_keys |= {first + index: key for index, key in checked.refused_keys.items()}
-                keys += checked.keys
-        return Checked(keys, refused, refused_keys)
+        keys = self._schema.keys(events)
+        refusals: Refusals = {}
+        if None in keys:
+            for _ in self._explain(events, keys, refusals):
+                pass
+        return self._checked(events, keys, refusals, again=again)
 
-    def in_steps(self, events: list[bytes], *, again: bool = False) -> Iterator[Checked | None]:
+    def in_steps(self, events: list[bytes]) -> Iterator[Checked | None]:
         """As ``check``, by blocks of the events in their order; their indices count from the block's first.
 
         None is nothing but a moment to let others go on: from one to the next it takes some milliseconds, or
         as long as a single event does.
         """
-        for block in _blocks(events):
+        for block in _blocks(events) if len(events) > 1 else (events,):
             keys = self._schema.keys(block)
-            refused: dict[int, Refusal] = {}
-            refused_keys: dict[int, str] = {}
-            for index in [index for index, key in enumerate(keys) if key is None] if None in keys else ():
-                yield None
-                event, refusal = block[index], self._schema.explain(block[index])
-                found = self.key_of(event)
-                if refusal is None:
-                    keys[index] = found or ""
-                else:
-                    refused[index] = refusal
-                    if found:
-                        refused_keys[index] = found
-            if self._custom:
-                of = self._custom.of
-                keys = [
-                    None if key is None else of(event) or "" for key, event in zip(keys, block, strict=True)
-                ]
-                if self.watch and not again:
-                    self.watch.count(len(keys) - len(refused), keys.count(""))
-            yield Checked(keys, refused, refused_keys)
+            refusals: Refusals = {}
+            if None in keys:
+                yield from self._explain(block, keys, refusals)
+            yield self._checked(block, keys, refusals)
+
+    def _explain(self, events: list[bytes], keys: list[str | None], refusals: Refusals) -> Iterator[None]:
+        """Ask about those that the compiled pass did not accept. None after each."""
+        for index in [index for index, key in enumerate(keys) if key is None]:
+            refusal, found = self._schema.explain(events[index]), self.key_of(events[index])
+            if refusal is None:
+                keys[index] = found or ""
+            else:
+                refusals[index] = refusal, found
+            yield None
+
+    def _checked(
+        self, events: list[bytes], keys: list[str | None], refusals: Refusals, *, again: bool = False
+    ) -> Checked:
+        if self._custom:
+            of = self._custom.of
+            keys = [None if key is None else of(event) or "" for key, event in zip(keys, events, strict=True)]
+            if self.watch and not again:
+                self.watch.count(len(keys) - len(refusals), keys.count(""))
+        if not refusals:
+            return Checked(keys, {}, {})
+        return Checked(
+            keys,
+            {index: refusal for index, (refusal, _) in refusals.items()},
+            {index: key for index, (_, key) in refusals.items() if key},
+        )
 
     def key_of(self, event: bytes) -> str | None:
         """The key of any event, valid or not; None if it has none."""
@@ -101,14 +110,22 @@ class Validator:
 
 
 def _blocks(events: list[bytes]) -> Iterator[list[bytes]]:
-    for first in range(0, len(events), _BLOCK):
-        yield from _halves(events[first : first + _BLOCK])
+    if len(events) <= _BLOCK and sum(map(len, events)) <= _BLOCK_BYTES:
+        yield events
+        return
+    size = _BLOCK
+    for first in range(0, len(events), size):
+        block = events[first : first + size]
+        if len(block) == 1 or sum(map(len, block)) <= _BLOCK_BYTES:
+            yield block
+        else:
+            yield from _halves(block)
 
 
 def _halves(events: list[bytes]) -> Iterator[list[bytes]]:
-    if len(events) == 1 or sum(map(len, events)) <= _BLOCK_BYTES:
-        yield events
-    else:
-        middle = len(events) // 2
-        yield from _halves(events[:middle])
-        yield from _halves(events[middle:])
+    middle = len(events) // 2
+    for half in (events[:middle], events[middle:]):
+        if len(half) == 1 or sum(map(len, half)) <= _BLOCK_BYTES:
+            yield half
+        else:
+            yield from _halves(half)

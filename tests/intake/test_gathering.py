@@ -1,14 +1,20 @@
 """Submissions that are taken together, against a model that takes their events one by one."""
 
+import tracemalloc
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingestd.core.reasons import Reason
 from ingestd.core.submission import Submission, Taken
 from ingestd.intake.gathering import Gathering, Piece
+from ingestd.intake.rejections import event_id
 from ingestd.schemas.interaction import InteractionSchema
+from ingestd.schemas.schema import FieldError, Refusal
 from ingestd.stages.dedup import Window
 from ingestd.stages.validate import Validator
 from ingestd.store.spool import MAX_CHUNK_BYTES
@@ -182,3 +188,92 @@ def test_an_atomic_submission_with_an_invalid_event_claims_no_key() -> None:
     assert not gathering.taken(0).stored
     assert gathering.taken(1) == Taken(1, 0, [])
     assert len(pieces) == 1
+
+
+class Spy:
+    """A schema that is asked about every event, and remembers their sizes."""
+
+    name, default_key = "spy", ()
+
+    def __init__(self, *, valid: bool) -> None:
+        self.asked: list[int] = []
+        self._valid = valid
+
+    def keys(self, events: Sequence[bytes]) -> list[str | None]:
+        self.asked += map(len, events)
+        return [""] * len(events) if self._valid else [None] * len(events)
+
+    def explain(self, event: bytes) -> Refusal | None:
+        return None if self._valid else Refusal(Reason.INVALID, [FieldError("f" * 100, "m" * 200)] * 10)
+
+
+def gather_with(schema: Spy, events: list[bytes]) -> tuple[Gathering, int]:
+    """The gathering, and in how many steps it was checked."""
+    gathering = Gathering([Submission(events, lambda result: None, sum(map(len, events)))])
+    window = Window(b"secret")
+    steps = len(list(gathering.check(Validator(schema), window, max_event_bytes=1_000)))
+    gathering.claim(window, NOW)
+    return gathering, steps
+
+
+def test_nothing_is_made_of_an_event_before_its_size_is_judged() -> None:
+    schema = Spy(valid=True)
+    sizes = [10, 1_001, 1_000, 2_000_000, 20]
+    gathering, _ = gather_with(schema, [b"x" * size for size in sizes])
+    assert schema.asked == [10, 1_000, 20]
+    taken = gathering.taken(0)
+    assert taken.accepted == 3
+    assert [one.position for one in taken.rejected] == [1, 3]
+
+
+@pytest.mark.parametrize("size", [2, 700])
+def test_many_events_are_checked_in_steps_that_are_short(size: int) -> None:
+    events = [b"x" * size] * 10_000
+    _, steps = gather_with(Spy(valid=True), events)
+    assert steps >= len(events) / 128
+    assert steps >= len(events) * size / 65_536
+    _, steps = gather_with(Spy(valid=False), events)
+    assert steps > len(events), "a step for each that is explained"
+
+
+def test_what_is_told_of_rejected_events_is_bounded() -> None:
+    gathering, _ = gather_with(Spy(valid=False), [*[b"x" * 10] * 5_000, *[b"y" * 1_001] * 5_000, b"z"])
+    taken = gathering.taken(0)
+    assert [one.position for one in taken.rejected] == list(range(100))
+    assert (taken.accepted, taken.unlisted) == (0, 9_901)
+    assert len(gathering.refused) == gathering.reasons.total() == 10_001
+    assert max(len(detail) for _, _, detail in gathering.refused) <= 500
+
+
+def test_the_first_rejected_events_are_told_also_where_they_are_too_large() -> None:
+    gathering, _ = gather_with(Spy(valid=False), [*[b"y" * 1_001] * 60, *[b"x"] * 300, b"y" * 1_001])
+    assert [one.position for one in gathering.taken(0).rejected] == list(range(100))
+
+
+@pytest.mark.parametrize(
+    ("event_", "name"),
+    [
+        (b'{"id":"a"}', "a"),
+        (b'{"interactionId":"b","x":[1,{}]}', "b"),
+        (b'{"eventId":7}', "7"),
+        (b'{"id":{"a":1},"eventId":"c"}', "c"),
+        (b'{"id":null,"interactionId":"d"}', "d"),
+        (b'{"id":1.5}', None),
+        (b'{"id":"%b"}' % (b"e" * 500), "e" * 200),
+        (b'["id"]', None),
+        (b'{"id":"a"', None),
+        (b'{"id":"' + b"a" * 1_100_000 + b'"}', None),
+    ],
+)
+def test_the_id_for_an_answer_is_read_without_the_rest(event_: bytes, name: str | None) -> None:
+    assert event_id(event_) == name
+
+
+def test_to_read_the_id_of_a_crowded_event_makes_nothing_of_the_crowd() -> None:
+    crowd = b'{"x":[' + b"[]," * 300_000 + b'1],"id":"a"}'
+    tracemalloc.start()
+    try:
+        assert event_id(crowd) == "a"
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()

@@ -195,3 +195,25 @@ async def test_copies_of_events_that_are_still_on_their_way_are_known_after_a_re
             assert await life.take(*events(range(6))) == Taken(1, 5, [])
             await life.until_empty()
             await until(lambda: sorted(sent(receiver)) == list(range(6)))
+
+
+async def test_a_request_with_much_to_look_at_keeps_no_other_waiting(tmp_path: Path) -> None:
+    async with Receiver() as receiver, running(tmp_path / "state", receiver, deliver=False) as life:
+        large = life.submit(*[b'{"eventTime":[],"routingMetadata":{}}'] * 20_000)
+        await turns()
+        for number in range(5):
+            assert await life.take(event(number)) == Taken(1, 0, [])
+        assert not large.done()
+        taken = await large
+        assert isinstance(taken, Taken)
+        assert (taken.accepted, len(taken.rejected), taken.unlisted) == (0, 100, 19_900)
+        assert life.ledger.by_reason[Reason.INVALID] == 20_000
+        await life.front.reception.finished()
+
+
+async def test_two_large_requests_with_the_same_events_store_each_once(tmp_path: Path) -> None:
+    async with Receiver() as receiver, running(tmp_path / "state", receiver, deliver=False) as life:
+        first, second = (life.submit(*events(range(5_000))) for _ in range(2))
+        told = [await first, await second]
+        assert sum(taken.accepted for taken in told if isinstance(taken, Taken)) == 5_000
+        assert sum(taken.duplicates for taken in told if isinstance(taken, Taken)) == 5_000

@@ -119,12 +119,12 @@ class Endpoint:
         except Refused as refused:
             request.respond(*refused.response)
             return
-        work, done = partial(self._unpack, request, producer), partial(self._unpacked, request, query)
-        coded = request.headers.get("content-encoding", "")
-        if len(request.body) <= (LIGHT_CODED_BYTES if coded else LIGHT_BYTES):
-            at_once(work, done)
+        limit = LIGHT_CODED_BYTES if "content-encoding" in request.headers else LIGHT_BYTES
+        if len(request.body) <= limit:
+            self._unpacked(request, query, self._unpack(request, producer))
         else:
-            self._aside(work, done)
+            work = partial(self._unpack, request, producer)
+            self._aside(work, partial(self._unpacked, request, query))
 
     def _unpack(self, request: Request, producer: str | None) -> Unpacked | Response:
         """What is in the body, or why it is refused. May run beside the loop.

@@ -87,3 +87,12 @@ def test_a_problem_has_the_members_of_its_standard() -> None:
     assert json.loads(answer.body) == {"title": "Bad Request", "status": 400, "detail": 'say "why"'}
     assert header(answer, "content-type") == "application/problem+json"
     assert header(answer, "allow") == "POST"
+
+
+def test_an_answer_is_bounded_in_bytes_too() -> None:
+    wrong = [{"field": "\U0001f600" * 100, "message": "\U0001f600" * 200}] * 10
+    answer = answer_to(Taken(0, 0, [Rejection(i, "é" * 200, wrong) for i in range(100)], unlisted=900))
+    assert len(answer.body) < 300_000
+    told = json.loads(answer.body)
+    assert 1 <= len(told["rejected"]) < 100
+    assert told["rejected_total"] == 1_000
