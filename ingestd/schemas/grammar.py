@@ -22,8 +22,7 @@ DEEP_BYTES = 400
 MAX_DIGITS = 4_300
 """Of an integer, or the whole part of a number: what Python's ``int`` and pydantic's parser take."""
 _DIGIT = re.compile(rb"\d")
-# The look-behind keeps the search linear: without it every digit of a run starts a new count.
-_LONG_RUN = re.compile(rb"(?<!\d)\d{%d}" % (MAX_DIGITS + 1))
+_DIGITS = b"0123456789"
 _LONG_NUMBER = re.compile(
     rb'"(?:[^"\\]|\\.)*+"|(?<![0-9.eE+-])(?P<number>-?\d{%d})' % (MAX_DIGITS + 1), re.DOTALL
 )
@@ -63,12 +62,15 @@ def is_plain(event: bytes) -> bool:
 
 def has_short_numbers(event: bytes) -> bool:
     """Whether nowhere, not even in a string, there are more digits in a row than a number may have."""
-    if len(event) <= MAX_DIGITS:
-        return True
     # A run that is too long has one of these bytes: most events are done with a look at a few.
-    if not _DIGIT.search(event[MAX_DIGITS :: MAX_DIGITS + 1]):
-        return True
-    return not _LONG_RUN.search(event)
+    for found in _DIGIT.finditer(event[MAX_DIGITS :: MAX_DIGITS + 1]):
+        at = MAX_DIGITS + (MAX_DIGITS + 1) * found.start()
+        before = event[at - MAX_DIGITS : at]
+        behind = event[at : at + MAX_DIGITS + 1]
+        run = len(before) - len(before.rstrip(_DIGITS)) + len(behind) - len(behind.lstrip(_DIGITS))
+        if run > MAX_DIGITS:
+            return False
+    return True
 
 
 def is_utf8(event: bytes) -> bool:

@@ -11,11 +11,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
-from pydantic_core import SchemaValidator, core_schema
+from pydantic_core import from_json
 
 from ingestd.core.errors import UserError
 from ingestd.schemas.grammar import find_refusal
-from ingestd.schemas.refusals import cut, from_pydantic, invalid, is_explained, unexplained
+from ingestd.schemas.refusals import cut, from_pydantic, invalid, is_explained
 from ingestd.schemas.schema import Refusal
 
 EXPECTED = "write it as package.module:Model, where Model is a pydantic model or another type"
@@ -33,36 +33,38 @@ class PydanticSchema:
             self._adapter: TypeAdapter[Any] = TypeAdapter(model)
         except PydanticUserError as error:
             raise UserError(f"schema {spec}: {cut(error.message)}: {EXPECTED}") from None
-        # One error for all that there are: pydantic would copy what each was found in, the whole event maybe.
-        self._verdict = SchemaValidator(
-            core_schema.custom_error_schema(self._adapter.core_schema, "unfit", custom_error_message="unfit")
-        )
 
     def keys(self, events: Sequence[bytes]) -> list[str | None]:
-        return ["" if self._fits(event) else None for event in events]
-
-    def _fits(self, event: bytes) -> bool:
-        # pydantic's parser takes NaN and Infinity, which are not JSON.
-        if find_refusal(event):
-            return False
-        try:
-            self._verdict.validate_json(event)
-        except Exception:
-            return False
-        return True
+        # Crowded ones are left to ``explain``.
+        return ["" if is_explained(event) and self.explain(event) is None else None for event in events]
 
     def explain(self, event: bytes) -> Refusal | None:
+        # pydantic's parser takes NaN and Infinity, which are not JSON.
         if broken := find_refusal(event):
             return broken
-        if not is_explained(event):
-            return None if self._fits(event) else unexplained("the model")
         try:
+            if not is_explained(event):
+                self._check_containers(event)
             self._adapter.validate_json(event)
         except ValidationError as error:
             return from_pydantic(error)
         except Exception as error:  # noqa: BLE001, RUF100 - whatever the user's validators raise
             return invalid(f"the model could not check it: {type(error).__name__}")
         return None
+
+    def _check_containers(self, event: bytes) -> None:
+        """Raises ValidationError where an array or object of a crowded event is not what it should be.
+
+        For each such error ``validate_json`` copies the whole of it, twice: seconds, hundreds of megabytes.
+        Python's objects are not copied. Whether the scalars are right is not decided here: from JSON more is
+        taken, a text for a date in a strict model, say.
+        """
+        try:
+            self._adapter.validate_python(from_json(event), strict=False)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_context=False)
+            if any(isinstance(one["input"], dict | list) for one in found):
+                raise
 
 
 def _import(spec: str) -> Any:

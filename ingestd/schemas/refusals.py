@@ -13,8 +13,8 @@ from ingestd.schemas.schema import MAX_ERRORS, MAX_MESSAGE, FieldError, Refusal
 
 MAX_SHOWN = 40
 EXPLAINED_VALUES = 2_000
-"""Of an event with more, schemas of the user's only say that it does not fit: their libraries find all errors
-there are, each with a copy of what it was found in, before the first can be read."""
+"""An event with more is not explained by a JSON Schema, and with care by a model of the user's: their
+libraries find all errors there are, each with a copy of what it was found in, before one can be read."""
 _MAX_FIELD = 100
 
 

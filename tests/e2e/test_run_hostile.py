@@ -11,9 +11,10 @@ from tests.e2e.hostile import BODIES, QUICK, Body
 from tests.e2e.run_support import Serving, producer, serve, told
 from tests.e2e.support import EventApi, Place
 from tests.intake.support import event
+from tests.machine import patience
 from tests.sources.http.wire_client import Answer
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.anyio]
 
 AT_ONCE = 4
 MOST_BYTES = 350_000_000
@@ -38,12 +39,12 @@ async def test_no_request_ends_the_service_or_takes_its_memory(place: Place) -> 
     async with EventApi() as api, serve(place, api) as serving:
         for number, name in enumerate(NAMES):
             body = BODIES[name]()
-            async with asyncio.timeout(300):
+            async with asyncio.timeout(patience(60)):
                 answers = await asyncio.gather(*(send(serving.ingest_port, body) for _ in range(AT_ONCE)))
                 honest = await send(serving.ingest_port, Body(202, event(1_000_000 + number)))
             assert {answer.status for answer in answers} == {body.status}, (name, answers[0])
             assert max(len(answer.body) for answer in answers) < MOST_ANSWER_BYTES, name
             assert told(honest)["accepted"] == 1, name
             assert peak_bytes(serving) < MOST_BYTES, name
-        await serving.until_empty(timeout_s=300)
+        await serving.until_empty(timeout_s=patience(60))
         await serving.stop()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from broken_events import HOSTILE, SPLICES, broken_by_byte, broken_by_field, encode
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -12,6 +12,7 @@ from ingestd.core.reasons import Reason
 from ingestd.schemas import interaction
 from ingestd.schemas.interaction import Interaction, InteractionSchema
 from ingestd.schemas.key_paths import KeyPaths
+from ingestd.schemas.nesting import DEEPEST, opened
 from ingestd.schemas.refusals import from_pydantic
 from ingestd.schemas.schema import MAX_ERRORS, MAX_MESSAGE, Refusal
 
@@ -224,6 +225,7 @@ def said_by_the_model(event: bytes) -> Refusal | None:
     )
 )
 def test_what_is_told_is_what_the_model_says_of_the_whole_event(event: bytes) -> None:
+    assume(opened(event) <= DEEPEST)  # what is deeper pydantic calls no JSON, and ``limits`` refuses before
     told, said = SCHEMA.explain(event), said_by_the_model(event)
     assert told == said or (told is not None and told.reason is Reason.UNPARSABLE)
 

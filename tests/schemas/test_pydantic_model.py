@@ -1,5 +1,7 @@
 import itertools
+import json
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,8 @@ from ingestd.core.reasons import Reason
 from ingestd.schemas.pydantic_model import PydanticSchema
 
 CODE = """
-from pydantic import BaseModel, ConfigDict, field_validator
+from datetime import datetime
+from pydantic import BaseModel, ConfigDict, create_model, field_validator
 
 class Line(BaseModel):
     count: int
@@ -33,6 +36,15 @@ class Odd(BaseModel):
         return {}[value]
 
 numbers = dict[str, int]
+Wide = create_model("Wide", **{f"f{i}": (int, ...) for i in range(40)})
+
+class Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+    at: datetime
+    pair: tuple[int, int]
+    names: set[str]
+    rest: list[int]
+    wide: list[Wide] = []
 nothing = 7
 """
 _numbers = itertools.count()
@@ -120,3 +132,41 @@ def test_files_next_to_the_user_do_not_stand_in_for_libraries(module: str) -> No
     import colorsys
 
     assert colorsys.rgb_to_hsv(0, 0, 0) == (0.0, 0.0, 0)
+
+
+CROWD = b",".join(b'"k%x":{}' % number for number in range(20_000))
+GOOD = b'{"at":"2026-01-01T00:00:00Z","pair":[1,2],"names":["a"],"rest":[%b]%b}'
+
+
+def test_a_crowded_event_that_lacks_forty_fields_costs_no_more_than_to_read_it(module: str) -> None:
+    schema = PydanticSchema(f"{module}:Wide")
+    event = b"{" + CROWD + b"}"
+    tracemalloc.start()
+    try:
+        json.loads(event)
+        read_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        refusal = schema.explain(event)
+        told_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert refusal is not None
+    assert refusal.errors == [(f"f{number}", "required, but missing") for number in range(10)]
+    assert told_bytes < 2 * read_bytes
+
+
+def test_what_json_may_say_in_a_strict_model_it_may_say_in_a_crowded_event_too(module: str) -> None:
+    schema = PydanticSchema(f"{module}:Strict")
+    many = b",".join([b"7"] * 5_000)
+    assert schema.explain(GOOD % (many, b"")) is None
+    assert schema.keys([GOOD % (b"7", b""), GOOD % (many, b"")]) == ["", None]
+    for bad, field in (
+        ((GOOD % (many, b"")).replace(b"2026", b"yest"), "at"),
+        (GOOD % (many + b',"x"', b""), "rest.5000"),
+        (GOOD % (many, b',"wide":[{%b}]' % CROWD), "wide.0.f0"),
+        (GOOD % (many, b',"wide":{%b}' % CROWD), "wide"),
+    ):
+        refusal = schema.explain(bad)
+        assert refusal is not None
+        assert refusal.reason is Reason.INVALID
+        assert refusal.errors[0].field == field
