@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 demo: $(READY)     ## replay a sample into the sandbox, with faults, and print the ledger
 	@$(BIN)/ingestd demo
 
-test: $(READY)     ## the test suite, under five minutes
+test: $(READY)     ## the test suite
 	$(BIN)/python -m pytest -n 5
 
 check: $(READY)    ## lint and types
