@@ -249,8 +249,15 @@ def _index_in_path(path: Any) -> int | None:
 
 def _words(entry: dict[str, Any]) -> str:
     values = map(entry.__getitem__, _speaking(tuple(entry)))
-    said = [text for value in values if isinstance(value, (str, int)) and (text := str(value).strip())]
+    said = [
+        text for value in values if isinstance(value, (str, int)) and _is_seen(text := str(value).strip())
+    ]
     return told(": ".join(dict.fromkeys(said))[:2000], 300) or "no reason given"
+
+
+def _is_seen(text: str) -> bool:
+    """Whether there is anything in it besides blanks, controls and characters without width."""
+    return bool(text) and (text.isprintable() or any(map(str.isprintable, text)))
 
 
 @lru_cache(maxsize=8)  # the entries of an answer have the same members, all but a few

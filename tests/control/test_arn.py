@@ -119,6 +119,7 @@ def test_line_ends_blanks_and_foreign_letters_are_refused(parse, good: str, wron
         (parse_function_arn, FUNCTION.replace("us-east-1", "us-east-12"), "region"),
         (parse_function_arn, FUNCTION.replace("us-east-1", "us-gov-iso-east-1"), "region"),
         (parse_function_arn, FUNCTION.replace("us-east-1", "us-north-east-1"), "region"),
+        (parse_function_arn, FUNCTION.replace("us-east-1", "us-e-ast-1"), "region"),
         (parse_function_arn, f"{FUNCTION}:1:2", "name"),
         (parse_function_arn, FUNCTION.replace("function:", "layer:"), "resource"),
         (parse_topic_arn, TOPIC.replace("topic/", "rule/"), "topic/NAME or event-bus/NAME"),

@@ -23,6 +23,7 @@ from ingestd.delivery.lane import Lane
 from ingestd.delivery.outcome import Book, Burial
 from ingestd.delivery.settings import LaneSettings
 from ingestd.sinks.ingest_api import PATH, IngestApi
+from ingestd.sinks.sink import Sink
 from ingestd.transport.client import Client
 from ingestd.transport.oauth import NoAuth, TokenSource
 from ingestd.transport.sender import Sender
@@ -237,6 +238,7 @@ async def rig(
     *,
     login: bool = False,
     url: str = "",
+    sink: Sink | None = None,
     book: Book | None = None,
     clock: Clock | None = None,
     timeout_s: float = patience(30.0),
@@ -245,7 +247,8 @@ async def rig(
 ) -> AsyncIterator[Rig]:
     """A lane that sends to a receiver with this script; times are short unless ``settings`` say more.
 
-    ``book``: instead of one in memory. ``login``: with tokens, from TOKEN_PATH of the same receiver.
+    ``sink``: instead of an event API at the receiver, or at ``url``. ``book``: instead of one in memory.
+    ``login``: with tokens, from TOKEN_PATH of the same receiver.
     No task and no connection is left.
     """
     before = asyncio.all_tasks()
@@ -272,7 +275,7 @@ async def rig(
             )
         memory = MemoryBook()
         lane = Lane(
-            IngestApi(url or receiver.url),
+            sink or IngestApi(url or receiver.url),
             Sender(client, tokens),
             book or memory,
             settings=LaneSettings(**(short | settings)),

@@ -209,6 +209,17 @@ def test_the_words_are_the_place_and_what_is_wrong_with_it_and_short() -> None:
     assert len(item.message) == 300
 
 
+@pytest.mark.parametrize(
+    "unseen", ["", " ", "\t\r\n", "\x00", "\x1b", "\u200b", "\ufeff", "\u2028", "\u202e", None, []]
+)
+@pytest.mark.parametrize("name", ["field", "path", "loc", "code"])
+def test_a_member_without_a_word_in_it_leaves_no_mark_in_the_words(name: str, unseen: object) -> None:
+    ((item,), _) = find({"errors": [{"index": 1, name: unseen, "message": "this event is never taken"}]})
+    assert item.message == "this event is never taken"
+    ((item,), _) = find({"errors": [{"index": 1, name: unseen}]})
+    assert item.message == "no reason given"
+
+
 def test_the_words_have_no_credentials_and_no_control_characters() -> None:
     entry = {"index": 1, "message": "Bearer CANARY-123 \r\n\x1b[0m", "detail": "password=CANARY"}
     ((item,), _) = find({"errors": [entry]})
