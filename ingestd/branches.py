@@ -147,6 +147,7 @@ async def _open(
         several=several,
         clock=clock,
         warn=ground.warn,
+        on_aside=book.put_aside,
     )
     worker = RetryWorker(letters, lane, clock=clock, poll_s=settings.letters.poll)
     branch = Branch(sink, batcher, lane, book, worker, letters, order_watch=lane_settings.order_watch)

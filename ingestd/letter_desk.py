@@ -22,7 +22,8 @@ class LetterDesk:
 
     ``sinks_of``: where events go that were rejected before that was known. A lease ends with its process, see
     ``release_leases``. The lane keeps letters for as long as an outage lasts: leased twice meanwhile, they
-    would go out a second time, under another key. ``warn`` hears of those that wait for a person now.
+    would go out a second time, under another key. ``warn`` and ``on_aside`` hear of those that wait for a
+    person now.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class LetterDesk:
         several: bool = False,
         clock: Clock,
         warn: Callable[[str], None] = lambda message: None,
+        on_aside: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._sink = sink
         self._sinks_of = sinks_of
@@ -47,6 +49,7 @@ class LetterDesk:
         self._several = several
         self._clock = clock
         self._warn = warn
+        self._on_aside = on_aside
 
     async def lease(self) -> list[Letter]:
         await self.assign()
@@ -67,6 +70,7 @@ class LetterDesk:
             if lease.letters or not lease.aside:
                 break
         if aside:
+            self._on_aside(aside)
             self._warn(f"{self._sink}: {aside} dead letters wait for a person now: see `ingestd dlq list`")
         return list[Letter](lease.letters)
 

@@ -155,6 +155,7 @@ async def open_pipeline(
             requested_letters_only=requested_letters_only,
         )
         branches = await open_branches(stack, ground, router)
+        journal.remember_sinks([branch.name for branch in branches])
         lakes = await open_lakes(stack, ground, branches)
         metrics.gauges.window_known = lambda: len(window)
         metrics.gauges.window_pending = lambda: window.pending

@@ -70,6 +70,11 @@ class RetriedLetters:
         self._note(batch, anew=anew, later=later, doubtful=doubtful, aside=aside)
         return self.withdraw(batch.part(rest)) if rest else None
 
+    def put_aside(self, count: int) -> None:
+        """So many were due, and wait for a person now."""
+        for ledger in (self._ledger, self._book.ledger):
+            ledger.retried_aside += count
+
     def settled(
         self,
         batch: Batch,
@@ -170,6 +175,7 @@ class RetriedLetters:
         if anew:
             self._audit(Entry.RETRIED_DUPLICATE, sink=self._sink, request_id=batch.id, count=len(anew))
         if aside:
+            self.put_aside(len(aside))
             self._warn(
                 f"{self._sink}: {len(aside)} dead letters wait for a person: their request may have been"
                 " taken, and another event of it was accepted anew meanwhile; see `ingestd dlq list`"

@@ -66,7 +66,7 @@ class SinkBook:
         self._first_question_after_s = first_question_after_s
         self._learned_bytes = sys.maxsize
         self._letters = RetriedLetters(sink, self.ledger, book, journal, audit, clock, warn, several=several)
-        self.withdraw = self._letters.withdraw
+        self.withdraw, self.put_aside = self._letters.withdraw, self._letters.put_aside
         self._notes = AnswerNotes(sink, warn=warn, clock=clock)
 
     async def freeze(self, batch: Batch) -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ingestd.cli.group import cli
+from ingestd.cli.retry_result import RetryResult
+from ingestd.config import load
+from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
+from ingestd.pipeline import open_pipeline
 from ingestd.store import dead_letters
 from ingestd.store.database import Database
 from ingestd.store.lock import DirectoryLock
@@ -155,9 +161,89 @@ async def test_one_dead_sink_costs_the_letters_of_the_others_nothing(state: Path
         file.write_text(file.read_text().replace("[sinks.crm]\n", f"[sinks.crm]\n{login}\n"))
         done = await dlq(state, "retry", 1, 2, "--config", file, "--json")
         told = json.loads(done.stdout)
-        assert (told["delivered"], told["failed"], done.exit_code) == (1, 1, 4), done.output
+        assert (told["delivered"], told["failed"], told["later"]) == (1, 0, 1), done.output
+        assert done.exit_code == 4
         assert bodies(hooks) == [order(1)]
     assert [letter["id"] for letter in (await dlq_json(state, "list", "--sink", "crm"))["letters"]] == [1]
+
+
+def change(state: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(state / "state.db")) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+async def test_beside_a_process_what_has_no_sink_there_is_told_and_not_marked(
+    state: Path, tmp_path: Path
+) -> None:
+    """Not as if that process sent it; which sinks this command knows is not asked."""
+    crm, hooks = Receiver(), Receiver()
+    async with sinks(tmp_path, crm, hooks) as file, running_life(state, file):
+        there = ("retry", "--all", "--config", file)
+        trial = await dlq_json(state, *there, "--dry-run")
+        assert (trial["selected"], trial["sent"], list(trial["nowhere"])) == (5, 4, ["5"])
+        (tmp_path / "any.json").write_text('{"type": "object"}')
+        done = await dlq(state, "retry", 5, "--schema", tmp_path / "any.json")
+        pid = os.getpid()
+        assert done.stdout.splitlines() == [
+            f"5: process {pid} has no sink gone, and none of that name is configured there",
+            "nothing to mark",
+        ]
+        assert done.exit_code == 3
+        done = await dlq(state, *there, "--json")
+        told = json.loads(done.stdout)
+        assert (told["marked"], told["nowhere_count"], list(told["nowhere"])) == (4, 1, ["5"])
+        assert done.exit_code == 3
+        (tmp_path / "order.json").write_bytes(order(5))
+        edited = await dlq(state, "retry", 5, "--edit", tmp_path / "order.json", "--config", file)
+        assert (edited.exit_code, "none of that name is configured there" in edited.stdout) == (3, True)
+    (letter,) = (await dlq_json(state, "list", "--sink", "gone"))["letters"]
+    assert (letter["id"], letter["edited"]) == (5, False)
+
+
+@asynccontextmanager
+async def running_life(state: Path, file: Path) -> AsyncIterator[None]:
+    """The pipeline of a process that has the directory, and sends nothing."""
+    async with open_pipeline(load(str(file), {}), None, state, clock=SystemClock(), warn=print) as pipeline:
+        await pipeline.journal.commit()
+        yield
+
+
+def test_the_words_tell_who_goes_along_under_which_key() -> None:
+    whole = "letters of the same requests go along, under the same keys: such a request is sent as it was"
+    broken = "letters of the same requests go along, under new keys: these requests are not whole any more"
+    for result, lines in (
+        (RetryResult(together=2), [f"2 {whole}, or not at all"]),
+        (
+            RetryResult(together=2, rekeyed=2, risky=3),
+            [f"2 {broken}", "3 are of requests that may have been"],
+        ),
+        (RetryResult(together=5, rekeyed=1), [f"4 {whole}, or not at all", f"1 {broken}"]),
+        (RetryResult(dry_run=True, together=1, rekeyed=1), [f"1 {broken}"]),
+        (RetryResult(process="7", marked=2, together=1), [f"1 {whole}, or not at all"]),
+    ):
+        told = result.words().splitlines()[1:]
+        assert len(told) == len(lines)
+        assert all(line.startswith(words) for line, words in zip(told, lines, strict=True)), told
+
+
+async def test_what_was_put_aside_is_called_so_and_no_failure(state: Path, tmp_path: Path) -> None:
+    change(state, "UPDATE letters SET checksum = checksum + 1 WHERE id = 1")
+    crm, hooks = Receiver(), Receiver(lambda request: Reply(422))
+    async with sinks(tmp_path, crm, hooks) as file:
+        done = await dlq(state, "retry", 1, 2, "--config", file, "--json")
+        told = json.loads(done.stdout)
+        ends = ("sent", "delivered", "failed", "aside", "later")
+        assert [told[name] for name in ends] == [2, 0, 1, 1, 0]
+        assert done.exit_code == 3
+        words = (await dlq(state, "retry", 1, "--config", file)).stdout.splitlines()
+        assert words == [
+            "0 delivered, 0 failed, 0 not sent",
+            "1 were not sent, and wait for a person now: `ingestd dlq list` says why",
+        ]
+        assert bodies(crm) == []
+    (letter,) = (await dlq_json(state, "list", "--sink", "crm"))["letters"]
+    assert "damaged" in letter["why_not_by_itself"]
 
 
 async def test_beside_a_process_letters_are_marked_whatever_sinks_this_command_knows(

@@ -79,11 +79,13 @@ class _Marking:
         self._validator = make_validator(settings)
         self._sinks = sections_of(settings)
         self._router = routes.compile(patterns_of(settings))
+        self._others: frozenset[str] | None = None
 
     async def run(self, *, alone: bool) -> None:
         """``alone``: it is this process that sends them, so they need a sink here. Raises StoreFailed."""
         now = SystemClock.wall()
         with LetterChanges.open(self._directory) as changes:
+            self._others = None if alone else changes.sinks()
             for piece in changes.pieces(self._where, now):
                 self._take(changes, [one for one in piece if one.state != "delivered"], now, alone=alone)
                 await anyio.lowlevel.checkpoint()  # an interrupt ends it here
@@ -96,7 +98,9 @@ class _Marking:
         if not numbers:
             return
         if result.dry_run:
-            result.together += changes.count_mates(numbers)
+            together, rekeyed = changes.count_mates(numbers, now=now)
+            result.together += together
+            result.rekeyed += rekeyed
         elif self._payload is not None:
             result.left += changes.edit(numbers[0], self._payload, now=now)
             result.risky += letters[0].unanswered
@@ -107,6 +111,7 @@ class _Marking:
             wished = changes.request(numbers, now=now)
             result.marked += wished.marked
             result.together += wished.marked - wished.chosen
+            result.rekeyed += wished.rekeyed
             result.risky += wished.risky
 
     def _sendable(self, letters: list[Chosen], *, alone: bool) -> list[int]:
@@ -118,7 +123,7 @@ class _Marking:
                 errors = refused[index].errors
                 words = (f"{e.field}: {e.message}" if e.field else e.message for e in errors)
                 self._result.refuse(letter.id, "; ".join(words))
-            elif alone and (why := self._nowhere(letter, payloads[index])):
+            elif why := self._nowhere(letter, payloads[index]) if alone else self._nowhere_there(letter):
                 self._result.lead_nowhere(letter.id, why)
             else:
                 numbers.append(letter.id)
@@ -131,6 +136,14 @@ class _Marking:
         if not letter.sink and self._router.route([payload]).unmatched:
             return "it matches the pattern of no sink"
         return ""
+
+    def _nowhere_there(self, letter: Chosen) -> str:
+        """Why the process that has the directory would not send it, or empty. Which events go where is that
+        one's business."""
+        if not letter.sink or self._others is None or letter.sink in self._others:
+            return ""
+        who = f"process {self._result.process}" if self._result.process else "the process beside this command"
+        return f"{who} has no sink {letter.sink}, and none of that name is configured there"
 
 
 async def _as_before(directory: Path, given: dict[tuple[str, str], Any], config_file: str | None) -> Settings:
@@ -185,7 +198,9 @@ async def _send(settings: Settings, directory: Path, marking: _Marking, result: 
             result.error = _only(group)
         finally:
             result.delivered, result.anew = ledger.retried_delivered, ledger.retried_duplicate
-        result.failed = total - result.delivered - result.anew
+            result.failed, result.aside = ledger.retried_failed, ledger.retried_aside
+        settled = result.delivered + result.anew + result.failed + result.aside
+        result.later = max(0, total - settled)  # of a damaged request more are put aside than were asked for
         database.note(letter_leases.release_leases)
     if result.error:
         say(result.error)

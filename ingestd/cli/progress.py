@@ -75,6 +75,8 @@ class Quiet:
             click.echo(f"{report['retried_delivered']:,} dead letters of earlier runs were delivered")
         if report["retried_failed"]:
             click.echo(f"{report['retried_failed']:,} dead letters of earlier runs failed again")
+        if report["retried_aside"]:
+            click.echo(f"{report['retried_aside']:,} dead letters of earlier runs wait for a person now")
         if (replay.error or replay.interrupted) and replay.pipeline.database.path.exists():
             click.echo("run the same command again to go on; nothing is lost")
         directory = replay.pipeline.database.path.parent

@@ -9,6 +9,8 @@ _MOST_NAMED = 1_000
 """Letters that are told one by one; there may be a million."""
 _MOST_WORDS = 20
 
+_WHOLE = "under the same keys: such a request is sent as it was, or not at all"
+_REKEYED = "under new keys: these requests are not whole any more"
 MATES_LEFT = (
     "{} other letters of the same requests, which may have been taken, wait for a person now: without these"
     " they cannot be repeated under their keys. `ingestd dlq retry` sends them under new ones, and they may"
@@ -20,9 +22,11 @@ MATES_LEFT = (
 class RetryResult:
     """``invalid``, ``nowhere``: id -> what is wrong with the event, or why no sink takes it; these were not
     sent, and the first of them are named. ``together``: letters that went along because their request may
-    have been taken and must be repeated as it was; ``risky``: those where that cannot be. ``left``: of a
-    request that one was taken out of. ``marked``: for ``process``, which has the directory, to send.
-    ``anew``: not sent, because their producers had sent them again."""
+    have been taken and must be repeated as it was, ``rekeyed``: those of them that go under new keys because
+    that cannot be; ``risky``: those, chosen or not, that may arrive twice. ``left``: of a request that one
+    was taken out of. ``marked``: for ``process``, which has the directory, to send. ``anew``: not sent,
+    because their producers had sent them again. ``aside``: not sent, and they wait for a person now.
+    ``later``: not settled when it ended; the next process sends them."""
 
     dry_run: bool = False
     selected: int = 0
@@ -30,7 +34,10 @@ class RetryResult:
     delivered: int = 0
     anew: int = 0
     failed: int = 0
+    aside: int = 0
+    later: int = 0
     together: int = 0
+    rekeyed: int = 0
     risky: int = 0
     left: int = 0
     marked: int = 0
@@ -60,15 +67,24 @@ class RetryResult:
             return 130
         if self.error:
             return self.error.exit_code
-        return 3 if self.failed or self.invalid or self.nowhere else 0
+        return 3 if self.failed or self.aside or self.later or self.invalid or self.nowhere else 0
 
     def as_dict(self) -> dict[str, Any]:
         error = str(self.error) if self.error else None
-        names: tuple[str, ...] = ("dry_run", "selected", "sent", "delivered", "anew", "failed", "together")
-        names += ("risky", "left", "invalid", "invalid_count", "nowhere", "nowhere_count", "interrupted")
+        ends: tuple[str, ...] = (
+            "dry_run",
+            "selected",
+            "sent",
+            "delivered",
+            "anew",
+            "failed",
+            "aside",
+            "later",
+        )
         if self.process:  # what comes of them is not known yet
-            names = ("marked", "process", "selected", "together", "risky", "left", "invalid", "invalid_count")
-            names += ("interrupted",)
+            ends = ("marked", "process", "selected")
+        names: tuple[str, ...] = (*ends, "together", "rekeyed", "risky", "left")
+        names += ("invalid", "invalid_count", "nowhere", "nowhere_count", "interrupted")
         return {**{name: getattr(self, name) for name in names}, "error": error}
 
     def words(self) -> str:
@@ -77,7 +93,8 @@ class RetryResult:
         if self.dry_run:
             lines.append(f"{self.sent} of {self.selected} letters would be sent")
         elif self.process and not self.marked and not self.interrupted:
-            lines.append(f"nothing to mark: process {self.process} is sending these at this moment")
+            sending = f": process {self.process} is sending these at this moment" if self.sent else ""
+            lines.append(f"nothing to mark{sending}")
         elif self.process:
             lines.append(f"{self.marked} letters marked; process {self.process} sends them")
         else:
@@ -85,12 +102,20 @@ class RetryResult:
             lines.append(f"{self.delivered} delivered, {self.failed} failed, {unsent} not sent")
         if self.anew:
             lines.append(f"{self.anew} were not sent: their producers have sent these events again")
-        if self.together:
-            lines.append(f"{self.together} letters of the same requests go along, under the same keys")
+        if self.aside:
+            lines.append(
+                f"{self.aside} were not sent, and wait for a person now: `ingestd dlq list` says why"
+            )
+        if self.later:
+            lines.append(f"{self.later} are not settled yet: the next process sends them")
+        if whole := self.together - self.rekeyed:
+            lines.append(f"{whole} letters of the same requests go along, {_WHOLE}")
+        if self.rekeyed:
+            lines.append(f"{self.rekeyed} letters of the same requests go along, {_REKEYED}")
         if self.risky:
             lines.append(
-                f"{self.risky} are of requests that may have been taken and cannot be repeated as they were:"
-                " they may arrive twice"
+                f"{self.risky} are of requests that may have been taken, and are older than 24 hours or not"
+                " whole any more: they may arrive twice"
             )
         if self.left:
             lines.append(MATES_LEFT.format(self.left))

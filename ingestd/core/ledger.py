@@ -17,7 +17,8 @@ class Ledger:
     ``in_flight``, here and there, and stays so over restarts. ``delivered`` and ``dead_lettered`` are final.
 
     Dead letters that are sent again had their end here before, and are counted beside it:
-    ``retried_duplicate`` those that were not sent because their events had been accepted anew.
+    ``retried_duplicate`` those that were not sent because their events had been accepted anew,
+    ``retried_aside`` those that were due, may not be sent without a person, and wait for one now.
 
     ``in_flight`` is what the receipts of all chunks still wait for; it is counted on its own and
     not derived, so that the balance is a statement that can be wrong, and is tested.
@@ -37,6 +38,7 @@ class Ledger:
     retried_delivered: int = 0
     retried_duplicate: int = 0
     retried_failed: int = 0
+    retried_aside: int = 0
     unmatched_item_errors: int = 0
     by_reason: dict[Reason, int] = field(default_factory=dict)
 
@@ -74,6 +76,7 @@ class SinkLedger:
     retried_delivered: int = 0
     retried_duplicate: int = 0
     retried_failed: int = 0
+    retried_aside: int = 0
 
     def taken_up(self, count: int) -> None:
         """``count`` events are on their way to the sink."""

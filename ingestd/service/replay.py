@@ -63,7 +63,7 @@ class Replay:
         if self.error:
             return self.error.exit_code
         lost = ledger.rejected or ledger.dead_lettered or ledger.in_flight or self.damage
-        lost = lost or ledger.retried_failed  # letters of earlier runs
+        lost = lost or ledger.retried_failed or ledger.retried_aside  # letters of earlier runs
         lost = lost or any(branch.ledger.dead_lettered or branch.ledger.in_flight for branch in branches)
         lost = lost or ledger.unmatched_item_errors  # something was refused, and nobody knows what
         return EXIT_UNDELIVERED if lost else EXIT_OK

@@ -29,6 +29,7 @@ def make_report(replay: "Replay") -> dict[str, Any]:
         "retried_delivered": ledger.retried_delivered,
         "retried_duplicate": ledger.retried_duplicate,
         "retried_failed": ledger.retried_failed,
+        "retried_aside": ledger.retried_aside,
         "dead_letters_by_reason": {reason.value: count for reason, count in ledger.by_reason.items()},
         "unmatched_item_errors": ledger.unmatched_item_errors,
         "unmatched": ledger.unmatched,

@@ -5,6 +5,7 @@ Every batch is committed before its first send, and that commit carries the outc
 before it: so at most the batches in flight can be sent twice, and those go out unchanged.
 """
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 
@@ -66,6 +67,11 @@ class Journal:
             return None if row is None else str(row[0])
 
         return await self._database.run(swap)
+
+    def remember_sinks(self, names: Sequence[str]) -> None:
+        """Whose letters this process sends; for the commands beside it."""
+        value = json.dumps([*names])
+        self.note(lambda c: c.execute("INSERT OR REPLACE INTO meta VALUES ('sinks', ?)", (value,)))
 
     async def find_file(
         self,

@@ -4,6 +4,7 @@ Short transactions on a connection of their own, with room for others between th
 commits and its mark are not touched, and what it has leased is on its way and stays as it is.
 """
 
+import json
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -107,21 +108,33 @@ class LetterChanges:
         with self._transaction():
             return letter_wishes.make_due(self._connection, numbers, now)
 
-    def count_mates(self, numbers: Sequence[int]) -> int:
-        """How many others would go along with these. Asked piece by piece, it counts no letter twice."""
+    def count_mates(self, numbers: Sequence[int], *, now: float) -> tuple[int, int]:
+        """How many others would go along with these, and how many of those under new keys. Asked piece by
+        piece, it counts no letter twice."""
         connection = self._connection
         connection.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (id INTEGER PRIMARY KEY, mate INTEGER)")
-        rows = [(number,) for number in numbers]
-        before = connection.execute("SELECT count(*) FROM wanted WHERE mate").fetchone()[0]
-        connection.executemany("INSERT OR REPLACE INTO wanted VALUES (?, 0)", rows)
-        connection.executemany(
-            "INSERT OR IGNORE INTO wanted SELECT mates.id, 1 FROM letters AS one JOIN letters AS mates"
-            " ON mates.batch = one.batch AND mates.unanswered AND mates.state = 'waiting'"
-            " WHERE one.id = ? AND one.unanswered",
-            rows,
+        before = self._mates()
+        connection.executemany("INSERT OR REPLACE INTO wanted VALUES (?, 0)", [(one,) for one in numbers])
+        batches = letter_wishes.requests_of(connection, json.dumps([*numbers]))
+        connection.execute(
+            "INSERT OR IGNORE INTO wanted SELECT id, 1 + (batch IN (SELECT value FROM json_each(?)))"
+            " FROM letters WHERE unanswered AND state = 'waiting'"
+            " AND batch IN (SELECT value FROM json_each(?))",
+            (json.dumps(letter_wishes.broken_among(connection, batches, now)), json.dumps(batches)),
         )
-        after = connection.execute("SELECT count(*) FROM wanted WHERE mate").fetchone()[0]
-        return int(after - before)
+        after = self._mates()
+        return after[0] - before[0], after[1] - before[1]
+
+    def _mates(self) -> tuple[int, int]:
+        mates, rekeyed = self._connection.execute(
+            "SELECT count(*), coalesce(sum(mate = 2), 0) FROM wanted WHERE mate"
+        ).fetchone()
+        return mates, rekeyed
+
+    def sinks(self) -> frozenset[str] | None:
+        """The sinks of the process that has, or had, the state directory last; None: it did not say."""
+        row = self._connection.execute("SELECT value FROM meta WHERE name = 'sinks'").fetchone()
+        return frozenset(json.loads(row[0])) if row else None
 
     def edit(self, number: int, payload: bytes, *, now: float) -> int:
         """Store a corrected payload, and have it sent; gives how many letters of its request wait for a

@@ -7,7 +7,7 @@ Beside a process that has the state directory these run in short transactions of
 import json
 import sqlite3
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ingestd.store.dead_letters import IDEMPOTENCY_WINDOW_S
@@ -17,11 +17,13 @@ from ingestd.store.letter_leases import BROKEN, OLD
 class Wished(NamedTuple):
     """``marked``: letters that are to be sent, each counted once however often this is asked with the same
     time; ``chosen``: those among the ones that were asked for; ``risky``: of the marked ones, those of
-    requests that may have been taken and cannot be repeated as they were."""
+    requests that may have been taken and cannot be repeated as they were. ``rekeyed``: of those that were
+    not asked for, the ones of requests that are not whole any more, which go out under new keys."""
 
     marked: int
     chosen: int
     risky: int
+    rekeyed: int = 0
 
 
 def make_due(connection: sqlite3.Connection, numbers: Sequence[int], now: float) -> Wished:
@@ -31,18 +33,25 @@ def make_due(connection: sqlite3.Connection, numbers: Sequence[int], now: float)
     cannot be, the wish counts as one that knows it. What is leased is on its way already.
     """
     ids = json.dumps([*numbers])
-    batches = json.dumps(_requests_of(connection, ids))
-    risky = _mark_risky(connection, batches, now)
+    batches = requests_of(connection, ids)
+    unrepeatable = _unrepeatable(connection, batches, now)
+    risky = _mark_risky(connection, unrepeatable, now)
+    broken = json.dumps([batch for batch, obstacle in unrepeatable.items() if obstacle == BROKEN])
     mark = "UPDATE letters SET due = ?1, requested = ?1 WHERE state = 'waiting' AND requested <> ?1 AND"
     by_id = "id IN (SELECT value FROM json_each(?2))"
     by_request = "unanswered AND batch IN (SELECT value FROM json_each(?2))"
-    marked = connection.execute(f"{mark} {by_id}", (now, ids)).rowcount
-    marked += connection.execute(f"{mark} {by_request}", (now, batches)).rowcount
-    chosen = f"SELECT count(*) FROM letters WHERE state = 'waiting' AND requested = ?1 AND {by_id}"  # noqa: S608
-    return Wished(marked, connection.execute(chosen, (now, ids)).fetchone()[0], risky)
+    rekeyed = connection.execute(f"{mark} {by_request}", (now, broken)).rowcount
+    marked = connection.execute(f"{mark} {by_id}", (now, ids)).rowcount + rekeyed
+    marked += connection.execute(f"{mark} {by_request}", (now, json.dumps(batches))).rowcount
+    chosen, among_broken = connection.execute(
+        "SELECT count(*), coalesce(sum(unanswered AND batch IN (SELECT value FROM json_each(?3))), 0)"  # noqa: S608
+        f" FROM letters WHERE state = 'waiting' AND requested = ?1 AND {by_id}",
+        (now, ids, broken),
+    ).fetchone()
+    return Wished(marked, chosen, risky, rekeyed - among_broken)
 
 
-def _requests_of(connection: sqlite3.Connection, ids: str) -> list[str]:
+def requests_of(connection: sqlite3.Connection, ids: str) -> list[str]:
     """The requests that may have been taken among these letters'."""
     rows = connection.execute(
         "SELECT DISTINCT batch FROM letters WHERE unanswered AND state = 'waiting'"
@@ -52,21 +61,30 @@ def _requests_of(connection: sqlite3.Connection, ids: str) -> list[str]:
     return [row[0] for row in rows]
 
 
-def _mark_risky(connection: sqlite3.Connection, batches: str, now: float) -> int:
-    """Those of these requests that cannot be repeated as they were: the wish of this time knows it. Gives how
-    many letters it does not hold for yet."""
+def broken_among(connection: sqlite3.Connection, batches: Sequence[str], now: float) -> list[str]:
+    """Those of these requests that are not whole any more: their letters go out under new keys."""
+    return [batch for batch, why in _unrepeatable(connection, batches, now).items() if why == BROKEN]
+
+
+def _unrepeatable(connection: sqlite3.Connection, batches: Sequence[str], now: float) -> dict[str, str]:
+    """Those of these requests that cannot be repeated as they were, and why."""
     rows = connection.execute(
         "SELECT batch, count(*) = max(batch_size) FROM letters"
         " WHERE unanswered AND state <> 'delivered' AND batch IN (SELECT value FROM json_each(?))"
         " GROUP BY batch HAVING count(*) <> max(batch_size) OR max(first_sent) < ?",
-        (batches, now - IDEMPOTENCY_WINDOW_S),
-    ).fetchall()
+        (json.dumps([*batches]), now - IDEMPOTENCY_WINDOW_S),
+    )
+    return {batch: OLD if whole else BROKEN for batch, whole in rows}
+
+
+def _mark_risky(connection: sqlite3.Connection, obstacles: Mapping[str, str], now: float) -> int:
+    """The wish of this time knows it of these requests. Gives how many letters it does not hold for yet."""
     count = 0
-    for batch, whole in rows:
+    for batch, obstacle in obstacles.items():
         count += connection.execute(
             "UPDATE letters SET obstacle = ? WHERE unanswered AND batch = ? AND state = 'waiting'"
             " AND requested <> ?",
-            (OLD if whole else BROKEN, batch, now),
+            (obstacle, batch, now),
         ).rowcount
     return count
 
@@ -102,7 +120,7 @@ def leave_mates(connection: sqlite3.Connection, batches: Sequence[str]) -> int:
 def purge(connection: sqlite3.Connection, numbers: Sequence[int]) -> tuple[int, list[str]]:
     """Delete letters, but none that is leased. Gives how many, and the requests that are not whole now."""
     ids = json.dumps([*numbers])
-    batches = _requests_of(connection, ids)
+    batches = requests_of(connection, ids)
     deleted = connection.execute(
         "DELETE FROM letters WHERE state <> 'leased' AND id IN (SELECT value FROM json_each(?))", (ids,)
     ).rowcount

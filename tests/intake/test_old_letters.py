@@ -39,6 +39,23 @@ async def leave_a_letter(place: Place, tmp_path: Path) -> None:
         connection.execute("UPDATE letters SET due = 1.0")
 
 
+async def test_a_replay_that_leaves_an_older_letter_to_a_person_ends_with_3_once(tmp_path: Path) -> None:
+    """It was due, and is too old by now to go out by itself."""
+    api = Api()
+    async with Receiver(api) as receiver:
+        place = Place(tmp_path / "state", {"a": sink(receiver)}, {"delivery": {"max_attempts": 1}})
+        await leave_a_letter(place, tmp_path)
+        with closing(sqlite3.connect(place.directory / "state.db")) as connection, connection:
+            connection.execute("UPDATE letters SET first_sent = 1.0, first_failed = 1.0")
+        source = write(tmp_path / "new.ndjson", NEW)
+        report = await place.run(source)
+        assert (report["delivered"], report["retried_aside"], report["exit_code"]) == (1, 1, 3)
+        assert [report["retried_failed"], report["retried_delivered"]] == [0, 0]
+        assert any("1 dead letters wait for a person now" in warning for warning in place.warnings)
+        assert (await place.run(source))["exit_code"] == 0, "nobody has to be told again"
+    assert rows(place.directory, "SELECT state, due FROM letters") == [("waiting", None)]
+
+
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize(
     ("answer", "ended", "code"),

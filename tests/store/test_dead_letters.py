@@ -187,7 +187,7 @@ def test_a_delivered_letter_is_settled_and_never_leased_or_made_due_again(store:
     row = rows(store)[0]
     assert (row.state, row.settled_at, row.due, row.attempts) == ("delivered", NOW + 100, None, 1)
     letter_leases.release_leases(store)
-    assert want(store, 1, 2) == (1, 1, 0)
+    assert want(store, 1, 2) == (1, 1, 0, 0)
     assert offsets(lease(store, DUE + 9000)) == [2]
 
 

@@ -13,6 +13,7 @@ from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
+from ingestd.delivery.retry_worker import rebuild
 from ingestd.letter_desk import LetterDesk
 from ingestd.store import letter_changes
 from ingestd.store.connection import StoreFailed, connect
@@ -125,6 +126,34 @@ async def test_a_request_that_may_have_been_taken_is_marked_whole_and_counted_on
     assert request(directory, 2) == 3
     assert request(directory, 2, 4) == 1, "marked already"
     assert request(directory, 2, now=NOW + 1) == 3
+
+
+async def test_who_goes_along_is_told_apart_by_the_key_that_it_goes_under(database: Database) -> None:
+    def of(batch: str, size: int, *indices: int, **fields: Any) -> list[DeadLetter]:
+        fields = {"batch": batch, "batch_size": size, "unanswered": True, "first_sent_wall": NOW, **fields}
+        fields["sink"] = "ingest_api"
+        return [letter(ord(batch) * 9 + n, Reason.GAVE_UP, batch_index=n, **fields) for n in indices]
+
+    whole, broken = of("a", 3, 0, 1, 2), of("b", 4, 0, 1, 3)
+    old = of("c", 2, 0, 1, first_sent_wall=NOW - 10**6)
+    directory = await fill(database, *whole, *broken, *old, letter(1))
+    one_each, others, everything = [1, 4, 7, 9], [2, 3, 5, 6, 8], range(1, 10)
+    with LetterChanges.open(directory) as changes:
+        assert changes.count_mates(one_each, now=NOW) == (5, 2)
+        assert changes.count_mates([2, 5], now=NOW) == (-2, -1), "they were counted, and are chosen now"
+        wished = changes.request(one_each, now=NOW)
+        assert (wished.marked, wished.chosen, wished.rekeyed, wished.risky) == (9, 4, 2, 5)
+        wished = changes.request(others, now=NOW)
+        assert (wished.marked, wished.chosen, wished.rekeyed) == (0, 5, -2), "they were chosen after all"
+        wished = changes.request(everything, now=NOW + 1)
+        assert (wished.marked, wished.chosen, wished.rekeyed) == (9, 9, 0)
+    clock = StoppedClock()
+    clock.now = NOW + 1
+    sent = [await desk(database, clock).lease() for _ in range(4)]
+    keys = {tuple(one.id for one in some): rebuild(some).id for some in sent}
+    assert keys[1, 2, 3] == "a", "under the same key"
+    assert keys[7, 8] == "c", "under the same key, though an API may have forgotten it"
+    assert keys[4, 5, 6] != "b", "under a new one"
 
 
 async def test_what_is_on_its_way_or_delivered_is_not_marked_changed_or_purged(database: Database) -> None:
