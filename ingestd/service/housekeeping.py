@@ -12,6 +12,9 @@ from ingestd.pipeline import Pipeline, Warn
 from ingestd.store.dead_letters import forget_delivered
 
 HOUSEKEEPING_S = 0.5
+COUNT_LETTERS_S = 2.0
+"""So old may the number of letters be that is shown: other processes purge and mark them too."""
+_COUNT_TICKS = round(COUNT_LETTERS_S / HOUSEKEEPING_S)
 FORGET_LETTERS = 2_500
 """At a time: 5,000 a second, as fast as they can be delivered, and no producer waits long for it."""
 
@@ -35,7 +38,7 @@ async def keep_house(pipeline: Pipeline, *, count_letters: bool | None = None) -
                 log.warning("the audit log is written again; its line AUDIT_RESUMED says what is missing")
         if ticks % 10 == 0 or behind:
             behind = await _forget_letters(pipeline)
-        if ticks % 10 == 0 and count_letters:
+        if ticks % _COUNT_TICKS == 0 and count_letters:
             with suppress(sqlite3.Error):  # busy: the next time will do
                 pipeline.metrics.gauges.letters = await count_letters_in(pipeline.database.path)
         ticks += 1

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from ingestd.store.writer import MARK_NAME, unpack_mark
-from tests.e2e.run_support import producer, serve
+from tests.e2e.run_support import Serving, producer, retry, serve
 from tests.e2e.support import EventApi, Place, event, events, events_of, key, until, write
 from tests.e2e.test_dlq import fill, listed
 from tests.receiver import Reply, Request
@@ -133,10 +133,15 @@ async def test_what_the_service_is_sending_is_neither_purged_nor_changed_nor_mar
             words = ("purge", "--state", "delivered", "--reason", "gave_up", "--yes", "--json")
             assert json.loads((await place.run(*place.dlq(*words))).out) == {"purged": 3}
             assert str(pid) in again.out
+            await retry(lambda: shows_no_letters(service))
             assert (await service.stop()).code == 0
         assert events_of(api.batches[-1]) == events(3, first=100)
     assert place.letters() == []
     assert [entry["count"] for entry in place.audit() if entry["event"] == "LETTERS_PURGED"] == [3, 3]
+
+
+async def shows_no_letters(service: Serving) -> bool:
+    return not any((await service.status())["dead_letters"].values())
 
 
 async def test_while_a_replay_runs_letters_can_be_read_marked_and_purged(place: Place) -> None:
