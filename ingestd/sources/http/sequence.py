@@ -47,7 +47,8 @@ def _tokens(text: bytes, start: int) -> Iterator[tuple[int, int]]:
 def elements(array: bytes, limit: int) -> tuple[list[bytes], bytes] | None:
     """The elements of the array that ``array`` begins with, and what follows it. Not more than ``limit`` + 1.
 
-    None where it has no end, or an element is empty. Raises TooDense.
+    None where it has no end, or an element is empty; but a comma may stand behind the last one, as in a file:
+    what it joins is certain (RFC 8259, section 9, lets a reader take more than JSON). Raises TooDense.
     """
     found: list[bytes] = []
     depth, begin = 0, 1
@@ -63,7 +64,7 @@ def elements(array: bytes, limit: int) -> tuple[list[bytes], bytes] | None:
             begin = at + 1
             if element:
                 found.append(element)
-            elif found or depth >= 0:
+            elif depth >= 0:
                 return None  # nothing between two commas
             if depth < 0:
                 return (found, array[begin:]) if array[at] == 0x5D else None

@@ -5,12 +5,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ingestd.sources.arrays import JsonArray
 from ingestd.sources.http import body as module
 from ingestd.sources.http import sequence
 from ingestd.sources.http.answers import Refused
 from ingestd.sources.http.body import take_apart
 from ingestd.sources.http.media_type import Format
 from tests.sources.http_endpoint.support import EVENT, JSON, LINES, PATH, Scene, content
+from tests.sources.memory import Memory, events_of, regions_of
 
 BATCH = {"content-type": "application/cloudevents-batch+json"}
 STRUCTURED = {"content-type": "application/cloudevents+json"}
@@ -204,7 +206,16 @@ def test_a_sequence_in_any_shape_is_its_values(shape: str, events: list[bytes]) 
 @pytest.mark.parametrize(
     "body",
     [
-        *(b"[1,,2]", b'["\\ud800",]', b"[1,2", b'[{"a":"\\ud800"}, {"b":1}', b'["\\ud800", "b]', b"[1]]"),
+        *(
+            b"[1,,2]",
+            b"[,]",
+            b"[,1]",
+            b"[1,,]",
+            b"[1,2",
+            b'[{"a":"\\ud800"}, {"b":1}',
+            b'["\\ud800", "b]',
+            b"[1]]",
+        ),
         *(EVENT + b"}", EVENT + b"x", b'{"a":"x}', b'{"a":[1}', b"null null", b"[1] x", b'"a" "b"', b"\0\0"),
     ],
 )
@@ -212,6 +223,32 @@ def test_where_borders_are_not_certain_nothing_is_guessed(body: bytes) -> None:
     scene = Scene()
     assert scene.status(body, JSON) == 400
     assert not scene.desk.submissions
+
+
+@pytest.mark.parametrize("end", [b",]", b" ,\n ] \n", b",]\n" + EVENT])
+@pytest.mark.parametrize("headers", [JSON, BATCH])
+@pytest.mark.parametrize("broken", [b"", b'{"a":"\\ud800"}'])
+def test_a_comma_behind_the_last_element_is_passed_over_as_in_a_file(
+    end: bytes, headers: dict[str, str], broken: bytes
+) -> None:
+    body = b"[" + b",".join([EVENT, *([broken] if broken else []), EVENT]) + end
+    if headers is BATCH and end.endswith(EVENT):
+        assert Scene().status(body, headers) == 400, "a batch is one array"
+        return
+    scene = Scene()
+    answer = scene.send(body, headers)
+    assert answer is not None
+    assert answer.status == 202
+    assert [one["index"] for one in content(answer)["rejected"]] == ([1] if broken else [])
+    if not end.endswith(EVENT):
+        assert events_of_file(body) == scene.desk.events
+
+
+def events_of_file(content: bytes) -> list[bytes]:
+    array = JsonArray(Memory(content, [1000]), start=0, line=1, chunk_bytes=1000, max_event_bytes=1000)
+    regions, damage = regions_of(array)
+    assert not damage
+    return events_of(regions)
 
 
 def test_a_sequence_that_is_cut_off_costs_its_last_event() -> None:
