@@ -26,6 +26,7 @@ class Batch:
         "body",
         "cuts",
         "digests",
+        "drained",
         "events",
         "excused",
         "excused_s",
@@ -71,6 +72,7 @@ class Batch:
         self.excused = 0  # attempts that were answered for all batches: too fast, no access, an outage
         self.excused_s = 0.0  # waiting that the API asked for: not a failure of this batch
         self.cuts = 0  # connections in a row that were lost before all of it was sent
+        self.drained = 0  # attempts that came to nothing since the process is to end
         self.unanswered = False  # an attempt may have been taken without our knowing
         self.last_answer = ""
         self.last_status = 0
@@ -106,5 +108,5 @@ class Batch:
         part.inherited, part.first_sent = self.tries, self.first_sent
         part.first_sent_wall = self.first_sent_wall
         part.excused, part.excused_s = self.excused, self.excused_s
-        part.last_answer = self.last_answer
+        part.last_answer, part.drained = self.last_answer, self.drained
         return part

@@ -1,5 +1,6 @@
 """Whether a request may go now, and when to look again: slots, circuit, pace and retry budget of one lane."""
 
+import math
 from collections.abc import Mapping
 
 from ingestd.delivery.circuit import Circuit, State
@@ -39,6 +40,16 @@ class Gate:
     def repeats_from(self, now: float) -> float:
         """When a repeat may go, if no new requests bring it before."""
         return self._repeats.next_at(now)
+
+    def next_at(self, now: float, due: float | None, *, repeat: bool) -> float:
+        """When to look again for a batch that is ``due`` then; None: for any."""
+        if (opens_at := self.opens_at) > now:
+            return opens_at
+        if self.is_probing:
+            return max(self.circuit.probe_at, now + 0.01)
+        if due is None:
+            return math.inf
+        return max(due, self.repeats_from(now)) if repeat else due
 
     def is_away(self, now: float) -> bool:
         """The API takes nothing now, or asked us to wait."""

@@ -13,16 +13,16 @@ from functools import partial
 from ingestd.core.batch import Batch
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable
-from ingestd.core.units import human_seconds
 from ingestd.delivery import attempt
 from ingestd.delivery.attempt import Transport
 from ingestd.delivery.blame import Blame
 from ingestd.delivery.circuit import State
+from ingestd.delivery.drain import WITHIN_S, Drain
 from ingestd.delivery.gate import Gate
 from ingestd.delivery.grouping import KeysOf
 from ingestd.delivery.order import make_order
 from ingestd.delivery.outcome import Book, Outcomes
-from ingestd.delivery.patience import Patience
+from ingestd.delivery.patience import Patience, is_exhausted, nothing_taken
 from ingestd.delivery.queues import Queues
 from ingestd.delivery.settings import LaneSettings
 from ingestd.sinks.sink import Sink
@@ -45,7 +45,6 @@ class Lane:
         self.gate = Gate(settings, clock.monotonic())
         self.limiter, self.circuit = self.gate.limiter, self.gate.circuit
         self.active = 0
-        self.draining = False
         self.hold_back: Callable[[], bool] = lambda: False
         self._sink = sink
         self.transport = transport
@@ -59,6 +58,7 @@ class Lane:
         self._attempts: set[asyncio.Task[None]] = set()
         self._fatal: Unreachable | None = None
         self._blame = Blame(patient=not settings.stop_on_outage)
+        self._drain = Drain()
         self._patience = Patience(settings, clock.monotonic())
         self._outcomes = Outcomes(self, book)
 
@@ -76,13 +76,14 @@ class Lane:
 
     async def room(self) -> None:
         """Wait while the lane is full."""
-        while self._full and not self.draining:
+        while self._full and (not self.draining or (self._drain.feeding and self.takes_more)):
             self._room.clear()
             await self._room.wait()
 
     async def submit_letters(self, batch: Batch) -> None:
         """Hand over dead letters: they go when nothing else wants to. Waits until they are sent."""
-        self._queues.add_letters(batch)
+        hand_over = self._queues.leave if self.draining else self._queues.add_letters
+        hand_over(batch)
         self._changed.set()
         while self._queues.letters and not self.draining:
             self._room.clear()
@@ -91,10 +92,11 @@ class Lane:
     def resubmit(self, batch: Batch, *, delay_s: float = 0.0, repeat: bool = False) -> None:
         """A batch that goes before all new ones, after ``delay_s``; never waits. ``repeat``: the API could
         not take these events before; of such there are few, see ``retry_budget.py``."""
-        if self.draining:
+        now = self.now()
+        if self.draining and not self._drain.tries_again(batch, now, delay_s=delay_s):
             self._queues.leave(batch)
         else:
-            self._queues.wait(batch, self.now() + delay_s, repeat=repeat)
+            self._queues.wait(batch, now + delay_s, repeat=repeat)
         self._changed.set()
 
     def wake(self) -> None:
@@ -103,15 +105,15 @@ class Lane:
 
     def close(self) -> None:
         """No more batches will be submitted."""
-        self._closed = True
+        self._closed, self._drain.feeding = True, False
+        self._room.set()
         self._changed.set()
 
-    def drain(self) -> None:
-        """The process is to end: send everything that is here once, now; what fails is left over.
-
-        Nobody waits for room any more; ``close`` still says when the last batch is in.
-        """
-        self.draining = True
+    def drain(self, within_s: float = WITHIN_S, *, feeding: bool = False) -> None:
+        """The process is to end: send all that is here, now. What fails is tried again as ``drain.py`` says,
+        then left over; an outage ends it. ``close`` still says when the last batch is in. Nobody waits for
+        room any more, but with ``feeding`` while the lane ``takes_more``."""
+        self._drain.begin(self.now(), within_s, feeding=feeding)
         self._queues.hurry()
         self._room.set()
         self._changed.set()
@@ -127,6 +129,16 @@ class Lane:
     def leftovers(self) -> list[Batch]:
         """After ``run``: the batches that had no end."""
         return self._queues.leftovers()
+
+    @property
+    def draining(self) -> bool:
+        return self._drain.begun
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether more batches would be sent in this drain, as far as can be told."""
+        most_left = 1 if self._by_key else self.settings.max_waiting  # of a key that is left all is held
+        return not (self._abandoned or self._drain.left >= most_left or self._is_hopeless())
 
     @property
     def queued(self) -> int:
@@ -182,7 +194,7 @@ class Lane:
         self._check_patience(now)
         if self._fatal or self._is_busy() or not self.gate.may_send(now, active=self.active):
             return None
-        repeats = self.draining or not self._queues.next_repeats or self.gate.repeats_from(now) <= now
+        repeats = not self._queues.next_repeats or self.gate.repeats_from(now) <= now
         batch = self._queues.take(now, probing=self.gate.is_probing, repeats=repeats)
         # new batches may all have been held, and letters withdrawn
         if batch is not None or self._by_key is not None or self._queues.withdrew:
@@ -205,10 +217,11 @@ class Lane:
     def _is_done(self) -> bool:
         if self.active:
             return False
-        now = self.now()
-        too_late = self.gate.is_away(now) or self.gate.opens_at > now + _LOOK_AGAIN_S or self.hold_back()
-        hopeless = self.draining and too_late
-        return self._fatal is not None or self._abandoned or (self._closed and (not self._queues or hopeless))
+        ended = self._closed and (not self._queues or self._is_hopeless())
+        return self._fatal is not None or self._abandoned or ended
+
+    def _is_hopeless(self) -> bool:
+        return self._drain.is_hopeless(self.now(), self.gate, self._queues, held_back=self.hold_back())
 
     async def _wait(self) -> None:
         """Until something changes or a time is reached."""
@@ -220,6 +233,8 @@ class Lane:
                 await self._changed.wait()
         except TimeoutError:
             pass
+        if self.draining:
+            self._room.set()  # who waits for it asks whether there will be any
         if idle:
             self._patience.progressed(self.now())
 
@@ -227,15 +242,8 @@ class Lane:
         latest = now + _LOOK_AGAIN_S
         if self._is_busy():
             return latest
-        if (opens_at := self.gate.opens_at) > now:
-            return min(latest, opens_at)
-        if self.gate.is_probing:
-            return min(latest, max(self.circuit.probe_at, now + 0.01))
-        if (due := self._queues.next_due) is None:
-            return latest
-        if self._queues.next_repeats and not self.draining:
-            due = max(due, self.gate.repeats_from(now))
-        return min(latest, due)
+        queues = self._queues
+        return min(latest, self.gate.next_at(now, queues.next_due, repeat=queues.next_repeats))
 
     async def _attempt(self, batch: Batch) -> None:
         try:
@@ -275,9 +283,7 @@ class Lane:
         if waited_s is not None:
             first = self._queues.first_waiting
             why = self.circuit.why or (first.last_answer if first else "") or "no answer"
-            self._fatal = Unreachable(
-                f"{self._sink.shown_url} has taken nothing for {human_seconds(waited_s)}: {why}"
-            )
+            self._fatal = nothing_taken(self._sink.shown_url, waited_s, why)
 
     # --- for Outcomes ---
 
@@ -319,13 +325,11 @@ class Lane:
         """Tried too often or for too long. Never during an outage, nor while the process ends."""
         if self.circuit.state is not State.CLOSED or self.draining:
             return False
-        if 0 < self.settings.max_attempts <= batch.tries - batch.excused:
-            return True
-        tried_s = self.budget_clock() - (batch.first_sent or 0.0) - batch.excused_s
-        return tried_s >= self.settings.give_up_after_s
+        return is_exhausted(batch, self.settings, self.budget_clock())
 
     def delay(self, batch: Batch, after_s: float | None = None) -> float:
-        return self.settings.backoff.delay(batch.tries, at_least_s=after_s, rng=self._random)
+        backoff = self._drain.backoff(self.settings.backoff)
+        return backoff.delay(batch.tries, at_least_s=after_s, rng=self._random)
 
     def answered(self) -> None:
         self._blame.answered()

@@ -1,5 +1,8 @@
 """How long a lane waits for an API that takes nothing before it ends. Pure; time is passed in."""
 
+from ingestd.core.batch import Batch
+from ingestd.core.errors import Unreachable
+from ingestd.core.units import human_seconds
 from ingestd.delivery.settings import LaneSettings
 
 
@@ -27,3 +30,15 @@ class Patience:
             return None
         waited_s = now - self._last_progress
         return waited_s if waited_s >= patience_s else None
+
+
+def is_exhausted(batch: Batch, settings: LaneSettings, now: float) -> bool:
+    """``now``: by a clock that stands still during an outage."""
+    if 0 < settings.max_attempts <= batch.tries - batch.excused:
+        return True
+    return now - (batch.first_sent or 0.0) - batch.excused_s >= settings.give_up_after_s
+
+
+def nothing_taken(url: str, waited_s: float, why: str) -> Unreachable:
+    """``url``: as it may be shown."""
+    return Unreachable(f"{url} has taken nothing for {human_seconds(waited_s)}: {why}")

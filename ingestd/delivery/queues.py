@@ -5,6 +5,7 @@ order by nature and pass it by.
 """
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
@@ -13,6 +14,9 @@ from typing import NamedTuple
 from ingestd.core.batch import Batch
 from ingestd.delivery.bisection import Bisection
 from ingestd.delivery.order import Order
+
+_AT_ONCE = -math.inf
+"""Due whatever the time is, and whatever may be repeated."""
 
 
 class _Waiting(NamedTuple):
@@ -67,7 +71,14 @@ class Queues:
     @property
     def next_repeats(self) -> bool:
         """Whether the first waiting batch is a repeat: those need more than their time."""
-        return bool(self._waiting) and self._waiting[0].repeat
+        first = self._waiting[0] if self._waiting else None
+        return first is not None and first.repeat and first.due > _AT_ONCE
+
+    @property
+    def only_repeats(self) -> bool:
+        """Whether nothing can go before a repeat."""
+        ready = self._by_key is not None and self._by_key.ready
+        return self.next_repeats and not (self._fresh or self._letters or ready)
 
     @property
     def first_waiting(self) -> Batch | None:
@@ -113,7 +124,7 @@ class Queues:
             self._probed = None
             if batch := self._take_new():
                 return batch
-        if first and (probing or (first.due <= now and (repeats or not first.repeat))):
+        if first and (probing or (first.due <= now and (repeats or not self.next_repeats))):
             heapq.heappop(self._waiting)
             self._probed = first.batch if probing else None
             self.took_repeat = first.repeat
@@ -137,8 +148,8 @@ class Queues:
         heapq.heappush(self._waiting, _Waiting(due, next(self._order), batch, repeat))
 
     def hurry(self) -> None:
-        """The process is to end: nothing waits for its time, and dead letters stay in their store."""
-        self._waiting = [entry._replace(due=0.0) for entry in self._waiting]
+        """The process is to end: nothing waits for its turn, and dead letters stay in their store."""
+        self._waiting = [entry._replace(due=_AT_ONCE) for entry in self._waiting]
         heapq.heapify(self._waiting)
         self._left += self._letters
         self._letters.clear()

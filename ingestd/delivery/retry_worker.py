@@ -46,7 +46,8 @@ class LetterStore(Protocol):
 
 
 class RetryWorker:
-    """``first_pass`` is set once nothing more is due; ``run`` goes on until it is cancelled or ``once``."""
+    """``first_pass`` is set once nothing more is due; ``run`` goes on until it is cancelled, the
+    lane drains, or ``once``."""
 
     def __init__(self, letters: LetterStore, lane: Lane, *, clock: Clock, poll_s: float = 5.0) -> None:
         self.first_pass = asyncio.Event()
@@ -56,7 +57,7 @@ class RetryWorker:
         self._poll_s = poll_s
 
     async def run(self, *, once: bool = False) -> None:
-        while True:
+        while not self._lane.draining:
             if letters := await self._letters.lease():
                 await self._lane.submit_letters(rebuild(letters))
             else:

@@ -24,6 +24,9 @@ from ingestd.store.spool import Spool, SpooledChunk
 MAX_MEMORY_BYTES = 16 * 1024 * 1024
 """Of events that wait in memory for the lane; the spool has them all the same."""
 
+_FEEDING = 0.5
+"""Of the time of a drain; the rest is for requests, which otherwise would end unanswered."""
+
 
 class Book(Protocol):
     """The ledger's side, of all sinks; see ``bookkeeping``."""
@@ -50,7 +53,7 @@ class _Rest(NamedTuple):
 
 
 class SpoolFeed:
-    """``recover`` once, then ``run`` until ``stop``; ``offer`` is told of every chunk that is safe.
+    """``recover`` once, then ``run`` until ``drain`` or ``stop``. ``offer`` is told of chunks that are safe.
 
     One for each sink: a sink that is slow or away falls behind in the spool, and the others do not wait.
     """
@@ -86,7 +89,8 @@ class SpoolFeed:
         self._rests: dict[int, _Rest] = {}
         self._settled: dict[int, set[int]] = {}  # of chunks that an earlier process sent a part of: positions
         self._news = anyio.Event()
-        self._stopped = False
+        self._stopped = self._draining = False
+        self._ended = anyio.Event()
 
     @property
     def behind(self) -> bool:
@@ -114,6 +118,19 @@ class SpoolFeed:
         """Take up no more chunks; the spool keeps them."""
         self._stopped = True
         self._news.set()
+
+    async def drain(self, within_s: float) -> None:
+        """No more will be offered and the process is to end: bring all that was to the lane, as long as that
+        takes it, and close the lane. ``within_s``: until the lane is abandoned; the spool keeps what is not
+        taken up in the first part of it."""
+        self._draining = True
+        self._news.set()
+        self._lane.drain(within_s, feeding=True)
+        with anyio.move_on_after(within_s * _FEEDING):
+            await self._ended.wait()
+        self.stop()
+        self._lane.add(self._remainder())
+        self._lane.close()
 
     # --- what an earlier process left ---
 
@@ -183,7 +200,8 @@ class SpoolFeed:
     # --- the way to the lane ---
 
     async def run(self) -> None:
-        """Until ``stop``. Raises StoreFailed."""
+        """Until ``stop``; in a drain until all has been taken up, or the lane does not take it. Raises
+        StoreFailed."""
         while not self._is_stopped():
             if self._memory:
                 spooled, routed = self._memory.popleft()
@@ -191,9 +209,12 @@ class SpoolFeed:
                 await self._lane.submit(self._admit(spooled, routed))
             elif self._behind:
                 await self._catch_up()
+            elif self._draining:
+                break
             else:
                 await self._wait()
             await self._flush_if_due()
+        self._ended.set()
 
     async def _catch_up(self) -> None:
         """Read on from the disk; when all that was offered has been read, memory is enough from here on."""
@@ -208,17 +229,16 @@ class SpoolFeed:
         self._behind = following <= self._last_offered
 
     def _is_stopped(self) -> bool:
-        return self._stopped
+        return self._stopped or (self._draining and not self._lane.takes_more)
 
-    async def flush(self) -> None:
-        """Send what the batcher holds, whatever its size."""
-        if len(self._batcher):
-            await self._lane.submit([self._batcher.flush()])
+    def _remainder(self) -> list[Batch]:
+        """What the batcher holds, whatever its size."""
+        return [self._batcher.flush()] if len(self._batcher) else []
 
     async def _flush_if_due(self) -> None:
         deadline = self._batcher.deadline
         if deadline is not None and self._clock.monotonic() >= deadline:
-            await self.flush()
+            await self._lane.submit(self._remainder())
 
     async def _wait(self) -> None:
         """Until a chunk is offered, or the batcher's deadline."""

@@ -254,7 +254,7 @@ async def _watch_signals(replay: Replay, intake: Intake, on_second_signal: Calla
             intake.stop()
             timeout_s = replay.pipeline.settings.delivery.shutdown_timeout
             for branch in replay.pipeline.branches:
-                branch.lane.drain()
+                branch.lane.drain(timeout_s)
                 branch.worker.first_pass.set()
                 asyncio.get_running_loop().call_later(timeout_s, branch.lane.abandon)
 

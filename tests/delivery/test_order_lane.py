@@ -195,7 +195,7 @@ async def test_intake_waits_when_too_much_is_held_and_goes_on_when_it_went() -> 
 
 
 async def test_the_end_of_a_lane_leaves_what_is_held_and_sends_nothing_out_of_turn() -> None:
-    """A drain sends once what is there; behind a batch that fails, its keys stay."""
+    """A drain sends what is there; behind a batch that fails, its keys stay."""
 
     def script(request: Request) -> Action:
         return Reply(500, {"Retry-After": "60"}) if 0 in numbers_of(request) else Reply()

@@ -167,3 +167,16 @@ async def test_refused_letters_keep_their_numbers_when_their_batch_is_taken_apar
         assert (r.book.delivered, list(r.book.buried)) == ([0, 2], [1])
         assert {n: end.letter for n, end in r.book.buried.items()} == {1: 1001}
         assert r.book.delivered_letters == [1000, 1002]
+
+
+@pytest.mark.anyio
+async def test_a_lane_that_drains_is_given_no_more_letters() -> None:
+    store = MemoryStore([letters_of([n], f"batch-{n}") for n in range(50)])
+    async with rig(Reply()) as r:
+        worker = RetryWorker(store, r.lane, clock=SystemClock())
+        async with r.running():
+            r.lane.drain()
+            await worker.run()
+            r.lane.close()
+        assert len(store.retries) == 50, "they wait in their store"
+        assert r.posts == []

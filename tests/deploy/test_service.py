@@ -5,10 +5,9 @@ import json
 import re
 import signal
 import socket
-import sqlite3
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio.to_thread
@@ -221,8 +220,5 @@ async def test_systemd_hears_of_start_reload_and_stop_and_the_watchdog(
             service.send(getattr(signal, values("KillSignal")[0]))
             await supervisor.hears("STOPPING=1")
             assert (await service.finish()).code == 0
-        with closing(sqlite3.connect(place / "ingestd/state.db")) as state:
-            (kept,) = state.execute("SELECT events FROM spool_totals").fetchone()
-        # On a busy machine the first request may come to nothing in the drain: then the spool has the events.
-        assert len(api.events) + kept == 3, "what had been accepted was delivered, or is kept"
+        assert len(api.events) == 3, "the drain delivered what had been accepted"
     assert (place / "ingestd/state.db").exists()

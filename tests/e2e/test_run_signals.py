@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.run_support import Keeper, Serving, numbers, post, producer, retry, serve, starting, words
 from tests.e2e.support import Place, events, key, once_each, until
 from tests.machine import patience
-from tests.receiver import Hang
+from tests.receiver import Hang, Reply
 
 pytestmark = pytest.mark.anyio
 
@@ -40,12 +40,14 @@ async def test_a_signal_drains_and_the_next_start_delivers_what_was_left(
             serving.send(number)
             await retry(lambda: _refuses_connections(serving))
             assert any("service" in reason for reason in await serving.reasons())  # it lives
+            api.fault = lambda _: Reply(503) if len(api.kept) >= 300 else None
             api.open_gate.set()
             done = await serving.finish()
             stopped = await serving.said("stopped")
         assert done.code == 0, done
         assert (stopped["delivered"], stopped["spooled_events"]) == (len(api.kept), 1_000 - len(api.kept))
-        assert 0 < len(api.kept) < 1_000
+        assert 300 <= len(api.kept) < 1_000
+        api.fault = lambda _: None
         async with serve(place, api) as serving:
             assert (await serving.until_empty())["ledger"]["accepted"] == stopped["spooled_events"]
             await serving.stop()

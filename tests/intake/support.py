@@ -187,18 +187,13 @@ class Life:
                 await asyncio.sleep(0.002)
         await self.pipeline.journal.commit()
 
-    async def drain(self) -> None:
+    async def drain(self, within_s: float = DEADLINE_S) -> None:
         """The order of shutting down of ``service/run.py``."""
         front, lanes = self.front, [branch.lane for branch in self.pipeline.branches]
         front.pressure.closing = True
         front.waiting.give_up()
         await front.reception.finished()
-        for feed, lane in zip(front.feeds, lanes, strict=True):
-            feed.stop()
-            lane.drain()
-        for feed, lane in zip(front.feeds, lanes, strict=True):
-            await feed.flush()
-            lane.close()
+        await asyncio.gather(*(feed.drain(within_s) for feed in front.feeds))
         async with asyncio.timeout(DEADLINE_S):
             await asyncio.wait(self.tasks[: 2 * len(lanes)])
         await self.stop()

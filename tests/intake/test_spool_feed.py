@@ -13,7 +13,7 @@ from ingestd.store.spool import READ_CHUNKS
 from tests.delivery.support import until
 from tests.intake.support import event, events, running, sent
 from tests.machine import patience
-from tests.receiver import Hang, Receiver
+from tests.receiver import Action, Hang, Receiver, Reply, Request
 
 pytestmark = pytest.mark.anyio
 
@@ -128,3 +128,98 @@ async def test_a_stopped_feed_takes_up_nothing_more_and_the_spool_keeps_it(tmp_p
             await life.tasks[1]
         assert sent(receiver) == [1]
         assert life.rows("SELECT sum(events) FROM spool") == [(1,)]
+
+
+# --- a drain ---
+
+
+async def test_a_drain_delivers_what_was_accepted_a_moment_ago_and_not_read_back_yet(tmp_path: Path) -> None:
+    async with Receiver() as receiver, running(tmp_path / "state", receiver, deliver=False) as life:
+        await life.take(*events(range(3)))
+        life.deliver()  # it begins with what is on the disk, and has not looked yet
+        await life.drain()
+        assert sorted(sent(receiver)) == [0, 1, 2]
+        assert (life.ledger.delivered, life.front.spool.events) == (3, 0)
+
+
+async def test_a_drain_delivers_what_is_accepted_while_it_begins(tmp_path: Path) -> None:
+    async with Receiver() as receiver, running(tmp_path / "state", receiver) as life:
+        await life.take(event(1))
+        await life.until_empty()
+        await until(lambda: not life.front.feeds[0].behind)
+        told = life.submit(event(2))
+        await life.drain()
+        assert told.done()
+        assert sent(receiver) == [1, 2]
+        assert (life.ledger.delivered, life.front.spool.events) == (2, 0)
+
+
+async def test_a_drain_empties_the_spool_in_bounded_memory_where_the_sink_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_feed, "MAX_MEMORY_BYTES", 10 * CHUNK_BYTES)
+    seen: list[int] = []
+
+    def script(_: Request) -> Action:
+        if len(receiver.requests) % 20 == 1:
+            seen.append(chunks_in_memory())
+        return Reply()
+
+    async with (
+        Receiver(script) as receiver,
+        running(
+            tmp_path / "state",
+            receiver,
+            deliver=False,
+            batch={"max_events": 4, "max_age": 60},
+            delivery=ONE_AT_A_TIME,
+        ) as life,
+    ):
+        for number in range(400):
+            await life.take(event(number, pad=1000))
+        life.deliver()
+        await life.drain()
+        assert sent(receiver) == list(range(400))
+        assert life.front.spool.events == 0
+    assert max(seen) <= 18 * 4 + 10 + 2 * READ_CHUNKS
+
+
+@pytest.mark.parametrize("taken", [0, 5])
+async def test_an_outage_does_not_hold_up_the_end_of_a_drain(tmp_path: Path, taken: int) -> None:
+    async with (
+        Receiver(lambda _: Reply(200 if len(receiver.requests) <= taken else 503)) as receiver,
+        running(
+            tmp_path / "state",
+            receiver,
+            deliver=False,
+            batch={"max_events": 1},
+            delivery=ONE_AT_A_TIME | {"circuit_threshold": 10},
+        ) as life,
+    ):
+        for number in range(100):
+            await life.take(event(number))
+        life.deliver()
+        await life.drain(float("inf"))
+        assert life.ledger.delivered == taken
+        assert life.front.spool.events == 100 - taken
+        assert len(receiver.requests) < taken + 20
+
+
+async def test_a_drain_that_runs_out_of_time_leaves_no_request_unanswered(tmp_path: Path) -> None:
+    async def script(_: Request) -> Action:
+        await asyncio.sleep(0.02)
+        return Reply()
+
+    async with Receiver(script) as receiver:
+        async with running(
+            tmp_path / "state", receiver, deliver=False, batch={"max_events": 1}, delivery=ONE_AT_A_TIME
+        ) as life:
+            for number in range(100):
+                await life.take(event(number))
+            life.deliver()
+            await life.drain(0.4)
+            assert 0 < life.ledger.delivered == len(receiver.requests) < 100
+            assert life.front.spool.events == 100 - life.ledger.delivered
+        async with running(tmp_path / "state", receiver) as life:
+            await life.until_empty()
+        assert sorted(sent(receiver)) == list(range(100))
