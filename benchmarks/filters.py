@@ -12,8 +12,8 @@ from typing import Any
 
 from benchmarks.baseline import read_batches
 from benchmarks.events import prepare
+from ingestd.processing.routes import compile as compile_routes
 from ingestd.schemas.interaction import InteractionSchema
-from ingestd.stages.routes import compile as compile_routes
 
 PATTERNS: dict[str, dict[str, Any]] = {
     "live": {

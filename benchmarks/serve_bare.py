@@ -10,8 +10,8 @@ import threading
 
 import uvloop
 
-from ingestd.sources.http.request import Limits, Request, Response
-from ingestd.sources.http.server import serve
+from ingestd.httpd.request import Request, Response, ServerLimits
+from ingestd.httpd.server import serve
 
 _BODY = b'{"accepted":1,"duplicates":0,"rejected":[]}'
 _HEADERS = (("Content-Type", "application/json"),)
@@ -36,7 +36,7 @@ async def run() -> None:
         sys.stdin.buffer.read()
         loop.call_soon_threadsafe(closed.set)
 
-    async with serve(Bare(), Limits(), "127.0.0.1", 0) as server:
+    async with serve(Bare(), ServerLimits(), "127.0.0.1", 0) as server:
         print(json.dumps({"port": server.port}), flush=True)
         threading.Thread(target=wait_for_parent, daemon=True).start()
         await closed.wait()

@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-from ingestd.core import masking
+from ingestd.core import redaction
 
 pytest_plugins = ("tests.limits",)
 
@@ -13,9 +13,9 @@ pytest_plugins = ("tests.limits",)
 @pytest.fixture(autouse=True)
 def _no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a test makes a secret is masked from then on in all that its process says."""
-    monkeypatch.setattr(masking, "_known", masking.Mask())
-    masking._redacted.cache_clear()
-    masking._by_value.cache_clear()
+    monkeypatch.setattr(redaction, "_known", redaction.Mask())
+    redaction._redacted.cache_clear()
+    redaction._by_value.cache_clear()
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ MAX_HEAD_BYTES = 64 * 1024
 class Request:
     """``headers`` have lower-case names; ``at`` is monotonic; ``connection`` counts from 1.
 
-    Where the script is asked ``early`` (see Receiver) ``body`` is empty.
+    Where the script is asked ``early_signals`` (see Receiver) ``body`` is empty.
     """
 
     method: str

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from ingestd.config.secret_settings import Holds
+from ingestd.config.secret_settings import SecretSetting
 from ingestd.config.settings import Settings
 from ingestd.config.sinks import SINK_TYPES
 
@@ -65,7 +65,7 @@ def _kind(info: FieldInfo) -> str:
         return "secret"
     if _is_table(info.annotation) and "SecretStr" in repr(info.annotation):
         return "headers"
-    return next((one.what for one in info.metadata if isinstance(one, Holds)), "")
+    return next((one.what for one in info.metadata if isinstance(one, SecretSetting)), "")
 
 
 class Marked:

@@ -1,9 +1,9 @@
 """What people are told of answers, once for each kind."""
 
-from ingestd.answer_notes import AnswerNotes
 from ingestd.core.answer import Answer
 from ingestd.core.clock import SystemClock
 from ingestd.core.verdict import Meaning, Verdict
+from ingestd.recording.answer_notes import AnswerNotes
 
 
 def test_each_kind_is_told_once() -> None:

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ingestd.cli.group import cli
-from ingestd.core.audit import Entry
 from ingestd.core.errors import UserError
-from ingestd.store.audit_log import AuditLog
+from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.telemetry.audit_file import AuditLog
 from tests.e2e.support import COMMAND, INVALID, EventApi, Place, events, write
 from tests.receiver import Reply, Request
 
@@ -30,7 +30,7 @@ def log(tmp_path: Path) -> Path:
     audit = AuditLog(path, max_bytes=900)
     for number in range(12):
         audit(
-            Entry.BATCH_DELIVERED if number % 2 else Entry.LANE_CHANGED,
+            AuditEntry.BATCH_DELIVERED if number % 2 else AuditEntry.LANE_CHANGED,
             sink="crm" if number < 6 else "lake",
             request_id=f"r-{number:02}",
             events=number,
@@ -85,8 +85,8 @@ def test_verify_tells_a_torn_line_and_lines_from_before_the_chain(tmp_path: Path
     path = tmp_path / "audit.jsonl"
     path.write_bytes(b'{"time":"2026","event":"RUN_STARTED"}\n')
     audit = AuditLog(path)
-    audit(Entry.RUN_STARTED)
-    audit(Entry.RUN_FINISHED)
+    audit(AuditEntry.RUN_STARTED)
+    audit(AuditEntry.RUN_FINISHED)
     audit.close()
     os.truncate(path, path.stat().st_size - 5)
     done = run("verify", path)
@@ -117,7 +117,7 @@ def test_the_log_is_found_by_configuration_environment_or_as_the_only_one(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
     for number in range(2):
         other = AuditLog(tmp_path / "xdg" / "ingestd" / str(number) / "audit.jsonl")
-        other(Entry.RUN_STARTED, events=number)
+        other(AuditEntry.RUN_STARTED, events=number)
         other.close()
         if number == 0:
             assert events_in(run("tail")) == [0]
@@ -163,7 +163,7 @@ def test_json_is_the_lines_as_they_stand(log: Path) -> None:
 
 def test_tail_follows_what_is_added_past_rotations(tmp_path: Path) -> None:
     audit = AuditLog(tmp_path / "audit.jsonl", max_bytes=1000)
-    audit(Entry.RUN_STARTED, events=0)
+    audit(AuditEntry.RUN_STARTED, events=0)
     audit.flush()
     seen: list[int] = []
     words = (*COMMAND, "audit", "tail", "-f", "--json", "--state-dir", tmp_path)
@@ -171,7 +171,7 @@ def test_tail_follows_what_is_added_past_rotations(tmp_path: Path) -> None:
         assert process.stdout is not None
         seen.append(json.loads(process.stdout.readline())["events"])
         for number in range(1, 25):
-            audit(Entry.BATCH_DELIVERED, events=number)
+            audit(AuditEntry.BATCH_DELIVERED, events=number)
             audit.flush()
             while number % 8 == 0 and seen[-1] < number:
                 seen.append(json.loads(process.stdout.readline())["events"])
@@ -238,7 +238,7 @@ def test_a_time_that_is_none_is_the_users_to_put_right(log: Path) -> None:
 async def test_whoever_stops_reading_gets_no_traceback(tmp_path: Path) -> None:
     audit = AuditLog(tmp_path / "audit.jsonl")
     for _ in range(2000):
-        audit(Entry.RUN_STARTED, error="x" * 200)
+        audit(AuditEntry.RUN_STARTED, error="x" * 200)
     audit.close()
     reader, writer = os.pipe()
     os.close(reader)

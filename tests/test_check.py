@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from ingestd.checks import listening, state
-from ingestd.checks.finding import Finding, Level
-from ingestd.checks.run import Report, check_all
+from ingestd.app.checks import listening, state
+from ingestd.app.checks.finding import Finding, Level
+from ingestd.app.checks.run import Report, check_all
 from ingestd.cli.group import cli
-from ingestd.config import Spool, Tls
+from ingestd.config import SpoolConfig, TlsConfig
 from ingestd.store.connection import VERSION, StoreFailed, connect
 from ingestd.store.database import Database
 from ingestd.store.lock import DirectoryLock
@@ -28,7 +28,7 @@ from tests.receiver import Hang, Receiver, Reply, Request
 
 DAY_S = 86400
 LOGIN = {"GENESYS_CLIENT_ID": "me", "GENESYS_CLIENT_SECRET": "CANARY-secret"}
-Files = Callable[..., Tls]
+Files = Callable[..., TlsConfig]
 
 
 @pytest.fixture
@@ -273,25 +273,25 @@ async def test_a_taken_port_fails(file: Path) -> None:
 
 def test_a_file_in_the_way_of_the_state_directory_fails(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    (finding,) = state.check_state(tmp_path / "file" / "state", Spool())
+    (finding,) = state.check_state(tmp_path / "file" / "state", SpoolConfig())
     assert finding.level is Level.FAIL
     assert "is not a directory" in finding.text
 
 
 def test_a_directory_that_cannot_be_written_fails() -> None:
-    (finding,) = state.check_state(Path("/proc/1"), Spool())
+    (finding,) = state.check_state(Path("/proc/1"), SpoolConfig())
     assert finding.level is Level.FAIL
     assert finding.text.startswith("cannot write in /proc/1: ")
 
 
 def test_room_is_compared_with_what_the_spool_may_become(tmp_path: Path) -> None:
-    def disk(spool: Spool) -> Finding:
+    def disk(spool: SpoolConfig) -> Finding:
         return next(one for one in state.check_state(tmp_path, spool) if one.check == "disk")
 
     free = shutil.disk_usage(tmp_path).free
-    assert disk(Spool(max_bytes=2**20, ballast=0)).level is Level.OK
-    assert disk(Spool(max_bytes=2 * free)).level is Level.WARN
-    assert disk(Spool(ballast=2 * free)).level is Level.FAIL
+    assert disk(SpoolConfig(max_bytes=2**20, ballast=0)).level is Level.OK
+    assert disk(SpoolConfig(max_bytes=2 * free)).level is Level.WARN
+    assert disk(SpoolConfig(ballast=2 * free)).level is Level.FAIL
 
 
 def test_the_file_system_is_that_of_the_deepest_mount(tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ def test_a_slow_disk_is_warned_of() -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write everything")
 def test_files_of_another_user_in_the_state_directory_fail(tmp_path: Path) -> None:
     (tmp_path / "lock").touch(mode=0o400)
-    (finding,) = state.check_state(tmp_path, Spool())
+    (finding,) = state.check_state(tmp_path, SpoolConfig())
     assert finding.level is Level.FAIL
     assert "lock cannot be written by this user" in finding.text
 
@@ -342,9 +342,9 @@ def certify(tmp_path_factory: pytest.TempPathFactory) -> Files:
     folder = tmp_path_factory.mktemp("tls")
     numbers: Iterator[int] = iter(range(100))
 
-    def make(days: int, *extra: str) -> Tls:
+    def make(days: int, *extra: str) -> TlsConfig:
         base = folder / str(next(numbers))
-        tls = Tls(cert_file=f"{base}.crt", key_file=f"{base}.key")
+        tls = TlsConfig(cert_file=f"{base}.crt", key_file=f"{base}.key")
         new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
         new += [
             "-subj",
@@ -400,7 +400,7 @@ def test_certificate_and_key_that_do_not_serve_are_told_apart(certify: Files, tm
     garbage.write_text("CANARY")
 
     def said(**given: str) -> str:
-        finding = list(listening.check_tls(Tls(**(one.model_dump() | given))))[-1]
+        finding = list(listening.check_tls(TlsConfig(**(one.model_dump() | given))))[-1]
         assert finding.level is Level.FAIL
         assert "CANARY" not in finding.text
         return finding.text

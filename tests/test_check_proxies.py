@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.checks.finding import Level
+from ingestd.app.checks.finding import Level
 from tests.test_check_sinks import check, webhook
 
 pytestmark = pytest.mark.anyio

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ingestd.checks import sinks as sink_checks
-from ingestd.checks.finding import Level
-from ingestd.checks.run import Report, check_all
+from ingestd.app.checks import sinks as sink_checks
+from ingestd.app.checks.finding import Level
+from ingestd.app.checks.run import Report, check_all
 from tests.receiver import Receiver, Reply, Request
 
 pytestmark = pytest.mark.anyio

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from ingestd.config import (
-    Api,
+    ApiConfig,
     Login,
     Settings,
-    State,
+    StateConfig,
     check_run,
     doubts,
     load,
@@ -24,9 +24,9 @@ from ingestd.config import (
     resolve_login,
     state_directory,
 )
-from ingestd.config.listing import as_json, as_toml
-from ingestd.config.places import unknown_variables
+from ingestd.config.loading import unknown_variables
 from ingestd.config.settings import json_schema
+from ingestd.config.show import as_json, as_toml
 from ingestd.core.errors import UserError
 
 LOGIN: dict[str, Any] = {"client_id": "me", "client_secret": "shh"}
@@ -234,7 +234,7 @@ def test_secrets_come_from_files_too(tmp_path: Path) -> None:
     ],
 )
 def test_the_login_host_follows_from_the_api(api: dict[str, Any], token_url: str | None) -> None:
-    assert resolve_login(Api(**api, **LOGIN)).token_url == token_url
+    assert resolve_login(ApiConfig(**api, **LOGIN)).token_url == token_url
 
 
 def test_each_api_has_a_state_directory_of_its_own() -> None:
@@ -249,7 +249,7 @@ def test_each_api_has_a_state_directory_of_its_own() -> None:
     assert found[0] == found[1] == Path("/x/ingestd/api.mypurecloud.de")
     assert len(set(found)) == 3
     assert {path.parent for path in found} == {Path("/x/ingestd")}
-    assert state_directory(Settings(state=State(dir="here")), None, environment) == Path("here")
+    assert state_directory(Settings(state=StateConfig(dir="here")), None, environment) == Path("here")
 
 
 # --- what run may not do, and what is doubtful ---

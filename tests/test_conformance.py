@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from ingestd.config import load
-from ingestd.control.filter_policy import parse_policy
+from ingestd.control.subscription.filter_policy import parse_policy
 from ingestd.core.errors import UserError
-from ingestd.core.webhook_secret import decode_secret
+from ingestd.processing.routes import compile as compile_routes
 from ingestd.schemas.load import load as load_schema
 from ingestd.sinks.cloudevents import CloudEventsSink
 from ingestd.sinks.webhook import WebhookSink
-from ingestd.stages.routes import compile as compile_routes
+from ingestd.transport.webhook_secret import decode_secret
 from tests.sources.http_endpoint.support import Scene, content
 from tests.sources.test_jsonl import ROWS
 from tests.sources.test_packing import FRAME, read, skippable

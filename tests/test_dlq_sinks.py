@@ -13,17 +13,17 @@ import anyio.to_thread
 import pytest
 from click.testing import CliRunner, Result
 
+from ingestd.app.letters.retry_result import RetryResult
 from ingestd.cli.group import cli
-from ingestd.cli.retry_result import RetryResult
 from ingestd.config import load
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
-from ingestd.pipeline import open_pipeline
 from ingestd.store import dead_letters
 from ingestd.store.database import Database
 from ingestd.store.lock import DirectoryLock
+from ingestd.wiring.pipeline import open_pipeline
 from tests.receiver import Receiver, Reply, Request
 
 pytestmark = pytest.mark.anyio

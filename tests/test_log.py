@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd import log
-from ingestd.core import masking
-from ingestd.core.log_line import Line, format_json, format_text
-from ingestd.core.masking import MASK, MIN_SECRET_CHARS, Mask
-from ingestd.core.repeats import Repeats, template
+from ingestd.core import redaction
+from ingestd.core.redaction import MASK, MIN_SECRET_CHARS, Mask
+from ingestd.telemetry import log
+from ingestd.telemetry.log_line import LogLine, format_json, format_text
+from ingestd.telemetry.repeats import Repeats, template
 from tests.machine import patience
 
 
@@ -49,7 +49,7 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 
 def run(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    source = "from ingestd import log\n" + code
+    source = "from ingestd.telemetry import log\n" + code
     return subprocess.run([sys.executable, "-c", source], text=True, timeout=patience(30), **options)
 
 
@@ -98,7 +98,7 @@ def test_auto_is_json_where_nobody_sits_and_text_on_a_terminal(stream: io.String
 
 @given(st.text(), st.text(min_size=1))
 def test_no_text_can_forge_a_line_or_reach_the_terminal(message: str, value: str) -> None:
-    line = Line(0.0, "info", "ingestd", message, {"field": value}, "")
+    line = LogLine(0.0, "info", "ingestd", message, {"field": value}, "")
     text, encoded = format_text(line), format_json(line)
     assert text.isprintable()
     assert encoded.isascii()
@@ -291,7 +291,7 @@ def test_a_secret_that_begins_another_leaves_nothing_of_it() -> None:
 
 
 def test_secrets_reach_neither_message_field_argument_nor_traceback(stream: io.StringIO) -> None:
-    masking.hide("correct-horse")
+    redaction.hide("correct-horse")
     log.configure("json", "info", stream=stream)
     log.warning("it was correct-horse", note="correct-horse battery", client_secret="other")
     logging.getLogger("asyncio").error("again %s", "correct-horse")

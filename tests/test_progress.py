@@ -5,9 +5,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ingestd.cli.progress import Meter, Quiet
+from ingestd.app.replay import open_replay, run
+from ingestd.cli.progress import Quiet, RateMeter
 from ingestd.config import load
-from ingestd.service.replay import open_replay, run
 from tests.machine import patience
 from tests.receiver import Cut, Receiver, Reply
 
@@ -34,7 +34,7 @@ async def test_a_sink_in_trouble_is_named_while_it_runs_and_every_sink_has_a_lin
         settings = load(str(tmp_path / "i.toml"), {}, {})
         said: list[str] = []
         async with open_replay(settings, None, [events], warn=said.append) as replay:
-            meter = Meter(replay)
+            meter = RateMeter(replay)
 
             async def watch() -> None:
                 while not said or said[-1] == "":

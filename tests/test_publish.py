@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from ingestd.app.publish.publication import MAX_ATTEMPTS, Publication, PublishOutcome
 from ingestd.cli.group import cli
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
-from ingestd.core.event_status import StatusReader
-from ingestd.delivery.asking import Asker
-from ingestd.sandbox.api import SandboxOptions
+from ingestd.delivery.event_status import StatusReader
+from ingestd.delivery.status_client import StatusClient
+from ingestd.sandbox.apis.ingest import SandboxOptions
 from ingestd.sandbox.faults import parse_faults
 from ingestd.sandbox.server import Sandbox
-from ingestd.service.publish import MAX_ATTEMPTS, Outcome, Publication
 from ingestd.sinks import answers
 from ingestd.sinks.cloudevents import PATH, CloudEventsSink
-from ingestd.sinks.reading import Reading
+from ingestd.sinks.reading import AnswerReader
 from ingestd.transport.auth import Auth, NoAuth
 from ingestd.transport.client import Client
 from ingestd.transport.sender import Sender
@@ -74,17 +74,17 @@ class Bench:
         self.api = api
         self.clock = QuickClock()
         self.told: list[str] = []
-        self.sink = CloudEventsSink(url=api.url + PATH, reading=Reading(expect_json=True))
+        self.sink = CloudEventsSink(url=api.url + PATH, reading=AnswerReader(expect_json=True))
         self.publication = Publication(self.sink, self.clock, self.told.append)
         self.fate = self.publication.fate
         self._client = client
 
-    async def send(self, auth: Auth | None = None) -> Outcome:
+    async def send(self, auth: Auth | None = None) -> PublishOutcome:
         await self.publication.send(EVENT, Sender(self._client, auth or NoAuth()))
         return self.fate.outcome
 
-    async def follow(self, within_s: float = 5.0) -> Outcome:
-        asker, reader = Asker(self._client, NoAuth()), StatusReader(told=answers.told)
+    async def follow(self, within_s: float = 5.0) -> PublishOutcome:
+        asker, reader = StatusClient(self._client, NoAuth()), StatusReader(told=answers.told)
         await self.publication.follow(self.sink.url + "/{id}", reader, asker, within_s=within_s)
         return self.fate.outcome
 
@@ -95,7 +95,7 @@ class Bench:
 @pytest.mark.anyio
 async def test_an_accepted_event_has_the_id_that_the_api_gave_it() -> None:
     async with publishing(TAKEN) as bench:
-        assert await bench.send() is Outcome.ACCEPTED
+        assert await bench.send() is PublishOutcome.ACCEPTED
     assert (bench.fate.id, bench.fate.status, bench.fate.exit_code) == ("evt/1", 202, 0)
     (request,) = bench.api.requests
     assert (request.method, request.path, request.body) == ("POST", PATH, EVENT)
@@ -106,7 +106,7 @@ async def test_an_accepted_event_has_the_id_that_the_api_gave_it() -> None:
 async def test_without_a_clear_answer_the_same_bytes_go_out_again_under_the_same_key() -> None:
     faults = (Cut(), answer(503), Reply(429, headers={"Retry-After": "7"}))
     async with publishing(*faults, TAKEN) as bench:
-        assert await bench.send() is Outcome.ACCEPTED
+        assert await bench.send() is PublishOutcome.ACCEPTED
     assert (
         len({(r.body, r.headers["idempotency-key"], r.headers["x-request-id"]) for r in bench.api.requests})
         == 1
@@ -118,7 +118,7 @@ async def test_without_a_clear_answer_the_same_bytes_go_out_again_under_the_same
 @pytest.mark.anyio
 async def test_attempts_are_few_and_what_may_have_been_taken_is_told() -> None:
     async with publishing(Cut()) as bench:
-        assert await bench.send() is Outcome.UNAVAILABLE
+        assert await bench.send() is PublishOutcome.UNAVAILABLE
     assert len(bench.api.requests) == bench.fate.attempts == MAX_ATTEMPTS
     assert bench.fate.maybe_taken
     assert bench.fate.exit_code == 4
@@ -132,18 +132,18 @@ async def test_attempts_are_few_and_what_may_have_been_taken_is_told() -> None:
 )
 async def test_what_is_not_the_apis_answer_is_no_acceptance(strange: Action) -> None:
     async with publishing(strange) as bench:
-        assert await bench.send() is Outcome.UNAVAILABLE
+        assert await bench.send() is PublishOutcome.UNAVAILABLE
     assert (len(bench.api.requests), bench.fate.maybe_taken, bench.fate.exit_code) == (MAX_ATTEMPTS, True, 4)
     assert "answer" in bench.fate.detail
     async with publishing(strange, TAKEN) as bench:
-        assert await bench.send() is Outcome.ACCEPTED
+        assert await bench.send() is PublishOutcome.ACCEPTED
     assert len({(request.body, request.headers["idempotency-key"]) for request in bench.api.requests}) == 1
 
 
 @pytest.mark.anyio
 async def test_an_api_that_wants_to_be_left_alone_for_long_is_left_alone() -> None:
     async with publishing(Reply(429, headers={"Retry-After": "600"})) as bench:
-        assert await bench.send() is Outcome.UNAVAILABLE
+        assert await bench.send() is PublishOutcome.UNAVAILABLE
     assert len(bench.api.requests) == 1
     assert "for 10m" in bench.fate.detail
 
@@ -152,19 +152,21 @@ async def test_an_api_that_wants_to_be_left_alone_for_long_is_left_alone() -> No
 @pytest.mark.parametrize(
     ("status", "outcome", "code", "requests"),
     [
-        (400, Outcome.REFUSED, 3, 1),
-        (422, Outcome.REFUSED, 3, 1),
-        (413, Outcome.REFUSED, 3, 1),
-        (402, Outcome.UNAVAILABLE, 4, 1),
-        (403, Outcome.UNAVAILABLE, 4, 1),
-        (404, Outcome.UNAVAILABLE, 4, 1),
-        (302, Outcome.UNAVAILABLE, 4, 1),
-        (401, Outcome.UNAVAILABLE, 4, 2),
-        (409, Outcome.ACCEPTED, 0, 1),
-        (200, Outcome.ACCEPTED, 0, 1),
+        (400, PublishOutcome.REFUSED, 3, 1),
+        (422, PublishOutcome.REFUSED, 3, 1),
+        (413, PublishOutcome.REFUSED, 3, 1),
+        (402, PublishOutcome.UNAVAILABLE, 4, 1),
+        (403, PublishOutcome.UNAVAILABLE, 4, 1),
+        (404, PublishOutcome.UNAVAILABLE, 4, 1),
+        (302, PublishOutcome.UNAVAILABLE, 4, 1),
+        (401, PublishOutcome.UNAVAILABLE, 4, 2),
+        (409, PublishOutcome.ACCEPTED, 0, 1),
+        (200, PublishOutcome.ACCEPTED, 0, 1),
     ],
 )
-async def test_each_answer_has_its_exit_code(status: int, outcome: Outcome, code: int, requests: int) -> None:
+async def test_each_answer_has_its_exit_code(
+    status: int, outcome: PublishOutcome, code: int, requests: int
+) -> None:
     async with publishing(answer(status, message="said by the API")) as bench:
         assert await bench.send() is outcome
     assert bench.fate.exit_code == code
@@ -186,7 +188,7 @@ async def test_a_refused_token_is_renewed_once() -> None:
             self.token = "new"
 
     async with publishing(Reply(401), TAKEN) as bench:
-        assert await bench.send(Renewed()) is Outcome.ACCEPTED
+        assert await bench.send(Renewed()) is PublishOutcome.ACCEPTED
     assert [r.headers["authorization"] for r in bench.api.requests] == ["Bearer old", "Bearer new"]
 
 
@@ -209,7 +211,7 @@ async def test_it_is_followed_until_it_is_delivered_whatever_the_questions_meet(
         script = bench.api.script
         bench.api.script = lambda request: answers(request) if request.method == "GET" else script(request)
         await bench.send()
-        assert await bench.follow() is Outcome.DELIVERED
+        assert await bench.follow() is PublishOutcome.DELIVERED
     questions = [request for request in bench.api.requests if request.method == "GET"]
     assert {request.path for request in questions} == {PATH + "/evt%2F1"}
     assert len(questions) == 5
@@ -220,7 +222,7 @@ async def test_it_is_followed_until_it_is_delivered_whatever_the_questions_meet(
 async def test_a_failed_event_is_told_with_the_reason() -> None:
     async with publishing(TAKEN, then=told("failed", error={"code": "bus.gone"})) as bench:
         await bench.send()
-        assert await bench.follow() is Outcome.FAILED
+        assert await bench.follow() is PublishOutcome.FAILED
     assert "bus.gone" in bench.fate.detail
     assert bench.fate.exit_code == 3
 
@@ -230,7 +232,7 @@ async def test_a_failed_event_is_told_with_the_reason() -> None:
 async def test_waiting_ends_when_its_time_is_over(then: Action) -> None:
     async with publishing(TAKEN, then=then) as bench:
         await bench.send()
-        assert await bench.follow(within_s=0.1) is Outcome.TIMED_OUT
+        assert await bench.follow(within_s=0.1) is PublishOutcome.TIMED_OUT
     assert bench.fate.detail.startswith("not known within 100ms")
     assert bench.fate.seconds < 2
     assert bench.fate.exit_code == 3
@@ -239,8 +241,8 @@ async def test_waiting_ends_when_its_time_is_over(then: Action) -> None:
 @pytest.mark.anyio
 async def test_without_an_id_there_is_nothing_to_ask_about() -> None:
     async with publishing(answer(202)) as bench:
-        assert await bench.send() is Outcome.ACCEPTED
-        assert await bench.follow() is Outcome.TIMED_OUT
+        assert await bench.send() is PublishOutcome.ACCEPTED
+        assert await bench.follow() is PublishOutcome.TIMED_OUT
     assert len(bench.api.requests) == 1
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from ingestd.app.publish.event import Words, check_event, make_event, read_input
 from ingestd.cli.group import cli
 from ingestd.core.errors import UserError
-from ingestd.service.event_by_hand import Words, check_event, make_event, read_input
 
 EVENT = b'{"specversion":"1.0","id":"o-1","source":"com.example","type":"order.created","data":{"n":1.50}}'
 

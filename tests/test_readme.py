@@ -15,19 +15,19 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from ingestd.app.reload import _LIVE
 from ingestd.cli.group import _COMMANDS, cli
 from ingestd.cli.sandbox import sandbox
-from ingestd.config import Ingest, Schema, Settings, check_run, load
-from ingestd.config.sinks import SINK_TYPES, Auth, LakeSink, Meaning, SinkSection
-from ingestd.core.audit import Entry
-from ingestd.core.catalogue import CATALOGUE, SINK_CATALOGUE
+from ingestd.config import IngestConfig, SchemaConfig, Settings, check_run, load
+from ingestd.config.sinks import SINK_TYPES, AuthConfig, HttpSinkConfig, LakeConfig, Meaning
 from ingestd.core.reasons import RETRYABLE, Reason
+from ingestd.processing import routes
+from ingestd.processing.patterns.syntax import OPERATORS
 from ingestd.sandbox import faults, remote_apis
-from ingestd.service.reload import _LIVE
 from ingestd.sinks import genesys_mapping
 from ingestd.sources.http.media_type import FORMATS
-from ingestd.stages import routes
-from ingestd.stages.pattern_syntax import OPERATORS
+from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.telemetry.catalogue import CATALOGUE, SINK_CATALOGUE
 from tests.machine import patience
 from tests.ports import free_port
 
@@ -62,7 +62,7 @@ def test_the_table_of_reasons_is_the_closed_list() -> None:
 
 
 def test_every_audit_entry_is_named() -> None:
-    assert [entry for entry in Entry if f"`{entry}`" not in README] == []
+    assert [entry for entry in AuditEntry if f"`{entry}`" not in README] == []
 
 
 def test_the_metrics_by_sink_are_those_between_the_two_that_the_text_names() -> None:
@@ -194,10 +194,10 @@ def test_every_status_that_a_producer_may_get_is_explained() -> None:
     explained = [int(status) for cell in table for status in cell.split(",")]
     sources = [
         path.read_text(encoding="utf-8")
-        for room in ("sources/http", "intake")
+        for room in ("sources/http", "httpd", "intake")
         for path in (ROOT / "ingestd" / room).glob("*.py")
     ]
-    calls = r"(?:BadRequest|Refused|Deferred|Response|problem|_refuse)\(\s*([1-5]\d\d)\b"
+    calls = r"(?:BadRequest|SubmissionRefused|DeferredSubmission|Response|problem|_refuse)\(\s*([1-5]\d\d)\b"
     sent = {int(status) for text in sources for status in re.findall(calls, text)}
     assert len(sent) > 12
     assert sorted(explained[1:]) == sorted({*sent, 503, 507} - {200})
@@ -211,9 +211,9 @@ def test_every_content_type_that_is_taken_is_named() -> None:
 
 def test_what_a_reload_takes_over_is_what_the_readme_says() -> None:
     assert set(_LIVE) == {"schema", "spool", "log", "ingest"}
-    assert Schema.model_fields.keys() == _LIVE["schema"]
+    assert SchemaConfig.model_fields.keys() == _LIVE["schema"]
     assert (_LIVE["spool"], _LIVE["log"]) == ({"max_bytes"}, {"level"})
-    assert Ingest.model_fields.keys() - _LIVE["ingest"] == {"listen", "allow_anonymous", "tls"}
+    assert IngestConfig.model_fields.keys() - _LIVE["ingest"] == {"listen", "allow_anonymous", "tls"}
     assert "`[schema]`, `spool.max_bytes`, `log.level`, and of `[ingest]` all but" in README
     assert "all but `listen`, `allow_anonymous` and `tls`" in README
 
@@ -240,8 +240,8 @@ def named(text: str) -> set[str]:
 def test_every_setting_of_a_sink_is_named_on_the_page_of_sinks(kind: str) -> None:
     page = between("## Sinks", "## Dead letters") + block("toml", "[window]")
     section = page[page.index(f"### `{kind}`") :].partition("\n### ")[0]
-    own = SINK_TYPES[kind].model_fields.keys() - SinkSection.model_fields.keys()
-    text = section + block("toml", "[window]") if SINK_TYPES[kind] is LakeSink else section
+    own = SINK_TYPES[kind].model_fields.keys() - HttpSinkConfig.model_fields.keys()
+    text = section + block("toml", "[window]") if SINK_TYPES[kind] is LakeConfig else section
     assert sorted(own - named(text)) == []
     assert sorted(SINK_TYPES[kind].model_fields.keys() - named(page)) == []
     assert f"| `{kind}` |" in page
@@ -249,9 +249,9 @@ def test_every_setting_of_a_sink_is_named_on_the_page_of_sinks(kind: str) -> Non
 
 def test_every_kind_of_credentials_is_explained_with_all_its_settings() -> None:
     text = between("### Credentials", "### Answers")
-    kinds = typing.get_args(Auth.model_fields["type"].annotation)
+    kinds = typing.get_args(AuthConfig.model_fields["type"].annotation)
     assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == list(kinds)
-    assert sorted(Auth.model_fields.keys() - {"type"} - named(text)) == []
+    assert sorted(AuthConfig.model_fields.keys() - {"type"} - named(text)) == []
 
 
 def test_every_meaning_that_a_status_can_be_given_is_named() -> None:

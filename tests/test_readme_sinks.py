@@ -14,11 +14,12 @@ import pyarrow.dataset
 import pyarrow.fs
 import pytest
 
+from ingestd.app.replay import Replay, open_replay, run
+from ingestd.app.replay_report import make_report
 from ingestd.config import find_login, load
 from ingestd.core.reasons import Reason
-from ingestd.sandbox.api import SandboxOptions
+from ingestd.sandbox.apis.ingest import SandboxOptions
 from ingestd.sandbox.server import Running, Sandbox
-from ingestd.service.replay import Replay, open_replay, run
 from tests.aws import Aws, start_aws
 from tests.e2e.support import Place
 from tests.receiver import Receiver, Reply, in_turn
@@ -138,7 +139,7 @@ async def replay(toml: str, events: str, directory: Path, url: str = "http://127
 
 
 def assert_delivered(replay: Replay, example: Example) -> None:
-    report, count = replay.report(), len(json.loads(example.events))
+    report, count = make_report(replay), len(json.loads(example.events))
     assert report["delivered"] == report["accepted"] == count > 0, report
     assert (report["exit_code"], report["error"]) == (0, None)
     for name, sink in report["sinks"].items():
@@ -230,7 +231,7 @@ async def test_the_example_of_answers_reads_them_as_the_readme_says(directory: P
     assert (ledger.delivered, ledger.by_reason) == (2, {Reason.REFUSED: 1})
     told = between("`--report FILE`", "### What an answer")
     counts = {"accepted", "delivered", "duplicate", "rejected", "dead_lettered", "in_flight"}  # "above"
-    assert [name for name in replayed.report().keys() - counts if f"`{name}`" not in told] == []
+    assert [name for name in make_report(replayed).keys() - counts if f"`{name}`" not in told] == []
     (letter,) = Place(directory).letters()
     assert json.loads(letter["payload"])["orderId"] == "O-3"
     assert "no such article" in letter["detail"]

@@ -8,11 +8,11 @@ import trustme
 from pydantic import BaseModel
 
 from ingestd.config import Settings, find_login
-from ingestd.config.sections import Producer
+from ingestd.config.sections import ProducerConfig
 from ingestd.config.sinks import SINK_TYPES
 from ingestd.core.clock import SystemClock
-from ingestd.pipeline import open_pipeline
 from ingestd.sinks.webhook import WebhookSink
+from ingestd.wiring.pipeline import open_pipeline
 
 pytestmark = pytest.mark.anyio
 
@@ -20,7 +20,7 @@ AT_SIGHUP = {
     *("ingest.tls.cert_file", "ingest.tls.key_file", "ingest.tls.client_ca_file"),
     *("producers.token_file", "producers.webhook_secret_file"),
 }
-"""By ``service/reload.py``: tests/e2e/test_run_reload.py."""
+"""By ``app/reload.py``: tests/e2e/test_run_reload.py."""
 WATCHED = {
     *("api.client_id_file", "api.client_secret_file", "api.ca_file"),
     *("sinks.auth.token_file", "sinks.auth.password_file", "sinks.auth.client_secret_file"),
@@ -42,7 +42,7 @@ def file_settings(model: type[BaseModel], above: str = "") -> set[str]:
 
 
 def test_no_setting_is_forgotten_here() -> None:
-    found = file_settings(Settings) | file_settings(Producer, "producers.")
+    found = file_settings(Settings) | file_settings(ProducerConfig, "producers.")
     for sink in SINK_TYPES.values():
         found |= file_settings(sink, "sinks.")
     assert found == AT_SIGHUP | WATCHED

@@ -20,65 +20,65 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd import log
-from ingestd.checks.run import Report, check_all
+from ingestd.app.checks.run import Report, check_all
 from ingestd.cli import tables
 from ingestd.cli.say import say
 from ingestd.config import load_with_origins
-from ingestd.config.listing import as_json, as_toml
 from ingestd.config.settings import Settings
-from ingestd.control.compare import shown
-from ingestd.core import masking
+from ingestd.config.show import as_json, as_toml
+from ingestd.control.engine.compare import shown
+from ingestd.core import redaction
 from ingestd.core.answer import Answer
-from ingestd.core.audit import Entry
 from ingestd.core.errors import UserError
 from ingestd.core.letter import DeadLetter
-from ingestd.core.masking import MIN_SECRET_CHARS, Mask, redact, redact_tree
 from ingestd.core.reasons import Reason
-from ingestd.core.submission import Deferred
+from ingestd.core.redaction import MIN_SECRET_CHARS, Mask, redact, redact_tree
+from ingestd.core.submission import DeferredSubmission
 from ingestd.sinks import answers
 from ingestd.sources.http.answers import answer_to
 from ingestd.store import dead_letters, letter_leases
-from ingestd.store.audit_log import AuditLog
 from ingestd.store.connection import connect
+from ingestd.telemetry import log
+from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.telemetry.audit_file import AuditLog
 from tests.secret_places import Marked, places
 
 PUBLIC = """
-Admin: listen
-Answers: event_id id index items message ok retryable
-Api: ca_file client_id client_id_file max_connection_age no_auth region trust_env
-Audit: file keep max_bytes
-Auth: client_id header scope type username
-Batch: max_age max_bytes max_events
-CloudEventsSink: mode type
-Confirm: delivered failed first_after max_pending requests_per_minute status timeout
-Delivery: backoff_base backoff_cap circuit_threshold give_up_after max_attempts max_in_flight order_by
+AdminConfig: listen
+AnswersConfig: event_id id index items message ok retryable
+ApiConfig: ca_file client_id client_id_file max_connection_age no_auth region trust_env
+AuditConfig: file keep max_bytes
+AuthConfig: client_id header scope type username
+BatchConfig: max_age max_bytes max_events
+CloudEventsConfig: mode type
+ConfirmConfig: delivered failed first_after max_pending requests_per_minute status timeout
+DeliveryConfig: backoff_base backoff_cap circuit_threshold give_up_after max_attempts max_in_flight order_by
     request_timeout retries_per_second retry_share shutdown_timeout startup_patience
-EventBridgeSink: aws_profile aws_region bus detail detail_type max_entry_bytes resources source time
+EventBridgeConfig: aws_profile aws_region bus detail detail_type max_entry_bytes resources source time
     type
-GenesysEventsSink: api map namespace source_id type
-Ingest: access_token_in_query allow_anonymous body_timeout head_timeout idle_timeout keep_rejected
+GenesysEventsConfig: api map namespace source_id type
+IngestConfig: access_token_in_query allow_anonymous body_timeout head_timeout idle_timeout keep_rejected
     listen max_body max_connections max_events max_expansion max_head wait_timeout webhook_origins
     webhook_rate
-IngestApiSink: type
-JourneyEventsSink: configuration_id type
-LakeSink: aws_profile aws_region event_type file_age file_bytes file_mode format max_backlog of partition
+IngestApiConfig: type
+JourneyEventsConfig: configuration_id type
+LakeConfig: aws_profile aws_region event_type file_age file_bytes file_mode format max_backlog of partition
     time type
-Letters: poll retention retry
-Log: format level
-Metrics: host port
-Producer: events_per_day events_per_second
-Schema: dedup_key format_assertion max_depth max_values name
-SinkBase: allow_private when
-SinkSection: events_per_second expect max_age max_bytes max_events max_in_flight on_status order_by
+LettersConfig: poll retention retry
+LogConfig: format level
+MetricsConfig: host port
+ProducerConfig: events_per_day events_per_second
+SchemaConfig: dedup_key format_assertion max_depth max_values name
+SinkConfigBase: allow_private when
+HttpSinkConfig: events_per_second expect max_age max_bytes max_events max_in_flight on_status order_by
     requests_per_minute
-Source: items max_event_bytes max_window
-Spool: ballast max_bytes
-State: dir
-Tls: cert_file client_ca_file
-WebhookSink: body handshake_origin secret_url type
-Window: max_age max_count
-Wrap: data id source subject time type
+SourceConfig: items max_event_bytes max_window
+SpoolConfig: ballast max_bytes
+StateConfig: dir
+TlsConfig: cert_file client_ca_file
+WebhookConfig: body handshake_origin secret_url type
+WindowConfig: max_age max_count
+WrapConfig: data id source subject time type
 """
 """Class of the section, and its settings that are no secrets, whatever somebody sets them to."""
 
@@ -149,7 +149,7 @@ def test_no_output_shows_a_secret_that_stands_anywhere_in_the_configuration(
             raise ValueError(words)
         except ValueError:
             logging.getLogger("aiohttp").exception("%s failed", words)
-        audit(Entry.DEAD_LETTERED, sink="s", error=words, reason=words)
+        audit(AuditEntry.DEAD_LETTERED, sink="s", error=words, reason=words)
         letter = DeadLetter(b"{}", Reason.REFUSED, words, 1, number, number)
         dead_letters.insert_letters(store, [letter], 0.0)
         letter_leases.letters_failed(store, [(number + 1, letter)] if number % 2 else [], 0.0)
@@ -160,7 +160,10 @@ def test_no_output_shows_a_secret_that_stands_anywhere_in_the_configuration(
             shown(("a",), words),
         ]
         told += [answers.told("y" * pad + f"{marker} " * 200, 500) for pad in range(0, 30, 3)]
-        told += [repr(redact_tree({"lanes": [{"why": words}]})), repr(answer_to(Deferred(503, 1, words)))]
+        told += [
+            repr(redact_tree({"lanes": [{"why": words}]})),
+            repr(answer_to(DeferredSubmission(503, 1, words))),
+        ]
         outputs[f"told {number}"] = " ".join(told)
     audit.close()
     outputs["log"] = lines.getvalue()
@@ -317,7 +320,7 @@ def test_there_may_be_thousands_of_secrets_and_old_tokens_go_before_those_of_the
     mask.hide("secret-of-the-configuration")
     for number in range(20_000):
         mask.hide(f"token-{number:06}-{number:06}", passing=True)
-    assert len(mask._forms) < 20 * masking.MAX_PASSING
+    assert len(mask._forms) < 20 * redaction.MAX_PASSING
     assert mask("secret-of-the-configuration token-019999-019999") == "*** ***"
     for number in range(2_000):
         mask.hide(f"producer-{number:06}-{number:06}")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.checks.finding import Level
+from ingestd.app.checks.finding import Level
+from ingestd.app.publish.target import connect
 from ingestd.config.settings import Settings
-from ingestd.config.sinks import WebhookSink
-from ingestd.service.publish_target import connect
+from ingestd.config.sinks import WebhookConfig
 from tests.e2e.support import Place
 from tests.receiver import Receiver
 from tests.test_check_sinks import check, of_sinks
@@ -81,7 +81,7 @@ async def test_publish_looks_a_name_up_and_refuses_what_is_behind_it(
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     async with Receiver() as receiver:
         url = f"http://{NAME}:{receiver.port}/"
-        section = WebhookSink(type="webhook", url=url, allow_private=allow_private)
+        section = WebhookConfig(type="webhook", url=url, allow_private=allow_private)
         async with connect(Settings(), section, None) as (sender, _):
             answer, _ = await sender.send(url, b"{}", {})
     assert answer.status == (200 if allow_private else 0)

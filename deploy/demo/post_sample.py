@@ -11,8 +11,8 @@ from pathlib import Path
 
 import httpx
 
-from ingestd.core.retry_after import parse
 from ingestd.sandbox.sample import sample_events
+from ingestd.transport.headers.retry_after import parse
 
 EVENTS_PER_REQUEST = 50
 EVENTS_PER_SEED = 100_000

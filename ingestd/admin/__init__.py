@@ -1,1 +1,1 @@
-"""What an operator looks at: health and metrics."""
+"""The admin address: metrics, health, status."""

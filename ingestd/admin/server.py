@@ -15,11 +15,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from ingestd.admin.connections import Connections
-from ingestd.admin.health import Check, Readiness
+from ingestd.admin.connection_limit import Connections
 from ingestd.core.address import write_listen
 from ingestd.core.errors import UserError
-from ingestd.core.masking import redact_tree
+from ingestd.core.redaction import redact_tree
+from ingestd.telemetry.health import Check, Readiness
 
 Page = Callable[[web.Request], web.Response]
 

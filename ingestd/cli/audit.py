@@ -8,7 +8,7 @@ import click
 from ingestd.cli.options import F
 
 if TYPE_CHECKING:
-    from ingestd.store.audit_verification import Findings
+    from ingestd.telemetry.audit_verification import AuditFindings
 
 BROKEN = 3
 SHOWN_PROBLEMS = 50
@@ -58,8 +58,8 @@ def verify(
     An end that was cut off, or a file that was written anew as a whole, shows only against what was noted
     down elsewhere: keep the value printed as last, and give it with --noted.
     """
-    from ingestd.cli.audit_lines import find_log
-    from ingestd.store import audit_verification
+    from ingestd.app.audit_lines import find_log
+    from ingestd.telemetry import audit_verification
 
     found = audit_verification.verify(find_log(file, state_dir, config_file), noted=noted)
     if as_json:
@@ -85,7 +85,7 @@ def tail(
     as_json: bool,
 ) -> None:
     """Show the last lines."""
-    from ingestd.cli.audit_lines import find_log, last_lines, print_lines
+    from ingestd.app.audit_lines import find_log, last_lines, print_lines
 
     lines = last_lines(find_log(file, state_dir, config_file), count, follow=follow)
     print_lines(lines, as_json=as_json, live=follow)
@@ -115,13 +115,13 @@ def grep(
     as_json: bool,
 ) -> None:
     """Show the lines that have TEXT in them (in any case), and are what else is asked for. Oldest first."""
-    from ingestd.cli.audit_lines import all_lines, find_log, make_choice, print_lines
+    from ingestd.app.audit_lines import all_lines, find_log, make_choice, print_lines
 
     choice = make_choice(text=text, events=events, since=since, sink=sink, request_id=request_id)
     print_lines(all_lines(find_log(file, state_dir, config_file)), choice, as_json=as_json)
 
 
-def _as_dict(found: "Findings") -> dict[str, object]:
+def _as_dict(found: "AuditFindings") -> dict[str, object]:
     return {
         "ok": not found.problem_count,
         "files": found.files,
@@ -137,7 +137,7 @@ def _as_dict(found: "Findings") -> dict[str, object]:
     }
 
 
-def _print(found: "Findings") -> None:
+def _print(found: "AuditFindings") -> None:
     for problem in found.problems[:SHOWN_PROBLEMS]:
         click.echo(f"BAD   {problem.file}{f':{problem.line}' if problem.line else ''}: {problem.what}")
     if found.problem_count > SHOWN_PROBLEMS:

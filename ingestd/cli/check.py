@@ -8,7 +8,7 @@ import click
 from ingestd.cli.options import F, api_options, common_options, overrides
 
 if TYPE_CHECKING:
-    from ingestd.checks.finding import Finding
+    from ingestd.app.checks.finding import Finding
 
 _COLOURS = {"ok": "green", "warn": "yellow", "FAIL": "red"}
 
@@ -48,8 +48,8 @@ def check(config_file: str | None, online: bool, as_json: bool, **given: Any) ->
     """
     import asyncio
 
-    from ingestd.checks.run import Report, check_all
-    from ingestd.cli import early
+    from ingestd.app import early_signals
+    from ingestd.app.checks.run import Report, check_all
 
     report = Report()
 
@@ -58,7 +58,7 @@ def check(config_file: str | None, online: bool, as_json: bool, **given: Any) ->
             if not as_json:
                 _print(finding)
 
-    early.give_back_interrupt()
+    early_signals.give_back_interrupt()
     asyncio.run(look())
     if as_json:
         checks = [finding._asdict() for finding in report.findings]

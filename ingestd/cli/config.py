@@ -34,8 +34,8 @@ def show(config_file: str | None, as_json: bool, **given: Any) -> None:
     INGESTD_BATCH_MAX_BYTES=1MB or INGESTD_INGEST_TLS_CERT_FILE=/etc/tls/tls.crt.
     """
     from ingestd.config import load_with_origins
-    from ingestd.config.listing import as_json as listing_as_json
-    from ingestd.config.listing import as_toml
+    from ingestd.config.show import as_json as listing_as_json
+    from ingestd.config.show import as_toml
 
     settings, origins = load_with_origins(config_file, overrides(**given))
     if as_json:

@@ -1,4 +1,4 @@
-"""What the commands for single resources do once parsed. The work is in ``service/resources.py``."""
+"""What the commands for single resources do once parsed. The work is in ``app/control/resources.py``."""
 
 import json
 from collections.abc import Sequence
@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from ingestd.app.control import resources
+from ingestd.app.control.session import Control
 from ingestd.cli.control_options import run_session
 from ingestd.cli.control_view import (
     print_list,
@@ -14,11 +16,9 @@ from ingestd.cli.control_view import (
     say_done,
     showing_progress,
 )
-from ingestd.control.kinds import KINDS
-from ingestd.control.resource import Found
+from ingestd.control.engine.kinds import KINDS
+from ingestd.control.engine.resource import RemoteResource
 from ingestd.core.errors import UserError
-from ingestd.service import resources
-from ingestd.service.control import Control
 
 Options = dict[str, Any]
 
@@ -41,7 +41,7 @@ def create(kind_name: str, name: str, file: str | None, assignments: Sequence[st
         kind, name, resources.assemble(assignments, resources.read_table(file, kind, name))
     )
 
-    async def work(control: Control) -> Found:
+    async def work(control: Control) -> RemoteResource:
         with showing_progress(quiet=options["as_json"]) as tell:
             tell(f"{kind_name} {name}")
             return await resources.create(control, kind, wanted)
@@ -55,7 +55,7 @@ def update(kind_name: str, name: str, file: str | None, assignments: Sequence[st
         raise click.UsageError("what is to change? give --set FIELD=VALUE or -f FILE")
     table = resources.read_table(file, kind, name)
 
-    async def work(control: Control) -> Found:
+    async def work(control: Control) -> RemoteResource:
         found = await resources.find(control.context, kind, name)
         wanted = resources.change(kind, found, table, assignments)
         with showing_progress(quiet=options["as_json"]) as tell:
@@ -71,12 +71,12 @@ def delete(kind_name: str, name: str, file: str | None, *, yes: bool, options: O
     if file and resources.parse(kind, name, resources.read_table(file, kind, name)).protected:
         raise UserError(f"{kind_name} {name} is protected in {file}: it is not deleted")
 
-    async def look(control: Control) -> Found:
+    async def look(control: Control) -> RemoteResource:
         found = await resources.find(control.context, kind, name)
         resources.check_unprotected(control, found)
         return found
 
-    async def work(control: Control) -> Found:
+    async def work(control: Control) -> RemoteResource:
         found = await resources.find(control.context, kind, its_id)
         await resources.delete(control, kind, found)
         return found
@@ -94,7 +94,7 @@ def delete(kind_name: str, name: str, file: str | None, *, yes: bool, options: O
 
 
 def verify(name: str, options: Options) -> None:
-    async def work(control: Control) -> Found:
+    async def work(control: Control) -> RemoteResource:
         with showing_progress(quiet=options["as_json"]) as tell:
             tell(f"target {name}")
             return await resources.verify(control, name)

@@ -9,7 +9,7 @@ from ingestd.cli.options import F, api_options, overrides
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ingestd.service.control import Control
+    from ingestd.app.control.session import Control
 
 T = TypeVar("T")
 
@@ -60,10 +60,10 @@ def run_session(
     **given: Any,
 ) -> T:
     """What ``work`` gives. Raises UserError; what is ``given`` are the other options of above."""
+    from ingestd.app.control.session import open_control
+    from ingestd.app.event_loop import run_loop
     from ingestd.cli.login import login_by_hand
-    from ingestd.cli.replaying import run_loop
     from ingestd.config import load, state_directory
-    from ingestd.service.control import open_control
 
     del as_json  # it is said by whoever prints
     if sandbox and given["region"]:

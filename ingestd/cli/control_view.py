@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 import click
 
-from ingestd.control.resource import Found
+from ingestd.control.engine.resource import RemoteResource
 
 _UNSETTLED = " (not finished)"
 
 
-def as_dict(found: Found) -> dict[str, Any]:
+def as_dict(found: RemoteResource) -> dict[str, Any]:
     return {
         "kind": found.kind,
         "name": found.key,
@@ -25,7 +25,7 @@ def as_dict(found: Found) -> dict[str, Any]:
     }
 
 
-def print_list(there: Sequence[Found], kind: str, *, as_json: bool) -> None:
+def print_list(there: Sequence[RemoteResource], kind: str, *, as_json: bool) -> None:
     ordered = sorted(there, key=lambda found: (found.key, found.id))
     if as_json:
         click.echo(json.dumps({f"{kind}s": [as_dict(found) for found in ordered]}))
@@ -36,7 +36,7 @@ def print_list(there: Sequence[Found], kind: str, *, as_json: bool) -> None:
         print_table(("name", "state", "id"), rows)
 
 
-def print_one(found: Found, *, as_json: bool) -> None:
+def print_one(found: RemoteResource, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(as_dict(found)))
         return
@@ -47,14 +47,14 @@ def print_one(found: Found, *, as_json: bool) -> None:
             click.echo(f"{name:16}{printable(value if isinstance(value, str) else json.dumps(value))}")
 
 
-def say_done(verb: str, found: Found, *, as_json: bool) -> None:
+def say_done(verb: str, found: RemoteResource, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"done": verb, **as_dict(found)}))
     else:
         click.echo(f"{found.kind} {printable(found.key)} {verb}: {state_of(found)}, id {found.id}")
 
 
-def state_of(found: Found) -> str:
+def state_of(found: RemoteResource) -> str:
     return (found.state or "there") + ("" if found.settled else _UNSETTLED)
 
 
@@ -74,12 +74,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-class Progress(Protocol):
+class ApplyProgress(Protocol):
     def __call__(self, text: str, /) -> None: ...
 
 
 @contextmanager
-def showing_progress(*, quiet: bool) -> Iterator[Progress]:
+def showing_progress(*, quiet: bool) -> Iterator[ApplyProgress]:
     """Where the work is, on a terminal; nothing is said elsewhere, for the end says it all."""
     if quiet or not sys.stderr.isatty():
         yield _say_nothing

@@ -1,5 +1,5 @@
 """``ingestd dlq``: the dead-letter store for people. Parses and prints; the work is in ``letters.py`` and
-``letter_retry.py``."""
+``app/letters/retry.py``."""
 
 import json
 import sys
@@ -71,7 +71,8 @@ def dlq() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_letters(group: bool, limit: int, as_json: bool, state_dir: str | None, **which: Any) -> None:
     """List dead letters, or groups of like failures."""
-    from ingestd.cli import letters, tables
+    from ingestd.app.letters import letters
+    from ingestd.cli import tables
 
     if group:
         groups = letters.groups(state_dir, letters.make_filter(**which))
@@ -88,7 +89,8 @@ def list_letters(group: bool, limit: int, as_json: bool, state_dir: str | None, 
 @click.option("--payload", "payload_only", is_flag=True, help="The payload's bytes alone, to edit.")
 def show(number: int, state_dir: str | None, as_json: bool, payload_only: bool) -> None:
     """Show one letter: payload, reason, answer, attempts."""
-    from ingestd.cli import letters, tables
+    from ingestd.app.letters import letters
+    from ingestd.cli import tables
 
     letter, source = letters.get(state_dir, number)
     if payload_only:
@@ -132,7 +134,9 @@ def retry(
     Beside a process that uses the same state directory the letters are marked, and that process sends
     them within seconds.
     """
-    from ingestd.cli import letter_retry, letters
+    from ingestd.app.letters import letters
+    from ingestd.app.letters import retry as letter_retry
+    from ingestd.cli.say import say
 
     chosen = bool(sink or reason or fingerprint or older or newer)
     if bool(ids) + chosen + everything != 1:
@@ -143,7 +147,12 @@ def retry(
         ids=ids, sink=sink, reason=reason, fingerprint=fingerprint, older=older, newer=newer
     )
     result = letter_retry.retry(
-        which, overrides(**given), config_file=config_file, edit_file=edit_file, dry_run=dry_run
+        which,
+        overrides(**given),
+        config_file=config_file,
+        edit_file=edit_file,
+        dry_run=dry_run,
+        warn=say,
     )
     click.echo(json.dumps(result.as_dict()) if as_json else result.words())
     raise SystemExit(result.exit_code)
@@ -165,7 +174,7 @@ def retry(
 )
 def export(output: Path | None, state_dir: str | None, as_json: bool, **which: Any) -> None:
     """Write payloads as NDJSON, one a line, as `ingestd replay` reads them back."""
-    from ingestd.cli import letters
+    from ingestd.app.letters import letters
 
     count, bent = letters.export(state_dir, letters.make_filter(**which), output, as_json=as_json)
     say(f"{count} letters exported")
@@ -191,8 +200,9 @@ def purge(
     ids: tuple[int, ...], everything: bool, state_dir: str | None, yes: bool, as_json: bool, **which: Any
 ) -> None:
     """Delete letters for good. Asks first. What a running process is sending at that moment stays."""
-    from ingestd.cli import letters, tables
-    from ingestd.store.letter_changes import Purged
+    from ingestd.app.letters import letters
+    from ingestd.cli import tables
+    from ingestd.store.letter_changes import PurgeResult
 
     chosen = (
         any(which[name] for name in ("sink", "reason", "fingerprint", "older", "newer"))
@@ -204,6 +214,6 @@ def purge(
     count = letters.count(state_dir, where)
     if count and not yes:
         click.confirm(f"Delete {count} letters for good?", abort=True, err=True)
-    done = letters.purge(state_dir, where) if count else Purged()
+    done = letters.purge(state_dir, where) if count else PurgeResult()
     tables.print_purged(done, as_json=as_json)
     raise SystemExit(130 if done.interrupted else 0)

@@ -7,13 +7,13 @@ from typing import Any
 from pydantic import SecretStr
 
 from ingestd.cli.say import say
-from ingestd.config import Api, Login, resolve_login
+from ingestd.config import ApiConfig, Login, resolve_login
 from ingestd.core.address import is_exposed
 
 SANDBOX_URL = "http://127.0.0.1:8700"
 
 
-def login_by_hand(settings: Api, given: Mapping[str, Any], *, sandbox: bool) -> Login:
+def login_by_hand(settings: ApiConfig, given: Mapping[str, Any], *, sandbox: bool) -> Login:
     """``given``: the options ``api``, ``token_url``, ``no_auth``: where the sandbox is. Raises UserError."""
     login = _sandbox_login(given) if sandbox else resolve_login(settings)
     if login.token_url and is_exposed(login.token_url):

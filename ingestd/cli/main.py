@@ -2,12 +2,12 @@
 
 import sys
 
-from ingestd.cli import early
+from ingestd.app import early_signals
 
 
 def main() -> None:
     """A user's mistake is one line, never a traceback."""
-    early.install()
+    early_signals.install()
     import gc
 
     import click
@@ -29,7 +29,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt) as error:
         said_no = isinstance(error, click.Abort) and not isinstance(error.__cause__, KeyboardInterrupt)
         click.echo("Aborted!" if said_no else "ingestd: interrupted", err=True)
-        code = 1 if said_no else early.EXIT_INTERRUPTED
+        code = 1 if said_no else early_signals.EXIT_INTERRUPTED
     gc.freeze()  # else the interpreter's end looks through a million keys for cycles
     sys.exit(code)
 

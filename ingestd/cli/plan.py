@@ -11,11 +11,11 @@ USAGE_CODE = 1
 """Of ``plan`` and ``drift``, where 2 says that there are changes."""
 
 
-class Misused(click.UsageError):
+class PlanUsageError(click.UsageError):
     exit_code = USAGE_CODE
 
 
-class Comparing(click.Command):
+class PlanCommand(click.Command):
     """Its exit code 2 means a difference and nothing else, so that a gate in CI cannot mistake a typing error
     for one: usage and configuration errors end with 1 here."""
 
@@ -25,7 +25,7 @@ class Comparing(click.Command):
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
-            raise Misused(error.message, error.ctx) from None
+            raise PlanUsageError(error.message, error.ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         from ingestd.core.errors import UserError
@@ -33,7 +33,7 @@ class Comparing(click.Command):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            raise Misused(error.message, error.ctx or ctx) from None
+            raise PlanUsageError(error.message, error.ctx or ctx) from None
         except UserError as error:
             if error.exit_code == UserError.exit_code:
                 error.exit_code = USAGE_CODE
@@ -61,7 +61,7 @@ _PRUNE = click.option(
 )
 
 
-@click.command(cls=Comparing, short_help="Show what `apply` would change.")
+@click.command(cls=PlanCommand, short_help="Show what `apply` would change.")
 @_document
 @_PRUNE
 @click.option("--out", metavar="FILE", help="Keep the plan, for `apply --plan FILE`.")
@@ -122,7 +122,7 @@ def apply(
     raise SystemExit(code)
 
 
-@click.command(cls=Comparing, short_help="Tell whether what there is differs from a file.")
+@click.command(cls=PlanCommand, short_help="Tell whether what there is differs from a file.")
 @_document
 @_PRUNE
 @control_options

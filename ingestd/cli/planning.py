@@ -1,4 +1,4 @@
-"""What ``plan``, ``apply``, ``drift``, ``export`` do once parsed. The work is in ``service/planning.py``."""
+"""What ``plan``, ``apply``, ``drift``, ``export`` do once parsed. The work is in ``app/control/plans.py``."""
 
 import json
 import os
@@ -9,19 +9,19 @@ from typing import Any
 
 import click
 
+from ingestd.app.control import plans
+from ingestd.app.control.plans import PlanRequest
+from ingestd.app.control.session import Control
 from ingestd.cli.control_options import run_session
-from ingestd.cli.control_view import Progress, parse_variables, printable, showing_progress
-from ingestd.control import world
-from ingestd.control.apply import Ended, Outcome, Result
-from ingestd.control.change import QUIET, Action
-from ingestd.control.kinds import KINDS
-from ingestd.control.plan import Plan
-from ingestd.control.plan_file import save_plan
+from ingestd.cli.control_view import ApplyProgress, parse_variables, printable, showing_progress
+from ingestd.control.engine import world
+from ingestd.control.engine.apply import ApplyEnd, ApplyOutcome, ApplyResult
+from ingestd.control.engine.change import QUIET, Action
+from ingestd.control.engine.kinds import KINDS
+from ingestd.control.engine.plan import Plan
+from ingestd.control.engine.plan_file import save_plan
 from ingestd.core.errors import UserError
 from ingestd.core.units import human_seconds
-from ingestd.service import planning
-from ingestd.service.control import Control
-from ingestd.service.planning import Intention
 
 CHANGES_CODE = 2
 FAILED_CODE = 3
@@ -33,7 +33,7 @@ Options = dict[str, Any]
 
 def show_plan(file: str, variables: Sequence[str], options: Options, *, prune: bool, out: str | None) -> int:
     """The exit code."""
-    made = _make_plan(Intention.read(file, parse_variables(variables), prune=prune), options, audited=True)
+    made = _make_plan(PlanRequest.read(file, parse_variables(variables), prune=prune), options, audited=True)
     if out:
         save_plan(Path(out), made)
     _print_plan(made, as_json=options["as_json"])
@@ -42,7 +42,7 @@ def show_plan(file: str, variables: Sequence[str], options: Options, *, prune: b
 
 def show_drift(file: str, variables: Sequence[str], options: Options, *, prune: bool) -> int:
     """The exit code."""
-    made = _make_plan(Intention.read(file, parse_variables(variables), prune=prune), options)
+    made = _make_plan(PlanRequest.read(file, parse_variables(variables), prune=prune), options)
     drifted = any(change.action not in _NO_DRIFT for change in made.changes)
     if options["as_json"] or drifted:
         _print_plan(made, as_json=options["as_json"])
@@ -62,7 +62,7 @@ def apply_file(
 ) -> int:
     """The exit code. A person is asked between two sessions: meanwhile nothing is locked, and what has
     changed until the answer is noticed."""
-    intention = Intention.read(file, parse_variables(variables), prune=prune)
+    intention = PlanRequest.read(file, parse_variables(variables), prune=prune)
     as_json = options["as_json"]
     shown = None
     if not yes:
@@ -71,9 +71,9 @@ def apply_file(
         if not shown.is_empty:
             click.confirm("Apply this?", abort=True, err=True)
 
-    async def work(control: Control) -> Result:
+    async def work(control: Control) -> ApplyResult:
         with showing_progress(quiet=as_json) as tell:
-            return await planning.apply(
+            return await plans.apply(
                 control,
                 intention,
                 shown=shown,
@@ -103,7 +103,7 @@ def export_file(file: str | None, kinds: Sequence[str], options: Options, *, for
 
     async def work(control: Control) -> str:
         with showing_progress(quiet=options["as_json"]) as tell:
-            return await planning.export(control, kinds, progress=_counting(tell))
+            return await plans.export(control, kinds, progress=_counting(tell))
 
     text = run_session(work, **options)
     if file is None:
@@ -121,10 +121,10 @@ def export_file(file: str | None, kinds: Sequence[str], options: Options, *, for
 # --- parts ---
 
 
-def _make_plan(intention: Intention, options: Options, *, audited: bool = False) -> Plan:
+def _make_plan(intention: PlanRequest, options: Options, *, audited: bool = False) -> Plan:
     async def work(control: Control) -> Plan:
         with showing_progress(quiet=options["as_json"]) as tell:
-            made = await planning.plan(control, intention, progress=_counting(tell))
+            made = await plans.plan(control, intention, progress=_counting(tell))
         if audited:
             control.context.note(made.step())
         return made
@@ -132,7 +132,7 @@ def _make_plan(intention: Intention, options: Options, *, audited: bool = False)
     return run_session(work, **{name: value for name, value in options.items() if name != "wait"})
 
 
-def _counting(tell: Progress) -> world.Progress:
+def _counting(tell: ApplyProgress) -> world.Progress:
     return lambda kind, count: tell(f"{count} {kind}s read")
 
 
@@ -151,14 +151,14 @@ def _color(stream: Any) -> bool:
     return bool(stream.isatty()) and not os.environ.get("NO_COLOR")
 
 
-def _line(outcome: Outcome) -> str:
+def _line(outcome: ApplyOutcome) -> str:
     change = outcome.change
-    if outcome.ended is Ended.DONE:
+    if outcome.ended is ApplyEnd.DONE:
         return f"{change.action} {printable(change.label)}: done ({human_seconds(outcome.took_s)})"
     return f"{change.action} {printable(change.label)}: {outcome.ended}: {printable(outcome.said)}"
 
 
-def _step(outcome: Outcome) -> dict[str, Any]:
+def _step(outcome: ApplyOutcome) -> dict[str, Any]:
     return {
         **outcome.change.as_json(),
         "result": outcome.ended.value,

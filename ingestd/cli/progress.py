@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import anyio
 import click
 
-from ingestd.core.masking import redact
+from ingestd.app.replay import Replay
+from ingestd.app.replay_report import make_report
+from ingestd.core.redaction import redact
 from ingestd.core.units import counted, human_seconds
-from ingestd.service.replay import Replay
 
 _LINE_EVERY_S = 5.0
 _WARN_EVERY_S = 2.0
@@ -59,7 +60,7 @@ class Quiet:
 
     def summary(self, replay: Replay) -> None:
         """What became of every event, in the ledger's words."""
-        report = replay.report()
+        report = make_report(replay)
         width = len(f"{report['accepted']:,}")
         rows = ["accepted", "delivered", "duplicate", "rejected", "dead_lettered", "in_flight"]
         for name in rows + ["unmatched"] * bool(report["unmatched"]):
@@ -104,13 +105,13 @@ class Plain(Quiet):
             tasks.cancel_scope.cancel()
 
     async def _tell(self, replay: Replay) -> None:
-        meter = Meter(replay)
+        meter = RateMeter(replay)
         while True:
             await anyio.sleep(_LINE_EVERY_S)
             self._print(f"ingestd: {meter.line()}")
 
 
-class Meter:
+class RateMeter:
     """Rates and counts since the last look."""
 
     def __init__(self, replay: Replay) -> None:
@@ -169,7 +170,7 @@ class Bar(Quiet):
     async def showing(self, replay: Replay) -> AsyncIterator[None]:
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-        meter = Meter(replay)
+        meter = RateMeter(replay)
         bar = Progress(
             BarColumn(bar_width=24),
             DownloadColumn(),

@@ -63,8 +63,8 @@ def publish(
     Exit codes: 0 accepted, or with --wait delivered; 2 usage, or the event is not valid; 3 refused, failed,
     or not delivered in time; 4 the API could not be reached or refused the login; 130 interrupted.
     """
+    from ingestd.app.publish.event import Words
     from ingestd.cli.publishing import run_publish
-    from ingestd.service.event_by_hand import Words
 
     words = Words(*(given.pop(name) for name in ("type_", "source", "data", "subject", "id_", "time")))
     if event is not None and _TIME.fullmatch(event):

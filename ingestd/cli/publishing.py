@@ -9,7 +9,10 @@ from typing import Any
 import anyio
 import click
 
-from ingestd.cli import early
+from ingestd.app import early_signals
+from ingestd.app.publish.event import Words, check_event, make_event, read_input
+from ingestd.app.publish.publication import Publication, PublishedEvent, PublishOutcome
+from ingestd.app.publish.target import connect, find_question, find_section, needs_api, takes_cloudevents
 from ingestd.cli.login import login_by_hand
 from ingestd.cli.options import overrides
 from ingestd.cli.say import say
@@ -17,16 +20,7 @@ from ingestd.config import load
 from ingestd.core import units
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
-from ingestd.service.event_by_hand import Words, check_event, make_event, read_input
-from ingestd.service.publish import Fate, Outcome, Publication
-from ingestd.service.publish_target import (
-    connect,
-    find_question,
-    find_section,
-    needs_api,
-    takes_cloudevents,
-)
-from ingestd.sink_types import make_sink
+from ingestd.wiring.sink_factory import make_sink
 
 _SAME = "the same event again has"
 
@@ -62,13 +56,13 @@ def run_publish(
     async def session() -> None:
         async with connect(settings, section, login) as (sender, asker):
             await publication.send(event, sender)
-            if publication.fate.outcome is Outcome.ACCEPTED and not as_json:
+            if publication.fate.outcome is PublishOutcome.ACCEPTED and not as_json:
                 click.echo(accepted_line(publication.fate))
-            if publication.fate.outcome is Outcome.ACCEPTED and question and wait_s is not None:
+            if publication.fate.outcome is PublishOutcome.ACCEPTED and question and wait_s is not None:
                 await publication.follow(*question, asker, within_s=wait_s)
 
     interrupted = False
-    early.give_back_interrupt()
+    early_signals.give_back_interrupt()
     try:
         anyio.run(session, backend_options={"use_uvloop": True})
     except KeyboardInterrupt:
@@ -84,32 +78,32 @@ def run_publish(
 # --- what is told ---
 
 
-def accepted_line(fate: Fate) -> str:
+def accepted_line(fate: PublishedEvent) -> str:
     tries = f" at attempt {fate.attempts}" if fate.attempts > 1 else ""
     key = f", key {fate.key}" if fate.key else ""
     status = "409: it has it already" if fate.status == 409 else str(fate.status)
     return f"accepted   {fate.id or '(the API gave no id)'}  ({status}{tries}{key})"
 
 
-def _show(fate: Fate, again: str, *, as_json: bool, interrupted: bool) -> None:
+def _show(fate: PublishedEvent, again: str, *, as_json: bool, interrupted: bool) -> None:
     if as_json:
         click.echo(
             json.dumps({**asdict(fate), "seconds": round(fate.seconds, 3), "interrupted": interrupted})
         )
     elif interrupted:
         say(f"interrupted: {_known(fate, again)}")
-    elif fate.outcome is Outcome.DELIVERED:
+    elif fate.outcome is PublishOutcome.DELIVERED:
         click.echo(f"delivered  {fate.id}  (after {units.human_seconds(fate.seconds)})")
-    elif fate.outcome is not Outcome.ACCEPTED:
-        perhaps = fate.maybe_taken and fate.outcome is Outcome.UNAVAILABLE
+    elif fate.outcome is not PublishOutcome.ACCEPTED:
+        perhaps = fate.maybe_taken and fate.outcome is PublishOutcome.UNAVAILABLE
         more = f"; it may have been taken: {again}" if perhaps else ""
         say(f"{fate.outcome.replace('_', ' ')}: {fate.detail}{more}")
 
 
-def _known(fate: Fate, again: str) -> str:
-    if fate.outcome is Outcome.UNSENT:
+def _known(fate: PublishedEvent, again: str) -> str:
+    if fate.outcome is PublishOutcome.UNSENT:
         return "nothing was sent"
-    if fate.outcome is Outcome.ACCEPTED:
+    if fate.outcome is PublishOutcome.ACCEPTED:
         return f"accepted as {fate.id or 'an event without an id'}; what became of it is not known"
     return f"it is not known whether the API has taken it; {again}"
 

@@ -1,27 +1,23 @@
 """What ``ingestd replay`` does once its words are parsed."""
 
-import gc
 import json
 import os
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import anyio
 import click
 
-from ingestd.cli import early
+from ingestd.app.event_loop import run_loop
+from ingestd.app.replay import Replay, open_replay, run
+from ingestd.app.replay_report import make_report
 from ingestd.cli.progress import open_display
 from ingestd.cli.say import say
 from ingestd.config import Login, Overrides, Settings, find_login, load
 from ingestd.core.address import is_exposed
 from ingestd.core.errors import UserError
-from ingestd.service.replay import Replay, open_replay, run
-
-T = TypeVar("T")
 
 
 def run_replay(
@@ -53,7 +49,7 @@ def run_replay(
             return replay
 
     replay = run_loop(session)
-    report = replay.report()
+    report = make_report(replay)
     if report_file:
         write_report(report_file, report)
     if as_json:
@@ -75,7 +71,7 @@ async def _where_to(
         return find_login(settings), settings
     from pydantic import SecretStr
 
-    from ingestd.sandbox.api import SandboxOptions
+    from ingestd.sandbox.apis.ingest import SandboxOptions
     from ingestd.sandbox.faults import parse_faults
     from ingestd.sandbox.server import Sandbox
 
@@ -92,23 +88,6 @@ async def _where_to(
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="ingestd-sandbox-"))
         settings = settings.model_copy(update={"state": settings.state.model_copy(update={"dir": directory})})
     return login, settings
-
-
-def run_loop(main: Callable[[], Awaitable[T]]) -> T:
-    """Run on uvloop; a group of errors that is one user's error comes out as that error."""
-    # What is imported stays: no collection needs to walk it again. See also ``main.main``.
-    import_module("uvloop")
-    gc.freeze()
-    early.give_back_interrupt()
-    try:
-        return anyio.run(main, backend_options={"use_uvloop": True})
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        if isinstance(error, UserError):
-            raise error from None
-        raise
 
 
 def write_report(path: str, report: dict[str, Any]) -> None:

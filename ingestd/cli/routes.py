@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from ingestd.stages.routes import Explained
+    from ingestd.processing.routes import Explained
 
 _MAX_INPUT_BYTES = 16 * 1024**2
 
@@ -52,7 +52,7 @@ def test(event: str, config_file: str | None, as_json: bool) -> None:
     Exit codes: 0 every event reaches a sink; 3 some reach none; 2 usage or configuration.
     """
     from ingestd.config import load
-    from ingestd.stages.routes import compile as compile_routes
+    from ingestd.processing.routes import compile as compile_routes
 
     settings = load(config_file, {})
     patterns = {name: sink.when for name, sink in settings.sinks.items()}

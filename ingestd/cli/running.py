@@ -4,10 +4,10 @@ import gc
 import sys
 from functools import partial
 
-from ingestd import log
-from ingestd.cli.replaying import run_loop
+from ingestd.app.event_loop import run_loop
+from ingestd.app.run import open_service, run
 from ingestd.config import Overrides, load
-from ingestd.service.run import open_service, run
+from ingestd.telemetry import log
 
 _SWITCH_S = 0.0005
 """How long the event loop keeps the interpreter from the store's thread. Python's 5 ms are longer than a

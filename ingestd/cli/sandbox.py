@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from ingestd.sandbox.api import SandboxOptions
+    from ingestd.sandbox.apis.ingest import SandboxOptions
 
 MAX_SCRIPT_BYTES = 2**20
 
@@ -111,13 +111,13 @@ def sandbox(*, host: str, port: int, quiet: bool, **settings: Any) -> None:
     """
     import anyio
 
-    from ingestd.cli import early
+    from ingestd.app import early_signals
 
     try:
         options = _options(**settings)
     except ValueError as reason:
         raise click.UsageError(str(reason)) from None
-    early.give_back_interrupt()
+    early_signals.give_back_interrupt()
     anyio.run(_serve, options, host, port, quiet, backend="asyncio", backend_options={"use_uvloop": True})
 
 
@@ -142,9 +142,9 @@ def _options(
 ) -> "SandboxOptions":
     """Raises ValueError, in words for the person who typed it."""
     from ingestd.core.units import seconds, size
-    from ingestd.sandbox.api import SandboxOptions
+    from ingestd.sandbox.apis.ingest import SandboxOptions
+    from ingestd.sandbox.apis.signatures import read_secret
     from ingestd.sandbox.faults import parse_faults, parse_script
-    from ingestd.sandbox.signatures import read_secret
     from ingestd.sandbox.tokens import parse_rate_limit
 
     for secret in webhook_secrets:

@@ -2,7 +2,7 @@
 
 import click
 
-from ingestd.core.masking import redact
+from ingestd.core.redaction import redact
 
 
 def say(message: object) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from ingestd.store.spool_rows import Forgotten
+    from ingestd.store.spool_rows import ForgottenEvents
 
 _state_dir = click.option("--state-dir", metavar="DIR", help="The directory that `ingestd run` uses.")
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -33,7 +33,7 @@ def spool() -> None:
 @_as_json
 def stat(state_dir: str | None, as_json: bool) -> None:
     """How much waits, since when, and what was ever found damaged."""
-    from ingestd.cli.letters import directory_of
+    from ingestd.app.letters.letters import directory_of
     from ingestd.store.spool_inspection import SpoolInspection
 
     stock = SpoolInspection(directory_of(state_dir)).stock()
@@ -71,7 +71,7 @@ def stat(state_dir: str | None, as_json: bool) -> None:
 @click.pass_context
 def check(ctx: click.Context, state_dir: str | None, as_json: bool, forget: bool) -> None:
     """Check every chunk. Exit code 0 if all is well, 1 if something is damaged or missing."""
-    from ingestd.cli.letters import directory_of
+    from ingestd.app.letters.letters import directory_of
     from ingestd.store.spool_inspection import SpoolInspection
 
     inspection = SpoolInspection(directory_of(state_dir))
@@ -94,7 +94,7 @@ def check(ctx: click.Context, state_dir: str | None, as_json: bool, forget: bool
 @click.option("--damaged", is_flag=True, help="What is left of damaged chunks, raw, instead.")
 def dump(state_dir: str | None, damaged: bool) -> None:
     """Write the events to standard output as NDJSON, in the order of acceptance."""
-    from ingestd.cli.letters import directory_of
+    from ingestd.app.letters.letters import directory_of
     from ingestd.store.spool_inspection import SpoolInspection
 
     write = sys.stdout.buffer.write
@@ -114,7 +114,7 @@ def forget(sink: str, state_dir: str | None, yes: bool, as_json: bool) -> None:
     Chunks that no other sink waits for are deleted. Should the sink be configured again, it goes on with
     what is accepted from then on. Its dead letters stay: see `ingestd dlq list --sink`.
     """
-    from ingestd.cli.letters import directory_of
+    from ingestd.app.letters.letters import directory_of
 
     directory = directory_of(state_dir)
     would = _forget(directory, sink, count_only=True)
@@ -124,17 +124,17 @@ def forget(sink: str, state_dir: str | None, yes: bool, as_json: bool) -> None:
     click.echo(json.dumps(given_up._asdict()) if as_json else f"given up: {_words(given_up)}")
 
 
-def _forget(directory: Path, sink: str, *, count_only: bool) -> "Forgotten":
+def _forget(directory: Path, sink: str, *, count_only: bool) -> "ForgottenEvents":
     """Raises UserError: another process has the directory, or the spool waits for no such sink."""
-    from ingestd.cli.letters import beside_log
-    from ingestd.cli.replaying import run_loop
-    from ingestd.core.audit import Entry
+    from ingestd.app.event_loop import run_loop
+    from ingestd.app.letters.letters import beside_log
     from ingestd.core.errors import UserError
     from ingestd.store.database import Database
     from ingestd.store.lock import DirectoryInUse, DirectoryLock
     from ingestd.store.spool_rows import count_forgotten, forget_sink
+    from ingestd.telemetry.audit_entry import AuditEntry
 
-    async def work() -> "Forgotten | None":
+    async def work() -> "ForgottenEvents | None":
         lock, database = DirectoryLock(directory), Database(directory)
         try:
             await database.open()
@@ -156,11 +156,11 @@ def _forget(directory: Path, sink: str, *, count_only: bool) -> "Forgotten":
         )
     if not count_only:
         with beside_log(directory) as audit:
-            audit(Entry.SINK_FORGOTTEN, sink=sink, **found._asdict())
+            audit(AuditEntry.SINK_FORGOTTEN, sink=sink, **found._asdict())
     return found
 
 
-def _words(found: "Forgotten") -> str:
+def _words(found: "ForgottenEvents") -> str:
     told = (
         f"{found.chunks} chunks ({found.events} events at most), {found.gone} of which nobody else waits for"
     )

@@ -3,61 +3,14 @@
 import json
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any
 
 import click
 
-from ingestd.cli.retry_result import MATES_LEFT
-from ingestd.core.masking import redact
+from ingestd.app.letters.retry_result import MATES_LEFT
+from ingestd.app.letters.shape import Group, as_dict, moment
+from ingestd.core.redaction import redact
 from ingestd.store.dead_letters import UNROUTED, StoredLetter
-from ingestd.store.letter_changes import Purged
-
-Group = tuple[str, int, float, float, int]
-"""(fingerprint, count, first failure, last failure, an id)."""
-
-
-def moment(seconds: float | None) -> str | None:
-    """RFC 3339, UTC."""
-    if not seconds:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def as_dict(letter: StoredLetter, source: str = "") -> dict[str, Any]:
-    """All of a letter but internal marks; a payload that is not UTF-8 has ``payload_base64`` instead."""
-    import base64
-
-    found: dict[str, Any] = {
-        "id": letter.id,
-        "state": letter.state,
-        "sink": letter.sink or None,
-        "reason": letter.reason,
-        "detail": redact(letter.detail),
-        "fingerprint": redact(letter.fingerprint),
-        "source": source or letter.source,
-        "offset": letter.offset,
-        "line": letter.line,
-        "batch": letter.batch or None,
-        "idempotency_key": letter.batch or None,
-        "batch_index": letter.batch_index,
-        "maybe_taken": bool(letter.unanswered),
-        "attempts": letter.attempts,
-        "first_sent": moment(letter.first_sent),
-        "first_failed": moment(letter.first_failed),
-        "last_failed": moment(letter.last_failed),
-        "next_due": moment(letter.due),
-        "delivered_at": moment(letter.settled_at),
-        "requested_at": moment(letter.requested),
-        "why_not_by_itself": letter.obstacle or None,
-        "edited": bool(letter.edited),
-        "intact": letter.intact,
-    }
-    try:
-        found["payload"] = letter.payload.decode()
-    except UnicodeDecodeError:
-        found["payload_base64"] = base64.b64encode(letter.payload).decode()
-    return found
+from ingestd.store.letter_changes import PurgeResult
 
 
 def print_letters(letters: Sequence[StoredLetter], total: int, *, as_json: bool) -> None:
@@ -84,7 +37,7 @@ def print_letters(letters: Sequence[StoredLetter], total: int, *, as_json: bool)
         click.echo(f"{len(letters)} of {total}; see more with --limit, or --group for an overview")
 
 
-def print_purged(done: Purged, *, as_json: bool) -> None:
+def print_purged(done: PurgeResult, *, as_json: bool) -> None:
     if as_json:
         told = {"purged": done.deleted, "left": done.left, "interrupted": done.interrupted}
         click.echo(json.dumps({name: value for name, value in told.items() if value or name == "purged"}))

@@ -1,52 +1,52 @@
 """Every setting, its default and its cross-checks; the only reader of configuration files and environment.
 
-``sections`` says what can be set, ``settings`` what fits together, ``places`` where values come from,
-``login`` resolves where to send, ``listing`` shows it all. A component is handed its own section, never
+``sections`` says what can be set, ``settings`` what fits together, ``loading`` where values come from,
+``login`` resolves where to send, ``show`` shows it all. A component is handed its own section, never
 the tree.
 """
 
-from ingestd.config.login import Login, find_login, resolve_login, state_directory
-from ingestd.config.places import Overrides, load, load_with_origins
+from ingestd.config.api_login import Login, find_login, resolve_login, state_directory
+from ingestd.config.loading import Overrides, load, load_with_origins
 from ingestd.config.sections import (
-    Admin,
-    Api,
-    Audit,
-    Batch,
-    Delivery,
-    Ingest,
-    Letters,
-    Log,
-    Metrics,
-    Producer,
-    Schema,
-    Source,
-    Spool,
-    State,
-    Tls,
-    Window,
+    AdminConfig,
+    ApiConfig,
+    AuditConfig,
+    BatchConfig,
+    DeliveryConfig,
+    IngestConfig,
+    LettersConfig,
+    LogConfig,
+    MetricsConfig,
+    ProducerConfig,
+    SchemaConfig,
+    SourceConfig,
+    SpoolConfig,
+    StateConfig,
+    TlsConfig,
+    WindowConfig,
 )
 from ingestd.config.settings import Settings, check_run, doubts
 
 __all__ = [
-    "Admin",
-    "Api",
-    "Audit",
-    "Batch",
-    "Delivery",
-    "Ingest",
-    "Letters",
-    "Log",
+    "AdminConfig",
+    "ApiConfig",
+    "AuditConfig",
+    "BatchConfig",
+    "DeliveryConfig",
+    "IngestConfig",
+    "LettersConfig",
+    "LogConfig",
     "Login",
-    "Metrics",
+    "MetricsConfig",
     "Overrides",
-    "Producer",
-    "Schema",
+    "ProducerConfig",
+    "SchemaConfig",
     "Settings",
-    "Source",
-    "Spool",
-    "State",
-    "Tls",
-    "Window",
+    "SourceConfig",
+    "SpoolConfig",
+    "StateConfig",
+    "TlsConfig",
+    "WindowConfig",
     "check_run",
     "doubts",
     "find_login",

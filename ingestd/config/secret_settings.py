@@ -12,48 +12,48 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from pydantic import AfterValidator, BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from ingestd.core import masking
+from ingestd.core import redaction
 from ingestd.core.address import show_host, show_url
-from ingestd.core.masking import MASK
+from ingestd.core.redaction import MASK
 
 _WHAT = f"it holds the mask that `config show` prints ({MASK}): set the real one"
 
 
 @dataclass(frozen=True, slots=True)
-class Holds:
+class SecretSetting:
     """``what``: url (user-info and query are secrets), secret_url (all of it is), file (of a secret)."""
 
     what: str
 
 
 def _no_mask(secret: SecretStr) -> SecretStr:
-    if masking.is_masked(secret.get_secret_value()):
+    if redaction.is_masked(secret.get_secret_value()):
         raise ValueError(_WHAT)
     return secret
 
 
 def _no_masked_url(url: str) -> str:
-    if masking.is_masked(url):
+    if redaction.is_masked(url):
         raise ValueError(_WHAT)
     return url
 
 
 Secret = Annotated[SecretStr, AfterValidator(_no_mask)]
-Url = Annotated[str, AfterValidator(_no_masked_url), Holds("url")]
-SecretUrl = Annotated[str, AfterValidator(_no_masked_url), Holds("secret_url")]
-SecretFile = Annotated[str, Holds("file")]
+Url = Annotated[str, AfterValidator(_no_masked_url), SecretSetting("url")]
+SecretUrl = Annotated[str, AfterValidator(_no_masked_url), SecretSetting("secret_url")]
+SecretFile = Annotated[str, SecretSetting("file")]
 """Its path is no secret. Who reads it tells ``core.masking`` what it holds."""
 NOTHING = SecretStr("")
 
 
 def held_by(section: BaseModel, field: str, info: FieldInfo) -> str:
-    """What the setting holds: see ``Holds``; secret, headers; empty: nothing that must not be seen."""
+    """``SecretSetting``, or secret, or headers; empty: the setting holds nothing secret."""
     value = getattr(section, field)
     if isinstance(value, SecretStr):
         return "secret"
     if isinstance(value, Mapping) and "Secret" in repr(info.annotation):
         return "headers"
-    what = next((one.what for one in info.metadata if isinstance(one, Holds)), "")
+    what = next((one.what for one in info.metadata if isinstance(one, SecretSetting)), "")
     return "secret_url" if what == "url" and field in getattr(section, "secret_urls", ()) else what
 
 
@@ -71,7 +71,7 @@ def show(value: Any, held: str) -> Any:
 def hide_secrets(section: BaseModel) -> None:
     """Nothing that is shown or kept from now on has a secret of this section, or of those in it."""
     for secret in secrets_of(section):
-        masking.hide(secret)
+        redaction.hide(secret)
 
 
 def secrets_of(section: BaseModel) -> Iterator[str]:
@@ -85,7 +85,7 @@ def secrets_of(section: BaseModel) -> Iterator[str]:
         elif held == "headers":
             for header in value.values():
                 text = header.get_secret_value()
-                yield from (one for one in (text, text.rpartition(" ")[2]) if masking.is_telling(one))
+                yield from (one for one in (text, text.rpartition(" ")[2]) if redaction.is_telling(one))
         elif held in ("url", "secret_url"):
             yield from secrets_in(value, whole=held == "secret_url")
         elif isinstance(value, Mapping):
@@ -103,13 +103,13 @@ def secrets_in(url: str, *, whole: bool = False) -> Iterator[str]:
     user_info, _, host = parts.netloc.rpartition("@")
     user, _, password = user_info.partition(":")
     yield from (user_info, password, unquote(password))
-    yield from (one for one in (user, unquote(user)) if masking.is_telling(one))
+    yield from (one for one in (user, unquote(user)) if redaction.is_telling(one))
     if parts.query:
         yield parts.query
         values = [value for _, value in parse_qsl(parts.query)]
         values += [pair.partition("=")[2] or pair for pair in parts.query.split("&")]
-        yield from filter(masking.is_telling, values)
-    if whole and len(parts.path) > masking.MIN_TELLING_CHARS:
+        yield from filter(redaction.is_telling, values)
+    if whole and len(parts.path) > redaction.MIN_TELLING_CHARS:
         yield from (url, f"{host}{parts.path}", parts.path)
         yield from (part for part in parts.path.split("/") if _is_random(part))
 

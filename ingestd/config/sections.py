@@ -53,7 +53,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
 
 
-class Api(Section):
+class ApiConfig(Section):
     """Where events go and how to log in there."""
 
     url: Url = Field("", description="base of the API; or give region")
@@ -71,7 +71,7 @@ class Api(Section):
     max_connection_age: Seconds = Field(300.0, gt=0, description="then it is made anew, by its name")
 
 
-class Schema(Section):
+class SchemaConfig(Section):
     """What a valid event is, and what makes two events the same."""
 
     name: str = Field(
@@ -87,14 +87,14 @@ class Schema(Section):
     )
 
 
-class Window(Section):
+class WindowConfig(Section):
     """The deduplication window."""
 
     max_count: int = Field(1_000_000, ge=16, le=50_000_000, description="keys remembered")
     max_age: Seconds = Field(600.0, ge=0, description="how long a key is remembered")
 
 
-class Batch(Section):
+class BatchConfig(Section):
     """Limits of one request."""
 
     max_bytes: Size = Field(500_000, ge=100, description="of the encoded body, envelope included")
@@ -102,7 +102,7 @@ class Batch(Section):
     max_age: Seconds = Field(1.0, ge=0, description="how long an event waits for others to fill its batch")
 
 
-class Delivery(Section):
+class DeliveryConfig(Section):
     """How batches get out."""
 
     max_in_flight: int = Field(5, ge=1, le=1000, description="requests at once")
@@ -125,7 +125,7 @@ class Delivery(Section):
     shutdown_timeout: Seconds = Field(25.0, ge=0, description="for the drain after the first signal")
 
 
-class Source(Section):
+class SourceConfig(Section):
     """What is read."""
 
     max_event_bytes: Size = Field(1024 * 1024, ge=1024, description="a longer line costs that one line")
@@ -140,7 +140,7 @@ class Source(Section):
     )
 
 
-class Letters(Section):
+class LettersConfig(Section):
     """Dead letters."""
 
     retry: bool = Field(True, description="send those again that may succeed, behind live traffic")
@@ -148,13 +148,13 @@ class Letters(Section):
     retention: Seconds = Field(7 * 86400.0, ge=0, description="how long delivered letters are kept")
 
 
-class State(Section):
+class StateConfig(Section):
     """What survives a restart."""
 
     dir: str = Field("", description="empty: a directory for this API under $XDG_STATE_HOME/ingestd")
 
 
-class Audit(Section):
+class AuditConfig(Section):
     """The audit file: one JSON line for each lifecycle event."""
 
     file: str = Field("", description="empty: audit.jsonl in the state directory")
@@ -162,14 +162,14 @@ class Audit(Section):
     keep: int = Field(5, ge=1, le=1000, description="rotated files that are kept")
 
 
-class Metrics(Section):
+class MetricsConfig(Section):
     """``/metrics`` beside a replay; ``ingestd run`` has it on its admin address."""
 
     host: str = Field("127.0.0.1", description="address to serve it on")
     port: int | None = Field(None, ge=0, le=65535, description="not set: not served; 0: any free port")
 
 
-class Producer(Section):
+class ProducerConfig(Section):
     """Who may post. A bearer token, or a Standard Webhooks signing secret, or both (either will do)."""
 
     token: Secret = Field(NOTHING, description="better token_file")
@@ -180,7 +180,7 @@ class Producer(Section):
     events_per_day: int = Field(0, ge=0, description="a quota, by UTC day; 0: none")
 
 
-class Tls(Section):
+class TlsConfig(Section):
     """PEM files; they are read again on SIGHUP and when they change."""
 
     cert_file: str = Field("", description="the certificate, then its chain; empty: plain HTTP")
@@ -188,16 +188,16 @@ class Tls(Section):
     client_ca_file: str = Field("", description="ask clients for a certificate that this authority signed")
 
 
-class Ingest(Section):
+class IngestConfig(Section):
     """The HTTP source of ``ingestd run``."""
 
     listen: Listen = Field("127.0.0.1:8080", description="address:port; [::1]:8080 for IPv6; port 0: any")
     allow_anonymous: bool = Field(False, description="listen beyond loopback without authentication")
     access_token_in_query: bool = Field(False, description="also accept ?access_token=")
-    producers: dict[ProducerName, Producer] = Field(
+    producers: dict[ProducerName, ProducerConfig] = Field(
         {}, max_length=1000, description="by name; none: everybody may post"
     )
-    tls: Tls = Tls()
+    tls: TlsConfig = TlsConfig()
     max_body: Size = Field(16 * 1024 * 1024, ge=1024, description="of a request, before and after decoding")
     max_expansion: int = Field(100, ge=1, description="a compressed body may grow by this factor")
     max_events: int = Field(20_000, ge=1, le=1_000_000, description="in one request")
@@ -214,20 +214,20 @@ class Ingest(Section):
     webhook_rate: int = Field(0, ge=0, description="requests a minute that the handshake grants; 0: any")
 
 
-class Spool(Section):
+class SpoolConfig(Section):
     """What was accepted and not yet delivered."""
 
     max_bytes: Size = Field(4 * 1024**3, ge=1024**2, description="of accepted events; then 429")
     ballast: Size = Field(16 * 1024**2, ge=0, description="kept free, to drain a full disk")
 
 
-class Admin(Section):
+class AdminConfig(Section):
     """The status server of ``ingestd run``."""
 
     listen: Listen = Field("127.0.0.1:9464", description="/metrics, /healthz, /readyz, /v1/status")
 
 
-class Log(Section):
+class LogConfig(Section):
     """What is told while it runs."""
 
     format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal")

@@ -7,23 +7,23 @@ from pydantic import Field, model_validator
 
 from ingestd.config.secret_settings import hide_secrets
 from ingestd.config.sections import (
-    Admin,
-    Api,
-    Audit,
-    Batch,
-    Delivery,
-    Ingest,
-    Letters,
-    Log,
-    Metrics,
-    Schema,
+    AdminConfig,
+    ApiConfig,
+    AuditConfig,
+    BatchConfig,
+    DeliveryConfig,
+    IngestConfig,
+    LettersConfig,
+    LogConfig,
+    MetricsConfig,
+    SchemaConfig,
     Section,
-    Source,
-    Spool,
-    State,
-    Window,
+    SourceConfig,
+    SpoolConfig,
+    StateConfig,
+    WindowConfig,
 )
-from ingestd.config.sinks import CloudEventsSink, LakeSink, Sink, SinkName, SinkSection, WebhookSink
+from ingestd.config.sinks import CloudEventsConfig, HttpSinkConfig, LakeConfig, Sink, SinkName, WebhookConfig
 from ingestd.core.address import is_loopback, overlap, parse_listen
 from ingestd.core.errors import UserError
 
@@ -31,20 +31,20 @@ from ingestd.core.errors import UserError
 class Settings(Section):
     """Everything. One TOML table for each section."""
 
-    api: Api = Api()
-    schema_: Schema = Field(Schema(), alias="schema")
-    window: Window = Window()
-    batch: Batch = Batch()
-    delivery: Delivery = Delivery()
-    source: Source = Source()
-    letters: Letters = Letters()
-    state: State = State()
-    audit: Audit = Audit()
-    metrics: Metrics = Metrics()
-    ingest: Ingest = Ingest()
-    spool: Spool = Spool()
-    admin: Admin = Admin()
-    log: Log = Log()
+    api: ApiConfig = ApiConfig()
+    schema_: SchemaConfig = Field(SchemaConfig(), alias="schema")
+    window: WindowConfig = WindowConfig()
+    batch: BatchConfig = BatchConfig()
+    delivery: DeliveryConfig = DeliveryConfig()
+    source: SourceConfig = SourceConfig()
+    letters: LettersConfig = LettersConfig()
+    state: StateConfig = StateConfig()
+    audit: AuditConfig = AuditConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    ingest: IngestConfig = IngestConfig()
+    spool: SpoolConfig = SpoolConfig()
+    admin: AdminConfig = AdminConfig()
+    log: LogConfig = LogConfig()
     sinks: dict[SinkName, Sink] = Field(
         {},
         max_length=16,
@@ -72,7 +72,7 @@ class Settings(Section):
         return self
 
 
-def _check_tls(ingest: Ingest) -> None:
+def _check_tls(ingest: IngestConfig) -> None:
     tls = ingest.tls
     if bool(tls.cert_file) != bool(tls.key_file):
         given, missing = ("cert_file", "key_file") if tls.cert_file else ("key_file", "cert_file")
@@ -90,17 +90,17 @@ def _check_tls(ingest: Ingest) -> None:
 
 
 def _check_sinks(sinks: dict[str, Sink]) -> None:
-    lanes = [name for name, sink in sinks.items() if not isinstance(sink, LakeSink)]
+    lanes = [name for name, sink in sinks.items() if not isinstance(sink, LakeConfig)]
     for name, sink in sinks.items():
-        if isinstance(sink, LakeSink):
+        if isinstance(sink, LakeConfig):
             if sink.of not in ("accepted", *lanes):
                 there = ", ".join(["accepted", *lanes])
                 raise ValueError(f"sinks.{name}.of = {sink.of!r}: there is no such sink; there are: {there}")
             if not sink.url:
                 raise ValueError(f"sinks.{name}.url: where to? give file:///folder or s3://bucket/prefix")
-        elif isinstance(sink, WebhookSink) and not (sink.url or sink.url_file):
+        elif isinstance(sink, WebhookConfig) and not (sink.url or sink.url_file):
             raise ValueError(f"sinks.{name} has no url, and no url_file")
-        elif isinstance(sink, CloudEventsSink) and not _names_event(sink.confirm.url):
+        elif isinstance(sink, CloudEventsConfig) and not _names_event(sink.confirm.url):
             raise ValueError(f"sinks.{name}.confirm.url: where does the event's id go? write {{id}} there")
     if sinks and not lanes:
         raise ValueError("the only sinks are lakes: what is not delivered anywhere else is not kept track of")
@@ -142,17 +142,17 @@ def doubts(settings: Settings) -> list[str]:
             "the largest requests would be told to wait for ever (429)"
         )
     for name, sink in settings.sinks.items():
-        if isinstance(sink, SinkSection):
+        if isinstance(sink, HttpSinkConfig):
             found += _doubts_of(name, sink)
     return found
 
 
-def _doubts_of(name: str, sink: SinkSection) -> Iterator[str]:
+def _doubts_of(name: str, sink: HttpSinkConfig) -> Iterator[str]:
     auth = sink.auth
     if auth.type in ("auto", "api", "none") and (unused := sorted(auth.model_fields_set - {"type"})):
         yield f"sinks.{name}.auth.{unused[0]} is not used: auth.type = {auth.type!r} says so"
-    single = (isinstance(sink, WebhookSink) and sink.body == "event") or (
-        isinstance(sink, CloudEventsSink) and sink.mode != "batch"
+    single = (isinstance(sink, WebhookConfig) and sink.body == "event") or (
+        isinstance(sink, CloudEventsConfig) and sink.mode != "batch"
     )
     if single and sink.max_events is not None and sink.max_events > 1:
         yield f"sinks.{name}.max_events is not used: one event goes in a request"

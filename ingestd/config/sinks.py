@@ -38,7 +38,7 @@ Pattern = Annotated[dict[str, Any], _OBJECT]
 Status = Annotated[str, StringConstraints(pattern=r"^[1-5]\d\d$")]
 
 
-class Auth(Section):
+class AuthConfig(Section):
     """How requests show who they are from. Secrets are better given as files."""
 
     type: Literal["auto", "api", "none", "bearer", "basic", "header", "oauth2", "standard_webhooks"] = Field(
@@ -65,7 +65,7 @@ class Auth(Section):
     secret_file: SecretFile = Field("", description="standard_webhooks: one secret a line; each signs")
 
 
-class Answers(Section):
+class AnswersConfig(Section):
     """Where the body of an answer says what became of each event; empty: the usual names are tried."""
 
     items: JsonPath = Field("", description="path to the list, as result.failed; . is the body itself")
@@ -79,7 +79,7 @@ class Answers(Section):
     )
 
 
-class Confirm(Section):
+class ConfirmConfig(Section):
     """Asking the API what became of the events it has accepted."""
 
     url: Url = Field("", description="with {id}; auto: that of [api]; empty: nobody is asked")
@@ -92,7 +92,7 @@ class Confirm(Section):
     failed: tuple[str, ...] = Field(("failed",), description="values that are a bad end")
 
 
-class SinkBase(Section):
+class SinkConfigBase(Section):
     """What every sink has."""
 
     url: Url = Field("", description="where events go; some types know it from [api]")
@@ -100,7 +100,7 @@ class SinkBase(Section):
     allow_private: bool = Field(True, description="requests may go to loopback and private addresses")
 
 
-class SinkSection(SinkBase):
+class HttpSinkConfig(SinkConfigBase):
     """What every sink has that sends requests."""
 
     order_by: str | None = Field(None, description="JSON paths; not given: delivery.order_by")
@@ -110,24 +110,24 @@ class SinkSection(SinkBase):
     max_age: Seconds | None = Field(None, ge=0, description="not given: batch.max_age")
     requests_per_minute: int = Field(0, ge=0, description="0: as the API's own headers say")
     events_per_second: float = Field(0, ge=0, description="0: no limit of its own")
-    auth: Auth = Auth()
+    auth: AuthConfig = AuthConfig()
     on_status: Annotated[
         dict[Status, Meaning],
         BeforeValidator(_object, json_schema_input_type=dict[Status, Meaning] | str),
     ] = Field({}, max_length=100, description="what a status means, where it is not the usual")
-    answers: Answers = Answers()
+    answers: AnswersConfig = AnswersConfig()
     expect: Literal["auto", "json", "any"] = Field(
         "auto", description="json: a 2xx with another body is no answer; auto: where the API speaks JSON"
     )
 
 
-class IngestApiSink(SinkSection):
+class IngestApiConfig(HttpSinkConfig):
     """``POST {api}/api/v2/events/ingest`` (the default)."""
 
     type: Literal["ingest_api"] = Field(description=_TYPE)
 
 
-class Wrap(Section):
+class WrapConfig(Section):
     """Makes a CloudEvent of ordinary JSON. Values that begin with $. or $[ are paths into the event."""
 
     type: str = Field("", description="of the CloudEvent; empty: events are CloudEvents already")
@@ -140,16 +140,16 @@ class Wrap(Section):
     data: JsonPath = Field("$", description="a path to what becomes data; $: all of the event")
 
 
-class CloudEventsSink(SinkSection):
+class CloudEventsConfig(HttpSinkConfig):
     """Any CloudEvents receiver; by default ``POST {api}/api/v2/eventbridge/events``."""
 
     type: Literal["cloudevents"] = Field(description=_TYPE)
     mode: Literal["structured", "binary", "batch"] = Field("structured", description="batch: where solicited")
-    wrap: Wrap = Wrap()
-    confirm: Confirm = Confirm()
+    wrap: WrapConfig = WrapConfig()
+    confirm: ConfirmConfig = ConfirmConfig()
 
 
-class GenesysEventsSink(SinkSection):
+class GenesysEventsConfig(HttpSinkConfig):
     """The inbound event APIs of Genesys Cloud."""
 
     type: Literal["genesys_events"] = Field(description=_TYPE)
@@ -164,7 +164,7 @@ class GenesysEventsSink(SinkSection):
     requests_per_minute: int = Field(300, ge=0, description="0: as the API's own headers say")
 
 
-class JourneyEventsSink(SinkSection):
+class JourneyEventsConfig(HttpSinkConfig):
     """Genesys Cloud journey external events."""
 
     type: Literal["journey_events"] = Field(description=_TYPE)
@@ -172,7 +172,7 @@ class JourneyEventsSink(SinkSection):
     requests_per_minute: int = Field(300, ge=0, description="0: as the API's own headers say")
 
 
-class WebhookSink(SinkSection):
+class WebhookConfig(HttpSinkConfig):
     """Any URL that takes JSON, one event a request or several as an array."""
 
     type: Literal["webhook"] = Field(description=_TYPE)
@@ -195,7 +195,7 @@ class WebhookSink(SinkSection):
         return ("url",) if self.is_secret else ()
 
 
-class EventBridgeSink(SinkSection):
+class EventBridgeConfig(HttpSinkConfig):
     """AWS EventBridge ``PutEvents`` (``pip install ingestd[aws]``)."""
 
     type: Literal["eventbridge"] = Field(description=_TYPE)
@@ -214,7 +214,7 @@ FileMode = Annotated[str, StringConstraints(pattern=r"^0?[67][0-7]{2}$")]
 """Whoever writes a file must be able to read it again."""
 
 
-class LakeSink(SinkBase):
+class LakeConfig(SinkConfigBase):
     """Files in a folder or on S3 (``pip install ingestd[lake]``)."""
 
     type: Literal["lake"] = Field(description=_TYPE)
@@ -236,23 +236,23 @@ class LakeSink(SinkBase):
     endpoint_url: Url = Field("", description="of S3, where it is not AWS")
 
 
-SINK_TYPES: dict[str, type[SinkBase]] = {
-    "ingest_api": IngestApiSink,
-    "cloudevents": CloudEventsSink,
-    "genesys_events": GenesysEventsSink,
-    "journey_events": JourneyEventsSink,
-    "webhook": WebhookSink,
-    "eventbridge": EventBridgeSink,
-    "lake": LakeSink,
+SINK_TYPES: dict[str, type[SinkConfigBase]] = {
+    "ingest_api": IngestApiConfig,
+    "cloudevents": CloudEventsConfig,
+    "genesys_events": GenesysEventsConfig,
+    "journey_events": JourneyEventsConfig,
+    "webhook": WebhookConfig,
+    "eventbridge": EventBridgeConfig,
+    "lake": LakeConfig,
 }
 
 Sink = Annotated[
-    IngestApiSink
-    | CloudEventsSink
-    | GenesysEventsSink
-    | JourneyEventsSink
-    | WebhookSink
-    | EventBridgeSink
-    | LakeSink,
+    IngestApiConfig
+    | CloudEventsConfig
+    | GenesysEventsConfig
+    | JourneyEventsConfig
+    | WebhookConfig
+    | EventBridgeConfig
+    | LakeConfig,
     Field(discriminator="type"),
 ]

@@ -4,44 +4,12 @@ Nothing here is per event. A chunk of some hundred events has one receipt; a bat
 events it took from a chunk as one segment; a delivered batch settles a segment with one addition.
 """
 
-from array import array
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from ingestd.core.mark import NO_MARK
-
-if TYPE_CHECKING:
-    from ingestd.core.fate import Fate
-
-Positions = Sequence[int]
-"""Which events of a chunk: a ``range`` where they are neighbours, else ascending integers."""
-
-
-class Receipt:
-    """Counts the events of one chunk that have not had their end; calls ``done`` when it gets to zero.
-
-    ``buried``: those that became dead letters, counted for chunks of the spool.
-    """
-
-    __slots__ = ("_done", "buried", "open")
-
-    def __init__(self, count: int, done: Callable[[], None]) -> None:
-        self.open = count
-        self.buried = 0
-        self._done = done
-
-    def settle(self, count: int = 1) -> None:
-        if count == 0:
-            return
-        self.open -= count
-        if self.open < 0:
-            raise AssertionError("an event had two ends")
-        if self.open == 0:
-            self._done()
-
-    def close(self) -> None:
-        """There was nothing to wait for."""
-        self._done()
+from ingestd.core.file_identity import NO_MARK
+from ingestd.core.positions import Positions
+from ingestd.core.receipt import FanOutReceipt, Receipt
 
 
 class Chunk:
@@ -91,7 +59,7 @@ class Chunk:
         self.too_long = too_long or {}
         self.receipt = Receipt(-1, lambda: None)
         self.place = place or (lambda index: (start, line))
-        self.fate: Fate | None = None
+        self.fate: FanOutReceipt | None = None
         self.dismissed: set[int] = set()
         self.mark = NO_MARK
 
@@ -146,19 +114,3 @@ def pick_segments(segments: Iterable[Segment], indices: Sequence[int]) -> Iterat
         if chosen:
             yield Segment(segment.chunk, chosen)
         first += len(segment.positions)
-
-
-def pack_positions(positions: Positions) -> bytes:
-    """Positions as bytes for the store; a range costs nine."""
-    if isinstance(positions, range):
-        return array("I", (positions.start, positions.stop)).tobytes() + b"r"
-    return array("I", positions).tobytes()
-
-
-def unpack_positions(packed: bytes) -> Positions:
-    numbers = array("I")
-    if len(packed) % 4:
-        numbers.frombytes(packed[:-1])
-        return range(numbers[0], numbers[1])
-    numbers.frombytes(packed)
-    return list(numbers)

@@ -1,6 +1,6 @@
 """A submission: the events of one request of a producer, and what it is told about them.
 
-The HTTP source makes submissions, ``reception.py`` takes them; neither knows the other.
+The HTTP source makes submissions, ``admission.py`` takes them; neither knows the other.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class Rejection(NamedTuple):
     """``{"field": dotted path, "message": what was expected}``, at least one."""
 
 
-class Ends(NamedTuple):
+class SubmissionOutcome(NamedTuple):
     """What became of a submission's new events so far; ``pending`` ones are safe in the spool."""
 
     delivered: int
@@ -29,7 +29,7 @@ class Ends(NamedTuple):
     pending: int
 
 
-class Taken(NamedTuple):
+class AcceptedSubmission(NamedTuple):
     """``accepted`` events are on disk, ``duplicates`` were there before, ``rejected`` are nobody's.
 
     ``ends`` only for a submission that waited. ``stored`` False: atomic, and something was invalid.
@@ -39,12 +39,12 @@ class Taken(NamedTuple):
     accepted: int
     duplicates: int
     rejected: list[Rejection]
-    ends: Ends | None = None
+    ends: SubmissionOutcome | None = None
     stored: bool = True
     unlisted: int = 0
 
 
-class Deferred(NamedTuple):
+class DeferredSubmission(NamedTuple):
     """Nothing of the submission was taken over: the producer is to send it again.
 
     ``status``: 429 the spool is at its cap, 503 not now, 507 the disk is full.
@@ -55,7 +55,7 @@ class Deferred(NamedTuple):
     detail: str
 
 
-Result = Taken | Deferred
+Result = AcceptedSubmission | DeferredSubmission
 
 
 @dataclass(slots=True)

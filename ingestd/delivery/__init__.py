@@ -1,1 +1,1 @@
-"""How a batch gets out: lane, limiter, backoff, retry worker."""
+"""One sink at run time: lane, flow control, retries, retry worker, status poller."""

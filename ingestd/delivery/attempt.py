@@ -3,20 +3,20 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ingestd.core.answer import Answer
 from ingestd.core.batch import Batch
 from ingestd.core.clock import Clock
 from ingestd.core.verdict import ItemError, Meaning, Verdict
-from ingestd.delivery.outcome import Book, Outcomes
-from ingestd.sinks.sink import Sink, Unfit
+from ingestd.delivery.recorder import Recorder
+from ingestd.sinks.sink import Sink, Unencodable
 
 _MAX_WORDS = 500
 """Characters of what a sink says of an event that does not fit."""
 
 
-class Transport(Protocol):
+class BatchTransport(Protocol):
     """Sends one request with credentials; does not raise for network trouble. ``refusal``: what it means
     that they are not accepted although they were renewed."""
 
@@ -31,23 +31,27 @@ class Transport(Protocol):
     def drop_token(self, generation: int) -> None: ...
 
 
-def fits(batch: Batch, sink: Sink, outcomes: Outcomes) -> bool:
-    """Encode it before its first request. False: it cannot be sent as it is, and has been dealt with."""
+class Misfit(NamedTuple):
+    """Why a batch cannot be sent as it is. ``events``: index -> words, of those that the sink cannot encode;
+    empty: its body is longer than the ``max_bytes`` that the API takes."""
+
+    events: dict[int, str]
+    max_bytes: int = 0
+
+
+def find_misfit(batch: Batch, sink: Sink) -> Misfit | None:
+    """Encode the batch before its first request. None: it can be sent."""
     if not batch.body:
         try:
             batch.freeze(sink.encode(batch.events))
-        except Unfit as error:
-            outcomes.unfit(batch, _unfit_events(error, len(batch)))
-            return False
+        except Unencodable as error:
+            return Misfit(_unfit_events(error, len(batch)))
     known = batch.attempts or batch.unanswered  # then the API may have it under its key, as it is
-    if len(batch.body) > sink.max_bytes and not known:
-        outcomes.too_long(batch, sink.max_bytes)
-        return False
-    return True
+    return None if known or len(batch.body) <= sink.max_bytes else Misfit({}, sink.max_bytes)
 
 
 async def send(
-    batch: Batch, *, sink: Sink, transport: Transport, book: Book, clock: Clock
+    batch: Batch, *, sink: Sink, transport: BatchTransport, book: Recorder, clock: Clock
 ) -> tuple[Verdict, Answer, float, int]:
     """Gives also when it was sent, and the generation of its token. Raises Unreachable, StoreFailed."""
     await book.freeze(batch)
@@ -80,7 +84,7 @@ def understand(sink: Sink, answer: Answer, events: Sequence[bytes]) -> Verdict:
     return verdict
 
 
-def _unfit_events(error: Unfit, count: int) -> dict[int, str]:
+def _unfit_events(error: Unencodable, count: int) -> dict[int, str]:
     """Index -> words. All of a batch of ``count`` events where the sink names none of them."""
     events = {index: words[:_MAX_WORDS] for index, words in error.events.items() if 0 <= index < count}
     return events or dict.fromkeys(range(count), "the sink cannot encode its batch, and does not say why")

@@ -9,7 +9,7 @@ as a group and says so. A lane that has just seen that begins the next batch wit
 from dataclasses import dataclass, field
 
 from ingestd.core.batch import Batch
-from ingestd.delivery.grouping import KeysOf, group, halve
+from ingestd.delivery.batch_splitting import KeysOf, group, halve
 
 _LEVELS = 3
 _SAMPLES = 32
@@ -24,7 +24,7 @@ _Chain = list[tuple[Batch, int]]
 
 
 @dataclass(slots=True)
-class Step:
+class BisectionStep:
     """What to do now, in this order: note the ``cuts`` (a batch and the parts its events are in now),
     ``send``, and give up ``bury``, and ``untried``: events that were not tried alone."""
 
@@ -54,10 +54,10 @@ class Bisection:
     def found_good(self) -> bool:
         return self._accepted
 
-    def refused(self, part: Batch) -> Step:
+    def refused(self, part: Batch) -> BisectionStep:
         """``part`` was refused, without a name. The first call is for the batch itself."""
         level, chain = self._out.pop(part.id, (0, []))
-        step = Step()
+        step = BisectionStep()
         if len(part) == 1:
             step.bury.append(part)
             self._go_on(chain, step)
@@ -67,15 +67,15 @@ class Bisection:
             self._held.append((part, chain))
         return self._next(step)
 
-    def accepted(self, part: Batch) -> Step:
+    def accepted(self, part: Batch) -> BisectionStep:
         """``part`` was taken, or its answer named the culprits: not everything is refused."""
         self._accepted = True
         return self.ended(part)
 
-    def ended(self, part: Batch) -> Step:
+    def ended(self, part: Batch) -> BisectionStep:
         """``part`` came to an end that says nothing about refusals."""
         _, chain = self._out.pop(part.id, (0, []))
-        step = Step()
+        step = BisectionStep()
         self._go_on(chain, step)
         return self._next(step)
 
@@ -91,7 +91,7 @@ class Bisection:
     def _may_halve(self, level: int) -> bool:
         return level < _LEVELS and not (level == 0 and self._expect_all)
 
-    def _next(self, step: Step) -> Step:
+    def _next(self, step: BisectionStep) -> BisectionStep:
         """What is held back is decided on with the first acceptance, or when the last answer is in."""
         if self._accepted:
             held, self._held = self._held, []
@@ -108,7 +108,7 @@ class Bisection:
                 self._sample(step)
         return step
 
-    def _give_up(self, step: Step) -> None:
+    def _give_up(self, step: BisectionStep) -> None:
         """What is held is bad like the samples of it. Its chains go on: nothing of them was tried."""
         held, self._held = self._held, []
         step.untried = [part for part, _ in held]
@@ -117,7 +117,7 @@ class Bisection:
         for _, chain in held:
             self._go_on(chain, step)
 
-    def _go_on(self, chain: _Chain, step: Step) -> None:
+    def _go_on(self, chain: _Chain, step: BisectionStep) -> None:
         """A part of one key had its end: the turn of the next."""
         if not chain:
             return
@@ -127,7 +127,7 @@ class Bisection:
         else:
             step.send.append(self._open(part, level, chain))
 
-    def _halve(self, part: Batch, level: int, chain: _Chain, step: Step) -> None:
+    def _halve(self, part: Batch, level: int, chain: _Chain, step: BisectionStep) -> None:
         first, second, in_turn = halve(part, self._keys_of)
         step.cuts.append((part, [first, second]))
         step.send.append(self._open(first, level + 1, chain))
@@ -136,7 +136,7 @@ class Bisection:
         else:
             step.send.append(self._open(second, level + 1, []))
 
-    def _sample(self, step: Step) -> None:
+    def _sample(self, step: BisectionStep) -> None:
         """Single events, evenly from all that is held; the others are held on."""
         held, self._held = self._held, []
         share = max(1, (_SAMPLES_AGAIN if self._expect_all else _SAMPLES) // len(held))

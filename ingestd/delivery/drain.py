@@ -8,7 +8,7 @@ import math
 
 from ingestd.core.batch import Batch
 from ingestd.delivery.backoff import Backoff
-from ingestd.delivery.gate import Gate
+from ingestd.delivery.flow_control import FlowControl
 from ingestd.delivery.queues import Queues
 
 WITHIN_S = 25.0
@@ -29,7 +29,7 @@ class Drain:
     def begin(self, now: float, within_s: float, *, feeding: bool) -> None:
         self.begun, self.feeding, self._until = True, feeding, now + within_s
 
-    def is_hopeless(self, now: float, gate: Gate, queues: Queues, *, held_back: bool) -> bool:
+    def is_hopeless(self, now: float, gate: FlowControl, queues: Queues, *, held_back: bool) -> bool:
         """The sink is away, or nothing may go before the time is over."""
         if not self.begun or held_back:
             return self.begun

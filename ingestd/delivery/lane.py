@@ -14,17 +14,18 @@ from ingestd.core.batch import Batch
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable
 from ingestd.delivery import attempt
-from ingestd.delivery.attempt import Transport
-from ingestd.delivery.blame import Blame
-from ingestd.delivery.circuit import State
+from ingestd.delivery.attempt import BatchTransport
+from ingestd.delivery.batch_splitting import KeysOf
+from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.delivery.drain import WITHIN_S, Drain
-from ingestd.delivery.gate import Gate
-from ingestd.delivery.grouping import KeysOf
-from ingestd.delivery.order import make_order
-from ingestd.delivery.outcome import Book, Outcomes
-from ingestd.delivery.patience import Patience, is_exhausted, nothing_taken
+from ingestd.delivery.flow_control import FlowControl
+from ingestd.delivery.key_order import make_order
+from ingestd.delivery.lane_settings import LaneSettings
+from ingestd.delivery.outage_deadline import OutageDeadline, is_exhausted, nothing_taken
+from ingestd.delivery.poison_detector import PoisonDetector
 from ingestd.delivery.queues import Queues
-from ingestd.delivery.settings import LaneSettings
+from ingestd.delivery.recorder import Recorder
+from ingestd.delivery.verdict_handler import VerdictHandler
 from ingestd.sinks.sink import Sink
 from ingestd.transport.oauth import LoginRefused
 
@@ -39,10 +40,10 @@ class Lane:
     """
 
     def __init__(
-        self, sink: Sink, transport: Transport, book: Book, *, settings: LaneSettings, clock: Clock
+        self, sink: Sink, transport: BatchTransport, book: Recorder, *, settings: LaneSettings, clock: Clock
     ) -> None:
         self.settings = settings
-        self.gate = Gate(settings, clock.monotonic())
+        self.gate = FlowControl(settings, clock.monotonic())
         self.limiter, self.circuit = self.gate.limiter, self.gate.circuit
         self.active = 0
         self.hold_back: Callable[[], bool] = lambda: False
@@ -57,10 +58,10 @@ class Lane:
         self._closed = self._abandoned = False
         self._attempts: set[asyncio.Task[None]] = set()
         self._fatal: Unreachable | None = None
-        self._blame = Blame(patient=not settings.stop_on_outage)
+        self._blame = PoisonDetector(patient=not settings.stop_on_outage)
         self._drain = Drain()
-        self._patience = Patience(settings, clock.monotonic())
-        self._outcomes = Outcomes(self, book)
+        self._patience = OutageDeadline(settings, clock.monotonic())
+        self._outcomes = VerdictHandler(self, book)
 
     # --- for those who hand over work ---
 
@@ -177,7 +178,9 @@ class Lane:
                     if batch is None:
                         if not self._is_done():  # the last new batches may just have been held
                             await self._wait()
-                    elif attempt.fits(batch, self._sink, self._outcomes):
+                    elif misfit := attempt.find_misfit(batch, self._sink):
+                        self._outcomes.misfit(batch, misfit)
+                    else:
                         self._count(batch)
                         task = attempts.create_task(
                             self._attempt(batch), name=f"{self._sink.name} attempt {batch.id}"
@@ -217,8 +220,9 @@ class Lane:
     def _is_done(self) -> bool:
         if self.active:
             return False
-        ended = self._closed and (not self._queues or self._is_hopeless())
-        return self._fatal is not None or self._abandoned or ended
+        return bool(
+            self._fatal or self._abandoned or (self._closed and (not self._queues or self._is_hopeless()))
+        )
 
     def _is_hopeless(self) -> bool:
         return self._drain.is_hopeless(self.now(), self.gate, self._queues, held_back=self.hold_back())
@@ -278,14 +282,14 @@ class Lane:
     def _check_patience(self, now: float) -> None:
         if not self.settings.stop_on_outage or self.active or not self._queues:
             return
-        paused = self.circuit.state is State.PAUSED
+        paused = self.circuit.state is BreakerState.PAUSED
         waited_s = self._patience.exceeded_s(now, held_back=self.gate.is_away(now), paused=paused)
         if waited_s is not None:
             first = self._queues.first_waiting
             why = self.circuit.why or (first.last_answer if first else "") or "no answer"
             self._fatal = nothing_taken(self._sink.shown_url, waited_s, why)
 
-    # --- for Outcomes ---
+    # --- for VerdictHandler ---
 
     @property
     def keys_of(self) -> KeysOf | None:
@@ -323,7 +327,7 @@ class Lane:
 
     def exhausted(self, batch: Batch) -> bool:
         """Tried too often or for too long. Never during an outage, nor while the process ends."""
-        if self.circuit.state is not State.CLOSED or self.draining:
+        if self.circuit.state is not BreakerState.CLOSED or self.draining:
             return False
         return is_exhausted(batch, self.settings, self.budget_clock())
 
@@ -334,16 +338,16 @@ class Lane:
     def answered(self) -> None:
         self._blame.answered()
         if self.circuit.succeeded(self.now()):
-            self._book.lane_changed(State.CLOSED, "the API answers again")
+            self._book.lane_changed(BreakerState.CLOSED, "the API answers again")
 
     def failed(self, batch: Batch, why: str, *, at_least_s: float = 0.0) -> None:
         """An attempt came to nothing; the circuit hears of it unless it is the batch's own fault."""
         now, jitter = self.now(), self._random.random()
-        if self.circuit.state is State.CLOSED and self._blame.is_the_batchs(batch, now):
+        if self.circuit.state is BreakerState.CLOSED and self._blame.is_the_batchs(batch, now):
             return
         if self.circuit.failed(now, why, jitter=jitter, at_least_s=at_least_s):
-            self._book.lane_changed(State.OPEN, why)
+            self._book.lane_changed(BreakerState.OPEN, why)
 
     def pause(self, why: str) -> None:
         if self.circuit.pause(self.now(), why, jitter=self._random.random()):
-            self._book.lane_changed(State.PAUSED, why)
+            self._book.lane_changed(BreakerState.PAUSED, why)

@@ -1,6 +1,6 @@
 """What waits in a lane, and in which order it goes: due retries, then new batches, then dead letters.
 
-With an ``Order`` only what that lets go; what it held goes before new batches. Dead letters are out of
+With an ``KeyOrder`` only what that lets go; what it held goes before new batches. Dead letters are out of
 order by nature and pass it by.
 """
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ingestd.core.batch import Batch
 from ingestd.delivery.bisection import Bisection
-from ingestd.delivery.order import Order
+from ingestd.delivery.key_order import KeyOrder
 
 _AT_ONCE = -math.inf
 """Due whatever the time is, and whatever may be repeated."""
@@ -33,7 +33,7 @@ Withdraw = Callable[[Batch], Batch | None]
 class Queues:
     """Three queues and what is left over from them. Bounded by the lane, which makes intake wait."""
 
-    def __init__(self, order: Order | None = None, withdraw: Withdraw = lambda batch: batch) -> None:
+    def __init__(self, order: KeyOrder | None = None, withdraw: Withdraw = lambda batch: batch) -> None:
         self._by_key = order
         self._withdraw = withdraw
         self._waiting: list[_Waiting] = []  # a heap

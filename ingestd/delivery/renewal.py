@@ -4,7 +4,7 @@ AGAIN_S = 300.0
 """So long after a new token that was refused as well, another one is tried."""
 
 
-class Renewal:
+class TokenRenewal:
     """One new token for each that was good or is the first: refused again, it is not the token's age.
 
     ``worked`` hears of generations with which the API has answered anything else.

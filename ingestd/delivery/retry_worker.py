@@ -5,6 +5,7 @@ has definitely not taken goes out in a new one. The lane's Book settles both in 
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
 from ingestd.core.batch import Batch, Place
@@ -12,7 +13,7 @@ from ingestd.core.clock import Clock
 from ingestd.delivery.lane import Lane
 
 
-class Letter(Protocol):
+class LeasedLetter(Protocol):
     """What the worker needs to know of a stored letter."""
 
     @property
@@ -39,8 +40,8 @@ class Letter(Protocol):
     def place(self) -> Place: ...
 
 
-class LetterStore(Protocol):
-    async def lease(self) -> list[Letter]:
+class LetterQueueProtocol(Protocol):
+    async def lease(self) -> Sequence[LeasedLetter]:
         """The letters of the next request, none if none is due; they are this worker's until settled."""
         ...
 
@@ -49,7 +50,9 @@ class RetryWorker:
     """``first_pass`` is set once nothing more is due; ``run`` goes on until it is cancelled, the
     lane drains, or ``once``."""
 
-    def __init__(self, letters: LetterStore, lane: Lane, *, clock: Clock, poll_s: float = 5.0) -> None:
+    def __init__(
+        self, letters: LetterQueueProtocol, lane: Lane, *, clock: Clock, poll_s: float = 5.0
+    ) -> None:
         self.first_pass = asyncio.Event()
         self._letters = letters
         self._lane = lane
@@ -67,7 +70,7 @@ class RetryWorker:
                 await self._clock.sleep(self._poll_s)
 
 
-def rebuild(letters: list[Letter]) -> Batch:
+def rebuild(letters: Sequence[LeasedLetter]) -> Batch:
     """The request that these letters were, if they all are there; else a new one.
 
     How old its key may be was judged where they were leased. Where a person wants one sent although it is too

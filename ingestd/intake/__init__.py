@@ -1,2 +1,4 @@
-"""From a source to the lane: ``files.py`` for a replay; ``reception.py``, the spool and ``spool_feed.py`` for
-events that producers post."""
+"""From a source to the lanes.
+
+``replay_intake.py`` for files; ``admission.py``, the spool and ``spool_feed.py`` for what producers post.
+"""

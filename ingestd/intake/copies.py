@@ -1,36 +1,33 @@
 """Copies of events on their way, in a replay: they wait for the fate of the event they are copies of.
 
 Also of events that an earlier process had on its way: the keys of its batches are claimed before anything is
-read, though a batch is whole again only when the last of its chunks has been. Used by ``files.py``.
+read, though a batch is whole again only when the last of its chunks has been. Used by ``replay_intake.py``.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import anyio
 
 from ingestd.core.chunk import Chunk
 from ingestd.core.clock import Clock
-from ingestd.intake.fan import Fan
-from ingestd.recovery import Recovery
-from ingestd.stages.dedup import Follower
+from ingestd.intake.fan_out import FanOut
+from ingestd.intake.recovery import Recovery
+from ingestd.intake.stages import Stages
+from ingestd.processing.dedup import WaitingCopy
 from ingestd.store.journal import Journal
-
-if TYPE_CHECKING:
-    from ingestd.intake.files import Stages
 
 MAX_COPY_BYTES = 32 * 1024 * 1024
 """Copies of events on their way that may wait for their fate; past it the intake waits."""
 
 
-class Copies:
+class CopyTracker:
     """``room`` waits while too many wait. Where there are several branches the chunks claim the keys: each is
     read from its first event that is not settled."""
 
     def __init__(
         self,
-        stages: "Stages",
-        fan: Fan,
+        stages: Stages,
+        fan: FanOut,
         recoveries: Mapping[str, Recovery],
         *,
         journal: Journal,
@@ -86,7 +83,7 @@ class Copies:
                 self._journal.drop([batch_id])
                 self._send(copies)
 
-    def _send(self, copies: Sequence[Follower]) -> None:
+    def _send(self, copies: Sequence[WaitingCopy]) -> None:
         by_chunk: dict[Chunk, list[int]] = {}
         for chunk, position in sorted(
             copies, key=lambda one: (one.chunk.source, one.chunk.start, one.position)
@@ -101,7 +98,7 @@ class Copies:
         keys = self._validator.check([chunk.events[position] for position in positions]).keys
         digests, duplicates, copies = self._window.claim(keys, now)
         for index, digest in copies:
-            self._window.follow(digest, Follower(chunk, positions[index]))
+            self._window.follow(digest, WaitingCopy(chunk, positions[index]))
         if duplicates:
             ended = [positions[index] for index in duplicates]
             self._book.duplicates(chunk, len(ended))

@@ -12,13 +12,13 @@ from typing import NamedTuple, Protocol
 import anyio
 
 from ingestd.core.batch import Batch
-from ingestd.core.chunk import Positions, unpack_positions
 from ingestd.core.clock import Clock
-from ingestd.core.fate import Routed
+from ingestd.core.positions import Positions, unpack_positions
+from ingestd.core.receipt import Routed
+from ingestd.delivery.batcher import Batcher
 from ingestd.delivery.lane import Lane
-from ingestd.recovery import Found, Recovery
-from ingestd.stages.batcher import Batcher
-from ingestd.store.frozen import FrozenBatch
+from ingestd.intake.recovery import RecoveredChunk, Recovery
+from ingestd.store.frozen_batches import FrozenBatch
 from ingestd.store.spool import Spool, SpooledChunk
 
 MAX_MEMORY_BYTES = 16 * 1024 * 1024
@@ -28,14 +28,14 @@ _FEEDING = 0.5
 """Of the time of a drain; the rest is for requests, which otherwise would end unanswered."""
 
 
-class Book(Protocol):
-    """The ledger's side, of all sinks; see ``bookkeeping``."""
+class SpoolRecorder(Protocol):
+    """The ledger's side, of all sinks; see ``event_recorder``."""
 
     def accepted(self, count: int) -> None: ...
     def unmatched(self, count: int) -> None: ...
 
 
-class Ledger(Protocol):
+class SinkLedgerWriter(Protocol):
     """The ledger's side, of this sink; see ``core.ledger.SinkLedger``."""
 
     def taken_up(self, count: int) -> None: ...
@@ -67,8 +67,8 @@ class SpoolFeed:
         sizes: Sizes,
         batcher: Batcher,
         lane: Lane,
-        book: Book,
-        ledger: Ledger,
+        book: SpoolRecorder,
+        ledger: SinkLedgerWriter,
         clock: Clock,
     ) -> None:
         self.sink = sink
@@ -179,7 +179,7 @@ class SpoolFeed:
     def _view(self, spooled: SpooledChunk) -> SpooledChunk:
         return spooled._replace(chunk=spooled.chunk.view()) if self._several else spooled
 
-    def _open(self, spooled: SpooledChunk, routed: Routed | None, found: Found | None) -> _Rest:
+    def _open(self, spooled: SpooledChunk, routed: Routed | None, found: RecoveredChunk | None) -> _Rest:
         """Take up what of a chunk goes to this sink, and has had no end there."""
         chunk = spooled.chunk
         routed = self._spool.routed(chunk.start) or routed or self._route(chunk.events)
@@ -253,7 +253,7 @@ class SpoolFeed:
         rest = self._rests.pop(number, None)
         if rest is None:
             settled = self._settled.pop(number, None)
-            rest = self._open(spooled, routed, Found(settled, set(), []) if settled else None)
+            rest = self._open(spooled, routed, RecoveredChunk(settled, set(), []) if settled else None)
         self._spool.taken_up(self.sink, number)
         chunk, digests, positions = rest.spooled.chunk, rest.spooled.digests, rest.positions
         events = chunk.events

@@ -1,1 +1,1 @@
-"""The data lake's side of the house: from the outbox to whole files, at its own pace."""
+"""From the outbox to whole files of a data lake, at its own pace."""

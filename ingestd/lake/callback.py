@@ -20,7 +20,7 @@ MAX_QUEUED = 1000
 MAX_ATTEMPTS = 8
 
 
-class Transport(Protocol):
+class CallbackTransport(Protocol):
     """``transport/sender.py``: sends a POST with credentials, or signed."""
 
     async def send(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[Answer, int]: ...
@@ -42,7 +42,7 @@ class Callback:
 
     def __init__(
         self,
-        transport: Transport,
+        transport: CallbackTransport,
         url: str,
         *,
         warn: Callable[[str], None],

@@ -11,18 +11,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
 
-from ingestd.core.audit import Audit, Entry, no_audit
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
 from ingestd.delivery.backoff import Backoff
 from ingestd.lake.callback import Callback
-from ingestd.lake.load_writer import LoadWriter, ObjectStore, Trouble, Written
-from ingestd.sinks.lake import Layout
-from ingestd.sinks.lake_files import Encoded
+from ingestd.lake.file_writer import LakeFileWriter, ObjectStore, WriteFailure, Written
+from ingestd.sinks.lake import LakeLayout
+from ingestd.sinks.lake_files import EncodedFile
 from ingestd.store.connection import StoreFailed
 from ingestd.store.database import Database
-from ingestd.store.outbox import Outbox, Stock, Unreadable
-from ingestd.store.outbox_rows import Delivery
+from ingestd.store.outbox import Outbox, OutboxTotals, OutboxUnreadable
+from ingestd.store.outbox_rows import OutboxDelivery
+from ingestd.telemetry.audit_entry import Audit, AuditEntry, no_audit
 
 Warn = Callable[[str], None]
 
@@ -48,7 +48,7 @@ class Lake:
         outbox: Outbox,
         store: ObjectStore,
         *,
-        layout: Layout,
+        layout: LakeLayout,
         file_bytes: int,
         file_age_s: float,
         callback: Callback | None,
@@ -75,7 +75,7 @@ class Lake:
         self._random = random.Random()
         self._turns = asyncio.Lock()
         self._added, self._draining = asyncio.Event(), asyncio.Event()
-        self._writer = LoadWriter(outbox, store, max_in_flight=max_in_flight, on_file=self._file_written)
+        self._writer = LakeFileWriter(outbox, store, max_in_flight=max_in_flight, on_file=self._file_written)
         outbox.on_added = self._on_added
 
     @property
@@ -94,7 +94,7 @@ class Lake:
         except* StoreFailed as group:
             raise group.exceptions[0] from None
 
-    async def drain(self, timeout_s: float) -> Stock:
+    async def drain(self, timeout_s: float) -> OutboxTotals:
         """Write all that is there, whether due or not, trying each thing once. Gives what is left: it stays
         in the outbox for the next process. Raises StoreFailed."""
         self._draining.set()
@@ -139,11 +139,11 @@ class Lake:
                 if load is None:
                     return _NOT_YET_S
                 result = await self._writer.write(load)
-                if isinstance(result, Trouble):
+                if isinstance(result, WriteFailure):
                     return self._failed(result)
                 await self.outbox.finish(load, result.rows)
-            except Unreadable as error:
-                return self._failed(Trouble(str(error), lasting=True))
+            except OutboxUnreadable as error:
+                return self._failed(WriteFailure(str(error), lasting=True))
         self._attempts = 0
         if self.trouble:
             self.trouble = ""
@@ -151,14 +151,14 @@ class Lake:
         await self._tell(result)
         return 0.0
 
-    def _failed(self, trouble: Trouble) -> float:
+    def _failed(self, trouble: WriteFailure) -> float:
         self.failures += 1
         self._attempts += 1
         if not self.trouble:
             name, url = self.outbox.sink_name, self._store.shown_url
             self._warn(f"lake {name}: {url} cannot be written, its events wait: {trouble.why}")
             self._audit(
-                Entry.DATA_LAKE_SYNC,
+                AuditEntry.DATA_LAKE_SYNC,
                 sink=name,
                 sync_status="waiting",
                 target=url,
@@ -168,7 +168,7 @@ class Lake:
         at_least_s = PAUSE_S if trouble.lasting else None
         return self._backoff.delay(self._attempts, at_least_s=at_least_s, rng=self._random)
 
-    def _file_written(self, file: Encoded, events: int) -> None:
+    def _file_written(self, file: EncodedFile, events: int) -> None:
         self.files_written += 1
         self.events_written += events
         if self.callback:
@@ -185,14 +185,14 @@ class Lake:
         if accepted:
             self._note(events=accepted, files=written.files)
 
-    def _note_request(self, row: Delivery) -> None:
+    def _note_request(self, row: OutboxDelivery) -> None:
         self._note(
             request_id=row.request_id, latency_ms=round(row.latency_s * 1000, 1), events=len(row.events)
         )
 
     def _note(self, **fields: str | int | float | None) -> None:
         self._audit(
-            Entry.DATA_LAKE_SYNC,
+            AuditEntry.DATA_LAKE_SYNC,
             sink=self.outbox.sink_name,
             sync_status="written",
             target=self._store.shown_url,
@@ -206,7 +206,7 @@ async def open_lake(
     store: ObjectStore,
     *,
     name: str,
-    layout: Layout,
+    layout: LakeLayout,
     file_bytes: int,
     file_age_s: float,
     max_backlog_bytes: int,

@@ -1,1 +1,1 @@
-"""A local stand-in for the remote APIs, with faults to order."""
+"""A local fake of the event APIs, with fault injection."""

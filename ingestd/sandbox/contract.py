@@ -28,7 +28,7 @@ class Reply:
     content_type: str = "application/json"
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The request ends here, with ``reply``."""
 
     def __init__(self, reply: Reply) -> None:
@@ -36,7 +36,7 @@ class Refused(Exception):
         self.reply = reply
 
 
-class ItemError(msgspec.Struct, frozen=True, rename="camel"):
+class ContractError(msgspec.Struct, frozen=True, rename="camel"):
     """Why one event of a batch was not taken, as the answer's ``errors`` list it."""
 
     index: int
@@ -46,7 +46,7 @@ class ItemError(msgspec.Struct, frozen=True, rename="camel"):
     retryable: bool
 
 
-class Detail(msgspec.Struct, frozen=True, rename="camel"):
+class ErrorDetail(msgspec.Struct, frozen=True, rename="camel"):
     """One entry of ``details`` in the platform's ErrorBody."""
 
     error_code: str
@@ -74,8 +74,8 @@ def error(
     message: str,
     context: str,
     *,
-    errors: Sequence[ItemError] = (),
-    details: Sequence[Detail] = (),
+    errors: Sequence[ContractError] = (),
+    details: Sequence[ErrorDetail] = (),
     headers: dict[str, str] | None = None,
 ) -> Reply:
     """An answer in the shape of the platform's ErrorBody; ``context`` equals ``ININ-Correlation-Id``."""
@@ -104,7 +104,7 @@ def rate_limited(wait_s: int, context: str, *, retry_after: str | None = None) -
     )
 
 
-def accepted(count: int, request_id: str, *, errors: Sequence[ItemError] = ()) -> Reply:
+def accepted(count: int, request_id: str, *, errors: Sequence[ContractError] = ()) -> Reply:
     """200 for ``count`` events taken; ``errors`` name those of the batch that were not."""
     # A header may hold bytes that are not UTF-8; they arrive as lone surrogates, which JSON cannot say.
     echo = request_id[:MAX_ECHO].encode("utf-8", "replace").decode()
@@ -120,15 +120,15 @@ def read_events(body: bytes, context: str) -> list[bytes]:
         raws = _BODY.decode(body).events
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as reason:
         said = f'expected {{"events":[…]}} in JSON: {str(reason)[:200]}'
-        raise Refused(error(400, "bad.request", said, context)) from None
+        raise RequestRefused(error(400, "bad.request", said, context)) from None
     if not raws:
-        raise Refused(error(400, "bad.request", "the list of events is empty", context))
+        raise RequestRefused(error(400, "bad.request", "the list of events is empty", context))
     return [bytes(raw) for raw in raws]
 
 
-def find_invalid(events: Sequence[bytes], schema: Schema | None) -> list[ItemError]:
+def find_invalid(events: Sequence[bytes], schema: Schema | None) -> list[ContractError]:
     """One error per event that ``schema`` refuses, in order; at most ``MAX_ITEM_ERRORS``."""
-    found: list[ItemError] = []
+    found: list[ContractError] = []
     if schema is None:
         return found
     for index, key in enumerate(schema.keys(events)):
@@ -140,7 +140,7 @@ def find_invalid(events: Sequence[bytes], schema: Schema | None) -> list[ItemErr
         first = refusal.errors[0] if refusal.errors else FieldError("", str(refusal.reason))
         more = len(refusal.errors) - 1
         message = f"{first.message} (and {more} more)" if more > 0 else first.message
-        found.append(ItemError(index, event_id(events[index]), first.field, message, retryable=False))
+        found.append(ContractError(index, event_id(events[index]), first.field, message, retryable=False))
         if len(found) == MAX_ITEM_ERRORS:
             break
     return found

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ingestd.sandbox import contract
-from ingestd.sandbox.contract import Detail, ItemError, Reply
-from ingestd.sandbox.faults import Faults, Order
+from ingestd.sandbox.contract import ContractError, ErrorDetail, Reply
+from ingestd.sandbox.faults import FaultPlan, Faults
 from ingestd.sandbox.inbox import Inbox
 
 
@@ -23,7 +23,7 @@ class Exchange(NamedTuple):
     content_type: str
     body: bytes
     context: str
-    order: Order
+    order: FaultPlan
     params: Mapping[str, str]
     faults: Faults
     inbox: Inbox
@@ -35,8 +35,8 @@ class Exchange(NamedTuple):
         code: str,
         message: str,
         *,
-        errors: Sequence[ItemError] = (),
-        details: Sequence[Detail] = (),
+        errors: Sequence[ContractError] = (),
+        details: Sequence[ErrorDetail] = (),
     ) -> Reply:
         return contract.error(status, code, message, self.context, errors=errors, details=details)
 

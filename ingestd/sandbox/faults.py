@@ -93,7 +93,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class FaultPlan:
     """What shall happen to one request.
 
     ``take`` False: it is not handled; it gets ``status`` (a made-up error), ``answer``, or, with
@@ -111,7 +111,7 @@ class Order:
     expire: bool = False
 
 
-NOTHING_ORDERED = Order("")
+NOTHING_ORDERED = FaultPlan("")
 """The request is handled as always."""
 
 GARBAGE = ScriptedAnswer(200, {"Content-Type": "text/html"}, "<html><body>It works!</body></html>")
@@ -224,7 +224,7 @@ class Faults:
             self._by_scope.setdefault(fault.scope, []).append(fault)
         self._dice = {is_token: random.Random(f"{self.seed}:{is_token}") for is_token in (False, True)}
 
-    def order_for(self, path: str, *, is_token: bool) -> Order | None:
+    def order_for(self, path: str, *, is_token: bool) -> FaultPlan | None:
         """What happens to this request; None: nothing out of the ordinary. Call once per request."""
         if path in self._paths:  # only scripted paths are counted: others are the client's invention
             self._seen[path] += 1
@@ -254,19 +254,19 @@ class Faults:
         return None
 
 
-def _scripted(rule: Rule) -> Order:
+def _scripted(rule: Rule) -> FaultPlan:
     handled = rule.take or not (rule.cut or rule.answer)
-    return Order("script", take=handled, cut=rule.cut, answer=rule.answer, delay_s=_delay(rule.delay))
+    return FaultPlan("script", take=handled, cut=rule.cut, answer=rule.answer, delay_s=_delay(rule.delay))
 
 
-def _ordered(fault: Fault) -> Order:
+def _ordered(fault: Fault) -> FaultPlan:
     if fault.status:
-        return Order(fault.kind, take=False, status=fault.status, retry_after=fault.retry_after)
+        return FaultPlan(fault.kind, take=False, status=fault.status, retry_after=fault.retry_after)
     if fault.kind == "token-throttle":
-        return Order(fault.kind, take=False)
+        return FaultPlan(fault.kind, take=False)
     if fault.kind in ("cut", "cut-before"):
-        return Order(fault.kind, take=fault.kind == "cut", cut=True)
-    return Order(
+        return FaultPlan(fault.kind, take=fault.kind == "cut", cut=True)
+    return FaultPlan(
         fault.kind,
         answer=GARBAGE if fault.kind == "garbage" else None,
         delay_s=fault.delay_s,

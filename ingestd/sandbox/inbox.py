@@ -1,6 +1,6 @@
 """What each path of the sandbox took and counted, so that a test can say "exactly once".
 
-Kept by ``sandbox/api.py``, filled by the endpoints, shown by ``Sandbox.stats().paths``.
+Kept by ``sandbox/apis/ingest.py``, filled by the endpoints, shown by ``Sandbox.stats().paths``.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ def digest(*parts: bytes) -> bytes:
     return summary.digest()
 
 
-class Space:
+class InboxSpace:
     """What all inboxes together may still remember."""
 
     def __init__(self, keep_bytes: int) -> None:
@@ -37,7 +37,7 @@ class Space:
 class Inbox:
     """One path. ``kept`` are the first events taken, byte for byte, while there is space."""
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: InboxSpace) -> None:
         self._space = space
         self._identities: set[bytes] = set()
         self._told_apart = True
@@ -83,7 +83,7 @@ class Inboxes:
     """The inbox of each path that was asked for, made at its first request."""
 
     def __init__(self, keep_bytes: int) -> None:
-        self._space = Space(keep_bytes)
+        self._space = InboxSpace(keep_bytes)
         self._by_path: dict[str, Inbox] = {}
 
     def of(self, path: str) -> Inbox:

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ingestd.core.clock import Clock
-from ingestd.sandbox.api import SandboxOptions
-from ingestd.sandbox.control_plane import ControlPlane
-from ingestd.sandbox.event_bridge import EventBridge
+from ingestd.sandbox.access import AccessControl
+from ingestd.sandbox.apis.event_bridge import EventBridge
+from ingestd.sandbox.apis.genesys import CONVERSATIONS, PRESENCE, ROUTING_STATUS, BatchEvents
+from ingestd.sandbox.apis.ingest import SandboxOptions
+from ingestd.sandbox.apis.journey import JourneyEvents
+from ingestd.sandbox.apis.webhooks import Webhooks
+from ingestd.sandbox.control.plane import ControlPlane
 from ingestd.sandbox.exchange import Endpoint
-from ingestd.sandbox.gate import Gate
-from ingestd.sandbox.genesys import CONVERSATIONS, PRESENCE, ROUTING_STATUS, BatchEvents
 from ingestd.sandbox.item_faults import ItemFaults
-from ingestd.sandbox.journey import JourneyEvents
-from ingestd.sandbox.webhooks import Webhooks
 
 EVENT_BRIDGE_PATH = "/api/v2/eventbridge/events"
 JOURNEY_PATH = "/api/v2/journey/externalevents/configurations/{id}/events"
@@ -41,7 +41,9 @@ class Route(NamedTuple):
 class RemoteApis:
     """One of each; their state ends with ``reset``."""
 
-    def __init__(self, options: SandboxOptions, gate: Gate, item_faults: ItemFaults, clock: Clock) -> None:
+    def __init__(
+        self, options: SandboxOptions, gate: AccessControl, item_faults: ItemFaults, clock: Clock
+    ) -> None:
         self.control = ControlPlane(gate, clock, options.control, max_body_bytes=options.platform_body_bytes)
         self._event_bridge = EventBridge(
             gate,

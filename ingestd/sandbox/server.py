@@ -12,11 +12,11 @@ from aiohttp import ClientPayloadError, web
 
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
-from ingestd.sandbox import contract, control
-from ingestd.sandbox.api import Api, SandboxOptions, ordered_reply
-from ingestd.sandbox.contract import Refused, Reply
+from ingestd.sandbox import contract, inspection
+from ingestd.sandbox.apis.ingest import SandboxApi, SandboxOptions, ordered_reply
+from ingestd.sandbox.contract import Reply, RequestRefused
 from ingestd.sandbox.exchange import Endpoint, Exchange
-from ingestd.sandbox.faults import GARBAGE, NOTHING_ORDERED, Fault, Faults, Order, Rule
+from ingestd.sandbox.faults import GARBAGE, NOTHING_ORDERED, Fault, FaultPlan, Faults, Rule
 from ingestd.sandbox.inbox import OTHER, Inbox
 from ingestd.sandbox.remote_apis import RemoteApis, Route
 from ingestd.sandbox.stats import NO_ANSWER, PathStats, Stats
@@ -48,7 +48,7 @@ class Sandbox:
     def __init__(self, options: SandboxOptions | None = None, *, clock: Clock | None = None) -> None:
         self.options = options or SandboxOptions()
         self._clock = clock or SystemClock()
-        self.api = Api(self.options, self._clock)
+        self.api = SandboxApi(self.options, self._clock)
         self.remote = RemoteApis(self.options, self.api.gate, self.api.item_faults, self._clock)
         self.control = self.remote.control
         self._routes = [
@@ -140,7 +140,7 @@ class Sandbox:
         for route in self._routes:
             door = self._door(route.endpoint, label=route.label)
             app.router.add_route(route.method, route.pattern, door)
-        app.router.add_routes(control.routes(self))
+        app.router.add_routes(inspection.routes(self))
         app.router.add_route("*", "/{path:.*}", self._door(self._not_there, label=OTHER))
         return app
 
@@ -183,7 +183,7 @@ class Sandbox:
         return pass_through
 
     async def _answer(
-        self, endpoint: Endpoint, request: web.Request, order: Order, inbox: Inbox, *, context: str
+        self, endpoint: Endpoint, request: web.Request, order: FaultPlan, inbox: Inbox, *, context: str
     ) -> web.Response | None:
         """None: the connection ends here, by order or because the client broke off."""
         try:
@@ -211,7 +211,7 @@ class Sandbox:
         if order.take:
             try:
                 reply = await endpoint(exchange)
-            except Refused as refused:
+            except RequestRefused as refused:
                 reply = refused.reply
         else:
             await self.api.gate.wait(order)

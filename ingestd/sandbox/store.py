@@ -59,7 +59,7 @@ class TakenEvents:
             self.kept_bytes += size
 
 
-class Claimed(NamedTuple):
+class ClaimedKey(NamedTuple):
     """An idempotency key in use. ``reply`` is None while its first request is being handled."""
 
     body_digest: bytes
@@ -67,7 +67,7 @@ class Claimed(NamedTuple):
 
 
 class _Answered(NamedTuple):
-    claimed: Claimed
+    claimed: ClaimedKey
     at: float
     size_bytes: int
 
@@ -83,21 +83,21 @@ class IdempotencyKeys:
         self._clock = clock
         self._max_keys = max_keys
         self._lifetime_s = lifetime_s
-        self._pending: dict[str, Claimed] = {}
+        self._pending: dict[str, ClaimedKey] = {}
         self._answered: OrderedDict[str, _Answered] = OrderedDict()
         self._reply_bytes = 0
 
     def __len__(self) -> int:
         return len(self._pending) + len(self._answered)
 
-    def claim(self, key: str, body_digest: bytes) -> Claimed | None:
+    def claim(self, key: str, body_digest: bytes) -> ClaimedKey | None:
         """Take ``key`` for this request; or, if it is in use, leave it and say by what."""
         self._forget_old()
         if (answered := self._answered.get(key)) is not None:
             return answered.claimed
         if (pending := self._pending.get(key)) is not None:
             return pending
-        self._pending[key] = Claimed(body_digest, None)
+        self._pending[key] = ClaimedKey(body_digest, None)
         return None
 
     def keep(self, key: str, reply: Reply) -> None:

@@ -1,4 +1,4 @@
-"""Access tokens and the rate limit that each of them has. Used by ``sandbox/gate.py``."""
+"""Access tokens and the rate limit that each of them has. Used by ``sandbox/access.py``."""
 
 import base64
 import binascii
@@ -22,7 +22,7 @@ class RateLimit(NamedTuple):
     window_s: float
 
 
-class Allowance(NamedTuple):
+class WindowAllowance(NamedTuple):
     """A token's place in its window: what the ``inin-ratelimit-*`` headers say."""
 
     used: int
@@ -40,7 +40,7 @@ class _Window:
     count: int = 0
 
 
-class Meter:
+class RequestMeter:
     """Requests of each client, token or not, in its window; the oldest is forgotten past ``MAX_TOKENS``."""
 
     def __init__(self, clock: Clock, limit: RateLimit | None) -> None:
@@ -48,7 +48,7 @@ class Meter:
         self._limit = limit
         self._windows: OrderedDict[str, _Window] = OrderedDict()
 
-    def charge(self, who: str) -> Allowance | None:
+    def charge(self, who: str) -> WindowAllowance | None:
         """Count one request of ``who``; None where there is no limit."""
         if self._limit is None:
             return None
@@ -61,7 +61,7 @@ class Meter:
             window.start, window.count = now, 0
         window.count += 1
         reset_s = math.ceil(window.start + self._limit.window_s - now)
-        return Allowance(window.count, self._limit.requests, max(1, reset_s))
+        return WindowAllowance(window.count, self._limit.requests, max(1, reset_s))
 
 
 class Tokens:
@@ -70,7 +70,7 @@ class Tokens:
     def __init__(self, clock: Clock, *, lifetime_s: float, limit: RateLimit | None) -> None:
         self._clock = clock
         self._lifetime_s = lifetime_s
-        self._meter = Meter(clock, limit)
+        self._meter = RequestMeter(clock, limit)
         self._expiry: OrderedDict[str, float] = OrderedDict()
         self.issued = 0
 
@@ -88,7 +88,7 @@ class Tokens:
     def expire(self, token: str) -> None:
         self._expiry.pop(token, None)
 
-    def charge(self, token: str) -> Allowance | None:
+    def charge(self, token: str) -> WindowAllowance | None:
         """Count one request of a valid token against its limit; None where there is no limit."""
         return self._meter.charge(token)
 

@@ -1,7 +1,7 @@
 """The interaction event: a contact-centre interaction that was answered, transferred, queued, ended.
 
 ``Interaction`` is the definition and explains refusals; ``_Accepted`` is the compiled pass that
-accepts first. Loaded by ``load``; called by ``stages/validate.py``.
+accepts first. Loaded by ``load``; called by ``processing/validate.py``.
 """
 
 import re

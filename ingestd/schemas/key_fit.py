@@ -13,7 +13,7 @@ from ingestd.core.json_path import Path, names
 from ingestd.schemas.key_paths import KeyPaths
 
 
-class Doubt(NamedTuple):
+class KeyDoubt(NamedTuple):
     """``impossible``: no valid event has it; else it is only not in the schema."""
 
     impossible: bool
@@ -34,7 +34,7 @@ def key_of(setting: str, paths: str, schema: str, *, warn: Callable[[str], None]
     return keys
 
 
-def doubt_of(schema: str, path: Path) -> Doubt | None:
+def doubt_of(schema: str, path: Path) -> KeyDoubt | None:
     """None where events may well have it."""
     if schema == "interaction":
         return _of_interaction(path)
@@ -43,7 +43,7 @@ def doubt_of(schema: str, path: Path) -> Doubt | None:
     return None
 
 
-def _of_interaction(path: Path) -> Doubt | None:
+def _of_interaction(path: Path) -> KeyDoubt | None:
     from ingestd.schemas.interaction import Interaction, RoutingMetadata
 
     known = [str(field.alias) for field in Interaction.model_fields.values()]
@@ -60,7 +60,7 @@ def _of_interaction(path: Path) -> Doubt | None:
     return _unknown(path, known, first)
 
 
-def _of_cloudevent(path: Path) -> Doubt | None:
+def _of_cloudevent(path: Path) -> KeyDoubt | None:
     from ingestd.schemas.attributes import ATTRIBUTES, NAME
 
     first, *rest = path
@@ -70,15 +70,15 @@ def _of_cloudevent(path: Path) -> Doubt | None:
         return _scalar(path, path[:1], "CloudEvent") if rest else None
     close = difflib.get_close_matches(first.lower(), ATTRIBUTES, n=1, cutoff=0.8)
     hint = f"did you mean {close[0]}?" if close else f"did you mean data.{names(path)}?"
-    return Doubt(True, f"no CloudEvent has {names(path)}: attributes are a-z and 0-9 only; {hint}")
+    return KeyDoubt(True, f"no CloudEvent has {names(path)}: attributes are a-z and 0-9 only; {hint}")
 
 
-def _scalar(path: Path, at: Path, kind: str) -> Doubt:
-    return Doubt(True, f"no {kind} has {names(path)}: {names(at)} is a single value, with nothing in it")
+def _scalar(path: Path, at: Path, kind: str) -> KeyDoubt:
+    return KeyDoubt(True, f"no {kind} has {names(path)}: {names(at)} is a single value, with nothing in it")
 
 
-def _unknown(path: Path, known: list[str], name: str, above: str = "") -> Doubt:
+def _unknown(path: Path, known: list[str], name: str, above: str = "") -> KeyDoubt:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {above}{close[0]}? " if close else ""
     said = f"the interaction schema does not know {names(path)}: {hint}"
-    return Doubt(False, f"{said}Events without it are neither copies of each other nor kept in order")
+    return KeyDoubt(False, f"{said}Events without it are neither copies of each other nor kept in order")

@@ -1,4 +1,4 @@
-r"""The text of a key, taken from an event by JSON paths. Called by ``validate.py`` and ``branches.py``.
+r"""The text of a key, taken from an event by JSON paths. Called by ``validate.py`` and ``open_sinks.py``.
 
 How a path is written: ``core/json_path.py``. Several are separated by commas; a comma that belongs to a
 name is written with a backslash before it, ``a\,b``, or in quotes, ``['a,b']``.

@@ -17,7 +17,7 @@ MAX_VALUES = 100_000
 _MOST_AT_ONCE = 16
 
 
-class Limits(NamedTuple):
+class EventLimits(NamedTuple):
     max_depth: int = MAX_DEPTH
     """Arrays and objects within each other."""
     max_values: int = MAX_VALUES
@@ -50,10 +50,10 @@ class Limits(NamedTuple):
         return len(event) > self.max_values and count_values(event) > self.max_values
 
 
-class Limited:
+class LimitedSchema:
     """``schema``, which is only asked about events within ``limits``."""
 
-    def __init__(self, schema: Schema, limits: Limits) -> None:
+    def __init__(self, schema: Schema, limits: EventLimits) -> None:
         self.name = schema.name
         self.default_key = schema.default_key
         self._schema = schema

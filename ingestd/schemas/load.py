@@ -10,20 +10,20 @@ from ingestd.schemas.refusals import cut
 from ingestd.schemas.schema import Schema
 
 if TYPE_CHECKING:
-    from ingestd.schemas.limits import Limits
+    from ingestd.schemas.limits import EventLimits
 
 NAMES = ("interaction", "cloudevent")
 
 
-def load(spec: str, limits: "Limits | None" = None, *, format_assertion: bool = True) -> Schema:
+def load(spec: str, limits: "EventLimits | None" = None, *, format_assertion: bool = True) -> Schema:
     """``interaction``, ``cloudevent``, the path of a JSON Schema file, or ``package.module:Model``.
 
     What it gives refuses events over ``limits`` (else those of every event) by itself. ``format_assertion``:
     see ``JsonSchema``. Raises UserError with what to write. Imports only what the choice needs.
     """
-    from ingestd.schemas.limits import Limited, Limits
+    from ingestd.schemas.limits import EventLimits, LimitedSchema
 
-    return Limited(_load(spec, format_assertion=format_assertion), limits or Limits())
+    return LimitedSchema(_load(spec, format_assertion=format_assertion), limits or EventLimits())
 
 
 def _load(spec: str, *, format_assertion: bool) -> Schema:

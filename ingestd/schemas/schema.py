@@ -1,4 +1,4 @@
-"""The contract of a schema: what ``stages/validate.py`` asks of it."""
+"""The contract of a schema: what ``processing/validate.py`` asks of it."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol

@@ -5,10 +5,11 @@ from functools import lru_cache
 
 import msgspec
 
-from ingestd.core import masking, retry_after
+from ingestd.core import redaction
 from ingestd.core.answer import PASSING, Answer
-from ingestd.core.token_refusal import speaks_of_token
 from ingestd.core.verdict import ItemError, Meaning, Verdict
+from ingestd.transport.headers import retry_after
+from ingestd.transport.token_refusal import speaks_of_token
 
 MAX_WORDS = 500
 """Characters of an answer's body that are kept."""
@@ -67,10 +68,10 @@ def words(answer: Answer) -> str:
 
 def told(text: str, most: int) -> str:
     """What a remote side says, fit to be shown and kept: one line, no secret, at most so many characters."""
-    known = masking.by_value(text[: 4 * most])
+    known = redaction.by_value(text[: 4 * most])
     if len(text) > 4 * most:  # half a secret would not be known for one
-        known = masking.without_cut(known)
-    return masking.redact(clean(known))[:most]
+        known = redaction.without_cut(known)
+    return redaction.redact(clean(known))[:most]
 
 
 @lru_cache(maxsize=1024)  # an API that refuses a thousand events says the same of each

@@ -17,8 +17,8 @@ from ingestd.sinks import answers, cloudevents_binary, item_errors
 from ingestd.sinks.cloudevents_wrap import Wrapping
 from ingestd.sinks.content_id import content_id
 from ingestd.sinks.frame import frame
-from ingestd.sinks.reading import DEFAULT, Reading
-from ingestd.sinks.sink import Unfit
+from ingestd.sinks.reading import DEFAULT, AnswerReader
+from ingestd.sinks.sink import Unencodable
 
 PATH = "/api/v2/eventbridge/events"
 MAX_ID_CHARS = 256
@@ -50,7 +50,7 @@ class CloudEventsSink:
         wrap: Wrapping | None = None,
         max_bytes: int = 1_000_000,
         max_events: int = 100,
-        reading: Reading = DEFAULT,
+        reading: AnswerReader = DEFAULT,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
@@ -80,7 +80,7 @@ class CloudEventsSink:
             except ValueError as error:
                 unfit[index] = str(error)
         if unfit:
-            raise Unfit(unfit)
+            raise Unencodable(unfit)
         if self.mode == "batch":
             return frame(b"[", b",", b"]", parts)
         (body,) = parts

@@ -26,10 +26,10 @@ from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.sinks import answers
-from ingestd.sinks.eventbridge_entry import Entry, EntryMaker
+from ingestd.sinks.eventbridge_entry import BusEntry, BusEntryEncoder
 from ingestd.sinks.frame import frame
-from ingestd.sinks.reading import DEFAULT, Reading
-from ingestd.sinks.sink import Unfit
+from ingestd.sinks.reading import DEFAULT, AnswerReader
+from ingestd.sinks.sink import Unencodable
 
 MAX_ENTRIES = 10
 _PREFIX, _SEPARATOR, _SUFFIX = b'{"Entries":[', b",", b"]}"
@@ -74,7 +74,7 @@ _STRANGE = "it answered without FailedEntryCount and Entries: is this EventBridg
 
 
 class EventBridgeSink:
-    """Entries of one bus. ``url``: of the region's endpoint. For the others see ``EntryMaker``.
+    """Entries of one bus. ``url``: of the region's endpoint. For the others see ``BusEntryEncoder``.
 
     ``max_entry_bytes`` bounds what AWS counts, of an entry and of a request: 14 for a time, and the UTF-8
     bytes of source, detail type, detail and resources. Raises ValueError for settings that cannot be.
@@ -97,7 +97,7 @@ class EventBridgeSink:
         time: str = "",
         resources: Sequence[str] = (),
         max_entry_bytes: int = 256 * 1024,
-        reading: Reading = DEFAULT,
+        reading: AnswerReader = DEFAULT,
         wall: Callable[[], float] = clock.time,
     ) -> None:
         self.name = name
@@ -107,7 +107,7 @@ class EventBridgeSink:
         self._max_entry_bytes = max_entry_bytes
         self._reading = reading
         self._wall = wall
-        self._make_entry = EntryMaker(
+        self._make_entry = BusEntryEncoder(
             bus=bus, source=source, detail_type=detail_type, detail=detail, time=time, resources=resources
         )
 
@@ -124,7 +124,7 @@ class EventBridgeSink:
             except ValueError as error:
                 unfit[index] = str(error)
         if unfit:
-            raise Unfit(unfit)
+            raise Unencodable(unfit)
         return frame(_PREFIX, _SEPARATOR, _SUFFIX, entries)
 
     def headers(self, batch_id: str, events: Sequence[bytes]) -> dict[str, str]:
@@ -147,7 +147,7 @@ class EventBridgeSink:
             meaning = Meaning.TOO_BIG
         return self._verdict(meaning, code, answer)
 
-    def _entry(self, event: bytes) -> Entry:
+    def _entry(self, event: bytes) -> BusEntry:
         entry = self._make_entry(event)
         if entry.counted_bytes > self._max_entry_bytes:
             raise ValueError(f"{entry.counted_bytes} bytes: an entry has at most {self._max_entry_bytes}")

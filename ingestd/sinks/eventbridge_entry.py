@@ -28,14 +28,14 @@ Value = Callable[[bytes], bytes | None]
 """event -> the JSON at a path in it, or a constant's; None where the path leads nowhere."""
 
 
-class Entry(NamedTuple):
+class BusEntry(NamedTuple):
     """``body``: its JSON. ``counted_bytes``: its size by the rule of AWS."""
 
     body: bytes
     counted_bytes: int
 
 
-class EntryMaker:
+class BusEntryEncoder:
     """Calling it with an event gives its entry: the same bytes for the same event.
 
     Values that begin with ``$`` are paths (``core/json_path.py``), ``$`` is all of the event; ``detail`` and
@@ -62,14 +62,14 @@ class EntryMaker:
             raise ValueError("bus: a name or an ARN is needed")
         self._bus = b',"EventBusName":' + _encode(bus)
 
-    def __call__(self, event: bytes) -> Entry:
+    def __call__(self, event: bytes) -> BusEntry:
         """Raises ValueError, in words, for an event that EventBridge cannot take."""
         try:
             return self._make(event)
         except RecursionError:
             raise ValueError("nested too deeply") from None
 
-    def _make(self, event: bytes) -> Entry:
+    def _make(self, event: bytes) -> BusEntry:
         source = _source(_string(self._source(event), "source"))
         detail_type = _detail_type(_string(self._detail_type(event), "detail_type"))
         detail = _detail(self._detail(event))
@@ -87,7 +87,7 @@ class EntryMaker:
             parts.append(b',"Resources":' + _encode(resources))
             counted += sum(len(text.encode()) for text in resources)
         parts.append(b"}")
-        return Entry(b"".join(parts), counted)
+        return BusEntry(b"".join(parts), counted)
 
 
 def _value(setting: str, name: str) -> Value:

@@ -21,10 +21,10 @@ from ingestd.schemas.grammar import is_utf8
 from ingestd.schemas.refusals import cut
 from ingestd.sinks.answers import told
 from ingestd.sinks.genesys_answers import name_context
-from ingestd.sinks.genesys_mapping import MAX_ENTRIES, Entry, InteractionMapping
-from ingestd.sinks.item_errors import Found, read_json
-from ingestd.sinks.reading import DEFAULT, Reading
-from ingestd.sinks.sink import Unfit
+from ingestd.sinks.genesys_mapping import MAX_ENTRIES, GenesysEntry, InteractionMapping
+from ingestd.sinks.item_errors import NamedErrors, read_json
+from ingestd.sinks.reading import DEFAULT, AnswerReader
+from ingestd.sinks.sink import Unencodable
 
 MAX_REQUEST_ENTRIES = 100
 """"A maximum of 100 events are allowed per request"."""
@@ -114,7 +114,7 @@ class GenesysEventsSink:
         namespace: str = "",
         max_events: int = MAX_REQUEST_ENTRIES,
         max_bytes: int = 512_000,
-        reading: Reading = DEFAULT,
+        reading: AnswerReader = DEFAULT,
         wall: Callable[[], float] = time.time,
     ) -> None:
         if family not in FAMILIES:
@@ -155,7 +155,7 @@ class GenesysEventsSink:
         """``{"<array>":[…],…}``, the arrays in the order in which the events first need them."""
         made, unfit = self._entries(events)
         if unfit:
-            raise Unfit(unfit)
+            raise Unencodable(unfit)
         arrays: dict[str, list[bytes]] = {}
         for entries in made:
             for entry in entries:
@@ -190,7 +190,7 @@ class GenesysEventsSink:
             return (), 0
         ids = functools.cache(lambda: self._ids(events))
         # if none was taken, one by one will tell whom a shared id meant
-        found = Found(shared_ids=taken)
+        found = NamedErrors(shared_ids=taken)
         for error in errors:
             fields = error if isinstance(error, dict) else {}
             event_id = fields.get("eventId")
@@ -208,9 +208,9 @@ class GenesysEventsSink:
                 by_id.setdefault(event_id, []).append(index)
         return by_id
 
-    def _entries(self, events: Sequence[bytes]) -> tuple[list[list[Entry]], dict[int, str]]:
+    def _entries(self, events: Sequence[bytes]) -> tuple[list[list[GenesysEntry]], dict[int, str]]:
         """The entries of each event, and of those that do not fit what is wrong with them."""
-        made: list[list[Entry]] = []
+        made: list[list[GenesysEntry]] = []
         unfit: dict[int, str] = {}
         for index, event in enumerate(events):
             try:
@@ -223,7 +223,7 @@ class GenesysEventsSink:
                 made.append([])
         return made, unfit
 
-    def _entry(self, event: bytes) -> Entry:
+    def _entry(self, event: bytes) -> GenesysEntry:
         array, body = self._split(event)
         entry: Any = self._decode(body)
         for field, attribute in self._fields.items():
@@ -231,7 +231,7 @@ class GenesysEventsSink:
                 raise ValueError(f"{field} is empty")
         if not is_utf8(body):
             raise ValueError("it is not UTF-8")
-        return Entry(array, body, entry.event_id)
+        return GenesysEntry(array, body, entry.event_id)
 
     def _split(self, event: bytes) -> tuple[str, bytes]:
         """Array and entry. Whatever follows the entry but one brace stays with it, and is no JSON there."""
@@ -249,7 +249,7 @@ class GenesysEventsSink:
             raise ValueError("it is not JSON")
         return array, inner[:-1].strip(_BLANKS)
 
-    def _size(self, entries: Sequence[Entry]) -> int:
+    def _size(self, entries: Sequence[GenesysEntry]) -> int:
         frame = 0 if self._family.array else sum(len(e.array) + _ARRAY_FRAME_BYTES for e in entries)
         return frame + sum(len(entry.body) for entry in entries) + len(entries) - 1
 

@@ -49,7 +49,7 @@ DISCONNECT_TYPES = (
 )
 
 
-class Entry(NamedTuple):
+class GenesysEntry(NamedTuple):
     """One entry of a request's body."""
 
     array: str
@@ -109,7 +109,7 @@ class InteractionMapping:
         """Raises ValueError and RecursionError."""
         return _Ids(_decode(event), self._namespace).conversation
 
-    def entries(self, event: bytes) -> list[Entry]:
+    def entries(self, event: bytes) -> list[GenesysEntry]:
         """At least one, at most MAX_ENTRIES. Raises ValueError and RecursionError."""
         seen = _decode(event)
         if not seen.interaction_id:
@@ -118,7 +118,7 @@ class InteractionMapping:
         if draft is None:
             raise ValueError(f"routingMetadata.actionType: expected one of {', '.join(_ACTIONS)}")
         ids = _Ids(seen, self._namespace)
-        made: list[Entry] = []
+        made: list[GenesysEntry] = []
         for array, later_ms, fields in draft(seen, ids, self._source_id):
             try:
                 time = write_time(seen.event_time, later_ms=later_ms)
@@ -126,7 +126,7 @@ class InteractionMapping:
                 raise ValueError(f"eventTime: {error}") from None
             event_id = ids.of_entry(array, first=not made)
             common = {"eventId": event_id, "eventDateTime": time, "conversationId": ids.conversation}
-            made.append(Entry(array, msgspec.json.encode(common | fields), event_id))
+            made.append(GenesysEntry(array, msgspec.json.encode(common | fields), event_id))
         return made
 
 

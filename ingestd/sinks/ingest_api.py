@@ -7,7 +7,7 @@ from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import Verdict
 from ingestd.sinks.frame import frame
-from ingestd.sinks.reading import DEFAULT, Reading
+from ingestd.sinks.reading import DEFAULT, AnswerReader
 
 PATH = "/api/v2/events/ingest"
 _PREFIX, _SEPARATOR, _SUFFIX = b'{"events":[', b",", b"]}"
@@ -27,7 +27,7 @@ class IngestApi:
         name: str = "ingest_api",
         max_bytes: int = 1_000_000,
         max_events: int = 1_000_000,
-        reading: Reading = DEFAULT,
+        reading: AnswerReader = DEFAULT,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.name = name

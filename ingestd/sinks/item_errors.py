@@ -71,7 +71,7 @@ def find(body: bytes, count: int, ids: Ids, *, shared_ids: bool = True) -> tuple
         content = read_json(body)
     except (ValueError, RecursionError):
         return (), 1  # who knows which events it named
-    found = Found(shared_ids=shared_ids)
+    found = NamedErrors(shared_ids=shared_ids)
     for entry in _entries(content):
         found.add(_indices(entry, count, ids), _words(entry), retryable=_retryable(entry))
     return found.items, found.unmatched
@@ -139,7 +139,7 @@ def looks_like_json(body: bytes) -> bool:
     return body.lstrip()[:1] in (b"{", b"[")
 
 
-class Found:
+class NamedErrors:
     """The errors of one answer. An event that is named twice may be sent again only if both say so."""
 
     def __init__(self, *, shared_ids: bool) -> None:

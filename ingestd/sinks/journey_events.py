@@ -19,11 +19,11 @@ from ingestd.schemas.grammar import is_utf8
 from ingestd.schemas.refusals import cut
 from ingestd.sinks.frame import frame
 from ingestd.sinks.genesys_answers import name_context
-from ingestd.sinks.reading import DEFAULT, ItemPaths, Reading
-from ingestd.sinks.sink import Unfit
+from ingestd.sinks.reading import DEFAULT, AnswerReader, ItemPaths
+from ingestd.sinks.sink import Unencodable
 
 _CONFIGURATION_ID = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)  # a UUID is one, too
-_ITEMS = Reading(
+_ITEMS = AnswerReader(
     paths=ItemPaths(
         items="unprocessedEntities",
         index="originalRequestIndex",
@@ -68,7 +68,7 @@ class JourneyEventsSink:
         configuration_id: str,
         max_events: int = 100,
         max_bytes: int = 512_000,
-        reading: Reading = DEFAULT,
+        reading: AnswerReader = DEFAULT,
         wall: Callable[[], float] = time.time,
     ) -> None:
         if not _CONFIGURATION_ID.fullmatch(configuration_id):
@@ -93,7 +93,7 @@ class JourneyEventsSink:
         nothing of what it cannot use."""
         unfit = {index: fault for index, event in enumerate(events) if (fault := _find_fault(event))}
         if unfit:
-            raise Unfit(unfit)
+            raise Unencodable(unfit)
         return frame(_PREFIX, _SEPARATOR, _SUFFIX, events)
 
     def headers(self, batch_id: str, events: Sequence[bytes]) -> dict[str, str]:

@@ -33,7 +33,7 @@ _text = msgspec.json.Decoder(str).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class LakeLayout:
     """The shape of a lake's files; kept with the rows of a load, see ``encode`` and ``decode``.
 
     ``partition``: of PARTS, in any order; none: one folder. ``time``, ``event_type``: paths in the event;
@@ -61,11 +61,11 @@ class Layout:
         return msgspec.json.encode(self)
 
     @classmethod
-    def decode(cls, data: bytes) -> "Layout":
+    def decode(cls, data: bytes) -> "LakeLayout":
         return msgspec.json.decode(data, type=cls)
 
 
-class Place(NamedTuple):
+class EventFolder(NamedTuple):
     """What an event's folder follows from; ``time`` is in UTC. None: it has none that can be read."""
 
     time: datetime | None
@@ -75,7 +75,7 @@ class Place(NamedTuple):
 class Partitioner:
     """Sorts events into folders, by their layout. Deterministic."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: LakeLayout) -> None:
         self._parts = layout.parts
         self._folders: dict[tuple[object, ...], str] = {}
         self._fields = _fields_of(
@@ -83,12 +83,12 @@ class Partitioner:
             (layout.event_type,) if layout.event_type else ("type", "eventType"),
         )
 
-    def place(self, event: bytes) -> Place:
+    def place(self, event: bytes) -> EventFolder:
         """Never raises, whatever the event is."""
         time, event_type = self._fields(event)
-        return Place(_moment(time), event_type)
+        return EventFolder(_moment(time), event_type)
 
-    def folder(self, place: Place) -> str:
+    def folder(self, place: EventFolder) -> str:
         """As ``date=2026-11-21/hour=09/type=order.created``; empty without a partition."""
         time, event_type = place
         key = (time.toordinal(), time.hour, event_type) if time else (event_type,)
@@ -111,7 +111,7 @@ def safe(value: str) -> str:
     return "_" * (len(text) - len(text.lstrip("."))) + text.lstrip(".") or UNKNOWN
 
 
-_VALUES: dict[str, Callable[[Place], str]] = {
+_VALUES: dict[str, Callable[[EventFolder], str]] = {
     "date": lambda place: place.time.date().isoformat() if place.time else UNKNOWN,
     "hour": lambda place: f"{place.time.hour:02}" if place.time else UNKNOWN,
     "type": lambda place: safe(place.type) if place.type else UNKNOWN,

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 from ingestd.core.errors import UserError
-from ingestd.sinks.lake import MAX_FOLDERS, Layout, Partitioner
+from ingestd.sinks.lake import MAX_FOLDERS, LakeLayout, Partitioner
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -34,7 +34,7 @@ CONTENT_TYPES = {"ndjson": "application/zstd", "parquet": "application/vnd.apach
 _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 
 
-class Delivery(Protocol):
+class LakeDelivery(Protocol):
     """Events that came together: a row of ``store/outbox_rows.py``.
 
     ``request_id``: of the request that delivered them; empty: accepted. ``at``: wall time. ``number``: of
@@ -55,7 +55,7 @@ class Delivery(Protocol):
     def events(self) -> list[bytes]: ...
 
 
-class File(NamedTuple):
+class LakeFile(NamedTuple):
     """``name``: with its folder, relative to the lake's root. The lists run parallel, in the rows' order.
 
     Columns and not one object an event: of those there are more than the garbage collector likes.
@@ -65,10 +65,10 @@ class File(NamedTuple):
     events: list[bytes]
     times: list[datetime | None]
     types: list[str | None]
-    deliveries: list[Delivery]
+    deliveries: list[LakeDelivery]
 
 
-class Encoded(NamedTuple):
+class EncodedFile(NamedTuple):
     """``content_type``: of ``body``. ``manifest``: JSON."""
 
     name: str
@@ -82,13 +82,13 @@ class Encoded(NamedTuple):
         return f"{folder}{slash}{MANIFEST_PREFIX}{stem}{MANIFEST_SUFFIX}"
 
 
-def files_of(deliveries: Sequence[Delivery], layout: Layout) -> list[File]:
+def files_of(deliveries: Sequence[LakeDelivery], layout: LakeLayout) -> list[LakeFile]:
     """All events of a load, each in exactly one file; one file for a folder."""
     if not deliveries:
         return []
     partitioner = Partitioner(layout)
     stem = f"{deliveries[0].number}-{deliveries[-1].number}-{_digest(deliveries)}{SUFFIXES[layout.format]}"
-    files: dict[str, File] = {}
+    files: dict[str, LakeFile] = {}
     for delivery in deliveries:
         for event in delivery.events:
             place = partitioner.place(event)
@@ -98,7 +98,7 @@ def files_of(deliveries: Sequence[Delivery], layout: Layout) -> list[File]:
                 if len(files) >= MAX_FOLDERS:
                     folder = partitioner.overflow
                 name = f"{folder}/{stem}" if folder else stem
-                file = files.setdefault(folder, File(name, [], [], [], []))
+                file = files.setdefault(folder, LakeFile(name, [], [], [], []))
             file.events.append(event)
             file.times.append(place.time)
             file.types.append(place.type)
@@ -106,7 +106,7 @@ def files_of(deliveries: Sequence[Delivery], layout: Layout) -> list[File]:
     return list(files.values())
 
 
-def _digest(deliveries: Iterable[Delivery]) -> str:
+def _digest(deliveries: Iterable[LakeDelivery]) -> str:
     """Tells loads of different state directories apart that have the same numbers."""
     digest = hashlib.blake2b(digest_size=6)
     for delivery in deliveries:
@@ -115,11 +115,11 @@ def _digest(deliveries: Iterable[Delivery]) -> str:
     return digest.hexdigest()
 
 
-def encode(file: File, layout: Layout) -> Encoded:
+def encode(file: LakeFile, layout: LakeLayout) -> EncodedFile:
     """The file and its manifest. Raises UserError when Parquet is asked for without pyarrow."""
     body = encode_parquet(file) if layout.format == "parquet" else encode_ndjson(file.events)
     manifest = make_manifest(file, body, layout)
-    return Encoded(file.name, body, CONTENT_TYPES[layout.format], manifest)
+    return EncodedFile(file.name, body, CONTENT_TYPES[layout.format], manifest)
 
 
 def encode_ndjson(events: Iterable[bytes]) -> bytes:
@@ -133,7 +133,7 @@ def _is_split(event: bytes) -> bool:
     return b"\n" in event or b"\r" in event
 
 
-def encode_parquet(file: File) -> bytes:
+def encode_parquet(file: LakeFile) -> bytes:
     """Columns: event (its JSON as it came), event_type, event_time, request_id, latency_ms, at. zstd.
 
     ``event_type`` and ``event_time`` are null where the event has none, ``request_id`` and ``latency_ms``
@@ -170,7 +170,7 @@ def encode_parquet(file: File) -> bytes:
     return body
 
 
-def make_manifest(file: File, body: bytes, layout: Layout) -> bytes:
+def make_manifest(file: LakeFile, body: bytes, layout: LakeLayout) -> bytes:
     """What is in the file, as JSON. Times: RFC 3339, UTC. ``requests``: those that delivered its events."""
     times = [time for time in file.times if time]
     counts = Counter(delivery.number for delivery in file.deliveries)
@@ -204,7 +204,7 @@ def make_manifest(file: File, body: bytes, layout: Layout) -> bytes:
     ).encode()
 
 
-def _milliseconds(delivery: Delivery) -> float:
+def _milliseconds(delivery: LakeDelivery) -> float:
     return round(delivery.latency_s * 1000, 1)
 
 

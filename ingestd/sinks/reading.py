@@ -61,7 +61,7 @@ class ItemPaths:
         return bool(self.items)
 
 
-class Reading:
+class AnswerReader:
     """``on_status``: "404" -> taken, later, too_big, refused, forbidden or dead, where it is not the usual.
 
     ``paths``: only these are read then, none of the usual names. ``expect_json``: the API speaks JSON, and
@@ -146,7 +146,7 @@ class Reading:
         return item_errors.find(body, len(events), ids, shared_ids=shared_ids)
 
 
-DEFAULT = Reading()
+DEFAULT = AnswerReader()
 
 
 def value_at(value: Any, path: str) -> Any:
@@ -171,7 +171,7 @@ def _find(
         return (), 0 if entries is None else 1
     ids = _ids_at(events, paths.event_id) if paths.id else {}
     parallel = len(entries) == len(events)
-    found = item_errors.Found(shared_ids=shared_ids)
+    found = item_errors.NamedErrors(shared_ids=shared_ids)
     for place, entry in enumerate(entries):
         ok = value_at(entry, paths.ok) if paths.ok else None
         if not _taken(ok):

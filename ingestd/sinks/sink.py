@@ -7,7 +7,7 @@ from ingestd.core.answer import Answer
 from ingestd.core.verdict import Verdict
 
 
-class Unfit(Exception):
+class Unencodable(Exception):
     """Events that the remote API has no words for: index -> what is wrong, in words, without secrets."""
 
     def __init__(self, events: Mapping[int, str]) -> None:

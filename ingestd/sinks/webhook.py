@@ -16,7 +16,7 @@ from ingestd.core.answer import Answer
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.sinks.content_id import content_id
 from ingestd.sinks.frame import frame
-from ingestd.sinks.reading import DEFAULT, Reading
+from ingestd.sinks.reading import DEFAULT, AnswerReader
 
 RESERVED = frozenset(
     {
@@ -62,7 +62,7 @@ class WebhookSink:
         secret_url: bool = False,
         max_bytes: int = 1_000_000,
         max_events: int = 100,
-        reading: Reading = DEFAULT,
+        reading: AnswerReader = DEFAULT,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.name = name

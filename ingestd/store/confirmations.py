@@ -1,6 +1,6 @@
 """Events that an API has accepted and that it is asked about: the table ``confirmations``.
 
-Rows are inserted by ``bookkeeping`` where a batch is settled, read and settled by ``delivery/confirmation``.
+``event_recorder`` inserts rows where a batch is settled; ``delivery/status_poller`` reads and settles them.
 """
 
 import sqlite3

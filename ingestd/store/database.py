@@ -26,7 +26,7 @@ from ingestd.store.connection import (
     is_locked,
     locked,
 )
-from ingestd.store.group import Group, Reader, done, resolve
+from ingestd.store.group_commit import CommitGroup, Reader, done, resolve
 from ingestd.store.upkeep import Upkeep, let_shrink
 from ingestd.store.writer import Work, Writer
 
@@ -78,9 +78,9 @@ class Database:
         self._appends: list[Work] = []
         self._waiter: asyncio.Future[None] | None = None
         self._appended: asyncio.Future[None] | None = None
-        self._running: Group | None = None
+        self._running: CommitGroup | None = None
         self._failed: StoreFailed | None = None
-        self._jobs: queue.SimpleQueue[Group | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[CommitGroup | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._broken = False
         self._look_at = self._written_at = 0.0
@@ -172,11 +172,13 @@ class Database:
     def _start_group(self) -> None:
         future = self._loop.create_future
         self.groups += 1
-        self._running = Group(self._work, self._appends, self._waiter or future(), self._appended or future())
+        self._running = CommitGroup(
+            self._work, self._appends, self._waiter or future(), self._appended or future()
+        )
         self._jobs.put(self._running)
         self._work, self._appends, self._waiter, self._appended = [], [], None, None
 
-    def _group_done(self, group: Group, error: StoreFailed | None, seconds: float) -> None:
+    def _group_done(self, group: CommitGroup, error: StoreFailed | None, seconds: float) -> None:
         self._running = None
         if error is None:
             self.commits += 1
@@ -226,7 +228,7 @@ class Database:
             self.blocked = disk_full(self.path, patient=True)
         return writer
 
-    def _next_group(self) -> Group | None:
+    def _next_group(self) -> CommitGroup | None:
         """The next group. Twice a second, and step by step while nobody wants anything, disk and files are
         looked after in between."""
         stepping = False
@@ -286,7 +288,7 @@ class Database:
             future.cancel()
             raise StoreFailed(f"{self.path} is still being read after {_PAUSE_S:.0f} s") from None
 
-    def _write(self, group: Group) -> None:
+    def _write(self, group: CommitGroup) -> None:
         try:
             self._writer.transact([*group.work, *group.appends])
             return
@@ -311,14 +313,14 @@ class Database:
                     raise
         return None
 
-    def _block(self, blocked: StoreBlocked | None, group: Group | None) -> None:
+    def _block(self, blocked: StoreBlocked | None, group: CommitGroup | None) -> None:
         self.blocked = blocked  # here already, so that this thread sees it
         self._look_at = time.monotonic() + _LOOK_S
         self._loop.call_soon_threadsafe(self._refuse_appends, blocked, group)
 
     # --- on the loop ---
 
-    def _refuse_appends(self, blocked: StoreBlocked | None, group: Group | None) -> None:
+    def _refuse_appends(self, blocked: StoreBlocked | None, group: CommitGroup | None) -> None:
         """What was appended and is not on disk is not going to be."""
         if blocked is None:
             return
@@ -337,7 +339,7 @@ class Database:
         for reader in self.readers:
             reader.resume()
 
-    def _fail(self, error: StoreFailed, group: Group | None) -> None:
+    def _fail(self, error: StoreFailed, group: CommitGroup | None) -> None:
         self._failed = self._failed or error
         waiters = (group.waiter, group.appended) if group else ()
         for future in (*waiters, self._waiter, self._appended):

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from ingestd.core.batch import Place
 from ingestd.core.letter import MAX_DETAIL, DeadLetter, fingerprint
-from ingestd.core.masking import redact
 from ingestd.core.reasons import RETRYABLE, Reason
+from ingestd.core.redaction import redact
 
 IDEMPOTENCY_WINDOW_S = 24 * 3600.0
 """How long an API remembers a key (seed on idempotency): past it, a letter waits for a person."""

@@ -10,13 +10,15 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 
 from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, Positions, Segment
+from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.file_identity import NO_MARK, Mark, digest
 from ingestd.core.letter import DeadLetter
-from ingestd.core.mark import NO_MARK, Mark, digest
-from ingestd.store import frozen, letter_leases
+from ingestd.core.positions import Positions
+from ingestd.store import frozen_batches as frozen
+from ingestd.store import letter_leases
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import insert_letters
-from ingestd.store.frozen import FrozenBatch
+from ingestd.store.frozen_batches import FrozenBatch
 from ingestd.store.lost_places import LostPlaces, read_lost_places
 from ingestd.store.settled_batches import Place, SettledBatches
 from ingestd.store.source_rows import MOVE, Fingerprints, SourceState, add_source, find_source

@@ -17,7 +17,7 @@ from ingestd.core.errors import UserError
 from ingestd.store import letter_wishes
 from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, explain
 from ingestd.store.dead_letters import Filter
-from ingestd.store.letter_wishes import Wished
+from ingestd.store.letter_wishes import MarkedLetters
 
 STEP_LETTERS = 2_000
 """In one transaction, about 30 ms: so long may a producer of the service have to wait for its answer."""
@@ -27,7 +27,7 @@ _BUSY_TIMEOUT_S = 10.0
 
 
 @dataclass(slots=True)
-class Purged:
+class PurgeResult:
     """``left``: letters of the same requests, which may have been taken: they wait for a person now."""
 
     deleted: int = 0
@@ -35,7 +35,7 @@ class Purged:
     interrupted: bool = False
 
 
-class Chosen(NamedTuple):
+class ChosenLetter(NamedTuple):
     """A letter that somebody chose."""
 
     id: int
@@ -81,7 +81,7 @@ class LetterChanges:
         with self._transaction():
             self._connection.execute("UPDATE meta SET value = value WHERE name = 'commits'")
 
-    def pieces(self, where: Filter, now: float, *, payloads: bool = True) -> Iterator[list[Chosen]]:
+    def pieces(self, where: Filter, now: float, *, payloads: bool = True) -> Iterator[list[ChosenLetter]]:
         """The letters that are there at the beginning, oldest first. No lock is held between two pieces."""
         condition, values = where.sql(now)
         last: int = self._connection.execute("SELECT coalesce(max(id), 0) FROM letters").fetchone()[0]
@@ -94,7 +94,7 @@ class LetterChanges:
         while True:
             piece, size = [], 0
             for row in self._connection.execute(query, [after, last, *values, STEP_LETTERS]):
-                piece.append(Chosen._make(row))
+                piece.append(ChosenLetter._make(row))
                 size += len(piece[-1].payload)
                 if size > _STEP_BYTES:
                     break
@@ -103,7 +103,7 @@ class LetterChanges:
             after = piece[-1].id
             yield piece
 
-    def request(self, numbers: Sequence[int], *, now: float) -> Wished:
+    def request(self, numbers: Sequence[int], *, now: float) -> MarkedLetters:
         """Have these letters sent, by whatever process, and who goes along with them."""
         with self._transaction():
             return letter_wishes.make_due(self._connection, numbers, now)
@@ -150,7 +150,7 @@ class LetterChanges:
             letter_wishes.make_due(self._connection, [number], now)
             return left
 
-    def purge(self, where: Filter, *, now: float, done: Purged) -> None:
+    def purge(self, where: Filter, *, now: float, done: PurgeResult) -> None:
         """Delete letters that are not leased. ``done`` tells how far it came, also when it is interrupted."""
         self._connection.execute("CREATE TEMP TABLE IF NOT EXISTS cut (batch TEXT PRIMARY KEY)")
         try:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from ingestd.core.batch import Batch
 from ingestd.core.letter import MAX_DETAIL, DeadLetter, fingerprint
-from ingestd.core.masking import redact
 from ingestd.core.reasons import RETRYABLE
+from ingestd.core.redaction import redact
 from ingestd.store.dead_letters import (
     COLUMNS,
     IDEMPOTENCY_WINDOW_S,

@@ -1,4 +1,4 @@
-"""Dead letters of events that were rejected before routing become their sinks'. For ``letter_desk``."""
+"""Dead letters of events that were rejected before routing become their sinks'. For ``letter_queue``."""
 
 import sqlite3
 from collections.abc import Callable

@@ -14,7 +14,7 @@ from ingestd.store.dead_letters import IDEMPOTENCY_WINDOW_S
 from ingestd.store.letter_leases import BROKEN, OLD
 
 
-class Wished(NamedTuple):
+class MarkedLetters(NamedTuple):
     """``marked``: letters that are to be sent, each counted once however often this is asked with the same
     time; ``chosen``: those among the ones that were asked for; ``risky``: of the marked ones, those of
     requests that may have been taken and cannot be repeated as they were. ``rekeyed``: of those that were
@@ -26,7 +26,7 @@ class Wished(NamedTuple):
     rekeyed: int = 0
 
 
-def make_due(connection: sqlite3.Connection, numbers: Sequence[int], now: float) -> Wished:
+def make_due(connection: sqlite3.Connection, numbers: Sequence[int], now: float) -> MarkedLetters:
     """A person wants these sent now, whatever their reason.
 
     A request that may have been taken is repeated whole or not at all: its other letters go along. Where that
@@ -48,7 +48,7 @@ def make_due(connection: sqlite3.Connection, numbers: Sequence[int], now: float)
         f" FROM letters WHERE state = 'waiting' AND requested = ?1 AND {by_id}",
         (now, ids, broken),
     ).fetchone()
-    return Wished(marked, chosen, risky, rekeyed - among_broken)
+    return MarkedLetters(marked, chosen, risky, rekeyed - among_broken)
 
 
 def requests_of(connection: sqlite3.Connection, ids: str) -> list[str]:

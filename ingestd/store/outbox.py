@@ -18,20 +18,20 @@ from ingestd.core.errors import UserError
 from ingestd.store import outbox_rows
 from ingestd.store.connection import connect, explain
 from ingestd.store.database import Database
-from ingestd.store.outbox_rows import Cursor, Delivery, Load, Row
+from ingestd.store.outbox_rows import LakeLoad, OutboxCursor, OutboxDelivery, OutboxRow
 
 T = TypeVar("T")
 
 WARN_AGAIN_S = 60.0
 
 
-class Unreadable(UserError):
+class OutboxUnreadable(UserError):
     """The outbox cannot be read now; what is written to it is not concerned."""
 
     exit_code = 1
 
 
-class Stock(NamedTuple):
+class OutboxTotals(NamedTuple):
     """Rows that are not in the lake yet: how many, their events and those events' bytes."""
 
     rows: int
@@ -39,7 +39,7 @@ class Stock(NamedTuple):
     size_bytes: int
 
 
-class Addition:
+class OutboxAddition:
     """A unit of work that adds one row: call it with the connection of the transaction it belongs to.
 
     ``refused()``: that transaction did not take place.
@@ -47,7 +47,7 @@ class Addition:
 
     __slots__ = ("_events", "_outbox", "_row", "_size_bytes")
 
-    def __init__(self, outbox: "Outbox", row: Row) -> None:
+    def __init__(self, outbox: "Outbox", row: OutboxRow) -> None:
         self._outbox, self._row = outbox, row
         self._events, self._size_bytes = row.events, row.size_bytes
 
@@ -79,7 +79,7 @@ class Outbox:
         self.rows = self.events = self.bytes = 0
         self.skipped_events = self.damaged_events = 0
         self.oldest_at: float | None = None
-        self.load: Load | None = None
+        self.load: LakeLoad | None = None
         self.done = 0
         self.on_added: Callable[[], None] = lambda: None
         self._database = database
@@ -93,19 +93,19 @@ class Outbox:
         cursor = await self._database.run(partial(outbox_rows.read_cursor, sink=self.sink_name))
         self.done, self.load = cursor.done, cursor.load
         await self._delete_done()
-        stock = Stock(*await self._reading(partial(outbox_rows.count, sink=self.sink_name)))
+        stock = OutboxTotals(*await self._reading(partial(outbox_rows.count, sink=self.sink_name)))
         self.count(*stock)
         await self._look_for_oldest()
 
     @property
-    def stock(self) -> Stock:
-        return Stock(self.rows, self.events, self.bytes)
+    def stock(self) -> OutboxTotals:
+        return OutboxTotals(self.rows, self.events, self.bytes)
 
     # --- in ---
 
     def add(
         self, events: Sequence[bytes], *, request_id: str = "", latency_s: float = 0.0, at: float
-    ) -> Addition | None:
+    ) -> OutboxAddition | None:
         """Events that were accepted, or delivered as ``request_id`` ``at`` a wall time, as a unit of work
         for the transaction that makes them so. None: there is no room, or there are no events."""
         size_bytes = sum(map(len, events))
@@ -120,7 +120,9 @@ class Outbox:
         self.count(1, len(events), size_bytes)
         if self.oldest_at is None:
             self.oldest_at = at
-        addition = Addition(self, outbox_rows.pack(events, request_id=request_id, latency_s=latency_s, at=at))
+        addition = OutboxAddition(
+            self, outbox_rows.pack(events, request_id=request_id, latency_s=latency_s, at=at)
+        )
         self.on_added()
         return addition
 
@@ -143,7 +145,7 @@ class Outbox:
 
     # --- out ---
 
-    async def cut(self, *, max_bytes: int, layout: bytes) -> Load | None:
+    async def cut(self, *, max_bytes: int, layout: bytes) -> LakeLoad | None:
         """The load that is under way, or a new one of the oldest rows up to ``max_bytes`` (at least one).
 
         ``layout`` is kept with it, so that a process with other settings ends it as it was begun. None if
@@ -156,12 +158,12 @@ class Outbox:
             )
             if span is None:
                 return None
-            load = Load(*span, layout)
-            await self._write(Cursor(self.done, load))
+            load = LakeLoad(*span, layout)
+            await self._write(OutboxCursor(self.done, load))
             self.load = load
         return self.load
 
-    async def read(self, load: Load) -> list[Delivery]:
+    async def read(self, load: LakeLoad) -> list[OutboxDelivery]:
         """The load's rows, in order. Damaged ones are put aside, and told. Raises as ``cut``."""
         found = await self._reading(
             partial(outbox_rows.read, sink=self.sink_name, first=load.first, last=load.last)
@@ -178,16 +180,16 @@ class Outbox:
             )
         return found.rows
 
-    async def finish(self, load: Load, rows: Sequence[Delivery]) -> None:
+    async def finish(self, load: LakeLoad, rows: Sequence[OutboxDelivery]) -> None:
         """The load's files are whole. ``rows``: what was read of it. Raises as ``cut``."""
-        await self._write(Cursor(load.last, None))
+        await self._write(OutboxCursor(load.last, None))
         self.done, self.load = load.last, None
         self.count(-len(rows), -sum(len(r.events) for r in rows), -sum(r.size_bytes for r in rows))
         self.oldest_at = self._clock.wall() if self.rows else None  # until it is known
         await self._delete_done()
         await self._look_for_oldest()
 
-    async def _write(self, cursor: Cursor) -> None:
+    async def _write(self, cursor: OutboxCursor) -> None:
         await self._database.run(partial(outbox_rows.write_cursor, sink=self.sink_name, cursor=cursor))
 
     async def _delete_done(self) -> None:
@@ -211,6 +213,6 @@ class Outbox:
                 with closing(connect(self._database.path, read_only=True)) as connection:
                     return query(connection)
             except (sqlite3.Error, msgspec.MsgspecError) as error:
-                raise Unreadable(str(explain(error, self._database.path))) from None
+                raise OutboxUnreadable(str(explain(error, self._database.path))) from None
 
         return await asyncio.to_thread(read)

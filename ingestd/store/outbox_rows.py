@@ -16,7 +16,7 @@ _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
-class Row(NamedTuple):
+class OutboxRow(NamedTuple):
     """As it goes into the table. ``at``: wall time; ``size_bytes``: of the events."""
 
     request_id: str
@@ -28,7 +28,7 @@ class Row(NamedTuple):
     payload: bytes
 
 
-class Delivery(NamedTuple):
+class OutboxDelivery(NamedTuple):
     """A row as it comes out. ``request_id``: what delivered its events; empty: they were accepted."""
 
     number: int
@@ -40,7 +40,7 @@ class Delivery(NamedTuple):
     events: list[bytes]
 
 
-class Load(NamedTuple):
+class LakeLoad(NamedTuple):
     """Rows ``first`` to ``last``, which become files together, in the shape that ``layout`` says."""
 
     first: int
@@ -48,38 +48,38 @@ class Load(NamedTuple):
     layout: bytes
 
 
-class Cursor(NamedTuple):
+class OutboxCursor(NamedTuple):
     """Rows up to ``done`` are in the lake, those of ``load`` on their way."""
 
     done: int
-    load: Load | None
+    load: LakeLoad | None
 
 
-class Damage(NamedTuple):
+class OutboxDamage(NamedTuple):
     number: int
     events: int
     size_bytes: int
 
 
-class Found(NamedTuple):
-    rows: list[Delivery]
-    damaged: list[Damage]
+class OutboxPage(NamedTuple):
+    rows: list[OutboxDelivery]
+    damaged: list[OutboxDamage]
 
 
-_unpack_cursor = msgspec.msgpack.Decoder(Cursor).decode
+_unpack_cursor = msgspec.msgpack.Decoder(OutboxCursor).decode
 
 
-def pack(events: Sequence[bytes], *, request_id: str, latency_s: float, at: float) -> Row:
+def pack(events: Sequence[bytes], *, request_id: str, latency_s: float, at: float) -> OutboxRow:
     payload = _pack(events)
     crc = _checksum(request_id.encode(), latency_s, at, payload)
-    return Row(request_id, latency_s, at, len(events), sum(map(len, events)), crc, payload)
+    return OutboxRow(request_id, latency_s, at, len(events), sum(map(len, events)), crc, payload)
 
 
 def _checksum(request_id: bytes, latency_s: float, at: float, payload: bytes) -> int:
     return zlib.crc32(payload, zlib.crc32(request_id, zlib.crc32(struct.pack("<dd", latency_s, at))))
 
 
-def insert(connection: sqlite3.Connection, sink: str, row: Row, *, above: int) -> None:
+def insert(connection: sqlite3.Connection, sink: str, row: OutboxRow, *, above: int) -> None:
     """Numbers are never used twice, or a row would be taken for one that is done: SQLite alone starts
     again from 1 when the table was emptied."""
     connection.execute(
@@ -89,12 +89,12 @@ def insert(connection: sqlite3.Connection, sink: str, row: Row, *, above: int) -
     )
 
 
-def read_cursor(connection: sqlite3.Connection, *, sink: str) -> Cursor:
+def read_cursor(connection: sqlite3.Connection, *, sink: str) -> OutboxCursor:
     row = connection.execute("SELECT value FROM meta WHERE name = ?", (f"lake {sink}",)).fetchone()
-    return _unpack_cursor(row[0]) if row else Cursor(0, None)
+    return _unpack_cursor(row[0]) if row else OutboxCursor(0, None)
 
 
-def write_cursor(connection: sqlite3.Connection, *, sink: str, cursor: Cursor) -> None:
+def write_cursor(connection: sqlite3.Connection, *, sink: str, cursor: OutboxCursor) -> None:
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"lake {sink}", _pack(cursor)))
 
 
@@ -130,9 +130,9 @@ def oldest_at(connection: sqlite3.Connection, *, sink: str, above: int) -> float
     return row[0] if row else None
 
 
-def read(connection: sqlite3.Connection, *, sink: str, first: int, last: int) -> Found:
+def read(connection: sqlite3.Connection, *, sink: str, first: int, last: int) -> OutboxPage:
     # CAST: one flipped bit makes a BLOB a TEXT, and reading that fails with the payload in the error's words
-    found = Found([], [])
+    found = OutboxPage([], [])
     for fields in connection.execute(
         "SELECT id, CAST(request_id AS BLOB), latency_s, at, events, bytes, crc, CAST(payload AS BLOB)"
         " FROM outbox WHERE sink = ? AND id BETWEEN ? AND ? AND file IS NULL ORDER BY id",
@@ -140,13 +140,13 @@ def read(connection: sqlite3.Connection, *, sink: str, first: int, last: int) ->
     ):
         row = _check(fields)
         if row is None:
-            found.damaged.append(Damage(fields[0], _number(fields[4]), _number(fields[5])))
+            found.damaged.append(OutboxDamage(fields[0], _number(fields[4]), _number(fields[5])))
         else:
             found.rows.append(row)
     return found
 
 
-def _check(fields: tuple[Any, ...]) -> Delivery | None:
+def _check(fields: tuple[Any, ...]) -> OutboxDelivery | None:
     """None if the row is not what was written."""
     number, request_id, latency_s, at, count, size_bytes, crc, payload = fields
     try:
@@ -158,7 +158,7 @@ def _check(fields: tuple[Any, ...]) -> Delivery | None:
         return None
     if (len(events), sum(map(len, events))) != (count, size_bytes):
         return None
-    return Delivery(number, name, latency_s, at, crc, size_bytes, events)
+    return OutboxDelivery(number, name, latency_s, at, crc, size_bytes, events)
 
 
 def _number(value: object) -> int:

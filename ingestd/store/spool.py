@@ -1,6 +1,6 @@
 """The spool: what producers were told is taken over, on disk until it has had its end.
 
-``reception.py`` appends, ``spool_feed.py`` reads and settles. One row is a chunk of events. Totals kept
+``admission.py`` appends, ``spool_feed.py`` reads and settles. One row is a chunk of events. Totals kept
 by triggers, and a high-water number outside of the database, tell when rows are missing; a CRC tells
 when one is damaged.
 """
@@ -11,20 +11,20 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from ingestd.core.chunk import Chunk, Receipt
-from ingestd.core.fate import Fate, Routed
+from ingestd.core.chunk import Chunk
+from ingestd.core.receipt import FanOutReceipt, Receipt, Routed
 from ingestd.store import spool_rows
 from ingestd.store.database import Database
-from ingestd.store.spool_cursor import Cursor
+from ingestd.store.spool_cursor import SpoolCursor
 from ingestd.store.spool_reader import SpoolReader
-from ingestd.store.spool_rows import Damage
+from ingestd.store.spool_rows import SpoolDamage
 from ingestd.store.writer import Work
 
-Settled = Callable[[int, int, Fate | None], None]
+Settled = Callable[[int, int, FanOutReceipt | None], None]
 """(number of the chunk, how many of its events became dead letters, their fate where several sinks are)."""
-Adopt = Callable[[Fate, Chunk], None]
+Adopt = Callable[[FanOutReceipt, Chunk], None]
 """A chunk is taken up: what an earlier process knew of its events."""
-Found = Callable[[Damage], None]
+Found = Callable[[SpoolDamage], None]
 
 MAX_CHUNK_BYTES = 256 * 1024
 """Of events in a chunk; a larger event is a chunk of its own."""
@@ -51,7 +51,7 @@ class _Opened(NamedTuple):
     size_bytes: int
     accepted_at: float
     receipt: Receipt
-    fate: Fate | None
+    fate: FanOutReceipt | None
 
 
 class Spool:
@@ -64,12 +64,12 @@ class Spool:
         self.source = source
         self.chunks = self.events = self.bytes = 0
         self.settled_bytes = 0  # since the start; tells how fast the spool empties
-        self.damage: list[Damage] = []
+        self.damage: list[SpoolDamage] = []
         self.on_settled: Settled = lambda number, buried, fate: None
         self.on_taken_up: Adopt = lambda fate, chunk: None
         self.on_damage: Found = lambda damage: None
-        self.on_fate: Callable[[Fate], None] = lambda fate: None
-        self.cursors = {sink: Cursor() for sink in sinks}
+        self.on_fate: Callable[[FanOutReceipt], None] = lambda fate: None
+        self.cursors = {sink: SpoolCursor() for sink in sinks}
         self.left_behind: dict[str, int] = {}  # sinks that are not there any more: chunks they had not had
         self._database = database
         self._next = 1
@@ -234,13 +234,13 @@ class Spool:
         self.cursors[sink].unread = number + 1
         self._forget_idle(number)
 
-    def _fate(self, number: int, events: int, routed: Routed) -> Fate:
+    def _fate(self, number: int, events: int, routed: Routed) -> FanOutReceipt:
         """Of the sinks that have not had the chunk: not all of them, after a restart."""
         sinks = sum(number >= cursor.unread for cursor in self.cursors.values())
         matched = max(map(len, routed.values()), default=0)
         if matched < events:
             matched = len(set[int]().union(*routed.values()))
-        fate = Fate(
+        fate = FanOutReceipt(
             routed,
             events=matched,
             unmatched=events - matched,
@@ -250,7 +250,7 @@ class Spool:
         fate.decided = partial(self._forget_idle, number)
         return fate
 
-    def _sink_settled(self, sink: str, number: int, fate: Fate) -> None:
+    def _sink_settled(self, sink: str, number: int, fate: FanOutReceipt) -> None:
         self.cursors[sink].open.discard(number)
         fate.settle()
         self._forget_idle(number)
@@ -266,7 +266,7 @@ class Spool:
         if opened.fate.open == to_come and not any(number in cursor.open for cursor in cursors):
             del self._opened[number]
 
-    def _all_settled(self, number: int, fate: Fate) -> None:
+    def _all_settled(self, number: int, fate: FanOutReceipt) -> None:
         if number in self._put_aside:  # it was found damaged meanwhile: its events have had that end
             return
         self.on_fate(fate)
@@ -280,12 +280,12 @@ class Spool:
         buried = len(opened.fate.failed) if opened.fate else opened.receipt.buried
         self.on_settled(number, buried, opened.fate)
 
-    def _quarantine(self, row: spool_rows.Row) -> None:
+    def _quarantine(self, row: spool_rows.SpoolRow) -> None:
         if row.number in self._put_aside:  # read again before its row was gone
             return
         self._put_aside.add(row.number)
         self._opened.pop(row.number, None)
-        damage = Damage(row.number, row.number, row.events, row.accepted_at, "checksum does not match")
+        damage = SpoolDamage(row.number, row.number, row.events, row.accepted_at, "checksum does not match")
         self._database.note(partial(spool_rows.quarantine, damage=damage))
         self._count(-1, -row.events, -row.size_bytes)
         self.damage.append(damage)

@@ -1,7 +1,7 @@
 """How far one sink has come in the spool. Kept by ``spool.py``; moved by the sink's feed."""
 
 
-class Cursor:
+class SpoolCursor:
     """``unread``: chunks from this number on have not been taken up. ``open``: those on their way."""
 
     def __init__(self, position: int = 1) -> None:

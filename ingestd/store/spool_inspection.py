@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ingestd.store import spool_rows
 from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, connect, explain, refuse_newer
-from ingestd.store.spool_rows import Damage, Row, Totals
+from ingestd.store.spool_rows import SpoolDamage, SpoolRow, SpoolTotals
 from ingestd.store.writer import MARK_NAME, unpack_mark
 
 _ALL = (0, 2**62, -1)
@@ -21,18 +21,18 @@ _SINKS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Stock:
+class SpoolContents:
     """``oldest_at``: wall time of the oldest chunk. ``file_bytes``: of the state file and its log. ``sinks``:
     where there are several; what has been read already and is on its way counts as waiting."""
 
-    totals: Totals
+    totals: SpoolTotals
     oldest_at: float | None
     file_bytes: int
-    damage: list[Damage]
-    sinks: list["SinkStock"]
+    damage: list[SpoolDamage]
+    sinks: list["SinkContents"]
 
 
-class SinkStock(NamedTuple):
+class SinkContents(NamedTuple):
     """How far a sink has come: ``chunks`` wait for it, the oldest since ``oldest_at`` (wall time)."""
 
     name: str
@@ -41,7 +41,7 @@ class SinkStock(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class SpoolFindings:
     """``bad``: numbers of chunks whose checksum is wrong. ``problems``: in words."""
 
     checked: int
@@ -55,16 +55,16 @@ class SpoolInspection:
     def __init__(self, directory: Path) -> None:
         self._path = directory / FILE_NAME
 
-    def stock(self) -> Stock:
+    def stock(self) -> SpoolContents:
         with self._reading() as connection:
             _, found = spool_rows.count(connection)
             oldest = connection.execute("SELECT accepted_at FROM spool ORDER BY id LIMIT 1").fetchone()
             damage = spool_rows.read_damage(connection)
-            sinks = [SinkStock(*row) for row in connection.execute(_SINKS)]
+            sinks = [SinkContents(*row) for row in connection.execute(_SINKS)]
         size = sum(path.stat().st_size for path in self._path.parent.glob(f"{FILE_NAME}*"))
-        return Stock(found, oldest[0] if oldest else None, size, damage, sinks)
+        return SpoolContents(found, oldest[0] if oldest else None, size, damage, sinks)
 
-    def check(self) -> Findings:
+    def check(self) -> SpoolFindings:
         """Every chunk against its checksum, the totals against the rows, the mark against both."""
         problems: list[str] = []
         bad: list[int] = []
@@ -75,7 +75,7 @@ class SpoolInspection:
             commits = connection.execute("SELECT value FROM meta WHERE name = 'commits'").fetchone()[0]
             for row in connection.execute(spool_rows.SELECT, _ALL):
                 checked += 1
-                if spool_rows.unpack(Row._make(row)) is None:
+                if spool_rows.unpack(SpoolRow._make(row)) is None:
                     bad.append(row[0])
             damage = spool_rows.read_damage(connection)
         if expected[:3] != found[:3]:
@@ -85,7 +85,7 @@ class SpoolInspection:
             problems.append(f"the last {marked - commits} commits are missing (damaged write-ahead log?)")
         problems += [f"chunk {number}: checksum does not match" for number in bad]
         problems += [f"found before: chunks {d.first} to {d.last}: {d.what}" for d in damage]
-        return Findings(checked, bad, problems)
+        return SpoolFindings(checked, bad, problems)
 
     def events(self, *, damaged: bool) -> Iterator[bytes]:
         """The events as they were accepted, in order; or what is left of damaged chunks."""
@@ -96,7 +96,7 @@ class SpoolInspection:
                     yield payload
                 return
             for row in connection.execute(spool_rows.SELECT, _ALL):
-                unpacked = spool_rows.unpack(Row._make(row))
+                unpacked = spool_rows.unpack(SpoolRow._make(row))
                 if unpacked:
                     yield from unpacked[0]
 

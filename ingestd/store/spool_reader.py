@@ -20,7 +20,7 @@ class SpoolReader:
         self._paused = False
         database.readers.append(self)
 
-    async def read(self, first: int, before: int, limit: int) -> list[spool_rows.Row]:
+    async def read(self, first: int, before: int, limit: int) -> list[spool_rows.SpoolRow]:
         """Rows ``first`` to ``before``, at most ``limit``. Raises StoreFailed."""
         path = self._database.path
         try:
@@ -30,7 +30,7 @@ class SpoolReader:
                         read_only_uri(path), uri=True, isolation_level=None
                     )
                 async with self._connection.execute(spool_rows.SELECT, (first, before, limit)) as cursor:
-                    return [spool_rows.Row._make(row) for row in await cursor.fetchall()]
+                    return [spool_rows.SpoolRow._make(row) for row in await cursor.fetchall()]
         except sqlite3.Error as error:
             raise explain(error, path) from None
 

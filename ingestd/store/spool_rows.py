@@ -25,7 +25,7 @@ _pack_events = msgspec.msgpack.Encoder().encode
 _unpack_events = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
-class Row(NamedTuple):
+class SpoolRow(NamedTuple):
     """A row of the table ``spool``."""
 
     number: int
@@ -37,7 +37,7 @@ class Row(NamedTuple):
     payload: bytes
 
 
-class Totals(NamedTuple):
+class SpoolTotals(NamedTuple):
     """What is in the spool; ``next``: the number of the next chunk."""
 
     chunks: int
@@ -46,7 +46,7 @@ class Totals(NamedTuple):
     next: int
 
 
-class Damage(NamedTuple):
+class SpoolDamage(NamedTuple):
     """Chunks ``first`` to ``last`` are damaged or gone. ``events``: how many, if that is known."""
 
     first: int
@@ -56,15 +56,15 @@ class Damage(NamedTuple):
     what: str
 
 
-def pack(number: int, events: list[bytes], digests: list[bytes | None], *, now: float) -> Row:
+def pack(number: int, events: list[bytes], digests: list[bytes | None], *, now: float) -> SpoolRow:
     packed = b"".join([digest or NO_KEY for digest in digests])
     payload = _pack_events(events)
-    return Row(
+    return SpoolRow(
         number, now, len(events), sum(map(len, events)), _checksum(number, packed, payload), packed, payload
     )
 
 
-def unpack(row: Row) -> tuple[list[bytes], list[bytes | None]] | None:
+def unpack(row: SpoolRow) -> tuple[list[bytes], list[bytes | None]] | None:
     """(events, digests); None if the row is not what was written."""
     try:
         if _checksum(row.number, row.digests, row.payload) != row.crc:
@@ -78,7 +78,7 @@ def unpack(row: Row) -> tuple[list[bytes], list[bytes | None]] | None:
     return events, [None if digest == NO_KEY else digest for digest in digests]
 
 
-def insert(connection: sqlite3.Connection, row: Row) -> None:
+def insert(connection: sqlite3.Connection, row: SpoolRow) -> None:
     """The chunk, and its keys with it: a key that is known without its event would cost that event."""
     connection.execute("INSERT INTO spool VALUES (?, ?, ?, ?, ?, ?, ?)", row)
     keys = row.digests
@@ -95,7 +95,7 @@ def delete(connection: sqlite3.Connection, number: int) -> None:
     connection.execute("DELETE FROM spool WHERE id = ?", (number,))
 
 
-def quarantine(connection: sqlite3.Connection, damage: Damage) -> None:
+def quarantine(connection: sqlite3.Connection, damage: SpoolDamage) -> None:
     """Keep what is left of a damaged chunk for a person, and take it out of the way."""
     connection.execute(
         "INSERT INTO spool_damage (first, last, events, found_at, what, payload)"
@@ -105,42 +105,42 @@ def quarantine(connection: sqlite3.Connection, damage: Damage) -> None:
     delete(connection, damage.first)
 
 
-def read_damage(connection: sqlite3.Connection) -> list[Damage]:
+def read_damage(connection: sqlite3.Connection) -> list[SpoolDamage]:
     """All that was ever found and not cleared; at most 1000."""
     rows = connection.execute(
         "SELECT first, last, events, found_at, what FROM spool_damage ORDER BY id DESC LIMIT 1000"
     )
-    return [Damage(*row) for row in rows][::-1]
+    return [SpoolDamage(*row) for row in rows][::-1]
 
 
-def count(connection: sqlite3.Connection) -> tuple[Totals, Totals]:
+def count(connection: sqlite3.Connection) -> tuple[SpoolTotals, SpoolTotals]:
     """(what must be there, what is there)."""
     expected = connection.execute("SELECT chunks, events, bytes, next FROM spool_totals").fetchone()
     found = connection.execute(
         "SELECT count(*), coalesce(sum(events), 0), coalesce(sum(bytes), 0), coalesce(max(id), 0) + 1"
         " FROM spool"
     ).fetchone()
-    return Totals(*expected), Totals(*found)
+    return SpoolTotals(*expected), SpoolTotals(*found)
 
 
-def take_stock(connection: sqlite3.Connection, *, database: Database, now: float) -> Totals:
+def take_stock(connection: sqlite3.Connection, *, database: Database, now: float) -> SpoolTotals:
     """Note what is missing, and give what is there."""
     expected, found = count(connection)
     following = max(expected.next, found.next)
-    missing: list[Damage] = []
+    missing: list[SpoolDamage] = []
     if expected.chunks != found.chunks:
         lost = expected.events - found.events
         what = f"{expected.chunks - found.chunks} chunks are no longer in the file"
-        missing.append(Damage(1, following - 1, lost, now, what))
+        missing.append(SpoolDamage(1, following - 1, lost, now, what))
     if database.high_water >= following:
         what = "the end of the write-ahead log is gone or damaged"
-        missing.append(Damage(following, database.high_water, None, now, what))
+        missing.append(SpoolDamage(following, database.high_water, None, now, what))
         following = database.high_water + 1
     for damage in missing:
         connection.execute(
             "INSERT INTO spool_damage (first, last, events, found_at, what) VALUES (?, ?, ?, ?, ?)", damage
         )
-    totals = Totals(found.chunks, found.events, found.size_bytes, following)
+    totals = SpoolTotals(found.chunks, found.events, found.size_bytes, following)
     connection.execute("UPDATE spool_totals SET chunks = ?, events = ?, bytes = ?, next = ?", totals)
     return totals
 
@@ -173,7 +173,7 @@ def take_over(connection: sqlite3.Connection, *, sinks: Sequence[str], first: in
     )
 
 
-class Forgotten(NamedTuple):
+class ForgottenEvents(NamedTuple):
     """What a sink was to get and does not. ``gone``: chunks that no other sink waited for. ``unconfirmed``:
     events that its API had accepted, and nobody asks any more what became of them."""
 
@@ -183,7 +183,7 @@ class Forgotten(NamedTuple):
     unconfirmed: int
 
 
-def count_forgotten(connection: sqlite3.Connection, sink: str) -> Forgotten | None:
+def count_forgotten(connection: sqlite3.Connection, sink: str) -> ForgottenEvents | None:
     """What ``forget_sink`` would give up; None if nothing here waits for that sink."""
     (unconfirmed,) = connection.execute(
         "SELECT count(*) FROM confirmations WHERE sink = ?", (sink,)
@@ -192,17 +192,17 @@ def count_forgotten(connection: sqlite3.Connection, sink: str) -> Forgotten | No
         "SELECT position FROM cursors WHERE sink = ? AND position > 0", (sink,)
     ).fetchone()
     if row is None:
-        return Forgotten(0, 0, 0, unconfirmed) if unconfirmed else None
+        return ForgottenEvents(0, 0, 0, unconfirmed) if unconfirmed else None
     chunks, events = connection.execute(
         "SELECT count(*), coalesce(sum(events), 0) FROM spool WHERE id >= ?", row
     ).fetchone()
     (gone,) = connection.execute(
         "SELECT count(*) FROM spool WHERE id < ?", (_lowest_of_others(connection, sink),)
     ).fetchone()
-    return Forgotten(chunks, events, gone, unconfirmed)
+    return ForgottenEvents(chunks, events, gone, unconfirmed)
 
 
-def forget_sink(connection: sqlite3.Connection, sink: str) -> Forgotten | None:
+def forget_sink(connection: sqlite3.Connection, sink: str) -> ForgottenEvents | None:
     """Nothing that is in the spool goes to this sink any more. Where it was the only one that the spool knows
     the chunks stay: they go to the sinks of the next start."""
     forgotten = count_forgotten(connection, sink)

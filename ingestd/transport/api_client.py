@@ -1,6 +1,6 @@
 """The one client for calls of the control plane: JSON, login, pace, retries, pages. Used by ``control/``.
 
-It keeps the ``Api`` of ``control/resource.py``. Errors: ``api_error.py``; pages: ``api_pages.py``.
+It keeps the ``Api`` of ``control/engine/resource.py``. Errors: ``api_error.py``; pages: ``api_pages.py``.
 """
 
 import asyncio
@@ -12,21 +12,21 @@ from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
-from ingestd.core import retry_after
 from ingestd.core.answer import PASSING, Answer
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable, UserError
-from ingestd.core.masking import names_a_secret
-from ingestd.core.token_refusal import speaks_of_token
+from ingestd.core.redaction import names_a_secret
 from ingestd.core.units import human_seconds
-from ingestd.transport.api_error import Ambiguous as Ambiguous
+from ingestd.transport.api_error import AmbiguousRequest as AmbiguousRequest
 from ingestd.transport.api_error import ApiError as ApiError
 from ingestd.transport.api_error import correlation_id, read_error
 from ingestd.transport.api_pace import ApiPace
 from ingestd.transport.api_pages import list_all
 from ingestd.transport.auth import Auth
 from ingestd.transport.client import Client
-from ingestd.transport.credential import Mask
+from ingestd.transport.credential import SecretMask
+from ingestd.transport.headers import retry_after
+from ingestd.transport.token_refusal import speaks_of_token
 
 REQUESTS_PER_MINUTE = 300
 """Of one token, at Genesys Cloud: its limit token.rate.per.minute."""
@@ -51,7 +51,8 @@ class ApiClient:
     """Calls of one API with one login, each with its retries within ``deadline_s``.
 
     GET, PUT and DELETE are repeated where the API is busy, broken or silent. POST and PATCH are repeated only
-    where they cannot have been done: a 429, a 503 with Retry-After, no connection; otherwise ``Ambiguous``.
+    where they cannot have been done: a 429, a 503 with Retry-After, no connection. Otherwise they raise
+    AmbiguousRequest.
     Retry-After is a floor, with jitter on top; where it is past the deadline there is no waiting for it.
     A 401, and a 403 or 400 that speaks of the token, drops it, once. Answers over the limit of ``client`` are
     errors.
@@ -125,7 +126,7 @@ class ApiClient:
         url = self._url(path, params)
         path = path.partition("?")[0]  # as it is shown
         sent = _encode(method, path, body)
-        mask = Mask(*_secrets_in(body))
+        mask = SecretMask(*_secrets_in(body))
         end = self._clock.monotonic() + self._deadline_s
         dropped = False
         attempt = 0
@@ -230,20 +231,20 @@ def _decode(method: str, path: str, answer: Answer) -> Any:
     except (ValueError, RecursionError):
         words = f"it answered {answer.status}, but not with JSON: is this the API?"
     if method not in _SAFE:
-        raise Ambiguous(method, path, words)
+        raise AmbiguousRequest(method, path, words)
     raise UserError(f"{method} {path}: {words}")
 
 
-def _failure(method: str, path: str, answer: Answer, *, mask: Mask) -> UserError:
+def _failure(method: str, path: str, answer: Answer, *, mask: SecretMask) -> UserError:
     """What there is to raise in the end."""
     if answer.status == 0 or 200 <= answer.status < 300:
         why = answer.error or "the answer was cut short, or is too long"
         if method in _SAFE or answer.unsent:
             return Unreachable(f"{method} {path}: {why}")
-        return Ambiguous(method, path, why)
+        return AmbiguousRequest(method, path, why)
     error = read_error(method, path, answer, mask=mask)
     maybe_done = method not in _SAFE and (answer.status == 408 or answer.status >= 500)
-    return Ambiguous(method, path, error=error) if maybe_done else error
+    return AmbiguousRequest(method, path, error=error) if maybe_done else error
 
 
 def _masked(answer: Answer, auth: Auth) -> Answer:

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
-from ingestd.core import masking
+from ingestd.core import redaction
 from ingestd.core.answer import Answer
 from ingestd.core.errors import Unreachable, UserError
-from ingestd.transport.credential import Mask
+from ingestd.transport.credential import SecretMask
 
 MAX_WORDS = 300
 MAX_READ = 100_000
@@ -23,7 +23,7 @@ _CODE = re.compile(r"[\w.:-]{1,100}", re.ASCII)
 _OLD_VERSION = "does not match the current version"
 
 
-class Nested(NamedTuple):
+class NestedError(NamedTuple):
     """One of several things that are wrong. ``field``: of the request; empty where it is not said."""
 
     code: str
@@ -46,7 +46,7 @@ class ApiError(UserError):
         code: str = "",
         message: str = "",
         context_id: str = "",
-        errors: tuple[Nested, ...] = (),
+        errors: tuple[NestedError, ...] = (),
         limit: Mapping[str, Any] | None = None,
     ) -> None:
         self.method, self.path, self.status = method, path, status
@@ -85,7 +85,7 @@ class ApiError(UserError):
             words += f" (correlation id {self.context_id})"
         return f"{self.method} {self.path}: {words}"
 
-    def _not_said_yet(self) -> list[Nested]:
+    def _not_said_yet(self) -> list[NestedError]:
         """APIs tell the same thing up to three times: in words, by field, and as an error within."""
         said = " ".join((self.message, *(one.message for one in self.errors)))
         return [
@@ -95,7 +95,7 @@ class ApiError(UserError):
         ]
 
 
-class Ambiguous(Unreachable):
+class AmbiguousRequest(Unreachable):
     """A POST or PATCH that may have been done or not: never sent again. Look for what it would have made.
 
     ``error``: what the API answered, if it did.
@@ -109,7 +109,7 @@ class Ambiguous(Unreachable):
         super().__init__(f"{said}: it may have been done or not, look before it is tried again")
 
 
-def read_error(method: str, path: str, answer: Answer, *, mask: Mask) -> ApiError:
+def read_error(method: str, path: str, answer: Answer, *, mask: SecretMask) -> ApiError:
     """``mask``: the secrets of the request. A body of another shape is not shown: only its status is told."""
     body = read_object(answer.body) if not answer.truncated else {}
     limit = body.get("limit")
@@ -143,15 +143,15 @@ def read_object(body: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _nested(body: Mapping[str, Any], words: "_Words", depth: int) -> Iterator[Nested]:
+def _nested(body: Mapping[str, Any], words: "_Words", depth: int) -> Iterator[NestedError]:
     """``errors`` are bodies of the same shape, ``details`` say which field."""
     for detail in _objects(body.get("details")):
         code, field = _code(detail.get("errorCode")), words(detail.get("fieldName"))
         if code or field:
-            yield Nested(code, words(detail.get("message")), field)
+            yield NestedError(code, words(detail.get("message")), field)
     for error in _objects(body.get("errors")):
         if (message := words(error.get("message"))) or _code(error.get("code")):
-            yield Nested(_code(error.get("code")), message)
+            yield NestedError(_code(error.get("code")), message)
         if depth:
             yield from _nested(error, words, depth - 1)
 
@@ -178,7 +178,7 @@ def _code(value: object) -> str:
 class _Words:
     """What a remote side says, fit to be shown: one line, cut, nothing of ``mask`` or like a credential."""
 
-    def __init__(self, mask: Mask) -> None:
+    def __init__(self, mask: SecretMask) -> None:
         self._mask = mask
 
     def __call__(self, value: object) -> str:
@@ -186,7 +186,7 @@ class _Words:
             return ""
         # cut only after masking: half a secret would not be known for one
         value = self._mask(value[:MAX_READ].encode(errors="replace")).decode()
-        value = masking.by_value(value)
+        value = redaction.by_value(value)
         line = "".join(c if c.isprintable() else " " for c in value)
-        line = " ".join(masking.redact(line[: 4 * MAX_WORDS]).split())
+        line = " ".join(redaction.redact(line[: 4 * MAX_WORDS]).split())
         return line if len(line) <= MAX_WORDS else f"{line[:MAX_WORDS]}…"

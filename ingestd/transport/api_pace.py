@@ -1,13 +1,13 @@
 """When the next call of the control plane may go: our own rate, and what the API says is left. For one token.
 
-Called by ``api_client.py``. A lane has its own, ``delivery/pace.py``, which cannot wait.
+Called by ``api_client.py``. A lane has its own, ``delivery/rate_limiter.py``, which cannot wait.
 """
 
 import asyncio
 from collections.abc import Mapping
 
-from ingestd.core import rate_headers
 from ingestd.core.clock import Clock
+from ingestd.transport.headers import rate_limit
 
 _LOW_SHARE = 0.2
 """Below this share of what is allowed, what is left is spread over the time until the count begins anew."""
@@ -41,7 +41,7 @@ class ApiPace:
 
     def answered(self, headers: Mapping[str, str]) -> None:
         """Takes over what the answer says is left."""
-        allowance = rate_headers.parse(headers)
+        allowance = rate_limit.parse(headers)
         if allowance is None:
             return
         now = self._clock.monotonic()

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
-from ingestd.transport.credential import Credential, Mask, make_credential
+from ingestd.transport.credential import Credential, SecretMask, make_credential
 from ingestd.transport.watched_file import Watch
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
@@ -63,7 +63,7 @@ class SecretHeader:
 
     refusal = "the API does not accept the credentials of auth"
 
-    def __init__(self, name: str, value: Credential[str], mask: Mask) -> None:
+    def __init__(self, name: str, value: Credential[str], mask: SecretMask) -> None:
         self._name = name
         self._value = value
         self.mask = mask
@@ -82,7 +82,7 @@ class SecretHeader:
 
 def bearer(token: str, token_file: str, *, clock: Clock, watch: Watch | None = None) -> SecretHeader:
     """``Authorization: Bearer …`` (RFC 6750 2.1). Raises UserError."""
-    mask = Mask()
+    mask = SecretMask()
 
     def parse(text: str) -> str:
         if not _TOKEN.fullmatch(text):
@@ -103,7 +103,7 @@ def basic(
     """``Authorization: Basic …`` in UTF-8 (RFC 7617). Raises UserError."""
     if not username or ":" in username or not username.isprintable():
         raise UserError("username: one without colons is needed")
-    mask = Mask()
+    mask = SecretMask()
 
     def parse(text: str) -> str:
         if not text or not text.isprintable():
@@ -122,7 +122,7 @@ def header(
     """A header of any name, as ``X-Api-Key``, whose value is the secret. Raises UserError."""
     if not _NAME.fullmatch(name) or name.lower() in _NOT_OURS:
         raise UserError(f"header: {name[:100]!r} is no name of a header for credentials")
-    mask = Mask()
+    mask = SecretMask()
 
     def parse(text: str) -> str:
         if not _VALUE.fullmatch(text):

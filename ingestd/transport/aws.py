@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ingestd.core.errors import Unreachable, UserError
-from ingestd.transport.credential import Mask
+from ingestd.transport.credential import SecretMask
 from ingestd.transport.oauth import LoginRefused, TokenUnavailable
 
 PATIENCE_S = 10.0
@@ -47,7 +47,7 @@ class AwsSignature:
         self._generation = 0
         self._renew_at = 0.0
         self._loading: asyncio.Task[Unreachable | None] | None = None
-        self.mask = Mask()
+        self.mask = SecretMask()
 
     async def headers(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
         """Authorization, X-Amz-Date and, of temporary credentials, X-Amz-Security-Token.

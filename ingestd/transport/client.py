@@ -14,8 +14,8 @@ from ingestd import __version__
 from ingestd.core.answer import Answer
 from ingestd.transport.decoding import FIRST_OF_MARKS, undo
 from ingestd.transport.engine import Engine, Exchanged, Received, Timeout, convert
+from ingestd.transport.network_errors import CutWhileSending
 from ingestd.transport.tls_files import watch_tls
-from ingestd.transport.trouble import CutWhileSending
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch
 

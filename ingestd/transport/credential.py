@@ -1,6 +1,6 @@
 """A secret that stays as given, or stands in a file and is read again when that changes. For ``auth.py``.
 
-Also the ``Mask`` that takes secrets out of answers: APIs that show what they were sent do exist.
+Also the ``SecretMask`` that takes secrets out of answers: APIs that show what they were sent do exist.
 """
 
 import json
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from ingestd.core import masking
+from ingestd.core import redaction
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.transport.watched_file import Watch, WatchedFiles
@@ -26,7 +26,7 @@ Parse = Callable[[str], T]
 
 
 class Credential(Protocol[T_co]):
-    """``Given`` or ``SecretFile``. ``generation`` names a secret without telling it."""
+    """``FixedCredential`` or ``SecretFile``. ``generation`` names a secret without telling it."""
 
     @property
     def generation(self) -> int: ...
@@ -38,7 +38,7 @@ class Credential(Protocol[T_co]):
         ...
 
 
-class Given(Generic[T]):
+class FixedCredential(Generic[T]):
     """A secret of the configuration; it does not change. ``what``: its name there. Raises UserError."""
 
     generation = 0
@@ -98,11 +98,11 @@ def make_credential(
     if bool(given) is bool(file):
         raise UserError(f"give {what} or {what}_file, one of the two")
     if given:
-        return Given(given, parse, what=what)
+        return FixedCredential(given, parse, what=what)
     return SecretFile(file, parse, what=what, clock=clock, watch=watch)
 
 
-class Mask:
+class SecretMask:
     """Puts ``***`` where one of the secrets that were in use lately stands in an answer."""
 
     def __init__(self, *secrets: str) -> None:
@@ -112,7 +112,7 @@ class Mask:
     def add(self, *secrets: str) -> None:
         """As it is, and as JSON has it. Also told to ``core.masking``, for all that is shown and kept."""
         for secret in secrets:
-            masking.hide(secret, passing=True)
+            redaction.hide(secret, passing=True)
             if len(secret) >= _MIN_MASKED:
                 quoted = json.dumps(secret)[1:-1]
                 forms = dict.fromkeys((secret, quoted, quoted.replace("/", "\\/")))

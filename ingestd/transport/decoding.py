@@ -29,7 +29,7 @@ Undo = Callable[[bytes, int], tuple[bytes, bool]]
 """(packed, most bytes) -> (that many at most, whether that is all of it). Raises one of ``_ERRORS``."""
 
 
-class Undone(NamedTuple):
+class UndecodedBody(NamedTuple):
     """``trouble``: why the body cannot be read, in words; it is as it came then. A body that was never
     packed, though a header says so (``Content-Encoding: utf-8`` is seen), is no trouble."""
 
@@ -38,7 +38,7 @@ class Undone(NamedTuple):
     trouble: str = ""
 
 
-def undo(body: bytes, codings: str, *, limit: int) -> Undone:
+def undo(body: bytes, codings: str, *, limit: int) -> UndecodedBody:
     """``codings``: the header Content-Encoding, or empty. At most ``limit`` bytes are unpacked, at each step:
     a bomb stays small, and is ``truncated`` as an answer is that ends too early."""
     truncated = False
@@ -47,10 +47,10 @@ def undo(body: bytes, codings: str, *, limit: int) -> Undone:
             body, truncated = _unpack(body, codings, limit)
         except _Unreadable as error:
             if body[:1] not in (b"{", b"["):
-                return Undone(body, False, str(error))
+                return UndecodedBody(body, False, str(error))
     if body[:1] in FIRST_OF_MARKS:
         body = _without_mark(body)
-    return Undone(body[:limit], truncated)
+    return UndecodedBody(body[:limit], truncated)
 
 
 class _Unreadable(Exception):

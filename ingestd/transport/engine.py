@@ -17,9 +17,9 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 
 from ingestd.transport.checked_resolver import CheckedResolver
+from ingestd.transport.network_errors import as_httpx_error
 from ingestd.transport.proxies import Proxies
 from ingestd.transport.sessions import Sessions
-from ingestd.transport.trouble import as_httpx_error
 from ingestd.transport.url_guard import AddressRefused, UrlGuard
 from ingestd.transport.watched_file import WatchedFiles
 

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote_plus, urlencode, urlsplit
 
-from ingestd.core import retry_after
 from ingestd.core.answer import Answer
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable
 from ingestd.core.units import human_seconds
 from ingestd.transport.auth import NoAuth as NoAuth
 from ingestd.transport.client import Client
-from ingestd.transport.credential import Credential, Given, Mask
+from ingestd.transport.credential import Credential, FixedCredential, SecretMask
+from ingestd.transport.headers import retry_after
 
 DEFAULT_LIFETIME_S = 300.0
 MAX_LIFETIME_S = 48 * 3600.0  # the longest that Genesys Cloud grants
@@ -79,7 +79,7 @@ class TokenSource:
         self._secret = _credential(client_secret, "client_secret")
         asked = {"grant_type": "client_credentials"} | ({"scope": scope} if scope else {})
         self._request = urlencode(asked).encode()
-        self.mask = Mask(self._secret.get())
+        self.mask = SecretMask(self._secret.get())
         self._clock = clock
         self._patience_s = patience_s
         self._on_refresh = on_refresh or (lambda ok, seconds: None)
@@ -216,7 +216,7 @@ class TokenSource:
 
 
 def _credential(given: str | Credential[str], what: str) -> Credential[str]:
-    return Given(given, str, what=what) if isinstance(given, str) else given
+    return FixedCredential(given, str, what=what) if isinstance(given, str) else given
 
 
 def _basic(client_id: str, client_secret: str) -> str:

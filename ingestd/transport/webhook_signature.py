@@ -6,9 +6,9 @@ import hmac
 from collections.abc import Mapping
 
 from ingestd.core.clock import Clock
-from ingestd.core.webhook_secret import PREFIX, decode_secret
-from ingestd.transport.credential import Mask, make_credential
+from ingestd.transport.credential import SecretMask, make_credential
 from ingestd.transport.watched_file import Watch
+from ingestd.transport.webhook_secret import PREFIX, decode_secret
 
 MAX_SECRETS = 8
 
@@ -25,7 +25,7 @@ class StandardWebhooks:
 
     def __init__(self, given: str = "", file: str = "", *, clock: Clock, watch: Watch | None = None) -> None:
         self._clock = clock
-        self.mask = Mask()
+        self.mask = SecretMask()
         self._keys = make_credential(given, file, self._parse, what="secret", clock=clock, watch=watch)
 
     async def headers(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:

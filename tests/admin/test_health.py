@@ -1,6 +1,6 @@
 """Readiness names every reason that there is."""
 
-from ingestd.admin.health import Readiness
+from ingestd.telemetry.health import Readiness
 
 
 def test_ready_means_that_every_condition_holds() -> None:

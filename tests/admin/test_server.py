@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from ingestd.admin import connections, server
-from ingestd.admin.health import Readiness
+from ingestd.admin import connection_limit, server
 from ingestd.admin.metrics_server import serve_metrics
 from ingestd.core.errors import UserError
+from ingestd.telemetry.health import Readiness
 from tests.machine import patience
 
 pytestmark = pytest.mark.anyio
@@ -196,7 +196,7 @@ async def test_a_connection_that_does_not_end_what_it_asks_does_not_stay(
     service: Service, monkeypatch: pytest.MonkeyPatch, before: bytes
 ) -> None:
     monkeypatch.setattr(server, "HEAD_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(connections, "LOOK_S", 0.1)
+    monkeypatch.setattr(connection_limit, "LOOK_S", 0.1)
     async with service.serve() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         if before:

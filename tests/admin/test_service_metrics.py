@@ -7,10 +7,10 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ingestd import __version__
-from ingestd.core.catalogue import CATALOGUE, SERVICE_CATALOGUE
 from ingestd.core.ledger import Ledger
-from ingestd.core.metrics import Metrics
-from ingestd.core.service_metrics import MAX_PRODUCERS, ProducerEvents, Reloads, ServiceMetrics
+from ingestd.telemetry.catalogue import CATALOGUE, SERVICE_CATALOGUE
+from ingestd.telemetry.metrics import Metrics
+from ingestd.telemetry.service_metrics import MAX_PRODUCERS, ProducerEvents, Reloads, ServiceMetrics
 
 
 def scrape(service: ServiceMetrics) -> dict[str, Metric]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.admin.systemd import SEND_TIMEOUT_S, Systemd
+from ingestd.telemetry.systemd import SEND_TIMEOUT_S, Systemd
 from tests.machine import patience
 
 

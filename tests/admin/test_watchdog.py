@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ingestd.admin import watchdog as module
-from ingestd.admin.watchdog import MAX_FRAMES, Watchdog
+from ingestd.telemetry import watchdog as module
+from ingestd.telemetry.watchdog import MAX_FRAMES, Watchdog
 from tests.machine import patience
 
 pytestmark = pytest.mark.anyio

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ingestd.control.integration import Integration
-from ingestd.control.resource import Found, Wanted
+from ingestd.control.engine.resource import RemoteResource, Wanted
+from ingestd.control.integration.integration import Integration
 from tests.control.target_support import Session
 from tests.control.world import World
 
@@ -27,12 +27,12 @@ def parse(**changes: Any) -> Wanted:
     return KIND.parse("main", TABLE | changes)
 
 
-async def make(world: World | Session, wanted: Wanted) -> Found:
+async def make(world: World | Session, wanted: Wanted) -> RemoteResource:
     context = world.context()
     return await KIND.settle(context, await KIND.create(context, wanted, {}), wanted)
 
 
-async def only(world: World) -> Found:
+async def only(world: World) -> RemoteResource:
     [found] = await KIND.read(world.context())
     return found
 

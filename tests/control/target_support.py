@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ingestd.control.resource import Context, Step
-from ingestd.control.secret import SecretRef
-from ingestd.control.target import Target
-from ingestd.control.target_payload import WantedTarget
-from ingestd.sandbox.api import SandboxOptions
-from ingestd.sandbox.control_options import ControlOptions
+from ingestd.control.engine.resource import AuditStep, Context
+from ingestd.control.engine.secret import SecretRef
+from ingestd.control.target.payload import WantedTarget
+from ingestd.control.target.target import Target
+from ingestd.sandbox.apis.ingest import SandboxOptions
+from ingestd.sandbox.control.options import ControlOptions
 from ingestd.sandbox.server import Sandbox
 from ingestd.transport.api_client import ApiClient
 from ingestd.transport.auth import NoAuth
@@ -50,7 +50,7 @@ class Session:
     api: ApiClient
     clock: FakeClock
     sandbox: Sandbox | None = None
-    notes: list[Step] = field(default_factory=list)
+    notes: list[AuditStep] = field(default_factory=list)
     secrets: dict[str, str] = field(default_factory=lambda: dict(SECRETS))
 
     def context(self, **changes: Any) -> Context:

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from ingestd.control.apply import Ended, Outcome, Result, apply
-from ingestd.control.document import Document, load_document, make_document
-from ingestd.control.export import export_document
-from ingestd.control.kinds import KINDS
-from ingestd.control.plan import Plan, make_plan
-from ingestd.control.plan_file import check_plan, save_plan
-from ingestd.control.state import State
-from ingestd.control.world import read_world
+from ingestd.control.engine.apply import ApplyEnd, ApplyOutcome, ApplyResult, apply
+from ingestd.control.engine.document import Document, load_document, make_document
+from ingestd.control.engine.export import export_document
+from ingestd.control.engine.kinds import KINDS
+from ingestd.control.engine.plan import Plan, make_plan
+from ingestd.control.engine.plan_file import check_plan, save_plan
+from ingestd.control.engine.state import ControlState
+from ingestd.control.engine.world import read_world
 from ingestd.core.errors import Unreachable, UserError
 from tests.control.remote import refusal
 from tests.control.test_converge import THERE, Killed, Machine, place, table
@@ -34,7 +34,7 @@ def target(variant: int = 0, **more: Any) -> dict[str, Any]:
     return table("target", variant) | more
 
 
-def ends(result: Result) -> dict[str, str]:
+def ends(result: ApplyResult) -> dict[str, str]:
     return {one.change.label: one.ended.value for one in result.outcomes}
 
 
@@ -75,7 +75,7 @@ async def test_where_the_api_cannot_be_reached_nothing_more_is_tried() -> None:
     world.faults[len(world.calls)] = Fault("before", Unreachable("the API does not answer"))
     before = len(world.calls)
     result = await apply(world.context(), plan, state)
-    assert [one.ended for one in result.outcomes] == [Ended.FAILED, Ended.SKIPPED]
+    assert [one.ended for one in result.outcomes] == [ApplyEnd.FAILED, ApplyEnd.SKIPPED]
     assert result.outcomes[1].said == "not tried: the API does not answer"
     assert len(world.calls) == before + 1
 
@@ -112,7 +112,7 @@ async def test_a_step_that_hangs_is_ended_and_the_next_apply_goes_on_with_it(
         async def settle(self, *args: Any) -> Any:
             await asyncio.Event().wait()
 
-    monkeypatch.setattr("ingestd.control.apply.GRACE_S", 0.01)
+    monkeypatch.setattr("ingestd.control.engine.apply.GRACE_S", 0.01)
     result = await apply(context, plan, state, kinds={"target": Hanging()})
     assert result.outcomes[0].said == "target.a: not done within 0.01 s: apply again, which goes on with it"
     assert (await machine.apply(document(target_a=target()))).is_complete
@@ -122,7 +122,7 @@ async def test_every_step_is_told_and_audited_with_before_and_after_but_no_secre
     machine = Machine(World())
     await machine.apply(document(target_a=target(2)))
     machine.world.notes.clear()
-    told: list[Outcome] = []
+    told: list[ApplyOutcome] = []
     state = machine.state()
     changed = document(target_a=target(2, event_types=["v2.z"], headers={"x-y": "1"}))
     plan = await machine.plan(changed, state)
@@ -249,7 +249,7 @@ async def test_the_plan_of_an_export_is_empty_and_the_text_is_stable(kind: str, 
     (tmp_path / "export.toml").write_text(text)
     wanted = load_document(tmp_path / "export.toml")
     assert [one.name for one in wanted.wanted] == sorted({"a-b", *(one.name for one in wanted.wanted)})
-    plan = make_plan(wanted, found, State("https://x", key=b"k"), secret=context.secret)
+    plan = make_plan(wanted, found, ControlState("https://x", key=b"k"), secret=context.secret)
     assert plan.is_empty, plan.render()
     assert plan.counts == {"adopt": 3}
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.control.arn import (
+from ingestd.control.engine.arn import (
     Arn,
     parse_bus_arn,
     parse_function_arn,

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestd.control.apply import Result, apply
-from ingestd.control.change import Action
-from ingestd.control.document import Document, make_document
-from ingestd.control.kinds import KINDS
-from ingestd.control.plan import Plan, make_plan
-from ingestd.control.state import Content, State
-from ingestd.control.world import read_world
+from ingestd.control.engine.apply import ApplyResult, apply
+from ingestd.control.engine.change import Action
+from ingestd.control.engine.document import Document, make_document
+from ingestd.control.engine.kinds import KINDS
+from ingestd.control.engine.plan import Plan, make_plan
+from ingestd.control.engine.state import ControlState, StateContent
+from ingestd.control.engine.world import read_world
 from tests.control.world import Fault, World
 
 THERE = sorted(KINDS)
@@ -38,22 +38,22 @@ class Machine:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.disk = msgspec.json.encode(Content())
+        self.disk = msgspec.json.encode(StateContent())
 
-    def state(self) -> State:
-        content = msgspec.json.decode(self.disk, type=Content)
-        return State("https://api.example.com", key=b"k" * 32, content=content, write=self._write)
+    def state(self) -> ControlState:
+        content = msgspec.json.decode(self.disk, type=StateContent)
+        return ControlState("https://api.example.com", key=b"k" * 32, content=content, write=self._write)
 
-    def _write(self, content: Content) -> None:
+    def _write(self, content: StateContent) -> None:
         self.disk = msgspec.json.encode(content)
 
-    async def plan(self, document: Document, state: State, *, prune: bool = False) -> Plan:
+    async def plan(self, document: Document, state: ControlState, *, prune: bool = False) -> Plan:
         context = self.world.context()
         kinds = [KINDS[name] for name in sorted(document.kinds | state.kinds)]
         world = await read_world(context, kinds, state=state)
         return make_plan(document, world, state, prune=prune, secret=context.secret)
 
-    async def apply(self, document: Document, *, prune: bool = False) -> Result:
+    async def apply(self, document: Document, *, prune: bool = False) -> ApplyResult:
         state = self.state()
         plan = await self.plan(document, state, prune=prune)
         return await apply(self.world.context(), plan, state)

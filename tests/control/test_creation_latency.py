@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from ingestd.app.control.session import open_control
 from ingestd.config import Login, Settings
-from ingestd.control.subscription import PATH, SubscriptionKind
+from ingestd.control.subscription.subscription import PATH, SubscriptionKind
 from ingestd.sandbox.faults import parse_script
 from ingestd.sandbox.server import Sandbox
-from ingestd.service.control import open_control
 
 pytestmark = pytest.mark.anyio
 

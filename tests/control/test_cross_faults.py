@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from ingestd.control.document import make_document
-from ingestd.control.kinds import KINDS
-from ingestd.core import regions
+from ingestd.config import genesys_regions
+from ingestd.control.engine.document import make_document
+from ingestd.control.engine.kinds import KINDS
 from ingestd.sinks.cloudevents import CloudEventsSink
 from ingestd.transport.api_client import ApiClient
 from ingestd.transport.auth import NoAuth
@@ -51,7 +51,7 @@ def scripted(answer: Callable[[Request], Reply]) -> Callable[[Request], Reply]:
 
 
 def test_fault_1_there_is_one_table_of_hosts() -> None:
-    assert regions.hosts("eu-central-1") == (
+    assert genesys_regions.hosts("eu-central-1") == (
         "https://api.mypurecloud.de",
         "https://login.mypurecloud.de/oauth/token",
     )

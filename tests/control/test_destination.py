@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from ingestd.control.destination import PATH, DestinationKind
-from ingestd.control.resource import Found, Step
-from ingestd.core.audit import Entry
+from ingestd.control.destination.destination import PATH, DestinationKind
+from ingestd.control.engine.resource import AuditStep, RemoteResource
 from ingestd.core.errors import UserError
-from ingestd.transport.api_client import Ambiguous, ApiError
+from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.transport.api_client import AmbiguousRequest, ApiError
 from tests.control.target_support import open_sandbox
 from tests.control.world import Fault, World
 
@@ -25,11 +25,11 @@ def calls(world: World, method: str, ending: str = "") -> int:
     return sum(1 for verb, path in world.calls if verb == method and path.endswith(ending))
 
 
-def entries(notes: list[Step]) -> list[str]:
-    return [Entry(note.entry).value for note in notes]
+def entries(notes: list[AuditStep]) -> list[str]:
+    return [AuditEntry(note.entry).value for note in notes]
 
 
-async def apply(world: World, table: dict[str, Any], *, deadline_s: float = 60.0) -> Found:
+async def apply(world: World, table: dict[str, Any], *, deadline_s: float = 60.0) -> RemoteResource:
     """As an apply does it: read, create or update, settle."""
     context, wanted = world.context(deadline_s=deadline_s), KIND.parse("stream", table)
     there = [found for found in await KIND.read(context) if found.key == wanted.key]
@@ -195,7 +195,7 @@ async def test_a_refused_create_is_noted_with_its_reason() -> None:
 
 async def test_a_lost_answer_to_the_create_is_looked_up_at_once() -> None:
     world = World()
-    world.faults[2] = Fault("after", Ambiguous("POST", PATH))
+    world.faults[2] = Fault("after", AmbiguousRequest("POST", PATH))
     assert (await apply(world, TABLE)).settled
     assert world.names("destinations") == ["stream"]
 

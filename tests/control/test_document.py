@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ingestd.control.document import Document, load_document, make_document
-from ingestd.control.variables import read_variables
+from ingestd.control.engine.document import Document, load_document, make_document
+from ingestd.control.engine.variables import read_variables
 from ingestd.core.errors import UserError
 
 TOML = """

@@ -5,8 +5,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestd.control.compare import canonical
-from ingestd.control.filter_policy import canonical_policy
+from ingestd.control.engine.compare import canonical
+from ingestd.control.subscription.filter_policy import canonical_policy
 
 leaf = st.one_of(
     st.text("abc", max_size=2), st.integers(-3, 3), st.booleans(), st.none(), st.floats(-3, 3, width=16)

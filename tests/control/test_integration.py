@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.control.integration import found_of
-from ingestd.control.integration_state import PATH
-from ingestd.control.lookup import LOOK_AGAIN_S
-from ingestd.control.resource import Wanted
+from ingestd.control.engine.lookup import LOOK_AGAIN_S
+from ingestd.control.engine.resource import Wanted
+from ingestd.control.integration.integration import found_of
+from ingestd.control.integration.state import PATH
 from ingestd.core.errors import UserError
 from ingestd.sandbox.faults import parse_faults
-from ingestd.transport.api_client import Ambiguous
+from ingestd.transport.api_client import AmbiguousRequest
 from tests.control.integration_support import KIND, PROPERTIES, TOPICS, config, make, only, parse
 from tests.control.target_support import open_sandbox
 from tests.control.world import Fault, World
@@ -98,7 +98,7 @@ async def test_a_create_whose_answer_was_lost_is_found_again_and_not_repeated() 
 async def test_a_create_that_was_lost_is_not_repeated_blindly() -> None:
     world = World()
     world.faults[1] = Fault("before")
-    with pytest.raises(Ambiguous):
+    with pytest.raises(AmbiguousRequest):
         await make(world, parse())
     assert world.names("integrations") == []
     assert world.now >= LOOK_AGAIN_S

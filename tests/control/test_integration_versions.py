@@ -1,6 +1,6 @@
 import pytest
 
-from ingestd.control.versioned import MAX_TRIES
+from ingestd.control.engine.versioned import MAX_TRIES
 from ingestd.core.errors import UserError
 from tests.control.integration_support import KIND, PROPERTIES, config, only, parse
 from tests.control.world import Fault, World

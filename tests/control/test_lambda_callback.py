@@ -8,19 +8,19 @@ from typing import Any
 import httpx
 import pytest
 
-from ingestd.control import lambda_callback
-from ingestd.control.lambda_callback import MAX_PAYLOAD_BYTES, call_back, change_id
-from ingestd.control.resource import Found
-from ingestd.control.subscription import SubscriptionKind
-from ingestd.core.audit import Entry
+from ingestd.control.engine.resource import RemoteResource
+from ingestd.control.subscription import lambda_callback
+from ingestd.control.subscription.lambda_callback import MAX_PAYLOAD_BYTES, call_back, change_id
+from ingestd.control.subscription.subscription import SubscriptionKind
 from ingestd.core.errors import Unreachable, UserError
+from ingestd.telemetry.audit_entry import AuditEntry
 from tests.aws import ACCOUNT, SECRET_KEY, Aws, clear_environment, start_aws
 from tests.control.world import World
 from tests.receiver import Receiver, Reply, in_turn
 
 pytestmark = pytest.mark.anyio
 
-FOUND = Found("subscription", "cx", "id-1", {"name": "cx", "enabled": True}, state="ACTIVE")
+FOUND = RemoteResource("subscription", "cx", "id-1", {"name": "cx", "enabled": True}, state="ACTIVE")
 QUEUED = Reply(202, body=b"")
 
 
@@ -63,7 +63,7 @@ async def test_a_callback_is_queued_and_never_called_done(aws: Aws) -> None:
     arn = make_function(aws)
     its_change = await call_back(world.context(), FOUND, function_arn=arn, action="register_subscription")
     [note] = world.notes
-    assert Entry(note.entry) is Entry.CALLBACK_QUEUED
+    assert AuditEntry(note.entry) is AuditEntry.CALLBACK_QUEUED
     assert (note.fields["status"], note.fields["change_id"]) == ("queued", its_change)
     assert "done" not in str(note).lower()
 
@@ -85,7 +85,7 @@ async def test_the_invocation_is_an_event_to_the_region_of_the_arn(monkeypatch: 
 
 
 async def test_another_change_has_another_id() -> None:
-    changed = Found("subscription", "cx", "id-1", {"name": "cx", "enabled": False}, state="INACTIVE")
+    changed = RemoteResource("subscription", "cx", "id-1", {"name": "cx", "enabled": False}, state="INACTIVE")
     ids = {change_id("a", FOUND), change_id("b", FOUND), change_id("a", changed)}
     assert len(ids) == 3
     assert change_id("a", FOUND) in ids
@@ -132,7 +132,9 @@ async def test_a_payload_that_is_too_large_is_not_sent(monkeypatch: pytest.Monke
     async with Receiver(in_turn(QUEUED)) as aws:
         arn = function_at(aws, monkeypatch)
         with pytest.raises(UserError, match="262144 are possible"):
-            await call_back(World().context(), Found("s", "k", "i", fields), function_arn=arn, action="a")
+            await call_back(
+                World().context(), RemoteResource("s", "k", "i", fields), function_arn=arn, action="a"
+            )
         assert not aws.requests
 
 

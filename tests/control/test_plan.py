@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.control.change import Action, Change
-from ingestd.control.compare import canonical, differences
-from ingestd.control.document import Document
-from ingestd.control.plan import Plan, make_plan
-from ingestd.control.resource import Address, Found, Wanted
-from ingestd.control.secret import SecretRef
-from ingestd.control.state import State
-from ingestd.control.world import World
+from ingestd.control.engine.change import Action, Change
+from ingestd.control.engine.compare import canonical, differences
+from ingestd.control.engine.document import Document
+from ingestd.control.engine.plan import Plan, make_plan
+from ingestd.control.engine.resource import Address, RemoteResource, Wanted
+from ingestd.control.engine.secret import SecretRef
+from ingestd.control.engine.state import ControlState
+from ingestd.control.engine.world import World
 from ingestd.core.errors import UserError
 
 BASE = "https://api.example.com"
@@ -26,13 +26,13 @@ def want(name: str, kind: str = "target", **fields: Any) -> Wanted:
     return Wanted(kind, name, key, fields, **special)
 
 
-def find(key: str, kind: str = "target", **fields: Any) -> Found:
+def find(key: str, kind: str = "target", **fields: Any) -> RemoteResource:
     special = {one: fields.pop(one) for one in ("state", "settled") if one in fields}
-    return Found(kind, key, fields.pop("id", f"id-{key}"), fields, **special)
+    return RemoteResource(kind, key, fields.pop("id", f"id-{key}"), fields, **special)
 
 
-def state_of(*ours: tuple[Wanted, Found], created: bool = True, secret: str = "") -> State:
-    state = State(BASE, key=b"k" * 32)
+def state_of(*ours: tuple[Wanted, RemoteResource], created: bool = True, secret: str = "") -> ControlState:
+    state = ControlState(BASE, key=b"k" * 32)
     for wanted, found in ours:
         hashes = dict.fromkeys(wanted.secrets, state.hash_of(secret))
         state.remember(found, wanted, created=created, secrets=hashes)
@@ -41,15 +41,15 @@ def state_of(*ours: tuple[Wanted, Found], created: bool = True, secret: str = ""
 
 def plan(
     wanted: list[Wanted],
-    found: list[Found],
-    state: State | None = None,
+    found: list[RemoteResource],
+    state: ControlState | None = None,
     *,
     prune: bool = False,
     secret: str = "",
 ) -> Plan:
     kinds = {"target", "trigger", "integration"}
     world = World({kind: tuple(one for one in found if one.kind == kind) for kind in kinds})
-    state = state or State(BASE, key=b"k" * 32)
+    state = state or ControlState(BASE, key=b"k" * 32)
     return make_plan(Document(tuple(wanted)), world, state, prune=prune, secret=lambda reference: secret)
 
 
@@ -134,7 +134,7 @@ def test_a_secret_that_cannot_be_read_is_told_before_anything_is_done() -> None:
     world = World({"target": ()})
     wanted = want("a", secrets={"key": SecretRef("env:SURELY_NOT_SET")})
     with pytest.raises(UserError, match=r"target.a: env:SURELY_NOT_SET: there is no secret"):
-        make_plan(Document((wanted,)), world, State(BASE, key=b"k"))
+        make_plan(Document((wanted,)), world, ControlState(BASE, key=b"k"))
 
 
 def test_a_remote_value_cannot_paint_the_terminal_nor_show_a_credential() -> None:
@@ -291,7 +291,7 @@ def test_the_fingerprint_is_of_what_is_done_to_what() -> None:
         plan([wanted], [find("a", x=2, id="another")]),
         plan([want("a", x=4)], [find("a", x=2)]),
         plan([wanted], []),
-        plan([wanted], [find("a", x=2)], State("https://other", key=b"k" * 32)),
+        plan([wanted], [find("a", x=2)], ControlState("https://other", key=b"k" * 32)),
     ):
         assert other.fingerprint != same.fingerprint
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.control.subscription import SubscriptionKind
+from ingestd.control.subscription.subscription import SubscriptionKind
 from ingestd.core.errors import UserError
 from tests.control.world import World
 from tests.receiver import Hang, Receiver, Reply
@@ -77,7 +77,7 @@ async def test_what_cannot_be_a_receiver_is_told_and_nothing_made(
 
 
 async def test_where_nobody_answers_nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingestd.control.reach.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("ingestd.control.subscription.reach.TIMEOUT_S", 0.2)
     async with Receiver(lambda request: Hang()) as there:
         with pytest.raises(UserError, match="nobody takes requests there"):
             await reach(f"{there.url}/events")

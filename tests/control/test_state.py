@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.control.resource import Found, Wanted
-from ingestd.control.secret import SecretRef
-from ingestd.control.state import Intent, State
-from ingestd.control.state_file import open_state
+from ingestd.control.engine.resource import RemoteResource, Wanted
+from ingestd.control.engine.secret import SecretRef
+from ingestd.control.engine.state import ControlState, PendingCreate
+from ingestd.control.engine.state_file import open_state
 from ingestd.core.errors import UserError
 
 BASE = "https://api.example.com"
@@ -26,10 +26,10 @@ WANTED = Wanted(
     frozenset({("integration", "b")}),
     protected=True,
 )
-FOUND = Found("target", "A", "id-1", {"x": 1})
+FOUND = RemoteResource("target", "A", "id-1", {"x": 1})
 
 
-def fill(state: State) -> None:
+def fill(state: ControlState) -> None:
     state.begin_revision({"target": {"a": {"x": 1}}}, {"counts": {"create": 1}})
     state.intend(Wanted("target", "later", "later", {}))
     state.remember(FOUND, WANTED, created=True, secrets={"auth.key": state.hash_of("canary")})
@@ -111,11 +111,11 @@ def test_a_damaged_key_and_a_directory_that_is_none_are_told(tmp_path: Path) -> 
 def test_an_old_intent_counts_no_more_and_a_list_settles_what_is_still_there() -> None:
     """Much later, somebody else may have made what has that key: it is not ours to delete."""
     now = [0.0]
-    state = State(BASE, key=b"k", wall=lambda: now[0])
+    state = ControlState(BASE, key=b"k", wall=lambda: now[0])
     state.intend(Wanted("target", "a", "A", {}))
     state.remember(FOUND, WANTED, created=True, secrets={})
     state.intend(Wanted("target", "b", "B", {}))
-    assert isinstance(state.intends("target", "B"), Intent)
+    assert isinstance(state.intends("target", "B"), PendingCreate)
     now[0] = 2 * 86400.0
     assert state.intends("target", "B") is None
     now[0] = 0.0
@@ -129,7 +129,7 @@ def test_an_old_intent_counts_no_more_and_a_list_settles_what_is_still_there() -
 def test_a_process_that_is_killed_while_it_writes_leaves_a_whole_file(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
-from ingestd.control.state_file import open_state
+from ingestd.control.engine.state_file import open_state
 with open_state(Path({str(tmp_path)!r}), {BASE!r}, change=True) as state:
     print("ready", flush=True)
     while True:

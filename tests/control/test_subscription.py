@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from ingestd.control.resource import Context
-from ingestd.control.subscription import PATH, SubscriptionKind
-from ingestd.core.audit import Entry
+from ingestd.control.engine.resource import Context
+from ingestd.control.subscription.subscription import PATH, SubscriptionKind
 from ingestd.core.errors import UserError
 from ingestd.sandbox.faults import parse_script
-from ingestd.transport.api_client import Ambiguous, ApiError
+from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.transport.api_client import AmbiguousRequest, ApiError
 from tests.control.target_support import open_sandbox
 from tests.control.world import Fault, World
 
@@ -74,7 +74,7 @@ async def test_a_state_under_way_is_waited_for_and_a_failed_one_is_told() -> Non
     world.collections["subscriptions"].things[its_id].body["status"] = "FAILED"
     with pytest.raises(UserError, match="subscription cx: it is FAILED"):
         await KIND.settle(world.context(), (await KIND.read(world.context()))[0], wanted)
-    assert Entry(world.notes[-1].entry) is Entry.SUBSCRIPTION_FAILED
+    assert AuditEntry(world.notes[-1].entry) is AuditEntry.SUBSCRIPTION_FAILED
 
 
 async def test_what_the_api_refuses_is_noted_too() -> None:  # fault 54
@@ -164,7 +164,7 @@ async def test_a_create_that_was_cut_off_is_not_made_twice(when: Any, number: in
 
 async def test_a_lost_answer_to_the_create_is_looked_up_at_once() -> None:
     world = World()
-    world.faults[1] = Fault("after", Ambiguous("POST", PATH))
+    world.faults[1] = Fault("after", AmbiguousRequest("POST", PATH))
     assert (await make(world.context())).key == "cx"
 
 

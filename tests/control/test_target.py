@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from ingestd.control.resource import Found
-from ingestd.control.target import Target
-from ingestd.control.target_payload import MAX_PAYLOAD_BYTES, build_body, estimate_payload_bytes
-from ingestd.control.target_verification import PATH
-from ingestd.core.audit import Entry
+from ingestd.control.engine.resource import RemoteResource
+from ingestd.control.target.payload import MAX_PAYLOAD_BYTES, build_body, estimate_payload_bytes
+from ingestd.control.target.target import Target
+from ingestd.control.target.verification import PATH
 from ingestd.core.errors import UserError
 from ingestd.sandbox.faults import Match, Rule, ScriptedAnswer, parse_fault
-from ingestd.transport.api_client import Ambiguous, ApiError
+from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.transport.api_client import AmbiguousRequest, ApiError
 from tests.control.target_support import (
     BASIC,
     PASSWORD,
@@ -43,7 +43,7 @@ def order(session: Session, *rules: Rule) -> None:
     session.sandbox.order_faults([], rules)
 
 
-async def create(session: Session, **changes: Any) -> Found:
+async def create(session: Session, **changes: Any) -> RemoteResource:
     """As apply does it: first the id, then the rest."""
     wanted, context = parse(**changes), session.context()
     found = await TARGET.create(context, wanted, {})
@@ -151,7 +151,7 @@ async def test_an_answer_that_was_lost_makes_no_second_target() -> None:
 async def test_a_create_that_was_never_heard_of_is_not_repeated_blindly() -> None:
     async with open_sandbox() as session:
         order(session, Rule(Match(PATH, 1), cut=True))
-        with pytest.raises(Ambiguous):
+        with pytest.raises(AmbiguousRequest):
             await create(session)
         assert session.entries() == ["TARGET_FAILED"]
         assert session.sandbox
@@ -199,7 +199,7 @@ async def test_one_that_failed_is_sent_once_more_to_be_verified_anew() -> None:
         return answer(200, id="t-1", status=status)
 
     async with Receiver(serve) as api, open_api(api.url) as session:
-        found = Found("target", "orders", "t-1", parse().fields, "FAILED", settled=False)
+        found = RemoteResource("target", "orders", "t-1", parse().fields, "FAILED", settled=False)
         assert (await TARGET.settle(session.context(), found, parse())).settled
         assert [request.method for request in api.requests] == ["PUT", "GET"]
 
@@ -258,7 +258,9 @@ async def test_a_wait_that_is_over_is_told_with_the_time_it_took(caplog: pytest.
 async def test_words_of_the_api_show_no_credential_and_stay_on_one_line() -> None:
     script = answer(200, status="FAILED", error="line one\nAuthorization: Bearer abcdefghijklmnop")
     async with Receiver(lambda request: script) as api, open_api(api.url) as session:
-        found = Found("target", "orders", "t-1", parse().fields, "PENDING_VERIFICATION", settled=False)
+        found = RemoteResource(
+            "target", "orders", "t-1", parse().fields, "PENDING_VERIFICATION", settled=False
+        )
         with pytest.raises(UserError) as caught:
             await TARGET.settle(session.context(), found, parse())
         assert str(caught.value).isprintable()
@@ -385,7 +387,7 @@ async def test_update_and_delete_are_told() -> None:
         assert await TARGET.read(session.context()) == []
         assert session.entries().count("TARGET_UPDATED") == 2
         assert session.entries()[-1] == "TARGET_DELETED"
-        assert {step.entry for step in session.notes} <= set(Entry)
+        assert {step.entry for step in session.notes} <= set(AuditEntry)
 
 
 @pytest.mark.parametrize("sick", [False, True])
@@ -431,7 +433,7 @@ async def test_an_answer_that_is_no_target_is_said_so(entity: Any) -> None:
 
 async def test_a_connection_that_breaks_at_a_change_is_told() -> None:
     async with Receiver(lambda request: Cut("rst")) as api, open_api(api.url) as session:
-        found = Found("target", "orders", "t-1", parse().fields, "VERIFIED")
+        found = RemoteResource("target", "orders", "t-1", parse().fields, "VERIFIED")
         with pytest.raises(UserError):
             await TARGET.update(session.context(), found, parse(), {})
         assert step(session, "TARGET_FAILED")["target_id"] == "t-1"

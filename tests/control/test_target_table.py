@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.control.target import Target
+from ingestd.control.target.target import Target
 from ingestd.core.errors import UserError
 from tests.control.target_support import BASIC, parse, table
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.control.compare import canonical
-from ingestd.control.lookup import LOOK_AGAIN_S
-from ingestd.control.resource import Found, Wanted
-from ingestd.control.trigger import PATH, Trigger, found_of
+from ingestd.control.engine.compare import canonical
+from ingestd.control.engine.lookup import LOOK_AGAIN_S
+from ingestd.control.engine.resource import RemoteResource, Wanted
+from ingestd.control.trigger.trigger import PATH, Trigger, found_of
 from ingestd.core.errors import UserError
-from ingestd.transport.api_client import Ambiguous
+from ingestd.transport.api_client import AmbiguousRequest
 from tests.control.target_support import open_sandbox
 from tests.control.world import Fault, World
 
@@ -29,12 +29,12 @@ def parse(**changes: Any) -> Wanted:
     return KIND.parse("main", TABLE | changes)
 
 
-async def make(world: World, wanted: Wanted) -> Found:
+async def make(world: World, wanted: Wanted) -> RemoteResource:
     context = world.context()
     return await KIND.settle(context, await KIND.create(context, wanted, {}), wanted)
 
 
-async def only(world: World) -> Found:
+async def only(world: World) -> RemoteResource:
     [found] = await KIND.read(world.context())
     return found
 
@@ -235,7 +235,7 @@ async def test_whatever_call_of_a_create_fails_the_same_again_leaves_one() -> No
 async def test_a_create_that_was_lost_is_not_repeated_blindly() -> None:
     world = World()
     world.faults[1] = Fault("before")
-    with pytest.raises(Ambiguous):
+    with pytest.raises(AmbiguousRequest):
         await make(world, parse())
     assert world.now >= LOOK_AGAIN_S
     assert [method for method, _ in world.calls].count("POST") == 1

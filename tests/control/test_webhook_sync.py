@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from ingestd.control.resource import Found
-from ingestd.control.secret import SecretRef
-from ingestd.control.target import Target
-from ingestd.control.webhook_sync import MAX_ATTEMPTS, Webhook, sync
+from ingestd.control.engine.resource import RemoteResource
+from ingestd.control.engine.secret import SecretRef
+from ingestd.control.target.target import Target
+from ingestd.control.target.webhook_sync import MAX_ATTEMPTS, Webhook, sync
 from ingestd.core.errors import UserError
 from ingestd.sandbox.faults import parse_fault
 from tests.control.target_support import PASSWORD, SECRETS, Session, open_api, open_sandbox, parse
@@ -19,7 +19,7 @@ from tests.receiver import Cut, Receiver, Reply, Request, in_turn
 
 pytestmark = pytest.mark.anyio
 TARGET = Target()
-FOUND = Found("target", "orders", "t-1", {}, "VERIFIED")
+FOUND = RemoteResource("target", "orders", "t-1", {}, "VERIFIED")
 HOOK = SecretRef("env:HOOK")
 
 

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from ingestd.control.secret import SecretRef
-from ingestd.transport.api_client import Ambiguous, ApiError
+from ingestd.control.engine.secret import SecretRef
+from ingestd.transport.api_client import AmbiguousRequest, ApiError
 from tests.control.remote import MAX_SUBSCRIPTIONS
 from tests.control.world import KINDS, Fault, World
 
@@ -51,7 +51,7 @@ async def test_waiting_for_a_thing_takes_the_worlds_own_time() -> None:
 async def test_a_lost_post_is_ambiguous_and_did_or_did_not_take_effect(when: Any, there: list[str]) -> None:
     world = World()
     world.faults[0] = Fault(when)
-    with pytest.raises(Ambiguous):
+    with pytest.raises(AmbiguousRequest):
         await world.post(ROOT["triggers"], BODIES["triggers"])
     assert world.names("triggers") == there
 

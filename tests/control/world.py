@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ingestd.control.resource import Context, Step
-from ingestd.control.secret import SecretRef
-from ingestd.transport.api_client import Ambiguous, ApiError
+from ingestd.control.engine.resource import AuditStep, Context
+from ingestd.control.engine.secret import SecretRef
+from ingestd.transport.api_client import AmbiguousRequest, ApiError
 from tests.control import remote
 from tests.control.remote import Collection, Thing, Ways, refusal
 
@@ -50,7 +50,7 @@ class World:
         self.faults: dict[int, Fault] = {}
         self.calls: list[tuple[str, str]] = []
         self.on_call: Callable[[str, str], None] = lambda method, path: None
-        self.notes: list[Step] = []
+        self.notes: list[AuditStep] = []
         self.now = 0.0
         self._made = 0
 
@@ -197,5 +197,5 @@ class World:
 
 def _no_answer(method: str, path: str) -> Exception:
     if method in {"POST", "PATCH"}:
-        return Ambiguous(method, path)
+        return AmbiguousRequest(method, path)
     return refusal(503, "service.unavailable", "no answer", f"{method} {path}")

@@ -3,15 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.batch import Batch
-from ingestd.core.chunk import (
-    Chunk,
-    Positions,
-    Receipt,
-    Segment,
-    pack_positions,
-    pick_segments,
-    unpack_positions,
-)
+from ingestd.core.chunk import Chunk, Segment, pick_segments
+from ingestd.core.positions import Positions, pack_positions, unpack_positions
+from ingestd.core.receipt import Receipt
 
 ascending = st.sets(st.integers(0, 2**32 - 1), max_size=50).map(sorted)
 ranges = st.tuples(st.integers(0, 2**31), st.integers(0, 1000)).map(lambda r: range(r[0], r[0] + r[1]))

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.core.chunk import Positions
-from ingestd.core.fate import Fate
 from ingestd.core.letter import DeadLetter
+from ingestd.core.positions import Positions
 from ingestd.core.reasons import Reason
+from ingestd.core.receipt import FanOutReceipt
 
 SINKS = ("one", "two", "three")
 
@@ -18,9 +18,9 @@ def letter(detail: str = "no") -> DeadLetter:
     return DeadLetter(b"payload", Reason.REFUSED, detail, 1, 0, 0)
 
 
-def make(routed: Mapping[str, Positions], done: list[Fate]) -> Fate:
+def make(routed: Mapping[str, Positions], done: list[FanOutReceipt]) -> FanOutReceipt:
     events = len(set[int]().union(*routed.values()))
-    return Fate(routed, events=events, sinks=len(routed), done=done.append)
+    return FanOutReceipt(routed, events=events, sinks=len(routed), done=done.append)
 
 
 @given(st.data())
@@ -31,7 +31,7 @@ def test_an_event_is_lost_when_the_last_of_its_sinks_gave_it_up_and_failed_from_
     failures = [(sink, position) for sink in SINKS for position in routed[sink]]
     chosen = data.draw(st.permutations(failures)) if failures else []
     chosen = chosen[: data.draw(st.integers(0, len(chosen)))]
-    done: list[Fate] = []
+    done: list[FanOutReceipt] = []
     fate = make(routed, done)
     seen: set[tuple[str, int]] = set()
     for sink, position in chosen:
@@ -45,7 +45,7 @@ def test_an_event_is_lost_when_the_last_of_its_sinks_gave_it_up_and_failed_from_
 
 
 def test_it_is_known_after_the_last_sink_and_no_sink_is_done_twice() -> None:
-    done: list[Fate] = []
+    done: list[FanOutReceipt] = []
     fate = make({"one": range(3), "two": range(3)}, done)
     fate.settle()
     assert (fate.open, done) == (1, [])

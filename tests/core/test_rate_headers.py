@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.core.rate_headers import CAP_S, Allowance, parse
+from ingestd.transport.headers.rate_limit import CAP_S, Allowance, parse
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestd.config.genesys_regions import DOMAINS, hosts, token_url_for
 from ingestd.core.errors import UserError
-from ingestd.core.regions import DOMAINS, hosts, token_url_for
 from ingestd.core.units import counted, human_seconds, seconds, size
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.core.webhook_secret import decode_secret
+from ingestd.transport.webhook_secret import decode_secret
 
 
 @given(st.binary(min_size=16, max_size=64), st.booleans(), st.booleans())

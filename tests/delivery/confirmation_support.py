@@ -11,9 +11,9 @@ from importlib import resources
 from typing import Any
 
 from ingestd.core.answer import Answer
-from ingestd.core.event_status import StatusReader
 from ingestd.core.letter import DeadLetter
-from ingestd.delivery.confirmation import Confirmer, ConfirmerSettings
+from ingestd.delivery.event_status import StatusReader
+from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings
 from ingestd.sinks.answers import told
 from ingestd.store import confirmations
 from ingestd.store.confirmations import Due, Pending
@@ -151,12 +151,12 @@ class Rig:
     store: MemoryStore
     book: MemoryBook
     api: ScriptedApi
-    confirmer: Confirmer
+    confirmer: StatusPoller
     warnings: list[str]
     rooms: list[float]
 
     def accept(self, *remote_ids: str, first_after_s: float = 1.0) -> None:
-        """As ``bookkeeping`` does where a batch is settled."""
+        """As ``event_recorder`` does where a batch is settled."""
         rows = [pending_event(one, number) for number, one in enumerate(remote_ids, 1)]
         confirmations.insert_confirmations(
             self.store.connection, rows, self.clock.wall(), first_after_s=first_after_s
@@ -184,14 +184,14 @@ async def rig(
     api = ScriptedApi(clock, script)
     warnings: list[str] = []
     rooms: list[float] = []
-    confirmer = Confirmer(
+    confirmer = StatusPoller(
         SINK,
         "https://api.test/events/{id}",
         asker=api,
         store=store,
         book=book,
         reader=StatusReader(told=told),
-        settings=ConfirmerSettings(**{"requests_per_minute": 6_000, **options}),
+        settings=StatusPollerSettings(**{"requests_per_minute": 6_000, **options}),
         clock=clock,
         on_room=lambda: rooms.append(clock.now),
         warn=warnings.append,

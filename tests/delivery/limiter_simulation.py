@@ -4,7 +4,7 @@ import heapq
 import random
 from dataclasses import dataclass, field
 
-from ingestd.delivery.limiter import Limiter
+from ingestd.delivery.concurrency_limiter import ConcurrencyLimiter
 
 SERVICE_S = 0.1
 
@@ -16,7 +16,7 @@ class Simulation:
     ``slowness`` stretches each service time; ``sizes`` are drawn from, and stretch it by their share.
     """
 
-    limiter: Limiter
+    limiter: ConcurrencyLimiter
     capacity: int
     queue: int = 1000
     jitter: float = 0.1

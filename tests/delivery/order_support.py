@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, Receipt, Segment
+from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.receipt import Receipt
 from ingestd.schemas.key_paths import KeyPaths
 from tests.delivery.support import End, MemoryBook, event
 from tests.receiver import Action, Cut, Reply

@@ -13,15 +13,16 @@ import msgspec
 
 from ingestd.core.answer import Answer
 from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, Receipt, Segment
+from ingestd.core.chunk import Chunk, Segment
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.reasons import Reason
+from ingestd.core.receipt import Receipt
 from ingestd.core.verdict import Verdict
 from ingestd.delivery.backoff import Backoff
-from ingestd.delivery.circuit import State
+from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.delivery.lane import Lane
-from ingestd.delivery.outcome import Book, Burial
-from ingestd.delivery.settings import LaneSettings
+from ingestd.delivery.lane_settings import LaneSettings
+from ingestd.delivery.recorder import FailedEvent, Recorder
 from ingestd.sinks.ingest_api import PATH, IngestApi
 from ingestd.sinks.sink import Sink
 from ingestd.transport.client import Client
@@ -96,7 +97,7 @@ class MemoryBook:
     bodies: dict[str, bytes] = field(default_factory=dict)  # of frozen batches, by id
     attempts: list[tuple[str, Answer, Verdict]] = field(default_factory=list)
     limits: list[int] = field(default_factory=list)
-    changes: list[tuple[State, str]] = field(default_factory=list)
+    changes: list[tuple[BreakerState, str]] = field(default_factory=list)
     remote_ids: list[tuple[int, str]] = field(default_factory=list)
     settled_ids: set[str] = field(default_factory=set)
     events: dict[str, list[bytes]] = field(default_factory=dict)  # by id of the batch
@@ -119,7 +120,7 @@ class MemoryBook:
         batch: Batch,
         *,
         delivered: Sequence[int],
-        buried: Sequence[Burial],
+        buried: Sequence[FailedEvent],
         parts: Sequence[Batch],
         remote_ids: Sequence[tuple[int, str]] = (),
     ) -> None:
@@ -146,13 +147,13 @@ class MemoryBook:
     def learned(self, max_bytes: int) -> None:
         self.limits.append(max_bytes)
 
-    def lane_changed(self, state: State, why: str) -> None:
+    def lane_changed(self, state: BreakerState, why: str) -> None:
         self.changes.append((state, why))
 
     # --- for the tests ---
 
     @property
-    def states(self) -> list[State]:
+    def states(self) -> list[BreakerState]:
         return [state for state, _ in self.changes]
 
     @property
@@ -239,7 +240,7 @@ async def rig(
     login: bool = False,
     url: str = "",
     sink: Sink | None = None,
-    book: Book | None = None,
+    book: Recorder | None = None,
     clock: Clock | None = None,
     timeout_s: float = patience(30.0),
     read_timeout_s: float = patience(10.0),

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ingestd.core.answer import Answer
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
-from ingestd.core.event_status import Standing, StatusReader, question_url
-from ingestd.delivery.asking import Asker, Budget
+from ingestd.delivery.event_status import Standing, StatusReader, question_url
+from ingestd.delivery.status_client import StatusClient, StatusRateLimit
 from ingestd.sinks.answers import told
 from ingestd.transport.auth import NoAuth, bearer
 from ingestd.transport.client import Client
@@ -28,7 +28,7 @@ async def test_whatever_the_id_the_question_stays_below_its_url() -> None:
         for one in HOSTILE_IDS:
             url = question_url(api.url + "/events/{id}", one)
             assert url is not None
-            assert (await Asker(client, NoAuth()).get(url)).status == 200
+            assert (await StatusClient(client, NoAuth()).get(url)).status == 200
     for one, request in zip(HOSTILE_IDS, api.requests, strict=True):
         assert request.method == "GET"
         folder, _, last = request.path.rpartition("/")
@@ -49,7 +49,7 @@ async def test_a_refused_token_is_renewed_once_and_no_token_is_in_the_answer(tmp
 
     async with Receiver(script) as api, Client(timeout_s=patience(5)) as client:
         auth = bearer("", str(file), clock=SystemClock())
-        answer = await Asker(client, auth).get(api.url)
+        answer = await StatusClient(client, auth).get(api.url)
     assert answer.status == 200
     assert b"new-token-2" not in answer.body
     assert len(api.requests) == 2
@@ -121,7 +121,7 @@ def test_what_is_told_of_an_answer_is_one_short_line_without_secrets() -> None:
 
 @given(st.integers(1, 600), st.lists(st.floats(0, 20), min_size=1, max_size=200))
 def test_no_minute_has_more_requests_than_the_budget(rate: int, pauses: list[float]) -> None:
-    budget, now = Budget(rate), 0.0
+    budget, now = StatusRateLimit(rate), 0.0
     times: list[float] = []
     for pause in pauses:
         now += pause / rate

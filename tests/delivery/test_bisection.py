@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.batch import Batch
-from ingestd.delivery.bisection import Bisection, Step
+from ingestd.delivery.bisection import Bisection, BisectionStep
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Api:
             self._follow(step, queue)
         return inquiry
 
-    def _follow(self, step: Step, queue: deque[Batch]) -> None:
+    def _follow(self, step: BisectionStep, queue: deque[Batch]) -> None:
         for parent, parts in step.cuts:
             assert sorted(e for part in parts for e in part.events) == sorted(parent.events)
         queue.extend(step.send)
@@ -132,6 +132,6 @@ def test_a_part_that_ended_otherwise_does_not_keep_what_is_held_back() -> None:
         following = [inquiry.refused(part) for part in step.send[:-1]]
         following.append(inquiry.ended(step.send[-1]))  # given up for its age, or too big: no word on refusal
         held += len(step.send) - 1
-        step = Step(send=[part for s in following for part in s.send])
+        step = BisectionStep(send=[part for s in following for part in s.send])
         assert step.send, "the search stopped with parts held back"
     assert {len(part) for part in step.send} == {1}

@@ -2,38 +2,38 @@
 
 import pytest
 
-from ingestd.delivery.circuit import Circuit, State
+from ingestd.delivery.circuit_breaker import BreakerState, CircuitBreaker
 
 
-def opened(at: float = 100.0, jitter: float = 1.0) -> Circuit:
-    circuit = Circuit(1)
+def opened(at: float = 100.0, jitter: float = 1.0) -> CircuitBreaker:
+    circuit = CircuitBreaker(1)
     assert circuit.failed(at, "503", jitter=jitter)
     return circuit
 
 
 def test_it_opens_at_the_threshold_and_says_so_once() -> None:
-    circuit = Circuit(3)
+    circuit = CircuitBreaker(3)
     assert [circuit.failed(1.0, "503", jitter=0.5) for _ in range(4)] == [False, False, True, False]
-    assert (circuit.state, circuit.why) == (State.OPEN, "503")
+    assert (circuit.state, circuit.why) == (BreakerState.OPEN, "503")
 
 
 def test_only_failures_in_a_row_count() -> None:
-    circuit = Circuit(3)
+    circuit = CircuitBreaker(3)
     for _ in range(5):
         circuit.failed(1.0, "503", jitter=0.5)
         circuit.failed(1.0, "503", jitter=0.5)
         assert not circuit.succeeded(1.0)
-    assert circuit.state is State.CLOSED
+    assert circuit.state is BreakerState.CLOSED
 
 
 def test_closed_it_lets_everything_through() -> None:
-    assert Circuit(1).may_send(0.0, active=99)
+    assert CircuitBreaker(1).may_send(0.0, active=99)
 
 
-@pytest.mark.parametrize("state", [State.OPEN, State.PAUSED])
-def test_otherwise_one_probe_at_a_time_goes_out_and_not_before_its_time(state: State) -> None:
-    circuit = Circuit(1)
-    if state is State.OPEN:
+@pytest.mark.parametrize("state", [BreakerState.OPEN, BreakerState.PAUSED])
+def test_otherwise_one_probe_at_a_time_goes_out_and_not_before_its_time(state: BreakerState) -> None:
+    circuit = CircuitBreaker(1)
+    if state is BreakerState.OPEN:
         circuit.failed(100.0, "503", jitter=1.0)
     else:
         circuit.pause(100.0, "403", jitter=1.0)
@@ -66,7 +66,7 @@ def test_requests_that_were_out_when_it_opened_do_not_put_off_the_first_probe() 
 
 
 def test_no_probe_goes_out_before_the_time_that_the_api_named() -> None:
-    circuit = Circuit(1)
+    circuit = CircuitBreaker(1)
     circuit.failed(100.0, "503", jitter=1.0, at_least_s=7.0)
     assert circuit.probe_at == 107.0
     circuit.failed(107.0, "503", jitter=1.0, at_least_s=0.1)
@@ -78,21 +78,21 @@ def test_the_first_success_closes_it_and_the_waits_begin_anew() -> None:
     for at in (101.0, 103.0, 108.0):
         circuit.failed(at, "503", jitter=1.0)
     assert circuit.succeeded(110.0)
-    assert (circuit.state, circuit.why) == (State.CLOSED, "")
+    assert (circuit.state, circuit.why) == (BreakerState.CLOSED, "")
     assert circuit.failed(200.0, "503", jitter=1.0)
     assert circuit.probe_at == 200.5
 
 
 def test_a_pause_is_new_only_once_and_replaces_an_open_state() -> None:
-    circuit = Circuit(3)
+    circuit = CircuitBreaker(3)
     assert [circuit.pause(1.0, "403", jitter=0.5) for _ in range(3)] == [True, False, False]
     circuit = opened()
     assert not circuit.pause(101.0, "403", jitter=0.5)
-    assert (circuit.state, circuit.why) == (State.PAUSED, "403")
+    assert (circuit.state, circuit.why) == (BreakerState.PAUSED, "403")
 
 
 def test_the_time_of_all_outages_is_summed_and_goes_on_during_one() -> None:
-    circuit = Circuit(1)
+    circuit = CircuitBreaker(1)
     assert circuit.outage_s(50.0) == 0
     circuit.failed(100.0, "503", jitter=0.5)
     assert circuit.outage_s(104.0) == 4.0

@@ -10,9 +10,9 @@ import pytest
 from ingestd.core.answer import Answer
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import Unreachable
-from ingestd.core.event_status import StatusReader
 from ingestd.core.reasons import Reason
-from ingestd.delivery.confirmation import Confirmer, ConfirmerSettings, make_letter
+from ingestd.delivery.event_status import StatusReader
+from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings, make_letter
 from ingestd.sinks.answers import told
 from ingestd.store import confirmations
 from ingestd.store.confirmations import Confirmations, Due
@@ -304,14 +304,14 @@ async def test_it_works_on_the_real_store_and_a_letter_is_there_as_soon_as_it_is
 
     database, book = Database(tmp_path), MemoryBook()
     await database.open()
-    confirmer = Confirmer(
+    confirmer = StatusPoller(
         SINK,
         "https://api.test/{id}",
         asker=Api(),
         store=Confirmations(database, SINK),
         book=book,
         reader=StatusReader(told=told),
-        settings=ConfirmerSettings(requests_per_minute=60_000, first_after_s=0.01),
+        settings=StatusPollerSettings(requests_per_minute=60_000, first_after_s=0.01),
         clock=SystemClock(),
     )
     rows = [pending_event(str(number), number) for number in range(60)]

@@ -14,9 +14,9 @@ from ingestd.core.reasons import Reason
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.delivery.backoff import Backoff
 from ingestd.delivery.lane import Lane
-from ingestd.delivery.settings import LaneSettings
+from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.sinks.ingest_api import IngestApi
-from ingestd.sinks.sink import Unfit
+from ingestd.sinks.sink import Unencodable
 from tests.delivery.order_support import keyed, order_by
 from tests.delivery.support import DEADLINE_S, MemoryBook, batches, make_batch, numbers_of, rig, until
 from tests.delivery.virtual_time import VIRTUAL, LoopClock
@@ -37,7 +37,7 @@ class Picky(IngestApi):
     def encode(self, events: Sequence[bytes]) -> bytes:
         bad = {at: "no such field" for at, one in enumerate(events) if any(b in one for b in self.unfit)}
         if bad:
-            raise Unfit(bad)
+            raise Unencodable(bad)
         return super().encode(events)
 
     def interpret(self, answer: Answer, events: Sequence[bytes]) -> Verdict:
@@ -104,7 +104,7 @@ async def test_a_sink_that_does_not_say_which_events_do_not_fit_cannot_keep_the_
     sink = Picky()
 
     def encode(events: Sequence[bytes]) -> bytes:
-        raise Unfit(named)
+        raise Unencodable(named)
 
     sink.encode = encode  # type: ignore[method-assign]
     book, _, _ = await deliver(sink, [make_batch(range(3))])

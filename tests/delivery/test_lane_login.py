@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from ingestd.core.errors import Unreachable
-from ingestd.delivery.circuit import State
+from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.transport.oauth import LoginRefused
 from tests.delivery.support import TOKEN_PATH, Rig, batches, grant, key_of, rig, until
 from tests.machine import patience
@@ -86,7 +86,7 @@ async def test_fresh_tokens_that_are_refused_too_pause_the_lane_and_lose_nothing
         given = batches(4)
         with pytest.raises(Unreachable, match="a fresh token is refused too"):
             await r.deliver(given)
-        assert r.book.states == [State.PAUSED]
+        assert r.book.states == [BreakerState.PAUSED]
         assert r.book.ends == {}
         r.book.assert_balanced(given, r.lane.leftovers())
         assert len(r.posts) <= 2 * 4 + 3, "paused, it probes now and then"
@@ -96,7 +96,7 @@ async def test_fresh_tokens_that_are_refused_too_pause_the_lane_and_lose_nothing
 async def test_the_lane_goes_on_when_tokens_are_accepted_again() -> None:
     async with rig(api(lambda token: int(token) >= 3), login=True) as r:
         await r.deliver(batches(3))
-        assert r.book.states == [State.PAUSED, State.CLOSED]
+        assert r.book.states == [BreakerState.PAUSED, BreakerState.CLOSED]
         assert r.book.delivered == [0, 1, 2]
         r.assert_resends_identical()
 
@@ -148,11 +148,11 @@ async def test_a_service_that_is_not_to_stop_waits_for_a_login_that_works_again(
 
     async with rig(script, login=True, stop_on_outage=False) as r, r.running():
         feed = asyncio.create_task(r.feed(batches(1)))
-        await until(lambda: r.book.states == [State.PAUSED])
+        await until(lambda: r.book.states == [BreakerState.PAUSED])
         works = True
         r.lane.transport._auth._refused_until = 0.0  # type: ignore[attr-defined]  # not to wait 5 s
         await feed
-    assert r.book.states == [State.PAUSED, State.CLOSED]
+    assert r.book.states == [BreakerState.PAUSED, BreakerState.CLOSED]
     assert r.book.delivered == [0]
 
 
@@ -224,7 +224,7 @@ async def test_a_403_that_stays_does_not_ask_for_token_after_token(answer: Reply
     async with rig(script, login=True, stop_on_outage=False) as r, r.running():
         r.lane.add(batches(3))
         await until(lambda: len(r.posts) >= 4)
-        assert r.lane.circuit.state is State.PAUSED
+        assert r.lane.circuit.state is BreakerState.PAUSED
         assert token_requests(r) == tokens
         assert ("a fresh token is refused too" in r.lane.circuit.why) is (tokens == 2)
         assert r.book.buried == {}
@@ -244,7 +244,7 @@ async def test_a_400_that_stays_is_about_the_events_after_one_new_token() -> Non
 async def test_a_401_where_no_credentials_are_sent_says_so() -> None:
     async with rig(Reply(401, body=b"who?"), stop_on_outage=False) as r, r.running():
         r.lane.add(batches(1))
-        await until(lambda: r.lane.circuit.state is State.PAUSED)
+        await until(lambda: r.lane.circuit.state is BreakerState.PAUSED)
         assert r.lane.circuit.why.startswith("no credentials are sent, and the API wants some: set auth")
         assert "fresh token" not in r.lane.circuit.why
         r.lane.abandon()

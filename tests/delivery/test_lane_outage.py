@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from ingestd.core.errors import Unreachable
-from ingestd.delivery.circuit import State
+from ingestd.delivery.circuit_breaker import BreakerState
 from tests.delivery.support import batches, make_batch, refusal, rig, until
 from tests.delivery.virtual_time import JumpClock
 from tests.machine import patience
@@ -26,7 +26,7 @@ async def test_after_enough_failures_one_probe_at_a_time_goes_out_until_one_is_t
     settings = {"circuit_threshold": 4, "max_in_flight": 4, "max_queued": 4}
     async with rig(script, **settings, max_attempts=5, give_up_after_s=0.2) as r, r.running():
         feed = asyncio.create_task(r.feed(batches(40)))
-        await until(lambda: r.book.states == [State.OPEN])
+        await until(lambda: r.book.states == [BreakerState.OPEN])
         await until(lambda: r.receiver.in_flight == r.lane.active == 0)
         at_opening = len(r.posts)
         r.receiver.max_in_flight = 0
@@ -39,7 +39,7 @@ async def test_after_enough_failures_one_probe_at_a_time_goes_out_until_one_is_t
         assert r.book.ends == {}, "no budget runs meanwhile"
         down = False
         await feed
-    assert r.book.states == [State.OPEN, State.CLOSED]
+    assert r.book.states == [BreakerState.OPEN, BreakerState.CLOSED]
     assert r.book.delivered == list(range(40))
     r.assert_resends_identical()
 
@@ -50,7 +50,7 @@ async def test_an_outage_uses_up_neither_the_attempts_nor_the_age_of_an_event() 
     async with rig(answers, circuit_threshold=2, max_attempts=4, give_up_after_s=0.5) as r:
         await r.deliver(batches(1, size=2))
         assert r.posts[3].at - r.posts[1].at > 0.5
-        assert r.book.states == [State.OPEN, State.CLOSED]
+        assert r.book.states == [BreakerState.OPEN, BreakerState.CLOSED]
         assert (list(r.book.buried), r.book.delivered) == ([0], [1])
 
 
@@ -77,10 +77,10 @@ async def test_what_is_nobodys_fault_pauses_the_lane_and_buries_nothing(status: 
         elsewhere: Action = Reply(status, {"Location": r.receiver.url + "/elsewhere"})
         async with r.running():
             feed = asyncio.create_task(r.feed(batches(8, size=2)))
-            await until(lambda: r.book.states == [State.PAUSED])
+            await until(lambda: r.book.states == [BreakerState.PAUSED])
             elsewhere = Reply()
             await feed
-        assert r.book.states == [State.PAUSED, State.CLOSED]
+        assert r.book.states == [BreakerState.PAUSED, BreakerState.CLOSED]
         assert r.book.delivered == list(range(16))
         assert len(r.receiver.requests) == len(r.posts), "a redirect was followed"
         assert len(r.posts) <= 8 + 5 + 1
@@ -170,7 +170,7 @@ async def test_outage_patience_begins_with_the_outage() -> None:
         clock.ahead_s += patience(50)
         await r.lane.submit([make_batch([1])])
         r.lane.close()
-    assert r.book.states == [State.OPEN, State.CLOSED]
+    assert r.book.states == [BreakerState.OPEN, BreakerState.CLOSED]
     assert r.book.delivered == [0, 1]
 
 

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from ingestd.delivery.circuit import State
+from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.sinks.ingest_api import IngestApi
-from ingestd.sinks.reading import Reading
+from ingestd.sinks.reading import AnswerReader
 from ingestd.sinks.sink import Sink
 from ingestd.sinks.webhook import WebhookSink
 from tests.delivery.support import batches, event, rig, until
@@ -18,7 +18,7 @@ from tests.receiver import Reply
 pytestmark = pytest.mark.anyio
 
 PAGE = "<!DOCTYPE html><html><head><title>Sign in</title></head></html>"
-JSON_ONLY = Reading(expect_json=True)
+JSON_ONLY = AnswerReader(expect_json=True)
 SINKS: dict[str, Callable[[str], Sink]] = {
     "ingest_api": lambda url: IngestApi(url, reading=JSON_ONLY),
     "webhook, expect json": lambda url: WebhookSink(url=url, name="hook", body="array", reading=JSON_ONLY),
@@ -67,13 +67,13 @@ async def test_a_page_instead_of_an_answer_is_no_delivery_and_the_same_request_i
         async with r.running():
             await until(lambda: len(gateway.pages) >= 3, patience(30.0))
             assert r.book.ends == {}, "neither delivered nor given up"
-            assert r.lane.circuit.state is State.PAUSED
+            assert r.lane.circuit.state is BreakerState.PAUSED
             ((state, why),) = r.book.changes
-            assert state is State.PAUSED
+            assert state is BreakerState.PAUSED
             assert "it answered with a web page: is this the API?" in why
             assert "a web page" in r.lane.circuit.why
             gateway.open = True
-        assert r.book.states == [State.PAUSED, State.CLOSED]
+        assert r.book.states == [BreakerState.PAUSED, BreakerState.CLOSED]
         assert r.book.delivered == [0, 1, 2]
         r.book.assert_balanced(given)
     (taken,) = gateway.taken

@@ -7,7 +7,7 @@ import pytest
 
 from ingestd.core.batch import Batch
 from ingestd.delivery.backoff import Backoff
-from ingestd.delivery.circuit import State
+from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.delivery.drain import MOST_TRIES
 from tests.delivery.support import TOKEN_PATH, batches, grant, make_batch, numbers_of, refusal, rig, until
 from tests.machine import patience
@@ -136,7 +136,7 @@ async def test_a_lane_that_does_not_send_is_not_waited_for() -> None:
     async with rig(Reply(403)) as r:
         async with r.running():
             await r.lane.submit(given)
-            await until(lambda: r.book.states == [State.PAUSED] and r.lane.active == 0)
+            await until(lambda: r.book.states == [BreakerState.PAUSED] and r.lane.active == 0)
             sent, started = len(r.posts), time.monotonic()
             r.lane.drain()
             r.lane.close()

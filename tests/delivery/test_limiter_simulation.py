@@ -2,7 +2,7 @@
 
 import pytest
 
-from ingestd.delivery.limiter import Limiter
+from ingestd.delivery.concurrency_limiter import ConcurrencyLimiter
 from tests.delivery.limiter_simulation import SERVICE_S, Simulation
 
 ROUND_TRIPS = 50 * SERVICE_S
@@ -18,7 +18,7 @@ def assert_at_the_knee(simulation: Simulation, capacity: int) -> None:
 
 @pytest.mark.parametrize("queue", [1000, 12], ids=["waits", "429"])
 def test_the_knee_is_found_within_50_round_trips_and_found_again_when_it_moves(queue: int) -> None:
-    simulation = Simulation(Limiter(200), capacity=20, queue=queue)
+    simulation = Simulation(ConcurrencyLimiter(200), capacity=20, queue=queue)
     for capacity in (20, 12, 40, 15, 60):
         simulation.capacity = capacity
         simulation.run(ROUND_TRIPS)
@@ -26,25 +26,25 @@ def test_the_knee_is_found_within_50_round_trips_and_found_again_when_it_moves(q
 
 
 def test_it_is_found_although_bodies_differ_a_thousandfold() -> None:
-    simulation = Simulation(Limiter(200), capacity=20, sizes=(1_000, 50_000, 400_000, 800_000))
+    simulation = Simulation(ConcurrencyLimiter(200), capacity=20, sizes=(1_000, 50_000, 400_000, 800_000))
     simulation.run(ROUND_TRIPS)
     assert 14 <= simulation.run(20 * SERVICE_S).limit <= 30
 
 
 def test_it_does_not_creep_up_in_a_long_time() -> None:
-    simulation = Simulation(Limiter(200), capacity=20)
+    simulation = Simulation(ConcurrencyLimiter(200), capacity=20)
     simulation.run(1000 * SERVICE_S)
     assert_at_the_knee(simulation, 20)
 
 
 def test_the_beginning_is_warm() -> None:
-    simulation = Simulation(Limiter(200), capacity=64)
+    simulation = Simulation(ConcurrencyLimiter(200), capacity=64)
     assert simulation.run(10 * SERVICE_S).rate >= 0.6 * 64 / SERVICE_S, "from 1, one more each time: 0.08"
 
 
 def test_an_api_that_has_become_slower_by_itself_is_not_deserted() -> None:
     """Less at once would not make it faster."""
-    simulation = Simulation(Limiter(40), capacity=60)
+    simulation = Simulation(ConcurrencyLimiter(40), capacity=60)
     simulation.run(ROUND_TRIPS)
     simulation.slowness = 2.0
     simulation.run(ROUND_TRIPS)
@@ -52,14 +52,14 @@ def test_an_api_that_has_become_slower_by_itself_is_not_deserted() -> None:
 
 
 def test_with_five_slots_all_five_are_used_from_the_first_to_the_last() -> None:
-    simulation = Simulation(Limiter(5), capacity=20, jitter=0.9)
+    simulation = Simulation(ConcurrencyLimiter(5), capacity=20, jitter=0.9)
     assert simulation.run(100 * SERVICE_S).limit == pytest.approx(5.0)
     simulation.capacity = 3
     assert simulation.run(100 * SERVICE_S).limit == pytest.approx(5.0), "so few are a burden to nobody"
 
 
 def test_a_lone_slow_answer_changes_nothing() -> None:
-    limiter = Limiter(32)
+    limiter = ConcurrencyLimiter(32)
     for number in range(400):
         now = number / 100
         limiter.succeeded(limiter.limit, started=now - 0.1, now=now, seconds=0.1, size=1000)
@@ -74,7 +74,7 @@ def test_a_lone_slow_answer_changes_nothing() -> None:
 
 def test_slowness_that_others_cause_is_no_reason_to_shrink() -> None:
     """One at a time, of 32 that may be out."""
-    limiter = Limiter(32)
+    limiter = ConcurrencyLimiter(32)
     for number in range(300):
         now = number / 100
         limiter.succeeded(limiter.limit, started=now - 0.1, now=now, seconds=0.1, size=1000)
@@ -85,7 +85,7 @@ def test_slowness_that_others_cause_is_no_reason_to_shrink() -> None:
 
 
 def test_timeouts_are_a_sign_of_load() -> None:
-    limiter = Limiter(32)
+    limiter = ConcurrencyLimiter(32)
     for number in range(300):
         now = number / 100
         limiter.succeeded(limiter.limit, started=now - 0.1, now=now, seconds=0.1, size=1000)

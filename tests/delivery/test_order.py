@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Segment
-from ingestd.core.key_watch import KeyWatch
-from ingestd.delivery.bisection import Bisection, Step
-from ingestd.delivery.grouping import group, halve
-from ingestd.delivery.order import Order
+from ingestd.delivery.batch_splitting import group, halve
+from ingestd.delivery.bisection import Bisection, BisectionStep
+from ingestd.delivery.key_order import KeyOrder
+from ingestd.processing.key_watch import KeyWatch
 from tests.delivery.order_support import keyed, keyed_batches, order_by
 from tests.delivery.support import event, make_batch
 
 KEYS = st.lists(st.sampled_from(["", "a", "b", "c"]), min_size=1, max_size=12)
 
 
-def make_order(*, max_events: int = 10, max_bytes: int = 1000, one_per_key: bool = False) -> Order:
-    return Order(order_by, max_events=max_events, max_bytes=max_bytes, one_per_key=one_per_key)
+def make_order(*, max_events: int = 10, max_bytes: int = 1000, one_per_key: bool = False) -> KeyOrder:
+    return KeyOrder(order_by, max_events=max_events, max_bytes=max_bytes, one_per_key=one_per_key)
 
 
 def numbers(batch: Batch | None) -> list[int]:
@@ -32,7 +32,7 @@ def test_each_event_is_counted_once_whether_it_has_a_key_and_whatever_is_held_or
     keys: list[list[str]], one_per_key: bool, seed: int
 ) -> None:
     rng, watch = random.Random(seed), KeyWatch("delivery.order_by", "note")
-    order = Order(order_by, max_events=4, max_bytes=1000, one_per_key=one_per_key, watch=watch)
+    order = KeyOrder(order_by, max_events=4, max_bytes=1000, one_per_key=one_per_key, watch=watch)
     fresh, out = keyed_batches(keys), list[Batch]()
     while fresh or out or order.ready:
         if out and (rng.random() < 0.5 or not (fresh or order.ready)):
@@ -216,7 +216,7 @@ class Search:
                 self._follow(self.inquiry.accepted(part))
         assert self.inquiry.take_held() == []
 
-    def _follow(self, step: Step) -> None:
+    def _follow(self, step: BisectionStep) -> None:
         for parent, parts in step.cuts:
             assert sorted(n for part in parts for n in numbers(part)) == sorted(numbers(parent))
             assert all(len(part) for part in parts)

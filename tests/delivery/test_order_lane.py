@@ -12,7 +12,7 @@ from ingestd.core.batch import Batch
 from ingestd.core.clock import SystemClock
 from ingestd.delivery.backoff import Backoff
 from ingestd.delivery.lane import Lane
-from ingestd.delivery.settings import LaneSettings
+from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.sinks.ingest_api import IngestApi
 from tests.delivery.order_support import OrderBook, OrderedApi, keyed, keyed_batches, order_by
 from tests.delivery.support import key_of, numbers_of, refusal, rig, until

@@ -6,14 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.delivery.pace import Pace, TokenBucket
+from ingestd.delivery.rate_limiter import RateLimiter, TokenBucket
 
 
-def pace(**limits: float) -> Pace:
-    return Pace(**({"requests_per_minute": 0, "events_per_second": 0.0, "now": 0.0} | limits))  # type: ignore[arg-type]
+def pace(**limits: float) -> RateLimiter:
+    return RateLimiter(**({"requests_per_minute": 0, "events_per_second": 0.0, "now": 0.0} | limits))  # type: ignore[arg-type]
 
 
-def send_all_one_may(paced: Pace, *, until: float, events: int = 1, busy_s: float = 0.0) -> list[float]:
+def send_all_one_may(
+    paced: RateLimiter, *, until: float, events: int = 1, busy_s: float = 0.0
+) -> list[float]:
     """Whenever the pace allows it, ``busy_s`` later at the earliest."""
     now, sent = 0.0, []
     while now <= until:
@@ -61,7 +63,7 @@ def test_without_limits_and_headers_nothing_waits() -> None:
     assert paced.next_at < 0
 
 
-def told(paced: Pace, now: float, remaining: int, reset: float, limit: int = 300) -> None:
+def told(paced: RateLimiter, now: float, remaining: int, reset: float, limit: int = 300) -> None:
     headers = {"ratelimit-remaining": f"{remaining}", "ratelimit-reset": f"{reset:.0f}"}
     paced.answered(now, headers | {"ratelimit-limit": f"{limit}"})
 

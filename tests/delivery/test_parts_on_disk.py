@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.bookkeeping import Bookkeeping
-from ingestd.core.audit import no_audit
 from ingestd.core.clock import SystemClock
 from ingestd.core.ledger import Ledger
-from ingestd.core.metrics import Metrics
-from ingestd.sink_book import SinkBook
-from ingestd.stages.dedup import Window
+from ingestd.processing.dedup import Window
+from ingestd.recording.event_recorder import EventRecorder
+from ingestd.recording.sink_recorder import SinkRecorder
 from ingestd.store.database import Database
-from ingestd.store.frozen import body_digest
+from ingestd.store.frozen_batches import body_digest
 from ingestd.store.journal import Journal
+from ingestd.telemetry.audit_entry import no_audit
+from ingestd.telemetry.metrics import Metrics
 from tests.delivery.support import key_of, make_batch, numbers_of, refusal, rig
 from tests.receiver import Action, Reply, Request
 
@@ -47,7 +47,7 @@ async def test_every_batch_and_every_part_of_one_is_on_disk_with_its_bytes_when_
     try:
         ledger = Ledger()
         journal = Journal(database)
-        book = Bookkeeping(
+        book = EventRecorder(
             ledger=ledger,
             window=Window(b"s" * 32, max_count=1000, max_age_s=60),
             journal=journal,
@@ -55,7 +55,7 @@ async def test_every_batch_and_every_part_of_one_is_on_disk_with_its_bytes_when_
             clock=clock,
             freed=lambda digests, now: None,
         )
-        sink_book = SinkBook(
+        sink_book = SinkRecorder(
             "api",
             book,
             several=False,

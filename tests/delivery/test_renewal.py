@@ -3,12 +3,12 @@
 import pytest
 
 from ingestd.core.answer import Answer
-from ingestd.core.token_refusal import speaks_of_token
-from ingestd.delivery.renewal import AGAIN_S, Renewal
+from ingestd.delivery.renewal import AGAIN_S, TokenRenewal
+from ingestd.transport.token_refusal import speaks_of_token
 
 
 def test_once_for_each_token_that_was_good() -> None:
-    renewal = Renewal()
+    renewal = TokenRenewal()
     assert renewal.allows(1, started=0, now=1)
     assert renewal.allows(1, started=0.5, now=2), "it was out already"
     assert not renewal.allows(2, started=3, now=4), "a fresh one is refused, too"
@@ -19,7 +19,7 @@ def test_once_for_each_token_that_was_good() -> None:
 
 
 def test_a_secret_without_generations_is_tried_twice() -> None:
-    renewal = Renewal()
+    renewal = TokenRenewal()
     assert renewal.allows(0, started=0, now=1)
     assert not renewal.allows(0, started=2, now=3)
     assert renewal.allows(0, started=2 + AGAIN_S, now=3 + AGAIN_S)

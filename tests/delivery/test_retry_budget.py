@@ -9,8 +9,8 @@ from ingestd.core.answer import Answer
 from ingestd.core.clock import SystemClock
 from ingestd.delivery.backoff import Backoff
 from ingestd.delivery.lane import Lane
+from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.delivery.retry_budget import RetryBudget
-from ingestd.delivery.settings import LaneSettings
 from ingestd.sinks.ingest_api import IngestApi
 from tests.delivery.support import MemoryBook, batches, make_batch, refusal, rig, until
 from tests.machine import patience

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 import pytest
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from ingestd.core.catalogue import CATALOGUE
 from ingestd.core.reasons import REJECTED, Reason
+from ingestd.telemetry.catalogue import CATALOGUE
 from tests.deploy.support import ROOT, alerts, dashboard, queries, yaml
 
 

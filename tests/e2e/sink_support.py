@@ -7,12 +7,13 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from ingestd.app.replay import open_replay, run
+from ingestd.app.replay_report import make_report
 from ingestd.config import Login, Settings
-from ingestd.sandbox.api import SandboxOptions
+from ingestd.sandbox.apis.ingest import SandboxOptions
 from ingestd.sandbox.faults import parse_faults
 from ingestd.sandbox.server import Running
 from ingestd.sandbox.stats import PathStats
-from ingestd.service.replay import open_replay, run
 from tests.e2e.support import Place, assert_balanced, write
 
 QUICK = {
@@ -76,7 +77,7 @@ async def replay(
     warnings: list[str] = []
     async with open_replay(settings, to, [str(place / "events.ndjson")], warn=warnings.append) as opened:
         await run(opened, warn=warnings.append)
-        report = opened.report()
+        report = make_report(opened)
     assert_balanced({**report, "accepted": report["accepted"] - report["unmatched"]})
     for ledger in report["sinks"].values():
         assert ledger["routed"] == ledger["delivered"] + ledger["dead_lettered"] + ledger["in_flight"], ledger

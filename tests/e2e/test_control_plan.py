@@ -10,9 +10,9 @@ import click
 import pytest
 
 from ingestd.cli.group import cli
-from ingestd.control.kinds import KINDS
+from ingestd.control.engine.kinds import KINDS
 from ingestd.core.errors import UserError
-from ingestd.sandbox.api import SandboxOptions
+from ingestd.sandbox.apis.ingest import SandboxOptions
 from ingestd.sandbox.server import Sandbox
 from tests.e2e.control_support import BUS, CANARY, TABLES, Plane, as_words
 from tests.e2e.control_support import plane as plane

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.sources.packing import zstd
+from ingestd.sources.files.packing import zstd
 from tests.e2e.support import COMMAND, INVALID, EventApi, Place, assert_balanced, event, events, write
 from tests.receiver import Cut, Reply, Request, in_turn
 

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from ingestd.core.service_metrics import ServiceMetrics
+from ingestd.telemetry.service_metrics import ServiceMetrics
 from tests.e2e.run_support import Keeper, producer, serve, starting, told, words
 from tests.e2e.support import INVALID, Place, event, events, until
 from tests.ports import free_port

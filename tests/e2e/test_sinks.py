@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ingestd.core.errors import UserError
+from ingestd.sandbox.apis.genesys import CONVERSATIONS, PRESENCE, ROUTING_STATUS
 from ingestd.sandbox.faults import Match, Rule
-from ingestd.sandbox.genesys import CONVERSATIONS, PRESENCE, ROUTING_STATUS
 from ingestd.sandbox.remote_apis import EVENT_BRIDGE_PATH
 from ingestd.sandbox.server import INGEST_PATH, Sandbox
 from ingestd.sandbox.tokens import RateLimit

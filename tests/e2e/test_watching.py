@@ -9,8 +9,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ingestd.core.audit import Entry
-from ingestd.core.catalogue import PIPELINE_CATALOGUE, SINK_CATALOGUE
+from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.telemetry.catalogue import PIPELINE_CATALOGUE, SINK_CATALOGUE
 from tests.e2e.support import COMMAND, INVALID, EventApi, Place, event, events, events_of, write
 from tests.machine import patience
 from tests.ports import free_port
@@ -94,19 +94,19 @@ async def test_the_audit_file_tells_the_life_of_every_batch(place: Place) -> Non
     assert done.code == 3, done
     (place.state / "audit.jsonl").symlink_to(place / "audit.jsonl")
     audit = place.audit()
-    assert (audit[0]["event"], audit[-1]["event"]) == (Entry.RUN_STARTED, Entry.RUN_FINISHED)
+    assert (audit[0]["event"], audit[-1]["event"]) == (AuditEntry.RUN_STARTED, AuditEntry.RUN_FINISHED)
     assert (audit[-1]["accepted"], audit[-1]["delivered"], audit[-1]["exit_code"]) == (21, 19, 3)
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", entry["time"]) for entry in audit)
-    by_kind = {kind: [entry for entry in audit if entry["event"] == kind] for kind in Entry}
-    rejected = by_kind[Entry.INGESTION_REJECTED][0]
+    by_kind = {kind: [entry for entry in audit if entry["event"] == kind] for kind in AuditEntry}
+    rejected = by_kind[AuditEntry.INGESTION_REJECTED][0]
     assert (rejected["count"], rejected["reason"], rejected["first_line"]) == (1, "invalid", 1)
-    retried = by_kind[Entry.BATCH_RETRIED][0]
+    retried = by_kind[AuditEntry.BATCH_RETRIED][0]
     assert (retried["attempt"], retried["request_id"]) == (2, api.keys[0])
-    buried = by_kind[Entry.DEAD_LETTERED][0]
+    buried = by_kind[AuditEntry.DEAD_LETTERED][0]
     assert (buried["count"], buried["reason"], "such queue" in buried["error"]) == (1, "refused", True)
-    sent = {entry["request_id"]: entry["events"] for entry in by_kind[Entry.BATCH_SUBMITTED]}
+    sent = {entry["request_id"]: entry["events"] for entry in by_kind[AuditEntry.BATCH_SUBMITTED]}
     assert sent == {key: len(events_of(r)) for key, r in zip(api.keys, api.batches, strict=True)}
-    delivered = by_kind[Entry.BATCH_DELIVERED]
+    delivered = by_kind[AuditEntry.BATCH_DELIVERED]
     assert sum(entry["events"] for entry in delivered) == 19
     assert all(entry["latency_ms"] > 0 and entry["attempts"] >= 1 for entry in delivered)
     assert {entry["request_id"] for entry in delivered} <= set(api.keys)

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ingestd.app.replay import Replay, open_replay, run
+from ingestd.app.replay_report import make_report
 from ingestd.config import Login, Settings
-from ingestd.service.replay import Replay, open_replay, run
 from tests.intake.support import DEADLINE_S, SHORT, Gate, key_of, numbers_of
 from tests.receiver import Receiver
 
@@ -51,8 +52,8 @@ class Place:
         """A whole replay; gives its report."""
         async with self.opened(source, **options) as replay, asyncio.timeout(DEADLINE_S):
             await run(replay, warn=self.warnings.append)
-        assert not replay.pipeline.ledger.in_flight or replay.lost, replay.report()
-        return replay.report()
+        assert not replay.pipeline.ledger.in_flight or replay.lost, make_report(replay)
+        return make_report(replay)
 
     @asynccontextmanager
     async def running(self, source: Path) -> AsyncIterator["Life"]:

@@ -17,14 +17,14 @@ from typing import Any
 
 import msgspec
 
+from ingestd.app.maintenance import keep_house
 from ingestd.config import Login, Settings
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.ledger import Ledger, SinkLedger
-from ingestd.core.submission import Deferred, Result, Submission, Taken
+from ingestd.core.submission import AcceptedSubmission, DeferredSubmission, Result, Submission
 from ingestd.intake.spool_feed import SpoolFeed
-from ingestd.pipeline import Front, Pipeline, open_front, open_pipeline
-from ingestd.service.housekeeping import keep_house
 from ingestd.store.database import Database
+from ingestd.wiring.pipeline import IngestService, Pipeline, open_front, open_pipeline
 from tests.machine import patience
 from tests.receiver import Receiver, Request
 
@@ -135,7 +135,7 @@ class Life:
     """One process. ``deliver`` starts sending."""
 
     pipeline: Pipeline
-    front: Front
+    front: IngestService
     directory: Path
     warnings: list[str]
     answered_twice: list[Result] = field(default_factory=list)
@@ -167,16 +167,16 @@ class Life:
         self.front.reception.submit(Submission(list(sent), answer, sum(map(len, sent)), **options))
         return told
 
-    async def take(self, *sent: bytes, **options: Any) -> Taken:
+    async def take(self, *sent: bytes, **options: Any) -> AcceptedSubmission:
         async with asyncio.timeout(DEADLINE_S):
             result = await self.submit(*sent, **options)
-        assert isinstance(result, Taken), result
+        assert isinstance(result, AcceptedSubmission), result
         return result
 
-    async def refuse(self, *sent: bytes, **options: Any) -> Deferred:
+    async def refuse(self, *sent: bytes, **options: Any) -> DeferredSubmission:
         async with asyncio.timeout(DEADLINE_S):
             result = await self.submit(*sent, **options)
-        assert isinstance(result, Deferred), result
+        assert isinstance(result, DeferredSubmission), result
         return result
 
     async def until_empty(self) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.core.submission import Deferred, Taken
+from ingestd.core.submission import AcceptedSubmission, DeferredSubmission
 from tests.intake.support import Life, event, events, running, sent
 from tests.intake.test_reception import turns
 from tests.machine import patience
@@ -24,7 +24,7 @@ async def expect_deferred(life: Life, status: int) -> None:
     new = life.submit(event(1000), event(1))
     for told in (original, copy, new):
         result = await told
-        assert isinstance(result, Deferred)
+        assert isinstance(result, DeferredSubmission)
         assert result.status == status
         assert result.retry_after_s > 0
     assert (await life.refuse(event(2000))).status == status
@@ -33,8 +33,8 @@ async def expect_deferred(life: Life, status: int) -> None:
 
 
 async def expect_taken_again(life: Life, before: int) -> None:
-    assert await life.take(*events(range(500))) == Taken(500, 0, [])
-    assert await life.take(event(1000), event(1)) == Taken(1, 1, [])
+    assert await life.take(*events(range(500))) == AcceptedSubmission(500, 0, [])
+    assert await life.take(event(1000), event(1)) == AcceptedSubmission(1, 1, [])
     await life.until_empty()
     assert life.ledger.delivered == before + 501
     life.assert_balanced()
@@ -77,7 +77,7 @@ async def test_what_was_accepted_is_delivered_while_the_disk_is_full(tmp_path: P
             assert life.rows("SELECT count(*) FROM spool") == [(0,)]
             filler.unlink()
             await until_unblocked(life.pipeline.database)
-            assert await life.take(*events(range(300, 310))) == Taken(10, 0, [])
+            assert await life.take(*events(range(300, 310))) == AcceptedSubmission(10, 0, [])
 
 
 async def test_while_another_program_has_a_lock_producers_get_503_and_may_send_the_same_again(

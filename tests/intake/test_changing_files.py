@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.sources.packing import zstd
+from ingestd.sources.files.packing import zstd
 from tests.intake.replay_support import Place, rows, sink
 from tests.intake.support import event, sent
 from tests.receiver import Receiver

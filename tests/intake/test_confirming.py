@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ingestd.core.fate import Fate
-from ingestd.core.submission import Ends, Taken
+from ingestd.core.receipt import FanOutReceipt
+from ingestd.core.submission import AcceptedSubmission, SubmissionOutcome
 from tests.delivery.support import until
 from tests.intake.replay_support import Place, rows
 from tests.intake.support import Life, event, events, running, webhook
@@ -74,14 +74,14 @@ async def test_who_waits_hears_what_the_api_says_in_the_end(tmp_path: Path, othe
             told = life.submit(*events(range(3)), wait_s=LONG_S)
             await until(lambda: life.sink("asked").confirming == 3 and life.front.spool.events == 0)
             late = await life.take(event(9), wait_s=0.1)  # whose time is up
-            assert late == Taken(1, 0, [], Ends(0, 0, 1))
+            assert late == AcceptedSubmission(1, 0, [], SubmissionOutcome(0, 0, 1))
             assert not told.done()
             assert counts(life) == (4, 0, 0, 4)
             api.say("delivered", 0, 2)
             await until(lambda: life.sink("asked").delivered == 2)
             assert not told.done()
             api.say("failed", 1)
-            assert await told == Taken(3, 0, [], Ends(2, 1, 0))
+            assert await told == AcceptedSubmission(3, 0, [], SubmissionOutcome(2, 1, 0))
             assert counts(life) == (4, 2, 1, 1)
             api.say("delivered", 9)
             await until(lambda: life.ledger.in_flight == 0)
@@ -98,7 +98,9 @@ async def test_when_time_is_up_who_waits_is_told_what_is_known_of_each(tmp_path:
             api.say("failed", 0)
             api.say("delivered", 1)
             taken = await life.take(*events(range(4)), wait_s=0.5)
-            assert taken.ends == Ends(1, 2, 1)  # 2 was refused elsewhere, whatever this API says of it
+            assert taken.ends == SubmissionOutcome(
+                1, 2, 1
+            )  # 2 was refused elsewhere, whatever this API says of it
 
 
 @pytest.mark.parametrize("answer", ["accepted", "failed"])
@@ -258,7 +260,7 @@ async def test_an_event_is_known_while_it_is_confirming_and_costs_no_memory_afte
             api.say("delivered", *range(59))
             api.say("failed", 59)
             await until(lambda: life.sink("asked").in_flight == 0)
-            assert alive(Fate) <= 20  # what the other's lane has, and the one that failed
+            assert alive(FanOutReceipt) <= 20  # what the other's lane has, and the one that failed
             away.script = in_turn(Reply())
             await until(lambda: life.ledger.in_flight == 0)
             assert counts(life) == (60, 59, 1, 0)

@@ -6,17 +6,17 @@ from typing import Any, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestd.bookkeeping import Bookkeeping
-from ingestd.core.audit import no_audit
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Segment
 from ingestd.core.clock import SystemClock
-from ingestd.core.fate import Fate
 from ingestd.core.ledger import Ledger
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
-from ingestd.stages.dedup import Window
+from ingestd.core.receipt import FanOutReceipt
+from ingestd.processing.dedup import Window
+from ingestd.recording.event_recorder import EventRecorder
 from ingestd.store.lost_places import LostPlaces
+from ingestd.telemetry.audit_entry import no_audit
 
 SPOOL, NUMBER = 7, 1
 END_OF = {"delivered": True, "refused": False, "confirmed": True, "failed": False}
@@ -43,7 +43,7 @@ class Life:
         self.ledger = Ledger()
         self.freed: list[bytes] = []
         self.told: list[int] = []
-        self.book = Bookkeeping(
+        self.book = EventRecorder(
             ledger=self.ledger,
             window=Window(b"s" * 32),
             journal=cast("Any", None),
@@ -52,7 +52,7 @@ class Life:
             freed=lambda digests, now: self.freed.extend(digests),
             spooled=True,
         )
-        self.fate: Fate | None = None
+        self.fate: FanOutReceipt | None = None
         self.confirming = self.book.confirming
         self.confirming.watch(SPOOL, lambda number: None, lambda number, buried: self.told.append(buried))
         self._take_up()
@@ -86,7 +86,7 @@ class Life:
         if self.fate is None:
             routed = {name: sorted(p for s, p in self.ends if s == name) for name in self.sinks}
             to_come = [name for name in self.sinks if name not in self.done]
-            self.fate = Fate(routed, events=self.count, sinks=len(to_come), done=self._known)
+            self.fate = FanOutReceipt(routed, events=self.count, sinks=len(to_come), done=self._known)
             self.confirming.adopt(self.fate, chunk)
         chunk.fate = fate = self.fate
         mine = sorted(position for name, position in self.ends if name == sink)
@@ -100,7 +100,7 @@ class Life:
         self.done.add(sink)
         fate.settle()
 
-    def _known(self, fate: Fate) -> None:
+    def _known(self, fate: FanOutReceipt) -> None:
         self.book.fate_known(fate)
         self.confirming.settled(NUMBER, len(fate.failed), fate)
 

@@ -13,7 +13,7 @@ import pytest
 
 from ingestd.delivery import lane
 from ingestd.intake import copies
-from ingestd.sources import jsonl
+from ingestd.sources.files import jsonl
 from tests.intake.replay_support import Place, assert_once, keys_by_event, rows, sink, until
 from tests.intake.support import event, key_of, numbers_of
 from tests.receiver import Action, Cut, Hang, Receiver, Reply, Request

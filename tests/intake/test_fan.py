@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
+from ingestd.app.replay import run
+from ingestd.app.replay_report import make_report
 from ingestd.core.chunk import Chunk
 from ingestd.delivery import lane
-from ingestd.intake import copies, fan, files
-from ingestd.recovery import Passed, Recovery
-from ingestd.service.replay import run
-from ingestd.sources import jsonl
-from ingestd.sources.progress import Progress
+from ingestd.intake import copies, fan_out, replay_intake
+from ingestd.intake.recovery import ProcessedEvents, Recovery
+from ingestd.sources.files import jsonl
+from ingestd.sources.files.progress import Progress
 from tests.intake.replay_support import Place, assert_once, keys_by_event, rows, sink, until
 from tests.intake.support import event, numbers_of, sent
 from tests.receiver import Action, Cut, Hang, Receiver, Reply, Request
@@ -191,15 +192,15 @@ async def test_what_a_sink_has_not_been_handed_when_it_is_lost_stays_with_its_fi
     place = Place(tmp_path / "state", {"well": _nowhere(), "lost": _nowhere()})
     async with place.opened(write(tmp_path / "in.ndjson", [])) as replay:
         pipeline = replay.pipeline
-        intake = files.Intake(
-            files.Stages(
+        intake = replay_intake.ReplayIntake(
+            replay_intake.Stages(
                 pipeline.window, pipeline.validator, pipeline.routes, pipeline.book, pipeline.branches
             ),
             recoveries={
                 branch.name: Recovery([], set(), encode=branch.sink.encode, digests=lambda events: [])
                 for branch in pipeline.branches
             },
-            passed={fan.EVERYWHERE: Passed([]), fan.DISMISSED: Passed([])},
+            passed={fan_out.EVERYWHERE: ProcessedEvents([]), fan_out.DISMISSED: ProcessedEvents([])},
             journal=pipeline.journal,
             clock=pipeline.clock,
             warn=place.warnings.append,
@@ -310,7 +311,7 @@ async def test_copies_of_what_a_lost_sink_lacks_do_not_hold_up_the_others(
 async def test_a_sink_that_lags_holds_up_the_others_only_at_its_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fan, "MAX_PENDING_BYTES", 10 * CHUNK_BYTES)
+    monkeypatch.setattr(fan_out, "MAX_PENDING_BYTES", 10 * CHUNK_BYTES)
     count = 400
     source = write(tmp_path / "in.ndjson", [event(number) for number in range(count)])
     held = asyncio.Event()
@@ -324,7 +325,7 @@ async def test_a_sink_that_lags_holds_up_the_others_only_at_its_bound(
         async with place.running(source) as running:
             branch = running.replay.pipeline.branches[1]
             await quick.until(lambda r: len(sent(r)) >= 10 * CHUNK_BYTES // 200)
-            await until(lambda: branch.pending_bytes > fan.MAX_PENDING_BYTES)
+            await until(lambda: branch.pending_bytes > fan_out.MAX_PENDING_BYTES)
             assert branch.pending_bytes <= 12 * CHUNK_BYTES
             await asyncio.sleep(0.05)  # nothing more comes
             assert len(sent(quick)) <= 12 * CHUNK_BYTES // 180 < count
@@ -360,7 +361,7 @@ async def test_a_copy_shares_the_fate_that_its_event_has_over_all_sinks(
             assert running.replay.pipeline.window.pending == 1
             held.set()
             await running.task
-            report = running.replay.report()
+            report = make_report(running.replay)
         assert report["dead_lettered"] == (2 if by_all else 1)
         assert report[copy_is] >= 1
 

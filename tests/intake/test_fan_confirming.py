@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from ingestd.app.replay import run
+from ingestd.app.replay_report import make_report
 from ingestd.delivery import lane
-from ingestd.service.replay import run
 from tests.intake.replay_support import Place, rows, sink, until
 from tests.intake.support import DEADLINE_S
 from tests.machine import patience
@@ -96,7 +97,7 @@ async def test_a_replay_does_not_wait_for_ever_for_an_api_that_does_not_say_what
         place = Place(tmp_path / "state", {"asked": api.sink()}, SCHEMA)
         async with place.opened(source) as replay, asyncio.timeout(DEADLINE_S):
             await run(replay, warn=place.warnings.append)
-        report = replay.report()
+        report = make_report(replay)
         assert (report["exit_code"], report["sinks"]["asked"]["confirming"]) == (3, COUNT)
         assert report["in_flight"] == COUNT
         api.standing = "delivered"
@@ -121,7 +122,7 @@ async def test_an_interrupt_while_waiting_leaves_them_pending_for_the_next_run(
             await until(lambda: branch.ledger.confirming == COUNT)
             os.kill(os.getpid(), signal.SIGINT)
             await asyncio.wait_for(task, DEADLINE_S)
-            report = replay.report()
+            report = make_report(replay)
         assert (report["exit_code"], report["sinks"]["asked"]["confirming"]) == (130, COUNT)
         assert rows(place.directory, "SELECT count(*) FROM confirmations") == [(COUNT,)]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ingestd.delivery import lane
-from ingestd.sources import jsonl
+from ingestd.sources.files import jsonl
 from tests.intake.replay_support import Place, assert_once, rows, sink
 from tests.intake.support import event, sent
 from tests.lake.support import events_in

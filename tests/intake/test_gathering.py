@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestd.core.reasons import Reason
-from ingestd.core.submission import Submission, Taken
-from ingestd.intake.gathering import Gathering, Piece
+from ingestd.core.submission import AcceptedSubmission, Submission
 from ingestd.intake.rejections import event_id
+from ingestd.intake.submission_group import Piece, SubmissionGroup
+from ingestd.processing.dedup import Window
+from ingestd.processing.validate import Validator
 from ingestd.schemas.interaction import InteractionSchema
 from ingestd.schemas.schema import FieldError, Refusal
-from ingestd.stages.dedup import Window
-from ingestd.stages.validate import Validator
 from ingestd.store.spool import MAX_CHUNK_BYTES
 from tests.intake.support import event
 
@@ -70,7 +70,9 @@ requests = st.lists(
 )
 
 
-def gather(asked: list[tuple[list[Event], bool, float]], max_bytes: int) -> tuple[Gathering, list[Piece]]:
+def gather(
+    asked: list[tuple[list[Event], bool, float]], max_bytes: int
+) -> tuple[SubmissionGroup, list[Piece]]:
     window = Window(b"secret")
     known = window.claim([VALIDATOR.key_of(event(number)) for number in KNOWN], NOW)
     window.confirm([digest for digest in known.digests if digest], NOW)
@@ -85,7 +87,7 @@ def gather(asked: list[tuple[list[Event], bool, float]], max_bytes: int) -> tupl
         )
         for some, atomic, wait_s in asked
     ]
-    gathering = Gathering(submissions)
+    gathering = SubmissionGroup(submissions)
     for _ in gathering.check(VALIDATOR, window, max_event_bytes=MAX_EVENT_BYTES):
         pass
     gathering.claim(window, NOW)
@@ -145,7 +147,7 @@ def test_every_event_is_accepted_a_duplicate_or_rejected_and_only_one_of_these(
 
 
 def assert_pieces(
-    gathering: Gathering, pieces: list[Piece], new: list[tuple[int, Event]], max_bytes: int
+    gathering: SubmissionGroup, pieces: list[Piece], new: list[tuple[int, Event]], max_bytes: int
 ) -> None:
     """The pieces hold what is new, in order, each with its key; who waits shares a chunk with nobody."""
     window = Window(b"secret")
@@ -186,7 +188,7 @@ def test_an_atomic_submission_with_an_invalid_event_claims_no_key() -> None:
     ]
     gathering, pieces = gather(asked, 1000)
     assert not gathering.taken(0).stored
-    assert gathering.taken(1) == Taken(1, 0, [])
+    assert gathering.taken(1) == AcceptedSubmission(1, 0, [])
     assert len(pieces) == 1
 
 
@@ -207,9 +209,9 @@ class Spy:
         return None if self._valid else Refusal(Reason.INVALID, [FieldError("f" * 100, "m" * 200)] * 10)
 
 
-def gather_with(schema: Spy, events: list[bytes]) -> tuple[Gathering, int]:
+def gather_with(schema: Spy, events: list[bytes]) -> tuple[SubmissionGroup, int]:
     """The gathering, and in how many steps it was checked."""
-    gathering = Gathering([Submission(events, lambda result: None, sum(map(len, events)))])
+    gathering = SubmissionGroup([Submission(events, lambda result: None, sum(map(len, events)))])
     window = Window(b"secret")
     steps = len(list(gathering.check(Validator(schema), window, max_event_bytes=1_000)))
     gathering.claim(window, NOW)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
-from ingestd.service.housekeeping import tell_keys
+from ingestd.app.maintenance import tell_keys
 from tests.intake.replay_support import Place
 from tests.intake.support import events, running, webhook
 from tests.receiver import Receiver

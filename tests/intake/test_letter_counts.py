@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from ingestd.app.maintenance import COUNT_LETTERS_S, HOUSEKEEPING_S, keep_house
 from ingestd.core.clock import SystemClock
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
-from ingestd.pipeline import Pipeline
-from ingestd.service.housekeeping import COUNT_LETTERS_S, HOUSEKEEPING_S, keep_house
 from ingestd.store.dead_letters import Filter, insert_letters
-from ingestd.store.letter_changes import LetterChanges, Purged
+from ingestd.store.letter_changes import LetterChanges, PurgeResult
+from ingestd.wiring.pipeline import Pipeline
 from tests.intake.support import DEADLINE_S, event, running
 from tests.receiver import Receiver
 
@@ -69,6 +69,6 @@ async def test_what_is_purged_beside_a_service_is_no_longer_counted_within_secon
         for left in (2, 0):
             where = Filter(ids=(1,)) if left else Filter()
             with LetterChanges.open(tmp_path) as beside:
-                beside.purge(where, now=clock.wall(), done=Purged())
+                beside.purge(where, now=clock.wall(), done=PurgeResult())
             await clock.pass_time(COUNT_LETTERS_S)
             assert pipeline.metrics.gauges.letters["waiting"] == left

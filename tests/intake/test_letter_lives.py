@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd import retried_letters
+from ingestd.recording import retried_letters
 from ingestd.store import dead_letters
 from ingestd.store.dead_letters import Filter
 from ingestd.store.letter_changes import LetterChanges

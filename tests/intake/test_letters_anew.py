@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ingestd import retried_letters
-from ingestd.core.submission import Taken
+from ingestd.core.submission import AcceptedSubmission
+from ingestd.recording import retried_letters
 from ingestd.store import letter_leases
 from ingestd.store.letter_changes import LetterChanges
 from tests.intake.support import DEADLINE_S, Life, event, key_of, numbers_of, running, sent, webhook
@@ -48,7 +48,7 @@ async def until_letters(life: Life, state: str, count: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def give(life: Life, *numbers: int) -> Taken:
+async def give(life: Life, *numbers: int) -> AcceptedSubmission:
     """To the end: delivered, or dead letters."""
     return await life.take(*map(event, numbers), wait_s=DEADLINE_S)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.core.submission import Result, Taken
+from ingestd.core.submission import AcceptedSubmission, Result
 from ingestd.intake import spool_feed
 from tests.intake.support import Life, event, key_of, numbers_of, running
 from tests.receiver import Action, Cut, Receiver, Reply, Request
@@ -90,7 +90,7 @@ class Producers:
                 self.unsure.append(numbers)
                 continue
             result = told.result()
-            assert isinstance(result, Taken)
+            assert isinstance(result, AcceptedSubmission)
             assert result.accepted + result.duplicates == len(numbers)
             if result.duplicates == 0:
                 self.accepted.update(numbers)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ingestd.core.clock import SystemClock
-from ingestd.core.submission import Taken
-from ingestd.intake import reception
+from ingestd.core.submission import AcceptedSubmission
+from ingestd.intake import admission
 from tests.intake.support import Gate, event, events, running, sent
 from tests.intake.test_reception import turns
 from tests.receiver import Hang, Receiver, Reply, in_turn
@@ -35,10 +35,10 @@ async def test_at_the_cap_producers_are_told_to_wait_and_nothing_of_theirs_is_kn
         assert deferred.retry_after_s > 0
         assert f"of {CAP} bytes" in deferred.detail
         assert life.front.reception.deferred == {429: 2}
-        assert await life.take(event(5)) == Taken(1, 0, []), "what has room is still taken"
+        assert await life.take(event(5)) == AcceptedSubmission(1, 0, []), "what has room is still taken"
         life.deliver()
         await life.until_empty()
-        assert await life.take(event(4, pad=50_000), event(5)) == Taken(1, 1, [])
+        assert await life.take(event(4, pad=50_000), event(5)) == AcceptedSubmission(1, 1, [])
         await life.until_empty()
         assert sorted(sent(receiver)) == [0, 1, 2, 3, 4, 5]
 
@@ -51,8 +51,10 @@ async def test_what_has_only_arrived_counts_against_the_cap(tmp_path: Path) -> N
         told = [life.submit(event(number, pad=200_000)) for number in range(10)]
         await life.front.reception.finished()
         taken = [one.result() for one in told]
-        assert taken[:5] == [Taken(1, 0, [])] * 5
-        assert [result.status for result in taken[5:] if not isinstance(result, Taken)] == [429] * 5
+        assert taken[:5] == [AcceptedSubmission(1, 0, [])] * 5
+        assert [result.status for result in taken[5:] if not isinstance(result, AcceptedSubmission)] == [
+            429
+        ] * 5
         assert life.front.spool.bytes <= CAP
         assert life.rows("SELECT sum(bytes) FROM spool") == [(life.front.spool.bytes,)]
 
@@ -60,15 +62,17 @@ async def test_what_has_only_arrived_counts_against_the_cap(tmp_path: Path) -> N
 async def test_while_the_disk_takes_its_time_only_so_much_waits_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reception, "MAX_UNANSWERED_BYTES", 1_000_000)
+    monkeypatch.setattr(admission, "MAX_UNANSWERED_BYTES", 1_000_000)
     async with Receiver() as receiver, running(tmp_path / "state", receiver, deliver=False) as life:
         async with Gate(life.pipeline.database):
             told = [life.submit(event(number, pad=90_000)) for number in range(20)]
             await turns()
             assert [one.done() for one in told] == [False] * 11 + [True] * 9
             assert life.front.reception.deferred == {503: 9}
-        assert [isinstance(await one, Taken) for one in told] == [True] * 11 + [False] * 9
-        assert await life.take(*events(range(20, 25), pad=300_000)) == Taken(5, 0, []), "it came alone"
+        assert [isinstance(await one, AcceptedSubmission) for one in told] == [True] * 11 + [False] * 9
+        assert await life.take(*events(range(20, 25), pad=300_000)) == AcceptedSubmission(5, 0, []), (
+            "it came alone"
+        )
 
 
 async def test_the_time_to_wait_comes_from_how_fast_the_spool_empties(tmp_path: Path) -> None:

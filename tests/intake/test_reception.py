@@ -7,7 +7,7 @@ import anyio.lowlevel
 import pytest
 
 from ingestd.core.reasons import Reason
-from ingestd.core.submission import Taken
+from ingestd.core.submission import AcceptedSubmission
 from tests.delivery.support import until
 from tests.intake.support import Gate, event, events, numbers_of, running, sent
 from tests.machine import patience
@@ -34,9 +34,9 @@ async def test_an_answer_comes_only_after_the_commit_that_has_its_events(tmp_pat
             assert not any(told.done() for told in (first, second, late))
             assert life.rows("SELECT count(*) FROM spool") == [(0,)]
             assert life.ledger.accepted == 0
-        assert await first == Taken(1, 0, [])
-        assert await second == Taken(2, 0, [])
-        assert await late == Taken(1, 1, [])
+        assert await first == AcceptedSubmission(1, 0, [])
+        assert await second == AcceptedSubmission(2, 0, [])
+        assert await late == AcceptedSubmission(1, 1, [])
         await life.until_empty()
         assert sorted(sent(receiver)) == [1, 2, 3, 4]
 
@@ -53,7 +53,7 @@ async def test_submissions_that_come_together_share_a_commit(tmp_path: Path) -> 
         before = life.pipeline.database.commits
         told = [life.submit(event(number)) for number in range(50)]
         for one in told:
-            assert await one == Taken(1, 0, [])
+            assert await one == AcceptedSubmission(1, 0, [])
         assert life.pipeline.database.commits == before + 1
         assert life.rows("SELECT events FROM spool") == [(50,)]
 
@@ -67,8 +67,8 @@ async def test_a_copy_of_an_event_whose_commit_is_running_is_told_after_it(tmp_p
             await turns()
             assert not original.done()
             assert not copy.done()
-        assert await original == Taken(1, 0, [])
-        assert await copy == Taken(0, 1, [])
+        assert await original == AcceptedSubmission(1, 0, [])
+        assert await copy == AcceptedSubmission(0, 1, [])
         assert life.rows("SELECT count(*) FROM spool") == [(1,)]
 
 
@@ -84,15 +84,15 @@ async def test_a_copy_of_an_event_that_is_being_written_right_now_is_told_after_
         answered_early = copy.done()
         gate.open()
         assert not answered_early
-        assert await original == Taken(1, 0, [])
-        assert await copy == Taken(0, 1, [])
+        assert await original == AcceptedSubmission(1, 0, [])
+        assert await copy == AcceptedSubmission(0, 1, [])
 
 
 async def test_the_ledger_counts_every_event_that_was_answered_for(tmp_path: Path) -> None:
     async with Receiver() as receiver, running(tmp_path / "state", receiver) as life:
         await life.take(event(1), event(2), event(1), b"broken", event(3, schemaVersion=7))
         taken = await life.take(event(2), event(4))
-        assert taken == Taken(1, 1, [])
+        assert taken == AcceptedSubmission(1, 1, [])
         await life.until_empty()
         ledger = life.ledger
         assert (ledger.accepted, ledger.delivered, ledger.duplicate, ledger.rejected) == (7, 3, 2, 2)
@@ -107,7 +107,7 @@ async def test_nothing_of_an_atomic_submission_with_an_invalid_event_is_stored_o
         refused = await life.take(event(1), b"broken", event(2), atomic=True)
         assert not refused.stored
         assert [rejection.position for rejection in refused.rejected] == [1]
-        assert await life.take(event(1), event(2), atomic=True) == Taken(2, 0, [])
+        assert await life.take(event(1), event(2), atomic=True) == AcceptedSubmission(2, 0, [])
         await life.until_empty()
         assert sent(receiver) == [1, 2]
         life.assert_balanced()
@@ -138,7 +138,7 @@ async def test_whoever_comes_while_the_process_ends_is_sent_away(tmp_path: Path)
         assert life.front.reception.unavailable() is not None
         assert life.front.reception.deferred == {503: 1}
         await life.front.reception.finished()
-        assert taken.result() == Taken(1, 0, [])
+        assert taken.result() == AcceptedSubmission(1, 0, [])
 
 
 async def test_finished_waits_for_all_that_was_submitted(tmp_path: Path) -> None:
@@ -162,17 +162,17 @@ async def test_an_event_that_became_a_dead_letter_may_be_sent_again_also_after_a
             await life.until_empty()
             assert (life.ledger.delivered, life.ledger.dead_lettered) == (2, 1)
             receiver.script = in_turn(Reply(422, body=b'{"errors":[{"index":0,"message":"no"}]}'))
-            assert await life.take(event(2), event(1)) == Taken(1, 1, [])
+            assert await life.take(event(2), event(1)) == AcceptedSubmission(1, 1, [])
             await life.until_empty()
             assert life.ledger.dead_lettered == 2
         receiver.script = in_turn(Reply())
         async with running(tmp_path / "state", receiver) as life:
-            assert await life.take(*events([1, 2, 3])) == Taken(1, 2, [])
+            assert await life.take(*events([1, 2, 3])) == AcceptedSubmission(1, 2, [])
             await life.until_empty()
             assert numbers_of(receiver.requests[-1]) == [2]
-            assert await life.take(event(2)) == Taken(0, 1, [])
+            assert await life.take(event(2)) == AcceptedSubmission(0, 1, [])
         async with running(tmp_path / "state", receiver) as life:
-            assert await life.take(event(2)) == Taken(0, 1, [])
+            assert await life.take(event(2)) == AcceptedSubmission(0, 1, [])
 
 
 async def test_a_dead_letter_that_is_on_disk_has_freed_its_key_there_too(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ async def test_a_dead_letter_that_is_on_disk_has_freed_its_key_there_too(tmp_pat
             await life.crash(tmp_path / "image")
         async with running(tmp_path / "image", receiver, deliver=False) as life:
             assert life.rows("SELECT count(*) FROM letters") == [(1,)]
-            assert await life.take(event(1)) == Taken(1, 0, [])
+            assert await life.take(event(1)) == AcceptedSubmission(1, 0, [])
 
 
 async def test_copies_of_events_that_are_still_on_their_way_are_known_after_a_restart(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ async def test_copies_of_events_that_are_still_on_their_way_are_known_after_a_re
             await life.take(*events(range(5)))
             await life.crash(tmp_path / "image")
         async with running(tmp_path / "image", receiver) as life:
-            assert await life.take(*events(range(6))) == Taken(1, 5, [])
+            assert await life.take(*events(range(6))) == AcceptedSubmission(1, 5, [])
             await life.until_empty()
             await until(lambda: sorted(sent(receiver)) == list(range(6)))
 
@@ -202,10 +202,10 @@ async def test_a_request_with_much_to_look_at_keeps_no_other_waiting(tmp_path: P
         large = life.submit(*[b'{"eventTime":[],"routingMetadata":{}}'] * 20_000)
         await turns()
         for number in range(5):
-            assert await life.take(event(number)) == Taken(1, 0, [])
+            assert await life.take(event(number)) == AcceptedSubmission(1, 0, [])
         assert not large.done()
         taken = await large
-        assert isinstance(taken, Taken)
+        assert isinstance(taken, AcceptedSubmission)
         assert (taken.accepted, len(taken.rejected), taken.unlisted) == (0, 100, 19_900)
         assert life.ledger.by_reason[Reason.INVALID] == 20_000
         await life.front.reception.finished()
@@ -215,5 +215,5 @@ async def test_two_large_requests_with_the_same_events_store_each_once(tmp_path:
     async with Receiver() as receiver, running(tmp_path / "state", receiver, deliver=False) as life:
         first, second = (life.submit(*events(range(5_000))) for _ in range(2))
         told = [await first, await second]
-        assert sum(taken.accepted for taken in told if isinstance(taken, Taken)) == 5_000
-        assert sum(taken.duplicates for taken in told if isinstance(taken, Taken)) == 5_000
+        assert sum(taken.accepted for taken in told if isinstance(taken, AcceptedSubmission)) == 5_000
+        assert sum(taken.duplicates for taken in told if isinstance(taken, AcceptedSubmission)) == 5_000

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from ingestd.core.chunk import Chunk, pack_positions
-from ingestd.recovery import Recovery
-from ingestd.store.frozen import FrozenBatch, body_digest
+from ingestd.core.chunk import Chunk
+from ingestd.core.positions import pack_positions
+from ingestd.intake.recovery import Recovery
+from ingestd.store.frozen_batches import FrozenBatch, body_digest
 from tests.intake.replay_support import Place, rows
 from tests.soak.api import Api, SinkApi
 from tests.soak.events import GROUP, Maker, with_copies

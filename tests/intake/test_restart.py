@@ -7,7 +7,7 @@ import pytest
 
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Segment
-from ingestd.core.submission import Taken
+from ingestd.core.submission import AcceptedSubmission
 from ingestd.intake import spool_feed
 from tests.intake.support import Life, event, events, key_of, numbers_of, running, sent
 from tests.receiver import Action, Cut, Hang, Receiver, Reply, in_turn
@@ -122,7 +122,7 @@ async def test_a_drain_sends_what_is_there_and_leaves_the_rest_in_the_spool(
             told = life.submit(event(1000), wait_s=15)
             await receiver.until(lambda r: len(r.requests) >= 3)
             await life.drain()
-            assert isinstance(told.result(), Taken)
+            assert isinstance(told.result(), AcceptedSubmission)
             assert life.ledger.delivered == 4
             assert life.ledger.in_flight == 197
         receiver.requests.clear()

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ingestd.core.submission import Result, Taken
+from ingestd.core.submission import AcceptedSubmission, Result
 from ingestd.intake import spool_feed
 from tests.intake.support import Life, event, key_of, posted, running, webhook
 from tests.receiver import Action, Cut, Receiver, Reply, Request
@@ -109,7 +109,7 @@ class Producers:
     def hear(self, sent: "list[tuple[list[int], asyncio.Future[Result]]]") -> None:
         for numbers, told in sent:
             if told.done():
-                assert isinstance(told.result(), Taken)
+                assert isinstance(told.result(), AcceptedSubmission)
                 self.safe.update(numbers)
             else:
                 self.unsure.append(numbers)

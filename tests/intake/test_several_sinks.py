@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ingestd.core.chunk import Chunk
-from ingestd.core.fate import Fate
-from ingestd.core.submission import Ends, Taken
+from ingestd.core.receipt import FanOutReceipt
+from ingestd.core.submission import AcceptedSubmission, SubmissionOutcome
 from ingestd.intake import spool_feed
 from ingestd.store.spool import READ_CHUNKS
 from tests.delivery.support import until
@@ -67,7 +67,7 @@ async def test_a_dead_sink_holds_up_nobody_and_gets_everything_in_order_when_it_
             assert life.sink("dead").delivered == 0
             # the lane's batches, the feed's memory and a page from the disk; never all of it
             assert alive(Chunk) <= 2 * (20 + 10 + READ_CHUNKS)
-            assert alive(Fate) <= 20 + 10 + READ_CHUNKS
+            assert alive(FanOutReceipt) <= 20 + 10 + READ_CHUNKS
             assert (life.front.spool.events, life.ledger.in_flight) == (1500, 1500)
             await life.pipeline.journal.commit()
             assert life.rows("SELECT count(*) FROM batches WHERE sink = 'live'") == [(0,)]
@@ -137,7 +137,7 @@ async def test_who_waits_hears_when_every_sink_is_done_and_what_any_of_them_gave
             assert not told.done()
             assert (await life.take(*events([1]))).duplicates == 1  # the other may still take it
             gate.set()
-            assert await told == Taken(3, 0, [], Ends(2, 1, 0))
+            assert await told == AcceptedSubmission(3, 0, [], SubmissionOutcome(2, 1, 0))
             assert (life.ledger.delivered, life.ledger.dead_lettered) == (2, 1)
 
 

@@ -13,7 +13,7 @@ import anyio
 from ingestd.core.answer import Answer
 from ingestd.delivery.backoff import Backoff
 from ingestd.lake.lake import Lake, open_lake
-from ingestd.sinks.lake import Layout
+from ingestd.sinks.lake import LakeLayout
 from ingestd.store.database import Database
 from ingestd.transport.folder import UNFINISHED, FolderTransport
 from tests.machine import patience
@@ -65,7 +65,7 @@ async def opened(directory: Path) -> AsyncIterator[Database]:
 async def lake_in(database: Database, store: Any, **options: Any) -> AsyncIterator[Lake]:
     settings: dict[str, Any] = {
         "name": "lake",
-        "layout": Layout(),
+        "layout": LakeLayout(),
         "file_bytes": 10_000,
         "file_age_s": 3600.0,
         "max_backlog_bytes": 10**8,

@@ -6,12 +6,12 @@ import pytest
 
 from ingestd.core.answer import Answer
 from ingestd.core.clock import SystemClock
-from ingestd.core.webhook_secret import decode_secret
 from ingestd.delivery.backoff import Backoff
 from ingestd.lake.callback import MAX_QUEUED, Callback
 from ingestd.transport.auth import NoAuth
 from ingestd.transport.client import Client
 from ingestd.transport.sender import Sender
+from ingestd.transport.webhook_secret import decode_secret
 from ingestd.transport.webhook_signature import StandardWebhooks, sign
 from tests.lake.support import Store, add, event, events_in, lake_in, names, opened, running, until
 from tests.receiver import Receiver, Reply, in_turn

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingestd.core.answer import Answer
-from ingestd.core.audit import Entry
 from ingestd.delivery.backoff import Backoff
-from ingestd.sinks.lake import Layout
+from ingestd.sinks.lake import LakeLayout
 from ingestd.store.connection import StoreFailed
 from ingestd.store.database import Database
+from ingestd.telemetry.audit_entry import AuditEntry
 from tests.lake.support import (
     AT,
     Store,
@@ -78,11 +78,11 @@ async def test_what_was_gathered_is_written_on_the_way_out(tmp_path: Path) -> No
 
 
 async def test_a_lake_out_of_reach_is_tried_again_and_told_of_once(tmp_path: Path) -> None:
-    root, warnings, lines = tmp_path / "lake", list[str](), list[tuple[Entry, dict[str, Any]]]()
+    root, warnings, lines = tmp_path / "lake", list[str](), list[tuple[AuditEntry, dict[str, Any]]]()
     store = Store(root)
     store.fault = lambda key: Answer(503, body=b"SlowDown")
 
-    def audit(entry: Entry, /, **fields: Any) -> None:
+    def audit(entry: AuditEntry, /, **fields: Any) -> None:
         lines.append((entry, fields))
 
     async with (
@@ -103,7 +103,7 @@ async def test_a_lake_out_of_reach_is_tried_again_and_told_of_once(tmp_path: Pat
     waiting, written = lines
     assert waiting[1]["sync_status"] == "waiting"
     assert written == (
-        Entry.DATA_LAKE_SYNC,
+        AuditEntry.DATA_LAKE_SYNC,
         {
             "sink": "lake",
             "sync_status": "written",
@@ -178,7 +178,7 @@ async def test_a_load_that_was_begun_is_ended_as_it_was_begun(tmp_path: Path) ->
     store.fault = lambda key: Answer(500) if "type=b" in key else None
     async with (
         opened(tmp_path / "state") as database,
-        lake_in(database, store, layout=Layout(partition="type")) as lake,
+        lake_in(database, store, layout=LakeLayout(partition="type")) as lake,
     ):
         await add(database, lake, [event(1, kind="a"), event(2, kind="b")])
         await lake.drain(5)
@@ -186,7 +186,7 @@ async def test_a_load_that_was_begun_is_ended_as_it_was_begun(tmp_path: Path) ->
     store.fault = lambda key: None
     async with (
         opened(tmp_path / "state") as database,
-        lake_in(database, store, layout=Layout(partition="date")) as lake,
+        lake_in(database, store, layout=LakeLayout(partition="date")) as lake,
     ):
         await lake.drain(5)
         await add(database, lake, [event(3, kind="a")])
@@ -246,7 +246,7 @@ async def test_an_outbox_that_cannot_be_read_holds_up_the_lake_and_nothing_else(
 async def test_parquet_is_read_back_with_its_columns_and_folders(tmp_path: Path) -> None:
     root = tmp_path / "lake"
     pretty = b'{\n  "type": "a",\n  "time": "2026-11-21T10:30:00.5+01:00"\n}'
-    layout = Layout(format="parquet")
+    layout = LakeLayout(format="parquet")
     async with opened(tmp_path / "state") as database, lake_in(database, Store(root), layout=layout) as lake:
         await add(database, lake, [pretty, event(1)], request_id="r-1", latency_s=0.5)
         await add(database, lake, [b'{"no":"time"}'])

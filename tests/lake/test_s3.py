@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingestd.core.errors import UserError
-from ingestd.sinks.lake import Layout, words
+from ingestd.sinks.lake import LakeLayout, words
 from ingestd.transport.client import Client
 from ingestd.transport.oauth import LoginRefused
 from ingestd.transport.s3 import S3Transport, _base_url
@@ -69,7 +69,7 @@ async def test_a_lake_on_s3_has_every_event_once_under_its_prefix(
 async def test_parquet_on_s3_is_read_back(aws: Aws, client: Client, tmp_path: Path) -> None:
     bucket = make_bucket(aws)
     store = S3Transport(client, bucket=bucket, region=aws.region, endpoint_url=aws.url)
-    layout = Layout(format="parquet", partition="")
+    layout = LakeLayout(format="parquet", partition="")
     async with opened(tmp_path) as database, lake_in(database, store, layout=layout) as lake:
         await add(database, lake, [event(n) for n in range(3)], request_id="r-1")
         assert await lake.drain(10) == (0, 0, 0)

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from ingestd.core.reasons import Reason
-from ingestd.sandbox.api import SandboxOptions
+from ingestd.sandbox.apis.ingest import SandboxOptions
 from ingestd.sandbox.server import Running, Sandbox
 from ingestd.sandbox.stats import PathStats
 from ingestd.schemas.schema import FieldError, Refusal

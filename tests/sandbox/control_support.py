@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from ingestd.sandbox.control_options import ControlOptions
+from ingestd.sandbox.control.options import ControlOptions
 from ingestd.sandbox.faults import parse_faults
 from tests.machine import patience
 

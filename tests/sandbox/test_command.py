@@ -19,7 +19,7 @@ from ingestd.cli import sandbox as command
 from ingestd.cli.sandbox import sandbox
 from ingestd.core.errors import UserError
 from ingestd.sandbox import faults
-from ingestd.sandbox.api import SandboxOptions
+from ingestd.sandbox.apis.ingest import SandboxOptions
 from tests.machine import patience
 
 COMMAND = [sys.executable, "-W", "error", "-c", "from ingestd.cli.sandbox import sandbox; sandbox()"]

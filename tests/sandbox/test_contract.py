@@ -7,7 +7,7 @@ import pytest
 
 from ingestd.core.errors import UserError
 from ingestd.sandbox import contract
-from ingestd.sandbox.api import SandboxOptions
+from ingestd.sandbox.apis.ingest import SandboxOptions
 from ingestd.sandbox.server import Sandbox
 from ingestd.sandbox.tokens import RateLimit
 

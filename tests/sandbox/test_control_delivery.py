@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from ingestd.sandbox.control_delivery import sign_jwt
-from ingestd.sandbox.control_options import ControlOptions
+from ingestd.sandbox.control.delivery import sign_jwt
+from ingestd.sandbox.control.options import ControlOptions
 from ingestd.sandbox.faults import parse_script
 from ingestd.sandbox.tokens import basic_matches
 

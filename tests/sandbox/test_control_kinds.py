@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import pytest
 
-from ingestd.sandbox.control_options import ControlOptions
+from ingestd.sandbox.control.options import ControlOptions
 from ingestd.sandbox.faults import parse_faults
 
 from .conftest import Client, HandClock, Start

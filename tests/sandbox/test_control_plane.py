@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestd.sandbox.control_options import ControlOptions
+from ingestd.sandbox.control.options import ControlOptions
 from ingestd.sandbox.faults import parse_faults, parse_script
 from ingestd.sandbox.tokens import RateLimit
 
@@ -161,7 +161,7 @@ async def test_the_first_and_the_last_page_of_a_cursor_lead_nowhere_further(star
 def test_a_cursor_finds_all_that_stay_whatever_is_deleted_meanwhile(
     count: int, size: int, gone: set[int]
 ) -> None:
-    from ingestd.sandbox.api import SandboxOptions
+    from ingestd.sandbox.apis.ingest import SandboxOptions
     from ingestd.sandbox.server import Sandbox
 
     async def walk() -> None:

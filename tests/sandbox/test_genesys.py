@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.sandbox.communications import Communications
+from ingestd.sandbox.apis.communications import Communications
+from ingestd.sandbox.apis.genesys import CONVERSATIONS, PRESENCE, ROUTING_STATUS
 from ingestd.sandbox.faults import parse_faults
-from ingestd.sandbox.genesys import CONVERSATIONS, PRESENCE, ROUTING_STATUS
 
 from .conftest import Client, Start
 

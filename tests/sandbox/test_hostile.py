@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from ingestd.sandbox.genesys import CONVERSATIONS, PRESENCE
+from ingestd.sandbox.apis.genesys import CONVERSATIONS, PRESENCE
 
 from .conftest import INGEST, Start
 from .test_event_bridge import PATH, event

@@ -9,7 +9,7 @@ import pytest
 
 from ingestd.core.errors import UserError
 from ingestd.sandbox import inbox
-from ingestd.sandbox.api import SandboxOptions
+from ingestd.sandbox.apis.ingest import SandboxOptions
 from ingestd.sandbox.faults import parse_faults
 from ingestd.sandbox.inbox import Inboxes, digest
 from ingestd.sandbox.server import Sandbox

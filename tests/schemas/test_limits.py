@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ingestd.core.reasons import Reason
-from ingestd.schemas.limits import Limits
+from ingestd.schemas.limits import EventLimits
 from ingestd.schemas.load import load
 from ingestd.schemas.nesting import DEEPEST
 from ingestd.schemas.schema import MAX_ERRORS, Schema
@@ -55,7 +55,7 @@ def refusal_of(schema: Schema, event: bytes) -> tuple[Reason, str] | None:
 @pytest.mark.parametrize("limit", [3, 64, DEEPEST])
 @pytest.mark.parametrize("pad", [b"", b'"' + b"[{" * 300 + b'"'])
 def test_every_schema_takes_events_up_to_the_same_depth(kind: str, limit: int, pad: bytes) -> None:
-    schema = load(kind, Limits(max_depth=limit))
+    schema = load(kind, EventLimits(max_depth=limit))
     assert refusal_of(schema, nested(kind, limit, pad=pad)) is None
     for depth in (limit + 1, limit + 2, 1_000, 100_000):
         told = (Reason.INVALID, f"arrays and objects are nested deeper than {limit}")
@@ -68,7 +68,7 @@ def test_the_depth_is_64_where_nothing_else_is_said(kind: str) -> None:
 
 
 def test_the_values_of_an_event_are_counted_before_anything_is_made_of_them(kind: str) -> None:
-    schema = load(kind, Limits(max_values=1_000))
+    schema = load(kind, EventLimits(max_values=1_000))
     own = 1_000 - 30
     assert refusal_of(schema, with_inside(kind, b"[" + b"1," * own + b"1]")) is None
     told = (Reason.INVALID, "more than 1000 values")
@@ -87,7 +87,7 @@ def test_events_over_a_limit_do_not_shift_the_keys_of_the_others(kind: str) -> N
 
 
 def test_a_broken_event_is_called_broken_whatever_else_it_is(kind: str) -> None:
-    schema = load(kind, Limits(max_depth=10, max_values=100))
+    schema = load(kind, EventLimits(max_depth=10, max_values=100))
     told = refusal_of(schema, nested(kind, 50)[:-1] + b',"x":' + b"[1," * 60)
     assert told == (Reason.UNPARSABLE, "not JSON: it ends before its value does")
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.schemas import nesting
-from ingestd.schemas.limits import Limits
+from ingestd.schemas.limits import EventLimits
 from ingestd.schemas.nesting import count_values, has_more_elements, is_deeper, opened
 
 strings = st.text('"\\[]{},a', max_size=6)
@@ -33,7 +33,7 @@ def test_depth_is_that_of_the_parsed_value(value: Any, limit: int) -> None:
 @given(st.lists(values, max_size=40), st.integers(0, 6))
 def test_deep_events_are_found_among_others(found: list[Any], limit: int) -> None:
     events = [json.dumps(value).encode() for value in found]
-    over = Limits(max_depth=limit).over(events)
+    over = EventLimits(max_depth=limit).over(events)
     assert list(over) == [i for i, one in enumerate(found) if depth_of(one) > limit]
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 
 from ingestd.core.verdict import Meaning, Verdict
-from ingestd.sinks.sink import Sink, Unfit
+from ingestd.sinks.sink import Sink, Unencodable
 from tests.sinks.cases import CASES
 
 MAX_DETAIL = 1_000
@@ -25,7 +25,7 @@ def unfit_of(sink: Sink, events: Sequence[bytes]) -> dict[int, str]:
     """Index -> words of what does not fit; nothing but Unfit may be raised."""
     try:
         assert isinstance(sink.encode(events), bytes)
-    except Unfit as unfit:
+    except Unencodable as unfit:
         return dict(unfit.events)
     return {}
 

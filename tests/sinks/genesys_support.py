@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ingestd.sinks.genesys_events import GenesysEventsSink
-from ingestd.sinks.sink import Unfit
+from ingestd.sinks.sink import Unencodable
 
 API = "https://api.example.com/"
 PLAIN = GenesysEventsSink(name="ex", api=API)
@@ -41,7 +41,7 @@ def mapped(action: str, interaction_id: str = "int-001", **attributes: Any) -> d
 
 
 def fault_of(sink: GenesysEventsSink, event: bytes) -> str:
-    with pytest.raises(Unfit) as raised:
+    with pytest.raises(Unencodable) as raised:
         sink.encode([event])
     assert list(raised.value.events) == [0]
     assert sink.sizes([event]) == [0]

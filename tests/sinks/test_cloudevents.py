@@ -12,7 +12,7 @@ from ingestd.core.answer import Answer
 from ingestd.core.verdict import Meaning
 from ingestd.sinks.cloudevents import CloudEventsSink
 from ingestd.sinks.cloudevents_wrap import Wrapping
-from ingestd.sinks.reading import ItemPaths, Reading
+from ingestd.sinks.reading import AnswerReader, ItemPaths
 
 URL = "https://user:pa55@h/api/v2/eventbridge/events?key=CANARY"
 EVENT = b'{ "specversion":"1.0", "id":"e-1","source":"/shop","type":"order.created","data":{"amount":150.00}}'
@@ -153,7 +153,7 @@ def test_409_with_the_originals_of_a_batch_says_what_the_first_answer_said(refus
     assert verdict.meaning is Meaning.TAKEN
     assert verdict.detail.startswith("409 ")
     assert [item.index for item in verdict.items] == [1] * len(refused)
-    later = CloudEventsSink(url=URL, mode="batch", reading=Reading({"409": "later"}))
+    later = CloudEventsSink(url=URL, mode="batch", reading=AnswerReader({"409": "later"}))
     assert later.interpret(Answer(409, body=body), [EVENT] * 3).meaning is Meaning.LATER
 
 
@@ -170,7 +170,7 @@ def test_409_without_the_originals_of_a_batch_may_mean_that_it_is_still_at_it(bo
 
 
 def test_what_a_person_has_set_for_409_counts_also_for_the_original_event() -> None:
-    sink = CloudEventsSink(url=URL, reading=Reading({"409": "later"}))
+    sink = CloudEventsSink(url=URL, reading=AnswerReader({"409": "later"}))
     verdict = sink.interpret(Answer(409, body=ORIGINAL), [EVENT])
     assert (verdict.meaning, verdict.remote_ids) == (Meaning.LATER, ())
 
@@ -182,7 +182,7 @@ def test_of_a_single_event_the_status_decides_and_not_what_else_the_answer_tells
 
 
 def test_of_a_single_event_the_paths_that_are_set_decide_too() -> None:
-    sink = CloudEventsSink(url=URL, reading=Reading(paths=ItemPaths(items="r", ok="ok")))
+    sink = CloudEventsSink(url=URL, reading=AnswerReader(paths=ItemPaths(items="r", ok="ok")))
     verdict = sink.interpret(Answer(200, body=b'{"id":"x","r":[{"ok":false}]}'), [EVENT])
     assert ([item.index for item in verdict.items], verdict.remote_ids) == ([0], ())
 

@@ -13,7 +13,7 @@ from ingestd.core.answer import Answer
 from ingestd.core.verdict import Meaning
 from ingestd.sinks.cloudevents import CloudEventsSink
 from ingestd.sinks.cloudevents_binary import MAX_HEADERS_BYTES, split
-from ingestd.sinks.sink import Unfit
+from ingestd.sinks.sink import Unencodable
 from ingestd.sources.http.cloudevents_http import to_structured
 from ingestd.transport.client import Client
 from tests.receiver import Receiver
@@ -30,7 +30,7 @@ def event(**members: Any) -> bytes:
 
 
 def unfit(sink: CloudEventsSink, *events: bytes) -> dict[int, str]:
-    with pytest.raises(Unfit) as error:
+    with pytest.raises(Unencodable) as error:
         sink.encode(events)
     return dict(error.value.events)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ingestd.schemas.load import load
 from ingestd.sinks.cloudevents import CloudEventsSink
 from ingestd.sinks.cloudevents_wrap import Wrapping
-from ingestd.sinks.sink import Unfit
+from ingestd.sinks.sink import Unencodable
 
 URL = "https://user:pa55@h/api/v2/eventbridge/events?key=CANARY"
 EVENT = b'{ "specversion":"1.0", "id":"e-1","source":"/shop","type":"order.created","data":{"amount":150.00}}'
@@ -24,7 +24,7 @@ WRAP = Wrapping(type="$.kind", source="/shop", id="$.no", time="$.at", subject="
 
 
 def unfit(sink: CloudEventsSink, *events: bytes) -> dict[int, str]:
-    with pytest.raises(Unfit) as error:
+    with pytest.raises(Unencodable) as error:
         sink.encode(events)
     return dict(error.value.events)
 
@@ -188,7 +188,7 @@ def test_whatever_is_wrapped_is_a_valid_cloudevent_or_does_not_fit(
     )
     try:
         wrapped = sink.encode([raw])
-    except Unfit:
+    except Unencodable:
         assert sink.sizes([raw]) == [0]
         return
     assert load("cloudevent").explain(wrapped) is None

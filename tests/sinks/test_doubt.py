@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from ingestd.config import Batch, Login, Settings
-from ingestd.config.sinks import SinkSection
+from ingestd.config import BatchConfig, Login, Settings
+from ingestd.config.sinks import HttpSinkConfig
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import Meaning
-from ingestd.sink_types import make_sink
 from ingestd.sinks.item_errors import says_no
 from ingestd.sinks.sink import Sink
+from ingestd.wiring.sink_factory import make_sink
 
 LOGIN = Login(api="https://api.example.com", token_url=None)
 PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head></html>"
@@ -30,8 +30,8 @@ EVENTS = [b'{"id":"a"}']
 
 def make(kind: str, **settings: Any) -> Sink:
     section = Settings.model_validate({"sinks": {"one": {"type": kind, **settings}}}).sinks["one"]
-    assert isinstance(section, SinkSection)
-    return make_sink("one", section, LOGIN, Batch(), time.time)
+    assert isinstance(section, HttpSinkConfig)
+    return make_sink("one", section, LOGIN, BatchConfig(), time.time)
 
 
 STRANGE = {

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.sinks.eventbridge import EventBridgeSink
-from ingestd.sinks.reading import Reading
-from ingestd.sinks.sink import Unfit
+from ingestd.sinks.reading import AnswerReader
+from ingestd.sinks.sink import Unencodable
 from ingestd.transport.aws import AwsSignature
 from ingestd.transport.client import Client
 from ingestd.transport.sender import Sender
@@ -41,7 +41,7 @@ def entries(body: bytes) -> list[dict[str, Any]]:
 
 def unfit(settings: dict[str, Any], *events: bytes) -> dict[int, str]:
     tested = sink(**settings)
-    with pytest.raises(Unfit) as caught:
+    with pytest.raises(Unencodable) as caught:
         tested.encode(events)
     return dict(caught.value.events)
 
@@ -343,7 +343,7 @@ def test_no_answer_may_have_put_the_events() -> None:
 
 
 def test_on_status_counts_where_aws_gives_no_code() -> None:
-    tested = sink(reading=Reading({"418": "later"}))
+    tested = sink(reading=AnswerReader({"418": "later"}))
     assert tested.interpret(Answer(418), [EVENT]).meaning is Meaning.LATER
 
 

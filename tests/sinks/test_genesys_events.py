@@ -11,7 +11,7 @@ from ingestd.core.answer import Answer
 from ingestd.core.errors import UserError
 from ingestd.core.verdict import Meaning
 from ingestd.sinks.genesys_events import CONVERSATION_ARRAYS, EMAIL_ARRAYS, VOICE_ARRAYS, GenesysEventsSink
-from ingestd.sinks.sink import Unfit
+from ingestd.sinks.sink import Unencodable
 from tests.sinks.genesys_support import (
     ACTIONS,
     API,
@@ -99,7 +99,7 @@ def test_an_event_that_is_not_one_entry_of_one_known_array_does_not_fit(event: b
 
 def test_unfit_names_every_event_that_does_not_fit_and_no_other() -> None:
     good, bad = entry("holdUpdatedEvents", 1), b"{}"
-    with pytest.raises(Unfit) as raised:
+    with pytest.raises(Unencodable) as raised:
         PLAIN.encode([good, bad, good, bad])
     assert list(raised.value.events) == [1, 3]
     assert [size == 0 for size in PLAIN.sizes([good, bad, good, bad])] == [False, True, False, True]

@@ -11,8 +11,8 @@ from ingestd.core.answer import Answer
 from ingestd.core.errors import UserError
 from ingestd.core.verdict import ItemError, Meaning
 from ingestd.sinks.journey_events import JourneyEventsSink
-from ingestd.sinks.reading import ItemPaths, Reading
-from ingestd.sinks.sink import Unfit
+from ingestd.sinks.reading import AnswerReader, ItemPaths
+from ingestd.sinks.sink import Unencodable
 
 SINK = JourneyEventsSink(name="journey", api="https://api.example.com/", configuration_id="crm-orders")
 
@@ -61,7 +61,7 @@ def test_an_event_without_a_field_does_not_fit_and_the_words_name_it(field: str,
         del fields[field]
     else:
         fields[field] = value
-    with pytest.raises(Unfit) as raised:
+    with pytest.raises(Unencodable) as raised:
         SINK.encode([event(), json.dumps(fields).encode()])
     assert list(raised.value.events) == [1]
     assert field in raised.value.events[1]
@@ -96,7 +96,7 @@ def test_an_error_body_is_shown_with_its_context_id() -> None:
 
 
 def test_a_configured_list_of_items_is_read_instead() -> None:
-    reading = Reading({"409": "refused"}, ItemPaths(items="bad", index="at"))
+    reading = AnswerReader({"409": "refused"}, ItemPaths(items="bad", index="at"))
     sink = JourneyEventsSink(name="j", api="https://x", configuration_id="c", reading=reading)
     verdict = sink.interpret(Answer(409, body=b'{"bad":[{"at":1}]}'), EVENTS)
     assert (verdict.meaning, [item.index for item in verdict.items]) == (Meaning.REFUSED, [1])

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from ingestd.core.answer import Answer
 from ingestd.core.errors import UserError
 from ingestd.sinks import lake
-from ingestd.sinks.lake import MAX_FOLDERS, Layout, Partitioner
+from ingestd.sinks.lake import MAX_FOLDERS, LakeLayout, Partitioner
 from ingestd.sinks.lake_files import encode, encode_ndjson, files_of
-from ingestd.store.outbox_rows import Delivery
+from ingestd.store.outbox_rows import OutboxDelivery
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -21,12 +21,12 @@ else:
 
 
 def folder(event: bytes, **layout: Any) -> str:
-    partitioner = Partitioner(Layout(**layout))
+    partitioner = Partitioner(LakeLayout(**layout))
     return partitioner.folder(partitioner.place(event))
 
 
-def deliveries(*events: bytes, at: float = 1e9) -> list[Delivery]:
-    return [Delivery(7, "r", 0.1, at, 1, 0, list(events))]
+def deliveries(*events: bytes, at: float = 1e9) -> list[OutboxDelivery]:
+    return [OutboxDelivery(7, "r", 0.1, at, 1, 0, list(events))]
 
 
 def test_a_cloud_event_and_an_interaction_event_are_placed_by_their_usual_names() -> None:
@@ -110,26 +110,26 @@ def test_every_event_has_a_folder_of_harmless_characters(content: Any) -> None:
 @pytest.mark.parametrize("partition", ["week", "date/date", "date,hour", "../date"])
 def test_a_partition_that_makes_no_sense_is_refused(partition: str) -> None:
     with pytest.raises(UserError, match="partition"):
-        Layout(partition=partition)
+        LakeLayout(partition=partition)
     with pytest.raises(UserError, match="one path"):
-        Layout(time="a,b")
+        LakeLayout(time="a,b")
 
 
 def test_a_layout_comes_back_as_it_was() -> None:
-    layout = Layout(format="parquet", partition="type", time="data.at", event_type="kind")
-    assert Layout.decode(layout.encode()) == layout
+    layout = LakeLayout(format="parquet", partition="type", time="data.at", event_type="kind")
+    assert LakeLayout.decode(layout.encode()) == layout
 
 
 def test_types_without_end_do_not_make_folders_without_end() -> None:
     events = [b'{"id":%d,"type":"t%d"}' % (n, n) for n in range(MAX_FOLDERS + 50)]
-    files = files_of(deliveries(*events), Layout(partition="type"))
+    files = files_of(deliveries(*events), LakeLayout(partition="type"))
     assert len(files) == MAX_FOLDERS + 1
     (rest,) = [file for file in files if file.name.startswith("type=other/")]
     assert len(rest.events) == 50
 
 
 def test_the_same_rows_give_the_same_names_and_bytes() -> None:
-    for layout in (Layout(), Layout(format="parquet")):
+    for layout in (LakeLayout(), LakeLayout(format="parquet")):
         once, again = (
             [encode(file, layout) for file in files_of(deliveries(b'{"type":"a"}', b'{"type":"b"}'), layout)]
             for _ in range(2)
@@ -139,14 +139,14 @@ def test_the_same_rows_give_the_same_names_and_bytes() -> None:
 
 
 def test_rows_of_another_time_have_other_names_though_their_numbers_and_events_are_the_same() -> None:
-    (one,), (other,) = (files_of(deliveries(b"{}", at=at), Layout()) for at in (1e9, 1e9 + 0.001))
+    (one,), (other,) = (files_of(deliveries(b"{}", at=at), LakeLayout()) for at in (1e9, 1e9 + 0.001))
     assert one.name != other.name
 
 
 def test_an_event_over_several_lines_is_one_line_with_the_same_content() -> None:
     pretty = json.dumps({"a": [1, {"b": "x\ny"}], "c": 1.50}, indent=2).encode().replace(b"\n", b"\r\n")
     plain = b'{"big":12345678901234567890.10,"esc":"\\u00e9"}'
-    (file,) = files_of(deliveries(pretty, plain), Layout(partition=""))
+    (file,) = files_of(deliveries(pretty, plain), LakeLayout(partition=""))
     text = zstd.decompress(encode_ndjson(file.events))
     first, second, rest = text.split(b"\n")
     assert json.loads(first) == json.loads(pretty)
@@ -155,7 +155,7 @@ def test_an_event_over_several_lines_is_one_line_with_the_same_content() -> None
 
 
 def test_a_flipped_bit_in_a_file_is_noticed_by_whoever_reads_it() -> None:
-    (file,) = files_of(deliveries(*[b'{"n":%d}' % n for n in range(100)]), Layout())
+    (file,) = files_of(deliveries(*[b'{"n":%d}' % n for n in range(100)]), LakeLayout())
     body = bytearray(encode_ndjson(file.events))
     body[len(body) // 2] ^= 1
     with pytest.raises(zstd.ZstdError):
@@ -164,8 +164,8 @@ def test_a_flipped_bit_in_a_file_is_noticed_by_whoever_reads_it() -> None:
 
 def test_a_manifest_says_when_its_events_were() -> None:
     events = (b'{"time":"2026-11-21T09:30:00Z"}', b'{"time":"2026-11-21T09:10:00Z"}', b"{}")
-    (file,) = files_of(deliveries(*events, at=1_790_000_000.5), Layout(partition=""))
-    manifest = json.loads(encode(file, Layout(partition="")).manifest)
+    (file,) = files_of(deliveries(*events, at=1_790_000_000.5), LakeLayout(partition=""))
+    manifest = json.loads(encode(file, LakeLayout(partition="")).manifest)
     assert (manifest["first_time"], manifest["last_time"]) == (
         "2026-11-21T09:10:00.000Z",
         "2026-11-21T09:30:00.000Z",
@@ -175,8 +175,8 @@ def test_a_manifest_says_when_its_events_were() -> None:
 
 def test_no_event_keeps_parquet_from_being_written() -> None:
     events = [b'{"type":"\\ud800"}', b'{"type":"a\\u0000b"}', b'{"time":"0001-01-01T00:00:00Z"}', b"\xff\xfe"]
-    for file in files_of(deliveries(*events), Layout(format="parquet")):
-        assert encode(file, Layout(format="parquet")).body.startswith(b"PAR1")
+    for file in files_of(deliveries(*events), LakeLayout(format="parquet")):
+        assert encode(file, LakeLayout(format="parquet")).body.startswith(b"PAR1")
 
 
 @pytest.mark.parametrize(
@@ -210,5 +210,5 @@ def test_what_an_answer_of_the_lake_means(status: int, taken: bool, configuratio
 def test_paths_of_time_and_type_are_written_in_any_notation(time: str, event_type: str) -> None:
     at = "2026-01-01T10:00:00Z"
     event = json.dumps({"at": at, "kind": "x", "meta": {"at": at, "kind": "x"}}).encode()
-    place = Partitioner(Layout(time=time, event_type=event_type)).place(event)
+    place = Partitioner(LakeLayout(time=time, event_type=event_type)).place(event)
     assert (place.time, place.type) == (datetime(2026, 1, 1, 10, tzinfo=UTC), "x")

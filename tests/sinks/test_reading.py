@@ -13,7 +13,7 @@ from ingestd.core.answer import Answer
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.sinks import answers
 from ingestd.sinks.answers import clean
-from ingestd.sinks.reading import DEFAULT, ItemPaths, Reading, value_at
+from ingestd.sinks.reading import DEFAULT, AnswerReader, ItemPaths, value_at
 
 EVENTS = [b'{"order":{"no":%d},"id":"i-%d","x":"a"}' % (70 + n, n) for n in range(4)]
 
@@ -22,7 +22,7 @@ def read(body: Any, **paths: Any) -> Verdict:
     """Of an answer with ``body``; ``status``: its own."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     answer = Answer(paths.pop("status", 200), body=raw)
-    return Reading(paths=ItemPaths(**paths)).read(answer, EVENTS, now_wall=0)
+    return AnswerReader(paths=ItemPaths(**paths)).read(answer, EVENTS, now_wall=0)
 
 
 def named(body: Any, **paths: Any) -> list[int]:
@@ -46,35 +46,39 @@ def named(body: Any, **paths: Any) -> list[int]:
     ],
 )
 def test_a_status_means_what_was_set_for_it(status: int, word: str, meaning: Meaning) -> None:
-    reading = Reading({str(status): word})
+    reading = AnswerReader({str(status): word})
     assert reading.verdict(Answer(status), now_wall=0).meaning is meaning
     assert reading.read(Answer(status, body=b'{"x":1}'), EVENTS, now_wall=0).meaning is meaning
 
 
 def test_a_status_that_is_set_keeps_the_answers_words_without_advice_for_the_usual_case() -> None:
     answer = Answer(404, body=b'{"message":"no such order"}')
-    assert Reading({"404": "dead"}).verdict(answer, now_wall=0).detail == '404 {"message":"no such order"}'
-    assert "check" in Reading({"403": "dead"}).verdict(answer, now_wall=0).detail
+    assert (
+        AnswerReader({"404": "dead"}).verdict(answer, now_wall=0).detail == '404 {"message":"no such order"}'
+    )
+    assert "check" in AnswerReader({"403": "dead"}).verdict(answer, now_wall=0).detail
 
 
 def test_a_status_that_is_set_to_later_keeps_its_retry_after() -> None:
-    verdict = Reading({"404": "later"}).verdict(Answer(404, headers={"retry-after": "7"}), now_wall=0)
+    verdict = AnswerReader({"404": "later"}).verdict(Answer(404, headers={"retry-after": "7"}), now_wall=0)
     assert (verdict.after_s, verdict.unanswered, verdict.slow_down) == (7.0, False, False)
 
 
 def test_what_is_sent_again_may_have_been_taken_if_its_status_usually_leaves_that_open() -> None:
     said = [("202", "later"), ("409", "later"), ("500", "forbidden"), ("404", "later"), ("400", "forbidden")]
-    open_ = [Reading({s: word}).verdict(Answer(int(s)), now_wall=0).unanswered for s, word in said]
+    open_ = [AnswerReader({s: word}).verdict(Answer(int(s)), now_wall=0).unanswered for s, word in said]
     assert open_ == [True, True, True, False, False]
 
 
 def test_a_status_that_is_set_to_what_it_means_anyway_loses_nothing() -> None:
     answer = Answer(429, headers={"retry-after": "3"}, body=b"slow")
-    assert Reading({"429": "later"}).verdict(answer, now_wall=0) == answers.meaning_of(answer, now_wall=0)
+    assert AnswerReader({"429": "later"}).verdict(answer, now_wall=0) == answers.meaning_of(
+        answer, now_wall=0
+    )
 
 
 def test_a_connection_that_broke_stays_what_it_is() -> None:
-    reading = Reading({"500": "dead"})
+    reading = AnswerReader({"500": "dead"})
     verdict = reading.read(Answer(0, error="reset"), EVENTS, now_wall=0)
     assert verdict == Verdict(Meaning.LATER, "reset", unanswered=True)
 
@@ -82,14 +86,14 @@ def test_a_connection_that_broke_stays_what_it_is() -> None:
 def test_the_events_of_a_status_that_is_set_to_taken_or_refused_are_read_too() -> None:
     body = b'{"errors":[{"index":2,"message":"bad"}]}'
     for word, read_them in {"taken": True, "refused": True, "dead": False, "later": False}.items():
-        verdict = Reading({"404": word}).read(Answer(404, body=body), EVENTS, now_wall=0)
+        verdict = AnswerReader({"404": word}).read(Answer(404, body=body), EVENTS, now_wall=0)
         assert verdict.items == ((ItemError(2, "bad", False),) if read_them else ())
 
 
 @pytest.mark.parametrize("on_status", [{"4xx": "dead"}, {"600": "dead"}, {"404": "gone"}, {"٤04": "dead"}])
 def test_what_is_no_status_or_no_meaning_is_told(on_status: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="expected a status and one of taken, later"):
-        Reading(on_status)
+        AnswerReader(on_status)
 
 
 # --- the usual bodies ---
@@ -126,7 +130,7 @@ def test_what_was_cut_off_of_a_good_answer_is_counted() -> None:
 def test_an_answer_that_cannot_be_read_may_have_named_an_event() -> None:
     for body, count in ((b'{"r":"\\ud800"}', 1), (b"[1,", 1), (b"<html>", 0), (b"", 0)):
         answer = Answer(200, body=body)
-        reading = Reading(paths=ItemPaths(items="r", index="n"))
+        reading = AnswerReader(paths=ItemPaths(items="r", index="n"))
         assert reading.read(answer, EVENTS, now_wall=0).unmatched == count
 
 
@@ -179,7 +183,7 @@ def test_only_entries_that_are_not_ok_are_errors() -> None:
     values: list[Any] = [True, "ok", "Accepted", 200, "204", False, "no", 500, "422", None, [], {}]
     events = [b"{}"] * len(values)
     body = json.dumps({"r": [{"s": value} for value in values]}).encode()
-    reading = Reading(paths=ItemPaths(items="r", ok="s"))
+    reading = AnswerReader(paths=ItemPaths(items="r", ok="s"))
     verdict = reading.read(Answer(200, body=body), events, now_wall=0)
     assert [item.index for item in verdict.items] == list(range(5, len(values)))
 
@@ -233,7 +237,7 @@ def test_words_of_an_event_have_no_credentials() -> None:
 def test_paths_without_the_list_are_told() -> None:
     with pytest.raises(ValueError, match="message is given, but not items"):
         ItemPaths(message="m")
-    assert Reading(paths=ItemPaths()).paths is None
+    assert AnswerReader(paths=ItemPaths()).paths is None
 
 
 HOSTILE = [
@@ -260,13 +264,13 @@ def test_a_hostile_body_is_survived(body: bytes) -> None:
 
 def test_a_hostile_event_is_survived_where_its_id_is_wanted() -> None:
     events = [b"[" * 100_000, b"\xff", b'{"a":[1]}', b'{"a":{"b":[]}}', b'{"a":{"b":"x"}}']
-    reading = Reading(paths=ItemPaths(items="r", id="id", event_id="a.b"))
+    reading = AnswerReader(paths=ItemPaths(items="r", id="id", event_id="a.b"))
     verdict = reading.read(Answer(200, body=b'{"r":[{"id":"x"}]}'), events, now_wall=0)
     assert [item.index for item in verdict.items] == [4]
 
 
 def test_an_id_that_is_a_list_names_no_event() -> None:
-    reading = Reading(paths=ItemPaths(items="r", id="id", event_id="id"))
+    reading = AnswerReader(paths=ItemPaths(items="r", id="id", event_id="id"))
     events = [b'{"id":["x"]}', b'{"id":true}', b'{"id":null}']
     body = b'{"r":[{"id":["x"]},{"id":"[\'x\']"},{"id":true},{"id":"True"},{"id":null},{"id":"None"}]}'
     verdict = reading.read(Answer(200, body=body), events, now_wall=0)

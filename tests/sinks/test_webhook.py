@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import Meaning
-from ingestd.sinks.reading import ItemPaths, Reading
+from ingestd.sinks.reading import AnswerReader, ItemPaths
 from ingestd.sinks.webhook import RESERVED, WebhookSink
 
 URL = "https://hooks.example.com/in"
@@ -159,7 +159,7 @@ def test_only_429_is_no_failure() -> None:
 
 
 def test_a_status_that_is_set_means_that() -> None:
-    sink = WebhookSink(url=URL, reading=Reading({"502": "dead", "404": "dead"}))
+    sink = WebhookSink(url=URL, reading=AnswerReader({"502": "dead", "404": "dead"}))
     assert sink.interpret(Answer(502), EVENTS[:1]).meaning is Meaning.DEAD
     assert not sink.interpret(Answer(502), EVENTS[:1]).slow_down
     assert sink.interpret(Answer(404), EVENTS[:1]).meaning is Meaning.DEAD
@@ -181,7 +181,7 @@ def test_of_several_events_the_body_names_those_that_failed() -> None:
 
 
 def test_paths_that_are_set_count_for_a_single_event_too() -> None:
-    sink = WebhookSink(url=URL, reading=Reading(paths=ItemPaths(items="r", ok="ok")))
+    sink = WebhookSink(url=URL, reading=AnswerReader(paths=ItemPaths(items="r", ok="ok")))
     assert len(sink.interpret(Answer(200, body=b'{"r":[{"ok":false}]}'), EVENTS[:1]).items) == 1
 
 

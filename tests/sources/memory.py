@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from ingestd.sources.arrays import JsonArray
-from ingestd.sources.splitting import Damaged, Lines, Region
+from ingestd.sources.files.arrays import JsonArray
+from ingestd.sources.files.splitting import Damaged, Lines, Region
 
 
 class Memory:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingestd.sources.arrays import JsonArray
+from ingestd.sources.files.arrays import JsonArray
 from tests.sources.memory import Memory, events_of, outline, regions_of
 
 sizes = st.lists(st.integers(1, 30), min_size=1, max_size=4)

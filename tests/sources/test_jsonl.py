@@ -13,10 +13,10 @@ import pytest
 
 from ingestd.core.chunk import Chunk
 from ingestd.core.errors import UserError
-from ingestd.sources import jsonl
-from ingestd.sources.jsonl import JsonSource
-from ingestd.sources.packing import zstd
-from ingestd.sources.streams import BOM, fingerprint
+from ingestd.sources.files import jsonl
+from ingestd.sources.files.jsonl import JsonSource
+from ingestd.sources.files.packing import zstd
+from ingestd.sources.files.streams import BOM, fingerprint
 from tests.machine import patience
 
 pytestmark = pytest.mark.anyio
@@ -237,7 +237,7 @@ def test_a_renamed_file_keeps_its_identity_and_its_fingerprint(tmp_path: Path) -
 def test_standard_input_is_read_though_it_is_a_file_and_counts_as_read_once(tmp_path: Path) -> None:
     script = (
         "import asyncio, sys\n"
-        "from ingestd.sources.jsonl import JsonSource\n"
+        "from ingestd.sources.files.jsonl import JsonSource\n"
         "source = JsonSource('-')\n"
         "async def main():\n"
         "    return [event async for chunk in source.chunks() for event in chunk.events]\n"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingestd.sources import splitting
-from ingestd.sources.splitting import Lines
+from ingestd.sources.files import splitting
+from ingestd.sources.files.splitting import Lines
 from tests.sources.memory import Memory, events_of, outline, regions_of
 
 KEPT = 4

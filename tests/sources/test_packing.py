@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 from ingestd.core.units import human_size, size
-from ingestd.sources.jsonl import JsonSource
-from ingestd.sources.packing import zstd
+from ingestd.sources.files.jsonl import JsonSource
+from ingestd.sources.files.packing import zstd
 from tests.sources.test_jsonl import NDJSON, ROWS, chunks_of
 
 pytestmark = pytest.mark.anyio

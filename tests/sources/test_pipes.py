@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ingestd.sources.jsonl import JsonSource
+from ingestd.sources.files.jsonl import JsonSource
 from tests.machine import patience
 
 pytestmark = pytest.mark.anyio

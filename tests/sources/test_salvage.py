@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.chunk import Chunk
 from ingestd.schemas.grammar import find_fault
-from ingestd.sources.salvage import events_in
+from ingestd.sources.files.salvage import events_in
 
 A, B = b'{"a":"}{"}', b'{"b":[1]}'
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk
+from ingestd.delivery.batcher import Batcher
 from ingestd.sinks.ingest_api import IngestApi
-from ingestd.stages.batcher import Batcher
 
 API = IngestApi("http://localhost")
 

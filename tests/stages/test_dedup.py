@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ingestd.core.chunk import Chunk
-from ingestd.stages.dedup import DIGEST_BYTES, Follower, Window
+from ingestd.processing.dedup import DIGEST_BYTES, WaitingCopy, Window
 
 MAX_COUNT, MAX_AGE = 32, 160
 SURE_COUNT = MAX_COUNT * 15 // 16
@@ -30,7 +30,7 @@ class WindowAgainstModel(RuleBasedStateMachine):
         self.now = 1000
         self.pending: set[str] = set()
         self.safe: dict[str, int] = {}
-        self.followers: dict[str, list[Follower]] = defaultdict(list)
+        self.followers: dict[str, list[WaitingCopy]] = defaultdict(list)
 
     # --- what is allowed ---
 
@@ -90,7 +90,7 @@ class WindowAgainstModel(RuleBasedStateMachine):
             elif key in self.pending:
                 expected.append(None)
                 assert (index, self.window.digest(key)) in copies
-                follower = Follower(CHUNK, index)
+                follower = WaitingCopy(CHUNK, index)
                 self.window.follow(self.window.digest(key), follower)
                 self.followers[key].append(follower)
             else:
@@ -143,7 +143,7 @@ class WindowAgainstModel(RuleBasedStateMachine):
             assert self.window.state_of(key) == ("pending" if key in self.pending else "new")
         self.follow_reality()
 
-    def assert_followers(self, chosen: list[str], back: list[Follower]) -> None:
+    def assert_followers(self, chosen: list[str], back: list[WaitingCopy]) -> None:
         expected = [follower for key in set(chosen) for follower in self.followers.pop(key, [])]
         assert sorted(f.position for f in back) == sorted(f.position for f in expected)
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ingestd.core.errors import UserError
-from ingestd.stages.pattern import MAX_DEPTH
-from ingestd.stages.routes import compile as compile_routes
+from ingestd.processing.patterns.parse import MAX_DEPTH
+from ingestd.processing.routes import compile as compile_routes
 from tests.machine import patience
 
 MATCHES: list[tuple[Any, Any, Any]] = [

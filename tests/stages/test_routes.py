@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from benchmarks.events import lines
 from benchmarks.filters import PATTERNS
 from ingestd.core.errors import UserError
-from ingestd.stages.routes import compile as compile_routes
+from ingestd.processing.routes import compile as compile_routes
 from tests.stages.pattern_reference import matches
 
 NAMES = st.sampled_from(["a", "b", "c", "é", '"'])

@@ -2,12 +2,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ingestd.core.key_watch import KeyWatch
 from ingestd.core.reasons import Reason
+from ingestd.processing.key_watch import KeyWatch
+from ingestd.processing.validate import Validator
 from ingestd.schemas.interaction import InteractionSchema
 from ingestd.schemas.json_schema import JsonSchema
 from ingestd.schemas.key_paths import KeyPaths
-from ingestd.stages.validate import Validator
 
 VALID: dict[str, Any] = {
     "eventType": "answer",

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from ingestd.sources.streams import fingerprint
+from ingestd.sources.files.streams import fingerprint
 from ingestd.store.database import Database
 from ingestd.store.journal import Journal, SourceState
 

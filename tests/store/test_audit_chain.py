@@ -10,10 +10,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ingestd.core.audit import Entry
-from ingestd.store.audit_chain import parse
-from ingestd.store.audit_log import AuditLog
-from ingestd.store.audit_verification import Findings, verify
+from ingestd.telemetry.audit_chain import parse
+from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.telemetry.audit_file import AuditLog
+from ingestd.telemetry.audit_verification import AuditFindings, verify
 
 OLD_LINE = b'{"time":"2026-01-01T00:00:00.000+00:00","event":"RUN_STARTED"}\n'
 
@@ -22,16 +22,16 @@ def write(path: Path, count: int = 1, *, max_bytes: int = 10**9, keep: int = 100
     """One writer from start to end."""
     log = AuditLog(path, max_bytes=max_bytes, keep=keep)
     for number in range(first, first + count):
-        log(Entry.BATCH_DELIVERED, events=number)
+        log(AuditEntry.BATCH_DELIVERED, events=number)
     log.close()
     assert log.trouble == ""
 
 
-def whole(found: Findings) -> bool:
+def whole(found: AuditFindings) -> bool:
     return not found.problem_count and not found.problems
 
 
-def whats(found: Findings) -> list[tuple[int, str]]:
+def whats(found: AuditFindings) -> list[tuple[int, str]]:
     return [(problem.line, problem.what) for problem in found.problems]
 
 
@@ -47,7 +47,7 @@ def sample() -> list[tuple[str, bytes]]:
         path = Path(place) / "audit.jsonl"
         service = AuditLog(path, max_bytes=1500)
         for number in range(16):
-            service(Entry.BATCH_DELIVERED, events=number, note="é\n" * 3)
+            service(AuditEntry.BATCH_DELIVERED, events=number, note="é\n" * 3)
             if number % 4 == 1:
                 service.flush()
                 write(path, 1 + number % 2, first=100 + number)
@@ -60,7 +60,7 @@ def sample() -> list[tuple[str, bytes]]:
 SAMPLE = sample()
 
 
-def verify_lines(directory: Path, lines: Sequence[tuple[str, bytes]]) -> Findings:
+def verify_lines(directory: Path, lines: Sequence[tuple[str, bytes]]) -> AuditFindings:
     for name in {name for name, _ in SAMPLE}:
         (directory / name).write_bytes(b"".join(line for part, line in lines if part == name))
     return verify(directory / "audit.jsonl")
@@ -142,10 +142,10 @@ def test_any_stretch_that_is_taken_away_before_the_last_line_is_noticed(
 def test_a_writer_of_one_line_beside_a_service_cannot_be_taken_away_unnoticed(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     service = AuditLog(path)
-    service(Entry.RUN_STARTED)
+    service(AuditEntry.RUN_STARTED)
     service.flush()
     write(path)
-    service(Entry.RUN_FINISHED)
+    service(AuditEntry.RUN_FINISHED)
     service.close()
     first, _purge, last = lines_of(path)
     assert whole(verify(path))
@@ -247,11 +247,11 @@ def test_a_torn_last_line_is_told_and_the_next_process_goes_on_behind_it(lost: i
 def test_a_service_links_to_what_another_process_left_torn(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     service = AuditLog(path)
-    service(Entry.RUN_STARTED)
+    service(AuditEntry.RUN_STARTED)
     service.flush()
     with path.open("ab") as file:
         file.write(b'{"time":"20' + b"\0" * 100_000)
-    service(Entry.RUN_FINISHED)
+    service(AuditEntry.RUN_FINISHED)
     service.close()
     found = verify(path)
     assert (found.torn, whole(found), found.lines) == ([("audit.jsonl", 2)], True, 3)

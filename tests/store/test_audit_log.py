@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.core.audit import Entry
 from ingestd.core.errors import UserError
-from ingestd.store.audit_log import MAX_FIELD, AuditLog
-from ingestd.store.audit_verification import verify
+from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.telemetry.audit_file import MAX_FIELD, AuditLog
+from ingestd.telemetry.audit_verification import verify
 from tests.store.tmpfs import fill, small_disk
 
 
@@ -22,8 +22,8 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def test_every_entry_is_one_line_of_json(tmp_path: Path) -> None:
     log = AuditLog(tmp_path / "deep" / "audit.jsonl")
-    log(Entry.RUN_STARTED, api="https://x", port=None)
-    log(Entry.BATCH_DELIVERED, events=3, ok=True, latency_ms=1.5)
+    log(AuditEntry.RUN_STARTED, api="https://x", port=None)
+    log(AuditEntry.BATCH_DELIVERED, events=3, ok=True, latency_ms=1.5)
     log.flush()
     first, second = lines(log.path)
     assert first.pop("time").endswith("+00:00")
@@ -45,7 +45,7 @@ def test_no_field_can_forge_a_line_or_reach_a_terminal(
     tmp_path_factory: pytest.TempPathFactory, text: str
 ) -> None:
     log = AuditLog(tmp_path_factory.mktemp("audit") / "audit.jsonl")
-    log(Entry.DEAD_LETTERED, error="\r\n\x1b[31m\u2028" + text)
+    log(AuditEntry.DEAD_LETTERED, error="\r\n\x1b[31m\u2028" + text)
     log.close()
     data = log.path.read_bytes()
     assert data.count(b"\n") == 1
@@ -55,7 +55,7 @@ def test_no_field_can_forge_a_line_or_reach_a_terminal(
 
 def test_a_long_field_is_cut(tmp_path: Path) -> None:
     log = AuditLog(tmp_path / "audit.jsonl")
-    log(Entry.DEAD_LETTERED, error="e" * 10_000)
+    log(AuditEntry.DEAD_LETTERED, error="e" * 10_000)
     log.close()
     assert lines(log.path)[0]["error"] == "e" * MAX_FIELD
 
@@ -64,7 +64,7 @@ def test_a_long_field_is_cut(tmp_path: Path) -> None:
 def test_rotation_keeps_so_many_files_of_so_many_bytes(keep: int, tmp_path: Path) -> None:
     log = AuditLog(tmp_path / "audit.jsonl", max_bytes=1000, keep=keep)
     for number in range(200):
-        log(Entry.BATCH_DELIVERED, events=number)
+        log(AuditEntry.BATCH_DELIVERED, events=number)
     log.close()
     files = [log.path, *(log.path.with_name(f"audit.jsonl.{n}") for n in range(1, keep + 1))]
     assert sorted(tmp_path.iterdir()) == sorted(files)
@@ -77,34 +77,34 @@ def test_rotation_keeps_so_many_files_of_so_many_bytes(keep: int, tmp_path: Path
 def test_a_log_that_is_opened_again_is_appended_to(tmp_path: Path) -> None:
     for number in range(2):
         log = AuditLog(tmp_path / "audit.jsonl", max_bytes=350)
-        log(Entry.RUN_STARTED, run=number)
+        log(AuditEntry.RUN_STARTED, run=number)
         log.close()
     assert [line["run"] for line in lines(log.path)] == [0, 1]
     log = AuditLog(tmp_path / "audit.jsonl", max_bytes=350)
-    log(Entry.RUN_STARTED, run=2)
+    log(AuditEntry.RUN_STARTED, run=2)
     log.close()
     assert log.path.with_name("audit.jsonl.1").exists()
 
 
 def test_a_disk_error_is_told_and_it_is_tried_again(tmp_path: Path) -> None:
     log = AuditLog(Path("/dev/full"))
-    log(Entry.RUN_STARTED)
+    log(AuditEntry.RUN_STARTED)
     assert log.trouble == ""
     for _ in range(2):
         log.flush()
         assert log.trouble == (
             "the audit log /dev/full cannot be written: No space left on device; it is tried again"
         )
-        log(Entry.RUN_FINISHED)
+        log(AuditEntry.RUN_FINISHED)
     log.close()
 
 
 def test_a_directory_in_the_way_of_a_rotated_file_is_waited_for(tmp_path: Path) -> None:
     log = AuditLog(tmp_path / "audit.jsonl", max_bytes=10)
     (tmp_path / "audit.jsonl.1" / "in the way").mkdir(parents=True)
-    log(Entry.RUN_STARTED)
+    log(AuditEntry.RUN_STARTED)
     assert "cannot be written: Is a directory" in log.trouble
-    log(Entry.RUN_FINISHED)
+    log(AuditEntry.RUN_FINISHED)
     log.flush()
     assert lines(log.path) == [], "what stood before is not known"
     (tmp_path / "audit.jsonl.1").rename(tmp_path / "elsewhere")
@@ -119,12 +119,12 @@ def test_a_file_that_was_removed_is_made_again_and_one_whose_directory_was_once_
 ) -> None:
     log = AuditLog(tmp_path / "deep" / "audit.jsonl")
     for number in range(2):
-        log(Entry.RUN_STARTED, run=number)
+        log(AuditEntry.RUN_STARTED, run=number)
         log.flush()
         assert [line["run"] for line in lines(log.path)] == [number]
         os.unlink(log.path)
     log.path.parent.rmdir()
-    log(Entry.RUN_FINISHED)
+    log(AuditEntry.RUN_FINISHED)
     log.flush()
     assert "No such file" in log.trouble
     log.path.parent.mkdir()
@@ -148,7 +148,7 @@ class Disk:
 
         monkeypatch.setattr(os, "write", limited)
         if not lockable:
-            monkeypatch.setattr("ingestd.store.audit_log.lock", lambda *args, **options: False)
+            monkeypatch.setattr("ingestd.telemetry.audit_file.lock", lambda *args, **options: False)
 
 
 @pytest.mark.parametrize("lockable", [True, False])
@@ -158,19 +158,19 @@ def test_after_a_full_disk_it_goes_on_and_its_chain_holds(
 ) -> None:
     disk = Disk(monkeypatch, lockable=lockable)
     log = AuditLog(tmp_path / "audit.jsonl")
-    log(Entry.RUN_STARTED, run=0)
+    log(AuditEntry.RUN_STARTED, run=0)
     log.flush()
     disk.left = room
     for number in range(1, 6):
-        log(Entry.BATCH_DELIVERED, run=number)
+        log(AuditEntry.BATCH_DELIVERED, run=number)
     for _ in range(2):
         log.flush()
         assert "No space left on device" in log.trouble
     disk.left = 10**9
-    log(Entry.BATCH_DELIVERED, run=6)
+    log(AuditEntry.BATCH_DELIVERED, run=6)
     log.flush()
     assert log.trouble == ""
-    log(Entry.RUN_FINISHED, run=7)
+    log(AuditEntry.RUN_FINISHED, run=7)
     log.close()
     found = verify(log.path)
     assert found.problems == []
@@ -185,14 +185,14 @@ def test_after_a_full_disk_it_goes_on_and_its_chain_holds(
 def test_what_is_held_has_a_limit_and_what_is_beyond_it_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingestd.store.audit_log.MAX_HELD_BYTES", 1000)
+    monkeypatch.setattr("ingestd.telemetry.audit_file.MAX_HELD_BYTES", 1000)
     disk = Disk(monkeypatch, lockable=True)
     disk.left = 0
     log = AuditLog(tmp_path / "audit.jsonl")
-    log(Entry.RUN_STARTED)
+    log(AuditEntry.RUN_STARTED)
     log.flush()
     for _ in range(100):
-        log(Entry.BATCH_DELIVERED)
+        log(AuditEntry.BATCH_DELIVERED)
     disk.left = 10**9
     log.close()
     told = lines(log.path)
@@ -204,11 +204,11 @@ def test_what_is_held_has_a_limit_and_what_is_beyond_it_is_counted(
 def test_on_a_real_disk_that_is_full_too(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", megabytes=1) as directory:
         log = AuditLog(directory / "audit.jsonl")
-        log(Entry.RUN_STARTED)
+        log(AuditEntry.RUN_STARTED)
         log.flush()
         filler = fill(directory)
         for number in range(200):
-            log(Entry.BATCH_DELIVERED, run=number)
+            log(AuditEntry.BATCH_DELIVERED, run=number)
         log.flush()
         assert "No space left on device" in log.trouble
         filler.unlink()
@@ -222,7 +222,7 @@ def test_a_pipe_is_written_to_and_never_rotated(tmp_path: Path) -> None:
     with open(os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK), "rb") as pipe:
         log = AuditLog(tmp_path / "pipe", max_bytes=10)
         for number in range(2):
-            log(Entry.RUN_STARTED, run=number)
+            log(AuditEntry.RUN_STARTED, run=number)
             log.flush()
         assert [json.loads(line)["run"] for line in pipe.read().splitlines()] == [0, 1]
         log.close()
@@ -231,10 +231,10 @@ def test_a_pipe_is_written_to_and_never_rotated(tmp_path: Path) -> None:
 
 def test_a_log_that_another_process_rotated_goes_on_in_the_new_file(tmp_path: Path) -> None:
     ours, theirs = (AuditLog(tmp_path / "audit.jsonl", max_bytes=size) for size in (10**6, 10))
-    ours(Entry.RUN_STARTED, run=0)
+    ours(AuditEntry.RUN_STARTED, run=0)
     ours.flush()
-    theirs(Entry.RUN_STARTED, run=1)
-    ours(Entry.RUN_FINISHED, run=2)
+    theirs(AuditEntry.RUN_STARTED, run=1)
+    ours(AuditEntry.RUN_FINISHED, run=2)
     ours.close()
     theirs.close()
     assert [line["run"] for line in lines(tmp_path / "audit.jsonl.1")] == [0, 1]
@@ -245,7 +245,7 @@ def test_whoever_holds_the_lock_for_long_is_not_waited_for(tmp_path: Path) -> No
     log = AuditLog(tmp_path / "audit.jsonl")
     with log.path.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        log(Entry.RUN_STARTED)
+        log(AuditEntry.RUN_STARTED)
         log.close()
     assert (log.trouble, len(lines(log.path))) == ("", 1)
 

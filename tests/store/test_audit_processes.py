@@ -12,18 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestd.core.errors import UserError
-from ingestd.store.audit_parts import MAX_LINE_BYTES
-from ingestd.store.audit_verification import MAX_PROBLEMS, verify
+from ingestd.telemetry.audit_rotation import MAX_LINE_BYTES
+from ingestd.telemetry.audit_verification import MAX_PROBLEMS, verify
 from tests.store.test_audit_chain import whats, whole, write
 
 WRITER = """
 import sys
 from pathlib import Path
-from ingestd.core.audit import Entry
-from ingestd.store.audit_log import AuditLog
+from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.telemetry.audit_file import AuditLog
 log = AuditLog(Path(sys.argv[1]), max_bytes=int(sys.argv[2]), keep=1000)
 for number in range(int(sys.argv[3])):
-    log(Entry.BATCH_DELIVERED, events=number, error="x" * 400)
+    log(AuditEntry.BATCH_DELIVERED, events=number, error="x" * 400)
     if number % 7 == 0:
         log.flush()
         print(number, flush=True)

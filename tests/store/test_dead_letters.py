@@ -47,7 +47,7 @@ def lease(store: sqlite3.Connection, now: float = DUE, **limits: Any) -> list[St
     return letter_leases.lease_due(store, now=now, sink="", **limits).letters
 
 
-def want(store: sqlite3.Connection, *numbers: int, now: float = NOW) -> letter_wishes.Wished:
+def want(store: sqlite3.Connection, *numbers: int, now: float = NOW) -> letter_wishes.MarkedLetters:
     return letter_wishes.make_due(store, numbers, now)
 
 

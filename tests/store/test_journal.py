@@ -4,11 +4,12 @@ from typing import Any
 import pytest
 
 from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, Segment, unpack_positions
+from ingestd.core.chunk import Chunk, Segment
 from ingestd.core.letter import DeadLetter
+from ingestd.core.positions import unpack_positions
 from ingestd.core.reasons import Reason
 from ingestd.store.database import Database
-from ingestd.store.frozen import body_digest
+from ingestd.store.frozen_batches import body_digest
 from ingestd.store.journal import Journal
 from tests.store.files import NOW, find, known_file, opened
 

@@ -14,13 +14,13 @@ from ingestd.core.errors import UserError
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.delivery.retry_worker import rebuild
-from ingestd.letter_desk import LetterDesk
 from ingestd.store import letter_changes
 from ingestd.store.connection import StoreFailed, connect
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import Filter, insert_letters
-from ingestd.store.letter_changes import LetterChanges, Purged
+from ingestd.store.letter_changes import LetterChanges, PurgeResult
 from ingestd.store.letter_leases import letters_delivered
+from ingestd.store.letter_queue import LetterQueue
 from ingestd.store.writer import MARK_NAME, unpack_mark
 
 pytestmark = pytest.mark.anyio
@@ -46,8 +46,8 @@ async def fill(database: Database, *letters: DeadLetter) -> Path:
     return database.path.parent
 
 
-def desk(database: Database, clock: StoppedClock, *, requested_only: bool = False) -> LetterDesk:
-    return LetterDesk(
+def queue(database: Database, clock: StoppedClock, *, requested_only: bool = False) -> LetterQueue:
+    return LetterQueue(
         database,
         sink="ingest_api",
         sinks_of=lambda events: [["ingest_api"] for _ in events],
@@ -59,7 +59,7 @@ def desk(database: Database, clock: StoppedClock, *, requested_only: bool = Fals
 
 
 async def leased(database: Database) -> list[int]:
-    return [letter.id for letter in await desk(database, StoppedClock()).lease()]
+    return [letter.id for letter in await queue(database, StoppedClock()).lease()]
 
 
 def rows(directory: Path, columns: str) -> list[tuple[Any, ...]]:
@@ -77,8 +77,8 @@ def edit(directory: Path, number: int, payload: bytes) -> int:
         return changes.edit(number, payload, now=NOW)
 
 
-def purge(directory: Path, where: Filter) -> Purged:
-    done = Purged()
+def purge(directory: Path, where: Filter) -> PurgeResult:
+    done = PurgeResult()
     with LetterChanges.open(directory) as changes:
         changes.purge(where, now=NOW, done=done)
     return done
@@ -149,7 +149,7 @@ async def test_who_goes_along_is_told_apart_by_the_key_that_it_goes_under(databa
         assert (wished.marked, wished.chosen, wished.rekeyed) == (9, 9, 0)
     clock = StoppedClock()
     clock.now = NOW + 1
-    sent = [await desk(database, clock).lease() for _ in range(4)]
+    sent = [await queue(database, clock).lease() for _ in range(4)]
     keys = {tuple(one.id for one in some): rebuild(some).id for some in sent}
     assert keys[1, 2, 3] == "a", "under the same key"
     assert keys[7, 8] == "c", "under the same key, though an API may have forgotten it"
@@ -173,7 +173,7 @@ async def test_what_is_on_its_way_or_delivered_is_not_marked_changed_or_purged(d
 async def test_a_corrected_letter_is_leased_with_its_new_payload(database: Database) -> None:
     directory = await fill(database, letter(1))
     edit(directory, 1, b'{"new":1}')
-    (found,) = await desk(database, StoppedClock()).lease()
+    (found,) = await queue(database, StoppedClock()).lease()
     assert (found.payload, found.intact) == (b'{"new":1}', True)
 
 
@@ -183,7 +183,7 @@ async def test_a_letter_that_the_lane_keeps_through_a_long_outage_is_not_leased_
     directory = await fill(database, letter(1))
     request(directory, 1)
     clock = StoppedClock()
-    desks = desk(database, clock)
+    desks = queue(database, clock)
     assert len(await desks.lease()) == 1
     clock.now += 7 * 86400
     assert await desks.lease() == [], "it would go out twice, under two keys"
@@ -270,7 +270,7 @@ async def test_what_an_interrupted_change_has_done_so_far_stays_and_is_told(data
         letter(n, Reason.GAVE_UP, batch="b", batch_index=n, batch_size=3, unanswered=True) for n in range(3)
     ]
     directory = await fill(database, *whole)
-    done = Purged()
+    done = PurgeResult()
 
     class Interrupting(LetterChanges):
         def pieces(self, where: Filter, now: float, *, payloads: bool = True) -> Iterator[Any]:

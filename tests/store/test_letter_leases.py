@@ -74,7 +74,7 @@ def obstacles(store: sqlite3.Connection) -> list[tuple[int, float | None, str]]:
     return [(row.offset, row.due, row.obstacle) for row in rows(store)]
 
 
-def want(store: sqlite3.Connection, *numbers: int, now: float = NOW) -> letter_wishes.Wished:
+def want(store: sqlite3.Connection, *numbers: int, now: float = NOW) -> letter_wishes.MarkedLetters:
     return letter_wishes.make_due(store, numbers, now)
 
 

@@ -10,11 +10,11 @@ import pytest
 from ingestd.core.clock import SystemClock
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
-from ingestd.letter_desk import LetterDesk
 from ingestd.store import dead_letters, letter_leases, letter_wishes
 from ingestd.store.connection import connect
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import StoredLetter
+from ingestd.store.letter_queue import LetterQueue
 from ingestd.store.letter_sinks import assign
 
 NOW = 1_000_000.0
@@ -138,7 +138,7 @@ async def test_all_that_were_asked_for_have_their_sinks_before_the_first_is_leas
     """However many: the worker of a sink that finds none left goes home."""
     rejected = [letter(number, payload=b"b" if number < 1500 else b"a") for number in range(2500)]
     await database.run(lambda c: put(c, *rejected))
-    desk = LetterDesk(
+    desk = LetterQueue(
         database,
         sink="a",
         sinks_of=by_words,

@@ -14,7 +14,7 @@ from ingestd.core.chunk import Chunk, Segment
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.delivery.retry_worker import rebuild
-from ingestd.store import dead_letters, frozen, letter_leases, letter_wishes
+from ingestd.store import dead_letters, frozen_batches, letter_leases, letter_wishes
 from ingestd.store.connection import VERSION, connect
 from tests.store.files import opened
 
@@ -42,7 +42,7 @@ async def test_a_batch_that_was_under_way_and_a_file_are_known(tmp_path: Path, v
         )
         old.execute(
             "INSERT INTO batches (id, frozen_at, events, body_digest, segments) VALUES ('b', 5, 2, x'', ?)",
-            (frozen.pack(batch.segments),),
+            (frozen_batches.pack(batch.segments),),
         )
     old.close()
     async with opened(tmp_path) as journal:

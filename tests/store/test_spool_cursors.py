@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.core.fate import Fate
+from ingestd.core.receipt import FanOutReceipt
 from ingestd.store.database import Database
 from ingestd.store.journal import Journal
 from ingestd.store.spool import Spool, SpooledChunk
-from ingestd.store.spool_cursor import Cursor
+from ingestd.store.spool_cursor import SpoolCursor
 from tests.core.test_fate import letter
 
 pytestmark = pytest.mark.anyio
@@ -23,12 +23,12 @@ SINKS = ("one", "two", "three")
 
 
 @asynccontextmanager
-async def opened(directory: Path, *sinks: str) -> AsyncIterator[tuple[Spool, list[Fate]]]:
+async def opened(directory: Path, *sinks: str) -> AsyncIterator[tuple[Spool, list[FanOutReceipt]]]:
     database = Database(directory, patient=True)
     await database.open()
     spool = Spool(database, await Journal(database).spool_source(), sinks=sinks or SINKS)
     await spool.open(now=NOW)
-    fates: list[Fate] = []
+    fates: list[FanOutReceipt] = []
     spool.on_fate = fates.append
     try:
         yield spool, fates
@@ -59,7 +59,7 @@ def end(view: SpooledChunk) -> None:
 def test_a_cursor_never_passes_a_chunk_that_is_open_and_never_goes_back(
     steps: list[tuple[bool, int]],
 ) -> None:
-    cursor = Cursor()
+    cursor = SpoolCursor()
     before = cursor.position
     for takes, which in steps:
         if takes:

@@ -17,7 +17,7 @@ from ingestd.store.database import Database
 from ingestd.store.journal import Journal
 from ingestd.store.lock import DirectoryLock
 from ingestd.store.spool import Spool
-from ingestd.store.spool_inspection import SinkStock, SpoolInspection
+from ingestd.store.spool_inspection import SinkContents, SpoolInspection
 
 pytestmark = pytest.mark.anyio
 
@@ -138,8 +138,8 @@ async def test_what_the_last_sink_left_has_had_does_not_go_there_again(tmp_path:
 async def test_stat_tells_how_far_each_sink_is_behind(tmp_path: Path) -> None:
     await two_sinks(tmp_path)
     assert SpoolInspection(tmp_path).stock().sinks == [
-        SinkStock("crm", 1, NOW + 3),
-        SinkStock("hooks", 3, NOW + 1),
+        SinkContents("crm", 1, NOW + 3),
+        SinkContents("hooks", 3, NOW + 1),
     ]
     told = json.loads((await spool_command("stat", "--state-dir", tmp_path, "--json")).output)
     assert [(sink["name"], sink["chunks_behind"]) for sink in told["sinks"]] == [("crm", 1), ("hooks", 3)]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ingestd.core.errors import Unreachable, UserError
-from ingestd.transport.api_client import Ambiguous, ApiClient, ApiError, gather
+from ingestd.transport.api_client import AmbiguousRequest, ApiClient, ApiError, gather
 from ingestd.transport.api_pace import ApiPace
 from ingestd.transport.auth import NoAuth
 from ingestd.transport.client import Client
@@ -145,14 +145,14 @@ async def test_what_can_be_repeated_is_repeated(method: str, trouble: Action) ->
 async def test_what_may_have_been_done_is_never_sent_again(method: str, trouble: Action) -> None:
     """Seed 003 and the SDK send it again: two of it."""
     async with calling(trouble) as found:
-        with pytest.raises(Ambiguous, match="may have been done or not"):
+        with pytest.raises(AmbiguousRequest, match="may have been done or not"):
             await getattr(found.api, method)(PATH, {"name": "x"})
     assert (len(found.receiver.requests), found.clock.slept) == (1, [])
 
 
 async def test_a_created_thing_whose_answer_nobody_understands_may_have_been_made() -> None:
     async with calling(Reply(201, body=b"<html>")) as found:
-        with pytest.raises(Ambiguous):
+        with pytest.raises(AmbiguousRequest):
             await found.api.post(PATH, {})
         with pytest.raises(UserError, match="not with JSON"):
             await found.api.get(PATH)
@@ -181,14 +181,14 @@ async def test_a_post_is_repeated_while_nobody_listens_and_never_becomes_ambiguo
         )
         with pytest.raises(Unreachable, match="Connection refused") as trouble:
             await api.post(PATH, {})
-    assert not isinstance(trouble.value, Ambiguous)
+    assert not isinstance(trouble.value, AmbiguousRequest)
     assert len(calls) == 10
     assert len(clock.slept) == 9  # not after the last
 
 
 async def test_a_server_that_hangs_is_given_up_in_time() -> None:
     async with calling(Hang(), timeout_s=patience(0.1)) as found:
-        with pytest.raises(Ambiguous, match="no complete answer in time"):
+        with pytest.raises(AmbiguousRequest, match="no complete answer in time"):
             await found.api.patch(PATH, {})
 
 

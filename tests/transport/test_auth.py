@@ -11,9 +11,9 @@ import pytest
 
 from ingestd.core.errors import UserError
 from ingestd.transport.auth import NoAuth, basic, bearer, header
+from ingestd.transport.auth_factory import make_auth
 from ingestd.transport.client import Client
-from ingestd.transport.credential import Mask
-from ingestd.transport.login import make_auth
+from ingestd.transport.credential import SecretMask
 from ingestd.transport.oauth import TokenSource
 from ingestd.transport.sender import Sender
 from ingestd.transport.webhook_signature import StandardWebhooks
@@ -140,7 +140,7 @@ def test_what_does_not_serve_is_told_in_one_line_without_the_secret(
 
 def test_the_signature_is_that_of_the_specification() -> None:
     # of the specification's own example: github.com/standard-webhooks, "Signature scheme"
-    from ingestd.core.webhook_secret import decode_secret
+    from ingestd.transport.webhook_secret import decode_secret
     from ingestd.transport.webhook_signature import sign
 
     key = decode_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -211,7 +211,7 @@ async def test_a_basic_password_is_masked_in_both_its_forms() -> None:
 
 
 def test_a_mask_remembers_a_bounded_number() -> None:
-    mask = Mask()
+    mask = SecretMask()
     for number in range(100):
         mask.add(f"secret-{number:03}")
     assert mask(b"secret-099 secret-098") == b"*** ***"

@@ -10,8 +10,8 @@ import pytest
 from ingestd.core.errors import UserError
 from ingestd.transport.auth import NoAuth
 from ingestd.transport.client import Client
-from ingestd.transport.handshake import ASK_AGAIN_S, Handshaking
 from ingestd.transport.sender import Sender
+from ingestd.transport.webhook_handshake import ASK_AGAIN_S, WebhookHandshake
 from tests.machine import patience
 from tests.receiver import Action, Cut, Hang, Receiver, Reply, Request
 from tests.transport.support import FakeClock
@@ -25,7 +25,7 @@ GRANT = {"WebHook-Allowed-Origin": ORIGIN, "WebHook-Allowed-Rate": "120"}
 @asynccontextmanager
 async def asking(
     options: Callable[[], Action], post: Callable[[], Action] = Reply, **settings: Any
-) -> AsyncIterator[tuple[Receiver, Handshaking, FakeClock]]:
+) -> AsyncIterator[tuple[Receiver, WebhookHandshake, FakeClock]]:
     def script(request: Request) -> Action:
         return options() if request.method == "OPTIONS" else post()
 
@@ -38,7 +38,7 @@ async def asking(
     assert asyncio.all_tasks() == before
 
 
-class Asking(Handshaking):
+class Asking(WebhookHandshake):
     """``granted``: what it was told."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
@@ -139,4 +139,4 @@ async def test_closing_ends_what_waits() -> None:
 async def test_an_origin_is_a_dns_name(origin: str) -> None:
     async with Client() as client:
         with pytest.raises(UserError, match="handshake_origin"):
-            Handshaking(Sender(client, NoAuth()), client, origin=origin, clock=FakeClock())
+            WebhookHandshake(Sender(client, NoAuth()), client, origin=origin, clock=FakeClock())

@@ -9,9 +9,9 @@ import trustme
 
 from ingestd.core.errors import UserError
 from ingestd.transport.auth import bearer
+from ingestd.transport.auth_factory import make_auth
 from ingestd.transport.client import Client
 from ingestd.transport.credential import make_credential
-from ingestd.transport.login import make_auth
 from ingestd.transport.oauth import LoginRefused
 from ingestd.transport.watched_file import Watch, WatchedFiles
 from tests.receiver import Receiver, Reply, Request

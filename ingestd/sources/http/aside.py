@@ -12,7 +12,7 @@ from typing import Protocol, Self, TypeVar
 T = TypeVar("T")
 
 
-class Aside(Protocol):
+class BodyWorker(Protocol):
     def __call__(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
         """Do ``work``, which does not raise, then call ``done`` on the loop with what it gave."""
         ...
@@ -23,7 +23,7 @@ def at_once(work: Callable[[], T], done: Callable[[T], None]) -> None:
     done(work())
 
 
-class Thread:
+class BodyThread:
     """One thread: so one body at a time is in memory twice. What waits for it is bounded by the wire."""
 
     def __init__(self) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from ingestd.core.clock import Clock
-from ingestd.sources.http.answers import Refused
-from ingestd.sources.http.request import Request
+from ingestd.httpd.request import Request
+from ingestd.sources.http.answers import SubmissionRefused
 
 TOLERANCE_S = 300.0
 """How far a signature's time may be from ours, in both directions: bounds how long it can be replayed."""
@@ -33,7 +33,7 @@ class ProducerKeys:
 
 
 class Authenticator:
-    """``producers`` by name; without any, everybody may post and nobody has a name."""
+    """``producer_keys`` by name; without any, everybody may post and nobody has a name."""
 
     def __init__(self, producers: Mapping[str, ProducerKeys], *, clock: Clock) -> None:
         self.producers = dict(producers)
@@ -57,7 +57,9 @@ class Authenticator:
         token = _bearer_token(request)
         if query_token is not None:
             if token is not None:
-                raise Refused(400, "the token came twice: in the header Authorization and as access_token")
+                raise SubmissionRefused(
+                    400, "the token came twice: in the header Authorization and as access_token"
+                )
             token = query_token
         if token is not None:
             return self._by_token(token)
@@ -122,6 +124,6 @@ def _bearer_token(request: Request) -> bytes | None:
     return token.strip(" ").encode("latin-1")
 
 
-def _unauthorized(detail: str, *, error: str = "") -> Refused:
+def _unauthorized(detail: str, *, error: str = "") -> SubmissionRefused:
     challenge = f'{_REALM}, error="{error}"' if error else _REALM
-    return Refused(401, detail, headers=[("WWW-Authenticate", challenge)])
+    return SubmissionRefused(401, detail, headers=[("WWW-Authenticate", challenge)])

@@ -16,9 +16,9 @@ import msgspec
 
 from ingestd.schemas.grammar import find_fault
 from ingestd.schemas.nesting import has_more_elements
-from ingestd.sources.http.answers import Refused
+from ingestd.sources.http.answers import SubmissionRefused
 from ingestd.sources.http.media_type import Format
-from ingestd.sources.http.sequence import TooDense, elements, values
+from ingestd.sources.http.sequence import SequenceTooDense, elements, values
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -76,7 +76,7 @@ def check_coding(coding: str) -> None:
     """``coding``: the value of Content-Encoding. Raises Refused (415), also for several of them."""
     if coding.strip().lower() not in _CODINGS:
         detail = "this Content-Encoding is not taken: one of gzip and zstd, once, is"
-        raise Refused(415, detail, headers=[_ACCEPTED_CODINGS])
+        raise SubmissionRefused(415, detail, headers=[_ACCEPTED_CODINGS])
 
 
 def decode(body: bytes, coding: str, *, max_body_bytes: int, max_expansion: int) -> bytes:
@@ -96,17 +96,19 @@ def decode(body: bytes, coding: str, *, max_body_bytes: int, max_expansion: int)
         try:
             piece = decompressor.decompress(rest, max_length=limit - size + 1)
         except (zlib.error, zstd.ZstdError) as error:
-            raise Refused(400, f"the compressed body is damaged: {error}") from None
+            raise SubmissionRefused(400, f"the compressed body is damaged: {error}") from None
         size += len(piece)
         if size > limit:
-            raise Refused(413, f"the body decodes to more than {limit} bytes, the limit for its size")
+            raise SubmissionRefused(
+                413, f"the body decodes to more than {limit} bytes, the limit for its size"
+            )
         if not decompressor.eof:
-            raise Refused(400, "the compressed body is cut off")
+            raise SubmissionRefused(400, "the compressed body is cut off")
         pieces.append(piece)
         rest = decompressor.unused_data
         if not rest:
             return b"".join(pieces)
-    raise Refused(400, f"the body consists of more than {_MAX_MEMBERS} compressed streams")
+    raise SubmissionRefused(400, f"the body consists of more than {_MAX_MEMBERS} compressed streams")
 
 
 def take_apart(body: bytes, format_: Format, *, max_events: int) -> list[bytes]:
@@ -121,7 +123,7 @@ def take_apart(body: bytes, format_: Format, *, max_events: int) -> list[bytes]:
             events = _lines(body, max_events)
         elif format_ is Format.BATCH:
             if not body.startswith(b"["):
-                raise Refused(400, "a batch of CloudEvents is a JSON array")
+                raise SubmissionRefused(400, "a batch of CloudEvents is a JSON array")
             events = _array(body, max_events)
         elif format_ is Format.EVENT:
             events = _object(body)
@@ -129,8 +131,10 @@ def take_apart(body: bytes, format_: Format, *, max_events: int) -> list[bytes]:
             events = _array(body, max_events, sequence=True)
         else:
             events = _values(body, max_events)
-    except TooDense:
-        raise Refused(400, "the body is not JSON, and has too many brackets to find out where") from None
+    except SequenceTooDense:
+        raise SubmissionRefused(
+            400, "the body is not JSON, and has too many brackets to find out where"
+        ) from None
     if len(events) > max_events:
         raise _too_many(max_events)
     return events
@@ -148,16 +152,16 @@ def _array(body: bytes, max_events: int, *, sequence: bool = False) -> list[byte
         return found[0]
     if found and sequence:
         return _values(body, max_events)
-    raise Refused(400, f"the body is not a JSON array: {_fault(body)}")
+    raise SubmissionRefused(400, f"the body is not a JSON array: {_fault(body)}")
 
 
 def _object(body: bytes) -> list[bytes]:
     if not body.startswith(b"{"):
-        raise Refused(400, "a CloudEvent in structured mode is one JSON object")
+        raise SubmissionRefused(400, "a CloudEvent in structured mode is one JSON object")
     if not _is_json(body):
         found = values(body, 1)
         if not found.clean or len(found.values) > 1:
-            raise Refused(400, f"the body is not JSON: {_fault(body)}")
+            raise SubmissionRefused(400, f"the body is not JSON: {_fault(body)}")
     return [body]
 
 
@@ -176,7 +180,7 @@ def _values(body: bytes, max_events: int) -> list[bytes]:
         return lines
     if len(found.values) > 1:
         return _flat([*found.values, found.rest] if found.rest else found.values, max_events)
-    raise Refused(400, f"the body is not JSON: {_fault(body)}")
+    raise SubmissionRefused(400, f"the body is not JSON: {_fault(body)}")
 
 
 def _flat(sequence: list[bytes], max_events: int) -> list[bytes]:
@@ -212,5 +216,5 @@ def _lines(body: bytes, max_events: int) -> list[bytes]:
     return [line for raw in lines if (line := raw.strip(_BLANK))]
 
 
-def _too_many(max_events: int) -> Refused:
-    return Refused(413, f"more than {max_events} events in one request")
+def _too_many(max_events: int) -> SubmissionRefused:
+    return SubmissionRefused(413, f"more than {max_events} events in one request")

@@ -14,7 +14,7 @@ import msgspec
 
 from ingestd.schemas.attributes import ATTRIBUTES, NAME
 from ingestd.schemas.grammar import find_fault, is_utf8
-from ingestd.sources.http.answers import Refused
+from ingestd.sources.http.answers import SubmissionRefused
 from ingestd.sources.http.body import BOM
 from ingestd.sources.http.media_type import UTF_8, MediaType, parse_media_type
 
@@ -37,11 +37,15 @@ def to_structured(headers: Mapping[str, str], repeated: Set[str], body: bytes) -
         if header.startswith(PREFIX):
             name = header[len(PREFIX) :]
             if not NAME.fullmatch(name):
-                raise Refused(400, f"{_shown(header)} is not an attribute: names are a-z and 0-9, not data")
+                raise SubmissionRefused(
+                    400, f"{_shown(header)} is not an attribute: names are a-z and 0-9, not data"
+                )
             if name == "datacontenttype":
-                raise Refused(400, "ce-datacontenttype must not be given: in binary mode it is Content-Type")
+                raise SubmissionRefused(
+                    400, "ce-datacontenttype must not be given: in binary mode it is Content-Type"
+                )
             if header in repeated:
-                raise Refused(400, f"the header {_shown(header)} came more than once")
+                raise SubmissionRefused(400, f"the header {_shown(header)} came more than once")
             attributes[name] = _attribute(name, value)
     media_type = headers.get("content-type", "")
     if media_type:
@@ -60,7 +64,7 @@ def _attribute(name: str, value: str) -> str:
     raw = _unquoted(value, header)
     try:
         decoded = decode_value(value, header=header)
-    except Refused:
+    except SubmissionRefused:
         if is_valid(raw):
             return raw
         raise
@@ -79,9 +83,9 @@ def decode_value(value: str, *, header: str = "") -> str:
     except UnicodeDecodeError:
         pass
     if is_utf8(raw):
-        raise Refused(400, f"{_shown(header)}: the bytes that it percent-encodes are not UTF-8")
+        raise SubmissionRefused(400, f"{_shown(header)}: the bytes that it percent-encodes are not UTF-8")
     # Not read as Latin-1: some texts are valid as both, and would arrive as something else.
-    raise Refused(
+    raise SubmissionRefused(
         400,
         f"{_shown(header)}: its bytes are not UTF-8 (Latin-1, as Node.js sends it?): percent-encode what is"
         " not ASCII (HTTP binding 3.1.3.2), or send it in structured mode",
@@ -93,7 +97,7 @@ def _unquoted(value: str, header: str) -> str:
         return value
     quoted = _QUOTED.fullmatch(value)
     if quoted is None:
-        raise Refused(400, f"{_shown(header)}: the double quotes do not enclose its value")
+        raise SubmissionRefused(400, f"{_shown(header)}: the double quotes do not enclose its value")
     return _ESCAPED.sub(r"\1", quoted[1])
 
 
@@ -108,9 +112,11 @@ def _data_member(body: bytes, media_type: MediaType) -> bytes:
         if fault is None:
             return b',"data":' + text
         if json:
-            raise Refused(400, f"the data is declared as JSON, but {fault}")
+            raise SubmissionRefused(400, f"the data is declared as JSON, but {fault}")
     elif json and charset in ("", "us-ascii", *UTF_8):
-        raise Refused(400, f"the data is declared as JSON, but it is not {charset.upper() or 'UTF-8'}")
+        raise SubmissionRefused(
+            400, f"the data is declared as JSON, but it is not {charset.upper() or 'UTF-8'}"
+        )
     elif unicode and (charset or name.startswith("text/") or name.endswith(("/xml", "+xml"))):
         return b',"data":' + msgspec.json.encode(body.decode())
     return b',"data_base64":"' + base64.b64encode(body) + b'"'

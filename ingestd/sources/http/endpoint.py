@@ -13,17 +13,18 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from ingestd.core.clock import Clock
-from ingestd.core.submission import Deferred, Result, Submission
-from ingestd.sources.http.answers import NOTHING_SENT, OUR_FAULT, Refused, answer_to
-from ingestd.sources.http.aside import Aside, at_once
+from ingestd.core.submission import DeferredSubmission, Result, Submission
+from ingestd.httpd.problem import OUR_FAULT
+from ingestd.httpd.request import Request, Response
+from ingestd.sources.http.answers import NOTHING_SENT, SubmissionRefused, answer_to
+from ingestd.sources.http.aside import BodyWorker, at_once
 from ingestd.sources.http.auth import Authenticator
 from ingestd.sources.http.body import check_coding, decode, take_apart
 from ingestd.sources.http.cloudevents_http import to_structured
-from ingestd.sources.http.handshake import ALLOW, answer_options
 from ingestd.sources.http.media_type import Format, format_of
 from ingestd.sources.http.query import Query, parse_query
 from ingestd.sources.http.quota import Quotas
-from ingestd.sources.http.request import Request, Response
+from ingestd.sources.http.webhook_handshake import ALLOW, answer_options
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +53,10 @@ class Unpacked(NamedTuple):
     events: list[bytes]
 
 
-class Reception(Protocol):
+class AdmissionService(Protocol):
     def submit(self, submission: Submission) -> None: ...
 
-    def unavailable(self) -> Deferred | None:
+    def unavailable(self) -> DeferredSubmission | None:
         """Why nothing can be taken now; None when it can."""
         ...
 
@@ -68,9 +69,9 @@ class Endpoint:
         self,
         settings: EndpointSettings,
         authenticator: Authenticator,
-        reception: Reception,
+        reception: AdmissionService,
         clock: Clock,
-        aside: Aside = at_once,
+        aside: BodyWorker = at_once,
     ) -> None:
         self.settings = settings
         self._reception = reception
@@ -91,17 +92,17 @@ class Endpoint:
         """The refusal that the head alone calls for, so that no body is read in vain."""
         try:
             if request.path != PATH:
-                raise Refused(404, f"there is nothing here; events go to POST {PATH}")
+                raise SubmissionRefused(404, f"there is nothing here; events go to POST {PATH}")
             if request.method != "POST":
                 if request.method == "OPTIONS":
                     return None
-                raise Refused(405, "events are sent with POST", headers=[ALLOW])
+                raise SubmissionRefused(405, "events are sent with POST", headers=[ALLOW])
             query = self._query(request)
             producer = self._by_head(request, query)
             self._check_length(request)
             format_of(request)
             check_coding(request.headers.get("content-encoding", ""))
-        except Refused as refused:
+        except SubmissionRefused as refused:
             return refused.response
         deferred = self._reception.unavailable() or (self._quotas.check(producer) if producer else None)
         return answer_to(deferred) if deferred else None
@@ -116,7 +117,7 @@ class Endpoint:
         try:
             query = self._query(request)
             producer = self._by_head(request, query)
-        except Refused as refused:
+        except SubmissionRefused as refused:
             request.respond(*refused.response)
             return
         limit = LIGHT_CODED_BYTES if "content-encoding" in request.headers else LIGHT_BYTES
@@ -135,7 +136,7 @@ class Endpoint:
             if producer is None:
                 producer = self._authenticator.by_signature(request)
             return Unpacked(producer, self._events(request))
-        except Refused as refused:
+        except SubmissionRefused as refused:
             return refused.response
         except Exception:
             logger.exception("a body could not be taken apart")
@@ -168,7 +169,7 @@ class Endpoint:
         )
 
     def _answer(self, request: Request, producer: str, count: int, result: Result) -> None:
-        if producer and isinstance(result, Deferred):
+        if producer and isinstance(result, DeferredSubmission):
             self._quotas.give_back(producer, count)
         status, body, headers = answer_to(result)
         request.respond(status, body, headers)
@@ -190,13 +191,15 @@ class Endpoint:
         length = request.headers.get("content-length")
         if length is None:
             if "transfer-encoding" not in request.headers:
-                raise Refused(411, "the length of the body is not known: send Content-Length, or chunks")
+                raise SubmissionRefused(
+                    411, "the length of the body is not known: send Content-Length, or chunks"
+                )
             return
         if not (length.isascii() and length.isdigit()):
-            raise Refused(400, "Content-Length must be a number")
+            raise SubmissionRefused(400, "Content-Length must be a number")
         limit = self.settings.max_body_bytes
         if len(length) > _MAX_LENGTH_DIGITS or int(length) > limit:
-            raise Refused(413, f"the body is longer than {limit} bytes")
+            raise SubmissionRefused(413, f"the body is longer than {limit} bytes")
 
     def _events(self, request: Request) -> list[bytes]:
         settings, headers = self.settings, request.headers

@@ -5,8 +5,8 @@ from enum import Enum, auto
 from functools import lru_cache
 from typing import NamedTuple
 
-from ingestd.sources.http.answers import Refused
-from ingestd.sources.http.request import Request
+from ingestd.httpd.request import Request
+from ingestd.sources.http.answers import SubmissionRefused
 
 
 class Format(Enum):
@@ -60,7 +60,7 @@ def format_of(request: Request) -> Format:
     """By the CloudEvents HTTP binding 1.0.2, section 3: the prefix of the media type decides, then the
     presence of ``ce-`` headers. Raises Refused: 415, or 400 where Content-Type came twice."""
     if request.repeated and "content-type" in request.repeated:
-        raise Refused(400, "the header Content-Type came more than once")
+        raise SubmissionRefused(400, "the header Content-Type came more than once")
     value = request.headers.get("content-type", "")
     media_type = parse_media_type(value)
     if not media_type.name.startswith("application/cloudevents") and _has_attributes(request.headers):
@@ -68,9 +68,9 @@ def format_of(request: Request) -> Format:
     found = FORMATS.get(media_type.name)
     if found is None:
         what = "this Content-Type is not taken" if value else "the header Content-Type is missing"
-        raise Refused(415, f"{what}; {ACCEPT_POST[0]} lists what is", headers=[ACCEPT_POST])
+        raise SubmissionRefused(415, f"{what}; {ACCEPT_POST[0]} lists what is", headers=[ACCEPT_POST])
     if media_type.charset and media_type.charset not in UTF_8:
-        raise Refused(415, "the only charset taken is utf-8", headers=[ACCEPT_POST])
+        raise SubmissionRefused(415, "the only charset taken is utf-8", headers=[ACCEPT_POST])
     return found
 
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from ingestd.sources.http.answers import Refused
+from ingestd.sources.http.answers import SubmissionRefused
 
 _MAX_SHOWN = 40
 
@@ -33,16 +33,16 @@ def parse_query(text: str, *, token_allowed: bool) -> Query:
         name, _, value = part.partition("=")
         raw = unquote_to_bytes(value.encode("latin-1", "replace"))
         if name in found or (name == "access_token" and token is not None):
-            raise Refused(400, f"the parameter {name} is given twice")
+            raise SubmissionRefused(400, f"the parameter {name} is given twice")
         if name == "access_token" and token_allowed:
             token = raw
         elif name in _VALUES:
             choices = _VALUES[name]
             if raw not in choices:
                 known = " or ".join(choice.decode() for choice in choices)
-                raise Refused(400, f"the parameter {name} must be {known}")
+                raise SubmissionRefused(400, f"the parameter {name} must be {known}")
             found[name] = choices[raw]
         else:
             shown = name if len(name) <= _MAX_SHOWN else name[:_MAX_SHOWN] + "…"
-            raise Refused(400, f"there is no parameter {shown}; there are: {', '.join(_VALUES)}")
+            raise SubmissionRefused(400, f"there is no parameter {shown}; there are: {', '.join(_VALUES)}")
     return Query(access_token=token, **found)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ingestd.core.clock import Clock
-from ingestd.core.submission import Deferred
+from ingestd.core.submission import DeferredSubmission
 from ingestd.sources.http.auth import ProducerKeys
 
 _DAY_S = 86_400
@@ -61,7 +61,7 @@ class Quotas:
                 accounts[name] = account
         self._accounts = accounts
 
-    def check(self, producer: str, events: int = 1) -> Deferred | None:
+    def check(self, producer: str, events: int = 1) -> DeferredSubmission | None:
         """None if there is room for ``events``; otherwise 429 and the seconds until there is."""
         account = self._accounts.get(producer)
         if account is None:
@@ -73,9 +73,9 @@ class Quotas:
         if day_wait_s > rate_wait_s:
             limit = f"{account.per_day} events a UTC day"
         wait_s = max(1, math.ceil(max(rate_wait_s, day_wait_s)))
-        return Deferred(429, wait_s, f"the limit of this producer is {limit}")
+        return DeferredSubmission(429, wait_s, f"the limit of this producer is {limit}")
 
-    def charge(self, producer: str, events: int) -> Deferred | None:
+    def charge(self, producer: str, events: int) -> DeferredSubmission | None:
         """As ``check``, and count them if there is room. All or none."""
         deferred = self.check(producer, events)
         account = self._accounts.get(producer)

@@ -16,11 +16,11 @@ MAX_TOKENS = 2_000_000
 """Looked at one by one: 16 MB of events have half of that."""
 
 
-class TooDense(Exception):
+class SequenceTooDense(Exception):
     """More structure than is looked at."""
 
 
-class Values(NamedTuple):
+class ValueSequence(NamedTuple):
     """``clean``: every value is a whole object or array, and there is only white space between them.
     ``rest``: what follows the last one and is no value."""
 
@@ -41,7 +41,7 @@ def _tokens(text: bytes, start: int) -> Iterator[tuple[int, int]]:
         yield kind, token.start()
         left -= 1
         if not left:
-            raise TooDense
+            raise SequenceTooDense
 
 
 def elements(array: bytes, limit: int) -> tuple[list[bytes], bytes] | None:
@@ -73,7 +73,7 @@ def elements(array: bytes, limit: int) -> tuple[list[bytes], bytes] | None:
     return None
 
 
-def values(text: bytes, limit: int) -> Values:
+def values(text: bytes, limit: int) -> ValueSequence:
     """Objects and arrays one after the other, on lines or not; not more than ``limit`` + 1. Raises TooDense.
 
     What stands before a value is taken for its beginning; a last one without an end goes on to the end.
@@ -102,4 +102,4 @@ def values(text: bytes, limit: int) -> Values:
         if rest[0] in _BRACKETS:
             found.append(rest)
             rest = b""
-    return Values(found, clean, rest)
+    return ValueSequence(found, clean, rest)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ingestd.sources.http.server import Server, serve
+from ingestd.httpd.server import Server, serve
 from tests.sources.http.wire_client import LIMITS, Client, Echo, connect
 
 

@@ -9,15 +9,15 @@ from functools import partial
 
 import pytest
 
-from ingestd.sources.http import connection as connection_module
-from ingestd.sources.http import server as server_module
-from ingestd.sources.http.request import Limits, Response
-from ingestd.sources.http.server import Server, serve
+from ingestd.httpd import connection as connection_module
+from ingestd.httpd import server as server_module
+from ingestd.httpd.request import Response, ServerLimits
+from ingestd.httpd.server import Server, serve
 from tests.machine import patience
 from tests.sources.http.wire_client import GET, POST, Client, Echo, connect, post, until
 
 QUICK_S = patience(0.3)
-QUICK = Limits(head_timeout_s=QUICK_S, body_timeout_s=QUICK_S, idle_timeout_s=QUICK_S)
+QUICK = ServerLimits(head_timeout_s=QUICK_S, body_timeout_s=QUICK_S, idle_timeout_s=QUICK_S)
 PATIENT_S = 60.0
 DRIP_S = 20.0  # how long a thousand bytes drip
 
@@ -94,7 +94,7 @@ async def test_the_application_may_take_longer_than_any_client(server: Server, a
 
 @pytest.mark.anyio
 async def test_a_client_that_does_not_read_its_answers_is_held_up_and_then_cut(application: Echo) -> None:
-    async with serve(application, Limits(body_timeout_s=QUICK_S), "127.0.0.1", 0) as server:
+    async with serve(application, ServerLimits(body_timeout_s=QUICK_S), "127.0.0.1", 0) as server:
         plain = socket.socket()
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         plain.setblocking(False)
@@ -132,7 +132,7 @@ async def test_a_refused_client_cannot_send_gigabytes(
     monkeypatch.setattr(connection_module, "LINGER_S", PATIENT_S)
     monkeypatch.setattr(connection_module, "LINGER_BYTES", 1_000_000)
     async with (
-        serve(application, Limits(), "127.0.0.1", 0) as server,
+        serve(application, ServerLimits(), "127.0.0.1", 0) as server,
         await connect(server.port) as client,
     ):
         client.send(POST + b"Content-Length: 99999999999\r\n\r\n")
@@ -156,7 +156,7 @@ async def test_thousands_of_idle_connections_cost_next_to_nothing(
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = min(10_000, (soft - 500) // 2)
     clients: list[socket.socket] = []
-    async with serve(application, Limits(max_connections=wanted + 10), "127.0.0.1", 0) as server:
+    async with serve(application, ServerLimits(max_connections=wanted + 10), "127.0.0.1", 0) as server:
         try:
             before = _resident_bytes()
             for n in range(wanted):

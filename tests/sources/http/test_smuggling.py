@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.sources.http.head import BadRequest, Head
-from ingestd.sources.http.reader import RequestReader
-from ingestd.sources.http.request import Limits
-from ingestd.sources.http.server import Server, serve
+from ingestd.httpd.head import BadRequest, Head
+from ingestd.httpd.reader import RequestReader
+from ingestd.httpd.request import ServerLimits
+from ingestd.httpd.server import Server, serve
 from tests.sources.http.wire_client import POST, Echo, connect
 
 SMUGGLED = b"POST /smuggled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
@@ -157,7 +157,7 @@ SPOKEN_ELSEWHERE = {
 
 @pytest.fixture
 async def server(application: Echo) -> AsyncIterator[Server]:
-    async with serve(application, Limits(), "127.0.0.1", 0) as server:
+    async with serve(application, ServerLimits(), "127.0.0.1", 0) as server:
         yield server
 
 
@@ -262,8 +262,12 @@ def all_requests(pieces: list[bytes]) -> list[tuple[str, dict[str, str], bytes] 
         for piece in pieces:
             reader.buffer += piece
             while reader.buffer:
-                head = reader.head or reader.read_head(Limits(max_head_bytes=1024, max_body_bytes=64))
-                body = reader.read_body(head, Limits(max_body_bytes=64)) if isinstance(head, Head) else None
+                head = reader.head or reader.read_head(ServerLimits(max_head_bytes=1024, max_body_bytes=64))
+                body = (
+                    reader.read_body(head, ServerLimits(max_body_bytes=64))
+                    if isinstance(head, Head)
+                    else None
+                )
                 if head is None or body is None:
                     break
                 found.append((head.target, head.headers, body))

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.hazmat.primitives.serialization import load_pem_private_key as load_key
 
 from ingestd.core.errors import UserError
-from ingestd.sources.http.request import Limits
-from ingestd.sources.http.server import Server, serve
-from ingestd.sources.http.tls import Certificates, certificate_name
+from ingestd.httpd.request import ServerLimits
+from ingestd.httpd.server import Server, serve
+from ingestd.httpd.tls import Certificates, certificate_name
 from tests.machine import patience
 from tests.sources.http.wire_client import GET, POST, Client, Echo, connect, post, until
 
@@ -75,7 +75,7 @@ def serial(client: Client) -> int:
 @asynccontextmanager
 async def serving(application: Echo, certificates: Certificates) -> AsyncIterator[Server]:
     async with serve(
-        application, Limits(head_timeout_s=patience(0.5)), "127.0.0.1", 0, certificates=certificates
+        application, ServerLimits(head_timeout_s=patience(0.5)), "127.0.0.1", 0, certificates=certificates
     ) as server:
         yield server
 
@@ -147,7 +147,7 @@ async def test_a_handshake_that_is_not_finished_does_not_hold_up_the_end(
 ) -> None:
     certificates = Certificates(*write(tmp_path, authority.issue_cert("localhost")))
     async with (
-        serve(application, Limits(), "127.0.0.1", 0, certificates=certificates) as server,
+        serve(application, ServerLimits(), "127.0.0.1", 0, certificates=certificates) as server,
         await connect(server.port) as silent,
     ):
         await until(lambda: server.connections == 1)

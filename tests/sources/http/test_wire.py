@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from ingestd.sources.http.connection import REQUESTS_AT_ONCE
-from ingestd.sources.http.request import Request, Response
-from ingestd.sources.http.server import Server
+from ingestd.httpd.connection import REQUESTS_AT_ONCE
+from ingestd.httpd.request import Request, Response
+from ingestd.httpd.server import Server
 from tests.sources.http.wire_client import GET, POST, Client, Echo, connect, post, until
 
 

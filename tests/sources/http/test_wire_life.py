@@ -10,10 +10,10 @@ import weakref
 import pytest
 
 from ingestd.core.errors import UserError
-from ingestd.sources.http import connection as connection_module
-from ingestd.sources.http import server as server_module
-from ingestd.sources.http.connection import READ_AHEAD_BYTES, Connection
-from ingestd.sources.http.server import Server, serve
+from ingestd.httpd import connection as connection_module
+from ingestd.httpd import server as server_module
+from ingestd.httpd.connection import READ_AHEAD_BYTES, Connection
+from ingestd.httpd.server import Server, serve
 from tests.sources.http.wire_client import DEADLINE_S, LIMITS, Client, Echo, connect, post, until
 
 

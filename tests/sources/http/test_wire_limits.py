@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from ingestd.sources.http import server as server_module
-from ingestd.sources.http.connection import READ_AHEAD_BYTES
-from ingestd.sources.http.request import Limits
-from ingestd.sources.http.server import Server, serve
+from ingestd.httpd import server as server_module
+from ingestd.httpd.connection import READ_AHEAD_BYTES
+from ingestd.httpd.request import ServerLimits
+from ingestd.httpd.server import Server, serve
 from tests.machine import patience
 from tests.sources.http.wire_client import GET, LIMITS, POST, Client, Echo, connect, post, until
 
@@ -84,7 +84,7 @@ async def test_a_large_body_is_turned_away_when_too_much_is_buffered_for_all(
 
 @pytest.mark.anyio
 async def test_connections_above_the_limit_are_told_to_come_back(application: Echo) -> None:
-    async with serve(application, Limits(max_connections=2), "127.0.0.1", 0) as server:
+    async with serve(application, ServerLimits(max_connections=2), "127.0.0.1", 0) as server:
         async with await connect(server.port) as one, await connect(server.port):
             await until(lambda: server.connections == 2)
             async with await connect(server.port) as third:
@@ -108,7 +108,7 @@ async def test_of_very_many_connections_above_the_limit_the_rest_is_closed_witho
 ) -> None:
     monkeypatch.setattr(server_module, "MAX_SURPLUS", 1)
     async with (
-        serve(application, Limits(max_connections=1), "127.0.0.1", 0) as server,
+        serve(application, ServerLimits(max_connections=1), "127.0.0.1", 0) as server,
         await connect(server.port) as one,
         await connect(server.port) as told,
         await connect(server.port) as untold,
@@ -124,11 +124,11 @@ def test_running_out_of_file_descriptors_neither_ends_nor_spins_the_server() -> 
     code = """
 import asyncio, logging, resource, socket, sys, time
 from tests.sources.http.wire_client import *
-from ingestd.sources.http.request import Limits
-from ingestd.sources.http.server import serve
+from ingestd.httpd.request import ServerLimits
+from ingestd.httpd.server import serve
 
 async def main():
-    async with serve(Echo(), Limits(max_connections=100), "127.0.0.1", 0) as server:
+    async with serve(Echo(), ServerLimits(max_connections=100), "127.0.0.1", 0) as server:
         clients = []
         resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
         try:

@@ -7,13 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ingestd.sources.http.request import Limits, Request, Response
+from ingestd.httpd.request import Request, Response, ServerLimits
 from tests.machine import patience
 
 POST = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\n"
 GET = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n"
 DEADLINE_S = patience(30.0)
-LIMITS = Limits(max_body_bytes=200_000, max_headers=20, max_head_bytes=2048, max_buffered_bytes=300_000)
+LIMITS = ServerLimits(max_body_bytes=200_000, max_headers=20, max_head_bytes=2048, max_buffered_bytes=300_000)
 
 
 def post(body: bytes = b"{}", *, fields: bytes = b"") -> bytes:

@@ -4,12 +4,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ingestd.core.submission import Deferred, Rejection, Result, Submission, Taken
+from ingestd.core.submission import AcceptedSubmission, DeferredSubmission, Rejection, Result, Submission
+from ingestd.httpd.request import Request, Response
+from ingestd.processing.validate import Validator
 from ingestd.schemas.load import load
 from ingestd.sources.http.auth import Authenticator, ProducerKeys
 from ingestd.sources.http.endpoint import PATH, Endpoint, EndpointSettings
-from ingestd.sources.http.request import Request, Response
-from ingestd.stages.validate import Validator
 
 JSON = {"content-type": "application/json"}
 LINES = {"content-type": "application/x-ndjson"}
@@ -50,7 +50,7 @@ class Desk:
     def __init__(self) -> None:
         self.submissions: list[Submission] = []
         self.verdict: Callable[[Submission], Result | None] = self.judge
-        self.closed: Deferred | None = None
+        self.closed: DeferredSubmission | None = None
         self._validator = Validator(load("cloudevent"))
 
     def submit(self, submission: Submission) -> None:
@@ -59,17 +59,19 @@ class Desk:
         if result is not None:
             submission.answer(result)
 
-    def unavailable(self) -> Deferred | None:
+    def unavailable(self) -> DeferredSubmission | None:
         return self.closed
 
-    def judge(self, submission: Submission) -> Taken:
+    def judge(self, submission: Submission) -> AcceptedSubmission:
         refused = self._validator.check(submission.events).refused
         rejected = [
             Rejection(i, None, [error._asdict() for error in refusal.errors])
             for i, refusal in refused.items()
         ]
         stored = not (submission.atomic and rejected)
-        return Taken(len(submission.events) - len(rejected) if stored else 0, 0, rejected, stored=stored)
+        return AcceptedSubmission(
+            len(submission.events) - len(rejected) if stored else 0, 0, rejected, stored=stored
+        )
 
     @property
     def events(self) -> list[bytes]:

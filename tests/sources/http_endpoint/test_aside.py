@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.sources.http.aside import Thread
+from ingestd.sources.http.aside import BodyThread
 from ingestd.sources.http.endpoint import LIGHT_BYTES, LIGHT_CODED_BYTES
 from tests.sources.http_endpoint.support import EVENT, JSON, LINES, Scene
 
@@ -69,7 +69,7 @@ def test_of_a_client_that_went_meanwhile_nothing_is_submitted() -> None:
 
 
 async def _in_thread() -> None:
-    with Thread() as aside:
+    with BodyThread() as aside:
         done: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
         aside(threading.get_ident, lambda worker: done.set_result((worker, threading.get_ident())))
         worker, loop = await done

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from ingestd.httpd.request import Response
 from ingestd.sources.http.auth import Authenticator, ProducerKeys
-from ingestd.sources.http.request import Response
 from tests.sources.http_endpoint.support import (
     EVENT,
     JSON,

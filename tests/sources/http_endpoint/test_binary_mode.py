@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.schemas.attributes import ATTRIBUTES as RULES
-from ingestd.sources.http.answers import Refused
+from ingestd.sources.http.answers import SubmissionRefused
 from ingestd.sources.http.cloudevents_http import decode_value, to_structured
 from tests.sources.http_endpoint.support import EVENT, JSON, Scene, content
 
@@ -123,7 +123,7 @@ def test_quoting_is_undone(text: str) -> None:
 def test_a_value_is_text_or_refused(value: str) -> None:
     try:
         text = decode_value(value)
-    except Refused as refused:
+    except SubmissionRefused as refused:
         text = ""
         assert b'"status":400' in refused.response.body  # noqa: PT017 - nothing else may be raised
     text.encode()
@@ -207,7 +207,7 @@ def test_a_source_that_is_one_is_one_afterwards(text: str) -> None:
     raw = "/" + text
     try:
         source = event_of(ce_source=raw.encode().decode("latin-1"))["source"]
-    except Refused:
+    except SubmissionRefused:
         source = ""
     if is_source(raw):
         assert is_source(source)

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingestd.sources.arrays import JsonArray
+from ingestd.sources.files.arrays import JsonArray
 from ingestd.sources.http import body as module
 from ingestd.sources.http import sequence
-from ingestd.sources.http.answers import Refused
+from ingestd.sources.http.answers import SubmissionRefused
 from ingestd.sources.http.body import take_apart
 from ingestd.sources.http.media_type import Format
 from tests.sources.http_endpoint.support import EVENT, JSON, LINES, PATH, Scene, content
@@ -48,7 +48,7 @@ def parts_or_status(body: bytes, format_: Format, *, max_events: int = 1000) -> 
     """Anything but Refused that is raised fails the test."""
     try:
         return parts(body, format_, max_events=max_events)
-    except Refused as refused:
+    except SubmissionRefused as refused:
         return refused.response.status
 
 
@@ -383,7 +383,7 @@ def test_a_dense_array_within_the_limits_is_taken(monkeypatch: pytest.MonkeyPatc
         (b"[1,2,3,[]", 9, 400),
         (b"[" * 2000 + b",,,", 9, 400),
     ):
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(SubmissionRefused) as caught:
             parts(bad, Format.JSON, max_events=max_events)
         assert caught.value.response.status == status
 

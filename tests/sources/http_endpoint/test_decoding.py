@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.sources.http.answers import Refused
+from ingestd.sources.http.answers import SubmissionRefused
 from ingestd.sources.http.body import SMALL_BYTES, decode
 from tests.sources.http_endpoint.support import EVENT, JSON, LINES, Scene
 
@@ -26,7 +26,7 @@ def unpack(body: bytes, coding: str, *, max_body_bytes: int = 1 << 20, max_expan
 
 
 def status_of(body: bytes, coding: str, **limits: int) -> int:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(SubmissionRefused) as caught:
         unpack(body, coding, **limits)
     return caught.value.response.status
 

@@ -1,6 +1,6 @@
 import pytest
 
-from ingestd.sources.http.request import Response
+from ingestd.httpd.request import Response
 from tests.sources.http_endpoint.support import PRODUCERS, Scene, header
 
 ORIGIN = "webhook-request-origin"

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestd.core.submission import Submission, Taken
-from ingestd.intake.gathering import Gathering
+from ingestd.core.submission import AcceptedSubmission, Submission
+from ingestd.intake.submission_group import SubmissionGroup
+from ingestd.processing.dedup import Window
+from ingestd.processing.validate import Validator
 from ingestd.schemas.load import load
-from ingestd.stages.dedup import Window
-from ingestd.stages.validate import Validator
 from tests.intake.support import event
 from tests.sources.http_endpoint.support import Scene, assert_well_formed
 
@@ -86,13 +86,13 @@ class Intake:
 
     def submit(self, submission: Submission) -> None:
         window = Window(b"secret")
-        gathering = Gathering([submission])
+        gathering = SubmissionGroup([submission])
         self.events = len(submission.events)
         for _ in gathering.check(self.validator, window, max_event_bytes=MAX_EVENT_BYTES):
             self.steps += 1
         gathering.claim(window, 0.0)
         taken = gathering.taken(0)
-        assert isinstance(taken, Taken)
+        assert isinstance(taken, AcceptedSubmission)
         rejected = len(taken.rejected) + taken.unlisted
         assert taken.accepted + taken.duplicates + rejected == len(submission.events) or not taken.stored
         submission.answer(taken)

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from ingestd.sources.http.request import Limits
-from ingestd.sources.http.server import serve
+from ingestd.httpd.request import ServerLimits
+from ingestd.httpd.server import serve
 from tests.sources.http_endpoint.support import EVENT, PRODUCERS, TOKENS, Scene
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +23,7 @@ def scene() -> Scene:
 @pytest.fixture
 async def client(scene: Scene) -> AsyncIterator[httpx.AsyncClient]:
     async with (
-        serve(scene.endpoint, Limits(), "127.0.0.1", 0) as server,
+        serve(scene.endpoint, ServerLimits(), "127.0.0.1", 0) as server,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as found,
     ):
         yield found

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from ingestd.config import Producer
+from ingestd.config import ProducerConfig
 from ingestd.core.errors import UserError
-from ingestd.producers import producer_keys
 from ingestd.sources.http.auth import ProducerKeys
+from ingestd.wiring.producer_keys import producer_keys
 
 LONG = "a-token-of-16-ch"
 OTHER = "0123456789abcdef"
@@ -16,12 +16,12 @@ SECRET = "whsec_" + base64.b64encode(RAW).decode()
 
 
 def keys_of(**fields: Any) -> ProducerKeys:
-    return producer_keys({"web": Producer.model_validate(fields)})["web"]
+    return producer_keys({"web": ProducerConfig.model_validate(fields)})["web"]
 
 
 def refusal(**producers: dict[str, Any]) -> str:
     with pytest.raises(UserError) as caught:
-        producer_keys({name: Producer.model_validate(fields) for name, fields in producers.items()})
+        producer_keys({name: ProducerConfig.model_validate(fields) for name, fields in producers.items()})
     told = str(caught.value)
     assert "\n" not in told
     return told

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.core.submission import Deferred
+from ingestd.core.submission import DeferredSubmission
 from ingestd.sources.http.auth import Authenticator, ProducerKeys
 from ingestd.sources.http.quota import Quotas
 from tests.sources.http_endpoint.support import EVENT, LINES, Hands, Scene, content, header
@@ -115,7 +115,7 @@ def test_no_more_than_the_rate_is_ever_let_through(requests: list[tuple[int, flo
 
 def test_events_that_could_not_be_taken_are_given_back() -> None:
     scene = scene_of(per_second=1, per_day=2)
-    scene.desk.verdict = lambda submission: Deferred(503, 1, "not now")
+    scene.desk.verdict = lambda submission: DeferredSubmission(503, 1, "not now")
     assert [scene.status(EVENT, certificate_name="web") for _ in range(5)] == [503] * 5
     scene.desk.verdict = scene.desk.judge
     assert scene.status(EVENT, certificate_name="web") == 202

@@ -1,6 +1,6 @@
 import pytest
 
-from ingestd.core.submission import Deferred
+from ingestd.core.submission import DeferredSubmission
 from tests.sources.http_endpoint.support import EVENT, JSON, LINES, Scene, content, header
 
 CHUNKED = {**JSON, "transfer-encoding": "chunked"}
@@ -133,7 +133,7 @@ def test_a_coding_that_is_not_understood_is_told_which_are(coding: str) -> None:
 @pytest.mark.parametrize("status", [429, 503, 507])
 def test_while_nothing_can_be_taken_no_body_is_read(status: int) -> None:
     scene = Scene()
-    scene.desk.closed = Deferred(status, 7, "the spool is full")
+    scene.desk.closed = DeferredSubmission(status, 7, "the spool is full")
     answer = scene.send(EVENT)
     assert answer is not None
     assert answer.status == status
@@ -144,7 +144,7 @@ def test_while_nothing_can_be_taken_no_body_is_read(status: int) -> None:
 
 def test_a_refusal_of_the_reception_reaches_the_producer() -> None:
     scene = Scene()
-    scene.desk.verdict = lambda submission: Deferred(507, 0, "the disk is full")
+    scene.desk.verdict = lambda submission: DeferredSubmission(507, 0, "the disk is full")
     answer = scene.send(EVENT)
     assert answer is not None
     assert answer.status == 507

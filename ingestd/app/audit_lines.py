@@ -1,0 +1,170 @@
+"""Lines of the audit file: where it is, which of them are asked for, how they look. For ``audit.py``."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ingestd.config import load
+from ingestd.core import units
+from ingestd.core.errors import UserError
+from ingestd.telemetry import audit_rotation
+from ingestd.telemetry.audit_rotation import AuditLine, open_parts
+
+FILE_NAME = "audit.jsonl"
+MAX_GARBAGE_CHARS = 200
+_PLAIN = re.compile(r"[\w.:/@%+,-]+")
+_COLUMN = 24
+
+Fields = dict[str, Any]
+
+
+def find_log(file: str | None, state_dir: str | None, config_file: str | None) -> Path:
+    """As named, as configured, or the only one there is. Raises UserError."""
+    if file and state_dir:
+        raise UserError("a file and --state-dir say the same thing: give one of them")
+    if file:
+        return Path(file)
+    settings = load(config_file, {("state", "dir"): state_dir})
+    if settings.audit.file and not state_dir:
+        return Path(settings.audit.file)
+    if settings.state.dir:
+        return Path(settings.state.dir) / FILE_NAME
+    base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "ingestd"
+    found = sorted(base.glob(f"*/{FILE_NAME}"))
+    if len(found) > 1:
+        names = ", ".join(str(path.parent) for path in found)
+        raise UserError(f"there are several state directories: choose one with --state-dir ({names})")
+    return found[0] if found else base / FILE_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which lines. ``since``: RFC 3339, as the file has it; "": all. ``text``: in lower case."""
+
+    text: str = ""
+    events: frozenset[str] = frozenset()
+    since: str = ""
+    sink: str = ""
+    request_id: str = ""
+
+    def takes(self, entry: Fields) -> bool:
+        return (
+            (not self.events or entry.get("event") in self.events)
+            and (not self.since or str(entry.get("time", "")) >= self.since)
+            and (not self.sink or entry.get("sink") == self.sink)
+            and (not self.request_id or str(entry.get("request_id", "")).startswith(self.request_id))
+            and (not self.text or self.text in show(entry).lower())
+        )
+
+    def takes_garbage(self, text: str) -> bool:
+        """What is no JSON has no fields to ask for."""
+        return not (self.events or self.since or self.sink or self.request_id) and self.text in text.lower()
+
+
+EVERY = AuditFilter()
+
+
+def make_choice(
+    *, text: str, events: Sequence[str], since: str | None, sink: str | None, request_id: str | None
+) -> AuditFilter:
+    """Raises UserError for a time that is none."""
+    try:
+        seconds = units.seconds(since) if since else None
+    except ValueError as error:
+        raise UserError(f"--since: {error}") from None
+    at = "" if seconds is None else (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
+    names = frozenset(name.upper() for name in events)
+    return AuditFilter(text.lower(), names, at, sink or "", request_id or "")
+
+
+def all_lines(path: Path) -> Iterator[AuditLine]:
+    with open_parts(path) as parts:
+        for part in parts:
+            yield from part.lines()
+
+
+def last_lines(path: Path, count: int, *, follow: bool) -> Iterator[AuditLine]:
+    """``follow``: and then what is added, without end."""
+    with open_parts(path) as parts:
+        begin = len(parts)
+        while begin > 0 and (count > 0 or begin == len(parts)):
+            begin -= 1
+            count -= parts[begin].go_to_last(count)
+        for part in parts[begin:]:
+            yield from part.lines(unfinished=not (follow and part is parts[-1]))
+        if follow:
+            yield from audit_rotation.follow(path, parts[-1])
+
+
+def print_lines(
+    lines: Iterable[AuditLine], choice: AuditFilter = EVERY, *, as_json: bool, live: bool = False
+) -> None:
+    """Those of ``choice``; ``as_json``: as they stand in the file, only what is JSON; ``live``: at once."""
+    out = sys.stdout
+    try:
+        for line in lines:
+            entry = decode(line)
+            if entry is None:
+                garbage = line.data[-MAX_GARBAGE_CHARS:].decode("ascii", "backslashreplace")
+                if not as_json and (choice.takes_garbage(garbage)):
+                    out.write(f"{'?':{_COLUMN}}  {printable(garbage)}\n")
+            elif choice.takes(entry):
+                out.write((line.data.decode() if as_json else show(entry)) + "\n")
+            else:
+                continue
+            if live:
+                out.flush()
+        out.flush()
+    except BrokenPipeError:
+        os._exit(0)  # whoever read us has seen enough
+
+
+def decode(line: AuditLine) -> Fields | None:
+    """None: it is no JSON object."""
+    try:
+        entry = None if line.cut else _decode(line.data)
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def _decode(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except ValueError:
+        return json.loads(data)  # the log may hold half a surrogate pair, as an answer had it
+
+
+def show(entry: Fields) -> str:
+    """``time  EVENT  name=value name=value …``, in one line that drives no terminal."""
+    time, event = str(entry.get("time", "")), str(entry.get("event", "?"))
+    fields = [
+        f"{name}={_show_value(value)}"
+        for name, value in entry.items()
+        if name not in ("time", "event", "chain") and value is not None
+    ]
+    return printable(
+        f"{time.replace('+00:00', 'Z'):{_COLUMN}}  {event:{_COLUMN}}  {' '.join(fields)}"
+    ).rstrip()
+
+
+def _show_value(value: Any) -> str:
+    if isinstance(value, str):
+        return value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def printable(text: str) -> str:
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(char: str) -> str:
+    return char if char.isprintable() else char.encode("unicode_escape").decode()

@@ -1,0 +1,95 @@
+"""Logs in and asks the API, and the host of every sink, for a sign of life. Sends no event.
+
+Called for ``ingestd check --online``.
+"""
+
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+from ingestd.app.checks.finding import Finding, fail, ok, warn
+from ingestd.app.checks.sinks import find_targets, make_own_auth
+from ingestd.config import Login, Settings
+from ingestd.config.sinks import HttpSinkConfig
+from ingestd.core.clock import Clock
+from ingestd.core.errors import Unreachable, UserError
+from ingestd.transport.client import Client
+from ingestd.transport.oauth import TokenSource
+from ingestd.wiring.http_clients import make_client
+from ingestd.wiring.sink_factory import auth_kind
+
+PATIENCE_S = 10.0
+
+
+async def check_online(settings: Settings, login: Login | None, clock: Clock) -> AsyncIterator[Finding]:
+    """Tokens, then without them a HEAD of the API's base and of the root of each other host: any HTTP answer
+    is a sign of life. ``login``: of [api], if a sink needs it."""
+    timeout_s = min(settings.delivery.request_timeout, PATIENCE_S)
+    async with make_client(settings, max_connections=8, timeout_s=timeout_s) as client:
+        if login and login.token_url is not None:
+            yield await _check_token(client, login, clock)
+        if login:
+            yield await _check_life(client, "api", login.api)
+        for name, section in settings.sinks.items():
+            if isinstance(section, HttpSinkConfig) and auth_kind(section) == "oauth2":
+                yield await _check_token_of(client, name, section, clock)
+        for host, names in _hosts(settings, login).items():
+            yield await _check_life(client, ", ".join(names), host)
+
+
+def _hosts(settings: Settings, login: Login | None) -> dict[str, list[str]]:
+    """Scheme and host -> the sinks there, but for that of the API. What is behind it may be a secret."""
+    found: dict[str, list[str]] = {}
+    for name, sink in find_targets(settings, login).items():
+        host = _root(sink.url)
+        if sink.url.startswith(("http://", "https://")) and (login is None or host != _root(login.api)):
+            found.setdefault(host, []).append(name)
+    return found
+
+
+def _root(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/"
+
+
+async def _check_life(client: Client, check: str, url: str) -> Finding:
+    answer = await client.request("HEAD", url)
+    if answer.status == 0:
+        return fail(check, f"{url}: {answer.error}")
+    tls = "TLS verified" if url.startswith("https://") else "no TLS"
+    said = f"{url} answers ({answer.status}) in {answer.seconds * 1000:.0f} ms, {tls}"
+    return warn(check, f"{said}: a fault of its own") if answer.status >= 500 else ok(check, said)
+
+
+async def _check_token_of(client: Client, name: str, section: HttpSinkConfig, clock: Clock) -> Finding:
+    """Of a sink with a login of its own."""
+    try:
+        auth = make_own_auth(section, client, clock=clock, patience_s=PATIENCE_S)
+    except UserError as error:
+        return fail(name, str(error))
+    start_s = clock.monotonic()
+    try:
+        await auth.headers("", b"", {})
+    except Unreachable as error:
+        return fail(name, str(error))
+    finally:
+        await auth.aclose()
+    return ok(name, f"{section.auth.token_url} gave a token in {(clock.monotonic() - start_s) * 1000:.0f} ms")
+
+
+async def _check_token(client: Client, login: Login, clock: Clock) -> Finding:
+    tokens = TokenSource(
+        client,
+        token_url=login.token_url or "",
+        client_id=login.client_id,
+        client_secret=login.client_secret.get_secret_value(),
+        clock=clock,
+        patience_s=PATIENCE_S,
+    )
+    start_s = clock.monotonic()
+    try:
+        await tokens.get()
+    except Unreachable as error:
+        return fail("token", str(error))
+    finally:
+        await tokens.aclose()
+    return ok("token", f"{login.token_url} gave one in {(clock.monotonic() - start_s) * 1000:.0f} ms")

@@ -1,0 +1,119 @@
+"""All checks in their order, and the exit code they come to. Called by ``ingestd check``."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+
+from ingestd.app.checks import configuration, listening, state
+from ingestd.app.checks.finding import Finding, Level, fail, ok, warn
+from ingestd.config import (
+    Login,
+    Overrides,
+    Settings,
+    find_login,
+    load_with_origins,
+    resolve_login,
+    state_directory,
+)
+from ingestd.config.loading import one_line
+from ingestd.core.clock import SystemClock
+from ingestd.core.errors import UserError
+from ingestd.core.redaction import redact
+from ingestd.store.lock import holder_of
+
+
+class Report:
+    """Findings so far. ``exit_code``: 0 nothing failed, 2 something did, 4 only the online part did."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+        self._failed = {"local": False, "online": False}
+
+    def add(self, finding: Finding, *, online: bool = False) -> Finding:
+        finding = finding._replace(text=one_line(redact(finding.text)))
+        self.findings.append(finding)
+        self._failed["online" if online else "local"] |= finding.level is Level.FAIL
+        return finding
+
+    @property
+    def exit_code(self) -> int:
+        return 2 if self._failed["local"] else 4 if self._failed["online"] else 0
+
+
+async def check_all(
+    report: Report,
+    file: str | None,
+    overrides: Overrides,
+    *,
+    online: bool,
+    environ: Mapping[str, str] | None = None,
+) -> AsyncIterator[Finding]:
+    """Yields each finding as it is made, and adds it to ``report``. Raises nothing for what it looks at."""
+    environ = os.environ if environ is None else environ
+    try:
+        settings, origins = load_with_origins(file, overrides, environ)
+    except UserError as error:
+        yield report.add(fail("configuration", str(error)))
+        return
+    login, missing = _resolve(settings)
+    directory = state_directory(settings, login, environ)
+    groups: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
+        ("configuration", lambda: configuration.check_settings(settings, file, environ)),
+        ("login", lambda: [fail("login", missing)] if missing else _check_login(login)),
+        ("producers", lambda: configuration.check_producers(settings)),
+        ("secret files", lambda: configuration.check_secret_files(settings, origins)),
+        ("schema", lambda: configuration.check_schema(settings)),
+        ("state directory", lambda: state.check_state(directory, settings.spool)),
+        ("ports", lambda: listening.check_ports(settings, holder=holder_of(directory))),
+        ("tls", lambda: listening.check_tls(settings.ingest.tls)),
+    ]
+    for name, check in groups:
+        try:
+            for finding in check():
+                yield report.add(finding)
+        except (UserError, OSError) as error:
+            yield report.add(fail(name, str(error)))
+    usable = None if missing else login
+    async for finding in _check_sinks(settings, usable):
+        yield report.add(finding)
+    if online and missing:
+        yield report.add(warn("online", "that of [api] is not tried: the login is not complete"))
+    if online:
+        async for finding in _check_online(settings, usable):
+            yield report.add(finding, online=True)
+
+
+def _resolve(settings: Settings) -> tuple[Login | None, str]:
+    """The login, or as much of it as there is and what is missing. None: no sink needs one."""
+    try:
+        return find_login(settings), ""
+    except UserError as error:
+        try:
+            return resolve_login(settings.api.model_copy(update={"no_auth": True})), str(error)
+        except UserError:
+            return Login(api="", token_url=None), str(error)
+
+
+def _check_login(login: Login | None) -> Iterable[Finding]:
+    return configuration.check_login(login) if login else [ok("login", "no sink uses that of [api]")]
+
+
+async def _check_sinks(settings: Settings, login: Login | None) -> AsyncIterator[Finding]:
+    from ingestd.app.checks import sinks  # the HTTP client takes a while to import
+
+    for finding in await sinks.check_sinks(settings, login):
+        yield finding
+    try:
+        for finding in sinks.check_proxies(settings, login):
+            yield finding
+    except UserError as error:
+        yield fail("proxy", str(error))
+
+
+async def _check_online(settings: Settings, login: Login | None) -> AsyncIterator[Finding]:
+    from ingestd.app.checks.online import check_online
+
+    try:
+        async for finding in check_online(settings, login, SystemClock()):
+            yield finding
+    except UserError as error:
+        yield fail("api", str(error))

@@ -1,0 +1,93 @@
+"""A file of resources and what there is: compared, applied, written anew. For ``cli/planning.py``."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ingestd.app.control.session import Control
+from ingestd.control.engine.apply import ApplyOutcome, ApplyResult
+from ingestd.control.engine.apply import apply as carry_out
+from ingestd.control.engine.document import Document, load_document
+from ingestd.control.engine.export import export_document
+from ingestd.control.engine.kinds import KINDS
+from ingestd.control.engine.plan import Plan, make_plan
+from ingestd.control.engine.plan_file import check_plan
+from ingestd.control.engine.resource import RemoteResource
+from ingestd.control.engine.state import ControlState
+from ingestd.control.engine.state_file import open_state
+from ingestd.control.engine.world import Progress, World, read_world
+from ingestd.core.errors import UserError
+from ingestd.core.redaction import by_value
+from ingestd.transport.api_client import ApiError
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What is asked for. ``prune``: see ``make_plan``."""
+
+    document: Document
+    prune: bool = False
+
+    @classmethod
+    def read(cls, file: str, variables: Mapping[str, str], *, prune: bool) -> "PlanRequest":
+        """Raises UserError."""
+        return cls(load_document(file, variables), prune=prune)
+
+
+async def plan(control: Control, intention: PlanRequest, *, progress: Progress | None = None) -> Plan:
+    """Changes nothing, neither there nor here."""
+    with open_state(control.directory, control.api, change=False) as state:
+        return await _plan(control, intention, state, progress)
+
+
+async def apply(
+    control: Control,
+    intention: PlanRequest,
+    *,
+    shown: Plan | None = None,
+    plan_file: Path | None = None,
+    progress: Progress | None = None,
+    on_plan: Callable[[Plan], None],
+    on_step: Callable[[ApplyOutcome], None],
+) -> ApplyResult:
+    """Plans, and does it. ``shown``: what a person has agreed to. Raises UserError where that, or what the
+    file of a plan says, is not what would be done now."""
+    control.open_audit()
+    with open_state(control.directory, control.api, change=True) as state:
+        made = await _plan(control, intention, state, progress)
+        if plan_file:
+            check_plan(plan_file, made)
+        if shown and shown.fingerprint != made.fingerprint:
+            raise UserError("something has changed since you were asked: nothing was done, apply again")
+        on_plan(made)
+
+        def tell(outcome: ApplyOutcome) -> None:
+            on_step(outcome._replace(said=control.secrets.mask(outcome.said)))
+
+        result = await carry_out(control.context, made, state, tell)
+        return replace(
+            result,
+            outcomes=tuple(one._replace(said=control.secrets.mask(one.said)) for one in result.outcomes),
+        )
+
+
+async def export(control: Control, kinds: Sequence[str], *, progress: Progress | None = None) -> str:
+    """The file of what there is. Without ``kinds``, of all that the API knows: each of the platform's and the
+    sandbox's lacks some."""
+    found = dict[str, tuple[RemoteResource, ...]]()
+    for name in kinds or KINDS:
+        try:
+            found.update((await read_world(control.context, [KINDS[name]], progress=progress)).found)
+        except ApiError as error:
+            if kinds or not error.is_not_found:
+                raise
+    with open_state(control.directory, control.api, change=False) as state:
+        return by_value(export_document(World(found), state=state))
+
+
+async def _plan(
+    control: Control, intention: PlanRequest, state: ControlState, progress: Progress | None
+) -> Plan:
+    kinds = [KINDS[name] for name in KINDS if name in intention.document.kinds | state.kinds]
+    world = await read_world(control.context, kinds, state=state, progress=progress)
+    return make_plan(intention.document, world, state, prune=intention.prune, secret=control.secrets)

@@ -1,0 +1,30 @@
+"""The event loop of a command."""
+
+import gc
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+from typing import TypeVar
+
+import anyio
+
+from ingestd.app import early_signals
+from ingestd.core.errors import UserError
+
+T = TypeVar("T")
+
+
+def run_loop(main: Callable[[], Awaitable[T]]) -> T:
+    """Run on uvloop; a group of errors that is one user's error comes out as that error."""
+    # What is imported stays: no collection needs to walk it again. See also ``main.main``.
+    import_module("uvloop")
+    gc.freeze()
+    early_signals.give_back_interrupt()
+    try:
+        return anyio.run(main, backend_options={"use_uvloop": True})
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if isinstance(error, UserError):
+            raise error from None
+        raise

@@ -1,0 +1,1 @@
+"""Use cases of dead letters: list, export, retry, purge."""

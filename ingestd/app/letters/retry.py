@@ -1,0 +1,245 @@
+"""What ``dlq retry`` does once its words are parsed.
+
+It marks letters, a piece at a time. With the state directory to itself it sends them then; beside a process
+that uses the directory, that process does.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from ingestd.app.event_loop import run_loop
+from ingestd.app.letters.letters import beside_log, directory_of
+from ingestd.app.letters.retry_result import RetryResult
+from ingestd.config import Overrides, Settings, find_login, load
+from ingestd.core.clock import SystemClock
+from ingestd.core.errors import UserError
+from ingestd.core.redaction import MASK
+from ingestd.delivery.sink_runner import SinkRunner
+from ingestd.processing import routes
+from ingestd.store import letter_leases, letter_wishes
+from ingestd.store.connection import StoreFailed
+from ingestd.store.dead_letters import Filter
+from ingestd.store.letter_changes import ChosenLetter, LetterChanges
+from ingestd.store.letter_reader import LetterReader
+from ingestd.store.lock import DirectoryInUse, DirectoryLock
+from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.wiring.open_sinks import patterns_of, sections_of
+from ingestd.wiring.pipeline import make_validator, open_pipeline
+
+
+def retry(
+    where: Filter,
+    overrides: Overrides,
+    *,
+    config_file: str | None,
+    edit_file: str | None,
+    dry_run: bool,
+    warn: Callable[[str], None],
+) -> RetryResult:
+    """Revalidate, mark, then send. ``warn`` is told what a person should know meanwhile.
+
+    Raises UserError when it cannot begin.
+    """
+    given = dict(overrides)
+    directory = directory_of(given.get(("state", "dir")) or load(config_file, {}).state.dir)
+    given["state", "dir"] = str(directory)
+    payload = _read_payload(edit_file) if edit_file else None
+    result = RetryResult(dry_run=dry_run)
+
+    async def work() -> None:
+        settings = await _as_before(directory, given, config_file)
+        marking = _Marking(settings, directory, where, payload, result)
+        try:
+            DirectoryLock(directory).release()  # beside a service nobody needs credentials, nor its sinks
+            if dry_run:
+                await marking.run(alone=True)
+            else:
+                await _send(settings, directory, marking, result, warn=warn)
+        except DirectoryInUse as in_use:
+            if not dry_run:
+                result.process = in_use.holder
+            await marking.run(alone=False)
+
+    try:
+        run_loop(work)
+    except KeyboardInterrupt:
+        result.interrupted = True
+    if not result.selected and not result.interrupted:
+        raise UserError("no such dead letters are waiting")
+    return result
+
+
+class _Marking:
+    """Goes through the letters a piece at a time, and marks those that may be sent: valid as they are, or as
+    they were edited. With a dry run it only counts them."""
+
+    def __init__(
+        self, settings: Settings, directory: Path, where: Filter, payload: bytes | None, result: RetryResult
+    ) -> None:
+        self._directory = directory
+        self._audit_file = settings.audit.file
+        self._where = where
+        self._payload = payload
+        self._result = result
+        self._validator = make_validator(settings)
+        self._sinks = sections_of(settings)
+        self._router = routes.compile(patterns_of(settings))
+        self._others: frozenset[str] | None = None
+
+    async def run(self, *, alone: bool) -> None:
+        """``alone``: it is this process that sends them, so they need a sink here. Raises StoreFailed."""
+        now = SystemClock.wall()
+        with LetterChanges.open(self._directory) as changes:
+            self._others = None if alone else changes.sinks()
+            for piece in changes.pieces(self._where, now):
+                self._take(changes, [one for one in piece if one.state != "delivered"], now, alone=alone)
+                await anyio.lowlevel.checkpoint()  # an interrupt ends it here
+
+    def _take(self, changes: LetterChanges, letters: list[ChosenLetter], now: float, *, alone: bool) -> None:
+        result = self._result
+        result.selected += len(letters)
+        numbers = self._sendable(letters, alone=alone)
+        result.sent += len(numbers)
+        if not numbers:
+            return
+        if result.dry_run:
+            together, rekeyed = changes.count_mates(numbers, now=now)
+            result.together += together
+            result.rekeyed += rekeyed
+        elif self._payload is not None:
+            result.left += changes.edit(numbers[0], self._payload, now=now)
+            result.risky += letters[0].unanswered
+            result.marked += 1
+            with beside_log(self._directory, self._audit_file) as audit:
+                audit(AuditEntry.LETTER_EDITED, letter=numbers[0])
+        else:
+            wished = changes.request(numbers, now=now)
+            result.marked += wished.marked
+            result.together += wished.marked - wished.chosen
+            result.rekeyed += wished.rekeyed
+            result.risky += wished.risky
+
+    def _sendable(self, letters: list[ChosenLetter], *, alone: bool) -> list[int]:
+        payloads = [letter.payload if self._payload is None else self._payload for letter in letters]
+        refused = self._validator.check(payloads).refused if payloads else {}
+        numbers: list[int] = []
+        for index, letter in enumerate(letters):
+            if index in refused:
+                errors = refused[index].errors
+                words = (f"{e.field}: {e.message}" if e.field else e.message for e in errors)
+                self._result.refuse(letter.id, "; ".join(words))
+            elif why := self._nowhere(letter, payloads[index]) if alone else self._nowhere_there(letter):
+                self._result.lead_nowhere(letter.id, why)
+            else:
+                numbers.append(letter.id)
+        return numbers
+
+    def _nowhere(self, letter: ChosenLetter, payload: bytes) -> str:
+        """Why none of the sinks that are configured takes it, or empty."""
+        if letter.sink and letter.sink not in self._sinks:
+            return f"there is no sink {letter.sink}: give the --config that has it"
+        if not letter.sink and self._router.route([payload]).unmatched:
+            return "it matches the pattern of no sink"
+        return ""
+
+    def _nowhere_there(self, letter: ChosenLetter) -> str:
+        """Why the process that has the directory would not send it, or empty. Which events go where is that
+        one's business."""
+        if not letter.sink or self._others is None or letter.sink in self._others:
+            return ""
+        who = f"process {self._result.process}" if self._result.process else "the process beside this command"
+        return f"{who} has no sink {letter.sink}, and none of that name is configured there"
+
+
+async def _as_before(directory: Path, given: dict[tuple[str, str], Any], config_file: str | None) -> Settings:
+    """Settings; what is not given is as it was in the run before."""
+    settings = load(config_file, given)
+    async with LetterReader.open(directory) as reader:
+        if not settings.api.url and not settings.api.region:
+            given["api", "url"] = api = await reader.setting("api")
+            token_url = await reader.setting("token_url")
+            if MASK in f"{api}{token_url}":
+                raise UserError(
+                    f"the run before sent to {api}, and what is secret of a URL is not kept: give --config"
+                )
+            if not settings.api.token_url:
+                given["api", "token_url"] = token_url or None
+                given["api", "no_auth"] = token_url == "" or given.get(("api", "no_auth"))
+        if given.get(("schema", "name")) is None:
+            given["schema", "name"] = await reader.setting("schema")
+            given["schema", "dedup_key"] = given.get(("schema", "dedup_key")) or await reader.setting(
+                "dedup_key"
+            )
+    return load(config_file, given)
+
+
+def _read_payload(path: str) -> bytes:
+    try:
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    return data.strip()
+
+
+async def _send(
+    settings: Settings,
+    directory: Path,
+    marking: _Marking,
+    result: RetryResult,
+    *,
+    warn: Callable[[str], None],
+) -> None:
+    clock = SystemClock()
+    login = find_login(settings)
+
+    async with open_pipeline(
+        settings, login, directory, clock=clock, warn=warn, requested_letters_only=True
+    ) as pipeline:
+        database, ledger = pipeline.database, pipeline.ledger
+        await marking.run(alone=True)
+        await pipeline.branches[0].letters.assign()  # before they are counted: one may become several
+        total = await database.run(letter_wishes.count_requested) if result.sent else 0
+        try:
+            async with anyio.create_task_group() as tasks:
+                for branch in pipeline.branches:
+                    tasks.start_soon(_send_those_of, branch, result)
+        except* UserError as group:
+            result.error = _only(group)
+        finally:
+            result.delivered, result.anew = ledger.retried_delivered, ledger.retried_duplicate
+            result.failed, result.aside = ledger.retried_failed, ledger.retried_aside
+        settled = result.delivered + result.anew + result.failed + result.aside
+        result.later = max(0, total - settled)  # of a damaged request more are put aside than were asked for
+        database.note(letter_leases.release_leases)
+    if result.error:
+        warn(str(result.error))
+
+
+async def _send_those_of(branch: SinkRunner, result: RetryResult) -> None:
+    """A sink that is out of reach costs the others nothing."""
+
+    async def feed() -> None:
+        await branch.worker.run(once=True)
+        branch.lane.close()
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(feed)
+            await branch.lane.run()
+            tasks.cancel_scope.cancel()
+    except* StoreFailed:
+        raise
+    except* UserError as group:
+        result.error = result.error or _only(group)
+
+
+def _only(group: BaseExceptionGroup[UserError]) -> UserError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, UserError)
+    return error

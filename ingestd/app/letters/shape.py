@@ -1,0 +1,52 @@
+"""Dead letters as plain values, for JSON and for tables."""
+
+import base64
+from datetime import UTC, datetime
+from typing import Any
+
+from ingestd.core.redaction import redact
+from ingestd.store.dead_letters import StoredLetter
+
+Group = tuple[str, int, float, float, int]
+"""(fingerprint, count, first failure, last failure, an id)."""
+
+
+def moment(seconds: float | None) -> str | None:
+    """RFC 3339, UTC."""
+    if not seconds:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def as_dict(letter: StoredLetter, source: str = "") -> dict[str, Any]:
+    """All of a letter but internal marks; a payload that is not UTF-8 has ``payload_base64`` instead."""
+    found: dict[str, Any] = {
+        "id": letter.id,
+        "state": letter.state,
+        "sink": letter.sink or None,
+        "reason": letter.reason,
+        "detail": redact(letter.detail),
+        "fingerprint": redact(letter.fingerprint),
+        "source": source or letter.source,
+        "offset": letter.offset,
+        "line": letter.line,
+        "batch": letter.batch or None,
+        "idempotency_key": letter.batch or None,
+        "batch_index": letter.batch_index,
+        "maybe_taken": bool(letter.unanswered),
+        "attempts": letter.attempts,
+        "first_sent": moment(letter.first_sent),
+        "first_failed": moment(letter.first_failed),
+        "last_failed": moment(letter.last_failed),
+        "next_due": moment(letter.due),
+        "delivered_at": moment(letter.settled_at),
+        "requested_at": moment(letter.requested),
+        "why_not_by_itself": letter.obstacle or None,
+        "edited": bool(letter.edited),
+        "intact": letter.intact,
+    }
+    try:
+        found["payload"] = letter.payload.decode()
+    except UnicodeDecodeError:
+        found["payload_base64"] = base64.b64encode(letter.payload).decode()
+    return found

@@ -1,0 +1,101 @@
+"""What both lives of the process do beside their work."""
+
+import sqlite3
+from contextlib import suppress
+
+from ingestd.config import Login
+from ingestd.core.address import show_url
+from ingestd.core.errors import UserError
+from ingestd.store.dead_letters import forget_delivered
+from ingestd.store.letter_queue import count_letters as count_letters_in
+from ingestd.telemetry import log
+from ingestd.wiring.pipeline import Pipeline, Warn
+
+HOUSEKEEPING_S = 0.5
+COUNT_LETTERS_S = 2.0
+"""So old may the number of letters be that is shown: other processes purge and mark them too."""
+_COUNT_TICKS = round(COUNT_LETTERS_S / HOUSEKEEPING_S)
+FORGET_LETTERS = 2_500
+"""At a time: 5,000 a second, as fast as they can be delivered, and no producer waits long for it."""
+
+
+async def keep_house(pipeline: Pipeline, *, count_letters: bool | None = None) -> None:
+    """Twice a second: what was noted becomes durable although nothing is sent; gauges and files are fresh."""
+    window = pipeline.settings.window
+    if count_letters is None:
+        count_letters = pipeline.settings.metrics.port is not None
+    ticks, told, behind = 0, "", False
+    while True:
+        await pipeline.clock.sleep(HOUSEKEEPING_S)
+        await pipeline.journal.commit()
+        pipeline.audit.flush()
+        _look_at_lock(pipeline)
+        if (trouble := pipeline.audit.trouble) != told:
+            told = trouble
+            if trouble:
+                log.error(f"{trouble}; events are delivered all the same")
+            else:
+                log.warning("the audit log is written again; its line AUDIT_RESUMED says what is missing")
+        if ticks % 10 == 0 or behind:
+            behind = await _forget_letters(pipeline)
+        if ticks % _COUNT_TICKS == 0 and count_letters:
+            with suppress(sqlite3.Error):  # busy: the next time will do
+                pipeline.metrics.gauges.letters = await count_letters_in(pipeline.database.path)
+        ticks += 1
+        if ticks % 2 == 0:
+            pipeline.watch.look()
+        if ticks % 60 == 0:
+            not_before = pipeline.clock.wall() - window.max_age
+            pipeline.keys.trim(not_before=not_before, max_count=window.max_count)
+
+
+async def _forget_letters(pipeline: Pipeline) -> bool:
+    """A piece of the letters that were delivered long ago; gives whether there may be more."""
+    before = pipeline.clock.wall() - pipeline.settings.letters.retention
+    gone = await pipeline.database.run(lambda c: forget_delivered(c, before, most=FORGET_LETTERS))
+    return gone == FORGET_LETTERS
+
+
+def tell_keys(pipeline: Pipeline, warn: Warn) -> None:
+    """Say so, now and then, when no event has a key that was asked for: nothing else would show it."""
+    for watch in pipeline.watches:
+        if news := watch.news():
+            warn(news)
+
+
+def _look_at_lock(pipeline: Pipeline) -> None:
+    try:
+        found = pipeline.lock.look()
+    except (OSError, UserError) as error:
+        found = f"the lock of the state directory cannot be looked at: {error}"
+    if found and found != pipeline.database.repaired:
+        pipeline.database.repaired = found
+        log.warning(found)
+
+
+async def compare_api(pipeline: Pipeline, login: Login | None, warn: Warn) -> None:
+    """Say so when this state directory was used with another API before."""
+    if login is None:
+        return
+    api = show_url(login.api)  # what is kept has no secrets, nor has what is compared with it
+    before = await pipeline.journal.remember("api", api)
+    await pipeline.journal.remember("token_url", show_url(login.token_url or ""))
+    await pipeline.journal.remember("schema", pipeline.settings.schema_.name)
+    await pipeline.journal.remember("dedup_key", pipeline.settings.schema_.dedup_key)
+    if before is not None and show_url(before) != api and not _both_local(before, api):
+        warn(
+            f"this state directory was used with {show_url(before)} before: its checkpoints and dead letters"
+            f" are taken to be of {api} too; give each API a --state-dir of its own"
+        )
+
+
+def _both_local(*urls: str) -> bool:
+    return all(url.startswith(("http://127.0.0.1", "http://localhost")) for url in urls)
+
+
+def first_error(group: BaseExceptionGroup[UserError]) -> UserError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, UserError)
+    return error

@@ -1,0 +1,94 @@
+"""Where ``ingestd publish`` sends, whom it asks, and as whom. Called by ``cli/publishing.py``."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from ingestd.app.publish.publication import SendsBatches
+from ingestd.config import Login, Settings
+from ingestd.config.sinks import (
+    CloudEventsConfig,
+    ConfirmConfig,
+    EventBridgeConfig,
+    HttpSinkConfig,
+    WebhookConfig,
+)
+from ingestd.core.clock import SystemClock
+from ingestd.core.errors import UserError
+from ingestd.delivery.event_status import StatusReader
+from ingestd.delivery.status_client import StatusClient
+from ingestd.sinks.answers import told
+from ingestd.transport.auth import Auth
+from ingestd.transport.client import Client
+from ingestd.transport.sender import Sender
+from ingestd.transport.url_guard import UrlGuard
+from ingestd.transport.webhook_handshake import WebhookHandshake
+from ingestd.wiring.http_clients import api_auth, make_client, own_auth
+from ingestd.wiring.sink_factory import STATUS_PATH, auth_kind
+
+_LOGIN_PATIENCE_S = 10.0
+_DEFAULT = CloudEventsConfig(type="cloudevents")
+
+
+def find_section(settings: Settings, name: str | None) -> HttpSinkConfig:
+    """The sink of that name; without one, CloudEvents to [api]. Raises UserError."""
+    if name is None:
+        return _DEFAULT
+    section = settings.sinks.get(name)
+    if section is None:
+        there = ", ".join(settings.sinks) or "none; give --config"
+        raise UserError(f"--sink {name[:50]}: there is no such sink in the configuration; there are: {there}")
+    if not isinstance(section, HttpSinkConfig) or isinstance(section, EventBridgeConfig):
+        raise UserError(f"--sink {name}: publish does not send to sinks of type {section.type}")
+    return section
+
+
+def takes_cloudevents(section: HttpSinkConfig) -> bool:
+    """Whether an event has to be a CloudEvent already."""
+    return isinstance(section, CloudEventsConfig) and not section.wrap.type
+
+
+def needs_api(section: HttpSinkConfig) -> bool:
+    """Whether it is for [api] to say where, or as whom."""
+    if isinstance(section, WebhookConfig):
+        return auth_kind(section) == "api"
+    return not section.url or auth_kind(section) == "api"
+
+
+def find_question(section: HttpSinkConfig, login: Login | None) -> tuple[str, StatusReader]:
+    """(URL with {id}, how its answers are read). Raises UserError where nobody can be asked."""
+    confirm = section.confirm if isinstance(section, CloudEventsConfig) else ConfirmConfig()
+    url = confirm.url
+    if login is not None and (url == "auto" or (not url and section is _DEFAULT)):
+        url = login.api.rstrip("/") + STATUS_PATH
+    if not url or url == "auto":
+        raise UserError("--wait: the sink has no confirm.url to ask what became of an event")
+    reader = StatusReader(field=confirm.status, delivered=confirm.delivered, failed=confirm.failed, told=told)
+    return url, reader
+
+
+@asynccontextmanager
+async def connect(
+    settings: Settings, section: HttpSinkConfig, login: Login | None
+) -> AsyncIterator[tuple[SendsBatches, StatusClient]]:
+    """What sends the event, and what asks about it. Raises UserError."""
+    guard = UrlGuard(allow_private=section.allow_private)
+    async with (
+        make_client(settings, max_connections=2, guard=guard) as client,
+        AsyncExitStack() as stack,
+    ):
+        auth = _make_auth(section, login, client)
+        stack.push_async_callback(auth.aclose)
+        sender: SendsBatches = Sender(client, auth)
+        if isinstance(section, WebhookConfig) and section.handshake_origin:
+            origin = section.handshake_origin
+            handshaking = WebhookHandshake(Sender(client, auth), client, origin=origin, clock=SystemClock())
+            stack.push_async_callback(handshaking.aclose)
+            sender = handshaking
+        yield sender, StatusClient(client, auth)
+
+
+def _make_auth(section: HttpSinkConfig, login: Login | None, client: Client) -> Auth:
+    clock, patience_s = SystemClock(), _LOGIN_PATIENCE_S
+    if auth_kind(section) != "api":
+        return own_auth(section, client, clock=clock, patience_s=patience_s)
+    return api_auth(login, client, clock=clock, patience_s=patience_s)

@@ -1,0 +1,101 @@
+"""SIGHUP: read the configuration again and take over what can change safely, or keep the old one whole."""
+
+from collections.abc import Iterator, Mapping, Set
+
+from pydantic import BaseModel
+
+from ingestd.app.service_parts import Service, authenticator, endpoint_settings, limits
+from ingestd.config import Settings, check_run
+from ingestd.core.errors import UserError
+from ingestd.processing.validate import Validator
+from ingestd.telemetry import log
+from ingestd.wiring.pipeline import make_validator
+
+_LIVE = {
+    "schema": {"name", "dedup_key", "format_assertion", "max_depth", "max_values"},
+    "spool": {"max_bytes"},
+    "log": {"level"},
+    "ingest": {
+        *("producers", "access_token_in_query", "max_body", "max_expansion", "max_events"),
+        *("wait_timeout", "keep_rejected", "webhook_origins", "webhook_rate", "max_head", "max_connections"),
+        *("head_timeout", "body_timeout", "idle_timeout"),
+    },
+}
+"""Section -> settings that change without a restart."""
+
+
+def reload(service: Service) -> None:
+    """Never raises: a bad configuration is told, and everything stays as it was."""
+    service.systemd.reloading()
+    reloads = service.own_metrics.reloads
+    try:
+        _take_over(service, service.load())
+    except UserError as error:
+        service.reload_error = str(error)
+        reloads.note(False, wall=service.clock.wall())
+        log.error(f"the configuration stays as it was: {error}")
+    else:
+        service.reload_error = ""
+        reloads.note(True, wall=service.clock.wall())
+        log.info("the configuration was read again")
+        if service.needs_restart:
+            log.warning(f"changed, but only a restart takes it over: {', '.join(service.needs_restart)}")
+    service.systemd.ready()
+
+
+def _take_over(service: Service, new: Settings) -> None:
+    """First all that may fail, then all at once."""
+    check_run(new)
+    keys = authenticator(new.ingest, service.clock)
+    validator = make_validator(new, warn=log.warning)
+    if service.certificates:
+        service.certificates.reload()
+    service.endpoint.authenticator = keys
+    service.endpoint.settings = endpoint_settings(new.ingest)
+    service.server.change_limits(limits(new.ingest))
+    _replace_validator(service, validator)
+    service.front.reception.keep_rejected = new.ingest.keep_rejected
+    service.front.pressure.max_bytes = new.spool.max_bytes
+    service.own_metrics.producers.configure(new.ingest.producers)
+    log.set_level(new.log.level)
+    service.pipeline.watch.read_again()
+    service.needs_restart = _cold_changes(service.settings, new)
+
+
+def _replace_validator(service: Service, new: Validator) -> None:
+    old = service.pipeline.validator.watch
+    if old and new.watch and old.paths == new.watch.paths:
+        new.watch = old  # it goes on counting
+    service.pipeline.validator = service.front.reception.validator = new
+
+
+def _cold_changes(running: Settings, new: Settings) -> list[str]:
+    """Names of settings that differ from those this process was started with and are not taken over."""
+    changed: list[str] = []
+    for name, info in Settings.model_fields.items():
+        section = info.alias or name
+        old_values, new_values = getattr(running, name), getattr(new, name)
+        if isinstance(old_values, Mapping):
+            changed += _changed_tables(section, old_values, new_values)
+        else:
+            live = _LIVE.get(section, set())
+            changed += _changed(section, old_values, new_values, live=live)
+    return changed
+
+
+def _changed(section: str, old: BaseModel, new: BaseModel, *, live: Set[str]) -> Iterator[str]:
+    for field in type(old).model_fields:
+        if field not in live and getattr(old, field) != getattr(new, field):
+            yield f"{section}.{field}"
+
+
+def _changed_tables(
+    section: str, old: Mapping[str, BaseModel], new: Mapping[str, BaseModel]
+) -> Iterator[str]:
+    """Tables by name, as [sinks.NAME]: those that came or went, and what differs in the others."""
+    for name in sorted(old.keys() | new.keys()):
+        one, other = old.get(name), new.get(name)
+        if one is None or other is None or type(one) is not type(other):
+            yield f"{section}.{name}"
+        else:
+            yield from _changed(f"{section}.{name}", one, other, live=frozenset())

@@ -1,0 +1,314 @@
+"""The life of ``ingestd replay``: build, run, signals, and the order of shutting down.
+
+Shutting down, in this order, because each step needs the next one alive: sources stop taking; what
+was admitted is flushed; the lane sends all of it once more; what cannot be read again becomes dead
+letters; the stores commit and close; metrics close last.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+import anyio.abc
+
+from ingestd.app.maintenance import compare_api, first_error, keep_house, tell_keys
+from ingestd.app.replay_sources import OpenSource, open_files, place_source
+from ingestd.config import Login, Settings, state_directory
+from ingestd.core.clock import Clock, SystemClock
+from ingestd.core.errors import UserError
+from ingestd.delivery.sink_runner import SinkRunner
+from ingestd.intake.fan_out import bury
+from ingestd.intake.recovery import ProcessedEvents
+from ingestd.intake.replay_intake import ReplayIntake
+from ingestd.intake.stages import Stages
+from ingestd.store.connection import StoreFailed
+from ingestd.store.journal import DISMISSED, EVERYWHERE
+from ingestd.telemetry import log
+from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.wiring.pipeline import Pipeline, Warn, make_recovery, open_pipeline, take_up_confirming
+
+_LOOK_AGAIN_S = 0.2
+_LAKE_S = 60.0
+"""How long the end of a replay waits for a lake's files; what is left then is safe, for the next run."""
+
+EXIT_OK, EXIT_UNDELIVERED, EXIT_INTERRUPTED = 0, 3, 130
+
+
+@dataclass(slots=True)
+class Replay:
+    """One run of ``ingestd replay``. ``ledger`` and ``sources`` may be read while it runs.
+
+    ``lost``: sinks that were given up for this run, and why; ``error`` is the first of them.
+    """
+
+    pipeline: Pipeline
+    from_start: bool = False
+    sources: list[OpenSource] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
+    lost: dict[str, UserError] = field(default_factory=dict)
+    interrupted: bool = False
+    error: UserError | None = None
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        ledger, branches = self.pipeline.ledger, self.pipeline.branches
+        if self.interrupted:
+            return EXIT_INTERRUPTED
+        if self.error:
+            return self.error.exit_code
+        lost = ledger.rejected or ledger.dead_lettered or ledger.in_flight or self.damage
+        lost = lost or ledger.retried_failed or ledger.retried_aside  # letters of earlier runs
+        lost = lost or any(branch.ledger.dead_lettered or branch.ledger.in_flight for branch in branches)
+        lost = lost or ledger.unmatched_item_errors  # something was refused, and nobody knows what
+        return EXIT_UNDELIVERED if lost else EXIT_OK
+
+
+@asynccontextmanager
+async def open_replay(
+    settings: Settings,
+    login: Login | None,
+    paths: Sequence[str],
+    *,
+    from_start: bool = False,
+    warn: Warn,
+    clock: Clock | None = None,
+) -> AsyncIterator[Replay]:
+    """Open sources, stores and lane; nothing is sent before ``run``. Raises UserError."""
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        sources = open_files(paths, settings.source, warn)
+        for source in sources:
+            stack.callback(source.close)
+        directory = state_directory(settings, login)
+        pipeline = await stack.enter_async_context(
+            open_pipeline(settings, login, directory, clock=clock, warn=warn)
+        )
+        if settings.metrics.port is not None:
+            from ingestd.admin.metrics_server import serve_metrics  # a web server: only for those who want it
+
+            await stack.enter_async_context(
+                serve_metrics(pipeline.metrics.registry, settings.metrics.host, settings.metrics.port)
+            )
+        await compare_api(pipeline, login, warn)
+        replay = Replay(pipeline, from_start)
+        for source in sources:
+            replay.sources.append(await place_source(pipeline, source, warn, from_start=from_start))
+        _wire_ages(replay)
+        yield replay
+
+
+async def run(replay: Replay, *, warn: Warn, on_second_signal: Callable[[], None] | None = None) -> None:
+    """The whole replay: to the end of its sources, an interrupt, or an error (in ``replay.error``)."""
+    pipeline = replay.pipeline
+    started = pipeline.clock.monotonic()
+    pipeline.audit(
+        AuditEntry.RUN_STARTED,
+        sources=", ".join(opened.source.name for opened in replay.sources),
+        api=pipeline.targets,
+        schema=pipeline.settings.schema_.name,
+    )
+    try:
+        await _run_tasks(replay, warn, on_second_signal)
+        for branch in pipeline.branches:
+            _bury_leftovers(replay, branch)
+        await pipeline.journal.commit()
+    except* UserError as group:
+        replay.error = replay.error or first_error(group)
+    for opened in replay.sources:
+        if opened.source.damage:
+            replay.damage.append(f"{opened.source.name}: {opened.source.damage}")
+    tell_keys(pipeline, warn)
+    replay.seconds = pipeline.clock.monotonic() - started
+    ledger = pipeline.ledger
+    pipeline.audit(
+        AuditEntry.RUN_FINISHED,
+        accepted=ledger.accepted,
+        delivered=ledger.delivered,
+        duplicate=ledger.duplicate,
+        rejected=ledger.rejected,
+        dead_lettered=ledger.dead_lettered,
+        in_flight=ledger.in_flight,
+        seconds=round(replay.seconds, 3),
+        exit_code=replay.exit_code,
+        error=str(replay.error) if replay.error else None,
+    )
+    pipeline.audit.flush()
+
+
+async def _run_tasks(replay: Replay, warn: Warn, on_second_signal: Callable[[], None] | None) -> None:
+    pipeline = replay.pipeline
+    intake = await _make_intake(replay, warn)
+    fed = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_watch_signals, replay, intake, on_second_signal)
+        tasks.start_soon(keep_house, pipeline)
+        for branch in pipeline.branches:
+            if pipeline.settings.letters.retry:
+                tasks.start_soon(branch.worker.run)
+            else:
+                branch.worker.first_pass.set()
+            if branch.confirmer:
+                tasks.start_soon(branch.confirmer.run)
+        for lake in pipeline.lakes:
+            tasks.start_soon(lake.lake.run)
+        tasks.start_soon(_feed, replay, intake, fed, warn)
+        async with anyio.create_task_group() as lanes:
+            for branch in pipeline.branches:
+                lanes.start_soon(_run_lane, replay, intake, branch)
+        await fed.wait()
+        async with anyio.create_task_group() as waits:
+            for branch in pipeline.branches:
+                waits.start_soon(_wait_for_confirmations, replay, branch)
+        await pipeline.journal.commit()
+        for lake in pipeline.lakes:
+            await lake.lake.drain(_LAKE_S)
+        tasks.cancel_scope.cancel()
+
+
+async def _run_lane(replay: Replay, intake: ReplayIntake, branch: SinkRunner) -> None:
+    """Until all has been sent. A sink that has to be given up costs the others nothing."""
+    try:
+        await branch.lane.run()
+    except StoreFailed:
+        raise
+    except UserError as error:
+        branches = replay.pipeline.branches
+        if len(branches) > 1:
+            error = type(error)(f"sink {branch.name}: {error}")
+        replay.lost[branch.name] = error
+        replay.error = replay.error or error
+        branch.worker.first_pass.set()
+        intake.lose(branch)
+        _bury_leftovers(replay, branch)
+        if all(other.lost for other in branches):
+            intake.stop()
+            for other in branches:
+                other.lane.drain()
+        else:
+            log.warning(f"{error}: it is given up for this run, the others go on")
+
+
+async def _wait_for_confirmations(replay: Replay, branch: SinkRunner) -> None:
+    """What the API has accepted, until it has said what became of it. An interrupt ends that, or silence:
+    then it stays for the next run to ask about."""
+    confirmer, clock = branch.confirmer, replay.pipeline.clock
+    if not confirmer or branch.lost:
+        return
+    pending, since = confirmer.pending, clock.monotonic()
+    while not (confirmer.settled.is_set() or replay.interrupted):
+        with anyio.move_on_after(_LOOK_AGAIN_S):
+            await confirmer.settled.wait()
+        if confirmer.pending != pending:
+            pending, since = confirmer.pending, clock.monotonic()
+        elif clock.monotonic() - since >= branch.confirming_patience_s:
+            log.warning(
+                f"sink {branch.name}: the API has accepted {pending} events and does not say what became of"
+                " them: the next run asks again"
+            )
+            return
+
+
+async def _feed(replay: Replay, intake: ReplayIntake, fed: anyio.Event, warn: Warn) -> None:
+    """All sources in order, then the end of intake."""
+    pipeline = replay.pipeline
+    before: OpenSource | None = None
+    for opened in replay.sources:
+        if before and before.source.rereadable != opened.source.rereadable:
+            await intake.flush()  # a batch is rebuilt from files, or from what was kept: not from both
+        before = opened
+        ledger = pipeline.ledger
+        accepted, rejected = ledger.accepted, ledger.rejected
+        await intake.feed(opened.source, opened.progress, start=opened.start, line=opened.line)
+        if intake.stopped:
+            break
+        if hint := opened.hint(ledger.accepted - accepted, ledger.rejected - rejected):
+            warn(hint)
+    else:
+        await intake.finish_recovery()
+    await intake.flush()
+    for branch in pipeline.branches:
+        await branch.worker.first_pass.wait()
+        branch.lane.close()
+    fed.set()
+
+
+async def _watch_signals(
+    replay: Replay, intake: ReplayIntake, on_second_signal: Callable[[], None] | None
+) -> None:
+    """The first signal drains within the shutdown timeout, the second ends at once."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            if replay.interrupted:
+                if on_second_signal:
+                    on_second_signal()
+                os._exit(EXIT_INTERRUPTED)  # all that was acknowledged is on disk
+            replay.interrupted = True
+            intake.stop()
+            timeout_s = replay.pipeline.settings.delivery.shutdown_timeout
+            for branch in replay.pipeline.branches:
+                branch.lane.drain(timeout_s)
+                branch.worker.first_pass.set()
+                asyncio.get_running_loop().call_later(timeout_s, branch.lane.abandon)
+
+
+def _bury_leftovers(replay: Replay, branch: SinkRunner) -> None:
+    """What was not sent stays with its file; what cannot be read again becomes dead letters."""
+    streams = {opened.source.number for opened in replay.sources if not opened.source.rereadable}
+    for batch in branch.lane.leftovers():
+        if not batch.letters and any(s.chunk.source in streams for s in batch.segments):
+            bury(
+                branch, batch, f"the run ended before it was delivered: {batch.last_answer or 'not sent yet'}"
+            )
+
+
+async def _make_intake(replay: Replay, warn: Warn) -> ReplayIntake:
+    """With what an earlier process left already in the lane."""
+    pipeline = replay.pipeline
+    files = {opened.source.number for opened in replay.sources if opened.source.rereadable}
+    frozen = await pipeline.journal.frozen_batches()
+    if replay.from_start:  # also what was settled beyond the checkpoint
+        again = {b.id for b in frozen if b.settled and all(source in files for source, *_ in b.segments)}
+        pipeline.journal.drop(list(again))
+        frozen = [batch for batch in frozen if batch.id not in again]
+    elif len(pipeline.branches) > 1:
+        await take_up_confirming(pipeline, {one.source.number: one.start for one in replay.sources})
+    recoveries = {
+        branch.name: make_recovery(pipeline, branch, [b for b in frozen if b.sink == branch.name], files)
+        for branch in pipeline.branches
+    }
+    stages = Stages(
+        pipeline.window,
+        pipeline.validator,
+        pipeline.routes,
+        pipeline.book,
+        pipeline.branches,
+        keep={lake.name: lake.accepted for lake in pipeline.lakes if lake.accepted},
+    )
+    intake = ReplayIntake(
+        stages,
+        recoveries=recoveries,
+        passed={
+            by: ProcessedEvents(b for b in frozen if b.sink == by)
+            for by in (EVERYWHERE, DISMISSED, *stages.keep)
+        },
+        journal=pipeline.journal,
+        clock=pipeline.clock,
+        warn=warn,
+    )
+    intake.resume_kept()
+    return intake
+
+
+def _wire_ages(replay: Replay) -> None:
+    clock = replay.pipeline.clock
+
+    def oldest_s() -> float:
+        starts = [since for o in replay.sources if (since := o.progress.oldest_since) is not None]
+        return clock.monotonic() - min(starts) if starts else 0.0
+
+    replay.pipeline.metrics.gauges.oldest_s = oldest_s

@@ -1,0 +1,48 @@
+"""What ``ingestd replay --report`` writes. Called by ``replay.py``."""
+
+from dataclasses import asdict
+from typing import Any
+
+from ingestd.app.replay import Replay
+from ingestd.core.redaction import redact_tree
+
+
+def make_report(replay: Replay) -> dict[str, Any]:
+    """The ledgers, of all events and of each sink, and how it ended; ready for JSON."""
+    ledger, seconds = replay.pipeline.ledger, replay.seconds
+    keys = [watch.describe() for watch in replay.pipeline.watches]
+    report = {
+        "accepted": ledger.accepted,
+        "delivered": ledger.delivered,
+        "duplicate": ledger.duplicate,
+        "rejected": ledger.rejected,
+        "dead_lettered": ledger.dead_lettered,
+        "in_flight": ledger.in_flight,
+        "batches": ledger.batches,
+        "requests": ledger.requests,
+        "retries": ledger.retries,
+        "bytes": ledger.bytes,
+        "seconds": round(seconds, 3),
+        "events_per_second": round(ledger.accepted / seconds, 1) if seconds > 0 else 0.0,
+        "retried_delivered": ledger.retried_delivered,
+        "retried_duplicate": ledger.retried_duplicate,
+        "retried_failed": ledger.retried_failed,
+        "retried_aside": ledger.retried_aside,
+        "dead_letters_by_reason": {reason.value: count for reason, count in ledger.by_reason.items()},
+        "unmatched_item_errors": ledger.unmatched_item_errors,
+        "unmatched": ledger.unmatched,
+        **({"keys": keys} if keys else {}),
+        "sinks": {
+            branch.name: {**asdict(branch.ledger), "error": str(replay.lost.get(branch.name, "")) or None}
+            for branch in replay.pipeline.branches
+        },
+        "sources": [
+            {"path": s.source.name, "bytes_read": s.source.bytes_read, "damage": s.source.damage or None}
+            for s in replay.sources
+        ],
+        "interrupted": replay.interrupted,
+        "error": str(replay.error) if replay.error else None,
+        "exit_code": replay.exit_code,
+    }
+    told: dict[str, Any] = redact_tree(report)
+    return told

@@ -1,0 +1,243 @@
+"""The life of ``ingestd run``: build, run, signals, and the order of shutting down.
+
+Shutting down, in this order, because each step needs the next one alive: producers are told to come back
+and the listener closes; what was accepted is committed and answered; the feed brings it to the lane, as long
+as the sink takes it and there is time; the lane sends all of it; the spool keeps the rest; the stores commit
+and close; the admin address closes last.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from itertools import count
+from shlex import quote
+
+import anyio
+import anyio.abc
+
+from ingestd.admin.server import serve_admin
+from ingestd.app.maintenance import compare_api, first_error, keep_house, tell_keys
+from ingestd.app.reload import reload
+from ingestd.app.service_parts import (
+    Load,
+    Service,
+    authenticator,
+    endpoint_settings,
+    limits,
+    open_certificates,
+)
+from ingestd.app.status import add_conditions, describe, describe_ledger, wire_gauges
+from ingestd.config import check_run, find_login, state_directory
+from ingestd.core.address import parse_listen, write_listen
+from ingestd.core.clock import SystemClock
+from ingestd.core.errors import UserError
+from ingestd.httpd.server import serve
+from ingestd.sources.http import aside
+from ingestd.sources.http.endpoint import Endpoint
+from ingestd.telemetry import log
+from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.wiring.pipeline import open_front, open_pipeline
+
+EXIT_SECOND_SIGNAL = 130
+
+_LOOK_AT_KEYS_S = 10
+_MEASURE_S = 1.0
+_ANSWER_S = 5.0
+"""How long a shutdown waits for answers to requests that are open."""
+_LAKE_S = 10.0
+"""How long a shutdown waits for a lake's last files; their events are safe all the same."""
+
+
+@asynccontextmanager
+async def open_service(load: Load) -> AsyncIterator[Service]:
+    """Build everything and listen; what is accepted before ``run`` waits in the spool. Raises UserError."""
+    settings = load()
+    check_run(settings)
+    login = find_login(settings)
+    async with AsyncExitStack() as stack:
+        service = Service(load, settings, SystemClock())
+        # Those that come during the start are heard after it: PID 1 would never get them otherwise.
+        service.signals = stack.enter_context(
+            anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        )
+        add_conditions(service)
+        host, port = parse_listen(settings.admin.listen)
+        service.admin_port = await stack.enter_async_context(
+            serve_admin(
+                host,
+                port,
+                registry=service.metrics.registry,
+                health=service.watchdog.problem,
+                readiness=service.readiness,
+                status=lambda: describe(service),
+            )
+        )
+        pipeline = service.pipeline = await stack.enter_async_context(
+            open_pipeline(
+                settings,
+                login,
+                state_directory(settings, login),
+                clock=service.clock,
+                warn=log.warning,
+                spooled=True,
+                metrics=service.metrics,
+            )
+        )
+        await compare_api(pipeline, login, log.warning)
+        front = service.front = await stack.enter_async_context(open_front(pipeline, warn=log.warning))
+        keys = authenticator(settings.ingest, service.clock)
+        service.endpoint = Endpoint(
+            endpoint_settings(settings.ingest),
+            keys,
+            front.reception,
+            service.clock,
+            stack.enter_context(aside.BodyThread()),
+        )
+        service.certificates = open_certificates(settings.ingest)
+        service.server = await stack.enter_async_context(
+            serve(
+                service.endpoint,
+                limits(settings.ingest),
+                *parse_listen(settings.ingest.listen),
+                certificates=service.certificates,
+            )
+        )
+        front.reception.on_accepted = service.own_metrics.producers.add
+        service.own_metrics.producers.configure(settings.ingest.producers)
+        wire_gauges(service)
+        yield service
+
+
+async def run(service: Service) -> None:
+    """Listen and deliver until a signal, or an error (in ``service.error``)."""
+    pipeline = service.pipeline
+    try:
+        async with anyio.create_task_group() as tasks:
+            with service.watchdog.watch():
+                tasks.start_soon(_watch_signals, service, tasks)
+                service.opened = True
+                service.own_metrics.reloads.last_success = service.clock.wall()
+                _say_started(service)
+                service.systemd.ready()
+                tasks.start_soon(service.systemd.keep_alive)
+                tasks.start_soon(partial(keep_house, pipeline, count_letters=True))
+                tasks.start_soon(_measure, service)
+                for feed in service.front.feeds:
+                    tasks.start_soon(feed.run)
+                for lake in pipeline.lakes:
+                    tasks.start_soon(lake.lake.run)
+                async with anyio.create_task_group() as lanes:
+                    for branch in pipeline.branches:
+                        tasks.start_soon(branch.worker.run)
+                        if branch.confirmer:
+                            tasks.start_soon(branch.confirmer.run)
+                        lanes.start_soon(branch.lane.run)
+                await _drain_lakes(service)
+                tasks.cancel_scope.cancel()
+    except* UserError as group:
+        service.error = first_error(group)
+        log.error(str(service.error))
+    await _say_finished(service)
+
+
+async def _watch_signals(service: Service, tasks: anyio.abc.TaskGroup) -> None:
+    """SIGHUP reads the configuration again; the first other signal drains, the second ends at once."""
+    async for number in service.signals:
+        if number == signal.SIGHUP:
+            if not service.closing:
+                reload(service)
+        elif service.closing:
+            log.warning("ended at once: what was acknowledged is in the spool")
+            os._exit(EXIT_SECOND_SIGNAL)
+        else:
+            service.closing = True  # here already: the next signal may be waiting
+            tasks.start_soon(_shut_down, service, number.name)
+
+
+async def _shut_down(service: Service, why: str) -> None:
+    service.systemd.stopping()
+    front, lanes = service.front, [branch.lane for branch in service.pipeline.branches]
+    timeout_s = service.settings.delivery.shutdown_timeout
+    service.deadline = service.clock.monotonic() + timeout_s
+    log.info("shutting down", signal=why, timeout_seconds=timeout_s)
+    for lane in lanes:
+        asyncio.get_running_loop().call_later(timeout_s, lane.abandon)
+    front.pressure.closing = True
+    service.server.stop_listening()  # first, so that who waited is told that its connection ends
+    front.waiting.give_up()
+    await service.server.drain(min(_ANSWER_S, timeout_s))
+    await front.reception.finished()
+    left_s = max(0.0, service.deadline - service.clock.monotonic())
+    async with anyio.create_task_group() as drains:  # a sink that is slow takes no time from another
+        for feed in front.feeds:
+            drains.start_soon(feed.drain, left_s)
+
+
+async def _drain_lakes(service: Service) -> None:
+    """What is left of the time, but a little in any case: it is all in the outbox."""
+    left_s = service.deadline - service.clock.monotonic()
+    for lake in service.pipeline.lakes:
+        await lake.lake.drain(min(_LAKE_S, max(0.1, left_s)))
+
+
+async def _measure(service: Service) -> None:
+    """Once a second: how fast the spool empties, what the log held back, whether a certificate is new. Now
+    and then: whether events have the keys that were asked for."""
+    for second in count(1):
+        await service.clock.sleep(_MEASURE_S)
+        service.front.pressure.measure()
+        log.flush()
+        if second % _LOOK_AT_KEYS_S == 0:
+            tell_keys(service.pipeline, log.warning)
+        try:
+            if service.certificates and service.certificates.reload_if_changed():
+                log.info("there is a new TLS certificate")
+        except UserError as error:
+            log.error(f"the TLS certificate stays as it was: {error}")
+
+
+def _say_started(service: Service) -> None:
+    pipeline, server = service.pipeline, service.server
+    listen = write_listen(parse_listen(service.settings.ingest.listen)[0], server.port)
+    admin = write_listen(parse_listen(service.settings.admin.listen)[0], service.admin_port)
+    spool = service.front.spool
+    log.info(
+        "listening",
+        ingest=listen,
+        admin=admin,
+        api=pipeline.targets,
+        schema=service.settings.schema_.name,
+        spooled_events=spool.events,
+    )
+    service.systemd.status(f"listening on {listen}, delivering to {pipeline.targets}")
+    pipeline.audit(
+        AuditEntry.RUN_STARTED, sources=listen, api=pipeline.targets, schema=service.settings.schema_.name
+    )
+    directory = quote(str(pipeline.database.path.parent))
+    for damage in spool.damage:
+        log.error(
+            f"the spool is damaged: {damage.what}; see `ingestd spool check --state-dir {directory}`",
+            first=damage.first,
+            last=damage.last,
+        )
+
+
+async def _say_finished(service: Service) -> None:
+    pipeline = service.pipeline
+    if service.error is None:
+        await pipeline.journal.commit()
+    ledger = describe_ledger(pipeline.ledger)
+    ledger.pop("by_reason")
+    log.info("stopped", spooled_events=service.front.spool.events, **ledger)
+    pipeline.audit(
+        AuditEntry.RUN_FINISHED,
+        accepted=pipeline.ledger.accepted,
+        delivered=pipeline.ledger.delivered,
+        dead_lettered=pipeline.ledger.dead_lettered,
+        in_flight=pipeline.ledger.in_flight,
+        error=str(service.error) if service.error else None,
+    )
+    pipeline.audit.flush()

@@ -1,0 +1,103 @@
+"""The parts of a running service, and how its HTTP side is made from the settings."""
+
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable
+from signal import Signals
+
+from ingestd.config import IngestConfig, Settings
+from ingestd.core import redaction
+from ingestd.core.clock import Clock
+from ingestd.core.errors import UserError
+from ingestd.core.ledger import Ledger
+from ingestd.httpd.request import ServerLimits
+from ingestd.httpd.server import Server
+from ingestd.httpd.tls import Certificates
+from ingestd.sources.http.auth import Authenticator
+from ingestd.sources.http.endpoint import Endpoint, EndpointSettings
+from ingestd.telemetry import log
+from ingestd.telemetry.health import Readiness
+from ingestd.telemetry.metrics import Metrics
+from ingestd.telemetry.service_metrics import ServiceMetrics
+from ingestd.telemetry.systemd import Systemd
+from ingestd.telemetry.watchdog import Watchdog
+from ingestd.wiring.pipeline import IngestService, Pipeline
+from ingestd.wiring.producer_keys import producer_keys
+
+Load = Callable[[], Settings]
+"""Reads the settings, at the start and on SIGHUP. Raises UserError."""
+
+
+class Service:
+    """What ``run.py`` builds and ends. Until ``opened`` only the first half of the fields is there."""
+
+    pipeline: Pipeline
+    front: IngestService
+    endpoint: Endpoint
+    server: Server
+    certificates: Certificates | None
+    admin_port: int
+    signals: AsyncIterator[Signals]
+    deadline: float = 0.0
+    error: UserError | None = None
+
+    def __init__(self, load: Load, settings: Settings, clock: Clock) -> None:
+        self.load = load
+        self.settings = settings
+        self.clock = clock
+        self.started = clock.monotonic()
+        self.metrics = Metrics(Ledger())
+        self.own_metrics = ServiceMetrics(self.metrics.registry)
+        self.readiness = Readiness()
+        self.watchdog = Watchdog(log.warning)
+        self.systemd = Systemd()
+        self.opened = False
+        self.closing = False
+        self.reload_error = ""
+        self.needs_restart: list[str] = []
+
+    @property
+    def exit_code(self) -> int:
+        """0 after a drain, whatever the spool still holds."""
+        return self.error.exit_code if self.error else 0
+
+
+def authenticator(ingest: IngestConfig, clock: Clock) -> Authenticator:
+    """Reads the files of tokens and secrets, and hides them from the log. Raises UserError."""
+    producers = producer_keys(ingest.producers)
+    for keys in producers.values():
+        for token in keys.tokens:
+            redaction.hide(token)
+        for secret in keys.webhook_secrets:
+            redaction.hide(b64encode(secret).decode())
+    return Authenticator(producers, clock=clock)
+
+
+def open_certificates(ingest: IngestConfig) -> Certificates | None:
+    """None: plain HTTP. Raises UserError that names the file."""
+    tls = ingest.tls
+    if not tls.cert_file:
+        return None
+    return Certificates(tls.cert_file, tls.key_file, client_ca_file=tls.client_ca_file)
+
+
+def endpoint_settings(ingest: IngestConfig) -> EndpointSettings:
+    return EndpointSettings(
+        max_events=ingest.max_events,
+        max_body_bytes=ingest.max_body,
+        max_expansion=ingest.max_expansion,
+        wait_timeout_s=ingest.wait_timeout,
+        webhook_origins=tuple(ingest.webhook_origins),
+        webhook_rate=ingest.webhook_rate,
+        access_token_in_query=ingest.access_token_in_query,
+    )
+
+
+def limits(ingest: IngestConfig) -> ServerLimits:
+    return ServerLimits(
+        max_head_bytes=ingest.max_head,
+        max_body_bytes=ingest.max_body,
+        head_timeout_s=ingest.head_timeout,
+        body_timeout_s=ingest.body_timeout,
+        idle_timeout_s=ingest.idle_timeout,
+        max_connections=ingest.max_connections,
+    )

@@ -1,0 +1,190 @@
+"""What ``/v1/status``, ``/readyz`` and the gauges show of a running service; all read from memory."""
+
+import os
+from dataclasses import asdict
+from typing import Any
+
+from ingestd import __version__
+from ingestd.app.service_parts import Service
+from ingestd.core.ledger import Ledger
+from ingestd.delivery.sink_runner import SinkRunner
+from ingestd.wiring.open_lakes import OpenLake
+
+
+def describe(service: Service) -> dict[str, Any]:
+    """``/v1/status``: what an operator needs to see in a minute. No secrets, no payloads."""
+    told: dict[str, Any] = {
+        "version": __version__,
+        "state": "stopping" if service.closing else "running" if service.opened else "starting",
+        "uptime_seconds": round(service.clock.monotonic() - service.started, 1),
+        "ready": service.readiness.ready,
+        "reasons": service.readiness.reasons(),
+        "ledger": describe_ledger(service.metrics.ledger),
+        "config": _config(service),
+    }
+    if service.opened:
+        told |= {
+            "spool": _spool(service),
+            "store": _store(service),
+            "lanes": [_lane(branch) for branch in service.pipeline.branches],
+            "lakes": [_lake(lake) for lake in service.pipeline.lakes],
+            "window": _window(service),
+            "keys": [watch.describe() for watch in service.pipeline.watches],
+            "dead_letters": service.metrics.gauges.letters,
+            "http": _http(service),
+            "loop": {"lag_seconds": round(service.watchdog.lag_s, 3), "blocked": service.watchdog.blocked},
+        }
+    return told
+
+
+def describe_ledger(ledger: Ledger) -> dict[str, Any]:
+    fields = asdict(ledger)
+    fields["by_reason"] = {reason.value: count for reason, count in ledger.by_reason.items()}
+    return fields
+
+
+def _config(service: Service) -> dict[str, Any]:
+    reloads = service.own_metrics.reloads
+    return {
+        "reloads": reloads.ok,
+        "failed_reloads": reloads.failed,
+        "last_ok": reloads.last_ok,
+        "last_success": reloads.last_success,
+        "last_error": service.reload_error or None,
+        "needs_restart": service.needs_restart,
+    }
+
+
+def _spool(service: Service) -> dict[str, Any]:
+    front = service.front
+    spool = front.spool
+    blocked = service.pipeline.database.blocked
+    return {
+        "events": spool.events,
+        "bytes": spool.bytes,
+        "max_bytes": front.pressure.max_bytes,
+        "chunks": spool.chunks,
+        "oldest_seconds": round(oldest_s(service), 3),
+        "reading_from_disk": any(feed.behind for feed in front.feeds),
+        "blocked": str(blocked) if blocked else None,
+        "damage": [damage._asdict() for damage in spool.damage[-20:]],
+    }
+
+
+def _store(service: Service) -> dict[str, Any]:
+    database = service.pipeline.database
+    return {"directory": str(database.path.parent), "repaired": database.repaired or None}
+
+
+def _lane(branch: SinkRunner) -> dict[str, Any]:
+    lane, ledger = branch.lane, branch.ledger
+    return {
+        "name": branch.name,
+        "type": branch.sink.kind,
+        "url": branch.sink.shown_url,
+        "circuit": str(lane.circuit.state),
+        "why": lane.circuit.why or None,
+        "active_requests": lane.active,
+        "concurrency_limit": lane.limiter.limit,
+        "queued_batches": lane.queued,
+        "waiting_batches": lane.waiting,
+        "held_events": lane.held,
+        "ledger": asdict(ledger),
+    }
+
+
+def _lake(open_lake: OpenLake) -> dict[str, Any]:
+    lake = open_lake.lake
+    return {
+        "name": open_lake.name,
+        "waiting_events": lake.outbox.events,
+        "waiting_bytes": lake.outbox.bytes,
+        "oldest_seconds": round(lake.oldest_age_s, 3),
+        "files": lake.files_written,
+        "skipped_events": lake.outbox.skipped_events,
+        "trouble": lake.trouble or None,
+    }
+
+
+def _window(service: Service) -> dict[str, int]:
+    window = service.pipeline.window
+    return {
+        "known": len(window),
+        "pending": window.pending,
+        "max_count": service.settings.window.max_count,
+    }
+
+
+def _http(service: Service) -> dict[str, Any]:
+    server = service.server
+    return {
+        "listen": service.settings.ingest.listen,
+        "port": server.port,
+        "connections": server.connections,
+        "requests": {str(status): count for status, count in server.requests_by_status.items()},
+        "waiting_for_delivery": len(service.front.waiting),
+    }
+
+
+def oldest_s(service: Service) -> float:
+    """Age of the oldest event on its way."""
+    accepted_at = service.front.spool.oldest_accepted_at
+    return 0.0 if accepted_at is None else max(0.0, service.clock.wall() - accepted_at)
+
+
+def add_conditions(service: Service) -> None:
+    """What has to hold for producers to be sent here."""
+    add = service.readiness.add
+    add("service", lambda: None if service.opened and not service.closing else _phase(service))
+    add("store", lambda: _blocked(service))
+    add("spool", lambda: _full(service))
+
+
+def _phase(service: Service) -> str:
+    return "is shutting down" if service.closing else "is starting"
+
+
+def _blocked(service: Service) -> str | None:
+    blocked = service.pipeline.database.blocked if service.opened else None
+    return str(blocked) if blocked else None
+
+
+def _full(service: Service) -> str | None:
+    if not service.opened:
+        return None
+    front = service.front
+    if not front.pressure.full:
+        return None
+    return f"holds {front.spool.bytes} of {front.pressure.max_bytes} bytes that wait for the event API"
+
+
+def wire_gauges(service: Service) -> None:
+    """Point the metrics at the parts."""
+    front, server, database = service.front, service.server, service.pipeline.database
+    gauges = service.own_metrics.gauges
+    service.metrics.gauges.oldest_s = lambda: oldest_s(service)
+    gauges.spool_bytes = lambda: front.spool.bytes
+    gauges.spool_max_bytes = lambda: front.pressure.max_bytes
+    gauges.spool_events = lambda: front.spool.events
+    gauges.spool_chunks = lambda: front.spool.chunks
+    gauges.spool_quarantined_chunks = lambda: sum(d.last - d.first + 1 for d in front.spool.damage)
+    gauges.disk_full = lambda: bool(database.blocked and database.blocked.full)
+    gauges.state_file_bytes = lambda: {
+        "db": _size(f"{database.path}"),
+        "wal": _size(f"{database.path}-wal"),
+    }
+    gauges.http_requests = lambda: server.requests_by_status
+    gauges.http_connections = lambda: server.connections
+    gauges.http_refused_connections = lambda: server.refused_connections
+    gauges.deferred_events = lambda: front.reception.deferred
+    gauges.loop_lag_s = lambda: service.watchdog.lag_s
+    gauges.loop_blocked = lambda: service.watchdog.blocked
+    gauges.ready = lambda: service.readiness.ready
+    database.on_commit = service.own_metrics.commit_seconds.observe
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

@@ -1,0 +1,112 @@
+"""Where to send, how to log in, and where state is kept. Called by every command that sends."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from ingestd.config import genesys_regions
+from ingestd.config.sections import ApiConfig, Section
+from ingestd.config.settings import Settings
+from ingestd.config.sinks import CloudEventsConfig, EventBridgeConfig, HttpSinkConfig, WebhookConfig
+from ingestd.core import redaction
+from ingestd.core.address import show_url
+from ingestd.core.errors import UserError
+
+
+class Login(Section):
+    """Where to send and how to log in, with everything resolved. ``token_url`` None: without a token.
+
+    ``client_id_file``, ``client_secret_file``: where they came from, if it was files: those may change."""
+
+    api: str
+    token_url: str | None
+    client_id: str = ""
+    client_secret: SecretStr = SecretStr("")
+    client_id_file: str = ""
+    client_secret_file: str = ""
+
+
+def resolve_login(api: ApiConfig) -> Login:
+    """Hosts by region, secrets from files. Raises UserError when something is missing."""
+    url, token_url = api.url, api.token_url
+    if api.region:
+        url, by_region = genesys_regions.hosts(api.region)
+        token_url = token_url or by_region
+    if not url:
+        raise UserError("where to? give --api URL, --region NAME or --sandbox")
+    for name, value in (("--api", url), ("--token-url", token_url)):
+        if value and not value.startswith(("http://", "https://")):
+            raise UserError(f"{name} {show_url(value)}: it must begin with https:// (or http://)")
+    if api.no_auth:
+        return Login(api=url, token_url=None)
+    token_url = token_url or genesys_regions.token_url_for(url) or ""
+    if not token_url:
+        raise UserError("where does the token come from? give --token-url URL, or --no-auth")
+    client_id = api.client_id or _from_file(api.client_id_file, "client id")
+    secret = api.client_secret.get_secret_value() or _from_file(api.client_secret_file, "client secret")
+    redaction.hide(secret)
+    if not client_id or not secret:
+        raise UserError(
+            "no credentials: set GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET (or …_FILE), or --no-auth"
+        )
+    return Login(
+        api=url,
+        token_url=token_url,
+        client_id=client_id,
+        client_secret=SecretStr(secret),
+        client_id_file="" if api.client_id else api.client_id_file,
+        client_secret_file="" if api.client_secret.get_secret_value() else api.client_secret_file,
+    )
+
+
+def find_login(settings: Settings) -> Login | None:
+    """The login of [api]; None if no sink needs it. Raises UserError when something is missing."""
+    sinks = [sink for sink in settings.sinks.values() if isinstance(sink, HttpSinkConfig)]
+    needed = not sinks or any(_needs_api(sink) for sink in sinks)
+    return resolve_login(settings.api) if needed else None
+
+
+def _needs_api(sink: HttpSinkConfig) -> bool:
+    if sink.auth.type == "api":
+        return True
+    if isinstance(sink, CloudEventsConfig) and sink.confirm.url == "auto":
+        return True
+    return not sink.url and not isinstance(sink, WebhookConfig | EventBridgeConfig)
+
+
+def _from_file(path: str, what: str) -> str:
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the {what} from {path}: {error}") from None
+
+
+def state_directory(
+    settings: Settings, login: Login | None, environ: Mapping[str, str] | None = None
+) -> Path:
+    """The directory of checkpoints, window and dead letters; by default one for each API, and where no sink
+    uses [api], one for each set of sinks."""
+    if settings.state.dir:
+        return Path(settings.state.dir)
+    environ = os.environ if environ is None else environ
+    base = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    above = Path(base) / "ingestd"
+    if not login:
+        return above / _name_of("sinks_" + "_".join(sorted(settings.sinks)))
+    old = above / _name_of(login.api)  # it had user-info and query in it, and may have events
+    return old if old.is_dir() else above / _name_of(_plain(login.api))
+
+
+def _name_of(where: str) -> str:
+    return where.split("://", 1)[-1].rstrip("/").replace("/", "_").replace(":", "_")
+
+
+def _plain(url: str) -> str:
+    """Without what may be secret in it."""
+    parts = urlsplit(url)
+    return f"{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -1,0 +1,127 @@
+"""The effective settings, each with its origin, without secrets. Called by ``ingestd config show``."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, BeforeValidator
+from pydantic.fields import FieldInfo
+
+from ingestd.config.loading import Origin, Origins, Place, one_line
+from ingestd.config.secret_settings import held_by, show
+from ingestd.config.settings import Settings
+from ingestd.core import units
+from ingestd.core.address import without_password
+from ingestd.core.redaction import by_value
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_DEFAULT = Origin("default")
+_DURATIONS = {"d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
+_SIZES = {"GiB": 2**30, "GB": 10**9, "MiB": 2**20, "MB": 10**6, "KiB": 2**10, "kB": 10**3}
+
+
+class SettingLine(NamedTuple):
+    """One setting. ``value``: masked, as TOML and JSON have it; None: not set."""
+
+    place: Place
+    value: Any
+    origin: Origin
+
+
+def lines(settings: Settings, origins: Origins) -> Iterator[SettingLine]:
+    """Every setting; those of a table before the tables in it, as TOML wants it."""
+    return _lines_of(settings, (), origins)
+
+
+def as_toml(settings: Settings, origins: Origins) -> str:
+    """A TOML document with a comment behind each value: its origin. It loads again, unless there is a secret
+    in it: that is masked, and a mask is refused."""
+    out: list[str] = []
+    table: Place = ()
+    for place, value, origin in lines(settings, origins):
+        if place[:-1] != table:
+            table = place[:-1]
+            out.append(f"{chr(10) if out else ''}[{'.'.join(map(_key, table))}]")
+        text = f"# {place[-1]} is not set" if value is None else f"{_key(place[-1])} = {_toml(value)}"
+        out.append(f"{text:<44}  # {one_line(str(origin))}")
+    return "\n".join(out) + "\n"
+
+
+def as_json(settings: Settings, origins: Origins) -> dict[str, Any]:
+    """``{"settings": {section: {field: value}}, "origins": {"section.field": text}}``."""
+    tree: dict[str, Any] = {}
+    told: dict[str, str] = {}
+    for place, value, origin in lines(settings, origins):
+        table = tree
+        for part in place[:-1]:
+            table = table.setdefault(part, {})
+        table[place[-1]] = value
+        told[".".join(place)] = str(origin)
+    return {"settings": tree, "origins": told}
+
+
+def _lines_of(section: BaseModel, above: Place, origins: Origins) -> Iterator[SettingLine]:
+    tables: list[tuple[Place, BaseModel]] = []
+    for field, info in type(section).model_fields.items():
+        place, value = (*above, info.alias or field), getattr(section, field)
+        if isinstance(value, BaseModel):
+            tables.append((place, value))
+        elif isinstance(value, Mapping) and not any(
+            isinstance(one, BeforeValidator) for one in info.metadata
+        ):
+            tables += [((*place, name), inner) for name, inner in value.items()]
+        else:
+            held = held_by(section, field, info)
+            yield SettingLine(place, _shown(show(value, held), info), _origin(place, value, origins))
+    for place, inner in tables:
+        yield from _lines_of(inner, place, origins)
+
+
+def _origin(place: Place, value: Any, origins: Origins) -> Origin:
+    """Of a table that is one value, as a pattern, what is in it has origins."""
+    if place not in origins and isinstance(value, Mapping):
+        return next((o for inner, o in origins.items() if inner[: len(place)] == place), _DEFAULT)
+    return origins.get(place, _DEFAULT)
+
+
+def _shown(value: Any, info: FieldInfo) -> Any:
+    """What a person would have written."""
+    if isinstance(value, str):
+        return by_value(without_password(value))  # a password that was given as the user is none the less
+    if isinstance(value, Mapping):  # as JSON text, which is read back
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, tuple):
+        return list(value)
+    readers = {getattr(one, "func", None) for one in info.metadata}
+    if units.seconds in readers:
+        return _duration(value)
+    return _size(value) if units.size in readers else value
+
+
+def _duration(value_s: float) -> str | float:
+    """``15m``; the number itself where no text reads back as the same."""
+    for unit, factor in _DURATIONS.items():
+        text = f"{value_s / factor:.0f}{unit}"
+        if value_s and units.seconds(text) == value_s:
+            return text
+    return value_s
+
+
+def _size(value_bytes: int) -> str | int:
+    for unit, factor in _SIZES.items():
+        text = f"{value_bytes // factor}{unit}"
+        if value_bytes and units.size(text) == value_bytes:
+            return text
+    return value_bytes
+
+
+def _key(name: str) -> str:
+    return name if _BARE_KEY.fullmatch(name) else _toml(name)
+
+
+def _toml(value: Any) -> str:
+    """JSON's spelling is TOML's, but for U+007F; half a surrogate pair has none in either."""
+    if isinstance(value, str):
+        value = value.encode("utf-8", "replace").decode()
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,57 @@
+"""Changes to what carries a version: never over somebody else's change. Called by ``integration.py`` and
+``trigger.py``.
+"""
+
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+
+from ingestd.control.engine.compare import canonical
+from ingestd.control.engine.resource import Context, Fields
+from ingestd.core.errors import UserError
+from ingestd.transport.api_client import ApiError
+
+MAX_TRIES = 5
+
+
+class CurrentVersion(NamedTuple):
+    """As it is now: what matters of it, and the answer that said so, with its version."""
+
+    fields: Fields
+    body: Mapping[str, Any]
+
+
+async def change(
+    context: Context,
+    what: str,
+    *,
+    read: Callable[[], Awaitable[CurrentVersion]],
+    write: Callable[[Mapping[str, Any]], Awaitable[Any]],
+    planned: Fields | None,
+    wanted: Fields,
+) -> Any:
+    """Read, compare, write; at a version conflict all of it again, a few times. The answer of the write, or
+    of the read that shows that there is nothing left to do: our own write, whose answer was lost.
+
+    ``planned``: what the change was planned for; None for what was made just now and never looked at. Raises
+    UserError where it is neither that nor what is wanted, ApiError for anything but a conflict.
+    """
+    for attempt in range(MAX_TRIES):
+        current = await read()
+        if not (changed := _unlike(current.fields, wanted)):
+            return current.body
+        planned = current.fields if planned is None else planned
+        if _unlike(current.fields, planned):
+            raise UserError(f"{what} was changed meanwhile ({', '.join(changed)}): plan again")
+        try:
+            return await write(current.body)
+        except ApiError as error:
+            if not error.is_version_conflict:
+                raise
+        await context.sleep(random.uniform(0.1, 0.5) * 2**attempt)
+    raise UserError(f"{what}: its version was another one at each of {MAX_TRIES} tries: plan again later")
+
+
+def _unlike(one: Fields, other: Fields) -> list[str]:
+    """The fields in which they differ."""
+    return sorted(name for name in {*one, *other} if canonical(one.get(name)) != canonical(other.get(name)))

@@ -1,0 +1,239 @@
+"""Integrations of the type amazon-eventbridge-source: how Genesys Cloud itself sends to Amazon EventBridge.
+One kind of ``resource.py``.
+
+Made disabled, then configured (with the version that was read), then enabled, and done when the API reports
+it as ACTIVE: whatever ended one of these before its end, the next apply goes on from there. Source: Genesys
+Cloud Platform SDK, ``IntegrationsApi``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+
+from ingestd.control.engine.lookup import LOOK_AGAIN_S, find_named
+from ingestd.control.engine.model_table import ModelTable, inner, read_table, text
+from ingestd.control.engine.resource import Address, Context, Fields, RemoteResource, Wanted
+from ingestd.control.engine.versioned import CurrentVersion, change
+from ingestd.control.integration.state import (
+    PATH,
+    RUNNING,
+    intend,
+    note,
+    path_of,
+    wait_until_reported,
+    wait_until_stopped,
+)
+from ingestd.core.errors import UserError
+from ingestd.transport.api_client import AmbiguousRequest, ApiError, gather
+
+TYPE = "amazon-eventbridge-source"
+MAX_TOPICS = 1000
+VISIBLE_S = 5.0
+"""How long is waited for the configuration of one that a list shows."""
+
+_EMPTY_NOTES = "node_dynamodb_empty_string"  # what the API answers for notes that were never set
+
+
+def _topics(topics: list[str]) -> list[str]:
+    return sorted(set(topics))
+
+
+Topic = Annotated[str, StringConstraints(pattern=r"^v2(\.[A-Za-z0-9_-]+|\.\{[A-Za-z]+\})+$", max_length=256)]
+Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,6}(-[a-z]+){1,3}-[0-9]{1,2}$", max_length=40)]
+
+
+def _digits(value: Any) -> Any:
+    """An account of twelve digits is also taken as a number: ``--set`` reads JSON."""
+    return str(value) if type(value) is int and 10**11 <= value < 10**12 else value
+
+
+class _IntegrationTable(ModelTable):
+    aws_account_id: Annotated[str, StringConstraints(pattern=r"^[0-9]{12}$"), BeforeValidator(_digits)]
+    aws_region: Region
+    suffix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    event_filter: Annotated[list[Topic], Field(min_length=1, max_length=MAX_TOPICS), AfterValidator(_topics)]
+    notes: Annotated[str, StringConstraints(max_length=2000)] = ""
+    enabled: bool = True
+
+
+class Integration:
+    """``[integration.NAME]``: ``aws_account_id``, ``aws_region``, ``suffix``, ``event_filter`` (topics with a
+    literal ``{id}``), ``notes``, ``enabled`` (true)."""
+
+    name = "integration"
+    immutable: frozenset[str] = frozenset()
+
+    def parse(self, name: str, table: Mapping[str, Any]) -> Wanted:
+        read = read_table(_IntegrationTable, self.name, name, table)
+        fields = read.model_dump(exclude={"name", "after", "protected"})
+        return Wanted(
+            self.name, name, read.name or name, fields, after=read.addresses, protected=read.protected
+        )
+
+    async def read(self, context: Context) -> Sequence[RemoteResource]:
+        entities = await context.api.list(PATH, params={"integrationType": TYPE})
+        ours = [entity for entity in entities if text(entity, "integrationType", "id") == TYPE]
+        there = [entity for entity in ours if text(entity, "intendedState") != "DELETED"]
+        found = await gather(*(_look(context, entity) for entity in there))
+        return [one for one in found if one is not None]
+
+    async def create(self, context: Context, wanted: Wanted, ids: Mapping[Address, str]) -> RemoteResource:
+        if there := await find_named(context, self, wanted.key, path=PATH):
+            return _adopted(there, wanted)
+        began = context.monotonic()
+        try:
+            made = await context.api.post(PATH, {"name": wanted.key, "integrationType": {"id": TYPE}})
+        except AmbiguousRequest:
+            there = await find_named(context, self, wanted.key, path=PATH, patience_s=LOOK_AGAIN_S)
+            if not there:
+                raise
+            return _adopted(there, wanted)
+        if not (its_id := text(made, "id")):
+            raise UserError(f"integration {wanted.key}: the API made it and did not tell its id: apply again")
+        seconds = round(context.monotonic() - began, 3)
+        note(context, "INTEGRATION_CREATED", wanted.key, its_id, seconds=seconds)
+        state = text(made, "reportedState", "code")
+        return RemoteResource(self.name, wanted.key, its_id, _fields(made, {}), state=state, settled=False)
+
+    async def update(
+        self, context: Context, found: RemoteResource, wanted: Wanted, ids: Mapping[Address, str]
+    ) -> RemoteResource:
+        found = await _configure(context, found, wanted)
+        if found.fields["enabled"] != wanted.fields["enabled"]:
+            found = await intend(context, found, enabled=wanted.fields["enabled"])
+        return replace(found, settled=False)
+
+    async def settle(self, context: Context, found: RemoteResource, wanted: Wanted) -> RemoteResource:
+        enabled = wanted.fields["enabled"]
+        if found.version is None or {**found.fields, "enabled": enabled} != wanted.fields:
+            found = await _configure(context, found, wanted)
+        if found.settled and found.fields["enabled"] == enabled:
+            return found
+        if found.state == "ERROR" and enabled and found.fields["enabled"]:
+            # It does not leave this state by itself: off, and on again.
+            found = await intend(context, found, enabled=False)
+        if found.fields["enabled"] != enabled:
+            found = await intend(context, found, enabled=enabled)
+        return await wait_until_reported(context, found, enabled=enabled)
+
+    async def delete(self, context: Context, found: RemoteResource) -> None:
+        """Disabled first: it must not go on sending while it goes. What is gone already is no error."""
+        try:
+            if text(await context.api.get(path_of(found)), "intendedState") != "DISABLED":
+                found = await intend(context, found, enabled=False)
+            await wait_until_stopped(context, found)
+        except ApiError as error:
+            if not error.is_not_found:
+                raise
+            return
+        await context.api.delete(path_of(found))
+        note(context, "INTEGRATION_DELETED", found.key, found.id)
+
+    def export(self, found: RemoteResource) -> Mapping[str, Any]:
+        return {"name": found.key, **found.fields}
+
+
+def _adopted(there: RemoteResource, wanted: Wanted) -> RemoteResource:
+    """One that nobody has configured yet is ours, from a create whose end we did not see."""
+    if _without_state(there.fields) not in (_config_fields({}), _without_state(wanted.fields)):
+        raise UserError(f"integration {there.key} was made by somebody else meanwhile: plan again")
+    return there
+
+
+async def _look(context: Context, entity: Mapping[str, Any]) -> RemoteResource | None:
+    """With its configuration; None if it went while we looked."""
+    its_id = text(entity, "id")
+    try:
+        path = f"{PATH}/{its_id}/config/current"
+        config = await context.api.get_when_visible(path, deadline_s=min(VISIBLE_S, context.deadline_s))
+    except ApiError as error:
+        if error.is_not_found:
+            return None
+        raise
+    return found_of(entity, config)
+
+
+def found_of(entity: Any, config: Any) -> RemoteResource:
+    state, fields = text(entity, "reportedState", "code"), _fields(entity, config)
+    return RemoteResource(
+        "integration",
+        text(entity, "name"),
+        text(entity, "id"),
+        fields,
+        state=state,
+        version=_version(config),
+        settled=state == "ACTIVE" if fields["enabled"] else state not in RUNNING,
+    )
+
+
+def _version(config: Any) -> int | None:
+    version = inner(config, "version")
+    return version if isinstance(version, int) else None
+
+
+def _fields(entity: Any, config: Any) -> Fields:
+    return _config_fields(config) | {"enabled": text(entity, "intendedState") == "ENABLED"}
+
+
+def _config_fields(config: Any) -> dict[str, Any]:
+    """Of an answer to a GET of the configuration: canonical, without what the server fills in."""
+    properties, notes = inner(config, "properties"), text(config, "notes")
+    topics = inner(properties, "eventFilter")
+    topics = topics if isinstance(topics, list) else []
+    return {
+        "aws_account_id": text(properties, "awsAccountId"),
+        "aws_region": text(properties, "awsAccountRegion"),
+        "suffix": text(properties, "eventSourceSuffix"),
+        "event_filter": _topics([topic for topic in topics if isinstance(topic, str)]),
+        "notes": "" if notes == _EMPTY_NOTES else notes,
+    }
+
+
+async def _configure(context: Context, found: RemoteResource, wanted: Wanted) -> RemoteResource:
+    """Never over somebody else's change, and what is not ours in it stays: see ``versioned.py``."""
+    path = path_of(found, "/config/current")
+
+    async def read() -> CurrentVersion:
+        # A 404 right after a create means: not yet.
+        config = await context.api.get_when_visible(path, deadline_s=context.deadline_s)
+        return CurrentVersion(_config_fields(config), config)
+
+    async def write(now: Mapping[str, Any]) -> Any:
+        written = await context.api.put(path, _config(now, wanted))
+        note(context, "INTEGRATION_UPDATED", found.key, found.id, version=_version(written) or 0)
+        return written
+
+    config = await change(
+        context,
+        f"integration {found.key}",
+        read=read,
+        write=write,
+        planned=None if found.version is None else _without_state(found.fields),
+        wanted=_without_state(wanted.fields),
+    )
+    fields = {**_without_state(wanted.fields), "enabled": found.fields["enabled"]}
+    return replace(found, fields=fields, version=_version(config))
+
+
+def _without_state(fields: Fields) -> Fields:
+    return {name: value for name, value in fields.items() if name != "enabled"}
+
+
+def _config(now: Mapping[str, Any], wanted: Wanted) -> dict[str, Any]:
+    properties = inner(now, "properties")
+    return {
+        "name": wanted.key,
+        "version": now.get("version"),
+        "properties": {
+            **(properties if isinstance(properties, Mapping) else {}),
+            "awsAccountId": wanted.fields["aws_account_id"],
+            "awsAccountRegion": wanted.fields["aws_region"],
+            "eventSourceSuffix": wanted.fields["suffix"],
+            "eventFilter": wanted.fields["event_filter"],
+        },
+        "advanced": now.get("advanced") or {},
+        "notes": wanted.fields["notes"],
+        "credentials": now.get("credentials") or {},
+    }

@@ -1,0 +1,120 @@
+"""Tells an external gateway that a target was changed: one signed POST, with retries. For ``target.py``.
+
+Signed as Standard Webhooks 1.0.0 (``transport/webhook_signature.py``), with one ``webhook-id`` for all tries.
+"""
+
+import json
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from ingestd.control.engine.resource import AuditStep, Context, RemoteResource
+from ingestd.control.engine.secret import SecretRef
+from ingestd.core.address import is_exposed
+from ingestd.core.answer import Answer
+from ingestd.core.clock import SystemClock
+from ingestd.core.errors import UserError
+from ingestd.schemas.refusals import cut
+from ingestd.transport.client import Client
+from ingestd.transport.headers import retry_after
+from ingestd.transport.url_guard import UrlGuard
+from ingestd.transport.webhook_secret import decode_secret
+from ingestd.transport.webhook_signature import StandardWebhooks
+
+MAX_ATTEMPTS = 5
+TIMEOUT_S = 10.0
+MAX_WAIT_S = 30.0
+_BASE_S = 0.5
+_LATER = frozenset((0, 408, 425, 429, 500, 502, 503, 504))
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """``secret``: where ``whsec_…`` is."""
+
+    url: str
+    secret: SecretRef
+
+    @property
+    def host(self) -> str:
+        """What is told of it: the rest of a webhook's URL may be a secret."""
+        return urlsplit(self.url).hostname or ""
+
+
+def check(context: Context, webhook: Webhook, *, what: str) -> None:
+    """Before anything is changed that it would have to be told of. Raises UserError for an address that the
+    guard refuses, and for a secret that does not serve."""
+    UrlGuard(allow_private=context.allow_private).check_url(webhook.url, what=f"{what}.url")
+    if is_exposed(webhook.url):  # whatever else is allowed
+        raise UserError(f"{what}.url: it must begin with https://")
+    try:
+        decode_secret(context.secret(webhook.secret))
+    except ValueError as error:
+        raise UserError(f"{what}.secret: {webhook.secret.text}: it {error}") from None
+
+
+async def sync(context: Context, found: RemoteResource, webhook: Webhook) -> bool:
+    """Whether the gateway took it (any 2xx). Notes WEBHOOK_SYNCED or WEBHOOK_FAILED; a gateway that does not
+    take it is no error: the target is what it should be. Raises UserError as ``check`` does.
+
+    Only an address that the guard has seen is connected to, whatever its name says a moment later."""
+    check(context, webhook, what=f"target {cut(found.key, 100)}: webhook")
+    start = context.monotonic()
+    answer, attempts = await _send(context, webhook, _body(found), start=start)
+    fields: dict[str, str | int | float | bool | None] = {
+        "target_id": found.id,
+        "name": found.key,
+        "host": webhook.host,
+        "attempts": attempts,
+        "status": answer.status,
+        "latency_ms": round((context.monotonic() - start) * 1000, 1),
+    }
+    taken = 200 <= answer.status < 300
+    if not taken:
+        fields["error"] = answer.error or f"the gateway answered {answer.status}"
+    context.note(AuditStep("WEBHOOK_SYNCED" if taken else "WEBHOOK_FAILED", fields))
+    return taken
+
+
+async def _send(context: Context, webhook: Webhook, body: bytes, *, start: float) -> tuple[Answer, int]:
+    """(the last answer, attempts)."""
+    clock, guard = SystemClock(), UrlGuard(allow_private=context.allow_private)
+    signature = StandardWebhooks(context.secret(webhook.secret), clock=clock)
+    attempt = 0
+    async with Client(timeout_s=TIMEOUT_S, max_connections=1, max_body_bytes=4096, guard=guard) as client:
+        while True:
+            attempt += 1
+            headers = {"content-type": "application/json"}
+            added, _ = await signature.headers(webhook.url, body, headers)
+            answer = await client.post(webhook.url, body, headers | added)
+            wait_s = _wait_s(answer, attempt, now_wall=clock.wall())
+            over = context.monotonic() - start + wait_s > context.deadline_s
+            if answer.status not in _LATER or attempt == MAX_ATTEMPTS or over:
+                return answer, attempt
+            await context.sleep(wait_s)
+
+
+def _body(found: RemoteResource) -> bytes:
+    """What the seed tells; nothing of the definition, which may be nobody else's business."""
+    content = {
+        "eventType": "TARGET_CONFIGURATION_UPDATED",
+        "targetId": found.id,
+        "name": found.key,
+        "status": found.state,
+        "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "source": "ingestd",
+    }
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+def _wait_s(answer: Answer, attempt: int, *, now_wall: float) -> float:
+    """Exponential with jitter; the gateway's Retry-After is a floor."""
+    jitter_s = random.uniform(0.1, 1.0) * min(MAX_WAIT_S, _BASE_S * 2.0**attempt)
+    asked_s = retry_after.parse(
+        answer.headers.get("retry-after"),
+        now_wall=now_wall,
+        date=answer.headers.get("date"),
+        cap_s=MAX_WAIT_S,
+    )
+    return jitter_s if asked_s is None else asked_s + jitter_s / 10

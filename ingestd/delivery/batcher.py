@@ -1,0 +1,116 @@
+"""The batcher: collects events until a request is full by bytes, by count or by age. Pure."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+from ingestd.core.batch import Batch
+from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.positions import Positions
+
+
+class Batcher:
+    """Cuts the stream of events into batches whose encoded body stays within ``max_bytes``.
+
+    The body is ``prefix + sep.join(events) + suffix`` (``overhead_bytes`` = prefix and suffix,
+    ``sep_bytes`` = the separator), so its size is known exactly before it is made.
+    """
+
+    def __init__(
+        self, *, max_bytes: int, max_events: int, max_age_s: float, overhead_bytes: int, sep_bytes: int = 1
+    ) -> None:
+        self._room = max_bytes - overhead_bytes + sep_bytes  # every event is counted with one separator
+        self._max_events = max_events
+        self._max_age_s = max_age_s
+        self._overhead_bytes = overhead_bytes
+        self._sep_bytes = sep_bytes
+        self._events: list[bytes] = []
+        self._digests: list[bytes | None] = []
+        self._segments: list[Segment] = []
+        self._bytes = 0
+        self._since = 0.0
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    @property
+    def deadline(self) -> float | None:
+        """When the open batch is due by age, on the clock of ``add``; None while it is empty."""
+        return self._since + self._max_age_s if self._events else None
+
+    @property
+    def max_event_bytes(self) -> int:
+        """The longest event that fits a request of its own."""
+        return self._room - self._sep_bytes
+
+    def learn(self, max_bytes: int) -> None:
+        """The API takes no more than ``max_bytes`` a request: the limit only ever shrinks."""
+        self._room = min(self._room, max(2, max_bytes - self._overhead_bytes + self._sep_bytes))
+
+    def add(
+        self,
+        chunk: Chunk,
+        events: list[bytes],
+        digests: list[bytes | None],
+        positions: Positions,
+        now: float,
+        *,
+        sizes: Sequence[int] | None = None,
+    ) -> Iterator[Batch]:
+        """Take events of one chunk (``positions`` in it, parallel lists); yield every batch that fills.
+
+        ``sizes``: bytes that each of them takes in a body, where that is not its own length.
+
+        The caller keeps out events longer than ``max_event_bytes``; should the limit have been
+        learned since, such an event goes alone and the API decides.
+        """
+        if self._max_events == 1:
+            yield from _one_by_one(chunk, events, digests, positions)
+            return
+        sep = self._sep_bytes
+        ends = list(accumulate(map(len, events) if sizes is None else sizes))  # without separators
+        first, taken = 0, 0
+        while first < len(events):
+            if not self._events:
+                self._since = now
+            room = self._room - self._bytes + taken + (first - 1) * sep
+            last = first + bisect_right(range(first, len(events)), room, key=lambda i: ends[i] + i * sep)
+            last = min(last, first + self._max_events - len(self._events))
+            if last == first and not self._events:
+                last = first + 1
+            if last > first:
+                self._append(chunk, events, digests, positions, first, last)
+                self._bytes += ends[last - 1] - taken + (last - first) * sep
+                taken = ends[last - 1]
+            full = last < len(events) or len(self._events) >= self._max_events
+            first = last
+            if full:
+                yield self.flush()
+
+    def flush(self) -> Batch:
+        """The open batch, whatever its size; the next one starts empty."""
+        batch = Batch(self._events, self._digests, self._segments)
+        self._events, self._digests, self._segments, self._bytes = [], [], [], 0
+        return batch
+
+    def _append(
+        self,
+        chunk: Chunk,
+        events: list[bytes],
+        digests: list[bytes | None],
+        positions: Positions,
+        first: int,
+        last: int,
+    ) -> None:
+        whole = first == 0 and last == len(events)
+        self._events += events if whole else events[first:last]
+        self._digests += digests if whole else digests[first:last]
+        self._segments.append(Segment(chunk, positions if whole else positions[first:last]))
+
+
+def _one_by_one(
+    chunk: Chunk, events: list[bytes], digests: list[bytes | None], positions: Positions
+) -> Iterator[Batch]:
+    """For APIs that take one event to a request."""
+    for index, (event, digest) in enumerate(zip(events, digests, strict=True)):
+        yield Batch([event], [digest], [Segment(chunk, positions[index : index + 1])])

@@ -1,0 +1,84 @@
+"""Whether the lane sends at all: closed, open (the API is down) or paused (it will not let us). Pure.
+
+An outage is not a failure of each event: while the circuit is not closed, one probe goes out at a
+time, and the time does not count against any batch.
+"""
+
+from enum import StrEnum
+
+_FIRST_PROBE_S = 0.5
+_MAX_PROBE_S = 15.0
+
+
+class BreakerState(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    PAUSED = "paused"
+
+
+class CircuitBreaker:
+    """``threshold`` failures in a row open it; one success closes it."""
+
+    def __init__(self, threshold: int) -> None:
+        self._threshold = threshold
+        self._failures = 0
+        self._since = 0.0
+        self._probe_wait_s = _FIRST_PROBE_S
+        self._outage_s = 0.0
+        self.probe_at = 0.0
+        self.state = BreakerState.CLOSED
+        self.why = ""  # of the last failure since the API answered; also while it is closed
+
+    def outage_s(self, now: float) -> float:
+        """Seconds it has not been closed, all in all."""
+        return self._outage_s + (0.0 if self.state is BreakerState.CLOSED else now - self._since)
+
+    def succeeded(self, now: float) -> bool:
+        """The API answers. True if that ended an outage."""
+        self._failures, self.why = 0, ""
+        if self.state is BreakerState.CLOSED:
+            return False
+        self._outage_s += now - self._since
+        self.state = BreakerState.CLOSED
+        self._probe_wait_s = _FIRST_PROBE_S
+        return True
+
+    def failed(self, now: float, why: str, *, jitter: float, at_least_s: float = 0.0) -> bool:
+        """An attempt came to nothing. True if that opened the circuit. ``jitter``: 0 to 1.
+
+        ``at_least_s``: the API's Retry-After; no probe goes out before.
+        """
+        self._failures += 1
+        self.why = why
+        opens = self.state is BreakerState.CLOSED and self._failures >= self._threshold
+        if opens:
+            self._leave(BreakerState.OPEN, now, why, jitter)
+        elif self.state is BreakerState.CLOSED:
+            return False
+        else:
+            self._next_probe(now, jitter)
+        self.probe_at = max(self.probe_at, now + at_least_s)
+        return opens
+
+    def pause(self, now: float, why: str, *, jitter: float) -> bool:
+        """The API refuses us, not an event. True if that is new."""
+        if self.state is BreakerState.CLOSED:
+            self._leave(BreakerState.PAUSED, now, why, jitter)
+            return True
+        self.state, self.why = BreakerState.PAUSED, why
+        self._next_probe(now, jitter)
+        return False
+
+    def may_send(self, now: float, active: int) -> bool:
+        return self.state is BreakerState.CLOSED or (active == 0 and now >= self.probe_at)
+
+    def _leave(self, state: BreakerState, now: float, why: str, jitter: float) -> None:
+        self.state, self.why, self._since = state, why, now
+        self._probe_wait_s = _FIRST_PROBE_S
+        self.probe_at = now + self._probe_wait_s * (0.5 + jitter / 2)
+
+    def _next_probe(self, now: float, jitter: float) -> None:
+        if now < self.probe_at:
+            return  # no probe: the request was out already when sending stopped
+        self._probe_wait_s = min(_MAX_PROBE_S, self._probe_wait_s * 2)
+        self.probe_at = now + self._probe_wait_s * (0.5 + jitter / 2)

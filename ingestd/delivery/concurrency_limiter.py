@@ -1,0 +1,119 @@
+"""How many requests at once, and whether at all, by what the API says and how fast. Pure; time is passed in.
+
+The lane asks ``limit`` before each request, and tells of each answer.
+"""
+
+from ingestd.delivery.latency_monitor import LatencyMonitor, LatencyTrend
+
+CALM = 8
+"""So many at once are no burden to anybody: the limit starts here, and only a refusal takes it lower."""
+_DOUBLING_ROUNDS = 4
+_DIP = 0.75
+_DIP_ROUNDS = 2
+
+
+class ConcurrencyLimiter:
+    """Additive increase, multiplicative decrease between 1 and ``most`` requests at once.
+
+    It grows while it is reached: at first by doubling each round trip, after the first sign of load by
+    one, and faster again after several round trips without any. Where round trips grow long it shrinks by
+    a tenth, once for each; the times are those of single attempts, never with the waiting in between.
+    Now and then it dips, to see how fast the API is when it is not busy.
+
+    One 429 holds back its own batch and halves the limit. A second one in a row, for a request that
+    was started after the first was seen, shows that the whole lane is too fast: nothing more is sent
+    until the time the API named.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._limit = float(min(most, CALM))
+        self._ceiling = float(most)  # of this round
+        self._trips = LatencyMonitor()
+        self._opening = True  # no sign of load yet
+        self._may_grow = True
+        self._step = 1.0  # how much it grows in a round trip
+        self._calm_rounds = 0
+        self._dipping = 0
+        self._is_reached = False
+        self._refused_at = float("-inf")
+        self._refused_before = False
+        self.closed_until = float("-inf")
+
+    @property
+    def limit(self) -> int:
+        if self._dipping:
+            return max(CALM, int(self._limit * _DIP))
+        return int(self._limit)
+
+    def succeeded(
+        self, active: int, *, started: float = 0.0, now: float = 0.0, seconds: float = 0.0, size: int = 0
+    ) -> None:
+        """``active``: requests that were out, this one included; the limit grows only if it was reached.
+        ``seconds``: of this attempt; ``size`` of its body in bytes."""
+        self._refused_before = False
+        self._is_reached = active >= self.limit
+        if self._is_reached and self._may_grow and self._limit < self._most and not self._dipping:
+            step = self._limit if self._opening else self._step
+            self._limit = min(self._ceiling, self._limit + step / self._limit)
+        if self._most > CALM:
+            self._measure(started, now, seconds, size, taken=True)
+
+    def failed(self, *, started: float, now: float, seconds: float, size: int) -> None:
+        """An attempt came to nothing. One that took long is a sign of load, a quick one says nothing."""
+        if self._most > CALM:
+            self._measure(started, now, seconds, size, taken=False)
+
+    def slow_down(self, *, started: float, now: float, wait_s: float, throttled: bool) -> None:
+        """A request started at ``started`` was answered 429 (``throttled``) or 503."""
+        if started < self._refused_at:
+            return  # sent before the API had said so
+        self._limit = max(1.0, self._limit / 2)
+        self._loaded()
+        self._begin_round(now)
+        if throttled and self._refused_before:
+            self.closed_until = max(self.closed_until, now + wait_s)
+        self._refused_before = throttled
+        self._refused_at = now
+
+    def _measure(self, started: float, now: float, seconds: float, size: int, *, taken: bool) -> None:
+        trips = self._trips
+        if not trips.add(started=started, seconds=seconds, size=size, taken=taken):
+            return
+        load = trips.judge(self._limit)
+        if self._dipping:
+            self._dipping -= 1
+        elif (
+            load is LatencyTrend.CALM or not self._is_reached
+        ):  # what others do to the API is no reason to shrink
+            self._calm(trips)
+        elif load is LatencyTrend.HEAVY and self._limit > CALM:
+            if self._opening:  # the round trips that showed it are of before the last doubling
+                trips.restart_search()
+            less = 0.5 if self._opening else 0.9 if trips.ratio < 2 else 0.8
+            self._limit = max(float(CALM), self._limit * less)
+            self._loaded()
+        elif load is LatencyTrend.UNRELATED:
+            self._limit = min(float(self._most), max(self._limit, trips.limit_before))
+            self._loaded()
+        else:
+            self._loaded()
+            self._may_grow = False
+        if trips.is_old:
+            self._dipping = _DIP_ROUNDS if trips.age_out() and self._limit > CALM else 0
+        self._begin_round(now)
+
+    def _begin_round(self, now: float) -> None:
+        self._ceiling = min(float(self._most), self._limit * 2)
+        self._trips.begin(now, limit=self.limit)
+
+    def _calm(self, trips: LatencyMonitor) -> None:
+        self._may_grow = True
+        self._calm_rounds += 1
+        if self._calm_rounds % _DOUBLING_ROUNDS == 0:
+            self._step = min(self._step * 2, max(1.0, self._limit / 4))
+
+    def _loaded(self) -> None:
+        """A sign of load: from now on one by one."""
+        self._opening, self._may_grow = False, True
+        self._step, self._calm_rounds = 1.0, 0

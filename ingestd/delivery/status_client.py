@@ -1,0 +1,91 @@
+"""How an API is asked what became of events: one GET with credentials, and the pace of all of them.
+
+For ``status_poller.py`` and ``ingestd publish``.
+"""
+
+import random
+import time
+from dataclasses import replace
+
+from ingestd.core.answer import Answer
+from ingestd.delivery.renewal import TokenRenewal
+from ingestd.transport.auth import Auth
+from ingestd.transport.client import Client
+from ingestd.transport.token_refusal import speaks_of_token
+
+_AT_ONCE_S = 0.1
+"""How many requests may go together after a pause: those of so many seconds."""
+
+
+class StatusClient:
+    """GET with the credentials of a sink. Not for signatures, which are made for what is posted."""
+
+    def __init__(self, client: Client, auth: Auth) -> None:
+        self._client = client
+        self._auth = auth
+        self._renewal = TokenRenewal()
+
+    async def get(self, url: str) -> Answer:
+        """Asked again with a new token where the API refuses it, once for each token. Raises Unreachable when
+        there is none to be had."""
+        started = time.monotonic()
+        answer, generation = await self._get(url)
+        if not speaks_of_token(answer):
+            self._renewal.worked(generation)
+        elif self._renewal.allows(generation, started=started, now=time.monotonic()):
+            self._auth.drop(generation)
+            answer, _ = await self._get(url)
+        return replace(answer, body=self._auth.mask(answer.body))
+
+    async def _get(self, url: str) -> tuple[Answer, int]:
+        headers = {"Accept": "application/json"}
+        added, generation = await self._auth.headers(url, b"", headers)
+        return await self._client.request("GET", url, headers={**headers, **added}), generation
+
+
+class StatusRateLimit:
+    """So many requests per minute, evenly. Pure; time is passed in."""
+
+    def __init__(self, requests_per_minute: int) -> None:
+        self._interval_s = 60.0 / requests_per_minute
+        self._next = float("-inf")
+
+    def reserve(self, now: float) -> float:
+        """Take the next turn; gives the seconds until then."""
+        turn = max(now, self._next - _AT_ONCE_S)
+        self._next = max(now, self._next) + self._interval_s
+        return turn - now
+
+
+class PollBackoff:
+    """How long all questions are held back when some come to nothing. Pure; time is passed in."""
+
+    def __init__(self, *, max_wait_s: float, rng: random.Random) -> None:
+        self.in_a_row = 0
+        self.hold_until = float("-inf")
+        self._max_wait_s = max_wait_s
+        self._random = rng
+        self._seen_at = float("-inf")
+
+    def note(self, *, started: float, now: float, after_s: float) -> bool:
+        """One question came to nothing; False if it was asked before the last trouble was seen, and so says
+        nothing new. ``after_s``: the least to wait."""
+        new = started >= self._seen_at
+        if new:
+            self.in_a_row += 1
+            self._seen_at = now
+            after_s = max(
+                after_s, jitter(min(self._max_wait_s, 2.0 ** min(self.in_a_row - 1, 32)), self._random)
+            )
+        self.hold_until = max(self.hold_until, now + after_s)
+        return new
+
+    def over(self) -> int:
+        """A question was answered; gives how many came to nothing before it."""
+        before, self.in_a_row = self.in_a_row, 0
+        return before
+
+
+def jitter(ceiling_s: float, rng: random.Random) -> float:
+    """Up to a quarter less, so that what was put off together does not come back together."""
+    return rng.uniform(0.75 * ceiling_s, ceiling_s)

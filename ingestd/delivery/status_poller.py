@@ -1,0 +1,345 @@
+"""Asks an API what became of the events it has accepted, in the background. Wired by ``pipeline.py``.
+
+The events wait in the store, so that a restart goes on where this process was. An API that does not answer
+is asked less and less and ends no event: see ``StatusPollerSettings.outage_patience_s``.
+"""
+
+import asyncio
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ingestd.core.answer import Answer
+from ingestd.core.clock import Clock
+from ingestd.core.errors import Unreachable
+from ingestd.core.letter import DeadLetter
+from ingestd.core.reasons import Reason
+from ingestd.core.units import human_seconds
+from ingestd.delivery.event_status import EventStatus, Standing, StatusReader, question_url
+from ingestd.delivery.status_client import PollBackoff, StatusRateLimit, jitter
+from ingestd.telemetry.metrics import answer_class
+
+_PAGE = 32
+_TROUBLES_TO_TELL = 5
+_LOOK_AGAIN_S = 60.0
+
+
+class DueConfirmation(Protocol):
+    @property
+    def id(self) -> int: ...
+    @property
+    def remote_id(self) -> str: ...
+    @property
+    def accepted_at(self) -> float:
+        """Wall time."""
+        ...
+
+    @property
+    def asked(self) -> int:
+        """Questions about it that were answered."""
+        ...
+
+    @property
+    def batch(self) -> str: ...
+    @property
+    def source(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+
+
+class UnconfirmedEvent(DueConfirmation, Protocol):
+    """All of it: what makes a dead letter."""
+
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def intact(self) -> bool: ...
+    @property
+    def line(self) -> int: ...
+    @property
+    def digest(self) -> bytes | None: ...
+    @property
+    def attempts(self) -> int: ...
+
+
+class ConfirmationStore(Protocol):
+    """``store.confirmations.Confirmations``. What is noted becomes durable with the next ``commit``."""
+
+    async def open(self, *, now: float) -> int: ...
+    async def due(self, *, now: float, limit: int) -> tuple[Sequence[DueConfirmation], float | None]:
+        """(those that are due, the first first; when the next one is that is not yet)."""
+        ...
+
+    async def read(self, number: int, /) -> UnconfirmedEvent | None: ...
+    def postpone(self, number: int, /, *, due: float, asked: int) -> None: ...
+    def settle(self, ids: Sequence[int], /) -> None: ...
+    async def commit(self) -> None: ...
+
+
+class ConfirmationRecorder(Protocol):
+    """Called together with ``ConfirmationStore.settle``: both are on disk, or neither is."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it wants the event itself with ``confirmed``."""
+        ...
+
+    def confirmed(self, sink: str, event: Any, whole: Any, /) -> None: ...
+    def confirmation_failed(self, sink: str, letter: DeadLetter, /) -> None:
+        """Accepted, and failed after all, or not confirmed in time."""
+        ...
+
+
+class StatusRequests(Protocol):
+    """``asking.Asker``."""
+
+    async def get(self, url: str) -> Answer:
+        """With credentials. Raises Unreachable when there is no token to be had."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StatusPollerSettings:
+    """``not_found_s``: so long after its acceptance an event that the API does not know is only late.
+
+    An event ends unconfirmed after ``timeout_s``, if the API then still says nothing better; if it says
+    nothing at all, after another ``outage_patience_s`` of both the event's and this process's life.
+    """
+
+    timeout_s: float = 300.0
+    first_after_s: float = 1.0
+    max_wait_s: float = 60.0
+    requests_per_minute: int = 60
+    max_pending: int = 100_000
+    max_questions: int = 8
+    not_found_s: float = 60.0
+    outage_patience_s: float = 3600.0
+
+
+class StatusPoller:
+    """``open``, then ``run`` until cancelled. ``settled`` is set while nothing is pending.
+
+    ``added`` is to be called where events were noted as accepted. ``full`` says that sending should wait;
+    ``on_room`` is called when it may go on. ``outcomes`` and ``questions`` (by class of answer) are counts
+    for the metrics.
+    """
+
+    def __init__(
+        self,
+        sink: str,
+        url_template: str,
+        *,
+        asker: StatusRequests,
+        store: ConfirmationStore,
+        book: ConfirmationRecorder,
+        reader: StatusReader,
+        settings: StatusPollerSettings,
+        clock: Clock,
+        on_room: Callable[[], None] = lambda: None,
+        warn: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        self.pending = 0
+        self.settled = asyncio.Event()
+        self.outcomes = {"confirmed": 0, "failed": 0, "timed_out": 0}
+        self.questions: Counter[str] = Counter()
+        self.on_room = on_room
+        self._sink = sink
+        self._url_template = url_template
+        self._asker = asker
+        self._store = store
+        self._book = book
+        self._reader = reader
+        self._settings = settings
+        self._clock = clock
+        self._warn = warn
+        self._random = random.Random()
+        self._budget = StatusRateLimit(settings.requests_per_minute)
+        self._troubles = PollBackoff(max_wait_s=settings.max_wait_s, rng=self._random)
+        self._changed = asyncio.Event()
+        self._page: deque[DueConfirmation] = deque()
+        self._out: set[int] = set()
+        self._started = clock.monotonic()
+        self._ever_known = False  # the API has known an event: the URL is right
+
+    @property
+    def full(self) -> bool:
+        return self.pending >= self._settings.max_pending
+
+    async def open(self) -> int:
+        """How many events an earlier process left. Before anything is ``added``. Raises StoreFailed."""
+        left = await self._store.open(now=self._clock.wall())
+        self.pending = left
+        if not left:
+            self.settled.set()
+        return left
+
+    def added(self, events: int) -> None:
+        if events:
+            self.pending += events
+            self.settled.clear()
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Raises StoreFailed. A question that is cancelled is asked again by the next process."""
+        self._started = self._clock.monotonic()
+        try:
+            async with asyncio.TaskGroup() as questions:
+                while True:
+                    event = await self._next()
+                    self._out.add(event.id)
+                    questions.create_task(self._ask(event), name=f"question {event.id}")
+        except* Exception as group:
+            error: BaseException = group
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            raise error from None
+
+    # --- whom to ask, and when ---
+
+    async def _next(self) -> DueConfirmation:
+        """The next event to ask about, once it is due and a request may be spent on it."""
+        while True:
+            self._changed.clear()
+            now, wake = self._clock.monotonic(), None
+            at_once = 1 if self._troubles.in_a_row else self._settings.max_questions
+            if now < self._troubles.hold_until:
+                wake = self._troubles.hold_until
+            elif len(self._out) < at_once:
+                if not self._page:
+                    wake = await self._turn_page(now)
+                if self._page:
+                    await self._clock.sleep(self._budget.reserve(now))
+                    if self._clock.monotonic() >= self._troubles.hold_until:
+                        return self._page.popleft()
+                    continue
+            await self._wait(wake)
+
+    async def _turn_page(self, now: float) -> float | None:
+        """Read those that are due; gives when to look again if there are none."""
+        wall, out = self._clock.wall(), frozenset(self._out)  # those whose question ends meanwhile included
+        rows, upcoming = await self._store.due(now=wall, limit=_PAGE + len(out))
+        self._page.extend(row for row in rows if row.id not in out)
+        return None if upcoming is None else now + upcoming - wall
+
+    async def _wait(self, wake: float | None) -> None:
+        """Until something changes or that time is reached; not for long, as the wall clock may be set."""
+        wait_s = _LOOK_AGAIN_S if wake is None else min(_LOOK_AGAIN_S, wake - self._clock.monotonic())
+        changed = asyncio.ensure_future(self._changed.wait())
+        slept = asyncio.ensure_future(self._clock.sleep(max(0.001, wait_s)))
+        try:
+            await asyncio.wait((changed, slept), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changed.cancel()
+            slept.cancel()
+            await asyncio.wait((changed, slept))
+
+    # --- one question ---
+
+    async def _ask(self, event: DueConfirmation) -> None:
+        try:
+            url = question_url(self._url_template, event.remote_id)
+            if url is None:
+                await self._bury(event, Reason.UNCONFIRMED, "the API gave it an id that cannot be asked for")
+                return
+            started = self._clock.monotonic()
+            status = await self._answer(url)
+            if status.standing is Standing.UNANSWERED:
+                await self._unanswered(event, status, started=started)
+            else:
+                await self._answered(event, status)
+        finally:
+            self._out.discard(event.id)
+            self._changed.set()
+
+    async def _answer(self, url: str) -> EventStatus:
+        try:
+            answer = await self._asker.get(url)
+        except Unreachable as error:
+            answer = Answer(0, error=str(error))
+        self.questions[answer_class(answer.status)] += 1
+        return self._reader.read(answer, now_wall=self._clock.wall())
+
+    async def _answered(self, event: DueConfirmation, status: EventStatus) -> None:
+        settings, now = self._settings, self._clock.wall()
+        age_s = now - event.accepted_at
+        self._trouble_is_over()
+        self._ever_known |= status.standing is not Standing.NOT_FOUND
+        lost = status.standing is Standing.NOT_FOUND and age_s >= settings.not_found_s and self._ever_known
+        if status.standing is Standing.DELIVERED:
+            whole = await self._store.read(event.id) if self._book.keeps else None
+            self._store.settle([event.id])
+            self._book.confirmed(self._sink, event, whole)
+            self._end("confirmed")
+        elif status.standing is Standing.FAILED or lost:
+            await self._bury(event, Reason.FAILED, status.words)
+        elif age_s >= settings.timeout_s:
+            await self._bury(event, Reason.UNCONFIRMED, self._too_late(event, status))
+        else:
+            ceiling = min(settings.max_wait_s, settings.first_after_s * 2.0 ** min(event.asked + 1, 32))
+            due = min(now + jitter(ceiling, self._random), event.accepted_at + settings.timeout_s)
+            self._store.postpone(event.id, due=due, asked=event.asked + 1)
+
+    async def _unanswered(self, event: DueConfirmation, status: EventStatus, *, started: float) -> None:
+        """Nothing was said about the event: that is not its fault, and the others would fare no better."""
+        settings, now, wall = self._settings, self._clock.monotonic(), self._clock.wall()
+        age_s = wall - event.accepted_at
+        self._note_trouble(status, started=started, now=now)
+        patience_s = settings.outage_patience_s
+        if age_s >= settings.timeout_s + patience_s and now - self._started >= patience_s:
+            await self._bury(event, Reason.UNCONFIRMED, self._too_late(event, status))
+            return
+        wait_s = jitter(min(settings.max_wait_s, max(settings.first_after_s, age_s)), self._random)
+        self._store.postpone(event.id, due=wall + wait_s, asked=event.asked)
+
+    def _note_trouble(self, status: EventStatus, *, started: float, now: float) -> None:
+        new = self._troubles.note(started=started, now=now, after_s=status.after_s or 0.0)
+        if new and self._troubles.in_a_row == _TROUBLES_TO_TELL:
+            self._warn(
+                f"sink {self._sink}: the API does not say what became of its events"
+                f" ({self.pending} wait for that): {status.words}"
+            )
+
+    def _trouble_is_over(self) -> None:
+        if self._troubles.over() >= _TROUBLES_TO_TELL:
+            self._warn(f"sink {self._sink}: the API says again what became of its events")
+
+    async def _bury(self, event: DueConfirmation, reason: Reason, detail: str) -> None:
+        pending = await self._store.read(event.id)
+        self._store.settle([event.id])
+        if pending is not None:
+            self._book.confirmation_failed(self._sink, make_letter(pending, reason, detail))
+        self._end("timed_out" if reason is Reason.UNCONFIRMED else "failed")
+        await self._store.commit()  # a person may look for it
+
+    def _end(self, outcome: str) -> None:
+        was_full = self.full
+        self.outcomes[outcome] += 1
+        self.pending -= 1
+        if self.pending == 0:
+            self.settled.set()
+        if was_full and not self.full:
+            self.on_room()
+
+    def _too_late(self, event: DueConfirmation, status: EventStatus) -> str:
+        waited = human_seconds(max(0.0, self._clock.wall() - event.accepted_at))
+        return f"accepted, but not confirmed within {waited}: {status.words}"
+
+
+def make_letter(pending: UnconfirmedEvent, reason: Reason, detail: str) -> DeadLetter:
+    """``first_sent_wall`` is when it was accepted: soon after."""
+    if not pending.intact:
+        detail = f"the stored payload is damaged (checksum); {detail}"
+    return DeadLetter(
+        pending.payload,
+        reason,
+        detail,
+        pending.source,
+        pending.offset,
+        pending.line,
+        pending.digest,
+        pending.batch,
+        attempts=pending.attempts,
+        first_sent_wall=pending.accepted_at,
+    )

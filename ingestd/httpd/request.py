@@ -1,0 +1,83 @@
+"""The joint between the wire (``connection.py``) and what a request means (``endpoint.py``).
+
+The wire makes Requests and calls an Application; an Application answers with ``Request.respond``.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+Headers = Sequence[tuple[str, str]]
+
+
+class Response(NamedTuple):
+    """``headers``: without Content-Length, Date and Connection, which the wire adds."""
+
+    status: int
+    body: bytes = b""
+    headers: Headers = ()
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One HTTP request. ``body`` is whole in ``Application.handle`` and empty in ``check_head``."""
+
+    method: str
+    target: str
+    """As it was sent: path and query; of an absolute-form target without scheme and authority."""
+    path: str
+    """Not percent-decoded."""
+    query: str
+    headers: dict[str, str]
+    """Lower-case names, latin-1 values. A field that came twice is joined with ``", "``."""
+    answer: Callable[[Response], None] | None
+    """Where ``respond`` goes to, once. Set to None afterwards and when the client goes."""
+    peer: str = ""
+    """The client's IP address."""
+    certificate_name: str = ""
+    """Common name, or else first subject alternative name, of a verified client certificate."""
+    repeated: frozenset[str] = frozenset()
+    """Names of the fields that came more than once."""
+    body: bytes = b""
+    gone: bool = False
+    """The client has closed the connection, or was cut off."""
+
+    def respond(self, status: int, body: bytes = b"", headers: Headers = ()) -> None:
+        """Answer: now or later, on the event loop. Dropped when it comes a second time or the client is
+        gone. Unknown statuses and headers that would break the framing become a 500."""
+        answer, self.answer = self.answer, None
+        if answer is not None:
+            answer(Response(status, body, headers))
+
+
+class Application(Protocol):
+    """What stands behind the wire. Both are called on the event loop and must not block."""
+
+    def check_head(self, request: Request) -> Response | None:
+        """Called when the head is complete and before the body is read: an early refusal, or None."""
+        ...
+
+    def handle(self, request: Request) -> None:
+        """The body is complete. Responds through ``request.respond``, now or later."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What a client may cost. Beyond a limit it is told so and cut off."""
+
+    max_head_bytes: int = 16 * 1024
+    """Request line and fields together; 431."""
+    max_headers: int = 64
+    max_body_bytes: int = 16 * 1024 * 1024
+    """As sent, before decoding; 413."""
+    max_buffered_bytes: int = 128 * 1024 * 1024
+    """Of all bodies that are held at once; 503 for a body of more than 64 KiB that would pass it."""
+    head_timeout_s: float = 10.0
+    """From the first byte to the last field, and for a TLS handshake; 408."""
+    body_timeout_s: float = 30.0
+    """From the head to the end of the body; 408. Also for a client that does not read its answers."""
+    idle_timeout_s: float = 75.0
+    """A connection without a request; closed without a word."""
+    max_connections: int = 10_000
+    """At once; 503."""

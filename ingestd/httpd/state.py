@@ -1,0 +1,38 @@
+"""What the connections of one server share: limits, who is connected, counts. Made by ``server.py``."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ingestd.httpd.request import Application, ServerLimits
+from ingestd.httpd.response import date_line
+
+
+class Connected(Protocol):
+    """A connection as its server sees it."""
+
+    def enforce_deadline(self, now_s: float) -> None: ...
+    def drain(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class ServerState:
+    application: Application
+    limits: ServerLimits
+    connections: set[Connected] = field(default_factory=set)
+    connections_total: int = 0
+    refused_connections: int = 0
+    requests_by_status: dict[int, int] = field(default_factory=dict)
+    """Bounded: only the statuses that are sent."""
+    buffered_bytes: int = 0
+    """Of all bodies and of what was read ahead."""
+    date: bytes = field(default_factory=date_line)
+    draining: bool = False
+    emptied: asyncio.Event | None = None
+    """Set when the last connection goes, for those who wait for it."""
+
+    def leave(self, connection: Connected) -> None:
+        self.connections.discard(connection)
+        if self.emptied is not None and not self.connections:
+            self.emptied.set()

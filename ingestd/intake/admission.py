@@ -1,0 +1,256 @@
+"""The reception: what producers submit, through validation and window, into the spool; then the answer.
+
+Submissions that arrive while a commit is under way are taken together: one pass of each stage, one row
+in the spool, one fsync. An answer goes out only after the commit that has its events.
+"""
+
+import asyncio
+import sqlite3
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Protocol
+
+from ingestd.core.clock import Clock
+from ingestd.core.letter import DeadLetter
+from ingestd.core.reasons import Reason
+from ingestd.core.submission import DeferredSubmission, Submission
+from ingestd.intake.backpressure import Backpressure, store_deferral
+from ingestd.intake.delivery_waits import DeliveryWaits
+from ingestd.intake.submission_group import MAX_EVENTS, SubmissionGroup
+from ingestd.processing.dedup import Window
+from ingestd.processing.validate import Validator
+from ingestd.store.database import Database
+from ingestd.store.dead_letters import insert_letters
+from ingestd.store.spool import MAX_CHUNK_BYTES, Spool, SpooledChunk
+from ingestd.store.writer import Work
+
+MAX_UNANSWERED_BYTES = 64 * 1024 * 1024
+"""Of events that are not on disk yet; past it producers wait. A disk may take seconds for one fsync."""
+
+SLICE_S = 0.01
+"""Of one turn of the loop, for validation; a step of it that was begun is brought to its end."""
+
+_DONE = object()
+
+Keep = Callable[[list[bytes]], "CommitPart | None"]
+"""Accepted events -> what else is to be written with them."""
+
+Accepted = Callable[[str, int], None]
+"""(producer, events that were new)."""
+
+
+class CommitPart(Protocol):
+    """A unit of work of somebody else, for the same transaction."""
+
+    def __call__(self, connection: sqlite3.Connection, /) -> None: ...
+    def refused(self) -> None:
+        """There was no transaction."""
+        ...
+
+
+class AdmissionRecorder(Protocol):
+    """Where the reception's counts go; see ``event_recorder``."""
+
+    def submitted(self, *, accepted: int, duplicates: int, rejected: Mapping[Reason, int]) -> None: ...
+
+    def refused(self, source: int, events: list[tuple[bytes, Reason, str]]) -> None:
+        """Events that failed their schema: told in the audit log."""
+        ...
+
+
+class Admission:
+    """``submit`` may be called at any time; ``offer`` is given every chunk that is safe, in order."""
+
+    def __init__(
+        self,
+        *,
+        window: Window,
+        validator: Validator,
+        spool: Spool,
+        database: Database,
+        book: AdmissionRecorder,
+        pressure: Backpressure,
+        waiting: DeliveryWaits,
+        offer: Callable[[SpooledChunk], None],
+        keep: Sequence[Keep] = (),
+        max_event_bytes: int,
+        keep_rejected: bool,
+        clock: Clock,
+    ) -> None:
+        self.validator = validator
+        self.keep_rejected = keep_rejected
+        self.deferred: Counter[int] = Counter()  # events, by the status they were answered with
+        self.on_accepted: Accepted = lambda producer, events: None
+        self._window = window
+        self._spool = spool
+        self._database = database
+        self._book = book
+        self._pressure = pressure
+        self._waiting = waiting
+        self._offer = offer
+        self._keepers = keep
+        self._max_event_bytes = max_event_bytes
+        self._clock = clock
+        self._arrived: list[Submission] = []
+        self._arrived_bytes = self._unanswered_bytes = 0
+        self._in_check: deque[tuple[SubmissionGroup, Iterator[None]]] = deque()
+        self._scheduled = False
+        self._committing = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def unavailable(self) -> DeferredSubmission | None:
+        """Why nothing at all can be taken now; None: try."""
+        return self._pressure.refusal(0) or self._stalled(0)
+
+    def submit(self, submission: Submission) -> None:
+        """Take it over, or defer it. Its ``answer`` is called later, or at once with a deferral."""
+        size_bytes = submission.size_bytes
+        if deferred := self._pressure.refusal(self._arrived_bytes + size_bytes) or self._stalled(size_bytes):
+            self._defer(submission, deferred)
+            return
+        self._arrived.append(submission)
+        self._arrived_bytes += size_bytes
+        self._unanswered_bytes += size_bytes
+        self._idle.clear()
+        if not self._committing or self._arrived_bytes > MAX_CHUNK_BYTES:
+            self._schedule()
+
+    async def finished(self) -> None:
+        """Wait until everybody that submitted something has been answered, or waits for a delivery."""
+        await self._idle.wait()
+
+    def _stalled(self, size_bytes: int) -> DeferredSubmission | None:
+        """Memory is bounded also while the disk takes its time. What comes alone is always taken."""
+        if self._unanswered_bytes and self._unanswered_bytes + size_bytes > MAX_UNANSWERED_BYTES:
+            return DeferredSubmission(503, 1, "the disk is slower than the events that arrive: send it again")
+        return None
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._gather)  # what else arrives in this turn comes along
+
+    def _gather(self) -> None:
+        """Bring what has arrived on its way into the spool, as far as one turn of the loop may take."""
+        self._scheduled = False
+        if self._arrived:
+            gathering = SubmissionGroup(self._take_arrived())
+            steps = gathering.check(self.validator, self._window, max_event_bytes=self._max_event_bytes)
+            self._in_check.append((gathering, steps))
+        until = self._clock.monotonic() + SLICE_S
+        while self._in_check:
+            # By turns, so that one request with much to look at does not keep the others waiting.
+            gathering, steps = self._in_check.popleft()
+            if next(steps, _DONE) is _DONE:
+                self._store(gathering)
+            else:
+                self._in_check.append((gathering, steps))
+            if self._clock.monotonic() >= until:
+                break
+        if self._arrived or self._in_check:
+            self._schedule()
+
+    def _store(self, gathering: SubmissionGroup) -> None:
+        """In one go: who sees a key as claimed must not be written before it."""
+        gathering.claim(self._window, self._clock.monotonic())
+        pieces = gathering.pieces(MAX_CHUNK_BYTES)
+        kept = [one for keep in self._keepers for piece in pieces if (one := keep(piece[1]))]
+        also = _together([self._keep(gathering), *kept])
+        self._committing += 1
+        if pieces:
+            now = self._clock.wall()
+            chunks, on_disk = self._spool.append([piece[1:] for piece in pieces], now=now, also=also)
+            owners = [piece[0] for piece in pieces]
+        else:  # copies of events that are not on disk yet must not be told so
+            chunks, owners, on_disk = [], [], self._database.append(also)
+        on_disk.add_done_callback(partial(self._committed, gathering, chunks, owners, kept))
+
+    def _keep(self, gathering: SubmissionGroup) -> Work | None:
+        """Rejected events as dead letters, if they are wanted. They come with the commit that the answer
+        waits for: a deferred submission is sent again, and must not leave them twice."""
+        if not (self.keep_rejected and gathering.refused):
+            return None
+        now, source = self._clock.wall(), self._spool.source
+        letters = [DeadLetter(*refused, source, -1, 0) for refused in gathering.refused]
+        return lambda connection: insert_letters(connection, letters, now)
+
+    def _take_arrived(self) -> list[Submission]:
+        """As many as one turn of the loop should spend its time on."""
+        count = events = 0
+        for submission in self._arrived:
+            count += 1
+            events += len(submission.events)
+            if events >= MAX_EVENTS:
+                break
+        taken, self._arrived = self._arrived[:count], self._arrived[count:]
+        self._arrived_bytes -= sum(submission.size_bytes for submission in taken)
+        return taken
+
+    def _committed(
+        self,
+        gathering: SubmissionGroup,
+        chunks: list[SpooledChunk],
+        owners: list[int | None],
+        kept: list[CommitPart],
+        on_disk: asyncio.Future[None],
+    ) -> None:
+        self._committing -= 1
+        self._unanswered_bytes -= sum(submission.size_bytes for submission in gathering.submissions)
+        if error := on_disk.exception():
+            self._window.release(gathering.claimed)
+            for one in kept:
+                one.refused()
+            deferred = store_deferral(error)
+            for submission in gathering.submissions:
+                self._defer(submission, deferred)
+        else:
+            self._window.confirm(gathering.claimed, self._clock.monotonic())
+            if gathering.refused:
+                self._book.refused(self._spool.source, gathering.refused)
+            self._book.submitted(
+                accepted=sum(len(spooled.chunk.events) for spooled in chunks),
+                duplicates=sum(gathering.duplicates.values()),
+                rejected=gathering.reasons,
+            )
+            for spooled in chunks:
+                self._offer(spooled)
+            self._answer(gathering, chunks, owners)
+        if self._arrived:
+            self._schedule()
+        elif not (self._committing or self._in_check):
+            self._idle.set()
+
+    def _answer(
+        self, gathering: SubmissionGroup, chunks: list[SpooledChunk], owners: list[int | None]
+    ) -> None:
+        for number, submission in enumerate(gathering.submissions):
+            taken = gathering.taken(number)
+            self.on_accepted(submission.producer, taken.accepted)
+            if submission.wait_s > 0 and taken.stored:
+                own = {
+                    s.chunk.start: len(s.chunk.events)
+                    for s, o in zip(chunks, owners, strict=True)
+                    if o == number
+                }
+                self._waiting.add(submission, taken, own)
+            else:
+                submission.answer(taken)
+
+    def _defer(self, submission: Submission, deferred: DeferredSubmission) -> None:
+        self.deferred[deferred.status] += len(submission.events)
+        submission.answer(deferred)
+
+
+def _together(works: Sequence[Work | None]) -> Work | None:
+    """What is written with the chunks, or not at all."""
+    wanted = [work for work in works if work]
+    if len(wanted) < 2:
+        return wanted[0] if wanted else None
+
+    def write(connection: sqlite3.Connection) -> None:
+        for work in wanted:
+            work(connection)
+
+    return write

@@ -1,0 +1,74 @@
+"""Submissions with ``?wait=delivered``: answered when their chunks are settled, or time is up."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ingestd.core.submission import AcceptedSubmission, Submission, SubmissionOutcome
+
+State = Callable[[int], tuple[int, int] | None]
+"""Number of a chunk -> (events of it without an end, dead letters); None: not yet taken up."""
+
+MAX_WAITING = 1_000
+"""Past it a submission is answered at once with what is known; it is safe in the spool all the same."""
+
+
+@dataclass(slots=True)
+class _Waiter:
+    submission: Submission
+    taken: AcceptedSubmission
+    chunks: dict[int, int]
+    buried: int = 0
+    deadline: asyncio.TimerHandle | None = None
+
+
+class DeliveryWaits:
+    """``settled`` is told of every chunk whose events all had their end, also those that an API had to
+    confirm; ``state`` knows of those that have some without."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._by_chunk: dict[int, _Waiter] = {}
+        self._ending = False
+
+    def __len__(self) -> int:
+        return len(self._by_chunk)
+
+    def add(self, submission: Submission, taken: AcceptedSubmission, chunks: dict[int, int]) -> None:
+        """``chunks``: number -> events, of those that hold this submission's new events and nobody else's."""
+        waiter = _Waiter(submission, taken, chunks)
+        if not chunks or self._ending or len(self._by_chunk) >= MAX_WAITING:
+            self._answer(waiter)
+            return
+        for number in chunks:
+            self._by_chunk[number] = waiter
+        waiter.deadline = asyncio.get_running_loop().call_later(submission.wait_s, self._answer, waiter)
+
+    def settled(self, number: int, buried: int) -> None:
+        waiter = self._by_chunk.pop(number, None)
+        if waiter is None:
+            return
+        waiter.chunks.pop(number)
+        waiter.buried += buried
+        if not waiter.chunks:
+            self._answer(waiter)
+
+    def give_up(self) -> None:
+        """The process ends: everybody is told what is known, and nobody waits any more."""
+        self._ending = True
+        for waiter in {id(waiter): waiter for waiter in self._by_chunk.values()}.values():
+            self._answer(waiter)
+
+    def _answer(self, waiter: _Waiter) -> None:
+        if waiter.deadline:
+            waiter.deadline.cancel()
+        for number in waiter.chunks:
+            self._by_chunk.pop(number, None)
+        pending, buried = 0, waiter.buried
+        for number, events in waiter.chunks.items():
+            still, dead = self._state(number) or (events, 0)
+            pending += still
+            buried += dead
+        taken = waiter.taken
+        delivered = taken.accepted - pending - buried
+        waiter.submission.answer(taken._replace(ends=SubmissionOutcome(delivered, buried, pending)))

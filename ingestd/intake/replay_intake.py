@@ -1,0 +1,294 @@
+"""The intake of a replay: each chunk through dedup window, validation and routes to the branches.
+
+``admit`` is synchronous and runs once per chunk; nothing in it is per event but the loops inside
+the stages. The one task that calls it also owns the batchers' deadlines.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from ingestd.core.batch import Batch
+from ingestd.core.chunk import Chunk
+from ingestd.core.clock import Clock
+from ingestd.core.positions import Positions
+from ingestd.core.reasons import Reason
+from ingestd.core.receipt import FanOutReceipt, Receipt
+from ingestd.delivery.sink_runner import SinkRunner
+from ingestd.intake.copies import CopyTracker
+from ingestd.intake.fan_out import FanOut
+from ingestd.intake.recovery import ProcessedEvents, Recovery
+from ingestd.intake.stages import Stages
+from ingestd.processing.dedup import WaitingCopy
+from ingestd.processing.validate import ValidatedChunk
+from ingestd.sources.files.jsonl import JsonSource
+from ingestd.sources.files.progress import Progress
+from ingestd.sources.files.salvage import events_in
+from ingestd.store.journal import Journal
+
+_LOOK_AGAIN_S = 0.5
+"""How often a silent source is left to see whether the intake was stopped."""
+
+
+class ReplayIntake:
+    """Feeds one run's sources into its lanes. Keys of what an earlier process had on its way are claimed
+    from the start."""
+
+    def __init__(
+        self,
+        stages: Stages,
+        *,
+        recoveries: Mapping[str, Recovery],
+        passed: Mapping[str, ProcessedEvents],
+        journal: Journal,
+        clock: Clock,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._window = stages.window
+        self._validator = stages.validator
+        self._book = stages.book
+        self._keep = stages.keep
+        self._branches = stages.branches
+        self._recoveries = recoveries
+        self._passed = passed
+        self._journal = journal
+        self._clock = clock
+        self._warn = warn
+        self._fan = FanOut(
+            stages.branches,
+            stages.routes,
+            recoveries,
+            passed,
+            book=stages.book,
+            journal=journal,
+            clock=clock,
+        )
+        self._copies = CopyTracker(stages, self._fan, recoveries, journal=journal, clock=clock)
+        self._source: JsonSource | None = None
+        self.stopped = False
+
+    async def feed(self, source: JsonSource, progress: Progress, *, start: int, line: int) -> None:
+        """All of one source, to its end or until ``stop``. Its last batch may stay open for the next."""
+        send, receive = anyio.create_memory_object_stream[Chunk](2)
+        self._source = source
+        self._fan.rereadable = source.rereadable
+        async with anyio.create_task_group() as tasks, receive:
+            tasks.start_soon(self._read, source, start, line, send)
+            while (chunk := await self._next(receive)) is not None:
+                self.admit(chunk, progress)
+                await self._fan.room()
+                await self._copies.room(self.flush)
+            source.stop()
+            if not source.rereadable:  # what was read of it is here or nowhere
+                async for chunk in receive:
+                    self.admit(chunk, progress)
+                    await self._fan.room()
+
+    def resume_kept(self) -> None:
+        """Batches of an earlier process whose source is gone: their events were kept."""
+        for branch in self._branches:
+            for batch in self._recoveries[branch.name].kept_batches():
+                self._book.accepted(len(batch))
+                branch.ledger.taken_up(len(batch))
+                if len(self._branches) > 1:
+                    self._share_no_key(batch)
+                self._resume(branch, batch)
+        self._say_changed()
+
+    def _share_no_key(self, batch: Batch) -> None:
+        """Whether other sinks had these events is not known any more: their keys must not become known."""
+        chunk, count = batch.segments[0].chunk, len(batch)
+        chunk.fate = FanOutReceipt({}, events=count, sinks=1, done=self._book.fate_known)
+        chunk.receipt = Receipt(count, chunk.fate.settle)
+
+    async def finish_recovery(self) -> None:
+        """At the end of the input: what an earlier process had frozen and could not be found whole."""
+        for branch in self._branches:
+            for batch in self._recoveries[branch.name].incomplete():
+                self._resume(branch, batch)
+        self._copies.give_up_lost()
+        self._say_changed()
+
+    def _resume(self, branch: SinkRunner, batch: Batch) -> None:
+        if len(self._branches) == 1:  # where there are several, the events' chunk has claimed their keys
+            self._window.reclaim(digest for digest in batch.digests if digest)
+        branch.lane.resubmit(batch)
+        self._copies.free_stale()
+
+    def _say_changed(self) -> None:
+        changed = [batch for recovery in self._recoveries.values() for batch in recovery.take_changed()]
+        if changed:
+            self._journal.drop(changed)
+            self._warn(
+                f"{len(changed)} unfinished batches of an earlier run cannot be sent as they were: their"
+                " source has changed; what is there now is sent under new keys"
+            )
+
+    async def flush(self) -> None:
+        """Send what the batchers hold, whatever its size."""
+        self._fan.flush()
+        await self._fan.room()
+
+    def stop(self) -> None:
+        """Take no more chunks; what was read of a pipe still goes on."""
+        self.stopped = True
+        if self._source:
+            self._source.stop()
+        self._copies.stop()
+        self._fan.stop()
+
+    def lose(self, branch: SinkRunner) -> None:
+        """This run does without the branch: what was to go there stays with its file."""
+        branch.lost = True
+        self._fan.wake()
+        self._copies.wake()
+
+    async def _read(
+        self, source: JsonSource, start: int, line: int, send: MemoryObjectSendStream[Chunk]
+    ) -> None:
+        async with send:
+            try:
+                async for chunk in source.chunks(start, line):
+                    await send.send(chunk)
+            except anyio.BrokenResourceError:
+                return  # the intake was stopped and wants no more of a file
+
+    async def _next(self, receive: MemoryObjectReceiveStream[Chunk]) -> Chunk | None:
+        """The next chunk; flushes by age while it waits. None at the end, and when stopped."""
+        while not self.stopped:
+            deadline = self._fan.deadline
+            if deadline is not None and self._clock.monotonic() >= deadline:
+                self._fan.flush_due(self._clock.monotonic())
+                await self._fan.room()
+                continue
+            try:
+                return receive.receive_nowait()  # the common case, without a timer
+            except anyio.WouldBlock:
+                pass
+            except anyio.EndOfStream:
+                return None
+            wait_s = _LOOK_AGAIN_S if deadline is None else deadline - self._clock.monotonic()
+            with anyio.move_on_after(min(max(wait_s, 0), _LOOK_AGAIN_S)):
+                try:
+                    return await receive.receive()
+                except anyio.EndOfStream:
+                    return None
+        return None
+
+    # --- one chunk ---
+
+    def admit(self, chunk: Chunk, progress: Progress) -> None:
+        """Take over a chunk: every event of it now has its end, or is in a batch, or waits as a copy."""
+        checked = self._check(chunk)
+        found = self._fan.look(chunk)
+        dismissed, settled, taken = found.dismissed, found.settled, found.taken
+        count = len(chunk.events) - len(settled) - len(dismissed)
+        progress.opened(chunk, count, self._clock.monotonic())
+        self._book.accepted(count)
+        for branch, batch in found.batches:
+            self._resume(branch, batch)
+        if found.batches:
+            self._say_changed()
+        events, positions = chunk.events, range(len(chunk.events))
+        chosen: Positions = positions
+        known = settled | taken
+        if known or dismissed:
+            chosen = [p for p in positions if p not in known and p not in dismissed]
+            events = [chunk.events[position] for position in chosen]
+            checked = checked.pick(chosen)
+        digests: list[bytes | None] = []
+        ended: list[int] = []
+        if events:
+            events, digests, chosen, ended = self._sift(chunk, checked, events, chosen)
+        if self._keep:
+            self._keep_accepted(chunk, sorted({*known, *chosen}) if events else sorted(known))
+        self._fan.take(chunk, events, digests, chosen, self._clock.monotonic())
+        if ended and progress.oldest_since is not None:  # else the checkpoint is past them already
+            self._journal.dismissed(chunk, ended, now=self._clock.wall())
+
+    def _check(self, chunk: Chunk) -> ValidatedChunk:
+        """Its events against the schema. What is no JSON may be several: then the chunk has these."""
+        checked = self._validator.check(chunk.events)
+        broken = {
+            index: found
+            for index, refusal in checked.refused.items()
+            if refusal.reason is Reason.UNPARSABLE
+            and index not in chunk.too_long
+            and (found := events_in(event := chunk.events[index])) != [(0, event)]
+        }
+        if not broken:
+            return checked
+        chunk.recut(broken.__getitem__, broken)
+        return self._validator.check(chunk.events)
+
+    def _keep_accepted(self, chunk: Chunk, accepted: Sequence[int]) -> None:
+        for name, keep in self._keep.items():
+            kept = self._passed[name].of(chunk)
+            new = [position for position in accepted if position not in kept]
+            if work := keep([chunk.events[position] for position in new]):
+                now = self._clock.wall()
+                self._journal.passed(name, chunk, sorted({*kept, *new}), now=now, also=work)
+
+    def _sift(
+        self, chunk: Chunk, checked: ValidatedChunk, events: list[bytes], positions: Positions
+    ) -> tuple[list[bytes], list[bytes | None], Positions, list[int]]:
+        """Window and validation; ``positions`` are those of ``events`` in the chunk. Gives what is left, and
+        the positions of what had its end."""
+        now = self._clock.monotonic()
+        digests, duplicates, copies = self._window.claim(checked.keys, now)
+        if not (self._fan.incomplete and self._copies.too_many):  # else they are read again, and judged then
+            for index, digest in copies:
+                self._window.follow(digest, WaitingCopy(chunk, positions[index]))
+        gone = {*duplicates, *(index for index, _ in copies)}
+        refused: dict[int, tuple[Reason, str]] = {}
+        for index, refusal in checked.refused.items():
+            if (length := chunk.too_long.get(positions[index])) is not None:
+                detail = (
+                    f"{length} bytes long, the limit is less; only the first {len(events[index])} are kept"
+                )
+                refused[positions[index]] = (Reason.LINE_TOO_LONG, detail)
+            elif self._is_known(checked.refused_keys.get(index)):
+                duplicates.append(index)
+            else:
+                detail = "; ".join(
+                    f"{e.field}: {e.message}" if e.field else e.message for e in refusal.errors
+                )
+                refused[positions[index]] = (refusal.reason, detail)
+            gone.add(index)
+        gone |= self._too_large(chunk, events, digests, positions, refused, gone)
+        self._book.duplicates(chunk, len(duplicates))
+        ended = [*refused, *(positions[index] for index in duplicates)]
+        if refused:
+            self._book.rejected(chunk, refused)
+        if gone:
+            events, digests, positions = list(events), list(digests), list(positions)
+            for index in sorted(gone, reverse=True):  # few: cheaper than choosing those that stay
+                del events[index], digests[index], positions[index]
+        return events, digests, positions, ended
+
+    def _is_known(self, key: str | None) -> bool:
+        """An invalid copy of an event that is safe is a duplicate: the window comes first."""
+        return bool(key) and self._window.state_of(key or "") == "known"
+
+    def _too_large(
+        self,
+        chunk: Chunk,
+        events: list[bytes],
+        digests: list[bytes | None],
+        positions: Positions,
+        refused: dict[int, tuple[Reason, str]],
+        gone: set[int],
+    ) -> set[int]:
+        """Events that no request has room for; their keys are free again."""
+        limit = self._fan.max_event_bytes
+        if chunk.end - chunk.start <= limit:
+            return set()
+        found = {i for i, event in enumerate(events) if len(event) > limit and i not in gone}
+        for index in found:
+            detail = f"{len(events[index])} bytes; a request has room for {limit}"
+            refused[positions[index]] = (Reason.TOO_LARGE, detail)
+            if digest := digests[index]:  # claimed just now: its copies are of this chunk too
+                for copy in self._window.release([digest]):
+                    refused[copy.position] = refused[positions[index]]
+        return found

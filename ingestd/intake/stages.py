@@ -1,0 +1,26 @@
+"""The pure stages of a replay, handed to ``replay_intake`` and what it is made of."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ingestd.delivery.sink_runner import SinkRunner
+from ingestd.processing.dedup import Window
+from ingestd.processing.routes import Routes
+from ingestd.processing.validate import Validator
+from ingestd.recording.event_recorder import EventRecorder
+from ingestd.store.writer import Work
+
+Keep = Callable[[list[bytes]], Work | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The pure stages, and whom they report to. ``keep``: by name, who is given the events of a chunk that
+    are new and valid; what it gives is written once, however often the chunk is read."""
+
+    window: Window
+    validator: Validator
+    routes: Routes
+    book: EventRecorder
+    branches: Sequence[SinkRunner]
+    keep: Mapping[str, Keep] = field(default_factory=dict)

@@ -1,0 +1,183 @@
+"""Submissions that are taken together: which of their events are new, copies or invalid. No I/O."""
+
+from bisect import bisect_right, insort
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import compress
+
+from ingestd.core.reasons import Reason
+from ingestd.core.submission import MAX_LISTED, AcceptedSubmission, Rejection, Submission
+from ingestd.intake.rejections import MAX_READ_BYTES, rejection
+from ingestd.processing.dedup import Window
+from ingestd.processing.validate import Validator
+from ingestd.schemas.schema import FieldError, Refusal
+
+MAX_EVENTS = 8_192
+"""Events that are gathered in one turn of the loop, so that the others get theirs."""
+
+_MAX_DETAIL = 500
+
+Piece = tuple[int | None, list[bytes], list[bytes | None]]
+"""(submission that has it to itself, events, digests) of a chunk to be."""
+
+
+class SubmissionGroup:
+    """``check`` to its end, ``claim``, ``pieces``; after the commit ``taken``, for each submission."""
+
+    def __init__(self, submissions: list[Submission]) -> None:
+        self.submissions = submissions
+        self.claimed: list[bytes] = []
+        self.duplicates: Counter[int] = Counter()  # by submission
+        self.reasons: Counter[Reason] = Counter()
+        self.refused: list[tuple[bytes, Reason, str]] = []
+        self._events = submissions[0].events if len(submissions) == 1 else _join(submissions)
+        self._ends: list[int] = []  # the index after the last event of each submission
+        self._keys: list[str | None] = []
+        self._digests: list[bytes | None] = []
+        self._gone: set[int] = set()  # events that do not go into the spool
+        self._rejected: dict[int, int] = {}  # by submission
+        self._listed: dict[int, list[Rejection]] = {}
+        self._nothing_stored: set[int] = set()  # atomic submissions with an invalid event
+        end = 0
+        for submission in submissions:
+            end += len(submission.events)
+            self._ends.append(end)
+
+    def check(self, validator: Validator, window: Window, *, max_event_bytes: int) -> Iterator[None]:
+        """Validation, in steps between which others may go on; ``claim`` when there are no more.
+
+        By size first, so that nothing is made of what is too large. An invalid copy of an event that is known
+        is a copy first of all.
+        """
+        events, places = self._events, range(len(self._events))
+        fitting: Sequence[int] = places
+        if any(submission.size_bytes > max_event_bytes for submission in self.submissions):
+            fitting = [index for index in places if len(events[index]) <= max_event_bytes]
+        is_all = len(fitting) == len(events)
+        keys: list[str | None] = []
+        for checked in validator.in_steps(events if is_all else [events[index] for index in fitting]):
+            if checked:
+                for at, refusal in checked.refused.items():
+                    self._reject(fitting[len(keys) + at], refusal, checked.refused_keys.get(at), window)
+                keys += checked.keys
+            yield
+        if is_all:
+            self._keys = keys
+        else:
+            self._keys = [None] * len(events)
+            for index, key in zip(fitting, keys, strict=True):
+                self._keys[index] = key
+            yield from self._refuse_too_large(validator, window, max_event_bytes)
+        for number in self._rejected:
+            if self.submissions[number].atomic:
+                self._leave_out(number)
+
+    def _refuse_too_large(self, validator: Validator, window: Window, max_event_bytes: int) -> Iterator[None]:
+        for index, event in enumerate(self._events):
+            if len(event) > max_event_bytes:
+                key = validator.key_of(event) if len(event) <= MAX_READ_BYTES else None
+                words = f"{len(event)} bytes; a request has room for {max_event_bytes}"
+                self._reject(index, Refusal(Reason.INVALID, [FieldError("", words)]), key, window)
+                yield
+
+    def claim(self, window: Window, now: float) -> None:
+        """Claim the keys of what is left; tells copies apart."""
+        claim = window.claim(self._keys, now)
+        self._digests = claim.digests
+        self.claimed = [digest for digest in claim.digests if digest]
+        for index in claim.duplicates:
+            self._is_copy(index)
+        for index, _ in claim.copies:  # of an event that is not on disk yet, or in this very gathering
+            self._is_copy(index)
+
+    def pieces(self, max_bytes: int) -> list[Piece]:
+        """The chunks to be, in the order of arrival."""
+        everybody = not any(submission.wait_s > 0 for submission in self.submissions)
+        if everybody and not self._gone and sum(s.size_bytes for s in self.submissions) <= max_bytes:
+            return [(None, self._events, self._digests)] if self._events else []
+        return list(self._cut(max_bytes))
+
+    def taken(self, number: int) -> AcceptedSubmission:
+        """What became of submission ``number``, once its events are on disk."""
+        submission = self.submissions[number]
+        count, listed = self._rejected.get(number, 0), self._listed.get(number, [])
+        unlisted = count - len(listed)
+        if number in self._nothing_stored:
+            return AcceptedSubmission(0, 0, listed, stored=False, unlisted=unlisted)
+        duplicates = self.duplicates[number]
+        return AcceptedSubmission(
+            len(submission.events) - duplicates - count, duplicates, listed, unlisted=unlisted
+        )
+
+    def _cut(self, max_bytes: int) -> Iterator[Piece]:
+        events: list[bytes] = []
+        digests: list[bytes | None] = []
+        size, owner = 0, None
+        for unit_owner, unit_size, unit_events, unit_digests in self._units(max_bytes):
+            if events and (size + unit_size > max_bytes or owner != unit_owner):
+                yield owner, events, digests
+                events, digests, size = [], [], 0
+            owner = unit_owner
+            events += unit_events
+            digests += unit_digests
+            size += unit_size
+        if events:
+            yield owner, events, digests
+
+    def _units(self, max_bytes: int) -> Iterator[tuple[int | None, int, list[bytes], list[bytes | None]]]:
+        """What is not to be cut for no reason: submissions, or single events of a large one."""
+        start = 0
+        for number, submission in enumerate(self.submissions):
+            end = self._ends[number]
+            owner = number if submission.wait_s > 0 else None
+            events, digests = self._events[start:end], self._digests[start:end]
+            if self._gone:
+                stays = [index not in self._gone for index in range(start, end)]
+                events, digests = list(compress(events, stays)), list(compress(digests, stays))
+            if submission.size_bytes <= max_bytes:
+                yield owner, submission.size_bytes, events, digests
+            else:
+                for event, digest in zip(events, digests, strict=True):
+                    yield owner, len(event), [event], [digest]
+            start = end
+
+    def _submission_of(self, index: int) -> int:
+        return bisect_right(self._ends, index)
+
+    def _start_of(self, number: int) -> int:
+        return self._ends[number - 1] if number else 0
+
+    def _is_copy(self, index: int) -> None:
+        self._gone.add(index)
+        self.duplicates[self._submission_of(index)] += 1
+
+    def _reject(self, index: int, refusal: Refusal, key: str | None, window: Window) -> None:
+        if key and window.state_of(key) == "known":
+            self._is_copy(index)
+        else:
+            self._refuse(index, refusal)
+
+    def _refuse(self, index: int, refusal: Refusal) -> None:
+        number = self._submission_of(index)
+        event = self._events[index]
+        self._gone.add(index)
+        self._rejected[number] = self._rejected.get(number, 0) + 1
+        position, listed = index - self._start_of(number), self._listed.setdefault(number, [])
+        if len(listed) < MAX_LISTED or position < listed[-1].position:
+            insort(listed, rejection(position, event, refusal.errors))
+            del listed[MAX_LISTED:]
+        self.reasons[refusal.reason] += 1
+        detail = "; ".join(f"{e.field}: {e.message}" if e.field else e.message for e in refusal.errors)
+        self.refused.append((event, refusal.reason, detail[:_MAX_DETAIL]))
+
+    def _leave_out(self, number: int) -> None:
+        """Nothing of an atomic submission is stored when anything of it is invalid."""
+        self._nothing_stored.add(number)
+        self.duplicates[number] = 0
+        for index in range(self._start_of(number), self._ends[number]):
+            self._gone.add(index)
+            self._keys[index] = None
+
+
+def _join(submissions: list[Submission]) -> list[bytes]:
+    return [event for submission in submissions for event in submission.events]

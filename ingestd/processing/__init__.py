@@ -1,0 +1,1 @@
+"""Deduplicate, validate, route: pure and synchronous, no I/O."""

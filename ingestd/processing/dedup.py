@@ -1,0 +1,254 @@
+"""The dedup window: claim, then confirm or release. Pure; time is passed in.
+
+A key is remembered for good only once its event is safe. Until then it is *pending*, and a copy
+of it waits for its fate. Confirmed keys sit in generations, so that forgetting the oldest is one
+set operation. See design "P3" in the README: a duplicate never costs an event.
+"""
+
+import hashlib
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Sequence, Set
+from typing import NamedTuple
+
+from ingestd.core.chunk import Chunk
+
+DIGEST_BYTES = 16
+_SECRET_BYTES = 16
+_GENERATIONS = 16
+_SHARDS = 8  # a power of two. One large set would double for a moment whenever it is rebuilt
+_SHARD_MASK = _SHARDS - 1
+
+
+class Claim(NamedTuple):
+    """What became of a chunk's keys.
+
+    ``digests``: parallel to the keys; None where there was no key, or the event is a copy.
+    ``duplicates``: indices of copies of events that are safe. ``copies``: (index, digest) of copies
+    of events that still are on their way.
+    """
+
+    digests: list[bytes | None]
+    duplicates: list[int]
+    copies: list[tuple[int, bytes]]
+
+
+class WaitingCopy(NamedTuple):
+    """A copy that waits for the fate of the event it is a copy of."""
+
+    chunk: Chunk
+    position: int
+
+
+class Window:
+    """Remembers at most ``max_count`` keys, none longer than ``max_age_s`` (and a sixteenth).
+
+    Keys are 128-bit BLAKE2b digests under ``secret``: a collision would drop a stranger's event, so
+    it must be neither likely nor within a producer's power.
+    """
+
+    def __init__(self, secret: bytes, *, max_count: int = 1_000_000, max_age_s: float = 600.0) -> None:
+        # The secret as a prefix and not as blake2b's key: that would fill a block of its own, and a
+        # second block doubles the price. BLAKE2 has no length extension that would make it unsafe.
+        self._hash = hashlib.blake2b(secret[:_SECRET_BYTES], digest_size=DIGEST_BYTES)
+        self._max_count = max_count
+        self._generation = max(1, max_count // _GENERATIONS)
+        self._max_age_s = max_age_s
+        # Digests are kept as integers: 48 bytes each instead of 64, and there are a million of them.
+        self._shards: list[set[int]] = [set() for _ in range(_SHARDS)]  # pending and confirmed
+        self._known = 0  # in all shards
+        self._pending: dict[bytes, int] = {}  # the number is the object that is in the shard
+        self._followers: dict[bytes, list[WaitingCopy]] = {}
+        self._closed: deque[tuple[float, list[int]]] = deque()  # (time of the youngest key, keys)
+        self._current: list[int] = []
+        self._current_since = self._current_until = 0.0
+        self._stale: Counter[int] = Counter()  # freed, but still in a generation
+        self._stale_places = 0
+        self.follower_count = 0
+        self.follower_bytes = 0
+
+    def __len__(self) -> int:
+        """Keys remembered for good."""
+        return self._known - len(self._pending)
+
+    @property
+    def pending(self) -> int:
+        return len(self._pending)
+
+    def digest(self, key: str) -> bytes:
+        state = self._hash.copy()
+        state.update(key.encode())
+        return state.digest()
+
+    def digests(self, keys: Iterable[str | None]) -> list[bytes | None]:
+        """Digests without claiming anything; None where there is no key."""
+        return [self.digest(key) if key else None for key in keys]
+
+    def claim(self, keys: Sequence[str | None], now: float) -> Claim:
+        """Claim the key of every event; None or ``""`` claims nothing. Each copy is told apart."""
+        self._expire(now)
+        copy, shards, pending, number_of = self._hash.copy, self._shards, self._pending, int.from_bytes
+        digests: list[bytes | None] = []
+        add = digests.append
+        again: list[tuple[int, bytes]] = []
+        without = 0
+        for key in keys:
+            if not key:
+                without += 1
+                add(None)
+                continue
+            state = copy()
+            state.update(key.encode())
+            digest = state.digest()
+            number = number_of(digest)
+            seen = shards[number & _SHARD_MASK]
+            if number in seen:
+                again.append((len(digests), digest))
+                add(None)
+            else:
+                seen.add(number)
+                pending[digest] = number
+                add(digest)
+        self._known += len(digests) - without - len(again)
+        duplicates: list[int] = []
+        copies: list[tuple[int, bytes]] = []
+        for index, digest in again:
+            if digest in self._pending:
+                copies.append((index, digest))
+            else:
+                duplicates.append(index)
+        return Claim(digests, duplicates, copies)
+
+    def state_of(self, key: str) -> str:
+        """``"new"``, ``"pending"`` or ``"known"``; claims nothing."""
+        return self.state_of_digest(self.digest(key))
+
+    def state_of_digest(self, digest: bytes) -> str:
+        if digest in self._pending:
+            return "pending"
+        return "known" if self._has(digest) else "new"
+
+    def reclaim(self, digests: Iterable[bytes]) -> None:
+        """Claim keys of a batch that was frozen before a restart, whatever the window says."""
+        for digest in digests:
+            if not self._has(digest):
+                self._pending[digest] = self._put(digest)
+
+    def follow(self, digest: bytes, follower: WaitingCopy) -> None:
+        self._followers.setdefault(digest, []).append(follower)
+        self.follower_count += 1
+        self.follower_bytes += len(follower.chunk.events[follower.position])
+
+    def waits_only_for(self, digests: Set[bytes]) -> bool:
+        """Whether every copy that waits is one of an event with one of these keys."""
+        return self._followers.keys() <= digests
+
+    def confirm(self, digests: Sequence[bytes], now: float) -> list[WaitingCopy]:
+        """These events are safe. Returns the copies that now are duplicates."""
+        self._expire(now)
+        safe: list[int] = []
+        for digest in digests:
+            number = self._pending.pop(digest, None)
+            if number is None and not self._has(digest):  # a dead letter's key, which was free meanwhile
+                number = self._put(digest)
+            if number is not None:
+                safe.append(number)
+        self._remember(safe, now)
+        return self._take_followers(digests)
+
+    def release(self, digests: Sequence[bytes]) -> list[WaitingCopy]:
+        """These events failed: their keys are free again. Returns the copies that shared their fate."""
+        self._drop([n for digest in digests if (n := self._pending.pop(digest, None)) is not None])
+        return self._take_followers(digests)
+
+    def forget(self, digests: Sequence[bytes]) -> None:
+        """Keys that were known are free again, because their events failed after all."""
+        for digest in digests:
+            number = int.from_bytes(digest)
+            if digest not in self._pending and self._has(digest):
+                self._drop([number])
+                self._stale[number] += 1
+                self._stale_places += 1
+        if self._stale_places > self._max_count:
+            self._sweep()
+
+    def restore(self, digests: list[bytes], *, confirmed_at: float, now: float) -> None:
+        """Load keys from the store, oldest first; ``confirmed_at`` on the clock of ``now``."""
+        if now - confirmed_at <= self._max_age_s:
+            fresh = [self._put(digest) for digest in digests if not self._has(digest)]
+            self._closed.append((confirmed_at, fresh))
+            self._shrink()
+
+    def _take_followers(self, digests: Sequence[bytes]) -> list[WaitingCopy]:
+        if not self._followers:
+            return []
+        taken: list[WaitingCopy] = []
+        for digest in self._followers.keys() & digests:
+            taken += self._followers.pop(digest)
+        self.follower_count -= len(taken)
+        self.follower_bytes -= sum(len(f.chunk.events[f.position]) for f in taken)
+        return taken
+
+    def _remember(self, numbers: Sequence[int], now: float) -> None:
+        first = 0
+        while first < len(numbers):
+            if not self._current:
+                self._current_since = now
+            self._current_until = now
+            last = first + self._generation - len(self._current)
+            self._current.extend(numbers[first:last])
+            first = last
+            if len(self._current) >= self._generation:
+                self._close_generation()
+        self._shrink()
+
+    def _expire(self, now: float) -> None:
+        if self._current and now - self._current_since >= self._max_age_s / _GENERATIONS:
+            self._close_generation()
+        while self._closed and now - self._closed[0][0] > self._max_age_s:
+            self._forget()
+
+    def _close_generation(self) -> None:
+        self._closed.append((self._current_until, self._current))
+        self._current = []
+
+    def _shrink(self) -> None:
+        while len(self) > self._max_count and self._closed:
+            self._forget()
+
+    def _forget(self) -> None:
+        numbers = self._closed.popleft()[1]
+        if self._stale:
+            numbers = [number for number in numbers if not self._was_freed(number)]
+        self._drop(numbers)
+
+    def _sweep(self) -> None:
+        """Take the places of freed keys out of the generations: they would pile up until they are too old."""
+        self._closed = deque((at, [n for n in ns if not self._was_freed(n)]) for at, ns in self._closed)
+        self._current = [number for number in self._current if not self._was_freed(number)]
+
+    def _was_freed(self, number: int) -> bool:
+        """Whether this place in the generations stands for nothing any more."""
+        if number not in self._stale:
+            return False
+        self._stale[number] -= 1
+        self._stale_places -= 1
+        if not self._stale[number]:
+            del self._stale[number]
+        return True
+
+    def _has(self, digest: bytes) -> bool:
+        number = int.from_bytes(digest)
+        return number in self._shards[number & _SHARD_MASK]
+
+    def _put(self, digest: bytes) -> int:
+        """A digest that is in no shard."""
+        number = int.from_bytes(digest)
+        self._shards[number & _SHARD_MASK].add(number)
+        self._known += 1
+        return number
+
+    def _drop(self, numbers: Collection[int]) -> None:
+        """Numbers that are in a shard."""
+        for number in numbers:
+            self._shards[number & _SHARD_MASK].discard(number)
+        self._known -= len(numbers)

@@ -1,0 +1,129 @@
+"""Which events go to which sinks, by EventBridge patterns. Pure. Called by the pipeline for every chunk, and
+by ``ingestd routes test``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ingestd.core.errors import UserError
+from ingestd.processing.patterns.exact import Matcher, Value, read, wanted
+from ingestd.processing.patterns.explain import explain
+from ingestd.processing.patterns.parse import AllOf, parse
+from ingestd.processing.patterns.scan import build
+
+_BLOCK = 64
+"""Events looked at together: what they are decoded to stays in the processor's cache."""
+_UNREADABLE = "it cannot be read as a JSON object"
+
+
+class RoutedChunk(NamedTuple):
+    """``positions``: by sink, ascending; a range where it is all events. ``unmatched``: reach no sink."""
+
+    positions: dict[str, range | list[int]]
+    unmatched: list[int]
+
+
+class Explained(NamedTuple):
+    sink: str
+    matches: bool
+    why: str
+    """In words, one line: the clauses that hold, or the first that does not."""
+
+
+def compile(patterns: Mapping[str, Mapping[str, Any]]) -> "Routes":  # noqa: A001 - as in re.compile
+    """By sink its pattern; an empty one takes every event. Raises UserError for a pattern that is wrong."""
+    formulas = {}
+    for sink, pattern in patterns.items():
+        if pattern:
+            try:
+                formulas[sink] = parse(pattern)
+            except UserError as error:
+                raise UserError(f"sinks.{sink}.when: {error}") from None
+    return Routes(list(patterns), formulas)
+
+
+class Routes:
+    """Compiled patterns.
+
+    An event that cannot be read as JSON reaches only the sinks without a pattern; whether it is valid
+    outside the fields that are asked for is not looked at.
+    """
+
+    def __init__(self, sinks: Sequence[str], formulas: Mapping[str, AllOf]) -> None:
+        self._sinks = tuple(sinks)
+        self._formulas = dict(formulas)
+        self._open = tuple(sink for sink in sinks if sink not in formulas)
+        self._tree = wanted(formulas.values())
+        self._matchers = {sink: Matcher(formula) for sink, formula in formulas.items()}
+        self._quick = build(list(formulas.values())) if formulas else None
+
+    def route(self, events: Sequence[bytes]) -> RoutedChunk:
+        """Positions of ``events`` by sink. Never raises for what is in an event."""
+        everything = range(len(events))
+        if not self._formulas:
+            return RoutedChunk(dict.fromkeys(self._sinks, everything), [] if self._open else list(everything))
+        found, unmatched = self._scan(events)
+        positions: dict[str, range | list[int]] = {}
+        for sink in self._sinks:
+            taken = found.get(sink, everything)
+            positions[sink] = everything if len(taken) == len(events) else taken
+        return RoutedChunk(positions, [] if self._open else unmatched)
+
+    def _scan(self, events: Sequence[bytes]) -> tuple[dict[str, list[int]], list[int]]:
+        found: dict[str, list[int]] = {sink: [] for sink in self._formulas}
+        unmatched: list[int] = []
+        matched = [positions.append for positions in found.values()]
+
+        def decide(at: int) -> None:
+            value = self._read(events[at])
+            hits = [
+                sink
+                for sink, matcher in self._matchers.items()
+                if value is not None and matcher.matches(value)
+            ]
+            for sink in hits:
+                found[sink].append(at)
+            if not hits:
+                unmatched.append(at)
+
+        if self._quick is None:
+            for at in range(len(events)):
+                decide(at)
+        else:
+            decode, scan = self._quick
+            for first in range(0, len(events), _BLOCK):
+                block = _decode_all(decode, events[first : first + _BLOCK])
+                scan(block, first, decide, unmatched.append, matched)
+        return found, unmatched
+
+    def _read(self, event: bytes) -> Value | None:
+        try:
+            return read(event, self._tree)
+        except (ValueError, RecursionError):
+            return None
+
+    def explain(self, event: bytes) -> list[Explained]:
+        """For every sink whether it gets ``event``, and why. Never raises for what is in it."""
+        value = self._read(event)
+        explained = []
+        for sink in self._sinks:
+            formula = self._formulas.get(sink)
+            if formula is None:
+                explained.append(Explained(sink, True, "it takes every event"))
+            elif value is None:
+                explained.append(Explained(sink, False, _UNREADABLE))
+            else:
+                explained.append(Explained(sink, *explain(formula, value)))
+        return explained
+
+
+def _decode_all(decode: Callable[[bytes], Any], events: Sequence[bytes]) -> list[Any]:
+    """None where an event cannot be decoded."""
+    found: list[Any] = []
+    decoded = map(decode, events)
+    while len(found) < len(events):
+        try:
+            found.extend(decoded)  # keeps what it has got when one raises; the next turn goes on behind that
+        except (ValueError, RecursionError):
+            found.append(None)
+    return found

@@ -1,0 +1,131 @@
+"""The validation stage: which events of a chunk are valid, and by which key each is known. Pure.
+
+Called by the pipeline for every chunk, before the dedup window: the keys of refused events are
+told too, so that a broken copy of an event that is already delivered counts as its duplicate.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from ingestd.processing.key_watch import KeyWatch
+from ingestd.schemas.key_paths import KeyPaths
+from ingestd.schemas.schema import Refusal, Schema
+
+_BLOCK = 128
+_BLOCK_BYTES = 64 * 1024
+"""Looked at in one go, so that a hostile block takes no longer than others can wait."""
+
+
+Refusals = dict[int, tuple[Refusal, str | None]]
+"""By index: why an event is refused, and its key all the same."""
+
+
+class ValidatedChunk(NamedTuple):
+    """``keys``: parallel to the events; None = refused, ``""`` = valid and without a key.
+
+    ``refused``: why, by index. ``refused_keys``: the keys of those refused events that have one.
+    """
+
+    keys: list[str | None]
+    refused: dict[int, Refusal]
+    refused_keys: dict[int, str]
+
+    def pick(self, indices: Sequence[int]) -> "ValidatedChunk":
+        """Of the events at these indices, which count from 0 then."""
+        place = {index: at for at, index in enumerate(indices)}
+        return ValidatedChunk(
+            [self.keys[index] for index in indices],
+            {place[index]: refusal for index, refusal in self.refused.items() if index in place},
+            {place[index]: key for index, key in self.refused_keys.items() if index in place},
+        )
+
+
+class Validator:
+    """``key_paths``, if given, take the place of the schema's own key; ``watch`` counts who has them."""
+
+    def __init__(
+        self, schema: Schema, key_paths: KeyPaths | None = None, watch: KeyWatch | None = None
+    ) -> None:
+        self.watch = watch
+        self._schema = schema
+        self._custom = key_paths
+        self._paths = key_paths or (KeyPaths(schema.default_key) if schema.default_key else None)
+
+    @property
+    def without_key(self) -> int:
+        """Valid events that had nothing at the paths that were given."""
+        return self.watch.without if self.watch else 0
+
+    def check(self, events: list[bytes], *, again: bool = False) -> ValidatedChunk:
+        """Never raises for what is in an event. ``again``: the watch has seen them before."""
+        keys = self._schema.keys(events)
+        refusals: Refusals = {}
+        if None in keys:
+            for _ in self._explain(events, keys, refusals):
+                pass
+        return self._checked(events, keys, refusals, again=again)
+
+    def in_steps(self, events: list[bytes]) -> Iterator[ValidatedChunk | None]:
+        """As ``check``, by blocks of the events in their order; their indices count from the block's first.
+
+        None is nothing but a moment to let others go on: from one to the next it takes some milliseconds, or
+        as long as a single event does.
+        """
+        for block in _blocks(events) if len(events) > 1 else (events,):
+            keys = self._schema.keys(block)
+            refusals: Refusals = {}
+            if None in keys:
+                yield from self._explain(block, keys, refusals)
+            yield self._checked(block, keys, refusals)
+
+    def _explain(self, events: list[bytes], keys: list[str | None], refusals: Refusals) -> Iterator[None]:
+        """Ask about those that the compiled pass did not accept. None after each."""
+        for index in [index for index, key in enumerate(keys) if key is None]:
+            refusal, found = self._schema.explain(events[index]), self.key_of(events[index])
+            if refusal is None:
+                keys[index] = found or ""
+            else:
+                refusals[index] = refusal, found
+            yield None
+
+    def _checked(
+        self, events: list[bytes], keys: list[str | None], refusals: Refusals, *, again: bool = False
+    ) -> ValidatedChunk:
+        if self._custom:
+            of = self._custom.of
+            keys = [None if key is None else of(event) or "" for key, event in zip(keys, events, strict=True)]
+            if self.watch and not again:
+                self.watch.count(len(keys) - len(refusals), keys.count(""))
+        if not refusals:
+            return ValidatedChunk(keys, {}, {})
+        return ValidatedChunk(
+            keys,
+            {index: refusal for index, (refusal, _) in refusals.items()},
+            {index: key for index, (_, key) in refusals.items() if key},
+        )
+
+    def key_of(self, event: bytes) -> str | None:
+        """The key of any event, valid or not; None if it has none."""
+        return self._paths.of(event) if self._paths else None
+
+
+def _blocks(events: list[bytes]) -> Iterator[list[bytes]]:
+    if len(events) <= _BLOCK and sum(map(len, events)) <= _BLOCK_BYTES:
+        yield events
+        return
+    size = _BLOCK
+    for first in range(0, len(events), size):
+        block = events[first : first + size]
+        if len(block) == 1 or sum(map(len, block)) <= _BLOCK_BYTES:
+            yield block
+        else:
+            yield from _halves(block)
+
+
+def _halves(events: list[bytes]) -> Iterator[list[bytes]]:
+    middle = len(events) // 2
+    for half in (events[:middle], events[middle:]):
+        if len(half) == 1 or sum(map(len, half)) <= _BLOCK_BYTES:
+            yield half
+        else:
+            yield from _halves(half)

@@ -1,0 +1,50 @@
+"""What people are told of a sink's answers, once for each kind. For ``sink_recorder``."""
+
+from collections.abc import Callable
+
+from ingestd.core.answer import Answer
+from ingestd.core.clock import Clock
+from ingestd.core.verdict import Verdict
+from ingestd.sinks.answers import told
+from ingestd.transport.headers import retry_after
+
+_MAX_TOLD = 50
+
+
+class AnswerNotes:
+    """``warn`` hears of it."""
+
+    def __init__(self, sink: str, *, warn: Callable[[str], None], clock: Clock) -> None:
+        self._sink = sink
+        self._warn = warn
+        self._clock = clock
+        self._told: set[str] = set()
+
+    def look(self, answer: Answer, verdict: Verdict, *, request_id: str) -> None:
+        """At an answer that has errors of nobody in it, or a Retry-After that is none."""
+        if verdict.unmatched and self._is_new(f"unmatched {verdict.unmatched_words}"):
+            kind = verdict.unmatched_words
+            said = f"the answer says {kind}, and names no event of it" if kind else _NAMELESS
+            self._warn(
+                f"{self._sink}: request {request_id}: {said}; counted as unmatched_item_errors from now on,"
+                f" and [sinks.{self._sink}.answers] says where to look: {verdict.detail[:200]}"
+            )
+        if "retry-after" in answer.headers and not 200 <= answer.status < 300:
+            self._look_at_retry_after(answer.headers["retry-after"], answer.headers.get("date"))
+
+    def _look_at_retry_after(self, value: str, date: str | None) -> None:
+        known = retry_after.parse(value, now_wall=self._clock.wall(), date=date)
+        if known is None and self._is_new("retry-after"):
+            self._warn(
+                f"{self._sink}: the API's Retry-After is ignored, for it is neither seconds nor an HTTP date:"
+                f" {told(value, 80)!r}; from now on without a word"
+            )
+
+    def _is_new(self, kind: str) -> bool:
+        if kind in self._told or len(self._told) >= _MAX_TOLD:
+            return False
+        self._told.add(kind)
+        return True
+
+
+_NAMELESS = "errors in the answer name no event of it, or were cut off"

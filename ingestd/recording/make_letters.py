@@ -1,0 +1,108 @@
+"""Dead letters made from what the lane or the intake reports. Called by ``event_recorder``."""
+
+from collections.abc import Sequence
+from operator import attrgetter
+
+from ingestd.core.batch import Batch
+from ingestd.core.chunk import Chunk, Segment, pick_segments
+from ingestd.core.letter import DeadLetter
+from ingestd.core.reasons import Reason
+from ingestd.delivery.recorder import FailedEvent
+from ingestd.store.confirmations import Pending
+
+_ANSWERED = frozenset({Reason.REFUSED, Reason.TOO_LARGE})
+"""Reasons that say that the API did not take the event, whatever earlier attempts came to."""
+
+
+def letter_of_event(chunk: Chunk, position: int, reason: Reason, detail: str) -> DeadLetter:
+    """Of an event that never was in a batch."""
+    offset, line = chunk.place(position)
+    return DeadLetter(chunk.events[position], reason, detail, chunk.source, offset, line)
+
+
+def letter_of_copy(chunk: Chunk, position: int, model: DeadLetter) -> DeadLetter:
+    """A copy shares the fate of the event it is a copy of."""
+    detail = f"a copy of an event that failed: {model.detail}"
+    return letter_of_event(chunk, position, model.reason, detail)
+
+
+def letters_of_batch(
+    batch: Batch,
+    segments: Sequence[Segment],
+    delivered: Sequence[int],
+    buried: Sequence[FailedEvent],
+    *,
+    sink: str,
+    freed: bool,
+) -> list[DeadLetter]:
+    """``freed``: their keys are free with that."""
+    if not buried:
+        return []
+    ordered = sorted(buried, key=attrgetter("index"))
+    if delivered:
+        segments = list(pick_segments(batch.segments, [burial.index for burial in ordered]))
+    origins = ((segment.chunk, position) for segment in segments for position in segment.positions)
+    batch_id, size, tries, first_sent = batch.id, len(batch), batch.tries, batch.first_sent_wall
+    letters: list[DeadLetter] = []
+    for (chunk, position), burial in zip(origins, ordered, strict=True):
+        index, reason = burial.index, burial.reason
+        offset, line = chunk.place(position)
+        unanswered = batch.unanswered and reason not in _ANSWERED
+        letters.append(  # by position, for speed: an answer may refuse thousands
+            DeadLetter(
+                chunk.events[position],
+                reason,
+                burial.detail,
+                chunk.source,
+                offset,
+                line,
+                batch.digests[index],
+                batch_id,
+                index,
+                size,
+                tries,
+                unanswered,
+                first_sent,
+                sink,
+                freed,
+            )
+        )
+    return letters
+
+
+def letters_that_failed_again(batch: Batch, buried: Sequence[FailedEvent]) -> list[tuple[int, DeadLetter]]:
+    """(number of the letter, what there is new about it) for each of ``buried``."""
+    return [
+        (
+            batch.letters[burial.index],
+            DeadLetter(
+                b"",
+                burial.reason,
+                burial.detail,
+                0,
+                0,
+                0,
+                digest=batch.digests[burial.index],
+                batch=batch.id,
+                batch_index=burial.index,
+                batch_size=len(batch),
+                unanswered=batch.unanswered and burial.reason not in _ANSWERED,
+                first_sent_wall=batch.first_sent_wall,
+            ),
+        )
+        for burial in buried
+    ]
+
+
+def pending_of_batch(batch: Batch, remote_ids: Sequence[tuple[int, str]], *, sink: str) -> list[Pending]:
+    """Events that the API has accepted and will be asked about, by index in the batch and its own ids."""
+    ordered = sorted(remote_ids)
+    segments = pick_segments(batch.segments, [index for index, _ in ordered])
+    origins = ((segment.chunk, position) for segment in segments for position in segment.positions)
+    pending: list[Pending] = []
+    for (index, remote_id), (chunk, position) in zip(ordered, origins, strict=True):
+        offset, line = chunk.place(position)
+        digest, payload = batch.digests[index], chunk.events[position]
+        where = (batch.id, chunk.source, offset, line)
+        pending.append(Pending(sink, remote_id, *where, digest, batch.tries, payload))
+    return pending

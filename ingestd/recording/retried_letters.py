@@ -1,0 +1,187 @@
+"""Dead letters of one sink that are sent again: what becomes of them, and which are not sent after all.
+
+A part of ``sink_recorder.py``. A letter's key was free when it was made, so its producer may have
+sent the event again since, and that one counts. While a letter is on its way its key is claimed: copies
+share its fate.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from ingestd.core.batch import Batch
+from ingestd.core.clock import Clock
+from ingestd.core.ledger import SinkLedger
+from ingestd.core.letter import DeadLetter
+from ingestd.delivery.recorder import FailedEvent
+from ingestd.recording.event_recorder import EventRecorder
+from ingestd.recording.make_letters import letters_that_failed_again
+from ingestd.store import letter_leases
+from ingestd.store.dead_letters import FIRST_RETRY_S
+from ingestd.store.journal import Journal
+from ingestd.store.writer import Work
+from ingestd.telemetry.audit_entry import Audit, AuditEntry
+
+
+class RetriedLetters:
+    """``warn`` hears of letters that wait for a person now. ``several``: events go to other sinks as well."""
+
+    def __init__(
+        self,
+        sink: str,
+        ledger: SinkLedger,
+        book: EventRecorder,
+        journal: Journal,
+        audit: Audit,
+        clock: Clock,
+        warn: Callable[[str], None],
+        *,
+        several: bool,
+    ) -> None:
+        self._sink = sink
+        self._ledger = ledger
+        self._book = book
+        self._journal = journal
+        self._audit = audit
+        self._clock = clock
+        self._warn = warn
+        self._several = several
+        self._doubted: set[bytes] = set()  # keys that were found known: their letters are leased once more
+        self._out: dict[bytes, str] = {}  # keys that letters on their way have claimed, and their batches
+
+    def withdraw(self, batch: Batch) -> Batch | None:
+        """Just before a request: what is left of it, or None, without letters whose events were accepted
+        anew, or are on their way otherwise. A request that may have been taken stays whole or is not sent."""
+        anew, later, doubtful = self._superseded(batch)
+        if not (anew or later or doubtful):
+            self._claim(batch)
+            return batch
+        gone = {*anew, *later, *doubtful}
+        rest = [index for index in range(len(batch)) if index not in gone]
+        aside: list[int] = []
+        if batch.unanswered:
+            whole = list(range(len(batch)))
+            if doubtful:
+                anew, later, doubtful = [], [], whole
+            elif anew:
+                aside = sorted([*rest, *later])
+                later = []
+            else:
+                later = whole
+            rest = []
+        self._note(batch, anew=anew, later=later, doubtful=doubtful, aside=aside)
+        return self.withdraw(batch.part(rest)) if rest else None
+
+    def put_aside(self, count: int) -> None:
+        """So many were due, and wait for a person now."""
+        for ledger in (self._ledger, self._book.ledger):
+            ledger.retried_aside += count
+
+    def settled(
+        self,
+        batch: Batch,
+        delivered: Sequence[int],
+        buried: Sequence[FailedEvent],
+        parts: Sequence[Batch],
+        *,
+        also: Work | None,
+    ) -> None:
+        safe = [digest for index in delivered if (digest := batch.digests[index])]
+        failed = letters_that_failed_again(batch, buried)
+        numbers = [batch.letters[index] for index in delivered]
+        for part in parts:
+            mine = [digest for digest in part.digests if digest and self._out.get(digest) == batch.id]
+            self._out.update(dict.fromkeys(mine, part.id))
+        claimed = [letter for number, letter in failed if letter.digest and number in batch.anew]
+        unclaimed = {digest for digest in (*safe, *map(_digest_of, claimed)) if self._give_up(digest)}
+        copies = self._book.share_fate(safe, [one for one in claimed if _digest_of(one) in unclaimed])
+        for ledger in (self._ledger, self._book.ledger):
+            ledger.retried_delivered += len(delivered)
+            ledger.retried_failed += len(buried)
+        self._journal.retried(
+            delivered=numbers,
+            shared=numbers if self._several and batch.anew else (),
+            safe_keys=safe,
+            failed=failed,
+            freed=[number for part in parts for number in part.letters],
+            copies=copies,
+            now=self._clock.wall(),
+            also=also,
+        )
+
+    def _claim(self, batch: Batch) -> None:
+        pairs = zip(batch.letters, batch.digests, strict=True)
+        places = {digest: batch.anew[number] for number, digest in pairs if digest and number in batch.anew}
+        for digest, place in places.items():
+            if self._out.get(digest) != batch.id:
+                self._book.letter_claims.take(digest, place)
+        claimed = [*places]
+        self._out.update(dict.fromkeys(claimed, batch.id))
+        self._book.reclaim(claimed)
+
+    def _give_up(self, digest: bytes) -> bool:
+        """A letter had its end. True: none of its event's letters, here or of other sinks, is on its way."""
+        self._doubted.discard(digest)
+        return self._out.pop(digest, None) is None or self._book.letter_claims.give(digest)
+
+    def _superseded(self, batch: Batch) -> tuple[list[int], list[int], list[int]]:
+        """Indices of letters whose events are safe by another way, of those that may be soon, and of those
+        that are leased once more: with several sinks a key may have become known since the lease by a letter
+        of the same event at another one. Then the store knows that this sink lacks it."""
+        anew: list[int] = []
+        later: list[int] = []
+        doubtful: list[int] = []
+        seen: set[bytes] = set()
+        for index, (number, digest) in enumerate(zip(batch.letters, batch.digests, strict=True)):
+            if digest is None or number not in batch.anew or self._out.get(digest) == batch.id:
+                continue
+            state = self._book.state_of(digest)
+            elsewhere = self._book.letter_claims.are_of(digest, batch.anew[number])
+            if digest in seen or digest in self._out or (state == "pending" and not elsewhere):
+                later.append(index)
+            elif state == "known":
+                if self._several and digest not in self._doubted:
+                    self._doubted.add(digest)
+                    doubtful.append(index)
+                else:
+                    anew.append(index)
+            seen.add(digest)
+        return anew, later, doubtful
+
+    def _note(
+        self,
+        batch: Batch,
+        *,
+        anew: Sequence[int],
+        later: Sequence[int],
+        doubtful: Sequence[int],
+        aside: Sequence[int],
+    ) -> None:
+        now, taken = self._clock.wall(), batch.unanswered
+        elsewhere, back, again, left = (
+            [batch.letters[at] for at in some] for some in (anew, later, doubtful, aside)
+        )
+        self._doubted.difference_update(digest for at in anew if (digest := batch.digests[at]))
+
+        def write(connection: sqlite3.Connection) -> None:
+            letter_leases.letters_anew(connection, elsewhere, now)
+            letter_leases.give_back(connection, back, now + FIRST_RETRY_S)
+            letter_leases.give_back(connection, again, now)
+            letter_leases.leave_to_a_person(connection, left, letter_leases.MATES_ANEW)
+            if not taken:
+                letter_leases.free_letters(connection, [*back, *again])
+
+        self._journal.note(write)
+        for ledger in (self._ledger, self._book.ledger):
+            ledger.retried_duplicate += len(anew)
+        if anew:
+            self._audit(AuditEntry.RETRIED_DUPLICATE, sink=self._sink, request_id=batch.id, count=len(anew))
+        if aside:
+            self.put_aside(len(aside))
+            self._warn(
+                f"{self._sink}: {len(aside)} dead letters wait for a person: their request may have been"
+                " taken, and another event of it was accepted anew meanwhile; see `ingestd dlq list`"
+            )
+
+
+def _digest_of(letter: DeadLetter) -> bytes:
+    return letter.digest or b""

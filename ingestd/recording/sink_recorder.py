@@ -1,0 +1,343 @@
+"""What happens to one sink's batches, written down: ledger, journal, audit, metrics. The lane's Book."""
+
+import sqlite3
+import sys
+from collections.abc import Callable, Sequence, Set
+from functools import partial
+
+from ingestd.core.answer import Answer
+from ingestd.core.batch import Batch
+from ingestd.core.chunk import Segment, pick_segments
+from ingestd.core.clock import Clock
+from ingestd.core.ledger import SinkLedger
+from ingestd.core.letter import DeadLetter
+from ingestd.core.verdict import Meaning, Verdict
+from ingestd.delivery.recorder import FailedEvent
+from ingestd.recording.answer_notes import AnswerNotes
+from ingestd.recording.event_recorder import EventRecorder
+from ingestd.recording.make_letters import letters_of_batch, pending_of_batch
+from ingestd.recording.retried_letters import RetriedLetters
+from ingestd.store.confirmations import Due, Pending, insert_confirmations
+from ingestd.store.dead_letters import mark_freed
+from ingestd.store.journal import Journal
+from ingestd.store.writer import Work
+from ingestd.telemetry.audit_entry import Audit, AuditEntry
+from ingestd.telemetry.metrics import ANSWER_CLASSES, Metrics, answer_class
+
+Warn = Callable[[str], None]
+RemoteIds = Sequence[tuple[int, str]]
+Kept = Callable[[list[bytes], str, float], Work | None]
+"""(delivered events, id and latency of their request): what else is to be written with that."""
+
+
+class SinkRecorder:
+    """``on_learned`` hears of a smaller body limit, ``on_confirming`` of events that will be asked about,
+    ``on_delivered`` of what was delivered; ``warn`` of what people should know.
+
+    ``several``: events go to other sinks as well, and have their end when they have had one at each.
+    """
+
+    def __init__(
+        self,
+        sink: str,
+        book: EventRecorder,
+        *,
+        several: bool,
+        journal: Journal,
+        audit: Audit,
+        metrics: Metrics,
+        clock: Clock,
+        warn: Warn,
+        first_question_after_s: float = 1.0,
+    ) -> None:
+        self.sink = sink
+        self.ledger = SinkLedger()
+        self.on_learned: Callable[[int], None] = lambda max_bytes: None
+        self.on_confirming: Callable[[int], None] = lambda events: None
+        self.on_delivered: Kept = keep_nothing
+        self._book = book
+        self._several = several
+        self._journal = journal
+        self._audit = audit
+        self._metrics = metrics
+        self._seconds = {known: metrics.attempt_seconds.labels(sink, known) for known in ANSWER_CLASSES}
+        self._clock = clock
+        self._warn = warn
+        self._first_question_after_s = first_question_after_s
+        self._learned_bytes = sys.maxsize
+        self._letters = RetriedLetters(sink, self.ledger, book, journal, audit, clock, warn, several=several)
+        self.withdraw, self.put_aside = self._letters.withdraw, self._letters.put_aside
+        self._notes = AnswerNotes(sink, warn=warn, clock=clock)
+
+    async def freeze(self, batch: Batch) -> None:
+        """Note the batch before its first send, and have on disk what was noted before any send."""
+        if not batch.noted:
+            self._journal.freeze(batch, sink=self.sink, now=self._clock.wall())
+            batch.noted = True
+        await self._journal.commit()
+        if not batch.submitted:  # a token that is not to be had comes back here without an attempt
+            batch.submitted = True
+            self.ledger.batches += 1
+            self._book.ledger.batches += 1
+            self._metrics.batch_events.observe(len(batch))
+            self._metrics.batch_bytes.observe(len(batch.body))
+            self._audit(
+                AuditEntry.BATCH_SUBMITTED,
+                sink=self.sink,
+                request_id=batch.id,
+                events=len(batch),
+                bytes=len(batch.body),
+            )
+
+    def attempted(self, batch: Batch, answer: Answer, verdict: Verdict) -> None:
+        for ledger in (self.ledger, self._book.ledger):
+            ledger.requests += 1
+            ledger.bytes += len(batch.body)
+            ledger.retries += batch.attempts > 1
+        self._book.ledger.unmatched_item_errors += verdict.unmatched
+        batch.latency_s = answer.seconds
+        self._seconds[answer_class(answer.status)].observe(answer.seconds)
+        if batch.attempts > 1:
+            self._audit(
+                AuditEntry.BATCH_RETRIED,
+                sink=self.sink,
+                request_id=batch.id,
+                attempt=batch.attempts,
+                status=answer.status,
+                latency_ms=round(answer.seconds * 1000, 1),
+                error=verdict.detail if verdict.meaning is not Meaning.TAKEN else None,
+            )
+        if verdict.unmatched or "retry-after" in answer.headers:
+            self._notes.look(answer, verdict, request_id=batch.id)
+
+    def settled(
+        self,
+        batch: Batch,
+        *,
+        delivered: Sequence[int],
+        buried: Sequence[FailedEvent],
+        parts: Sequence[Batch],
+        remote_ids: RemoteIds = (),
+    ) -> None:
+        if batch.letters:
+            self._letters.settled(batch, delivered, buried, parts, also=self._also(batch, delivered))
+        else:
+            self._events_settled(batch, delivered, buried, parts, remote_ids)
+        self._tell(batch, len(delivered) - len(remote_ids), len(remote_ids), buried, parts)
+
+    def learned(self, max_bytes: int) -> None:
+        if max_bytes >= self._learned_bytes:
+            return  # of batches that were on their way already
+        self._learned_bytes = max_bytes
+        self.on_learned(max_bytes)
+        self._warn(
+            f"{self.sink}: the API refused a body as too large (413): batches are now at most {max_bytes}"
+            " bytes"
+        )
+
+    def lane_changed(self, state: str, why: str) -> None:
+        self._audit(AuditEntry.LANE_CHANGED, sink=self.sink, state=state, reason=why)
+        if state == "closed":
+            self._warn(f"{self.sink}: the API answers again: sending goes on")
+        else:
+            verb = "paused" if state == "paused" else "held back"
+            self._warn(f"{self.sink}: sending is {verb}, nothing is lost: {why}")
+
+    # --- what was confirmed later ---
+
+    @property
+    def keeps(self) -> bool:
+        """Whether somebody wants the events that are delivered."""
+        return self.on_delivered is not keep_nothing
+
+    def confirmed(self, sink: str, event: Due, whole: Pending | None) -> None:
+        """An event that the API had accepted is delivered. ``whole``: where it is kept."""
+        self.ledger.confirming -= 1
+        self.ledger.in_flight -= 1
+        self.ledger.delivered += 1
+        self._book.confirming.ended((event.batch, event.source, event.offset))
+        if whole and whole.intact and (kept := self.on_delivered([whole.payload], whole.batch, 0.0)):
+            self._journal.note(kept)
+        self._audit(AuditEntry.BATCH_DELIVERED, sink=self.sink, request_id=event.batch, events=1)
+
+    def confirmation_failed(self, sink: str, letter: DeadLetter) -> None:
+        """Accepted, and failed after all, or not confirmed in time. Its key is free again if no other sink
+        has it."""
+        lost = self._book.confirming.ended((letter.batch, letter.source, letter.offset), letter)
+        freed = bool(letter.digest and (lost or (lost is None and not self._several)))
+        self._journal.buried([letter._replace(sink=self.sink, freed=freed)], now=self._clock.wall())
+        self.ledger.confirming -= 1
+        self.ledger.in_flight -= 1
+        self.ledger.dead_lettered += 1
+        if letter.digest and freed:
+            self._book.free([letter.digest])
+            if self._several:
+                self._journal.note(partial(mark_freed, letters=[letter]))
+        self._audit(
+            AuditEntry.DEAD_LETTERED,
+            sink=self.sink,
+            request_id=letter.batch,
+            count=1,
+            reason=letter.reason,
+            error=letter.detail,
+        )
+
+    def still_confirming(self, events: int) -> None:
+        """At the start: an earlier process left these."""
+        self.ledger.taken_up(events)
+        self.ledger.confirming += events
+        if not self._several:  # else one event may be several of them: see ``Confirming.left``
+            self._book.accepted(events)
+
+    # --- settling ---
+
+    def _events_settled(
+        self,
+        batch: Batch,
+        delivered: Sequence[int],
+        buried: Sequence[FailedEvent],
+        parts: Sequence[Batch],
+        remote_ids: RemoteIds,
+    ) -> None:
+        segments = self._settled_segments(batch, delivered, buried)
+        if segments and not batch.noted:  # never sent: what had its end must be known after a restart
+            self._journal.freeze(batch, sink=self.sink, now=self._clock.wall())
+            batch.noted = True
+        letters = letters_of_batch(
+            batch, segments, delivered, buried, sink=self.sink, freed=not self._several
+        )
+        rows = pending_of_batch(batch, remote_ids, sink=self.sink) if remote_ids else []
+        pending = len(rows)
+        self.ledger.delivered += len(delivered) - pending
+        self.ledger.dead_lettered += len(letters)
+        self.ledger.in_flight -= len(delivered) + len(letters) - pending
+        self.ledger.confirming += pending
+        lost: list[DeadLetter] = []
+        if segments and segments[0].chunk.fate is not None:
+            keys: list[bytes] = []
+            if letters:
+                lost = self._book.failed_at(batch, sorted(burial.index for burial in buried), letters)
+        else:
+            whole = len(delivered) == len(batch)
+            safe = batch.digests if whole else [batch.digests[index] for index in delivered]
+            self._book.ledger.delivered += len(delivered) - pending
+            if letters:
+                _mark_buried(batch, buried)
+            keys, copies = self._book.settled(batch, list(filter(None, safe)), letters, confirming=pending)
+            letters += copies
+        if rows:
+            indices = sorted(index for index, _ in remote_ids)
+            places = [(at, row.source, row.offset) for at, row in zip(indices, rows, strict=True)]
+            self._book.confirming.accepted(batch, places)
+        self._journal.settled(
+            batch,
+            sink=self.sink,
+            segments=segments,
+            safe_keys=keys,
+            letters=letters,
+            parts=parts,
+            now=self._clock.wall(),
+            also=self._also(batch, delivered, rows, {index for index, _ in remote_ids}),
+        )
+        if lost:
+            self._journal.note(partial(mark_freed, letters=lost))
+        self._settle_receipts(segments)
+        if pending:
+            self.on_confirming(pending)
+
+    def _settle_receipts(self, segments: Sequence[Segment]) -> None:
+        for segment in segments:
+            if segment.chunk.fate is None:
+                self._book.ended(segment.chunk, len(segment.positions))
+            else:
+                segment.chunk.receipt.settle(len(segment.positions))
+
+    def _also(
+        self,
+        batch: Batch,
+        delivered: Sequence[int],
+        rows: Sequence[Pending] = (),
+        asked: Set[int] = frozenset(),
+    ) -> Work | None:
+        """What is written with the end of a batch: what will be asked about (at indices ``asked``), and what
+        goes to the lake."""
+        kept = None
+        if self.keeps and len(asked) < len(delivered):
+            events = batch.events
+            if asked or len(delivered) < len(batch):
+                events = [batch.events[index] for index in delivered if index not in asked]
+            kept = self.on_delivered(events, batch.id, batch.latency_s)
+        if not rows:
+            return kept
+        now = self._clock.wall()
+
+        def write(connection: sqlite3.Connection) -> None:
+            insert_confirmations(connection, rows, now, first_after_s=self._first_question_after_s)
+            if kept:
+                kept(connection)
+
+        return write
+
+    def _settled_segments(
+        self, batch: Batch, delivered: Sequence[int], buried: Sequence[FailedEvent]
+    ) -> Sequence[Segment]:
+        ended = len(delivered) + len(buried)
+        if ended == len(batch):
+            return batch.segments
+        return list(pick_segments(batch.segments, sorted([*delivered, *(burial.index for burial in buried)])))
+
+    def _tell(
+        self,
+        batch: Batch,
+        delivered: int,
+        confirming: int,
+        buried: Sequence[FailedEvent],
+        parts: Sequence[Batch],
+    ) -> None:
+        if confirming:
+            self._audit(
+                AuditEntry.BATCH_ACCEPTED,
+                sink=self.sink,
+                request_id=batch.id,
+                events=confirming,
+                attempts=batch.attempts,
+                latency_ms=round(batch.latency_s * 1000, 1),
+            )
+        if delivered:
+            self._audit(
+                AuditEntry.RETRIED_DELIVERED if batch.letters else AuditEntry.BATCH_DELIVERED,
+                sink=self.sink,
+                request_id=batch.id,
+                events=delivered,
+                attempts=batch.attempts,
+                latency_ms=round(batch.latency_s * 1000, 1),
+            )
+        if buried:
+            self._audit(
+                AuditEntry.DEAD_LETTERED,
+                sink=self.sink,
+                request_id=batch.id,
+                count=len(buried),
+                reason=buried[0].reason,
+                attempts=batch.attempts,
+                error=buried[0].detail,
+            )
+        if parts:
+            self._audit(
+                AuditEntry.BATCH_SPLIT,
+                sink=self.sink,
+                request_id=batch.id,
+                into=",".join(part.id for part in parts[:4]),
+                parts=len(parts),
+                error=batch.last_answer,
+            )
+
+
+def keep_nothing(events: list[bytes], request_id: str, latency_s: float) -> Work | None:
+    """Nobody wants what is delivered."""
+
+
+def _mark_buried(batch: Batch, buried: Sequence[FailedEvent]) -> None:
+    """For who waits for a chunk of the spool, and is told how many of its events were given up."""
+    for segment in pick_segments(batch.segments, sorted(burial.index for burial in buried)):
+        segment.chunk.receipt.buried += len(segment.positions)

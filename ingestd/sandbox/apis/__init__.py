@@ -1,0 +1,1 @@
+"""The event APIs of the sandbox."""

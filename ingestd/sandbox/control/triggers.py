@@ -1,0 +1,126 @@
+"""``/api/v2/processautomation/triggers``: the platform's real triggers, with cursors and versions.
+
+Joined to its routes by ``sandbox/control/plane.py``. Source: Genesys Cloud Platform SDK 269,
+``ProcessAutomationApi``.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from ingestd.core.clock import Clock
+from ingestd.sandbox.contract import Reply
+from ingestd.sandbox.control.body import Body, check, read_body, read_object
+from ingestd.sandbox.control.errors import InvalidField, invalid
+from ingestd.sandbox.control.options import ControlOptions
+from ingestd.sandbox.control.pages import by_cursor
+from ingestd.sandbox.control.resources import Resource, Resources
+from ingestd.sandbox.control.route import ControlRoute, reply
+from ingestd.sandbox.exchange import Exchange
+
+PATH = "/api/v2/processautomation/triggers"
+MAX_CRITERIA = 50
+
+_MANY = frozenset({"In", "NotIn", "All"})
+_Comparison = Literal["GreaterThan", "GreaterThanOrEqual", "LessThan", "LessThanOrEqual"]
+_Operator = Literal["Equal", "NotEqual", "In", "NotIn", "Contains", "All", "Exists", "Size"] | _Comparison
+
+
+class _Criterion(Body):
+    json_path: Annotated[str, StringConstraints(min_length=1, max_length=512)]
+    operator: _Operator
+    value: str | int | float | bool | None = None
+    values: Annotated[list[str | int | float | bool], Field(max_length=100)] | None = None
+
+    @model_validator(mode="after")
+    def _check_value(self) -> "_Criterion":
+        wanted, other = ("values", "value") if self.operator in _MANY else ("value", "values")
+        if getattr(self, wanted) is None or getattr(self, other) is not None:
+            raise ValueError(f"{self.operator} takes {wanted}, and nothing else")
+        return self
+
+
+class _WorkflowSettings(Body):
+    data_format: Literal["Json", "TopLevelPrimitives"] = "TopLevelPrimitives"
+
+
+class _Workflow(Body):
+    read_only = frozenset()  # its id is the client's
+    type: Literal["Workflow"]
+    id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    workflow_target_settings: _WorkflowSettings = _WorkflowSettings()
+
+
+class _Trigger(Body):
+    name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    topic_name: Annotated[str, StringConstraints(pattern=r"^v2\.[\x21-\x7e]{1,250}$")]
+    enabled: bool = False
+    target: _Workflow
+    match_criteria: list[_Criterion] = Field(default_factory=list, max_length=MAX_CRITERIA)
+    event_ttl_seconds: int | None = Field(default=None, ge=10, alias="eventTTLSeconds")
+    delay_by_seconds: int | None = Field(default=None, ge=60, le=900)
+    description: Annotated[str, Field(max_length=512)] = ""
+
+    @model_validator(mode="after")
+    def _check_times(self) -> "_Trigger":
+        if self.event_ttl_seconds is not None and self.delay_by_seconds is not None:
+            raise ValueError("either eventTTLSeconds or delayBySeconds, not both")
+        return self
+
+
+class Triggers:
+    """A trigger's topic stays what it was: another one is another trigger."""
+
+    def __init__(self, clock: Clock, options: ControlOptions) -> None:
+        self.all = Resources("trigger", PATH, clock, options)
+
+    def routes(self) -> Sequence[ControlRoute]:
+        one = PATH + "/{id}"
+        return [
+            ControlRoute("GET", PATH, self._list),
+            ControlRoute("POST", PATH, self._create),
+            ControlRoute("GET", one, self._get),
+            ControlRoute("PUT", one, self._replace),
+            ControlRoute("DELETE", one, self._delete),
+        ]
+
+    def _list(self, exchange: Exchange) -> Reply:
+        """With the filters ``topicName`` and ``enabled``."""
+        topic, enabled = exchange.query.get("topicName"), exchange.query.get("enabled")
+
+        def wanted(one: Resource) -> bool:
+            fits = topic in (None, one.content["topicName"])
+            return fits and enabled in (None, str(one.content["enabled"]).lower())
+
+        return by_cursor(exchange, self.all.visible(wanted), show=self._shown)
+
+    def _create(self, exchange: Exchange) -> Reply:
+        trigger = self.all.add(exchange, read_body(exchange, _Trigger).content())
+        return reply(201, self._shown(trigger))
+
+    def _get(self, exchange: Exchange) -> Reply:
+        return reply(200, self._shown(self.all.find(exchange)))
+
+    def _replace(self, exchange: Exchange) -> Reply:
+        trigger = self.all.find(exchange)
+        given = read_object(exchange)
+        version = given.pop("version", None)
+        sent = check(exchange, _Trigger, given)
+        if type(version) is not int:
+            raise invalid(
+                exchange, [InvalidField("version", "the version that was read expected", "missing")]
+            )
+        if sent.topic_name != trigger.content["topicName"]:
+            said = "it cannot be changed: delete the trigger and create another"
+            raise invalid(exchange, [InvalidField("topicName", said, "immutable")])
+        self.all.check_version(exchange, trigger, version)
+        self.all.touch(trigger, sent.content())
+        return reply(200, self._shown(trigger))
+
+    def _delete(self, exchange: Exchange) -> Reply:
+        self.all.remove(self.all.find(exchange))
+        return Reply(204, b"")
+
+    def _shown(self, trigger: Resource) -> dict[str, Any]:
+        return self.all.shown(trigger) | {"version": trigger.version}

@@ -1,0 +1,1 @@
+"""Files, pipes and standard input: unpacked, cut into events, with positions."""

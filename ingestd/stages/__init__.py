@@ -1,1 +1,0 @@
-"""Dedup, validate, batch: pure and synchronous, no I/O."""

@@ -1,0 +1,146 @@
+"""Batches that were frozen, as they are kept: what rebuilds their bytes after a crash. Table ``batches``."""
+
+import json
+import sqlite3
+import struct
+import zlib
+from collections.abc import Sequence
+from functools import cache
+from itertools import chain
+from typing import NamedTuple
+
+import msgspec
+
+from ingestd.core.batch import Batch
+from ingestd.core.chunk import Segment
+from ingestd.core.positions import pack_positions
+
+PackedSegment = tuple[int, int, int, bytes]
+"""(source, start, end, positions) of a segment; see ``core.chunk.pack_positions``."""
+
+
+KEY_BYTES = 16
+"""Of a key's digest; see ``stages.dedup``."""
+
+
+class FrozenBatch(NamedTuple):
+    """A batch of an earlier process. ``kept``: its events, where the source cannot give them again.
+    ``sink``: where it was on its way to. ``keys``: digests of its events' keys, where they were kept."""
+
+    id: str
+    settled: bool
+    frozen_at: float
+    events: int
+    body_digest: bytes
+    segments: list[PackedSegment]
+    kept: list[bytes] | None
+    sink: str
+    keys: Sequence[bytes] = ()
+
+    def is_of(self, source: int) -> bool:
+        """Whether all its events come from there."""
+        return all(segment[0] == source for segment in self.segments)
+
+
+def body_digest(body: bytes) -> bytes:
+    """Tells whether a batch that was rebuilt after a restart is the one that was frozen.
+
+    Length and CRC-32: it looks for files that were changed meanwhile, not for an adversary.
+    """
+    return struct.pack("<QI", len(body), zlib.crc32(body))
+
+
+def row_of(batch: Batch, *, sink: str, now: float, keep_events: bool, keep_keys: bool) -> tuple[object, ...]:
+    """The row of a batch that is about to be sent."""
+    return (
+        batch.id,
+        now,
+        len(batch.events),
+        body_digest(batch.body),
+        pack(batch.segments),
+        msgspec.msgpack.encode(batch.events) if keep_events else None,
+        sink,
+        b"".join(filter(None, batch.digests)) if keep_keys else None,
+    )
+
+
+_ROWS = 32
+"""To a statement: the interpreter's lock is taken once for each, and waiting for it costs more than a row."""
+
+
+class Changes:
+    """What happened to batches, as one unit of work: of an API that takes one event to a request there are
+    thousands a second. ``rows``: were frozen; ``settled``: had their end; ``gone``: need not be known any
+    more; ``keys``: of events that are safe now."""
+
+    def __init__(self, now: float) -> None:
+        self.rows: list[tuple[object, ...]] = []
+        self.settled: list[str] = []
+        self.gone: list[str] = []
+        self.keys: list[bytes] = []
+        self._now = now
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        rows, first = self.rows, 0
+        while first < len(rows):
+            count = _ROWS if len(rows) - first >= _ROWS else 1
+            connection.execute(_insert_statement(count), [*chain(*rows[first : first + count])])
+            first += count
+        if self.settled:
+            connection.execute(
+                "UPDATE batches SET settled = 1, kept = NULL, keys = NULL"
+                " WHERE id IN (SELECT value FROM json_each(?))",
+                (json.dumps(self.settled),),
+            )
+        if self.gone:
+            delete(connection, self.gone)
+        if self.keys:
+            connection.execute(
+                "INSERT INTO window (confirmed_at, digests) VALUES (?, ?)", (self._now, b"".join(self.keys))
+            )
+
+
+@cache
+def _insert_statement(count: int) -> str:
+    row = "(?, ?, ?, ?, ?, ?, ?, ?)"
+    return (
+        "INSERT OR REPLACE INTO batches (id, frozen_at, events, body_digest, segments, kept, sink, keys)"  # noqa: S608
+        f" VALUES {','.join([row] * count)}"
+    )
+
+
+def settle_part(connection: sqlite3.Connection, batch_id: str, segments: bytes) -> None:
+    """The batch had its end for the events in ``segments``."""
+    connection.execute(
+        "UPDATE batches SET settled = 1, kept = NULL, keys = NULL, segments = ? WHERE id = ?",
+        (segments, batch_id),
+    )
+
+
+def delete(connection: sqlite3.Connection, batch_ids: Sequence[str]) -> None:
+    connection.execute(
+        "DELETE FROM batches WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(batch_ids),)
+    )
+
+
+def read(connection: sqlite3.Connection) -> list[FrozenBatch]:
+    """All of them, oldest first."""
+    rows = connection.execute(
+        "SELECT id, settled, frozen_at, events, body_digest, segments, kept, sink, keys FROM batches"
+        " ORDER BY frozen_at"
+    )
+    return [_unpack(row) for row in rows]
+
+
+def pack(segments: Sequence[Segment]) -> bytes:
+    return msgspec.msgpack.encode(
+        [(s.chunk.source, s.chunk.start, s.chunk.end, pack_positions(s.positions)) for s in segments]
+    )
+
+
+def _unpack(row: tuple[str, int, float, int, bytes, bytes, bytes | None, str, bytes | None]) -> FrozenBatch:
+    segments = msgspec.msgpack.decode(row[5], type=list[PackedSegment])
+    kept = None if row[6] is None else msgspec.msgpack.decode(row[6], type=list[bytes])
+    packed = row[8] or b""
+    keys = [packed[at : at + KEY_BYTES] for at in range(0, len(packed), KEY_BYTES)]
+    return FrozenBatch(row[0], bool(row[1]), row[2], row[3], row[4], segments, kept, row[7], keys)

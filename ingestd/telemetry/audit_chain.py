@@ -1,0 +1,96 @@
+"""The chain through the audit file: every line vouches for all lines before it.
+
+Written by ``audit_file.py``, checked by ``audit_verification.py``. No I/O.
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import NamedTuple
+
+TAIL_BYTES = 64 * 1024
+"""Of a line that has no chain, so much of its end is hashed: the line may be anybody's, of any length."""
+CHAIN_BYTES = 70
+"""What a chain adds to a line, about: the link that a file or a change of writers begins with adds 33."""
+NOTHING = b"0" * 32
+"""The hash of the line before the first one."""
+
+_NAME = b',"chain":"'
+_CHAIN = re.compile(
+    rb"(?P<place>(?P<writer>[0-9a-f]{12}):(?P<number>\d{1,15}):)(?P<hash>[0-9a-f]{32})"
+    rb'(?P<link>:(?P<after>[0-9a-f]{32}))?"\}'
+)
+_MAX_CHAIN_BYTES = len(_NAME) + 12 + 1 + 15 + 1 + 32 + 33 + 2
+
+
+class Chained(NamedTuple):
+    """A line's chain, ``"<writer>:<number>:<hash>"`` or ``"<writer>:<number>:<hash>:<after>"``.
+
+    ``writer``: random for each process that opened the log; ``number``: of its lines, from 0. ``after``: the
+    hash of the line before, where that is another writer's or in another file; b"": it is the writer's own.
+    ``place``, ``link``: as written. ``body``: the line without its chain.
+    """
+
+    writer: bytes
+    number: int
+    hash: bytes
+    after: bytes
+    place: bytes
+    link: bytes
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """What names this line and all before it, for a person to note down."""
+        return (self.place + self.hash).decode()
+
+    def follows(self, before: bytes) -> bool:
+        """Whether the line is as it was written, behind a line of the hash ``before``."""
+        return self.hash == _hash(before, self.place, self.link, self.body)
+
+
+def parse(line: bytes) -> Chained | None:
+    """The chain of a line (without its line break); None if it has none."""
+    start = line.rfind(_NAME, -_MAX_CHAIN_BYTES)
+    match = _CHAIN.fullmatch(line, start + len(_NAME)) if start >= 0 else None
+    if match is None:
+        return None
+    writer, number, digest, after, place, link = match.group(
+        "writer", "number", "hash", "after", "place", "link"
+    )
+    return Chained(writer, int(number), digest, after or b"", place, link or b"", line[:start] + b"}")
+
+
+def hash_of(line: bytes) -> bytes:
+    """What the next line names as the one before it; of any line, also a torn one, or one without a chain."""
+    chained = parse(line)
+    return chained.hash if chained else blake2b(line[-TAIL_BYTES:], digest_size=16).hexdigest().encode()
+
+
+class ChainEnd:
+    """Where one writer goes on."""
+
+    def __init__(self) -> None:
+        self._writer = os.urandom(6).hex().encode()
+        self._number = 0
+        self._hash = NOTHING
+
+    def extend(self, bodies: Iterable[bytes], *, after: bytes | None) -> bytes:
+        """Lines of ``bodies`` (JSON objects that are not empty). ``after``: the hash of the line that they
+        will stand behind; None: it is the last one that came from here."""
+        lines = []
+        for body in bodies:
+            place = b"%b:%d:" % (self._writer, self._number)
+            link = b""
+            if after is not None:
+                self._hash, link, after = after, b":" + after, None
+            self._hash = _hash(self._hash, place, link, body)
+            self._number += 1
+            lines.append(b'%b,"chain":"%b%b%b"}\n' % (body[:-1], place, self._hash, link))
+        return b"".join(lines)
+
+
+def _hash(before: bytes, place: bytes, link: bytes, body: bytes) -> bytes:
+    """BLAKE2b-128 (RFC 7693), in hexadecimal."""
+    return blake2b(before + place + link + body, digest_size=16).hexdigest().encode()

@@ -1,0 +1,162 @@
+"""Whether the audit file is as it was written: nothing changed, taken away, put in or moved."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from ingestd.telemetry.audit_chain import NOTHING, Chained, hash_of, parse
+from ingestd.telemetry.audit_rotation import AuditLine, AuditPart, open_parts
+
+MAX_PROBLEMS = 1000
+"""That are listed; the others are only counted."""
+_MAX_WRITERS = 100_000
+
+
+class AuditProblem(NamedTuple):
+    """``line`` 0: of the file as a whole."""
+
+    file: str
+    line: int
+    what: str
+
+
+@dataclass(slots=True)
+class AuditFindings:
+    """``unchained``: lines from before there was a chain. ``torn``: (file, line) not written to the end; no
+    forgery. ``older_gone``: the oldest part goes on from one that is no longer there. ``last``: the chain of
+    the last line: who notes it down can tell later whether the log still has all up to it."""
+
+    files: list[str] = field(default_factory=list)
+    lines: int = 0
+    chained: int = 0
+    unchained: int = 0
+    writers: int = 0
+    torn: list[tuple[str, int]] = field(default_factory=list)
+    older_gone: bool = False
+    problems: list[AuditProblem] = field(default_factory=list)
+    problem_count: int = 0
+    last: str = ""
+
+
+def verify(path: Path, *, noted: str = "") -> AuditFindings:
+    """All parts of the log at ``path``. ``noted``: ``last`` of an earlier time, which must be there still.
+
+    Raises UserError if there is no log to read.
+    """
+    with open_parts(path) as parts:
+        return _Walk(noted).walk(parts)
+
+
+class _Walk:
+    """One pass. What was found wrong with a line is held against that line only: its hash is taken as it
+    stands for the next one, so that one change makes one problem, or two."""
+
+    def __init__(self, noted: str) -> None:
+        self.findings = AuditFindings()
+        self._noted = noted
+        self._before: bytes | None = None  # the hash of the line before
+        self._known: dict[bytes, tuple[int, bytes, str]] = {}  # writer -> its last number, hash, place
+        self._fragment: AuditLine | None = None
+        self._rotated = False
+
+    def walk(self, parts: Sequence[AuditPart]) -> AuditFindings:
+        found = self.findings
+        found.files = [part.name for part in parts]
+        self._rotated = len(parts) > 1 or parts[0].name.rpartition(".")[2].isdecimal()
+        for part in parts:
+            for line in part.lines():
+                self._look(line)
+        if self._fragment is not None:
+            self._judge_fragment(self._fragment, torn=not self._fragment.ended)
+        if self._noted:
+            self._complain(
+                parts[-1].name, 0, f"{self._noted} is not there: cut off, rewritten or rotated away"
+            )
+        return found
+
+    def _look(self, line: AuditLine) -> None:
+        found = self.findings
+        found.lines += 1
+        chained = None if line.cut else parse(line.data)
+        if self._fragment is not None:
+            self._judge_fragment(self._fragment, torn=bool(chained and chained.after == self._before))
+        if chained is None:
+            self._look_at_unchained(line)
+            self._before = hash_of(line.data)
+            return
+        found.chained += 1
+        wrong = self._judge(chained)
+        if wrong:
+            self._complain(line.file, line.number, wrong)
+        found.writers += chained.writer not in self._known
+        self._known.pop(chained.writer, None)
+        self._known[chained.writer] = (chained.number, chained.hash, f"{line.file}:{line.number}")
+        if len(self._known) > _MAX_WRITERS:
+            del self._known[next(iter(self._known))]
+        self._before = chained.hash
+        found.last = chained.text
+        if found.last == self._noted and not wrong:
+            self._noted = ""
+
+    def _look_at_unchained(self, line: AuditLine) -> None:
+        if not self.findings.chained and (line.ended or _is_json(line.data)):
+            self.findings.unchained += 1
+        elif line.data and not line.cut and not _is_json(line.data):
+            self._fragment = line
+        else:
+            self._complain(line.file, line.number, "has no chain: put in, or its chain was taken away")
+
+    def _judge_fragment(self, line: AuditLine, *, torn: bool) -> None:
+        """A crash leaves the beginning of a line; who writes next tells by its link that it was so then."""
+        self._fragment = None
+        if torn and len(self.findings.torn) < MAX_PROBLEMS:
+            self.findings.torn.append((line.file, line.number))
+        elif not torn:
+            self._complain(line.file, line.number, "is no line of the log: changed, or put in")
+
+    def _judge(self, chained: Chained) -> str:
+        """What is wrong with the line, or with its place; "": nothing."""
+        if chained.after:
+            if not chained.follows(chained.after):
+                return "was changed"
+            if self._before is None:
+                self.findings.older_gone = chained.after != NOTHING
+                gone = self.findings.older_gone and not self._rotated
+                return "what stood before it is gone, and the log was never rotated" if gone else ""
+            if chained.after == self._before:
+                return ""
+        elif self._before is not None and chained.follows(self._before):
+            return ""
+        return self._explain(chained)
+
+    def _explain(self, chained: Chained) -> str:
+        number, last_hash, place = self._known.get(chained.writer, (-1, b"", ""))
+        if chained.number > number + 1:
+            first, last = number + 1, chained.number - 1
+            missing = f"number {last}" if first == last else f"numbers {first} to {last}"
+            return f"{missing} of its writer should stand before it: taken away, or moved"
+        if chained.number <= number:
+            return f"stands twice or out of order: its writer's number {number} is at {place}"
+        if chained.after:
+            return (
+                "does not stand behind the line it was written behind: some were taken away, put in or moved"
+            )
+        if last_hash and chained.follows(last_hash):
+            return f"was written directly behind {place}: what is between was put in"
+        return "was changed"
+
+    def _complain(self, file: str, number: int, what: str) -> None:
+        self.findings.problem_count += 1
+        if len(self.findings.problems) < MAX_PROBLEMS:
+            self.findings.problems.append(AuditProblem(file, number, what))
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        msgspec.json.decode(data)
+    except (ValueError, RecursionError):
+        return False
+    return True

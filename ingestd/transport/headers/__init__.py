@@ -1,0 +1,1 @@
+"""Response headers that say when to send again."""

@@ -1,0 +1,1 @@
+"""Builds the pipeline from the settings. ``pipeline.py`` is the map: read it first."""

@@ -1,0 +1,92 @@
+"""HTTP clients and credentials, from the settings. Called by what opens sinks."""
+
+from collections.abc import Callable
+
+from ingestd.config import Login, Settings
+from ingestd.config.sinks import EventBridgeConfig, HttpSinkConfig
+from ingestd.core.clock import Clock
+from ingestd.transport.auth import Auth, NoAuth
+from ingestd.transport.auth_factory import make_auth
+from ingestd.transport.client import Client
+from ingestd.transport.url_guard import UrlGuard
+from ingestd.transport.watched_file import Watch
+from ingestd.wiring.sink_factory import auth_kind, auth_values
+
+OnRefresh = Callable[[bool, float], None]
+
+
+def make_client(
+    settings: Settings,
+    *,
+    max_connections: int,
+    guard: UrlGuard | None = None,
+    watch: Watch | None = None,
+    timeout_s: float | None = None,
+) -> Client:
+    """``timeout_s``: not given, delivery.request_timeout. Raises UserError for files that do not serve."""
+    api = settings.api
+    timeout_s = timeout_s or settings.delivery.request_timeout
+    return Client(
+        timeout_s=timeout_s,
+        read_timeout_s=timeout_s,
+        connect_timeout_s=min(10.0, timeout_s),
+        max_connections=max_connections,
+        max_connection_age_s=api.max_connection_age,
+        ca_file=api.ca_file or None,
+        trust_env=api.trust_env,
+        guard=guard,
+        watch=watch,
+    )
+
+
+def api_auth(
+    login: Login | None,
+    client: Client,
+    *,
+    clock: Clock,
+    patience_s: float,
+    watch: Watch | None = None,
+    on_refresh: OnRefresh | None = None,
+) -> Auth:
+    """The login of [api]. Close it. Raises UserError."""
+    if login is None or login.token_url is None:
+        return NoAuth()
+    return make_auth(
+        "oauth2",
+        client,
+        clock=clock,
+        token_url=login.token_url,
+        client_id="" if login.client_id_file else login.client_id,
+        client_id_file=login.client_id_file,
+        client_secret="" if login.client_secret_file else login.client_secret.get_secret_value(),
+        client_secret_file=login.client_secret_file,
+        patience_s=patience_s,
+        on_refresh=on_refresh,
+        watch=watch,
+    )
+
+
+def own_auth(
+    section: HttpSinkConfig,
+    client: Client,
+    *,
+    clock: Clock,
+    patience_s: float,
+    watch: Watch | None = None,
+    on_refresh: OnRefresh | None = None,
+) -> Auth:
+    """The credentials of a sink that does not use those of [api]. Close them. Raises UserError."""
+    if isinstance(section, EventBridgeConfig) and auth_kind(section) == "aws":
+        from ingestd.transport import aws  # an extra: only for those who want it
+
+        region = aws.find_region(section.aws_region, profile=section.aws_profile)
+        return aws.AwsSignature("events", region, profile=section.aws_profile)
+    return make_auth(
+        auth_kind(section),
+        client,
+        clock=clock,
+        patience_s=patience_s,
+        on_refresh=on_refresh,
+        watch=watch,
+        **auth_values(section.auth),
+    )

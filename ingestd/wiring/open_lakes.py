@@ -1,0 +1,177 @@
+"""Opens the lakes of a pipeline, and joins each to what fills it. Called by ``pipeline.py``."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from ingestd.config.sinks import LakeConfig
+from ingestd.core.address import check_url
+from ingestd.core.errors import UserError
+from ingestd.delivery.sink_runner import SinkRunner
+from ingestd.lake.callback import Callback
+from ingestd.lake.file_writer import ObjectStore
+from ingestd.lake.lake import Lake, open_lake
+from ingestd.processing import routes
+from ingestd.recording.sink_recorder import Kept
+from ingestd.sinks.lake import LakeLayout
+from ingestd.store.outbox import OutboxAddition
+from ingestd.store.writer import Work
+from ingestd.telemetry.sink_metrics import LakeGauges
+from ingestd.transport.auth import Auth, NoAuth
+from ingestd.transport.client import Client
+from ingestd.transport.folder import FolderTransport
+from ingestd.transport.sender import Sender
+from ingestd.transport.url_guard import UrlGuard
+from ingestd.transport.webhook_signature import StandardWebhooks
+from ingestd.wiring.http_clients import make_client
+from ingestd.wiring.open_sinks import PipelineContext
+
+Keep = Callable[[list[bytes]], OutboxAddition | None]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLake:
+    """``accepted``: told of events that were accepted, if the lake keeps those; gives what is written with
+    that."""
+
+    name: str
+    lake: Lake
+    accepted: Keep | None
+
+
+async def open_lakes(
+    stack: AsyncExitStack, ground: PipelineContext, branches: Sequence[SinkRunner]
+) -> list[OpenLake]:
+    """Raises UserError for a lake that cannot be used."""
+    opened: list[OpenLake] = []
+    for name, section in ground.settings.sinks.items():
+        if isinstance(section, LakeConfig):
+            opened.append(await _open(stack, ground, branches, name, section))
+    return opened
+
+
+async def _open(
+    stack: AsyncExitStack,
+    ground: PipelineContext,
+    branches: Sequence[SinkRunner],
+    name: str,
+    section: LakeConfig,
+) -> OpenLake:
+    client = await _client(stack, ground)
+    lake = await stack.enter_async_context(
+        open_lake(
+            ground.database,
+            _store(name, section, client),
+            name=name,
+            layout=LakeLayout(section.format, section.partition, section.time, section.event_type),
+            file_bytes=section.file_bytes,
+            file_age_s=section.file_age,
+            max_backlog_bytes=section.max_backlog,
+            warn=ground.warn,
+            callback=await _callback(stack, ground, name, section),
+            audit=ground.audit,
+            clock=ground.clock,
+        )
+    )
+    keep = partial(_keep, ground, lake, routes.compile({name: section.when}) if section.when else None, name)
+    for branch in branches:
+        if branch.name == section.of:
+            branch.book.on_delivered = partial(_keep_delivered, keep, branch.book.on_delivered)
+    outbox = lake.outbox
+    ground.metrics.by_sink.lakes[name] = LakeGauges(
+        waiting_events=lambda: outbox.events,
+        waiting_bytes=lambda: outbox.bytes,
+        oldest_s=lambda: lake.oldest_age_s,
+        files=lambda: lake.files_written,
+        failures=lambda: lake.failures,
+        skipped_events=lambda: outbox.skipped_events,
+    )
+    return OpenLake(name, lake, keep if section.of == "accepted" else None)
+
+
+async def _client(stack: AsyncExitStack, ground: PipelineContext, *, guard: UrlGuard | None = None) -> Client:
+    client = make_client(ground.settings, max_connections=64, guard=guard, watch=ground.watch, timeout_s=30.0)
+    return await stack.enter_async_context(client)
+
+
+def _keep(
+    ground: PipelineContext,
+    lake: Lake,
+    router: routes.Routes | None,
+    name: str,
+    events: list[bytes],
+    *,
+    request_id: str = "",
+    latency_s: float = 0.0,
+) -> OutboxAddition | None:
+    if router:
+        events = [events[position] for position in router.route(events).positions[name]]
+    return lake.outbox.add(events, request_id=request_id, latency_s=latency_s, at=ground.clock.wall())
+
+
+def _keep_delivered(
+    keep: Callable[..., OutboxAddition | None],
+    others: Kept,
+    events: list[bytes],
+    request_id: str,
+    latency_s: float,
+) -> Work | None:
+    """``others``: another lake may have the events of the same sink."""
+    mine = keep(events, request_id=request_id, latency_s=latency_s)
+    theirs = others(events, request_id, latency_s)
+    if mine is None or theirs is None:
+        return mine or theirs
+
+    def write(connection: sqlite3.Connection) -> None:
+        theirs(connection)
+        mine(connection)
+
+    return write
+
+
+def _store(name: str, section: LakeConfig, client: Client) -> ObjectStore:
+    parts = urlsplit(section.url)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return FolderTransport(Path(unquote(parts.path)), file_mode=int(section.file_mode, 8))
+    if parts.scheme == "s3" and parts.netloc:
+        from ingestd.transport.s3 import S3Transport  # an extra: only for those who want it
+
+        return S3Transport(
+            client,
+            bucket=parts.netloc,
+            prefix=parts.path,
+            region=section.aws_region,
+            profile=section.aws_profile,
+            endpoint_url=section.endpoint_url,
+        )
+    if "://" not in section.url:
+        return FolderTransport(Path(section.url), file_mode=int(section.file_mode, 8))
+    raise UserError(f"sinks.{name}.url: expected a folder, file:///folder or s3://bucket/prefix")
+
+
+async def _callback(
+    stack: AsyncExitStack, ground: PipelineContext, name: str, section: LakeConfig
+) -> Callback | None:
+    secret_file = section.callback_secret_file
+    auth: Auth = NoAuth()
+    if not section.callback_url:
+        if secret_file:
+            raise UserError(f"sinks.{name}.callback_secret_file: there is no callback_url to sign for")
+        return None
+    guard = UrlGuard(allow_private=section.allow_private)
+    try:
+        check_url(section.callback_url)
+        guard.check_host(section.callback_url)
+    except ValueError as error:
+        raise UserError(f"sinks.{name}.callback_url: {error}") from None
+    if secret_file:
+        try:
+            auth = StandardWebhooks(file=secret_file, clock=ground.clock, watch=ground.watch)
+        except UserError as error:
+            raise UserError(f"sinks.{name}.callback_secret_file: {error}") from None
+    client = await _client(stack, ground, guard=guard)
+    return Callback(Sender(client, auth), section.callback_url, warn=ground.warn)

@@ -1,0 +1,322 @@
+"""Opens the branches of a pipeline: for each sink its client, credentials, lane and retry worker."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from ingestd.config import Login, Settings
+from ingestd.config.sinks import (
+    CloudEventsConfig,
+    ConfirmConfig,
+    HttpSinkConfig,
+    IngestApiConfig,
+    WebhookConfig,
+)
+from ingestd.core.clock import Clock
+from ingestd.delivery.backoff import Backoff
+from ingestd.delivery.batcher import Batcher
+from ingestd.delivery.circuit_breaker import BreakerState
+from ingestd.delivery.event_status import StatusReader
+from ingestd.delivery.lane import Lane
+from ingestd.delivery.lane_settings import LaneSettings
+from ingestd.delivery.retry_worker import RetryWorker
+from ingestd.delivery.sink_runner import SinkRunner
+from ingestd.delivery.status_client import StatusClient
+from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings
+from ingestd.processing.routes import Routes
+from ingestd.recording.event_recorder import EventRecorder
+from ingestd.recording.sink_recorder import SinkRecorder
+from ingestd.sinks import answers
+from ingestd.sinks.sink import Sink
+from ingestd.store.confirmations import Confirmations
+from ingestd.store.database import Database
+from ingestd.store.journal import Journal
+from ingestd.store.letter_queue import LetterQueue
+from ingestd.telemetry.audit_entry import Audit, AuditEntry
+from ingestd.telemetry.metrics import Metrics
+from ingestd.telemetry.sink_metrics import SinkGauges
+from ingestd.transport.auth import Auth, NoAuth
+from ingestd.transport.client import Client
+from ingestd.transport.sender import Sender
+from ingestd.transport.url_guard import UrlGuard
+from ingestd.transport.watched_file import Watch
+from ingestd.transport.webhook_handshake import WebhookHandshake
+from ingestd.wiring.http_clients import OnRefresh, api_auth, make_client, own_auth
+from ingestd.wiring.order_keys import order_key
+from ingestd.wiring.sink_factory import auth_kind, make_sink, question_template, watch_url
+
+Warn = Callable[[str], None]
+
+MANY = 1_000_000
+"""Batches: of a replay with several sinks the queues are bounded by bytes, in ``intake/fan_out.py``."""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineContext:
+    """What the branches stand on. ``watch``: all their files. ``spooled``: they wait for ever; a replay
+    gives up on an outage."""
+
+    settings: Settings
+    login: Login | None
+    database: Database
+    journal: Journal
+    book: EventRecorder
+    metrics: Metrics
+    audit: Audit
+    clock: Clock
+    warn: Warn
+    watch: Watch
+    spooled: bool
+    requested_letters_only: bool
+
+
+def sections_of(settings: Settings) -> dict[str, HttpSinkConfig]:
+    """The sinks that have a lane, by name."""
+    found: dict[str, HttpSinkConfig] = {
+        name: one for name, one in settings.sinks.items() if isinstance(one, HttpSinkConfig)
+    }
+    return found or {"ingest_api": IngestApiConfig(type="ingest_api")}
+
+
+async def open_branches(stack: AsyncExitStack, ground: PipelineContext, routes: Routes) -> list[SinkRunner]:
+    """One for each sink; what they open is closed by ``stack``. Raises UserError."""
+    sections = sections_of(ground.settings)
+    shared = await _api_login(stack, ground, sections.values())
+    sinks_of = _sinks_of(routes)
+    opened = []
+    for name, section in sections.items():
+        sink = make_sink(name, section, ground.login, ground.settings.batch, ground.clock.wall)
+        watch_url(sink, section, ground.watch)
+        opened.append(await _open(stack, ground, sink, section, shared, sinks_of, several=len(sections) > 1))
+    return opened
+
+
+async def _open(
+    stack: AsyncExitStack,
+    ground: PipelineContext,
+    sink: Sink,
+    section: HttpSinkConfig,
+    api_login: Auth,
+    sinks_of: Callable[[list[bytes]], list[list[str]]],
+    *,
+    several: bool,
+) -> SinkRunner:
+    settings, clock = ground.settings, ground.clock
+    confirm = section.confirm if isinstance(section, CloudEventsConfig) and section.confirm.url else None
+    lane_settings = _lane_settings(ground, sink, section, confirms=confirm is not None, several=several)
+    guard = UrlGuard(allow_private=section.allow_private)
+    client = await stack.enter_async_context(
+        make_client(
+            settings, max_connections=lane_settings.max_in_flight + 2, guard=guard, watch=ground.watch
+        )
+    )
+    auth = _auth(stack, ground, section, client, api_login)
+    sender: Sender | WebhookHandshake = Sender(client, auth)
+    if isinstance(section, WebhookConfig) and section.handshake_origin:
+        sender = WebhookHandshake(
+            sender,
+            client,
+            origin=section.handshake_origin,
+            clock=clock,
+            requests_per_minute=section.requests_per_minute,
+        )
+        stack.push_async_callback(sender.aclose)
+    book = SinkRecorder(
+        sink.name,
+        ground.book,
+        several=several,
+        journal=ground.journal,
+        audit=ground.audit,
+        metrics=ground.metrics,
+        clock=clock,
+        warn=ground.warn,
+        first_question_after_s=confirm.first_after if confirm else 1.0,
+    )
+    lane = Lane(sink, sender, book, settings=lane_settings, clock=clock)
+    if isinstance(sender, WebhookHandshake):
+        sender.on_allowed = lambda granted: lane.gate.allow(granted, clock.monotonic())
+    batcher = _batcher(settings, sink, section)
+    book.on_learned = batcher.learn
+    letters = LetterQueue(
+        ground.database,
+        sink=sink.name,
+        sinks_of=sinks_of,
+        max_events=min(sink.max_events, section.max_events or settings.batch.max_events),
+        max_bytes=max(1, batcher.max_event_bytes),
+        requested_only=ground.requested_letters_only or not settings.letters.retry,
+        several=several,
+        clock=clock,
+        warn=ground.warn,
+        on_aside=book.put_aside,
+    )
+    worker = RetryWorker(letters, lane, clock=clock, poll_s=settings.letters.poll)
+    branch = SinkRunner(sink, batcher, lane, book, worker, letters, order_watch=lane_settings.order_watch)
+    if confirm:
+        branch.confirmer = await _confirmer(ground, branch, confirm, client, auth, several=several)
+        branch.confirming_patience_s = confirm.timeout + settings.delivery.startup_patience
+    ground.metrics.by_sink.sinks[sink.name] = _gauges(branch)
+    return branch
+
+
+def _lane_settings(
+    ground: PipelineContext, sink: Sink, section: HttpSinkConfig, *, confirms: bool, several: bool
+) -> LaneSettings:
+    settings = ground.settings
+    delivery, batch = settings.delivery, settings.batch
+    max_in_flight = section.max_in_flight or delivery.max_in_flight
+    order = order_key(settings, section, sink, warn=ground.warn)
+    return LaneSettings(
+        max_in_flight=max_in_flight,
+        max_queued=MANY
+        if several and not ground.spooled
+        else 2
+        if sink.max_events > 1
+        else 2 * max_in_flight,
+        max_waiting=max(16, max_in_flight),
+        give_up_after_s=delivery.give_up_after,
+        max_attempts=delivery.max_attempts,
+        backoff=Backoff(base_s=delivery.backoff_base, cap_s=delivery.backoff_cap),
+        circuit_threshold=delivery.circuit_threshold,
+        startup_patience_s=delivery.startup_patience,
+        outage_patience_s=max(30.0, delivery.give_up_after),
+        stop_on_outage=not ground.spooled,
+        order_by=order.of,
+        order_watch=order.watch,
+        held_batch_events=min(sink.max_events, section.max_events or batch.max_events),
+        held_batch_bytes=min(sink.max_bytes, section.max_bytes or batch.max_bytes),
+        one_per_key=getattr(sink, "one_per_key", False),
+        requests_per_minute=section.requests_per_minute,
+        events_per_second=section.events_per_second,
+        retry_share=delivery.retry_share,
+        retry_per_s=delivery.retries_per_second,
+        confirms=confirms,
+    )
+
+
+def _batcher(settings: Settings, sink: Sink, section: HttpSinkConfig) -> Batcher:
+    batch = settings.batch
+    return Batcher(
+        max_bytes=min(sink.max_bytes, section.max_bytes or batch.max_bytes),
+        max_events=min(sink.max_events, section.max_events or batch.max_events),
+        max_age_s=batch.max_age if section.max_age is None else section.max_age,
+        overhead_bytes=sink.overhead_bytes,
+        sep_bytes=sink.separator_bytes,
+    )
+
+
+def _auth(
+    stack: AsyncExitStack, ground: PipelineContext, section: HttpSinkConfig, client: Client, api_login: Auth
+) -> Auth:
+    if auth_kind(section) == "api":
+        return api_login
+    auth = own_auth(
+        section,
+        client,
+        clock=ground.clock,
+        patience_s=ground.settings.delivery.startup_patience,
+        watch=ground.watch,
+        on_refresh=_on_refresh(ground),
+    )
+    stack.push_async_callback(auth.aclose)
+    return auth
+
+
+async def _api_login(
+    stack: AsyncExitStack, ground: PipelineContext, sections: Iterable[HttpSinkConfig]
+) -> Auth:
+    """The login of [api], one for all sinks that use it."""
+    login = ground.login
+    if login is None or login.token_url is None or all(auth_kind(one) != "api" for one in sections):
+        return NoAuth()
+    client = make_client(ground.settings, max_connections=3, watch=ground.watch)
+    auth = api_auth(
+        login,
+        await stack.enter_async_context(client),
+        clock=ground.clock,
+        patience_s=ground.settings.delivery.startup_patience,
+        watch=ground.watch,
+        on_refresh=_on_refresh(ground),
+    )
+    stack.push_async_callback(auth.aclose)
+    return auth
+
+
+def _on_refresh(ground: PipelineContext) -> OnRefresh:
+    def refreshed(ok: bool, seconds: float) -> None:
+        ground.metrics.token_requests.labels("ok" if ok else "failed").inc()
+        if ok:
+            ground.audit(AuditEntry.TOKEN_REFRESHED, latency_ms=round(seconds * 1000, 1))
+
+    return refreshed
+
+
+async def _confirmer(
+    ground: PipelineContext,
+    branch: SinkRunner,
+    confirm: ConfirmConfig,
+    client: Client,
+    auth: Auth,
+    *,
+    several: bool,
+) -> StatusPoller:
+    store = Confirmations(ground.database, branch.name)
+    confirmer = StatusPoller(
+        branch.name,
+        question_template(branch.name, confirm, ground.login),
+        asker=StatusClient(client, auth),
+        store=store,
+        book=branch.book,
+        reader=StatusReader(
+            field=confirm.status, delivered=confirm.delivered, failed=confirm.failed, told=answers.told
+        ),
+        settings=StatusPollerSettings(
+            timeout_s=confirm.timeout,
+            first_after_s=confirm.first_after,
+            requests_per_minute=confirm.requests_per_minute,
+            max_pending=confirm.max_pending,
+        ),
+        clock=ground.clock,
+        on_room=branch.lane.wake,
+        warn=ground.warn,
+    )
+    branch.book.still_confirming(await confirmer.open())
+    if several:
+        ground.book.confirming.left(await store.places(), sinks=list(sections_of(ground.settings)))
+    branch.book.on_confirming = confirmer.added
+    branch.lane.hold_back = lambda: confirmer.full
+    return confirmer
+
+
+def _sinks_of(routes: Routes) -> Callable[[list[bytes]], list[list[str]]]:
+    """For dead letters that were rejected before it was known where to."""
+
+    def sinks_of(events: list[bytes]) -> list[list[str]]:
+        found: list[list[str]] = [[] for _ in events]
+        for name, positions in routes.route(events).positions.items():
+            for position in positions:
+                found[position].append(name)
+        return found
+
+    return sinks_of
+
+
+def _gauges(branch: SinkRunner) -> SinkGauges:
+    lane, confirmer = branch.lane, branch.confirmer
+    gauges = SinkGauges(
+        ledger=branch.ledger,
+        active=lambda: lane.active,
+        limit=lambda: lane.limiter.limit,
+        queued=lambda: lane.queued,
+        waiting=lambda: lane.waiting,
+        held=lambda: lane.held,
+        circuit_closed=lambda: lane.circuit.state is BreakerState.CLOSED,
+        without_order_key=lambda: branch.order_watch.without if branch.order_watch else 0,
+    )
+    if confirmer:
+        gauges.confirmations = lambda: confirmer.outcomes
+    return gauges
+
+
+def patterns_of(settings: Settings) -> Mapping[str, Mapping[str, object]]:
+    """By sink the pattern of the events that go there."""
+    return {name: section.when for name, section in sections_of(settings).items()}

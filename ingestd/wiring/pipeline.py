@@ -1,0 +1,349 @@
+"""THE MAP: how everything hangs together. Read this first.
+
+    replay:  files ─▶ window ─▶ validation ─▶ routes ─┬▶ batcher ─▶ lane ─▶ event API
+                                    │ refused         ├▶ batcher ─▶ lane ─▶ another       │ gave up
+                                    ▼                                                     ▼
+                               dead letters (state.db) ◀───────────────────────────────────┘
+                                    └──▶ retry worker ──▶ lane
+
+    run:     HTTP ─▶ reception: validation ─▶ window ─▶ spool (state.db) ─▶ 202
+                                                          ├──▶ feed ─▶ batcher ─▶ lane ─▶ event API
+                                                          └──▶ feed ─▶ batcher ─▶ lane ─▶ another
+
+    lake:    what was accepted, or what a lane has delivered ─▶ outbox (state.db) ─▶ files
+
+A sink with its batcher, lane, recorder and retry worker is a runner (``open_sinks.py``). Everything that
+happens to an event is written down in two places: what a sink did in ``sink_recorder.py``, what became of
+the event in ``event_recorder.py``: the ledger is counted, its key confirmed or released, the journal noted,
+its chunk's receipt settled.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from shlex import quote
+
+from ingestd.config import Login, Settings
+from ingestd.core.clock import Clock
+from ingestd.core.errors import UserError
+from ingestd.core.ledger import Ledger
+from ingestd.delivery.sink_runner import SinkRunner
+from ingestd.intake.admission import Admission
+from ingestd.intake.backpressure import Backpressure
+from ingestd.intake.delivery_waits import DeliveryWaits
+from ingestd.intake.recovery import Recovery
+from ingestd.intake.spool_feed import SpoolFeed
+from ingestd.processing import routes
+from ingestd.processing.dedup import Window
+from ingestd.processing.key_watch import KeyWatch
+from ingestd.processing.validate import Validator
+from ingestd.recording.event_recorder import EventRecorder
+from ingestd.schemas import key_fit
+from ingestd.schemas.limits import EventLimits
+from ingestd.schemas.load import load as load_schema
+from ingestd.store.connection import StoreFailed
+from ingestd.store.database import Database
+from ingestd.store.frozen_batches import FrozenBatch
+from ingestd.store.journal import Journal
+from ingestd.store.key_log import KeyLog
+from ingestd.store.letter_leases import release_leases
+from ingestd.store.lock import DirectoryLock
+from ingestd.store.spool import Spool, SpooledChunk, place_of
+from ingestd.store.spool_rows import SpoolDamage
+from ingestd.telemetry.audit_file import AuditLog
+from ingestd.telemetry.metrics import Metrics
+from ingestd.transport.watched_file import Watch
+from ingestd.wiring.open_lakes import OpenLake, open_lakes
+from ingestd.wiring.open_sinks import PipelineContext, open_branches, patterns_of
+
+Warn = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """All parts of one running process, wired."""
+
+    settings: Settings
+    ledger: Ledger
+    metrics: Metrics
+    audit: AuditLog
+    lock: DirectoryLock
+    database: Database
+    journal: Journal
+    keys: KeyLog
+    window: Window
+    validator: Validator
+    routes: routes.Routes
+    book: EventRecorder
+    branches: Sequence[SinkRunner]
+    lakes: Sequence[OpenLake]
+    clock: Clock
+    watch: Watch
+
+    @property
+    def watches(self) -> list[KeyWatch]:
+        """Who counts the events that have the keys that were asked for."""
+        watches = [self.validator.watch, *(branch.order_watch for branch in self.branches)]
+        return [watch for watch in watches if watch]
+
+    @property
+    def targets(self) -> str:
+        """Where events go, for people."""
+        return ", ".join(branch.sink.shown_url for branch in self.branches)
+
+
+@asynccontextmanager
+async def open_pipeline(
+    settings: Settings,
+    login: Login | None,
+    directory: Path,
+    *,
+    clock: Clock,
+    warn: Warn,
+    requested_letters_only: bool = False,
+    spooled: bool = False,
+    metrics: Metrics | None = None,
+) -> AsyncIterator[Pipeline]:
+    """Wire a pipeline on a state directory. Raises UserError (also StoreFailed) before anything is sent.
+
+    ``login``: of [api], where a sink needs it. ``spooled``: events come from the spool of ``ingestd run``,
+    which outlives a full disk, and whose keys are known as soon as it has them. On the way out the stores
+    are committed and closed; the clients go first.
+    """
+    async with AsyncExitStack() as stack:
+        validator, router = make_validator(settings, warn=warn), routes.compile(patterns_of(settings))
+        lock = DirectoryLock(directory)
+        stack.callback(lock.release)
+        database = Database(directory, patient=spooled, ballast_bytes=settings.spool.ballast)
+        await database.open()
+        stack.push_async_callback(database.close)
+        database.on_repair = warn
+        if database.warning:
+            warn(database.warning)
+        journal = Journal(database)
+        keys = KeyLog(database)
+        window = await _restore_window(settings, keys, clock, spooled=spooled)
+        database.note(release_leases)
+
+        metrics = metrics or Metrics(Ledger())
+        audit = _open_audit(settings, directory)
+        stack.callback(audit.close)
+        book = EventRecorder(
+            ledger=metrics.ledger,
+            window=window,
+            journal=journal,
+            audit=audit,
+            clock=clock,
+            freed=keys.released,
+            spooled=spooled,
+        )
+        watch = Watch(warn)
+        ground = PipelineContext(
+            settings=settings,
+            login=login,
+            database=database,
+            journal=journal,
+            book=book,
+            metrics=metrics,
+            audit=audit,
+            clock=clock,
+            warn=warn,
+            watch=watch,
+            spooled=spooled,
+            requested_letters_only=requested_letters_only,
+        )
+        branches = await open_branches(stack, ground, router)
+        journal.remember_sinks([branch.name for branch in branches])
+        lakes = await open_lakes(stack, ground, branches)
+        metrics.gauges.window_known = lambda: len(window)
+        metrics.gauges.window_pending = lambda: window.pending
+        pipeline = Pipeline(
+            settings=settings,
+            ledger=metrics.ledger,
+            metrics=metrics,
+            audit=audit,
+            lock=lock,
+            database=database,
+            journal=journal,
+            keys=keys,
+            window=window,
+            validator=validator,
+            routes=router,
+            book=book,
+            branches=branches,
+            lakes=lakes,
+            clock=clock,
+            watch=watch,
+        )
+        metrics.gauges.without_dedup_key = lambda: pipeline.validator.without_key
+        yield pipeline
+        with suppress(StoreFailed):  # then it has been said already
+            await journal.commit()
+
+
+@dataclass(slots=True)
+class IngestService:
+    """What stands before the lanes in ``ingestd run``."""
+
+    spool: Spool
+    pressure: Backpressure
+    waiting: DeliveryWaits
+    reception: Admission
+    feeds: Sequence[SpoolFeed]
+
+
+@asynccontextmanager
+async def open_front(pipeline: Pipeline, *, warn: Warn) -> AsyncIterator[IngestService]:
+    """The spool, with what an earlier process left of it already in the lanes. Raises UserError."""
+    settings, clock, journal = pipeline.settings, pipeline.clock, pipeline.journal
+    names = [branch.name for branch in pipeline.branches]
+    spool = Spool(pipeline.database, await journal.spool_source(), sinks=names)
+    await spool.open(now=clock.wall())
+    try:
+        _check_left_behind(spool, pipeline.database.path.parent)
+        journal.watch_spool(spool.is_open, spool.positions)
+        spool.on_damage = partial(_damaged, pipeline, warn)
+        spool.on_fate = pipeline.book.fate_known
+        confirming = pipeline.book.confirming
+        waiting = DeliveryWaits(confirming.state)
+        confirming.watch(spool.source, spool.state, waiting.settled)
+        spool.on_settled, spool.on_taken_up = confirming.settled, confirming.adopt
+        if positions := spool.positions():
+            first, _ = place_of(min(positions.values()), 0)
+            await take_up_confirming(pipeline, {spool.source: first}, spool=spool.source)
+        feeds = [_make_feed(pipeline, branch, spool) for branch in pipeline.branches]
+        await _recover(pipeline, spool, feeds, warn)
+        pressure = Backpressure(spool, pipeline.database, max_bytes=settings.spool.max_bytes, clock=clock)
+        reception = Admission(
+            window=pipeline.window,
+            validator=pipeline.validator,
+            spool=spool,
+            database=pipeline.database,
+            book=pipeline.book,
+            pressure=pressure,
+            waiting=waiting,
+            offer=partial(_offer, pipeline.routes, feeds),
+            keep=[lake.accepted for lake in pipeline.lakes if lake.accepted],
+            max_event_bytes=max(branch.batcher.max_event_bytes for branch in pipeline.branches),
+            keep_rejected=settings.ingest.keep_rejected,
+            clock=clock,
+        )
+        yield IngestService(spool, pressure, waiting, reception, feeds)
+    finally:
+        await spool.close()
+
+
+def _make_feed(pipeline: Pipeline, branch: SinkRunner, spool: Spool) -> SpoolFeed:
+    feed = SpoolFeed(
+        branch.name,
+        spool,
+        route=lambda events: pipeline.routes.route(events).positions,
+        sizes=branch.sink.sizes,
+        batcher=branch.batcher,
+        lane=branch.lane,
+        book=pipeline.book,
+        ledger=branch.ledger,
+        clock=pipeline.clock,
+    )
+    pipeline.metrics.by_sink.sinks[branch.name].behind = lambda: feed.behind_chunks
+    return feed
+
+
+def _offer(router: routes.Routes, feeds: Sequence[SpoolFeed], spooled: SpooledChunk) -> None:
+    """A chunk is safe: every feed is told, and who gets what is found out once."""
+    routed = router.route(spooled.chunk.events).positions
+    for feed in feeds:
+        feed.offer(spooled, routed)
+
+
+async def _recover(pipeline: Pipeline, spool: Spool, feeds: Sequence[SpoolFeed], warn: Warn) -> None:
+    """What an earlier process had on its way goes out again as it was."""
+    frozen = await pipeline.journal.frozen_batches()
+    names = {feed.sink for feed in feeds}
+    if len(feeds) == 1:  # then there was one before, whatever it was called
+        frozen = [b._replace(sink=feeds[0].sink) if b.is_of(spool.source) else b for b in frozen]
+    changed = [b.id for b in frozen if b.sink not in names and b.is_of(spool.source)]
+    pipeline.book.accepted(spool.events)
+    for feed, branch in zip(feeds, pipeline.branches, strict=True):
+        mine = [batch for batch in frozen if batch.sink == feed.sink]
+        changed += await feed.recover(mine, make_recovery(pipeline, branch, mine, {spool.source}))
+    if changed:
+        pipeline.journal.drop(changed)
+        warn(f"{len(changed)} unfinished batches cannot be sent as they were: they go out under new keys")
+
+
+async def take_up_confirming(
+    pipeline: Pipeline, sources: Mapping[int, int], *, spool: int | None = None
+) -> None:
+    """Where there are several sinks: which events have yet to be confirmed, or are lost, since an earlier
+    process. ``sources``: those that are taken up again, from which place on; ``spool``: is one of them."""
+    confirming = pipeline.book.confirming
+    left = confirming.first_places()
+    for source in {*sources, *left}:
+        first = min(place for of in (sources, left) if (place := of.get(source)) is not None)
+        lost = await pipeline.journal.lost_places(source, first=first)
+        confirming.lost(source, lost, in_spool_from=sources[source] if source == spool else None)
+
+
+def _check_left_behind(spool: Spool, directory: Path) -> None:
+    for sink, chunks in spool.left_behind.items():
+        raise UserError(
+            f"sink {sink} is no longer configured, but {chunks} chunks of the spool wait for it: configure it"
+            f" again, or give them up with `ingestd spool forget {sink} --state-dir {quote(str(directory))}`"
+        )
+
+
+def _damaged(pipeline: Pipeline, warn: Warn, damage: SpoolDamage) -> None:
+    pipeline.book.damaged(damage.events or 0)
+    warn(
+        f"chunk {damage.first} of the spool is damaged: {damage.what}; its {damage.events} events are put"
+        f" aside, see `ingestd spool check --state-dir {quote(str(pipeline.database.path.parent))}`"
+    )
+
+
+def make_recovery(
+    pipeline: Pipeline, branch: SinkRunner, frozen: Sequence[FrozenBatch], sources: set[int]
+) -> Recovery:
+    """Of a branch's batches that an earlier process had frozen; ``sources``: those that are read again."""
+    return Recovery(
+        frozen,
+        sources,
+        encode=branch.sink.encode,
+        digests=lambda events: pipeline.window.digests(pipeline.validator.check(events, again=True).keys),
+    )
+
+
+def make_validator(settings: Settings, *, warn: Warn = lambda text: None) -> Validator:
+    """Raises UserError for a schema that cannot be loaded or key paths that make no sense; ``warn`` is told
+    of those that its events probably lack."""
+    wanted = settings.schema_
+    limits = EventLimits(wanted.max_depth, wanted.max_values)
+    schema = load_schema(wanted.name, limits, format_assertion=wanted.format_assertion)
+    if not wanted.dedup_key:
+        return Validator(schema)
+    setting = "schema.dedup_key"
+    keys = key_fit.key_of(setting, wanted.dedup_key, schema.name, warn=warn)
+    return Validator(schema, keys, KeyWatch(setting, wanted.dedup_key))
+
+
+async def _restore_window(settings: Settings, keys: KeyLog, clock: Clock, *, spooled: bool) -> Window:
+    """The keys of the process before. The time since does not count where it was cut short and is to be gone
+    on with: what was a copy of an event then must not become an event of its own."""
+    max_count, max_age_s = settings.window.max_count, settings.window.max_age
+    window = Window(await keys.secret(), max_count=max_count, max_age_s=max_age_s)
+    now, wall = clock.monotonic(), clock.wall()
+    if not spooled and (cut_short := await keys.cut_short()) is not None:
+        wall = min(wall, cut_short)
+    for row in await keys.read(not_before=wall - max_age_s, max_count=max_count):
+        if row.released:
+            window.forget(row.keys)
+        else:
+            window.restore(row.keys, confirmed_at=now - max(0.0, wall - row.at), now=now)
+    return window
+
+
+def _open_audit(settings: Settings, directory: Path) -> AuditLog:
+    path = Path(settings.audit.file) if settings.audit.file else directory / "audit.jsonl"
+    return AuditLog(path, max_bytes=settings.audit.max_bytes, keep=settings.audit.keep)

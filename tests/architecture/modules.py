@@ -1,0 +1,60 @@
+"""The modules of ``ingestd/`` and what they import."""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2] / "ingestd"
+FLOORS = [
+    {"cli"},
+    {"simulation", "app"},
+    {"wiring"},
+    {"intake"},
+    {"recording", "lake"},
+    {"delivery", "control"},
+    {"sinks", "processing", "sources", "sandbox", "admin"},
+    {"httpd", "transport", "telemetry", "store", "schemas", "config"},
+    {"core"},
+]
+"""From the top down: a room imports from floors below its own, and from itself."""
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Dotted name -> file."""
+    return {
+        ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted(ROOT.rglob("*.py"))
+    }
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported_names(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the room"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@cache
+def imports() -> dict[str, set[str]]:
+    """Module -> the modules of ours that it imports, also inside functions and for types only."""
+    known = modules()
+    found: dict[str, set[str]] = {}
+    for module, path in known.items():
+        names = [name for name in imported_names(tree_of(path)) if name.partition(".")[0] == "ingestd"]
+        found[module] = {name if name in known else name.rpartition(".")[0] for name in names} - {module}
+    return found
+
+
+def room_of(module: str) -> str:
+    """Empty for the package itself."""
+    return module.partition(".")[2].partition(".")[0]

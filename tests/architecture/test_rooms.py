@@ -1,0 +1,121 @@
+"""Who may import whom."""
+
+import ast
+from collections.abc import Iterator
+
+from tests.architecture.modules import FLOOR_OF, imported_names, imports, modules, room_of, tree_of
+
+STILL_UP = {"ingestd.delivery.sink_runner -> ingestd.recording.sink_recorder"}
+"""Imports that go up today. The list may only get shorter."""
+STILL_A_CIRCLE = [{"ingestd.delivery.lane", "ingestd.delivery.verdict_handler"}]
+STILL_PAST_APP = {
+    "ingestd.cli.dlq -> ingestd.store.letter_changes",
+    "ingestd.cli.routes -> ingestd.processing.routes",
+    "ingestd.cli.spool -> ingestd.store.database",
+    "ingestd.cli.spool -> ingestd.store.lock",
+    "ingestd.cli.spool -> ingestd.store.spool_inspection",
+    "ingestd.cli.spool -> ingestd.store.spool_rows",
+    "ingestd.cli.tables -> ingestd.store.dead_letters",
+    "ingestd.cli.tables -> ingestd.store.letter_changes",
+}
+
+PURE_ROOMS = {"processing", "sinks", "core"}
+IO = {
+    *("aiohttp", "aiosqlite", "anyio", "asyncio", "httpx", "os", "pathlib", "select", "shutil", "signal"),
+    *("socket", "sqlite3", "ssl", "subprocess", "tempfile", "threading", "urllib.request"),
+}
+
+
+def test_every_room_has_its_floor_and_no_module_stands_outside_of_a_room() -> None:
+    loose = [name for name, path in modules().items() if room_of(name) not in FLOOR_OF]
+    assert loose == ["ingestd", *[name for name in ("ingestd.__main__",) if name in modules()]]
+
+
+def test_imports_go_down_only() -> None:
+    offenders = {
+        f"{module} -> {imported}"
+        for module, found in imports().items()
+        for imported in found
+        if (above := room_of(module)) != (below := room_of(imported))
+        and above
+        and below
+        and FLOOR_OF[above] >= FLOOR_OF[below]
+    }
+    assert offenders == STILL_UP
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    assert [set(circle) for circle in circles(imports())] == STILL_A_CIRCLE
+
+
+def test_a_command_calls_app_and_prints() -> None:
+    behind = {"store", "delivery", "processing", "intake", "recording", "lake"}
+    offenders = {
+        f"{module} -> {imported}"
+        for module, found in imports().items()
+        for imported in found
+        if room_of(module) == "cli" and room_of(imported) in behind
+    }
+    assert offenders == STILL_PAST_APP
+
+
+def test_processing_sinks_and_core_do_no_input_or_output() -> None:
+    offenders = list[str]()
+    for module, path in modules().items():
+        if room_of(module) not in PURE_ROOMS:
+            continue
+        tree = tree_of(path)
+        used = {name for name in imported_names(tree) for io in IO if name == io or name.startswith(io + ".")}
+        tops = {name.partition(".")[0] for name in used} - ({"asyncio"} if path.name == "clock.py" else set())
+        calls = {
+            node.id
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Name) and node.id in {"open", "print", "input"}
+        }
+        offenders += [f"{module}: {name}" for name in sorted(tops | calls)]
+    assert offenders == []
+
+
+def test_no_module_is_longer_than_350_lines() -> None:
+    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules().items()}
+    assert {name: lines for name, lines in lengths.items() if lines > 350} == {}
+
+
+def test_a_public_class_name_stands_for_one_class() -> None:
+    places: dict[str, list[str]] = {}
+    for module, path in modules().items():
+        for node in tree_of(path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def circles(arrows: dict[str, set[str]]) -> Iterator[list[str]]:
+    """Strongly connected components of more than one file (Tarjan)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+
+    def visit(node: str) -> Iterator[list[str]]:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for other in sorted(arrows.get(node, ())):
+            if other not in index:
+                yield from visit(other)
+                low[node] = min(low[node], low[other])
+            elif other in stack:
+                low[node] = min(low[node], index[other])
+        if low[node] == index[node]:
+            found = stack[stack.index(node) :]
+            del stack[stack.index(node) :]
+            if len(found) > 1:
+                yield found
+
+    for node in sorted(arrows):
+        if node not in index:
+            yield from visit(node)
+
+
+def test_a_circle_is_found() -> None:
+    arrows = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}
+    assert [sorted(circle) for circle in circles(arrows)] == [["a", "b", "c"]]

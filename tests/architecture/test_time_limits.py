@@ -1,0 +1,63 @@
+"""Limits of time in tests follow the machine (``tests/machine.py``)."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+WAITS = {"timeout", "fail_after", "wait_for", "communicate", "run", "check_output", "urlopen", "wait", "get"}
+CLOCKS = {"monotonic", "perf_counter", "process_time", "thread_time"}
+
+
+def seconds(node: ast.AST) -> float | None:
+    """A limit that is written as a number of seconds; less than one is for a wait that is to end that way."""
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float) and node.value >= 1:
+        return float(node.value)
+    return None
+
+
+def fixed_limits(tree: ast.AST) -> Iterator[int]:
+    """Lines that let a machine that is slow enough fail."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in WAITS:
+            given = [word.value for word in node.keywords if word.arg == "timeout"]
+            if node.func.attr in {"timeout", "fail_after"}:
+                given += node.args[:1]
+            if node.func.attr == "wait_for":
+                given += node.args[1:]
+            yield from (one.lineno for one in given if seconds(one) is not None)
+        elif isinstance(node, ast.Compare) and isinstance(node.ops[-1], ast.Lt | ast.LtE):
+            called = {
+                n.func.attr for n in ast.walk(node) if isinstance(n, ast.Call) and hasattr(n.func, "attr")
+            }
+            if called & CLOCKS and isinstance(node.comparators[-1], ast.Constant):
+                yield node.lineno
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name) and "DEADLINE" in target.id and seconds(node.value) is not None:
+                yield node.lineno
+
+
+def test_limits_of_time_in_tests_follow_the_machine() -> None:
+    offenders = [
+        f"{path.relative_to(TESTS)}:{line}"
+        for path in sorted(TESTS.rglob("*.py"))
+        for line in fixed_limits(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert offenders == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "async with asyncio.timeout(5): pass",
+        "await asyncio.wait_for(task, 5)",
+        "subprocess.run(words, timeout=30)",
+        "assert 0.5 <= time.monotonic() - started < 3.0",
+        "DEADLINE_S = 20.0",
+    ],
+)
+def test_a_fixed_limit_is_found(line: str) -> None:
+    assert list(fixed_limits(ast.parse(f"async def test():\n    {line}"))) == [2]
