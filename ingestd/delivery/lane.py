@@ -29,8 +29,7 @@ from ingestd.delivery.verdict_handler import VerdictHandler
 from ingestd.sinks.sink import Sink
 from ingestd.transport.oauth import LoginRefused
 
-_LOOK_AGAIN_S = 1.0
-"""How often patience is looked at while nothing happens."""
+_LOOK_AGAIN_S = 1.0  # how often the outage deadline is checked while nothing happens
 
 
 class Lane:
@@ -146,8 +145,7 @@ class Lane:
         return self._queues.fresh + self._queues.letters
 
     @property
-    def idle(self) -> bool:
-        """There is nothing to send, and nothing out."""
+    def idle(self) -> bool:  # nothing to send, and nothing out
         return not self.active and not self._queues
 
     @property
@@ -220,9 +218,8 @@ class Lane:
     def _is_done(self) -> bool:
         if self.active:
             return False
-        return bool(
-            self._fatal or self._abandoned or (self._closed and (not self._queues or self._is_hopeless()))
-        )
+        closed = self._closed and (not self._queues or self._is_hopeless())
+        return closed or self._abandoned or self._fatal is not None
 
     def _is_hopeless(self) -> bool:
         return self._drain.is_hopeless(self.now(), self.gate, self._queues, held_back=self.hold_back())
