@@ -47,6 +47,13 @@ def test_without_anything_every_setting_has_its_default() -> None:
     assert settings.metrics.port is None
 
 
+@pytest.mark.parametrize(("given", "size_bytes"), [("0", 0), ("8MiB", 8 * 1024**2), ("1GB", 10**9)])
+def test_there_is_no_ballast_or_one_that_is_of_use(given: str, size_bytes: int) -> None:
+    assert load(None, {}, {"INGESTD_SPOOL_BALLAST": given}).spool.ballast == size_bytes
+    with pytest.raises(UserError, match="too few to drain a full disk"):
+        load(None, {}, {"INGESTD_SPOOL_BALLAST": "4MiB"})
+
+
 def test_each_place_goes_before_the_next(tmp_path: Path) -> None:
     file = write(tmp_path, '[batch]\nmax_events = 1\nmax_bytes = "1kB"\n[window]\nmax_age = "5m"\n')
     environment = {"INGESTD_BATCH_MAX_EVENTS": "2", "INGESTD_BATCH_MAX_BYTES": "2kB"}
@@ -122,6 +129,9 @@ def test_the_names_of_the_vendor_give_the_region(name: str) -> None:
         ("[delivery]\nbackoff_base = '10s'\nbackoff_cap = '1s'", "backoff_base is longer than"),
         ("[batch]\nmax_bytes = -1", "batch.max_bytes"),
         ("[batch]\nmax_bytes = true", "batch.max_bytes"),
+        ("[spool]\nballast = '8MB'", "spool.ballast: 8000000 bytes are too few to drain a full disk"),
+        ("[spool]\nballast = 1", "give at least 8MiB, or 0 for none"),
+        ("[spool]\nballast = -1", "spool.ballast"),
         ("[window]\nmax_age = 'nan'", "window.max_age: 'nan' is not a duration"),
         ("[ingest.tls]\ncert = 'x'", "there is no setting ingest.tls.cert; did you mean cert_file?"),
         (

@@ -44,7 +44,23 @@ Size = Annotated[
         }
     ),
 ]
+
+
+def _ballast(size_bytes: int) -> int:
+    if 0 < size_bytes < MIN_BALLAST_BYTES:
+        raise ValueError(
+            f"{size_bytes} bytes are too few to drain a full disk: what the log of the state file holds, some"
+            " megabytes, has to fit in; give at least 8MiB, or 0 for none"
+        )
+    return size_bytes
+
+
+MIN_BALLAST_BYTES = 8 * 1024**2
+"""SQLite writes its log back when it has 1,000 pages, and on a full disk the state file needs as much room
+for them. Measured: with 2 MiB, or 3, it is stuck until somebody frees space, with 4 it is not; twice that."""
+
 Listen = Annotated[str, AfterValidator(_listen)]
+Ballast = Annotated[Size, AfterValidator(_ballast)]
 # Also the name in a client certificate; it becomes a label of metrics and stands in logs.
 ProducerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.@:/ -]{1,100}$")]
 
@@ -218,7 +234,9 @@ class SpoolConfig(Section):
     """What was accepted and not yet delivered."""
 
     max_bytes: Size = Field(4 * 1024**3, ge=1024**2, description="of accepted events; then 429")
-    ballast: Size = Field(16 * 1024**2, ge=0, description="kept free, to drain a full disk")
+    ballast: Ballast = Field(
+        16 * 1024**2, ge=0, description="kept free, to drain a full disk; 0, or from 8MiB"
+    )
 
 
 class AdminConfig(Section):

@@ -22,7 +22,7 @@ QUICK = {
     "INGESTD_BATCH_MAX_AGE": "20ms",
     "INGESTD_DELIVERY_BACKOFF_BASE": "10ms",
     "INGESTD_DELIVERY_BACKOFF_CAP": "100ms",
-    "INGESTD_SPOOL_BALLAST": "1MB",
+    "INGESTD_SPOOL_BALLAST": "8MiB",
 }
 LOST = (ConnectionError, EOFError, TimeoutError, ssl.SSLError)
 """What a producer sees whose server dies."""

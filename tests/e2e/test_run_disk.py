@@ -25,7 +25,7 @@ async def _is_taken(one: Producer, first: int, refused_with: tuple[int, ...]) ->
 
 
 async def test_a_full_disk_is_told_and_costs_nothing_that_was_acknowledged(place: Place) -> None:
-    with small_disk(place.state, megabytes=8):
+    with small_disk(place.state, megabytes=24):
         filler = place.state / "filler"
         async with Keeper() as api, serve(place, api) as serving, producer(serving.ingest_port) as one:
             api.open_gate.clear()
@@ -58,7 +58,6 @@ async def test_a_full_disk_is_told_and_costs_nothing_that_was_acknowledged(place
 
 
 async def test_a_spool_that_filled_the_disk_itself_takes_events_again_once_it_is_empty(place: Place) -> None:
-    place.env["INGESTD_SPOOL_BALLAST"] = "8MB"
     with small_disk(place.state, megabytes=32):
         async with Keeper() as api, serve(place, api) as serving, producer(serving.ingest_port) as one:
             api.open_gate.clear()
@@ -100,7 +99,7 @@ async def test_a_log_that_is_removed_under_the_service_costs_nothing(place: Plac
 
 
 async def test_a_process_killed_on_a_full_disk_starts_there_and_delivers(place: Place) -> None:
-    with small_disk(place.state, megabytes=8):
+    with small_disk(place.state, megabytes=24):
         async with Keeper() as api:
             api.open_gate.clear()
             async with serve(place, api) as serving, producer(serving.ingest_port) as one:
@@ -207,7 +206,7 @@ def _make_read_only(disk: Path) -> None:
 
 async def test_a_directory_that_cannot_be_written_is_told_in_one_line(place: Place) -> None:
     async with Keeper() as api:
-        with small_disk(place.state, megabytes=8) as disk:
+        with small_disk(place.state, megabytes=24) as disk:
             _make_read_only(disk)
             done = await place.run(*words(place, api))
             assert (done.code, "Read-only file system" in _one_line(place, done.err)) == (2, True), done

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ingestd.config.sections import MIN_BALLAST_BYTES
 from ingestd.core.submission import AcceptedSubmission, DeferredSubmission
 from tests.intake.support import Life, event, events, running, sent
 from tests.intake.test_reception import turns
@@ -41,10 +42,12 @@ async def expect_taken_again(life: Life, before: int) -> None:
 
 
 async def test_on_a_full_disk_producers_get_507_and_may_send_the_same_again(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", megabytes=6) as disk:
+    with small_disk(tmp_path / "disk", megabytes=24) as disk:
         async with (
             Receiver() as receiver,
-            running(disk, receiver, spool={"ballast": 1024**2}, audit={"file": str(tmp_path / "a")}) as life,
+            running(
+                disk, receiver, spool={"ballast": MIN_BALLAST_BYTES}, audit={"file": str(tmp_path / "a")}
+            ) as life,
         ):
             await life.take(event(5000))
             await life.until_empty()
@@ -57,14 +60,14 @@ async def test_on_a_full_disk_producers_get_507_and_may_send_the_same_again(tmp_
 
 
 async def test_what_was_accepted_is_delivered_while_the_disk_is_full(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", megabytes=6) as disk:
+    with small_disk(tmp_path / "disk", megabytes=24) as disk:
         async with (
             Receiver() as receiver,
             running(
                 disk,
                 receiver,
                 deliver=False,
-                spool={"ballast": 1024**2},
+                spool={"ballast": MIN_BALLAST_BYTES},
                 audit={"file": str(tmp_path / "a")},
             ) as life,
         ):
@@ -78,6 +81,27 @@ async def test_what_was_accepted_is_delivered_while_the_disk_is_full(tmp_path: P
             filler.unlink()
             await until_unblocked(life.pipeline.database)
             assert await life.take(*events(range(300, 310))) == AcceptedSubmission(10, 0, [])
+
+
+@pytest.mark.parametrize(("count", "pad"), [(100, 5_000), (1_000, 200), (1_000, 5_000)])
+async def test_a_spool_that_filled_the_disk_drains_with_the_least_ballast(
+    tmp_path: Path, count: int, pad: int
+) -> None:
+    """What the log of the state file holds has to fit in, or even what frees room cannot be written."""
+    with small_disk(tmp_path / "disk", megabytes=32) as disk:
+        kept = {"spool": {"ballast": MIN_BALLAST_BYTES}, "audit": {"file": str(tmp_path / "a")}}
+        async with Receiver() as receiver, running(disk, receiver, deliver=False, **kept) as life:
+            taken = 0
+            while isinstance(
+                await life.submit(*events(range(taken, taken + count), pad=pad)), AcceptedSubmission
+            ):
+                taken += count
+            life.deliver()
+            await life.until_empty()
+            await until_unblocked(life.pipeline.database)
+            assert await life.take(event(taken)) == AcceptedSubmission(1, 0, [])
+            await life.until_empty()
+            assert sorted(sent(receiver)) == list(range(taken + 1))
 
 
 async def test_while_another_program_has_a_lock_producers_get_503_and_may_send_the_same_again(
