@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: setup demo test check deploy-check constraints bench soak fuzz clean
+.PHONY: setup demo test check docs reference deploy-check constraints bench soak fuzz clean
 .DEFAULT_GOAL := help
 
 help:              ## this list
@@ -27,6 +27,15 @@ check: $(READY)    ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.docs ## the documentation site, with search, in build/site
+	$(BIN)/zensical build --clean --strict
+$(VENV)/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	@touch $@
+
+reference: $(READY) ## write docs/reference/ again, from the code
+	$(BIN)/python -m tests.docs.reference
 
 deploy-check: $(READY) ## lint and test deploy/; alerts need promtool (Debian: prometheus)
 	$(BIN)/python -m pytest -rs tests/deploy

@@ -2,7 +2,8 @@
 
 The tutorial's design, kept: ``json.loads`` per line, an ``OrderedDict`` window, models validated per event
 and again per batch, the body encoded twice (size check, then sending), httpx, five at a time, retries on 429.
-Its faults that would end or falsify a run are mended, in its favour: see README. Prints its counts as JSON.
+Its faults that would end or falsify a run are mended, in its favour: see README.md beside it. Prints its
+counts as JSON.
 """
 
 import argparse

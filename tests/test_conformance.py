@@ -241,11 +241,11 @@ def test_secrets_as_four_libraries_take_them(prefix: str) -> None:
 
 
 def test_lines_of_json_are_no_json_to_who_verifies_them() -> None:
-    """Receivers call ``verify(…, json_parse=False)``: README says so."""
+    """Receivers call ``verify(…, json_parse=False)``: the page of webhooks says so."""
     sink = WebhookSink(url="https://e.example", body="ndjson")
     body = sink.encode([b'{"a":1}', b'{"a":2}'])
     assert body == b'{"a":1}\n{"a":2}\n'
     with pytest.raises(ValueError, match="Extra data"):
         json.loads(body)
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    assert "`json_parse=False`" in readme
+    page = (Path(__file__).parents[1] / "docs/sinks/webhook.md").read_text(encoding="utf-8")
+    assert "`json_parse=False`" in page

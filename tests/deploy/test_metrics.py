@@ -1,4 +1,4 @@
-"""What dashboard, alerts and README ask for is what ingestd exports, and every alert is worth its name."""
+"""What dashboard, alerts and docs ask for is what ingestd exports, and every alert is worth its name."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -46,9 +46,8 @@ def test_every_series_of_the_alerts_is_exported() -> None:
 def test_every_metric_that_a_runbook_or_a_document_names_is_in_the_catalogue() -> None:
     runbooks = (str(rule["annotations"]) for rule in alerts().values())
     panels = (panel.get("description", "") for panel in dashboard()["panels"])
-    documents = (
-        path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *ROOT.glob("deploy/**/*.md")]
-    )
+    files = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/**/*.md")]
+    documents = (path.read_text(encoding="utf-8") for path in files)
     assert unknown([*runbooks, *panels, *documents]) == []
 
 

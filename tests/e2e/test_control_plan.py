@@ -1,25 +1,18 @@
-"""``plan``, ``apply``, ``drift``, ``export`` against a sandbox process, and what the README says of them."""
+"""``plan``, ``apply``, ``drift``, ``export`` against a sandbox process."""
 
 import json
-import re
-import shlex
 import tomllib
-from pathlib import Path
 
 import click
 import pytest
 
-from ingestd.cli.group import cli
 from ingestd.control.engine.kinds import KINDS
-from ingestd.core.errors import UserError
 from ingestd.sandbox.apis.ingest import SandboxOptions
 from ingestd.sandbox.server import Sandbox
 from tests.e2e.control_support import BUS, CANARY, TABLES, Plane, as_words
 from tests.e2e.control_support import plane as plane
 from tests.e2e.control_support import sandbox_url as sandbox_url
 from tests.e2e.support import Place, until
-from tests.ports import free_port
-from tests.test_readme import between, block, run_script
 
 # --- from a file ---
 
@@ -232,57 +225,3 @@ async def test_an_apply_that_is_killed_is_run_again_and_makes_nothing_twice(plac
         assert sorted(one.content["name"] for one in running.sandbox.control.targets) == names
         again = await place.run("plan", "-f", file, *where)
     assert (again.code, again.out) == (0, "Nothing to do: 20 unchanged.\n")
-
-
-# --- the README ---
-
-
-def test_the_worked_example_of_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
-    port = free_port()
-    waited = f"until (: < /dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.1; done\n"
-    script = block("bash", "ingestd apply").replace("8700", str(port))
-    script = script.replace("--sandbox ", f"--sandbox --api http://127.0.0.1:{port} ")
-    script = script.replace("--sandbox\n", f"--sandbox --api http://127.0.0.1:{port}\n")
-    script = script.replace("--quiet &\n", "--quiet &\n" + waited)
-    ask = "python -c 'import sys,urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode())'"
-    script += f"\n{ask} http://127.0.0.1:{port}/_sandbox/stats > stats.json\n"
-    said = run_script(script, tmp_path, XDG_STATE_HOME=str(tmp_path / "xdg"))
-    lines = said.splitlines()
-    assert [line for line in lines if line.startswith(("Plan", "Nothing", "no drift"))] == [
-        "Plan: 1 to create.",
-        "Plan: 1 to create.",
-        "Nothing to do: 1 unchanged.",
-        "Plan: 1 to update.",
-        "Plan: 1 to update.",
-        "no drift",
-    ]
-    assert "    ~ retry.max_retries: 9 -> 5" in lines
-    assert any(line.startswith("delivered  evt-") for line in lines)
-    hook = json.loads((tmp_path / "stats.json").read_bytes())["paths"]["/hooks/orders"]
-    assert (hook["events"], hook["by_status"]) == (1, {"200": 1})
-    assert all(
-        b"not-in-the-file" not in path.read_bytes()
-        for path in (tmp_path / "xdg").rglob("*")
-        if path.is_file()
-    )
-
-
-def test_the_table_of_fields_has_all_that_a_kind_takes() -> None:
-    table = between("## Control plane", "### Plan and apply").partition("| kind | fields |")[2]
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE))
-    assert sorted(rows) == sorted(KINDS) == sorted(TABLES)
-    for kind, cell in rows.items():
-        named = set(re.findall(r"`([a-z_]+)`", cell))
-        for field in KINDS[kind].parse("x", TABLES[kind]).fields.keys() - {"name"}:
-            assert field in named, (kind, field)
-        with pytest.raises(UserError, match=r"bogus_field"):
-            KINDS[kind].parse("x", {**TABLES[kind], "bogus_field": 1})
-
-
-@pytest.mark.parametrize("line", block("console", "ingestd plan").splitlines())
-def test_the_commands_of_the_readme_parse(line: str) -> None:
-    words = shlex.split(line, comments=True)[2:]
-    words = words[: words.index(">")] if ">" in words else words
-    command = cli.get_command(click.Context(cli), words[0])
-    assert command
-    command.make_context(words[0], words[1:], parent=click.Context(cli))

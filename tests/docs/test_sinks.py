@@ -1,8 +1,7 @@
-"""The README's examples of sinks run as they stand, and what arrives is what stands below them."""
+"""The examples of sinks run as they stand, and what arrives is what stands below them."""
 
 import json
 import re
-import shlex
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -21,10 +20,10 @@ from ingestd.core.reasons import Reason
 from ingestd.sandbox.apis.ingest import SandboxOptions
 from ingestd.sandbox.server import Running, Sandbox
 from tests.aws import Aws, start_aws
+from tests.docs.pages import PAGES, Page, is_of_sink, page
 from tests.e2e.support import Place
 from tests.receiver import Receiver, Reply, in_turn
 from tests.sinks.test_eventbridge import bus_with_queue, received
-from tests.test_readme import between
 
 pytestmark = pytest.mark.anyio
 
@@ -47,18 +46,16 @@ class Example(NamedTuple):
     others: Sequence[str]
 
 
-def examples(page: str) -> list[Example]:
+def examples(one: Page) -> list[Example]:
     found: list[Example] = []
-    for section in re.split(r"^### ", page, flags=re.MULTILINE):
-        heading = section.partition("\n")[0].strip("`")
-        blocks = re.findall(r"```(toml|json|text|python)\n(.*?)```", section, re.DOTALL)
-        starts = [at for at, (language, _) in enumerate(blocks) if language == "toml"]
-        for first, end in pairwise([*starts, len(blocks)]):
-            (_, toml), *rest = blocks[first:end]
-            events = next((text for language, text in rest if language == "json"), "")
-            arrives = next((text for language, text in rest if language == "text"), "")
-            others = [text for _, text in rest if text not in (events, arrives)]
-            found.append(Example(f"{heading}-{first}", toml, events, by_path(arrives, events), others))
+    blocks = [(block.language, block.text) for block in one.blocks]
+    starts = [at for at, (language, _) in enumerate(blocks) if language == "toml"]
+    for first, end in pairwise([*starts, len(blocks)]):
+        (_, toml), *rest = blocks[first:end]
+        events = next((text for language, text in rest if language == "json"), "")
+        arrives = next((text for language, text in rest if language == "text"), "")
+        others = [text for _, text in rest if text not in (events, arrives)]
+        found.append(Example(f"{one.path.stem}-{first}", toml, events, by_path(arrives, events), others))
     return found
 
 
@@ -73,12 +70,13 @@ def by_path(text: str, events: str) -> dict[str, list[str]]:
     return found
 
 
-EXAMPLES = examples(between("## Sinks", "## Routes"))
+SINK_PAGES = [one for one in PAGES if is_of_sink(one.name)]
+EXAMPLES = [example for one in SINK_PAGES for example in examples(one)]
 ON_HTTP = [one for one in EXAMPLES if "eventbridge" not in one.name and S3 not in one.toml]
 
 
-def find(words: str, page: str = "") -> Example:
-    return next(one for one in (examples(page) if page else EXAMPLES) if words in one.toml)
+def find(words: str, name: str = "") -> Example:
+    return next(one for one in (examples(page(name)) if name else EXAMPLES) if words in one.toml)
 
 
 @pytest.fixture
@@ -147,7 +145,7 @@ def assert_delivered(replay: Replay, example: Example) -> None:
 
 
 @pytest.mark.parametrize("example", ON_HTTP, ids=[one.name for one in ON_HTTP])
-async def test_each_sinks_events_arrive_as_the_readme_says(example: Example, directory: Path) -> None:
+async def test_each_sinks_events_arrive_as_its_page_says(example: Example, directory: Path) -> None:
     async with sandbox(example.toml) as running:
         assert_delivered(await replay(example.toml, example.events, directory, running.url), example)
         paths = running.sandbox.stats().paths
@@ -219,8 +217,8 @@ def audit(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (directory / "state" / "audit.jsonl").read_text().splitlines()]
 
 
-async def test_the_example_of_answers_reads_them_as_the_readme_says(directory: Path) -> None:
-    example = find("on_status", between("### Answers", "### Confirmation"))
+async def test_the_example_of_answers_reads_them_as_its_page_says(directory: Path) -> None:
+    example = find("on_status", "docs/sinks/answers.md")
     (body,) = example.others
     script = in_turn(Reply(403), Reply(body=body.encode()), Reply())
     async with Receiver(script) as api:
@@ -229,16 +227,15 @@ async def test_the_example_of_answers_reads_them_as_the_readme_says(directory: P
     assert sent == [["O-1", "O-2", "O-3"], ["O-1", "O-2", "O-3"], ["O-2"]]
     ledger = replayed.pipeline.ledger
     assert (ledger.delivered, ledger.by_reason) == (2, {Reason.REFUSED: 1})
-    told = between("`--report FILE`", "### What an answer")
-    counts = {"accepted", "delivered", "duplicate", "rejected", "dead_lettered", "in_flight"}  # "above"
-    assert [name for name in make_report(replayed).keys() - counts if f"`{name}`" not in told] == []
+    told = page("docs/replay.md").section("Exit code and report")
+    assert [name for name in make_report(replayed) if f"`{name}`" not in told] == []
     (letter,) = Place(directory).letters()
     assert json.loads(letter["payload"])["orderId"] == "O-3"
     assert "no such article" in letter["detail"]
 
 
 async def test_the_example_of_confirmation_waits_until_the_api_has_delivered(directory: Path) -> None:
-    toml = find("confirm", between("### Confirmation", "## Dead letters")).toml
+    toml = find("confirm", "docs/sinks/answers.md").toml
     events = find('"cloudevent"').events
     spoken = '[schema]\nname = "cloudevent"\n' + toml.replace('"1s"', '"10ms"').replace("= 60 ", "= 6000 ")
     async with sandbox(toml) as running:
@@ -246,14 +243,3 @@ async def test_the_example_of_confirmation_waits_until_the_api_has_delivered(dir
         asked = running.sandbox.stats().paths["/api/v2/eventbridge/events/{id}"].requests
     assert replayed.pipeline.ledger.delivered == 2
     assert asked >= 2
-
-
-async def test_publish_prints_what_the_readme_shows(directory: Path) -> None:
-    page = between("By hand, one event", "## Dead letters")
-    ((words, expected),) = re.findall(r"```console\n\$ ingestd (.*?)\n(.*?)```", page, re.DOTALL)
-    async with sandbox("") as running:
-        place = Place(directory)
-        done = await place.run(*shlex.split(words), "--api", running.url)
-    assert done.code == 0, done.err
-    pattern = re.escape(expected).replace("…", r"[\w.-]+")
-    assert re.fullmatch(pattern, done.out), done.out

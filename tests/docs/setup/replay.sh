@@ -1,0 +1,5 @@
+cat > events.ndjson <<'EVENTS'
+{"eventType":"routing.interaction.answer","eventTime":"2026-01-01T10:00:00Z","interactionId":"int-001","routingMetadata":{"queueId":"queue-alpha","skill":"support","actionType":"ANSWER"},"schemaVersion":2}
+{"eventType":"routing.interaction.answer","eventTime":"2026-01-01T10:00:00Z","interactionId":"int-001","routingMetadata":{"queueId":"queue-alpha","skill":"support","actionType":"ANSWER"},"schemaVersion":2}
+{"eventType":"routing.interaction.answer","eventTime":"2026-01-01T10:00:00Z","interactionId":"int-002","routingMetadata":{"queueId":"queue-alpha","skill":"support","actionType":"ANSWER"},"schemaVersion":2}
+EVENTS

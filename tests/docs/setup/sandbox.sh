@@ -1,0 +1,1 @@
+ingestd sandbox --port 8700 --quiet &
