@@ -5,6 +5,7 @@
 
 import json
 import re
+import sys
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
@@ -246,6 +247,10 @@ def make(name: str) -> str:
     return "\n\n".join((title, MADE, *rest)) + "\n"
 
 
+def write(folder: Path) -> None:
+    for name in PAGES:
+        (folder / name).write_text(make(name), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    for page in PAGES:
-        (FOLDER / page).write_text(make(page), encoding="utf-8")
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
