@@ -217,6 +217,7 @@ async def test_a_drain_that_runs_out_of_time_leaves_no_request_unanswered(tmp_pa
             for number in range(100):
                 await life.take(event(number))
             life.deliver()
+            await receiver.until(lambda r: len(r.requests) == 1)
             await life.drain(0.4)
             assert 0 < life.ledger.delivered == len(receiver.requests) < 100
             assert life.front.spool.events == 100 - life.ledger.delivered
