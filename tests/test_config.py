@@ -394,7 +394,7 @@ secret_url = true
 when = {kind = [{prefix = "or"}]}
 [sinks.events]
 type = "cloudevents"
-on_status = {"404" = "later"}
+on_status = {"404" = "retry"}
 confirm = {url = "auto", timeout = "5m"}
 auth = {type = "bearer", token = "CANARY-bearer"}
 [sinks.files]
@@ -455,7 +455,7 @@ def test_what_is_no_path_is_told_with_its_setting_and_a_hint(tmp_path: Path, set
         ("""when = '{"a":[NaN]}'""", "NaN is no number"),
         ("""when = '{"a":[1]'""", "Expecting ',' delimiter"),
         ("""headers = '{"A":"CANARY","A":"CANARY"}'""", "'A' stands there twice"),
-        ("""on_status = '{"404":"later","404":"dead"}'""", "'404' stands there twice"),
+        ("""on_status = '{"404":"retry","404":"permanent"}'""", "'404' stands there twice"),
     ],
 )
 def test_a_name_twice_in_json_text_is_refused_as_toml_refuses_it(
@@ -467,6 +467,28 @@ def test_a_name_twice_in_json_text_is_refused_as_toml_refuses_it(
     assert f"i.toml: sinks.s.{setting.split(' ')[0]}: " in str(error.value)
     assert told in str(error.value)
     assert "CANARY" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        *(("taken", "accepted"), ("later", "retry"), ("too_big", "split")),
+        *(("refused", "rejected"), ("forbidden", "paused"), ("dead", "permanent")),
+    ],
+)
+@pytest.mark.parametrize("written", ['{{"404" = "{}"}}', '\'{{"404": "{}"}}\''], ids=["TOML", "JSON"])
+def test_a_word_that_a_status_had_before_is_refused_with_the_one_it_has_now(
+    tmp_path: Path, old: str, new: str, written: str
+) -> None:
+    file = tmp_path / "i.toml"
+    for word in (old, new):
+        file.write_text(f'[sinks.s]\ntype = "ingest_api"\non_status = {written.format(word)}\n')
+        if word == new:
+            load_with_origins(str(file), {}, {})
+            continue
+        with pytest.raises(UserError) as error:
+            load_with_origins(str(file), {}, {})
+        assert str(error.value).endswith(f"i.toml: sinks.s.on_status.404: '{old}' is called '{new}' now")
 
 
 def test_the_schema_for_editors_knows_the_fields_of_each_type_of_sink() -> None:

@@ -13,7 +13,22 @@ SinkName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 
 _TYPE = "which remote API"
 
-Meaning = Literal["taken", "later", "too_big", "refused", "forbidden", "dead"]
+Meaning = Literal["accepted", "retry", "split", "rejected", "paused", "permanent"]
+_RENAMED = {
+    "taken": "accepted",
+    "later": "retry",
+    "too_big": "split",
+    "refused": "rejected",
+    "forbidden": "paused",
+    "dead": "permanent",
+}
+
+
+def _current(word: Any) -> Any:
+    """Raises ValueError that gives the new word, for one that configurations had before."""
+    if isinstance(word, str) and word in _RENAMED:
+        raise ValueError(f"{word!r} is called {_RENAMED[word]!r} now")
+    return word
 
 
 def _object(value: Any) -> Any:
@@ -112,7 +127,7 @@ class HttpSinkConfig(SinkConfigBase):
     events_per_second: float = Field(0, ge=0, description="0: no limit of its own")
     auth: AuthConfig = AuthConfig()
     on_status: Annotated[
-        dict[Status, Meaning],
+        dict[Status, Annotated[Meaning, BeforeValidator(_current)]],
         BeforeValidator(_object, json_schema_input_type=dict[Status, Meaning] | str),
     ] = Field({}, max_length=100, description="what a status means, where it is not the usual")
     answers: AnswersConfig = AnswersConfig()

@@ -5,13 +5,15 @@ from enum import Enum, auto
 
 
 class Meaning(Enum):
-    TAKEN = auto()  # the API has it; ``items`` are exceptions from that
-    LATER = auto()  # the same batch again, after backoff
-    TOO_BIG = auto()  # not taken: halve it
-    REFUSED = auto()  # not taken: ``items`` name the culprits, or nobody knows
-    FORBIDDEN = auto()  # not taken, and no event is to blame: pause the lane and probe
+    """In lower case these are the words of ``on_status``, all but UNAUTHORIZED."""
+
+    ACCEPTED = auto()  # the API has the batch, but for the events in ``items``
+    RETRY = auto()  # send the same batch again, after backoff
+    SPLIT = auto()  # the batch is too large: send it in halves
+    REJECTED = auto()  # some events are bad: those in ``items``; without items, search for them
+    PAUSED = auto()  # no event is to blame: pause the lane and probe
     UNAUTHORIZED = auto()  # the token is no longer good
-    DEAD = auto()  # not taken, and never will be
+    PERMANENT = auto()  # the API will never accept any of its events
 
 
 @dataclass(slots=True)  # not frozen: that would treble the price of making one

@@ -78,7 +78,7 @@ def understand(sink: Sink, answer: Answer, events: Sequence[bytes]) -> Verdict:
     except Exception as error:  # its words may be the answer's, so only its kind is told
         kind = type(error).__name__
         detail = f"{answer.status} the answer could not be understood ({kind})"
-        return Verdict(Meaning.LATER, detail, unanswered=True)
+        return Verdict(Meaning.RETRY, detail, unanswered=True)
     if verdict.items or verdict.remote_ids:
         return _checked(verdict, len(events))
     return verdict

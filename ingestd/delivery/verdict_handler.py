@@ -41,13 +41,13 @@ class VerdictHandler:
             lane.resubmit(batch)
             return
         match verdict.meaning:
-            case Meaning.TAKEN:
+            case Meaning.ACCEPTED:
                 lane.answered()
                 lane.limiter.succeeded(
                     lane.active, started=started, now=lane.now(), seconds=seconds, size=len(batch.body)
                 )
                 self._taken(batch, verdict)
-            case Meaning.LATER:
+            case Meaning.RETRY:
                 if verdict.slow_down:
                     wait_s = 1.0 if verdict.after_s is None else verdict.after_s
                     lane.limiter.slow_down(
@@ -58,16 +58,16 @@ class VerdictHandler:
                         started=started, now=lane.now(), seconds=seconds, size=len(batch.body)
                     )
                 self._later(batch, verdict)
-            case Meaning.TOO_BIG:
+            case Meaning.SPLIT:
                 lane.answered()
                 self._too_big(batch, verdict)
-            case Meaning.REFUSED:
+            case Meaning.REJECTED:
                 lane.answered()
                 self._refused(batch, verdict)
-            case Meaning.DEAD:
+            case Meaning.PERMANENT:
                 lane.answered()
                 self._bury(batch, Reason.REFUSED, verdict.detail)
-            case Meaning.UNAUTHORIZED | Meaning.FORBIDDEN:
+            case Meaning.UNAUTHORIZED | Meaning.PAUSED:
                 self._pause(batch, verdict)
 
     def _taken(self, batch: Batch, verdict: Verdict) -> None:
@@ -188,7 +188,7 @@ class VerdictHandler:
             batch.cuts = 0
         refused = verdict.meaning is Meaning.UNAUTHORIZED
         if not (refused or verdict.about_token):
-            if batch.last_status and verdict.meaning is not Meaning.FORBIDDEN:
+            if batch.last_status and verdict.meaning is not Meaning.PAUSED:
                 self._renewal.worked(generation)
             return False
         again = self._renewal.allows(generation, started=started, now=self._lane.now())

@@ -105,7 +105,7 @@ class SinkRecorder:
                 attempt=batch.attempts,
                 status=answer.status,
                 latency_ms=round(answer.seconds * 1000, 1),
-                error=verdict.detail if verdict.meaning is not Meaning.TAKEN else None,
+                error=verdict.detail if verdict.meaning is not Meaning.ACCEPTED else None,
             )
         if verdict.unmatched or "retry-after" in answer.headers:
             self._notes.look(answer, verdict, request_id=batch.id)

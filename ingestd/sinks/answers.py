@@ -95,27 +95,27 @@ def meaning_of(
     """The verdict on an answer; ``items`` are the per-event errors its body names."""
     status, detail = answer.status, words(answer)
     if 200 <= status < 300:
-        return Verdict(Meaning.TAKEN, detail, items=items, unmatched=unmatched)
+        return Verdict(Meaning.ACCEPTED, detail, items=items, unmatched=unmatched)
     after_s = retry_after_s(answer, now_wall=now_wall)
     if status == 401:
         return Verdict(Meaning.UNAUTHORIZED, detail)
     if status == 403 and speaks_of_token(answer):
-        return Verdict(Meaning.FORBIDDEN, detail, about_token=True)
+        return Verdict(Meaning.PAUSED, detail, about_token=True)
     if status in _FORBIDDEN or 300 <= status < 400:
-        return Verdict(Meaning.FORBIDDEN, f"{detail} ({_FORBIDDEN.get(status) or redirect(answer)})")
+        return Verdict(Meaning.PAUSED, f"{detail} ({_FORBIDDEN.get(status) or redirect(answer)})")
     if status == 409:
         if _IN_PROGRESS.search(answer.body):
             return Verdict(
-                Meaning.LATER, detail, after_s=after_s if after_s is not None else 1.0, unanswered=True
+                Meaning.RETRY, detail, after_s=after_s if after_s is not None else 1.0, unanswered=True
             )
-        return Verdict(Meaning.TAKEN, detail)
+        return Verdict(Meaning.ACCEPTED, detail)
     if status == 413:
         if after_s is not None:
-            return Verdict(Meaning.LATER, detail, after_s=after_s)
-        return Verdict(Meaning.TOO_BIG, detail)
+            return Verdict(Meaning.RETRY, detail, after_s=after_s)
+        return Verdict(Meaning.SPLIT, detail)
     if status in PASSING or status >= 500 or status < 200:
         return Verdict(
-            Meaning.LATER,
+            Meaning.RETRY,
             detail,
             after_s=after_s,
             slow_down=status in _SLOW_DOWN,
@@ -125,8 +125,8 @@ def meaning_of(
         )
     if status in (400, 422):
         about_token = not items and speaks_of_token(answer)
-        return Verdict(Meaning.REFUSED, detail, items=items, unmatched=unmatched, about_token=about_token)
-    return Verdict(Meaning.DEAD, detail)
+        return Verdict(Meaning.REJECTED, detail, items=items, unmatched=unmatched, about_token=about_token)
+    return Verdict(Meaning.PERMANENT, detail)
 
 
 def doubt(answer: Answer, strange: str = "") -> Verdict | None:
@@ -138,7 +138,7 @@ def doubt(answer: Answer, strange: str = "") -> Verdict | None:
     """
     if answer.truncated:
         words_of_it = f"{answer.status}, but the answer was cut short, or is too long"
-        return Verdict(Meaning.LATER, words_of_it, unanswered=True)
+        return Verdict(Meaning.RETRY, words_of_it, unanswered=True)
     if answer.unreadable:
         why = f"its answer cannot be read: {answer.unreadable}"
     elif strange and (not answer.body.strip() or _is_json(answer)):
@@ -150,7 +150,7 @@ def doubt(answer: Answer, strange: str = "") -> Verdict | None:
     else:
         why = "its answer is not JSON: is this the API?"
     said = told(answer.body[:401].decode("utf-8", "replace"), 100) if not answer.unreadable else ""
-    return Verdict(Meaning.FORBIDDEN, f"{answer.status}: {why} {said}".strip(), unanswered=True)
+    return Verdict(Meaning.PAUSED, f"{answer.status}: {why} {said}".strip(), unanswered=True)
 
 
 def _is_json(answer: Answer) -> bool:

@@ -110,17 +110,17 @@ class CloudEventsSink:
             verdict = self._reading.read(answer, events, now_wall=now_wall)
         else:
             verdict = self._reading.verdict(answer, now_wall=now_wall)
-        if answer.status == 431 and verdict.meaning is Meaning.FORBIDDEN and self._has_long_headers(events):
-            return replace(verdict, meaning=Meaning.DEAD)
+        if answer.status == 431 and verdict.meaning is Meaning.PAUSED and self._has_long_headers(events):
+            return replace(verdict, meaning=Meaning.PERMANENT)
         if self.mode == "batch" or answer.status not in _TELLS_ID:
             return verdict
         accepted = _read_accepted(answer.body)
         if accepted is None:
             return verdict
-        if answer.status == 409 and verdict.meaning is Meaning.LATER and accepted.is_event:
+        if answer.status == 409 and verdict.meaning is Meaning.RETRY and accepted.is_event:
             # "deliveryStatus":"pending" is the original event's, not a request's that is in progress
             verdict = self._reading.verdict(replace(answer, body=b""), now_wall=now_wall)
-        if verdict.meaning is not Meaning.TAKEN or verdict.items:
+        if verdict.meaning is not Meaning.ACCEPTED or verdict.items:
             return verdict
         return replace(verdict, remote_ids=((0, accepted.id),))
 

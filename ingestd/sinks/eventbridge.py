@@ -51,19 +51,19 @@ _KINDS: dict[Meaning, tuple[str, ...]] = {
         *("SignatureDoesNotMatch", "IncompleteSignature", "MissingAuthentication", "InvalidAccessKey"),
         "InvalidToken",
     ),
-    Meaning.FORBIDDEN: (
+    Meaning.PAUSED: (
         *("AccessDenied", "NotAuthorizedException", "OptInRequired", "InvalidAccountId", "ResourceNotFound"),
         *("UnknownOperation", "OperationDisabled"),
     ),
-    Meaning.TOO_BIG: ("RequestEntityTooLarge", "PayloadTooLarge"),
-    Meaning.REFUSED: (
+    Meaning.SPLIT: ("RequestEntityTooLarge", "PayloadTooLarge"),
+    Meaning.REJECTED: (
         "Validation",
         "Serialization",
         "InvalidArgument",
         "MalformedDetail",
         "InvalidParameter",
     ),
-    Meaning.LATER: (*_SLOWER, *_TROUBLE),
+    Meaning.RETRY: (*_SLOWER, *_TROUBLE),
 }
 """Beginnings of the codes of AWS. They come with and without ``Exception`` at their end."""
 _TOO_BIG_WORDS = re.compile(r"(?i)size of the entries|over the limit|too large")
@@ -141,10 +141,10 @@ class EventBridgeSink:
         meaning = _kind(code)
         if meaning is None or answer.status == 0:
             return self._reading.verdict(answer, now_wall=self._wall())
-        if meaning is Meaning.REFUSED and _TOO_BIG_WORDS.search(
+        if meaning is Meaning.REJECTED and _TOO_BIG_WORDS.search(
             answer.body[:2_000].decode("utf-8", "replace")
         ):
-            meaning = Meaning.TOO_BIG
+            meaning = Meaning.SPLIT
         return self._verdict(meaning, code, answer)
 
     def _entry(self, event: bytes) -> BusEntry:
@@ -162,7 +162,7 @@ class EventBridgeSink:
         return max(len(body), -(-counted_bytes * room // self._max_entry_bytes))
 
     def _verdict(self, meaning: Meaning, code: str, answer: Answer) -> Verdict:
-        if meaning is not Meaning.LATER:
+        if meaning is not Meaning.RETRY:
             return Verdict(meaning, answers.words(answer))
         failed = code.startswith(_TROUBLE)
         return Verdict(
@@ -187,7 +187,7 @@ class EventBridgeSink:
         if len(errors) == count and (meaning := _common_meaning([code for _, code, _ in errors])):
             return self._verdict(meaning, errors[0][1], answer)
         items = tuple(
-            ItemError(index, answers.told(f"{code}: {words}", 300), _kind(code) is Meaning.LATER)
+            ItemError(index, answers.told(f"{code}: {words}", 300), _kind(code) is Meaning.RETRY)
             for index, code, words in errors
         )
         return self._reading.verdict(answer, now_wall=self._wall(), items=items)
@@ -200,7 +200,7 @@ def _kind(code: str) -> Meaning | None:
 def _common_meaning(codes: Sequence[str]) -> Meaning | None:
     """Where no entry was taken: what that says of the whole call, if it is not the entries' fault."""
     kinds = {_kind(code) for code in codes}
-    if len(kinds) == 1 and (kind := kinds.pop()) in (Meaning.LATER, Meaning.FORBIDDEN, Meaning.UNAUTHORIZED):
+    if len(kinds) == 1 and (kind := kinds.pop()) in (Meaning.RETRY, Meaning.PAUSED, Meaning.UNAUTHORIZED):
         return kind
     return None
 

@@ -171,9 +171,9 @@ class GenesysEventsSink:
         items: tuple[ItemError, ...] = ()
         unmatched = 0
         meaning = self._reading.meaning_of(answer.status)
-        if len(answer.body) > 2 and meaning in (Meaning.TAKEN, Meaning.REFUSED):
-            items, unmatched = self._errors(answer.body, events, taken=meaning is Meaning.TAKEN)
-        if answer.truncated and meaning is Meaning.TAKEN:
+        if len(answer.body) > 2 and meaning in (Meaning.ACCEPTED, Meaning.REJECTED):
+            items, unmatched = self._errors(answer.body, events, taken=meaning is Meaning.ACCEPTED)
+        if answer.truncated and meaning is Meaning.ACCEPTED:
             unmatched += 1  # it may have named events in what was cut off
         verdict = self._reading.verdict(answer, now_wall=self._wall(), items=items, unmatched=unmatched)
         return name_context(verdict, answer)

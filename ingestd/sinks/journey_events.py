@@ -104,11 +104,11 @@ class JourneyEventsSink:
         items: tuple[ItemError, ...] = ()
         unmatched = 0
         meaning = self._reading.meaning_of(answer.status)
-        if len(answer.body) > 2 and meaning in (Meaning.TAKEN, Meaning.REFUSED):
+        if len(answer.body) > 2 and meaning in (Meaning.ACCEPTED, Meaning.REJECTED):
             reading = self._reading if self._reading.paths else _ITEMS
             # if none was taken, one by one will tell whom a shared id meant
-            items, unmatched = reading.errors(answer.body, events, shared_ids=meaning is Meaning.TAKEN)
-        if answer.truncated and meaning is Meaning.TAKEN:
+            items, unmatched = reading.errors(answer.body, events, shared_ids=meaning is Meaning.ACCEPTED)
+        if answer.truncated and meaning is Meaning.ACCEPTED:
             unmatched = max(1, unmatched)  # it may have named events in what was cut off
         verdict = self._reading.verdict(answer, now_wall=self._wall(), items=items, unmatched=unmatched)
         return name_context(verdict, answer)

@@ -16,14 +16,7 @@ from ingestd.core.answer import Answer
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.sinks import answers, item_errors
 
-_MEANINGS = {
-    "taken": Meaning.TAKEN,
-    "later": Meaning.LATER,
-    "too_big": Meaning.TOO_BIG,
-    "refused": Meaning.REFUSED,
-    "forbidden": Meaning.FORBIDDEN,
-    "dead": Meaning.DEAD,
-}
+_MEANINGS = {one.name.lower(): one for one in Meaning if one is not Meaning.UNAUTHORIZED}
 _INDEX = re.compile(r"[0-9]{1,7}", re.ASCII)
 
 
@@ -62,7 +55,7 @@ class ItemPaths:
 
 
 class AnswerReader:
-    """``on_status``: "404" -> taken, later, too_big, refused, forbidden or dead, where it is not the usual.
+    """``on_status``: what a status means where it is not the usual, as "404" -> "permanent" (``Meaning``).
 
     ``paths``: only these are read then, none of the usual names. ``expect_json``: the API speaks JSON, and
     what is none is not its answer; not for a status in ``on_status``. Raises ValueError for other words.
@@ -88,10 +81,10 @@ class AnswerReader:
         items: tuple[ItemError, ...] = ()
         unmatched = 0
         meaning = self.meaning_of(answer.status)
-        if len(answer.body) > 2 and meaning in (Meaning.TAKEN, Meaning.REFUSED):
+        if len(answer.body) > 2 and meaning in (Meaning.ACCEPTED, Meaning.REJECTED):
             # if none was taken, one by one will tell whom a shared id meant
-            items, unmatched = self.errors(answer.body, events, shared_ids=meaning is Meaning.TAKEN)
-        if (answer.truncated or answer.unreadable) and meaning is Meaning.TAKEN:
+            items, unmatched = self.errors(answer.body, events, shared_ids=meaning is Meaning.ACCEPTED)
+        if (answer.truncated or answer.unreadable) and meaning is Meaning.ACCEPTED:
             unmatched = max(1, unmatched)  # it may have named events in what was cut off, or cannot be read
         return self.verdict(answer, now_wall=now_wall, items=items, unmatched=unmatched)
 
@@ -108,7 +101,7 @@ class AnswerReader:
         ``strange``: why it is not the API's answer although it may be JSON."""
         usual = answers.meaning_of(answer, now_wall=now_wall, items=items, unmatched=unmatched)
         meaning = self._on_status.get(answer.status)
-        if usual.meaning is Meaning.TAKEN:
+        if usual.meaning is Meaning.ACCEPTED:
             if meaning is None and self.expect_json and (doubt := answers.doubt(answer, strange)):
                 return doubt
             if strange:
@@ -119,21 +112,21 @@ class AnswerReader:
         if meaning is None or meaning is usual.meaning:
             return usual
         detail = answers.words(answer)  # without advice for what the status usually means
-        if meaning in (Meaning.TAKEN, Meaning.REFUSED):
+        if meaning in (Meaning.ACCEPTED, Meaning.REJECTED):
             return Verdict(meaning, detail, items=items, unmatched=unmatched)
-        if meaning in (Meaning.LATER, Meaning.FORBIDDEN):  # sent again: was it, perhaps, taken?
+        if meaning in (Meaning.RETRY, Meaning.PAUSED):  # sent again: was it, perhaps, taken?
             after_s = answers.retry_after_s(answer, now_wall=now_wall)
-            perhaps = usual.unanswered or usual.meaning is Meaning.TAKEN
+            perhaps = usual.unanswered or usual.meaning is Meaning.ACCEPTED
             return Verdict(meaning, detail, after_s=after_s, unanswered=perhaps)
         return Verdict(meaning, detail)
 
     def meaning_of(self, status: int) -> Meaning | None:
-        """TAKEN or REFUSED where the body may name events; as set, or None."""
+        """ACCEPTED or REJECTED where the body may name events; as set, or None."""
         meaning = self._on_status.get(status)
         if meaning is None and 200 <= status < 300:
-            return Meaning.TAKEN
+            return Meaning.ACCEPTED
         if meaning is None and status in (400, 422):
-            return Meaning.REFUSED
+            return Meaning.REJECTED
         return meaning
 
     def errors(

@@ -120,7 +120,7 @@ class WebhookSink:
             verdict = self._reading.verdict(answer, now_wall=now_wall)
         else:
             verdict = self._reading.read(answer, events, now_wall=now_wall)
-        if answer.status in _THROTTLED and verdict.meaning is Meaning.LATER:
+        if answer.status in _THROTTLED and verdict.meaning is Meaning.RETRY:
             return replace(verdict, slow_down=True)
         return verdict
 

@@ -147,7 +147,7 @@ async def test_a_sink_that_fails_over_an_answer_does_not_end_the_lane(error: Exc
 
 async def test_item_errors_that_name_no_event_or_one_twice_do_no_harm() -> None:
     items = tuple(ItemError(index, "bad", False) for index in (-1, 1, 1, 2, 99))
-    verdict = Verdict(Meaning.TAKEN, items=items, remote_ids=((0, "x"), (1, "y"), (99, "z")))
+    verdict = Verdict(Meaning.ACCEPTED, items=items, remote_ids=((0, "x"), (1, "y"), (99, "z")))
     book, _, _ = await deliver(Picky(verdict=lambda _: verdict), [make_batch(range(3))], confirms=True)
     assert (book.delivered, sorted(book.buried)) == ([0], [1, 2])
     assert book.remote_ids == [(0, "x")], "of what is delivered"
@@ -155,7 +155,7 @@ async def test_item_errors_that_name_no_event_or_one_twice_do_no_harm() -> None:
 
 
 async def test_ids_are_handed_on_only_where_the_api_will_be_asked() -> None:
-    verdict = Verdict(Meaning.TAKEN, remote_ids=((0, "x"),))
+    verdict = Verdict(Meaning.ACCEPTED, remote_ids=((0, "x"),))
     for confirms in (False, True):
         book, _, _ = await deliver(Picky(verdict=lambda _: verdict), batches(1), confirms=confirms)
         assert book.remote_ids == ([(0, "x")] if confirms else [])
@@ -198,7 +198,7 @@ async def test_messages_show_the_url_that_may_be_shown() -> None:
         settings=LaneSettings(startup_patience_s=0.1, backoff=Backoff(base_s=0.001, cap_s=0.01)),
         clock=SystemClock(),
     )
-    sink.verdict = lambda _: Verdict(Meaning.FORBIDDEN, "404")
+    sink.verdict = lambda _: Verdict(Meaning.PAUSED, "404")
     await lane.submit(batches(1))
     async with asyncio.timeout(DEADLINE_S):
         with pytest.raises(Unreachable) as caught:

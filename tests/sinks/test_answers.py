@@ -10,13 +10,8 @@ from ingestd.core.answer import Answer
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.sinks.answers import MAX_WORDS, meaning_of, words
 
-TAKEN, LATER, TOO_BIG = Meaning.TAKEN, Meaning.LATER, Meaning.TOO_BIG
-REFUSED, FORBIDDEN, UNAUTHORIZED, DEAD = (
-    Meaning.REFUSED,
-    Meaning.FORBIDDEN,
-    Meaning.UNAUTHORIZED,
-    Meaning.DEAD,
-)
+ACCEPTED, RETRY, SPLIT, REJECTED = Meaning.ACCEPTED, Meaning.RETRY, Meaning.SPLIT, Meaning.REJECTED
+PAUSED, UNAUTHORIZED, PERMANENT = Meaning.PAUSED, Meaning.UNAUTHORIZED, Meaning.PERMANENT
 ITEMS = (ItemError(3, "bad", False),)
 
 
@@ -26,19 +21,19 @@ def judge(status: int, *, body: bytes = b"{}", items: tuple[ItemError, ...] = ()
 
 
 TABLE = [
-    *[(status, TAKEN) for status in (200, 201, 202, 203, 204, 207, 226)],
-    *[(status, FORBIDDEN) for status in (300, 301, 302, 303, 304, 305, 307, 308)],
-    (400, REFUSED),
-    (422, REFUSED),
+    *[(status, ACCEPTED) for status in (200, 201, 202, 203, 204, 207, 226)],
+    *[(status, PAUSED) for status in (300, 301, 302, 303, 304, 305, 307, 308)],
+    (400, REJECTED),
+    (422, REJECTED),
     (401, UNAUTHORIZED),
-    *[(status, FORBIDDEN) for status in (402, 403, 404, 405, 406, 407, 410, 411, 414, 415)],
-    *[(status, FORBIDDEN) for status in (426, 431, 451, 501, 505)],
-    *[(status, LATER) for status in (408, 420, 421, 423, 424, 425, 429, 430, 499)],
-    *[(status, LATER) for status in (500, 502, 503, 504, 507, 508, 511, 520, 599)],
-    (409, TAKEN),
-    (413, TOO_BIG),
-    *[(status, DEAD) for status in (412, 416, 417, 418, 428)],
-    *[(status, LATER) for status in (100, 101, 103)],
+    *[(status, PAUSED) for status in (402, 403, 404, 405, 406, 407, 410, 411, 414, 415)],
+    *[(status, PAUSED) for status in (426, 431, 451, 501, 505)],
+    *[(status, RETRY) for status in (408, 420, 421, 423, 424, 425, 429, 430, 499)],
+    *[(status, RETRY) for status in (500, 502, 503, 504, 507, 508, 511, 520, 599)],
+    (409, ACCEPTED),
+    (413, SPLIT),
+    *[(status, PERMANENT) for status in (412, 416, 417, 418, 428)],
+    *[(status, RETRY) for status in (100, 101, 103)],
 ]
 
 
@@ -59,7 +54,7 @@ def test_after_these_answers_it_is_certain_what_became_of_the_request(status: in
 
 def test_no_answer_at_all_means_later_and_the_request_may_have_been_taken() -> None:
     verdict = meaning_of(Answer(0, error="connection lost: Connection reset by peer"), now_wall=0)
-    assert verdict == Verdict(LATER, "connection lost: Connection reset by peer", unanswered=True)
+    assert verdict == Verdict(RETRY, "connection lost: Connection reset by peer", unanswered=True)
 
 
 def test_throttles_ask_for_less_and_only_429_is_no_failure() -> None:
@@ -79,18 +74,18 @@ def test_throttles_ask_for_less_and_only_429_is_no_failure() -> None:
 )
 def test_409_that_says_it_is_still_at_it_means_later(body: bytes) -> None:
     verdict = judge(409, body=body)
-    assert (verdict.meaning, verdict.unanswered, verdict.after_s) == (LATER, True, 1.0)
+    assert (verdict.meaning, verdict.unanswered, verdict.after_s) == (RETRY, True, 1.0)
     assert judge(409, body=body, retry_after="7").after_s == 7.0
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"message":"duplicate request"}', b"already processed"])
 def test_409_that_says_anything_else_means_that_the_api_has_it(body: bytes) -> None:
-    assert judge(409, body=body).meaning is TAKEN
+    assert judge(409, body=body).meaning is ACCEPTED
 
 
 def test_413_with_retry_after_is_a_passing_shortage_and_not_a_size() -> None:
     verdict = judge(413, retry_after="4")
-    assert (verdict.meaning, verdict.after_s, verdict.unanswered) == (LATER, 4.0, False)
+    assert (verdict.meaning, verdict.after_s, verdict.unanswered) == (RETRY, 4.0, False)
 
 
 @pytest.mark.parametrize("status", [429, 503, 500, 408])
@@ -126,7 +121,7 @@ def test_a_redirect_says_where_to_but_not_with_what() -> None:
     assert "nowhere" in judge(304).detail
 
 
-@pytest.mark.parametrize("status", [status for status, meaning in TABLE if meaning is FORBIDDEN])
+@pytest.mark.parametrize("status", [status for status, meaning in TABLE if meaning is PAUSED])
 def test_each_configuration_trouble_comes_with_advice(status: int) -> None:
     assert len(judge(status).detail) > len(f"{status} {{}}") + 10
 

@@ -93,7 +93,7 @@ def test_the_key_of_a_wrapped_event_changes_with_how_it_is_wrapped() -> None:
 @pytest.mark.parametrize("status", [200, 201, 202, 409])
 def test_the_apis_own_id_of_an_accepted_event_is_kept(sink: CloudEventsSink, status: int) -> None:
     verdict = sink.interpret(Answer(status, body=ORIGINAL), [EVENT])
-    assert (verdict.meaning, verdict.remote_ids) == (Meaning.TAKEN, ((0, "evt-7f3b"),))
+    assert (verdict.meaning, verdict.remote_ids) == (Meaning.ACCEPTED, ((0, "evt-7f3b"),))
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 409])
@@ -102,7 +102,7 @@ def test_the_apis_own_id_of_an_accepted_event_is_kept(sink: CloudEventsSink, sta
 )
 def test_an_answer_without_an_id_is_as_good(status: int, body: bytes) -> None:
     verdict = STRUCTURED.interpret(Answer(status, body=body), [EVENT])
-    assert (verdict.meaning, verdict.remote_ids, verdict.unmatched) == (Meaning.TAKEN, (), 0)
+    assert (verdict.meaning, verdict.remote_ids, verdict.unmatched) == (Meaning.ACCEPTED, (), 0)
 
 
 @pytest.mark.parametrize("value", ["", "x" * 257, "a\nb", "a\u202eb", 5, None, ["x"], {"a": 1}, True])
@@ -127,7 +127,7 @@ def test_ids_of_other_answers_are_not_kept(status: int) -> None:
 )
 def test_409_that_says_it_is_still_at_it_means_later(body: bytes) -> None:
     verdict = STRUCTURED.interpret(Answer(409, body=body), [EVENT])
-    assert (verdict.meaning, verdict.unanswered, verdict.remote_ids) == (Meaning.LATER, True, ())
+    assert (verdict.meaning, verdict.unanswered, verdict.remote_ids) == (Meaning.RETRY, True, ())
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_409_that_says_it_is_still_at_it_means_later(body: bytes) -> None:
 )
 def test_409_with_the_original_event_is_taken_although_its_delivery_is_pending(body: bytes) -> None:
     verdict = STRUCTURED.interpret(Answer(409, body=body), [EVENT])
-    assert (verdict.meaning, len(verdict.remote_ids)) == (Meaning.TAKEN, 1)
+    assert (verdict.meaning, len(verdict.remote_ids)) == (Meaning.ACCEPTED, 1)
 
 
 KNOWN = json.loads(ORIGINAL)
@@ -150,11 +150,11 @@ KNOWN = json.loads(ORIGINAL)
 def test_409_with_the_originals_of_a_batch_says_what_the_first_answer_said(refused: list[object]) -> None:
     body = json.dumps({"accepted": 2, "events": [KNOWN, KNOWN], "errors": refused}).encode()
     verdict = BATCH.interpret(Answer(409, body=body), [EVENT] * 3)
-    assert verdict.meaning is Meaning.TAKEN
+    assert verdict.meaning is Meaning.ACCEPTED
     assert verdict.detail.startswith("409 ")
     assert [item.index for item in verdict.items] == [1] * len(refused)
-    later = CloudEventsSink(url=URL, mode="batch", reading=AnswerReader({"409": "later"}))
-    assert later.interpret(Answer(409, body=body), [EVENT] * 3).meaning is Meaning.LATER
+    later = CloudEventsSink(url=URL, mode="batch", reading=AnswerReader({"409": "retry"}))
+    assert later.interpret(Answer(409, body=body), [EVENT] * 3).meaning is Meaning.RETRY
 
 
 @pytest.mark.parametrize(
@@ -166,13 +166,13 @@ def test_409_with_the_originals_of_a_batch_says_what_the_first_answer_said(refus
     ],
 )
 def test_409_without_the_originals_of_a_batch_may_mean_that_it_is_still_at_it(body: bytes) -> None:
-    assert BATCH.interpret(Answer(409, body=body), [EVENT, EVENT]).meaning is Meaning.LATER
+    assert BATCH.interpret(Answer(409, body=body), [EVENT, EVENT]).meaning is Meaning.RETRY
 
 
 def test_what_a_person_has_set_for_409_counts_also_for_the_original_event() -> None:
-    sink = CloudEventsSink(url=URL, reading=AnswerReader({"409": "later"}))
+    sink = CloudEventsSink(url=URL, reading=AnswerReader({"409": "retry"}))
     verdict = sink.interpret(Answer(409, body=ORIGINAL), [EVENT])
-    assert (verdict.meaning, verdict.remote_ids) == (Meaning.LATER, ())
+    assert (verdict.meaning, verdict.remote_ids) == (Meaning.RETRY, ())
 
 
 def test_of_a_single_event_the_status_decides_and_not_what_else_the_answer_tells() -> None:

@@ -161,6 +161,6 @@ async def test_over_a_real_connection_a_receiver_gets_the_same_event(members: di
 
 def test_one_event_whose_headers_are_too_large_does_not_stop_the_others() -> None:
     long, short = event(subject="s" * 3_000), event()
-    assert BINARY.interpret(Answer(431), [long]).meaning is Meaning.DEAD
-    assert BINARY.interpret(Answer(431), [short]).meaning is Meaning.FORBIDDEN
-    assert STRUCTURED.interpret(Answer(431), [long]).meaning is Meaning.FORBIDDEN
+    assert BINARY.interpret(Answer(431), [long]).meaning is Meaning.PERMANENT
+    assert BINARY.interpret(Answer(431), [short]).meaning is Meaning.PAUSED
+    assert STRUCTURED.interpret(Answer(431), [long]).meaning is Meaning.PAUSED

@@ -56,7 +56,7 @@ STRANGE = {
 def test_what_is_not_the_apis_answer_is_sent_again_and_the_lane_pauses(kind: str, what: str) -> None:
     answer, words = STRANGE[what]
     verdict = make(kind, **OF_JSON[kind]).interpret(answer, EVENTS)
-    assert (verdict.meaning, verdict.unanswered) == (Meaning.FORBIDDEN, True)
+    assert (verdict.meaning, verdict.unanswered) == (Meaning.PAUSED, True)
     assert words in verdict.detail
     assert len(verdict.detail) < 300
 
@@ -64,7 +64,7 @@ def test_what_is_not_the_apis_answer_is_sent_again_and_the_lane_pauses(kind: str
 @pytest.mark.parametrize("kind", OF_JSON)
 def test_one_that_was_cut_off_may_come_whole_the_next_time(kind: str) -> None:
     verdict = make(kind, **OF_JSON[kind]).interpret(Answer(200, JSON, b'{"a":', truncated=True), EVENTS)
-    assert (verdict.meaning, verdict.unanswered) == (Meaning.LATER, True)
+    assert (verdict.meaning, verdict.unanswered) == (Meaning.RETRY, True)
 
 
 FINE = {
@@ -84,33 +84,33 @@ FINE = {
 @pytest.mark.parametrize("what", FINE)
 def test_these_are_answers(kind: str, what: str) -> None:
     verdict = make(kind, **OF_JSON[kind]).interpret(FINE[what], EVENTS)
-    assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.TAKEN, (), 0)
+    assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.ACCEPTED, (), 0)
 
 
 @pytest.mark.parametrize("answer", [Answer(200), Answer(200, JSON, b"{}"), Answer(200, JSON, b"[]")])
 def test_put_events_always_counts_its_failures(answer: Answer) -> None:
     verdict = make("eventbridge", **OF_JSON["eventbridge"]).interpret(answer, EVENTS)
-    assert (verdict.meaning, verdict.unanswered) == (Meaning.FORBIDDEN, True)
+    assert (verdict.meaning, verdict.unanswered) == (Meaning.PAUSED, True)
     assert "is this EventBridge?" in verdict.detail
     trusting = make("eventbridge", expect="any", **OF_JSON["eventbridge"]).interpret(answer, EVENTS)
-    assert (trusting.meaning, trusting.unmatched) == (Meaning.TAKEN, 1)
+    assert (trusting.meaning, trusting.unmatched) == (Meaning.ACCEPTED, 1)
 
 
 @pytest.mark.parametrize("kind", OF_JSON)
 def test_a_person_may_say_that_the_status_is_enough(kind: str) -> None:
     answer = STRANGE["a sign-in page"][0]
-    taken = make(kind, on_status={"200": "taken"}, **OF_JSON[kind]).interpret(answer, EVENTS)
-    assert taken.meaning is Meaning.TAKEN
-    assert make(kind, expect="any", **OF_JSON[kind]).interpret(answer, EVENTS).meaning is Meaning.TAKEN
+    taken = make(kind, on_status={"200": "accepted"}, **OF_JSON[kind]).interpret(answer, EVENTS)
+    assert taken.meaning is Meaning.ACCEPTED
+    assert make(kind, expect="any", **OF_JSON[kind]).interpret(answer, EVENTS).meaning is Meaning.ACCEPTED
 
 
 @pytest.mark.parametrize("kind", ["webhook", "cloudevents"])
 @pytest.mark.parametrize("body", [PAGE, b"ok", b""])
 def test_any_2xx_of_other_receivers_is_enough_unless_somebody_says_otherwise(kind: str, body: bytes) -> None:
     answer = Answer(200, HTML, body)
-    assert make(kind, **ELSEWHERE).interpret(answer, EVENTS).meaning is Meaning.TAKEN
+    assert make(kind, **ELSEWHERE).interpret(answer, EVENTS).meaning is Meaning.ACCEPTED
     strict = make(kind, expect="json", **ELSEWHERE).interpret(answer, EVENTS)
-    assert strict.meaning is (Meaning.FORBIDDEN if body else Meaning.TAKEN)
+    assert strict.meaning is (Meaning.PAUSED if body else Meaning.ACCEPTED)
 
 
 # answers that say no to nobody in particular
@@ -172,7 +172,7 @@ def test_an_error_that_names_nobody_is_told(body: bytes, said: str) -> None:
     kinds = {kind: settings for kind, settings in OF_JSON.items() if kind != "eventbridge"}
     for kind, settings in {**kinds, "webhook": ELSEWHERE}.items():
         verdict = make(kind, **settings).interpret(Answer(200, JSON, body), EVENTS * 2)
-        assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.TAKEN, (), 1), kind
+        assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.ACCEPTED, (), 1), kind
     ours = make("webhook", answers={"items": "nothing"}, **ELSEWHERE)
     assert ours.interpret(Answer(200, JSON, body), EVENTS).unmatched == 0, "what is set is all that is read"
 

@@ -239,7 +239,7 @@ def test_only_the_failed_entries_go_again_and_permanent_ones_do_not() -> None:
     verdict = read(
         200, put("", "InternalFailure", "MalformedDetail", "ThrottlingException", "AccessDeniedException"), 5
     )
-    assert verdict.meaning is Meaning.TAKEN
+    assert verdict.meaning is Meaning.ACCEPTED
     assert [(item.index, item.retryable) for item in verdict.items] == [
         (1, True), (2, False), (3, True), (4, False)
     ]  # fmt: skip
@@ -247,19 +247,19 @@ def test_only_the_failed_entries_go_again_and_permanent_ones_do_not() -> None:
 
 
 def test_all_entries_taken() -> None:
-    assert read(200, put("", "", "")) == Verdict(Meaning.TAKEN, read(200, put("", "", "")).detail)
+    assert read(200, put("", "", "")) == Verdict(Meaning.ACCEPTED, read(200, put("", "", "")).detail)
 
 
 def test_where_all_entries_were_throttled_the_whole_call_was() -> None:
     verdict = read(200, put("ThrottlingException", "ThrottlingException"), 2)
-    assert (verdict.meaning, verdict.slow_down, verdict.throttled) == (Meaning.LATER, True, True)
+    assert (verdict.meaning, verdict.slow_down, verdict.throttled) == (Meaning.RETRY, True, True)
     assert not verdict.unanswered
     verdict = read(200, put("InternalFailure", "ThrottlingException"), 2)
-    assert (verdict.meaning, verdict.throttled, verdict.unanswered) == (Meaning.LATER, False, False)
+    assert (verdict.meaning, verdict.throttled, verdict.unanswered) == (Meaning.RETRY, False, False)
 
 
 def test_where_all_entries_were_denied_the_lane_pauses_and_keeps_them() -> None:
-    assert read(200, put("AccessDeniedException"), 1).meaning is Meaning.FORBIDDEN
+    assert read(200, put("AccessDeniedException"), 1).meaning is Meaning.PAUSED
 
 
 def test_where_all_entries_are_malformed_each_has_its_own_end() -> None:
@@ -280,7 +280,7 @@ def test_where_all_entries_are_malformed_each_has_its_own_end() -> None:
 )
 def test_a_result_that_cannot_be_traced_is_counted(content: Any, unmatched: int) -> None:
     verdict = read(200, content)
-    assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.TAKEN, (), unmatched)
+    assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.ACCEPTED, (), unmatched)
 
 
 def test_a_result_that_was_cut_off_is_counted() -> None:
@@ -290,28 +290,28 @@ def test_a_result_that_was_cut_off_is_counted() -> None:
 @pytest.mark.parametrize(
     ("status", "code", "meaning"),
     [
-        (400, "ThrottlingException", Meaning.LATER),
-        (400, "com.amazonaws.events#ThrottlingException", Meaning.LATER),
-        (400, "TooManyRequestsException", Meaning.LATER),
-        (503, "ServiceUnavailable", Meaning.LATER),
-        (500, "InternalFailure", Meaning.LATER),
-        (500, "InternalException", Meaning.LATER),
+        (400, "ThrottlingException", Meaning.RETRY),
+        (400, "com.amazonaws.events#ThrottlingException", Meaning.RETRY),
+        (400, "TooManyRequestsException", Meaning.RETRY),
+        (503, "ServiceUnavailable", Meaning.RETRY),
+        (500, "InternalFailure", Meaning.RETRY),
+        (500, "InternalException", Meaning.RETRY),
         (400, "ExpiredTokenException", Meaning.UNAUTHORIZED),
         (403, "ExpiredToken", Meaning.UNAUTHORIZED),
         (400, "UnrecognizedClientException", Meaning.UNAUTHORIZED),
         (403, "InvalidSignatureException", Meaning.UNAUTHORIZED),
         (400, "MissingAuthenticationTokenException", Meaning.UNAUTHORIZED),
-        (400, "AccessDeniedException", Meaning.FORBIDDEN),
-        (400, "ResourceNotFoundException", Meaning.FORBIDDEN),
-        (413, "RequestEntityTooLargeException", Meaning.TOO_BIG),
-        (413, "", Meaning.TOO_BIG),
-        (400, "ValidationException", Meaning.REFUSED),
-        (400, "SerializationException", Meaning.REFUSED),
-        (400, "NeverHeardOfIt", Meaning.REFUSED),
-        (404, "", Meaning.FORBIDDEN),
-        (500, "", Meaning.LATER),
-        (302, "", Meaning.FORBIDDEN),
-        (418, "", Meaning.DEAD),
+        (400, "AccessDeniedException", Meaning.PAUSED),
+        (400, "ResourceNotFoundException", Meaning.PAUSED),
+        (413, "RequestEntityTooLargeException", Meaning.SPLIT),
+        (413, "", Meaning.SPLIT),
+        (400, "ValidationException", Meaning.REJECTED),
+        (400, "SerializationException", Meaning.REJECTED),
+        (400, "NeverHeardOfIt", Meaning.REJECTED),
+        (404, "", Meaning.PAUSED),
+        (500, "", Meaning.RETRY),
+        (302, "", Meaning.PAUSED),
+        (418, "", Meaning.PERMANENT),
     ],
 )
 def test_what_a_call_that_failed_means(status: int, code: str, meaning: Meaning) -> None:
@@ -334,17 +334,17 @@ def test_a_throttled_call_slows_down_and_is_no_failure() -> None:
 
 def test_a_request_that_is_too_large_in_words_is_halved() -> None:
     words = "Total size of the entries in the request is over the limit."
-    assert read(400, {"__type": "ValidationException", "message": words}).meaning is Meaning.TOO_BIG
+    assert read(400, {"__type": "ValidationException", "message": words}).meaning is Meaning.SPLIT
 
 
 def test_no_answer_may_have_put_the_events() -> None:
     verdict = sink().interpret(Answer(0, error="no answer in time"), [EVENT])
-    assert (verdict.meaning, verdict.unanswered) == (Meaning.LATER, True)
+    assert (verdict.meaning, verdict.unanswered) == (Meaning.RETRY, True)
 
 
 def test_on_status_counts_where_aws_gives_no_code() -> None:
-    tested = sink(reading=AnswerReader({"418": "later"}))
-    assert tested.interpret(Answer(418), [EVENT]).meaning is Meaning.LATER
+    tested = sink(reading=AnswerReader({"418": "retry"}))
+    assert tested.interpret(Answer(418), [EVENT]).meaning is Meaning.RETRY
 
 
 MEMBERS = st.sampled_from(["FailedEntryCount", "Entries", "ErrorCode", "__type", "message"])
@@ -405,7 +405,7 @@ async def test_events_reach_a_queue_through_a_bus_of_moto(aws: Aws) -> None:
         for n in range(10)
     ]
     verdict = await send(tested, events)
-    assert (verdict.meaning, verdict.items) == (Meaning.TAKEN, ())
+    assert (verdict.meaning, verdict.items) == (Meaning.ACCEPTED, ())
     found = sorted(received(aws, queue), key=lambda event: str(event["detail-type"]))
     assert [event["detail-type"] for event in found] == [f"t{n}" for n in range(10)]
     assert [json.dumps(event["detail"]) for event in found] == [event.decode() for event in events]
@@ -432,11 +432,11 @@ async def test_an_entry_that_moto_refuses_is_named_and_the_others_arrive(aws: Aw
 
 @pytest.mark.anyio
 async def test_more_entries_than_aws_takes_are_refused_as_a_whole(aws: Aws) -> None:
-    assert (await send(sink(url=aws.url + "/"), [b'{"eventType":"t"}'] * 11)).meaning is Meaning.REFUSED
+    assert (await send(sink(url=aws.url + "/"), [b'{"eventType":"t"}'] * 11)).meaning is Meaning.REJECTED
 
 
 @pytest.mark.anyio
 async def test_a_bus_that_is_not_there_pauses_the_lane(aws: Aws) -> None:
     assert (
         await send(sink(url=aws.url + "/", bus="nowhere"), [b'{"eventType":"t"}'])
-    ).meaning is Meaning.FORBIDDEN
+    ).meaning is Meaning.PAUSED

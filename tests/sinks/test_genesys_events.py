@@ -183,7 +183,7 @@ def test_an_entrys_error_is_its_events_error() -> None:
         {"eventId": event_ids(1)[0], "message": "too early", "retryable": True},
     )
     verdict = MAPPED.interpret(said, BATCH)
-    assert verdict.meaning is Meaning.TAKEN
+    assert verdict.meaning is Meaning.ACCEPTED
     assert [(i.index, i.message, i.retryable) for i in verdict.items] == [
         (1, "too early", True),
         (2, "no such command", False),
@@ -230,7 +230,7 @@ def test_nested_error_bodies_of_a_refused_request_name_no_event() -> None:
         "errors": [{"message": "x", "errors": []}],
     }
     verdict = PLAIN.interpret(Answer(400, body=json.dumps(body).encode()), [entry("holdUpdatedEvents", 1)])
-    assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.REFUSED, (), 0)
+    assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.REJECTED, (), 0)
 
 
 def test_the_words_have_the_context_id_wherever_it_stands() -> None:

@@ -44,7 +44,7 @@ def test_the_batch_id_is_request_id_and_idempotency_key_and_no_credential_is_set
 def test_a_2xx_with_errors_names_the_events_that_were_not_taken() -> None:
     body = b'{"errors":[{"index":1,"message":"full","retryable":true}]}'
     verdict = API.interpret(Answer(207, body=body), EVENTS)
-    assert (verdict.meaning, verdict.items) == (Meaning.TAKEN, (ItemError(1, "full", True),))
+    assert (verdict.meaning, verdict.items) == (Meaning.ACCEPTED, (ItemError(1, "full", True),))
 
 
 def test_an_id_that_several_events_carry_names_all_of_them_where_the_others_were_taken() -> None:
@@ -57,7 +57,7 @@ def test_an_id_that_several_events_carry_names_none_of_them_where_none_was_taken
     """They can be sent one by one, so that no good event is buried with its namesake."""
     body = b'{"errors":[{"interactionId":"b","message":"bad"}]}'
     verdict = API.interpret(Answer(400, body=body), EVENTS)
-    assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.REFUSED, (), 1)
+    assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.REJECTED, (), 1)
 
 
 def test_errors_in_the_body_of_any_other_answer_are_not_about_events() -> None:

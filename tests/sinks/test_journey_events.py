@@ -73,7 +73,7 @@ def test_unprocessed_events_are_named_by_their_place_in_the_request() -> None:
         {"originalRequestIndex": 0, "isRetryable": False, "errorMessage": "no such type", "statusCode": 400},
     )
     verdict = SINK.interpret(said, EVENTS)
-    assert verdict.meaning is Meaning.TAKEN
+    assert verdict.meaning is Meaning.ACCEPTED
     assert verdict.items == (ItemError(0, "no such type", False), ItemError(2, "busy", True))
 
 
@@ -91,15 +91,15 @@ def test_a_place_outside_the_request_names_no_event_and_is_counted(index: Any) -
 def test_an_error_body_is_shown_with_its_context_id() -> None:
     body = json.dumps({"message": "m" * 900, "code": "bad.request", "contextId": "abcdef01-2345"}).encode()
     verdict = SINK.interpret(Answer(400, body=body), EVENTS)
-    assert verdict.meaning is Meaning.REFUSED
+    assert verdict.meaning is Meaning.REJECTED
     assert "abcdef01-2345" in verdict.detail
 
 
 def test_a_configured_list_of_items_is_read_instead() -> None:
-    reading = AnswerReader({"409": "refused"}, ItemPaths(items="bad", index="at"))
+    reading = AnswerReader({"409": "rejected"}, ItemPaths(items="bad", index="at"))
     sink = JourneyEventsSink(name="j", api="https://x", configuration_id="c", reading=reading)
     verdict = sink.interpret(Answer(409, body=b'{"bad":[{"at":1}]}'), EVENTS)
-    assert (verdict.meaning, [item.index for item in verdict.items]) == (Meaning.REFUSED, [1])
+    assert (verdict.meaning, [item.index for item in verdict.items]) == (Meaning.REJECTED, [1])
 
 
 def test_a_body_that_was_cut_off_may_have_named_events() -> None:

@@ -35,14 +35,14 @@ def named(body: Any, **paths: Any) -> list[int]:
 @pytest.mark.parametrize(
     ("status", "word", "meaning"),
     [
-        (404, "dead", Meaning.DEAD),
-        (404, "taken", Meaning.TAKEN),
-        (409, "later", Meaning.LATER),
-        (409, "refused", Meaning.REFUSED),
-        (202, "later", Meaning.LATER),
-        (500, "too_big", Meaning.TOO_BIG),
-        (418, "forbidden", Meaning.FORBIDDEN),
-        (401, "forbidden", Meaning.FORBIDDEN),
+        (404, "permanent", Meaning.PERMANENT),
+        (404, "accepted", Meaning.ACCEPTED),
+        (409, "retry", Meaning.RETRY),
+        (409, "rejected", Meaning.REJECTED),
+        (202, "retry", Meaning.RETRY),
+        (500, "split", Meaning.SPLIT),
+        (418, "paused", Meaning.PAUSED),
+        (401, "paused", Meaning.PAUSED),
     ],
 )
 def test_a_status_means_what_was_set_for_it(status: int, word: str, meaning: Meaning) -> None:
@@ -54,45 +54,48 @@ def test_a_status_means_what_was_set_for_it(status: int, word: str, meaning: Mea
 def test_a_status_that_is_set_keeps_the_answers_words_without_advice_for_the_usual_case() -> None:
     answer = Answer(404, body=b'{"message":"no such order"}')
     assert (
-        AnswerReader({"404": "dead"}).verdict(answer, now_wall=0).detail == '404 {"message":"no such order"}'
+        AnswerReader({"404": "permanent"}).verdict(answer, now_wall=0).detail
+        == '404 {"message":"no such order"}'
     )
-    assert "check" in AnswerReader({"403": "dead"}).verdict(answer, now_wall=0).detail
+    assert "check" in AnswerReader({"403": "permanent"}).verdict(answer, now_wall=0).detail
 
 
-def test_a_status_that_is_set_to_later_keeps_its_retry_after() -> None:
-    verdict = AnswerReader({"404": "later"}).verdict(Answer(404, headers={"retry-after": "7"}), now_wall=0)
+def test_a_status_that_is_set_to_retry_keeps_its_retry_after() -> None:
+    verdict = AnswerReader({"404": "retry"}).verdict(Answer(404, headers={"retry-after": "7"}), now_wall=0)
     assert (verdict.after_s, verdict.unanswered, verdict.slow_down) == (7.0, False, False)
 
 
 def test_what_is_sent_again_may_have_been_taken_if_its_status_usually_leaves_that_open() -> None:
-    said = [("202", "later"), ("409", "later"), ("500", "forbidden"), ("404", "later"), ("400", "forbidden")]
+    said = [("202", "retry"), ("409", "retry"), ("500", "paused"), ("404", "retry"), ("400", "paused")]
     open_ = [AnswerReader({s: word}).verdict(Answer(int(s)), now_wall=0).unanswered for s, word in said]
     assert open_ == [True, True, True, False, False]
 
 
 def test_a_status_that_is_set_to_what_it_means_anyway_loses_nothing() -> None:
     answer = Answer(429, headers={"retry-after": "3"}, body=b"slow")
-    assert AnswerReader({"429": "later"}).verdict(answer, now_wall=0) == answers.meaning_of(
+    assert AnswerReader({"429": "retry"}).verdict(answer, now_wall=0) == answers.meaning_of(
         answer, now_wall=0
     )
 
 
 def test_a_connection_that_broke_stays_what_it_is() -> None:
-    reading = AnswerReader({"500": "dead"})
+    reading = AnswerReader({"500": "permanent"})
     verdict = reading.read(Answer(0, error="reset"), EVENTS, now_wall=0)
-    assert verdict == Verdict(Meaning.LATER, "reset", unanswered=True)
+    assert verdict == Verdict(Meaning.RETRY, "reset", unanswered=True)
 
 
-def test_the_events_of_a_status_that_is_set_to_taken_or_refused_are_read_too() -> None:
+def test_the_events_of_a_status_that_is_set_to_accepted_or_rejected_are_read_too() -> None:
     body = b'{"errors":[{"index":2,"message":"bad"}]}'
-    for word, read_them in {"taken": True, "refused": True, "dead": False, "later": False}.items():
+    for word, read_them in {"accepted": True, "rejected": True, "permanent": False, "retry": False}.items():
         verdict = AnswerReader({"404": word}).read(Answer(404, body=body), EVENTS, now_wall=0)
         assert verdict.items == ((ItemError(2, "bad", False),) if read_them else ())
 
 
-@pytest.mark.parametrize("on_status", [{"4xx": "dead"}, {"600": "dead"}, {"404": "gone"}, {"٤04": "dead"}])
+@pytest.mark.parametrize(
+    "on_status", [{"4xx": "permanent"}, {"600": "permanent"}, {"404": "gone"}, {"٤04": "permanent"}]
+)
 def test_what_is_no_status_or_no_meaning_is_told(on_status: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="expected a status and one of taken, later"):
+    with pytest.raises(ValueError, match="and one of accepted, retry, split, rejected, paused, permanent"):
         AnswerReader(on_status)
 
 
@@ -217,7 +220,7 @@ def test_with_paths_none_of_the_usual_names_is_tried() -> None:
     body = {"errors": [{"index": 0, "message": "bad"}], "r": [{"index": 1, "message": "worse", "n": 2}]}
     assert read(body, items="r", index="n").items == (ItemError(2, "no reason given", False),)
     assert read({"errors": [{"index": 0}]}, items="r", index="n") == Verdict(
-        Meaning.TAKEN, '200 {"errors": [{"index": 0}]}'
+        Meaning.ACCEPTED, '200 {"errors": [{"index": 0}]}'
     )
 
 

@@ -133,17 +133,17 @@ def test_whatever_headers_are_set_none_that_passes_has_a_line_break(headers: dic
 @pytest.mark.parametrize(
     ("status", "meaning", "slow_down"),
     [
-        (200, Meaning.TAKEN, False),
-        (202, Meaning.TAKEN, False),
-        (204, Meaning.TAKEN, False),
-        (410, Meaning.FORBIDDEN, False),
-        (429, Meaning.LATER, True),
-        (500, Meaning.LATER, False),
-        (502, Meaning.LATER, True),
-        (503, Meaning.LATER, True),
-        (504, Meaning.LATER, True),
-        (302, Meaning.FORBIDDEN, False),
-        (400, Meaning.REFUSED, False),
+        (200, Meaning.ACCEPTED, False),
+        (202, Meaning.ACCEPTED, False),
+        (204, Meaning.ACCEPTED, False),
+        (410, Meaning.PAUSED, False),
+        (429, Meaning.RETRY, True),
+        (500, Meaning.RETRY, False),
+        (502, Meaning.RETRY, True),
+        (503, Meaning.RETRY, True),
+        (504, Meaning.RETRY, True),
+        (302, Meaning.PAUSED, False),
+        (400, Meaning.REJECTED, False),
     ],
 )
 def test_each_status_means_what_standard_webhooks_says(
@@ -159,10 +159,10 @@ def test_only_429_is_no_failure() -> None:
 
 
 def test_a_status_that_is_set_means_that() -> None:
-    sink = WebhookSink(url=URL, reading=AnswerReader({"502": "dead", "404": "dead"}))
-    assert sink.interpret(Answer(502), EVENTS[:1]).meaning is Meaning.DEAD
+    sink = WebhookSink(url=URL, reading=AnswerReader({"502": "permanent", "404": "permanent"}))
+    assert sink.interpret(Answer(502), EVENTS[:1]).meaning is Meaning.PERMANENT
     assert not sink.interpret(Answer(502), EVENTS[:1]).slow_down
-    assert sink.interpret(Answer(404), EVENTS[:1]).meaning is Meaning.DEAD
+    assert sink.interpret(Answer(404), EVENTS[:1]).meaning is Meaning.PERMANENT
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_status_that_is_set_means_that() -> None:
 )
 def test_of_a_single_event_the_status_decides_whatever_the_body_tells(body: bytes) -> None:
     verdict = SINK.interpret(Answer(202, body=body, truncated=True), EVENTS[:1])
-    assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.TAKEN, (), 0)
+    assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.ACCEPTED, (), 0)
 
 
 def test_of_several_events_the_body_names_those_that_failed() -> None:

@@ -106,7 +106,7 @@ class Publication:
         while True:
             verdict, generation = await self._attempt(event, body, headers, sender)
             # what cannot be understood may have been taken: only the same again can tell
-            repeat = verdict.meaning is Meaning.LATER or verdict.unanswered
+            repeat = verdict.meaning is Meaning.RETRY or verdict.unanswered
             if (verdict.meaning is Meaning.UNAUTHORIZED or verdict.about_token) and not renewed:
                 renewed = True
                 sender.drop_token(generation)
@@ -158,13 +158,13 @@ class Publication:
             answer, generation = await sender.send(self.sink.url, body, dict(headers))
         except Unreachable as error:  # no token: it was not sent
             fate.outcome = before
-            return Verdict(Meaning.FORBIDDEN, str(error)), 0
+            return Verdict(Meaning.PAUSED, str(error)), 0
         fate.attempts += 1
         fate.status = answer.status
         verdict = self.sink.interpret(answer, [event])
-        if verdict.meaning is Meaning.TAKEN and verdict.items:  # the one event there is was not
+        if verdict.meaning is Meaning.ACCEPTED and verdict.items:  # the one event there is was not
             (item, *_) = verdict.items
-            verdict = Verdict(Meaning.LATER if item.retryable else Meaning.REFUSED, item.message)
+            verdict = Verdict(Meaning.RETRY if item.retryable else Meaning.REJECTED, item.message)
         fate.maybe_taken = fate.maybe_taken or verdict.unanswered
         return verdict, generation
 
@@ -180,12 +180,12 @@ class Publication:
 
     def _conclude(self, verdict: Verdict) -> None:
         match verdict.meaning:
-            case Meaning.TAKEN:
+            case Meaning.ACCEPTED:
                 self.fate.id = verdict.remote_ids[0][1] if verdict.remote_ids else ""
                 self._end(PublishOutcome.ACCEPTED, "")
-            case Meaning.REFUSED | Meaning.DEAD | Meaning.TOO_BIG:
+            case Meaning.REJECTED | Meaning.PERMANENT | Meaning.SPLIT:
                 self._end(PublishOutcome.REFUSED, verdict.detail)
-            case Meaning.LATER if verdict.after_s is not None and verdict.after_s >= MAX_WAIT_S:
+            case Meaning.RETRY if verdict.after_s is not None and verdict.after_s >= MAX_WAIT_S:
                 wait = human_seconds(verdict.after_s)
                 self._end(
                     PublishOutcome.UNAVAILABLE, f"{verdict.detail}; it wants to be left alone for {wait}"
