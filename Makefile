@@ -38,7 +38,7 @@ reference: $(READY) ## write docs/reference/ again, from the code
 	$(BIN)/python -m tests.docs.reference
 
 deploy-check: $(READY) ## lint and test deploy/; alerts need promtool (Debian: prometheus)
-	$(BIN)/python -m pytest -rs tests/deploy
+	$(BIN)/python -m pytest -rs tests/process/deploy
 
 constraints: $(READY) ## pin what the container installs to what this environment has
 	$(BIN)/python deploy/pin.py > deploy/constraints.new && mv deploy/constraints.new deploy/constraints.txt
@@ -49,11 +49,12 @@ bench: $(READY)    ## throughput, memory and refusals, against a naive script in
 	$(BIN)/python -m benchmarks.filters
 
 soak: $(READY)     ## kill -9 and faults, then a judgement: SECONDS=300, or ROUNDS, with LIVES=8; SEED, ONLY
-	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),300) --rounds $(or $(ROUNDS),0) --lives $(or $(LIVES),8) \
+	$(BIN)/python -m tests.process.soak --seconds $(or $(SECONDS),300) --rounds $(or $(ROUNDS),0) --lives $(or $(LIVES),8) \
 	    --only "$(ONLY)" $(if $(SEED),--seed $(SEED))
 
 fuzz: $(READY)     ## property tests with many more examples
-	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -n 2 --timeout 3600 tests/stages tests/schemas tests/sources tests/sinks tests/core tests/e2e/test_run_hostile.py
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -n 2 --timeout 3600 tests/unit tests/contract \
+	    tests/integration/sources tests/process/cli/test_run_hostile.py
 
 clean:             ## remove what setup made
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

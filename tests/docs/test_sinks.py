@@ -21,9 +21,9 @@ from ingestd.sandbox.apis.ingest import SandboxOptions
 from ingestd.sandbox.server import Running, Sandbox
 from tests.aws import Aws, start_aws
 from tests.docs.pages import PAGES, Page, is_of_sink, page
-from tests.e2e.support import Place
+from tests.integration.sinks.test_eventbridge import bus_with_queue, received
+from tests.process.cli.support import Place
 from tests.receiver import Receiver, Reply, in_turn
-from tests.sinks.test_eventbridge import bus_with_queue, received
 
 pytestmark = pytest.mark.anyio
 

@@ -20,7 +20,7 @@ from ingestd.sandbox import faults, remote_apis
 from ingestd.sinks import genesys_mapping
 from ingestd.sources.http.media_type import FORMATS
 from tests.docs.pages import ROOT, page, rows
-from tests.e2e.control_support import TABLES
+from tests.process.cli.control_support import TABLES
 
 
 def test_the_readmes_table_of_commands_has_them_all() -> None:

@@ -2,7 +2,7 @@
 
 ``Warm`` starts one process that has imported all of ``ingestd``, and makes an executable ``ingestd`` that has
 it fork for each call: real processes, each with arguments, directory, environment, pipes, signals and exit
-code of its own. That each command imports what it needs is tested elsewhere, in ``tests/e2e``.
+code of its own. That each command imports what it needs is tested elsewhere, in ``tests/process``.
 """
 
 import importlib

@@ -1,0 +1,368 @@
+"""``ingestd publish``: one event by hand, its fate, and the exit code to match."""
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from ingestd.app.publish.publication import MAX_ATTEMPTS, Publication, PublishOutcome
+from ingestd.cli.group import cli
+from ingestd.core.clock import SystemClock
+from ingestd.core.errors import UserError
+from ingestd.delivery.event_status import StatusReader
+from ingestd.delivery.status_client import StatusClient
+from ingestd.sandbox.apis.ingest import SandboxOptions
+from ingestd.sandbox.faults import parse_faults
+from ingestd.sandbox.server import Sandbox
+from ingestd.sinks import answers
+from ingestd.sinks.cloudevents import PATH, CloudEventsSink
+from ingestd.sinks.reading import AnswerReader
+from ingestd.transport.auth import Auth, NoAuth
+from ingestd.transport.client import Client
+from ingestd.transport.sender import Sender
+from tests.machine import patience
+from tests.process.cli.support import Place, Running
+from tests.receiver import Action, Cut, Hang, Receiver, Reply, Request, in_turn
+
+EVENT = b'{"specversion":"1.0","id":"o-1","source":"com.example","type":"order.created","data":{"n":1.50}}'
+
+
+class QuickClock(SystemClock):
+    """Notes how long it should have slept."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await SystemClock.sleep(0)
+
+
+def answer(code: int, /, **body: Any) -> Reply:
+    return Reply(code, body=json.dumps(body).encode())
+
+
+TAKEN = answer(202, id="evt/1", specversion="1.0", status="accepted", deliveryStatus="pending")
+
+
+def told(status: object, **more: Any) -> Reply:
+    return answer(200, id="evt/1", status=status, **more)
+
+
+@asynccontextmanager
+async def publishing(*posts: Action, then: Action | None = None) -> AsyncIterator["Bench"]:
+    """An API that answers the posts in turn, and every question with ``then``."""
+    answers = in_turn(*posts)
+
+    def script(request: Request) -> Action:
+        found = answers(request) if request.method == "POST" else (then or Reply(404))
+        assert isinstance(found, Action)
+        return found
+
+    async with Receiver(script) as api, Client(timeout_s=patience(5)) as client:
+        yield Bench(api, client)
+
+
+class Bench:
+    def __init__(self, api: Receiver, client: Client) -> None:
+        self.api = api
+        self.clock = QuickClock()
+        self.told: list[str] = []
+        self.sink = CloudEventsSink(url=api.url + PATH, reading=AnswerReader(expect_json=True))
+        self.publication = Publication(self.sink, self.clock, self.told.append)
+        self.fate = self.publication.fate
+        self._client = client
+
+    async def send(self, auth: Auth | None = None) -> PublishOutcome:
+        await self.publication.send(EVENT, Sender(self._client, auth or NoAuth()))
+        return self.fate.outcome
+
+    async def follow(self, within_s: float = 5.0) -> PublishOutcome:
+        asker, reader = StatusClient(self._client, NoAuth()), StatusReader(told=answers.told)
+        await self.publication.follow(self.sink.url + "/{id}", reader, asker, within_s=within_s)
+        return self.fate.outcome
+
+
+# sending
+
+
+@pytest.mark.anyio
+async def test_an_accepted_event_has_the_id_that_the_api_gave_it() -> None:
+    async with publishing(TAKEN) as bench:
+        assert await bench.send() is PublishOutcome.ACCEPTED
+    assert (bench.fate.id, bench.fate.status, bench.fate.exit_code) == ("evt/1", 202, 0)
+    (request,) = bench.api.requests
+    assert (request.method, request.path, request.body) == ("POST", PATH, EVENT)
+    assert request.headers["idempotency-key"] == bench.fate.key != ""
+
+
+@pytest.mark.anyio
+async def test_without_a_clear_answer_the_same_bytes_go_out_again_under_the_same_key() -> None:
+    faults = (Cut(), answer(503), Reply(429, headers={"Retry-After": "7"}))
+    async with publishing(*faults, TAKEN) as bench:
+        assert await bench.send() is PublishOutcome.ACCEPTED
+    assert (
+        len({(r.body, r.headers["idempotency-key"], r.headers["x-request-id"]) for r in bench.api.requests})
+        == 1
+    )
+    assert (bench.fate.attempts, len(bench.told)) == (4, 3)
+    assert bench.clock.slept[2] >= 7
+
+
+@pytest.mark.anyio
+async def test_attempts_are_few_and_what_may_have_been_taken_is_told() -> None:
+    async with publishing(Cut()) as bench:
+        assert await bench.send() is PublishOutcome.UNAVAILABLE
+    assert len(bench.api.requests) == bench.fate.attempts == MAX_ATTEMPTS
+    assert bench.fate.maybe_taken
+    assert bench.fate.exit_code == 4
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "strange",
+    [Reply(body=b"<!DOCTYPE html><title>Sign in</title>"), Cut("mid_body"), Reply(body=b'{"id":')],
+    ids=["a web page", "cut off", "half"],
+)
+async def test_what_is_not_the_apis_answer_is_no_acceptance(strange: Action) -> None:
+    async with publishing(strange) as bench:
+        assert await bench.send() is PublishOutcome.UNAVAILABLE
+    assert (len(bench.api.requests), bench.fate.maybe_taken, bench.fate.exit_code) == (MAX_ATTEMPTS, True, 4)
+    assert "answer" in bench.fate.detail
+    async with publishing(strange, TAKEN) as bench:
+        assert await bench.send() is PublishOutcome.ACCEPTED
+    assert len({(request.body, request.headers["idempotency-key"]) for request in bench.api.requests}) == 1
+
+
+@pytest.mark.anyio
+async def test_an_api_that_wants_to_be_left_alone_for_long_is_left_alone() -> None:
+    async with publishing(Reply(429, headers={"Retry-After": "600"})) as bench:
+        assert await bench.send() is PublishOutcome.UNAVAILABLE
+    assert len(bench.api.requests) == 1
+    assert "for 10m" in bench.fate.detail
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("status", "outcome", "code", "requests"),
+    [
+        (400, PublishOutcome.REFUSED, 3, 1),
+        (422, PublishOutcome.REFUSED, 3, 1),
+        (413, PublishOutcome.REFUSED, 3, 1),
+        (402, PublishOutcome.UNAVAILABLE, 4, 1),
+        (403, PublishOutcome.UNAVAILABLE, 4, 1),
+        (404, PublishOutcome.UNAVAILABLE, 4, 1),
+        (302, PublishOutcome.UNAVAILABLE, 4, 1),
+        (401, PublishOutcome.UNAVAILABLE, 4, 2),
+        (409, PublishOutcome.ACCEPTED, 0, 1),
+        (200, PublishOutcome.ACCEPTED, 0, 1),
+    ],
+)
+async def test_each_answer_has_its_exit_code(
+    status: int, outcome: PublishOutcome, code: int, requests: int
+) -> None:
+    async with publishing(answer(status, message="said by the API")) as bench:
+        assert await bench.send() is outcome
+    assert bench.fate.exit_code == code
+    assert len(bench.api.requests) == requests
+    assert code == 0 or "said by the API" in bench.fate.detail
+
+
+@pytest.mark.anyio
+async def test_a_refused_token_is_renewed_once() -> None:
+    class Renewed(NoAuth):
+        token = "old"
+
+        async def headers(
+            self, url: str, body: bytes, headers: Mapping[str, str]
+        ) -> tuple[dict[str, str], int]:
+            return {"Authorization": f"Bearer {self.token}"}, 1
+
+        def drop(self, generation: int) -> None:
+            self.token = "new"
+
+    async with publishing(Reply(401), TAKEN) as bench:
+        assert await bench.send(Renewed()) is PublishOutcome.ACCEPTED
+    assert [r.headers["authorization"] for r in bench.api.requests] == ["Bearer old", "Bearer new"]
+
+
+@pytest.mark.anyio
+async def test_an_event_that_is_too_large_is_not_sent() -> None:
+    async with publishing(TAKEN) as bench:
+        bench.sink.max_bytes = len(EVENT) - 1
+        with pytest.raises(UserError, match=f"the event has {len(EVENT)} bytes"):
+            await bench.send()
+    assert bench.api.requests == []
+
+
+# following
+
+
+@pytest.mark.anyio
+async def test_it_is_followed_until_it_is_delivered_whatever_the_questions_meet() -> None:
+    answers = in_turn(Reply(404), answer(500), told("accepted"), Cut(), told("Delivered"))
+    async with publishing(TAKEN) as bench:
+        script = bench.api.script
+        bench.api.script = lambda request: answers(request) if request.method == "GET" else script(request)
+        await bench.send()
+        assert await bench.follow() is PublishOutcome.DELIVERED
+    questions = [request for request in bench.api.requests if request.method == "GET"]
+    assert {request.path for request in questions} == {PATH + "/evt%2F1"}
+    assert len(questions) == 5
+    assert bench.fate.exit_code == 0
+
+
+@pytest.mark.anyio
+async def test_a_failed_event_is_told_with_the_reason() -> None:
+    async with publishing(TAKEN, then=told("failed", error={"code": "bus.gone"})) as bench:
+        await bench.send()
+        assert await bench.follow() is PublishOutcome.FAILED
+    assert "bus.gone" in bench.fate.detail
+    assert bench.fate.exit_code == 3
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("then", [told("accepted"), Hang(), Reply(404)])
+async def test_waiting_ends_when_its_time_is_over(then: Action) -> None:
+    async with publishing(TAKEN, then=then) as bench:
+        await bench.send()
+        assert await bench.follow(within_s=0.1) is PublishOutcome.TIMED_OUT
+    assert bench.fate.detail.startswith("not known within 100ms")
+    assert bench.fate.seconds < 2
+    assert bench.fate.exit_code == 3
+
+
+@pytest.mark.anyio
+async def test_without_an_id_there_is_nothing_to_ask_about() -> None:
+    async with publishing(answer(202)) as bench:
+        assert await bench.send() is PublishOutcome.ACCEPTED
+        assert await bench.follow() is PublishOutcome.TIMED_OUT
+    assert len(bench.api.requests) == 1
+
+
+# the command
+
+
+async def invoke(*words: str, given: bytes | None = None) -> tuple[int, str]:
+    """(exit code, standard output and error) of the command, in a thread with a loop of its own."""
+    shown = await asyncio.to_thread(CliRunner().invoke, cli, ["publish", *words], input=given)
+    return shown.exit_code, shown.output
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@pytest.mark.anyio
+async def test_the_command_shows_the_fate_and_leaves_nothing_behind(place: Place) -> None:
+    options = SandboxOptions(schema=None)
+    async with Sandbox(options).serve() as sandbox:
+        where = ("--sandbox", "--api", sandbox.url)
+        shown = await place.run(
+            "publish", "--type", "t", "--source", "s", "--data", '{"a":1}', *where, "--wait=20s"
+        )
+        assert (shown.code, shown.err) == (0, "")
+        accepted, delivered = shown.out.splitlines()
+        assert accepted.startswith("accepted   evt-")
+        assert delivered.startswith("delivered  evt-")
+        code, out = await invoke("-", *where, "--json", given=EVENT)
+        fate = json.loads(out)
+    assert (code, fate["outcome"], fate["attempts"], fate["interrupted"]) == (0, "accepted", 1, False)
+    assert list(place.directory.iterdir()) == []
+
+
+@pytest.mark.anyio
+async def test_ctrl_c_says_what_is_known(place: Place) -> None:
+    async def interrupt(running: Running, api: Receiver, requests: int) -> str:
+        await api.until(lambda api: len(api.requests) == requests)
+        running.send(signal.SIGINT)
+        finished = await running.finish()
+        assert finished.code == 130
+        return finished.err
+
+    posts = in_turn(Hang(), TAKEN)
+
+    def script(request: Request) -> Action:
+        found = posts(request) if request.method == "POST" else Hang()
+        assert isinstance(found, Action)
+        return found
+
+    async with Receiver(script) as api:
+        words = ("publish", EVENT.decode(), "--api", api.url, "--no-auth", "--wait")
+        async with place.start(*words) as running:
+            said = await interrupt(running, api, 1)
+        assert "not known whether the API has taken it; the same event again has the same key" in said
+        async with place.start(*words) as running:
+            said = await interrupt(running, api, 3)
+        assert "interrupted: accepted as evt/1; what became of it is not known" in said
+
+
+@pytest.mark.anyio
+async def test_a_sink_of_the_configuration_is_asked_and_signed_in_its_own_way(place: Place) -> None:
+    def script(request: Request) -> Reply:
+        assert request.headers["authorization"] == "Bearer CANARY-secret-1"
+        if request.method == "POST":
+            return answer(201, id="7", status="queued", specversion="1.0")
+        return answer(200, state="LOST", message="Bearer CANARY-secret-1")
+
+    async with Receiver(script) as api:
+        (place / "token").write_text("CANARY-secret-1")
+        (place / "c.toml").write_text(
+            f'[sinks.orders]\ntype = "cloudevents"\nurl = "{api.url}/in"\n'
+            f'wrap = {{type = "order", source = "shop"}}\n'
+            f'auth = {{type = "bearer", token_file = "{place / "token"}"}}\n'
+            f'confirm = {{url = "{api.url}/states/{{id}}", status = "state", failed = ["lost"]}}\n'
+        )
+        config = str(place / "c.toml")
+        code, out = await invoke('{"n":1}', "--sink", "orders", "--config", config, "--wait=20s")
+    assert code == 3
+    assert out.startswith("accepted   7  (201, key ")
+    assert "failed: state: LOST" in out
+    assert "CANARY" not in out
+    assert [request.path for request in api.requests] == ["/in", "/states/7"]
+    assert api.requests[0].json()["data"] == {"n": 1}
+
+
+SECRET = "whsec_" + "A" * 32
+SINKS = """
+[sinks.bridge]
+type = "cloudevents"
+url = "{url}/api/v2/eventbridge/events"
+confirm = {{url = "{url}/api/v2/eventbridge/events/{{id}}"}}
+auth = {{type = "oauth2", token_url = "{url}/oauth/token", client_id = "sandbox", client_secret = "sandbox"}}
+[sinks.hook]
+type = "webhook"
+url = "{url}/hooks/x"
+handshake_origin = "events.example.com"
+auth = {{type = "standard_webhooks", secret = "{secret}"}}
+"""
+
+
+@pytest.mark.anyio
+async def test_an_event_that_the_sandbox_accepts_and_then_fails_ends_with_3(place: Place) -> None:
+    options = SandboxOptions(schema=None, faults=parse_faults(["status-fail:1"]))
+    async with Sandbox(options).serve() as sandbox:
+        (place / "c.toml").write_text(SINKS.format(url=sandbox.url, secret=SECRET))
+        words = ("--config", str(place / "c.toml"), "--sink", "bridge", "--wait=20s")
+        shown = await place.run("publish", EVENT.decode(), *words)
+        assert shown.code == 3
+        assert shown.out.startswith("accepted   evt-")
+        assert shown.err.startswith("ingestd: failed: ")
+        assert "delivery.failed" in shown.err
+        assert sandbox.sandbox.stats().paths[PATH].events == 1
+
+
+@pytest.mark.anyio
+async def test_a_hook_that_wants_to_be_asked_and_signed_is_asked_and_signed(place: Place) -> None:
+    options = SandboxOptions(schema=None, webhook_secrets=[SECRET], handshake_required=True)
+    async with Sandbox(options).serve() as sandbox:
+        (place / "c.toml").write_text(SINKS.format(url=sandbox.url, secret=SECRET))
+        code, out = await invoke('{"n":1}', "--config", str(place / "c.toml"), "--sink", "hook")
+        assert (code, sandbox.sandbox.kept("/hooks/x")) == (0, [b'{"n":1}']), out

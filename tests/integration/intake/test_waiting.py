@@ -1,0 +1,135 @@
+"""``?wait=delivered``: a submission is answered when every event of it had its end, or time is up."""
+
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+from ingestd.core.submission import AcceptedSubmission, SubmissionOutcome
+from ingestd.intake import delivery_waits
+from tests.integration.intake.support import event, events, running, sent
+from tests.receiver import Hang, Receiver, Reply, in_turn
+
+pytestmark = pytest.mark.anyio
+
+LONG_S = 15.0
+
+
+async def test_it_is_answered_when_all_of_it_is_delivered(tmp_path: Path) -> None:
+    gate = anyio.Event()
+
+    async def reply(_: object) -> Reply:
+        await gate.wait()
+        return Reply()
+
+    async with Receiver(reply) as receiver, running(tmp_path / "state", receiver) as life:
+        told = life.submit(*events(range(3)), wait_s=LONG_S)
+        await receiver.until(lambda r: len(r.requests) == 1)
+        assert not told.done()
+        assert len(life.front.waiting) == 1
+        gate.set()
+        assert await told == AcceptedSubmission(3, 0, [], SubmissionOutcome(3, 0, 0))
+        assert len(life.front.waiting) == 0
+
+
+async def test_it_is_told_how_many_became_dead_letters(tmp_path: Path) -> None:
+    refuse = Reply(422, body=b'{"errors":[{"index":1,"message":"no"}]}')
+    async with Receiver(in_turn(refuse, Reply())) as receiver, running(tmp_path / "state", receiver) as life:
+        taken = await life.take(*events(range(4)), b"broken", event(0), wait_s=LONG_S)
+        assert (taken.accepted, taken.duplicates, len(taken.rejected)) == (4, 1, 1)
+        assert taken.ends == SubmissionOutcome(3, 1, 0)
+
+
+async def test_each_hears_only_of_its_own_events(tmp_path: Path) -> None:
+    refuse = Reply(422, body=b'{"errors":[{"index":2,"message":"no"},{"index":3,"message":"no"}]}')
+    async with Receiver(in_turn(refuse, Reply())) as receiver, running(tmp_path / "state", receiver) as life:
+        told = [
+            life.submit(*events([0]), wait_s=LONG_S),
+            life.submit(*events([1, 2]), wait_s=LONG_S),
+            life.submit(*events([3])),
+            life.submit(*events([4, 5, 1]), wait_s=LONG_S),
+        ]
+        assert [await one for one in told] == [
+            AcceptedSubmission(1, 0, [], SubmissionOutcome(1, 0, 0)),
+            AcceptedSubmission(2, 0, [], SubmissionOutcome(1, 1, 0)),
+            AcceptedSubmission(1, 0, []),
+            AcceptedSubmission(2, 1, [], SubmissionOutcome(2, 0, 0)),
+        ]
+        await life.until_empty()
+        assert life.ledger.dead_lettered == 2
+
+
+async def test_a_submission_of_many_chunks_waits_for_all_of_them(tmp_path: Path) -> None:
+    gate = anyio.Event()
+
+    async def reply(_: object) -> Reply:
+        if len(receiver.requests) > 1:
+            await gate.wait()
+        return Reply()
+
+    async with Receiver(reply) as receiver, running(tmp_path / "state", receiver) as life:
+        told = life.submit(*events(range(10), pad=100_000), wait_s=LONG_S)
+        await receiver.until(lambda r: len(r.requests) > 2)
+        assert len(life.front.waiting) > 1
+        assert not told.done()
+        gate.set()
+        assert await told == AcceptedSubmission(10, 0, [], SubmissionOutcome(10, 0, 0))
+
+
+async def test_when_time_is_up_it_is_told_what_is_still_pending(tmp_path: Path) -> None:
+    script = in_turn(Reply(), Hang())
+    async with (
+        Receiver(script) as receiver,
+        running(tmp_path / "state", receiver, batch={"max_events": 2, "max_age": 0.01}) as life,
+    ):
+        started = time.monotonic()
+        taken = await life.take(*events(range(3)), wait_s=0.5)
+        assert time.monotonic() - started >= 0.5
+        assert taken == AcceptedSubmission(3, 0, [], SubmissionOutcome(2, 0, 1))
+        assert life.ledger.in_flight == 1
+        life.assert_balanced()
+
+
+async def test_a_chunk_that_nobody_took_up_yet_is_pending(tmp_path: Path) -> None:
+    async with Receiver() as receiver, running(tmp_path / "state", receiver, deliver=False) as life:
+        assert await life.take(*events(range(3)), wait_s=0.05) == AcceptedSubmission(
+            3, 0, [], SubmissionOutcome(0, 0, 3)
+        )
+        life.deliver()
+        await life.until_empty()
+        assert sent(receiver) == [0, 1, 2]
+
+
+async def test_when_the_process_ends_everybody_is_told_at_once(tmp_path: Path) -> None:
+    async with Receiver(lambda _: Hang()) as receiver, running(tmp_path / "state", receiver) as life:
+        told = life.submit(*events(range(3)), wait_s=LONG_S)
+        await receiver.until(lambda r: len(r.requests) == 1)
+        on_its_way = life.submit(event(9), wait_s=LONG_S)
+        life.front.waiting.give_up()
+        assert told.result() == AcceptedSubmission(3, 0, [], SubmissionOutcome(0, 0, 3))
+        await life.front.reception.finished()
+        assert on_its_way.result() == AcceptedSubmission(1, 0, [], SubmissionOutcome(0, 0, 1))
+
+
+async def test_with_nothing_to_wait_for_it_is_answered_after_the_commit(tmp_path: Path) -> None:
+    async with Receiver(lambda _: Hang()) as receiver, running(tmp_path / "state", receiver) as life:
+        await life.take(event(1))
+        assert await life.take(event(1), wait_s=LONG_S) == AcceptedSubmission(
+            0, 1, [], SubmissionOutcome(0, 0, 0)
+        )
+        rejected = await life.take(b"broken", wait_s=LONG_S)
+        assert rejected.ends == SubmissionOutcome(0, 0, 0)
+        atomic = await life.take(b"broken", event(2), atomic=True, wait_s=LONG_S)
+        assert (atomic.stored, atomic.ends) == (False, None)
+
+
+async def test_only_so_many_may_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery_waits, "MAX_WAITING", 2)
+    async with Receiver(lambda _: Hang()) as receiver, running(tmp_path / "state", receiver) as life:
+        told = [life.submit(event(number), wait_s=LONG_S) for number in range(2)]
+        assert await life.take(event(2), wait_s=LONG_S) == AcceptedSubmission(
+            1, 0, [], SubmissionOutcome(0, 0, 1)
+        )
+        assert not any(one.done() for one in told)
+        life.front.waiting.give_up()

@@ -1,0 +1,125 @@
+"""The kinds of resources that the platform really has: integrations and triggers."""
+
+from typing import Any
+
+import pytest
+
+from ingestd.sandbox.faults import parse_faults
+from tests.integration.sandbox.conftest import Start
+from tests.integration.sandbox.control_support import (
+    INTEGRATION,
+    INTEGRATIONS,
+    PROPERTIES,
+    TRIGGER,
+    TRIGGERS,
+    ask,
+    get,
+    make,
+)
+
+pytestmark = pytest.mark.anyio
+CRITERION = {"jsonPath": "a", "value": "x"}
+
+
+async def test_an_integration_is_configured_enabled_and_active_in_that_order(start: Start) -> None:
+    client = await start()
+    made = await make(client, INTEGRATIONS)
+    assert (made["intendedState"], made["reportedState"]["code"]) == ("DISABLED", "INACTIVE")
+    early = await ask(client, "PATCH", made["selfUri"], {"intendedState": "ENABLED"})
+    assert (early.status_code, early.json()["details"][0]["fieldName"]) == (400, "intendedState")
+    config = f"{made['selfUri']}/config/current"
+    current = await get(client, config)
+    assert (current["version"], current["properties"]) == (1, {})
+    assert current["notes"] == "node_dynamodb_empty_string", "a default that the platform fills in"
+    put = await ask(client, "PUT", config, current, properties=PROPERTIES)
+    assert (put.json()["version"], put.json()["properties"]) == (2, PROPERTIES)
+    assert (await ask(client, "PUT", config, current, properties=PROPERTIES)).status_code == 409
+    await ask(client, "PATCH", made["selfUri"], {"intendedState": "ENABLED"})
+    reads = [await get(client, made["selfUri"]) for _ in range(3)]
+    assert [read["reportedState"]["code"] for read in reads] == ["ACTIVATING", "ACTIVE", "ACTIVE"]
+    assert ["attributes" in read for read in reads] == [False, False, True]
+    assert reads[2]["attributes"]["eventSourceName"].startswith("aws.partner/genesys.com/cloud/")
+    assert (await ask(client, "DELETE", made["selfUri"])).status_code == 400, "it is enabled"
+    await ask(client, "PATCH", made["selfUri"], {"intendedState": "DISABLED"})
+    reads = [await get(client, made["selfUri"]) for _ in range(2)]
+    assert [read["reportedState"]["code"] for read in reads] == ["DEACTIVATING", "INACTIVE"]
+
+
+async def test_an_integration_reports_an_error_by_fault(start: Start) -> None:
+    client = await start(faults=parse_faults(["integration-error:1"]))
+    made = await make(client, INTEGRATIONS)
+    body = {"version": 1, "properties": PROPERTIES}
+    await ask(client, "PUT", f"{made['selfUri']}/config/current", body)
+    await ask(client, "PATCH", made["selfUri"], {"intendedState": "ENABLED"})
+    reported = (await get(client, made["selfUri"]))["reportedState"]
+    assert (reported["code"], "refused" in reported["detail"]["message"]) == ("ERROR", True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"awsAccountId": "1"},
+        {"eventSourceSuffix": "a/b"},
+        {"eventSourceSuffix": "s" * 65},
+        {"eventFilter": []},
+    ],
+)
+async def test_properties_of_an_integration_are_checked(start: Start, changes: dict[str, Any]) -> None:
+    client = await start()
+    made = await make(client, INTEGRATIONS)
+    body = {"version": 1, "properties": PROPERTIES | changes}
+    answer = await ask(client, "PUT", f"{made['selfUri']}/config/current", body)
+    named = answer.json()["details"][0]["fieldName"]
+    assert (answer.status_code, named) == (400, f"properties.{next(iter(changes))}")
+
+
+async def test_integrations_are_listed_by_type_state_and_id(start: Start) -> None:
+    client = await start()
+    made = [await make(client, INTEGRATIONS, name=name) for name in ("a", "b")]
+
+    async def names(query: str) -> list[str]:
+        return [one["name"] for one in (await get(client, f"{INTEGRATIONS}?{query}"))["entities"]]
+
+    assert await names("integrationType=amazon-eventbridge-source") == ["a", "b"]
+    assert await names("integrationType=webhook") == []
+    assert await names("reportedState=ACTIVE") == []
+    assert await names(f"ids={made[1]['id']}") == ["b"]
+    kind = await get(client, f"{INTEGRATIONS}/types/amazon-eventbridge-source")
+    assert kind["maxInstances"] == 10
+    other = await ask(client, "POST", INTEGRATIONS, INTEGRATION | {"integrationType": {"id": "other"}})
+    assert other.json()["details"][0]["fieldName"] == "integrationType.id"
+
+
+async def test_a_trigger_keeps_its_topic_and_wants_its_version(start: Start) -> None:
+    client = await start()
+    made = await make(client, TRIGGERS)
+    assert made["version"] == 1
+    for changes, field in (({}, "version"), ({"version": 1, "topicName": "v2.x"}, "topicName")):
+        answer = await ask(client, "PUT", made["selfUri"], TRIGGER, **changes)
+        assert (answer.status_code, answer.json()["details"][0]["fieldName"]) == (400, field)
+    put = await ask(client, "PUT", made["selfUri"], made, name="renamed")
+    assert (put.json()["version"], put.json()["name"]) == (2, "renamed")
+    assert (await ask(client, "PUT", made["selfUri"], TRIGGER, version=1)).status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"topicName": "conversation"}, "topicName"),
+        ({"eventTTLSeconds": 9}, "eventTTLSeconds"),
+        ({"delayBySeconds": 60}, ""),
+        ({"description": "d" * 513}, "description"),
+        ({"target": {"type": "Flow", "id": "x"}}, "target.type"),
+        ({"matchCriteria": [{"jsonPath": "a", "operator": "In", "value": "x"}]}, "matchCriteria.0"),
+        (
+            {"matchCriteria": [{"jsonPath": "a", "operator": "Like", "value": "x"}]},
+            "matchCriteria.0.operator",
+        ),
+    ],
+)
+async def test_a_trigger_that_cannot_be_is_refused(start: Start, changes: dict[str, Any], field: str) -> None:
+    client = await start()
+    answer = await ask(client, "POST", TRIGGERS, TRIGGER, **changes)
+    named = answer.json()["details"][0]["fieldName"]
+    assert answer.status_code == 400
+    assert named == field or named.startswith(f"{field}."), named

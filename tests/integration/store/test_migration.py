@@ -1,0 +1,127 @@
+"""A state file of an older format is brought up to date, and what was under way in it is known."""
+
+import sqlite3
+import time
+import zlib
+from contextlib import closing
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from ingestd.core.batch import Batch
+from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.letter import DeadLetter
+from ingestd.core.reasons import Reason
+from ingestd.delivery.retry_worker import rebuild
+from ingestd.store import dead_letters, frozen_batches, letter_leases, letter_wishes
+from ingestd.store.connection import VERSION, connect
+from tests.integration.store.files import opened
+
+pytestmark = pytest.mark.anyio
+
+
+def make_old(path: Path, version: int) -> sqlite3.Connection:
+    """A state file as a process of that format had made it."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    for number in range(1, version + 1):
+        script = resources.files("ingestd.store").joinpath(f"schema_{number}.sql").read_text()
+        connection.executescript(script)
+    connection.execute(f"PRAGMA user_version = {version}")
+    return connection
+
+
+@pytest.mark.parametrize("version", [1, 3])
+async def test_a_batch_that_was_under_way_and_a_file_are_known(tmp_path: Path, version: int) -> None:
+    chunk = Chunk([b"1", b"2"], source=1, start=0, end=8)
+    batch = Batch(chunk.events, [None, None], [Segment(chunk, range(2))], batch_id="b")
+    with make_old(tmp_path / "state.db", version) as old:
+        old.execute(
+            "INSERT INTO sources (path, device, inode, head, head_bytes, position, updated)"
+            " VALUES ('in', 1, 2, x'00', 4, 8, 0)"
+        )
+        old.execute(
+            "INSERT INTO batches (id, frozen_at, events, body_digest, segments) VALUES ('b', 5, 2, x'', ?)",
+            (frozen_batches.pack(batch.segments),),
+        )
+    old.close()
+    async with opened(tmp_path) as journal:
+        (found,) = await journal.frozen_batches()
+    assert (found.id, found.sink, found.settled, found.keys) == ("b", "ingest_api", False, [])
+    with sqlite3.connect(tmp_path / "state.db") as now:
+        assert now.execute("PRAGMA user_version").fetchone() == (VERSION,)
+        assert now.execute("SELECT position, tail, tail_bytes FROM sources").fetchall() == [(8, None, 0)]
+    now.close()
+
+
+@pytest.mark.parametrize("version", [1, 3])
+async def test_letters_are_counted_found_when_they_are_due_and_known_by_their_places(
+    tmp_path: Path, version: int
+) -> None:
+    insert = (
+        "INSERT INTO letters (state, reason, detail, fingerprint, payload, checksum, source, offset, line,"
+        " batch, batch_index, batch_size, unanswered, attempts, first_sent, first_failed, last_failed, due,"
+        " requested) VALUES (?1, 'gave_up', '', '', x'7b7d', ?2, 1, ?3, 1, 'b' || ?3, 0, 1, 1, 1, 5, 5, 5,"
+        " ?4, ?5)"
+    )
+    crc = zlib.crc32(b"{}")
+    with make_old(tmp_path / "state.db", version) as old:
+        old.executemany(
+            insert,
+            [("waiting", crc, 1, 9.0, 1), ("waiting", crc, 2, None, 0), ("delivered", crc, 3, None, 0)],
+        )
+        if version == 3:
+            old.execute("UPDATE letters SET sink = 'ingest_api'")
+    old.close()
+    again = DeadLetter(b"{}", Reason.GAVE_UP, "again", 1, 1, 1, sink="ingest_api")
+    with closing(connect(tmp_path / "state.db")) as now:
+        assert dead_letters.count(now) == {"waiting": 2, "leased": 0, "delivered": 1}
+        dead_letters.insert_letters(now, [again], 9.0)
+        limits = {"max_events": 9, "max_bytes": 999, "requested_only": True}
+        (leased,) = letter_leases.lease_due(now, now=10.0, sink="ingest_api", **limits).letters
+        assert (leased.id, leased.detail, leased.obstacle) == (1, "", "")
+        assert dead_letters.count(now) == {"waiting": 1, "leased": 1, "delivered": 1}
+
+
+async def test_a_letter_that_was_on_its_way_under_a_key_that_nobody_knows_waits_for_a_person(
+    tmp_path: Path,
+) -> None:
+    """The versions before kept the keys of whole requests only."""
+    insert = (
+        "INSERT INTO letters (state, reason, detail, fingerprint, payload, checksum, source, offset, line,"
+        " batch, batch_index, batch_size, unanswered, attempts, first_sent, first_failed, last_failed, due,"
+        " sink) VALUES ('leased', 'gave_up', '', '', x'7b7d', ?2, 1, ?1, 1, ?3, 0, 1, ?4, 1, 5, 5, 5, 9, 'a')"
+    )
+    crc = zlib.crc32(b"{}")
+    with make_old(tmp_path / "state.db", 3) as old:
+        old.executemany(insert, [(1, crc, "loose", 0), (2, crc, "whole", 1)])
+    old.close()
+    with closing(connect(tmp_path / "state.db")) as now:
+        letter_leases.release_leases(now)
+        limits = {"max_events": 9, "max_bytes": 999, "sink": "a"}
+        (leased,) = letter_leases.lease_due(now, now=10.0, **limits).letters
+        assert (leased.id, leased.batch) == (2, "whole")
+        assert letter_leases.lease_due(now, now=10.0, **limits).letters == []
+        ((obstacle,),) = now.execute("SELECT obstacle FROM letters WHERE id = 1 AND due IS NULL")
+        assert "may have been taken" in obstacle
+        assert letter_wishes.make_due(now, [1], 11.0) == (1, 1, 1, 0), "a person is told of the risk"
+        (leased,) = letter_leases.lease_due(now, now=11.0, **limits).letters
+        assert (leased.id, rebuild([leased]).id != "loose") == (1, True)
+
+
+async def test_what_a_person_had_asked_for_is_tried_for_a_day_from_the_migration_on(tmp_path: Path) -> None:
+    with make_old(tmp_path / "state.db", 3) as old:
+        old.execute(
+            "INSERT INTO letters (state, reason, detail, fingerprint, payload, checksum, source, offset,"
+            " line, batch, batch_index, batch_size, unanswered, attempts, first_sent, first_failed,"
+            " last_failed, due, sink, requested)"
+            " VALUES ('waiting', 'gave_up', '', '', x'7b7d', 0, 1, 1, 1, 'b', 0, 1, 0, 1, 5, 5, 5, 9, 'a', 1)"
+        )
+    old.close()
+    with closing(connect(tmp_path / "state.db")) as now:
+        wall = time.time()
+        failed = DeadLetter(b"", Reason.GAVE_UP, "503", 0, 0, 0, sink="a", first_sent_wall=wall)
+        letter_leases.letters_failed(now, [(1, failed)], wall)
+        ((due, requested),) = now.execute("SELECT due, requested FROM letters")
+        assert due > wall
+        assert abs(requested - wall) < 600

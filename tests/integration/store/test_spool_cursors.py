@@ -1,0 +1,174 @@
+"""The spool with several sinks in one life: what is open at whom, and what is kept in memory of it."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestd.core.receipt import FanOutReceipt
+from ingestd.store.database import Database
+from ingestd.store.journal import Journal
+from ingestd.store.spool import Spool, SpooledChunk
+from ingestd.store.spool_cursor import SpoolCursor
+from tests.unit.core.test_receipt import letter
+
+pytestmark = pytest.mark.anyio
+
+NOW = 1_000_000.0
+SINKS = ("one", "two", "three")
+
+
+@asynccontextmanager
+async def opened(directory: Path, *sinks: str) -> AsyncIterator[tuple[Spool, list[FanOutReceipt]]]:
+    database = Database(directory, patient=True)
+    await database.open()
+    spool = Spool(database, await Journal(database).spool_source(), sinks=sinks or SINKS)
+    await spool.open(now=NOW)
+    fates: list[FanOutReceipt] = []
+    spool.on_fate = fates.append
+    try:
+        yield spool, fates
+    finally:
+        await spool.close()
+        await database.close()
+
+
+async def append(spool: Spool, *, at: float = NOW) -> SpooledChunk:
+    chunks, on_disk = spool.append([([b"event"], [None])], now=at)
+    await on_disk
+    return chunks[0]
+
+
+def take_up(spool: Spool, sink: str, spooled: SpooledChunk, *, count: int = 1) -> SpooledChunk:
+    """As the sink's feed does. Gives its view."""
+    view = spooled._replace(chunk=spooled.chunk.view())
+    spool.opened(sink, view, count, {name: range(1) for name in spool.cursors})
+    spool.taken_up(sink, spooled.chunk.start)
+    return view
+
+
+def end(view: SpooledChunk) -> None:
+    view.chunk.receipt.settle()
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=60))
+def test_a_cursor_never_passes_a_chunk_that_is_open_and_never_goes_back(
+    steps: list[tuple[bool, int]],
+) -> None:
+    cursor = SpoolCursor()
+    before = cursor.position
+    for takes, which in steps:
+        if takes:
+            cursor.open.add(cursor.unread)
+            cursor.unread += 1
+        elif cursor.open:
+            cursor.open.discard(sorted(cursor.open)[which % len(cursor.open)])
+        assert cursor.position == min([*cursor.open, cursor.unread])
+        assert cursor.position >= before
+        before = cursor.position
+
+
+async def test_a_chunk_goes_when_every_sink_has_had_it_in_whatever_order(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (spool, fates):
+        first, second = await append(spool), await append(spool)
+        views = {(name, s.chunk.start): take_up(spool, name, s) for name in SINKS for s in (first, second)}
+        for name, number in (("two", 2), ("one", 1), ("three", 2), ("one", 2)):
+            end(views[name, number])
+        assert (spool.chunks, len(fates)) == (1, 1)
+        assert spool.positions() == {"one": 3, "two": 1, "three": 1}
+        assert [spool.is_open(name, 1) for name in SINKS] == [False, True, True]
+        assert not any(spool.is_open(name, 2) for name in SINKS)
+        assert not spool.is_open("nobody", 1)
+        end(views["two", 1])
+        end(views["three", 1])
+        assert (spool.chunks, spool.events, spool.bytes, len(fates)) == (0, 0, 0, 2)
+
+
+async def test_a_chunk_that_waits_only_for_sinks_that_lag_is_forgotten_and_found_again(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as (spool, fates):
+        chunk = await append(spool)
+        one = take_up(spool, "one", chunk)
+        assert spool.state(1) == (1, 0)
+        end(one)
+        assert spool.state(1) is None
+        assert [spool.is_open(name, 1) for name in SINKS] == [False, True, True]
+        take_up(spool, "two", chunk, count=0)  # nothing of it is for this one
+        assert spool.state(1) is None
+        three = take_up(spool, "three", chunk)
+        assert (spool.chunks, fates) == (1, [])
+        end(three)
+        assert (spool.chunks, len(fates), fates[0].events) == (0, 1, 1)
+
+
+async def test_a_chunk_with_failed_events_is_remembered_until_all_have_had_it(tmp_path: Path) -> None:
+    async with opened(tmp_path, "one", "two") as (spool, fates):
+        chunk = await append(spool)
+        one = take_up(spool, "one", chunk)
+        assert one.chunk.fate
+        one.chunk.fate.fail(0, letter())
+        end(one)
+        assert spool.state(1) == (0, 1)
+        two = take_up(spool, "two", chunk)
+        end(two)
+        assert [set(fate.failed) for fate in fates] == [{0}]
+
+
+async def test_a_sink_that_ended_a_chunk_before_its_turn_is_not_waited_for_again(tmp_path: Path) -> None:
+    """A batch that was taken up after a restart is delivered before the feed has come to its chunk."""
+    async with opened(tmp_path, "one", "two") as (spool, fates):
+        chunk = await append(spool)
+        view = chunk._replace(chunk=chunk.chunk.view())
+        spool.opened("one", view, 1, {"one": range(1), "two": range(1)})
+        end(view)
+        two = take_up(spool, "two", chunk)
+        spool.taken_up("one", 1)
+        end(two)
+        assert (spool.chunks, len(fates)) == (0, 1)
+
+
+async def test_the_oldest_chunk_is_told_whoever_opened_it_first(tmp_path: Path) -> None:
+    async with opened(tmp_path, "one", "two") as (spool, _):
+        old, young = await append(spool, at=NOW), await append(spool, at=NOW + 5)
+        end(take_up(spool, "one", old))
+        take_up(spool, "one", young)
+        assert spool.oldest_accepted_at == NOW + 5
+        take_up(spool, "two", old)
+        assert spool.oldest_accepted_at == NOW
+
+
+async def test_a_damaged_chunk_that_others_still_have_is_counted_once_and_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as (spool, fates):
+        chunk = await append(spool)
+        before = take_up(spool, "one", chunk)
+        with closing(sqlite3.connect(tmp_path / "state.db")) as connection, connection:
+            connection.execute("UPDATE spool SET payload = x'00'")
+        found, following = await spool.read(first=1, before=2)
+        assert (found, following, len(spool.damage)) == ([], 2, 1)
+        spool.cursors["two"].unread = following
+        after = take_up(spool, "three", chunk)
+        end(before)
+        assert after.chunk.fate
+        after.chunk.fate.fail(0, letter())
+        end(after)
+        assert (spool.chunks, spool.events, spool.bytes, fates) == (0, 0, 0, [])
+        assert spool.oldest_accepted_at is None
+        assert not any(spool.is_open(name, 1) for name in SINKS)
+
+
+async def test_of_a_single_sink_the_rows_tell_what_waits_whatever_its_name(tmp_path: Path) -> None:
+    async with opened(tmp_path, "before") as (spool, _):
+        await append(spool)
+    async with opened(tmp_path, "after") as (spool, _):
+        assert not spool.left_behind
+        assert spool.is_open("before", 1)
+        assert spool.is_open("after", 1)
+        found, _ = await spool.read(first=spool.cursors["after"].unread, before=spool.end)
+        assert [one.chunk.events for one in found] == [[b"event"]]

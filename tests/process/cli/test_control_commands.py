@@ -1,0 +1,168 @@
+"""The commands for single resources, each against a sandbox that is a process of its own."""
+
+import pytest
+
+from tests.process.cli.control_support import TABLES, Plane, as_words, declare
+from tests.process.cli.control_support import plane as plane
+from tests.process.cli.control_support import sandbox_url as sandbox_url
+
+CHANGES = {
+    "target": ("retry.max_retries=7", "retry", {"max_retries": 7, "strategy": "EXPONENTIAL", "delay": 2}),
+    "destination": ('event_types=["order.paid"]', "event_types", ["order.paid"]),
+    "subscription": ("enabled=false", "enabled", False),
+    "integration": ("notes=of the second team", "notes", "of the second team"),
+    "trigger": ("enabled=false", "enabled", False),
+}
+
+
+# --- one resource by hand ---
+
+
+@pytest.mark.parametrize("kind", list(TABLES))
+def test_every_kind_can_be_created_listed_shown_changed_and_deleted(plane: Plane, kind: str) -> None:
+    plural, file = f"{kind}s", plane.directory / "one.json"
+    file.write_text(declare(TABLES[kind], name="orders", kind=kind))
+    assert plane(plural, "list").out == f"no {plural}\n"
+    assert not plane.state.exists(), "who only looks needs no directory"
+
+    made = plane(plural, "create", "orders", "-f", str(file), "--json")
+    assert (made.code, made.err) == (0, "")
+    assert made.json["done"] == "created"
+    assert made.json["settled"] is True
+    (there,) = plane.there(plural)
+    assert (there["id"], there["name"]) == (made.json["id"], "orders")
+
+    listed = plane(plural, "list", "--json").json[plural]
+    assert [(one["name"], one["id"]) for one in listed] == [("orders", there["id"])]
+    assert there["id"] in plane(plural, "list").out
+    shown = plane(plural, "show", "orders", "--json").json
+    assert shown == plane(plural, "show", there["id"], "--json").json
+    for field, value in TABLES[kind].items():
+        assert shown["fields"][field] == value, field
+    assert there["id"] in plane(plural, "show", "orders").out
+
+    change, field, value = CHANGES[kind]
+    changed = plane(plural, "update", "orders", "--set", change, "--json")
+    assert (changed.code, changed.err) == (0, "")
+    assert plane(plural, "show", "orders", "--json").json["fields"] == {**shown["fields"], field: value}
+
+    gone = plane(plural, "delete", "orders", "--yes", "--json")
+    assert (gone.code, gone.json["id"]) == (0, there["id"])
+    assert plane.there(plural) == []
+    done = [line["event"] for line in plane.audit()]
+    assert {f"{kind.upper()}_CREATED", f"{kind.upper()}_UPDATED", f"{kind.upper()}_DELETED"} <= set(done)
+
+
+def test_a_create_that_is_typed_twice_makes_one_and_a_different_one_is_refused(plane: Plane) -> None:
+    words = ("targets", "create", "orders", "--set", "endpoint_url=http://127.0.0.1:9/a", "--set")
+    assert plane(*words, 'event_types=["a"]').code == 0
+    again = plane(*words, 'event_types=["a"]')
+    assert (again.code, len(plane.there("targets"))) == (0, 1)
+    other = plane(*words, 'event_types=["b"]')
+    assert other.code == 2
+    assert "another event_types: change it with `ingestd targets update`" in other.err
+    assert plane.there("targets")[0]["eventTypes"] == ["a"]
+
+
+def test_a_change_that_cannot_be_told_is_not_made(plane: Plane) -> None:
+    plane.state.write_text("not a directory")
+    done = plane("targets", "create", "orders", *as_words(TABLES["target"]))
+    assert done.code == 2
+    assert done.err.startswith("ingestd: cannot write the audit log")
+    assert plane.there("targets") == []
+
+
+def test_a_target_that_is_not_verified_stays_and_the_same_command_goes_on_with_it(plane: Plane) -> None:
+    plane.ask("faults", ["verify-fail:1"])
+    file = plane.directory / "one.json"
+    file.write_text(declare(TABLES["target"], name="orders", kind="target"))
+    failed = plane("targets", "create", "orders", "-f", str(file))
+    assert failed.code == 3
+    assert "FAILED: the endpoint answered 500" in failed.err
+    assert plane("targets", "verify", "orders").code == 3
+    (before,) = plane.there("targets")
+    plane.ask("faults", [])
+    assert plane("targets", "create", "orders", "-f", str(file)).code == 0
+    (after,) = plane.there("targets")
+    assert (after["id"], after["status"]) == (before["id"], "VERIFIED")
+    assert plane("targets", "verify", "orders").out.startswith("target orders verified: VERIFIED")
+    failures = [one for one in plane.audit() if one["event"] == "TARGET_VERIFICATION_FAILED"]
+    assert len(failures) == 2
+    assert all(one["who"] and one["correlation_id"] for one in failures)
+
+
+def test_the_health_of_a_target_is_told_and_a_sick_one_ends_with_3(plane: Plane) -> None:
+    plane("targets", "create", "orders", *as_words(TABLES["target"]))
+    well = plane("targets", "health", "orders", "--json")
+    assert (well.code, well.json["status"]) == (0, "HEALTHY")
+    plane.ask("faults", ["health-fail:1"])
+    sick = plane("targets", "health", "orders")
+    assert sick.code == 3
+    assert "UNHEALTHY" in sick.out
+    assert [one["status"] for one in plane.audit() if one["event"] == "HEALTH_CHECK_TRIGGERED"] == [
+        "HEALTHY",
+        "UNHEALTHY",
+    ]
+
+
+def test_a_gateway_is_told_of_a_target_and_one_that_refuses_ends_with_3(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_SECRET", "whsec_" + "c2VjcmV0IG9mIHRoZSBnYXRld2F5" * 2)
+    assert plane("targets", "create", "orders", *as_words(TABLES["target"])).code == 0
+    words = ("targets", "sync", "orders", "--url", f"{plane.url}/hooks/gateway", "--secret")
+    told = plane(*words, "env:GATEWAY_SECRET")
+    assert (told.code, told.out) == (0, "127.0.0.1 was told\n"), told.err
+    assert plane.ask("stats")["paths"]["/hooks/gateway"]["by_status"] == {"200": 1}
+    answer = {"status": 404, "body": "{}"}
+    rule = {"match": {"path": "/hooks/gateway", "nth": 1}, "answer": answer}
+    plane.ask("faults", {"faults": [], "script": [rule]})
+    assert plane(*words, "env:GATEWAY_SECRET", "--json").json == {"synced": False, "host": "127.0.0.1"}
+    assert [one["event"] for one in plane.audit()][-2:] == ["WEBHOOK_SYNCED", "WEBHOOK_FAILED"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("targets", "show", "orderz"), 2, "target orderz: there is none; see `ingestd targets list`"),
+        (("targets", "create", "x", "--set", "endpoint_url"), 2, "--set endpoint_url: write FIELD=VALUE"),
+        (("targets", "create", "x", "--set", "a=1", "--set", "a.b=2"), 2, "--set a.b: a is not a table"),
+        (("targets", "create", "x", "-f", "missing.toml"), 2, "missing.toml: cannot read it"),
+        (("targets", "sync", "x"), 2, "which gateway? give --url and --secret"),
+        (("targets", "list", "--api", "http://127.0.0.1:9", "--no-auth"), 4, "GET /api/v2/integrations"),
+        (("plan", "-f", "missing.toml"), 1, "missing.toml: cannot read it"),
+        (("drift", "-f", "missing.toml"), 1, "missing.toml: cannot read it"),
+        (("apply", "-f", "missing.toml"), 2, "missing.toml: cannot read it"),
+    ],
+)
+def test_a_mistake_is_one_line_and_has_its_exit_code(
+    plane: Plane, words: tuple[str, ...], code: int, said: str
+) -> None:
+    done = plane(*words, sandbox="--api" not in words)
+    assert done.code == code, done.err
+    assert done.err.startswith(f"ingestd: {said}"), done.err
+    assert done.err.count("\n") == 1
+
+
+def test_a_secret_in_the_command_line_is_refused_without_being_shown(plane: Plane) -> None:
+    words = [
+        *as_words(TABLES["target"]),
+        "--set",
+        'auth={"type":"BASIC","username":"u","password":"hunter22"}',
+    ]
+    done = plane("targets", "create", "orders", *words)
+    assert (done.code, plane.there("targets")) == (2, [])
+    assert "give a reference, env:NAME or file:PATH" in done.err
+    assert "hunter22" not in done.err
+
+
+def test_an_update_needs_the_secrets_that_no_api_tells(plane: Plane) -> None:
+    login = '{"type":"BASIC","username":"u","password":"env:HOOK_PASSWORD"}'
+    assert (
+        plane("targets", "create", "orders", *as_words(TABLES["target"]), "--set", f"auth={login}").code == 0
+    )
+    lacking = plane("targets", "update", "orders", "--set", "retry.delay=9")
+    assert lacking.code == 2
+    assert "the API does not tell secrets: name auth." in lacking.err
+    assert plane("targets", "update", "orders", "--set", "retry.delay=9", "--set", f"auth={login}").code == 0
+    assert plane.there("targets")[0]["retryPolicy"]["initialDelaySeconds"] == 9

@@ -1,0 +1,217 @@
+"""``ingestd dlq``: look into the dead letters, correct them, send them again."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from ingestd.core.letter import DeadLetter
+from ingestd.core.reasons import Reason
+from ingestd.store.connection import connect
+from ingestd.store.dead_letters import insert_letters
+from tests.process.cli.support import (
+    COMMAND,
+    DEADLINE_S,
+    INVALID,
+    EventApi,
+    Place,
+    event,
+    events,
+    events_of,
+    key,
+    write,
+)
+from tests.receiver import Reply, Request
+
+pytestmark = pytest.mark.anyio
+
+NOT_JSON = b"not json"
+
+
+async def fill(place: Place, api: EventApi) -> None:
+    """Letters 1: invalid, 2: unparsable, 3: refused (event 3), 4-6: gave up together."""
+
+    def answer(request: Request) -> Reply:
+        inside = events_of(request)
+        if event(3) in inside:
+            index = inside.index(event(3))
+            return Reply(422, body=b'{"errors":[{"index":%d,"message":"no such queue"}]}' % index)
+        return Reply(500 if event(100) in inside else 200)
+
+    first = write(place / "first.ndjson", [INVALID, NOT_JSON, *events(6)])
+    second = write(place / "second.ndjson", events(3, first=100))
+    api.ingest = answer
+    assert (await place.run(*place.replay(api, first))).code == 3
+    assert (await place.run(*place.replay(api, second, "--give-up-after", "0s"))).code == 3
+    assert [letter["reason"] for letter in place.letters()] == [
+        *("invalid", "unparsable", "refused"),
+        *("gave_up",) * 3,
+    ]
+    api.ingest = lambda request: Reply()
+
+
+async def listed(place: Place, *filters: object) -> list[int]:
+    done = await place.run(*place.dlq("list", "--json", *filters))
+    assert done.code == 0, done
+    found: dict[str, Any] = json.loads(done.out)
+    assert found["total"] == len(found["letters"])
+    return [letter["id"] for letter in found["letters"]]
+
+
+async def test_letters_are_listed_grouped_and_shown(place: Place) -> None:
+    api = EventApi()
+    async with api:
+        await fill(place, api)
+    assert await listed(place) == [1, 2, 3, 4, 5, 6]
+    assert await listed(place, "--reason", "gave_up") == [4, 5, 6]
+    assert await listed(place, "--newer", "1h") == [1, 2, 3, 4, 5, 6]
+    assert await listed(place, "--older", "1h") == []
+    assert await listed(place, "--state", "delivered") == []
+
+    table = await place.run(*place.dlq("list"))
+    assert table.code == 0
+    assert [line.split()[:2] for line in table.out.splitlines()][1:4] == [
+        ["1", "invalid"],
+        ["2", "unparsable"],
+        ["3", "refused"],
+    ]
+    groups = json.loads((await place.run(*place.dlq("list", "--group", "--json"))).out)["groups"]
+    assert (groups[0]["count"], groups[0]["example"]) == (3, 4)
+    assert sum(group["count"] for group in groups) == 6
+    assert await listed(place, "--fingerprint", groups[0]["fingerprint"]) == [4, 5, 6]
+
+    shown = json.loads((await place.run(*place.dlq("show", 3, "--json"))).out)
+    assert (shown["payload"], shown["reason"], shown["line"]) == (event(3).decode(), "refused", 6)
+    assert shown["source"] == str(place / "first.ndjson")
+    assert "no such queue" in shown["detail"]
+    words = await place.run(*place.dlq("show", 1))
+    assert INVALID.decode() in words.out
+    missing = await place.run(*place.dlq("show", 99))
+    assert (missing.code, missing.said) == (2, ["ingestd: there is no dead letter 99"])
+
+
+async def test_letters_are_sent_again_by_id_filter_or_all(place: Place) -> None:
+    api = EventApi()
+    async with api:
+        await fill(place, api)
+        frozen = api.batches[-1]
+        count = len(api.batches)
+
+        trial = json.loads((await place.run(*place.dlq("retry", "--all", "--dry-run", "--json"))).out)
+        assert (trial["dry_run"], trial["selected"], trial["sent"]) == (True, 6, 4)
+        assert len(api.batches) == count
+
+        one = await place.run(*place.dlq("retry", 3, "--json"))
+        assert (one.code, json.loads(one.out)["delivered"]) == (0, 1), one
+        assert events_of(api.batches[count]) == [event(3)]
+
+        some = await place.run(*place.dlq("retry", "--reason", "gave_up", "--json"))
+        assert (some.code, json.loads(some.out)["delivered"]) == (0, 3), some
+        again = api.batches[count + 1]
+        assert (key(again), again.body) == (key(frozen), frozen.body)
+
+        rest = await place.run(*place.dlq("retry", "--all", "--json"))
+        result = json.loads(rest.out)
+        assert (rest.code, result["delivered"], sorted(result["invalid"])) == (3, 0, ["1", "2"])
+        assert "expected" in result["invalid"]["1"]
+        assert len(api.batches) == count + 2
+    assert await listed(place) == [1, 2]
+    assert await listed(place, "--state", "delivered") == [3, 4, 5, 6]
+    nothing = await place.run(*place.dlq("retry"))
+    assert nothing.code == 2
+    assert "which letters?" in nothing.err
+
+
+async def test_one_letter_of_a_request_that_may_have_been_taken_takes_the_others_along(place: Place) -> None:
+    api = EventApi()
+    async with api:
+        await fill(place, api)
+        frozen = api.batches[-1]
+        done = await place.run(*place.dlq("retry", 5, "--json"))
+    assert (done.code, json.loads(done.out)["together"]) == (0, 2), done
+    assert (key(api.batches[-1]), api.batches[-1].body) == (key(frozen), frozen.body)
+
+
+async def test_a_letter_is_corrected_and_sent(place: Place) -> None:
+    corrected = event(77)
+    (place / "corrected.json").write_bytes(corrected + b"\n")
+    api = EventApi()
+    async with api:
+        await fill(place, api)
+        still_bad = await place.run(*place.dlq("retry", 1, "--edit", "-"), given=b'{"still": "bad"}')
+        assert still_bad.code == 3
+        assert "1: still not valid" in still_bad.out
+        assert place.letters()[0]["payload"] == INVALID
+        done = await place.run(*place.dlq("retry", 1, "--edit", place / "corrected.json"))
+    assert done.code == 0, done
+    assert api.events[-1] == corrected
+    (letter,) = [letter for letter in place.letters() if letter["id"] == 1]
+    assert (letter["payload"], letter["state"], letter["edited"]) == (corrected, "delivered", 1)
+
+
+async def test_an_export_is_what_a_replay_reads_back(place: Place) -> None:
+    api = EventApi()
+    async with api:
+        await fill(place, api)
+        done = await place.run(*place.dlq("export", "--output", place / "out.ndjson"))
+        assert done.code == 0, done
+        letters = [INVALID, NOT_JSON, event(3), *events(3, first=100)]
+        assert (place / "out.ndjson").read_bytes().splitlines() == letters
+        printed = await place.run(*place.dlq("export", "--reason", "gave_up"))
+        assert printed.out.encode().splitlines() == events(3, first=100)
+        whole = await place.run(*place.dlq("export", "--json"))
+        assert [json.loads(line)["id"] for line in whole.out.splitlines()] == [1, 2, 3, 4, 5, 6]
+
+        before = len(api.events)
+        place.state = place / "another"
+        done = await place.run(*place.replay(api, place / "out.ndjson"))
+        assert (done.code, place.report["delivered"], place.report["rejected"]) == (3, 4, 2)
+        assert api.events[before:] == letters[2:]
+
+
+async def test_purging_asks_first_and_deletes_only_what_was_meant(place: Place) -> None:
+    api = EventApi()
+    async with api:
+        await fill(place, api)
+    unasked = await place.run(*place.dlq("purge", "--reason", "gave_up"), given=b"n\n")
+    assert unasked.code == 1
+    assert "Delete 3 letters for good?" in unasked.err
+    assert len(place.letters()) == 6
+    assert (await place.run(*place.dlq("purge", "--reason", "gave_up"), given=b"y\n")).code == 0
+    assert await listed(place) == [1, 2, 3]
+    done = await place.run(*place.dlq("purge", "--all", "--yes", "--json"))
+    assert (done.code, json.loads(done.out)) == (0, {"purged": 3})
+    purged = [entry["count"] for entry in place.audit() if entry["event"] == "LETTERS_PURGED"]
+    assert purged == [3, 3]
+
+
+def test_an_export_that_nobody_reads_on_ends_without_a_word(place: Place) -> None:
+    place.state.mkdir()
+    store = connect(place.state / "state.db")
+    payload = b'{"pad":"%s"}' % (b"x" * 200)
+    insert_letters(store, [DeadLetter(payload, Reason.INVALID, "", 1, n, n) for n in range(3000)], 0.0)
+    store.close()
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, place.dlq("export"))], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout
+    assert process.stderr
+    assert process.stdout.readline() == payload + b"\n"
+    process.stdout.close()
+    with process.stderr:
+        assert process.stderr.read() == b""
+    assert process.wait(DEADLINE_S) == 0
+
+
+@pytest.mark.parametrize(
+    "words", [("list",), ("show", 1), ("retry", "--all"), ("export",), ("purge", "--all")]
+)
+async def test_a_directory_without_letters_is_said_in_one_line(
+    place: Place, words: tuple[object, ...]
+) -> None:
+    name, *rest = map(str, words)
+    done = await place.run(*place.dlq(name, *rest))
+    assert (done.code, len(done.said)) == (2, 1), done
+    assert "there is no state.db in" in done.err
+    assert not place.state.exists()

@@ -1,0 +1,77 @@
+"""``ingestd run`` with a sink that is dead: it is told, costs the others nothing, and can be given up."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.process.cli.run_support import post, starting, words
+from tests.process.cli.support import Place, event, events
+from tests.process.cli.test_run_reload import reloaded
+from tests.receiver import Receiver, Reply, Request
+
+pytestmark = pytest.mark.anyio
+
+CRM = "[sinks.crm]\ntype = 'webhook'\nurl = '{crm}/crm'\nauth = {{type = 'bearer', token = 'CANARY-token'}}\n"
+HOOKS = "[sinks.hooks]\ntype = 'webhook'\nurl = '{hooks}/webhooks/CANARY/events'\n"
+
+
+def configure(place: Place, text: str) -> Path:
+    path = place / "ingestd.toml"
+    path.write_text(text)
+    return path
+
+
+async def test_a_dead_sink_leaves_the_service_ready_and_is_told_and_can_be_given_up(place: Place) -> None:
+    def dead(request: Request) -> Reply:
+        return Reply(503, {"Retry-After": "0"})
+
+    async with Receiver(dead) as crm, Receiver() as hooks:
+        both = (CRM + HOOKS).format(crm=crm.url, hooks=hooks.url)
+        file = configure(place, both)
+        async with starting(place, words(place, crm.url, "--config", file)) as service:
+            await service.listening()
+            assert (await post(service.ingest_port, events(5))).status == 202
+            told = await service.until(lambda told: told["lanes"][1]["ledger"]["delivered"] == 5)
+            assert [(lane["name"], lane["type"]) for lane in told["lanes"]] == [
+                ("crm", "webhook"),
+                ("hooks", "webhook"),
+            ]
+            assert told["lanes"][0]["ledger"]["in_flight"] == told["ledger"]["in_flight"] == 5
+            assert told["lanes"][1]["url"] == f"{hooks.url}/***"
+            told = await service.until(lambda told: told["lanes"][0]["circuit"] != "closed")
+            assert "503" in told["lanes"][0]["why"]
+            assert (told["ready"], told["lanes"][1]["circuit"]) == (True, "closed")
+            assert await service.reasons() == []
+            assert await service.metric("ingestd_circuit_closed", sink="crm") == 0
+            assert "CANARY" not in str(told)
+
+            beside = await place.run("spool", "forget", "crm", "--yes", "--state-dir", place.state)
+            assert (beside.code, "stop it first" in beside.err) == (2, True), beside
+
+            changed = both.replace("[sinks.hooks]", "max_in_flight = 2\n[sinks.hooks]") + CRM.replace(
+                "sinks.crm", "sinks.new"
+            ).format(crm=crm.url)
+            configure(place, changed)
+            assert (await reloaded(service))["needs_restart"] == ["sinks.crm.max_in_flight", "sinks.new"]
+            await service.stop()
+
+        configure(place, HOOKS.format(hooks=hooks.url))
+        async with starting(place, words(place, crm.url, "--config", file)) as service:
+            done = await service.finish()
+        assert done.code == 2
+        assert "sink crm is no longer configured, but 1 chunks of the spool wait for it" in done.err
+
+        stat = await place.run("spool", "stat", "--json", "--state-dir", place.state)
+        assert [(s["name"], s["chunks_behind"]) for s in json.loads(stat.out)["sinks"]] == [
+            ("crm", 1),
+            ("hooks", 0),
+        ]
+        forgotten = await place.run("spool", "forget", "crm", "--yes", "--state-dir", place.state)
+        assert forgotten.out.startswith("given up: 1 chunks (5 events at most), 1 of which nobody else")
+        async with starting(place, words(place, crm.url, "--config", file)) as service:
+            await service.listening()
+            assert (await post(service.ingest_port, [event(9)])).status == 202
+            await service.until_empty()
+            await service.stop()
+        assert [request.body for request in hooks.requests] == [*events(5), event(9)]
