@@ -5,6 +5,7 @@ it fork for each call: real processes, each with arguments, directory, environme
 code of its own. That each command imports what it needs is tested elsewhere, in ``tests/process``.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -63,20 +65,26 @@ def _serve(path: str) -> int | None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(64)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     os.write(1, b"ready\n")
     while True:
         conn, _ = listener.accept()
         if os.fork():
             conn.close()
+            _reap()
             continue
         listener.close()
         return _handle(conn)
 
 
+def _reap() -> None:
+    """Those that have ended: what they cost is then part of what the run of the tests cost."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def _handle(conn: socket.socket) -> int | None:
     """One process waits for the other, which is the command."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     size, given, _, _ = socket.recv_fds(conn, 4, 3)
     data = b""
     while len(data) < int.from_bytes(size, "big"):
@@ -104,9 +112,24 @@ def _import_all() -> None:
             importlib.import_module(module.name)
 
 
-if __name__ == "__main__":
-    _import_all()
-    _serve(sys.argv[1])
+def _call() -> int:
     from ingestd.cli.main import main
 
-    main()
+    try:
+        main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else bool(end.code)
+    return 0
+
+
+if __name__ == "__main__":
+    _import_all()
+    gc.freeze()  # forks share what is there
+    _serve(sys.argv[1])
+    code = _call()
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.main_thread():
+            thread.join()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # an interpreter's end would take all modules apart
