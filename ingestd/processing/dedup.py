@@ -2,7 +2,7 @@
 
 A key is remembered for good only once its event is safe. Until then it is *pending*, and a copy
 of it waits for its fate. Confirmed keys sit in generations, so that forgetting the oldest is one
-set operation. See design "P3" in the README: a duplicate never costs an event.
+set operation. See docs/promises.md: a duplicate never costs an event.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What a status means, for every sink that does not say otherwise: the table of README "Answers"."""
+"""What a status means, for every sink that does not say otherwise: the table of docs/sinks/answers.md."""
 
 import re
 from functools import lru_cache

@@ -1,62 +1,81 @@
 """The names of what the audit log tells, and the contract of whoever writes it."""
 
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, Self
 
 
 class AuditEntry(StrEnum):
-    RUN_STARTED = "RUN_STARTED"
-    RUN_FINISHED = "RUN_FINISHED"
-    BATCH_SUBMITTED = "BATCH_SUBMITTED"
-    BATCH_ACCEPTED = "BATCH_ACCEPTED"
-    BATCH_DELIVERED = "BATCH_DELIVERED"
-    BATCH_RETRIED = "BATCH_RETRIED"
-    BATCH_SPLIT = "BATCH_SPLIT"
-    INGESTION_REJECTED = "INGESTION_REJECTED"
-    DEAD_LETTERED = "DEAD_LETTERED"
-    RETRIED_DELIVERED = "RETRIED_DELIVERED"
-    RETRIED_DUPLICATE = "RETRIED_DUPLICATE"
-    LETTERS_PURGED = "LETTERS_PURGED"
-    LETTER_EDITED = "LETTER_EDITED"
-    TOKEN_REFRESHED = "TOKEN_REFRESHED"  # noqa: S105 - an event's name
-    SINK_FORGOTTEN = "SINK_FORGOTTEN"
-    AUDIT_RESUMED = "AUDIT_RESUMED"
-    LANE_CHANGED = "LANE_CHANGED"
-    DATA_LAKE_SYNC = "DATA_LAKE_SYNC"
+    """``meaning``: in words, for docs/reference/audit.md."""
+
+    meaning: str
+
+    def __new__(cls, name: str, meaning: str = "") -> Self:
+        entry = str.__new__(cls, name)
+        entry._value_ = name
+        entry.meaning = meaning
+        return entry
+
+    RUN_STARTED = "RUN_STARTED", "A replay or the service began"
+    RUN_FINISHED = "RUN_FINISHED", "It ended; with its counts"
+    BATCH_SUBMITTED = "BATCH_SUBMITTED", "A batch is sent for the first time"
+    BATCH_ACCEPTED = "BATCH_ACCEPTED", "An API accepted events and has yet to confirm them"
+    BATCH_DELIVERED = "BATCH_DELIVERED", "Events were delivered; with confirmation, one line an event"
+    BATCH_RETRIED = "BATCH_RETRIED", "A batch was sent again; with the answer"
+    BATCH_SPLIT = "BATCH_SPLIT", "A refused or too large batch became several"
+    INGESTION_REJECTED = "INGESTION_REJECTED", "Events failed their schema or could not be read"
+    DEAD_LETTERED = "DEAD_LETTERED", "Events became dead letters; with the reason and the answer"
+    RETRIED_DELIVERED = "RETRIED_DELIVERED", "Dead letters were sent again and delivered"
+    RETRIED_DUPLICATE = (
+        "RETRIED_DUPLICATE",
+        "Dead letters were not sent again, because their events were accepted again",
+    )
+    LETTERS_PURGED = "LETTERS_PURGED", "Somebody deleted dead letters"
+    LETTER_EDITED = "LETTER_EDITED", "Somebody corrected a dead letter"
+    TOKEN_REFRESHED = "TOKEN_REFRESHED", "A new access token was obtained"
+    SINK_FORGOTTEN = "SINK_FORGOTTEN", "Somebody dropped what waited for a sink"
+    AUDIT_RESUMED = (
+        "AUDIT_RESUMED",
+        "Lines can be written again after a full disk; since when, and how many are missing",
+    )
+    LANE_CHANGED = (
+        "LANE_CHANGED",
+        "The circuit breaker of a sink opened or closed, or the sink paused; with the answer",
+    )
+    DATA_LAKE_SYNC = "DATA_LAKE_SYNC", "A lake wrote a file, or cannot"
 
     # the remote control plane
-    TARGET_CREATED = "TARGET_CREATED"
-    TARGET_UPDATED = "TARGET_UPDATED"
-    TARGET_DELETED = "TARGET_DELETED"
-    TARGET_VERIFIED = "TARGET_VERIFIED"
-    TARGET_VERIFICATION_FAILED = "TARGET_VERIFICATION_FAILED"
-    TARGET_FAILED = "TARGET_FAILED"
-    WEBHOOK_SYNCED = "WEBHOOK_SYNCED"
-    WEBHOOK_FAILED = "WEBHOOK_FAILED"
-    HEALTH_CHECK_TRIGGERED = "HEALTH_CHECK_TRIGGERED"
-    DESTINATION_CREATED = "DESTINATION_CREATED"
-    DESTINATION_UPDATED = "DESTINATION_UPDATED"
-    DESTINATION_DELETED = "DESTINATION_DELETED"
-    DESTINATION_VERIFIED = "DESTINATION_VERIFIED"
-    DESTINATION_VERIFICATION_FAILED = "DESTINATION_VERIFICATION_FAILED"
-    DESTINATION_FAILED = "DESTINATION_FAILED"
-    SUBSCRIPTION_CREATED = "SUBSCRIPTION_CREATED"
-    SUBSCRIPTION_UPDATED = "SUBSCRIPTION_UPDATED"
-    SUBSCRIPTION_DELETED = "SUBSCRIPTION_DELETED"
-    SUBSCRIPTION_FAILED = "SUBSCRIPTION_FAILED"
-    CALLBACK_QUEUED = "CALLBACK_QUEUED"
-    CALLBACK_FAILED = "CALLBACK_FAILED"
-    INTEGRATION_CREATED = "INTEGRATION_CREATED"
-    INTEGRATION_UPDATED = "INTEGRATION_UPDATED"
-    INTEGRATION_DELETED = "INTEGRATION_DELETED"
-    INTEGRATION_ACTIVATED = "INTEGRATION_ACTIVATED"
-    INTEGRATION_FAILED = "INTEGRATION_FAILED"
-    TRIGGER_CREATED = "TRIGGER_CREATED"
-    TRIGGER_UPDATED = "TRIGGER_UPDATED"
-    TRIGGER_DELETED = "TRIGGER_DELETED"
-    TRIGGER_FAILED = "TRIGGER_FAILED"
-    PLAN = "PLAN"
-    APPLY = "APPLY"
+    TARGET_CREATED = "TARGET_CREATED", "A target was created"
+    TARGET_UPDATED = "TARGET_UPDATED", "A target was changed"
+    TARGET_DELETED = "TARGET_DELETED", "A target was deleted"
+    TARGET_VERIFIED = "TARGET_VERIFIED", "The API verified a target"
+    TARGET_VERIFICATION_FAILED = "TARGET_VERIFICATION_FAILED", "It did not, or not in time"
+    TARGET_FAILED = "TARGET_FAILED", "A step of a target failed"
+    WEBHOOK_SYNCED = "WEBHOOK_SYNCED", "A target's gateway took the news of a change"
+    WEBHOOK_FAILED = "WEBHOOK_FAILED", "It did not"
+    HEALTH_CHECK_TRIGGERED = "HEALTH_CHECK_TRIGGERED", "The API was asked to look at a target's endpoint"
+    DESTINATION_CREATED = "DESTINATION_CREATED", "A destination was created"
+    DESTINATION_UPDATED = "DESTINATION_UPDATED", "A destination was changed"
+    DESTINATION_DELETED = "DESTINATION_DELETED", "A destination was deleted"
+    DESTINATION_VERIFIED = "DESTINATION_VERIFIED", "The API verified a destination"
+    DESTINATION_VERIFICATION_FAILED = "DESTINATION_VERIFICATION_FAILED", "It did not, or not in time"
+    DESTINATION_FAILED = "DESTINATION_FAILED", "A step of a destination failed"
+    SUBSCRIPTION_CREATED = "SUBSCRIPTION_CREATED", "A subscription was created"
+    SUBSCRIPTION_UPDATED = "SUBSCRIPTION_UPDATED", "A subscription was changed"
+    SUBSCRIPTION_DELETED = "SUBSCRIPTION_DELETED", "A subscription was deleted"
+    SUBSCRIPTION_FAILED = "SUBSCRIPTION_FAILED", "A step of a subscription failed"
+    CALLBACK_QUEUED = "CALLBACK_QUEUED", "A subscription's Lambda function took the news of a change"
+    CALLBACK_FAILED = "CALLBACK_FAILED", "It did not"
+    INTEGRATION_CREATED = "INTEGRATION_CREATED", "An integration was created"
+    INTEGRATION_UPDATED = "INTEGRATION_UPDATED", "An integration was changed"
+    INTEGRATION_DELETED = "INTEGRATION_DELETED", "An integration was deleted"
+    INTEGRATION_ACTIVATED = "INTEGRATION_ACTIVATED", "An integration became active"
+    INTEGRATION_FAILED = "INTEGRATION_FAILED", "A step of an integration failed"
+    TRIGGER_CREATED = "TRIGGER_CREATED", "A trigger was created"
+    TRIGGER_UPDATED = "TRIGGER_UPDATED", "A trigger was changed"
+    TRIGGER_DELETED = "TRIGGER_DELETED", "A trigger was deleted"
+    TRIGGER_FAILED = "TRIGGER_FAILED", "A step of a trigger failed"
+    PLAN = "PLAN", "A plan was made; with its counts"
+    APPLY = "APPLY", "An apply ended; with its counts"
 
 
 class Audit(Protocol):

@@ -1,4 +1,4 @@
-"""The metrics catalogue: every metric there is, with its meaning. Read by README's table and a test."""
+"""The metrics catalogue: every metric there is, with its meaning. docs/reference/ is made of it."""
 
 from typing import Literal
 

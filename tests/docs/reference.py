@@ -129,7 +129,7 @@ def metrics() -> Iterator[str]:
 def audit() -> Iterator[str]:
     yield "# Audit entries"
     yield "The `event` of each line of the [audit log](../operate.md#audit-log). This is a closed list."
-    yield _table(("entry",), ((f"`{entry}`",) for entry in AuditEntry))
+    yield _table(("entry", "when"), ((f"`{entry}`", entry.meaning) for entry in AuditEntry))
 
 
 def statuses() -> Iterator[str]:
