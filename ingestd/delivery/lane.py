@@ -35,17 +35,24 @@ _LOOK_AGAIN_S = 1.0  # how often the outage deadline is checked while nothing ha
 class Lane:
     """``submit`` batches, ``close`` when there are no more; ``run`` returns when all have had their end.
 
-    While ``hold_back()`` nothing is sent; who changes that calls ``wake``.
+    While ``hold_back()`` nothing is sent; ``wake`` says that this has changed.
     """
 
     def __init__(
-        self, sink: Sink, transport: BatchTransport, book: Recorder, *, settings: LaneSettings, clock: Clock
+        self,
+        sink: Sink,
+        transport: BatchTransport,
+        book: Recorder,
+        *,
+        settings: LaneSettings,
+        clock: Clock,
+        hold_back: Callable[[], bool] = lambda: False,
     ) -> None:
         self.settings = settings
         self.gate = FlowControl(settings, clock.monotonic())
         self.limiter, self.circuit = self.gate.limiter, self.gate.circuit
         self.active = 0
-        self.hold_back: Callable[[], bool] = lambda: False
+        self._hold_back = hold_back
         self._sink = sink
         self.transport = transport
         self._book = book
@@ -69,8 +76,7 @@ class Lane:
         self.add(batches)
         await self.room()
 
-    def add(self, batches: Sequence[Batch]) -> None:
-        """Hand over batches, however full the lane is: who does that bounds them."""
+    def add(self, batches: Sequence[Batch]) -> None:  # however full the lane is: who does that bounds them
         self._queues.add(batches)
         self._changed.set()
 
@@ -99,8 +105,7 @@ class Lane:
             self._queues.wait(batch, now + delay_s, repeat=repeat)
         self._changed.set()
 
-    def wake(self) -> None:
-        """Look again whether something may be sent."""
+    def wake(self) -> None:  # look again whether something may be sent
         self._changed.set()
 
     def close(self) -> None:
@@ -126,8 +131,7 @@ class Lane:
             task.cancel()
         self._changed.set()
 
-    def leftovers(self) -> list[Batch]:
-        """After ``run``: the batches that had no end."""
+    def leftovers(self) -> list[Batch]:  # after ``run``: the batches that had no end
         return self._queues.leftovers()
 
     @property
@@ -149,20 +153,18 @@ class Lane:
         return not self.active and not self._queues
 
     @property
-    def waiting(self) -> int:
+    def waiting(self) -> int:  # batches between two attempts
         return self._queues.waiting
 
     @property
-    def held(self) -> int:
-        """Events that wait for earlier ones of their key."""
+    def held(self) -> int:  # events that wait for earlier ones of their key
         return self._by_key.held_events if self._by_key else 0
 
     @property
     def _full(self) -> bool:
-        if self._queues.fresh > self.settings.max_queued:
-            return True
-        held_too_much = self._by_key is not None and self._by_key.full
-        return held_too_much or self._queues.waiting >= self.settings.max_waiting
+        queued = self._queues.fresh > self.settings.max_queued
+        held = self._by_key is not None and self._by_key.full
+        return queued or held or self._queues.waiting >= self.settings.max_waiting
 
     # --- the dispatcher ---
 
@@ -202,9 +204,8 @@ class Lane:
             self._room.set()
         return batch
 
-    def _is_busy(self) -> bool:
-        """Whoever ends that wakes us."""
-        return self.active >= self.limiter.limit or self.hold_back()
+    def _is_busy(self) -> bool:  # whoever ends that wakes us
+        return self.active >= self.limiter.limit or self._hold_back()
 
     def _count(self, batch: Batch) -> None:
         """A request goes out."""
@@ -222,7 +223,7 @@ class Lane:
         return closed or self._abandoned or self._fatal is not None
 
     def _is_hopeless(self) -> bool:
-        return self._drain.is_hopeless(self.now(), self.gate, self._queues, held_back=self.hold_back())
+        return self._drain.is_hopeless(self.now(), self.gate, self._queues, held_back=self._hold_back())
 
     async def _wait(self) -> None:
         """Until something changes or a time is reached."""
@@ -289,8 +290,7 @@ class Lane:
     # --- for VerdictHandler ---
 
     @property
-    def keys_of(self) -> KeysOf | None:
-        """What must stay together when a batch is cut; None if nothing must."""
+    def keys_of(self) -> KeysOf | None:  # what must stay together when a batch is cut
         return self._by_key.keys_of if self._by_key else None
 
     def settled(self, batch: Batch, parts: Sequence[Batch]) -> None:

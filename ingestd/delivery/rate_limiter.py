@@ -5,6 +5,7 @@ The lane asks ``RateLimiter.next_at``, and tells of every request and every answ
 
 from collections.abc import Mapping
 
+from ingestd.core.token_bucket import TokenBucket
 from ingestd.transport.headers import rate_limit
 
 _LOW = 20
@@ -13,23 +14,6 @@ _ASK_S = 1.0
 """After a reset one request goes ahead, to be told what is allowed now; the others wait that long for it."""
 _SAME_WINDOW_S = 1.5
 """Resets are told in whole seconds: two that differ by less are the same one."""
-
-
-class TokenBucket:
-    """``rate_per_s`` tokens a second, at most ``burst``. It may be overdrawn: then it fills up first."""
-
-    def __init__(self, rate_per_s: float, burst: float, now: float) -> None:
-        self._rate, self._burst = rate_per_s, burst
-        self._tokens, self._at = burst, now
-
-    def take(self, now: float, cost: float = 1.0) -> None:
-        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate) - cost
-        self._at = now
-
-    @property
-    def next_at(self) -> float:
-        """When there is a whole token."""
-        return self._at + max(0.0, 1.0 - self._tokens) / self._rate
 
 
 class RateLimiter:

@@ -144,7 +144,7 @@ class StatusPoller:
         self.settled = asyncio.Event()
         self.outcomes = {"confirmed": 0, "failed": 0, "timed_out": 0}
         self.questions: Counter[str] = Counter()
-        self.on_room = on_room
+        self._on_room = on_room
         self._sink = sink
         self._url_template = url_template
         self._asker = asker
@@ -320,7 +320,7 @@ class StatusPoller:
         if self.pending == 0:
             self.settled.set()
         if was_full and not self.full:
-            self.on_room()
+            self._on_room()
 
     def _too_late(self, event: DueConfirmation, status: EventStatus) -> str:
         waited = human_seconds(max(0.0, self._clock.wall() - event.accepted_at))

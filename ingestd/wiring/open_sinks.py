@@ -132,7 +132,19 @@ async def _open(
         warn=ground.warn,
         first_question_after_s=confirm.first_after if confirm else 1.0,
     )
-    lane = Lane(sink, sender, book, settings=lane_settings, clock=clock)
+    confirmer = None
+    if confirm:
+        confirmer = await _confirmer(
+            ground, book, confirm, StatusClient(client, auth), several=several, on_room=lambda: lane.wake()
+        )
+    lane = Lane(
+        sink,
+        sender,
+        book,
+        settings=lane_settings,
+        clock=clock,
+        hold_back=(lambda: confirmer.full) if confirmer else lambda: False,
+    )
     if isinstance(sender, WebhookHandshake):
         sender.on_allowed = lambda granted: lane.gate.allow(granted, clock.monotonic())
     batcher = _batcher(settings, sink, section)
@@ -150,9 +162,10 @@ async def _open(
         on_aside=book.put_aside,
     )
     worker = RetryWorker(letters, lane, clock=clock, poll_s=settings.letters.poll)
-    branch = SinkRunner(sink, batcher, lane, book, worker, letters, order_watch=lane_settings.order_watch)
+    branch = SinkRunner(
+        sink, batcher, lane, book, worker, letters, confirmer, order_watch=lane_settings.order_watch
+    )
     if confirm:
-        branch.confirmer = await _confirmer(ground, branch, confirm, client, auth, several=several)
         branch.confirming_patience_s = confirm.timeout + settings.delivery.startup_patience
     ground.metrics.by_sink.sinks[sink.name] = _gauges(branch)
     return branch
@@ -252,20 +265,20 @@ def _on_refresh(ground: PipelineContext) -> OnRefresh:
 
 async def _confirmer(
     ground: PipelineContext,
-    branch: SinkRunner,
+    book: SinkRecorder,
     confirm: ConfirmConfig,
-    client: Client,
-    auth: Auth,
+    asker: StatusClient,
     *,
     several: bool,
+    on_room: Callable[[], None],
 ) -> StatusPoller:
-    store = Confirmations(ground.database, branch.name)
+    store = Confirmations(ground.database, book.sink)
     confirmer = StatusPoller(
-        branch.name,
-        question_template(branch.name, confirm, ground.login),
-        asker=StatusClient(client, auth),
+        book.sink,
+        question_template(book.sink, confirm, ground.login),
+        asker=asker,
         store=store,
-        book=branch.book,
+        book=book,
         reader=StatusReader(
             field=confirm.status, delivered=confirm.delivered, failed=confirm.failed, told=answers.told
         ),
@@ -276,14 +289,13 @@ async def _confirmer(
             max_pending=confirm.max_pending,
         ),
         clock=ground.clock,
-        on_room=branch.lane.wake,
+        on_room=on_room,
         warn=ground.warn,
     )
-    branch.book.still_confirming(await confirmer.open())
+    book.still_confirming(await confirmer.open())
     if several:
         ground.book.confirming.left(await store.places(), sinks=list(sections_of(ground.settings)))
-    branch.book.on_confirming = confirmer.added
-    branch.lane.hold_back = lambda: confirmer.full
+    book.on_confirming = confirmer.added
     return confirmer
 
 

@@ -244,6 +244,7 @@ async def rig(
     clock: Clock | None = None,
     timeout_s: float = patience(30.0),
     read_timeout_s: float = patience(10.0),
+    hold_back: Callable[[], bool] = lambda: False,
     **settings: Any,
 ) -> AsyncIterator[Rig]:
     """A lane that sends to a receiver with this script; times are short unless ``settings`` say more.
@@ -281,6 +282,7 @@ async def rig(
             book or memory,
             settings=LaneSettings(**(short | settings)),
             clock=clock,
+            hold_back=hold_back,
         )
         yield Rig(receiver, lane, memory, client)
         await tokens.aclose()

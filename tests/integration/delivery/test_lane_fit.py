@@ -171,8 +171,7 @@ async def test_ids_are_handed_on_only_where_the_api_will_be_asked() -> None:
 
 async def test_while_it_is_held_back_nothing_goes_and_then_everything() -> None:
     held = True
-    async with rig(Reply()) as r, r.running():
-        r.lane.hold_back = lambda: held
+    async with rig(Reply(), hold_back=lambda: held) as r, r.running():
         feed = asyncio.create_task(r.feed(batches(5)))
         await until(lambda: r.lane.queued == 3)
         for _ in range(20):
@@ -186,8 +185,7 @@ async def test_while_it_is_held_back_nothing_goes_and_then_everything() -> None:
 
 async def test_a_lane_that_is_held_back_is_not_waited_for_at_the_end() -> None:
     given = batches(2)
-    async with rig(Reply()) as r:
-        r.lane.hold_back = lambda: True
+    async with rig(Reply(), hold_back=lambda: True) as r:
         async with r.running():
             await r.lane.submit(given)
             r.lane.drain()

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.delivery.rate_limiter import RateLimiter, TokenBucket
+from ingestd.core.token_bucket import TokenBucket
+from ingestd.delivery.rate_limiter import RateLimiter
 
 
 def pace(**limits: float) -> RateLimiter:
