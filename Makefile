@@ -20,8 +20,8 @@ $(READY): pyproject.toml
 demo: $(READY)     ## replay a sample into the sandbox, with faults, and print the ledger
 	@$(BIN)/ingestd demo
 
-test: $(READY)     ## the test suite
-	$(BIN)/python -m pytest -n 5
+test: $(READY)     ## the test suite; SLOW=0.25 prints the tests that took as many seconds of CPU
+	$(BIN)/python -m pytest -n 5 $(if $(SLOW),--slow $(SLOW))
 
 check: $(READY)    ## lint and types
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 
 from ingestd.core import redaction
 
-pytest_plugins = ("tests.limits",)
+pytest_plugins = ("tests.limits", "tests.reports", "tests.slow")
 
 
 @pytest.fixture(autouse=True)

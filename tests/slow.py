@@ -1,0 +1,60 @@
+"""What a test costs: ``make test SLOW=0.25`` prints those that took as many CPU seconds, a plugin of pytest.
+
+CPU and not the clock's time, which tells more about the machine: a test's own, and what the processes took
+that it started and waited for. Fixtures count with the test that they were made for.
+"""
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+COST = "cpu_s"
+MOST_LINES = 200
+_started = pytest.StashKey[float]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--slow",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="print the tests that take S seconds of CPU or more",
+    )
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    item.stash[_started] = _cpu_s()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    if call.when == "teardown" and item.config.getoption("slow"):
+        item.user_properties.append((COST, round(_cpu_s() - item.stash[_started], 3)))
+    return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    limit = config.getoption("slow")
+    if not limit:
+        return
+    costs = {
+        report.nodeid: dict(report.user_properties)[COST]
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport) and COST in dict(report.user_properties)
+    }
+    slow = sorted((cost, name) for name, cost in costs.items() if cost >= limit)[::-1]
+    terminalreporter.section(f"{len(slow)} of {len(costs)} tests took {limit} s of CPU or more")
+    for cost, name in slow[:MOST_LINES]:
+        terminalreporter.write_line(f"{cost:7.2f}  {name}")
+    terminalreporter.write_line(f"{sum(costs.values()):7.2f}  all tests")
+
+
+def _cpu_s() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
