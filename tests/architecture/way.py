@@ -1,0 +1,219 @@
+"""Which files of ours one event enters, from a file, by POST, or as a dead letter that is sent again.
+
+A profiler hook on all threads counts the files of ``ingestd/`` whose functions run, and the calls from one
+to another. The API is a sandbox in a process of its own. For ``test_way_of_one_event.py``; by hand:
+``python -m tests.architecture.way replay|post|letter``, with ``--files`` for the list.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+ROOT = str(Path(__file__).parents[2] / "ingestd") + "/"
+EVENT = {
+    "interactionId": "i-1",
+    "eventType": "routing.interaction.answer",
+    "eventTime": "2026-01-01T10:00:00Z",
+    "routingMetadata": {"queueId": "q", "skill": "s", "actionType": "ANSWER"},
+    "attributes": {},
+    "schemaVersion": 1,
+}
+
+
+class Way:
+    """``files``: relative to ``ingestd/``, and how often each was entered from another; ``calls``: the sum.
+
+    Import-time code does not count, nor what a package's ``__init__`` does.
+    """
+
+    def __init__(self) -> None:
+        self.on = False
+        self.files: Counter[str] = Counter()
+        self.calls = 0
+
+    def install(self) -> None:
+        threading.setprofile(self._hook)
+        sys.setprofile(self._hook)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        self.on = True
+        try:
+            yield
+        finally:
+            self.on = False
+
+    def _hook(self, frame: FrameType, event: str, _: Any) -> None:
+        if event != "call" or not self.on:
+            return
+        code = frame.f_code
+        if not code.co_filename.startswith(ROOT) or code.co_name == "<module>":
+            return
+        name = code.co_filename[len(ROOT) :]
+        caller = frame.f_back
+        while caller is not None and not caller.f_code.co_filename.startswith(ROOT):
+            caller = caller.f_back
+        if caller is None or caller.f_code.co_filename != code.co_filename:
+            self.files[name] += 1
+            self.calls += caller is not None
+
+
+@contextmanager
+def sandbox() -> Iterator[str]:
+    """A sandbox in a process of its own; gives its URL."""
+    command = [sys.executable, "-m", "ingestd.cli.main", "sandbox", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = next(line for line in process.stdout if "http://" in line)
+            yield "http://" + line.split("http://")[1].split()[0].rstrip("/,.").split("/")[0]
+        finally:
+            process.terminate()
+
+
+def settings_for(api: str, directory: Path) -> Any:
+    from ingestd.config import Settings
+
+    return Settings.model_validate(
+        {
+            "api": {
+                "url": api,
+                "token_url": api + "/oauth/token",
+                "client_id": "sandbox",
+                "client_secret": "sandbox",
+            },
+            "state": {"dir": str(directory)},
+            "batch": {"max_age": 0.05},
+            "ingest": {"listen": "127.0.0.1:0"},
+            "admin": {"listen": "127.0.0.1:0"},
+            "audit": {"file": str(directory / "audit.jsonl")},
+        }
+    )
+
+
+def order(api: str, faults: list[str]) -> None:
+    """Faults of the sandbox from now on."""
+    urllib.request.urlopen(f"{api}/_sandbox/faults", data=json.dumps(faults).encode()).read()
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+async def replayed(way: Way, api: str, directory: Path) -> None:
+    """From a file that is read to the API, in a replay that has delivered one event before."""
+    from ingestd.app.replay import open_replay, run
+    from ingestd.config import find_login
+
+    fifo = directory / "events.ndjson"
+    os.mkfifo(fifo)
+    writer = os.open(fifo, os.O_RDWR)
+    settings = settings_for(api, directory / "state")
+    async with open_replay(settings, find_login(settings), [str(fifo)], warn=print) as replay:
+        ledger = replay.pipeline.ledger
+        running = asyncio.ensure_future(run(replay, warn=print))
+
+        async def send(number: int) -> None:
+            os.write(writer, json.dumps(EVENT | {"interactionId": f"i-{number}"}).encode() + b"\n")
+            while not running.done() and (ledger.delivered < number or ledger.in_flight):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+
+        await send(1)
+        with way.watched():
+            await send(2)
+        os.close(writer)
+        await running
+    assert ledger.delivered == 2, replay.error
+
+
+async def posted(way: Way, api: str, directory: Path) -> None:
+    """From POST to the API, in a service that has delivered one event before."""
+    import aiohttp
+
+    from ingestd.app.run import open_service, run
+
+    settings = settings_for(api, directory / "state")
+    async with open_service(lambda: settings) as service, aiohttp.ClientSession() as session:
+        running = asyncio.ensure_future(run(service))
+        assert service.server is not None
+        url = f"http://127.0.0.1:{service.server.port}/v1/events"
+        ledger = service.pipeline.ledger
+
+        async def send(number: int) -> None:
+            body = json.dumps(EVENT | {"interactionId": f"i-{number}"})
+            headers = {"Content-Type": "application/json"}
+            async with session.post(url, data=body, headers=headers) as answer:
+                assert answer.status == 202, await answer.text()
+            while not running.done() and (ledger.delivered < number or ledger.in_flight):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+
+        await send(1)
+        with way.watched():
+            await send(2)
+        running.cancel()
+        await asyncio.wait([running])
+
+
+def sent_again(way: Way, api: str, directory: Path) -> None:
+    """The whole of ``dlq retry``: one letter, from the settings to the summary."""
+    from ingestd.app.letters import retry
+    from ingestd.app.replay import open_replay, run
+    from ingestd.config import find_login, load
+    from ingestd.store.dead_letters import Filter
+
+    source = write(directory / "events.ndjson", json.dumps(EVENT) + "\n")
+    secret = write(directory / "secret", "sandbox")
+    given: dict[tuple[str, str], Any] = {
+        ("api", "url"): api,
+        ("api", "token_url"): api + "/oauth/token",
+        ("api", "client_id"): "sandbox",
+        ("api", "client_secret_file"): str(secret),
+        ("state", "dir"): str(directory / "state"),
+    }
+    order(api, ["422:1"])
+    settings = load(None, given)
+
+    async def first_time() -> None:
+        async with open_replay(settings, find_login(settings), [str(source)], warn=print) as replay:
+            await run(replay, warn=print)
+
+    asyncio.run(first_time())
+    order(api, [])
+    with way.watched():
+        result = retry.retry(
+            Filter(ids=(1,), state="all"), given, config_file=None, edit_file=None, dry_run=False, warn=print
+        )
+    assert result.delivered == 1, result
+
+
+def trace(kind: str) -> Way:
+    """Follow one event; ``kind``: replay, post or letter."""
+    way = Way()
+    with tempfile.TemporaryDirectory() as place, sandbox() as api:
+        way.install()
+        if kind == "letter":
+            sent_again(way, api, Path(place))
+        else:
+            asyncio.run({"replay": replayed, "post": posted}[kind](way, api, Path(place)))
+        sys.setprofile(None)
+    return way
+
+
+if __name__ == "__main__":
+    found = trace(sys.argv[1])
+    rooms = Counter(name.partition("/")[0] for name in found.files)
+    if "--files" in sys.argv:
+        print(*sorted(found.files), sep="\n", file=sys.stderr)
+    print(json.dumps({"files": len(found.files), "calls": found.calls, "rooms": dict(sorted(rooms.items()))}))
