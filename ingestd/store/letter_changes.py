@@ -19,7 +19,7 @@ from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, explain
 from ingestd.store.dead_letters import Filter
 from ingestd.store.letter_wishes import MarkedLetters
 
-STEP_LETTERS = 2_000
+STEP_LETTERS = 4_000
 """In one transaction, about 30 ms: so long may a producer of the service have to wait for its answer."""
 
 _STEP_BYTES = 4 * 1024**2
