@@ -199,13 +199,13 @@ async def _wait_for_confirmations(replay: Replay, branch: SinkRunner) -> None:
     confirmer, clock = branch.confirmer, replay.pipeline.clock
     if not confirmer or branch.lost:
         return
-    pending, since = confirmer.pending, clock.monotonic()
-    while not (confirmer.settled.is_set() or replay.interrupted):
+    pending, since = confirmer.pending.count, clock.monotonic()
+    while not (confirmer.pending.none_left.is_set() or replay.interrupted):
         with anyio.move_on_after(_LOOK_AGAIN_S):
-            await confirmer.settled.wait()
-        if confirmer.pending != pending:
-            pending, since = confirmer.pending, clock.monotonic()
-        elif clock.monotonic() - since >= branch.confirming_patience_s:
+            await confirmer.pending.none_left.wait()
+        if confirmer.pending.count != pending:
+            pending, since = confirmer.pending.count, clock.monotonic()
+        elif clock.monotonic() - since >= branch.confirm_timeout_s:
             log.warning(
                 f"sink {branch.name}: the API has accepted {pending} events and does not say what became of"
                 " them: the next run asks again"

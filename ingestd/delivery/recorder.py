@@ -1,11 +1,12 @@
-"""Where the lane writes down what happens. ``recording/sink_recorder.py`` is the real one."""
+"""What the lane tells of its batches, and to whom. ``recording/sink_recorder.py`` is the real recorder."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ingestd.core.answer import Answer
 from ingestd.core.batch import Batch
+from ingestd.core.ledger import SinkLedger
 from ingestd.core.reasons import Reason
 from ingestd.core.verdict import Verdict
 from ingestd.delivery.circuit_breaker import BreakerState
@@ -20,8 +21,25 @@ class FailedEvent:
     detail: str
 
 
+@dataclass(slots=True)
+class Outcomes:
+    """What became of a batch: each of its events is delivered or failed, or goes on in one of ``parts``.
+
+    ``delivered``: indices in the batch. ``remote_ids``: (index, the API's own id) of those of ``delivered``
+    that the API has only accepted, and will be asked about.
+    """
+
+    delivered: Sequence[int] = ()
+    failed: Sequence[FailedEvent] = ()
+    parts: Sequence[Batch] = ()
+    remote_ids: Sequence[tuple[int, str]] = field(default=())
+
+
 class Recorder(Protocol):
-    """What the lane tells of its batches."""
+    """Writes down what the lane tells of its batches."""
+
+    @property
+    def ledger(self) -> SinkLedger: ...
 
     async def freeze(self, batch: Batch) -> None:
         """Have on disk what rebuilds this batch; returns at once if it is there. Raises StoreFailed."""
@@ -34,20 +52,9 @@ class Recorder(Protocol):
 
     def attempted(self, batch: Batch, answer: Answer, verdict: Verdict) -> None: ...
 
-    def settled(
-        self,
-        batch: Batch,
-        *,
-        delivered: Sequence[int],
-        buried: Sequence[FailedEvent],
-        parts: Sequence[Batch],
-        remote_ids: Sequence[tuple[int, str]] = (),
-    ) -> None:
-        """Each event of ``batch`` is delivered, buried, or goes on in one of ``parts``.
-
-        A batch that does not fit its sink had no ``freeze`` before (``batch.noted`` is False).
-        ``remote_ids``: (index, the API's own id) of those of ``delivered`` that it will be asked about.
-        """
+    def resolve(self, batch: Batch, outcomes: Outcomes) -> None:
+        """The only way in which an outcome is written down. A batch that does not fit its sink had no
+        ``freeze`` before (``batch.noted`` is False)."""
         ...
 
     def learned(self, max_bytes: int) -> None:

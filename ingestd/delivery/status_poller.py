@@ -18,6 +18,7 @@ from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.core.units import human_seconds
 from ingestd.delivery.event_status import EventStatus, Standing, StatusReader, question_url
+from ingestd.delivery.pending_confirmations import PendingConfirmations
 from ingestd.delivery.status_client import PollBackoff, StatusRateLimit, jitter
 from ingestd.telemetry.metrics import answer_class
 
@@ -112,18 +113,14 @@ class StatusPollerSettings:
     first_after_s: float = 1.0
     max_wait_s: float = 60.0
     requests_per_minute: int = 60
-    max_pending: int = 100_000
     max_questions: int = 8
     not_found_s: float = 60.0
     outage_patience_s: float = 3600.0
 
 
 class StatusPoller:
-    """``open``, then ``run`` until cancelled. ``settled`` is set while nothing is pending.
-
-    ``added`` is to be called where events were noted as accepted. ``full`` says that sending should wait;
-    ``on_room`` is called when it may go on. ``outcomes`` and ``questions`` (by class of answer) are counts
-    for the metrics.
+    """``open``, then ``run`` until cancelled. ``on_room`` is called when sending may go on. ``outcomes`` and
+    ``questions`` (by class of answer) are counts for the metrics.
     """
 
     def __init__(
@@ -133,15 +130,15 @@ class StatusPoller:
         *,
         asker: StatusRequests,
         store: ConfirmationStore,
-        book: ConfirmationRecorder,
+        recorder: ConfirmationRecorder,
+        pending: PendingConfirmations,
         reader: StatusReader,
         settings: StatusPollerSettings,
         clock: Clock,
         on_room: Callable[[], None] = lambda: None,
         warn: Callable[[str], None] = lambda message: None,
     ) -> None:
-        self.pending = 0
-        self.settled = asyncio.Event()
+        self.pending = pending
         self.outcomes = {"confirmed": 0, "failed": 0, "timed_out": 0}
         self.questions: Counter[str] = Counter()
         self._on_room = on_room
@@ -149,7 +146,7 @@ class StatusPoller:
         self._url_template = url_template
         self._asker = asker
         self._store = store
-        self._book = book
+        self._recorder = recorder
         self._reader = reader
         self._settings = settings
         self._clock = clock
@@ -157,29 +154,17 @@ class StatusPoller:
         self._random = random.Random()
         self._budget = StatusRateLimit(settings.requests_per_minute)
         self._troubles = PollBackoff(max_wait_s=settings.max_wait_s, rng=self._random)
-        self._changed = asyncio.Event()
+        self._changed = pending.changed
         self._page: deque[DueConfirmation] = deque()
         self._out: set[int] = set()
         self._started = clock.monotonic()
         self._ever_known = False  # the API has known an event: the URL is right
 
-    @property
-    def full(self) -> bool:
-        return self.pending >= self._settings.max_pending
-
     async def open(self) -> int:
-        """How many events an earlier process left. Before anything is ``added``. Raises StoreFailed."""
+        """How many events an earlier process left; they are pending now. Raises StoreFailed."""
         left = await self._store.open(now=self._clock.wall())
-        self.pending = left
-        if not left:
-            self.settled.set()
+        self.pending.add(left)
         return left
-
-    def added(self, events: int) -> None:
-        if events:
-            self.pending += events
-            self.settled.clear()
-            self._changed.set()
 
     async def run(self) -> None:
         """Raises StoreFailed. A question that is cancelled is asked again by the next process."""
@@ -268,9 +253,9 @@ class StatusPoller:
         self._ever_known |= status.standing is not Standing.NOT_FOUND
         lost = status.standing is Standing.NOT_FOUND and age_s >= settings.not_found_s and self._ever_known
         if status.standing is Standing.DELIVERED:
-            whole = await self._store.read(event.id) if self._book.keeps else None
+            whole = await self._store.read(event.id) if self._recorder.keeps else None
             self._store.settle([event.id])
-            self._book.confirmed(self._sink, event, whole)
+            self._recorder.confirmed(self._sink, event, whole)
             self._end("confirmed")
         elif status.standing is Standing.FAILED or lost:
             await self._bury(event, Reason.FAILED, status.words)
@@ -298,7 +283,7 @@ class StatusPoller:
         if new and self._troubles.in_a_row == _TROUBLES_TO_TELL:
             self._warn(
                 f"sink {self._sink}: the API does not say what became of its events"
-                f" ({self.pending} wait for that): {status.words}"
+                f" ({self.pending.count} wait for that): {status.words}"
             )
 
     def _trouble_is_over(self) -> None:
@@ -309,17 +294,13 @@ class StatusPoller:
         pending = await self._store.read(event.id)
         self._store.settle([event.id])
         if pending is not None:
-            self._book.confirmation_failed(self._sink, make_letter(pending, reason, detail))
+            self._recorder.confirmation_failed(self._sink, make_letter(pending, reason, detail))
         self._end("timed_out" if reason is Reason.UNCONFIRMED else "failed")
         await self._store.commit()  # a person may look for it
 
     def _end(self, outcome: str) -> None:
-        was_full = self.full
         self.outcomes[outcome] += 1
-        self.pending -= 1
-        if self.pending == 0:
-            self.settled.set()
-        if was_full and not self.full:
+        if self.pending.take_one():
             self._on_room()
 
     def _too_late(self, event: DueConfirmation, status: EventStatus) -> str:

@@ -11,7 +11,7 @@ from ingestd.delivery.attempt import Misfit
 from ingestd.delivery.batch_splitting import halve
 from ingestd.delivery.bisection import GROUP_NOTE, Bisection, BisectionStep
 from ingestd.delivery.circuit_breaker import BreakerState
-from ingestd.delivery.recorder import FailedEvent, Recorder
+from ingestd.delivery.recorder import FailedEvent, Outcomes, Recorder
 from ingestd.delivery.renewal import TokenRenewal
 
 if TYPE_CHECKING:
@@ -241,5 +241,5 @@ class VerdictHandler:
     ) -> None:
         for part in parts:  # frozen with their bytes: a restart must be able to tell them
             self._lane.freeze(part)
-        self._book.settled(batch, delivered=delivered, buried=buried, parts=parts, remote_ids=remote_ids)
+        self._book.resolve(batch, Outcomes(delivered, buried, parts, remote_ids))
         self._lane.settled(batch, parts)

@@ -6,8 +6,6 @@ read, though a batch is whole again only when the last of its chunks has been. U
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-import anyio
-
 from ingestd.core.chunk import Chunk
 from ingestd.core.clock import Clock
 from ingestd.intake.fan_out import FanOut
@@ -39,9 +37,7 @@ class CopyTracker:
         self._recovery = recoveries[self._only.name] if self._only else None
         self._journal = journal
         self._clock = clock
-        self._settled = anyio.Event()
         self._stopped = False
-        self._book.on_copies_settled = self.wake
         if self._recovery:
             self._window.reclaim(self._recovery.awaited)
 
@@ -58,16 +54,16 @@ class CopyTracker:
         while self.too_many and not (
             self._fan.incomplete or self._stopped or self._window.waits_only_for(awaited)
         ):
-            self._settled = anyio.Event()
+            self._book.copies_resolved.clear()
             await flush()
-            await self._settled.wait()
+            await self._book.copies_resolved.wait()
 
     def wake(self) -> None:
-        self._settled.set()
+        self._book.copies_resolved.set()
 
     def stop(self) -> None:
         self._stopped = True
-        self._settled.set()
+        self._book.copies_resolved.set()
 
     # --- what an earlier process had on its way, and is not there any more ---
 

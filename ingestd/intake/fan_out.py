@@ -16,7 +16,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.positions import Positions
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import FanOutReceipt, Receipt, Routed
-from ingestd.delivery.recorder import FailedEvent
+from ingestd.delivery.recorder import FailedEvent, Outcomes
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.recovery import ProcessedEvents, RecoveredChunk, Recovery
 from ingestd.processing.routes import Routes
@@ -263,7 +263,7 @@ class FanOut:
 def bury(branch: SinkRunner, batch: Batch, detail: str) -> None:
     """Events that cannot be read again, and will not be sent in this run."""
     burials = [FailedEvent(index, Reason.INTERRUPTED, detail) for index in range(len(batch))]
-    branch.book.settled(batch, delivered=(), buried=burials, parts=())
+    branch.recorder.resolve(batch, Outcomes(failed=burials))
 
 
 def _pick(

@@ -4,6 +4,7 @@ One place, so that an event that had its end is counted, its key confirmed or fr
 receipt settled together.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -50,7 +51,7 @@ class EventRecorder:
         self.ledger = ledger
         self.confirming = UnconfirmedEvents(ledger)
         self.letter_claims = KeyClaims()
-        self.on_copies_settled = _nobody
+        self.copies_resolved = asyncio.Event()
         self._window = window
         self._journal = journal
         self._audit = audit
@@ -205,7 +206,7 @@ class EventRecorder:
         copies = self._window.confirm(safe, self._clock.monotonic()) if safe else []
         for follower in copies:
             self.duplicates(follower.chunk, 1)
-            self.on_copies_settled()
+            self.copies_resolved.set()
         self._dismissed(copies)
         if not self._window.follower_count:
             self._window.release([letter.digest for letter in letters if letter.digest])
@@ -219,7 +220,7 @@ class EventRecorder:
                 shared.append(letter_of_copy(follower.chunk, follower.position, letter))
                 self.ledger.buried(letter.reason)
                 self.ended(follower.chunk, 1)
-                self.on_copies_settled()
+                self.copies_resolved.set()
             self._dismissed(copies)
         return shared
 
@@ -238,7 +239,3 @@ class EventRecorder:
     def ended(self, chunk: Chunk, count: int) -> None:
         self.ledger.in_flight -= count
         chunk.receipt.settle(count)
-
-
-def _nobody() -> None:
-    """Nobody wants to know."""

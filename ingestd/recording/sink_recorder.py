@@ -1,4 +1,4 @@
-"""What happens to one sink's batches, written down: ledger, journal, audit, metrics. The lane's Book."""
+"""What happens to one sink's batches, written down: ledger, journal, audit, metrics. The lane's recorder."""
 
 import sqlite3
 import sys
@@ -12,7 +12,8 @@ from ingestd.core.clock import Clock
 from ingestd.core.ledger import SinkLedger
 from ingestd.core.letter import DeadLetter
 from ingestd.core.verdict import Meaning, Verdict
-from ingestd.delivery.recorder import FailedEvent
+from ingestd.delivery.pending_confirmations import PendingConfirmations
+from ingestd.delivery.recorder import FailedEvent, Outcomes
 from ingestd.recording.answer_notes import AnswerNotes
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.make_letters import letters_of_batch, pending_of_batch
@@ -26,21 +27,22 @@ from ingestd.telemetry.metrics import ANSWER_CLASSES, Metrics, answer_class
 
 Warn = Callable[[str], None]
 RemoteIds = Sequence[tuple[int, str]]
-Kept = Callable[[list[bytes], str, float], Work | None]
+Keep = Callable[[list[bytes], str, float], Work | None]
 """(delivered events, id and latency of their request): what else is to be written with that."""
 
 
 class SinkRecorder:
-    """``on_learned`` hears of a smaller body limit, ``on_confirming`` of events that will be asked about,
-    ``on_delivered`` of what was delivered; ``warn`` of what people should know.
+    """``learn`` is told of a smaller body limit, ``warn`` of what people should know.
 
-    ``several``: events go to other sinks as well, and have their end when they have had one at each.
+    ``keep``: gives what a lake writes with the end of a batch; None: no lake wants this sink's events.
+    ``pending``: counts the events that the API will be asked about; None: its answers are final.
+    ``several``: events go to other sinks as well, and are resolved when they are resolved at each.
     """
 
     def __init__(
         self,
         sink: str,
-        book: EventRecorder,
+        events: EventRecorder,
         *,
         several: bool,
         journal: Journal,
@@ -48,14 +50,17 @@ class SinkRecorder:
         metrics: Metrics,
         clock: Clock,
         warn: Warn,
+        learn: Callable[[int], None],
+        keep: Keep | None = None,
+        pending: PendingConfirmations | None = None,
         first_question_after_s: float = 1.0,
     ) -> None:
         self.sink = sink
         self.ledger = SinkLedger()
-        self.on_learned: Callable[[int], None] = lambda max_bytes: None
-        self.on_confirming: Callable[[int], None] = lambda events: None
-        self.on_delivered: Kept = keep_nothing
-        self._book = book
+        self._learn = learn
+        self._keep = keep
+        self._pending = pending
+        self._events = events
         self._several = several
         self._journal = journal
         self._audit = audit
@@ -65,7 +70,9 @@ class SinkRecorder:
         self._warn = warn
         self._first_question_after_s = first_question_after_s
         self._learned_bytes = sys.maxsize
-        self._letters = RetriedLetters(sink, self.ledger, book, journal, audit, clock, warn, several=several)
+        self._letters = RetriedLetters(
+            sink, self.ledger, events, journal, audit, clock, warn, several=several
+        )
         self.withdraw, self.put_aside = self._letters.withdraw, self._letters.put_aside
         self._notes = AnswerNotes(sink, warn=warn, clock=clock)
 
@@ -78,7 +85,7 @@ class SinkRecorder:
         if not batch.submitted:  # a token that is not to be had comes back here without an attempt
             batch.submitted = True
             self.ledger.batches += 1
-            self._book.ledger.batches += 1
+            self._events.ledger.batches += 1
             self._metrics.batch_events.observe(len(batch))
             self._metrics.batch_bytes.observe(len(batch.body))
             self._audit(
@@ -90,11 +97,11 @@ class SinkRecorder:
             )
 
     def attempted(self, batch: Batch, answer: Answer, verdict: Verdict) -> None:
-        for ledger in (self.ledger, self._book.ledger):
+        for ledger in (self.ledger, self._events.ledger):
             ledger.requests += 1
             ledger.bytes += len(batch.body)
             ledger.retries += batch.attempts > 1
-        self._book.ledger.unmatched_item_errors += verdict.unmatched
+        self._events.ledger.unmatched_item_errors += verdict.unmatched
         batch.latency_s = answer.seconds
         self._seconds[answer_class(answer.status)].observe(answer.seconds)
         if batch.attempts > 1:
@@ -110,26 +117,20 @@ class SinkRecorder:
         if verdict.unmatched or "retry-after" in answer.headers:
             self._notes.look(answer, verdict, request_id=batch.id)
 
-    def settled(
-        self,
-        batch: Batch,
-        *,
-        delivered: Sequence[int],
-        buried: Sequence[FailedEvent],
-        parts: Sequence[Batch],
-        remote_ids: RemoteIds = (),
-    ) -> None:
+    def resolve(self, batch: Batch, outcomes: Outcomes) -> None:
+        delivered, failed, parts = outcomes.delivered, outcomes.failed, outcomes.parts
+        remote_ids = outcomes.remote_ids
         if batch.letters:
-            self._letters.settled(batch, delivered, buried, parts, also=self._also(batch, delivered))
+            self._letters.settled(batch, delivered, failed, parts, also=self._also(batch, delivered))
         else:
-            self._events_settled(batch, delivered, buried, parts, remote_ids)
-        self._tell(batch, len(delivered) - len(remote_ids), len(remote_ids), buried, parts)
+            self._events_settled(batch, delivered, failed, parts, remote_ids)
+        self._tell(batch, len(delivered) - len(remote_ids), len(remote_ids), failed, parts)
 
     def learned(self, max_bytes: int) -> None:
         if max_bytes >= self._learned_bytes:
             return  # of batches that were on their way already
         self._learned_bytes = max_bytes
-        self.on_learned(max_bytes)
+        self._learn(max_bytes)
         self._warn(
             f"{self.sink}: the API refused a body as too large (413): batches are now at most {max_bytes}"
             " bytes"
@@ -148,29 +149,29 @@ class SinkRecorder:
     @property
     def keeps(self) -> bool:
         """Whether somebody wants the events that are delivered."""
-        return self.on_delivered is not keep_nothing
+        return self._keep is not None
 
     def confirmed(self, sink: str, event: Due, whole: Pending | None) -> None:
         """An event that the API had accepted is delivered. ``whole``: where it is kept."""
         self.ledger.confirming -= 1
         self.ledger.in_flight -= 1
         self.ledger.delivered += 1
-        self._book.confirming.ended((event.batch, event.source, event.offset))
-        if whole and whole.intact and (kept := self.on_delivered([whole.payload], whole.batch, 0.0)):
+        self._events.confirming.ended((event.batch, event.source, event.offset))
+        if self._keep and whole and whole.intact and (kept := self._keep([whole.payload], whole.batch, 0.0)):
             self._journal.note(kept)
         self._audit(AuditEntry.BATCH_DELIVERED, sink=self.sink, request_id=event.batch, events=1)
 
     def confirmation_failed(self, sink: str, letter: DeadLetter) -> None:
         """Accepted, and failed after all, or not confirmed in time. Its key is free again if no other sink
         has it."""
-        lost = self._book.confirming.ended((letter.batch, letter.source, letter.offset), letter)
+        lost = self._events.confirming.ended((letter.batch, letter.source, letter.offset), letter)
         freed = bool(letter.digest and (lost or (lost is None and not self._several)))
         self._journal.buried([letter._replace(sink=self.sink, freed=freed)], now=self._clock.wall())
         self.ledger.confirming -= 1
         self.ledger.in_flight -= 1
         self.ledger.dead_lettered += 1
         if letter.digest and freed:
-            self._book.free([letter.digest])
+            self._events.free([letter.digest])
             if self._several:
                 self._journal.note(partial(mark_freed, letters=[letter]))
         self._audit(
@@ -187,7 +188,7 @@ class SinkRecorder:
         self.ledger.taken_up(events)
         self.ledger.confirming += events
         if not self._several:  # else one event may be several of them: see ``Confirming.left``
-            self._book.accepted(events)
+            self._events.accepted(events)
 
     # --- settling ---
 
@@ -216,19 +217,19 @@ class SinkRecorder:
         if segments and segments[0].chunk.fate is not None:
             keys: list[bytes] = []
             if letters:
-                lost = self._book.failed_at(batch, sorted(burial.index for burial in buried), letters)
+                lost = self._events.failed_at(batch, sorted(burial.index for burial in buried), letters)
         else:
             whole = len(delivered) == len(batch)
             safe = batch.digests if whole else [batch.digests[index] for index in delivered]
-            self._book.ledger.delivered += len(delivered) - pending
+            self._events.ledger.delivered += len(delivered) - pending
             if letters:
                 _mark_buried(batch, buried)
-            keys, copies = self._book.settled(batch, list(filter(None, safe)), letters, confirming=pending)
+            keys, copies = self._events.settled(batch, list(filter(None, safe)), letters, confirming=pending)
             letters += copies
         if rows:
             indices = sorted(index for index, _ in remote_ids)
             places = [(at, row.source, row.offset) for at, row in zip(indices, rows, strict=True)]
-            self._book.confirming.accepted(batch, places)
+            self._events.confirming.accepted(batch, places)
         self._journal.settled(
             batch,
             sink=self.sink,
@@ -242,13 +243,13 @@ class SinkRecorder:
         if lost:
             self._journal.note(partial(mark_freed, letters=lost))
         self._settle_receipts(segments)
-        if pending:
-            self.on_confirming(pending)
+        if self._pending and pending:
+            self._pending.add(pending)
 
     def _settle_receipts(self, segments: Sequence[Segment]) -> None:
         for segment in segments:
             if segment.chunk.fate is None:
-                self._book.ended(segment.chunk, len(segment.positions))
+                self._events.ended(segment.chunk, len(segment.positions))
             else:
                 segment.chunk.receipt.settle(len(segment.positions))
 
@@ -262,11 +263,11 @@ class SinkRecorder:
         """What is written with the end of a batch: what will be asked about (at indices ``asked``), and what
         goes to the lake."""
         kept = None
-        if self.keeps and len(asked) < len(delivered):
+        if self._keep and len(asked) < len(delivered):
             events = batch.events
             if asked or len(delivered) < len(batch):
                 events = [batch.events[index] for index in delivered if index not in asked]
-            kept = self.on_delivered(events, batch.id, batch.latency_s)
+            kept = self._keep(events, batch.id, batch.latency_s)
         if not rows:
             return kept
         now = self._clock.wall()
@@ -331,10 +332,6 @@ class SinkRecorder:
                 parts=len(parts),
                 error=batch.last_answer,
             )
-
-
-def keep_nothing(events: list[bytes], request_id: str, latency_s: float) -> Work | None:
-    """Nobody wants what is delivered."""
 
 
 def _mark_buried(batch: Batch, buried: Sequence[FailedEvent]) -> None:

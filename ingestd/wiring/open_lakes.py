@@ -1,4 +1,4 @@
-"""Opens the lakes of a pipeline, and joins each to what fills it. Called by ``pipeline.py``."""
+"""Opens the lakes of a pipeline, and says what fills each of them. Called by ``pipeline.py``."""
 
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -11,12 +11,11 @@ from urllib.parse import unquote, urlsplit
 from ingestd.config.sinks import LakeConfig
 from ingestd.core.address import check_url
 from ingestd.core.errors import UserError
-from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.lake.callback import Callback
 from ingestd.lake.file_writer import ObjectStore
 from ingestd.lake.lake import Lake, open_lake
 from ingestd.processing import routes
-from ingestd.recording.sink_recorder import Kept
+from ingestd.recording import sink_recorder
 from ingestd.sinks.lake import LakeLayout
 from ingestd.store.outbox import OutboxAddition
 from ingestd.store.writer import Work
@@ -36,31 +35,45 @@ Keep = Callable[[list[bytes]], OutboxAddition | None]
 @dataclass(frozen=True, slots=True)
 class OpenLake:
     """``accepted``: told of events that were accepted, if the lake keeps those; gives what is written with
-    that."""
+    that. ``delivered``: the same for events that ``sink`` delivered."""
 
     name: str
     lake: Lake
     accepted: Keep | None
+    sink: str
+    delivered: sink_recorder.Keep
 
 
-async def open_lakes(
-    stack: AsyncExitStack, ground: PipelineContext, branches: Sequence[SinkRunner]
-) -> list[OpenLake]:
+async def open_lakes(stack: AsyncExitStack, ground: PipelineContext) -> list[OpenLake]:
     """Raises UserError for a lake that cannot be used."""
     opened: list[OpenLake] = []
     for name, section in ground.settings.sinks.items():
         if isinstance(section, LakeConfig):
-            opened.append(await _open(stack, ground, branches, name, section))
+            opened.append(await _open(stack, ground, name, section))
     return opened
 
 
-async def _open(
-    stack: AsyncExitStack,
-    ground: PipelineContext,
-    branches: Sequence[SinkRunner],
-    name: str,
-    section: LakeConfig,
-) -> OpenLake:
+def keep_delivered(lakes: Sequence[OpenLake], sink: str) -> sink_recorder.Keep | None:
+    """What the lakes of ``sink`` write with the end of its batches; None: it has no lake."""
+    keeps = [lake.delivered for lake in lakes if lake.sink == sink]
+    if len(keeps) < 2:
+        return keeps[0] if keeps else None
+    return partial(_keep_all, keeps)
+
+
+def _keep_all(
+    keeps: Sequence[sink_recorder.Keep], events: list[bytes], request_id: str, latency_s: float
+) -> Work | None:
+    works = [work for keep in keeps if (work := keep(events, request_id, latency_s))]
+
+    def write(connection: sqlite3.Connection) -> None:
+        for work in works:
+            work(connection)
+
+    return write if works else None
+
+
+async def _open(stack: AsyncExitStack, ground: PipelineContext, name: str, section: LakeConfig) -> OpenLake:
     client = await _client(stack, ground)
     lake = await stack.enter_async_context(
         open_lake(
@@ -78,9 +91,6 @@ async def _open(
         )
     )
     keep = partial(_keep, ground, lake, routes.compile({name: section.when}) if section.when else None, name)
-    for branch in branches:
-        if branch.name == section.of:
-            branch.book.on_delivered = partial(_keep_delivered, keep, branch.book.on_delivered)
     outbox = lake.outbox
     ground.metrics.by_sink.lakes[name] = LakeGauges(
         waiting_events=lambda: outbox.events,
@@ -90,7 +100,11 @@ async def _open(
         failures=lambda: lake.failures,
         skipped_events=lambda: outbox.skipped_events,
     )
-    return OpenLake(name, lake, keep if section.of == "accepted" else None)
+
+    def delivered(events: list[bytes], request_id: str, latency_s: float) -> Work | None:
+        return keep(events, request_id=request_id, latency_s=latency_s)
+
+    return OpenLake(name, lake, keep if section.of == "accepted" else None, section.of, delivered)
 
 
 async def _client(stack: AsyncExitStack, ground: PipelineContext, *, guard: UrlGuard | None = None) -> Client:
@@ -111,26 +125,6 @@ def _keep(
     if router:
         events = [events[position] for position in router.route(events).positions[name]]
     return lake.outbox.add(events, request_id=request_id, latency_s=latency_s, at=ground.clock.wall())
-
-
-def _keep_delivered(
-    keep: Callable[..., OutboxAddition | None],
-    others: Kept,
-    events: list[bytes],
-    request_id: str,
-    latency_s: float,
-) -> Work | None:
-    """``others``: another lake may have the events of the same sink."""
-    mine = keep(events, request_id=request_id, latency_s=latency_s)
-    theirs = others(events, request_id, latency_s)
-    if mine is None or theirs is None:
-        return mine or theirs
-
-    def write(connection: sqlite3.Connection) -> None:
-        theirs(connection)
-        mine(connection)
-
-    return write
 
 
 def _store(name: str, section: LakeConfig, client: Client) -> ObjectStore:

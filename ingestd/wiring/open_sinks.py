@@ -19,13 +19,14 @@ from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.delivery.event_status import StatusReader
 from ingestd.delivery.lane import Lane
 from ingestd.delivery.lane_settings import LaneSettings
+from ingestd.delivery.pending_confirmations import PendingConfirmations
 from ingestd.delivery.retry_worker import RetryWorker
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.delivery.status_client import StatusClient
 from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings
 from ingestd.processing.routes import Routes
 from ingestd.recording.event_recorder import EventRecorder
-from ingestd.recording.sink_recorder import SinkRecorder
+from ingestd.recording.sink_recorder import Keep, SinkRecorder
 from ingestd.sinks import answers
 from ingestd.sinks.sink import Sink
 from ingestd.store.confirmations import Confirmations
@@ -78,8 +79,11 @@ def sections_of(settings: Settings) -> dict[str, HttpSinkConfig]:
     return found or {"ingest_api": IngestApiConfig(type="ingest_api")}
 
 
-async def open_branches(stack: AsyncExitStack, ground: PipelineContext, routes: Routes) -> list[SinkRunner]:
-    """One for each sink; what they open is closed by ``stack``. Raises UserError."""
+async def open_branches(
+    stack: AsyncExitStack, ground: PipelineContext, routes: Routes, *, keep: Callable[[str], Keep | None]
+) -> list[SinkRunner]:
+    """One for each sink; what they open is closed by ``stack``. ``keep``: what lakes write with the end of a
+    sink's batches. Raises UserError."""
     sections = sections_of(ground.settings)
     shared = await _api_login(stack, ground, sections.values())
     sinks_of = _sinks_of(routes)
@@ -87,7 +91,18 @@ async def open_branches(stack: AsyncExitStack, ground: PipelineContext, routes: 
     for name, section in sections.items():
         sink = make_sink(name, section, ground.login, ground.settings.batch, ground.clock.wall)
         watch_url(sink, section, ground.watch)
-        opened.append(await _open(stack, ground, sink, section, shared, sinks_of, several=len(sections) > 1))
+        opened.append(
+            await _open(
+                stack,
+                ground,
+                sink,
+                section,
+                shared,
+                sinks_of,
+                several=len(sections) > 1,
+                keep=keep(name),
+            )
+        )
     return opened
 
 
@@ -100,6 +115,7 @@ async def _open(
     sinks_of: Callable[[list[bytes]], list[list[str]]],
     *,
     several: bool,
+    keep: Keep | None,
 ) -> SinkRunner:
     settings, clock = ground.settings, ground.clock
     confirm = section.confirm if isinstance(section, CloudEventsConfig) and section.confirm.url else None
@@ -121,7 +137,9 @@ async def _open(
             requests_per_minute=section.requests_per_minute,
         )
         stack.push_async_callback(sender.aclose)
-    book = SinkRecorder(
+    batcher = _batcher(settings, sink, section)
+    pending = PendingConfirmations(confirm.max_pending) if confirm else None
+    recorder = SinkRecorder(
         sink.name,
         ground.book,
         several=several,
@@ -130,25 +148,21 @@ async def _open(
         metrics=ground.metrics,
         clock=clock,
         warn=ground.warn,
+        learn=batcher.learn,
+        keep=keep,
+        pending=pending,
         first_question_after_s=confirm.first_after if confirm else 1.0,
     )
-    confirmer = None
-    if confirm:
-        confirmer = await _confirmer(
-            ground, book, confirm, StatusClient(client, auth), several=several, on_room=lambda: lane.wake()
-        )
     lane = Lane(
         sink,
         sender,
-        book,
+        recorder,
         settings=lane_settings,
         clock=clock,
-        hold_back=(lambda: confirmer.full) if confirmer else lambda: False,
+        hold_back=(lambda: pending.full) if pending else lambda: False,
     )
     if isinstance(sender, WebhookHandshake):
         sender.on_allowed = lambda granted: lane.gate.allow(granted, clock.monotonic())
-    batcher = _batcher(settings, sink, section)
-    book.on_learned = batcher.learn
     letters = LetterQueue(
         ground.database,
         sink=sink.name,
@@ -159,14 +173,15 @@ async def _open(
         several=several,
         clock=clock,
         warn=ground.warn,
-        on_aside=book.put_aside,
+        on_aside=recorder.put_aside,
     )
     worker = RetryWorker(letters, lane, clock=clock, poll_s=settings.letters.poll)
-    branch = SinkRunner(
-        sink, batcher, lane, book, worker, letters, confirmer, order_watch=lane_settings.order_watch
-    )
-    if confirm:
-        branch.confirming_patience_s = confirm.timeout + settings.delivery.startup_patience
+    branch = SinkRunner(sink, batcher, lane, recorder, worker, letters, order_watch=lane_settings.order_watch)
+    if confirm and pending:
+        branch.confirmer = await _confirmer(
+            ground, recorder, confirm, StatusClient(client, auth), pending, several=several, on_room=lane.wake
+        )
+        branch.confirm_timeout_s = confirm.timeout + settings.delivery.startup_patience
     ground.metrics.by_sink.sinks[sink.name] = _gauges(branch)
     return branch
 
@@ -265,20 +280,22 @@ def _on_refresh(ground: PipelineContext) -> OnRefresh:
 
 async def _confirmer(
     ground: PipelineContext,
-    book: SinkRecorder,
+    recorder: SinkRecorder,
     confirm: ConfirmConfig,
     asker: StatusClient,
+    pending: PendingConfirmations,
     *,
     several: bool,
     on_room: Callable[[], None],
 ) -> StatusPoller:
-    store = Confirmations(ground.database, book.sink)
+    store = Confirmations(ground.database, recorder.sink)
     confirmer = StatusPoller(
-        book.sink,
-        question_template(book.sink, confirm, ground.login),
+        recorder.sink,
+        question_template(recorder.sink, confirm, ground.login),
         asker=asker,
         store=store,
-        book=book,
+        recorder=recorder,
+        pending=pending,
         reader=StatusReader(
             field=confirm.status, delivered=confirm.delivered, failed=confirm.failed, told=answers.told
         ),
@@ -286,16 +303,14 @@ async def _confirmer(
             timeout_s=confirm.timeout,
             first_after_s=confirm.first_after,
             requests_per_minute=confirm.requests_per_minute,
-            max_pending=confirm.max_pending,
         ),
         clock=ground.clock,
         on_room=on_room,
         warn=ground.warn,
     )
-    book.still_confirming(await confirmer.open())
+    recorder.still_confirming(await confirmer.open())
     if several:
         ground.book.confirming.left(await store.places(), sinks=list(sections_of(ground.settings)))
-    book.on_confirming = confirmer.added
     return confirmer
 
 

@@ -55,7 +55,7 @@ from ingestd.store.spool_rows import SpoolDamage
 from ingestd.telemetry.audit_file import AuditLog
 from ingestd.telemetry.metrics import Metrics
 from ingestd.transport.watched_file import Watch
-from ingestd.wiring.open_lakes import OpenLake, open_lakes
+from ingestd.wiring.open_lakes import OpenLake, keep_delivered, open_lakes
 from ingestd.wiring.open_sinks import PipelineContext, open_branches, patterns_of
 
 Warn = Callable[[str], None]
@@ -154,9 +154,9 @@ async def open_pipeline(
             spooled=spooled,
             requested_letters_only=requested_letters_only,
         )
-        branches = await open_branches(stack, ground, router)
+        lakes = await open_lakes(stack, ground)
+        branches = await open_branches(stack, ground, router, keep=partial(keep_delivered, lakes))
         journal.remember_sinks([branch.name for branch in branches])
-        lakes = await open_lakes(stack, ground, branches)
         metrics.gauges.window_known = lambda: len(window)
         metrics.gauges.window_pending = lambda: window.pending
         pipeline = Pipeline(

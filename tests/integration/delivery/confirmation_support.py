@@ -13,6 +13,7 @@ from typing import Any
 from ingestd.core.answer import Answer
 from ingestd.core.letter import DeadLetter
 from ingestd.delivery.event_status import StatusReader
+from ingestd.delivery.pending_confirmations import PendingConfirmations
 from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings
 from ingestd.sinks.answers import told
 from ingestd.store import confirmations
@@ -161,12 +162,12 @@ class Rig:
         confirmations.insert_confirmations(
             self.store.connection, rows, self.clock.wall(), first_after_s=first_after_s
         )
-        self.confirmer.added(len(rows))
+        self.confirmer.pending.add(len(rows))
 
     @property
     def ends(self) -> tuple[int, int]:
         """(confirmed, dead letters); every event has one of the two, or is still pending."""
-        assert self.confirmer.pending == self.store.left
+        assert self.confirmer.pending.count == self.store.left
         return self.book.confirmed_events, len(self.book.letters)
 
 
@@ -176,6 +177,7 @@ async def rig(
     *,
     store: MemoryStore | None = None,
     clock: VirtualClock | None = None,
+    max_pending: int = 100_000,
     **options: Any,
 ) -> AsyncIterator[Rig]:
     """A confirmer that runs; on leaving it is cancelled, and nothing of it is left."""
@@ -189,7 +191,8 @@ async def rig(
         "https://api.test/events/{id}",
         asker=api,
         store=store,
-        book=book,
+        recorder=book,
+        pending=PendingConfirmations(max_pending),
         reader=StatusReader(told=told),
         settings=StatusPollerSettings(**{"requests_per_minute": 6_000, **options}),
         clock=clock,

@@ -15,6 +15,7 @@ from ingestd.core.answer import Answer
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Segment
 from ingestd.core.clock import Clock, SystemClock
+from ingestd.core.ledger import SinkLedger
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Receipt
 from ingestd.core.verdict import Verdict
@@ -22,7 +23,7 @@ from ingestd.delivery.backoff import Backoff
 from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.delivery.lane import Lane
 from ingestd.delivery.lane_settings import LaneSettings
-from ingestd.delivery.recorder import FailedEvent, Recorder
+from ingestd.delivery.recorder import Outcomes, Recorder
 from ingestd.sinks.ingest_api import PATH, IngestApi
 from ingestd.sinks.sink import Sink
 from ingestd.transport.client import Client
@@ -91,8 +92,9 @@ class End:
 
 @dataclass
 class MemoryBook:
-    """Implements ``delivery.outcome.Book``."""
+    """Implements ``delivery.recorder.Recorder``."""
 
+    ledger: SinkLedger = field(default_factory=SinkLedger)
     ends: dict[bytes, End] = field(default_factory=dict)
     bodies: dict[str, bytes] = field(default_factory=dict)  # of frozen batches, by id
     attempts: list[tuple[str, Answer, Verdict]] = field(default_factory=list)
@@ -115,16 +117,9 @@ class MemoryBook:
         assert self.bodies[batch.id] == batch.body
         self.attempts.append((batch.id, answer, verdict))
 
-    def settled(
-        self,
-        batch: Batch,
-        *,
-        delivered: Sequence[int],
-        buried: Sequence[FailedEvent],
-        parts: Sequence[Batch],
-        remote_ids: Sequence[tuple[int, str]] = (),
-    ) -> None:
-        self.remote_ids += remote_ids
+    def resolve(self, batch: Batch, outcomes: Outcomes) -> None:
+        delivered, buried, parts = outcomes.delivered, outcomes.failed, outcomes.parts
+        self.remote_ids += outcomes.remote_ids
         assert batch.id not in self.settled_ids, "a batch was settled twice"
         self.settled_ids.add(batch.id)
         here = [batch.events[index] for index in [*delivered, *(burial.index for burial in buried)]]

@@ -12,6 +12,7 @@ from ingestd.core.clock import SystemClock
 from ingestd.core.errors import Unreachable
 from ingestd.core.reasons import Reason
 from ingestd.delivery.event_status import StatusReader
+from ingestd.delivery.pending_confirmations import PendingConfirmations
 from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings, make_letter
 from ingestd.sinks.answers import told
 from ingestd.store import confirmations
@@ -138,7 +139,7 @@ async def test_an_event_that_was_delivered_while_nobody_asked_is_confirmed_howev
     async with rig(lambda *_: says("delivered"), timeout_s=300) as r:
         r.clock.now = 10_000
         confirmations.insert_confirmations(r.store.connection, [pending_event("a")], r.clock.wall() - 5_000)
-        r.confirmer.added(1)
+        r.confirmer.pending.add(1)
         await r.clock.advance(5)
         assert r.ends == (1, 0)
 
@@ -265,16 +266,16 @@ async def test_an_id_that_cannot_be_asked_for_ends_at_once_and_reaches_no_url(re
 async def test_sending_waits_while_too_many_are_pending_and_is_told_when_there_is_room() -> None:
     async with rig(after(5, says("delivered")), max_pending=3) as r:
         r.accept("a", "b")
-        seen = [r.confirmer.full]
+        seen = [r.confirmer.pending.full]
         r.accept("c", "d")
-        seen.append(r.confirmer.full)
-        assert not r.confirmer.settled.is_set()
+        seen.append(r.confirmer.pending.full)
+        assert not r.confirmer.pending.none_left.is_set()
         await r.clock.advance(4)
         assert r.rooms == []
         await r.clock.advance(10)
         assert len(r.rooms) == 1
-        assert [*seen, r.confirmer.full] == [False, True, False]
-        assert r.confirmer.settled.is_set()
+        assert [*seen, r.confirmer.pending.full] == [False, True, False]
+        assert r.confirmer.pending.none_left.is_set()
 
 
 async def test_a_restart_goes_on_with_what_was_pending() -> None:
@@ -284,13 +285,13 @@ async def test_a_restart_goes_on_with_what_was_pending() -> None:
         await clock.advance(10)
     asked = len(r.api.times_of("a"))
     async with rig(lambda *_: says("delivered"), store=store, clock=clock) as r:
-        assert r.confirmer.pending == 2
-        assert not r.confirmer.settled.is_set()
+        assert r.confirmer.pending.count == 2
+        assert not r.confirmer.pending.none_left.is_set()
         await clock.advance(0.1)
         assert r.api.asked == []  # its backoff is kept, too
         await clock.advance(20)
         assert r.ends == (2, 0)
-        assert r.confirmer.settled.is_set()
+        assert r.confirmer.pending.none_left.is_set()
     assert asked >= 2
 
 
@@ -309,7 +310,8 @@ async def test_it_works_on_the_real_store_and_a_letter_is_there_as_soon_as_it_is
         "https://api.test/{id}",
         asker=Api(),
         store=Confirmations(database, SINK),
-        book=book,
+        recorder=book,
+        pending=PendingConfirmations(100),
         reader=StatusReader(told=told),
         settings=StatusPollerSettings(requests_per_minute=60_000, first_after_s=0.01),
         clock=SystemClock(),
@@ -322,7 +324,7 @@ async def test_it_works_on_the_real_store_and_a_letter_is_there_as_soon_as_it_is
     await confirmer.open()
     running = asyncio.create_task(confirmer.run())
     async with asyncio.timeout(patience(10)):
-        await confirmer.settled.wait()
+        await confirmer.pending.none_left.wait()
     running.cancel()
     await asyncio.wait([running])
     assert book.confirmed_events == 40

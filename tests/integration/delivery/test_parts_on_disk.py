@@ -64,6 +64,7 @@ async def test_every_batch_and_every_part_of_one_is_on_disk_with_its_bytes_when_
             metrics=Metrics(ledger),
             clock=clock,
             warn=lambda _: None,
+            learn=lambda max_bytes: None,
         )
         async with rig(script, book=sink_book, max_in_flight=1) as r:
             book.accepted(8)
