@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ingestd.core.answer import Answer
 from ingestd.core.clock import Clock
 from ingestd.core.verdict import Verdict
-from ingestd.sinks.answers import told
+from ingestd.sinks.answer_body import told
 from ingestd.transport.headers import retry_after
 
 _MAX_TOLD = 50

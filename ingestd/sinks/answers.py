@@ -1,29 +1,27 @@
-"""What a status means, for every sink that does not say otherwise: the table of docs/sinks/answers.md."""
+"""What an answer means: a status as always, or as a person has set, with what the body says of single events.
 
+Used by the sinks. The table is that of ``docs/sinks/answers.md``; what a body says, ``answer_body.py`` reads.
+"""
+
+import functools
 import re
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 
-from ingestd.core import redaction
 from ingestd.core.answer import PASSING, Answer
 from ingestd.core.verdict import ItemError, Meaning, Verdict
+from ingestd.sinks import answer_body, item_paths
+from ingestd.sinks.answer_body import clean, told
+from ingestd.sinks.item_paths import ItemPaths
 from ingestd.transport.headers import retry_after
 from ingestd.transport.token_refusal import speaks_of_token
 
 MAX_WORDS = 500
 """Characters of an answer's body that are kept."""
 
-_CONTROL = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+"
-)  # and what turns text around
-_SECRET = re.compile(
-    r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{6,}"
-    r"|((?:(?:access|refresh|id)_?token|password|secret|api[_-]?key|authorization)[\\\"']*\s*[:=]\s*)"
-    r"(?:\\\"(?:(?!\\\").)*"  # quoted within quotes
-    r"|\"(?:[^\"\\]|\\.)*|'[^']*|(?:(?:bearer|basic)\s+)?[^\s\"',;}&]+)"
-)
-_SECRET_WORDS = ("bearer", "basic", "token", "password", "secret", "key", "authorization")
+_MEANINGS = {one.name.lower(): one for one in Meaning if one is not Meaning.UNAUTHORIZED}
 _IN_PROGRESS = re.compile(
     rb"in.?progress|still (being|processing)|currently|not yet (complete|finished)|pending", re.IGNORECASE
 )
@@ -54,6 +52,94 @@ _FORBIDDEN = {
 }
 
 
+class AnswerReader:
+    """``on_status``: what a status means where it is not the usual, as "404" -> "permanent" (``Meaning``).
+
+    ``paths``: only these are read then, none of the usual names. ``expect_json``: the API speaks JSON, and
+    what is none is not its answer; not for a status in ``on_status``. Raises ValueError for other words.
+    """
+
+    def __init__(
+        self,
+        on_status: Mapping[str, str] | None = None,
+        paths: ItemPaths | None = None,
+        *,
+        expect_json: bool = False,
+    ) -> None:
+        self.expect_json = expect_json
+        self._on_status: dict[int, Meaning] = {}
+        for status, word in (on_status or {}).items():
+            if not re.fullmatch(r"[1-5][0-9]{2}", status) or word not in _MEANINGS:
+                raise ValueError(f"{status} = {word!r}: expected a status and one of {', '.join(_MEANINGS)}")
+            self._on_status[int(status)] = _MEANINGS[word]
+        self.paths = paths or None
+
+    def read(self, answer: Answer, events: Sequence[bytes], *, now_wall: float) -> Verdict:
+        """The verdict, with what the body says of single events; ``events``: the batch's."""
+        items: tuple[ItemError, ...] = ()
+        unmatched = 0
+        meaning = self.meaning_of(answer.status)
+        if len(answer.body) > 2 and meaning in (Meaning.ACCEPTED, Meaning.REJECTED):
+            # if none was taken, one by one will tell whom a shared id meant
+            items, unmatched = self.errors(answer.body, events, shared_ids=meaning is Meaning.ACCEPTED)
+        if (answer.truncated or answer.unreadable) and meaning is Meaning.ACCEPTED:
+            unmatched = max(1, unmatched)  # it may have named events in what was cut off, or cannot be read
+        return self.verdict(answer, now_wall=now_wall, items=items, unmatched=unmatched)
+
+    def verdict(
+        self,
+        answer: Answer,
+        *,
+        now_wall: float,
+        items: tuple[ItemError, ...] = (),
+        unmatched: int = 0,
+        strange: str = "",
+    ) -> Verdict:
+        """What the status means, by ``on_status`` or else as always; ``items``: errors of single events.
+        ``strange``: why it is not the API's answer although it may be JSON."""
+        usual = meaning_of(answer, now_wall=now_wall, items=items, unmatched=unmatched)
+        meaning = self._on_status.get(answer.status)
+        if usual.meaning is Meaning.ACCEPTED:
+            if meaning is None and self.expect_json and (strangers := doubt(answer, strange)):
+                return strangers
+            if strange:
+                unmatched = max(1, unmatched)
+                usual = replace(usual, unmatched=unmatched)
+            if not (items or unmatched or self.paths) and (said := answer_body.says_no(answer.body)):
+                usual = replace(usual, unmatched=1, unmatched_words=said)
+        if meaning is None or meaning is usual.meaning:
+            return usual
+        detail = words(answer)  # without advice for what the status usually means
+        if meaning in (Meaning.ACCEPTED, Meaning.REJECTED):
+            return Verdict(meaning, detail, items=items, unmatched=unmatched)
+        if meaning in (Meaning.RETRY, Meaning.PAUSED):  # sent again: was it, perhaps, taken?
+            after_s = retry_after_s(answer, now_wall=now_wall)
+            perhaps = usual.unanswered or usual.meaning is Meaning.ACCEPTED
+            return Verdict(meaning, detail, after_s=after_s, unanswered=perhaps)
+        return Verdict(meaning, detail)
+
+    def meaning_of(self, status: int) -> Meaning | None:
+        """ACCEPTED or REJECTED where the body may name events; as set, or None."""
+        meaning = self._on_status.get(status)
+        if meaning is None and 200 <= status < 300:
+            return Meaning.ACCEPTED
+        if meaning is None and status in (400, 422):
+            return Meaning.REJECTED
+        return meaning
+
+    def errors(
+        self, body: bytes, events: Sequence[bytes], *, shared_ids: bool
+    ) -> tuple[tuple[ItemError, ...], int]:
+        """(errors by event, how many could not be traced to one) that an answer's body names."""
+        if self.paths is not None:
+            return item_paths.find(body, events, self.paths, shared_ids=shared_ids)
+        ids = functools.cache(lambda: answer_body.ids_of(events))
+        return answer_body.find(body, len(events), ids, shared_ids=shared_ids)
+
+
+DEFAULT = AnswerReader()
+
+
 def words(answer: Answer) -> str:
     """Status and body in one line: cut, control characters out, anything like a credential masked."""
     if answer.status == 0:
@@ -64,29 +150,6 @@ def words(answer: Answer) -> str:
     if 200 <= answer.status < 300:  # nearly every one, and nobody sees it but in what is redacted then
         return f"{answer.status} {clean(text)[:MAX_WORDS]}".strip()
     return f"{answer.status} {told(text, MAX_WORDS)}".strip()
-
-
-def told(text: str, most: int) -> str:
-    """What a remote side says, fit to be shown and kept: one line, no secret, at most so many characters."""
-    known = redaction.by_value(text[: 4 * most])
-    if len(text) > 4 * most:  # half a secret would not be known for one
-        known = redaction.without_cut(known)
-    return redaction.redact(clean(known))[:most]
-
-
-@lru_cache(maxsize=1024)  # an API that refuses a thousand events says the same of each
-def clean(text: str) -> str:
-    """Control characters out, anything like a credential masked."""
-    if not text.isprintable():
-        text = _CONTROL.sub(" ", text)
-    if not text.isascii() or _names_a_secret(text.lower()):  # the pattern takes ten times as long
-        text = _SECRET.sub(lambda m: (m[1] + " ***") if m[1] else m[2] + "***", text)
-    return text.strip()
-
-
-def _names_a_secret(lower: str) -> bool:
-    """Whether ``_SECRET`` may match: each of its alternatives has one of these."""
-    return any(word in lower for word in _SECRET_WORDS)
 
 
 def meaning_of(

@@ -13,12 +13,10 @@ import msgspec
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import Meaning, Verdict
-from ingestd.sinks import answers, cloudevents_binary, item_errors
-from ingestd.sinks.cloudevents_wrap import Wrapping
-from ingestd.sinks.content_id import content_id
-from ingestd.sinks.frame import frame
-from ingestd.sinks.reading import DEFAULT, AnswerReader
-from ingestd.sinks.sink import Unencodable
+from ingestd.sinks import answer_body, answers, cloudevents_formats
+from ingestd.sinks.answers import DEFAULT, AnswerReader
+from ingestd.sinks.cloudevents_formats import Wrapping
+from ingestd.sinks.sink import Unencodable, content_id
 
 PATH = "/api/v2/eventbridge/events"
 MAX_ID_CHARS = 256
@@ -82,7 +80,7 @@ class CloudEventsSink:
         if unfit:
             raise Unencodable(unfit)
         if self.mode == "batch":
-            return frame(b"[", b",", b"]", parts)
+            return b"".join((b"[", b",".join(parts), b"]"))
         (body,) = parts
         return body
 
@@ -96,7 +94,7 @@ class CloudEventsSink:
         event = events[0] if self._wrap is None else self._wrap(events[0])
         headers = {"X-Request-Id": batch_id, "Idempotency-Key": content_id(event)}
         if self.mode == "binary":
-            headers |= cloudevents_binary.split(event).headers
+            headers |= cloudevents_formats.split(event).headers
         else:
             headers["Content-Type"] = _MEDIA_TYPES["structured"]
         return headers
@@ -142,7 +140,7 @@ class CloudEventsSink:
         """What stands in the body for ``event``. Raises ValueError, in words, for one that does not fit."""
         if self._wrap is not None:
             event = self._wrap(event)
-        return cloudevents_binary.split(event).body if self.mode == "binary" else event
+        return cloudevents_formats.split(event).body if self.mode == "binary" else event
 
     def _has_long_headers(self, events: Sequence[bytes]) -> bool:
         """Whether "headers too large" is about this event: its attributes must not stop all others."""
@@ -164,7 +162,7 @@ class _Accepted(msgspec.Struct, gc=False, rename="camel"):
     def is_event(self) -> bool:
         if self.specversion is not None or self.delivery_status is not None:
             return True
-        return isinstance(self.status, str) and (item_errors.is_okay(self.status) or self.status == "failed")
+        return isinstance(self.status, str) and (answer_body.is_okay(self.status) or self.status == "failed")
 
 
 _decode_accepted = msgspec.json.Decoder(_Accepted).decode

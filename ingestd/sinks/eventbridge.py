@@ -25,10 +25,9 @@ import msgspec
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import ItemError, Meaning, Verdict
-from ingestd.sinks import answers
+from ingestd.sinks import answer_body, answers
+from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.eventbridge_entry import BusEntry, BusEntryEncoder
-from ingestd.sinks.frame import frame
-from ingestd.sinks.reading import DEFAULT, AnswerReader
 from ingestd.sinks.sink import Unencodable
 
 MAX_ENTRIES = 10
@@ -125,7 +124,7 @@ class EventBridgeSink:
                 unfit[index] = str(error)
         if unfit:
             raise Unencodable(unfit)
-        return frame(_PREFIX, _SEPARATOR, _SUFFIX, entries)
+        return b"".join((_PREFIX, _SEPARATOR.join(entries), _SUFFIX))
 
     def headers(self, batch_id: str, events: Sequence[bytes]) -> dict[str, str]:
         return {
@@ -187,7 +186,7 @@ class EventBridgeSink:
         if len(errors) == count and (meaning := _common_meaning([code for _, code, _ in errors])):
             return self._verdict(meaning, errors[0][1], answer)
         items = tuple(
-            ItemError(index, answers.told(f"{code}: {words}", 300), _kind(code) is Meaning.RETRY)
+            ItemError(index, answer_body.told(f"{code}: {words}", 300), _kind(code) is Meaning.RETRY)
             for index, code, words in errors
         )
         return self._reading.verdict(answer, now_wall=self._wall(), items=items)

@@ -9,6 +9,7 @@ import functools
 import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,11 +20,9 @@ from ingestd.core.errors import UserError
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.schemas.grammar import is_utf8
 from ingestd.schemas.refusals import cut
-from ingestd.sinks.answers import told
-from ingestd.sinks.genesys_answers import name_context
+from ingestd.sinks.answer_body import NamedErrors, read_json, told
+from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.genesys_mapping import MAX_ENTRIES, GenesysEntry, InteractionMapping
-from ingestd.sinks.item_errors import NamedErrors, read_json
-from ingestd.sinks.reading import DEFAULT, AnswerReader
 from ingestd.sinks.sink import Unencodable
 
 MAX_REQUEST_ENTRIES = 100
@@ -47,6 +46,7 @@ CONVERSATION_ARRAYS = frozenset(VOICE_ARRAYS + EMAIL_ARRAYS)
 
 _NAMED = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"([A-Za-z]{1,80})"[ \t\r\n]*:')
 _BLANKS = b" \t\r\n"
+_CONTEXT_ID = re.compile(r"[A-Za-z0-9-]{8,64}", re.ASCII)
 _ARRAY_FRAME_BYTES = len('"":[]')
 
 
@@ -273,3 +273,30 @@ def _make_mapping(
 def _words(error: dict[str, Any]) -> str:
     message = error.get("message")
     return told(message, 300) if isinstance(message, str) and message else "no reason given"
+
+
+class _ErrorBody(msgspec.Struct, gc=False, rename="camel"):
+    context_id: Any = None
+
+
+_decode_error = msgspec.json.Decoder(_ErrorBody).decode
+
+
+def name_context(verdict: Verdict, answer: Answer) -> Verdict:
+    """The verdict with the id by which Genesys support finds a refused request.
+
+    ``ErrorBody.contextId`` of the body equals the header ``ININ-Correlation-Id``.
+    """
+    if answer.status < 400:
+        return verdict
+    try:
+        context_id = _decode_error(answer.body).context_id
+    except (ValueError, RecursionError):
+        context_id = None
+    if context_id is None:
+        context_id = answer.headers.get("inin-correlation-id")
+    if not isinstance(context_id, str) or not _CONTEXT_ID.fullmatch(context_id):
+        return verdict
+    if context_id in verdict.detail:
+        return verdict
+    return replace(verdict, detail=f"{verdict.detail} (contextId {context_id})")

@@ -28,16 +28,61 @@
     languageId, ani, dnis,           the attribute of that name, where there is one
       phoneNumber
 
-Ids become UUIDs by ``genesys_ids.make_uuid``. The API keeps a state for each communication; a mapping has
+Ids become UUIDs by ``make_uuid``. The API keeps a state for each communication; a mapping has
 none. So where events name no communications, a conversation has one, made from its interactionId.
 Sources: SDK models ``*Event``, version 258; the enumerations, too.
 """
 
+import re
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import msgspec
 
-from ingestd.sinks.genesys_ids import is_uuid, make_uuid, write_time
+from ingestd.schemas.rfc3339 import is_timestamp
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+_TIME = re.compile(r"(.{17})(\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def is_uuid(text: str) -> bool:
+    """Of any version, with its hyphens and without braces."""
+    return _UUID.fullmatch(text) is not None
+
+
+def make_uuid(foreign: str, *, kind: str, namespace: str) -> str:
+    """The UUID of a foreign id; a UUID is kept as it is.
+
+    BLAKE2b-128 with the version nibble 4, since some checks ask for it (the SDK says "V4 UUID").
+    """
+    if is_uuid(foreign):
+        return foreign
+    # with the lengths: no two (namespace, kind, foreign) make the same text
+    text = f"{len(namespace)}:{namespace}{len(kind)}:{kind}{foreign}"
+    return str(UUID(bytes=blake2b(text.encode(), digest_size=16).digest(), version=4))
+
+
+def write_time(text: str, *, later_ms: int = 0) -> str:
+    """An RFC 3339 time as ``yyyy-MM-ddTHH:mm:ss.SSSZ``, cut to the millisecond, ``later_ms`` later.
+
+    A leap second becomes the last millisecond before it. Raises ValueError, which says what was expected.
+    """
+    match = _TIME.fullmatch(text.upper()) if is_timestamp(text) else None
+    if match is None:
+        raise ValueError("expected an RFC 3339 time with an offset, like 2026-01-01T10:00:00Z")
+    seconds, ms = match[2], int((match[3] or "")[:3].ljust(3, "0"))
+    if seconds == "60":
+        seconds, ms = "59", 999
+    offset = "+00:00" if match[4] == "Z" else match[4]
+    try:
+        moment = datetime.fromisoformat(match[1] + seconds + offset).astimezone(UTC)
+        moment += timedelta(milliseconds=ms + later_ms)
+    except (ValueError, OverflowError):
+        raise ValueError("expected a time between the years 1 and 9999 UTC") from None
+    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
 
 MAX_ENTRIES = 3
 """The most entries that one event becomes."""

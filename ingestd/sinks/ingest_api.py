@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import Verdict
-from ingestd.sinks.frame import frame
-from ingestd.sinks.reading import DEFAULT, AnswerReader
+from ingestd.sinks.answers import DEFAULT, AnswerReader
 
 PATH = "/api/v2/events/ingest"
 _PREFIX, _SEPARATOR, _SUFFIX = b'{"events":[', b",", b"]}"
@@ -41,7 +40,7 @@ class IngestApi:
         """Events go as the bytes they came in as."""
 
     def encode(self, events: Sequence[bytes]) -> bytes:
-        return frame(_PREFIX, _SEPARATOR, _SUFFIX, events)
+        return b"".join((_PREFIX, _SEPARATOR.join(events), _SUFFIX))
 
     def headers(self, batch_id: str, events: Sequence[bytes]) -> dict[str, str]:
         return {"Content-Type": "application/json", "X-Request-Id": batch_id, "Idempotency-Key": batch_id}

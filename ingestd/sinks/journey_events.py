@@ -17,9 +17,9 @@ from ingestd.core.errors import UserError
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.schemas.grammar import is_utf8
 from ingestd.schemas.refusals import cut
-from ingestd.sinks.frame import frame
-from ingestd.sinks.genesys_answers import name_context
-from ingestd.sinks.reading import DEFAULT, AnswerReader, ItemPaths
+from ingestd.sinks.answers import DEFAULT, AnswerReader
+from ingestd.sinks.genesys_events import name_context
+from ingestd.sinks.item_paths import ItemPaths
 from ingestd.sinks.sink import Unencodable
 
 _CONFIGURATION_ID = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)  # a UUID is one, too
@@ -94,7 +94,7 @@ class JourneyEventsSink:
         unfit = {index: fault for index, event in enumerate(events) if (fault := _find_fault(event))}
         if unfit:
             raise Unencodable(unfit)
-        return frame(_PREFIX, _SEPARATOR, _SUFFIX, events)
+        return b"".join((_PREFIX, _SEPARATOR.join(events), _SUFFIX))
 
     def headers(self, batch_id: str, events: Sequence[bytes]) -> dict[str, str]:
         return {"Content-Type": "application/json", "X-Request-Id": batch_id}

@@ -1,6 +1,7 @@
-"""The contract of a sink: what ``delivery/lane.py`` asks of it. A sink does no I/O."""
+"""The contract of a sink: what ``delivery/lane.py`` asks of it. A sink does no input or output."""
 
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Protocol
 
 from ingestd.core.answer import Answer
@@ -45,7 +46,7 @@ class Sink(Protocol):
         ...
 
     def encode(self, events: Sequence[bytes]) -> bytes:
-        """The body. Raises Unfit."""
+        """The body. Raises Unencodable."""
         ...
 
     def headers(self, batch_id: str, events: Sequence[bytes]) -> dict[str, str]:
@@ -53,3 +54,13 @@ class Sink(Protocol):
         ...
 
     def interpret(self, answer: Answer, events: Sequence[bytes]) -> Verdict: ...
+
+
+def content_id(event: bytes) -> str:
+    """An id made from an event's bytes, so that its copies share it, on any machine and at any time.
+
+    A UUID of version 8 (RFC 9562 section 5.8) out of BLAKE2b-128.
+    """
+    digits = blake2b(event, digest_size=16).hexdigest()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"

@@ -14,9 +14,8 @@ from urllib.parse import urlsplit
 from ingestd.core.address import show_host, show_url
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import Meaning, Verdict
-from ingestd.sinks.content_id import content_id
-from ingestd.sinks.frame import frame
-from ingestd.sinks.reading import DEFAULT, AnswerReader
+from ingestd.sinks.answers import DEFAULT, AnswerReader
+from ingestd.sinks.sink import content_id
 
 RESERVED = frozenset(
     {
@@ -100,7 +99,7 @@ class WebhookSink:
             return events[0]
         if self._lines:  # in JSON, a line break can only stand between tokens
             events = [event.replace(b"\n", b" ").replace(b"\r", b" ") for event in events]
-        return frame(self._prefix, self._separator, self._suffix, events)
+        return b"".join((self._prefix, self._separator.join(events), self._suffix))
 
     def headers(self, batch_id: str, events: Sequence[bytes]) -> dict[str, str]:
         message_id = content_id(events[0]) if self._single else batch_id

@@ -27,7 +27,7 @@ from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings
 from ingestd.processing.routes import Routes
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.sink_recorder import Keep, SinkRecorder
-from ingestd.sinks import answers
+from ingestd.sinks import answer_body
 from ingestd.sinks.sink import Sink
 from ingestd.store.confirmations import Confirmations
 from ingestd.store.database import Database
@@ -297,7 +297,7 @@ async def _confirmer(
         recorder=recorder,
         pending=pending,
         reader=StatusReader(
-            field=confirm.status, delivered=confirm.delivered, failed=confirm.failed, told=answers.told
+            field=confirm.status, delivered=confirm.delivered, failed=confirm.failed, told=answer_body.told
         ),
         settings=StatusPollerSettings(
             timeout_s=confirm.timeout,

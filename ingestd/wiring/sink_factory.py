@@ -19,8 +19,9 @@ from ingestd.core import redaction
 from ingestd.core.address import check_url
 from ingestd.core.errors import UserError
 from ingestd.sinks import cloudevents, genesys_events, ingest_api, journey_events, webhook
-from ingestd.sinks.cloudevents_wrap import Wrapping
-from ingestd.sinks.reading import AnswerReader, ItemPaths
+from ingestd.sinks.answers import AnswerReader
+from ingestd.sinks.cloudevents_formats import Wrapping
+from ingestd.sinks.item_paths import ItemPaths
 from ingestd.sinks.sink import Sink
 from ingestd.transport.credential import read_secret
 from ingestd.transport.url_guard import UrlGuard

@@ -16,7 +16,7 @@ from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.delivery.event_status import StatusReader
 from ingestd.delivery.status_client import StatusClient
-from ingestd.sinks.answers import told
+from ingestd.sinks.answer_body import told
 from ingestd.transport.auth import Auth
 from ingestd.transport.client import Client
 from ingestd.transport.sender import Sender

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from ingestd.sinks.cloudevents import CloudEventsSink
-from ingestd.sinks.cloudevents_wrap import Wrapping
+from ingestd.sinks.cloudevents_formats import Wrapping
 from ingestd.sinks.eventbridge import EventBridgeSink
 from ingestd.sinks.genesys_events import GenesysEventsSink
 from ingestd.sinks.ingest_api import IngestApi

@@ -20,9 +20,9 @@ from ingestd.delivery.status_client import StatusClient
 from ingestd.sandbox.apis.ingest import SandboxOptions
 from ingestd.sandbox.faults import parse_faults
 from ingestd.sandbox.server import Sandbox
-from ingestd.sinks import answers
+from ingestd.sinks import answer_body
+from ingestd.sinks.answers import AnswerReader
 from ingestd.sinks.cloudevents import PATH, CloudEventsSink
-from ingestd.sinks.reading import AnswerReader
 from ingestd.transport.auth import Auth, NoAuth
 from ingestd.transport.client import Client
 from ingestd.transport.sender import Sender
@@ -84,7 +84,7 @@ class Bench:
         return self.fate.outcome
 
     async def follow(self, within_s: float = 5.0) -> PublishOutcome:
-        asker, reader = StatusClient(self._client, NoAuth()), StatusReader(told=answers.told)
+        asker, reader = StatusClient(self._client, NoAuth()), StatusReader(told=answer_body.told)
         await self.publication.follow(self.sink.url + "/{id}", reader, asker, within_s=within_s)
         return self.fate.outcome
 

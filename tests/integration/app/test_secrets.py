@@ -34,7 +34,7 @@ from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.core.redaction import MIN_SECRET_CHARS, Mask, redact, redact_tree
 from ingestd.core.submission import DeferredSubmission
-from ingestd.sinks import answers
+from ingestd.sinks import answer_body, answers
 from ingestd.sources.http.answers import answer_to
 from ingestd.store import dead_letters, letter_leases
 from ingestd.store.connection import connect
@@ -156,10 +156,10 @@ def test_no_output_shows_a_secret_that_stands_anywhere_in_the_configuration(
         say(words)
         told = [
             answers.words(Answer(422, body=words.encode())),
-            answers.told(words, 500),
+            answer_body.told(words, 500),
             shown(("a",), words),
         ]
-        told += [answers.told("y" * pad + f"{marker} " * 200, 500) for pad in range(0, 30, 3)]
+        told += [answer_body.told("y" * pad + f"{marker} " * 200, 500) for pad in range(0, 30, 3)]
         told += [
             repr(redact_tree({"lanes": [{"why": words}]})),
             repr(answer_to(DeferredSubmission(503, 1, words))),

@@ -15,7 +15,7 @@ from ingestd.core.letter import DeadLetter
 from ingestd.delivery.event_status import StatusReader
 from ingestd.delivery.pending_confirmations import PendingConfirmations
 from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings
-from ingestd.sinks.answers import told
+from ingestd.sinks.answer_body import told
 from ingestd.store import confirmations
 from ingestd.store.confirmations import Due, Pending
 

@@ -13,7 +13,7 @@ from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.delivery.event_status import Standing, StatusReader, question_url
 from ingestd.delivery.status_client import StatusClient, StatusRateLimit
-from ingestd.sinks.answers import told
+from ingestd.sinks.answer_body import told
 from ingestd.transport.auth import NoAuth, bearer
 from ingestd.transport.client import Client
 from tests.machine import patience

@@ -14,7 +14,7 @@ from ingestd.core.reasons import Reason
 from ingestd.delivery.event_status import StatusReader
 from ingestd.delivery.pending_confirmations import PendingConfirmations
 from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings, make_letter
-from ingestd.sinks.answers import told
+from ingestd.sinks.answer_body import told
 from ingestd.store import confirmations
 from ingestd.store.confirmations import Confirmations, Due
 from ingestd.store.database import Database

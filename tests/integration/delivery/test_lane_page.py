@@ -7,8 +7,8 @@ import pytest
 from aiohttp import web
 
 from ingestd.delivery.circuit_breaker import BreakerState
+from ingestd.sinks.answers import AnswerReader
 from ingestd.sinks.ingest_api import IngestApi
-from ingestd.sinks.reading import AnswerReader
 from ingestd.sinks.sink import Sink
 from ingestd.sinks.webhook import WebhookSink
 from tests.integration.delivery.support import batches, event, rig, until

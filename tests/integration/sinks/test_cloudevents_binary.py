@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import Meaning
 from ingestd.sinks.cloudevents import CloudEventsSink
-from ingestd.sinks.cloudevents_binary import MAX_HEADERS_BYTES, split
+from ingestd.sinks.cloudevents_formats import MAX_HEADERS_BYTES, split
 from ingestd.sinks.sink import Unencodable
 from ingestd.sources.http.cloudevents_http import to_structured
 from ingestd.transport.client import Client

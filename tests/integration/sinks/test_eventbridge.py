@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import Meaning, Verdict
+from ingestd.sinks.answers import AnswerReader
 from ingestd.sinks.eventbridge import EventBridgeSink
-from ingestd.sinks.reading import AnswerReader
 from ingestd.sinks.sink import Unencodable
 from ingestd.transport.aws import AwsSignature
 from ingestd.transport.client import Client

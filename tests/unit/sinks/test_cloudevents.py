@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import Meaning
+from ingestd.sinks.answers import AnswerReader
 from ingestd.sinks.cloudevents import CloudEventsSink
-from ingestd.sinks.cloudevents_wrap import Wrapping
-from ingestd.sinks.reading import AnswerReader, ItemPaths
+from ingestd.sinks.cloudevents_formats import Wrapping
+from ingestd.sinks.item_paths import ItemPaths
 
 URL = "https://user:pa55@h/api/v2/eventbridge/events?key=CANARY"
 EVENT = b'{ "specversion":"1.0", "id":"e-1","source":"/shop","type":"order.created","data":{"amount":150.00}}'

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ingestd.schemas.load import load
 from ingestd.sinks.cloudevents import CloudEventsSink
-from ingestd.sinks.cloudevents_wrap import Wrapping
+from ingestd.sinks.cloudevents_formats import Wrapping
 from ingestd.sinks.sink import Unencodable
 
 URL = "https://user:pa55@h/api/v2/eventbridge/events?key=CANARY"

@@ -9,7 +9,7 @@ from ingestd.config import BatchConfig, Login, Settings
 from ingestd.config.sinks import HttpSinkConfig
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import Meaning
-from ingestd.sinks.item_errors import says_no
+from ingestd.sinks.answer_body import says_no
 from ingestd.sinks.sink import Sink
 from ingestd.wiring.sink_factory import make_sink
 

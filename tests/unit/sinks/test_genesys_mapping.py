@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.sinks.genesys_ids import make_uuid, write_time
-from ingestd.sinks.genesys_mapping import DISCONNECT_TYPES, InteractionMapping
+from ingestd.sinks.genesys_mapping import DISCONNECT_TYPES, InteractionMapping, make_uuid, write_time
 from tests.unit.sinks.genesys_support import (
     A_UUID,
     ACTIONS,

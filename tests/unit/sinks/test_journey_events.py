@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from ingestd.core.answer import Answer
 from ingestd.core.errors import UserError
 from ingestd.core.verdict import ItemError, Meaning
+from ingestd.sinks.answers import AnswerReader
+from ingestd.sinks.item_paths import ItemPaths
 from ingestd.sinks.journey_events import JourneyEventsSink
-from ingestd.sinks.reading import AnswerReader, ItemPaths
 from ingestd.sinks.sink import Unencodable
 
 SINK = JourneyEventsSink(name="journey", api="https://api.example.com/", configuration_id="crm-orders")

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import ItemError, Meaning, Verdict
-from ingestd.sinks import answers
-from ingestd.sinks.answers import clean
-from ingestd.sinks.reading import DEFAULT, AnswerReader, ItemPaths, value_at
+from ingestd.sinks import answer_body, answers
+from ingestd.sinks.answer_body import clean
+from ingestd.sinks.answers import DEFAULT, AnswerReader
+from ingestd.sinks.item_paths import ItemPaths, value_at
 
 EVENTS = [b'{"order":{"no":%d},"id":"i-%d","x":"a"}' % (70 + n, n) for n in range(4)]
 
@@ -333,8 +334,8 @@ PIECES = [
 @given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
 @example("to\u212aen=CANARY")
 def test_the_shortcut_of_cleaning_changes_no_outcome(text: str) -> None:
-    slow = answers._SECRET.sub(
-        lambda m: (m[1] + " ***") if m[1] else m[2] + "***", answers._CONTROL.sub(" ", text)
+    slow = answer_body._SECRET.sub(
+        lambda m: (m[1] + " ***") if m[1] else m[2] + "***", answer_body._CONTROL.sub(" ", text)
     )
     assert clean(text) == slow.strip()
 
@@ -342,7 +343,7 @@ def test_the_shortcut_of_cleaning_changes_no_outcome(text: str) -> None:
 def test_every_alternative_of_the_pattern_has_a_word_that_the_shortcut_knows() -> None:
     for word in ("bearer", "basic", "token", "password", "secret", "api_key", "apikey", "authorization"):
         for text in (f"{word} CANARY1", f"access_{word}=CANARY1", f"x {word.upper()}: CANARY1"):
-            matched = answers._SECRET.search(text) is not None
+            matched = answer_body._SECRET.search(text) is not None
             assert ("CANARY1" not in clean(text)) is matched
 
 

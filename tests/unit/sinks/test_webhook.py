@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import Meaning
-from ingestd.sinks.reading import AnswerReader, ItemPaths
+from ingestd.sinks.answers import AnswerReader
+from ingestd.sinks.item_paths import ItemPaths
 from ingestd.sinks.webhook import RESERVED, WebhookSink
 
 URL = "https://hooks.example.com/in"

@@ -1,9 +1,9 @@
-"""Per-event errors in an answer's body: which event, what is wrong, whether to send it again.
+"""What an answer's body says: of which events, and in words that are fit to be shown. Used by ``answers.py``.
 
-APIs differ in the words: a list under ``errors`` (or another name in ``_FAILURES`` and ``_RESULTS``),
-its entries naming the event by index, by a path such as ``events[3].actionType``, or by its id;
-``retryable`` in one spelling or another. What cannot be traced to an event is counted and left to the
-caller.
+APIs differ in how they name the events that they refuse: a list under ``errors`` (or another name in
+``_FAILURES`` and ``_RESULTS``), its entries naming the event by index, by a path such as
+``events[3].actionType``, or by its id; ``retryable`` in one spelling or another. What cannot be traced to an
+event is counted and left to the caller. Where a person has set the paths, ``item_paths.py`` reads them.
 """
 
 import re
@@ -13,9 +13,20 @@ from typing import Any
 
 import msgspec
 
+from ingestd.core import redaction
 from ingestd.core.answer import PASSING
 from ingestd.core.verdict import ItemError
-from ingestd.sinks.answers import told
+
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+"
+)  # and what turns text around
+_SECRET = re.compile(
+    r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{6,}"
+    r"|((?:(?:access|refresh|id)_?token|password|secret|api[_-]?key|authorization)[\\\"']*\s*[:=]\s*)"
+    r"(?:\\\"(?:(?!\\\").)*"  # quoted within quotes
+    r"|\"(?:[^\"\\]|\\.)*|'[^']*|(?:(?:bearer|basic)\s+)?[^\s\"',;}&]+)"
+)
+_SECRET_WORDS = ("bearer", "basic", "token", "password", "secret", "key", "authorization")
 
 _FAILURES = ("errors", "unprocessedEntities", "failed", "failures", "rejected", "insertErrors")
 _RESULTS = ("results", "items")  # may list what was taken, too
@@ -58,6 +69,29 @@ _NO = re.compile(
 
 Ids = Callable[[], Mapping[str, list[int]]]
 """Id -> indices of the batch's events that carry it; made only when an answer names an id."""
+
+
+def told(text: str, most: int) -> str:
+    """What a remote side says, fit to be shown and kept: one line, no secret, at most so many characters."""
+    known = redaction.by_value(text[: 4 * most])
+    if len(text) > 4 * most:  # half a secret would not be known for one
+        known = redaction.without_cut(known)
+    return redaction.redact(clean(known))[:most]
+
+
+@lru_cache(maxsize=1024)  # an API that refuses a thousand events says the same of each
+def clean(text: str) -> str:
+    """Control characters out, anything like a credential masked."""
+    if not text.isprintable():
+        text = _CONTROL.sub(" ", text)
+    if not text.isascii() or _names_a_secret(text.lower()):  # the pattern takes ten times as long
+        text = _SECRET.sub(lambda m: (m[1] + " ***") if m[1] else m[2] + "***", text)
+    return text.strip()
+
+
+def _names_a_secret(lower: str) -> bool:
+    """Whether ``_SECRET`` may match: each of its alternatives has one of these."""
+    return any(word in lower for word in _SECRET_WORDS)
 
 
 def find(body: bytes, count: int, ids: Ids, *, shared_ids: bool = True) -> tuple[tuple[ItemError, ...], int]:
