@@ -3,8 +3,7 @@
 import json
 import os
 import re
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ import msgspec
 from ingestd.config import load
 from ingestd.core import units
 from ingestd.core.errors import UserError
+from ingestd.core.text import printable
 from ingestd.telemetry import audit_rotation
 from ingestd.telemetry.audit_rotation import AuditLine, open_parts
 
@@ -65,17 +65,14 @@ class AuditFilter:
         )
 
     def takes_garbage(self, text: str) -> bool:
-        """What is no JSON has no fields to ask for."""
+        """What is not JSON has no fields to ask for."""
         return not (self.events or self.since or self.sink or self.request_id) and self.text in text.lower()
-
-
-EVERY = AuditFilter()
 
 
 def make_choice(
     *, text: str, events: Sequence[str], since: str | None, sink: str | None, request_id: str | None
 ) -> AuditFilter:
-    """Raises UserError for a time that is none."""
+    """Raises UserError for an invalid duration."""
     try:
         seconds = units.seconds(since) if since else None
     except ValueError as error:
@@ -104,31 +101,28 @@ def last_lines(path: Path, count: int, *, follow: bool) -> Iterator[AuditLine]:
             yield from audit_rotation.follow(path, parts[-1])
 
 
-def print_lines(
-    lines: Iterable[AuditLine], choice: AuditFilter = EVERY, *, as_json: bool, live: bool = False
-) -> None:
-    """Those of ``choice``; ``as_json``: as they stand in the file, only what is JSON; ``live``: at once."""
-    out = sys.stdout
-    try:
-        for line in lines:
-            entry = decode(line)
-            if entry is None:
-                garbage = line.data[-MAX_GARBAGE_CHARS:].decode("ascii", "backslashreplace")
-                if not as_json and (choice.takes_garbage(garbage)):
-                    out.write(f"{'?':{_COLUMN}}  {printable(garbage)}\n")
-            elif choice.takes(entry):
-                out.write((line.data.decode() if as_json else show(entry)) + "\n")
-            else:
-                continue
-            if live:
-                out.flush()
-        out.flush()
-    except BrokenPipeError:
-        os._exit(0)  # whoever read us has seen enough
+def chosen(
+    lines: Iterator[AuditLine], choice: AuditFilter | None = None
+) -> Iterator[tuple[bytes, Fields | None]]:
+    """(the line, its fields) of those that ``choice`` takes; no fields: it is not a JSON object."""
+    choice = choice or AuditFilter()
+    for line in lines:
+        entry = decode(line)
+        if choice.takes_garbage(garbage(line.data)) if entry is None else choice.takes(entry):
+            yield line.data, entry
+
+
+def garbage(data: bytes) -> str:
+    """The end of a line that is not JSON."""
+    return data[-MAX_GARBAGE_CHARS:].decode("ascii", "backslashreplace")
+
+
+def show_garbage(data: bytes) -> str:
+    return f"{'?':{_COLUMN}}  {printable(garbage(data))}"
 
 
 def decode(line: AuditLine) -> Fields | None:
-    """None: it is no JSON object."""
+    """None: it is not a JSON object."""
     try:
         entry = None if line.cut else _decode(line.data)
     except (ValueError, RecursionError):
@@ -160,11 +154,3 @@ def _show_value(value: Any) -> str:
     if isinstance(value, str):
         return value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)
     return json.dumps(value, ensure_ascii=False)
-
-
-def printable(text: str) -> str:
-    return text if text.isprintable() else "".join(map(_visible, text))
-
-
-def _visible(char: str) -> str:
-    return char if char.isprintable() else char.encode("unicode_escape").decode()

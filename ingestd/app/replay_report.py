@@ -1,9 +1,13 @@
-"""What ``ingestd replay --report`` writes. Called by ``replay.py``."""
+"""What ``ingestd replay --report`` writes."""
 
+import json
+import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from ingestd.app.replay import Replay
+from ingestd.core.errors import UserError
 from ingestd.core.redaction import redact_tree
 
 
@@ -46,3 +50,14 @@ def make_report(replay: Replay) -> dict[str, Any]:
     }
     told: dict[str, Any] = redact_tree(report)
     return told
+
+
+def write_report(path: str, report: dict[str, Any]) -> None:
+    """Whole or not at all: a reader never sees half of it. Raises UserError."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(target)
+    except OSError as error:
+        raise UserError(f"cannot write the report {path}: {error.strerror}") from None

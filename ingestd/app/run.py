@@ -7,8 +7,10 @@ and close; the admin address closes last.
 """
 
 import asyncio
+import gc
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -19,6 +21,7 @@ import anyio
 import anyio.abc
 
 from ingestd.admin.server import serve_admin
+from ingestd.app.event_loop import run_loop
 from ingestd.app.maintenance import compare_api, first_error, keep_house, tell_keys
 from ingestd.app.reload import reload
 from ingestd.app.service_parts import (
@@ -43,12 +46,31 @@ from ingestd.wiring.pipeline import open_front, open_pipeline
 
 EXIT_SECOND_SIGNAL = 130
 
+_SWITCH_S = 0.0005
+"""How long the event loop keeps the interpreter from the store's thread. Python's 5 ms are longer than a
+commit takes, and every producer waits for its commit."""
+
 _LOOK_AT_KEYS_S = 10
 _MEASURE_S = 1.0
 _ANSWER_S = 5.0
 """How long a shutdown waits for answers to requests that are open."""
 _LAKE_S = 10.0
 """How long a shutdown waits for a lake's last files; their events are safe all the same."""
+
+
+def serve_until_signal(load_settings: Load) -> int:
+    """What ``ingestd run`` does; the exit code. Raises UserError for what could not even begin."""
+    sys.setswitchinterval(_SWITCH_S)
+    gc.set_threshold(50_000, 20, 20)  # unlike a replay it runs for months: rare cycles must go too
+    settings = load_settings()
+    log.configure(settings.log.format, settings.log.level)
+
+    async def session() -> int:
+        async with open_service(load_settings) as service:
+            await run(service)
+        return service.exit_code
+
+    return run_loop(session)
 
 
 @asynccontextmanager

@@ -1,13 +1,17 @@
-"""``ingestd audit``: the audit file for people. Parses and prints; the work is in ``audit_lines.py``."""
+"""``ingestd audit``: the audit file for people. Parses and prints; the work is in ``app/audit_lines.py``."""
 
 import json
-from typing import TYPE_CHECKING
+import os
+import sys
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ingestd.cli.options import F
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ingestd.telemetry.audit_verification import AuditFindings
 
 BROKEN = 3
@@ -85,10 +89,10 @@ def tail(
     as_json: bool,
 ) -> None:
     """Show the last lines."""
-    from ingestd.app.audit_lines import find_log, last_lines, print_lines
+    from ingestd.app.audit_lines import chosen, find_log, last_lines
 
     lines = last_lines(find_log(file, state_dir, config_file), count, follow=follow)
-    print_lines(lines, as_json=as_json, live=follow)
+    _print_lines(chosen(lines), as_json=as_json, live=follow)
 
 
 @audit.command()
@@ -115,10 +119,30 @@ def grep(
     as_json: bool,
 ) -> None:
     """Show the lines that have TEXT in them (in any case), and are what else is asked for. Oldest first."""
-    from ingestd.app.audit_lines import all_lines, find_log, make_choice, print_lines
+    from ingestd.app.audit_lines import all_lines, chosen, find_log, make_choice
 
     choice = make_choice(text=text, events=events, since=since, sink=sink, request_id=request_id)
-    print_lines(all_lines(find_log(file, state_dir, config_file)), choice, as_json=as_json)
+    _print_lines(chosen(all_lines(find_log(file, state_dir, config_file)), choice), as_json=as_json)
+
+
+def _print_lines(
+    lines: "Iterator[tuple[bytes, dict[str, Any] | None]]", *, as_json: bool, live: bool = False
+) -> None:
+    """``as_json``: as they stand in the file, only what is JSON; ``live``: each at once."""
+    from ingestd.app.audit_lines import show, show_garbage
+
+    out = sys.stdout
+    try:
+        for data, entry in lines:
+            if entry is not None:
+                out.write((data.decode() if as_json else show(entry)) + "\n")
+            elif not as_json:
+                out.write(show_garbage(data) + "\n")
+            if live:
+                out.flush()
+        out.flush()
+    except BrokenPipeError:
+        os._exit(0)  # whoever read us has seen enough
 
 
 def _as_dict(found: "AuditFindings") -> dict[str, object]:

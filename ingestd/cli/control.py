@@ -9,16 +9,16 @@ import click
 from ingestd.app.control import resources
 from ingestd.app.control.session import Control
 from ingestd.cli.control_options import run_session
-from ingestd.cli.control_view import (
+from ingestd.cli.tables import (
     print_list,
     print_one,
-    printable,
     say_done,
     showing_progress,
 )
 from ingestd.control.engine.kinds import KINDS
 from ingestd.control.engine.resource import RemoteResource
 from ingestd.core.errors import UserError
+from ingestd.core.text import printable
 
 Options = dict[str, Any]
 

@@ -62,7 +62,8 @@ def run_session(
     """What ``work`` gives. Raises UserError; what is ``given`` are the other options of above."""
     from ingestd.app.control.session import open_control
     from ingestd.app.event_loop import run_loop
-    from ingestd.cli.login import login_by_hand
+    from ingestd.app.login import login_by_hand
+    from ingestd.cli.say import say
     from ingestd.config import load, state_directory
 
     del as_json  # it is said by whoever prints
@@ -70,7 +71,7 @@ def run_session(
         raise click.UsageError("--sandbox is an API of its own: leave out --region")
     own = {name: value for name, value in given.items() if not (sandbox and name in ("api", "token_url"))}
     settings = load(config_file, overrides(**own))
-    login = login_by_hand(settings.api, given, sandbox=sandbox)
+    login = login_by_hand(settings.api, given, sandbox=sandbox, warn=say)
     directory = state_directory(settings, login)
     deadline_s = _seconds(wait)
 

@@ -23,7 +23,7 @@ def demo(events: int, directory: str | None) -> None:
 
 
 def _run(directory: Path, state: Path | None, events: int) -> int:
-    from ingestd.cli.replaying import run_replay
+    from ingestd.cli.replay import run_replay
     from ingestd.sandbox.sample import write_sample
 
     directory.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,9 @@
-"""``ingestd dlq``: the dead-letter store for people. Parses and prints; the work is in ``letters.py`` and
-``app/letters/retry.py``."""
+"""``ingestd dlq``: the dead-letter store for people. Parses and prints; the work is in ``app/letters/``."""
 
 import json
+import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 
 from ingestd.cli.options import F, api_options, common_options, overrides
 from ingestd.cli.say import say
+from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
 
 
@@ -92,11 +94,10 @@ def show(number: int, state_dir: str | None, as_json: bool, payload_only: bool) 
     from ingestd.app.letters import letters
     from ingestd.cli import tables
 
-    letter, source = letters.get(state_dir, number)
     if payload_only:
-        sys.stdout.buffer.write(letter.payload)
+        sys.stdout.buffer.write(letters.payload(state_dir, number))
     else:
-        tables.print_letter(letter, source, as_json=as_json)
+        tables.print_letter(letters.get(state_dir, number), as_json=as_json)
 
 
 @dlq.command()
@@ -136,7 +137,6 @@ def retry(
     """
     from ingestd.app.letters import letters
     from ingestd.app.letters import retry as letter_retry
-    from ingestd.cli.say import say
 
     chosen = bool(sink or reason or fingerprint or older or newer)
     if bool(ids) + chosen + everything != 1:
@@ -150,7 +150,7 @@ def retry(
         which,
         overrides(**given),
         config_file=config_file,
-        edit_file=edit_file,
+        payload=_read_payload(edit_file) if edit_file else None,
         dry_run=dry_run,
         warn=say,
     )
@@ -176,7 +176,14 @@ def export(output: Path | None, state_dir: str | None, as_json: bool, **which: A
     """Write payloads as NDJSON, one a line, as `ingestd replay` reads them back."""
     from ingestd.app.letters import letters
 
-    count, bent = letters.export(state_dir, letters.make_filter(**which), output, as_json=as_json)
+    where = letters.make_filter(**which)
+    try:
+        with output.open("wb") if output else nullcontext(sys.stdout.buffer) as stream:
+            count, bent = letters.export(state_dir, where, stream, as_json=as_json)
+    except BrokenPipeError:
+        os._exit(0)  # whoever read us has seen enough
+    except OSError as error:
+        raise UserError(f"cannot write the export: {error.strerror}") from None
     say(f"{count} letters exported")
     if bent:
         say(f"{bent} of them held line breaks, which are spaces now")
@@ -202,7 +209,6 @@ def purge(
     """Delete letters for good. Asks first. What a running process is sending at that moment stays."""
     from ingestd.app.letters import letters
     from ingestd.cli import tables
-    from ingestd.store.letter_changes import PurgeResult
 
     chosen = (
         any(which[name] for name in ("sink", "reason", "fingerprint", "older", "newer"))
@@ -210,10 +216,20 @@ def purge(
     )
     if not (ids or chosen or everything):
         raise click.UsageError("which letters? give IDs, or filters, or --all")
-    where = letters.make_filter(ids=ids, **which)
-    count = letters.count(state_dir, where)
-    if count and not yes:
+
+    def confirm(count: int) -> None:
         click.confirm(f"Delete {count} letters for good?", abort=True, err=True)
-    done = letters.purge(state_dir, where) if count else PurgeResult()
-    tables.print_purged(done, as_json=as_json)
+
+    where = letters.make_filter(ids=ids, **which)
+    done = letters.purge(state_dir, where, confirm=None if yes else confirm)
+    tables.print_purged(done.deleted, done.left, interrupted=done.interrupted, as_json=as_json)
     raise SystemExit(130 if done.interrupted else 0)
+
+
+def _read_payload(path: str) -> bytes:
+    """Raises UserError."""
+    try:
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    return data.strip()

@@ -1,14 +1,34 @@
-"""``ingestd plan|apply|drift|export``: the control plane from a file. See ``planning.py``."""
+"""``ingestd plan|apply|drift|export``: the control plane from a file. The work is in
+``app/control/plans.py``."""
 
-from typing import Any
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ingestd.cli.control_options import control_options, wait_option
+from ingestd.cli.control_options import control_options, run_session, wait_option
 from ingestd.cli.options import F
+from ingestd.cli.tables import ApplyProgress, parse_variables, showing_progress
+from ingestd.core.errors import UserError
+from ingestd.core.text import printable
+from ingestd.core.units import human_seconds
 
+if TYPE_CHECKING:
+    from ingestd.app.control.plans import PlanRequest
+    from ingestd.app.control.session import Control
+    from ingestd.control.engine.apply import ApplyOutcome, ApplyResult
+    from ingestd.control.engine.plan import Plan
+
+CHANGES_CODE = 2
+FAILED_CODE = 3
 USAGE_CODE = 1
 """Of ``plan`` and ``drift``, where 2 says that there are changes."""
+
+Options = dict[str, Any]
 
 
 class PlanUsageError(click.UsageError):
@@ -28,8 +48,6 @@ class PlanCommand(click.Command):
             raise PlanUsageError(error.message, error.ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        from ingestd.core.errors import UserError
-
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
@@ -78,10 +96,10 @@ def plan(file: str | None, variables: tuple[str, ...], prune: bool, out: str | N
     Exit codes: 0 nothing to do; 2 there are changes; 1 usage or configuration; 4 the API could not be
     reached or refused the login; 130 interrupted.
     """
-    from ingestd.cli import planning
-
-    code = planning.show_plan(_given(file), variables, options, prune=prune, out=out)
-    raise SystemExit(code)
+    request = _request(file, variables, prune=prune)
+    made = _make_plan(request, options, audited=True, out=Path(out) if out else None)
+    _print_plan(made, as_json=options["as_json"])
+    raise SystemExit(0 if made.is_empty else CHANGES_CODE)
 
 
 @click.command(short_help="Make the control plane what a file says.")
@@ -116,10 +134,40 @@ def apply(
     world has moved since the plan; 1 not confirmed; 4 the API could not be reached or refused the login;
     130 interrupted.
     """
-    from ingestd.cli import planning
+    from ingestd.app.control import plans
 
-    code = planning.apply_file(_given(file), variables, options, prune=prune, plan_file=plan_file, yes=yes)
-    raise SystemExit(code)
+    intention = _request(file, variables, prune=prune)
+    as_json = options["as_json"]
+    shown = None
+    if not yes:  # meanwhile nothing is locked: what has changed until the answer is noticed
+        shown = _make_plan(intention, options)
+        click.echo(shown.render(color=_color(sys.stderr)), err=True)
+        if not shown.is_empty:
+            click.confirm("Apply this?", abort=True, err=True)
+
+    async def work(control: "Control") -> "ApplyResult":
+        with showing_progress(quiet=as_json) as tell:
+            return await plans.apply(
+                control,
+                intention,
+                shown=shown,
+                plan_file=Path(plan_file) if plan_file else None,
+                progress=_counting(tell),
+                on_plan=lambda made: None if shown or as_json else click.echo(_rendered(made)),
+                on_step=lambda outcome: (
+                    None if as_json else click.echo(_line(outcome), err=bool(outcome.said))
+                ),
+            )
+
+    result = run_session(work, **options)
+    if as_json:
+        click.echo(json.dumps({"complete": result.is_complete, "steps": [_step(o) for o in result.outcomes]}))
+    elif result.failed:
+        count = len(result.failed)
+        click.echo(
+            f"ingestd: {count} of {len(result.outcomes)} not done: put it right, and apply again", err=True
+        )
+    raise SystemExit(0 if result.is_complete else FAILED_CODE)
 
 
 @click.command(cls=PlanCommand, short_help="Tell whether what there is differs from a file.")
@@ -133,9 +181,12 @@ def drift(file: str | None, variables: tuple[str, ...], prune: bool, **options: 
     Exit codes: 0 no difference; 2 there is one; 1 usage or configuration; 4 the API could not be
     reached or refused the login; 130 interrupted.
     """
-    from ingestd.cli import planning
-
-    raise SystemExit(planning.show_drift(_given(file), variables, options, prune=prune))
+    made = _make_plan(_request(file, variables, prune=prune), options)
+    if options["as_json"] or not made.sends_nothing:
+        _print_plan(made, as_json=options["as_json"])
+    else:
+        click.echo("no drift")
+    raise SystemExit(0 if made.sends_nothing else CHANGES_CODE)
 
 
 @click.command(short_help="Write a file from what there is.")
@@ -148,12 +199,78 @@ def export(file: str | None, kinds: tuple[str, ...], force: bool, **options: Any
 
     No API answers secrets: they are references that have to be filled in.
     """
-    from ingestd.cli import planning
+    from ingestd.app.control import plans
 
-    planning.export_file(file, kinds, options, force=force)
+    plans.check_kinds(kinds)
+
+    async def work(control: "Control") -> str:
+        with showing_progress(quiet=options["as_json"]) as tell:
+            return await plans.export(control, kinds, progress=_counting(tell))
+
+    text = run_session(work, **options)
+    if file is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        with open(file, "w" if force else "x", encoding="utf-8") as target:
+            target.write(text)
+    except FileExistsError:
+        raise UserError(f"{file} exists: give --force to overwrite it") from None
+    except OSError as error:
+        raise UserError(f"cannot write {file}: {error.strerror}") from None
 
 
-def _given(file: str | None) -> str:
+# --- parts ---
+
+
+def _request(file: str | None, variables: Sequence[str], *, prune: bool) -> "PlanRequest":
+    """Raises UsageError or UserError."""
     if not file:
         raise click.UsageError("which file? give -f FILE")
-    return file
+    from ingestd.app.control.plans import PlanRequest
+
+    return PlanRequest.read(file, parse_variables(variables), prune=prune)
+
+
+def _make_plan(
+    request: "PlanRequest", options: Options, *, audited: bool = False, out: Path | None = None
+) -> "Plan":
+    from ingestd.app.control import plans
+
+    async def work(control: "Control") -> "Plan":
+        with showing_progress(quiet=options["as_json"]) as tell:
+            return await plans.plan(control, request, progress=_counting(tell), audited=audited, out=out)
+
+    return run_session(work, **{name: value for name, value in options.items() if name != "wait"})
+
+
+def _counting(tell: ApplyProgress) -> Callable[[str, int], None]:
+    return lambda kind, count: tell(f"{count} {kind}s read")
+
+
+def _print_plan(made: "Plan", *, as_json: bool) -> None:
+    click.echo(json.dumps(made.as_json()) if as_json else _rendered(made))
+
+
+def _rendered(made: "Plan") -> str:
+    return made.render(color=_color(sys.stdout))
+
+
+def _color(stream: Any) -> bool:
+    return bool(stream.isatty()) and not os.environ.get("NO_COLOR")
+
+
+def _line(outcome: "ApplyOutcome") -> str:
+    change = outcome.change
+    if outcome.ended == "done":
+        return f"{change.action} {printable(change.label)}: done ({human_seconds(outcome.took_s)})"
+    return f"{change.action} {printable(change.label)}: {outcome.ended}: {printable(outcome.said)}"
+
+
+def _step(outcome: "ApplyOutcome") -> dict[str, Any]:
+    return {
+        **outcome.change.as_json(),
+        "result": outcome.ended.value,
+        "error": outcome.said or None,
+        "seconds": round(outcome.took_s, 3),
+    }

@@ -1,11 +1,20 @@
-"""``ingestd publish``: parse, send one event, show its fate. The work is in ``publishing.py``."""
+"""``ingestd publish``: parse, send one event, show what became of it. The work is in ``app/publish/``."""
 
+import json
 import re
-from typing import Any
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ingestd.cli.options import api_options
+from ingestd.cli.options import api_options, overrides
+from ingestd.cli.say import say
+from ingestd.core import units
+from ingestd.core.errors import UserError
+
+if TYPE_CHECKING:
+    from ingestd.app.publish.publication import PublishedEvent
 
 DEFAULT_WAIT = "60s"
 _TIME = re.compile(r"\d+(\.\d+)?(ms|s|m|h)?")
@@ -63,26 +72,73 @@ def publish(
     Exit codes: 0 accepted, or with --wait delivered; 2 usage, or the event is not valid; 3 refused, failed,
     or not delivered in time; 4 the API could not be reached or refused the login; 130 interrupted.
     """
-    from ingestd.app.publish.event import Words
-    from ingestd.cli.publishing import run_publish
+    from ingestd.app.login import login_by_hand
+    from ingestd.app.publish.event import Words, make_event
+    from ingestd.app.publish.publish import publish as send
+    from ingestd.cli.input import read_input
+    from ingestd.config import load
 
-    words = Words(*(given.pop(name) for name in ("type_", "source", "data", "subject", "id_", "time")))
+    data = given.pop("data")
+    type_, source, subject, id_, time = (
+        given.pop(name) for name in ("type_", "source", "subject", "id_", "time")
+    )
+    words = Words(type_, source, None, subject, id_, time)
     if event is not None and _TIME.fullmatch(event):
         raise click.UsageError(f"{event} is no event: write --wait={event}")
-    if event is not None and any(words):
+    if event is not None and (any(words) or data is not None):
         raise click.UsageError("EVENT is whole: it does not go with --type, --source, --data and the like")
     if event is None and not (words.type and words.source):
         raise click.UsageError("give EVENT, or --type and --source")
     if sandbox and given["region"]:
         raise click.UsageError("--sandbox is an API of its own: leave out --region")
-    code = run_publish(
-        event,
-        words,
-        given,
-        wait=wait,
+    try:
+        wait_s = None if wait is None else units.seconds(wait)
+    except ValueError as error:
+        raise UserError(f"--wait: {error}") from None
+    own = {name: value for name, value in given.items() if not (sandbox and name in ("api", "token_url"))}
+    settings = load(config_file, overrides(**own))
+    if event is None:
+        words = words._replace(data=None if data is None else read_input(data)).completed()
+        again = f"the same words with --id {words.id} --time {words.time} have the same key"
+    else:
+        again = "the same event again has the same key"
+    fate = send(
+        make_event(words) if event is None else read_input(event),
+        settings,
         sink_name=sink_name,
+        find_login=lambda: login_by_hand(settings.api, given, sandbox=sandbox, warn=say),
         sandbox=sandbox,
-        config_file=config_file,
-        as_json=as_json,
+        wait_s=wait_s,
+        tell=say if sys.stderr.isatty() and not as_json else lambda _: None,
+        on_accepted=lambda fate: None if as_json else click.echo(accepted_line(fate)),
     )
-    raise SystemExit(code)
+    _show(fate, again, as_json=as_json)
+    raise SystemExit(fate.exit_code)
+
+
+def accepted_line(fate: "PublishedEvent") -> str:
+    tries = f" at attempt {fate.attempts}" if fate.attempts > 1 else ""
+    key = f", key {fate.key}" if fate.key else ""
+    status = "409: it has it already" if fate.status == 409 else str(fate.status)
+    return f"accepted   {fate.id or '(the API gave no id)'}  ({status}{tries}{key})"
+
+
+def _show(fate: "PublishedEvent", again: str, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({**asdict(fate), "seconds": round(fate.seconds, 3)}))
+    elif fate.interrupted:
+        say(f"interrupted: {_known(fate, again)}")
+    elif fate.outcome == "delivered":
+        click.echo(f"delivered  {fate.id}  (after {units.human_seconds(fate.seconds)})")
+    elif fate.outcome != "accepted":
+        perhaps = fate.maybe_taken and fate.outcome == "unavailable"
+        more = f"; it may have been taken: {again}" if perhaps else ""
+        say(f"{fate.outcome.replace('_', ' ')}: {fate.detail}{more}")
+
+
+def _known(fate: "PublishedEvent", again: str) -> str:
+    if fate.outcome == "unsent":
+        return "nothing was sent"
+    if fate.outcome == "accepted":
+        return f"accepted as {fate.id or 'an event without an id'}; what became of it is not known"
+    return f"it is not known whether the API has taken it; {again}"

@@ -1,10 +1,17 @@
 """``ingestd replay``: parse, run, show how it went."""
 
-from typing import Any
+import json
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ingestd.cli.options import api_options, common_options, overrides
+from ingestd.cli.say import say
+
+if TYPE_CHECKING:
+    from ingestd.config import Overrides
 
 
 @click.command(short_help="Send the events of files or standard input to the event API.")
@@ -40,8 +47,6 @@ def replay(sources: tuple[str, ...], **given: Any) -> None:
       zcat old/*.gz | ingestd replay - --api https://api.example.com --token-url https://login.example.com/oauth/token
       ingestd replay events.ndjson --sandbox --schema my_schema.json --dedup-key orderId,version
     """
-    from ingestd.cli.replaying import run_replay
-
     if given["sandbox"] and (given["api"] or given["region"]):
         raise click.UsageError("--sandbox is an API of its own: leave out --api and --region")
     if sources.count("-") > 1:
@@ -49,3 +54,54 @@ def replay(sources: tuple[str, ...], **given: Any) -> None:
     options = {name: given.pop(name) for name in ("from_start", "report_file", "as_json", "quiet", "sandbox")}
     config_file = given.pop("config_file")
     raise SystemExit(run_replay(sources, overrides(**given), config_file=config_file, **options))
+
+
+def run_replay(
+    sources: Sequence[str],
+    settings_given: "Overrides",
+    *,
+    config_file: str | None = None,
+    sandbox: bool = False,
+    sandbox_faults: Sequence[str] = (),
+    from_start: bool = False,
+    report_file: str | None = None,
+    as_json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """The exit code. Raises UserError for what could not even begin."""
+    from ingestd.app.event_loop import run_loop
+    from ingestd.app.replay import Replay, open_replay, run
+    from ingestd.app.replay_report import make_report, write_report
+    from ingestd.app.replay_target import find_target
+    from ingestd.cli.progress import open_display
+    from ingestd.config import load
+    from ingestd.core.address import is_exposed
+
+    settings = load(config_file, settings_given)
+    display = open_display(quiet=quiet)
+
+    async def session() -> Replay:
+        async with AsyncExitStack() as stack:
+            login, adapted = await find_target(settings, sandbox, sandbox_faults, stack)
+            if login and login.token_url and is_exposed(login.token_url):
+                display.warn(f"the credentials go to {login.token_url} unencrypted: use https")
+            replay = await stack.enter_async_context(
+                open_replay(adapted, login, sources, from_start=from_start, warn=display.warn)
+            )
+            async with display.showing(replay):
+                await run(replay, warn=display.warn, on_second_signal=lambda: display.warn("ended at once"))
+            return replay
+
+    replay = run_loop(session)
+    report = make_report(replay)
+    if report_file:
+        write_report(report_file, report)
+    if as_json:
+        click.echo(json.dumps(report))
+    elif not quiet:
+        display.summary(replay)
+    for damage in replay.damage:
+        say(damage)
+    if replay.error:
+        say(replay.error)
+    return replay.exit_code

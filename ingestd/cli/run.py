@@ -1,4 +1,4 @@
-"""``ingestd run``: parse, call the service, nothing else."""
+"""``ingestd run``: parse, and call ``app/run.py``."""
 
 import click
 
@@ -30,6 +30,9 @@ def run(ctx: click.Context, /, config_file: str | None, **given: object) -> None
     \b
     SIGTERM drains and ends with 0; a second one ends at once (130). SIGHUP reads the configuration again.
     """
-    from ingestd.cli.running import run_service
+    from functools import partial
 
-    ctx.exit(run_service(config_file, overrides(**given)))
+    from ingestd.app.run import serve_until_signal
+    from ingestd.config import load
+
+    ctx.exit(serve_until_signal(partial(load, config_file, overrides(**given))))

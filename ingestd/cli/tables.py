@@ -1,97 +1,172 @@
-"""How dead letters look: tables for people, JSON for machines."""
+"""How results look: tables for people, JSON for machines, progress on a terminal."""
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from ingestd.app.letters.retry_result import MATES_LEFT
-from ingestd.app.letters.shape import Group, as_dict, moment
 from ingestd.core.redaction import redact
-from ingestd.store.dead_letters import UNROUTED, StoredLetter
-from ingestd.store.letter_changes import PurgeResult
+from ingestd.core.text import printable
+
+if TYPE_CHECKING:
+    from ingestd.control.engine.resource import RemoteResource
+
+_NO_SINK = "-"
+_LINES = "\n"
+_UNSETTLED = " (not finished)"
 
 
-def print_letters(letters: Sequence[StoredLetter], total: int, *, as_json: bool) -> None:
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*head, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(printable(cell) for cell in row))
+    width = None if sys.stdout.isatty() else 10_000  # for a pipe: one thing, one line
+    Console(highlight=False, markup=False, width=width).print(table)
+
+
+# --- dead letters ---
+
+
+def print_letters(letters: Sequence[Mapping[str, Any]], total: int, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"total": total, "letters": [as_dict(letter) for letter in letters]}))
+        click.echo(json.dumps({"total": total, "letters": letters}))
         return
     if not letters:
         click.echo("no dead letters")
         return
     rows = [
         (
-            str(le.id),
-            le.reason,
-            le.sink or UNROUTED,
-            str(le.attempts),
-            moment(le.last_failed) or "",
-            moment(le.due) or "a person",
-            redact(f"{le.obstacle}; {le.detail}" if le.obstacle else le.detail),
+            str(letter["id"]),
+            letter["reason"],
+            letter["sink"] or _NO_SINK,
+            str(letter["attempts"]),
+            letter["last_failed"] or "",
+            letter["next_due"] or "a person",
+            redact("; ".join(filter(None, (letter["why_not_by_itself"], letter["detail"])))),
         )
-        for le in letters
+        for letter in letters
     ]
-    _print_table(("id", "reason", "sink", "tries", "last failed", "waits for", "detail"), rows)
+    print_table(("id", "reason", "sink", "tries", "last failed", "waits for", "detail"), rows)
     if total > len(letters):
         click.echo(f"{len(letters)} of {total}; see more with --limit, or --group for an overview")
 
 
-def print_purged(done: PurgeResult, *, as_json: bool) -> None:
+def print_purged(deleted: int, left: int, *, interrupted: bool, as_json: bool) -> None:
     if as_json:
-        told = {"purged": done.deleted, "left": done.left, "interrupted": done.interrupted}
-        click.echo(json.dumps({name: value for name, value in told.items() if value or name == "purged"}))
+        found = {"purged": deleted, "left": left, "interrupted": interrupted}
+        click.echo(json.dumps({name: value for name, value in found.items() if value or name == "purged"}))
         return
-    click.echo(f"{done.deleted} letters deleted" + (", then interrupted" if done.interrupted else ""))
-    if done.left:
-        click.echo(MATES_LEFT.format(done.left))
+    click.echo(f"{deleted} letters deleted" + (", then interrupted" if interrupted else ""))
+    if left:
+        click.echo(MATES_LEFT.format(left))
 
 
-def print_groups(groups: Sequence[Group], *, as_json: bool) -> None:
-    names = ("fingerprint", "count", "first_failed", "last_failed", "example")
+def print_groups(groups: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     if as_json:
-        found = [
-            dict(zip(names, (redact(g[0]), g[1], moment(g[2]), moment(g[3]), g[4]), strict=True))
-            for g in groups
-        ]
-        click.echo(json.dumps({"groups": found}))
+        click.echo(json.dumps({"groups": groups}))
         return
     if not groups:
         click.echo("no dead letters")
         return
-    rows = [(str(g[1]), moment(g[2]) or "", moment(g[3]) or "", str(g[4]), redact(g[0])) for g in groups]
-    _print_table(("count", "first failed", "last failed", "example", "what"), rows)
+    names = ("count", "first_failed", "last_failed", "example", "fingerprint")
+    rows = [[str(group[name] or "") for name in names] for group in groups]
+    print_table(("count", "first failed", "last failed", "example", "what"), rows)
 
 
-def print_letter(letter: StoredLetter, source: str, *, as_json: bool) -> None:
-    found = as_dict(letter, source)
+def print_letter(letter: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(letter))
         return
-    found["sink"] = letter.sink or UNROUTED
+    found = {**letter, "sink": letter["sink"] or _NO_SINK}
     payload = found.pop("payload", None) or f"(base64) {found.pop('payload_base64', '')}"
     for name, value in found.items():
         if value is not None:
-            click.echo(f"{name.replace('_', ' '):16}{_printable(str(value))}")
+            click.echo(f"{name.replace('_', ' '):16}{printable(str(value), keep=_LINES)}")
     click.echo("payload")
-    click.echo(_printable(payload))
+    click.echo(printable(payload, keep=_LINES))
 
 
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+# --- resources of the control plane ---
+
+
+def resource_as_dict(found: "RemoteResource") -> dict[str, Any]:
+    return {
+        "kind": found.kind,
+        "name": found.key,
+        "id": found.id,
+        "state": found.state or None,
+        "settled": found.settled,
+        "version": found.version,
+        "fields": dict(found.fields),
+    }
+
+
+def print_list(there: "Sequence[RemoteResource]", kind: str, *, as_json: bool) -> None:
+    ordered = sorted(there, key=lambda found: (found.key, found.id))
+    if as_json:
+        click.echo(json.dumps({f"{kind}s": [resource_as_dict(found) for found in ordered]}))
+    elif not ordered:
+        click.echo(f"no {kind}s")
+    else:
+        rows = [(found.key, state_of(found), found.id) for found in ordered]
+        print_table(("name", "state", "id"), rows)
+
+
+def print_one(found: "RemoteResource", *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(resource_as_dict(found)))
+        return
+    for name, value in (("name", found.key), ("id", found.id), ("state", state_of(found))):
+        click.echo(f"{name:16}{printable(value)}")
+    for name, value in sorted(found.fields.items()):
+        if name != "name" and value not in (None, "", [], {}):
+            click.echo(f"{name:16}{printable(value if isinstance(value, str) else json.dumps(value))}")
+
+
+def say_done(verb: str, found: "RemoteResource", *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"done": verb, **resource_as_dict(found)}))
+    else:
+        click.echo(f"{found.kind} {printable(found.key)} {verb}: {state_of(found)}, id {found.id}")
+
+
+def state_of(found: "RemoteResource") -> str:
+    return (found.state or "there") + ("" if found.settled else _UNSETTLED)
+
+
+class ApplyProgress(Protocol):
+    def __call__(self, text: str, /) -> None: ...
+
+
+@contextmanager
+def showing_progress(*, quiet: bool) -> Iterator[ApplyProgress]:
+    """Where the work is, on a terminal; nothing is said elsewhere, for the end says it all."""
+    if quiet or not sys.stderr.isatty():
+        yield _say_nothing
+        return
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(*head, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(_printable(cell) for cell in row))
-    width = None if _is_terminal() else 10_000  # for a pipe: one letter, one line
-    Console(highlight=False, markup=False, width=width).print(table)
+    with Console(stderr=True).status("…") as status:
+        yield lambda text: status.update(printable(text).replace("[", "\\["))
 
 
-def _is_terminal() -> bool:
-    return sys.stdout.isatty()
+def _say_nothing(text: str) -> None:
+    del text
 
 
-def _printable(text: str) -> str:
-    """A payload must not drive the terminal: control characters are shown, not sent."""
-    return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def parse_variables(given: Sequence[str]) -> Mapping[str, str]:
+    """``NAME=VALUE`` words. Raises UsageError."""
+    found = dict[str, str]()
+    for text in given:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise click.UsageError(f"--var {name[:80]}: write NAME=VALUE")
+        found[name] = value
+    return found

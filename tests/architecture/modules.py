@@ -56,5 +56,5 @@ def imports() -> dict[str, set[str]]:
 
 
 def room_of(module: str) -> str:
-    """Empty for the package itself."""
-    return module.partition(".")[2].partition(".")[0]
+    """Empty for the package itself, and for ``python -m ingestd``."""
+    return module.partition(".")[2].partition(".")[0].removeprefix("__main__")

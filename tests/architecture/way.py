@@ -72,7 +72,7 @@ class Way:
 @contextmanager
 def sandbox() -> Iterator[str]:
     """A sandbox in a process of its own; gives its URL."""
-    command = [sys.executable, "-m", "ingestd.cli.main", "sandbox", "--port", "0"]
+    command = [sys.executable, "-m", "ingestd", "sandbox", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             assert process.stdout is not None
@@ -193,7 +193,7 @@ def sent_again(way: Way, api: str, directory: Path) -> None:
     order(api, [])
     with way.watched():
         result = retry.retry(
-            Filter(ids=(1,), state="all"), given, config_file=None, edit_file=None, dry_run=False, warn=print
+            Filter(ids=(1,), state="all"), given, config_file=None, payload=None, dry_run=False, warn=print
         )
     assert result.delivered == 1, result
 

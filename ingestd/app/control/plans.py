@@ -1,4 +1,4 @@
-"""A file of resources and what there is: compared, applied, written anew. For ``cli/planning.py``."""
+"""A file of resources and what there is: compared, applied, written anew."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,13 +11,14 @@ from ingestd.control.engine.document import Document, load_document
 from ingestd.control.engine.export import export_document
 from ingestd.control.engine.kinds import KINDS
 from ingestd.control.engine.plan import Plan, make_plan
-from ingestd.control.engine.plan_file import check_plan
+from ingestd.control.engine.plan_file import check_plan, save_plan
 from ingestd.control.engine.resource import RemoteResource
 from ingestd.control.engine.state import ControlState
 from ingestd.control.engine.state_file import open_state
 from ingestd.control.engine.world import Progress, World, read_world
 from ingestd.core.errors import UserError
 from ingestd.core.redaction import by_value
+from ingestd.core.text import cut
 from ingestd.transport.api_client import ApiError
 
 
@@ -34,10 +35,22 @@ class PlanRequest:
         return cls(load_document(file, variables), prune=prune)
 
 
-async def plan(control: Control, intention: PlanRequest, *, progress: Progress | None = None) -> Plan:
-    """Changes nothing, neither there nor here."""
+async def plan(
+    control: Control,
+    intention: PlanRequest,
+    *,
+    progress: Progress | None = None,
+    audited: bool = False,
+    out: Path | None = None,
+) -> Plan:
+    """Changes nothing, neither there nor here. ``out``: where to keep it for ``apply``. Raises UserError."""
     with open_state(control.directory, control.api, change=False) as state:
-        return await _plan(control, intention, state, progress)
+        made = await _plan(control, intention, state, progress)
+    if audited:
+        control.context.note(made.step())
+    if out:
+        save_plan(out, made)
+    return made
 
 
 async def apply(
@@ -69,6 +82,13 @@ async def apply(
             result,
             outcomes=tuple(one._replace(said=control.secrets.mask(one.said)) for one in result.outcomes),
         )
+
+
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Raises UserError."""
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UserError(f"--kind {cut(kind, 80)}: there are: {', '.join(KINDS)}")
 
 
 async def export(control: Control, kinds: Sequence[str], *, progress: Progress | None = None) -> str:

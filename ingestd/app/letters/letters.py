@@ -4,12 +4,13 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from ingestd.app.event_loop import run_loop
-from ingestd.app.letters.shape import Group, as_dict
+from ingestd.app.letters.shape import Fields, as_dict, group_as_dict
 from ingestd.config import load
 from ingestd.core import units
 from ingestd.core.clock import SystemClock
@@ -35,7 +36,7 @@ def make_filter(
     older: str | None = None,
     newer: str | None = None,
 ) -> Filter:
-    """Raises UserError for a time that is none."""
+    """Raises UserError for an invalid duration."""
     try:
         older_s = units.seconds(older) if older else None
         newer_s = units.seconds(newer) if newer else None
@@ -78,32 +79,39 @@ async def _reader(state_dir: str | None) -> AsyncIterator[LetterReader]:
         raise UserError(f"cannot read {directory / FILE_NAME}: {error}") from None
 
 
-def find(state_dir: str | None, where: Filter, *, limit: int) -> tuple[list[StoredLetter], int]:
-    """The first ``limit`` letters, and how many there are."""
+def find(state_dir: str | None, where: Filter, *, limit: int) -> tuple[list[Fields], int]:
+    """The first ``limit`` letters (see ``as_dict``), and how many there are."""
 
-    async def read() -> tuple[list[StoredLetter], int]:
+    async def read() -> tuple[list[Fields], int]:
         async with _reader(state_dir) as reader:
             now = SystemClock.wall()
-            found = [letter async for letter in reader.letters(where, now, limit=limit)]
+            found = [as_dict(letter) async for letter in reader.letters(where, now, limit=limit)]
             return found, sum(group[1] for group in await reader.groups(where, now))
 
     return run_loop(read)
 
 
-def count(state_dir: str | None, where: Filter) -> int:
-    return find(state_dir, where, limit=1)[1]
+def groups(state_dir: str | None, where: Filter) -> list[Fields]:
+    """Like failures: ``fingerprint``, ``count``, ``first_failed``, ``last_failed``, ``example`` (an id)."""
 
-
-def groups(state_dir: str | None, where: Filter) -> list[Group]:
-    async def read() -> list[Group]:
+    async def read() -> list[Fields]:
         async with _reader(state_dir) as reader:
-            return await reader.groups(where, SystemClock.wall())
+            return [group_as_dict(group) for group in await reader.groups(where, SystemClock.wall())]
 
     return run_loop(read)
 
 
-def get(state_dir: str | None, number: int) -> tuple[StoredLetter, str]:
-    """(the letter, its source's path). Raises UserError."""
+def payload(state_dir: str | None, number: int) -> bytes:
+    """Raises UserError."""
+    return _get(state_dir, number)[0].payload
+
+
+def get(state_dir: str | None, number: int) -> Fields:
+    """See ``as_dict``. Raises UserError."""
+    return as_dict(*_get(state_dir, number))
+
+
+def _get(state_dir: str | None, number: int) -> tuple[StoredLetter, str]:
 
     async def read() -> tuple[StoredLetter | None, str]:
         async with _reader(state_dir) as reader:
@@ -118,37 +126,38 @@ def get(state_dir: str | None, number: int) -> tuple[StoredLetter, str]:
     return letter, source
 
 
-def export(state_dir: str | None, where: Filter, output: Path | None, *, as_json: bool) -> tuple[int, int]:
-    """(letters written, how many had line breaks in them, which NDJSON cannot hold)."""
+def export(state_dir: str | None, where: Filter, stream: BinaryIO, *, as_json: bool) -> tuple[int, int]:
+    """(letters written, how many had line breaks in them, which NDJSON cannot hold). Raises OSError of
+    ``stream``."""
 
     async def write() -> tuple[int, int]:
         number = bent = 0
         async with _reader(state_dir) as reader:
             found = reader.letters(where, SystemClock.wall())
-            stream = output.open("wb") if output else sys.stdout.buffer
-            try:
-                async with aclosing(found):  # also when nobody reads on: it must end before its connection
-                    async for letter in found:
-                        line = json.dumps(as_dict(letter)).encode() if as_json else letter.payload
-                        bent += b"\n" in line or b"\r" in line
-                        stream.write(line.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n")
-                        number += 1
-                stream.flush()
-            finally:
-                if output:
-                    stream.close()
+            async with aclosing(found):  # also when nobody reads on: it must end before its connection
+                async for letter in found:
+                    line = json.dumps(as_dict(letter)).encode() if as_json else letter.payload
+                    bent += b"\n" in line or b"\r" in line
+                    stream.write(line.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n")
+                    number += 1
+            stream.flush()
         return number, bent
 
-    try:
-        return run_loop(write)
-    except BrokenPipeError:
-        os._exit(0)  # whoever read us has seen enough
-    except OSError as error:
-        raise UserError(f"cannot write the export: {error.strerror}") from None
+    return run_loop(write)
 
 
-def purge(state_dir: str | None, where: Filter) -> PurgeResult:
-    """What was deleted. Beside a process that uses the directory, what it is sending stays."""
+def purge(
+    state_dir: str | None, where: Filter, *, confirm: Callable[[int], object] | None = None
+) -> PurgeResult:
+    """What was deleted. Beside a process that uses the directory, what it is sending stays.
+
+    ``confirm`` is called with the number of letters, and may raise.
+    """
+    count = find(state_dir, where, limit=1)[1]
+    if not count:
+        return PurgeResult()
+    if confirm:
+        confirm(count)
     directory, now, done = directory_of(state_dir), SystemClock.wall(), PurgeResult()
     try:
         lock: DirectoryLock | None = DirectoryLock(directory)

@@ -4,7 +4,6 @@ It marks letters, a piece at a time. With the state directory to itself it sends
 that uses the directory, that process does.
 """
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,18 +35,18 @@ def retry(
     overrides: Overrides,
     *,
     config_file: str | None,
-    edit_file: str | None,
+    payload: bytes | None,
     dry_run: bool,
     warn: Callable[[str], None],
 ) -> RetryResult:
-    """Revalidate, mark, then send. ``warn`` is told what a person should know meanwhile.
+    """Revalidate, mark, then send. ``payload``: send this instead; then ``where`` is one letter. ``warn`` is
+    called with what a person should know meanwhile.
 
     Raises UserError when it cannot begin.
     """
     given = dict(overrides)
     directory = directory_of(given.get(("state", "dir")) or load(config_file, {}).state.dir)
     given["state", "dir"] = str(directory)
-    payload = _read_payload(edit_file) if edit_file else None
     result = RetryResult(dry_run=dry_run)
 
     async def work() -> None:
@@ -175,14 +174,6 @@ async def _as_before(directory: Path, given: dict[tuple[str, str], Any], config_
                 "dedup_key"
             )
     return load(config_file, given)
-
-
-def _read_payload(path: str) -> bytes:
-    try:
-        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    return data.strip()
 
 
 async def _send(

@@ -9,6 +9,7 @@ from ingestd.store.dead_letters import StoredLetter
 
 Group = tuple[str, int, float, float, int]
 """(fingerprint, count, first failure, last failure, an id)."""
+Fields = dict[str, Any]
 
 
 def moment(seconds: float | None) -> str | None:
@@ -18,9 +19,20 @@ def moment(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def as_dict(letter: StoredLetter, source: str = "") -> dict[str, Any]:
+def group_as_dict(group: Group) -> Fields:
+    fingerprint, count, first, last, example = group
+    return {
+        "fingerprint": redact(fingerprint),
+        "count": count,
+        "first_failed": moment(first),
+        "last_failed": moment(last),
+        "example": example,
+    }
+
+
+def as_dict(letter: StoredLetter, source: str = "") -> Fields:
     """All of a letter but internal marks; a payload that is not UTF-8 has ``payload_base64`` instead."""
-    found: dict[str, Any] = {
+    found: Fields = {
         "id": letter.id,
         "state": letter.state,
         "sink": letter.sink or None,

@@ -1,8 +1,6 @@
-"""A CloudEvent as a person gives it: whole, or in words. Called by ``cli/publishing.py``."""
+"""A CloudEvent as a person gives it: whole, or in words."""
 
 import json
-import os
-import sys
 import uuid
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -10,16 +8,13 @@ from typing import NamedTuple
 from ingestd.core.errors import UserError
 from ingestd.schemas.load import load as load_schema
 
-MAX_INPUT_BYTES = 8 * 1024 * 1024
-"""More than any API takes; standard input may never end."""
-
 
 class Words(NamedTuple):
-    """What a CloudEvent is made of, as typed."""
+    """What a CloudEvent is made of; ``data`` is JSON."""
 
     type: str | None = None
     source: str | None = None
-    data: str | None = None
+    data: bytes | None = None
     subject: str | None = None
     id: str | None = None
     time: str | None = None
@@ -44,30 +39,11 @@ def make_event(words: Words) -> bytes:
     head = json.dumps({name: value for name, value in attributes.items() if value is not None}).encode()
     if words.data is None:
         return head
-    data = read_input(words.data)
     try:
-        json.loads(data)
+        json.loads(words.data)
     except (ValueError, RecursionError):
         raise UserError("--data is not JSON: a text has to be quoted, as in --data '\"text\"'") from None
-    return b'%b, "data": %b}' % (head[:-1], data)
-
-
-def read_input(given: str) -> bytes:
-    """What was typed, or what ``-`` and ``@FILE`` stand for. Raises UserError."""
-    try:
-        if given == "-":
-            found = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
-        elif given.startswith("@"):
-            with open(given[1:], "rb") as file:
-                found = file.read(MAX_INPUT_BYTES + 1)
-        else:
-            found = os.fsencode(given)
-    except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or "that is no file name"
-        raise UserError(f"cannot read {given[1:101] or 'standard input'}: {said}") from None
-    if len(found) > MAX_INPUT_BYTES:
-        raise UserError(f"{given[:100]} has more than {MAX_INPUT_BYTES} bytes: no API takes such an event")
-    return found.strip(b" \t\r\n")
+    return b'%b, "data": %b}' % (head[:-1], words.data)
 
 
 def check_event(event: bytes, *, cloudevent: bool = True) -> None:

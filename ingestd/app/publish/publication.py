@@ -1,4 +1,4 @@
-"""One event by hand: sent, and followed until its fate is known. Called by ``cli/publishing.py``.
+"""One event by hand: sent, and followed until its fate is known.
 
 Nothing is stored. ``PublishedEvent`` says at every moment what is known, for whoever breaks off.
 """
@@ -64,10 +64,11 @@ class PublishedEvent:
     seconds: float = 0.0
     detail: str = ""
     maybe_taken: bool = False
+    interrupted: bool = False
 
     @property
     def exit_code(self) -> int:
-        return EXIT_CODES.get(self.outcome, 3)
+        return 130 if self.interrupted else EXIT_CODES.get(self.outcome, 3)
 
 
 class SendsBatches(Protocol):

@@ -1,4 +1,4 @@
-"""Where ``ingestd publish`` sends, whom it asks, and as whom. Called by ``cli/publishing.py``."""
+"""Where ``ingestd publish`` sends, whom it asks, and as whom."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager

@@ -47,6 +47,11 @@ class Plan:
         return all(change.action in QUIET for change in self.changes)
 
     @property
+    def sends_nothing(self) -> bool:
+        """What is there is as the file says; what an apply would do is only to remember that."""
+        return all(change.action in QUIET | {Action.REMEMBER} for change in self.changes)
+
+    @property
     def counts(self) -> dict[str, int]:
         """How many of each action, NOTHING too."""
         counter = Counter(change.action for change in self.changes)

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from ingestd import __version__
+from ingestd.app.replay_report import write_report
 from ingestd.cli.group import _COMMANDS, cli
-from ingestd.cli.replaying import write_report
 from ingestd.core.errors import UserError
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ingestd.app.publish.event import Words, check_event, make_event, read_input
+from ingestd.app.publish.event import Words, check_event, make_event
 from ingestd.cli.group import cli
+from ingestd.cli.input import read_input
 from ingestd.core.errors import UserError
 
 EVENT = b'{"specversion":"1.0","id":"o-1","source":"com.example","type":"order.created","data":{"n":1.50}}'
@@ -15,7 +16,7 @@ EVENT = b'{"specversion":"1.0","id":"o-1","source":"com.example","type":"order.c
 
 def test_an_event_made_of_words_is_valid_and_its_data_keeps_its_spelling() -> None:
     words = Words(
-        type="t", source="s", data=' {"n": 1.50, "big": 123456789012345678901234567890} '
+        type="t", source="s", data=b'{"n": 1.50, "big": 123456789012345678901234567890}'
     ).completed()
     event = make_event(words)
     check_event(event)
@@ -29,7 +30,7 @@ def test_an_event_made_of_words_is_valid_and_its_data_keeps_its_spelling() -> No
 @pytest.mark.parametrize("data", ["text", '1},"id":"x"', "", "{", "[" * 100_000])
 def test_data_that_is_not_json_is_told_and_cannot_change_the_event(data: str) -> None:
     with pytest.raises(UserError, match="--data is not JSON"):
-        make_event(Words(type="t", source="s", data=data).completed())
+        make_event(Words(type="t", source="s", data=data.encode()).completed())
 
 
 def test_data_and_event_come_from_files_too(tmp_path: Path) -> None:

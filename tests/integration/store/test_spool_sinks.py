@@ -171,7 +171,10 @@ async def test_forget_asks_and_takes_no_for_an_answer(tmp_path: Path) -> None:
     await two_sinks(tmp_path)
     done = await spool_command("forget", "hooks", "--state-dir", tmp_path, answer="n\n")
     assert done.exit_code == 1
-    assert "Give up 3 chunks (3 events at most), 2 of which nobody else waits for? [y/N]" in done.output
+    assert (
+        "Drop up to 3 events of sink hooks (3 chunks; no other sink waits for 2 of them)? [y/N]"
+        in done.output
+    )
     assert rows(tmp_path) == [2, 3, 4]
     assert not (tmp_path / "audit.jsonl").exists()
 
@@ -192,7 +195,7 @@ async def test_forget_knows_the_sinks_that_the_spool_waits_for(tmp_path: Path) -
     await two_sinks(tmp_path)
     for sink in ("hoks", "hooks", "hooks"):
         done = await spool_command("forget", sink, "--state-dir", tmp_path, "--yes")
-    assert "waits for no sink hooks" in str(done.exception)
+    assert "wait for a sink named hooks" in str(done.exception)
 
 
 async def test_after_the_only_sinks_were_forgotten_the_next_start_sends_what_is_there(

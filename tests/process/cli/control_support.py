@@ -99,7 +99,7 @@ class Plane:
 
 @pytest.fixture(scope="module")
 def sandbox_url() -> Iterator[str]:
-    command = [sys.executable, "-m", "ingestd.cli.main", "sandbox", "--port", "0", "--quiet"]
+    command = [sys.executable, "-m", "ingestd", "sandbox", "--port", "0", "--quiet"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         yield process.stdout.readline().split()[2]

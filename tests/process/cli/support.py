@@ -23,7 +23,7 @@ from tests.receiver import Action, Receiver, Reply, Request
 INGEST = "/api/v2/events/ingest"
 DEADLINE_S = patience(60.0)
 TOKEN = b'{"access_token": "CANARY-token-a1b2", "expires_in": 3600}'
-COMMAND = (sys.executable, "-W", "error", "-m", "ingestd.cli.main")
+COMMAND = (sys.executable, "-W", "error", "-m", "ingestd")
 
 Answering = Callable[[Request], Action | Awaitable[Action]]
 

@@ -22,7 +22,7 @@ def ingestd(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str
     (directory / "sitecustomize.py").write_text("\n".join(lines))
     environment = os.environ | {"PYTHONPATH": str(directory), "XDG_STATE_HOME": str(directory)}
     return subprocess.run(
-        [sys.executable, "-m", "ingestd.cli.main", *arguments],
+        [sys.executable, "-m", "ingestd", *arguments],
         env=environment,
         cwd=directory,
         capture_output=True,

@@ -68,7 +68,7 @@ async def test_a_dead_sink_leaves_the_service_ready_and_is_told_and_can_be_given
             ("hooks", 0),
         ]
         forgotten = await place.run("spool", "forget", "crm", "--yes", "--state-dir", place.state)
-        assert forgotten.out.startswith("given up: 1 chunks (5 events at most), 1 of which nobody else")
+        assert forgotten.out.startswith("dropped up to 5 events of sink ")
         async with starting(place, words(place, crm.url, "--config", file)) as service:
             await service.listening()
             assert (await post(service.ingest_port, [event(9)])).status == 202

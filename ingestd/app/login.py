@@ -1,23 +1,24 @@
 """The login of a command that sends by hand: that of the settings, or that of a sandbox beside it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import SecretStr
 
-from ingestd.cli.say import say
 from ingestd.config import ApiConfig, Login, resolve_login
 from ingestd.core.address import is_exposed
 
 SANDBOX_URL = "http://127.0.0.1:8700"
 
 
-def login_by_hand(settings: ApiConfig, given: Mapping[str, Any], *, sandbox: bool) -> Login:
+def login_by_hand(
+    settings: ApiConfig, given: Mapping[str, Any], *, sandbox: bool, warn: Callable[[str], None]
+) -> Login:
     """``given``: the options ``api``, ``token_url``, ``no_auth``: where the sandbox is. Raises UserError."""
     login = _sandbox_login(given) if sandbox else resolve_login(settings)
     if login.token_url and is_exposed(login.token_url):
-        say(f"the credentials go to {login.token_url} unencrypted: use https")
+        warn(f"the credentials go to {login.token_url} unencrypted: use https")
     return login
 
 

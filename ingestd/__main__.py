@@ -1,0 +1,5 @@
+"""``python -m ingestd``."""
+
+from ingestd.cli.main import main
+
+main()

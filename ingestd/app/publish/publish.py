@@ -1,0 +1,47 @@
+"""What ``ingestd publish`` does."""
+
+from collections.abc import Callable
+
+from ingestd.app.event_loop import run_loop
+from ingestd.app.publish.event import check_event
+from ingestd.app.publish.publication import Publication, PublishedEvent, PublishOutcome
+from ingestd.app.publish.target import connect, find_question, find_section, needs_api, takes_cloudevents
+from ingestd.config import Login, Settings
+from ingestd.core.clock import SystemClock
+from ingestd.wiring.sink_factory import make_sink
+
+
+def publish(
+    event: bytes,
+    settings: Settings,
+    *,
+    sink_name: str | None,
+    find_login: Callable[[], Login],
+    sandbox: bool,
+    wait_s: float | None,
+    tell: Callable[[str], None],
+    on_accepted: Callable[[PublishedEvent], None],
+) -> PublishedEvent:
+    """Send one event, and with ``wait_s`` ask what became of it. ``find_login`` is called where it is needed;
+    ``tell`` with why it takes longer. An interrupt ends it. Raises UserError for what cannot even begin."""
+    section = find_section(settings, sink_name)
+    check_event(event, cloudevent=takes_cloudevents(section))
+    login = find_login() if needs_api(section) or sandbox else None
+    sink = make_sink(sink_name or "cloudevents", section, login, settings.batch, SystemClock.wall)
+    question = None if wait_s is None else find_question(section, login)
+    publication = Publication(sink, SystemClock(), tell)
+    fate = publication.fate
+
+    async def session() -> None:
+        async with connect(settings, section, login) as (sender, asker):
+            await publication.send(event, sender)
+            if fate.outcome is PublishOutcome.ACCEPTED:
+                on_accepted(fate)
+                if question and wait_s is not None:
+                    await publication.follow(*question, asker, within_s=wait_s)
+
+    try:
+        run_loop(session)
+    except KeyboardInterrupt:
+        fate.interrupted = True
+    return fate

@@ -1,0 +1,96 @@
+"""What the ``spool`` commands do. Every function raises UserError; their results are ready for JSON."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from ingestd.app.event_loop import run_loop
+from ingestd.app.letters.letters import beside_log, directory_of
+from ingestd.core.errors import UserError
+from ingestd.store.database import Database
+from ingestd.store.lock import DirectoryInUse, DirectoryLock
+from ingestd.store.spool_inspection import SpoolInspection
+from ingestd.store.spool_rows import count_forgotten, forget_sink
+from ingestd.telemetry.audit_entry import AuditEntry
+
+
+def stat(state_dir: str | None) -> dict[str, Any]:
+    """How much waits, since when, and which damage was ever found."""
+    stock = SpoolInspection(directory_of(state_dir)).stock()
+    return {
+        "events": stock.totals.events,
+        "bytes": stock.totals.size_bytes,
+        "chunks": stock.totals.chunks,
+        "oldest_seconds": _age_s(stock.oldest_at),
+        "file_bytes": stock.file_bytes,
+        "sinks": [
+            {"name": sink.name, "chunks_behind": sink.chunks, "oldest_seconds": _age_s(sink.oldest_at)}
+            for sink in stock.sinks
+        ],
+        "damage": [damage._asdict() for damage in stock.damage],
+    }
+
+
+def check(state_dir: str | None) -> dict[str, Any]:
+    """Every chunk against its checksum: ``checked``, ``bad`` (their numbers), ``problems`` in words."""
+    found = SpoolInspection(directory_of(state_dir)).check()
+    return {"checked": found.checked, "bad": found.bad, "problems": found.problems}
+
+
+def forget_damage(state_dir: str | None) -> int:
+    """Clear the list of damage that was found before; gives how many entries it had."""
+    return SpoolInspection(directory_of(state_dir)).forget_damage()
+
+
+def events(state_dir: str | None, *, damaged: bool) -> Iterator[bytes]:
+    """Each in one line, in the order of acceptance. ``damaged``: what is left of damaged chunks instead."""
+    for event in SpoolInspection(directory_of(state_dir)).events(damaged=damaged):
+        yield b" ".join(event.splitlines())
+
+
+def forget(
+    state_dir: str | None, sink: str, *, confirm: Callable[[dict[str, int]], object] | None = None
+) -> dict[str, int]:
+    """Drop what waits for a sink; gives ``chunks``, ``events``, ``gone``, ``unconfirmed``.
+
+    ``confirm`` is called with what would be dropped, and may raise. Raises UserError: another process has the
+    directory, or the spool waits for no such sink.
+    """
+    directory = directory_of(state_dir)
+    if confirm:
+        confirm(_forget(directory, sink, count_only=True))
+    dropped = _forget(directory, sink, count_only=False)
+    with beside_log(directory) as audit:
+        audit(AuditEntry.SINK_FORGOTTEN, sink=sink, **dropped)
+    return dropped
+
+
+def _forget(directory: Path, sink: str, *, count_only: bool) -> dict[str, int]:
+    async def work() -> dict[str, int] | None:
+        lock, database = DirectoryLock(directory), Database(directory)
+        try:
+            await database.open()
+            found = await database.run(
+                lambda connection: (count_forgotten if count_only else forget_sink)(connection, sink)
+            )
+            return found._asdict() if found else None
+        finally:
+            await database.close()
+            lock.release()
+
+    try:
+        found = run_loop(work)
+    except DirectoryInUse as error:
+        raise UserError(f"process {error.holder} uses {directory}: stop it first") from None
+    if found is None:
+        raise UserError(
+            f"no events in {directory} wait for a sink named {sink}:"
+            f" see `ingestd spool stat --state-dir {quote(str(directory))}`"
+        )
+    return found
+
+
+def _age_s(at: float | None) -> float | None:
+    return None if at is None else max(0.0, time.time() - at)
