@@ -2,7 +2,8 @@
 
 import re
 
-from ingestd.httpd.framing import Body, ChunkedBody, SizedBody
+from httptools import HttpParserError, HttpRequestParser
+
 from ingestd.httpd.head import END_OF_HEAD, BadRequest, Head, read_head, refuse_beginning
 from ingestd.httpd.request import ServerLimits
 
@@ -78,3 +79,90 @@ class RequestReader:
     def clear(self) -> None:
         self.buffer = b""
         self.head = self._body = None
+
+
+_FREE_OVERHEAD_BYTES = 16 * 1024
+_OVERHEAD_FACTOR = 8
+"""Chunks of one byte come with five bytes of framing; more than this is padding."""
+
+
+class SizedBody:
+    """Of an announced length. ``feed`` until it gives what follows the body."""
+
+    __slots__ = ("_pieces", "_size_bytes")
+
+    def __init__(self, size_bytes: int) -> None:
+        self._size_bytes = size_bytes
+        self._pieces = bytearray()
+
+    @property
+    def held_bytes(self) -> int:
+        return len(self._pieces)
+
+    def feed(self, data: bytes) -> bytes | None:
+        missing = self._size_bytes - len(self._pieces)
+        if len(data) < missing:
+            self._pieces += data
+            return None
+        self._pieces += memoryview(data)[:missing]
+        return data[missing:]
+
+    def body(self) -> bytes:
+        return bytes(self._pieces)
+
+
+class ChunkedBody:
+    """Decoded by llhttp. ``feed`` until it gives what follows the body.
+
+    A parser of httptools cannot be told to stop after one request, and the next may follow in the same
+    bytes. But a chunked body always ends with an empty line: so it is fed no further than the next one.
+    """
+
+    __slots__ = ("_decoded", "_fed_bytes", "_head", "_max_bytes", "_parser", "_waiting")
+
+    def __init__(self, head: Head, parser: HttpRequestParser, *, max_bytes: int) -> None:
+        self._head = head
+        self._parser = parser
+        self._decoded = head.decoded = bytearray()
+        self._max_bytes = max_bytes
+        self._waiting = b""
+        self._fed_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        return len(self._decoded)
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Raises BadRequest: 400 for malformed chunks, 413 as soon as they are more than ``max_bytes``."""
+        data = self._waiting + data
+        view, start = memoryview(data), 0
+        while (found := data.find(END_OF_HEAD, start)) >= 0:
+            end = found + len(END_OF_HEAD)
+            self._parse(view[start:end])
+            start = end
+            if self._head.body_complete:
+                return data[start:]
+        # an empty line may have come in half
+        kept = next(n for n in (3, 2, 1, 0) if data.endswith(END_OF_HEAD[:n]))
+        stop = max(start, len(data) - kept)
+        self._parse(view[start:stop])
+        self._waiting = data[stop:]
+        return None
+
+    def body(self) -> bytes:
+        return bytes(self._decoded)
+
+    def _parse(self, piece: memoryview) -> None:
+        try:
+            self._parser.feed_data(piece)
+        except HttpParserError as error:
+            raise BadRequest(400, f"the chunked body is malformed: {error}") from None
+        self._fed_bytes += len(piece)
+        body_bytes = len(self._decoded)
+        if body_bytes > self._max_bytes:
+            raise BadRequest(413, f"the body is larger than {self._max_bytes} bytes")
+        if self._fed_bytes - body_bytes > _FREE_OVERHEAD_BYTES + _OVERHEAD_FACTOR * body_bytes:
+            raise BadRequest(400, "the chunks of the body are mostly padding")
+
+
+Body = SizedBody | ChunkedBody

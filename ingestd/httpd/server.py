@@ -12,8 +12,7 @@ from functools import partial
 
 from ingestd.httpd.connection import Connection
 from ingestd.httpd.listener import Listener, fit_to_file_limit, open_sockets
-from ingestd.httpd.request import Application, ServerLimits
-from ingestd.httpd.response import date_line
+from ingestd.httpd.request import Application, ServerLimits, date_line
 from ingestd.httpd.state import ServerState
 from ingestd.httpd.tls import Certificates
 

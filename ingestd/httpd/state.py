@@ -4,8 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ingestd.httpd.request import Application, ServerLimits
-from ingestd.httpd.response import date_line
+from ingestd.httpd.request import Application, ServerLimits, date_line
 
 
 class Connected(Protocol):

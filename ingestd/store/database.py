@@ -26,9 +26,8 @@ from ingestd.store.connection import (
     is_locked,
     locked,
 )
-from ingestd.store.group_commit import CommitGroup, Reader, done, resolve
 from ingestd.store.upkeep import Upkeep, let_shrink
-from ingestd.store.writer import Work, Writer
+from ingestd.store.writer import CommitGroup, Reader, Work, Writer, done, resolve
 
 T = TypeVar("T")
 

@@ -1,7 +1,7 @@
 """The dead-letter store: its rows, how they are found and how they are made. In the writer's transactions.
 
 What becomes of letters that are sent again is in ``letter_leases.py``, what a person does in
-``letter_wishes.py``.
+``letter_changes.py``.
 """
 
 import json

@@ -18,9 +18,8 @@ from ingestd.store import frozen_batches as frozen
 from ingestd.store import letter_leases
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import insert_letters
-from ingestd.store.frozen_batches import FrozenBatch
+from ingestd.store.frozen_batches import FrozenBatch, Place, SettledBatches
 from ingestd.store.lost_places import LostPlaces, read_lost_places
-from ingestd.store.settled_batches import Place, SettledBatches
 from ingestd.store.source_rows import MOVE, Fingerprints, SourceState, add_source, find_source
 from ingestd.store.writer import Work
 

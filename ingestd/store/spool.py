@@ -15,8 +15,7 @@ from ingestd.core.chunk import Chunk
 from ingestd.core.receipt import FanOutReceipt, Receipt, Routed
 from ingestd.store import spool_rows
 from ingestd.store.database import Database
-from ingestd.store.spool_cursor import SpoolCursor
-from ingestd.store.spool_reader import SpoolReader
+from ingestd.store.spool_reader import SpoolCursor, SpoolReader
 from ingestd.store.spool_rows import SpoolDamage
 from ingestd.store.writer import Work
 

@@ -1,12 +1,14 @@
 """The writing connection and the mark beside it; lives on the database's thread."""
 
+import asyncio
 import os
 import sqlite3
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ingestd.store.connection import StoreFailed, connect
 from ingestd.store.in_place import InPlace, bring_home
@@ -127,3 +129,39 @@ def unpack_mark(data: bytes) -> tuple[int, int]:
         return 0, 0
     commits, high_water = _MARK.unpack(data[:-4])
     return commits, high_water
+
+
+@dataclass(slots=True)
+class CommitGroup:
+    """What is committed together. ``appends`` may be refused; ``work`` keeps the state true and may not."""
+
+    work: list[Work]
+    appends: list[Work]
+    waiter: asyncio.Future[None]
+    appended: asyncio.Future[None]
+
+
+class Reader(Protocol):
+    """A connection that stays open beside the writing one."""
+
+    async def pause(self) -> None:
+        """End what is being read and close; nothing is read until ``resume``."""
+        ...
+
+    def resume(self) -> None: ...
+
+
+def resolve(future: asyncio.Future[None], error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+        future.exception()  # nobody may be waiting any more
+
+
+def done(loop: asyncio.AbstractEventLoop, error: Exception | None) -> asyncio.Future[None]:
+    future: asyncio.Future[None] = loop.create_future()
+    resolve(future, error)
+    return future

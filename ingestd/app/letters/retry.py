@@ -19,7 +19,7 @@ from ingestd.core.errors import UserError
 from ingestd.core.redaction import MASK
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.processing import routes
-from ingestd.store import letter_leases, letter_wishes
+from ingestd.store import letter_changes, letter_leases
 from ingestd.store.connection import StoreFailed
 from ingestd.store.dead_letters import Filter
 from ingestd.store.letter_changes import ChosenLetter, LetterChanges
@@ -193,7 +193,7 @@ async def _send(
         database, ledger = pipeline.database, pipeline.ledger
         await marking.run(alone=True)
         await pipeline.branches[0].letters.assign()  # before they are counted: one may become several
-        total = await database.run(letter_wishes.count_requested) if result.sent else 0
+        total = await database.run(letter_changes.count_requested) if result.sent else 0
         try:
             async with anyio.create_task_group() as tasks:
                 for branch in pipeline.branches:

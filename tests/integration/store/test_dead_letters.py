@@ -9,7 +9,7 @@ import pytest
 
 from ingestd.core.letter import MAX_DETAIL, DeadLetter, fingerprint
 from ingestd.core.reasons import RETRYABLE, Reason
-from ingestd.store import dead_letters, letter_leases, letter_wishes
+from ingestd.store import dead_letters, letter_changes, letter_leases
 from ingestd.store.connection import connect
 from ingestd.store.dead_letters import FIRST_RETRY_S, IDEMPOTENCY_WINDOW_S, MAX_RETRY_S, StoredLetter
 
@@ -47,12 +47,12 @@ def lease(store: sqlite3.Connection, now: float = DUE, **limits: Any) -> list[St
     return letter_leases.lease_due(store, now=now, sink="", **limits).letters
 
 
-def want(store: sqlite3.Connection, *numbers: int, now: float = NOW) -> letter_wishes.MarkedLetters:
-    return letter_wishes.make_due(store, numbers, now)
+def want(store: sqlite3.Connection, *numbers: int, now: float = NOW) -> letter_changes.MarkedLetters:
+    return letter_changes.make_due(store, numbers, now)
 
 
 def purge(store: sqlite3.Connection, *numbers: int) -> int:
-    return letter_wishes.purge(store, numbers)[0]
+    return letter_changes.purge(store, numbers)[0]
 
 
 def offsets(letters: list[StoredLetter]) -> list[int]:
@@ -172,9 +172,9 @@ def test_only_what_a_person_asked_for_is_leased_where_that_is_wanted(store: sqli
     insert(store, letter(1), letter(2, Reason.INVALID), letter(3, Reason.INVALID))
     assert lease(store, requested_only=True) == []
     want(store, 2)
-    assert letter_wishes.count_requested(store) == 1
+    assert letter_changes.count_requested(store) == 1
     assert offsets(lease(store, NOW, requested_only=True)) == [2]
-    assert letter_wishes.count_requested(store) == 0
+    assert letter_changes.count_requested(store) == 0
 
 
 # --- settling ---
@@ -232,15 +232,15 @@ def test_making_one_letter_due_takes_its_whole_request_along(
 ) -> None:
     insert(store, *whole_batch("b1", 10), *whole_batch("b2", 20), letter(30))
     want(store, 2)
-    assert letter_wishes.count_requested(store) == 3
+    assert letter_changes.count_requested(store) == 3
     assert offsets(lease(store, NOW, requested_only=requested_only)) == [10, 11, 12]
     assert lease(store, NOW, requested_only=requested_only) == []
 
 
 def test_an_edited_letter_leaves_its_request_and_its_key(store: sqlite3.Connection) -> None:
     insert(store, *whole_batch("b1", 10), letter(30, Reason.INVALID, digest=b"d" * 16))
-    letter_wishes.edit_payload(store, 4, b'{"fixed":1}')
-    letter_wishes.edit_payload(store, 1, b'{"fixed":2}')
+    letter_changes.edit_payload(store, 4, b'{"fixed":1}')
+    letter_changes.edit_payload(store, 1, b'{"fixed":2}')
     loose, one = rows(store)[3], rows(store)[0]
     assert (loose.payload, loose.edited, loose.digest, loose.intact) == (b'{"fixed":1}', 1, None, True)
     assert (one.batch, one.unanswered) == ("", 0)
@@ -280,7 +280,7 @@ def settle(store: sqlite3.Connection, how: str) -> None:
     elif how == "purged":
         purge(store, 1)
     elif how == "changed":
-        letter_wishes.edit_payload(store, 1, b'{"fixed":1}')
+        letter_changes.edit_payload(store, 1, b'{"fixed":1}')
 
 
 @pytest.mark.parametrize("reason", [Reason.REFUSED, Reason.INVALID])

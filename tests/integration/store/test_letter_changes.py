@@ -243,7 +243,7 @@ async def test_a_failing_change_is_undone_whole(database: Database, monkeypatch:
     def fail(*_: object) -> int:
         raise sqlite3.OperationalError("as ordered")
 
-    monkeypatch.setattr("ingestd.store.letter_wishes.make_due", fail)
+    monkeypatch.setattr("ingestd.store.letter_changes.make_due", fail)
     with pytest.raises(StoreFailed, match="as ordered"):
         edit(directory, 1, b'{"new":1}')
     assert rows(directory, "payload, edited") == [(b"{}", 0)]

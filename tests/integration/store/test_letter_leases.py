@@ -11,7 +11,7 @@ from ingestd.core.batch import Batch
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.delivery.retry_worker import rebuild
-from ingestd.store import dead_letters, letter_leases, letter_wishes
+from ingestd.store import dead_letters, letter_changes, letter_leases
 from ingestd.store.connection import connect
 from ingestd.store.dead_letters import FIRST_RETRY_S, IDEMPOTENCY_WINDOW_S, MAX_RETRY_S, StoredLetter
 from ingestd.store.letter_leases import BROKEN, DAMAGED, OLD, TRIED_LONG, Lease
@@ -74,8 +74,8 @@ def obstacles(store: sqlite3.Connection) -> list[tuple[int, float | None, str]]:
     return [(row.offset, row.due, row.obstacle) for row in rows(store)]
 
 
-def want(store: sqlite3.Connection, *numbers: int, now: float = NOW) -> letter_wishes.MarkedLetters:
-    return letter_wishes.make_due(store, numbers, now)
+def want(store: sqlite3.Connection, *numbers: int, now: float = NOW) -> letter_changes.MarkedLetters:
+    return letter_changes.make_due(store, numbers, now)
 
 
 # --- a key is on disk before anything is sent under it ---
@@ -126,7 +126,7 @@ def test_a_letter_that_was_frozen_says_so_and_counts_from_its_new_key(store: sql
 
 def test_the_others_of_a_request_wait_for_a_person_when_one_is_edited(store: sqlite3.Connection) -> None:
     insert(store, *request(3))
-    assert letter_wishes.edit_payload(store, 2, b"{}") == 2
+    assert letter_changes.edit_payload(store, 2, b"{}") == 2
     want(store, 2)
     assert lease(store, NOW) == [11]
     assert lease(store) == []
@@ -135,7 +135,7 @@ def test_the_others_of_a_request_wait_for_a_person_when_one_is_edited(store: sql
 
 def test_the_others_of_a_request_wait_for_a_person_when_one_is_deleted(store: sqlite3.Connection) -> None:
     insert(store, *request(3), *request(2, "b2", 20))
-    assert letter_wishes.purge(store, [2]) == (1, ["b1"])
+    assert letter_changes.purge(store, [2]) == (1, ["b1"])
     assert lease(store) == [20, 21], "another request is none of that"
     assert lease(store) == []
     assert obstacles(store)[:2] == [(10, None, BROKEN), (12, None, BROKEN)]
@@ -159,7 +159,7 @@ def test_a_damaged_letter_is_never_sent_whoever_wants_it(store: sqlite3.Connecti
 
 def test_what_is_left_of_a_request_goes_to_who_wants_it_and_knows(store: sqlite3.Connection) -> None:
     insert(store, *request(3))
-    letter_wishes.purge(store, [2])
+    letter_changes.purge(store, [2])
     assert want(store, 1) == (2, 1, 2, 1), "its other letter goes along, and both may arrive twice"
     batch = send(store, NOW)
     assert (batch.letters, batch.unanswered) == ((1, 3), False)

@@ -10,12 +10,11 @@ import pytest
 from ingestd.core.clock import SystemClock
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
-from ingestd.store import dead_letters, letter_leases, letter_wishes
+from ingestd.store import dead_letters, letter_changes, letter_leases
 from ingestd.store.connection import connect
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import StoredLetter
-from ingestd.store.letter_queue import LetterQueue
-from ingestd.store.letter_sinks import assign
+from ingestd.store.letter_queue import LetterQueue, assign
 
 NOW = 1_000_000.0
 
@@ -35,7 +34,7 @@ def letter(offset: int, sink: str = "", *, payload: bytes = b"{}", **fields: Any
 def put(store: sqlite3.Connection, *letters: DeadLetter, due: bool = True) -> None:
     dead_letters.insert_letters(store, letters, NOW)
     if due:
-        letter_wishes.make_due(store, range(1, 3000), NOW)
+        letter_changes.make_due(store, range(1, 3000), NOW)
 
 
 def rows(store: sqlite3.Connection) -> list[tuple[str, int, bytes]]:
@@ -64,7 +63,7 @@ def test_a_rejected_event_that_was_corrected_becomes_one_letter_for_each_sink(
         ("b", 10, b"b"),
         ("c", 0, b"a b c"),
     ]
-    assert letter_wishes.count_requested(store) == 4
+    assert letter_changes.count_requested(store) == 4
     assert [len(lease(store, sink)) for sink in "abc"] == [1, 2, 1]
     assert assign(store, by_words, now=NOW) == 0
 
@@ -76,7 +75,7 @@ def test_one_that_matches_no_sink_waits_with_words_however_often_it_is_tried(
     for _ in range(3):
         assert assign(store, by_words, now=NOW) == 1
         assert assign(store, by_words, now=NOW) == 0
-        letter_wishes.make_due(store, range(1, 3000), NOW)
+        letter_changes.make_due(store, range(1, 3000), NOW)
     (found,) = dead_letters.select(store, "1", [])
     assert (found.sink, found.state) == ("", "waiting")
     assert found.detail == "it matches the pattern of no sink; why"
@@ -87,7 +86,7 @@ def test_a_line_that_is_rejected_again_gets_no_second_letter_once_the_first_has_
 ) -> None:
     """After a crash the file is read again, and the letter has been corrected and sent meanwhile."""
     put(store, letter(0, payload=b"wrong"))
-    letter_wishes.edit_payload(store, 1, b"a")
+    letter_changes.edit_payload(store, 1, b"a")
     assign(store, by_words, now=NOW)
     letter_leases.letters_delivered(store, [1], NOW)
     put(store, letter(0, payload=b"wrong"), letter(5, payload=b"new"))

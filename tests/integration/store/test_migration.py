@@ -14,7 +14,7 @@ from ingestd.core.chunk import Chunk, Segment
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.delivery.retry_worker import rebuild
-from ingestd.store import dead_letters, frozen_batches, letter_leases, letter_wishes
+from ingestd.store import dead_letters, frozen_batches, letter_changes, letter_leases
 from ingestd.store.connection import VERSION, connect
 from tests.integration.store.files import opened
 
@@ -104,7 +104,7 @@ async def test_a_letter_that_was_on_its_way_under_a_key_that_nobody_knows_waits_
         assert letter_leases.lease_due(now, now=10.0, **limits).letters == []
         ((obstacle,),) = now.execute("SELECT obstacle FROM letters WHERE id = 1 AND due IS NULL")
         assert "may have been taken" in obstacle
-        assert letter_wishes.make_due(now, [1], 11.0) == (1, 1, 1, 0), "a person is told of the risk"
+        assert letter_changes.make_due(now, [1], 11.0) == (1, 1, 1, 0), "a person is told of the risk"
         (leased,) = letter_leases.lease_due(now, now=11.0, **limits).letters
         assert (leased.id, rebuild([leased]).id != "loose") == (1, True)
 

@@ -13,7 +13,7 @@ from ingestd.core.receipt import FanOutReceipt
 from ingestd.store.database import Database
 from ingestd.store.journal import Journal
 from ingestd.store.spool import Spool, SpooledChunk
-from ingestd.store.spool_cursor import SpoolCursor
+from ingestd.store.spool_reader import SpoolCursor
 from tests.unit.core.test_receipt import letter
 
 pytestmark = pytest.mark.anyio
