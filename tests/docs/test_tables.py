@@ -19,6 +19,7 @@ from ingestd.processing.patterns.syntax import OPERATORS
 from ingestd.sandbox import faults, remote_apis
 from ingestd.sinks import genesys_mapping
 from ingestd.sources.http.media_type import FORMATS
+from tests.architecture.test_way_of_one_event import BOUNDS
 from tests.docs.pages import ROOT, page, rows
 from tests.process.cli.control_support import TABLES
 
@@ -37,6 +38,12 @@ def test_the_readmes_figures_are_those_of_the_page_of_benchmarks() -> None:
     assert len(shown) == 5
     for rate, cpu, memory in shown:
         assert re.search(rf"^\|.* {rate} .* {cpu} .*\b{memory} \|$", pages, re.MULTILINE), rate
+
+
+def test_the_way_of_one_event_is_as_long_as_its_test_allows() -> None:
+    table = page("docs/architecture.md").section("The way of one event")
+    shown = re.findall(r"^\| `(\w+)`: .*? \| (\d+) \| (\d+) \| ", table, re.MULTILINE)
+    assert {kind: (int(files), int(calls)) for kind, files, calls in shown} == BOUNDS
 
 
 # --- the service ---
