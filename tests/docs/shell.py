@@ -109,8 +109,10 @@ def _script(todo: list[Step], ports: dict[str, str]) -> str:
             script,
             flags=re.MULTILINE,
         )
-        wait = rf"\1until (: < /dev/tcp/127.0.0.1/{ports['8700']}) 2>/dev/null; do sleep 0.05; done\n"
-        script = re.sub(r"^(ingestd sandbox .*&.*\n)", wait, script, flags=re.MULTILINE)
+        # what it prints once it listens must not get between the lines of the next command
+        listens = f"(: < /dev/tcp/127.0.0.1/{ports['8700']}) 2>/dev/null"
+        wait = rf"\1 >/dev/null \2until {listens}; do sleep 0.05; done\n"
+        script = re.sub(r"^(ingestd sandbox [^&\n]*)(&.*\n)", wait, script, flags=re.MULTILINE)
         whole_block = step.block is None or step.block.language == "bash"
         lines.append(f"set -e\n{script}\nset +e\n:" if whole_block else script)
         lines.append("code=$?; printf '\\n@@ %s\\n' $code; (exit $code)")
