@@ -59,7 +59,7 @@ def verify(
 ) -> None:
     """Check that no line was changed, taken away, put in or moved. Exit code 0 if so, 3 if not.
 
-    An end that was cut off, or a file that was written anew as a whole, shows only against what was noted
+    An end that was cut off, or a file that was rewritten as a whole, shows only against what was noted
     down elsewhere: keep the value printed as last, and give it with --noted.
     """
     from ingestd.app.audit_lines import find_log

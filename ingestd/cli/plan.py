@@ -75,7 +75,7 @@ def _document(command: F) -> F:
 
 
 _PRUNE = click.option(
-    "--prune", is_flag=True, help="Also delete what was taken up once and the file has no longer."
+    "--prune", is_flag=True, help="Also delete what was managed once and is no longer in the file."
 )
 
 

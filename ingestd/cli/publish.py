@@ -46,7 +46,7 @@ class _OptionalWait(click.Command):
     "--sandbox", is_flag=True, help="To a running `ingestd sandbox`; where, if not at its usual port: --api."
 )
 @click.option("--config", "config_file", metavar="FILE", help="TOML configuration.")
-@click.option("--json", "as_json", is_flag=True, help="Print the fate as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 def publish(
     event: str | None,
     wait: str | None,
@@ -59,7 +59,7 @@ def publish(
     """Send one CloudEvent to POST {api}/api/v2/eventbridge/events, and show what becomes of it.
 
     EVENT is a whole CloudEvent as JSON; - reads it from standard input, @FILE from a file. Without it one is
-    made of --type, --source, --data and so on. Where the API does not answer, or asks for patience, the same
+    made of --type, --source, --data and so on. Where the API does not answer, or asks to wait, the same
     bytes go out again under the same key, a few times. Nothing is stored.
 
     \b

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 def replay(sources: tuple[str, ...], **given: Any) -> None:
     """Send the events of SOURCE... (files, or - for standard input) to the event API, all of them, once.
 
-    NDJSON, JSON arrays or JSON values; plain, gzip or zstd. Run it again after an interruption: it goes
-    on behind the last event that had its end. Standard input cannot be read again: of it, everything that was
+    NDJSON, JSON arrays or JSON values; plain, gzip or zstd. Run it again after an interruption: it
+    resumes after the last resolved event. Standard input cannot be read again: of it, everything that was
     read when a run ends early is kept as dead letters; after kill -9, what was not yet sent is the
     producer's to send again.
 

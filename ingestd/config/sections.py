@@ -84,7 +84,7 @@ class ApiConfig(Section):
     )
     ca_file: str = Field("", description="PEM file of authorities to trust, instead of the usual ones")
     trust_env: bool = Field(False, description="use HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY")
-    max_connection_age: Seconds = Field(300.0, gt=0, description="then it is made anew, by its name")
+    max_connection_age: Seconds = Field(300.0, gt=0, description="then it is opened again, by its name")
 
 
 class SchemaConfig(Section):

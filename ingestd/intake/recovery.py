@@ -21,7 +21,7 @@ Encode = Callable[[Sequence[bytes]], bytes]
 
 
 @dataclass(slots=True)
-class _Gathering:
+class _PartialBatch:
     frozen: FrozenBatch
     wanted: int
     found: dict[int, Segment] = field(default_factory=dict)
@@ -61,8 +61,8 @@ class Recovery:
     def __init__(self, frozen: Sequence[FrozenBatch], sources: set[int], *, encode: Encode, digests: Digests):
         self._encode = encode
         self._digests = digests
-        self._by_chunk: dict[tuple[int, int], list[tuple[_Gathering, int, Positions]]] = defaultdict(list)
-        self._open: dict[str, _Gathering] = {}  # not settled, not whole yet
+        self._by_chunk: dict[tuple[int, int], list[tuple[_PartialBatch, int, Positions]]] = defaultdict(list)
+        self._open: dict[str, _PartialBatch] = {}  # not settled, not whole yet
         self._changed: dict[str, None] = {}  # ids, in order
         self._looks = 0
         self._awaited: set[bytes] = set()  # keys of batches that are not whole yet
@@ -71,7 +71,7 @@ class Recovery:
         for batch in frozen:
             if batch.kept is not None or not all(source in sources for source, *_ in batch.segments):
                 continue
-            gathering = _Gathering(batch, len(batch.segments))
+            gathering = _PartialBatch(batch, len(batch.segments))
             if not batch.settled:
                 self._open[batch.id] = gathering
                 self._awaited.update(batch.keys)
@@ -92,7 +92,7 @@ class Recovery:
         pieces = self._by_chunk.pop((chunk.source, chunk.start), None)
         if pieces is None:
             return None
-        found, whole = RecoveredChunk(set(), set(), []), list[_Gathering]()
+        found, whole = RecoveredChunk(set(), set(), []), list[_PartialBatch]()
         self._looks += 1
         for gathering, number, positions in pieces:
             if positions and positions[-1] >= len(chunk.events):
@@ -147,7 +147,7 @@ class Recovery:
             batches.append(self._make(frozen, events, segments))
         return batches
 
-    def _rebuild(self, gathering: _Gathering) -> Batch:
+    def _rebuild(self, gathering: _PartialBatch) -> Batch:
         segments = [gathering.found[number] for number in sorted(gathering.found)]
         events = [segment.chunk.events[p] for segment in segments for p in segment.positions]
         batch, keys = self._make(gathering.frozen, events, segments), gathering.frozen.keys
@@ -171,5 +171,5 @@ class Recovery:
         return batch
 
 
-def _first(gathering: _Gathering) -> tuple[int, int]:
+def _first(gathering: _PartialBatch) -> tuple[int, int]:
     return gathering.first

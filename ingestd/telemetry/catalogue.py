@@ -5,15 +5,15 @@ from typing import Literal
 Kind = Literal["counter", "gauge", "histogram"]
 
 PIPELINE_CATALOGUE: dict[str, tuple[Kind, str]] = {
-    "ingestd_accepted_events_total": ("counter", "Events taken over from sources"),
-    "ingestd_events_total": ("counter", "Events that had their end, by outcome"),
+    "ingestd_accepted_events_total": ("counter", "Events accepted from sources"),
+    "ingestd_events_total": ("counter", "Resolved events, by outcome"),
     "ingestd_dead_letters_total": ("counter", "Events that became dead letters, by reason"),
-    "ingestd_in_flight_events": ("gauge", "Events accepted that have not had their end"),
-    "ingestd_oldest_undelivered_seconds": ("gauge", "Age of the oldest event that has not had its end"),
+    "ingestd_in_flight_events": ("gauge", "Accepted events that are not resolved yet"),
+    "ingestd_oldest_undelivered_seconds": ("gauge", "Age of the oldest event that is not resolved yet"),
     "ingestd_retried_delivered_total": ("counter", "Dead letters that were delivered by a retry"),
     "ingestd_retried_duplicate_total": (
         "counter",
-        "Dead letters that were not sent again, because their events were accepted anew",
+        "Dead letters that were not sent again, because their events were accepted again",
     ),
     "ingestd_retried_failed_total": ("counter", "Dead letters that were sent again and failed"),
     "ingestd_unmatched_item_errors_total": ("counter", "Errors in answers that no event could be found for"),
@@ -31,16 +31,16 @@ PIPELINE_CATALOGUE: dict[str, tuple[Kind, str]] = {
 """Name -> (kind, help), of what every pipeline has."""
 
 SINK_CATALOGUE: dict[str, tuple[Kind, str]] = {
-    "ingestd_sink_events_total": ("counter", "Events that had their end at a sink, by outcome"),
-    "ingestd_routed_events_total": ("counter", "Events that were taken up for a sink"),
+    "ingestd_sink_events_total": ("counter", "Events resolved at a sink, by outcome"),
+    "ingestd_routed_events_total": ("counter", "Events that were routed to a sink"),
     "ingestd_requests_total": ("counter", "Requests sent, retries included, by sink"),
     "ingestd_retries_total": ("counter", "Requests that repeated an earlier one, by sink"),
     "ingestd_sent_bytes_total": ("counter", "Bytes of request bodies sent, retries included, by sink"),
     "ingestd_sink_in_flight_events": (
         "gauge",
-        "Events taken up for a sink that have not had their end there",
+        "Events routed to a sink and not resolved there yet",
     ),
-    "ingestd_sink_behind_chunks": ("gauge", "Chunks of the spool that a sink has not taken up"),
+    "ingestd_sink_behind_chunks": ("gauge", "Chunks of the spool that a sink has not read yet"),
     "ingestd_active_requests": ("gauge", "Requests that are out now, by sink"),
     "ingestd_concurrency_limit": ("gauge", "Requests that may be out at once, by what the API answers"),
     "ingestd_queued_batches": ("gauge", "Batches in the lane, by whether they are new or wait for a retry"),
@@ -59,7 +59,7 @@ SINK_CATALOGUE: dict[str, tuple[Kind, str]] = {
     "ingestd_lake_waiting_bytes": ("gauge", "Bytes of events that wait for their file"),
     "ingestd_lake_oldest_seconds": ("gauge", "Age of the oldest event that waits for its file"),
     "ingestd_lake_files_total": ("counter", "Files written"),
-    "ingestd_lake_failures_total": ("counter", "Attempts to write a file that came to nothing"),
+    "ingestd_lake_failures_total": ("counter", "Attempts to write a file that failed"),
     "ingestd_lake_skipped_events_total": ("counter", "Events missing in the lake: max_backlog was reached"),
 }
 """Of each sink: ``sink_metrics.py``."""

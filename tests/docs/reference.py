@@ -137,7 +137,7 @@ def statuses() -> Iterator[str]:
     yield "## What a status of an API means"
     yield (
         "This is the default. A sink's `on_status` overrides it by these words, all but `unauthorized`: the "
-        "token is made anew. A body can say more: see [Answers](../sinks/answers.md#what-an-answer-means)."
+        "token is renewed. A body can say more: see [Answers](../sinks/answers.md#what-an-answer-means)."
     )
     answers = [(status, _meaning(status)) for status in (*range(200, 600),)]
     rows = []

@@ -44,31 +44,6 @@ def test_what_is_not_run_has_no_command_of_ingestd() -> None:
     assert [block.id for block in shown if re.search(r"(^|[|;&] *)ingestd ", block.text, re.MULTILINE)] == []
 
 
-RETIRED = (
-    "had its end",
-    "had their end",
-    "taken up",
-    "put aside",
-    "to order",
-    "came to nothing",
-    "fate",
-    "anew",
-)
-"""Words that nobody outside used; docs/glossary.md has those that are."""
-
-
-def test_pages_use_plain_words() -> None:
-    """But for those of ``docs/reference/``, whose words are the code's."""
-    found = [
-        f"{page.name}: {word}"
-        for page in PAGES
-        if not page.name.startswith("docs/reference/")
-        for word in RETIRED
-        if re.search(rf"\b{word}\b", page.prose)
-    ]
-    assert found == []
-
-
 def test_files_of_the_project_that_pages_name_are_there() -> None:
     """In code spans: those that begin with a folder of the project's root, and verbs of make."""
     folders = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and path.name != "ingestd")

@@ -1,0 +1,62 @@
+"""Names and texts keep to the words of ``docs/glossary.md``."""
+
+import ast
+import re
+from pathlib import Path
+
+from tests.architecture.modules import modules, tree_of
+
+ROOT = Path(__file__).parents[2]
+LIST = "## Words that are not used"
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+
+
+def rows(heading: str) -> list[tuple[str, str]]:
+    """The two columns of the table below a heading."""
+    text = GLOSSARY.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    found = re.findall(r"^\| (.+?) \| (.+?) \|$", text, re.MULTILINE)
+    return [row for row in found if set(row[0]) != {"-"}][1:]
+
+
+def words_of(name: str) -> list[str]:
+    """``FanOutReceipt`` -> fan, out, receipt."""
+    return [word.lower() for word in re.findall(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z0-9]+|[A-Z]+", name)]
+
+
+def avoided() -> dict[str, str]:
+    """Word that is not used -> what is said instead."""
+    return {
+        word.strip(): instead
+        for words, instead in rows("Words that are not used")
+        for word in words.split(",")
+    }
+
+
+def test_no_class_or_module_is_named_with_a_word_that_is_not_used() -> None:
+    offenders = []
+    for module, path in modules().items():
+        named = [node.name for node in tree_of(path).body if isinstance(node, ast.ClassDef)]
+        for name in [module.rpartition(".")[2], *named]:
+            offenders += [
+                f"{module}: {name} ({word}: say {avoided()[word]})"
+                for word in words_of(name)
+                if word in avoided()
+            ]
+    assert offenders == []
+
+
+def text_of(page: Path) -> str:
+    """Without the list itself."""
+    return page.read_text(encoding="utf-8").partition(LIST)[0]
+
+
+def test_no_page_and_no_help_says_it_otherwise() -> None:
+    """The pages of ``docs/reference/`` hold all help texts, metrics and settings."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    offenders = [
+        f"{page.relative_to(ROOT)}: {word}: say {instead}"
+        for page in pages
+        for word, instead in avoided().items()
+        if re.search(rf"(?i)(?<![\w-]){re.escape(word)}(?![\w-])", text_of(page))
+    ]
+    assert offenders == []
