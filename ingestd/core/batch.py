@@ -23,23 +23,23 @@ class Batch:
     __slots__ = (
         "anew",
         "attempts",
+        "bisection",
         "body",
         "cuts",
         "digests",
-        "drained",
+        "drain_tries",
         "events",
-        "excused",
-        "excused_s",
         "first_failed",
         "first_sent",
         "first_sent_wall",
         "id",
         "inherited",
-        "inquiry",
         "last_answer",
         "last_status",
         "latency_s",
         "letters",
+        "not_counted",
+        "not_counted_s",
         "noted",
         "segments",
         "submitted",
@@ -69,15 +69,15 @@ class Batch:
         self.first_failed: float | None = None
         self.first_sent: float | None = None
         self.first_sent_wall = 0.0
-        self.excused = 0  # attempts that were answered for all batches: too fast, no access, an outage
-        self.excused_s = 0.0  # waiting that the API asked for: not a failure of this batch
+        self.not_counted = 0  # attempts that were answered for all batches: too fast, no access, an outage
+        self.not_counted_s = 0.0  # waiting that the API asked for: not a failure of this batch
         self.cuts = 0  # connections in a row that were lost before all of it was sent
-        self.drained = 0  # attempts that came to nothing since the process is to end
+        self.drain_tries = 0  # failed attempts since the process is to end
         self.unanswered = False  # an attempt may have been taken without our knowing
         self.last_answer = ""
         self.last_status = 0
         self.latency_s = 0.0  # of the last attempt
-        self.inquiry: object | None = None  # the bisection it is part of, see ``delivery.bisection``
+        self.bisection: object | None = None  # the bisection it is part of, see ``delivery.bisection``
 
     def __len__(self) -> int:
         return len(self.events)
@@ -107,6 +107,6 @@ class Batch:
         part.anew = self.anew
         part.inherited, part.first_sent = self.tries, self.first_sent
         part.first_sent_wall = self.first_sent_wall
-        part.excused, part.excused_s = self.excused, self.excused_s
-        part.last_answer, part.drained = self.last_answer, self.drained
+        part.not_counted, part.not_counted_s = self.not_counted, self.not_counted_s
+        part.last_answer, part.drain_tries = self.last_answer, self.drain_tries
         return part

@@ -1,15 +1,19 @@
-"""Finding the events that a refusal (400, 422) is about when its body names none. Pure.
+"""Cutting a batch that is too large, or of which some events are refused and nobody says which. Pure.
 
-Halves are sent until the bad events stand alone. Where nothing at all is accepted, that would cost
+Events of one key stay together, so that order survives. Where a refusal (400, 422) names no event,
+halves are sent until the bad events stand alone. Where nothing at all is accepted, that would cost
 two requests for every event of the stream; so after three levels without one acceptance, single
 events from all over the batch are tried, and if every one of them is refused, the rest is given up
 as a group and says so. A lane that has just seen that begins the next batch with the singles.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ingestd.core.batch import Batch
-from ingestd.delivery.batch_splitting import KeysOf, group, halve
+
+Key = str | bytes
+KeysOf = Callable[[Sequence[bytes]], list[Key | None]]
 
 _LEVELS = 3
 _SAMPLES = 32
@@ -26,11 +30,11 @@ _Chain = list[tuple[Batch, int]]
 @dataclass(slots=True)
 class BisectionStep:
     """What to do now, in this order: note the ``cuts`` (a batch and the parts its events are in now),
-    ``send``, and give up ``bury``, and ``untried``: events that were not tried alone."""
+    ``send``, and give up ``rejected``, and ``untried``: events that were not tried alone."""
 
     cuts: list[tuple[Batch, list[Batch]]] = field(default_factory=list)
     send: list[Batch] = field(default_factory=list)
-    bury: list[Batch] = field(default_factory=list)
+    rejected: list[Batch] = field(default_factory=list)
     untried: list[Batch] = field(default_factory=list)
 
 
@@ -59,7 +63,7 @@ class Bisection:
         level, chain = self._out.pop(part.id, (0, []))
         step = BisectionStep()
         if len(part) == 1:
-            step.bury.append(part)
+            step.rejected.append(part)
             self._go_on(chain, step)
         elif self._accepted or len(part) <= 2 * _SAMPLES_AGAIN or self._may_halve(level):
             self._halve(part, level, chain, step)
@@ -160,6 +164,35 @@ class Bisection:
             step.cuts.append((part, pieces))
 
     def _open(self, part: Batch, level: int, chain: _Chain) -> Batch:
-        part.inquiry = self
+        part.bisection = self
         self._out[part.id] = (level, chain)
         return part
+
+
+def group(batch: Batch, keys_of: KeysOf | None) -> list[list[int]]:
+    """Indices of the batch's events, those of one key together; without a key each is on its own."""
+    if keys_of is None:
+        return [[index] for index in range(len(batch))]
+    groups: dict[Key | int, list[int]] = {}
+    for index, key in enumerate(keys_of(batch.events)):
+        groups.setdefault(index if key is None else key, []).append(index)
+    return list(groups.values())
+
+
+def halve(batch: Batch, keys_of: KeysOf | None) -> tuple[Batch, Batch, bool]:
+    """A batch of at least two events in two parts, and whether the second must wait for the first.
+
+    It must if all events are of one key; otherwise no key is in both parts.
+    """
+    middle = len(batch) // 2
+    if keys_of is None or len(groups := group(batch, keys_of)) == len(batch):
+        return batch.part(range(middle)), batch.part(range(middle, len(batch))), False
+    if len(groups) == 1:
+        return batch.part(range(middle)), batch.part(range(middle, len(batch))), True
+    first: list[int] = []
+    for indices in groups:
+        if not first or len(first) + len(indices) <= middle:
+            first += indices
+    chosen = set(first)
+    second = [index for index in range(len(batch)) if index not in chosen]
+    return batch.part(sorted(first)), batch.part(second), False

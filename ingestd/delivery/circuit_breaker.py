@@ -1,4 +1,5 @@
-"""Whether the lane sends at all: closed, open (the API is down) or paused (it will not let us). Pure.
+"""Whether the lane sends at all: closed, open (the API is down) or paused (it refuses us); and whose fault a
+failure is: the API's, or that of the one batch that fails. Pure; time is passed in.
 
 An outage is not a failure of each event: while the circuit is not closed, one probe goes out at a
 time, and the time does not count against any batch.
@@ -6,8 +7,12 @@ time, and the time does not count against any batch.
 
 from enum import StrEnum
 
+from ingestd.core.batch import Batch
+
 _FIRST_PROBE_S = 0.5
 _MAX_PROBE_S = 15.0
+_UNAVAILABLE = frozenset({429, 502, 503, 504})
+"""These say that the API, or what stands behind it, is not there: nothing about the batch."""
 
 
 class BreakerState(StrEnum):
@@ -21,7 +26,8 @@ class CircuitBreaker:
 
     def __init__(self, threshold: int) -> None:
         self._threshold = threshold
-        self._failures = 0
+        self._failures = 0  # in a row
+        self.ever_open = False
         self._since = 0.0
         self._probe_wait_s = _FIRST_PROBE_S
         self._outage_s = 0.0
@@ -44,7 +50,7 @@ class CircuitBreaker:
         return True
 
     def failed(self, now: float, why: str, *, jitter: float, at_least_s: float = 0.0) -> bool:
-        """An attempt came to nothing. True if that opened the circuit. ``jitter``: 0 to 1.
+        """An attempt failed. True if that opened the circuit. ``jitter``: 0 to 1.
 
         ``at_least_s``: the API's Retry-After; no probe goes out before.
         """
@@ -69,11 +75,12 @@ class CircuitBreaker:
         self._next_probe(now, jitter)
         return False
 
-    def may_send(self, now: float, active: int) -> bool:
-        return self.state is BreakerState.CLOSED or (active == 0 and now >= self.probe_at)
+    def may_probe(self, now: float, active: int) -> bool:
+        """One probe at a time, while it is not closed; ``active``: requests that are out."""
+        return active == 0 and now >= self.probe_at
 
     def _leave(self, state: BreakerState, now: float, why: str, jitter: float) -> None:
-        self.state, self.why, self._since = state, why, now
+        self.state, self.why, self._since, self.ever_open = state, why, now, True
         self._probe_wait_s = _FIRST_PROBE_S
         self.probe_at = now + self._probe_wait_s * (0.5 + jitter / 2)
 
@@ -82,3 +89,32 @@ class CircuitBreaker:
             return  # no probe: the request was out already when sending stopped
         self._probe_wait_s = min(_MAX_PROBE_S, self._probe_wait_s * 2)
         self.probe_at = now + self._probe_wait_s * (0.5 + jitter / 2)
+
+
+class PoisonDetector:
+    """Keeps a batch that can never be taken from passing for an outage, which it would then wait out.
+
+    ``patient``: nobody waits for an end, as somebody does for a replay's; then an API that says that it
+    is not there is believed, though only one batch has heard it.
+    """
+
+    def __init__(self, *, patient: bool) -> None:
+        self.last_accepted = float("-inf")  # when the API took something
+        self._believed = _UNAVAILABLE if patient else frozenset[int]()
+        self._failing: set[str] = set()  # one or two of the batches that failed since the last answer
+
+    def answered(self) -> None:
+        self._failing.clear()
+
+    def is_at_fault(self, batch: Batch, now: float) -> bool:
+        """``batch`` has failed. It is at fault if others were taken since it first did, or if the API
+        answers and this batch alone fails, again and again."""
+        if batch.first_failed is None:
+            batch.first_failed = now
+        elif batch.first_failed < self.last_accepted:
+            return True
+        answered = batch.last_status > 0 and batch.last_status not in self._believed
+        again_alone = self._failing == {batch.id} and answered
+        if len(self._failing) < 2:
+            self._failing.add(batch.id)
+        return again_alone

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Segment
-from ingestd.delivery.batch_splitting import Key
+from ingestd.delivery.bisection import Key
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.processing.key_watch import KeyWatch
 from ingestd.sinks.sink import Sink

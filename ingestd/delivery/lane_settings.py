@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ingestd.delivery.backoff import Backoff
+from ingestd.core.backoff import Backoff
 from ingestd.processing.key_watch import KeyWatch
 
 
@@ -12,8 +12,8 @@ class LaneSettings:
     """``give_up_after_s`` bounds a batch's tries by age, ``max_attempts`` by number (0: no bound).
 
     With ``stop_on_outage`` the lane ends with Unreachable instead of waiting for ever: after
-    ``startup_patience_s`` if the API never answered, or refuses us and never took anything; after
-    ``outage_patience_s`` otherwise.
+    ``startup_timeout_s`` if the API never answered, or refuses us and never took anything; after
+    ``outage_timeout_s`` otherwise.
 
     ``order_by``: the key of an event; events of one key are sent in the order they came, those without
     one (None) in any. Later events of a busy key are held, in batches of ``held_batch_events`` and
@@ -34,8 +34,8 @@ class LaneSettings:
     max_attempts: int = 0
     backoff: Backoff = field(default_factory=Backoff)
     circuit_threshold: int = 10
-    startup_patience_s: float = 20.0
-    outage_patience_s: float = 900.0
+    startup_timeout_s: float = 20.0
+    outage_timeout_s: float = 900.0
     stop_on_outage: bool = True
     order_by: Callable[[bytes], str | None] | None = None
     order_watch: KeyWatch | None = None

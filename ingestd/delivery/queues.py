@@ -1,7 +1,7 @@
 """What waits in a lane, and in which order it goes: due retries, then new batches, then dead letters.
 
-With an ``KeyOrder`` only what that lets go; what it held goes before new batches. Dead letters are out of
-order by nature and pass it by.
+With a ``KeyOrder`` only what that lets go; what it held goes before new batches. Dead letters are out of
+order by nature, and pass it by.
 """
 
 import heapq
@@ -18,32 +18,36 @@ from ingestd.delivery.key_order import KeyOrder
 _AT_ONCE = -math.inf
 """Due whatever the time is, and whatever may be repeated."""
 
+Withdraw = Callable[[Batch], Batch | None]
+"""What is left of a batch of dead letters that is about to be sent; None: nothing."""
+
+
+class Send(NamedTuple):
+    """``repeat``: the API could not take these events before, so this request burdens it."""
+
+    batch: Batch
+    repeat: bool
+
 
 class _Waiting(NamedTuple):
     due: float
     number: int  # in the order they came
     batch: Batch
-    repeat: bool  # its request burdens an API that could not take it before
-
-
-Withdraw = Callable[[Batch], Batch | None]
-"""What is left of a batch of dead letters that is about to be sent; None: nothing."""
+    repeat: bool
 
 
 class Queues:
     """Three queues and what is left over from them. Bounded by the lane, which makes intake wait."""
 
-    def __init__(self, order: KeyOrder | None = None, withdraw: Withdraw = lambda batch: batch) -> None:
-        self._by_key = order
+    def __init__(self, order: KeyOrder | None, withdraw: Withdraw) -> None:
+        self._order = order
         self._withdraw = withdraw
         self._waiting: list[_Waiting] = []  # a heap
         self._fresh: deque[Batch] = deque()
         self._letters: deque[Batch] = deque()
         self._left: list[Batch] = []
-        self._order = count()
+        self._numbers = count()
         self._probed: Batch | None = None
-        self.took_repeat = False  # at the last ``take``
-        self.withdrew = False  # letters that were to go then need not be sent
 
     @property
     def fresh(self) -> int:
@@ -59,9 +63,8 @@ class Queues:
         return len(self._letters)
 
     def __bool__(self) -> bool:
-        """Whether there is something to send. What is held by order is not, before others had their end."""
-        held = self._by_key is not None and self._by_key.ready
-        return bool(self._waiting or self._fresh or self._letters or held)
+        """Whether there is something to send. What is held by order is not, before others are resolved."""
+        return bool(self._fresh or self._waiting or self._letters or (self._order and self._order.ready))
 
     @property
     def next_due(self) -> float | None:
@@ -77,8 +80,7 @@ class Queues:
     @property
     def only_repeats(self) -> bool:
         """Whether nothing can go before a repeat."""
-        ready = self._by_key is not None and self._by_key.ready
-        return self.next_repeats and not (self._fresh or self._letters or ready)
+        return self.next_repeats and not (self._fresh or self._letters or (self._order and self._order.ready))
 
     @property
     def first_waiting(self) -> Batch | None:
@@ -91,61 +93,59 @@ class Queues:
         self._letters.append(batch)
 
     def wait(self, batch: Batch, until: float, *, repeat: bool = False) -> None:
-        if self._by_key is None or batch.letters or self._by_key.may_go(batch):
+        if self._order is None or batch.letters or self._order.may_go(batch):
             self._push(batch, until, repeat=repeat)
 
     def leave(self, batch: Batch) -> None:
         """It is not sent again by this process; with order, neither is what comes after it."""
-        if self._by_key is not None and not batch.letters:
-            self._by_key.enter(batch)
+        if self._order is not None and not batch.letters:
+            self._order.enter(batch)
         self._left.append(batch)
 
-    def settled(self, batch: Batch, parts: Sequence[Batch]) -> None:
-        """The batch had its end but for its parts: what waited only for it may go now."""
-        if self._by_key is not None:
-            for freed in self._by_key.settled(batch, parts):
-                freed.first_sent = None  # waiting for its turn was no trying: its age counts from here
-                self._push(freed, 0.0, repeat=freed.attempts > 0)
+    def resolved(self, batch: Batch, parts: Sequence[Batch]) -> None:
+        """What waited only for this batch may go now."""
+        assert self._order is not None
+        for freed in self._order.settled(batch, parts):
+            freed.first_sent = None  # waiting for its turn was no trying: its age counts from here
+            self._push(freed, 0.0, repeat=freed.attempts > 0)
 
-    def take(self, now: float, *, probing: bool, repeats: bool = True) -> Batch | None:
+    def take(self, now: float, *, probing: bool, repeats: bool) -> Send | None:
         """The batch to send now. A probe does not wait for its time, and is not the same batch twice in a
         row if that was answered: it could be the one that no API takes. ``repeats``: these may go too."""
-        self.withdrew = False
-        while (batch := self._take(now, probing=probing, repeats=repeats)) is not None and batch.letters:
-            if (left := self._withdraw(batch)) is not None:
-                return left
-            self.withdrew = True
-        return batch
+        while (found := self._take(now, probing=probing, repeats=repeats)) is not None:
+            if not found.batch.letters:
+                return found
+            if (left := self._withdraw(found.batch)) is not None:
+                return found._replace(batch=left)
+        return None
 
-    def _take(self, now: float, *, probing: bool, repeats: bool) -> Batch | None:
-        self.took_repeat = False
+    def _take(self, now: float, *, probing: bool, repeats: bool) -> Send | None:
         first = self._waiting[0] if self._waiting else None
         if probing and first and first.batch is self._probed and first.batch.last_status:
             self._probed = None
             if batch := self._take_new():
-                return batch
+                return Send(batch, repeat=False)
         if first and (probing or (first.due <= now and (repeats or not self.next_repeats))):
             heapq.heappop(self._waiting)
             self._probed = first.batch if probing else None
-            self.took_repeat = first.repeat
-            return first.batch
+            return Send(first.batch, first.repeat)
         batch = self._take_new()
         if batch is None and self._letters:
             batch = self._letters.popleft()
-        return batch
+        return None if batch is None else Send(batch, repeat=False)
 
     def _take_new(self) -> Batch | None:
-        if self._by_key is None:
+        if self._order is None:
             return self._fresh.popleft() if self._fresh else None
-        batch = self._by_key.take()
+        batch = self._order.take()
         while batch is None and self._fresh:
-            batch = self._by_key.admit(self._fresh.popleft())
-            if rest := self._by_key.take_rest():
+            batch = self._order.admit(self._fresh.popleft())
+            if rest := self._order.take_rest():
                 self._fresh.appendleft(rest)
         return batch
 
     def _push(self, batch: Batch, due: float, *, repeat: bool) -> None:
-        heapq.heappush(self._waiting, _Waiting(due, next(self._order), batch, repeat))
+        heapq.heappush(self._waiting, _Waiting(due, next(self._numbers), batch, repeat))
 
     def hurry(self) -> None:
         """The process is to end: nothing waits for its turn, and dead letters stay in their store."""
@@ -157,9 +157,9 @@ class Queues:
     def leftovers(self) -> list[Batch]:
         """Take out everything, in the order it would have gone."""
         waiting = [entry.batch for entry in sorted(self._waiting, key=lambda entry: entry.number)]
-        held = self._by_key.leftovers() if self._by_key else []
+        held = self._order.leftovers() if self._order else []
         left = [*waiting, *self._left, *held, *self._fresh, *self._letters]
-        for inquiry in {batch.inquiry for batch in left if isinstance(batch.inquiry, Bisection)}:
-            left += inquiry.take_held()  # parts that wait for the answer to one that is left over
+        for bisection in {batch.bisection for batch in left if isinstance(batch.bisection, Bisection)}:
+            left += bisection.take_held()  # parts that wait for the answer to one that is left over
         self._waiting, self._fresh, self._letters, self._left = [], deque(), deque(), []
         return left

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from ingestd.core.token_bucket import TokenBucket
 from ingestd.transport.headers import rate_limit
 
+RATE_HEADERS = frozenset({"inin-ratelimit-reset", "ratelimit", "ratelimit-remaining"})
+"""An answer with none of them says nothing of a rate."""
 _LOW = 20
 """Requests left from which on they are spread, where the API does not say how many it allows at all."""
 _ASK_S = 1.0
@@ -17,7 +19,8 @@ _SAME_WINDOW_S = 1.5
 
 
 class RateLimiter:
-    """``next_at``: no request before that time. 0 means no limit of our own.
+    """``next_at``: no request before that time. 0 means no limit of our own. ``limited``: requests have to be
+    counted, for a limit of ours or of the API's.
 
     Never more than ``requests_per_minute`` in any minute: what the small burst has more, the rate has
     less. Events are charged when they are sent, so a batch may overdraw a second's worth of them.
@@ -33,6 +36,7 @@ class RateLimiter:
         self._remaining: float | None = None
         self._limit: int | None = None
         self._reset_at = 0.0
+        self.limited = self._requests is not None or self._events is not None
 
     def allow(self, requests_per_minute: int | None, now: float) -> None:
         """So many are granted by the receiver; None: any number. Our own setting stays the most."""
@@ -82,6 +86,7 @@ class RateLimiter:
             else:
                 next_at = max(next_at, now + self._gap_s(self._remaining, self._reset_at - now))
         self.next_at = next_at
+        self.limited = bool(self._requests or self._events or self._remaining is not None)
 
     def _gap_s(self, remaining: float, left_s: float) -> float:
         """Nothing while at least half is left; then what is left is spread over the time that is left."""

@@ -8,10 +8,9 @@ import time
 from dataclasses import replace
 
 from ingestd.core.answer import Answer
-from ingestd.delivery.renewal import TokenRenewal
 from ingestd.transport.auth import Auth
 from ingestd.transport.client import Client
-from ingestd.transport.token_refusal import speaks_of_token
+from ingestd.transport.token_refusal import TokenRenewal, speaks_of_token
 
 _AT_ONCE_S = 0.1
 """How many requests may go together after a pause: those of so many seconds."""
@@ -31,7 +30,7 @@ class StatusClient:
         started = time.monotonic()
         answer, generation = await self._get(url)
         if not speaks_of_token(answer):
-            self._renewal.worked(generation)
+            self._renewal.worked = max(self._renewal.worked, generation)
         elif self._renewal.allows(generation, started=started, now=time.monotonic()):
             self._auth.drop(generation)
             answer, _ = await self._get(url)

@@ -1,245 +1,332 @@
-"""What the lane does about a verdict: settle, split, wait, pause. One method for each meaning."""
+"""What an answer means for a batch, and what the lane is to do about it: settle, split, wait, pause.
 
+``decide`` reads no clock, draws no chance of its own, sends nothing and writes nothing down: it changes the
+state of the lane's ``FlowControl`` and gives actions, which the lane carries out in their order.
+"""
+
+import random
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
+from ingestd.core.answer import Answer
 from ingestd.core.batch import Batch
 from ingestd.core.reasons import Reason
 from ingestd.core.verdict import ItemError, Meaning, Verdict
-from ingestd.delivery.attempt import Misfit
-from ingestd.delivery.batch_splitting import halve
-from ingestd.delivery.bisection import GROUP_NOTE, Bisection, BisectionStep
+from ingestd.delivery.bisection import GROUP_NOTE, Bisection, BisectionStep, KeysOf, halve
 from ingestd.delivery.circuit_breaker import BreakerState
-from ingestd.delivery.recorder import FailedEvent, Outcomes, Recorder
-from ingestd.delivery.renewal import TokenRenewal
-
-if TYPE_CHECKING:
-    from ingestd.delivery.lane import Lane
-
+from ingestd.delivery.flow_control import FlowControl
+from ingestd.delivery.recorder import FailedEvent, Outcomes
+from ingestd.sinks.sink import Sink
+from ingestd.transport.token_refusal import TokenRenewal
 
 _CUTS = 3
 """So often in a row the connection is lost while the same batch is being sent, which then is halved."""
 _NEVER_TOO_LONG = 16 * 1024
+_NOT_SAID = "the sink cannot encode its batch, and does not say why"
+_MAX_WORDS = 500
+"""Characters of what a sink says of an event that it cannot encode."""
+
+
+class Settle(NamedTuple):
+    """It is known what becomes of each event of ``batch``."""
+
+    batch: Batch
+    outcomes: Outcomes
+
+
+class Resubmit(NamedTuple):
+    """The batch goes again, before all new ones. ``repeat``: the API could not take these events before."""
+
+    batch: Batch
+    delay_s: float = 0.0
+    repeat: bool = False
+
+
+class LearnSize(NamedTuple):
+    """The API takes no body longer than this."""
+
+    max_bytes: int
+
+
+class ReportState(NamedTuple):
+    """The circuit has changed."""
+
+    state: BreakerState
+    why: str
+
+
+class DropToken(NamedTuple):
+    """The token of that generation is refused."""
+
+    generation: int
+
+
+Action = Settle | Resubmit | LearnSize | ReportState | DropToken
+
+
+class Attempt(NamedTuple):
+    """``started``, ``seconds``: when it began and how long it took. ``generation``: of its token."""
+
+    started: float
+    seconds: float
+    generation: int
 
 
 class VerdictHandler:
-    """Acts on verdicts for one lane. Synchronous: an outcome is noted before its slot is free again."""
+    """Decides on the verdicts of one lane. ``keys_of``: what must stay together when a batch is cut.
 
-    def __init__(self, lane: "Lane", book: Recorder) -> None:
-        self._lane = lane
-        self._book = book
+    ``refusal``: what it means, for people, that a new token is refused as well. ``confirms``: the API will be
+    asked about the events that it has accepted.
+    """
+
+    def __init__(
+        self,
+        flow: FlowControl,
+        *,
+        keys_of: KeysOf | None,
+        refusal: Callable[[], str],
+        confirms: bool,
+        rng: random.Random,
+    ) -> None:
+        self._flow = flow
+        self._keys_of = keys_of
+        self._refusal = refusal
+        self._confirms = confirms
+        self._rng = rng
         self._renewal = TokenRenewal()
         self._cut_bytes = sys.maxsize  # the shortest body at which the API has ended the connection
-        self._all_refused = False  # the last bisected batch was refused to its last event
+        self._all_rejected = False  # the last bisected batch was rejected to its last event
 
-    def act(self, batch: Batch, verdict: Verdict, *, started: float, seconds: float, generation: int) -> None:
-        """``started``, ``seconds``: when the attempt began, and how long it took."""
-        lane = self._lane
-        if self._is_for_a_new_token(batch, verdict, generation=generation, started=started):
-            batch.excused += 1
-            lane.resubmit(batch)
-            return
-        match verdict.meaning:
+    def decide(self, batch: Batch, verdict: Verdict, attempt: Attempt, now: float) -> list[Action]:
+        """What to do about the answer to ``batch``, in this order."""
+        again, actions = self._with_new_token(batch, verdict, attempt, now)
+        if again:
+            batch.not_counted += 1
+            return [*actions, Resubmit(batch)]
+        meaning = verdict.meaning
+        if meaning is Meaning.RETRY:
+            return actions + self._retry(batch, verdict, attempt, now)
+        if meaning is Meaning.UNAUTHORIZED or meaning is Meaning.PAUSED:
+            return actions + self._pause(batch, verdict, now)
+        if self._flow.succeeded(now):
+            actions.append(ReportState(BreakerState.CLOSED, "the API answers again"))
+        match meaning:
             case Meaning.ACCEPTED:
-                lane.answered()
-                lane.limiter.succeeded(
-                    lane.active, started=started, now=lane.now(), seconds=seconds, size=len(batch.body)
-                )
-                self._taken(batch, verdict)
-            case Meaning.RETRY:
-                if verdict.slow_down:
-                    wait_s = 1.0 if verdict.after_s is None else verdict.after_s
-                    lane.limiter.slow_down(
-                        started=started, now=lane.now(), wait_s=wait_s, throttled=verdict.throttled
-                    )
-                else:
-                    lane.limiter.failed(
-                        started=started, now=lane.now(), seconds=seconds, size=len(batch.body)
-                    )
-                self._later(batch, verdict)
+                return actions + self._accepted(batch, verdict, attempt, now)
             case Meaning.SPLIT:
-                lane.answered()
-                self._too_big(batch, verdict)
+                return actions + self._too_large(batch, verdict)
             case Meaning.REJECTED:
-                lane.answered()
-                self._refused(batch, verdict)
-            case Meaning.PERMANENT:
-                lane.answered()
-                self._bury(batch, Reason.REFUSED, verdict.detail)
-            case Meaning.UNAUTHORIZED | Meaning.PAUSED:
-                self._pause(batch, verdict)
+                return actions + self._rejected(batch, verdict, now)
+        return actions + self._dead_letter(batch, Reason.REFUSED, verdict.detail)
 
-    def _taken(self, batch: Batch, verdict: Verdict) -> None:
-        batch.unanswered = False  # whatever became of earlier attempts: of each event it is known now
-        again = sorted(item.index for item in verdict.items if item.retryable)
-        dead = [FailedEvent(i.index, Reason.REFUSED, i.message) for i in verdict.items if not i.retryable]
-        parts: list[Batch] = []
-        if again and self._lane.exhausted(batch):
-            words = {item.index: item.message for item in verdict.items}
-            dead += [FailedEvent(index, Reason.GAVE_UP, words[index]) for index in again]
-        elif again:
-            parts = [batch.part(again)]
-        delivered: Sequence[int] = range(len(batch))
-        if verdict.items:
-            exceptions = {item.index for item in verdict.items}
-            delivered = [index for index in delivered if index not in exceptions]
-        remote_ids = verdict.remote_ids if self._lane.settings.confirms else ()
-        if remote_ids and verdict.items:
-            remote_ids = tuple((index, known) for index, known in remote_ids if index not in exceptions)
-        self._settle(batch, delivered, dead, parts, remote_ids=remote_ids)
-        self._lane.taken()
-        if len(batch.body) < self._cut_bytes < sys.maxsize:  # so it was the length
-            self._lane.learned(self._cut_bytes // 2)
-            self._cut_bytes = sys.maxsize
-        self._send(parts, delay_s=self._lane.delay(batch) if parts else 0.0, repeat=True)
-        self._inform(batch, good=True)
+    def not_encodable(self, batch: Batch, events: Mapping[int, str]) -> list[Action]:
+        """The sink has no words for these events (index -> why), or for any if it names none: no request was
+        made. The others go on as one batch."""
+        events = {index: words[:_MAX_WORDS] for index, words in events.items() if 0 <= index < len(batch)}
+        if not events:
+            events = dict.fromkeys(
+                range(len(batch)), "the sink cannot encode its batch, and does not say why"
+            )
+        failed = [FailedEvent(index, Reason.UNFIT, events[index]) for index in sorted(events)]
+        parts = self._others(batch, events)
+        return [
+            Settle(batch, Outcomes((), failed, parts)),
+            *map(Resubmit, parts),
+            *self._follow_up(batch, good=False),
+        ]
 
-    def _later(self, batch: Batch, verdict: Verdict) -> None:
-        lane = self._lane
-        if verdict.cut_sending and not batch.unanswered:
-            batch.cuts += 1
-        if not verdict.throttled or lane.circuit.state is not BreakerState.CLOSED:
-            lane.failed(batch, verdict.detail, at_least_s=verdict.after_s or 0.0)
-        if verdict.throttled or lane.circuit.state is not BreakerState.CLOSED:
-            batch.excused += 1
-        if batch.cuts >= _CUTS and len(batch) > 1 and len(batch.body) > _NEVER_TOO_LONG:
-            self._cut_bytes = min(self._cut_bytes, len(batch.body))
-            self._halve(batch, delay_s=lane.delay(batch, verdict.after_s))
-            return
-        if not verdict.throttled and (batch.letters or lane.exhausted(batch)):
-            self._bury(batch, Reason.GAVE_UP, verdict.detail)
-            return
-        delay_s = lane.delay(batch, verdict.after_s)
-        if verdict.throttled:
-            batch.excused_s += delay_s
-        lane.resubmit(batch, delay_s=delay_s, repeat=True)
-
-    # --- before any request ---
-
-    def misfit(self, batch: Batch, misfit: Misfit) -> None:
-        """It cannot be sent as it is: deal with it."""
-        if misfit.events:
-            self._unfit(batch, misfit.events)
-        else:
-            self._too_long(batch, misfit.max_bytes)
-
-    def _unfit(self, batch: Batch, events: Mapping[int, str]) -> None:
-        """The sink has no words for these events: no request was made. The others go on as one."""
-        buried = [FailedEvent(index, Reason.UNFIT, events[index]) for index in sorted(events)]
-        others = [index for index in range(len(batch)) if index not in events]
-        parts = [batch.part(others)] if others else []
-        self._settle(batch, (), buried, parts)
-        self._send(parts)
-        self._inform(batch, good=False)
-
-    def _too_long(self, batch: Batch, limit: int) -> None:
+    def too_long(self, batch: Batch, max_bytes: int) -> list[Action]:
         """Its body is longer than its API takes, as we know without asking."""
         if len(batch) == 1:
-            self._bury(
-                batch, Reason.TOO_LARGE, f"{len(batch.body)} bytes as a request; at most {limit} are taken"
-            )
+            detail = f"{len(batch.body)} bytes as a request; at most {max_bytes} are taken"
+            return self._dead_letter(batch, Reason.TOO_LARGE, detail)
+        return self._halve(batch)
+
+    def pause(self, why: str, now: float) -> list[Action]:
+        """Nothing at all can be sent for now."""
+        new = self._flow.pause(now, why, jitter=self._rng.random())
+        return [ReportState(BreakerState.PAUSED, why)] if new else []
+
+    def failed(self, batch: Batch, why: str, now: float, *, at_least_s: float = 0.0) -> list[Action]:
+        """An attempt failed, by no fault of an event as far as is known."""
+        jitter = self._rng.random()
+        opened = self._flow.failed(now, batch, why, jitter=jitter, at_least_s=at_least_s)
+        return [ReportState(BreakerState.OPEN, why)] if opened else []
+
+    def delay_s(self, batch: Batch, after_s: float | None = None) -> float:
+        """Before the next attempt. ``after_s``: what the API asks for, at least."""
+        return self._flow.backoff.delay(batch.tries, at_least_s=after_s, rng=self._rng)
+
+    # --- by meaning ---
+
+    def _accepted(self, batch: Batch, verdict: Verdict, attempt: Attempt, now: float) -> list[Action]:
+        flow, items = self._flow, verdict.items
+        flow.limiter.succeeded(
+            flow.active, started=attempt.started, now=now, seconds=attempt.seconds, size=len(batch.body)
+        )
+        batch.unanswered = False  # whatever became of earlier attempts: of each event it is known now
+        failed = [FailedEvent(one.index, Reason.REFUSED, one.message) for one in items if not one.retryable]
+        parts: list[Batch] = []
+        delivered: Sequence[int] = range(len(batch))
+        remote_ids = verdict.remote_ids if self._confirms else ()
+        if items:
+            words = {one.index: one.message for one in items}
+            again = sorted(one.index for one in items if one.retryable)
+            if again and flow.exhausted(now, batch):
+                failed += [FailedEvent(index, Reason.GAVE_UP, words[index]) for index in again]
+            elif again:
+                parts = [batch.part(again)]
+            delivered = [index for index in delivered if index not in words]
+            remote_ids = tuple((index, known) for index, known in remote_ids if index not in words)
+        actions: list[Action] = [Settle(batch, Outcomes(delivered, failed, parts, remote_ids))]
+        flow.accepted(now)
+        if len(batch.body) < self._cut_bytes < sys.maxsize:  # so it was the length
+            actions.append(LearnSize(self._cut_bytes // 2))
+            self._cut_bytes = sys.maxsize
+        actions += [Resubmit(part, self.delay_s(batch), repeat=True) for part in parts]
+        return actions + self._follow_up(batch, good=True)
+
+    def _retry(self, batch: Batch, verdict: Verdict, attempt: Attempt, now: float) -> list[Action]:
+        flow, throttled = self._flow, verdict.throttled
+        self._slow_down(batch, verdict, attempt, now)
+        if verdict.cut_sending and not batch.unanswered:
+            batch.cuts += 1
+        actions: list[Action] = []
+        if not throttled or flow.is_probing:
+            actions = self.failed(batch, verdict.detail, now, at_least_s=verdict.after_s or 0.0)
+        if throttled or flow.is_probing:
+            batch.not_counted += 1
+        if batch.cuts >= _CUTS and len(batch) > 1 and len(batch.body) > _NEVER_TOO_LONG:
+            self._cut_bytes = min(self._cut_bytes, len(batch.body))
+            return actions + self._halve(batch, delay_s=self.delay_s(batch, verdict.after_s))
+        if not throttled and (batch.letters or flow.exhausted(now, batch)):
+            return actions + self._dead_letter(batch, Reason.GAVE_UP, verdict.detail)
+        delay_s = self.delay_s(batch, verdict.after_s)
+        if throttled:
+            batch.not_counted_s += delay_s
+        return [*actions, Resubmit(batch, delay_s, repeat=True)]
+
+    def _slow_down(self, batch: Batch, verdict: Verdict, attempt: Attempt, now: float) -> None:
+        limiter, started = self._flow.limiter, attempt.started
+        if verdict.slow_down:
+            wait_s = 1.0 if verdict.after_s is None else verdict.after_s
+            limiter.slow_down(started=started, now=now, wait_s=wait_s, throttled=verdict.throttled)
         else:
-            self._halve(batch)
+            limiter.failed(started=started, now=now, seconds=attempt.seconds, size=len(batch.body))
 
-    # --- after an answer ---
-
-    def _too_big(self, batch: Batch, verdict: Verdict) -> None:
+    def _too_large(self, batch: Batch, verdict: Verdict) -> list[Action]:
         if len(batch) == 1:
-            self._bury(batch, Reason.TOO_LARGE, verdict.detail)
-            return
-        self._lane.learned(len(batch.body) // 2)
-        self._halve(batch)
+            return self._dead_letter(batch, Reason.TOO_LARGE, verdict.detail)
+        return [LearnSize(len(batch.body) // 2), *self._halve(batch)]
 
-    def _halve(self, batch: Batch, *, delay_s: float = 0.0) -> None:
-        *parts, _ = halve(batch, self._lane.keys_of)
-        self._settle(batch, (), (), parts)
-        self._send(parts, delay_s=delay_s, repeat=delay_s > 0)
-        self._inform(batch, good=False)
+    def _halve(self, batch: Batch, *, delay_s: float = 0.0) -> list[Action]:
+        *parts, _ = halve(batch, self._keys_of)
+        again = [Resubmit(part, delay_s, repeat=delay_s > 0) for part in parts]
+        return [Settle(batch, Outcomes(parts=parts)), *again, *self._follow_up(batch, good=False)]
 
-    def _refused(self, batch: Batch, verdict: Verdict) -> None:
+    def _rejected(self, batch: Batch, verdict: Verdict, now: float) -> list[Action]:
         if verdict.items:
-            self._refused_by_name(batch, verdict.items)
-            return
-        inquiry = batch.inquiry
-        if not isinstance(inquiry, Bisection):
-            inquiry = Bisection(expect_all=self._all_refused, keys_of=self._lane.keys_of)
-        self._follow(inquiry, inquiry.refused(batch), detail=verdict.detail)
+            return self._rejected_by_name(batch, verdict.items, now)
+        bisection = batch.bisection
+        if not isinstance(bisection, Bisection):
+            bisection = Bisection(expect_all=self._all_rejected, keys_of=self._keys_of)
+        return self._follow(bisection, bisection.refused(batch), detail=verdict.detail)
 
-    def _refused_by_name(self, batch: Batch, items: tuple[ItemError, ...]) -> None:
+    def _rejected_by_name(self, batch: Batch, items: Sequence[ItemError], now: float) -> list[Action]:
         """Dead-letter what is named; the others go out again, in a batch of their own."""
         batch.unanswered = False
-        dead = [FailedEvent(item.index, Reason.REFUSED, item.message) for item in items if not item.retryable]
-        if not dead and self._lane.exhausted(batch):
-            self._bury(batch, Reason.GAVE_UP, items[0].message)
-            return
-        named = {burial.index for burial in dead}
-        others = [index for index in range(len(batch)) if index not in named]
-        parts = [batch.part(others)] if others else []
-        self._settle(batch, (), dead, parts)
-        wait = any(item.retryable for item in items)
-        self._send(parts, delay_s=self._lane.delay(batch) if wait else 0.0, repeat=wait)
-        self._inform(batch, good=bool(others))
+        failed = [FailedEvent(one.index, Reason.REFUSED, one.message) for one in items if not one.retryable]
+        if not failed and self._flow.exhausted(now, batch):
+            return self._dead_letter(batch, Reason.GAVE_UP, items[0].message)
+        parts = self._others(batch, {one.index for one in failed})
+        wait = any(one.retryable for one in items)
+        again = [Resubmit(part, self.delay_s(batch) if wait else 0.0, repeat=wait) for part in parts]
+        return [Settle(batch, Outcomes((), failed, parts)), *again, *self._follow_up(batch, good=bool(parts))]
 
-    def _is_for_a_new_token(self, batch: Batch, verdict: Verdict, *, generation: int, started: float) -> bool:
+    def _with_new_token(
+        self, batch: Batch, verdict: Verdict, attempt: Attempt, now: float
+    ) -> tuple[bool, list[Action]]:
         """Whether the same again with a new token may be taken: once for each token; refused again, it is not
         the token's age."""
         if not verdict.cut_sending:
             batch.cuts = 0
         refused = verdict.meaning is Meaning.UNAUTHORIZED
+        generation = attempt.generation
         if not (refused or verdict.about_token):
             if batch.last_status and verdict.meaning is not Meaning.PAUSED:
-                self._renewal.worked(generation)
-            return False
-        again = self._renewal.allows(generation, started=started, now=self._lane.now())
-        if again or refused:  # a probe after a 401 has a new one each time
-            self._lane.transport.drop_token(generation)
-        return again
+                self._renewal.worked = max(self._renewal.worked, generation)
+            return False, []
+        again = self._renewal.allows(generation, started=attempt.started, now=now)
+        # a probe after a 401 has a new one each time
+        return again, [DropToken(generation)] if again or refused else []
 
-    def _pause(self, batch: Batch, verdict: Verdict) -> None:
+    def _pause(self, batch: Batch, verdict: Verdict, now: float) -> list[Action]:
         """Not the events' fault: keep everything, and probe now and then."""
-        batch.excused += 1
+        batch.not_counted += 1
         about_us = verdict.about_token or verdict.meaning is Meaning.UNAUTHORIZED
-        self._lane.pause(f"{self._lane.transport.refusal}: {verdict.detail}" if about_us else verdict.detail)
-        self._lane.resubmit(batch)
+        why = f"{self._refusal()}: {verdict.detail}" if about_us else verdict.detail
+        return [*self.pause(why, now), Resubmit(batch)]
 
-    def _bury(self, batch: Batch, reason: Reason, detail: str) -> None:
-        self._settle(batch, (), [FailedEvent(index, reason, detail) for index in range(len(batch))], ())
-        self._inform(batch, good=False)
+    def _dead_letter(self, batch: Batch, reason: Reason, detail: str) -> list[Action]:
+        failed = [FailedEvent(index, reason, detail) for index in range(len(batch))]
+        return [Settle(batch, Outcomes(failed=failed)), *self._follow_up(batch, good=False)]
 
-    def _inform(self, batch: Batch, *, good: bool) -> None:
-        """Tell the bisection that ``batch`` is part of, if any, what became of it."""
-        inquiry = batch.inquiry
-        if isinstance(inquiry, Bisection):
-            self._follow(inquiry, inquiry.accepted(batch) if good else inquiry.ended(batch))
-        elif good:
-            self._all_refused = False
+    # --- bisection ---
 
-    def _follow(self, inquiry: Bisection, step: BisectionStep, *, detail: str = "") -> None:
-        for parent, parts in step.cuts:
-            self._settle(parent, (), (), parts)
-        for note, parts in (("", step.bury), (GROUP_NOTE, step.untried)):
+    def _follow_up(self, batch: Batch, *, good: bool) -> list[Action]:
+        """What follows for the bisection that ``batch`` is part of, if any."""
+        bisection = batch.bisection
+        if isinstance(bisection, Bisection):
+            return self._follow(bisection, bisection.accepted(batch) if good else bisection.ended(batch))
+        if good:
+            self._all_rejected = False
+        return []
+
+    def _follow(self, bisection: Bisection, step: BisectionStep, *, detail: str = "") -> list[Action]:
+        actions: list[Action] = [Settle(parent, Outcomes(parts=parts)) for parent, parts in step.cuts]
+        for note, parts in (("", step.rejected), (GROUP_NOTE, step.untried)):
             for part in parts:
                 words = note + (part.last_answer or detail)
-                burials = [FailedEvent(index, Reason.REFUSED, words) for index in range(len(part))]
-                self._settle(part, (), burials, ())
-        self._send(step.send)
-        self._all_refused = not inquiry.found_good and (inquiry.gave_up or self._all_refused)
+                failed = [FailedEvent(index, Reason.REFUSED, words) for index in range(len(part))]
+                actions.append(Settle(part, Outcomes(failed=failed)))
+        self._all_rejected = not bisection.found_good and (bisection.gave_up or self._all_rejected)
+        return actions + [Resubmit(part) for part in step.send]
 
-    def _send(self, parts: Sequence[Batch], *, delay_s: float = 0.0, repeat: bool = False) -> None:
-        for part in parts:
-            self._lane.resubmit(part, delay_s=delay_s, repeat=repeat)
+    def _others(self, batch: Batch, named: Mapping[int, str] | set[int]) -> list[Batch]:
+        """The events that are not named, as one batch; no batch if there are none."""
+        others = [index for index in range(len(batch)) if index not in named]
+        return [batch.part(others)] if others else []
 
-    def _settle(
-        self,
-        batch: Batch,
-        delivered: Sequence[int],
-        buried: Sequence[FailedEvent],
-        parts: Sequence[Batch],
-        *,
-        remote_ids: Sequence[tuple[int, str]] = (),
-    ) -> None:
-        for part in parts:  # frozen with their bytes: a restart must be able to tell them
-            self._lane.freeze(part)
-        self._book.resolve(batch, Outcomes(delivered, buried, parts, remote_ids))
-        self._lane.settled(batch, parts)
+
+def understand(sink: Sink, answer: Answer, events: Sequence[bytes]) -> Verdict:
+    """What the answer means. A sink that fails over a hostile one must not end the lane: then it is as if
+    no answer had come, and the batch is sent again, under its own key, until it is given up."""
+    try:
+        verdict = sink.interpret(answer, events)
+    except Exception as error:  # its words may be the answer's, so only its kind is told
+        kind = type(error).__name__
+        detail = f"{answer.status} the answer could not be understood ({kind})"
+        return Verdict(Meaning.RETRY, detail, unanswered=True)
+    if verdict.items or verdict.remote_ids:
+        return _checked(verdict, len(events))
+    return verdict
+
+
+def _checked(verdict: Verdict, count: int) -> Verdict:
+    """Without what names no event of the batch, or one for the second time."""
+    items: dict[int, ItemError] = {}
+    for item in verdict.items:
+        if 0 <= item.index < count:
+            items.setdefault(item.index, item)
+    ids = {index: known for index, known in verdict.remote_ids if 0 <= index < count}
+    dropped = len(verdict.items) - len(items)
+    if not dropped and len(ids) == len(verdict.remote_ids):
+        return verdict
+    return replace(
+        verdict,
+        items=tuple(items.values()),
+        unmatched=verdict.unmatched + dropped,
+        remote_ids=tuple(ids.items()),
+    )

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from ingestd.core.answer import Answer
+from ingestd.core.backoff import Backoff
 from ingestd.core.errors import Unreachable
-from ingestd.delivery.backoff import Backoff
 from ingestd.sinks import answers
 
 MAX_QUEUED = 1000

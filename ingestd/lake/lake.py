@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
 
+from ingestd.core.backoff import Backoff
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
-from ingestd.delivery.backoff import Backoff
 from ingestd.lake.callback import Callback
 from ingestd.lake.file_writer import LakeFileWriter, ObjectStore, WriteFailure, Written
 from ingestd.sinks.lake import LakeLayout

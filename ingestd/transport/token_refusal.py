@@ -1,4 +1,4 @@
-"""Whether an API refuses a request because of its token. For all that sends with one.
+"""Whether an API refuses a request because of its token, and whether a new one may help.
 
 RFC 6750 wants a 401 for that. Gateways with authorizers of their own say 403, and some say 400.
 """
@@ -30,6 +30,9 @@ _WORDS_OF_403 = re.compile(
 """Of a 400 they may be about a token of JSON: each event that is broken would ask for a login."""
 _MAX_READ = 4_000
 
+AGAIN_S = 300.0
+"""So long after a new token that was refused as well, another one is tried."""
+
 
 def speaks_of_token(answer: Answer) -> bool:
     """401, and a 403 or 400 that says so: in its challenge, as a code, or in words; not of permissions."""
@@ -44,3 +47,25 @@ def speaks_of_token(answer: Answer) -> bool:
     if _CHALLENGE.search(challenge) or _CODES.search(body) or _WORDS.search(body):
         return True
     return answer.status == 403 and _WORDS_OF_403.search(body) is not None
+
+
+class TokenRenewal:
+    """Whether a token that the API refuses is worth a new one. Pure; time is passed in.
+
+    One new token for each that was good or is the first: refused again, it is not the token's age.
+    ``worked``: the last generation with which the API has answered anything else.
+    """
+
+    def __init__(self) -> None:
+        self._renewed = self.worked = -1
+        self._renewed_at = float("-inf")
+
+    def allows(self, generation: int, *, started: float, now: float) -> bool:
+        """A request of ``started`` with that generation was refused. True: send it again with a new one."""
+        if started < self._renewed_at:
+            return True  # it was out when another one heard of it
+        fresh_one_refused = self._renewed >= 0 and self.worked <= self._renewed
+        if fresh_one_refused and now - self._renewed_at < AGAIN_S:
+            return False
+        self._renewed, self._renewed_at = generation, now
+        return True

@@ -1,5 +1,6 @@
 """Opens the branches of a pipeline: for each sink its client, credentials, lane and retry worker."""
 
+import random
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from ingestd.config.sinks import (
     IngestApiConfig,
     WebhookConfig,
 )
+from ingestd.core.backoff import Backoff
 from ingestd.core.clock import Clock
-from ingestd.delivery.backoff import Backoff
 from ingestd.delivery.batcher import Batcher
 from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.delivery.event_status import StatusReader
@@ -65,6 +66,7 @@ class PipelineContext:
     metrics: Metrics
     audit: Audit
     clock: Clock
+    rng: random.Random
     warn: Warn
     watch: Watch
     spooled: bool
@@ -159,10 +161,11 @@ async def _open(
         recorder,
         settings=lane_settings,
         clock=clock,
+        rng=ground.rng,
         hold_back=(lambda: pending.full) if pending else lambda: False,
     )
     if isinstance(sender, WebhookHandshake):
-        sender.on_allowed = lambda granted: lane.gate.allow(granted, clock.monotonic())
+        sender.on_allowed = lane.allow
     letters = LetterQueue(
         ground.database,
         sink=sink.name,
@@ -192,21 +195,18 @@ def _lane_settings(
     settings = ground.settings
     delivery, batch = settings.delivery, settings.batch
     max_in_flight = section.max_in_flight or delivery.max_in_flight
+    max_queued = 2 if sink.max_events > 1 else 2 * max_in_flight
     order = order_key(settings, section, sink, warn=ground.warn)
     return LaneSettings(
         max_in_flight=max_in_flight,
-        max_queued=MANY
-        if several and not ground.spooled
-        else 2
-        if sink.max_events > 1
-        else 2 * max_in_flight,
+        max_queued=MANY if several and not ground.spooled else max_queued,
         max_waiting=max(16, max_in_flight),
         give_up_after_s=delivery.give_up_after,
         max_attempts=delivery.max_attempts,
         backoff=Backoff(base_s=delivery.backoff_base, cap_s=delivery.backoff_cap),
         circuit_threshold=delivery.circuit_threshold,
-        startup_patience_s=delivery.startup_patience,
-        outage_patience_s=max(30.0, delivery.give_up_after),
+        startup_timeout_s=delivery.startup_patience,
+        outage_timeout_s=max(30.0, delivery.give_up_after),
         stop_on_outage=not ground.spooled,
         order_by=order.of,
         order_watch=order.watch,

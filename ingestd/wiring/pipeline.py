@@ -18,6 +18,7 @@ the event in ``event_recorder.py``: the ledger is counted, its key confirmed or 
 its chunk's receipt settled.
 """
 
+import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -101,6 +102,7 @@ async def open_pipeline(
     directory: Path,
     *,
     clock: Clock,
+    rng: random.Random | None = None,
     warn: Warn,
     requested_letters_only: bool = False,
     spooled: bool = False,
@@ -108,9 +110,9 @@ async def open_pipeline(
 ) -> AsyncIterator[Pipeline]:
     """Wire a pipeline on a state directory. Raises UserError (also StoreFailed) before anything is sent.
 
-    ``login``: of [api], where a sink needs it. ``spooled``: events come from the spool of ``ingestd run``,
-    which outlives a full disk, and whose keys are known as soon as it has them. On the way out the stores
-    are committed and closed; the clients go first.
+    ``rng``: jitter and ids; None: the operating system's. ``login``: of [api], where a sink needs it.
+    ``spooled``: events come from the spool of ``ingestd run``, which outlives a full disk, and whose keys are
+    known as soon as it has them. On the way out the stores are committed and closed; the clients go first.
     """
     async with AsyncExitStack() as stack:
         validator, router = make_validator(settings, warn=warn), routes.compile(patterns_of(settings))
@@ -122,11 +124,9 @@ async def open_pipeline(
         database.on_repair = warn
         if database.warning:
             warn(database.warning)
-        journal = Journal(database)
-        keys = KeyLog(database)
+        journal, keys = Journal(database), KeyLog(database)
         window = await _restore_window(settings, keys, clock, spooled=spooled)
         database.note(release_leases)
-
         metrics = metrics or Metrics(Ledger())
         audit = _open_audit(settings, directory)
         stack.callback(audit.close)
@@ -149,6 +149,7 @@ async def open_pipeline(
             metrics=metrics,
             audit=audit,
             clock=clock,
+            rng=rng or random.SystemRandom(),
             warn=warn,
             watch=watch,
             spooled=spooled,

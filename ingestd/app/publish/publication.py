@@ -12,11 +12,11 @@ from enum import StrEnum
 from typing import Protocol
 
 from ingestd.core.answer import Answer
+from ingestd.core.backoff import Backoff
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable, UserError
 from ingestd.core.units import human_seconds
 from ingestd.core.verdict import Meaning, Verdict
-from ingestd.delivery.backoff import Backoff
 from ingestd.delivery.event_status import EventStatus, Standing, StatusReader, question_url
 from ingestd.sinks.sink import Sink, Unencodable
 

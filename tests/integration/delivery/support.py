@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ingestd.core.answer import Answer
+from ingestd.core.backoff import Backoff
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Segment
 from ingestd.core.clock import Clock, SystemClock
@@ -19,7 +20,6 @@ from ingestd.core.ledger import SinkLedger
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Receipt
 from ingestd.core.verdict import Verdict
-from ingestd.delivery.backoff import Backoff
 from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.delivery.lane import Lane
 from ingestd.delivery.lane_settings import LaneSettings
@@ -251,7 +251,7 @@ async def rig(
     before = asyncio.all_tasks()
     short = {
         "backoff": Backoff(base_s=0.01, cap_s=0.05),
-        "startup_patience_s": patience(5.0),
+        "startup_timeout_s": patience(5.0),
         "retry_floor": 100_000,  # else faulty APIs would be spared: see test_retry_budget.py
     }
     act = script if callable(script) else lambda _: script
@@ -277,6 +277,7 @@ async def rig(
             book or memory,
             settings=LaneSettings(**(short | settings)),
             clock=clock,
+            rng=random.Random(7),
             hold_back=hold_back,
         )
         yield Rig(receiver, lane, memory, client)

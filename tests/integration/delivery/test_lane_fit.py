@@ -1,18 +1,19 @@
 """What happens before any request: events that do not fit, bodies that are too long, and being held back."""
 
 import asyncio
+import random
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from ingestd.core.answer import Answer
+from ingestd.core.backoff import Backoff
 from ingestd.core.batch import Batch
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import Unreachable
 from ingestd.core.reasons import Reason
 from ingestd.core.verdict import ItemError, Meaning, Verdict
-from ingestd.delivery.backoff import Backoff
 from ingestd.delivery.lane import Lane
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.sinks.ingest_api import IngestApi
@@ -55,7 +56,7 @@ class Picky(IngestApi):
 
 
 class Takes:
-    """Implements ``attempt.Transport``."""
+    """Implements ``lane.BatchTransport``."""
 
     def __init__(self, clock: Clock) -> None:
         self.bodies: list[bytes] = []
@@ -78,7 +79,8 @@ async def deliver(
     clock = clock or SystemClock()
     book, api = MemoryBook(), Takes(clock)
     quick = Backoff(base_s=0.001, cap_s=0.002)
-    lane = Lane(sink, api, book, settings=LaneSettings(backoff=quick, **settings), clock=clock)
+    lane_settings = LaneSettings(backoff=quick, **settings)
+    lane = Lane(sink, api, book, settings=lane_settings, clock=clock, rng=random.Random(1))
 
     async def feed() -> None:
         for batch in given:
@@ -201,8 +203,9 @@ async def test_messages_show_the_url_that_may_be_shown() -> None:
         sink,
         Takes(SystemClock()),
         MemoryBook(),
-        settings=LaneSettings(startup_patience_s=0.1, backoff=Backoff(base_s=0.001, cap_s=0.01)),
+        settings=LaneSettings(startup_timeout_s=0.1, backoff=Backoff(base_s=0.001, cap_s=0.01)),
         clock=SystemClock(),
+        rng=random.Random(1),
     )
     sink.verdict = lambda _: Verdict(Meaning.PAUSED, "404")
     await lane.submit(batches(1))

@@ -82,7 +82,7 @@ async def test_a_late_401_for_the_old_token_does_not_cost_the_new_one() -> None:
 
 
 async def test_fresh_tokens_that_are_refused_too_pause_the_lane_and_lose_nothing() -> None:
-    async with rig(api(lambda token: False), login=True, startup_patience_s=1.5, max_queued=9) as r:
+    async with rig(api(lambda token: False), login=True, startup_timeout_s=1.5, max_queued=9) as r:
         given = batches(4)
         with pytest.raises(Unreachable, match="a fresh token is refused too"):
             await r.deliver(given)
@@ -126,7 +126,7 @@ async def test_attempts_with_an_old_token_do_not_count_against_an_event() -> Non
 
 async def test_a_refused_login_ends_the_run_at_once_with_everything_left_over() -> None:
     refused = Reply(401, body=b'{"error":"invalid_client","error_description":"CANARY-secret"}')
-    async with rig(refused, login=True, startup_patience_s=60) as r:
+    async with rig(refused, login=True, startup_timeout_s=60) as r:
         given = batches(2)
         started = time.monotonic()
         with pytest.raises(LoginRefused) as caught:
@@ -150,7 +150,7 @@ async def test_a_service_that_is_not_to_stop_waits_for_a_login_that_works_again(
         feed = asyncio.create_task(r.feed(batches(1)))
         await until(lambda: r.book.states == [BreakerState.PAUSED])
         works = True
-        r.lane.transport._auth._refused_until = 0.0  # type: ignore[attr-defined]  # not to wait 5 s
+        r.lane._transport._auth._refused_until = 0.0  # type: ignore[attr-defined]  # not to wait 5 s
         await feed
     assert r.book.states == [BreakerState.PAUSED, BreakerState.CLOSED]
     assert r.book.delivered == [0]

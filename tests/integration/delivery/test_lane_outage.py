@@ -88,7 +88,7 @@ async def test_what_is_nobodys_fault_pauses_the_lane_and_buries_nothing(status: 
 
 
 async def test_a_pause_from_the_start_ends_the_run_after_the_startup_patience() -> None:
-    async with rig(Reply(404, body=b"no such path"), startup_patience_s=0.6, outage_patience_s=60) as r:
+    async with rig(Reply(404, body=b"no such path"), startup_timeout_s=0.6, outage_timeout_s=60) as r:
         given = batches(2)
         with pytest.raises(Unreachable, match=r"no such path.*check --api"):
             await r.deliver(given)
@@ -97,14 +97,14 @@ async def test_a_pause_from_the_start_ends_the_run_after_the_startup_patience() 
 
 async def test_a_pause_after_success_is_waited_out_longer() -> None:
     answers = in_turn(Reply(), Reply(404), Reply(404), Reply())
-    async with rig(answers, startup_patience_s=0.1, outage_patience_s=20, max_in_flight=1) as r:
+    async with rig(answers, startup_timeout_s=0.1, outage_timeout_s=20, max_in_flight=1) as r:
         await r.deliver(batches(4))
         assert r.book.delivered == [0, 1, 2, 3]
 
 
 async def test_an_address_that_never_answers_ends_the_run_after_the_startup_patience() -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    async with rig(Reply(), url=url, startup_patience_s=0.5) as r:
+    async with rig(Reply(), url=url, startup_timeout_s=0.5) as r:
         given = batches(3)
         started = time.monotonic()
         with pytest.raises(Unreachable, match=r"has taken nothing for .*cannot connect") as caught:
@@ -117,7 +117,7 @@ async def test_an_address_that_never_answers_ends_the_run_after_the_startup_pati
 
 @pytest.mark.parametrize("silence", [Hang(), Cut()], ids=str)
 async def test_a_listener_that_never_answers_is_an_address_that_never_answers(silence: Action) -> None:
-    async with rig(silence, startup_patience_s=0.5, read_timeout_s=0.1) as r:
+    async with rig(silence, startup_timeout_s=0.5, read_timeout_s=0.1) as r:
         given = batches(2)
         with pytest.raises(Unreachable):
             await r.deliver(given)
@@ -126,7 +126,7 @@ async def test_a_listener_that_never_answers_is_an_address_that_never_answers(si
 
 async def test_an_outage_of_an_api_that_answered_ends_the_run_after_the_outage_patience() -> None:
     answers = in_turn(Reply(), Reply(503, body=b"maintenance"))
-    async with rig(answers, circuit_threshold=2, outage_patience_s=1.0, max_in_flight=1) as r:
+    async with rig(answers, circuit_threshold=2, outage_timeout_s=1.0, max_in_flight=1) as r:
         given = batches(3)
         with pytest.raises(Unreachable, match="maintenance"):
             await r.deliver(given)
@@ -135,7 +135,7 @@ async def test_an_outage_of_an_api_that_answered_ends_the_run_after_the_outage_p
 
 
 async def test_a_service_waits_for_ever() -> None:
-    async with rig(lambda _: now, startup_patience_s=0.1, outage_patience_s=0.1, stop_on_outage=False) as r:
+    async with rig(lambda _: now, startup_timeout_s=0.1, outage_timeout_s=0.1, stop_on_outage=False) as r:
         now: Action = Reply(404)
         async with r.running() as run:
             feed = asyncio.create_task(r.feed(batches(1)))
@@ -149,7 +149,7 @@ async def test_a_service_waits_for_ever() -> None:
 async def test_patience_does_not_run_while_there_is_nothing_to_send() -> None:
     """A pipe may be silent for longer than any patience."""
     answers, clock = in_turn(Reply(500), Reply(500), Reply()), JumpClock()
-    async with rig(answers, clock=clock, startup_patience_s=patience(20)) as r, r.running():
+    async with rig(answers, clock=clock, startup_timeout_s=patience(20)) as r, r.running():
         for first in (0, 1):
             clock.ahead_s += patience(30)
             await r.lane.submit([make_batch([first])])
@@ -162,7 +162,7 @@ async def test_outage_patience_begins_with_the_outage() -> None:
     answers = in_turn(Reply(), *[Cut()] * 2, Reply())
     clock = JumpClock()
     async with (
-        rig(answers, clock=clock, circuit_threshold=2, outage_patience_s=patience(20)) as r,
+        rig(answers, clock=clock, circuit_threshold=2, outage_timeout_s=patience(20)) as r,
         r.running(),
     ):
         await r.lane.submit([make_batch([0])])

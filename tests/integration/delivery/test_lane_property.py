@@ -4,8 +4,8 @@ import random
 
 import pytest
 
+from ingestd.core.backoff import Backoff
 from ingestd.core.reasons import Reason
-from ingestd.delivery.backoff import Backoff
 from tests.integration.delivery.support import make_batch, numbers_of, rig
 from tests.receiver import Action, Cut, Reply, Request
 

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
+from ingestd.core.backoff import Backoff
 from ingestd.core.batch import Batch
-from ingestd.delivery.backoff import Backoff
 from ingestd.delivery.circuit_breaker import BreakerState
-from ingestd.delivery.drain import MOST_TRIES
+from ingestd.delivery.flow_control import MOST_DRAIN_TRIES
 from tests.integration.delivery.support import (
     TOKEN_PATH,
     batches,
@@ -93,7 +93,7 @@ async def test_events_that_the_api_wants_again_in_a_drain_get_so_many_tries_and_
             r.lane.drain(patience(60))
             r.lane.close()
         assert r.book.delivered == [1]
-        assert len(r.posts) == MOST_TRIES
+        assert len(r.posts) == MOST_DRAIN_TRIES
         assert [len(batch) for batch in r.lane.leftovers()] == [1]
 
 
@@ -107,7 +107,7 @@ async def test_one_batch_that_fails_for_ever_holds_up_neither_the_others_nor_the
         assert r.book.delivered == list(range(1, 20))
         left = r.lane.leftovers()
         r.book.assert_balanced(given, left)
-        assert sum(0 in numbers_of(post) for post in r.posts) == MOST_TRIES
+        assert sum(0 in numbers_of(post) for post in r.posts) == MOST_DRAIN_TRIES
 
 
 async def test_a_drain_that_is_fed_makes_its_feed_wait_for_room_until_the_api_is_away() -> None:

@@ -7,7 +7,7 @@ from math import ceil
 
 import pytest
 
-from ingestd.delivery.backoff import Backoff
+from ingestd.core.backoff import Backoff
 from tests.integration.delivery.support import batches, make_batch, numbers_of, rig, until
 from tests.machine import patience
 from tests.receiver import Action, Reply, Request, Script, in_turn

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Segment
-from ingestd.delivery.batch_splitting import group, halve
-from ingestd.delivery.bisection import Bisection, BisectionStep
+from ingestd.delivery.bisection import Bisection, BisectionStep, group, halve
 from ingestd.delivery.key_order import KeyOrder
 from ingestd.processing.key_watch import KeyWatch
 from tests.integration.delivery.order_support import keyed, keyed_batches, order_by
@@ -202,27 +201,27 @@ class Search:
         self.untried: list[int] = []
         self.ends: list[int] = []
         self.out: list[Batch] = [keyed(keys)]
-        self.inquiry = Bisection(expect_all=expect_all, keys_of=make_order().keys_of)
+        self.bisection = Bisection(expect_all=expect_all, keys_of=make_order().keys_of)
 
     def run(self) -> None:
         while self.out:
             part = self.out.pop(self.rng.randrange(len(self.out)))
             self.requests += 1
             if self.bad & set(numbers(part)):
-                self._follow(self.inquiry.refused(part))
+                self._follow(self.bisection.refused(part))
             else:
                 self.delivered += numbers(part)
                 self.ends += numbers(part)
-                self._follow(self.inquiry.accepted(part))
-        assert self.inquiry.take_held() == []
+                self._follow(self.bisection.accepted(part))
+        assert self.bisection.take_held() == []
 
     def _follow(self, step: BisectionStep) -> None:
         for parent, parts in step.cuts:
             assert sorted(n for part in parts for n in numbers(part)) == sorted(numbers(parent))
             assert all(len(part) for part in parts)
-        self.alone += [n for part in step.bury for n in numbers(part)]
+        self.alone += [n for part in step.rejected for n in numbers(part)]
         self.untried += [n for part in step.untried for n in numbers(part)]
-        self.ends += [n for part in (*step.bury, *step.untried) for n in numbers(part)]
+        self.ends += [n for part in (*step.rejected, *step.untried) for n in numbers(part)]
         self.out += step.send
         open_keys = [k for part in self.out for k in {self.keys[n] for n in numbers(part)} if k]
         assert len(open_keys) == len(set(open_keys)), "two parts of one key are out"
@@ -248,7 +247,7 @@ def test_the_search_for_bad_events_ends_and_keeps_the_order_of_each_key(
     for key in set(names) - {""}:
         ends = [n for n in search.ends if keys[n] == key]
         assert ends == sorted(ends)
-    if not search.inquiry.gave_up:
+    if not search.bisection.gave_up:
         assert set(search.alone) == bad
     if share == 1.0 and count >= 300:
         assert search.requests < count, "where everything is refused, not every event is tried"

@@ -6,11 +6,11 @@ import random
 import pytest
 
 from ingestd.core.answer import Answer
+from ingestd.core.backoff import Backoff
 from ingestd.core.clock import SystemClock
-from ingestd.delivery.backoff import Backoff
+from ingestd.delivery.flow_control import RetryBudget
 from ingestd.delivery.lane import Lane
 from ingestd.delivery.lane_settings import LaneSettings
-from ingestd.delivery.retry_budget import RetryBudget
 from ingestd.sinks.ingest_api import IngestApi
 from tests.integration.delivery.support import MemoryBook, batches, make_batch, refusal, rig, until
 from tests.machine import patience
@@ -51,7 +51,7 @@ PER_S = 300.0
 
 
 class Sick:
-    """Implements ``attempt.Transport``: takes a share of the requests, by chance."""
+    """Implements ``lane.BatchTransport``: takes a share of the requests, by chance."""
 
     def __init__(self, share: float) -> None:
         self.rng, self.share = random.Random(5), share
@@ -76,7 +76,9 @@ async def test_requests_are_never_more_than_a_fifth_above_first_ones(share: floa
         backoff=Backoff(base_s=0.001, cap_s=0.01), circuit_threshold=10**6, retry_per_s=PER_S
     )
     given = batches(50)
-    lane = Lane(IngestApi("http://127.0.0.1"), api, book, settings=settings, clock=clock)
+    lane = Lane(
+        IngestApi("http://127.0.0.1"), api, book, settings=settings, clock=clock, rng=random.Random(6)
+    )
     worst, started = 0.0, clock.monotonic()
 
     async def feed() -> None:

@@ -32,15 +32,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._own.now
 
 
-class LoopClock:
+class LoopClock(SystemClock):
     """The time of the running loop."""
 
     @staticmethod
-    def monotonic() -> float:
+    def monotonic() -> float:  # type: ignore[override]
         return asyncio.get_running_loop().time()
-
-    wall = staticmethod(time.time)
-    sleep = staticmethod(asyncio.sleep)
 
 
 class JumpClock(SystemClock):

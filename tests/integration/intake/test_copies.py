@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.delivery import lane
+from ingestd.delivery import flow_control
 from ingestd.intake import copies
 from ingestd.sources.files import jsonl
 from tests.integration.intake.replay_support import Place, assert_once, keys_by_event, rows, sink, until
@@ -28,7 +28,7 @@ CONVERSATIONS = 7
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of about seven events, batches of ten."""
     monkeypatch.setattr(jsonl, "CHUNK_BYTES", CHUNK_BYTES)
-    monkeypatch.setattr(lane, "_LOOK_AGAIN_S", 0.02)
+    monkeypatch.setattr(flow_control, "_LOOK_AGAIN_S", 0.02)
 
 
 def talk(number: int, **other: Any) -> bytes:

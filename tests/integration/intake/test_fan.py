@@ -15,7 +15,7 @@ import pytest
 from ingestd.app.replay import run
 from ingestd.app.replay_report import make_report
 from ingestd.core.chunk import Chunk
-from ingestd.delivery import lane
+from ingestd.delivery import flow_control
 from ingestd.intake import copies, fan_out, replay_intake
 from ingestd.intake.recovery import ProcessedEvents, Recovery
 from ingestd.sources.files import jsonl
@@ -37,7 +37,7 @@ REFUSAL = Reply(422, body=b'{"errors":[{"index":0,"message":"no such queue"}]}')
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of about eight events; patience is looked at often."""
     monkeypatch.setattr(jsonl, "CHUNK_BYTES", CHUNK_BYTES)
-    monkeypatch.setattr(lane, "_LOOK_AGAIN_S", 0.02)
+    monkeypatch.setattr(flow_control, "_LOOK_AGAIN_S", 0.02)
 
 
 def write(path: Path, lines: Sequence[bytes]) -> Path:

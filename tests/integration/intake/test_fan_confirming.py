@@ -12,7 +12,7 @@ import pytest
 
 from ingestd.app.replay import run
 from ingestd.app.replay_report import make_report
-from ingestd.delivery import lane
+from ingestd.delivery import flow_control
 from tests.integration.intake.replay_support import Place, rows, sink, until
 from tests.integration.intake.support import DEADLINE_S
 from tests.machine import patience
@@ -56,7 +56,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane, "_LOOK_AGAIN_S", 0.02)
+    monkeypatch.setattr(flow_control, "_LOOK_AGAIN_S", 0.02)
 
 
 def _cloudevent(number: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.delivery import lane
+from ingestd.delivery import flow_control
 from ingestd.sources.files import jsonl
 from tests.integration.intake.replay_support import Place, assert_once, rows, sink
 from tests.integration.intake.support import event, sent
@@ -27,7 +27,7 @@ TWOS = {"interactionId": [{"prefix": "i-2"}]}
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of about eight events; patience is looked at often."""
     monkeypatch.setattr(jsonl, "CHUNK_BYTES", 1500)
-    monkeypatch.setattr(lane, "_LOOK_AGAIN_S", 0.02)
+    monkeypatch.setattr(flow_control, "_LOOK_AGAIN_S", 0.02)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 
 from ingestd.core.answer import Answer
-from ingestd.delivery.backoff import Backoff
+from ingestd.core.backoff import Backoff
 from ingestd.lake.lake import Lake, open_lake
 from ingestd.sinks.lake import LakeLayout
 from ingestd.store.database import Database

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ingestd.core.answer import Answer
+from ingestd.core.backoff import Backoff
 from ingestd.core.clock import SystemClock
-from ingestd.delivery.backoff import Backoff
 from ingestd.lake.callback import MAX_QUEUED, Callback
 from ingestd.transport.auth import NoAuth
 from ingestd.transport.client import Client

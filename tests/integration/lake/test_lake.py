@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingestd.core.answer import Answer
-from ingestd.delivery.backoff import Backoff
+from ingestd.core.backoff import Backoff
 from ingestd.sinks.lake import LakeLayout
 from ingestd.store.connection import StoreFailed
 from ingestd.store.database import Database

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.delivery.backoff import Backoff
+from ingestd.core.backoff import Backoff
 
 seconds = st.floats(0.001, 1000)
 

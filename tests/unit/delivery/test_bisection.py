@@ -24,25 +24,25 @@ class Api:
     def search(self, count: int, *, expect_all: bool = False, last_first: bool = False) -> Bisection:
         """Send a batch of ``count`` events and do what the bisection says, to the end."""
         whole = Batch([b"%d" % n for n in range(count)], [None] * count, [])
-        inquiry = Bisection(expect_all=expect_all)
+        bisection = Bisection(expect_all=expect_all)
         queue = deque([whole])
         while queue:
             part = queue.pop() if last_first else queue.popleft()
             numbers = [int(event) for event in part.events]
             self.requests.append(numbers)
             if any(map(self.bad, numbers)):
-                step = inquiry.refused(part)
+                step = bisection.refused(part)
             else:
                 self.delivered += numbers
-                step = inquiry.accepted(part)
+                step = bisection.accepted(part)
             self._follow(step, queue)
-        return inquiry
+        return bisection
 
     def _follow(self, step: BisectionStep, queue: deque[Batch]) -> None:
         for parent, parts in step.cuts:
             assert sorted(e for part in parts for e in part.events) == sorted(parent.events)
         queue.extend(step.send)
-        self.buried += [(int(event), "alone") for part in step.bury for event in part.events]
+        self.buried += [(int(event), "alone") for part in step.rejected for event in part.events]
         self.buried += [(int(event), "group") for part in step.untried for event in part.events]
 
 
@@ -56,12 +56,12 @@ def test_every_event_has_one_end_and_only_bad_ones_are_buried_while_any_sample_i
 ) -> None:
     count, bad = case
     api = Api(bad.__contains__)
-    inquiry = api.search(count, expect_all=expect_all, last_first=last_first)
+    bisection = api.search(count, expect_all=expect_all, last_first=last_first)
     assert sorted(api.delivered + [n for n, _ in api.buried]) == list(range(count))
     assert not bad & set(api.delivered)
-    if not inquiry.gave_up:
+    if not bisection.gave_up:
         assert sorted(api.buried) == [(n, "alone") for n in sorted(bad)]
-        assert inquiry.found_good or len(bad) == count
+        assert bisection.found_good or len(bad) == count
 
 
 @given(
@@ -72,8 +72,8 @@ def test_a_few_bad_events_are_each_buried_alone_in_few_requests(case: tuple[int,
     if not bad or len(bad) > count // 4:
         return
     api = Api(bad.__contains__)
-    inquiry = api.search(count)
-    assert not inquiry.gave_up
+    bisection = api.search(count)
+    assert not bisection.gave_up
     assert sorted(api.buried) == [(n, "alone") for n in sorted(bad)]
     assert sorted(api.delivered) == sorted(set(range(count)) - bad)
     samples = 40  # taken where the bad ones lie so that none of the first eighths is accepted
@@ -89,9 +89,9 @@ def test_one_bad_event_of_a_thousand_costs_two_requests_for_each_halving() -> No
 
 def test_a_batch_refused_to_its_last_event_is_given_up_after_singles_from_all_over_it() -> None:
     api = Api(lambda n: True)
-    inquiry = api.search(1000)
-    assert inquiry.gave_up
-    assert not inquiry.found_good
+    bisection = api.search(1000)
+    assert bisection.gave_up
+    assert not bisection.found_good
     assert sorted(n for n, _ in api.buried) == list(range(1000))
     alone = sorted(n for n, kind in api.buried if kind == "alone")
     assert len(alone) == 32
@@ -102,35 +102,37 @@ def test_a_batch_refused_to_its_last_event_is_given_up_after_singles_from_all_ov
 
 def test_the_next_batch_of_a_stream_that_is_refused_begins_with_a_few_singles() -> None:
     api = Api(lambda n: True)
-    inquiry = api.search(1000, expect_all=True)
-    assert inquiry.gave_up
+    bisection = api.search(1000, expect_all=True)
+    assert bisection.gave_up
     assert [len(request) for request in api.requests] == [1000] + 8 * [1]
     assert len({n // 125 for (n,) in api.requests[1:]}) == 8
 
 
 def test_one_good_single_ends_the_expectation_that_all_are_bad() -> None:
     api = Api(lambda n: n != 0)
-    inquiry = api.search(200, expect_all=True)
-    assert inquiry.found_good
-    assert not inquiry.gave_up
+    bisection = api.search(200, expect_all=True)
+    assert bisection.found_good
+    assert not bisection.gave_up
     assert api.delivered == [0]
     assert sorted(api.buried) == [(n, "alone") for n in range(1, 200)]
 
 
 def test_small_batches_are_always_taken_apart() -> None:
     api = Api(lambda n: True)
-    inquiry = api.search(16)
-    assert not inquiry.gave_up
+    bisection = api.search(16)
+    assert not bisection.gave_up
     assert sorted(api.buried) == [(n, "alone") for n in range(16)]
 
 
 def test_a_part_that_ended_otherwise_does_not_keep_what_is_held_back() -> None:
-    inquiry = Bisection()
-    step = inquiry.refused(Batch([b"%d" % n for n in range(400)], [None] * 400, []))
+    bisection = Bisection()
+    step = bisection.refused(Batch([b"%d" % n for n in range(400)], [None] * 400, []))
     held = 0
     while all(len(part) > 1 for part in step.send):
-        following = [inquiry.refused(part) for part in step.send[:-1]]
-        following.append(inquiry.ended(step.send[-1]))  # given up for its age, or too big: no word on refusal
+        following = [bisection.refused(part) for part in step.send[:-1]]
+        following.append(
+            bisection.ended(step.send[-1])
+        )  # given up for its age, or too big: no word on refusal
         held += len(step.send) - 1
         step = BisectionStep(send=[part for s in following for part in s.send])
         assert step.send, "the search stopped with parts held back"

@@ -26,10 +26,6 @@ def test_only_failures_in_a_row_count() -> None:
     assert circuit.state is BreakerState.CLOSED
 
 
-def test_closed_it_lets_everything_through() -> None:
-    assert CircuitBreaker(1).may_send(0.0, active=99)
-
-
 @pytest.mark.parametrize("state", [BreakerState.OPEN, BreakerState.PAUSED])
 def test_otherwise_one_probe_at_a_time_goes_out_and_not_before_its_time(state: BreakerState) -> None:
     circuit = CircuitBreaker(1)
@@ -38,9 +34,9 @@ def test_otherwise_one_probe_at_a_time_goes_out_and_not_before_its_time(state: B
     else:
         circuit.pause(100.0, "403", jitter=1.0)
     assert circuit.state is state
-    assert not circuit.may_send(100.4, active=0)
-    assert circuit.may_send(100.5, active=0)
-    assert not circuit.may_send(100.5, active=1)
+    assert not circuit.may_probe(100.4, active=0)
+    assert circuit.may_probe(100.5, active=0)
+    assert not circuit.may_probe(100.5, active=1)
 
 
 def test_the_waits_between_probes_double_and_are_capped() -> None:

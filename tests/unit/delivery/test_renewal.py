@@ -3,8 +3,7 @@
 import pytest
 
 from ingestd.core.answer import Answer
-from ingestd.delivery.renewal import AGAIN_S, TokenRenewal
-from ingestd.transport.token_refusal import speaks_of_token
+from ingestd.transport.token_refusal import AGAIN_S, TokenRenewal, speaks_of_token
 
 
 def test_once_for_each_token_that_was_good() -> None:
@@ -13,7 +12,7 @@ def test_once_for_each_token_that_was_good() -> None:
     assert renewal.allows(1, started=0.5, now=2), "it was out already"
     assert not renewal.allows(2, started=3, now=4), "a fresh one is refused, too"
     assert not renewal.allows(2, started=5, now=6)
-    renewal.worked(2)
+    renewal.worked = 2
     assert renewal.allows(2, started=7, now=8)
     assert not renewal.allows(3, started=9, now=10)
 
