@@ -57,4 +57,4 @@ fuzz: $(READY)     ## property tests with many more examples
 	    tests/integration/sources tests/process/cli/test_run_hostile.py
 
 clean:             ## remove what setup made
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

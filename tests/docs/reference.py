@@ -145,6 +145,7 @@ def statuses() -> Iterator[str]:
         found = [status for status, _ in group]
         rows.append((str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}", *words))
     yield _table(("status", "meaning", "hint"), rows)
+    yield "What `ingestd` answers to producers: [Service](../service.md#answers)."
     yield "## Reasons of dead letters"
     yield "What each means, and what to do: [Dead letters](../dead-letters.md#reasons)."
     yield _table(
@@ -163,7 +164,7 @@ def statuses() -> Iterator[str]:
 def _meaning(status: int) -> tuple[str, str]:
     """Meaning and hint for an answer with nothing in it."""
     verdict = meaning_of(Answer(status), now_wall=0.0)
-    hint = re.fullmatch(r"\d+ ?\((.*)\)", verdict.detail)
+    hint = re.fullmatch(r"\d+ ?\((.*?)(?:; it points to nowhere)?\)", verdict.detail)
     return f"`{verdict.meaning.name.lower()}`", _line(hint[1]) if hint else ""
 
 
