@@ -1,23 +1,15 @@
 """What every sink keeps, whatever it speaks to: its requests. See ``ingestd/sinks/sink.py``."""
 
-import ast
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.answer import Answer
-from tests.contract.sinks.cases import BATCH_ID, Case, fingerprints
+from tests.contract.sinks.cases import BATCH_ID, Case
 from tests.contract.sinks.contract_support import bound, check, every_sink, few, unfit_of
-
-ROOT = Path(__file__).parents[3]
-
 
 # The request.
 
@@ -41,16 +33,6 @@ def test_a_batch_that_is_encoded_again_has_the_same_bytes_and_headers(case: Case
     for again in (sink, case.sink()):
         assert again.encode(case.events()) == body
         assert list(again.headers(BATCH_ID, case.events()).items()) == list(headers.items())
-
-
-def test_another_process_sends_the_same_bytes_and_headers() -> None:
-    """Nothing hangs on the order of a set, a clock or a random number."""
-    code = "from tests.contract.sinks.cases import fingerprints; print(fingerprints())"
-    environment = os.environ | {"PYTHONHASHSEED": "4242"}
-    found = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
-    assert ast.literal_eval(found.stdout) == fingerprints()
 
 
 @every_sink

@@ -6,8 +6,7 @@ import shutil
 import socket
 import sqlite3
 import ssl
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,12 @@ from ingestd.config import SpoolConfig, TlsConfig
 from ingestd.store.connection import VERSION, StoreFailed, connect
 from ingestd.store.database import Database
 from ingestd.store.lock import DirectoryLock
+from tests.certificates import self_signed
 from tests.ports import free_port
 from tests.receiver import Hang, Receiver, Reply, Request
 
 DAY_S = 86400
 LOGIN = {"GENESYS_CLIENT_ID": "me", "GENESYS_CLIENT_SECRET": "CANARY-secret"}
-Files = Callable[..., TlsConfig]
 
 
 @pytest.fixture
@@ -333,38 +332,13 @@ def test_files_of_another_user_in_the_state_directory_fail(tmp_path: Path) -> No
 # --- TLS ---
 
 
-@pytest.fixture(scope="session")
-def certify(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """``certify(days)`` -> a certificate of that life and its key, in files."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl command")
-    folder = tmp_path_factory.mktemp("tls")
-    numbers: Iterator[int] = iter(range(100))
-
-    def make(days: int, *extra: str) -> TlsConfig:
-        base = folder / str(next(numbers))
-        tls = TlsConfig(cert_file=f"{base}.crt", key_file=f"{base}.key")
-        new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        new += [
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost,IP:127.0.0.1",
-            "-days",
-            str(days),
-            *extra,
-        ]
-        subprocess.run(
-            [openssl, *new, "-out", tls.cert_file, "-keyout", tls.key_file], check=True, capture_output=True
-        )
-        return tls
-
-    return make
+def certify(directory: Path, **options: Any) -> TlsConfig:
+    certificate, key = self_signed(directory, **options)
+    return TlsConfig(cert_file=certificate, key_file=key)
 
 
-def test_a_certificate_is_told_with_the_day_of_its_end(certify: Files) -> None:
-    tls = certify(100)
+def test_a_certificate_is_told_with_the_day_of_its_end(tmp_path: Path) -> None:
+    tls = certify(tmp_path, days=100)
     now_s = os.stat(tls.cert_file).st_mtime
 
     def look(at_s: float) -> tuple[Level, str]:
@@ -379,24 +353,18 @@ def test_a_certificate_is_told_with_the_day_of_its_end(certify: Files) -> None:
     assert look(now_s - DAY_S) == (Level.FAIL, " is not valid yet: look at the clock of this machine")
 
 
-def test_a_certificate_that_has_really_expired_is_told_as_such(certify: Files) -> None:
-    tls = certify(1)
-    again = ["x509", "-in", tls.cert_file, "-signkey", tls.key_file, "-days", "0", "-out", tls.cert_file]
-    subprocess.run(["openssl", *again], check=True, capture_output=True)
+def test_a_certificate_that_has_really_expired_is_told_as_such(tmp_path: Path) -> None:
+    tls = certify(tmp_path, days=-1)
     (finding,) = listening.check_tls(tls)
     assert finding.level is Level.FAIL
     assert " expired on " in finding.text
 
 
-def test_certificate_and_key_that_do_not_serve_are_told_apart(certify: Files, tmp_path: Path) -> None:
-    one, other = certify(30), certify(30)
-    client = certify(30, "-addext", "extendedKeyUsage=clientAuth")
-    locked, garbage = tmp_path / "locked.key", tmp_path / "garbage"
-    subprocess.run(
-        ["openssl", "ec", "-aes128", "-passout", "pass:CANARY", "-in", one.key_file, "-out", locked],
-        check=True,
-        capture_output=True,
-    )
+def test_certificate_and_key_that_do_not_serve_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "tls").mkdir()
+    one, other = certify(tmp_path / "tls", days=30), certify(tmp_path / "tls", days=30)
+    client = certify(tmp_path / "tls", days=30, for_clients=True)
+    locked, garbage = certify(tmp_path / "tls", passphrase="CANARY"), tmp_path / "garbage"
     garbage.write_text("CANARY")
 
     def said(**given: str) -> str:
@@ -406,7 +374,7 @@ def test_certificate_and_key_that_do_not_serve_are_told_apart(certify: Files, tm
         return finding.text
 
     assert "is not the key of" in said(key_file=other.key_file)
-    assert "the key without a passphrase" in said(key_file=str(locked))
+    assert "the key without a passphrase" in said(cert_file=locked.cert_file, key_file=locked.key_file)
     assert "PEM expected" in said(cert_file=str(garbage))
     assert said(key_file="/nowhere") == "ingest.tls.key_file: cannot read /nowhere: No such file or directory"
     assert "does not serve as a server's certificate" in said(
@@ -482,8 +450,8 @@ async def test_an_api_that_never_answers_fails_in_time(file: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_tls_to_the_api_is_verified(file: Path, certify: Files) -> None:
-    tls = certify(30)
+async def test_tls_to_the_api_is_verified(file: Path, tmp_path: Path) -> None:
+    tls = certify(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(tls.cert_file, tls.key_file)
     async with Receiver(token_or(Reply(body=b"")), tls=context) as receiver:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,7 +17,6 @@ from ingestd.core.errors import UserError
 from ingestd.delivery.event_status import StatusReader
 from ingestd.delivery.status_client import StatusClient
 from ingestd.sandbox.apis.ingest import SandboxOptions
-from ingestd.sandbox.faults import parse_faults
 from ingestd.sandbox.server import Sandbox
 from ingestd.sinks import answer_body
 from ingestd.sinks.answers import AnswerReader
@@ -27,7 +25,6 @@ from ingestd.transport.auth import Auth, NoAuth
 from ingestd.transport.client import Client
 from ingestd.transport.sender import Sender
 from tests.machine import patience
-from tests.process.cli.support import Place, Running
 from tests.receiver import Action, Cut, Hang, Receiver, Reply, Request, in_turn
 
 EVENT = b'{"specversion":"1.0","id":"o-1","source":"com.example","type":"order.created","data":{"n":1.50}}'
@@ -255,57 +252,8 @@ async def invoke(*words: str, given: bytes | None = None) -> tuple[int, str]:
     return shown.exit_code, shown.output
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
-
-
 @pytest.mark.anyio
-async def test_the_command_shows_the_fate_and_leaves_nothing_behind(place: Place) -> None:
-    options = SandboxOptions(schema=None)
-    async with Sandbox(options).serve() as sandbox:
-        where = ("--sandbox", "--api", sandbox.url)
-        shown = await place.run(
-            "publish", "--type", "t", "--source", "s", "--data", '{"a":1}', *where, "--wait=20s"
-        )
-        assert (shown.code, shown.err) == (0, "")
-        accepted, delivered = shown.out.splitlines()
-        assert accepted.startswith("accepted   evt-")
-        assert delivered.startswith("delivered  evt-")
-        code, out = await invoke("-", *where, "--json", given=EVENT)
-        fate = json.loads(out)
-    assert (code, fate["outcome"], fate["attempts"], fate["interrupted"]) == (0, "accepted", 1, False)
-    assert list(place.directory.iterdir()) == []
-
-
-@pytest.mark.anyio
-async def test_ctrl_c_says_what_is_known(place: Place) -> None:
-    async def interrupt(running: Running, api: Receiver, requests: int) -> str:
-        await api.until(lambda api: len(api.requests) == requests)
-        running.send(signal.SIGINT)
-        finished = await running.finish()
-        assert finished.code == 130
-        return finished.err
-
-    posts = in_turn(Hang(), TAKEN)
-
-    def script(request: Request) -> Action:
-        found = posts(request) if request.method == "POST" else Hang()
-        assert isinstance(found, Action)
-        return found
-
-    async with Receiver(script) as api:
-        words = ("publish", EVENT.decode(), "--api", api.url, "--no-auth", "--wait")
-        async with place.start(*words) as running:
-            said = await interrupt(running, api, 1)
-        assert "not known whether the API has taken it; the same event again has the same key" in said
-        async with place.start(*words) as running:
-            said = await interrupt(running, api, 3)
-        assert "interrupted: accepted as evt/1; what became of it is not known" in said
-
-
-@pytest.mark.anyio
-async def test_a_sink_of_the_configuration_is_asked_and_signed_in_its_own_way(place: Place) -> None:
+async def test_a_sink_of_the_configuration_is_asked_and_signed_in_its_own_way(tmp_path: Path) -> None:
     def script(request: Request) -> Reply:
         assert request.headers["authorization"] == "Bearer CANARY-secret-1"
         if request.method == "POST":
@@ -313,14 +261,14 @@ async def test_a_sink_of_the_configuration_is_asked_and_signed_in_its_own_way(pl
         return answer(200, state="LOST", message="Bearer CANARY-secret-1")
 
     async with Receiver(script) as api:
-        (place / "token").write_text("CANARY-secret-1")
-        (place / "c.toml").write_text(
+        (tmp_path / "token").write_text("CANARY-secret-1")
+        (tmp_path / "c.toml").write_text(
             f'[sinks.orders]\ntype = "cloudevents"\nurl = "{api.url}/in"\n'
             f'wrap = {{type = "order", source = "shop"}}\n'
-            f'auth = {{type = "bearer", token_file = "{place / "token"}"}}\n'
+            f'auth = {{type = "bearer", token_file = "{tmp_path / "token"}"}}\n'
             f'confirm = {{url = "{api.url}/states/{{id}}", status = "state", failed = ["lost"]}}\n'
         )
-        config = str(place / "c.toml")
+        config = str(tmp_path / "c.toml")
         code, out = await invoke('{"n":1}', "--sink", "orders", "--config", config, "--wait=20s")
     assert code == 3
     assert out.startswith("accepted   7  (201, key ")
@@ -346,23 +294,9 @@ auth = {{type = "standard_webhooks", secret = "{secret}"}}
 
 
 @pytest.mark.anyio
-async def test_an_event_that_the_sandbox_accepts_and_then_fails_ends_with_3(place: Place) -> None:
-    options = SandboxOptions(schema=None, faults=parse_faults(["status-fail:1"]))
-    async with Sandbox(options).serve() as sandbox:
-        (place / "c.toml").write_text(SINKS.format(url=sandbox.url, secret=SECRET))
-        words = ("--config", str(place / "c.toml"), "--sink", "bridge", "--wait=20s")
-        shown = await place.run("publish", EVENT.decode(), *words)
-        assert shown.code == 3
-        assert shown.out.startswith("accepted   evt-")
-        assert shown.err.startswith("ingestd: failed: ")
-        assert "delivery.failed" in shown.err
-        assert sandbox.sandbox.stats().paths[PATH].events == 1
-
-
-@pytest.mark.anyio
-async def test_a_hook_that_wants_to_be_asked_and_signed_is_asked_and_signed(place: Place) -> None:
+async def test_a_hook_that_wants_to_be_asked_and_signed_is_asked_and_signed(tmp_path: Path) -> None:
     options = SandboxOptions(schema=None, webhook_secrets=[SECRET], handshake_required=True)
     async with Sandbox(options).serve() as sandbox:
-        (place / "c.toml").write_text(SINKS.format(url=sandbox.url, secret=SECRET))
-        code, out = await invoke('{"n":1}', "--config", str(place / "c.toml"), "--sink", "hook")
+        (tmp_path / "c.toml").write_text(SINKS.format(url=sandbox.url, secret=SECRET))
+        code, out = await invoke('{"n":1}', "--config", str(tmp_path / "c.toml"), "--sink", "hook")
         assert (code, sandbox.sandbox.kept("/hooks/x")) == (0, [b'{"n":1}']), out

@@ -1,8 +1,6 @@
 """``ingestd routes test``: what it prints, what it takes for an event, and its exit codes."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -110,15 +108,3 @@ def test_what_is_no_event_is_a_usage_error_of_one_line(
     assert isinstance(shown.exception, UserError)
     assert message in str(shown.exception)
     assert str(shown.exception).isprintable()
-
-
-def test_a_wrong_pattern_is_told_with_its_place_and_2(tmp_path: Path) -> None:
-    path = tmp_path / "ingestd.toml"
-    path.write_text(CONFIG)
-    command = [sys.executable, "-m", "ingestd", "routes", "test", "--config", str(path), LOW]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == (
-        "ingestd: sinks.main.when: eventType[0].anything-but:"
-        " expected a string, a number, an array of either, or an operator on text\n"
-    )

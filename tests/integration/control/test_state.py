@@ -1,11 +1,7 @@
 """The state file: private, whole, one apply at a time, no secrets; and what it says when it is damaged."""
 
 import json
-import os
-import signal
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -124,25 +120,3 @@ def test_an_old_intent_counts_no_more_and_a_list_settles_what_is_still_there() -
     assert state.intends("target", "B") is None, "a list without it: that create took no effect"
     state.mark_seen("target", [])
     assert state.records("target") == []
-
-
-def test_a_process_that_is_killed_while_it_writes_leaves_a_whole_file(tmp_path: Path) -> None:
-    code = f"""
-from pathlib import Path
-from ingestd.control.engine.state_file import open_state
-with open_state(Path({str(tmp_path)!r}), {BASE!r}, change=True) as state:
-    print("ready", flush=True)
-    while True:
-        state.begin_revision({{"target": {{"a": {{"x": "y" * 20000}}}}}}, {{}})
-        state.save()
-"""
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
-        assert process.stdout
-        assert process.stdout.readline() == b"ready\n"
-        while not (tmp_path / "control.json").exists():
-            assert process.poll() is None
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    with open_state(tmp_path, BASE, change=True) as state:
-        assert state.revision >= 1
-        assert state.revisions[-1].number == state.revision

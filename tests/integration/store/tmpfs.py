@@ -1,6 +1,7 @@
 """A file system of a few megabytes, to be filled, and the wait for a store that can be written again."""
 
-import subprocess
+import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,19 +12,20 @@ import pytest
 from ingestd.store.database import Database
 from tests.machine import patience
 
+MNT_DETACH = 2  # as soon as no file of it is open
+
 
 @contextmanager
 def small_disk(directory: Path, *, megabytes: int) -> Iterator[Path]:
     """A tmpfs. Skips the test where it may not be mounted."""
     directory.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(directory)]
-    mounted = subprocess.run(command, capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    libc, where = ctypes.CDLL(None, use_errno=True), os.fsencode(directory)
+    if libc.mount(b"tmpfs", where, b"tmpfs", 0, f"size={megabytes}m".encode()):
+        pytest.skip(f"no file system can be mounted here: {os.strerror(ctypes.get_errno())}")
     try:
         yield directory
     finally:
-        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+        assert not libc.umount2(where, MNT_DETACH)
 
 
 def fill(directory: Path) -> Path:

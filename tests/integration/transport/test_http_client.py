@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from ingestd import __version__
 from ingestd.core.answer import Answer
 from ingestd.core.errors import UserError
 from ingestd.transport.client import Client
+from tests.certificates import self_signed
 from tests.machine import patience
 from tests.ports import free_port
 from tests.receiver import Action, Cut, Hang, Raw, Receiver, Reply, Request, Script, Slow, in_turn
@@ -429,17 +428,7 @@ async def test_a_proxy_of_the_environment_only_where_asked_for(monkeypatch: pyte
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """PEM files of a self-signed certificate for 127.0.0.1, and of its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl command")
-    folder = tmp_path_factory.mktemp("tls")
-    files = (str(folder / "certificate.pem"), str(folder / "key.pem"))
-    new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    name = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(
-        [openssl, *new, *name, "-out", files[0], "-keyout", files[1]], check=True, capture_output=True
-    )
-    return files
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 def server_context(certificate: tuple[str, str]) -> ssl.SSLContext:

@@ -13,9 +13,11 @@ from typing import Any, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.event_api import EventApi, events_of
 from tests.integration.httpd.wire_client import Answer, Client
-from tests.process.cli.support import COMMAND, DEADLINE_S, EventApi, Finished, Place, events_of, send
+from tests.process.cli.support import DEADLINE_S, Finished, Place, send
 from tests.receiver import Action, Reply, Request
+from tests.warm import WarmProcess, warm
 
 QUICK = {
     "INGESTD_LETTERS_POLL": "0.2s",
@@ -37,7 +39,7 @@ Sample = tuple[str, frozenset[tuple[str, str]]]
 class Serving:
     """A service that was started; ``log`` has every line it wrote so far, as JSON."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: WarmProcess) -> None:
         self.process = process
         self.ingest_port = self.admin_port = 0
         self.log: list[Told] = []
@@ -186,15 +188,8 @@ async def starting(
     place: Place, arguments: Sequence[object], *, env: Mapping[str, str] | None = None
 ) -> AsyncIterator[Serving]:
     """The process, as early as there is one; on leaving it is over, one way or the other."""
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *map(str, arguments),
-        env={**_inherited(), **QUICK, **place.env, **(env or {})},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        limit=1024 * 1024,
-    )
+    given = {**_inherited(), **QUICK, **place.env, **(env or {})}
+    process = await warm().start([*map(str, arguments)], env=given, stdout=False)
     serving = Serving(process)
     try:
         yield serving
@@ -302,7 +297,7 @@ class Keeper(EventApi):
 
 
 def numbers(events: Sequence[bytes]) -> list[int]:
-    """Of events made with ``support.event``."""
+    """Of events made with ``event_api.event``."""
     return [int(one.split(b'"i-', 1)[1].split(b'"', 1)[0]) for one in events]
 
 

@@ -14,7 +14,8 @@ from ingestd.sandbox.apis.ingest import SandboxOptions
 from ingestd.sandbox.faults import parse_faults
 from ingestd.sandbox.server import Running
 from ingestd.sandbox.stats import PathStats
-from tests.process.cli.support import Place, assert_balanced, write
+from tests.event_api import assert_balanced, write
+from tests.process.cli.support import Place
 
 QUICK = {
     "delivery": {

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from tests.event_api import EventApi, assert_balanced, event, events, write
 from tests.machine import patience
-from tests.process.cli.support import EventApi, Place, assert_balanced, event, events, write
+from tests.process.cli.support import Place
 from tests.receiver import Reply, Request
 
 pytestmark = pytest.mark.anyio

@@ -8,8 +8,9 @@ from contextlib import closing
 import pytest
 
 from ingestd.store.writer import MARK_NAME, unpack_mark
+from tests.event_api import EventApi, event, events, events_of, key, write
 from tests.process.cli.run_support import Serving, producer, retry, serve
-from tests.process.cli.support import EventApi, Place, event, events, events_of, key, until, write
+from tests.process.cli.support import Place, until
 from tests.process.cli.test_dlq import fill, listed
 from tests.receiver import Reply, Request
 

@@ -7,20 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.event_api import INVALID, EventApi, assert_balanced, events, events_of, key, once_each, write
 from tests.machine import patience
-from tests.process.cli.support import (
-    INVALID,
-    EventApi,
-    Finished,
-    Place,
-    Running,
-    assert_balanced,
-    events,
-    events_of,
-    key,
-    once_each,
-    write,
-)
+from tests.process.cli.support import Finished, Place, Running
 from tests.receiver import Action, Cut, Hang, Reply, Request, in_turn
 
 pytestmark = pytest.mark.anyio

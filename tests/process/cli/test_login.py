@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.cli.support import EventApi, Place, events, write
+from tests.event_api import EventApi, events, write
+from tests.process.cli.support import Place
 from tests.receiver import Action, Reply, Request, in_turn
 
 pytestmark = pytest.mark.anyio

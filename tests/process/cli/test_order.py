@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from tests.process.cli.support import EventApi, Place, assert_balanced, event, events_of, key, until, write
+from tests.event_api import EventApi, assert_balanced, event, events_of, key, write
+from tests.process.cli.support import Place, until
 from tests.receiver import Action, Cut, Reply, Request
 
 pytestmark = pytest.mark.anyio

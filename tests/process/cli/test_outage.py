@@ -4,17 +4,8 @@ import time
 
 import pytest
 
-from tests.process.cli.support import (
-    EventApi,
-    Place,
-    assert_balanced,
-    event,
-    events,
-    events_of,
-    key,
-    once_each,
-    write,
-)
+from tests.event_api import EventApi, assert_balanced, event, events, events_of, key, once_each, write
+from tests.process.cli.support import Place
 from tests.receiver import Reply, Request
 
 pytestmark = pytest.mark.anyio

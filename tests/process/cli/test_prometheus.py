@@ -11,9 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.event_api import INVALID, EventApi, events
 from tests.machine import patience
 from tests.process.cli.run_support import post, serve
-from tests.process.cli.support import INVALID, EventApi, Place, events, until
+from tests.process.cli.support import Place, until
 from tests.process.deploy.support import DEPLOY, alerts, queries, tool, yaml
 from tests.receiver import Reply
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ingestd.sources.files.packing import zstd
-from tests.process.cli.support import COMMAND, INVALID, EventApi, Place, assert_balanced, event, events, write
+from tests.event_api import INVALID, EventApi, assert_balanced, event, events, write
+from tests.process.cli.support import COMMAND, Place
 from tests.receiver import Cut, Reply, Request, in_turn
 
 pytestmark = pytest.mark.anyio

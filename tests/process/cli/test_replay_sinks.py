@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.process.cli.support import INVALID, EventApi, Place, event, events, once_each, write
+from tests.event_api import INVALID, EventApi, event, events, once_each, write
+from tests.process.cli.support import Place
 from tests.receiver import Action, Cut, Reply, Request
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,8 @@ import signal
 
 import pytest
 
-from tests.process.cli.support import INVALID, EventApi, Place, assert_balanced, events, events_of, write
+from tests.event_api import INVALID, EventApi, assert_balanced, events, events_of, write
+from tests.process.cli.support import Place
 from tests.receiver import Reply, Request
 
 pytestmark = pytest.mark.anyio

@@ -6,9 +6,10 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from tests.event_api import event, events
 from tests.machine import patience
 from tests.process.cli.run_support import Keeper, numbers, producer, serve
-from tests.process.cli.support import Place, event, events
+from tests.process.cli.support import Place
 
 pytestmark = pytest.mark.anyio
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from ingestd.store.spool_inspection import SpoolInspection
+from tests.event_api import events
 from tests.process.cli.run_support import Keeper, Told, assert_ledger, numbers, producer, serve
-from tests.process.cli.support import Place, events
+from tests.process.cli.support import Place
 
 pytestmark = pytest.mark.anyio
 

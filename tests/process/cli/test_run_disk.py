@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.event_api import event, events
 from tests.integration.store.tmpfs import small_disk
 from tests.process.cli.run_support import (
     LOST,
@@ -21,7 +22,7 @@ from tests.process.cli.run_support import (
     serve,
     words,
 )
-from tests.process.cli.support import Place, event, events
+from tests.process.cli.support import Place
 
 pytestmark = pytest.mark.anyio
 

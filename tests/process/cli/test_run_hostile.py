@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.event_api import EventApi
 from tests.integration.httpd.wire_client import Answer
 from tests.integration.intake.support import event
 from tests.machine import patience
 from tests.process.cli.hostile import BODIES, QUICK, Body
 from tests.process.cli.run_support import Serving, producer, serve, told
-from tests.process.cli.support import EventApi, Place
+from tests.process.cli.support import Place
 
 pytestmark = [pytest.mark.anyio]
 

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from tests.event_api import INVALID, event, events, key, once_each
 from tests.machine import patience
 from tests.process.cli.run_support import (
     LOST,
@@ -18,7 +19,7 @@ from tests.process.cli.run_support import (
     serve,
     told,
 )
-from tests.process.cli.support import INVALID, Place, event, events, key, once_each
+from tests.process.cli.support import Place
 from tests.receiver import Action, Cut, Reply, Request
 
 pytestmark = pytest.mark.anyio

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.event_api import event, events
 from tests.process.cli.run_support import post, starting, words
-from tests.process.cli.support import Place, event, events
+from tests.process.cli.support import Place
 from tests.process.cli.test_run_reload import reloaded
 from tests.receiver import Receiver, Reply, Request
 

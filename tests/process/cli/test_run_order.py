@@ -9,8 +9,9 @@ from collections.abc import Iterable
 import msgspec
 import pytest
 
+from tests.event_api import events_of
 from tests.process.cli.run_support import Keeper, Serving, producer, serve
-from tests.process.cli.support import Place, events_of
+from tests.process.cli.support import Place
 from tests.receiver import Action, Cut, Reply, Request
 
 pytestmark = pytest.mark.anyio

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from tests.event_api import event, once_each
 from tests.process.cli.run_support import Keeper, Producer, numbers, producer, retry, serve
-from tests.process.cli.support import Place, event, once_each
+from tests.process.cli.support import Place
 from tests.receiver import Cut
 
 pytestmark = pytest.mark.anyio

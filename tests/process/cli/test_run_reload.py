@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests.event_api import event, events
 from tests.process.cli.run_support import LOST, Keeper, Serving, Told, post, producer, serve, told
-from tests.process.cli.support import Place, event, events
+from tests.process.cli.support import Place
 
 pytestmark = pytest.mark.anyio
 

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tests.event_api import events, key, once_each
 from tests.machine import patience
 from tests.process.cli.run_support import (
     Keeper,
@@ -18,7 +19,7 @@ from tests.process.cli.run_support import (
     starting,
     words,
 )
-from tests.process.cli.support import Place, events, key, once_each, until
+from tests.process.cli.support import Place, until
 from tests.receiver import Hang, Reply
 
 pytestmark = pytest.mark.anyio

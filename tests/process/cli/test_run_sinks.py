@@ -7,10 +7,11 @@ import pytest
 from ingestd.sandbox.faults import Match, Rule, ScriptedAnswer
 from ingestd.sandbox.remote_apis import EVENT_BRIDGE_PATH
 from ingestd.sandbox.server import Running, Sandbox
+from tests.event_api import event
 from tests.integration.lake.support import events_in
 from tests.process.cli.run_support import Serving, post, serve
 from tests.process.cli.sink_support import assert_once, options
-from tests.process.cli.support import Place, event
+from tests.process.cli.support import Place
 
 pytestmark = pytest.mark.anyio
 

@@ -13,9 +13,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from ingestd.telemetry.service_metrics import ServiceMetrics
+from tests.event_api import INVALID, event, events
 from tests.ports import free_port
 from tests.process.cli.run_support import Keeper, producer, serve, starting, told, words
-from tests.process.cli.support import INVALID, Place, event, events, until
+from tests.process.cli.support import Place, until
 from tests.receiver import Action, Reply, Request
 
 pytestmark = pytest.mark.anyio

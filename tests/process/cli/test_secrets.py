@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.event_api import event, events
 from tests.integration.app.test_secrets import seen
 from tests.process.cli.run_support import post, starting
-from tests.process.cli.support import Place, event, events
+from tests.process.cli.support import Place
 from tests.receiver import Receiver, Reply, Request
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,7 @@ from ingestd.sandbox.faults import Match, Rule
 from ingestd.sandbox.remote_apis import EVENT_BRIDGE_PATH
 from ingestd.sandbox.server import INGEST_PATH, Sandbox
 from ingestd.sandbox.tokens import RateLimit
-from tests.process.cli import support
+from tests import event_api
 from tests.process.cli.sink_support import (
     answered,
     any_json,
@@ -52,14 +52,14 @@ class Case:
 CLOUDEVENTS = {"type": "cloudevents"}
 GENESYS = {"type": "genesys_events", "requests_per_minute": 0}
 CASES = {
-    "ingest_api": Case({"type": "ingest_api"}, INGEST_PATH, support.event, "interaction"),
+    "ingest_api": Case({"type": "ingest_api"}, INGEST_PATH, event_api.event, "interaction"),
     "structured": Case(CLOUDEVENTS, EVENT_BRIDGE_PATH, cloudevent, "cloudevent"),
     "binary": Case({**CLOUDEVENTS, "mode": "binary"}, EVENT_BRIDGE_PATH, cloudevent, "cloudevent"),
     "batch": Case({**CLOUDEVENTS, "mode": "batch"}, EVENT_BRIDGE_PATH, cloudevent, "cloudevent"),
     "wrapped": Case(
         {**CLOUDEVENTS, "wrap": {"type": "$.eventType", "source": "pbx", "id": "$.interactionId"}},
         EVENT_BRIDGE_PATH,
-        support.event,
+        event_api.event,
         "interaction",
     ),
     "conversations": Case(

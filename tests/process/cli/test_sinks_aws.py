@@ -8,16 +8,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests import event_api
 from tests.aws import REGION, SECRET_KEY, Aws, start_aws
 from tests.integration.lake.support import lines_of
-from tests.process.cli import support
 from tests.process.cli.sink_support import replay
 from tests.process.cli.support import Place
 from tests.receiver import Receiver, Reply, Request
 
 pytestmark = pytest.mark.anyio
 
-EVENTS = support.events(30)
+EVENTS = event_api.events(30)
 
 
 @pytest.fixture

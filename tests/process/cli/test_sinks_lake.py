@@ -9,15 +9,15 @@ import pytest
 
 from ingestd.core.errors import UserError
 from ingestd.sandbox.server import Sandbox
+from tests import event_api
 from tests.integration.lake.support import events_in, names
-from tests.process.cli import support
 from tests.process.cli.sink_support import assert_once, login, options, replay
 from tests.process.cli.support import Place
 
 pytestmark = pytest.mark.anyio
 
 SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
-EVENTS = [support.event(number, kind="queue" if number % 3 else "answer") for number in range(60)]
+EVENTS = [event_api.event(number, kind="queue" if number % 3 else "answer") for number in range(60)]
 
 
 def lake(root: Path, **more: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from ingestd.core.errors import UserError
 from ingestd.sandbox.remote_apis import WEBHOOK_PATH
 from ingestd.sandbox.server import Sandbox
-from tests.process.cli import support
+from tests import event_api
 from tests.process.cli.sink_support import assert_once, options, replay
 from tests.process.cli.support import Place, until
 
@@ -34,7 +34,7 @@ def signed(place: Place, *secrets: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("body", ["event", "array", "ndjson"])
 async def test_a_hook_that_checks_signatures_takes_every_event_once(place: Place, body: str) -> None:
-    events = support.events(100)
+    events = event_api.events(100)
     faults = (*TROUBLE, *LOST_ANSWER, "partial:0.1")
     async with Sandbox(options(*faults, webhook_secrets=[NEW])).serve() as sandbox:
         sink = webhook(f"{sandbox.url}/hooks/x", body=body, auth=signed(place, OLD, NEW))
@@ -50,7 +50,7 @@ async def test_a_secret_that_is_changed_in_its_file_is_used_without_a_restart(pl
     async with Sandbox(options(webhook_secrets=[NEW])).serve() as sandbox, asyncio.TaskGroup() as tasks:
         sink = webhook(f"{sandbox.url}/hooks/x", auth=signed(place, OLD))
         stats = sandbox.sandbox.stats
-        going = tasks.create_task(replay(place, support.events(20), {"one": sink}))
+        going = tasks.create_task(replay(place, event_api.events(20), {"one": sink}))
         await until(lambda: stats().by_status.get("401", 0) > 0)
         signed(place, NEW)
         done = await going
@@ -61,7 +61,7 @@ async def test_a_secret_that_is_changed_in_its_file_is_used_without_a_restart(pl
 
 async def test_the_platforms_webhook_takes_every_event_and_its_url_is_told_nowhere(place: Place) -> None:
     token = "CANARY-hook-1234"
-    events = support.events(40)
+    events = event_api.events(40)
     async with Sandbox(options(*TROUBLE, webhook_tokens=[token])).serve() as sandbox:
         sink = webhook(f"{sandbox.url}{WEBHOOK_PATH.replace('{token}', token)}")
         done = await replay(place, events, {"one": sink})
@@ -74,7 +74,7 @@ async def test_the_platforms_webhook_takes_every_event_and_its_url_is_told_nowhe
 async def test_a_receiver_that_wants_to_be_asked_is_asked_first(place: Place) -> None:
     async with Sandbox(options(handshake_required=True)).serve() as sandbox:
         sink = webhook(f"{sandbox.url}/hooks/x", handshake_origin="events.example.com")
-        await replay(place, support.events(20), {"one": sink})
+        await replay(place, event_api.events(20), {"one": sink})
         paths = sandbox.sandbox.stats().paths
     assert_once(paths["/hooks/x"], 20)
     assert paths["/hooks/x"].by_status == {"200": 20}
@@ -86,7 +86,7 @@ async def test_a_receiver_that_does_not_want_any_gets_none_and_the_events_stay(p
         sink = webhook(f"{sandbox.url}/hooks/x", handshake_origin="events.example.com")
         done = await replay(
             place,
-            support.events(20),
+            event_api.events(20),
             {"one": sink},
             delivery={"startup_patience": 0.05, "give_up_after": 0.05},
         )

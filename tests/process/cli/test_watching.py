@@ -11,9 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.catalogue import PIPELINE_CATALOGUE, SINK_CATALOGUE
+from tests.event_api import INVALID, EventApi, event, events, events_of, write
 from tests.machine import patience
 from tests.ports import free_port
-from tests.process.cli.support import COMMAND, INVALID, EventApi, Place, event, events, events_of, write
+from tests.process.cli.support import COMMAND, Place
 from tests.receiver import Action, Reply, Request
 
 pytestmark = pytest.mark.anyio

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.process.cli.support import EventApi, Place, events, write
+from tests.event_api import EventApi, events, write
+from tests.process.cli.support import Place
 
 pytestmark = pytest.mark.anyio
 

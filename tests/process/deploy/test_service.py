@@ -15,9 +15,10 @@ import click
 import pytest
 
 from ingestd.cli.group import cli
+from tests.event_api import EventApi, event, events
 from tests.machine import patience
 from tests.process.cli.run_support import Serving, post, producer, retry, starting, told
-from tests.process.cli.support import DEADLINE_S, EventApi, Place, event, events, until
+from tests.process.cli.support import DEADLINE_S, Place, until
 from tests.process.deploy.support import DEPLOY, alerts, instruction, manifests, probe, yaml
 from tests.process.deploy.test_systemd import DIRECTORY, environment, values
 from tests.receiver import Reply

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tests.process.cli.support import TOKEN, events_of, key
+from tests.event_api import TOKEN, events_of, key
 from tests.process.soak.events import Seen, read
 from tests.receiver import Action, Cut, Receiver, Reply, Request
 

@@ -2,8 +2,6 @@
 
 import gzip
 import random
-import subprocess
-import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +15,6 @@ from ingestd.sources.files import jsonl
 from ingestd.sources.files.jsonl import JsonSource
 from ingestd.sources.files.packing import zstd
 from ingestd.sources.files.streams import BOM, fingerprint
-from tests.machine import patience
 
 pytestmark = pytest.mark.anyio
 
@@ -232,26 +229,3 @@ def test_a_renamed_file_keeps_its_identity_and_its_fingerprint(tmp_path: Path) -
     assert fingerprint(str(copy)) == before[1]
     renamed.close()
     copied.close()
-
-
-def test_standard_input_is_read_though_it_is_a_file_and_counts_as_read_once(tmp_path: Path) -> None:
-    script = (
-        "import asyncio, sys\n"
-        "from ingestd.sources.files.jsonl import JsonSource\n"
-        "source = JsonSource('-')\n"
-        "async def main():\n"
-        "    return [event async for chunk in source.chunks() for event in chunk.events]\n"
-        "print(source.name, source.rereadable, asyncio.run(main()))\n"
-    )
-    path = tmp_path / "events"
-    path.write_bytes(b"a\nb\n")
-    with path.open("rb") as stdin:
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            stdin=stdin,
-            capture_output=True,
-            text=True,
-            timeout=patience(30),
-        )
-    assert done.stdout == "standard input False [b'a', b'b']\n"
-    assert done.stderr == ""

@@ -1,0 +1,223 @@
+"""``ingestd`` as a process, without an import for each command.
+
+``Warm`` starts one process that has imported all of ``ingestd`` and forks for each call: real processes, each
+with arguments, directory, environment, pipes, signals and exit code of its own. ``start`` is for tests, the
+executable ``ingestd`` that it makes for the shells of the pages. That each command imports what it needs, and
+that an interpreter ends quietly, is what ``tests/process/cli/test_cold.py`` tests.
+"""
+
+import asyncio
+import atexit
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import ingestd
+
+_CLIENT = """#!{python} -IS
+import json, os, signal, socket, sys
+conn = socket.socket(socket.AF_UNIX)
+conn.connect({socket!r})
+words = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+socket.send_fds(conn, [len(words).to_bytes(4, "big")], [0, 1, 2])
+conn.sendall(words)
+pid = int.from_bytes(conn.recv(4), "big")
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, lambda number, frame: os.kill(pid, number))
+code = int.from_bytes(conn.recv(4) or b"\\x01", "big", signed=True)
+os._exit(code if code >= 0 else 128 - code)
+"""
+
+
+class Warm:
+    """``directory``: for the socket and the executable, ``directory / "ingestd"``."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._path = path = str(directory / "s")
+        executable = directory / "ingestd"
+        executable.write_text(_CLIENT.format(python=sys.executable, socket=path))
+        executable.chmod(0o755)
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("INGESTD_")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "tests.warm", path],
+            stdin=subprocess.PIPE,  # its end is the end of all that was forked, however this process ends
+            stdout=subprocess.PIPE,
+            env=clean,
+            cwd=Path(__file__).parents[1],
+            start_new_session=True,
+        )
+        assert self._process.stdout
+        assert self._process.stdout.readline() == b"ready\n"
+
+    async def start(
+        self,
+        words: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        stdin: int | None = None,
+        stdout: bool = True,
+        limit: int = 1024 * 1024,
+    ) -> "WarmProcess":
+        """A command. What it writes to ``stdout``, if that is wanted, and ``stderr`` is read by a stream."""
+        conn = socket.socket(socket.AF_UNIX)
+        conn.connect(self._path)
+        out = os.pipe() if stdout else None
+        err = os.pipe()
+        nothing = os.open(os.devnull, os.O_RDWR)
+        given = [nothing if stdin is None else stdin, out[1] if out else nothing, err[1]]
+        data = json.dumps([words, os.getcwd(), dict(env)]).encode()
+        socket.send_fds(conn, [len(data).to_bytes(4, "big")], given)
+        conn.sendall(data)
+        for fd in (nothing, err[1], *(out[1:] if out else ())):
+            os.close(fd)
+        process = WarmProcess(int.from_bytes(conn.recv(4), "big"), conn)
+        process.stdout = await _reader(out[0], limit) if out else None
+        process.stderr = await _reader(err[0], limit)
+        return process
+
+    def close(self) -> None:
+        """Ends all that was forked, too."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+
+
+class WarmProcess:
+    """As ``asyncio.subprocess.Process``, of which it has what the tests use."""
+
+    def __init__(self, pid: int, conn: socket.socket) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self.stdout: asyncio.StreamReader | None = None
+        self.stderr: asyncio.StreamReader | None = None
+        self._ended = asyncio.ensure_future(self._end(conn))
+
+    async def _end(self, conn: socket.socket) -> int:
+        conn.setblocking(False)
+        with conn:
+            code = await asyncio.get_running_loop().sock_recv(conn, 4)
+        self.returncode = int.from_bytes(code, "big", signed=True)
+        return self.returncode
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self._ended)
+
+    async def communicate(self) -> tuple[bytes, bytes]:
+        assert self.stderr
+        reading = [self.stdout.read() if self.stdout else _nothing(), self.stderr.read()]
+        out, err = await asyncio.gather(*reading)
+        await self.wait()
+        return out, err
+
+
+async def _nothing() -> bytes:
+    return b""
+
+
+async def _reader(fd: int, limit: int) -> asyncio.StreamReader:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit, loop=loop)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader, loop=loop), os.fdopen(fd, "rb"))
+    return reader
+
+
+@cache
+def warm() -> Warm:
+    """The one of this process."""
+    directory = tempfile.TemporaryDirectory(prefix="ingestd-")  # short: the path of a socket
+    found = Warm(Path(directory.name))
+    atexit.register(directory.cleanup)
+    atexit.register(found.close)
+    return found
+
+
+def _serve(path: str) -> int | None:
+    """Returns in the process of a command, with None, and nowhere else."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(64)
+    os.write(1, b"ready\n")
+    while True:
+        if 0 in select.select([0, listener], [], [])[0]:
+            os.killpg(0, signal.SIGKILL)
+        conn, _ = listener.accept()
+        if os.fork():
+            conn.close()
+            _reap()
+            continue
+        listener.close()
+        return _handle(conn)
+
+
+def _reap() -> None:
+    """Those that have ended: what they cost is then part of what the run of the tests cost."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _handle(conn: socket.socket) -> int | None:
+    """One process waits for the other, which is the command."""
+    size, given, _, _ = socket.recv_fds(conn, 4, 3)
+    data = b""
+    while len(data) < int.from_bytes(size, "big"):
+        data += conn.recv(1 << 20)
+    words, directory, environment = json.loads(data)
+    if pid := os.fork():
+        conn.sendall(pid.to_bytes(4, "big"))
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        conn.sendall(code.to_bytes(4, "big", signed=True))
+        os._exit(0)
+    conn.close()
+    for number, fd in enumerate(given):
+        os.dup2(fd, number)
+        os.close(fd)
+    os.chdir(directory)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["ingestd", *words]
+    sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    return None
+
+
+def _import_all() -> None:
+    for module in pkgutil.walk_packages(ingestd.__path__, "ingestd."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+
+def _call() -> int:
+    from ingestd.cli.main import main
+
+    try:
+        main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else bool(end.code)
+    return 0
+
+
+if __name__ == "__main__":
+    _import_all()
+    gc.freeze()  # forks share what is there
+    _serve(sys.argv[1])
+    code = _call()
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.main_thread():
+            thread.join()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # an interpreter's end would take all modules apart
