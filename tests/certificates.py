@@ -1,6 +1,7 @@
 """Self-signed certificates in files, for as many days as a test wants."""
 
 import datetime as dt
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -14,17 +15,19 @@ def self_signed(
     directory: Path,
     *,
     days: int = 2,
-    ended_days_ago: int | None = None,
+    names: Sequence[str] = ("localhost",),
     for_clients: bool = False,
     passphrase: str = "",
 ) -> tuple[str, str]:
-    """The files of a certificate for localhost and 127.0.0.1, and of its key. Below 0 days: expired."""
+    """The files of a certificate for 127.0.0.1 and ``names``, and of its key. Below 0 days: expired."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     now = dt.datetime.now(dt.UTC)
     end = now + dt.timedelta(days=days)
     begin = min(now, end - dt.timedelta(days=1))
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))])
+    addresses = x509.SubjectAlternativeName(
+        [*map(x509.DNSName, names), x509.IPAddress(ip_address("127.0.0.1"))]
+    )
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -33,7 +36,7 @@ def self_signed(
         .serial_number(x509.random_serial_number())
         .not_valid_before(begin)
         .not_valid_after(end)
-        .add_extension(names, critical=False)
+        .add_extension(addresses, critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     )
     if for_clients:

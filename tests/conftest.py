@@ -1,11 +1,10 @@
 """What all tests share."""
 
-import os
-
 import pytest
 from hypothesis import HealthCheck, settings
 
 from ingestd.core import redaction
+from tests.effort import EXAMPLES, FUZZ, examples
 
 pytest_plugins = ("tests.limits", "tests.reports", "tests.slow")
 
@@ -24,6 +23,12 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-settings.register_profile("fuzz", max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
-settings.register_profile("suite", deadline=None)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+settings.register_profile(
+    "effort",
+    max_examples=examples(EXAMPLES),
+    derandomize=not FUZZ,
+    database=None,
+    deadline=None,
+    suppress_health_check=set(HealthCheck) - {HealthCheck.filter_too_much},
+)
+settings.load_profile("effort")

@@ -112,5 +112,8 @@ def _end(item: pytest.Item, limit: float) -> None:
 
 def children() -> list[int]:
     """The processes that this one has started; none where the system does not tell."""
-    tasks = Path(f"/proc/{os.getpid()}/task")
-    return [int(pid) for path in tasks.glob("*/children") for pid in path.read_text().split()]
+    found: list[int] = []
+    for path in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has ended meanwhile
+            found += map(int, path.read_text().split())
+    return found

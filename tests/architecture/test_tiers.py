@@ -34,13 +34,18 @@ def tier_of(module: str) -> str:
     return [*module.split("."), ""][1]
 
 
+@cache
+def names_in(module: str) -> list[str]:
+    return list(imported_names(tree_of(modules_of_tests()[module])))
+
+
 def reached(module: str, seen: set[str] | None = None) -> set[str]:
     """The module and what it imports of ``tests``."""
     seen = set() if seen is None else seen
     if module in seen or module in TOOLS:
         return seen
     seen.add(module)
-    for name in imported_names(tree_of(modules_of_tests()[module])):
+    for name in names_in(module):
         for one in (name, name.rpartition(".")[0]):
             if one in modules_of_tests():
                 reached(one, seen)

@@ -8,12 +8,13 @@ from hypothesis import settings
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.sinks.sink import Sink, Unencodable
 from tests.contract.sinks.cases import CASES
+from tests.effort import examples
 
 MAX_DETAIL = 1_000
 """Characters of a verdict's words: those of the answer, advice and ids."""
 
 every_sink = pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
-few = settings(max_examples=(settings.default or settings()).max_examples // 3)  # there are many sinks
+few = settings(max_examples=examples(15))  # there are many sinks
 
 
 def bound(sink: Sink, events: Sequence[bytes]) -> int:

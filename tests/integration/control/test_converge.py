@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestd.control.engine.apply import ApplyResult, apply
@@ -17,6 +17,7 @@ from ingestd.control.engine.kinds import KINDS
 from ingestd.control.engine.plan import Plan, make_plan
 from ingestd.control.engine.state import ControlState, StateContent
 from ingestd.control.engine.world import read_world
+from tests.effort import examples
 from tests.integration.control.world import Fault, World
 
 THERE = sorted(KINDS)
@@ -26,7 +27,7 @@ BUS = "arn:aws:events:eu-west-1:123456789012:event-bus/aws.partner/genesys.com/c
 TOPIC = "arn:aws:events:eu-west-1:123456789012:topic/orders"
 ROLE = "arn:aws:iam::123456789012:role/path/{}"
 COLLECTION = {kind: f"{kind}s" for kind in KINDS}
-few = settings(max_examples=30, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=examples(30))
 
 
 class Killed(BaseException):

@@ -14,6 +14,7 @@ from ingestd.core.clock import SystemClock
 from ingestd.delivery.lane import Lane
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.sinks.ingest_api import IngestApi
+from tests.effort import examples
 from tests.integration.delivery.order_support import OrderBook, OrderedApi, keyed, keyed_batches, order_by
 from tests.integration.delivery.support import key_of, numbers_of, refusal, rig, until
 from tests.machine import patience
@@ -56,7 +57,7 @@ async def feed(lane: Lane, given: list[Batch], resent: int) -> None:
     lane.close()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(60))
 @given(
     st.lists(st.lists(st.sampled_from(["", "a", "b", "c", "d"]), min_size=1, max_size=40), max_size=12),
     st.sampled_from([0.0, 0.03, 0.3, 1.0]),

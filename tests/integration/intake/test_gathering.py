@@ -18,6 +18,7 @@ from ingestd.processing.validate import Validator
 from ingestd.schemas.interaction import InteractionSchema
 from ingestd.schemas.schema import FieldError, Refusal
 from ingestd.store.spool import MAX_CHUNK_BYTES
+from tests.effort import examples
 from tests.integration.intake.support import event
 
 VALIDATOR = Validator(InteractionSchema())
@@ -123,7 +124,7 @@ def take(some: list[Event], *, atomic: bool, seen: set[int]) -> Expected:
     return Expected(len(new), duplicates, rejected, new)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(60))
 @given(asked=requests, max_bytes=st.sampled_from([3 * BARE, 1000, MAX_CHUNK_BYTES]))
 def test_every_event_is_accepted_a_duplicate_or_rejected_and_only_one_of_these(
     asked: list[tuple[list[Event], bool, float]], max_bytes: int

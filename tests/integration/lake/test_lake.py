@@ -8,7 +8,7 @@ import anyio
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestd.core.answer import Answer
@@ -17,6 +17,7 @@ from ingestd.sinks.lake import LakeLayout
 from ingestd.store.connection import StoreFailed
 from ingestd.store.database import Database
 from ingestd.telemetry.audit_entry import AuditEntry
+from tests.effort import examples
 from tests.integration.lake.support import (
     AT,
     Store,
@@ -296,7 +297,7 @@ _BATCHES = st.lists(
 _FAULTS = st.lists(st.booleans(), max_size=9)
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(8))
 @given(
     batches=_BATCHES, file_bytes=st.sampled_from([1, 100, 10_000]), faults=st.lists(st.booleans(), max_size=9)
 )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ingestd.sandbox.control.options import ControlOptions
 from ingestd.sandbox.faults import parse_faults, parse_script
 from ingestd.sandbox.tokens import RateLimit
+from tests.effort import examples
 from tests.integration.sandbox.conftest import Client, HandClock, Start
 from tests.integration.sandbox.control_support import (
     BODIES,
@@ -155,7 +156,7 @@ async def test_the_first_and_the_last_page_of_a_cursor_lead_nowhere_further(star
     assert (await get(client, last["previousUri"]))["entities"] == first["entities"]
 
 
-@settings(max_examples=8)
+@settings(max_examples=examples(8))
 @given(count=st.integers(1, 9), size=st.integers(1, 4), gone=st.sets(st.integers(0, 8)))
 def test_a_cursor_finds_all_that_stay_whatever_is_deleted_meanwhile(
     count: int, size: int, gone: set[int]

@@ -428,7 +428,7 @@ async def test_a_proxy_of_the_environment_only_where_asked_for(monkeypatch: pyte
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """PEM files of a self-signed certificate for 127.0.0.1, and of its key."""
-    return self_signed(tmp_path_factory.mktemp("tls"))
+    return self_signed(tmp_path_factory.mktemp("tls"), names=())
 
 
 def server_context(certificate: tuple[str, str]) -> ssl.SSLContext:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ingestd.core.errors import UserError
 from ingestd.telemetry.audit_rotation import MAX_LINE_BYTES
 from ingestd.telemetry.audit_verification import MAX_PROBLEMS, verify
+from tests.effort import examples
 from tests.unit.telemetry.test_audit_chain import whats, whole, write
 
 WRITER = """
@@ -75,7 +76,7 @@ def test_a_log_whose_writers_are_killed_in_the_middle_stays_whole(tmp_path: Path
 # --- hostile files ---
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.binary(max_size=3000))
 def test_no_garbage_stops_the_check_or_the_log(
     tmp_path_factory: pytest.TempPathFactory, garbage: bytes

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ingestd.control.engine.compare import canonical
 from ingestd.control.subscription.filter_policy import canonical_policy
+from tests.effort import examples
 
 leaf = st.one_of(
     st.text("abc", max_size=2), st.integers(-3, 3), st.booleans(), st.none(), st.floats(-3, 3, width=16)
@@ -37,7 +38,7 @@ def shuffled(value: Any, draw: st.DataObject, *, operand: bool = False) -> Any:
     return value
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(policy=policies, draw=st.data())
 def test_a_filter_written_in_another_order_is_the_same_filter(policy: Any, draw: st.DataObject) -> None:
     one, other = canonical_policy(policy), canonical_policy(shuffled(policy, draw))

@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from ingestd.core.chunk import Chunk
 from ingestd.processing.dedup import DIGEST_BYTES, WaitingCopy, Window
+from tests.effort import examples
 
 MAX_COUNT, MAX_AGE = 32, 160
 SURE_COUNT = MAX_COUNT * 15 // 16
@@ -159,7 +160,7 @@ class WindowAgainstModel(RuleBasedStateMachine):
 
 
 TestWindowAgainstModel = WindowAgainstModel.TestCase
-TestWindowAgainstModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestWindowAgainstModel.settings = settings(max_examples=examples(40), stateful_step_count=40)
 
 
 def window(**settings: float) -> Window:

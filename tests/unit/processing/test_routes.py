@@ -11,6 +11,7 @@ from benchmarks.events import lines
 from benchmarks.filters import PATTERNS
 from ingestd.core.errors import UserError
 from ingestd.processing.routes import compile as compile_routes
+from tests.effort import examples
 from tests.unit.processing.pattern_reference import matches
 
 NAMES = st.sampled_from(["a", "b", "c", "é", '"'])
@@ -116,7 +117,7 @@ LISTS = st.recursive(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(100))
 @given(IN_LISTS, st.fixed_dictionaries({"e": LISTS}))
 def test_an_absence_in_a_branch_of_or_below_lists_of_objects_is_explained(pattern: Any, event: Any) -> None:
     routes = compile_routes({"s": {"e": pattern}})

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.batch import Batch
@@ -140,7 +140,6 @@ def cases(draw: st.DrawFn) -> tuple[int, Ends]:
     return count, ends
 
 
-@settings(deadline=None)
 @given(cases(), st.data())
 def test_an_event_is_delivered_when_all_have_it_lost_when_one_lost_it_and_in_flight_until_then(
     case: tuple[int, Ends], data: st.DataObject

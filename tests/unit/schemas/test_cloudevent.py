@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from ingestd.schemas import envelope
 from ingestd.schemas.cloudevent import CloudEventSchema
 from ingestd.schemas.key_paths import KeyPaths
+from tests.effort import examples
 from tests.machine import patience
 from tests.unit.schemas.broken_events import HOSTILE, SPLICES, broken_by_byte, broken_by_field, encode
 
@@ -102,13 +103,13 @@ def test_refusals_name_the_field(event: bytes, field: str, words: str) -> None:
 
 
 @given(broken_by_field(valid=VALID))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(100))
 def test_inclusion_with_broken_fields(event: bytes) -> None:
     assert_included(event)
 
 
 @given(broken_by_byte(valid=VALID))
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=examples(100))
 def test_inclusion_with_broken_bytes(event: bytes) -> None:
     assert_included(event)
 

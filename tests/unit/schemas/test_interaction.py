@@ -14,6 +14,7 @@ from ingestd.schemas.key_paths import KeyPaths
 from ingestd.schemas.nesting import DEEPEST, opened
 from ingestd.schemas.refusals import from_pydantic
 from ingestd.schemas.schema import MAX_ERRORS, MAX_MESSAGE, Refusal
+from tests.effort import examples
 from tests.unit.schemas.broken_events import HOSTILE, SPLICES, broken_by_byte, broken_by_field, encode
 
 VALID: dict[str, Any] = {
@@ -198,13 +199,13 @@ def assert_included(event: bytes) -> None:
 
 
 @given(broken_by_field(valid=VALID))
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=examples(100))
 def test_inclusion_with_broken_fields(event: bytes) -> None:
     assert_included(event)
 
 
 @given(broken_by_byte(valid=VALID))
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=examples(100))
 def test_inclusion_with_broken_bytes(event: bytes) -> None:
     assert_included(event)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ingestd.core.errors import UserError
 from ingestd.core.json_path import names
 from ingestd.schemas.key_paths import KeyPaths
+from tests.effort import examples
 from tests.unit.schemas.broken_events import broken_by_byte, broken_by_field, json_values
 
 
@@ -94,7 +95,7 @@ _pairs = st.tuples(_leaves, _leaves)
 
 
 @given(_pairs, _pairs)
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(100))
 def test_different_values_never_share_a_key(one: tuple[Any, Any], other: tuple[Any, Any]) -> None:
     paths = KeyPaths(["a", "b.c"])
     keys = [paths.of(json.dumps({"a": a, "b": {"c": c}}).encode()) for a, c in (one, other)]
@@ -106,7 +107,7 @@ VALID = {"a": "x", "b": {"c": "y", "d": 1}, "e": [{"f": "z"}]}
 
 
 @given(broken_by_field(valid=VALID) | broken_by_byte(valid=VALID))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(100))
 def test_the_compiled_way_gives_what_the_walk_gives(event: bytes) -> None:
     try:
         event.decode()
@@ -123,7 +124,6 @@ TRIMMED = st.lists(NAME.filter(lambda name: name.strip() == name), min_size=1, m
 
 
 @given(NAMES, json_values)
-@settings(deadline=None)
 def test_every_name_can_be_written(names_: list[str], value: Any) -> None:
     event: Any = "found"
     for name in reversed(names_):

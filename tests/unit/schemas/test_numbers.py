@@ -18,6 +18,7 @@ from ingestd.schemas.json_schema import JsonSchema
 from ingestd.schemas.load import load
 from ingestd.schemas.pydantic_model import PydanticSchema
 from ingestd.schemas.schema import Schema
+from tests.effort import examples
 
 
 class Anything(BaseModel):
@@ -111,7 +112,7 @@ CONSTANTS = sorted(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(60))
 @given(st.data())
 def test_at_the_borders_the_fast_pass_accepts_nothing_that_the_model_refuses(
     schemas: list[tuple[Schema, bytes]], data: st.DataObject

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ingestd.telemetry.audit_chain import parse
@@ -76,7 +76,6 @@ def test_the_sample_has_all_that_makes_it_hard() -> None:
 # --- what is noticed ---
 
 
-@settings(max_examples=100)
 @given(st.data())
 def test_any_byte_that_is_changed_before_the_last_line_is_noticed(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -129,7 +128,6 @@ def test_any_line_that_is_taken_away_put_in_or_moved_in_the_middle_is_noticed(
         assert not whole(verify_lines(tmp_path, swapped)), f"swapped with {other}"
 
 
-@settings(max_examples=100)
 @given(st.integers(1, len(SAMPLE) - 2), st.integers(1, len(SAMPLE)))
 def test_any_stretch_that_is_taken_away_before_the_last_line_is_noticed(
     tmp_path_factory: pytest.TempPathFactory, start: int, count: int

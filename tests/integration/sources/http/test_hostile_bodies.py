@@ -1,13 +1,12 @@
 """A generator of bodies that are made to cost. Whatever comes out: an answer, in bounded memory and time."""
 
 import json
-import os
 import time
 import tracemalloc
 import zlib
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestd.core.submission import AcceptedSubmission, Submission
@@ -15,10 +14,10 @@ from ingestd.intake.submission_group import SubmissionGroup
 from ingestd.processing.dedup import Window
 from ingestd.processing.validate import Validator
 from ingestd.schemas.load import load
+from tests.effort import FUZZ, examples
 from tests.integration.intake.support import event
 from tests.integration.sources.http.support import Scene, assert_well_formed
 
-FUZZ = os.environ.get("HYPOTHESIS_PROFILE") == "fuzz"
 MOST_BYTES = 4_000_000 if FUZZ else 150_000
 MAX_EVENTS = 2_000
 MAX_EVENT_BYTES = 500_000
@@ -108,7 +107,7 @@ def validators(tmp_path_factory: pytest.TempPathFactory) -> list[Validator]:
     return [Validator(load(str(file) if kind == "schema.json" else kind)) for kind in KINDS]
 
 
-@settings(suppress_health_check=list(HealthCheck), max_examples=2_000 if FUZZ else 60)
+@settings(max_examples=examples(60))
 @given(st.data(), bodies, kinds, st.sampled_from(["", "gzip"]), st.sampled_from(["", "?atomic=true"]))
 def test_every_body_is_answered_in_bounded_memory_and_time(
     validators: list[Validator], data: st.DataObject, body: bytes, kind: str, coding: str, query: str
