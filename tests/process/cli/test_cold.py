@@ -74,7 +74,7 @@ print({"botocore"} & set(sys.modules))
 def test_a_wrong_pattern_is_told_with_its_place_and_2(tmp_path: Path) -> None:
     path = tmp_path / "ingestd.toml"
     path.write_text(CONFIG)
-    command = [sys.executable, "-m", "ingestd.cli.main", "routes", "test", "--config", str(path), LOW]
+    command = [sys.executable, "-m", "ingestd", "routes", "test", "--config", str(path), LOW]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == (
