@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from ingestd.config.secret_settings import SecretSetting
 from ingestd.config.settings import Settings
-from ingestd.config.sinks import SINK_TYPES
+from ingestd.core.setting_types import SecretSetting
+from ingestd.sinks.registry import SINK_TYPES
 
 
 class Place(NamedTuple):

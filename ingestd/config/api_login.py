@@ -8,12 +8,13 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from ingestd.config import genesys_regions
-from ingestd.config.sections import ApiConfig, Section
+from ingestd.config.sections import ApiConfig
 from ingestd.config.settings import Settings
-from ingestd.config.sinks import CloudEventsConfig, EventBridgeConfig, HttpSinkConfig, WebhookConfig
 from ingestd.core import redaction
 from ingestd.core.address import show_url
 from ingestd.core.errors import UserError
+from ingestd.core.setting_types import Section
+from ingestd.sinks.settings import HttpSinkConfig
 
 
 class Login(Section):
@@ -65,16 +66,8 @@ def resolve_login(api: ApiConfig) -> Login:
 def find_login(settings: Settings) -> Login | None:
     """The login of [api]; None if no sink needs it. Raises UserError when something is missing."""
     sinks = [sink for sink in settings.sinks.values() if isinstance(sink, HttpSinkConfig)]
-    needed = not sinks or any(_needs_api(sink) for sink in sinks)
+    needed = not sinks or any(sink.needs_api for sink in sinks)
     return resolve_login(settings.api) if needed else None
-
-
-def _needs_api(sink: HttpSinkConfig) -> bool:
-    if sink.auth.type == "api":
-        return True
-    if isinstance(sink, CloudEventsConfig) and sink.confirm.url == "auto":
-        return True
-    return not sink.url and not isinstance(sink, WebhookConfig | EventBridgeConfig)
 
 
 def _from_file(path: str, what: str) -> str:

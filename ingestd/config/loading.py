@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from ingestd.config.settings import Settings
-from ingestd.config.sinks import SINK_TYPES
 from ingestd.core.errors import UserError
+from ingestd.sinks.registry import SINK_TYPES
 
 Overrides = Mapping[tuple[str, str], Any]
 """(section, field) -> value from the command line; None: not given."""

@@ -1,49 +1,20 @@
-"""Settings that hold secrets, or may: their types, how they are shown, and all secrets of a section.
+"""Settings that hold secrets, or may: how they are shown, and all secrets of a section.
 
-Whoever adds a setting says by its type what it holds; a test asks for that. ``hide_secrets`` tells
-``core.masking`` of the values, so that nothing that leaves the process has them.
+By its type a setting says what it holds: ``core/setting_types.py``. ``hide_secrets`` tells
+``core/redaction.py`` of the values, so that nothing that leaves the process has them.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import AfterValidator, BaseModel, SecretStr
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from ingestd.core import redaction
 from ingestd.core.address import show_host, show_url
 from ingestd.core.redaction import MASK
-
-_WHAT = f"it holds the mask that `config show` prints ({MASK}): set the real one"
-
-
-@dataclass(frozen=True, slots=True)
-class SecretSetting:
-    """``what``: url (user-info and query are secrets), secret_url (all of it is), file (of a secret)."""
-
-    what: str
-
-
-def _no_mask(secret: SecretStr) -> SecretStr:
-    if redaction.is_masked(secret.get_secret_value()):
-        raise ValueError(_WHAT)
-    return secret
-
-
-def _no_masked_url(url: str) -> str:
-    if redaction.is_masked(url):
-        raise ValueError(_WHAT)
-    return url
-
-
-Secret = Annotated[SecretStr, AfterValidator(_no_mask)]
-Url = Annotated[str, AfterValidator(_no_masked_url), SecretSetting("url")]
-SecretUrl = Annotated[str, AfterValidator(_no_masked_url), SecretSetting("secret_url")]
-SecretFile = Annotated[str, SecretSetting("file")]
-"""Its path is no secret. Who reads it tells ``core.masking`` what it holds."""
-NOTHING = SecretStr("")
+from ingestd.core.setting_types import SecretSetting
 
 
 def held_by(section: BaseModel, field: str, info: FieldInfo) -> str:

@@ -4,16 +4,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StringConstraints,
-    WithJsonSchema,
 )
 
-from ingestd.config.secret_settings import NOTHING, Secret, SecretFile, Url
-from ingestd.core import address, units
+from ingestd.core import address
+from ingestd.core.setting_types import NOTHING, Seconds, Secret, SecretFile, Section, Size, Url
 
 
 def _listen(text: str) -> str:
@@ -24,26 +21,6 @@ def _listen(text: str) -> str:
 def _list(value: Any) -> Any:
     """Environment variables hold text: ``a,b``."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-Seconds = Annotated[
-    float,
-    BeforeValidator(units.seconds),
-    WithJsonSchema(
-        {"type": ["number", "string"], "minimum": 0, "pattern": r"^\s*\d+(\.\d+)?\s*(ms|s|m|h|d)?\s*$"}
-    ),
-]
-Size = Annotated[
-    int,
-    BeforeValidator(units.size),
-    WithJsonSchema(
-        {
-            "type": ["integer", "string"],
-            "minimum": 0,
-            "pattern": r"^\s*\d+(\.\d+)?\s*([bB]|[kKmMgG][iI]?[bB])?\s*$",
-        }
-    ),
-]
 
 
 def _ballast(size_bytes: int) -> int:
@@ -63,10 +40,6 @@ Listen = Annotated[str, AfterValidator(_listen)]
 Ballast = Annotated[Size, AfterValidator(_ballast)]
 # Also the name in a client certificate; it becomes a label of metrics and stands in logs.
 ProducerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.@:/ -]{1,100}$")]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
 
 
 class ApiConfig(Section):

@@ -1,9 +1,9 @@
 """All settings together: what must fit, what ``run`` may not do, and what is doubtful."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from ingestd.config.secret_settings import hide_secrets
 from ingestd.config.sections import (
@@ -17,15 +17,24 @@ from ingestd.config.sections import (
     LogConfig,
     MetricsConfig,
     SchemaConfig,
-    Section,
     SourceConfig,
     SpoolConfig,
     StateConfig,
     WindowConfig,
 )
-from ingestd.config.sinks import CloudEventsConfig, HttpSinkConfig, LakeConfig, Sink, SinkName, WebhookConfig
 from ingestd.core.address import is_loopback, overlap, parse_listen
 from ingestd.core.errors import UserError
+from ingestd.core.setting_types import Section
+from ingestd.sinks.lake import LakeConfig
+from ingestd.sinks.registry import SINK_TYPES
+from ingestd.sinks.settings import HttpSinkConfig, SinkConfigBase
+
+SinkName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+"""It becomes a label of metrics and stands in logs and dead letters."""
+if TYPE_CHECKING:
+    SinkSection = SinkConfigBase
+else:  # pydantic tells them apart by their type
+    SinkSection = Annotated[Union[tuple(SINK_TYPES.values())], Field(discriminator="type")]  # noqa: UP007
 
 
 class Settings(Section):
@@ -45,7 +54,7 @@ class Settings(Section):
     spool: SpoolConfig = SpoolConfig()
     admin: AdminConfig = AdminConfig()
     log: LogConfig = LogConfig()
-    sinks: dict[SinkName, Sink] = Field(
+    sinks: dict[SinkName, SinkSection] = Field(
         {},
         max_length=16,
         description="by name; none: ingest_api",
@@ -89,25 +98,15 @@ def _check_tls(ingest: IngestConfig) -> None:
             )
 
 
-def _check_sinks(sinks: dict[str, Sink]) -> None:
-    lanes = [name for name, sink in sinks.items() if not isinstance(sink, LakeConfig)]
+def _check_sinks(sinks: dict[str, SinkConfigBase]) -> None:
+    lanes = [name for name, sink in sinks.items() if isinstance(sink, HttpSinkConfig)]
     for name, sink in sinks.items():
-        if isinstance(sink, LakeConfig):
-            if sink.of not in ("accepted", *lanes):
-                there = ", ".join(["accepted", *lanes])
-                raise ValueError(f"sinks.{name}.of = {sink.of!r}: there is no such sink; there are: {there}")
-            if not sink.url:
-                raise ValueError(f"sinks.{name}.url: where to? give file:///folder or s3://bucket/prefix")
-        elif isinstance(sink, WebhookConfig) and not (sink.url or sink.url_file):
-            raise ValueError(f"sinks.{name} has no url, and no url_file")
-        elif isinstance(sink, CloudEventsConfig) and not _names_event(sink.confirm.url):
-            raise ValueError(f"sinks.{name}.confirm.url: where does the event's id go? write {{id}} there")
+        sink.check(f"sinks.{name}")
+        if isinstance(sink, LakeConfig) and sink.of not in ("accepted", *lanes):
+            there = ", ".join(["accepted", *lanes])
+            raise ValueError(f"sinks.{name}.of = {sink.of!r}: there is no such sink; there are: {there}")
     if sinks and not lanes:
         raise ValueError("the only sinks are lakes: what is not delivered anywhere else is not kept track of")
-
-
-def _names_event(confirm_url: str) -> bool:
-    return confirm_url in ("", "auto") or "{id}" in confirm_url
 
 
 def check_run(settings: Settings) -> None:
@@ -151,10 +150,7 @@ def _doubts_of(name: str, sink: HttpSinkConfig) -> Iterator[str]:
     auth = sink.auth
     if auth.type in ("auto", "api", "none") and (unused := sorted(auth.model_fields_set - {"type"})):
         yield f"sinks.{name}.auth.{unused[0]} is not used: auth.type = {auth.type!r} says so"
-    single = (isinstance(sink, WebhookConfig) and sink.body == "event") or (
-        isinstance(sink, CloudEventsConfig) and sink.mode != "batch"
-    )
-    if single and sink.max_events is not None and sink.max_events > 1:
+    if sink.is_single and sink.max_events is not None and sink.max_events > 1:
         yield f"sinks.{name}.max_events is not used: one event goes in a request"
 
 

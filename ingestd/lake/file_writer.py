@@ -6,9 +6,9 @@ from typing import NamedTuple, Protocol
 
 from ingestd.core.answer import Answer
 from ingestd.core.errors import Unreachable, UserError
+from ingestd.lake.file_format import EncodedFile, LakeFile, encode, files_of
 from ingestd.sinks import lake
 from ingestd.sinks.lake import LakeLayout
-from ingestd.sinks.lake_files import EncodedFile, LakeFile, encode, files_of
 from ingestd.store.connection import StoreFailed
 from ingestd.store.outbox import Outbox
 from ingestd.store.outbox_rows import LakeLoad, OutboxDelivery

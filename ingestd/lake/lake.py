@@ -15,9 +15,9 @@ from ingestd.core.backoff import Backoff
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
 from ingestd.lake.callback import Callback
+from ingestd.lake.file_format import EncodedFile
 from ingestd.lake.file_writer import LakeFileWriter, ObjectStore, WriteFailure, Written
 from ingestd.sinks.lake import LakeLayout
-from ingestd.sinks.lake_files import EncodedFile
 from ingestd.store.connection import StoreFailed
 from ingestd.store.database import Database
 from ingestd.store.outbox import Outbox, OutboxTotals, OutboxUnreadable

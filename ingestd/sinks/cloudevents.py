@@ -9,14 +9,17 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
+from pydantic import Field
 
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
+from ingestd.core.setting_types import JsonPath, Section
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.sinks import answer_body, answers, cloudevents_formats
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.cloudevents_formats import Wrapping
-from ingestd.sinks.sink import Unencodable, content_id
+from ingestd.sinks.settings import TYPE, ConfirmConfig, HttpSinkConfig, SinkBasis
+from ingestd.sinks.sink import Sink, Unencodable, content_id
 
 PATH = "/api/v2/eventbridge/events"
 MAX_ID_CHARS = 256
@@ -193,3 +196,58 @@ def _read_accepted(body: bytes) -> _Accepted | None:
     except (ValueError, RecursionError):
         return None
     return accepted if 0 < len(accepted.id) <= MAX_ID_CHARS and accepted.id.isprintable() else None
+
+
+class WrapConfig(Section):
+    """Makes a CloudEvent of ordinary JSON. Values that begin with $. or $[ are paths into the event."""
+
+    type: str = Field("", description="of the CloudEvent; empty: events are CloudEvents already")
+    source: str = Field("", description="of the CloudEvent")
+    id: JsonPath = Field(
+        "", description="a path; empty: made from the event's bytes, so that copies share it"
+    )
+    time: JsonPath = Field("", description="a path; empty: the CloudEvent has none")
+    subject: str = Field("", description="empty: the CloudEvent has none")
+    data: JsonPath = Field("$", description="a path to what becomes data; $: all of the event")
+
+
+class CloudEventsConfig(HttpSinkConfig):
+    """Any CloudEvents receiver; by default ``POST {api}/api/v2/eventbridge/events``."""
+
+    type: Literal["cloudevents"] = Field(description=TYPE)
+    mode: Literal["structured", "binary", "batch"] = Field("structured", description="batch: where solicited")
+    wrap: WrapConfig = WrapConfig()
+    confirm: ConfirmConfig = ConfirmConfig()
+
+    def make(self, basis: SinkBasis) -> Sink:
+        return CloudEventsSink(
+            url=basis.url(PATH),
+            name=basis.name,
+            mode=self.mode,
+            wrap=Wrapping(**self.wrap.model_dump()) if self.wrap.type else None,
+            max_bytes=basis.max_bytes,
+            max_events=basis.max_events,
+            reading=basis.reader,
+            wall=basis.wall,
+        )
+
+    @property
+    def needs_api(self) -> bool:
+        return super().needs_api or self.confirm.url == "auto"
+
+    @property
+    def expects_json(self) -> bool:
+        """Elsewhere than at [api] the binding says nothing of an answer's body."""
+        return not self.url
+
+    @property
+    def is_single(self) -> bool:
+        return self.mode != "batch"
+
+    @property
+    def confirms(self) -> ConfirmConfig | None:
+        return self.confirm if self.confirm.url else None
+
+    def check(self, place: str) -> None:
+        if self.confirm.url not in ("", "auto") and "{id}" not in self.confirm.url:
+            raise ValueError(f"{place}.confirm.url: where does the event's id go? write {{id}} there")

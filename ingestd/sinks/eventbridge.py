@@ -18,17 +18,20 @@ twice. Rules that cannot bear that look at an id in the detail.
 import re
 import time as clock
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import msgspec
+from pydantic import Field
 
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
+from ingestd.core.setting_types import JsonPath, Size
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.sinks import answer_body, answers
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.eventbridge_entry import BusEntry, BusEntryEncoder
-from ingestd.sinks.sink import Unencodable
+from ingestd.sinks.settings import TYPE, AwsConfig, HttpSinkConfig, SinkBasis
+from ingestd.sinks.sink import Sink, Unencodable
 
 MAX_ENTRIES = 10
 _PREFIX, _SEPARATOR, _SUFFIX = b'{"Entries":[', b",", b"]}"
@@ -231,3 +234,45 @@ def _decode(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+class EventBridgeConfig(AwsConfig, HttpSinkConfig):
+    """AWS EventBridge ``PutEvents`` (``pip install ingestd[aws]``)."""
+
+    type: Literal["eventbridge"] = Field(description=TYPE)
+    bus: str = Field("default", description="name or ARN")
+    source: str = Field("ingestd", description="of every entry; $.path: from the event")
+    detail_type: str = Field("$.eventType", description="of every entry; $.path: from the event")
+    detail: JsonPath = Field("$", description="a path to what becomes the detail")
+    time: JsonPath = Field("", description="a path; empty: the time AWS takes it")
+    resources: tuple[str, ...] = Field((), description="ARNs, the same for every entry")
+    max_entry_bytes: Size = Field(256 * 1024, ge=1024, description="AWS takes more by now; 256 KB is safe")
+
+    at_api: ClassVar[bool] = False
+    aws_service: ClassVar[str] = "events"
+
+    def make(self, basis: SinkBasis) -> Sink:
+        from ingestd.transport import aws  # an extra: only for those who want it
+
+        region = aws.find_region(self.aws_region, profile=self.aws_profile)
+        return EventBridgeSink(
+            name=basis.name,
+            url=basis.own_url or aws.endpoint("events", region),
+            bus=self.bus,
+            source=self.source,
+            detail_type=self.detail_type,
+            detail=self.detail,
+            time=self.time,
+            resources=self.resources,
+            max_entry_bytes=self.max_entry_bytes,
+            reading=basis.reader,
+            wall=basis.wall,
+        )
+
+    @property
+    def aws(self) -> AwsConfig:
+        return self
+
+    @property
+    def auth_kind(self) -> str:
+        return "aws" if self.auth.type == "auto" else self.auth.type

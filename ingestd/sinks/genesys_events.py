@@ -10,9 +10,10 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
+from pydantic import Field
 
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
@@ -23,8 +24,10 @@ from ingestd.schemas.refusals import cut
 from ingestd.sinks.answer_body import NamedErrors, read_json, told
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.genesys_mapping import MAX_ENTRIES, GenesysEntry, InteractionMapping
-from ingestd.sinks.sink import Unencodable
+from ingestd.sinks.settings import TYPE, HttpSinkConfig, SinkBasis
+from ingestd.sinks.sink import Sink, Unencodable
 
+MAX_BODY_BYTES = 512_000
 MAX_REQUEST_ENTRIES = 100
 """"A maximum of 100 events are allowed per request"."""
 VOICE_ARRAYS = (
@@ -113,7 +116,7 @@ class GenesysEventsSink:
         source_id: str = "",
         namespace: str = "",
         max_events: int = MAX_REQUEST_ENTRIES,
-        max_bytes: int = 512_000,
+        max_bytes: int = MAX_BODY_BYTES,
         reading: AnswerReader = DEFAULT,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -300,3 +303,32 @@ def name_context(verdict: Verdict, answer: Answer) -> Verdict:
     if context_id in verdict.detail:
         return verdict
     return replace(verdict, detail=f"{verdict.detail} (contextId {context_id})")
+
+
+class GenesysEventsConfig(HttpSinkConfig):
+    """The inbound event APIs of Genesys Cloud."""
+
+    type: Literal["genesys_events"] = Field(description=TYPE)
+    api: Literal["conversations", "presence", "routingstatus"] = Field(
+        "conversations", description="which of them"
+    )
+    map: Literal["none", "interaction"] = Field(
+        "none", description="none: events are entries of that API, under their array's name"
+    )
+    source_id: str = Field("", description="sourceConfiguration.sourceId of what is mapped")
+    namespace: str = Field("", description="what foreign ids are made UUIDs with; empty: source_id")
+    requests_per_minute: int = Field(300, ge=0, description="0: as the API's own headers say")
+
+    def make(self, basis: SinkBasis) -> Sink:
+        return GenesysEventsSink(
+            name=basis.name,
+            api=basis.url(),
+            family=self.api,
+            mapping=self.map,
+            source_id=self.source_id,
+            namespace=self.namespace,
+            max_events=basis.max_events,
+            max_bytes=min(basis.max_bytes, MAX_BODY_BYTES),
+            reading=basis.reader,
+            wall=basis.wall,
+        )

@@ -2,11 +2,16 @@
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Literal
+
+from pydantic import Field
 
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import Verdict
 from ingestd.sinks.answers import DEFAULT, AnswerReader
+from ingestd.sinks.settings import TYPE, HttpSinkConfig, SinkBasis
+from ingestd.sinks.sink import Sink
 
 PATH = "/api/v2/events/ingest"
 _PREFIX, _SEPARATOR, _SUFFIX = b'{"events":[', b",", b"]}"
@@ -47,3 +52,19 @@ class IngestApi:
 
     def interpret(self, answer: Answer, events: Sequence[bytes]) -> Verdict:
         return self._reading.read(answer, events, now_wall=self._wall())
+
+
+class IngestApiConfig(HttpSinkConfig):
+    """``POST {api}/api/v2/events/ingest`` (the default)."""
+
+    type: Literal["ingest_api"] = Field(description=TYPE)
+
+    def make(self, basis: SinkBasis) -> Sink:
+        return IngestApi(
+            basis.url(),
+            name=basis.name,
+            max_bytes=basis.max_bytes,
+            max_events=basis.max_events,
+            reading=basis.reader,
+            wall=basis.wall,
+        )

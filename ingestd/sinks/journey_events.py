@@ -6,10 +6,11 @@ Source: models ``ExternalEvent`` and ``UnprocessedExternalEvent`` of the SDK, ve
 import re
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import msgspec
+from pydantic import Field
 
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
@@ -18,10 +19,12 @@ from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.schemas.grammar import is_utf8
 from ingestd.schemas.refusals import cut
 from ingestd.sinks.answers import DEFAULT, AnswerReader
-from ingestd.sinks.genesys_events import name_context
+from ingestd.sinks.genesys_events import MAX_BODY_BYTES, name_context
 from ingestd.sinks.item_paths import ItemPaths
-from ingestd.sinks.sink import Unencodable
+from ingestd.sinks.settings import TYPE, HttpSinkConfig, SinkBasis
+from ingestd.sinks.sink import Sink, Unencodable
 
+MAX_EVENTS = 100
 _CONFIGURATION_ID = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)  # a UUID is one, too
 _ITEMS = AnswerReader(
     paths=ItemPaths(
@@ -66,8 +69,8 @@ class JourneyEventsSink:
         name: str,
         api: str,
         configuration_id: str,
-        max_events: int = 100,
-        max_bytes: int = 512_000,
+        max_events: int = MAX_EVENTS,
+        max_bytes: int = MAX_BODY_BYTES,
         reading: AnswerReader = DEFAULT,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -124,3 +127,22 @@ def _find_fault(event: bytes) -> str | None:
     if not seen.id or not seen.date_created:
         return "id is empty" if not seen.id else "dateCreated is empty"
     return None if is_utf8(event) else "it is not UTF-8"
+
+
+class JourneyEventsConfig(HttpSinkConfig):
+    """Genesys Cloud journey external events."""
+
+    type: Literal["journey_events"] = Field(description=TYPE)
+    configuration_id: str = Field(description="of the external event configuration")
+    requests_per_minute: int = Field(300, ge=0, description="0: as the API's own headers say")
+
+    def make(self, basis: SinkBasis) -> Sink:
+        return JourneyEventsSink(
+            name=basis.name,
+            api=basis.url(),
+            configuration_id=self.configuration_id,
+            max_events=basis.max_events if self.max_events else min(basis.max_events, MAX_EVENTS),
+            max_bytes=min(basis.max_bytes, MAX_BODY_BYTES),
+            reading=basis.reader,
+            wall=basis.wall,
+        )

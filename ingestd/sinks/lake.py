@@ -1,21 +1,24 @@
 """Where an event goes in a data lake: its folder, from its time and type. Used by ``ingestd/lake/``.
 
 Folders are named as Hive does, ``date=2026-11-21/hour=09/type=order.created``: DuckDB, Spark, Athena and
-pyarrow read them as columns. What is made of the events is in ``lake_files.py``.
+pyarrow read them as columns. What is made of the events is in ``lake/file_format.py``.
 """
 
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
+from pydantic import Field, StringConstraints
 
 from ingestd.core.answer import Answer
 from ingestd.core.errors import UserError
+from ingestd.core.setting_types import JsonPath, Seconds, SecretFile, SecretUrl, Size, Url
 from ingestd.schemas.key_paths import KeyPaths
 from ingestd.sinks import answers
+from ingestd.sinks.settings import TYPE, AwsConfig, SinkConfigBase
 
 MAX_FOLDERS = 256
 """In one load. Types come from events: they must not make folders without end."""
@@ -189,3 +192,31 @@ def is_configuration(answer: Answer) -> bool:
 def words(answer: Answer) -> str:
     """The answer in one line, without secrets."""
     return answers.words(answer)
+
+
+FileMode = Annotated[str, StringConstraints(pattern=r"^0?[67][0-7]{2}$")]
+"""Whoever writes a file must be able to read it again."""
+
+
+class LakeConfig(AwsConfig, SinkConfigBase):
+    """Files in a folder or on S3 (``pip install ingestd[lake]``)."""
+
+    type: Literal["lake"] = Field(description=TYPE)
+    of: str = Field("accepted", description="accepted, or the name of a sink: what that has delivered")
+    format: Literal["ndjson", "parquet"] = Field("ndjson", description="ndjson is compressed by zstd")
+    partition: str = Field("date/hour/type", description="folders: date, hour, type, in any order")
+    time: JsonPath = Field("", description="path of an event's time; empty: time or eventTime")
+    event_type: JsonPath = Field("", description="path of an event's type; empty: type or eventType")
+    file_bytes: Size = Field(64 * 1024**2, ge=1024, description="of events in a file")
+    file_age: Seconds = Field(300.0, gt=0, description="how long events wait for their file to fill")
+    max_backlog: Size = Field(1024**3, ge=1024**2, description="kept while the lake is out of reach")
+    file_mode: FileMode = Field("0600", description="rights of its files, in octal; folders get x for r")
+    callback_url: SecretUrl = Field("", description="told of each file (POST)")
+    callback_secret_file: SecretFile = Field(
+        "", description="signs that (Standard Webhooks): a file with one secret a line"
+    )
+    endpoint_url: Url = Field("", description="of S3, where it is not AWS")
+
+    def check(self, place: str) -> None:
+        if not self.url:
+            raise ValueError(f"{place} has no destination: set url to file:///folder or s3://bucket/prefix")

@@ -8,14 +8,18 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
+
+from pydantic import Field
 
 from ingestd.core.address import show_host, show_url
 from ingestd.core.answer import Answer
+from ingestd.core.setting_types import AS_OBJECT, Secret, SecretFile
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.sinks.answers import DEFAULT, AnswerReader
-from ingestd.sinks.sink import content_id
+from ingestd.sinks.settings import TYPE, HttpSinkConfig, SinkBasis
+from ingestd.sinks.sink import Sink, content_id
 
 RESERVED = frozenset(
     {
@@ -161,3 +165,53 @@ def _secrets_of(url: str, *, path_too: bool) -> tuple[str, ...]:
     if path_too:
         found |= {parts.path, *(piece for piece in parts.path.split("/") if not _WORD.fullmatch(piece))}
     return tuple(sorted((text for text in found if len(text) >= _MIN_SECRET_CHARS), key=len, reverse=True))
+
+
+class WebhookConfig(HttpSinkConfig):
+    """Any URL that takes JSON, one event a request or several as an array."""
+
+    type: Literal["webhook"] = Field(description=TYPE)
+    secret_url: bool = Field(False, description="the URL is a secret: it is shown nowhere")
+    url_file: SecretFile = Field("", description="a file that holds the URL and nothing else")
+    body: Literal["event", "array", "ndjson"] = Field("event", description="event: one a request")
+    headers: Annotated[dict[str, Secret], AS_OBJECT] = Field(
+        {}, max_length=50, description="sent with every request; shown nowhere"
+    )
+    handshake_origin: str = Field("", description="ask first, by the CloudEvents web-hook handshake")
+
+    at_api: ClassVar[bool] = False
+
+    def make(self, basis: SinkBasis) -> Sink:
+        return WebhookSink(
+            url=basis.own_url,
+            name=basis.name,
+            body=self.body,
+            headers={name: value.get_secret_value() for name, value in self.headers.items()},
+            secret_url=self.secret_url or bool(self.url_file),
+            max_bytes=basis.max_bytes,
+            max_events=basis.max_events,
+            reading=basis.reader,
+            wall=basis.wall,
+        )
+
+    @property
+    def expects_json(self) -> bool:
+        """Standard Webhooks takes any 2xx."""
+        return False
+
+    @property
+    def is_single(self) -> bool:
+        return self.body == "event"
+
+    def check(self, place: str) -> None:
+        if not (self.url or self.url_file):
+            raise ValueError(f"{place} has no url, and no url_file")
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether who knows the URL may post there."""
+        return self.secret_url or "/webhooks/" in self.url
+
+    @property
+    def secret_urls(self) -> tuple[str, ...]:
+        return ("url",) if self.is_secret else ()

@@ -1,80 +1,84 @@
-"""An ``Auth`` from the plain values of a configuration. Called by the pipeline for each sink."""
+"""An ``Auth`` from its section of the configuration. Called by the pipeline for each sink."""
 
 from collections.abc import Callable
 
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.transport.auth import Auth, NoAuth, basic, bearer, header
+from ingestd.transport.auth_config import AuthConfig
 from ingestd.transport.client import Client
-from ingestd.transport.credential import make_credential
+from ingestd.transport.credential import Credential, make_credential
 from ingestd.transport.oauth import TokenSource
 from ingestd.transport.watched_file import Watch
 from ingestd.transport.webhook_signature import StandardWebhooks
 
 
 def make_auth(
-    kind: str,
+    section: AuthConfig,
     client: Client,
     *,
     clock: Clock,
-    token: str = "",
-    token_file: str = "",
-    header_name: str = "Authorization",
-    username: str = "",
-    password: str = "",
-    password_file: str = "",
-    token_url: str = "",
-    client_id: str = "",
-    client_secret: str = "",
-    client_secret_file: str = "",
-    scope: str = "",
-    secret: str = "",
-    secret_file: str = "",
-    client_id_file: str = "",
     watch: Watch | None = None,
     patience_s: float = 60.0,
     on_refresh: Callable[[bool, float], None] | None = None,
 ) -> Auth:
-    """``kind``: none, bearer, basic, header, oauth2 or standard_webhooks; each uses its own values only.
+    """Of a section whose type is none, bearer, basic, header, oauth2 or standard_webhooks: what api and auto
+    stand for is for others to say.
 
     ``patience_s`` and ``on_refresh``: see TokenSource, for which ``client`` is. Files are read again when
     they change, ``watch`` hears of those that do not serve. Close what is returned.
     Raises UserError for what is missing or does not serve.
     """
-    match kind:
+    token, file = section.token.get_secret_value(), section.token_file
+    match section.type:
         case "none":
             return NoAuth()
         case "bearer":
-            return bearer(token, token_file, clock=clock, watch=watch)
+            return bearer(token, file, clock=clock, watch=watch)
         case "basic":
-            return basic(username, password, password_file, clock=clock, watch=watch)
+            password = section.password.get_secret_value()
+            return basic(section.username, password, section.password_file, clock=clock, watch=watch)
         case "header":
-            return header(header_name, token, token_file, clock=clock, watch=watch)
+            return header(section.header, token, file, clock=clock, watch=watch)
         case "standard_webhooks":
-            return StandardWebhooks(secret, secret_file, clock=clock, watch=watch)
+            secret = section.secret.get_secret_value()
+            return StandardWebhooks(secret, section.secret_file, clock=clock, watch=watch)
         case "oauth2":
-            if not (client_id or client_id_file) or not token_url.startswith(("https://", "http://")):
-                raise UserError("oauth2: give client_id, and token_url beginning with https://")
-            return TokenSource(
-                client,
-                token_url=token_url,
-                client_id=make_credential(
-                    client_id, client_id_file, _not_empty, what="client_id", clock=clock, watch=watch
-                ),
-                client_secret=make_credential(
-                    client_secret,
-                    client_secret_file,
-                    _not_empty,
-                    what="client_secret",
-                    clock=clock,
-                    watch=watch,
-                ),
-                scope=scope,
-                clock=clock,
-                patience_s=patience_s,
-                on_refresh=on_refresh,
+            return _token_source(
+                section, client, clock=clock, watch=watch, patience_s=patience_s, on_refresh=on_refresh
             )
-    raise UserError(f"auth.type {kind!r}: expected none, bearer, basic, header, oauth2 or standard_webhooks")
+    raise AssertionError(f"auth.type {section.type}: the section of a sink says what that stands for")
+
+
+def _token_source(
+    section: AuthConfig,
+    client: Client,
+    *,
+    clock: Clock,
+    watch: Watch | None,
+    patience_s: float,
+    on_refresh: Callable[[bool, float], None] | None,
+) -> TokenSource:
+    if not (section.client_id or section.client_id_file) or not section.token_url.startswith(
+        ("https://", "http://")
+    ):
+        raise UserError("oauth2: give client_id, and token_url beginning with https://")
+
+    def credential(what: str, text: str, file: str) -> Credential[str]:
+        return make_credential(text, file, _not_empty, what=what, clock=clock, watch=watch)
+
+    return TokenSource(
+        client,
+        token_url=section.token_url,
+        client_id=credential("client_id", section.client_id, section.client_id_file),
+        client_secret=credential(
+            "client_secret", section.client_secret.get_secret_value(), section.client_secret_file
+        ),
+        scope=section.scope,
+        clock=clock,
+        patience_s=patience_s,
+        on_refresh=on_refresh,
+    )
 
 
 def _not_empty(text: str) -> str:

@@ -3,14 +3,15 @@
 from collections.abc import Callable
 
 from ingestd.config import Login, Settings
-from ingestd.config.sinks import EventBridgeConfig, HttpSinkConfig
 from ingestd.core.clock import Clock
+from ingestd.core.setting_types import NOTHING
+from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.transport.auth import Auth, NoAuth
+from ingestd.transport.auth_config import AuthConfig
 from ingestd.transport.auth_factory import make_auth
 from ingestd.transport.client import Client
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch
-from ingestd.wiring.sink_factory import auth_kind, auth_values
 
 OnRefresh = Callable[[bool, float], None]
 
@@ -51,19 +52,16 @@ def api_auth(
     """The login of [api]. Close it. Raises UserError."""
     if login is None or login.token_url is None:
         return NoAuth()
-    return make_auth(
-        "oauth2",
-        client,
-        clock=clock,
+    by_file = bool(login.client_secret_file)
+    section = AuthConfig(
+        type="oauth2",
         token_url=login.token_url,
         client_id="" if login.client_id_file else login.client_id,
         client_id_file=login.client_id_file,
-        client_secret="" if login.client_secret_file else login.client_secret.get_secret_value(),
+        client_secret=NOTHING if by_file else login.client_secret,
         client_secret_file=login.client_secret_file,
-        patience_s=patience_s,
-        on_refresh=on_refresh,
-        watch=watch,
     )
+    return make_auth(section, client, clock=clock, patience_s=patience_s, on_refresh=on_refresh, watch=watch)
 
 
 def own_auth(
@@ -76,17 +74,13 @@ def own_auth(
     on_refresh: OnRefresh | None = None,
 ) -> Auth:
     """The credentials of a sink that does not use those of [api]. Close them. Raises UserError."""
-    if isinstance(section, EventBridgeConfig) and auth_kind(section) == "aws":
+    if section.auth_kind == "none":
+        return NoAuth()
+    if section.auth_kind == "aws" and section.aws:
         from ingestd.transport import aws  # an extra: only for those who want it
 
-        region = aws.find_region(section.aws_region, profile=section.aws_profile)
-        return aws.AwsSignature("events", region, profile=section.aws_profile)
+        region = aws.find_region(section.aws.aws_region, profile=section.aws.aws_profile)
+        return aws.AwsSignature(section.aws.aws_service, region, profile=section.aws.aws_profile)
     return make_auth(
-        auth_kind(section),
-        client,
-        clock=clock,
-        patience_s=patience_s,
-        on_refresh=on_refresh,
-        watch=watch,
-        **auth_values(section.auth),
+        section.auth, client, clock=clock, patience_s=patience_s, on_refresh=on_refresh, watch=watch
     )

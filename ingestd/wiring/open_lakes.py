@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from ingestd.config.sinks import LakeConfig
 from ingestd.core.address import check_url
 from ingestd.core.errors import UserError
 from ingestd.lake.callback import Callback
@@ -16,7 +15,7 @@ from ingestd.lake.file_writer import ObjectStore
 from ingestd.lake.lake import Lake, open_lake
 from ingestd.processing import routes
 from ingestd.recording import sink_recorder
-from ingestd.sinks.lake import LakeLayout
+from ingestd.sinks.lake import LakeConfig, LakeLayout
 from ingestd.store.outbox import OutboxAddition
 from ingestd.store.writer import Work
 from ingestd.telemetry.sink_metrics import LakeGauges

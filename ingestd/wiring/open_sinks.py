@@ -6,13 +6,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from ingestd.config import Login, Settings
-from ingestd.config.sinks import (
-    CloudEventsConfig,
-    ConfirmConfig,
-    HttpSinkConfig,
-    IngestApiConfig,
-    WebhookConfig,
-)
 from ingestd.core.backoff import Backoff
 from ingestd.core.clock import Clock
 from ingestd.delivery.batcher import Batcher
@@ -29,7 +22,10 @@ from ingestd.processing.routes import Routes
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.sink_recorder import Keep, SinkRecorder
 from ingestd.sinks import answer_body
+from ingestd.sinks.ingest_api import IngestApiConfig
+from ingestd.sinks.settings import ConfirmConfig, HttpSinkConfig
 from ingestd.sinks.sink import Sink
+from ingestd.sinks.webhook import WebhookConfig
 from ingestd.store.confirmations import Confirmations
 from ingestd.store.database import Database
 from ingestd.store.journal import Journal
@@ -45,7 +41,7 @@ from ingestd.transport.watched_file import Watch
 from ingestd.transport.webhook_handshake import WebhookHandshake
 from ingestd.wiring.http_clients import OnRefresh, api_auth, make_client, own_auth
 from ingestd.wiring.order_keys import order_key
-from ingestd.wiring.sink_factory import auth_kind, make_sink, question_template, watch_url
+from ingestd.wiring.sink_factory import make_sink, question_template, watch_url
 
 Warn = Callable[[str], None]
 
@@ -120,7 +116,7 @@ async def _open(
     keep: Keep | None,
 ) -> SinkRunner:
     settings, clock = ground.settings, ground.clock
-    confirm = section.confirm if isinstance(section, CloudEventsConfig) and section.confirm.url else None
+    confirm = section.confirms
     lane_settings = _lane_settings(ground, sink, section, confirms=confirm is not None, several=several)
     guard = UrlGuard(allow_private=section.allow_private)
     client = await stack.enter_async_context(
@@ -235,7 +231,7 @@ def _batcher(settings: Settings, sink: Sink, section: HttpSinkConfig) -> Batcher
 def _auth(
     stack: AsyncExitStack, ground: PipelineContext, section: HttpSinkConfig, client: Client, api_login: Auth
 ) -> Auth:
-    if auth_kind(section) == "api":
+    if section.auth_kind == "api":
         return api_login
     auth = own_auth(
         section,
@@ -254,7 +250,7 @@ async def _api_login(
 ) -> Auth:
     """The login of [api], one for all sinks that use it."""
     login = ground.login
-    if login is None or login.token_url is None or all(auth_kind(one) != "api" for one in sections):
+    if login is None or login.token_url is None or all(one.auth_kind != "api" for one in sections):
         return NoAuth()
     client = make_client(ground.settings, max_connections=3, watch=ground.watch)
     auth = api_auth(

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ingestd.config import Settings
-from ingestd.config.sinks import HttpSinkConfig
 from ingestd.processing.key_watch import KeyWatch
 from ingestd.schemas import key_fit
+from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.sinks.sink import Sink
 
 

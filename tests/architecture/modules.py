@@ -13,8 +13,9 @@ FLOORS = [
     {"intake"},
     {"recording", "lake"},
     {"delivery", "control"},
+    {"config"},
     {"sinks", "processing", "sources", "sandbox", "admin"},
-    {"httpd", "transport", "telemetry", "store", "schemas", "config"},
+    {"httpd", "transport", "telemetry", "store", "schemas"},
     {"core"},
 ]
 """From the top down: a room imports from floors below its own, and from itself."""

@@ -18,10 +18,11 @@ from pydantic.fields import FieldInfo
 
 from ingestd.cli.group import cli
 from ingestd.config import Settings, show
-from ingestd.config.sinks import SINK_TYPES, HttpSinkConfig
 from ingestd.core.answer import Answer
 from ingestd.core.reasons import REJECTED, RETRYABLE, Reason
 from ingestd.sinks.answers import meaning_of
+from ingestd.sinks.registry import SINK_TYPES
+from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.catalogue import PIPELINE_CATALOGUE, SERVICE_CATALOGUE, SINK_CATALOGUE
 

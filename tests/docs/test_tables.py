@@ -10,7 +10,6 @@ from ingestd.app.reload import _LIVE
 from ingestd.cli.group import _COMMANDS
 from ingestd.cli.sandbox import sandbox
 from ingestd.config import IngestConfig, SchemaConfig
-from ingestd.config.sinks import SINK_TYPES, AuthConfig, HttpSinkConfig, LakeConfig, Meaning
 from ingestd.control.engine.kinds import KINDS
 from ingestd.core.errors import UserError
 from ingestd.core.reasons import REJECTED, RETRYABLE, Reason
@@ -18,7 +17,11 @@ from ingestd.processing import routes
 from ingestd.processing.patterns.syntax import OPERATORS
 from ingestd.sandbox import faults, remote_apis
 from ingestd.sinks import genesys_mapping
+from ingestd.sinks.lake import LakeConfig
+from ingestd.sinks.registry import SINK_TYPES
+from ingestd.sinks.settings import HttpSinkConfig, Meaning
 from ingestd.sources.http.media_type import FORMATS
+from ingestd.transport.auth_config import AuthConfig
 from tests.architecture.test_way_of_one_event import BOUNDS
 from tests.docs.pages import ROOT, page, rows
 from tests.process.cli.control_support import TABLES

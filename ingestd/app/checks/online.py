@@ -9,13 +9,12 @@ from urllib.parse import urlsplit
 from ingestd.app.checks.finding import Finding, fail, ok, warn
 from ingestd.app.checks.sinks import find_targets, make_own_auth
 from ingestd.config import Login, Settings
-from ingestd.config.sinks import HttpSinkConfig
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable, UserError
+from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.transport.client import Client
 from ingestd.transport.oauth import TokenSource
 from ingestd.wiring.http_clients import make_client
-from ingestd.wiring.sink_factory import auth_kind
 
 PATIENCE_S = 10.0
 
@@ -30,7 +29,7 @@ async def check_online(settings: Settings, login: Login | None, clock: Clock) ->
         if login:
             yield await _check_life(client, "api", login.api)
         for name, section in settings.sinks.items():
-            if isinstance(section, HttpSinkConfig) and auth_kind(section) == "oauth2":
+            if isinstance(section, HttpSinkConfig) and section.auth_kind == "oauth2":
                 yield await _check_token_of(client, name, section, clock)
         for host, names in _hosts(settings, login).items():
             yield await _check_life(client, ", ".join(names), host)

@@ -14,12 +14,14 @@ import yarl
 from ingestd.app.checks.configuration import check_key
 from ingestd.app.checks.finding import Finding, fail, ok, warn
 from ingestd.config import Login, Settings
-from ingestd.config.sinks import CloudEventsConfig, HttpSinkConfig, LakeConfig, SinkConfigBase, WebhookConfig
 from ingestd.core.address import is_exposed, without_password
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
 from ingestd.processing import routes
+from ingestd.sinks.lake import LakeConfig
+from ingestd.sinks.settings import HttpSinkConfig, SinkConfigBase
 from ingestd.sinks.sink import Sink
+from ingestd.sinks.webhook import WebhookConfig
 from ingestd.transport import proxies
 from ingestd.transport.auth import Auth, NoAuth
 from ingestd.transport.client import Client
@@ -27,7 +29,7 @@ from ingestd.transport.sender import Sender
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.webhook_handshake import WebhookHandshake
 from ingestd.wiring.http_clients import own_auth
-from ingestd.wiring.sink_factory import auth_kind, make_sink
+from ingestd.wiring.sink_factory import make_sink
 
 _HTTP = ("http://", "https://")
 
@@ -94,7 +96,7 @@ async def _check_sink(
     sink = make_sink(name, section, login, settings.batch, time.time)
     if not sink.url.startswith(_HTTP):
         return [fail("sinks", f"sinks.{name}.url: it must begin with https:// (or http://)")]
-    kind = auth_kind(section)
+    kind = section.auth_kind
     if kind not in ("api", "aws"):
         try:
             auth = make_own_auth(section, client, clock=SystemClock())
@@ -124,7 +126,7 @@ def _check_exposure(name: str, section: HttpSinkConfig, sink: Sink, kind: str) -
         yield warn("sinks", f"{name}: {what} go to {sink.shown_url} unencrypted: use https")
     if kind == "oauth2" and is_exposed(section.auth.token_url):
         yield warn("sinks", f"{name}: the credentials go to {section.auth.token_url} unencrypted: use https")
-    if isinstance(section, CloudEventsConfig) and is_exposed(section.confirm.url):
+    if section.confirms and is_exposed(section.confirms.url):
         yield warn(
             "sinks", f"{name}: it is asked unencrypted what became of events: use https in confirm.url"
         )

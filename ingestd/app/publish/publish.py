@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ingestd.app.event_loop import run_loop
 from ingestd.app.publish.event import check_event
 from ingestd.app.publish.publication import Publication, PublishedEvent, PublishOutcome
-from ingestd.app.publish.target import connect, find_question, find_section, needs_api, takes_cloudevents
+from ingestd.app.publish.target import connect, find_question, find_section, takes_cloudevents
 from ingestd.config import Login, Settings
 from ingestd.core.clock import SystemClock
 from ingestd.wiring.sink_factory import make_sink
@@ -26,7 +26,7 @@ def publish(
     ``tell`` with why it takes longer. An interrupt ends it. Raises UserError for what cannot even begin."""
     section = find_section(settings, sink_name)
     check_event(event, cloudevent=takes_cloudevents(section))
-    login = find_login() if needs_api(section) or sandbox else None
+    login = find_login() if section.needs_api or sandbox else None
     sink = make_sink(sink_name or "cloudevents", section, login, settings.batch, SystemClock.wall)
     question = None if wait_s is None else find_question(section, login)
     publication = Publication(sink, SystemClock(), tell)

@@ -5,25 +5,23 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from ingestd.app.publish.publication import SendsBatches
 from ingestd.config import Login, Settings
-from ingestd.config.sinks import (
-    CloudEventsConfig,
-    ConfirmConfig,
-    EventBridgeConfig,
-    HttpSinkConfig,
-    WebhookConfig,
-)
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.delivery.event_status import StatusReader
 from ingestd.delivery.status_client import StatusClient
 from ingestd.sinks.answer_body import told
+from ingestd.sinks.cloudevents import CloudEventsConfig
+from ingestd.sinks.eventbridge import EventBridgeConfig
+from ingestd.sinks.registry import type_of
+from ingestd.sinks.settings import ConfirmConfig, HttpSinkConfig
+from ingestd.sinks.webhook import WebhookConfig
 from ingestd.transport.auth import Auth
 from ingestd.transport.client import Client
 from ingestd.transport.sender import Sender
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.webhook_handshake import WebhookHandshake
 from ingestd.wiring.http_clients import api_auth, make_client, own_auth
-from ingestd.wiring.sink_factory import STATUS_PATH, auth_kind
+from ingestd.wiring.sink_factory import STATUS_PATH
 
 _LOGIN_PATIENCE_S = 10.0
 _DEFAULT = CloudEventsConfig(type="cloudevents")
@@ -38,7 +36,7 @@ def find_section(settings: Settings, name: str | None) -> HttpSinkConfig:
         there = ", ".join(settings.sinks) or "none; give --config"
         raise UserError(f"--sink {name[:50]}: there is no such sink in the configuration; there are: {there}")
     if not isinstance(section, HttpSinkConfig) or isinstance(section, EventBridgeConfig):
-        raise UserError(f"--sink {name}: publish does not send to sinks of type {section.type}")
+        raise UserError(f"--sink {name}: publish does not send to sinks of type {type_of(type(section))}")
     return section
 
 
@@ -47,16 +45,9 @@ def takes_cloudevents(section: HttpSinkConfig) -> bool:
     return isinstance(section, CloudEventsConfig) and not section.wrap.type
 
 
-def needs_api(section: HttpSinkConfig) -> bool:
-    """Whether it is for [api] to say where, or as whom."""
-    if isinstance(section, WebhookConfig):
-        return auth_kind(section) == "api"
-    return not section.url or auth_kind(section) == "api"
-
-
 def find_question(section: HttpSinkConfig, login: Login | None) -> tuple[str, StatusReader]:
     """(URL with {id}, how its answers are read). Raises UserError where nobody can be asked."""
-    confirm = section.confirm if isinstance(section, CloudEventsConfig) else ConfirmConfig()
+    confirm = section.confirms or ConfirmConfig()
     url = confirm.url
     if login is not None and (url == "auto" or (not url and section is _DEFAULT)):
         url = login.api.rstrip("/") + STATUS_PATH
@@ -89,6 +80,6 @@ async def connect(
 
 def _make_auth(section: HttpSinkConfig, login: Login | None, client: Client) -> Auth:
     clock, patience_s = SystemClock(), _LOGIN_PATIENCE_S
-    if auth_kind(section) != "api":
+    if section.auth_kind != "api":
         return own_auth(section, client, clock=clock, patience_s=patience_s)
     return api_auth(login, client, clock=clock, patience_s=patience_s)

@@ -191,4 +191,6 @@ async def test_without_a_complete_login_the_sinks_with_a_host_of_their_own_are_s
             tmp_path, webhook(url=f"{hooks.url}/in") + "[sinks.c]\ntype = 'cloudevents'\n", online=True
         )
     assert [request.method for request in hooks.requests] == ["HEAD"]
-    assert [text for text in of_sinks(report, Level.FAIL) if "sinks.c: where to?" in text]
+    assert [
+        text for text in of_sinks(report, Level.FAIL) if "sinks.c has no destination: give it a url" in text
+    ]

@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from ingestd.config import Settings, find_login
 from ingestd.config.sections import ProducerConfig
-from ingestd.config.sinks import SINK_TYPES
 from ingestd.core.clock import SystemClock
+from ingestd.sinks.registry import SINK_TYPES
 from ingestd.sinks.webhook import WebhookSink
 from ingestd.wiring.pipeline import open_pipeline
 
@@ -24,6 +24,7 @@ AT_SIGHUP = {
 WATCHED = {
     *("api.client_id_file", "api.client_secret_file", "api.ca_file"),
     *("sinks.auth.token_file", "sinks.auth.password_file", "sinks.auth.client_secret_file"),
+    "sinks.auth.client_id_file",
     *("sinks.auth.secret_file", "sinks.url_file", "sinks.callback_secret_file"),
 }
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -75,7 +76,7 @@ def configuration(place: Path) -> dict[str, Any]:
             "oauth": hook(
                 "d",
                 type="oauth2",
-                client_id="id",
+                client_id_file=file("own_client_id_file", "id"),
                 token_url="http://127.0.0.1:9/t",
                 client_secret_file=file("own_client_secret_file", "secret"),
             ),
@@ -102,7 +103,8 @@ async def test_each_is_watched_and_taken_over(tmp_path: Path) -> None:
         spooled=True,
     ) as pipeline:
         watched = {path.name for files in pipeline.watch._files for path in files._paths}
-        expected = {place.rpartition(".")[2] for place in WATCHED} | {"own_client_secret_file"}
+        expected = {place.rpartition(".")[2] for place in WATCHED}
+        expected |= {"own_client_secret_file", "own_client_id_file"}
         assert watched == expected
         (moved,) = [branch.sink for branch in pipeline.branches if branch.name == "moved"]
         assert isinstance(moved, WebhookSink)

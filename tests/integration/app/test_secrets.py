@@ -48,22 +48,21 @@ AdminConfig: listen
 AnswersConfig: event_id id index items message ok retryable
 ApiConfig: ca_file client_id client_id_file max_connection_age no_auth region trust_env
 AuditConfig: file keep max_bytes
-AuthConfig: client_id header scope type username
+AuthConfig: client_id client_id_file header scope type username
 BatchConfig: max_age max_bytes max_events
 CloudEventsConfig: mode type
 ConfirmConfig: delivered failed first_after max_pending requests_per_minute status timeout
 DeliveryConfig: backoff_base backoff_cap circuit_threshold give_up_after max_attempts max_in_flight order_by
     request_timeout retries_per_second retry_share shutdown_timeout startup_patience
-EventBridgeConfig: aws_profile aws_region bus detail detail_type max_entry_bytes resources source time
-    type
+AwsConfig: aws_profile aws_region
+EventBridgeConfig: bus detail detail_type max_entry_bytes resources source time type
 GenesysEventsConfig: api map namespace source_id type
 IngestConfig: access_token_in_query allow_anonymous body_timeout head_timeout idle_timeout keep_rejected
     listen max_body max_connections max_events max_expansion max_head wait_timeout webhook_origins
     webhook_rate
 IngestApiConfig: type
 JourneyEventsConfig: configuration_id type
-LakeConfig: aws_profile aws_region event_type file_age file_bytes file_mode format max_backlog of partition
-    time type
+LakeConfig: event_type file_age file_bytes file_mode format max_backlog of partition time type
 LettersConfig: poll retention retry
 LogConfig: format level
 MetricsConfig: host port
@@ -91,7 +90,7 @@ def public() -> set[str]:
 
 def test_every_setting_says_by_its_type_that_it_holds_a_secret_or_is_known_to_be_public() -> None:
     unmarked = {place.name for place in places() if not place.kind}
-    assert unmarked - public() == set(), "new: give it a type of config.secret_settings, or name it in PUBLIC"
+    assert unmarked - public() == set(), "new: give it a type of core.setting_types, or name it in PUBLIC"
     assert public() - unmarked == set(), "no setting any more, or it is marked"
 
 

@@ -8,7 +8,7 @@ import pytest
 from ingestd.app.checks.finding import Level
 from ingestd.app.publish.target import connect
 from ingestd.config.settings import Settings
-from ingestd.config.sinks import WebhookConfig
+from ingestd.sinks.webhook import WebhookConfig
 from tests.integration.app.test_check_sinks import check, of_sinks
 from tests.receiver import Receiver
 

@@ -9,6 +9,7 @@ import trustme
 
 from ingestd.core.errors import UserError
 from ingestd.transport.auth import bearer
+from ingestd.transport.auth_config import AuthConfig
 from ingestd.transport.auth_factory import make_auth
 from ingestd.transport.client import Client
 from ingestd.transport.credential import make_credential
@@ -129,12 +130,14 @@ async def test_the_secret_of_a_client_is_read_again(tmp_path: Path) -> None:
     client_id.write_text("id")
     async with Receiver(login) as host, Client() as client:
         auth = make_auth(
-            "oauth2",
+            AuthConfig(
+                type="oauth2",
+                token_url=host.url,
+                client_id_file=str(client_id),
+                client_secret_file=str(secret),
+            ),
             client,
             clock=clock,
-            token_url=host.url,
-            client_id_file=str(client_id),
-            client_secret_file=str(secret),
         )
         assert (await auth.headers("", b"", {}))[0] == {"Authorization": "Bearer first"}
         del good["Basic aWQ6b2xk"]

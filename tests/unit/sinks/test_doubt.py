@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from ingestd.config import BatchConfig, Login, Settings
-from ingestd.config.sinks import HttpSinkConfig
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import Meaning
 from ingestd.sinks.answer_body import says_no
+from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.sinks.sink import Sink
 from ingestd.wiring.sink_factory import make_sink
 

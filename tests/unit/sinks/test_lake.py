@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from ingestd.core.answer import Answer
 from ingestd.core.errors import UserError
+from ingestd.lake.file_format import encode, encode_ndjson, files_of
 from ingestd.sinks import lake
 from ingestd.sinks.lake import MAX_FOLDERS, LakeLayout, Partitioner
-from ingestd.sinks.lake_files import encode, encode_ndjson, files_of
 from ingestd.store.outbox_rows import OutboxDelivery
 
 if sys.version_info >= (3, 14):

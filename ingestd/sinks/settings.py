@@ -1,0 +1,178 @@
+"""What the tables ``[sinks.NAME]`` have in common. A sink's own section stands beside the sink, in its file.
+
+It makes the sink (``HttpSinkConfig.make``) and says what is particular to it: where it sends by default, with
+whose credentials, which answers it expects. ``registry.py`` finds the sections.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, StringConstraints
+
+from ingestd.core.errors import UserError
+from ingestd.core.setting_types import AS_OBJECT, JsonPath, Seconds, Section, Size, Url, as_object
+from ingestd.sinks.answers import AnswerReader
+from ingestd.sinks.sink import Sink
+from ingestd.transport.auth_config import AuthConfig
+
+TYPE = "which remote API"
+"""Describes ``type`` in every section."""
+Meaning = Literal["accepted", "retry", "split", "rejected", "paused", "permanent"]
+_RENAMED = {
+    "taken": "accepted",
+    "later": "retry",
+    "too_big": "split",
+    "refused": "rejected",
+    "forbidden": "paused",
+    "dead": "permanent",
+}
+
+
+def _current(word: Any) -> Any:
+    """Raises ValueError that gives the new word, for one that configurations had before."""
+    if isinstance(word, str) and word in _RENAMED:
+        raise ValueError(f"{word!r} is called {_RENAMED[word]!r} now")
+    return word
+
+
+Pattern = Annotated[dict[str, Any], AS_OBJECT]
+Status = Annotated[str, StringConstraints(pattern=r"^[1-5]\d\d$")]
+
+
+@dataclass(frozen=True, slots=True)
+class SinkBasis:
+    """What a section makes its sink from, besides itself.
+
+    ``own_url``: of the sink itself, checked; empty: it has none. ``api``: the base URL of [api], without a
+    slash at its end; empty: it is not set. ``max_events``, ``max_bytes``: of a request, by the section or by
+    [batch]. ``wall``: the time of day, in seconds since 1970.
+    """
+
+    name: str
+    own_url: str
+    api: str
+    max_events: int
+    max_bytes: int
+    reader: AnswerReader
+    wall: Callable[[], float]
+
+    def url(self, path: str = "") -> str:
+        """The sink's own URL, or ``path`` at [api]. Raises UserError where there is neither."""
+        if not (self.own_url or self.api):
+            raise UserError(f"sinks.{self.name} has no destination: give it a url, or set [api]")
+        return self.own_url or self.api + path
+
+
+class AnswersConfig(Section):
+    """Where the body of an answer says what became of each event; empty: the usual names are tried."""
+
+    items: JsonPath = Field("", description="path to the list, as result.failed; . is the body itself")
+    index: JsonPath = Field("", description="field that has the event's place in the request, from 0")
+    id: JsonPath = Field("", description="field that has the event's id")
+    event_id: JsonPath = Field("", description="path of that id in the event, as data.orderId")
+    message: JsonPath = Field("", description="field that says what is wrong")
+    retryable: JsonPath = Field("", description="field that is true where the event may be sent again")
+    ok: JsonPath = Field(
+        "", description="field that is true, ok or 2xx where the event was taken; empty: errors only"
+    )
+
+
+class ConfirmConfig(Section):
+    """Asking the API what became of the events it has accepted."""
+
+    url: Url = Field("", description="with {id}; auto: that of [api]; empty: nobody is asked")
+    timeout: Seconds = Field(300.0, gt=0, description="then the event becomes a dead letter (unconfirmed)")
+    first_after: Seconds = Field(1.0, gt=0, description="before the first question; doubles from there")
+    requests_per_minute: int = Field(60, ge=1, description="for all questions together")
+    max_pending: int = Field(100_000, ge=1, description="then sending waits")
+    status: JsonPath = Field("status", description="field of the answer that says how it stands")
+    delivered: tuple[str, ...] = Field(("delivered",), description="values that are a good end")
+    failed: tuple[str, ...] = Field(("failed",), description="values that are a bad end")
+
+
+class SinkConfigBase(Section):
+    """What every sink has."""
+
+    url: Url = Field("", description="where events go; some types know it from [api]")
+    when: Pattern = Field({}, description="EventBridge pattern, as TOML or JSON: which events; empty: all")
+    allow_private: bool = Field(True, description="requests may go to loopback and private addresses")
+
+    @property
+    def secret_urls(self) -> tuple[str, ...]:
+        """The settings whose URL is a secret as a whole."""
+        return ()
+
+    def check(self, place: str) -> None:
+        """Raises ValueError for settings that do not fit together; ``place``: as sinks.crm, for its words."""
+
+
+class HttpSinkConfig(SinkConfigBase):
+    """What every sink has that sends requests. Its own section adds to it, and says how it is made."""
+
+    order_by: str | None = Field(None, description="JSON paths; not given: delivery.order_by")
+    max_in_flight: int | None = Field(None, ge=1, le=1000, description="not given: delivery.max_in_flight")
+    max_events: int | None = Field(None, ge=1, description="in a request; not given: batch.max_events")
+    max_bytes: Size | None = Field(None, ge=100, description="of a body; not given: batch.max_bytes")
+    max_age: Seconds | None = Field(None, ge=0, description="not given: batch.max_age")
+    requests_per_minute: int = Field(0, ge=0, description="0: as the API's own headers say")
+    events_per_second: float = Field(0, ge=0, description="0: no limit of its own")
+    auth: AuthConfig = AuthConfig()
+    on_status: Annotated[
+        dict[Status, Annotated[Meaning, BeforeValidator(_current)]],
+        as_object(dict[Status, Meaning]),
+    ] = Field({}, max_length=100, description="what a status means, where it is not the usual")
+    answers: AnswersConfig = AnswersConfig()
+    expect: Literal["auto", "json", "any"] = Field(
+        "auto", description="json: a 2xx with another body is no answer; auto: where the API speaks JSON"
+    )
+
+    at_api: ClassVar[bool] = True
+    """Whether requests go to [api] where no ``url`` is given."""
+
+    @abstractmethod
+    def make(self, basis: SinkBasis) -> Sink:
+        """The sink. Raises ValueError or UserError for settings that cannot be."""
+
+    @property
+    def auth_kind(self) -> str:
+        """``auth.type``, and of ``auto`` what it stands for: api, the login of [api], where requests go to
+        [api]; none elsewhere, since a token must not reach another host unless somebody says so."""
+        if self.auth.type != "auto":
+            return self.auth.type
+        return "api" if self.at_api and not self.url else "none"
+
+    @property
+    def aws(self) -> "AwsConfig | None":
+        """Where the credentials of AWS come from that sign its requests; None: it has no need of them."""
+        return None
+
+    @property
+    def needs_api(self) -> bool:
+        """Whether [api] has to be set."""
+        return self.auth_kind == "api" or (self.at_api and not self.url)
+
+    @property
+    def expects_json(self) -> bool:
+        """What ``expect = "auto"`` stands for."""
+        return True
+
+    @property
+    def is_single(self) -> bool:
+        """Whether a request has one event, whatever ``max_events`` is."""
+        return False
+
+    @property
+    def confirms(self) -> ConfirmConfig | None:
+        """How the API is asked what became of events; None: it is not."""
+        return None
+
+
+class AwsConfig(Section):
+    """Of those that go to AWS. ``aws_service``: its name in signatures."""
+
+    aws_service: ClassVar[str] = ""
+
+    aws_region: str = Field("", description="empty: as the AWS environment says")
+    aws_profile: str = Field("", description="of the AWS configuration; empty: the usual one")

@@ -1,0 +1,35 @@
+"""The section that says how requests show who they are from; ``auth_factory.py`` makes an ``Auth`` of it."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ingestd.core.setting_types import NOTHING, Secret, SecretFile, Section, Url
+
+
+class AuthConfig(Section):
+    """How requests show who they are from. Secrets are better given as files."""
+
+    type: Literal["auto", "api", "none", "bearer", "basic", "header", "oauth2", "standard_webhooks"] = Field(
+        "auto", description="api: the login of [api]; auto: that, where requests go to [api], else none"
+    )
+    token: Secret = Field(NOTHING, description="bearer: the token; header: its value")
+    token_file: SecretFile = Field(
+        "", description="a file that holds the token and nothing else; read when it changes"
+    )
+    header: str = Field("Authorization", description="header: its name")
+    username: str = Field("", description="basic")
+    password: Secret = Field(NOTHING, description="basic; better password_file")
+    password_file: SecretFile = Field(
+        "", description="basic: a file that holds the password and nothing else"
+    )
+    token_url: Url = Field("", description="oauth2: where the token comes from")
+    client_id: str = Field("", description="oauth2")
+    client_id_file: str = Field("", description="oauth2: a file that holds the client id and nothing else")
+    client_secret: Secret = Field(NOTHING, description="oauth2; better client_secret_file")
+    client_secret_file: SecretFile = Field(
+        "", description="oauth2: a file that holds the secret and nothing else"
+    )
+    scope: str = Field("", description="oauth2: asked for, where the login host wants one")
+    secret: Secret = Field(NOTHING, description="standard_webhooks: base64, with or without whsec_")
+    secret_file: SecretFile = Field("", description="standard_webhooks: one secret a line; each signs")
