@@ -17,8 +17,8 @@ from ingestd.core.errors import UserError
 from ingestd.core.text import printable
 from ingestd.telemetry import audit_rotation
 from ingestd.telemetry.audit_rotation import AuditLine, open_parts
+from ingestd.wiring.open_audit import FILE_NAME
 
-FILE_NAME = "audit.jsonl"
 MAX_GARBAGE_CHARS = 200
 _PLAIN = re.compile(r"[\w.:/@%+,-]+")
 _COLUMN = 24

@@ -8,7 +8,7 @@ from typing import TypeVar
 import anyio
 
 from ingestd.app import early_signals
-from ingestd.core.errors import UserError
+from ingestd.core.errors import UserError, first_cause
 
 T = TypeVar("T")
 
@@ -22,9 +22,7 @@ def run_loop(main: Callable[[], Awaitable[T]]) -> T:
     try:
         return anyio.run(main, backend_options={"use_uvloop": True})
     except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        if isinstance(error, UserError):
-            raise error from None
-        raise
+        user_errors, others = group.split(UserError)
+        if user_errors is None or others is not None:
+            raise
+        raise first_cause(user_errors) from None

@@ -91,11 +91,3 @@ async def compare_api(pipeline: Pipeline, login: Login | None, warn: Warn) -> No
 
 def _both_local(*urls: str) -> bool:
     return all(url.startswith(("http://127.0.0.1", "http://localhost")) for url in urls)
-
-
-def first_error(group: BaseExceptionGroup[UserError]) -> UserError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, UserError)
-    return error

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 import anyio
 import anyio.abc
 
-from ingestd.app.maintenance import compare_api, first_error, keep_house, tell_keys
+from ingestd.app.maintenance import compare_api, keep_house, tell_keys
 from ingestd.app.replay_sources import OpenSource, open_files, place_source
 from ingestd.config import Login, Settings, state_directory
 from ingestd.core.clock import Clock, SystemClock
-from ingestd.core.errors import UserError
+from ingestd.core.errors import UserError, first_cause
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.fan_out import bury
 from ingestd.intake.recovery import ProcessedEvents
@@ -118,7 +118,7 @@ async def run(replay: Replay, *, warn: Warn, on_second_signal: Callable[[], None
             _bury_leftovers(replay, branch)
         await pipeline.journal.commit()
     except* UserError as group:
-        replay.error = replay.error or first_error(group)
+        replay.error = replay.error or first_cause(group)
     for opened in replay.sources:
         if opened.source.damage:
             replay.damage.append(f"{opened.source.name}: {opened.source.damage}")

@@ -22,7 +22,7 @@ import anyio.abc
 
 from ingestd.admin.server import serve_admin
 from ingestd.app.event_loop import run_loop
-from ingestd.app.maintenance import compare_api, first_error, keep_house, tell_keys
+from ingestd.app.maintenance import compare_api, keep_house, tell_keys
 from ingestd.app.reload import reload
 from ingestd.app.service_parts import (
     Load,
@@ -36,7 +36,7 @@ from ingestd.app.status import add_conditions, describe, describe_ledger, wire_g
 from ingestd.config import check_run, find_login, state_directory
 from ingestd.core.address import parse_listen, write_listen
 from ingestd.core.clock import SystemClock
-from ingestd.core.errors import UserError
+from ingestd.core.errors import UserError, first_cause
 from ingestd.httpd.server import serve
 from ingestd.sources.http import aside
 from ingestd.sources.http.endpoint import Endpoint
@@ -160,7 +160,7 @@ async def run(service: Service) -> None:
                 await _drain_lakes(service)
                 tasks.cancel_scope.cancel()
     except* UserError as group:
-        service.error = first_error(group)
+        service.error = first_cause(group)
         log.error(str(service.error))
     await _say_finished(service)
 

@@ -1,10 +1,10 @@
 """The regions of Genesys Cloud and their hosts. Called by the configuration."""
 
-import difflib
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ingestd.core.errors import UserError
+from ingestd.core.text import did_you_mean
 
 # Source: the official SDK's region list and the Terraform provider's.
 DOMAINS = {
@@ -47,8 +47,8 @@ def hosts(region_or_domain: str) -> Hosts:
     name = name.removeprefix("api.").removeprefix("login.")
     domain = DOMAINS.get(name, name)
     if domain not in DOMAINS.values():
-        close = difflib.get_close_matches(name[:_MAX_SHOWN], [*DOMAINS, *DOMAINS.values()], n=1)
-        hint = f"did you mean {close[0]}?" if close else "expected an AWS region such as us-east-1"
+        close = did_you_mean(name, [*DOMAINS, *DOMAINS.values()])
+        hint = f"did you mean {close}?" if close else "expected an AWS region such as us-east-1"
         raise UserError(f"{name[:_MAX_SHOWN]!r} is not a Genesys Cloud region or domain: {hint}")
     return Hosts(f"https://api.{domain}", f"https://login.{domain}/oauth/token")
 

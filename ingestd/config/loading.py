@@ -3,7 +3,6 @@
 Called by every command; ``config show`` also asks where each value came from.
 """
 
-import difflib
 import os
 import tomllib
 import typing
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from ingestd.config.settings import Settings
 from ingestd.core.errors import UserError
+from ingestd.core.text import did_you_mean, printable, suggestion
 from ingestd.sinks.registry import SINK_TYPES
 
 Overrides = Mapping[tuple[str, str], Any]
@@ -79,11 +79,6 @@ def load_with_origins(
         raise UserError(_explain(error, origins, file)) from None
 
 
-def one_line(text: str) -> str:
-    """Without line breaks and control characters: names of files and keys are somebody's text."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in text)
-
-
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """``INGESTD_…`` names that set nothing and look as if they should, each with what was probably meant.
 
@@ -94,10 +89,10 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     sections = tuple({name[: name.index("_", len("INGESTD_")) + 1] for name in known})
     found = []
     for name in sorted(set(environ) - set(known)):
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.92) if len(name) < 100 else []
+        close = did_you_mean(name, known, cutoff=0.92)
         if name.startswith("INGESTD_") and (close or name.startswith(sections)):
-            hint = f"; did you mean {close[0]}?" if close else ""
-            found.append(f"{one_line(name)} sets nothing{hint}")
+            hint = f"; did you mean {close}?" if close else ""
+            found.append(f"{printable(name)} sets nothing{hint}")
     return found
 
 
@@ -106,12 +101,12 @@ def _read_file(file: str) -> dict[str, Any]:
         with Path(file).open("rb") as opened:
             data = opened.read(_MAX_FILE_BYTES + 1)
         if len(data) > _MAX_FILE_BYTES:
-            raise UserError(f"{one_line(file)} is over 1 MiB: is it the configuration?")
+            raise UserError(f"{printable(file)} is over 1 MiB: is it the configuration?")
         return tomllib.loads(data.decode())
     except OSError as error:
-        raise UserError(f"cannot read the configuration {one_line(file)}: {error.strerror}") from None
+        raise UserError(f"cannot read the configuration {printable(file)}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{one_line(file)} is not TOML: {one_line(str(error))}") from None
+        raise UserError(f"{printable(file)} is not TOML: {printable(str(error))}") from None
 
 
 def _leaves(tree: Mapping[str, Any]) -> Iterator[Place]:
@@ -128,7 +123,7 @@ def _table(tree: dict[str, Any], place: Place, file: str | None) -> dict[str, An
     for depth, part in enumerate(place[:-1], 1):
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise UserError(f"{one_line(file or '')}: [{'.'.join(place[:depth])}] must be a table")
+            raise UserError(f"{printable(file or '')}: [{'.'.join(place[:depth])}] must be a table")
     return table
 
 
@@ -180,7 +175,7 @@ def _explain(error: ValidationError, origins: Origins, file: str | None) -> str:
     else:
         message = first["msg"].removeprefix("Value error, ")
         said = f"{where}: {message}" if place else f"{where}{message}"
-    return one_line(said)
+    return printable(said)
 
 
 def _said_at(place: Place, origins: Origins, file: str | None) -> str:
@@ -195,8 +190,7 @@ def _suggestion(place: Place, kind: str) -> str:
     if place in _MOVED:
         return f": it is {_MOVED[place]} now"
     fields = _fields_at(place[:-1], kind)
-    close = difflib.get_close_matches(place[-1][:100], fields, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(fields)}"
+    return suggestion(place[-1], fields)
 
 
 def _fields_at(place: Place, kind: str) -> list[str]:

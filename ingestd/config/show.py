@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
-from ingestd.config.loading import Origin, Origins, Place, one_line
+from ingestd.config.loading import Origin, Origins, Place
 from ingestd.config.secret_settings import held_by, show
 from ingestd.config.settings import Settings
 from ingestd.core import units
 from ingestd.core.address import without_password
 from ingestd.core.redaction import by_value
+from ingestd.core.text import printable
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _DEFAULT = Origin("default")
@@ -44,7 +45,7 @@ def as_toml(settings: Settings, origins: Origins) -> str:
             table = place[:-1]
             out.append(f"{chr(10) if out else ''}[{'.'.join(map(_key, table))}]")
         text = f"# {place[-1]} is not set" if value is None else f"{_key(place[-1])} = {_toml(value)}"
-        out.append(f"{text:<44}  # {one_line(str(origin))}")
+        out.append(f"{text:<44}  # {printable(str(origin))}")
     return "\n".join(out) + "\n"
 
 

@@ -1,5 +1,9 @@
 """The errors a person sees. Everything else that is raised is a bug or a lost resource."""
 
+from typing import TypeVar
+
+_E = TypeVar("_E", bound=BaseException)
+
 
 class UserError(Exception):
     """Something the user can put right: said in one line, with no traceback.
@@ -14,3 +18,9 @@ class Unreachable(UserError):
     """The API or its login host did not answer, or did not let us in."""
 
     exit_code = 4
+
+
+def first_cause(group: BaseExceptionGroup[_E]) -> _E:
+    """The first error behind the wrapping of tasks that ran together."""
+    error = group.exceptions[0]
+    return first_cause(error) if isinstance(error, BaseExceptionGroup) else error

@@ -14,7 +14,7 @@ from typing import Protocol
 from ingestd.core.answer import Answer
 from ingestd.core.batch import Batch
 from ingestd.core.clock import Clock
-from ingestd.core.errors import Unreachable
+from ingestd.core.errors import Unreachable, first_cause
 from ingestd.delivery.circuit_breaker import CircuitBreaker
 from ingestd.delivery.concurrency_limiter import ConcurrencyLimiter
 from ingestd.delivery.flow_control import DRAIN_S, Done, FlowControl, Wait
@@ -317,11 +317,3 @@ class Lane:
                 case DropToken(generation):
                     self._transport.drop_token(generation)
         self._changed.set()
-
-
-def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one behind the wrapping of attempts that were out together."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ingestd.core.answer import Answer
 from ingestd.core.clock import Clock
-from ingestd.core.errors import Unreachable
+from ingestd.core.errors import Unreachable, first_cause
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.core.units import human_seconds
@@ -176,10 +176,7 @@ class StatusPoller:
                     self._out.add(event.id)
                     questions.create_task(self._ask(event), name=f"question {event.id}")
         except* Exception as group:
-            error: BaseException = group
-            while isinstance(error, BaseExceptionGroup):
-                error = error.exceptions[0]
-            raise error from None
+            raise first_cause(group) from None
 
     # --- whom to ask, and when ---
 

@@ -251,9 +251,7 @@ class ReplayIntake:
             elif self._is_known(checked.refused_keys.get(index)):
                 duplicates.append(index)
             else:
-                detail = "; ".join(
-                    f"{e.field}: {e.message}" if e.field else e.message for e in refusal.errors
-                )
+                detail = refusal.words
                 refused[positions[index]] = (refusal.reason, detail)
             gone.add(index)
         gone |= self._too_large(chunk, events, digests, positions, refused, gone)

@@ -167,7 +167,7 @@ class SubmissionGroup:
             insort(listed, rejection(position, event, refusal.errors))
             del listed[MAX_LISTED:]
         self.reasons[refusal.reason] += 1
-        detail = "; ".join(f"{e.field}: {e.message}" if e.field else e.message for e in refusal.errors)
+        detail = refusal.words
         self.refused.append((event, refusal.reason, detail[:_MAX_DETAIL]))
 
     def _leave_out(self, number: int) -> None:

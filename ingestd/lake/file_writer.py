@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from ingestd.core.answer import Answer
-from ingestd.core.errors import Unreachable, UserError
+from ingestd.core.errors import Unreachable, UserError, first_cause
 from ingestd.lake.file_format import EncodedFile, LakeFile, encode, files_of
 from ingestd.sinks import lake
 from ingestd.sinks.lake import LakeLayout
@@ -99,7 +99,7 @@ class LakeFileWriter:
                 for _ in range(min(self._max_in_flight, len(files))):
                     workers.create_task(work())
         except* Exception as group:
-            raise group.exceptions[0] from None
+            raise first_cause(group) from None
         return troubles[0] if troubles else None
 
     async def _write_file(self, file: LakeFile, layout: LakeLayout) -> WriteFailure | None:

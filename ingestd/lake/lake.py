@@ -13,7 +13,7 @@ from importlib import import_module
 
 from ingestd.core.backoff import Backoff
 from ingestd.core.clock import Clock, SystemClock
-from ingestd.core.errors import UserError
+from ingestd.core.errors import UserError, first_cause
 from ingestd.lake.callback import Callback
 from ingestd.lake.file_format import EncodedFile
 from ingestd.lake.file_writer import LakeFileWriter, ObjectStore, WriteFailure, Written
@@ -92,7 +92,7 @@ class Lake:
                     tasks.create_task(self.callback.run(), name=f"callback of {self.outbox.sink_name}")
                 await self._write_what_is_due()
         except* StoreFailed as group:
-            raise group.exceptions[0] from None
+            raise first_cause(group) from None
 
     async def drain(self, timeout_s: float) -> OutboxTotals:
         """Write all that is there, whether due or not, trying each thing once. Gives what is left: it stays

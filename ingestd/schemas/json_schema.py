@@ -20,9 +20,9 @@ import msgspec
 
 from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
+from ingestd.core.text import cut
 from ingestd.schemas.grammar import find_refusal, has_short_numbers
 from ingestd.schemas.refusals import (
-    cut,
     field_error,
     invalid,
     is_explained,

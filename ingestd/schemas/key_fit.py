@@ -4,12 +4,12 @@ A path that no event has switches deduplication or order off in silence. Only th
 looked into: their text is known, that of others is not.
 """
 
-import difflib
 from collections.abc import Callable
 from typing import NamedTuple
 
 from ingestd.core.errors import UserError
 from ingestd.core.json_path import Path, names
+from ingestd.core.text import did_you_mean
 from ingestd.schemas.key_paths import KeyPaths
 
 
@@ -68,8 +68,8 @@ def _of_cloudevent(path: Path) -> KeyDoubt | None:
         return None
     if first == "data_base64" or NAME.fullmatch(first):
         return _scalar(path, path[:1], "CloudEvent") if rest else None
-    close = difflib.get_close_matches(first.lower(), ATTRIBUTES, n=1, cutoff=0.8)
-    hint = f"did you mean {close[0]}?" if close else f"did you mean data.{names(path)}?"
+    close = did_you_mean(first.lower(), ATTRIBUTES, cutoff=0.8)
+    hint = f"did you mean {close}?" if close else f"did you mean data.{names(path)}?"
     return KeyDoubt(True, f"no CloudEvent has {names(path)}: attributes are a-z and 0-9 only; {hint}")
 
 
@@ -78,7 +78,7 @@ def _scalar(path: Path, at: Path, kind: str) -> KeyDoubt:
 
 
 def _unknown(path: Path, known: list[str], name: str, above: str = "") -> KeyDoubt:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {above}{close[0]}? " if close else ""
+    close = did_you_mean(name, known, cutoff=0.5)
+    hint = f"did you mean {above}{close}? " if close else ""
     said = f"the interaction schema does not know {names(path)}: {hint}"
     return KeyDoubt(False, f"{said}Events without it are neither copies of each other nor kept in order")

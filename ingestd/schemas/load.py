@@ -1,12 +1,11 @@
 """From the ``schema`` setting to a schema. Called by the pipeline's wiring and by ``ingestd check``."""
 
-import difflib
 import os.path
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingestd.core.errors import UserError
-from ingestd.schemas.refusals import cut
+from ingestd.core.text import cut, did_you_mean
 from ingestd.schemas.schema import Schema
 
 if TYPE_CHECKING:
@@ -43,8 +42,8 @@ def _load(spec: str, *, format_assertion: bool) -> Schema:
         from ingestd.schemas.pydantic_model import PydanticSchema
 
         return PydanticSchema(spec)
-    close = difflib.get_close_matches(cut(spec, 40), NAMES, n=1)
-    hint = f"did you mean {close[0]}?" if close else "no such file"
+    close = did_you_mean(spec, NAMES)
+    hint = f"did you mean {close}?" if close else "no such file"
     raise UserError(
         f"schema {cut(spec, 100)!r}: {hint} Expected interaction, cloudevent, "
         "the path of a JSON Schema file, or package.module:Model"

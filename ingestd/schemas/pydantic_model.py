@@ -14,8 +14,9 @@ from pydantic.errors import PydanticUserError
 from pydantic_core import from_json
 
 from ingestd.core.errors import UserError
+from ingestd.core.text import cut
 from ingestd.schemas.grammar import find_refusal
-from ingestd.schemas.refusals import cut, from_pydantic, invalid, is_explained
+from ingestd.schemas.refusals import from_pydantic, invalid, is_explained
 from ingestd.schemas.schema import Refusal
 
 EXPECTED = "write it as package.module:Model, where Model is a pydantic model or another type"

@@ -8,6 +8,7 @@ from itertools import islice
 from pydantic import ValidationError
 
 from ingestd.core.reasons import Reason
+from ingestd.core.text import cut
 from ingestd.schemas.nesting import count_values
 from ingestd.schemas.schema import MAX_ERRORS, MAX_MESSAGE, FieldError, Refusal
 
@@ -16,14 +17,6 @@ EXPLAINED_VALUES = 2_000
 """An event with more is not explained by a JSON Schema, and with care by a model of the user's: their
 libraries find all errors there are, each with a copy of what it was found in, before one can be read."""
 _MAX_FIELD = 100
-
-
-def cut(text: str, limit: int = MAX_MESSAGE) -> str:
-    """``text`` on one line of at most ``limit`` characters, without control characters."""
-    text = text[: limit + 1]
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def show(value: object) -> str:

@@ -27,6 +27,10 @@ class Refusal(NamedTuple):
     reason: Reason
     errors: list[FieldError]
 
+    @property
+    def words(self) -> str:
+        return "; ".join(f"{e.field}: {e.message}" if e.field else e.message for e in self.errors)
+
 
 class Schema(Protocol):
     """What a valid event is, and which of its fields make it the same event as another."""

@@ -18,9 +18,9 @@ from pydantic import Field
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.errors import UserError
+from ingestd.core.text import cut
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.schemas.grammar import is_utf8
-from ingestd.schemas.refusals import cut
 from ingestd.sinks.answer_body import NamedErrors, read_json, told
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.genesys_mapping import MAX_ENTRIES, GenesysEntry, InteractionMapping

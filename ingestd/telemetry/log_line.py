@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from ingestd.core.text import printable
+
 Field = str | int | float | bool | None
 
 
@@ -41,28 +43,18 @@ def format_json(line: LogLine) -> str:
 
 def format_text(line: LogLine) -> str:
     """One line for a person; a traceback follows in lines of its own, each marked as part of it."""
-    parts = [_rfc3339(line.at), f"{line.level.upper():7}", escape(line.message)]
+    parts = [_rfc3339(line.at), f"{line.level.upper():7}", printable(line.message)]
     parts += [f"{name}={_text_of(value)}" for name, value in line.fields.items()]
     text = " ".join(parts)
     for row in line.exception.splitlines():
-        text += f"\n    | {escape(row)}"
+        text += f"\n    | {printable(row)}"
     return text
-
-
-def escape(text: str) -> str:
-    """Without control characters, line breaks, or marks that turn the direction of writing.
-
-    They could forge a line, or tell the terminal to do something.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _text_of(value: Field) -> str:
     text = str(value)
     plain = text.isprintable() and text and not any(c in text for c in " =\"'")
-    return text if plain else escape(json.dumps(text, ensure_ascii=False))
+    return text if plain else printable(json.dumps(text, ensure_ascii=False))
 
 
 def _rfc3339(at: float) -> str:

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from ingestd.core.answer import PASSING, Answer
+from ingestd.core.backoff import Backoff
 from ingestd.core.clock import Clock
-from ingestd.core.errors import Unreachable, UserError
+from ingestd.core.errors import Unreachable, UserError, first_cause
 from ingestd.core.redaction import names_a_secret
 from ingestd.core.units import human_seconds
 from ingestd.transport.api_error import AmbiguousRequest as AmbiguousRequest
@@ -33,8 +34,7 @@ REQUESTS_PER_MINUTE = 300
 DEADLINE_S = 120.0
 MAX_ATTEMPTS = 10
 MAX_ATTEMPTS_CUT = 3
-BACKOFF_BASE_S = 0.5
-BACKOFF_CAP_S = 30.0
+_BACKOFF = Backoff(base_s=0.5, cap_s=30.0)
 
 Params = Mapping[str, str | int]
 OnRequest = Callable[[str, str, int, float, str | None], None]
@@ -181,10 +181,7 @@ class ApiClient:
             again = answer.unsent or answer.status == 429 or (answer.status == 503 and floor_s is not None)
         if not again:
             return None
-        ceiling_s = min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** (attempt - 1))
-        if floor_s is None:
-            return self._random.uniform(ceiling_s / 10, ceiling_s)
-        return floor_s + self._random.uniform(0, min(ceiling_s, 0.1 * floor_s + 0.05))
+        return _BACKOFF.delay(attempt, at_least_s=floor_s, rng=self._random)
 
     def _floor_s(self, answer: Answer) -> float | None:
         headers = answer.headers
@@ -207,7 +204,7 @@ async def gather(*calls: Coroutine[Any, Any, _T], limit: int = 8) -> list[_T]:
             for _ in range(min(limit, len(calls))):
                 group.create_task(work())
     except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from None
+        raise first_cause(failed) from None
     finally:
         for call in calls:
             call.close()  # what never had its turn would warn

@@ -56,6 +56,7 @@ from ingestd.store.spool_rows import SpoolDamage
 from ingestd.telemetry.audit_file import AuditLog
 from ingestd.telemetry.metrics import Metrics
 from ingestd.transport.watched_file import Watch
+from ingestd.wiring.open_audit import open_audit
 from ingestd.wiring.open_lakes import OpenLake, keep_delivered, open_lakes
 from ingestd.wiring.open_sinks import PipelineContext, open_branches, patterns_of
 
@@ -128,7 +129,7 @@ async def open_pipeline(
         window = await _restore_window(settings, keys, clock, spooled=spooled)
         database.note(release_leases)
         metrics = metrics or Metrics(Ledger())
-        audit = _open_audit(settings, directory)
+        audit = open_audit(settings.audit, directory)
         stack.callback(audit.close)
         book = EventRecorder(
             ledger=metrics.ledger,
@@ -343,8 +344,3 @@ async def _restore_window(settings: Settings, keys: KeyLog, clock: Clock, *, spo
         else:
             window.restore(row.keys, confirmed_at=now - max(0.0, wall - row.at), now=now)
     return window
-
-
-def _open_audit(settings: Settings, directory: Path) -> AuditLog:
-    path = Path(settings.audit.file) if settings.audit.file else directory / "audit.jsonl"
-    return AuditLog(path, max_bytes=settings.audit.max_bytes, keep=settings.audit.keep)

@@ -14,10 +14,10 @@ from ingestd.config import (
     resolve_login,
     state_directory,
 )
-from ingestd.config.loading import one_line
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.redaction import redact
+from ingestd.core.text import printable
 from ingestd.store.lock import holder_of
 
 
@@ -29,7 +29,7 @@ class Report:
         self._failed = {"local": False, "online": False}
 
     def add(self, finding: Finding, *, online: bool = False) -> Finding:
-        finding = finding._replace(text=one_line(redact(finding.text)))
+        finding = finding._replace(text=printable(redact(finding.text)))
         self.findings.append(finding)
         self._failed["online" if online else "local"] |= finding.level is Level.FAIL
         return finding

@@ -4,7 +4,6 @@ A create that is typed twice makes one resource: what is there already is taken 
 apply remembers stays right: a secret that is changed here is no news to the next plan.
 """
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,6 +22,7 @@ from ingestd.control.target.target import Target
 from ingestd.control.target.webhook_sync import Webhook, sync
 from ingestd.core import json_text
 from ingestd.core.errors import Unreachable, UserError
+from ingestd.core.text import did_you_mean
 
 NOT_FINISHED_CODE = 3
 _SHOWN = 80
@@ -43,8 +43,8 @@ def _pick(there: Sequence[RemoteResource], kind: ResourceKind, name: str) -> Rem
         ids = ", ".join(found.id for found in matching[:5])
         raise UserError(f"{kind.name} {name[:_SHOWN]}: {len(matching)} have that name: give an id ({ids})")
     if not matching:
-        close = difflib.get_close_matches(name, [found.key for found in there], n=1)
-        hint = f"did you mean {close[0]}?" if close else f"see `ingestd {kind.name}s list`"
+        close = did_you_mean(name, [found.key for found in there])
+        hint = f"did you mean {close}?" if close else f"see `ingestd {kind.name}s list`"
         raise ResourceNotFound(f"{kind.name} {name[:_SHOWN]}: there is none; {hint}")
     return matching[0]
 

@@ -25,6 +25,7 @@ from ingestd.telemetry.audit_file import AuditLog
 from ingestd.transport.api_client import ApiClient
 from ingestd.transport.credential import SecretMask
 from ingestd.wiring.http_clients import api_auth, make_client
+from ingestd.wiring.open_audit import open_audit
 
 MAX_CONNECTIONS = 8
 _LOGIN_PATIENCE_S = 10.0
@@ -137,7 +138,7 @@ class _Notes:
 
     def open(self) -> AuditLog:
         if self._audit is None:
-            self._audit = _open_audit(self._settings, self._directory)
+            self._audit = open_audit(self._settings.audit, self._directory)
         return self._audit
 
     def close(self) -> None:
@@ -171,8 +172,3 @@ def _who() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run as a number without a name
         return "unknown"
-
-
-def _open_audit(settings: Settings, directory: Path) -> AuditLog:
-    path = Path(settings.audit.file) if settings.audit.file else directory / "audit.jsonl"
-    return AuditLog(path, max_bytes=settings.audit.max_bytes, keep=settings.audit.keep)

@@ -3,7 +3,6 @@
 import json
 import os
 import sqlite3
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import BinaryIO
 from ingestd.app.event_loop import run_loop
 from ingestd.app.letters.shape import Fields, as_dict, group_as_dict
 from ingestd.config import load
+from ingestd.config.sections import AuditConfig
 from ingestd.core import units
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
@@ -24,6 +24,7 @@ from ingestd.store.letter_reader import LetterReader
 from ingestd.store.lock import DirectoryInUse, DirectoryLock
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.audit_file import AuditLog
+from ingestd.wiring.open_audit import open_audit
 
 
 def make_filter(
@@ -189,9 +190,9 @@ async def _release_leases(directory: Path) -> None:
 
 
 @contextmanager
-def beside_log(directory: Path, name: str = "") -> Iterator[AuditLog]:
+def beside_log(directory: Path, config: AuditConfig | None = None) -> Iterator[AuditLog]:
     """The audit file, to add to: whoever writes it for long is the one that rotates it."""
-    audit = AuditLog(Path(name) if name else directory / "audit.jsonl", max_bytes=sys.maxsize)
+    audit = open_audit(config or AuditConfig(), directory, rotates=False)
     try:
         yield audit
     finally:

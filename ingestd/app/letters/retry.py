@@ -15,7 +15,7 @@ from ingestd.app.letters.letters import beside_log, directory_of
 from ingestd.app.letters.retry_result import RetryResult
 from ingestd.config import Overrides, Settings, find_login, load
 from ingestd.core.clock import SystemClock
-from ingestd.core.errors import UserError
+from ingestd.core.errors import UserError, first_cause
 from ingestd.core.redaction import MASK
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.processing import routes
@@ -80,7 +80,7 @@ class _Marking:
         self, settings: Settings, directory: Path, where: Filter, payload: bytes | None, result: RetryResult
     ) -> None:
         self._directory = directory
-        self._audit_file = settings.audit.file
+        self._audit = settings.audit
         self._where = where
         self._payload = payload
         self._result = result
@@ -113,7 +113,7 @@ class _Marking:
             result.left += changes.edit(numbers[0], self._payload, now=now)
             result.risky += letters[0].unanswered
             result.marked += 1
-            with beside_log(self._directory, self._audit_file) as audit:
+            with beside_log(self._directory, self._audit) as audit:
                 audit(AuditEntry.LETTER_EDITED, letter=numbers[0])
         else:
             wished = changes.request(numbers, now=now)
@@ -128,9 +128,7 @@ class _Marking:
         numbers: list[int] = []
         for index, letter in enumerate(letters):
             if index in refused:
-                errors = refused[index].errors
-                words = (f"{e.field}: {e.message}" if e.field else e.message for e in errors)
-                self._result.refuse(letter.id, "; ".join(words))
+                self._result.refuse(letter.id, refused[index].words)
             elif why := self._nowhere(letter, payloads[index]) if alone else self._nowhere_there(letter):
                 self._result.lead_nowhere(letter.id, why)
             else:
@@ -199,7 +197,7 @@ async def _send(
                 for branch in pipeline.branches:
                     tasks.start_soon(_send_those_of, branch, result)
         except* UserError as group:
-            result.error = _only(group)
+            result.error = first_cause(group)
         finally:
             result.delivered, result.anew = ledger.retried_delivered, ledger.retried_duplicate
             result.failed, result.aside = ledger.retried_failed, ledger.retried_aside
@@ -225,12 +223,4 @@ async def _send_those_of(branch: SinkRunner, result: RetryResult) -> None:
     except* StoreFailed:
         raise
     except* UserError as group:
-        result.error = result.error or _only(group)
-
-
-def _only(group: BaseExceptionGroup[UserError]) -> UserError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, UserError)
-    return error
+        result.error = result.error or first_cause(group)

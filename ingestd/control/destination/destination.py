@@ -4,16 +4,16 @@ Made disabled, subscribed, verified and only then enabled, in steps that each lo
 ended one before its end, the next apply goes on from there.
 """
 
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from ingestd.control.engine.arn import parse_bus_arn, source_of
+from ingestd.control.engine.polling import polls
 from ingestd.control.engine.resource import Address, AuditStep, Context, Fields, RemoteResource, Wanted
 from ingestd.control.engine.table import TableReader
 from ingestd.core.errors import UserError
-from ingestd.schemas.refusals import cut
+from ingestd.core.text import cut
 from ingestd.transport.api_client import AmbiguousRequest, gather
 
 PATH = "/api/v2/event/destinations"
@@ -167,19 +167,16 @@ async def _verification(context: Context, its_id: str) -> tuple[str, str]:
 
 
 async def _wait_until_verified(context: Context, found: RemoteResource, wanted: Wanted) -> None:
-    begin, wait_s = context.monotonic(), FIRST_POLL_S
-    while True:
+    begin, state, reason = context.monotonic(), "", ""
+    async for _ in polls(context, within_s=context.deadline_s, first_s=FIRST_POLL_S, longest_s=LAST_POLL_S):
         state, reason = await _verification(context, found.id)
-        spent_s = context.monotonic() - begin
         if state == VERIFIED:
+            spent_s = round(context.monotonic() - begin, 3)
             if found.state != VERIFIED:
-                _note(context, "DESTINATION_VERIFIED", found, state=state, verification_s=round(spent_s, 3))
+                _note(context, "DESTINATION_VERIFIED", found, state=state, verification_s=spent_s)
             return
-        pause_s = random.uniform(wait_s / 2, wait_s)
-        if state in _ENDED or spent_s + pause_s > context.deadline_s:
+        if state in _ENDED:
             break
-        await context.sleep(pause_s)
-        wait_s = min(wait_s * 1.6, LAST_POLL_S)
     shown = cut(state, 60) or "without a state"
     said = shown if state in _ENDED else f"not verified within {context.deadline_s:.0f} s, still {shown}"
     said += f": {reason}" if reason else ""

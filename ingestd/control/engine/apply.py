@@ -13,12 +13,13 @@ from typing import NamedTuple, TypeVar
 import anyio
 
 from ingestd.control.engine.change import Action, Change
-from ingestd.control.engine.compare import cut, dotted, shown
+from ingestd.control.engine.compare import dotted, shown
 from ingestd.control.engine.kinds import KINDS
 from ingestd.control.engine.plan import Plan
 from ingestd.control.engine.resource import Address, AuditStep, Context, RemoteResource, ResourceKind, Wanted
 from ingestd.control.engine.state import ControlState, secret_hashes
 from ingestd.core.errors import Unreachable, UserError
+from ingestd.core.text import cut
 from ingestd.transport.api_client import AmbiguousRequest, ApiError
 
 GRACE_S = 10.0
@@ -206,8 +207,8 @@ def _audit(change: Change, outcome: ApplyOutcome, state: ControlState) -> AuditS
             "action": change.action.value,
             "resource": change.label,
             "id": change.found.id if change.found else None,
-            "before": cut(shown((), before), length=MAX_AUDIT_CHARACTERS) if before else None,
-            "after": cut(shown((), after), length=MAX_AUDIT_CHARACTERS) if after else None,
+            "before": cut(shown((), before), MAX_AUDIT_CHARACTERS) if before else None,
+            "after": cut(shown((), after), MAX_AUDIT_CHARACTERS) if after else None,
             "secrets": ",".join(change.secrets) or None,
             "result": outcome.ended.value,
             "error": outcome.said or None,

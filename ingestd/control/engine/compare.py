@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ingestd.core.redaction import MASK, names_a_secret, redact
+from ingestd.core.text import cut, printable
 
 Path = tuple[str, ...]
-MAX_SHOWN = 200
 """Characters of one value on a line."""
 
 
@@ -48,19 +48,11 @@ def masked(path: Path, value: Any) -> Any:
 
 def shown(path: Path, value: Any) -> str:
     """One line for a person: masked, cut, and no control character of a remote's text reaches a terminal."""
-    return cut(printable(json.dumps(masked(path, _plain(value)), ensure_ascii=False)))
+    return cut(json.dumps(masked(path, _plain(value)), ensure_ascii=False))
 
 
 def dotted(path: Path) -> str:
     return ".".join(printable(part) for part in path)
-
-
-def printable(text: str) -> str:
-    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
-
-
-def cut(text: str, *, length: int = MAX_SHOWN) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _differences(before: Any, after: Any, path: Path) -> Iterator[Difference]:

@@ -8,7 +8,6 @@ endpoint_url = "https://${host}/orders"
 after = ["integration.main"]
 """
 
-import difflib
 import graphlib
 import re
 from collections.abc import Iterator, Mapping
@@ -16,13 +15,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ingestd.control.engine.compare import cut, dotted, printable
+from ingestd.control.engine.compare import dotted
 from ingestd.control.engine.document_file import read_tree
 from ingestd.control.engine.kinds import KINDS
 from ingestd.control.engine.resource import Address, ResourceKind, Wanted
 from ingestd.control.engine.variables import fill_in, read_variables
 from ingestd.core.errors import UserError
 from ingestd.core.redaction import MASK, is_masked
+from ingestd.core.text import cut, printable, suggestion
 
 MAX_RESOURCES = 5000
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
@@ -66,7 +66,7 @@ def make_document(tree: Mapping[str, Any], *, kinds: Mapping[str, ResourceKind] 
     for kind, tables in tree.items():
         if kind not in kinds:
             known = [*kinds, "variables"]
-            raise UserError(f"there is no table [{_short(kind)}]{_suggestion(kind, known)}")
+            raise UserError(f"there is no table [{_short(kind)}]{suggestion(str(kind), known)}")
         if not isinstance(tables, Mapping):
             raise UserError(f"[{kind}]: tables with names expected, as [{kind}.NAME]")
         wanted += [_parse(kinds[kind], name, table) for name, table in tables.items()]
@@ -136,21 +136,14 @@ def _check_after(wanted: list[Wanted]) -> None:
     for one in wanted:
         for address in sorted(one.after - there.keys()):
             label = ".".join(address)
-            hint = _suggestion(label, [".".join(known) for known in there])
+            hint = suggestion(str(label), [".".join(known) for known in there])
             raise UserError(f"{one.kind} {one.name}: after: there is no {_short(label)} in the file{hint}")
     try:
         graphlib.TopologicalSorter({one.address: sorted(one.after) for one in wanted}).prepare()
     except graphlib.CycleError as error:
         circle = " -> ".join(".".join(address) for address in reversed(error.args[1]))
-        raise UserError(f"these come after each other in a circle: {cut(circle, length=500)}") from None
+        raise UserError(f"these come after each other in a circle: {cut(circle, 500)}") from None
 
 
 def _short(text: object) -> str:
-    return cut(printable(str(text)), length=100)
-
-
-def _suggestion(text: object, known: list[str]) -> str:
-    close = difflib.get_close_matches(str(text)[:200], known, n=1)
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f"; there are: {', '.join(known[:20])}" if known else ""
+    return cut(str(text), 100)

@@ -7,9 +7,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ingestd.control.engine.compare import cut, printable
 from ingestd.core import json_text
 from ingestd.core.errors import UserError
+from ingestd.core.text import cut, printable
 
 MAX_FILE_BYTES = 1024 * 1024
 MAX_DEPTH = 50
@@ -33,7 +33,7 @@ def read_tree(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise UserError(f"it is not {name}: not UTF-8") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"it is not {name}: {cut(printable(str(error)))}") from None
+        raise UserError(f"it is not {name}: {cut(str(error))}") from None
     if tree is None:  # an empty YAML file
         return {}
     if not isinstance(tree, dict):
@@ -85,7 +85,7 @@ def _check(value: Any, where: str, depth: int) -> None:
                 raise UserError(
                     f"{where or 'the file'}: the name {printable(repr(name))[:60]} is no text: quote it"
                 )
-            _check(inner, cut(printable(f"{where}.{name}" if where else name), length=300), depth - 1)
+            _check(inner, cut(f"{where}.{name}" if where else name, 300), depth - 1)
     elif isinstance(value, list):
         for inner in value:
             _check(inner, where, depth - 1)

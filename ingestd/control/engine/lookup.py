@@ -1,8 +1,6 @@
 """Finds what a create may have made already, by its name. Called by ``integration.py`` and ``trigger.py``."""
 
-import random
-from collections.abc import Iterator
-
+from ingestd.control.engine.polling import polls
 from ingestd.control.engine.resource import Context, RemoteResource, ResourceKind
 from ingestd.core.errors import UserError
 from ingestd.transport.api_client import ApiError
@@ -16,16 +14,16 @@ async def find_named(
     context: Context, kind: ResourceKind, name: str, *, path: str, patience_s: float = 0.0
 ) -> RemoteResource | None:
     """``path``: of all of them. Raises UserError where there are several: which one is meant?"""
-    end = context.monotonic() + min(patience_s, context.deadline_s)
-    for delay_s in delays():
+    there: list[RemoteResource] = []
+    within_s = min(patience_s, context.deadline_s)
+    async for _ in polls(context, within_s=within_s, first_s=FIRST_POLL_S, longest_s=LAST_POLL_S):
         named = [one for one in await kind.read(context) if one.key == name]
         there = [one for one in named if await _exists(context, f"{path}/{one.id}")]
         if len(there) > 1:
             ids = ", ".join(one.id for one in there[:5])
             raise UserError(f"{kind.name} {name}: {len(there)} have that name ({ids}): delete or rename some")
-        if there or context.monotonic() >= end:
+        if there:
             break
-        await context.sleep(delay_s)
     return there[0] if there else None
 
 
@@ -38,11 +36,3 @@ async def _exists(context: Context, path: str) -> bool:
             return False
         raise
     return True
-
-
-def delays() -> Iterator[float]:
-    """Seconds between polls: longer each time, and never the same for all."""
-    delay_s = FIRST_POLL_S
-    while True:
-        yield delay_s * random.uniform(0.8, 1.2)
-        delay_s = min(delay_s * 1.5, LAST_POLL_S)

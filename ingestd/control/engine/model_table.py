@@ -3,7 +3,6 @@
 Called by the two kinds, also for answers of the API.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
@@ -11,7 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from ingestd.control.engine.resource import Address
 from ingestd.core.errors import UserError
-from ingestd.schemas.refusals import cut, show
+from ingestd.core.text import cut, did_you_mean
+from ingestd.schemas.refusals import show
 
 MAX_AFTER = 100
 _MAX_NAME = 80
@@ -54,8 +54,8 @@ def read_table(model: type[T], kind: str, name: str, table: Mapping[str, Any]) -
     field = ".".join(map(str, details["loc"]))
     where = f"{kind} {cut(name, _MAX_NAME)}" + (f": {cut(field, _MAX_NAME)}" if field else "")
     if details["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(details["loc"][-1])[:_MAX_NAME], _fields_of(model), n=1)
-        hint = f": did you mean {close[0]}?" if close else ""
+        close = did_you_mean(str(details["loc"][-1]), _fields_of(model))
+        hint = f": did you mean {close}?" if close else ""
         raise UserError(f"{where}: there is no such field{hint}")
     if details["type"] == "missing":
         raise UserError(f"{where}: required, but missing")

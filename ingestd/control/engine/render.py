@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from ingestd.control.engine.change import QUIET, Action, Change
-from ingestd.control.engine.compare import Difference, canonical, cut, dotted, printable, shown
+from ingestd.control.engine.compare import Difference, canonical, dotted, shown
+from ingestd.core.text import cut, printable
 
 _SIGNS = {
     Action.CREATE: ("+", 32),
@@ -44,7 +45,7 @@ def render(changes: Iterable[Change], *, color: bool) -> str:
 def _head(change: Change) -> str:
     name = "" if change.address[1] == change.key else f" {shown((), change.key)}"
     its_id = f" ({printable(change.found.id)})" if change.found else ""
-    why = f": {cut(printable(change.why))}" if change.why else ""
+    why = f": {cut(change.why)}" if change.why else ""
     return f"{printable(change.label)}{name}{its_id} {change.action}{why}"
 
 

@@ -2,13 +2,12 @@
 destinations and subscriptions.
 """
 
-import difflib
 from collections.abc import Mapping, Set
 from typing import Any
 
 from ingestd.control.engine.resource import Address
 from ingestd.core.errors import UserError
-from ingestd.schemas.refusals import cut
+from ingestd.core.text import cut, did_you_mean
 
 MAX_NAME = 100
 MAX_AFTER = 100
@@ -25,8 +24,8 @@ class TableReader:
         fields = sorted(known | _COMMON)
         for field in table:
             if field not in fields:
-                close = difflib.get_close_matches(str(field)[:MAX_NAME], fields, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(fields)}"
+                close = did_you_mean(str(field), fields)
+                hint = f"did you mean {close}?" if close else f"there are {', '.join(fields)}"
                 raise UserError(f"{self.where}: {cut(str(field), MAX_NAME)}: there is no such field; {hint}")
 
     def wrong(self, field: str, expected: str) -> UserError:

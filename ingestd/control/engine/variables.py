@@ -3,17 +3,16 @@
 They make one file fit several environments. They are not for secrets: those are references, ``"env:NAME"``.
 """
 
-import difflib
 import json
 import os
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from ingestd.control.engine.compare import cut, printable
 from ingestd.core import json_text
 from ingestd.core.errors import UserError
 from ingestd.core.redaction import names_a_secret
+from ingestd.core.text import cut, suggestion
 
 MAX_VARIABLES = 1000
 MAX_TEXT_CHARACTERS = 64 * 1024
@@ -94,7 +93,7 @@ def _typed(text: str, like: Any, name: str) -> Any:
         value = json_text.read(text)
     except ValueError as error:
         if isinstance(like, dict | list):
-            raise UserError(f"--var {name}: it is not JSON: {cut(printable(str(error)))}") from None
+            raise UserError(f"--var {name}: it is not JSON: {cut(str(error))}") from None
         value = None
     if type(value) is not type(like):
         raise UserError(
@@ -104,16 +103,12 @@ def _typed(text: str, like: Any, name: str) -> Any:
 
 
 def _below(where: str, name: str) -> str:
-    return cut(printable(f"{where}.{name}" if where else str(name)), length=300)
+    return cut(f"{where}.{name}" if where else str(name), 300)
 
 
 def _short(text: str) -> str:
-    return cut(printable(text), length=100)
+    return cut(text, 100)
 
 
 def _suggestion(name: str, known: Values) -> str:
-    names = [one for one in known if not one.startswith("env:")]
-    close = difflib.get_close_matches(name[:100], names, n=1)
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f"; there are: {', '.join(names[:20])}" if names else ""
+    return suggestion(name, [one for one in known if not one.startswith("env:")])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import anyio
 
+from ingestd.control.engine.polling import polls
 from ingestd.control.engine.resource import Context, RemoteResource, ResourceKind
 from ingestd.control.engine.state import ControlState
 from ingestd.core.errors import UserError
@@ -60,13 +61,12 @@ async def read_world(
 async def _read(
     context: Context, kind: ResourceKind, state: ControlState | None
 ) -> tuple[RemoteResource, ...]:
-    deadline, wait_s = context.monotonic() + VISIBLE_WITHIN_S, 0.5
-    while True:
+    found: tuple[RemoteResource, ...] = ()
+    async for _ in polls(context, within_s=VISIBLE_WITHIN_S, first_s=0.5, longest_s=VISIBLE_WITHIN_S):
         found = tuple(sorted(await kind.read(context), key=lambda one: (one.key, one.id)))
-        if not _misses(found, kind.name, state) or context.monotonic() + wait_s > deadline:
-            return found
-        await context.sleep(wait_s)
-        wait_s *= 2
+        if not _misses(found, kind.name, state):
+            break
+    return found
 
 
 def _misses(found: tuple[RemoteResource, ...], kind: str, state: ControlState | None) -> bool:

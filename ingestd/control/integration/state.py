@@ -3,11 +3,12 @@
 from dataclasses import replace
 from functools import partial
 
-from ingestd.control.engine.lookup import delays
+from ingestd.control.engine.lookup import FIRST_POLL_S, LAST_POLL_S
 from ingestd.control.engine.model_table import text
+from ingestd.control.engine.polling import polls
 from ingestd.control.engine.resource import AuditStep, Context, RemoteResource
 from ingestd.core.errors import UserError
-from ingestd.schemas.refusals import cut
+from ingestd.core.text import cut
 from ingestd.transport.api_client import AmbiguousRequest
 
 PATH = "/api/v2/integrations"
@@ -43,7 +44,8 @@ async def wait_until_reported(context: Context, found: RemoteResource, *, enable
     """Until the API reports what was asked for. Raises UserError with the API's words, or at the deadline."""
     what, began = f"integration {found.key}", context.monotonic()
     look = partial(context.api.get_when_visible, path_of(found), deadline_s=context.deadline_s)
-    for delay_s in delays():
+    state = intended = ""
+    async for _ in polls(context, within_s=context.deadline_s, first_s=FIRST_POLL_S, longest_s=LAST_POLL_S):
         now = await look()
         state, intended = text(now, "reportedState", "code"), text(now, "intendedState")
         if enabled and state == "ERROR":
@@ -52,13 +54,12 @@ async def wait_until_reported(context: Context, found: RemoteResource, *, enable
             raise UserError(f"{what} is in the state ERROR: {words}")
         if (state == "ACTIVE") if enabled else (state not in RUNNING):
             break
-        if context.monotonic() - began >= context.deadline_s:
-            note(context, "INTEGRATION_FAILED", found.key, found.id, error=f"still {state}")
-            raise UserError(
-                f"{what}: after {context.deadline_s:g} s the API still reports {cut(state) or 'no state'}"
-                f" (intended: {cut(intended) or 'nothing'}): the next apply goes on with it"
-            )
-        await context.sleep(delay_s)
+    else:
+        note(context, "INTEGRATION_FAILED", found.key, found.id, error=f"still {state}")
+        raise UserError(
+            f"{what}: after {context.deadline_s:g} s the API still reports {cut(state) or 'no state'}"
+            f" (intended: {cut(intended) or 'nothing'}): the next apply goes on with it"
+        )
     if enabled:
         seconds = round(context.monotonic() - began, 3)
         note(context, "INTEGRATION_ACTIVATED", found.key, found.id, seconds=seconds)
@@ -67,9 +68,6 @@ async def wait_until_reported(context: Context, found: RemoteResource, *, enable
 
 async def wait_until_stopped(context: Context, found: RemoteResource) -> None:
     """Until it no longer runs; at the deadline the API may say itself that it cannot go."""
-    end = context.monotonic() + context.deadline_s
-    for delay_s in delays():
-        state = text(await context.api.get(path_of(found)), "reportedState", "code")
-        if state not in RUNNING or context.monotonic() >= end:
+    async for _ in polls(context, within_s=context.deadline_s, first_s=FIRST_POLL_S, longest_s=LAST_POLL_S):
+        if text(await context.api.get(path_of(found)), "reportedState", "code") not in RUNNING:
             return
-        await context.sleep(delay_s)

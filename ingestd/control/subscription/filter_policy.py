@@ -6,9 +6,10 @@ Called by ``subscription.py``.
 from collections.abc import Mapping
 from typing import Any
 
-from ingestd.control.engine.compare import canonical, cut, printable
+from ingestd.control.engine.compare import canonical
 from ingestd.core import json_text
 from ingestd.core.errors import UserError
+from ingestd.core.text import cut
 from ingestd.processing.patterns.operators import Cidr
 from ingestd.processing.patterns.parse import MAX_DEPTH, Clause, clauses, parse, show_path
 
@@ -22,7 +23,7 @@ def parse_policy(value: object, *, where: str) -> dict[str, Any]:
         try:
             value = json_text.read(value)
         except ValueError as error:
-            raise UserError(f"{where}: it is not JSON: {cut(printable(str(error)))}") from None
+            raise UserError(f"{where}: it is not JSON: {cut(str(error))}") from None
     if not isinstance(value, Mapping):
         raise UserError(f"{where}: expected a table or JSON text of an object")
     try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ingestd.control.engine.arn import parse_function_arn, parse_role_arn, parse_topic_arn
+from ingestd.control.engine.polling import polls
 from ingestd.control.engine.resource import Address, AuditStep, Context, Fields, RemoteResource, Wanted
 from ingestd.control.engine.table import TableReader
 from ingestd.control.subscription.filter_policy import canonical_policy, parse_policy
@@ -126,14 +127,11 @@ class SubscriptionKind:
         """Waits while the API says that it is under way, then tells the Lambda function."""
         if found.settled:
             return found
-        begin, pause_s = context.monotonic(), FIRST_POLL_S
-        while True:
-            entity = await context.api.get_when_visible(f"{PATH}/{found.id}", deadline_s=context.deadline_s)
-            found = _found(entity)
-            if found.settled or _ended(found) or context.monotonic() - begin + pause_s > context.deadline_s:
+        begin, within_s = context.monotonic(), context.deadline_s
+        async for _ in polls(context, within_s=within_s, first_s=FIRST_POLL_S, longest_s=LAST_POLL_S):
+            found = _found(await context.api.get_when_visible(f"{PATH}/{found.id}", deadline_s=within_s))
+            if found.settled or _ended(found):
                 break
-            await context.sleep(pause_s)
-            pause_s = min(pause_s * 1.6, LAST_POLL_S)
         if not found.settled:
             said = (
                 f"it is {found.state[:60]}, after {context.monotonic() - begin:.0f} s; it stays: apply again"

@@ -20,7 +20,7 @@ from ingestd.control.target.verification import VERIFIED
 from ingestd.control.target.webhook_sync import Webhook
 from ingestd.core.errors import UserError
 from ingestd.core.redaction import MASK
-from ingestd.schemas.refusals import cut
+from ingestd.core.text import cut
 from ingestd.transport.url_guard import UrlGuard
 
 OVERHEAD_BYTES = 256

@@ -24,7 +24,7 @@ from ingestd.control.engine.secret import SecretRef
 from ingestd.core import address, units
 from ingestd.core.errors import UserError
 from ingestd.core.redaction import MASK, Mask, names_a_secret
-from ingestd.schemas.refusals import cut
+from ingestd.core.text import cut
 from ingestd.transport.url_guard import UrlGuard
 
 MAX_HEADERS = 50

@@ -7,6 +7,7 @@ next apply goes on with one whose verification did not come to an end.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ingestd.control.engine.polling import polls
 from ingestd.control.engine.resource import Address, AuditStep, Context, RemoteResource, Wanted
 from ingestd.control.engine.secret import SecretRef
 from ingestd.control.engine.table import TableReader
@@ -23,7 +24,7 @@ from ingestd.control.target.table import TargetTable, read_table
 from ingestd.control.target.verification import ENDED, PATH, about, path_of
 from ingestd.control.target.webhook_sync import Webhook
 from ingestd.core.errors import Unreachable, UserError
-from ingestd.schemas.refusals import cut
+from ingestd.core.text import cut
 from ingestd.transport.api_client import AmbiguousRequest, ApiError
 
 LOOK_UP_S = 15.0
@@ -153,15 +154,12 @@ class Target:
 
     async def _look_up_again(self, context: Context, wanted: Wanted, lost: UserError) -> RemoteResource:
         """After a POST of which nobody knows whether it was done: a second one might make a second target."""
-        end, wait_s = context.monotonic() + min(LOOK_UP_S, context.deadline_s), 0.2
-        while True:
+        within_s = min(LOOK_UP_S, context.deadline_s)
+        async for _ in polls(context, within_s=within_s, first_s=0.2, longest_s=2.0):
             if there := await self._look_up(context, wanted):
                 return there
-            if context.monotonic() + wait_s > end:
-                context.note(AuditStep("TARGET_FAILED", {"name": wanted.key, "error": str(lost)}))
-                raise lost
-            await context.sleep(wait_s)
-            wait_s = min(wait_s * 2, 2.0)
+        context.note(AuditStep("TARGET_FAILED", {"name": wanted.key, "error": str(lost)}))
+        raise lost
 
 
 async def _tell(context: Context, found: RemoteResource, wanted: Wanted) -> None:

@@ -1,16 +1,16 @@
 """Waits until the API has verified a target. Called by ``target.py``, also for ``targets verify``."""
 
 import logging
-import random
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
+from ingestd.control.engine.polling import polls
 from ingestd.control.engine.resource import AuditStep, Context, RemoteResource
 from ingestd.core.errors import UserError
 from ingestd.core.redaction import redact
+from ingestd.core.text import cut
 from ingestd.core.units import human_seconds
-from ingestd.schemas.refusals import cut
 from ingestd.transport.api_client import ApiError
 
 PATH = "/api/v2/integrations/eventbridge/targets"
@@ -38,26 +38,24 @@ async def verify(context: Context, found: RemoteResource) -> RemoteResource:
     Notes TARGET_VERIFIED or TARGET_VERIFICATION_FAILED. Raises UserError with the API's words for FAILED and
     TIMEOUT, and once the deadline is over; the target stays as it is.
     """
-    start, wait_s = context.monotonic(), _FIRST_WAIT_S
-    known = {VERIFIED, PENDING, *ENDED}
-    while True:
-        left_s = max(0.0, context.deadline_s - (context.monotonic() - start))
+    start, known = context.monotonic(), {VERIFIED, PENDING, *ENDED}
+    status = words = ""
+    async for left_s in polls(
+        context, within_s=context.deadline_s, first_s=_FIRST_WAIT_S, longest_s=_LONGEST_WAIT_S
+    ):
         status, words = await _ask(context, found, within_s=left_s)
         spent_s = context.monotonic() - start
         if status == VERIFIED:
             context.note(AuditStep("TARGET_VERIFIED", about(found) | {"verification_s": round(spent_s, 3)}))
             return replace(found, state=VERIFIED, settled=True)
+        if status in ENDED:
+            raise _failed(context, found, status, words or "the API does not say why", spent_s=spent_s)
         if status not in known:
             known.add(status)
             logger.warning("target %s: unknown status %s, taken as pending", cut(found.key, 100), status)
-        pause_s = random.uniform(wait_s / 2, wait_s)
-        if status in ENDED:
-            raise _failed(context, found, status, words or "the API does not say why", spent_s=spent_s)
-        if spent_s + pause_s > context.deadline_s:
-            over = f"not verified within {human_seconds(context.deadline_s)}"
-            raise _failed(context, found, status, f"{over}: {words}" if words else over, spent_s=spent_s)
-        await context.sleep(pause_s)
-        wait_s = min(wait_s * 1.6, _LONGEST_WAIT_S)
+    over = f"not verified within {human_seconds(context.deadline_s)}"
+    spent_s = context.monotonic() - start
+    raise _failed(context, found, status, f"{over}: {words}" if words else over, spent_s=spent_s)
 
 
 async def _ask(context: Context, found: RemoteResource, *, within_s: float) -> tuple[str, str]:

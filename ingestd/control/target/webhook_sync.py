@@ -13,9 +13,10 @@ from ingestd.control.engine.resource import AuditStep, Context, RemoteResource
 from ingestd.control.engine.secret import SecretRef
 from ingestd.core.address import is_exposed
 from ingestd.core.answer import Answer
+from ingestd.core.backoff import Backoff
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
-from ingestd.schemas.refusals import cut
+from ingestd.core.text import cut
 from ingestd.transport.client import Client
 from ingestd.transport.headers import retry_after
 from ingestd.transport.url_guard import UrlGuard
@@ -25,7 +26,8 @@ from ingestd.transport.webhook_signature import StandardWebhooks
 MAX_ATTEMPTS = 5
 TIMEOUT_S = 10.0
 MAX_WAIT_S = 30.0
-_BASE_S = 0.5
+_BACKOFF = Backoff(base_s=1.0, cap_s=MAX_WAIT_S)
+_RANDOM = random.Random()
 _LATER = frozenset((0, 408, 425, 429, 500, 502, 503, 504))
 
 
@@ -110,11 +112,10 @@ def _body(found: RemoteResource) -> bytes:
 
 def _wait_s(answer: Answer, attempt: int, *, now_wall: float) -> float:
     """Exponential with jitter; the gateway's Retry-After is a floor."""
-    jitter_s = random.uniform(0.1, 1.0) * min(MAX_WAIT_S, _BASE_S * 2.0**attempt)
     asked_s = retry_after.parse(
         answer.headers.get("retry-after"),
         now_wall=now_wall,
         date=answer.headers.get("date"),
         cap_s=MAX_WAIT_S,
     )
-    return jitter_s if asked_s is None else asked_s + jitter_s / 10
+    return _BACKOFF.delay(attempt, at_least_s=asked_s, rng=_RANDOM)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ingestd.telemetry.log_line import escape
+from ingestd.core.text import cut
 
 _MAX_ADDRESS_CHARS = 45
 _SHOWN_CHARS = 60
@@ -258,10 +258,8 @@ def either(texts: Iterable[str], joint: str = " or ") -> str:
 def show(value: object) -> str:
     """A value as JSON for a person: cut, without control characters."""
     text = json.dumps(value[: _SHOWN_CHARS + 1] if isinstance(value, str) else value, ensure_ascii=False)
-    return cut(text)
+    return short(text)
 
 
-def cut(text: str) -> str:
-    """``text`` at most some 60 characters long, without what could steer a terminal."""
-    shown = escape(text[: _SHOWN_CHARS + 1])
-    return shown if len(shown) <= _SHOWN_CHARS else shown[:_SHOWN_CHARS] + "…"
+def short(text: str) -> str:
+    return cut(text, _SHOWN_CHARS)

@@ -12,7 +12,7 @@ from itertools import chain, product
 from typing import Any
 
 from ingestd.core.errors import UserError
-from ingestd.processing.patterns.operators import Equals, Exists, Operator, cut
+from ingestd.processing.patterns.operators import Equals, Exists, Operator, short
 from ingestd.processing.patterns.syntax import (
     OPERATORS,
     RESERVED,
@@ -135,7 +135,7 @@ def _check_combinations(formula: Formula) -> None:
 
 
 def show_path(path: Path) -> str:
-    return cut(".".join(path))
+    return short(".".join(path))
 
 
 def _object(value: Mapping[str, Any], path: Path, where: str, *, within_or: bool) -> AllOf:
@@ -143,7 +143,7 @@ def _object(value: Mapping[str, Any], path: Path, where: str, *, within_or: bool
         raise PatternError(where, "expected at least one field, found an empty object")
     parts: list[Formula] = []
     for name, below in value.items():
-        here = f"{where}.{cut(name)}" if where else cut(name)
+        here = f"{where}.{short(name)}" if where else short(name)
         if name == "$or":
             parts.append(_either(below, path, here))
         elif within_or and name in OPERATORS:
@@ -159,7 +159,7 @@ def _object(value: Mapping[str, Any], path: Path, where: str, *, within_or: bool
         elif isinstance(below, list):
             parts.append(_clause(below, (*path, name), here))
         else:
-            hint = f', like "{cut(name)}": [{as_json(below)}]' if is_scalar(below) else ""
+            hint = f', like "{short(name)}": [{as_json(below)}]' if is_scalar(below) else ""
             raise PatternError(
                 here, f"expected an array of values or an object{hint}, found {kind_of(below)}"
             )

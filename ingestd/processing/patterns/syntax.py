@@ -1,12 +1,12 @@
 """How the operators of a pattern are written, and what is wrong with one. Called by ``parse.py``."""
 
-import difflib
 import ipaddress
 import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ingestd.core.text import did_you_mean
 from ingestd.processing.patterns.operators import (
     Affix,
     AnythingBut,
@@ -17,7 +17,7 @@ from ingestd.processing.patterns.operators import (
     Numeric,
     Operator,
     Wildcard,
-    cut,
+    short,
     split_wildcard,
 )
 
@@ -40,9 +40,9 @@ def parse_operator(value: Mapping[str, Any], where: str, known: Mapping[str, _Pa
     if name == "exactly":  # of Event Ruler alone
         raise PatternError(where, f"EventBridge has no operator 'exactly': write {as_json(operand)} itself")
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
-        raise PatternError(where, f"{cut(name)!r} is not an operator here; {hint}")
+        near = did_you_mean(name, known)
+        hint = f"did you mean {near!r}?" if near else f"there are: {', '.join(known)}"
+        raise PatternError(where, f"{short(name)!r} is not an operator here; {hint}")
     return known[name](operand, f"{where}.{name}")
 
 
@@ -73,7 +73,7 @@ def _wildcard(value: Any, where: str, *, many: bool = False) -> Operator:
         try:
             split_wildcard(text)
         except ValueError as error:
-            raise PatternError(where, f"{cut(text)!r} is not a wildcard: {error}") from None
+            raise PatternError(where, f"{short(text)!r} is not a wildcard: {error}") from None
     return Wildcard(texts)
 
 
@@ -143,9 +143,11 @@ def _cidr(value: Any, where: str) -> Operator:
     try:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError:
-        raise PatternError(where, f"{cut(text)!r} is not a network, as 10.0.0.0/8 or 2001:db8::/32") from None
+        raise PatternError(
+            where, f"{short(text)!r} is not a network such as 10.0.0.0/8, 2001:db8::/32"
+        ) from None
     if ipaddress.ip_address(address) != network.network_address:
-        raise PatternError(where, f"{cut(text)!r} is an address inside a network: did you mean {network}?")
+        raise PatternError(where, f"{short(text)!r} is an address inside a network: did you mean {network}?")
     return Cidr(network)
 
 
@@ -192,11 +194,11 @@ def is_scalar(value: Any) -> bool:
 
 
 def as_json(value: Any) -> str:
-    return cut(json.dumps(value, ensure_ascii=False, default=str))
+    return short(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def kind_of(value: Any) -> str:
     if isinstance(value, Mapping | list):
         name = "object" if isinstance(value, Mapping) else "array"
         return f"an {name}" if value else f"an empty {name}"
-    return as_json(value) if is_scalar(value) else f"{cut(str(value))} ({type(value).__name__})"
+    return as_json(value) if is_scalar(value) else f"{short(str(value))} ({type(value).__name__})"

@@ -40,13 +40,13 @@ def refusal(
         "errors": [_nested(exchange, status, each) for each in listed],
     }
     if entity is not None:
-        content["entityId"] = printable(entity)
+        content["entityId"] = echoed(entity)
     if limit is not None:
         content["limit"] = limit
     return RequestRefused(Reply(status, msgspec.json.encode(content)))
 
 
-def printable(text: str) -> str:
+def echoed(text: str) -> str:
     """A client's text as an answer repeats it: cut, and without what JSON cannot say."""
     return text[:MAX_ECHO].encode("utf-8", "replace").decode()
 

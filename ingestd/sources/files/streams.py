@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ingestd.core.errors import UserError
 from ingestd.core.file_identity import MARK_BYTES, digest, last_bytes
+from ingestd.core.text import printable
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -186,5 +187,4 @@ def fingerprint(path: str, length: int = MARK_BYTES, *, start: int = 0) -> tuple
 
 def shown_path(path: str) -> str:
     """A file's name for people and for tables: bytes that are no UTF-8, and control characters, escaped."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return printable(os.fsencode(path).decode("utf-8", "backslashreplace"))

@@ -1,0 +1,22 @@
+"""Asking an API again until a change shows."""
+
+import random
+from collections.abc import AsyncIterator
+
+from ingestd.control.engine.resource import Context
+
+
+async def polls(
+    context: Context, *, within_s: float, first_s: float, longest_s: float, growth: float = 1.6
+) -> AsyncIterator[float]:
+    """One turn for each question: gives the seconds that are left. Between them it sleeps longer and longer,
+    ``first_s`` to ``longest_s``, and never as long as others do. The last one comes when the time is over.
+    """
+    end, wait_s = context.monotonic() + within_s, first_s
+    while True:
+        yield max(0.0, end - context.monotonic())
+        left_s = end - context.monotonic()
+        if left_s <= 0:
+            return
+        await context.sleep(min(left_s, random.uniform(wait_s / 2, wait_s)))
+        wait_s = min(wait_s * growth, longest_s)
