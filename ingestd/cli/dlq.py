@@ -184,7 +184,9 @@ def export(output: Path | None, state_dir: str | None, as_json: bool, **which: A
         os._exit(0)  # whoever read us has seen enough
     except OSError as error:
         raise UserError(f"cannot write the export: {error.strerror}") from None
-    say(f"{count} letters exported")
+    from ingestd.core.units import counted
+
+    say(f"{counted(count, 'letter')} exported")
     if bent:
         say(f"{bent} of them held line breaks, which are spaces now")
 

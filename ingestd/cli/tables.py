@@ -11,6 +11,7 @@ import click
 from ingestd.app.letters.retry_result import MATES_LEFT
 from ingestd.core.redaction import redact
 from ingestd.core.text import printable
+from ingestd.core.units import counted
 
 if TYPE_CHECKING:
     from ingestd.control.engine.resource import RemoteResource
@@ -63,7 +64,7 @@ def print_purged(deleted: int, left: int, *, interrupted: bool, as_json: bool) -
         found = {"purged": deleted, "left": left, "interrupted": interrupted}
         click.echo(json.dumps({name: value for name, value in found.items() if value or name == "purged"}))
         return
-    click.echo(f"{deleted} letters deleted" + (", then interrupted" if interrupted else ""))
+    click.echo(f"{counted(deleted, 'letter')} deleted" + (", then interrupted" if interrupted else ""))
     if left:
         click.echo(MATES_LEFT.format(left))
 

@@ -79,7 +79,7 @@ def check_secret_files(settings: Settings, origins: Origins) -> Iterator[Finding
     there = [(setting, path) for setting, path in secrets if path and os.path.isfile(path)]
     open_to_all = [(setting, path) for setting, path in there if os.stat(path).st_mode & stat.S_IROTH]
     for setting, path in open_to_all:
-        yield warn("secret files", f"{setting}: everybody on this machine can read {path}: chmod o-r it")
+        yield warn("secret files", f"everybody on this machine can read {path} ({setting}): chmod o-r it")
     if there and not open_to_all:
         yield ok("secret files", "not to be read by everybody")
 

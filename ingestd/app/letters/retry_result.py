@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ingestd.core.errors import UserError
+from ingestd.core.units import counted
 
 _MOST_NAMED = 1_000
 """Letters that are told one by one; there may be a million."""
@@ -96,7 +97,7 @@ class RetryResult:
             sending = f": process {self.process} is sending these at this moment" if self.sent else ""
             lines.append(f"nothing to mark{sending}")
         elif self.process:
-            lines.append(f"{self.marked} letters marked; process {self.process} sends them")
+            lines.append(f"{counted(self.marked, 'letter')} marked; process {self.process} sends them")
         else:
             unsent = self.invalid_count + self.nowhere_count
             lines.append(f"{self.delivered} delivered, {self.failed} failed, {unsent} not sent")

@@ -170,7 +170,7 @@ async def test_a_secret_in_a_configuration_that_everybody_can_read_is_warned_of(
         add(file, '[ingest.producers.crm]\ntoken = "CANARY-0123456789abcdef0123456789"\n')
     )
     assert dict(at(report, Level.WARN))["secret files"] == (
-        f"ingest.producers.crm.token: everybody on this machine can read {file}: chmod o-r it"
+        f"everybody on this machine can read {file} (ingest.producers.crm.token): chmod o-r it"
     )
 
 

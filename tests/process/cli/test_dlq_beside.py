@@ -163,7 +163,7 @@ async def test_while_a_replay_runs_letters_can_be_read_marked_and_purged(place: 
             await api.until(lambda api: len(api.requests) > count)
             assert await listed(place) == [1, 2, 3, 4, 5, 6]
             marked = await place.run(*place.dlq("retry", 3))
-            assert marked.out == f"1 letters marked; process {running.process.pid} sends them\n"
+            assert marked.out == f"1 letter marked; process {running.process.pid} sends them\n"
             purged = await place.run(*place.dlq("purge", "--reason", "gave_up", "--yes"))
             assert purged.code == 0, purged
             held.set()
