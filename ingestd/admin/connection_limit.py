@@ -10,6 +10,7 @@ from typing import cast
 from aiohttp import web
 
 LOOK_S = 1.0
+"""At most, between two looks at who has been silent for too long."""
 
 
 class Connections:
@@ -29,12 +30,13 @@ class Connections:
         self._max_connections = max_connections
         self._head_timeout_s = head_timeout_s
         self._idle_timeout_s = idle_timeout_s
+        self._look_s = min(LOOK_S, head_timeout_s / 2)
         self._open: dict[asyncio.Protocol, _Connection] = {}  # who spoke last comes last
         self._timer: asyncio.TimerHandle | None = None
 
     def __call__(self) -> asyncio.Protocol:
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+            self._timer = asyncio.get_running_loop().call_later(self._look_s, self._look)
         return _Connection(self, self._server())
 
     def close(self) -> None:
@@ -61,7 +63,7 @@ class Connections:
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(LOOK_S, self._look)
+        self._timer = loop.call_later(self._look_s, self._look)
         now = loop.time()
         for connection in list(self._open.values()):
             since, allowed_s = connection.spoke_at, self._idle_timeout_s

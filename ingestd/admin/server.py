@@ -40,6 +40,8 @@ async def serve_admin(
     health: Check,
     readiness: Readiness,
     status: Callable[[], dict[str, Any]],
+    max_connections: int = MAX_CONNECTIONS,
+    head_timeout_s: float = HEAD_TIMEOUT_S,
 ) -> AsyncIterator[int]:
     """Serve until left; gives the port (0 asks for any). Raises UserError when it cannot listen.
 
@@ -63,12 +65,27 @@ async def serve_admin(
         "/readyz": ready_page,
         "/v1/status": status_page,
     }
-    async with serve_pages(pages, host, port, what="the admin address") as bound:
+    async with serve_pages(
+        pages,
+        host,
+        port,
+        what="the admin address",
+        max_connections=max_connections,
+        head_timeout_s=head_timeout_s,
+    ) as bound:
         yield bound
 
 
 @asynccontextmanager
-async def serve_pages(pages: Mapping[str, Page], host: str, port: int, *, what: str) -> AsyncIterator[int]:
+async def serve_pages(
+    pages: Mapping[str, Page],
+    host: str,
+    port: int,
+    *,
+    what: str,
+    max_connections: int = MAX_CONNECTIONS,
+    head_timeout_s: float = HEAD_TIMEOUT_S,
+) -> AsyncIterator[int]:
     """GET and HEAD of each path; everything else is told in JSON. Yields the port."""
     application = web.Application(middlewares=[_errors_as_json])
     application.on_response_prepare.append(_set_headers)
@@ -83,8 +100,8 @@ async def serve_pages(pages: Mapping[str, Page], host: str, port: int, *, what: 
     )
     connections = Connections(
         lambda: _protocol(runner),
-        max_connections=MAX_CONNECTIONS,
-        head_timeout_s=HEAD_TIMEOUT_S,
+        max_connections=max_connections,
+        head_timeout_s=head_timeout_s,
         idle_timeout_s=IDLE_TIMEOUT_S,
     )
     application.on_response_prepare.append(connections.asked)

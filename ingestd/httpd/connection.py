@@ -22,9 +22,6 @@ READ_AHEAD_BYTES = 16 * 1024
 """Buffered of the requests behind an open one before reading is paused."""
 WRITE_BUFFER_BYTES = 64 * 1024
 """Of answers that the client does not read; above, no further request of it is looked at."""
-LINGER_BYTES = 16 * 1024 * 1024
-LINGER_S = 5.0
-"""What a refused client may go on sending, so that it comes to read its answer (RFC 9112, 9.6)."""
 REQUESTS_AT_ONCE = 64
 """Pipelined ones, before the other connections have their turn."""
 SMALL_BODY_BYTES = 64 * 1024
@@ -88,7 +85,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._phase >= Phase.LINGERING:
             self._discarded_bytes += len(data)
-            if self._discarded_bytes > LINGER_BYTES:
+            if self._discarded_bytes > self._state.limits.linger_bytes:
                 self.abort()
             return
         reader = self._reader
@@ -136,7 +133,7 @@ class Connection(asyncio.Protocol):
             self._refuse(408, f"the head was not complete within {limits.head_timeout_s:g} s")
         elif phase == Phase.BODY and age_s > limits.body_timeout_s:
             self._refuse(408, f"the body was not complete within {limits.body_timeout_s:g} s")
-        elif phase >= Phase.LINGERING and age_s > LINGER_S:  # it goes on sending, or does not read
+        elif phase >= Phase.LINGERING and age_s > limits.linger_s:  # it goes on sending, or does not read
             self.abort()
 
     def drain(self) -> None:

@@ -84,6 +84,13 @@ class ServerLimits:
     """A connection without a request; closed without a word."""
     max_connections: int = 10_000
     """At once; 503."""
+    max_surplus: int = 256
+    """Connections above that are told so at a time; any more are closed without a word."""
+    linger_s: float = 5.0
+    """What a refused client may go on sending, so that it comes to read its answer (RFC 9112, 9.6)."""
+    linger_bytes: int = 16 * 1024 * 1024
+    sweep_s: float = 1.0
+    """How often slow clients are looked for."""
 
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -18,9 +18,6 @@ from ingestd.httpd.tls import Certificates
 
 logger = logging.getLogger(__name__)
 
-SWEEP_S = 1.0
-MAX_SURPLUS = 256
-"""Connections above the limit that are told so at a time; any more are closed without a word."""
 _ABORT_S = 1.0
 
 
@@ -99,12 +96,12 @@ class Server:
         await self._until_empty(_ABORT_S)
 
     async def sweep(self) -> None:
-        """Once a second: cut off slow clients, renew the Date. Runs until cancelled."""
+        """Every ``sweep_s``: cut off slow clients, renew the Date. Runs until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             self._state.date = date_line()
             self._sweep_once(loop.time())
-            await asyncio.sleep(SWEEP_S)
+            await asyncio.sleep(self._state.limits.sweep_s)
 
     def _sweep_once(self, now_s: float) -> None:
         # Not in ``sweep``: its frame would hold the last connection for as long as no other comes.
@@ -127,7 +124,7 @@ class Server:
         above = len(state.connections) + 1 - self._max_connections
         if above > 0:
             state.refused_connections += 1
-        if above > MAX_SURPLUS:
+        if above > state.limits.max_surplus:
             accepted.close()
             return
         accepted.setblocking(False)

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from ingestd.admin import connection_limit, server
+from ingestd.admin import server
 from ingestd.admin.metrics_server import serve_metrics
 from ingestd.core.errors import UserError
 from ingestd.telemetry.health import Readiness
@@ -31,7 +31,7 @@ class Service:
         self.trouble: str | None = None
         self.status: dict[str, Any] = {"uptime_s": 1.5}
 
-    def serve(self, port: int = 0, host: str = "127.0.0.1") -> Any:
+    def serve(self, port: int = 0, host: str = "127.0.0.1", **limits: Any) -> Any:
         return server.serve_admin(
             host,
             port,
@@ -39,6 +39,7 @@ class Service:
             health=lambda: self.trouble,
             readiness=self.readiness,
             status=lambda: self.status,
+            **limits,
         )
 
 
@@ -178,10 +179,9 @@ async def _until_lost(reader: asyncio.StreamReader) -> None:
 
 
 async def test_who_asks_again_and_again_outlives_those_who_are_silent(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    service: Service,
 ) -> None:
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
-    async with service.serve() as port:
+    async with service.serve(max_connections=3) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for _ in range(10):
             writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -193,11 +193,9 @@ async def test_who_asks_again_and_again_outlives_those_who_are_silent(
 
 @pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"])
 async def test_a_connection_that_does_not_end_what_it_asks_does_not_stay(
-    service: Service, monkeypatch: pytest.MonkeyPatch, before: bytes
+    service: Service, before: bytes
 ) -> None:
-    monkeypatch.setattr(server, "HEAD_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(connection_limit, "LOOK_S", 0.1)
-    async with service.serve() as port:
+    async with service.serve(head_timeout_s=0.2) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         if before:
             writer.write(before)

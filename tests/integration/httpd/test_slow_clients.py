@@ -9,23 +9,17 @@ from functools import partial
 
 import pytest
 
-from ingestd.httpd import connection as connection_module
-from ingestd.httpd import server as server_module
 from ingestd.httpd.request import Response, ServerLimits
 from ingestd.httpd.server import Server, serve
 from tests.integration.httpd.wire_client import GET, POST, Client, Echo, connect, post, until
 from tests.machine import patience
 
 QUICK_S = patience(0.3)
-QUICK = ServerLimits(head_timeout_s=QUICK_S, body_timeout_s=QUICK_S, idle_timeout_s=QUICK_S)
+QUICK = ServerLimits(
+    head_timeout_s=QUICK_S, body_timeout_s=QUICK_S, idle_timeout_s=QUICK_S, linger_s=0.3, sweep_s=0.02
+)
 PATIENT_S = 60.0
 DRIP_S = 20.0  # how long a thousand bytes drip
-
-
-@pytest.fixture(autouse=True)
-def _quick_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "SWEEP_S", 0.02)
-    monkeypatch.setattr(connection_module, "LINGER_S", 0.3)
 
 
 @pytest.fixture
@@ -126,13 +120,10 @@ async def test_a_refused_client_cannot_go_on_for_ever(server: Server, applicatio
 
 
 @pytest.mark.anyio
-async def test_a_refused_client_cannot_send_gigabytes(
-    application: Echo, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection_module, "LINGER_S", PATIENT_S)
-    monkeypatch.setattr(connection_module, "LINGER_BYTES", 1_000_000)
+async def test_a_refused_client_cannot_send_gigabytes(application: Echo) -> None:
+    limits = ServerLimits(linger_s=PATIENT_S, linger_bytes=1_000_000)
     async with (
-        serve(application, ServerLimits(), "127.0.0.1", 0) as server,
+        serve(application, limits, "127.0.0.1", 0) as server,
         await connect(server.port) as client,
     ):
         client.send(POST + b"Content-Length: 99999999999\r\n\r\n")
@@ -149,10 +140,7 @@ async def test_a_refused_client_cannot_send_gigabytes(
 
 
 @pytest.mark.anyio
-async def test_thousands_of_idle_connections_cost_next_to_nothing(
-    application: Echo, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server_module, "SWEEP_S", 1.0)
+async def test_thousands_of_idle_connections_cost_next_to_nothing(application: Echo) -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = min(10_000, (soft - 500) // 2)
     clients: list[socket.socket] = []

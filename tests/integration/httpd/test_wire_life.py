@@ -5,13 +5,11 @@ import errno
 import gc
 import socket
 import struct
-import weakref
+from dataclasses import replace
 
 import pytest
 
 from ingestd.core.errors import UserError
-from ingestd.httpd import connection as connection_module
-from ingestd.httpd import server as server_module
 from ingestd.httpd.connection import READ_AHEAD_BYTES, Connection
 from ingestd.httpd.server import Server, serve
 from tests.integration.httpd.wire_client import DEADLINE_S, LIMITS, Client, Echo, connect, post, until
@@ -19,9 +17,9 @@ from tests.integration.httpd.wire_client import DEADLINE_S, LIMITS, Client, Echo
 
 @pytest.mark.anyio
 async def test_a_last_answer_is_readable_though_more_was_sent_than_is_read(
-    server: Server, application: Echo, monkeypatch: pytest.MonkeyPatch
+    server: Server, application: Echo
 ) -> None:
-    monkeypatch.setattr(connection_module, "LINGER_S", 10 * DEADLINE_S)  # its own end is not what ends it
+    server.change_limits(replace(LIMITS, linger_s=10 * DEADLINE_S))  # its own end is not what ends it
     application.hold = True
     async with await connect(server.port) as client:
         client.send(post(b"last", fields=b"Connection: close\r\n") + b"x" * 2_000_000)
@@ -174,33 +172,26 @@ async def test_a_name_is_listened_on_at_all_its_addresses_with_one_port(applicat
                     continue
 
 
-class WatchedConnection(Connection):
-    __slots__ = ("__weakref__",)
-    swept = 0
-
-    def enforce_deadline(self, now_s: float) -> None:
-        WatchedConnection.swept += 1
-        super().enforce_deadline(now_s)
+def alive() -> int:
+    return sum(type(one) is Connection for one in gc.get_objects())
 
 
 @pytest.mark.anyio
-async def test_a_connection_leaves_no_reference_cycle(
-    server: Server, application: Echo, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server_module, "Connection", WatchedConnection)
+async def test_a_connection_leaves_no_reference_cycle(server: Server, application: Echo) -> None:
+    server.change_limits(replace(LIMITS, sweep_s=0.01))
     gc.collect()
+    before = alive()
     gc.disable()
     try:
         async with await connect(server.port) as client:
             client.send(post(b"one"))
             await client.answer()
-            (connection,) = map(weakref.ref, server._state.connections)
-            assert connection() is not None
-            swept = WatchedConnection.swept  # a sweep has held it in its hands, too
-            await until(lambda: WatchedConnection.swept > swept)
+            assert alive() == before + 1
+            date = server._state.date
+            await until(lambda: server._state.date is not date)  # a sweep has held it in its hands, too
         await until(lambda: server.connections == 0)
         application.requests.clear()
         application.heads.clear()
-        await until(lambda: connection() is None)
+        await until(lambda: alive() == before)
     finally:
         gc.enable()

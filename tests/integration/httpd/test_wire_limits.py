@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from ingestd.httpd import server as server_module
 from ingestd.httpd.connection import READ_AHEAD_BYTES
 from ingestd.httpd.request import ServerLimits
 from ingestd.httpd.server import Server, serve
@@ -101,11 +100,10 @@ async def test_connections_above_the_limit_are_told_to_come_back(application: Ec
 
 @pytest.mark.anyio
 async def test_of_very_many_connections_above_the_limit_the_rest_is_closed_without_a_word(
-    application: Echo, monkeypatch: pytest.MonkeyPatch
+    application: Echo,
 ) -> None:
-    monkeypatch.setattr(server_module, "MAX_SURPLUS", 1)
     async with (
-        serve(application, ServerLimits(max_connections=1), "127.0.0.1", 0) as server,
+        serve(application, ServerLimits(max_connections=1, max_surplus=1), "127.0.0.1", 0) as server,
         await connect(server.port) as one,
         await connect(server.port) as told,
         await connect(server.port) as untold,
