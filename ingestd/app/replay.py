@@ -18,6 +18,7 @@ import anyio.abc
 from ingestd.app.maintenance import compare_api, keep_house, tell_keys
 from ingestd.app.replay_sources import OpenSource, open_files, place_source
 from ingestd.config import Login, Settings, state_directory
+from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError, first_cause
 from ingestd.delivery.sink_runner import SinkRunner
@@ -77,16 +78,17 @@ async def open_replay(
     from_start: bool = False,
     warn: Warn,
     clock: Clock | None = None,
+    bounds: Bounds = DEFAULT_BOUNDS,
 ) -> AsyncIterator[Replay]:
     """Open sources, stores and lane; nothing is sent before ``run``. Raises UserError."""
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
-        sources = open_files(paths, settings.source, warn)
+        sources = open_files(paths, settings.source, warn, chunk_bytes=bounds.chunk_bytes)
         for source in sources:
             stack.callback(source.close)
         directory = state_directory(settings, login)
         pipeline = await stack.enter_async_context(
-            open_pipeline(settings, login, directory, clock=clock, warn=warn)
+            open_pipeline(settings, login, directory, clock=clock, warn=warn, bounds=bounds)
         )
         if settings.metrics.port is not None:
             from ingestd.admin.metrics_server import serve_metrics  # a web server: only for those who want it
@@ -299,6 +301,7 @@ async def _make_intake(replay: Replay, warn: Warn) -> ReplayIntake:
         journal=pipeline.journal,
         clock=pipeline.clock,
         warn=warn,
+        bounds=pipeline.bounds,
     )
     intake.resume_kept()
     return intake

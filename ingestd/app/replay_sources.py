@@ -39,7 +39,9 @@ class OpenSource:
         return ""
 
 
-def open_files(paths: Sequence[str], settings: SourceConfig, warn: Warn) -> list[JsonSource]:
+def open_files(
+    paths: Sequence[str], settings: SourceConfig, warn: Warn, *, chunk_bytes: int
+) -> list[JsonSource]:
     """Raises UserError, and leaves none open then."""
     sources: list[JsonSource] = []
     try:
@@ -49,6 +51,7 @@ def open_files(paths: Sequence[str], settings: SourceConfig, warn: Warn) -> list
                 max_event_bytes=settings.max_event_bytes,
                 max_window=settings.max_window,
                 items=settings.items,
+                chunk_bytes=chunk_bytes,
             )
             if source.rereadable and any(source.identity == other.identity for other in sources):
                 warn(f"{source.name}: named twice, read once")

@@ -25,7 +25,6 @@ MOST_DRAIN_TRIES = 5
 _MAX_DRAIN_BACKOFF_S = 1.0
 _MOST_REPEATS = 100.0
 """A long good time must not pay for a storm."""
-_LOOK_AGAIN_S = 1.0  # how often the outage deadline is checked while nothing happens
 
 
 class Wait(NamedTuple):
@@ -88,7 +87,7 @@ class FlowControl:
                 return found
             if self._is_done(now, held_back):  # the last new batches may just have been held
                 return Done(self.error)
-        latest = now + _LOOK_AGAIN_S
+        latest = now + self._settings.outage_look_s
         return Wait(latest if busy else min(latest, self._next_at(now)))
 
     @property

@@ -50,3 +50,5 @@ class LaneSettings:
     retry_floor: int = 10
     retry_per_s: float = 1.0
     confirms: bool = False
+    outage_look_s: float = 1.0
+    """How often the deadline of an outage is checked while nothing happens."""

@@ -25,9 +25,6 @@ from ingestd.store.dead_letters import insert_letters
 from ingestd.store.spool import MAX_CHUNK_BYTES, Spool, SpooledChunk
 from ingestd.store.writer import Work
 
-MAX_UNANSWERED_BYTES = 64 * 1024 * 1024
-"""Of events that are not on disk yet; past it producers wait. A disk may take seconds for one fsync."""
-
 SLICE_S = 0.01
 """Of one turn of the loop, for validation; a step of it that was begun is brought to its end."""
 
@@ -74,6 +71,7 @@ class Admission:
         waiting: DeliveryWaits,
         offer: Callable[[SpooledChunk], None],
         keep: Sequence[Keep] = (),
+        max_unanswered_bytes: int,
         max_event_bytes: int,
         keep_rejected: bool,
         clock: Clock,
@@ -91,6 +89,7 @@ class Admission:
         self._offer = offer
         self._keepers = keep
         self._max_event_bytes = max_event_bytes
+        self._max_unanswered_bytes = max_unanswered_bytes
         self._clock = clock
         self._arrived: list[Submission] = []
         self._arrived_bytes = self._unanswered_bytes = 0
@@ -123,7 +122,7 @@ class Admission:
 
     def _stalled(self, size_bytes: int) -> DeferredSubmission | None:
         """Memory is bounded also while the disk takes its time. What comes alone is always taken."""
-        if self._unanswered_bytes and self._unanswered_bytes + size_bytes > MAX_UNANSWERED_BYTES:
+        if self._unanswered_bytes and self._unanswered_bytes + size_bytes > self._max_unanswered_bytes:
             return DeferredSubmission(503, 1, "the disk is slower than the events that arrive: send it again")
         return None
 

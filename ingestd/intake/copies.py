@@ -14,9 +14,6 @@ from ingestd.intake.stages import Stages
 from ingestd.processing.dedup import WaitingCopy
 from ingestd.store.journal import Journal
 
-MAX_COPY_BYTES = 32 * 1024 * 1024
-"""Copies of events on their way that may wait for their fate; past it the intake waits."""
-
 
 class CopyTracker:
     """``room`` waits while too many wait. Where there are several branches the chunks claim the keys: each is
@@ -30,7 +27,9 @@ class CopyTracker:
         *,
         journal: Journal,
         clock: Clock,
+        max_bytes: int,
     ) -> None:
+        self._max_bytes = max_bytes
         self._window, self._validator, self._book = stages.window, stages.validator, stages.book
         self._fan = fan
         self._only = stages.branches[0] if len(stages.branches) == 1 else None
@@ -45,7 +44,7 @@ class CopyTracker:
 
     @property
     def too_many(self) -> bool:
-        return self._window.follower_bytes > MAX_COPY_BYTES
+        return self._window.follower_bytes > self._max_bytes
 
     async def room(self, flush: Callable[[], Awaitable[None]]) -> None:
         """Wait while too many copies wait for what is on its way. What they wait for may also be still to be

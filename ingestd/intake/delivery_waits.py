@@ -9,9 +9,6 @@ from ingestd.core.submission import AcceptedSubmission, Submission, SubmissionOu
 State = Callable[[int], tuple[int, int] | None]
 """Number of a chunk -> (events of it without an end, dead letters); None: not yet taken up."""
 
-MAX_WAITING = 1_000
-"""Past it a submission is answered at once with what is known; it is safe in the spool all the same."""
-
 
 @dataclass(slots=True)
 class _Waiter:
@@ -24,9 +21,10 @@ class _Waiter:
 
 class DeliveryWaits:
     """``settled`` is told of every chunk whose events all had their end, also those that an API had to
-    confirm; ``state`` knows of those that have some without."""
+    confirm; ``state`` knows of those that have some without. ``most``: chunks that are waited for."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, *, most: int) -> None:
+        self._most = most
         self._state = state
         self._by_chunk: dict[int, _Waiter] = {}
         self._ending = False
@@ -37,7 +35,7 @@ class DeliveryWaits:
     def add(self, submission: Submission, taken: AcceptedSubmission, chunks: dict[int, int]) -> None:
         """``chunks``: number -> events, of those that hold this submission's new events and nobody else's."""
         waiter = _Waiter(submission, taken, chunks)
-        if not chunks or self._ending or len(self._by_chunk) >= MAX_WAITING:
+        if not chunks or self._ending or len(self._by_chunk) >= self._most:
             self._answer(waiter)
             return
         for number in chunks:

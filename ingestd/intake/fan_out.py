@@ -23,9 +23,6 @@ from ingestd.processing.routes import Routes
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.store.journal import DISMISSED, EVERYWHERE, Journal
 
-MAX_PENDING_BYTES = 32 * 1024 * 1024
-"""Of a branch among several: of chunks that have events without an end there."""
-
 
 @dataclass(slots=True)
 class RecoveredPositions:
@@ -54,7 +51,9 @@ class FanOut:
         book: EventRecorder,
         journal: Journal,
         clock: Clock,
+        max_pending_bytes: int,
     ) -> None:
+        self._max_pending_bytes = max_pending_bytes
         self.rereadable = True
         self._branches = branches
         self._only = branches[0] if len(branches) == 1 else None
@@ -244,7 +243,7 @@ class FanOut:
             await self._only.lane.room()
             return
         while not self._stopped and any(
-            branch.pending_bytes > MAX_PENDING_BYTES and not branch.lost for branch in self._branches
+            branch.pending_bytes > self._max_pending_bytes and not branch.lost for branch in self._branches
         ):
             self._news = anyio.Event()
             for branch in self._branches:

@@ -10,6 +10,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ingestd.core.batch import Batch
+from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.chunk import Chunk
 from ingestd.core.clock import Clock
 from ingestd.core.positions import Positions
@@ -44,6 +45,7 @@ class ReplayIntake:
         journal: Journal,
         clock: Clock,
         warn: Callable[[str], None],
+        bounds: Bounds = DEFAULT_BOUNDS,
     ) -> None:
         self._window = stages.window
         self._validator = stages.validator
@@ -63,8 +65,11 @@ class ReplayIntake:
             book=stages.book,
             journal=journal,
             clock=clock,
+            max_pending_bytes=bounds.pending_bytes,
         )
-        self._copies = CopyTracker(stages, self._fan, recoveries, journal=journal, clock=clock)
+        self._copies = CopyTracker(
+            stages, self._fan, recoveries, journal=journal, clock=clock, max_bytes=bounds.copy_bytes
+        )
         self._source: JsonSource | None = None
         self.stopped = False
 

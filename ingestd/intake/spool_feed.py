@@ -21,9 +21,6 @@ from ingestd.intake.recovery import RecoveredChunk, Recovery
 from ingestd.store.frozen_batches import FrozenBatch
 from ingestd.store.spool import Spool, SpooledChunk
 
-MAX_MEMORY_BYTES = 16 * 1024 * 1024
-"""Of events that wait in memory for the lane; the spool has them all the same."""
-
 _FEEDING = 0.5
 """Of the time of a drain; the rest is for requests, which otherwise would end unanswered."""
 
@@ -70,6 +67,7 @@ class SpoolFeed:
         book: SpoolRecorder,
         ledger: SinkLedgerWriter,
         clock: Clock,
+        max_memory_bytes: int,
     ) -> None:
         self.sink = sink
         self._spool = spool
@@ -83,7 +81,7 @@ class SpoolFeed:
         self._ledger = ledger
         self._clock = clock
         self._memory: deque[tuple[SpooledChunk, Routed]] = deque()
-        self._memory_bytes = 0
+        self._memory_bytes, self._max_memory_bytes = 0, max_memory_bytes
         self._behind = True  # there may be chunks on disk before those in memory
         self._last_offered = spool.end - 1
         self._rests: dict[int, _Rest] = {}
@@ -107,7 +105,7 @@ class SpoolFeed:
         number = self._last_offered = spooled.chunk.start
         size_bytes = sum(map(len, spooled.chunk.events))
         if not self._behind and number >= self._cursor.unread:
-            if self._memory_bytes + size_bytes <= MAX_MEMORY_BYTES:
+            if self._memory_bytes + size_bytes <= self._max_memory_bytes:
                 self._memory.append((self._view(spooled), routed))
                 self._memory_bytes += size_bytes
             else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ingestd.config import Login, Settings
 from ingestd.core.backoff import Backoff
+from ingestd.core.bounds import Bounds
 from ingestd.core.clock import Clock
 from ingestd.delivery.batcher import Batcher
 from ingestd.delivery.circuit_breaker import BreakerState
@@ -67,6 +68,7 @@ class PipelineContext:
     watch: Watch
     spooled: bool
     requested_letters_only: bool
+    bounds: Bounds
 
 
 def sections_of(settings: Settings) -> dict[str, HttpSinkConfig]:
@@ -214,6 +216,7 @@ def _lane_settings(
         retry_share=delivery.retry_share,
         retry_per_s=delivery.retries_per_second,
         confirms=confirms,
+        outage_look_s=ground.bounds.outage_look_s,
     )
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from shlex import quote
 
 from ingestd.config import Login, Settings
+from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.core.ledger import Ledger
@@ -83,6 +84,7 @@ class Pipeline:
     lakes: Sequence[OpenLake]
     clock: Clock
     watch: Watch
+    bounds: Bounds
 
     @property
     def watches(self) -> list[KeyWatch]:
@@ -108,6 +110,7 @@ async def open_pipeline(
     requested_letters_only: bool = False,
     spooled: bool = False,
     metrics: Metrics | None = None,
+    bounds: Bounds = DEFAULT_BOUNDS,
 ) -> AsyncIterator[Pipeline]:
     """Wire a pipeline on a state directory. Raises UserError (also StoreFailed) before anything is sent.
 
@@ -155,6 +158,7 @@ async def open_pipeline(
             watch=watch,
             spooled=spooled,
             requested_letters_only=requested_letters_only,
+            bounds=bounds,
         )
         lakes = await open_lakes(stack, ground)
         branches = await open_branches(stack, ground, router, keep=partial(keep_delivered, lakes))
@@ -178,6 +182,7 @@ async def open_pipeline(
             lakes=lakes,
             clock=clock,
             watch=watch,
+            bounds=bounds,
         )
         metrics.gauges.without_dedup_key = lambda: pipeline.validator.without_key
         yield pipeline
@@ -209,7 +214,7 @@ async def open_front(pipeline: Pipeline, *, warn: Warn) -> AsyncIterator[IngestS
         spool.on_damage = partial(_damaged, pipeline, warn)
         spool.on_fate = pipeline.book.fate_known
         confirming = pipeline.book.confirming
-        waiting = DeliveryWaits(confirming.state)
+        waiting = DeliveryWaits(confirming.state, most=pipeline.bounds.waiting_requests)
         confirming.watch(spool.source, spool.state, waiting.settled)
         spool.on_settled, spool.on_taken_up = confirming.settled, confirming.adopt
         if positions := spool.positions():
@@ -228,6 +233,7 @@ async def open_front(pipeline: Pipeline, *, warn: Warn) -> AsyncIterator[IngestS
             waiting=waiting,
             offer=partial(_offer, pipeline.routes, feeds),
             keep=[lake.accepted for lake in pipeline.lakes if lake.accepted],
+            max_unanswered_bytes=pipeline.bounds.unanswered_bytes,
             max_event_bytes=max(branch.batcher.max_event_bytes for branch in pipeline.branches),
             keep_rejected=settings.ingest.keep_rejected,
             clock=clock,
@@ -248,6 +254,7 @@ def _make_feed(pipeline: Pipeline, branch: SinkRunner, spool: Spool) -> SpoolFee
         book=pipeline.book,
         ledger=branch.ledger,
         clock=pipeline.clock,
+        max_memory_bytes=pipeline.bounds.spool_memory_bytes,
     )
     pipeline.metrics.by_sink.sinks[branch.name].behind = lambda: feed.behind_chunks
     return feed

@@ -9,15 +9,13 @@ from functools import partial
 
 import anyio.to_thread
 
+from ingestd.core.bounds import DEFAULT_BOUNDS
 from ingestd.core.chunk import Chunk
 from ingestd.sources.files.arrays import JsonArray
 from ingestd.sources.files.formats import Recoded, StreamFormat, encoding_of, layout_of, other_format
 from ingestd.sources.files.packing import MAX_WINDOW, inflate, is_packed
 from ingestd.sources.files.splitting import Damaged, Lines, Region
 from ingestd.sources.files.streams import BOM, Input, PeekableStream, ReadingStopped, shown_path
-
-CHUNK_BYTES = 256 * 1024
-"""Part of the checkpoint's meaning: a restart must cut the chunks that were cut before."""
 
 MAX_EVENT_BYTES = 1024 * 1024
 
@@ -42,6 +40,7 @@ class JsonSource:
         max_event_bytes: int = MAX_EVENT_BYTES,
         max_window: int = MAX_WINDOW,
         items: str = "",
+        chunk_bytes: int = DEFAULT_BOUNDS.chunk_bytes,
     ) -> None:
         self.path = path
         self.number = 0
@@ -50,6 +49,7 @@ class JsonSource:
         self._max_event_bytes = max_event_bytes
         self._max_window = max_window
         self._items = items
+        self._chunk_bytes = chunk_bytes
         self._plain = True
         self._input = Input(path)
         self.rereadable = self._input.regular and path != "-"
@@ -153,7 +153,7 @@ class JsonSource:
             pieces,
             start=position,
             line=line,
-            chunk_bytes=CHUNK_BYTES,
+            chunk_bytes=self._chunk_bytes,
             max_event_bytes=self._max_event_bytes,
             fill=self.rereadable,
             leave_half=self.rereadable,
@@ -167,7 +167,7 @@ class JsonSource:
             pieces,
             start=position,
             line=line,
-            chunk_bytes=CHUNK_BYTES,
+            chunk_bytes=self._chunk_bytes,
             max_event_bytes=self._max_event_bytes,
             fill=self.rereadable,
             leave_half=self.rereadable,

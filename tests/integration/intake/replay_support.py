@@ -13,6 +13,7 @@ from typing import Any
 from ingestd.app.replay import Replay, open_replay, run
 from ingestd.app.replay_report import make_report
 from ingestd.config import Login, Settings
+from ingestd.core.bounds import Bounds
 from tests.integration.intake.support import DEADLINE_S, SHORT, Gate, key_of, numbers_of
 from tests.receiver import Receiver
 
@@ -20,6 +21,9 @@ SECTIONS: dict[str, dict[str, Any]] = SHORT | {
     "delivery": SHORT["delivery"] | {"startup_patience": 0.15, "max_in_flight": 2},
     "batch": {"max_events": 10, "max_age": 0.05},
 }
+
+OFTEN = Bounds(outage_look_s=0.02)
+SMALL = replace(OFTEN, chunk_bytes=1500)
 
 
 @dataclass
@@ -31,6 +35,7 @@ class Place:
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     login: Login | None = None
+    bounds: Bounds = OFTEN
 
     @asynccontextmanager
     async def opened(self, source: Path, *, from_start: bool = False) -> AsyncIterator[Replay]:
@@ -39,7 +44,7 @@ class Place:
         settings = Settings.model_validate(SECTIONS | given | state)
         warn = self.warnings.append
         async with open_replay(
-            settings, self.login, [str(source)], from_start=from_start, warn=warn
+            settings, self.login, [str(source)], from_start=from_start, warn=warn, bounds=self.bounds
         ) as replay:
             yield replay
         ledger = replay.pipeline.ledger
@@ -64,6 +69,13 @@ class Place:
                 yield life
             finally:
                 await life.stop()
+
+
+@dataclass
+class SmallPlace(Place):
+    """With chunks of about eight events."""
+
+    bounds: Bounds = SMALL
 
 
 @dataclass

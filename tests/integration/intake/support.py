@@ -19,6 +19,7 @@ import msgspec
 
 from ingestd.app.maintenance import keep_house
 from ingestd.config import Login, Settings
+from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.ledger import Ledger, SinkLedger
 from ingestd.core.submission import AcceptedSubmission, DeferredSubmission, Result, Submission
@@ -27,6 +28,18 @@ from ingestd.store.database import Database
 from ingestd.wiring.pipeline import IngestService, Pipeline, open_front, open_pipeline
 from tests.machine import patience
 from tests.receiver import Receiver, Request
+
+
+class QuickWall(SystemClock):
+    """A clock on the wall that runs 2,000 times as fast: dead letters are due in no time."""
+
+    def __init__(self) -> None:
+        self._started = SystemClock.monotonic(), SystemClock.wall()
+
+    def wall(self) -> float:
+        monotonic, wall = self._started
+        return wall + 2_000 * (SystemClock.monotonic() - monotonic)
+
 
 DEADLINE_S = patience(60.0)
 
@@ -145,11 +158,11 @@ class Life:
     def ledger(self) -> Ledger:
         return self.pipeline.ledger
 
-    def deliver(self) -> None:
+    def deliver(self, *, upkeep: bool = True) -> None:
         parts = (
             *(branch.lane.run() for branch in self.pipeline.branches),
             *(feed.run() for feed in self.front.feeds),
-            keep_house(self.pipeline),
+            *([keep_house(self.pipeline)] if upkeep else ()),
             *(branch.confirmer.run() for branch in self.pipeline.branches if branch.confirmer),
         )
         self.tasks = [asyncio.ensure_future(part) for part in parts]
@@ -248,6 +261,7 @@ async def running(
     *,
     deliver: bool = True,
     clock: Clock | None = None,
+    bounds: Bounds = DEFAULT_BOUNDS,
     **sections: dict[str, Any],
 ) -> AsyncIterator[Life]:
     """A life on ``directory``; it delivers to ``receiver`` from the start, or when told to. With a section
@@ -260,7 +274,13 @@ async def running(
     login = Login(api=receiver.url, token_url=None) if receiver else None
     async with (
         open_pipeline(
-            settings, login, directory, clock=clock or SystemClock(), warn=warnings.append, spooled=True
+            settings,
+            login,
+            directory,
+            clock=clock or SystemClock(),
+            warn=warnings.append,
+            spooled=True,
+            bounds=bounds,
         ) as pipeline,
         open_front(pipeline, warn=warnings.append) as front,
     ):

@@ -6,15 +6,21 @@ import os
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ingestd.delivery import flow_control
-from ingestd.intake import copies
-from ingestd.sources.files import jsonl
-from tests.integration.intake.replay_support import Place, assert_once, keys_by_event, rows, sink, until
+from tests.integration.intake.replay_support import (
+    Place,
+    SmallPlace,
+    assert_once,
+    keys_by_event,
+    rows,
+    sink,
+    until,
+)
 from tests.integration.intake.support import event, key_of, numbers_of
 from tests.receiver import Action, Cut, Hang, Receiver, Reply, Request
 
@@ -22,13 +28,6 @@ pytestmark = pytest.mark.anyio
 
 CHUNK_BYTES = 1500
 CONVERSATIONS = 7
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of about seven events, batches of ten."""
-    monkeypatch.setattr(jsonl, "CHUNK_BYTES", CHUNK_BYTES)
-    monkeypatch.setattr(flow_control, "_LOOK_AGAIN_S", 0.02)
 
 
 def talk(number: int, **other: Any) -> bytes:
@@ -111,7 +110,7 @@ async def test_whenever_it_is_killed_copies_stay_copies(
         sinks = {
             f"s{number}": sink(receiver) for number, receiver in enumerate((first, second)[: 1 + several])
         }
-        place = Place(tmp_path / "0", sinks, sections)
+        place = SmallPlace(tmp_path / "0", sinks, sections)
         for life in range(1, 9):
             async with place.running(source) as running:
                 if await running.over_before(first, requests=len(first.requests) + rng.randrange(1, 9)):
@@ -151,7 +150,7 @@ async def killed_with(
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    return Place(tmp_path / "state", {"api": {"type": "ingest_api"}})
+    return SmallPlace(tmp_path / "state", {"api": {"type": "ingest_api"}})
 
 
 async def again(place: Place, source: Path, before: Receiver) -> tuple[dict[str, Any], Receiver]:
@@ -174,11 +173,11 @@ async def test_a_copy_in_an_earlier_chunk_than_the_end_of_its_batch_waits_for_it
 
 
 async def test_many_copies_of_what_is_still_to_be_read_do_not_stop_the_reading(
-    tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, place: Place
 ) -> None:
     source = write(tmp_path / "in.ndjson", [event(0)] * 30 + [event(n) for n in range(1, 40)])
     place, receiver = await killed_with(place, source, [0], requests=1, image=tmp_path / "image")
-    monkeypatch.setattr(copies, "MAX_COPY_BYTES", 500)
+    place.bounds = replace(place.bounds, copy_bytes=500)
     report, receiver = await again(place, source, receiver)
     assert_once(receiver, range(40))
     assert (report["in_flight"], report["duplicate"]) == (0, 29)

@@ -7,6 +7,7 @@ import random
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +16,31 @@ import pytest
 from ingestd.app.replay import run
 from ingestd.app.replay_report import make_report
 from ingestd.core.chunk import Chunk
-from ingestd.delivery import flow_control
-from ingestd.intake import copies, fan_out, replay_intake
+from ingestd.intake import fan_out, replay_intake
 from ingestd.intake.recovery import ProcessedEvents, Recovery
-from ingestd.sources.files import jsonl
 from ingestd.sources.files.progress import Progress
-from tests.integration.intake.replay_support import Place, assert_once, keys_by_event, rows, sink, until
+from tests.integration.intake.replay_support import (
+    SMALL,
+    Place,
+    SmallPlace,
+    assert_once,
+    keys_by_event,
+    rows,
+    sink,
+    until,
+)
 from tests.integration.intake.support import event, numbers_of, sent
 from tests.receiver import Action, Cut, Hang, Receiver, Reply, Request
 
 pytestmark = pytest.mark.anyio
 
 CHUNK_BYTES = 1500
+FEW_COPIES = replace(SMALL, copy_bytes=1000)
+LITTLE_LAG = replace(SMALL, pending_bytes=10 * CHUNK_BYTES)
 ONES = {"interactionId": [{"prefix": "i-1"}]}
 TWOS = {"interactionId": [{"prefix": "i-2"}]}
 NOWHERE = "http://127.0.0.1:9"
 REFUSAL = Reply(422, body=b'{"errors":[{"index":0,"message":"no such queue"}]}')
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of about eight events; patience is looked at often."""
-    monkeypatch.setattr(jsonl, "CHUNK_BYTES", CHUNK_BYTES)
-    monkeypatch.setattr(flow_control, "_LOOK_AGAIN_S", 0.02)
 
 
 def write(path: Path, lines: Sequence[bytes]) -> Path:
@@ -82,7 +85,7 @@ async def test_whenever_it_is_killed_each_sink_gets_each_of_its_events_once(
     source = write(tmp_path / "in.ndjson", lines)
     async with faulty(rng) as all_, faulty(rng) as ones, faulty(rng) as twos:
         sinks = {"all": sink(all_), "ones": sink(ones, when=ONES), "twos": sink(twos, when=TWOS)}
-        place = Place(tmp_path / "0", sinks, {} if window else {"window": {"max_age": 0}})
+        place = SmallPlace(tmp_path / "0", sinks, {} if window else {"window": {"max_age": 0}})
         for life in range(1, 6):
             seen, enough = len(all_.requests), rng.randrange(1, 14)
             async with place.running(source) as running:
@@ -110,7 +113,7 @@ async def test_ledgers_count_an_event_once_and_what_each_sink_did(tmp_path: Path
             "teens": sink(teens, when={"interactionId": ["i-10", "i-11", "i-12"]}),
             "twos": sink(twos, when=TWOS),
         }
-        place = Place(tmp_path / "state", sinks)
+        place = SmallPlace(tmp_path / "state", sinks)
         report = await place.run(source)
     matched = {*of("1", count), *of("2", count)}
     ends = {name: report[name] for name in ("accepted", "delivered", "duplicate", "rejected", "unmatched")}
@@ -142,7 +145,7 @@ async def test_what_had_its_end_before_a_crash_is_not_counted_again(tmp_path: Pa
         sinks = {"ones": sink(ones, when=ONES, max_events=1)}
         if several:
             sinks["twos"] = sink(twos, when=TWOS, max_events=1)
-        place = Place(tmp_path / "0", sinks)
+        place = SmallPlace(tmp_path / "0", sinks)
         async with place.running(source) as running:
             await ones.until(lambda r: len(sent(r)) == 11)
             if several:
@@ -169,7 +172,7 @@ async def test_a_lost_sink_costs_the_others_nothing_and_gets_the_rest_in_the_nex
     count = 100
     source = write(tmp_path / "in.ndjson", [event(number) for number in range(count)])
     async with Receiver() as well, Receiver() as late:
-        place = Place(tmp_path / "state", {"well": sink(well), "late": sink(late) | {"url": NOWHERE}})
+        place = SmallPlace(tmp_path / "state", {"well": sink(well), "late": sink(late) | {"url": NOWHERE}})
         report = await place.run(source)
         assert report["exit_code"] == 4
         assert "sink late" in report["error"]
@@ -189,7 +192,7 @@ async def test_a_lost_sink_costs_the_others_nothing_and_gets_the_rest_in_the_nex
 
 
 async def test_what_a_sink_has_not_been_handed_when_it_is_lost_stays_with_its_file(tmp_path: Path) -> None:
-    place = Place(tmp_path / "state", {"well": _nowhere(), "lost": _nowhere()})
+    place = SmallPlace(tmp_path / "state", {"well": _nowhere(), "lost": _nowhere()})
     async with place.opened(write(tmp_path / "in.ndjson", [])) as replay:
         pipeline = replay.pipeline
         intake = replay_intake.ReplayIntake(
@@ -214,7 +217,7 @@ async def test_what_a_sink_has_not_been_handed_when_it_is_lost_stays_with_its_fi
 
 async def test_when_all_sinks_are_lost_the_run_ends(tmp_path: Path) -> None:
     source = write(tmp_path / "in.ndjson", [event(number) for number in range(100)])
-    place = Place(tmp_path / "state", {"a": _nowhere(), "b": _nowhere()})
+    place = SmallPlace(tmp_path / "state", {"a": _nowhere(), "b": _nowhere()})
     report = await place.run(source)
     assert (report["exit_code"], report["delivered"]) == (4, 0)
     assert [bool(one["error"]) for one in report["sinks"].values()] == [True, True]
@@ -235,7 +238,7 @@ def piped(tmp_path: Path, lines: Sequence[bytes]) -> Iterator[Path]:
 
 async def test_what_cannot_be_read_again_becomes_dead_letters_of_the_lost_sink(tmp_path: Path) -> None:
     async with Receiver() as well:
-        place = Place(tmp_path / "state", {"well": sink(well), "lost": _nowhere()})
+        place = SmallPlace(tmp_path / "state", {"well": sink(well), "lost": _nowhere()}, bounds=FEW_COPIES)
         with piped(tmp_path, [event(number) for number in range(50)]) as pipe:
             report = await place.run(pipe)
         assert_once(well, range(50))
@@ -256,7 +259,7 @@ async def test_what_was_read_of_a_pipe_before_a_crash_goes_out_as_it_was_and_hid
         return Reply()
 
     async with Receiver(hold) as a, Receiver(hold) as b:
-        place = Place(tmp_path / "0", {"a": sink(a), "b": sink(b)})
+        place = SmallPlace(tmp_path / "0", {"a": sink(a), "b": sink(b)})
         with piped(tmp_path, [event(number) for number in range(10)]) as pipe:
             async with place.running(pipe) as running:
                 await a.until(lambda r: len(r.requests) == 1)
@@ -274,12 +277,11 @@ async def test_what_was_read_of_a_pipe_before_a_crash_goes_out_as_it_was_and_hid
 
 
 async def test_copies_of_what_a_lost_sink_lacks_are_duplicates_where_they_cannot_be_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(copies, "MAX_COPY_BYTES", 1000)
     lines = [event(0)] * 60 + [event(number) for number in range(1, 20)]
     async with Receiver() as well:
-        place = Place(tmp_path / "state", {"well": sink(well), "lost": _nowhere()})
+        place = SmallPlace(tmp_path / "state", {"well": sink(well), "lost": _nowhere()}, bounds=FEW_COPIES)
         with piped(tmp_path, lines) as pipe:
             report = await place.run(pipe)
         assert_once(well, range(20))
@@ -287,14 +289,11 @@ async def test_copies_of_what_a_lost_sink_lacks_are_duplicates_where_they_cannot
     assert report["sinks"]["lost"]["dead_lettered"] == 20
 
 
-async def test_copies_of_what_a_lost_sink_lacks_do_not_hold_up_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(copies, "MAX_COPY_BYTES", 1000)
+async def test_copies_of_what_a_lost_sink_lacks_do_not_hold_up_the_others(tmp_path: Path) -> None:
     lines = [event(0)] * 60 + [event(number) for number in range(1, 20)]
     source = write(tmp_path / "in.ndjson", lines)
     async with Receiver() as well, Receiver() as late:
-        place = Place(tmp_path / "state", {"well": sink(well), "late": _nowhere()})
+        place = SmallPlace(tmp_path / "state", {"well": sink(well), "late": _nowhere()}, bounds=FEW_COPIES)
         async with place.opened(source) as replay:
             await run(replay, warn=place.warnings.append)
         assert replay.exit_code == 4
@@ -308,10 +307,7 @@ async def test_copies_of_what_a_lost_sink_lacks_do_not_hold_up_the_others(
     assert_passed(place, source)
 
 
-async def test_a_sink_that_lags_holds_up_the_others_only_at_its_bound(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fan_out, "MAX_PENDING_BYTES", 10 * CHUNK_BYTES)
+async def test_a_sink_that_lags_holds_up_the_others_only_at_its_bound(tmp_path: Path) -> None:
     count = 400
     source = write(tmp_path / "in.ndjson", [event(number) for number in range(count)])
     held = asyncio.Event()
@@ -321,11 +317,11 @@ async def test_a_sink_that_lags_holds_up_the_others_only_at_its_bound(
         return Reply()
 
     async with Receiver() as quick, Receiver(hold) as slow:
-        place = Place(tmp_path / "state", {"quick": sink(quick), "slow": sink(slow)})
+        place = SmallPlace(tmp_path / "state", {"quick": sink(quick), "slow": sink(slow)}, bounds=LITTLE_LAG)
         async with place.running(source) as running:
             branch = running.replay.pipeline.branches[1]
             await quick.until(lambda r: len(sent(r)) >= 10 * CHUNK_BYTES // 200)
-            await until(lambda: branch.pending_bytes > fan_out.MAX_PENDING_BYTES)
+            await until(lambda: branch.pending_bytes > 10 * CHUNK_BYTES)
             assert branch.pending_bytes <= 12 * CHUNK_BYTES
             await asyncio.sleep(0.05)  # nothing more comes
             assert len(sent(quick)) <= 12 * CHUNK_BYTES // 180 < count
@@ -355,7 +351,7 @@ async def test_a_copy_shares_the_fate_that_its_event_has_over_all_sinks(
 
     source = write(tmp_path / "in.ndjson", [event(0), event(0)])
     async with Receiver(refuse if by_all else None) as a, Receiver(refuse) as b:
-        place = Place(tmp_path / "state", {"a": sink(a), "b": sink(b)})
+        place = SmallPlace(tmp_path / "state", {"a": sink(a), "b": sink(b)})
         async with place.running(source) as running:
             await b.until(lambda r: len(r.requests) == 1)
             assert running.replay.pipeline.window.pending == 1
@@ -379,7 +375,7 @@ async def test_a_key_is_not_known_before_all_sinks_had_its_event(tmp_path: Path)
     source = write(tmp_path / "in.ndjson", [event(number) for number in range(count)])
     hang: list[Action] = [Hang()]
     async with Receiver() as quick, Receiver(lambda _: hang[0]) as slow:
-        place = Place(tmp_path / "0", {"quick": sink(quick), "slow": sink(slow)})
+        place = SmallPlace(tmp_path / "0", {"quick": sink(quick), "slow": sink(slow)})
         async with place.running(source) as running:
             await quick.until(lambda r: len(sent(r)) == count)
             await until(lambda: running.replay.pipeline.branches[0].ledger.delivered == count)
@@ -411,7 +407,7 @@ async def test_a_letter_that_is_sent_again_does_not_hide_its_event_from_a_sink_t
     async with Receiver(refuse) as fussy, Receiver() as late:
         sinks = {"fussy": sink(fussy), "late": _nowhere() | {"max_in_flight": 1}}
         once = {"delivery": {"circuit_threshold": 1}}  # the last batch is not even begun
-        place = Place(tmp_path / "state", sinks, once)
+        place = SmallPlace(tmp_path / "state", sinks, once)
         assert (await place.run(source))["exit_code"] == 4
         assert rows(place.directory, "SELECT sink, line FROM letters") == [("fussy", last + 1)]
         fussy.script = lambda _: Reply()

@@ -12,7 +12,6 @@ import pytest
 
 from ingestd.app.replay import run
 from ingestd.app.replay_report import make_report
-from ingestd.delivery import flow_control
 from tests.integration.intake.replay_support import Place, rows, sink, until
 from tests.integration.intake.support import DEADLINE_S
 from tests.machine import patience
@@ -52,11 +51,6 @@ def source(tmp_path: Path) -> Path:
     path = tmp_path / "in.ndjson"
     path.write_text("\n".join(_cloudevent(number) for number in range(COUNT)))
     return path
-
-
-@pytest.fixture(autouse=True)
-def short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow_control, "_LOOK_AGAIN_S", 0.02)
 
 
 def _cloudevent(number: int) -> str:

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.delivery import flow_control
-from ingestd.sources.files import jsonl
-from tests.integration.intake.replay_support import Place, assert_once, rows, sink
+from tests.integration.intake.replay_support import SmallPlace, assert_once, rows, sink
 from tests.integration.intake.support import event, sent
 from tests.integration.lake.support import events_in
 from tests.receiver import Action, Receiver, Reply, Request
@@ -21,13 +19,6 @@ pytestmark = pytest.mark.anyio
 COUNT = 150
 ONES = {"interactionId": [{"prefix": "i-1"}]}
 TWOS = {"interactionId": [{"prefix": "i-2"}]}
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of about eight events; patience is looked at often."""
-    monkeypatch.setattr(jsonl, "CHUNK_BYTES", 1500)
-    monkeypatch.setattr(flow_control, "_LOOK_AGAIN_S", 0.02)
 
 
 @pytest.fixture
@@ -75,7 +66,7 @@ async def test_after_kills_every_event_is_once_in_the_files(
         }
         if several:
             sinks["twos"] = sink(twos, when=TWOS, max_events=3)
-        place = Place(tmp_path / "0", sinks)
+        place = SmallPlace(tmp_path / "0", sinks)
         for life in range(1, 4):
             async with place.running(source) as running:
                 over = await running.over_before(ones, requests=len(ones.requests) + rng.randrange(2, 20))
@@ -95,7 +86,7 @@ async def test_a_lake_that_cannot_be_written_fails_nothing_and_is_written_by_the
 ) -> None:
     folder = tmp_path / "lake"
     async with Receiver() as api:
-        place = Place(
+        place = SmallPlace(
             tmp_path / "state",
             {"api": sink(api), "lake": lake(folder), "got": lake(tmp_path / "got", of="api")},
         )
@@ -118,7 +109,7 @@ async def test_events_of_a_lost_sink_are_in_the_lake_once_although_they_are_read
     tmp_path: Path, source: Path
 ) -> None:
     async with Receiver() as well, Receiver() as late:
-        place = Place(
+        place = SmallPlace(
             tmp_path / "state",
             {
                 "well": sink(well),

@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.recording import retried_letters
-from ingestd.store import dead_letters
 from ingestd.store.dead_letters import Filter
 from ingestd.store.letter_changes import LetterChanges
-from tests.integration.intake.support import DEADLINE_S, Life, event, key_of, numbers_of, running
+from tests.integration.intake.support import DEADLINE_S, Life, QuickWall, event, key_of, numbers_of, running
 from tests.receiver import Action, Cut, Hang, Receiver, Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -89,11 +87,7 @@ async def live(life: Life, rng: random.Random, first: int) -> int:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_whatever_happens_a_letter_arrives_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
-    monkeypatch.setattr(dead_letters, "FIRST_RETRY_S", 0.01)
-    monkeypatch.setattr(retried_letters, "FIRST_RETRY_S", 0.01)
+async def test_whatever_happens_a_letter_arrives_once(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     api, made, directory = Api(random.Random(seed + 1)), 0, tmp_path / "0"
     async with Receiver(api) as receiver:
@@ -105,7 +99,7 @@ async def test_whatever_happens_a_letter_arrives_once(
         for number in range(1, 7):
             how = rng.choice(["crash", "crash", "drain", "leave"])
             api.may_hang = how != "drain"
-            async with running(directory, receiver, **sections) as life:
+            async with running(directory, receiver, clock=QuickWall(), **sections) as life:
                 work_on_letters(life)
                 made = await live(life, rng, made)
                 if how == "crash":  # while all that are left are on their way
@@ -117,7 +111,7 @@ async def test_whatever_happens_a_letter_arrives_once(
                 elif how == "drain":
                     await life.drain()
         api.failures, api.healthy, api.may_hang = 0.0, True, False
-        async with running(directory, receiver, **sections) as life:
+        async with running(directory, receiver, clock=QuickWall(), **sections) as life:
             work_on_letters(life)
             await life.until_empty()
             async with asyncio.timeout(DEADLINE_S):

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from ingestd.core.submission import AcceptedSubmission
-from ingestd.recording import retried_letters
 from ingestd.store import letter_leases
 from ingestd.store.letter_changes import LetterChanges
 from tests.integration.intake.support import (
     DEADLINE_S,
     Life,
+    QuickWall,
     event,
     key_of,
     numbers_of,
@@ -222,16 +222,13 @@ async def test_an_event_that_all_sinks_gave_up_goes_to_each_again(tmp_path: Path
             assert (life.ledger.retried_delivered, life.ledger.retried_duplicate) == (4, 2)
 
 
-async def test_of_two_letters_of_one_event_the_one_that_the_sink_lacks_is_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_of_two_letters_of_one_event_the_one_that_the_sink_lacks_is_sent(tmp_path: Path) -> None:
     """The first is of an event that no sink had, the second of the same, accepted anew, that the other sink
     has since: they go out in one request."""
-    monkeypatch.setattr(retried_letters, "FIRST_RETRY_S", 0.01)
     first, second = Switch(), Switch()
     async with Receiver(first) as one, Receiver(second) as other:
         sinks = {"one": webhook(one), "other": webhook(other)}
-        async with running(tmp_path, sinks=sinks, **ONE_TRY) as life:
+        async with running(tmp_path, clock=QuickWall(), sinks=sinks, **ONE_TRY) as life:
             await give(life, 1)
             first.good = True
             await give(life, 1)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from ingestd.core.bounds import Bounds
 from ingestd.core.submission import AcceptedSubmission, Result
-from ingestd.intake import spool_feed
 from tests.integration.intake.support import Life, event, key_of, numbers_of, running
 from tests.receiver import Action, Cut, Receiver, Reply, Request
 
@@ -111,11 +111,9 @@ async def live(life: Life, producers: Producers, rng: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-async def test_whatever_happens_every_accepted_event_arrives_under_one_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
+async def test_whatever_happens_every_accepted_event_arrives_under_one_key(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
-    monkeypatch.setattr(spool_feed, "MAX_MEMORY_BYTES", rng.choice([0, 5_000, 50_000]))
+    bounds = Bounds(spool_memory_bytes=rng.choice([0, 5_000, 50_000]))
     api = Api(random.Random(seed + 1000), failures=rng.choice([0.0, 0.1, 0.3]))
     producers = Producers(random.Random(seed + 2000))
     directory = tmp_path / "0"
@@ -125,7 +123,9 @@ async def test_whatever_happens_every_accepted_event_arrives_under_one_key(
     }
     async with Receiver(api) as receiver:
         for number in range(1, 6):
-            async with running(directory, receiver, deliver=rng.random() < 0.8, **sections) as life:
+            async with running(
+                directory, receiver, deliver=rng.random() < 0.8, **sections, bounds=bounds
+            ) as life:
                 await live(life, producers, rng)
                 how = rng.choice(["crash", "drain", "leave"])
                 if how == "crash":
@@ -133,7 +133,7 @@ async def test_whatever_happens_every_accepted_event_arrives_under_one_key(
                     await life.crash(directory)
                 elif how == "drain" and life.tasks:
                     await life.drain()
-        async with running(directory, receiver, **sections) as life:
+        async with running(directory, receiver, **sections, bounds=bounds) as life:
             while producers.unsure:
                 sent = producers.send(life)
                 await sent[1]

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from ingestd.core.bounds import Bounds
 from ingestd.core.clock import SystemClock
 from ingestd.core.submission import AcceptedSubmission
-from ingestd.intake import admission
 from tests.integration.intake.support import Gate, event, events, running, sent
 from tests.integration.intake.test_reception import turns
 from tests.receiver import Hang, Receiver, Reply, in_turn
@@ -59,11 +59,13 @@ async def test_what_has_only_arrived_counts_against_the_cap(tmp_path: Path) -> N
         assert life.rows("SELECT sum(bytes) FROM spool") == [(life.front.spool.bytes,)]
 
 
-async def test_while_the_disk_takes_its_time_only_so_much_waits_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(admission, "MAX_UNANSWERED_BYTES", 1_000_000)
-    async with Receiver() as receiver, running(tmp_path / "state", receiver, deliver=False) as life:
+async def test_while_the_disk_takes_its_time_only_so_much_waits_in_memory(tmp_path: Path) -> None:
+    async with (
+        Receiver() as receiver,
+        running(
+            tmp_path / "state", receiver, deliver=False, bounds=Bounds(unanswered_bytes=1_000_000)
+        ) as life,
+    ):
         async with Gate(life.pipeline.database):
             told = [life.submit(event(number, pad=90_000)) for number in range(20)]
             await turns()

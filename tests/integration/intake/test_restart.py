@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from ingestd.core.batch import Batch
+from ingestd.core.bounds import Bounds
 from ingestd.core.chunk import Chunk, Segment
 from ingestd.core.submission import AcceptedSubmission
-from ingestd.intake import spool_feed
 from tests.integration.intake.support import Life, event, events, key_of, numbers_of, running, sent
 from tests.receiver import Action, Cut, Hang, Receiver, Reply, in_turn
 
@@ -108,14 +108,15 @@ async def test_a_refused_batch_that_was_split_is_not_taken_up_whole(tmp_path: Pa
             assert life.ledger.delivered == 8
 
 
-async def test_a_drain_sends_what_is_there_and_leaves_the_rest_in_the_spool(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(spool_feed, "MAX_MEMORY_BYTES", 2000)
+async def test_a_drain_sends_what_is_there_and_leaves_the_rest_in_the_spool(tmp_path: Path) -> None:
     script = in_turn(Reply(), Reply(503, {"Retry-After": "0"}))
     async with Receiver(script) as receiver:
         async with running(
-            tmp_path / "state", receiver, batch={"max_events": 4, "max_age": 60}, delivery=ONE_AT_A_TIME
+            tmp_path / "state",
+            receiver,
+            batch={"max_events": 4, "max_age": 60},
+            delivery=ONE_AT_A_TIME,
+            bounds=Bounds(spool_memory_bytes=2000),
         ) as life:
             for first in range(0, 200, 10):
                 await life.take(*events(range(first, first + 10)))
@@ -127,7 +128,7 @@ async def test_a_drain_sends_what_is_there_and_leaves_the_rest_in_the_spool(
             assert life.ledger.in_flight == 197
         receiver.requests.clear()
         receiver.script = in_turn(Reply())
-        async with running(tmp_path / "state", receiver) as life:
+        async with running(tmp_path / "state", receiver, bounds=Bounds(spool_memory_bytes=2000)) as life:
             assert life.ledger.in_flight == 197
             await life.until_empty()
             assert sorted(sent(receiver)) == [*range(4, 200), 1000]

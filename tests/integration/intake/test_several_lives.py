@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from ingestd.core.bounds import Bounds
 from ingestd.core.submission import AcceptedSubmission, Result
-from ingestd.intake import spool_feed
 from tests.integration.intake.support import Life, event, key_of, posted, running, webhook
 from tests.receiver import Action, Cut, Receiver, Reply, Request
 
@@ -148,10 +148,10 @@ async def finish(life: Life, producers: Producers) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_whatever_happens_every_accepted_event_arrives_once_at_every_sink_that_takes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+    tmp_path: Path, seed: int
 ) -> None:
     rng = random.Random(seed)
-    monkeypatch.setattr(spool_feed, "MAX_MEMORY_BYTES", rng.choice([0, 5_000, 50_000]))
+    bounds = Bounds(spool_memory_bytes=rng.choice([0, 5_000, 50_000]))
     house = HOUSES[seed % len(HOUSES)]
     apis = {
         name: Api(kind, random.Random(seed + 1000), failures=rng.choice([0.0, 0.1, 0.3]))
@@ -169,7 +169,7 @@ async def test_whatever_happens_every_accepted_event_arrives_once_at_every_sink_
         for number in range(1, 6):
             for api in apis.values():
                 api.away = rng.random() < 0.3
-            async with running(directory, deliver=rng.random() < 0.8, **sections) as life:
+            async with running(directory, deliver=rng.random() < 0.8, **sections, bounds=bounds) as life:
                 await live(life, producers, rng)
                 how = rng.choice(["crash", "drain", "leave"])
                 if how == "crash":
@@ -180,7 +180,7 @@ async def test_whatever_happens_every_accepted_event_arrives_once_at_every_sink_
                 assert not life.warnings
         for api in apis.values():
             api.away = False
-        async with running(directory, **sections) as life:
+        async with running(directory, **sections, bounds=bounds) as life:
             await finish(life, producers)
             letters = life.rows("SELECT sink, payload FROM letters")
     for name, kind in house.items():

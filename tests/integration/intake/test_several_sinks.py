@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from ingestd.core.bounds import Bounds
 from ingestd.core.chunk import Chunk
 from ingestd.core.receipt import FanOutReceipt
 from ingestd.core.submission import AcceptedSubmission, SubmissionOutcome
-from ingestd.intake import spool_feed
 from ingestd.store.spool import READ_CHUNKS
 from tests.integration.delivery.support import until
 from tests.integration.intake.support import Life, all_posted, event, events, posted, running, webhook
@@ -51,15 +51,16 @@ def alive(*kinds: type) -> int:
 
 @pytest.mark.parametrize("how", ["hangs", "refuses connections"])
 async def test_a_dead_sink_holds_up_nobody_and_gets_everything_in_order_when_it_is_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    tmp_path: Path, how: str
 ) -> None:
-    monkeypatch.setattr(spool_feed, "MAX_MEMORY_BYTES", 10 * CHUNK_BYTES)
     numbers = list(range(1500))
     batch, state = {"max_events": 20, "max_age": 0.01}, tmp_path / "state"
     async with Receiver() as live, Receiver(lambda _: Hang()) as hanging:
         url = hanging.url if how == "hangs" else await nowhere()
         sinks = {"live": webhook(live), "dead": webhook(live, url=url, **IN_ORDER)}
-        async with running(state, sinks=sinks, batch=batch) as life:
+        async with running(
+            state, sinks=sinks, batch=batch, bounds=Bounds(spool_memory_bytes=10 * CHUNK_BYTES)
+        ) as life:
             for first in range(0, 1500, 10):
                 await life.take(*events(range(first, first + 10), pad=1000))
             await until(lambda: life.sink("live").delivered == 1500)
@@ -75,7 +76,9 @@ async def test_a_dead_sink_holds_up_nobody_and_gets_everything_in_order_when_it_
         live.requests.clear()
         async with Receiver() as back:
             sinks["dead"] = webhook(back, **IN_ORDER)
-            async with running(state, sinks=sinks, batch=batch) as life:
+            async with running(
+                state, sinks=sinks, batch=batch, bounds=Bounds(spool_memory_bytes=10 * CHUNK_BYTES)
+            ) as life:
                 await life.until_empty()
                 assert life.ledger.delivered == 1500
                 assert (life.sink("live").routed, life.sink("dead").delivered) == (0, 1500)
@@ -159,13 +162,17 @@ async def test_a_key_is_free_again_only_when_every_sink_gave_the_event_up(tmp_pa
 
 
 async def test_a_chunk_found_damaged_by_one_sink_is_still_delivered_by_another_that_has_it_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(spool_feed, "MAX_MEMORY_BYTES", 10 * len(event(10, pad=1000)))
     async with Receiver() as quick, Receiver(lambda _: Hang()) as late:
         options = {"max_events": 1, **IN_ORDER}
         sinks = {"quick": webhook(quick, **options), "late": webhook(late, **options)}
-        async with running(tmp_path / "state", sinks=sinks, delivery=QUICK) as life:
+        async with running(
+            tmp_path / "state",
+            sinks=sinks,
+            delivery=QUICK,
+            bounds=Bounds(spool_memory_bytes=10 * len(event(10, pad=1000))),
+        ) as life:
             for number in range(40):
                 await life.take(event(number, pad=1000))
             await until(lambda: life.sink("quick").delivered == 40)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ingestd.core.bounds import Bounds
 from ingestd.core.chunk import Chunk
-from ingestd.intake import spool_feed
 from ingestd.store.spool import READ_CHUNKS
 from tests.integration.delivery.support import until
 from tests.integration.intake.support import event, events, running, sent
@@ -23,10 +23,10 @@ CHUNK_BYTES = len(event(0, pad=1000))
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_events_arrive_once_and_in_the_order_of_acceptance_also_past_what_memory_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+    tmp_path: Path, seed: int
 ) -> None:
     rng = random.Random(seed)
-    monkeypatch.setattr(spool_feed, "MAX_MEMORY_BYTES", rng.choice([0, 2, 5, 20]) * CHUNK_BYTES)
+    bounds = Bounds(spool_memory_bytes=rng.choice([0, 2, 5, 20]) * CHUNK_BYTES)
     accepted: list[int] = []
     was_behind = 0
     async with (
@@ -37,6 +37,7 @@ async def test_events_arrive_once_and_in_the_order_of_acceptance_also_past_what_
             deliver=False,
             batch={"max_events": rng.choice([1, 4, 50]), "max_age": 0.01},
             delivery=ONE_AT_A_TIME,
+            bounds=bounds,
         ) as life,
     ):
         for number in range(rng.randint(0, 40)):
@@ -59,16 +60,17 @@ async def test_events_arrive_once_and_in_the_order_of_acceptance_also_past_what_
         assert was_behind
 
 
-async def test_what_waits_in_memory_is_bounded_whatever_the_spool_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(spool_feed, "MAX_MEMORY_BYTES", 10 * CHUNK_BYTES)
+async def test_what_waits_in_memory_is_bounded_whatever_the_spool_holds(tmp_path: Path) -> None:
     lane = {"max_in_flight": 1}
     waiting = 16 + 1 + 1  # batches that a lane of one slot takes, and the one that is out
     most = waiting * 4 + 10 + READ_CHUNKS
     async with Receiver(lambda _: Hang()) as receiver:
         async with running(
-            tmp_path / "state", receiver, batch={"max_events": 4, "max_age": 60}, delivery=lane
+            tmp_path / "state",
+            receiver,
+            batch={"max_events": 4, "max_age": 60},
+            delivery=lane,
+            bounds=Bounds(spool_memory_bytes=10 * CHUNK_BYTES),
         ) as life:
             for number in range(400):
                 await life.take(event(number, pad=1000))
@@ -76,7 +78,11 @@ async def test_what_waits_in_memory_is_bounded_whatever_the_spool_holds(
             assert life.front.feeds[0].behind
             assert chunks_in_memory() <= most
         async with running(
-            tmp_path / "state", receiver, batch={"max_events": 4, "max_age": 60}, delivery=lane
+            tmp_path / "state",
+            receiver,
+            batch={"max_events": 4, "max_age": 60},
+            delivery=lane,
+            bounds=Bounds(spool_memory_bytes=10 * CHUNK_BYTES),
         ) as life:
             await receiver.until(lambda r: len(r.requests) == 2)
             for number in range(400, 500):
@@ -154,10 +160,7 @@ async def test_a_drain_delivers_what_is_accepted_while_it_begins(tmp_path: Path)
         assert (life.ledger.delivered, life.front.spool.events) == (2, 0)
 
 
-async def test_a_drain_empties_the_spool_in_bounded_memory_where_the_sink_takes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(spool_feed, "MAX_MEMORY_BYTES", 10 * CHUNK_BYTES)
+async def test_a_drain_empties_the_spool_in_bounded_memory_where_the_sink_takes_it(tmp_path: Path) -> None:
     seen: list[int] = []
 
     def script(_: Request) -> Action:
@@ -173,6 +176,7 @@ async def test_a_drain_empties_the_spool_in_bounded_memory_where_the_sink_takes_
             deliver=False,
             batch={"max_events": 4, "max_age": 60},
             delivery=ONE_AT_A_TIME,
+            bounds=Bounds(spool_memory_bytes=10 * CHUNK_BYTES),
         ) as life,
     ):
         for number in range(400):

@@ -6,8 +6,8 @@ from pathlib import Path
 import anyio
 import pytest
 
+from ingestd.core.bounds import Bounds
 from ingestd.core.submission import AcceptedSubmission, SubmissionOutcome
-from ingestd.intake import delivery_waits
 from tests.integration.intake.support import event, events, running, sent
 from tests.receiver import Hang, Receiver, Reply, in_turn
 
@@ -124,9 +124,11 @@ async def test_with_nothing_to_wait_for_it_is_answered_after_the_commit(tmp_path
         assert (atomic.stored, atomic.ends) == (False, None)
 
 
-async def test_only_so_many_may_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery_waits, "MAX_WAITING", 2)
-    async with Receiver(lambda _: Hang()) as receiver, running(tmp_path / "state", receiver) as life:
+async def test_only_so_many_may_wait(tmp_path: Path) -> None:
+    async with (
+        Receiver(lambda _: Hang()) as receiver,
+        running(tmp_path / "state", receiver, bounds=Bounds(waiting_requests=2)) as life,
+    ):
         told = [life.submit(event(number), wait_s=LONG_S) for number in range(2)]
         assert await life.take(event(2), wait_s=LONG_S) == AcceptedSubmission(
             1, 0, [], SubmissionOutcome(0, 0, 1)

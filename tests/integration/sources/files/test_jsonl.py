@@ -11,7 +11,6 @@ import pytest
 
 from ingestd.core.chunk import Chunk
 from ingestd.core.errors import UserError
-from ingestd.sources.files import jsonl
 from ingestd.sources.files.jsonl import JsonSource
 from ingestd.sources.files.packing import zstd
 from ingestd.sources.files.streams import BOM, fingerprint
@@ -67,15 +66,14 @@ async def test_what_a_file_is_shows_in_its_content_and_not_in_its_name(
 @every_packing
 @pytest.mark.parametrize("data", [NDJSON, ARRAY, BOM + NDJSON])
 async def test_a_restart_at_any_chunks_end_reads_the_same_chunks(
-    data: bytes, pack: Callable[[bytes], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: bytes, pack: Callable[[bytes], bytes], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(jsonl, "CHUNK_BYTES", 64 * 1024)
     path = tmp_path / "events"
     path.write_bytes(pack(data))
-    chunks = await chunks_of(JsonSource(str(path)))
+    chunks = await chunks_of(JsonSource(str(path), chunk_bytes=64 * 1024))
     assert len(chunks) > 4
     for number, chunk in enumerate(chunks, 1):
-        again = await chunks_of(JsonSource(str(path)), chunk.end, chunk.next_line)
+        again = await chunks_of(JsonSource(str(path), chunk_bytes=64 * 1024), chunk.end, chunk.next_line)
         assert [(c.events, c.start, c.end, c.line) for c in again] == [
             (c.events, c.start, c.end, c.line) for c in chunks[number:]
         ]

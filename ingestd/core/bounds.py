@@ -1,0 +1,24 @@
+"""What a process holds and how often it looks, where nobody sets it; passed in, so that tests own it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    chunk_bytes: int = 256 * 1024
+    """Of a chunk of a file. Part of the checkpoint's meaning: a restart must cut the same chunks."""
+    spool_memory_bytes: int = 16 * 1024 * 1024
+    """Of chunks that wait in memory for a lane; the spool has them all the same."""
+    unanswered_bytes: int = 64 * 1024 * 1024
+    """Of events that are not on disk yet; past it producers wait. A disk may take seconds for one fsync."""
+    waiting_requests: int = 1_000
+    """Chunks whose producers wait for the delivery; past it they are answered at once with what is known."""
+    pending_bytes: int = 32 * 1024 * 1024
+    """Of a sink among several: of chunks that have events without an end there; then the intake waits."""
+    copy_bytes: int = 32 * 1024 * 1024
+    """Of copies that wait for the fate of events on their way; then the intake waits."""
+    outage_look_s: float = 1.0
+    """How often a lane checks the deadline of an outage while nothing happens."""
+
+
+DEFAULT_BOUNDS = Bounds()
