@@ -42,9 +42,6 @@ from ingestd.processing.dedup import Window
 from ingestd.processing.key_watch import KeyWatch
 from ingestd.processing.validate import Validator
 from ingestd.recording.event_recorder import EventRecorder
-from ingestd.schemas import key_fit
-from ingestd.schemas.limits import EventLimits
-from ingestd.schemas.load import load as load_schema
 from ingestd.store.connection import StoreFailed
 from ingestd.store.database import Database
 from ingestd.store.frozen_batches import FrozenBatch
@@ -60,6 +57,7 @@ from ingestd.transport.watched_file import Watch
 from ingestd.wiring.open_audit import open_audit
 from ingestd.wiring.open_lakes import OpenLake, keep_delivered, open_lakes
 from ingestd.wiring.open_sinks import PipelineContext, open_branches, patterns_of
+from ingestd.wiring.validator_factory import make_validator
 
 Warn = Callable[[str], None]
 
@@ -322,19 +320,6 @@ def make_recovery(
         encode=branch.sink.encode,
         digests=lambda events: pipeline.window.digests(pipeline.validator.check(events, again=True).keys),
     )
-
-
-def make_validator(settings: Settings, *, warn: Warn = lambda text: None) -> Validator:
-    """Raises UserError for a schema that cannot be loaded or key paths that make no sense; ``warn`` is told
-    of those that its events probably lack."""
-    wanted = settings.schema_
-    limits = EventLimits(wanted.max_depth, wanted.max_values)
-    schema = load_schema(wanted.name, limits, format_assertion=wanted.format_assertion)
-    if not wanted.dedup_key:
-        return Validator(schema)
-    setting = "schema.dedup_key"
-    keys = key_fit.key_of(setting, wanted.dedup_key, schema.name, warn=warn)
-    return Validator(schema, keys, KeyWatch(setting, wanted.dedup_key))
 
 
 async def _restore_window(settings: Settings, keys: KeyLog, clock: Clock, *, spooled: bool) -> Window:

@@ -27,7 +27,8 @@ from ingestd.store.letter_reader import LetterReader
 from ingestd.store.lock import DirectoryInUse, DirectoryLock
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.wiring.open_sinks import patterns_of, sections_of
-from ingestd.wiring.pipeline import make_validator, open_pipeline
+from ingestd.wiring.pipeline import open_pipeline
+from ingestd.wiring.validator_factory import make_validator
 
 
 def retry(
