@@ -7,17 +7,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ingestd.config import load
+from ingestd.config.sections import AuditConfig
 from ingestd.core import units
 from ingestd.core.errors import UserError
 from ingestd.core.text import printable
-from ingestd.telemetry import audit_rotation
+from ingestd.telemetry import audit_rotation, audit_verification
+from ingestd.telemetry.audit_key import read_key
 from ingestd.telemetry.audit_rotation import AuditLine, open_parts
-from ingestd.wiring.open_audit import FILE_NAME
+from ingestd.telemetry.audit_verification import AuditFindings
+from ingestd.wiring.open_audit import FILE_NAME, find_keys
 
 MAX_GARBAGE_CHARS = 200
 _PLAIN = re.compile(r"[\w.:/@%+,-]+")
@@ -26,23 +29,46 @@ _COLUMN = 24
 Fields = dict[str, Any]
 
 
-def find_log(file: str | None, state_dir: str | None, config_file: str | None) -> Path:
+class LogPlace(NamedTuple):
+    """``directory``: of the state, where its key is by default. ``named``: a person named the file itself: it
+    may be an old one, or a copy."""
+
+    path: Path
+    audit: AuditConfig
+    directory: Path
+    named: bool = False
+
+
+def find_log(file: str | None, state_dir: str | None, config_file: str | None) -> LogPlace:
     """As named, as configured, or the only one there is. Raises UserError."""
     if file and state_dir:
-        raise UserError("a file and --state-dir say the same thing: give one of them")
-    if file:
-        return Path(file)
+        raise UserError("Use either a file or --state-dir, not both.")
+    if file and not config_file:
+        return LogPlace(Path(file), AuditConfig(), Path(file).parent, named=True)
     settings = load(config_file, {("state", "dir"): state_dir})
-    if settings.audit.file and not state_dir:
-        return Path(settings.audit.file)
-    if settings.state.dir:
-        return Path(settings.state.dir) / FILE_NAME
+    audit = settings.audit
+    if file:
+        directory = Path(settings.state.dir or Path(file).parent)
+        return LogPlace(Path(file), audit, directory, named=True)
+    directory = Path(settings.state.dir) if settings.state.dir else _only_directory(required=not audit.file)
+    path = Path(audit.file) if audit.file and not state_dir else directory / FILE_NAME
+    return LogPlace(path, audit, directory)
+
+
+def _only_directory(*, required: bool) -> Path:
     base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "ingestd"
-    found = sorted(base.glob(f"*/{FILE_NAME}"))
-    if len(found) > 1:
-        names = ", ".join(str(path.parent) for path in found)
+    found = sorted(path.parent for path in base.glob(f"*/{FILE_NAME}"))
+    if len(found) > 1 and required:
+        names = ", ".join(map(str, found))
         raise UserError(f"there are several state directories: choose one with --state-dir ({names})")
-    return found[0] if found else base / FILE_NAME
+    return found[0] if len(found) == 1 else base
+
+
+def verify(place: LogPlace, *, noted: str, key_files: Sequence[str]) -> AuditFindings:
+    """Raises UserError."""
+    keys = [*(read_key(Path(file)) for file in key_files), *find_keys(place.audit, place.directory)]
+    must_have_key = bool(key_files) or bool(keys and not place.named)
+    return audit_verification.verify(place.path, noted=noted, keys=keys, must_have_key=must_have_key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,13 @@ def audit() -> None:
 @_state_dir
 @_config
 @click.option("--noted", metavar="CHAIN", default="", help="What verify printed as last before: is it there?")
+@click.option(
+    "--key-file",
+    "key_files",
+    multiple=True,
+    metavar="FILE",
+    help="Key of the chain [audit.key_file, or audit.key in the state directory]. Repeatable.",
+)
 @_as_json
 @click.pass_context
 def verify(
@@ -55,17 +62,19 @@ def verify(
     state_dir: str | None,
     config_file: str | None,
     noted: str,
+    key_files: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Check that no line was changed, taken away, put in or moved. Exit code 0 if so, 3 if not.
+    """Check that no line was changed, removed, inserted or moved. Exit code 0 if so, 3 if not.
 
-    An end that was cut off, or a file that was rewritten as a whole, shows only against what was noted
-    down elsewhere: keep the value printed as last, and give it with --noted.
+    Lines are chained with a key (audit.key_file): without it nobody can forge them. Verify alone
+    cannot notice that lines are missing at the end: keep the printed `last` value elsewhere and pass it with
+    --noted.
     """
-    from ingestd.app.audit_lines import find_log
-    from ingestd.telemetry import audit_verification
+    from ingestd.app import audit_lines
 
-    found = audit_verification.verify(find_log(file, state_dir, config_file), noted=noted)
+    place = audit_lines.find_log(file, state_dir, config_file)
+    found = audit_lines.verify(place, noted=noted, key_files=key_files)
     if as_json:
         click.echo(json.dumps(_as_dict(found)))
     else:
@@ -91,7 +100,7 @@ def tail(
     """Show the last lines."""
     from ingestd.app.audit_lines import chosen, find_log, last_lines
 
-    lines = last_lines(find_log(file, state_dir, config_file), count, follow=follow)
+    lines = last_lines(find_log(file, state_dir, config_file).path, count, follow=follow)
     _print_lines(chosen(lines), as_json=as_json, live=follow)
 
 
@@ -122,7 +131,7 @@ def grep(
     from ingestd.app.audit_lines import all_lines, chosen, find_log, make_choice
 
     choice = make_choice(text=text, events=events, since=since, sink=sink, request_id=request_id)
-    _print_lines(chosen(all_lines(find_log(file, state_dir, config_file)), choice), as_json=as_json)
+    _print_lines(chosen(all_lines(find_log(file, state_dir, config_file).path), choice), as_json=as_json)
 
 
 def _print_lines(
@@ -151,6 +160,7 @@ def _as_dict(found: "AuditFindings") -> dict[str, object]:
         "files": found.files,
         "lines": found.lines,
         "chained": found.chained,
+        "keyed": found.keyed,
         "unchained": found.unchained,
         "writers": found.writers,
         "older_gone": found.older_gone,
@@ -177,5 +187,8 @@ def _print(found: "AuditFindings") -> None:
     told += [f"{len(found.torn)} torn"] if found.torn else []
     files = "1 file" if len(found.files) == 1 else f"{len(found.files)} files"
     click.echo(f"{found.lines} lines in {files}: {', '.join(told)}; {found.problem_count} problems")
+    if unkeyed := found.chained - found.keyed:
+        covered = "the first line with a key covers them" if found.keyed else "so all of them can be forged"
+        click.echo(f"note  {unkeyed} chained lines have no key, as before there were keys: {covered}")
     if found.last:
         click.echo(f"last  {found.last}")

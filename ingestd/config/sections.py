@@ -147,6 +147,11 @@ class AuditConfig(Section):
     """The audit file: one JSON line for each lifecycle event."""
 
     file: str = Field("", description="empty: audit.jsonl in the state directory")
+    key_file: SecretFile = Field(
+        "",
+        description="key of the audit file's chain, made at the first start; empty: audit.key in the state"
+        " directory. Keep it where who can change the audit file cannot read it",
+    )
     max_bytes: Size = Field(100_000_000, ge=10_000, description="then it is rotated")
     keep: int = Field(5, ge=1, le=1000, description="rotated files that are kept")
 

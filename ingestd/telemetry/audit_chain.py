@@ -1,4 +1,4 @@
-"""The chain through the audit file: every line vouches for all lines before it.
+"""The chain through the audit file: every line vouches, with a key, for all lines before it.
 
 Written by ``audit_file.py``, checked by ``audit_verification.py``. No I/O.
 """
@@ -9,27 +9,30 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import NamedTuple
 
+from ingestd.telemetry.audit_key import AuditKey
+
 TAIL_BYTES = 64 * 1024
 """Of a line that has no chain, so much of its end is hashed: the line may be anybody's, of any length."""
-CHAIN_BYTES = 70
+CHAIN_BYTES = 80
 """What a chain adds to a line, about: the link that a file or a change of writers begins with adds 33."""
 NOTHING = b"0" * 32
 """The hash of the line before the first one."""
 
 _NAME = b',"chain":"'
 _CHAIN = re.compile(
-    rb"(?P<place>(?P<writer>[0-9a-f]{12}):(?P<number>\d{1,15}):)(?P<hash>[0-9a-f]{32})"
+    rb"(?P<place>(?:(?P<key>[0-9a-f]{8})\.)?(?P<writer>[0-9a-f]{12}):(?P<number>\d{1,15}):)(?P<hash>[0-9a-f]{32})"
     rb'(?P<link>:(?P<after>[0-9a-f]{32}))?"\}'
 )
-_MAX_CHAIN_BYTES = len(_NAME) + 12 + 1 + 15 + 1 + 32 + 33 + 2
+_MAX_CHAIN_BYTES = len(_NAME) + 9 + 12 + 1 + 15 + 1 + 32 + 33 + 2
 
 
 class Chained(NamedTuple):
-    """A line's chain, ``"<writer>:<number>:<hash>"`` or ``"<writer>:<number>:<hash>:<after>"``.
+    """A line's chain, ``"<key>.<writer>:<number>:<hash>"``, or with ``:<after>`` behind it.
 
-    ``writer``: random for each process that opened the log; ``number``: of its lines, from 0. ``after``: the
-    hash of the line before, where that is another writer's or in another file; b"": it is the writer's own.
-    ``place``, ``link``: as written. ``body``: the line without its chain.
+    ``key``: the id of the key that it was made with; b"": a line from before there were keys, whose hash
+    everybody can make. ``writer``: random for each process that opened the log; ``number``: of its lines,
+    from 0. ``after``: the hash of the line before, where that is another writer's or in another file; b"": it
+    is the writer's own. ``place``, ``link``: as written. ``body``: the line without its chain.
     """
 
     writer: bytes
@@ -39,15 +42,16 @@ class Chained(NamedTuple):
     place: bytes
     link: bytes
     body: bytes
+    key: bytes = b""
 
     @property
     def text(self) -> str:
         """What names this line and all before it, for a person to note down."""
         return (self.place + self.hash).decode()
 
-    def follows(self, before: bytes) -> bool:
-        """Whether the line is as it was written, behind a line of the hash ``before``."""
-        return self.hash == _hash(before, self.place, self.link, self.body)
+    def follows(self, before: bytes, secret: bytes = b"") -> bool:
+        """Whether the line is as it was written, with the key ``secret``, behind the hash ``before``."""
+        return self.hash == _hash(before, self.place, self.link, self.body, secret)
 
 
 def parse(line: bytes) -> Chained | None:
@@ -56,10 +60,11 @@ def parse(line: bytes) -> Chained | None:
     match = _CHAIN.fullmatch(line, start + len(_NAME)) if start >= 0 else None
     if match is None:
         return None
-    writer, number, digest, after, place, link = match.group(
-        "writer", "number", "hash", "after", "place", "link"
+    key, writer, number, digest, after, place, link = match.group(
+        "key", "writer", "number", "hash", "after", "place", "link"
     )
-    return Chained(writer, int(number), digest, after or b"", place, link or b"", line[:start] + b"}")
+    body = line[:start] + b"}"
+    return Chained(writer, int(number), digest, after or b"", place, link or b"", body, key or b"")
 
 
 def hash_of(line: bytes) -> bytes:
@@ -71,8 +76,9 @@ def hash_of(line: bytes) -> bytes:
 class ChainEnd:
     """Where one writer goes on."""
 
-    def __init__(self) -> None:
-        self._writer = os.urandom(6).hex().encode()
+    def __init__(self, key: AuditKey | None = None) -> None:
+        self._secret = key.secret if key else b""
+        self._writer = (key.id + b"." if key else b"") + os.urandom(6).hex().encode()
         self._number = 0
         self._hash = NOTHING
 
@@ -85,12 +91,12 @@ class ChainEnd:
             link = b""
             if after is not None:
                 self._hash, link, after = after, b":" + after, None
-            self._hash = _hash(self._hash, place, link, body)
+            self._hash = _hash(self._hash, place, link, body, self._secret)
             self._number += 1
             lines.append(b'%b,"chain":"%b%b%b"}\n' % (body[:-1], place, self._hash, link))
         return b"".join(lines)
 
 
-def _hash(before: bytes, place: bytes, link: bytes, body: bytes) -> bytes:
-    """BLAKE2b-128 (RFC 7693), in hexadecimal."""
-    return blake2b(before + place + link + body, digest_size=16).hexdigest().encode()
+def _hash(before: bytes, place: bytes, link: bytes, body: bytes, secret: bytes) -> bytes:
+    """BLAKE2b-128 (RFC 7693), keyed if there is a key, in hexadecimal."""
+    return blake2b(before + place + link + body, digest_size=16, key=secret).hexdigest().encode()

@@ -17,6 +17,7 @@ from ingestd.core.errors import UserError
 from ingestd.core.redaction import redact
 from ingestd.telemetry.audit_chain import CHAIN_BYTES, NOTHING, TAIL_BYTES, ChainEnd, hash_of
 from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.telemetry.audit_key import AuditKey
 
 MAX_FIELD = 500
 """Characters of one field; longer ones are cut."""
@@ -41,17 +42,19 @@ class AuditLog:
     then. ASCII only: control characters and line breaks in a field cannot forge a line. Raises UserError when
     the file cannot be opened. A failing write later is reported in ``trouble`` until one succeeds: every
     ``flush`` tries again, what was to be written is kept up to MAX_HELD_BYTES, and a line AUDIT_RESUMED tells
-    since when, and how many lines are missing.
+    since when, and how many lines are missing. ``key``: of the chain; without one everybody can forge it.
     """
 
-    def __init__(self, path: Path, *, max_bytes: int = 100_000_000, keep: int = 5) -> None:
+    def __init__(
+        self, path: Path, *, max_bytes: int = 100_000_000, keep: int = 5, key: AuditKey | None = None
+    ) -> None:
         self.path = path
         self.trouble = ""
         self._since, self._missing = "", 0
         self._locked = self._closed = False
         self._max_bytes = max_bytes
         self._keep = keep
-        self._chain = ChainEnd()
+        self._chain = ChainEnd(key)
         self._bodies: list[bytes] = []
         self._waiting_bytes = 0
         self._file = -1
@@ -240,6 +243,14 @@ def _read_tail(path: Path) -> bytes:
     with path.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES - 1))
         return file.read(TAIL_BYTES + 1)
+
+
+def last_hash(path: Path) -> bytes:
+    """What a line at the end of this log would name as the one before it."""
+    for part in (path, path.with_name(f"{path.name}.1")):
+        if part.is_file() and (data := _read_tail(part)):
+            return hash_of(data.removesuffix(b"\n").rpartition(b"\n")[2])
+    return NOTHING
 
 
 def _encode_line(line: dict[str, object]) -> bytes:

@@ -1,13 +1,15 @@
 """Whether the audit file is as it was written: nothing changed, taken away, put in or moved."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from ingestd.core.errors import UserError
 from ingestd.telemetry.audit_chain import NOTHING, Chained, hash_of, parse
+from ingestd.telemetry.audit_key import AuditKey
 from ingestd.telemetry.audit_rotation import AuditLine, AuditPart, open_parts
 
 MAX_PROBLEMS = 1000
@@ -25,13 +27,15 @@ class AuditProblem(NamedTuple):
 
 @dataclass(slots=True)
 class AuditFindings:
-    """``unchained``: lines from before there was a chain. ``torn``: (file, line) not written to the end; no
-    forgery. ``older_gone``: the oldest part goes on from one that is no longer there. ``last``: the chain of
-    the last line: who notes it down can tell later whether the log still has all up to it."""
+    """``unchained``: lines from before there was a chain. ``keyed``: of the ``chained``, made with a key; a
+    change of others is not seen if all their hashes were made anew. ``torn``: (file, line) not written to
+    the end; no forgery. ``older_gone``: the oldest part goes on from one that is no longer there. ``last``:
+    the chain of the last line: who notes it down can tell later whether the log still has all up to it."""
 
     files: list[str] = field(default_factory=list)
     lines: int = 0
     chained: int = 0
+    keyed: int = 0
     unchained: int = 0
     writers: int = 0
     torn: list[tuple[str, int]] = field(default_factory=list)
@@ -41,21 +45,26 @@ class AuditFindings:
     last: str = ""
 
 
-def verify(path: Path, *, noted: str = "") -> AuditFindings:
+def verify(
+    path: Path, *, noted: str = "", keys: Sequence[AuditKey] = (), must_have_key: bool = False
+) -> AuditFindings:
     """All parts of the log at ``path``. ``noted``: ``last`` of an earlier time, which must be there still.
+    ``must_have_key``: it is the log that one of ``keys`` is for, so it cannot do without.
 
-    Raises UserError if there is no log to read.
+    Raises UserError if there is no log to read, or if it needs a key and there is none.
     """
     with open_parts(path) as parts:
-        return _Walk(noted).walk(parts)
+        return _Walk(noted, {key.id: key for key in keys}, must_have_key=must_have_key).walk(parts)
 
 
 class _Walk:
     """One pass. What was found wrong with a line is held against that line only: its hash is taken as it
     stands for the next one, so that one change makes one problem, or two."""
 
-    def __init__(self, noted: str) -> None:
+    def __init__(self, noted: str, keys: Mapping[bytes, AuditKey], *, must_have_key: bool) -> None:
         self.findings = AuditFindings()
+        self._keys = keys
+        self._must_have_key = must_have_key
         self._noted = noted
         self._before: bytes | None = None  # the hash of the line before
         self._known: dict[bytes, tuple[int, bytes, str]] = {}  # writer -> its last number, hash, place
@@ -71,6 +80,10 @@ class _Walk:
                 self._look(line)
         if self._fragment is not None:
             self._judge_fragment(self._fragment, torn=not self._fragment.ended)
+        if self._must_have_key and found.lines and not found.keyed:
+            self._complain(
+                parts[-1].name, 0, "no line is made with the key of this log: it was rewritten, or cut off"
+            )
         if self._noted:
             self._complain(
                 parts[-1].name, 0, f"{self._noted} is not there: cut off, rewritten or rotated away"
@@ -88,7 +101,8 @@ class _Walk:
             self._before = hash_of(line.data)
             return
         found.chained += 1
-        wrong = self._judge(chained)
+        wrong = self._judge_key(chained) or self._judge(chained)
+        found.keyed += bool(chained.key)
         if wrong:
             self._complain(line.file, line.number, wrong)
         found.writers += chained.writer not in self._known
@@ -117,10 +131,24 @@ class _Walk:
         elif not torn:
             self._complain(line.file, line.number, "is no line of the log: changed, or put in")
 
+    def _judge_key(self, chained: Chained) -> str:
+        if not chained.key:
+            has = self.findings.keyed
+            return "has no key, behind a line that has one: inserted, or rewritten" if has else ""
+        name, key = chained.key.decode(), self._keys.get(chained.key)
+        if key:
+            known = self.findings.keyed or key.after is None or self._before in (None, key.after)
+            return (
+                "" if known else "stands behind lines without a key that are not those the key was made after"
+            )
+        if not self._keys:
+            raise UserError(f"the lines are made with a key, {name}: give its file with --key-file")
+        return f"is made with another key, {name}: forged, or give that one's file with --key-file too"
+
     def _judge(self, chained: Chained) -> str:
         """What is wrong with the line, or with its place; "": nothing."""
         if chained.after:
-            if not chained.follows(chained.after):
+            if not self._follows(chained, chained.after):
                 return "was changed"
             if self._before is None:
                 self.findings.older_gone = chained.after != NOTHING
@@ -128,9 +156,12 @@ class _Walk:
                 return "what stood before it is gone, and the log was never rotated" if gone else ""
             if chained.after == self._before:
                 return ""
-        elif self._before is not None and chained.follows(self._before):
+        elif self._before is not None and self._follows(chained, self._before):
             return ""
         return self._explain(chained)
+
+    def _follows(self, chained: Chained, before: bytes) -> bool:
+        return chained.follows(before, key.secret if (key := self._keys.get(chained.key)) else b"")
 
     def _explain(self, chained: Chained) -> str:
         number, last_hash, place = self._known.get(chained.writer, (-1, b"", ""))
@@ -144,7 +175,7 @@ class _Walk:
             return (
                 "does not stand behind the line it was written behind: some were taken away, put in or moved"
             )
-        if last_hash and chained.follows(last_hash):
+        if last_hash and self._follows(chained, last_hash):
             return f"was written directly behind {place}: what is between was put in"
         return "was changed"
 

@@ -125,7 +125,7 @@ def test_the_names_of_the_vendor_give_the_region(name: str) -> None:
         ("[deliver]\nmax_in_flight = 3", "there is no setting deliver; did you mean delivery?"),
         ("[ingest]\nmax_depth = 64", "there is no setting ingest.max_depth: it is schema.max_depth now"),
         ("[schemata]", "there is no setting schemata; did you mean schema?"),
-        ("[audit]\nqqq = 1", "there is no setting audit.qqq; there are: file, max_bytes, keep"),
+        ("[audit]\nqqq = 1", "there is no setting audit.qqq; there are: file, key_file, max_bytes, keep"),
         ("[delivery]\nbackoff_base = '10s'\nbackoff_cap = '1s'", "backoff_base is longer than"),
         ("[batch]\nmax_bytes = -1", "batch.max_bytes"),
         ("[batch]\nmax_bytes = true", "batch.max_bytes"),
