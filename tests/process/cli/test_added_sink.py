@@ -3,14 +3,13 @@
 import asyncio
 import json
 import os
-import re
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.event_api import event
 from tests.machine import patience
-from tests.process.cli.support import event
 from tests.receiver import Receiver, Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -145,7 +144,7 @@ async def test_a_sink_that_is_one_file_can_be_configured_shown_checked_and_sent_
 async def test_a_case_holds_the_sink_to_the_contract_of_all_sinks(room: Path) -> None:
     code = CASES + "import pytest; sys = __import__('sys'); sys.exit(pytest.main(sys.argv[1:]))"
     file = "tests/contract/sinks/test_contract.py"
-    words = ("-vp", "no:cacheprovider", "-p", "no:xdist", "-k", "toy", file)
+    words = ("-vv", "-p", "no:cacheprovider", "-p", "no:xdist", file)
     exit_code, said = await run(room, *words, code=code)
     assert exit_code == 0, said
-    assert int(re.findall(r"(\d+) deselected", said)[0]) == 1, "all of it but one is asked of each sink"
+    assert said.count("[toy] PASSED") > 5, said
