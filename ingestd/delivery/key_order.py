@@ -15,7 +15,7 @@ from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Segment
 from ingestd.delivery.bisection import Key
 from ingestd.delivery.lane_settings import LaneSettings
-from ingestd.processing.key_watch import KeyWatch
+from ingestd.schemas.key_paths import KeyWatch
 from ingestd.sinks.sink import Sink
 
 _LONGEST_KEY = 64

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ingestd.core.backoff import Backoff
-from ingestd.processing.key_watch import KeyWatch
+from ingestd.schemas.key_paths import KeyWatch
 
 
 @dataclass(frozen=True, slots=True)

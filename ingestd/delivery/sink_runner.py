@@ -8,7 +8,7 @@ from ingestd.delivery.lane import Lane
 from ingestd.delivery.recorder import Recorder
 from ingestd.delivery.retry_worker import RetryWorker
 from ingestd.delivery.status_poller import StatusPoller
-from ingestd.processing.key_watch import KeyWatch
+from ingestd.schemas.key_paths import KeyWatch
 from ingestd.sinks.sink import Sink
 from ingestd.store.letter_queue import LetterQueue
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 import msgspec
 
 from ingestd.core.submission import Rejection
-from ingestd.schemas.members import Members
+from ingestd.schemas.grammar import Members
 from ingestd.schemas.schema import FieldError
 
 MAX_ID_CHARS = 200

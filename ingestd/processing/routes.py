@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ingestd.core.errors import UserError
-from ingestd.processing.patterns.exact import Matcher, Value, read, wanted
-from ingestd.processing.patterns.explain import explain
+from ingestd.processing.patterns.exact import Matcher, Value, explain, read, wanted
 from ingestd.processing.patterns.parse import AllOf, parse
 from ingestd.processing.patterns.scan import build
 

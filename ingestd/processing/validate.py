@@ -7,8 +7,7 @@ told too, so that a broken copy of an event that is already delivered counts as 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ingestd.processing.key_watch import KeyWatch
-from ingestd.schemas.key_paths import KeyPaths
+from ingestd.schemas.key_paths import KeyPaths, KeyWatch
 from ingestd.schemas.schema import Refusal, Schema
 
 _BLOCK = 128

@@ -17,18 +17,15 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from ingestd.schemas.attributes import ATTRIBUTES, NAME, check_text
-from ingestd.schemas.envelope import Envelopes
-from ingestd.schemas.grammar import DEEP_BYTES, drop_undecodable, find_refusal, is_plain
-from ingestd.schemas.members import hollow, write
-from ingestd.schemas.refusals import from_pydantic, invalid, show
-from ingestd.schemas.schema import Refusal
+from ingestd.schemas.attributes import ATTRIBUTES, NAME, PlainEvents, check_text
+from ingestd.schemas.grammar import DEEP_BYTES, drop_undecodable, hollow, is_plain, write
+from ingestd.schemas.pydantic_model import explain_by
+from ingestd.schemas.schema import Refusal, invalid, show
 
 _EXTENSIONS_AT_ONCE = 100
 _read_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -99,10 +96,10 @@ class CloudEventSchema:
     default_key = ("source", "id")
 
     def __init__(self) -> None:
-        self._envelopes = Envelopes()
+        self._plain = PlainEvents()
 
     def keys(self, events: Sequence[bytes]) -> list[str | None]:
-        read = self._envelopes.read_key
+        read = self._plain.read_key
         keys: list[str | None] = []
         for event in events:
             try:
@@ -113,22 +110,14 @@ class CloudEventSchema:
         return keys
 
     def explain(self, event: bytes) -> Refusal | None:
-        if broken := find_refusal(event):
-            return broken
-        validate = CloudEvent.__pydantic_validator__.validate_json
-        try:
-            for part in _parts(event):
-                validate(part)
-            validate(event)
-        except ValidationError as error:
-            return from_pydantic(error)
+        if refusal := explain_by(CloudEvent, event, _parts):
+            return refusal
         name = _find_duplicate(event)
         return None if name is None else invalid("expected once, found more often", name)
 
 
 def _parts(event: bytes) -> Iterator[bytes]:
-    """An event, which is JSON, in parts that have few errors each, and without its data: pydantic finds all
-    errors that there are, and copies what they were found in."""
+    """The event in parts that have few errors each, and without its data."""
     if hollow(event) != b"{}":
         yield hollow(event)
         return

@@ -5,17 +5,17 @@ accepts first. Loaded by ``load``; called by ``processing/validate.py``.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from ingestd.schemas.grammar import find_refusal, is_plain, is_utf8
-from ingestd.schemas.members import Members, hollow, write
-from ingestd.schemas.refusals import from_pydantic
-from ingestd.schemas.rfc3339 import all_common, is_common, is_timestamp
+from ingestd.schemas.grammar import Members, hollow, is_plain, is_utf8, write
+from ingestd.schemas.pydantic_model import explain_by
+from ingestd.schemas.rfc3339 import is_common, is_timestamp
 from ingestd.schemas.schema import Refusal
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -97,6 +97,22 @@ _SMALL_BLOCK = 16
 uncommon they are looked at in smaller blocks, so that it costs its neighbours little."""
 
 _decode = msgspec.json.Decoder(_Accepted).decode
+_Times = list[Annotated[datetime, msgspec.Meta(tz=True)]]
+
+
+def all_common(texts: Sequence[str]) -> bool:
+    """Whether all of ``texts`` are timestamps of a common shape: a ``T``, and ``Z`` or an offset.
+
+    It accepts no more than ``is_timestamp``, at a tenth of the price for some dozens at once.
+    """
+    try:
+        msgspec.convert(texts, _Times)
+    except ValueError:
+        return False
+    # What msgspec takes beyond the RFC: a space for the T, and offsets without their colon.
+    joined = "".join(texts)
+    count = len(texts)
+    return joined.count("T") == count and joined.count(":") + joined.count("Z") == 3 * count
 
 
 def _key_of_uncommon(seen: _Accepted, event: bytes) -> str | None:
@@ -165,26 +181,17 @@ class InteractionSchema:
         return keys
 
     def explain(self, event: bytes) -> Refusal | None:
-        # pydantic's parser takes NaN and Infinity, which are not JSON.
-        if broken := find_refusal(event):
-            return broken
-        validate = Interaction.__pydantic_validator__.validate_json
-        try:
-            # First what an error can be about: pydantic copies for each what it was found in.
-            validate(_without_unknown(event))
-            validate(event)
-        except ValidationError as error:
-            return from_pydantic(error)
-        return None
+        return explain_by(Interaction, event, _parts)
 
 
-def _without_unknown(event: bytes) -> bytes:
-    """An event, which is JSON, without what the model does not look at."""
+def _parts(event: bytes) -> Iterator[bytes]:
+    """The event without what the model does not look at."""
     if hollow(event) != b"{}":
-        return hollow(event)
+        yield hollow(event)
+        return
     members = _MEMBERS.of(event)
     kept = {name: hollow(value) for name, value in members.items()}
     if kept.get("routingMetadata") == b"{}":
         routing = _ROUTING.of(members["routingMetadata"])
         kept["routingMetadata"] = write({name: hollow(value) for name, value in routing.items()})
-    return write(kept)
+    yield write(kept)

@@ -21,16 +21,16 @@ import msgspec
 from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
 from ingestd.core.text import cut
-from ingestd.schemas.grammar import find_refusal, has_short_numbers
-from ingestd.schemas.refusals import (
+from ingestd.schemas.grammar import find_refusal, has_short_numbers, is_explained, unexplained
+from ingestd.schemas.schema import (
+    MAX_ERRORS,
+    MAX_MESSAGE,
+    Refusal,
     field_error,
     invalid,
-    is_explained,
     show,
-    unexplained,
     unparsable,
 )
-from ingestd.schemas.schema import MAX_ERRORS, MAX_MESSAGE, Refusal
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 _MASK = "the value"

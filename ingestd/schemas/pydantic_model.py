@@ -1,23 +1,22 @@
-"""A pydantic model of the user's, ``package.module:Model``, as the definition of a valid event.
+"""A pydantic model as the definition of a valid event: a user's, ``package.module:Model``, or one of ours.
 
 Loaded by ``load``. The model is code and is trusted as such; the events it is given are not.
 """
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic_core import from_json
 
 from ingestd.core.errors import UserError
 from ingestd.core.text import cut
-from ingestd.schemas.grammar import find_refusal
-from ingestd.schemas.refusals import from_pydantic, invalid, is_explained
-from ingestd.schemas.schema import Refusal
+from ingestd.schemas.grammar import find_refusal, is_explained
+from ingestd.schemas.schema import Refusal, from_pydantic, invalid
 
 EXPECTED = "write it as package.module:Model, where Model is a pydantic model or another type"
 
@@ -66,6 +65,26 @@ class PydanticSchema:
             found = error.errors(include_url=False, include_context=False)
             if any(isinstance(one["input"], dict | list) for one in found):
                 raise
+
+
+def explain_by(
+    model: type[BaseModel], event: bytes, parts: Callable[[bytes], Iterable[bytes]]
+) -> Refusal | None:
+    """What ``model`` says of an event; None: it is valid.
+
+    ``parts``: the event, which is JSON, in pieces with what an error can be about. They are looked at first:
+    pydantic finds all errors that there are, and copies for each what it was found in.
+    """
+    if broken := find_refusal(event):  # pydantic's parser takes NaN and Infinity, which are not JSON
+        return broken
+    validate = model.__pydantic_validator__.validate_json
+    try:
+        for part in parts(event):
+            validate(part)
+        validate(event)
+    except ValidationError as error:
+        return from_pydantic(error)
+    return None
 
 
 def _import(spec: str) -> Any:

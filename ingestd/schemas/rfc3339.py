@@ -6,11 +6,7 @@ Nothing here keeps the time, so it need not be representable.
 
 import contextlib
 import re
-from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated
-
-import msgspec
 
 _TIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt]([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(?:\.\d+)?(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
@@ -26,23 +22,6 @@ _LENGTHS = frozenset({20, 22, 23, 24, 25, 26, 27})
 with contextlib.suppress(ValueError):
     _parse("2026-01-01T24:00:00Z")
     _SHAPES = ()
-
-_Times = list[Annotated[datetime, msgspec.Meta(tz=True)]]
-
-
-def all_common(texts: Sequence[str]) -> bool:
-    """Whether all of ``texts`` are timestamps of a common shape: a ``T``, and ``Z`` or an offset.
-
-    It accepts no more than ``is_timestamp``, at a tenth of the price for some dozens at once.
-    """
-    try:
-        msgspec.convert(texts, _Times)
-    except ValueError:
-        return False
-    # What msgspec takes beyond the RFC: a space for the T, and offsets without their colon.
-    joined = "".join(texts)
-    count = len(texts)
-    return joined.count("T") == count and joined.count(":") + joined.count("Z") == 3 * count
 
 
 def is_common(text: str) -> bool:

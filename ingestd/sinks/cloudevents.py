@@ -19,7 +19,7 @@ from ingestd.sinks import answer_body, answers, cloudevents_formats
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.cloudevents_formats import Wrapping
 from ingestd.sinks.settings import TYPE, ConfirmConfig, HttpSinkConfig, SinkBasis
-from ingestd.sinks.sink import Sink, Unencodable, content_id
+from ingestd.sinks.sink import Sink, Unencodable, content_id, frame
 
 PATH = "/api/v2/eventbridge/events"
 MAX_ID_CHARS = 256
@@ -83,7 +83,7 @@ class CloudEventsSink:
         if unfit:
             raise Unencodable(unfit)
         if self.mode == "batch":
-            return b"".join((b"[", b",".join(parts), b"]"))
+            return frame(b"[", b",", b"]", parts)
         (body,) = parts
         return body
 

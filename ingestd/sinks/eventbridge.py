@@ -31,7 +31,7 @@ from ingestd.sinks import answer_body, answers
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.eventbridge_entry import BusEntry, BusEntryEncoder
 from ingestd.sinks.settings import TYPE, AwsConfig, HttpSinkConfig, SinkBasis
-from ingestd.sinks.sink import Sink, Unencodable
+from ingestd.sinks.sink import Sink, Unencodable, frame
 
 MAX_ENTRIES = 10
 _PREFIX, _SEPARATOR, _SUFFIX = b'{"Entries":[', b",", b"]}"
@@ -127,7 +127,7 @@ class EventBridgeSink:
                 unfit[index] = str(error)
         if unfit:
             raise Unencodable(unfit)
-        return b"".join((_PREFIX, _SEPARATOR.join(entries), _SUFFIX))
+        return frame(_PREFIX, _SEPARATOR, _SUFFIX, entries)
 
     def headers(self, batch_id: str, events: Sequence[bytes]) -> dict[str, str]:
         return {

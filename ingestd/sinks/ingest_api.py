@@ -11,7 +11,7 @@ from ingestd.core.answer import Answer
 from ingestd.core.verdict import Verdict
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.settings import TYPE, HttpSinkConfig, SinkBasis
-from ingestd.sinks.sink import Sink
+from ingestd.sinks.sink import Sink, frame
 
 PATH = "/api/v2/events/ingest"
 _PREFIX, _SEPARATOR, _SUFFIX = b'{"events":[', b",", b"]}"
@@ -45,7 +45,7 @@ class IngestApi:
         """Events go as the bytes they came in as."""
 
     def encode(self, events: Sequence[bytes]) -> bytes:
-        return b"".join((_PREFIX, _SEPARATOR.join(events), _SUFFIX))
+        return frame(_PREFIX, _SEPARATOR, _SUFFIX, events)
 
     def headers(self, batch_id: str, events: Sequence[bytes]) -> dict[str, str]:
         return {"Content-Type": "application/json", "X-Request-Id": batch_id, "Idempotency-Key": batch_id}

@@ -22,7 +22,7 @@ from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.genesys_events import MAX_BODY_BYTES, name_context
 from ingestd.sinks.item_paths import ItemPaths
 from ingestd.sinks.settings import TYPE, HttpSinkConfig, SinkBasis
-from ingestd.sinks.sink import Sink, Unencodable
+from ingestd.sinks.sink import Sink, Unencodable, frame
 
 MAX_EVENTS = 100
 _CONFIGURATION_ID = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)  # a UUID is one, too
@@ -97,7 +97,7 @@ class JourneyEventsSink:
         unfit = {index: fault for index, event in enumerate(events) if (fault := _find_fault(event))}
         if unfit:
             raise Unencodable(unfit)
-        return b"".join((_PREFIX, _SEPARATOR.join(events), _SUFFIX))
+        return frame(_PREFIX, _SEPARATOR, _SUFFIX, events)
 
     def headers(self, batch_id: str, events: Sequence[bytes]) -> dict[str, str]:
         return {"Content-Type": "application/json", "X-Request-Id": batch_id}

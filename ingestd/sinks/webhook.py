@@ -19,7 +19,7 @@ from ingestd.core.setting_types import AS_OBJECT, Secret, SecretFile
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.settings import TYPE, HttpSinkConfig, SinkBasis
-from ingestd.sinks.sink import Sink, content_id
+from ingestd.sinks.sink import Sink, content_id, frame
 
 RESERVED = frozenset(
     {
@@ -103,7 +103,7 @@ class WebhookSink:
             return events[0]
         if self._lines:  # in JSON, a line break can only stand between tokens
             events = [event.replace(b"\n", b" ").replace(b"\r", b" ") for event in events]
-        return b"".join((self._prefix, self._separator.join(events), self._suffix))
+        return frame(self._prefix, self._separator, self._suffix, events)
 
     def headers(self, batch_id: str, events: Sequence[bytes]) -> dict[str, str]:
         message_id = content_id(events[0]) if self._single else batch_id

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ingestd.config import Settings
-from ingestd.processing.key_watch import KeyWatch
-from ingestd.schemas import key_fit
+from ingestd.schemas.key_paths import KeyWatch, key_of
 from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.sinks.sink import Sink
 
@@ -31,7 +30,7 @@ def order_key(
             warn = _nobody  # the first sink has said it
     if not paths:
         return OrderKey()
-    keys = key_fit.key_of(setting, paths, settings.schema_.name, warn=warn)
+    keys = key_of(setting, paths, settings.schema_.name, warn=warn)
     return OrderKey(keys.of, KeyWatch(setting, paths))
 
 

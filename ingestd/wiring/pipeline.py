@@ -39,9 +39,9 @@ from ingestd.intake.recovery import Recovery
 from ingestd.intake.spool_feed import SpoolFeed
 from ingestd.processing import routes
 from ingestd.processing.dedup import Window
-from ingestd.processing.key_watch import KeyWatch
 from ingestd.processing.validate import Validator
 from ingestd.recording.event_recorder import EventRecorder
+from ingestd.schemas.key_paths import KeyWatch
 from ingestd.store.connection import StoreFailed
 from ingestd.store.database import Database
 from ingestd.store.frozen_batches import FrozenBatch

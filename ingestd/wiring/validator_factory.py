@@ -3,10 +3,9 @@
 from collections.abc import Callable
 
 from ingestd.config import Settings
-from ingestd.processing.key_watch import KeyWatch
 from ingestd.processing.validate import Validator
-from ingestd.schemas import key_fit
-from ingestd.schemas.limits import EventLimits
+from ingestd.schemas.grammar import EventLimits
+from ingestd.schemas.key_paths import KeyWatch, key_of
 from ingestd.schemas.load import load as load_schema
 
 Warn = Callable[[str], None]
@@ -21,5 +20,5 @@ def make_validator(settings: Settings, *, warn: Warn = lambda text: None) -> Val
     if not wanted.dedup_key:
         return Validator(schema)
     setting = "schema.dedup_key"
-    keys = key_fit.key_of(setting, wanted.dedup_key, schema.name, warn=warn)
+    keys = key_of(setting, wanted.dedup_key, schema.name, warn=warn)
     return Validator(schema, keys, KeyWatch(setting, wanted.dedup_key))

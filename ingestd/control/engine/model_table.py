@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from ingestd.control.engine.resource import Address
 from ingestd.core.errors import UserError
 from ingestd.core.text import cut, did_you_mean
-from ingestd.schemas.refusals import show
+from ingestd.schemas.schema import show
 
 MAX_AFTER = 100
 _MAX_NAME = 80

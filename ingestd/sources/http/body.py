@@ -14,8 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from ingestd.schemas.grammar import find_fault
-from ingestd.schemas.nesting import has_more_elements
+from ingestd.schemas.grammar import find_fault, has_more_elements
 from ingestd.sources.http.answers import SubmissionRefused
 from ingestd.sources.http.media_type import Format
 from ingestd.sources.http.sequence import SequenceTooDense, elements, values

@@ -10,7 +10,7 @@ from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Segment
 from ingestd.delivery.bisection import Bisection, BisectionStep, group, halve
 from ingestd.delivery.key_order import KeyOrder
-from ingestd.processing.key_watch import KeyWatch
+from ingestd.schemas.key_paths import KeyWatch
 from tests.integration.delivery.order_support import keyed, keyed_batches, order_by
 from tests.integration.delivery.support import event, make_batch
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.processing.key_watch import KeyWatch
+from ingestd.schemas.key_paths import KeyWatch
 
 CHUNKS = st.lists(st.tuples(st.integers(0, 500), st.floats(0, 1)), max_size=30)
 

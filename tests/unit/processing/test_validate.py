@@ -3,11 +3,10 @@ from pathlib import Path
 from typing import Any
 
 from ingestd.core.reasons import Reason
-from ingestd.processing.key_watch import KeyWatch
 from ingestd.processing.validate import Validator
 from ingestd.schemas.interaction import InteractionSchema
 from ingestd.schemas.json_schema import JsonSchema
-from ingestd.schemas.key_paths import KeyPaths
+from ingestd.schemas.key_paths import KeyPaths, KeyWatch
 
 VALID: dict[str, Any] = {
     "eventType": "answer",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from ingestd.schemas import envelope
+from ingestd.schemas import attributes
 from ingestd.schemas.cloudevent import CloudEventSchema
 from ingestd.schemas.key_paths import KeyPaths
 from tests.effort import examples
@@ -131,10 +131,10 @@ def test_hostile_bytes_are_answered(event: bytes) -> None:
 
 def test_the_shapes_that_are_remembered_are_bounded() -> None:
     schema = CloudEventSchema()
-    for number in range(3 * envelope._MAX_SHAPES):
+    for number in range(3 * attributes._MAX_SHAPES):
         assert schema.keys([changed(**{f"x{number}": "y"})]) == [KEY]
     assert schema.keys([changed(**{f"x{number}": "y" for number in range(500)})]) == [None]
-    assert len(schema._envelopes._shapes) <= envelope._MAX_SHAPES
+    assert len(schema._plain._shapes) <= attributes._MAX_SHAPES
 
 
 @pytest.mark.parametrize(

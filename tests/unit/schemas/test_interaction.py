@@ -9,11 +9,10 @@ from pydantic import ValidationError
 
 from ingestd.core.reasons import Reason
 from ingestd.schemas import interaction
+from ingestd.schemas.grammar import DEEPEST, opened
 from ingestd.schemas.interaction import Interaction, InteractionSchema
 from ingestd.schemas.key_paths import KeyPaths
-from ingestd.schemas.nesting import DEEPEST, opened
-from ingestd.schemas.refusals import from_pydantic
-from ingestd.schemas.schema import MAX_ERRORS, MAX_MESSAGE, Refusal
+from ingestd.schemas.schema import MAX_ERRORS, MAX_MESSAGE, Refusal, from_pydantic
 from tests.effort import examples
 from tests.unit.schemas.broken_events import HOSTILE, SPLICES, broken_by_byte, broken_by_field, encode
 

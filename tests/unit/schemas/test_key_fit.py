@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ingestd.core.errors import UserError
-from ingestd.schemas.key_fit import key_of
+from ingestd.schemas.key_paths import key_of
 
 
 def told(paths: str, schema: str) -> tuple[str, list[str]]:

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from ingestd.core.reasons import Reason
-from ingestd.schemas.limits import EventLimits
+from ingestd.schemas.grammar import DEEPEST, EventLimits
 from ingestd.schemas.load import load
-from ingestd.schemas.nesting import DEEPEST
 from ingestd.schemas.schema import MAX_ERRORS, Schema
 
 INTERACTION = {

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.schemas import nesting
-from ingestd.schemas.limits import EventLimits
-from ingestd.schemas.nesting import count_values, has_more_elements, is_deeper, opened
+from ingestd.schemas import grammar
+from ingestd.schemas.grammar import EventLimits, count_values, has_more_elements, is_deeper, opened
 
 strings = st.text('"\\[]{},a', max_size=6)
 values = st.recursive(
@@ -61,6 +60,6 @@ def test_elements_are_those_of_the_parsed_array(value: list[Any], limit: int) ->
 def test_strings_that_span_blocks_are_still_strings(value: list[Any], block_bytes: int, limit: int) -> None:
     array = json.dumps(value).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nesting, "_BLOCK_BYTES", block_bytes)
+        patch.setattr(grammar, "_BLOCK_BYTES", block_bytes)
         assert is_deeper(array, limit) == (depth_of(value) > limit)
         assert has_more_elements(array, limit + 1) == (len(value) > limit + 1)

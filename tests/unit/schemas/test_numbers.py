@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from ingestd.core.reasons import Reason
-from ingestd.schemas import envelope, grammar, interaction, nesting
+from ingestd.schemas import attributes, grammar, interaction
 from ingestd.schemas.cloudevent import CloudEventSchema
 from ingestd.schemas.grammar import MAX_DIGITS
 from ingestd.schemas.interaction import InteractionSchema
@@ -106,8 +106,8 @@ def test_the_quick_look_for_long_numbers_misses_none(runs: list[tuple[int, bytes
 
 CONSTANTS = sorted(
     {
-        *(grammar.DEEP_BYTES, grammar.MAX_DIGITS, interaction._DEEP_BYTES, nesting.DEEPEST),
-        *(200, 530, 4_300, 4_337, 4_400, envelope._MAX_MEMBERS),
+        *(grammar.DEEP_BYTES, grammar.MAX_DIGITS, interaction._DEEP_BYTES, grammar.DEEPEST),
+        *(200, 530, 4_300, 4_337, 4_400, attributes._MAX_MEMBERS),
     }
 )
 
@@ -144,15 +144,15 @@ def test_at_the_borders_the_fast_pass_accepts_nothing_that_the_model_refuses(
 
 
 @given(
-    st.integers(-4, 4).map(lambda off: envelope._MAX_MEMBERS + off),
-    st.integers(-4, 4).map(lambda off: 20 * envelope._MAX_MEMBERS + off),
+    st.integers(-4, 4).map(lambda off: attributes._MAX_MEMBERS + off),
+    st.integers(-4, 4).map(lambda off: 20 * attributes._MAX_MEMBERS + off),
     st.sampled_from([b'"x"', b"1", b"1e400", b"null", b'"\\u0000"', b"[]"]),
     st.sampled_from([b"", b"Upper", b"a_b", b"data_base64"]),
 )
 def test_attributes_as_many_and_as_long_as_the_fast_pass_learns(
     members: int, characters: int, value: bytes, odd: bytes
 ) -> None:
-    """``Envelopes`` leaves more than 64 members, or 1,280 characters of names, to the model."""
+    """``PlainEvents`` leaves more than 64 members, or 1,280 characters of names, to the model."""
     required = b'"specversion":"1.0","id":"1","source":"/x","type":"t"'
     names = [b"n%d" % n for n in range(members - 4)]
     names[-1] += b"z" * max(0, characters - sum(map(len, names)) - len("specversionidsourcetype"))

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingestd.schemas.rfc3339 import all_common, is_common, is_timestamp
+from ingestd.schemas.interaction import all_common
+from ingestd.schemas.rfc3339 import is_common, is_timestamp
 
 VALID = [
     "2026-01-01T10:00:00Z",
