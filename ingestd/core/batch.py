@@ -110,3 +110,16 @@ class Batch:
         part.not_counted, part.not_counted_s = self.not_counted, self.not_counted_s
         part.last_answer, part.drain_tries = self.last_answer, self.drain_tries
         return part
+
+
+def frame(prefix: bytes, separator: bytes, suffix: bytes, events: Sequence[bytes]) -> bytes:
+    """The body of a batch, ``prefix + separator.join(events) + suffix``, but half a megabyte is copied once.
+
+    Twice, in large blocks that are new each time, costs four times as much (measured).
+    """
+    if not events:
+        return prefix + suffix
+    framed = list(events)  # the frame goes into the join
+    framed[0] = prefix + framed[0]
+    framed[-1] += suffix
+    return separator.join(framed)

@@ -1,7 +1,7 @@
 """The dedup window: claim, then confirm or release. Pure; time is passed in.
 
 A key is remembered for good only once its event is safe. Until then it is *pending*, and a copy
-of it waits for its fate. Confirmed keys sit in generations, so that forgetting the oldest is one
+of it waits until that is known. Confirmed keys sit in generations, so that forgetting the oldest is one
 set operation. See docs/promises.md: a duplicate never costs an event.
 """
 
@@ -33,7 +33,7 @@ class Claim(NamedTuple):
 
 
 class WaitingCopy(NamedTuple):
-    """A copy that waits for the fate of the event it is a copy of."""
+    """A copy that waits until its event is safe or has failed."""
 
     chunk: Chunk
     position: int
@@ -84,7 +84,7 @@ class Window:
         return [self.digest(key) if key else None for key in keys]
 
     def claim(self, keys: Sequence[str | None], now: float) -> Claim:
-        """Claim the key of every event; None or ``""`` claims nothing. Each copy is told apart."""
+        """Claims the key of every event; None or ``""`` claims nothing."""
         self._expire(now)
         copy, shards, pending, number_of = self._hash.copy, self._shards, self._pending, int.from_bytes
         digests: list[bytes | None] = []
@@ -156,7 +156,7 @@ class Window:
         return self._take_followers(digests)
 
     def release(self, digests: Sequence[bytes]) -> list[WaitingCopy]:
-        """These events failed: their keys are free again. Returns the copies that shared their fate."""
+        """These events failed: their keys are free again. Returns their copies: they failed, too."""
         self._drop([n for digest in digests if (n := self._pending.pop(digest, None)) is not None])
         return self._take_followers(digests)
 

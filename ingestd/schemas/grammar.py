@@ -170,7 +170,7 @@ def _structure(text: bytes, dropped: bytes) -> Iterator[bytes]:
 
 
 def is_explained(event: bytes) -> bool:
-    """Whether the errors of this event, which is JSON, are told one by one."""
+    """Whether the errors of this event, which is JSON, are named one by one."""
     return len(event) <= EXPLAINED_VALUES or count_values(event) <= EXPLAINED_VALUES
 
 

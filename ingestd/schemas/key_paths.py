@@ -166,7 +166,7 @@ class KeyDoubt(NamedTuple):
 
 def key_of(setting: str, paths: str, schema: str, *, warn: Callable[[str], None]) -> KeyPaths:
     """The paths of a key. Raises UserError, which names the setting, for what is no path, and for one that no
-    event of the schema can have; ``warn`` is told of one that its events probably lack."""
+    event of the schema can have; ``warn`` is called for one that its events probably lack."""
     try:
         keys = KeyPaths.parse(paths)
     except UserError as error:
@@ -229,7 +229,7 @@ def _unknown(path: Path, known: list[str], name: str, above: str = "") -> KeyDou
 
 
 _MANY = 1_000
-"""Events in a row without a key after which that is told, although earlier ones had it."""
+"""Events in a row without a key that lead to a warning, although earlier ones had it."""
 
 
 @dataclass(slots=True)

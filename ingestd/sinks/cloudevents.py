@@ -13,13 +13,14 @@ from pydantic import Field
 
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
+from ingestd.core.batch import frame
 from ingestd.core.setting_types import JsonPath, Section
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.sinks import answer_body, answers, cloudevents_formats
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.cloudevents_formats import Wrapping
 from ingestd.sinks.settings import TYPE, ConfirmConfig, HttpSinkConfig, SinkBasis
-from ingestd.sinks.sink import Sink, Unencodable, content_id, frame
+from ingestd.sinks.sink import Sink, Unencodable, content_id
 
 PATH = "/api/v2/eventbridge/events"
 MAX_ID_CHARS = 256

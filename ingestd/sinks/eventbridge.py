@@ -25,13 +25,14 @@ from pydantic import Field
 
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
+from ingestd.core.batch import frame
 from ingestd.core.setting_types import JsonPath, Size
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.sinks import answer_body, answers
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.eventbridge_entry import BusEntry, BusEntryEncoder
 from ingestd.sinks.settings import TYPE, AwsConfig, HttpSinkConfig, SinkBasis
-from ingestd.sinks.sink import Sink, Unencodable, frame
+from ingestd.sinks.sink import Sink, Unencodable
 
 MAX_ENTRIES = 10
 _PREFIX, _SEPARATOR, _SUFFIX = b'{"Entries":[', b",", b"]}"

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
+from ingestd.core.batch import frame
 from ingestd.core.errors import UserError
 from ingestd.core.text import cut
 from ingestd.core.verdict import ItemError, Meaning, Verdict
@@ -22,7 +23,7 @@ from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.genesys_events import MAX_BODY_BYTES, name_context
 from ingestd.sinks.item_paths import ItemPaths
 from ingestd.sinks.settings import TYPE, HttpSinkConfig, SinkBasis
-from ingestd.sinks.sink import Sink, Unencodable, frame
+from ingestd.sinks.sink import Sink, Unencodable
 
 MAX_EVENTS = 100
 _CONFIGURATION_ID = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)  # a UUID is one, too

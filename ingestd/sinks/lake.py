@@ -211,7 +211,7 @@ class LakeConfig(AwsConfig, SinkConfigBase):
     file_age: Seconds = Field(300.0, gt=0, description="how long events wait for their file to fill")
     max_backlog: Size = Field(1024**3, ge=1024**2, description="kept while the lake is out of reach")
     file_mode: FileMode = Field("0600", description="rights of its files, in octal; folders get x for r")
-    callback_url: SecretUrl = Field("", description="told of each file (POST)")
+    callback_url: SecretUrl = Field("", description="gets the manifest of each file (POST)")
     callback_secret_file: SecretFile = Field(
         "", description="signs that (Standard Webhooks): a file with one secret a line"
     )

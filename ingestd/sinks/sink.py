@@ -64,16 +64,3 @@ def content_id(event: bytes) -> str:
     digits = blake2b(event, digest_size=16).hexdigest()
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
-
-
-def frame(prefix: bytes, separator: bytes, suffix: bytes, events: Sequence[bytes]) -> bytes:
-    """``prefix + separator.join(events) + suffix``, but half a megabyte is copied once.
-
-    Twice, in large blocks that are new each time, costs four times as much (measured).
-    """
-    if not events:
-        return prefix + suffix
-    framed = list(events)  # the frame goes into the join
-    framed[0] = prefix + framed[0]
-    framed[-1] += suffix
-    return separator.join(framed)

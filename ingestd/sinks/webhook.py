@@ -15,11 +15,12 @@ from pydantic import Field
 
 from ingestd.core.address import show_host, show_url
 from ingestd.core.answer import Answer
+from ingestd.core.batch import frame
 from ingestd.core.setting_types import AS_OBJECT, Secret, SecretFile
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.settings import TYPE, HttpSinkConfig, SinkBasis
-from ingestd.sinks.sink import Sink, content_id, frame
+from ingestd.sinks.sink import Sink, content_id
 
 RESERVED = frozenset(
     {

@@ -41,8 +41,7 @@ from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch
 from ingestd.transport.webhook_handshake import WebhookHandshake
 from ingestd.wiring.http_clients import OnRefresh, api_auth, make_client, own_auth
-from ingestd.wiring.order_keys import order_key
-from ingestd.wiring.sink_factory import make_sink, question_template, watch_url
+from ingestd.wiring.sink_factory import make_sink, order_key, question_template, watch_url
 
 Warn = Callable[[str], None]
 

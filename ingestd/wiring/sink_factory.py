@@ -1,12 +1,18 @@
-"""Builds a sink and its credentials from its section of the configuration. Called by ``open_sinks.py``."""
+"""Builds a sink from its section of the configuration, and the key by which its events keep their order.
+
+Called by ``open_sinks.py``, ``check`` and ``publish``. Here stands what a sink may not do itself: files are
+read, and URLs are checked.
+"""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
-from ingestd.config import BatchConfig, Login
+from ingestd.config import BatchConfig, Login, Settings
 from ingestd.config.secret_settings import secrets_in
 from ingestd.core import redaction
 from ingestd.core.address import check_url
 from ingestd.core.errors import UserError
+from ingestd.schemas.key_paths import KeyWatch, key_of
 from ingestd.sinks import cloudevents
 from ingestd.sinks.answers import AnswerReader
 from ingestd.sinks.item_paths import ItemPaths
@@ -98,3 +104,32 @@ def _checked(name: str, field: str, url: str) -> str:
     except ValueError as error:
         raise UserError(f"sinks.{name}.{field}: {error}") from None
     return url
+
+
+class OrderKey(NamedTuple):
+    """``of``: an event's key, None if it has none; None: there is no order. ``watch``: of a user's paths."""
+
+    of: Callable[[bytes], str | None] | None = None
+    watch: KeyWatch | None = None
+
+
+def order_key(
+    settings: Settings, section: HttpSinkConfig, sink: Sink, *, warn: Callable[[str], None]
+) -> OrderKey:
+    """Where no order is asked for, the sink's own, if its API wants one. Raises UserError that names the
+    setting; ``warn`` is called for paths that events probably lack."""
+    paths, setting = section.order_by, f"sinks.{sink.name}.order_by"
+    if paths is None:
+        paths, setting = settings.delivery.order_by, "delivery.order_by"
+        if not paths:
+            return OrderKey(getattr(sink, "order_key", None))
+        if settings.sinks and sink.name != next(iter(settings.sinks)):
+            warn = _nobody  # the first sink has said it
+    if not paths:
+        return OrderKey()
+    keys = key_of(setting, paths, settings.schema_.name, warn=warn)
+    return OrderKey(keys.of, KeyWatch(setting, paths))
+
+
+def _nobody(text: str) -> None:
+    """It is known already."""
