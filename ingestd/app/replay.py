@@ -22,7 +22,7 @@ from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError, first_cause
 from ingestd.delivery.sink_runner import SinkRunner
-from ingestd.intake.fan_out import bury
+from ingestd.intake.fan_out import dead_letter
 from ingestd.intake.recovery import ProcessedEvents
 from ingestd.intake.replay_intake import ReplayIntake
 from ingestd.intake.stages import Stages
@@ -30,7 +30,7 @@ from ingestd.store.connection import StoreFailed
 from ingestd.store.journal import DISMISSED, EVERYWHERE
 from ingestd.telemetry import log
 from ingestd.telemetry.audit_entry import AuditEntry
-from ingestd.wiring.pipeline import Pipeline, Warn, make_recovery, open_pipeline, take_up_confirming
+from ingestd.wiring.pipeline import Pipeline, Warn, make_recovery, open_pipeline, take_up_unconfirmed
 
 _LOOK_AGAIN_S = 0.2
 _LAKE_S = 60.0
@@ -117,7 +117,7 @@ async def run(replay: Replay, *, warn: Warn, on_second_signal: Callable[[], None
     try:
         await _run_tasks(replay, warn, on_second_signal)
         for branch in pipeline.branches:
-            _bury_leftovers(replay, branch)
+            _give_up_leftovers(replay, branch)
         await pipeline.journal.commit()
     except* UserError as group:
         replay.error = replay.error or first_cause(group)
@@ -186,7 +186,7 @@ async def _run_lane(replay: Replay, intake: ReplayIntake, branch: SinkRunner) ->
         replay.error = replay.error or error
         branch.worker.first_pass.set()
         intake.lose(branch)
-        _bury_leftovers(replay, branch)
+        _give_up_leftovers(replay, branch)
         if all(other.lost for other in branches):
             intake.stop()
             for other in branches:
@@ -258,12 +258,12 @@ async def _watch_signals(
                 asyncio.get_running_loop().call_later(timeout_s, branch.lane.abandon)
 
 
-def _bury_leftovers(replay: Replay, branch: SinkRunner) -> None:
+def _give_up_leftovers(replay: Replay, branch: SinkRunner) -> None:
     """What was not sent stays with its file; what cannot be read again becomes dead letters."""
     streams = {opened.source.number for opened in replay.sources if not opened.source.rereadable}
     for batch in branch.lane.leftovers():
         if not batch.letters and any(s.chunk.source in streams for s in batch.segments):
-            bury(
+            dead_letter(
                 branch, batch, f"the run ended before it was delivered: {batch.last_answer or 'not sent yet'}"
             )
 
@@ -277,8 +277,8 @@ async def _make_intake(replay: Replay, warn: Warn) -> ReplayIntake:
         again = {b.id for b in frozen if b.settled and all(source in files for source, *_ in b.segments)}
         pipeline.journal.drop(list(again))
         frozen = [batch for batch in frozen if batch.id not in again]
-    elif len(pipeline.branches) > 1:
-        await take_up_confirming(pipeline, {one.source.number: one.start for one in replay.sources})
+    else:
+        await take_up_unconfirmed(pipeline, {one.source.number: one.start for one in replay.sources})
     recoveries = {
         branch.name: make_recovery(pipeline, branch, [b for b in frozen if b.sink == branch.name], files)
         for branch in pipeline.branches
@@ -287,14 +287,14 @@ async def _make_intake(replay: Replay, warn: Warn) -> ReplayIntake:
         pipeline.window,
         pipeline.validator,
         pipeline.routes,
-        pipeline.book,
+        pipeline.recorder,
         pipeline.branches,
         keep={lake.name: lake.accepted for lake in pipeline.lakes if lake.accepted},
     )
     intake = ReplayIntake(
         stages,
         recoveries=recoveries,
-        passed={
+        processed={
             by: ProcessedEvents(b for b in frozen if b.sink == by)
             for by in (EVERYWHERE, DISMISSED, *stages.keep)
         },

@@ -1,7 +1,7 @@
-"""Chunk, segment, receipt: how events move together and how a source learns of their end.
+"""Chunk and segment: how events move together, and where they came from.
 
 Nothing here is per event. A chunk of some hundred events has one receipt; a batch names the
-events it took from a chunk as one segment; a delivered batch settles a segment with one addition.
+events it took from a chunk as one segment; a delivered batch resolves a segment with one addition.
 """
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ingestd.core.file_identity import NO_MARK
 from ingestd.core.positions import Positions
-from ingestd.core.receipt import FanOutReceipt, Receipt
+from ingestd.core.receipt import Receipt
 
 
 class Chunk:
@@ -18,16 +18,14 @@ class Chunk:
     ``source``: the source's number in the store. ``line``, ``next_line``: number of the first line
     (or array element), from 1, and of the one after the last. ``place(i)``: (offset in the stream,
     line) of event i; it is asked only when an event has to be named, which is rare. ``too_long``:
-    length in bytes of events of which only the head was kept, by index. ``fate``: where the events go to
-    several sinks, each of which has a ``view`` of its own; None: to one. ``dismissed``: positions of events
-    that went nowhere and had their end, where that had to be noted. ``mark``: what stands before its end.
+    length in bytes of events of which only the head was kept, by index. ``dismissed``: positions of events
+    that were resolved without a sink, where that had to be noted. ``mark``: what stands before its end.
     """
 
     __slots__ = (
         "dismissed",
         "end",
         "events",
-        "fate",
         "line",
         "mark",
         "next_line",
@@ -59,7 +57,6 @@ class Chunk:
         self.too_long = too_long or {}
         self.receipt = Receipt(-1, lambda: None)
         self.place = place or (lambda index: (start, line))
-        self.fate: FanOutReceipt | None = None
         self.dismissed: set[int] = set()
         self.mark = NO_MARK
 
@@ -81,19 +78,6 @@ class Chunk:
             return start + offset, line
 
         self.events, self.too_long, self.place = events, too_long, place
-
-    def view(self) -> "Chunk":
-        """The same events, to be settled by one sink of several."""
-        return Chunk(
-            self.events,
-            source=self.source,
-            start=self.start,
-            end=self.end,
-            line=self.line,
-            next_line=self.next_line,
-            place=self.place,
-            too_long=self.too_long,
-        )
 
 
 class Segment(NamedTuple):

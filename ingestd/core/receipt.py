@@ -1,10 +1,12 @@
 """Receipts: how a source learns that all events of a chunk are resolved, at one sink or at several.
 
-Nothing here is per event unless it failed: each sink settles its own view of the chunk, and when the last
-one has, the fate of all its events is known.
+A chunk has one receipt: its source's own, or one that several sinks share. Nothing here is per event unless
+it failed. An outcome is taken in two steps: ``resolve`` says what is known with it, which is written down,
+then ``finish`` tells the source.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 
 from ingestd.core.letter import DeadLetter
 from ingestd.core.positions import Positions
@@ -12,26 +14,68 @@ from ingestd.core.positions import Positions
 Routed = Mapping[str, Positions]
 """Sink -> the positions in a chunk of the events that go there."""
 
+Digests = Sequence[bytes | None]
+"""Of events' keys; None where an event has none."""
 
-class Receipt:
-    """Counts the events of one chunk that have not had their end; calls ``done`` when it gets to zero.
+Failures = Sequence[tuple[int, DeadLetter]]
+"""(position in the chunk, letter) of events that became dead letters of one sink."""
 
-    ``buried``: those that became dead letters, counted for chunks of the spool.
+
+@dataclass(slots=True)
+class Resolution:
+    """``count`` events are resolved at all sinks that they go to.
+
+    Those in ``failed`` became a dead letter of at least one of them, ``unmatched`` of them went nowhere, of
+    ``unconfirmed`` the API has yet to say what became of them, the others are delivered. ``keys``: of events
+    that a sink has. ``lost``: letters of events that no sink has, so that their keys are free; ``in_store``:
+    those of them that were written down before. ``positions``: those to remember as resolved, in a file that
+    may be read again. ``durable`` False: a sink was given up, and the chunk will be read again.
     """
 
-    __slots__ = ("_done", "buried", "open")
+    count: int = 0
+    failed: list[DeadLetter] = field(default_factory=list)
+    unmatched: int = 0
+    unconfirmed: int = 0
+    keys: list[bytes] = field(default_factory=list)
+    lost: list[DeadLetter] = field(default_factory=list)
+    in_store: list[DeadLetter] = field(default_factory=list)
+    positions: Positions = ()
+    durable: bool = True
 
-    def __init__(self, count: int, done: Callable[[], None]) -> None:
+    def delivered(self) -> int:
+        return self.count - len(self.failed) - self.unmatched - self.unconfirmed
+
+
+class Receipt:
+    """Counts the unresolved events (``open``) of one chunk, which go to one sink; calls ``done`` when none is
+    left, ``confirmed`` when an API has said of all that it had accepted what became of them.
+
+    ``dead_letters``: events that became one. ``sinks``: how many are not done with it. ``unconfirmed``: by
+    position, how many APIs have accepted the event and have yet to say what became of it.
+    """
+
+    __slots__ = ("_confirmed", "_done", "dead_letters", "open", "sinks", "unconfirmed")
+
+    final = True
+    """Whether what a sink makes of an event is its outcome: it goes nowhere else."""
+
+    def __init__(
+        self, count: int, done: Callable[[], None], *, confirmed: Callable[[], None] = lambda: None
+    ) -> None:
         self.open = count
-        self.buried = 0
+        self.dead_letters = 0
+        self.sinks = 1
+        self.unconfirmed: dict[int, int] = {}
         self._done = done
+        self._confirmed = confirmed
 
     def settle(self, count: int = 1) -> None:
+        """``count`` events are resolved: at their sinks, or since they go to none."""
         if count == 0:
             return
         self.open -= count
         if self.open < 0:
-            raise AssertionError("an event had two ends")
+            raise AssertionError("an event was resolved twice")
         if self.open == 0:
             self._done()
 
@@ -39,37 +83,142 @@ class Receipt:
         """There was nothing to wait for."""
         self._done()
 
+    # --- what a sink says ---
 
-class FanOutReceipt:
-    """``routed``: who gets what. ``events``: how many go anywhere, ``unmatched``: how many nowhere.
-    ``settle`` is called once for each of ``sinks`` sinks; ``done`` after the last. ``open``: how many are
-    to come.
+    def expect(self, sink: str, count: int) -> None:
+        """``count`` events are on their way to this sink."""
 
-    ``confirming``: by position, how many APIs have accepted the event and have yet to say what became of
-    it; ``decided`` is called when that is nobody any more. ``known``: after ``done``; what is confirming
-    then has its end later.
+    def resolve(self, sink: str, positions: Positions, keys: Digests, failed: Failures = ()) -> Resolution:
+        """Events are delivered, with these ``keys``, but for those that ``failed``."""
+        letters = [letter for _, letter in failed]
+        self.dead_letters += len(letters)
+        pending = len(self.unconfirmed.keys() & positions) if self.unconfirmed else 0
+        known = list(filter(None, keys))
+        return Resolution(len(positions), letters, unconfirmed=pending, keys=known, lost=letters)
+
+    def finish(self, sink: str, count: int) -> None:
+        """``resolve``, for so many events, was written down."""
+        self.settle(count)
+
+    def fail(self, position: int, letter: DeadLetter) -> bool:
+        """An event that was accepted failed after all. True: no sink has it."""
+        self.dead_letters += 1
+        return True
+
+    def confirm(self, position: int) -> bool:
+        """An API has said what became of an event. True: nothing of it is open any more."""
+        left = self.unconfirmed[position] - 1
+        if left:
+            self.unconfirmed[position] = left
+            return False
+        del self.unconfirmed[position]
+        known = self._is_resolved()
+        if not self.unconfirmed:
+            self._confirmed()
+        return known
+
+    def letter_of(self, position: int, letter: DeadLetter | None) -> DeadLetter | None:
+        """The letter that the event counts as; ``letter``: of the sink that spoke last."""
+        return letter
+
+    def state(self) -> tuple[int, int]:
+        """(events that are not resolved, or not confirmed; dead letters)."""
+        return self.open + len(self.unconfirmed), self.dead_letters
+
+    def _is_resolved(self) -> bool:
+        return True
+
+
+class FanOutReceipt(Receipt):
+    """Shared by ``sinks`` sinks, each of which is asked to ``resolve`` what it was told to ``expect``.
+
+    ``whole``: the chunk's own. ``routed``: who gets what; ``events``: how many go anywhere, ``unmatched``:
+    how many nowhere, that are to be counted with the rest. ``digests``, of the events at ``positions``: where
+    a key is known only once its event is; ``resolved``: positions that were before. ``sink_done(sink)`` is
+    called for each sink, and after the last one the whole is settled. ``incomplete``: an event may go to a
+    sink that was given up. ``known``: all is resolved, but what is unconfirmed.
     """
 
-    __slots__ = ("_done", "confirming", "decided", "events", "failed", "known", "open", "routed", "unmatched")
+    __slots__ = (
+        "_before",
+        "_digests",
+        "_expected",
+        "_freed",
+        "_incomplete",
+        "_known",
+        "_positions",
+        "_sink_done",
+        "_whole",
+        "events",
+        "failed",
+        "routed",
+        "unmatched",
+    )
+
+    final = False
 
     def __init__(
         self,
+        whole: Receipt,
         routed: Routed,
         *,
         events: int,
         unmatched: int = 0,
         sinks: int,
-        done: Callable[["FanOutReceipt"], None],
+        digests: Digests = (),
+        positions: Positions = (),
+        resolved: Set[int] = frozenset(),
+        sink_done: Callable[[str], None] = lambda sink: None,
+        confirmed: Callable[[], None] = lambda: None,
+        incomplete: bool = False,
+        known: bool = False,
     ) -> None:
+        super().__init__(0, _nothing, confirmed=confirmed)
         self.routed = routed
         self.events = events
         self.unmatched = unmatched
+        self.sinks = sinks  # that are not done
         self.failed: dict[int, tuple[int, DeadLetter]] = {}  # position -> at how many sinks, the first letter
-        self.confirming: dict[int, int] = {}
-        self.decided: Callable[[], None] = _nobody
-        self.known = False
-        self.open = sinks
-        self._done = done
+        self._whole = whole
+        self._expected: dict[str, int] = {}
+        self._digests = digests
+        self._positions = positions
+        self._before = resolved
+        self._sink_done = sink_done
+        self._incomplete = incomplete
+        self._freed: set[int] = set()
+        self._known = known
+
+    def settle(self, count: int = 1) -> None:
+        self._whole.settle(count)
+
+    def expect(self, sink: str, count: int) -> None:
+        self._expected[sink] = count
+
+    def resolve(self, sink: str, positions: Positions, keys: Digests, failed: Failures = ()) -> Resolution:
+        """The outcome is known, of all events at once, with the last event of the last sink."""
+        lost = []
+        for position, letter in failed:
+            if self.fail(position, letter):
+                self._freed.add(position)
+                lost.append(letter)
+        self._expected[sink] -= len(positions)
+        if self._expected[sink] < 0:
+            raise AssertionError("a sink resolved an event twice")
+        if self.sinks > 1 or self._expected[sink]:
+            return Resolution(lost=lost, in_store=lost)
+        return self._resolved(lost)
+
+    def finish(self, sink: str, count: int) -> None:
+        if self._expected.get(sink) != 0:
+            return
+        del self._expected[sink]
+        self.sinks -= 1
+        if self.sinks < 0:
+            raise AssertionError("a sink was done with a chunk twice")
+        self._sink_done(sink)
+        if self.sinks == 0 and not self._incomplete:
+            self._whole.settle(self.events + self.unmatched)
 
     def fail(self, position: int, letter: DeadLetter) -> bool:
         """An event became a dead letter of one sink. True if it is one of all sinks that it goes to."""
@@ -79,6 +228,10 @@ class FanOutReceipt:
         self.failed[position] = (before + 1, first)
         return before + 1 >= self.sinks_of(position)
 
+    def letter_of(self, position: int, letter: DeadLetter | None) -> DeadLetter | None:
+        failed = self.failed.get(position)
+        return failed[1] if failed else None
+
     def lost(self) -> dict[int, DeadLetter]:
         """Events that no sink took, each with a letter of it, without its payload."""
         return {
@@ -87,18 +240,43 @@ class FanOutReceipt:
             if times >= self.sinks_of(position)
         }
 
-    def settle(self) -> None:
-        """One sink is done with its events of the chunk."""
-        self.open -= 1
-        if self.open < 0:
-            raise AssertionError("a sink was done with a chunk twice")
-        if self.open == 0:
-            self._done(self)
-
     def sinks_of(self, position: int) -> int:
         """To how many sinks the event goes."""
         return sum(position in positions for positions in self.routed.values())
 
+    def state(self) -> tuple[int, int]:
+        dead = len(self.failed)
+        if self._known:
+            return len(self.unconfirmed.keys() - self.failed.keys()), dead
+        return self.events - dead, dead
 
-def _nobody() -> None:
-    """Nobody wants to know."""
+    def _resolved(self, lost: list[DeadLetter]) -> Resolution:
+        self._known = True
+        keys = self._digests
+        if keys and (gone := self.lost()):
+            keys = [key for at, key in zip(self._positions, keys, strict=True) if at not in gone]
+            lost = lost + [letter for at, letter in gone.items() if at not in self._freed]
+        return Resolution(
+            self.events + self.unmatched,
+            [letter for at, (_, letter) in self.failed.items() if at not in self.unconfirmed],
+            self.unmatched,
+            len(self.unconfirmed),
+            list(filter(None, keys)),
+            lost,
+            lost,
+            sorted({*self._before, *self._positions}) if self._before else self._positions,
+            durable=not self._incomplete,
+        )
+
+    def _is_resolved(self) -> bool:
+        return self._known
+
+
+def receipt_without_chunk(routed: Routed, *, known: bool) -> FanOutReceipt:
+    """Of events of an earlier process, whose chunk is gone, or was not taken up yet. ``known``: they are
+    resolved, but for what is unconfirmed."""
+    return FanOutReceipt(Receipt(0, _nothing), routed, events=0, sinks=0, known=known)
+
+
+def _nothing() -> None:
+    """Nobody waits."""

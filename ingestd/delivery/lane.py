@@ -160,6 +160,10 @@ class Lane:
         return self._flow.draining
 
     @property
+    def full(self) -> bool:
+        return self._flow.full
+
+    @property
     def takes_more(self) -> bool:
         """Whether more batches would be sent in this drain, as far as can be told."""
         return self._flow.takes_more(self._clock.monotonic(), held_back=self._hold_back())

@@ -7,19 +7,19 @@ in the spool, one fsync. An answer goes out only after the commit that has its e
 import asyncio
 import sqlite3
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
 from ingestd.core.clock import Clock
 from ingestd.core.letter import DeadLetter
-from ingestd.core.reasons import Reason
 from ingestd.core.submission import DeferredSubmission, Submission
 from ingestd.intake.backpressure import Backpressure, store_deferral
 from ingestd.intake.delivery_waits import DeliveryWaits
 from ingestd.intake.submission_group import MAX_EVENTS, SubmissionGroup
 from ingestd.processing.dedup import Window
 from ingestd.processing.validate import Validator
+from ingestd.recording.event_recorder import EventRecorder
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import insert_letters
 from ingestd.store.spool import MAX_CHUNK_BYTES, Spool, SpooledChunk
@@ -46,16 +46,6 @@ class CommitPart(Protocol):
         ...
 
 
-class AdmissionRecorder(Protocol):
-    """Where the reception's counts go; see ``event_recorder``."""
-
-    def submitted(self, *, accepted: int, duplicates: int, rejected: Mapping[Reason, int]) -> None: ...
-
-    def refused(self, source: int, events: list[tuple[bytes, Reason, str]]) -> None:
-        """Events that failed their schema: told in the audit log."""
-        ...
-
-
 class Admission:
     """``submit`` may be called at any time; ``offer`` is given every chunk that is safe, in order."""
 
@@ -66,7 +56,7 @@ class Admission:
         validator: Validator,
         spool: Spool,
         database: Database,
-        book: AdmissionRecorder,
+        recorder: EventRecorder,
         pressure: Backpressure,
         waiting: DeliveryWaits,
         offer: Callable[[SpooledChunk], None],
@@ -83,7 +73,7 @@ class Admission:
         self._window = window
         self._spool = spool
         self._database = database
-        self._book = book
+        self._recorder = recorder
         self._pressure = pressure
         self._waiting = waiting
         self._offer = offer
@@ -207,8 +197,8 @@ class Admission:
         else:
             self._window.confirm(gathering.claimed, self._clock.monotonic())
             if gathering.refused:
-                self._book.refused(self._spool.source, gathering.refused)
-            self._book.submitted(
+                self._recorder.refused(self._spool.source, gathering.refused)
+            self._recorder.submitted(
                 accepted=sum(len(spooled.chunk.events) for spooled in chunks),
                 duplicates=sum(gathering.duplicates.values()),
                 rejected=gathering.reasons,
@@ -233,7 +223,7 @@ class Admission:
                     for s, o in zip(chunks, owners, strict=True)
                     if o == number
                 }
-                self._waiting.add(submission, taken, own)
+                self._waiting.add(submission, taken, own, self._spool.state)
             else:
                 submission.answer(taken)
 

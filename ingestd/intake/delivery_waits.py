@@ -1,4 +1,4 @@
-"""Submissions with ``?wait=delivered``: answered when their chunks are settled, or time is up."""
+"""Submissions with ``?wait=delivered``: answered when their chunks are resolved, or time is up."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ingestd.core.submission import AcceptedSubmission, Submission, SubmissionOutcome
 
 State = Callable[[int], tuple[int, int] | None]
-"""Number of a chunk -> (events of it without an end, dead letters); None: not yet taken up."""
+"""Number of a chunk -> (events of it that are not resolved, dead letters); None: not yet taken up."""
 
 
 @dataclass(slots=True)
@@ -15,26 +15,30 @@ class _Waiter:
     submission: Submission
     taken: AcceptedSubmission
     chunks: dict[int, int]
-    buried: int = 0
+    state: State
+    dead_letters: int = 0
     deadline: asyncio.TimerHandle | None = None
 
 
 class DeliveryWaits:
-    """``settled`` is told of every chunk whose events all had their end, also those that an API had to
-    confirm; ``state`` knows of those that have some without. ``most``: chunks that are waited for."""
+    """``resolved`` is told of each chunk whose events are all resolved, and confirmed where an API has to.
 
-    def __init__(self, state: State, *, most: int) -> None:
+    ``most``: chunks that are waited for."""
+
+    def __init__(self, *, most: int) -> None:
         self._most = most
-        self._state = state
         self._by_chunk: dict[int, _Waiter] = {}
         self._ending = False
 
     def __len__(self) -> int:
         return len(self._by_chunk)
 
-    def add(self, submission: Submission, taken: AcceptedSubmission, chunks: dict[int, int]) -> None:
-        """``chunks``: number -> events, of those that hold this submission's new events and nobody else's."""
-        waiter = _Waiter(submission, taken, chunks)
+    def add(
+        self, submission: Submission, taken: AcceptedSubmission, chunks: dict[int, int], state: State
+    ) -> None:
+        """``chunks``: number -> events, of those that hold this submission's new events and nobody else's;
+        ``state`` knows of those that are not resolved."""
+        waiter = _Waiter(submission, taken, chunks, state)
         if not chunks or self._ending or len(self._by_chunk) >= self._most:
             self._answer(waiter)
             return
@@ -42,12 +46,12 @@ class DeliveryWaits:
             self._by_chunk[number] = waiter
         waiter.deadline = asyncio.get_running_loop().call_later(submission.wait_s, self._answer, waiter)
 
-    def settled(self, number: int, buried: int) -> None:
+    def resolved(self, number: int, dead_letters: int) -> None:
         waiter = self._by_chunk.pop(number, None)
         if waiter is None:
             return
         waiter.chunks.pop(number)
-        waiter.buried += buried
+        waiter.dead_letters += dead_letters
         if not waiter.chunks:
             self._answer(waiter)
 
@@ -62,11 +66,11 @@ class DeliveryWaits:
             waiter.deadline.cancel()
         for number in waiter.chunks:
             self._by_chunk.pop(number, None)
-        pending, buried = 0, waiter.buried
+        pending, dead_letters = 0, waiter.dead_letters
         for number, events in waiter.chunks.items():
-            still, dead = self._state(number) or (events, 0)
+            still, dead = waiter.state(number) or (events, 0)
             pending += still
-            buried += dead
+            dead_letters += dead
         taken = waiter.taken
-        delivered = taken.accepted - pending - buried
-        waiter.submission.answer(taken._replace(ends=SubmissionOutcome(delivered, buried, pending)))
+        delivered = taken.accepted - pending - dead_letters
+        waiter.submission.answer(taken._replace(ends=SubmissionOutcome(delivered, dead_letters, pending)))

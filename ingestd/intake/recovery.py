@@ -1,7 +1,7 @@
 """Taking up what an earlier process left: batches that were frozen, and may or may not have arrived.
 
 Files are read again from their position. Events of batches that were settled beyond it are passed
-over; events of batches that were not are gathered until the batch is whole again, and it goes out
+over; events of batches that were not are collected until the batch is whole again, and it goes out
 under its own key with the bytes it had.
 """
 
@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.clock import Clock
 from ingestd.core.positions import Positions, unpack_positions
-from ingestd.core.receipt import Receipt
+from ingestd.core.receipt import FanOutReceipt, Receipt
+from ingestd.processing.dedup import Window
 from ingestd.sinks.sink import Unencodable
 from ingestd.store.frozen_batches import FrozenBatch, body_digest
+from ingestd.store.key_log import KeyLog
 
 Digests = Callable[[list[bytes]], list[bytes | None]]
 Encode = Callable[[Sequence[bytes]], bytes]
@@ -31,16 +34,16 @@ class _PartialBatch:
 @dataclass(frozen=True, slots=True)
 class RecoveredChunk:
     """What recovery knows of one chunk: ``settled`` positions had their end in an earlier process,
-    ``taken`` ones belong to batches that are being gathered, ``batches`` are whole again now, in the order
+    ``taken`` ones belong to batches that are not whole yet, ``batches`` are whole again now, in the order
     of their first events: parts of a batch that was cut may hold events of one key."""
 
-    settled: set[int]
-    taken: set[int]
+    settled: Set[int]
+    taken: Set[int]
     batches: list[Batch]
 
 
 class ProcessedEvents:
-    """Events of files, read again, that somebody need not see again (``Journal.passed``)."""
+    """Re-read events that a consumer has already processed (``Journal.passed``)."""
 
     def __init__(self, frozen: Iterable[FrozenBatch]) -> None:
         self._positions = {
@@ -49,6 +52,9 @@ class ProcessedEvents:
             for source, start, _, packed in batch.segments
         }
 
+    def __bool__(self) -> bool:
+        return bool(self._positions)
+
     def of(self, chunk: Chunk) -> frozenset[int]:
         """Positions in the chunk. Asked once; none if the file is not what it was."""
         found = self._positions.pop((chunk.source, chunk.start), frozenset[int]())
@@ -56,9 +62,22 @@ class ProcessedEvents:
 
 
 class Recovery:
-    """Of one sink. ``sources``: numbers of the files that this run reads; other batches are left alone."""
+    """Of one sink. ``sources``: numbers of the files that this run reads; other batches are left alone.
 
-    def __init__(self, frozen: Sequence[FrozenBatch], sources: set[int], *, encode: Encode, digests: Digests):
+    ``claims_keys``: its batches claim the keys of their events, and note them, since these go to no other
+    sink; where sinks share a chunk, it is the chunk that does.
+    """
+
+    def __init__(
+        self,
+        frozen: Sequence[FrozenBatch],
+        sources: set[int],
+        *,
+        encode: Encode,
+        digests: Digests,
+        claims_keys: bool,
+    ) -> None:
+        self.claims_keys = claims_keys
         self._encode = encode
         self._digests = digests
         self._by_chunk: dict[tuple[int, int], list[tuple[_PartialBatch, int, Positions]]] = defaultdict(list)
@@ -71,15 +90,16 @@ class Recovery:
         for batch in frozen:
             if batch.kept is not None or not all(source in sources for source, *_ in batch.segments):
                 continue
-            gathering = _PartialBatch(batch, len(batch.segments))
+            unfinished = _PartialBatch(batch, len(batch.segments))
             if not batch.settled:
-                self._open[batch.id] = gathering
-                self._awaited.update(batch.keys)
+                self._open[batch.id] = unfinished
+                if claims_keys:
+                    self._awaited.update(batch.keys)
             for number, (source, start, _, packed) in enumerate(batch.segments):
-                self._by_chunk[source, start].append((gathering, number, unpack_positions(packed)))
+                self._by_chunk[source, start].append((unfinished, number, unpack_positions(packed)))
 
-    @property
-    def pending(self) -> bool:
+    def __bool__(self) -> bool:
+        """Whether there are chunks to ``look`` at."""
         return bool(self._by_chunk)
 
     @property
@@ -92,23 +112,22 @@ class Recovery:
         pieces = self._by_chunk.pop((chunk.source, chunk.start), None)
         if pieces is None:
             return None
-        found, whole = RecoveredChunk(set(), set(), []), list[_PartialBatch]()
+        settled, taken, whole = set[int](), set[int](), list[_PartialBatch]()
         self._looks += 1
-        for gathering, number, positions in pieces:
+        for unfinished, number, positions in pieces:
             if positions and positions[-1] >= len(chunk.events):
-                self._changed[gathering.frozen.id] = None  # the file has changed: its events are new ones
-            elif gathering.frozen.settled:
-                found.settled.update(positions)
+                self._changed[unfinished.frozen.id] = None  # the file has changed: its events are new ones
+            elif unfinished.frozen.settled:
+                settled.update(positions)
             else:
-                found.taken.update(positions)
-                if not gathering.found:
-                    gathering.first = self._looks, positions[0] if positions else 0
-                gathering.found[number] = Segment(chunk, positions)
-                if len(gathering.found) == gathering.wanted:
-                    del self._open[gathering.frozen.id]
-                    whole.append(gathering)
-        found.batches.extend(map(self._rebuild, sorted(whole, key=_first)))
-        return found
+                taken.update(positions)
+                if not unfinished.found:
+                    unfinished.first = self._looks, positions[0] if positions else 0
+                unfinished.found[number] = Segment(chunk, positions)
+                if len(unfinished.found) == unfinished.wanted:
+                    del self._open[unfinished.frozen.id]
+                    whole.append(unfinished)
+        return RecoveredChunk(settled, taken, [self._rebuild(one) for one in sorted(whole, key=_first)])
 
     def take_changed(self) -> list[str]:
         """Ids of batches, found since the last call, whose source is not what it was."""
@@ -125,7 +144,7 @@ class Recovery:
         left, self._open = self._open, {}
         self._by_chunk.clear()
         return [
-            self._rebuild(gathering) for gathering in sorted(left.values(), key=_first) if gathering.found
+            self._rebuild(unfinished) for unfinished in sorted(left.values(), key=_first) if unfinished.found
         ]
 
     def lost(self) -> dict[str, Sequence[bytes]]:
@@ -142,17 +161,23 @@ class Recovery:
             source, start, end, _ = frozen.segments[0]
             # where each stood is not known: to the store they are events without a place
             chunk = Chunk(events, source=source, start=start, end=end, place=lambda index: (-1, 0))
+            positions = range(len(events))
             chunk.receipt = Receipt(len(events), lambda: None)
-            segments = [Segment(chunk, range(len(events)))]
+            if not self.claims_keys:  # it is not known any more whether other sinks have these events
+                elsewhere = {frozen.sink: positions, "": positions}
+                chunk.receipt = FanOutReceipt(chunk.receipt, elsewhere, events=len(events), sinks=1)
+            chunk.receipt.expect(frozen.sink, len(events))
+            segments = [Segment(chunk, positions)]
             batches.append(self._make(frozen, events, segments))
         return batches
 
-    def _rebuild(self, gathering: _PartialBatch) -> Batch:
-        segments = [gathering.found[number] for number in sorted(gathering.found)]
+    def _rebuild(self, unfinished: _PartialBatch) -> Batch:
+        segments = [unfinished.found[number] for number in sorted(unfinished.found)]
         events = [segment.chunk.events[p] for segment in segments for p in segment.positions]
-        batch, keys = self._make(gathering.frozen, events, segments), gathering.frozen.keys
+        batch, keys = self._make(unfinished.frozen, events, segments), unfinished.frozen.keys
         self._awaited.difference_update(keys)
-        self._stale += set(keys).difference(filter(None, batch.digests))
+        if self.claims_keys:
+            self._stale += set(keys).difference(filter(None, batch.digests))
         return batch
 
     def _make(self, frozen: FrozenBatch, events: list[bytes], segments: list[Segment]) -> Batch:
@@ -171,5 +196,22 @@ class Recovery:
         return batch
 
 
-def _first(gathering: _PartialBatch) -> tuple[int, int]:
-    return gathering.first
+def _first(unfinished: _PartialBatch) -> tuple[int, int]:
+    return unfinished.first
+
+
+async def restore_window(
+    keys: KeyLog, clock: Clock, *, max_count: int, max_age_s: float, goes_on: bool
+) -> Window:
+    """The keys of the process before. ``goes_on``: the time since does not count where it was cut short: what
+    was a copy of an event then must not become an event of its own."""
+    window = Window(await keys.secret(), max_count=max_count, max_age_s=max_age_s)
+    now, wall = clock.monotonic(), clock.wall()
+    if goes_on and (cut_short := await keys.cut_short()) is not None:
+        wall = min(wall, cut_short)
+    for row in await keys.read(not_before=wall - max_age_s, max_count=max_count):
+        if row.released:
+            window.forget(row.keys)
+        else:
+            window.restore(row.keys, confirmed_at=now - max(0.0, wall - row.at), now=now)
+    return window

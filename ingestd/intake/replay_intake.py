@@ -1,4 +1,4 @@
-"""The intake of a replay: each chunk through dedup window, validation and routes to the branches.
+"""The intake of a replay: each chunk through dedup window, validation and routes to the sinks.
 
 ``admit`` is synchronous and runs once per chunk; nothing in it is per event but the loops inside
 the stages. The one task that calls it also owns the batchers' deadlines.
@@ -15,7 +15,6 @@ from ingestd.core.chunk import Chunk
 from ingestd.core.clock import Clock
 from ingestd.core.positions import Positions
 from ingestd.core.reasons import Reason
-from ingestd.core.receipt import FanOutReceipt, Receipt
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.copies import CopyTracker
 from ingestd.intake.fan_out import FanOut
@@ -41,7 +40,7 @@ class ReplayIntake:
         stages: Stages,
         *,
         recoveries: Mapping[str, Recovery],
-        passed: Mapping[str, ProcessedEvents],
+        processed: Mapping[str, ProcessedEvents],
         journal: Journal,
         clock: Clock,
         warn: Callable[[str], None],
@@ -49,26 +48,26 @@ class ReplayIntake:
     ) -> None:
         self._window = stages.window
         self._validator = stages.validator
-        self._book = stages.book
+        self._recorder = stages.recorder
         self._keep = stages.keep
-        self._branches = stages.branches
+        self._sinks = stages.sinks
         self._recoveries = recoveries
-        self._passed = passed
+        self._processed = processed
         self._journal = journal
         self._clock = clock
         self._warn = warn
-        self._fan = FanOut(
-            stages.branches,
+        self._fan_out = FanOut(
+            stages.sinks,
             stages.routes,
             recoveries,
-            passed,
-            book=stages.book,
+            processed,
+            recorder=stages.recorder,
             journal=journal,
             clock=clock,
             max_pending_bytes=bounds.pending_bytes,
         )
         self._copies = CopyTracker(
-            stages, self._fan, recoveries, journal=journal, clock=clock, max_bytes=bounds.copy_bytes
+            stages, self._fan_out, recoveries, journal=journal, clock=clock, max_bytes=bounds.copy_bytes
         )
         self._source: JsonSource | None = None
         self.stopped = False
@@ -77,48 +76,41 @@ class ReplayIntake:
         """All of one source, to its end or until ``stop``. Its last batch may stay open for the next."""
         send, receive = anyio.create_memory_object_stream[Chunk](2)
         self._source = source
-        self._fan.rereadable = source.rereadable
+        self._fan_out.rereadable = source.rereadable
         async with anyio.create_task_group() as tasks, receive:
             tasks.start_soon(self._read, source, start, line, send)
             while (chunk := await self._next(receive)) is not None:
                 self.admit(chunk, progress)
-                await self._fan.room()
-                await self._copies.room(self.flush)
+                await self._fan_out.room()
+                if self._window.follower_count:
+                    await self._copies.room(self.flush)
             source.stop()
             if not source.rereadable:  # what was read of it is here or nowhere
                 async for chunk in receive:
                     self.admit(chunk, progress)
-                    await self._fan.room()
+                    await self._fan_out.room()
 
     def resume_kept(self) -> None:
         """Batches of an earlier process whose source is gone: their events were kept."""
-        for branch in self._branches:
-            for batch in self._recoveries[branch.name].kept_batches():
-                self._book.accepted(len(batch))
-                branch.ledger.taken_up(len(batch))
-                if len(self._branches) > 1:
-                    self._share_no_key(batch)
-                self._resume(branch, batch)
+        for sink in self._sinks:
+            for batch in self._recoveries[sink.name].kept_batches():
+                self._recorder.accepted(len(batch))
+                sink.ledger.taken_up(len(batch))
+                self._resume(sink, batch)
         self._say_changed()
-
-    def _share_no_key(self, batch: Batch) -> None:
-        """Whether other sinks had these events is not known any more: their keys must not become known."""
-        chunk, count = batch.segments[0].chunk, len(batch)
-        chunk.fate = FanOutReceipt({}, events=count, sinks=1, done=self._book.fate_known)
-        chunk.receipt = Receipt(count, chunk.fate.settle)
 
     async def finish_recovery(self) -> None:
         """At the end of the input: what an earlier process had frozen and could not be found whole."""
-        for branch in self._branches:
-            for batch in self._recoveries[branch.name].incomplete():
-                self._resume(branch, batch)
+        for sink in self._sinks:
+            for batch in self._recoveries[sink.name].incomplete():
+                self._resume(sink, batch)
         self._copies.give_up_lost()
         self._say_changed()
 
-    def _resume(self, branch: SinkRunner, batch: Batch) -> None:
-        if len(self._branches) == 1:  # where there are several, the events' chunk has claimed their keys
+    def _resume(self, sink: SinkRunner, batch: Batch) -> None:
+        if self._recoveries[sink.name].claims_keys:
             self._window.reclaim(digest for digest in batch.digests if digest)
-        branch.lane.resubmit(batch)
+        sink.lane.resubmit(batch)
         self._copies.free_stale()
 
     def _say_changed(self) -> None:
@@ -132,8 +124,8 @@ class ReplayIntake:
 
     async def flush(self) -> None:
         """Send what the batchers hold, whatever its size."""
-        self._fan.flush()
-        await self._fan.room()
+        self._fan_out.flush()
+        await self._fan_out.room()
 
     def stop(self) -> None:
         """Take no more chunks; what was read of a pipe still goes on."""
@@ -141,12 +133,12 @@ class ReplayIntake:
         if self._source:
             self._source.stop()
         self._copies.stop()
-        self._fan.stop()
+        self._fan_out.stop()
 
-    def lose(self, branch: SinkRunner) -> None:
-        """This run does without the branch: what was to go there stays with its file."""
-        branch.lost = True
-        self._fan.wake()
+    def lose(self, sink: SinkRunner) -> None:
+        """This run does without the sink: what was to go there stays with its file."""
+        sink.lost = True
+        self._fan_out.wake()
         self._copies.wake()
 
     async def _read(
@@ -162,10 +154,10 @@ class ReplayIntake:
     async def _next(self, receive: MemoryObjectReceiveStream[Chunk]) -> Chunk | None:
         """The next chunk; flushes by age while it waits. None at the end, and when stopped."""
         while not self.stopped:
-            deadline = self._fan.deadline
+            deadline = self._fan_out.deadline
             if deadline is not None and self._clock.monotonic() >= deadline:
-                self._fan.flush_due(self._clock.monotonic())
-                await self._fan.room()
+                self._fan_out.flush_due(self._clock.monotonic())
+                await self._fan_out.room()
                 continue
             try:
                 return receive.receive_nowait()  # the common case, without a timer
@@ -186,20 +178,19 @@ class ReplayIntake:
     def admit(self, chunk: Chunk, progress: Progress) -> None:
         """Take over a chunk: every event of it now has its end, or is in a batch, or waits as a copy."""
         checked = self._check(chunk)
-        found = self._fan.look(chunk)
-        dismissed, settled, taken = found.dismissed, found.settled, found.taken
-        count = len(chunk.events) - len(settled) - len(dismissed)
+        recovered = self._fan_out.recover(chunk)
+        count = len(chunk.events) - len(recovered.resolved) - len(recovered.dismissed)
         progress.opened(chunk, count, self._clock.monotonic())
-        self._book.accepted(count)
-        for branch, batch in found.batches:
-            self._resume(branch, batch)
-        if found.batches:
+        self._recorder.accepted(count)
+        for sink, batch in recovered.batches:
+            self._resume(sink, batch)
+        if recovered.batches:
             self._say_changed()
         events, positions = chunk.events, range(len(chunk.events))
         chosen: Positions = positions
-        known = settled | taken
-        if known or dismissed:
-            chosen = [p for p in positions if p not in known and p not in dismissed]
+        known = recovered.resolved | recovered.claimed
+        if known or recovered.dismissed:
+            chosen = [p for p in positions if p not in known and p not in recovered.dismissed]
             events = [chunk.events[position] for position in chosen]
             checked = checked.pick(chosen)
         digests: list[bytes | None] = []
@@ -208,7 +199,7 @@ class ReplayIntake:
             events, digests, chosen, ended = self._sift(chunk, checked, events, chosen)
         if self._keep:
             self._keep_accepted(chunk, sorted({*known, *chosen}) if events else sorted(known))
-        self._fan.take(chunk, events, digests, chosen, self._clock.monotonic())
+        self._fan_out.dispatch(chunk, events, digests, chosen, recovered)
         if ended and progress.oldest_since is not None:  # else the checkpoint is past them already
             self._journal.dismissed(chunk, ended, now=self._clock.wall())
 
@@ -229,7 +220,7 @@ class ReplayIntake:
 
     def _keep_accepted(self, chunk: Chunk, accepted: Sequence[int]) -> None:
         for name, keep in self._keep.items():
-            kept = self._passed[name].of(chunk)
+            kept = self._processed[name].of(chunk)
             new = [position for position in accepted if position not in kept]
             if work := keep([chunk.events[position] for position in new]):
                 now = self._clock.wall()
@@ -242,7 +233,7 @@ class ReplayIntake:
         the positions of what had its end."""
         now = self._clock.monotonic()
         digests, duplicates, copies = self._window.claim(checked.keys, now)
-        if not (self._fan.incomplete and self._copies.too_many):  # else they are read again, and judged then
+        if not (self._fan_out.incomplete and self._copies.too_many):  # else they are read again
             for index, digest in copies:
                 self._window.follow(digest, WaitingCopy(chunk, positions[index]))
         gone = {*duplicates, *(index for index, _ in copies)}
@@ -260,10 +251,10 @@ class ReplayIntake:
                 refused[positions[index]] = (refusal.reason, detail)
             gone.add(index)
         gone |= self._too_large(chunk, events, digests, positions, refused, gone)
-        self._book.duplicates(chunk, len(duplicates))
+        self._recorder.duplicates(chunk, len(duplicates))
         ended = [*refused, *(positions[index] for index in duplicates)]
         if refused:
-            self._book.rejected(chunk, refused)
+            self._recorder.rejected(chunk, refused)
         if gone:
             events, digests, positions = list(events), list(digests), list(positions)
             for index in sorted(gone, reverse=True):  # few: cheaper than choosing those that stay
@@ -284,7 +275,7 @@ class ReplayIntake:
         gone: set[int],
     ) -> set[int]:
         """Events that no request has room for; their keys are free again."""
-        limit = self._fan.max_event_bytes
+        limit = self._fan_out.max_event_bytes
         if chunk.end - chunk.start <= limit:
             return set()
         found = {i for i, event in enumerate(events) if len(event) > limit and i not in gone}

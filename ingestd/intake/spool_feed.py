@@ -7,35 +7,24 @@ again as they were.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import anyio
 
 from ingestd.core.batch import Batch
 from ingestd.core.clock import Clock
+from ingestd.core.ledger import SinkLedger
 from ingestd.core.positions import Positions, unpack_positions
 from ingestd.core.receipt import Routed
 from ingestd.delivery.batcher import Batcher
 from ingestd.delivery.lane import Lane
 from ingestd.intake.recovery import RecoveredChunk, Recovery
+from ingestd.recording.event_recorder import EventRecorder
 from ingestd.store.frozen_batches import FrozenBatch
 from ingestd.store.spool import Spool, SpooledChunk
 
 _FEEDING = 0.5
 """Of the time of a drain; the rest is for requests, which otherwise would end unanswered."""
-
-
-class SpoolRecorder(Protocol):
-    """The ledger's side, of all sinks; see ``event_recorder``."""
-
-    def accepted(self, count: int) -> None: ...
-    def unmatched(self, count: int) -> None: ...
-
-
-class SinkLedgerWriter(Protocol):
-    """The ledger's side, of this sink; see ``core.ledger.SinkLedger``."""
-
-    def taken_up(self, count: int) -> None: ...
 
 
 Route = Callable[[list[bytes]], Routed]
@@ -64,20 +53,19 @@ class SpoolFeed:
         sizes: Sizes,
         batcher: Batcher,
         lane: Lane,
-        book: SpoolRecorder,
-        ledger: SinkLedgerWriter,
+        recorder: EventRecorder,
+        ledger: SinkLedger,
         clock: Clock,
         max_memory_bytes: int,
     ) -> None:
         self.sink = sink
         self._spool = spool
         self._cursor = spool.cursors[sink]
-        self._several = len(spool.cursors) > 1
         self._route = route
         self._sizes = sizes
         self._batcher = batcher
         self._lane = lane
-        self._book = book
+        self._recorder = recorder
         self._ledger = ledger
         self._clock = clock
         self._memory: deque[tuple[SpooledChunk, Routed]] = deque()
@@ -106,7 +94,7 @@ class SpoolFeed:
         size_bytes = sum(map(len, spooled.chunk.events))
         if not self._behind and number >= self._cursor.unread:
             if self._memory_bytes + size_bytes <= self._max_memory_bytes:
-                self._memory.append((self._view(spooled), routed))
+                self._memory.append((spooled, routed))
                 self._memory_bytes += size_bytes
             else:
                 self._behind = True
@@ -145,7 +133,7 @@ class SpoolFeed:
             for s, start, _, packed in batch.segments
             if s == source and start >= self._cursor.unread
         ]
-        numbers = {start for start, _, settled in segments if not (settled and self._several)}
+        numbers = {start for start, _, settled in segments if not settled}
         for start, packed, settled in segments:
             if settled and start not in numbers:
                 self._settled.setdefault(start, set()).update(unpack_positions(packed))
@@ -156,7 +144,7 @@ class SpoolFeed:
                 batches += self._take_up(spooled, recovery)
         batches += recovery.incomplete()
         kept = recovery.kept_batches()  # of a replay: they are in the journal, not in the spool
-        self._book.accepted(sum(map(len, kept)))
+        self._recorder.accepted(sum(map(len, kept)))
         self._ledger.taken_up(sum(map(len, kept)))
         for batch in [*kept, *batches]:
             self._lane.resubmit(batch)
@@ -167,18 +155,14 @@ class SpoolFeed:
         return changed + [batch_id for batch_id in spooled_ids if batch_id not in told]
 
     def _take_up(self, spooled: SpooledChunk, recovery: Recovery) -> list[Batch]:
-        spooled = self._view(spooled)
         found = recovery.look(spooled.chunk)
         if found is None:
             return []
         self._rests[spooled.chunk.start] = self._open(spooled, None, found)
         return found.batches
 
-    def _view(self, spooled: SpooledChunk) -> SpooledChunk:
-        return spooled._replace(chunk=spooled.chunk.view()) if self._several else spooled
-
     def _open(self, spooled: SpooledChunk, routed: Routed | None, found: RecoveredChunk | None) -> _Rest:
-        """Take up what of a chunk goes to this sink, and has had no end there."""
+        """Take up what of a chunk goes to this sink, and is not resolved there."""
         chunk = spooled.chunk
         routed = self._spool.routed(chunk.start) or routed or self._route(chunk.events)
         mine: Positions = routed[self.sink]
@@ -187,12 +171,13 @@ class SpoolFeed:
             known = found.settled | found.taken
             mine = [position for position in mine if position not in known]
             taken, settled = len(found.taken), len(found.settled)
-        if not self._several:
-            self._book.accepted(-settled)
-            if unmatched := len(chunk.events) - len(mine) - taken - settled:
-                self._book.unmatched(unmatched)
-        self._spool.opened(self.sink, spooled, len(mine) + taken, routed)
-        self._ledger.taken_up(len(mine) + taken)
+        expected = len(mine) + taken
+        unmatched = len(chunk.events) - expected - settled
+        is_new = self._spool.open_chunk(self.sink, spooled, routed)
+        self._recorder.taken_up(
+            self.sink, chunk, expected, resolved=settled, unmatched=unmatched, is_new=is_new
+        )
+        self._ledger.taken_up(expected)
         return _Rest(spooled, mine)
 
     # --- the way to the lane ---
@@ -221,7 +206,7 @@ class SpoolFeed:
         for spooled in chunks:
             if self._is_stopped():
                 return
-            await self._lane.submit(self._admit(self._view(spooled), None))
+            await self._lane.submit(self._admit(spooled, None))
             await self._flush_if_due()
         self._cursor.unread = following
         self._behind = following <= self._last_offered

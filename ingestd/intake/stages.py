@@ -21,6 +21,6 @@ class Stages:
     window: Window
     validator: Validator
     routes: Routes
-    book: EventRecorder
-    branches: Sequence[SinkRunner]
+    recorder: EventRecorder
+    sinks: Sequence[SinkRunner]
     keep: Mapping[str, Keep] = field(default_factory=dict)

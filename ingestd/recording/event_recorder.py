@@ -1,29 +1,28 @@
-"""What happens to events, written down: ledger, receipts, window, journal. For intake and sinks' books.
+"""What became of every event, written down once: ledger, receipts, window, journal. For intake and sinks.
 
-One place, so that an event that had its end is counted, its key confirmed or free again, and its chunk's
-receipt settled together.
+One place, so that an event that is resolved is counted, its key known or free again, and its chunk's receipt
+settled together. Whether a key is known from an event's acceptance or from its delivery is the difference
+between the two recorders: it depends on who keeps the events until then, the spool or their source.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
-from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, pick_segments
+from ingestd.core.batch import Place
+from ingestd.core.chunk import Chunk
 from ingestd.core.clock import Clock
 from ingestd.core.ledger import Ledger
 from ingestd.core.letter import DeadLetter
-from ingestd.core.positions import Positions
 from ingestd.core.reasons import Reason
-from ingestd.core.receipt import FanOutReceipt
+from ingestd.core.receipt import FanOutReceipt, Resolution
 from ingestd.processing.dedup import WaitingCopy, Window
-from ingestd.recording.key_claims import KeyClaims
 from ingestd.recording.make_letters import letter_of_copy, letter_of_event
 from ingestd.recording.unconfirmed_events import UnconfirmedEvents
 from ingestd.store.dead_letters import mark_freed
-from ingestd.store.journal import Journal
+from ingestd.store.journal import EVERYWHERE, Journal
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
 
 
@@ -34,8 +33,11 @@ class KeysReleased(Protocol):
 
 
 class EventRecorder:
-    """``spooled``: keys are known as soon as their events are in the spool, else once they have been taken
-    by their sinks. ``freed`` is told of known ones that are free again."""
+    """Keys are known once a sink has their events, which their source can give again until then.
+
+    ``released`` is told of known keys that are free again. ``sinks``: the names of all. ``copies_resolved``
+    is set when copies that waited for an event on its way are resolved.
+    """
 
     def __init__(
         self,
@@ -45,19 +47,18 @@ class EventRecorder:
         journal: Journal,
         audit: Audit,
         clock: Clock,
-        freed: KeysReleased,
-        spooled: bool = False,
+        released: KeysReleased,
+        sinks: Sequence[str],
     ) -> None:
         self.ledger = ledger
-        self.confirming = UnconfirmedEvents(ledger)
+        self.unconfirmed = UnconfirmedEvents(ledger, sinks)
         self.letter_claims = KeyClaims()
         self.copies_resolved = asyncio.Event()
         self._window = window
         self._journal = journal
         self._audit = audit
         self._clock = clock
-        self._freed = freed
-        self._spooled = spooled
+        self._released = released
 
     # --- the intake ---
 
@@ -86,15 +87,15 @@ class EventRecorder:
         self.ledger.buried(Reason.DAMAGED, count)
         self.ledger.in_flight -= count
 
-    def unmatched(self, count: int) -> None:
-        """Events that match the pattern of no sink. Whoever had them settles their receipt."""
+    def unmatched(self, chunk: Chunk, count: int) -> None:
+        """Events that match the pattern of no sink."""
         self.ledger.unmatched += count
-        self.ledger.in_flight -= count
+        self.settle(chunk, count)
 
     def duplicates(self, chunk: Chunk, count: int) -> None:
         if count:
             self.ledger.duplicate += count
-            self.ended(chunk, count)
+            self.settle(chunk, count)
 
     def rejected(self, chunk: Chunk, refusals: Mapping[int, tuple[Reason, str]]) -> None:
         """Events, by index in the chunk, that are no candidates for delivery."""
@@ -103,7 +104,7 @@ class EventRecorder:
         ]
         self._journal.buried(letters, now=self._clock.wall())
         self.count(letters)
-        self.ended(chunk, len(letters))
+        self.settle(chunk, len(letters))
         first = letters[0]
         self._audit(
             AuditEntry.INGESTION_REJECTED,
@@ -114,82 +115,68 @@ class EventRecorder:
             first_error=first.detail,
         )
 
-    # --- the sinks' books ---
+    def settle(self, chunk: Chunk, count: int) -> None:
+        """Events of a chunk, counted already, are resolved without a sink."""
+        self.ledger.in_flight -= count
+        chunk.receipt.settle(count)
 
-    def settled(
-        self, batch: Batch, safe: list[bytes], letters: list[DeadLetter], *, confirming: int
-    ) -> tuple[list[bytes], list[DeadLetter]]:
-        """Events that go to one sink had their end there: ``safe`` are the keys of delivered ones.
+    # --- the sinks ---
 
-        Gives the keys to note as known, and letters of copies that share a dead letter's fate.
-        ``confirming`` of the delivered ones stay in flight.
-        """
-        self.count(letters)
-        self.ledger.in_flight += confirming  # settling their receipts takes them out
-        if not self._spooled:
-            return safe, self.share_fate(safe, letters)
-        self.free([letter.digest for letter in letters if letter.digest])
-        return [], []  # known since the spool had them
-
-    def failed_at(
-        self, batch: Batch, indices: Sequence[int], letters: Sequence[DeadLetter]
-    ) -> list[DeadLetter]:
-        """Events that go to several sinks became dead letters of one, at ``indices`` of its batch. Gives the
-        letters of those that all their sinks have given up now, where their keys are free with that."""
-        where = (
-            (segment.chunk.fate, position)
-            for segment in pick_segments(batch.segments, indices)
-            for position in segment.positions
-        )
-        lost = [
-            letter
-            for (fate, position), letter in zip(where, letters, strict=True)
-            if fate and fate.fail(position, letter) and letter.digest
-        ]
-        if not self._spooled:
-            return []
-        self.free([letter.digest for letter in lost if letter.digest])
-        return lost
-
-    def fate_known(
-        self,
-        fate: FanOutReceipt,
-        digests: Sequence[bytes | None] = (),
-        positions: Positions = (),
-        *,
-        durable: bool = True,
+    def taken_up(
+        self, sink: str, chunk: Chunk, count: int, *, resolved: int, unmatched: int, is_new: bool
     ) -> None:
-        """All sinks are done with a chunk. ``digests``, of the events at ``positions``: only where keys
-        are not known before that.
+        """A sink takes up a chunk of the spool: ``count`` events are on their way, an earlier process
+        ``resolved`` some, the others are not for this sink. ``is_new``: it is the first of those that are to
+        take it up."""
+        receipt = chunk.receipt
+        if isinstance(receipt, FanOutReceipt):
+            if is_new:
+                self.unconfirmed.adopt(receipt, chunk)
+        else:
+            self.accepted(-resolved)
+            receipt.settle(resolved)
+            self.unmatched(chunk, unmatched)
+        self.expect(sink, chunk, count)
 
-        ``durable`` False: a sink gave up, and the chunk will be read again; then its keys must be free. What
-        an API has yet to confirm stays in flight; its key is known, and free again if it fails.
-        """
-        fate.known = True
-        failed = [letter for at, (_, letter) in fate.failed.items() if at not in fate.confirming]
-        decided = fate.events - len(fate.confirming)
-        self.ledger.delivered += decided - len(failed)
-        self.count(failed)
-        self.ledger.in_flight -= decided
-        if fate.unmatched:
-            self.unmatched(fate.unmatched)
-        if self._spooled or not digests:
+    def expect(self, sink: str, chunk: Chunk, count: int) -> None:
+        """So many events of the chunk are on their way to this sink."""
+        chunk.receipt.expect(sink, count)
+        if count:
             return
-        if lost := fate.lost():
-            kept = zip(positions, digests, strict=True)
-            digests = [digest for position, digest in kept if position not in lost]
-        safe = list(filter(None, digests))
-        letters = self.share_fate(safe, list(lost.values()))
-        if durable:
-            self._journal.safe(safe, letters, now=self._clock.wall())
-            if lost:
-                self._journal.note(partial(mark_freed, letters=list(lost.values())))
+        resolved = chunk.receipt.resolve(sink, (), ())
+        keys, copies = self.resolve(resolved)
+        if keys or copies:
+            self._journal.safe(keys, copies, now=self._clock.wall())
+        self.finish(sink, chunk, 0, resolved)
 
-    def free(self, digests: Sequence[bytes]) -> None:
+    def resolve(self, resolved: Resolution) -> tuple[Sequence[bytes], Sequence[DeadLetter]]:
+        """Count what is resolved with a sink's outcome. Gives the keys to note as known, and the letters of
+        copies that are resolved like a dead letter. ``finish`` when that was noted."""
+        ledger = self.ledger
+        ledger.delivered += resolved.delivered()
+        ledger.unmatched += resolved.unmatched
+        ledger.in_flight -= resolved.count - resolved.unconfirmed
+        if resolved.failed:
+            self.count(resolved.failed)
+        return self._keys_of(resolved)
+
+    def finish(self, sink: str, chunk: Chunk, count: int, resolved: Resolution) -> None:
+        """``count`` events of the chunk were resolved at this sink, and ``resolved`` with that."""
+        if resolved.in_store:
+            self._journal.note(partial(mark_freed, letters=resolved.in_store))
+        if resolved.positions and resolved.durable:
+            self._journal.passed(EVERYWHERE, chunk, resolved.positions, now=self._clock.wall())
+        chunk.receipt.finish(sink, count)
+
+    def _keys_of(self, resolved: Resolution) -> tuple[Sequence[bytes], Sequence[DeadLetter]]:
+        letters = self.resolve_keys(resolved.keys, resolved.lost)
+        return (resolved.keys, letters) if resolved.durable else ((), ())
+
+    def free(self, digests: Iterable[bytes | None]) -> None:
         """Who sends these again is heard again."""
-        if digests:
-            self._window.forget(digests)
-            self._freed(digests, now=self._clock.wall())
+        if known := [digest for digest in digests if digest]:
+            self._window.forget(known)
+            self._released(known, now=self._clock.wall())
 
     # --- dead letters that are sent again ---
 
@@ -198,34 +185,36 @@ class EventRecorder:
         return self._window.state_of_digest(digest)
 
     def reclaim(self, digests: Sequence[bytes]) -> None:
-        """Copies of these events share their fate until it is told."""
+        """Copies of these events wait until they are resolved."""
         self._window.reclaim(digests)
 
-    def share_fate(self, safe: Sequence[bytes], letters: Sequence[DeadLetter]) -> list[DeadLetter]:
-        """Confirm and release keys; copies that waited are duplicates, or dead letters like their model."""
+    def resolve_keys(self, safe: Sequence[bytes], lost: Sequence[DeadLetter]) -> list[DeadLetter]:
+        """Confirm and release keys. Copies that waited are duplicates, or dead letters: gives these."""
         copies = self._window.confirm(safe, self._clock.monotonic()) if safe else []
-        for follower in copies:
-            self.duplicates(follower.chunk, 1)
-            self.copies_resolved.set()
+        for copy in copies:
+            self.duplicates(copy.chunk, 1)
         self._dismissed(copies)
         if not self._window.follower_count:
-            self._window.release([letter.digest for letter in letters if letter.digest])
+            if lost:
+                self._window.release([letter.digest for letter in lost if letter.digest])
             return []
         shared: list[DeadLetter] = []
-        for letter in letters:
+        for letter in lost:
             if letter.digest is None:
                 continue
             copies = self._window.release([letter.digest])
-            for follower in copies:
-                shared.append(letter_of_copy(follower.chunk, follower.position, letter))
+            for copy in copies:
+                shared.append(letter_of_copy(copy.chunk, copy.position, letter))
                 self.ledger.buried(letter.reason)
-                self.ended(follower.chunk, 1)
-                self.copies_resolved.set()
+                self.settle(copy.chunk, 1)
             self._dismissed(copies)
         return shared
 
     def _dismissed(self, copies: Sequence[WaitingCopy]) -> None:
-        """Copies had their end: a restart must not take them for events."""
+        """Copies are resolved: a restart must not take them for events."""
+        if not copies:
+            return
+        self.copies_resolved.set()
         by_chunk: dict[Chunk, list[int]] = {}
         for chunk, position in copies:
             by_chunk.setdefault(chunk, []).append(position)
@@ -236,6 +225,38 @@ class EventRecorder:
         for reason, count in Counter(letter.reason for letter in letters).items():
             self.ledger.buried(reason, count)
 
-    def ended(self, chunk: Chunk, count: int) -> None:
-        self.ledger.in_flight -= count
-        chunk.receipt.settle(count)
+
+class SpooledEventRecorder(EventRecorder):
+    """Keys are known as soon as their events are in the spool, which keeps them until they are resolved."""
+
+    def _keys_of(self, resolved: Resolution) -> tuple[Sequence[bytes], Sequence[DeadLetter]]:
+        if resolved.lost:
+            self.free(letter.digest for letter in resolved.lost)
+        return (), ()
+
+
+class KeyClaims:
+    """Keys that dead letters on their way have claimed, at all sinks together; bounded by what is leased.
+
+    An event that several sinks gave up has a letter at each, and its key was free when they were made. These
+    letters go out side by side: to none of them the others are a sign that the event was accepted anew.
+    """
+
+    def __init__(self) -> None:
+        self._claims: dict[bytes, tuple[Place, int]] = {}
+
+    def take(self, digest: bytes, place: Place) -> None:
+        count = self._claims[digest][1] if digest in self._claims else 0
+        self._claims[digest] = place, count + 1
+
+    def are_of(self, digest: bytes, place: Place) -> bool:
+        """Whether the key is claimed, by letters of the event at this place."""
+        return digest in self._claims and self._claims[digest][0] == place
+
+    def give(self, digest: bytes) -> bool:
+        """One letter had its end. True: no other claims the key."""
+        place, count = self._claims.pop(digest, (None, 1))
+        if place is None or count <= 1:
+            return True
+        self._claims[digest] = place, count - 1
+        return False

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, Segment, pick_segments
+from ingestd.core.chunk import Chunk, pick_segments
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.delivery.recorder import FailedEvent
@@ -21,51 +21,38 @@ def letter_of_event(chunk: Chunk, position: int, reason: Reason, detail: str) ->
 
 
 def letter_of_copy(chunk: Chunk, position: int, model: DeadLetter) -> DeadLetter:
-    """A copy shares the fate of the event it is a copy of."""
+    """A copy of an event that failed has failed, too."""
     detail = f"a copy of an event that failed: {model.detail}"
     return letter_of_event(chunk, position, model.reason, detail)
 
 
-def letters_of_batch(
-    batch: Batch,
-    segments: Sequence[Segment],
-    delivered: Sequence[int],
-    buried: Sequence[FailedEvent],
-    *,
-    sink: str,
-    freed: bool,
-) -> list[DeadLetter]:
-    """``freed``: their keys are free with that."""
-    if not buried:
-        return []
-    ordered = sorted(buried, key=attrgetter("index"))
-    if delivered:
-        segments = list(pick_segments(batch.segments, [burial.index for burial in ordered]))
+def letters_of_batch(batch: Batch, failed: Sequence[FailedEvent], *, sink: str) -> dict[int, DeadLetter]:
+    """By index in the batch. The key of an event that goes to this sink only is free with its letter."""
+    ordered = sorted(failed, key=attrgetter("index"))
+    segments = pick_segments(batch.segments, [one.index for one in ordered])
     origins = ((segment.chunk, position) for segment in segments for position in segment.positions)
     batch_id, size, tries, first_sent = batch.id, len(batch), batch.tries, batch.first_sent_wall
-    letters: list[DeadLetter] = []
-    for (chunk, position), burial in zip(origins, ordered, strict=True):
-        index, reason = burial.index, burial.reason
+    letters: dict[int, DeadLetter] = {}
+    for (chunk, position), one in zip(origins, ordered, strict=True):
+        index, reason = one.index, one.reason
         offset, line = chunk.place(position)
         unanswered = batch.unanswered and reason not in _ANSWERED
-        letters.append(  # by position, for speed: an answer may refuse thousands
-            DeadLetter(
-                chunk.events[position],
-                reason,
-                burial.detail,
-                chunk.source,
-                offset,
-                line,
-                batch.digests[index],
-                batch_id,
-                index,
-                size,
-                tries,
-                unanswered,
-                first_sent,
-                sink,
-                freed,
-            )
+        letters[index] = DeadLetter(  # by position, for speed: an answer may refuse thousands
+            chunk.events[position],
+            reason,
+            one.detail,
+            chunk.source,
+            offset,
+            line,
+            batch.digests[index],
+            batch_id,
+            index,
+            size,
+            tries,
+            unanswered,
+            first_sent,
+            sink,
+            chunk.receipt.final,
         )
     return letters
 

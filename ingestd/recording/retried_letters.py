@@ -2,7 +2,7 @@
 
 A part of ``sink_recorder.py``. A letter's key was free when it was made, so its producer may have
 sent the event again since, and that one counts. While a letter is on its way its key is claimed: copies
-share its fate.
+wait, and are resolved as it is.
 """
 
 import sqlite3
@@ -12,7 +12,7 @@ from ingestd.core.batch import Batch
 from ingestd.core.clock import Clock
 from ingestd.core.ledger import SinkLedger
 from ingestd.core.letter import DeadLetter
-from ingestd.delivery.recorder import FailedEvent
+from ingestd.delivery.recorder import Outcomes
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.make_letters import letters_that_failed_again
 from ingestd.store import letter_leases
@@ -29,7 +29,7 @@ class RetriedLetters:
         self,
         sink: str,
         ledger: SinkLedger,
-        book: EventRecorder,
+        events: EventRecorder,
         journal: Journal,
         audit: Audit,
         clock: Clock,
@@ -39,7 +39,7 @@ class RetriedLetters:
     ) -> None:
         self._sink = sink
         self._ledger = ledger
-        self._book = book
+        self._events = events
         self._journal = journal
         self._audit = audit
         self._clock = clock
@@ -73,30 +73,24 @@ class RetriedLetters:
 
     def put_aside(self, count: int) -> None:
         """So many were due, and wait for a person now."""
-        for ledger in (self._ledger, self._book.ledger):
+        for ledger in (self._ledger, self._events.ledger):
             ledger.retried_aside += count
 
-    def settled(
-        self,
-        batch: Batch,
-        delivered: Sequence[int],
-        buried: Sequence[FailedEvent],
-        parts: Sequence[Batch],
-        *,
-        also: Work | None,
-    ) -> None:
+    def resolve(self, batch: Batch, outcomes: Outcomes, *, also: Work | None) -> None:
+        """``also``: what else is written with it."""
+        delivered, parts = outcomes.delivered, outcomes.parts
         safe = [digest for index in delivered if (digest := batch.digests[index])]
-        failed = letters_that_failed_again(batch, buried)
+        failed = letters_that_failed_again(batch, outcomes.failed)
         numbers = [batch.letters[index] for index in delivered]
         for part in parts:
             mine = [digest for digest in part.digests if digest and self._out.get(digest) == batch.id]
             self._out.update(dict.fromkeys(mine, part.id))
         claimed = [letter for number, letter in failed if letter.digest and number in batch.anew]
         unclaimed = {digest for digest in (*safe, *map(_digest_of, claimed)) if self._give_up(digest)}
-        copies = self._book.share_fate(safe, [one for one in claimed if _digest_of(one) in unclaimed])
-        for ledger in (self._ledger, self._book.ledger):
+        copies = self._events.resolve_keys(safe, [one for one in claimed if _digest_of(one) in unclaimed])
+        for ledger in (self._ledger, self._events.ledger):
             ledger.retried_delivered += len(delivered)
-            ledger.retried_failed += len(buried)
+            ledger.retried_failed += len(failed)
         self._journal.retried(
             delivered=numbers,
             shared=numbers if self._several and batch.anew else (),
@@ -113,15 +107,15 @@ class RetriedLetters:
         places = {digest: batch.anew[number] for number, digest in pairs if digest and number in batch.anew}
         for digest, place in places.items():
             if self._out.get(digest) != batch.id:
-                self._book.letter_claims.take(digest, place)
+                self._events.letter_claims.take(digest, place)
         claimed = [*places]
         self._out.update(dict.fromkeys(claimed, batch.id))
-        self._book.reclaim(claimed)
+        self._events.reclaim(claimed)
 
     def _give_up(self, digest: bytes) -> bool:
-        """A letter had its end. True: none of its event's letters, here or of other sinks, is on its way."""
+        """A letter is resolved. True: none of its event's letters, here or of other sinks, is on its way."""
         self._doubted.discard(digest)
-        return self._out.pop(digest, None) is None or self._book.letter_claims.give(digest)
+        return self._out.pop(digest, None) is None or self._events.letter_claims.give(digest)
 
     def _superseded(self, batch: Batch) -> tuple[list[int], list[int], list[int]]:
         """Indices of letters whose events are safe by another way, of those that may be soon, and of those
@@ -134,8 +128,8 @@ class RetriedLetters:
         for index, (number, digest) in enumerate(zip(batch.letters, batch.digests, strict=True)):
             if digest is None or number not in batch.anew or self._out.get(digest) == batch.id:
                 continue
-            state = self._book.state_of(digest)
-            elsewhere = self._book.letter_claims.are_of(digest, batch.anew[number])
+            state = self._events.state_of(digest)
+            elsewhere = self._events.letter_claims.are_of(digest, batch.anew[number])
             if digest in seen or digest in self._out or (state == "pending" and not elsewhere):
                 later.append(index)
             elif state == "known":
@@ -171,7 +165,7 @@ class RetriedLetters:
                 letter_leases.free_letters(connection, [*back, *again])
 
         self._journal.note(write)
-        for ledger in (self._ledger, self._book.ledger):
+        for ledger in (self._ledger, self._events.ledger):
             ledger.retried_duplicate += len(anew)
         if anew:
             self._audit(AuditEntry.RETRIED_DUPLICATE, sink=self._sink, request_id=batch.id, count=len(anew))

@@ -2,7 +2,7 @@
 
 import sqlite3
 import sys
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from functools import partial
 
 from ingestd.core.answer import Answer
@@ -11,6 +11,7 @@ from ingestd.core.chunk import Segment, pick_segments
 from ingestd.core.clock import Clock
 from ingestd.core.ledger import SinkLedger
 from ingestd.core.letter import DeadLetter
+from ingestd.core.receipt import Digests, Failures, Resolution
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.delivery.pending_confirmations import PendingConfirmations
 from ingestd.delivery.recorder import FailedEvent, Outcomes
@@ -18,6 +19,7 @@ from ingestd.recording.answer_notes import AnswerNotes
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.make_letters import letters_of_batch, pending_of_batch
 from ingestd.recording.retried_letters import RetriedLetters
+from ingestd.recording.unconfirmed_events import Row
 from ingestd.store.confirmations import Due, Pending, insert_confirmations
 from ingestd.store.dead_letters import mark_freed
 from ingestd.store.journal import Journal
@@ -26,9 +28,10 @@ from ingestd.telemetry.audit_entry import Audit, AuditEntry
 from ingestd.telemetry.metrics import ANSWER_CLASSES, Metrics, answer_class
 
 Warn = Callable[[str], None]
-RemoteIds = Sequence[tuple[int, str]]
 Keep = Callable[[list[bytes], str, float], Work | None]
 """(delivered events, id and latency of their request): what else is to be written with that."""
+Piece = tuple[Segment, Digests, Failures]
+"""Events of a chunk that are resolved, the keys of those that are delivered, and those that failed."""
 
 
 class SinkRecorder:
@@ -121,9 +124,9 @@ class SinkRecorder:
         delivered, failed, parts = outcomes.delivered, outcomes.failed, outcomes.parts
         remote_ids = outcomes.remote_ids
         if batch.letters:
-            self._letters.settled(batch, delivered, failed, parts, also=self._also(batch, delivered))
+            self._letters.resolve(batch, outcomes, also=self._also(batch, delivered))
         else:
-            self._events_settled(batch, delivered, failed, parts, remote_ids)
+            self._resolve_events(batch, outcomes)
         self._tell(batch, len(delivered) - len(remote_ids), len(remote_ids), failed, parts)
 
     def learned(self, max_bytes: int) -> None:
@@ -156,7 +159,7 @@ class SinkRecorder:
         self.ledger.confirming -= 1
         self.ledger.in_flight -= 1
         self.ledger.delivered += 1
-        self._events.confirming.ended((event.batch, event.source, event.offset))
+        self._events.unconfirmed.resolve((event.batch, event.source, event.offset))
         if self._keep and whole and whole.intact and (kept := self._keep([whole.payload], whole.batch, 0.0)):
             self._journal.note(kept)
         self._audit(AuditEntry.BATCH_DELIVERED, sink=self.sink, request_id=event.batch, events=1)
@@ -164,16 +167,15 @@ class SinkRecorder:
     def confirmation_failed(self, sink: str, letter: DeadLetter) -> None:
         """Accepted, and failed after all, or not confirmed in time. Its key is free again if no other sink
         has it."""
-        lost = self._events.confirming.ended((letter.batch, letter.source, letter.offset), letter)
-        freed = bool(letter.digest and (lost or (lost is None and not self._several)))
+        lost = self._events.unconfirmed.resolve((letter.batch, letter.source, letter.offset), letter)
+        freed = lost and letter.digest is not None
         self._journal.buried([letter._replace(sink=self.sink, freed=freed)], now=self._clock.wall())
         self.ledger.confirming -= 1
         self.ledger.in_flight -= 1
         self.ledger.dead_lettered += 1
-        if letter.digest and freed:
+        if freed:
             self._events.free([letter.digest])
-            if self._several:
-                self._journal.note(partial(mark_freed, letters=[letter]))
+            self._journal.note(partial(mark_freed, letters=[letter]))  # those of other sinks, too
         self._audit(
             AuditEntry.DEAD_LETTERED,
             sink=self.sink,
@@ -183,75 +185,56 @@ class SinkRecorder:
             error=letter.detail,
         )
 
-    def still_confirming(self, events: int) -> None:
+    def still_unconfirmed(self, rows: Sequence[Row]) -> None:
         """At the start: an earlier process left these."""
-        self.ledger.taken_up(events)
-        self.ledger.confirming += events
-        if not self._several:  # else one event may be several of them: see ``Confirming.left``
-            self._events.accepted(events)
+        self.ledger.taken_up(len(rows))
+        self.ledger.confirming += len(rows)
+        self._events.unconfirmed.left(rows)
 
-    # --- settling ---
+    # --- events ---
 
-    def _events_settled(
-        self,
-        batch: Batch,
-        delivered: Sequence[int],
-        buried: Sequence[FailedEvent],
-        parts: Sequence[Batch],
-        remote_ids: RemoteIds,
-    ) -> None:
-        segments = self._settled_segments(batch, delivered, buried)
-        if segments and not batch.noted:  # never sent: what had its end must be known after a restart
-            self._journal.freeze(batch, sink=self.sink, now=self._clock.wall())
+    def _resolve_events(self, batch: Batch, outcomes: Outcomes) -> None:
+        pieces = list(_pieces(batch, outcomes, sink=self.sink))
+        now = self._clock.wall()
+        if pieces and not batch.noted:  # never sent: what is resolved must be known after a restart
+            self._journal.freeze(batch, sink=self.sink, now=now)
             batch.noted = True
-        letters = letters_of_batch(
-            batch, segments, delivered, buried, sink=self.sink, freed=not self._several
-        )
-        rows = pending_of_batch(batch, remote_ids, sink=self.sink) if remote_ids else []
-        pending = len(rows)
-        self.ledger.delivered += len(delivered) - pending
-        self.ledger.dead_lettered += len(letters)
-        self.ledger.in_flight -= len(delivered) + len(letters) - pending
-        self.ledger.confirming += pending
-        lost: list[DeadLetter] = []
-        if segments and segments[0].chunk.fate is not None:
-            keys: list[bytes] = []
-            if letters:
-                lost = self._events.failed_at(batch, sorted(burial.index for burial in buried), letters)
-        else:
-            whole = len(delivered) == len(batch)
-            safe = batch.digests if whole else [batch.digests[index] for index in delivered]
-            self._events.ledger.delivered += len(delivered) - pending
-            if letters:
-                _mark_buried(batch, buried)
-            keys, copies = self._events.settled(batch, list(filter(None, safe)), letters, confirming=pending)
-            letters += copies
+        rows = pending_of_batch(batch, outcomes.remote_ids, sink=self.sink) if outcomes.remote_ids else []
+        self._count(outcomes, pending=len(rows))
+        asked = sorted(index for index, _ in outcomes.remote_ids)
         if rows:
-            indices = sorted(index for index, _ in remote_ids)
-            places = [(at, row.source, row.offset) for at, row in zip(indices, rows, strict=True)]
-            self._events.confirming.accepted(batch, places)
+            places = [(at, row.source, row.offset) for at, row in zip(asked, rows, strict=True)]
+            self._events.unconfirmed.accepted(batch, places)
+        keys, letters = list[bytes](), list[DeadLetter]()
+        resolved: list[Resolution] = []
+        for segment, digests, failed in pieces:
+            known = segment.chunk.receipt.resolve(self.sink, segment.positions, digests, failed)
+            safe, copies = self._events.resolve(known)
+            resolved.append(known)
+            keys += safe
+            letters += [letter for _, letter in failed]
+            letters += copies
         self._journal.settled(
             batch,
             sink=self.sink,
-            segments=segments,
+            segments=[piece[0] for piece in pieces],
             safe_keys=keys,
             letters=letters,
-            parts=parts,
-            now=self._clock.wall(),
-            also=self._also(batch, delivered, rows, {index for index, _ in remote_ids}),
+            parts=outcomes.parts,
+            now=now,
+            also=self._also(batch, outcomes.delivered, rows, set(asked)),
         )
-        if lost:
-            self._journal.note(partial(mark_freed, letters=lost))
-        self._settle_receipts(segments)
-        if self._pending and pending:
-            self._pending.add(pending)
+        for (segment, _, _), known in zip(pieces, resolved, strict=True):
+            self._events.finish(self.sink, segment.chunk, len(segment.positions), known)
+        if self._pending and rows:
+            self._pending.add(len(rows))
 
-    def _settle_receipts(self, segments: Sequence[Segment]) -> None:
-        for segment in segments:
-            if segment.chunk.fate is None:
-                self._events.ended(segment.chunk, len(segment.positions))
-            else:
-                segment.chunk.receipt.settle(len(segment.positions))
+    def _count(self, outcomes: Outcomes, *, pending: int) -> None:
+        delivered, failed = len(outcomes.delivered), len(outcomes.failed)
+        self.ledger.delivered += delivered - pending
+        self.ledger.dead_lettered += failed
+        self.ledger.in_flight -= delivered + failed - pending
+        self.ledger.confirming += pending
 
     def _also(
         self,
@@ -278,14 +261,6 @@ class SinkRecorder:
                 kept(connection)
 
         return write
-
-    def _settled_segments(
-        self, batch: Batch, delivered: Sequence[int], buried: Sequence[FailedEvent]
-    ) -> Sequence[Segment]:
-        ended = len(delivered) + len(buried)
-        if ended == len(batch):
-            return batch.segments
-        return list(pick_segments(batch.segments, sorted([*delivered, *(burial.index for burial in buried)])))
 
     def _tell(
         self,
@@ -334,7 +309,24 @@ class SinkRecorder:
             )
 
 
-def _mark_buried(batch: Batch, buried: Sequence[FailedEvent]) -> None:
-    """For who waits for a chunk of the spool, and is told how many of its events were given up."""
-    for segment in pick_segments(batch.segments, sorted(burial.index for burial in buried)):
-        segment.chunk.receipt.buried += len(segment.positions)
+def _pieces(batch: Batch, outcomes: Outcomes, *, sink: str) -> Iterator[Piece]:
+    """What is resolved of a batch, by the chunks that its events came from."""
+    if len(outcomes.delivered) == len(batch):  # nearly always
+        at = 0
+        for segment in batch.segments:
+            count = len(segment.positions)
+            yield segment, batch.digests[at : at + count], ()
+            at += count
+        return
+    letters = letters_of_batch(batch, outcomes.failed, sink=sink)
+    indices = sorted([*outcomes.delivered, *letters])
+    at = 0
+    for segment in pick_segments(batch.segments, indices):
+        mine = indices[at : at + len(segment.positions)]
+        at += len(mine)
+        failed = [
+            (position, letters[index])
+            for index, position in zip(mine, segment.positions, strict=True)
+            if index in letters
+        ]
+        yield segment, [batch.digests[index] for index in mine if index not in letters], failed

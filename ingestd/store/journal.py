@@ -159,8 +159,8 @@ class Journal:
             self._database.note(lambda c: letter_leases.freeze_letters(c, batch))
             return
         kept = any(segment.chunk.source in self._streams for segment in batch.segments)
-        first = batch.segments[0].chunk  # of several sinks, and in the spool, chunks know their keys
-        keys = not kept and first.fate is None and first.source != self._spool
+        first = batch.segments[0].chunk  # where sinks share a chunk, and in the spool, chunks know their keys
+        keys = not kept and first.receipt.final and first.source != self._spool
         row = frozen.row_of(batch, sink=sink, now=now, keep_events=kept, keep_keys=keys)
         self._changes(now).rows.append(row)
 

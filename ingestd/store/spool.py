@@ -1,4 +1,4 @@
-"""The spool: what producers were told is taken over, on disk until it has had its end.
+"""The spool: acknowledged events, on disk until they are resolved.
 
 ``admission.py`` appends, ``spool_feed.py`` reads and settles. One row is a chunk of events. Totals kept
 by triggers, and a high-water number outside of the database, tell when rows are missing; a CRC tells
@@ -19,11 +19,8 @@ from ingestd.store.spool_reader import SpoolCursor, SpoolReader
 from ingestd.store.spool_rows import SpoolDamage
 from ingestd.store.writer import Work
 
-Settled = Callable[[int, int, FanOutReceipt | None], None]
-"""(number of the chunk, how many of its events became dead letters, their fate where several sinks are)."""
-Adopt = Callable[[FanOutReceipt, Chunk], None]
-"""A chunk is taken up: what an earlier process knew of its events."""
-Found = Callable[[SpoolDamage], None]
+Resolved = Callable[[int, int], None]
+"""(number of a chunk of which every event is resolved, how many of them became dead letters)."""
 
 MAX_CHUNK_BYTES = 256 * 1024
 """Of events in a chunk; a larger event is a chunk of its own."""
@@ -43,36 +40,41 @@ class SpooledChunk(NamedTuple):
 
 
 class _Opened(NamedTuple):
-    """``receipt``: of the events; of the last sink that took the chunk up, where there are several, and then
-    ``fate`` is there."""
-
     events: int
     size_bytes: int
     accepted_at: float
     receipt: Receipt
-    fate: FanOutReceipt | None
 
 
 class Spool:
-    """``source``: the spool's number among the sources. Counts are of chunks that are not settled.
+    """``source``: the spool's number among the sources. Counts are of chunks that are not resolved.
 
-    A chunk is settled when every one of ``sinks`` has had it; where there are several, each has a cursor.
+    A chunk is resolved when it is at every one of ``sinks``, each of which has a cursor. ``tell`` hears of
+    that, once nothing of it is unconfirmed; ``damaged`` of chunks that cannot be read.
     """
 
-    def __init__(self, database: Database, source: int, *, sinks: Sequence[str] = ("ingest_api",)) -> None:
+    def __init__(
+        self,
+        database: Database,
+        source: int,
+        *,
+        sinks: Sequence[str] = ("ingest_api",),
+        tell: Resolved = lambda number, dead_letters: None,
+        damaged: Callable[[SpoolDamage], None] = lambda damage: None,
+    ) -> None:
         self.source = source
         self.chunks = self.events = self.bytes = 0
         self.settled_bytes = 0  # since the start; tells how fast the spool empties
         self.damage: list[SpoolDamage] = []
-        self.on_settled: Settled = lambda number, buried, fate: None
-        self.on_taken_up: Adopt = lambda fate, chunk: None
-        self.on_damage: Found = lambda damage: None
-        self.on_fate: Callable[[FanOutReceipt], None] = lambda fate: None
         self.cursors = {sink: SpoolCursor() for sink in sinks}
         self.left_behind: dict[str, int] = {}  # sinks that are not there any more: chunks they had not had
+        self._shared = len(sinks) > 1  # of a single sink the rows tell what waits, whatever its name is next
+        self._tell = tell
+        self._damaged = damaged
         self._database = database
         self._next = 1
         self._opened: dict[int, _Opened] = {}
+        self._unconfirmed: dict[int, Receipt] = {}  # of chunks that have left the spool
         self._put_aside: set[int] = set()
         self._reader: SpoolReader | None = None
 
@@ -95,7 +97,7 @@ class Spool:
             return
         sinks = list(self.cursors)
         starts = {sink: positions[sink][0] if sink in positions else 1 for sink in sinks}
-        if len(sinks) > 1:  # of a single one the rows tell
+        if self._shared:
             for sink, cursor in self.cursors.items():
                 cursor.unread = starts[sink]
         await self._database.run(partial(spool_rows.take_over, sinks=sinks, first=min(starts.values())))
@@ -115,29 +117,22 @@ class Spool:
         return min((opened.accepted_at for opened in self._opened.values()), default=None)
 
     def is_open(self, sink: str, number: int) -> bool:
-        """Whether this chunk may have events that had no end at this sink."""
-        if len(self.cursors) == 1:
-            return number in self._opened or all(number >= c.unread for c in self.cursors.values())
-        return (
-            sink in self.cursors
-            and self.cursors[sink].position <= number < self._next
-            and (number in self._opened or number >= min(cursor.unread for cursor in self.cursors.values()))
-        )
+        """Whether this chunk may have events that are not resolved at this sink."""
+        known = number in self._opened or number >= min(cursor.unread for cursor in self.cursors.values())
+        if not self._shared:  # whatever its name was
+            return known
+        return known and sink in self.cursors and self.cursors[sink].position <= number < self._next
 
     def positions(self) -> dict[str, int]:
-        """Of each sink the chunk before which every one had its end. Empty for one sink: what is gone is."""
-        if len(self.cursors) == 1:
-            return {}
-        return {sink: cursor.position for sink, cursor in self.cursors.items()}
+        """Of each sink the chunk before which every one is resolved. Empty for one sink: what is gone is."""
+        return {sink: cursor.position for sink, cursor in self.cursors.items()} if self._shared else {}
 
     def state(self, number: int) -> tuple[int, int] | None:
-        """(events without an end, dead letters) of a chunk on its way; None: not yet, or no longer."""
+        """(events that are not resolved, or not confirmed; dead letters) of a chunk; None: it was not taken
+        up yet, or everything is known of it."""
         opened = self._opened.get(number)
-        if opened is None:
-            return None
-        if opened.fate:
-            return opened.fate.events - len(opened.fate.failed), len(opened.fate.failed)
-        return opened.receipt.open, opened.receipt.buried
+        receipt = opened.receipt if opened else self._unconfirmed.get(number)
+        return receipt.state() if receipt else None
 
     # --- in ---
 
@@ -174,6 +169,10 @@ class Spool:
         kept.add_done_callback(partial(self._if_refused, len(rows), count, size_bytes))
         return chunks, kept
 
+    def again(self, spooled: SpooledChunk) -> SpooledChunk:
+        """The same events, to be taken up by another sink."""
+        return spooled._replace(chunk=self._chunk(spooled.chunk.start, spooled.chunk.events))
+
     def _if_refused(self, chunks: int, events: int, size_bytes: int, kept: asyncio.Future[None]) -> None:
         if kept.exception():
             self._count(-chunks, -events, -size_bytes)
@@ -201,83 +200,84 @@ class Spool:
     def routed(self, number: int) -> Routed | None:
         """Who gets what of a chunk that another sink has taken up already."""
         opened = self._opened.get(number)
-        return opened.fate.routed if opened and opened.fate else None
+        return opened.receipt.routed if opened and isinstance(opened.receipt, FanOutReceipt) else None
 
-    def opened(self, sink: str, spooled: SpooledChunk, count: int, routed: Routed) -> None:
-        """``count`` events of this chunk are on their way to ``sink``: gives the chunk its receipt.
-
-        Where there are several sinks each brings a view of the chunk.
-        """
+    def open_chunk(self, sink: str, spooled: SpooledChunk, routed: Routed) -> bool:
+        """A sink takes the chunk up: gives it its receipt, which all sinks share. True: it is a new one."""
         chunk, number = spooled.chunk, spooled.chunk.start
-        before = self._opened.get(number)
-        size_bytes = before.size_bytes if before else sum(map(len, chunk.events))
-        if len(self.cursors) == 1:
-            chunk.receipt = Receipt(count, partial(self._settled, number))
-        else:
-            fate = before.fate if before else None
-            if fate is None:
-                fate = self._fate(number, len(chunk.events), routed)
-                self.on_taken_up(fate, chunk)
-            self.cursors[sink].open.add(number)
-            chunk.fate = fate
-            chunk.receipt = Receipt(count, partial(self._sink_settled, sink, number, fate))
-        if number not in self._put_aside:  # then it has had its end, and nobody will take it out
-            self._opened[number] = _Opened(
-                len(chunk.events), size_bytes, spooled.accepted_at, chunk.receipt, chunk.fate
-            )
-        if count == 0:
-            chunk.receipt.close()
+        self.cursors[sink].open.add(number)
+        if opened := self._opened.get(number):
+            chunk.receipt = opened.receipt
+            return False
+        chunk.receipt = self._receipt(number, len(chunk.events), routed)
+        if number not in self._put_aside:  # else nobody will take it out
+            size_bytes = sum(map(len, chunk.events))
+            self._opened[number] = _Opened(len(chunk.events), size_bytes, spooled.accepted_at, chunk.receipt)
+        return True
 
     def taken_up(self, sink: str, number: int) -> None:
         """Chunks up to this one have been opened for ``sink``, or left out."""
-        self.cursors[sink].unread = number + 1
-        self._forget_idle(number)
+        cursor = self.cursors[sink]
+        cursor.unread = number + 1
+        if number not in cursor.open:
+            self._forget_idle(number)
 
-    def _fate(self, number: int, events: int, routed: Routed) -> FanOutReceipt:
+    def _receipt(self, number: int, events: int, routed: Routed) -> Receipt:
         """Of the sinks that have not had the chunk: not all of them, after a restart."""
+        confirmed = partial(self._confirmed, number)
+        whole = Receipt(events, partial(self._resolved, number), confirmed=confirmed)
+        if not self._shared:
+            return whole
         sinks = sum(number >= cursor.unread for cursor in self.cursors.values())
         matched = max(map(len, routed.values()), default=0)
         if matched < events:
             matched = len(set[int]().union(*routed.values()))
-        fate = FanOutReceipt(
+        return FanOutReceipt(
+            whole,
             routed,
             events=matched,
             unmatched=events - matched,
-            sinks=sinks,
-            done=partial(self._all_settled, number),
+            sinks=sinks + (number in self._put_aside),  # a damaged one is never resolved
+            sink_done=partial(self._sink_done, number),
+            confirmed=confirmed,
         )
-        fate.decided = partial(self._forget_idle, number)
-        return fate
 
-    def _sink_settled(self, sink: str, number: int, fate: FanOutReceipt) -> None:
+    def _sink_done(self, number: int, sink: str) -> None:
         self.cursors[sink].open.discard(number)
-        fate.settle()
         self._forget_idle(number)
 
     def _forget_idle(self, number: int) -> None:
         """A chunk that waits only for sinks that have not taken it up costs no memory: there may be millions,
         while a sink is away. Who opens it next finds the same out again, unless events failed, or may yet."""
         opened = self._opened.get(number)
-        if opened is None or opened.fate is None or opened.fate.failed or opened.fate.confirming:
+        if opened is None or opened.receipt.unconfirmed or opened.receipt.state()[1]:
             return
         cursors = self.cursors.values()
         to_come = sum(number >= cursor.unread for cursor in cursors)
-        if opened.fate.open == to_come and not any(number in cursor.open for cursor in cursors):
+        if to_come and opened.receipt.sinks == to_come and not any(number in one.open for one in cursors):
             del self._opened[number]
 
-    def _all_settled(self, number: int, fate: FanOutReceipt) -> None:
-        if number in self._put_aside:  # it was found damaged meanwhile: its events have had that end
+    def _resolved(self, number: int) -> None:
+        """All events of a chunk are resolved; an API may have yet to confirm some."""
+        for cursor in self.cursors.values():
+            cursor.open.discard(number)
+        opened = self._opened.pop(number, None)
+        if opened is None:  # it was found damaged meanwhile
             return
-        self.on_fate(fate)
-        self._settled(number)
-
-    def _settled(self, number: int) -> None:
-        opened = self._opened.pop(number)
         self._database.note(partial(spool_rows.delete, number=number))
         self._count(-1, -opened.events, -opened.size_bytes)
         self.settled_bytes += opened.size_bytes
-        buried = len(opened.fate.failed) if opened.fate else opened.receipt.buried
-        self.on_settled(number, buried, opened.fate)
+        if opened.receipt.unconfirmed:
+            self._unconfirmed[number] = opened.receipt
+        else:
+            self._tell(number, opened.receipt.state()[1])
+
+    def _confirmed(self, number: int) -> None:
+        """Nothing of a chunk waits for an API to say what became of it."""
+        if receipt := self._unconfirmed.pop(number, None):
+            self._tell(number, receipt.state()[1])
+        else:
+            self._forget_idle(number)
 
     def _quarantine(self, row: spool_rows.SpoolRow) -> None:
         if row.number in self._put_aside:  # read again before its row was gone
@@ -288,7 +288,7 @@ class Spool:
         self._database.note(partial(spool_rows.quarantine, damage=damage))
         self._count(-1, -row.events, -row.size_bytes)
         self.damage.append(damage)
-        self.on_damage(damage)
+        self._damaged(damage)
 
     def _count(self, chunks: int, events: int, size_bytes: int) -> None:
         self.chunks += chunks

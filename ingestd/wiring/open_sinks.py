@@ -45,9 +45,6 @@ from ingestd.wiring.sink_factory import make_sink, order_key, question_template,
 
 Warn = Callable[[str], None]
 
-MANY = 1_000_000
-"""Batches: of a replay with several sinks the queues are bounded by bytes, in ``intake/fan_out.py``."""
-
 
 @dataclass(frozen=True, slots=True)
 class PipelineContext:
@@ -58,7 +55,7 @@ class PipelineContext:
     login: Login | None
     database: Database
     journal: Journal
-    book: EventRecorder
+    recorder: EventRecorder
     metrics: Metrics
     audit: Audit
     clock: Clock
@@ -118,7 +115,7 @@ async def _open(
 ) -> SinkRunner:
     settings, clock = ground.settings, ground.clock
     confirm = section.confirms
-    lane_settings = _lane_settings(ground, sink, section, confirms=confirm is not None, several=several)
+    lane_settings = _lane_settings(ground, sink, section, confirms=confirm is not None)
     guard = UrlGuard(allow_private=section.allow_private)
     client = await stack.enter_async_context(
         make_client(
@@ -140,7 +137,7 @@ async def _open(
     pending = PendingConfirmations(confirm.max_pending) if confirm else None
     recorder = SinkRecorder(
         sink.name,
-        ground.book,
+        ground.recorder,
         several=several,
         journal=ground.journal,
         audit=ground.audit,
@@ -179,7 +176,7 @@ async def _open(
     branch = SinkRunner(sink, batcher, lane, recorder, worker, letters, order_watch=lane_settings.order_watch)
     if confirm and pending:
         branch.confirmer = await _confirmer(
-            ground, recorder, confirm, StatusClient(client, auth), pending, several=several, on_room=lane.wake
+            ground, recorder, confirm, StatusClient(client, auth), pending, on_room=lane.wake
         )
         branch.confirm_timeout_s = confirm.timeout + settings.delivery.startup_patience
     ground.metrics.by_sink.sinks[sink.name] = _gauges(branch)
@@ -187,7 +184,7 @@ async def _open(
 
 
 def _lane_settings(
-    ground: PipelineContext, sink: Sink, section: HttpSinkConfig, *, confirms: bool, several: bool
+    ground: PipelineContext, sink: Sink, section: HttpSinkConfig, *, confirms: bool
 ) -> LaneSettings:
     settings = ground.settings
     delivery, batch = settings.delivery, settings.batch
@@ -196,7 +193,7 @@ def _lane_settings(
     order = order_key(settings, section, sink, warn=ground.warn)
     return LaneSettings(
         max_in_flight=max_in_flight,
-        max_queued=MANY if several and not ground.spooled else max_queued,
+        max_queued=max_queued,
         max_waiting=max(16, max_in_flight),
         give_up_after_s=delivery.give_up_after,
         max_attempts=delivery.max_attempts,
@@ -283,7 +280,6 @@ async def _confirmer(
     asker: StatusClient,
     pending: PendingConfirmations,
     *,
-    several: bool,
     on_room: Callable[[], None],
 ) -> StatusPoller:
     store = Confirmations(ground.database, recorder.sink)
@@ -306,9 +302,8 @@ async def _confirmer(
         on_room=on_room,
         warn=ground.warn,
     )
-    recorder.still_confirming(await confirmer.open())
-    if several:
-        ground.book.confirming.left(await store.places(), sinks=list(sections_of(ground.settings)))
+    await confirmer.open()
+    recorder.still_unconfirmed(await store.places())
     return confirmer
 
 

@@ -12,10 +12,9 @@
 
     lake:    what was accepted, or what a lane has delivered ─▶ outbox (state.db) ─▶ files
 
-A sink with its batcher, lane, recorder and retry worker is a runner (``open_sinks.py``). Everything that
-happens to an event is written down in two places: what a sink did in ``sink_recorder.py``, what became of
-the event in ``event_recorder.py``: the ledger is counted, its key confirmed or released, the journal noted,
-its chunk's receipt settled.
+A sink with its batcher, lane, recorder and retry worker is a runner (``open_sinks.py``). A lane writes its
+outcomes down with one call, ``recorder.resolve``: the ledger is counted, keys are confirmed or released, the
+journal is noted, and the receipt of the chunk settled.
 """
 
 import random
@@ -35,12 +34,12 @@ from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.admission import Admission
 from ingestd.intake.backpressure import Backpressure
 from ingestd.intake.delivery_waits import DeliveryWaits
-from ingestd.intake.recovery import Recovery
+from ingestd.intake.recovery import Recovery, restore_window
 from ingestd.intake.spool_feed import SpoolFeed
 from ingestd.processing import routes
 from ingestd.processing.dedup import Window
 from ingestd.processing.validate import Validator
-from ingestd.recording.event_recorder import EventRecorder
+from ingestd.recording.event_recorder import EventRecorder, SpooledEventRecorder
 from ingestd.schemas.key_paths import KeyWatch
 from ingestd.store.connection import StoreFailed
 from ingestd.store.database import Database
@@ -56,7 +55,7 @@ from ingestd.telemetry.metrics import Metrics
 from ingestd.transport.watched_file import Watch
 from ingestd.wiring.open_audit import open_audit
 from ingestd.wiring.open_lakes import OpenLake, keep_delivered, open_lakes
-from ingestd.wiring.open_sinks import PipelineContext, open_branches, patterns_of
+from ingestd.wiring.open_sinks import PipelineContext, open_branches, patterns_of, sections_of
 from ingestd.wiring.validator_factory import make_validator
 
 Warn = Callable[[str], None]
@@ -77,7 +76,7 @@ class Pipeline:
     window: Window
     validator: Validator
     routes: routes.Routes
-    book: EventRecorder
+    recorder: EventRecorder
     branches: Sequence[SinkRunner]
     lakes: Sequence[OpenLake]
     clock: Clock
@@ -113,8 +112,8 @@ async def open_pipeline(
     """Wire a pipeline on a state directory. Raises UserError (also StoreFailed) before anything is sent.
 
     ``rng``: jitter and ids; None: the operating system's. ``login``: of [api], where a sink needs it.
-    ``spooled``: events come from the spool of ``ingestd run``, which outlives a full disk, and whose keys are
-    known as soon as it has them. On the way out the stores are committed and closed; the clients go first.
+    ``spooled``: the spool of ``ingestd run`` keeps the events. On the way out the stores are committed and
+    closed; the clients go first.
     """
     async with AsyncExitStack() as stack:
         validator, router = make_validator(settings, warn=warn), routes.compile(patterns_of(settings))
@@ -127,19 +126,26 @@ async def open_pipeline(
         if database.warning:
             warn(database.warning)
         journal, keys = Journal(database), KeyLog(database)
-        window = await _restore_window(settings, keys, clock, spooled=spooled)
+        window = await restore_window(
+            keys,
+            clock,
+            max_count=settings.window.max_count,
+            max_age_s=settings.window.max_age,
+            goes_on=not spooled,
+        )
         database.note(release_leases)
         metrics = metrics or Metrics(Ledger())
         audit = open_audit(settings.audit, directory)
         stack.callback(audit.close)
-        book = EventRecorder(
+        make_recorder = SpooledEventRecorder if spooled else EventRecorder
+        recorder = make_recorder(
             ledger=metrics.ledger,
             window=window,
             journal=journal,
             audit=audit,
             clock=clock,
-            freed=keys.released,
-            spooled=spooled,
+            released=keys.released,
+            sinks=list(sections_of(settings)),
         )
         watch = Watch(warn)
         ground = PipelineContext(
@@ -147,7 +153,7 @@ async def open_pipeline(
             login=login,
             database=database,
             journal=journal,
-            book=book,
+            recorder=recorder,
             metrics=metrics,
             audit=audit,
             clock=clock,
@@ -175,7 +181,7 @@ async def open_pipeline(
             window=window,
             validator=validator,
             routes=router,
-            book=book,
+            recorder=recorder,
             branches=branches,
             lakes=lakes,
             clock=clock,
@@ -204,20 +210,21 @@ async def open_front(pipeline: Pipeline, *, warn: Warn) -> AsyncIterator[IngestS
     """The spool, with what an earlier process left of it already in the lanes. Raises UserError."""
     settings, clock, journal = pipeline.settings, pipeline.clock, pipeline.journal
     names = [branch.name for branch in pipeline.branches]
-    spool = Spool(pipeline.database, await journal.spool_source(), sinks=names)
+    waiting = DeliveryWaits(most=pipeline.bounds.waiting_requests)
+    spool = Spool(
+        pipeline.database,
+        await journal.spool_source(),
+        sinks=names,
+        tell=waiting.resolved,
+        damaged=partial(_damaged, pipeline, warn),
+    )
     await spool.open(now=clock.wall())
     try:
         _check_left_behind(spool, pipeline.database.path.parent)
         journal.watch_spool(spool.is_open, spool.positions)
-        spool.on_damage = partial(_damaged, pipeline, warn)
-        spool.on_fate = pipeline.book.fate_known
-        confirming = pipeline.book.confirming
-        waiting = DeliveryWaits(confirming.state, most=pipeline.bounds.waiting_requests)
-        confirming.watch(spool.source, spool.state, waiting.settled)
-        spool.on_settled, spool.on_taken_up = confirming.settled, confirming.adopt
         if positions := spool.positions():
             first, _ = place_of(min(positions.values()), 0)
-            await take_up_confirming(pipeline, {spool.source: first}, spool=spool.source)
+            await take_up_unconfirmed(pipeline, {spool.source: first}, spool=spool.source)
         feeds = [_make_feed(pipeline, branch, spool) for branch in pipeline.branches]
         await _recover(pipeline, spool, feeds, warn)
         pressure = Backpressure(spool, pipeline.database, max_bytes=settings.spool.max_bytes, clock=clock)
@@ -226,10 +233,10 @@ async def open_front(pipeline: Pipeline, *, warn: Warn) -> AsyncIterator[IngestS
             validator=pipeline.validator,
             spool=spool,
             database=pipeline.database,
-            book=pipeline.book,
+            recorder=pipeline.recorder,
             pressure=pressure,
             waiting=waiting,
-            offer=partial(_offer, pipeline.routes, feeds),
+            offer=partial(_offer, spool, pipeline.routes, feeds),
             keep=[lake.accepted for lake in pipeline.lakes if lake.accepted],
             max_unanswered_bytes=pipeline.bounds.unanswered_bytes,
             max_event_bytes=max(branch.batcher.max_event_bytes for branch in pipeline.branches),
@@ -249,7 +256,7 @@ def _make_feed(pipeline: Pipeline, branch: SinkRunner, spool: Spool) -> SpoolFee
         sizes=branch.sink.sizes,
         batcher=branch.batcher,
         lane=branch.lane,
-        book=pipeline.book,
+        recorder=pipeline.recorder,
         ledger=branch.ledger,
         clock=pipeline.clock,
         max_memory_bytes=pipeline.bounds.spool_memory_bytes,
@@ -258,11 +265,13 @@ def _make_feed(pipeline: Pipeline, branch: SinkRunner, spool: Spool) -> SpoolFee
     return feed
 
 
-def _offer(router: routes.Routes, feeds: Sequence[SpoolFeed], spooled: SpooledChunk) -> None:
+def _offer(spool: Spool, router: routes.Routes, feeds: Sequence[SpoolFeed], spooled: SpooledChunk) -> None:
     """A chunk is safe: every feed is told, and who gets what is found out once."""
     routed = router.route(spooled.chunk.events).positions
-    for feed in feeds:
-        feed.offer(spooled, routed)
+    first, *others = feeds
+    first.offer(spooled, routed)
+    for feed in others:  # each its own, so that one's queue does not keep what another knows of it
+        feed.offer(spool.again(spooled), routed)
 
 
 async def _recover(pipeline: Pipeline, spool: Spool, feeds: Sequence[SpoolFeed], warn: Warn) -> None:
@@ -272,7 +281,7 @@ async def _recover(pipeline: Pipeline, spool: Spool, feeds: Sequence[SpoolFeed],
     if len(feeds) == 1:  # then there was one before, whatever it was called
         frozen = [b._replace(sink=feeds[0].sink) if b.is_of(spool.source) else b for b in frozen]
     changed = [b.id for b in frozen if b.sink not in names and b.is_of(spool.source)]
-    pipeline.book.accepted(spool.events)
+    pipeline.recorder.accepted(spool.events)
     for feed, branch in zip(feeds, pipeline.branches, strict=True):
         mine = [batch for batch in frozen if batch.sink == feed.sink]
         changed += await feed.recover(mine, make_recovery(pipeline, branch, mine, {spool.source}))
@@ -281,17 +290,17 @@ async def _recover(pipeline: Pipeline, spool: Spool, feeds: Sequence[SpoolFeed],
         warn(f"{len(changed)} unfinished batches cannot be sent as they were: they go out under new keys")
 
 
-async def take_up_confirming(
+async def take_up_unconfirmed(
     pipeline: Pipeline, sources: Mapping[int, int], *, spool: int | None = None
 ) -> None:
-    """Where there are several sinks: which events have yet to be confirmed, or are lost, since an earlier
-    process. ``sources``: those that are taken up again, from which place on; ``spool``: is one of them."""
-    confirming = pipeline.book.confirming
-    left = confirming.first_places()
+    """Which events have yet to be confirmed, or are lost, since an earlier process. ``sources``: those that
+    are taken up again, from which place on; ``spool``: is one of them."""
+    unconfirmed = pipeline.recorder.unconfirmed
+    left = unconfirmed.first_places()
     for source in {*sources, *left}:
         first = min(place for of in (sources, left) if (place := of.get(source)) is not None)
         lost = await pipeline.journal.lost_places(source, first=first)
-        confirming.lost(source, lost, in_spool_from=sources[source] if source == spool else None)
+        unconfirmed.lost(source, lost, in_spool_from=sources[source] if source == spool else None)
 
 
 def _check_left_behind(spool: Spool, directory: Path) -> None:
@@ -303,7 +312,7 @@ def _check_left_behind(spool: Spool, directory: Path) -> None:
 
 
 def _damaged(pipeline: Pipeline, warn: Warn, damage: SpoolDamage) -> None:
-    pipeline.book.damaged(damage.events or 0)
+    pipeline.recorder.damaged(damage.events or 0)
     warn(
         f"chunk {damage.first} of the spool is damaged: {damage.what}; its {damage.events} events are put"
         f" aside, see `ingestd spool check --state-dir {quote(str(pipeline.database.path.parent))}`"
@@ -313,26 +322,11 @@ def _damaged(pipeline: Pipeline, warn: Warn, damage: SpoolDamage) -> None:
 def make_recovery(
     pipeline: Pipeline, branch: SinkRunner, frozen: Sequence[FrozenBatch], sources: set[int]
 ) -> Recovery:
-    """Of a branch's batches that an earlier process had frozen; ``sources``: those that are read again."""
+    """Of a sink's batches that an earlier process had frozen; ``sources``: those that are read again."""
     return Recovery(
         frozen,
         sources,
         encode=branch.sink.encode,
         digests=lambda events: pipeline.window.digests(pipeline.validator.check(events, again=True).keys),
+        claims_keys=len(pipeline.branches) == 1,
     )
-
-
-async def _restore_window(settings: Settings, keys: KeyLog, clock: Clock, *, spooled: bool) -> Window:
-    """The keys of the process before. The time since does not count where it was cut short and is to be gone
-    on with: what was a copy of an event then must not become an event of its own."""
-    max_count, max_age_s = settings.window.max_count, settings.window.max_age
-    window = Window(await keys.secret(), max_count=max_count, max_age_s=max_age_s)
-    now, wall = clock.monotonic(), clock.wall()
-    if not spooled and (cut_short := await keys.cut_short()) is not None:
-        wall = min(wall, cut_short)
-    for row in await keys.read(not_before=wall - max_age_s, max_count=max_count):
-        if row.released:
-            window.forget(row.keys)
-        else:
-            window.restore(row.keys, confirmed_at=now - max(0.0, wall - row.at), now=now)
-    return window

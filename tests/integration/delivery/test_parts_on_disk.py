@@ -53,7 +53,8 @@ async def test_every_batch_and_every_part_of_one_is_on_disk_with_its_bytes_when_
             journal=journal,
             audit=no_audit,
             clock=clock,
-            freed=lambda digests, now: None,
+            released=lambda digests, now: None,
+            sinks=["api"],
         )
         sink_book = SinkRecorder(
             "api",

@@ -197,13 +197,15 @@ async def test_what_a_sink_has_not_been_handed_when_it_is_lost_stays_with_its_fi
         pipeline = replay.pipeline
         intake = replay_intake.ReplayIntake(
             replay_intake.Stages(
-                pipeline.window, pipeline.validator, pipeline.routes, pipeline.book, pipeline.branches
+                pipeline.window, pipeline.validator, pipeline.routes, pipeline.recorder, pipeline.branches
             ),
             recoveries={
-                branch.name: Recovery([], set(), encode=branch.sink.encode, digests=lambda events: [])
+                branch.name: Recovery(
+                    [], set(), encode=branch.sink.encode, digests=lambda events: [], claims_keys=False
+                )
                 for branch in pipeline.branches
             },
-            passed={fan_out.EVERYWHERE: ProcessedEvents([]), fan_out.DISMISSED: ProcessedEvents([])},
+            processed={fan_out.EVERYWHERE: ProcessedEvents([]), fan_out.DISMISSED: ProcessedEvents([])},
             journal=pipeline.journal,
             clock=pipeline.clock,
             warn=place.warnings.append,

@@ -83,7 +83,9 @@ def test_parts_of_a_batch_that_was_cut_are_taken_up_in_the_order_of_their_events
         )
         for at, (name, positions) in enumerate(parts.items())
     ]
-    recovery = Recovery(frozen, {1}, encode=b"".join, digests=lambda events: [None] * len(events))
+    recovery = Recovery(
+        frozen, {1}, encode=b"".join, digests=lambda events: [None] * len(events), claims_keys=True
+    )
     found = recovery.look(Chunk(events, source=1, start=0, end=80, place=lambda index: (index, 0)))
     assert found is not None
     assert [batch.id for batch in found.batches] == ["first quarter", "second quarter", "second half"]

@@ -86,7 +86,7 @@ class Work:
         self._spool.cursors["ingest_api"].unread = self._spool.end
         await on_disk
         for spooled in chunks:
-            self._spool.opened("ingest_api", spooled, len(spooled.chunk.events), {})
+            self._spool.open_chunk("ingest_api", spooled, {})
             value = (spooled.chunk.events, spooled.digests)
             self._facts["chunk", spooled.chunk.start] = Fact(value, kept=len(self._log))
         self._waiting += chunks

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from ingestd.store.journal import Journal
 from ingestd.store.key_log import KeyLog
 from ingestd.store.spool import Spool, SpooledChunk
 from ingestd.store.spool_inspection import SpoolInspection
+from tests.unit.core.test_receipt import letter
 
 pytestmark = pytest.mark.anyio
 
@@ -25,10 +27,10 @@ KEYS = [b"%016d" % number for number in range(100)]
 
 
 @asynccontextmanager
-async def opened(directory: Path) -> AsyncIterator[tuple[Spool, Database]]:
+async def opened(directory: Path, **told: Any) -> AsyncIterator[tuple[Spool, Database]]:
     database = Database(directory, patient=True)
     await database.open()
-    spool = Spool(database, await Journal(database).spool_source())
+    spool = Spool(database, await Journal(database).spool_source(), **told)
     await spool.open(now=NOW)
     try:
         yield spool, database
@@ -78,15 +80,14 @@ async def test_a_chunk_is_gone_when_all_its_events_had_their_end_and_numbers_are
     tmp_path: Path,
 ) -> None:
     ended: list[tuple[int, int]] = []
-    async with opened(tmp_path) as (spool, database):
-        spool.on_settled = lambda number, buried, _: ended.append((number, buried))
+    async with opened(tmp_path, tell=lambda number, dead: ended.append((number, dead))) as (spool, database):
         one, two = await append(spool, b"a", b"b"), await append(spool, b"c")
         for spooled in (one, two):
-            spool.opened("ingest_api", spooled, len(spooled.chunk.events), {})
+            spool.open_chunk("ingest_api", spooled, {})
         one.chunk.receipt.settle(1)
         assert spool.state(1) == (1, 0)
-        two.chunk.receipt.buried += 1
-        two.chunk.receipt.settle(1)
+        two.chunk.receipt.resolve("ingest_api", range(1), (), [(0, letter())])
+        two.chunk.receipt.finish("ingest_api", 1)
         await database.commit()
         assert ended == [(2, 1)]
         assert (spool.chunks, spool.events, spool.bytes, spool.settled_bytes) == (1, 2, 2, 1)
@@ -112,9 +113,8 @@ async def test_a_damaged_chunk_is_put_aside_told_and_does_not_hold_up_the_others
         connection.execute("UPDATE spool SET payload = x'91C40374FF6F' WHERE id = 2")
     connection.close()
     assert SpoolInspection(tmp_path).check().bad == [2]
-    async with opened(tmp_path) as (spool, database):
-        told = []
-        spool.on_damage = told.append
+    told: list[spool_rows.SpoolDamage] = []
+    async with opened(tmp_path, damaged=told.append) as (spool, database):
         assert await read_all(spool) == [[b"one"], [b"three"]]
         assert [(damage.first, damage.events) for damage in told] == [(2, 1)]
         assert (spool.chunks, spool.events) == (2, 2)

@@ -1,7 +1,7 @@
 """The spool with several sinks in one life: what is open at whom, and what is kept in memory of it."""
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.core.receipt import FanOutReceipt
+from ingestd.core.letter import DeadLetter
 from ingestd.store.database import Database
 from ingestd.store.journal import Journal
 from ingestd.store.spool import Spool, SpooledChunk
@@ -23,15 +23,20 @@ SINKS = ("one", "two", "three")
 
 
 @asynccontextmanager
-async def opened(directory: Path, *sinks: str) -> AsyncIterator[tuple[Spool, list[FanOutReceipt]]]:
+async def opened(directory: Path, *sinks: str) -> AsyncIterator[tuple[Spool, list[tuple[int, int]]]]:
+    """Gives also what is told of chunks that are resolved: (number, dead letters)."""
     database = Database(directory, patient=True)
     await database.open()
-    spool = Spool(database, await Journal(database).spool_source(), sinks=sinks or SINKS)
+    told: list[tuple[int, int]] = []
+    spool = Spool(
+        database,
+        await Journal(database).spool_source(),
+        sinks=sinks or SINKS,
+        tell=lambda number, dead_letters: told.append((number, dead_letters)),
+    )
     await spool.open(now=NOW)
-    fates: list[FanOutReceipt] = []
-    spool.on_fate = fates.append
     try:
-        yield spool, fates
+        yield spool, told
     finally:
         await spool.close()
         await database.close()
@@ -44,15 +49,25 @@ async def append(spool: Spool, *, at: float = NOW) -> SpooledChunk:
 
 
 def take_up(spool: Spool, sink: str, spooled: SpooledChunk, *, count: int = 1) -> SpooledChunk:
-    """As the sink's feed does. Gives its view."""
-    view = spooled._replace(chunk=spooled.chunk.view())
-    spool.opened(sink, view, count, {name: range(1) for name in spool.cursors})
+    """As the sink's feed does, and its recorder."""
+    mine = open_for(spool, sink, spooled, count=count)
+    if not count:
+        mine.chunk.receipt.resolve(sink, (), ())
+        mine.chunk.receipt.finish(sink, 0)
     spool.taken_up(sink, spooled.chunk.start)
-    return view
+    return mine
 
 
-def end(view: SpooledChunk) -> None:
-    view.chunk.receipt.settle()
+def open_for(spool: Spool, sink: str, spooled: SpooledChunk, *, count: int = 1) -> SpooledChunk:
+    mine = spool.again(spooled)
+    spool.open_chunk(sink, mine, {name: range(1) for name in spool.cursors})
+    mine.chunk.receipt.expect(sink, count)
+    return mine
+
+
+def end(sink: str, taken: SpooledChunk, *, letters: Sequence[DeadLetter] = ()) -> None:
+    taken.chunk.receipt.resolve(sink, range(1), (), [(0, letter) for letter in letters])
+    taken.chunk.receipt.finish(sink, 1)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=60))
@@ -73,69 +88,65 @@ def test_a_cursor_never_passes_a_chunk_that_is_open_and_never_goes_back(
 
 
 async def test_a_chunk_goes_when_every_sink_has_had_it_in_whatever_order(tmp_path: Path) -> None:
-    async with opened(tmp_path) as (spool, fates):
+    async with opened(tmp_path) as (spool, told):
         first, second = await append(spool), await append(spool)
         views = {(name, s.chunk.start): take_up(spool, name, s) for name in SINKS for s in (first, second)}
         for name, number in (("two", 2), ("one", 1), ("three", 2), ("one", 2)):
-            end(views[name, number])
-        assert (spool.chunks, len(fates)) == (1, 1)
+            end(name, views[name, number])
+        assert (spool.chunks, len(told)) == (1, 1)
         assert spool.positions() == {"one": 3, "two": 1, "three": 1}
         assert [spool.is_open(name, 1) for name in SINKS] == [False, True, True]
         assert not any(spool.is_open(name, 2) for name in SINKS)
         assert not spool.is_open("nobody", 1)
-        end(views["two", 1])
-        end(views["three", 1])
-        assert (spool.chunks, spool.events, spool.bytes, len(fates)) == (0, 0, 0, 2)
+        end("two", views["two", 1])
+        end("three", views["three", 1])
+        assert (spool.chunks, spool.events, spool.bytes, len(told)) == (0, 0, 0, 2)
 
 
 async def test_a_chunk_that_waits_only_for_sinks_that_lag_is_forgotten_and_found_again(
     tmp_path: Path,
 ) -> None:
-    async with opened(tmp_path) as (spool, fates):
+    async with opened(tmp_path) as (spool, told):
         chunk = await append(spool)
         one = take_up(spool, "one", chunk)
         assert spool.state(1) == (1, 0)
-        end(one)
+        end("one", one)
         assert spool.state(1) is None
         assert [spool.is_open(name, 1) for name in SINKS] == [False, True, True]
         take_up(spool, "two", chunk, count=0)  # nothing of it is for this one
         assert spool.state(1) is None
         three = take_up(spool, "three", chunk)
-        assert (spool.chunks, fates) == (1, [])
-        end(three)
-        assert (spool.chunks, len(fates), fates[0].events) == (0, 1, 1)
+        assert (spool.chunks, told) == (1, [])
+        end("three", three)
+        assert (spool.chunks, told) == (0, [(1, 0)])
 
 
 async def test_a_chunk_with_failed_events_is_remembered_until_all_have_had_it(tmp_path: Path) -> None:
-    async with opened(tmp_path, "one", "two") as (spool, fates):
+    async with opened(tmp_path, "one", "two") as (spool, told):
         chunk = await append(spool)
         one = take_up(spool, "one", chunk)
-        assert one.chunk.fate
-        one.chunk.fate.fail(0, letter())
-        end(one)
+        end("one", one, letters=[letter()])
         assert spool.state(1) == (0, 1)
         two = take_up(spool, "two", chunk)
-        end(two)
-        assert [set(fate.failed) for fate in fates] == [{0}]
+        end("two", two)
+        assert told == [(1, 1)]
 
 
 async def test_a_sink_that_ended_a_chunk_before_its_turn_is_not_waited_for_again(tmp_path: Path) -> None:
     """A batch that was taken up after a restart is delivered before the feed has come to its chunk."""
-    async with opened(tmp_path, "one", "two") as (spool, fates):
+    async with opened(tmp_path, "one", "two") as (spool, told):
         chunk = await append(spool)
-        view = chunk._replace(chunk=chunk.chunk.view())
-        spool.opened("one", view, 1, {"one": range(1), "two": range(1)})
-        end(view)
+        end("one", open_for(spool, "one", chunk))
         two = take_up(spool, "two", chunk)
         spool.taken_up("one", 1)
-        end(two)
-        assert (spool.chunks, len(fates)) == (0, 1)
+        end("two", two)
+        assert (spool.chunks, len(told)) == (0, 1)
 
 
 async def test_the_oldest_chunk_is_told_whoever_opened_it_first(tmp_path: Path) -> None:
     async with opened(tmp_path, "one", "two") as (spool, _):
         old, young = await append(spool, at=NOW), await append(spool, at=NOW + 5)
-        end(take_up(spool, "one", old))
+        end("one", take_up(spool, "one", old))
         take_up(spool, "one", young)
         assert spool.oldest_accepted_at == NOW + 5
         take_up(spool, "two", old)
@@ -145,7 +156,7 @@ async def test_the_oldest_chunk_is_told_whoever_opened_it_first(tmp_path: Path) 
 async def test_a_damaged_chunk_that_others_still_have_is_counted_once_and_leaves_nothing(
     tmp_path: Path,
 ) -> None:
-    async with opened(tmp_path) as (spool, fates):
+    async with opened(tmp_path) as (spool, told):
         chunk = await append(spool)
         before = take_up(spool, "one", chunk)
         with closing(sqlite3.connect(tmp_path / "state.db")) as connection, connection:
@@ -154,11 +165,9 @@ async def test_a_damaged_chunk_that_others_still_have_is_counted_once_and_leaves
         assert (found, following, len(spool.damage)) == ([], 2, 1)
         spool.cursors["two"].unread = following
         after = take_up(spool, "three", chunk)
-        end(before)
-        assert after.chunk.fate
-        after.chunk.fate.fail(0, letter())
-        end(after)
-        assert (spool.chunks, spool.events, spool.bytes, fates) == (0, 0, 0, [])
+        end("one", before)
+        end("three", after, letters=[letter()])
+        assert (spool.chunks, spool.events, spool.bytes, told) == (0, 0, 0, [])
         assert spool.oldest_accepted_at is None
         assert not any(spool.is_open(name, 1) for name in SINKS)
 

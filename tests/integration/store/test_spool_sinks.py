@@ -59,10 +59,11 @@ async def deliver(spool: Spool, sink: str, count: int) -> None:
     cursor = spool.cursors[sink]
     chunks, following = await spool.read(first=cursor.unread, before=cursor.unread + count, limit=count)
     for spooled in chunks:
-        view = spooled._replace(chunk=spooled.chunk.view()) if len(spool.cursors) > 1 else spooled
-        spool.opened(sink, view, 1, {name: range(1) for name in spool.cursors})
+        spool.open_chunk(sink, spooled, {name: range(1) for name in spool.cursors})
         cursor.unread = spooled.chunk.end
-        view.chunk.receipt.settle()
+        spooled.chunk.receipt.expect(sink, 1)
+        spooled.chunk.receipt.resolve(sink, range(1), ())
+        spooled.chunk.receipt.finish(sink, 1)
     cursor.unread = following
 
 

@@ -90,5 +90,5 @@ def test_a_receipt_is_done_once_when_its_last_event_has_its_end() -> None:
     assert done == [1]
     receipt.settle(0)
     assert done == [1]
-    with pytest.raises(AssertionError, match="two ends"):
+    with pytest.raises(AssertionError, match="twice"):
         receipt.settle()

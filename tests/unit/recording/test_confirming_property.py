@@ -12,9 +12,9 @@ from ingestd.core.clock import SystemClock
 from ingestd.core.ledger import Ledger
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
-from ingestd.core.receipt import FanOutReceipt
+from ingestd.core.receipt import FanOutReceipt, Receipt
 from ingestd.processing.dedup import Window
-from ingestd.recording.event_recorder import EventRecorder
+from ingestd.recording.event_recorder import SpooledEventRecorder
 from ingestd.store.lost_places import LostPlaces
 from ingestd.telemetry.audit_entry import no_audit
 
@@ -34,6 +34,12 @@ def letter(position: int, reason: Reason) -> DeadLetter:
     return DeadLetter(b"", reason, "", SPOOL, place(position)[0], 0, bytes([position]) * 16)
 
 
+class NoJournal:
+    """Notes nothing."""
+
+    def note(self, work: object) -> None: ...
+
+
 class Life:
     """One process that has a chunk whose events go to several sinks."""
 
@@ -43,18 +49,18 @@ class Life:
         self.ledger = Ledger()
         self.freed: list[bytes] = []
         self.told: list[int] = []
-        self.book = EventRecorder(
+        self.left = False
+        self.recorder = SpooledEventRecorder(
             ledger=self.ledger,
             window=Window(b"s" * 32),
-            journal=cast("Any", None),
+            journal=cast("Any", NoJournal()),
             audit=no_audit,
             clock=SystemClock(),
-            freed=lambda digests, now: self.freed.extend(digests),
-            spooled=True,
+            released=lambda digests, now: self.freed.extend(digests),
+            sinks=self.sinks,
         )
-        self.fate: FanOutReceipt | None = None
-        self.confirming = self.book.confirming
-        self.confirming.watch(SPOOL, lambda number: None, lambda number, buried: self.told.append(buried))
+        self.receipt: FanOutReceipt | None = None
+        self.unconfirmed = self.recorder.unconfirmed
         self._take_up()
 
     def _take_up(self) -> None:
@@ -66,12 +72,12 @@ class Life:
             if ended and not END_OF[end]:
                 lost.add(place(position)[0], Reason.FAILED, bytes([position]) * 16)
         if in_spool:
-            self.book.accepted(self.count)
+            self.recorder.accepted(self.count)
         for sink in self.sinks:
             rows = [(sink, SPOOL, place(position)[0]) for position in self._open_at(sink)]
-            self.confirming.left(rows if sink in self.done else (), sinks=self.sinks)
+            self.unconfirmed.left(rows if sink in self.done else ())
         first = NUMBER if in_spool else NUMBER + 1
-        self.confirming.lost(SPOOL, lost, in_spool_from=first << 20)
+        self.unconfirmed.lost(SPOOL, lost, in_spool_from=first << 20)
 
     def _open_at(self, sink: str) -> list[int]:
         return [
@@ -83,34 +89,50 @@ class Life:
     def settle(self, sink: str) -> None:
         """The sink has sent all of its events of the chunk, and heard the answers."""
         chunk = Chunk([b"e"] * self.count, source=SPOOL, start=NUMBER, end=NUMBER + 1, place=place)
-        if self.fate is None:
+        if self.receipt is None:
             routed = {name: sorted(p for s, p in self.ends if s == name) for name in self.sinks}
             to_come = [name for name in self.sinks if name not in self.done]
-            self.fate = FanOutReceipt(routed, events=self.count, sinks=len(to_come), done=self._known)
-            self.confirming.adopt(self.fate, chunk)
-        chunk.fate = fate = self.fate
+            self.receipt = FanOutReceipt(
+                Receipt(self.count, self._resolved),
+                routed,
+                events=self.count,
+                sinks=len(to_come),
+                confirmed=self._confirmed,
+            )
+            self.unconfirmed.adopt(self.receipt, chunk)
+        chunk.receipt = self.receipt
         mine = sorted(position for name, position in self.ends if name == sink)
+        self.recorder.expect(sink, chunk, len(mine))
         refused = [position for position in mine if self.ends[sink, position] == "refused"]
         batch = Batch([b"e"] * len(mine), [None] * len(mine), [Segment(chunk, mine)], batch_id=sink)
-        if refused:
-            indices = [mine.index(position) for position in refused]
-            self.book.failed_at(batch, indices, [letter(p, Reason.REFUSED) for p in refused])
         asked = [p for p in mine if self.ends[sink, p] in ASKED]
-        self.confirming.accepted(batch, [(mine.index(p), SPOOL, place(p)[0]) for p in asked])
+        self.unconfirmed.accepted(batch, [(mine.index(p), SPOOL, place(p)[0]) for p in asked])
         self.done.add(sink)
-        fate.settle()
+        if mine:
+            failed = [(p, letter(p, Reason.REFUSED)) for p in refused]
+            resolved = chunk.receipt.resolve(sink, mine, (), failed)
+            self.recorder.resolve(resolved)
+            self.recorder.finish(sink, chunk, len(mine), resolved)
 
-    def _known(self, fate: FanOutReceipt) -> None:
-        self.book.fate_known(fate)
-        self.confirming.settled(NUMBER, len(fate.failed), fate)
+    def _resolved(self) -> None:
+        """As the spool does when a chunk is resolved, and once all of it is confirmed."""
+        assert self.receipt
+        self.left = True
+        if not self.receipt.unconfirmed:
+            self.told.append(self.receipt.state()[1])
+
+    def _confirmed(self) -> None:
+        assert self.receipt
+        if self.left:
+            self.told.append(self.receipt.state()[1])
 
     def say(self, sink: str, position: int) -> None:
         """The API says what became of an event that it had accepted."""
         self.over.add((sink, position))
         failed = None if END_OF[self.ends[sink, position]] else letter(position, Reason.FAILED)
         row = (sink, SPOOL, place(position)[0])
-        if self.confirming.ended(row, failed) and failed and failed.digest:
-            self.book.free([failed.digest])
+        if self.unconfirmed.resolve(row, failed) and failed and failed.digest:
+            self.recorder.free([failed.digest])
 
     def check(self) -> None:
         assert self.ledger.balanced(), self.ledger
