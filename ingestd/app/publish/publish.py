@@ -1,5 +1,6 @@
 """What ``ingestd publish`` does."""
 
+import random
 from collections.abc import Callable
 
 from ingestd.app.event_loop import run_loop
@@ -29,7 +30,7 @@ def publish(
     login = find_login() if section.needs_api or sandbox else None
     sink = make_sink(sink_name or "cloudevents", section, login, settings.batch, SystemClock.wall)
     question = None if wait_s is None else find_question(section, login)
-    publication = Publication(sink, SystemClock(), tell)
+    publication = Publication(sink, SystemClock(), tell, random.SystemRandom())
     fate = publication.fate
 
     async def session() -> None:

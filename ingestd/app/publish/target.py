@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from ingestd.app.publish.publication import SendsBatches
 from ingestd.config import Login, Settings
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.delivery.event_status import StatusReader
+from ingestd.delivery.lane import BatchTransport
 from ingestd.delivery.status_client import StatusClient
 from ingestd.sinks.answer_body import told
 from ingestd.sinks.cloudevents import CloudEventsConfig
@@ -60,7 +60,7 @@ def find_question(section: HttpSinkConfig, login: Login | None) -> tuple[str, St
 @asynccontextmanager
 async def connect(
     settings: Settings, section: HttpSinkConfig, login: Login | None
-) -> AsyncIterator[tuple[SendsBatches, StatusClient]]:
+) -> AsyncIterator[tuple[BatchTransport, StatusClient]]:
     """What sends the event, and what asks about it. Raises UserError."""
     guard = UrlGuard(allow_private=section.allow_private)
     async with (
@@ -69,7 +69,7 @@ async def connect(
     ):
         auth = _make_auth(section, login, client)
         stack.push_async_callback(auth.aclose)
-        sender: SendsBatches = Sender(client, auth)
+        sender: BatchTransport = Sender(client, auth)
         if isinstance(section, WebhookConfig) and section.handshake_origin:
             origin = section.handshake_origin
             handshaking = WebhookHandshake(Sender(client, auth), client, origin=origin, clock=SystemClock())
