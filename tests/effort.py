@@ -1,7 +1,7 @@
 """How much a run tries: ``make test`` the same every time, ``make fuzz`` much more and at random.
 
 What fails in ``make test`` for a stranger fails for everybody.
-``SEED=4711`` runs one history again that a driver of random crashes printed.
+``SEED=4711`` runs one history of a driver of random crashes again: seeds are in the names of its tests.
 """
 
 import os
@@ -14,6 +14,10 @@ MORE = 30
 """Times as many in ``make fuzz``."""
 
 
+BASE = int(os.environ.setdefault("FUZZ_SEED", str(random.randrange(10**9))))
+"""Of the seeds of ``make fuzz``; the processes that run tests beside each other share it."""
+
+
 def examples(count: int) -> int:
     """``max_examples`` of a property that takes ``count`` in ``make test``."""
     return count * MORE if FUZZ else count
@@ -23,6 +27,4 @@ def seeds(few: int, many: int) -> list[int]:
     """For ``pytest.mark.parametrize``: ``few`` that are the same every time, or ``many`` new ones."""
     if given := os.environ.get("SEED"):
         return [int(given)]
-    if FUZZ:
-        return random.sample(range(10**9), many)
-    return list(range(few))
+    return random.Random(BASE).sample(range(10**9), many) if FUZZ else list(range(few))

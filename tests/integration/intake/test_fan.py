@@ -19,6 +19,7 @@ from ingestd.core.chunk import Chunk
 from ingestd.intake import fan_out, replay_intake
 from ingestd.intake.recovery import ProcessedEvents, Recovery
 from ingestd.sources.files.progress import Progress
+from tests.effort import seeds
 from tests.integration.intake.replay_support import (
     SMALL,
     Place,
@@ -70,12 +71,11 @@ def faulty(rng: random.Random) -> Receiver:
     return Receiver(answer)
 
 
+@pytest.mark.parametrize("seed", seeds(1, 20))
 @pytest.mark.parametrize("window", [True, False])  # without one nothing hides what is sent twice
 async def test_whenever_it_is_killed_each_sink_gets_each_of_its_events_once(
-    tmp_path: Path, window: bool
+    tmp_path: Path, window: bool, seed: int
 ) -> None:
-    seed = int(os.environ.get("KILL_SEED") or random.randrange(10**9))
-    print(f"KILL_SEED={seed}")
     rng = random.Random(seed)
     count = 240
     lines = [event(number) for number in range(count)]

@@ -1,61 +1,98 @@
-"""Many lives of one process on one directory, by chance: producers, faults, crashes, a spool larger than
-memory. Every accepted event reaches the API, under one key, and every ledger balances."""
+"""Many lives of one process, by chance: producers, crashes, drains, a spool larger than memory, and sinks
+that are flaky or away for whole lives. Every accepted event reaches every sink whose pattern takes it, under
+one key, and no other; every ledger balances."""
 
 import asyncio
 import json
 import random
 from collections import Counter
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from ingestd.core.bounds import Bounds
 from ingestd.core.submission import AcceptedSubmission, Result
-from tests.integration.intake.support import Life, event, key_of, numbers_of, running
+from tests.effort import seeds
+from tests.integration.intake.support import Life, event, key_of, numbers_of, posted, running, webhook
 from tests.receiver import Action, Cut, Receiver, Reply, Request
 
 pytestmark = pytest.mark.anyio
 
-BEFORE: list[Action] = [
-    *(Reply(status, {"Retry-After": "0"}) for status in (429, 500, 503)),
-    Cut(),
-    Cut("rst"),
-]
-AFTER: list[Action] = [Reply(502, {"Retry-After": "0"}), Cut(), Cut("rst")]
+BEFORE: list[Action] = [*(Reply(status, {"Retry-After": "0"}) for status in (429, 503)), Cut(), Cut("rst")]
+AFTER: list[Action] = [Reply(502, {"Retry-After": "0"}), Cut()]
+TYPES = ("call", "chat", "email")
 
 
-def is_bad(number: int) -> bool:
-    """An event that the API refuses for good."""
-    return number % 13 == 5
+class Kind(NamedTuple):
+    """What a sink takes: events of ``types``; it refuses every one that ``number % 13`` is ``bad`` of.
+
+    ``body``: of a webhook; without one it is the event API.
+    """
+
+    types: tuple[str, ...]
+    body: str
+    bad: int
+
+    def section(self, receiver: Receiver) -> dict[str, Any]:
+        if not self.body:
+            return {"type": "ingest_api", "url": receiver.url}
+        when = {} if self.types == TYPES else {"eventType": list(self.types)}
+        return webhook(receiver, body=self.body, when=when)
+
+    def numbers(self, request: Request) -> list[int]:
+        return posted(request) if self.body else numbers_of(request)
+
+    def takes(self, number: int) -> bool:
+        return type_of(number) in self.types
+
+    def refuses(self, number: int) -> bool:
+        return number % 13 == self.bad
+
+
+HOUSES = (
+    {"api": Kind(TYPES, "", 5)},
+    {"main": Kind(TYPES, "array", 5), "calls": Kind(("call",), "event", 5)},
+    {"calls": Kind(("call",), "array", 5), "chats": Kind(("chat",), "event", 4)},  # nobody takes emails
+    {
+        "main": Kind(TYPES, "array", 5),
+        "both": Kind(("call", "chat"), "event", 6),
+        "chats": Kind(("chat",), "array", 5),
+    },
+)
+
+
+def type_of(number: int) -> str:
+    return TYPES[number % 3]
 
 
 class Api:
-    """Honours idempotency keys. Some requests fail before it took them, some when it has; with a bad
-    event in it a request is refused as a whole, and the bad ones are named."""
+    """One sink's remote side. Honours idempotency keys; some requests fail before it took them, some when
+    it has; bad events are named."""
 
-    def __init__(self, rng: random.Random, *, failures: float) -> None:
+    def __init__(self, kind: Kind, rng: random.Random, *, failures: float) -> None:
+        self.kind = kind
         self.rng = rng
         self.failures = failures
+        self.away = False
         self.bodies: dict[str, bytes] = {}  # of every key that was ever seen
         self.taken: dict[str, list[int]] = {}  # by key
 
     def __call__(self, request: Request) -> Action:
-        key = key_of(request)
+        key, numbers = key_of(request), self.kind.numbers(request)
         assert self.bodies.setdefault(key, request.body) == request.body, "other bytes under a used key"
-        if self.rng.random() < self.failures:
+        assert all(map(self.kind.takes, numbers)), "an event that its pattern does not take"
+        if self.away or self.rng.random() < self.failures:
             return self.rng.choice(BEFORE)
-        numbers = numbers_of(request)
-        if any(map(is_bad, numbers)):
-            named = [{"index": index, "message": "no"} for index, n in enumerate(numbers) if is_bad(n)]
+        named = [{"index": i, "message": "no"} for i, n in enumerate(numbers) if self.kind.refuses(n)]
+        if named:
             return Reply(422, body=json.dumps({"errors": named}).encode())
         self.taken.setdefault(key, numbers)
-        if self.rng.random() < self.failures:
-            return self.rng.choice(AFTER)
-        return Reply()
+        return self.rng.choice(AFTER) if self.rng.random() < self.failures else Reply()
 
     def counts(self) -> Counter[int]:
-        """How many requests (by key) each event was taken with."""
+        """How many keys each event was taken under."""
         return Counter(number for numbers in self.taken.values() for number in numbers)
 
 
@@ -66,41 +103,38 @@ class Producers:
         self.rng = rng
         self.made = 0
         self.unsure: list[list[int]] = []  # requests that were not answered
-        self.accepted: Counter[int] = Counter()
         self.safe: set[int] = set()  # accepted, or told to be duplicates
+        self.accepted: Counter[int] = Counter()
 
-    def next_request(self) -> list[int]:
+    def send(self, life: Life) -> "tuple[list[int], asyncio.Future[Result]]":
         rng = self.rng
         if self.unsure and rng.random() < 0.5:
-            return self.unsure.pop()
-        if self.safe and rng.random() < 0.15:
-            return rng.sample(sorted(self.safe), min(len(self.safe), 3))
-        first, self.made = self.made, self.made + rng.choice([1, 1, 2, 7, 40])
-        return list(range(first, self.made))
+            numbers = self.unsure.pop()
+        elif self.safe and rng.random() < 0.15:
+            numbers = rng.sample(sorted(self.safe), min(len(self.safe), 3))
+        else:
+            first, self.made = self.made, self.made + rng.choice([1, 1, 2, 7, 40])
+            numbers = list(range(first, self.made))
+        raw = [event(number, pad=(number * 37) % 700, eventType=type_of(number)) for number in numbers]
+        return numbers, life.submit(*raw, wait_s=rng.choice([0, 0, 0.01]))
 
-    def send(self, life: Life) -> tuple[list[int], "asyncio.Future[Result]"]:
-        numbers = self.next_request()
-        # The padding depends on the number alone: an event that is sent again is the same event.
-        raw = [event(number, pad=(number * 37) % 700) for number in numbers]
-        return numbers, life.submit(*raw, wait_s=self.rng.choice([0, 0, 0.01]))
-
-    def hear(self, sent: list[tuple[list[int], "asyncio.Future[Result]"]]) -> None:
+    def hear(self, sent: "list[tuple[list[int], asyncio.Future[Result]]]") -> None:
         for numbers, told in sent:
-            if not told.done():
+            if told.done():
+                result = told.result()
+                assert isinstance(result, AcceptedSubmission)
+                assert result.accepted + result.duplicates == len(numbers)
+                if result.duplicates == 0:
+                    self.accepted.update(numbers)
+                self.safe.update(numbers)
+            else:
                 self.unsure.append(numbers)
-                continue
-            result = told.result()
-            assert isinstance(result, AcceptedSubmission)
-            assert result.accepted + result.duplicates == len(numbers)
-            if result.duplicates == 0:
-                self.accepted.update(numbers)
-            self.safe.update(numbers)
 
 
 async def live(life: Life, producers: Producers, rng: random.Random) -> None:
     """Some requests, in bursts; most are waited for."""
     sent = []
-    for _ in range(rng.randint(5, 30)):
+    for _ in range(rng.randint(3, 25)):
         sent += [producers.send(life) for _ in range(rng.choice([1, 1, 3]))]
         if rng.random() < 0.7:
             await asyncio.wait([sent[-1][1]])
@@ -110,22 +144,50 @@ async def live(life: Life, producers: Producers, rng: random.Random) -> None:
     producers.hear(sent)
 
 
-@pytest.mark.parametrize("seed", range(12))
-async def test_whatever_happens_every_accepted_event_arrives_under_one_key(tmp_path: Path, seed: int) -> None:
+async def finish(life: Life, producers: Producers) -> None:
+    """Everything that anybody was told is safe goes out."""
+    while producers.unsure:
+        sent = producers.send(life)
+        await sent[1]
+        producers.hear([sent])
+    await life.until_empty()
+    life.assert_balanced()
+    assert life.ledger.in_flight == 0
+    assert not any(branch.ledger.in_flight for branch in life.pipeline.branches)
+    await life.pipeline.journal.commit()
+    for table in ("batches", "spool", "confirmations"):
+        assert life.rows(f"SELECT count(*) FROM {table}") == [(0,)], table
+    assert life.rows("SELECT chunks, events, bytes FROM spool_totals") == [(0, 0, 0)]
+    ends = {position for (position,) in life.rows("SELECT position FROM cursors")}
+    assert ends == {life.front.spool.end} or (not ends and len(life.pipeline.branches) == 1)
+    assert not life.front.spool.damage
+    assert not life.warnings
+
+
+@pytest.mark.parametrize("seed", seeds(4, 60))
+async def test_whatever_happens_every_accepted_event_arrives_once_at_every_sink_that_takes_it(
+    tmp_path: Path, seed: int
+) -> None:
     rng = random.Random(seed)
     bounds = Bounds(spool_memory_bytes=rng.choice([0, 5_000, 50_000]))
-    api = Api(random.Random(seed + 1000), failures=rng.choice([0.0, 0.1, 0.3]))
+    house = HOUSES[seed % len(HOUSES)]
+    apis = {
+        name: Api(kind, random.Random(seed + 1000), failures=rng.choice([0.0, 0.1, 0.3]))
+        for name, kind in house.items()
+    }
     producers = Producers(random.Random(seed + 2000))
     directory = tmp_path / "0"
-    sections: dict[str, Any] = {
-        "batch": {"max_events": rng.choice([3, 10, 100]), "max_age": rng.choice([0, 0.01])},
-        "delivery": {"max_in_flight": rng.choice([1, 5]), "give_up_after": 600},
-    }
-    async with Receiver(api) as receiver:
+    async with AsyncExitStack() as stack:
+        receivers = {name: await stack.enter_async_context(Receiver(api)) for name, api in apis.items()}
+        sections: dict[str, Any] = {
+            "sinks": {name: kind.section(receivers[name]) for name, kind in house.items()},
+            "batch": {"max_events": rng.choice([3, 10, 100]), "max_age": rng.choice([0, 0.01])},
+            "delivery": {"max_in_flight": rng.choice([1, 5]), "give_up_after": 600},
+        }
         for number in range(1, 6):
-            async with running(
-                directory, receiver, deliver=rng.random() < 0.8, **sections, bounds=bounds
-            ) as life:
+            for api in apis.values():
+                api.away = rng.random() < 0.3
+            async with running(directory, deliver=rng.random() < 0.8, **sections, bounds=bounds) as life:
                 await live(life, producers, rng)
                 how = rng.choice(["crash", "drain", "leave"])
                 if how == "crash":
@@ -133,24 +195,19 @@ async def test_whatever_happens_every_accepted_event_arrives_under_one_key(tmp_p
                     await life.crash(directory)
                 elif how == "drain" and life.tasks:
                     await life.drain()
-        async with running(directory, receiver, **sections, bounds=bounds) as life:
-            while producers.unsure:
-                sent = producers.send(life)
-                await sent[1]
-                producers.hear([sent])
-            await life.until_empty()
-            assert life.ledger.in_flight == 0
-            await life.pipeline.journal.commit()
-            assert life.rows("SELECT count(*) FROM batches") == [(0,)]
-            assert life.rows("SELECT count(*) FROM spool") == [(0,)]
-            assert life.rows("SELECT chunks, events, bytes FROM spool_totals") == [(0, 0, 0)]
-            assert not life.front.spool.damage
-            assert not life.warnings
-            letters = life.rows("SELECT payload FROM letters")
-    counts = api.counts()
-    buried = {int(json.loads(payload)["interactionId"][2:]) for (payload,) in letters}
-    assert buried == {number for number in producers.safe if is_bad(number)}
-    assert set(counts) | buried >= producers.safe, "an event was lost"
-    assert not {number: count for number, count in counts.items() if count > 1}, "an event has two keys"
+                assert not life.warnings
+        for api in apis.values():
+            api.away = False
+        async with running(directory, **sections, bounds=bounds) as life:
+            await finish(life, producers)
+            letters = life.rows("SELECT sink, payload FROM letters")
+    for name, kind in house.items():
+        counts = apis[name].counts()
+        mine = {number for number in producers.safe if kind.takes(number)}
+        buried = {int(json.loads(payload)["interactionId"][2:]) for sink, payload in letters if sink == name}
+        assert buried == {number for number in mine if kind.refuses(number)}
+        assert set(counts) == mine - buried, "an event was lost"
+        assert not {number for number, count in counts.items() if count > 1}, "an event has two keys"
     twice = {number for number, count in producers.accepted.items() if count > 1}
-    assert all(map(is_bad, twice)), "only what became a dead letter may be accepted again"
+    refused = {n for n in twice if any(kind.takes(n) and kind.refuses(n) for kind in house.values())}
+    assert twice == refused, "only what became a dead letter may be accepted again"

@@ -11,6 +11,7 @@ from ingestd.core.chunk import Chunk
 from ingestd.core.positions import pack_positions
 from ingestd.intake.recovery import Recovery
 from ingestd.store.frozen_batches import FrozenBatch, body_digest
+from tests.effort import FUZZ, seeds
 from tests.integration.intake.replay_support import Place, rows
 from tests.process.soak.api import Api, SinkApi
 from tests.process.soak.events import GROUP, Maker, with_copies
@@ -19,10 +20,10 @@ from tests.process.soak.judge import Verdict, judge
 pytestmark = pytest.mark.anyio
 
 CRASHES = 5
-SEEDS = [*range(8), 16, 24, 39, 43, 60, 66, 68]  # the latter cut batches, and are killed meanwhile
+CUT = [16, 24, 39, 43, 60, 66, 68]  # seeds of histories that cut batches, and are killed meanwhile
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", [*seeds(2, 60), *(CUT if FUZZ else CUT[:3])])
 async def test_the_order_of_a_group_holds_beside_its_copies_whatever_is_killed_when(
     tmp_path: Path, seed: int
 ) -> None:

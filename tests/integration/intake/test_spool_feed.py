@@ -10,6 +10,7 @@ import pytest
 from ingestd.core.bounds import Bounds
 from ingestd.core.chunk import Chunk
 from ingestd.store.spool import READ_CHUNKS
+from tests.effort import seeds
 from tests.integration.delivery.support import until
 from tests.integration.intake.support import event, events, running, sent
 from tests.machine import patience
@@ -21,7 +22,7 @@ ONE_AT_A_TIME = {"max_in_flight": 1}
 CHUNK_BYTES = len(event(0, pad=1000))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(3, 30))
 async def test_events_arrive_once_and_in_the_order_of_acceptance_also_past_what_memory_holds(
     tmp_path: Path, seed: int
 ) -> None:

@@ -1,7 +1,6 @@
 """Power cuts: whatever was acknowledged is there afterwards, and nothing is called damaged that is not.
 
-``kill -9`` cannot show this, because the page cache outlives the process. ``POWER_CUTS=5000`` cuts more often
-than the suite does, ``POWER_SEED`` repeats a run that failed.
+``kill -9`` cannot show this, because the page cache outlives the process. ``make fuzz`` cuts more often.
 """
 
 import os
@@ -23,13 +22,14 @@ from ingestd.store.database import Database
 from ingestd.store.journal import Journal
 from ingestd.store.key_log import KeyLog
 from ingestd.store.spool import Spool, SpooledChunk
+from tests.effort import FUZZ, seeds
 from tests.integration.store.power import Disk, Operation, recorded
 
 pytestmark = pytest.mark.anyio
 
 NOW = 1_000_000.0
-CUTS = int(os.environ.get("POWER_CUTS", "250"))
-SEED = int(os.environ.get("POWER_SEED", "0")) or random.randrange(1, 10**9)
+CUTS = 5_000 if FUZZ else 80
+(SEED,) = seeds(1, 1)
 ROUNDS = 120
 MEMORY = (
     "/dev/shm" if os.path.isdir("/dev/shm") else None
@@ -221,7 +221,7 @@ async def test_after_a_power_cut_all_that_was_acknowledged_is_there_and_nothing_
     story = await work(tmp_path)
     assert story.log.count(Operation("state.db", "sync")) > 1, "checkpoints are cut into as well"
     for at, files in cuts(story, CUTS):
-        found, case = await find(files), f"cut at {at} of {len(story.log)}, POWER_SEED={SEED}"
+        found, case = await find(files), f"cut at {at} of {len(story.log)}, SEED={SEED}"
         assert lost(story, at, found) == [], case
         assert found.complaints == [], case
         again = [n for n, fact in story.facts.items() if fact.must_be_gone(at) and n in found.contents]
@@ -246,7 +246,7 @@ async def test_a_chunk_that_became_dead_letters_is_either_in_the_spool_or_among_
         for chunk, letter in letters.items():
             if story.facts["chunk", chunk].kept <= at:
                 there = [name in found.contents for name in (("chunk", chunk), ("letter", letter))]
-                assert sum(there) == 1, f"cut at {at} of {len(story.log)}, POWER_SEED={SEED}"
+                assert sum(there) == 1, f"cut at {at} of {len(story.log)}, SEED={SEED}"
 
 
 async def test_the_simulation_notices_a_store_that_does_not_sync_its_commits(tmp_path: Path) -> None:
@@ -257,5 +257,5 @@ async def test_the_simulation_notices_a_store_that_does_not_sync_its_commits(tmp
         if lost(story, at, found):
             losses += 1
             noticed += bool(found.complaints)
-    assert losses > 15, f"POWER_SEED={SEED}"
-    assert noticed > 0, f"the mark outside of the database tells of it: POWER_SEED={SEED}"
+    assert losses > 15, f"SEED={SEED}"
+    assert noticed > 0, f"the mark outside of the database tells of it: SEED={SEED}"

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.effort import seeds
 from tests.event_api import INVALID, EventApi, assert_balanced, events, events_of, key, once_each, write
 from tests.machine import patience
 from tests.process.cli.support import Finished, Place, Running
@@ -93,12 +94,11 @@ WITHOUT_WINDOW = (
 )  # it would hide what recovery sends twice
 
 
+@pytest.mark.parametrize("seed", seeds(1, 10))
 @pytest.mark.parametrize(("name", "count", "length", "kills", "faults"), CASES)
 async def test_every_event_arrives_whatever_is_killed_when(
-    place: Place, name: str, count: int, length: int, kills: int, faults: float
+    place: Place, name: str, count: int, length: int, kills: int, faults: float, seed: int
 ) -> None:
-    seed = int(os.environ.get("KILL_SEED") or random.randrange(10**9))
-    print(f"KILL_SEED={seed}")
     rng = random.Random(seed)
     lines = events(count, note="n" * length)
     bad = [INVALID + b" " * n for n in range(5)]

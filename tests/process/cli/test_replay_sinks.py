@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import random
 import sqlite3
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.effort import seeds
 from tests.event_api import INVALID, EventApi, event, events, once_each, write
 from tests.process.cli.support import Place
 from tests.receiver import Action, Cut, Reply, Request
@@ -62,9 +62,8 @@ def assert_balanced(report: Mapping[str, Any]) -> None:
         assert sink["routed"] == sink["delivered"] + sink["dead_lettered"] + sink["in_flight"], name
 
 
-async def test_every_sink_gets_its_events_once_whatever_is_killed_when(place: Place) -> None:
-    seed = int(os.environ.get("KILL_SEED") or random.randrange(10**9))
-    print(f"KILL_SEED={seed}")
+@pytest.mark.parametrize("seed", seeds(1, 10))
+async def test_every_sink_gets_its_events_once_whatever_is_killed_when(place: Place, seed: int) -> None:
     rng = random.Random(seed)
     kinds = ("queue", "call", "other")
     lines = {

@@ -1,12 +1,12 @@
 """`ingestd run` with the memory that deploy/ gives it: whatever one request is made of, it is answered."""
 
 import asyncio
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.effort import FUZZ
 from tests.event_api import EventApi
 from tests.integration.httpd.wire_client import Answer
 from tests.integration.intake.support import event
@@ -20,7 +20,6 @@ pytestmark = [pytest.mark.anyio]
 AT_ONCE = 4
 MOST_BYTES = 350_000_000
 MOST_ANSWER_BYTES = 300_000
-FUZZ = os.environ.get("HYPOTHESIS_PROFILE") == "fuzz"
 NAMES: Sequence[str] = list(BODIES) if FUZZ else QUICK
 
 

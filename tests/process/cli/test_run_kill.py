@@ -1,12 +1,12 @@
 """``ingestd run`` under kill -9, and clients that go before they have their answer."""
 
 import asyncio
-import os
 import random
 from collections import Counter
 
 import pytest
 
+from tests.effort import FUZZ, seeds
 from tests.event_api import INVALID, event, events, key, once_each
 from tests.machine import patience
 from tests.process.cli.run_support import (
@@ -24,7 +24,7 @@ from tests.receiver import Action, Cut, Reply, Request
 
 pytestmark = pytest.mark.anyio
 
-ROUNDS = int(os.environ.get("ROUNDS", "6"))
+ROUNDS = 20 if FUZZ else 4
 IN_FLIGHT = 3
 CLIENTS = 4
 POISON = b"poison"
@@ -129,10 +129,9 @@ async def _a_life(serving: Serving, api: FaultyApi, rng: random.Random) -> None:
     await serving.kill()
 
 
+@pytest.mark.parametrize("seed", seeds(1, 10))
 @pytest.mark.timeout(60 + 10 * ROUNDS)
-async def test_what_was_answered_202_arrives_once_whatever_is_killed_when(place: Place) -> None:
-    seed = int(os.environ.get("KILL_SEED") or random.randrange(10**9))
-    print(f"KILL_SEED={seed}")
+async def test_what_was_answered_202_arrives_once_whatever_is_killed_when(place: Place, seed: int) -> None:
     rng = random.Random(seed)
     clients = [Client(number, random.Random(seed + number)) for number in range(CLIENTS)]
     address, stop = Address(), asyncio.Event()

@@ -1,7 +1,6 @@
 """``delivery.order_by`` through the service: per key, what was accepted first arrives first."""
 
 import asyncio
-import os
 import random
 from collections import defaultdict
 from collections.abc import Iterable
@@ -9,6 +8,7 @@ from collections.abc import Iterable
 import msgspec
 import pytest
 
+from tests.effort import seeds
 from tests.event_api import events_of
 from tests.process.cli.run_support import Keeper, Serving, producer, serve
 from tests.process.cli.support import Place
@@ -73,9 +73,10 @@ async def _post_keys(serving: Serving, client: int, numbers: range, rng: random.
                 await one.give(batch)
 
 
-async def test_of_each_key_the_first_arrivals_are_in_order_through_failures_and_kills(place: Place) -> None:
-    seed = int(os.environ.get("KILL_SEED") or random.randrange(10**9))
-    print(f"KILL_SEED={seed}")
+@pytest.mark.parametrize("seed", seeds(1, 10))
+async def test_of_each_key_the_first_arrivals_are_in_order_through_failures_and_kills(
+    place: Place, seed: int
+) -> None:
     rng = random.Random(seed)
     place.env = {
         "INGESTD_DELIVERY_RETRY_SHARE": "10",
