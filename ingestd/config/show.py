@@ -1,7 +1,6 @@
 """The effective settings, each with its origin, without secrets. Called by ``ingestd config show``."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -15,8 +14,8 @@ from ingestd.core import units
 from ingestd.core.address import without_password
 from ingestd.core.redaction import by_value
 from ingestd.core.text import printable
+from ingestd.core.toml import spell, spell_key
 
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _DEFAULT = Origin("default")
 _DURATIONS = {"d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
 _SIZES = {"GiB": 2**30, "GB": 10**9, "MiB": 2**20, "MB": 10**6, "KiB": 2**10, "kB": 10**3}
@@ -43,8 +42,8 @@ def as_toml(settings: Settings, origins: Origins) -> str:
     for place, value, origin in lines(settings, origins):
         if place[:-1] != table:
             table = place[:-1]
-            out.append(f"{chr(10) if out else ''}[{'.'.join(map(_key, table))}]")
-        text = f"# {place[-1]} is not set" if value is None else f"{_key(place[-1])} = {_toml(value)}"
+            out.append(f"{chr(10) if out else ''}[{'.'.join(map(spell_key, table))}]")
+        text = f"# {place[-1]} is not set" if value is None else f"{spell_key(place[-1])} = {spell(value)}"
         out.append(f"{text:<44}  # {printable(str(origin))}")
     return "\n".join(out) + "\n"
 
@@ -115,14 +114,3 @@ def _size(value_bytes: int) -> str | int:
         if value_bytes and units.size(text) == value_bytes:
             return text
     return value_bytes
-
-
-def _key(name: str) -> str:
-    return name if _BARE_KEY.fullmatch(name) else _toml(name)
-
-
-def _toml(value: Any) -> str:
-    """JSON's spelling is TOML's, but for U+007F; half a surrogate pair has none in either."""
-    if isinstance(value, str):
-        value = value.encode("utf-8", "replace").decode()
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

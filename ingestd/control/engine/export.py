@@ -9,10 +9,9 @@ from ingestd.control.engine.kinds import KINDS
 from ingestd.control.engine.resource import RemoteResource, ResourceKind
 from ingestd.control.engine.state import ControlState
 from ingestd.control.engine.world import World
+from ingestd.core.toml import spell, spell_key
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _MAX_NAME = 80
-_WIDTH = 100
 
 
 def export_document(
@@ -64,11 +63,10 @@ def _slug(text: str) -> str:
 def _table(header: str, table: Mapping[str, Any]) -> str:
     lines = []
     for name, value in sorted(table.items()):
-        if (
-            value is not None
-        ):  # a null within a list has no TOML: what can hold one is also taken as JSON text
-            plain = _text(json.dumps(value, ensure_ascii=False)) if _has_null(value) else _toml(value)
-            lines.append(f"{_key(name)} = {plain}")
+        if value is not None:
+            # a null within a list has no TOML: what can hold one is also taken as JSON text
+            plain = json.dumps(value, ensure_ascii=False) if _has_null(value) else value
+            lines.append(f"{spell_key(name)} = {spell(_literal(plain))}")
     return "\n".join([f"[{header}]", *lines, ""])
 
 
@@ -78,33 +76,10 @@ def _has_null(value: Any) -> bool:
     return isinstance(value, list | tuple) and any(one is None or _has_null(one) for one in value)
 
 
-def _key(name: str) -> str:
-    return name if _BARE.fullmatch(name) else _text(name)
-
-
-def _toml(value: Any, depth: int = 0) -> str:
-    """Inline; a long list of plain values takes one line each, so that a change shows as one line."""
+def _literal(value: Any) -> Any:
+    """``${`` would be read as a variable."""
     if isinstance(value, str):
-        return _text(value)
+        return value.replace("${", "$${")
     if isinstance(value, Mapping):
-        parts = [f"{_key(str(k))} = {_toml(v, depth + 1)}" for k, v in sorted(value.items()) if v is not None]
-        return f"{{ {', '.join(parts)} }}" if parts else "{}"
-    if isinstance(value, list | tuple):
-        items = [_toml(item, depth + 1) for item in value]
-        line = f"[{', '.join(items)}]"
-        if depth or len(line) <= _WIDTH:
-            return line
-        return "\n".join(["[", *(f"  {item}," for item in items), "]"])
-    return json.dumps(value)
-
-
-def _text(text: str) -> str:
-    """JSON's spelling is TOML's, but for what cannot be printed; half a surrogate pair has none in either.
-    ``${`` would be read as a variable."""
-    text = text.replace("${", "$${").encode("utf-8", "replace").decode()
-    quoted = json.dumps(text, ensure_ascii=False)
-    return quoted if quoted.isprintable() else "".join(_escaped(char) for char in quoted)
-
-
-def _escaped(char: str) -> str:
-    return char if char.isprintable() else f"\\U{ord(char):08x}"
+        return {name: _literal(inner) for name, inner in value.items()}
+    return [_literal(inner) for inner in value] if isinstance(value, list | tuple) else value

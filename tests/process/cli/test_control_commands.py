@@ -68,7 +68,7 @@ def test_a_change_that_cannot_be_told_is_not_made(plane: Plane) -> None:
     plane.state.write_text("not a directory")
     done = plane("targets", "create", "orders", *as_words(TABLES["target"]))
     assert done.code == 2
-    assert done.err.startswith("ingestd: cannot write the audit log")
+    assert done.err.startswith("ingestd: cannot make the key of the audit log")
     assert plane.there("targets") == []
 
 
