@@ -18,8 +18,7 @@ import uvloop
 from benchmarks.processes import Receiver
 from ingestd.core.clock import SystemClock
 from ingestd.transport.auth import bearer
-from ingestd.transport.client import Client
-from ingestd.transport.sender import Sender
+from ingestd.transport.client import Client, Sender
 
 Post = Callable[[], Awaitable[int]]
 

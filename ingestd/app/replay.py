@@ -5,7 +5,6 @@ was admitted is flushed; the lane sends all of it once more; what cannot be read
 letters; the stores commit and close; metrics close last.
 """
 
-import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -19,7 +18,7 @@ from ingestd.app.maintenance import compare_api, keep_house, tell_keys
 from ingestd.app.replay_sources import OpenSource, open_files, place_source
 from ingestd.config import Login, Settings, state_directory
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
-from ingestd.core.clock import Clock, SystemClock
+from ingestd.core.clock import Clock, SystemClock, wait_until_set
 from ingestd.core.errors import UserError, first_cause
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.fan_out import dead_letter
@@ -203,8 +202,7 @@ async def _wait_for_confirmations(replay: Replay, branch: SinkRunner) -> None:
         return
     pending, since = confirmer.pending.count, clock.monotonic()
     while not (confirmer.pending.none_left.is_set() or replay.interrupted):
-        with anyio.move_on_after(_LOOK_AGAIN_S):
-            await confirmer.pending.none_left.wait()
+        await wait_until_set(confirmer.pending.none_left, _LOOK_AGAIN_S, clock)
         if confirmer.pending.count != pending:
             pending, since = confirmer.pending.count, clock.monotonic()
         elif clock.monotonic() - since >= branch.confirm_timeout_s:
@@ -255,7 +253,7 @@ async def _watch_signals(
             for branch in replay.pipeline.branches:
                 branch.lane.drain(timeout_s)
                 branch.worker.first_pass.set()
-                asyncio.get_running_loop().call_later(timeout_s, branch.lane.abandon)
+                replay.pipeline.clock.call_later(timeout_s, branch.lane.abandon)
 
 
 def _give_up_leftovers(replay: Replay, branch: SinkRunner) -> None:

@@ -6,7 +6,6 @@ as the sink takes it and there is time; the lane sends all of it; the spool keep
 and close; the admin address closes last.
 """
 
-import asyncio
 import gc
 import os
 import signal
@@ -186,7 +185,7 @@ async def _shut_down(service: Service, why: str) -> None:
     service.deadline = service.clock.monotonic() + timeout_s
     log.info("shutting down", signal=why, timeout_seconds=timeout_s)
     for lane in lanes:
-        asyncio.get_running_loop().call_later(timeout_s, lane.abandon)
+        service.clock.call_later(timeout_s, lane.abandon)
     front.pressure.closing = True
     service.server.stop_listening()  # first, so that who waited is told that its connection ends
     front.waiting.give_up()

@@ -1,7 +1,7 @@
 """A batch: the events of one request, frozen before its first send."""
 
-import uuid
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 
 from ingestd.core.chunk import Segment, pick_segments
 
@@ -9,10 +9,24 @@ Place = tuple[int, int, int]
 """Where an event was read: source, offset, and which reading of the source it was."""
 
 
+NewId = Callable[[], str]
+"""Gives an id that no batch had before."""
+_RANDOM_BITS = ~(0xF000 << 64 | 0xC000 << 48)
+_VERSION_4 = 0x4000 << 64 | 0x8000 << 48
+
+
+def random_id(rng: random.Random) -> str:
+    """A random UUID (RFC 9562 5.4). ``uuid.uuid4`` takes its bits from nowhere else than the system, and
+    longer."""
+    digits = f"{rng.getrandbits(128) & _RANDOM_BITS | _VERSION_4:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
 class Batch:
     """``events`` and ``digests`` run parallel; a digest is None where the event has no key.
 
-    ``id`` is the request id and the idempotency key: both constant for the batch's life.
+    ``id`` is the request id and the idempotency key: both constant for the batch's life. ``new_id`` makes it,
+    where ``batch_id`` is none, and those of its parts.
     ``segments`` say where the events came from, in order; they are empty for a batch made of dead
     letters, which has ``letters`` (their numbers) instead. ``body``: the exact bytes that are sent,
     set once by ``freeze``. Times are the monotonic clock's, except ``first_sent_wall``. ``anew``: numbers
@@ -21,6 +35,7 @@ class Batch:
     """
 
     __slots__ = (
+        "ambiguous",
         "anew",
         "attempts",
         "bisection",
@@ -38,12 +53,12 @@ class Batch:
         "last_status",
         "latency_s",
         "letters",
+        "new_id",
         "not_counted",
         "not_counted_s",
         "noted",
         "segments",
         "submitted",
-        "unanswered",
     )
 
     def __init__(
@@ -51,11 +66,13 @@ class Batch:
         events: list[bytes],
         digests: list[bytes | None],
         segments: list[Segment],
+        new_id: NewId,
         *,
         batch_id: str | None = None,
         letters: tuple[int, ...] = (),
     ) -> None:
-        self.id = batch_id or str(uuid.uuid4())
+        self.id = batch_id or new_id()
+        self.new_id = new_id
         self.events = events
         self.digests = digests
         self.segments = segments
@@ -73,7 +90,7 @@ class Batch:
         self.not_counted_s = 0.0  # waiting that the API asked for: not a failure of this batch
         self.cuts = 0  # connections in a row that were lost before all of it was sent
         self.drain_tries = 0  # failed attempts since the process is to end
-        self.unanswered = False  # an attempt may have been taken without our knowing
+        self.ambiguous = False  # an attempt may have been taken without our knowing
         self.last_answer = ""
         self.last_status = 0
         self.latency_s = 0.0  # of the last attempt
@@ -102,6 +119,7 @@ class Batch:
             [self.events[i] for i in indices],
             [self.digests[i] for i in indices],
             list(pick_segments(self.segments, indices)),
+            self.new_id,
             letters=letters,
         )
         part.anew = self.anew

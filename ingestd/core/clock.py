@@ -1,6 +1,10 @@
-"""Time, passed in, so that tests and simulations own it: no module reads a clock or sets a timer past it."""
+"""Time and chance, passed in, so that tests and simulations own them.
+
+No module reads a clock, sets a timer or draws a random number past what it was given.
+"""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -38,3 +42,25 @@ class SystemClock:
     @staticmethod
     def call_later(seconds: float, callback: Callable[..., object], *args: Any) -> Timer:
         return asyncio.get_running_loop().call_later(seconds, callback, *args)
+
+
+class Event(Protocol):
+    """asyncio's, or anyio's."""
+
+    async def wait(self) -> object: ...
+
+
+async def wait_until_set(event: Event, seconds: float | None, clock: Clock) -> bool:
+    """False if ``event`` was not set within so many ``seconds``; None: however long that takes."""
+    try:
+        async with clock.timeout(None if seconds is None else max(0.001, seconds)):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+def system_rng() -> random.Random:
+    """Chance from the operating system, for jitter and ids. A simulation has a ``random.Random`` with a
+    seed."""
+    return random.SystemRandom()

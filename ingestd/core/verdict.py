@@ -31,7 +31,7 @@ class Verdict:
 
     ``after_s``: the answer's Retry-After in seconds. ``slow_down``: the API asks for less (429, 503);
     ``throttled``: only for that, which is no failure (429).
-    ``unanswered``: the request may have been taken although no answer says so.
+    ``ambiguous``: the request may have been taken although no answer says so.
     ``unmatched``: item errors in the body that could not be traced to an event; ``unmatched_words``: of what
     kind they are. ``cut_sending``: the connection was lost before all was sent. ``about_token``: it is the
     token that is refused, whatever the meaning: a new one may do.
@@ -44,7 +44,7 @@ class Verdict:
     after_s: float | None = None
     slow_down: bool = False
     throttled: bool = False
-    unanswered: bool = False
+    ambiguous: bool = False
     unmatched: int = 0
     unmatched_words: str = ""
     remote_ids: tuple[tuple[int, str], ...] = ()

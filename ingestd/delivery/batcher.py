@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
-from ingestd.core.batch import Batch
+from ingestd.core.batch import Batch, NewId
 from ingestd.core.chunk import Chunk, Segment
 from ingestd.core.positions import Positions
 
@@ -17,8 +17,16 @@ class Batcher:
     """
 
     def __init__(
-        self, *, max_bytes: int, max_events: int, max_age_s: float, overhead_bytes: int, sep_bytes: int = 1
+        self,
+        *,
+        max_bytes: int,
+        max_events: int,
+        max_age_s: float,
+        overhead_bytes: int,
+        sep_bytes: int = 1,
+        new_id: NewId,
     ) -> None:
+        self._new_id = new_id
         self._room = max_bytes - overhead_bytes + sep_bytes  # every event is counted with one separator
         self._max_events = max_events
         self._max_age_s = max_age_s
@@ -65,7 +73,7 @@ class Batcher:
         learned since, such an event goes alone and the API decides.
         """
         if self._max_events == 1:
-            yield from _one_by_one(chunk, events, digests, positions)
+            yield from self._one_by_one(chunk, events, digests, positions)
             return
         sep = self._sep_bytes
         ends = list(accumulate(map(len, events) if sizes is None else sizes))  # without separators
@@ -89,7 +97,7 @@ class Batcher:
 
     def flush(self) -> Batch:
         """The open batch, whatever its size; the next one starts empty."""
-        batch = Batch(self._events, self._digests, self._segments)
+        batch = Batch(self._events, self._digests, self._segments, self._new_id)
         self._events, self._digests, self._segments, self._bytes = [], [], [], 0
         return batch
 
@@ -107,10 +115,9 @@ class Batcher:
         self._digests += digests if whole else digests[first:last]
         self._segments.append(Segment(chunk, positions if whole else positions[first:last]))
 
-
-def _one_by_one(
-    chunk: Chunk, events: list[bytes], digests: list[bytes | None], positions: Positions
-) -> Iterator[Batch]:
-    """For APIs that take one event to a request."""
-    for index, (event, digest) in enumerate(zip(events, digests, strict=True)):
-        yield Batch([event], [digest], [Segment(chunk, positions[index : index + 1])])
+    def _one_by_one(
+        self, chunk: Chunk, events: list[bytes], digests: list[bytes | None], positions: Positions
+    ) -> Iterator[Batch]:
+        """For APIs that take one event to a request."""
+        for index, (event, digest) in enumerate(zip(events, digests, strict=True)):
+            yield Batch([event], [digest], [Segment(chunk, positions[index : index + 1])], self._new_id)

@@ -122,7 +122,7 @@ class Bisection:
             self._go_on(chain, step)
 
     def _go_on(self, chain: _Chain, step: BisectionStep) -> None:
-        """A part of one key had its end: the turn of the next."""
+        """A part of one key is resolved: the turn of the next."""
         if not chain:
             return
         part, level = chain.pop()

@@ -171,7 +171,7 @@ class ConcurrencyLimiter:
             self._measure(started, now, seconds, size, taken=True)
 
     def failed(self, *, started: float, now: float, seconds: float, size: int) -> None:
-        """An attempt came to nothing. One that took long is a sign of load, a quick one says nothing."""
+        """An attempt failed. One that took long is a sign of load, a quick one says nothing."""
         if self._most > CALM:
             self._measure(started, now, seconds, size, taken=False)
 

@@ -77,18 +77,19 @@ class FlowControl:
 
     def next(self, now: float, *, held_back: bool) -> Send | Wait | Done:
         """``held_back``: nothing may be sent, for a reason outside the lane. Whoever sends calls ``sent``."""
-        self._check_outage(now)
-        if self._is_done(now, held_back):
+        more = bool(self.queues)
+        self._check_outage(now, more=more)
+        if self._is_done(now, more=more, held_back=held_back):
             return Done(self.error)
-        busy = held_back or self.active >= self.limiter.limit
-        if not busy and self.error is None and self._may_send(now):
-            repeats = not self.queues.next_repeats or self._retries.next_at(now) <= now
-            if found := self.queues.take(now, probing=self.is_probing, repeats=repeats):
-                return found
-            if self._is_done(now, held_back):  # the last new batches may just have been held
-                return Done(self.error)
         latest = now + self._settings.outage_look_s
-        return Wait(latest if busy else min(latest, self._next_at(now)))
+        if held_back or not more or (self.active and self.active >= self.limiter.limit):
+            return Wait(latest)  # whoever ends that wakes the lane
+        if self.error is None and self._may_send(now):
+            if found := self.queues.take(now, probing=self.is_probing, repeats_from=self._retries.next_at):
+                return found
+            if self._is_done(now, more=bool(self.queues), held_back=held_back):
+                return Done(self.error)  # the last new batches were just held
+        return Wait(min(latest, self._next_at(now)))
 
     @property
     def is_probing(self) -> bool:
@@ -104,7 +105,7 @@ class FlowControl:
         """No more new batches should come for now."""
         queues, settings = self.queues, self._settings
         held = self._order is not None and self._order.full
-        return queues.fresh > settings.max_queued or queues.waiting >= settings.max_waiting or held
+        return len(queues.fresh) > settings.max_queued or len(queues.waiting) >= settings.max_waiting or held
 
     def takes_more(self, now: float, *, held_back: bool) -> bool:
         """Whether more batches would be sent in this drain, as far as can be told."""
@@ -130,18 +131,18 @@ class FlowControl:
             return math.inf
         return max(due, self._retries.next_at(now)) if self.queues.next_repeats else due
 
-    def _is_done(self, now: float, held_back: bool) -> bool:
+    def _is_done(self, now: float, *, more: bool, held_back: bool) -> bool:
         if self.active:
             return False
-        closed = self.closed and (not self.queues or self._is_hopeless(now, held_back=held_back))
+        closed = self.closed and (not more or self._is_hopeless(now, held_back=held_back))
         return closed or self.abandoned or self.error is not None
 
-    def _check_outage(self, now: float) -> None:
+    def _check_outage(self, now: float, *, more: bool) -> None:
         """Nothing accepted for too long: to wait on would only hide a wrong address, or an outage from who
         waits for the end."""
         if self._was_idle:
             self._last_progress = now
-        self._was_idle = self.idle
+        self._was_idle = not self.active and not more
         settings = self._settings
         if not settings.stop_on_outage or self.active or self._was_idle:
             return

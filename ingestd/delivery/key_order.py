@@ -1,4 +1,4 @@
-"""Order by key (``delivery.order_by``): an event goes only when all earlier ones of its key had their end.
+"""Order by key (``delivery.order_by``): an event goes when all earlier ones of its key are resolved.
 
 The lane's queues ask here what of a batch may go; the rest is held, and comes back as batches of its
 own. Keys have lines: the open batches with an event of that key, in order; only the front one goes.
@@ -11,7 +11,7 @@ from hashlib import blake2b
 from itertools import count
 from typing import NamedTuple
 
-from ingestd.core.batch import Batch
+from ingestd.core.batch import Batch, NewId
 from ingestd.core.chunk import Chunk, Segment
 from ingestd.delivery.bisection import Key
 from ingestd.delivery.lane_settings import LaneSettings
@@ -45,6 +45,7 @@ class KeyOrder:
         *,
         max_events: int,
         max_bytes: int,
+        new_id: NewId,
         sep_bytes: int = 1,
         max_held_events: int = 100_000,
         max_held_bytes: int = 64 * 1024 * 1024,
@@ -52,6 +53,7 @@ class KeyOrder:
         watch: KeyWatch | None = None,
     ) -> None:
         self._watch = watch
+        self._new_id = new_id
         self.held_events = self.held_bytes = 0
         self._key_of, self._one_per_key = key_of, one_per_key
         self._max_events, self._max_bytes, self._sep_bytes = max_events, max_bytes, sep_bytes
@@ -91,7 +93,7 @@ class KeyOrder:
     def admit(self, batch: Batch) -> Batch | None:
         """What may go now of a batch that nobody has sent; None if nothing may. The rest is held, or is
         to be admitted next: see ``take_rest``."""
-        if batch.body or batch.unanswered:  # its bytes are known to the API: it goes as it is
+        if batch.body or batch.ambiguous:  # its bytes are known to the API: it goes as it is
             return batch if self.may_go(batch) else None
         keys = self.keys_of(batch.events)
         lines, held = self._lines, self._held
@@ -120,7 +122,7 @@ class KeyOrder:
         return rest
 
     def may_go(self, batch: Batch) -> bool:
-        """Whether a batch that cannot be cut may go now; if not, ``settled`` gives it when it may."""
+        """Whether a batch that cannot be cut may go now; if not, ``resolved`` gives it when it may."""
         self.enter(batch)
         if all(self._lines[key][0] == batch.id for key in self._keys[batch.id]):
             return True
@@ -164,10 +166,10 @@ class KeyOrder:
         self._ready.extendleft(reversed(others))
         return self._batch(taken, keys) if taken else None
 
-    # --- what had its end ---
+    # --- what is resolved ---
 
-    def settled(self, batch: Batch, parts: Sequence[Batch]) -> list[Batch]:
-        """The events of ``batch`` had their end, but those that go on in ``parts``: they inherit its place.
+    def resolved(self, batch: Batch, parts: Sequence[Batch]) -> list[Batch]:
+        """The events of ``batch`` are resolved, but those that go on in ``parts``: they inherit its place.
 
         Parts of one key are given in that key's order. Returns batches that waited and may go now.
         """
@@ -296,17 +298,18 @@ class KeyOrder:
                 positions = []
                 segments.append(Segment(held.chunk, positions))
             positions.append(held.position)
-        batch = Batch([held.event for held in taken], [held.digest for held in taken], segments)
+        batch = Batch([held.event for held in taken], [held.digest for held in taken], segments, self._new_id)
         self._enter(batch.id, keys)
         return batch
 
 
-def make_order(settings: LaneSettings, sink: Sink) -> KeyOrder | None:
+def make_order(settings: LaneSettings, sink: Sink, new_id: NewId) -> KeyOrder | None:
     """None where no order is asked for."""
     if settings.order_by is None:
         return None
     return KeyOrder(
         settings.order_by,
+        new_id=new_id,
         max_events=settings.held_batch_events,
         max_bytes=settings.held_batch_bytes - sink.overhead_bytes + sink.separator_bytes,
         sep_bytes=sink.separator_bytes,

@@ -8,11 +8,12 @@ the lane carries it out. Each queue is bounded, and a full one makes ``submit`` 
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
 from ingestd.core.answer import Answer
-from ingestd.core.batch import Batch
+from ingestd.core.batch import Batch, NewId, random_id
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable, first_cause
 from ingestd.delivery.circuit_breaker import CircuitBreaker
@@ -28,8 +29,8 @@ from ingestd.delivery.verdict_handler import (
     DropToken,
     LearnSize,
     ReportState,
+    Resolve,
     Resubmit,
-    Settle,
     VerdictHandler,
     understand,
 )
@@ -55,7 +56,7 @@ class BatchTransport(Protocol):
 class Lane:
     """``submit`` batches, ``close`` when there are no more; ``run`` returns when all are resolved.
 
-    While ``hold_back()`` nothing is sent; ``wake`` says that this has changed.
+    While ``hold_back()`` nothing is sent; ``wake`` says that this has changed. ``new_id``: for its batches.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Lane:
         settings: LaneSettings,
         clock: Clock,
         rng: random.Random,
-        hold_back: Callable[[], bool] = lambda: False,
+        hold_back: Callable[[], bool] | None = None,
     ) -> None:
         self._sink = sink
         self._transport = transport
@@ -75,7 +76,8 @@ class Lane:
         self._settings = settings
         self._clock = clock
         self._hold_back = hold_back
-        self._order = make_order(settings, sink)
+        self.new_id: NewId = partial(random_id, rng)
+        self._order = make_order(settings, sink, self.new_id)
         self._flow = FlowControl(
             settings, self._order, withdraw=recorder.withdraw, url=sink.shown_url, now=clock.monotonic()
         )
@@ -166,7 +168,7 @@ class Lane:
     @property
     def takes_more(self) -> bool:
         """Whether more batches would be sent in this drain, as far as can be told."""
-        return self._flow.takes_more(self._clock.monotonic(), held_back=self._hold_back())
+        return self._flow.takes_more(self._clock.monotonic(), held_back=self._held_back)
 
     # --- for metrics ---
 
@@ -177,12 +179,12 @@ class Lane:
 
     @property
     def queued(self) -> int:
-        return self._queues.fresh + self._queues.letters
+        return len(self._queues.fresh) + len(self._queues.letters)
 
     @property
     def waiting(self) -> int:
         """Batches between two attempts."""
-        return self._queues.waiting
+        return len(self._queues.waiting)
 
     @property
     def held(self) -> int:
@@ -209,7 +211,7 @@ class Lane:
         try:
             async with asyncio.TaskGroup() as attempts:
                 while not isinstance(
-                    step := flow.next(self._clock.monotonic(), held_back=self._hold_back()), Done
+                    step := flow.next(self._clock.monotonic(), held_back=self._held_back), Done
                 ):
                     self._room.set()  # who waits for it looks again
                     if isinstance(step, Wait):
@@ -221,14 +223,16 @@ class Lane:
         if step.error:
             raise step.error
 
+    @property
+    def _held_back(self) -> bool:
+        return self._hold_back is not None and self._hold_back()
+
     async def _wait(self, until: float) -> None:
         """Until something changes or a time is reached."""
         self._changed.clear()
-        try:
+        with suppress(TimeoutError):
             async with self._clock.timeout(max(0.001, until - self._clock.monotonic())):
                 await self._changed.wait()
-        except TimeoutError:
-            pass
 
     def _fits(self, batch: Batch) -> bool:
         """Encode the batch before its first request. False: it cannot be sent as it is, and is dealt with."""
@@ -237,7 +241,7 @@ class Lane:
         except Unencodable as error:
             self._carry_out(self._verdicts.not_encodable(batch, error.events))
             return False
-        known = batch.attempts or batch.unanswered  # then the API may have it under its key, as it is
+        known = batch.attempts or batch.ambiguous  # then the API may have it under its key, as it is
         if known or len(batch.body) <= self._sink.max_bytes:
             return True
         self._carry_out(self._verdicts.too_long(batch, self._sink.max_bytes))
@@ -264,7 +268,7 @@ class Lane:
         try:
             answer, generation = await self._transport.send(sink.url, batch.body, headers)
         except asyncio.CancelledError:
-            batch.unanswered = True
+            batch.ambiguous = True
             raise
         except Unreachable as error:
             self._no_login(batch, error)
@@ -272,7 +276,7 @@ class Lane:
         verdict = understand(sink, answer, batch.events)
         batch.attempts += 1
         batch.last_answer, batch.last_status = verdict.detail, answer.status
-        batch.unanswered = batch.unanswered or verdict.unanswered
+        batch.ambiguous = batch.ambiguous or verdict.ambiguous
         self._recorder.attempted(batch, answer, verdict)
         now = clock.monotonic()
         if answer.status:
@@ -305,7 +309,7 @@ class Lane:
         now = self._clock.monotonic()
         for action in actions:
             match action:
-                case Settle(batch, outcomes):
+                case Resolve(batch, outcomes):
                     for part in outcomes.parts:  # a restart must be able to tell them, by their bytes
                         self._freeze(part)
                     self._recorder.resolve(batch, outcomes)

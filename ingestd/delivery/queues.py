@@ -37,60 +37,50 @@ class _Waiting(NamedTuple):
 
 
 class Queues:
-    """Three queues and what is left over from them. Bounded by the lane, which makes intake wait."""
+    """``fresh`` batches, those ``waiting`` between two attempts, ``letters``, and what is left over of them.
+
+    The lane bounds them: it makes intake wait.
+    """
 
     def __init__(self, order: KeyOrder | None, withdraw: Withdraw) -> None:
         self._order = order
         self._withdraw = withdraw
-        self._waiting: list[_Waiting] = []  # a heap
-        self._fresh: deque[Batch] = deque()
-        self._letters: deque[Batch] = deque()
+        self.waiting: list[_Waiting] = []  # a heap
+        self.fresh: deque[Batch] = deque()
+        self.letters: deque[Batch] = deque()
         self._left: list[Batch] = []
         self._numbers = count()
         self._probed: Batch | None = None
 
-    @property
-    def fresh(self) -> int:
-        return len(self._fresh)
-
-    @property
-    def waiting(self) -> int:
-        """Batches between two attempts."""
-        return len(self._waiting)
-
-    @property
-    def letters(self) -> int:
-        return len(self._letters)
-
     def __bool__(self) -> bool:
         """Whether there is something to send. What is held by order is not, before others are resolved."""
-        return bool(self._fresh or self._waiting or self._letters or (self._order and self._order.ready))
+        return bool(self.fresh or self.waiting or self.letters or (self._order and self._order.ready))
 
     @property
     def next_due(self) -> float | None:
         """When the first waiting batch may go."""
-        return self._waiting[0].due if self._waiting else None
+        return self.waiting[0].due if self.waiting else None
 
     @property
     def next_repeats(self) -> bool:
         """Whether the first waiting batch is a repeat: those need more than their time."""
-        first = self._waiting[0] if self._waiting else None
+        first = self.waiting[0] if self.waiting else None
         return first is not None and first.repeat and first.due > _AT_ONCE
 
     @property
     def only_repeats(self) -> bool:
         """Whether nothing can go before a repeat."""
-        return self.next_repeats and not (self._fresh or self._letters or (self._order and self._order.ready))
+        return self.next_repeats and not (self.fresh or self.letters or (self._order and self._order.ready))
 
     @property
     def first_waiting(self) -> Batch | None:
-        return self._waiting[0].batch if self._waiting else None
+        return self.waiting[0].batch if self.waiting else None
 
     def add(self, batches: Iterable[Batch]) -> None:
-        self._fresh.extend(batches)
+        self.fresh.extend(batches)
 
     def add_letters(self, batch: Batch) -> None:
-        self._letters.append(batch)
+        self.letters.append(batch)
 
     def wait(self, batch: Batch, until: float, *, repeat: bool = False) -> None:
         if self._order is None or batch.letters or self._order.may_go(batch):
@@ -105,61 +95,63 @@ class Queues:
     def resolved(self, batch: Batch, parts: Sequence[Batch]) -> None:
         """What waited only for this batch may go now."""
         assert self._order is not None
-        for freed in self._order.settled(batch, parts):
+        for freed in self._order.resolved(batch, parts):
             freed.first_sent = None  # waiting for its turn was no trying: its age counts from here
             self._push(freed, 0.0, repeat=freed.attempts > 0)
 
-    def take(self, now: float, *, probing: bool, repeats: bool) -> Send | None:
+    def take(self, now: float, *, probing: bool, repeats_from: Callable[[float], float]) -> Send | None:
         """The batch to send now. A probe does not wait for its time, and is not the same batch twice in a
-        row if that was answered: it could be the one that no API takes. ``repeats``: these may go too."""
-        while (found := self._take(now, probing=probing, repeats=repeats)) is not None:
+        row if that was answered: it could be the one that no API takes. ``repeats_from``: when a repeat may
+        go, asked if one is next."""
+        while (found := self._take(now, probing, repeats_from)) is not None:
             if not found.batch.letters:
                 return found
             if (left := self._withdraw(found.batch)) is not None:
                 return found._replace(batch=left)
         return None
 
-    def _take(self, now: float, *, probing: bool, repeats: bool) -> Send | None:
-        first = self._waiting[0] if self._waiting else None
+    def _take(self, now: float, probing: bool, repeats_from: Callable[[float], float]) -> Send | None:
+        first = self.waiting[0] if self.waiting else None
         if probing and first and first.batch is self._probed and first.batch.last_status:
             self._probed = None
             if batch := self._take_new():
                 return Send(batch, repeat=False)
-        if first and (probing or (first.due <= now and (repeats or not self.next_repeats))):
-            heapq.heappop(self._waiting)
+        due = first is not None and first.due <= now and (not self.next_repeats or repeats_from(now) <= now)
+        if first and (probing or due):
+            heapq.heappop(self.waiting)
             self._probed = first.batch if probing else None
             return Send(first.batch, first.repeat)
         batch = self._take_new()
-        if batch is None and self._letters:
-            batch = self._letters.popleft()
+        if batch is None and self.letters:
+            batch = self.letters.popleft()
         return None if batch is None else Send(batch, repeat=False)
 
     def _take_new(self) -> Batch | None:
         if self._order is None:
-            return self._fresh.popleft() if self._fresh else None
+            return self.fresh.popleft() if self.fresh else None
         batch = self._order.take()
-        while batch is None and self._fresh:
-            batch = self._order.admit(self._fresh.popleft())
+        while batch is None and self.fresh:
+            batch = self._order.admit(self.fresh.popleft())
             if rest := self._order.take_rest():
-                self._fresh.appendleft(rest)
+                self.fresh.appendleft(rest)
         return batch
 
     def _push(self, batch: Batch, due: float, *, repeat: bool) -> None:
-        heapq.heappush(self._waiting, _Waiting(due, next(self._numbers), batch, repeat))
+        heapq.heappush(self.waiting, _Waiting(due, next(self._numbers), batch, repeat))
 
     def hurry(self) -> None:
         """The process is to end: nothing waits for its turn, and dead letters stay in their store."""
-        self._waiting = [entry._replace(due=_AT_ONCE) for entry in self._waiting]
-        heapq.heapify(self._waiting)
-        self._left += self._letters
-        self._letters.clear()
+        self.waiting = [entry._replace(due=_AT_ONCE) for entry in self.waiting]
+        heapq.heapify(self.waiting)
+        self._left += self.letters
+        self.letters.clear()
 
     def leftovers(self) -> list[Batch]:
         """Take out everything, in the order it would have gone."""
-        waiting = [entry.batch for entry in sorted(self._waiting, key=lambda entry: entry.number)]
+        waiting = [entry.batch for entry in sorted(self.waiting, key=lambda entry: entry.number)]
         held = self._order.leftovers() if self._order else []
-        left = [*waiting, *self._left, *held, *self._fresh, *self._letters]
+        left = [*waiting, *self._left, *held, *self.fresh, *self.letters]
         for bisection in {batch.bisection for batch in left if isinstance(batch.bisection, Bisection)}:
             left += bisection.take_held()  # parts that wait for the answer to one that is left over
-        self._waiting, self._fresh, self._letters, self._left = [], deque(), deque(), []
+        self.waiting, self.fresh, self.letters, self._left = [], deque(), deque(), []
         return left

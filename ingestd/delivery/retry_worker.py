@@ -1,14 +1,14 @@
 """The retry worker: leases dead letters that are due and sends them through the lane, behind live traffic.
 
 A letter whose batch may have been taken goes out as that same batch under the same key; what the API
-has definitely not taken goes out in a new one. The lane's Book settles both in the store.
+has definitely not taken goes out in a new one. The lane's recorder resolves both in the store.
 """
 
 import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from ingestd.core.batch import Batch, Place
+from ingestd.core.batch import Batch, NewId, Place
 from ingestd.core.clock import Clock
 from ingestd.delivery.lane import Lane
 
@@ -51,7 +51,12 @@ class RetryWorker:
     lane drains, or ``once``."""
 
     def __init__(
-        self, letters: LetterQueueProtocol, lane: Lane, *, clock: Clock, poll_s: float = 5.0
+        self,
+        letters: LetterQueueProtocol,
+        lane: Lane,
+        *,
+        clock: Clock,
+        poll_s: float = 5.0,
     ) -> None:
         self.first_pass = asyncio.Event()
         self._letters = letters
@@ -62,7 +67,7 @@ class RetryWorker:
     async def run(self, *, once: bool = False) -> None:
         while not self._lane.draining:
             if letters := await self._letters.lease():
-                await self._lane.submit_letters(rebuild(letters))
+                await self._lane.submit_letters(rebuild(letters, self._lane.new_id))
             else:
                 self.first_pass.set()
                 if once:
@@ -70,7 +75,7 @@ class RetryWorker:
                 await self._clock.sleep(self._poll_s)
 
 
-def rebuild(letters: Sequence[LeasedLetter]) -> Batch:
+def rebuild(letters: Sequence[LeasedLetter], new_id: NewId) -> Batch:
     """The request that these letters were, if they all are there; else a new one.
 
     How old its key may be was judged where they were leased. Where a person wants one sent although it is too
@@ -87,11 +92,12 @@ def rebuild(letters: Sequence[LeasedLetter]) -> Batch:
         [letter.payload for letter in letters],
         [letter.digest for letter in letters],
         [],
+        new_id,
         batch_id=first.batch if same else None,
         letters=tuple(letter.id for letter in letters),
     )
     batch.anew = {letter.id: letter.place for letter in letters if letter.digest and letter.freed}
-    batch.unanswered = same
+    batch.ambiguous = same
     if same and not first.obstacle:
         batch.noted = True  # the store has its key, its members and their order
         batch.first_sent_wall = first.first_sent

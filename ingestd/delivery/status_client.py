@@ -1,13 +1,13 @@
-"""How an API is asked what became of events: one GET with credentials, and the pace of all of them.
+"""How an API is asked what became of events: one GET with credentials, and the rate of all of them.
 
 For ``status_poller.py`` and ``ingestd publish``.
 """
 
 import random
-import time
 from dataclasses import replace
 
 from ingestd.core.answer import Answer
+from ingestd.core.clock import Clock
 from ingestd.transport.auth import Auth
 from ingestd.transport.client import Client
 from ingestd.transport.token_refusal import TokenRenewal, speaks_of_token
@@ -19,7 +19,8 @@ _AT_ONCE_S = 0.1
 class StatusClient:
     """GET with the credentials of a sink. Not for signatures, which are made for what is posted."""
 
-    def __init__(self, client: Client, auth: Auth) -> None:
+    def __init__(self, client: Client, auth: Auth, clock: Clock) -> None:
+        self._clock = clock
         self._client = client
         self._auth = auth
         self._renewal = TokenRenewal()
@@ -27,11 +28,11 @@ class StatusClient:
     async def get(self, url: str) -> Answer:
         """Asked again with a new token where the API refuses it, once for each token. Raises Unreachable when
         there is none to be had."""
-        started = time.monotonic()
+        started = self._clock.monotonic()
         answer, generation = await self._get(url)
         if not speaks_of_token(answer):
             self._renewal.worked = max(self._renewal.worked, generation)
-        elif self._renewal.allows(generation, started=started, now=time.monotonic()):
+        elif self._renewal.allows(generation, started=started, now=self._clock.monotonic()):
             self._auth.drop(generation)
             answer, _ = await self._get(url)
         return replace(answer, body=self._auth.mask(answer.body))
@@ -57,7 +58,7 @@ class StatusRateLimit:
 
 
 class PollBackoff:
-    """How long all questions are held back when some come to nothing. Pure; time is passed in."""
+    """How long all polls are held back when some fail. Pure; time is passed in."""
 
     def __init__(self, *, max_wait_s: float, rng: random.Random) -> None:
         self.in_a_row = 0
@@ -67,8 +68,8 @@ class PollBackoff:
         self._seen_at = float("-inf")
 
     def note(self, *, started: float, now: float, after_s: float) -> bool:
-        """One question came to nothing; False if it was asked before the last trouble was seen, and so says
-        nothing new. ``after_s``: the least to wait."""
+        """One poll failed. False if it was sent before the last failure was seen, and so says nothing new.
+        ``after_s``: the least to wait."""
         new = started >= self._seen_at
         if new:
             self.in_a_row += 1
@@ -80,7 +81,7 @@ class PollBackoff:
         return new
 
     def over(self) -> int:
-        """A question was answered; gives how many came to nothing before it."""
+        """A poll was answered; gives how many failed before it."""
         before, self.in_a_row = self.in_a_row, 0
         return before
 

@@ -1,7 +1,7 @@
 """Asks an API what became of the events it has accepted, in the background. Wired by ``pipeline.py``.
 
 The events wait in the store, so that a restart goes on where this process was. An API that does not answer
-is asked less and less and ends no event: see ``StatusPollerSettings.outage_patience_s``.
+is asked less and less and ends no event: see ``StatusPollerSettings.outage_timeout_s``.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from ingestd.delivery.status_client import PollBackoff, StatusRateLimit, jitter
 from ingestd.telemetry.metrics import answer_class
 
 _PAGE = 32
-_TROUBLES_TO_TELL = 5
+_FAILURES_TO_REPORT = 5
 _LOOK_AGAIN_S = 60.0
 
 
@@ -39,7 +39,7 @@ class DueConfirmation(Protocol):
 
     @property
     def asked(self) -> int:
-        """Questions about it that were answered."""
+        """Polls about it that were answered."""
         ...
 
     @property
@@ -94,7 +94,7 @@ class ConfirmationRecorder(Protocol):
 
 
 class StatusRequests(Protocol):
-    """``asking.Asker``."""
+    """``status_client.StatusClient``."""
 
     async def get(self, url: str) -> Answer:
         """With credentials. Raises Unreachable when there is no token to be had."""
@@ -106,21 +106,21 @@ class StatusPollerSettings:
     """``not_found_s``: so long after its acceptance an event that the API does not know is only late.
 
     An event ends unconfirmed after ``timeout_s``, if the API then still says nothing better; if it says
-    nothing at all, after another ``outage_patience_s`` of both the event's and this process's life.
+    nothing at all, after another ``outage_timeout_s`` of both the event's and this process's life.
     """
 
     timeout_s: float = 300.0
     first_after_s: float = 1.0
     max_wait_s: float = 60.0
     requests_per_minute: int = 60
-    max_questions: int = 8
+    max_polls: int = 8
     not_found_s: float = 60.0
-    outage_patience_s: float = 3600.0
+    outage_timeout_s: float = 3600.0
 
 
 class StatusPoller:
     """``open``, then ``run`` until cancelled. ``on_room`` is called when sending may go on. ``outcomes`` and
-    ``questions`` (by class of answer) are counts for the metrics.
+    ``polls`` (by class of answer) are counts for the metrics.
     """
 
     def __init__(
@@ -128,32 +128,33 @@ class StatusPoller:
         sink: str,
         url_template: str,
         *,
-        asker: StatusRequests,
+        client: StatusRequests,
         store: ConfirmationStore,
         recorder: ConfirmationRecorder,
         pending: PendingConfirmations,
         reader: StatusReader,
         settings: StatusPollerSettings,
         clock: Clock,
+        rng: random.Random,
         on_room: Callable[[], None] = lambda: None,
         warn: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.pending = pending
         self.outcomes = {"confirmed": 0, "failed": 0, "timed_out": 0}
-        self.questions: Counter[str] = Counter()
+        self.polls: Counter[str] = Counter()
         self._on_room = on_room
         self._sink = sink
         self._url_template = url_template
-        self._asker = asker
+        self._client = client
         self._store = store
         self._recorder = recorder
         self._reader = reader
         self._settings = settings
         self._clock = clock
         self._warn = warn
-        self._random = random.Random()
+        self._random = rng
         self._budget = StatusRateLimit(settings.requests_per_minute)
-        self._troubles = PollBackoff(max_wait_s=settings.max_wait_s, rng=self._random)
+        self._backoff = PollBackoff(max_wait_s=settings.max_wait_s, rng=self._random)
         self._changed = pending.changed
         self._page: deque[DueConfirmation] = deque()
         self._out: set[int] = set()
@@ -167,14 +168,14 @@ class StatusPoller:
         return left
 
     async def run(self) -> None:
-        """Raises StoreFailed. A question that is cancelled is asked again by the next process."""
+        """Raises StoreFailed. A poll that is cancelled is sent again by the next process."""
         self._started = self._clock.monotonic()
         try:
-            async with asyncio.TaskGroup() as questions:
+            async with asyncio.TaskGroup() as polls:
                 while True:
                     event = await self._next()
                     self._out.add(event.id)
-                    questions.create_task(self._ask(event), name=f"question {event.id}")
+                    polls.create_task(self._poll(event), name=f"status poll {event.id}")
         except* Exception as group:
             raise first_cause(group) from None
 
@@ -185,22 +186,22 @@ class StatusPoller:
         while True:
             self._changed.clear()
             now, wake = self._clock.monotonic(), None
-            at_once = 1 if self._troubles.in_a_row else self._settings.max_questions
-            if now < self._troubles.hold_until:
-                wake = self._troubles.hold_until
+            at_once = 1 if self._backoff.in_a_row else self._settings.max_polls
+            if now < self._backoff.hold_until:
+                wake = self._backoff.hold_until
             elif len(self._out) < at_once:
                 if not self._page:
                     wake = await self._turn_page(now)
                 if self._page:
                     await self._clock.sleep(self._budget.reserve(now))
-                    if self._clock.monotonic() >= self._troubles.hold_until:
+                    if self._clock.monotonic() >= self._backoff.hold_until:
                         return self._page.popleft()
                     continue
             await self._wait(wake)
 
     async def _turn_page(self, now: float) -> float | None:
         """Read those that are due; gives when to look again if there are none."""
-        wall, out = self._clock.wall(), frozenset(self._out)  # those whose question ends meanwhile included
+        wall, out = self._clock.wall(), frozenset(self._out)  # those whose poll ends meanwhile included
         rows, upcoming = await self._store.due(now=wall, limit=_PAGE + len(out))
         self._page.extend(row for row in rows if row.id not in out)
         return None if upcoming is None else now + upcoming - wall
@@ -217,13 +218,15 @@ class StatusPoller:
             slept.cancel()
             await asyncio.wait((changed, slept))
 
-    # --- one question ---
+    # --- one poll ---
 
-    async def _ask(self, event: DueConfirmation) -> None:
+    async def _poll(self, event: DueConfirmation) -> None:
         try:
             url = question_url(self._url_template, event.remote_id)
             if url is None:
-                await self._bury(event, Reason.UNCONFIRMED, "the API gave it an id that cannot be asked for")
+                await self._dead_letter(
+                    event, Reason.UNCONFIRMED, "the API gave it an id that cannot be asked for"
+                )
                 return
             started = self._clock.monotonic()
             status = await self._answer(url)
@@ -237,16 +240,16 @@ class StatusPoller:
 
     async def _answer(self, url: str) -> EventStatus:
         try:
-            answer = await self._asker.get(url)
+            answer = await self._client.get(url)
         except Unreachable as error:
             answer = Answer(0, error=str(error))
-        self.questions[answer_class(answer.status)] += 1
+        self.polls[answer_class(answer.status)] += 1
         return self._reader.read(answer, now_wall=self._clock.wall())
 
     async def _answered(self, event: DueConfirmation, status: EventStatus) -> None:
         settings, now = self._settings, self._clock.wall()
         age_s = now - event.accepted_at
-        self._trouble_is_over()
+        self._answered_again()
         self._ever_known |= status.standing is not Standing.NOT_FOUND
         lost = status.standing is Standing.NOT_FOUND and age_s >= settings.not_found_s and self._ever_known
         if status.standing is Standing.DELIVERED:
@@ -255,9 +258,9 @@ class StatusPoller:
             self._recorder.confirmed(self._sink, event, whole)
             self._end("confirmed")
         elif status.standing is Standing.FAILED or lost:
-            await self._bury(event, Reason.FAILED, status.words)
+            await self._dead_letter(event, Reason.FAILED, status.words)
         elif age_s >= settings.timeout_s:
-            await self._bury(event, Reason.UNCONFIRMED, self._too_late(event, status))
+            await self._dead_letter(event, Reason.UNCONFIRMED, self._too_late(event, status))
         else:
             ceiling = min(settings.max_wait_s, settings.first_after_s * 2.0 ** min(event.asked + 1, 32))
             due = min(now + jitter(ceiling, self._random), event.accepted_at + settings.timeout_s)
@@ -267,27 +270,27 @@ class StatusPoller:
         """Nothing was said about the event: that is not its fault, and the others would fare no better."""
         settings, now, wall = self._settings, self._clock.monotonic(), self._clock.wall()
         age_s = wall - event.accepted_at
-        self._note_trouble(status, started=started, now=now)
-        patience_s = settings.outage_patience_s
-        if age_s >= settings.timeout_s + patience_s and now - self._started >= patience_s:
-            await self._bury(event, Reason.UNCONFIRMED, self._too_late(event, status))
+        self._note_failure(status, started=started, now=now)
+        outage_s = settings.outage_timeout_s
+        if age_s >= settings.timeout_s + outage_s and now - self._started >= outage_s:
+            await self._dead_letter(event, Reason.UNCONFIRMED, self._too_late(event, status))
             return
         wait_s = jitter(min(settings.max_wait_s, max(settings.first_after_s, age_s)), self._random)
         self._store.postpone(event.id, due=wall + wait_s, asked=event.asked)
 
-    def _note_trouble(self, status: EventStatus, *, started: float, now: float) -> None:
-        new = self._troubles.note(started=started, now=now, after_s=status.after_s or 0.0)
-        if new and self._troubles.in_a_row == _TROUBLES_TO_TELL:
+    def _note_failure(self, status: EventStatus, *, started: float, now: float) -> None:
+        new = self._backoff.note(started=started, now=now, after_s=status.after_s or 0.0)
+        if new and self._backoff.in_a_row == _FAILURES_TO_REPORT:
             self._warn(
                 f"sink {self._sink}: the API does not say what became of its events"
                 f" ({self.pending.count} wait for that): {status.words}"
             )
 
-    def _trouble_is_over(self) -> None:
-        if self._troubles.over() >= _TROUBLES_TO_TELL:
+    def _answered_again(self) -> None:
+        if self._backoff.over() >= _FAILURES_TO_REPORT:
             self._warn(f"sink {self._sink}: the API says again what became of its events")
 
-    async def _bury(self, event: DueConfirmation, reason: Reason, detail: str) -> None:
+    async def _dead_letter(self, event: DueConfirmation, reason: Reason, detail: str) -> None:
         pending = await self._store.read(event.id)
         self._store.settle([event.id])
         if pending is not None:

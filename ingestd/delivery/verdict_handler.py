@@ -1,4 +1,4 @@
-"""What an answer means for a batch, and what the lane is to do about it: settle, split, wait, pause.
+"""What an answer means for a batch, and what the lane is to do about it: resolve, split, wait, pause.
 
 ``decide`` reads no clock, draws no chance of its own, sends nothing and writes nothing down: it changes the
 state of the lane's ``FlowControl`` and gives actions, which the lane carries out in their order.
@@ -29,7 +29,7 @@ _MAX_WORDS = 500
 """Characters of what a sink says of an event that it cannot encode."""
 
 
-class Settle(NamedTuple):
+class Resolve(NamedTuple):
     """It is known what becomes of each event of ``batch``."""
 
     batch: Batch
@@ -63,7 +63,7 @@ class DropToken(NamedTuple):
     generation: int
 
 
-Action = Settle | Resubmit | LearnSize | ReportState | DropToken
+Action = Resolve | Resubmit | LearnSize | ReportState | DropToken
 
 
 class Attempt(NamedTuple):
@@ -132,7 +132,7 @@ class VerdictHandler:
         failed = [FailedEvent(index, Reason.UNFIT, events[index]) for index in sorted(events)]
         parts = self._others(batch, events)
         return [
-            Settle(batch, Outcomes((), failed, parts)),
+            Resolve(batch, Outcomes((), failed, parts)),
             *map(Resubmit, parts),
             *self._follow_up(batch, good=False),
         ]
@@ -166,7 +166,7 @@ class VerdictHandler:
         flow.limiter.succeeded(
             flow.active, started=attempt.started, now=now, seconds=attempt.seconds, size=len(batch.body)
         )
-        batch.unanswered = False  # whatever became of earlier attempts: of each event it is known now
+        batch.ambiguous = False  # whatever became of earlier attempts: of each event it is known now
         failed = [FailedEvent(one.index, Reason.REFUSED, one.message) for one in items if not one.retryable]
         parts: list[Batch] = []
         delivered: Sequence[int] = range(len(batch))
@@ -180,7 +180,7 @@ class VerdictHandler:
                 parts = [batch.part(again)]
             delivered = [index for index in delivered if index not in words]
             remote_ids = tuple((index, known) for index, known in remote_ids if index not in words)
-        actions: list[Action] = [Settle(batch, Outcomes(delivered, failed, parts, remote_ids))]
+        actions: list[Action] = [Resolve(batch, Outcomes(delivered, failed, parts, remote_ids))]
         flow.accepted(now)
         if len(batch.body) < self._cut_bytes < sys.maxsize:  # so it was the length
             actions.append(LearnSize(self._cut_bytes // 2))
@@ -191,7 +191,7 @@ class VerdictHandler:
     def _retry(self, batch: Batch, verdict: Verdict, attempt: Attempt, now: float) -> list[Action]:
         flow, throttled = self._flow, verdict.throttled
         self._slow_down(batch, verdict, attempt, now)
-        if verdict.cut_sending and not batch.unanswered:
+        if verdict.cut_sending and not batch.ambiguous:
             batch.cuts += 1
         actions: list[Action] = []
         if not throttled or flow.is_probing:
@@ -224,7 +224,7 @@ class VerdictHandler:
     def _halve(self, batch: Batch, *, delay_s: float = 0.0) -> list[Action]:
         *parts, _ = halve(batch, self._keys_of)
         again = [Resubmit(part, delay_s, repeat=delay_s > 0) for part in parts]
-        return [Settle(batch, Outcomes(parts=parts)), *again, *self._follow_up(batch, good=False)]
+        return [Resolve(batch, Outcomes(parts=parts)), *again, *self._follow_up(batch, good=False)]
 
     def _rejected(self, batch: Batch, verdict: Verdict, now: float) -> list[Action]:
         if verdict.items:
@@ -236,14 +236,18 @@ class VerdictHandler:
 
     def _rejected_by_name(self, batch: Batch, items: Sequence[ItemError], now: float) -> list[Action]:
         """Dead-letter what is named; the others go out again, in a batch of their own."""
-        batch.unanswered = False
+        batch.ambiguous = False
         failed = [FailedEvent(one.index, Reason.REFUSED, one.message) for one in items if not one.retryable]
         if not failed and self._flow.exhausted(now, batch):
             return self._dead_letter(batch, Reason.GAVE_UP, items[0].message)
         parts = self._others(batch, {one.index for one in failed})
         wait = any(one.retryable for one in items)
         again = [Resubmit(part, self.delay_s(batch) if wait else 0.0, repeat=wait) for part in parts]
-        return [Settle(batch, Outcomes((), failed, parts)), *again, *self._follow_up(batch, good=bool(parts))]
+        return [
+            Resolve(batch, Outcomes((), failed, parts)),
+            *again,
+            *self._follow_up(batch, good=bool(parts)),
+        ]
 
     def _with_new_token(
         self, batch: Batch, verdict: Verdict, attempt: Attempt, now: float
@@ -271,7 +275,7 @@ class VerdictHandler:
 
     def _dead_letter(self, batch: Batch, reason: Reason, detail: str) -> list[Action]:
         failed = [FailedEvent(index, reason, detail) for index in range(len(batch))]
-        return [Settle(batch, Outcomes(failed=failed)), *self._follow_up(batch, good=False)]
+        return [Resolve(batch, Outcomes(failed=failed)), *self._follow_up(batch, good=False)]
 
     # --- bisection ---
 
@@ -285,12 +289,12 @@ class VerdictHandler:
         return []
 
     def _follow(self, bisection: Bisection, step: BisectionStep, *, detail: str = "") -> list[Action]:
-        actions: list[Action] = [Settle(parent, Outcomes(parts=parts)) for parent, parts in step.cuts]
+        actions: list[Action] = [Resolve(parent, Outcomes(parts=parts)) for parent, parts in step.cuts]
         for note, parts in (("", step.rejected), (GROUP_NOTE, step.untried)):
             for part in parts:
                 words = note + (part.last_answer or detail)
                 failed = [FailedEvent(index, Reason.REFUSED, words) for index in range(len(part))]
-                actions.append(Settle(part, Outcomes(failed=failed)))
+                actions.append(Resolve(part, Outcomes(failed=failed)))
         self._all_rejected = not bisection.found_good and (bisection.gave_up or self._all_rejected)
         return actions + [Resubmit(part) for part in step.send]
 
@@ -308,7 +312,7 @@ def understand(sink: Sink, answer: Answer, events: Sequence[bytes]) -> Verdict:
     except Exception as error:  # its words may be the answer's, so only its kind is told
         kind = type(error).__name__
         detail = f"{answer.status} the answer could not be understood ({kind})"
-        return Verdict(Meaning.RETRY, detail, unanswered=True)
+        return Verdict(Meaning.RETRY, detail, ambiguous=True)
     if verdict.items or verdict.remote_ids:
         return _checked(verdict, len(events))
     return verdict

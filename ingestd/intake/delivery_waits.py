@@ -1,9 +1,9 @@
 """Submissions with ``?wait=delivered``: answered when their chunks are resolved, or time is up."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ingestd.core.clock import Clock, Timer
 from ingestd.core.submission import AcceptedSubmission, Submission, SubmissionOutcome
 
 State = Callable[[int], tuple[int, int] | None]
@@ -17,7 +17,7 @@ class _Waiter:
     chunks: dict[int, int]
     state: State
     dead_letters: int = 0
-    deadline: asyncio.TimerHandle | None = None
+    deadline: Timer | None = None
 
 
 class DeliveryWaits:
@@ -25,8 +25,8 @@ class DeliveryWaits:
 
     ``most``: chunks that are waited for."""
 
-    def __init__(self, *, most: int) -> None:
-        self._most = most
+    def __init__(self, clock: Clock, *, most: int) -> None:
+        self._clock, self._most = clock, most
         self._by_chunk: dict[int, _Waiter] = {}
         self._ending = False
 
@@ -44,7 +44,7 @@ class DeliveryWaits:
             return
         for number in chunks:
             self._by_chunk[number] = waiter
-        waiter.deadline = asyncio.get_running_loop().call_later(submission.wait_s, self._answer, waiter)
+        waiter.deadline = self._clock.call_later(submission.wait_s, self._answer, waiter)
 
     def resolved(self, number: int, dead_letters: int) -> None:
         waiter = self._by_chunk.pop(number, None)

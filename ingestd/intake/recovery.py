@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
-from ingestd.core.batch import Batch
+from ingestd.core.batch import Batch, NewId
 from ingestd.core.chunk import Chunk, Segment
 from ingestd.core.clock import Clock
 from ingestd.core.positions import Positions, unpack_positions
@@ -76,7 +76,9 @@ class Recovery:
         encode: Encode,
         digests: Digests,
         claims_keys: bool,
+        new_id: NewId,
     ) -> None:
+        self._new_id = new_id
         self.claims_keys = claims_keys
         self._encode = encode
         self._digests = digests
@@ -186,9 +188,11 @@ class Recovery:
         except Unencodable:
             body = b""  # what the source holds now is something else
         same = body_digest(body) == frozen.body_digest
-        batch = Batch(events, self._digests(events), segments, batch_id=frozen.id if same else None)
+        batch = Batch(
+            events, self._digests(events), segments, self._new_id, batch_id=frozen.id if same else None
+        )
         if same:
-            batch.noted = batch.unanswered = True
+            batch.noted = batch.ambiguous = True
             batch.first_sent_wall = frozen.frozen_at
             batch.freeze(body)
         else:

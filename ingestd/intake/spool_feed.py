@@ -12,7 +12,7 @@ from typing import NamedTuple
 import anyio
 
 from ingestd.core.batch import Batch
-from ingestd.core.clock import Clock
+from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.ledger import SinkLedger
 from ingestd.core.positions import Positions, unpack_positions
 from ingestd.core.receipt import Routed
@@ -112,8 +112,7 @@ class SpoolFeed:
         self._draining = True
         self._news.set()
         self._lane.drain(within_s, feeding=True)
-        with anyio.move_on_after(within_s * _FEEDING):
-            await self._ended.wait()
+        await wait_until_set(self._ended, within_s * _FEEDING, self._clock)
         self.stop()
         self._lane.add(self._remainder())
         self._lane.close()
@@ -227,8 +226,8 @@ class SpoolFeed:
         """Until a chunk is offered, or the batcher's deadline."""
         self._news = anyio.Event()
         deadline = self._batcher.deadline
-        with anyio.move_on_after(None if deadline is None else max(0.0, deadline - self._clock.monotonic())):
-            await self._news.wait()
+        left_s = None if deadline is None else deadline - self._clock.monotonic()
+        await wait_until_set(self._news, left_s, self._clock)
 
     def _admit(self, spooled: SpooledChunk, routed: Routed | None) -> list[Batch]:
         """Gives the batches that are full with this chunk."""

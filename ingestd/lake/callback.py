@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 from ingestd.core.answer import Answer
 from ingestd.core.backoff import Backoff
+from ingestd.core.clock import Clock, SystemClock, system_rng
 from ingestd.core.errors import Unreachable
 from ingestd.sinks import answers
 
@@ -48,6 +49,8 @@ class Callback:
         warn: Callable[[str], None],
         max_attempts: int = MAX_ATTEMPTS,
         backoff: Backoff | None = None,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         self.sent = self.failed = 0
         self._transport = transport
@@ -55,7 +58,8 @@ class Callback:
         self._warn = warn
         self._max_attempts = max_attempts
         self._backoff = backoff or Backoff()
-        self._random = random.Random()
+        self._clock = clock or SystemClock()
+        self._random = rng or system_rng()
         self._queue: deque[_Call] = deque()
         self._attempts = 0  # for the first of them
         self._told = asyncio.Event()
@@ -75,7 +79,7 @@ class Callback:
     async def run(self) -> None:
         while True:
             if self._queue:
-                await asyncio.sleep(await self._turn())
+                await self._clock.sleep(await self._turn())
             else:
                 self._told.clear()
                 await self._told.wait()

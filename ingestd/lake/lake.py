@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 
 from ingestd.core.backoff import Backoff
-from ingestd.core.clock import Clock, SystemClock
+from ingestd.core.clock import Clock, SystemClock, system_rng, wait_until_set
 from ingestd.core.errors import UserError, first_cause
 from ingestd.lake.callback import Callback
 from ingestd.lake.file_format import EncodedFile
@@ -55,6 +55,7 @@ class Lake:
         audit: Audit,
         warn: Warn,
         clock: Clock,
+        rng: random.Random,
         backoff: Backoff,
         max_in_flight: int,
     ) -> None:
@@ -72,7 +73,7 @@ class Lake:
         self._clock = clock
         self._backoff = backoff
         self._attempts = 0
-        self._random = random.Random()
+        self._random = rng
         self._turns = asyncio.Lock()
         self._added, self._draining = asyncio.Event(), asyncio.Event()
         self._writer = LakeFileWriter(outbox, store, max_in_flight=max_in_flight, on_file=self._file_written)
@@ -99,12 +100,12 @@ class Lake:
         in the outbox for the next process. Raises StoreFailed."""
         self._draining.set()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
+            async with self._clock.timeout(timeout_s):
                 while self.outbox.rows:
                     wait_s = await self._turn()
                     if self.trouble:
                         break
-                    await asyncio.sleep(wait_s)
+                    await self._clock.sleep(wait_s)
                 if self.callback:
                     await self.callback.drain()
         return self.outbox.stock
@@ -113,10 +114,10 @@ class Lake:
         while not self._draining.is_set():
             if self._is_due():
                 if wait_s := await self._turn():
-                    await _wait(self._draining, wait_s)
+                    await wait_until_set(self._draining, wait_s, self._clock)
             else:
                 self._added.clear()
-                await _wait(self._added, min(_LOOK_AGAIN_S, self._until_due_s()))
+                await wait_until_set(self._added, min(_LOOK_AGAIN_S, self._until_due_s()), self._clock)
 
     def _on_added(self) -> None:
         if self.outbox.rows == 1 or self.outbox.bytes >= self._file_bytes:
@@ -181,7 +182,7 @@ class Lake:
         for index, row in enumerate(requests):
             self._note_request(row)
             if index % _AUDIT_SLICE == _AUDIT_SLICE - 1:
-                await asyncio.sleep(0)  # small batches come by the thousands
+                await self._clock.sleep(0)  # small batches come by the thousands
         if accepted:
             self._note(events=accepted, files=written.files)
 
@@ -214,6 +215,7 @@ async def open_lake(
     callback: Callback | None = None,
     audit: Audit = no_audit,
     clock: Clock | None = None,
+    rng: random.Random | None = None,
     backoff: Backoff = BACKOFF,
     max_in_flight: int = 4,
 ) -> AsyncIterator[Lake]:
@@ -243,6 +245,7 @@ async def open_lake(
             audit=audit,
             warn=warn,
             clock=clock,
+            rng=rng or system_rng(),
             backoff=backoff,
             max_in_flight=max_in_flight,
         )
@@ -255,9 +258,3 @@ def _need_pyarrow() -> None:
         import_module("pyarrow.parquet")
     except ImportError:
         raise UserError("format = 'parquet' needs pyarrow: pip install 'ingestd[lake]'") from None
-
-
-async def _wait(event: asyncio.Event, timeout_s: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(max(0.001, timeout_s)):
-            await event.wait()

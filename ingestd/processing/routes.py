@@ -68,6 +68,14 @@ class Routes:
             positions[sink] = everything if len(taken) == len(events) else taken
         return RoutedChunk(positions, [] if self._open else unmatched)
 
+    def sinks_of(self, events: Sequence[bytes]) -> list[list[str]]:
+        """For each event the names of the sinks that it goes to."""
+        found: list[list[str]] = [[] for _ in events]
+        for name, positions in self.route(events).positions.items():
+            for position in positions:
+                found[position].append(name)
+        return found
+
     def _scan(self, events: Sequence[bytes]) -> tuple[dict[str, list[int]], list[int]]:
         found: dict[str, list[int]] = {sink: [] for sink in self._formulas}
         unmatched: list[int] = []

@@ -36,7 +36,7 @@ def letters_of_batch(batch: Batch, failed: Sequence[FailedEvent], *, sink: str) 
     for (chunk, position), one in zip(origins, ordered, strict=True):
         index, reason = one.index, one.reason
         offset, line = chunk.place(position)
-        unanswered = batch.unanswered and reason not in _ANSWERED
+        unanswered = batch.ambiguous and reason not in _ANSWERED
         letters[index] = DeadLetter(  # by position, for speed: an answer may refuse thousands
             chunk.events[position],
             reason,
@@ -73,7 +73,7 @@ def letters_that_failed_again(batch: Batch, buried: Sequence[FailedEvent]) -> li
                 batch=batch.id,
                 batch_index=burial.index,
                 batch_size=len(batch),
-                unanswered=batch.unanswered and burial.reason not in _ANSWERED,
+                unanswered=batch.ambiguous and burial.reason not in _ANSWERED,
                 first_sent_wall=batch.first_sent_wall,
             ),
         )

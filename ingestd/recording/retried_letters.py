@@ -58,7 +58,7 @@ class RetriedLetters:
         gone = {*anew, *later, *doubtful}
         rest = [index for index in range(len(batch)) if index not in gone]
         aside: list[int] = []
-        if batch.unanswered:
+        if batch.ambiguous:
             whole = list(range(len(batch)))
             if doubtful:
                 anew, later, doubtful = [], [], whole
@@ -150,7 +150,7 @@ class RetriedLetters:
         doubtful: Sequence[int],
         aside: Sequence[int],
     ) -> None:
-        now, taken = self._clock.wall(), batch.unanswered
+        now, taken = self._clock.wall(), batch.ambiguous
         elsewhere, back, again, left = (
             [batch.letters[at] for at in some] for some in (anew, later, doubtful, aside)
         )

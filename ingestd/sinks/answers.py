@@ -114,8 +114,8 @@ class AnswerReader:
             return Verdict(meaning, detail, items=items, unmatched=unmatched)
         if meaning in (Meaning.RETRY, Meaning.PAUSED):  # sent again: was it, perhaps, taken?
             after_s = retry_after_s(answer, now_wall=now_wall)
-            perhaps = usual.unanswered or usual.meaning is Meaning.ACCEPTED
-            return Verdict(meaning, detail, after_s=after_s, unanswered=perhaps)
+            perhaps = usual.ambiguous or usual.meaning is Meaning.ACCEPTED
+            return Verdict(meaning, detail, after_s=after_s, ambiguous=perhaps)
         return Verdict(meaning, detail)
 
     def meaning_of(self, status: int) -> Meaning | None:
@@ -169,7 +169,7 @@ def meaning_of(
     if status == 409:
         if _IN_PROGRESS.search(answer.body):
             return Verdict(
-                Meaning.RETRY, detail, after_s=after_s if after_s is not None else 1.0, unanswered=True
+                Meaning.RETRY, detail, after_s=after_s if after_s is not None else 1.0, ambiguous=True
             )
         return Verdict(Meaning.ACCEPTED, detail)
     if status == 413:
@@ -183,7 +183,7 @@ def meaning_of(
             after_s=after_s,
             slow_down=status in _SLOW_DOWN,
             throttled=status == 429,
-            unanswered=status not in _NOT_TAKEN and not answer.part_sent,
+            ambiguous=status not in _NOT_TAKEN and not answer.part_sent,
             cut_sending=answer.part_sent,
         )
     if status in (400, 422):
@@ -201,7 +201,7 @@ def doubt(answer: Answer, strange: str = "") -> Verdict | None:
     """
     if answer.truncated:
         words_of_it = f"{answer.status}, but the answer was cut short, or is too long"
-        return Verdict(Meaning.RETRY, words_of_it, unanswered=True)
+        return Verdict(Meaning.RETRY, words_of_it, ambiguous=True)
     if answer.unreadable:
         why = f"its answer cannot be read: {answer.unreadable}"
     elif strange and (not answer.body.strip() or _is_json(answer)):
@@ -213,7 +213,7 @@ def doubt(answer: Answer, strange: str = "") -> Verdict | None:
     else:
         why = "its answer is not JSON: is this the API?"
     said = told(answer.body[:401].decode("utf-8", "replace"), 100) if not answer.unreadable else ""
-    return Verdict(Meaning.PAUSED, f"{answer.status}: {why} {said}".strip(), unanswered=True)
+    return Verdict(Meaning.PAUSED, f"{answer.status}: {why} {said}".strip(), ambiguous=True)
 
 
 def _is_json(answer: Answer) -> bool:

@@ -3,7 +3,6 @@
 Rules: CloudEvents HTTP binding 1.0.2 and JSON format 1.0.2; the API of the seed "Publishing Custom Events".
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from pydantic import Field
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.batch import frame
+from ingestd.core.clock import SystemClock
 from ingestd.core.setting_types import JsonPath, Section
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.sinks import answer_body, answers, cloudevents_formats
@@ -53,7 +53,7 @@ class CloudEventsSink:
         max_bytes: int = 1_000_000,
         max_events: int = 100,
         reading: AnswerReader = DEFAULT,
-        wall: Callable[[], float] = time.time,
+        wall: Callable[[], float] = SystemClock.wall,
     ) -> None:
         self.name = name
         self.url, self.shown_url = url, show_url(url)

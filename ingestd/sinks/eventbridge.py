@@ -174,7 +174,7 @@ class EventBridgeSink:
             after_s=answers.retry_after_s(answer, now_wall=self._wall()),
             slow_down=not failed or code.startswith("ServiceUnavail"),
             throttled=not failed,
-            unanswered=failed and answer.status >= 300,
+            ambiguous=failed and answer.status >= 300,
         )
 
     def _read_entries(self, answer: Answer, count: int) -> Verdict:

@@ -7,7 +7,6 @@ Source: models ``Batch*EventRequest`` and ``BatchEventResponse`` of the SDK, ver
 
 import functools
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
@@ -17,6 +16,7 @@ from pydantic import Field
 
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
+from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.text import cut
 from ingestd.core.verdict import ItemError, Meaning, Verdict
@@ -118,7 +118,7 @@ class GenesysEventsSink:
         max_events: int = MAX_REQUEST_ENTRIES,
         max_bytes: int = MAX_BODY_BYTES,
         reading: AnswerReader = DEFAULT,
-        wall: Callable[[], float] = time.time,
+        wall: Callable[[], float] = SystemClock.wall,
     ) -> None:
         if family not in FAMILIES:
             raise UserError(f"sinks.{name}: expected one of {', '.join(FAMILIES)} as its api")

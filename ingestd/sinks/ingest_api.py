@@ -1,6 +1,5 @@
 """``POST /api/v2/events/ingest``: the batch ingestion API of the seed "Ingest … via HTTP API"."""
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -9,6 +8,7 @@ from pydantic import Field
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.batch import frame
+from ingestd.core.clock import SystemClock
 from ingestd.core.verdict import Verdict
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.settings import TYPE, HttpSinkConfig, SinkBasis
@@ -33,7 +33,7 @@ class IngestApi:
         max_bytes: int = 1_000_000,
         max_events: int = 1_000_000,
         reading: AnswerReader = DEFAULT,
-        wall: Callable[[], float] = time.time,
+        wall: Callable[[], float] = SystemClock.wall,
     ) -> None:
         self.name = name
         self.url = api.rstrip("/") + PATH

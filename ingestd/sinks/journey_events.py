@@ -4,7 +4,6 @@ Source: models ``ExternalEvent`` and ``UnprocessedExternalEvent`` of the SDK, ve
 """
 
 import re
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 from urllib.parse import quote
@@ -15,6 +14,7 @@ from pydantic import Field
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.batch import frame
+from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.text import cut
 from ingestd.core.verdict import ItemError, Meaning, Verdict
@@ -73,7 +73,7 @@ class JourneyEventsSink:
         max_events: int = MAX_EVENTS,
         max_bytes: int = MAX_BODY_BYTES,
         reading: AnswerReader = DEFAULT,
-        wall: Callable[[], float] = time.time,
+        wall: Callable[[], float] = SystemClock.wall,
     ) -> None:
         if not _CONFIGURATION_ID.fullmatch(configuration_id):
             raise UserError(

@@ -5,7 +5,6 @@ made anew for each attempt, so the transport adds them; its id is made here.
 """
 
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
@@ -16,6 +15,7 @@ from pydantic import Field
 from ingestd.core.address import show_host, show_url
 from ingestd.core.answer import Answer
 from ingestd.core.batch import frame
+from ingestd.core.clock import SystemClock
 from ingestd.core.setting_types import AS_OBJECT, Secret, SecretFile
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.sinks.answers import DEFAULT, AnswerReader
@@ -67,7 +67,7 @@ class WebhookSink:
         max_bytes: int = 1_000_000,
         max_events: int = 100,
         reading: AnswerReader = DEFAULT,
-        wall: Callable[[], float] = time.time,
+        wall: Callable[[], float] = SystemClock.wall,
     ) -> None:
         self.name = name
         self._secret_url = secret_url

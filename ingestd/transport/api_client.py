@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 from ingestd.core.answer import PASSING, Answer
 from ingestd.core.backoff import Backoff
-from ingestd.core.clock import Clock
+from ingestd.core.clock import Clock, system_rng
 from ingestd.core.errors import Unreachable, UserError, first_cause
 from ingestd.core.redaction import names_a_secret
 from ingestd.core.units import human_seconds
@@ -23,9 +23,8 @@ from ingestd.transport.api_error import ApiError as ApiError
 from ingestd.transport.api_error import correlation_id, read_error
 from ingestd.transport.api_pace import ApiPace
 from ingestd.transport.api_pages import list_all
-from ingestd.transport.auth import Auth
+from ingestd.transport.auth import Auth, SecretMask
 from ingestd.transport.client import Client
-from ingestd.transport.credential import SecretMask
 from ingestd.transport.headers import retry_after
 from ingestd.transport.token_refusal import speaks_of_token
 
@@ -65,6 +64,7 @@ class ApiClient:
         *,
         base_url: str,
         clock: Clock,
+        rng: random.Random | None = None,
         requests_per_minute: int = REQUESTS_PER_MINUTE,
         on_request: OnRequest | None = None,
         deadline_s: float = DEADLINE_S,
@@ -79,7 +79,7 @@ class ApiClient:
         self._pace = ApiPace(requests_per_minute, clock=clock)
         self._on_request = on_request or (lambda method, path, status, seconds, correlation_id: None)
         self._deadline_s = deadline_s
-        self._random = random.Random()
+        self._random = rng or system_rng()
 
     async def get(self, path: str, *, params: Params | None = None) -> Any:
         """The decoded JSON body; None of an empty one. Raises ApiError, Unreachable."""

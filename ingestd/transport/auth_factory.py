@@ -1,13 +1,13 @@
 """An ``Auth`` from its section of the configuration. Called by the pipeline for each sink."""
 
+import random
 from collections.abc import Callable
 
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
-from ingestd.transport.auth import Auth, NoAuth, basic, bearer, header
+from ingestd.transport.auth import Auth, Credential, NoAuth, basic, bearer, header, make_credential
 from ingestd.transport.auth_config import AuthConfig
 from ingestd.transport.client import Client
-from ingestd.transport.credential import Credential, make_credential
 from ingestd.transport.oauth import TokenSource
 from ingestd.transport.watched_file import Watch
 from ingestd.transport.webhook_signature import StandardWebhooks
@@ -19,15 +19,16 @@ def make_auth(
     *,
     clock: Clock,
     watch: Watch | None = None,
-    patience_s: float = 60.0,
+    rng: random.Random | None = None,
+    timeout_s: float = 60.0,
     on_refresh: Callable[[bool, float], None] | None = None,
 ) -> Auth:
     """Of a section whose type is none, bearer, basic, header, oauth2 or standard_webhooks: what api and auto
     stand for is for others to say.
 
-    ``patience_s`` and ``on_refresh``: see TokenSource, for which ``client`` is. Files are read again when
-    they change, ``watch`` hears of those that do not serve. Close what is returned.
-    Raises UserError for what is missing or does not serve.
+    ``timeout_s``, ``rng`` and ``on_refresh``: see TokenSource, for which ``client`` is. Files are read again
+    when they change, ``watch`` hears of those that do not serve. Close what is returned. Raises UserError for
+    what is missing or does not serve.
     """
     token, file = section.token.get_secret_value(), section.token_file
     match section.type:
@@ -45,7 +46,13 @@ def make_auth(
             return StandardWebhooks(secret, section.secret_file, clock=clock, watch=watch)
         case "oauth2":
             return _token_source(
-                section, client, clock=clock, watch=watch, patience_s=patience_s, on_refresh=on_refresh
+                section,
+                client,
+                clock=clock,
+                rng=rng,
+                watch=watch,
+                timeout_s=timeout_s,
+                on_refresh=on_refresh,
             )
     raise AssertionError(f"auth.type {section.type}: the section of a sink says what that stands for")
 
@@ -55,8 +62,9 @@ def _token_source(
     client: Client,
     *,
     clock: Clock,
+    rng: random.Random | None,
     watch: Watch | None,
-    patience_s: float,
+    timeout_s: float,
     on_refresh: Callable[[bool, float], None] | None,
 ) -> TokenSource:
     if not (section.client_id or section.client_id_file) or not section.token_url.startswith(
@@ -76,7 +84,8 @@ def _token_source(
         ),
         scope=section.scope,
         clock=clock,
-        patience_s=patience_s,
+        rng=rng,
+        timeout_s=timeout_s,
         on_refresh=on_refresh,
     )
 

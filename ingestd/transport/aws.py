@@ -7,15 +7,15 @@ import asyncio
 import importlib
 import logging
 import os
-import time
 from collections.abc import Mapping
 from typing import Any
 
+from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import Unreachable, UserError
-from ingestd.transport.credential import SecretMask
+from ingestd.transport.auth import SecretMask
 from ingestd.transport.oauth import LoginRefused, TokenUnavailable
 
-PATIENCE_S = 10.0
+TIMEOUT_S = 10.0
 """How long an attempt waits for credentials: a metadata service may be far, or silent."""
 RENEW_EVERY_S = 30.0
 """How often the renewal of credentials that are still good is tried."""
@@ -35,12 +35,19 @@ class AwsSignature:
     refusal = "AWS does not accept the credentials"
 
     def __init__(
-        self, service: str, region: str, *, profile: str = "", patience_s: float = PATIENCE_S
+        self,
+        service: str,
+        region: str,
+        *,
+        profile: str = "",
+        timeout_s: float = TIMEOUT_S,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or SystemClock()
         self._service = service
         self._region = region
         self._profile = profile
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._botocore = _Botocore()
         self._credentials: Any = None
         self._frozen: Any = None
@@ -57,7 +64,7 @@ class AwsSignature:
         credentials = self._credentials
         if credentials is None or _ends_within(credentials, 0):
             await self._wait_for_credentials()
-        elif _ends_within(credentials, None) and time.monotonic() >= self._renew_at:
+        elif _ends_within(credentials, None) and self._clock.monotonic() >= self._renew_at:
             self._load()  # in the background: they are good until their end
         signed = self._botocore.sign(self._frozen, self._service, self._region, url, body, headers)
         return signed, self._generation
@@ -73,7 +80,7 @@ class AwsSignature:
 
     async def _wait_for_credentials(self) -> None:
         loading = self._load()
-        await asyncio.wait([loading], timeout=self._patience_s)
+        await asyncio.wait([loading], timeout=self._timeout_s)
         if not loading.done() or loading.cancelled():
             raise TokenUnavailable("no AWS credentials in time: is the metadata service within reach?")
         if (error := loading.result()) is not None:
@@ -82,7 +89,7 @@ class AwsSignature:
     def _load(self) -> asyncio.Task[Unreachable | None]:
         """However many wait, one looks; it goes on when those who wait are cancelled."""
         if self._loading is None:
-            self._renew_at = time.monotonic() + RENEW_EVERY_S
+            self._renew_at = self._clock.monotonic() + RENEW_EVERY_S
             self._loading = asyncio.create_task(self._look(), name="AWS credentials")
             self._loading.add_done_callback(self._forget_task)
         return self._loading

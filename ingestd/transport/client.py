@@ -1,9 +1,11 @@
-"""The HTTP client: one request, one Answer, whatever the network does. For delivery, control, OAuth."""
+"""The HTTP client: one request, one Answer, whatever the network does; and ``Sender``, which adds
+credentials."""
 
 import base64
 import logging
-import time
+import random
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from types import TracebackType
 
@@ -12,10 +14,12 @@ import yarl
 
 from ingestd import __version__
 from ingestd.core.answer import Answer
+from ingestd.core.clock import Clock, SystemClock, system_rng
+from ingestd.transport.auth import Auth
 from ingestd.transport.decoding import FIRST_OF_MARKS, undo
 from ingestd.transport.engine import Engine, Exchanged, Received, Timeout, convert
 from ingestd.transport.network_errors import CutWhileSending
-from ingestd.transport.tls_files import watch_tls
+from ingestd.transport.sessions import watch_tls
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch
 
@@ -36,8 +40,9 @@ class Client:
     present; both are read again when they change, ``watch`` hears of those that do not serve.
     ``trust_env``: proxies and SSL_CERT_FILE
     from the environment. Redirects are not followed, cookies not kept, compression not asked for but undone.
-    ``guard``: requests that it refuses are not sent, and answered like trouble on the network; through a
-    proxy it sees the URL only. Raises UserError for files that do not serve.
+    ``guard``: requests that it refuses are not sent, and answered like an error of the network; through a
+    proxy it sees the URL only. ``clock``, ``rng``: None is the system's. Raises UserError for files that do
+    not serve.
     """
 
     def __init__(
@@ -54,15 +59,26 @@ class Client:
         trust_env: bool = False,
         guard: UrlGuard | None = None,
         watch: Watch | None = None,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
     ) -> None:
+        self._clock = clock or SystemClock()
         self._timeout = Timeout(connect_timeout_s, read_timeout_s, timeout_s)
         self._engine = Engine(
-            watch_tls(ca_file, certificate=certificate, trust_env=trust_env, watch=watch or Watch()),
+            watch_tls(
+                ca_file,
+                certificate=certificate,
+                trust_env=trust_env,
+                watch=watch or Watch(),
+                clock=self._clock,
+            ),
             max_connections=max_connections,
             max_connection_age_s=max_connection_age_s,
             max_body_bytes=max_body_bytes,
             trust_env=trust_env,
             guard=guard,
+            clock=self._clock,
+            rng=rng or system_rng(),
         )
         self._http = _HttpClient(transport=self._engine, trust_env=False)
 
@@ -82,7 +98,7 @@ class Client:
         self, url: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float | None = None
     ) -> Answer:
         """Send a POST, once: see ``request``. Past httpx, whose objects cost half as much as the request."""
-        start = time.monotonic()
+        start = self._clock.monotonic()
         timeout = self._timeout if timeout_s is None else self._timeout._replace(total=timeout_s)
         try:
             target, own = _target(url)
@@ -90,10 +106,10 @@ class Client:
             if not all(map(str.isascii, given.values())):
                 raise ValueError
             done = await self._engine.exchange("POST", target, own | given, body, timeout=timeout)
-        except httpx.TransportError as trouble:
-            return _no_answer(trouble, start)
+        except httpx.TransportError as error:
+            return _no_answer(error, self._clock.monotonic() - start)
         except (httpx.InvalidURL, ValueError):
-            return Answer(0, error=_NOT_VALID, seconds=time.monotonic() - start, unsent=True)
+            return Answer(0, error=_NOT_VALID, seconds=self._clock.monotonic() - start, unsent=True)
         return self._answer(done, body, start)
 
     async def request(
@@ -105,12 +121,12 @@ class Client:
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> Answer:
-        """Send one request, once. Never raises for trouble on the network: ``Answer.status`` is 0 then.
+        """Send one request, once. Never raises for an error of the network: ``Answer.status`` is 0 then.
 
         The status line and complete headers make an answer; if its body was cut short, stalled until
         the deadline or was over the limit, it is ``truncated``.
         """
-        start = time.monotonic()
+        start = self._clock.monotonic()
         timeout = self._timeout if timeout_s is None else self._timeout._replace(total=timeout_s)
         try:
             request = httpx.Request(
@@ -121,10 +137,10 @@ class Client:
                 extensions={"timeout": timeout._asdict()},
             )
             response = await self._http.send(request, stream=True)
-        except httpx.TransportError as trouble:
-            return _no_answer(trouble, start)
+        except httpx.TransportError as error:
+            return _no_answer(error, self._clock.monotonic() - start)
         except (httpx.InvalidURL, ValueError):
-            return Answer(0, error=_NOT_VALID, seconds=time.monotonic() - start, unsent=True)
+            return Answer(0, error=_NOT_VALID, seconds=self._clock.monotonic() - start, unsent=True)
         assert isinstance(response, Received)
         # httpx ties a response to its stream and so the request's body into a cycle, which then
         # stays in memory until a collection: half a megabyte for each batch.
@@ -133,19 +149,50 @@ class Client:
 
     def _answer(self, done: Exchanged, sent: bytes, start: float) -> Answer:
         headers = _lower(done.headers)
-        body, truncated, trouble = done.body, done.truncated, ""
+        body, truncated, unreadable = done.body, done.truncated, ""
         if "content-encoding" in headers or body[:1] in FIRST_OF_MARKS:
             coding = headers.get("content-encoding", "")
-            body, cut, trouble = undo(body, coding, limit=self._engine.limit(sent))
+            body, cut, unreadable = undo(body, coding, limit=self._engine.limit(sent))
             truncated = truncated or cut
         return Answer(
             done.status,
             headers=headers,
             body=body,
             truncated=truncated,
-            unreadable=trouble,
-            seconds=time.monotonic() - start,
+            unreadable=unreadable,
+            seconds=self._clock.monotonic() - start,
         )
+
+
+class Sender:
+    """Sends with the current credential; the caller is told which generation it was."""
+
+    def __init__(self, client: Client, auth: Auth) -> None:
+        self._client = client
+        self._auth = auth
+
+    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[Answer, int]:
+        """(answer, generation of the credential). Raises Unreachable."""
+        added, generation = await self._auth.headers(url, body, headers)
+        answer = await self._client.post(url, body, {**headers, **added})
+        return self._masked(answer), generation
+
+    @property
+    def refusal(self) -> str:
+        return self._auth.refusal
+
+    def drop_token(self, generation: int) -> None:
+        self._auth.drop(generation)
+
+    def _masked(self, answer: Answer) -> Answer:
+        """APIs that show what they were sent: answers are kept in the audit file and in dead letters."""
+        mask = self._auth.mask
+        if (body := mask(answer.body)) is not answer.body:
+            answer = replace(answer, body=body)
+        if "location" in answer.headers:  # the one header that is told to people
+            location = mask(answer.headers["location"].encode("latin-1")).decode("latin-1")
+            answer = replace(answer, headers={**answer.headers, "location": location})
+        return answer
 
 
 _NO_STREAM = httpx.ByteStream(b"")
@@ -161,10 +208,9 @@ _UNSENT = (
 )
 
 
-def _no_answer(trouble: httpx.TransportError, start: float) -> Answer:
-    seconds = time.monotonic() - start
-    cut = isinstance(trouble, CutWhileSending)
-    return Answer(0, error=str(trouble), seconds=seconds, unsent=isinstance(trouble, _UNSENT), part_sent=cut)
+def _no_answer(error: httpx.TransportError, seconds: float) -> Answer:
+    cut = isinstance(error, CutWhileSending)
+    return Answer(0, error=str(error), seconds=seconds, unsent=isinstance(error, _UNSENT), part_sent=cut)
 
 
 _parse = lru_cache(maxsize=64)(httpx.URL)

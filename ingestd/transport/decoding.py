@@ -30,12 +30,12 @@ Undo = Callable[[bytes, int], tuple[bytes, bool]]
 
 
 class UndecodedBody(NamedTuple):
-    """``trouble``: why the body cannot be read, in words; it is as it came then. A body that was never
-    packed, though a header says so (``Content-Encoding: utf-8`` is seen), is no trouble."""
+    """``unreadable``: why the body cannot be read, in words; it is as it came then. A body that was never
+    packed, though a header says so (``Content-Encoding: utf-8`` is seen), is no error."""
 
     body: bytes
     truncated: bool
-    trouble: str = ""
+    unreadable: str = ""
 
 
 def undo(body: bytes, codings: str, *, limit: int) -> UndecodedBody:

@@ -4,19 +4,21 @@ Used by ``client.py``. It reads the answer's body itself, up to a limit and a de
 or marked as cut, and leaves nothing open. See ``benchmarks/engines.py`` and ``benchmarks/requests.py``.
 """
 
-import asyncio
+import random
+import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 import aiohttp
 import httpx
 import yarl
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
 from aiohttp.payload import Payload
+from aiohttp.resolver import DefaultResolver
 
-from ingestd.transport.checked_resolver import CheckedResolver
+from ingestd.core.clock import Clock
 from ingestd.transport.network_errors import as_httpx_error
 from ingestd.transport.proxies import Proxies
 from ingestd.transport.sessions import Sessions
@@ -29,7 +31,7 @@ the connection at what is too long for it does so meanwhile, and then cannot hav
 
 _NEVER_TOO_LONG = 16 * 1024
 _ECHO = 4  # times as long as the request
-_NETWORK_TROUBLE = (aiohttp.ClientError, OSError, ValueError)  # OSError has TimeoutError and SSLError in it
+_NETWORK_ERRORS = (aiohttp.ClientError, OSError, ValueError)  # OSError has TimeoutError and SSLError in it
 
 
 class Timeout(NamedTuple):
@@ -78,14 +80,23 @@ class Engine(httpx.AsyncBaseTransport):
         max_body_bytes: int,
         trust_env: bool = False,
         guard: UrlGuard | None = None,
+        clock: Clock,
+        rng: random.Random,
     ) -> None:
         self._guard = guard
+        self._clock = clock
         self._max_body_bytes = max_body_bytes
         self._answered_bytes = _NEVER_TOO_LONG  # the longest body that was answered
-        self._proxies = Proxies.of_environment() if trust_env else Proxies()
-        self._resolver = CheckedResolver(guard, proxies=self._proxies.places) if guard else None
+        self._proxies = Proxies.of_environment() if trust_env else None
+        places = self._proxies.places if self._proxies else ()
+        self._resolver = CheckedResolver(guard, proxies=places) if guard else None
         self._sessions = Sessions(
-            tls, max_connections=max_connections, max_age_s=max_connection_age_s, resolver=self._resolver
+            tls,
+            max_connections=max_connections,
+            max_age_s=max_connection_age_s,
+            resolver=self._resolver,
+            clock=clock,
+            rng=rng,
         )
 
     async def aclose(self) -> None:
@@ -112,18 +123,20 @@ class Engine(httpx.AsyncBaseTransport):
         limit = self._max_body_bytes
         if len(body) * _ECHO > limit:
             limit = self.limit(body)
-        sent = _Bytes(body, hold_back=len(body) > self._answered_bytes) if body else None
+        sent = None
+        if body:
+            sent = _Bytes(body, hold_back=self._clock if len(body) > self._answered_bytes else None)
         session = self._sessions.take()
         try:
-            async with asyncio.timeout(timeout.total):
+            async with self._clock.timeout(timeout.total):
                 answer = await self._start(session.http, method, url, headers, sent, timeout)
                 truncated = await _read(answer, parts, limit=limit)
-        except _NETWORK_TROUBLE as trouble:
-            if isinstance(trouble, AddressRefused):
-                raise httpx.ConnectError(str(trouble)) from None
+        except _NETWORK_ERRORS as error:
+            if isinstance(error, AddressRefused):
+                raise httpx.ConnectError(str(error)) from None
             if answer is None:
                 whole = sent is None or sent.written
-                raise as_httpx_error(trouble, whole=whole) from None  # the chain has what the words leave out
+                raise as_httpx_error(error, whole=whole) from None  # the chain has what the words leave out
             truncated = True
         finally:
             if answer is not None:
@@ -172,6 +185,35 @@ class Engine(httpx.AsyncBaseTransport):
         )
 
 
+class CheckedResolver(AbstractResolver):
+    """Looks a host up once and hands on only the addresses that the guard lets pass. The connector connects
+    to just these, so that a name which answers otherwise the next time (DNS rebinding) gains nothing.
+
+    ``proxies``: (host, port) that are not checked: they are of our own configuration.
+    """
+
+    def __init__(self, guard: UrlGuard, *, proxies: Collection[tuple[str, int]] = ()) -> None:
+        self._guard = guard
+        self._proxies = proxies
+        self._inner = DefaultResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Raises AddressRefused where no address may be connected to, OSError where there is none."""
+        found = await self._inner.resolve(host, port, family)
+        if (host, port) in self._proxies:
+            return found
+        refusals = [self._guard.refusal(one["host"].partition("%")[0], host) for one in found]
+        good = [one for one, refusal in zip(found, refusals, strict=True) if not refusal]
+        if found and not good:
+            raise AddressRefused(refusals[0])
+        return good
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
 @lru_cache(maxsize=64)
 def _client_timeout(timeout: Timeout) -> aiohttp.ClientTimeout:
     """``exchange`` sees to the total; a read that may take as long as all of it needs no clock of its own."""
@@ -184,13 +226,13 @@ def _client_timeout(timeout: Timeout) -> aiohttp.ClientTimeout:
 class _Bytes(Payload):
     """A request body. aiohttp's own class for bytes warns, once each, of those over 1 MiB.
 
-    ``hold_back``: the last byte goes a little later. ``written``: all of it is out of our hands; until then
-    the other side cannot have it whole.
+    ``hold_back``: by this clock the last byte goes a little later. ``written``: all of it is out of our
+    hands; until then the other side cannot have it whole.
     """
 
     _value: bytes
 
-    def __init__(self, value: bytes, *, hold_back: bool) -> None:
+    def __init__(self, value: bytes, *, hold_back: Clock | None) -> None:
         super().__init__(value)
         self._hold_back = hold_back
         self.written = False
@@ -203,7 +245,7 @@ class _Bytes(Payload):
         if self._hold_back:
             await writer.write(self._value[:-1])
             await writer.drain()
-            await asyncio.sleep(HOLD_S)
+            await self._hold_back.sleep(HOLD_S)
             await writer.write(self._value[-1:])
         else:
             await writer.write(self._value)

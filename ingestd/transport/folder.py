@@ -5,10 +5,10 @@ import contextlib
 import errno
 import itertools
 import os
-import time
 from pathlib import Path
 
 from ingestd.core.answer import Answer
+from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
 
 UNFINISHED = ".unfinished"
@@ -25,11 +25,12 @@ class FolderTransport:
     """``send`` writes below ``root``: synced under another name, renamed, the folder synced.
 
     A file that is there already with the same bytes is answered 412, like S3 with ``If-None-Match: *``; one
-    with other bytes is replaced. No room: 507; no permission: 403; other trouble of the disk: 0.
+    with other bytes is replaced. No room: 507; no permission: 403; other errors of the disk: 0.
     """
 
-    def __init__(self, root: Path, *, file_mode: int = 0o600) -> None:
+    def __init__(self, root: Path, *, file_mode: int = 0o600, clock: Clock | None = None) -> None:
         """``file_mode``: of files, whatever the umask; folders that are made get x where it has r."""
+        self._clock = clock or SystemClock()
         self._file_mode = file_mode
         self._folder_mode = file_mode | (file_mode & 0o444) >> 2
         self.shown_url = str(root)
@@ -51,10 +52,10 @@ class FolderTransport:
                 path.unlink()
 
     async def send(self, key: str, body: bytes, headers: dict[str, str]) -> tuple[Answer, int]:
-        """Write ``body`` as ``key``, a relative path. (answer, 0). Never raises for trouble of the disk."""
-        start = time.monotonic()
+        """Write ``body`` as ``key``, a relative path. (answer, 0). Never raises for an error of the disk."""
+        start = self._clock.monotonic()
         status, text = await asyncio.to_thread(self._write, key, body)
-        seconds = time.monotonic() - start
+        seconds = self._clock.monotonic() - start
         if status == 0:
             return Answer(0, error=text, seconds=seconds), 0
         return Answer(status, body=text.encode(), seconds=seconds), 0

@@ -1,4 +1,4 @@
-"""Trouble on the network in fixed words. Called by ``engine.py``.
+"""Errors of the network in fixed words. Called by ``engine.py``.
 
 The libraries' own messages quote URLs, and what the other side sent, which may be what we sent: a token.
 """
@@ -42,48 +42,48 @@ class CutWhileSending(httpx.WriteError):
     recipient may take for a whole one."""
 
 
-def as_httpx_error(trouble: Exception, *, whole: bool = True) -> httpx.TransportError:
+def as_httpx_error(raised: Exception, *, whole: bool = True) -> httpx.TransportError:
     """httpx's exception for one of aiohttp's, of the operating system's, or of ``ssl``'s. ``whole``: all of
     the request was written."""
-    error = _find(trouble)
-    lost = isinstance(error, httpx.NetworkError) or isinstance(trouble, aiohttp.ServerDisconnectedError)
+    error = _find(raised)
+    lost = isinstance(error, httpx.NetworkError) or isinstance(raised, aiohttp.ServerDisconnectedError)
     if whole or not lost or isinstance(error, httpx.ConnectError):
         return error
     return CutWhileSending(f"{error}, before all of the request was sent")
 
 
-def _find(trouble: Exception) -> httpx.TransportError:
-    tls = _tls_words(trouble)
+def _find(raised: Exception) -> httpx.TransportError:
+    tls = _tls_words(raised)
     if tls:
-        connecting = isinstance(trouble, aiohttp.ClientConnectorError)
+        connecting = isinstance(raised, aiohttp.ClientConnectorError)
         return httpx.ConnectError(tls) if connecting else httpx.NetworkError(tls)
     for kind, meaning, words in _WORDS:
-        if isinstance(trouble, kind):
+        if isinstance(raised, kind):
             return meaning(words)
-    if isinstance(trouble, aiohttp.ClientResponseError):
-        return httpx.RemoteProtocolError(_head_words(trouble.message))
-    if isinstance(trouble, aiohttp.ClientConnectorError):
-        return httpx.ConnectError(f"cannot connect: {_system_words(trouble.os_error)}")
-    if isinstance(trouble, OSError):
-        return httpx.NetworkError(f"connection lost: {_system_words(trouble)}")
-    return httpx.NetworkError(f"connection lost: {type(trouble).__name__}")
+    if isinstance(raised, aiohttp.ClientResponseError):
+        return httpx.RemoteProtocolError(_head_words(raised.message))
+    if isinstance(raised, aiohttp.ClientConnectorError):
+        return httpx.ConnectError(f"cannot connect: {_system_words(raised.os_error)}")
+    if isinstance(raised, OSError):
+        return httpx.NetworkError(f"connection lost: {_system_words(raised)}")
+    return httpx.NetworkError(f"connection lost: {type(raised).__name__}")
 
 
 def _head_words(said: str) -> str:
     return next((words for start, words in _HEAD_WORDS if said.startswith(start)), "the answer is not HTTP")
 
 
-def _tls_words(trouble: Exception) -> str:
-    if isinstance(trouble, aiohttp.ClientConnectorCertificateError):
-        trouble = trouble.certificate_error
-    elif isinstance(trouble, aiohttp.ClientConnectorError):
-        trouble = trouble.os_error
-    if isinstance(trouble, ssl.SSLCertVerificationError):
-        return f"TLS: certificate refused: {trouble.verify_message}"
-    if isinstance(trouble, ssl.SSLError):
-        return f"TLS: {(trouble.reason or 'handshake failed').lower().replace('_', ' ')}"
-    return "TLS: certificate refused" if isinstance(trouble, ssl.CertificateError) else ""
+def _tls_words(raised: Exception) -> str:
+    if isinstance(raised, aiohttp.ClientConnectorCertificateError):
+        raised = raised.certificate_error
+    elif isinstance(raised, aiohttp.ClientConnectorError):
+        raised = raised.os_error
+    if isinstance(raised, ssl.SSLCertVerificationError):
+        return f"TLS: certificate refused: {raised.verify_message}"
+    if isinstance(raised, ssl.SSLError):
+        return f"TLS: {(raised.reason or 'handshake failed').lower().replace('_', ' ')}"
+    return "TLS: certificate refused" if isinstance(raised, ssl.CertificateError) else ""
 
 
-def _system_words(trouble: OSError) -> str:
-    return os.strerror(trouble.errno) if trouble.errno and trouble.errno > 0 else type(trouble).__name__
+def _system_words(raised: OSError) -> str:
+    return os.strerror(raised.errno) if raised.errno and raised.errno > 0 else type(raised).__name__

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from urllib.parse import quote_plus, urlencode, urlsplit
 
 from ingestd.core.answer import Answer
-from ingestd.core.clock import Clock
+from ingestd.core.clock import Clock, system_rng
 from ingestd.core.errors import Unreachable
 from ingestd.core.units import human_seconds
+from ingestd.transport.auth import Credential, FixedCredential, SecretMask
 from ingestd.transport.auth import NoAuth as NoAuth
 from ingestd.transport.client import Client
-from ingestd.transport.credential import Credential, FixedCredential, SecretMask
 from ingestd.transport.headers import retry_after
 
 DEFAULT_LIFETIME_S = 300.0
@@ -38,7 +38,7 @@ class LoginRefused(Unreachable):
 
 
 class TokenUnavailable(Unreachable):
-    """No token within the patience: the login host is down, or answers nonsense."""
+    """No token within ``timeout_s``: the login host is down, or answers nonsense."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,8 @@ class TokenSource:
         client_secret: str | Credential[str],
         scope: str = "",
         clock: Clock,
-        patience_s: float = 60.0,
+        rng: random.Random | None = None,
+        timeout_s: float = 60.0,
         on_refresh: Callable[[bool, float], None] | None = None,
     ) -> None:
         self._client = client
@@ -81,14 +82,15 @@ class TokenSource:
         self._request = urlencode(asked).encode()
         self.mask = SecretMask(self._secret.get())
         self._clock = clock
-        self._patience_s = patience_s
+        self._rng = rng or system_rng()
+        self._timeout_s = timeout_s
         self._on_refresh = on_refresh or (lambda ok, seconds: None)
         self._token: Token | None = None
         self._generation = 0
         self._refresh_at = self._expires_at = 0.0
         self._refusal = ""
         self._refused_until = 0.0
-        self._trouble = ""
+        self._why = ""
         self._failures = 0
         self._retry_at = 0.0
         self._next_slot = -math.inf
@@ -151,8 +153,8 @@ class TokenSource:
         self._refresh = None
 
     async def _obtain(self) -> Token | Unreachable:
-        """Ask until a token, a refusal, or no patience is left. Returns errors: nobody may wait for them."""
-        give_up_at = self._clock.monotonic() + self._patience_s
+        """Ask until a token, a refusal, or the time is over. Returns errors: nobody may wait for them."""
+        give_up_at = self._clock.monotonic() + self._timeout_s
         while await self._wait_for_turn(give_up_at):
             asked_at = self._clock.monotonic()
             answer = await self._client.post(self._url, self._request, self._headers())
@@ -163,9 +165,9 @@ class TokenSource:
             if answer.status in {400, 401, 403} and not _is_throttled(answer):
                 return self._refuse(answer)
             self._back_off(answer)
-            self._trouble = _summary(answer)
-        waited = human_seconds(self._patience_s)
-        return TokenUnavailable(f"no token from {self._host} for {waited}: {self._trouble}")
+            self._why = _summary(answer)
+        waited = human_seconds(self._timeout_s)
+        return TokenUnavailable(f"no token from {self._host} for {waited}: {self._why}")
 
     async def _wait_for_turn(self, give_up_at: float) -> bool:
         """Sleep until a request may be sent; False at once if that is after ``give_up_at``."""
@@ -212,7 +214,7 @@ class TokenSource:
             cap_s=MAX_BACKOFF_S,
         )
         self._failures += 1
-        self._retry_at = self._clock.monotonic() + max(random.random() * ceiling_s, floor_s or 0.0)
+        self._retry_at = self._clock.monotonic() + max(self._rng.random() * ceiling_s, floor_s or 0.0)
 
 
 def _credential(given: str | Credential[str], what: str) -> Credential[str]:

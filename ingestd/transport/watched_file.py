@@ -1,10 +1,9 @@
 """Something that is made of files, and made anew when they change: secrets, authorities, certificates.
 
-``credential.py`` and ``tls_files.py`` make them, with one ``Watch`` for a process.
+``auth.py`` and ``sessions.py`` make them, with one ``Watch`` for a process.
 """
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -53,10 +52,10 @@ class WatchedFiles(Generic[T]):
         *,
         what: str,
         watch: Watch,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float],
         on_change: Callable[[T], None] = lambda value: None,
     ) -> None:
-        self._paths = tuple(map(Path, paths))
+        self.paths = tuple(map(Path, paths))
         self._make = make
         self._what = what
         self._watch = watch
@@ -72,9 +71,13 @@ class WatchedFiles(Generic[T]):
 
     def get(self) -> T:
         """The last good value."""
+        self.look_now_and_then()
+        return self._value
+
+    def look_now_and_then(self) -> None:
+        """``look``, if the last time is a second ago."""
         if self._monotonic() >= self._look_at:
             self.look()
-        return self._value
 
     def drop(self, generation: int) -> None:
         """What was made of that generation was refused: look again before the next use."""
@@ -122,5 +125,5 @@ class WatchedFiles(Generic[T]):
             self._watch.tell(f"{self._what} stays as it was: {why}")
 
     def _stamp(self) -> Stamp:
-        found = map(os.stat, self._paths)
+        found = map(os.stat, self.paths)
         return tuple((one.st_mtime_ns, one.st_ino, one.st_size) for one in found)

@@ -38,7 +38,7 @@ class WebhookHandshake:
 
     ``origin``: the DNS name under which we ask (``WebHook-Request-Origin``); each delivery carries it.
     ``requests_per_minute``: the rate that is asked for; 0: none. ``on_allowed`` is told of
-    the rate that was granted, for the lane's pace to follow; None: no limit. Permission is the header
+    the rate that was granted, for the lane's rate limiter; None: no limit. Permission is the header
     ``WebHook-Allowed-Origin``, never the status alone. Where it is not given, ``send`` returns a 403 of our
     own, upon which a lane pauses and probes, and each probe asks again. Raises UserError for an origin that
     is none. Close with ``aclose``.

@@ -6,7 +6,7 @@ import hmac
 from collections.abc import Mapping
 
 from ingestd.core.clock import Clock
-from ingestd.transport.credential import SecretMask, make_credential
+from ingestd.transport.auth import SecretMask, make_credential
 from ingestd.transport.watched_file import Watch
 from ingestd.transport.webhook_secret import PREFIX, decode_secret
 

@@ -1,5 +1,6 @@
 """HTTP clients and credentials, from the settings. Called by what opens sinks."""
 
+import random
 from collections.abc import Callable
 
 from ingestd.config import Login, Settings
@@ -23,8 +24,11 @@ def make_client(
     guard: UrlGuard | None = None,
     watch: Watch | None = None,
     timeout_s: float | None = None,
+    clock: Clock | None = None,
+    rng: random.Random | None = None,
 ) -> Client:
-    """``timeout_s``: not given, delivery.request_timeout. Raises UserError for files that do not serve."""
+    """``clock``, ``rng``: None is the system's. ``timeout_s``: not given, delivery.request_timeout. Raises
+    UserError for files that do not serve."""
     api = settings.api
     timeout_s = timeout_s or settings.delivery.request_timeout
     return Client(
@@ -37,6 +41,8 @@ def make_client(
         trust_env=api.trust_env,
         guard=guard,
         watch=watch,
+        clock=clock,
+        rng=rng,
     )
 
 
@@ -45,7 +51,8 @@ def api_auth(
     client: Client,
     *,
     clock: Clock,
-    patience_s: float,
+    rng: random.Random | None = None,
+    login_timeout_s: float,
     watch: Watch | None = None,
     on_refresh: OnRefresh | None = None,
 ) -> Auth:
@@ -61,7 +68,9 @@ def api_auth(
         client_secret=NOTHING if by_file else login.client_secret,
         client_secret_file=login.client_secret_file,
     )
-    return make_auth(section, client, clock=clock, patience_s=patience_s, on_refresh=on_refresh, watch=watch)
+    return make_auth(
+        section, client, clock=clock, rng=rng, timeout_s=login_timeout_s, on_refresh=on_refresh, watch=watch
+    )
 
 
 def own_auth(
@@ -69,7 +78,8 @@ def own_auth(
     client: Client,
     *,
     clock: Clock,
-    patience_s: float,
+    rng: random.Random | None = None,
+    login_timeout_s: float,
     watch: Watch | None = None,
     on_refresh: OnRefresh | None = None,
 ) -> Auth:
@@ -80,7 +90,13 @@ def own_auth(
         from ingestd.transport import aws  # an extra: only for those who want it
 
         region = aws.find_region(section.aws.aws_region, profile=section.aws.aws_profile)
-        return aws.AwsSignature(section.aws.aws_service, region, profile=section.aws.aws_profile)
+        return aws.AwsSignature(section.aws.aws_service, region, profile=section.aws.aws_profile, clock=clock)
     return make_auth(
-        section.auth, client, clock=clock, patience_s=patience_s, on_refresh=on_refresh, watch=watch
+        section.auth,
+        client,
+        clock=clock,
+        rng=rng,
+        timeout_s=login_timeout_s,
+        on_refresh=on_refresh,
+        watch=watch,
     )

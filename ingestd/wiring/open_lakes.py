@@ -20,9 +20,8 @@ from ingestd.store.outbox import OutboxAddition
 from ingestd.store.writer import Work
 from ingestd.telemetry.sink_metrics import LakeGauges
 from ingestd.transport.auth import Auth, NoAuth
-from ingestd.transport.client import Client
+from ingestd.transport.client import Client, Sender
 from ingestd.transport.folder import FolderTransport
-from ingestd.transport.sender import Sender
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.webhook_signature import StandardWebhooks
 from ingestd.wiring.http_clients import make_client
@@ -87,6 +86,7 @@ async def _open(stack: AsyncExitStack, ground: PipelineContext, name: str, secti
             callback=await _callback(stack, ground, name, section),
             audit=ground.audit,
             clock=ground.clock,
+            rng=ground.rng,
         )
     )
     keep = partial(_keep, ground, lake, routes.compile({name: section.when}) if section.when else None, name)
@@ -107,7 +107,15 @@ async def _open(stack: AsyncExitStack, ground: PipelineContext, name: str, secti
 
 
 async def _client(stack: AsyncExitStack, ground: PipelineContext, *, guard: UrlGuard | None = None) -> Client:
-    client = make_client(ground.settings, max_connections=64, guard=guard, watch=ground.watch, timeout_s=30.0)
+    client = make_client(
+        ground.settings,
+        max_connections=64,
+        guard=guard,
+        watch=ground.watch,
+        timeout_s=30.0,
+        clock=ground.clock,
+        rng=ground.rng,
+    )
     return await stack.enter_async_context(client)
 
 
@@ -167,4 +175,5 @@ async def _callback(
         except UserError as error:
             raise UserError(f"sinks.{name}.callback_secret_file: {error}") from None
     client = await _client(stack, ground, guard=guard)
-    return Callback(Sender(client, auth), section.callback_url, warn=ground.warn)
+    sender = Sender(client, auth)
+    return Callback(sender, section.callback_url, warn=ground.warn, clock=ground.clock, rng=ground.rng)

@@ -4,9 +4,11 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from ingestd.config import Login, Settings
 from ingestd.core.backoff import Backoff
+from ingestd.core.batch import random_id
 from ingestd.core.bounds import Bounds
 from ingestd.core.clock import Clock
 from ingestd.delivery.batcher import Batcher
@@ -35,8 +37,7 @@ from ingestd.telemetry.audit_entry import Audit, AuditEntry
 from ingestd.telemetry.metrics import Metrics
 from ingestd.telemetry.sink_metrics import SinkGauges
 from ingestd.transport.auth import Auth, NoAuth
-from ingestd.transport.client import Client
-from ingestd.transport.sender import Sender
+from ingestd.transport.client import Client, Sender
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch
 from ingestd.transport.webhook_handshake import WebhookHandshake
@@ -82,11 +83,10 @@ async def open_branches(
     sink's batches. Raises UserError."""
     sections = sections_of(ground.settings)
     shared = await _api_login(stack, ground, sections.values())
-    sinks_of = _sinks_of(routes)
     opened = []
     for name, section in sections.items():
         sink = make_sink(name, section, ground.login, ground.settings.batch, ground.clock.wall)
-        watch_url(sink, section, ground.watch)
+        watch_url(sink, section, ground.watch, ground.clock)
         opened.append(
             await _open(
                 stack,
@@ -94,7 +94,7 @@ async def open_branches(
                 sink,
                 section,
                 shared,
-                sinks_of,
+                routes.sinks_of,
                 several=len(sections) > 1,
                 keep=keep(name),
             )
@@ -118,9 +118,7 @@ async def _open(
     lane_settings = _lane_settings(ground, sink, section, confirms=confirm is not None)
     guard = UrlGuard(allow_private=section.allow_private)
     client = await stack.enter_async_context(
-        make_client(
-            settings, max_connections=lane_settings.max_in_flight + 2, guard=guard, watch=ground.watch
-        )
+        _client(ground, max_connections=lane_settings.max_in_flight + 2, guard=guard)
     )
     auth = _auth(stack, ground, section, client, api_login)
     sender: Sender | WebhookHandshake = Sender(client, auth)
@@ -133,7 +131,7 @@ async def _open(
             requests_per_minute=section.requests_per_minute,
         )
         stack.push_async_callback(sender.aclose)
-    batcher = _batcher(settings, sink, section)
+    batcher = _batcher(ground, sink, section)
     pending = PendingConfirmations(confirm.max_pending) if confirm else None
     recorder = SinkRecorder(
         sink.name,
@@ -156,7 +154,7 @@ async def _open(
         settings=lane_settings,
         clock=clock,
         rng=ground.rng,
-        hold_back=(lambda: pending.full) if pending else lambda: False,
+        hold_back=(lambda: pending.full) if pending else None,
     )
     if isinstance(sender, WebhookHandshake):
         sender.on_allowed = lane.allow
@@ -176,7 +174,7 @@ async def _open(
     branch = SinkRunner(sink, batcher, lane, recorder, worker, letters, order_watch=lane_settings.order_watch)
     if confirm and pending:
         branch.confirmer = await _confirmer(
-            ground, recorder, confirm, StatusClient(client, auth), pending, on_room=lane.wake
+            ground, recorder, confirm, client, auth, pending, on_room=lane.wake
         )
         branch.confirm_timeout_s = confirm.timeout + settings.delivery.startup_patience
     ground.metrics.by_sink.sinks[sink.name] = _gauges(branch)
@@ -216,14 +214,22 @@ def _lane_settings(
     )
 
 
-def _batcher(settings: Settings, sink: Sink, section: HttpSinkConfig) -> Batcher:
-    batch = settings.batch
+def _batcher(ground: PipelineContext, sink: Sink, section: HttpSinkConfig) -> Batcher:
+    batch = ground.settings.batch
     return Batcher(
         max_bytes=min(sink.max_bytes, section.max_bytes or batch.max_bytes),
         max_events=min(sink.max_events, section.max_events or batch.max_events),
         max_age_s=batch.max_age if section.max_age is None else section.max_age,
         overhead_bytes=sink.overhead_bytes,
         sep_bytes=sink.separator_bytes,
+        new_id=partial(random_id, ground.rng),
+    )
+
+
+def _client(ground: PipelineContext, *, max_connections: int, guard: UrlGuard | None = None) -> Client:
+    clock, rng, watch = ground.clock, ground.rng, ground.watch
+    return make_client(
+        ground.settings, max_connections=max_connections, guard=guard, watch=watch, clock=clock, rng=rng
     )
 
 
@@ -236,7 +242,8 @@ def _auth(
         section,
         client,
         clock=ground.clock,
-        patience_s=ground.settings.delivery.startup_patience,
+        rng=ground.rng,
+        login_timeout_s=ground.settings.delivery.startup_patience,
         watch=ground.watch,
         on_refresh=_on_refresh(ground),
     )
@@ -251,12 +258,13 @@ async def _api_login(
     login = ground.login
     if login is None or login.token_url is None or all(one.auth_kind != "api" for one in sections):
         return NoAuth()
-    client = make_client(ground.settings, max_connections=3, watch=ground.watch)
+    client = _client(ground, max_connections=3)
     auth = api_auth(
         login,
         await stack.enter_async_context(client),
         clock=ground.clock,
-        patience_s=ground.settings.delivery.startup_patience,
+        rng=ground.rng,
+        login_timeout_s=ground.settings.delivery.startup_patience,
         watch=ground.watch,
         on_refresh=_on_refresh(ground),
     )
@@ -277,7 +285,8 @@ async def _confirmer(
     ground: PipelineContext,
     recorder: SinkRecorder,
     confirm: ConfirmConfig,
-    asker: StatusClient,
+    client: Client,
+    auth: Auth,
     pending: PendingConfirmations,
     *,
     on_room: Callable[[], None],
@@ -286,7 +295,7 @@ async def _confirmer(
     confirmer = StatusPoller(
         recorder.sink,
         question_template(recorder.sink, confirm, ground.login),
-        asker=asker,
+        client=StatusClient(client, auth, ground.clock),
         store=store,
         recorder=recorder,
         pending=pending,
@@ -299,25 +308,13 @@ async def _confirmer(
             requests_per_minute=confirm.requests_per_minute,
         ),
         clock=ground.clock,
+        rng=ground.rng,
         on_room=on_room,
         warn=ground.warn,
     )
     await confirmer.open()
     recorder.still_unconfirmed(await store.places())
     return confirmer
-
-
-def _sinks_of(routes: Routes) -> Callable[[list[bytes]], list[list[str]]]:
-    """For dead letters that were rejected before it was known where to."""
-
-    def sinks_of(events: list[bytes]) -> list[list[str]]:
-        found: list[list[str]] = [[] for _ in events]
-        for name, positions in routes.route(events).positions.items():
-            for position in positions:
-                found[position].append(name)
-        return found
-
-    return sinks_of
 
 
 def _gauges(branch: SinkRunner) -> SinkGauges:

@@ -27,7 +27,7 @@ from shlex import quote
 
 from ingestd.config import Login, Settings
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
-from ingestd.core.clock import Clock
+from ingestd.core.clock import Clock, system_rng
 from ingestd.core.errors import UserError
 from ingestd.core.ledger import Ledger
 from ingestd.delivery.sink_runner import SinkRunner
@@ -117,8 +117,7 @@ async def open_pipeline(
     """
     async with AsyncExitStack() as stack:
         validator, router = make_validator(settings, warn=warn), routes.compile(patterns_of(settings))
-        lock = DirectoryLock(directory)
-        stack.callback(lock.release)
+        stack.callback((lock := DirectoryLock(directory)).release)
         database = Database(directory, patient=spooled, ballast_bytes=settings.spool.ballast)
         await database.open()
         stack.push_async_callback(database.close)
@@ -157,7 +156,7 @@ async def open_pipeline(
             metrics=metrics,
             audit=audit,
             clock=clock,
-            rng=rng or random.SystemRandom(),
+            rng=rng or system_rng(),
             warn=warn,
             watch=watch,
             spooled=spooled,
@@ -210,7 +209,7 @@ async def open_front(pipeline: Pipeline, *, warn: Warn) -> AsyncIterator[IngestS
     """The spool, with what an earlier process left of it already in the lanes. Raises UserError."""
     settings, clock, journal = pipeline.settings, pipeline.clock, pipeline.journal
     names = [branch.name for branch in pipeline.branches]
-    waiting = DeliveryWaits(most=pipeline.bounds.waiting_requests)
+    waiting = DeliveryWaits(clock, most=pipeline.bounds.waiting_requests)
     spool = Spool(
         pipeline.database,
         await journal.spool_source(),
@@ -327,6 +326,7 @@ def make_recovery(
         frozen,
         sources,
         encode=branch.sink.encode,
+        new_id=branch.lane.new_id,
         digests=lambda events: pipeline.window.digests(pipeline.validator.check(events, again=True).keys),
         claims_keys=len(pipeline.branches) == 1,
     )

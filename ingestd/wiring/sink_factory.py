@@ -11,6 +11,7 @@ from ingestd.config import BatchConfig, Login, Settings
 from ingestd.config.secret_settings import secrets_in
 from ingestd.core import redaction
 from ingestd.core.address import check_url
+from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.schemas.key_paths import KeyWatch, key_of
 from ingestd.sinks import cloudevents
@@ -19,7 +20,7 @@ from ingestd.sinks.item_paths import ItemPaths
 from ingestd.sinks.settings import ConfirmConfig, HttpSinkConfig, SinkBasis
 from ingestd.sinks.sink import Sink
 from ingestd.sinks.webhook import WebhookConfig, WebhookSink
-from ingestd.transport.credential import read_secret
+from ingestd.transport.auth import read_secret
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch, WatchedFiles
 
@@ -68,7 +69,7 @@ def question_template(name: str, confirm: ConfirmConfig, login: Login | None) ->
     return login.api.rstrip("/") + STATUS_PATH
 
 
-def watch_url(sink: Sink, section: HttpSinkConfig, watch: Watch) -> None:
+def watch_url(sink: Sink, section: HttpSinkConfig, watch: Watch, clock: Clock) -> None:
     """Where the URL stands in a file, follow that. Raises UserError."""
     if not isinstance(section, WebhookConfig) or not section.url_file or section.url:
         return
@@ -84,6 +85,7 @@ def watch_url(sink: Sink, section: HttpSinkConfig, watch: Watch) -> None:
         read,
         what=f"sinks.{sink.name}.url_file",
         watch=watch,
+        monotonic=clock.monotonic,
         on_change=sink.move,
     )
 

@@ -16,13 +16,13 @@ from ingestd.transport.client import Client
 from ingestd.transport.oauth import TokenSource
 from ingestd.wiring.http_clients import make_client
 
-PATIENCE_S = 10.0
+LOGIN_TIMEOUT_S = 10.0
 
 
 async def check_online(settings: Settings, login: Login | None, clock: Clock) -> AsyncIterator[Finding]:
     """Tokens, then without them a HEAD of the API's base and of the root of each other host: any HTTP answer
     is a sign of life. ``login``: of [api], if a sink needs it."""
-    timeout_s = min(settings.delivery.request_timeout, PATIENCE_S)
+    timeout_s = min(settings.delivery.request_timeout, LOGIN_TIMEOUT_S)
     async with make_client(settings, max_connections=8, timeout_s=timeout_s) as client:
         if login and login.token_url is not None:
             yield await _check_token(client, login, clock)
@@ -62,7 +62,7 @@ async def _check_life(client: Client, check: str, url: str) -> Finding:
 async def _check_token_of(client: Client, name: str, section: HttpSinkConfig, clock: Clock) -> Finding:
     """Of a sink with a login of its own."""
     try:
-        auth = make_own_auth(section, client, clock=clock, patience_s=PATIENCE_S)
+        auth = make_own_auth(section, client, clock=clock, login_timeout_s=LOGIN_TIMEOUT_S)
     except UserError as error:
         return fail(name, str(error))
     start_s = clock.monotonic()
@@ -82,7 +82,7 @@ async def _check_token(client: Client, login: Login, clock: Clock) -> Finding:
         client_id=login.client_id,
         client_secret=login.client_secret.get_secret_value(),
         clock=clock,
-        patience_s=PATIENCE_S,
+        timeout_s=LOGIN_TIMEOUT_S,
     )
     start_s = clock.monotonic()
     try:

@@ -3,7 +3,6 @@ nothing. Called by ``run.py``."""
 
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,8 +23,7 @@ from ingestd.sinks.sink import Sink
 from ingestd.sinks.webhook import WebhookConfig
 from ingestd.transport import proxies
 from ingestd.transport.auth import Auth, NoAuth
-from ingestd.transport.client import Client
-from ingestd.transport.sender import Sender
+from ingestd.transport.client import Client, Sender
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.webhook_handshake import WebhookHandshake
 from ingestd.wiring.http_clients import own_auth
@@ -73,15 +71,17 @@ def find_targets(settings: Settings, login: Login | None) -> dict[str, Sink]:
     for name, section in settings.sinks.items():
         if isinstance(section, HttpSinkConfig):
             try:
-                made[name] = make_sink(name, section, login, settings.batch, time.time)
+                made[name] = make_sink(name, section, login, settings.batch, SystemClock().wall)
             except UserError:
                 continue
     return made
 
 
-def make_own_auth(section: HttpSinkConfig, client: Client, *, clock: Clock, patience_s: float = 10.0) -> Auth:
+def make_own_auth(
+    section: HttpSinkConfig, client: Client, *, clock: Clock, login_timeout_s: float = 10.0
+) -> Auth:
     """Of a sink with credentials of its own. Raises UserError for what is missing or cannot be read."""
-    return own_auth(section, client, clock=clock, patience_s=patience_s)
+    return own_auth(section, client, clock=clock, login_timeout_s=login_timeout_s)
 
 
 def _check_pattern(name: str, section: SinkConfigBase) -> Iterator[Finding]:
@@ -93,7 +93,7 @@ def _check_pattern(name: str, section: SinkConfigBase) -> Iterator[Finding]:
 async def _check_sink(
     name: str, section: HttpSinkConfig, settings: Settings, login: Login | None, client: Client
 ) -> list[Finding]:
-    sink = make_sink(name, section, login, settings.batch, time.time)
+    sink = make_sink(name, section, login, settings.batch, SystemClock().wall)
     if not sink.url.startswith(_HTTP):
         return [fail("sinks", f"sinks.{name}.url: it must begin with https:// (or http://)")]
     kind = section.auth_kind

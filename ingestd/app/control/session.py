@@ -3,9 +3,7 @@
 Secrets are read at the moment they are sent, and masked in every error and every line of the audit file.
 """
 
-import asyncio
 import getpass
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
@@ -17,18 +15,18 @@ from ingestd.config import Login, Settings
 from ingestd.control.engine.resource import AuditStep, Context
 from ingestd.control.engine.secret import SecretRef
 from ingestd.core.address import show_url
-from ingestd.core.clock import SystemClock
+from ingestd.core.clock import SystemClock, system_rng
 from ingestd.core.errors import Unreachable, UserError
 from ingestd.core.redaction import redact
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.audit_file import AuditLog
 from ingestd.transport.api_client import ApiClient
-from ingestd.transport.credential import SecretMask
+from ingestd.transport.auth import SecretMask
 from ingestd.wiring.http_clients import api_auth, make_client
 from ingestd.wiring.open_audit import open_audit
 
 MAX_CONNECTIONS = 8
-_LOGIN_PATIENCE_S = 10.0
+_LOGIN_TIMEOUT_S = 10.0
 _SILENT_ATTEMPTS = 3
 
 
@@ -88,15 +86,16 @@ async def open_control(
         notes = _Notes(settings, directory, secrets)
         stack.callback(notes.close)
         client = await stack.enter_async_context(make_client(settings, max_connections=MAX_CONNECTIONS))
-        auth = api_auth(login, client, clock=clock, patience_s=_LOGIN_PATIENCE_S)
+        auth = api_auth(login, client, clock=clock, login_timeout_s=_LOGIN_TIMEOUT_S)
         stack.push_async_callback(auth.aclose)
         api = ApiClient(client, auth, base_url=login.api, clock=clock, on_request=_Watch(login.api))
         context = Context(
             api=api,
             secret=secrets,
             note=notes,
-            sleep=asyncio.sleep,
-            monotonic=time.monotonic,
+            sleep=clock.sleep,
+            monotonic=clock.monotonic,
+            rng=system_rng(),
             deadline_s=deadline_s,
             allow_private=allow_private,
         )

@@ -7,13 +7,14 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Protocol
 
 import anyio
 
 from ingestd.core.answer import Answer
 from ingestd.core.backoff import Backoff
-from ingestd.core.batch import Batch
+from ingestd.core.batch import Batch, random_id
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable, UserError, first_cause
 from ingestd.core.ledger import SinkLedger
@@ -103,7 +104,7 @@ class Publication:
     async def send(self, event: bytes, transport: BatchTransport) -> None:
         """Through a lane of its own: the same bytes under the same key, a few times where the answer is none,
         or "later". Raises UserError for an event that cannot be sent."""
-        batch = Batch([event], [None], [])
+        batch = Batch([event], [None], [], partial(random_id, self.rng))
         self._check(batch)
         self.started = self.clock.monotonic()
         recorder = _Recorder(self)
@@ -187,9 +188,9 @@ class _Recorder:
         fate, after_s = self._fate, verdict.after_s
         fate.attempts += 1
         fate.status = answer.status
-        fate.maybe_taken = fate.maybe_taken or verdict.unanswered
+        fate.maybe_taken = fate.maybe_taken or verdict.ambiguous
         # what cannot be understood may have been taken: only the same again can tell
-        self._repeats = verdict.meaning is Meaning.RETRY or verdict.unanswered
+        self._repeats = verdict.meaning is Meaning.RETRY or verdict.ambiguous
         if not self._repeats:
             return
         why = verdict.detail or "no answer"

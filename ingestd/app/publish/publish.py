@@ -1,6 +1,5 @@
 """What ``ingestd publish`` does."""
 
-import random
 from collections.abc import Callable
 
 from ingestd.app.event_loop import run_loop
@@ -8,7 +7,7 @@ from ingestd.app.publish.event import check_event
 from ingestd.app.publish.publication import Publication, PublishedEvent, PublishOutcome
 from ingestd.app.publish.target import connect, find_question, find_section, takes_cloudevents
 from ingestd.config import Login, Settings
-from ingestd.core.clock import SystemClock
+from ingestd.core.clock import SystemClock, system_rng
 from ingestd.wiring.sink_factory import make_sink
 
 
@@ -30,7 +29,7 @@ def publish(
     login = find_login() if section.needs_api or sandbox else None
     sink = make_sink(sink_name or "cloudevents", section, login, settings.batch, SystemClock.wall)
     question = None if wait_s is None else find_question(section, login)
-    publication = Publication(sink, SystemClock(), tell, random.SystemRandom())
+    publication = Publication(sink, SystemClock(), tell, system_rng())
     fate = publication.fate
 
     async def session() -> None:

@@ -16,14 +16,13 @@ from ingestd.sinks.registry import type_of
 from ingestd.sinks.settings import ConfirmConfig, HttpSinkConfig
 from ingestd.sinks.webhook import WebhookConfig
 from ingestd.transport.auth import Auth
-from ingestd.transport.client import Client
-from ingestd.transport.sender import Sender
+from ingestd.transport.client import Client, Sender
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.webhook_handshake import WebhookHandshake
 from ingestd.wiring.http_clients import api_auth, make_client, own_auth
 from ingestd.wiring.sink_factory import STATUS_PATH
 
-_LOGIN_PATIENCE_S = 10.0
+_LOGIN_TIMEOUT_S = 10.0
 _DEFAULT = CloudEventsConfig(type="cloudevents")
 
 
@@ -75,11 +74,11 @@ async def connect(
             handshaking = WebhookHandshake(Sender(client, auth), client, origin=origin, clock=SystemClock())
             stack.push_async_callback(handshaking.aclose)
             sender = handshaking
-        yield sender, StatusClient(client, auth)
+        yield sender, StatusClient(client, auth, SystemClock())
 
 
 def _make_auth(section: HttpSinkConfig, login: Login | None, client: Client) -> Auth:
-    clock, patience_s = SystemClock(), _LOGIN_PATIENCE_S
+    clock, timeout_s = SystemClock(), _LOGIN_TIMEOUT_S
     if section.auth_kind != "api":
-        return own_auth(section, client, clock=clock, patience_s=patience_s)
-    return api_auth(login, client, clock=clock, patience_s=patience_s)
+        return own_auth(section, client, clock=clock, login_timeout_s=timeout_s)
+    return api_auth(login, client, clock=clock, login_timeout_s=timeout_s)

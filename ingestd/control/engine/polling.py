@@ -1,6 +1,5 @@
 """Asking an API again until a change shows."""
 
-import random
 from collections.abc import AsyncIterator
 
 from ingestd.control.engine.resource import Context
@@ -18,5 +17,5 @@ async def polls(
         left_s = end - context.monotonic()
         if left_s <= 0:
             return
-        await context.sleep(min(left_s, random.uniform(wait_s / 2, wait_s)))
+        await context.sleep(min(left_s, context.rng.uniform(wait_s / 2, wait_s)))
         wait_s = min(wait_s * growth, longest_s)

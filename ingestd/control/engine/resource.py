@@ -4,6 +4,7 @@ One file per kind (``target.py``, ``destination.py`` …) keeps that contract; `
 know nothing else of them.
 """
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -93,6 +94,7 @@ class Context:
     note: Callable[[AuditStep], None]
     sleep: Callable[[float], Any]
     monotonic: Callable[[], float]
+    rng: random.Random
     deadline_s: float = 120.0
     allow_private: bool = False
 

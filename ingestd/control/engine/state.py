@@ -3,7 +3,6 @@
 Never a secret. Plans read it, ``apply.py`` changes it, ``state_file.py`` keeps it on disk.
 """
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from ingestd.control.engine.compare import digest
 from ingestd.control.engine.resource import Address, Fields, RemoteResource, Wanted
 from ingestd.control.engine.secret import SecretRef, keyed_hash
+from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 
 MAX_REVISIONS = 10
@@ -78,7 +78,7 @@ class ControlState:
         key: bytes,
         content: StateContent | None = None,
         write: Callable[[StateContent], None] = lambda content: None,
-        wall: Callable[[], float] = time.time,
+        wall: Callable[[], float] = SystemClock.wall,
     ) -> None:
         content = content or StateContent()
         self.base = base

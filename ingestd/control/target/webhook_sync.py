@@ -27,7 +27,6 @@ MAX_ATTEMPTS = 5
 TIMEOUT_S = 10.0
 MAX_WAIT_S = 30.0
 _BACKOFF = Backoff(base_s=1.0, cap_s=MAX_WAIT_S)
-_RANDOM = random.Random()
 _LATER = frozenset((0, 408, 425, 429, 500, 502, 503, 504))
 
 
@@ -90,7 +89,7 @@ async def _send(context: Context, webhook: Webhook, body: bytes, *, start: float
             headers = {"content-type": "application/json"}
             added, _ = await signature.headers(webhook.url, body, headers)
             answer = await client.post(webhook.url, body, headers | added)
-            wait_s = _wait_s(answer, attempt, now_wall=clock.wall())
+            wait_s = _wait_s(answer, attempt, now_wall=clock.wall(), rng=context.rng)
             over = context.monotonic() - start + wait_s > context.deadline_s
             if answer.status not in _LATER or attempt == MAX_ATTEMPTS or over:
                 return answer, attempt
@@ -110,7 +109,7 @@ def _body(found: RemoteResource) -> bytes:
     return json.dumps(content, separators=(",", ":")).encode()
 
 
-def _wait_s(answer: Answer, attempt: int, *, now_wall: float) -> float:
+def _wait_s(answer: Answer, attempt: int, *, now_wall: float, rng: random.Random) -> float:
     """Exponential with jitter; the gateway's Retry-After is a floor."""
     asked_s = retry_after.parse(
         answer.headers.get("retry-after"),
@@ -118,4 +117,4 @@ def _wait_s(answer: Answer, attempt: int, *, now_wall: float) -> float:
         date=answer.headers.get("date"),
         cap_s=MAX_WAIT_S,
     )
-    return _BACKOFF.delay(attempt, at_least_s=asked_s, rng=_RANDOM)
+    return _BACKOFF.delay(attempt, at_least_s=asked_s, rng=rng)

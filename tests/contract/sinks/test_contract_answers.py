@@ -42,7 +42,7 @@ def test_an_answer_means_what_is_recorded_with_it(case: Case, row: dict[str, Any
     verdict = sink.interpret(answer, events)
     check(verdict, len(events))
     assert verdict.meaning.name == row["meaning"]
-    for field in ("after_s", "slow_down", "throttled", "unanswered", "unmatched"):
+    for field in ("after_s", "slow_down", "throttled", "ambiguous", "unmatched"):
         if field in row:
             assert getattr(verdict, field) == row[field], field
     if "items" in row:

@@ -24,8 +24,7 @@ from ingestd.sinks import answer_body
 from ingestd.sinks.answers import AnswerReader
 from ingestd.sinks.cloudevents import PATH, CloudEventsSink
 from ingestd.transport.auth import Auth, NoAuth
-from ingestd.transport.client import Client
-from ingestd.transport.sender import Sender
+from ingestd.transport.client import Client, Sender
 from tests.machine import patience
 from tests.receiver import Action, Cut, Hang, Receiver, Reply, Request, in_turn
 
@@ -100,7 +99,8 @@ class Bench:
     async def follow(self, within_s: float = 5.0) -> PublishOutcome:
         self.publication.clock = Impatient()
         self.publication.started = time.monotonic()
-        asker, reader = StatusClient(self._client, NoAuth()), StatusReader(told=answer_body.told)
+        asker = StatusClient(self._client, NoAuth(), SystemClock())
+        reader = StatusReader(told=answer_body.told)
         await self.publication.follow(self.sink.url + "/{id}", reader, asker, within_s=within_s)
         return self.fate.outcome
 

@@ -102,7 +102,7 @@ async def test_each_is_watched_and_taken_over(tmp_path: Path) -> None:
         warn=said.append,
         spooled=True,
     ) as pipeline:
-        watched = {path.name for files in pipeline.watch._files for path in files._paths}
+        watched = {path.name for files in pipeline.watch._files for path in files.paths}
         expected = {place.rpartition(".")[2] for place in WATCHED}
         expected |= {"own_client_secret_file", "own_client_id_file"}
         assert watched == expected

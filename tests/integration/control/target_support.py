@@ -1,5 +1,6 @@
 """What the tests of targets share: a table, and the sandbox through the real client."""
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -58,6 +59,7 @@ class Session:
             api=self.api,
             secret=self._secret,
             note=self.notes.append,
+            rng=random.Random(4),
             sleep=self.clock.sleep,
             monotonic=self.clock.monotonic,
         )

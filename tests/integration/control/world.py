@@ -12,6 +12,7 @@ The rules of each kind are in ``remote.py``. Time is its own: ``sleep`` moves it
 import asyncio
 import copy
 import json
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -67,6 +68,7 @@ class World:
             api=self,
             secret=secret,
             note=self.notes.append,
+            rng=random.Random(4),
             sleep=self.sleep,
             monotonic=lambda: self.now,
             deadline_s=deadline_s,

@@ -10,6 +10,7 @@ from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Segment
 from ingestd.core.receipt import Receipt
 from ingestd.schemas.key_paths import KeyPaths
+from tests.ids import new_id
 from tests.integration.delivery.support import End, MemoryBook, event
 from tests.receiver import Action, Cut, Reply
 
@@ -22,7 +23,7 @@ def keyed(keys: Sequence[str], *, first: int = 0) -> Batch:
     chunk = Chunk(list(events), source=1, start=first, end=first + len(events))
     chunk.receipt = Receipt(len(events), lambda: None)
     digests: list[bytes | None] = [b"%016d" % (first + n) for n in range(len(events))]
-    return Batch(events, digests, [Segment(chunk, range(len(events)))])
+    return Batch(events, digests, [Segment(chunk, range(len(events)))], new_id=new_id)
 
 
 def keyed_batches(keys: Sequence[Sequence[str]]) -> list[Batch]:

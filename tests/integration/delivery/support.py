@@ -26,9 +26,9 @@ from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.delivery.recorder import Outcomes, Recorder
 from ingestd.sinks.ingest_api import PATH, IngestApi
 from ingestd.sinks.sink import Sink
-from ingestd.transport.client import Client
+from ingestd.transport.client import Client, Sender
 from ingestd.transport.oauth import NoAuth, TokenSource
-from ingestd.transport.sender import Sender
+from tests.ids import new_id
 from tests.machine import patience
 from tests.receiver import Action, Receiver, Reply, Request, Script
 
@@ -46,7 +46,7 @@ def make_batch(numbers: Sequence[int], note: str = "", **options: Any) -> Batch:
     chunk = Chunk(list(events), source=1, start=0, end=sum(map(len, events)))
     chunk.receipt = Receipt(len(events), lambda: None)
     digests: list[bytes | None] = [b"%016d" % number for number in numbers]
-    return Batch(events, digests, [Segment(chunk, range(len(events)))], **options)
+    return Batch(events, digests, [Segment(chunk, range(len(events)))], **options, new_id=new_id)
 
 
 def batches(count: int, size: int = 1) -> list[Batch]:
@@ -129,7 +129,7 @@ class MemoryBook:
             self._end(batch, index, End(batch.id, letter=_letter(batch, index)))
         for burial in buried:
             letter = _letter(batch, burial.index)
-            end = End(batch.id, burial.reason, burial.detail, batch.unanswered, letter)
+            end = End(batch.id, burial.reason, burial.detail, batch.ambiguous, letter)
             self._end(batch, burial.index, end)
 
     def _end(self, batch: Batch, index: int, end: End) -> None:
@@ -239,7 +239,7 @@ async def rig(
     clock: Clock | None = None,
     timeout_s: float = patience(30.0),
     read_timeout_s: float = patience(10.0),
-    hold_back: Callable[[], bool] = lambda: False,
+    hold_back: Callable[[], bool] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Rig]:
     """A lane that sends to a receiver with this script; times are short unless ``settings`` say more.
@@ -268,7 +268,7 @@ async def rig(
                 client_id="id-0000",
                 client_secret="CANARY-secret",
                 clock=clock,
-                patience_s=patience(5.0),
+                timeout_s=patience(5.0),
             )
         memory = MemoryBook()
         lane = Lane(

@@ -133,7 +133,7 @@ async def test_a_body_that_is_too_long_is_halved_without_asking_and_nothing_is_l
 async def test_a_batch_that_the_api_may_have_goes_as_it_is_whatever_its_length() -> None:
     batch = make_batch(range(8))
     batch.freeze(Picky().encode(batch.events))
-    batch.unanswered = True
+    batch.ambiguous = True
     _, api, _ = await deliver(Picky(max_bytes=150, unfit=[3]), [batch])
     assert api.bodies == [batch.body]
 

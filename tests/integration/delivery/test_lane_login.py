@@ -223,8 +223,7 @@ async def test_a_403_that_stays_does_not_ask_for_token_after_token(answer: Reply
 
     async with rig(script, login=True, stop_on_outage=False) as r, r.running():
         r.lane.add(batches(3))
-        await until(lambda: len(r.posts) >= 4)
-        assert r.lane.circuit.state is BreakerState.PAUSED
+        await until(lambda: len(r.posts) >= 4 and r.lane.circuit.state is BreakerState.PAUSED)
         assert token_requests(r) == tokens
         assert ("a fresh token is refused too" in r.lane.circuit.why) is (tokens == 2)
         assert r.book.buried == {}

@@ -51,7 +51,7 @@ async def test_what_fails_while_draining_is_left_over_and_not_buried() -> None:
         assert r.book.ends == {}
         left = r.lane.leftovers()
         r.book.assert_balanced(given, left)
-        assert all(batch.unanswered for batch in left)
+        assert all(batch.ambiguous for batch in left)
         assert 6 <= len(r.posts) <= 12, "ten failures in a row are an outage, and two were out"
         assert r.lane.leftovers() == []
 
@@ -183,7 +183,7 @@ async def test_abandon_ends_at_once_although_the_api_hangs() -> None:
         left = r.lane.leftovers()
         r.book.assert_balanced(given, left)
         sent = {number for post in r.posts for number in numbers_of(post)}
-        assert {batch.id for batch in left if batch.unanswered} == set(r.attempts_by_key)
+        assert {batch.id for batch in left if batch.ambiguous} == set(r.attempts_by_key)
         assert len(sent) == 3
 
 
@@ -198,7 +198,7 @@ async def test_abandon_ends_although_an_attempt_has_not_begun() -> None:
             r.lane.abandon()
         left = r.lane.leftovers()
         r.book.assert_balanced(given, left)
-        assert not any(batch.unanswered for batch in left)
+        assert not any(batch.ambiguous for batch in left)
         assert r.posts == []
 
 

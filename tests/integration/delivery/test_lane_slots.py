@@ -9,6 +9,7 @@ import pytest
 
 from ingestd.core.backoff import Backoff
 from tests.integration.delivery.support import batches, make_batch, numbers_of, rig, until
+from tests.integration.delivery.virtual_time import JumpClock
 from tests.machine import patience
 from tests.receiver import Action, Reply, Request, Script, in_turn
 
@@ -114,13 +115,14 @@ async def test_due_retries_go_before_new_batches_and_those_before_dead_letters()
             await hold.wait()
         return Reply()
 
-    short = Backoff(base_s=0.001, cap_s=0.001)
-    async with rig(script, max_in_flight=1, max_queued=9, backoff=short) as r, r.running():
+    clock, minute = JumpClock(), Backoff(base_s=60, cap_s=60)
+    async with rig(script, clock=clock, max_in_flight=1, max_queued=9, backoff=minute) as r, r.running():
         lane = r.lane
         letters = make_batch([900], letters=(1,))
         offered = asyncio.create_task(lane.submit_letters(letters))
         await lane.submit(batches(4))
         await until(lambda: len(r.posts) == 2 and lane.waiting == 1)
+        clock.ahead_s = 60
         hold.set()
         await offered
         lane.close()

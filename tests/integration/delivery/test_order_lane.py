@@ -50,7 +50,7 @@ async def feed(lane: Lane, given: list[Batch], resent: int) -> None:
     """The first ``resent`` batches are an earlier process's, and come back as they were."""
     for batch in given[:resent]:
         batch.freeze(IngestApi("http://127.0.0.1").encode(batch.events))
-        batch.unanswered = True
+        batch.ambiguous = True
         lane.resubmit(batch)
     for batch in given[resent:]:
         await lane.submit([batch])

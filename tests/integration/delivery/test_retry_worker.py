@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ingestd.core.clock import SystemClock
 from ingestd.core.reasons import Reason
 from ingestd.delivery.retry_worker import RetryWorker, rebuild
+from tests.ids import new_id
 from tests.integration.delivery.support import Rig, batches, event, key_of, numbers_of, refusal, rig, until
 from tests.receiver import Action, Reply, Request, in_turn
 
@@ -66,19 +67,19 @@ async def work(r: Rig, store: MemoryStore) -> None:
 
 def test_the_whole_of_an_unanswered_batch_keeps_its_id_and_its_order() -> None:
     letters = letters_of(range(5))
-    batch = rebuild(list(letters))
+    batch = rebuild(list(letters), new_id)
     assert batch.id == "batch-1"
     assert batch.events == [event(n) for n in range(5)]
     assert batch.letters == (1000, 1001, 1002, 1003, 1004)
-    assert batch.unanswered
+    assert batch.ambiguous
     assert batch.first_sent_wall == NOW - 60
 
 
 def test_a_key_that_is_too_old_is_used_again_where_a_person_wants_that_and_its_age_begins_anew() -> None:
     """Another key would be a second event for an API that still knows this one."""
     letters = letters_of(range(3), obstacle="more than 24 hours ago")  # type: ignore[arg-type]
-    batch = rebuild(list(letters))
-    assert (batch.id, batch.unanswered, batch.first_sent_wall, batch.noted) == ("batch-1", True, 0.0, False)
+    batch = rebuild(list(letters), new_id)
+    assert (batch.id, batch.ambiguous, batch.first_sent_wall, batch.noted) == ("batch-1", True, 0.0, False)
 
 
 OTHERS = {
@@ -94,11 +95,11 @@ OTHERS = {
 
 @pytest.mark.parametrize("letters", OTHERS.values(), ids=OTHERS.keys())
 def test_whatever_is_not_that_batch_goes_out_under_a_key_of_its_own(letters: list[Letter]) -> None:
-    batch = rebuild(list(letters))
+    batch = rebuild(list(letters), new_id)
     assert batch.id not in ("batch-1", "batch-2")
     assert batch.events == [letter.payload for letter in letters]
-    assert not batch.unanswered
-    again = rebuild(list(letters))
+    assert not batch.ambiguous
+    again = rebuild(list(letters), new_id)
     assert again.id != batch.id
 
 
@@ -108,7 +109,7 @@ def test_an_old_key_is_used_for_nothing_but_the_events_it_was_used_for(
 ) -> None:
     whole = letters_of(range(size))
     letters = data.draw(st.lists(st.sampled_from(whole), min_size=1, max_size=size + 1))
-    batch = rebuild(list(letters))
+    batch = rebuild(list(letters), new_id)
     assert (batch.id == "batch-1") == (letters == whole)
 
 

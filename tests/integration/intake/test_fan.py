@@ -20,6 +20,7 @@ from ingestd.intake import fan_out, replay_intake
 from ingestd.intake.recovery import ProcessedEvents, Recovery
 from ingestd.sources.files.progress import Progress
 from tests.effort import seeds
+from tests.ids import new_id
 from tests.integration.intake.replay_support import (
     SMALL,
     Place,
@@ -201,7 +202,12 @@ async def test_what_a_sink_has_not_been_handed_when_it_is_lost_stays_with_its_fi
             ),
             recoveries={
                 branch.name: Recovery(
-                    [], set(), encode=branch.sink.encode, digests=lambda events: [], claims_keys=False
+                    [],
+                    set(),
+                    encode=branch.sink.encode,
+                    digests=lambda events: [],
+                    claims_keys=False,
+                    new_id=new_id,
                 )
                 for branch in pipeline.branches
             },

@@ -12,6 +12,7 @@ from ingestd.core.positions import pack_positions
 from ingestd.intake.recovery import Recovery
 from ingestd.store.frozen_batches import FrozenBatch, body_digest
 from tests.effort import FUZZ, seeds
+from tests.ids import new_id
 from tests.integration.intake.replay_support import Place, rows
 from tests.process.soak.api import Api, SinkApi
 from tests.process.soak.events import GROUP, Maker, with_copies
@@ -85,7 +86,12 @@ def test_parts_of_a_batch_that_was_cut_are_taken_up_in_the_order_of_their_events
         for at, (name, positions) in enumerate(parts.items())
     ]
     recovery = Recovery(
-        frozen, {1}, encode=b"".join, digests=lambda events: [None] * len(events), claims_keys=True
+        frozen,
+        {1},
+        encode=b"".join,
+        digests=lambda events: [None] * len(events),
+        claims_keys=True,
+        new_id=new_id,
     )
     found = recovery.look(Chunk(events, source=1, start=0, end=80, place=lambda index: (index, 0)))
     assert found is not None

@@ -9,6 +9,7 @@ from ingestd.core.batch import Batch
 from ingestd.core.bounds import Bounds
 from ingestd.core.chunk import Chunk, Segment
 from ingestd.core.submission import AcceptedSubmission
+from tests.ids import new_id
 from tests.integration.intake.support import Life, event, events, key_of, numbers_of, running, sent
 from tests.receiver import Action, Cut, Hang, Receiver, Reply, in_turn
 
@@ -151,7 +152,7 @@ async def leave_a_batch_of_a_stream(life: Life, raw: list[bytes]) -> None:
     journal, sink = life.pipeline.journal, life.pipeline.branches[0].sink
     stream = await journal.new_stream("-", now=0.0)
     chunk = Chunk(raw, source=stream.number, start=0, end=1)
-    batch = Batch(raw, [None] * len(raw), [Segment(chunk, range(len(raw)))])
+    batch = Batch(raw, [None] * len(raw), [Segment(chunk, range(len(raw)))], new_id=new_id)
     batch.freeze(sink.encode(raw))
     journal.freeze(batch, sink="ingest_api", now=0.0)
     await journal.commit()

@@ -13,6 +13,7 @@ from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Segment
 from ingestd.core.errors import UserError
 from ingestd.store.spool_rows import forget_sink
+from tests.ids import new_id
 from tests.integration.delivery.support import until
 from tests.integration.intake.support import Life, all_posted, event, events, key_of, posted, running, webhook
 from tests.receiver import Action, Hang, Receiver, Reply, Request, in_turn
@@ -195,7 +196,7 @@ async def leave_a_batch_of_a_stream(life: Life, sink: str, raw: list[bytes]) -> 
     branch = next(branch for branch in life.pipeline.branches if branch.name == sink)
     stream = await journal.new_stream("-", now=0.0)
     chunk = Chunk(raw, source=stream.number, start=0, end=1)
-    batch = Batch(raw, [None] * len(raw), [Segment(chunk, range(len(raw)))])
+    batch = Batch(raw, [None] * len(raw), [Segment(chunk, range(len(raw)))], new_id=new_id)
     batch.freeze(branch.sink.encode(raw))
     journal.freeze(batch, sink=sink, now=0.0)
     await journal.commit()

@@ -9,8 +9,7 @@ from ingestd.core.backoff import Backoff
 from ingestd.core.clock import SystemClock
 from ingestd.lake.callback import MAX_QUEUED, Callback
 from ingestd.transport.auth import NoAuth
-from ingestd.transport.client import Client
-from ingestd.transport.sender import Sender
+from ingestd.transport.client import Client, Sender
 from ingestd.transport.webhook_secret import decode_secret
 from ingestd.transport.webhook_signature import StandardWebhooks, sign
 from tests.integration.lake.support import (

@@ -14,8 +14,7 @@ from ingestd.sinks.answers import AnswerReader
 from ingestd.sinks.eventbridge import EventBridgeSink
 from ingestd.sinks.sink import Unencodable
 from ingestd.transport.aws import AwsSignature
-from ingestd.transport.client import Client
-from ingestd.transport.sender import Sender
+from ingestd.transport.client import Client, Sender
 from tests.aws import REGION, Aws, start_aws
 
 URL = "https://events.eu-central-1.amazonaws.com/"
@@ -253,9 +252,9 @@ def test_all_entries_taken() -> None:
 def test_where_all_entries_were_throttled_the_whole_call_was() -> None:
     verdict = read(200, put("ThrottlingException", "ThrottlingException"), 2)
     assert (verdict.meaning, verdict.slow_down, verdict.throttled) == (Meaning.RETRY, True, True)
-    assert not verdict.unanswered
+    assert not verdict.ambiguous
     verdict = read(200, put("InternalFailure", "ThrottlingException"), 2)
-    assert (verdict.meaning, verdict.throttled, verdict.unanswered) == (Meaning.RETRY, False, False)
+    assert (verdict.meaning, verdict.throttled, verdict.ambiguous) == (Meaning.RETRY, False, False)
 
 
 def test_where_all_entries_were_denied_the_lane_pauses_and_keeps_them() -> None:
@@ -322,14 +321,14 @@ def test_what_a_call_that_failed_means(status: int, code: str, meaning: Meaning)
 
 def test_a_throttled_call_slows_down_and_is_no_failure() -> None:
     verdict = read(400, {"__type": "ThrottlingException"}, headers={"retry-after": "3"})
-    assert (verdict.slow_down, verdict.throttled, verdict.unanswered, verdict.after_s) == (
+    assert (verdict.slow_down, verdict.throttled, verdict.ambiguous, verdict.after_s) == (
         True,
         True,
         False,
         3.0,
     )
     verdict = read(503, {"__type": "ServiceUnavailable"})
-    assert (verdict.slow_down, verdict.throttled, verdict.unanswered) == (True, False, True)
+    assert (verdict.slow_down, verdict.throttled, verdict.ambiguous) == (True, False, True)
 
 
 def test_a_request_that_is_too_large_in_words_is_halved() -> None:
@@ -339,7 +338,7 @@ def test_a_request_that_is_too_large_in_words_is_halved() -> None:
 
 def test_no_answer_may_have_put_the_events() -> None:
     verdict = sink().interpret(Answer(0, error="no answer in time"), [EVENT])
-    assert (verdict.meaning, verdict.unanswered) == (Meaning.RETRY, True)
+    assert (verdict.meaning, verdict.ambiguous) == (Meaning.RETRY, True)
 
 
 def test_on_status_counts_where_aws_gives_no_code() -> None:

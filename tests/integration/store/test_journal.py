@@ -11,6 +11,7 @@ from ingestd.core.reasons import Reason
 from ingestd.store.database import Database
 from ingestd.store.frozen_batches import body_digest
 from ingestd.store.journal import Journal
+from tests.ids import new_id
 from tests.integration.store.files import NOW, find, known_file, opened
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +30,7 @@ def a_chunk(source: int, start: int, count: int = 4) -> Chunk:
 
 def a_batch(*segments: Segment) -> Batch:
     events = [s.chunk.events[p] for s in segments for p in s.positions]
-    batch = Batch(events, [b"%016d" % n for n in range(len(events))], list(segments))
+    batch = Batch(events, [b"%016d" % n for n in range(len(events))], list(segments), new_id=new_id)
     batch.freeze(b"[" + b",".join(events) + b"]")
     return batch
 
@@ -149,7 +150,7 @@ async def test_dropped_batches_and_batches_of_letters_leave_nothing(tmp_path: Pa
     batch = a_batch(Segment(a_chunk(1, 0), range(4)))
     async with opened(tmp_path) as journal:
         journal.freeze(batch, sink="ingest_api", now=NOW)
-        journal.freeze(Batch([b"a"], [None], [], letters=(1,)), sink="ingest_api", now=NOW)
+        journal.freeze(Batch([b"a"], [None], [], letters=(1,), new_id=new_id), sink="ingest_api", now=NOW)
         journal.drop([batch.id])
     assert await frozen(tmp_path) == {}
 

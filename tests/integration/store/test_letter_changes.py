@@ -22,6 +22,7 @@ from ingestd.store.letter_changes import LetterChanges, PurgeResult
 from ingestd.store.letter_leases import letters_delivered
 from ingestd.store.letter_queue import LetterQueue
 from ingestd.store.writer import MARK_NAME, unpack_mark
+from tests.ids import new_id
 
 pytestmark = pytest.mark.anyio
 
@@ -150,7 +151,7 @@ async def test_who_goes_along_is_told_apart_by_the_key_that_it_goes_under(databa
     clock = StoppedClock()
     clock.now = NOW + 1
     sent = [await queue(database, clock).lease() for _ in range(4)]
-    keys = {tuple(one.id for one in some): rebuild(some).id for some in sent}
+    keys = {tuple(one.id for one in some): rebuild(some, new_id).id for some in sent}
     assert keys[1, 2, 3] == "a", "under the same key"
     assert keys[7, 8] == "c", "under the same key, though an API may have forgotten it"
     assert keys[4, 5, 6] != "b", "under a new one"

@@ -15,6 +15,7 @@ from ingestd.store import dead_letters, letter_changes, letter_leases
 from ingestd.store.connection import connect
 from ingestd.store.dead_letters import FIRST_RETRY_S, IDEMPOTENCY_WINDOW_S, MAX_RETRY_S, StoredLetter
 from ingestd.store.letter_leases import BROKEN, DAMAGED, OLD, TRIED_LONG, Lease
+from tests.ids import new_id
 
 NOW = 1_000_000.0
 DUE = NOW + FIRST_RETRY_S
@@ -59,7 +60,7 @@ def lease(store: sqlite3.Connection, now: float = DUE, *, requested_only: bool =
 
 def send(store: sqlite3.Connection, now: float = DUE) -> Batch:
     """As far as its request: it is out, and nobody knows what becomes of it."""
-    batch = rebuild(list(lease_once(store, now).letters))
+    batch = rebuild(list(lease_once(store, now).letters), new_id)
     batch.first_sent_wall = batch.first_sent_wall or now
     if not batch.noted:
         letter_leases.freeze_letters(store, batch)
@@ -93,7 +94,7 @@ def test_loose_letters_that_were_on_their_way_go_out_again_as_the_same_request(
     again = send(store, DUE + 1)
     assert (again.id, again.events, again.letters) == (first.id, first.events, first.letters)
     assert again.first_sent_wall == first.first_sent_wall == DUE
-    assert again.unanswered
+    assert again.ambiguous
 
 
 def test_a_part_of_a_request_that_was_cut_is_no_broken_request(store: sqlite3.Connection) -> None:
@@ -162,7 +163,7 @@ def test_what_is_left_of_a_request_goes_to_who_wants_it_and_knows(store: sqlite3
     letter_changes.purge(store, [2])
     assert want(store, 1) == (2, 1, 2, 1), "its other letter goes along, and both may arrive twice"
     batch = send(store, NOW)
-    assert (batch.letters, batch.unanswered) == ((1, 3), False)
+    assert (batch.letters, batch.ambiguous) == ((1, 3), False)
     assert batch.id != "b1"
 
 

@@ -16,6 +16,7 @@ from ingestd.core.reasons import Reason
 from ingestd.delivery.retry_worker import rebuild
 from ingestd.store import dead_letters, frozen_batches, letter_changes, letter_leases
 from ingestd.store.connection import VERSION, connect
+from tests.ids import new_id
 from tests.integration.store.files import opened
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +35,7 @@ def make_old(path: Path, version: int) -> sqlite3.Connection:
 @pytest.mark.parametrize("version", [1, 3])
 async def test_a_batch_that_was_under_way_and_a_file_are_known(tmp_path: Path, version: int) -> None:
     chunk = Chunk([b"1", b"2"], source=1, start=0, end=8)
-    batch = Batch(chunk.events, [None, None], [Segment(chunk, range(2))], batch_id="b")
+    batch = Batch(chunk.events, [None, None], [Segment(chunk, range(2))], batch_id="b", new_id=new_id)
     with make_old(tmp_path / "state.db", version) as old:
         old.execute(
             "INSERT INTO sources (path, device, inode, head, head_bytes, position, updated)"
@@ -106,7 +107,7 @@ async def test_a_letter_that_was_on_its_way_under_a_key_that_nobody_knows_waits_
         assert "may have been taken" in obstacle
         assert letter_changes.make_due(now, [1], 11.0) == (1, 1, 1, 0), "a person is told of the risk"
         (leased,) = letter_leases.lease_due(now, now=11.0, **limits).letters
-        assert (leased.id, rebuild([leased]).id != "loose") == (1, True)
+        assert (leased.id, rebuild([leased], new_id).id != "loose") == (1, True)
 
 
 async def test_what_a_person_had_asked_for_is_tried_for_a_day_from_the_migration_on(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from ingestd.store.journal import Journal
 from ingestd.store.key_log import KeyLog
 from ingestd.store.spool import Spool, SpooledChunk
 from tests.effort import FUZZ, seeds
+from tests.ids import new_id
 from tests.integration.store.power import Disk, Operation, recorded
 
 pytestmark = pytest.mark.anyio
@@ -98,7 +99,9 @@ class Work:
 
     async def _send(self, spooled: SpooledChunk) -> None:
         chunk = spooled.chunk
-        batch = Batch(chunk.events, spooled.digests, [Segment(chunk, range(len(chunk.events)))])
+        batch = Batch(
+            chunk.events, spooled.digests, [Segment(chunk, range(len(chunk.events)))], new_id=new_id
+        )
         batch.freeze(b"".join(chunk.events))
         self._journal.freeze(batch, sink="ingest_api", now=NOW)
         await self._journal.commit()

@@ -16,9 +16,8 @@ import pytest
 
 from ingestd.core.errors import UserError
 from ingestd.transport.aws import AwsSignature, endpoint, find_region
-from ingestd.transport.client import Client
+from ingestd.transport.client import Client, Sender
 from ingestd.transport.oauth import LoginRefused, TokenUnavailable
-from ingestd.transport.sender import Sender
 from tests.aws import ACCESS_KEY, REGION, SECRET_KEY, clear_environment
 from tests.machine import patience
 from tests.receiver import Receiver, Request
@@ -208,14 +207,14 @@ async def test_credentials_that_have_ended_already_are_none(process: Path) -> No
 async def test_credentials_that_do_not_come_do_not_stop_the_process(process: Path) -> None:
     (process / "gate").unlink()
     give(process, "ONE", lasts_s=3600)
-    async with signing(patience_s=0.05) as auth:
+    async with signing(timeout_s=0.05) as auth:
         with pytest.raises(TokenUnavailable, match="in time"):
             await auth.headers("https://x/", b"{}", TARGET)
         (process / "gate").touch()
         async with asyncio.timeout(patience(5)):
             while calls(process) == 0:  # noqa: ASYNC110 - another process's work has no event
                 await asyncio.sleep(0.01)
-        auth._patience_s = 5.0
+        auth._timeout_s = 5.0
         assert await key_of(auth) == "ONE"
     assert calls(process) == 1, "the one look went on"
 

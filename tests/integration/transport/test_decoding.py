@@ -96,14 +96,14 @@ def test_one_that_ends_too_early_is_cut(codings: str, cut: int) -> None:
     ],
 )
 def test_what_cannot_be_unpacked_is_named(codings: str, words: str) -> None:
-    assert words in undo(b"\xf3\xff<html>", codings, limit=LIMIT).trouble
+    assert words in undo(b"\xf3\xff<html>", codings, limit=LIMIT).unreadable
 
 
 def test_a_window_over_that_of_the_standard_is_not_allocated() -> None:
     options = {zstd.CompressionParameter.window_log: 27}
     stream = zstd.ZstdCompressor(options=options)
     frame = stream.compress(b"0" * 1000) + stream.flush()
-    assert "not zstd" in undo(frame, "zstd", limit=LIMIT).trouble
+    assert "not zstd" in undo(frame, "zstd", limit=LIMIT).unreadable
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ImportError(name)
 
     monkeypatch.setattr(decoding.importlib, "import_module", no_such_module)
-    assert "br needs a library" in undo(brotli.compress(ANSWER), "br", limit=LIMIT).trouble
+    assert "br needs a library" in undo(brotli.compress(ANSWER), "br", limit=LIMIT).unreadable
 
 
 @pytest.mark.parametrize("codings", ["utf-8", "gzip", "none"])

@@ -9,8 +9,7 @@ import pytest
 
 from ingestd.core.errors import UserError
 from ingestd.transport.auth import NoAuth
-from ingestd.transport.client import Client
-from ingestd.transport.sender import Sender
+from ingestd.transport.client import Client, Sender
 from ingestd.transport.webhook_handshake import ASK_AGAIN_S, WebhookHandshake
 from tests.integration.transport.support import FakeClock
 from tests.machine import patience

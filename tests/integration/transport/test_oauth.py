@@ -228,7 +228,7 @@ async def test_the_old_token_stays_in_use_when_renewing_fails(trouble: Reply) ->
     failed = asyncio.Event()
     async with login(
         in_turn(grant(expires_in=1000), trouble),
-        patience_s=5,
+        timeout_s=5,
         on_refresh=lambda ok, _: None if ok else failed.set(),
     ) as (_, tokens, clock):
         await tokens.get()
@@ -347,7 +347,7 @@ async def test_retry_after_is_a_floor(headers: dict[str, str], expected_s: float
     ],
 )
 async def test_patience_ends(trouble: Action, words: str) -> None:
-    async with login(trouble, patience_s=120) as (receiver, tokens, clock):
+    async with login(trouble, timeout_s=120) as (receiver, tokens, clock):
         with pytest.raises(TokenUnavailable, match=words) as error:
             await tokens.get()
         assert_says_nothing_secret(error.value)
@@ -358,7 +358,7 @@ async def test_patience_ends(trouble: Action, words: str) -> None:
 
 
 async def test_asking_again_does_not_shorten_the_wait() -> None:
-    async with login(Reply(503, {"Retry-After": "20"}), patience_s=10) as (receiver, tokens, _):
+    async with login(Reply(503, {"Retry-After": "20"}), timeout_s=10) as (receiver, tokens, _):
         for _ in range(10):
             with pytest.raises(TokenUnavailable, match="503"):
                 await tokens.get()
@@ -369,7 +369,7 @@ async def test_nobody_listens() -> None:
     async with Receiver() as gone:
         pass
     url = gone.url.replace("//", "//user:hunter2@") + "/oauth/token?x=1"
-    async with login(grant(), token_url=url, patience_s=5) as (_, tokens, _clock):
+    async with login(grant(), token_url=url, timeout_s=5) as (_, tokens, _clock):
         with pytest.raises(TokenUnavailable, match="Connection refused") as error:
             await tokens.get()
     assert "hunter2" not in str(error.value)

@@ -8,11 +8,10 @@ import pytest
 import trustme
 
 from ingestd.core.errors import UserError
-from ingestd.transport.auth import bearer
+from ingestd.transport.auth import bearer, make_credential
 from ingestd.transport.auth_config import AuthConfig
 from ingestd.transport.auth_factory import make_auth
 from ingestd.transport.client import Client
-from ingestd.transport.credential import make_credential
 from ingestd.transport.oauth import LoginRefused
 from ingestd.transport.watched_file import Watch, WatchedFiles
 from tests.integration.transport.support import FakeClock

@@ -1,11 +1,15 @@
+import random
+import uuid
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.core.batch import Batch
+from ingestd.core.batch import Batch, random_id
 from ingestd.core.chunk import Chunk, Segment, pick_segments
 from ingestd.core.positions import Positions, pack_positions, unpack_positions
 from ingestd.core.receipt import Receipt
+from tests.ids import new_id
 
 ascending = st.sets(st.integers(0, 2**32 - 1), max_size=50).map(sorted)
 ranges = st.tuples(st.integers(0, 2**31), st.integers(0, 1000)).map(lambda r: range(r[0], r[0] + r[1]))
@@ -23,7 +27,7 @@ def batches(draw: st.DrawFn) -> Batch:
         segments.append(Segment(chunk, positions))
         events += [chunk.events[position] for position in positions]
     digests = [b"digest of " + event for event in events]
-    return Batch(events, [*digests], segments)
+    return Batch(events, [*digests], segments, new_id=new_id)
 
 
 def named_by(segments: list[Segment]) -> list[bytes]:
@@ -68,12 +72,12 @@ def test_parts_hold_every_event_of_their_batch_once_with_its_key_and_origin(
 
 
 def test_a_part_of_a_batch_of_letters_keeps_their_numbers() -> None:
-    batch = Batch([b"a", b"b", b"c"], [None, None, None], [], letters=(7, 8, 9))
+    batch = Batch([b"a", b"b", b"c"], [None, None, None], [], letters=(7, 8, 9), new_id=new_id)
     assert batch.part([0, 2]).letters == (7, 9)
 
 
 def test_a_frozen_batch_does_not_change_under_its_key() -> None:
-    batch = Batch([b"{}"], [None], [])
+    batch = Batch([b"{}"], [None], [], new_id=new_id)
     batch.freeze(b"body")
     batch.freeze(b"body")
     with pytest.raises(AssertionError, match="change under its key"):
@@ -92,3 +96,11 @@ def test_a_receipt_is_done_once_when_its_last_event_has_its_end() -> None:
     assert done == [1]
     with pytest.raises(AssertionError, match="twice"):
         receipt.settle()
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_an_id_is_a_random_uuid_and_the_same_for_the_same_seed(seed: int) -> None:
+    one, two = (random_id(random.Random(seed)) for _ in range(2))
+    found = uuid.UUID(one)
+    assert (found.version, found.variant, str(found)) == (4, uuid.RFC_4122, one)
+    assert one == two != random_id(random.Random(seed + 1))

@@ -9,6 +9,7 @@ from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk
 from ingestd.delivery.batcher import Batcher
 from ingestd.sinks.ingest_api import IngestApi
+from tests.ids import new_id
 
 API = IngestApi("http://localhost")
 
@@ -20,6 +21,7 @@ def batcher(max_bytes: int = 100, max_events: int = 1000, max_age_s: float = 1.0
         max_age_s=max_age_s,
         overhead_bytes=API.overhead_bytes,
         sep_bytes=API.separator_bytes,
+        new_id=new_id,
     )
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.batch import Batch
 from ingestd.delivery.bisection import Bisection, BisectionStep
+from tests.ids import new_id
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Api:
 
     def search(self, count: int, *, expect_all: bool = False, last_first: bool = False) -> Bisection:
         """Send a batch of ``count`` events and do what the bisection says, to the end."""
-        whole = Batch([b"%d" % n for n in range(count)], [None] * count, [])
+        whole = Batch([b"%d" % n for n in range(count)], [None] * count, [], new_id=new_id)
         bisection = Bisection(expect_all=expect_all)
         queue = deque([whole])
         while queue:
@@ -126,7 +127,7 @@ def test_small_batches_are_always_taken_apart() -> None:
 
 def test_a_part_that_ended_otherwise_does_not_keep_what_is_held_back() -> None:
     bisection = Bisection()
-    step = bisection.refused(Batch([b"%d" % n for n in range(400)], [None] * 400, []))
+    step = bisection.refused(Batch([b"%d" % n for n in range(400)], [None] * 400, [], new_id=new_id))
     held = 0
     while all(len(part) > 1 for part in step.send):
         following = [bisection.refused(part) for part in step.send[:-1]]

@@ -11,10 +11,11 @@ from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.delivery.flow_control import Done, FlowControl, Wait
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.delivery.queues import Send
+from tests.ids import new_id
 
 
 def batch(number: int, letters: int = 0) -> Batch:
-    return Batch([b"%d" % number], [None], [], letters=tuple(range(1, letters + 1)))
+    return Batch([b"%d" % number], [None], [], letters=tuple(range(1, letters + 1)), new_id=new_id)
 
 
 def flow(**settings: object) -> FlowControl:

@@ -18,16 +18,17 @@ from ingestd.delivery.verdict_handler import (
     DropToken,
     LearnSize,
     ReportState,
+    Resolve,
     Resubmit,
-    Settle,
     VerdictHandler,
 )
+from tests.ids import new_id
 
 FIRST = Attempt(started=0.0, seconds=0.1, generation=1)
 
 
 def made(count: int) -> Batch:
-    batch = Batch([b"%d" % number for number in range(count)], [None] * count, [])
+    batch = Batch([b"%d" % number for number in range(count)], [None] * count, [], new_id=new_id)
     batch.attempts, batch.last_status, batch.first_sent = 1, 200, 0.0
     batch.freeze(b",".join(batch.events))
     return batch
@@ -52,7 +53,7 @@ class Decisions:
 
 
 def settled(actions: list[Action]) -> Outcomes:
-    (found,) = [action.outcomes for action in actions if isinstance(action, Settle)]
+    (found,) = [action.outcomes for action in actions if isinstance(action, Resolve)]
     return found
 
 
@@ -62,7 +63,7 @@ def again(actions: list[Action]) -> list[Resubmit]:
 
 def test_a_batch_that_is_accepted_is_delivered_whole() -> None:
     batch = made(3)
-    assert Decisions()(batch, Verdict(Meaning.ACCEPTED)) == [Settle(batch, Outcomes(range(3), [], []))]
+    assert Decisions()(batch, Verdict(Meaning.ACCEPTED)) == [Resolve(batch, Outcomes(range(3), [], []))]
 
 
 def test_of_a_batch_that_is_accepted_but_for_some_these_are_dead_letters_or_go_again() -> None:
@@ -191,7 +192,7 @@ def test_the_same_calls_give_the_same_actions(seed: int) -> None:
                 if isinstance(action, Resubmit):
                     batches.append(action.batch)
                     shown.append(("again", tuple(action.batch.events), action.delay_s, action.repeat))
-                elif isinstance(action, Settle):
+                elif isinstance(action, Resolve):
                     outcomes = action.outcomes
                     failed = [(one.index, one.reason, one.detail) for one in outcomes.failed]
                     shown.append(("settled", tuple(action.batch.events), tuple(outcomes.delivered), failed))

@@ -17,6 +17,7 @@ from ingestd.processing.dedup import Window
 from ingestd.recording.event_recorder import SpooledEventRecorder
 from ingestd.store.lost_places import LostPlaces
 from ingestd.telemetry.audit_entry import no_audit
+from tests.ids import new_id
 
 SPOOL, NUMBER = 7, 1
 END_OF = {"delivered": True, "refused": False, "confirmed": True, "failed": False}
@@ -104,7 +105,9 @@ class Life:
         mine = sorted(position for name, position in self.ends if name == sink)
         self.recorder.expect(sink, chunk, len(mine))
         refused = [position for position in mine if self.ends[sink, position] == "refused"]
-        batch = Batch([b"e"] * len(mine), [None] * len(mine), [Segment(chunk, mine)], batch_id=sink)
+        batch = Batch(
+            [b"e"] * len(mine), [None] * len(mine), [Segment(chunk, mine)], batch_id=sink, new_id=new_id
+        )
         asked = [p for p in mine if self.ends[sink, p] in ASKED]
         self.unconfirmed.accepted(batch, [(mine.index(p), SPOOL, place(p)[0]) for p in asked])
         self.done.add(sink)

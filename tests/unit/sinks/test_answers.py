@@ -44,17 +44,17 @@ def test_each_status_means_what_the_table_says(status: int, meaning: Meaning) ->
 
 @pytest.mark.parametrize("status", [408, 424, 499, 500, 502, 503, 504, 507, 599, 101])
 def test_after_these_answers_the_request_may_have_been_taken(status: int) -> None:
-    assert judge(status).unanswered
+    assert judge(status).ambiguous
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 413, 418, 420, 421, 422, 423, 425, 429, 430])
 def test_after_these_answers_it_is_certain_what_became_of_the_request(status: int) -> None:
-    assert not judge(status).unanswered
+    assert not judge(status).ambiguous
 
 
 def test_no_answer_at_all_means_later_and_the_request_may_have_been_taken() -> None:
     verdict = meaning_of(Answer(0, error="connection lost: Connection reset by peer"), now_wall=0)
-    assert verdict == Verdict(RETRY, "connection lost: Connection reset by peer", unanswered=True)
+    assert verdict == Verdict(RETRY, "connection lost: Connection reset by peer", ambiguous=True)
 
 
 def test_throttles_ask_for_less_and_only_429_is_no_failure() -> None:
@@ -74,7 +74,7 @@ def test_throttles_ask_for_less_and_only_429_is_no_failure() -> None:
 )
 def test_409_that_says_it_is_still_at_it_means_later(body: bytes) -> None:
     verdict = judge(409, body=body)
-    assert (verdict.meaning, verdict.unanswered, verdict.after_s) == (RETRY, True, 1.0)
+    assert (verdict.meaning, verdict.ambiguous, verdict.after_s) == (RETRY, True, 1.0)
     assert judge(409, body=body, retry_after="7").after_s == 7.0
 
 
@@ -85,7 +85,7 @@ def test_409_that_says_anything_else_means_that_the_api_has_it(body: bytes) -> N
 
 def test_413_with_retry_after_is_a_passing_shortage_and_not_a_size() -> None:
     verdict = judge(413, retry_after="4")
-    assert (verdict.meaning, verdict.after_s, verdict.unanswered) == (RETRY, 4.0, False)
+    assert (verdict.meaning, verdict.after_s, verdict.ambiguous) == (RETRY, 4.0, False)
 
 
 @pytest.mark.parametrize("status", [429, 503, 500, 408])

@@ -128,7 +128,7 @@ def test_ids_of_other_answers_are_not_kept(status: int) -> None:
 )
 def test_409_that_says_it_is_still_at_it_means_later(body: bytes) -> None:
     verdict = STRUCTURED.interpret(Answer(409, body=body), [EVENT])
-    assert (verdict.meaning, verdict.unanswered, verdict.remote_ids) == (Meaning.RETRY, True, ())
+    assert (verdict.meaning, verdict.ambiguous, verdict.remote_ids) == (Meaning.RETRY, True, ())
 
 
 @pytest.mark.parametrize(

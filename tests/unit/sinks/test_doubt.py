@@ -56,7 +56,7 @@ STRANGE = {
 def test_what_is_not_the_apis_answer_is_sent_again_and_the_lane_pauses(kind: str, what: str) -> None:
     answer, words = STRANGE[what]
     verdict = make(kind, **OF_JSON[kind]).interpret(answer, EVENTS)
-    assert (verdict.meaning, verdict.unanswered) == (Meaning.PAUSED, True)
+    assert (verdict.meaning, verdict.ambiguous) == (Meaning.PAUSED, True)
     assert words in verdict.detail
     assert len(verdict.detail) < 300
 
@@ -64,7 +64,7 @@ def test_what_is_not_the_apis_answer_is_sent_again_and_the_lane_pauses(kind: str
 @pytest.mark.parametrize("kind", OF_JSON)
 def test_one_that_was_cut_off_may_come_whole_the_next_time(kind: str) -> None:
     verdict = make(kind, **OF_JSON[kind]).interpret(Answer(200, JSON, b'{"a":', truncated=True), EVENTS)
-    assert (verdict.meaning, verdict.unanswered) == (Meaning.RETRY, True)
+    assert (verdict.meaning, verdict.ambiguous) == (Meaning.RETRY, True)
 
 
 FINE = {
@@ -90,7 +90,7 @@ def test_these_are_answers(kind: str, what: str) -> None:
 @pytest.mark.parametrize("answer", [Answer(200), Answer(200, JSON, b"{}"), Answer(200, JSON, b"[]")])
 def test_put_events_always_counts_its_failures(answer: Answer) -> None:
     verdict = make("eventbridge", **OF_JSON["eventbridge"]).interpret(answer, EVENTS)
-    assert (verdict.meaning, verdict.unanswered) == (Meaning.PAUSED, True)
+    assert (verdict.meaning, verdict.ambiguous) == (Meaning.PAUSED, True)
     assert "is this EventBridge?" in verdict.detail
     trusting = make("eventbridge", expect="any", **OF_JSON["eventbridge"]).interpret(answer, EVENTS)
     assert (trusting.meaning, trusting.unmatched) == (Meaning.ACCEPTED, 1)

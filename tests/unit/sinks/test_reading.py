@@ -63,12 +63,12 @@ def test_a_status_that_is_set_keeps_the_answers_words_without_advice_for_the_usu
 
 def test_a_status_that_is_set_to_retry_keeps_its_retry_after() -> None:
     verdict = AnswerReader({"404": "retry"}).verdict(Answer(404, headers={"retry-after": "7"}), now_wall=0)
-    assert (verdict.after_s, verdict.unanswered, verdict.slow_down) == (7.0, False, False)
+    assert (verdict.after_s, verdict.ambiguous, verdict.slow_down) == (7.0, False, False)
 
 
 def test_what_is_sent_again_may_have_been_taken_if_its_status_usually_leaves_that_open() -> None:
     said = [("202", "retry"), ("409", "retry"), ("500", "paused"), ("404", "retry"), ("400", "paused")]
-    open_ = [AnswerReader({s: word}).verdict(Answer(int(s)), now_wall=0).unanswered for s, word in said]
+    open_ = [AnswerReader({s: word}).verdict(Answer(int(s)), now_wall=0).ambiguous for s, word in said]
     assert open_ == [True, True, True, False, False]
 
 
@@ -82,7 +82,7 @@ def test_a_status_that_is_set_to_what_it_means_anyway_loses_nothing() -> None:
 def test_a_connection_that_broke_stays_what_it_is() -> None:
     reading = AnswerReader({"500": "permanent"})
     verdict = reading.read(Answer(0, error="reset"), EVENTS, now_wall=0)
-    assert verdict == Verdict(Meaning.RETRY, "reset", unanswered=True)
+    assert verdict == Verdict(Meaning.RETRY, "reset", ambiguous=True)
 
 
 def test_the_events_of_a_status_that_is_set_to_accepted_or_rejected_are_read_too() -> None:

@@ -1,6 +1,7 @@
 """What becomes of events that an API has accepted: asked about within a budget, ended once, never lost."""
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,7 @@ from ingestd.sinks.answer_body import told
 from ingestd.store import confirmations
 from ingestd.store.confirmations import Confirmations, Due
 from ingestd.store.database import Database
-from tests.integration.delivery.confirmation_support import (
+from tests.integration.delivery.status_poller_support import (
     SINK,
     MemoryBook,
     MemoryStore,
@@ -201,7 +202,7 @@ async def test_an_answer_that_says_nothing_about_the_event_ends_none(answer: Ans
 
 
 async def test_an_outage_that_outlasts_all_patience_ends_them_one_by_one() -> None:
-    async with rig(lambda *_: Answer(503), timeout_s=300, outage_patience_s=600) as r:
+    async with rig(lambda *_: Answer(503), timeout_s=300, outage_timeout_s=600) as r:
         r.accept("a", "b")
         await r.clock.advance(890)
         assert r.ends == (0, 0)
@@ -247,8 +248,8 @@ async def test_without_a_token_questions_wait() -> None:
         assert r.ends == (0, 0)
         await r.clock.advance(100)
         assert r.ends == (1, 0)
-        assert r.confirmer.questions["none"] >= 2
-        assert r.confirmer.questions["2xx"] == 1
+        assert r.confirmer.polls["none"] >= 2
+        assert r.confirmer.polls["2xx"] == 1
 
 
 @pytest.mark.parametrize("remote_id", ["", ".", "..", "x" * 513, "\ud800"])
@@ -308,12 +309,13 @@ async def test_it_works_on_the_real_store_and_a_letter_is_there_as_soon_as_it_is
     confirmer = StatusPoller(
         SINK,
         "https://api.test/{id}",
-        asker=Api(),
+        client=Api(),
         store=Confirmations(database, SINK),
         recorder=book,
         pending=PendingConfirmations(100),
         reader=StatusReader(told=told),
         settings=StatusPollerSettings(requests_per_minute=60_000, first_after_s=0.01),
+        rng=random.Random(2),
         clock=SystemClock(),
     )
     rows = [pending_event(str(number), number) for number in range(60)]

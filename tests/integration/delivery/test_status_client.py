@@ -28,7 +28,7 @@ async def test_whatever_the_id_the_question_stays_below_its_url() -> None:
         for one in HOSTILE_IDS:
             url = question_url(api.url + "/events/{id}", one)
             assert url is not None
-            assert (await StatusClient(client, NoAuth()).get(url)).status == 200
+            assert (await StatusClient(client, NoAuth(), SystemClock()).get(url)).status == 200
     for one, request in zip(HOSTILE_IDS, api.requests, strict=True):
         assert request.method == "GET"
         folder, _, last = request.path.rpartition("/")
@@ -49,7 +49,7 @@ async def test_a_refused_token_is_renewed_once_and_no_token_is_in_the_answer(tmp
 
     async with Receiver(script) as api, Client(timeout_s=patience(5)) as client:
         auth = bearer("", str(file), clock=SystemClock())
-        answer = await StatusClient(client, auth).get(api.url)
+        answer = await StatusClient(client, auth, SystemClock()).get(api.url)
     assert answer.status == 200
     assert b"new-token-2" not in answer.body
     assert len(api.requests) == 2

@@ -11,6 +11,7 @@ from ingestd.core.chunk import Chunk, Segment
 from ingestd.delivery.bisection import Bisection, BisectionStep, group, halve
 from ingestd.delivery.key_order import KeyOrder
 from ingestd.schemas.key_paths import KeyWatch
+from tests.ids import new_id
 from tests.integration.delivery.order_support import keyed, keyed_batches, order_by
 from tests.integration.delivery.support import event, make_batch
 
@@ -18,7 +19,9 @@ KEYS = st.lists(st.sampled_from(["", "a", "b", "c"]), min_size=1, max_size=12)
 
 
 def make_order(*, max_events: int = 10, max_bytes: int = 1000, one_per_key: bool = False) -> KeyOrder:
-    return KeyOrder(order_by, max_events=max_events, max_bytes=max_bytes, one_per_key=one_per_key)
+    return KeyOrder(
+        order_by, max_events=max_events, max_bytes=max_bytes, one_per_key=one_per_key, new_id=new_id
+    )
 
 
 def numbers(batch: Batch | None) -> list[int]:
@@ -31,11 +34,13 @@ def test_each_event_is_counted_once_whether_it_has_a_key_and_whatever_is_held_or
     keys: list[list[str]], one_per_key: bool, seed: int
 ) -> None:
     rng, watch = random.Random(seed), KeyWatch("delivery.order_by", "note")
-    order = KeyOrder(order_by, max_events=4, max_bytes=1000, one_per_key=one_per_key, watch=watch)
+    order = KeyOrder(
+        order_by, max_events=4, max_bytes=1000, one_per_key=one_per_key, watch=watch, new_id=new_id
+    )
     fresh, out = keyed_batches(keys), list[Batch]()
     while fresh or out or order.ready:
         if out and (rng.random() < 0.5 or not (fresh or order.ready)):
-            out += order.settled(out.pop(rng.randrange(len(out))), [])
+            out += order.resolved(out.pop(rng.randrange(len(out))), [])
             continue
         taken = order.take() if rng.random() < 0.5 or not fresh else order.admit(fresh.pop(0))
         if rest := order.take_rest():
@@ -59,12 +64,12 @@ def test_whatever_ends_when_no_two_open_batches_share_a_key_and_all_go_in_order(
             batch = out.pop(rng.randrange(len(out)))
             if len(batch) > 1 and rng.random() < 0.3:
                 first, second, in_turn = halve(batch, order.keys_of)
-                assert order.settled(batch, [first, second]) == []
+                assert order.resolved(batch, [first, second]) == []
                 out += [part for part in (first, second) if order.may_go(part)]
                 assert in_turn == (second not in out)
             else:
                 done += numbers(batch)
-                out += order.settled(batch, [])
+                out += order.resolved(batch, [])
         else:
             taken = order.take() if rng.random() < 0.7 or not fresh else order.admit(fresh.pop(0))
             if rest := order.take_rest():
@@ -89,19 +94,21 @@ def test_whatever_ends_when_no_two_open_batches_share_a_key_and_all_go_in_order(
 def test_what_was_held_goes_as_full_batches_with_the_places_its_events_came_from() -> None:
     order = make_order(max_events=3)
     chunk = Chunk([b'{"note":"a","n":%d}' % n for n in range(10)], source=7, start=0, end=1)
-    busy = order.admit(Batch(chunk.events[:1], [b"0"], [Segment(chunk, range(1))]))
+    busy = order.admit(Batch(chunk.events[:1], [b"0"], [Segment(chunk, range(1))], new_id=new_id))
     digests: list[bytes | None] = [b"%d" % n for n in range(1, 10)]
-    assert order.admit(Batch(chunk.events[1:], digests, [Segment(chunk, range(1, 10))])) is None
+    assert (
+        order.admit(Batch(chunk.events[1:], digests, [Segment(chunk, range(1, 10))], new_id=new_id)) is None
+    )
     assert order.held_events == 9
     assert busy is not None
-    order.settled(busy, [])
+    order.resolved(busy, [])
     sent: list[list[int]] = []
     while batch := order.take():
         assert order.take() is None, "its key is busy again"
         [segment] = batch.segments
         assert segment.chunk is chunk
         sent.append(list(segment.positions))
-        order.settled(batch, [])
+        order.resolved(batch, [])
     assert sent == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
 
 
@@ -111,7 +118,7 @@ def test_of_a_key_all_that_is_held_goes_in_one_batch_if_there_is_room_in_one() -
     busy = order.admit(keyed("abc"))
     assert busy is not None
     assert order.admit(keyed("aabbc", first=3)) is None
-    order.settled(busy, [])
+    order.resolved(busy, [])
     sent = [set(numbers(order.take())), set(numbers(order.take()))]
     assert order.take() is None
     assert {3, 4} in sent or {3, 4, 7} in sent
@@ -138,7 +145,7 @@ def test_events_of_two_sources_never_share_a_batch() -> None:
         batch = keyed("ab"[number - 2], first=number)
         batch.segments[0].chunk.source = source
         assert order.admit(batch) is None
-    order.settled(busy, [])
+    order.resolved(busy, [])
     batches = [order.take(), order.take()]
     assert sorted(numbers(batch)[0] for batch in batches) == [2, 3]
     assert order.take() is None
@@ -148,13 +155,13 @@ def test_a_batch_that_may_have_arrived_is_never_cut_and_waits_whole() -> None:
     order = make_order()
     busy = order.admit(keyed("a"))
     resend = keyed("ab", first=1)
-    resend.unanswered = True
+    resend.ambiguous = True
     assert order.admit(resend) is None
     assert order.admit(keyed("b", first=3)) is None, "it comes after the resend"
     assert busy is not None
-    assert order.settled(busy, []) == [resend]
+    assert order.resolved(busy, []) == [resend]
     assert order.take() is None
-    order.settled(resend, [])
+    order.resolved(resend, [])
     assert numbers(order.take()) == [3]
 
 
@@ -169,9 +176,9 @@ def test_a_key_is_remembered_short_however_long_it_is() -> None:
 
 def test_events_without_the_key_wait_for_nobody() -> None:
     order = make_order()
-    plain = Batch([b'{"n":1}', b'{"note":null}', b"[]"], [None] * 3, [])
+    plain = Batch([b'{"n":1}', b'{"note":null}', b"[]"], [None] * 3, [], new_id=new_id)
     assert order.admit(plain) is plain
-    again = Batch([b'{"n":1}'], [None], [])
+    again = Batch([b'{"n":1}'], [None], [], new_id=new_id)
     assert order.admit(again) is again
 
 
@@ -272,7 +279,7 @@ def of_chunks(keys: Sequence[str], size: int) -> Batch:
     for start in range(0, len(events), size):
         some = events[start : start + size]
         segments.append(Segment(Chunk(some, source=1, start=start, end=start + size), range(len(some))))
-    return Batch(events, [b"%016d" % number for number in range(len(events))], segments)
+    return Batch(events, [b"%016d" % number for number in range(len(events))], segments, new_id=new_id)
 
 
 @given(
@@ -299,5 +306,5 @@ def test_one_of_a_key_what_goes_together_is_whole_after_a_crash_before_what_was_
                     assert later // size >= max(mine) // size, f"{later} would overtake {mine}"
             out.append(batch)
         while out and (rng.random() < 0.3 or not (fresh or order.ready)):
-            order.settled(out.pop(rng.randrange(len(out))), [])
+            order.resolved(out.pop(rng.randrange(len(out))), [])
     assert sorted(sent) == list(range(len(keys)))

@@ -3,6 +3,7 @@
 import asyncio
 import heapq
 import json
+import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -189,12 +190,13 @@ async def rig(
     confirmer = StatusPoller(
         SINK,
         "https://api.test/events/{id}",
-        asker=api,
+        client=api,
         store=store,
         recorder=book,
         pending=PendingConfirmations(max_pending),
         reader=StatusReader(told=told),
         settings=StatusPollerSettings(**{"requests_per_minute": 6_000, **options}),
+        rng=random.Random(2),
         clock=clock,
         on_room=lambda: rooms.append(clock.now),
         warn=warnings.append,
