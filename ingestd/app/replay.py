@@ -15,7 +15,7 @@ import anyio
 import anyio.abc
 
 from ingestd.app.maintenance import compare_api, keep_house, tell_keys
-from ingestd.app.replay_sources import OpenSource, open_files, place_source
+from ingestd.app.replay_sources import open_files
 from ingestd.config import Login, Settings, state_directory
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.clock import Clock, SystemClock, wait_until_set
@@ -25,6 +25,8 @@ from ingestd.intake.fan_out import dead_letter
 from ingestd.intake.recovery import ProcessedEvents
 from ingestd.intake.replay_intake import ReplayIntake
 from ingestd.intake.stages import Stages
+from ingestd.sources.files.file_source import FileSource
+from ingestd.sources.source import Keeper
 from ingestd.store.connection import StoreFailed
 from ingestd.store.journal import DISMISSED, EVERYWHERE
 from ingestd.telemetry import log
@@ -47,7 +49,7 @@ class Replay:
 
     pipeline: Pipeline
     from_start: bool = False
-    sources: list[OpenSource] = field(default_factory=list)
+    sources: list[FileSource] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
     lost: dict[str, UserError] = field(default_factory=dict)
     interrupted: bool = False
@@ -82,9 +84,9 @@ async def open_replay(
     """Open sources, stores and lane; nothing is sent before ``run``. Raises UserError."""
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
-        sources = open_files(paths, settings.source, warn, chunk_bytes=bounds.chunk_bytes)
-        for source in sources:
-            stack.callback(source.close)
+        readers = open_files(paths, settings.source, warn, chunk_bytes=bounds.chunk_bytes)
+        for reader in readers:
+            stack.callback(reader.close)
         directory = state_directory(settings, login)
         pipeline = await stack.enter_async_context(
             open_pipeline(settings, login, directory, clock=clock, warn=warn, bounds=bounds)
@@ -97,8 +99,10 @@ async def open_replay(
             )
         await compare_api(pipeline, login, warn)
         replay = Replay(pipeline, from_start)
-        for source in sources:
-            replay.sources.append(await place_source(pipeline, source, warn, from_start=from_start))
+        for reader in readers:
+            source = FileSource(reader, pipeline.journal, clock=clock, warn=warn, from_start=from_start)
+            await source.open()
+            replay.sources.append(source)
         _wire_ages(replay)
         yield replay
 
@@ -109,7 +113,7 @@ async def run(replay: Replay, *, warn: Warn, on_second_signal: Callable[[], None
     started = pipeline.clock.monotonic()
     pipeline.audit(
         AuditEntry.RUN_STARTED,
-        sources=", ".join(opened.source.name for opened in replay.sources),
+        sources=", ".join(source.name for source in replay.sources),
         api=pipeline.targets,
         schema=pipeline.settings.schema_.name,
     )
@@ -120,9 +124,9 @@ async def run(replay: Replay, *, warn: Warn, on_second_signal: Callable[[], None
         await pipeline.journal.commit()
     except* UserError as group:
         replay.error = replay.error or first_cause(group)
-    for opened in replay.sources:
-        if opened.source.damage:
-            replay.damage.append(f"{opened.source.name}: {opened.source.damage}")
+    for source in replay.sources:
+        if source.reader.damage:
+            replay.damage.append(f"{source.name}: {source.reader.damage}")
     tell_keys(pipeline, warn)
     replay.seconds = pipeline.clock.monotonic() - started
     ledger = pipeline.ledger
@@ -216,17 +220,17 @@ async def _wait_for_confirmations(replay: Replay, branch: SinkRunner) -> None:
 async def _feed(replay: Replay, intake: ReplayIntake, fed: anyio.Event, warn: Warn) -> None:
     """All sources in order, then the end of intake."""
     pipeline = replay.pipeline
-    before: OpenSource | None = None
-    for opened in replay.sources:
-        if before and before.source.rereadable != opened.source.rereadable:
+    keeper: Keeper | None = None
+    for source in replay.sources:
+        if keeper is not source.keeper:
             await intake.flush()  # a batch is rebuilt from files, or from what was kept: not from both
-        before = opened
+        keeper = source.keeper
         ledger = pipeline.ledger
         accepted, rejected = ledger.accepted, ledger.rejected
-        await intake.feed(opened.source, opened.progress, start=opened.start, line=opened.line)
+        await intake.feed(source)
         if intake.stopped:
             break
-        if hint := opened.hint(ledger.accepted - accepted, ledger.rejected - rejected):
+        if hint := source.hint(ledger.accepted - accepted, ledger.rejected - rejected):
             warn(hint)
     else:
         await intake.finish_recovery()
@@ -258,7 +262,7 @@ async def _watch_signals(
 
 def _give_up_leftovers(replay: Replay, branch: SinkRunner) -> None:
     """What was not sent stays with its file; what cannot be read again becomes dead letters."""
-    streams = {opened.source.number for opened in replay.sources if not opened.source.rereadable}
+    streams = {source.number for source in replay.sources if source.keeper is Keeper.JOURNAL}
     for batch in branch.lane.leftovers():
         if not batch.letters and any(s.chunk.source in streams for s in batch.segments):
             dead_letter(
@@ -269,14 +273,14 @@ def _give_up_leftovers(replay: Replay, branch: SinkRunner) -> None:
 async def _make_intake(replay: Replay, warn: Warn) -> ReplayIntake:
     """With what an earlier process left already in the lane."""
     pipeline = replay.pipeline
-    files = {opened.source.number for opened in replay.sources if opened.source.rereadable}
+    files = {source.number for source in replay.sources if source.keeper is Keeper.SOURCE}
     frozen = await pipeline.journal.frozen_batches()
     if replay.from_start:  # also what was settled beyond the checkpoint
         again = {b.id for b in frozen if b.settled and all(source in files for source, *_ in b.segments)}
         pipeline.journal.drop(list(again))
         frozen = [batch for batch in frozen if batch.id not in again]
     else:
-        await take_up_unconfirmed(pipeline, {one.source.number: one.start for one in replay.sources})
+        await take_up_unconfirmed(pipeline, {one.number: one.start for one in replay.sources})
     recoveries = {
         branch.name: make_recovery(pipeline, branch, [b for b in frozen if b.sink == branch.name], files)
         for branch in pipeline.branches
@@ -309,7 +313,7 @@ def _wire_ages(replay: Replay) -> None:
     clock = replay.pipeline.clock
 
     def oldest_s() -> float:
-        starts = [since for o in replay.sources if (since := o.progress.oldest_since) is not None]
+        starts = [since for source in replay.sources if (since := source.oldest_since) is not None]
         return clock.monotonic() - min(starts) if starts else 0.0
 
     replay.pipeline.metrics.gauges.oldest_s = oldest_s

@@ -41,7 +41,7 @@ def make_report(replay: Replay) -> dict[str, Any]:
             for branch in replay.pipeline.branches
         },
         "sources": [
-            {"path": s.source.name, "bytes_read": s.source.bytes_read, "damage": s.source.damage or None}
+            {"path": s.name, "bytes_read": s.reader.bytes_read, "damage": s.reader.damage or None}
             for s in replay.sources
         ],
         "interrupted": replay.interrupted,

@@ -120,12 +120,12 @@ class RateMeter:
 
     @property
     def total_bytes(self) -> int | None:
-        sizes = [opened.source.size for opened in self._replay.sources]
+        sizes = [source.reader.size for source in self._replay.sources]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
     @property
     def bytes_read(self) -> int:
-        return sum(opened.source.bytes_read for opened in self._replay.sources)
+        return sum(source.reader.bytes_read for source in self._replay.sources)
 
     def rate(self) -> float:
         """Events accepted per second since the last call."""

@@ -77,6 +77,7 @@ class Chunk:
             start, line = before(position)
             return start + offset, line
 
+        self.receipt.recount(len(events) - len(self.events))
         self.events, self.too_long, self.place = events, too_long, place
 
 

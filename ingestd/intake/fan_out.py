@@ -20,6 +20,7 @@ from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.recovery import ProcessedEvents, RecoveredChunk, Recovery
 from ingestd.processing.routes import Routes
 from ingestd.recording.event_recorder import EventRecorder
+from ingestd.sources.source import Keeper
 from ingestd.store.journal import DISMISSED, EVERYWHERE, Journal
 
 _NOTHING = RecoveredChunk(frozenset(), frozenset(), [])
@@ -45,7 +46,8 @@ class FanOut:
     """``recover`` what is known of a chunk, then ``dispatch`` what is left of it; ``room`` waits while the
     lanes are full.
 
-    ``processed``: events that an earlier process knew to be resolved, EVERYWHERE or DISMISSED.
+    ``keeper``: who keeps the events of the chunks that come. ``processed``: events that an earlier process
+    knew to be resolved, EVERYWHERE or DISMISSED.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class FanOut:
         max_pending_bytes: int,
     ) -> None:
         self._max_pending_bytes = max_pending_bytes
-        self.rereadable = True
+        self.keeper = Keeper.SOURCE
         self._sinks = sinks
         self._routes = routes
         self._recoveries = recoveries
@@ -87,7 +89,7 @@ class FanOut:
     @property
     def incomplete(self) -> bool:
         """A sink was lost: what is read now will be read again, and the position stays before it."""
-        return self.rereadable and any(sink.lost for sink in self._sinks)
+        return self.keeper is Keeper.SOURCE and any(sink.lost for sink in self._sinks)
 
     # --- one chunk ---
 
@@ -121,7 +123,7 @@ class FanOut:
         """Events of the chunk, with their keys and places in it, that are on their way now."""
         routed, unmatched = self._routes.route(events)
         parts = {name: _pick(chosen, events, digests, positions) for name, chosen in routed.items()}
-        sinks = [sink for sink in self._sinks if not (sink.lost and self.rereadable)]
+        sinks = [sink for sink in self._sinks if not sink.lost or self.keeper is Keeper.JOURNAL]
         if len(self._sinks) > 1:
             places = {name: part[2] for name, part in parts.items()}
             matched = len(events) - len(unmatched)
@@ -190,7 +192,7 @@ class FanOut:
     def _hand_over(self, sink: SinkRunner, batches: list[Batch]) -> None:
         if not sink.lost:
             sink.lane.add(batches)
-        elif not self.rereadable:  # they are here or nowhere
+        elif self.keeper is Keeper.JOURNAL:  # they are here or nowhere
             for batch in batches:
                 dead_letter(
                     sink, batch, "the sink was given up in this run, and its events cannot be read again"

@@ -22,9 +22,8 @@ from ingestd.intake.recovery import ProcessedEvents, Recovery
 from ingestd.intake.stages import Stages
 from ingestd.processing.dedup import WaitingCopy
 from ingestd.processing.validate import ValidatedChunk
-from ingestd.sources.files.jsonl import JsonSource
-from ingestd.sources.files.progress import Progress
 from ingestd.sources.files.salvage import events_in
+from ingestd.sources.source import Keeper, Source
 from ingestd.store.journal import Journal
 
 _LOOK_AGAIN_S = 0.5
@@ -69,25 +68,25 @@ class ReplayIntake:
         self._copies = CopyTracker(
             stages, self._fan_out, recoveries, journal=journal, clock=clock, max_bytes=bounds.copy_bytes
         )
-        self._source: JsonSource | None = None
+        self._source: Source | None = None
         self.stopped = False
 
-    async def feed(self, source: JsonSource, progress: Progress, *, start: int, line: int) -> None:
+    async def feed(self, source: Source) -> None:
         """All of one source, to its end or until ``stop``. Its last batch may stay open for the next."""
         send, receive = anyio.create_memory_object_stream[Chunk](2)
         self._source = source
-        self._fan_out.rereadable = source.rereadable
+        self._fan_out.keeper = source.keeper
         async with anyio.create_task_group() as tasks, receive:
-            tasks.start_soon(self._read, source, start, line, send)
+            tasks.start_soon(self._read, source, send)
             while (chunk := await self._next(receive)) is not None:
-                self.admit(chunk, progress)
+                self.admit(chunk)
                 await self._fan_out.room()
                 if self._window.follower_count:
                     await self._copies.room(self.flush)
             source.stop()
-            if not source.rereadable:  # what was read of it is here or nowhere
+            if source.keeper is Keeper.JOURNAL:  # what was read of it is here or nowhere
                 async for chunk in receive:
-                    self.admit(chunk, progress)
+                    self.admit(chunk)
                     await self._fan_out.room()
 
     def resume_kept(self) -> None:
@@ -141,15 +140,13 @@ class ReplayIntake:
         self._fan_out.wake()
         self._copies.wake()
 
-    async def _read(
-        self, source: JsonSource, start: int, line: int, send: MemoryObjectSendStream[Chunk]
-    ) -> None:
+    async def _read(self, source: Source, send: MemoryObjectSendStream[Chunk]) -> None:
         async with send:
             try:
-                async for chunk in source.chunks(start, line):
+                async for chunk, _ in source.chunks():
                     await send.send(chunk)
             except anyio.BrokenResourceError:
-                return  # the intake was stopped and wants no more of a file
+                return  # the intake was stopped, and the source keeps what it has
 
     async def _next(self, receive: MemoryObjectReceiveStream[Chunk]) -> Chunk | None:
         """The next chunk; flushes by age while it waits. None at the end, and when stopped."""
@@ -175,13 +172,13 @@ class ReplayIntake:
 
     # --- one chunk ---
 
-    def admit(self, chunk: Chunk, progress: Progress) -> None:
-        """Take over a chunk: every event of it now has its end, or is in a batch, or waits as a copy."""
+    def admit(self, chunk: Chunk) -> None:
+        """Take over a chunk: every event of it now is resolved, or is in a batch, or waits as a copy."""
         checked = self._check(chunk)
         recovered = self._fan_out.recover(chunk)
-        count = len(chunk.events) - len(recovered.resolved) - len(recovered.dismissed)
-        progress.opened(chunk, count, self._clock.monotonic())
-        self._recorder.accepted(count)
+        before = len(recovered.resolved) + len(recovered.dismissed)
+        self._recorder.accepted(len(chunk.events) - before)
+        chunk.receipt.settle(before)
         for sink, batch in recovered.batches:
             self._resume(sink, batch)
         if recovered.batches:
@@ -200,7 +197,7 @@ class ReplayIntake:
         if self._keep:
             self._keep_accepted(chunk, sorted({*known, *chosen}) if events else sorted(known))
         self._fan_out.dispatch(chunk, events, digests, chosen, recovered)
-        if ended and progress.oldest_since is not None:  # else the checkpoint is past them already
+        if ended:
             self._journal.dismissed(chunk, ended, now=self._clock.wall())
 
     def _check(self, chunk: Chunk) -> ValidatedChunk:

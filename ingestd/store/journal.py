@@ -299,6 +299,8 @@ class Journal:
         """Events had their end before they went anywhere: refused, or copies of others. A restart must not
         judge them again: by then the window may have forgotten what they are copies of."""
         chunk.dismissed.update(positions)
+        if self._positions.get(chunk.source, (0, 1))[0] >= chunk.end:
+            return  # it is not read again
         self.passed(DISMISSED, chunk, sorted(chunk.dismissed), now=now)
 
     def _note_positions(self) -> None:

@@ -16,9 +16,9 @@ import pytest
 from ingestd.app.replay import run
 from ingestd.app.replay_report import make_report
 from ingestd.core.chunk import Chunk
+from ingestd.core.receipt import Receipt
 from ingestd.intake import fan_out, replay_intake
 from ingestd.intake.recovery import ProcessedEvents, Recovery
-from ingestd.sources.files.progress import Progress
 from tests.effort import seeds
 from tests.ids import new_id
 from tests.integration.intake.replay_support import (
@@ -216,7 +216,9 @@ async def test_what_a_sink_has_not_been_handed_when_it_is_lost_stays_with_its_fi
             clock=pipeline.clock,
             warn=place.warnings.append,
         )
-        intake.admit(Chunk([event(0)], source=1, start=0, end=10), Progress(1, pipeline.journal.moved))
+        chunk = Chunk([event(0)], source=1, start=0, end=10)
+        chunk.receipt = Receipt(1, lambda: None)
+        intake.admit(chunk)
         intake.lose(pipeline.branches[1])
         await intake.flush()
         assert pipeline.branches[1].ledger.dead_lettered == 0

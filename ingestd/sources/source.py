@@ -1,0 +1,99 @@
+"""What a source of events is to the intake. Files and standard input stand on it, and so does a broker."""
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from ingestd.core.chunk import Chunk
+from ingestd.core.file_identity import Mark
+from ingestd.core.receipt import Receipt
+
+
+class Keeper(Enum):
+    """Who keeps events until they are resolved, so that a crash loses none."""
+
+    SOURCE = "source"
+    """It gives them again, from its position on: a file, a broker."""
+    JOURNAL = "journal"
+    """Nobody else has them: they are kept with the batches that they are in."""
+
+
+class Position(NamedTuple):
+    """Where a chunk ends: its offset in the source, the number of the next line, what stands before it."""
+
+    offset: int
+    next_line: int
+    mark: Mark
+
+
+class Source(Protocol):
+    """``open``, then ``chunks`` until its end or ``stop``; ``close`` once the acknowledgements are on disk.
+
+    A broker that hands out again what is not acknowledged in time renews that itself while chunks are
+    unresolved. It is not asked for more while the sinks are busy. ``number``: the source's number in the
+    store, from ``open`` on.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def keeper(self) -> Keeper: ...
+
+    async def open(self) -> None:
+        """Find the position to go on from. Raises UserError, StoreFailed."""
+        ...
+
+    def chunks(self) -> AsyncIterator[tuple[Chunk, Receipt]]:
+        """Chunks in order, each with the receipt that it has as ``chunk.receipt``, which counts all of its
+        events. A restart cuts the same chunks from a position on, where the source keeps the events."""
+        ...
+
+    def ack(self, position: Position) -> None:
+        """All events before this position are resolved. Called in order, never twice for the same; never for
+        a position behind an unresolved event."""
+        ...
+
+    def stop(self) -> None:
+        """No more chunks are wanted: ``chunks`` ends soon, also where it waits for a producer."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class _Unresolved(NamedTuple):
+    receipt: Receipt
+    position: Position
+    since: float
+
+
+class OrderedAcks:
+    """Gives receipts for one source's chunks, in the order in which they are read, and acknowledges how far
+    all of them are resolved, in whatever order that happens."""
+
+    def __init__(self, ack: Callable[[Position], None]) -> None:
+        self._ack = ack
+        self._unresolved: deque[_Unresolved] = deque()
+
+    def receipt(self, chunk: Chunk, now: float) -> Receipt:
+        """Gives the chunk its receipt; ``now``: the clock of ``oldest_since``."""
+        receipt = chunk.receipt = Receipt(len(chunk.events), self._advance)
+        position = Position(chunk.end, chunk.next_line, chunk.mark)
+        self._unresolved.append(_Unresolved(receipt, position, now))
+        if not chunk.events:
+            self._advance()
+        return receipt
+
+    @property
+    def oldest_since(self) -> float | None:
+        """When the oldest chunk was read that has an unresolved event."""
+        return self._unresolved[0].since if self._unresolved else None
+
+    def _advance(self) -> None:
+        last: Position | None = None
+        while self._unresolved and self._unresolved[0].receipt.open == 0:
+            last = self._unresolved.popleft().position
+        if last:
+            self._ack(last)

@@ -1,0 +1,237 @@
+"""What every source of events owes the intake. A new one joins ``SOURCES``."""
+
+import asyncio
+import contextlib
+import gzip
+import json
+import os
+import random
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+
+from ingestd.core.chunk import Chunk
+from ingestd.core.clock import SystemClock
+from ingestd.core.receipt import Receipt
+from ingestd.sources.files.file_source import FileSource
+from ingestd.sources.files.jsonl import JsonSource
+from ingestd.sources.source import Keeper, OrderedAcks, Position, Source
+from ingestd.store.database import Database
+from ingestd.store.journal import Journal
+from tests.machine import patience
+
+pytestmark = pytest.mark.anyio
+
+DEADLINE_S = patience(30.0)
+EVENTS = [json.dumps({"n": number}).encode() for number in range(60)]
+
+Opened = Callable[[Path], AbstractAsyncContextManager[Source]]
+
+
+@asynccontextmanager
+async def journal(directory: Path) -> AsyncIterator[Journal]:
+    """A store that is committed when it is left, as a pipeline's is."""
+    database = Database(directory)
+    await database.open()
+    try:
+        yield (journal := Journal(database))
+        await journal.commit()
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def from_path(directory: Path, path: Path) -> AsyncIterator[Source]:
+    reader = JsonSource(str(path), chunk_bytes=64)
+    async with journal(directory) as kept:
+        source = FileSource(reader, kept, clock=SystemClock(), warn=lambda text: None)
+        await source.open()
+        try:
+            yield source
+        finally:
+            await source.close()
+
+
+@asynccontextmanager
+async def plain_file(directory: Path) -> AsyncIterator[Source]:
+    path = directory / "events.ndjson"
+    path.exists() or path.write_bytes(b"\n".join(EVENTS) + b"\n")
+    async with from_path(directory, path) as source:
+        yield source
+
+
+@asynccontextmanager
+async def packed_file(directory: Path) -> AsyncIterator[Source]:
+    path = directory / "events.ndjson.gz"
+    path.exists() or path.write_bytes(gzip.compress(b"\n".join(EVENTS) + b"\n"))
+    async with from_path(directory, path) as source:
+        yield source
+
+
+@asynccontextmanager
+async def array_file(directory: Path) -> AsyncIterator[Source]:
+    path = directory / "events.json"
+    path.exists() or path.write_bytes(b"[" + b",".join(EVENTS) + b"]")
+    async with from_path(directory, path) as source:
+        yield source
+
+
+@asynccontextmanager
+async def pipe(directory: Path) -> AsyncIterator[Source]:
+    """Its producer falls silent after the last event and goes on living."""
+    path = directory / "pipe"
+    path.exists() or os.mkfifo(path)
+    producer = os.open(path, os.O_RDWR)
+    os.write(producer, b"\n".join(EVENTS) + b"\n")
+    try:
+        async with from_path(directory, path) as source:
+            yield source
+    finally:
+        os.close(producer)
+
+
+class Topic:
+    """As a broker's client would be: messages with offsets, of which the lowest unresolved is committed."""
+
+    name, number, keeper = "topic", 1, Keeper.SOURCE
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stopped = asyncio.Event()
+        self._acks = OrderedAcks(self.ack)
+
+    async def open(self) -> None:
+        self._offset = int(self._path.read_text()) if self._path.exists() else 0
+
+    async def chunks(self) -> AsyncIterator[tuple[Chunk, Receipt]]:
+        for start in range(self._offset, len(EVENTS), 7):
+            if self._stopped.is_set():
+                return
+            events = EVENTS[start : start + 7]
+            chunk = Chunk(events, source=self.number, start=start, end=start + len(events))
+            yield chunk, self._acks.receipt(chunk, 0.0)
+        await self._stopped.wait()
+
+    def ack(self, position: Position) -> None:
+        self._path.write_text(str(position.offset))
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    async def close(self) -> None: ...
+
+
+@asynccontextmanager
+async def topic(directory: Path) -> AsyncIterator[Source]:
+    source = Topic(directory / "committed")
+    await source.open()
+    yield source
+    await source.close()
+
+
+KEEPING: list[Opened] = [plain_file, packed_file, array_file, topic]
+SOURCES: list[Opened] = [*KEEPING, pipe]
+
+every_source = pytest.mark.parametrize("opened", SOURCES)
+every_keeping = pytest.mark.parametrize("opened", KEEPING)
+
+
+async def read(source: Source, events: int) -> list[tuple[Chunk, Receipt]]:
+    """Until so many events have come."""
+    found: list[tuple[Chunk, Receipt]] = []
+    async with asyncio.timeout(DEADLINE_S), contextlib.aclosing(source.chunks()) as chunks:  # type: ignore[type-var]
+        async for chunk, receipt in chunks:
+            found.append((chunk, receipt))
+            if sum(len(chunk.events) for chunk, _ in found) >= events:
+                return found
+    return found
+
+
+def events_of(found: list[tuple[Chunk, Receipt]]) -> list[bytes]:
+    return [event for chunk, _ in found for event in chunk.events]
+
+
+@every_source
+async def test_events_come_in_order_and_each_chunk_has_a_receipt_that_counts_them(
+    tmp_path: Path, opened: Opened
+) -> None:
+    async with opened(tmp_path) as source:
+        found = await read(source, len(EVENTS))
+        assert events_of(found) == EVENTS
+        ends = [chunk.end for chunk, _ in found]
+        assert ends == sorted(set(ends))
+        for chunk, receipt in found:
+            assert chunk.receipt is receipt
+            assert receipt.open == len(chunk.events)
+            assert chunk.source == source.number
+
+
+@every_keeping
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_restart_goes_on_at_the_first_chunk_with_an_unresolved_event(
+    tmp_path: Path, opened: Opened, seed: int
+) -> None:
+    rng = random.Random(seed)
+    async with opened(tmp_path) as source:
+        assert source.keeper is Keeper.SOURCE
+        found = await read(source, len(EVENTS))
+        left = set(rng.sample(range(len(found)), rng.randrange(1, 4)))
+        order = [*range(len(found))]
+        rng.shuffle(order)
+        for at in order:
+            chunk, receipt = found[at]
+            receipt.settle(len(chunk.events) - (at in left))  # of those that are left one event is unresolved
+    first = min(left)
+    async with opened(tmp_path) as source:
+        again = await read(source, len(events_of(found[first:])))
+        assert events_of(again) == events_of(found[first:])
+        assert [(chunk.start, chunk.end) for chunk, _ in again] == [
+            (c.start, c.end) for c, _ in found[first:]
+        ]
+
+
+@every_keeping
+async def test_what_is_resolved_after_it_was_stopped_is_acknowledged(tmp_path: Path, opened: Opened) -> None:
+    async with opened(tmp_path) as source:
+        found = await read(source, 10)
+        source.stop()
+        for chunk, receipt in found:
+            receipt.settle(len(chunk.events))
+    async with opened(tmp_path) as source:
+        rest = EVENTS[len(events_of(found)) :]
+        assert events_of(await read(source, len(rest))) == rest
+
+
+@every_source
+async def test_stop_ends_it_also_while_it_waits_for_more(tmp_path: Path, opened: Opened) -> None:
+    async with opened(tmp_path) as source:
+        came = asyncio.Event()
+        found: list[bytes] = []
+
+        async def consume() -> None:
+            async for chunk, _ in source.chunks():
+                found.extend(chunk.events)
+                if len(found) == len(EVENTS):
+                    came.set()
+
+        consumer = asyncio.create_task(consume())
+        async with asyncio.timeout(DEADLINE_S):
+            await came.wait()
+            source.stop()
+            await consumer
+        assert found == EVENTS
+
+
+async def test_a_source_that_keeps_nothing_gives_nothing_again(tmp_path: Path) -> None:
+    async with pipe(tmp_path) as source:
+        assert source.keeper is Keeper.JOURNAL
+        for chunk, receipt in await read(source, len(EVENTS)):
+            receipt.settle(len(chunk.events))
+        first = source.number
+    async with pipe(tmp_path) as source:
+        assert source.number != first, "the next one is another source to the journal"
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM sources").fetchone() == (2,)
