@@ -29,9 +29,9 @@ def digest(*parts: bytes) -> bytes:
 class InboxSpace:
     """What all inboxes together may still remember."""
 
-    def __init__(self, keep_bytes: int) -> None:
+    def __init__(self, keep_bytes: int, identities: int) -> None:
         self.bytes_left = keep_bytes
-        self.identities_left = MAX_IDENTITIES
+        self.identities_left = identities
 
 
 class Inbox:
@@ -82,8 +82,8 @@ class Inbox:
 class Inboxes:
     """The inbox of each path that was asked for, made at its first request."""
 
-    def __init__(self, keep_bytes: int) -> None:
-        self._space = InboxSpace(keep_bytes)
+    def __init__(self, keep_bytes: int, *, max_identities: int = MAX_IDENTITIES) -> None:
+        self._space = InboxSpace(keep_bytes, max_identities)
         self._by_path: dict[str, Inbox] = {}
 
     def of(self, path: str) -> Inbox:

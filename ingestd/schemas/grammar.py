@@ -117,11 +117,11 @@ def opened(text: bytes) -> int:
     return 2 * len(text) - len(text.replace(b"{", b"")) - len(text.replace(b"[", b""))
 
 
-def is_deeper(event: bytes, limit: int) -> bool:
+def is_deeper(event: bytes, limit: int, *, block_bytes: int = _BLOCK_BYTES) -> bool:
     """Whether valid JSON nests more than ``limit`` arrays and objects; a scalar has depth 0."""
     if len(event) <= 2 * limit or opened(event) <= limit:
         return False
-    rest = b"".join(_structure(event, _NO_BRACKETS))
+    rest = b"".join(_structure(event, _NO_BRACKETS, block_bytes))
     for _ in range(min(limit, _LEVELS_AT_ONCE) if len(rest) > _WIDE else 0):
         if len(rest) <= 2 * limit:
             return False
@@ -137,10 +137,10 @@ def count_values(event: bytes) -> int:
     return 1 + sum(len(piece) - piece.count(b"]") for piece in _structure(event, _NO_STRUCTURE))
 
 
-def has_more_elements(array: bytes, limit: int) -> bool:
+def has_more_elements(array: bytes, limit: int, *, block_bytes: int = _BLOCK_BYTES) -> bool:
     """Whether an array in JSON, not an empty one, has more than ``limit`` (at least 1) elements."""
     depth, found = 0, 1
-    for piece in _structure(array, _NO_STRUCTURE):
+    for piece in _structure(array, _NO_STRUCTURE, block_bytes):
         for token in _TOKEN.finditer(piece.replace(b"[]", b"")):
             mark = token[0]
             if mark == b"[":
@@ -154,14 +154,14 @@ def has_more_elements(array: bytes, limit: int) -> bool:
     return False
 
 
-def _structure(text: bytes, dropped: bytes) -> Iterator[bytes]:
+def _structure(text: bytes, dropped: bytes, block_bytes: int = _BLOCK_BYTES) -> Iterator[bytes]:
     """Without strings and the bytes ``dropped``; braces as brackets. In blocks, which bounds what is made of
     it, and how long other threads wait for each."""
     at = inside = 0
     while at < len(text):
-        block = text[at : at + _BLOCK_BYTES]
+        block = text[at : at + block_bytes]
         if (len(block) - len(block.rstrip(b"\\"))) % 2:
-            block = text[at : at + _BLOCK_BYTES + 1]  # not through the middle of an escape
+            block = text[at : at + block_bytes + 1]  # not through the middle of an escape
         at += len(block)
         block = block.replace(b"\\\\", b"").replace(b'\\"', b"")  # now a quote always begins or ends a string
         pieces = block.translate(_AS_ARRAYS, dropped).replace(b'""', b"").split(b'"')

@@ -26,7 +26,7 @@ from ingestd.store.connection import (
     is_locked,
     locked,
 )
-from ingestd.store.upkeep import Upkeep, let_shrink
+from ingestd.store.upkeep import BOUNDS, StoreBounds, Upkeep, let_shrink
 from ingestd.store.writer import CommitGroup, Reader, Work, Writer, done, resolve
 
 T = TypeVar("T")
@@ -36,9 +36,6 @@ _LOOK_S = 0.5
 
 _QUIET_S = 0.001
 """A gap between groups, for a step of what can wait."""
-
-_PAUSE_S = 10.0
-"""The longest that readers take to end what they are reading."""
 
 _PATIENT_BUSY_S = 2.0
 """How long producers wait for another program's lock before they are told to come back."""
@@ -60,7 +57,9 @@ class Database:
     ``repaired``: the last of it, in words. ``readers`` close their connections meanwhile.
     """
 
-    def __init__(self, directory: Path, *, patient: bool = False, ballast_bytes: int = 0) -> None:
+    def __init__(
+        self, directory: Path, *, patient: bool = False, ballast_bytes: int = 0, bounds: StoreBounds = BOUNDS
+    ) -> None:
         self.path = directory / FILE_NAME
         self.commits = 0
         self.groups = (
@@ -72,6 +71,7 @@ class Database:
         self.readers: list[Reader] = []
         self.blocked: StoreBlocked | None = None
         self._patient = patient
+        self._bounds = bounds
         self._ballast = ballast.Ballast(directory / ballast.NAME, ballast_bytes)
         self._work: list[Work] = []
         self._appends: list[Work] = []
@@ -222,7 +222,7 @@ class Database:
                 raise
             self._ballast.drop()
             writer = Writer(self.path, busy_timeout_s=_PATIENT_BUSY_S)
-        let_shrink(writer.connection, self.path)
+        let_shrink(writer.connection, self.path, max_bytes=self._bounds.rewrite_bytes)
         if not self._ballast.fill():
             self.blocked = disk_full(self.path, patient=True)
         return writer
@@ -282,10 +282,10 @@ class Database:
             work.close()
             raise
         try:
-            future.result(_PAUSE_S)
+            future.result(self._bounds.pause_s)
         except concurrent.futures.TimeoutError:
             future.cancel()
-            raise StoreFailed(f"{self.path} is still being read after {_PAUSE_S:.0f} s") from None
+            raise StoreFailed(f"{self.path} is still being read after {self._bounds.pause_s:.0f} s") from None
 
     def _write(self, group: CommitGroup) -> None:
         try:

@@ -164,25 +164,38 @@ class LetterChanges:
     """One connection. Its methods raise StoreFailed through ``open``'s block, at whose end all that they
     changed is on disk: the disk is not waited for after each piece."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        step_letters: int = STEP_LETTERS,
+        step_bytes: int = _STEP_BYTES,
+    ) -> None:
         self._connection = connection
+        self._step_letters, self._step_bytes = step_letters, step_bytes
 
     @staticmethod
     @contextmanager
-    def open(directory: Path) -> "Iterator[LetterChanges]":
+    def open(
+        directory: Path,
+        *,
+        step_letters: int = STEP_LETTERS,
+        step_bytes: int = _STEP_BYTES,
+        busy_timeout_s: float = _BUSY_TIMEOUT_S,
+    ) -> "Iterator[LetterChanges]":
         """Raises StoreFailed, also for what goes wrong in the block."""
         path = directory / FILE_NAME
         try:
             uri = f"{path.absolute().as_uri()}?mode=rw"
             with closing(
-                sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
+                sqlite3.connect(uri, uri=True, isolation_level=None, timeout=busy_timeout_s)
             ) as connection:
                 connection.execute("PRAGMA synchronous=NORMAL")
                 if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
                     raise StoreFailed(  # no migration under its feet
                         f"{path} is in use by an ingestd of another version: use that one's command"
                     )
-                changes = LetterChanges(connection)
+                changes = LetterChanges(connection, step_letters=step_letters, step_bytes=step_bytes)
                 try:
                     yield changes
                 finally:
@@ -208,10 +221,10 @@ class LetterChanges:
         )
         while True:
             piece, size = [], 0
-            for row in self._connection.execute(query, [after, last, *values, STEP_LETTERS]):
+            for row in self._connection.execute(query, [after, last, *values, self._step_letters]):
                 piece.append(ChosenLetter._make(row))
                 size += len(piece[-1].payload)
-                if size > _STEP_BYTES:
+                if size > self._step_bytes:
                     break
             if not piece:
                 return

@@ -10,18 +10,28 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from ingestd.store.ballast import Ballast
 from ingestd.store.connection import is_full, is_locked
 
 KEEP_BYTES = 16 * 1024**2
 """Free pages that stay in the file: the next events need no new ones."""
-MAX_REWRITE_BYTES = 64 * 1024**2
-"""A file from before it could shrink is written anew, once, when it holds no more than this."""
 
 _STEP_PAGES = 256
 _STEP_S = 0.005
 _MAKE_ROOM_S = 0.1
+
+
+class StoreBounds(NamedTuple):
+    """``pause_s``: the longest that readers take to end what they are reading. ``rewrite_bytes``: a file from
+    before it could shrink is written anew, once, when it holds no more than this."""
+
+    pause_s: float = 10.0
+    rewrite_bytes: int = 64 * 1024**2
+
+
+BOUNDS = StoreBounds()
 
 
 class Upkeep:
@@ -117,7 +127,7 @@ def _try(work: Callable[[], object]) -> bool:
     return True
 
 
-def let_shrink(connection: sqlite3.Connection, path: Path) -> None:
+def let_shrink(connection: sqlite3.Connection, path: Path, *, max_bytes: int = BOUNDS.rewrite_bytes) -> None:
     """Files from before format 4 cannot give pages back. One that holds little is written anew, in memory
     and then in one transaction; a larger one keeps its pages, and uses them again."""
     if connection.execute("PRAGMA auto_vacuum").fetchone()[0] == 2:
@@ -127,7 +137,7 @@ def let_shrink(connection: sqlite3.Connection, path: Path) -> None:
         for name in ("page_count", "freelist_count", "page_size")
     )
     holds = (pages - free) * page_bytes
-    if holds > MAX_REWRITE_BYTES or shutil.disk_usage(path.parent).free < 2 * holds:
+    if holds > max_bytes or shutil.disk_usage(path.parent).free < 2 * holds:
         return
     waits_ms = connection.execute("PRAGMA busy_timeout").fetchone()[0]
     _try(

@@ -41,12 +41,18 @@ class AuditLog:
     second) and at ``close``: whole lines, in one write, under the file's lock, behind whatever stands there
     then. ASCII only: control characters and line breaks in a field cannot forge a line. Raises UserError when
     the file cannot be opened. A failing write later is reported in ``trouble`` until one succeeds: every
-    ``flush`` tries again, what was to be written is kept up to MAX_HELD_BYTES, and a line AUDIT_RESUMED tells
-    since when, and how many lines are missing. ``key``: of the chain; without one everybody can forge it.
+    ``flush`` tries again, what was to be written is kept up to ``max_held_bytes``, and a line AUDIT_RESUMED
+    tells since when, and how many lines are missing. ``key``: of the chain; without one anybody can forge it.
     """
 
     def __init__(
-        self, path: Path, *, max_bytes: int = 100_000_000, keep: int = 5, key: AuditKey | None = None
+        self,
+        path: Path,
+        *,
+        max_bytes: int = 100_000_000,
+        keep: int = 5,
+        key: AuditKey | None = None,
+        max_held_bytes: int = MAX_HELD_BYTES,
     ) -> None:
         self.path = path
         self.trouble = ""
@@ -54,6 +60,7 @@ class AuditLog:
         self._locked = self._closed = False
         self._max_bytes = max_bytes
         self._keep = keep
+        self._max_held_bytes = max_held_bytes
         self._chain = ChainEnd(key)
         self._bodies: list[bytes] = []
         self._waiting_bytes = 0
@@ -69,7 +76,7 @@ class AuditLog:
     def __call__(self, entry: AuditEntry, /, **fields: str | int | float | bool | None) -> None:
         if self._closed:
             return
-        if self.trouble and self._waiting_bytes >= MAX_HELD_BYTES:
+        if self.trouble and self._waiting_bytes >= self._max_held_bytes:
             self._missing += 1
             return
         body = self._body(entry, fields)

@@ -27,15 +27,18 @@ class Watchdog:
     ``blocked`` counts these times. Shorter delays only show in ``lag_s``.
     """
 
-    def __init__(self, warn: Callable[[str], None], *, threshold_s: float = 2.0) -> None:
+    def __init__(
+        self, warn: Callable[[str], None], *, threshold_s: float = 2.0, memory_s: float = MEMORY_S
+    ) -> None:
         self.blocked = 0
         self._warn = warn
         self._threshold_s = threshold_s
+        self._memory_s = memory_s
         self._lock = threading.Lock()  # around what loop and thread both decide by
         self._beat_at = time.monotonic()
         self._told = False
         self._watching = False
-        self._lags: deque[tuple[float, float]] = deque(maxlen=int(MEMORY_S / BEAT_S) + 1)
+        self._lags: deque[tuple[float, float]] = deque(maxlen=int(memory_s / BEAT_S) + 1)
         self._stop = threading.Event()
         self._loop_thread = 0
         self._loop: asyncio.AbstractEventLoop
@@ -64,7 +67,7 @@ class Watchdog:
     def lag_s(self) -> float:
         """By how much the loop was late at worst in the last ten seconds."""
         now = time.monotonic()
-        lags = [lag for at, lag in self._lags if now - at <= MEMORY_S]
+        lags = [lag for at, lag in self._lags if now - at <= self._memory_s]
         return max(0.0, self._silent_s() - BEAT_S, *lags)
 
     def problem(self) -> str | None:

@@ -22,7 +22,7 @@ from ingestd.transport.api_error import AmbiguousRequest as AmbiguousRequest
 from ingestd.transport.api_error import ApiError as ApiError
 from ingestd.transport.api_error import correlation_id, read_error
 from ingestd.transport.api_pace import ApiPace
-from ingestd.transport.api_pages import list_all
+from ingestd.transport.api_pages import MAX_PAGES, list_all
 from ingestd.transport.auth import Auth, SecretMask
 from ingestd.transport.client import Client
 from ingestd.transport.headers import retry_after
@@ -104,9 +104,9 @@ class ApiClient:
             if not error.is_not_found:
                 raise
 
-    async def list(self, path: str, *, params: Params | None = None) -> list[Any]:
+    async def list(self, path: str, *, params: Params | None = None, max_pages: int = MAX_PAGES) -> list[Any]:
         """All entities of all pages, each once; see ``list_all``. Raises UserError for pages without end."""
-        return await list_all(self.get, path, params=params, base_url=self._base)
+        return await list_all(self.get, path, params=params, base_url=self._base, max_pages=max_pages)
 
     async def get_when_visible(self, path: str, *, deadline_s: float) -> Any:
         """404 after a create means not yet, until the deadline; then it is the error it is."""

@@ -17,13 +17,13 @@ Params = Mapping[str, str | int]
 Get = Callable[..., Awaitable[Any]]
 
 
-async def list_all(get: Get, path: str, *, params: Params | None, base_url: str) -> list[Any]:
+async def list_all(get: Get, path: str, *, params: Params | None, base_url: str, max_pages: int) -> list[Any]:
     """The ``entities`` of all pages in order, each once (by ``id``, or by all of it).
 
     A ``nextUri`` is followed, on our own host only; otherwise ``pageCount`` (or ``page_count``) says how many
     there are, and where that is missing there is one. A page that was there before ends it. ``page_size`` in
     ``params`` asks for pages by that name; otherwise it is ``pageSize``, 100. Raises UserError for more than
-    MAX_PAGES, which is no end that could be told from a loop.
+    ``max_pages``, which is no end that could be told from a loop.
     """
     own = dict(params or {})
     underscored = "page_size" in own
@@ -31,7 +31,7 @@ async def list_all(get: Get, path: str, *, params: Params | None, base_url: str)
     entities: dict[str, Any] = {}
     asked: set[str] = set()
     page = await get(path, params=own)
-    for number in range(2, MAX_PAGES + 2):
+    for number in range(2, max_pages + 2):
         found = _entities(page, path)
         known = len(entities)
         for entity in found:
@@ -52,7 +52,7 @@ async def list_all(get: Get, path: str, *, params: Params | None, base_url: str)
             page = await get(path, params=own | {"page_number" if underscored else "pageNumber": number})
         else:
             return list(entities.values())
-    raise UserError(f"GET {path}: more than {MAX_PAGES} pages")
+    raise UserError(f"GET {path}: more than {max_pages} pages")
 
 
 def _entities(page: Any, path: str) -> list[Any]:

@@ -66,6 +66,7 @@ async def apply(
     on_step: Callable[[ApplyOutcome], None] = lambda outcome: None,
     *,
     kinds: Mapping[str, ResourceKind] = KINDS,
+    grace_s: float = GRACE_S,
 ) -> ApplyResult:
     """Does what the plan says. A resource that fails stops what needs it, and nothing else; where the API
     cannot be reached all stops. ``on_step``: told of each. A step that fails is told in the Result."""
@@ -76,7 +77,7 @@ async def apply(
     state.begin_revision(plan.document.tables, plan.as_json())
     state.save()
     context.note(plan.step())
-    run = _Run(context, state, kinds, plan)
+    run = _Run(context, state, kinds, plan, grace_s)
     outcomes = []
     for change in plan.changes:
         if change.action is not Action.NOTHING:
@@ -89,9 +90,15 @@ class _Run:
     """One apply."""
 
     def __init__(
-        self, context: Context, state: ControlState, kinds: Mapping[str, ResourceKind], plan: Plan
+        self,
+        context: Context,
+        state: ControlState,
+        kinds: Mapping[str, ResourceKind],
+        plan: Plan,
+        grace_s: float,
     ) -> None:
         self._context = context
+        self._grace_s = grace_s
         self._state = state
         self._kinds = kinds
         self._ids = {one.address: one.found.id for one in plan.changes if one.found and one.wanted}
@@ -187,7 +194,7 @@ class _Run:
         """Raises UserError past the deadline."""
         limit_s = self._context.deadline_s
         try:
-            with anyio.fail_after(limit_s + GRACE_S):
+            with anyio.fail_after(limit_s + self._grace_s):
                 return await doing
         except TimeoutError:
             raise UserError(

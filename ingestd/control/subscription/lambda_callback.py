@@ -32,7 +32,14 @@ def change_id(action: str, found: RemoteResource) -> str:
     return digest([action, found.kind, found.id, dict(found.fields)])[:32]
 
 
-async def call_back(context: Context, found: RemoteResource, *, function_arn: str, action: str) -> str:
+async def call_back(
+    context: Context,
+    found: RemoteResource,
+    *,
+    function_arn: str,
+    action: str,
+    attempts: int = ATTEMPTS,
+) -> str:
     """Queues ``{action, changeId, data}`` at the function, and notes CALLBACK_QUEUED; the id of the change.
 
     Raises UserError, after CALLBACK_FAILED was noted: the resource is as it is, only the callback is missing.
@@ -48,7 +55,7 @@ async def call_back(context: Context, found: RemoteResource, *, function_arn: st
     try:
         arn = parse_function_arn(function_arn, where="the callback")
         payload = _payload(found, action, its_change)
-        await asyncio.to_thread(_invoke, arn, function_arn, payload)
+        await asyncio.to_thread(_invoke, arn, function_arn, payload, attempts)
     except UserError as error:
         context.note(AuditStep("CALLBACK_FAILED", fields | {"error": str(error)}))
         raise
@@ -66,7 +73,7 @@ def _payload(found: RemoteResource, action: str, its_change: str) -> bytes:
     return payload
 
 
-def _invoke(arn: Arn, function_arn: str, payload: bytes) -> None:
+def _invoke(arn: Arn, function_arn: str, payload: bytes, attempts: int) -> None:
     """Blocks, bounded by the timeouts. Raises UserError; Unreachable where AWS is, or credentials are."""
     where = f"the callback to {function_arn}"
     session, config, errors = _load()
@@ -77,7 +84,7 @@ def _invoke(arn: Arn, function_arn: str, payload: bytes) -> None:
             config=config.Config(
                 connect_timeout=CONNECT_TIMEOUT_S,
                 read_timeout=READ_TIMEOUT_S,
-                retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+                retries={"mode": "standard", "total_max_attempts": attempts},
             ),
         )
         try:

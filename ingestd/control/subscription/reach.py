@@ -35,14 +35,14 @@ class Reach(NamedTuple):
     proved: str
 
 
-async def check_reach(url: str, *, where: str, method: Method, guard: UrlGuard) -> Reach:
-    """Raises UserError where the guard forbids it, nobody answers within TIMEOUT_S, or the answer is not that
-    of a receiver."""
+async def check_reach(url: str, *, where: str, method: Method, guard: UrlGuard, timeout_s: float) -> Reach:
+    """Raises UserError where the guard forbids it, nobody answers within ``timeout_s``, or the answer is not
+    that of a receiver."""
     guard.check_url(url, what=where)
     if method is Method.NONE:
         return Reach(0, "nothing: nobody was asked")
     posts = method is Method.POST
-    async with Client(timeout_s=TIMEOUT_S, max_connections=1, max_body_bytes=4096, guard=guard) as client:
+    async with Client(timeout_s=timeout_s, max_connections=1, max_body_bytes=4096, guard=guard) as client:
         answer = await client.request(
             method.value, url, body=_PROBE if posts else b"", headers=_JSON if posts else None
         )

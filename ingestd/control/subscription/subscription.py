@@ -14,7 +14,7 @@ from ingestd.control.engine.resource import Address, AuditStep, Context, Fields,
 from ingestd.control.engine.table import TableReader
 from ingestd.control.subscription.filter_policy import canonical_policy, parse_policy
 from ingestd.control.subscription.lambda_callback import call_back
-from ingestd.control.subscription.reach import UNPROVEN, Method, Reach, check_reach
+from ingestd.control.subscription.reach import TIMEOUT_S, UNPROVEN, Method, Reach, check_reach
 from ingestd.core.address import is_exposed
 from ingestd.core.errors import UserError
 from ingestd.core.redaction import Mask
@@ -207,7 +207,9 @@ async def _check_destination(context: Context, wanted: Wanted) -> Reach | None:
     where = f"subscription {wanted.key}: destination_url"
     guard = UrlGuard(allow_private=context.allow_private)
     try:
-        return await check_reach(url, where=where, method=method, guard=guard)
+        return await check_reach(
+            url, where=where, method=method, guard=guard, timeout_s=min(TIMEOUT_S, context.deadline_s)
+        )
     except UserError as error:
         raise _failed(context, wanted, error) from None
 

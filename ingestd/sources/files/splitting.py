@@ -90,8 +90,10 @@ class Lines:
         max_event_bytes: int,
         fill: bool,
         leave_half: bool = False,
+        kept_bytes: int = KEPT_OF_TOO_LONG,
     ) -> None:
         self.half: UnfinishedValue | None = None
+        self._kept_bytes = kept_bytes
         self._leave_half = leave_half
         self._stream = stream
         self._read = stream.read
@@ -183,7 +185,7 @@ class Lines:
             too_long = {i: len(e) for i, e in enumerate(events) if len(e) > self._max_event_bytes}
             regular = regular and not too_long
             for i in too_long:
-                events[i] = events[i][:KEPT_OF_TOO_LONG]
+                events[i] = events[i][: self._kept_bytes]
         places = _RegularPlaces(events, start, line) if regular else _CountedPlaces(data[:size], start, line)
         return Region(events, start, self._at, line, places, too_long, self._line, tail=self._tail)
 
@@ -236,7 +238,7 @@ class Lines:
             if size <= self._max_event_bytes + 2:  # the last bytes may be a line end
                 kept.append(part)
             else:
-                kept = [(kept[0] if kept else part)[:KEPT_OF_TOO_LONG]]
+                kept = [(kept[0] if kept else part)[: self._kept_bytes]]
             if end:
                 break
             data = self._more(self._chunk_bytes)
@@ -277,7 +279,7 @@ class Lines:
         ending = self._tail[-2:]
         length = size - len(ending) + len(ending.removesuffix(b"\n").removesuffix(b"\r"))
         if length > self._max_event_bytes:
-            event, too_long = text[:KEPT_OF_TOO_LONG], {0: length}
+            event, too_long = text[: self._kept_bytes], {0: length}
         else:
             event, too_long = text[:length], {}
         return Region(

@@ -100,9 +100,7 @@ async def test_the_id_is_on_disk_before_anybody_waits_for_the_verification() -> 
     assert plan.counts == {"resume": 1}
 
 
-async def test_a_step_that_hangs_is_ended_and_the_next_apply_goes_on_with_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_step_that_hangs_is_ended_and_the_next_apply_goes_on_with_it() -> None:
     machine = Machine(World())
     state = machine.state()
     plan = await machine.plan(document(target_a=target()), state)
@@ -112,8 +110,7 @@ async def test_a_step_that_hangs_is_ended_and_the_next_apply_goes_on_with_it(
         async def settle(self, *args: Any) -> Any:
             await asyncio.Event().wait()
 
-    monkeypatch.setattr("ingestd.control.engine.apply.GRACE_S", 0.01)
-    result = await apply(context, plan, state, kinds={"target": Hanging()})
+    result = await apply(context, plan, state, kinds={"target": Hanging()}, grace_s=0.01)
     assert result.outcomes[0].said == "target.a: not done within 0.01 s: apply again, which goes on with it"
     assert (await machine.apply(document(target_a=target()))).is_complete
 

@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from ingestd.control.engine.resource import RemoteResource
-from ingestd.control.subscription import lambda_callback
 from ingestd.control.subscription.lambda_callback import MAX_PAYLOAD_BYTES, call_back, change_id
 from ingestd.control.subscription.subscription import SubscriptionKind
 from ingestd.core.errors import Unreachable, UserError
@@ -148,11 +147,10 @@ async def test_without_credentials_nothing_is_sent_and_that_is_told(monkeypatch:
 
 
 async def test_where_nobody_listens_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lambda_callback, "ATTEMPTS", 1)
     async with Receiver() as aws:
         arn = function_at(aws, monkeypatch)
     with pytest.raises(Unreachable, match="was not queued: Could not connect"):
-        await call_back(World().context(), FOUND, function_arn=arn, action="a")
+        await call_back(World().context(), FOUND, function_arn=arn, action="a", attempts=1)
 
 
 async def test_a_subscription_stays_and_is_known_though_its_callback_failed(

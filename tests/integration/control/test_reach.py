@@ -19,10 +19,10 @@ TABLE = {
 }
 
 
-async def reach(url: str, method: str = "HEAD", *, allow_private: bool = True) -> Any:
+async def reach(url: str, method: str = "HEAD", *, allow_private: bool = True, **options: Any) -> Any:
     """A subscription's create in a world of its own, and what was noted of it."""
     world = World()
-    context = replace(world.context(), allow_private=allow_private)
+    context = replace(world.context(**options), allow_private=allow_private)
     table = TABLE | {"destination_url": url, "check_destination": method}
     await KIND.create(context, KIND.parse("cx", table), {})
     return world.notes[0].fields
@@ -76,11 +76,10 @@ async def test_what_cannot_be_a_receiver_is_told_and_nothing_made(
         assert len(there.requests) == 1
 
 
-async def test_where_nobody_answers_nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingestd.control.subscription.reach.TIMEOUT_S", 0.2)
+async def test_where_nobody_answers_nothing_is_made() -> None:
     async with Receiver(lambda request: Hang()) as there:
         with pytest.raises(UserError, match="nobody takes requests there"):
-            await reach(f"{there.url}/events")
+            await reach(f"{there.url}/events", deadline_s=0.2)
 
 
 async def test_our_own_network_is_not_asked_unless_allowed() -> None:  # fault 55

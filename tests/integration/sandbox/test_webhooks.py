@@ -166,9 +166,8 @@ async def test_hooks_have_a_rate_limit_each(start: Start) -> None:
     assert (await client.call("/hooks/other", b"{}")).status_code == 200
 
 
-def test_paths_and_what_is_kept_of_them_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox, "MAX_IDENTITIES", 3)
-    inboxes = Inboxes(keep_bytes=5)
+def test_paths_and_what_is_kept_of_them_are_bounded() -> None:
+    inboxes = Inboxes(keep_bytes=5, max_identities=3)
     for number in range(inbox.MAX_INBOXES + 10):
         inboxes.of(f"/hooks/{number}").requests += 1
     assert len(list(inboxes)) == inbox.MAX_INBOXES + 1

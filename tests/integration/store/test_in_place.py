@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -14,14 +15,15 @@ import pytest
 from ingestd.store.connection import StoreFailed
 from ingestd.store.database import Database
 from ingestd.store.spool_reader import SpoolReader
+from ingestd.store.upkeep import StoreBounds
 from ingestd.store.writer import unpack_mark
 from tests.machine import patience
 
 pytestmark = pytest.mark.anyio
 
 
-async def opened(directory: Path) -> Database:
-    database = Database(directory, patient=True)
+async def opened(directory: Path, **options: Any) -> Database:
+    database = Database(directory, patient=True, **options)
     await database.open()
     return database
 
@@ -124,10 +126,9 @@ async def test_a_log_that_cannot_be_saved_ends_it(tmp_path: Path, monkeypatch: p
 
 
 async def test_a_reader_that_does_not_end_is_not_waited_for_without_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("ingestd.store.database._PAUSE_S", 0.05)
-    database = await opened(tmp_path)
+    database = await opened(tmp_path, bounds=StoreBounds(pause_s=0.05))
 
     class Busy:
         async def pause(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from ingestd.core.errors import UserError
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.delivery.retry_worker import rebuild
-from ingestd.store import letter_changes
 from ingestd.store.connection import StoreFailed, connect
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import Filter, insert_letters
@@ -68,8 +68,8 @@ def rows(directory: Path, columns: str) -> list[tuple[Any, ...]]:
         return connection.execute(f"SELECT {columns} FROM letters ORDER BY id").fetchall()
 
 
-def request(directory: Path, *numbers: int, now: float = NOW) -> int:
-    with LetterChanges.open(directory) as changes:
+def request(directory: Path, *numbers: int, now: float = NOW, **limits: Any) -> int:
+    with LetterChanges.open(directory, **limits) as changes:
         return changes.request(numbers, now=now).marked
 
 
@@ -78,16 +78,16 @@ def edit(directory: Path, number: int, payload: bytes) -> int:
         return changes.edit(number, payload, now=NOW)
 
 
-def purge(directory: Path, where: Filter) -> PurgeResult:
+def purge(directory: Path, where: Filter, **limits: Any) -> PurgeResult:
     done = PurgeResult()
-    with LetterChanges.open(directory) as changes:
+    with LetterChanges.open(directory, **limits) as changes:
         changes.purge(where, now=NOW, done=done)
     return done
 
 
-def mark_all(directory: Path) -> int:
+def mark_all(directory: Path, **limits: Any) -> int:
     """As ``dlq retry --all`` does it."""
-    with LetterChanges.open(directory) as changes:
+    with LetterChanges.open(directory, **limits) as changes:
         pieces = changes.pieces(Filter(), NOW)
         return sum(changes.request([one.id for one in piece], now=NOW).marked for piece in pieces)
 
@@ -191,9 +191,9 @@ async def test_a_letter_that_the_lane_keeps_through_a_long_outage_is_not_leased_
 
 
 async def test_the_writer_goes_on_beside_large_changes_and_its_count_of_commits_stays_true(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(letter_changes, "STEP_LETTERS", 500)
+    step = {"step_letters": 500}
     database = Database(tmp_path, patient=True)
     await database.open()
     await fill(database, *(letter(n) for n in range(2500)))
@@ -207,8 +207,8 @@ async def test_the_writer_goes_on_beside_large_changes_and_its_count_of_commits_
         return count
 
     writing = asyncio.create_task(write())
-    marked = await asyncio.to_thread(mark_all, tmp_path)
-    purged = (await asyncio.to_thread(purge, tmp_path, Filter(reason="invalid"))).deleted
+    marked = await asyncio.to_thread(partial(mark_all, tmp_path, **step))
+    purged = (await asyncio.to_thread(partial(purge, tmp_path, Filter(reason="invalid"), **step))).deleted
     over.set()
     assert (marked, purged, database.blocked) == (2500, 2500, None)
     written = await writing
@@ -223,12 +223,11 @@ async def test_the_writer_goes_on_beside_large_changes_and_its_count_of_commits_
 
 
 async def test_a_store_that_cannot_be_changed_is_said_and_nothing_of_the_change_stays(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database,
 ) -> None:
     directory = await fill(database, letter(1))
-    monkeypatch.setattr(letter_changes, "_BUSY_TIMEOUT_S", 0.05)
     with foreign_lock(directory), pytest.raises(StoreFailed, match="is locked by another program"):
-        request(directory, 1)
+        request(directory, 1, busy_timeout_s=0.05)
     with pytest.raises(StoreFailed, match="cannot use"):
         request(directory / "nowhere", 1)
     assert not (directory / "nowhere").exists()
@@ -252,14 +251,12 @@ async def test_a_failing_change_is_undone_whole(database: Database, monkeypatch:
 
 
 async def test_pieces_end_with_the_letters_that_were_there_and_hold_only_so_many_bytes(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database,
 ) -> None:
-    monkeypatch.setattr(letter_changes, "STEP_LETTERS", 4)
-    monkeypatch.setattr(letter_changes, "_STEP_BYTES", 25)
     large = [letter(n)._replace(payload=b"x" * 10) for n in range(20, 24)]
     directory = await fill(database, *(letter(n) for n in range(10)), *large)
     found = []
-    with LetterChanges.open(directory) as changes:
+    with LetterChanges.open(directory, step_letters=4, step_bytes=25) as changes:
         for piece in changes.pieces(Filter(), NOW):
             found.append([one.id for one in piece])
             await fill(database, letter(100 + len(found)))

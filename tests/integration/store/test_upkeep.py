@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -14,7 +15,7 @@ from ingestd.store import ballast, upkeep
 from ingestd.store.ballast import Ballast
 from ingestd.store.connection import MAX_LOG_BYTES, StoreBlocked, connect
 from ingestd.store.database import Database
-from ingestd.store.upkeep import Upkeep
+from ingestd.store.upkeep import BOUNDS, StoreBounds, Upkeep
 from tests.integration.store.tmpfs import fill, small_disk, until_unblocked
 from tests.machine import patience
 
@@ -25,8 +26,8 @@ BALLAST = 2 * MB
 ROW = bytes(100_000)
 
 
-async def opened(directory: Path, *, ballast_bytes: int = BALLAST) -> Database:
-    database = Database(directory, patient=True, ballast_bytes=ballast_bytes)
+async def opened(directory: Path, *, ballast_bytes: int = BALLAST, **options: Any) -> Database:
+    database = Database(directory, patient=True, ballast_bytes=ballast_bytes, **options)
     await database.open()
     return database
 
@@ -102,13 +103,11 @@ def small(request: pytest.FixtureRequest) -> Path:
 
 @pytest.mark.parametrize("age", ["new", "old", "old and large"])
 async def test_a_disk_that_the_spool_itself_filled_takes_events_again_when_it_is_empty(
-    small: Path, age: str, monkeypatch: pytest.MonkeyPatch
+    small: Path, age: str
 ) -> None:
     if age != "new":
         make_old(small)
-    if age == "old and large":
-        monkeypatch.setattr(upkeep, "MAX_REWRITE_BYTES", 0)
-    database = await opened(small)
+    database = await opened(small, bounds=StoreBounds(rewrite_bytes=0) if age == "old and large" else BOUNDS)
     for _ in range(2):
         taken = await append_until_full(database)
         assert taken > 20
@@ -238,11 +237,9 @@ async def test_an_old_file_learns_to_shrink_when_it_holds_little(
     with closing(connect(tmp_path / "state.db")) as connection:
         connection.executemany("INSERT INTO meta VALUES (?, ?)", [(str(n), ROW) for n in range(100)])
         connection.execute("DELETE FROM meta WHERE name > '20' AND name <> 'commits'")
-    if holds == "much":
-        monkeypatch.setattr(upkeep, "MAX_REWRITE_BYTES", MB)
-    elif holds == "too much for the disk":
+    if holds == "too much for the disk":
         monkeypatch.setattr(upkeep.shutil, "disk_usage", lambda path: type("Usage", (), {"free": MB}))
-    database = await opened(tmp_path)
+    database = await opened(tmp_path, bounds=StoreBounds(rewrite_bytes=MB) if holds == "much" else BOUNDS)
     kept = await database.run(lambda c: c.execute("SELECT count(*) FROM meta").fetchone()[0])
     assert kept > 10
     shrinks = await database.run(lambda c: c.execute("PRAGMA auto_vacuum").fetchone()[0])

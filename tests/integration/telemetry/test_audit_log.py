@@ -185,10 +185,9 @@ def test_after_a_full_disk_it_goes_on_and_its_chain_holds(
 def test_what_is_held_has_a_limit_and_what_is_beyond_it_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingestd.telemetry.audit_file.MAX_HELD_BYTES", 1000)
     disk = Disk(monkeypatch, lockable=True)
     disk.left = 0
-    log = AuditLog(tmp_path / "audit.jsonl")
+    log = AuditLog(tmp_path / "audit.jsonl", max_held_bytes=1000)
     log(AuditEntry.RUN_STARTED)
     log.flush()
     for _ in range(100):

@@ -79,9 +79,8 @@ async def test_a_delay_below_the_threshold_only_shows_as_lag() -> None:
     assert dog.blocked == 0
 
 
-async def test_lag_is_forgotten_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MEMORY_S", 0.5)
-    dog = Watchdog(lambda message: None, threshold_s=patience(5.0))
+async def test_lag_is_forgotten_after_a_while() -> None:
+    dog = Watchdog(lambda message: None, threshold_s=patience(5.0), memory_s=0.5)
     with dog.watch():
         block(0.7)
         await until(lambda: dog.lag_s >= 0.4)

@@ -1,11 +1,9 @@
 import json
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.schemas import grammar
 from ingestd.schemas.grammar import EventLimits, count_values, has_more_elements, is_deeper, opened
 
 strings = st.text('"\\[]{},a', max_size=6)
@@ -59,7 +57,6 @@ def test_elements_are_those_of_the_parsed_array(value: list[Any], limit: int) ->
 @given(st.lists(values, min_size=1, max_size=8), st.integers(1, 20), st.integers(0, 8))
 def test_strings_that_span_blocks_are_still_strings(value: list[Any], block_bytes: int, limit: int) -> None:
     array = json.dumps(value).encode()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grammar, "_BLOCK_BYTES", block_bytes)
-        assert is_deeper(array, limit) == (depth_of(value) > limit)
-        assert has_more_elements(array, limit + 1) == (len(value) > limit + 1)
+    assert is_deeper(array, limit, block_bytes=block_bytes) == (depth_of(value) > limit)
+    more = has_more_elements(array, limit + 1, block_bytes=block_bytes)
+    assert more == (len(value) > limit + 1)

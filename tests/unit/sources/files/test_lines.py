@@ -1,24 +1,15 @@
 import json
 import re
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingestd.sources.files import splitting
 from ingestd.sources.files.splitting import Lines
 from tests.unit.sources.files.memory import Memory, events_of, outline, regions_of
 
 KEPT = 4
-
-
-@pytest.fixture(autouse=True, scope="module")
-def short_heads() -> Iterator[None]:
-    """The head that is kept of a line that is too long is always shorter than a chunk."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(splitting, "KEPT_OF_TOO_LONG", KEPT)
-        yield
+"""The head that is kept of a line that is too long is always shorter than a chunk."""
 
 
 _parts = st.sampled_from([b"a", b"bcd", b"{}", b" ", b"\r", b"\n", b"\r\n", b"x" * 9])
@@ -49,6 +40,7 @@ def lines(
         max_event_bytes=limit,
         fill=fill,
         leave_half=leave_half,
+        kept_bytes=KEPT,
     )
 
 

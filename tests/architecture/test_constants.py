@@ -1,0 +1,48 @@
+"""Limits are passed in: no test changes a constant of a module of ours."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.modules import tree_of
+
+TESTS = Path(__file__).parents[1]
+
+
+def changed_constants(tree: ast.AST) -> Iterator[int]:
+    """Lines with ``setattr(module, "CONSTANT", value)`` or ``setattr("module.CONSTANT", value)``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and "setattr" in (
+            getattr(node.func, name, "") for name in ("id", "attr")
+        ):
+            named = [one.value for one in node.args[:2] if isinstance(one, ast.Constant)]
+            if named and str(named[0]).rpartition(".")[2].isupper():
+                yield node.lineno
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Attribute) and target.attr.isupper():
+                    yield node.lineno
+
+
+def test_no_test_changes_a_constant() -> None:
+    offenders = [
+        f"{path.relative_to(TESTS)}:{line}"
+        for path in sorted(TESTS.rglob("*.py"))
+        for line in changed_constants(tree_of(path))
+    ]
+    assert offenders == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'monkeypatch.setattr(module, "SWEEP_S", 0.02)',
+        'monkeypatch.setattr("ingestd.store.database._PAUSE_S", 1)',
+        'setattr(module, "MAX", 1)',
+        "module.LIMIT = 3",
+    ],
+)
+def test_a_changed_constant_is_found(line: str) -> None:
+    assert list(changed_constants(ast.parse(line))) == [1]
