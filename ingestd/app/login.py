@@ -18,7 +18,7 @@ def login_by_hand(
     """``given``: the options ``api``, ``token_url``, ``no_auth``: where the sandbox is. Raises UserError."""
     login = _sandbox_login(given) if sandbox else resolve_login(settings)
     if login.token_url and is_exposed(login.token_url):
-        warn(f"the credentials go to {login.token_url} unencrypted: use https")
+        warn(f"{login.token_url} uses plain HTTP, so the credentials are sent unencrypted. Use https.")
     return login
 
 

@@ -171,7 +171,7 @@ async def _watch_signals(service: Service, tasks: anyio.abc.TaskGroup) -> None:
             if not service.closing:
                 reload(service)
         elif service.closing:
-            log.warning("ended at once: what was acknowledged is in the spool")
+            log.warning("forced shutdown, acknowledged events are in the spool")
             os._exit(EXIT_SECOND_SIGNAL)
         else:
             service.closing = True  # here already: the next signal may be waiting
@@ -215,7 +215,7 @@ async def _measure(service: Service) -> None:
             tell_keys(service.pipeline, log.warning)
         try:
             if service.certificates and service.certificates.reload_if_changed():
-                log.info("there is a new TLS certificate")
+                log.info("TLS certificate reloaded")
         except UserError as error:
             log.error(f"the TLS certificate stays as it was: {error}")
 

@@ -127,7 +127,7 @@ def grep(
     config_file: str | None,
     as_json: bool,
 ) -> None:
-    """Show the lines that have TEXT in them (in any case), and are what else is asked for. Oldest first."""
+    """Show the lines that contain TEXT (case-insensitive) and match all other options. Oldest first."""
     from ingestd.app.audit_lines import all_lines, chosen, find_log, make_choice
 
     choice = make_choice(text=text, events=events, since=since, sink=sink, request_id=request_id)

@@ -52,7 +52,7 @@ def create(kind_name: str, name: str, file: str | None, assignments: Sequence[st
 def update(kind_name: str, name: str, file: str | None, assignments: Sequence[str], options: Options) -> None:
     kind = KINDS[kind_name]
     if not file and not assignments:
-        raise click.UsageError("what is to change? give --set FIELD=VALUE or -f FILE")
+        raise click.UsageError("Nothing to change. Give --set FIELD=VALUE or -f FILE.")
     table = resources.read_table(file, kind, name)
 
     async def work(control: Control) -> RemoteResource:

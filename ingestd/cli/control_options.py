@@ -19,7 +19,7 @@ _OPTIONS = [
     click.option(
         "--sandbox",
         is_flag=True,
-        help="At a running `ingestd sandbox`; where, if not at its usual port: --api. Has --allow-private.",
+        help="Use a running `ingestd sandbox` (port 8700, or --api URL). Implies --allow-private.",
     ),
     click.option("--config", "config_file", metavar="FILE", help="TOML configuration, for [api]."),
     click.option("--state-dir", metavar="DIR", help="State and audit file [one directory for each API]."),
@@ -68,7 +68,7 @@ def run_session(
 
     del as_json  # it is said by whoever prints
     if sandbox and given["region"]:
-        raise click.UsageError("--sandbox is an API of its own: leave out --region")
+        raise click.UsageError("Use either --sandbox or --region, not both.")
     own = {name: value for name, value in given.items() if not (sandbox and name in ("api", "token_url"))}
     settings = load(config_file, overrides(**own))
     login = login_by_hand(settings.api, given, sandbox=sandbox, warn=say)

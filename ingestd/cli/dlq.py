@@ -128,8 +128,8 @@ def retry(
     """Revalidate letters and send them again: by ID, by filter, or --all.
 
     Each goes to its sink, and an event that was rejected to all sinks whose pattern it matches: where there
-    are [sinks], give their --config. Without it, nor --api and the like, letters go where the run went that
-    they are from. A letter whose request
+    are [sinks], give their --config. Without --config or --api, each letter goes to the
+    API of the run that created it. A letter whose request
     may have been taken goes out together with the others of its request, under the same key.
 
     Beside a process that uses the same state directory the letters are marked, and that process sends
@@ -140,7 +140,7 @@ def retry(
 
     chosen = bool(sink or reason or fingerprint or older or newer)
     if bool(ids) + chosen + everything != 1:
-        raise click.UsageError("which letters? give IDs, or filters, or --all")
+        raise click.UsageError("No letters are chosen. Give IDs, filters, or --all.")
     if edit_file and len(ids) != 1:
         raise click.UsageError("--edit goes with one ID")
     which = letters.make_filter(
@@ -217,7 +217,7 @@ def purge(
         or which["state"] != "waiting"
     )
     if not (ids or chosen or everything):
-        raise click.UsageError("which letters? give IDs, or filters, or --all")
+        raise click.UsageError("No letters are chosen. Give IDs, filters, or --all.")
 
     def confirm(count: int) -> None:
         click.confirm(f"Delete {count} letters for good?", abort=True, err=True)

@@ -24,9 +24,9 @@ _COMMANDS = {
     "plan": ("ingestd.cli.plan", "Show what `apply` would change in the control plane."),
     "apply": ("ingestd.cli.plan", "Make the control plane what a file says."),
     "drift": ("ingestd.cli.plan", "Tell whether the control plane differs from a file."),
-    "export": ("ingestd.cli.plan", "Write the file of a control plane from what there is."),
+    "export": ("ingestd.cli.plan", "Write a file of the existing resources of the control plane."),
     "audit": ("ingestd.cli.audit", "Look into the audit file, and check that nobody changed it."),
-    "sandbox": ("ingestd.cli.sandbox", "A local stand-in for the event API, with faults to order."),
+    "sandbox": ("ingestd.cli.sandbox", "A local fake of the event APIs, with fault injection."),
     "demo": ("ingestd.cli.demo", "Replay a sample into the sandbox, and print the ledger."),
 }
 

@@ -71,5 +71,5 @@ def overrides(**given: Any) -> dict[tuple[str, str], Any]:
         "audit_log": ("audit", "file"),
     }
     if given.get("api") and given.get("region"):
-        raise click.UsageError("--api and --region say the same thing: give one of them")
+        raise click.UsageError("Use either --api or --region, not both.")
     return {place: given.get(name) for name, place in places.items() if name in given}

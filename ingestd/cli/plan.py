@@ -68,7 +68,13 @@ def _document(command: F) -> F:
             metavar="NAME=VALUE",
             help="Instead of the value in [variables]. Repeatable.",
         ),
-        click.option("-f", "--file", "file", metavar="FILE", help="What there is to be: TOML, YAML or JSON."),
+        click.option(
+            "-f",
+            "--file",
+            "file",
+            metavar="FILE",
+            help="File that declares the resources: TOML, YAML or JSON.",
+        ),
     ):
         command = option(command)
     return command
@@ -85,7 +91,7 @@ _PRUNE = click.option(
 @click.option("--out", metavar="FILE", help="Keep the plan, for `apply --plan FILE`.")
 @control_options
 def plan(file: str | None, variables: tuple[str, ...], prune: bool, out: str | None, **options: Any) -> None:
-    """Compare a file with what there is, and show exactly what `ingestd apply` would do. Changes nothing.
+    """Compare a file with the resources, and show exactly what `ingestd apply` would do. Changes nothing.
 
     \b
     Examples:
@@ -106,7 +112,7 @@ def plan(file: str | None, variables: tuple[str, ...], prune: bool, out: str | N
 @_document
 @_PRUNE
 @click.option(
-    "--plan", "plan_file", metavar="FILE", help="Do what this plan says, unless the world has moved."
+    "--plan", "plan_file", metavar="FILE", help="Do what this plan says, unless resources have changed since."
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @wait_option
@@ -121,8 +127,8 @@ def apply(
 ) -> None:
     """Create, change and delete what is needed, in the order of dependencies. Asks first.
 
-    What fails holds up only what comes after it. An apply that was interrupted is run again, and goes on
-    where it was: nothing is made twice.
+    A failure stops only the resources that depend on it. Run an interrupted apply again: it continues where
+    it stopped, and creates nothing twice.
 
     \b
     Examples:
@@ -130,9 +136,9 @@ def apply(
       ingestd apply -f control.toml --plan plan.json --yes --wait 5m
 
     \b
-    Exit codes: 0 done, or nothing to do; 3 some of it failed; 2 usage or configuration, or the
-    world has moved since the plan; 1 not confirmed; 4 the API could not be reached or refused the login;
-    130 interrupted.
+    Exit codes: 0 done, or nothing to do; 3 some of it failed; 2 usage or configuration, or
+    resources have changed since the plan; 1 not confirmed; 4 the API could not be reached or refused the
+    login; 130 interrupted.
     """
     from ingestd.app.control import plans
 
@@ -165,17 +171,17 @@ def apply(
     elif result.failed:
         count = len(result.failed)
         click.echo(
-            f"ingestd: {count} of {len(result.outcomes)} not done: put it right, and apply again", err=True
+            f"ingestd: {count} of {len(result.outcomes)} not done: correct it, and apply again", err=True
         )
     raise SystemExit(0 if result.is_complete else FAILED_CODE)
 
 
-@click.command(cls=PlanCommand, short_help="Tell whether what there is differs from a file.")
+@click.command(cls=PlanCommand, short_help="Tell whether the resources differ from a file.")
 @_document
 @_PRUNE
 @control_options
 def drift(file: str | None, variables: tuple[str, ...], prune: bool, **options: Any) -> None:
-    """Compare, and tell what somebody changed by hand; with --prune also what a file does not have.
+    """Compare, and show what was changed by hand; with --prune also what is not in the file.
 
     \b
     Exit codes: 0 no difference; 2 there is one; 1 usage or configuration; 4 the API could not be
@@ -189,15 +195,15 @@ def drift(file: str | None, variables: tuple[str, ...], prune: bool, **options: 
     raise SystemExit(0 if made.sends_nothing else CHANGES_CODE)
 
 
-@click.command(short_help="Write a file from what there is.")
+@click.command(short_help="Write a file of the existing resources.")
 @click.option("-f", "--file", "file", metavar="FILE", help="Where to; without it, standard output.")
 @click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only this one, as target. Repeatable.")
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 @control_options
 def export(file: str | None, kinds: tuple[str, ...], force: bool, **options: Any) -> None:
-    """Write the file that declares all there is, with stable names; a plan of it is empty.
+    """Write the file that declares all existing resources, with stable names; a plan of it is empty.
 
-    No API answers secrets: they are references that have to be filled in.
+    No API returns secrets: they are references that you have to fill in.
     """
     from ingestd.app.control import plans
 
@@ -226,7 +232,7 @@ def export(file: str | None, kinds: tuple[str, ...], force: bool, **options: Any
 def _request(file: str | None, variables: Sequence[str], *, prune: bool) -> "PlanRequest":
     """Raises UsageError or UserError."""
     if not file:
-        raise click.UsageError("which file? give -f FILE")
+        raise click.UsageError("No file is given. Use -f FILE.")
     from ingestd.app.control.plans import PlanRequest
 
     return PlanRequest.read(file, parse_variables(variables), prune=prune)

@@ -82,7 +82,7 @@ class Quiet:
             click.echo("run the same command again to go on; nothing is lost")
         directory = replay.pipeline.database.path.parent
         if (report["rejected"] or report["dead_lettered"]) and directory.exists():
-            click.echo(f"look at the dead letters with: ingestd dlq list --state-dir {directory}")
+            click.echo(f"see the dead letters with: ingestd dlq list --state-dir {directory}")
 
     def _tell_sinks(self, sinks: dict[str, dict[str, Any]]) -> None:
         """One line for each, where there are several."""

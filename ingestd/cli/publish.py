@@ -42,9 +42,7 @@ class _OptionalWait(click.Command):
 )
 @click.option("--sink", "sink_name", metavar="NAME", help="A sink of the configuration instead.")
 @api_options
-@click.option(
-    "--sandbox", is_flag=True, help="To a running `ingestd sandbox`; where, if not at its usual port: --api."
-)
+@click.option("--sandbox", is_flag=True, help="Use a running `ingestd sandbox` (port 8700, or --api URL).")
 @click.option("--config", "config_file", metavar="FILE", help="TOML configuration.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 def publish(
@@ -86,11 +84,13 @@ def publish(
     if event is not None and _TIME.fullmatch(event):
         raise click.UsageError(f"{event} is no event: write --wait={event}")
     if event is not None and (any(words) or data is not None):
-        raise click.UsageError("EVENT is whole: it does not go with --type, --source, --data and the like")
+        raise click.UsageError(
+            "EVENT is a complete CloudEvent; do not combine it with --type, --source or --data."
+        )
     if event is None and not (words.type and words.source):
         raise click.UsageError("give EVENT, or --type and --source")
     if sandbox and given["region"]:
-        raise click.UsageError("--sandbox is an API of its own: leave out --region")
+        raise click.UsageError("Use either --sandbox or --region, not both.")
     try:
         wait_s = None if wait is None else units.seconds(wait)
     except ValueError as error:

@@ -38,8 +38,8 @@ def replay(sources: tuple[str, ...], **given: Any) -> None:
 
     NDJSON, JSON arrays or JSON values; plain, gzip or zstd. Run it again after an interruption: it
     resumes after the last resolved event. Standard input cannot be read again: of it, everything that was
-    read when a run ends early is kept as dead letters; after kill -9, what was not yet sent is the
-    producer's to send again.
+    read when a run ends early is kept as dead letters; after kill -9, events
+    that were not sent yet must be sent again.
 
     \b
     Examples:
@@ -48,7 +48,7 @@ def replay(sources: tuple[str, ...], **given: Any) -> None:
       ingestd replay events.ndjson --sandbox --schema my_schema.json --dedup-key orderId,version
     """
     if given["sandbox"] and (given["api"] or given["region"]):
-        raise click.UsageError("--sandbox is an API of its own: leave out --api and --region")
+        raise click.UsageError("Use either --sandbox, or --api and --region.")
     if sources.count("-") > 1:
         raise click.UsageError("standard input (-) can be read once only")
     options = {name: given.pop(name) for name in ("from_start", "report_file", "as_json", "quiet", "sandbox")}
@@ -84,12 +84,14 @@ def run_replay(
         async with AsyncExitStack() as stack:
             login, adapted = await find_target(settings, sandbox, sandbox_faults, stack)
             if login and login.token_url and is_exposed(login.token_url):
-                display.warn(f"the credentials go to {login.token_url} unencrypted: use https")
+                display.warn(
+                    f"{login.token_url} uses plain HTTP, so the credentials are sent unencrypted. Use https."
+                )
             replay = await stack.enter_async_context(
                 open_replay(adapted, login, sources, from_start=from_start, warn=display.warn)
             )
             async with display.showing(replay):
-                await run(replay, warn=display.warn, on_second_signal=lambda: display.warn("ended at once"))
+                await run(replay, warn=display.warn, on_second_signal=lambda: display.warn("forced shutdown"))
             return replay
 
     replay = run_loop(session)

@@ -1,4 +1,4 @@
-"""``ingestd sandbox``: a local stand-in for the event APIs, with faults to order. Loaded by main.py."""
+"""``ingestd sandbox``: a local fake of the event APIs, with fault injection. Loaded by main.py."""
 
 import sys
 from typing import TYPE_CHECKING, Any
@@ -94,7 +94,7 @@ MAX_SCRIPT_BYTES = 2**20
 )
 @click.option("--quiet", is_flag=True, help="No summary at the end.")
 def sandbox(*, host: str, port: int, quiet: bool, **settings: Any) -> None:
-    """Serve a local stand-in for the event APIs, with faults to order.
+    """Serve a local fake of the event APIs, with fault injection.
 
     Speaks their contracts strictly: OAuth2, sizes, schemas, idempotency keys, signatures. These APIs:
 

@@ -17,6 +17,17 @@ from ingestd.core.errors import UserError
 from ingestd.core.text import did_you_mean, printable, suggestion
 from ingestd.sinks.registry import SINK_TYPES
 
+_PLAIN = {
+    "int_parsing": "expected a whole number",
+    "int_type": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_parsing": "expected a number",
+    "float_type": "expected a number",
+    "bool_parsing": "expected true or false",
+    "bool_type": "expected true or false",
+}
+"""pydantic's type of error -> what it says to a person."""
+
 Overrides = Mapping[tuple[str, str], Any]
 """(section, field) -> value from the command line; None: not given."""
 
@@ -173,7 +184,8 @@ def _explain(error: ValidationError, origins: Origins, file: str | None) -> str:
     elif first["type"].startswith("union_tag"):
         said = f"{where}.type: there are: {', '.join(SINK_TYPES)}"
     else:
-        message = first["msg"].removeprefix("Value error, ")
+        message = _PLAIN.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+        message = message.replace("Input should be ", "expected ", 1)
         said = f"{where}: {message}" if place else f"{where}{message}"
     return printable(said)
 

@@ -104,9 +104,9 @@ class DeliveryConfig(Section):
     backoff_cap: Seconds = Field(30.0, gt=0, description="before any attempt, at most")
     circuit_threshold: int = Field(10, ge=1, description="failures in a row that open the circuit")
     retry_share: float = Field(
-        0.2, ge=0, description="of first requests, so many may be repeats: a sick API is not flooded"
+        0.2, ge=0, description="retries allowed, as a share of first attempts; protects a failing API"
     )
-    retries_per_second: float = Field(1.0, gt=0, description="repeats that are allowed in any case")
+    retries_per_second: float = Field(1.0, gt=0, description="retries that are allowed in any case")
     order_by: str = Field("", description="JSON paths, A,B.c: events alike in them are sent in their order")
     startup_patience: Seconds = Field(
         20.0, ge=0, description="how long a replay waits for an API that never answered"
@@ -211,7 +211,9 @@ class IngestConfig(Section):
 class SpoolConfig(Section):
     """What was accepted and not yet delivered."""
 
-    max_bytes: Size = Field(4 * 1024**3, ge=1024**2, description="of accepted events; then 429")
+    max_bytes: Size = Field(
+        4 * 1024**3, ge=1024**2, description="most bytes of waiting events; beyond it producers get 429"
+    )
     ballast: Ballast = Field(
         16 * 1024**2, ge=0, description="kept free, to drain a full disk; 0, or from 8MiB"
     )

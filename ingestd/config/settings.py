@@ -68,7 +68,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def _check(self) -> "Settings":
         if self.api.url and self.api.region:
-            raise ValueError("api.url and api.region say the same thing: give one of them")
+            raise ValueError("use either api.url or api.region, not both")
         if self.delivery.backoff_base > self.delivery.backoff_cap:
             raise ValueError("delivery.backoff_base is longer than delivery.backoff_cap")
         if overlap(parse_listen(self.ingest.listen), parse_listen(self.admin.listen)):
@@ -93,8 +93,7 @@ def _check_tls(ingest: IngestConfig) -> None:
         # A client certificate may carry the name; its authority is then what the producer is known by.
         if not any((*secrets, one.token_file, one.webhook_secret_file, tls.client_ca_file)):
             raise ValueError(
-                f"ingest.producers.{name} has nothing to be known by: "
-                "give it token_file, or webhook_secret_file"
+                f"ingest.producers.{name} has no credentials: set token_file or webhook_secret_file"
             )
 
 

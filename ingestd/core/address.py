@@ -52,7 +52,7 @@ def check_url(url: str) -> None:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise ValueError(f"it is none: {error}") from None
+        raise ValueError(f"not a valid URL: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise ValueError("it must begin with https:// (or http://) and a host")
     if not url.isprintable() or " " in url:

@@ -117,8 +117,8 @@ class ReplayIntake:
         if changed:
             self._journal.drop(changed)
             self._warn(
-                f"{len(changed)} unfinished batches of an earlier run cannot be sent as they were: their"
-                " source has changed; what is there now is sent under new keys"
+                f"{len(changed)} unfinished batches cannot be rebuilt because the file has changed; its"
+                " present events are sent under new idempotency keys"
             )
 
     async def flush(self) -> None:

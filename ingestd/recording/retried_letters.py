@@ -173,7 +173,7 @@ class RetriedLetters:
             self.put_aside(len(aside))
             self._warn(
                 f"{self._sink}: {len(aside)} dead letters wait for a person: their request may have been"
-                " taken, and another event of it was accepted anew meanwhile; see `ingestd dlq list`"
+                " taken, and another event of it was accepted again meanwhile; see `ingestd dlq list`"
             )
 
 

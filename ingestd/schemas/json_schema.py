@@ -25,6 +25,7 @@ from ingestd.schemas.grammar import find_refusal, has_short_numbers, is_explaine
 from ingestd.schemas.schema import (
     MAX_ERRORS,
     MAX_MESSAGE,
+    FieldError,
     Refusal,
     field_error,
     invalid,
@@ -79,7 +80,7 @@ class JsonSchema:
             return invalid(f"could not be checked: {error}")
         if not errors:
             return None
-        return Refusal(Reason.INVALID, [field_error(_path(error), _message(error)) for error in errors])
+        return Refusal(Reason.INVALID, [_field_error(error) for error in errors])
 
 
 def _value_of(event: bytes) -> Any:
@@ -95,13 +96,12 @@ def _as_double(text: str) -> float:
     return number if math.isfinite(number) else math.copysign(sys.float_info.max, number)
 
 
-def _path(error: jsonschema_rs.ValidationError) -> str:
-    return ".".join(map(str, error.instance_path))
-
-
-def _message(error: jsonschema_rs.ValidationError) -> str:
+def _field_error(error: jsonschema_rs.ValidationError) -> FieldError:
+    path = [str(part) for part in error.instance_path]
+    if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Required):
+        return field_error(".".join([*path, error.kind.property]), "required, but missing")
     found = f", found {show(error.instance)}"
-    return cut(error.message, MAX_MESSAGE - len(found)) + found
+    return field_error(".".join(path), cut(error.message, MAX_MESSAGE - len(found)) + found)
 
 
 def _refuse(uri: str) -> NoReturn:

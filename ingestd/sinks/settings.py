@@ -82,14 +82,14 @@ class AnswersConfig(Section):
 class ConfirmConfig(Section):
     """Asking the API what became of the events it has accepted."""
 
-    url: Url = Field("", description="with {id}; auto: that of [api]; empty: nobody is asked")
+    url: Url = Field("", description="with {id}; auto: that of [api]; empty: no confirmation")
     timeout: Seconds = Field(300.0, gt=0, description="then the event becomes a dead letter (unconfirmed)")
     first_after: Seconds = Field(1.0, gt=0, description="before the first question; doubles from there")
     requests_per_minute: int = Field(60, ge=1, description="for all questions together")
     max_pending: int = Field(100_000, ge=1, description="then sending waits")
     status: JsonPath = Field("status", description="field of the answer that says how it stands")
-    delivered: tuple[str, ...] = Field(("delivered",), description="values that are a good end")
-    failed: tuple[str, ...] = Field(("failed",), description="values that are a bad end")
+    delivered: tuple[str, ...] = Field(("delivered",), description="values that mean the event was delivered")
+    failed: tuple[str, ...] = Field(("failed",), description="values that mean the event failed")
 
 
 class SinkConfigBase(Section):

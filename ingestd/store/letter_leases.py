@@ -34,8 +34,8 @@ BROKEN = (
 )
 TRIED_LONG = "it was sent again by itself for 24 hours"
 DAMAGED = "the stored payload is damaged (checksum)"
-ANEW = "accepted anew meanwhile, and not sent again"
-MATES_ANEW = "its request may have been taken, and is not whole any more: an event of it was accepted anew"
+ANEW = "accepted again meanwhile, and not sent a second time"
+MATES_ANEW = "its request may have been taken, and is incomplete: an event of it was accepted again"
 
 
 class Lease(NamedTuple):

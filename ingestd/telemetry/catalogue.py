@@ -52,7 +52,7 @@ SINK_CATALOGUE: dict[str, tuple[Kind, str]] = {
     "ingestd_circuit_closed": ("gauge", "1 while the lane sends freely, 0 while it only probes"),
     "ingestd_confirming_events": (
         "gauge",
-        "Events accepted by an API that has yet to say what became of them",
+        "Events that an API accepted and has not confirmed yet",
     ),
     "ingestd_confirmations_total": ("counter", "What an API said of events it had accepted, by outcome"),
     "ingestd_lake_waiting_events": ("gauge", "Events that wait for their file"),
@@ -68,7 +68,10 @@ SERVICE_CATALOGUE: dict[str, tuple[Kind, str]] = {
     "ingestd_http_requests_total": ("counter", "Requests of producers answered, by status code"),
     "ingestd_http_connections": ("gauge", "Connections of producers that are open"),
     "ingestd_http_refused_connections_total": ("counter", "Connections refused because too many were open"),
-    "ingestd_intake_deferred_events_total": ("counter", "Events that were to be sent again, by status code"),
+    "ingestd_intake_deferred_events_total": (
+        "counter",
+        "Events that producers were asked to send again, by status code",
+    ),
     "ingestd_producer_events_total": ("counter", "Events accepted, by configured producer"),
     "ingestd_spool_bytes": ("gauge", "Bytes of accepted events that wait on disk"),
     "ingestd_spool_max_bytes": ("gauge", "Bytes at which producers are told to wait"),

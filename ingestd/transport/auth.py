@@ -237,7 +237,7 @@ def header(
 ) -> SecretHeader:
     """A header of any name, as ``X-Api-Key``, whose value is the secret. Raises UserError."""
     if not _NAME.fullmatch(name) or name.lower() in _NOT_OURS:
-        raise UserError(f"header: {name[:100]!r} is no name of a header for credentials")
+        raise UserError(f"header: {name[:100]!r} cannot carry credentials: use another header")
     mask = SecretMask()
 
     def parse(text: str) -> str:

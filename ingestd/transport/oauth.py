@@ -58,7 +58,7 @@ class TokenSource:
     raises TokenUnavailable.
     """
 
-    refusal = "a fresh token is refused too"
+    refusal = "the API refused our token, also after a new login"
 
     def __init__(
         self,

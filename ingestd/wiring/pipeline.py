@@ -286,7 +286,10 @@ async def _recover(pipeline: Pipeline, spool: Spool, feeds: Sequence[SpoolFeed],
         changed += await feed.recover(mine, make_recovery(pipeline, branch, mine, {spool.source}))
     if changed:
         pipeline.journal.drop(changed)
-        warn(f"{len(changed)} unfinished batches cannot be sent as they were: they go out under new keys")
+        warn(
+            f"{len(changed)} unfinished batches cannot be rebuilt: their events are sent under new"
+            " idempotency keys"
+        )
 
 
 async def take_up_unconfirmed(

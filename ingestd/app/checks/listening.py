@@ -22,7 +22,7 @@ def check_ports(settings: Settings, *, holder: str) -> Iterator[Finding]:
     troubles = {setting: _try_to_bind(listen) for setting, listen in places.items()}
     running = bool(holder) and all(code == errno.EADDRINUSE for code in troubles.values())
     if running:
-        yield warn("running", f"ingestd runs here as process {holder}: another can start when it has ended")
+        yield warn("running", f"ingestd is already running in this directory (process {holder})")
         return
     if holder:
         yield fail("state directory", f"in use by process {holder}: wait for it, or choose another state.dir")

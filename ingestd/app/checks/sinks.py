@@ -127,9 +127,7 @@ def _check_exposure(name: str, section: HttpSinkConfig, sink: Sink, kind: str) -
     if kind == "oauth2" and is_exposed(section.auth.token_url):
         yield warn("sinks", f"{name}: the credentials go to {section.auth.token_url} unencrypted: use https")
     if section.confirms and is_exposed(section.confirms.url):
-        yield warn(
-            "sinks", f"{name}: it is asked unencrypted what became of events: use https in confirm.url"
-        )
+        yield warn("sinks", f"{name}: confirm.url uses plain HTTP: use https")
 
 
 def _check_lake(name: str, section: LakeConfig) -> Iterator[Finding]:

@@ -71,7 +71,7 @@ async def apply(
         if plan_file:
             check_plan(plan_file, made)
         if shown and shown.fingerprint != made.fingerprint:
-            raise UserError("something has changed since you were asked: nothing was done, apply again")
+            raise UserError("The resources changed since the plan was shown. Nothing was done; apply again.")
         on_plan(made)
 
         def tell(outcome: ApplyOutcome) -> None:

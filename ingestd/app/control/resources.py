@@ -75,7 +75,7 @@ async def update(
     changes = differences(found.fields, wanted.fields)
     if fixed := sorted({change.path[0] for change in changes} & kind.immutable):
         raise UserError(
-            f"{kind.name} {found.key}: {fixed[0]} cannot be changed: delete it and create it anew, or have"
+            f"{kind.name} {found.key}: {fixed[0]} cannot be changed: delete it and create it again, or have"
             " `ingestd apply` do that"
         )
     with open_state(control.directory, control.api, change=True) as state:
@@ -172,7 +172,9 @@ def find_webhook(name: str, url: str | None, secret: str | None, file: str | Non
     if url and secret:
         return Webhook(url, SecretRef.parse(secret, where="--secret"))
     if url or secret or not file:
-        raise UserError("which gateway? give --url and --secret, or -f FILE whose target has a webhook")
+        raise UserError(
+            "No gateway is given. Use --url and --secret, or -f FILE with a webhook in its target."
+        )
     wanted = Target().parse(name, read_table(file, Target(), name))
     if wanted.webhook is None:
         raise UserError(f"{file}: target {name} has no webhook")
@@ -199,7 +201,7 @@ def change(
                 reference.read()
             except UserError:
                 raise UserError(
-                    f"{kind.name} {found.key}: the API does not tell secrets: name {path} again, as in"
+                    f"{kind.name} {found.key}: the API does not return secrets: name {path} again, as in"
                     f" --set {path}=env:NAME"
                 ) from None
     return wanted

@@ -123,7 +123,7 @@ async def _look_up(context: Context, wanted: Wanted) -> RemoteResource | None:
     same = [one for one in await context.api.list(PATH) if one.get("name") == wanted.key]
     if len(same) > 1:
         known = ", ".join(str(one["id"]) for one in same[:5])
-        raise UserError(f"destination {wanted.key}: {len(same)} are called so: delete all but one ({known})")
+        raise UserError(f"destination {wanted.key}: {len(same)} have that name: delete all but one ({known})")
     return await _look(context, same[0]) if same else None
 
 

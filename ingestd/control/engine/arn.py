@@ -137,7 +137,7 @@ def _split(text: object, where: str) -> list[str]:
     parts = text.split(":", 5)
     if len(parts) != 6 or parts[0] != "arn":
         expected = "arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE"
-        raise UserError(f"{where}: {text[:100]!r} is no ARN: expected {expected}")
+        raise UserError(f"{where}: {text[:100]!r} is not a valid ARN: expected {expected}")
     return parts
 
 

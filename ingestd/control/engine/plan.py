@@ -174,7 +174,7 @@ class _Comparison:
     ) -> tuple[Action, str]:
         why = f"{immutable} cannot be changed"
         if wanted.protected or (record and record.protected):
-            return Action.REFUSED, f"{why}, and it is protected: it is not deleted to be made anew"
+            return Action.REFUSED, f"{why}, and it is protected: it is not deleted and created again"
         if not ours and not self._prune:
             return Action.REFUSED, f"{why}, and it was not made here: delete it yourself, or use --prune"
         return Action.REPLACE, why

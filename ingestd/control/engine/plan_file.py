@@ -31,7 +31,9 @@ def check_plan(path: Path, plan: Plan) -> None:
     what = ", ".join(
         f"{name} ({before.get(name, 'nothing')} -> {now.get(name, 'nothing')})" for name in moved[:5]
     )
-    raise UserError(f"{path}: the world or the file changed since{f': {what}' if what else ''}: plan again")
+    raise UserError(
+        f"{path}: the resources or the file changed since{f': {what}' if what else ''}. Run plan again."
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -138,7 +138,7 @@ class Integration:
 def _adopted(there: RemoteResource, wanted: Wanted) -> RemoteResource:
     """One that nobody has configured yet is ours, from a create whose end we did not see."""
     if _without_state(there.fields) not in (_config_fields({}), _without_state(wanted.fields)):
-        raise UserError(f"integration {there.key} was made by somebody else meanwhile: plan again")
+        raise UserError(f"integration {there.key} was created by someone else meanwhile: plan again")
     return there
 
 

@@ -40,7 +40,7 @@ async def check_reach(url: str, *, where: str, method: Method, guard: UrlGuard, 
     that of a receiver."""
     guard.check_url(url, what=where)
     if method is Method.NONE:
-        return Reach(0, "nothing: nobody was asked")
+        return Reach(0, "nothing: no request was made")
     posts = method is Method.POST
     async with Client(timeout_s=timeout_s, max_connections=1, max_body_bytes=4096, guard=guard) as client:
         answer = await client.request(
@@ -49,7 +49,7 @@ async def check_reach(url: str, *, where: str, method: Method, guard: UrlGuard, 
     status = answer.status
     if status == 0:
         raise UserError(
-            f"{where}: nobody takes requests there, as seen from here ({answer.error}); check_destination ="
+            f"{where}: cannot connect to it from this machine ({answer.error}); check_destination ="
             ' "NONE" does not ask'
         )
     if 300 <= status < 400:
@@ -61,9 +61,9 @@ async def check_reach(url: str, *, where: str, method: Method, guard: UrlGuard, 
 
 def _words(status: int, *, posts: bool) -> str:
     if status in (401, 403):
-        return "somebody answers there, and wants credentials"
+        return "a server answers there, and wants credentials"
     if posts:
         return "it takes a POST of JSON"
     if 200 <= status < 300:
-        return "somebody answers HEAD there; of POST that says nothing"
-    return "somebody answers there, though not HEAD; of POST that says nothing"
+        return "a server answers HEAD there; whether it takes POST is not known"
+    return "a server answers there, but not to HEAD; whether it takes POST is not known"

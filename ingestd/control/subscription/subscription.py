@@ -98,7 +98,7 @@ class SubscriptionKind:
         same = [found for found in there if found.key == wanted.key]
         if len(same) > 1:
             known = ", ".join(found.id for found in same[:5])
-            raise _wrong(wanted, f"{len(same)} are called so: delete all but one ({known})")
+            raise _wrong(wanted, f"{len(same)} have that name: delete all but one ({known})")
         if same and same[0].fields == wanted.fields:
             return _with_callback(same[0], wanted)
         if same:

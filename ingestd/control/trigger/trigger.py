@@ -57,7 +57,9 @@ class Trigger:
     ) -> RemoteResource:
         """Never over somebody else's change: see ``versioned.py``."""
         if found.fields["topic_name"] != wanted.fields["topic_name"]:
-            raise UserError(f"trigger {found.key}: its topic cannot be changed: delete it and create it anew")
+            raise UserError(
+                f"trigger {found.key}: its topic cannot be changed: delete it and create it again"
+            )
         path = f"{PATH}/{found.id}"
 
         async def read() -> CurrentVersion:
@@ -92,7 +94,7 @@ def _note(context: Context, entry: str, found: RemoteResource, **more: float) ->
 def _adopted(there: RemoteResource, wanted: Wanted) -> RemoteResource:
     """It is ours if it is what we would have made: a create whose end we did not see."""
     if canonical(there.fields) != canonical(wanted.fields):
-        raise UserError(f"trigger {there.key} was made by somebody else meanwhile: plan again")
+        raise UserError(f"trigger {there.key} was created by someone else meanwhile: plan again")
     return there
 
 

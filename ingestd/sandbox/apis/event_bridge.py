@@ -57,7 +57,7 @@ class _Accepted:
             "deliveryStatus": status if done else "pending",
         }
         if done and self.failed:
-            content["error"] = {"code": "delivery.failed", "message": "a fault to order"}
+            content["error"] = {"code": "delivery.failed", "message": "injected by --fault"}
         return content
 
 

@@ -198,7 +198,7 @@ def ordered_reply(order: FaultPlan, context: str) -> Reply:
         return oauth_error(400, "invalid_request", said)
     if order.kind.startswith("token-"):
         code = {400: "invalid_request", 401: "invalid_client"}.get(order.status, "temporarily_unavailable")
-        reply = oauth_error(order.status, code, "a fault to order")
+        reply = oauth_error(order.status, code, "injected by --fault")
         return replace(reply, headers={**reply.headers, **headers})
     if order.status == 429:
         wait = order.retry_after or ""
@@ -211,7 +211,7 @@ def ordered_reply(order: FaultPlan, context: str) -> Reply:
     return contract.error(
         order.status,
         phrase.lower().replace(" ", "."),
-        f"{phrase}: a fault to order",
+        f"{phrase} (injected by --fault)",
         context,
         headers=headers,
     )

@@ -187,7 +187,7 @@ class Integrations:
         reached = integration.polls >= self._options.active_at_read
         if integration.status == "ENABLED":
             if exchange.faults.strikes("reported", integration.identity):
-                said = "The AWS account refused the partner event source: a fault to order"
+                said = "The AWS account refused the partner event source (injected by --fault)"
                 detail = {"code": "integration.aws.error", "message": said}
                 return {"code": "ERROR", "detail": detail, "lastUpdated": integration.modified}
             code = "ACTIVE" if reached else "ACTIVATING"

@@ -11,8 +11,8 @@ from ingestd.sandbox.faults import Faults
 PENDING, VERIFIED = "PENDING_VERIFICATION", "VERIFIED"
 
 _ORDERED: Mapping[str, tuple[str, str | None]] = {
-    "verify-fail": ("FAILED", "the endpoint answered 500: a fault to order"),
-    "verify-timeout": ("TIMEOUT", "the endpoint did not answer in time: a fault to order"),
+    "verify-fail": ("FAILED", "the endpoint answered 500 (injected by --fault)"),
+    "verify-timeout": ("TIMEOUT", "the endpoint did not answer in time (injected by --fault)"),
     "verify-odd": ("UNDER_REVIEW", None),
 }
 

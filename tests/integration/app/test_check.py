@@ -124,7 +124,7 @@ async def test_without_any_configuration_the_rest_is_looked_at_all_the_same(tmp_
     report = await findings(
         None, {"XDG_STATE_HOME": str(tmp_path)}, overrides={("admin", "listen"): "[::1]:0"}
     )
-    assert dict(at(report, Level.FAIL))["login"].startswith("where to?")
+    assert dict(at(report, Level.FAIL))["login"].startswith("No API is set")
     assert ("state directory", f"{tmp_path}/ingestd can be made") in at(report, Level.OK)
 
 

@@ -148,7 +148,8 @@ async def test_every_secret_of_a_sink_that_everybody_can_read_is_warned_of(tmp_p
     (tmp_path / "ingestd.toml").touch()
     (tmp_path / "ingestd.toml").chmod(0o644)
     report = await check(tmp_path, sinks)
-    warned = [one.text.partition(": ")[0] for one in report.findings if one.check == "secret files"]
+    texts = [one.text for one in report.findings if one.check == "secret files"]
+    warned = [text.rpartition("(")[2].partition(")")[0] for text in texts]
     assert warned == [
         *("sinks.a.auth.password_file", "sinks.a.url_file"),
         *("sinks.crm.url", "sinks.crm.headers.X-Key", "sinks.crm.auth.token"),

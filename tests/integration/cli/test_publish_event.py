@@ -47,10 +47,10 @@ def test_data_and_event_come_from_files_too(tmp_path: Path) -> None:
     [
         ([], "give EVENT, or --type and --source"),
         (["--type", "t"], "give EVENT, or --type and --source"),
-        (["{}", "--type", "t"], "EVENT is whole"),
+        (["{}", "--type", "t"], "EVENT is a complete CloudEvent"),
         (["--type", "t", "--source", "s", "--wait", "30"], "write --wait=30"),
-        (["{}", "--sandbox", "--region", "us-east-1"], "--sandbox is an API of its own"),
-        (["{}", "--api", "http://x", "--region", "us-east-1"], "say the same thing"),
+        (["{}", "--sandbox", "--region", "us-east-1"], "Use either --sandbox or --region"),
+        (["{}", "--api", "http://x", "--region", "us-east-1"], "Use either --api or --region"),
     ],
 )
 def test_words_that_do_not_fit_are_usage_errors(words: list[str], said: str) -> None:
@@ -67,7 +67,7 @@ def test_words_that_do_not_fit_are_usage_errors(words: list[str], said: str) -> 
         (["--type", "t", "--source", "s", "--time", "yesterday"], "time: expected an RFC 3339 time"),
         (["--type", "t", "--source", "s", "--wait=soon"], "--wait: 'soon' is not a duration"),
         ([EVENT.decode(), "--sink", "none"], "no such sink"),
-        ([EVENT.decode()], "where to?"),
+        ([EVENT.decode()], "No API is set"),
     ],
 )
 def test_what_is_wrong_with_the_event_is_told_before_anything_is_sent(words: list[str], said: str) -> None:

@@ -187,12 +187,12 @@ async def test_a_plan_file_is_good_until_the_world_moves(tmp_path: Path) -> None
     check_plan(path, await plan())  # what it does not touch may move
     place(machine.world, "target", "a", 1)
     with pytest.raises(
-        UserError, match=r"the world or the file changed since: target.a \(create -> update\)"
+        UserError, match=r"the resources or the file changed since: target.a \(create -> update\)"
     ):
         check_plan(path, await plan())
     save_plan(path, await plan())
     machine.world.thing("targets", "a").body["endpointUrl"] = "https://elsewhere.example.com/"
-    with pytest.raises(UserError, match="changed since: plan again"):
+    with pytest.raises(UserError, match=r"changed since\. Run plan again"):
         check_plan(path, await plan())
     path.write_text("[]")
     with pytest.raises(UserError, match="is no plan: make one with ingestd plan --out"):

@@ -94,7 +94,7 @@ async def test_two_of_one_name_are_for_a_person_to_decide() -> None:
     world = World()
     for _ in range(2):
         world.place("destinations", name="stream", status="VERIFIED")
-    with pytest.raises(UserError, match="2 are called so: delete all but one"):
+    with pytest.raises(UserError, match="2 have that name: delete all but one"):
         await KIND.create(world.context(), KIND.parse("stream", TABLE), {})
 
 

@@ -110,7 +110,7 @@ async def test_one_of_that_name_that_appeared_meanwhile_is_not_taken_over() -> N
     world = World()
     world.place("integrations", name="main", properties=PROPERTIES | {"eventSourceSuffix": "theirs"})
     before = world.snapshot()
-    with pytest.raises(UserError, match="made by somebody else meanwhile: plan again"):
+    with pytest.raises(UserError, match="created by someone else meanwhile: plan again"):
         await make(world, parse())
     assert world.snapshot() == before
 

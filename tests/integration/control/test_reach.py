@@ -37,14 +37,14 @@ async def test_the_url_itself_is_asked_and_nothing_is_made_of_it() -> None:  # f
         ("HEAD", "/events/"),
     ]
     assert fields["destination_status"] == 200
-    assert "of POST that says nothing" in fields["destination_proved"]
+    assert "whether it takes POST is not known" in fields["destination_proved"]
 
 
 @pytest.mark.parametrize(
     ("method", "status", "proved"),
     [
-        ("HEAD", 405, "though not HEAD; of POST that says nothing"),
-        ("HEAD", 404, "though not HEAD; of POST that says nothing"),
+        ("HEAD", 405, "but not to HEAD; whether it takes POST is not known"),
+        ("HEAD", 404, "but not to HEAD; whether it takes POST is not known"),
         ("HEAD", 401, "wants credentials"),
         ("POST", 204, "it takes a POST of JSON"),
         ("POST", 403, "wants credentials"),
@@ -78,7 +78,7 @@ async def test_what_cannot_be_a_receiver_is_told_and_nothing_made(
 
 async def test_where_nobody_answers_nothing_is_made() -> None:
     async with Receiver(lambda request: Hang()) as there:
-        with pytest.raises(UserError, match="nobody takes requests there"):
+        with pytest.raises(UserError, match="cannot connect to it from this machine"):
             await reach(f"{there.url}/events", deadline_s=0.2)
 
 
@@ -97,4 +97,4 @@ async def test_nobody_is_asked_where_that_is_wished() -> None:
     async with Receiver(lambda request: Reply(body=b"")) as there:
         fields = await reach(f"{there.url}/events", "NONE")
         assert not there.requests
-    assert fields["destination_proved"] == "nothing: nobody was asked"
+    assert fields["destination_proved"] == "nothing: no request was made"

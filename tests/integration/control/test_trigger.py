@@ -245,7 +245,7 @@ async def test_a_create_that_was_lost_is_not_repeated_blindly() -> None:
 async def test_another_one_of_that_name_is_not_taken_over() -> None:
     world = World()
     await make(world, parse())
-    with pytest.raises(UserError, match="made by somebody else meanwhile"):
+    with pytest.raises(UserError, match="created by someone else meanwhile"):
         await make(world, parse(description="ours"))
 
 

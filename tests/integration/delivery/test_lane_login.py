@@ -84,7 +84,7 @@ async def test_a_late_401_for_the_old_token_does_not_cost_the_new_one() -> None:
 async def test_fresh_tokens_that_are_refused_too_pause_the_lane_and_lose_nothing() -> None:
     async with rig(api(lambda token: False), login=True, startup_timeout_s=1.5, max_queued=9) as r:
         given = batches(4)
-        with pytest.raises(Unreachable, match="a fresh token is refused too"):
+        with pytest.raises(Unreachable, match="the API refused our token, also after a new login"):
             await r.deliver(given)
         assert r.book.states == [BreakerState.PAUSED]
         assert r.book.ends == {}
@@ -215,7 +215,7 @@ async def test_whatever_the_status_a_token_that_is_refused_is_renewed_once_for_a
         (Reply(403, {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}, b"the token has expired"), 1),
         (Reply(403, body=b'{"message":"The access token expired"}'), 2),
     ],
-    ids=["permission", "scope", "a fresh token is refused too"],
+    ids=["permission", "scope", "the API refused our token, also after a new login"],
 )
 async def test_a_403_that_stays_does_not_ask_for_token_after_token(answer: Reply, tokens: int) -> None:
     def script(request: Request) -> Action:
@@ -225,7 +225,7 @@ async def test_a_403_that_stays_does_not_ask_for_token_after_token(answer: Reply
         r.lane.add(batches(3))
         await until(lambda: len(r.posts) >= 4 and r.lane.circuit.state is BreakerState.PAUSED)
         assert token_requests(r) == tokens
-        assert ("a fresh token is refused too" in r.lane.circuit.why) is (tokens == 2)
+        assert ("the API refused our token, also after a new login" in r.lane.circuit.why) is (tokens == 2)
         assert r.book.buried == {}
         r.lane.abandon()
 

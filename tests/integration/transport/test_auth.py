@@ -111,8 +111,8 @@ async def test_a_file_changed_in_place_is_noticed(tmp_path: Path) -> None:
         (lambda path, clock: basic("", "CANARY", "", clock=clock), "username"),
         (lambda path, clock: basic("a:b", "CANARY", "", clock=clock), "username"),
         (lambda path, clock: basic("a", "CANARY\n", "", clock=clock), "password is one line"),
-        (lambda path, clock: header("X Y", "CANARY", "", clock=clock), "no name of a header"),
-        (lambda path, clock: header("Content-Length", "CANARY", "", clock=clock), "no name of a header"),
+        (lambda path, clock: header("X Y", "CANARY", "", clock=clock), "cannot carry credentials"),
+        (lambda path, clock: header("Content-Length", "CANARY", "", clock=clock), "cannot carry credentials"),
         (lambda path, clock: header("X-Key", "CANARY\x00", "", clock=clock), "one line"),
         (lambda path, clock: StandardWebhooks("CANARY", clock=clock), "secret: a signing secret has 4 bytes"),
         (

@@ -128,7 +128,7 @@ def test_a_gateway_is_told_of_a_target_and_one_that_refuses_ends_with_3(
         (("targets", "create", "x", "--set", "endpoint_url"), 2, "--set endpoint_url: write FIELD=VALUE"),
         (("targets", "create", "x", "--set", "a=1", "--set", "a.b=2"), 2, "--set a.b: a is not a table"),
         (("targets", "create", "x", "-f", "missing.toml"), 2, "missing.toml: cannot read it"),
-        (("targets", "sync", "x"), 2, "which gateway? give --url and --secret"),
+        (("targets", "sync", "x"), 2, "No gateway is given. Use --url and --secret"),
         (("targets", "list", "--api", "http://127.0.0.1:9", "--no-auth"), 4, "GET /api/v2/integrations"),
         (("plan", "-f", "missing.toml"), 1, "missing.toml: cannot read it"),
         (("drift", "-f", "missing.toml"), 1, "missing.toml: cannot read it"),
@@ -163,6 +163,6 @@ def test_an_update_needs_the_secrets_that_no_api_tells(plane: Plane) -> None:
     )
     lacking = plane("targets", "update", "orders", "--set", "retry.delay=9")
     assert lacking.code == 2
-    assert "the API does not tell secrets: name auth." in lacking.err
+    assert "the API does not return secrets: name auth." in lacking.err
     assert plane("targets", "update", "orders", "--set", "retry.delay=9", "--set", f"auth={login}").code == 0
     assert plane.there("targets")[0]["retryPolicy"]["initialDelaySeconds"] == 9

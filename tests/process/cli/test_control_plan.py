@@ -128,7 +128,9 @@ def test_what_changes_while_a_person_is_asked_is_noticed(
     monkeypatch.setattr(click, "confirm", answer)
     late = plane("apply", "-f", file)
     assert late.code == 2
-    assert late.err.endswith("something has changed since you were asked: nothing was done, apply again\n")
+    assert late.err.endswith(
+        "The resources changed since the plan was shown. Nothing was done; apply again.\n"
+    )
     assert plane.there("targets")[0]["eventTypes"] == ["order.created"]
 
 

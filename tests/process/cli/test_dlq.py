@@ -110,7 +110,7 @@ async def test_letters_are_sent_again_by_id_filter_or_all(place: Place) -> None:
     assert await listed(place, "--state", "delivered") == [3, 4, 5, 6]
     nothing = await place.run(*place.dlq("retry"))
     assert nothing.code == 2
-    assert "which letters?" in nothing.err
+    assert "No letters are chosen" in nothing.err
 
 
 async def test_one_letter_of_a_request_that_may_have_been_taken_takes_the_others_along(place: Place) -> None:

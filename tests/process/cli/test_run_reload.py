@@ -185,7 +185,7 @@ async def test_a_new_certificate_is_shown_to_new_clients_while_the_old_ones_go_o
             if signalled:
                 await reloaded(serving)
             else:
-                await serving.said("there is a new TLS certificate")
+                await serving.said("TLS certificate reloaded")
             async with producer(serving.ingest_port, tls=_trusting(new)) as one:
                 await one.give([event(3)])
             with pytest.raises(LOST):

@@ -125,7 +125,7 @@ def test_line_ends_blanks_and_foreign_letters_are_refused(parse, good: str, wron
         (parse_topic_arn, TOPIC.replace("topic/", "rule/"), "topic/NAME or event-bus/NAME"),
         (parse_topic_arn, f"{TOPIC}/x", "name"),
         (parse_topic_arn, f"arn:aws:events:us-east-1:123456789012:topic/{'x' * 2000}", "at most 1600"),
-        (parse_bus_arn, "genesys-bus", "is no ARN"),
+        (parse_bus_arn, "genesys-bus", "is not a valid ARN"),
         (parse_bus_arn, 7, "as text"),
         (parse_bus_arn, None, "as text"),
     ],
