@@ -54,8 +54,8 @@ def _take_over(service: Service, new: Settings) -> None:
     service.endpoint.settings = endpoint_settings(new.ingest)
     service.server.change_limits(limits(new.ingest))
     _replace_validator(service, validator)
-    service.front.reception.keep_rejected = new.ingest.keep_rejected
-    service.front.pressure.max_bytes = new.spool.max_bytes
+    service.ingest.admission.keep_rejected = new.ingest.keep_rejected
+    service.ingest.pressure.max_bytes = new.spool.max_bytes
     service.own_metrics.producers.configure(new.ingest.producers)
     log.set_level(new.log.level)
     service.pipeline.watch.read_again()
@@ -66,7 +66,7 @@ def _replace_validator(service: Service, new: Validator) -> None:
     old = service.pipeline.validator.watch
     if old and new.watch and old.paths == new.watch.paths:
         new.watch = old  # it goes on counting
-    service.pipeline.validator = service.front.reception.validator = new
+    service.pipeline.validator = service.ingest.admission.validator = new
 
 
 def _cold_changes(running: Settings, new: Settings) -> list[str]:

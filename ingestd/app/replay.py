@@ -58,14 +58,14 @@ class Replay:
 
     @property
     def exit_code(self) -> int:
-        ledger, branches = self.pipeline.ledger, self.pipeline.branches
+        ledger, runners = self.pipeline.ledger, self.pipeline.runners
         if self.interrupted:
             return EXIT_INTERRUPTED
         if self.error:
             return self.error.exit_code
         lost = ledger.rejected or ledger.dead_lettered or ledger.in_flight or self.damage
         lost = lost or ledger.retried_failed or ledger.retried_aside  # letters of earlier runs
-        lost = lost or any(branch.ledger.dead_lettered or branch.ledger.in_flight for branch in branches)
+        lost = lost or any(runner.ledger.dead_lettered or runner.ledger.in_flight for runner in runners)
         lost = lost or ledger.unmatched_item_errors  # something was refused, and nobody knows what
         return EXIT_UNDELIVERED if lost else EXIT_OK
 
@@ -119,8 +119,8 @@ async def run(replay: Replay, *, warn: Warn, on_second_signal: Callable[[], None
     )
     try:
         await _run_tasks(replay, warn, on_second_signal)
-        for branch in pipeline.branches:
-            _give_up_leftovers(replay, branch)
+        for runner in pipeline.runners:
+            _give_up_leftovers(replay, runner)
         await pipeline.journal.commit()
     except* UserError as group:
         replay.error = replay.error or first_cause(group)
@@ -152,66 +152,66 @@ async def _run_tasks(replay: Replay, warn: Warn, on_second_signal: Callable[[], 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_watch_signals, replay, intake, on_second_signal)
         tasks.start_soon(keep_house, pipeline)
-        for branch in pipeline.branches:
+        for runner in pipeline.runners:
             if pipeline.settings.letters.retry:
-                tasks.start_soon(branch.worker.run)
+                tasks.start_soon(runner.worker.run)
             else:
-                branch.worker.first_pass.set()
-            if branch.confirmer:
-                tasks.start_soon(branch.confirmer.run)
+                runner.worker.first_pass.set()
+            if runner.confirmer:
+                tasks.start_soon(runner.confirmer.run)
         for lake in pipeline.lakes:
             tasks.start_soon(lake.lake.run)
         tasks.start_soon(_feed, replay, intake, fed, warn)
         async with anyio.create_task_group() as lanes:
-            for branch in pipeline.branches:
-                lanes.start_soon(_run_lane, replay, intake, branch)
+            for runner in pipeline.runners:
+                lanes.start_soon(_run_lane, replay, intake, runner)
         await fed.wait()
         async with anyio.create_task_group() as waits:
-            for branch in pipeline.branches:
-                waits.start_soon(_wait_for_confirmations, replay, branch)
+            for runner in pipeline.runners:
+                waits.start_soon(_wait_for_confirmations, replay, runner)
         await pipeline.journal.commit()
         for lake in pipeline.lakes:
             await lake.lake.drain(_LAKE_S)
         tasks.cancel_scope.cancel()
 
 
-async def _run_lane(replay: Replay, intake: ReplayIntake, branch: SinkRunner) -> None:
+async def _run_lane(replay: Replay, intake: ReplayIntake, runner: SinkRunner) -> None:
     """Until all has been sent. A sink that has to be given up costs the others nothing."""
     try:
-        await branch.lane.run()
+        await runner.lane.run()
     except StoreFailed:
         raise
     except UserError as error:
-        branches = replay.pipeline.branches
-        if len(branches) > 1:
-            error = type(error)(f"sink {branch.name}: {error}")
-        replay.lost[branch.name] = error
+        runners = replay.pipeline.runners
+        if len(runners) > 1:
+            error = type(error)(f"sink {runner.name}: {error}")
+        replay.lost[runner.name] = error
         replay.error = replay.error or error
-        branch.worker.first_pass.set()
-        intake.lose(branch)
-        _give_up_leftovers(replay, branch)
-        if all(other.lost for other in branches):
+        runner.worker.first_pass.set()
+        intake.lose(runner)
+        _give_up_leftovers(replay, runner)
+        if all(other.lost for other in runners):
             intake.stop()
-            for other in branches:
+            for other in runners:
                 other.lane.drain()
         else:
             log.warning(f"{error}: it is given up for this run, the others go on")
 
 
-async def _wait_for_confirmations(replay: Replay, branch: SinkRunner) -> None:
+async def _wait_for_confirmations(replay: Replay, runner: SinkRunner) -> None:
     """What the API has accepted, until it has said what became of it. An interrupt ends that, or silence:
     then it stays for the next run to ask about."""
-    confirmer, clock = branch.confirmer, replay.pipeline.clock
-    if not confirmer or branch.lost:
+    confirmer, clock = runner.confirmer, replay.pipeline.clock
+    if not confirmer or runner.lost:
         return
     pending, since = confirmer.pending.count, clock.monotonic()
     while not (confirmer.pending.none_left.is_set() or replay.interrupted):
         await wait_until_set(confirmer.pending.none_left, _LOOK_AGAIN_S, clock)
         if confirmer.pending.count != pending:
             pending, since = confirmer.pending.count, clock.monotonic()
-        elif clock.monotonic() - since >= branch.confirm_timeout_s:
+        elif clock.monotonic() - since >= runner.confirm_timeout_s:
             log.warning(
-                f"sink {branch.name}: the API has accepted {pending} events and does not say what became of"
+                f"sink {runner.name}: the API has accepted {pending} events and does not say what became of"
                 " them: the next run asks again"
             )
             return
@@ -235,9 +235,9 @@ async def _feed(replay: Replay, intake: ReplayIntake, fed: anyio.Event, warn: Wa
     else:
         await intake.finish_recovery()
     await intake.flush()
-    for branch in pipeline.branches:
-        await branch.worker.first_pass.wait()
-        branch.lane.close()
+    for runner in pipeline.runners:
+        await runner.worker.first_pass.wait()
+        runner.lane.close()
     fed.set()
 
 
@@ -254,19 +254,19 @@ async def _watch_signals(
             replay.interrupted = True
             intake.stop()
             timeout_s = replay.pipeline.settings.delivery.shutdown_timeout
-            for branch in replay.pipeline.branches:
-                branch.lane.drain(timeout_s)
-                branch.worker.first_pass.set()
-                replay.pipeline.clock.call_later(timeout_s, branch.lane.abandon)
+            for runner in replay.pipeline.runners:
+                runner.lane.drain(timeout_s)
+                runner.worker.first_pass.set()
+                replay.pipeline.clock.call_later(timeout_s, runner.lane.abandon)
 
 
-def _give_up_leftovers(replay: Replay, branch: SinkRunner) -> None:
+def _give_up_leftovers(replay: Replay, runner: SinkRunner) -> None:
     """What was not sent stays with its file; what cannot be read again becomes dead letters."""
     streams = {source.number for source in replay.sources if source.keeper is Keeper.JOURNAL}
-    for batch in branch.lane.leftovers():
+    for batch in runner.lane.leftovers():
         if not batch.letters and any(s.chunk.source in streams for s in batch.segments):
             dead_letter(
-                branch, batch, f"the run ended before it was delivered: {batch.last_answer or 'not sent yet'}"
+                runner, batch, f"the run ended before it was delivered: {batch.last_answer or 'not sent yet'}"
             )
 
 
@@ -282,15 +282,15 @@ async def _make_intake(replay: Replay, warn: Warn) -> ReplayIntake:
     else:
         await take_up_unconfirmed(pipeline, {one.number: one.start for one in replay.sources})
     recoveries = {
-        branch.name: make_recovery(pipeline, branch, [b for b in frozen if b.sink == branch.name], files)
-        for branch in pipeline.branches
+        runner.name: make_recovery(pipeline, runner, [b for b in frozen if b.sink == runner.name], files)
+        for runner in pipeline.runners
     }
     stages = Stages(
         pipeline.window,
         pipeline.validator,
         pipeline.routes,
         pipeline.recorder,
-        pipeline.branches,
+        pipeline.runners,
         keep={lake.name: lake.accepted for lake in pipeline.lakes if lake.accepted},
     )
     intake = ReplayIntake(

@@ -37,8 +37,8 @@ def make_report(replay: Replay) -> dict[str, Any]:
         "unmatched": ledger.unmatched,
         **({"keys": keys} if keys else {}),
         "sinks": {
-            branch.name: {**asdict(branch.ledger), "error": str(replay.lost.get(branch.name, "")) or None}
-            for branch in replay.pipeline.branches
+            runner.name: {**asdict(runner.ledger), "error": str(replay.lost.get(runner.name, "")) or None}
+            for runner in replay.pipeline.runners
         },
         "sources": [
             {"path": s.name, "bytes_read": s.reader.bytes_read, "damage": s.reader.damage or None}

@@ -41,7 +41,7 @@ from ingestd.sources.http import aside
 from ingestd.sources.http.endpoint import Endpoint
 from ingestd.telemetry import log
 from ingestd.telemetry.audit_entry import AuditEntry
-from ingestd.wiring.pipeline import open_front, open_pipeline
+from ingestd.wiring.pipeline import open_ingest, open_pipeline
 
 EXIT_SECOND_SIGNAL = 130
 
@@ -108,12 +108,14 @@ async def open_service(load: Load) -> AsyncIterator[Service]:
             )
         )
         await compare_api(pipeline, login, log.warning)
-        front = service.front = await stack.enter_async_context(open_front(pipeline, warn=log.warning))
+        ingest = service.ingest = await stack.enter_async_context(
+            open_ingest(pipeline, warn=log.warning, accepted=service.own_metrics.producers.add)
+        )
         keys = authenticator(settings.ingest, service.clock)
         service.endpoint = Endpoint(
             endpoint_settings(settings.ingest),
             keys,
-            front.reception,
+            ingest.admission,
             service.clock,
             stack.enter_context(aside.BodyThread()),
         )
@@ -126,7 +128,6 @@ async def open_service(load: Load) -> AsyncIterator[Service]:
                 certificates=service.certificates,
             )
         )
-        front.reception.on_accepted = service.own_metrics.producers.add
         service.own_metrics.producers.configure(settings.ingest.producers)
         wire_gauges(service)
         yield service
@@ -146,16 +147,16 @@ async def run(service: Service) -> None:
                 tasks.start_soon(service.systemd.keep_alive)
                 tasks.start_soon(partial(keep_house, pipeline, count_letters=True))
                 tasks.start_soon(_measure, service)
-                for feed in service.front.feeds:
+                for feed in service.ingest.feeds:
                     tasks.start_soon(feed.run)
                 for lake in pipeline.lakes:
                     tasks.start_soon(lake.lake.run)
                 async with anyio.create_task_group() as lanes:
-                    for branch in pipeline.branches:
-                        tasks.start_soon(branch.worker.run)
-                        if branch.confirmer:
-                            tasks.start_soon(branch.confirmer.run)
-                        lanes.start_soon(branch.lane.run)
+                    for runner in pipeline.runners:
+                        tasks.start_soon(runner.worker.run)
+                        if runner.confirmer:
+                            tasks.start_soon(runner.confirmer.run)
+                        lanes.start_soon(runner.lane.run)
                 await _drain_lakes(service)
                 tasks.cancel_scope.cancel()
     except* UserError as group:
@@ -180,20 +181,20 @@ async def _watch_signals(service: Service, tasks: anyio.abc.TaskGroup) -> None:
 
 async def _shut_down(service: Service, why: str) -> None:
     service.systemd.stopping()
-    front, lanes = service.front, [branch.lane for branch in service.pipeline.branches]
+    ingest, lanes = service.ingest, [runner.lane for runner in service.pipeline.runners]
     timeout_s = service.settings.delivery.shutdown_timeout
     service.deadline = service.clock.monotonic() + timeout_s
     log.info("shutting down", signal=why, timeout_seconds=timeout_s)
     for lane in lanes:
         service.clock.call_later(timeout_s, lane.abandon)
-    front.pressure.closing = True
+    ingest.pressure.closing = True
     service.server.stop_listening()  # first, so that who waited is told that its connection ends
-    front.waiting.give_up()
+    ingest.waiting.give_up()
     await service.server.drain(min(_ANSWER_S, timeout_s))
-    await front.reception.finished()
+    await ingest.admission.finished()
     left_s = max(0.0, service.deadline - service.clock.monotonic())
     async with anyio.create_task_group() as drains:  # a sink that is slow takes no time from another
-        for feed in front.feeds:
+        for feed in ingest.feeds:
             drains.start_soon(feed.drain, left_s)
 
 
@@ -209,7 +210,7 @@ async def _measure(service: Service) -> None:
     and then: whether events have the keys that were asked for."""
     for second in count(1):
         await service.clock.sleep(_MEASURE_S)
-        service.front.pressure.measure()
+        service.ingest.pressure.measure()
         log.flush()
         if second % _LOOK_AT_KEYS_S == 0:
             tell_keys(service.pipeline, log.warning)
@@ -224,7 +225,7 @@ def _say_started(service: Service) -> None:
     pipeline, server = service.pipeline, service.server
     listen = write_listen(parse_listen(service.settings.ingest.listen)[0], server.port)
     admin = write_listen(parse_listen(service.settings.admin.listen)[0], service.admin_port)
-    spool = service.front.spool
+    spool = service.ingest.spool
     log.info(
         "listening",
         ingest=listen,
@@ -252,7 +253,7 @@ async def _say_finished(service: Service) -> None:
         await pipeline.journal.commit()
     ledger = describe_ledger(pipeline.ledger)
     ledger.pop("by_reason")
-    log.info("stopped", spooled_events=service.front.spool.events, **ledger)
+    log.info("stopped", spooled_events=service.ingest.spool.events, **ledger)
     pipeline.audit(
         AuditEntry.RUN_FINISHED,
         accepted=pipeline.ledger.accepted,

@@ -31,7 +31,7 @@ class Service:
     """What ``run.py`` builds and ends. Until ``opened`` only the first half of the fields is there."""
 
     pipeline: Pipeline
-    front: IngestService
+    ingest: IngestService
     endpoint: Endpoint
     server: Server
     certificates: Certificates | None

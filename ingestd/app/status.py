@@ -26,7 +26,7 @@ def describe(service: Service) -> dict[str, Any]:
         told |= {
             "spool": _spool(service),
             "store": _store(service),
-            "lanes": [_lane(branch) for branch in service.pipeline.branches],
+            "lanes": [_lane(runner) for runner in service.pipeline.runners],
             "lakes": [_lake(lake) for lake in service.pipeline.lakes],
             "window": _window(service),
             "keys": [watch.describe() for watch in service.pipeline.watches],
@@ -56,16 +56,16 @@ def _config(service: Service) -> dict[str, Any]:
 
 
 def _spool(service: Service) -> dict[str, Any]:
-    front = service.front
-    spool = front.spool
+    ingest = service.ingest
+    spool = ingest.spool
     blocked = service.pipeline.database.blocked
     return {
         "events": spool.events,
         "bytes": spool.bytes,
-        "max_bytes": front.pressure.max_bytes,
+        "max_bytes": ingest.pressure.max_bytes,
         "chunks": spool.chunks,
         "oldest_seconds": round(oldest_s(service), 3),
-        "reading_from_disk": any(feed.behind for feed in front.feeds),
+        "reading_from_disk": any(feed.behind for feed in ingest.feeds),
         "blocked": str(blocked) if blocked else None,
         "damage": [damage._asdict() for damage in spool.damage[-20:]],
     }
@@ -76,12 +76,12 @@ def _store(service: Service) -> dict[str, Any]:
     return {"directory": str(database.path.parent), "repaired": database.repaired or None}
 
 
-def _lane(branch: SinkRunner) -> dict[str, Any]:
-    lane, ledger = branch.lane, branch.ledger
+def _lane(runner: SinkRunner) -> dict[str, Any]:
+    lane, ledger = runner.lane, runner.ledger
     return {
-        "name": branch.name,
-        "type": branch.sink.kind,
-        "url": branch.sink.shown_url,
+        "name": runner.name,
+        "type": runner.sink.kind,
+        "url": runner.sink.shown_url,
         "circuit": str(lane.circuit.state),
         "why": lane.circuit.why or None,
         "active_requests": lane.active,
@@ -122,13 +122,13 @@ def _http(service: Service) -> dict[str, Any]:
         "port": server.port,
         "connections": server.connections,
         "requests": {str(status): count for status, count in server.requests_by_status.items()},
-        "waiting_for_delivery": len(service.front.waiting),
+        "waiting_for_delivery": len(service.ingest.waiting),
     }
 
 
 def oldest_s(service: Service) -> float:
     """Age of the oldest event on its way."""
-    accepted_at = service.front.spool.oldest_accepted_at
+    accepted_at = service.ingest.spool.oldest_accepted_at
     return 0.0 if accepted_at is None else max(0.0, service.clock.wall() - accepted_at)
 
 
@@ -152,22 +152,22 @@ def _blocked(service: Service) -> str | None:
 def _full(service: Service) -> str | None:
     if not service.opened:
         return None
-    front = service.front
-    if not front.pressure.full:
+    ingest = service.ingest
+    if not ingest.pressure.full:
         return None
-    return f"holds {front.spool.bytes} of {front.pressure.max_bytes} bytes that wait for the event API"
+    return f"holds {ingest.spool.bytes} of {ingest.pressure.max_bytes} bytes that wait for the event API"
 
 
 def wire_gauges(service: Service) -> None:
     """Point the metrics at the parts."""
-    front, server, database = service.front, service.server, service.pipeline.database
+    ingest, server, database = service.ingest, service.server, service.pipeline.database
     gauges = service.own_metrics.gauges
     service.metrics.gauges.oldest_s = lambda: oldest_s(service)
-    gauges.spool_bytes = lambda: front.spool.bytes
-    gauges.spool_max_bytes = lambda: front.pressure.max_bytes
-    gauges.spool_events = lambda: front.spool.events
-    gauges.spool_chunks = lambda: front.spool.chunks
-    gauges.spool_quarantined_chunks = lambda: sum(d.last - d.first + 1 for d in front.spool.damage)
+    gauges.spool_bytes = lambda: ingest.spool.bytes
+    gauges.spool_max_bytes = lambda: ingest.pressure.max_bytes
+    gauges.spool_events = lambda: ingest.spool.events
+    gauges.spool_chunks = lambda: ingest.spool.chunks
+    gauges.spool_quarantined_chunks = lambda: sum(d.last - d.first + 1 for d in ingest.spool.damage)
     gauges.disk_full = lambda: bool(database.blocked and database.blocked.full)
     gauges.state_file_bytes = lambda: {
         "db": _size(f"{database.path}"),
@@ -176,7 +176,7 @@ def wire_gauges(service: Service) -> None:
     gauges.http_requests = lambda: server.requests_by_status
     gauges.http_connections = lambda: server.connections
     gauges.http_refused_connections = lambda: server.refused_connections
-    gauges.deferred_events = lambda: front.reception.deferred
+    gauges.deferred_events = lambda: ingest.admission.deferred
     gauges.loop_lag_s = lambda: service.watchdog.lag_s
     gauges.loop_blocked = lambda: service.watchdog.blocked
     gauges.ready = lambda: service.readiness.ready

@@ -143,12 +143,12 @@ class RateMeter:
     def line(self) -> str:
         total = self.total_bytes
         share = f"{100 * self.bytes_read / total:.0f} % read, " if total else ""
-        branches = self._replay.pipeline.branches
+        runners = self._replay.pipeline.runners
         states = [
-            f"; {branch.name + ' ' if len(branches) > 1 else ''}{branch.lane.circuit.state}:"
-            f" {redact(branch.lane.circuit.why)}"
-            for branch in branches
-            if branch.lane.circuit.state != "closed"
+            f"; {runner.name + ' ' if len(runners) > 1 else ''}{runner.lane.circuit.state}:"
+            f" {redact(runner.lane.circuit.why)}"
+            for runner in runners
+            if runner.lane.circuit.state != "closed"
         ]
         state = "".join(states)
         return f"{share}{self.counts()}, {self.rate():,.0f} events/s{state}"

@@ -42,7 +42,7 @@ class Ledger:
     unmatched_item_errors: int = 0
     by_reason: dict[Reason, int] = field(default_factory=dict)
 
-    def buried(self, reason: Reason, count: int = 1) -> None:
+    def count_letters(self, reason: Reason, count: int = 1) -> None:
         """``count`` events became dead letters for ``reason``."""
         if reason in REJECTED:
             self.rejected += count

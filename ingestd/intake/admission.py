@@ -1,4 +1,4 @@
-"""The reception: what producers submit, through validation and window, into the spool; then the answer.
+"""Admission: what producers submit, through validation and window, into the spool; then the answer.
 
 Submissions that arrive while a commit is under way are taken together: one pass of each stage, one row
 in the spool, one fsync. An answer goes out only after the commit that has its events.
@@ -47,7 +47,8 @@ class CommitPart(Protocol):
 
 
 class Admission:
-    """``submit`` may be called at any time; ``offer`` is given every chunk that is safe, in order."""
+    """``submit`` may be called at any time. ``offer`` is given every chunk that is safe, in order, and
+    ``accepted`` is told of the new events of each submission."""
 
     def __init__(
         self,
@@ -64,12 +65,13 @@ class Admission:
         max_unanswered_bytes: int,
         max_event_bytes: int,
         keep_rejected: bool,
+        accepted: Accepted,
         clock: Clock,
     ) -> None:
         self.validator = validator
         self.keep_rejected = keep_rejected
         self.deferred: Counter[int] = Counter()  # events, by the status they were answered with
-        self.on_accepted: Accepted = lambda producer, events: None
+        self._accepted = accepted
         self._window = window
         self._spool = spool
         self._database = database
@@ -119,34 +121,35 @@ class Admission:
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._gather)  # what else arrives in this turn comes along
+            # What else arrives in this turn of the loop comes along.
+            asyncio.get_running_loop().call_soon(self._check_arrived)
 
-    def _gather(self) -> None:
+    def _check_arrived(self) -> None:
         """Bring what has arrived on its way into the spool, as far as one turn of the loop may take."""
         self._scheduled = False
         if self._arrived:
-            gathering = SubmissionGroup(self._take_arrived())
-            steps = gathering.check(self.validator, self._window, max_event_bytes=self._max_event_bytes)
-            self._in_check.append((gathering, steps))
+            group = SubmissionGroup(self._take_arrived())
+            steps = group.check(self.validator, self._window, max_event_bytes=self._max_event_bytes)
+            self._in_check.append((group, steps))
         until = self._clock.monotonic() + SLICE_S
         while self._in_check:
             # By turns, so that one request with much to look at does not keep the others waiting.
-            gathering, steps = self._in_check.popleft()
+            group, steps = self._in_check.popleft()
             if next(steps, _DONE) is _DONE:
-                self._store(gathering)
+                self._store(group)
             else:
-                self._in_check.append((gathering, steps))
+                self._in_check.append((group, steps))
             if self._clock.monotonic() >= until:
                 break
         if self._arrived or self._in_check:
             self._schedule()
 
-    def _store(self, gathering: SubmissionGroup) -> None:
+    def _store(self, group: SubmissionGroup) -> None:
         """In one go: who sees a key as claimed must not be written before it."""
-        gathering.claim(self._window, self._clock.monotonic())
-        pieces = gathering.pieces(MAX_CHUNK_BYTES)
+        group.claim(self._window, self._clock.monotonic())
+        pieces = group.pieces(MAX_CHUNK_BYTES)
         kept = [one for keep in self._keepers for piece in pieces if (one := keep(piece[1]))]
-        also = _together([self._keep(gathering), *kept])
+        also = _together([self._keep(group), *kept])
         self._committing += 1
         if pieces:
             now = self._clock.wall()
@@ -154,15 +157,15 @@ class Admission:
             owners = [piece[0] for piece in pieces]
         else:  # copies of events that are not on disk yet must not be told so
             chunks, owners, on_disk = [], [], self._database.append(also)
-        on_disk.add_done_callback(partial(self._committed, gathering, chunks, owners, kept))
+        on_disk.add_done_callback(partial(self._committed, group, chunks, owners, kept))
 
-    def _keep(self, gathering: SubmissionGroup) -> Work | None:
+    def _keep(self, group: SubmissionGroup) -> Work | None:
         """Rejected events as dead letters, if they are wanted. They come with the commit that the answer
         waits for: a deferred submission is sent again, and must not leave them twice."""
-        if not (self.keep_rejected and gathering.refused):
+        if not (self.keep_rejected and group.refused):
             return None
         now, source = self._clock.wall(), self._spool.source
-        letters = [DeadLetter(*refused, source, -1, 0) for refused in gathering.refused]
+        letters = [DeadLetter(*refused, source, -1, 0) for refused in group.refused]
         return lambda connection: insert_letters(connection, letters, now)
 
     def _take_arrived(self) -> list[Submission]:
@@ -179,44 +182,42 @@ class Admission:
 
     def _committed(
         self,
-        gathering: SubmissionGroup,
+        group: SubmissionGroup,
         chunks: list[SpooledChunk],
         owners: list[int | None],
         kept: list[CommitPart],
         on_disk: asyncio.Future[None],
     ) -> None:
         self._committing -= 1
-        self._unanswered_bytes -= sum(submission.size_bytes for submission in gathering.submissions)
+        self._unanswered_bytes -= sum(submission.size_bytes for submission in group.submissions)
         if error := on_disk.exception():
-            self._window.release(gathering.claimed)
+            self._window.release(group.claimed)
             for one in kept:
                 one.refused()
             deferred = store_deferral(error)
-            for submission in gathering.submissions:
+            for submission in group.submissions:
                 self._defer(submission, deferred)
         else:
-            self._window.confirm(gathering.claimed, self._clock.monotonic())
-            if gathering.refused:
-                self._recorder.refused(self._spool.source, gathering.refused)
+            self._window.confirm(group.claimed, self._clock.monotonic())
+            if group.refused:
+                self._recorder.refused(self._spool.source, group.refused)
             self._recorder.submitted(
                 accepted=sum(len(spooled.chunk.events) for spooled in chunks),
-                duplicates=sum(gathering.duplicates.values()),
-                rejected=gathering.reasons,
+                duplicates=sum(group.duplicates.values()),
+                rejected=group.reasons,
             )
             for spooled in chunks:
                 self._offer(spooled)
-            self._answer(gathering, chunks, owners)
+            self._answer(group, chunks, owners)
         if self._arrived:
             self._schedule()
         elif not (self._committing or self._in_check):
             self._idle.set()
 
-    def _answer(
-        self, gathering: SubmissionGroup, chunks: list[SpooledChunk], owners: list[int | None]
-    ) -> None:
-        for number, submission in enumerate(gathering.submissions):
-            taken = gathering.taken(number)
-            self.on_accepted(submission.producer, taken.accepted)
+    def _answer(self, group: SubmissionGroup, chunks: list[SpooledChunk], owners: list[int | None]) -> None:
+        for number, submission in enumerate(group.submissions):
+            taken = group.taken(number)
+            self._accepted(submission.producer, taken.accepted)
             if submission.wait_s > 0 and taken.stored:
                 own = {
                     s.chunk.start: len(s.chunk.events)

@@ -87,7 +87,7 @@ class SubmissionGroup:
         self.claimed = [digest for digest in claim.digests if digest]
         for index in claim.duplicates:
             self._is_copy(index)
-        for index, _ in claim.copies:  # of an event that is not on disk yet, or in this very gathering
+        for index, _ in claim.copies:  # of an event that is not on disk yet, or in this very group
             self._is_copy(index)
 
     def pieces(self, max_bytes: int) -> list[Piece]:

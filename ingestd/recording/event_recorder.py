@@ -73,7 +73,7 @@ class EventRecorder:
         ledger.in_flight += accepted
         ledger.duplicate += duplicates
         for reason, count in rejected.items():
-            ledger.buried(reason, count)
+            ledger.count_letters(reason, count)
 
     def refused(self, source: int, events: Sequence[tuple[bytes, Reason, str]]) -> None:
         """Events of producers that fail their schema: who sent them was told."""
@@ -84,7 +84,7 @@ class EventRecorder:
 
     def damaged(self, count: int) -> None:
         """Events that were accepted are damaged where they were kept; what is left of them is put aside."""
-        self.ledger.buried(Reason.DAMAGED, count)
+        self.ledger.count_letters(Reason.DAMAGED, count)
         self.ledger.in_flight -= count
 
     def unmatched(self, chunk: Chunk, count: int) -> None:
@@ -102,7 +102,7 @@ class EventRecorder:
         letters = [
             letter_of_event(chunk, index, reason, detail) for index, (reason, detail) in refusals.items()
         ]
-        self._journal.buried(letters, now=self._clock.wall())
+        self._journal.dead_letters(letters, now=self._clock.wall())
         self.count(letters)
         self.settle(chunk, len(letters))
         first = letters[0]
@@ -205,7 +205,7 @@ class EventRecorder:
             copies = self._window.release([letter.digest])
             for copy in copies:
                 shared.append(letter_of_copy(copy.chunk, copy.position, letter))
-                self.ledger.buried(letter.reason)
+                self.ledger.count_letters(letter.reason)
                 self.settle(copy.chunk, 1)
             self._dismissed(copies)
         return shared
@@ -223,7 +223,7 @@ class EventRecorder:
 
     def count(self, letters: Sequence[DeadLetter]) -> None:
         for reason, count in Counter(letter.reason for letter in letters).items():
-            self.ledger.buried(reason, count)
+            self.ledger.count_letters(reason, count)
 
 
 class SpooledEventRecorder(EventRecorder):

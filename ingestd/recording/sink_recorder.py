@@ -169,7 +169,7 @@ class SinkRecorder:
         has it."""
         lost = self._events.unconfirmed.resolve((letter.batch, letter.source, letter.offset), letter)
         freed = lost and letter.digest is not None
-        self._journal.buried([letter._replace(sink=self.sink, freed=freed)], now=self._clock.wall())
+        self._journal.dead_letters([letter._replace(sink=self.sink, freed=freed)], now=self._clock.wall())
         self.ledger.confirming -= 1
         self.ledger.in_flight -= 1
         self.ledger.dead_lettered += 1

@@ -77,7 +77,7 @@ class UnconfirmedEvents:
     def _count(self, letter: DeadLetter | None) -> None:
         self._ledger.in_flight -= 1
         if letter:
-            self._ledger.buried(letter.reason)
+            self._ledger.count_letters(letter.reason)
         else:
             self._ledger.delivered += 1
 

@@ -53,21 +53,24 @@ class Database:
     refused with StoreBlocked, and what was noted is tried again until it is on disk, with the room
     that the ballast file kept free.
 
-    ``on_repair`` is told when a file beside the database was taken away and had to be made again;
-    ``repaired``: the last of it, in words. ``readers`` close their connections meanwhile.
+    ``on_repair`` is told when a file beside the database had to be made again; ``repaired``: the last of it,
+    in words. ``readers`` close their connections meanwhile.
     """
 
     def __init__(
-        self, directory: Path, *, patient: bool = False, ballast_bytes: int = 0, bounds: StoreBounds = BOUNDS
+        self,
+        directory: Path,
+        *,
+        patient: bool = False,
+        ballast_bytes: int = 0,
+        on_repair: Callable[[str], None] = lambda what: None,
+        bounds: StoreBounds = BOUNDS,
     ) -> None:
         self.path = directory / FILE_NAME
         self.commits = 0
-        self.groups = (
-            0  # of units that were taken together: those noted while it stays the same share a commit
-        )
+        self.groups = 0  # taken together so far: what is noted while it stays the same shares a commit
         self.on_commit: Callable[[float], None] = lambda seconds: None
-        self.on_repair: Callable[[str], None] = lambda what: None
-        self.repaired = ""
+        self._on_repair, self.repaired = on_repair, ""
         self.readers: list[Reader] = []
         self.blocked: StoreBlocked | None = None
         self._patient = patient
@@ -273,7 +276,7 @@ class Database:
                 with suppress(RuntimeError):
                     self._loop.call_soon_threadsafe(self._resume_readers)
             self._upkeep = Upkeep(self._writer.connection, self.path, self._ballast)
-            self._loop.call_soon_threadsafe(self.on_repair, self.repaired)
+            self._loop.call_soon_threadsafe(self._on_repair, self.repaired)
 
     def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
         try:

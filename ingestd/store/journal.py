@@ -256,7 +256,7 @@ class Journal:
         """What somebody else writes, together with what is noted in the same breath."""
         self._database.note(work)
 
-    def buried(self, letters: Sequence[DeadLetter], *, now: float) -> None:
+    def dead_letters(self, letters: Sequence[DeadLetter], *, now: float) -> None:
         """Events became dead letters without ever being in a batch."""
         self._database.note(lambda c: insert_letters(c, letters, now))
 

@@ -42,12 +42,12 @@ class OpenLake:
     delivered: sink_recorder.Keep
 
 
-async def open_lakes(stack: AsyncExitStack, ground: PipelineContext) -> list[OpenLake]:
+async def open_lakes(stack: AsyncExitStack, context: PipelineContext) -> list[OpenLake]:
     """Raises UserError for a lake that cannot be used."""
     opened: list[OpenLake] = []
-    for name, section in ground.settings.sinks.items():
+    for name, section in context.settings.sinks.items():
         if isinstance(section, LakeConfig):
-            opened.append(await _open(stack, ground, name, section))
+            opened.append(await _open(stack, context, name, section))
     return opened
 
 
@@ -71,27 +71,27 @@ def _keep_all(
     return write if works else None
 
 
-async def _open(stack: AsyncExitStack, ground: PipelineContext, name: str, section: LakeConfig) -> OpenLake:
-    client = await _client(stack, ground)
+async def _open(stack: AsyncExitStack, context: PipelineContext, name: str, section: LakeConfig) -> OpenLake:
+    client = await _client(stack, context)
     lake = await stack.enter_async_context(
         open_lake(
-            ground.database,
+            context.database,
             _store(name, section, client),
             name=name,
             layout=LakeLayout(section.format, section.partition, section.time, section.event_type),
             file_bytes=section.file_bytes,
             file_age_s=section.file_age,
             max_backlog_bytes=section.max_backlog,
-            warn=ground.warn,
-            callback=await _callback(stack, ground, name, section),
-            audit=ground.audit,
-            clock=ground.clock,
-            rng=ground.rng,
+            warn=context.warn,
+            callback=await _callback(stack, context, name, section),
+            audit=context.audit,
+            clock=context.clock,
+            rng=context.rng,
         )
     )
-    keep = partial(_keep, ground, lake, routes.compile({name: section.when}) if section.when else None, name)
+    keep = partial(_keep, context, lake, routes.compile({name: section.when}) if section.when else None, name)
     outbox = lake.outbox
-    ground.metrics.by_sink.lakes[name] = LakeGauges(
+    context.metrics.by_sink.lakes[name] = LakeGauges(
         waiting_events=lambda: outbox.events,
         waiting_bytes=lambda: outbox.bytes,
         oldest_s=lambda: lake.oldest_age_s,
@@ -106,21 +106,23 @@ async def _open(stack: AsyncExitStack, ground: PipelineContext, name: str, secti
     return OpenLake(name, lake, keep if section.of == "accepted" else None, section.of, delivered)
 
 
-async def _client(stack: AsyncExitStack, ground: PipelineContext, *, guard: UrlGuard | None = None) -> Client:
+async def _client(
+    stack: AsyncExitStack, context: PipelineContext, *, guard: UrlGuard | None = None
+) -> Client:
     client = make_client(
-        ground.settings,
+        context.settings,
         max_connections=64,
         guard=guard,
-        watch=ground.watch,
+        watch=context.watch,
         timeout_s=30.0,
-        clock=ground.clock,
-        rng=ground.rng,
+        clock=context.clock,
+        rng=context.rng,
     )
     return await stack.enter_async_context(client)
 
 
 def _keep(
-    ground: PipelineContext,
+    context: PipelineContext,
     lake: Lake,
     router: routes.Routes | None,
     name: str,
@@ -131,7 +133,7 @@ def _keep(
 ) -> OutboxAddition | None:
     if router:
         events = [events[position] for position in router.route(events).positions[name]]
-    return lake.outbox.add(events, request_id=request_id, latency_s=latency_s, at=ground.clock.wall())
+    return lake.outbox.add(events, request_id=request_id, latency_s=latency_s, at=context.clock.wall())
 
 
 def _store(name: str, section: LakeConfig, client: Client) -> ObjectStore:
@@ -155,7 +157,7 @@ def _store(name: str, section: LakeConfig, client: Client) -> ObjectStore:
 
 
 async def _callback(
-    stack: AsyncExitStack, ground: PipelineContext, name: str, section: LakeConfig
+    stack: AsyncExitStack, context: PipelineContext, name: str, section: LakeConfig
 ) -> Callback | None:
     secret_file = section.callback_secret_file
     auth: Auth = NoAuth()
@@ -171,9 +173,9 @@ async def _callback(
         raise UserError(f"sinks.{name}.callback_url: {error}") from None
     if secret_file:
         try:
-            auth = StandardWebhooks(file=secret_file, clock=ground.clock, watch=ground.watch)
+            auth = StandardWebhooks(file=secret_file, clock=context.clock, watch=context.watch)
         except UserError as error:
             raise UserError(f"sinks.{name}.callback_secret_file: {error}") from None
-    client = await _client(stack, ground, guard=guard)
+    client = await _client(stack, context, guard=guard)
     sender = Sender(client, auth)
-    return Callback(sender, section.callback_url, warn=ground.warn, clock=ground.clock, rng=ground.rng)
+    return Callback(sender, section.callback_url, warn=context.warn, clock=context.clock, rng=context.rng)

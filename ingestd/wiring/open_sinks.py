@@ -1,4 +1,4 @@
-"""Opens the branches of a pipeline: for each sink its client, credentials, lane and retry worker."""
+"""Opens the runners of a pipeline: for each sink its client, credentials, lane and retry worker."""
 
 import random
 from collections.abc import Callable, Iterable, Mapping
@@ -49,7 +49,7 @@ Warn = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class PipelineContext:
-    """What the branches stand on. ``watch``: all their files. ``spooled``: they wait for ever; a replay
+    """What the runners stand on. ``watch``: all their files. ``spooled``: they wait for ever; a replay
     gives up on an outage."""
 
     settings: Settings
@@ -76,21 +76,21 @@ def sections_of(settings: Settings) -> dict[str, HttpSinkConfig]:
     return found or {"ingest_api": IngestApiConfig(type="ingest_api")}
 
 
-async def open_branches(
-    stack: AsyncExitStack, ground: PipelineContext, routes: Routes, *, keep: Callable[[str], Keep | None]
+async def open_runners(
+    stack: AsyncExitStack, context: PipelineContext, routes: Routes, *, keep: Callable[[str], Keep | None]
 ) -> list[SinkRunner]:
     """One for each sink; what they open is closed by ``stack``. ``keep``: what lakes write with the end of a
     sink's batches. Raises UserError."""
-    sections = sections_of(ground.settings)
-    shared = await _api_login(stack, ground, sections.values())
+    sections = sections_of(context.settings)
+    shared = await _api_login(stack, context, sections.values())
     opened = []
     for name, section in sections.items():
-        sink = make_sink(name, section, ground.login, ground.settings.batch, ground.clock.wall)
-        watch_url(sink, section, ground.watch, ground.clock)
+        sink = make_sink(name, section, context.login, context.settings.batch, context.clock.wall)
+        watch_url(sink, section, context.watch, context.clock)
         opened.append(
             await _open(
                 stack,
-                ground,
+                context,
                 sink,
                 section,
                 shared,
@@ -104,7 +104,7 @@ async def open_branches(
 
 async def _open(
     stack: AsyncExitStack,
-    ground: PipelineContext,
+    context: PipelineContext,
     sink: Sink,
     section: HttpSinkConfig,
     api_login: Auth,
@@ -113,14 +113,14 @@ async def _open(
     several: bool,
     keep: Keep | None,
 ) -> SinkRunner:
-    settings, clock = ground.settings, ground.clock
+    settings, clock = context.settings, context.clock
     confirm = section.confirms
-    lane_settings = _lane_settings(ground, sink, section, confirms=confirm is not None)
+    lane_settings = _lane_settings(context, sink, section, confirms=confirm is not None)
     guard = UrlGuard(allow_private=section.allow_private)
     client = await stack.enter_async_context(
-        _client(ground, max_connections=lane_settings.max_in_flight + 2, guard=guard)
+        _client(context, max_connections=lane_settings.max_in_flight + 2, guard=guard)
     )
-    auth = _auth(stack, ground, section, client, api_login)
+    auth = _auth(stack, context, section, client, api_login)
     sender: Sender | WebhookHandshake = Sender(client, auth)
     if isinstance(section, WebhookConfig) and section.handshake_origin:
         sender = WebhookHandshake(
@@ -131,17 +131,17 @@ async def _open(
             requests_per_minute=section.requests_per_minute,
         )
         stack.push_async_callback(sender.aclose)
-    batcher = _batcher(ground, sink, section)
+    batcher = _batcher(context, sink, section)
     pending = PendingConfirmations(confirm.max_pending) if confirm else None
     recorder = SinkRecorder(
         sink.name,
-        ground.recorder,
+        context.recorder,
         several=several,
-        journal=ground.journal,
-        audit=ground.audit,
-        metrics=ground.metrics,
+        journal=context.journal,
+        audit=context.audit,
+        metrics=context.metrics,
         clock=clock,
-        warn=ground.warn,
+        warn=context.warn,
         learn=batcher.learn,
         keep=keep,
         pending=pending,
@@ -153,42 +153,42 @@ async def _open(
         recorder,
         settings=lane_settings,
         clock=clock,
-        rng=ground.rng,
+        rng=context.rng,
         hold_back=(lambda: pending.full) if pending else None,
     )
     if isinstance(sender, WebhookHandshake):
         sender.on_allowed = lane.allow
     letters = LetterQueue(
-        ground.database,
+        context.database,
         sink=sink.name,
         sinks_of=sinks_of,
         max_events=min(sink.max_events, section.max_events or settings.batch.max_events),
         max_bytes=max(1, batcher.max_event_bytes),
-        requested_only=ground.requested_letters_only or not settings.letters.retry,
+        requested_only=context.requested_letters_only or not settings.letters.retry,
         several=several,
         clock=clock,
-        warn=ground.warn,
+        warn=context.warn,
         on_aside=recorder.put_aside,
     )
     worker = RetryWorker(letters, lane, clock=clock, poll_s=settings.letters.poll)
-    branch = SinkRunner(sink, batcher, lane, recorder, worker, letters, order_watch=lane_settings.order_watch)
+    runner = SinkRunner(sink, batcher, lane, recorder, worker, letters, order_watch=lane_settings.order_watch)
     if confirm and pending:
-        branch.confirmer = await _confirmer(
-            ground, recorder, confirm, client, auth, pending, on_room=lane.wake
+        runner.confirmer = await _confirmer(
+            context, recorder, confirm, client, auth, pending, on_room=lane.wake
         )
-        branch.confirm_timeout_s = confirm.timeout + settings.delivery.startup_patience
-    ground.metrics.by_sink.sinks[sink.name] = _gauges(branch)
-    return branch
+        runner.confirm_timeout_s = confirm.timeout + settings.delivery.startup_patience
+    context.metrics.by_sink.sinks[sink.name] = _gauges(runner)
+    return runner
 
 
 def _lane_settings(
-    ground: PipelineContext, sink: Sink, section: HttpSinkConfig, *, confirms: bool
+    context: PipelineContext, sink: Sink, section: HttpSinkConfig, *, confirms: bool
 ) -> LaneSettings:
-    settings = ground.settings
+    settings = context.settings
     delivery, batch = settings.delivery, settings.batch
     max_in_flight = section.max_in_flight or delivery.max_in_flight
     max_queued = 2 if sink.max_events > 1 else 2 * max_in_flight
-    order = order_key(settings, section, sink, warn=ground.warn)
+    order = order_key(settings, section, sink, warn=context.warn)
     return LaneSettings(
         max_in_flight=max_in_flight,
         max_queued=max_queued,
@@ -199,7 +199,7 @@ def _lane_settings(
         circuit_threshold=delivery.circuit_threshold,
         startup_timeout_s=delivery.startup_patience,
         outage_timeout_s=max(30.0, delivery.give_up_after),
-        stop_on_outage=not ground.spooled,
+        stop_on_outage=not context.spooled,
         order_by=order.of,
         order_watch=order.watch,
         held_batch_events=min(sink.max_events, section.max_events or batch.max_events),
@@ -210,79 +210,79 @@ def _lane_settings(
         retry_share=delivery.retry_share,
         retry_per_s=delivery.retries_per_second,
         confirms=confirms,
-        outage_look_s=ground.bounds.outage_look_s,
+        outage_look_s=context.bounds.outage_look_s,
     )
 
 
-def _batcher(ground: PipelineContext, sink: Sink, section: HttpSinkConfig) -> Batcher:
-    batch = ground.settings.batch
+def _batcher(context: PipelineContext, sink: Sink, section: HttpSinkConfig) -> Batcher:
+    batch = context.settings.batch
     return Batcher(
         max_bytes=min(sink.max_bytes, section.max_bytes or batch.max_bytes),
         max_events=min(sink.max_events, section.max_events or batch.max_events),
         max_age_s=batch.max_age if section.max_age is None else section.max_age,
         overhead_bytes=sink.overhead_bytes,
         sep_bytes=sink.separator_bytes,
-        new_id=partial(random_id, ground.rng),
+        new_id=partial(random_id, context.rng),
     )
 
 
-def _client(ground: PipelineContext, *, max_connections: int, guard: UrlGuard | None = None) -> Client:
-    clock, rng, watch = ground.clock, ground.rng, ground.watch
+def _client(context: PipelineContext, *, max_connections: int, guard: UrlGuard | None = None) -> Client:
+    clock, rng, watch = context.clock, context.rng, context.watch
     return make_client(
-        ground.settings, max_connections=max_connections, guard=guard, watch=watch, clock=clock, rng=rng
+        context.settings, max_connections=max_connections, guard=guard, watch=watch, clock=clock, rng=rng
     )
 
 
 def _auth(
-    stack: AsyncExitStack, ground: PipelineContext, section: HttpSinkConfig, client: Client, api_login: Auth
+    stack: AsyncExitStack, context: PipelineContext, section: HttpSinkConfig, client: Client, api_login: Auth
 ) -> Auth:
     if section.auth_kind == "api":
         return api_login
     auth = own_auth(
         section,
         client,
-        clock=ground.clock,
-        rng=ground.rng,
-        login_timeout_s=ground.settings.delivery.startup_patience,
-        watch=ground.watch,
-        on_refresh=_on_refresh(ground),
+        clock=context.clock,
+        rng=context.rng,
+        login_timeout_s=context.settings.delivery.startup_patience,
+        watch=context.watch,
+        on_refresh=_on_refresh(context),
     )
     stack.push_async_callback(auth.aclose)
     return auth
 
 
 async def _api_login(
-    stack: AsyncExitStack, ground: PipelineContext, sections: Iterable[HttpSinkConfig]
+    stack: AsyncExitStack, context: PipelineContext, sections: Iterable[HttpSinkConfig]
 ) -> Auth:
     """The login of [api], one for all sinks that use it."""
-    login = ground.login
+    login = context.login
     if login is None or login.token_url is None or all(one.auth_kind != "api" for one in sections):
         return NoAuth()
-    client = _client(ground, max_connections=3)
+    client = _client(context, max_connections=3)
     auth = api_auth(
         login,
         await stack.enter_async_context(client),
-        clock=ground.clock,
-        rng=ground.rng,
-        login_timeout_s=ground.settings.delivery.startup_patience,
-        watch=ground.watch,
-        on_refresh=_on_refresh(ground),
+        clock=context.clock,
+        rng=context.rng,
+        login_timeout_s=context.settings.delivery.startup_patience,
+        watch=context.watch,
+        on_refresh=_on_refresh(context),
     )
     stack.push_async_callback(auth.aclose)
     return auth
 
 
-def _on_refresh(ground: PipelineContext) -> OnRefresh:
+def _on_refresh(context: PipelineContext) -> OnRefresh:
     def refreshed(ok: bool, seconds: float) -> None:
-        ground.metrics.token_requests.labels("ok" if ok else "failed").inc()
+        context.metrics.token_requests.labels("ok" if ok else "failed").inc()
         if ok:
-            ground.audit(AuditEntry.TOKEN_REFRESHED, latency_ms=round(seconds * 1000, 1))
+            context.audit(AuditEntry.TOKEN_REFRESHED, latency_ms=round(seconds * 1000, 1))
 
     return refreshed
 
 
 async def _confirmer(
-    ground: PipelineContext,
+    context: PipelineContext,
     recorder: SinkRecorder,
     confirm: ConfirmConfig,
     client: Client,
@@ -291,11 +291,11 @@ async def _confirmer(
     *,
     on_room: Callable[[], None],
 ) -> StatusPoller:
-    store = Confirmations(ground.database, recorder.sink)
+    store = Confirmations(context.database, recorder.sink)
     confirmer = StatusPoller(
         recorder.sink,
-        question_template(recorder.sink, confirm, ground.login),
-        client=StatusClient(client, auth, ground.clock),
+        question_template(recorder.sink, confirm, context.login),
+        client=StatusClient(client, auth, context.clock),
         store=store,
         recorder=recorder,
         pending=pending,
@@ -307,27 +307,27 @@ async def _confirmer(
             first_after_s=confirm.first_after,
             requests_per_minute=confirm.requests_per_minute,
         ),
-        clock=ground.clock,
-        rng=ground.rng,
+        clock=context.clock,
+        rng=context.rng,
         on_room=on_room,
-        warn=ground.warn,
+        warn=context.warn,
     )
     await confirmer.open()
     recorder.still_unconfirmed(await store.places())
     return confirmer
 
 
-def _gauges(branch: SinkRunner) -> SinkGauges:
-    lane, confirmer = branch.lane, branch.confirmer
+def _gauges(runner: SinkRunner) -> SinkGauges:
+    lane, confirmer = runner.lane, runner.confirmer
     gauges = SinkGauges(
-        ledger=branch.ledger,
+        ledger=runner.ledger,
         active=lambda: lane.active,
         limit=lambda: lane.limiter.limit,
         queued=lambda: lane.queued,
         waiting=lambda: lane.waiting,
         held=lambda: lane.held,
         circuit_closed=lambda: lane.circuit.state is BreakerState.CLOSED,
-        without_order_key=lambda: branch.order_watch.without if branch.order_watch else 0,
+        without_order_key=lambda: runner.order_watch.without if runner.order_watch else 0,
     )
     if confirmer:
         gauges.confirmations = lambda: confirmer.outcomes

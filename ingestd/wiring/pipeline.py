@@ -6,7 +6,7 @@
                                dead letters (state.db) ◀───────────────────────────────────┘
                                     └──▶ retry worker ──▶ lane
 
-    run:     HTTP ─▶ reception: validation ─▶ window ─▶ spool (state.db) ─▶ 202
+    run:     HTTP ─▶ admission: validation ─▶ window ─▶ spool (state.db) ─▶ 202
                                                           ├──▶ feed ─▶ batcher ─▶ lane ─▶ event API
                                                           └──▶ feed ─▶ batcher ─▶ lane ─▶ another
 
@@ -31,7 +31,7 @@ from ingestd.core.clock import Clock, system_rng
 from ingestd.core.errors import UserError
 from ingestd.core.ledger import Ledger
 from ingestd.delivery.sink_runner import SinkRunner
-from ingestd.intake.admission import Admission
+from ingestd.intake.admission import Accepted, Admission
 from ingestd.intake.backpressure import Backpressure
 from ingestd.intake.delivery_waits import DeliveryWaits
 from ingestd.intake.recovery import Recovery, restore_window
@@ -55,7 +55,7 @@ from ingestd.telemetry.metrics import Metrics
 from ingestd.transport.watched_file import Watch
 from ingestd.wiring.open_audit import open_audit
 from ingestd.wiring.open_lakes import OpenLake, keep_delivered, open_lakes
-from ingestd.wiring.open_sinks import PipelineContext, open_branches, patterns_of, sections_of
+from ingestd.wiring.open_sinks import PipelineContext, open_runners, patterns_of, sections_of
 from ingestd.wiring.validator_factory import make_validator
 
 Warn = Callable[[str], None]
@@ -77,7 +77,7 @@ class Pipeline:
     validator: Validator
     routes: routes.Routes
     recorder: EventRecorder
-    branches: Sequence[SinkRunner]
+    runners: Sequence[SinkRunner]
     lakes: Sequence[OpenLake]
     clock: Clock
     watch: Watch
@@ -86,13 +86,13 @@ class Pipeline:
     @property
     def watches(self) -> list[KeyWatch]:
         """Who counts the events that have the keys that were asked for."""
-        watches = [self.validator.watch, *(branch.order_watch for branch in self.branches)]
+        watches = [self.validator.watch, *(runner.order_watch for runner in self.runners)]
         return [watch for watch in watches if watch]
 
     @property
     def targets(self) -> str:
         """Where events go, for people."""
-        return ", ".join(branch.sink.shown_url for branch in self.branches)
+        return ", ".join(runner.sink.shown_url for runner in self.runners)
 
 
 @asynccontextmanager
@@ -118,10 +118,10 @@ async def open_pipeline(
     async with AsyncExitStack() as stack:
         validator, router = make_validator(settings, warn=warn), routes.compile(patterns_of(settings))
         stack.callback((lock := DirectoryLock(directory)).release)
-        database = Database(directory, patient=spooled, ballast_bytes=settings.spool.ballast)
+        ballast_bytes = settings.spool.ballast
+        database = Database(directory, patient=spooled, ballast_bytes=ballast_bytes, on_repair=warn)
         await database.open()
         stack.push_async_callback(database.close)
-        database.on_repair = warn
         if database.warning:
             warn(database.warning)
         journal, keys = Journal(database), KeyLog(database)
@@ -147,7 +147,7 @@ async def open_pipeline(
             sinks=list(sections_of(settings)),
         )
         watch = Watch(warn)
-        ground = PipelineContext(
+        context = PipelineContext(
             settings=settings,
             login=login,
             database=database,
@@ -163,9 +163,9 @@ async def open_pipeline(
             requested_letters_only=requested_letters_only,
             bounds=bounds,
         )
-        lakes = await open_lakes(stack, ground)
-        branches = await open_branches(stack, ground, router, keep=partial(keep_delivered, lakes))
-        journal.remember_sinks([branch.name for branch in branches])
+        lakes = await open_lakes(stack, context)
+        runners = await open_runners(stack, context, router, keep=partial(keep_delivered, lakes))
+        journal.remember_sinks([runner.name for runner in runners])
         metrics.gauges.window_known = lambda: len(window)
         metrics.gauges.window_pending = lambda: window.pending
         pipeline = Pipeline(
@@ -181,7 +181,7 @@ async def open_pipeline(
             validator=validator,
             routes=router,
             recorder=recorder,
-            branches=branches,
+            runners=runners,
             lakes=lakes,
             clock=clock,
             watch=watch,
@@ -200,15 +200,17 @@ class IngestService:
     spool: Spool
     pressure: Backpressure
     waiting: DeliveryWaits
-    reception: Admission
+    admission: Admission
     feeds: Sequence[SpoolFeed]
 
 
 @asynccontextmanager
-async def open_front(pipeline: Pipeline, *, warn: Warn) -> AsyncIterator[IngestService]:
+async def open_ingest(
+    pipeline: Pipeline, *, warn: Warn, accepted: Accepted = lambda producer, events: None
+) -> AsyncIterator[IngestService]:
     """The spool, with what an earlier process left of it already in the lanes. Raises UserError."""
     settings, clock, journal = pipeline.settings, pipeline.clock, pipeline.journal
-    names = [branch.name for branch in pipeline.branches]
+    names = [runner.name for runner in pipeline.runners]
     waiting = DeliveryWaits(clock, most=pipeline.bounds.waiting_requests)
     spool = Spool(
         pipeline.database,
@@ -224,10 +226,10 @@ async def open_front(pipeline: Pipeline, *, warn: Warn) -> AsyncIterator[IngestS
         if positions := spool.positions():
             first, _ = place_of(min(positions.values()), 0)
             await take_up_unconfirmed(pipeline, {spool.source: first}, spool=spool.source)
-        feeds = [_make_feed(pipeline, branch, spool) for branch in pipeline.branches]
+        feeds = [_make_feed(pipeline, runner, spool) for runner in pipeline.runners]
         await _recover(pipeline, spool, feeds, warn)
         pressure = Backpressure(spool, pipeline.database, max_bytes=settings.spool.max_bytes, clock=clock)
-        reception = Admission(
+        admission = Admission(
             window=pipeline.window,
             validator=pipeline.validator,
             spool=spool,
@@ -238,29 +240,30 @@ async def open_front(pipeline: Pipeline, *, warn: Warn) -> AsyncIterator[IngestS
             offer=partial(_offer, spool, pipeline.routes, feeds),
             keep=[lake.accepted for lake in pipeline.lakes if lake.accepted],
             max_unanswered_bytes=pipeline.bounds.unanswered_bytes,
-            max_event_bytes=max(branch.batcher.max_event_bytes for branch in pipeline.branches),
+            max_event_bytes=max(runner.batcher.max_event_bytes for runner in pipeline.runners),
             keep_rejected=settings.ingest.keep_rejected,
+            accepted=accepted,
             clock=clock,
         )
-        yield IngestService(spool, pressure, waiting, reception, feeds)
+        yield IngestService(spool, pressure, waiting, admission, feeds)
     finally:
         await spool.close()
 
 
-def _make_feed(pipeline: Pipeline, branch: SinkRunner, spool: Spool) -> SpoolFeed:
+def _make_feed(pipeline: Pipeline, runner: SinkRunner, spool: Spool) -> SpoolFeed:
     feed = SpoolFeed(
-        branch.name,
+        runner.name,
         spool,
         route=lambda events: pipeline.routes.route(events).positions,
-        sizes=branch.sink.sizes,
-        batcher=branch.batcher,
-        lane=branch.lane,
+        sizes=runner.sink.sizes,
+        batcher=runner.batcher,
+        lane=runner.lane,
         recorder=pipeline.recorder,
-        ledger=branch.ledger,
+        ledger=runner.ledger,
         clock=pipeline.clock,
         max_memory_bytes=pipeline.bounds.spool_memory_bytes,
     )
-    pipeline.metrics.by_sink.sinks[branch.name].behind = lambda: feed.behind_chunks
+    pipeline.metrics.by_sink.sinks[runner.name].behind = lambda: feed.behind_chunks
     return feed
 
 
@@ -281,9 +284,9 @@ async def _recover(pipeline: Pipeline, spool: Spool, feeds: Sequence[SpoolFeed],
         frozen = [b._replace(sink=feeds[0].sink) if b.is_of(spool.source) else b for b in frozen]
     changed = [b.id for b in frozen if b.sink not in names and b.is_of(spool.source)]
     pipeline.recorder.accepted(spool.events)
-    for feed, branch in zip(feeds, pipeline.branches, strict=True):
+    for feed, runner in zip(feeds, pipeline.runners, strict=True):
         mine = [batch for batch in frozen if batch.sink == feed.sink]
-        changed += await feed.recover(mine, make_recovery(pipeline, branch, mine, {spool.source}))
+        changed += await feed.recover(mine, make_recovery(pipeline, runner, mine, {spool.source}))
     if changed:
         pipeline.journal.drop(changed)
         warn(
@@ -322,14 +325,14 @@ def _damaged(pipeline: Pipeline, warn: Warn, damage: SpoolDamage) -> None:
 
 
 def make_recovery(
-    pipeline: Pipeline, branch: SinkRunner, frozen: Sequence[FrozenBatch], sources: set[int]
+    pipeline: Pipeline, runner: SinkRunner, frozen: Sequence[FrozenBatch], sources: set[int]
 ) -> Recovery:
     """Of a sink's batches that an earlier process had frozen; ``sources``: those that are read again."""
     return Recovery(
         frozen,
         sources,
-        encode=branch.sink.encode,
-        new_id=branch.lane.new_id,
+        encode=runner.sink.encode,
+        new_id=runner.lane.new_id,
         digests=lambda events: pipeline.window.digests(pipeline.validator.check(events, again=True).keys),
-        claims_keys=len(pipeline.branches) == 1,
+        claims_keys=len(pipeline.runners) == 1,
     )

@@ -191,12 +191,12 @@ async def _send(
     ) as pipeline:
         database, ledger = pipeline.database, pipeline.ledger
         await marking.run(alone=True)
-        await pipeline.branches[0].letters.assign()  # before they are counted: one may become several
+        await pipeline.runners[0].letters.assign()  # before they are counted: one may become several
         total = await database.run(letter_changes.count_requested) if result.sent else 0
         try:
             async with anyio.create_task_group() as tasks:
-                for branch in pipeline.branches:
-                    tasks.start_soon(_send_those_of, branch, result)
+                for runner in pipeline.runners:
+                    tasks.start_soon(_send_those_of, runner, result)
         except* UserError as group:
             result.error = first_cause(group)
         finally:
@@ -209,17 +209,17 @@ async def _send(
         warn(str(result.error))
 
 
-async def _send_those_of(branch: SinkRunner, result: RetryResult) -> None:
+async def _send_those_of(runner: SinkRunner, result: RetryResult) -> None:
     """A sink that is out of reach costs the others nothing."""
 
     async def feed() -> None:
-        await branch.worker.run(once=True)
-        branch.lane.close()
+        await runner.worker.run(once=True)
+        runner.lane.close()
 
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(feed)
-            await branch.lane.run()
+            await runner.lane.run()
             tasks.cancel_scope.cancel()
     except* StoreFailed:
         raise

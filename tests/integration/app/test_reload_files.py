@@ -108,7 +108,7 @@ async def test_each_is_watched_and_taken_over(tmp_path: Path) -> None:
         expected = {place.rpartition(".")[2] for place in WATCHED}
         expected |= {"own_client_secret_file", "own_client_id_file"}
         assert watched == expected
-        (moved,) = [branch.sink for branch in pipeline.branches if branch.name == "moved"]
+        (moved,) = [runner.sink for runner in pipeline.runners if runner.name == "moved"]
         assert isinstance(moved, WebhookSink)
         (tmp_path / "url_file").write_text("http://127.0.0.1:9/second/")
         (tmp_path / "token_file").write_text("not one word")

@@ -50,8 +50,8 @@ class Place:
         ledger = replay.pipeline.ledger
         assert ledger.balanced(), ledger
         assert min(ledger.in_flight, ledger.accepted) >= 0, ledger
-        for branch in replay.pipeline.branches:
-            assert branch.ledger.balanced(), (branch.name, branch.ledger)
+        for runner in replay.pipeline.runners:
+            assert runner.ledger.balanced(), (runner.name, runner.ledger)
 
     async def run(self, source: Path, **options: Any) -> dict[str, Any]:
         """A whole replay; gives its report."""

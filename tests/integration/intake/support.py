@@ -25,7 +25,7 @@ from ingestd.core.ledger import Ledger, SinkLedger
 from ingestd.core.submission import AcceptedSubmission, DeferredSubmission, Result, Submission
 from ingestd.intake.spool_feed import SpoolFeed
 from ingestd.store.database import Database
-from ingestd.wiring.pipeline import IngestService, Pipeline, open_front, open_pipeline
+from ingestd.wiring.pipeline import IngestService, Pipeline, open_ingest, open_pipeline
 from tests.machine import patience
 from tests.receiver import Receiver, Request
 
@@ -148,7 +148,7 @@ class Life:
     """One process. ``deliver`` starts sending."""
 
     pipeline: Pipeline
-    front: IngestService
+    ingest: IngestService
     directory: Path
     warnings: list[str]
     answered_twice: list[Result] = field(default_factory=list)
@@ -160,10 +160,10 @@ class Life:
 
     def deliver(self, *, upkeep: bool = True) -> None:
         parts = (
-            *(branch.lane.run() for branch in self.pipeline.branches),
-            *(feed.run() for feed in self.front.feeds),
+            *(runner.lane.run() for runner in self.pipeline.runners),
+            *(feed.run() for feed in self.ingest.feeds),
             *([keep_house(self.pipeline)] if upkeep else ()),
-            *(branch.confirmer.run() for branch in self.pipeline.branches if branch.confirmer),
+            *(runner.confirmer.run() for runner in self.pipeline.runners if runner.confirmer),
         )
         self.tasks = [asyncio.ensure_future(part) for part in parts]
 
@@ -177,7 +177,7 @@ class Life:
             else:
                 told.set_result(result)
 
-        self.front.reception.submit(Submission(list(sent), answer, sum(map(len, sent)), **options))
+        self.ingest.admission.submit(Submission(list(sent), answer, sum(map(len, sent)), **options))
         return told
 
     async def take(self, *sent: bytes, **options: Any) -> AcceptedSubmission:
@@ -195,18 +195,18 @@ class Life:
     async def until_empty(self) -> None:
         """Until every event that was accepted had its end."""
         async with asyncio.timeout(DEADLINE_S):
-            while self.front.spool.events:
+            while self.ingest.spool.events:
                 self.assert_alive()
                 await asyncio.sleep(0.002)
         await self.pipeline.journal.commit()
 
     async def drain(self, within_s: float = DEADLINE_S) -> None:
         """The order of shutting down of ``service/run.py``."""
-        front, lanes = self.front, [branch.lane for branch in self.pipeline.branches]
-        front.pressure.closing = True
-        front.waiting.give_up()
-        await front.reception.finished()
-        await asyncio.gather(*(feed.drain(within_s) for feed in front.feeds))
+        ingest, lanes = self.ingest, [runner.lane for runner in self.pipeline.runners]
+        ingest.pressure.closing = True
+        ingest.waiting.give_up()
+        await ingest.admission.finished()
+        await asyncio.gather(*(feed.drain(within_s) for feed in ingest.feeds))
         async with asyncio.timeout(DEADLINE_S):
             await asyncio.wait(self.tasks[: 2 * len(lanes)])
         await self.stop()
@@ -235,15 +235,15 @@ class Life:
     def assert_balanced(self) -> None:
         assert self.ledger.balanced(), self.ledger
         assert min(self.ledger.in_flight, self.ledger.accepted) >= 0, self.ledger
-        for branch in self.pipeline.branches:
-            assert branch.ledger.balanced(), (branch.name, branch.ledger)
-            assert branch.ledger.in_flight >= 0, (branch.name, branch.ledger)
+        for runner in self.pipeline.runners:
+            assert runner.ledger.balanced(), (runner.name, runner.ledger)
+            assert runner.ledger.in_flight >= 0, (runner.name, runner.ledger)
 
     def sink(self, name: str) -> SinkLedger:
-        return next(branch.ledger for branch in self.pipeline.branches if branch.name == name)
+        return next(runner.ledger for runner in self.pipeline.runners if runner.name == name)
 
     def feed(self, name: str) -> SpoolFeed:
-        return next(feed for feed in self.front.feeds if feed.sink == name)
+        return next(feed for feed in self.ingest.feeds if feed.sink == name)
 
     def rows(self, sql: str) -> list[Any]:
         """What the file says, past this process."""
@@ -282,9 +282,9 @@ async def running(
             spooled=True,
             bounds=bounds,
         ) as pipeline,
-        open_front(pipeline, warn=warnings.append) as front,
+        open_ingest(pipeline, warn=warnings.append) as ingest,
     ):
-        life = Life(pipeline, front, directory, warnings)
+        life = Life(pipeline, ingest, directory, warnings)
         if deliver:
             life.deliver()
         try:

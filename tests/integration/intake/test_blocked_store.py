@@ -29,7 +29,7 @@ async def expect_deferred(life: Life, status: int) -> None:
         assert result.status == status
         assert result.retry_after_s > 0
     assert (await life.refuse(event(2000))).status == status
-    assert life.front.spool.events == life.ledger.in_flight
+    assert life.ingest.spool.events == life.ledger.in_flight
     assert life.pipeline.window.pending == 0
 
 

@@ -72,7 +72,7 @@ async def test_who_waits_hears_what_the_api_says_in_the_end(tmp_path: Path, othe
         sinks = {"asked": asked(receiver)} | ({"other": webhook(other)} if others else {})
         async with running(tmp_path / "state", sinks=sinks) as life:
             told = life.submit(*events(range(3)), wait_s=LONG_S)
-            await until(lambda: life.sink("asked").confirming == 3 and life.front.spool.events == 0)
+            await until(lambda: life.sink("asked").confirming == 3 and life.ingest.spool.events == 0)
             late = await life.take(event(9), wait_s=0.1)  # whose time is up
             assert late == AcceptedSubmission(1, 0, [], SubmissionOutcome(0, 0, 1))
             assert not told.done()

@@ -198,18 +198,18 @@ async def test_what_a_sink_has_not_been_handed_when_it_is_lost_stays_with_its_fi
         pipeline = replay.pipeline
         intake = replay_intake.ReplayIntake(
             replay_intake.Stages(
-                pipeline.window, pipeline.validator, pipeline.routes, pipeline.recorder, pipeline.branches
+                pipeline.window, pipeline.validator, pipeline.routes, pipeline.recorder, pipeline.runners
             ),
             recoveries={
-                branch.name: Recovery(
+                runner.name: Recovery(
                     [],
                     set(),
-                    encode=branch.sink.encode,
+                    encode=runner.sink.encode,
                     digests=lambda events: [],
                     claims_keys=False,
                     new_id=new_id,
                 )
-                for branch in pipeline.branches
+                for runner in pipeline.runners
             },
             processed={fan_out.EVERYWHERE: ProcessedEvents([]), fan_out.DISMISSED: ProcessedEvents([])},
             journal=pipeline.journal,
@@ -219,10 +219,10 @@ async def test_what_a_sink_has_not_been_handed_when_it_is_lost_stays_with_its_fi
         chunk = Chunk([event(0)], source=1, start=0, end=10)
         chunk.receipt = Receipt(1, lambda: None)
         intake.admit(chunk)
-        intake.lose(pipeline.branches[1])
+        intake.lose(pipeline.runners[1])
         await intake.flush()
-        assert pipeline.branches[1].ledger.dead_lettered == 0
-        assert [branch.lane.queued for branch in pipeline.branches] == [1, 0]
+        assert pipeline.runners[1].ledger.dead_lettered == 0
+        assert [runner.lane.queued for runner in pipeline.runners] == [1, 0]
 
 
 async def test_when_all_sinks_are_lost_the_run_ends(tmp_path: Path) -> None:
@@ -329,10 +329,10 @@ async def test_a_sink_that_lags_holds_up_the_others_only_at_its_bound(tmp_path: 
     async with Receiver() as quick, Receiver(hold) as slow:
         place = SmallPlace(tmp_path / "state", {"quick": sink(quick), "slow": sink(slow)}, bounds=LITTLE_LAG)
         async with place.running(source) as running:
-            branch = running.replay.pipeline.branches[1]
+            runner = running.replay.pipeline.runners[1]
             await quick.until(lambda r: len(sent(r)) >= 10 * CHUNK_BYTES // 200)
-            await until(lambda: branch.pending_bytes > 10 * CHUNK_BYTES)
-            assert branch.pending_bytes <= 12 * CHUNK_BYTES
+            await until(lambda: runner.pending_bytes > 10 * CHUNK_BYTES)
+            assert runner.pending_bytes <= 12 * CHUNK_BYTES
             await asyncio.sleep(0.05)  # nothing more comes
             assert len(sent(quick)) <= 12 * CHUNK_BYTES // 180 < count
             held.set()
@@ -388,7 +388,7 @@ async def test_a_key_is_not_known_before_all_sinks_had_its_event(tmp_path: Path)
         place = SmallPlace(tmp_path / "0", {"quick": sink(quick), "slow": sink(slow)})
         async with place.running(source) as running:
             await quick.until(lambda r: len(sent(r)) == count)
-            await until(lambda: running.replay.pipeline.branches[0].ledger.delivered == count)
+            await until(lambda: running.replay.pipeline.runners[0].ledger.delivered == count)
             await running.replay.pipeline.journal.commit()
             place = await running.crash(tmp_path / "1")
         assert rows(place.directory, "SELECT count(*) FROM window") == [(0,)]

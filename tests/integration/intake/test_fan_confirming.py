@@ -112,8 +112,8 @@ async def test_an_interrupt_while_waiting_leaves_them_pending_for_the_next_run(
         place = Place(tmp_path / "state", sinks, SCHEMA)
         async with place.opened(source) as replay:
             task = asyncio.ensure_future(run(replay, warn=place.warnings.append))
-            branch = replay.pipeline.branches[0]
-            await until(lambda: branch.ledger.confirming == COUNT)
+            runner = replay.pipeline.runners[0]
+            await until(lambda: runner.ledger.confirming == COUNT)
             os.kill(os.getpid(), signal.SIGINT)
             await asyncio.wait_for(task, DEADLINE_S)
             report = make_report(replay)

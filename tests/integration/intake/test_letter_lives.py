@@ -63,7 +63,7 @@ class Api:
 
 
 def work_on_letters(life: Life) -> None:
-    life.tasks += [asyncio.ensure_future(branch.worker.run()) for branch in life.pipeline.branches]
+    life.tasks += [asyncio.ensure_future(runner.worker.run()) for runner in life.pipeline.runners]
 
 
 def ask_for(life: Life, rng: random.Random | None = None) -> None:

@@ -140,7 +140,7 @@ async def live(life: Life, producers: Producers, rng: random.Random) -> None:
             await asyncio.wait([sent[-1][1]])
         life.assert_balanced()
     if rng.random() < 0.5:
-        await life.front.reception.finished()
+        await life.ingest.admission.finished()
     producers.hear(sent)
 
 
@@ -153,14 +153,14 @@ async def finish(life: Life, producers: Producers) -> None:
     await life.until_empty()
     life.assert_balanced()
     assert life.ledger.in_flight == 0
-    assert not any(branch.ledger.in_flight for branch in life.pipeline.branches)
+    assert not any(runner.ledger.in_flight for runner in life.pipeline.runners)
     await life.pipeline.journal.commit()
     for table in ("batches", "spool", "confirmations"):
         assert life.rows(f"SELECT count(*) FROM {table}") == [(0,)], table
     assert life.rows("SELECT chunks, events, bytes FROM spool_totals") == [(0, 0, 0)]
     ends = {position for (position,) in life.rows("SELECT position FROM cursors")}
-    assert ends == {life.front.spool.end} or (not ends and len(life.pipeline.branches) == 1)
-    assert not life.front.spool.damage
+    assert ends == {life.ingest.spool.end} or (not ends and len(life.pipeline.runners) == 1)
+    assert not life.ingest.spool.damage
     assert not life.warnings
 
 

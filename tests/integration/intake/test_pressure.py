@@ -34,7 +34,7 @@ async def test_at_the_cap_producers_are_told_to_wait_and_nothing_of_theirs_is_kn
         assert deferred.status == 429
         assert deferred.retry_after_s > 0
         assert f"of {CAP} bytes" in deferred.detail
-        assert life.front.reception.deferred == {429: 2}
+        assert life.ingest.admission.deferred == {429: 2}
         assert await life.take(event(5)) == AcceptedSubmission(1, 0, []), "what has room is still taken"
         life.deliver()
         await life.until_empty()
@@ -49,14 +49,14 @@ async def test_what_has_only_arrived_counts_against_the_cap(tmp_path: Path) -> N
         running(tmp_path / "state", receiver, deliver=False, spool={"max_bytes": CAP}) as life,
     ):
         told = [life.submit(event(number, pad=200_000)) for number in range(10)]
-        await life.front.reception.finished()
+        await life.ingest.admission.finished()
         taken = [one.result() for one in told]
         assert taken[:5] == [AcceptedSubmission(1, 0, [])] * 5
         assert [result.status for result in taken[5:] if not isinstance(result, AcceptedSubmission)] == [
             429
         ] * 5
-        assert life.front.spool.bytes <= CAP
-        assert life.rows("SELECT sum(bytes) FROM spool") == [(life.front.spool.bytes,)]
+        assert life.ingest.spool.bytes <= CAP
+        assert life.rows("SELECT sum(bytes) FROM spool") == [(life.ingest.spool.bytes,)]
 
 
 async def test_while_the_disk_takes_its_time_only_so_much_waits_in_memory(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ async def test_while_the_disk_takes_its_time_only_so_much_waits_in_memory(tmp_pa
             told = [life.submit(event(number, pad=90_000)) for number in range(20)]
             await turns()
             assert [one.done() for one in told] == [False] * 11 + [True] * 9
-            assert life.front.reception.deferred == {503: 9}
+            assert life.ingest.admission.deferred == {503: 9}
         assert [isinstance(await one, AcceptedSubmission) for one in told] == [True] * 11 + [False] * 9
         assert await life.take(*events(range(20, 25), pad=300_000)) == AcceptedSubmission(5, 0, []), (
             "it came alone"
@@ -84,7 +84,7 @@ async def test_the_time_to_wait_comes_from_how_fast_the_spool_empties(tmp_path: 
         Receiver(script) as receiver,
         running(tmp_path / "state", receiver, clock=clock, spool={"max_bytes": CAP}) as life,
     ):
-        pressure, spool = life.front.pressure, life.front.spool
+        pressure, spool = life.ingest.pressure, life.ingest.spool
         assert pressure.retry_after_s(1_000_000) == 30, "not known yet"
         for number in (0, 1):
             await life.take(event(number, pad=300_000))
@@ -112,6 +112,6 @@ async def test_the_time_to_wait_is_at_least_a_second_and_at_most_five_minutes(tm
         await life.take(event(1, pad=100_000))
         await life.until_empty()
         clock.ahead_s += 10
-        life.front.pressure.measure()
-        assert life.front.pressure.retry_after_s(1) == 1
-        assert life.front.pressure.retry_after_s(10**12) == 300
+        life.ingest.pressure.measure()
+        assert life.ingest.pressure.retry_after_s(1) == 1
+        assert life.ingest.pressure.retry_after_s(10**12) == 300

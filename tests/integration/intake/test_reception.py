@@ -133,23 +133,23 @@ async def test_rejected_events_are_kept_as_dead_letters_only_if_that_is_wanted(
 async def test_whoever_comes_while_the_process_ends_is_sent_away(tmp_path: Path) -> None:
     async with Receiver() as receiver, running(tmp_path / "state", receiver) as life:
         taken = life.submit(event(1))
-        life.front.pressure.closing = True
+        life.ingest.pressure.closing = True
         assert (await life.refuse(event(2))).status == 503
-        assert life.front.reception.unavailable() is not None
-        assert life.front.reception.deferred == {503: 1}
-        await life.front.reception.finished()
+        assert life.ingest.admission.unavailable() is not None
+        assert life.ingest.admission.deferred == {503: 1}
+        await life.ingest.admission.finished()
         assert taken.result() == AcceptedSubmission(1, 0, [])
 
 
 async def test_finished_waits_for_all_that_was_submitted(tmp_path: Path) -> None:
     async with Receiver() as receiver, running(tmp_path / "state", receiver, deliver=False) as life:
         with anyio.fail_after(patience(10)):
-            await life.front.reception.finished()
+            await life.ingest.admission.finished()
         told = [life.submit(*events(range(first, first + 9_000))) for first in range(0, 36_000, 9_000)]
         await turns()
         told.append(life.submit(event(100_000)))
         with anyio.fail_after(patience(10)):
-            await life.front.reception.finished()
+            await life.ingest.admission.finished()
         assert all(one.done() for one in told)
 
 
@@ -208,7 +208,7 @@ async def test_a_request_with_much_to_look_at_keeps_no_other_waiting(tmp_path: P
         assert isinstance(taken, AcceptedSubmission)
         assert (taken.accepted, len(taken.rejected), taken.unlisted) == (0, 100, 19_900)
         assert life.ledger.by_reason[Reason.INVALID] == 20_000
-        await life.front.reception.finished()
+        await life.ingest.admission.finished()
 
 
 async def test_two_large_requests_with_the_same_events_store_each_once(tmp_path: Path) -> None:

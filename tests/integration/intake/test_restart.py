@@ -33,7 +33,7 @@ async def test_what_was_accepted_and_not_sent_goes_out_after_the_restart_in_orde
             assert sent(receiver) == list(range(61))
             assert life.ledger.delivered == 61
         async with running(tmp_path / "state", receiver) as life:
-            assert (life.ledger.accepted, life.front.spool.events) == (0, 0)
+            assert (life.ledger.accepted, life.ingest.spool.events) == (0, 0)
 
 
 @pytest.mark.parametrize("trouble", [Hang(), Cut("before_headers"), Cut("rst")])
@@ -149,7 +149,7 @@ async def test_a_batch_that_a_replay_of_standard_input_left_is_counted_and_deliv
 
 async def leave_a_batch_of_a_stream(life: Life, raw: list[bytes]) -> None:
     """As `ingestd replay -` leaves it when it is killed after the freeze."""
-    journal, sink = life.pipeline.journal, life.pipeline.branches[0].sink
+    journal, sink = life.pipeline.journal, life.pipeline.runners[0].sink
     stream = await journal.new_stream("-", now=0.0)
     chunk = Chunk(raw, source=stream.number, start=0, end=1)
     batch = Batch(raw, [None] * len(raw), [Segment(chunk, range(len(raw)))], new_id=new_id)
@@ -197,9 +197,9 @@ async def test_a_damaged_chunk_costs_only_its_own_events_and_is_counted(tmp_path
             assert sorted(sent(receiver)) == [0, 1, 2, 6, 7, 8]
             assert life.ledger.by_reason == {"damaged": 3}
             assert (life.ledger.delivered, life.ledger.dead_lettered, life.ledger.in_flight) == (6, 3, 0)
-            assert [found.first for found in life.front.spool.damage] == [2]
+            assert [found.first for found in life.ingest.spool.damage] == [2]
         async with running(tmp_path / "state", receiver) as life:
-            assert (life.ledger.accepted, len(life.front.spool.damage)) == (0, 1)
+            assert (life.ledger.accepted, len(life.ingest.spool.damage)) == (0, 1)
 
 
 async def test_a_request_of_which_nothing_is_left_is_forgotten(tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ async def test_a_crash_between_the_last_sinks_end_of_a_chunk_and_the_cursors_cos
         async with running(tmp_path / "state", sinks=sinks, deliver=False) as life:
             life.deliver(upkeep=False)  # which would write the cursors
             await life.take(*events(range(5)))
-            await until(lambda: life.front.spool.events == 0)
-            for feed in life.front.feeds:
+            await until(lambda: life.ingest.spool.events == 0)
+            for feed in life.ingest.feeds:
                 feed.stop()
             await life.take(event(5))
             await life.crash(tmp_path / "image")
@@ -193,11 +193,11 @@ async def test_what_a_replay_of_standard_input_left_for_a_sink_that_is_not_there
 async def leave_a_batch_of_a_stream(life: Life, sink: str, raw: list[bytes]) -> None:
     """As `ingestd replay -` leaves it when it is killed after the freeze."""
     journal = life.pipeline.journal
-    branch = next(branch for branch in life.pipeline.branches if branch.name == sink)
+    runner = next(runner for runner in life.pipeline.runners if runner.name == sink)
     stream = await journal.new_stream("-", now=0.0)
     chunk = Chunk(raw, source=stream.number, start=0, end=1)
     batch = Batch(raw, [None] * len(raw), [Segment(chunk, range(len(raw)))], new_id=new_id)
-    batch.freeze(branch.sink.encode(raw))
+    batch.freeze(runner.sink.encode(raw))
     journal.freeze(batch, sink=sink, now=0.0)
     await journal.commit()
 
@@ -239,7 +239,7 @@ async def test_what_the_only_sink_has_yet_to_confirm_is_in_flight_also_after_a_r
         async with running(tmp_path / "state", sinks=sinks) as life:
             await life.take(*events(range(4)))
             await until(lambda: life.sink("cloud").confirming == 4 and api.questions > 4)
-            assert (life.ledger.in_flight, life.ledger.delivered, life.front.spool.events) == (4, 0, 0)
+            assert (life.ledger.in_flight, life.ledger.delivered, life.ingest.spool.events) == (4, 0, 0)
             await life.crash(tmp_path / "image")
         async with running(tmp_path / "image", sinks=sinks, deliver=False) as life:
             assert (life.ledger.accepted, life.ledger.in_flight, life.sink("cloud").confirming) == (4, 4, 4)

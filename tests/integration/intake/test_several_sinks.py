@@ -69,7 +69,7 @@ async def test_a_dead_sink_holds_up_nobody_and_gets_everything_in_order_when_it_
             # the lane's batches, the feed's memory and a page from the disk; never all of it
             assert alive(Chunk) <= 2 * (20 + 10 + READ_CHUNKS)
             assert alive(FanOutReceipt) <= 20 + 10 + READ_CHUNKS
-            assert (life.front.spool.events, life.ledger.in_flight) == (1500, 1500)
+            assert (life.ingest.spool.events, life.ledger.in_flight) == (1500, 1500)
             await life.pipeline.journal.commit()
             assert life.rows("SELECT count(*) FROM batches WHERE sink = 'live'") == [(0,)]
         assert sorted(all_posted(live)) == numbers
@@ -181,7 +181,7 @@ async def test_a_chunk_found_damaged_by_one_sink_is_still_delivered_by_another_t
             for number in range(40, 50):
                 await life.take(event(number, pad=1000))
             await quick.until(lambda r: len(r.requests) > 40)  # 40 is out, 49 waits for its feed
-            last = life.front.spool.end - 1
+            last = life.ingest.spool.end - 1
             damage(life.directory, last - 9)
             damage(life.directory, last)
             late.script = in_turn(Reply())
@@ -193,7 +193,7 @@ async def test_a_chunk_found_damaged_by_one_sink_is_still_delivered_by_another_t
             assert set(all_posted(late)) == set(range(50)) - {40, 49}
             assert life.ledger.by_reason == {"damaged": 2}
             assert (life.ledger.delivered, life.ledger.in_flight) == (48, 0)
-            assert life.front.spool.oldest_accepted_at is None
+            assert life.ingest.spool.oldest_accepted_at is None
             await life.pipeline.journal.commit()
             assert life.rows("SELECT count(*) FROM batches") == [(0,)]
 

@@ -49,13 +49,13 @@ async def test_events_arrive_once_and_in_the_order_of_acceptance_also_past_what_
             burst = range(len(accepted), len(accepted) + rng.choice([1, 2, 10]))
             told = [life.submit(event(number, pad=1000)) for number in burst]
             accepted += burst
-            was_behind += life.front.feeds[0].behind
+            was_behind += life.ingest.feeds[0].behind
             if rng.random() < 0.6:
                 await told[-1]
             if rng.random() < 0.1:
                 await life.until_empty()
-                await until(lambda: not life.front.feeds[0].behind)
-        await life.front.reception.finished()
+                await until(lambda: not life.ingest.feeds[0].behind)
+        await life.ingest.admission.finished()
         await life.until_empty()
         assert sent(receiver) == accepted
         assert was_behind
@@ -76,7 +76,7 @@ async def test_what_waits_in_memory_is_bounded_whatever_the_spool_holds(tmp_path
             for number in range(400):
                 await life.take(event(number, pad=1000))
             await receiver.until(lambda r: len(r.requests) == 1)
-            assert life.front.feeds[0].behind
+            assert life.ingest.feeds[0].behind
             assert chunks_in_memory() <= most
         async with running(
             tmp_path / "state",
@@ -88,9 +88,9 @@ async def test_what_waits_in_memory_is_bounded_whatever_the_spool_holds(tmp_path
             await receiver.until(lambda r: len(r.requests) == 2)
             for number in range(400, 500):
                 await life.take(event(number, pad=1000))
-            assert life.front.feeds[0].behind
+            assert life.ingest.feeds[0].behind
             assert chunks_in_memory() <= most
-            assert life.ledger.in_flight == life.front.spool.events == 500
+            assert life.ledger.in_flight == life.ingest.spool.events == 500
 
 
 def chunks_in_memory() -> int:
@@ -103,13 +103,13 @@ async def test_when_it_has_caught_up_nothing_is_read_from_the_disk_any_more(tmp_
         async with running(tmp_path / "state", receiver, deliver=False) as life:
             for number in range(3 * READ_CHUNKS):
                 await life.take(event(number))
-            assert life.front.feeds[0].behind
+            assert life.ingest.feeds[0].behind
         async with running(tmp_path / "state", receiver) as life:
             await life.until_empty()
-            await until(lambda: not life.front.feeds[0].behind)
+            await until(lambda: not life.ingest.feeds[0].behind)
             for number in range(100, 105):
                 await life.take(event(number))
-                assert not life.front.feeds[0].behind
+                assert not life.ingest.feeds[0].behind
             await life.until_empty()
             assert sorted(sent(receiver)) == [*range(3 * READ_CHUNKS), *range(100, 105)]
 
@@ -129,7 +129,7 @@ async def test_a_stopped_feed_takes_up_nothing_more_and_the_spool_keeps_it(tmp_p
     async with Receiver() as receiver, running(tmp_path / "state", receiver) as life:
         await life.take(event(1))
         await life.until_empty()
-        life.front.feeds[0].stop()
+        life.ingest.feeds[0].stop()
         await life.take(event(2))
         async with asyncio.timeout(patience(10)):
             await life.tasks[1]
@@ -146,19 +146,19 @@ async def test_a_drain_delivers_what_was_accepted_a_moment_ago_and_not_read_back
         life.deliver()  # it begins with what is on the disk, and has not looked yet
         await life.drain()
         assert sorted(sent(receiver)) == [0, 1, 2]
-        assert (life.ledger.delivered, life.front.spool.events) == (3, 0)
+        assert (life.ledger.delivered, life.ingest.spool.events) == (3, 0)
 
 
 async def test_a_drain_delivers_what_is_accepted_while_it_begins(tmp_path: Path) -> None:
     async with Receiver() as receiver, running(tmp_path / "state", receiver) as life:
         await life.take(event(1))
         await life.until_empty()
-        await until(lambda: not life.front.feeds[0].behind)
+        await until(lambda: not life.ingest.feeds[0].behind)
         told = life.submit(event(2))
         await life.drain()
         assert told.done()
         assert sent(receiver) == [1, 2]
-        assert (life.ledger.delivered, life.front.spool.events) == (2, 0)
+        assert (life.ledger.delivered, life.ingest.spool.events) == (2, 0)
 
 
 async def test_a_drain_empties_the_spool_in_bounded_memory_where_the_sink_takes_it(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ async def test_a_drain_empties_the_spool_in_bounded_memory_where_the_sink_takes_
         life.deliver()
         await life.drain()
         assert sent(receiver) == list(range(400))
-        assert life.front.spool.events == 0
+        assert life.ingest.spool.events == 0
     assert max(seen) <= 18 * 4 + 10 + 2 * READ_CHUNKS
 
 
@@ -206,7 +206,7 @@ async def test_an_outage_does_not_hold_up_the_end_of_a_drain(tmp_path: Path, tak
         life.deliver()
         await life.drain(float("inf"))
         assert life.ledger.delivered == taken
-        assert life.front.spool.events == 100 - taken
+        assert life.ingest.spool.events == 100 - taken
         assert len(receiver.requests) < taken + 20
 
 
@@ -225,7 +225,7 @@ async def test_a_drain_that_runs_out_of_time_leaves_no_request_unanswered(tmp_pa
             await receiver.until(lambda r: len(r.requests) == 1)
             await life.drain(0.4)
             assert 0 < life.ledger.delivered == len(receiver.requests) < 100
-            assert life.front.spool.events == 100 - life.ledger.delivered
+            assert life.ingest.spool.events == 100 - life.ledger.delivered
         async with running(tmp_path / "state", receiver) as life:
             await life.until_empty()
         assert sorted(sent(receiver)) == list(range(100))

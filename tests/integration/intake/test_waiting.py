@@ -27,10 +27,10 @@ async def test_it_is_answered_when_all_of_it_is_delivered(tmp_path: Path) -> Non
         told = life.submit(*events(range(3)), wait_s=LONG_S)
         await receiver.until(lambda r: len(r.requests) == 1)
         assert not told.done()
-        assert len(life.front.waiting) == 1
+        assert len(life.ingest.waiting) == 1
         gate.set()
         assert await told == AcceptedSubmission(3, 0, [], SubmissionOutcome(3, 0, 0))
-        assert len(life.front.waiting) == 0
+        assert len(life.ingest.waiting) == 0
 
 
 async def test_it_is_told_how_many_became_dead_letters(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ async def test_a_submission_of_many_chunks_waits_for_all_of_them(tmp_path: Path)
     async with Receiver(reply) as receiver, running(tmp_path / "state", receiver) as life:
         told = life.submit(*events(range(10), pad=100_000), wait_s=LONG_S)
         await receiver.until(lambda r: len(r.requests) > 2)
-        assert len(life.front.waiting) > 1
+        assert len(life.ingest.waiting) > 1
         assert not told.done()
         gate.set()
         assert await told == AcceptedSubmission(10, 0, [], SubmissionOutcome(10, 0, 0))
@@ -106,9 +106,9 @@ async def test_when_the_process_ends_everybody_is_told_at_once(tmp_path: Path) -
         told = life.submit(*events(range(3)), wait_s=LONG_S)
         await receiver.until(lambda r: len(r.requests) == 1)
         on_its_way = life.submit(event(9), wait_s=LONG_S)
-        life.front.waiting.give_up()
+        life.ingest.waiting.give_up()
         assert told.result() == AcceptedSubmission(3, 0, [], SubmissionOutcome(0, 0, 3))
-        await life.front.reception.finished()
+        await life.ingest.admission.finished()
         assert on_its_way.result() == AcceptedSubmission(1, 0, [], SubmissionOutcome(0, 0, 1))
 
 
@@ -134,4 +134,4 @@ async def test_only_so_many_may_wait(tmp_path: Path) -> None:
             1, 0, [], SubmissionOutcome(0, 0, 1)
         )
         assert not any(one.done() for one in told)
-        life.front.waiting.give_up()
+        life.ingest.waiting.give_up()

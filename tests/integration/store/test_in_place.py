@@ -70,10 +70,9 @@ async def test_what_is_acknowledged_after_a_log_was_taken_away_is_safe(
 ) -> None:
     directory = tmp_path / "state"
     directory.mkdir()
-    database = await opened(directory)
-    reader = SpoolReader(database)
     told: list[str] = []
-    database.on_repair = told.append
+    database = await opened(directory, on_repair=told.append)
+    reader = SpoolReader(database)
     await append(database, "before")
     await until(lambda: time.time() - directory.stat().st_mtime > 0.05)  # its time has steps
     await append(database, "and later")

@@ -198,7 +198,7 @@ async def test_letters_are_stored_with_what_happened_to_their_batch(
     batch = a_batch(Segment(a_chunk(1, 0), range(4)))
     journal.freeze(batch, sink="ingest_api", now=NOW)
     settle(journal, batch, letters=[DeadLetter(b"x", Reason.REFUSED, "no", 1, 0, 1)])
-    journal.buried([DeadLetter(b"y", Reason.INVALID, "bad", 1, 50, 2)], now=NOW)
+    journal.dead_letters([DeadLetter(b"y", Reason.INVALID, "bad", 1, 50, 2)], now=NOW)
     await journal.commit()
     rows = await database.run(lambda c: c.execute("SELECT payload, reason FROM letters").fetchall())
     assert rows == [(b"x", "refused"), (b"y", "invalid")]
