@@ -40,6 +40,16 @@ def _state_dir(command: F) -> F:
     return click.option("--state-dir", metavar="DIR", help="The directory that the replay used.")(command)
 
 
+_state = click.option(
+    "--state",
+    type=click.Choice(["waiting", "delivered", "all"]),
+    default="waiting",
+    show_default=True,
+    help="What has become of the letters since.",
+)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
 @click.group(short_help="Look into the dead letters, correct them, send them again.")
 def dlq() -> None:
     """Dead letters: events that could not be delivered; they wait until a person or a retry settles them.
@@ -58,19 +68,13 @@ def dlq() -> None:
 
 @dlq.command("list")
 @_filters
-@click.option(
-    "--state",
-    type=click.Choice(["waiting", "delivered", "all"]),
-    default="waiting",
-    show_default=True,
-    help="What has become of the letters since.",
-)
+@_state
 @click.option("--group", is_flag=True, help="Count like failures together.")
 @click.option(
     "--limit", type=click.IntRange(1), default=50, show_default=True, help="The most that are listed."
 )
 @_state_dir
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_as_json
 def list_letters(group: bool, limit: int, as_json: bool, state_dir: str | None, **which: Any) -> None:
     """List dead letters, or groups of like failures."""
     from ingestd.app.letters import letters
@@ -87,7 +91,7 @@ def list_letters(group: bool, limit: int, as_json: bool, state_dir: str | None, 
 @dlq.command()
 @click.argument("number", type=int, metavar="ID")
 @_state_dir
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_as_json
 @click.option("--payload", "payload_only", is_flag=True, help="The payload's bytes alone, to edit.")
 def show(number: int, state_dir: str | None, as_json: bool, payload_only: bool) -> None:
     """Show one letter: payload, reason, answer, attempts."""
@@ -110,7 +114,7 @@ def show(number: int, state_dir: str | None, as_json: bool, payload_only: bool) 
 @click.option("--dry-run", is_flag=True, help="Revalidate, and say what would be sent.")
 @api_options
 @common_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_as_json
 def retry(
     ids: tuple[int, ...],
     everything: bool,
@@ -160,13 +164,7 @@ def retry(
 
 @dlq.command()
 @_filters
-@click.option(
-    "--state",
-    type=click.Choice(["waiting", "delivered", "all"]),
-    default="waiting",
-    show_default=True,
-    help="What has become of the letters since.",
-)
+@_state
 @click.option("--output", type=click.Path(path_type=Path), help="A file instead of standard output.")
 @_state_dir
 @click.option(
@@ -195,16 +193,10 @@ def export(output: Path | None, state_dir: str | None, as_json: bool, **which: A
 @click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
 @_filters
 @click.option("--all", "everything", is_flag=True, help="All of that state.")
-@click.option(
-    "--state",
-    type=click.Choice(["waiting", "delivered", "all"]),
-    default="waiting",
-    show_default=True,
-    help="What has become of the letters since.",
-)
+@_state
 @_state_dir
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_as_json
 def purge(
     ids: tuple[int, ...], everything: bool, state_dir: str | None, yes: bool, as_json: bool, **which: Any
 ) -> None:
