@@ -79,7 +79,7 @@ class Quiet:
         if report["retried_aside"]:
             click.echo(f"{report['retried_aside']:,} dead letters of earlier runs wait for a person now")
         if (replay.error or replay.interrupted) and replay.pipeline.database.path.exists():
-            click.echo("run the same command again to go on; nothing is lost")
+            click.echo("run the same command again to continue; no events are lost")
         directory = replay.pipeline.database.path.parent
         if (report["rejected"] or report["dead_lettered"]) and directory.exists():
             click.echo(f"see the dead letters with: ingestd dlq list --state-dir {directory}")

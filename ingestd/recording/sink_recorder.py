@@ -142,10 +142,10 @@ class SinkRecorder:
     def lane_changed(self, state: str, why: str) -> None:
         self._audit(AuditEntry.LANE_CHANGED, sink=self.sink, state=state, reason=why)
         if state == "closed":
-            self._warn(f"{self.sink}: the API answers again: sending goes on")
+            self._warn(f"{self.sink}: the API answers again, sending continues")
         else:
-            verb = "paused" if state == "paused" else "held back"
-            self._warn(f"{self.sink}: sending is {verb}, nothing is lost: {why}")
+            what = "sending is paused" if state == "paused" else "sending fails and is retried"
+            self._warn(f"{self.sink}: {what}, no events are lost: {why}")
 
     # --- what was confirmed later ---
 

@@ -37,7 +37,7 @@ async def test_an_outage_longer_than_the_patience_for_a_batch_costs_no_event(pla
     report = place.report
     assert_balanced(report)
     assert (report["delivered"], report["dead_lettered"]) == (600, 0)
-    assert "sending is held back, nothing is lost" in done.err
+    assert "sending fails and is retried, no events are lost" in done.err
     states = [entry["state"] for entry in place.audit() if entry["event"] == "LANE_CHANGED"]
     assert states == ["open", "closed"]
 
