@@ -14,7 +14,7 @@ from tests.integration.delivery.support import until
 from tests.integration.intake.replay_support import Place, rows
 from tests.integration.intake.support import Life, event, events, running, webhook
 from tests.integration.intake.test_several_restarts import leave_a_batch_of_a_stream
-from tests.integration.intake.test_several_sinks import alive, nowhere, refusing
+from tests.integration.intake.test_several_sinks import nowhere, refusing
 from tests.integration.lake.support import events_in
 from tests.receiver import Action, Receiver, Reply, Request, in_turn
 
@@ -243,7 +243,7 @@ async def test_a_whole_batch_of_a_stream_that_is_refused_leaves_a_letter_for_eac
 
 @pytest.mark.parametrize("first", ["the API speaks", "the other is back"])
 async def test_an_event_is_known_while_it_is_confirming_and_costs_no_memory_after_that(
-    tmp_path: Path, first: str
+    tmp_path: Path, first: str, alive: Callable[..., int]
 ) -> None:
     """The other sink has not even taken most of them up."""
     api = Confirmed()

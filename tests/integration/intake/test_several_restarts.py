@@ -1,8 +1,8 @@
 """A run with several sinks ends, the next takes up for each of them what it had not had; also where sinks
 came, went or were renamed meanwhile."""
 
-import gc
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,9 @@ async def test_a_crash_between_the_last_sinks_end_of_a_chunk_and_the_cursors_cos
             assert life.rows("SELECT count(*) FROM batches") == [(0,)]
 
 
-async def test_a_restart_holds_no_chunks_of_which_nothing_is_on_its_way(tmp_path: Path) -> None:
+async def test_a_restart_holds_no_chunks_of_which_nothing_is_on_its_way(
+    tmp_path: Path, alive: Callable[..., int]
+) -> None:
     stuck = lambda request: Reply(503) if 0 in posted(request) else Reply()  # noqa: E731
     async with Receiver(stuck) as one, Receiver(lambda _: Hang()) as other:
         sinks = {"one": webhook(one, body="event"), "other": webhook(other, body="event", **IN_ORDER)}
@@ -86,8 +88,7 @@ async def test_a_restart_holds_no_chunks_of_which_nothing_is_on_its_way(tmp_path
                 await life.take(event(number))
             await until(lambda: life.sink("one").delivered == 79)
         async with running(tmp_path / "state", sinks=sinks, deliver=False) as life:
-            gc.collect()
-            assert sum(isinstance(found, Chunk) for found in gc.get_objects()) <= 2 * 2
+            assert alive(Chunk) <= 2 * 2
             one.script = other.script = in_turn(Reply())
             life.deliver()
             await life.until_empty()

@@ -1,8 +1,8 @@
 """One run with several sinks: neighbours do not wait for each other, and an event's end takes all of them."""
 
 import asyncio
-import gc
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +44,9 @@ async def nowhere() -> str:
         return receiver.url
 
 
-def alive(*kinds: type) -> int:
-    gc.collect()
-    return sum(isinstance(found, kinds) for found in gc.get_objects())
-
-
 @pytest.mark.parametrize("how", ["hangs", "refuses connections"])
 async def test_a_dead_sink_holds_up_nobody_and_gets_everything_in_order_when_it_is_back(
-    tmp_path: Path, how: str
+    tmp_path: Path, how: str, alive: Callable[..., int]
 ) -> None:
     numbers = list(range(1500))
     batch, state = {"max_events": 20, "max_age": 0.01}, tmp_path / "state"

@@ -1,8 +1,8 @@
 """From the spool to the lane: in the order of acceptance, however much there is, in bounded memory."""
 
 import asyncio
-import gc
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,7 +61,9 @@ async def test_events_arrive_once_and_in_the_order_of_acceptance_also_past_what_
         assert was_behind
 
 
-async def test_what_waits_in_memory_is_bounded_whatever_the_spool_holds(tmp_path: Path) -> None:
+async def test_what_waits_in_memory_is_bounded_whatever_the_spool_holds(
+    tmp_path: Path, alive: Callable[..., int]
+) -> None:
     lane = {"max_in_flight": 1}
     waiting = 16 + 1 + 1  # batches that a lane of one slot takes, and the one that is out
     most = waiting * 4 + 10 + READ_CHUNKS
@@ -77,7 +79,7 @@ async def test_what_waits_in_memory_is_bounded_whatever_the_spool_holds(tmp_path
                 await life.take(event(number, pad=1000))
             await receiver.until(lambda r: len(r.requests) == 1)
             assert life.ingest.feeds[0].behind
-            assert chunks_in_memory() <= most
+            assert alive(Chunk) <= most
         async with running(
             tmp_path / "state",
             receiver,
@@ -89,13 +91,8 @@ async def test_what_waits_in_memory_is_bounded_whatever_the_spool_holds(tmp_path
             for number in range(400, 500):
                 await life.take(event(number, pad=1000))
             assert life.ingest.feeds[0].behind
-            assert chunks_in_memory() <= most
+            assert alive(Chunk) <= most
             assert life.ledger.in_flight == life.ingest.spool.events == 500
-
-
-def chunks_in_memory() -> int:
-    gc.collect()
-    return sum(isinstance(found, Chunk) for found in gc.get_objects())
 
 
 async def test_when_it_has_caught_up_nothing_is_read_from_the_disk_any_more(tmp_path: Path) -> None:
@@ -161,12 +158,14 @@ async def test_a_drain_delivers_what_is_accepted_while_it_begins(tmp_path: Path)
         assert (life.ledger.delivered, life.ingest.spool.events) == (2, 0)
 
 
-async def test_a_drain_empties_the_spool_in_bounded_memory_where_the_sink_takes_it(tmp_path: Path) -> None:
+async def test_a_drain_empties_the_spool_in_bounded_memory_where_the_sink_takes_it(
+    tmp_path: Path, alive: Callable[..., int]
+) -> None:
     seen: list[int] = []
 
     def script(_: Request) -> Action:
         if len(receiver.requests) % 20 == 1:
-            seen.append(chunks_in_memory())
+            seen.append(alive(Chunk))
         return Reply()
 
     async with (
