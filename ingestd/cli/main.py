@@ -32,7 +32,3 @@ def main() -> None:
         code = 1 if said_no else early_signals.EXIT_INTERRUPTED
     gc.freeze()  # else the interpreter's end looks through a million keys for cycles
     sys.exit(code)
-
-
-if __name__ == "__main__":
-    main()
