@@ -25,7 +25,7 @@ from ingestd.intake.fan_out import dead_letter
 from ingestd.intake.recovery import ProcessedEvents
 from ingestd.intake.replay_intake import ReplayIntake
 from ingestd.intake.stages import Stages
-from ingestd.sources.files.file_source import FileSource
+from ingestd.sources.files.jsonl import FileSource
 from ingestd.sources.source import Keeper
 from ingestd.store.connection import StoreFailed
 from ingestd.store.journal import DISMISSED, EVERYWHERE

@@ -8,16 +8,19 @@ under its own key with the bytes it had.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ingestd.core.batch import Batch, NewId
 from ingestd.core.chunk import Chunk, Segment
 from ingestd.core.clock import Clock
-from ingestd.core.positions import Positions, unpack_positions
 from ingestd.core.receipt import FanOutReceipt, Receipt
 from ingestd.processing.dedup import Window
 from ingestd.sinks.sink import Unencodable
-from ingestd.store.frozen_batches import FrozenBatch, body_digest
+from ingestd.store.frozen_batches import FrozenBatch, body_digest, unpack_positions
 from ingestd.store.key_log import KeyLog
+
+if TYPE_CHECKING:
+    from ingestd.core.positions import Positions
 
 Digests = Callable[[list[bytes]], list[bytes | None]]
 Encode = Callable[[Sequence[bytes]], bytes]

@@ -14,13 +14,13 @@ import anyio
 from ingestd.core.batch import Batch
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.ledger import SinkLedger
-from ingestd.core.positions import Positions, unpack_positions
+from ingestd.core.positions import Positions
 from ingestd.core.receipt import Routed
 from ingestd.delivery.batcher import Batcher
 from ingestd.delivery.lane import Lane
 from ingestd.intake.recovery import RecoveredChunk, Recovery
 from ingestd.recording.event_recorder import EventRecorder
-from ingestd.store.frozen_batches import FrozenBatch
+from ingestd.store.frozen_batches import FrozenBatch, unpack_positions
 from ingestd.store.spool import Spool, SpooledChunk
 
 _FEEDING = 0.5

@@ -5,6 +5,7 @@ import json
 import sqlite3
 import struct
 import zlib
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -15,14 +16,30 @@ import msgspec
 
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Segment
-from ingestd.core.positions import pack_positions
+from ingestd.core.positions import Positions
 
 PackedSegment = tuple[int, int, int, bytes]
-"""(source, start, end, positions) of a segment; see ``core.chunk.pack_positions``."""
+"""(source, start, end, positions) of a segment; see ``pack_positions``."""
 
 
 KEY_BYTES = 16
 """Of a key's digest; see ``stages.dedup``."""
+
+
+def pack_positions(positions: Positions) -> bytes:
+    """Positions as bytes for the store; a range costs nine."""
+    if isinstance(positions, range):
+        return array("I", (positions.start, positions.stop)).tobytes() + b"r"
+    return array("I", positions).tobytes()
+
+
+def unpack_positions(packed: bytes) -> Positions:
+    numbers = array("I")
+    if len(packed) % 4:
+        numbers.frombytes(packed[:-1])
+        return range(numbers[0], numbers[1])
+    numbers.frombytes(packed)
+    return list(numbers)
 
 
 class FrozenBatch(NamedTuple):

@@ -16,8 +16,7 @@ import pytest
 from ingestd.core.chunk import Chunk
 from ingestd.core.clock import SystemClock
 from ingestd.core.receipt import Receipt
-from ingestd.sources.files.file_source import FileSource
-from ingestd.sources.files.jsonl import JsonSource
+from ingestd.sources.files.jsonl import FileSource, JsonSource
 from ingestd.sources.source import Keeper, OrderedAcks, Position, Source
 from ingestd.store.database import Database
 from ingestd.store.journal import Journal

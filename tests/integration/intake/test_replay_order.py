@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from ingestd.core.chunk import Chunk
-from ingestd.core.positions import pack_positions
 from ingestd.intake.recovery import Recovery
-from ingestd.store.frozen_batches import FrozenBatch, body_digest
+from ingestd.store.frozen_batches import FrozenBatch, body_digest, pack_positions
 from tests.effort import FUZZ, seeds
 from tests.ids import new_id
 from tests.integration.intake.replay_support import Place, rows

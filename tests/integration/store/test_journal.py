@@ -6,10 +6,9 @@ import pytest
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Segment
 from ingestd.core.letter import DeadLetter
-from ingestd.core.positions import unpack_positions
 from ingestd.core.reasons import Reason
 from ingestd.store.database import Database
-from ingestd.store.frozen_batches import body_digest
+from ingestd.store.frozen_batches import body_digest, unpack_positions
 from ingestd.store.journal import Journal
 from tests.ids import new_id
 from tests.integration.store.files import NOW, find, known_file, opened

@@ -12,8 +12,7 @@ import pytest
 from ingestd.core.chunk import Chunk
 from ingestd.core.errors import UserError
 from ingestd.sources.files.jsonl import JsonSource
-from ingestd.sources.files.packing import zstd
-from ingestd.sources.files.streams import BOM, fingerprint
+from ingestd.sources.files.streams import BOM, fingerprint, zstd
 
 pytestmark = pytest.mark.anyio
 

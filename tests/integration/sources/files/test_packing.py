@@ -9,7 +9,7 @@ import pytest
 
 from ingestd.core.units import human_size, size
 from ingestd.sources.files.jsonl import JsonSource
-from ingestd.sources.files.packing import zstd
+from ingestd.sources.files.streams import zstd
 from tests.integration.sources.files.test_jsonl import NDJSON, ROWS, chunks_of
 
 pytestmark = pytest.mark.anyio
