@@ -56,7 +56,13 @@ async def test_a_crash_between_the_last_sinks_end_of_a_chunk_and_the_cursors_cos
     tmp_path: Path,
 ) -> None:
     """The commits of producers carry what was noted, without the cursors."""
-    async with Receiver() as one, Receiver() as other:
+
+    async def when_both_have_it(_: Request) -> Action:
+        for receiver in (one, other):  # a batch that is frozen later would write the cursor of the first
+            await receiver.until(lambda r: len(r.requests) > 0)
+        return Reply()
+
+    async with Receiver(when_both_have_it) as one, Receiver(when_both_have_it) as other:
         sinks = {"one": webhook(one), "other": webhook(other)}
         async with running(tmp_path / "state", sinks=sinks, deliver=False) as life:
             life.deliver(upkeep=False)  # which would write the cursors
