@@ -243,7 +243,7 @@ def test_an_edited_letter_leaves_its_request_and_its_key(store: sqlite3.Connecti
     letter_changes.edit_payload(store, 1, b'{"fixed":2}')
     loose, one = rows(store)[3], rows(store)[0]
     assert (loose.payload, loose.edited, loose.digest, loose.intact) == (b'{"fixed":1}', 1, None, True)
-    assert (one.batch, one.ambiguous) == ("", 0)
+    assert (one.batch, one.unanswered) == ("", 0)
     want(store, 1)
     assert offsets(lease(store, NOW)) == [12], "the request is not repeated with other bytes"
 
