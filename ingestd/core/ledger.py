@@ -16,7 +16,7 @@ class Ledger:
     At a sink with confirmation an event has its end when the API has said what became of it: until then it is
     ``in_flight``, here and there, and stays so over restarts. ``delivered`` and ``dead_lettered`` are final.
 
-    Dead letters that are sent again had their end here before, and are counted beside it:
+    Dead letters that are sent again were resolved here before, and are counted beside it:
     ``retried_duplicate`` those that were not sent because their events had been accepted anew,
     ``retried_aside`` those that were due, may not be sent without a person, and wait for one now.
 

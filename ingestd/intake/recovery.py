@@ -36,7 +36,7 @@ class _PartialBatch:
 
 @dataclass(frozen=True, slots=True)
 class RecoveredChunk:
-    """What recovery knows of one chunk: ``settled`` positions had their end in an earlier process,
+    """What recovery knows of one chunk: ``settled`` positions were resolved in an earlier process,
     ``taken`` ones belong to batches that are not whole yet, ``batches`` are whole again now, in the order
     of their first events: parts of a batch that was cut may hold events of one key."""
 

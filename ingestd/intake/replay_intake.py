@@ -227,7 +227,7 @@ class ReplayIntake:
         self, chunk: Chunk, checked: ValidatedChunk, events: list[bytes], positions: Positions
     ) -> tuple[list[bytes], list[bytes | None], Positions, list[int]]:
         """Window and validation; ``positions`` are those of ``events`` in the chunk. Gives what is left, and
-        the positions of what had its end."""
+        the positions of what is resolved."""
         now = self._clock.monotonic()
         digests, duplicates, copies = self._window.claim(checked.keys, now)
         if not (self._fan_out.incomplete and self._copies.too_many):  # else they are read again

@@ -254,7 +254,7 @@ class KeyClaims:
         return digest in self._claims and self._claims[digest][0] == place
 
     def give(self, digest: bytes) -> bool:
-        """One letter had its end. True: no other claims the key."""
+        """One letter is resolved. True: no other claims the key."""
         place, count = self._claims.pop(digest, (None, 1))
         if place is None or count <= 1:
             return True

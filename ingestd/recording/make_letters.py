@@ -57,27 +57,27 @@ def letters_of_batch(batch: Batch, failed: Sequence[FailedEvent], *, sink: str) 
     return letters
 
 
-def letters_that_failed_again(batch: Batch, buried: Sequence[FailedEvent]) -> list[tuple[int, DeadLetter]]:
-    """(number of the letter, what there is new about it) for each of ``buried``."""
+def letters_that_failed_again(batch: Batch, failed: Sequence[FailedEvent]) -> list[tuple[int, DeadLetter]]:
+    """(number of the letter, what there is new about it) for each of ``failed``."""
     return [
         (
-            batch.letters[burial.index],
+            batch.letters[one.index],
             DeadLetter(
                 b"",
-                burial.reason,
-                burial.detail,
+                one.reason,
+                one.detail,
                 0,
                 0,
                 0,
-                digest=batch.digests[burial.index],
+                digest=batch.digests[one.index],
                 batch=batch.id,
-                batch_index=burial.index,
+                batch_index=one.index,
                 batch_size=len(batch),
-                unanswered=batch.ambiguous and burial.reason not in _ANSWERED,
+                unanswered=batch.ambiguous and one.reason not in _ANSWERED,
                 first_sent_wall=batch.first_sent_wall,
             ),
         )
-        for burial in buried
+        for one in failed
     ]
 
 

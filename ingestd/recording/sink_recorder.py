@@ -267,7 +267,7 @@ class SinkRecorder:
         batch: Batch,
         delivered: int,
         confirming: int,
-        buried: Sequence[FailedEvent],
+        failed: Sequence[FailedEvent],
         parts: Sequence[Batch],
     ) -> None:
         if confirming:
@@ -288,15 +288,15 @@ class SinkRecorder:
                 attempts=batch.attempts,
                 latency_ms=round(batch.latency_s * 1000, 1),
             )
-        if buried:
+        if failed:
             self._audit(
                 AuditEntry.DEAD_LETTERED,
                 sink=self.sink,
                 request_id=batch.id,
-                count=len(buried),
-                reason=buried[0].reason,
+                count=len(failed),
+                reason=failed[0].reason,
                 attempts=batch.attempts,
-                error=buried[0].detail,
+                error=failed[0].detail,
             )
         if parts:
             self._audit(

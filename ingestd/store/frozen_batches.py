@@ -89,7 +89,7 @@ _ROWS = 32
 
 class Changes:
     """What happened to batches, as one unit of work: of an API that takes one event to a request there are
-    thousands a second. ``rows``: were frozen; ``settled``: had their end; ``gone``: need not be known any
+    thousands a second. ``rows``: were frozen; ``settled``: are resolved; ``gone``: need not be known any
     more; ``keys``: of events that are safe now."""
 
     def __init__(self, now: float) -> None:
@@ -129,7 +129,7 @@ def _insert_statement(count: int) -> str:
 
 
 def settle_part(connection: sqlite3.Connection, batch_id: str, segments: bytes) -> None:
-    """The batch had its end for the events in ``segments``."""
+    """The batch is resolved for the events in ``segments``."""
     connection.execute(
         "UPDATE batches SET settled = 1, kept = NULL, keys = NULL, segments = ? WHERE id = ?",
         (segments, batch_id),

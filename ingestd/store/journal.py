@@ -27,7 +27,7 @@ InSpool = Callable[[str, int], bool]
 """(sink, number of a chunk of the spool)."""
 
 EVERYWHERE, DISMISSED = "", "-"
-"""Under these names the journal has events of files that had their end at all sinks, and events that were
+"""Under these names the journal has events of files that are resolved at all sinks, and events that were
 sent to none: refused, or copies (``Journal.passed``). No sink has such a name."""
 
 _INSERT_KEYS = "INSERT INTO window (confirmed_at, digests) VALUES (?, ?)"
@@ -124,8 +124,8 @@ class Journal:
         return self._spool
 
     def watch_spool(self, is_in_spool: InSpool, cursors: Callable[[], dict[str, int]]) -> None:
-        """``is_in_spool(sink, chunk)``: whether a chunk of the spool may have events that had no end there.
-        ``cursors()``: of each sink the chunk before which every one had its end."""
+        """``is_in_spool(sink, chunk)``: whether a chunk of the spool may have unresolved events there.
+        ``cursors()``: of each sink the chunk before which every one is resolved."""
         self._is_in_spool = is_in_spool
         self._cursors = cursors
 
@@ -176,7 +176,7 @@ class Journal:
         now: float,
         also: Work | None = None,
     ) -> None:
-        """The events in ``segments`` have had their end; the others of ``batch`` go on in ``parts``.
+        """The events in ``segments`` are resolved; the others of ``batch`` go on in ``parts``.
 
         The batch stays in the journal, with the segments that are settled, until its sources'
         positions have passed them: a restart must not take those events up again. ``also``: what else
@@ -233,7 +233,7 @@ class Journal:
     ) -> None:
         """What became of dead letters (by number) that were sent again. ``freed``: they were not taken, and
         go on in other requests. ``shared``: delivered ones whose events other sinks may lack. ``copies``:
-        letters of events that shared their fate."""
+        letters of events that failed with one of them."""
         packed = b"".join(safe_keys)
 
         def write(connection: sqlite3.Connection) -> None:
@@ -261,7 +261,7 @@ class Journal:
         self._database.note(lambda c: insert_letters(c, letters, now))
 
     def safe(self, keys: Sequence[bytes], letters: Sequence[DeadLetter], *, now: float) -> None:
-        """Events have had their ends at all sinks: their keys; letters of copies that share their fate."""
+        """Events are resolved at all sinks: their keys; letters of copies that failed with one."""
         packed = b"".join(keys)
 
         def write(connection: sqlite3.Connection) -> None:
@@ -273,7 +273,7 @@ class Journal:
         self._database.note(write)
 
     def moved(self, source: int, position: int, line: int, mark: Mark = NO_MARK) -> None:
-        """All events of ``source`` before ``position`` have had their end."""
+        """All events of ``source`` before ``position`` are resolved."""
         self._positions[source] = (position, line)
         self._marks[source] = mark
         self._moved.add(source)
@@ -296,7 +296,7 @@ class Journal:
         self._look_beyond = True
 
     def dismissed(self, chunk: Chunk, positions: Iterable[int], *, now: float) -> None:
-        """Events had their end before they went anywhere: refused, or copies of others. A restart must not
+        """Events are resolved before they went anywhere: refused, or copies of others. A restart must not
         judge them again: by then the window may have forgotten what they are copies of."""
         chunk.dismissed.update(positions)
         if self._positions.get(chunk.source, (0, 1))[0] >= chunk.end:

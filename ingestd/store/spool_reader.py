@@ -65,5 +65,5 @@ class SpoolCursor:
 
     @property
     def position(self) -> int:
-        """Every chunk before this one has had its end at the sink."""
+        """Every chunk before this one is resolved at the sink."""
         return min(min(self.open), self.unread) if self.open else self.unread

@@ -146,7 +146,7 @@ def take_stock(connection: sqlite3.Connection, *, database: Database, now: float
 
 
 def read_cursors(connection: sqlite3.Connection) -> dict[str, tuple[int, int]]:
-    """Sink -> (the chunk before which every one had its end there, how many wait for it).
+    """Sink -> (the chunk before which every one is resolved there, how many wait for it).
 
     The position of a sink that was not configured at the last start, or was forgotten, is stored negative:
     nothing waits for it, and should it come back it goes on there.
@@ -159,7 +159,7 @@ def read_cursors(connection: sqlite3.Connection) -> dict[str, tuple[int, int]]:
 
 
 def take_over(connection: sqlite3.Connection, *, sinks: Sequence[str], first: int) -> None:
-    """At a start with these ``sinks``; every other one has had all. Chunks before ``first`` had their end.
+    """At a start with these ``sinks``; every other one has had all. Chunks before ``first`` are resolved.
 
     A crash may have come between the last sink's end of a chunk and the chunk's. Of a single sink the rows
     tell what waits, whatever it is called next time.
