@@ -4,12 +4,11 @@ Nothing here is per event. A chunk of some hundred events has one receipt; a bat
 events it took from a chunk as one segment; a delivered batch resolves a segment with one addition.
 """
 
+import hashlib
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from ingestd.core.file_identity import NO_MARK
-from ingestd.core.positions import Positions
-from ingestd.core.receipt import Receipt
+from ingestd.core.receipt import Positions, Receipt
 
 
 class Chunk:
@@ -99,3 +98,22 @@ def pick_segments(segments: Iterable[Segment], indices: Sequence[int]) -> Iterat
         if chosen:
             yield Segment(segment.chunk, chosen)
         first += len(segment.positions)
+
+
+MARK_BYTES = 4096
+"""So many bytes of its head, and of what stands before the place where reading ended."""
+
+Mark = tuple[int, bytes]
+"""A place in a file as it is on disk, and the last bytes before it."""
+
+NO_MARK: Mark = (0, b"")
+
+
+def digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def last_bytes(before: bytes, data: bytes | memoryview) -> bytes:
+    """The last ``MARK_BYTES`` of both, one after the other."""
+    new = bytes(data[-MARK_BYTES:])
+    return new if len(new) == MARK_BYTES else (before + new)[-MARK_BYTES:]

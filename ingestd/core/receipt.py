@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from ingestd.core.letter import DeadLetter
-from ingestd.core.positions import Positions
+
+Positions = Sequence[int]
+"""Which events of a chunk: a ``range`` where they are neighbours, else ascending integers."""
 
 Routed = Mapping[str, Positions]
 """Sink -> the positions in a chunk of the events that go there."""

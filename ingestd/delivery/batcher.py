@@ -6,7 +6,7 @@ from itertools import accumulate
 
 from ingestd.core.batch import Batch, NewId
 from ingestd.core.chunk import Chunk, Segment
-from ingestd.core.positions import Positions
+from ingestd.core.receipt import Positions
 
 
 class Batcher:

@@ -12,9 +12,8 @@ from typing import Any
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk
 from ingestd.core.clock import Clock
-from ingestd.core.positions import Positions
 from ingestd.core.reasons import Reason
-from ingestd.core.receipt import FanOutReceipt
+from ingestd.core.receipt import FanOutReceipt, Positions
 from ingestd.delivery.recorder import FailedEvent, Outcomes
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.recovery import ProcessedEvents, RecoveredChunk, Recovery

@@ -20,7 +20,7 @@ from ingestd.store.frozen_batches import FrozenBatch, body_digest, unpack_positi
 from ingestd.store.key_log import KeyLog
 
 if TYPE_CHECKING:
-    from ingestd.core.positions import Positions
+    from ingestd.core.receipt import Positions
 
 Digests = Callable[[list[bytes]], list[bytes | None]]
 Encode = Callable[[Sequence[bytes]], bytes]

@@ -13,8 +13,8 @@ from ingestd.core.batch import Batch
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.chunk import Chunk
 from ingestd.core.clock import Clock
-from ingestd.core.positions import Positions
 from ingestd.core.reasons import Reason
+from ingestd.core.receipt import Positions
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.copies import CopyTracker
 from ingestd.intake.fan_out import FanOut

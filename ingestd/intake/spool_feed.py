@@ -14,8 +14,7 @@ import anyio
 from ingestd.core.batch import Batch
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.ledger import SinkLedger
-from ingestd.core.positions import Positions
-from ingestd.core.receipt import Routed
+from ingestd.core.receipt import Positions, Routed
 from ingestd.delivery.batcher import Batcher
 from ingestd.delivery.lane import Lane
 from ingestd.intake.recovery import RecoveredChunk, Recovery

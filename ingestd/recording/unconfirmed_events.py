@@ -12,8 +12,7 @@ from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, pick_segments
 from ingestd.core.ledger import Ledger
 from ingestd.core.letter import DeadLetter
-from ingestd.core.positions import Positions
-from ingestd.core.receipt import FanOutReceipt, Receipt, receipt_without_chunk
+from ingestd.core.receipt import FanOutReceipt, Positions, Receipt, receipt_without_chunk
 from ingestd.store.lost_places import LostPlaces
 
 Row = tuple[str, int, int]

@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from enum import Enum
 from typing import NamedTuple, Protocol
 
-from ingestd.core.chunk import Chunk
-from ingestd.core.file_identity import Mark
+from ingestd.core.chunk import Chunk, Mark
 from ingestd.core.receipt import Receipt
 
 

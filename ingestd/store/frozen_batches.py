@@ -16,7 +16,7 @@ import msgspec
 
 from ingestd.core.batch import Batch
 from ingestd.core.chunk import Segment
-from ingestd.core.positions import Positions
+from ingestd.core.receipt import Positions
 
 PackedSegment = tuple[int, int, int, bytes]
 """(source, start, end, positions) of a segment; see ``pack_positions``."""

@@ -10,10 +10,9 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 
 from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, Segment
-from ingestd.core.file_identity import NO_MARK, Mark, digest
+from ingestd.core.chunk import NO_MARK, Chunk, Mark, Segment, digest
 from ingestd.core.letter import DeadLetter
-from ingestd.core.positions import Positions
+from ingestd.core.receipt import Positions
 from ingestd.store import frozen_batches as frozen
 from ingestd.store import letter_leases
 from ingestd.store.database import Database

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ingestd.core.file_identity import MARK_BYTES
+from ingestd.core.chunk import MARK_BYTES
 
 Fingerprints = Callable[[int, int], tuple[bytes, int]]
 """(start, length) -> digest and length of these bytes of a file; see ``sources.streams.fingerprint``."""

@@ -3,7 +3,7 @@ values on several lines each. Same regions as ``splitting.Lines``."""
 
 import re
 
-from ingestd.core.file_identity import last_bytes
+from ingestd.core.chunk import last_bytes
 from ingestd.sources.files.closing import OPENERS, Closing, value_end
 from ingestd.sources.files.splitting import KEPT_OF_TOO_LONG, ByteStream, Damaged, Region, UnfinishedValue
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from ingestd.core.file_identity import last_bytes
+from ingestd.core.chunk import last_bytes
 from ingestd.sources.files.closing import Closing, skip_separators, values_in
 
 

@@ -10,8 +10,8 @@ import zlib
 from pathlib import Path
 from typing import Protocol
 
+from ingestd.core.chunk import MARK_BYTES, digest, last_bytes
 from ingestd.core.errors import UserError
-from ingestd.core.file_identity import MARK_BYTES, digest, last_bytes
 from ingestd.core.text import printable
 from ingestd.core.units import human_size
 

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.batch import Batch, random_id
 from ingestd.core.chunk import Chunk, Segment, pick_segments
-from ingestd.core.positions import Positions
-from ingestd.core.receipt import Receipt
+from ingestd.core.receipt import Positions, Receipt
 from ingestd.store.frozen_batches import pack_positions, unpack_positions
 from tests.ids import new_id
 

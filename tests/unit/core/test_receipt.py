@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.letter import DeadLetter
-from ingestd.core.positions import Positions
 from ingestd.core.reasons import Reason
-from ingestd.core.receipt import FanOutReceipt, Receipt
+from ingestd.core.receipt import FanOutReceipt, Positions, Receipt
 
 SINKS = ("one", "two", "three")
 
