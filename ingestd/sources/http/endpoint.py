@@ -21,8 +21,7 @@ from ingestd.sources.http.aside import BodyWorker, at_once
 from ingestd.sources.http.auth import Authenticator
 from ingestd.sources.http.body import check_coding, decode, take_apart
 from ingestd.sources.http.cloudevents_http import to_structured
-from ingestd.sources.http.media_type import Format, format_of
-from ingestd.sources.http.query import Query, parse_query
+from ingestd.sources.http.media_type import Format, Query, format_of, parse_query
 from ingestd.sources.http.quota import Quotas
 from ingestd.sources.http.webhook_handshake import ALLOW, answer_options
 
