@@ -16,8 +16,7 @@ from ingestd.sources.http.auth import Authenticator
 from ingestd.sources.http.endpoint import Endpoint, EndpointSettings
 from ingestd.telemetry import log
 from ingestd.telemetry.health import Readiness
-from ingestd.telemetry.metrics import Metrics
-from ingestd.telemetry.service_metrics import ServiceMetrics
+from ingestd.telemetry.metrics import Metrics, ServiceMetrics
 from ingestd.telemetry.systemd import Systemd
 from ingestd.telemetry.watchdog import Watchdog
 from ingestd.wiring.pipeline import IngestService, Pipeline

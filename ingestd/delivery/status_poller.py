@@ -18,7 +18,7 @@ from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.core.units import human_seconds
 from ingestd.delivery.event_status import EventStatus, Standing, StatusReader, question_url
-from ingestd.delivery.pending_confirmations import PendingConfirmations
+from ingestd.delivery.recorder import PendingConfirmations
 from ingestd.delivery.status_client import PollBackoff, StatusRateLimit, jitter
 from ingestd.telemetry.metrics import answer_class
 

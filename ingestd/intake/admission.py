@@ -14,8 +14,7 @@ from typing import Protocol
 from ingestd.core.clock import Clock
 from ingestd.core.letter import DeadLetter
 from ingestd.core.submission import DeferredSubmission, Submission
-from ingestd.intake.backpressure import Backpressure, store_deferral
-from ingestd.intake.delivery_waits import DeliveryWaits
+from ingestd.intake.backpressure import Backpressure, DeliveryWaits, store_deferral
 from ingestd.intake.submission_group import MAX_EVENTS, SubmissionGroup
 from ingestd.processing.dedup import Window
 from ingestd.processing.validate import Validator

@@ -13,8 +13,7 @@ from ingestd.core.ledger import SinkLedger
 from ingestd.core.letter import DeadLetter
 from ingestd.core.receipt import Digests, Failures, Resolution
 from ingestd.core.verdict import Meaning, Verdict
-from ingestd.delivery.pending_confirmations import PendingConfirmations
-from ingestd.delivery.recorder import FailedEvent, Outcomes
+from ingestd.delivery.recorder import FailedEvent, Outcomes, PendingConfirmations
 from ingestd.recording.answer_notes import AnswerNotes
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.make_letters import letters_of_batch, pending_of_batch

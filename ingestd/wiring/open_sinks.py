@@ -16,7 +16,7 @@ from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.delivery.event_status import StatusReader
 from ingestd.delivery.lane import Lane
 from ingestd.delivery.lane_settings import LaneSettings
-from ingestd.delivery.pending_confirmations import PendingConfirmations
+from ingestd.delivery.recorder import PendingConfirmations
 from ingestd.delivery.retry_worker import RetryWorker
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.delivery.status_client import StatusClient

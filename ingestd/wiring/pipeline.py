@@ -32,8 +32,7 @@ from ingestd.core.errors import UserError
 from ingestd.core.ledger import Ledger
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.admission import Accepted, Admission
-from ingestd.intake.backpressure import Backpressure
-from ingestd.intake.delivery_waits import DeliveryWaits
+from ingestd.intake.backpressure import Backpressure, DeliveryWaits
 from ingestd.intake.recovery import Recovery, restore_window
 from ingestd.intake.spool_feed import SpoolFeed
 from ingestd.processing import routes

@@ -14,7 +14,7 @@ from typing import Any
 from ingestd.core.answer import Answer
 from ingestd.core.letter import DeadLetter
 from ingestd.delivery.event_status import StatusReader
-from ingestd.delivery.pending_confirmations import PendingConfirmations
+from ingestd.delivery.recorder import PendingConfirmations
 from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings
 from ingestd.sinks.answer_body import told
 from ingestd.store import confirmations

@@ -13,7 +13,7 @@ from ingestd.core.clock import SystemClock
 from ingestd.core.errors import Unreachable
 from ingestd.core.reasons import Reason
 from ingestd.delivery.event_status import StatusReader
-from ingestd.delivery.pending_confirmations import PendingConfirmations
+from ingestd.delivery.recorder import PendingConfirmations
 from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings, make_letter
 from ingestd.sinks.answer_body import told
 from ingestd.store import confirmations

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.reasons import Reason
 from ingestd.core.submission import AcceptedSubmission, Submission
-from ingestd.intake.rejections import event_id
-from ingestd.intake.submission_group import Piece, SubmissionGroup
+from ingestd.intake.submission_group import Piece, SubmissionGroup, event_id
 from ingestd.processing.dedup import Window
 from ingestd.processing.validate import Validator
 from ingestd.schemas.interaction import InteractionSchema

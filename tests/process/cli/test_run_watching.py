@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from ingestd.telemetry.service_metrics import ServiceMetrics
+from ingestd.telemetry.metrics import ServiceMetrics
 from tests.event_api import INVALID, event, events
 from tests.ports import free_port
 from tests.process.cli.run_support import Keeper, producer, serve, starting, told, words

@@ -9,8 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ingestd import __version__
 from ingestd.core.ledger import Ledger
 from ingestd.telemetry.catalogue import CATALOGUE, SERVICE_CATALOGUE
-from ingestd.telemetry.metrics import Metrics
-from ingestd.telemetry.service_metrics import MAX_PRODUCERS, ProducerEvents, Reloads, ServiceMetrics
+from ingestd.telemetry.metrics import MAX_PRODUCERS, Metrics, ProducerEvents, Reloads, ServiceMetrics
 
 
 def scrape(service: ServiceMetrics) -> dict[str, Metric]:
