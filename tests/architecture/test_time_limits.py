@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.architecture.modules import tree_of
+
 TESTS = Path(__file__).parents[1]
 WAITS = {"timeout", "fail_after", "wait_for", "communicate", "run", "check_output", "urlopen", "wait", "get"}
 CLOCKS = {"monotonic", "perf_counter", "process_time", "thread_time"}
@@ -61,3 +63,44 @@ def test_limits_of_time_in_tests_follow_the_machine() -> None:
 )
 def test_a_fixed_limit_is_found(line: str) -> None:
     assert list(fixed_limits(ast.parse(f"async def test():\n    {line}"))) == [2]
+
+
+def measured_times(tree: ast.AST) -> Iterator[int]:
+    """Lines with an assertion on what the clock of the machine says now."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert):
+            calls = [n.func for n in ast.walk(node.test) if isinstance(n, ast.Call)]
+            if any(
+                isinstance(one, ast.Attribute) and one.attr in {"monotonic", "perf_counter"} for one in calls
+            ):
+                yield node.lineno
+
+
+STILL_MEASURED = {
+    "integration/admin/test_server.py": 1,
+    "integration/control/test_creation_latency.py": 1,
+    "integration/control/test_subscription.py": 1,
+    "integration/control/test_world.py": 1,
+    "integration/delivery/test_lane_answers.py": 2,
+    "integration/delivery/test_lane_login.py": 1,
+    "integration/delivery/test_lane_outage.py": 1,
+    "integration/delivery/test_lane_shutdown.py": 3,
+    "integration/delivery/test_lane_slots.py": 2,
+    "integration/httpd/test_slow_clients.py": 2,
+    "integration/intake/test_waiting.py": 1,
+    "integration/sandbox/control_support.py": 1,
+    "integration/sources/files/test_pipes.py": 1,
+    "integration/store/test_upkeep.py": 1,
+    "integration/telemetry/test_systemd.py": 2,
+    "integration/telemetry/test_watchdog.py": 1,
+}
+"""By file, how often. The list may only get shorter: a clock that is passed in says the same everywhere."""
+
+
+def test_no_test_judges_a_clock_by_the_time_that_it_takes_itself() -> None:
+    found = {
+        str(path.relative_to(TESTS)): len(list(measured_times(tree_of(path))))
+        for tier in ("unit", "contract", "integration")
+        for path in sorted((TESTS / tier).rglob("*.py"))
+    }
+    assert {name: times for name, times in found.items() if times} == STILL_MEASURED
