@@ -3,21 +3,30 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from tests.machine import patience
 
-BOUNDS = {"replay": (70, 230), "post": (80, 240), "letter": (100, 660)}
+BOUNDS = {"replay": (40, 150), "post": (48, 175), "letter": (83, 570)}
 """Files entered, calls from file to file: only ever less. The goal: (25, 110), (30, 120), (35, 200)."""
 
 
 @pytest.mark.parametrize("kind", BOUNDS)
 def test_one_event_enters_no_more_files_than_this(kind: str) -> None:
-    command = [sys.executable, "-m", "tests.architecture.way", kind]
-    traced = subprocess.run(command, capture_output=True, text=True, timeout=patience(60), check=True)
-    found = json.loads(traced.stdout.splitlines()[-1])
-    print(f"{kind}: {found}")
     files, calls = BOUNDS[kind]
+    found = trace(kind)
+    for _ in range(2):  # a timer that runs meanwhile, as on a busy machine, adds what is not the event's
+        if found["files"] > files or found["calls"] > calls:
+            found = trace(kind)
+    print(f"{kind}: {found}")
     assert found["files"] <= files, found
     assert found["calls"] <= calls, found
+
+
+def trace(kind: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.architecture.way", kind]
+    traced = subprocess.run(command, capture_output=True, text=True, timeout=patience(60), check=True)
+    found: dict[str, Any] = json.loads(traced.stdout.splitlines()[-1])
+    return found
