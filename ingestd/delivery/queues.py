@@ -100,9 +100,12 @@ class Queues:
             self._push(freed, 0.0, repeat=freed.attempts > 0)
 
     def take(self, now: float, *, probing: bool, repeats_from: Callable[[float], float]) -> Send | None:
-        """The batch to send now. A probe does not wait for its time, and is not the same batch twice in a
-        row if that was answered: it could be the one that no API takes. ``repeats_from``: when a repeat may
-        go, asked if one is next."""
+        """The batch to send now. ``repeats_from``: when a repeat may go, asked if one is next.
+
+        A probe does not wait for its time. After one of a batch that had failed, and was answered, the next
+        is a new one: those that failed may be ones that no API takes, and however many they are, others
+        must be tried.
+        """
         while (found := self._take(now, probing, repeats_from)) is not None:
             if not found.batch.letters:
                 return found
@@ -112,7 +115,7 @@ class Queues:
 
     def _take(self, now: float, probing: bool, repeats_from: Callable[[float], float]) -> Send | None:
         first = self.waiting[0] if self.waiting else None
-        if probing and first and first.batch is self._probed and first.batch.last_status:
+        if probing and self._probed is not None and self._probed.last_status:
             self._probed = None
             if batch := self._take_new():
                 return Send(batch, repeat=False)

@@ -213,6 +213,19 @@ async def test_a_batch_that_no_api_takes_does_not_keep_the_circuit_open() -> Non
         assert list(r.book.buried) == [0]
 
 
+async def test_batches_that_no_api_takes_do_not_keep_all_others_from_being_tried() -> None:
+    """Both fail before anything else is sent: the circuit opens, and not every probe may be one of them."""
+
+    def script(request: Request) -> Action:
+        return Reply(503) if b'i-0"' in request.body or b'i-1"' in request.body else Reply()
+
+    async with rig(script, circuit_threshold=2, give_up_after_s=0.5, max_in_flight=2) as r:
+        await r.deliver([make_batch([n]) for n in (0, 1, 2, 3)])
+        assert r.book.states[0] == BreakerState.OPEN
+        assert sorted(r.book.buried) == [0, 1]
+        assert sorted(r.book.delivered) == [2, 3]
+
+
 async def test_a_batch_that_fails_while_others_are_taken_is_no_outage_and_is_given_up() -> None:
     def script(request: Request) -> Action:
         return Reply(503) if b'i-0"' in request.body or b'i-1"' in request.body else Reply()
