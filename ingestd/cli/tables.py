@@ -89,7 +89,7 @@ def print_letter(letter: Mapping[str, Any], *, as_json: bool) -> None:
     payload = found.pop("payload", None) or f"(base64) {found.pop('payload_base64', '')}"
     for name, value in found.items():
         if value is not None:
-            click.echo(f"{name.replace('_', ' '):16}{printable(str(value), keep=_LINES)}")
+            click.echo(f"{name.replace('_', ' '):18}{printable(str(value), keep=_LINES)}")
     click.echo("payload")
     click.echo(printable(payload, keep=_LINES))
 

@@ -97,8 +97,8 @@ async def test_letters_tell_their_sink_and_those_rejected_before_routing_a_dash(
     ]
     listed = await dlq_json(state, "list")
     assert [letter["sink"] for letter in listed["letters"]] == ["crm", "hooks", None, None, "gone"]
-    assert "sink            hooks\n" in (await dlq(state, "show", 2)).output
-    assert "sink            -\n" in (await dlq(state, "show", 3)).output
+    assert "sink              hooks\n" in (await dlq(state, "show", 2)).output
+    assert "sink              -\n" in (await dlq(state, "show", 3)).output
     assert (await dlq_json(state, "show", 2))["sink"] == "hooks"
 
 
