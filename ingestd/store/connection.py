@@ -65,13 +65,18 @@ def connect(path: Path, *, read_only: bool = False, busy_timeout_s: float = 10.0
     return connection
 
 
+def connect_without_trace(path: Path) -> sqlite3.Connection:
+    """A connection that only reads and leaves no file behind. Raises sqlite3.Error."""
+    log = path.with_name(f"{path.name}-wal")
+    mode = "mode=ro" if log.exists() else "immutable=1"  # the latter makes no files of its own
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
+
+
 def look_at(path: Path) -> int:
     """The format of a file, which stays as it is; 0: it is empty. Raises StoreFailed for one that a start
     would refuse: newer, damaged, or somebody else's. A large one is not read to its end."""
-    log = path.with_name(f"{path.name}-wal")
-    mode = "mode=ro" if log.exists() else "immutable=1"  # the latter makes no files of its own
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as connection:
+        with closing(connect_without_trace(path)) as connection:
             version: int = connection.execute("PRAGMA user_version").fetchone()[0]
             refuse_newer(version, path)
             if version:

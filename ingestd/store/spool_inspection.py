@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ingestd.store import spool_rows
-from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, connect, explain, refuse_newer
+from ingestd.store.connection import (
+    FILE_NAME,
+    VERSION,
+    StoreFailed,
+    connect,
+    connect_without_trace,
+    explain,
+    refuse_newer,
+)
 from ingestd.store.spool_rows import SpoolDamage, SpoolRow, SpoolTotals
 from ingestd.store.writer import MARK_NAME, unpack_mark
 
@@ -47,6 +55,16 @@ class SpoolFindings:
     checked: int
     bad: list[int]
     problems: list[str]
+
+
+def waiting_by_sink(path: Path) -> dict[str, int]:
+    """How many chunks wait for each sink, by the state file, which must be of this format. Leaves no file
+    behind. Raises StoreFailed."""
+    try:
+        with closing(connect_without_trace(path)) as connection:
+            return {sink: chunks for sink, chunks, _ in connection.execute(_SINKS) if chunks}
+    except sqlite3.Error as error:
+        raise explain(error, path) from None
 
 
 class SpoolInspection:

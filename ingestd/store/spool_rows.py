@@ -6,6 +6,8 @@ import sqlite3
 import struct
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 import msgspec
@@ -35,6 +37,16 @@ class SpoolRow(NamedTuple):
     crc: int
     digests: bytes
     payload: bytes
+
+
+def words_of_left_behind(sink: str, chunks: int, directory: Path) -> str:
+    """Why a service does not start that has a sink no more for which chunks wait."""
+    forget = f"ingestd spool forget {sink} --state-dir {quote(str(directory))}"
+    waiting = "1 chunk of the spool waits" if chunks == 1 else f"{chunks} chunks of the spool wait"
+    return (
+        f"sink {sink} is no longer configured, but {waiting} for it: configure it again,"
+        f" or give them up with `{forget}`"
+    )
 
 
 class SpoolTotals(NamedTuple):

@@ -48,7 +48,7 @@ from ingestd.store.key_log import KeyLog
 from ingestd.store.letter_leases import release_leases
 from ingestd.store.lock import DirectoryLock
 from ingestd.store.spool import Spool, SpooledChunk, place_of
-from ingestd.store.spool_rows import SpoolDamage
+from ingestd.store.spool_rows import SpoolDamage, words_of_left_behind
 from ingestd.telemetry.audit_file import AuditLog
 from ingestd.telemetry.metrics import Metrics
 from ingestd.transport.watched_file import Watch
@@ -309,10 +309,7 @@ async def take_up_unconfirmed(
 
 def _check_left_behind(spool: Spool, directory: Path) -> None:
     for sink, chunks in spool.left_behind.items():
-        raise UserError(
-            f"sink {sink} is no longer configured, but {chunks} chunks of the spool wait for it: configure it"
-            f" again, or give them up with `ingestd spool forget {sink} --state-dir {quote(str(directory))}`"
-        )
+        raise UserError(words_of_left_behind(sink, chunks, directory))
 
 
 def _damaged(pipeline: Pipeline, warn: Warn, damage: SpoolDamage) -> None:

@@ -19,6 +19,7 @@ from ingestd.core.errors import UserError
 from ingestd.core.redaction import redact
 from ingestd.core.text import printable
 from ingestd.store.lock import holder_of
+from ingestd.wiring.open_sinks import sections_of
 
 
 class Report:
@@ -62,7 +63,7 @@ async def check_all(
         ("producers", lambda: configuration.check_producers(settings)),
         ("secret files", lambda: configuration.check_secret_files(settings, origins)),
         ("schema", lambda: configuration.check_schema(settings)),
-        ("state directory", lambda: state.check_state(directory, settings.spool)),
+        ("state directory", lambda: state.check_state(directory, settings.spool, sections_of(settings))),
         ("ports", lambda: listening.check_ports(settings, holder=holder_of(directory))),
         ("tls", lambda: listening.check_tls(settings.ingest.tls)),
     ]

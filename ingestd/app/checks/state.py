@@ -6,12 +6,14 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ingestd.app.checks.finding import Finding, fail, ok, warn
 from ingestd.config import SpoolConfig
 from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, look_at
+from ingestd.store.spool_inspection import waiting_by_sink
+from ingestd.store.spool_rows import words_of_left_behind
 
 SLOW_FSYNC_S = 0.020
 _PROBES = 10
@@ -22,8 +24,9 @@ _NETWORK = re.compile(
 _FLEETING = {"tmpfs": "memory", "ramfs": "memory", "overlay": "the container's own layer"}
 
 
-def check_state(directory: Path, spool: SpoolConfig) -> Iterator[Finding]:
-    """Writes a probe there and takes it away again. Makes no directory, and leaves no file behind."""
+def check_state(directory: Path, spool: SpoolConfig, sinks: Collection[str]) -> Iterator[Finding]:
+    """Writes a probe there and takes it away again. Makes no directory, and leaves no file behind. ``sinks``:
+    names of those that are configured."""
     existing = _nearest_existing(directory)
     if not existing.is_dir():
         yield fail("state directory", f"{existing} is in the way of {directory}: it is not a directory")
@@ -42,13 +45,13 @@ def check_state(directory: Path, spool: SpoolConfig) -> Iterator[Finding]:
         return
     made = "can be written" if existing == directory else "can be made"
     yield ok("state directory", f"{directory} {made}")
-    yield from _check_file(directory / FILE_NAME)
+    yield from _check_file(directory / FILE_NAME, sinks)
     yield _check_room(directory, existing, spool)
     yield from check_file_system(existing, _read_mounts())
     yield check_fsync(fsync_s)
 
 
-def _check_file(path: Path) -> Iterator[Finding]:
+def _check_file(path: Path, sinks: Collection[str]) -> Iterator[Finding]:
     """What a start would refuse."""
     if not path.exists():
         return
@@ -59,6 +62,9 @@ def _check_file(path: Path) -> Iterator[Finding]:
     else:
         older = f"; a start brings it to {VERSION}" if version < VERSION else ""
         yield ok("state file", f"format {version}{older}")
+        waiting = waiting_by_sink(path) if version == VERSION else {}
+        for sink in waiting.keys() - set(sinks):
+            yield fail("spool", words_of_left_behind(sink, waiting[sink], path.parent))
 
 
 def check_file_system(path: Path, mounts: str) -> Iterator[Finding]:

@@ -272,20 +272,20 @@ async def test_a_taken_port_fails(file: Path) -> None:
 
 def test_a_file_in_the_way_of_the_state_directory_fails(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    (finding,) = state.check_state(tmp_path / "file" / "state", SpoolConfig())
+    (finding,) = state.check_state(tmp_path / "file" / "state", SpoolConfig(), ["api"])
     assert finding.level is Level.FAIL
     assert "is not a directory" in finding.text
 
 
 def test_a_directory_that_cannot_be_written_fails() -> None:
-    (finding,) = state.check_state(Path("/proc/1"), SpoolConfig())
+    (finding,) = state.check_state(Path("/proc/1"), SpoolConfig(), ["api"])
     assert finding.level is Level.FAIL
     assert finding.text.startswith("cannot write in /proc/1: ")
 
 
 def test_room_is_compared_with_what_the_spool_may_become(tmp_path: Path) -> None:
     def disk(spool: SpoolConfig) -> Finding:
-        return next(one for one in state.check_state(tmp_path, spool) if one.check == "disk")
+        return next(one for one in state.check_state(tmp_path, spool, ["api"]) if one.check == "disk")
 
     free = shutil.disk_usage(tmp_path).free
     assert disk(SpoolConfig(max_bytes=2**20, ballast=0)).level is Level.OK
@@ -324,7 +324,7 @@ def test_a_slow_disk_is_warned_of() -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write everything")
 def test_files_of_another_user_in_the_state_directory_fail(tmp_path: Path) -> None:
     (tmp_path / "lock").touch(mode=0o400)
-    (finding,) = state.check_state(tmp_path, SpoolConfig())
+    (finding,) = state.check_state(tmp_path, SpoolConfig(), ["api"])
     assert finding.level is Level.FAIL
     assert "lock cannot be written by this user" in finding.text
 

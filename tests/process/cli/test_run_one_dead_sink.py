@@ -61,7 +61,10 @@ async def test_a_dead_sink_leaves_the_service_ready_and_is_told_and_can_be_given
         async with starting(place, words(place, crm.url, "--config", file)) as service:
             done = await service.finish()
         assert done.code == 2
-        assert "sink crm is no longer configured, but 1 chunks of the spool wait for it" in done.err
+        left = "sink crm is no longer configured, but 1 chunk of the spool waits for it"
+        assert left in done.err
+        checked = await place.run("check", "--config", file, "--state-dir", place.state)
+        assert (checked.code, left in checked.out) == (2, True), checked
 
         stat = await place.run("spool", "stat", "--json", "--state-dir", place.state)
         assert [(s["name"], s["chunks_behind"]) for s in json.loads(stat.out)["sinks"]] == [
