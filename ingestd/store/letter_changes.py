@@ -19,11 +19,12 @@ from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, explain
 from ingestd.store.dead_letters import IDEMPOTENCY_WINDOW_S, Filter
 from ingestd.store.letter_leases import BROKEN, OLD
 
-STEP_LETTERS = 4_000
+STEP_LETTERS = 2_000
 """In one transaction, about 30 ms: so long may a producer of the service have to wait for its answer."""
 
 _STEP_BYTES = 4 * 1024**2
 _BUSY_TIMEOUT_S = 10.0
+_LOOK_AGAIN_S = 0.003
 
 
 @dataclass(slots=True)
@@ -170,8 +171,10 @@ class LetterChanges:
         *,
         step_letters: int = STEP_LETTERS,
         step_bytes: int = _STEP_BYTES,
+        busy_timeout_s: float = _BUSY_TIMEOUT_S,
     ) -> None:
         self._connection = connection
+        self._busy_timeout_s = busy_timeout_s
         self._step_letters, self._step_bytes = step_letters, step_bytes
 
     @staticmethod
@@ -195,7 +198,13 @@ class LetterChanges:
                     raise StoreFailed(  # no migration under its feet
                         f"{path} is in use by an ingestd of another version: use that one's command"
                     )
-                changes = LetterChanges(connection, step_letters=step_letters, step_bytes=step_bytes)
+                connection.execute("PRAGMA busy_timeout=0")  # from here on _begin waits
+                changes = LetterChanges(
+                    connection,
+                    step_letters=step_letters,
+                    step_bytes=step_bytes,
+                    busy_timeout_s=busy_timeout_s,
+                )
                 try:
                     yield changes
                 finally:
@@ -297,10 +306,27 @@ class LetterChanges:
                 " AND state = 'waiting'"
             ).fetchone()[0]
 
+    def _begin(self) -> None:
+        """Ask for the lock every few milliseconds. Raises sqlite3.Error.
+
+        SQLite's own waiting grows to 100 ms at a time: beside a service that commits all the time a command
+        would spend most of its time in it.
+        """
+        deadline = time.monotonic() + self._busy_timeout_s
+        while True:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(_LOOK_AGAIN_S)
+            else:
+                return
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
+        self._begin()
         try:
             yield
             connection.execute("COMMIT")
