@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import multiprocessing
 import multiprocessing.connection
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,8 +18,11 @@ import httpx
 import uvloop
 from httpx_aiohttp import AiohttpTransport
 
+from ingestd.core.clock import SystemClock
 from ingestd.transport.client import Client
 from ingestd.transport.engine import Engine
+from ingestd.transport.sessions import watch_tls
+from ingestd.transport.watched_file import Watch
 
 Post = Callable[[bytes], Awaitable[int]]
 
@@ -132,7 +136,15 @@ async def bare_aiohttp(url: str) -> AsyncIterator[Post]:
 
 
 def _engine() -> Engine:
-    return Engine(httpx.create_ssl_context(), max_connections=64, max_body_bytes=1024 * 1024)
+    clock = SystemClock()
+    return Engine(
+        watch_tls(None, certificate=None, trust_env=False, watch=Watch(), clock=clock),
+        max_connections=64,
+        max_connection_age_s=300.0,
+        max_body_bytes=1024 * 1024,
+        clock=clock,
+        rng=random.Random(),
+    )
 
 
 ENGINES = {

@@ -20,6 +20,7 @@ from tests.process.cli.run_support import (
     told,
 )
 from tests.process.cli.support import Place
+from tests.process.soak.producers import Address
 from tests.receiver import Action, Cut, Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +40,7 @@ class Client:
         self._rng = rng
         self._next = number * 1_000_000
 
-    async def work(self, place: "Address", stop: asyncio.Event) -> None:
+    async def work(self, place: Address, stop: asyncio.Event) -> None:
         batch = self._batch()
         again = False
         while batch:
@@ -76,25 +77,6 @@ class Client:
             assert answer["duplicates"] == 0, answer
         self.duplicates += int(str(answer["duplicates"]))
         self.taken += batch
-
-
-class Address:
-    """Where the service listens in this life."""
-
-    def __init__(self) -> None:
-        self._port = 0
-        self._known = asyncio.Event()
-
-    def gone(self) -> None:
-        self._known.clear()
-
-    def now(self, port: int) -> None:
-        self._port = port
-        self._known.set()
-
-    async def port(self) -> int:
-        await self._known.wait()
-        return self._port
 
 
 class FaultyApi(Keeper):
