@@ -23,7 +23,7 @@ from ingestd.telemetry.audit_entry import Audit, AuditEntry
 
 
 class RetriedLetters:
-    """``warn`` hears of letters that wait for a person now. ``several``: events go to other sinks as well."""
+    """``warn`` hears of letters that wait for a person now."""
 
     def __init__(
         self,
@@ -34,8 +34,6 @@ class RetriedLetters:
         audit: Audit,
         clock: Clock,
         warn: Callable[[str], None],
-        *,
-        several: bool,
     ) -> None:
         self._sink = sink
         self._ledger = ledger
@@ -44,7 +42,6 @@ class RetriedLetters:
         self._audit = audit
         self._clock = clock
         self._warn = warn
-        self._several = several
         self._doubted: set[bytes] = set()  # keys that were found known: their letters are leased once more
         self._out: dict[bytes, str] = {}  # keys that letters on their way have claimed, and their batches
 
@@ -93,7 +90,7 @@ class RetriedLetters:
             ledger.retried_failed += len(failed)
         self._journal.retried(
             delivered=numbers,
-            shared=numbers if self._several and batch.anew else (),
+            shared=numbers if batch.anew else (),
             safe_keys=safe,
             failed=failed,
             freed=[number for part in parts for number in part.letters],
@@ -133,7 +130,7 @@ class RetriedLetters:
             if digest in seen or digest in self._out or (state == "pending" and not elsewhere):
                 later.append(index)
             elif state == "known":
-                if self._several and digest not in self._doubted:
+                if digest not in self._doubted:
                     self._doubted.add(digest)
                     doubtful.append(index)
                 else:

@@ -38,7 +38,6 @@ class SinkRecorder:
 
     ``keep``: gives what a lake writes with the end of a batch; None: no lake wants this sink's events.
     ``pending``: counts the events that the API will be asked about; None: its answers are final.
-    ``several``: events go to other sinks as well, and are resolved when they are resolved at each.
     """
 
     def __init__(
@@ -46,7 +45,6 @@ class SinkRecorder:
         sink: str,
         events: EventRecorder,
         *,
-        several: bool,
         journal: Journal,
         audit: Audit,
         metrics: Metrics,
@@ -63,7 +61,6 @@ class SinkRecorder:
         self._keep = keep
         self._pending = pending
         self._events = events
-        self._several = several
         self._journal = journal
         self._audit = audit
         self._metrics = metrics
@@ -72,9 +69,7 @@ class SinkRecorder:
         self._warn = warn
         self._first_question_after_s = first_question_after_s
         self._learned_bytes = sys.maxsize
-        self._letters = RetriedLetters(
-            sink, self.ledger, events, journal, audit, clock, warn, several=several
-        )
+        self._letters = RetriedLetters(sink, self.ledger, events, journal, audit, clock, warn)
         self.withdraw, self.put_aside = self._letters.withdraw, self._letters.put_aside
         self._notes = AnswerNotes(sink, warn=warn, clock=clock)
 

@@ -7,7 +7,7 @@ a new request, whose key is here before it is sent.
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from ingestd.core.batch import Batch
@@ -27,6 +27,9 @@ from ingestd.store.dead_letters import (
 
 MAX_DUE_AHEAD_S = 2 * MAX_RETRY_S
 """A letter that is due later than this was written before the clock was set back."""
+
+SinksOf = Callable[[list[bytes]], list[list[str]]]
+"""The names of the sinks that each of these events goes to."""
 
 OLD = "its request may have been taken, more than 24 hours ago: the API may not know its key any more"
 BROKEN = (
@@ -54,13 +57,13 @@ def lease_due(
     max_bytes: int,
     requested_only: bool = False,
     sink: str,
-    several: bool = False,
+    sinks_of: SinksOf,
 ) -> Lease:
     """Lease the letters of a sink's next request: one that is repeated whole, or loose letters together.
 
     What may not be sent without a person is put aside, by the clock of this moment: the process may have been
-    away for days. ``several``: events go to other sinks too; one that will be read again, because they lack
-    it, is given without its key: that is not to be known yet.
+    away for days. An event that will be read again, because other sinks lack it, is given without its key:
+    that is not to be known yet.
     """
     _pull_in(connection, sink, now)
     first = _first_due(connection, sink, now, requested_only=requested_only)
@@ -74,7 +77,7 @@ def lease_due(
         "UPDATE letters SET state = 'leased', lease = ? WHERE id IN (SELECT value FROM json_each(?))",
         (now, _ids(found)),
     )
-    return Lease(_without_early_keys(connection, found) if several else found, aside)
+    return Lease(_without_early_keys(connection, found, sinks_of), aside)
 
 
 def _ids(letters: Sequence[StoredLetter]) -> str:
@@ -199,16 +202,16 @@ def _put_aside(connection: sqlite3.Connection, letters: Sequence[StoredLetter], 
         )
 
 
-def _without_early_keys(connection: sqlite3.Connection, letters: list[StoredLetter]) -> list[StoredLetter]:
+def _without_early_keys(
+    connection: sqlite3.Connection, letters: list[StoredLetter], sinks_of: SinksOf
+) -> list[StoredLetter]:
     sources = {letter.source for letter in letters}
     rows = connection.execute("SELECT id, position FROM sources WHERE device >= 0")  # not the spool
     reached = {number: position for number, position in rows if number in sources}
-    return [
-        letter._replace(digest=None)
-        if letter.offset >= reached.get(letter.source, letter.offset + 1)
-        else letter
-        for letter in letters
-    ]
+    early = [one for one in letters if one.offset >= reached.get(one.source, one.offset + 1)]
+    sinks = sinks_of([letter.payload for letter in early]) if early else []
+    shared = {letter.id for letter, names in zip(early, sinks, strict=True) if len(names) > 1}
+    return [letter._replace(digest=None) if letter.id in shared else letter for letter in letters]
 
 
 def freeze_letters(connection: sqlite3.Connection, batch: Batch) -> None:

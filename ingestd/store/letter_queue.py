@@ -11,10 +11,7 @@ from ingestd.core.letter import MAX_DETAIL
 from ingestd.store.connection import connect
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import StoredLetter, count, select
-from ingestd.store.letter_leases import lease_due
-
-SinksOf = Callable[[list[bytes]], list[list[str]]]
-"""The names of the sinks that each of these events goes to."""
+from ingestd.store.letter_leases import Lease, SinksOf, lease_due
 
 
 class LetterQueue:
@@ -35,7 +32,6 @@ class LetterQueue:
         max_events: int,
         max_bytes: int,
         requested_only: bool,
-        several: bool = False,
         clock: Clock,
         warn: Callable[[str], None] = lambda message: None,
         on_aside: Callable[[int], None] = lambda count: None,
@@ -46,26 +42,16 @@ class LetterQueue:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._requested_only = requested_only
-        self._several = several
         self._clock = clock
         self._warn = warn
         self._on_aside = on_aside
 
     async def lease(self) -> Sequence[StoredLetter]:
-        await self.assign()
         aside = 0
         while True:
-            lease = await self._database.run(
-                lambda c: lease_due(
-                    c,
-                    now=self._clock.wall(),
-                    sink=self._sink,
-                    max_events=self._max_events,
-                    max_bytes=self._max_bytes,
-                    requested_only=self._requested_only,
-                    several=self._several,
-                )
-            )
+            lease = await self._database.run(self._assign_or_lease)
+            if lease is None:  # there may be more to assign
+                continue
             aside += lease.aside
             if lease.letters or not lease.aside:
                 break
@@ -73,6 +59,20 @@ class LetterQueue:
             self._on_aside(aside)
             self._warn(f"{self._sink}: {aside} dead letters wait for a person now: see `ingestd dlq list`")
         return lease.letters
+
+    def _assign_or_lease(self, connection: sqlite3.Connection) -> Lease | None:
+        now = self._clock.wall()
+        if assign(connection, self._sinks_of, now=now):
+            return None
+        return lease_due(
+            connection,
+            now=now,
+            sink=self._sink,
+            max_events=self._max_events,
+            max_bytes=self._max_bytes,
+            requested_only=self._requested_only,
+            sinks_of=self._sinks_of,
+        )
 
     async def assign(self) -> None:
         """All due letters of events that were rejected before routing become letters of their sinks."""
@@ -93,9 +93,7 @@ def _count(path: Path) -> dict[str, int]:
 _NOWHERE = "it matches the pattern of no sink"
 
 
-def assign(
-    connection: sqlite3.Connection, sinks_of: Callable[[list[bytes]], list[list[str]]], *, now: float
-) -> int:
+def assign(connection: sqlite3.Connection, sinks_of: SinksOf, *, now: float) -> int:
     """Due letters that were rejected before it was known where to: from here on there is one for each sink.
 
     ``sinks_of``: the names of the sinks that each of these events goes to. What goes nowhere waits on.

@@ -95,7 +95,6 @@ async def open_runners(
                 section,
                 shared,
                 routes.sinks_of,
-                several=len(sections) > 1,
                 keep=keep(name),
             )
         )
@@ -110,7 +109,6 @@ async def _open(
     api_login: Auth,
     sinks_of: Callable[[list[bytes]], list[list[str]]],
     *,
-    several: bool,
     keep: Keep | None,
 ) -> SinkRunner:
     settings, clock = context.settings, context.clock
@@ -136,7 +134,6 @@ async def _open(
     recorder = SinkRecorder(
         sink.name,
         context.recorder,
-        several=several,
         journal=context.journal,
         audit=context.audit,
         metrics=context.metrics,
@@ -165,7 +162,6 @@ async def _open(
         max_events=min(sink.max_events, section.max_events or settings.batch.max_events),
         max_bytes=max(1, batcher.max_event_bytes),
         requested_only=context.requested_letters_only or not settings.letters.retry,
-        several=several,
         clock=clock,
         warn=context.warn,
         on_aside=recorder.put_aside,

@@ -2,7 +2,7 @@
 
 A profiler hook on all threads counts the files of ``ingestd/`` whose functions run, and the calls from one
 to another. The API is a sandbox in a process of its own. For ``test_way_of_one_event.py``; by hand:
-``python -m tests.architecture.way replay|post|letter``, with ``--files`` for the list.
+``python -m tests.architecture.way replay|post|letter|command``, with ``--files`` for the list.
 """
 
 import asyncio
@@ -166,47 +166,100 @@ async def posted(way: Way, api: str, directory: Path) -> None:
         await asyncio.wait([running])
 
 
-def sent_again(way: Way, api: str, directory: Path) -> None:
-    """The whole of ``dlq retry``: one letter, from the settings to the summary."""
-    from ingestd.app.letters import retry
+async def letters_of(api: str, directory: Path, overrides: dict[tuple[str, str], Any], count: int) -> None:
+    """So many events that the API refuses for now: dead letters 1, 2, …"""
     from ingestd.app.replay import open_replay, run
     from ingestd.config import find_login, load
-    from ingestd.store.dead_letters import Filter
 
-    source = write(directory / "events.ndjson", json.dumps(EVENT) + "\n")
+    events = (json.dumps(EVENT | {"interactionId": f"i-{number}"}) for number in range(count))
+    source = write(directory / "events.ndjson", "\n".join(events) + "\n")
+    settings = load(None, overrides)
+    order(api, ["422:1"])
+    async with open_replay(settings, find_login(settings), [str(source)], warn=print) as replay:
+        await run(replay, warn=print)
+    order(api, [])
+
+
+def overrides_for(api: str, directory: Path) -> dict[tuple[str, str], Any]:
     secret = write(directory / "secret", "sandbox")
-    given: dict[tuple[str, str], Any] = {
+    return {
         ("api", "url"): api,
         ("api", "token_url"): api + "/oauth/token",
         ("api", "client_id"): "sandbox",
         ("api", "client_secret_file"): str(secret),
         ("state", "dir"): str(directory / "state"),
     }
-    order(api, ["422:1"])
-    settings = load(None, given)
 
-    async def first_time() -> None:
-        async with open_replay(settings, find_login(settings), [str(source)], warn=print) as replay:
-            await run(replay, warn=print)
 
-    asyncio.run(first_time())
-    order(api, [])
-    with way.watched():
-        result = retry.retry(
-            Filter(ids=(1,), state="all"), given, config_file=None, payload=None, dry_run=False, warn=print
-        )
+async def sent_again(way: Way, api: str, directory: Path) -> None:
+    """A dead letter from its lease to its end, in a process that has sent one before."""
+    from ingestd.config import find_login, load
+    from ingestd.core.clock import SystemClock
+    from ingestd.store.letter_changes import LetterChanges
+    from ingestd.wiring.pipeline import open_pipeline
+
+    overrides = overrides_for(api, directory)
+    await letters_of(api, directory, overrides, 2)
+    settings, clock = load(None, overrides), SystemClock()
+    async with open_pipeline(
+        settings,
+        find_login(settings),
+        directory / "state",
+        clock=clock,
+        warn=print,
+        requested_letters_only=True,
+    ) as pipeline:
+        (runner,) = pipeline.runners
+        lane = asyncio.ensure_future(runner.lane.run())
+
+        async def send(number: int) -> None:
+            await runner.worker.run(once=True)
+            while not lane.done() and pipeline.ledger.retried_delivered < number:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+
+        with LetterChanges.open(directory / "state") as changes:
+            changes.request([1], now=clock.wall())
+            await send(1)
+            changes.request([2], now=clock.wall())
+        with way.watched():
+            await send(2)
+        runner.lane.close()
+        await lane
+    assert pipeline.ledger.retried_delivered == 2
+
+
+async def retried(way: Way, api: str, directory: Path) -> None:
+    """The whole of ``dlq retry`` for one letter, from the settings to the summary."""
+    from ingestd.app.letters import retry
+    from ingestd.store.dead_letters import Filter
+
+    overrides = overrides_for(api, directory)
+    await letters_of(api, directory, overrides, 1)
+
+    def command() -> Any:
+        with way.watched():
+            return retry.retry(
+                Filter(ids=(1,), state="all"),
+                overrides,
+                config_file=None,
+                payload=None,
+                dry_run=False,
+                warn=print,
+            )
+
+    result = await asyncio.to_thread(command)  # it has an event loop of its own
     assert result.delivered == 1, result
 
 
+KINDS = {"replay": replayed, "post": posted, "letter": sent_again, "command": retried}
+
+
 def trace(kind: str) -> Way:
-    """Follow one event; ``kind``: replay, post or letter."""
+    """Follow one event; ``kind``: one of KINDS."""
     way = Way()
     with tempfile.TemporaryDirectory() as place, sandbox() as api:
         way.install()
-        if kind == "letter":
-            sent_again(way, api, Path(place))
-        else:
-            asyncio.run({"replay": replayed, "post": posted}[kind](way, api, Path(place)))
+        asyncio.run(KINDS[kind](way, api, Path(place)))
         sys.setprofile(None)
     return way
 

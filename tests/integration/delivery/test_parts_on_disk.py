@@ -59,7 +59,6 @@ async def test_every_batch_and_every_part_of_one_is_on_disk_with_its_bytes_when_
         sink_book = SinkRecorder(
             "api",
             book,
-            several=False,
             journal=journal,
             audit=no_audit,
             metrics=Metrics(ledger),

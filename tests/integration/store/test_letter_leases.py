@@ -46,7 +46,13 @@ def insert(store: sqlite3.Connection, *letters: DeadLetter, now: float = NOW) ->
 
 def lease_once(store: sqlite3.Connection, now: float = DUE, *, requested_only: bool = False) -> Lease:
     return letter_leases.lease_due(
-        store, now=now, max_events=100, max_bytes=10_000, requested_only=requested_only, sink="a"
+        store,
+        now=now,
+        max_events=100,
+        max_bytes=10_000,
+        requested_only=requested_only,
+        sink="a",
+        sinks_of=lambda events: [["a"] for _ in events],
     )
 
 

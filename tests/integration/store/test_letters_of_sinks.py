@@ -49,7 +49,7 @@ def by_words(events: list[bytes]) -> list[list[str]]:
 
 def lease(store: sqlite3.Connection, sink: str, **limits: Any) -> list[StoredLetter]:
     limits = {"max_events": 100, "max_bytes": 10_000, **limits}
-    return letter_leases.lease_due(store, now=NOW + 100, sink=sink, **limits).letters
+    return letter_leases.lease_due(store, now=NOW + 100, sink=sink, sinks_of=by_words, **limits).letters
 
 
 def test_a_rejected_event_that_was_corrected_becomes_one_letter_for_each_sink(
@@ -117,17 +117,20 @@ def test_a_letter_comes_without_its_key_while_its_event_may_be_read_again(
 ) -> None:
     insert = "INSERT INTO sources (id, path, device, inode, head, head_bytes, position, updated)"
     store.execute(f"{insert} VALUES (1, 'x', ?, 0, x'', 0, 10, 0)", (device,))
-    put(store, letter(9, "a", digest=b"k" * 16), letter(10, "a", digest=b"l" * 16))
-    assert [one.digest for one in lease(store, "a", several=True)] == [b"k" * 16, None]
-    letter_leases.release_leases(store)
-    assert [one.digest for one in lease(store, "a")] == [b"k" * 16, b"l" * 16]
+    put(
+        store,
+        letter(9, "a", payload=b"a b", digest=b"k" * 16),
+        letter(10, "a", payload=b"a b", digest=b"l" * 16),
+        letter(11, "a", payload=b"a", digest=b"m" * 16),  # no other sink lacks it
+    )
+    assert [one.digest for one in lease(store, "a")] == [b"k" * 16, None, b"m" * 16]
 
 
 def test_what_the_spool_has_taken_is_known_all_the_time(store: sqlite3.Connection) -> None:
     insert = "INSERT INTO sources (id, path, device, inode, head, head_bytes, position, updated)"
     store.execute(f"{insert} VALUES (1, 'spool', -1, -1, x'', 0, 0, 0)")
-    put(store, letter(9, "a", digest=b"k" * 16))
-    assert [one.digest for one in lease(store, "a", several=True)] == [b"k" * 16]
+    put(store, letter(9, "a", payload=b"a b", digest=b"k" * 16))
+    assert [one.digest for one in lease(store, "a")] == [b"k" * 16]
 
 
 @pytest.mark.anyio

@@ -32,6 +32,11 @@ def make_old(path: Path, version: int) -> sqlite3.Connection:
     return connection
 
 
+def to_one(events: list[bytes]) -> list[list[str]]:
+    """All events go to one sink."""
+    return [["a"] for _ in events]
+
+
 @pytest.mark.parametrize("version", [1, 3])
 async def test_a_batch_that_was_under_way_and_a_file_are_known(tmp_path: Path, version: int) -> None:
     chunk = Chunk([b"1", b"2"], source=1, start=0, end=8)
@@ -78,7 +83,7 @@ async def test_letters_are_counted_found_when_they_are_due_and_known_by_their_pl
     with closing(connect(tmp_path / "state.db")) as now:
         assert dead_letters.count(now) == {"waiting": 2, "leased": 0, "delivered": 1}
         dead_letters.insert_letters(now, [again], 9.0)
-        limits = {"max_events": 9, "max_bytes": 999, "requested_only": True}
+        limits = {"max_events": 9, "max_bytes": 999, "requested_only": True, "sinks_of": to_one}
         (leased,) = letter_leases.lease_due(now, now=10.0, sink="ingest_api", **limits).letters
         assert (leased.id, leased.detail, leased.obstacle) == (1, "", "")
         assert dead_letters.count(now) == {"waiting": 1, "leased": 1, "delivered": 1}
@@ -99,7 +104,7 @@ async def test_a_letter_that_was_on_its_way_under_a_key_that_nobody_knows_waits_
     old.close()
     with closing(connect(tmp_path / "state.db")) as now:
         letter_leases.release_leases(now)
-        limits = {"max_events": 9, "max_bytes": 999, "sink": "a"}
+        limits = {"max_events": 9, "max_bytes": 999, "sink": "a", "sinks_of": to_one}
         (leased,) = letter_leases.lease_due(now, now=10.0, **limits).letters
         assert (leased.id, leased.batch) == (2, "whole")
         assert letter_leases.lease_due(now, now=10.0, **limits).letters == []
