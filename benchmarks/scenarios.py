@@ -7,7 +7,7 @@ what does not agree is a fault of the run, in words.
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,24 +59,26 @@ def run_replay(
     check: Check,
     timeout_s: float,
     sinks: str = "",
+    command: Sequence[str] = (),
 ) -> Run:
     """``ingestd replay`` of ``given`` with an empty state directory on the disk that holds the data.
 
-    ``sinks``: the configuration's tables; empty: none, so ``ingest_api``.
+    ``sinks``: the configuration's tables; empty: none, so ``ingest_api``. ``command``: what starts
+    ``ingestd``; none: the one that is installed.
     """
     with (
         Receiver(*receiver) as api,
         tempfile.TemporaryDirectory(prefix="state-", dir=DATA) as scratch,
     ):
         report = Path(scratch) / "report.json"
-        command = [*replay_command(), str(given.path), "--api", api.api, "--no-auth", "--quiet"]
-        command += ["--state-dir", f"{scratch}/state", "--report", str(report)]
-        command += ["--max-batch-bytes", "500000", "--max-in-flight", "5", "--give-up-after", "5m"]
+        words = [*(command or ingestd()), "replay", str(given.path), "--api", api.api, "--no-auth", "--quiet"]
+        words += ["--state-dir", f"{scratch}/state", "--report", str(report)]
+        words += ["--max-batch-bytes", "500000", "--max-in-flight", "5", "--give-up-after", "5m"]
         if sinks:
             config = Path(scratch) / "ingestd.toml"
             config.write_text(sinks.format(api=api.api))
-            command += ["--config", str(config)]
-        finished = run_measured(command, timeout_s=timeout_s)
+            words += ["--config", str(config)]
+        finished = run_measured(words, timeout_s=timeout_s)
         counts = _parse(report.read_text()) if report.exists() else None
         # every input has invalid events, so that a clean exit would be a lie
         return _judge(scenario, given, finished, counts, api.stats(), exit_code=SOME_FAILED, check=check)
@@ -91,16 +93,16 @@ def run_script(scenario: str, given: Input, *, check: Check, timeout_s: float) -
         return _judge(scenario, given, finished, counts, api.stats(), exit_code=ALL_DELIVERED, check=check)
 
 
-def replay_command() -> list[str]:
-    return [str(Path(sys.executable).with_name("ingestd")), "replay"]
+def ingestd() -> list[str]:
+    return [str(Path(sys.executable).with_name("ingestd"))]
 
 
 def why_no_replay() -> str:
     """Empty if ``ingestd replay`` can be run; else why not, in a line."""
-    command = replay_command()
+    command = ingestd()
     if not Path(command[0]).exists():
         return "there is no `ingestd` command beside this Python: install the package first"
-    finished = run_measured([*command, "--help"], timeout_s=30)
+    finished = run_measured([*command, "replay", "--help"], timeout_s=30)
     return "" if finished.exit_code == 0 else f"`ingestd replay --help` failed: {finished.complaint()}"
 
 

@@ -6,7 +6,7 @@ reach the receiver once, and the ledger to balance; anything else is a fault of 
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,8 +72,9 @@ def run_bare(scenario: str, load: Load, *, seconds: float) -> ServeRun:
     return ServeRun(scenario, [loaded], used, peak_bytes, faults=_refusals([loaded]))
 
 
-def run_service(scenario: str, load: Load, *, seconds: float) -> ServeRun:
-    with Receiver("--count") as api, Service(api.api) as service:
+def run_service(scenario: str, load: Load, *, seconds: float, command: Sequence[str] = ()) -> ServeRun:
+    """``command``: what starts ``ingestd``; none: the one that is installed."""
+    with Receiver("--count") as api, Service(api.api, ingestd=command) as service:
         before = service.used()
         loaded = Running(load, port=service.port, seconds=seconds).wait()
         return _finish(scenario, [loaded], service, api, before=before)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -98,14 +99,15 @@ class Bare(Watched):
 class Service(Watched):
     """``ingestd run``, its state on the disk that holds the data, for one ``with`` block.
 
-    ``wrapper``: words before the command, for a profiler.
+    ``ingestd``: the words that start it; none: what is installed. ``wrapper``: words before these, for a
+    profiler.
     """
 
-    def __init__(self, api: str, *, wrapper: tuple[str, ...] = ()) -> None:
+    def __init__(self, api: str, *, wrapper: tuple[str, ...] = (), ingestd: Sequence[str] = ()) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="state-", dir=DATA)
         self.log = Path(self._scratch.name) / "log.jsonl"
-        ingestd = str(Path(sys.executable).with_name("ingestd"))
-        command = [*wrapper, ingestd, "run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
+        ingestd = ingestd or [str(Path(sys.executable).with_name("ingestd"))]
+        command = [*wrapper, *ingestd, "run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
         command += ["--api", api, "--no-auth", "--state-dir", f"{self._scratch.name}/state"]
         with self.log.open("wb") as log:
             super().__init__(command, stdin=subprocess.DEVNULL, stderr=log)
