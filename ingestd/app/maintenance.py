@@ -40,7 +40,7 @@ async def keep_house(pipeline: Pipeline, *, count_letters: bool | None = None) -
             behind = await _forget_letters(pipeline)
         if ticks % _COUNT_TICKS == 0 and count_letters:
             with suppress(sqlite3.Error):  # busy: the next time will do
-                pipeline.metrics.gauges.letters = await count_letters_in(pipeline.database.path)
+                pipeline.metrics.letters = await count_letters_in(pipeline.database.path)
         ticks += 1
         if ticks % 2 == 0:
             pipeline.watch.look()

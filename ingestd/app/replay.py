@@ -6,10 +6,12 @@ letters; the stores commit and close; metrics close last.
 """
 
 import os
+import random
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 import anyio.abc
@@ -48,8 +50,8 @@ class Replay:
     """
 
     pipeline: Pipeline
+    sources: Sequence[FileSource]
     from_start: bool = False
-    sources: list[FileSource] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
     lost: dict[str, UserError] = field(default_factory=dict)
     interrupted: bool = False
@@ -79,17 +81,29 @@ async def open_replay(
     from_start: bool = False,
     warn: Warn,
     clock: Clock | None = None,
+    rng: random.Random | None = None,
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> AsyncIterator[Replay]:
-    """Open sources, stores and lane; nothing is sent before ``run``. Raises UserError."""
+    """Open sources, stores and lane; nothing is sent before ``run``. ``clock``, ``rng`` (jitter and ids): of
+    all of it; None: the system's. Raises UserError."""
     clock = clock or SystemClock()
+    sources: list[FileSource] = []
     async with AsyncExitStack() as stack:
         readers = open_files(paths, settings.source, warn, chunk_bytes=bounds.chunk_bytes)
         for reader in readers:
             stack.callback(reader.close)
         directory = state_directory(settings, login)
         pipeline = await stack.enter_async_context(
-            open_pipeline(settings, login, directory, clock=clock, warn=warn, bounds=bounds)
+            open_pipeline(
+                settings,
+                login,
+                directory,
+                clock=clock,
+                rng=rng,
+                warn=warn,
+                bounds=bounds,
+                oldest_s=partial(_oldest_s, sources, clock),
+            )
         )
         if settings.metrics.port is not None:
             from ingestd.admin.metrics_server import serve_metrics  # a web server: only for those who want it
@@ -98,13 +112,11 @@ async def open_replay(
                 serve_metrics(pipeline.metrics.registry, settings.metrics.host, settings.metrics.port)
             )
         await compare_api(pipeline, login, warn)
-        replay = Replay(pipeline, from_start)
         for reader in readers:
             source = FileSource(reader, pipeline.journal, clock=clock, warn=warn, from_start=from_start)
             await source.open()
-            replay.sources.append(source)
-        _wire_ages(replay)
-        yield replay
+            sources.append(source)
+        yield Replay(pipeline, sources, from_start)
 
 
 async def run(replay: Replay, *, warn: Warn, on_second_signal: Callable[[], None] | None = None) -> None:
@@ -309,11 +321,7 @@ async def _make_intake(replay: Replay, warn: Warn) -> ReplayIntake:
     return intake
 
 
-def _wire_ages(replay: Replay) -> None:
-    clock = replay.pipeline.clock
-
-    def oldest_s() -> float:
-        starts = [since for source in replay.sources if (since := source.oldest_since) is not None]
-        return clock.monotonic() - min(starts) if starts else 0.0
-
-    replay.pipeline.metrics.gauges.oldest_s = oldest_s
+def _oldest_s(sources: Sequence[FileSource], clock: Clock) -> float:
+    """Age of the oldest chunk with an unresolved event."""
+    since = [since for source in sources if (since := source.oldest_since) is not None]
+    return clock.monotonic() - min(since) if since else 0.0

@@ -8,6 +8,7 @@ and close; the admin address closes last.
 
 import gc
 import os
+import random
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -31,10 +32,16 @@ from ingestd.app.service_parts import (
     limits,
     open_certificates,
 )
-from ingestd.app.status import add_conditions, describe, describe_ledger, wire_gauges
+from ingestd.app.status import (
+    add_conditions,
+    describe,
+    describe_ledger,
+    read_gauges,
+    read_service_gauges,
+)
 from ingestd.config import check_run, find_login, state_directory
 from ingestd.core.address import parse_listen, write_listen
-from ingestd.core.clock import SystemClock
+from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError, first_cause
 from ingestd.httpd.server import serve
 from ingestd.sources.http import aside
@@ -73,13 +80,22 @@ def serve_until_signal(load_settings: Load) -> int:
 
 
 @asynccontextmanager
-async def open_service(load: Load) -> AsyncIterator[Service]:
-    """Build everything and listen; what is accepted before ``run`` waits in the spool. Raises UserError."""
+async def open_service(
+    load: Load, *, clock: Clock | None = None, rng: random.Random | None = None
+) -> AsyncIterator[Service]:
+    """Build everything and listen; what is accepted before ``run`` waits in the spool. ``clock``, ``rng``: of
+    all of it but the HTTP server; None: the system's. Raises UserError."""
     settings = load()
     check_run(settings)
     login = find_login(settings)
     async with AsyncExitStack() as stack:
-        service = Service(load, settings, SystemClock())
+        service = Service(
+            load,
+            settings,
+            clock or SystemClock(),
+            read_gauges=read_gauges,
+            read_service_gauges=read_service_gauges,
+        )
         # Those that come during the start are heard after it: PID 1 would never get them otherwise.
         service.signals = stack.enter_context(
             anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -102,7 +118,9 @@ async def open_service(load: Load) -> AsyncIterator[Service]:
                 login,
                 state_directory(settings, login),
                 clock=service.clock,
+                rng=rng,
                 warn=log.warning,
+                on_commit=service.own_metrics.commit_seconds.observe,
                 spooled=True,
                 metrics=service.metrics,
             )
@@ -129,7 +147,6 @@ async def open_service(load: Load) -> AsyncIterator[Service]:
             )
         )
         service.own_metrics.producers.configure(settings.ingest.producers)
-        wire_gauges(service)
         yield service
 
 

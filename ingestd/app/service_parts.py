@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from signal import Signals
 
 from ingestd.config import IngestConfig, Settings
@@ -16,7 +17,7 @@ from ingestd.sources.http.auth import Authenticator
 from ingestd.sources.http.endpoint import Endpoint, EndpointSettings
 from ingestd.telemetry import log
 from ingestd.telemetry.health import Readiness
-from ingestd.telemetry.metrics import Metrics, ServiceMetrics
+from ingestd.telemetry.metrics import Gauges, Metrics, ServiceGauges, ServiceMetrics
 from ingestd.telemetry.systemd import Systemd
 from ingestd.telemetry.watchdog import Watchdog
 from ingestd.wiring.pipeline import IngestService, Pipeline
@@ -39,13 +40,21 @@ class Service:
     deadline: float = 0.0
     error: UserError | None = None
 
-    def __init__(self, load: Load, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self,
+        load: Load,
+        settings: Settings,
+        clock: Clock,
+        *,
+        read_gauges: Callable[["Service"], Gauges],
+        read_service_gauges: Callable[["Service"], ServiceGauges],
+    ) -> None:
         self.load = load
         self.settings = settings
         self.clock = clock
         self.started = clock.monotonic()
-        self.metrics = Metrics(Ledger())
-        self.own_metrics = ServiceMetrics(self.metrics.registry)
+        self.metrics = Metrics(Ledger(), partial(read_gauges, self))
+        self.own_metrics = ServiceMetrics(self.metrics.registry, partial(read_service_gauges, self))
         self.readiness = Readiness()
         self.watchdog = Watchdog(log.warning)
         self.systemd = Systemd()

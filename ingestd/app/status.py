@@ -8,6 +8,7 @@ from ingestd import __version__
 from ingestd.app.service_parts import Service
 from ingestd.core.ledger import Ledger
 from ingestd.delivery.sink_runner import SinkRunner
+from ingestd.telemetry.metrics import Gauges, ServiceGauges
 from ingestd.wiring.open_lakes import OpenLake
 
 
@@ -30,7 +31,7 @@ def describe(service: Service) -> dict[str, Any]:
             "lakes": [_lake(lake) for lake in service.pipeline.lakes],
             "window": _window(service),
             "keys": [watch.describe() for watch in service.pipeline.watches],
-            "dead_letters": service.metrics.gauges.letters,
+            "dead_letters": service.metrics.letters,
             "http": _http(service),
             "loop": {"lag_seconds": round(service.watchdog.lag_s, 3), "blocked": service.watchdog.blocked},
         }
@@ -64,7 +65,7 @@ def _spool(service: Service) -> dict[str, Any]:
         "bytes": spool.bytes,
         "max_bytes": ingest.pressure.max_bytes,
         "chunks": spool.chunks,
-        "oldest_seconds": round(oldest_s(service), 3),
+        "oldest_seconds": round(read_gauges(service).oldest_s, 3),
         "reading_from_disk": any(feed.behind for feed in ingest.feeds),
         "blocked": str(blocked) if blocked else None,
         "damage": [damage._asdict() for damage in spool.damage[-20:]],
@@ -126,12 +127,6 @@ def _http(service: Service) -> dict[str, Any]:
     }
 
 
-def oldest_s(service: Service) -> float:
-    """Age of the oldest event on its way."""
-    accepted_at = service.ingest.spool.oldest_accepted_at
-    return 0.0 if accepted_at is None else max(0.0, service.clock.wall() - accepted_at)
-
-
 def add_conditions(service: Service) -> None:
     """What has to hold for producers to be sent here."""
     add = service.readiness.add
@@ -158,29 +153,36 @@ def _full(service: Service) -> str | None:
     return f"holds {ingest.spool.bytes} of {ingest.pressure.max_bytes} bytes that wait for the event API"
 
 
-def wire_gauges(service: Service) -> None:
-    """Point the metrics at the parts."""
-    ingest, server, database = service.ingest, service.server, service.pipeline.database
-    gauges = service.own_metrics.gauges
-    service.metrics.gauges.oldest_s = lambda: oldest_s(service)
-    gauges.spool_bytes = lambda: ingest.spool.bytes
-    gauges.spool_max_bytes = lambda: ingest.pressure.max_bytes
-    gauges.spool_events = lambda: ingest.spool.events
-    gauges.spool_chunks = lambda: ingest.spool.chunks
-    gauges.spool_quarantined_chunks = lambda: sum(d.last - d.first + 1 for d in ingest.spool.damage)
-    gauges.disk_full = lambda: bool(database.blocked and database.blocked.full)
-    gauges.state_file_bytes = lambda: {
-        "db": _size(f"{database.path}"),
-        "wal": _size(f"{database.path}-wal"),
-    }
-    gauges.http_requests = lambda: server.requests_by_status
-    gauges.http_connections = lambda: server.connections
-    gauges.http_refused_connections = lambda: server.refused_connections
-    gauges.deferred_events = lambda: ingest.admission.deferred
-    gauges.loop_lag_s = lambda: service.watchdog.lag_s
-    gauges.loop_blocked = lambda: service.watchdog.blocked
-    gauges.ready = lambda: service.readiness.ready
-    database.on_commit = service.own_metrics.commit_seconds.observe
+def read_gauges(service: Service) -> Gauges:
+    """For a scrape; ``oldest_s``: the age of the oldest event that is not resolved."""
+    if not service.opened:
+        return Gauges()
+    accepted_at = service.ingest.spool.oldest_accepted_at
+    oldest_s = 0.0 if accepted_at is None else max(0.0, service.clock.wall() - accepted_at)
+    return service.pipeline.gauges(oldest_s)
+
+
+def read_service_gauges(service: Service) -> ServiceGauges:
+    watchdog = service.watchdog
+    if not service.opened:
+        return ServiceGauges(loop_lag_s=watchdog.lag_s, loop_blocked=watchdog.blocked)
+    spool, server, database = service.ingest.spool, service.server, service.pipeline.database
+    return ServiceGauges(
+        spool_bytes=spool.bytes,
+        spool_max_bytes=service.ingest.pressure.max_bytes,
+        spool_events=spool.events,
+        spool_chunks=spool.chunks,
+        spool_quarantined_chunks=sum(d.last - d.first + 1 for d in spool.damage),
+        disk_full=bool(database.blocked and database.blocked.full),
+        state_file_bytes={"db": _size(f"{database.path}"), "wal": _size(f"{database.path}-wal")},
+        http_requests=server.requests_by_status,
+        http_connections=server.connections,
+        http_refused_connections=server.refused_connections,
+        deferred_events=service.ingest.admission.deferred,
+        loop_lag_s=watchdog.lag_s,
+        loop_blocked=watchdog.blocked,
+        ready=service.readiness.ready,
+    )
 
 
 def _size(path: str) -> int:

@@ -201,7 +201,7 @@ class Connection(asyncio.Protocol):
         the body is here already and can be skipped."""
         request = Request(
             *(head.method, head.target, head.path, head.query, head.headers),
-            *(None, self._peer, self._certificate_name, head.repeated),
+            *(self._answer, self._peer, self._certificate_name, head.repeated),
         )
         try:
             refusal = self._state.application.check_head(request)
@@ -234,7 +234,6 @@ class Connection(asyncio.Protocol):
         request = self._request
         assert request is not None
         request.body = body
-        request.answer = self._answer
         self._phase = Phase.OPEN
         try:
             self._state.application.handle(request)

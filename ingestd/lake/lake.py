@@ -75,9 +75,8 @@ class Lake:
         self._attempts = 0
         self._random = rng
         self._turns = asyncio.Lock()
-        self._added, self._draining = asyncio.Event(), asyncio.Event()
+        self._draining = asyncio.Event()
         self._writer = LakeFileWriter(outbox, store, max_in_flight=max_in_flight, on_file=self._file_written)
-        outbox.on_added = self._on_added
 
     @property
     def oldest_age_s(self) -> float:
@@ -116,12 +115,8 @@ class Lake:
                 if wait_s := await self._turn():
                     await wait_until_set(self._draining, wait_s, self._clock)
             else:
-                self._added.clear()
-                await wait_until_set(self._added, min(_LOOK_AGAIN_S, self._until_due_s()), self._clock)
-
-    def _on_added(self) -> None:
-        if self.outbox.rows == 1 or self.outbox.bytes >= self._file_bytes:
-            self._added.set()
+                self.outbox.news.clear()
+                await wait_until_set(self.outbox.news, min(_LOOK_AGAIN_S, self._until_due_s()), self._clock)
 
     def _is_due(self) -> bool:
         outbox = self.outbox
@@ -232,7 +227,9 @@ async def open_lake(
     except UserError as error:  # a disk that is not there today must not stop what goes elsewhere
         warn(f"lake {name}: its events wait: {error}")
     clock = clock or SystemClock()
-    outbox = Outbox(database, name, max_bytes=max_backlog_bytes, warn=warn, clock=clock)
+    outbox = Outbox(
+        database, name, max_bytes=max_backlog_bytes, news_bytes=file_bytes, warn=warn, clock=clock
+    )
     await outbox.open()
     try:
         yield Lake(

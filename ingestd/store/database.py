@@ -53,8 +53,8 @@ class Database:
     refused with StoreBlocked, and what was noted is tried again until it is on disk, with the room
     that the ballast file kept free.
 
-    ``on_repair`` is told when a file beside the database had to be made again; ``repaired``: the last of it,
-    in words. ``readers`` close their connections meanwhile.
+    ``on_commit`` is told how many seconds each commit took, ``on_repair`` when a file beside the database had
+    to be made again; ``repaired``: the last of it, in words. ``readers`` close their connections meanwhile.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class Database:
         *,
         patient: bool = False,
         ballast_bytes: int = 0,
+        on_commit: Callable[[float], None] = lambda seconds: None,
         on_repair: Callable[[str], None] = lambda what: None,
         bounds: StoreBounds = BOUNDS,
     ) -> None:
         self.path = directory / FILE_NAME
         self.commits = 0
         self.groups = 0  # taken together so far: what is noted while it stays the same shares a commit
-        self.on_commit: Callable[[float], None] = lambda seconds: None
-        self._on_repair, self.repaired = on_repair, ""
+        self._on_commit, self._on_repair, self.repaired = on_commit, on_repair, ""
         self.readers: list[Reader] = []
         self.blocked: StoreBlocked | None = None
         self._patient = patient
@@ -184,7 +184,7 @@ class Database:
         self._running = None
         if error is None:
             self.commits += 1
-            self.on_commit(seconds)
+            self._on_commit(seconds)
             resolve(group.waiter, None)
             resolve(group.appended, None)
         else:

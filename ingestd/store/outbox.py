@@ -63,7 +63,7 @@ class Outbox:
 
     ``skipped_events``: not kept, because ``max_bytes`` were waiting already or the disk is full: whoever
     adds must never wait for the lake. ``damaged_events``: put aside, because their row lost its checksum.
-    ``warn`` is told of both. ``on_added`` is called for each addition.
+    ``warn`` is told of both. ``news`` is set when a first row was added, or ``news_bytes`` are waiting.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Outbox:
         sink_name: str,
         *,
         max_bytes: int,
+        news_bytes: int = 0,
         warn: Callable[[str], None],
         clock: Clock | None = None,
     ) -> None:
@@ -81,7 +82,8 @@ class Outbox:
         self.oldest_at: float | None = None
         self.load: LakeLoad | None = None
         self.done = 0
-        self.on_added: Callable[[], None] = lambda: None
+        self.news = asyncio.Event()
+        self._news_bytes = news_bytes
         self._database = database
         self._max_bytes = max_bytes
         self._warn = warn
@@ -123,7 +125,8 @@ class Outbox:
         addition = OutboxAddition(
             self, outbox_rows.pack(events, request_id=request_id, latency_s=latency_s, at=at)
         )
-        self.on_added()
+        if self.rows == 1 or self.bytes >= self._news_bytes:
+            self.news.set()
         return addition
 
     def count(self, rows: int, events: int, size_bytes: int) -> None:

@@ -20,22 +20,23 @@ from ingestd.telemetry.sink_metrics import SinkCensus
 
 @dataclass(slots=True)
 class Gauges:
-    """Values read at scrape time; the pipeline fills in where from."""
+    """Values of a pipeline at the moment of the scrape; zeros while there is none."""
 
-    oldest_s: Callable[[], float] = lambda: 0.0
-    window_known: Callable[[], int] = lambda: 0
-    window_pending: Callable[[], int] = lambda: 0
-    without_dedup_key: Callable[[], int] = lambda: 0
-    letters: dict[str, int] = field(default_factory=dict)
+    oldest_s: float = 0.0
+    window_known: int = 0
+    window_pending: int = 0
+    without_dedup_key: int = 0
 
 
 class Metrics:
-    """One registry, with everything of the catalogue in it."""
+    """One registry, with everything of the catalogue in it. ``read`` is asked at each scrape; ``letters``:
+    how many there are, by state."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, read: Callable[[], Gauges] = Gauges) -> None:
         self.ledger = ledger
         self.registry = CollectorRegistry()
-        self.gauges = Gauges()
+        self.letters: Mapping[str, int] = {}
+        self.read = read
         self.attempt_seconds = self._histogram(
             "ingestd_attempt_seconds",
             (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
@@ -56,7 +57,7 @@ class Metrics:
         for result in ("ok", "failed"):  # there from the start: a counter's first increase must show
             self.token_requests.labels(result)
         self.by_sink = SinkCensus()
-        self.registry.register(Census(ledger, self.gauges))
+        self.registry.register(Census(self))
         self.registry.register(self.by_sink)
 
     def _histogram(self, name: str, buckets: tuple[float, ...], labels: list[str] | None = None) -> Histogram:
@@ -76,15 +77,14 @@ def answer_class(status: int) -> str:
 class Census(Collector):
     """Reads ledger and gauges at the moment of the scrape."""
 
-    def __init__(self, ledger: Ledger, gauges: Gauges) -> None:
-        self._ledger = ledger
-        self._gauges = gauges
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        ledger, gauges = self._ledger, self._gauges
+        ledger, gauges = self._metrics.ledger, self._metrics.read()
         yield counter("ingestd_accepted_events", {"": ledger.accepted})
         outcomes = ("delivered", "duplicate", "rejected", "dead_lettered", "unmatched")
         yield counter("ingestd_events", {o: getattr(ledger, o) for o in outcomes}, "outcome")
@@ -95,11 +95,11 @@ class Census(Collector):
         yield counter("ingestd_retried_failed", {"": ledger.retried_failed})
         yield counter("ingestd_unmatched_item_errors", {"": ledger.unmatched_item_errors})
         yield gauge("ingestd_in_flight_events", {"": ledger.in_flight})
-        yield gauge("ingestd_oldest_undelivered_seconds", {"": gauges.oldest_s()})
-        keys = {"known": gauges.window_known(), "pending": gauges.window_pending()}
+        yield gauge("ingestd_oldest_undelivered_seconds", {"": gauges.oldest_s})
+        keys = {"known": gauges.window_known, "pending": gauges.window_pending}
         yield gauge("ingestd_window_keys", keys, "state")
-        yield counter("ingestd_events_without_dedup_key", {"": gauges.without_dedup_key()})
-        states = {state: gauges.letters.get(state, 0) for state in ("waiting", "leased", "delivered")}
+        yield counter("ingestd_events_without_dedup_key", {"": gauges.without_dedup_key})
+        states = {state: self._metrics.letters.get(state, 0) for state in ("waiting", "leased", "delivered")}
         yield gauge("ingestd_dead_letters", states, "state")
 
 
@@ -171,25 +171,25 @@ class Reloads:
 
 @dataclass(slots=True)
 class ServiceGauges:
-    """Values read at scrape time, from memory; the service fills in where from.
+    """Values of a service at the moment of the scrape; zeros before it is open.
 
     The mappings go from status code to a number that never falls; ``state_file_bytes`` from STATE_FILES.
     """
 
-    spool_bytes: Callable[[], int] = lambda: 0
-    spool_max_bytes: Callable[[], int] = lambda: 0
-    spool_events: Callable[[], int] = lambda: 0
-    spool_chunks: Callable[[], int] = lambda: 0
-    spool_quarantined_chunks: Callable[[], int] = lambda: 0
-    disk_full: Callable[[], bool] = lambda: False
-    state_file_bytes: Callable[[], Mapping[str, int]] = dict
-    http_requests: Callable[[], Mapping[int, int]] = dict
-    http_connections: Callable[[], int] = lambda: 0
-    http_refused_connections: Callable[[], int] = lambda: 0
-    deferred_events: Callable[[], Mapping[int, int]] = dict
-    loop_lag_s: Callable[[], float] = lambda: 0.0
-    loop_blocked: Callable[[], int] = lambda: 0
-    ready: Callable[[], bool] = lambda: False
+    spool_bytes: int = 0
+    spool_max_bytes: int = 0
+    spool_events: int = 0
+    spool_chunks: int = 0
+    spool_quarantined_chunks: int = 0
+    disk_full: bool = False
+    state_file_bytes: Mapping[str, int] = field(default_factory=dict)
+    http_requests: Mapping[int, int] = field(default_factory=dict)
+    http_connections: int = 0
+    http_refused_connections: int = 0
+    deferred_events: Mapping[int, int] = field(default_factory=dict)
+    loop_lag_s: float = 0.0
+    loop_blocked: int = 0
+    ready: bool = False
 
 
 @dataclass(slots=True)
@@ -197,7 +197,7 @@ class ServiceMetrics:
     """What the service counts into; made once, on the registry of ``Metrics``."""
 
     registry: CollectorRegistry
-    gauges: ServiceGauges = field(default_factory=ServiceGauges)
+    read: Callable[[], ServiceGauges] = ServiceGauges
     producers: ProducerEvents = field(default_factory=ProducerEvents)
     reloads: Reloads = field(default_factory=Reloads)
     commit_seconds: Histogram = field(init=False)
@@ -221,39 +221,38 @@ class ServiceCensus(Collector):
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._intake()
-        yield from self._storage()
-        yield from self._process()
+        gauges = self._metrics.read()
+        yield from self._intake(gauges)
+        yield from self._storage(gauges)
+        yield from self._process(gauges)
 
-    def _intake(self) -> Iterator[Metric]:
-        gauges = self._metrics.gauges
-        yield counter("ingestd_http_requests", _by_code(gauges.http_requests(), HTTP_CODES), "code")
-        yield gauge("ingestd_http_connections", {"": gauges.http_connections()})
-        yield counter("ingestd_http_refused_connections", {"": gauges.http_refused_connections()})
-        deferred = _by_code(gauges.deferred_events(), DEFERRED_CODES)
+    def _intake(self, gauges: ServiceGauges) -> Iterator[Metric]:
+        yield counter("ingestd_http_requests", _by_code(gauges.http_requests, HTTP_CODES), "code")
+        yield gauge("ingestd_http_connections", {"": gauges.http_connections})
+        yield counter("ingestd_http_refused_connections", {"": gauges.http_refused_connections})
+        deferred = _by_code(gauges.deferred_events, DEFERRED_CODES)
         yield counter("ingestd_intake_deferred_events", deferred, "status")
         yield counter("ingestd_producer_events", self._metrics.producers.counts, "producer")
 
-    def _storage(self) -> Iterator[Metric]:
-        gauges = self._metrics.gauges
-        yield gauge("ingestd_spool_bytes", {"": gauges.spool_bytes()})
-        yield gauge("ingestd_spool_max_bytes", {"": gauges.spool_max_bytes()})
-        yield gauge("ingestd_spool_events", {"": gauges.spool_events()})
-        yield gauge("ingestd_spool_chunks", {"": gauges.spool_chunks()})
-        yield gauge("ingestd_spool_quarantined_chunks", {"": gauges.spool_quarantined_chunks()})
-        yield gauge("ingestd_disk_full", {"": int(gauges.disk_full())})
-        sizes = gauges.state_file_bytes()
+    def _storage(self, gauges: ServiceGauges) -> Iterator[Metric]:
+        yield gauge("ingestd_spool_bytes", {"": gauges.spool_bytes})
+        yield gauge("ingestd_spool_max_bytes", {"": gauges.spool_max_bytes})
+        yield gauge("ingestd_spool_events", {"": gauges.spool_events})
+        yield gauge("ingestd_spool_chunks", {"": gauges.spool_chunks})
+        yield gauge("ingestd_spool_quarantined_chunks", {"": gauges.spool_quarantined_chunks})
+        yield gauge("ingestd_disk_full", {"": int(gauges.disk_full)})
+        sizes = gauges.state_file_bytes
         yield gauge("ingestd_state_file_bytes", {name: sizes.get(name, 0) for name in STATE_FILES}, "file")
 
-    def _process(self) -> Iterator[Metric]:
-        gauges, reloads = self._metrics.gauges, self._metrics.reloads
+    def _process(self, gauges: ServiceGauges) -> Iterator[Metric]:
+        reloads = self._metrics.reloads
         yield counter("ingestd_config_reloads", {"ok": reloads.ok, "failed": reloads.failed}, "result")
         since = {"": reloads.last_success}
         yield gauge("ingestd_config_last_reload_success_timestamp_seconds", since)
         yield gauge("ingestd_config_last_reload_successful", {"": int(reloads.last_ok)})
-        yield gauge("ingestd_loop_lag_seconds", {"": gauges.loop_lag_s()})
-        yield counter("ingestd_loop_blocked", {"": gauges.loop_blocked()})
-        yield gauge("ingestd_ready", {"": int(gauges.ready())})
+        yield gauge("ingestd_loop_lag_seconds", {"": gauges.loop_lag_s})
+        yield counter("ingestd_loop_blocked", {"": gauges.loop_blocked})
+        yield gauge("ingestd_ready", {"": int(gauges.ready)})
         yield gauge("ingestd_build_info", {__version__: 1}, "version")
 
 

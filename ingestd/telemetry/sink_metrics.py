@@ -12,6 +12,8 @@ from prometheus_client.registry import Collector
 from ingestd.core.ledger import SinkLedger
 from ingestd.telemetry.catalogue import help_of
 
+_CONFIRMATIONS = ("confirmed", "failed", "timed_out")
+
 
 def _none() -> int:
     return 0
@@ -19,7 +21,7 @@ def _none() -> int:
 
 @dataclass(slots=True)
 class SinkGauges:
-    """Values read at scrape time. ``behind``: chunks of the spool that the sink has not taken up."""
+    """Where values are read at scrape time."""
 
     ledger: SinkLedger = field(default_factory=SinkLedger)
     active: Callable[[], int] = _none
@@ -29,8 +31,7 @@ class SinkGauges:
     held: Callable[[], int] = _none
     circuit_closed: Callable[[], bool] = lambda: True
     without_order_key: Callable[[], int] = _none
-    behind: Callable[[], int] = _none
-    confirmations: Callable[[], Mapping[str, int]] = lambda: {"confirmed": 0, "failed": 0, "timed_out": 0}
+    confirmations: Callable[[], Mapping[str, int]] = dict
 
 
 @dataclass(slots=True)
@@ -46,11 +47,13 @@ class LakeGauges:
 
 
 class SinkCensus(Collector):
-    """Reads what ``sinks`` and ``open_lakes`` (by name) have at the moment of the scrape."""
+    """Reads what sinks and lakes (by name) have at the moment of the scrape. ``behind``: how many chunks of
+    the spool a sink has not read."""
 
     def __init__(self) -> None:
         self.sinks: dict[str, SinkGauges] = {}
         self.lakes: dict[str, LakeGauges] = {}
+        self.behind: dict[str, Callable[[], int]] = {}
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
@@ -68,7 +71,9 @@ class SinkCensus(Collector):
         yield _counter("ingestd_retries", [(name, one.ledger.retries) for name, one in sinks])
         yield _counter("ingestd_sent_bytes", [(name, one.ledger.bytes) for name, one in sinks])
         yield _gauge("ingestd_sink_in_flight_events", [(name, one.ledger.in_flight) for name, one in sinks])
-        yield _gauge("ingestd_sink_behind_chunks", [(name, one.behind()) for name, one in sinks])
+        yield _gauge(
+            "ingestd_sink_behind_chunks", [(name, self.behind.get(name, _none)()) for name, _ in sinks]
+        )
         yield _gauge("ingestd_active_requests", [(name, one.active()) for name, one in sinks])
         yield _gauge("ingestd_concurrency_limit", [(name, one.limit()) for name, one in sinks])
         queued = [(name, "new", one.queued()) for name, one in sinks]
@@ -79,7 +84,7 @@ class SinkCensus(Collector):
         yield _counter("ingestd_events_without_order_key", without)
         yield _gauge("ingestd_circuit_closed", [(name, int(one.circuit_closed())) for name, one in sinks])
         yield _gauge("ingestd_confirming_events", [(name, one.ledger.confirming) for name, one in sinks])
-        said = [(name, end, count) for name, one in sinks for end, count in one.confirmations().items()]
+        said = [(name, end, one.confirmations().get(end, 0)) for name, one in sinks for end in _CONFIRMATIONS]
         yield _counter("ingestd_confirmations", said, "outcome")
         yield _gauge("ingestd_lake_waiting_events", [(name, one.waiting_events()) for name, one in lakes])
         yield _gauge("ingestd_lake_waiting_bytes", [(name, one.waiting_bytes()) for name, one in lakes])

@@ -106,9 +106,8 @@ class _S3Botocore(aws._Botocore):  # noqa: SLF001 - its one relative
         self, frozen: Any, service: str, region: str, url: str, body: bytes, headers: Mapping[str, str]
     ) -> dict[str, str]:
         request = self._request.AWSRequest(method="PUT", url=url, headers=dict(headers))
-        signer = self._auth.S3SigV4Auth(frozen, service, region)
-        digest = headers[_HASH]
-        signer.payload = lambda request: digest  # hashed in a thread: it may be 64 MiB
-        signer.add_auth(request)
+        digest = headers[_HASH]  # hashed in a thread: it may be 64 MiB
+        hashed = type("Hashed", (self._auth.S3SigV4Auth,), {"payload": lambda _, request: digest})
+        hashed(frozen, service, region).add_auth(request)
         own = {name.lower() for name in headers}
         return {name: value for name, value in request.headers.items() if name.lower() not in own}

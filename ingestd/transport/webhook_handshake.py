@@ -52,6 +52,7 @@ class WebhookHandshake:
         origin: str,
         clock: Clock,
         requests_per_minute: int = 0,
+        on_allowed: Callable[[int | None], None] = lambda requests_per_minute: None,
     ) -> None:
         if not _ORIGIN.fullmatch(origin):
             raise UserError(f"handshake_origin {origin[:100]!r}: expected a name like events.example.com")
@@ -63,7 +64,7 @@ class WebhookHandshake:
         self._good_until = 0.0
         self._granted = False
         self._asking: asyncio.Task[Answer | None] | None = None
-        self.on_allowed: Callable[[int | None], None] = lambda requests_per_minute: None
+        self._on_allowed = on_allowed
 
     async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[Answer, int]:
         """(answer, generation of the credential). Raises Unreachable."""
@@ -113,7 +114,7 @@ class WebhookHandshake:
         if not self._granted:
             return _refusal(answer, self._origin)
         self._good_until = self._clock.monotonic() + ASK_AGAIN_S
-        self.on_allowed(self._rate(answer.headers.get("webhook-allowed-rate", "")))
+        self._on_allowed(self._rate(answer.headers.get("webhook-allowed-rate", "")))
         return None
 
     def _allows(self, headers: Mapping[str, str]) -> bool:

@@ -127,6 +127,7 @@ async def _open(
             origin=section.handshake_origin,
             clock=clock,
             requests_per_minute=section.requests_per_minute,
+            on_allowed=lambda requests_per_minute: lane.allow(requests_per_minute),
         )
         stack.push_async_callback(sender.aclose)
     batcher = _batcher(context, sink, section)
@@ -153,8 +154,6 @@ async def _open(
         rng=context.rng,
         hold_back=(lambda: pending.full) if pending else None,
     )
-    if isinstance(sender, WebhookHandshake):
-        sender.on_allowed = lane.allow
     letters = LetterQueue(
         context.database,
         sink=sink.name,
@@ -315,7 +314,7 @@ async def _confirmer(
 
 def _gauges(runner: SinkRunner) -> SinkGauges:
     lane, confirmer = runner.lane, runner.confirmer
-    gauges = SinkGauges(
+    return SinkGauges(
         ledger=runner.ledger,
         active=lambda: lane.active,
         limit=lambda: lane.limiter.limit,
@@ -324,10 +323,8 @@ def _gauges(runner: SinkRunner) -> SinkGauges:
         held=lambda: lane.held,
         circuit_closed=lambda: lane.circuit.state is BreakerState.CLOSED,
         without_order_key=lambda: runner.order_watch.without if runner.order_watch else 0,
+        confirmations=lambda: confirmer.outcomes if confirmer else {},
     )
-    if confirmer:
-        gauges.confirmations = lambda: confirmer.outcomes
-    return gauges
 
 
 def patterns_of(settings: Settings) -> Mapping[str, Mapping[str, object]]:

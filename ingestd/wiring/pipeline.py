@@ -50,7 +50,7 @@ from ingestd.store.lock import DirectoryLock
 from ingestd.store.spool import Spool, SpooledChunk, place_of
 from ingestd.store.spool_rows import SpoolDamage, words_of_left_behind
 from ingestd.telemetry.audit_file import AuditLog
-from ingestd.telemetry.metrics import Metrics
+from ingestd.telemetry.metrics import Gauges, Metrics
 from ingestd.transport.watched_file import Watch
 from ingestd.wiring.open_audit import open_audit
 from ingestd.wiring.open_lakes import OpenLake, keep_delivered, open_lakes
@@ -88,6 +88,10 @@ class Pipeline:
         watches = [self.validator.watch, *(runner.order_watch for runner in self.runners)]
         return [watch for watch in watches if watch]
 
+    def gauges(self, oldest_s: float) -> Gauges:
+        """For a scrape. ``oldest_s``: the age of the oldest event that is not resolved."""
+        return Gauges(oldest_s, len(self.window), self.window.pending, self.validator.without_key)
+
     @property
     def targets(self) -> str:
         """Where events go, for people."""
@@ -106,6 +110,8 @@ async def open_pipeline(
     requested_letters_only: bool = False,
     spooled: bool = False,
     metrics: Metrics | None = None,
+    oldest_s: Callable[[], float] = lambda: 0.0,
+    on_commit: Callable[[float], None] = lambda seconds: None,
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> AsyncIterator[Pipeline]:
     """Wire a pipeline on a state directory. Raises UserError (also StoreFailed) before anything is sent.
@@ -118,7 +124,9 @@ async def open_pipeline(
         validator, router = make_validator(settings, warn=warn), routes.compile(patterns_of(settings))
         stack.callback((lock := DirectoryLock(directory)).release)
         ballast_bytes = settings.spool.ballast
-        database = Database(directory, patient=spooled, ballast_bytes=ballast_bytes, on_repair=warn)
+        database = Database(
+            directory, patient=spooled, ballast_bytes=ballast_bytes, on_commit=on_commit, on_repair=warn
+        )
         await database.open()
         stack.push_async_callback(database.close)
         if database.warning:
@@ -132,7 +140,7 @@ async def open_pipeline(
             goes_on=not spooled,
         )
         database.note(release_leases)
-        metrics = metrics or Metrics(Ledger())
+        metrics = metrics or Metrics(Ledger(), lambda: pipeline.gauges(oldest_s()))
         audit = open_audit(settings.audit, directory)
         stack.callback(audit.close)
         make_recorder = SpooledEventRecorder if spooled else EventRecorder
@@ -165,8 +173,6 @@ async def open_pipeline(
         lakes = await open_lakes(stack, context)
         runners = await open_runners(stack, context, router, keep=partial(keep_delivered, lakes))
         journal.remember_sinks([runner.name for runner in runners])
-        metrics.gauges.window_known = lambda: len(window)
-        metrics.gauges.window_pending = lambda: window.pending
         pipeline = Pipeline(
             settings=settings,
             ledger=metrics.ledger,
@@ -186,7 +192,6 @@ async def open_pipeline(
             watch=watch,
             bounds=bounds,
         )
-        metrics.gauges.without_dedup_key = lambda: pipeline.validator.without_key
         yield pipeline
         with suppress(StoreFailed):  # then it has been said already
             await journal.commit()
@@ -262,7 +267,7 @@ def _make_feed(pipeline: Pipeline, runner: SinkRunner, spool: Spool) -> SpoolFee
         clock=pipeline.clock,
         max_memory_bytes=pipeline.bounds.spool_memory_bytes,
     )
-    pipeline.metrics.by_sink.sinks[runner.name].behind = lambda: feed.behind_chunks
+    pipeline.metrics.by_sink.behind[runner.name] = lambda: feed.behind_chunks
     return feed
 
 

@@ -64,11 +64,11 @@ async def test_what_is_purged_beside_a_service_is_no_longer_counted_within_secon
     assert COUNT_LETTERS_S <= 5.0, "a person looks again"
     async with kept(tmp_path) as (pipeline, clock):
         await clock.pass_time(COUNT_LETTERS_S)
-        assert pipeline.metrics.gauges.letters == {"waiting": 3, "leased": 0, "delivered": 0}
+        assert pipeline.metrics.letters == {"waiting": 3, "leased": 0, "delivered": 0}
         await clock.pass_time(phase * HOUSEKEEPING_S)
         for left in (2, 0):
             where = Filter(ids=(1,)) if left else Filter()
             with LetterChanges.open(tmp_path) as beside:
                 beside.purge(where, now=clock.wall(), done=PurgeResult())
             await clock.pass_time(COUNT_LETTERS_S)
-            assert pipeline.metrics.gauges.letters["waiting"] == left
+            assert pipeline.metrics.letters["waiting"] == left

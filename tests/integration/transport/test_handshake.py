@@ -41,9 +41,8 @@ class Asking(WebhookHandshake):
     """``granted``: what it was told."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
         self.granted: list[int | None] = []
-        self.on_allowed = self.granted.append
+        super().__init__(*arguments, **settings, on_allowed=self.granted.append)
 
 
 def methods(receiver: Receiver) -> list[str]:

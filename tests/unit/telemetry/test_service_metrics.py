@@ -9,7 +9,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from ingestd import __version__
 from ingestd.core.ledger import Ledger
 from ingestd.telemetry.catalogue import CATALOGUE, SERVICE_CATALOGUE
-from ingestd.telemetry.metrics import MAX_PRODUCERS, Metrics, ProducerEvents, Reloads, ServiceMetrics
+from ingestd.telemetry.metrics import (
+    MAX_PRODUCERS,
+    Metrics,
+    ProducerEvents,
+    Reloads,
+    ServiceGauges,
+    ServiceMetrics,
+)
 
 
 def scrape(service: ServiceMetrics) -> dict[str, Metric]:
@@ -42,15 +49,19 @@ def test_nothing_of_the_service_shows_without_it() -> None:
 
 
 def test_values_are_read_at_the_moment_of_the_scrape() -> None:
-    service = ServiceMetrics(Metrics(Ledger()).registry)
-    gauges = service.gauges
     codes = {202: 5, 429: 2, 418: 1, 299: 1}
-    gauges.http_requests = lambda: codes
-    gauges.deferred_events = lambda: {507: 7}
-    gauges.state_file_bytes = lambda: {"db": 4096, "shm": 1}
-    gauges.disk_full = gauges.ready = lambda: True
-    gauges.spool_bytes = lambda: 11
-    gauges.loop_lag_s = lambda: 0.25
+    service = ServiceMetrics(
+        Metrics(Ledger()).registry,
+        lambda: ServiceGauges(
+            http_requests=codes,
+            deferred_events={507: 7},
+            state_file_bytes={"db": 4096, "shm": 1},
+            disk_full=True,
+            ready=True,
+            spool_bytes=11,
+            loop_lag_s=0.25,
+        ),
+    )
     service.commit_seconds.observe(0.002)
     families = scrape(service)
     requests = values(families["ingestd_http_requests_total"], "code")
