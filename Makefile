@@ -23,7 +23,7 @@ demo: $(READY)     ## replay a sample into the sandbox, with faults, and print t
 	@$(BIN)/ingestd demo
 
 test: $(READY)     ## the test suite; SLOW=0.25 prints the tests that took as many seconds of CPU
-	$(PYTEST) -n 4 $(if $(SLOW),--slow $(SLOW))
+	$(PYTEST) -n 4 --dist worksteal $(if $(SLOW),--slow $(SLOW))
 
 check: $(READY)    ## lint and types
 	$(BIN)/ruff check .
@@ -55,7 +55,7 @@ soak: $(READY)     ## kill -9 and faults, then a judgement: SECONDS=300, or ROUN
 	    --only "$(ONLY)" $(if $(SEED),--seed $(SEED))
 
 fuzz: $(READY)     ## properties with many more examples, random crashes with many more lives; SEED runs one again
-	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -n 2 --timeout 3600 tests/unit tests/contract tests/integration tests/process
+	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -n 2 --dist worksteal --timeout 3600 tests/unit tests/contract tests/integration tests/process
 
 clean:             ## remove what setup made
 	rm -rf $(VENV) build .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

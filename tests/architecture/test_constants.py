@@ -4,9 +4,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.architecture.modules import tree_of
+from tests.each import each
 
 TESTS = Path(__file__).parents[1]
 
@@ -35,7 +34,7 @@ def test_no_test_changes_a_constant() -> None:
     assert offenders == []
 
 
-@pytest.mark.parametrize(
+@each(
     "line",
     [
         'monkeypatch.setattr(module, "SWEEP_S", 0.02)',

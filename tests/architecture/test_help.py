@@ -4,8 +4,7 @@ import statistics
 import subprocess
 import sys
 
-import pytest
-
+from tests.each import each
 from tests.machine import patience
 
 
@@ -28,7 +27,7 @@ print(sorted({heavy} & set(sys.modules)), used.ru_utime + used.ru_stime, file=sy
     assert statistics.median(seconds) < patience(0.2)
 
 
-@pytest.mark.parametrize("command", ["replay", "check", "config", "dlq", "targets", "plan", "apply"])
+@each("command", ["replay", "check", "config", "dlq", "targets", "plan", "apply"])
 def test_the_help_of_a_command_imports_no_network(command: str) -> None:
     code = f"""
 import sys

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 from tests.architecture.modules import imported_names, tree_of
+from tests.each import each
 
 TESTS = Path(__file__).parents[1]
 TIERS = {"unit", "contract", "integration", "process", "docs", "architecture"}
@@ -16,6 +15,7 @@ PROCESS_CALLS = {"fork", "forkpty", "posix_spawn", "spawnv", "system", "popen", 
 LOOPS = {"asyncio", "anyio", "uvloop", "threading", "concurrent", "socket", "socketserver", "http.server"}
 TOOLS = {
     "tests.aws": "moto stands for AWS, in a process that every tier may use",
+    "tests.each": "runs a table of cases, in the loop of its test if that has one",
     "tests.machine": "measures the machine, once a run",
     "tests.limits": "ends what does not end",
     "tests.slow": "measures what a test costs",
@@ -104,7 +104,7 @@ def test_only_tests_of_processes_start_processes() -> None:
     assert offenders({"unit", "contract", "integration"}, "processes") == []
 
 
-@pytest.mark.parametrize(
+@each(
     ("line", "found"),
     [
         ("import subprocess", ["subprocess"]),
@@ -117,6 +117,6 @@ def test_a_start_of_a_process_is_found(line: str, found: list[str]) -> None:
     assert list(starts_processes(ast.parse(line))) == found
 
 
-@pytest.mark.parametrize("line", ["async def test(): pass", "import threading", "from socket import socket"])
+@each("line", ["async def test(): pass", "import threading", "from socket import socket"])
 def test_a_loop_or_a_thread_or_a_socket_is_found(line: str) -> None:
     assert list(needs_a_loop(ast.parse(line))) != []

@@ -3,9 +3,8 @@
 import ast
 from collections.abc import Iterator
 
-import pytest
-
 from tests.architecture.modules import modules, room_of, tree_of
+from tests.each import each
 
 NOT_SIMULATED = {"cli", "sandbox", "httpd", "admin", "telemetry"}
 """Rooms outside of what a simulation runs: the terminal, a server of its own, sockets, the process."""
@@ -66,7 +65,7 @@ def test_time_and_chance_come_from_what_is_passed_in() -> None:
     assert offenders == STILL_PAST_THE_CLOCK
 
 
-@pytest.mark.parametrize(
+@each(
     ("line", "found"),
     [
         ("time.monotonic()", "time.monotonic"),
@@ -83,8 +82,6 @@ def test_what_goes_past_the_clock_is_found(line: str, found: str) -> None:
     assert list(past_the_clock(ast.parse(line))) == [found]
 
 
-@pytest.mark.parametrize(
-    "line", ["random.Random(seed)", "self._clock.call_later(1, f)", "clock.sleep(1)", "rng: random.Random"]
-)
+@each("line", ["random.Random(seed)", "self._clock.call_later(1, f)", "clock.sleep(1)", "rng: random.Random"])
 def test_what_is_passed_in_is_no_offence(line: str) -> None:
     assert list(past_the_clock(ast.parse(line))) == []

@@ -4,9 +4,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.architecture.modules import tree_of
+from tests.each import each
 
 TESTS = Path(__file__).parents[1]
 WAITS = {"timeout", "fail_after", "wait_for", "communicate", "run", "check_output", "urlopen", "wait", "get"}
@@ -51,7 +50,7 @@ def test_limits_of_time_in_tests_follow_the_machine() -> None:
     assert offenders == []
 
 
-@pytest.mark.parametrize(
+@each(
     "line",
     [
         "async with asyncio.timeout(5): pass",

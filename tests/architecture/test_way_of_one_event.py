@@ -5,8 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
-import pytest
-
+from tests.each import each
 from tests.machine import patience
 
 BOUNDS = {"replay": (40, 150), "post": (48, 175), "letter": (30, 118), "command": (83, 535)}
@@ -16,7 +15,7 @@ BOUNDS = {"replay": (40, 150), "post": (48, 175), "letter": (30, 118), "command"
 that ``dlq retry`` does for one letter, the start included."""
 
 
-@pytest.mark.parametrize("kind", BOUNDS)
+@each("kind", BOUNDS)
 def test_one_event_enters_no_more_files_than_this(kind: str) -> None:
     files, calls = BOUNDS[kind]
     found = trace(kind)

@@ -19,6 +19,7 @@ from ingestd.schemas.load import load as load_schema
 from ingestd.sinks.cloudevents import CloudEventsSink
 from ingestd.sinks.webhook import WebhookSink
 from ingestd.transport.webhook_secret import decode_secret
+from tests.each import each
 from tests.integration.sources.files.test_jsonl import ROWS
 from tests.integration.sources.files.test_packing import FRAME, read, skippable
 from tests.integration.sources.http.support import Scene, content
@@ -95,7 +96,7 @@ PATTERNS: list[tuple[str, str, str, bool | str]] = [
 ]
 
 
-@pytest.mark.parametrize(("case", "pattern", "event", "right"), PATTERNS, ids=[row[0] for row in PATTERNS])
+@each(("case", "pattern", "event", "right"), PATTERNS, ids=[row[0] for row in PATTERNS])
 def test_patterns(tmp_path: Path, case: str, pattern: str, event: str, right: bool | str) -> None:
     file = tmp_path / "ingestd.toml"
     file.write_text(f"[sinks.s]\ntype = 'webhook'\nurl = 'https://e.example'\nwhen = '{pattern}'\n")
@@ -111,7 +112,7 @@ def test_patterns(tmp_path: Path, case: str, pattern: str, event: str, right: bo
     assert explained.why.isprintable()
 
 
-@pytest.mark.parametrize(("case", "pattern", "event", "right"), PATTERNS, ids=[row[0] for row in PATTERNS])
+@each(("case", "pattern", "event", "right"), PATTERNS, ids=[row[0] for row in PATTERNS])
 def test_filter_policies_are_refused_for_the_same_and_for_single_addresses(
     case: str, pattern: str, event: str, right: bool | str
 ) -> None:
@@ -130,7 +131,7 @@ def test_filter_policies_are_refused_for_the_same_and_for_single_addresses(
 BINARY = {"ce-specversion": "1.0", "ce-id": "1", "ce-type": "t", "content-type": "application/json"}
 
 
-@pytest.mark.parametrize(
+@each(
     ("headers", "attributes"),
     [
         ({"ce-source": "https://example.com/a%20b"}, {"source": "https://example.com/a%20b"}),
@@ -145,7 +146,7 @@ def test_percent_signs_of_senders_that_do_not_encode(headers: Any, attributes: A
     assert attributes.items() <= json.loads(scene.desk.events[0]).items()
 
 
-@pytest.mark.parametrize(
+@each(
     ("members", "header", "value"),
     [
         ({"source": "https://example.com/a%20b"}, "ce-source", "https://example.com/a%2520b"),
@@ -191,13 +192,13 @@ def test_one_space_changes_no_verdict() -> None:
     assert told == {"a number has more than 4300 digits before its point"}
 
 
-@pytest.mark.parametrize("event", [b'{"n":1e400}', b'{"n":[-1e999]}'])
+@each("event", [b'{"n":1e400}', b'{"n":[-1e999]}'])
 def test_a_number_beyond_a_double_is_json(tmp_path: Path, event: bytes) -> None:
     (tmp_path / "any.json").write_text('{"type": "object"}')
     assert load_schema(str(tmp_path / "any.json")).explain(event) is None
 
 
-@pytest.mark.parametrize(
+@each(
     ("definition", "event"),
     [
         ({"properties": {"t": {"format": "date-time"}}}, b'{"t":"nonsense"}'),
@@ -234,7 +235,7 @@ async def test_a_skippable_frame_is_passed_over_and_a_long_window_is_named(tmp_p
 # --- webhooks ---
 
 
-@pytest.mark.parametrize("prefix", ["whsec_", ""])
+@each("prefix", ["whsec_", ""])
 def test_secrets_as_four_libraries_take_them(prefix: str) -> None:
     encoded = base64.b64encode(bytes(range(32))).decode()
     assert decode_secret(prefix + encoded.rstrip("=")) == decode_secret(prefix + encoded) == bytes(range(32))

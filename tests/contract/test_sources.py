@@ -20,6 +20,7 @@ from ingestd.sources.files.jsonl import FileSource, JsonSource
 from ingestd.sources.source import Keeper, OrderedAcks, Position, Source
 from ingestd.store.database import Database
 from ingestd.store.journal import Journal
+from tests.each import each
 from tests.machine import patience
 
 pytestmark = pytest.mark.anyio
@@ -169,7 +170,7 @@ async def test_events_come_in_order_and_each_chunk_has_a_receipt_that_counts_the
 
 
 @every_keeping
-@pytest.mark.parametrize("seed", range(5))
+@each("seed", range(5))
 async def test_a_restart_goes_on_at_the_first_chunk_with_an_unresolved_event(
     tmp_path: Path, opened: Opened, seed: int
 ) -> None:

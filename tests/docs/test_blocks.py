@@ -4,13 +4,13 @@ import re
 from pathlib import Path
 
 import click
-import pytest
 from click.testing import CliRunner
 
 from ingestd.cli.group import cli
 from ingestd.config import check_run, load
 from tests.docs.pages import PAGES, ROOT, Block, is_of_sink
 from tests.docs.shell import steps
+from tests.each import each
 
 BLOCKS = [block for page in PAGES for block in page.blocks]
 RUN_BY_THE_SINKS = ("toml", "json", "python")  # tests/docs/test_sinks.py
@@ -80,7 +80,7 @@ LOADED = [
 ]
 
 
-@pytest.mark.parametrize("block", LOADED, ids=[block.id for block in LOADED])
+@each("block", LOADED, ids=[block.id for block in LOADED])
 def test_a_configuration_loads(block: Block, tmp_path: Path) -> None:
     (tmp_path / "ingestd.toml").write_text(block.text.replace("/run/secrets", str(tmp_path)))
     for name in re.findall(r"/run/secrets/(\w+)", block.text):

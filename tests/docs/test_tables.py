@@ -24,6 +24,7 @@ from ingestd.sources.http.media_type import FORMATS
 from ingestd.transport.auth_config import AuthConfig
 from tests.architecture.test_way_of_one_event import BOUNDS
 from tests.docs.pages import ROOT, page, rows
+from tests.each import each
 from tests.process.cli.control_support import TABLES
 
 
@@ -104,7 +105,7 @@ def named(text: str) -> set[str]:
     return {word for piece in (*spans, *keys) for word in re.findall(r"\w+", piece)}
 
 
-@pytest.mark.parametrize("kind", SINK_TYPES)
+@each("kind", SINK_TYPES)
 def test_every_setting_of_a_sink_is_on_its_page_or_on_those_of_all_sinks(kind: str) -> None:
     own = page("docs/lake.md" if SINK_TYPES[kind] is LakeConfig else f"docs/sinks/{kind}.md").text
     of_all = "".join(page(f"docs/sinks/{name}.md").text for name in ("common", "credentials", "answers"))

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.answer import Answer
 from tests.contract.sinks.cases import CASES, Case
 from tests.contract.sinks.contract_support import check, every_sink, few, unfit_of
+from tests.each import each
 
 ANSWERS = Path(__file__).parent / "answers"
 
@@ -230,7 +230,7 @@ def test_a_shown_url_has_no_secret_and_still_tells_where(case: Case) -> None:
 WEBHOOKS = [case for case in CASES if case.sink().kind == "webhook"]
 
 
-@pytest.mark.parametrize("case", WEBHOOKS, ids=[case.id for case in WEBHOOKS])
+@each("case", WEBHOOKS, ids=[case.id for case in WEBHOOKS])
 def test_an_answer_that_quotes_the_url_gives_nothing_of_it_away(case: Case) -> None:
     """A secret that stands in a URL, as a webhook's token, must not come back by an error page."""
     sink = case.sink()

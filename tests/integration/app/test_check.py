@@ -23,6 +23,7 @@ from ingestd.store.connection import VERSION, StoreFailed, connect
 from ingestd.store.database import Database
 from ingestd.store.lock import DirectoryLock
 from tests.certificates import self_signed
+from tests.each import each
 from tests.ports import free_port
 from tests.receiver import Hang, Receiver, Reply, Request
 
@@ -304,7 +305,7 @@ def test_the_file_system_is_that_of_the_deepest_mount(tmp_path: Path) -> None:
     assert state.file_system_of(tmp_path, "") == ""
 
 
-@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "tmpfs", "overlay"])
+@each("kind", ["nfs4", "cifs", "fuse.sshfs", "tmpfs", "overlay"])
 def test_a_file_system_that_is_far_away_or_forgets_is_warned_of(tmp_path: Path, kind: str) -> None:
     (finding,) = state.check_file_system(tmp_path, f"x / {kind} rw\n")
     assert (finding.level, kind in finding.text) == (Level.WARN, True)

@@ -10,6 +10,7 @@ import pytest
 from ingestd.app.checks import sinks as sink_checks
 from ingestd.app.checks.finding import Level
 from ingestd.app.checks.run import Report, check_all
+from tests.each import each
 from tests.receiver import Receiver, Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -59,7 +60,7 @@ async def test_sound_sinks_are_told_with_where_they_go_and_how_they_log_in(tmp_p
     assert (report.exit_code, sorted(os.listdir(tmp_path))) == (0, ["ingestd.toml", "token"])
 
 
-@pytest.mark.parametrize(
+@each(
     ("sink", "said"),
     [
         (webhook("when = {kind = 'order'}"), "sinks.crm.when: kind: "),

@@ -25,6 +25,7 @@ from ingestd.sinks.answers import AnswerReader
 from ingestd.sinks.cloudevents import PATH, CloudEventsSink
 from ingestd.transport.auth import Auth, NoAuth
 from ingestd.transport.client import Client, Sender
+from tests.each import each
 from tests.machine import patience
 from tests.receiver import Action, Cut, Hang, Receiver, Reply, Request, in_turn
 
@@ -141,7 +142,7 @@ async def test_attempts_are_few_and_what_may_have_been_taken_is_told() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(
+@each(
     "strange",
     [Reply(body=b"<!DOCTYPE html><title>Sign in</title>"), Cut("mid_body"), Reply(body=b'{"id":')],
     ids=["a web page", "cut off", "half"],
@@ -165,7 +166,7 @@ async def test_an_api_that_wants_to_be_left_alone_for_long_is_left_alone() -> No
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(
+@each(
     ("status", "outcome", "code", "requests"),
     [
         (400, PublishOutcome.REFUSED, 3, 1),
@@ -244,7 +245,7 @@ async def test_a_failed_event_is_told_with_the_reason() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("then", [told("accepted"), Hang(), Reply(404)])
+@each("then", [told("accepted"), Hang(), Reply(404)])
 async def test_waiting_ends_when_its_time_is_over(then: Action) -> None:
     async with publishing(TAKEN, then=then) as bench:
         await bench.send()

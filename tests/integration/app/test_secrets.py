@@ -41,6 +41,7 @@ from ingestd.store.connection import connect
 from ingestd.telemetry import log
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.audit_file import AuditLog
+from tests.each import each
 from tests.secret_places import Marked, places
 
 PUBLIC = """
@@ -279,7 +280,7 @@ def test_a_secret_is_masked_over_several_lines_too(secret: str, broken: str, wid
         assert left.endswith(around)
 
 
-@pytest.mark.parametrize(
+@each(
     "quoted",
     [
         r"Zx9\u002BSec/ret=42\u0026\u003C",  # System.Text.Json
@@ -327,7 +328,7 @@ def test_there_may_be_thousands_of_secrets_and_old_tokens_go_before_those_of_the
     assert mask.without_cut("it was producer-0000") == "it was "
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "left"),
     [
         ("at http://user:pw@h/p?key=x, and so on", "at http://***@h/p?***, and so on"),

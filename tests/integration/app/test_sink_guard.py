@@ -9,6 +9,7 @@ from ingestd.app.checks.finding import Level
 from ingestd.app.publish.target import connect
 from ingestd.config.settings import Settings
 from ingestd.sinks.webhook import WebhookConfig
+from tests.each import each
 from tests.integration.app.test_check_sinks import check, of_sinks
 from tests.receiver import Receiver
 
@@ -25,7 +26,7 @@ def sink(kind: str, url: str, *, allow_private: bool | None) -> str:
     return f"[sinks.it]\ntype = '{kind}'\nurl = '{url}'\n{more}"
 
 
-@pytest.mark.parametrize(
+@each(
     ("kind", "url", "allow_private", "words"),
     [
         *(

@@ -13,6 +13,7 @@ from ingestd.cli.group import cli
 from ingestd.core.errors import UserError
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.audit_file import AuditLog
+from tests.each import each
 
 GARBAGE = b"\x1b[31mred\xff\x00\n"
 HUGE = b'{"event":"' + b"x" * 3_000_000 + b'"}\n'
@@ -94,7 +95,7 @@ def test_verify_tells_a_torn_line_and_lines_from_before_the_chain(tmp_path: Path
     assert "1 chained by 1 process, 1 from before there was a chain, 1 torn; 0 problems" in done.output
 
 
-@pytest.mark.parametrize("name", ["verify", "tail", "grep"])
+@each("name", ["verify", "tail", "grep"])
 def test_a_log_that_is_not_there_is_the_users_to_put_right(name: str, tmp_path: Path) -> None:
     done = run(name, "--state-dir", tmp_path / "none")
     assert isinstance(done.exception, UserError)

@@ -13,6 +13,7 @@ from ingestd import __version__
 from ingestd.app.replay_report import write_report
 from ingestd.cli.group import _COMMANDS, cli
 from ingestd.core.errors import UserError
+from tests.each import each
 
 
 def everything(command: click.Command, *path: str) -> list[tuple[tuple[str, ...], click.Command]]:
@@ -37,7 +38,7 @@ def test_the_version_is_the_package_s() -> None:
     assert CliRunner().invoke(cli, ["--version"]).output == f"ingestd, version {__version__}\n"
 
 
-@pytest.mark.parametrize("name", _COMMANDS)
+@each("name", _COMMANDS)
 def test_every_command_that_help_names_exists_and_is_described(name: str) -> None:
     command = getattr(importlib.import_module(_COMMANDS[name][0]), name)
     assert isinstance(command, click.Command)
@@ -70,7 +71,7 @@ def test_replay_has_the_options_that_were_promised() -> None:
         assert re.search(rf"^  {option}\b", shown, re.MULTILINE), option
 
 
-@pytest.mark.parametrize("words", [["nothing"], ["replay"], ["replay", "--nothing", "x"], ["dlq", "nothing"]])
+@each("words", [["nothing"], ["replay"], ["replay", "--nothing", "x"], ["dlq", "nothing"]])
 def test_wrong_words_end_with_2(words: list[str]) -> None:
     assert CliRunner().invoke(cli, words).exit_code == 2
 

@@ -10,6 +10,7 @@ from ingestd.app.publish.event import Words, check_event, make_event
 from ingestd.cli.group import cli
 from ingestd.cli.input import read_input
 from ingestd.core.errors import UserError
+from tests.each import each
 
 EVENT = b'{"specversion":"1.0","id":"o-1","source":"com.example","type":"order.created","data":{"n":1.50}}'
 
@@ -27,7 +28,7 @@ def test_an_event_made_of_words_is_valid_and_its_data_keeps_its_spelling() -> No
     check_event(make_event(Words(type="t", source="s").completed()))
 
 
-@pytest.mark.parametrize("data", ["text", '1},"id":"x"', "", "{", "[" * 100_000])
+@each("data", ["text", '1},"id":"x"', "", "{", "[" * 100_000])
 def test_data_that_is_not_json_is_told_and_cannot_change_the_event(data: str) -> None:
     with pytest.raises(UserError, match="--data is not JSON"):
         make_event(Words(type="t", source="s", data=data.encode()).completed())
@@ -42,7 +43,7 @@ def test_data_and_event_come_from_files_too(tmp_path: Path) -> None:
             read_input(name)
 
 
-@pytest.mark.parametrize(
+@each(
     ("words", "said"),
     [
         ([], "give EVENT, or --type and --source"),
@@ -59,7 +60,7 @@ def test_words_that_do_not_fit_are_usage_errors(words: list[str], said: str) -> 
     assert said in shown.output
 
 
-@pytest.mark.parametrize(
+@each(
     ("words", "said"),
     [
         (["{}"], "id: required, but missing; source: required, but missing"),

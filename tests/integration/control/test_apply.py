@@ -15,6 +15,7 @@ from ingestd.control.engine.plan_file import check_plan, save_plan
 from ingestd.control.engine.state import ControlState
 from ingestd.control.engine.world import read_world
 from ingestd.core.errors import Unreachable, UserError
+from tests.each import each
 from tests.integration.control.remote import refusal
 from tests.integration.control.test_converge import THERE, Killed, Machine, place, table
 from tests.integration.control.world import Fault, World
@@ -234,7 +235,7 @@ async def test_what_a_list_does_not_have_yet_is_waited_for_but_not_for_ever() ->
     assert world.now - before <= 15.0
 
 
-@pytest.mark.parametrize("kind", THERE)
+@each("kind", THERE)
 async def test_the_plan_of_an_export_is_empty_and_the_text_is_stable(kind: str, tmp_path: Path) -> None:
     world = World()
     for name, variant in (('Ünïcode "q" ${x}', 0), ("a b", 1), ("A.b", 0)):

@@ -13,6 +13,7 @@ from ingestd.transport.api_client import ApiClient
 from ingestd.transport.auth import NoAuth
 from ingestd.transport.client import Client
 from ingestd.transport.oauth import TokenSource
+from tests.each import each
 from tests.integration.transport.support import FakeClock
 from tests.machine import patience
 from tests.receiver import Receiver, Reply, Request
@@ -75,7 +76,7 @@ async def test_fault_2_a_token_lasts_as_long_as_it_says_less_a_margin_and_is_ren
     assert len(receiver.requests) == 2
 
 
-@pytest.mark.parametrize("status", [200, 201, 202])
+@each("status", [200, 201, 202])
 async def test_fault_3_every_2xx_is_a_success(status: int) -> None:
     async with (
         Receiver(lambda request: Reply(status, body=b'{"id":"1"}')) as receiver,

@@ -9,6 +9,7 @@ from ingestd.control.engine.resource import AuditStep, RemoteResource
 from ingestd.core.errors import UserError
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.transport.api_client import AmbiguousRequest, ApiError
+from tests.each import each
 from tests.integration.control.target_support import open_sandbox
 from tests.integration.control.world import Fault, World
 
@@ -60,7 +61,7 @@ async def test_nothing_is_enabled_before_it_is_subscribed_and_verified() -> None
     assert entries(world.notes) == ["DESTINATION_CREATED", "DESTINATION_VERIFIED", "DESTINATION_UPDATED"]
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@each("when", ["before", "after"])
 async def test_whatever_call_is_cut_off_the_next_run_ends_in_the_same_world(when: Any) -> None:  # fault 20
     table = TABLE | {"event_types": [f"type-{n}" for n in range(130)]}
     whole = World()
@@ -121,7 +122,7 @@ async def test_event_types_are_added_and_removed_by_their_difference() -> None:
     assert world.thing("destinations", "stream").body["enabled"]
 
 
-@pytest.mark.parametrize("state", ["FAILED", "TIMEOUT"])
+@each("state", ["FAILED", "TIMEOUT"])
 async def test_one_that_cannot_be_verified_stays_disabled_and_is_told(state: str) -> None:  # faults 21, 22
     world = World()
     world.ways.outcomes["stream"] = state
@@ -200,7 +201,7 @@ async def test_a_lost_answer_to_the_create_is_looked_up_at_once() -> None:
     assert world.names("destinations") == ["stream"]
 
 
-@pytest.mark.parametrize(
+@each(
     ("table", "told"),
     [
         ({"event_bus_arn": BUS.replace("event-bus/", "partner-event-bus/")}, "the resource of the ARN"),

@@ -14,13 +14,14 @@ from ingestd.control.integration.state import PATH
 from ingestd.core.errors import UserError
 from ingestd.sandbox.faults import parse_faults
 from ingestd.transport.api_client import AmbiguousRequest
+from tests.each import each
 from tests.integration.control.integration_support import KIND, PROPERTIES, TOPICS, config, make, only, parse
 from tests.integration.control.target_support import open_sandbox
 from tests.integration.control.world import Fault, World
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("lag_reads", [0, 3])
+@each("lag_reads", [0, 3])
 async def test_it_is_made_configured_enabled_and_waited_for(lag_reads: int) -> None:
     world, wanted = World(lag_reads=lag_reads, polls=3), parse(notes="ours")
     found = await make(world, wanted)
@@ -141,7 +142,7 @@ async def test_they_are_left_out_also_where_the_server_does_not_filter() -> None
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("when", ["before", "after"])
+@each("when", ["before", "after"])
 async def test_what_can_be_said_twice_is_said_again_when_the_answer_was_lost(
     when: Literal["before", "after"],
 ) -> None:
@@ -182,7 +183,7 @@ async def test_the_state_error_is_told_in_the_apis_words_and_the_next_apply_star
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("outcome", ["ACTIVATING", "DREAMING"])
+@each("outcome", ["ACTIVATING", "DREAMING"])
 async def test_waiting_ends_at_the_deadline_with_the_state_and_can_go_on(outcome: str) -> None:  # fault 14
     world, wanted = World(), parse()
     world.ways.outcomes["main"] = outcome
@@ -258,7 +259,7 @@ def test_answers_of_any_shape_are_read(entity: Any, config: Any) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("as_400", [False, True])
+@each("as_400", [False, True])
 async def test_in_the_sandbox_it_lives_its_whole_life(as_400: bool) -> None:
     async with open_sandbox(hidden_reads=2, conflict_as_400=as_400) as session:
         context = session.context()

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from ingestd.core.errors import UserError
+from tests.each import each
 from tests.integration.control.integration_support import KIND, TABLE, TOPICS, parse
 
 
@@ -23,7 +24,7 @@ def test_topics_are_a_set() -> None:
     assert parse(event_filter=TOPICS).fields == parse(event_filter=[*reversed(TOPICS), TOPICS[0]]).fields
 
 
-@pytest.mark.parametrize(
+@each(
     ("changes", "said"),
     [
         ({"aws_account_id": "12345678901"}, "aws_account_id: "),
@@ -58,8 +59,6 @@ def test_a_missing_field_is_named() -> None:
         KIND.parse("main", {name: value for name, value in TABLE.items() if name != "suffix"})
 
 
-@pytest.mark.parametrize(
-    "region", ["us-east-1", "us-gov-west-1", "cn-north-1", "us-iso-east-1", "eusc-de-east-1"]
-)
+@each("region", ["us-east-1", "us-gov-west-1", "cn-north-1", "us-iso-east-1", "eusc-de-east-1"])
 def test_regions_of_all_partitions_are_accepted(region: str) -> None:
     assert parse(aws_region=region).fields["aws_region"] == region

@@ -7,6 +7,7 @@ import pytest
 
 from ingestd.control.subscription.subscription import SubscriptionKind
 from ingestd.core.errors import UserError
+from tests.each import each
 from tests.integration.control.world import World
 from tests.receiver import Hang, Receiver, Reply
 
@@ -40,7 +41,7 @@ async def test_the_url_itself_is_asked_and_nothing_is_made_of_it() -> None:  # f
     assert "whether it takes POST is not known" in fields["destination_proved"]
 
 
-@pytest.mark.parametrize(
+@each(
     ("method", "status", "proved"),
     [
         ("HEAD", 405, "but not to HEAD; whether it takes POST is not known"),
@@ -58,7 +59,7 @@ async def test_no_more_is_said_than_was_proved(method: str, status: int, proved:
     assert "what a role allows" in fields["not_proved"]
 
 
-@pytest.mark.parametrize(
+@each(
     ("method", "status", "told"),
     [
         ("HEAD", 503, "answers HEAD with 503"),

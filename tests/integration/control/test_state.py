@@ -11,6 +11,7 @@ from ingestd.control.engine.secret import SecretRef
 from ingestd.control.engine.state import ControlState, PendingCreate
 from ingestd.control.engine.state_file import open_state
 from ingestd.core.errors import UserError
+from tests.each import each
 
 BASE = "https://api.example.com"
 WANTED = Wanted(
@@ -75,7 +76,7 @@ def test_a_second_apply_is_refused_and_a_plan_is_not(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "said"),
     [
         ('{"format": 1, "apis": {', "is damaged"),

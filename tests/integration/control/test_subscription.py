@@ -12,6 +12,7 @@ from ingestd.core.errors import UserError
 from ingestd.sandbox.faults import parse_script
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.transport.api_client import AmbiguousRequest, ApiError
+from tests.each import each
 from tests.integration.control.target_support import open_sandbox
 from tests.integration.control.world import Fault, World
 
@@ -88,7 +89,7 @@ async def test_what_the_api_refuses_is_noted_too() -> None:  # fault 54
     ]
 
 
-@pytest.mark.parametrize("page_count", [True, False])
+@each("page_count", [True, False])
 async def test_the_limit_is_counted_over_all_pages_of_the_organisation(page_count: bool) -> None:  # fault 51
     async with open_sandbox(page_count=page_count, limit_enforced=False) as session:
         for number in range(120):  # more than a page: somebody's older ones
@@ -149,8 +150,8 @@ async def test_the_limit_that_the_server_tells_is_the_truth() -> None:  # fault 
     assert session.entries()[-1] == "SUBSCRIPTION_FAILED"
 
 
-@pytest.mark.parametrize("number", range(5))
-@pytest.mark.parametrize("when", ["before", "after"])
+@each("number", range(5))
+@each("when", ["before", "after"])
 async def test_a_create_that_was_cut_off_is_not_made_twice(when: Any, number: int) -> None:
     world = World()
     world.faults[number] = Fault(when)
@@ -200,7 +201,7 @@ async def test_a_429_is_waited_for_as_long_as_it_says_and_the_create_made_once()
         assert session.clock.monotonic() - start >= 7
 
 
-@pytest.mark.parametrize(
+@each(
     ("changes", "told"),
     [
         ({"filter_policy": {"a": []}}, "filter_policy: a: expected at least one value"),  # fault 53

@@ -18,6 +18,7 @@ from ingestd.core.errors import UserError
 from ingestd.sandbox.faults import Match, Rule, ScriptedAnswer, parse_fault
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.transport.api_client import AmbiguousRequest, ApiError
+from tests.each import each
 from tests.integration.control.target_support import (
     BASIC,
     PASSWORD,
@@ -76,7 +77,7 @@ async def test_a_target_is_made_verified_and_read_back_as_it_was_wanted() -> Non
         assert "k-1234567890" not in shown
 
 
-@pytest.mark.parametrize(
+@each(
     ("auth", "sent"),
     [
         ({"type": "NONE"}, {}),
@@ -174,7 +175,7 @@ async def test_an_answer_without_an_id_is_looked_up() -> None:
         assert (await create(session)).id == "t-1"
 
 
-@pytest.mark.parametrize("status", [404, 503])
+@each("status", [404, 503])
 async def test_trouble_right_after_the_create_costs_neither_the_target_nor_its_id(status: int) -> None:
     """Fault 13: the seed tells TARGET_FAILED under the name and leaves an orphan."""
     async with open_sandbox(hidden_reads=3 if status == 404 else 0) as session:
@@ -204,7 +205,7 @@ async def test_one_that_failed_is_sent_once_more_to_be_verified_anew() -> None:
         assert [request.method for request in api.requests] == ["PUT", "GET"]
 
 
-@pytest.mark.parametrize(
+@each(
     ("fault", "words"),
     [
         ("verify-fail:1", "is FAILED: the endpoint answered 500"),
@@ -318,7 +319,7 @@ async def test_a_busy_api_is_asked_again_when_it_says_so() -> None:
         assert max(session.clock.slept) >= 7
 
 
-@pytest.mark.parametrize("wanted", [{"headers": {"X-Api-Key": "env:BAD"}}, {"auth": {"type": "NONE"}}])
+@each("wanted", [{"headers": {"X-Api-Key": "env:BAD"}}, {"auth": {"type": "NONE"}}])
 async def test_a_secret_that_is_no_header_value_is_not_sent(wanted: dict[str, Any]) -> None:
     async with open_sandbox() as session:
         session.secrets["env:BAD"] = "line\r\nhost: evil"
@@ -330,7 +331,7 @@ async def test_a_secret_that_is_no_header_value_is_not_sent(wanted: dict[str, An
             assert (await create(session, **wanted)).settled
 
 
-@pytest.mark.parametrize(
+@each(
     "changes",
     [
         {"endpoint_url": "https://127.0.0.1/events"},
@@ -390,7 +391,7 @@ async def test_update_and_delete_are_told() -> None:
         assert {step.entry for step in session.notes} <= set(AuditEntry)
 
 
-@pytest.mark.parametrize("sick", [False, True])
+@each("sick", [False, True])
 async def test_health_is_asked_for_and_told(sick: bool) -> None:
     async with open_sandbox() as session:
         found = await create(session)
@@ -401,7 +402,7 @@ async def test_health_is_asked_for_and_told(sick: bool) -> None:
         assert step(session, "HEALTH_CHECK_TRIGGERED")["status"] == health["status"]
 
 
-@pytest.mark.parametrize("kind", ["NONE", "BASIC", "OAUTH2", "JWT"])
+@each("kind", ["NONE", "BASIC", "OAUTH2", "JWT"])
 async def test_an_export_makes_the_same_target(kind: str) -> None:
     entity = {
         "id": "t-1",
@@ -423,7 +424,7 @@ async def test_an_export_makes_the_same_target(kind: str) -> None:
         assert exported["auth"]["password"] == "env:ORDERS_OF_2026_PASSWORD"
 
 
-@pytest.mark.parametrize("entity", [None, [], {}, {"id": 5}, {"id": ""}])
+@each("entity", [None, [], {}, {"id": 5}, {"id": ""}])
 async def test_an_answer_that_is_no_target_is_said_so(entity: Any) -> None:
     script = answer(200, entities=[entity])
     async with Receiver(lambda request: script) as api, open_api(api.url) as session:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ingestd.control.target.target import Target
 from ingestd.core.errors import UserError
+from tests.each import each
 from tests.integration.control.target_support import BASIC, parse, table
 
 SECRET = "s3cr3t-that-must-not-show"
@@ -58,7 +59,7 @@ def test_tables_that_mean_the_same_are_equal() -> None:
     assert other == parse()
 
 
-@pytest.mark.parametrize(
+@each(
     ("changes", "field"),
     [
         ({"endpoint_url": 5}, "endpoint_url: "),  # fault 9: AttributeError in the seed
@@ -126,7 +127,7 @@ def test_what_is_wrong_is_named_and_no_value_is_told(changes: dict[str, Any], fi
     assert SECRET not in words
 
 
-@pytest.mark.parametrize(
+@each(
     ("auth", "secrets"),
     [
         ({"type": "NONE"}, {}),

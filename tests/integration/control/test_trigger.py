@@ -12,6 +12,7 @@ from ingestd.control.engine.resource import RemoteResource, Wanted
 from ingestd.control.trigger.trigger import PATH, Trigger, found_of
 from ingestd.core.errors import UserError
 from ingestd.transport.api_client import AmbiguousRequest
+from tests.each import each
 from tests.integration.control.target_support import open_sandbox
 from tests.integration.control.world import Fault, World
 
@@ -73,7 +74,7 @@ def test_true_is_another_value_than_one() -> None:
     assert canonical(one.fields) != canonical(true.fields)
 
 
-@pytest.mark.parametrize(
+@each(
     ("changes", "said"),
     [
         ({"topic_name": "conversation"}, "topic_name: "),
@@ -99,7 +100,7 @@ def test_what_is_wrong_in_a_table_is_said_with_kind_name_and_field(
         parse(**changes)
 
 
-@pytest.mark.parametrize(
+@each(
     ("criterion", "said"),
     [
         ({"operator": "Like", "value": "a"}, r"\.operator: expected 'Equal', "),
@@ -122,7 +123,7 @@ def test_what_is_wrong_with_a_criterion_is_said(criterion: Mapping[str, Any], sa
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("times", [{"event_ttl_seconds": 10}, {"delay_by_seconds": 900}, {}])
+@each("times", [{"event_ttl_seconds": 10}, {"delay_by_seconds": 900}, {}])
 async def test_it_is_made_with_all_its_fields_and_read_back_as_it_was_wanted(times: dict[str, int]) -> None:
     world = World(lag_reads=1)
     wanted = parse(match_criteria=CRITERIA, data_format="Json", description="ours", **times)
@@ -190,7 +191,7 @@ async def test_a_version_conflict_over_nothing_is_tried_again_with_the_new_versi
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("at", ["GET", "PUT"])
+@each("at", ["GET", "PUT"])
 async def test_somebody_elses_change_is_never_written_over(at: str) -> None:
     world = World()
     found, done = await make(world, parse()), list[int]()
@@ -296,7 +297,7 @@ def test_answers_of_any_shape_are_read(entity: Any) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("as_400", [False, True])
+@each("as_400", [False, True])
 async def test_in_the_sandbox_it_lives_its_whole_life(as_400: bool) -> None:
     async with open_sandbox(conflict_as_400=as_400) as session:
         context = session.context()

@@ -14,6 +14,7 @@ from ingestd.control.target.target import Target
 from ingestd.control.target.webhook_sync import MAX_ATTEMPTS, Webhook, sync
 from ingestd.core.errors import UserError
 from ingestd.sandbox.faults import parse_fault
+from tests.each import each
 from tests.integration.control.target_support import PASSWORD, SECRETS, Session, open_api, open_sandbox, parse
 from tests.receiver import Cut, Receiver, Reply, Request, in_turn
 
@@ -107,7 +108,7 @@ async def test_it_is_tried_again_under_the_same_id_as_late_as_it_asks() -> None:
         assert (step.fields["attempts"], step.fields["status"]) == (5, 204)
 
 
-@pytest.mark.parametrize(
+@each(
     ("reply", "requests", "error"),
     [
         (Reply(400), 1, "the gateway answered 400"),
@@ -141,7 +142,7 @@ async def test_the_deadline_ends_the_attempts() -> None:
         assert len(gateway.requests) == 1
 
 
-@pytest.mark.parametrize(
+@each(
     "url",
     [
         "http://127.0.0.1:9/hook",
@@ -178,7 +179,7 @@ async def test_a_name_of_an_internal_address_is_not_asked(monkeypatch: pytest.Mo
         assert "127.0.0.1" in str(step.fields["error"])
 
 
-@pytest.mark.parametrize("secret", ["plain-secret", "whsec_c2hvcnQ=", "whsec_!!!"])
+@each("secret", ["plain-secret", "whsec_c2hvcnQ=", "whsec_!!!"])
 async def test_a_secret_that_does_not_serve_is_found_before_anything_is_made(secret: str) -> None:
     async with open_sandbox() as session:
         session.secrets["env:HOOK"] = secret

@@ -4,6 +4,7 @@ import pytest
 
 from ingestd.control.engine.secret import SecretRef
 from ingestd.transport.api_client import AmbiguousRequest, ApiError
+from tests.each import each
 from tests.integration.control.remote import MAX_SUBSCRIPTIONS
 from tests.integration.control.world import KINDS, Fault, World
 
@@ -24,7 +25,7 @@ BODIES: dict[str, dict[str, Any]] = {
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("collection", ROOT)
+@each("collection", ROOT)
 async def test_a_new_thing_is_unseen_for_as_many_reads_as_ordered(collection: str) -> None:
     world = World(lag_reads=2)
     made = await world.post(ROOT[collection], BODIES[collection])
@@ -47,7 +48,7 @@ async def test_waiting_for_a_thing_takes_the_worlds_own_time() -> None:
     assert world.now == 13.0
 
 
-@pytest.mark.parametrize(("when", "there"), [("before", []), ("after", ["a"])])
+@each(("when", "there"), [("before", []), ("after", ["a"])])
 async def test_a_lost_post_is_ambiguous_and_did_or_did_not_take_effect(when: Any, there: list[str]) -> None:
     world = World()
     world.faults[0] = Fault(when)
@@ -96,7 +97,7 @@ async def test_worlds_that_mean_the_same_look_the_same_whatever_their_ids_and_ve
     assert worlds[0].snapshot() != worlds[1].snapshot()
 
 
-@pytest.mark.parametrize(
+@each(
     ("collection", "call", "body"),
     [
         ("triggers", "put", {"topicName": "v2.x", "version": 2}),
@@ -124,7 +125,7 @@ async def test_the_limit_of_subscriptions_is_the_organisations() -> None:
     assert caught.value.is_limit
 
 
-@pytest.mark.parametrize("collection", ["targets", "destinations"])
+@each("collection", ["targets", "destinations"])
 async def test_verifying_takes_its_polls_and_ends_as_ordered(collection: str) -> None:
     world = World(polls=2)
     world.ways.outcomes["b"] = "FAILED"

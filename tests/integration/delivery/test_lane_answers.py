@@ -7,6 +7,7 @@ import pytest
 
 from ingestd.core.reasons import Reason
 from ingestd.delivery.bisection import GROUP_NOTE
+from tests.each import each
 from tests.integration.delivery.support import (
     batches,
     event,
@@ -41,7 +42,7 @@ def refuses(*bad: int, status: int = 400) -> Script:
 # later: the same bytes under the same key
 
 
-@pytest.mark.parametrize(
+@each(
     "trouble",
     [
         Reply(408),
@@ -165,7 +166,7 @@ async def test_waiting_that_the_api_asked_for_does_not_make_an_event_too_old() -
         assert r.book.delivered == [0]
 
 
-@pytest.mark.parametrize("status", [412, 418, 428])
+@each("status", [412, 418, 428])
 async def test_other_4xx_are_the_end_of_a_batch(status: int) -> None:
     async with rig(Reply(status, body=b"never")) as r:
         await r.deliver(batches(1, size=2))
@@ -201,7 +202,7 @@ async def test_a_single_event_that_is_too_big_is_buried_and_the_others_get_throu
 # refused
 
 
-@pytest.mark.parametrize("status", [400, 422])
+@each("status", [400, 422])
 async def test_named_events_are_buried_and_the_others_go_out_again_under_a_new_key(status: int) -> None:
     def script(request: Request) -> Action:
         bad = [index for index, number in enumerate(numbers_of(request)) if number in (1, 4)]

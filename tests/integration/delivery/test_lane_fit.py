@@ -18,6 +18,7 @@ from ingestd.delivery.lane import Lane
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.sinks.ingest_api import IngestApi
 from ingestd.sinks.sink import Unencodable
+from tests.each import each
 from tests.integration.delivery.order_support import keyed, order_by
 from tests.integration.delivery.support import (
     DEADLINE_S,
@@ -107,7 +108,7 @@ async def test_a_batch_of_which_nothing_fits_makes_no_request() -> None:
     assert (len(book.buried), api.bodies) == (4, [])
 
 
-@pytest.mark.parametrize("named", [{}, {7: "x"}, {-1: "x"}])
+@each("named", [{}, {7: "x"}, {-1: "x"}])
 async def test_a_sink_that_does_not_say_which_events_do_not_fit_cannot_keep_the_lane_busy(
     named: dict[int, str],
 ) -> None:
@@ -144,7 +145,7 @@ async def test_what_does_not_fit_sets_its_key_free() -> None:
     assert len(api.bodies) <= 2
 
 
-@pytest.mark.parametrize("error", [KeyError("CANARY"), RecursionError(), ValueError("CANARY")])
+@each("error", [KeyError("CANARY"), RecursionError(), ValueError("CANARY")])
 async def test_a_sink_that_fails_over_an_answer_does_not_end_the_lane(error: Exception) -> None:
     def fail(answer: Answer) -> Verdict:
         raise error

@@ -10,6 +10,7 @@ import pytest
 from ingestd.core.errors import Unreachable
 from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.transport.oauth import LoginRefused
+from tests.each import each
 from tests.integration.delivery.support import TOKEN_PATH, Rig, batches, grant, key_of, rig, until
 from tests.machine import patience
 from tests.receiver import Action, Reply, Request
@@ -188,7 +189,7 @@ TOKEN_WORDS = [
 ]
 
 
-@pytest.mark.parametrize(("status", "body", "headers"), TOKEN_WORDS, ids=range(len(TOKEN_WORDS)))
+@each(("status", "body", "headers"), TOKEN_WORDS, ids=range(len(TOKEN_WORDS)))
 async def test_whatever_the_status_a_token_that_is_refused_is_renewed_once_for_all(
     status: int, body: bytes, headers: dict[str, str]
 ) -> None:
@@ -208,7 +209,7 @@ async def test_whatever_the_status_a_token_that_is_refused_is_renewed_once_for_a
         r.assert_resends_identical()
 
 
-@pytest.mark.parametrize(
+@each(
     ("answer", "tokens"),
     [
         (Reply(403, body=b'{"message":"missing permission conversations:add"}'), 1),

@@ -8,6 +8,7 @@ import pytest
 
 from ingestd.core.errors import Unreachable
 from ingestd.delivery.circuit_breaker import BreakerState
+from tests.each import each
 from tests.integration.delivery.support import batches, make_batch, refusal, rig, until
 from tests.integration.delivery.virtual_time import JumpClock
 from tests.machine import patience
@@ -71,7 +72,7 @@ async def test_a_probe_that_is_throttled_is_followed_by_a_wait_too() -> None:
         assert min(gaps) > 0.2
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 308, 403, 404, 405, 407, 410, 415, 501])
+@each("status", [301, 302, 307, 308, 403, 404, 405, 407, 410, 415, 501])
 async def test_what_is_nobodys_fault_pauses_the_lane_and_buries_nothing(status: int) -> None:
     async with rig(lambda request: elsewhere, max_attempts=1, give_up_after_s=0.1) as r:
         elsewhere: Action = Reply(status, {"Location": r.receiver.url + "/elsewhere"})
@@ -115,7 +116,7 @@ async def test_an_address_that_never_answers_ends_the_run_after_the_startup_pati
         r.book.assert_balanced(given, r.lane.leftovers())
 
 
-@pytest.mark.parametrize("silence", [Hang(), Cut()], ids=str)
+@each("silence", [Hang(), Cut()], ids=str)
 async def test_a_listener_that_never_answers_is_an_address_that_never_answers(silence: Action) -> None:
     async with rig(silence, startup_timeout_s=0.5, read_timeout_s=0.1) as r:
         given = batches(2)

@@ -11,6 +11,7 @@ from ingestd.sinks.answers import AnswerReader
 from ingestd.sinks.ingest_api import IngestApi
 from ingestd.sinks.sink import Sink
 from ingestd.sinks.webhook import WebhookSink
+from tests.each import each
 from tests.integration.delivery.support import batches, event, rig, until
 from tests.machine import patience
 from tests.receiver import Reply
@@ -55,7 +56,7 @@ class Gateway:
             await runner.cleanup()
 
 
-@pytest.mark.parametrize("kind", SINKS)
+@each("kind", SINKS)
 async def test_a_page_instead_of_an_answer_is_no_delivery_and_the_same_request_is_repeated(kind: str) -> None:
     gateway = Gateway()
     async with (

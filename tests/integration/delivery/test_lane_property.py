@@ -6,6 +6,7 @@ import pytest
 
 from ingestd.core.backoff import Backoff
 from ingestd.core.reasons import Reason
+from tests.each import each
 from tests.effort import seeds
 from tests.integration.delivery.support import make_batch, numbers_of, rig
 from tests.receiver import Action, Cut, Reply, Request
@@ -75,7 +76,7 @@ class FaultyApi:
             self.taken.setdefault(number, set()).add(key)
 
 
-@pytest.mark.parametrize("seed", seeds(4, 60))
+@each("seed", seeds(4, 60))
 async def test_every_event_has_one_end_and_every_good_one_is_delivered_once(seed: int) -> None:
     rng = random.Random(seed)
     sizes = [rng.choice([1, 2, 5, 20, 40]) for _ in range(rng.randint(30, 60))]

@@ -9,6 +9,7 @@ from ingestd.core.backoff import Backoff
 from ingestd.core.batch import Batch
 from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.delivery.flow_control import MOST_DRAIN_TRIES
+from tests.each import each
 from tests.integration.delivery.support import (
     TOKEN_PATH,
     batches,
@@ -56,9 +57,7 @@ async def test_what_fails_while_draining_is_left_over_and_not_buried() -> None:
         assert r.lane.leftovers() == []
 
 
-@pytest.mark.parametrize(
-    "fault", [Reply(500), Cut(), Reply(429), Reply(413), Reply(503, {"Retry-After": "0"})], ids=str
-)
+@each("fault", [Reply(500), Cut(), Reply(429), Reply(413), Reply(503, {"Retry-After": "0"})], ids=str)
 async def test_what_fails_in_a_drain_and_would_be_taken_the_next_time_is_sent_again(fault: Action) -> None:
     async with rig(in_turn(fault, fault, Reply()), backoff=LONG, max_in_flight=1) as r:
         async with r.running():
@@ -125,7 +124,7 @@ async def test_a_drain_that_is_fed_makes_its_feed_wait_for_room_until_the_api_is
         assert len(r.posts) < 60
 
 
-@pytest.mark.parametrize("status", [429, 503])
+@each("status", [429, 503])
 async def test_a_long_retry_after_does_not_delay_the_end(status: int) -> None:
     wait = Reply(status, {"Retry-After": "1000000000"})
     given = batches(3)

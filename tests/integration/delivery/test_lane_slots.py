@@ -8,6 +8,7 @@ from math import ceil
 import pytest
 
 from ingestd.core.backoff import Backoff
+from tests.each import each
 from tests.integration.delivery.support import batches, make_batch, numbers_of, rig, until
 from tests.integration.delivery.virtual_time import JumpClock
 from tests.machine import patience
@@ -56,7 +57,7 @@ async def test_no_more_requests_are_out_than_there_are_slots_and_all_slots_are_u
         assert r.book.delivered == list(range(40))
 
 
-@pytest.mark.parametrize("status", [429, 503, 500, 408, 413])
+@each("status", [429, 503, 500, 408, 413])
 async def test_retry_after_in_seconds_is_a_floor(status: int) -> None:
     async with rig(first_gets(later(status, "1"))) as r:
         await r.deliver(batches(1, size=2))
@@ -82,7 +83,7 @@ async def test_a_date_that_has_passed_is_no_reason_to_wait() -> None:
         assert time.monotonic() - started < patience(5.0)
 
 
-@pytest.mark.parametrize("value", ABSURD)
+@each("value", ABSURD)
 async def test_an_absurd_retry_after_is_ignored(value: str) -> None:
     async with rig(first_gets(later(429, value))) as r:
         started = time.monotonic()

@@ -14,6 +14,7 @@ from ingestd.core.clock import SystemClock
 from ingestd.delivery.lane import Lane
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.sinks.ingest_api import IngestApi
+from tests.each import each
 from tests.effort import examples, seeds
 from tests.integration.delivery.order_support import OrderBook, OrderedApi, keyed, keyed_batches, order_by
 from tests.integration.delivery.support import key_of, numbers_of, refusal, rig, until
@@ -111,7 +112,7 @@ def test_every_key_is_taken_in_its_order_nothing_is_lost_doubled_or_stuck(
     assert all(batch.segments[0].chunk.receipt.open == 0 for batch in given)
 
 
-@pytest.mark.parametrize("seed", seeds(3, 40))
+@each("seed", seeds(3, 40))
 async def test_order_survives_a_real_api_that_cuts_refuses_halves_and_slows_down(seed: int) -> None:
     rng = random.Random(seed)
     few_or_many = [f"k{n}" for n in range(rng.choice([2, 20, 300]))] + [""]

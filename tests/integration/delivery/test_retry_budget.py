@@ -12,6 +12,7 @@ from ingestd.delivery.flow_control import RetryBudget
 from ingestd.delivery.lane import Lane
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.sinks.ingest_api import IngestApi
+from tests.each import each
 from tests.integration.delivery.support import MemoryBook, batches, make_batch, refusal, rig, until
 from tests.machine import patience
 from tests.receiver import Action, Reply, Request
@@ -69,7 +70,7 @@ class Sick:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
+@each("share", [0.1, 0.5, 0.8])
 async def test_requests_are_never_more_than_a_fifth_above_first_ones(share: float) -> None:
     api, book, clock = Sick(share), MemoryBook(), SystemClock()
     settings = LaneSettings(

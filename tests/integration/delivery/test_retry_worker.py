@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ingestd.core.clock import SystemClock
 from ingestd.core.reasons import Reason
 from ingestd.delivery.retry_worker import RetryWorker, rebuild
+from tests.each import each
 from tests.ids import new_id
 from tests.integration.delivery.support import Rig, batches, event, key_of, numbers_of, refusal, rig, until
 from tests.receiver import Action, Reply, Request, in_turn
@@ -93,7 +94,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("letters", OTHERS.values(), ids=OTHERS.keys())
+@each("letters", OTHERS.values(), ids=OTHERS.keys())
 def test_whatever_is_not_that_batch_goes_out_under_a_key_of_its_own(letters: list[Letter]) -> None:
     batch = rebuild(list(letters), new_id)
     assert batch.id not in ("batch-1", "batch-2")

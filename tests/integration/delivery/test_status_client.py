@@ -16,6 +16,7 @@ from ingestd.delivery.status_client import StatusClient, StatusRateLimit
 from ingestd.sinks.answer_body import told
 from ingestd.transport.auth import NoAuth, bearer
 from ingestd.transport.client import Client
+from tests.each import each
 from tests.machine import patience
 from tests.receiver import Receiver, Reply, Request
 
@@ -65,7 +66,7 @@ def test_an_id_is_one_segment_of_the_path(remote_id: str) -> None:
     assert unquote(segment) == remote_id
 
 
-@pytest.mark.parametrize("remote_id", ["", ".", "..", "x" * 513, "\udc00"])
+@each("remote_id", ["", ".", "..", "x" * 513, "\udc00"])
 def test_an_id_that_would_lead_elsewhere_has_no_url(remote_id: str) -> None:
     assert question_url("https://api.test/{id}", remote_id) is None
 
@@ -83,13 +84,13 @@ def test_the_words_for_an_end_are_those_of_the_settings_in_any_case() -> None:
     assert read(b'{"result":"done"}', reader) is Standing.UNANSWERED
 
 
-@pytest.mark.parametrize("field", ["result.state", "$.result.state", "/result/state", "$['result'].state"])
+@each("field", ["result.state", "$.result.state", "/result/state", "$['result'].state"])
 def test_the_field_of_the_status_is_written_in_any_notation(field: str) -> None:
     reader = StatusReader(field=field, told=told)
     assert read(b'{"result":{"state":"delivered"}}', reader) is Standing.DELIVERED
 
 
-@pytest.mark.parametrize("field", ["", "$", "a..b", "result[*]"])
+@each("field", ["", "$", "a..b", "result[*]"])
 def test_a_field_that_is_none_is_told(field: str) -> None:
     with pytest.raises(UserError, match=r"^confirm\.status: "):
         StatusReader(field=field, told=told)

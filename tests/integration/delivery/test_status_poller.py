@@ -19,6 +19,7 @@ from ingestd.sinks.answer_body import told
 from ingestd.store import confirmations
 from ingestd.store.confirmations import Confirmations, Due
 from ingestd.store.database import Database
+from tests.each import each
 from tests.integration.delivery.status_poller_support import (
     SINK,
     MemoryBook,
@@ -169,7 +170,7 @@ async def test_an_api_that_knows_no_event_at_all_is_asked_until_the_time_is_over
         assert [letter.reason for letter in r.book.letters] == [Reason.UNCONFIRMED]
 
 
-@pytest.mark.parametrize(
+@each(
     "answer",
     [
         Answer(0, error="no answer in time"),
@@ -252,7 +253,7 @@ async def test_without_a_token_questions_wait() -> None:
         assert r.confirmer.polls["2xx"] == 1
 
 
-@pytest.mark.parametrize("remote_id", ["", ".", "..", "x" * 513, "\ud800"])
+@each("remote_id", ["", ".", "..", "x" * 513, "\ud800"])
 async def test_an_id_that_cannot_be_asked_for_ends_at_once_and_reaches_no_url(remote_id: str) -> None:
     async with rig(lambda *_: says("delivered")) as r:
         r.accept(remote_id)

@@ -8,6 +8,7 @@ import pytest
 
 from ingestd.config.sections import MIN_BALLAST_BYTES
 from ingestd.core.submission import AcceptedSubmission, DeferredSubmission
+from tests.each import each
 from tests.integration.intake.support import Life, event, events, running, sent
 from tests.integration.intake.test_reception import turns
 from tests.integration.store.tmpfs import fill, small_disk, until_unblocked
@@ -83,7 +84,7 @@ async def test_what_was_accepted_is_delivered_while_the_disk_is_full(tmp_path: P
             assert await life.take(*events(range(300, 310))) == AcceptedSubmission(10, 0, [])
 
 
-@pytest.mark.parametrize(("count", "pad"), [(100, 5_000), (1_000, 200), (1_000, 5_000)])
+@each(("count", "pad"), [(100, 5_000), (1_000, 200), (1_000, 5_000)])
 async def test_a_spool_that_filled_the_disk_drains_with_the_least_ballast(
     tmp_path: Path, count: int, pad: int
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from ingestd.core.receipt import FanOutReceipt
 from ingestd.core.submission import AcceptedSubmission, SubmissionOutcome
+from tests.each import each
 from tests.integration.delivery.support import until
 from tests.integration.intake.replay_support import Place, rows
 from tests.integration.intake.support import Life, event, events, running, webhook
@@ -65,7 +66,7 @@ def audited(life: Life, name: str) -> list[int]:
     return [line["events"] for line in lines if line["event"] == name]
 
 
-@pytest.mark.parametrize("others", [0, 1])
+@each("others", [0, 1])
 async def test_who_waits_hears_what_the_api_says_in_the_end(tmp_path: Path, others: int) -> None:
     api = Confirmed()
     async with Receiver(api) as receiver, Receiver() as other:
@@ -103,7 +104,7 @@ async def test_when_time_is_up_who_waits_is_told_what_is_known_of_each(tmp_path:
             )  # 2 was refused elsewhere, whatever this API says of it
 
 
-@pytest.mark.parametrize("answer", ["accepted", "failed"])
+@each("answer", ["accepted", "failed"])
 async def test_an_event_that_one_of_its_apis_lost_is_not_delivered_whichever_speaks_last(
     tmp_path: Path, answer: str
 ) -> None:
@@ -137,7 +138,7 @@ async def left_by_a_crash(life: Life, image: Path, condition: Callable[[], bool]
     await life.crash(image)
 
 
-@pytest.mark.parametrize("end", ["delivered", "failed"])
+@each("end", ["delivered", "failed"])
 async def test_what_one_sink_has_and_another_lacks_is_one_event_after_a_restart_too(
     tmp_path: Path, end: str
 ) -> None:
@@ -266,7 +267,7 @@ async def test_an_event_is_known_while_it_is_confirming_and_costs_no_memory_afte
             assert counts(life) == (60, 59, 1, 0)
 
 
-@pytest.mark.parametrize("others", [0, 1])
+@each("others", [0, 1])
 async def test_a_lake_of_what_a_sink_has_delivered_gets_what_its_api_has_confirmed(
     tmp_path: Path, others: int
 ) -> None:

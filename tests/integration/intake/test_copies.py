@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.each import each
 from tests.effort import seeds
 from tests.integration.intake.replay_support import (
     Place,
@@ -86,9 +87,9 @@ def with_copies(rng: random.Random, count: int) -> list[bytes]:
     return [line for _, line in sorted(placed)]
 
 
-@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "in any order"])
-@pytest.mark.parametrize("several", [False, True], ids=["one sink", "two sinks"])
-@pytest.mark.parametrize("seed", seeds(1, 15))
+@each("ordered", [True, False], ids=["ordered", "in any order"])
+@each("several", [False, True], ids=["one sink", "two sinks"])
+@each("seed", seeds(1, 15))
 async def test_whenever_it_is_killed_copies_stay_copies(
     tmp_path: Path, seed: int, several: bool, ordered: bool
 ) -> None:

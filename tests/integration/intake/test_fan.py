@@ -19,6 +19,7 @@ from ingestd.core.chunk import Chunk
 from ingestd.core.receipt import Receipt
 from ingestd.intake import fan_out, replay_intake
 from ingestd.intake.recovery import ProcessedEvents, Recovery
+from tests.each import each
 from tests.effort import seeds
 from tests.ids import new_id
 from tests.integration.intake.replay_support import (
@@ -72,8 +73,8 @@ def faulty(rng: random.Random) -> Receiver:
     return Receiver(answer)
 
 
-@pytest.mark.parametrize("seed", seeds(1, 20))
-@pytest.mark.parametrize("window", [True, False])  # without one nothing hides what is sent twice
+@each("seed", seeds(1, 20))
+@each("window", [True, False])  # without one nothing hides what is sent twice
 async def test_whenever_it_is_killed_each_sink_gets_each_of_its_events_once(
     tmp_path: Path, window: bool, seed: int
 ) -> None:
@@ -130,7 +131,7 @@ async def test_ledgers_count_an_event_once_and_what_each_sink_did(tmp_path: Path
     assert_passed(place, source)
 
 
-@pytest.mark.parametrize("several", [True, False])
+@each("several", [True, False])
 async def test_what_had_its_end_before_a_crash_is_not_counted_again(tmp_path: Path, several: bool) -> None:
     """The first chunk waits for an answer, those behind it are done; unmatched events among them."""
     count = 40
@@ -349,7 +350,7 @@ def _nowhere() -> dict[str, Any]:
     return {"type": "ingest_api", "url": NOWHERE}
 
 
-@pytest.mark.parametrize(("by_all", "copy_is"), [(False, "duplicate"), (True, "dead_lettered")])
+@each(("by_all", "copy_is"), [(False, "duplicate"), (True, "dead_lettered")])
 async def test_a_copy_shares_the_fate_that_its_event_has_over_all_sinks(
     tmp_path: Path, by_all: bool, copy_is: str
 ) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from ingestd.processing.validate import Validator
 from ingestd.schemas.interaction import InteractionSchema
 from ingestd.schemas.schema import FieldError, Refusal
 from ingestd.store.spool import MAX_CHUNK_BYTES
+from tests.each import each
 from tests.effort import examples
 from tests.integration.intake.support import event
 
@@ -228,7 +228,7 @@ def test_nothing_is_made_of_an_event_before_its_size_is_judged() -> None:
     assert [one.position for one in taken.rejected] == [1, 3]
 
 
-@pytest.mark.parametrize("size", [2, 700])
+@each("size", [2, 700])
 def test_many_events_are_checked_in_steps_that_are_short(size: int) -> None:
     events = [b"x" * size] * 10_000
     _, steps = gather_with(Spy(valid=True), events)
@@ -252,7 +252,7 @@ def test_the_first_rejected_events_are_told_also_where_they_are_too_large() -> N
     assert [one.position for one in gathering.taken(0).rejected] == list(range(100))
 
 
-@pytest.mark.parametrize(
+@each(
     ("event_", "name"),
     [
         (b'{"id":"a"}', "a"),

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from ingestd.app.maintenance import tell_keys
+from tests.each import each
 from tests.integration.intake.replay_support import Place
 from tests.integration.intake.support import events, running, webhook
 from tests.receiver import Receiver
@@ -30,7 +31,7 @@ async def replay(tmp_path: Path, sent: list[Any], **options: Any) -> tuple[dict[
         return await place.run(source), place.warnings
 
 
-@pytest.mark.parametrize(
+@each(
     "path",
     [
         *("orderId", "$.orderId", ".orderId", "/orderId", "$['orderId']", '["orderId"]', "orderId, version"),
@@ -46,7 +47,7 @@ async def test_a_copy_is_a_duplicate_however_its_key_is_written(tmp_path: Path, 
     ]
 
 
-@pytest.mark.parametrize("path", ["orderID", "orderId[0]", "order-id", "orderId,verson", "$.meta.a.b"])
+@each("path", ["orderID", "orderId[0]", "order-id", "orderId,verson", "$.meta.a.b"])
 async def test_a_key_that_no_event_has_is_told_at_the_end(tmp_path: Path, path: str) -> None:
     report, warnings = await replay(tmp_path, TWO, dedup_key=path)
     assert (report["delivered"], report["duplicate"]) == (2, 0)

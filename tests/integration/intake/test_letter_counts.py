@@ -14,6 +14,7 @@ from ingestd.core.reasons import Reason
 from ingestd.store.dead_letters import Filter, insert_letters
 from ingestd.store.letter_changes import LetterChanges, PurgeResult
 from ingestd.wiring.pipeline import Pipeline
+from tests.each import each
 from tests.integration.intake.support import DEADLINE_S, event, running
 from tests.receiver import Receiver
 
@@ -57,7 +58,7 @@ async def kept(directory: Path) -> AsyncIterator[tuple[Pipeline, Steps]]:
             await asyncio.wait([house])
 
 
-@pytest.mark.parametrize("phase", range(4))
+@each("phase", range(4))
 async def test_what_is_purged_beside_a_service_is_no_longer_counted_within_seconds(
     tmp_path: Path, phase: int
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from ingestd.store.dead_letters import Filter
 from ingestd.store.letter_changes import LetterChanges
+from tests.each import each
 from tests.effort import seeds
 from tests.integration.intake.support import DEADLINE_S, Life, QuickWall, event, key_of, numbers_of, running
 from tests.receiver import Action, Cut, Hang, Receiver, Reply, Request
@@ -87,7 +88,7 @@ async def live(life: Life, rng: random.Random, first: int) -> int:
     return first
 
 
-@pytest.mark.parametrize("seed", seeds(2, 30))
+@each("seed", seeds(2, 30))
 async def test_whatever_happens_a_letter_arrives_once(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     api, made, directory = Api(random.Random(seed + 1)), 0, tmp_path / "0"

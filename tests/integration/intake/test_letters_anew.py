@@ -11,6 +11,7 @@ import pytest
 from ingestd.core.submission import AcceptedSubmission
 from ingestd.store import letter_leases
 from ingestd.store.letter_changes import LetterChanges
+from tests.each import each
 from tests.integration.intake.support import (
     DEADLINE_S,
     Life,
@@ -62,7 +63,7 @@ async def give(life: Life, *numbers: int) -> AcceptedSubmission:
     return await life.take(*map(event, numbers), wait_s=DEADLINE_S)
 
 
-@pytest.mark.parametrize("restart", [False, True])
+@each("restart", [False, True])
 async def test_a_letter_of_an_event_that_was_accepted_anew_is_settled_and_not_sent(
     tmp_path: Path, *, restart: bool
 ) -> None:
@@ -199,7 +200,7 @@ async def test_a_request_of_many_letters_is_marked_a_piece_at_a_time(tmp_path: P
         assert len(sent(receiver)) == 30
 
 
-@pytest.mark.parametrize("at_once", [True, False])
+@each("at_once", [True, False])
 async def test_an_event_that_all_sinks_gave_up_goes_to_each_again(tmp_path: Path, *, at_once: bool) -> None:
     """That one has it, and its key is known by that, is no sign that it was accepted anew."""
     first, second = Switch(), Switch()

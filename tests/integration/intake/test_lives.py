@@ -14,6 +14,7 @@ import pytest
 
 from ingestd.core.bounds import Bounds
 from ingestd.core.submission import AcceptedSubmission, Result
+from tests.each import each
 from tests.effort import seeds
 from tests.integration.intake.support import Life, event, key_of, numbers_of, posted, running, webhook
 from tests.receiver import Action, Cut, Receiver, Reply, Request
@@ -164,7 +165,7 @@ async def finish(life: Life, producers: Producers) -> None:
     assert not life.warnings
 
 
-@pytest.mark.parametrize("seed", seeds(4, 60))
+@each("seed", seeds(4, 60))
 async def test_whatever_happens_every_accepted_event_arrives_once_at_every_sink_that_takes_it(
     tmp_path: Path, seed: int
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.each import each
 from tests.integration.intake.replay_support import Place, rows, sink
 from tests.integration.intake.support import event, numbers_of
 from tests.receiver import Action, Receiver, Reply, Request
@@ -56,8 +57,8 @@ async def test_a_replay_that_leaves_an_older_letter_to_a_person_ends_with_3_once
     assert rows(place.directory, "SELECT state, due FROM letters") == [("waiting", None)]
 
 
-@pytest.mark.parametrize("several", [False, True])
-@pytest.mark.parametrize(
+@each("several", [False, True])
+@each(
     ("answer", "ended", "code"),
     [
         (Reply(500), {"retried_failed": 1, "retried_delivered": 0}, 3),

@@ -8,6 +8,7 @@ import pytest
 
 from ingestd.core.reasons import Reason
 from ingestd.core.submission import AcceptedSubmission
+from tests.each import each
 from tests.integration.delivery.support import until
 from tests.integration.intake.support import Gate, event, events, numbers_of, running, sent
 from tests.machine import patience
@@ -113,7 +114,7 @@ async def test_nothing_of_an_atomic_submission_with_an_invalid_event_is_stored_o
         life.assert_balanced()
 
 
-@pytest.mark.parametrize("keep", [False, True])
+@each("keep", [False, True])
 async def test_rejected_events_are_kept_as_dead_letters_only_if_that_is_wanted(
     tmp_path: Path, keep: bool
 ) -> None:

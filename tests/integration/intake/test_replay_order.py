@@ -10,6 +10,7 @@ import pytest
 from ingestd.core.chunk import Chunk
 from ingestd.intake.recovery import Recovery
 from ingestd.store.frozen_batches import FrozenBatch, body_digest, pack_positions
+from tests.each import each
 from tests.effort import FUZZ, seeds
 from tests.ids import new_id
 from tests.integration.intake.replay_support import Place, rows
@@ -23,7 +24,7 @@ CRASHES = 5
 CUT = [16, 24, 39, 43, 60, 66, 68]  # seeds of histories that cut batches, and are killed meanwhile
 
 
-@pytest.mark.parametrize("seed", [*seeds(2, 60), *(CUT if FUZZ else CUT[:3])])
+@each("seed", [*seeds(2, 60), *(CUT if FUZZ else CUT[:3])])
 async def test_the_order_of_a_group_holds_beside_its_copies_whatever_is_killed_when(
     tmp_path: Path, seed: int
 ) -> None:

@@ -9,6 +9,7 @@ from ingestd.core.batch import Batch
 from ingestd.core.bounds import Bounds
 from ingestd.core.chunk import Chunk, Segment
 from ingestd.core.submission import AcceptedSubmission
+from tests.each import each
 from tests.ids import new_id
 from tests.integration.intake.support import Life, event, events, key_of, numbers_of, running, sent
 from tests.receiver import Action, Cut, Hang, Receiver, Reply, in_turn
@@ -36,8 +37,8 @@ async def test_what_was_accepted_and_not_sent_goes_out_after_the_restart_in_orde
             assert (life.ledger.accepted, life.ingest.spool.events) == (0, 0)
 
 
-@pytest.mark.parametrize("trouble", [Hang(), Cut("before_headers"), Cut("rst")])
-@pytest.mark.parametrize("killed", [True, False])
+@each("trouble", [Hang(), Cut("before_headers"), Cut("rst")])
+@each("killed", [True, False])
 async def test_a_request_without_an_answer_goes_out_again_with_the_same_id_and_bytes(
     tmp_path: Path, trouble: Action, killed: bool
 ) -> None:

@@ -13,6 +13,7 @@ from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk, Segment
 from ingestd.core.errors import UserError
 from ingestd.store.spool_rows import forget_sink
+from tests.each import each
 from tests.ids import new_id
 from tests.integration.delivery.support import until
 from tests.integration.intake.support import Life, all_posted, event, events, key_of, posted, running, webhook
@@ -236,7 +237,7 @@ class EventApi:
         }
 
 
-@pytest.mark.parametrize("end", ["delivered", "failed"])
+@each("end", ["delivered", "failed"])
 async def test_what_the_only_sink_has_yet_to_confirm_is_in_flight_also_after_a_restart(
     tmp_path: Path, end: str
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from ingestd.core.bounds import Bounds
 from ingestd.core.chunk import Chunk
 from ingestd.store.spool import READ_CHUNKS
+from tests.each import each
 from tests.effort import seeds
 from tests.integration.delivery.support import until
 from tests.integration.intake.support import event, events, running, sent
@@ -22,7 +23,7 @@ ONE_AT_A_TIME = {"max_in_flight": 1}
 CHUNK_BYTES = len(event(0, pad=1000))
 
 
-@pytest.mark.parametrize("seed", seeds(3, 30))
+@each("seed", seeds(3, 30))
 async def test_events_arrive_once_and_in_the_order_of_acceptance_also_past_what_memory_holds(
     tmp_path: Path, seed: int
 ) -> None:
@@ -188,7 +189,7 @@ async def test_a_drain_empties_the_spool_in_bounded_memory_where_the_sink_takes_
     assert max(seen) <= 18 * 4 + 10 + 2 * READ_CHUNKS
 
 
-@pytest.mark.parametrize("taken", [0, 5])
+@each("taken", [0, 5])
 async def test_an_outage_does_not_hold_up_the_end_of_a_drain(tmp_path: Path, taken: int) -> None:
     async with (
         Receiver(lambda _: Reply(200 if len(receiver.requests) <= taken else 503)) as receiver,

@@ -8,6 +8,7 @@ import pytest
 from ingestd.core.errors import UserError
 from ingestd.sinks.lake import words
 from ingestd.transport.folder import UNFINISHED, FolderTransport
+from tests.each import each
 from tests.integration.lake.support import unfinished
 from tests.integration.store.tmpfs import fill, small_disk
 
@@ -75,7 +76,7 @@ async def test_a_file_is_synced_before_it_has_its_name_and_its_folders_after(
     assert steps == [f"sync {tmp_path.parent.name}", f"sync {UNFINISHED}", "rename", f"sync {root}"]
 
 
-@pytest.mark.parametrize("key", ["", "/etc/x", "../x", "a/../../x", "a\0b"])
+@each("key", ["", "/etc/x", "../x", "a/../../x", "a\0b"])
 async def test_no_key_leads_out_of_the_folder(tmp_path: Path, key: str) -> None:
     root = tmp_path / "lake"
     assert await put(await folder_at(root), key, b"x") == 400
@@ -128,8 +129,8 @@ async def test_a_place_that_is_a_file_is_refused_in_one_line(tmp_path: Path) -> 
         await folder_at(tmp_path / "file")
 
 
-@pytest.mark.parametrize(("mode", "folders"), [(0o600, 0o700), (0o640, 0o750), (0o664, 0o775)])
-@pytest.mark.parametrize("umask", [0o000, 0o077])
+@each(("mode", "folders"), [(0o600, 0o700), (0o640, 0o750), (0o664, 0o775)])
+@each("umask", [0o000, 0o077])
 async def test_files_and_folders_have_the_rights_that_are_set_whatever_the_umask(
     tmp_path: Path, mode: int, folders: int, umask: int
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 from ingestd.store.connection import disk_full
 from ingestd.store.database import Database
 from ingestd.store.outbox import Outbox
+from tests.each import each
 from tests.integration.lake.support import AT, opened
 
 pytestmark = pytest.mark.anyio
@@ -152,7 +153,7 @@ async def test_an_addition_whose_transaction_was_refused_takes_no_room(tmp_path:
         assert await outbox.cut(max_bytes=1, layout=b"") is None
 
 
-@pytest.mark.parametrize(
+@each(
     "change",
     [
         "payload = CAST(substr(payload, 1, 3) || 'X' || substr(payload, 5) AS TEXT)",

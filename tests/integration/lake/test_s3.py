@@ -14,6 +14,7 @@ from ingestd.transport.client import Client
 from ingestd.transport.oauth import LoginRefused
 from ingestd.transport.s3 import S3Transport, _base_url
 from tests.aws import SECRET_KEY, Aws, start_aws
+from tests.each import each
 from tests.integration.lake.support import add, event, lake_in, lines_of, opened, running, until
 from tests.receiver import Receiver, Reply
 
@@ -154,7 +155,7 @@ async def test_without_credentials_the_lake_waits_and_says_why(
         assert "no AWS credentials" in lake.trouble
 
 
-@pytest.mark.parametrize(
+@each(
     ("bucket", "endpoint", "hosted", "expected"),
     [
         ("b-1", "https://s3.eu-central-1.amazonaws.com/", True, "https://b-1.s3.eu-central-1.amazonaws.com/"),

@@ -6,7 +6,6 @@ import socket
 from typing import Any
 
 import click
-import pytest
 from click.testing import CliRunner
 
 from ingestd.cli import sandbox as command
@@ -14,9 +13,10 @@ from ingestd.cli.sandbox import sandbox
 from ingestd.core.errors import UserError
 from ingestd.sandbox import faults
 from ingestd.sandbox.apis.ingest import SandboxOptions
+from tests.each import each
 
 
-@pytest.mark.parametrize(
+@each(
     ("options", "said"),
     [
         (["--fault", "429"], "'429' is not a fault"),

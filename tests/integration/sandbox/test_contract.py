@@ -10,13 +10,14 @@ from ingestd.sandbox import contract
 from ingestd.sandbox.apis.ingest import SandboxOptions
 from ingestd.sandbox.server import Sandbox
 from ingestd.sandbox.tokens import RateLimit
+from tests.each import each
 from tests.integration.sandbox.conftest import INGEST, HandClock, NoBad, Start, batch
 
 pytestmark = pytest.mark.anyio
 GOOD, BAD = b'{"id":"g"}', b'{"interactionId":"i-7","x":"bad"}'
 
 
-@pytest.mark.parametrize("path", ["/oauth/token", "/login/oauth2/token"])
+@each("path", ["/oauth/token", "/login/oauth2/token"])
 async def test_a_token_is_issued_at_both_paths_and_opens_the_api(start: Start, path: str) -> None:
     client = await start(log_in=False, token_lifetime_s=120)
     form = {"grant_type": "client_credentials"}
@@ -93,7 +94,7 @@ async def test_newlines_inside_an_event_do_not_break_the_listing(start: Start) -
 DEEP = b"[" * 100_000
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         b"",
@@ -273,7 +274,7 @@ async def test_an_upload_that_breaks_off_takes_nothing_and_is_no_error(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-@pytest.mark.parametrize("chunk", [b"zz\r\n", b"-1\r\n", b"3\r\n{}"])
+@each("chunk", [b"zz\r\n", b"-1\r\n", b"3\r\n{}"])
 async def test_a_body_in_broken_chunks_takes_nothing(start: Start, chunk: bytes) -> None:
     client = await start()
     port = int(client.running.url.rpartition(":")[2])

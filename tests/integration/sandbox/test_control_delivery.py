@@ -11,6 +11,7 @@ from ingestd.sandbox.control.delivery import sign_jwt
 from ingestd.sandbox.control.options import ControlOptions
 from ingestd.sandbox.faults import parse_script
 from ingestd.sandbox.tokens import basic_matches
+from tests.each import each
 from tests.integration.sandbox.conftest import Client, HandClock, Start
 from tests.integration.sandbox.control_support import ONLY_POLLS, TARGETS, get, make, until
 from tests.integration.sandbox.test_event_bridge import event, publish
@@ -33,8 +34,8 @@ async def test_an_event_flows_through_a_verified_target_byte_for_byte_and_in_ord
     client = await start(control=ONLY_POLLS)
     id_ = await verified(client)
     sent = [event(number) for number in range(5)]
-    for each in (*sent, event(9, type="order.deleted")):
-        await publish(client, each, key=json.loads(each)["id"])
+    for one in (*sent, event(9, type="order.deleted")):
+        await publish(client, one, key=json.loads(one)["id"])
     await publish(client, sent[0], key="e-0")  # recognised: it goes nowhere a second time
     await until(lambda: client.sandbox.control.targets[id_].counts["delivered"] == 5)
     assert client.sandbox.kept(HOOK) == sent
@@ -101,7 +102,7 @@ async def test_nothing_is_sent_to_anywhere_but_loopback(start: Start) -> None:
     assert client.sandbox.control.targets[id_].counts == {"elsewhere": 1}
 
 
-@pytest.mark.parametrize(("place", "status"), [("/hooks/good", "VERIFIED"), ("/nowhere", "FAILED")])
+@each(("place", "status"), [("/hooks/good", "VERIFIED"), ("/nowhere", "FAILED")])
 async def test_by_option_the_endpoint_is_asked_before_it_is_verified(
     start: Start, place: str, status: str
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from ingestd.sandbox.control.options import ControlOptions
 from ingestd.sandbox.faults import parse_faults
+from tests.each import each
 from tests.integration.sandbox.conftest import Client, HandClock, Start
 from tests.integration.sandbox.control_support import (
     BUS,
@@ -44,7 +45,7 @@ async def test_a_target_is_answered_as_in_the_seed_and_never_with_its_credential
     assert client.sandbox.control.targets[made["id"]].secrets == TARGET["authConfig"]
 
 
-@pytest.mark.parametrize(
+@each(
     ("changes", "field"),
     [
         ({"name": ""}, "name"),
@@ -102,8 +103,8 @@ async def test_a_target_is_verified_after_some_time_if_polls_do_not_count(start:
     assert (await get(client, made["selfUri"]))["status"] == "VERIFIED"
 
 
-@pytest.mark.parametrize("path", [TARGETS, DESTINATIONS])
-@pytest.mark.parametrize(
+@each("path", [TARGETS, DESTINATIONS])
+@each(
     ("fault", "status"),
     [("verify-fail", "FAILED"), ("verify-timeout", "TIMEOUT"), ("verify-odd", "UNDER_REVIEW")],
 )
@@ -172,7 +173,7 @@ async def test_a_destination_cannot_be_enabled_before_its_time(start: Start) -> 
     assert (moved.json()["enabled"], moved.json()["status"]) == (False, "PENDING_VERIFICATION")
 
 
-@pytest.mark.parametrize(
+@each(
     "arn",
     [
         "arn:aws:events:us-east-1:123456789012:partner-event-bus/aws.partner/genesys.com/1/genesys-events",
@@ -188,7 +189,7 @@ async def test_an_arn_that_no_bus_has_is_refused(start: Start, arn: str) -> None
     assert (answer.status_code, answer.json()["details"][0]["fieldName"]) == (400, "settings.eventBridgeArn")
 
 
-@pytest.mark.parametrize("partition", ["aws", "aws-us-gov", "aws-cn", "aws-eusc"])
+@each("partition", ["aws", "aws-us-gov", "aws-cn", "aws-eusc"])
 async def test_a_bus_of_any_partition_is_taken(start: Start, partition: str) -> None:
     client = await start()
     arn = BUS.replace("arn:aws:", f"arn:{partition}:", 1)
@@ -233,7 +234,7 @@ async def test_the_limit_of_subscriptions_is_left_to_the_client_by_option(start:
         await make(client, SUBSCRIPTIONS, name=f"s{number}")
 
 
-@pytest.mark.parametrize(
+@each(
     ("changes", "field"),
     [
         ({"topic_arn": SUBSCRIPTION["topic_arn"] + "\n"}, "topic_arn"),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ingestd.sandbox.control.options import ControlOptions
 from ingestd.sandbox.faults import parse_faults, parse_script
 from ingestd.sandbox.tokens import RateLimit
+from tests.each import each
 from tests.effort import examples
 from tests.integration.sandbox.conftest import Client, HandClock, Start
 from tests.integration.sandbox.control_support import (
@@ -32,7 +33,7 @@ from tests.integration.sandbox.control_support import (
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("path", LISTS)
+@each("path", LISTS)
 async def test_what_is_created_can_be_read_listed_and_deleted(start: Start, path: str) -> None:
     client = await start()
     made = await make(client, path)
@@ -51,14 +52,14 @@ async def test_what_is_created_can_be_read_listed_and_deleted(start: Start, path
     assert (await get(client, path))["entities"] == []
 
 
-@pytest.mark.parametrize("path", LISTS)
+@each("path", LISTS)
 async def test_nobody_passes_without_a_token(start: Start, path: str) -> None:
     client = await start(log_in=False)
     for method, place in (("GET", path), ("POST", path), ("GET", f"{path}/x"), ("DELETE", f"{path}/x")):
         assert (await ask(client, method, place)).status_code == 401
 
 
-@pytest.mark.parametrize("path", LISTS)
+@each("path", LISTS)
 async def test_a_wrong_body_is_400_that_names_each_field_and_echoes_no_value(start: Start, path: str) -> None:
     client = await start()
     wrong = {"name": 7, "shrubbery": "hunter2-secret"}
@@ -103,7 +104,7 @@ async def test_classic_pages_are_walked_to_their_end_and_no_further(start: Start
     assert (await get(client, f"{TARGETS}?pageSize=3&pageNumber=4"))["entities"] == []
 
 
-@pytest.mark.parametrize(
+@each(
     ("query", "field"),
     [
         (f"{TARGETS}?pageSize=101", "pageSize"),
@@ -188,7 +189,7 @@ def test_a_cursor_finds_all_that_stay_whatever_is_deleted_meanwhile(
     asyncio.run(walk())
 
 
-@pytest.mark.parametrize("path", LISTS)
+@each("path", LISTS)
 async def test_a_created_resource_is_hidden_for_some_reads(start: Start, path: str) -> None:
     client = await start(control=ControlOptions(hidden_reads=2))
     made = await make(client, path)
@@ -246,7 +247,7 @@ async def test_a_429_is_the_platforms_and_so_are_the_rate_headers(start: Start) 
     assert int(answers[2].headers["retry-after"]) > 0
 
 
-@pytest.mark.parametrize("as_400", [False, True])
+@each("as_400", [False, True])
 async def test_somebody_else_changes_a_resource_once_by_fault(start: Start, as_400: bool) -> None:
     options = ControlOptions(conflict_as_400=as_400)
     client = await start(control=options, faults=parse_faults(["version-conflict:1"]))

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from ingestd.sandbox.faults import parse_faults
+from tests.each import each
 from tests.integration.sandbox.conftest import Start
 from tests.integration.sandbox.control_support import (
     INTEGRATION,
@@ -55,7 +56,7 @@ async def test_an_integration_reports_an_error_by_fault(start: Start) -> None:
     assert (reported["code"], "refused" in reported["detail"]["message"]) == ("ERROR", True)
 
 
-@pytest.mark.parametrize(
+@each(
     "changes",
     [
         {"awsAccountId": "1"},
@@ -102,7 +103,7 @@ async def test_a_trigger_keeps_its_topic_and_wants_its_version(start: Start) -> 
     assert (await ask(client, "PUT", made["selfUri"], TRIGGER, version=1)).status_code == 409
 
 
-@pytest.mark.parametrize(
+@each(
     ("changes", "field"),
     [
         ({"topicName": "conversation"}, "topicName"),

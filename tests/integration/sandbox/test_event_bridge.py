@@ -9,6 +9,7 @@ import pytest
 
 from ingestd.sandbox.faults import parse_faults, parse_script
 from ingestd.sandbox.tokens import RateLimit
+from tests.each import each
 from tests.integration.sandbox.conftest import Client, HandClock, Start
 from tests.integration.sandbox.test_faults import GateClock
 
@@ -63,7 +64,7 @@ async def test_an_event_is_accepted_in_the_words_of_the_seed(start: Start) -> No
     assert await client.events(f"?path={PATH}") == [event()]
 
 
-@pytest.mark.parametrize(
+@each(
     ("body", "field"),
     [
         (event(specversion=...), "specversion"),
@@ -152,7 +153,7 @@ async def test_binary_mode_says_the_same_event(start: Start) -> None:
     assert json.loads(client.sandbox.kept(PATH)[1])["data_base64"] == "/wA="
 
 
-@pytest.mark.parametrize(
+@each(
     "headers",
     [
         {"ce_specversion": "1.0", "ce_type": "t", "ce_source": "/s"},
@@ -201,7 +202,7 @@ async def test_a_batch_is_answered_event_by_event(start: Start) -> None:
     assert client.path(PATH).events == 2
 
 
-@pytest.mark.parametrize(
+@each(
     "media_type",
     ["application/json", "text/plain", "application/cloudevents+avro", "application/cloudevents"],
 )

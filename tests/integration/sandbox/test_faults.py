@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from ingestd.sandbox.faults import Faults, parse_fault, parse_faults, parse_script
 from ingestd.sandbox.item_faults import MAX_PARTIAL
+from tests.each import each
 from tests.integration.sandbox.conftest import INGEST, HandClock, Start, batch
 
 GOOD, OTHER = b'{"id":"g"}', b'{"id":"h"}'
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "expected"),
     [
         ("429:0.05", ("429", 0.05, 429, "1", 0.0)),
@@ -36,7 +37,7 @@ def test_grammar(text: str, expected: tuple[object, ...]) -> None:
     assert tuple(parse_fault(text)) == expected
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         "",
@@ -100,7 +101,7 @@ def test_the_same_seed_gives_the_same_faults_at_the_rates_asked_for() -> None:
     assert set(counts) == {"", "429", "cut"}
 
 
-@pytest.mark.parametrize(
+@each(
     ("script", "said"),
     [
         (b"", "not a list of rules"),
@@ -121,7 +122,7 @@ def test_a_wrong_script_is_explained(script: bytes, said: str) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("status", [300, 302, 304, 400, 404, 408, 418, 429, 499, 500, 503, 599])
+@each("status", [300, 302, 304, 400, 404, 408, 418, 429, 499, 500, 503, 599])
 async def test_an_ordered_status_is_answered_and_nothing_taken(start: Start, status: int) -> None:
     client = await start(faults=parse_faults([f"{status}:1"]))
     answer = await client.send(batch(GOOD), key="k")

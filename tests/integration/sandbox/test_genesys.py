@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ingestd.sandbox.apis.communications import Communications
 from ingestd.sandbox.apis.genesys import CONVERSATIONS, PRESENCE, ROUTING_STATUS
 from ingestd.sandbox.faults import parse_faults
+from tests.each import each
 from tests.integration.sandbox.conftest import Client, Start
 
 pytestmark = pytest.mark.anyio
@@ -108,7 +109,7 @@ async def test_the_same_event_under_another_id_is_a_duplicate(start: Start) -> N
     assert (counts.events, counts.distinct, counts.duplicates) == (2, 1, 1)
 
 
-@pytest.mark.parametrize(
+@each(
     ("changes", "said"),
     [
         ({"eventId": "e-1"}, "eventId: a V4 UUID"),
@@ -130,7 +131,7 @@ async def test_an_entry_that_lacks_something_is_named(
     assert client.path(CONVERSATIONS.path).events == 1
 
 
-@pytest.mark.parametrize(
+@each(
     ("body", "field"),
     [
         (b"", None),
@@ -258,7 +259,7 @@ async def test_journey_events_that_are_not_taken_come_back_with_their_place(star
     assert (counts.events, counts.distinct, counts.duplicates, counts.item_errors) == (3, 2, 1, 1)
 
 
-@pytest.mark.parametrize(
+@each(
     "bad",
     [
         5,

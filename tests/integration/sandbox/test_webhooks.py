@@ -14,6 +14,7 @@ from ingestd.sandbox.faults import parse_faults
 from ingestd.sandbox.inbox import Inboxes, digest
 from ingestd.sandbox.server import Sandbox
 from ingestd.sandbox.tokens import RateLimit
+from tests.each import each
 from tests.integration.sandbox.conftest import Client, HandClock, Start
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +53,7 @@ async def test_a_webhook_takes_any_json_without_a_login(start: Start) -> None:
     assert (await client.http.get(WEBHOOK)).headers["allow"] == "POST, OPTIONS"
 
 
-@pytest.mark.parametrize("path", [WEBHOOK, HOOK])
+@each("path", [WEBHOOK, HOOK])
 async def test_a_signature_that_fits_opens_and_everything_else_is_401(start: Start, path: str) -> None:
     client = await start(clock=HandClock(), webhook_secrets=[SECRET], log_in=False)
     body = b'{"a":1}'
@@ -90,7 +91,7 @@ async def ask(client: Client, path: str, **headers: str) -> httpx.Response:
     return await client.http.options(path, headers=sent)
 
 
-@pytest.mark.parametrize("path", [WEBHOOK, HOOK])
+@each("path", [WEBHOOK, HOOK])
 async def test_the_handshake_allows_the_origin_and_a_rate(start: Start, path: str) -> None:
     client = await start(log_in=False)
     answer = await ask(client, path)

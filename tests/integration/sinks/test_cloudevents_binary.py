@@ -16,6 +16,7 @@ from ingestd.sinks.cloudevents_formats import MAX_HEADERS_BYTES, split
 from ingestd.sinks.sink import Unencodable
 from ingestd.sources.http.cloudevents_http import to_structured
 from ingestd.transport.client import Client
+from tests.each import each
 from tests.receiver import Receiver
 
 URL = "https://user:pa55@h/api/v2/eventbridge/events?key=CANARY"
@@ -53,7 +54,7 @@ def test_in_binary_mode_attributes_are_headers_and_data_is_the_body() -> None:
     }
 
 
-@pytest.mark.parametrize(
+@each(
     ("members", "content_type", "body"),
     [
         ({}, None, b""),
@@ -82,7 +83,7 @@ def test_the_body_is_the_data_in_its_own_type(members: Any, content_type: str | 
     assert len(body) <= len(one)
 
 
-@pytest.mark.parametrize(
+@each(
     ("members", "words"),
     [
         ({"id": ...}, "id is missing"),
@@ -111,7 +112,7 @@ def test_what_has_no_place_in_headers_does_not_fit(members: Any, words: str) -> 
     assert words in unfit(BINARY, event(**members))[0]
 
 
-@pytest.mark.parametrize("one", [b"", b"[]", b"5", b"{", b"[" * 100_000, b'{"x":' * 50_000, b"\xff"])
+@each("one", [b"", b"[]", b"5", b"{", b"[" * 100_000, b'{"x":' * 50_000, b"\xff"])
 def test_what_is_no_object_does_not_fit(one: bytes) -> None:
     assert "no CloudEvent" in unfit(BINARY, one)[0]
 
@@ -145,9 +146,7 @@ def test_a_receiver_gets_binary_data_back(data: bytes) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(
-    "members", [{}, {"data": {"a": 1}, "subject": "a\r\nX-Evil: 1"}, {"data_base64": "AP8=", "x": "é €"}]
-)
+@each("members", [{}, {"data": {"a": 1}, "subject": "a\r\nX-Evil: 1"}, {"data_base64": "AP8=", "x": "é €"}])
 async def test_over_a_real_connection_a_receiver_gets_the_same_event(members: dict[str, str]) -> None:
     one = event(**members)
     async with Receiver() as receiver, Client() as client:

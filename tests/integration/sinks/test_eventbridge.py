@@ -16,6 +16,7 @@ from ingestd.sinks.sink import Unencodable
 from ingestd.transport.aws import AwsSignature
 from ingestd.transport.client import Client, Sender
 from tests.aws import REGION, Aws, start_aws
+from tests.each import each
 
 URL = "https://events.eu-central-1.amazonaws.com/"
 EVENT = (
@@ -58,7 +59,7 @@ def test_an_entry_has_the_event_as_a_string_with_its_own_spelling() -> None:
     }
 
 
-@pytest.mark.parametrize(
+@each(
     ("source", "detail", "time"),
     [
         ("$.meta.svc", "$.rows[0]", "$.at"),
@@ -105,7 +106,7 @@ def test_values_come_from_the_event_where_they_are_paths() -> None:
     }
 
 
-@pytest.mark.parametrize(
+@each(
     ("written", "seconds"),
     [
         ("2026-01-31T10:00:00.5+01:00", 1769850000.5),
@@ -125,7 +126,7 @@ def test_an_event_without_its_time_gets_that_of_aws() -> None:
     assert "Time" not in entry
 
 
-@pytest.mark.parametrize(
+@each(
     ("settings", "event", "words"),
     [
         ({}, b'{"eventType":5}', "detail_type: not a string"),
@@ -161,7 +162,7 @@ def test_what_eventbridge_has_no_words_for_is_unfit_and_named(
         assert sink(**settings).sizes([good, event])[1] == 0
 
 
-@pytest.mark.parametrize(
+@each(
     ("settings", "words"),
     [
         ({"source": "aws.mine"}, "aws."),
@@ -200,7 +201,7 @@ def test_sizes_and_what_aws_counts_bound_the_body(contents: list[dict[str, Any]]
         assert counted <= 1024
 
 
-@pytest.mark.parametrize("filler", ["y", '\\"', "\\\\", "\\t", "é"])
+@each("filler", ["y", '\\"', "\\\\", "\\t", "é"])
 def test_the_largest_entry_that_aws_takes_fits_a_body(filler: str) -> None:
     tested = sink(max_entry_bytes=4096)
     empty = len(b'{"eventType":"t","x":""}') + len("ingestd") + len("t")
@@ -266,7 +267,7 @@ def test_where_all_entries_are_malformed_each_has_its_own_end() -> None:
     assert [(item.index, item.retryable) for item in verdict.items] == [(0, False), (1, False)]
 
 
-@pytest.mark.parametrize(
+@each(
     ("content", "unmatched"),
     [
         ({"FailedEntryCount": 1, "Entries": [{"ErrorCode": "X"}]}, 1),
@@ -286,7 +287,7 @@ def test_a_result_that_was_cut_off_is_counted() -> None:
     assert read(200, put("", "", "X"), truncated=True).unmatched == 1
 
 
-@pytest.mark.parametrize(
+@each(
     ("status", "code", "meaning"),
     [
         (400, "ThrottlingException", Meaning.RETRY),

@@ -12,6 +12,7 @@ import pytest
 from ingestd.store.connection import VERSION, StoreFailed
 from ingestd.store.database import Database
 from ingestd.store.writer import Work
+from tests.each import each
 
 pytestmark = pytest.mark.anyio
 
@@ -144,7 +145,7 @@ async def test_only_the_owner_may_read_the_state(database: Database) -> None:
 # --- files that are not what they should be ---
 
 
-@pytest.mark.parametrize("change", ["unlink", "replace"])
+@each("change", ["unlink", "replace"])
 async def test_a_file_that_is_no_longer_the_one_on_the_path_is_noticed(change: str, tmp_path: Path) -> None:
     database = Database(tmp_path)
     await database.open()

@@ -17,6 +17,7 @@ from ingestd.store.database import Database
 from ingestd.store.spool_reader import SpoolReader
 from ingestd.store.upkeep import StoreBounds
 from ingestd.store.writer import unpack_mark
+from tests.each import each
 from tests.machine import patience
 
 pytestmark = pytest.mark.anyio
@@ -144,7 +145,7 @@ async def test_a_reader_that_does_not_end_is_not_waited_for_without_end(
 
 
 @DEEDS
-@pytest.mark.parametrize("idle", [True, False])
+@each("idle", [True, False])
 async def test_a_database_that_was_taken_away_is_written_back_and_ends_the_process(
     tmp_path: Path, deed: Callable[[Path], None], idle: bool
 ) -> None:

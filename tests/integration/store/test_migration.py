@@ -16,6 +16,7 @@ from ingestd.core.reasons import Reason
 from ingestd.delivery.retry_worker import rebuild
 from ingestd.store import dead_letters, frozen_batches, letter_changes, letter_leases
 from ingestd.store.connection import VERSION, connect
+from tests.each import each
 from tests.ids import new_id
 from tests.integration.store.files import opened
 
@@ -37,7 +38,7 @@ def to_one(events: list[bytes]) -> list[list[str]]:
     return [["a"] for _ in events]
 
 
-@pytest.mark.parametrize("version", [1, 3])
+@each("version", [1, 3])
 async def test_a_batch_that_was_under_way_and_a_file_are_known(tmp_path: Path, version: int) -> None:
     chunk = Chunk([b"1", b"2"], source=1, start=0, end=8)
     batch = Batch(chunk.events, [None, None], [Segment(chunk, range(2))], batch_id="b", new_id=new_id)
@@ -60,7 +61,7 @@ async def test_a_batch_that_was_under_way_and_a_file_are_known(tmp_path: Path, v
     now.close()
 
 
-@pytest.mark.parametrize("version", [1, 3])
+@each("version", [1, 3])
 async def test_letters_are_counted_found_when_they_are_due_and_known_by_their_places(
     tmp_path: Path, version: int
 ) -> None:

@@ -18,6 +18,7 @@ from ingestd.store.journal import Journal
 from ingestd.store.lock import DirectoryLock
 from ingestd.store.spool import Spool
 from ingestd.store.spool_inspection import SinkContents, SpoolInspection
+from tests.each import each
 
 pytestmark = pytest.mark.anyio
 
@@ -180,7 +181,7 @@ async def test_forget_asks_and_takes_no_for_an_answer(tmp_path: Path) -> None:
     assert not (tmp_path / "audit.jsonl").exists()
 
 
-@pytest.mark.parametrize("answer", ["--yes", ""])
+@each("answer", ["--yes", ""])
 async def test_forget_refuses_beside_a_process(tmp_path: Path, answer: str) -> None:
     await two_sinks(tmp_path)
     lock = DirectoryLock(tmp_path)

@@ -16,6 +16,7 @@ from ingestd.store.ballast import Ballast
 from ingestd.store.connection import MAX_LOG_BYTES, StoreBlocked, connect
 from ingestd.store.database import Database
 from ingestd.store.upkeep import BOUNDS, StoreBounds, Upkeep
+from tests.each import each
 from tests.integration.store.tmpfs import fill, small_disk, until_unblocked
 from tests.machine import patience
 
@@ -101,7 +102,7 @@ def small(request: pytest.FixtureRequest) -> Path:
     return path
 
 
-@pytest.mark.parametrize("age", ["new", "old", "old and large"])
+@each("age", ["new", "old", "old and large"])
 async def test_a_disk_that_the_spool_itself_filled_takes_events_again_when_it_is_empty(
     small: Path, age: str
 ) -> None:

@@ -13,6 +13,7 @@ from ingestd.core.errors import UserError
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.audit_file import MAX_FIELD, AuditLog
 from ingestd.telemetry.audit_verification import verify
+from tests.each import each
 from tests.integration.store.tmpfs import fill, small_disk
 
 
@@ -60,7 +61,7 @@ def test_a_long_field_is_cut(tmp_path: Path) -> None:
     assert lines(log.path)[0]["error"] == "e" * MAX_FIELD
 
 
-@pytest.mark.parametrize("keep", [1, 3])
+@each("keep", [1, 3])
 def test_rotation_keeps_so_many_files_of_so_many_bytes(keep: int, tmp_path: Path) -> None:
     log = AuditLog(tmp_path / "audit.jsonl", max_bytes=1000, keep=keep)
     for number in range(200):

@@ -21,6 +21,7 @@ from ingestd.core.redaction import MASK, MIN_SECRET_CHARS, Mask
 from ingestd.telemetry import log
 from ingestd.telemetry.log_line import LogLine, format_json, format_text
 from ingestd.telemetry.repeats import Repeats, template
+from tests.each import each
 
 
 @pytest.fixture(autouse=True)
@@ -222,7 +223,7 @@ def test_messages_that_differ_in_their_numbers_are_of_one_template() -> None:
 # -- secrets
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         "Authorization: Bearer S3CRET",
@@ -254,7 +255,7 @@ def test_credentials_are_masked(text: str) -> None:
     assert MASK in masked
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         "the bearer token of producer crm is not known",

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ingestd.telemetry.systemd import SEND_TIMEOUT_S, Systemd
+from tests.each import each
 from tests.machine import patience
 
 
@@ -78,7 +79,7 @@ def test_a_systemd_that_is_gone_or_too_busy_costs_nothing(tmp_path: Path) -> Non
     assert not systemd.ready()
 
 
-@pytest.mark.parametrize(
+@each(
     ("usec", "pid", "expected"),
     [
         ("30000000", "", 30.0),

@@ -15,6 +15,7 @@ from ingestd.transport.api_pace import ApiPace
 from ingestd.transport.auth import NoAuth
 from ingestd.transport.client import Client
 from ingestd.transport.oauth import TokenSource
+from tests.each import each
 from tests.integration.transport.support import FakeClock
 from tests.machine import patience
 from tests.receiver import Action, Cut, Hang, Raw, Receiver, Reply, Request, Script, in_turn
@@ -91,7 +92,7 @@ async def test_json_goes_out_and_comes_back() -> None:
     assert (get.method, get.path, get.body) == ("GET", f"{PATH}?name=a+b%26c", b"")
 
 
-@pytest.mark.parametrize("status", [200, 201, 202, 204])
+@each("status", [200, 201, 202, 204])
 async def test_every_2xx_is_success_and_an_empty_body_is_none(status: int) -> None:
     """Seeds: 201 here, 201 or 202 there, 200 elsewhere; the others were failures."""
     async with calling(answer(None, status)) as found:
@@ -127,10 +128,8 @@ async def test_a_second_401_is_an_error_of_the_login_and_not_a_loop() -> None:
     assert [call.status for call in found.calls] == [401, 401]
 
 
-@pytest.mark.parametrize("method", ["get", "put", "delete"])
-@pytest.mark.parametrize(
-    "trouble", [answer({}, 503), answer({}, 429), answer({}, 500), Cut(), Cut("mid_body")]
-)
+@each("method", ["get", "put", "delete"])
+@each("trouble", [answer({}, 503), answer({}, 429), answer({}, 500), Cut(), Cut("mid_body")])
 async def test_what_can_be_repeated_is_repeated(method: str, trouble: Action) -> None:
     async with calling(in_turn(trouble, trouble, answer({}))) as found:
         call = getattr(found.api, method)
@@ -138,10 +137,8 @@ async def test_what_can_be_repeated_is_repeated(method: str, trouble: Action) ->
     assert len(found.receiver.requests) == 3
 
 
-@pytest.mark.parametrize("method", ["post", "patch"])
-@pytest.mark.parametrize(
-    "trouble", [answer({}, 500), answer({}, 502), answer({}, 503), answer({}, 408), Cut(), Cut("mid_body")]
-)
+@each("method", ["post", "patch"])
+@each("trouble", [answer({}, 500), answer({}, 502), answer({}, 503), answer({}, 408), Cut(), Cut("mid_body")])
 async def test_what_may_have_been_done_is_never_sent_again(method: str, trouble: Action) -> None:
     """Seed 003 and the SDK send it again: two of it."""
     async with calling(trouble) as found:
@@ -158,7 +155,7 @@ async def test_a_created_thing_whose_answer_nobody_understands_may_have_been_mad
             await found.api.get(PATH)
 
 
-@pytest.mark.parametrize("refusal", [answer({}, 503, **LATER), answer({}, 429, **LATER), answer({}, 429)])
+@each("refusal", [answer({}, 503, **LATER), answer({}, 429, **LATER), answer({}, 429)])
 async def test_a_post_that_was_certainly_not_taken_is_sent_again(refusal: Reply) -> None:
     async with calling(in_turn(refusal, answer({"id": "t-1"}))) as found:
         assert await found.api.post(PATH, {}) == {"id": "t-1"}
@@ -339,7 +336,7 @@ async def test_a_long_error_is_cut() -> None:
     assert len(caught.value.errors) == 20
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         b"",
@@ -360,7 +357,7 @@ async def test_an_error_body_of_any_shape_is_an_error_all_the_same(body: bytes) 
     assert str(caught.value) == f"GET {PATH}: 400"
 
 
-@pytest.mark.parametrize(
+@each(
     ("reply", "kind"),
     [
         (error(409, "version.conflict", "v"), "is_version_conflict"),
@@ -424,7 +421,7 @@ async def test_a_huge_answer_is_an_error_after_few_tries() -> None:
     assert len(found.calls) == 3
 
 
-@pytest.mark.parametrize(
+@each(
     "path", ["api", "", "/", "//evil.example/x", "/a//b", "/a/../b", "/a/..", "/a\\b", "/a b", "/ä", "/a\nb"]
 )
 async def test_a_path_cannot_lead_elsewhere(path: str) -> None:
@@ -434,7 +431,7 @@ async def test_a_path_cannot_lead_elsewhere(path: str) -> None:
     assert found.receiver.requests == []
 
 
-@pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}, b"secret-bytes"])
+@each("value", [float("nan"), object(), {1, 2}, b"secret-bytes"])
 async def test_a_value_that_json_does_not_have_is_told_and_nothing_is_sent(value: Any) -> None:
     """Seed 000: TypeError from within the client, no request and no audit line."""
     async with calling(answer({})) as found:
@@ -444,7 +441,7 @@ async def test_a_value_that_json_does_not_have_is_told_and_nothing_is_sent(value
     assert found.receiver.requests == []
 
 
-@pytest.mark.parametrize("base", ["api.example.com", "ftp://x", "https://u:p@x", "https://x?y=1", ""])
+@each("base", ["api.example.com", "ftp://x", "https://u:p@x", "https://x?y=1", ""])
 def test_an_address_that_is_none_is_told_at_once(base: str) -> None:
     with pytest.raises(UserError, match="address"):
         ApiClient(Client(), NoAuth(), base_url=base, clock=FakeClock())

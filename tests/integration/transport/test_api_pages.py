@@ -12,6 +12,7 @@ from ingestd.transport.api_client import ApiClient
 from ingestd.transport.api_pages import MAX_PAGES
 from ingestd.transport.auth import NoAuth
 from ingestd.transport.client import Client
+from tests.each import each
 from tests.integration.transport.support import FakeClock
 from tests.receiver import Receiver, Reply, Request
 
@@ -60,7 +61,7 @@ async def test_classic_pages_are_read_to_the_last() -> None:
     ]
 
 
-@pytest.mark.parametrize("params", [{}, {"page_size": 50}])
+@each("params", [{}, {"page_size": 50}])
 async def test_pages_with_underscores_are_read_to_the_last(params: dict[str, str | int]) -> None:
     """Seed 004 counts what is on all pages: 25 subscriptions of one organization."""
 
@@ -73,7 +74,7 @@ async def test_pages_with_underscores_are_read_to_the_last(params: dict[str, str
     assert query(requests[-1])["page_number"] == "4"
 
 
-@pytest.mark.parametrize("absolute", [False, True])
+@each("absolute", [False, True])
 async def test_a_cursor_is_followed(absolute: bool) -> None:
     def script(request: Request) -> Reply:
         after = int(query(request).get("after", 0))
@@ -86,7 +87,7 @@ async def test_a_cursor_is_followed(absolute: bool) -> None:
     assert "pageNumber" not in requests[-1].path
 
 
-@pytest.mark.parametrize("shown", ["", "/genesys"])
+@each("shown", ["", "/genesys"])
 async def test_a_gateway_may_keep_its_own_path_to_itself(shown: str) -> None:
     def script(request: Request) -> Reply:
         assert request.path.startswith(f"/genesys{PATH}")
@@ -100,7 +101,7 @@ async def test_a_gateway_may_keep_its_own_path_to_itself(shown: str) -> None:
     assert found == things(1, 2)
 
 
-@pytest.mark.parametrize(
+@each(
     "next_uri",
     [
         "https://evil.example/api/v2/things?after=1",

@@ -16,6 +16,7 @@ from ingestd.transport.auth_factory import make_auth
 from ingestd.transport.client import Client, Sender
 from ingestd.transport.oauth import TokenSource
 from ingestd.transport.webhook_signature import StandardWebhooks
+from tests.each import each
 from tests.integration.transport.support import FakeClock
 from tests.receiver import Action, Receiver, Reply, Request
 
@@ -74,9 +75,7 @@ async def test_a_refused_credential_is_looked_for_at_once(tmp_path: Path) -> Non
     assert auth.mask(b"first and other") == b"*** and ***"
 
 
-@pytest.mark.parametrize(
-    "broken", ["", "two words", "x" * 70_000, None], ids=["empty", "words", "long", "gone"]
-)
+@each("broken", ["", "two words", "x" * 70_000, None], ids=["empty", "words", "long", "gone"])
 async def test_what_cannot_be_used_leaves_the_last_good_one(tmp_path: Path, broken: str | None) -> None:
     path, clock = tmp_path / "token", FakeClock()
     path.write_text("good")
@@ -99,7 +98,7 @@ async def test_a_file_changed_in_place_is_noticed(tmp_path: Path) -> None:
     assert (await added(auth))["Authorization"] == "Bearer bbbb"
 
 
-@pytest.mark.parametrize(
+@each(
     ("make", "words"),
     [
         (lambda path, clock: bearer("", "", clock=clock), "give token or token_file"),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ingestd.transport import decoding
 from ingestd.transport.client import Client
 from ingestd.transport.decoding import undo
+from tests.each import each
 from tests.receiver import Receiver, Reply, in_turn
 
 zstd: Any
@@ -47,7 +48,7 @@ def pack(data: bytes, codings: str) -> bytes:
     return data
 
 
-@pytest.mark.parametrize("codings", CODINGS)
+@each("codings", CODINGS)
 @given(data=st.binary(max_size=300))
 def test_what_was_packed_comes_back(codings: str, data: bytes) -> None:
     data = b"{" + data
@@ -65,7 +66,7 @@ def test_several_members_and_what_stands_behind_them() -> None:
     assert undo(frames, "zstd", limit=LIMIT) == (ANSWER, False, "")
 
 
-@pytest.mark.parametrize("codings", ["gzip", "deflate", "br", "zstd", "gzip, gzip"])
+@each("codings", ["gzip", "deflate", "br", "zstd", "gzip, gzip"])
 def test_a_bomb_stays_small(codings: str) -> None:
     bomb = pack(b"0" * 100_000_000, codings)
     tracemalloc.start()
@@ -76,15 +77,15 @@ def test_a_bomb_stays_small(codings: str) -> None:
     assert peak < 6 * LIMIT
 
 
-@pytest.mark.parametrize("codings", ["gzip", "deflate", "br", "zstd"])
-@pytest.mark.parametrize("cut", [1, 5, 9])
+@each("codings", ["gzip", "deflate", "br", "zstd"])
+@each("cut", [1, 5, 9])
 def test_one_that_ends_too_early_is_cut(codings: str, cut: int) -> None:
     body, truncated, trouble = undo(pack(ANSWER * 9, codings)[:-cut], codings, limit=LIMIT)
     assert (truncated, trouble) == (True, "")
     assert (ANSWER * 9).startswith(body)
 
 
-@pytest.mark.parametrize(
+@each(
     ("codings", "words"),
     [
         ("gzip", "not gzip"),
@@ -114,20 +115,20 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "br needs a library" in undo(brotli.compress(ANSWER), "br", limit=LIMIT).unreadable
 
 
-@pytest.mark.parametrize("codings", ["utf-8", "gzip", "none"])
+@each("codings", ["utf-8", "gzip", "none"])
 def test_a_header_that_does_not_tell_the_truth_hides_nothing(codings: str) -> None:
     assert undo(ANSWER, codings, limit=LIMIT) == (ANSWER, False, "")
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
-@pytest.mark.parametrize("codings", ["", "gzip"])
+@each("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@each("codings", ["", "gzip"])
 def test_a_byte_order_mark_is_taken_away(encoding: str, codings: str) -> None:
     marked = ANSWER.decode().encode(encoding)
     assert undo(pack(marked, codings), codings, limit=LIMIT) == (ANSWER, False, "")
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("codings", ["gzip", "br", "zstd", "deflate"])
+@each("codings", ["gzip", "br", "zstd", "deflate"])
 async def test_the_client_undoes_it_whichever_way_it_asks(codings: str) -> None:
     reply = Reply(headers={"Content-Encoding": codings}, body=pack(b"\xef\xbb\xbf" + ANSWER, codings))
     async with Receiver(in_turn(reply)) as receiver, Client() as client:

@@ -10,6 +10,7 @@ import pytest
 from ingestd.core.answer import Answer
 from ingestd.transport.client import Client
 from ingestd.transport.url_guard import UrlGuard
+from tests.each import each
 from tests.machine import patience
 from tests.ports import free_port
 from tests.receiver import Cut, Receiver, in_turn
@@ -56,7 +57,7 @@ async def test_an_internal_address_is_not_connected_to() -> None:
     assert receiver.connections == 0
 
 
-@pytest.mark.parametrize("host", ["127.1", "0x7f000001", "2130706433", "017700000001", "127.0.0.1."])
+@each("host", ["127.1", "0x7f000001", "2130706433", "017700000001", "127.0.0.1."])
 async def test_an_odd_spelling_does_not_get_by_the_client_either(host: str) -> None:
     async with Receiver() as receiver:
         for guard in (STRICT, LENIENT):

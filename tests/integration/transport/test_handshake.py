@@ -11,6 +11,7 @@ from ingestd.core.errors import UserError
 from ingestd.transport.auth import NoAuth
 from ingestd.transport.client import Client, Sender
 from ingestd.transport.webhook_handshake import ASK_AGAIN_S, WebhookHandshake
+from tests.each import each
 from tests.integration.transport.support import FakeClock
 from tests.machine import patience
 from tests.receiver import Action, Cut, Hang, Receiver, Reply, Request
@@ -63,7 +64,7 @@ async def test_it_asks_once_and_every_delivery_names_the_origin() -> None:
     assert {request.headers["x-a"] for request in posted} == {"1"}
 
 
-@pytest.mark.parametrize(
+@each(
     ("allowed", "rate"),
     [
         ({"WebHook-Allowed-Origin": "*"}, 600),
@@ -77,7 +78,7 @@ async def test_what_counts_as_a_grant(allowed: dict[str, str], rate: int | None)
         assert tested.granted == [rate]
 
 
-@pytest.mark.parametrize(
+@each(
     "reply",
     [
         Reply(),
@@ -98,7 +99,7 @@ async def test_without_permission_nothing_is_posted_and_each_try_asks_again(repl
     assert methods(receiver) == ["OPTIONS"] * 2
 
 
-@pytest.mark.parametrize("action", [Reply(503), Reply(429, {"Retry-After": "7"}), Cut()], ids=repr)
+@each("action", [Reply(503), Reply(429, {"Retry-After": "7"}), Cut()], ids=repr)
 async def test_trouble_while_asking_is_trouble_and_no_refusal(action: Action) -> None:
     async with asking(lambda: action) as (receiver, tested, _):
         answer, _ = await tested.send(receiver.url, b"x", {})
@@ -117,7 +118,7 @@ async def test_it_asks_again_after_a_day() -> None:
     assert methods(receiver) == ["OPTIONS", "POST", "POST", "OPTIONS", "POST"]
 
 
-@pytest.mark.parametrize(("status", "again"), [(410, True), (403, True), (401, False), (503, False)])
+@each(("status", "again"), [(410, True), (403, True), (401, False), (503, False)])
 async def test_it_asks_again_after_an_answer_that_looks_like_a_withdrawal(status: int, again: bool) -> None:
     async with asking(lambda: Reply(headers=GRANT), lambda: Reply(status)) as (receiver, tested, _):
         for _ in range(2):
@@ -133,7 +134,7 @@ async def test_closing_ends_what_waits() -> None:
         assert (await waiting)[0].status == 0
 
 
-@pytest.mark.parametrize("origin", ["", "a b", "https://x.example", "x.example\r\n", "-x", "a" * 254])
+@each("origin", ["", "a b", "https://x.example", "x.example\r\n", "-x", "a" * 254])
 async def test_an_origin_is_a_dns_name(origin: str) -> None:
     async with Client() as client:
         with pytest.raises(UserError, match="handshake_origin"):

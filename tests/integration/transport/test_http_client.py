@@ -16,6 +16,7 @@ from ingestd.core.answer import Answer
 from ingestd.core.errors import UserError
 from ingestd.transport.client import Client
 from tests.certificates import self_signed
+from tests.each import each
 from tests.machine import patience
 from tests.ports import free_port
 from tests.receiver import Action, Cut, Hang, Raw, Receiver, Reply, Request, Script, Slow, in_turn
@@ -94,7 +95,7 @@ async def test_connections_are_reused_and_limited() -> None:
     assert receiver.max_in_flight == receiver.connections == 3
 
 
-@pytest.mark.parametrize(
+@each(
     ("action", "words"),
     [
         (Cut("before_headers"), "connection closed"),
@@ -133,7 +134,7 @@ async def test_no_answer_is_status_0_with_a_reason(action: Action, words: str) -
     assert len(receiver.requests) == 1, "a POST is sent once"
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST"])
+@each("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST"])
 async def test_whatever_the_method_a_request_is_sent_once(method: str) -> None:
     async with connected(in_turn(Reply(), Cut())) as (receiver, client):
         assert (await client.request("GET", receiver.url)).status == 200  # the connection is not a new one
@@ -152,7 +153,7 @@ async def test_an_unknown_host() -> None:
         assert_failed(await client.post("http://nowhere.invalid/webhook-token", b"{}", HEADERS), "host name")
 
 
-@pytest.mark.parametrize(
+@each(
     "url",
     ["", "nonsense", "ftp://127.0.0.1/webhook-token", "http://", "http://[::1", "http://127.0.0.1:99999/"],
 )
@@ -161,14 +162,14 @@ async def test_a_url_that_is_none(url: str) -> None:
         assert_failed(await client.post(url, b"{}", HEADERS), "URL")
 
 
-@pytest.mark.parametrize("value", ["a\r\nX-Injected: 1", "a\nb", "nul\x00", "\ud800"])
+@each("value", ["a\r\nX-Injected: 1", "a\nb", "nul\x00", "\ud800"])
 async def test_a_header_that_would_inject(value: str) -> None:
     async with connected() as (receiver, client):
         assert_failed(await client.post(receiver.url, b"{}", {"X-Key": value}), "header")
     assert receiver.requests == []
 
 
-@pytest.mark.parametrize(
+@each(
     "action",
     [
         Hang(),
@@ -199,8 +200,8 @@ async def test_a_receiver_that_never_reads_the_body() -> None:
         assert_failed(await client.post(receiver.url, b"x" * 20_000_000, HEADERS), "in time")
 
 
-@pytest.mark.parametrize("status", [200, 202, 400, 503])
-@pytest.mark.parametrize(
+@each("status", [200, 202, 400, 503])
+@each(
     "make",
     [
         lambda reply: Cut("mid_body", reply),
@@ -248,9 +249,7 @@ async def test_an_answer_before_the_body_was_read() -> None:
         await receiver.until(lambda r: r.open == 0)
 
 
-@pytest.mark.parametrize(
-    "location", ["/elsewhere", "http://[::1", "http://x:port/", "https://user:pw@evil.test/", "\xff"]
-)
+@each("location", ["/elsewhere", "http://[::1", "http://x:port/", "https://user:pw@evil.test/", "\xff"])
 async def test_redirects_are_answers(location: str) -> None:
     async with connected(Reply(307, {"Location": location})) as (receiver, client):
         answer = await client.post(receiver.url, b"{}", HEADERS)
@@ -266,7 +265,7 @@ async def test_cookies_are_ignored() -> None:
     assert all("cookie" not in request.headers for request in receiver.requests)
 
 
-@pytest.mark.parametrize(
+@each(
     "head",
     [
         b"Content-Length: 2\r\nContent-Length: 2\r\n",
@@ -277,7 +276,7 @@ async def test_cookies_are_ignored() -> None:
     ],
     ids=["twice", "in two spellings", "a list", "a line of 64 KiB", "many long lines"],
 )
-@pytest.mark.parametrize("pieces", [1, 3], ids=["at once", "in pieces"])
+@each("pieces", [1, 3], ids=["at once", "in pieces"])
 async def test_heads_that_are_odd_and_valid_are_read(head: bytes, pieces: int) -> None:
     data = b"HTTP/1.1 202 Accepted\r\n" + head + b"\r\n{}"
 
@@ -301,7 +300,7 @@ async def test_heads_that_are_odd_and_valid_are_read(head: bytes, pieces: int) -
     assert second.status == 200
 
 
-@pytest.mark.parametrize(
+@each(
     ("answer", "status", "body"),
     [
         (b"HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\n<p/>", 204, b""),
@@ -312,7 +311,7 @@ async def test_heads_that_are_odd_and_valid_are_read(head: bytes, pieces: int) -
         (b"HTTP/1.1 503 Busy\r\nContent-Length: 2, 2\r\n\r\n{}}", 503, b"{}"),
     ],
 )
-@pytest.mark.parametrize("where", ["", "\r\n"], ids=["at once", "in pieces"])
+@each("where", ["", "\r\n"], ids=["at once", "in pieces"])
 async def test_bytes_behind_an_answer_do_not_undo_it(
     answer: bytes, status: int, body: bytes, where: str
 ) -> None:
@@ -373,9 +372,7 @@ async def test_user_info_of_the_url_becomes_basic_authentication() -> None:
     assert receiver.requests[0].headers["authorization"] == "Basic dXNlcjpodW50ZXIy"
 
 
-@pytest.mark.parametrize(
-    "action", [Hang(), Slow(0.02, Reply(body=b"x" * 1000))], ids=["before headers", "in the body"]
-)
+@each("action", [Hang(), Slow(0.02, Reply(body=b"x" * 1000))], ids=["before headers", "in the body"])
 async def test_cancelling_closes_the_connection(action: Action) -> None:
     async with connected(in_turn(action, Reply()), max_connections=1) as (receiver, client):
         task = asyncio.create_task(client.post(receiver.url, b"x" * 1_000_000, HEADERS))

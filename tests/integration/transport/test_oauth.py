@@ -12,6 +12,7 @@ import pytest
 from ingestd.core.errors import Unreachable
 from ingestd.transport.client import Client
 from ingestd.transport.oauth import LoginRefused, Token, TokenSource, TokenUnavailable
+from tests.each import each
 from tests.integration.transport.support import FakeClock
 from tests.machine import patience
 from tests.receiver import Action, Cut, Hang, Raw, Receiver, Reply, Request, Script, in_turn
@@ -158,7 +159,7 @@ async def test_a_scope_is_asked_for_where_one_is_set() -> None:
 # lifetime
 
 
-@pytest.mark.parametrize(
+@each(
     ("expires_in", "lifetime_s"),
     [
         (3600, 3600),
@@ -207,7 +208,7 @@ async def test_an_absent_lifetime() -> None:
         assert (await tokens.get()).value == "token-2"
 
 
-@pytest.mark.parametrize(("expires_in", "ahead_s"), [(3600, 60), (100, 50)])
+@each(("expires_in", "ahead_s"), [(3600, 60), (100, 50)])
 async def test_renewed_ahead_of_its_end_in_the_background(expires_in: int, ahead_s: float) -> None:
     renewed = asyncio.Event()
     async with login(numbered(expires_in), on_refresh=lambda *_: renewed.set()) as (receiver, tokens, clock):
@@ -223,7 +224,7 @@ async def test_renewed_ahead_of_its_end_in_the_background(expires_in: int, ahead
     assert len(receiver.requests) == 2
 
 
-@pytest.mark.parametrize("trouble", [Reply(503), refusal(401, error="invalid_client")])
+@each("trouble", [Reply(503), refusal(401, error="invalid_client")])
 async def test_the_old_token_stays_in_use_when_renewing_fails(trouble: Reply) -> None:
     failed = asyncio.Event()
     async with login(
@@ -276,7 +277,7 @@ async def test_drop_forgets_only_that_generation() -> None:
 # what goes wrong for a while
 
 
-@pytest.mark.parametrize(
+@each(
     "trouble",
     [
         Reply(429),
@@ -323,7 +324,7 @@ async def test_the_longest_token_and_an_odd_charset_pass() -> None:
         assert (await tokens.get()).value == "~!" * 8192
 
 
-@pytest.mark.parametrize(
+@each(
     ("headers", "expected_s"),
     [
         ({"Retry-After": "7"}, 7.0),
@@ -337,7 +338,7 @@ async def test_retry_after_is_a_floor(headers: dict[str, str], expected_s: float
         assert sum(clock.slept) == pytest.approx(expected_s)
 
 
-@pytest.mark.parametrize(
+@each(
     ("trouble", "words"),
     [
         (Reply(503), "it answered 503"),
@@ -379,7 +380,7 @@ async def test_nobody_listens() -> None:
 # what is wrong for good
 
 
-@pytest.mark.parametrize(
+@each(
     ("reply", "code"),
     [
         (

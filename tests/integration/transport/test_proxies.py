@@ -6,6 +6,7 @@ import yarl
 from ingestd.core.errors import UserError
 from ingestd.transport.client import Client
 from ingestd.transport.proxies import Proxies
+from tests.each import each
 from tests.receiver import Receiver
 
 PROXY = "http://proxy.test:3128"
@@ -15,7 +16,7 @@ def is_direct(no_proxy: str, url: str) -> bool:
     return Proxies({"http": PROXY, "https": PROXY}, no_proxy).of(yarl.URL(url)) is None
 
 
-@pytest.mark.parametrize(
+@each(
     ("no_proxy", "url"),
     [
         ("*", "http://anything.test/"),
@@ -45,7 +46,7 @@ def test_no_proxy_is_heard(no_proxy: str, url: str) -> None:
     assert not is_direct("", url)
 
 
-@pytest.mark.parametrize(
+@each(
     ("no_proxy", "url"),
     [
         ("api.test", "http://myapi.test/"),
@@ -86,9 +87,7 @@ async def test_a_range_keeps_requests_from_the_proxy(monkeypatch: pytest.MonkeyP
     assert (len(api.requests), len(proxy.requests)) == (1, 0)
 
 
-@pytest.mark.parametrize(
-    "url", ["http://p:abc", "http://u:secret@p:99999", "//p:1", "http://", "http://[::1"]
-)
+@each("url", ["http://p:abc", "http://u:secret@p:99999", "//p:1", "http://", "http://[::1"])
 def test_a_proxy_that_is_none_is_refused_before_it_is_used(url: str) -> None:
     with pytest.raises(UserError, match="no URL with a host") as refused:
         Proxies({"http": url})

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.errors import UserError
 from ingestd.transport.url_guard import AddressRefused, UrlGuard, judge
+from tests.each import each
 
 STRICT = UrlGuard(allow_private=False)
 LENIENT = UrlGuard(allow_private=True)
@@ -141,7 +142,7 @@ def test_what_the_system_takes_for_an_address_passes_only_as_a_dotted_quad(host:
         assert host == str(ipaddress.IPv4Address(number))
 
 
-@pytest.mark.parametrize(
+@each(
     "url",
     [
         "https://[fd00:ec2::254]/",
@@ -184,7 +185,7 @@ def test_a_url_that_is_refused_in_any_case(url: str) -> None:
         assert not {"pass", "\n"} & set(str(refusal.value).partition(": ")[2].split(" "))
 
 
-@pytest.mark.parametrize(
+@each(
     "host",
     [
         "localhost",
@@ -205,7 +206,7 @@ def test_loopback_passes_only_where_private_addresses_are_allowed(host: str) -> 
     UrlGuard(allow_private=False, allowed_hosts=[host]).check_url(f"https://{host}/hook")
 
 
-@pytest.mark.parametrize(
+@each(
     "url",
     [
         "https://example.com",

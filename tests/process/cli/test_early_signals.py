@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests.each import each
 from tests.machine import patience
 
 PROGRAM = """
@@ -50,18 +51,18 @@ HEAVY = [
 EARLY = [*((command, "click") for command in WORDS), *HEAVY]
 
 
-@pytest.mark.parametrize(("command", "module"), EARLY)
+@each(("command", "module"), EARLY)
 def test_sigterm_while_something_is_imported_ends_it(command: str, module: str) -> None:
     assert run(start(command, module, signal.SIGTERM)) == (0 if command == "run" else 143, "")
 
 
-@pytest.mark.parametrize(("command", "module"), EARLY)
+@each(("command", "module"), EARLY)
 def test_an_interrupt_while_something_is_imported_is_no_traceback(command: str, module: str) -> None:
     assert run(start(command, module, signal.SIGINT)) == (130, "ingestd: interrupted\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize(("command", "module"), [("run", "click"), ("run", "uvloop"), ("replay", "pydantic")])
+@each("number", [signal.SIGTERM, signal.SIGINT])
+@each(("command", "module"), [("run", "click"), ("run", "uvloop"), ("replay", "pydantic")])
 def test_process_1_of_a_container_hears_them_too(command: str, module: str, number: signal.Signals) -> None:
     alone = ["unshare", "--pid", "--fork", "--kill-child"]
     if not shutil.which("unshare") or subprocess.run([*alone, "true"], capture_output=True).returncode:

@@ -5,8 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
+from tests.each import each
 from tests.machine import patience
 
 BLOCKED = ("botocore", "boto3", "pyarrow", "moto")
@@ -41,7 +40,7 @@ def test_a_replay_into_several_sinks_and_a_lake_needs_no_extra(tmp_path: Path) -
     assert (done.returncode, len(list(tmp_path.glob("lake/**/*.ndjson.zst")))) == (0, 1), done.stderr
 
 
-@pytest.mark.parametrize(
+@each(
     ("sink", "said"),
     [
         ('type = "eventbridge"\naws_region = "eu-west-1"', "pip install 'ingestd[aws]'"),

@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 import httpx
-import pytest
 
+from tests.each import each
 from tests.machine import patience
 
 COMMAND = [sys.executable, "-W", "error", "-c", "from ingestd.cli.sandbox import sandbox; sandbox()"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@each("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_says_where_it_is_serves_and_stops_cleanly(number: signal.Signals, tmp_path: Path) -> None:
     script = tmp_path / "script.json"
     script.write_text('[{"match":{"path":"/oauth/token","nth":2},"answer":{"status":503}}]')

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from ingestd import __version__
 from ingestd.admin.metrics_server import serve_metrics
 from ingestd.config import Settings, load
+from tests.each import each
 from tests.machine import patience
 from tests.process.deploy.support import DEPLOY, ROOT, instruction, probe, toml_of_the_configmap, yaml
 from tests.receiver import Receiver, Reply, Request, in_turn
@@ -44,7 +45,7 @@ def services() -> Any:
 EXTRAS = [line for name in ("aws", "lake") for line in PROJECT["optional-dependencies"][name]]
 
 
-@pytest.mark.parametrize("line", sorted({*PROJECT["dependencies"], *EXTRAS}))
+@each("line", sorted({*PROJECT["dependencies"], *EXTRAS}))
 def test_every_dependency_is_pinned_to_a_version_that_the_project_allows(line: str) -> None:
     requirement = Requirement(line)
     assert requirement.specifier.contains(pins(CONSTRAINTS)[canonicalize_name(requirement.name)])
@@ -153,7 +154,7 @@ def test_the_configmap_is_the_configuration_of_the_container() -> None:
 # --- compose ---
 
 
-@pytest.mark.parametrize("name", services())
+@each("name", services())
 def test_every_service_of_compose_is_hardened_and_bounded(name: str) -> None:
     service = yaml("compose.yaml")["x-hardened"] | services()[name]
     assert HARDENED.items() <= service.items()

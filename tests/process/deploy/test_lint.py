@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.each import each
 from tests.process.deploy.support import DEPLOY, ROOT, manifests, passes, queries, tool, yaml
 
 DEV = "pip install -e '.[dev]'"
@@ -30,8 +31,8 @@ def test_the_compose_file_is_one_by_its_specification() -> None:
     passes(lint, "--builtin-schema", "vendor.compose-spec", DEPLOY / "compose.yaml")
 
 
-@pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("version", [["-k", "1.30"], []], ids=["1.30", "newest"])
+@each("name", KINDS)
+@each("version", [["-k", "1.30"], []], ids=["1.30", "newest"])
 def test_manifests_are_valid_for_the_oldest_kubernetes_we_name_and_the_newest_known(
     name: str, version: list[str]
 ) -> None:

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterable, Iterator
 
-import pytest
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from ingestd.core.reasons import REJECTED, Reason
 from ingestd.telemetry.catalogue import CATALOGUE
+from tests.each import each
 from tests.process.deploy.support import ROOT, alerts, dashboard, queries, yaml
 
 
@@ -66,7 +66,7 @@ def test_dead_letter_reasons_in_the_alerts_are_reasons() -> None:
     assert set(REJECTED) < set(Reason)
 
 
-@pytest.mark.parametrize("name", alerts())
+@each("name", alerts())
 def test_every_alert_says_how_bad_it_is_and_what_to_look_at(name: str) -> None:
     rule = alerts()[name]
     assert rule["labels"]["severity"] in ("warning", "critical")
@@ -74,7 +74,7 @@ def test_every_alert_says_how_bad_it_is_and_what_to_look_at(name: str) -> None:
     assert rule["annotations"]["runbook"].endswith(".")
 
 
-@pytest.mark.parametrize("name", alerts())
+@each("name", alerts())
 def test_every_alert_is_tested_in_silence_and_firing(name: str) -> None:
     firing = f'alertname="{name}"'
     shown = False

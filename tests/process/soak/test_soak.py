@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.each import each
 from tests.machine import patience
 from tests.process.soak import __main__ as soak
 from tests.process.soak import replay
@@ -22,7 +23,7 @@ LEDGER = {"accepted": 4, "delivered": 4, "duplicate": 0, "rejected": 0, "dead_le
 
 @pytest.mark.anyio
 @pytest.mark.timeout(patience(180))
-@pytest.mark.parametrize("shape", SHAPES)
+@each("shape", SHAPES)
 async def test_what_was_promised_is_kept_through_a_few_kills(tmp_path: Path, shape: str) -> None:
     verdict = await play(tmp_path, shape, 7, lives=2)
     print(verdict)
@@ -86,7 +87,7 @@ def test_the_judge_tells_what_is_lost_doubled_and_out_of_order() -> None:
     assert judged(("a", [0, 1, 2]), letters=another).lost == 1
 
 
-@pytest.mark.parametrize("wrong", [{"delivered": 3}, {"delivered": 3, "in_flight": 1}])
+@each("wrong", [{"delivered": 3}, {"delivered": 3, "in_flight": 1}])
 def test_the_judge_tells_a_ledger_that_does_not_balance_or_has_no_end(wrong: dict[str, int]) -> None:
     verdict = Verdict()
     balance(LEDGER, verdict)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ingestd.store.database import Database
+from tests.each import each
 from tests.integration.store.test_database import insert, names, reopened
 from tests.integration.store.tmpfs import small_disk
 from tests.machine import patience
@@ -54,7 +55,7 @@ def killed_after(directory: Path, acknowledged: int) -> int:
         return max([int(line) for line in process.stdout if line.endswith("\n")], default=acknowledged)
 
 
-@pytest.mark.parametrize("acknowledged", [0, 3, 200])
+@each("acknowledged", [0, 3, 200])
 async def test_nothing_acknowledged_is_missing_after_kill_9(acknowledged: int, tmp_path: Path) -> None:
     last = killed_after(tmp_path, acknowledged)
     database = await reopened(tmp_path)
@@ -62,7 +63,7 @@ async def test_nothing_acknowledged_is_missing_after_kill_9(acknowledged: int, t
     assert names(tmp_path) >= {f"n{number}" for number in range(last + 1)}
 
 
-@pytest.mark.parametrize("damage", ["flipped bit", "gone"])
+@each("damage", ["flipped bit", "gone"])
 async def test_a_damaged_write_ahead_log_is_told(damage: str, tmp_path: Path) -> None:
     killed_after(tmp_path, 50)
     log = tmp_path / "state.db-wal"

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from tests.each import each
 from tests.machine import patience
 
 
@@ -43,7 +42,7 @@ def test_a_reader_that_went_away_costs_lines_but_not_the_process() -> None:
     assert (done.returncode, done.stdout) == (0, "lived\n")
 
 
-@pytest.mark.parametrize("close", ["os.close(2)", "sys.stderr.close()", "sys.stderr = None"])
+@each("close", ["os.close(2)", "sys.stderr.close()", "sys.stderr = None"])
 def test_a_closed_standard_error_costs_lines_but_not_the_process(close: str) -> None:
     code = f"import os, sys\n{close}\n{burst(50)}\n"
     done = run(code, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)

@@ -28,6 +28,7 @@ from ingestd.config.loading import unknown_variables
 from ingestd.config.settings import json_schema
 from ingestd.config.show import as_json, as_toml
 from ingestd.core.errors import UserError
+from tests.each import each
 
 LOGIN: dict[str, Any] = {"client_id": "me", "client_secret": "shh"}
 
@@ -47,7 +48,7 @@ def test_without_anything_every_setting_has_its_default() -> None:
     assert settings.metrics.port is None
 
 
-@pytest.mark.parametrize(("given", "size_bytes"), [("0", 0), ("8MiB", 8 * 1024**2), ("1GB", 10**9)])
+@each(("given", "size_bytes"), [("0", 0), ("8MiB", 8 * 1024**2), ("1GB", 10**9)])
 def test_there_is_no_ballast_or_one_that_is_of_use(given: str, size_bytes: int) -> None:
     assert load(None, {}, {"INGESTD_SPOOL_BALLAST": given}).spool.ballast == size_bytes
     with pytest.raises(UserError, match="too few to drain a full disk"):
@@ -76,7 +77,7 @@ def settable(model: type[BaseModel] = Settings, above: tuple[str, ...] = ()) -> 
 CLOSED = {("ingest", "listen"), ("admin", "listen"), ("log", "format"), ("log", "level")}
 
 
-@pytest.mark.parametrize("place", settable(), ids=".".join)
+@each("place", settable(), ids=".".join)
 def test_every_setting_can_come_from_the_environment(place: tuple[str, ...]) -> None:
     """Text is taken as it is; where something else is wanted, it is refused by the setting's name."""
     pair = {"INGESTD_INGEST_TLS_CERT_FILE": "c", "INGESTD_INGEST_TLS_KEY_FILE": "k"}
@@ -109,13 +110,13 @@ def test_the_nearer_of_url_and_region_wins(tmp_path: Path) -> None:
         load(write(tmp_path, '[api]\nregion = "us-east-1"\nurl = "https://x"\n'), {}, {})
 
 
-@pytest.mark.parametrize("name", ["GENESYS_REGION", "GENESYS_ENV", "GENESYS_ORG_HOST"])
+@each("name", ["GENESYS_REGION", "GENESYS_ENV", "GENESYS_ORG_HOST"])
 def test_the_names_of_the_vendor_give_the_region(name: str) -> None:
     login = resolve_login(load(None, {}, {name: "mypurecloud.de"}).api.model_copy(update={"no_auth": True}))
     assert login.api == "https://api.mypurecloud.de"
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "said"),
     [
         (
@@ -234,7 +235,7 @@ def test_secrets_come_from_files_too(tmp_path: Path) -> None:
         resolve_login(load(None, {}, environment).api)
 
 
-@pytest.mark.parametrize(
+@each(
     ("api", "token_url"),
     [
         ({"url": "https://api.example.com"}, "https://login.example.com/oauth/token"),
@@ -269,14 +270,12 @@ TOKEN = "[ingest.producers.crm]\ntoken = 'CANARY'\n"
 CLIENT_CA = "[ingest.tls]\ncert_file = 'c'\nkey_file = 'k'\nclient_ca_file = 'a'\n"
 
 
-@pytest.mark.parametrize("listen", ["127.0.0.1:1", "127.1.2.3:1", "[::1]:1", "localhost:1"])
+@each("listen", ["127.0.0.1:1", "127.1.2.3:1", "[::1]:1", "localhost:1"])
 def test_anybody_may_post_on_loopback(tmp_path: Path, listen: str) -> None:
     check_run(load(write(tmp_path, f"[ingest]\nlisten = '{listen}'"), {}, {}))
 
 
-@pytest.mark.parametrize(
-    "listen", ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "host.example:1", "[::ffff:10.0.0.1]:1"]
-)
+@each("listen", ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "host.example:1", "[::ffff:10.0.0.1]:1"])
 def test_listening_to_others_wants_authentication(tmp_path: Path, listen: str) -> None:
     ingest = f"[ingest]\nlisten = '{listen}'\n"
     with pytest.raises(UserError) as caught:
@@ -293,7 +292,7 @@ def test_the_defaults_raise_no_doubt() -> None:
     assert doubts(load(None, {}, {})) == []
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "said"),
     [
         ("[batch]\nmax_bytes = '100kB'", "source.max_event_bytes (1048576) is over batch.max_bytes (100000)"),
@@ -424,7 +423,7 @@ def test_sinks_are_shown_with_their_origin_and_without_what_is_secret(tmp_path: 
     assert again.sinks["partner"].when == settings.sinks["partner"].when
 
 
-@pytest.mark.parametrize(
+@each(
     "setting",
     [
         'type = "cloudevents"\nconfirm.status = "a..b"',
@@ -441,7 +440,7 @@ def test_what_is_no_path_is_told_with_its_setting_and_a_hint(tmp_path: Path, set
         load_with_origins(str(tmp_path / "i.toml"), {}, {})
 
 
-@pytest.mark.parametrize(
+@each(
     ("setting", "told"),
     [
         ("""when = '{"detail":{"type":["order"]},"detail":{"amount":[1]}}'""", "'detail' stands there twice"),
@@ -470,14 +469,14 @@ def test_a_name_twice_in_json_text_is_refused_as_toml_refuses_it(
     assert "CANARY" not in str(error.value)
 
 
-@pytest.mark.parametrize(
+@each(
     ("old", "new"),
     [
         *(("taken", "accepted"), ("later", "retry"), ("too_big", "split")),
         *(("refused", "rejected"), ("forbidden", "paused"), ("dead", "permanent")),
     ],
 )
-@pytest.mark.parametrize("written", ['{{"404" = "{}"}}', '\'{{"404": "{}"}}\''], ids=["TOML", "JSON"])
+@each("written", ['{{"404" = "{}"}}', '\'{{"404": "{}"}}\''], ids=["TOML", "JSON"])
 def test_a_word_that_a_status_had_before_is_refused_with_the_one_it_has_now(
     tmp_path: Path, old: str, new: str, written: str
 ) -> None:
@@ -509,7 +508,7 @@ def test_the_schema_for_editors_knows_the_fields_of_each_type_of_sink() -> None:
         assert not validator.is_valid(tomllib.loads(refused)), refused
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "said"),
     [
         (

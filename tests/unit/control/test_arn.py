@@ -14,6 +14,7 @@ from ingestd.control.engine.arn import (
     source_of,
 )
 from ingestd.core.errors import UserError
+from tests.each import each
 
 ORG = "a1b2c3d4-1111-2222-3333-444455556666"
 NAME = f"aws.partner/genesys.com/cloud/{ORG}/prod-events"
@@ -53,7 +54,7 @@ def test_the_shape_that_the_tutorial_asks_for_is_refused_by_its_resource() -> No
         parse_bus_arn(SEED_BUS, where="destination x")
 
 
-@pytest.mark.parametrize(("partition", "region"), PLACES)
+@each(("partition", "region"), PLACES)
 def test_every_partition_of_aws_is_accepted(partition: str, region: str) -> None:  # fault 52
     for text, parse in (
         (BUS, parse_bus_arn),
@@ -66,12 +67,12 @@ def test_every_partition_of_aws_is_accepted(partition: str, region: str) -> None
         assert parse(there, where="x").partition == partition
 
 
-@pytest.mark.parametrize("name", ["r", "service-role/team/r", "a+=,.@_-b", "x/" * 200 + "r", "r" * 64])
+@each("name", ["r", "service-role/team/r", "a+=,.@_-b", "x/" * 200 + "r", "r" * 64])
 def test_roles_have_paths_and_more_than_letters(name: str) -> None:  # fault 52
     assert parse_role_arn(f"arn:aws:iam::123456789012:role/{name}", where="x").name == name
 
 
-@pytest.mark.parametrize("qualifier", ["", ":$LATEST", ":7", ":live_2", ":$LATEST.PUBLISHED"])
+@each("qualifier", ["", ":$LATEST", ":7", ":live_2", ":$LATEST.PUBLISHED"])
 def test_functions_have_qualifiers(qualifier: str) -> None:
     assert parse_function_arn(FUNCTION + qualifier, where="x").name == f"sync{qualifier}"
 
@@ -84,15 +85,15 @@ PARSERS = [
 ]
 
 
-@pytest.mark.parametrize(("parse", "good"), PARSERS)
-@pytest.mark.parametrize("wrong", ["{}\n", "{}\r", " {}", "{}\x00", "{}é", "{}\u2028", "{} "])
+@each(("parse", "good"), PARSERS)
+@each("wrong", ["{}\n", "{}\r", " {}", "{}\x00", "{}é", "{}\u2028", "{} "])
 def test_line_ends_blanks_and_foreign_letters_are_refused(parse, good: str, wrong: str) -> None:  # type: ignore[no-untyped-def]  # fault 52
     parse(good, where="x")
     with pytest.raises(UserError, match="no ARN has"):
         parse(wrong.format(good), where="x")
 
 
-@pytest.mark.parametrize(
+@each(
     ("parse", "text", "part"),
     [
         (parse_bus_arn, BUS.replace(":aws:", ":amazon:"), "partition"),

@@ -10,6 +10,7 @@ import pytest
 from ingestd.control.engine.document import Document, load_document, make_document
 from ingestd.control.engine.variables import read_variables
 from ingestd.core.errors import UserError
+from tests.each import each
 
 TOML = """
 [variables]
@@ -92,7 +93,7 @@ def test_yaml_and_json_say_the_same_as_toml(tmp_path: Path) -> None:
     assert first[0].fields["suffix"] == "dev"
 
 
-@pytest.mark.parametrize("name", ["control.toml", "control.yml", "control.json"])
+@each("name", ["control.toml", "control.yml", "control.json"])
 def test_an_empty_file_wants_nothing(tmp_path: Path, name: str) -> None:
     assert load(tmp_path, "", name).wanted == ()
 
@@ -125,7 +126,7 @@ def test_a_doubled_dollar_is_no_variable_and_what_is_put_in_is_not_looked_at_aga
     assert load(tmp_path, text).wanted[0].key == "${stage} ${stage}"
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "said"),
     [
         ("[targets.x]\n", r"there is no table \[targets\]; did you mean target\?"),
@@ -159,7 +160,7 @@ def test_what_is_wrong_is_said_with_its_place_and_what_was_meant(
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "name", "said"),
     [
         ("a: &x [1]\nb: *x\n", "c.yaml", "line 2: aliases"),
@@ -182,7 +183,7 @@ def test_hostile_files_are_answered(tmp_path: Path, text: str, name: str, said: 
         load(tmp_path, text, name)
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "field"),
     [
         ({"auth": {"client_secret": "***"}}, "auth.client_secret"),

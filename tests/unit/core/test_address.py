@@ -12,9 +12,10 @@ from ingestd.core.address import (
     without_password,
     write_listen,
 )
+from tests.each import each
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "meant"),
     [
         ("127.0.0.1:8080", ("127.0.0.1", 8080)),
@@ -28,7 +29,7 @@ def test_an_address_to_listen_on_is_host_and_port(text: str, meant: tuple[str, i
     assert parse_listen(write_listen(*meant)) == meant
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         "",

@@ -9,6 +9,7 @@ from ingestd.core.batch import Batch, random_id
 from ingestd.core.chunk import Chunk, Segment, pick_segments
 from ingestd.core.receipt import Positions, Receipt
 from ingestd.store.frozen_batches import pack_positions, unpack_positions
+from tests.each import each
 from tests.ids import new_id
 
 ascending = st.sets(st.integers(0, 2**32 - 1), max_size=50).map(sorted)
@@ -98,7 +99,7 @@ def test_a_receipt_is_done_once_when_its_last_event_has_its_end() -> None:
         receipt.settle()
 
 
-@pytest.mark.parametrize("seed", range(50))
+@each("seed", range(50))
 def test_an_id_is_a_random_uuid_and_the_same_for_the_same_seed(seed: int) -> None:
     one, two = (random_id(random.Random(seed)) for _ in range(2))
     found = uuid.UUID(one)

@@ -1,12 +1,12 @@
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.letter import fingerprint
 from ingestd.core.reasons import Reason
+from tests.each import each
 
 
-@pytest.mark.parametrize(
+@each(
     ("one", "other"),
     [
         ("line 17: bad", "line 4: bad"),
@@ -24,9 +24,7 @@ def test_failures_that_differ_in_variable_parts_are_one_group(one: str, other: s
     assert fingerprint(Reason.REFUSED, one) == fingerprint(Reason.REFUSED, other)
 
 
-@pytest.mark.parametrize(
-    ("reason", "detail"), [(Reason.INVALID, "queueId: missing"), (Reason.REFUSED, "skill: missing")]
-)
+@each(("reason", "detail"), [(Reason.INVALID, "queueId: missing"), (Reason.REFUSED, "skill: missing")])
 def test_failures_of_another_reason_or_kind_are_another_group(reason: Reason, detail: str) -> None:
     assert fingerprint(reason, detail) != fingerprint(Reason.REFUSED, "queueId: missing")
 

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from ingestd.config.genesys_regions import DOMAINS, hosts, token_url_for
 from ingestd.core.errors import UserError
 from ingestd.core.units import counted, human_seconds, seconds, size
+from tests.each import each
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "expected_s"),
     [
         ("20ms", 0.02),
@@ -28,7 +29,7 @@ def test_durations(text: str | float, expected_s: float) -> None:
     assert seconds(text) == pytest.approx(expected_s)
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         "",
@@ -57,7 +58,7 @@ def test_what_is_no_duration(text: str | float) -> None:
         seconds(text)
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "expected_bytes"),
     [
         ("500000", 500_000),
@@ -75,15 +76,13 @@ def test_sizes(text: str | int, expected_bytes: int) -> None:
     assert size(text) == expected_bytes
 
 
-@pytest.mark.parametrize(
-    "text", ["", "kB", "-1", "+1", "1_000", "1e3", "1TB", "\uff11kB", "1k", -1, True, "nan"]
-)
+@each("text", ["", "kB", "-1", "+1", "1_000", "1e3", "1TB", "\uff11kB", "1k", -1, True, "nan"])
 def test_what_is_no_size(text: str | int) -> None:
     with pytest.raises(ValueError, match="is not a size"):
         size(text)
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "text"),
     [
         (0.0, "0ms"),
@@ -115,21 +114,21 @@ def test_there_are_18_regions() -> None:
     assert len(DOMAINS) == len(set(DOMAINS.values())) == 18
 
 
-@pytest.mark.parametrize("form", ["{}", "api.{}", "login.{}", "https://api.{}", "https://login.{}/", " {} "])
-@pytest.mark.parametrize("domain", DOMAINS.values())
+@each("form", ["{}", "api.{}", "login.{}", "https://api.{}", "https://login.{}/", " {} "])
+@each("domain", DOMAINS.values())
 def test_a_region_by_its_domain(domain: str, form: str) -> None:
     assert hosts(form.format(domain)) == (f"https://api.{domain}", f"https://login.{domain}/oauth/token")
     assert hosts(form.format(domain.upper())) == hosts(domain)
 
 
-@pytest.mark.parametrize("region", DOMAINS)
+@each("region", DOMAINS)
 def test_a_region_by_its_name(region: str) -> None:
     found = hosts(region)
     assert found == hosts(DOMAINS[region])
     assert token_url_for(found.api_base) == found.token_url
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "hint"),
     [
         ("eu-centrall-1", "did you mean eu-central-1?"),
@@ -149,7 +148,7 @@ def test_an_unknown_region_is_answered_with_the_closest(name: str, hint: str) ->
     assert len(str(error.value)) < 200
 
 
-@pytest.mark.parametrize(
+@each(
     ("api_base", "expected"),
     [
         ("https://api.mypurecloud.com/", "https://login.mypurecloud.com/oauth/token"),

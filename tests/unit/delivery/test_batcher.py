@@ -1,7 +1,6 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +8,7 @@ from ingestd.core.batch import Batch
 from ingestd.core.chunk import Chunk
 from ingestd.delivery.batcher import Batcher
 from ingestd.sinks.ingest_api import IngestApi
+from tests.each import each
 from tests.ids import new_id
 
 API = IngestApi("http://localhost")
@@ -140,7 +140,7 @@ def test_segments_of_whole_chunks_stay_ranges() -> None:
     assert cut.flush().segments == [(chunk, range(2, 3))]
 
 
-@pytest.mark.parametrize("count", [1, 2, 7])
+@each("count", [1, 2, 7])
 def test_a_batch_full_by_count_goes_at_once(count: int) -> None:
     batches = add(batcher(10_000, max_events=count), [b"x"] * count)
     assert [len(batch) for batch in batches] == [count]

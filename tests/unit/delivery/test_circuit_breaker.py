@@ -1,8 +1,7 @@
 """When the lane stops sending, and how it finds out that it may go on."""
 
-import pytest
-
 from ingestd.delivery.circuit_breaker import BreakerState, CircuitBreaker
+from tests.each import each
 
 
 def opened(at: float = 100.0, jitter: float = 1.0) -> CircuitBreaker:
@@ -26,7 +25,7 @@ def test_only_failures_in_a_row_count() -> None:
     assert circuit.state is BreakerState.CLOSED
 
 
-@pytest.mark.parametrize("state", [BreakerState.OPEN, BreakerState.PAUSED])
+@each("state", [BreakerState.OPEN, BreakerState.PAUSED])
 def test_otherwise_one_probe_at_a_time_goes_out_and_not_before_its_time(state: BreakerState) -> None:
     circuit = CircuitBreaker(1)
     if state is BreakerState.OPEN:

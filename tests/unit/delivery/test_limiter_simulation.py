@@ -3,6 +3,7 @@
 import pytest
 
 from ingestd.delivery.concurrency_limiter import ConcurrencyLimiter
+from tests.each import each
 from tests.unit.delivery.limiter_simulation import SERVICE_S, Simulation
 
 ROUND_TRIPS = 50 * SERVICE_S
@@ -16,7 +17,7 @@ def assert_at_the_knee(simulation: Simulation, capacity: int) -> None:
     )
 
 
-@pytest.mark.parametrize("queue", [1000, 12], ids=["waits", "429"])
+@each("queue", [1000, 12], ids=["waits", "429"])
 def test_the_knee_is_found_within_50_round_trips_and_found_again_when_it_moves(queue: int) -> None:
     simulation = Simulation(ConcurrencyLimiter(200), capacity=20, queue=queue)
     for capacity in (20, 12, 40, 15, 60):

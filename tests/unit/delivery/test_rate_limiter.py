@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.token_bucket import TokenBucket
 from ingestd.delivery.rate_limiter import RateLimiter
+from tests.each import each
 
 
 def pace(**limits: float) -> RateLimiter:
@@ -101,7 +102,7 @@ def test_an_answer_that_comes_late_does_not_give_back_what_is_gone() -> None:
     assert paced.next_at > 20
 
 
-@pytest.mark.parametrize("limit", [5, 60, 300])
+@each("limit", [5, 60, 300])
 def test_an_api_that_counts_per_minute_is_never_run_into(limit: int) -> None:
     """A fixed window of 60 s, told in whole seconds; answers take 50 ms; other clients take a third of it."""
     paced, now, refused, taken = pace(), 3.0, 0, 0

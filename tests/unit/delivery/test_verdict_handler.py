@@ -2,8 +2,6 @@
 
 import random
 
-import pytest
-
 from ingestd.core.backoff import Backoff
 from ingestd.core.batch import Batch
 from ingestd.core.reasons import Reason
@@ -22,6 +20,7 @@ from ingestd.delivery.verdict_handler import (
     Resubmit,
     VerdictHandler,
 )
+from tests.each import each
 from tests.ids import new_id
 
 FIRST = Attempt(started=0.0, seconds=0.1, generation=1)
@@ -110,9 +109,7 @@ def test_what_is_too_large_goes_in_halves_and_its_size_is_learned() -> None:
     assert [one.batch for one in again(actions)] == list(settled(actions).parts)
 
 
-@pytest.mark.parametrize(
-    ("meaning", "reason"), [(Meaning.SPLIT, Reason.TOO_LARGE), (Meaning.PERMANENT, Reason.REFUSED)]
-)
+@each(("meaning", "reason"), [(Meaning.SPLIT, Reason.TOO_LARGE), (Meaning.PERMANENT, Reason.REFUSED)])
 def test_one_event_that_is_never_accepted_is_a_dead_letter(meaning: Meaning, reason: Reason) -> None:
     found = settled(Decisions()(made(1), Verdict(meaning, "no")))
     assert [(one.index, one.reason, one.detail) for one in found.failed] == [(0, reason, "no")]
@@ -173,7 +170,7 @@ def test_events_without_words_are_dead_letters_and_the_others_go_on() -> None:
     assert len(settled(Decisions().handler.not_encodable(made(2), {})).failed) == 2
 
 
-@pytest.mark.parametrize("seed", range(20))
+@each("seed", range(20))
 def test_the_same_calls_give_the_same_actions(seed: int) -> None:
     """Nothing but what is passed in has a say: two handlers with one seed decide alike."""
     rng = random.Random(seed)

@@ -9,6 +9,7 @@ import pytest
 from ingestd.core.errors import UserError
 from ingestd.processing.patterns.parse import MAX_DEPTH
 from ingestd.processing.routes import compile as compile_routes
+from tests.each import each
 from tests.machine import patience
 
 MATCHES: list[tuple[Any, Any, Any]] = [
@@ -93,9 +94,7 @@ def event_of(value: Any) -> bytes:
     return json.dumps({"z": 0} if value == () else {"a": value}).encode()
 
 
-@pytest.mark.parametrize(
-    ("values", "matching", "others"), MATCHES, ids=[json.dumps(row[0]) for row in MATCHES]
-)
+@each(("values", "matching", "others"), MATCHES, ids=[json.dumps(row[0]) for row in MATCHES])
 def test_an_operator_matches_what_the_language_says_and_nothing_else(
     values: Any, matching: Any, others: Any
 ) -> None:
@@ -111,7 +110,7 @@ EMPLOYEES = (
 )
 
 
-@pytest.mark.parametrize(
+@each(
     ("pattern", "event", "expected"),
     [
         ({"a": {"b": [1]}}, b'{"a":{"b":1,"c":2},"d":3}', True),
@@ -160,7 +159,7 @@ def test_clauses_join_as_the_language_says(pattern: Any, event: bytes, expected:
     assert reaches(pattern, event) is expected
 
 
-@pytest.mark.parametrize(
+@each(
     ("pattern", "message"),
     [
         ({"a": {}}, "a: expected at least one field, found an empty object"),

@@ -11,6 +11,7 @@ from benchmarks.events import lines
 from benchmarks.filters import PATTERNS
 from ingestd.core.errors import UserError
 from ingestd.processing.routes import compile as compile_routes
+from tests.each import each
 from tests.effort import examples
 from tests.unit.processing.pattern_reference import matches
 
@@ -142,7 +143,7 @@ def test_no_bytes_make_routing_raise(garbage: bytes, patterns: list[Any]) -> Non
 PRESENT = {"a": [{"exists": True}]}
 
 
-@pytest.mark.parametrize(
+@each(
     ("event", "matched"),
     [
         (b"", False),
@@ -174,7 +175,7 @@ def test_what_is_hardly_an_event_reaches_only_sinks_without_a_pattern_and_raises
     assert [one.matches for one in routes.explain(event)] == [True, matched]
 
 
-@pytest.mark.parametrize(
+@each(
     ("event", "expected"),
     [
         (b'{"a":1,"a":"x"}', True),
@@ -322,7 +323,7 @@ EXPLAINED: list[tuple[Any, Any, bool, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("pattern", "event", "match", "why"), EXPLAINED)
+@each(("pattern", "event", "match", "why"), EXPLAINED)
 def test_an_explanation_names_field_expectation_and_what_is_there(
     pattern: Any, event: Any, match: bool, why: str
 ) -> None:
@@ -349,7 +350,7 @@ def test_an_event_goes_the_same_ways_whoever_its_neighbours_are() -> None:
         assert list(positions) == [at for at, one in enumerate(alone) if one[sink]]
 
 
-@pytest.mark.parametrize("name", ["cancelled", "removed", "sku0", "voided"])
+@each("name", ["cancelled", "removed", "sku0", "voided"])
 def test_an_absence_is_looked_for_in_the_same_object_whatever_its_name(name: str) -> None:
     pattern = {"items": {"sku": ["A"], name: [{"exists": False}]}}
     elsewhere = json.dumps({"items": [{"sku": "A"}, {"sku": "B", name: True}]}).encode()

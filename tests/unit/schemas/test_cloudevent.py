@@ -4,12 +4,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 
 from ingestd.schemas import attributes
 from ingestd.schemas.cloudevent import CloudEventSchema
 from ingestd.schemas.key_paths import KeyPaths
+from tests.each import each
 from tests.effort import examples
 from tests.machine import patience
 from tests.unit.schemas.broken_events import HOSTILE, SPLICES, broken_by_byte, broken_by_field, encode
@@ -58,7 +58,7 @@ def assert_included(event: bytes) -> None:
         assert DEFAULT.of(event) == key
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: f"{vector['rule']} {vector['case']}")
+@each("vector", VECTORS, ids=lambda vector: f"{vector['rule']} {vector['case']}")
 def test_vectors(vector: dict[str, Any]) -> None:
     event = bytes_of(vector)
     refusal = SCHEMA.explain(event)
@@ -70,7 +70,7 @@ def test_vectors(vector: dict[str, Any]) -> None:
         assert_included(encode(vector["event"], spaced=False, ascii_only=False))
 
 
-@pytest.mark.parametrize("spaced", [True, False])
+@each("spaced", [True, False])
 def test_the_compiled_pass_accepts_plain_events_and_gives_their_key(spaced: bool) -> None:
     assert SCHEMA.keys([encode(VALID, spaced=spaced)]) == [KEY]
     assert SCHEMA.keys([encode({**VALID, "data": "é"}, spaced=spaced, ascii_only=False)]) == [KEY]
@@ -82,7 +82,7 @@ def test_it_leaves_what_is_not_plain_to_the_full_check() -> None:
     assert [SCHEMA.explain(event) for event in events] == [None] * 4
 
 
-@pytest.mark.parametrize(
+@each(
     ("event", "field", "words"),
     [
         (
@@ -114,7 +114,7 @@ def test_inclusion_with_broken_bytes(event: bytes) -> None:
     assert_included(event)
 
 
-@pytest.mark.parametrize("field", [*VALID, "ext", "data_base64", "Foo"])
+@each("field", [*VALID, "ext", "data_base64", "Foo"])
 def test_inclusion_with_hostile_values(field: str) -> None:
     for splice in SPLICES:
         assert_included(spliced(field, splice))
@@ -122,7 +122,7 @@ def test_inclusion_with_hostile_values(field: str) -> None:
         assert_included(spliced("ext", b"7").replace(b'"ext": 7', b'"' + field.encode() + b'": ' + splice))
 
 
-@pytest.mark.parametrize("event", HOSTILE, ids=lambda event: repr(event[:12]))
+@each("event", HOSTILE, ids=lambda event: repr(event[:12]))
 def test_hostile_bytes_are_answered(event: bytes) -> None:
     assert SCHEMA.keys([event]) == [None]
     assert SCHEMA.explain(event) is not None
@@ -137,7 +137,7 @@ def test_the_shapes_that_are_remembered_are_bounded() -> None:
     assert len(schema._plain._shapes) <= attributes._MAX_SHAPES
 
 
-@pytest.mark.parametrize(
+@each(
     "fields",
     [
         {"source": "%41" * 100_000 + "%"},

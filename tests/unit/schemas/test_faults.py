@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.reasons import Reason
 from ingestd.schemas.grammar import find_fault, find_refusal
+from tests.each import each
 
 EVENT = b'{"id":"1","note":"caf"}'
 HALF = "half a surrogate pair: %s without its other half (byte %d)"
@@ -43,7 +44,7 @@ def test_what_is_said_of_a_broken_event_is_short_and_printable(value: object, da
             json.loads(event.decode(errors="replace"), strict=False)
 
 
-@pytest.mark.parametrize(
+@each(
     ("event", "words"),
     [
         (b'{"a":"caf\\ud83d"}', HALF % ("\\ud83d", 9)),
@@ -84,7 +85,7 @@ def test_each_fault_has_words_that_are_true(event: bytes, words: str) -> None:
     assert refusal == (Reason.UNPARSABLE, [("", words)])
 
 
-@pytest.mark.parametrize("size", [100_000, 500_000])
+@each("size", [100_000, 500_000])
 def test_looking_for_half_a_pair_takes_no_stack_and_finds_the_last(size: int) -> None:
     escapes = b"\\ud83d\\ude00\\u0041\\n\\\\" * (size // 22)
     assert find_fault(b'"' + escapes + b'"') is None

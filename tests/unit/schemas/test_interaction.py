@@ -2,7 +2,6 @@ import json
 import time
 from typing import Any
 
-import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -13,6 +12,7 @@ from ingestd.schemas.grammar import DEEPEST, opened
 from ingestd.schemas.interaction import Interaction, InteractionSchema
 from ingestd.schemas.key_paths import KeyPaths
 from ingestd.schemas.schema import MAX_ERRORS, MAX_MESSAGE, Refusal, from_pydantic
+from tests.each import each
 from tests.effort import examples
 from tests.unit.schemas.broken_events import HOSTILE, SPLICES, broken_by_byte, broken_by_field, encode
 
@@ -60,14 +60,12 @@ def test_it_accepts_text_that_is_not_ascii_escapes_and_other_offsets() -> None:
     assert SCHEMA.keys([event, other]) == [KEY.replace("int-001", 'é\\"😀'), KEY.replace(".123Z", "+02:00")]
 
 
-@pytest.mark.parametrize(
-    "name", ["eventType", "eventTime", "interactionId", "routingMetadata", "schemaVersion"]
-)
+@each("name", ["eventType", "eventTime", "interactionId", "routingMetadata", "schemaVersion"])
 def test_a_missing_field_is_named(name: str) -> None:
     assert refused_field(without(name)) == name
 
 
-@pytest.mark.parametrize(
+@each(
     ("field", "value"),
     [
         ("eventType", ""),
@@ -110,9 +108,7 @@ def test_a_nested_field_is_named_with_what_was_expected_and_found() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "splice", [b"NaN", b"Infinity", b"-Infinity", b"[1,]", b'"\\ud800"', b'"\xff"', b"1" * 5000]
-)
+@each("splice", [b"NaN", b"Infinity", b"-Infinity", b"[1,]", b'"\\ud800"', b'"\xff"', b"1" * 5000])
 def test_what_is_not_json_is_unparsable_wherever_it_stands(splice: bytes) -> None:
     for event in (spliced("attributes", b'{"a":' + splice + b"}"), spliced("extra", splice)):
         assert SCHEMA.keys([event]) == [None]
@@ -230,7 +226,7 @@ def test_what_is_told_is_what_the_model_says_of_the_whole_event(event: bytes) ->
     assert told == said or (told is not None and told.reason is Reason.UNPARSABLE)
 
 
-@pytest.mark.parametrize("field", [*VALID, "extra"])
+@each("field", [*VALID, "extra"])
 def test_inclusion_with_hostile_values(field: str) -> None:
     for splice in SPLICES:
         assert_included(spliced(field, splice))
@@ -240,7 +236,7 @@ def test_inclusion_with_hostile_values(field: str) -> None:
         )
 
 
-@pytest.mark.parametrize("event", HOSTILE, ids=lambda event: repr(event[:12]))
+@each("event", HOSTILE, ids=lambda event: repr(event[:12]))
 def test_hostile_bytes_are_answered(event: bytes) -> None:
     assert SCHEMA.keys([event]) == [None]
     assert SCHEMA.explain(event) is not None

@@ -9,6 +9,7 @@ from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
 from ingestd.schemas.json_schema import MAX_FILE_BYTES, JsonSchema
 from ingestd.schemas.schema import MAX_ERRORS, MAX_MESSAGE
+from tests.each import each
 from tests.machine import patience
 
 ORDER = {
@@ -61,7 +62,7 @@ def test_errors_are_bounded(tmp_path: Path) -> None:
     assert all(len(error.message) <= MAX_MESSAGE for error in refusal.errors)
 
 
-@pytest.mark.parametrize("event", [b"", b"{", b'{"orderId": NaN}', b'{"orderId": "\xff"}', b"1" * 5_000])
+@each("event", [b"", b"{", b'{"orderId": NaN}', b'{"orderId": "\xff"}', b"1" * 5_000])
 def test_what_is_not_json_is_unparsable(tmp_path: Path, event: bytes) -> None:
     schema = schema_of(tmp_path, ORDER)
     assert schema.keys([event]) == [None]
@@ -88,7 +89,7 @@ def test_patterns_cost_linear_time(tmp_path: Path) -> None:
     assert time.process_time() - before < patience(0.5)
 
 
-@pytest.mark.parametrize("draft", ["draft-04", "draft-06", "draft-07", "2019-09", "2020-12"])
+@each("draft", ["draft-04", "draft-06", "draft-07", "2019-09", "2020-12"])
 def test_drafts(tmp_path: Path, draft: str) -> None:
     place = f"draft/{draft}" if draft[0] == "2" else draft
     schema = schema_of(
@@ -103,7 +104,7 @@ def test_drafts(tmp_path: Path, draft: str) -> None:
     assert schema.keys([b'"x"', b"1"]) == ["", None]
 
 
-@pytest.mark.parametrize(
+@each(
     ("definition", "words"),
     [
         ("{", "not JSON"),
@@ -180,8 +181,8 @@ def schema_with_format(tmp_path: Path, draft: str, name: str, *, format_assertio
     return JsonSchema(path, format_assertion=format_assertion)
 
 
-@pytest.mark.parametrize("draft", DRAFTS)
-@pytest.mark.parametrize("name", FORMATS)
+@each("draft", DRAFTS)
+@each("name", FORMATS)
 def test_a_format_is_checked_in_every_draft(tmp_path: Path, draft: str, name: str) -> None:
     schema = schema_with_format(tmp_path, draft, name)
     good, bad = (json.dumps({"x": text}).encode() for text in FORMATS[name])
@@ -192,7 +193,7 @@ def test_a_format_is_checked_in_every_draft(tmp_path: Path, draft: str, name: st
     assert name in refusal.errors[0].message
 
 
-@pytest.mark.parametrize(("draft", "asserted"), [("7", True), ("2019-09", False), ("2020-12", False)])
+@each(("draft", "asserted"), [("7", True), ("2019-09", False), ("2020-12", False)])
 def test_without_format_assertion_the_draft_decides(tmp_path: Path, draft: str, asserted: bool) -> None:
     schema = schema_with_format(tmp_path, draft, "date-time", format_assertion=False)
     assert schema.keys([b'{"x":"nonsense"}']) == [None if asserted else ""]

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import pytest
-
 from ingestd.core.errors import UserError
 from ingestd.schemas.key_paths import key_of
+from tests.each import each
 
 
 def told(paths: str, schema: str) -> tuple[str, list[str]]:
@@ -18,7 +17,7 @@ def told(paths: str, schema: str) -> tuple[str, list[str]]:
     return "", warnings
 
 
-@pytest.mark.parametrize(
+@each(
     ("schema", "paths"),
     [
         ("interaction", "interactionId,eventType,eventTime"),
@@ -36,7 +35,7 @@ def test_paths_that_events_may_have_are_taken_without_a_word(schema: str, paths:
     assert told(paths, schema) == ("", [])
 
 
-@pytest.mark.parametrize(
+@each(
     ("schema", "paths", "words"),
     [
         ("interaction", "eventType.x", "no interaction has eventType.x: eventType is a single value"),
@@ -55,7 +54,7 @@ def test_a_path_that_no_event_can_have_is_refused(schema: str, paths: str, words
     assert words in refused
 
 
-@pytest.mark.parametrize(
+@each(
     ("paths", "words"),
     [
         ("conversationId", "does not know conversationId: did you mean interactionId?"),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ingestd.core.errors import UserError
 from ingestd.core.json_path import names
 from ingestd.schemas.key_paths import KeyPaths
+from tests.each import each
 from tests.effort import examples
 from tests.unit.schemas.broken_events import broken_by_byte, broken_by_field, json_values
 
@@ -23,7 +24,7 @@ def test_strings_are_joined_as_they_are() -> None:
     assert key(["meta.version", "orderId"], event) == "v2\0é/1"
 
 
-@pytest.mark.parametrize(
+@each(
     ("path", "event", "expected"),
     [
         ("a.b.c", {"a": {"b": {"c": "x"}}}, "x"),
@@ -60,9 +61,7 @@ def test_a_path_may_be_the_beginning_of_another() -> None:
     assert key(["a.b", "a"], {"a": {"b": "x"}}) == 'x\0\1={"b": "x"}'
 
 
-@pytest.mark.parametrize(
-    "event", [b"", b"{", b"\xff", b'{"a":"x"', b'{"a":NaN}', b'{"a":"\xff"}', b"[" * 100_000]
-)
+@each("event", [b"", b"{", b"\xff", b'{"a":"x"', b'{"a":NaN}', b'{"a":"\xff"}', b"[" * 100_000])
 def test_an_event_that_is_not_json_has_no_key(event: bytes) -> None:
     assert KeyPaths(["a"]).of(event) is None
 
@@ -158,7 +157,7 @@ def spellings(path: list[str]) -> list[str]:
 NEEDS_BACKSLASH, BACKSLASHED = re.compile(r"['\\]"), r"\\\g<0>"
 
 
-@pytest.mark.parametrize(
+@each(
     "path",
     [
         *("orderId", "$.orderId", ".orderId", "/orderId", "#/orderId", "$['orderId']", '$["orderId"]'),
@@ -170,7 +169,7 @@ def test_the_notations_of_an_order_id(path: str) -> None:
     assert KeyPaths.parse(f"version,{path}").paths == (("version",), ("orderId",))
 
 
-@pytest.mark.parametrize(
+@each(
     ("path", "parts"),
     [
         ("a.b", ("a", "b")),
@@ -195,7 +194,7 @@ def test_what_a_path_names(path: str, parts: tuple[str, ...]) -> None:
     assert KeyPaths.parse(path).paths == (parts,)
 
 
-@pytest.mark.parametrize(
+@each(
     ("path", "hint"),
     [
         ("$", "'$' is the whole event: expected a name in it, like orderId"),
@@ -228,7 +227,7 @@ def test_parse() -> None:
     assert KeyPaths.parse(r"a\,b,c\.d\\").paths == (("a,b",), ("c.d\\",))
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         *("", " ", ",", "a,", ",a", "a,,b", ".", "a.", "a..b", "a\\", "a\\b", "a,a"),

@@ -8,6 +8,7 @@ from ingestd.core.reasons import Reason
 from ingestd.schemas.grammar import DEEPEST, EventLimits
 from ingestd.schemas.load import load
 from ingestd.schemas.schema import MAX_ERRORS, Schema
+from tests.each import each
 
 INTERACTION = {
     "eventType": "a",
@@ -51,8 +52,8 @@ def refusal_of(schema: Schema, event: bytes) -> tuple[Reason, str] | None:
     return refusal and (refusal.reason, refusal.errors[0].message)
 
 
-@pytest.mark.parametrize("limit", [3, 64, DEEPEST])
-@pytest.mark.parametrize("pad", [b"", b'"' + b"[{" * 300 + b'"'])
+@each("limit", [3, 64, DEEPEST])
+@each("pad", [b"", b'"' + b"[{" * 300 + b'"'])
 def test_every_schema_takes_events_up_to_the_same_depth(kind: str, limit: int, pad: bytes) -> None:
     schema = load(kind, EventLimits(max_depth=limit))
     assert refusal_of(schema, nested(kind, limit, pad=pad)) is None

@@ -4,6 +4,7 @@ import pytest
 
 from ingestd.core.errors import UserError
 from ingestd.schemas.load import load
+from tests.each import each
 
 
 def test_every_kind(tmp_path: Path) -> None:
@@ -13,7 +14,7 @@ def test_every_kind(tmp_path: Path) -> None:
     assert [load(spec).name for spec in specs] == specs
 
 
-@pytest.mark.parametrize(
+@each(
     ("spec", "words"),
     [
         ("interactions", "did you mean interaction?"),

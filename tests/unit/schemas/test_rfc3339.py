@@ -1,9 +1,9 @@
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingestd.schemas.interaction import all_common
 from ingestd.schemas.rfc3339 import is_common, is_timestamp
+from tests.each import each
 
 VALID = [
     "2026-01-01T10:00:00Z",
@@ -48,12 +48,12 @@ INVALID = [
 ]
 
 
-@pytest.mark.parametrize("text", VALID)
+@each("text", VALID)
 def test_accepts(text: str) -> None:
     assert is_timestamp(text)
 
 
-@pytest.mark.parametrize("text", INVALID)
+@each("text", INVALID)
 def test_refuses(text: str) -> None:
     assert not is_timestamp(text)
     assert not is_common(text)

@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -11,6 +10,7 @@ from ingestd.core.answer import Answer
 from ingestd.core.verdict import ItemError
 from ingestd.sinks import answer_body
 from ingestd.sinks.ingest_api import IngestApi
+from tests.each import each
 
 EVENTS = [b'{"interactionId":"i-%d","eventId":"e-%d","id":%d}' % (n // 2, n, 100 + n) for n in range(6)]
 """Events 2k and 2k+1 share an interactionId."""
@@ -25,13 +25,13 @@ def indices(*entries: dict[str, Any], under: str = "errors") -> list[int]:
     return [item.index for item in find({under: entries})[0]]
 
 
-@pytest.mark.parametrize("name", ["index", "originalRequestIndex", "position", "eventIndex", "i"])
+@each("name", ["index", "originalRequestIndex", "position", "eventIndex", "i"])
 def test_an_entry_names_its_event_by_index(name: str) -> None:
     assert indices({name: 3, "message": "bad"}) == [3]
 
 
-@pytest.mark.parametrize("name", ["field", "path", "loc", "pointer", "fieldName"])
-@pytest.mark.parametrize(
+@each("name", ["field", "path", "loc", "pointer", "fieldName"])
+@each(
     "path",
     [
         "events[3].actionType",
@@ -54,7 +54,7 @@ def test_an_entry_names_its_event_by_path(name: str, path: object) -> None:
     assert indices({name: path, "message": "bad"}) == [3]
 
 
-@pytest.mark.parametrize(
+@each(
     "path",
     [
         "attributes.tags[2]",
@@ -80,7 +80,7 @@ def test_a_path_that_does_not_begin_with_an_index_names_no_event(path: object) -
     assert find({"errors": [{"path": path, "message": "bad"}]}) == ((), 1)
 
 
-@pytest.mark.parametrize(
+@each(
     ("entry", "named"),
     [
         ({"eventId": "e-4"}, [4]),
@@ -107,13 +107,13 @@ def test_an_id_of_several_events_can_be_left_to_the_caller() -> None:
     assert ([item.index for item in items], unmatched) == ([0], 1)
 
 
-@pytest.mark.parametrize("wrong", [-1, 6, 10**30, True, False, 1.0, "1", None, [1], {"1": 1}])
+@each("wrong", [-1, 6, 10**30, True, False, 1.0, "1", None, [1], {"1": 1}])
 def test_what_is_no_index_of_the_batch_names_no_event(wrong: object) -> None:
     assert find({"errors": [{"index": wrong, "message": "bad"}]}) == ((), 1)
     assert find({"errors": [{"path": ["events", wrong], "message": "bad"}]}) == ((), 1)
 
 
-@pytest.mark.parametrize("under", ["errors", "unprocessedEntities", "failed", "failures", "rejected"])
+@each("under", ["errors", "unprocessedEntities", "failed", "failures", "rejected"])
 def test_every_entry_of_a_list_of_failures_is_one(under: str) -> None:
     assert find({under: [{"index": 0}, {"index": 5}]})[0] == (
         ItemError(0, "no reason given", False),
@@ -121,8 +121,8 @@ def test_every_entry_of_a_list_of_failures_is_one(under: str) -> None:
     )
 
 
-@pytest.mark.parametrize("under", ["results", "items", None])
-@pytest.mark.parametrize(
+@each("under", ["results", "items", None])
+@each(
     "fine",
     [
         {"status": 200},
@@ -146,7 +146,7 @@ def test_the_successes_in_a_list_of_results_are_passed_over(under: str | None, f
     assert find({under: entries} if under else entries) == ((ItemError(4, "no", True),), 0)
 
 
-@pytest.mark.parametrize(
+@each(
     "failed",
     [
         {"status": 422},
@@ -163,7 +163,7 @@ def test_an_entry_of_a_list_of_results_that_says_so_is_a_failure(failed: dict[st
     assert indices(failed | {"index": 3}, {"index": 4, "status": 200}, under="results") == [3]
 
 
-@pytest.mark.parametrize(
+@each(
     ("entry", "retryable"),
     [
         ({"retryable": True}, True),
@@ -209,10 +209,8 @@ def test_the_words_are_the_place_and_what_is_wrong_with_it_and_short() -> None:
     assert len(item.message) == 300
 
 
-@pytest.mark.parametrize(
-    "unseen", ["", " ", "\t\r\n", "\x00", "\x1b", "\u200b", "\ufeff", "\u2028", "\u202e", None, []]
-)
-@pytest.mark.parametrize("name", ["field", "path", "loc", "code"])
+@each("unseen", ["", " ", "\t\r\n", "\x00", "\x1b", "\u200b", "\ufeff", "\u2028", "\u202e", None, []])
+@each("name", ["field", "path", "loc", "code"])
 def test_a_member_without_a_word_in_it_leaves_no_mark_in_the_words(name: str, unseen: object) -> None:
     ((item,), _) = find({"errors": [{"index": 1, name: unseen, "message": "this event is never taken"}]})
     assert item.message == "this event is never taken"
@@ -249,8 +247,8 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("body", HOSTILE, ids=range(len(HOSTILE)))
-@pytest.mark.parametrize("status", [200, 400, 503])
+@each("body", HOSTILE, ids=range(len(HOSTILE)))
+@each("status", [200, 400, 503])
 def test_a_hostile_body_is_survived(body: bytes, status: int) -> None:
     verdict = IngestApi("http://h").interpret(Answer(status, body=body), EVENTS)
     assert all(item.index == 0 for item in verdict.items)
@@ -291,7 +289,7 @@ def test_no_json_makes_it_raise_or_name_an_event_that_is_not_there(
     assert all(item.message and len(item.message) <= 300 for item in items)
 
 
-@pytest.mark.parametrize(
+@each(
     "odd",
     [
         b"5",
@@ -326,9 +324,7 @@ def test_results_add_nothing_to_a_list_of_failures() -> None:
     assert find(body) == ((ItemError(2, "later", True),), 0)
 
 
-@pytest.mark.parametrize(
-    "body", [b'{"errors":[{"index":1,"message":"\\ud83d"}]}', b' [{"index":1]', b"[" * 9999]
-)
+@each("body", [b'{"errors":[{"index":1,"message":"\\ud83d"}]}', b' [{"index":1]', b"[" * 9999])
 def test_json_that_cannot_be_read_may_have_named_an_event(body: bytes) -> None:
     assert find(body) == ((), 1)
 

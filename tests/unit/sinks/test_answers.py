@@ -2,13 +2,13 @@
 
 import json
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.sinks.answers import MAX_WORDS, meaning_of, words
+from tests.each import each
 
 ACCEPTED, RETRY, SPLIT, REJECTED = Meaning.ACCEPTED, Meaning.RETRY, Meaning.SPLIT, Meaning.REJECTED
 PAUSED, UNAUTHORIZED, PERMANENT = Meaning.PAUSED, Meaning.UNAUTHORIZED, Meaning.PERMANENT
@@ -37,17 +37,17 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("status", "meaning"), TABLE)
+@each(("status", "meaning"), TABLE)
 def test_each_status_means_what_the_table_says(status: int, meaning: Meaning) -> None:
     assert judge(status).meaning is meaning
 
 
-@pytest.mark.parametrize("status", [408, 424, 499, 500, 502, 503, 504, 507, 599, 101])
+@each("status", [408, 424, 499, 500, 502, 503, 504, 507, 599, 101])
 def test_after_these_answers_the_request_may_have_been_taken(status: int) -> None:
     assert judge(status).ambiguous
 
 
-@pytest.mark.parametrize("status", [200, 400, 401, 403, 413, 418, 420, 421, 422, 423, 425, 429, 430])
+@each("status", [200, 400, 401, 403, 413, 418, 420, 421, 422, 423, 425, 429, 430])
 def test_after_these_answers_it_is_certain_what_became_of_the_request(status: int) -> None:
     assert not judge(status).ambiguous
 
@@ -62,7 +62,7 @@ def test_throttles_ask_for_less_and_only_429_is_no_failure() -> None:
     assert asks == {429: (True, True)} | dict.fromkeys((420, 430, 503), (True, False))
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         b'{"message":"request is in progress"}',
@@ -78,7 +78,7 @@ def test_409_that_says_it_is_still_at_it_means_later(body: bytes) -> None:
     assert judge(409, body=body, retry_after="7").after_s == 7.0
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b'{"message":"duplicate request"}', b"already processed"])
+@each("body", [b"", b"{}", b'{"message":"duplicate request"}', b"already processed"])
 def test_409_that_says_anything_else_means_that_the_api_has_it(body: bytes) -> None:
     assert judge(409, body=body).meaning is ACCEPTED
 
@@ -88,16 +88,14 @@ def test_413_with_retry_after_is_a_passing_shortage_and_not_a_size() -> None:
     assert (verdict.meaning, verdict.after_s, verdict.ambiguous) == (RETRY, 4.0, False)
 
 
-@pytest.mark.parametrize("status", [429, 503, 500, 408])
+@each("status", [429, 503, 500, 408])
 def test_retry_after_is_read_in_both_forms(status: int) -> None:
     assert judge(status, retry_after="12").after_s == 12.0
     date = {"retry_after": "Sun, 06 Nov 1994 08:49:47 GMT", "date": "Sun, 06 Nov 1994 08:49:37 GMT"}
     assert judge(status, **date).after_s == 10.0
 
 
-@pytest.mark.parametrize(
-    "value", ["-1", "+5", "1_000", "nan", "1e3", "soon", "", "\uff11\uff10", "1" * 10_000]
-)
+@each("value", ["-1", "+5", "1_000", "nan", "1e3", "soon", "", "\uff11\uff10", "1" * 10_000])
 def test_what_is_no_retry_after_is_ignored(value: str) -> None:
     assert judge(429, retry_after=value).after_s is None
 
@@ -121,12 +119,12 @@ def test_a_redirect_says_where_to_but_not_with_what() -> None:
     assert "nowhere" in judge(304).detail
 
 
-@pytest.mark.parametrize("status", [status for status, meaning in TABLE if meaning is PAUSED])
+@each("status", [status for status, meaning in TABLE if meaning is PAUSED])
 def test_each_configuration_trouble_comes_with_advice(status: int) -> None:
     assert len(judge(status).detail) > len(f"{status} {{}}") + 10
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         "Bearer CANARY-abc.def",

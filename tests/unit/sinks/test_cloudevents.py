@@ -4,7 +4,6 @@ import json
 import uuid
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from ingestd.sinks.answers import AnswerReader
 from ingestd.sinks.cloudevents import CloudEventsSink
 from ingestd.sinks.cloudevents_formats import Wrapping
 from ingestd.sinks.item_paths import ItemPaths
+from tests.each import each
 
 URL = "https://user:pa55@h/api/v2/eventbridge/events?key=CANARY"
 EVENT = b'{ "specversion":"1.0", "id":"e-1","source":"/shop","type":"order.created","data":{"amount":150.00}}'
@@ -67,7 +67,7 @@ def test_the_size_of_a_body_is_known_exactly_before_it_is_made(events: list[byte
 # --- idempotency key ---
 
 
-@pytest.mark.parametrize("mode", ["structured", "binary"])
+@each("mode", ["structured", "binary"])
 def test_the_key_of_an_event_is_made_from_its_bytes_alone(mode: Any) -> None:
     def key(event: bytes) -> str:
         return CloudEventsSink(url=URL, mode=mode).headers(str(uuid.uuid4()), [event])["Idempotency-Key"]
@@ -90,34 +90,32 @@ def test_the_key_of_a_wrapped_event_changes_with_how_it_is_wrapped() -> None:
 # --- what answers mean ---
 
 
-@pytest.mark.parametrize("sink", [STRUCTURED, BINARY])
-@pytest.mark.parametrize("status", [200, 201, 202, 409])
+@each("sink", [STRUCTURED, BINARY])
+@each("status", [200, 201, 202, 409])
 def test_the_apis_own_id_of_an_accepted_event_is_kept(sink: CloudEventsSink, status: int) -> None:
     verdict = sink.interpret(Answer(status, body=ORIGINAL), [EVENT])
     assert (verdict.meaning, verdict.remote_ids) == (Meaning.ACCEPTED, ((0, "evt-7f3b"),))
 
 
-@pytest.mark.parametrize("status", [200, 201, 202, 204, 409])
-@pytest.mark.parametrize(
-    "body", [b"", b"<html>", b'{"event":{"id":"x"}}', b'{"data":{"id":"x"}}', b'[{"id":"x"}]']
-)
+@each("status", [200, 201, 202, 204, 409])
+@each("body", [b"", b"<html>", b'{"event":{"id":"x"}}', b'{"data":{"id":"x"}}', b'[{"id":"x"}]'])
 def test_an_answer_without_an_id_is_as_good(status: int, body: bytes) -> None:
     verdict = STRUCTURED.interpret(Answer(status, body=body), [EVENT])
     assert (verdict.meaning, verdict.remote_ids, verdict.unmatched) == (Meaning.ACCEPTED, (), 0)
 
 
-@pytest.mark.parametrize("value", ["", "x" * 257, "a\nb", "a\u202eb", 5, None, ["x"], {"a": 1}, True])
+@each("value", ["", "x" * 257, "a\nb", "a\u202eb", 5, None, ["x"], {"a": 1}, True])
 def test_what_is_no_id_is_not_kept(value: object) -> None:
     answer = Answer(202, body=json.dumps({"id": value}).encode())
     assert STRUCTURED.interpret(answer, [EVENT]).remote_ids == ()
 
 
-@pytest.mark.parametrize("status", [204, 400, 404, 500])
+@each("status", [204, 400, 404, 500])
 def test_ids_of_other_answers_are_not_kept(status: int) -> None:
     assert STRUCTURED.interpret(Answer(status, body=ORIGINAL), [EVENT]).remote_ids == ()
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         b'{"message":"request is in progress"}',
@@ -131,7 +129,7 @@ def test_409_that_says_it_is_still_at_it_means_later(body: bytes) -> None:
     assert (verdict.meaning, verdict.ambiguous, verdict.remote_ids) == (Meaning.RETRY, True, ())
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         ORIGINAL,
@@ -147,7 +145,7 @@ def test_409_with_the_original_event_is_taken_although_its_delivery_is_pending(b
 KNOWN = json.loads(ORIGINAL)
 
 
-@pytest.mark.parametrize("refused", [[], [{"index": 1, "message": "never", "retryable": False}]])
+@each("refused", [[], [{"index": 1, "message": "never", "retryable": False}]])
 def test_409_with_the_originals_of_a_batch_says_what_the_first_answer_said(refused: list[object]) -> None:
     body = json.dumps({"accepted": 2, "events": [KNOWN, KNOWN], "errors": refused}).encode()
     verdict = BATCH.interpret(Answer(409, body=body), [EVENT] * 3)
@@ -158,7 +156,7 @@ def test_409_with_the_originals_of_a_batch_says_what_the_first_answer_said(refus
     assert later.interpret(Answer(409, body=body), [EVENT] * 3).meaning is Meaning.RETRY
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         b'{"message":"pending"}',
@@ -188,9 +186,7 @@ def test_of_a_single_event_the_paths_that_are_set_decide_too() -> None:
     assert ([item.index for item in verdict.items], verdict.remote_ids) == ([0], ())
 
 
-@pytest.mark.parametrize(
-    "body", [b"[" * 100_000, b'{"id":' * 50_000, b'{"id":"\\ud800"}', b"\xff", b'{"id":9e999}']
-)
+@each("body", [b"[" * 100_000, b'{"id":' * 50_000, b'{"id":"\\ud800"}', b"\xff", b'{"id":9e999}'])
 def test_a_hostile_answer_is_survived(body: bytes) -> None:
     for sink in (STRUCTURED, BINARY, BATCH):
         for status in (202, 409, 400, 500):

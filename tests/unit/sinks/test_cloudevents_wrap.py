@@ -13,6 +13,7 @@ from ingestd.schemas.load import load
 from ingestd.sinks.cloudevents import CloudEventsSink
 from ingestd.sinks.cloudevents_formats import Wrapping
 from ingestd.sinks.sink import Unencodable
+from tests.each import each
 
 URL = "https://user:pa55@h/api/v2/eventbridge/events?key=CANARY"
 EVENT = b'{ "specversion":"1.0", "id":"e-1","source":"/shop","type":"order.created","data":{"amount":150.00}}'
@@ -38,7 +39,7 @@ def test_ordinary_json_becomes_a_cloudevent_and_its_data_keeps_its_spelling() ->
     )
 
 
-@pytest.mark.parametrize(
+@each(
     ("kind", "data", "number"),
     [
         ("$.meta.kind", "$.rows[0]", "$.no"),
@@ -72,12 +73,12 @@ def test_without_an_id_copies_of_an_event_share_the_one_made_from_its_bytes() ->
     assert uuid.UUID(ids[0])
 
 
-@pytest.mark.parametrize("left_out", [b"{}", b'{"s":null}', b'{"s":""}'])
+@each("left_out", [b"{}", b'{"s":null}', b'{"s":""}'])
 def test_a_subject_that_is_not_there_is_left_out(left_out: bytes) -> None:
     assert b"subject" not in Wrapping(type="t", source="s", subject="$.s")(left_out)
 
 
-@pytest.mark.parametrize(
+@each(
     ("settings", "words"),
     [
         ({"type": "$.nix"}, "type: nothing at $.nix"),
@@ -123,14 +124,12 @@ def test_all_that_do_not_fit_are_named_at_once_and_have_no_size() -> None:
     assert [size > 0 for size in sink.sizes(events) or ()] == [False, True, False, False, False, False]
 
 
-@pytest.mark.parametrize(
-    "one", [b'"\xff"', b'{"a":"\xff"}', b"nonsense", b"{", b"", b"[" * 100_000, b'{"a":NaN}']
-)
+@each("one", [b'"\xff"', b'{"a":"\xff"}', b"nonsense", b"{", b"", b"[" * 100_000, b'{"a":NaN}'])
 def test_what_is_not_json_is_not_wrapped_even_where_nothing_is_read_from_it(one: bytes) -> None:
     assert "it is not" in unfit(CloudEventsSink(url=URL, wrap=Wrapping(type="t", source="s")), one)[0]
 
 
-@pytest.mark.parametrize(
+@each(
     "settings",
     [
         {"type": "", "source": "s"},

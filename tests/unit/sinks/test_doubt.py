@@ -3,8 +3,6 @@
 import time
 from typing import Any
 
-import pytest
-
 from ingestd.config import BatchConfig, Login, Settings
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import Meaning
@@ -12,6 +10,7 @@ from ingestd.sinks.answer_body import says_no
 from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.sinks.sink import Sink
 from ingestd.wiring.sink_factory import make_sink
+from tests.each import each
 
 LOGIN = Login(api="https://api.example.com", token_url=None)
 PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head></html>"
@@ -51,8 +50,8 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("kind", OF_JSON)
-@pytest.mark.parametrize("what", STRANGE)
+@each("kind", OF_JSON)
+@each("what", STRANGE)
 def test_what_is_not_the_apis_answer_is_sent_again_and_the_lane_pauses(kind: str, what: str) -> None:
     answer, words = STRANGE[what]
     verdict = make(kind, **OF_JSON[kind]).interpret(answer, EVENTS)
@@ -61,7 +60,7 @@ def test_what_is_not_the_apis_answer_is_sent_again_and_the_lane_pauses(kind: str
     assert len(verdict.detail) < 300
 
 
-@pytest.mark.parametrize("kind", OF_JSON)
+@each("kind", OF_JSON)
 def test_one_that_was_cut_off_may_come_whole_the_next_time(kind: str) -> None:
     verdict = make(kind, **OF_JSON[kind]).interpret(Answer(200, JSON, b'{"a":', truncated=True), EVENTS)
     assert (verdict.meaning, verdict.ambiguous) == (Meaning.RETRY, True)
@@ -80,14 +79,14 @@ FINE = {
 }
 
 
-@pytest.mark.parametrize("kind", [kind for kind in OF_JSON if kind != "eventbridge"])
-@pytest.mark.parametrize("what", FINE)
+@each("kind", [kind for kind in OF_JSON if kind != "eventbridge"])
+@each("what", FINE)
 def test_these_are_answers(kind: str, what: str) -> None:
     verdict = make(kind, **OF_JSON[kind]).interpret(FINE[what], EVENTS)
     assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.ACCEPTED, (), 0)
 
 
-@pytest.mark.parametrize("answer", [Answer(200), Answer(200, JSON, b"{}"), Answer(200, JSON, b"[]")])
+@each("answer", [Answer(200), Answer(200, JSON, b"{}"), Answer(200, JSON, b"[]")])
 def test_put_events_always_counts_its_failures(answer: Answer) -> None:
     verdict = make("eventbridge", **OF_JSON["eventbridge"]).interpret(answer, EVENTS)
     assert (verdict.meaning, verdict.ambiguous) == (Meaning.PAUSED, True)
@@ -96,7 +95,7 @@ def test_put_events_always_counts_its_failures(answer: Answer) -> None:
     assert (trusting.meaning, trusting.unmatched) == (Meaning.ACCEPTED, 1)
 
 
-@pytest.mark.parametrize("kind", OF_JSON)
+@each("kind", OF_JSON)
 def test_a_person_may_say_that_the_status_is_enough(kind: str) -> None:
     answer = STRANGE["a sign-in page"][0]
     taken = make(kind, on_status={"200": "accepted"}, **OF_JSON[kind]).interpret(answer, EVENTS)
@@ -104,8 +103,8 @@ def test_a_person_may_say_that_the_status_is_enough(kind: str) -> None:
     assert make(kind, expect="any", **OF_JSON[kind]).interpret(answer, EVENTS).meaning is Meaning.ACCEPTED
 
 
-@pytest.mark.parametrize("kind", ["webhook", "cloudevents"])
-@pytest.mark.parametrize("body", [PAGE, b"ok", b""])
+@each("kind", ["webhook", "cloudevents"])
+@each("body", [PAGE, b"ok", b""])
 def test_any_2xx_of_other_receivers_is_enough_unless_somebody_says_otherwise(kind: str, body: bytes) -> None:
     answer = Answer(200, HTML, body)
     assert make(kind, **ELSEWHERE).interpret(answer, EVENTS).meaning is Meaning.ACCEPTED
@@ -166,7 +165,7 @@ YES = [
 ]
 
 
-@pytest.mark.parametrize(("body", "said"), NO, ids=[said for _, said in NO])
+@each(("body", "said"), NO, ids=[said for _, said in NO])
 def test_an_error_that_names_nobody_is_told(body: bytes, said: str) -> None:
     assert says_no(body) == said
     kinds = {kind: settings for kind, settings in OF_JSON.items() if kind != "eventbridge"}
@@ -177,7 +176,7 @@ def test_an_error_that_names_nobody_is_told(body: bytes, said: str) -> None:
     assert ours.interpret(Answer(200, JSON, body), EVENTS).unmatched == 0, "what is set is all that is read"
 
 
-@pytest.mark.parametrize("body", YES)
+@each("body", YES)
 def test_and_nothing_else_is(body: bytes) -> None:
     assert says_no(body) == ""
 

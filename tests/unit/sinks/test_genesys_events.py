@@ -12,6 +12,7 @@ from ingestd.core.errors import UserError
 from ingestd.core.verdict import Meaning
 from ingestd.sinks.genesys_events import CONVERSATION_ARRAYS, EMAIL_ARRAYS, VOICE_ARRAYS, GenesysEventsSink
 from ingestd.sinks.sink import Unencodable
+from tests.each import each
 from tests.unit.sinks.genesys_support import (
     ACTIONS,
     API,
@@ -23,7 +24,7 @@ from tests.unit.sinks.genesys_support import (
 )
 
 
-@pytest.mark.parametrize(
+@each(
     ("family", "path"),
     [
         ("conversations", "/api/v2/events/conversations"),
@@ -64,8 +65,8 @@ def test_presence_and_routing_status_take_the_plain_entry() -> None:
     assert "status" in fault_of(status, event.replace(b"status", b"state"))
 
 
-@pytest.mark.parametrize("field", ["eventId", "eventDateTime", "conversationId"])
-@pytest.mark.parametrize("value", [None, 7, "", "missing"])
+@each("field", ["eventId", "eventDateTime", "conversationId"])
+@each("value", [None, 7, "", "missing"])
 def test_an_entry_without_a_field_does_not_fit_and_the_words_name_the_field(field: str, value: Any) -> None:
     event = json.loads(entry("holdUpdatedEvents", 1))
     if value == "missing":
@@ -75,7 +76,7 @@ def test_an_entry_without_a_field_does_not_fit_and_the_words_name_the_field(fiel
     assert field in fault_of(PLAIN, json.dumps(event).encode())
 
 
-@pytest.mark.parametrize(
+@each(
     "event",
     [
         b'{"holdUpdatedEvent":{"eventId":"1","eventDateTime":"t","conversationId":"c"}}',
@@ -140,7 +141,7 @@ def test_sizes_are_an_upper_bound_of_mapped_events_too(events: list[bytes]) -> N
     assert len(MAPPED.encode(events)) <= bound
 
 
-@pytest.mark.parametrize(
+@each(
     ("settings", "words"),
     [
         ({"mapping": "interaction"}, "source_id"),
@@ -190,9 +191,7 @@ def test_an_entrys_error_is_its_events_error() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "again"), [(True, True, True), (True, False, False), (False, True, False)]
-)
+@each(("first", "second", "again"), [(True, True, True), (True, False, False), (False, True, False)])
 def test_an_event_of_several_entries_is_sent_again_only_if_all_its_failures_allow_it(
     first: bool, second: bool, again: bool
 ) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.sinks.genesys_mapping import DISCONNECT_TYPES, InteractionMapping, make_uuid, write_time
+from tests.each import each
 from tests.unit.sinks.genesys_support import (
     A_UUID,
     ACTIONS,
@@ -57,7 +58,7 @@ def test_requeue_becomes_a_transfer_and_one_millisecond_later_a_new_routing() ->
     assert transfer["conversationId"] == established["conversationId"]
 
 
-@pytest.mark.parametrize(
+@each(
     ("attributes", "array", "field"),
     [
         ({}, "routingTransferEvents", ("destinationQueueId", "queue-alpha")),
@@ -142,7 +143,7 @@ def test_two_platforms_with_the_same_interaction_id_do_not_meet() -> None:
     assert InteractionMapping("crm", namespace="pbx").entries(interaction("ANSWER")) == one
 
 
-@pytest.mark.parametrize(
+@each(
     ("event", "words"),
     [
         (interaction("ANSWER").replace(b"ANSWER", b"WINK"), "actionType"),
@@ -192,7 +193,7 @@ def test_a_made_id_is_a_version_4_uuid_and_has_only_one_origin(
     assert make_uuid(kind + foreign, kind="", namespace=namespace) != made or not kind
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "written"),
     [
         ("2026-01-01T10:00:00Z", "2026-01-01T10:00:00.000Z"),
@@ -207,7 +208,7 @@ def test_times_are_written_in_utc_with_milliseconds(text: str, written: str) -> 
     assert write_time(text) == written
 
 
-@pytest.mark.parametrize("text", ["", "2026-01-01", "2026-01-01T10:00:00", "now", "2026-01-01T10:00:00Z\n"])
+@each("text", ["", "2026-01-01", "2026-01-01T10:00:00", "now", "2026-01-01T10:00:00Z\n"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="RFC 3339"):
         write_time(text)

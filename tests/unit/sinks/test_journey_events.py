@@ -14,6 +14,7 @@ from ingestd.sinks.answers import AnswerReader
 from ingestd.sinks.item_paths import ItemPaths
 from ingestd.sinks.journey_events import JourneyEventsSink
 from ingestd.sinks.sink import Unencodable
+from tests.each import each
 
 SINK = JourneyEventsSink(name="journey", api="https://api.example.com/", configuration_id="crm-orders")
 
@@ -41,7 +42,7 @@ def test_the_configuration_stands_in_the_path() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["", "a/b", "..", "a?b", "a b", "x" * 65, "ä", "a\n", "{id}"])
+@each("text", ["", "a/b", "..", "a?b", "a b", "x" * 65, "ä", "a\n", "{id}"])
 def test_what_can_be_no_configuration_id_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"sinks\.j\.configuration_id"):
         JourneyEventsSink(name="j", api="https://x", configuration_id=text)
@@ -54,8 +55,8 @@ def test_the_body_has_the_events_byte_for_byte_and_its_size_is_known(events: lis
     assert len(body) == SINK.overhead_bytes + sum(map(len, events)) + SINK.separator_bytes * (len(events) - 1)
 
 
-@pytest.mark.parametrize("field", ["id", "dateCreated", "identifiers", "attributes"])
-@pytest.mark.parametrize("value", ["missing", 7, "", None])
+@each("field", ["id", "dateCreated", "identifiers", "attributes"])
+@each("value", ["missing", 7, "", None])
 def test_an_event_without_a_field_does_not_fit_and_the_words_name_it(field: str, value: Any) -> None:
     fields = json.loads(event())
     if value == "missing":
@@ -83,7 +84,7 @@ def test_an_event_is_found_by_its_id_where_its_place_is_missing() -> None:
     assert [item.index for item in SINK.interpret(said, EVENTS).items] == [1]
 
 
-@pytest.mark.parametrize("index", [3, -1, True, "x", 1.5, None, 10**30])
+@each("index", [3, -1, True, "x", 1.5, None, 10**30])
 def test_a_place_outside_the_request_names_no_event_and_is_counted(index: Any) -> None:
     verdict = SINK.interpret(unprocessed({"originalRequestIndex": index, "errorMessage": "bad"}), EVENTS)
     assert (verdict.items, verdict.unmatched) == ((), 1)

@@ -13,6 +13,7 @@ from ingestd.lake.file_format import encode, encode_ndjson, files_of
 from ingestd.sinks import lake
 from ingestd.sinks.lake import MAX_FOLDERS, LakeLayout, Partitioner
 from ingestd.store.outbox_rows import OutboxDelivery
+from tests.each import each
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -49,7 +50,7 @@ def test_folders_come_in_the_order_asked_for_and_need_not_be() -> None:
     assert folder(event, partition="") == ""
 
 
-@pytest.mark.parametrize("depth", ["kind", "data.kind", "data.0.kind"])
+@each("depth", ["kind", "data.kind", "data.0.kind"])
 def test_paths_may_be_set(depth: str) -> None:
     event: Any = "x"
     for part in reversed(depth.split(".")):
@@ -58,7 +59,7 @@ def test_paths_may_be_set(depth: str) -> None:
     assert folder(b'{"type":"usual"}', partition="type", event_type=depth) == "type=unknown"
 
 
-@pytest.mark.parametrize(
+@each(
     ("event", "expected"),
     [
         (b"{}", "unknown"),
@@ -85,7 +86,7 @@ def test_no_value_of_an_event_leads_out_of_its_folder(event: bytes, expected: st
     assert shown == expected if not expected.endswith("...") else shown.startswith(expected[:2])
 
 
-@pytest.mark.parametrize(
+@each(
     "time",
     ["", "yesterday", "2026-13-01", "9999-12-31T23:59:59-01:00", "0001-01-01T00:00:00+01:00", "9" * 99],
 )
@@ -107,7 +108,7 @@ def test_every_event_has_a_folder_of_harmless_characters(content: Any) -> None:
         assert not set(value) - set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 
 
-@pytest.mark.parametrize("partition", ["week", "date/date", "date,hour", "../date"])
+@each("partition", ["week", "date/date", "date,hour", "../date"])
 def test_a_partition_that_makes_no_sense_is_refused(partition: str) -> None:
     with pytest.raises(UserError, match="partition"):
         LakeLayout(partition=partition)
@@ -179,7 +180,7 @@ def test_no_event_keeps_parquet_from_being_written() -> None:
         assert encode(file, LakeLayout(format="parquet")).body.startswith(b"PAR1")
 
 
-@pytest.mark.parametrize(
+@each(
     ("status", "taken", "configuration"),
     [
         (200, True, False),
@@ -203,7 +204,7 @@ def test_what_an_answer_of_the_lake_means(status: int, taken: bool, configuratio
         assert lake.is_configuration(Answer(status)) is configuration
 
 
-@pytest.mark.parametrize(
+@each(
     ("time", "event_type"),
     [("at", "kind"), ("$.at", "/kind"), ("$['at']", ".kind"), ("meta.at", "/meta/kind")],
 )

@@ -15,6 +15,7 @@ from ingestd.sinks import answer_body, answers
 from ingestd.sinks.answer_body import clean
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.item_paths import ItemPaths, value_at
+from tests.each import each
 
 EVENTS = [b'{"order":{"no":%d},"id":"i-%d","x":"a"}' % (70 + n, n) for n in range(4)]
 
@@ -33,7 +34,7 @@ def named(body: Any, **paths: Any) -> list[int]:
 # --- on_status ---
 
 
-@pytest.mark.parametrize(
+@each(
     ("status", "word", "meaning"),
     [
         (404, "permanent", Meaning.PERMANENT),
@@ -92,9 +93,7 @@ def test_the_events_of_a_status_that_is_set_to_accepted_or_rejected_are_read_too
         assert verdict.items == ((ItemError(2, "bad", False),) if read_them else ())
 
 
-@pytest.mark.parametrize(
-    "on_status", [{"4xx": "permanent"}, {"600": "permanent"}, {"404": "gone"}, {"٤04": "permanent"}]
-)
+@each("on_status", [{"4xx": "permanent"}, {"600": "permanent"}, {"404": "gone"}, {"٤04": "permanent"}])
 def test_what_is_no_status_or_no_meaning_is_told(on_status: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="and one of accepted, retry, split, rejected, paused, permanent"):
         AnswerReader(on_status)
@@ -144,7 +143,7 @@ def test_an_index_and_words_are_read_where_the_paths_say() -> None:
     assert read(body, **paths).items == (ItemError(2, "x" * 300, True),)
 
 
-@pytest.mark.parametrize(
+@each(
     ("bad", "at"),
     [
         ("result.bad", "at.n"),
@@ -197,7 +196,7 @@ def test_without_retryable_a_status_in_ok_says_whether_an_event_may_be_sent_agai
     assert [item.retryable for item in read(body, items="r", ok="s").items] == [True, True, False, False]
 
 
-@pytest.mark.parametrize("value", ["yes", "true", 1, None, [True]])
+@each("value", ["yes", "true", 1, None, [True]])
 def test_only_true_says_that_an_event_may_be_sent_again(value: object) -> None:
     body = {"r": [{"n": 0, "again": value, "s": 503}]}
     (item,) = read(body, items="r", index="n", retryable="again", ok="s").items
@@ -225,9 +224,7 @@ def test_with_paths_none_of_the_usual_names_is_tried() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "index", [-1, 4, 10**30, True, 1.0, "1.0", "-1", "٣", "9" * 5000, None, [1], {"1": 1}]
-)
+@each("index", [-1, 4, 10**30, True, 1.0, "1.0", "-1", "٣", "9" * 5000, None, [1], {"1": 1}])
 def test_what_is_no_index_of_the_batch_names_no_event(index: object) -> None:
     verdict = read({"r": [{"n": index}]}, items="r", index="n")
     assert (verdict.items, verdict.unmatched) == ((), 1)
@@ -259,7 +256,7 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("body", HOSTILE, ids=range(len(HOSTILE)))
+@each("body", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_hostile_body_is_survived(body: bytes) -> None:
     for paths in ({"index": "n"}, {"id": "n"}, {"id": "n", "event_id": "id"}, {"ok": "n", "message": "n"}):
         for status in (200, 400, 503):
@@ -347,7 +344,7 @@ def test_every_alternative_of_the_pattern_has_a_word_that_the_shortcut_knows() -
             assert ("CANARY1" not in clean(text)) is matched
 
 
-@pytest.mark.parametrize(
+@each(
     ("url", "shown"),
     [
         ("https://h/p", "https://h/p"),

@@ -13,6 +13,7 @@ from ingestd.core.verdict import Meaning
 from ingestd.sinks.answers import AnswerReader
 from ingestd.sinks.item_paths import ItemPaths
 from ingestd.sinks.webhook import RESERVED, WebhookSink
+from tests.each import each
 
 URL = "https://hooks.example.com/in"
 SECRET = "https://api.mypurecloud.de/api/v2/integrations/webhooks/CANARY-7f3b/events"
@@ -24,7 +25,7 @@ BODIES: Any = ["event", "array", "ndjson"]
 # --- bodies ---
 
 
-@pytest.mark.parametrize(
+@each(
     ("body", "events", "encoded", "content_type"),
     [
         ("event", EVENTS[:1], b'{"id":"a"}', "application/json"),
@@ -66,7 +67,7 @@ def test_the_id_of_a_single_event_is_made_from_its_bytes_and_has_no_dot() -> Non
     assert (one["X-Request-Id"], again["X-Request-Id"]) == ("b-1", "b-2")
 
 
-@pytest.mark.parametrize("body", ["array", "ndjson"])
+@each("body", ["array", "ndjson"])
 def test_the_id_of_several_events_is_the_batchs(body: Any) -> None:
     assert WebhookSink(url=URL, body=body).headers("b-1", EVENTS)["webhook-id"] == "b-1"
 
@@ -90,22 +91,20 @@ def test_headers_that_are_set_go_with_every_request_and_may_name_the_type() -> N
     assert "Content-Type" not in headers
 
 
-@pytest.mark.parametrize(
-    "value", ["a\r\nX: 1", "a\nb", "a\0", "é", " a", "a ", "\ta", "a\x7f", "\r", "CANARY\n"]
-)
+@each("value", ["a\r\nX: 1", "a\nb", "a\0", "é", " a", "a ", "\ta", "a\x7f", "\r", "CANARY\n"])
 def test_a_value_that_could_inject_a_header_is_refused_and_not_shown(value: str) -> None:
     with pytest.raises(ValueError, match="the header X-Key: expected ASCII") as error:
         WebhookSink(url=URL, headers={"X-Key": value})
     assert "CANARY" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a:b", "a\r\nb", "é", "(x)", "a\n", "x" * 101])
+@each("name", ["", "a b", "a:b", "a\r\nb", "é", "(x)", "a\n", "x" * 101])
 def test_what_is_no_name_of_a_header_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="not the name of a header"):
         WebhookSink(url=URL, headers={name: "v"})
 
 
-@pytest.mark.parametrize("name", sorted(RESERVED))
+@each("name", sorted(RESERVED))
 def test_headers_that_are_the_programs_own_are_refused_in_any_case(name: str) -> None:
     with pytest.raises(ValueError, match="set by the program itself"):
         WebhookSink(url=URL, headers={name.title(): "v"})
@@ -131,7 +130,7 @@ def test_whatever_headers_are_set_none_that_passes_has_a_line_break(headers: dic
 # --- what answers mean ---
 
 
-@pytest.mark.parametrize(
+@each(
     ("status", "meaning", "slow_down"),
     [
         (200, Meaning.ACCEPTED, False),
@@ -166,7 +165,7 @@ def test_a_status_that_is_set_means_that() -> None:
     assert sink.interpret(Answer(404), EVENTS[:1]).meaning is Meaning.PERMANENT
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [b'{"invocationId":"x"}', b'{"items":[{"id":"a","status":"open"}]}', b'{"errors":[]}', b"ok"],
 )
@@ -189,7 +188,7 @@ def test_paths_that_are_set_count_for_a_single_event_too() -> None:
 # --- URLs that are secrets ---
 
 
-@pytest.mark.parametrize(
+@each(
     ("url", "secret_url", "shown"),
     [
         (URL, False, URL),
@@ -206,8 +205,8 @@ def test_a_url_is_shown_without_what_is_secret_in_it(url: str, secret_url: bool,
     assert "CANARY" not in sink.shown_url
 
 
-@pytest.mark.parametrize("status", [200, 302, 400, 404, 500])
-@pytest.mark.parametrize(
+@each("status", [200, 302, 400, 404, 500])
+@each(
     ("url", "secret_url"),
     [(SECRET, False), ("https://h/services/T0/CANARY1234567", True), ("https://h/in?k=CANARY1234", False)],
 )

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from ingestd.store.connection import connect
+from tests.each import each
 
 NAMES = [b"what?mode=rw", b"100%25", b"a#b", b"no utf-8 \xff"]
 
 
-@pytest.mark.parametrize("name", NAMES, ids=repr)
+@each("name", NAMES, ids=repr)
 def test_a_state_file_is_found_to_be_read(tmp_path: Path, name: bytes) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
     try:

@@ -14,6 +14,7 @@ from ingestd.telemetry.audit_chain import parse
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.audit_file import AuditLog
 from ingestd.telemetry.audit_verification import AuditFindings, verify
+from tests.each import each
 
 OLD_LINE = b'{"time":"2026-01-01T00:00:00.000+00:00","event":"RUN_STARTED"}\n'
 
@@ -110,7 +111,7 @@ def test_any_part_of_a_chain_that_is_changed_before_the_last_line_is_noticed(tmp
         before = chain.hash
 
 
-@pytest.mark.parametrize("index", range(1, len(SAMPLE) - 1))
+@each("index", range(1, len(SAMPLE) - 1))
 def test_any_line_that_is_taken_away_put_in_or_moved_in_the_middle_is_noticed(
     index: int, tmp_path: Path
 ) -> None:
@@ -191,7 +192,7 @@ def test_a_beginning_that_is_gone_is_told_and_wrong_where_nothing_was_ever_rotat
     assert whats(verify(path)) == [(1, "what stood before it is gone, and the log was never rotated")]
 
 
-@pytest.mark.parametrize("part", [1, 2, 3])
+@each("part", [1, 2, 3])
 def test_a_rotated_file_that_is_gone_from_between_others_is_noticed(part: int, tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     write(path, 60, max_bytes=1500)
@@ -228,7 +229,7 @@ def test_lines_from_before_the_chain_are_counted_and_the_last_of_them_is_vouched
     assert not whole(verify(path))
 
 
-@pytest.mark.parametrize("lost", [1, 2, 30, 60, 90, 120])
+@each("lost", [1, 2, 30, 60, 90, 120])
 def test_a_torn_last_line_is_told_and_the_next_process_goes_on_behind_it(lost: int, tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     write(path, 2)

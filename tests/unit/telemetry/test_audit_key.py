@@ -18,6 +18,7 @@ from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.audit_file import AuditLog, last_hash
 from ingestd.telemetry.audit_key import AuditKey, make_key, open_key, read_key
 from ingestd.telemetry.audit_verification import AuditFindings, verify
+from tests.each import each
 
 KEY, OTHER = make_key(b"k" * 32), make_key(b"o" * 32)
 
@@ -74,8 +75,8 @@ def test_before_there_were_keys_such_a_forger_was_not_noticed(tmp_path: Path) ->
     assert verify(tmp_path / "log").problems == []
 
 
-@pytest.mark.parametrize("before", [0, 2], ids=["a new log", "a log of an older version"])
-@pytest.mark.parametrize("forger", [None, OTHER], ids=["without a key", "with a key of its own"])
+@each("before", [0, 2], ids=["a new log", "a log of an older version"])
+@each("forger", [None, OTHER], ids=["without a key", "with a key of its own"])
 def test_a_forger_who_makes_all_hashes_again_is_noticed(
     tmp_path: Path, forger: AuditKey | None, before: int
 ) -> None:
@@ -150,7 +151,7 @@ def test_the_key_is_made_once_for_its_owner_alone_and_is_never_shown(tmp_path: P
     assert os.listdir(path.parent) == ["audit.key"]
 
 
-@pytest.mark.parametrize("content", [b"", b"short", b"z" * 64, b"a" * 65, b"\xff" * 64])
+@each("content", [b"", b"short", b"z" * 64, b"a" * 65, b"\xff" * 64])
 def test_what_is_no_key_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "audit.key").write_bytes(content)
     with pytest.raises(UserError, match="expected 64 hexadecimal digits"):

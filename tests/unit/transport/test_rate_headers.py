@@ -1,13 +1,13 @@
 """What headers say of the rate that is allowed; what makes no sense is ignored."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.transport.headers.rate_limit import CAP_S, Allowance, parse
+from tests.each import each
 
 
-@pytest.mark.parametrize(
+@each(
     ("headers", "expected"),
     [
         (
@@ -38,7 +38,7 @@ def test_each_form_gives_what_is_left_and_until_when(headers: dict[str, str], ex
     assert parse(headers) == expected
 
 
-@pytest.mark.parametrize("number", ["-1", "+5", "1_0", "nan", "1e3", "", "\u0663", "9" * 16, "1767225600"])
+@each("number", ["-1", "+5", "1_0", "nan", "1e3", "", "\u0663", "9" * 16, "1767225600"])
 def test_numbers_that_are_none_and_dates_are_ignored(number: str) -> None:
     allowed = {"inin-ratelimit-count": "1", "inin-ratelimit-allowed": "300", "inin-ratelimit-reset": number}
     assert parse(allowed) is None
@@ -46,7 +46,7 @@ def test_numbers_that_are_none_and_dates_are_ignored(number: str) -> None:
     assert parse({"ratelimit": f'"p";r=1;t={number}'}) is None
 
 
-@pytest.mark.parametrize(
+@each(
     "value", ['"p', '"p";r=5;t', "r=5, t=9", '"p";r=5;t=1,', '"p";r=1;t=1 x', ";" * 400, '"p";r=5;t=1' * 60]
 )
 def test_a_list_that_is_none_is_ignored_as_a_whole(value: str) -> None:

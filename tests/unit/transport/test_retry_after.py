@@ -4,11 +4,11 @@ import email.utils
 import math
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.transport.headers.retry_after import http_date, parse
+from tests.each import each
 
 NOW = 784_111_777.0  # Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110
 FORMS = ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b {day:2d} %H:%M:%S %Y")
@@ -20,7 +20,7 @@ def write(moment: datetime, form: str) -> str:
     return moment.strftime(form.format(day=moment.day) if "{" in form else form)
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "expected_s"),
     [
         ("0", 0.0),
@@ -42,7 +42,7 @@ def test_what_counts(value: str, expected_s: float) -> None:
     assert parse(value, now_wall=NOW) == expected_s
 
 
-@pytest.mark.parametrize(
+@each(
     "value",
     [
         None,
@@ -126,7 +126,7 @@ def test_the_standard_librarys_dates_are_understood(moment: datetime) -> None:
     assert http_date(email.utils.format_datetime(moment, usegmt=True), now_wall=NOW) == moment.timestamp()
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "seconds"),
     [
         ("3.5", 4.0),

@@ -1,9 +1,8 @@
 """Whether a refused token is worth a new one."""
 
-import pytest
-
 from ingestd.core.answer import Answer
 from ingestd.transport.token_refusal import AGAIN_S, TokenRenewal, speaks_of_token
+from tests.each import each
 
 
 def test_once_for_each_token_that_was_good() -> None:
@@ -24,7 +23,7 @@ def test_a_secret_without_generations_is_tried_twice() -> None:
     assert renewal.allows(0, started=2 + AGAIN_S, now=3 + AGAIN_S)
 
 
-@pytest.mark.parametrize(
+@each(
     "answer",
     [
         Answer(400, body=b'{"message":"Unexpected token } in JSON at position 4"}'),
@@ -40,7 +39,7 @@ def test_what_is_about_something_else(answer: Answer) -> None:
     assert not speaks_of_token(answer)
 
 
-@pytest.mark.parametrize(
+@each(
     "answer",
     [
         Answer(403, body=b'{"error":{"code":"InvalidAuthenticationToken"}}'),  # Microsoft Graph

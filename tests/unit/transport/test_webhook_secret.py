@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.transport.webhook_secret import decode_secret
+from tests.each import each
 
 
 @given(st.binary(min_size=16, max_size=64), st.booleans(), st.booleans())
@@ -16,12 +17,12 @@ def test_the_prefix_and_the_padding_may_be_there_or_not(key: bytes, prefix: bool
     assert decode_secret(spelled) == key
 
 
-@pytest.mark.parametrize("size", [16, 20, 23, 24, 32, 64])
+@each("size", [16, 20, 23, 24, 32, 64])
 def test_sizes_that_are_taken(size: int) -> None:
     assert decode_secret("whsec_" + base64.b64encode(bytes(size)).decode()) == bytes(size)
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "rule"),
     [
         ("", "is empty"),

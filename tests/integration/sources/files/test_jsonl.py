@@ -13,6 +13,7 @@ from ingestd.core.chunk import Chunk
 from ingestd.core.errors import UserError
 from ingestd.sources.files.jsonl import JsonSource
 from ingestd.sources.files.streams import BOM, fingerprint, zstd
+from tests.each import each
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +56,7 @@ every_packing = pytest.mark.parametrize(
 
 
 @every_packing
-@pytest.mark.parametrize("data", [NDJSON, ARRAY, BOM + NDJSON, BOM + ARRAY, b"\n \n" + ARRAY])
+@each("data", [NDJSON, ARRAY, BOM + NDJSON, BOM + ARRAY, b"\n \n" + ARRAY])
 async def test_what_a_file_is_shows_in_its_content_and_not_in_its_name(
     data: bytes, pack: Callable[[bytes], bytes], tmp_path: Path
 ) -> None:
@@ -63,7 +64,7 @@ async def test_what_a_file_is_shows_in_its_content_and_not_in_its_name(
 
 
 @every_packing
-@pytest.mark.parametrize("data", [NDJSON, ARRAY, BOM + NDJSON])
+@each("data", [NDJSON, ARRAY, BOM + NDJSON])
 async def test_a_restart_at_any_chunks_end_reads_the_same_chunks(
     data: bytes, pack: Callable[[bytes], bytes], tmp_path: Path
 ) -> None:
@@ -82,7 +83,7 @@ async def test_a_restart_at_any_chunks_end_reads_the_same_chunks(
             assert data[offset : offset + len(event)] == event == ROWS[number - 1]
 
 
-@pytest.mark.parametrize(
+@each(
     ("content", "events"),
     [
         (b"", []),
@@ -102,8 +103,8 @@ async def test_small_files(content: bytes, events: list[bytes], tmp_path: Path) 
     assert await read(tmp_path / "events", content) == (events, "")
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, zstd.compress], ids=lambda pack: pack.__name__)
-@pytest.mark.parametrize("data", [NDJSON, ARRAY], ids=["ndjson", "array"])
+@each("pack", [gzip.compress, zstd.compress], ids=lambda pack: pack.__name__)
+@each("data", [NDJSON, ARRAY], ids=["ndjson", "array"])
 async def test_a_cut_off_archive_gives_what_came_before_the_cut(
     data: bytes, pack: Callable[[bytes], bytes], tmp_path: Path
 ) -> None:
@@ -154,7 +155,7 @@ async def test_a_plain_file_that_is_shorter_than_its_position_gives_nothing(tmp_
     assert await chunks_of(source, 1000, 50) == []
 
 
-@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+@each("end", [b"\n", b"\r\n", b""])
 async def test_the_limit_of_an_event_holds_to_the_byte(end: bytes, tmp_path: Path) -> None:
     path = tmp_path / "events"
     fits, over = b"a" * 300_000, b"{" + b"b" * 299_999 + b"}"
@@ -165,7 +166,7 @@ async def test_the_limit_of_an_event_holds_to_the_byte(end: bytes, tmp_path: Pat
     assert [length for chunk in chunks for length in chunk.too_long.values()] == [300_001]
 
 
-@pytest.mark.parametrize("pack", [plain, gzip.compress], ids=lambda pack: pack.__name__)
+@each("pack", [plain, gzip.compress], ids=lambda pack: pack.__name__)
 async def test_a_line_of_64_megabytes_costs_that_line_and_little_memory(
     pack: Callable[[bytes], bytes], tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from ingestd.core.units import human_size, size
 from ingestd.sources.files.jsonl import JsonSource
 from ingestd.sources.files.streams import zstd
+from tests.each import each
 from tests.integration.sources.files.test_jsonl import NDJSON, ROWS, chunks_of
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +34,7 @@ async def read(path: Path, content: bytes, *, max_window: int = 2**27) -> tuple[
     return [event for chunk in await chunks_of(source) for event in chunk.events], source.damage
 
 
-@pytest.mark.parametrize(
+@each(
     "content",
     [
         skippable(0) + FRAME[0] + FRAME[1],
@@ -51,7 +52,7 @@ async def test_an_archive_of_skippable_frames_is_empty(tmp_path: Path) -> None:
     assert await read(tmp_path / "events", skippable(1) * 3) == ([], "")
 
 
-@pytest.mark.parametrize("cut", [5, 200])
+@each("cut", [5, 200])
 async def test_a_frame_that_is_cut_off_is_told(cut: int, tmp_path: Path) -> None:
     events, damage = await read(tmp_path / "events", FRAME[0] + FRAME[1][:cut])
     assert events == ROWS[: len(events)]
@@ -67,7 +68,7 @@ async def test_a_window_over_the_limit_is_named_with_the_way_out(tmp_path: Path)
     assert await read(tmp_path / "events", packed, max_window=size("256MiB")) == (ROWS, "")
 
 
-@pytest.mark.parametrize("text", ["128MiB", "2GiB", "1.5KiB", "100B"])
+@each("text", ["128MiB", "2GiB", "1.5KiB", "100B"])
 def test_sizes_are_shown_as_they_are_read(text: str) -> None:
     assert human_size(size(text)) == text
 
@@ -75,8 +76,8 @@ def test_sizes_are_shown_as_they_are_read(text: str) -> None:
 # --- text in other encodings ---
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+@each("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@each("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
 async def test_text_of_two_and_four_bytes_is_read_and_gone_on_with(
     encoding: str, pack: type, tmp_path: Path
 ) -> None:
@@ -99,7 +100,7 @@ async def test_half_a_character_costs_its_line(tmp_path: Path) -> None:
 # --- what is neither ---
 
 
-@pytest.mark.parametrize(
+@each(
     ("head", "words"),
     [
         (b"PK\x03\x04\x14\0", "a zip archive: `unzip -p FILE | ingestd replay -`"),

@@ -1,16 +1,15 @@
 import json
 
-import pytest
-
 from ingestd.core.submission import AcceptedSubmission, DeferredSubmission, Rejection, SubmissionOutcome
 from ingestd.httpd.problem import problem
 from ingestd.sources.http.answers import answer_to
+from tests.each import each
 from tests.integration.sources.http.support import EVENT, LINES, Scene, assert_well_formed, content, header
 
 WRONG = Rejection(0, "a", [{"field": "type", "message": "required, but missing"}])
 
 
-@pytest.mark.parametrize(
+@each(
     ("taken", "status"),
     [
         (AcceptedSubmission(1, 0, []), 202),
@@ -80,7 +79,7 @@ def test_hostile_ids_are_escaped_and_cut() -> None:
     assert told[4] is None
 
 
-@pytest.mark.parametrize(("given", "told"), [(-5, "1"), (0, "1"), (1, "1"), (90, "90")])
+@each(("given", "told"), [(-5, "1"), (0, "1"), (1, "1"), (90, "90")])
 def test_retry_after_is_at_least_a_second(given: int, told: str) -> None:
     answer = answer_to(DeferredSubmission(429, given, "the spool is full"))
     assert_well_formed(answer)

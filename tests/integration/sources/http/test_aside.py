@@ -5,10 +5,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from ingestd.sources.http.aside import BodyThread
 from ingestd.sources.http.endpoint import LIGHT_BYTES, LIGHT_CODED_BYTES
+from tests.each import each
 from tests.integration.sources.http.support import EVENT, JSON, LINES, Scene
 
 
@@ -35,7 +34,7 @@ def scene_with_shelf(**options: Any) -> tuple[Scene, Shelf]:
 GZIP = {**LINES, "content-encoding": "gzip"}
 
 
-@pytest.mark.parametrize(
+@each(
     ("body", "headers"),
     [
         (b"[%b]" % b",".join([EVENT] * (LIGHT_BYTES // len(EVENT))), JSON),

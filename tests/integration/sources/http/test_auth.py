@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ingestd.httpd.request import Response
 from ingestd.sources.http.auth import Authenticator, ProducerKeys
+from tests.each import each
 from tests.integration.sources.http.support import (
     EVENT,
     JSON,
@@ -54,15 +55,15 @@ def assert_unauthorized(answer: Response | None, *, secrets: tuple[str, ...] = T
     assert not any(secret.encode() in answer.body for secret in secrets)
 
 
-@pytest.mark.parametrize(("token", "producer"), [(TOKENS[0], "web"), (TOKENS[1], "web"), (TOKENS[2], "crm")])
-@pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  "])
+@each(("token", "producer"), [(TOKENS[0], "web"), (TOKENS[1], "web"), (TOKENS[2], "crm")])
+@each("scheme", ["Bearer ", "bearer ", "BEARER  "])
 def test_each_token_is_its_producers(token: str, producer: str, scheme: str) -> None:
     scene = Scene(PRODUCERS)
     assert scene.status(EVENT, {**JSON, "authorization": scheme + token}) == 202
     assert scene.desk.submissions[0].producer == producer
 
 
-@pytest.mark.parametrize(
+@each(
     "value",
     [
         *("", "Bearer", "Bearer ", "Bearer wrong", "Basic " + TOKENS[0], TOKENS[0], "Bearer" + TOKENS[0]),
@@ -136,8 +137,8 @@ def test_a_verified_certificate_is_its_producers() -> None:
     assert scene.desk.submissions[1].producer == "crm"
 
 
-@pytest.mark.parametrize("secret", SECRETS)
-@pytest.mark.parametrize("body", [EVENT, b"[" + EVENT + b"]"])
+@each("secret", SECRETS)
+@each("body", [EVENT, b"[" + EVENT + b"]"])
 def test_a_signed_request_is_its_producers(secret: bytes, body: bytes) -> None:
     scene = Scene(PRODUCERS)
     assert scene.status(body, webhook(scene, body, secret)) == 202
@@ -167,9 +168,7 @@ def test_the_example_of_the_specification_verifies() -> None:
     assert scene.desk.submissions[0].producer == "spec"
 
 
-@pytest.mark.parametrize(
-    ("off_s", "good"), [(-301, False), (-300, True), (0, True), (300, True), (301, False)]
-)
+@each(("off_s", "good"), [(-301, False), (-300, True), (0, True), (300, True), (301, False)])
 def test_a_signature_is_good_for_five_minutes(off_s: int, good: bool) -> None:
     scene = Scene(PRODUCERS)
     headers = webhook(scene, webhook_timestamp=str(int(scene.clock.epoch) + off_s))
@@ -179,9 +178,7 @@ def test_a_signature_is_good_for_five_minutes(off_s: int, good: bool) -> None:
     assert scene.bodies_read == good
 
 
-@pytest.mark.parametrize(
-    "moment", ["", "x", "-1", "1e9", "9" * 5000, " 1800000000", "1800000000.0", "\u0661", "+1"]
-)
+@each("moment", ["", "x", "-1", "1e9", "9" * 5000, " 1800000000", "1800000000.0", "\u0661", "+1"])
 def test_a_time_that_is_none_is_refused_before_the_body_is_read(moment: str) -> None:
     scene = Scene(PRODUCERS)
     headers = {**webhook(scene), "webhook-timestamp": moment.encode().decode("latin-1")}
@@ -189,7 +186,7 @@ def test_a_time_that_is_none_is_refused_before_the_body_is_read(moment: str) -> 
     assert not scene.bodies_read
 
 
-@pytest.mark.parametrize("name", sorted(SIGNED))
+@each("name", sorted(SIGNED))
 def test_each_header_of_a_signature_is_needed_once(name: str) -> None:
     scene = Scene(PRODUCERS)
     headers = webhook(scene)

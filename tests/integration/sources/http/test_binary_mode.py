@@ -3,13 +3,13 @@ import json
 from typing import Any
 from urllib.parse import quote, unquote
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.schemas.attributes import ATTRIBUTES as RULES
 from ingestd.sources.http.answers import SubmissionRefused
 from ingestd.sources.http.cloudevents_http import decode_value, to_structured
+from tests.each import each
 from tests.integration.sources.http.support import EVENT, JSON, Scene, content
 
 ATTRIBUTES = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t"}
@@ -54,7 +54,7 @@ def test_without_a_body_there_is_no_data() -> None:
     assert "datacontenttype" not in event_of(b"")
 
 
-@pytest.mark.parametrize(
+@each(
     ("content_type", "body", "member", "value"),
     [
         ("application/json", b'"text"', "data", "text"),
@@ -96,7 +96,7 @@ def test_no_byte_of_the_data_is_lost(body: bytes, content_type: str) -> None:
         assert event["data"] == json.loads(body.removeprefix(b"\xef\xbb\xbf"))
 
 
-@pytest.mark.parametrize("body", [b"{", b"NaN", b"", b" ", b"1 2", b'"\xff"', b'"\\ud800"', b"[" * 100_000])
+@each("body", [b"{", b"NaN", b"", b" ", b"1 2", b'"\xff"', b'"\\ud800"', b"[" * 100_000])
 def test_data_declared_as_json_must_be_json(body: bytes) -> None:
     assert status_of({**ATTRIBUTES, **JSON}, body) == (400 if body else 202)
 
@@ -129,7 +129,7 @@ def test_a_value_is_text_or_refused(value: str) -> None:
     text.encode()
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "text"),
     [
         ("Euro%20%E2%82%AC%20%F0%9F%98%80", "Euro € 😀"),
@@ -161,7 +161,7 @@ def test_values_are_unquoted_first_and_decoded_once(value: str, text: str) -> No
     assert event_of(ce_subject=value)["subject"] == text
 
 
-@pytest.mark.parametrize(
+@each(
     "value",
     ["%C0%A0", "%ED%A0%80", "\xff", "%E2%82", "%E9", '"', '"a', '"a"b', '"a\\"'],
 )
@@ -169,7 +169,7 @@ def test_values_that_cannot_be_decoded_are_refused(value: str) -> None:
     assert status_of({**ATTRIBUTES, "ce-subject": value}) == 400
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "taken"),
     [
         ("https://example.com/a%20b", "https://example.com/a%20b"),
@@ -197,7 +197,7 @@ def test_a_uri_that_is_none_after_decoding_counts_as_it_came(value: str, taken: 
     }
 
 
-@pytest.mark.parametrize("value", ["/a b%20c", "/100%", "/a%2", "/\xe9", "", "/caf\xc3\xa9%20"])
+@each("value", ["/a b%20c", "/100%", "/a%2", "/\xe9", "", "/caf\xc3\xa9%20"])
 def test_a_uri_that_is_none_either_way_is_refused(value: str) -> None:
     assert status_of({**ATTRIBUTES, "ce-source": value}) in (400, 422)
 
@@ -227,10 +227,8 @@ def test_latin_1_and_wrong_percent_encodings_are_told_apart() -> None:
     assert told("caf%E9") == "ce-subject: the bytes that it percent-encodes are not UTF-8"
 
 
-@pytest.mark.parametrize("type_", ["application/json", "application/vnd.acme+json", "text/json"])
-@pytest.mark.parametrize(
-    "charset", ["", "; charset=utf-8", '; charset="UTF-8"', "; charset=utf8", "; charset=us-ascii"]
-)
+@each("type_", ["application/json", "application/vnd.acme+json", "text/json"])
+@each("charset", ["", "; charset=utf-8", '; charset="UTF-8"', "; charset=utf8", "; charset=us-ascii"])
 def test_data_declared_as_json_that_is_not_utf_8_is_refused(type_: str, charset: str) -> None:
     headers = {**ATTRIBUTES, "content-type": type_ + charset}
     answer = Scene().send(b'{"a":"\xff"}', headers)
@@ -240,9 +238,7 @@ def test_data_declared_as_json_that_is_not_utf_8_is_refused(type_: str, charset:
     assert status_of(headers, b'{"a":"x"}') == 202
 
 
-@pytest.mark.parametrize(
-    "name", ["ce-", "ce-data", "ce-data_base64", "ce-a_b", "ce-a.b", "ce-datacontenttype", "ce-a-b"]
-)
+@each("name", ["ce-", "ce-data", "ce-data_base64", "ce-a_b", "ce-a.b", "ce-datacontenttype", "ce-a-b"])
 def test_names_that_are_no_attributes_are_refused(name: str) -> None:
     assert status_of({**ATTRIBUTES, name: "x"}) == 400
 

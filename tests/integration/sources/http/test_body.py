@@ -11,6 +11,7 @@ from ingestd.sources.http import sequence
 from ingestd.sources.http.answers import SubmissionRefused
 from ingestd.sources.http.body import take_apart
 from ingestd.sources.http.media_type import Format
+from tests.each import each
 from tests.integration.sources.http.support import EVENT, JSON, LINES, PATH, Scene, content
 from tests.unit.sources.files.memory import Memory, events_of, regions_of
 
@@ -120,8 +121,8 @@ def assert_all_of_it(events: list[bytes], body: bytes) -> None:
     assert not body[at:].strip(b" \t\r\n[],")
 
 
-@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/x-json-stream"])
-@pytest.mark.parametrize(
+@each("kind", ["application/json; charset=utf-8", "application/x-json-stream"])
+@each(
     "body",
     [
         b"%b\n%b\n",
@@ -163,8 +164,8 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("name", BROKEN)
-@pytest.mark.parametrize("query", ["", "?atomic=true"])
+@each("name", BROKEN)
+@each("query", ["", "?atomic=true"])
 def test_one_broken_event_costs_itself_in_whatever_it_comes(name: str, query: str) -> None:
     broken, words = BROKEN[name]
     array = b" [ %b ,\n%b , %b ] "
@@ -181,8 +182,8 @@ def test_one_broken_event_costs_itself_in_whatever_it_comes(name: str, query: st
         assert words in rejected["errors"][0]["message"]
 
 
-@pytest.mark.parametrize("headers", [JSON, STRUCTURED, LINES])
-@pytest.mark.parametrize("name", ["half a pair", "not UTF-8", "too deep", "a comma", "quotes"])
+@each("headers", [JSON, STRUCTURED, LINES])
+@each("name", ["half a pair", "not UTF-8", "too deep", "a comma", "quotes"])
 def test_a_single_broken_event_is_rejected_by_index_too(name: str, headers: dict[str, str]) -> None:
     broken, words = BROKEN[name]
     answer = Scene().send(broken, headers)
@@ -192,7 +193,7 @@ def test_a_single_broken_event_is_rejected_by_index_too(name: str, headers: dict
     assert (rejected["index"], words in rejected["errors"][0]["message"]) == (0, True)
 
 
-@pytest.mark.parametrize("shape", ["lines", "back to back", "pretty", "spaced"])
+@each("shape", ["lines", "back to back", "pretty", "spaced"])
 @given(st.lists(texts.filter(lambda text: text.startswith(b"{")), min_size=2, max_size=6))
 def test_a_sequence_in_any_shape_is_its_values(shape: str, events: list[bytes]) -> None:
     if shape == "lines":
@@ -203,7 +204,7 @@ def test_a_sequence_in_any_shape_is_its_values(shape: str, events: list[bytes]) 
     assert parts(gap.join(events), Format.JSON) == events
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         *(
@@ -225,9 +226,9 @@ def test_where_borders_are_not_certain_nothing_is_guessed(body: bytes) -> None:
     assert not scene.desk.submissions
 
 
-@pytest.mark.parametrize("end", [b",]", b" ,\n ] \n", b",]\n" + EVENT])
-@pytest.mark.parametrize("headers", [JSON, BATCH])
-@pytest.mark.parametrize("broken", [b"", b'{"a":"\\ud800"}'])
+@each("end", [b",]", b" ,\n ] \n", b",]\n" + EVENT])
+@each("headers", [JSON, BATCH])
+@each("broken", [b"", b'{"a":"\\ud800"}'])
 def test_a_comma_behind_the_last_element_is_passed_over_as_in_a_file(
     end: bytes, headers: dict[str, str], broken: bytes
 ) -> None:
@@ -311,7 +312,7 @@ def test_a_broken_line_is_rejected_alone_and_by_its_index() -> None:
     assert [rejection["index"] for rejection in content(answer)["rejected"]] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(
+@each(
     ("body", "headers"),
     [(b"[]", JSON), (b" [ ] ", BATCH), (b"", LINES), (b"\r\n \n", LINES), (b"\xef\xbb\xbf", LINES)],
 )
@@ -324,8 +325,8 @@ def test_a_body_without_events_is_accepted_and_stores_nothing(body: bytes, heade
     assert not scene.desk.submissions
 
 
-@pytest.mark.parametrize("headers", [JSON, BATCH, STRUCTURED])
-@pytest.mark.parametrize("body", [b"", b" \n", b"\xef\xbb\xbf", b"no", EVENT[:-1], b"[" + EVENT, b"\xff\xfe"])
+@each("headers", [JSON, BATCH, STRUCTURED])
+@each("body", [b"", b" \n", b"\xef\xbb\xbf", b"no", EVENT[:-1], b"[" + EVENT, b"\xff\xfe"])
 def test_a_body_that_is_not_json_is_refused(body: bytes, headers: dict[str, str]) -> None:
     scene = Scene()
     assert scene.status(body, headers) == 400
@@ -339,7 +340,7 @@ def test_a_batch_is_an_array_and_a_structured_event_is_an_object() -> None:
     assert Scene().status(EVENT, STRUCTURED) == 202
 
 
-@pytest.mark.parametrize(("count", "status"), [(3, 202), (4, 413), (50, 413)])
+@each(("count", "status"), [(3, 202), (4, 413), (50, 413)])
 def test_more_events_than_allowed_are_refused_in_every_format(count: int, status: int) -> None:
     lines = b"\n".join([EVENT] * count)
     for body, headers in (
@@ -353,7 +354,7 @@ def test_more_events_than_allowed_are_refused_in_every_format(count: int, status
         assert len(scene.desk.events) == (count if status == 202 else 0)
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         b"\n" * 8_000_000,
@@ -388,8 +389,8 @@ def test_a_dense_array_within_the_limits_is_taken() -> None:
         assert caught.value.response.status == status
 
 
-@pytest.mark.parametrize("depth", [63, 64, 65, 200, 400])
-@pytest.mark.parametrize("shape", ["array", "object"])
+@each("depth", [63, 64, 65, 200, 400])
+@each("shape", ["array", "object"])
 def test_an_event_that_is_nested_too_deeply_costs_itself(depth: int, shape: str) -> None:
     inner = b"[" * (depth - 1) + b"]" * (depth - 1)
     if shape == "object":

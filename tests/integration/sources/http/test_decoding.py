@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ingestd.sources.http.answers import SubmissionRefused
 from ingestd.sources.http.body import SMALL_BYTES, decode
+from tests.each import each
 from tests.integration.sources.http.support import EVENT, JSON, LINES, Scene
 
 if sys.version_info >= (3, 14):
@@ -31,7 +32,7 @@ def status_of(body: bytes, coding: str, **limits: int) -> int:
     return caught.value.response.status
 
 
-@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZip", " gzip ", "zstd", "ZSTD"])
+@each("coding", ["gzip", "x-gzip", "GZip", " gzip ", "zstd", "ZSTD"])
 def test_a_packed_body_is_unpacked(coding: str) -> None:
     scene = Scene()
     pack = PACK["zstd" if "zstd" in coding.lower() else "gzip"]
@@ -39,7 +40,7 @@ def test_a_packed_body_is_unpacked(coding: str) -> None:
     assert scene.desk.events == [EVENT]
 
 
-@pytest.mark.parametrize("coding", ["identity", "Identity", ""])
+@each("coding", ["identity", "Identity", ""])
 def test_identity_is_no_coding(coding: str) -> None:
     assert Scene().status(EVENT, {**JSON, "content-encoding": coding}) == 202
 

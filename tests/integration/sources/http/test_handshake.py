@@ -1,6 +1,5 @@
-import pytest
-
 from ingestd.httpd.request import Response
+from tests.each import each
 from tests.integration.sources.http.support import PRODUCERS, Scene, header
 
 ORIGIN = "webhook-request-origin"
@@ -16,7 +15,7 @@ def options(scene: Scene, *, repeated: frozenset[str] = frozenset(), **headers: 
     return answer
 
 
-@pytest.mark.parametrize("asked", ["eventemitter.example.com", "EventEmitter.Example.COM"])
+@each("asked", ["eventemitter.example.com", "EventEmitter.Example.COM"])
 def test_a_known_origin_is_granted_by_the_header(asked: str) -> None:
     scene = Scene(PRODUCERS, webhook_origins=("other.example", "eventemitter.example.com"), webhook_rate=120)
     answer = options(scene, webhook_request_origin=asked, webhook_request_rate="500")
@@ -30,7 +29,7 @@ def test_everybody_can_be_granted_and_the_rate_left_open() -> None:
     assert header(answer, "webhook-allowed-rate") == "*"
 
 
-@pytest.mark.parametrize(
+@each(
     ("origins", "asked"),
     [
         ((), "a.example"),

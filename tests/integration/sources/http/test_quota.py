@@ -1,10 +1,10 @@
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.submission import DeferredSubmission
 from ingestd.sources.http.auth import Authenticator, ProducerKeys
 from ingestd.sources.http.quota import Quotas
+from tests.each import each
 from tests.integration.sources.http.support import EVENT, LINES, Hands, Scene, content, header
 
 DAY_S = 86_400
@@ -50,7 +50,7 @@ def test_whoever_has_no_room_at_all_is_told_before_the_body_is_read() -> None:
     assert scene.bodies_read == 1
 
 
-@pytest.mark.parametrize("limit", [{"per_second": 10.0}, {"per_day": 10}])
+@each("limit", [{"per_second": 10.0}, {"per_day": 10}])
 def test_a_request_larger_than_everything_is_let_through_once_and_paid_for(limit: dict[str, float]) -> None:
     scene = scene_of(**limit)  # type: ignore[arg-type]
     many = b"\n".join([EVENT] * 35)

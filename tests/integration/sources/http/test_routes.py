@@ -1,6 +1,5 @@
-import pytest
-
 from ingestd.core.submission import DeferredSubmission
+from tests.each import each
 from tests.integration.sources.http.support import EVENT, JSON, LINES, Scene, content, header
 
 CHUNKED = {**JSON, "transfer-encoding": "chunked"}
@@ -18,15 +17,15 @@ def test_an_event_is_submitted_as_the_bytes_it_came_in_and_accepted() -> None:
     assert (submission.producer, submission.atomic, submission.wait_s) == ("", False, 0.0)
 
 
-@pytest.mark.parametrize("target", ["/", "/v1/events/", "/v1/event", "/v1/%65vents", "*", "/V1/events"])
-@pytest.mark.parametrize("method", ["POST", "GET", "OPTIONS"])
+@each("target", ["/", "/v1/events/", "/v1/event", "/v1/%65vents", "*", "/V1/events"])
+@each("method", ["POST", "GET", "OPTIONS"])
 def test_other_paths_are_not_found(method: str, target: str) -> None:
     scene = Scene()
     assert scene.status(EVENT, method=method, target=target) == 404
     assert not scene.bodies_read
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "TRACE", "post"])
+@each("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "TRACE", "post"])
 def test_other_methods_are_told_which_are_allowed(method: str) -> None:
     answer = Scene().send(method=method)
     assert answer is not None
@@ -39,7 +38,7 @@ def test_a_post_without_a_length_is_told_to_send_one() -> None:
     assert Scene().status(EVENT, CHUNKED, length=False) == 202
 
 
-@pytest.mark.parametrize(
+@each(
     ("length", "status"),
     [("100", 202), ("101", 413), ("9" * 5000, 413), ("-1", 400), ("1_0", 400), ("٣", 400), ("", 400)],
 )
@@ -49,7 +48,7 @@ def test_a_body_that_announces_too_much_is_refused_before_it_is_read(length: str
     assert scene.bodies_read == (status == 202)
 
 
-@pytest.mark.parametrize(
+@each(
     ("query", "atomic", "wait_s"),
     [
         ("", False, 0.0),
@@ -67,7 +66,7 @@ def test_parameters_reach_the_submission(query: str, atomic: bool, wait_s: float
     assert (scene.desk.submissions[0].atomic, scene.desk.submissions[0].wait_s) == (atomic, wait_s)
 
 
-@pytest.mark.parametrize(
+@each(
     "query",
     [
         *("atomic=1", "atomic=True", "atomic", "atomic=", "wait=stored", "wait", "Atomic=true", "x=1", "&"),
@@ -81,7 +80,7 @@ def test_an_unknown_parameter_or_value_is_refused_before_the_body_is_read(query:
     assert not scene.bodies_read
 
 
-@pytest.mark.parametrize(
+@each(
     "media_type",
     [
         *("", "text/html", "text/plain", "application/octet-stream", "json", "application/json-seq", ";"),
@@ -101,7 +100,7 @@ def test_what_is_not_understood_is_told_what_is(media_type: str) -> None:
     assert not scene.bodies_read
 
 
-@pytest.mark.parametrize(
+@each(
     "media_type",
     [
         *("application/json", "Application/JSON", "application/json; charset=utf-8", " application/json ;"),
@@ -120,7 +119,7 @@ def test_a_content_type_that_came_twice_is_refused() -> None:
     assert Scene().status(EVENT, headers, repeated=frozenset({"content-type"})) == 400
 
 
-@pytest.mark.parametrize("coding", ["br", "deflate", "gzip, gzip", "gzip, identity", "compress", "*"])
+@each("coding", ["br", "deflate", "gzip, gzip", "gzip, identity", "compress", "*"])
 def test_a_coding_that_is_not_understood_is_told_which_are(coding: str) -> None:
     scene = Scene()
     answer = scene.send(EVENT, {**JSON, "content-encoding": coding})
@@ -130,7 +129,7 @@ def test_a_coding_that_is_not_understood_is_told_which_are(coding: str) -> None:
     assert not scene.bodies_read
 
 
-@pytest.mark.parametrize("status", [429, 503, 507])
+@each("status", [429, 503, 507])
 def test_while_nothing_can_be_taken_no_body_is_read(status: int) -> None:
     scene = Scene()
     scene.desk.closed = DeferredSubmission(status, 7, "the spool is full")

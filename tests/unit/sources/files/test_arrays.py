@@ -1,11 +1,11 @@
 import json
 import re
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingestd.sources.files.arrays import JsonArray
+from tests.each import each
 from tests.unit.sources.files.memory import Memory, events_of, outline, regions_of
 
 sizes = st.lists(st.integers(1, 30), min_size=1, max_size=4)
@@ -122,8 +122,8 @@ def test_nonsense_ends_the_reading_and_nothing_else(data: bytes, sizes: list[int
     assert all(region.events for region in regions)
 
 
-@pytest.mark.parametrize("chunk_bytes", [4, 1000])
-@pytest.mark.parametrize("rest", [b" x", b", [3]", b"]"])
+@each("chunk_bytes", [4, 1000])
+@each("rest", [b" x", b", [3]", b"]"])
 def test_what_came_before_nonsense_is_given(rest: bytes, chunk_bytes: int) -> None:
     regions, damage = regions_of(array(b'[{"a":1}, 2]' + rest, [3], chunk_bytes))
     assert events_of(regions) == [b'{"a":1}', b"2"]
@@ -165,14 +165,14 @@ def test_an_endless_element_is_told() -> None:
     assert damage == "the JSON array has no end: cut off at byte 508"
 
 
-@pytest.mark.parametrize("before", [b"\0\0", b"\xef\xbb\xbf", b"\x1e"])
+@each("before", [b"\0\0", b"\xef\xbb\xbf", b"\x1e"])
 def test_what_writers_leave_between_elements_and_arrays_costs_nothing(before: bytes) -> None:
     data = b"[1," + before + b'{"a":2}' + before + b"," + before + b"3]\n" + before + b"[4]"
     regions, damage = regions_of(array(data, [5]))
     assert (events_of(regions), damage) == ([b"1", b'{"a":2}', b"3", b"4"], "")
 
 
-@pytest.mark.parametrize("broken", [b'\xff{"x":[1],"y":"],"}', b'oh{"x":1,"y":2}', b"}", b'{"x":1}}'])
+@each("broken", [b'\xff{"x":[1],"y":"],"}', b'oh{"x":1,"y":2}', b"}", b'{"x":1}}'])
 def test_a_broken_byte_before_or_behind_an_element_costs_no_other(broken: bytes) -> None:
     regions, damage = regions_of(array(b'[{"a":1},' + broken + b',{"b":2}]', [100]))
     events = events_of(regions)

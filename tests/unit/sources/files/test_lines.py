@@ -6,6 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingestd.sources.files.splitting import Lines
+from tests.each import each
 from tests.unit.sources.files.memory import Memory, events_of, outline, regions_of
 
 KEPT = 4
@@ -112,7 +113,7 @@ def test_lines_of_a_pipe_do_not_wait_for_a_chunk_to_fill() -> None:
 # --- a last line that may still be written ---
 
 
-@pytest.mark.parametrize(
+@each(
     ("last", "taken"),
     [
         (b'{"a":1}', True),
@@ -129,7 +130,7 @@ def test_lines_of_a_pipe_do_not_wait_for_a_chunk_to_fill() -> None:
         (b'["a",', False),
     ],
 )
-@pytest.mark.parametrize("chunk_bytes", [1000, 4])
+@each("chunk_bytes", [1000, 4])
 def test_a_last_line_is_taken_when_it_is_whole(last: bytes, taken: bool, chunk_bytes: int) -> None:
     if chunk_bytes < 1000 and last in (b"12", b"hello", b'{"a":1}}', b'"text"', b"true"):
         pytest.skip("of a line longer than a chunk the brackets say whether it is whole")
@@ -143,7 +144,7 @@ def test_a_last_line_is_taken_when_it_is_whole(last: bytes, taken: bool, chunk_b
         assert regions[-1].end == 2
 
 
-@pytest.mark.parametrize("last", [b"", b" \t", b"\0" * 50])
+@each("last", [b"", b" \t", b"\0" * 50])
 def test_nothing_at_the_end_of_a_file_is_no_half_line(last: bytes) -> None:
     splitter = lines(b"1\n" + last, [100], 1000, leave_half=True)
     assert events_of(regions_of(splitter)[0]) == [b"1"]
@@ -225,9 +226,9 @@ def test_a_record_over_the_limit_costs_itself_and_not_those_behind_it() -> None:
     assert sum(event == b'{"b":2}' for event in events_of(regions)) >= 4
 
 
-@pytest.mark.parametrize("blank", [b"\0", b"\xef\xbb\xbf", b"\x1e,"])
-@pytest.mark.parametrize("chunk_bytes", [8, 16, 17])
-@pytest.mark.parametrize("fill", [True, False])
+@each("blank", [b"\0", b"\xef\xbb\xbf", b"\x1e,"])
+@each("chunk_bytes", [8, 16, 17])
+@each("fill", [True, False])
 def test_what_stands_before_an_event_does_not_make_it_too_long(
     blank: bytes, chunk_bytes: int, fill: bool
 ) -> None:

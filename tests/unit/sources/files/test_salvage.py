@@ -2,18 +2,18 @@
 
 import json
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.chunk import Chunk
 from ingestd.schemas.grammar import find_fault
 from ingestd.sources.files.salvage import events_in
+from tests.each import each
 
 A, B = b'{"a":"}{"}', b'{"b":[1]}'
 
 
-@pytest.mark.parametrize(
+@each(
     ("line", "events"),
     [
         (b"\0" * 4096 + A, [A]),

@@ -8,6 +8,7 @@ from ingestd.config import ProducerConfig
 from ingestd.core.errors import UserError
 from ingestd.sources.http.auth import ProducerKeys
 from ingestd.wiring.producer_keys import producer_keys
+from tests.each import each
 
 LONG = "a-token-of-16-ch"
 OTHER = "0123456789abcdef"
@@ -49,7 +50,7 @@ def test_a_short_token_is_refused_and_not_shown(tmp_path: Path) -> None:
     assert "in ingest.producers.web is shorter" in refusal(web={"token": "short"})
 
 
-@pytest.mark.parametrize("token", ["with a space in it", "ümlauts-are-not-ok", "=" * 20, 'quote"quote"quote'])
+@each("token", ["with a space in it", "ümlauts-are-not-ok", "=" * 20, 'quote"quote"quote'])
 def test_a_token_that_no_header_can_carry_is_refused(token: str) -> None:
     told = refusal(web={"token": token})
     assert "cannot have" in told
@@ -78,7 +79,7 @@ def test_a_webhook_secret_that_breaks_a_rule_is_refused_by_that_rule_and_not_sho
     assert SECRET not in told
 
 
-@pytest.mark.parametrize("written_as", [SECRET, SECRET.removeprefix("whsec_"), SECRET.rstrip("=")])
+@each("written_as", [SECRET, SECRET.removeprefix("whsec_"), SECRET.rstrip("=")])
 def test_a_webhook_secret_is_taken_in_every_spelling_of_the_libraries(written_as: str) -> None:
     assert keys_of(webhook_secret=written_as).webhook_secrets == (RAW,)
 
