@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +74,7 @@ def publish(
     from ingestd.app.publish.publish import publish as send
     from ingestd.cli.input import read_input
     from ingestd.config import load
+    from ingestd.core.clock import SystemClock, system_rng
 
     data = given.pop("data")
     type_, source, subject, id_, time = (
@@ -98,7 +98,8 @@ def publish(
     own = {name: value for name, value in given.items() if not (sandbox and name in ("api", "token_url"))}
     settings = load(config_file, overrides(**own))
     if event is None:
-        words = words._replace(data=None if data is None else read_input(data)).completed()
+        words = words._replace(data=None if data is None else read_input(data))
+        words = words.completed(SystemClock(), system_rng())
         again = f"the same words with --id {words.id} --time {words.time} have the same key"
     else:
         again = "the same event again has the same key"
@@ -109,7 +110,7 @@ def publish(
         find_login=lambda: login_by_hand(settings.api, given, sandbox=sandbox, warn=say),
         sandbox=sandbox,
         wait_s=wait_s,
-        tell=say if sys.stderr.isatty() and not as_json else lambda _: None,
+        tell=say,
         on_accepted=lambda fate: None if as_json else click.echo(accepted_line(fate)),
     )
     _show(fate, again, as_json=as_json)
@@ -131,7 +132,7 @@ def _show(fate: "PublishedEvent", again: str, *, as_json: bool) -> None:
     elif fate.outcome == "delivered":
         click.echo(f"delivered  {fate.id}  (after {units.human_seconds(fate.seconds)})")
     elif fate.outcome != "accepted":
-        perhaps = fate.maybe_taken and fate.outcome == "unavailable"
+        perhaps = fate.maybe_taken and fate.outcome in ("unavailable", "refused")
         more = f"; it may have been taken: {again}" if perhaps else ""
         say(f"{fate.outcome.replace('_', ' ')}: {fate.detail}{more}")
 

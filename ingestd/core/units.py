@@ -1,6 +1,7 @@
 """Durations and sizes as people write them: ``20ms``, ``10m``, ``24h``, ``500kB``, ``1MiB``."""
 
 import re
+from datetime import UTC, datetime
 
 _NUMBER = r"(\d+(?:\.\d+)?)\s*"
 _DURATION = re.compile(_NUMBER + r"(ms|s|m|h|d)?", re.ASCII)
@@ -47,6 +48,12 @@ def human_seconds(value: float) -> str:
     days, hours = divmod(hours, 24)
     parts = [(days, "d"), (hours, "h"), (minutes, "m"), (rest, "s")]
     return "".join(f"{n}{unit}" for n, unit in parts if n)[:12]
+
+
+def rfc3339(seconds_since_epoch: float, precision: str = "seconds") -> str:
+    """0.0 -> ``1970-01-01T00:00:00Z``; ``precision``: seconds, milliseconds or microseconds."""
+    at = datetime.fromtimestamp(seconds_since_epoch, UTC)
+    return at.isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def human_size(value: int) -> str:

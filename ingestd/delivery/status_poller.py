@@ -120,7 +120,7 @@ class StatusPollerSettings:
 
 class StatusPoller:
     """``open``, then ``run`` until cancelled. ``on_room`` is called when sending may go on. ``outcomes`` and
-    ``polls`` (by class of answer) are counts for the metrics.
+    ``polls`` (by class of answer) are counts for the metrics. ``last_words``: of the last answer.
     """
 
     def __init__(
@@ -142,6 +142,7 @@ class StatusPoller:
         self.pending = pending
         self.outcomes = {"confirmed": 0, "failed": 0, "timed_out": 0}
         self.polls: Counter[str] = Counter()
+        self.last_words = ""
         self._on_room = on_room
         self._sink = sink
         self._url_template = url_template
@@ -244,7 +245,9 @@ class StatusPoller:
         except Unreachable as error:
             answer = Answer(0, error=str(error))
         self.polls[answer_class(answer.status)] += 1
-        return self._reader.read(answer, now_wall=self._clock.wall())
+        status = self._reader.read(answer, now_wall=self._clock.wall())
+        self.last_words = status.words
+        return status
 
     async def _answered(self, event: DueConfirmation, status: EventStatus) -> None:
         settings, now = self._settings, self._clock.wall()

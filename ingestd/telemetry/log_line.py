@@ -3,10 +3,10 @@
 import json
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from ingestd.core.text import printable
+from ingestd.core.units import rfc3339
 
 Field = str | int | float | bool | None
 
@@ -28,7 +28,7 @@ _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 def format_json(line: LogLine) -> str:
     """One JSON object (RFC 8259) in ASCII, with the time as RFC 3339 in UTC."""
     values: dict[str, Field] = {
-        "time": _rfc3339(line.at),
+        "time": rfc3339(line.at, "milliseconds"),
         "level": line.level,
         "logger": line.logger,
         "message": line.message,
@@ -43,7 +43,7 @@ def format_json(line: LogLine) -> str:
 
 def format_text(line: LogLine) -> str:
     """One line for a person; a traceback follows in lines of its own, each marked as part of it."""
-    parts = [_rfc3339(line.at), f"{line.level.upper():7}", printable(line.message)]
+    parts = [rfc3339(line.at, "milliseconds"), f"{line.level.upper():7}", printable(line.message)]
     parts += [f"{name}={_text_of(value)}" for name, value in line.fields.items()]
     text = " ".join(parts)
     for row in line.exception.splitlines():
@@ -55,7 +55,3 @@ def _text_of(value: Field) -> str:
     text = str(value)
     plain = text.isprintable() and text and not any(c in text for c in " =\"'")
     return text if plain else printable(json.dumps(text, ensure_ascii=False))
-
-
-def _rfc3339(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

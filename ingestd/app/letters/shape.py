@@ -1,10 +1,10 @@
 """Dead letters as plain values, for JSON and for tables."""
 
 import base64
-from datetime import UTC, datetime
 from typing import Any
 
 from ingestd.core.redaction import redact
+from ingestd.core.units import rfc3339
 from ingestd.store.dead_letters import StoredLetter
 
 Group = tuple[str, int, float, float, int]
@@ -13,10 +13,7 @@ Fields = dict[str, Any]
 
 
 def moment(seconds: float | None) -> str | None:
-    """RFC 3339, UTC."""
-    if not seconds:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return rfc3339(seconds) if seconds else None
 
 
 def group_as_dict(group: Group) -> Fields:

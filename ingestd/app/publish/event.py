@@ -1,11 +1,13 @@
 """A CloudEvent as a person gives it: whole, or in words."""
 
 import json
-import uuid
-from datetime import UTC, datetime
+import random
 from typing import NamedTuple
 
+from ingestd.core.batch import random_id
+from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
+from ingestd.core.units import rfc3339
 from ingestd.schemas.load import load as load_schema
 
 
@@ -19,10 +21,10 @@ class Words(NamedTuple):
     id: str | None = None
     time: str | None = None
 
-    def completed(self) -> "Words":
+    def completed(self, clock: Clock, rng: random.Random) -> "Words":
         """With a new id and the time now, where none was given."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return self._replace(id=self.id or str(uuid.uuid4()), time=self.time or now)
+        now = rfc3339(clock.wall(), "milliseconds")
+        return self._replace(id=self.id or random_id(rng), time=self.time or now)
 
 
 def make_event(words: Words) -> bytes:

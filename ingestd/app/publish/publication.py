@@ -3,14 +3,14 @@
 Nothing is stored. ``PublishedEvent`` says at every moment what is known, for when a person breaks off.
 """
 
+import asyncio
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from typing import Protocol
-
-import anyio
+from typing import Any
 
 from ingestd.core.answer import Answer
 from ingestd.core.backoff import Backoff
@@ -18,20 +18,23 @@ from ingestd.core.batch import Batch, random_id
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable, UserError, first_cause
 from ingestd.core.ledger import SinkLedger
+from ingestd.core.letter import DeadLetter
 from ingestd.core.units import human_seconds
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.delivery.circuit_breaker import BreakerState
-from ingestd.delivery.event_status import EventStatus, Standing, StatusReader, question_url
+from ingestd.delivery.event_status import StatusReader, question_url
 from ingestd.delivery.lane import BatchTransport, Lane
 from ingestd.delivery.lane_settings import LaneSettings
-from ingestd.delivery.recorder import Outcomes
+from ingestd.delivery.recorder import Outcomes, PendingConfirmations
+from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings, StatusRequests
 from ingestd.sinks.sink import Sink, Unencodable
+from ingestd.store.confirmations import Due, Pending
 
 MAX_ATTEMPTS = 5
 MAX_WAIT_S = 60.0
 """Before the next attempt. A person who is asked for more by the API is better told so."""
-NOT_FOUND_S = 60.0
-"""So long after its acceptance an event that the API does not know may only be late."""
+TELL_EVERY_S = 5.0
+"""While nothing is heard of the event."""
 
 _SETTINGS = LaneSettings(
     max_in_flight=1,
@@ -40,7 +43,12 @@ _SETTINGS = LaneSettings(
     startup_timeout_s=3600.0,
     confirms=True,
 )
-_FIRST_QUESTION_S, _MAX_QUESTION_S = 0.3, 5.0
+_POLLS = StatusPollerSettings(
+    timeout_s=math.inf,  # the time to wait is a person's
+    first_after_s=0.3,
+    max_wait_s=5.0,
+    requests_per_minute=600,
+)
 
 Tell = Callable[[str], None]
 
@@ -84,15 +92,9 @@ class PublishedEvent:
         return 130 if self.interrupted else EXIT_CODES.get(self.outcome, 3)
 
 
-class StatusQuestions(Protocol):
-    async def get(self, url: str, /) -> Answer:
-        """Raises Unreachable."""
-        ...
-
-
 @dataclass(slots=True)
 class Publication:
-    """``send``, then ``follow``. ``tell`` hears why it takes longer."""
+    """``send``, then ``follow``. ``tell`` is called with why it takes longer."""
 
     sink: Sink
     clock: Clock
@@ -112,37 +114,60 @@ class Publication:
         lane.add([batch])
         lane.close()
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(lane.run)
-                await recorder.ended.wait()
-                tasks.cancel_scope.cancel()
+            await self._until(
+                recorder.ended,
+                lane.run,
+                lambda: f"attempt {self.fate.attempts + 1} of {MAX_ATTEMPTS}: no answer",
+            )
         except* Unreachable as group:  # no token: it was not sent
             self.end(PublishOutcome.UNAVAILABLE, str(first_cause(group)))
 
     async def follow(
-        self, url_template: str, reader: StatusReader, asker: StatusQuestions, *, within_s: float
+        self, url_template: str, reader: StatusReader, client: StatusRequests, *, within_s: float
     ) -> None:
         """Ask what became of an accepted event until that is known, or the time is over."""
-        url = question_url(url_template, self.fate.id)
-        last = f"not known within {human_seconds(within_s)}"
-        if url is None:
+        if question_url(url_template, self.fate.id) is None:
             return self.end(PublishOutcome.TIMED_OUT, "the API gave no id that it could be asked about")
-        accepted_at, wait_s = self.clock.monotonic(), _FIRST_QUESTION_S
+        pending = PendingConfirmations(1)
+        poller = StatusPoller(
+            self.sink.name,
+            url_template,
+            client=client,
+            store=_OneConfirmation(self.fate, self.clock.wall()),
+            recorder=_StatusRecorder(self),
+            pending=pending,
+            reader=reader,
+            settings=_POLLS,
+            clock=self.clock,
+            rng=self.rng,
+        )
+        await poller.open()
         try:
             async with self.clock.timeout(within_s):
-                while True:
-                    await self.clock.sleep(wait_s)
-                    status = await self._ask(url, asker, reader)
-                    age_s = self.clock.monotonic() - accepted_at
-                    lost = status.standing is Standing.NOT_FOUND and age_s >= NOT_FOUND_S
-                    if status.standing is Standing.DELIVERED:
-                        return self.end(PublishOutcome.DELIVERED, "")
-                    if status.standing is Standing.FAILED or lost:
-                        return self.end(PublishOutcome.FAILED, status.words)
-                    last = f"not known within {human_seconds(within_s)}: {status.words}"
-                    wait_s = max(min(2 * wait_s, _MAX_QUESTION_S), status.after_s or 0.0)
+                await self._until(
+                    pending.none_left,
+                    poller.run,
+                    lambda: f"not delivered yet: {poller.last_words or 'no answer'}",
+                )
         except TimeoutError:
-            self.end(PublishOutcome.TIMED_OUT, last)
+            last = f": {poller.last_words}" if poller.last_words else ""
+            self.end(PublishOutcome.TIMED_OUT, f"not known within {human_seconds(within_s)}{last}")
+
+    async def _until(
+        self, ended: asyncio.Event, work: Callable[[], Coroutine[Any, Any, None]], words: Callable[[], str]
+    ) -> None:
+        """Do ``work`` until it has ``ended``; ``words`` are told again and again meanwhile."""
+
+        async def tell() -> None:
+            while True:
+                await self.clock.sleep(TELL_EVERY_S)
+                self.tell(f"{words()} ({human_seconds(self.clock.monotonic() - self.started)})")
+
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(work()), tasks.create_task(tell())]
+            await ended.wait()
+            for task in running:
+                task.cancel()
 
     def _check(self, batch: Batch) -> None:
         sink = self.sink
@@ -152,13 +177,6 @@ class Publication:
             raise UserError(f"the event does not fit {sink.kind}: {error.events[0]}") from None
         if size > sink.max_bytes:
             raise UserError(f"the event has {size} bytes: {sink.shown_url} takes {sink.max_bytes}")
-
-    async def _ask(self, url: str, asker: StatusQuestions, reader: StatusReader) -> EventStatus:
-        try:
-            answer = await asker.get(url)
-        except Unreachable as error:
-            return EventStatus(Standing.UNANSWERED, str(error))
-        return reader.read(answer, now_wall=self.clock.wall())
 
     def end(self, outcome: PublishOutcome, detail: str) -> None:
         self.fate.outcome = outcome
@@ -171,10 +189,11 @@ class _Recorder:
 
     def __init__(self, publication: Publication) -> None:
         self.ledger = SinkLedger()
-        self.ended = anyio.Event()
+        self.ended = asyncio.Event()
         self._publication = publication
         self._fate = publication.fate
         self._repeats = False
+        self._errors = ""  # that the last answer names, although its status is one of success
 
     async def freeze(self, batch: Batch) -> None:
         """It is going out."""
@@ -191,6 +210,9 @@ class _Recorder:
         fate.maybe_taken = fate.maybe_taken or verdict.ambiguous
         # what cannot be understood may have been taken: only the same again can tell
         self._repeats = verdict.meaning is Meaning.RETRY or verdict.ambiguous
+        self._errors = ""
+        if verdict.unmatched and not (answer.truncated or answer.unreadable):
+            self._errors = verdict.unmatched_words or "errors"
         if not self._repeats:
             return
         why = verdict.detail or "no answer"
@@ -204,6 +226,9 @@ class _Recorder:
     def resolve(self, batch: Batch, outcomes: Outcomes) -> None:
         if outcomes.failed:
             self._end(PublishOutcome.REFUSED, outcomes.failed[0].detail)
+        elif self._errors:
+            self._fate.maybe_taken = True
+            self._end(PublishOutcome.REFUSED, f"the answer says {self._errors}: {batch.last_answer}")
         elif outcomes.delivered:
             self._fate.id = outcomes.remote_ids[0][1] if outcomes.remote_ids else ""
             self._end(PublishOutcome.ACCEPTED, "")
@@ -219,3 +244,45 @@ class _Recorder:
     def _end(self, outcome: PublishOutcome, detail: str) -> None:
         self._publication.end(outcome, detail)
         self.ended.set()
+
+
+class _OneConfirmation:
+    """The store of the status poller, of one event and in memory."""
+
+    def __init__(self, fate: PublishedEvent, now: float) -> None:
+        self._whole = Pending("", fate.id, fate.key, 0, 0, 0, None, fate.attempts, b"", id=1, accepted_at=now)
+        self._due, self._asked = now + _POLLS.first_after_s, 0
+
+    async def open(self, *, now: float) -> int:
+        return 1
+
+    async def due(self, *, now: float, limit: int) -> tuple[Sequence[Due], float | None]:
+        if now < self._due:
+            return (), self._due
+        whole = self._whole
+        return (Due(1, whole.remote_id, whole.accepted_at, self._asked, whole.batch, 0, 0),), None
+
+    async def read(self, number: int, /) -> Pending:
+        return self._whole
+
+    def postpone(self, number: int, /, *, due: float, asked: int) -> None:
+        self._due, self._asked = due, asked
+
+    def settle(self, ids: Sequence[int], /) -> None: ...
+
+    async def commit(self) -> None: ...
+
+
+class _StatusRecorder:
+    """What the status poller tells of the event."""
+
+    keeps = False
+
+    def __init__(self, publication: Publication) -> None:
+        self._publication = publication
+
+    def confirmed(self, sink: str, event: Due, whole: Pending | None, /) -> None:
+        self._publication.end(PublishOutcome.DELIVERED, "")
+
+    def confirmation_failed(self, sink: str, letter: DeadLetter, /) -> None:
+        self._publication.end(PublishOutcome.FAILED, letter.detail)

@@ -167,11 +167,11 @@ async def _verification(context: Context, its_id: str) -> tuple[str, str]:
 
 
 async def _wait_until_verified(context: Context, found: RemoteResource, wanted: Wanted) -> None:
-    begin, state, reason = context.monotonic(), "", ""
+    begin, state, reason = context.clock.monotonic(), "", ""
     async for _ in polls(context, within_s=context.deadline_s, first_s=FIRST_POLL_S, longest_s=LAST_POLL_S):
         state, reason = await _verification(context, found.id)
         if state == VERIFIED:
-            spent_s = round(context.monotonic() - begin, 3)
+            spent_s = round(context.clock.monotonic() - begin, 3)
             if found.state != VERIFIED:
                 _note(context, "DESTINATION_VERIFIED", found, state=state, verification_s=spent_s)
             return

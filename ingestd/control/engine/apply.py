@@ -4,13 +4,10 @@ The state is on disk before a resource is made (the intent) and after each step;
 disk before anybody waits for it to be verified.
 """
 
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
-
-import anyio
 
 from ingestd.control.engine.change import Action, Change
 from ingestd.control.engine.compare import dotted, shown
@@ -106,7 +103,8 @@ class _Run:
         self._unreachable = ""
 
     async def step(self, change: Change) -> ApplyOutcome:
-        began = time.monotonic()
+        now = self._context.clock.monotonic
+        began = now()
         broken = sorted(".".join(address) for address in change.needs & self._failed)
         if self._unreachable:
             outcome = ApplyOutcome(change, ApplyEnd.SKIPPED, f"not tried: {self._unreachable}")
@@ -115,13 +113,13 @@ class _Run:
         else:
             try:
                 await self._do(change)
-                outcome = ApplyOutcome(change, ApplyEnd.DONE, took_s=time.monotonic() - began)
+                outcome = ApplyOutcome(change, ApplyEnd.DONE, took_s=now() - began)
             except UserError as error:
                 if isinstance(error, Unreachable) and not isinstance(error, AmbiguousRequest):
                     self._unreachable = str(error)
-                outcome = ApplyOutcome(change, ApplyEnd.FAILED, str(error), time.monotonic() - began)
+                outcome = ApplyOutcome(change, ApplyEnd.FAILED, str(error), now() - began)
             except BaseException:
-                cut_off = ApplyOutcome(change, ApplyEnd.FAILED, "interrupted", time.monotonic() - began)
+                cut_off = ApplyOutcome(change, ApplyEnd.FAILED, "interrupted", now() - began)
                 self._context.note(_audit(change, cut_off, self._state))
                 raise
         if outcome.ended is not ApplyEnd.DONE:
@@ -194,7 +192,7 @@ class _Run:
         """Raises UserError past the deadline."""
         limit_s = self._context.deadline_s
         try:
-            with anyio.fail_after(limit_s + self._grace_s):
+            async with self._context.clock.timeout(limit_s + self._grace_s):
                 return await doing
         except TimeoutError:
             raise UserError(

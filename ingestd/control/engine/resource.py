@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ingestd.control.engine.secret import SecretRef
+from ingestd.core.clock import Clock
 
 Fields = Mapping[str, Any]
 """Canonical: JSON values under the names of the configuration file, defaults filled in, what is a set
@@ -92,8 +93,7 @@ class Context:
     api: RemoteApi
     secret: Callable[[SecretRef], str]
     note: Callable[[AuditStep], None]
-    sleep: Callable[[float], Any]
-    monotonic: Callable[[], float]
+    clock: Clock
     rng: random.Random
     deadline_s: float = 120.0
     allow_private: bool = False

@@ -47,7 +47,7 @@ async def change(
         except ApiError as error:
             if not error.is_version_conflict:
                 raise
-        await context.sleep(context.rng.uniform(0.1, 0.5) * 2**attempt)
+        await context.clock.sleep(context.rng.uniform(0.1, 0.5) * 2**attempt)
     raise UserError(f"{what}: its version was another one at each of {MAX_TRIES} tries: plan again later")
 
 

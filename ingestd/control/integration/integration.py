@@ -82,7 +82,7 @@ class Integration:
     async def create(self, context: Context, wanted: Wanted, ids: Mapping[Address, str]) -> RemoteResource:
         if there := await find_named(context, self, wanted.key, path=PATH):
             return _adopted(there, wanted)
-        began = context.monotonic()
+        began = context.clock.monotonic()
         try:
             made = await context.api.post(PATH, {"name": wanted.key, "integrationType": {"id": TYPE}})
         except AmbiguousRequest:
@@ -92,7 +92,7 @@ class Integration:
             return _adopted(there, wanted)
         if not (its_id := text(made, "id")):
             raise UserError(f"integration {wanted.key}: the API made it and did not tell its id: apply again")
-        seconds = round(context.monotonic() - began, 3)
+        seconds = round(context.clock.monotonic() - began, 3)
         note(context, "INTEGRATION_CREATED", wanted.key, its_id, seconds=seconds)
         state = text(made, "reportedState", "code")
         return RemoteResource(self.name, wanted.key, its_id, _fields(made, {}), state=state, settled=False)

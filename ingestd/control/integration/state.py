@@ -42,7 +42,7 @@ async def intend(context: Context, found: RemoteResource, *, enabled: bool) -> R
 
 async def wait_until_reported(context: Context, found: RemoteResource, *, enabled: bool) -> RemoteResource:
     """Until the API reports what was asked for. Raises UserError with the API's words, or at the deadline."""
-    what, began = f"integration {found.key}", context.monotonic()
+    what, began = f"integration {found.key}", context.clock.monotonic()
     look = partial(context.api.get_when_visible, path_of(found), deadline_s=context.deadline_s)
     state = intended = ""
     async for _ in polls(context, within_s=context.deadline_s, first_s=FIRST_POLL_S, longest_s=LAST_POLL_S):
@@ -61,7 +61,7 @@ async def wait_until_reported(context: Context, found: RemoteResource, *, enable
             f" (intended: {cut(intended) or 'nothing'}): the next apply goes on with it"
         )
     if enabled:
-        seconds = round(context.monotonic() - began, 3)
+        seconds = round(context.clock.monotonic() - began, 3)
         note(context, "INTEGRATION_ACTIVATED", found.key, found.id, seconds=seconds)
     return replace(found, state=state, settled=True)
 

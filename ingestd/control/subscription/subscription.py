@@ -127,15 +127,14 @@ class SubscriptionKind:
         """Waits while the API says that it is under way, then tells the Lambda function."""
         if found.settled:
             return found
-        begin, within_s = context.monotonic(), context.deadline_s
+        begin, within_s = context.clock.monotonic(), context.deadline_s
         async for _ in polls(context, within_s=within_s, first_s=FIRST_POLL_S, longest_s=LAST_POLL_S):
             found = _found(await context.api.get_when_visible(f"{PATH}/{found.id}", deadline_s=within_s))
             if found.settled or _ended(found):
                 break
         if not found.settled:
-            said = (
-                f"it is {found.state[:60]}, after {context.monotonic() - begin:.0f} s; it stays: apply again"
-            )
+            spent_s = context.clock.monotonic() - begin
+            said = f"it is {found.state[:60]}, after {spent_s:.0f} s; it stays: apply again"
             raise _failed(context, wanted, _wrong(wanted, said), id=found.id)
         if isinstance(wanted, WantedSubscription) and wanted.callback:
             await call_back(context, found, function_arn=wanted.callback, action="register_subscription")

@@ -66,7 +66,7 @@ class Target:
         body = build_body(context, wanted)
         if there := await self._look_up(context, wanted):
             return await self._put(context, there, wanted, body, adopted=True)
-        start = context.monotonic()
+        start = context.clock.monotonic()
         try:
             found = read_target(await context.api.post(PATH, body), wanted)
         except (AmbiguousRequest, MissingId) as lost:
@@ -78,7 +78,7 @@ class Target:
                 return await self._put(context, there, wanted, body, adopted=True)
             context.note(AuditStep("TARGET_FAILED", {"name": wanted.key, "error": str(refused)}))
             raise
-        latency_ms = round((context.monotonic() - start) * 1000, 1)
+        latency_ms = round((context.clock.monotonic() - start) * 1000, 1)
         context.note(AuditStep("TARGET_CREATED", about(found) | {"latency_ms": latency_ms}))
         await _tell(context, found, wanted)
         return found
@@ -113,12 +113,12 @@ class Target:
 
     async def health(self, context: Context, found: RemoteResource) -> Mapping[str, Any]:
         """Have the API look at the endpoint; its answer, such as ``{"status": "HEALTHY"}``."""
-        start = context.monotonic()
+        start = context.clock.monotonic()
         answer = await context.api.post(f"{path_of(found)}/health")
         health: dict[str, Any] = answer if isinstance(answer, dict) else {}
         fields: dict[str, str | float] = {
             "status": cut(str(health.get("status", "")), 60),
-            "latency_ms": round((context.monotonic() - start) * 1000, 1),
+            "latency_ms": round((context.clock.monotonic() - start) * 1000, 1),
         }
         context.note(AuditStep("HEALTH_CHECK_TRIGGERED", about(found) | fields))
         return health

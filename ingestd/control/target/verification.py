@@ -38,13 +38,13 @@ async def verify(context: Context, found: RemoteResource) -> RemoteResource:
     Notes TARGET_VERIFIED or TARGET_VERIFICATION_FAILED. Raises UserError with the API's words for FAILED and
     TIMEOUT, and once the deadline is over; the target stays as it is.
     """
-    start, known = context.monotonic(), {VERIFIED, PENDING, *ENDED}
+    start, known = context.clock.monotonic(), {VERIFIED, PENDING, *ENDED}
     status = words = ""
     async for left_s in polls(
         context, within_s=context.deadline_s, first_s=_FIRST_WAIT_S, longest_s=_LONGEST_WAIT_S
     ):
         status, words = await _ask(context, found, within_s=left_s)
-        spent_s = context.monotonic() - start
+        spent_s = context.clock.monotonic() - start
         if status == VERIFIED:
             context.note(AuditStep("TARGET_VERIFIED", about(found) | {"verification_s": round(spent_s, 3)}))
             return replace(found, state=VERIFIED, settled=True)
@@ -54,7 +54,7 @@ async def verify(context: Context, found: RemoteResource) -> RemoteResource:
             known.add(status)
             logger.warning("target %s: unknown status %s, taken as pending", cut(found.key, 100), status)
     over = f"not verified within {human_seconds(context.deadline_s)}"
-    spent_s = context.monotonic() - start
+    spent_s = context.clock.monotonic() - start
     raise _failed(context, found, status, f"{over}: {words}" if words else over, spent_s=spent_s)
 
 

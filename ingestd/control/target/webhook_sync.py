@@ -6,7 +6,6 @@ Signed as Standard Webhooks 1.0.0 (``transport/webhook_signature.py``), with one
 import json
 import random
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from ingestd.control.engine.resource import AuditStep, Context, RemoteResource
@@ -14,9 +13,9 @@ from ingestd.control.engine.secret import SecretRef
 from ingestd.core.address import is_exposed
 from ingestd.core.answer import Answer
 from ingestd.core.backoff import Backoff
-from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.text import cut
+from ingestd.core.units import rfc3339
 from ingestd.transport.client import Client
 from ingestd.transport.headers import retry_after
 from ingestd.transport.url_guard import UrlGuard
@@ -61,15 +60,15 @@ async def sync(context: Context, found: RemoteResource, webhook: Webhook) -> boo
 
     Only an address that the guard has seen is connected to, whatever its name says a moment later."""
     check(context, webhook, what=f"target {cut(found.key, 100)}: webhook")
-    start = context.monotonic()
-    answer, attempts = await _send(context, webhook, _body(found), start=start)
+    start = context.clock.monotonic()
+    answer, attempts = await _send(context, webhook, _body(found, context.clock.wall()), start=start)
     fields: dict[str, str | int | float | bool | None] = {
         "target_id": found.id,
         "name": found.key,
         "host": webhook.host,
         "attempts": attempts,
         "status": answer.status,
-        "latency_ms": round((context.monotonic() - start) * 1000, 1),
+        "latency_ms": round((context.clock.monotonic() - start) * 1000, 1),
     }
     taken = 200 <= answer.status < 300
     if not taken:
@@ -80,7 +79,7 @@ async def sync(context: Context, found: RemoteResource, webhook: Webhook) -> boo
 
 async def _send(context: Context, webhook: Webhook, body: bytes, *, start: float) -> tuple[Answer, int]:
     """(the last answer, attempts)."""
-    clock, guard = SystemClock(), UrlGuard(allow_private=context.allow_private)
+    clock, guard = context.clock, UrlGuard(allow_private=context.allow_private)
     signature = StandardWebhooks(context.secret(webhook.secret), clock=clock)
     attempt = 0
     async with Client(timeout_s=TIMEOUT_S, max_connections=1, max_body_bytes=4096, guard=guard) as client:
@@ -90,20 +89,20 @@ async def _send(context: Context, webhook: Webhook, body: bytes, *, start: float
             added, _ = await signature.headers(webhook.url, body, headers)
             answer = await client.post(webhook.url, body, headers | added)
             wait_s = _wait_s(answer, attempt, now_wall=clock.wall(), rng=context.rng)
-            over = context.monotonic() - start + wait_s > context.deadline_s
+            over = context.clock.monotonic() - start + wait_s > context.deadline_s
             if answer.status not in _LATER or attempt == MAX_ATTEMPTS or over:
                 return answer, attempt
-            await context.sleep(wait_s)
+            await context.clock.sleep(wait_s)
 
 
-def _body(found: RemoteResource) -> bytes:
+def _body(found: RemoteResource, now_wall: float) -> bytes:
     """What the seed tells; nothing of the definition, which may be nobody else's business."""
     content = {
         "eventType": "TARGET_CONFIGURATION_UPDATED",
         "targetId": found.id,
         "name": found.key,
         "status": found.state,
-        "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "timestamp": rfc3339(now_wall, "milliseconds"),
         "source": "ingestd",
     }
     return json.dumps(content, separators=(",", ":")).encode()

@@ -39,7 +39,7 @@ class Trigger:
     async def create(self, context: Context, wanted: Wanted, ids: Mapping[Address, str]) -> RemoteResource:
         if there := await find_named(context, self, wanted.key, path=PATH):
             return _adopted(there, wanted)
-        began = context.monotonic()
+        began = context.clock.monotonic()
         try:
             made = found_of(await context.api.post(PATH, _body(wanted)))
         except AmbiguousRequest:
@@ -49,7 +49,7 @@ class Trigger:
             return _adopted(there, wanted)
         if not made.id:
             raise UserError(f"trigger {wanted.key}: the API made it and did not tell its id: apply again")
-        _note(context, "TRIGGER_CREATED", made, seconds=round(context.monotonic() - began, 3))
+        _note(context, "TRIGGER_CREATED", made, seconds=round(context.clock.monotonic() - began, 3))
         return made
 
     async def update(

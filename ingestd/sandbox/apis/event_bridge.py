@@ -8,11 +8,11 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import msgspec
 
 from ingestd.core.clock import Clock
+from ingestd.core.units import rfc3339
 from ingestd.sandbox import contract
 from ingestd.sandbox.access import AccessControl, check_form
 from ingestd.sandbox.apis.cloudevents import EventAttributes, PublishedEvents, read_events
@@ -180,7 +180,7 @@ class EventBridge:
         accepted = _Accepted(
             id=f"evt-{uuid.uuid4()}",
             attributes=attributes,
-            time=attributes.time or _timestamp(self._clock.wall()),
+            time=attributes.time or rfc3339(self._clock.wall(), "milliseconds"),
             visible_at=now + (hidden.delay_s if hidden else 0.0),
             delivered_at=math.inf if stuck else now + (late.delay_s if late else self._delivered_after_s),
             at_question=0 if stuck or late else self._delivered_at_question,
@@ -203,7 +203,3 @@ class EventBridge:
 def _identity(attributes: EventAttributes) -> bytes:
     """An event is another's copy if source and id are the same (CloudEvents 1.0.2, ``id``)."""
     return digest(attributes.source.encode("utf-8", "surrogatepass"), attributes.id.encode())
-
-
-def _timestamp(wall_s: float) -> str:
-    return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -7,10 +7,10 @@ import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from ingestd.core.clock import Clock
+from ingestd.core.units import rfc3339
 from ingestd.sandbox.control.errors import conflict, missing, over_limit
 from ingestd.sandbox.control.options import ControlOptions
 from ingestd.sandbox.exchange import Exchange
@@ -157,8 +157,7 @@ class Resources:
         }
 
     def timestamp(self) -> str:
-        now = datetime.fromtimestamp(self._clock.wall(), UTC)
-        return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return rfc3339(self._clock.wall(), "milliseconds")
 
     def _seen(self, resource: Resource) -> bool:
         if resource.hidden_reads > 0:

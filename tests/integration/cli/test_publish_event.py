@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from ingestd.app.publish.event import Words, check_event, make_event
 from ingestd.cli.group import cli
 from ingestd.cli.input import read_input
+from ingestd.core.clock import SystemClock, system_rng
 from ingestd.core.errors import UserError
 from tests.each import each
 
@@ -16,22 +17,22 @@ EVENT = b'{"specversion":"1.0","id":"o-1","source":"com.example","type":"order.c
 
 
 def test_an_event_made_of_words_is_valid_and_its_data_keeps_its_spelling() -> None:
-    words = Words(
-        type="t", source="s", data=b'{"n": 1.50, "big": 123456789012345678901234567890}'
-    ).completed()
+    words = Words(type="t", source="s", data=b'{"n": 1.50, "big": 123456789012345678901234567890}').completed(
+        SystemClock(), system_rng()
+    )
     event = make_event(words)
     check_event(event)
     assert b'"n": 1.50' in event
     made = json.loads(event)
     assert (made["id"], made["time"], made["datacontenttype"]) == (words.id, words.time, "application/json")
     assert "subject" not in made
-    check_event(make_event(Words(type="t", source="s").completed()))
+    check_event(make_event(Words(type="t", source="s").completed(SystemClock(), system_rng())))
 
 
 @each("data", ["text", '1},"id":"x"', "", "{", "[" * 100_000])
 def test_data_that_is_not_json_is_told_and_cannot_change_the_event(data: str) -> None:
     with pytest.raises(UserError, match="--data is not JSON"):
-        make_event(Words(type="t", source="s", data=data.encode()).completed())
+        make_event(Words(type="t", source="s", data=data.encode()).completed(SystemClock(), system_rng()))
 
 
 def test_data_and_event_come_from_files_too(tmp_path: Path) -> None:

@@ -60,8 +60,7 @@ class Session:
             secret=self._secret,
             note=self.notes.append,
             rng=random.Random(4),
-            sleep=self.clock.sleep,
-            monotonic=self.clock.monotonic,
+            clock=self.clock,
         )
         return replace(made, **changes)
 

@@ -13,7 +13,7 @@ async def test_the_last_question_comes_when_the_time_is_over_and_pauses_grow() -
     world = World()
     context, times, left = world.context(), list[float](), list[float]()
     async for left_s in polls(context, within_s=30.0, first_s=0.5, longest_s=5.0):
-        times.append(context.monotonic())
+        times.append(context.clock.monotonic())
         left.append(left_s)
     pauses = [after - before for before, after in itertools.pairwise(times)]
     assert times[-1] - times[0] == pytest.approx(30.0)

@@ -154,5 +154,5 @@ async def test_its_context_tells_steps_and_gives_secrets() -> None:
     world = World()
     context = world.context(secrets={"env:A": "one"})
     assert [context.secret(SecretRef(text)) for text in ("env:A", "env:B")] == ["one", "value of env:B"]
-    await context.sleep(2.5)
-    assert context.monotonic() == 2.5
+    await context.clock.sleep(2.5)
+    assert context.clock.monotonic() == 2.5

@@ -69,10 +69,17 @@ class World:
             secret=secret,
             note=self.notes.append,
             rng=random.Random(4),
-            sleep=self.sleep,
-            monotonic=lambda: self.now,
+            clock=self,
             deadline_s=deadline_s,
         )
+
+    timeout = staticmethod(asyncio.timeout)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return 1_800_000_000.0 + self.now
 
     async def sleep(self, seconds: float) -> None:
         self.now += seconds

@@ -11,6 +11,8 @@ class FakeClock:
         self.wall_now = 1_800_000_000.0
         self.slept: list[float] = []
 
+    timeout = staticmethod(asyncio.timeout)
+
     def monotonic(self) -> float:
         return self.now
 
