@@ -53,15 +53,14 @@ class Window:
         self._max_count = max_count
         self._generation = max(1, max_count // _GENERATIONS)
         self._max_age_s = max_age_s
-        # Digests are kept as integers: 48 bytes each instead of 64, and there are a million of them.
-        self._shards: list[set[int]] = [set() for _ in range(_SHARDS)]  # pending and confirmed
+        self._shards: list[set[bytes]] = [set() for _ in range(_SHARDS)]  # pending and confirmed
         self._known = 0  # in all shards
-        self._pending: dict[bytes, int] = {}  # the number is the object that is in the shard
+        self._pending: set[bytes] = set()
         self._followers: dict[bytes, list[WaitingCopy]] = {}
-        self._closed: deque[tuple[float, list[int]]] = deque()  # (time of the youngest key, keys)
-        self._current: list[int] = []
+        self._closed: deque[tuple[float, list[bytes]]] = deque()  # (time of the youngest key, keys)
+        self._current: list[bytes] = []
         self._current_since = self._current_until = 0.0
-        self._stale: Counter[int] = Counter()  # freed, but still in a generation
+        self._stale: Counter[bytes] = Counter()  # freed, but still in a generation
         self._stale_places = 0
         self.follower_count = 0
         self.follower_bytes = 0
@@ -86,7 +85,7 @@ class Window:
     def claim(self, keys: Sequence[str | None], now: float) -> Claim:
         """Claims the key of every event; None or ``""`` claims nothing."""
         self._expire(now)
-        copy, shards, pending, number_of = self._hash.copy, self._shards, self._pending, int.from_bytes
+        copy, shards = self._hash.copy, self._shards
         digests: list[bytes | None] = []
         add = digests.append
         again: list[tuple[int, bytes]] = []
@@ -99,23 +98,18 @@ class Window:
             state = copy()
             state.update(key.encode())
             digest = state.digest()
-            number = number_of(digest)
-            seen = shards[number & _SHARD_MASK]
-            if number in seen:
+            seen = shards[digest[0] & _SHARD_MASK]
+            if digest in seen:
                 again.append((len(digests), digest))
                 add(None)
             else:
-                seen.add(number)
-                pending[digest] = number
+                seen.add(digest)
                 add(digest)
         self._known += len(digests) - without - len(again)
-        duplicates: list[int] = []
-        copies: list[tuple[int, bytes]] = []
-        for index, digest in again:
-            if digest in self._pending:
-                copies.append((index, digest))
-            else:
-                duplicates.append(index)
+        pending = self._pending
+        pending.update(filter(None, digests) if again or without else digests)  # type: ignore[arg-type]
+        copies = [one for one in again if one[1] in pending]
+        duplicates = [index for index, digest in again if digest not in pending]
         return Claim(digests, duplicates, copies)
 
     def state_of(self, key: str) -> str:
@@ -131,7 +125,8 @@ class Window:
         """Claim keys of a batch that was frozen before a restart, whatever the window says."""
         for digest in digests:
             if not self._has(digest):
-                self._pending[digest] = self._put(digest)
+                self._put(digest)
+                self._pending.add(digest)
 
     def follow(self, digest: bytes, follower: WaitingCopy) -> None:
         self._followers.setdefault(digest, []).append(follower)
@@ -145,28 +140,34 @@ class Window:
     def confirm(self, digests: Sequence[bytes], now: float) -> list[WaitingCopy]:
         """These events are safe. Returns the copies that now are duplicates."""
         self._expire(now)
-        safe: list[int] = []
-        for digest in digests:
-            number = self._pending.pop(digest, None)
-            if number is None and not self._has(digest):  # a dead letter's key, which was free meanwhile
-                number = self._put(digest)
-            if number is not None:
-                safe.append(number)
+        pending, safe = self._pending, digests
+        before = len(pending)
+        if pending.issuperset(digests):
+            pending.difference_update(digests)
+            if before - len(pending) < len(digests):
+                safe = [*dict.fromkeys(digests)]
+        else:
+            safe = [digest for digest in dict.fromkeys(digests) if digest in pending or not self._has(digest)]
+            for digest in safe:
+                if digest not in pending:  # a dead letter's key, which was free meanwhile
+                    self._put(digest)
+            pending.difference_update(digests)
         self._remember(safe, now)
         return self._take_followers(digests)
 
     def release(self, digests: Sequence[bytes]) -> list[WaitingCopy]:
         """These events failed: their keys are free again. Returns their copies: they failed, too."""
-        self._drop([n for digest in digests if (n := self._pending.pop(digest, None)) is not None])
+        free = self._pending.intersection(digests)
+        self._pending -= free
+        self._drop(free)
         return self._take_followers(digests)
 
     def forget(self, digests: Sequence[bytes]) -> None:
         """Keys that were known are free again, because their events failed after all."""
         for digest in digests:
-            number = int.from_bytes(digest)
             if digest not in self._pending and self._has(digest):
-                self._drop([number])
-                self._stale[number] += 1
+                self._drop([digest])
+                self._stale[digest] += 1
                 self._stale_places += 1
         if self._stale_places > self._max_count:
             self._sweep()
@@ -174,7 +175,9 @@ class Window:
     def restore(self, digests: list[bytes], *, confirmed_at: float, now: float) -> None:
         """Load keys from the store, oldest first; ``confirmed_at`` on the clock of ``now``."""
         if now - confirmed_at <= self._max_age_s:
-            fresh = [self._put(digest) for digest in digests if not self._has(digest)]
+            fresh = [digest for digest in dict.fromkeys(digests) if not self._has(digest)]
+            for digest in fresh:
+                self._put(digest)
             self._closed.append((confirmed_at, fresh))
             self._shrink()
 
@@ -188,14 +191,14 @@ class Window:
         self.follower_bytes -= sum(len(f.chunk.events[f.position]) for f in taken)
         return taken
 
-    def _remember(self, numbers: Sequence[int], now: float) -> None:
+    def _remember(self, digests: Sequence[bytes], now: float) -> None:
         first = 0
-        while first < len(numbers):
+        while first < len(digests):
             if not self._current:
                 self._current_since = now
             self._current_until = now
             last = first + self._generation - len(self._current)
-            self._current.extend(numbers[first:last])
+            self._current += digests[first:last]
             first = last
             if len(self._current) >= self._generation:
                 self._close_generation()
@@ -216,39 +219,36 @@ class Window:
             self._forget()
 
     def _forget(self) -> None:
-        numbers = self._closed.popleft()[1]
+        digests = self._closed.popleft()[1]
         if self._stale:
-            numbers = [number for number in numbers if not self._was_freed(number)]
-        self._drop(numbers)
+            digests = [digest for digest in digests if not self._was_freed(digest)]
+        self._drop(digests)
 
     def _sweep(self) -> None:
         """Take the places of freed keys out of the generations: they would pile up until they are too old."""
-        self._closed = deque((at, [n for n in ns if not self._was_freed(n)]) for at, ns in self._closed)
-        self._current = [number for number in self._current if not self._was_freed(number)]
+        self._closed = deque((at, [d for d in ds if not self._was_freed(d)]) for at, ds in self._closed)
+        self._current = [digest for digest in self._current if not self._was_freed(digest)]
 
-    def _was_freed(self, number: int) -> bool:
+    def _was_freed(self, digest: bytes) -> bool:
         """Whether this place in the generations stands for nothing any more."""
-        if number not in self._stale:
+        if digest not in self._stale:
             return False
-        self._stale[number] -= 1
+        self._stale[digest] -= 1
         self._stale_places -= 1
-        if not self._stale[number]:
-            del self._stale[number]
+        if not self._stale[digest]:
+            del self._stale[digest]
         return True
 
     def _has(self, digest: bytes) -> bool:
-        number = int.from_bytes(digest)
-        return number in self._shards[number & _SHARD_MASK]
+        return digest in self._shards[digest[0] & _SHARD_MASK]
 
-    def _put(self, digest: bytes) -> int:
+    def _put(self, digest: bytes) -> None:
         """A digest that is in no shard."""
-        number = int.from_bytes(digest)
-        self._shards[number & _SHARD_MASK].add(number)
+        self._shards[digest[0] & _SHARD_MASK].add(digest)
         self._known += 1
-        return number
 
-    def _drop(self, numbers: Collection[int]) -> None:
-        """Numbers that are in a shard."""
-        for number in numbers:
-            self._shards[number & _SHARD_MASK].discard(number)
-        self._known -= len(numbers)
+    def _drop(self, digests: Collection[bytes]) -> None:
+        """Digests that are in a shard."""
+        for digest in digests:
+            self._shards[digest[0] & _SHARD_MASK].discard(digest)
+        self._known -= len(digests)
