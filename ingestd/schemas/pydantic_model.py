@@ -72,14 +72,14 @@ def explain_by(
 ) -> Refusal | None:
     """What ``model`` says of an event; None: it is valid.
 
-    ``parts``: the event, which is JSON, in pieces with what an error can be about. They are looked at first:
-    pydantic finds all errors that there are, and copies for each what it was found in.
+    ``parts``: the event, which is JSON, in pieces with what an error can be about. Of a crowded one they are
+    looked at first: pydantic finds all errors that there are, and copies for each what it was found in.
     """
     if broken := find_refusal(event):  # pydantic's parser takes NaN and Infinity, which are not JSON
         return broken
     validate = model.__pydantic_validator__.validate_json
     try:
-        for part in parts(event):
+        for part in () if is_explained(event) else parts(event):
             validate(part)
         validate(event)
     except ValidationError as error:

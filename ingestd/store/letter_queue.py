@@ -10,7 +10,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.letter import MAX_DETAIL
 from ingestd.store.connection import connect
 from ingestd.store.database import Database
-from ingestd.store.dead_letters import StoredLetter, count, select
+from ingestd.store.dead_letters import StoredLetter, count, count_made, select
 from ingestd.store.letter_leases import Lease, SinksOf, lease_due
 
 
@@ -113,6 +113,7 @@ def assign(connection: sqlite3.Connection, sinks_of: SinksOf, *, now: float) -> 
         for sink in sinks[1:]:
             if not connection.execute(f"{_COPY} offset{_OF_SINK}", (sink, letter.id)).rowcount:
                 connection.execute(f"{_COPY} -1{_OF_SINK}", (sink, letter.id))
+        count_made(connection, len(sinks[1:]))
         if sinks:
             _give(connection, letter.id, sinks[0])
     return len(letters)
