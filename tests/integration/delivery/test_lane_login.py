@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import Callable
 
 import pytest
@@ -129,10 +128,9 @@ async def test_a_refused_login_ends_the_run_at_once_with_everything_left_over() 
     refused = Reply(401, body=b'{"error":"invalid_client","error_description":"CANARY-secret"}')
     async with rig(refused, login=True, startup_timeout_s=60) as r:
         given = batches(2)
-        started = time.monotonic()
-        with pytest.raises(LoginRefused) as caught:
-            await r.deliver(given)
-        assert time.monotonic() - started < patience(10.0)
+        async with asyncio.timeout(patience(10.0)):
+            with pytest.raises(LoginRefused) as caught:
+                await r.deliver(given)
         assert "CANARY" not in str(caught.value)
         assert r.posts == []
         r.book.assert_balanced(given, r.lane.leftovers())

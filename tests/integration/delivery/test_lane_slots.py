@@ -78,17 +78,15 @@ async def test_retry_after_as_a_date_is_a_floor() -> None:
 async def test_a_date_that_has_passed_is_no_reason_to_wait() -> None:
     reply = later(503, formatdate(time.time() - 3600, usegmt=True))
     async with rig(first_gets(reply)) as r:
-        started = time.monotonic()
-        await r.deliver(batches(1))
-        assert time.monotonic() - started < patience(5.0)
+        async with asyncio.timeout(patience(5.0)):
+            await r.deliver(batches(1))
 
 
 @each("value", ABSURD)
 async def test_an_absurd_retry_after_is_ignored(value: str) -> None:
     async with rig(first_gets(later(429, value))) as r:
-        started = time.monotonic()
-        await r.deliver(batches(3))
-        assert time.monotonic() - started < patience(5.0)
+        async with asyncio.timeout(patience(5.0)):
+            await r.deliver(batches(3))
 
 
 async def test_two_429s_in_a_row_hold_back_the_whole_lane_until_the_time_named() -> None:

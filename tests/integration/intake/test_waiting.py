@@ -1,12 +1,15 @@
 """``?wait=delivered``: a submission is answered when every event of it had its end, or time is up."""
 
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
 from ingestd.core.bounds import Bounds
+from ingestd.core.clock import SystemClock, Timer
 from ingestd.core.submission import AcceptedSubmission, SubmissionOutcome
 from tests.integration.intake.support import event, events, running, sent
 from tests.receiver import Hang, Receiver, Reply, in_turn
@@ -14,6 +17,19 @@ from tests.receiver import Hang, Receiver, Reply, in_turn
 pytestmark = pytest.mark.anyio
 
 LONG_S = 15.0
+HOUR_S = 3600.0
+
+
+class HourGlass(SystemClock):
+    """An hour is up when the test says so."""
+
+    def __init__(self) -> None:
+        self.up: list[Callable[[], object]] = []
+
+    def call_later(self, seconds: float, callback: Callable[..., object], *args: Any) -> Timer:  # type: ignore[override]
+        if seconds == HOUR_S:
+            self.up.append(partial(callback, *args))
+        return SystemClock.call_later(seconds, callback, *args)
 
 
 async def test_it_is_answered_when_all_of_it_is_delivered(tmp_path: Path) -> None:
@@ -79,14 +95,17 @@ async def test_a_submission_of_many_chunks_waits_for_all_of_them(tmp_path: Path)
 
 async def test_when_time_is_up_it_is_told_what_is_still_pending(tmp_path: Path) -> None:
     script = in_turn(Reply(), Hang())
+    clock = HourGlass()
     async with (
         Receiver(script) as receiver,
-        running(tmp_path / "state", receiver, batch={"max_events": 2, "max_age": 0.01}) as life,
+        running(tmp_path / "state", receiver, clock=clock, batch={"max_events": 2, "max_age": 0.01}) as life,
     ):
-        started = time.monotonic()
-        taken = await life.take(*events(range(3)), wait_s=0.5)
-        assert time.monotonic() - started >= 0.5
-        assert taken == AcceptedSubmission(3, 0, [], SubmissionOutcome(2, 0, 1))
+        told = life.submit(*events(range(3)), wait_s=HOUR_S)
+        await receiver.until(lambda r: len(r.requests) == 2 and life.ledger.in_flight == 1)
+        assert not told.done()
+        [up] = clock.up
+        up()
+        assert await told == AcceptedSubmission(3, 0, [], SubmissionOutcome(2, 0, 1))
         assert life.ledger.in_flight == 1
         life.assert_balanced()
 

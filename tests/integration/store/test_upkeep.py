@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
@@ -193,6 +192,7 @@ async def test_the_log_of_a_quiet_store_is_empty_although_somebody_keeps_it_open
     await database.close()
 
 
+@pytest.mark.timeout(patience(30))  # and not the 600 s of the connection
 def test_a_log_that_is_read_is_left_alone_at_once(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     with (
@@ -203,9 +203,7 @@ def test_a_log_that_is_read_is_left_alone_at_once(tmp_path: Path) -> None:
         reader.execute("SELECT count(*) FROM meta").fetchone()
         writer.execute("INSERT INTO meta VALUES ('one', 'x')")
         one = Upkeep(writer, path, Ballast(tmp_path / "ballast", 0))
-        started = time.monotonic()
         one.truncate_log()
-        assert time.monotonic() - started < patience(5), "waited for the reader"
         assert writer.execute("PRAGMA busy_timeout").fetchone() == (600_000,)
         assert os.stat(f"{path}-wal").st_size > 0
 

@@ -126,12 +126,10 @@ async def test_a_loop_that_is_not_watched_is_not_called_blocked() -> None:
     assert (dog.problem(), dog.lag_s) == (None, 0.0)
 
 
-async def test_it_leaves_no_thread_behind_and_is_quick_about_it() -> None:
+async def test_it_leaves_no_thread_behind() -> None:
     before = set(threading.enumerate())
     dog = Watchdog(lambda message: None)
     with dog.watch():
         assert len(set(threading.enumerate()) - before) == 1
-        started = time.monotonic()
-    assert time.monotonic() - started < patience(2.0)
     assert set(threading.enumerate()) <= before
     assert dog._timer.cancelled()
