@@ -27,7 +27,7 @@ def listen_options(command: F) -> F:
 @api_options
 @common_options
 @listen_options
-@click.option("--online", is_flag=True, help="Also log in, and ask the API for a sign of life.")
+@click.option("--online", is_flag=True, help="Also log in, and ask the API whether it knows the token.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def check(config_file: str | None, online: bool, as_json: bool, **given: Any) -> None:
     """Look at everything that `ingestd run` needs: one line each, with what to do.

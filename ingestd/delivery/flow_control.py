@@ -200,6 +200,13 @@ class FlowControl:
             return False
         return self.circuit.failed(now, why, jitter=jitter, at_least_s=at_least_s)
 
+    def fails_alone(self, batch: Batch, now: float) -> bool:
+        """``batch`` has failed. Whether others were accepted since it first did."""
+        self._troubled = True
+        if batch.first_failed is None:
+            batch.first_failed = now
+        return batch.first_failed < self._poison.last_accepted
+
     def pause(self, now: float, why: str, *, jitter: float) -> bool:
         """The API refuses us, not an event. True if that is new."""
         self._troubled = True

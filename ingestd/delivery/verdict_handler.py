@@ -24,6 +24,8 @@ from ingestd.transport.token_refusal import TokenRenewal
 _CUTS = 3
 """So often in a row the connection is lost while the same batch is being sent, which then is halved."""
 _NEVER_TOO_LONG = 16 * 1024
+_FEW = 3
+"""So many answers in a row that are not the API's are no accident."""
 _NOT_SAID = "the sink cannot encode its batch, and does not say why"
 _MAX_WORDS = 500
 """Characters of what a sink says of an event that it cannot encode."""
@@ -97,6 +99,7 @@ class VerdictHandler:
         self._rng = rng
         self._renewal = TokenRenewal()
         self._cut_bytes = sys.maxsize  # the shortest body at which the API has ended the connection
+        self._strange = 0  # answers in a row that are not the API's
         self._all_rejected = False  # the last bisected batch was rejected to its last event
 
     def decide(self, batch: Batch, verdict: Verdict, attempt: Attempt, now: float) -> list[Action]:
@@ -106,6 +109,9 @@ class VerdictHandler:
             batch.not_counted += 1
             return [*actions, Resubmit(batch)]
         meaning = verdict.meaning
+        self._strange = self._strange + 1 if verdict.strange else 0
+        if verdict.strange and self._strange < _FEW and not self._flow.is_probing:
+            return actions + self._doubt(batch, verdict, now)
         if meaning is Meaning.RETRY:
             return actions + self._retry(batch, verdict, attempt, now)
         if meaning is Meaning.UNAUTHORIZED or meaning is Meaning.PAUSED:
@@ -186,7 +192,15 @@ class VerdictHandler:
             actions.append(LearnSize(self._cut_bytes // 2))
             self._cut_bytes = sys.maxsize
         actions += [Resubmit(part, self.delay_s(batch), repeat=True) for part in parts]
-        return actions + self._follow_up(batch, good=True)
+        # who has names for all of several events knows the good ones, too; one alone says nothing of others
+        return actions + self._follow_up(batch, good=bool(delivered) or len(batch) > 1)
+
+    def _doubt(self, batch: Batch, verdict: Verdict, now: float) -> list[Action]:
+        """It is not the API that answered, this once: the same again. What only this batch hears while others
+        are accepted is given up like any failure."""
+        if self._flow.fails_alone(batch, now) and self._flow.exhausted(now, batch):
+            return self._dead_letter(batch, Reason.GAVE_UP, verdict.detail)
+        return [Resubmit(batch, self.delay_s(batch), repeat=True)]
 
     def _retry(self, batch: Batch, verdict: Verdict, attempt: Attempt, now: float) -> list[Action]:
         flow, throttled = self._flow, verdict.throttled

@@ -22,6 +22,7 @@ from ingestd.sandbox.remote_apis import RemoteApis, Route
 from ingestd.sandbox.stats import NO_ANSWER, PathStats, Stats
 
 INGEST_PATH = "/api/v2/events/ingest"
+TOKENS_ME = "/api/v2/tokens/me"
 TOKEN_PATHS = ("/oauth/token", "/login/oauth2/token")
 
 _MIN_BODY_LIMIT_BYTES = 2**20
@@ -54,6 +55,10 @@ class Sandbox:
         self._routes = [
             Route("POST", INGEST_PATH, self.api.ingest),
             *(Route("POST", path, self.api.issue_token) for path in TOKEN_PATHS),
+            *(
+                Route(method, TOKENS_ME, self.api.tell_token, label=f"{method} {TOKENS_ME}")
+                for method in ("HEAD", "GET", "DELETE")
+            ),
             *self.remote.routes(),
         ]
         self.order_faults(self.options.faults, self.options.rules)

@@ -9,7 +9,7 @@ event is counted and left to the caller. Where a person has set the paths, ``ite
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -71,6 +71,16 @@ Ids = Callable[[], Mapping[str, list[int]]]
 """Id -> indices of the batch's events that carry it; made only when an answer names an id."""
 
 
+class Found(NamedTuple):
+    """``items``: errors by event. ``unmatched``: how many could not be traced to one. ``nameless``: what is
+    said by those that name none at all, as an error of event 0; retryable if all of them say so.
+    """
+
+    items: tuple[ItemError, ...] = ()
+    unmatched: int = 0
+    nameless: ItemError | None = None
+
+
 def told(text: str, most: int) -> str:
     """What a remote side says, fit to be shown and kept: one line, no secret, at most so many characters."""
     known = redaction.by_value(text[: 4 * most])
@@ -94,21 +104,23 @@ def _names_a_secret(lower: str) -> bool:
     return any(word in lower for word in _SECRET_WORDS)
 
 
-def find(body: bytes, count: int, ids: Ids, *, shared_ids: bool = True) -> tuple[tuple[ItemError, ...], int]:
-    """(errors by event, how many entries could not be traced) of an answer for ``count`` events.
+def find(body: bytes, count: int, ids: Ids, *, shared_ids: bool = True) -> Found:
+    """The errors in an answer for ``count`` events.
 
     ``shared_ids``: an id that several events carry names all of them; otherwise none.
     """
     if not looks_like_json(body):
-        return (), 0
+        return Found()
     try:
         content = read_json(body)
     except (ValueError, RecursionError):
-        return (), 1  # who knows which events it named
+        return Found(unmatched=1)  # who knows which events it named
     found = NamedErrors(shared_ids=shared_ids)
     for entry in _entries(content):
-        found.add(_indices(entry, count, ids), _words(entry), retryable=_retryable(entry))
-    return found.items, found.unmatched
+        indices = _indices(entry, count, ids)
+        names = bool(indices) or _names_one(entry)
+        found.add(indices, _words(entry), retryable=_retryable(entry), names=names)
+    return found.result
 
 
 def read_json(body: bytes) -> Any:
@@ -179,12 +191,16 @@ class NamedErrors:
     def __init__(self, *, shared_ids: bool) -> None:
         self._shared_ids = shared_ids
         self._by_index: dict[int, ItemError] = {}
-        self.unmatched = 0
+        self._unmatched = 0
+        self._nameless: ItemError | None = None
 
-    def add(self, indices: Sequence[int], words: str, *, retryable: bool) -> None:
-        """An entry of the answer's body, and the events that it names."""
+    def add(self, indices: Sequence[int], words: str, *, retryable: bool, names: bool = True) -> None:
+        """An entry of the answer's body, and the events that it means. ``names``: it has a name of one, if
+        perhaps of none of these."""
         if not indices or (len(indices) > 1 and not self._shared_ids):
-            self.unmatched += 1
+            self._unmatched += 1
+            if not names and (self._nameless is None or self._nameless.retryable):
+                self._nameless = ItemError(0, words, retryable)
             return
         for index in indices:
             earlier = self._by_index.get(index)
@@ -192,8 +208,9 @@ class NamedErrors:
                 self._by_index[index] = ItemError(index, words, retryable)
 
     @property
-    def items(self) -> tuple[ItemError, ...]:
-        return tuple(self._by_index[index] for index in sorted(self._by_index))
+    def result(self) -> Found:
+        items = tuple(self._by_index[index] for index in sorted(self._by_index))
+        return Found(items, self._unmatched, self._nameless)
 
 
 def ids_of(events: Sequence[bytes]) -> dict[str, list[int]]:
@@ -232,7 +249,8 @@ def _failed(entries: Any, *, said: bool) -> list[dict[str, Any]]:
     """``said``: the list's name says that it has failures only."""
     if not isinstance(entries, list):
         return []
-    return [entry for entry in entries if isinstance(entry, dict) and not _succeeded(entry, said=said)]
+    spoken = ({"message": one} if said and isinstance(one, str) and one else one for one in entries)
+    return [entry for entry in spoken if isinstance(entry, dict) and not _succeeded(entry, said=said)]
 
 
 def _succeeded(entry: dict[str, Any], *, said: bool) -> bool:
@@ -270,6 +288,17 @@ def _indices(entry: dict[str, Any], count: int, ids: Ids) -> list[int]:
             return indices
     inner = entry.get("event")
     return _indices(inner, count, ids) if isinstance(inner, dict) and "event" not in inner else []
+
+
+def _names_one(entry: dict[str, Any]) -> bool:
+    """Whether it says of which event it is, in a name or number that means something to somebody."""
+    inner = entry.get("event")
+    inner = inner if isinstance(inner, dict) else {}
+    return any(has_name(one.get(name)) for one in (entry, inner) for name in (*_INDEX, *_PATH, *_ID))
+
+
+def has_name(value: Any) -> bool:
+    return value is not None and value not in ("", [], {})
 
 
 def _index_in_path(path: Any) -> int | None:

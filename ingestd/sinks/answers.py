@@ -13,7 +13,7 @@ import msgspec
 from ingestd.core.answer import PASSING, Answer
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.sinks import answer_body, item_paths
-from ingestd.sinks.answer_body import clean, told
+from ingestd.sinks.answer_body import Found, clean, told
 from ingestd.sinks.item_paths import ItemPaths
 from ingestd.transport.headers import retry_after
 from ingestd.transport.token_refusal import speaks_of_token
@@ -56,7 +56,8 @@ class AnswerReader:
     """``on_status``: what a status means where it is not the usual, as "404" -> "permanent" (``Meaning``).
 
     ``paths``: only these are read then, none of the usual names. ``expect_json``: the API speaks JSON, and
-    what is none is not its answer; not for a status in ``on_status``. Raises ValueError for other words.
+    what is none is not its answer; not for a status in ``on_status``. Whose an error is that names no event,
+    is searched for then. ``expect_object``: nor is JSON that is no object. Raises ValueError for other words.
     """
 
     def __init__(
@@ -65,8 +66,10 @@ class AnswerReader:
         paths: ItemPaths | None = None,
         *,
         expect_json: bool = False,
+        expect_object: bool = False,
     ) -> None:
-        self.expect_json = expect_json
+        self.expect_json = expect_json or expect_object
+        self.expect_object = expect_object
         self._on_status: dict[int, Meaning] = {}
         for status, word in (on_status or {}).items():
             if not re.fullmatch(r"[1-5][0-9]{2}", status) or word not in _MEANINGS:
@@ -76,15 +79,40 @@ class AnswerReader:
 
     def read(self, answer: Answer, events: Sequence[bytes], *, now_wall: float) -> Verdict:
         """The verdict, with what the body says of single events; ``events``: the batch's."""
-        items: tuple[ItemError, ...] = ()
-        unmatched = 0
+        found = Found()
         meaning = self.meaning_of(answer.status)
         if len(answer.body) > 2 and meaning in (Meaning.ACCEPTED, Meaning.REJECTED):
             # if none was taken, one by one will tell whom a shared id meant
-            items, unmatched = self.errors(answer.body, events, shared_ids=meaning is Meaning.ACCEPTED)
+            found = self.errors(answer.body, events, shared_ids=meaning is Meaning.ACCEPTED)
         if (answer.truncated or answer.unreadable) and meaning is Meaning.ACCEPTED:
-            unmatched = max(1, unmatched)  # it may have named events in what was cut off, or cannot be read
-        return self.verdict(answer, now_wall=now_wall, items=items, unmatched=unmatched)
+            # it may have named events in what was cut off, or cannot be read
+            found = found._replace(unmatched=max(1, found.unmatched))
+        if not self.expect_json:
+            found = found._replace(nameless=None)
+        return self.judge(answer, found, now_wall=now_wall, count=len(events))
+
+    def judge(
+        self, answer: Answer, found: Found, *, now_wall: float, count: int, strange: str = ""
+    ) -> Verdict:
+        """``verdict``, where an error that names no event keeps the ``count`` events from being delivered: of
+        one it is that one's; several go again as they are, or are sent in halves to find whose it is."""
+        items, unmatched, nameless = found
+        if self._on_status.get(answer.status) is Meaning.ACCEPTED:
+            nameless, strange = None, ""
+        if not self.expect_json:
+            strange = ""
+        if self.meaning_of(answer.status) is not Meaning.ACCEPTED:
+            nameless = None
+        if nameless and count == 1:
+            items, unmatched = items or (nameless,), 0
+        verdict = self.verdict(answer, now_wall=now_wall, items=items, unmatched=unmatched, strange=strange)
+        if verdict.meaning is not Meaning.ACCEPTED or not nameless or count == 1:
+            return verdict
+        dead = any(not item.retryable for item in items)
+        if nameless.retryable and not dead:
+            after_s = retry_after_s(answer, now_wall=now_wall)
+            return Verdict(Meaning.RETRY, verdict.detail, after_s=after_s, ambiguous=True)
+        return Verdict(Meaning.REJECTED, verdict.detail, items=items if dead else ())
 
     def verdict(
         self,
@@ -100,8 +128,12 @@ class AnswerReader:
         usual = meaning_of(answer, now_wall=now_wall, items=items, unmatched=unmatched)
         meaning = self._on_status.get(answer.status)
         if usual.meaning is Meaning.ACCEPTED:
-            if meaning is None and self.expect_json and (strangers := doubt(answer, strange)):
-                return strangers
+            if (
+                meaning is None
+                and self.expect_json
+                and (doubtful := doubt(answer, strange, only_object=self.expect_object))
+            ):
+                return doubtful
             if strange:
                 unmatched = max(1, unmatched)
                 usual = replace(usual, unmatched=unmatched)
@@ -127,10 +159,8 @@ class AnswerReader:
             return Meaning.REJECTED
         return meaning
 
-    def errors(
-        self, body: bytes, events: Sequence[bytes], *, shared_ids: bool
-    ) -> tuple[tuple[ItemError, ...], int]:
-        """(errors by event, how many could not be traced to one) that an answer's body names."""
+    def errors(self, body: bytes, events: Sequence[bytes], *, shared_ids: bool) -> Found:
+        """The errors that an answer's body names."""
         if self.paths is not None:
             return item_paths.find(body, events, self.paths, shared_ids=shared_ids)
         ids = functools.cache(lambda: answer_body.ids_of(events))
@@ -192,28 +222,31 @@ def meaning_of(
     return Verdict(Meaning.PERMANENT, detail)
 
 
-def doubt(answer: Answer, strange: str = "") -> Verdict | None:
+def doubt(answer: Answer, strange: str = "", *, only_object: bool = False) -> Verdict | None:
     """Of an API that speaks JSON: why an answer that seems to say "taken" is not to be believed, if so.
 
     Nothing at all is fine, and so is an object or a list, whatever its Content-Type; any other JSON value
-    under a Content-Type of JSON. What was cut off may come whole the next time; what else there is, is
-    another's answer, and a person has to look. ``strange``: what is wrong with it although it is JSON.
+    under a Content-Type of JSON; with ``only_object`` nothing but an object. What was cut off may come whole
+    the next time; what else there is, is another's answer, and a person has to look. ``strange``: what is
+    wrong with it although it is JSON.
     """
     if answer.truncated:
         words_of_it = f"{answer.status}, but the answer was cut short, or is too long"
         return Verdict(Meaning.RETRY, words_of_it, ambiguous=True)
+    text = answer.body.strip()
     if answer.unreadable:
-        why = f"its answer cannot be read: {answer.unreadable}"
-    elif strange and (not answer.body.strip() or _is_json(answer)):
-        why = strange
-    elif not answer.body.strip() or _is_json(answer):
-        return None
-    elif _PAGE.match(answer.body):
-        why = "it answered with a web page: is this the API?"
+        why = f": its answer cannot be read: {answer.unreadable}"
+    elif not text or _is_json(answer):
+        if not strange and (not text or not only_object or text.startswith(b"{")):
+            return None
+        why = f": {strange or 'it is not the JSON object that the API answers with'}"
     else:
-        why = "its answer is not JSON: is this the API?"
+        what = "" if _PAGE.match(answer.body) else ", which is not JSON"
+        why = f"{what}: is this the API, or a sign-in page?"
+    kind = told(answer.headers.get("content-type", "").partition(";")[0], 60) or "no Content-Type"
     said = told(answer.body[:401].decode("utf-8", "replace"), 100) if not answer.unreadable else ""
-    return Verdict(Meaning.PAUSED, f"{answer.status}: {why} {said}".strip(), ambiguous=True)
+    words_of_it = f"{answer.status} with {kind}{why} {said}".strip()
+    return Verdict(Meaning.PAUSED, words_of_it, ambiguous=True, strange=True)
 
 
 def _is_json(answer: Answer) -> bool:

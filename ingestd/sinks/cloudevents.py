@@ -112,6 +112,8 @@ class CloudEventsSink:
             verdict = self._reading.read(answer, events, now_wall=now_wall)
         else:
             verdict = self._reading.verdict(answer, now_wall=now_wall)
+            if verdict.unmatched and self._reading.expect_json:  # errors, perhaps, and it is whose they are
+                verdict = self._reading.read(answer, events, now_wall=now_wall)
         if answer.status == 431 and verdict.meaning is Meaning.PAUSED and self._has_long_headers(events):
             return replace(verdict, meaning=Meaning.PERMANENT)
         if self.mode == "batch" or answer.status not in _TELLS_ID:

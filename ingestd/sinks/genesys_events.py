@@ -19,9 +19,9 @@ from ingestd.core.answer import Answer
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.text import cut
-from ingestd.core.verdict import ItemError, Meaning, Verdict
+from ingestd.core.verdict import Meaning, Verdict
 from ingestd.schemas.grammar import is_utf8
-from ingestd.sinks.answer_body import NamedErrors, read_json, told
+from ingestd.sinks.answer_body import Found, NamedErrors, has_name, read_json, says_no, told
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.genesys_mapping import MAX_ENTRIES, GenesysEntry, InteractionMapping
 from ingestd.sinks.settings import TYPE, HttpSinkConfig, SinkBasis
@@ -51,6 +51,7 @@ _NAMED = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"([A-Za-z]{1,80})"[ \t\r\n]*:')
 _BLANKS = b" \t\r\n"
 _CONTEXT_ID = re.compile(r"[A-Za-z0-9-]{8,64}", re.ASCII)
 _ARRAY_FRAME_BYTES = len('"":[]')
+_NO_ERRORS = "it has no list of errors, as the answer of Genesys Cloud has"
 
 
 class _ConversationEntry(msgspec.Struct, gc=False, rename="camel"):
@@ -171,26 +172,29 @@ class GenesysEventsSink:
 
     def interpret(self, answer: Answer, events: Sequence[bytes]) -> Verdict:
         """``errors[{eventId, message, retryable}]`` of a ``BatchEventResponse``, by the entries' eventIds."""
-        items: tuple[ItemError, ...] = ()
-        unmatched = 0
+        if self._reading.paths:
+            return name_context(self._reading.read(answer, events, now_wall=self._wall()), answer)
+        found, strange = Found(), ""
         meaning = self._reading.meaning_of(answer.status)
         if len(answer.body) > 2 and meaning in (Meaning.ACCEPTED, Meaning.REJECTED):
-            items, unmatched = self._errors(answer.body, events, taken=meaning is Meaning.ACCEPTED)
+            found, strange = self._errors(answer.body, events, taken=meaning is Meaning.ACCEPTED)
         if answer.truncated and meaning is Meaning.ACCEPTED:
-            unmatched += 1  # it may have named events in what was cut off
-        verdict = self._reading.verdict(answer, now_wall=self._wall(), items=items, unmatched=unmatched)
+            found = found._replace(unmatched=found.unmatched + 1)  # in what was cut off
+        now_wall = self._wall()
+        verdict = self._reading.judge(answer, found, now_wall=now_wall, count=len(events), strange=strange)
         return name_context(verdict, answer)
 
-    def _errors(
-        self, body: bytes, events: Sequence[bytes], *, taken: bool
-    ) -> tuple[tuple[ItemError, ...], int]:
+    def _errors(self, body: bytes, events: Sequence[bytes], *, taken: bool) -> tuple[Found, str]:
+        """The errors, and why it is no ``BatchEventResponse`` although it may be JSON."""
         try:
             content = read_json(body)
         except (ValueError, RecursionError):
-            return (), int(taken and body.lstrip()[:1] == b"{")  # it may have named events
-        errors = content.get("errors") if isinstance(content, dict) else None
-        if not isinstance(errors, list):
-            return (), 0
+            return Found(unmatched=int(taken and body.lstrip()[:1] == b"{")), ""  # it may have named events
+        content = content if isinstance(content, dict) else {}
+        errors = content.get("errors")
+        if not isinstance(errors, list) or not errors:
+            other = content if "errors" not in content else errors or says_no(body)
+            return Found(), _NO_ERRORS if other and taken else ""
         ids = functools.cache(lambda: self._ids(events))
         # if none was taken, one by one will tell whom a shared id meant
         found = NamedErrors(shared_ids=taken)
@@ -200,8 +204,9 @@ class GenesysEventsSink:
             if event_id is None and not taken:
                 continue  # of a request refused as a whole, ``errors`` are ErrorBodies: they name no event
             indices = ids().get(event_id.lower(), []) if isinstance(event_id, str) else []
-            found.add(indices, _words(fields), retryable=fields.get("retryable") is True)
-        return found.items, found.unmatched
+            retryable = fields.get("retryable") is True
+            found.add(indices, _words(fields), retryable=retryable, names=has_name(event_id))
+        return found.result, ""
 
     def _ids(self, events: Sequence[bytes]) -> dict[str, list[int]]:
         """eventId of each entry -> the events that have it."""

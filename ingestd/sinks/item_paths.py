@@ -11,6 +11,7 @@ import msgspec
 from ingestd.core import json_path
 from ingestd.core.verdict import ItemError
 from ingestd.sinks import answer_body
+from ingestd.sinks.answer_body import Found
 
 _INDEX = re.compile(r"[0-9]{1,7}", re.ASCII)
 
@@ -57,18 +58,16 @@ def value_at(value: Any, path: str) -> Any:
 _parsed = functools.lru_cache(maxsize=256)(json_path.parse)
 
 
-def find(
-    body: bytes, events: Sequence[bytes], paths: ItemPaths, *, shared_ids: bool
-) -> tuple[tuple[ItemError, ...], int]:
+def find(body: bytes, events: Sequence[bytes], paths: ItemPaths, *, shared_ids: bool) -> Found:
     try:
         content = answer_body.read_json(body)
     except (ValueError, RecursionError):
-        return (), int(answer_body.looks_like_json(body))  # who knows which events it named
+        return Found(unmatched=int(answer_body.looks_like_json(body)))  # who knows which events it named
     entries = value_at(content, paths.items)
     if isinstance(entries, dict):  # it is about all of them
-        return _find_of_all(entries, len(events), paths), 0
+        return Found(_find_of_all(entries, len(events), paths))
     if not isinstance(entries, list):
-        return (), 0 if entries is None else 1
+        return Found(unmatched=0 if entries is None else 1)
     ids = _ids_at(events, paths.event_id) if paths.id else {}
     parallel = len(entries) == len(events)
     found = answer_body.NamedErrors(shared_ids=shared_ids)
@@ -76,8 +75,9 @@ def find(
         ok = value_at(entry, paths.ok) if paths.ok else None
         if not _taken(ok):
             indices = _indices(entry, paths, ids, place=place if parallel else None, count=len(events))
-            found.add(indices, _words(entry, paths), retryable=_retryable(entry, ok, paths))
-    return found.items, found.unmatched
+            names = bool(indices) or _names_one(entry, paths)
+            found.add(indices, _words(entry, paths), retryable=_retryable(entry, ok, paths), names=names)
+    return found.result
 
 
 def _find_of_all(entry: dict[str, Any], count: int, paths: ItemPaths) -> tuple[ItemError, ...]:
@@ -115,6 +115,11 @@ def _indices(
             return [index]
     name = value_at(entry, paths.id) if paths.id else None
     return ids.get(str(name), []) if _is_name(name) else []
+
+
+def _names_one(entry: Any, paths: ItemPaths) -> bool:
+    given = [value_at(entry, path) for path in (paths.index, paths.id) if path]
+    return any(map(answer_body.has_name, given))
 
 
 def _is_name(value: Any) -> bool:

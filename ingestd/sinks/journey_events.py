@@ -17,8 +17,9 @@ from ingestd.core.batch import frame
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.text import cut
-from ingestd.core.verdict import ItemError, Meaning, Verdict
+from ingestd.core.verdict import Meaning, Verdict
 from ingestd.schemas.grammar import is_utf8
+from ingestd.sinks.answer_body import Found
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.genesys_events import MAX_BODY_BYTES, name_context
 from ingestd.sinks.item_paths import ItemPaths
@@ -105,17 +106,39 @@ class JourneyEventsSink:
 
     def interpret(self, answer: Answer, events: Sequence[bytes]) -> Verdict:
         """``unprocessedEntities[{originalRequestIndex, isRetryable, errorMessage, statusCode, event}]``."""
-        items: tuple[ItemError, ...] = ()
-        unmatched = 0
+        found, strange = Found(), ""
         meaning = self._reading.meaning_of(answer.status)
-        if len(answer.body) > 2 and meaning in (Meaning.ACCEPTED, Meaning.REJECTED):
+        if answer.body.strip() and meaning in (Meaning.ACCEPTED, Meaning.REJECTED):
             reading = self._reading if self._reading.paths else _ITEMS
             # if none was taken, one by one will tell whom a shared id meant
-            items, unmatched = reading.errors(answer.body, events, shared_ids=meaning is Meaning.ACCEPTED)
+            found = reading.errors(answer.body, events, shared_ids=meaning is Meaning.ACCEPTED)
+            strange = "" if self._reading.paths or meaning is Meaning.REJECTED else _strange(answer.body)
         if answer.truncated and meaning is Meaning.ACCEPTED:
-            unmatched = max(1, unmatched)  # it may have named events in what was cut off
-        verdict = self._reading.verdict(answer, now_wall=self._wall(), items=items, unmatched=unmatched)
+            # it may have named events in what was cut off
+            found = found._replace(unmatched=max(1, found.unmatched))
+        now_wall = self._wall()
+        verdict = self._reading.judge(answer, found, now_wall=now_wall, count=len(events), strange=strange)
         return name_context(verdict, answer)
+
+
+class _Response(msgspec.Struct, gc=False, rename="camel"):
+    """``ExternalEventsResponse``: the list is required."""
+
+    unprocessed_entities: list[msgspec.Raw]
+
+
+_decode_response = msgspec.json.Decoder(_Response).decode
+
+
+def _strange(body: bytes) -> str:
+    """Why it is no ``ExternalEventsResponse`` although it is an object."""
+    try:
+        _decode_response(body)
+    except UnicodeDecodeError:
+        return ""
+    except (ValueError, RecursionError):
+        return "it has no list unprocessedEntities, as the answer of Genesys Cloud has"
+    return ""
 
 
 def _find_fault(event: bytes) -> str | None:

@@ -34,8 +34,14 @@ def make_sink(
 ) -> Sink:
     """Raises UserError that names the sink and what is wrong with its settings."""
     try:
-        expects_json = section.expects_json if section.expect == "auto" else section.expect == "json"
+        by_itself = section.expect == "auto" and section.expects_json
         paths = ItemPaths(**section.answers.model_dump())
+        reader = AnswerReader(
+            section.on_status,
+            paths,
+            expect_json=by_itself or section.expect == "json",
+            expect_object=by_itself and not paths,
+        )
         sink = section.make(
             SinkBasis(
                 name,
@@ -43,7 +49,7 @@ def make_sink(
                 api=login.api.rstrip("/") if login else "",
                 max_events=section.max_events or batch.max_events,
                 max_bytes=section.max_bytes or batch.max_bytes,
-                reader=AnswerReader(section.on_status, paths, expect_json=expects_json),
+                reader=reader,
                 wall=wall,
             )
         )

@@ -1,4 +1,4 @@
-"""Logs in and asks the API, and the host of every sink, for a sign of life. Sends no event.
+"""Logs in, asks the API whether it knows the token, and every other host for a sign of life. Sends no event.
 
 Called for ``ingestd check --online``.
 """
@@ -11,22 +11,29 @@ from ingestd.app.checks.sinks import find_targets, make_own_auth
 from ingestd.config import Login, Settings
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable, UserError
+from ingestd.sinks.answer_body import told
+from ingestd.sinks.genesys_events import GenesysEventsConfig
+from ingestd.sinks.journey_events import JourneyEventsConfig
 from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.transport.client import Client
 from ingestd.transport.oauth import TokenSource
 from ingestd.wiring.http_clients import make_client
 
 LOGIN_TIMEOUT_S = 10.0
+TOKENS_ME = "/api/v2/tokens/me"
 
 
 async def check_online(settings: Settings, login: Login | None, clock: Clock) -> AsyncIterator[Finding]:
-    """Tokens, then without them a HEAD of the API's base and of the root of each other host: any HTTP answer
-    is a sign of life. ``login``: of [api], if a sink needs it."""
+    """Tokens, and with its own a HEAD of what the API has for that; without one, of the root of each other
+    host: any HTTP answer is a sign of life. ``login``: of [api], if a sink needs it."""
     timeout_s = min(settings.delivery.request_timeout, LOGIN_TIMEOUT_S)
     async with make_client(settings, max_connections=8, timeout_s=timeout_s) as client:
         if login and login.token_url is not None:
-            yield await _check_token(client, login, clock)
-        if login:
+            finding, token = await _check_token(client, login, clock)
+            yield finding
+            if token:
+                yield await _check_identity(client, login, token, is_genesys=_is_genesys(settings))
+        elif login:
             yield await _check_life(client, "api", login.api)
         for name, section in settings.sinks.items():
             if isinstance(section, HttpSinkConfig) and section.auth_kind == "oauth2":
@@ -75,7 +82,43 @@ async def _check_token_of(client: Client, name: str, section: HttpSinkConfig, cl
     return ok(name, f"{section.auth.token_url} gave a token in {(clock.monotonic() - start_s) * 1000:.0f} ms")
 
 
-async def _check_token(client: Client, login: Login, clock: Clock) -> Finding:
+def _is_genesys(settings: Settings) -> bool:
+    """Whether [api] can be nothing but Genesys Cloud."""
+    sections = settings.sinks.values()
+    return any(isinstance(one, GenesysEventsConfig | JourneyEventsConfig) and not one.url for one in sections)
+
+
+async def _check_identity(client: Client, login: Login, token: str, *, is_genesys: bool) -> Finding:
+    """Whether the API knows the token: then host, region and token belong together.
+
+    ``TokensApi.head_tokens_me`` of Genesys Cloud's SDK (269) needs no permission.
+    """
+    url = login.api.rstrip("/") + TOKENS_ME
+    answer = await client.request("HEAD", url, headers={"Authorization": f"Bearer {token}"})
+    status = answer.status
+    if not status:
+        return fail("api", f"{login.api}: {answer.error}")
+    tls = "TLS verified" if url.startswith("https://") else "no TLS"
+    said = f"{url} answers {status} in {answer.seconds * 1000:.0f} ms, {tls}"
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if 200 <= status < 300 and kind in ("", "application/json"):
+        return ok("api", f"{said}: it knows the token")
+    if 200 <= status < 400:
+        what = told(kind, 60) or "no Content-Type"
+        return fail("api", f"{said}: {status} with {what}: is this the API, or a sign-in page?")
+    if status == 401:
+        return fail(
+            "api", f"{said}: it does not take the token of {login.token_url}: are both of one region?"
+        )
+    if status >= 500:
+        return warn("api", f"{said}: a fault of its own")
+    if is_genesys and status in (404, 405, 410, 501):
+        return fail("api", f"{said}: is this Genesys Cloud's API, as https://api.mypurecloud.de?")
+    return warn("api", f"{said}, so it is not certain that it takes the token")
+
+
+async def _check_token(client: Client, login: Login, clock: Clock) -> tuple[Finding, str]:
+    """With the token; empty: there is none."""
     tokens = TokenSource(
         client,
         token_url=login.token_url or "",
@@ -86,9 +129,10 @@ async def _check_token(client: Client, login: Login, clock: Clock) -> Finding:
     )
     start_s = clock.monotonic()
     try:
-        await tokens.get()
+        token = await tokens.get()
     except Unreachable as error:
-        return fail("token", str(error))
+        return fail("token", str(error)), ""
     finally:
         await tokens.aclose()
-    return ok("token", f"{login.token_url} gave one in {(clock.monotonic() - start_s) * 1000:.0f} ms")
+    took_ms = (clock.monotonic() - start_s) * 1000
+    return ok("token", f"{login.token_url} gave one in {took_ms:.0f} ms"), token.value

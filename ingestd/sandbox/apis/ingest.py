@@ -22,7 +22,7 @@ from ingestd.sandbox.inbox import Inboxes
 from ingestd.sandbox.item_faults import ItemFaults, again_words
 from ingestd.sandbox.stats import Counts
 from ingestd.sandbox.store import IdempotencyKeys, TakenEvents
-from ingestd.sandbox.tokens import RateLimit, Tokens, basic_matches
+from ingestd.sandbox.tokens import RateLimit, Tokens, basic_matches, bearer
 from ingestd.schemas.load import load
 from ingestd.schemas.schema import Schema
 
@@ -119,6 +119,20 @@ class SandboxApi:
             "expires_in": int(options.token_lifetime_s),
         }
         return Reply(200, msgspec.json.encode(content), {"Cache-Control": "no-store"})
+
+    async def tell_token(self, exchange: Exchange) -> Reply:
+        """``TokensApi`` of the platform's SDK: whose the token is; DELETE ends it."""
+        return await self.gate.with_token(exchange, self._tell_token)
+
+    async def _tell_token(self, exchange: Exchange) -> Reply:
+        await self.gate.wait(exchange.order)
+        if exchange.method == "DELETE":
+            self.tokens.expire(bearer(exchange.headers.get("Authorization", "")) or "")
+        if exchange.method != "GET":
+            return Reply(200, b"")
+        organization = {"id": "00000000-0000-4000-8000-000000000000", "name": "sandbox"}
+        client = {"id": self._options.client_id or "sandbox", "name": "sandbox", "organization": organization}
+        return Reply(200, msgspec.json.encode({"organization": organization, "OAuthClient": client}))
 
     async def ingest(self, exchange: Exchange) -> Reply:
         """One batch: who sends it, how often, in which form; then once per idempotency key."""

@@ -19,6 +19,8 @@ from ingestd.app.checks.finding import Finding, Level
 from ingestd.app.checks.run import Report, check_all
 from ingestd.cli.group import cli
 from ingestd.config import SpoolConfig, TlsConfig
+from ingestd.sandbox.apis.ingest import SandboxOptions
+from ingestd.sandbox.server import Sandbox
 from ingestd.store.connection import VERSION, StoreFailed, connect
 from ingestd.store.database import Database
 from ingestd.store.lock import DirectoryLock
@@ -399,23 +401,51 @@ def token_or(reply: Reply) -> Callable[[Request], Reply]:
     return lambda request: token if request.path == "/token" else reply
 
 
+HTML = {"Content-Type": "text/html; charset=utf-8"}
+GENESYS = '[sinks.ex]\ntype = "genesys_events"\n'
+
+
 @pytest.mark.anyio
-@pytest.mark.parametrize("status", [200, 301, 401, 404, 405])
-async def test_any_answer_of_the_api_is_a_sign_of_life_and_no_event_is_sent(file: Path, status: int) -> None:
-    async with Receiver(token_or(Reply(status, body=b""))) as receiver:
+@each(
+    ("reply", "level", "words"),
+    [
+        (Reply(200, body=b""), Level.OK, "it knows the token"),
+        (Reply(204, {"Content-Type": ""}, b""), Level.OK, "it knows the token"),
+        (Reply(200, HTML, b""), Level.FAIL, "200 with text/html: is this the API, or a sign-in page?"),
+        (Reply(302, HTML, b""), Level.FAIL, "302 with text/html: is this the API, or a sign-in page?"),
+        (Reply(401, body=b""), Level.FAIL, "/token: are both of one region?"),
+        (Reply(404, body=b""), Level.WARN, "it is not certain that it takes the token"),
+        (Reply(503, body=b""), Level.WARN, "a fault of its own"),
+    ],
+)
+async def test_the_api_is_asked_whether_it_knows_the_token_and_no_event_is_sent(
+    file: Path, reply: Reply, level: Level, words: str
+) -> None:
+    async with Receiver(token_or(reply)) as receiver:
         report = await findings(file, LOGIN, online=True, overrides=online_settings(receiver.url))
-    assert report.exit_code == 0
-    assert f"answers ({status})" in dict(at(report, Level.OK))["api"]
+    assert report.exit_code == (4 if level is Level.FAIL else 0)
+    assert words in dict(at(report, level))["api"]
     assert "gave one in" in dict(at(report, Level.OK))["token"]
-    assert [request.method for request in receiver.requests] == ["POST", "HEAD"]
-    assert "authorization" not in receiver.requests[1].headers
+    asked = [(request.method, request.path) for request in receiver.requests]
+    assert asked == [("POST", "/token"), ("HEAD", "/api/v2/tokens/me")]
+    assert receiver.requests[1].headers["authorization"] == "Bearer CANARY-token"
 
 
 @pytest.mark.anyio
-async def test_a_fault_of_the_api_itself_is_a_warning(file: Path) -> None:
-    async with Receiver(token_or(Reply(503, body=b""))) as receiver:
-        report = await findings(file, LOGIN, online=True, overrides=online_settings(receiver.url))
-    assert "answers (503)" in dict(at(report, Level.WARN))["api"]
+@pytest.mark.parametrize("status", [404, 405])
+async def test_what_does_not_know_tokens_is_not_genesys_cloud(file: Path, status: int) -> None:
+    async with Receiver(token_or(Reply(status, body=b""))) as receiver:
+        settings = online_settings(receiver.url)
+        report = await findings(add(file, GENESYS), LOGIN, online=True, overrides=settings)
+    assert "is this Genesys Cloud's API" in dict(at(report, Level.FAIL))["api"]
+
+
+@pytest.mark.anyio
+async def test_the_sandbox_knows_the_tokens_that_it_gave(file: Path) -> None:
+    async with Sandbox(SandboxOptions(client_id=None, client_secret=None)).serve() as running:
+        settings = {**online_settings(running.url), ("api", "token_url"): running.token_url}
+        report = await findings(add(file, GENESYS), LOGIN, online=True, overrides=settings)
+    assert "it knows the token" in dict(at(report, Level.OK))["api"]
 
 
 @pytest.mark.anyio

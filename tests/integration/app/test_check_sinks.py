@@ -177,7 +177,10 @@ async def test_every_host_is_asked_for_a_sign_of_life_and_no_event_nor_secret_go
         sinks += webhook(url=f"{hooks.url}/webhooks/CANARY/events")
         login = {"url": api.url, "token_url": f"{api.url}/token", "client_id": "me", "client_secret": "x"}
         report = await check(tmp_path, sinks, online=True, **login)
-    assert [(r.method, r.path) for r in api.requests] == [("POST", "/token"), ("HEAD", "/")]
+    assert [(r.method, r.path) for r in api.requests] == [
+        ("POST", "/token"),
+        ("HEAD", "/api/v2/tokens/me"),
+    ]
     assert [(r.method, r.path) for r in hooks.requests] == [("POST", "/token"), ("HEAD", "/")]
     found: dict[str, Any] = {one.check: one for one in report.findings}
     assert "answers (200)" in found["b, crm"].text

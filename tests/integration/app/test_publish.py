@@ -157,7 +157,7 @@ async def test_what_is_not_the_apis_answer_is_no_acceptance(strange: Action) -> 
     async with publishing(strange) as bench:
         assert await bench.send() is PublishOutcome.UNAVAILABLE
     assert (len(bench.api.requests), bench.fate.maybe_taken, bench.fate.exit_code) == (MAX_ATTEMPTS, True, 4)
-    assert "answer" in bench.fate.detail
+    assert "the API" in bench.fate.detail or "the answer" in bench.fate.detail
     async with publishing(strange, TAKEN) as bench:
         assert await bench.send() is PublishOutcome.ACCEPTED
     assert len({(request.body, request.headers["idempotency-key"]) for request in bench.api.requests}) == 1
@@ -165,14 +165,19 @@ async def test_what_is_not_the_apis_answer_is_no_acceptance(strange: Action) -> 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    "body",
-    [{"errors": [{"code": "bad.type", "message": "no such type"}]}, {"success": False, "id": "evt/1"}],
+    ("body", "maybe_taken", "words"),
+    [
+        ({"errors": [{"code": "bad.type", "message": "no such type"}]}, False, "no such type"),
+        ({"success": False, "id": "evt/1"}, True, '"success"'),
+    ],
 )
-async def test_an_answer_that_names_errors_is_no_acceptance_whatever_its_status(body: Any) -> None:
+async def test_an_answer_that_names_errors_is_no_acceptance_whatever_its_status(
+    body: Any, maybe_taken: bool, words: str
+) -> None:
     async with publishing(answer(200, **body)) as bench:
         assert await bench.send() is PublishOutcome.REFUSED
-    assert (len(bench.api.requests), bench.fate.exit_code, bench.fate.maybe_taken) == (1, 3, True)
-    assert json.dumps(next(iter(body)))[1:-1] in bench.fate.detail
+    assert (len(bench.api.requests), bench.fate.exit_code, bench.fate.maybe_taken) == (1, 3, maybe_taken)
+    assert words in bench.fate.detail
 
 
 @pytest.mark.anyio

@@ -18,7 +18,7 @@ EVENTS = [b'{"interactionId":"i-%d","eventId":"e-%d","id":%d}' % (n // 2, n, 100
 
 def find(body: Any, **options: bool) -> tuple[tuple[ItemError, ...], int]:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return answer_body.find(raw, len(EVENTS), lambda: answer_body.ids_of(EVENTS), **options)
+    return answer_body.find(raw, len(EVENTS), lambda: answer_body.ids_of(EVENTS), **options)[:2]
 
 
 def indices(*entries: dict[str, Any], under: str = "errors") -> list[int]:
@@ -199,7 +199,7 @@ def test_an_event_that_is_named_twice_is_sent_again_only_if_both_say_so() -> Non
 
 def test_entries_that_name_no_event_are_counted() -> None:
     items, unmatched = find({"errors": [{"message": "what?"}, {"index": 2}, {"index": 77}, "text", 5]})
-    assert ([item.index for item in items], unmatched) == ([2], 2)
+    assert ([item.index for item in items], unmatched) == ([2], 3)
 
 
 def test_the_words_are_the_place_and_what_is_wrong_with_it_and_short() -> None:

@@ -34,10 +34,13 @@ def make(kind: str, **settings: Any) -> Sink:
 
 
 STRANGE = {
-    "a sign-in page": (Answer(200, HTML, PAGE), "it answered with a web page: is this the API?"),
-    "with a comment first": (Answer(200, HTML, b"\n<!-- x --><html>"), "a web page"),
-    "a page that says it is JSON": (Answer(200, JSON, PAGE), "a web page"),
-    "text": (Answer(200, {"content-type": "text/plain"}, b"OK"), "not JSON: is this the API?"),
+    "a sign-in page": (Answer(200, HTML, PAGE), "200 with text/html: is this the API, or a sign-in page?"),
+    "with a comment first": (Answer(200, HTML, b"\n<!-- x --><html>"), "a sign-in page"),
+    "a page that says it is JSON": (Answer(200, JSON, PAGE), "a sign-in page"),
+    "text": (
+        Answer(200, {"content-type": "text/plain"}, b"OK"),
+        "not JSON: is this the API, or a sign-in page?",
+    ),
     "XML": (Answer(202, {"content-type": "text/xml"}, b"<?xml version='1.0'?><ok/>"), "not JSON"),
     "a word of JSON as text": (Answer(200, {"content-type": "text/plain"}, b"true"), "not JSON"),
     "half of it": (Answer(200, JSON, b'{"errors":[{"index":0'), "not JSON"),
@@ -46,7 +49,7 @@ STRANGE = {
         Answer(200, JSON, b"\xff", unreadable="it is not gzip"),
         "cannot be read",
     ),
-    "a page as 409": (Answer(409, HTML, PAGE), "a web page"),
+    "a page as 409": (Answer(409, HTML, PAGE), "a sign-in page"),
 }
 
 
@@ -55,7 +58,7 @@ STRANGE = {
 def test_what_is_not_the_apis_answer_is_sent_again_and_the_lane_pauses(kind: str, what: str) -> None:
     answer, words = STRANGE[what]
     verdict = make(kind, **OF_JSON[kind]).interpret(answer, EVENTS)
-    assert (verdict.meaning, verdict.ambiguous) == (Meaning.PAUSED, True)
+    assert (verdict.meaning, verdict.ambiguous, verdict.strange) == (Meaning.PAUSED, True, True)
     assert words in verdict.detail
     assert len(verdict.detail) < 300
 
@@ -66,24 +69,84 @@ def test_one_that_was_cut_off_may_come_whole_the_next_time(kind: str) -> None:
     assert (verdict.meaning, verdict.ambiguous) == (Meaning.RETRY, True)
 
 
-FINE = {
+OBJECT = b'{"status":"accepted"}'
+NOTHING = {
     "nothing": Answer(202),
     "no content": Answer(204, HTML),
     "blanks": Answer(200, HTML, b" \r\n"),
-    "an object": Answer(200, JSON, b'{"status":"accepted"}'),
-    "an object under another name": Answer(200, HTML, b' {"status":"accepted"}\n'),
+}
+OBJECTS = {
+    "an object": Answer(200, JSON, OBJECT),
+    "an object under another name": Answer(200, HTML, b" %b\n" % OBJECT),
+    "Latin-1 in it": Answer(200, JSON, b'{"message":"caf\xe9"}'),
+}
+OTHERS = {
     "a list": Answer(200, {}, b"[]"),
     "a problem's type": Answer(200, {"content-type": "application/x+json; charset=utf-8"}, b"null"),
     "a word of JSON": Answer(200, JSON, b'"ok"'),
-    "Latin-1 in it": Answer(200, JSON, b'{"message":"caf\xe9"}'),
+    "a number": Answer(202, JSON, b"42"),
+}
+ANY_OBJECT = ("ingest_api", "cloudevents")
+GENESYS = {
+    "genesys_events": [b'{"errors":[]}', b'{"errors":null}', b"{}", b'{"errors":[],"x":"caf\xe9"}'],
+    "journey_events": [b'{"unprocessedEntities":[]}', b'{"unprocessedEntities":[],"x":"caf\xe9"}'],
 }
 
 
+def is_fine(answer: Answer, kind: str, **settings: Any) -> bool:
+    verdict = make(kind, **settings, **OF_JSON[kind]).interpret(answer, EVENTS)
+    assert (verdict.items, verdict.unmatched) == ((), 0)
+    assert verdict.meaning is Meaning.ACCEPTED or (verdict.strange and verdict.ambiguous)
+    return verdict.meaning is Meaning.ACCEPTED
+
+
 @each("kind", [kind for kind in OF_JSON if kind != "eventbridge"])
-@each("what", FINE)
-def test_these_are_answers(kind: str, what: str) -> None:
-    verdict = make(kind, **OF_JSON[kind]).interpret(FINE[what], EVENTS)
-    assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.ACCEPTED, (), 0)
+def test_nothing_at_all_is_an_answer(kind: str) -> None:
+    assert all(is_fine(answer, kind) for answer in NOTHING.values())
+
+
+@each("kind", ANY_OBJECT)
+def test_so_is_an_object_and_no_other_json(kind: str) -> None:
+    assert all(is_fine(answer, kind) for answer in OBJECTS.values())
+    assert not any(is_fine(answer, kind) for answer in OTHERS.values())
+
+
+@each("kind", GENESYS)
+def test_genesys_answers_with_a_list_of_errors(kind: str) -> None:
+    assert all(is_fine(Answer(200, JSON, body), kind) for body in GENESYS[kind])
+    maintenance = Answer(200, JSON, b'{"message":"down for maintenance"}')
+    error = b'{"message":"x","code":"internal.server.error","status":500,"details":[],"errors":[]}'
+    other = [b'{"errors":{"message":"x"}}', b'{"unprocessedEntities":null}', b'{"errors":"x"}', error]
+    strange = [maintenance, *OBJECTS.values(), *OTHERS.values(), *(Answer(200, JSON, body) for body in other)]
+    assert not any(is_fine(answer, kind) for answer in strange)
+    assert (
+        "as the answer of Genesys Cloud has"
+        in make(kind, **OF_JSON[kind]).interpret(maintenance, EVENTS).detail
+    )
+
+
+@each("kind", [*ANY_OBJECT, *GENESYS])
+@each("what", OTHERS)
+def test_settings_may_say_that_it_is_one(kind: str, what: str) -> None:
+    for overruling in ({"on_status": {"200": "accepted", "202": "accepted"}}, {"expect": "any"}):
+        assert is_fine(OTHERS[what], kind, **overruling)
+    assert is_fine(OTHERS[what], kind, answers={"items": "nothing"})
+    if kind in ANY_OBJECT:
+        assert is_fine(OTHERS[what], kind, expect="json")
+
+
+@each("kind", ["ingest_api", "cloudevents"])
+def test_an_error_that_names_no_event_is_that_of_the_only_one(kind: str) -> None:
+    for error in (b'{"message":"it is down","retryable":true}', b'"it is down"'):
+        (item,) = make(kind).interpret(Answer(200, JSON, b'{"errors":[%b]}' % error), EVENTS).items
+        assert (item.index, item.message, item.retryable) == (0, "it is down", b"true" in error)
+
+
+@each("sink", [make("ingest_api"), make("cloudevents", mode="batch")])
+def test_of_several_it_is_searched_for(sink: Sink) -> None:
+    for error, meaning in ((b'{"message":"x"}', Meaning.REJECTED), (b'{"retryable":true}', Meaning.RETRY)):
+        verdict = sink.interpret(Answer(200, JSON, b'{"errors":[%b]}' % error), EVENTS * 2)
+        assert (verdict.meaning, verdict.items) == (meaning, ())
 
 
 @each("answer", [Answer(200), Answer(200, JSON, b"{}"), Answer(200, JSON, b"[]")])
@@ -168,8 +231,9 @@ YES = [
 @each(("body", "said"), NO, ids=[said for _, said in NO])
 def test_an_error_that_names_nobody_is_told(body: bytes, said: str) -> None:
     assert says_no(body) == said
-    kinds = {kind: settings for kind, settings in OF_JSON.items() if kind != "eventbridge"}
-    for kind, settings in {**kinds, "webhook": ELSEWHERE}.items():
+    for kind, settings in {"ingest_api": {}, "cloudevents": {}, "webhook": ELSEWHERE}.items():
+        if b'":["' in body and kind != "webhook":
+            continue  # whose it is, is searched for
         verdict = make(kind, **settings).interpret(Answer(200, JSON, body), EVENTS * 2)
         assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.ACCEPTED, (), 1), kind
     ours = make("webhook", answers={"items": "nothing"}, **ELSEWHERE)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from ingestd.core.answer import Answer
 from ingestd.core.errors import UserError
-from ingestd.core.verdict import Meaning
+from ingestd.core.verdict import ItemError, Meaning
+from ingestd.sinks.answers import AnswerReader
 from ingestd.sinks.genesys_events import CONVERSATION_ARRAYS, EMAIL_ARRAYS, VOICE_ARRAYS, GenesysEventsSink
 from ingestd.sinks.sink import Unencodable
 from tests.each import each
@@ -202,15 +203,46 @@ def test_an_event_of_several_entries_is_sent_again_only_if_all_its_failures_allo
 
 
 def test_errors_of_unknown_events_are_counted() -> None:
-    said = answer(
-        {"eventId": "ffffffff-0000-4000-8000-000000000000"}, {"eventId": 7}, {"message": "x"}, "x", None
-    )
+    said = answer({"eventId": "ffffffff-0000-4000-8000-000000000000"}, {"eventId": 7})
     verdict = MAPPED.interpret(said, BATCH)
-    assert (verdict.items, verdict.unmatched) == ((), 5)
+    assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.ACCEPTED, (), 2)
     assert MAPPED.interpret(answer(truncated=True), BATCH).unmatched == 1
     unreadable = b'{"errors":[{"eventId":"\\ud83d","message":"x"}]}'
     assert MAPPED.interpret(Answer(200, body=unreadable), BATCH).unmatched == 1
     assert MAPPED.interpret(Answer(200, body=b"OK"), BATCH).unmatched == 0
+
+
+NAMELESS = [{"message": "x"}, {"eventId": None}, {"eventId": ""}, {}, "x", None]
+
+
+@each("error", NAMELESS)
+def test_an_error_without_an_event_id_is_that_of_the_only_event(error: Any) -> None:
+    (item,) = MAPPED.interpret(answer(error), BATCH[1:2]).items
+    assert (item.index, item.retryable) == (0, False)
+    down = answer({"message": "presence service is down", "retryable": True})
+    verdict = MAPPED.interpret(down, BATCH[:1])
+    assert (verdict.items, verdict.unmatched) == ((ItemError(0, "presence service is down", True),), 0)
+
+
+@each("error", NAMELESS)
+def test_an_error_without_an_event_id_among_several_is_searched_for(error: Any) -> None:
+    again = {"message": "down", "retryable": True}
+    for errors in ([error], [again, error], [error, again]):
+        verdict = MAPPED.interpret(answer(*errors), BATCH)
+        assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.REJECTED, (), 0)
+    verdict = MAPPED.interpret(answer(again), BATCH)
+    assert (verdict.meaning, verdict.ambiguous, verdict.items) == (Meaning.RETRY, True, ())
+    bad = {"eventId": event_ids(1)[0], "message": "bad"}
+    for other in (error, again):
+        verdict = MAPPED.interpret(answer(other, bad), BATCH)
+        assert (verdict.meaning, verdict.items) == (Meaning.REJECTED, (ItemError(1, "bad", False),))
+
+
+def test_on_status_has_the_last_word() -> None:
+    trusting = GenesysEventsSink(name="ex", api=API, reading=AnswerReader({"200": "accepted"}))
+    for events in ([entry("holdUpdatedEvents", 1)], [entry("holdUpdatedEvents", n) for n in (1, 2)]):
+        verdict = trusting.interpret(answer({"message": "x"}), events)
+        assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.ACCEPTED, (), 1)
 
 
 def test_an_event_id_that_two_events_share_names_both_only_where_the_others_were_taken() -> None:

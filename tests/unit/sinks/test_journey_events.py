@@ -84,7 +84,16 @@ def test_an_event_is_found_by_its_id_where_its_place_is_missing() -> None:
     assert [item.index for item in SINK.interpret(said, EVENTS).items] == [1]
 
 
-@each("index", [3, -1, True, "x", 1.5, None, 10**30])
+def test_an_error_that_names_no_event_is_that_of_the_only_one_or_is_searched_for() -> None:
+    bad = unprocessed({"errorMessage": "bad", "statusCode": 400})
+    assert SINK.interpret(bad, EVENTS[:1]).items == (ItemError(0, "bad", False),)
+    verdict = SINK.interpret(bad, EVENTS)
+    assert (verdict.meaning, verdict.items) == (Meaning.REJECTED, ())
+    busy = unprocessed({"originalRequestIndex": None, "errorMessage": "busy", "isRetryable": True})
+    assert SINK.interpret(busy, EVENTS).meaning is Meaning.RETRY
+
+
+@each("index", [3, -1, True, "x", 1.5, 10**30])
 def test_a_place_outside_the_request_names_no_event_and_is_counted(index: Any) -> None:
     verdict = SINK.interpret(unprocessed({"originalRequestIndex": index, "errorMessage": "bad"}), EVENTS)
     assert (verdict.items, verdict.unmatched) == ((), 1)
