@@ -26,6 +26,8 @@ from functools import cache
 from pathlib import Path
 
 import ingestd
+from ingestd.config.settings import Settings
+from ingestd.transport.sessions import public_authorities
 
 _CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
@@ -198,6 +200,15 @@ def _import_all() -> None:
     for module in pkgutil.walk_packages(ingestd.__path__, "ingestd."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    for name in (
+        "anyio._backends._asyncio",
+        "uvloop",
+        "rich.console",
+        "rich.table",
+    ):  # what commands import late
+        importlib.import_module(name)
+    Settings()  # the first one fills caches
+    public_authorities()
 
 
 def _call() -> int:

@@ -51,7 +51,7 @@ def service() -> Service:
 async def admin(service: Service) -> AsyncIterator[httpx.AsyncClient]:
     async with (
         service.serve() as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False) as client,
     ):
         yield client
 
@@ -126,7 +126,7 @@ async def test_a_taken_port_is_the_users_error(service: Service) -> None:
 async def test_a_replay_has_metrics_and_health_only(service: Service) -> None:
     async with (
         serve_metrics(service.registry, "127.0.0.1", 0) as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False) as client,
     ):
         codes = [(await client.get(path)).status_code for path in ("/metrics", "/healthz", "/readyz")]
     assert codes == [200, 200, 404]
@@ -161,7 +161,7 @@ async def test_beside_more_silent_connections_than_it_takes_healthz_answers_at_o
         ]
         for _, writer in silent:
             writer.write(begun)
-        async with httpx.AsyncClient(trust_env=False, timeout=patience(1)) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=patience(1)) as client:
             for _ in range(3):
                 assert (await client.get(f"http://127.0.0.1:{port}/healthz")).text == "ok\n"
         gone = [reader for reader, _ in silent[:40]]
@@ -205,5 +205,5 @@ async def test_a_connection_that_does_not_end_what_it_asks_does_not_stay(
 
 
 async def test_it_listens_on_ipv6(service: Service) -> None:
-    async with service.serve(host="::1") as port, httpx.AsyncClient(trust_env=False) as client:
+    async with service.serve(host="::1") as port, httpx.AsyncClient(trust_env=False, verify=False) as client:
         assert (await client.get(f"http://[::1]:{port}/healthz")).text == "ok\n"

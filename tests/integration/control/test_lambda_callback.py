@@ -27,7 +27,9 @@ QUEUED = Reply(202, body=b"")
 def aws(monkeypatch: pytest.MonkeyPatch) -> Aws:
     aws = start_aws(monkeypatch)
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
-    httpx.post(f"{aws.url}/moto-api/config", json={"lambda": {"use_docker": False}}, trust_env=False)
+    httpx.post(
+        f"{aws.url}/moto-api/config", json={"lambda": {"use_docker": False}}, trust_env=False, verify=False
+    )
     return aws
 
 

@@ -105,7 +105,9 @@ async def start() -> AsyncIterator[Start]:
             options.setdefault("schema", NoBad())
             sandbox = Sandbox(SandboxOptions(**options), clock=clock)  # type: ignore[arg-type]
             running = await stack.enter_async_context(sandbox.serve())
-            http = await stack.enter_async_context(httpx.AsyncClient(base_url=running.url, trust_env=False))
+            http = await stack.enter_async_context(
+                httpx.AsyncClient(base_url=running.url, trust_env=False, verify=False)
+            )
             client = Client(running, http)
             if log_in:
                 await client.log_in()

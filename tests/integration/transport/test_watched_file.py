@@ -13,6 +13,7 @@ from ingestd.transport.auth_config import AuthConfig
 from ingestd.transport.auth_factory import make_auth
 from ingestd.transport.client import Client
 from ingestd.transport.oauth import LoginRefused
+from ingestd.transport.sessions import watch_tls
 from ingestd.transport.watched_file import Watch, WatchedFiles
 from tests.integration.transport.support import FakeClock
 from tests.receiver import Receiver, Reply, Request
@@ -218,3 +219,15 @@ async def test_a_certificate_of_our_own_that_is_replaced_is_presented(tmp_path: 
         write(new)
         watch.look()
         assert await post(client, receiver) == "200"
+
+
+async def test_clients_share_the_public_authorities_and_no_others(
+    tmp_path: Path,
+) -> None:
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+
+    def context(ca_file: str | None = None) -> ssl.SSLContext:
+        return watch_tls(ca_file, None, trust_env=False, watch=Watch(), clock=FakeClock()).get()
+
+    assert context() is context()
+    assert len(context().get_ca_certs()) > len(context(str(tmp_path / "ca.pem")).get_ca_certs()) == 1

@@ -104,7 +104,9 @@ async def prometheus(directory: Path, admin_port: int) -> AsyncIterator[Promethe
     try:
         await until(lambda: process.returncode is not None or "Server is ready" in log.read_text())
         assert process.returncode is None, log.read_text()
-        async with httpx.AsyncClient(base_url=f"http://{_address(log)}", trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://{_address(log)}", trust_env=False, verify=False
+        ) as client:
             yield Prometheus(client)
     finally:
         with suppress(ProcessLookupError):

@@ -24,7 +24,7 @@ def scene() -> Scene:
 async def client(scene: Scene) -> AsyncIterator[httpx.AsyncClient]:
     async with (
         serve(scene.endpoint, ServerLimits(), "127.0.0.1", 0) as server,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as found,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", trust_env=False, verify=False) as found,
     ):
         yield found
 
