@@ -1,32 +1,26 @@
 """What the ``spool`` commands do. Every function raises UserError; their results are ready for JSON."""
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from ingestd.app.event_loop import run_loop
-from ingestd.app.letters.letters import beside_log, directory_of
+from ingestd.app.letters.letters import directory_of
 from ingestd.core.errors import UserError
-from ingestd.store.database import Database
-from ingestd.store.lock import DirectoryInUse, DirectoryLock
 from ingestd.store.spool_inspection import SpoolInspection
-from ingestd.store.spool_rows import count_forgotten, forget_sink
-from ingestd.telemetry.audit_entry import AuditEntry
 
 
-def stat(state_dir: str | None) -> dict[str, Any]:
+def stat(state_dir: str | None, *, now: float) -> dict[str, Any]:
     """How much waits, since when, and which damage was ever found."""
     stock = SpoolInspection(directory_of(state_dir)).stock()
     return {
         "events": stock.totals.events,
         "bytes": stock.totals.size_bytes,
         "chunks": stock.totals.chunks,
-        "oldest_seconds": _age_s(stock.oldest_at),
+        "oldest_seconds": _age_s(stock.oldest_at, now),
         "file_bytes": stock.file_bytes,
         "sinks": [
-            {"name": sink.name, "chunks_behind": sink.chunks, "oldest_seconds": _age_s(sink.oldest_at)}
+            {"name": sink.name, "chunks_behind": sink.chunks, "oldest_seconds": _age_s(sink.oldest_at, now)}
             for sink in stock.sinks
         ],
         "damage": [damage._asdict() for damage in stock.damage],
@@ -58,6 +52,9 @@ def forget(
     ``confirm`` is called with what would be dropped, and may raise. Raises UserError: another process has the
     directory, or the spool waits for no such sink.
     """
+    from ingestd.app.letters.purge import beside_log
+    from ingestd.telemetry.audit_entry import AuditEntry
+
     directory = directory_of(state_dir)
     if confirm:
         confirm(_forget(directory, sink, count_only=True))
@@ -68,6 +65,11 @@ def forget(
 
 
 def _forget(directory: Path, sink: str, *, count_only: bool) -> dict[str, int]:
+    from ingestd.app.event_loop import run_loop
+    from ingestd.store.database import Database
+    from ingestd.store.lock import DirectoryInUse, DirectoryLock
+    from ingestd.store.spool_rows import count_forgotten, forget_sink
+
     async def work() -> dict[str, int] | None:
         lock, database = DirectoryLock(directory), Database(directory)
         try:
@@ -92,5 +94,5 @@ def _forget(directory: Path, sink: str, *, count_only: bool) -> dict[str, int]:
     return found
 
 
-def _age_s(at: float | None) -> float | None:
-    return None if at is None else max(0.0, time.time() - at)
+def _age_s(at: float | None, now: float) -> float | None:
+    return None if at is None else max(0.0, now - at)

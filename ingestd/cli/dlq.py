@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -81,10 +82,10 @@ def list_letters(group: bool, limit: int, as_json: bool, state_dir: str | None, 
     from ingestd.cli import tables
 
     if group:
-        groups = letters.groups(state_dir, letters.make_filter(**which))
+        groups = letters.groups(state_dir, letters.make_filter(**which), now=time.time())
         tables.print_groups(groups, as_json=as_json)
     else:
-        found, total = letters.find(state_dir, letters.make_filter(**which), limit=limit)
+        found, total = letters.find(state_dir, letters.make_filter(**which), limit=limit, now=time.time())
         tables.print_letters(found, total, as_json=as_json)
 
 
@@ -177,7 +178,7 @@ def export(output: Path | None, state_dir: str | None, as_json: bool, **which: A
     where = letters.make_filter(**which)
     try:
         with output.open("wb") if output else nullcontext(sys.stdout.buffer) as stream:
-            count, bent = letters.export(state_dir, where, stream, as_json=as_json)
+            count, bent = letters.export(state_dir, where, stream, as_json=as_json, now=time.time())
     except BrokenPipeError:
         os._exit(0)  # whoever read us has seen enough
     except OSError as error:
@@ -202,6 +203,7 @@ def purge(
 ) -> None:
     """Delete letters for good. Asks first. What a running process is sending at that moment stays."""
     from ingestd.app.letters import letters
+    from ingestd.app.letters import purge as letter_purge
     from ingestd.cli import tables
 
     chosen = (
@@ -215,7 +217,7 @@ def purge(
         click.confirm(f"Delete {count} letters for good?", abort=True, err=True)
 
     where = letters.make_filter(ids=ids, **which)
-    done = letters.purge(state_dir, where, confirm=None if yes else confirm)
+    done = letter_purge.purge(state_dir, where, confirm=None if yes else confirm)
     tables.print_purged(done.deleted, done.left, interrupted=done.interrupted, as_json=as_json)
     raise SystemExit(130 if done.interrupted else 0)
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 
 import click
 
@@ -29,7 +30,7 @@ def stat(state_dir: str | None, as_json: bool) -> None:
     """Show how much waits, since when, and which damage was ever found."""
     from ingestd.app import spool as app
 
-    found = app.stat(state_dir)
+    found = app.stat(state_dir, now=time.time())
     if as_json:
         click.echo(json.dumps(found))
         return

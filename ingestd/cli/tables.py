@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from ingestd.app.letters.retry_result import MATES_LEFT
 from ingestd.core.redaction import redact
 from ingestd.core.text import printable
 from ingestd.core.units import counted
@@ -22,14 +21,20 @@ _UNSETTLED = " (not finished)"
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    shown = [[printable(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():  # one thing, one line, however long
+        widths = [max(map(len, column)) for column in zip(head, *shown, strict=True)]
+        for row in (head, *shown):
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            click.echo("  ".join(cells).rstrip())
+        return
     from rich.console import Console
     from rich.table import Table
 
     table = Table(*head, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(printable(cell) for cell in row))
-    width = None if sys.stdout.isatty() else 10_000  # for a pipe: one thing, one line
-    Console(highlight=False, markup=False, width=width).print(table)
+    for row in shown:
+        table.add_row(*row)
+    Console(highlight=False, markup=False).print(table)
 
 
 # --- dead letters ---
@@ -66,6 +71,8 @@ def print_purged(deleted: int, left: int, *, interrupted: bool, as_json: bool) -
         return
     click.echo(f"{counted(deleted, 'letter')} deleted" + (", then interrupted" if interrupted else ""))
     if left:
+        from ingestd.app.letters.retry_result import MATES_LEFT
+
         click.echo(MATES_LEFT.format(left))
 
 

@@ -2,8 +2,9 @@
 
 import os
 import sqlite3
+import struct
+import zlib
 from contextlib import closing
-from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,7 +12,8 @@ from ingestd.core.errors import UserError
 
 VERSION = 4
 MAX_CHECKED_BYTES = 64 * 1024**2
-FILE_NAME = "state.db"
+FILE_NAME, MARK_NAME = "state.db", "state.mark"
+MARK = struct.Struct("<QQ")
 
 
 MAX_LOG_BYTES = 16 * 1024**2
@@ -98,6 +100,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     refuse_newer(version, path)
     for number in range(version + 1, VERSION + 1):
+        from importlib import resources  # it takes as long to import as all else here, and is seldom needed
+
         script = resources.files("ingestd.store").joinpath(f"schema_{number}.sql").read_text()
         connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
 
@@ -150,3 +154,11 @@ def explain(error: Exception, path: Path) -> StoreFailed:
     if getattr(error, "sqlite_errorname", "") in {"SQLITE_NOTADB", "SQLITE_CORRUPT"}:
         return StoreFailed(damaged(path, error))
     return StoreFailed(f"cannot use {path}: {error}")
+
+
+def unpack_mark(data: bytes) -> tuple[int, int]:
+    """(commits, high water); zeros for a mark that is none, or torn."""
+    if len(data) != MARK.size + 4 or struct.unpack("<I", data[-4:])[0] != zlib.crc32(data[:-4]):
+        return 0, 0
+    commits, high_water = MARK.unpack(data[:-4])
+    return commits, high_water

@@ -8,15 +8,16 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ingestd.core.batch import Place
 from ingestd.core.letter import MAX_DETAIL, DeadLetter, fingerprint
 from ingestd.core.reasons import RETRYABLE, Reason
 from ingestd.core.redaction import redact
+
+if TYPE_CHECKING:
+    from ingestd.core.batch import Place
 
 IDEMPOTENCY_WINDOW_S = 24 * 3600.0
 """How long an API remembers a key (seed on idempotency): past it, a letter waits for a person."""
@@ -67,7 +68,7 @@ class StoredLetter(NamedTuple):
     reading: int
 
     @property
-    def place(self) -> Place:
+    def place(self) -> "Place":
         return self.source, self.offset, self.reading
 
     @property
@@ -76,8 +77,7 @@ class StoredLetter(NamedTuple):
         return zlib.crc32(self.payload) == self.checksum
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(NamedTuple):
     """Which letters: all conditions hold. ``older_s``/``newer_s`` count from the last failure; ``sink``
     UNROUTED: of events that were rejected before it was known where to."""
 

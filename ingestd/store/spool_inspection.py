@@ -3,22 +3,22 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from ingestd.store import spool_rows
 from ingestd.store.connection import (
     FILE_NAME,
+    MARK_NAME,
     VERSION,
     StoreFailed,
     connect,
     connect_without_trace,
     explain,
     refuse_newer,
+    unpack_mark,
 )
 from ingestd.store.spool_rows import SpoolDamage, SpoolRow, SpoolTotals
-from ingestd.store.writer import MARK_NAME, unpack_mark
 
 _ALL = (0, 2**62, -1)
 _SINKS = (
@@ -28,8 +28,7 @@ _SINKS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SpoolContents:
+class SpoolContents(NamedTuple):
     """``oldest_at``: wall time of the oldest chunk. ``file_bytes``: of the state file and its log. ``sinks``:
     where there are several; what has been read already and is on its way counts as waiting."""
 
@@ -48,8 +47,7 @@ class SinkContents(NamedTuple):
     oldest_at: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class SpoolFindings:
+class SpoolFindings(NamedTuple):
     """``bad``: numbers of chunks whose checksum is wrong. ``problems``: in words."""
 
     checked: int

@@ -8,11 +8,12 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from ingestd.store.database import Database
+if TYPE_CHECKING:
+    from ingestd.store.database import Database
 
 DIGEST_BYTES = 16
 NO_KEY = bytes(DIGEST_BYTES)
@@ -135,7 +136,7 @@ def count(connection: sqlite3.Connection) -> tuple[SpoolTotals, SpoolTotals]:
     return SpoolTotals(*expected), SpoolTotals(*found)
 
 
-def take_stock(connection: sqlite3.Connection, *, database: Database, now: float) -> SpoolTotals:
+def take_stock(connection: sqlite3.Connection, *, database: "Database", now: float) -> SpoolTotals:
     """Note what is missing, and give what is there."""
     expected, found = count(connection)
     following = max(expected.next, found.next)

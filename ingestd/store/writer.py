@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ingestd.store.connection import FILE_NAME, StoreFailed, connect
+from ingestd.store.connection import FILE_NAME, MARK, MARK_NAME, StoreFailed, connect, unpack_mark
 
 Work = Callable[[sqlite3.Connection], Any]
-
-MARK_NAME = "state.mark"
-_MARK = struct.Struct("<QQ")
 
 
 class Writer:
@@ -119,16 +116,8 @@ class Writer:
 
 
 def pack_mark(commits: int, high_water: int) -> bytes:
-    packed = _MARK.pack(commits, high_water)
+    packed = MARK.pack(commits, high_water)
     return packed + struct.pack("<I", zlib.crc32(packed))
-
-
-def unpack_mark(data: bytes) -> tuple[int, int]:
-    """(commits, high water); zeros for a mark that is none, or torn."""
-    if len(data) != _MARK.size + 4 or struct.unpack("<I", data[-4:])[0] != zlib.crc32(data[:-4]):
-        return 0, 0
-    commits, high_water = _MARK.unpack(data[:-4])
-    return commits, high_water
 
 
 @dataclass(slots=True)

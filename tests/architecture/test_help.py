@@ -1,9 +1,15 @@
-"""What the help of a command costs: nothing heavy is imported for it."""
+"""What a command imports: for its help nothing heavy, and else what it needs."""
 
 import statistics
 import subprocess
 import sys
+from contextlib import closing
+from pathlib import Path
 
+from ingestd.core.letter import DeadLetter
+from ingestd.core.reasons import Reason
+from ingestd.store.connection import FILE_NAME, connect
+from ingestd.store.dead_letters import insert_letters
 from tests.each import each
 from tests.machine import patience
 
@@ -36,3 +42,49 @@ cli.main(["{command}", "--help"], standalone_mode=False)
 assert not {{"aiohttp", "httpx", "pydantic", "uvloop"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+
+HEAVY = {
+    *(
+        "aiohttp",
+        "aiosqlite",
+        "anyio",
+        "asyncio",
+        "botocore",
+        "httpx",
+        "jsonschema_rs",
+        "msgspec",
+        "prometheus_client",
+    ),
+    *("pyarrow", "pydantic", "rich", "ssl", "tomlkit", "uvloop"),
+}
+
+
+@each(
+    ("words", "loaded"),
+    [
+        ("dlq list --state-dir {state}", set()),
+        ("dlq list --group --state-dir {state}", set()),
+        ("dlq show 1 --payload --state-dir {state}", set()),
+        ("dlq export --state-dir {state}", set()),
+        ("spool stat --state-dir {state}", {"msgspec"}),
+    ],
+)
+def test_a_command_loads_no_more_of_what_is_heavy_than_it_needs(
+    tmp_path: Path, words: str, loaded: set[str]
+) -> None:
+    """Start-up is most of what a short command costs."""
+    letter = DeadLetter(b"{}", Reason.INVALID, "no event", 1, 0, 1)
+    with closing(connect(tmp_path / FILE_NAME)) as connection:
+        insert_letters(connection, [letter], 0.0)
+    code = f"""
+import sys
+from ingestd.cli.main import main
+try:
+    main()
+finally:
+    print(sorted({HEAVY} & set(sys.modules)), file=sys.stderr)
+"""
+    command = [sys.executable, "-c", code, *words.format(state=tmp_path).split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (0, str(sorted(loaded)))

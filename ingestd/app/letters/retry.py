@@ -11,7 +11,8 @@ from typing import Any
 import anyio
 
 from ingestd.app.event_loop import run_loop
-from ingestd.app.letters.letters import beside_log, directory_of
+from ingestd.app.letters.letters import directory_of
+from ingestd.app.letters.purge import beside_log
 from ingestd.app.letters.retry_result import RetryResult
 from ingestd.config import Overrides, Settings, find_login, load
 from ingestd.core.clock import SystemClock
@@ -156,10 +157,10 @@ class _Marking:
 async def _as_before(directory: Path, given: dict[tuple[str, str], Any], config_file: str | None) -> Settings:
     """Settings; what is not given is as it was in the run before."""
     settings = load(config_file, given)
-    async with LetterReader.open(directory) as reader:
+    with LetterReader.open(directory) as reader:
         if not settings.api.url and not settings.api.region:
-            given["api", "url"] = api = await reader.setting("api")
-            token_url = await reader.setting("token_url")
+            given["api", "url"] = api = reader.setting("api")
+            token_url = reader.setting("token_url")
             if MASK in f"{api}{token_url}":
                 raise UserError(
                     f"the run before sent to {api}, and what is secret of a URL is not kept: give --config"
@@ -168,10 +169,8 @@ async def _as_before(directory: Path, given: dict[tuple[str, str], Any], config_
                 given["api", "token_url"] = token_url or None
                 given["api", "no_auth"] = token_url == "" or given.get(("api", "no_auth"))
         if given.get(("schema", "name")) is None:
-            given["schema", "name"] = await reader.setting("schema")
-            given["schema", "dedup_key"] = given.get(("schema", "dedup_key")) or await reader.setting(
-                "dedup_key"
-            )
+            given["schema", "name"] = reader.setting("schema")
+            given["schema", "dedup_key"] = given.get(("schema", "dedup_key")) or reader.setting("dedup_key")
     return load(config_file, given)
 
 

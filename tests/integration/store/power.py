@@ -17,7 +17,7 @@ import apsw
 import pytest
 
 from ingestd.store import connection as store_connection
-from ingestd.store.writer import MARK_NAME
+from ingestd.store.connection import MARK_NAME
 
 _SECTOR_BYTES = 512
 

@@ -12,11 +12,10 @@ from typing import Any
 import anyio
 import pytest
 
-from ingestd.store.connection import StoreFailed
+from ingestd.store.connection import StoreFailed, unpack_mark
 from ingestd.store.database import Database
 from ingestd.store.spool_reader import SpoolReader
 from ingestd.store.upkeep import StoreBounds
-from ingestd.store.writer import unpack_mark
 from tests.each import each
 from tests.machine import patience
 

@@ -15,13 +15,12 @@ from ingestd.core.errors import UserError
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.delivery.retry_worker import rebuild
-from ingestd.store.connection import StoreFailed, connect
+from ingestd.store.connection import MARK_NAME, StoreFailed, connect, unpack_mark
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import Filter, insert_letters
 from ingestd.store.letter_changes import LetterChanges, PurgeResult
 from ingestd.store.letter_leases import letters_delivered
 from ingestd.store.letter_queue import LetterQueue
-from ingestd.store.writer import MARK_NAME, unpack_mark
 from tests.ids import new_id
 
 pytestmark = pytest.mark.anyio

@@ -78,23 +78,21 @@ async def test_a_reader_sees_what_is_committed_beside_the_writer(database: Datab
     ]
     database.note(lambda c: dead_letters.insert_letters(c, letters, NOW))
     await database.commit()
-    async with LetterReader.open(database.path.parent) as reader:
-        stored = [row async for row in reader.letters(Filter(), NOW)]
+    with LetterReader.open(database.path.parent) as reader:
+        stored = [*reader.letters(Filter(), NOW)]
         assert [row.payload for row in stored] == [letter.payload for letter in letters]
-        assert [row.id async for row in reader.letters(Filter(), NOW, limit=3)] == [1, 2, 3]
-        assert await reader.groups(Filter(), NOW) == [
+        assert [row.id for row in reader.letters(Filter(), NOW, limit=3)] == [1, 2, 3]
+        assert reader.groups(Filter(), NOW) == [
             ("gave_up: # of kind b", 333, NOW, NOW, 2),
             ("gave_up: # of kind a", 167, NOW, NOW, 1),
         ]
         await database.run(lambda c: letter_leases.letters_delivered(c, [1, 2], NOW))
         assert await database.run(dead_letters.count) == {"waiting": 498, "leased": 0, "delivered": 2}
-        assert await reader.setting("nothing") is None
-        assert await reader.sources() == {}
+        assert reader.setting("nothing") is None
+        assert reader.sources() == {}
 
 
-@pytest.mark.anyio
-async def test_a_reader_makes_no_store_where_there_is_none(tmp_path: Path) -> None:
-    with pytest.raises(sqlite3.OperationalError):
-        async with LetterReader.open(tmp_path):
-            pass
+def test_a_reader_makes_no_store_where_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError), LetterReader.open(tmp_path):
+        pass
     assert not (tmp_path / "state.db").exists()

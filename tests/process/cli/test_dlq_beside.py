@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from ingestd.store.writer import MARK_NAME, unpack_mark
+from ingestd.store.connection import MARK_NAME, unpack_mark
 from tests.event_api import EventApi, event, events, events_of, key, write
 from tests.process.cli.run_support import Serving, producer, retry, serve
 from tests.process.cli.support import Place, until

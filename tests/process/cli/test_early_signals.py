@@ -46,7 +46,7 @@ HEAVY = [
     ("run", "uvloop"),
     ("run", "aiohttp"),
     ("replay", "pydantic"),
-    ("dlq", "aiosqlite"),
+    ("dlq", "sqlite3"),
 ]
 EARLY = [*((command, "click") for command in WORDS), *HEAVY]
 

@@ -1,0 +1,71 @@
+"""Deletes dead letters for a person, and opens the audit file for what people do beside a service."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ingestd.app.event_loop import run_loop
+from ingestd.app.letters.letters import directory_of, find
+from ingestd.config.sections import AuditConfig
+from ingestd.core.clock import SystemClock
+from ingestd.store import letter_leases
+from ingestd.store.database import Database
+from ingestd.store.dead_letters import Filter
+from ingestd.store.letter_changes import LetterChanges, PurgeResult
+from ingestd.store.lock import DirectoryInUse, DirectoryLock
+from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.telemetry.audit_file import AuditLog
+from ingestd.wiring.open_audit import open_audit
+
+
+def purge(
+    state_dir: str | None, where: Filter, *, confirm: Callable[[int], object] | None = None
+) -> PurgeResult:
+    """What was deleted. Beside a process that uses the directory, what it is sending stays.
+
+    ``confirm`` is called with the number of letters, and may raise.
+    """
+    now = SystemClock.wall()
+    count = find(state_dir, where, limit=1, now=now)[1]
+    if not count:
+        return PurgeResult()
+    if confirm:
+        confirm(count)
+    directory, done = directory_of(state_dir), PurgeResult()
+    try:
+        lock: DirectoryLock | None = DirectoryLock(directory)
+    except DirectoryInUse:
+        lock = None
+    try:
+        if lock:
+            run_loop(lambda: _release_leases(directory))
+        with LetterChanges.open(directory) as changes:
+            changes.purge(where, now=now, done=done)
+    except KeyboardInterrupt:
+        done.interrupted = True
+    finally:
+        if lock:
+            lock.release()
+    with beside_log(directory) as audit:
+        audit(AuditEntry.LETTERS_PURGED, count=done.deleted)
+    return done
+
+
+async def _release_leases(directory: Path) -> None:
+    """Nobody has them: the lock was free."""
+    database = Database(directory)
+    try:
+        await database.open()
+        await database.run(letter_leases.release_leases)
+    finally:
+        await database.close()
+
+
+@contextmanager
+def beside_log(directory: Path, config: AuditConfig | None = None) -> Iterator[AuditLog]:
+    """The audit file, to add to: whoever writes it for long is the one that rotates it."""
+    audit = open_audit(config or AuditConfig(), directory, rotates=False)
+    try:
+        yield audit
+    finally:
+        audit.close()
