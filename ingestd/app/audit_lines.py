@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import msgspec
 from ingestd.config import load
 from ingestd.config.sections import AuditConfig
 from ingestd.core import units
+from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.text import printable
 from ingestd.telemetry import audit_rotation, audit_verification
@@ -103,7 +103,7 @@ def make_choice(
         seconds = units.seconds(since) if since else None
     except ValueError as error:
         raise UserError(f"--since: {error}") from None
-    at = "" if seconds is None else (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
+    at = "" if seconds is None else units.rfc3339(SystemClock.wall() - seconds, "milliseconds")[:-1]
     names = frozenset(name.upper() for name in events)
     return AuditFilter(text.lower(), names, at, sink or "", request_id or "")
 

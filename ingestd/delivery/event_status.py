@@ -78,9 +78,7 @@ class StatusReader:
             if isinstance(value, str):
                 standing = self._ends.get(value.strip().casefold(), Standing.PENDING)
                 return EventStatus(standing, self._details(value, body))
-        after_s = retry_after.parse(
-            answer.headers.get("retry-after"), now_wall=now_wall, date=answer.headers.get("date")
-        )
+        after_s = retry_after.of(answer.headers, now_wall=now_wall)
         return EventStatus(Standing.UNANSWERED, self._words(answer), after_s)
 
     def _words(self, answer: Answer) -> str:

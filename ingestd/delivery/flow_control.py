@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ingestd.core.backoff import Backoff
 from ingestd.core.batch import Batch
 from ingestd.core.errors import Unreachable
+from ingestd.core.token_bucket import TokenBucket
 from ingestd.core.units import human_seconds
 from ingestd.delivery.circuit_breaker import BreakerState, CircuitBreaker, PoisonDetector
 from ingestd.delivery.concurrency_limiter import ConcurrencyLimiter
@@ -279,24 +280,18 @@ class RetryBudget:
     """
 
     def __init__(self, *, share: float, floor: int, per_s: float, now: float) -> None:
-        self._share, self._floor, self._per_s = share, max(1.0, floor), per_s
-        self._most = max(_MOST_REPEATS, self._floor)
-        self._tokens, self._at = self._floor, now
+        self._share = share
+        self._bucket = TokenBucket(per_s, max(1.0, floor), now)
+        self._most = max(_MOST_REPEATS, self._bucket.burst)
 
     def first_sent(self) -> None:
-        self._tokens = min(self._most, self._tokens + self._share)
+        self._bucket.give(self._share, self._most)
 
     def repeat_sent(self, now: float) -> None:
         """Also one that was sent without asking: a probe, or at the end of the process."""
-        self._fill(now)
-        self._tokens = max(0.0, self._tokens - 1.0)
+        self._bucket.take(now)
+        self._bucket.tokens = max(0.0, self._bucket.tokens)
 
     def next_at(self, now: float) -> float:
         """When there is one, if only time brings it; ``now`` if there is."""
-        self._fill(now)
-        return now if self._tokens >= 1.0 else now + (1.0 - self._tokens) / self._per_s
-
-    def _fill(self, now: float) -> None:
-        if self._tokens < self._floor:
-            self._tokens = min(self._floor, self._tokens + max(0.0, now - self._at) * self._per_s)
-        self._at = now
+        return now + self._bucket.wait_s(now)

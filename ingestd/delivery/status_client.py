@@ -1,4 +1,4 @@
-"""How an API is asked what became of events: one GET with credentials, and the rate of all of them.
+"""How an API is asked what became of events: one GET with credentials, and less and less where that fails.
 
 For ``status_poller.py`` and ``ingestd publish``.
 """
@@ -11,9 +11,6 @@ from ingestd.core.clock import Clock
 from ingestd.transport.auth import Auth
 from ingestd.transport.client import Client
 from ingestd.transport.token_refusal import TokenRenewal, speaks_of_token
-
-_AT_ONCE_S = 0.1
-"""How many requests may go together after a pause: those of so many seconds."""
 
 
 class StatusClient:
@@ -41,20 +38,6 @@ class StatusClient:
         headers = {"Accept": "application/json"}
         added, generation = await self._auth.headers(url, b"", headers)
         return await self._client.request("GET", url, headers={**headers, **added}), generation
-
-
-class StatusRateLimit:
-    """So many requests per minute, evenly. Pure; time is passed in."""
-
-    def __init__(self, requests_per_minute: int) -> None:
-        self._interval_s = 60.0 / requests_per_minute
-        self._next = float("-inf")
-
-    def reserve(self, now: float) -> float:
-        """Take the next turn; gives the seconds until then."""
-        turn = max(now, self._next - _AT_ONCE_S)
-        self._next = max(now, self._next) + self._interval_s
-        return turn - now
 
 
 class PollBackoff:

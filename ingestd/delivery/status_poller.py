@@ -16,15 +16,18 @@ from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable, first_cause
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
+from ingestd.core.token_bucket import TokenBucket
 from ingestd.core.units import human_seconds
 from ingestd.delivery.event_status import EventStatus, Standing, StatusReader, question_url
 from ingestd.delivery.recorder import PendingConfirmations
-from ingestd.delivery.status_client import PollBackoff, StatusRateLimit, jitter
+from ingestd.delivery.status_client import PollBackoff, jitter
 from ingestd.telemetry.metrics import answer_class
 
 _PAGE = 32
 _FAILURES_TO_REPORT = 5
 _LOOK_AGAIN_S = 60.0
+_AT_ONCE_S = 0.1
+"""How many requests may go together after a pause: those of so many seconds."""
 
 
 class DueConfirmation(Protocol):
@@ -154,7 +157,8 @@ class StatusPoller:
         self._clock = clock
         self._warn = warn
         self._random = rng
-        self._budget = StatusRateLimit(settings.requests_per_minute)
+        per_s = settings.requests_per_minute / 60
+        self._requests = TokenBucket(per_s, 1 + _AT_ONCE_S * per_s, clock.monotonic())
         self._backoff = PollBackoff(max_wait_s=settings.max_wait_s, rng=self._random)
         self._changed = pending.changed
         self._page: deque[DueConfirmation] = deque()
@@ -194,7 +198,7 @@ class StatusPoller:
                 if not self._page:
                     wake = await self._turn_page(now)
                 if self._page:
-                    await self._clock.sleep(self._budget.reserve(now))
+                    await self._clock.sleep(self._requests.reserve(now))
                     if self._clock.monotonic() >= self._backoff.hold_until:
                         return self._page.popleft()
                     continue

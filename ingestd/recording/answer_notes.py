@@ -30,15 +30,13 @@ class AnswerNotes:
                 f" and [sinks.{self._sink}.answers] says where to look: {verdict.detail[:200]}"
             )
         if "retry-after" in answer.headers and not 200 <= answer.status < 300:
-            self._look_at_retry_after(answer.headers["retry-after"], answer.headers.get("date"))
-
-    def _look_at_retry_after(self, value: str, date: str | None) -> None:
-        known = retry_after.parse(value, now_wall=self._clock.wall(), date=date)
-        if known is None and self._is_new("retry-after"):
-            self._warn(
-                f"{self._sink}: the API's Retry-After is ignored, for it is neither seconds nor an HTTP date:"
-                f" {told(value, 80)!r}; from now on without a word"
-            )
+            known = retry_after.of(answer.headers, now_wall=self._clock.wall())
+            if known is None and self._is_new("retry-after"):
+                value = told(answer.headers["retry-after"], 80)
+                self._warn(
+                    f"{self._sink}: the API's Retry-After is ignored, for it is neither seconds nor an HTTP"
+                    f" date: {value!r}; this is not repeated"
+                )
 
     def _is_new(self, kind: str) -> bool:
         if kind in self._told or len(self._told) >= _MAX_TOLD:

@@ -145,7 +145,7 @@ class AnswerReader:
         if meaning in (Meaning.ACCEPTED, Meaning.REJECTED):
             return Verdict(meaning, detail, items=items, unmatched=unmatched)
         if meaning in (Meaning.RETRY, Meaning.PAUSED):  # sent again: was it, perhaps, taken?
-            after_s = retry_after_s(answer, now_wall=now_wall)
+            after_s = retry_after.of(answer.headers, now_wall=now_wall)
             perhaps = usual.ambiguous or usual.meaning is Meaning.ACCEPTED
             return Verdict(meaning, detail, after_s=after_s, ambiguous=perhaps)
         return Verdict(meaning, detail)
@@ -189,7 +189,7 @@ def meaning_of(
     status, detail = answer.status, words(answer)
     if 200 <= status < 300:
         return Verdict(Meaning.ACCEPTED, detail, items=items, unmatched=unmatched)
-    after_s = retry_after_s(answer, now_wall=now_wall)
+    after_s = retry_after.of(answer.headers, now_wall=now_wall)
     if status == 401:
         return Verdict(Meaning.UNAUTHORIZED, detail)
     if status == 403 and speaks_of_token(answer):
@@ -256,12 +256,6 @@ def _is_json(answer: Answer) -> bool:
         return False
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     return value[:1] in (b"{", b"[") or kind == "application/json" or kind.endswith("+json")
-
-
-def retry_after_s(answer: Answer, *, now_wall: float) -> float | None:
-    """Its Retry-After, measured from its own Date."""
-    value = answer.headers.get("retry-after")
-    return retry_after.parse(value, now_wall=now_wall, date=answer.headers.get("date"))
 
 
 def redirect(answer: Answer) -> str:

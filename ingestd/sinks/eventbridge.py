@@ -33,6 +33,7 @@ from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.eventbridge_entry import BusEntry, BusEntryEncoder
 from ingestd.sinks.settings import TYPE, AwsConfig, HttpSinkConfig, SinkBasis
 from ingestd.sinks.sink import Sink, Unencodable
+from ingestd.transport.headers import retry_after
 
 MAX_ENTRIES = 10
 _PREFIX, _SEPARATOR, _SUFFIX = b'{"Entries":[', b",", b"]}"
@@ -171,7 +172,7 @@ class EventBridgeSink:
         return Verdict(
             meaning,
             answers.words(answer),
-            after_s=answers.retry_after_s(answer, now_wall=self._wall()),
+            after_s=retry_after.of(answer.headers, now_wall=self._wall()),
             slow_down=not failed or code.startswith("ServiceUnavail"),
             throttled=not failed,
             ambiguous=failed and answer.status >= 300,

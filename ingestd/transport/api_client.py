@@ -9,11 +9,12 @@ import random
 import re
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from ingestd.core.answer import PASSING, Answer
-from ingestd.core.backoff import Backoff
+from ingestd.core.backoff import Backoff, polls, retrying
 from ingestd.core.clock import Clock, system_rng
 from ingestd.core.errors import Unreachable, UserError, first_cause
 from ingestd.core.redaction import names_a_secret
@@ -110,17 +111,15 @@ class ApiClient:
 
     async def get_when_visible(self, path: str, *, deadline_s: float) -> Any:
         """404 after a create means not yet, until the deadline; then it is the error it is."""
-        end = self._clock.monotonic() + deadline_s
-        wait_s = 0.2
-        while True:
+        async for left_s in polls(
+            self._clock, self._random, within_s=deadline_s, first_s=0.2, longest_s=5.0, growth=2.0
+        ):
             try:
                 return await self.get(path)
             except ApiError as error:
-                left_s = end - self._clock.monotonic()
                 if error.status != 404 or left_s <= 0:
                     raise
-            await self._clock.sleep(min(left_s, wait_s * self._random.uniform(0.8, 1.2)))
-            wait_s = min(2 * wait_s, 5.0)
+        raise AssertionError("unreachable: the last question raises or returns")
 
     async def _call(self, method: str, path: str, *, params: Params | None = None, body: Any = None) -> Any:
         url = self._url(path, params)
@@ -129,20 +128,21 @@ class ApiClient:
         mask = SecretMask(*_secrets_in(body))
         end = self._clock.monotonic() + self._deadline_s
         dropped = False
-        attempt = 0
-        while True:
+
+        async def attempt() -> Answer:
+            nonlocal dropped
             answer, generation = await self._attempt(method, url, path, sent, end=end)
-            if 200 <= answer.status < 300 and not answer.truncated:
-                return _decode(method, path, answer)
-            if not dropped and speaks_of_token(answer):
+            if not dropped and not _is_done(answer) and speaks_of_token(answer):
                 self._auth.drop(generation)
                 dropped = True
-                continue
-            attempt += 1
-            wait_s = self._wait_s(method, answer, attempt)
-            if wait_s is None or attempt == MAX_ATTEMPTS or self._clock.monotonic() + wait_s > end:
-                raise _failure(method, path, answer, mask=mask)
-            await self._clock.sleep(wait_s)
+                answer, _ = await self._attempt(method, url, path, sent, end=end)
+            return answer
+
+        wait_s = partial(self._wait_s, method)
+        answer, _ = await retrying(attempt, wait_s, clock=self._clock, until=end)
+        if _is_done(answer):
+            return _decode(method, path, answer)
+        raise _failure(method, path, answer, mask=mask)
 
     def _url(self, path: str, params: Params | None) -> str:
         """On our own host whatever ``path`` is, and not above the path that it begins with."""
@@ -173,6 +173,8 @@ class ApiClient:
 
     def _wait_s(self, method: str, answer: Answer, attempt: int) -> float | None:
         """Before the next attempt; None: there must not be one."""
+        if attempt == MAX_ATTEMPTS or _is_done(answer):
+            return None
         floor_s = self._floor_s(answer)
         if method in _SAFE:
             cut = 200 <= answer.status < 300 and attempt < MAX_ATTEMPTS_CUT  # or over the limit, for good
@@ -184,10 +186,7 @@ class ApiClient:
         return _BACKOFF.delay(attempt, at_least_s=floor_s, rng=self._random)
 
     def _floor_s(self, answer: Answer) -> float | None:
-        headers = answer.headers
-        return retry_after.parse(
-            headers.get("retry-after"), now_wall=self._clock.wall(), date=headers.get("date")
-        )
+        return retry_after.of(answer.headers, now_wall=self._clock.wall())
 
 
 async def gather(*calls: Coroutine[Any, Any, _T], limit: int = 8) -> list[_T]:
@@ -209,6 +208,10 @@ async def gather(*calls: Coroutine[Any, Any, _T], limit: int = 8) -> list[_T]:
         for call in calls:
             call.close()  # what never had its turn would warn
     return [results[index] for index in range(len(calls))]
+
+
+def _is_done(answer: Answer) -> bool:
+    return 200 <= answer.status < 300 and not answer.truncated
 
 
 def _encode(method: str, path: str, body: Any) -> bytes:

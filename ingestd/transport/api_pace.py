@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Mapping
 
 from ingestd.core.clock import Clock
+from ingestd.core.token_bucket import TokenBucket
 from ingestd.transport.headers import rate_limit
 
 _LOW_SHARE = 0.2
@@ -18,9 +19,10 @@ class ApiPace:
 
     def __init__(self, requests_per_minute: int, *, clock: Clock) -> None:
         self._clock = clock
-        self._burst = max(1.0, requests_per_minute // 5)
-        self._rate_per_s = max(1.0, requests_per_minute - self._burst) / 60.0 if requests_per_minute else 0.0
-        self._tokens, self._filled_at = self._burst, clock.monotonic()
+        self._bucket = None
+        if requests_per_minute:
+            burst = max(1.0, requests_per_minute // 5)
+            self._bucket = TokenBucket(max(1.0, requests_per_minute - burst) / 60.0, burst, clock.monotonic())
         self._gap_s = 0.0
         self._not_before = self._gap_until = float("-inf")
         self._turns = asyncio.Lock()
@@ -33,8 +35,9 @@ class ApiPace:
                 if self._clock.monotonic() + wait_s > until:
                     return False
                 await self._clock.sleep(wait_s)
-            self._tokens -= 1
             now = self._clock.monotonic()
+            if self._bucket:
+                self._bucket.take(now)
             if now < self._gap_until:
                 self._not_before = max(self._not_before, now + self._gap_s)
             return True
@@ -59,10 +62,7 @@ class ApiPace:
 
     def _wait_s(self, now: float) -> float:
         wait_s = self._not_before - now
-        if self._rate_per_s:
-            gained = max(0.0, now - self._filled_at) * self._rate_per_s
-            self._tokens, self._filled_at = min(self._burst, self._tokens + gained), now
-            if self._tokens < 1:
-                # a little more than exact: it must not come up short by a rounding, and go round for ever
-                wait_s = max(wait_s, (1 - self._tokens) / self._rate_per_s + 0.001)
+        if self._bucket and (lacking_s := self._bucket.wait_s(now)):
+            # a little more than exact: it must not come up short by a rounding, and go round for ever
+            wait_s = max(wait_s, lacking_s + 0.001)
         return wait_s

@@ -5,7 +5,6 @@
 
 import asyncio
 import base64
-import math
 import random
 import re
 from collections.abc import Callable, Mapping
@@ -13,8 +12,10 @@ from dataclasses import dataclass, field
 from urllib.parse import quote_plus, urlencode, urlsplit
 
 from ingestd.core.answer import Answer
+from ingestd.core.backoff import Backoff
 from ingestd.core.clock import Clock, system_rng
 from ingestd.core.errors import Unreachable
+from ingestd.core.token_bucket import TokenBucket
 from ingestd.core.units import human_seconds
 from ingestd.transport.auth import Credential, FixedCredential, SecretMask
 from ingestd.transport.auth import NoAuth as NoAuth
@@ -27,6 +28,7 @@ REFRESH_AHEAD_S = 60.0
 REFUSAL_REMEMBERED_S = 5.0
 MAX_BACKOFF_S = 30.0
 MAX_ANSWER_BYTES = 64 * 1024
+_BACKOFF = Backoff(base_s=0.5, cap_s=MAX_BACKOFF_S)
 
 _FREE_REQUESTS = 3  # so many at once; after that one per second, whatever lifetimes the host grants
 _TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
@@ -93,7 +95,7 @@ class TokenSource:
         self._why = ""
         self._failures = 0
         self._retry_at = 0.0
-        self._next_slot = -math.inf
+        self._requests = TokenBucket(1.0, _FREE_REQUESTS, clock.monotonic())
         self._refresh: asyncio.Task[Token | Unreachable] | None = None
         self._closed = False
 
@@ -172,12 +174,12 @@ class TokenSource:
     async def _wait_for_turn(self, give_up_at: float) -> bool:
         """Sleep until a request may be sent; False at once if that is after ``give_up_at``."""
         now = self._clock.monotonic()
-        turn = max(self._retry_at, self._next_slot - (_FREE_REQUESTS - 1), now)
+        turn = max(self._retry_at, now + self._requests.wait_s(now))
         if turn > give_up_at:
             return False
         if turn > now:
             await self._clock.sleep(turn - now)
-        self._next_slot = max(self._next_slot, turn) + 1.0
+        self._requests.take(max(turn, now))
         return True
 
     def _accept(self, answer: Answer, *, asked_at: float) -> Token | None:
@@ -206,15 +208,10 @@ class TokenSource:
         return LoginRefused(self._refusal)
 
     def _back_off(self, answer: Answer) -> None:
-        ceiling_s = min(MAX_BACKOFF_S, 0.5 * 2 ** min(self._failures, 10))
-        floor_s = retry_after.parse(
-            answer.headers.get("retry-after"),
-            now_wall=self._clock.wall(),
-            date=answer.headers.get("date"),
-            cap_s=MAX_BACKOFF_S,
-        )
+        floor_s = retry_after.of(answer.headers, now_wall=self._clock.wall(), cap_s=MAX_BACKOFF_S)
         self._failures += 1
-        self._retry_at = self._clock.monotonic() + max(self._rng.random() * ceiling_s, floor_s or 0.0)
+        delay_s = _BACKOFF.delay(self._failures, at_least_s=floor_s, rng=self._rng)
+        self._retry_at = self._clock.monotonic() + delay_s
 
 
 def _credential(given: str | Credential[str], what: str) -> Credential[str]:

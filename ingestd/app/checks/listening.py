@@ -3,7 +3,6 @@
 import errno
 import socket
 import ssl
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,7 +57,7 @@ def _words(code: int) -> str:
     return "there is no such host" if code < 0 else errno.errorcode.get(code, str(code))
 
 
-def check_tls(tls: TlsConfig, *, now_s: float | None = None) -> Iterator[Finding]:
+def check_tls(tls: TlsConfig, *, now_s: float) -> Iterator[Finding]:
     """The certificate loads, its key is its own, and it is not about to expire. ``now_s``: wall clock."""
     if not tls.cert_file:
         return
@@ -71,7 +70,7 @@ def check_tls(tls: TlsConfig, *, now_s: float | None = None) -> Iterator[Finding
     except (ssl.SSLError, ValueError) as error:
         yield fail("tls", _explain_tls(error, tls))
         return
-    yield from _check_validity(tls, begins_s, ends_s, time.time() if now_s is None else now_s)
+    yield from _check_validity(tls, begins_s, ends_s, now_s)
     if tls.client_ca_file:
         yield _check_client_ca(tls.client_ca_file)
 

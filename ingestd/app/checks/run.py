@@ -14,7 +14,7 @@ from ingestd.config import (
     resolve_login,
     state_directory,
 )
-from ingestd.core.clock import SystemClock
+from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.redaction import redact
 from ingestd.core.text import printable
@@ -57,15 +57,16 @@ async def check_all(
         return
     login, missing = _resolve(settings)
     directory = state_directory(settings, login, environ)
+    clock, sinks = SystemClock(), sections_of(settings)
     groups: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("configuration", lambda: configuration.check_settings(settings, file, environ)),
         ("login", lambda: [fail("login", missing)] if missing else _check_login(login)),
         ("producers", lambda: configuration.check_producers(settings)),
         ("secret files", lambda: configuration.check_secret_files(settings, origins)),
         ("schema", lambda: configuration.check_schema(settings)),
-        ("state directory", lambda: state.check_state(directory, settings.spool, sections_of(settings))),
+        ("state directory", lambda: state.check_state(directory, settings.spool, sinks, clock)),
         ("ports", lambda: listening.check_ports(settings, holder=holder_of(directory))),
-        ("tls", lambda: listening.check_tls(settings.ingest.tls)),
+        ("tls", lambda: listening.check_tls(settings.ingest.tls, now_s=clock.wall())),
     ]
     for name, check in groups:
         try:
@@ -79,7 +80,7 @@ async def check_all(
     if online and missing:
         yield report.add(warn("online", "that of [api] is not tried: the login is not complete"))
     if online:
-        async for finding in _check_online(settings, usable):
+        async for finding in _check_online(settings, usable, clock):
             yield report.add(finding, online=True)
 
 
@@ -110,11 +111,11 @@ async def _check_sinks(settings: Settings, login: Login | None) -> AsyncIterator
         yield fail("proxy", str(error))
 
 
-async def _check_online(settings: Settings, login: Login | None) -> AsyncIterator[Finding]:
+async def _check_online(settings: Settings, login: Login | None, clock: Clock) -> AsyncIterator[Finding]:
     from ingestd.app.checks.online import check_online
 
     try:
-        async for finding in check_online(settings, login, SystemClock()):
+        async for finding in check_online(settings, login, clock):
             yield finding
     except UserError as error:
         yield fail("api", str(error))

@@ -5,12 +5,12 @@ import re
 import shutil
 import statistics
 import tempfile
-import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ingestd.app.checks.finding import Finding, fail, ok, warn
 from ingestd.config import SpoolConfig
+from ingestd.core.clock import Clock
 from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, look_at
 from ingestd.store.spool_inspection import waiting_by_sink
 from ingestd.store.spool_rows import words_of_left_behind
@@ -24,7 +24,9 @@ _NETWORK = re.compile(
 _FLEETING = {"tmpfs": "memory", "ramfs": "memory", "overlay": "the container's own layer"}
 
 
-def check_state(directory: Path, spool: SpoolConfig, sinks: Collection[str]) -> Iterator[Finding]:
+def check_state(
+    directory: Path, spool: SpoolConfig, sinks: Collection[str], clock: Clock
+) -> Iterator[Finding]:
     """Writes a probe there and takes it away again. Makes no directory, and leaves no file behind. ``sinks``:
     names of those that are configured."""
     existing = _nearest_existing(directory)
@@ -33,7 +35,7 @@ def check_state(directory: Path, spool: SpoolConfig, sinks: Collection[str]) -> 
         return
     try:
         with tempfile.TemporaryDirectory(prefix=".ingestd-check-", dir=existing) as probe:
-            fsync_s = _measure_fsync(Path(probe) / "fsync")
+            fsync_s = _measure_fsync(Path(probe) / "fsync", clock)
     except OSError as error:
         yield fail(
             "state directory", f"cannot write in {existing}: {error.strerror}; set state.dir, or its rights"
@@ -108,15 +110,15 @@ def _nearest_existing(directory: Path) -> Path:
     return directory if path == Path(os.path.abspath(directory)) else path
 
 
-def _measure_fsync(file: Path) -> float:
+def _measure_fsync(file: Path, clock: Clock) -> float:
     """Seconds for 4 KiB to be on disk, as each group commit wants it."""
     took = []
     with file.open("wb", buffering=0) as opened:
         for _ in range(_PROBES):
             opened.write(b"\0" * 4096)
-            start = time.perf_counter()
+            start = clock.monotonic()
             os.fsync(opened.fileno())
-            took.append(time.perf_counter() - start)
+            took.append(clock.monotonic() - start)
     return statistics.median(took)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import quote
 
 from ingestd.control.engine.arn import parse_bus_arn, source_of
-from ingestd.control.engine.polling import polls
 from ingestd.control.engine.resource import Address, AuditStep, Context, Fields, RemoteResource, Wanted
 from ingestd.control.engine.table import TableReader
 from ingestd.core.errors import UserError
@@ -20,7 +19,6 @@ PATH = "/api/v2/event/destinations"
 TYPES_A_CALL = 100
 MAX_EVENT_TYPES = 5000
 MAX_PARALLEL = 4
-FIRST_POLL_S, LAST_POLL_S = 0.3, 5.0
 VERIFIED = "VERIFIED"
 
 _ENDED = frozenset(("FAILED", "TIMEOUT"))
@@ -168,7 +166,7 @@ async def _verification(context: Context, its_id: str) -> tuple[str, str]:
 
 async def _wait_until_verified(context: Context, found: RemoteResource, wanted: Wanted) -> None:
     begin, state, reason = context.clock.monotonic(), "", ""
-    async for _ in polls(context, within_s=context.deadline_s, first_s=FIRST_POLL_S, longest_s=LAST_POLL_S):
+    async for _ in context.polls():
         state, reason = await _verification(context, found.id)
         if state == VERIFIED:
             spent_s = round(context.clock.monotonic() - begin, 3)

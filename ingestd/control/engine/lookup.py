@@ -1,13 +1,11 @@
 """Finds what a create may have made already, by its name. Called by ``integration.py`` and ``trigger.py``."""
 
-from ingestd.control.engine.polling import polls
 from ingestd.control.engine.resource import Context, RemoteResource, ResourceKind
 from ingestd.core.errors import UserError
 from ingestd.transport.api_client import ApiError
 
 LOOK_AGAIN_S = 15.0
 """How long is looked for what an unanswered create may have made."""
-FIRST_POLL_S, LAST_POLL_S = 0.5, 5.0
 
 
 async def find_named(
@@ -16,7 +14,7 @@ async def find_named(
     """``path``: of all of them. Raises UserError where there are several: which one is meant?"""
     there: list[RemoteResource] = []
     within_s = min(patience_s, context.deadline_s)
-    async for _ in polls(context, within_s=within_s, first_s=FIRST_POLL_S, longest_s=LAST_POLL_S):
+    async for _ in context.polls(within_s=within_s):
         named = [one for one in await kind.read(context) if one.key == name]
         there = [one for one in named if await _exists(context, f"{path}/{one.id}")]
         if len(there) > 1:

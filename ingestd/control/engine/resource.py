@@ -5,11 +5,12 @@ know nothing else of them.
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ingestd.control.engine.secret import SecretRef
+from ingestd.core.backoff import polls
 from ingestd.core.clock import Clock
 
 Fields = Mapping[str, Any]
@@ -97,6 +98,13 @@ class Context:
     rng: random.Random
     deadline_s: float = 120.0
     allow_private: bool = False
+
+    def polls(
+        self, *, within_s: float | None = None, first_s: float = 0.3, longest_s: float = 5.0
+    ) -> AsyncIterator[float]:
+        """See ``core.backoff.polls``; within the deadline, where no other time is given."""
+        within_s = self.deadline_s if within_s is None else within_s
+        return polls(self.clock, self.rng, within_s=within_s, first_s=first_s, longest_s=longest_s)
 
 
 class ResourceKind(Protocol):

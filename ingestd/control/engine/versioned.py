@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 from ingestd.control.engine.compare import canonical
 from ingestd.control.engine.resource import Context, Fields
+from ingestd.core.backoff import Backoff
 from ingestd.core.errors import UserError
 from ingestd.transport.api_client import ApiError
 
 MAX_TRIES = 5
+_BACKOFF = Backoff(base_s=0.5, cap_s=8.0)
 
 
 class CurrentVersion(NamedTuple):
@@ -35,7 +37,7 @@ async def change(
     ``planned``: what the change was planned for; None for what was made just now and never looked at. Raises
     UserError where it is neither that nor what is wanted, ApiError for anything but a conflict.
     """
-    for attempt in range(MAX_TRIES):
+    for attempt in range(1, MAX_TRIES + 1):
         current = await read()
         if not (changed := _unlike(current.fields, wanted)):
             return current.body
@@ -47,7 +49,7 @@ async def change(
         except ApiError as error:
             if not error.is_version_conflict:
                 raise
-        await context.clock.sleep(context.rng.uniform(0.1, 0.5) * 2**attempt)
+        await context.clock.sleep(_BACKOFF.delay(attempt, rng=context.rng))
     raise UserError(f"{what}: its version was another one at each of {MAX_TRIES} tries: plan again later")
 
 

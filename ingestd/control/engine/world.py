@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import anyio
 
-from ingestd.control.engine.polling import polls
 from ingestd.control.engine.resource import Context, RemoteResource, ResourceKind
 from ingestd.control.engine.state import ControlState
 from ingestd.core.errors import UserError
@@ -62,7 +61,7 @@ async def _read(
     context: Context, kind: ResourceKind, state: ControlState | None
 ) -> tuple[RemoteResource, ...]:
     found: tuple[RemoteResource, ...] = ()
-    async for _ in polls(context, within_s=VISIBLE_WITHIN_S, first_s=0.5, longest_s=VISIBLE_WITHIN_S):
+    async for _ in context.polls(within_s=VISIBLE_WITHIN_S, first_s=0.5, longest_s=VISIBLE_WITHIN_S):
         found = tuple(sorted(await kind.read(context), key=lambda one: (one.key, one.id)))
         if not _misses(found, kind.name, state):
             break

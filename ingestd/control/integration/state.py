@@ -3,9 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
-from ingestd.control.engine.lookup import FIRST_POLL_S, LAST_POLL_S
 from ingestd.control.engine.model_table import text
-from ingestd.control.engine.polling import polls
 from ingestd.control.engine.resource import AuditStep, Context, RemoteResource
 from ingestd.core.errors import UserError
 from ingestd.core.text import cut
@@ -45,7 +43,7 @@ async def wait_until_reported(context: Context, found: RemoteResource, *, enable
     what, began = f"integration {found.key}", context.clock.monotonic()
     look = partial(context.api.get_when_visible, path_of(found), deadline_s=context.deadline_s)
     state = intended = ""
-    async for _ in polls(context, within_s=context.deadline_s, first_s=FIRST_POLL_S, longest_s=LAST_POLL_S):
+    async for _ in context.polls():
         now = await look()
         state, intended = text(now, "reportedState", "code"), text(now, "intendedState")
         if enabled and state == "ERROR":
@@ -68,6 +66,6 @@ async def wait_until_reported(context: Context, found: RemoteResource, *, enable
 
 async def wait_until_stopped(context: Context, found: RemoteResource) -> None:
     """Until it no longer runs; at the deadline the API may say itself that it cannot go."""
-    async for _ in polls(context, within_s=context.deadline_s, first_s=FIRST_POLL_S, longest_s=LAST_POLL_S):
+    async for _ in context.polls():
         if text(await context.api.get(path_of(found)), "reportedState", "code") not in RUNNING:
             return

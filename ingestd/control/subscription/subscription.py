@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ingestd.control.engine.arn import parse_function_arn, parse_role_arn, parse_topic_arn
-from ingestd.control.engine.polling import polls
 from ingestd.control.engine.resource import Address, AuditStep, Context, Fields, RemoteResource, Wanted
 from ingestd.control.engine.table import TableReader
 from ingestd.control.subscription.filter_policy import canonical_policy, parse_policy
@@ -25,7 +24,6 @@ PATH = "/api/v2/events/eventbridgesubscriptions"
 MAX_SUBSCRIPTIONS = 25
 PAGE_SIZE, MAX_PAGES = 100, 100
 MAX_URL_CHARACTERS = 2048
-FIRST_POLL_S, LAST_POLL_S = 0.5, 5.0
 
 _FIELDS = frozenset(
     ("topic_arn", "filter_policy", "destination_url", "role_arn", "enabled", "check_destination", "callback")
@@ -128,7 +126,7 @@ class SubscriptionKind:
         if found.settled:
             return found
         begin, within_s = context.clock.monotonic(), context.deadline_s
-        async for _ in polls(context, within_s=within_s, first_s=FIRST_POLL_S, longest_s=LAST_POLL_S):
+        async for _ in context.polls(within_s=within_s):
             found = _found(await context.api.get_when_visible(f"{PATH}/{found.id}", deadline_s=within_s))
             if found.settled or _ended(found):
                 break

@@ -7,7 +7,6 @@ next apply goes on with one whose verification did not come to an end.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ingestd.control.engine.polling import polls
 from ingestd.control.engine.resource import Address, AuditStep, Context, RemoteResource, Wanted
 from ingestd.control.engine.secret import SecretRef
 from ingestd.control.engine.table import TableReader
@@ -155,7 +154,7 @@ class Target:
     async def _look_up_again(self, context: Context, wanted: Wanted, lost: UserError) -> RemoteResource:
         """After a POST of which nobody knows whether it was done: a second one might make a second target."""
         within_s = min(LOOK_UP_S, context.deadline_s)
-        async for _ in polls(context, within_s=within_s, first_s=0.2, longest_s=2.0):
+        async for _ in context.polls(within_s=within_s, first_s=0.2, longest_s=2.0):
             if there := await self._look_up(context, wanted):
                 return there
         context.note(AuditStep("TARGET_FAILED", {"name": wanted.key, "error": str(lost)}))

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-from ingestd.control.engine.polling import polls
 from ingestd.control.engine.resource import AuditStep, Context, RemoteResource
 from ingestd.core.errors import UserError
 from ingestd.core.redaction import redact
@@ -17,7 +16,6 @@ PATH = "/api/v2/integrations/eventbridge/targets"
 VERIFIED, PENDING = "VERIFIED", "PENDING_VERIFICATION"
 ENDED = frozenset(("FAILED", "TIMEOUT"))
 
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.3, 5.0
 _MAX_STATUS = 60
 
 logger = logging.getLogger(__name__)
@@ -40,9 +38,7 @@ async def verify(context: Context, found: RemoteResource) -> RemoteResource:
     """
     start, known = context.clock.monotonic(), {VERIFIED, PENDING, *ENDED}
     status = words = ""
-    async for left_s in polls(
-        context, within_s=context.deadline_s, first_s=_FIRST_WAIT_S, longest_s=_LONGEST_WAIT_S
-    ):
+    async for left_s in context.polls():
         status, words = await _ask(context, found, within_s=left_s)
         spent_s = context.clock.monotonic() - start
         if status == VERIFIED:

@@ -4,7 +4,6 @@ Signed as Standard Webhooks 1.0.0 (``transport/webhook_signature.py``), with one
 """
 
 import json
-import random
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -12,7 +11,7 @@ from ingestd.control.engine.resource import AuditStep, Context, RemoteResource
 from ingestd.control.engine.secret import SecretRef
 from ingestd.core.address import is_exposed
 from ingestd.core.answer import Answer
-from ingestd.core.backoff import Backoff
+from ingestd.core.backoff import Backoff, retrying
 from ingestd.core.errors import UserError
 from ingestd.core.text import cut
 from ingestd.core.units import rfc3339
@@ -81,18 +80,20 @@ async def _send(context: Context, webhook: Webhook, body: bytes, *, start: float
     """(the last answer, attempts)."""
     clock, guard = context.clock, UrlGuard(allow_private=context.allow_private)
     signature = StandardWebhooks(context.secret(webhook.secret), clock=clock)
-    attempt = 0
     async with Client(timeout_s=TIMEOUT_S, max_connections=1, max_body_bytes=4096, guard=guard) as client:
-        while True:
-            attempt += 1
+
+        async def attempt() -> Answer:
             headers = {"content-type": "application/json"}
             added, _ = await signature.headers(webhook.url, body, headers)
-            answer = await client.post(webhook.url, body, headers | added)
-            wait_s = _wait_s(answer, attempt, now_wall=clock.wall(), rng=context.rng)
-            over = context.clock.monotonic() - start + wait_s > context.deadline_s
-            if answer.status not in _LATER or attempt == MAX_ATTEMPTS or over:
-                return answer, attempt
-            await context.clock.sleep(wait_s)
+            return await client.post(webhook.url, body, headers | added)
+
+        def wait_s(answer: Answer, attempts: int) -> float | None:
+            if answer.status not in _LATER or attempts == MAX_ATTEMPTS:
+                return None
+            floor_s = retry_after.of(answer.headers, now_wall=clock.wall(), cap_s=MAX_WAIT_S)
+            return _BACKOFF.delay(attempts, at_least_s=floor_s, rng=context.rng)
+
+        return await retrying(attempt, wait_s, clock=clock, until=start + context.deadline_s)
 
 
 def _body(found: RemoteResource, now_wall: float) -> bytes:
@@ -106,14 +107,3 @@ def _body(found: RemoteResource, now_wall: float) -> bytes:
         "source": "ingestd",
     }
     return json.dumps(content, separators=(",", ":")).encode()
-
-
-def _wait_s(answer: Answer, attempt: int, *, now_wall: float, rng: random.Random) -> float:
-    """Exponential with jitter; the gateway's Retry-After is a floor."""
-    asked_s = retry_after.parse(
-        answer.headers.get("retry-after"),
-        now_wall=now_wall,
-        date=answer.headers.get("date"),
-        cap_s=MAX_WAIT_S,
-    )
-    return _BACKOFF.delay(attempt, at_least_s=asked_s, rng=rng)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ingestd.core.clock import Clock
 from ingestd.core.submission import DeferredSubmission
+from ingestd.core.token_bucket import TokenBucket
 from ingestd.sources.http.auth import ProducerKeys
 
 _DAY_S = 86_400
@@ -18,23 +19,29 @@ _ROUNDING = 1e-6
 
 @dataclass(slots=True)
 class _Account:
-    """``room``: events the bucket has room for, below 0 a debt. ``used``: on ``day``, and debts before it."""
+    """``room``: for a second's worth of events, below 0 a debt; None: no rate. ``used``: on ``day``, and
+    debts before it."""
 
-    per_second: float
-    per_day: int
-    room: float
-    filled_at: float
-    used: int
-    day: int
+    per_second: float = 0.0
+    per_day: int = 0
+    room: TokenBucket | None = None
+    used: int = 0
+    day: int = 0
 
-    @property
-    def capacity(self) -> float:
-        """A second's worth."""
-        return max(1.0, self.per_second)
+    def limit(self, per_second: float, per_day: int, now: float) -> None:
+        """What is used up stays used up."""
+        self.per_second, self.per_day = per_second, per_day
+        burst = max(1.0, per_second)
+        if not per_second:
+            self.room = None
+        elif self.room is None:
+            self.room = TokenBucket(per_second, burst, now)
+        else:
+            self.room.set_rate(per_second, burst, now)
 
     def take(self, events: int) -> None:
-        if self.per_second:
-            self.room = min(self.room - events, self.capacity)
+        if self.room:
+            self.room.give(-events, self.room.burst)
         if self.per_day:
             self.used = max(0, self.used + events)
 
@@ -53,11 +60,8 @@ class Quotas:
         now, day = self._clock.monotonic(), self._today()
         for name, keys in producers.items():
             if keys.events_per_second or keys.events_per_day:
-                account = self._accounts.get(name)
-                if account is None:
-                    account = _Account(0.0, 0, math.inf, now, 0, day)
-                account.per_second, account.per_day = keys.events_per_second, keys.events_per_day
-                account.room = min(account.room, account.capacity)
+                account = self._accounts.get(name) or _Account(day=day)
+                account.limit(keys.events_per_second, keys.events_per_day, now)
                 accounts[name] = account
         self._accounts = accounts
 
@@ -90,14 +94,9 @@ class Quotas:
             account.take(-events)
 
     def _rate_wait_s(self, account: _Account, events: int) -> float:
-        if not account.per_second:
+        if not account.room:
             return 0.0
-        now = self._clock.monotonic()
-        gained = (now - account.filled_at) * account.per_second
-        account.room = min(account.room + gained, account.capacity)
-        account.filled_at = now
-        lacking = min(events, account.capacity) - account.room
-        return lacking / account.per_second if lacking > _ROUNDING else 0.0
+        return account.room.wait_s(self._clock.monotonic(), min(events, account.room.burst) - _ROUNDING)
 
     def _day_wait_s(self, account: _Account, events: int) -> float:
         if not account.per_day:

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 CAP_S = 900.0
@@ -21,6 +22,11 @@ _DATES = (
     re.compile(rf"{_LONG_DAY}, (?P<day>\d\d)-{_MONTH}-(?P<year>\d\d) {_TIME} GMT", re.ASCII),
     re.compile(rf"{_DAY} {_MONTH} (?P<day>\d\d| \d) {_TIME} (?P<year>\d{{4}})", re.ASCII),
 )
+
+
+def of(headers: Mapping[str, str], *, now_wall: float, cap_s: float = CAP_S) -> float | None:
+    """Of an answer's headers, in lower case: see ``parse``."""
+    return parse(headers.get("retry-after"), now_wall=now_wall, date=headers.get("date"), cap_s=cap_s)
 
 
 def parse(

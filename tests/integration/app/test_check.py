@@ -19,6 +19,7 @@ from ingestd.app.checks.finding import Finding, Level
 from ingestd.app.checks.run import Report, check_all
 from ingestd.cli.group import cli
 from ingestd.config import SpoolConfig, TlsConfig
+from ingestd.core.clock import SystemClock
 from ingestd.sandbox.apis.ingest import SandboxOptions
 from ingestd.sandbox.server import Sandbox
 from ingestd.store.connection import VERSION, StoreFailed, connect
@@ -275,20 +276,22 @@ async def test_a_taken_port_fails(file: Path) -> None:
 
 def test_a_file_in_the_way_of_the_state_directory_fails(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    (finding,) = state.check_state(tmp_path / "file" / "state", SpoolConfig(), ["api"])
+    (finding,) = state.check_state(tmp_path / "file" / "state", SpoolConfig(), ["api"], SystemClock())
     assert finding.level is Level.FAIL
     assert "is not a directory" in finding.text
 
 
 def test_a_directory_that_cannot_be_written_fails() -> None:
-    (finding,) = state.check_state(Path("/proc/1"), SpoolConfig(), ["api"])
+    (finding,) = state.check_state(Path("/proc/1"), SpoolConfig(), ["api"], SystemClock())
     assert finding.level is Level.FAIL
     assert finding.text.startswith("cannot write in /proc/1: ")
 
 
 def test_room_is_compared_with_what_the_spool_may_become(tmp_path: Path) -> None:
     def disk(spool: SpoolConfig) -> Finding:
-        return next(one for one in state.check_state(tmp_path, spool, ["api"]) if one.check == "disk")
+        return next(
+            one for one in state.check_state(tmp_path, spool, ["api"], SystemClock()) if one.check == "disk"
+        )
 
     free = shutil.disk_usage(tmp_path).free
     assert disk(SpoolConfig(max_bytes=2**20, ballast=0)).level is Level.OK
@@ -327,7 +330,7 @@ def test_a_slow_disk_is_warned_of() -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write everything")
 def test_files_of_another_user_in_the_state_directory_fail(tmp_path: Path) -> None:
     (tmp_path / "lock").touch(mode=0o400)
-    (finding,) = state.check_state(tmp_path, SpoolConfig(), ["api"])
+    (finding,) = state.check_state(tmp_path, SpoolConfig(), ["api"], SystemClock())
     assert finding.level is Level.FAIL
     assert "lock cannot be written by this user" in finding.text
 
@@ -358,7 +361,7 @@ def test_a_certificate_is_told_with_the_day_of_its_end(tmp_path: Path) -> None:
 
 def test_a_certificate_that_has_really_expired_is_told_as_such(tmp_path: Path) -> None:
     tls = certify(tmp_path, days=-1)
-    (finding,) = listening.check_tls(tls)
+    (finding,) = listening.check_tls(tls, now_s=SystemClock.wall())
     assert finding.level is Level.FAIL
     assert " expired on " in finding.text
 
@@ -371,7 +374,9 @@ def test_certificate_and_key_that_do_not_serve_are_told_apart(tmp_path: Path) ->
     garbage.write_text("CANARY")
 
     def said(**given: str) -> str:
-        finding = list(listening.check_tls(TlsConfig(**(one.model_dump() | given))))[-1]
+        finding = list(
+            listening.check_tls(TlsConfig(**(one.model_dump() | given)), now_s=SystemClock.wall())
+        )[-1]
         assert finding.level is Level.FAIL
         assert "CANARY" not in finding.text
         return finding.text
@@ -384,7 +389,11 @@ def test_certificate_and_key_that_do_not_serve_are_told_apart(tmp_path: Path) ->
         cert_file=client.cert_file, key_file=client.key_file
     )
     assert "there is no certificate in" in said(client_ca_file=str(garbage))
-    good = list(listening.check_tls(one.model_copy(update={"client_ca_file": other.cert_file})))
+    good = list(
+        listening.check_tls(
+            one.model_copy(update={"client_ca_file": other.cert_file}), now_s=SystemClock.wall()
+        )
+    )
     assert [finding.level for finding in good] == [Level.OK, Level.OK]
 
 

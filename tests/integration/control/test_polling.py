@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from ingestd.control.engine.polling import polls
+from ingestd.core.backoff import polls
 from tests.integration.control.world import World
 
 
@@ -12,7 +12,7 @@ from tests.integration.control.world import World
 async def test_the_last_question_comes_when_the_time_is_over_and_pauses_grow() -> None:
     world = World()
     context, times, left = world.context(), list[float](), list[float]()
-    async for left_s in polls(context, within_s=30.0, first_s=0.5, longest_s=5.0):
+    async for left_s in polls(context.clock, context.rng, within_s=30.0, first_s=0.5, longest_s=5.0):
         times.append(context.clock.monotonic())
         left.append(left_s)
     pauses = [after - before for before, after in itertools.pairwise(times)]

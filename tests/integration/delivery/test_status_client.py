@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from ingestd.core.answer import Answer
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
+from ingestd.core.token_bucket import TokenBucket
 from ingestd.delivery.event_status import Standing, StatusReader, question_url
-from ingestd.delivery.status_client import StatusClient, StatusRateLimit
+from ingestd.delivery.status_client import StatusClient
 from ingestd.sinks.answer_body import told
 from ingestd.transport.auth import NoAuth, bearer
 from ingestd.transport.client import Client
@@ -122,7 +123,7 @@ def test_what_is_told_of_an_answer_is_one_short_line_without_secrets() -> None:
 
 @given(st.integers(1, 600), st.lists(st.floats(0, 20), min_size=1, max_size=200))
 def test_no_minute_has_more_requests_than_the_budget(rate: int, pauses: list[float]) -> None:
-    budget, now = StatusRateLimit(rate), 0.0
+    budget, now = TokenBucket(rate / 60, 1 + 0.1 * rate / 60, 0.0), 0.0
     times: list[float] = []
     for pause in pauses:
         now += pause / rate

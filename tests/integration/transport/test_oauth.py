@@ -335,7 +335,7 @@ async def test_the_longest_token_and_an_odd_charset_pass() -> None:
 async def test_retry_after_is_a_floor(headers: dict[str, str], expected_s: float) -> None:
     async with login(in_turn(Reply(429, headers), grant())) as (_, tokens, clock):
         await tokens.get()
-        assert sum(clock.slept) == pytest.approx(expected_s)
+        assert expected_s <= sum(clock.slept) <= 1.1 * expected_s + 0.05
 
 
 @each(
