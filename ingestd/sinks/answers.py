@@ -110,7 +110,7 @@ class AnswerReader:
             return verdict
         dead = any(not item.retryable for item in items)
         if nameless.retryable and not dead:
-            after_s = retry_after_s(answer, now_wall=now_wall)
+            after_s = retry_after.of(answer.headers, now_wall=now_wall)
             return Verdict(Meaning.RETRY, verdict.detail, after_s=after_s, ambiguous=True)
         return Verdict(Meaning.REJECTED, verdict.detail, items=items if dead else ())
 
