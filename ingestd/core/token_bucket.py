@@ -2,7 +2,9 @@
 
 
 class TokenBucket:
-    """``rate_per_s`` tokens a second, at most ``burst``. It may be overdrawn: then it fills up first."""
+    """``rate_per_s`` tokens a second, at most ``burst``. It may be overdrawn: then it fills up first.
+
+    ``tokens`` may be set: beside the rate some may come, and go back."""
 
     def __init__(self, rate_per_s: float, burst: float, now: float) -> None:
         self.tokens = self.burst = burst
@@ -22,10 +24,6 @@ class TokenBucket:
     def take(self, now: float, cost: float = 1.0) -> None:
         self.fill(now)
         self.tokens -= cost
-
-    def give(self, tokens: float, most: float) -> None:
-        """Beside the rate, and up to ``most``, which may be more than the burst."""
-        self.tokens = min(most, self.tokens + tokens)
 
     def wait_s(self, now: float, need: float = 1.0) -> float:
         """Until there are as many tokens; 0 if there are."""

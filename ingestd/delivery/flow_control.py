@@ -285,7 +285,8 @@ class RetryBudget:
         self._most = max(_MOST_REPEATS, self._bucket.burst)
 
     def first_sent(self) -> None:
-        self._bucket.give(self._share, self._most)
+        bucket = self._bucket
+        bucket.tokens = min(self._most, bucket.tokens + self._share)
 
     def repeat_sent(self, now: float) -> None:
         """Also one that was sent without asking: a probe, or at the end of the process."""

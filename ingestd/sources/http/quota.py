@@ -41,7 +41,7 @@ class _Account:
 
     def take(self, events: int) -> None:
         if self.room:
-            self.room.give(-events, self.room.burst)
+            self.room.tokens = min(self.room.burst, self.room.tokens - events)
         if self.per_day:
             self.used = max(0, self.used + events)
 
