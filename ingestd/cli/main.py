@@ -16,8 +16,7 @@ def main() -> None:
     from ingestd.cli.say import say
     from ingestd.core.errors import UserError
 
-    # Events are no cycles, and imports make few: at Python's own 700 a fifth of the start is collecting.
-    gc.set_threshold(50_000, 50, 1_000)
+    gc.set_threshold(1_000_000, 50, 1_000)  # imports make few cycles; ``run_loop`` lowers it
     try:
         code = cli.main(prog_name="ingestd", standalone_mode=False)
     except UserError as error:

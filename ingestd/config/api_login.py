@@ -9,12 +9,11 @@ from pydantic import SecretStr
 
 from ingestd.config import genesys_regions
 from ingestd.config.sections import ApiConfig
-from ingestd.config.settings import Settings
+from ingestd.config.settings import Settings, sinks_that_send
 from ingestd.core import redaction
 from ingestd.core.address import show_url
 from ingestd.core.errors import UserError
 from ingestd.core.setting_types import Section
-from ingestd.sinks.settings import HttpSinkConfig
 
 
 class Login(Section):
@@ -65,8 +64,8 @@ def resolve_login(api: ApiConfig) -> Login:
 
 def find_login(settings: Settings) -> Login | None:
     """The login of [api]; None if no sink needs it. Raises UserError when something is missing."""
-    sinks = [sink for sink in settings.sinks.values() if isinstance(sink, HttpSinkConfig)]
-    needed = not sinks or any(sink.needs_api for sink in sinks)
+    sinks = sinks_that_send(settings)
+    needed = not sinks or any(sink.needs_api for sink in sinks.values())
     return resolve_login(settings.api) if needed else None
 
 

@@ -191,7 +191,7 @@ class IngestConfig(Section):
     producers: dict[ProducerName, ProducerConfig] = Field(
         {}, max_length=1000, description="by name; none: everybody may post"
     )
-    tls: TlsConfig = TlsConfig()
+    tls: TlsConfig = TlsConfig.model_construct()
     max_body: Size = Field(16 * 1024 * 1024, ge=1024, description="of a request, before and after decoding")
     max_expansion: int = Field(100, ge=1, description="a compressed body may grow by this factor")
     max_events: int = Field(20_000, ge=1, le=1_000_000, description="in one request")

@@ -1,9 +1,10 @@
 """All settings together: what must fit, what ``run`` may not do, and what is doubtful."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, PlainValidator, StringConstraints, TypeAdapter, create_model, model_validator
 
 from ingestd.config.secret_settings import hide_secrets
 from ingestd.config.sections import (
@@ -25,40 +26,53 @@ from ingestd.config.sections import (
 from ingestd.core.address import is_loopback, overlap, parse_listen
 from ingestd.core.errors import UserError
 from ingestd.core.setting_types import Section
-from ingestd.sinks.lake import LakeConfig
-from ingestd.sinks.registry import SINK_TYPES
-from ingestd.sinks.settings import HttpSinkConfig, SinkConfigBase
+
+if TYPE_CHECKING:
+    from ingestd.sinks.settings import HttpSinkConfig, SinkConfigBase
+else:
+    SinkConfigBase = Any
 
 SinkName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 """It becomes a label of metrics and stands in logs and dead letters."""
-if TYPE_CHECKING:
-    SinkSection = SinkConfigBase
-else:  # pydantic tells them apart by their type
-    SinkSection = Annotated[Union[tuple(SINK_TYPES.values())], Field(discriminator="type")]  # noqa: UP007
+_MAX_SINKS = 16
+
+
+@cache
+def _sink_tables() -> Any:
+    """The type of the tables by name. Every kind of sink is imported for it: only where there are some."""
+    from ingestd.sinks.registry import SINK_TYPES
+
+    section: Any = Annotated[Union[tuple(SINK_TYPES.values())], Field(discriminator="type")]  # noqa: UP007
+    return Annotated[dict[SinkName, section], Field(max_length=_MAX_SINKS)]
+
+
+def _sinks(tables: Any) -> Any:
+    return tables if tables == {} else TypeAdapter(_sink_tables()).validate_python(tables)
+
+
+_OF_SINKS = "by name; none: ingest_api"
+_NO_OTHERS: dict[str, Any] = {"additionalProperties": False}
 
 
 class Settings(Section):
     """Everything. One TOML table for each section."""
 
-    api: ApiConfig = ApiConfig()
-    schema_: SchemaConfig = Field(SchemaConfig(), alias="schema")
-    window: WindowConfig = WindowConfig()
-    batch: BatchConfig = BatchConfig()
-    delivery: DeliveryConfig = DeliveryConfig()
-    source: SourceConfig = SourceConfig()
-    letters: LettersConfig = LettersConfig()
-    state: StateConfig = StateConfig()
-    audit: AuditConfig = AuditConfig()
-    metrics: MetricsConfig = MetricsConfig()
-    ingest: IngestConfig = IngestConfig()
-    spool: SpoolConfig = SpoolConfig()
-    admin: AdminConfig = AdminConfig()
-    log: LogConfig = LogConfig()
-    sinks: dict[SinkName, SinkSection] = Field(
-        {},
-        max_length=16,
-        description="by name; none: ingest_api",
-        json_schema_extra={"additionalProperties": False},
+    api: ApiConfig = ApiConfig.model_construct()
+    schema_: SchemaConfig = Field(SchemaConfig.model_construct(), alias="schema")
+    window: WindowConfig = WindowConfig.model_construct()
+    batch: BatchConfig = BatchConfig.model_construct()
+    delivery: DeliveryConfig = DeliveryConfig.model_construct()
+    source: SourceConfig = SourceConfig.model_construct()
+    letters: LettersConfig = LettersConfig.model_construct()
+    state: StateConfig = StateConfig.model_construct()
+    audit: AuditConfig = AuditConfig.model_construct()
+    metrics: MetricsConfig = MetricsConfig.model_construct()
+    ingest: IngestConfig = IngestConfig.model_construct()
+    spool: SpoolConfig = SpoolConfig.model_construct()
+    admin: AdminConfig = AdminConfig.model_construct()
+    log: LogConfig = LogConfig.model_construct()
+    sinks: Annotated[dict[str, SinkConfigBase], PlainValidator(_sinks)] = Field(
+        {}, description=_OF_SINKS, json_schema_extra=_NO_OTHERS
     )
 
     def model_post_init(self, context: Any, /) -> None:
@@ -97,14 +111,19 @@ def _check_tls(ingest: IngestConfig) -> None:
             )
 
 
-def _check_sinks(sinks: dict[str, SinkConfigBase]) -> None:
+def _check_sinks(sinks: Mapping[str, "SinkConfigBase"]) -> None:
+    if not sinks:
+        return
+    from ingestd.sinks.lake import LakeConfig
+    from ingestd.sinks.settings import HttpSinkConfig
+
     lanes = [name for name, sink in sinks.items() if isinstance(sink, HttpSinkConfig)]
     for name, sink in sinks.items():
         sink.check(f"sinks.{name}")
         if isinstance(sink, LakeConfig) and sink.of not in ("accepted", *lanes):
             there = ", ".join(["accepted", *lanes])
             raise ValueError(f"sinks.{name}.of = {sink.of!r}: there is no such sink; there are: {there}")
-    if sinks and not lanes:
+    if not lanes:
         raise ValueError("the only sinks are lakes: what is not delivered anywhere else is not kept track of")
 
 
@@ -139,13 +158,21 @@ def doubts(settings: Settings) -> list[str]:
             f"spool.max_bytes ({spool.max_bytes}) is under ingest.max_body ({settings.ingest.max_body}): "
             "the largest requests would be told to wait for ever (429)"
         )
-    for name, sink in settings.sinks.items():
-        if isinstance(sink, HttpSinkConfig):
-            found += _doubts_of(name, sink)
+    for name, sink in sinks_that_send(settings).items():
+        found += _doubts_of(name, sink)
     return found
 
 
-def _doubts_of(name: str, sink: HttpSinkConfig) -> Iterator[str]:
+def sinks_that_send(settings: Settings) -> dict[str, "HttpSinkConfig"]:
+    """All sinks but lakes, by name."""
+    if not settings.sinks:
+        return {}
+    from ingestd.sinks.settings import HttpSinkConfig
+
+    return {name: sink for name, sink in settings.sinks.items() if isinstance(sink, HttpSinkConfig)}
+
+
+def _doubts_of(name: str, sink: "HttpSinkConfig") -> Iterator[str]:
     auth = sink.auth
     if auth.type in ("auto", "api", "none") and (unused := sorted(auth.model_fields_set - {"type"})):
         yield f"sinks.{name}.auth.{unused[0]} is not used: auth.type = {auth.type!r} says so"
@@ -159,7 +186,9 @@ def _given(section: Section, field: str) -> bool:
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the configuration file, for editors; durations and sizes may be text."""
-    schema = Settings.model_json_schema(by_alias=True)
+    tables: Any = Field({}, description=_OF_SINKS, json_schema_extra=_NO_OTHERS)
+    with_sinks = create_model("Settings", __base__=Settings, sinks=(_sink_tables(), tables))
+    schema = with_sinks.model_json_schema(by_alias=True)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,

@@ -16,7 +16,7 @@ from ingestd.core.redaction import MASK
 class Section(BaseModel):
     """A table of the configuration: nothing in it is unknown, and nobody changes it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False, defer_build=True)
 
 
 Seconds = Annotated[

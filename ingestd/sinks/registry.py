@@ -3,7 +3,8 @@
 import importlib
 import pkgutil
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 from ingestd import sinks
 from ingestd.sinks.settings import SinkConfigBase
@@ -22,5 +23,22 @@ def _sections() -> Iterator[type[SinkConfigBase]]:
         yield from (one for one in own if isinstance(one, type) and issubclass(one, SinkConfigBase))
 
 
-SINK_TYPES = {kind: section for section in _sections() if (kind := type_of(section))}
+class _SinkTypes(Mapping[str, type[SinkConfigBase]]):
+    """Imported when somebody asks: most configurations name one or two of them."""
+
+    @cached_property
+    def _found(self) -> dict[str, type[SinkConfigBase]]:
+        return {kind: section for section in _sections() if (kind := type_of(section))}
+
+    def __getitem__(self, kind: str) -> type[SinkConfigBase]:
+        return self._found[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+
+SINK_TYPES = _SinkTypes()
 """By ``type`` the sections of the sinks."""

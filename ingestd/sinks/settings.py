@@ -118,12 +118,12 @@ class HttpSinkConfig(SinkConfigBase):
     max_age: Seconds | None = Field(None, ge=0, description="not given: batch.max_age")
     requests_per_minute: int = Field(0, ge=0, description="0: as the API's own headers say")
     events_per_second: float = Field(0, ge=0, description="0: no limit of its own")
-    auth: AuthConfig = AuthConfig()
+    auth: AuthConfig = AuthConfig.model_construct()
     on_status: Annotated[
         dict[Status, Annotated[Meaning, BeforeValidator(_current)]],
         as_object(dict[Status, Meaning]),
     ] = Field({}, max_length=100, description="what a status means, where it is not the usual")
-    answers: AnswersConfig = AnswersConfig()
+    answers: AnswersConfig = AnswersConfig.model_construct()
     expect: Literal["auto", "json", "any"] = Field(
         "auto", description="json: a 2xx with another body is no answer; auto: where the API speaks JSON"
     )

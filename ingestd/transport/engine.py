@@ -4,6 +4,10 @@ Used by ``client.py``. It reads the answer's body itself, up to a limit and a de
 or marked as cut, and leaves nothing open. See ``benchmarks/engines.py`` and ``benchmarks/requests.py``.
 """
 
+# isort: split
+from ingestd.transport import late_authorities as late_authorities  # before aiohttp
+
+# isort: split
 import random
 import socket
 import ssl

@@ -14,12 +14,14 @@ import ssl
 from typing import Any
 
 import aiohttp
+import certifi
 import httpx
 from aiohttp.abc import AbstractResolver
 from aiohttp.client_proto import ResponseHandler
 
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
+from ingestd.transport.late_authorities import LateContext
 from ingestd.transport.watched_file import Watch, WatchedFiles
 
 MAX_HEAD_LINE_BYTES = 128 * 1024
@@ -260,6 +262,6 @@ def _tls_context(
 @functools.cache
 def public_authorities() -> ssl.SSLContext:
     """Those of ``certifi``, for all clients without a certificate: to read them takes 30 ms and 2 MB."""
-    context = httpx.create_ssl_context(trust_env=False)
+    context = LateContext(lambda context: context.load_verify_locations(certifi.where()))
     context.set_alpn_protocols(["http/1.1"])
     return context

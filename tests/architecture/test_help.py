@@ -88,3 +88,17 @@ finally:
     command = [sys.executable, "-c", code, *words.format(state=tmp_path).split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (0, str(sorted(loaded)))
+
+
+def test_aiohttp_has_those_of_the_system_when_it_first_connects_and_reads_none_before() -> None:
+    code = """
+import ssl
+usual = ssl.create_default_context
+import ingestd.transport.engine
+from aiohttp.connector import _SSL_CONTEXT_VERIFIED as context
+assert ssl.create_default_context is usual
+assert context.cert_store_stats()["x509"] == 0, "read too early"
+context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")
+assert context.cert_store_stats() == usual().cert_store_stats()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

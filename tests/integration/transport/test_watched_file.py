@@ -230,4 +230,5 @@ async def test_clients_share_the_public_authorities_and_no_others(
         return watch_tls(ca_file, None, trust_env=False, watch=Watch(), clock=FakeClock()).get()
 
     assert context() is context()
+    context().wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")  # which reads them
     assert len(context().get_ca_certs()) > len(context(str(tmp_path / "ca.pem")).get_ca_certs()) == 1
