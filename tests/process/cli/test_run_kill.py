@@ -25,9 +25,9 @@ from tests.receiver import Action, Cut, Reply, Request
 
 pytestmark = pytest.mark.anyio
 
-ROUNDS = 20 if FUZZ else 4
+ROUNDS = 20 if FUZZ else 3
 IN_FLIGHT = 3
-CLIENTS = 4
+CLIENTS = 4 if FUZZ else 2
 POISON = b"poison"
 
 
