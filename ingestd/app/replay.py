@@ -20,6 +20,7 @@ from ingestd.app.maintenance import compare_api, keep_house, tell_keys
 from ingestd.app.replay_sources import open_files
 from ingestd.config import Login, Settings, state_directory
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
+from ingestd.core.chunk import Keeper
 from ingestd.core.clock import Clock, SystemClock, wait_until_set
 from ingestd.core.errors import UserError, first_cause
 from ingestd.delivery.sink_runner import SinkRunner
@@ -28,7 +29,6 @@ from ingestd.intake.recovery import ProcessedEvents
 from ingestd.intake.replay_intake import ReplayIntake
 from ingestd.intake.stages import Stages
 from ingestd.sources.files.jsonl import FileSource
-from ingestd.sources.source import Keeper
 from ingestd.store.connection import StoreFailed
 from ingestd.store.journal import DISMISSED, EVERYWHERE
 from ingestd.telemetry import log

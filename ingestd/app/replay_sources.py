@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ingestd.config.sections import SourceConfig
+from ingestd.core.chunk import Keeper
 from ingestd.sources.files.jsonl import JsonSource
 from ingestd.wiring.pipeline import Warn
 
@@ -21,7 +22,7 @@ def open_files(
                 items=settings.items,
                 chunk_bytes=chunk_bytes,
             )
-            if source.rereadable and any(source.identity == other.identity for other in sources):
+            if source.keeper is Keeper.SOURCE and any(source.identity == other.identity for other in sources):
                 warn(f"{source.name}: named twice, read once")
                 source.close()
             else:

@@ -121,7 +121,7 @@ async def open_service(
                 rng=rng,
                 warn=log.warning,
                 on_commit=service.own_metrics.commit_seconds.observe,
-                spooled=True,
+                patient=True,
                 metrics=service.metrics,
             )
         )

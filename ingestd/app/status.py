@@ -66,7 +66,7 @@ def _spool(service: Service) -> dict[str, Any]:
         "max_bytes": ingest.pressure.max_bytes,
         "chunks": spool.chunks,
         "oldest_seconds": round(read_gauges(service).oldest_s, 3),
-        "reading_from_disk": any(feed.behind for feed in ingest.feeds),
+        "reading_from_disk": any(feed.source.behind for feed in ingest.feeds),
         "blocked": str(blocked) if blocked else None,
         "damage": [damage._asdict() for damage in spool.damage[-20:]],
     }

@@ -6,9 +6,21 @@ events it took from a chunk as one segment; a delivered batch resolves a segment
 
 import hashlib
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from enum import Enum
 from typing import NamedTuple
 
-from ingestd.core.receipt import Positions, Receipt
+from ingestd.core.receipt import Positions, Receipt, Routed
+
+
+class Keeper(Enum):
+    """Who keeps events until they are resolved, so that a crash loses none. A chunk tells it of its own."""
+
+    SOURCE = "source"
+    """It gives them again, from its position on: a file, a broker."""
+    SPOOL = "spool"
+    """They are on disk since they were accepted, and their keys are known from then on."""
+    JOURNAL = "journal"
+    """Nobody else has them: they are kept with the batches that they are in."""
 
 
 class Chunk:
@@ -19,17 +31,23 @@ class Chunk:
     line) of event i; it is asked only when an event has to be named, which is rare. ``too_long``:
     length in bytes of events of which only the head was kept, by index. ``dismissed``: positions of events
     that were resolved without a sink, where that had to be noted. ``mark``: what stands before its end.
+    Where their source knows it: ``digests`` of the events' keys, ``routed``: who gets what, ``accepted_at``:
+    wall time.
     """
 
     __slots__ = (
+        "accepted_at",
+        "digests",
         "dismissed",
         "end",
         "events",
+        "keeper",
         "line",
         "mark",
         "next_line",
         "place",
         "receipt",
+        "routed",
         "source",
         "start",
         "too_long",
@@ -46,6 +64,9 @@ class Chunk:
         next_line: int = 1,
         place: Callable[[int], tuple[int, int]] | None = None,
         too_long: dict[int, int] | None = None,
+        keeper: Keeper = Keeper.SOURCE,
+        digests: list[bytes | None] | None = None,
+        accepted_at: float = 0.0,
     ) -> None:
         self.events = events
         self.source = source
@@ -58,6 +79,10 @@ class Chunk:
         self.place = place or (lambda index: (start, line))
         self.dismissed: set[int] = set()
         self.mark = NO_MARK
+        self.keeper = keeper
+        self.digests = digests or []
+        self.accepted_at = accepted_at
+        self.routed: Routed = {}
 
     def recut(self, events_in: Callable[[int], list[tuple[int, bytes]]], which: Container[int]) -> None:
         """In the place of each event of ``which`` (positions) come those that ``events_in`` finds in it:

@@ -1,11 +1,14 @@
-"""The batcher: collects events until a request is full by bytes, by count or by age. Pure."""
+"""The batcher: collects events until a request is full by bytes, by count or by age. ``Batcher`` is pure."""
 
+import asyncio
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import accumulate
+from typing import Protocol
 
 from ingestd.core.batch import Batch, NewId
 from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.clock import Clock
 from ingestd.core.receipt import Positions
 
 
@@ -121,3 +124,26 @@ class Batcher:
         """For APIs that take one event to a request."""
         for index, (event, digest) in enumerate(zip(events, digests, strict=True)):
             yield Batch([event], [digest], [Segment(chunk, positions[index : index + 1])], self._new_id)
+
+
+class Aging(Protocol):
+    @property
+    def deadline(self) -> float | None:
+        """When the first event in it may wait no longer; None: there is none."""
+        ...
+
+
+async def flush_by_age(
+    batcher: Aging, begun: asyncio.Event, flush: Callable[[], Awaitable[None]], clock: Clock
+) -> None:
+    """``flush`` what has been in the batcher for as long as it may, until cancelled. Who adds to it sets
+    ``begun``."""
+    while True:
+        await begun.wait()
+        deadline = batcher.deadline
+        if deadline is None:
+            begun.clear()
+        elif (left_s := deadline - clock.monotonic()) > 0:
+            await clock.sleep(left_s)
+        else:
+            await flush()

@@ -11,17 +11,20 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
+from ingestd.core.chunk import Chunk
 from ingestd.core.clock import Clock
 from ingestd.core.letter import DeadLetter
 from ingestd.core.submission import DeferredSubmission, Submission
 from ingestd.intake.backpressure import Backpressure, DeliveryWaits, store_deferral
 from ingestd.intake.submission_group import MAX_EVENTS, SubmissionGroup
 from ingestd.processing.dedup import Window
+from ingestd.processing.routes import Routes
 from ingestd.processing.validate import Validator
 from ingestd.recording.event_recorder import EventRecorder
+from ingestd.sources.spool import SpoolSource
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import insert_letters
-from ingestd.store.spool import MAX_CHUNK_BYTES, Spool, SpooledChunk
+from ingestd.store.spool import MAX_CHUNK_BYTES, Spool
 from ingestd.store.writer import Work
 
 SLICE_S = 0.01
@@ -46,7 +49,7 @@ class CommitPart(Protocol):
 
 
 class Admission:
-    """``submit`` may be called at any time. ``offer`` is given every chunk that is safe, in order, and
+    """``submit`` may be called at any time. Every chunk that is on disk is offered to ``sources``, in order;
     ``accepted`` is told of the new events of each submission."""
 
     def __init__(
@@ -59,7 +62,8 @@ class Admission:
         recorder: EventRecorder,
         pressure: Backpressure,
         waiting: DeliveryWaits,
-        offer: Callable[[SpooledChunk], None],
+        routes: Routes,
+        sources: Sequence[SpoolSource],
         keep: Sequence[Keep] = (),
         max_unanswered_bytes: int,
         max_event_bytes: int,
@@ -77,7 +81,8 @@ class Admission:
         self._recorder = recorder
         self._pressure = pressure
         self._waiting = waiting
-        self._offer = offer
+        self._routes = routes
+        self._sources = sources
         self._keepers = keep
         self._max_event_bytes = max_event_bytes
         self._max_unanswered_bytes = max_unanswered_bytes
@@ -182,7 +187,7 @@ class Admission:
     def _committed(
         self,
         group: SubmissionGroup,
-        chunks: list[SpooledChunk],
+        chunks: list[Chunk],
         owners: list[int | None],
         kept: list[CommitPart],
         on_disk: asyncio.Future[None],
@@ -201,28 +206,33 @@ class Admission:
             if group.refused:
                 self._recorder.refused(self._spool.source, group.refused)
             self._recorder.submitted(
-                accepted=sum(len(spooled.chunk.events) for spooled in chunks),
+                accepted=sum(len(chunk.events) for chunk in chunks),
                 duplicates=sum(group.duplicates.values()),
                 rejected=group.reasons,
             )
-            for spooled in chunks:
-                self._offer(spooled)
+            for chunk in chunks:
+                self._offer(chunk)
             self._answer(group, chunks, owners)
         if self._arrived:
             self._schedule()
         elif not (self._committing or self._in_check):
             self._idle.set()
 
-    def _answer(self, group: SubmissionGroup, chunks: list[SpooledChunk], owners: list[int | None]) -> None:
+    def _offer(self, chunk: Chunk) -> None:
+        """Who gets what is found out once. Each source has a chunk of its own, so that one's queue does not
+        keep what another knows of it."""
+        chunk.routed = self._routes.route(chunk.events).positions
+        first, *others = self._sources
+        first.offer(chunk)
+        for source in others:
+            source.offer(self._spool.again(chunk))
+
+    def _answer(self, group: SubmissionGroup, chunks: list[Chunk], owners: list[int | None]) -> None:
         for number, submission in enumerate(group.submissions):
             taken = group.taken(number)
             self._accepted(submission.producer, taken.accepted)
             if submission.wait_s > 0 and taken.stored:
-                own = {
-                    s.chunk.start: len(s.chunk.events)
-                    for s, o in zip(chunks, owners, strict=True)
-                    if o == number
-                }
+                own = {c.start: len(c.events) for c, o in zip(chunks, owners, strict=True) if o == number}
                 self._waiting.add(submission, taken, own, self._spool.state)
             else:
                 submission.answer(taken)

@@ -6,7 +6,7 @@ read, though a batch is whole again only when the last of its chunks has been. U
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 
-from ingestd.core.chunk import Chunk
+from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock
 from ingestd.intake.fan_out import FanOut
 from ingestd.intake.recovery import Recovery
@@ -49,11 +49,11 @@ class CopyTracker:
     def too_many(self) -> bool:
         return self._window.follower_bytes > self._max_bytes
 
-    async def room(self, flush: Callable[[], Awaitable[None]]) -> None:
+    async def room(self, keeper: Keeper, flush: Callable[[], Awaitable[None]]) -> None:
         """Wait while too many copies wait for what is on its way. What they wait for may also be still to be
         read: then reading goes on."""
         while self.too_many and not (
-            self._fan_out.incomplete or self._stopped or self._window.waits_only_for(self._awaited)
+            self._fan_out.incomplete(keeper) or self._stopped or self._window.waits_only_for(self._awaited)
         ):
             self._recorder.copies_resolved.clear()
             await flush()

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk
+from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import FanOutReceipt, Positions
@@ -19,7 +19,6 @@ from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.recovery import ProcessedEvents, RecoveredChunk, Recovery
 from ingestd.processing.routes import Routes
 from ingestd.recording.event_recorder import EventRecorder
-from ingestd.sources.source import Keeper
 from ingestd.store.journal import DISMISSED, EVERYWHERE, Journal
 
 _NOTHING = RecoveredChunk(frozenset(), frozenset(), [])
@@ -45,8 +44,7 @@ class FanOut:
     """``recover`` what is known of a chunk, then ``dispatch`` what is left of it; ``room`` waits while the
     lanes are full.
 
-    ``keeper``: who keeps the events of the chunks that come. ``processed``: events that an earlier process
-    knew to be resolved, EVERYWHERE or DISMISSED.
+    ``processed``: events that an earlier process knew to be resolved, EVERYWHERE or DISMISSED.
     """
 
     def __init__(
@@ -62,7 +60,6 @@ class FanOut:
         max_pending_bytes: int,
     ) -> None:
         self._max_pending_bytes = max_pending_bytes
-        self.keeper = Keeper.SOURCE
         self._sinks = sinks
         self._routes = routes
         self._recoveries = recoveries
@@ -85,10 +82,9 @@ class FanOut:
         due = [d for sink in self._sinks if (d := sink.batcher.deadline) is not None]
         return min(due, default=None)
 
-    @property
-    def incomplete(self) -> bool:
+    def incomplete(self, keeper: Keeper) -> bool:
         """A sink was lost: what is read now will be read again, and the position stays before it."""
-        return self.keeper is Keeper.SOURCE and any(sink.lost for sink in self._sinks)
+        return keeper is Keeper.SOURCE and any(sink.lost for sink in self._sinks)
 
     # --- one chunk ---
 
@@ -122,7 +118,7 @@ class FanOut:
         """Events of the chunk, with their keys and places in it, that are on their way now."""
         routed, unmatched = self._routes.route(events)
         parts = {name: _pick(chosen, events, digests, positions) for name, chosen in routed.items()}
-        sinks = [sink for sink in self._sinks if not sink.lost or self.keeper is Keeper.JOURNAL]
+        sinks = [sink for sink in self._sinks if not sink.lost or chunk.keeper is Keeper.JOURNAL]
         if len(self._sinks) > 1:
             places = {name: part[2] for name, part in parts.items()}
             matched = len(events) - len(unmatched)
@@ -191,8 +187,9 @@ class FanOut:
     def _hand_over(self, sink: SinkRunner, batches: list[Batch]) -> None:
         if not sink.lost:
             sink.lane.add(batches)
-        elif self.keeper is Keeper.JOURNAL:  # they are here or nowhere
-            for batch in batches:
+            return
+        for batch in batches:
+            if batch.segments[0].chunk.keeper is Keeper.JOURNAL:  # it is here or nowhere
                 dead_letter(
                     sink, batch, "the sink was given up in this run, and its events cannot be read again"
                 )

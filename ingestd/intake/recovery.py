@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ingestd.core.batch import Batch, NewId
-from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.chunk import Chunk, Keeper, Segment
 from ingestd.core.clock import Clock
 from ingestd.core.receipt import FanOutReceipt, Receipt
 from ingestd.processing.dedup import Window
@@ -145,7 +145,7 @@ class Recovery:
         return stale
 
     def incomplete(self) -> list[Batch]:
-        """At the end of the input: batches of which a part is gone. What is there goes out anew."""
+        """At the end of the input: batches of which a part is gone. What is there is sent again."""
         left, self._open = self._open, {}
         self._by_chunk.clear()
         return [
@@ -165,7 +165,14 @@ class Recovery:
             events = list(frozen.kept or ())
             source, start, end, _ = frozen.segments[0]
             # where each stood is not known: to the store they are events without a place
-            chunk = Chunk(events, source=source, start=start, end=end, place=lambda index: (-1, 0))
+            chunk = Chunk(
+                events,
+                source=source,
+                start=start,
+                end=end,
+                place=lambda index: (-1, 0),
+                keeper=Keeper.JOURNAL,
+            )
             positions = range(len(events))
             chunk.receipt = Receipt(len(events), lambda: None)
             if not self.claims_keys:  # it is not known any more whether other sinks have these events
@@ -207,14 +214,12 @@ def _first(unfinished: _PartialBatch) -> tuple[int, int]:
     return unfinished.first
 
 
-async def restore_window(
-    keys: KeyLog, clock: Clock, *, max_count: int, max_age_s: float, goes_on: bool
-) -> Window:
-    """The keys of the process before. ``goes_on``: the time since does not count where it was cut short: what
-    was a copy of an event then must not become an event of its own."""
+async def restore_window(keys: KeyLog, clock: Clock, *, max_count: int, max_age_s: float) -> Window:
+    """The keys of the process before. Where that was cut short the time since does not count: what was a copy
+    of an event then must not become an event of its own."""
     window = Window(await keys.secret(), max_count=max_count, max_age_s=max_age_s)
     now, wall = clock.monotonic(), clock.wall()
-    if goes_on and (cut_short := await keys.cut_short()) is not None:
+    if (cut_short := await keys.cut_short()) is not None:
         wall = min(wall, cut_short)
     for row in await keys.read(not_before=wall - max_age_s, max_count=max_count):
         if row.released:

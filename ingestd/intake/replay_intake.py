@@ -1,20 +1,22 @@
 """The intake of a replay: each chunk through dedup window, validation and routes to the sinks.
 
 ``admit`` is synchronous and runs once per chunk; nothing in it is per event but the loops inside
-the stages. The one task that calls it also owns the batchers' deadlines.
+the stages.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectSendStream
 
 from ingestd.core.batch import Batch
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
-from ingestd.core.chunk import Chunk
+from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Positions
+from ingestd.delivery.batcher import flush_by_age
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.copies import CopyTracker
 from ingestd.intake.fan_out import FanOut
@@ -23,11 +25,11 @@ from ingestd.intake.stages import Stages
 from ingestd.processing.dedup import WaitingCopy
 from ingestd.processing.validate import ValidatedChunk
 from ingestd.sources.files.salvage import events_in
-from ingestd.sources.source import Keeper, Source
+from ingestd.sources.source import Source
 from ingestd.store.journal import Journal
 
-_LOOK_AGAIN_S = 0.5
-"""How often a silent source is left to see whether the intake was stopped."""
+_READ_AHEAD = 2
+"""Chunks that are read while others go on their way."""
 
 
 class ReplayIntake:
@@ -69,25 +71,27 @@ class ReplayIntake:
             stages, self._fan_out, recoveries, journal=journal, clock=clock, max_bytes=bounds.copy_bytes
         )
         self._source: Source | None = None
+        self._begun = asyncio.Event()
         self.stopped = False
 
     async def feed(self, source: Source) -> None:
         """All of one source, to its end or until ``stop``. Its last batch may stay open for the next."""
-        send, receive = anyio.create_memory_object_stream[Chunk](2)
+        send, receive = anyio.create_memory_object_stream[Chunk](_READ_AHEAD)
         self._source = source
-        self._fan_out.keeper = source.keeper
-        async with anyio.create_task_group() as tasks, receive:
-            tasks.start_soon(self._read, source, send)
-            while (chunk := await self._next(receive)) is not None:
-                self.admit(chunk)
-                await self._fan_out.room()
-                if self._window.follower_count:
-                    await self._copies.room(self.flush)
-            source.stop()
-            if source.keeper is Keeper.JOURNAL:  # what was read of it is here or nowhere
+        async with anyio.create_task_group() as ageing:
+            ageing.start_soon(flush_by_age, self._fan_out, self._begun, self._flush_due, self._clock)
+            async with anyio.create_task_group() as reading, receive:
+                reading.start_soon(self._read, source, send)
                 async for chunk in receive:
+                    if self.stopped and source.keeper is Keeper.SOURCE:
+                        break  # it is read again; what came of a pipe is here or nowhere
                     self.admit(chunk)
+                    self._begun.set()
                     await self._fan_out.room()
+                    if self._window.follower_count:
+                        await self._copies.room(source.keeper, self.flush)
+                source.stop()
+            ageing.cancel_scope.cancel()
 
     def resume_kept(self) -> None:
         """Batches of an earlier process whose source is gone: their events were kept."""
@@ -148,27 +152,10 @@ class ReplayIntake:
             except anyio.BrokenResourceError:
                 return  # the intake was stopped, and the source keeps what it has
 
-    async def _next(self, receive: MemoryObjectReceiveStream[Chunk]) -> Chunk | None:
-        """The next chunk; flushes by age while it waits. None at the end, and when stopped."""
-        while not self.stopped:
-            deadline = self._fan_out.deadline
-            if deadline is not None and self._clock.monotonic() >= deadline:
-                self._fan_out.flush_due(self._clock.monotonic())
-                await self._fan_out.room()
-                continue
-            try:
-                return receive.receive_nowait()  # the common case, without a timer
-            except anyio.WouldBlock:
-                pass
-            except anyio.EndOfStream:
-                return None
-            wait_s = _LOOK_AGAIN_S if deadline is None else deadline - self._clock.monotonic()
-            with anyio.move_on_after(min(max(wait_s, 0), _LOOK_AGAIN_S)):
-                try:
-                    return await receive.receive()
-                except anyio.EndOfStream:
-                    return None
-        return None
+    async def _flush_due(self) -> None:
+        """A batch does not wait for more events than ``max_age`` allows, whatever its size."""
+        self._fan_out.flush_due(self._clock.monotonic())
+        await self._fan_out.room()
 
     # --- one chunk ---
 
@@ -230,7 +217,7 @@ class ReplayIntake:
         the positions of what is resolved."""
         now = self._clock.monotonic()
         digests, duplicates, copies = self._window.claim(checked.keys, now)
-        if not (self._fan_out.incomplete and self._copies.too_many):  # else they are read again
+        if not (self._fan_out.incomplete(chunk.keeper) and self._copies.too_many):  # else they are read again
             for index, digest in copies:
                 self._window.follow(digest, WaitingCopy(chunk, positions[index]))
         gone = {*duplicates, *(index for index, _ in copies)}

@@ -1,8 +1,7 @@
 """What became of every event, written down once: ledger, receipts, window, journal. For intake and sinks.
 
 One place, so that an event that is resolved is counted, its key known or free again, and its chunk's receipt
-settled together. Whether a key is known from an event's acceptance or from its delivery is the difference
-between the two recorders: it depends on who keeps the events until then, the spool or their source.
+settled together. A key is known from an event's acceptance where the spool keeps it, else from its delivery.
 """
 
 import asyncio
@@ -12,12 +11,12 @@ from functools import partial
 from typing import Protocol
 
 from ingestd.core.batch import Place
-from ingestd.core.chunk import Chunk
+from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock
 from ingestd.core.ledger import Ledger
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
-from ingestd.core.receipt import FanOutReceipt, Resolution
+from ingestd.core.receipt import Resolution
 from ingestd.processing.dedup import WaitingCopy, Window
 from ingestd.recording.make_letters import letter_of_copy, letter_of_event
 from ingestd.recording.unconfirmed_events import UnconfirmedEvents
@@ -33,11 +32,8 @@ class KeysReleased(Protocol):
 
 
 class EventRecorder:
-    """Keys are known once a sink has their events, which their source can give again until then.
-
-    ``released`` is told of known keys that are free again. ``sinks``: the names of all. ``copies_resolved``
-    is set when copies that waited for an event on its way are resolved.
-    """
+    """``released`` is told of known keys that are free again. ``copies_resolved`` is set when copies that
+    waited for an event on its way are resolved."""
 
     def __init__(
         self,
@@ -48,10 +44,10 @@ class EventRecorder:
         audit: Audit,
         clock: Clock,
         released: KeysReleased,
-        sinks: Sequence[str],
+        unconfirmed: UnconfirmedEvents,
     ) -> None:
         self.ledger = ledger
-        self.unconfirmed = UnconfirmedEvents(ledger, sinks)
+        self.unconfirmed = unconfirmed
         self.letter_claims = KeyClaims()
         self.copies_resolved = asyncio.Event()
         self._window = window
@@ -81,11 +77,6 @@ class EventRecorder:
         self._audit(
             AuditEntry.INGESTION_REJECTED, source=source, count=len(events), reason=reason, first_error=detail
         )
-
-    def damaged(self, count: int) -> None:
-        """Events that were accepted are damaged where they were kept; what is left of them is put aside."""
-        self.ledger.count_letters(Reason.DAMAGED, count)
-        self.ledger.in_flight -= count
 
     def unmatched(self, chunk: Chunk, count: int) -> None:
         """Events that match the pattern of no sink."""
@@ -122,19 +113,12 @@ class EventRecorder:
 
     # --- the sinks ---
 
-    def taken_up(
-        self, sink: str, chunk: Chunk, count: int, *, resolved: int, unmatched: int, is_new: bool
-    ) -> None:
-        """A sink takes up a chunk of the spool: ``count`` events are on their way, an earlier process
-        ``resolved`` some, the others are not for this sink. ``is_new``: it is the first of those that are to
-        take it up."""
-        receipt = chunk.receipt
-        if isinstance(receipt, FanOutReceipt):
-            if is_new:
-                self.unconfirmed.adopt(receipt, chunk)
-        else:
+    def taken_up(self, sink: str, chunk: Chunk, count: int, *, resolved: int, unmatched: int) -> None:
+        """A sink reads a chunk of the spool: ``count`` events are on their way, an earlier process
+        ``resolved`` some, the others are not for this sink."""
+        if chunk.receipt.final:
             self.accepted(-resolved)
-            receipt.settle(resolved)
+            chunk.receipt.settle(resolved)
             self.unmatched(chunk, unmatched)
         self.expect(sink, chunk, count)
 
@@ -144,12 +128,12 @@ class EventRecorder:
         if count:
             return
         resolved = chunk.receipt.resolve(sink, (), ())
-        keys, copies = self.resolve(resolved)
+        keys, copies = self.resolve(chunk, resolved)
         if keys or copies:
             self._journal.safe(keys, copies, now=self._clock.wall())
         self.finish(sink, chunk, 0, resolved)
 
-    def resolve(self, resolved: Resolution) -> tuple[Sequence[bytes], Sequence[DeadLetter]]:
+    def resolve(self, chunk: Chunk, resolved: Resolution) -> tuple[Sequence[bytes], Sequence[DeadLetter]]:
         """Count what is resolved with a sink's outcome. Gives the keys to note as known, and the letters of
         copies that are resolved like a dead letter. ``finish`` when that was noted."""
         ledger = self.ledger
@@ -158,7 +142,12 @@ class EventRecorder:
         ledger.in_flight -= resolved.count - resolved.unconfirmed
         if resolved.failed:
             self.count(resolved.failed)
-        return self._keys_of(resolved)
+        if chunk.keeper is Keeper.SPOOL:  # keys are known since their events are there
+            if resolved.lost:
+                self.free(letter.digest for letter in resolved.lost)
+            return (), ()
+        copies = self.resolve_keys(resolved.keys, resolved.lost)
+        return (resolved.keys, copies) if resolved.durable else ((), ())
 
     def finish(self, sink: str, chunk: Chunk, count: int, resolved: Resolution) -> None:
         """``count`` events of the chunk were resolved at this sink, and ``resolved`` with that."""
@@ -167,10 +156,6 @@ class EventRecorder:
         if resolved.positions and resolved.durable:
             self._journal.passed(EVERYWHERE, chunk, resolved.positions, now=self._clock.wall())
         chunk.receipt.finish(sink, count)
-
-    def _keys_of(self, resolved: Resolution) -> tuple[Sequence[bytes], Sequence[DeadLetter]]:
-        letters = self.resolve_keys(resolved.keys, resolved.lost)
-        return (resolved.keys, letters) if resolved.durable else ((), ())
 
     def free(self, digests: Iterable[bytes | None]) -> None:
         """Who sends these again is heard again."""
@@ -224,15 +209,6 @@ class EventRecorder:
     def count(self, letters: Sequence[DeadLetter]) -> None:
         for reason, count in Counter(letter.reason for letter in letters).items():
             self.ledger.count_letters(reason, count)
-
-
-class SpooledEventRecorder(EventRecorder):
-    """Keys are known as soon as their events are in the spool, which keeps them until they are resolved."""
-
-    def _keys_of(self, resolved: Resolution) -> tuple[Sequence[bytes], Sequence[DeadLetter]]:
-        if resolved.lost:
-            self.free(letter.digest for letter in resolved.lost)
-        return (), ()
 
 
 class KeyClaims:

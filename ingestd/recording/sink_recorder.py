@@ -203,7 +203,7 @@ class SinkRecorder:
         resolved: list[Resolution] = []
         for segment, digests, failed in pieces:
             known = segment.chunk.receipt.resolve(self.sink, segment.positions, digests, failed)
-            safe, copies = self._events.resolve(known)
+            safe, copies = self._events.resolve(segment.chunk, known)
             resolved.append(known)
             keys += safe
             letters += [letter for _, letter in failed]

@@ -2,20 +2,10 @@
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from enum import Enum
 from typing import NamedTuple, Protocol
 
-from ingestd.core.chunk import Chunk, Mark
+from ingestd.core.chunk import Chunk, Keeper, Mark
 from ingestd.core.receipt import Receipt
-
-
-class Keeper(Enum):
-    """Who keeps events until they are resolved, so that a crash loses none."""
-
-    SOURCE = "source"
-    """It gives them again, from its position on: a file, a broker."""
-    JOURNAL = "journal"
-    """Nobody else has them: they are kept with the batches that they are in."""
 
 
 class Position(NamedTuple):

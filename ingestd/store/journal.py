@@ -7,10 +7,10 @@ before it: so at most the batches in flight can be sent twice, and those go out 
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from ingestd.core.batch import Batch
-from ingestd.core.chunk import NO_MARK, Chunk, Mark, Segment, digest
+from ingestd.core.chunk import NO_MARK, Chunk, Keeper, Mark, Segment, digest
 from ingestd.core.letter import DeadLetter
 from ingestd.core.receipt import Positions
 from ingestd.store import frozen_batches as frozen
@@ -20,10 +20,8 @@ from ingestd.store.dead_letters import insert_letters
 from ingestd.store.frozen_batches import FrozenBatch, Place, SettledBatches
 from ingestd.store.lost_places import LostPlaces, read_lost_places
 from ingestd.store.source_rows import MOVE, Fingerprints, SourceState, add_source, find_source
+from ingestd.store.spool import Spool
 from ingestd.store.writer import Work
-
-InSpool = Callable[[str, int], bool]
-"""(sink, number of a chunk of the spool)."""
 
 EVERYWHERE, DISMISSED = "", "-"
 """Under these names the journal has events of files that are resolved at all sinks, and events that were
@@ -35,19 +33,17 @@ _PASSED = 2**62  # the position of a source that will never be read again
 
 
 class Journal:
-    """Keeps the journal's tables through ``database``; one per state directory."""
+    """Keeps the journal's tables through ``database``; one per state directory. ``spool``: its chunks
+    are not read again one by one, as they are resolved."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, spool: Spool | None = None) -> None:
         self._database = database
         self._positions: dict[int, tuple[int, int]] = {}
         self._moved: set[int] = set()
         self._marks: dict[int, Mark] = {}
         self._settled = SettledBatches()
         self._look_beyond = False
-        self._streams: set[int] = set()  # sources that cannot be read again
-        self._spool = 0  # the number of the spool among the sources; its chunks are settled one by one
-        self._is_in_spool: InSpool = lambda sink, chunk: False
-        self._cursors: Callable[[], dict[str, int]] = dict
+        self._spool = spool
         self._noted_cursors: dict[str, int] = {}
         self._noted: tuple[int, frozen.Changes] | None = None
 
@@ -108,25 +104,8 @@ class Journal:
     async def new_stream(self, path: str, *, now: float) -> SourceState:
         """A source that cannot be read again; its batches keep their events."""
         number = await self._database.run(lambda c: add_source(c, path, (0, 0), (b"", 0), now))
-        self._streams.add(number)
         self._positions[number] = (0, 1)
         return SourceState(number, 0, 1)
-
-    async def spool_source(self) -> int:
-        """The spool's number among the sources."""
-
-        def find(connection: sqlite3.Connection) -> int:
-            row = connection.execute("SELECT id FROM sources WHERE device = -1").fetchone()
-            return int(row[0]) if row else add_source(connection, "spool", (-1, -1), (b"", 0), 0.0)
-
-        self._spool = await self._database.run(find)
-        return self._spool
-
-    def watch_spool(self, is_in_spool: InSpool, cursors: Callable[[], dict[str, int]]) -> None:
-        """``is_in_spool(sink, chunk)``: whether a chunk of the spool may have unresolved events there.
-        ``cursors()``: of each sink the chunk before which every one is resolved."""
-        self._is_in_spool = is_in_spool
-        self._cursors = cursors
 
     async def lost_places(self, source: int, *, first: int) -> LostPlaces:
         """Events of ``source``, at places from ``first`` on, that are dead letters of a sink."""
@@ -142,7 +121,6 @@ class Journal:
 
         batches, streams = await self._database.run(read)
         for source in streams:
-            self._streams.add(source)
             self._positions.setdefault(source, (_PASSED, 1))
         for batch in batches:
             if batch.settled:
@@ -157,9 +135,9 @@ class Journal:
         if batch.letters:
             self._database.note(lambda c: letter_leases.freeze_letters(c, batch))
             return
-        kept = any(segment.chunk.source in self._streams for segment in batch.segments)
         first = batch.segments[0].chunk  # where sinks share a chunk, and in the spool, chunks know their keys
-        keys = not kept and first.receipt.final and first.source != self._spool
+        kept = first.keeper is Keeper.JOURNAL
+        keys = first.keeper is Keeper.SOURCE and first.receipt.final
         row = frozen.row_of(batch, sink=sink, now=now, keep_events=kept, keep_keys=keys)
         self._changes(now).rows.append(row)
 
@@ -284,7 +262,7 @@ class Journal:
         position has passed them. On disk together with ``also``, and what is noted in the same breath."""
         if also:
             self._database.note(also)
-        if chunk.source in self._streams:
+        if chunk.keeper is Keeper.JOURNAL:
             return
         name = f"{by}/{chunk.source}/{chunk.start}"
         segments = frozen.pack([Segment(chunk, positions)])
@@ -304,7 +282,7 @@ class Journal:
 
     def _note_positions(self) -> None:
         """Positions, and the settled batches that now lie before them, go in one transaction."""
-        cursors = self._cursors()
+        cursors = self._spool.positions() if self._spool else {}
         if not (self._moved or self._look_beyond or cursors != self._noted_cursors):
             return
         self._look_beyond = False
@@ -330,6 +308,6 @@ class Journal:
     def _is_passed(self, sink: str, place: Place) -> bool:
         """Nothing of this chunk will be read again for this sink."""
         source, start, end = place
-        if source == self._spool:
-            return not self._is_in_spool(sink, start)
+        if self._spool and source == self._spool.source:
+            return not self._spool.is_open(sink, start)
         return self._positions.get(source, (0, 1))[0] >= end

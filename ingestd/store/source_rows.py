@@ -71,3 +71,9 @@ def add_source(
         (path, *identity, *head, now),
     )
     return int(cursor.lastrowid or 0)
+
+
+def find_spool(connection: sqlite3.Connection) -> int:
+    """The spool's number among the sources."""
+    row = connection.execute("SELECT id FROM sources WHERE device = -1").fetchone()
+    return int(row[0]) if row else add_source(connection, "spool", (-1, -1), (b"", 0), 0.0)

@@ -1,6 +1,6 @@
 """The spool: acknowledged events, on disk until they are resolved.
 
-``admission.py`` appends, ``spool_feed.py`` reads and settles. One row is a chunk of events. Totals kept
+``intake/admission.py`` appends, ``sources/spool.py`` reads. One row is a chunk of events. Totals kept
 by triggers, and a high-water number outside of the database, tell when rows are missing; a CRC tells
 when one is damaged.
 """
@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from ingestd.core.chunk import Chunk
+from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.receipt import FanOutReceipt, Receipt, Routed
 from ingestd.store import spool_rows
 from ingestd.store.database import Database
+from ingestd.store.source_rows import find_spool
 from ingestd.store.spool_reader import SpoolCursor, SpoolReader
 from ingestd.store.spool_rows import SpoolDamage
 from ingestd.store.writer import Work
@@ -31,14 +32,6 @@ READ_CHUNKS = 16
 _PLACE_BITS = 20
 
 
-class SpooledChunk(NamedTuple):
-    """``digests`` run parallel to the chunk's events; None: no key. ``accepted_at``: wall time."""
-
-    chunk: Chunk
-    digests: list[bytes | None]
-    accepted_at: float
-
-
 class _Opened(NamedTuple):
     events: int
     size_bytes: int
@@ -47,22 +40,23 @@ class _Opened(NamedTuple):
 
 
 class Spool:
-    """``source``: the spool's number among the sources. Counts are of chunks that are not resolved.
+    """``source``: its number among the sources, from ``open`` on. Counts are of chunks that are not resolved.
 
     A chunk is resolved when it is at every one of ``sinks``, each of which has a cursor. ``tell`` hears of
-    that, once nothing of it is unconfirmed; ``damaged`` of chunks that cannot be read.
+    that, once nothing of it is unconfirmed; ``shared`` of chunks whose receipt several sinks share;
+    ``damaged`` of chunks that cannot be read.
     """
 
     def __init__(
         self,
         database: Database,
-        source: int,
         *,
         sinks: Sequence[str] = ("ingest_api",),
         tell: Resolved = lambda number, dead_letters: None,
+        shared: Callable[[FanOutReceipt, Chunk], None] = lambda receipt, chunk: None,
         damaged: Callable[[SpoolDamage], None] = lambda damage: None,
     ) -> None:
-        self.source = source
+        self.source = 0
         self.chunks = self.events = self.bytes = 0
         self.settled_bytes = 0  # since the start; tells how fast the spool empties
         self.damage: list[SpoolDamage] = []
@@ -70,6 +64,7 @@ class Spool:
         self.left_behind: dict[str, int] = {}  # sinks that are not there any more: chunks they had not had
         self._shared = len(sinks) > 1  # of a single sink the rows tell what waits, whatever its name is next
         self._tell = tell
+        self._on_shared = shared
         self._damaged = damaged
         self._database = database
         self._next = 1
@@ -81,6 +76,7 @@ class Spool:
     async def open(self, *, now: float) -> None:
         """Count what is there against what must be there. Raises StoreFailed."""
         database = self._database
+        self.source = await database.run(find_spool)
         await self._open_cursors()
         totals = await database.run(partial(spool_rows.take_stock, database=database, now=now))
         self.chunks, self.events, self.bytes, self._next = totals
@@ -124,8 +120,13 @@ class Spool:
         return known and sink in self.cursors and self.cursors[sink].position <= number < self._next
 
     def positions(self) -> dict[str, int]:
-        """Of each sink the chunk before which every one is resolved. Empty for one sink: what is gone is."""
-        return {sink: cursor.position for sink, cursor in self.cursors.items()} if self._shared else {}
+        """Of each sink the chunk before which every one is resolved. Empty for one sink: what is gone is. And
+        in a run that has not opened the spool."""
+        return (
+            {sink: cursor.position for sink, cursor in self.cursors.items()}
+            if self._shared and self.source
+            else {}
+        )
 
     def state(self, number: int) -> tuple[int, int] | None:
         """(events that are not resolved, or not confirmed; dead letters) of a chunk; None: it was not taken
@@ -142,7 +143,7 @@ class Spool:
         *,
         now: float,
         also: Work | None = None,
-    ) -> tuple[list[SpooledChunk], asyncio.Future[None]]:
+    ) -> tuple[list[Chunk], asyncio.Future[None]]:
         """One chunk for each of ``pieces`` (events, digests), all in one transaction, and their keys in it.
 
         ``also``: what else is to be written with them, or not at all.
@@ -153,7 +154,7 @@ class Spool:
         for events, digests in pieces:
             number, self._next = self._next, self._next + 1
             rows.append(spool_rows.pack(number, events, digests, now=now))
-            chunks.append(SpooledChunk(self._chunk(number, events), digests, now))
+            chunks.append(self._chunk(number, events, digests, now))
         database, high_water = self._database, self._next - 1
 
         def write(connection: sqlite3.Connection) -> None:
@@ -169,9 +170,11 @@ class Spool:
         kept.add_done_callback(partial(self._if_refused, len(rows), count, size_bytes))
         return chunks, kept
 
-    def again(self, spooled: SpooledChunk) -> SpooledChunk:
-        """The same events, to be taken up by another sink."""
-        return spooled._replace(chunk=self._chunk(spooled.chunk.start, spooled.chunk.events))
+    def again(self, chunk: Chunk) -> Chunk:
+        """The same events, for another sink."""
+        other = self._chunk(chunk.start, chunk.events, chunk.digests, chunk.accepted_at)
+        other.routed = chunk.routed
+        return other
 
     def _if_refused(self, chunks: int, events: int, size_bytes: int, kept: asyncio.Future[None]) -> None:
         if kept.exception():
@@ -179,22 +182,20 @@ class Spool:
 
     # --- out ---
 
-    async def read(
-        self, *, first: int, before: int, limit: int = READ_CHUNKS
-    ) -> tuple[list[SpooledChunk], int]:
+    async def read(self, *, first: int, before: int, limit: int = READ_CHUNKS) -> tuple[list[Chunk], int]:
         """Up to ``limit`` chunks numbered ``first`` to ``before``, in order, and the number to go on with.
 
         Damaged ones are put aside and left out. Raises StoreFailed.
         """
         assert self._reader is not None
         rows = await self._reader.read(first, before, limit)
-        found: list[SpooledChunk] = []
+        found: list[Chunk] = []
         for row in rows:
             unpacked = spool_rows.unpack(row)
             if unpacked is None:
                 self._quarantine(row)
             else:
-                found.append(SpooledChunk(self._chunk(row.number, unpacked[0]), unpacked[1], row.accepted_at))
+                found.append(self._chunk(row.number, *unpacked, row.accepted_at))
         return found, rows[-1].number + 1 if len(rows) == limit else before
 
     def routed(self, number: int) -> Routed | None:
@@ -202,28 +203,28 @@ class Spool:
         opened = self._opened.get(number)
         return opened.receipt.routed if opened and isinstance(opened.receipt, FanOutReceipt) else None
 
-    def open_chunk(self, sink: str, spooled: SpooledChunk, routed: Routed) -> bool:
-        """A sink takes the chunk up: gives it its receipt, which all sinks share. True: it is a new one."""
-        chunk, number = spooled.chunk, spooled.chunk.start
+    def open_chunk(self, sink: str, chunk: Chunk, routed: Routed) -> None:
+        """A sink reads the chunk: gives it its receipt, which all sinks share."""
+        number, chunk.routed = chunk.start, routed
         self.cursors[sink].open.add(number)
         if opened := self._opened.get(number):
             chunk.receipt = opened.receipt
-            return False
-        chunk.receipt = self._receipt(number, len(chunk.events), routed)
+            return
+        chunk.receipt = self._receipt(chunk)
         if number not in self._put_aside:  # else nobody will take it out
             size_bytes = sum(map(len, chunk.events))
-            self._opened[number] = _Opened(len(chunk.events), size_bytes, spooled.accepted_at, chunk.receipt)
-        return True
+            self._opened[number] = _Opened(len(chunk.events), size_bytes, chunk.accepted_at, chunk.receipt)
 
-    def taken_up(self, sink: str, number: int) -> None:
+    def was_read(self, sink: str, number: int) -> None:
         """Chunks up to this one have been opened for ``sink``, or left out."""
         cursor = self.cursors[sink]
         cursor.unread = number + 1
         if number not in cursor.open:
             self._forget_idle(number)
 
-    def _receipt(self, number: int, events: int, routed: Routed) -> Receipt:
+    def _receipt(self, chunk: Chunk) -> Receipt:
         """Of the sinks that have not had the chunk: not all of them, after a restart."""
+        number, events, routed = chunk.start, len(chunk.events), chunk.routed
         confirmed = partial(self._confirmed, number)
         whole = Receipt(events, partial(self._resolved, number), confirmed=confirmed)
         if not self._shared:
@@ -232,7 +233,7 @@ class Spool:
         matched = max(map(len, routed.values()), default=0)
         if matched < events:
             matched = len(set[int]().union(*routed.values()))
-        return FanOutReceipt(
+        receipt = FanOutReceipt(
             whole,
             routed,
             events=matched,
@@ -241,6 +242,8 @@ class Spool:
             sink_done=partial(self._sink_done, number),
             confirmed=confirmed,
         )
+        self._on_shared(receipt, chunk)
+        return receipt
 
     def _sink_done(self, number: int, sink: str) -> None:
         self.cursors[sink].open.discard(number)
@@ -295,13 +298,18 @@ class Spool:
         self.events += events
         self.bytes += size_bytes
 
-    def _chunk(self, number: int, events: list[bytes]) -> Chunk:
+    def _chunk(
+        self, number: int, events: list[bytes], digests: list[bytes | None], accepted_at: float
+    ) -> Chunk:
         return Chunk(
             events,
             source=self.source,
             start=number,
             end=number + 1,
             place=partial(place_of, number),
+            keeper=Keeper.SPOOL,
+            digests=digests,
+            accepted_at=accepted_at,
         )
 
 

@@ -49,8 +49,7 @@ Warn = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class PipelineContext:
-    """What the runners stand on. ``watch``: all their files. ``spooled``: they wait for ever; a replay
-    gives up on an outage."""
+    """What the runners stand on. ``watch``: all their files. ``patient``: they wait out every outage."""
 
     settings: Settings
     login: Login | None
@@ -63,7 +62,7 @@ class PipelineContext:
     rng: random.Random
     warn: Warn
     watch: Watch
-    spooled: bool
+    patient: bool
     requested_letters_only: bool
     bounds: Bounds
 
@@ -194,7 +193,7 @@ def _lane_settings(
         circuit_threshold=delivery.circuit_threshold,
         startup_timeout_s=delivery.startup_patience,
         outage_timeout_s=max(30.0, delivery.give_up_after),
-        stop_on_outage=not context.spooled,
+        stop_on_outage=not context.patient,
         order_by=order.of,
         order_watch=order.watch,
         held_batch_events=min(sink.max_events, section.max_events or batch.max_events),

@@ -30,6 +30,7 @@ from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.clock import Clock, system_rng
 from ingestd.core.errors import UserError
 from ingestd.core.ledger import Ledger
+from ingestd.core.reasons import Reason
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.admission import Accepted, Admission
 from ingestd.intake.backpressure import Backpressure, DeliveryWaits
@@ -38,8 +39,10 @@ from ingestd.intake.spool_feed import SpoolFeed
 from ingestd.processing import routes
 from ingestd.processing.dedup import Window
 from ingestd.processing.validate import Validator
-from ingestd.recording.event_recorder import EventRecorder, SpooledEventRecorder
+from ingestd.recording.event_recorder import EventRecorder
+from ingestd.recording.unconfirmed_events import UnconfirmedEvents
 from ingestd.schemas.key_paths import KeyWatch
+from ingestd.sources.spool import SpoolSource
 from ingestd.store.connection import StoreFailed
 from ingestd.store.database import Database
 from ingestd.store.frozen_batches import FrozenBatch
@@ -47,7 +50,7 @@ from ingestd.store.journal import Journal
 from ingestd.store.key_log import KeyLog
 from ingestd.store.letter_leases import release_leases
 from ingestd.store.lock import DirectoryLock
-from ingestd.store.spool import Spool, SpooledChunk, place_of
+from ingestd.store.spool import Spool, place_of
 from ingestd.store.spool_rows import SpoolDamage, words_of_left_behind
 from ingestd.telemetry.audit_file import AuditLog
 from ingestd.telemetry.metrics import Gauges, Metrics
@@ -70,6 +73,8 @@ class Pipeline:
     audit: AuditLog
     lock: DirectoryLock
     database: Database
+    spool: Spool
+    waiting: DeliveryWaits
     journal: Journal
     keys: KeyLog
     window: Window
@@ -108,7 +113,7 @@ async def open_pipeline(
     rng: random.Random | None = None,
     warn: Warn,
     requested_letters_only: bool = False,
-    spooled: bool = False,
+    patient: bool = False,
     metrics: Metrics | None = None,
     oldest_s: Callable[[], float] = lambda: 0.0,
     on_commit: Callable[[float], None] = lambda seconds: None,
@@ -117,41 +122,49 @@ async def open_pipeline(
     """Wire a pipeline on a state directory. Raises UserError (also StoreFailed) before anything is sent.
 
     ``rng``: jitter and ids; None: the operating system's. ``login``: of [api], where a sink needs it.
-    ``spooled``: the spool of ``ingestd run`` keeps the events. On the way out the stores are committed and
-    closed; the clients go first.
+    ``patient``: it waits out every outage, of an API or of the disk. On the way out the stores are committed
+    and closed; the clients go first.
     """
     async with AsyncExitStack() as stack:
         validator, router = make_validator(settings, warn=warn), routes.compile(patterns_of(settings))
         stack.callback((lock := DirectoryLock(directory)).release)
         ballast_bytes = settings.spool.ballast
         database = Database(
-            directory, patient=spooled, ballast_bytes=ballast_bytes, on_commit=on_commit, on_repair=warn
+            directory, patient=patient, ballast_bytes=ballast_bytes, on_commit=on_commit, on_repair=warn
         )
         await database.open()
         stack.push_async_callback(database.close)
         if database.warning:
             warn(database.warning)
-        journal, keys = Journal(database), KeyLog(database)
+        keys = KeyLog(database)
         window = await restore_window(
             keys,
             clock,
             max_count=settings.window.max_count,
             max_age_s=settings.window.max_age,
-            goes_on=not spooled,
         )
         database.note(release_leases)
         metrics = metrics or Metrics(Ledger(), lambda: pipeline.gauges(oldest_s()))
+        unconfirmed = UnconfirmedEvents(metrics.ledger, [*sections_of(settings)])
+        waiting = DeliveryWaits(clock, most=bounds.waiting_requests)
+        spool = Spool(
+            database,
+            sinks=[*sections_of(settings)],
+            tell=waiting.resolved,
+            shared=unconfirmed.adopt,
+            damaged=partial(_damaged, metrics.ledger, directory, warn),
+        )
+        journal = Journal(database, spool)
         audit = open_audit(settings.audit, directory)
         stack.callback(audit.close)
-        make_recorder = SpooledEventRecorder if spooled else EventRecorder
-        recorder = make_recorder(
+        recorder = EventRecorder(
             ledger=metrics.ledger,
             window=window,
             journal=journal,
             audit=audit,
             clock=clock,
             released=keys.released,
-            sinks=list(sections_of(settings)),
+            unconfirmed=unconfirmed,
         )
         watch = Watch(warn)
         context = PipelineContext(
@@ -166,7 +179,7 @@ async def open_pipeline(
             rng=rng or system_rng(),
             warn=warn,
             watch=watch,
-            spooled=spooled,
+            patient=patient,
             requested_letters_only=requested_letters_only,
             bounds=bounds,
         )
@@ -180,6 +193,8 @@ async def open_pipeline(
             audit=audit,
             lock=lock,
             database=database,
+            spool=spool,
+            waiting=waiting,
             journal=journal,
             keys=keys,
             window=window,
@@ -213,24 +228,30 @@ async def open_ingest(
     pipeline: Pipeline, *, warn: Warn, accepted: Accepted = lambda producer, events: None
 ) -> AsyncIterator[IngestService]:
     """The spool, with what an earlier process left of it already in the lanes. Raises UserError."""
-    settings, clock, journal = pipeline.settings, pipeline.clock, pipeline.journal
-    names = [runner.name for runner in pipeline.runners]
-    waiting = DeliveryWaits(clock, most=pipeline.bounds.waiting_requests)
-    spool = Spool(
-        pipeline.database,
-        await journal.spool_source(),
-        sinks=names,
-        tell=waiting.resolved,
-        damaged=partial(_damaged, pipeline, warn),
-    )
+    settings, clock, spool = pipeline.settings, pipeline.clock, pipeline.spool
     await spool.open(now=clock.wall())
+    sources = [
+        SpoolSource(
+            spool,
+            runner.name,
+            route=lambda events: pipeline.routes.route(events).positions,
+            max_memory_bytes=pipeline.bounds.spool_memory_bytes,
+        )
+        for runner in pipeline.runners
+    ]
     try:
-        _check_left_behind(spool, pipeline.database.path.parent)
-        journal.watch_spool(spool.is_open, spool.positions)
+        for sink, chunks in spool.left_behind.items():
+            raise UserError(words_of_left_behind(sink, chunks, pipeline.database.path.parent))
         if positions := spool.positions():
             first, _ = place_of(min(positions.values()), 0)
             await take_up_unconfirmed(pipeline, {spool.source: first}, spool=spool.source)
-        feeds = [_make_feed(pipeline, runner, spool) for runner in pipeline.runners]
+        for source in sources:
+            await source.open()
+            pipeline.metrics.by_sink.behind[source.sink] = partial(getattr, source, "behind_chunks")
+        feeds = [
+            SpoolFeed(source, runner, recorder=pipeline.recorder, clock=clock)
+            for source, runner in zip(sources, pipeline.runners, strict=True)
+        ]
         await _recover(pipeline, spool, feeds, warn)
         pressure = Backpressure(spool, pipeline.database, max_bytes=settings.spool.max_bytes, clock=clock)
         admission = Admission(
@@ -240,8 +261,9 @@ async def open_ingest(
             database=pipeline.database,
             recorder=pipeline.recorder,
             pressure=pressure,
-            waiting=waiting,
-            offer=partial(_offer, spool, pipeline.routes, feeds),
+            waiting=pipeline.waiting,
+            routes=pipeline.routes,
+            sources=sources,
             keep=[lake.accepted for lake in pipeline.lakes if lake.accepted],
             max_unanswered_bytes=pipeline.bounds.unanswered_bytes,
             max_event_bytes=max(runner.batcher.max_event_bytes for runner in pipeline.runners),
@@ -249,47 +271,23 @@ async def open_ingest(
             accepted=accepted,
             clock=clock,
         )
-        yield IngestService(spool, pressure, waiting, admission, feeds)
+        yield IngestService(spool, pressure, pipeline.waiting, admission, feeds)
     finally:
+        for source in sources:
+            await source.close()
         await spool.close()
-
-
-def _make_feed(pipeline: Pipeline, runner: SinkRunner, spool: Spool) -> SpoolFeed:
-    feed = SpoolFeed(
-        runner.name,
-        spool,
-        route=lambda events: pipeline.routes.route(events).positions,
-        sizes=runner.sink.sizes,
-        batcher=runner.batcher,
-        lane=runner.lane,
-        recorder=pipeline.recorder,
-        ledger=runner.ledger,
-        clock=pipeline.clock,
-        max_memory_bytes=pipeline.bounds.spool_memory_bytes,
-    )
-    pipeline.metrics.by_sink.behind[runner.name] = lambda: feed.behind_chunks
-    return feed
-
-
-def _offer(spool: Spool, router: routes.Routes, feeds: Sequence[SpoolFeed], spooled: SpooledChunk) -> None:
-    """A chunk is safe: every feed is told, and who gets what is found out once."""
-    routed = router.route(spooled.chunk.events).positions
-    first, *others = feeds
-    first.offer(spooled, routed)
-    for feed in others:  # each its own, so that one's queue does not keep what another knows of it
-        feed.offer(spool.again(spooled), routed)
 
 
 async def _recover(pipeline: Pipeline, spool: Spool, feeds: Sequence[SpoolFeed], warn: Warn) -> None:
     """What an earlier process had on its way goes out again as it was."""
     frozen = await pipeline.journal.frozen_batches()
-    names = {feed.sink for feed in feeds}
+    names = {feed.source.sink for feed in feeds}
     if len(feeds) == 1:  # then there was one before, whatever it was called
-        frozen = [b._replace(sink=feeds[0].sink) if b.is_of(spool.source) else b for b in frozen]
+        frozen = [b._replace(sink=feeds[0].source.sink) if b.is_of(spool.source) else b for b in frozen]
     changed = [b.id for b in frozen if b.sink not in names and b.is_of(spool.source)]
     pipeline.recorder.accepted(spool.events)
     for feed, runner in zip(feeds, pipeline.runners, strict=True):
-        mine = [batch for batch in frozen if batch.sink == feed.sink]
+        mine = [batch for batch in frozen if batch.sink == runner.name]
         changed += await feed.recover(mine, make_recovery(pipeline, runner, mine, {spool.source}))
     if changed:
         pipeline.journal.drop(changed)
@@ -312,16 +310,13 @@ async def take_up_unconfirmed(
         unconfirmed.lost(source, lost, in_spool_from=sources[source] if source == spool else None)
 
 
-def _check_left_behind(spool: Spool, directory: Path) -> None:
-    for sink, chunks in spool.left_behind.items():
-        raise UserError(words_of_left_behind(sink, chunks, directory))
-
-
-def _damaged(pipeline: Pipeline, warn: Warn, damage: SpoolDamage) -> None:
-    pipeline.recorder.damaged(damage.events or 0)
+def _damaged(ledger: Ledger, directory: Path, warn: Warn, damage: SpoolDamage) -> None:
+    """Events that were accepted are damaged where they were kept; what is left of them is put aside."""
+    ledger.count_letters(Reason.DAMAGED, damage.events or 0)
+    ledger.in_flight -= damage.events or 0
     warn(
         f"chunk {damage.first} of the spool is damaged: {damage.what}; its {damage.events} events are put"
-        f" aside, see `ingestd spool check --state-dir {quote(str(pipeline.database.path.parent))}`"
+        f" aside, see `ingestd spool check --state-dir {quote(str(directory))}`"
     )
 
 

@@ -9,8 +9,6 @@ from tests.each import each
 NOT_SIMULATED = {"cli", "sandbox", "httpd", "admin", "telemetry"}
 """Rooms outside of what a simulation runs: the terminal, a server of its own, sockets, the process."""
 STILL_PAST_THE_CLOCK = {
-    # a chunk that arrives in the moment of the timeout must not be lost: anyio sees to that, asyncio does not
-    "ingestd.intake.replay_intake": {"anyio.move_on_after"},
     # the writer's thread waits for the disk and for other processes, in real time
     "ingestd.store.database": {"time.monotonic"},
     "ingestd.store.letter_changes": {"time.monotonic", "time.sleep"},

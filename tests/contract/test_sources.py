@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.core.chunk import Chunk
+from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import SystemClock
 from ingestd.core.receipt import Receipt
 from ingestd.sources.files.jsonl import FileSource, JsonSource
-from ingestd.sources.source import Keeper, OrderedAcks, Position, Source
+from ingestd.sources.source import OrderedAcks, Position, Source
 from ingestd.store.database import Database
 from ingestd.store.journal import Journal
 from tests.each import each

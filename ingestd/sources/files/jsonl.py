@@ -11,7 +11,7 @@ from functools import partial
 import anyio.to_thread
 
 from ingestd.core.bounds import DEFAULT_BOUNDS
-from ingestd.core.chunk import Chunk
+from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock
 from ingestd.core.receipt import Receipt
 from ingestd.sources.files.arrays import JsonArray
@@ -28,7 +28,7 @@ from ingestd.sources.files.streams import (
     is_packed,
     shown_path,
 )
-from ingestd.sources.source import Keeper, OrderedAcks, Position
+from ingestd.sources.source import OrderedAcks, Position
 from ingestd.store.journal import Journal
 
 MAX_EVENT_BYTES = 1024 * 1024
@@ -41,10 +41,10 @@ _REGIONS_AT_ONCE = 4
 class JsonSource:
     """One file, pipe or standard input (``-``). Raises UserError when it cannot be opened.
 
-    ``rereadable``: a regular file, which a restart can read again. ``number``: its number in the
-    store. ``damage``: why not all of it was read, or empty. ``items``: the name of the lists that hold the
-    events, where these are in envelopes; ``envelope``: the name of one that it begins with, and that was not
-    asked for. ``max_window``: memory that a frame of zstd may ask for, in bytes.
+    ``keeper``: a regular file keeps its events, those of a pipe the journal keeps. ``number``: its number in
+    the store. ``damage``: why not all of it was read, or empty. ``items``: the name of the lists that hold
+    the events, where these are in envelopes; ``envelope``: the name of one that it begins with, and that was
+    not asked for. ``max_window``: memory that a frame of zstd may ask for, in bytes.
     """
 
     def __init__(
@@ -66,7 +66,8 @@ class JsonSource:
         self._chunk_bytes = chunk_bytes
         self._plain = True
         self._input = Input(path)
-        self.rereadable = self._input.regular and path != "-"
+        keeps = self._input.regular and path != "-"
+        self.keeper = Keeper.SOURCE if keeps else Keeper.JOURNAL
 
     @property
     def name(self) -> str:
@@ -89,7 +90,8 @@ class JsonSource:
     @property
     def plain_size(self) -> int | None:
         """Length of the content where it can be told: of a plain file."""
-        plain = self.rereadable and not is_packed(head := self._input.peek(4)) and not encoding_of(head)
+        keeps = self.keeper is Keeper.SOURCE
+        plain = keeps and not is_packed(head := self._input.peek(4)) and not encoding_of(head)
         return self._input.size if plain else None
 
     def stop(self) -> None:
@@ -115,7 +117,7 @@ class JsonSource:
             self.damage = f"reading failed: {error.strerror or error}"
             return
         try:
-            at_once = _REGIONS_AT_ONCE if self.rereadable else 1
+            at_once = _REGIONS_AT_ONCE if self.keeper is Keeper.SOURCE else 1
             while regions := await anyio.to_thread.run_sync(_take, splitter, at_once):
                 for region in regions:
                     yield self._chunk(region)
@@ -138,6 +140,7 @@ class JsonSource:
             next_line=region.next_line,
             place=region.locate,
             too_long=region.too_long,
+            keeper=self.keeper,
         )
         chunk.mark = (region.end, region.tail) if self._plain else (self._input.count, self._input.last)
         return chunk
@@ -152,7 +155,7 @@ class JsonSource:
         if other := _TWICE if packed and is_packed(head[:4]) else other_format(head):
             raise Damaged(other)
         position = max(start, len(BOM) if head.startswith(BOM) else 0)
-        if self.rereadable and self._plain:
+        if self.keeper is Keeper.SOURCE and self._plain:
             self._input.jump(position)
             pieces = self._pieces = PeekableStream(stream)
         else:
@@ -162,6 +165,7 @@ class JsonSource:
     def _splitter(
         self, pieces: PeekableStream, position: int, line: int, layout: StreamFormat
     ) -> Lines | JsonArray:
+        keeps = self.keeper is Keeper.SOURCE  # chunks depend on their start alone, half an event may grow
         cut_array = partial(
             JsonArray,
             pieces,
@@ -169,8 +173,8 @@ class JsonSource:
             line=line,
             chunk_bytes=self._chunk_bytes,
             max_event_bytes=self._max_event_bytes,
-            fill=self.rereadable,
-            leave_half=self.rereadable,
+            fill=keeps,
+            leave_half=keeps,
         )
         if self._items and not layout.array:
             return cut_array(items=self._items)
@@ -183,8 +187,8 @@ class JsonSource:
             line=line,
             chunk_bytes=self._chunk_bytes,
             max_event_bytes=self._max_event_bytes,
-            fill=self.rereadable,
-            leave_half=self.rereadable,
+            fill=keeps,
+            leave_half=keeps,
         )
 
 
@@ -203,8 +207,7 @@ def _take(splitter: Lines | JsonArray, count: int) -> list[Region]:
 class FileSource:
     """``reader`` is open already: what cannot be read at all is said before anything else is done.
 
-    ``start``: the offset where this run begins; ``read_before``: the wall time when it was read to there. A
-    regular file keeps its events; those of a pipe the journal keeps.
+    ``start``: the offset where this run begins; ``read_before``: the wall time when it was read to there.
     """
 
     def __init__(
@@ -217,7 +220,7 @@ class FileSource:
         from_start: bool = False,
     ) -> None:
         self.reader = reader
-        self.keeper = Keeper.SOURCE if reader.rereadable else Keeper.JOURNAL
+        self.keeper = reader.keeper
         self.start, self.read_before = 0, 0.0
         self._line = 1
         self._journal = journal

@@ -102,7 +102,7 @@ async def test_each_is_watched_and_taken_over(tmp_path: Path) -> None:
         tmp_path / "state",
         clock=SystemClock(),
         warn=said.append,
-        spooled=True,
+        patient=True,
     ) as pipeline:
         watched = {path.name for files in pipeline.watch._files for path in files.paths}
         expected = {place.rpartition(".")[2] for place in WATCHED}

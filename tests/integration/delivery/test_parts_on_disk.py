@@ -10,6 +10,7 @@ from ingestd.core.ledger import Ledger
 from ingestd.processing.dedup import Window
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.sink_recorder import SinkRecorder
+from ingestd.recording.unconfirmed_events import UnconfirmedEvents
 from ingestd.store.database import Database
 from ingestd.store.frozen_batches import body_digest
 from ingestd.store.journal import Journal
@@ -54,7 +55,7 @@ async def test_every_batch_and_every_part_of_one_is_on_disk_with_its_bytes_when_
             audit=no_audit,
             clock=clock,
             released=lambda digests, now: None,
-            sinks=["api"],
+            unconfirmed=UnconfirmedEvents(ledger, ["api"]),
         )
         sink_book = SinkRecorder(
             "api",

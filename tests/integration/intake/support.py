@@ -23,7 +23,7 @@ from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.ledger import Ledger, SinkLedger
 from ingestd.core.submission import AcceptedSubmission, DeferredSubmission, Result, Submission
-from ingestd.intake.spool_feed import SpoolFeed
+from ingestd.sources.spool import SpoolSource
 from ingestd.store.database import Database
 from ingestd.wiring.pipeline import IngestService, Pipeline, open_ingest, open_pipeline
 from tests.machine import patience
@@ -242,8 +242,8 @@ class Life:
     def sink(self, name: str) -> SinkLedger:
         return next(runner.ledger for runner in self.pipeline.runners if runner.name == name)
 
-    def feed(self, name: str) -> SpoolFeed:
-        return next(feed for feed in self.ingest.feeds if feed.sink == name)
+    def source(self, name: str) -> SpoolSource:
+        return next(feed.source for feed in self.ingest.feeds if feed.source.sink == name)
 
     def rows(self, sql: str) -> list[Any]:
         """What the file says, past this process."""
@@ -279,7 +279,7 @@ async def running(
             directory,
             clock=clock or SystemClock(),
             warn=warnings.append,
-            spooled=True,
+            patient=True,
             bounds=bounds,
         ) as pipeline,
         open_ingest(pipeline, warn=warnings.append) as ingest,

@@ -7,7 +7,7 @@ import pytest
 
 from ingestd.core.batch import Batch
 from ingestd.core.bounds import Bounds
-from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.chunk import Chunk, Keeper, Segment
 from ingestd.core.submission import AcceptedSubmission
 from tests.each import each
 from tests.ids import new_id
@@ -152,7 +152,7 @@ async def leave_a_batch_of_a_stream(life: Life, raw: list[bytes]) -> None:
     """As `ingestd replay -` leaves it when it is killed after the freeze."""
     journal, sink = life.pipeline.journal, life.pipeline.runners[0].sink
     stream = await journal.new_stream("-", now=0.0)
-    chunk = Chunk(raw, source=stream.number, start=0, end=1)
+    chunk = Chunk(raw, source=stream.number, start=0, end=1, keeper=Keeper.JOURNAL)
     batch = Batch(raw, [None] * len(raw), [Segment(chunk, range(len(raw)))], new_id=new_id)
     batch.freeze(sink.encode(raw))
     journal.freeze(batch, sink="ingest_api", now=0.0)

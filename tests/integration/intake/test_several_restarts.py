@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.chunk import Chunk, Keeper, Segment
 from ingestd.core.errors import UserError
 from ingestd.store.spool_rows import forget_sink
 from tests.each import each
@@ -70,7 +70,7 @@ async def test_a_crash_between_the_last_sinks_end_of_a_chunk_and_the_cursors_cos
             await life.take(*events(range(5)))
             await until(lambda: life.ingest.spool.events == 0)
             for feed in life.ingest.feeds:
-                feed.stop()
+                feed.source.stop()
             await life.take(event(5))
             await life.crash(tmp_path / "image")
         async with running(tmp_path / "image", sinks=sinks, deliver=False) as life:
@@ -203,7 +203,7 @@ async def leave_a_batch_of_a_stream(life: Life, sink: str, raw: list[bytes]) -> 
     journal = life.pipeline.journal
     runner = next(runner for runner in life.pipeline.runners if runner.name == sink)
     stream = await journal.new_stream("-", now=0.0)
-    chunk = Chunk(raw, source=stream.number, start=0, end=1)
+    chunk = Chunk(raw, source=stream.number, start=0, end=1, keeper=Keeper.JOURNAL)
     batch = Batch(raw, [None] * len(raw), [Segment(chunk, range(len(raw)))], new_id=new_id)
     batch.freeze(runner.sink.encode(raw))
     journal.freeze(batch, sink=sink, now=0.0)

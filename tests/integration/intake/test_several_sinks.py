@@ -59,7 +59,7 @@ async def test_a_dead_sink_holds_up_nobody_and_gets_everything_in_order_when_it_
             for first in range(0, 1500, 10):
                 await life.take(*events(range(first, first + 10), pad=1000))
             await until(lambda: life.sink("live").delivered == 1500)
-            assert life.feed("dead").behind
+            assert life.source("dead").behind
             assert life.sink("dead").delivered == 0
             # the lane's batches, the feed's memory and a page from the disk; never all of it
             assert alive(Chunk) <= 2 * (20 + 10 + READ_CHUNKS)
@@ -171,7 +171,7 @@ async def test_a_chunk_found_damaged_by_one_sink_is_still_delivered_by_another_t
             for number in range(40):
                 await life.take(event(number, pad=1000))
             await until(lambda: life.sink("quick").delivered == 40)
-            assert life.feed("late").behind
+            assert life.source("late").behind
             quick.script = lambda _: Hang()
             for number in range(40, 50):
                 await life.take(event(number, pad=1000))

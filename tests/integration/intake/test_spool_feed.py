@@ -50,12 +50,12 @@ async def test_events_arrive_once_and_in_the_order_of_acceptance_also_past_what_
             burst = range(len(accepted), len(accepted) + rng.choice([1, 2, 10]))
             told = [life.submit(event(number, pad=1000)) for number in burst]
             accepted += burst
-            was_behind += life.ingest.feeds[0].behind
+            was_behind += life.ingest.feeds[0].source.behind
             if rng.random() < 0.6:
                 await told[-1]
             if rng.random() < 0.1:
                 await life.until_empty()
-                await until(lambda: not life.ingest.feeds[0].behind)
+                await until(lambda: not life.ingest.feeds[0].source.behind)
         await life.ingest.admission.finished()
         await life.until_empty()
         assert sent(receiver) == accepted
@@ -79,7 +79,7 @@ async def test_what_waits_in_memory_is_bounded_whatever_the_spool_holds(
             for number in range(400):
                 await life.take(event(number, pad=1000))
             await receiver.until(lambda r: len(r.requests) == 1)
-            assert life.ingest.feeds[0].behind
+            assert life.ingest.feeds[0].source.behind
             assert alive(Chunk) <= most
         async with running(
             tmp_path / "state",
@@ -91,7 +91,7 @@ async def test_what_waits_in_memory_is_bounded_whatever_the_spool_holds(
             await receiver.until(lambda r: len(r.requests) == 2)
             for number in range(400, 500):
                 await life.take(event(number, pad=1000))
-            assert life.ingest.feeds[0].behind
+            assert life.ingest.feeds[0].source.behind
             assert alive(Chunk) <= most
             assert life.ledger.in_flight == life.ingest.spool.events == 500
 
@@ -101,13 +101,13 @@ async def test_when_it_has_caught_up_nothing_is_read_from_the_disk_any_more(tmp_
         async with running(tmp_path / "state", receiver, deliver=False) as life:
             for number in range(3 * READ_CHUNKS):
                 await life.take(event(number))
-            assert life.ingest.feeds[0].behind
+            assert life.ingest.feeds[0].source.behind
         async with running(tmp_path / "state", receiver) as life:
             await life.until_empty()
-            await until(lambda: not life.ingest.feeds[0].behind)
+            await until(lambda: not life.ingest.feeds[0].source.behind)
             for number in range(100, 105):
                 await life.take(event(number))
-                assert not life.ingest.feeds[0].behind
+                assert not life.ingest.feeds[0].source.behind
             await life.until_empty()
             assert sorted(sent(receiver)) == [*range(3 * READ_CHUNKS), *range(100, 105)]
 
@@ -127,7 +127,7 @@ async def test_a_stopped_feed_takes_up_nothing_more_and_the_spool_keeps_it(tmp_p
     async with Receiver() as receiver, running(tmp_path / "state", receiver) as life:
         await life.take(event(1))
         await life.until_empty()
-        life.ingest.feeds[0].stop()
+        life.ingest.feeds[0].source.stop()
         await life.take(event(2))
         async with asyncio.timeout(patience(10)):
             await life.tasks[1]
@@ -151,7 +151,7 @@ async def test_a_drain_delivers_what_is_accepted_while_it_begins(tmp_path: Path)
     async with Receiver() as receiver, running(tmp_path / "state", receiver) as life:
         await life.take(event(1))
         await life.until_empty()
-        await until(lambda: not life.ingest.feeds[0].behind)
+        await until(lambda: not life.ingest.feeds[0].source.behind)
         told = life.submit(event(2))
         await life.drain()
         assert told.done()

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.chunk import Chunk, Keeper, Segment
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.store.database import Database
@@ -21,10 +21,9 @@ async def journal(database: Database) -> Journal:
     return Journal(database)
 
 
-def a_chunk(source: int, start: int, count: int = 4) -> Chunk:
-    return Chunk(
-        [b'{"n":%d}' % (start + i) for i in range(count)], source=source, start=start, end=start + 100
-    )
+def a_chunk(source: int, start: int, keeper: Keeper = Keeper.SOURCE) -> Chunk:
+    events = [b'{"n":%d}' % (start + i) for i in range(4)]
+    return Chunk(events, source=source, start=start, end=start + 100, keeper=keeper)
 
 
 def a_batch(*segments: Segment) -> Batch:
@@ -160,7 +159,9 @@ async def test_dropped_batches_and_batches_of_letters_leave_nothing(tmp_path: Pa
 async def test_events_of_a_stream_are_kept_until_they_are_settled(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         stream = await journal.new_stream("standard input", now=NOW)
-        waiting, done = (a_batch(Segment(a_chunk(stream.number, start), range(4))) for start in (0, 100))
+        waiting, done = (
+            a_batch(Segment(a_chunk(stream.number, start, Keeper.JOURNAL), range(4))) for start in (0, 100)
+        )
         journal.freeze(waiting, sink="ingest_api", now=NOW)
         journal.freeze(done, sink="ingest_api", now=NOW)
         settle(journal, done)
@@ -178,7 +179,7 @@ async def reopen_and_settle(directory: Path, batch: Batch) -> None:
 async def test_parts_of_a_kept_batch_of_an_earlier_process_are_kept_too(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         stream = await journal.new_stream("standard input", now=NOW)
-        whole = a_batch(Segment(a_chunk(stream.number, 0), range(4)))
+        whole = a_batch(Segment(a_chunk(stream.number, 0, Keeper.JOURNAL), range(4)))
         journal.freeze(whole, sink="ingest_api", now=NOW)
     parts = [whole.part([0]), whole.part([1, 2, 3])]
     async with opened(tmp_path) as journal:

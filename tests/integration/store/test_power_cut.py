@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import pytest
 
 from ingestd.core.batch import Batch
-from ingestd.core.chunk import Segment
+from ingestd.core.chunk import Chunk, Segment
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.store.database import Database
 from ingestd.store.journal import Journal
 from ingestd.store.key_log import KeyLog
-from ingestd.store.spool import Spool, SpooledChunk
+from ingestd.store.spool import Spool
 from tests.effort import FUZZ, seeds
 from tests.ids import new_id
 from tests.integration.store.power import Disk, Operation, recorded
@@ -74,7 +74,7 @@ class Work:
         self._database, self._journal, self._spool = database, journal, spool
         self._chance = random.Random(SEED)
         self._keys = 0
-        self._waiting: list[SpooledChunk] = []
+        self._waiting: list[Chunk] = []
 
     async def round(self) -> None:
         await self._accept()
@@ -88,8 +88,8 @@ class Work:
         await on_disk
         for spooled in chunks:
             self._spool.open_chunk("ingest_api", spooled, {})
-            value = (spooled.chunk.events, spooled.digests)
-            self._facts["chunk", spooled.chunk.start] = Fact(value, kept=len(self._log))
+            value = (spooled.events, spooled.digests)
+            self._facts["chunk", spooled.start] = Fact(value, kept=len(self._log))
         self._waiting += chunks
 
     def _piece(self) -> tuple[list[bytes], list[bytes | None]]:
@@ -97,8 +97,8 @@ class Work:
         self._keys += len(events)
         return events, [b"%016d" % (self._keys - index) for index in range(len(events))]
 
-    async def _send(self, spooled: SpooledChunk) -> None:
-        chunk = spooled.chunk
+    async def _send(self, spooled: Chunk) -> None:
+        chunk = spooled
         batch = Batch(
             chunk.events, spooled.digests, [Segment(chunk, range(len(chunk.events)))], new_id=new_id
         )
@@ -133,9 +133,9 @@ async def work(directory: Path, *, synchronous: str = "") -> Story:
         story = Story(log, {})
         database = Database(directory)
         await database.open()
-        journal = Journal(database)
-        spool = Spool(database, await journal.spool_source())  # not opened: its reader is not APSW's
-        journal.watch_spool(spool.is_open, spool.positions)
+        spool = Spool(database)
+        await spool.open(now=NOW)
+        journal = Journal(database, spool)
         working = Work(story, database, journal, spool)
         for _ in range(ROUNDS):
             await working.round()
@@ -170,9 +170,9 @@ async def opened(directory: Path) -> AsyncIterator[tuple[Database, Journal, Spoo
     database = Database(directory)
     await database.open()
     try:
-        journal = Journal(database)
-        spool = Spool(database, await journal.spool_source())
+        spool = Spool(database)
         await spool.open(now=NOW)
+        journal = Journal(database, spool)
         yield database, journal, spool
         await spool.close()
     finally:
@@ -187,7 +187,7 @@ async def find(files: dict[str, bytearray]) -> Found:
         async with opened(Path(name)) as (database, journal, spool):
             contents: Contents = {}
             for spooled in (await spool.read(first=1, before=spool.end, limit=100_000))[0]:
-                contents["chunk", spooled.chunk.start] = (spooled.chunk.events, spooled.digests)
+                contents["chunk", spooled.start] = (spooled.events, spooled.digests)
             for batch in await journal.frozen_batches():
                 contents["batch", batch.id] = batch.events
             letters = await database.run(

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestd.core.chunk import Chunk
 from ingestd.store import spool_rows
 from ingestd.store.connection import StoreBlocked
 from ingestd.store.database import Database
-from ingestd.store.journal import Journal
 from ingestd.store.key_log import KeyLog
-from ingestd.store.spool import Spool, SpooledChunk
+from ingestd.store.spool import Spool
 from ingestd.store.spool_inspection import SpoolInspection
 from tests.unit.core.test_receipt import letter
 
@@ -30,7 +30,7 @@ KEYS = [b"%016d" % number for number in range(100)]
 async def opened(directory: Path, **told: Any) -> AsyncIterator[tuple[Spool, Database]]:
     database = Database(directory, patient=True)
     await database.open()
-    spool = Spool(database, await Journal(database).spool_source(), **told)
+    spool = Spool(database, **told)
     await spool.open(now=NOW)
     try:
         yield spool, database
@@ -39,7 +39,7 @@ async def opened(directory: Path, **told: Any) -> AsyncIterator[tuple[Spool, Dat
         await database.close()
 
 
-async def append(spool: Spool, *events: bytes) -> SpooledChunk:
+async def append(spool: Spool, *events: bytes) -> Chunk:
     chunks, on_disk = spool.append([(list(events), list(KEYS[: len(events)]))], now=NOW)
     await on_disk
     return chunks[0]
@@ -48,7 +48,7 @@ async def append(spool: Spool, *events: bytes) -> SpooledChunk:
 async def read_all(spool: Spool) -> list[list[bytes]]:
     chunks, following = await spool.read(first=1, before=spool.end, limit=1000)
     assert following == spool.end
-    return [spooled.chunk.events for spooled in chunks]
+    return [spooled.events for spooled in chunks]
 
 
 async def lost_tail(directory: Path, events: list[bytes]) -> None:
@@ -84,16 +84,16 @@ async def test_a_chunk_is_gone_when_all_its_events_had_their_end_and_numbers_are
         one, two = await append(spool, b"a", b"b"), await append(spool, b"c")
         for spooled in (one, two):
             spool.open_chunk("ingest_api", spooled, {})
-        one.chunk.receipt.settle(1)
+        one.receipt.settle(1)
         assert spool.state(1) == (1, 0)
-        two.chunk.receipt.resolve("ingest_api", range(1), (), [(0, letter())])
-        two.chunk.receipt.finish("ingest_api", 1)
+        two.receipt.resolve("ingest_api", range(1), (), [(0, letter())])
+        two.receipt.finish("ingest_api", 1)
         await database.commit()
         assert ended == [(2, 1)]
         assert (spool.chunks, spool.events, spool.bytes, spool.settled_bytes) == (1, 2, 2, 1)
     async with opened(tmp_path) as (spool, _):
         assert await read_all(spool) == [[b"a", b"b"]]
-        assert (await append(spool, b"d")).chunk.start == 3
+        assert (await append(spool, b"d")).start == 3
 
 
 async def test_events_without_a_key_have_none_after_reading(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ async def test_a_lost_end_of_the_log_is_missed_and_its_numbers_are_not_used_agai
     async with opened(directory) as (spool, database):
         assert "has lost its last" in database.warning
         assert [(d.first, d.last, d.events) for d in spool.damage] == [(2, 3, None)]
-        assert (await append(spool, b"four")).chunk.start == 4
+        assert (await append(spool, b"four")).start == 4
 
 
 async def test_a_refused_append_leaves_no_trace(tmp_path: Path) -> None:

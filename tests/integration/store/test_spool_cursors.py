@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestd.core.chunk import Chunk
 from ingestd.core.letter import DeadLetter
 from ingestd.store.database import Database
-from ingestd.store.journal import Journal
-from ingestd.store.spool import Spool, SpooledChunk
+from ingestd.store.spool import Spool
 from ingestd.store.spool_reader import SpoolCursor
 from tests.unit.core.test_receipt import letter
 
@@ -30,7 +30,6 @@ async def opened(directory: Path, *sinks: str) -> AsyncIterator[tuple[Spool, lis
     told: list[tuple[int, int]] = []
     spool = Spool(
         database,
-        await Journal(database).spool_source(),
         sinks=sinks or SINKS,
         tell=lambda number, dead_letters: told.append((number, dead_letters)),
     )
@@ -42,32 +41,32 @@ async def opened(directory: Path, *sinks: str) -> AsyncIterator[tuple[Spool, lis
         await database.close()
 
 
-async def append(spool: Spool, *, at: float = NOW) -> SpooledChunk:
+async def append(spool: Spool, *, at: float = NOW) -> Chunk:
     chunks, on_disk = spool.append([([b"event"], [None])], now=at)
     await on_disk
     return chunks[0]
 
 
-def take_up(spool: Spool, sink: str, spooled: SpooledChunk, *, count: int = 1) -> SpooledChunk:
+def take_up(spool: Spool, sink: str, spooled: Chunk, *, count: int = 1) -> Chunk:
     """As the sink's feed does, and its recorder."""
     mine = open_for(spool, sink, spooled, count=count)
     if not count:
-        mine.chunk.receipt.resolve(sink, (), ())
-        mine.chunk.receipt.finish(sink, 0)
-    spool.taken_up(sink, spooled.chunk.start)
+        mine.receipt.resolve(sink, (), ())
+        mine.receipt.finish(sink, 0)
+    spool.was_read(sink, spooled.start)
     return mine
 
 
-def open_for(spool: Spool, sink: str, spooled: SpooledChunk, *, count: int = 1) -> SpooledChunk:
+def open_for(spool: Spool, sink: str, spooled: Chunk, *, count: int = 1) -> Chunk:
     mine = spool.again(spooled)
     spool.open_chunk(sink, mine, {name: range(1) for name in spool.cursors})
-    mine.chunk.receipt.expect(sink, count)
+    mine.receipt.expect(sink, count)
     return mine
 
 
-def end(sink: str, taken: SpooledChunk, *, letters: Sequence[DeadLetter] = ()) -> None:
-    taken.chunk.receipt.resolve(sink, range(1), (), [(0, letter) for letter in letters])
-    taken.chunk.receipt.finish(sink, 1)
+def end(sink: str, taken: Chunk, *, letters: Sequence[DeadLetter] = ()) -> None:
+    taken.receipt.resolve(sink, range(1), (), [(0, letter) for letter in letters])
+    taken.receipt.finish(sink, 1)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=60))
@@ -90,7 +89,7 @@ def test_a_cursor_never_passes_a_chunk_that_is_open_and_never_goes_back(
 async def test_a_chunk_goes_when_every_sink_has_had_it_in_whatever_order(tmp_path: Path) -> None:
     async with opened(tmp_path) as (spool, told):
         first, second = await append(spool), await append(spool)
-        views = {(name, s.chunk.start): take_up(spool, name, s) for name in SINKS for s in (first, second)}
+        views = {(name, s.start): take_up(spool, name, s) for name in SINKS for s in (first, second)}
         for name, number in (("two", 2), ("one", 1), ("three", 2), ("one", 2)):
             end(name, views[name, number])
         assert (spool.chunks, len(told)) == (1, 1)
@@ -138,7 +137,7 @@ async def test_a_sink_that_ended_a_chunk_before_its_turn_is_not_waited_for_again
         chunk = await append(spool)
         end("one", open_for(spool, "one", chunk))
         two = take_up(spool, "two", chunk)
-        spool.taken_up("one", 1)
+        spool.was_read("one", 1)
         end("two", two)
         assert (spool.chunks, len(told)) == (0, 1)
 
@@ -180,4 +179,4 @@ async def test_of_a_single_sink_the_rows_tell_what_waits_whatever_its_name(tmp_p
         assert spool.is_open("before", 1)
         assert spool.is_open("after", 1)
         found, _ = await spool.read(first=spool.cursors["after"].unread, before=spool.end)
-        assert [one.chunk.events for one in found] == [[b"event"]]
+        assert [one.events for one in found] == [[b"event"]]

@@ -30,10 +30,9 @@ async def opened(directory: Path, *sinks: str) -> AsyncIterator[Spool]:
     """One life of a service with these sinks; ends like a clean shutdown."""
     database = Database(directory, patient=True)
     await database.open()
-    journal = Journal(database)
-    spool = Spool(database, await journal.spool_source(), sinks=sinks)
+    spool = Spool(database, sinks=sinks)
     await spool.open(now=NOW)
-    journal.watch_spool(spool.is_open, spool.positions)
+    journal = Journal(database, spool)
     try:
         yield spool
         if not spool.left_behind:
@@ -52,7 +51,7 @@ async def append(spool: Spool, *events: bytes) -> None:
 async def waiting(spool: Spool, sink: str) -> list[bytes]:
     """The events that this sink has not had."""
     chunks, _ = await spool.read(first=spool.cursors[sink].unread, before=spool.end, limit=1000)
-    return [event for spooled in chunks for event in spooled.chunk.events]
+    return [event for spooled in chunks for event in spooled.events]
 
 
 async def deliver(spool: Spool, sink: str, count: int) -> None:
@@ -61,10 +60,10 @@ async def deliver(spool: Spool, sink: str, count: int) -> None:
     chunks, following = await spool.read(first=cursor.unread, before=cursor.unread + count, limit=count)
     for spooled in chunks:
         spool.open_chunk(sink, spooled, {name: range(1) for name in spool.cursors})
-        cursor.unread = spooled.chunk.end
-        spooled.chunk.receipt.expect(sink, 1)
-        spooled.chunk.receipt.resolve(sink, range(1), ())
-        spooled.chunk.receipt.finish(sink, 1)
+        cursor.unread = spooled.end
+        spooled.receipt.expect(sink, 1)
+        spooled.receipt.resolve(sink, range(1), ())
+        spooled.receipt.finish(sink, 1)
     cursor.unread = following
 
 

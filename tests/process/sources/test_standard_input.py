@@ -18,7 +18,7 @@ def test_standard_input_is_read_though_it_is_a_file_and_counts_as_read_once(tmp_
         "source = JsonSource('-')\n"
         "async def main():\n"
         "    return [event async for chunk in source.chunks() for event in chunk.events]\n"
-        "print(source.name, source.rereadable, asyncio.run(main()))\n"
+        "print(source.name, source.keeper.value, asyncio.run(main()))\n"
     )
     path = tmp_path / "events"
     path.write_bytes(b"a\nb\n")

@@ -7,14 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.chunk import Chunk, Keeper, Segment
 from ingestd.core.clock import SystemClock
 from ingestd.core.ledger import Ledger
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import FanOutReceipt, Receipt
 from ingestd.processing.dedup import Window
-from ingestd.recording.event_recorder import SpooledEventRecorder
+from ingestd.recording.event_recorder import EventRecorder
+from ingestd.recording.unconfirmed_events import UnconfirmedEvents
 from ingestd.store.lost_places import LostPlaces
 from ingestd.telemetry.audit_entry import no_audit
 from tests.ids import new_id
@@ -51,14 +52,14 @@ class Life:
         self.freed: list[bytes] = []
         self.told: list[int] = []
         self.left = False
-        self.recorder = SpooledEventRecorder(
+        self.recorder = EventRecorder(
             ledger=self.ledger,
             window=Window(b"s" * 32),
             journal=cast("Any", NoJournal()),
             audit=no_audit,
             clock=SystemClock(),
             released=lambda digests, now: self.freed.extend(digests),
-            sinks=self.sinks,
+            unconfirmed=UnconfirmedEvents(self.ledger, self.sinks),
         )
         self.receipt: FanOutReceipt | None = None
         self.unconfirmed = self.recorder.unconfirmed
@@ -89,7 +90,9 @@ class Life:
 
     def settle(self, sink: str) -> None:
         """The sink has sent all of its events of the chunk, and heard the answers."""
-        chunk = Chunk([b"e"] * self.count, source=SPOOL, start=NUMBER, end=NUMBER + 1, place=place)
+        chunk = Chunk(
+            [b"e"] * self.count, source=SPOOL, start=NUMBER, end=NUMBER + 1, place=place, keeper=Keeper.SPOOL
+        )
         if self.receipt is None:
             routed = {name: sorted(p for s, p in self.ends if s == name) for name in self.sinks}
             to_come = [name for name in self.sinks if name not in self.done]
@@ -114,7 +117,7 @@ class Life:
         if mine:
             failed = [(p, letter(p, Reason.REFUSED)) for p in refused]
             resolved = chunk.receipt.resolve(sink, mine, (), failed)
-            self.recorder.resolve(resolved)
+            self.recorder.resolve(chunk, resolved)
             self.recorder.finish(sink, chunk, len(mine), resolved)
 
     def _resolved(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from ingestd.core.chunk import Keeper
 from ingestd.sources.files.jsonl import JsonSource
 from tests.machine import patience
 
@@ -49,7 +50,7 @@ async def rest_of(source: JsonSource) -> list[bytes]:
 
 
 async def test_a_pipe_is_no_file_that_can_be_read_again(pipe: Pipe) -> None:
-    assert (pipe.source.rereadable, pipe.source.size, pipe.source.plain_size) == (False, None, None)
+    assert (pipe.source.keeper, pipe.source.size, pipe.source.plain_size) == (Keeper.JOURNAL, None, None)
 
 
 async def test_events_come_at_once_and_the_begun_one_with_its_end(pipe: Pipe) -> None:
