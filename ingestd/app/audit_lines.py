@@ -20,7 +20,7 @@ from ingestd.telemetry import audit_rotation, audit_verification
 from ingestd.telemetry.audit_key import read_key
 from ingestd.telemetry.audit_rotation import AuditLine, open_parts
 from ingestd.telemetry.audit_verification import AuditFindings
-from ingestd.wiring.open_audit import FILE_NAME, find_keys
+from ingestd.wiring.factories import FILE_NAME, find_keys
 
 MAX_GARBAGE_CHARS = 200
 _PLAIN = re.compile(r"[\w.:/@%+,-]+")

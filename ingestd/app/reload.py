@@ -9,7 +9,7 @@ from ingestd.config import Settings, check_run
 from ingestd.core.errors import UserError
 from ingestd.processing.validate import Validator
 from ingestd.telemetry import log
-from ingestd.wiring.validator_factory import make_validator
+from ingestd.wiring.factories import make_validator
 
 _LIVE = {
     "schema": {"name", "dedup_key", "format_assertion", "max_depth", "max_values"},

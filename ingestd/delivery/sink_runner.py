@@ -1,6 +1,6 @@
 """One sink at run time, with all that is its own, from batcher to retry worker. Made by ``open_sinks.py``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ingestd.core.ledger import SinkLedger
 from ingestd.delivery.batcher import Batcher
@@ -30,11 +30,8 @@ class SinkRunner:
     confirm_timeout_s: float = 0.0
     pending_bytes: int = 0
     lost: bool = False
+    name: str = field(init=False)
+    ledger: SinkLedger = field(init=False)
 
-    @property
-    def name(self) -> str:
-        return self.sink.name
-
-    @property
-    def ledger(self) -> SinkLedger:
-        return self.recorder.ledger
+    def __post_init__(self) -> None:
+        self.name, self.ledger = self.sink.name, self.recorder.ledger

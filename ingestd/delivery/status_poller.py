@@ -21,7 +21,7 @@ from ingestd.core.units import human_seconds
 from ingestd.delivery.event_status import EventStatus, Standing, StatusReader, question_url
 from ingestd.delivery.recorder import PendingConfirmations
 from ingestd.delivery.status_client import PollBackoff, jitter
-from ingestd.telemetry.metrics import answer_class
+from ingestd.telemetry.metrics import ANSWER_CLASS
 
 _PAGE = 32
 _FAILURES_TO_REPORT = 5
@@ -248,7 +248,7 @@ class StatusPoller:
             answer = await self._client.get(url)
         except Unreachable as error:
             answer = Answer(0, error=str(error))
-        self.polls[answer_class(answer.status)] += 1
+        self.polls[ANSWER_CLASS.get(answer.status, "none")] += 1
         status = self._reader.read(answer, now_wall=self._clock.wall())
         self.last_words = status.words
         return status

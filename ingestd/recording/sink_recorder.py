@@ -24,7 +24,7 @@ from ingestd.store.dead_letters import mark_freed
 from ingestd.store.journal import Journal
 from ingestd.store.writer import Work
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
-from ingestd.telemetry.metrics import ANSWER_CLASSES, Metrics, answer_class
+from ingestd.telemetry.metrics import ANSWER_CLASS, ANSWER_CLASSES, Metrics
 
 Warn = Callable[[str], None]
 Keep = Callable[[list[bytes], str, float], Work | None]
@@ -100,7 +100,7 @@ class SinkRecorder:
             ledger.retries += batch.attempts > 1
         self._events.ledger.unmatched_item_errors += verdict.unmatched
         batch.latency_s = answer.seconds
-        self._seconds[answer_class(answer.status)].observe(answer.seconds)
+        self._seconds[ANSWER_CLASS.get(answer.status, "none")].observe(answer.seconds)
         if batch.attempts > 1:
             self._audit(
                 AuditEntry.BATCH_RETRIED,

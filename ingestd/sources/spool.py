@@ -4,16 +4,14 @@ Chunks that were accepted just now are still in memory, up to a limit; past it t
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 
 import anyio
 
 from ingestd.core.chunk import Chunk, Keeper
-from ingestd.core.receipt import Receipt, Routed
+from ingestd.core.receipt import Receipt
 from ingestd.sources.source import Position
-from ingestd.store.spool import Spool
-
-Route = Callable[[list[bytes]], Routed]
+from ingestd.store.spool import Route, Spool
 
 
 class SpoolSource:
@@ -66,7 +64,7 @@ class SpoolSource:
         for number in numbers:
             chunks, _ = await self._spool.read(first=number, before=number + 1, limit=1)
             for chunk in chunks:
-                self._open_chunk(chunk)
+                self._spool.open_chunk(self.sink, chunk, self._route)
                 self._resumed[number] = chunk
         return list(self._resumed.values())
 
@@ -105,15 +103,12 @@ class SpoolSource:
                 await self._news.wait()
 
     def _next(self, chunk: Chunk) -> tuple[Chunk, Receipt]:
-        resumed = self._resumed.pop(chunk.start, None)
-        chunk = resumed or self._open_chunk(chunk)
-        self._spool.was_read(self.sink, chunk.start)
+        if resumed := self._resumed.pop(chunk.start, None):
+            self._spool.was_read(self.sink, chunk.start)
+            return resumed, resumed.receipt
+        self._spool.open_chunk(self.sink, chunk, self._route)
+        self._cursor.unread = chunk.end
         return chunk, chunk.receipt
-
-    def _open_chunk(self, chunk: Chunk) -> Chunk:
-        routed = self._spool.routed(chunk.start) or chunk.routed or self._route(chunk.events)
-        self._spool.open_chunk(self.sink, chunk, routed)
-        return chunk
 
     def _is_stopped(self) -> bool:
         return self._stopped

@@ -63,7 +63,7 @@ class Database:
         *,
         patient: bool = False,
         ballast_bytes: int = 0,
-        on_commit: Callable[[float], None] = lambda seconds: None,
+        on_commit: Callable[[float], None] | None = None,
         on_repair: Callable[[str], None] = lambda what: None,
         bounds: StoreBounds = BOUNDS,
     ) -> None:
@@ -184,7 +184,8 @@ class Database:
         self._running = None
         if error is None:
             self.commits += 1
-            self._on_commit(seconds)
+            if self._on_commit:
+                self._on_commit(seconds)
             resolve(group.waiter, None)
             resolve(group.appended, None)
         else:

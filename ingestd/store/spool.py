@@ -16,12 +16,15 @@ from ingestd.core.receipt import FanOutReceipt, Receipt, Routed
 from ingestd.store import spool_rows
 from ingestd.store.database import Database
 from ingestd.store.source_rows import find_spool
-from ingestd.store.spool_reader import SpoolCursor, SpoolReader
+from ingestd.store.spool_reader import SpoolReader
 from ingestd.store.spool_rows import SpoolDamage
 from ingestd.store.writer import Work
 
 Resolved = Callable[[int, int], None]
 """(number of a chunk of which every event is resolved, how many of them became dead letters)."""
+
+Route = Callable[[list[bytes]], Routed]
+"""Says who gets what of these events."""
 
 MAX_CHUNK_BYTES = 256 * 1024
 """Of events in a chunk; a larger event is a chunk of its own."""
@@ -37,6 +40,20 @@ class _Opened(NamedTuple):
     size_bytes: int
     accepted_at: float
     receipt: Receipt
+    routed: Routed
+
+
+class SpoolCursor:
+    """``unread``: chunks from this number on have not been taken up. ``open``: those on their way."""
+
+    def __init__(self, position: int = 1) -> None:
+        self.unread = position
+        self.open: set[int] = set()
+
+    @property
+    def position(self) -> int:
+        """Every chunk before this one is resolved at the sink."""
+        return min(min(self.open), self.unread) if self.open else self.unread
 
 
 class Spool:
@@ -198,22 +215,21 @@ class Spool:
                 found.append(self._chunk(row.number, *unpacked, row.accepted_at))
         return found, rows[-1].number + 1 if len(rows) == limit else before
 
-    def routed(self, number: int) -> Routed | None:
-        """Who gets what of a chunk that another sink has taken up already."""
-        opened = self._opened.get(number)
-        return opened.receipt.routed if opened and isinstance(opened.receipt, FanOutReceipt) else None
-
-    def open_chunk(self, sink: str, chunk: Chunk, routed: Routed) -> None:
-        """A sink reads the chunk: gives it its receipt, which all sinks share."""
-        number, chunk.routed = chunk.start, routed
+    def open_chunk(self, sink: str, chunk: Chunk, route: Route) -> None:
+        """A sink reads the chunk: gives it its receipt, which all sinks share, and says who gets what of it,
+        which is known where another sink has read it before."""
+        number = chunk.start
         self.cursors[sink].open.add(number)
         if opened := self._opened.get(number):
-            chunk.receipt = opened.receipt
+            chunk.receipt, chunk.routed = opened.receipt, opened.routed
             return
+        chunk.routed = chunk.routed or route(chunk.events)
         chunk.receipt = self._receipt(chunk)
         if number not in self._put_aside:  # else nobody will take it out
             size_bytes = sum(map(len, chunk.events))
-            self._opened[number] = _Opened(len(chunk.events), size_bytes, chunk.accepted_at, chunk.receipt)
+            self._opened[number] = _Opened(
+                len(chunk.events), size_bytes, chunk.accepted_at, chunk.receipt, chunk.routed
+            )
 
     def was_read(self, sink: str, number: int) -> None:
         """Chunks up to this one have been opened for ``sink``, or left out."""

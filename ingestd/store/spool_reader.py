@@ -54,16 +54,3 @@ class SpoolReader:
         connection, self._connection = self._connection, None
         if connection:
             await connection.close()
-
-
-class SpoolCursor:
-    """``unread``: chunks from this number on have not been taken up. ``open``: those on their way."""
-
-    def __init__(self, position: int = 1) -> None:
-        self.unread = position
-        self.open: set[int] = set()
-
-    @property
-    def position(self) -> int:
-        """Every chunk before this one is resolved at the sink."""
-        return min(min(self.open), self.unread) if self.open else self.unread

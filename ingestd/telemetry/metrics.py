@@ -66,12 +66,8 @@ class Metrics:
 
 ANSWER_CLASSES = ("2xx", "3xx", "4xx", "429", "5xx", "none")
 """The closed set of values of ``ingestd_attempt_seconds{answer=…}``."""
-
-
-def answer_class(status: int) -> str:
-    if status == 429:
-        return "429"
-    return f"{status // 100}xx" if 200 <= status < 600 else "none"
+ANSWER_CLASS = {status: "429" if status == 429 else f"{status // 100}xx" for status in range(200, 600)}
+"""Of a status; any other is ``none``."""
 
 
 class Census(Collector):

@@ -41,8 +41,8 @@ from ingestd.transport.client import Client, Sender
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch
 from ingestd.transport.webhook_handshake import WebhookHandshake
+from ingestd.wiring.factories import make_sink, order_key, question_template, watch_url
 from ingestd.wiring.http_clients import OnRefresh, api_auth, make_client, own_auth
-from ingestd.wiring.sink_factory import make_sink, order_key, question_template, watch_url
 
 Warn = Callable[[str], None]
 

@@ -32,8 +32,8 @@ from ingestd.core.errors import UserError
 from ingestd.core.ledger import Ledger
 from ingestd.core.reasons import Reason
 from ingestd.delivery.sink_runner import SinkRunner
-from ingestd.intake.admission import Accepted, Admission
-from ingestd.intake.backpressure import Backpressure, DeliveryWaits
+from ingestd.intake.admission import Accepted, Admission, Backpressure
+from ingestd.intake.delivery_waits import DeliveryWaits
 from ingestd.intake.recovery import Recovery, restore_window
 from ingestd.intake.spool_feed import SpoolFeed
 from ingestd.processing import routes
@@ -55,10 +55,9 @@ from ingestd.store.spool_rows import SpoolDamage, words_of_left_behind
 from ingestd.telemetry.audit_file import AuditLog
 from ingestd.telemetry.metrics import Gauges, Metrics
 from ingestd.transport.watched_file import Watch
-from ingestd.wiring.open_audit import open_audit
+from ingestd.wiring.factories import make_validator, open_audit
 from ingestd.wiring.open_lakes import OpenLake, keep_delivered, open_lakes
 from ingestd.wiring.open_sinks import PipelineContext, open_runners, patterns_of, sections_of
-from ingestd.wiring.validator_factory import make_validator
 
 Warn = Callable[[str], None]
 
@@ -116,7 +115,7 @@ async def open_pipeline(
     patient: bool = False,
     metrics: Metrics | None = None,
     oldest_s: Callable[[], float] = lambda: 0.0,
-    on_commit: Callable[[float], None] = lambda seconds: None,
+    on_commit: Callable[[float], None] | None = None,
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> AsyncIterator[Pipeline]:
     """Wire a pipeline on a state directory. Raises UserError (also StoreFailed) before anything is sent.

@@ -20,7 +20,7 @@ from ingestd.sinks import genesys_mapping
 from ingestd.sinks.lake import LakeConfig
 from ingestd.sinks.registry import SINK_TYPES
 from ingestd.sinks.settings import HttpSinkConfig, Meaning
-from ingestd.sources.http.media_type import FORMATS
+from ingestd.sources.http.body import FORMATS
 from ingestd.transport.auth_config import AuthConfig
 from tests.architecture.test_way_of_one_event import BOUNDS
 from tests.docs.pages import ROOT, page, rows

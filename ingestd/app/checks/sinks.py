@@ -26,8 +26,8 @@ from ingestd.transport.auth import Auth, NoAuth
 from ingestd.transport.client import Client, Sender
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.webhook_handshake import WebhookHandshake
+from ingestd.wiring.factories import make_sink
 from ingestd.wiring.http_clients import own_auth
-from ingestd.wiring.sink_factory import make_sink
 
 _HTTP = ("http://", "https://")
 

@@ -22,8 +22,8 @@ from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.audit_file import AuditLog
 from ingestd.transport.api_client import ApiClient
 from ingestd.transport.auth import SecretMask
+from ingestd.wiring.factories import open_audit
 from ingestd.wiring.http_clients import api_auth, make_client
-from ingestd.wiring.open_audit import open_audit
 
 MAX_CONNECTIONS = 8
 _LOGIN_TIMEOUT_S = 10.0

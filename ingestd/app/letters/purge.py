@@ -15,7 +15,7 @@ from ingestd.store.letter_changes import LetterChanges, PurgeResult
 from ingestd.store.lock import DirectoryInUse, DirectoryLock
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.audit_file import AuditLog
-from ingestd.wiring.open_audit import open_audit
+from ingestd.wiring.factories import open_audit
 
 
 def purge(

@@ -27,9 +27,9 @@ from ingestd.store.letter_changes import ChosenLetter, LetterChanges
 from ingestd.store.letter_reader import LetterReader
 from ingestd.store.lock import DirectoryInUse, DirectoryLock
 from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.wiring.factories import make_validator
 from ingestd.wiring.open_sinks import patterns_of, sections_of
 from ingestd.wiring.pipeline import open_pipeline
-from ingestd.wiring.validator_factory import make_validator
 
 
 def retry(

@@ -8,7 +8,7 @@ from ingestd.app.publish.publication import Publication, PublishedEvent, Publish
 from ingestd.app.publish.target import connect, find_question, find_section, takes_cloudevents
 from ingestd.config import Login, Settings
 from ingestd.core.clock import SystemClock, system_rng
-from ingestd.wiring.sink_factory import make_sink
+from ingestd.wiring.factories import make_sink
 
 
 def publish(

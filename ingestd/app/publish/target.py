@@ -19,8 +19,8 @@ from ingestd.transport.auth import Auth
 from ingestd.transport.client import Client, Sender
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.webhook_handshake import WebhookHandshake
+from ingestd.wiring.factories import STATUS_PATH
 from ingestd.wiring.http_clients import api_auth, make_client, own_auth
-from ingestd.wiring.sink_factory import STATUS_PATH
 
 _LOGIN_TIMEOUT_S = 10.0
 _DEFAULT = CloudEventsConfig(type="cloudevents")

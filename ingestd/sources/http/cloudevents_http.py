@@ -15,8 +15,7 @@ import msgspec
 from ingestd.schemas.attributes import ATTRIBUTES, NAME
 from ingestd.schemas.grammar import find_fault, is_utf8
 from ingestd.sources.http.answers import SubmissionRefused
-from ingestd.sources.http.body import BOM
-from ingestd.sources.http.media_type import UTF_8, MediaType, parse_media_type
+from ingestd.sources.http.body import BOM, UTF_8, MediaType, parse_media_type
 
 PREFIX = "ce-"
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"')

@@ -1,4 +1,4 @@
-"""The endpoint: what a request to the ingest address means. The wire calls it, it calls the reception.
+"""The endpoint: what a request to the ingest address means. The wire calls it, it calls admission.
 
     check_head: route ─▶ who ─▶ length, format ─▶ room?      (before the body is read)
     handle:     signature ─▶ decode ─▶ take apart ─▶ quota ─▶ Submission ─▶ ... ─▶ answer
@@ -19,9 +19,8 @@ from ingestd.httpd.request import Request, Response
 from ingestd.sources.http.answers import NOTHING_SENT, SubmissionRefused, answer_to
 from ingestd.sources.http.aside import BodyWorker, at_once
 from ingestd.sources.http.auth import Authenticator
-from ingestd.sources.http.body import check_coding, decode, take_apart
+from ingestd.sources.http.body import Format, Query, check_coding, decode, format_of, parse_query, take_apart
 from ingestd.sources.http.cloudevents_http import to_structured
-from ingestd.sources.http.media_type import Format, Query, format_of, parse_query
 from ingestd.sources.http.quota import Quotas
 from ingestd.sources.http.webhook_handshake import ALLOW, answer_options
 
@@ -68,12 +67,12 @@ class Endpoint:
         self,
         settings: EndpointSettings,
         authenticator: Authenticator,
-        reception: AdmissionService,
+        admission: AdmissionService,
         clock: Clock,
         aside: BodyWorker = at_once,
     ) -> None:
         self.settings = settings
-        self._reception = reception
+        self._admission = admission
         self._aside = aside
         self._quotas = Quotas(clock)
         self.authenticator = authenticator
@@ -103,11 +102,11 @@ class Endpoint:
             check_coding(request.headers.get("content-encoding", ""))
         except SubmissionRefused as refused:
             return refused.response
-        deferred = self._reception.unavailable() or (self._quotas.check(producer) if producer else None)
+        deferred = self._admission.unavailable() or (self._quotas.check(producer) if producer else None)
         return answer_to(deferred) if deferred else None
 
     def handle(self, request: Request) -> None:
-        """Respond now, or when the reception has the answer. For a request whose head was let pass."""
+        """Respond now, or when admission has the answer. For a request whose head was let pass."""
         if request.method == "OPTIONS":
             settings = self.settings
             origins, rate = settings.webhook_origins, settings.webhook_rate
@@ -156,7 +155,7 @@ class Endpoint:
         if deferred:
             request.respond(*answer_to(deferred))
             return
-        self._reception.submit(
+        self._admission.submit(
             Submission(
                 events,
                 partial(self._answer, request, producer, len(events)),

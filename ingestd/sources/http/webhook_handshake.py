@@ -7,7 +7,7 @@ would let anybody make us send requests to an address of his choice.
 from collections.abc import Collection
 
 from ingestd.httpd.request import Request, Response
-from ingestd.sources.http.media_type import ACCEPT_POST
+from ingestd.sources.http.body import ACCEPT_POST
 
 ALLOW = ("Allow", "POST, OPTIONS")
 

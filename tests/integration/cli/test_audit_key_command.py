@@ -14,7 +14,7 @@ from ingestd.telemetry.audit_chain import NOTHING
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.audit_file import AuditLog
 from ingestd.telemetry.audit_key import AuditKey, open_key
-from ingestd.wiring.open_audit import open_audit
+from ingestd.wiring.factories import open_audit
 
 
 def verify(*words: object) -> Result:

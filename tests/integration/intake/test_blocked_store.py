@@ -10,7 +10,7 @@ from ingestd.config.sections import MIN_BALLAST_BYTES
 from ingestd.core.submission import AcceptedSubmission, DeferredSubmission
 from tests.each import each
 from tests.integration.intake.support import Life, event, events, running, sent
-from tests.integration.intake.test_reception import turns
+from tests.integration.intake.test_admission import turns
 from tests.integration.store.tmpfs import fill, small_disk, until_unblocked
 from tests.machine import patience
 from tests.receiver import Receiver

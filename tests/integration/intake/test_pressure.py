@@ -8,7 +8,7 @@ from ingestd.core.bounds import Bounds
 from ingestd.core.clock import SystemClock
 from ingestd.core.submission import AcceptedSubmission
 from tests.integration.intake.support import Gate, event, events, running, sent
-from tests.integration.intake.test_reception import turns
+from tests.integration.intake.test_admission import turns
 from tests.receiver import Hang, Receiver, Reply, in_turn
 
 pytestmark = pytest.mark.anyio

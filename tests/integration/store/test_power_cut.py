@@ -87,7 +87,7 @@ class Work:
         self._spool.cursors["ingest_api"].unread = self._spool.end
         await on_disk
         for spooled in chunks:
-            self._spool.open_chunk("ingest_api", spooled, {})
+            self._spool.open_chunk("ingest_api", spooled, lambda events: {})
             value = (spooled.events, spooled.digests)
             self._facts["chunk", spooled.start] = Fact(value, kept=len(self._log))
         self._waiting += chunks

@@ -83,7 +83,7 @@ async def test_a_chunk_is_gone_when_all_its_events_had_their_end_and_numbers_are
     async with opened(tmp_path, tell=lambda number, dead: ended.append((number, dead))) as (spool, database):
         one, two = await append(spool, b"a", b"b"), await append(spool, b"c")
         for spooled in (one, two):
-            spool.open_chunk("ingest_api", spooled, {})
+            spool.open_chunk("ingest_api", spooled, lambda events: {})
         one.receipt.settle(1)
         assert spool.state(1) == (1, 0)
         two.receipt.resolve("ingest_api", range(1), (), [(0, letter())])

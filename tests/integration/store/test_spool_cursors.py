@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from ingestd.core.chunk import Chunk
 from ingestd.core.letter import DeadLetter
 from ingestd.store.database import Database
-from ingestd.store.spool import Spool
-from ingestd.store.spool_reader import SpoolCursor
+from ingestd.store.spool import Spool, SpoolCursor
 from tests.unit.core.test_receipt import letter
 
 pytestmark = pytest.mark.anyio
@@ -59,7 +58,7 @@ def take_up(spool: Spool, sink: str, spooled: Chunk, *, count: int = 1) -> Chunk
 
 def open_for(spool: Spool, sink: str, spooled: Chunk, *, count: int = 1) -> Chunk:
     mine = spool.again(spooled)
-    spool.open_chunk(sink, mine, {name: range(1) for name in spool.cursors})
+    spool.open_chunk(sink, mine, lambda events: {name: range(1) for name in spool.cursors})
     mine.receipt.expect(sink, count)
     return mine
 

@@ -59,7 +59,7 @@ async def deliver(spool: Spool, sink: str, count: int) -> None:
     cursor = spool.cursors[sink]
     chunks, following = await spool.read(first=cursor.unread, before=cursor.unread + count, limit=count)
     for spooled in chunks:
-        spool.open_chunk(sink, spooled, {name: range(1) for name in spool.cursors})
+        spool.open_chunk(sink, spooled, lambda events: {name: range(1) for name in spool.cursors})
         cursor.unread = spooled.end
         spooled.receipt.expect(sink, 1)
         spooled.receipt.resolve(sink, range(1), ())

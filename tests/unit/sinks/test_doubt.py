@@ -9,7 +9,7 @@ from ingestd.core.verdict import Meaning
 from ingestd.sinks.answer_body import says_no
 from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.sinks.sink import Sink
-from ingestd.wiring.sink_factory import make_sink
+from ingestd.wiring.factories import make_sink
 from tests.each import each
 
 LOGIN = Login(api="https://api.example.com", token_url=None)

@@ -1,4 +1,4 @@
-"""Requests as the wire makes them, and a reception that remembers what was submitted."""
+"""Requests as the wire makes them, and an admission that remembers what was submitted."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -9,8 +9,7 @@ from ingestd.sources.files.arrays import JsonArray
 from ingestd.sources.http import body as module
 from ingestd.sources.http import sequence
 from ingestd.sources.http.answers import SubmissionRefused
-from ingestd.sources.http.body import take_apart
-from ingestd.sources.http.media_type import Format
+from ingestd.sources.http.body import Format, take_apart
 from tests.each import each
 from tests.integration.sources.http.support import EVENT, JSON, LINES, PATH, Scene, content
 from tests.unit.sources.files.memory import Memory, events_of, regions_of

@@ -77,7 +77,7 @@ kinds = st.sampled_from(["json", "x-ndjson", "cloudevents+json", "cloudevents-ba
 
 
 class Intake:
-    """Takes submissions as the reception does, without a store."""
+    """Takes submissions as admission does, without a store."""
 
     def __init__(self, validator: Validator) -> None:
         self.validator = validator
@@ -115,7 +115,7 @@ def test_every_body_is_answered_in_bounded_memory_and_time(
     validator = data.draw(st.sampled_from(validators))
     scene = Scene(max_events=MAX_EVENTS, max_body_bytes=MOST_BYTES, max_expansion=100_000)
     intake = Intake(validator)
-    scene.endpoint._reception = intake
+    scene.endpoint._admission = intake
     sent = zlib.compress(body, wbits=31) if coding else body
     tracemalloc.start()
     began = time.process_time()

@@ -141,7 +141,7 @@ def test_while_nothing_can_be_taken_no_body_is_read(status: int) -> None:
     assert not scene.bodies_read
 
 
-def test_a_refusal_of_the_reception_reaches_the_producer() -> None:
+def test_a_refusal_of_admission_reaches_the_producer() -> None:
     scene = Scene()
     scene.desk.verdict = lambda submission: DeferredSubmission(507, 0, "the disk is full")
     answer = scene.send(EVENT)
@@ -150,7 +150,7 @@ def test_a_refusal_of_the_reception_reaches_the_producer() -> None:
     assert header(answer, "retry-after") == "1"
 
 
-def test_the_answer_comes_when_the_reception_has_it_and_not_before() -> None:
+def test_the_answer_comes_when_admission_has_it_and_not_before() -> None:
     scene = Scene()
     scene.desk.verdict = lambda submission: None
     assert scene.send(EVENT) is None

@@ -1,25 +1,36 @@
-"""Builds a sink from its section of the configuration, and the key by which its events keep their order.
+"""Makes what the settings describe: sinks, the keys that order their events, the validator, the audit file.
 
-Called by ``open_sinks.py``, ``check`` and ``publish``. Here stands what a sink may not do itself: files are
-read, and URLs are checked.
+Called by ``pipeline.py``, ``open_sinks.py``, ``check`` and ``publish``. Here stands what a sink may not do
+itself: files are read, and URLs are checked.
 """
 
+import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from ingestd.config import BatchConfig, Login, Settings
 from ingestd.config.secret_settings import secrets_in
+from ingestd.config.sections import AuditConfig
 from ingestd.core import redaction
 from ingestd.core.address import check_url
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
+from ingestd.processing.validate import Validator
+from ingestd.schemas.grammar import EventLimits
 from ingestd.schemas.key_paths import KeyWatch, key_of
+from ingestd.schemas.load import load as load_schema
 from ingestd.sinks import cloudevents
 from ingestd.sinks.answers import AnswerReader
 from ingestd.sinks.item_paths import ItemPaths
 from ingestd.sinks.settings import ConfirmConfig, HttpSinkConfig, SinkBasis
 from ingestd.sinks.sink import Sink
 from ingestd.sinks.webhook import WebhookConfig, WebhookSink
+from ingestd.telemetry.audit_file import AuditLog, last_hash
+from ingestd.telemetry.audit_key import AuditKey, open_key, read_key
 from ingestd.transport.auth import read_secret
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch, WatchedFiles
@@ -141,3 +152,51 @@ def order_key(
 
 def _nobody(text: str) -> None:
     """It is known already."""
+
+
+FILE_NAME, KEY_NAME = "audit.jsonl", "audit.key"
+
+
+def open_audit(audit: AuditConfig, directory: Path, *, rotates: bool = True) -> AuditLog:
+    """Close it. ``directory``: of the state. ``rotates``: False for a command beside a service, which
+    rotates. Raises UserError."""
+    path = Path(audit.file) if audit.file else directory / FILE_NAME
+    key = open_key(_key_path(audit, directory), last_hash=partial(last_hash, path))
+    return AuditLog(path, max_bytes=audit.max_bytes if rotates else sys.maxsize, keep=audit.keep, key=key)
+
+
+def find_keys(audit: AuditConfig, directory: Path) -> list[AuditKey]:
+    """Those that a log may be made with; none is made. Raises UserError for one that cannot be read."""
+    paths = [Path(audit.key_file)] if audit.key_file else []
+    if os.path.lexists(own := directory / KEY_NAME):
+        paths.append(own)
+    return list(dict.fromkeys(read_key(path) for path in paths))
+
+
+def _key_path(audit: AuditConfig, directory: Path) -> Path:
+    """A key that is kept elsewhere is linked in the state directory: commands that are given no configuration
+    find it there."""
+    own = directory / KEY_NAME
+    if not audit.key_file:
+        return own
+    path = Path(audit.key_file).absolute()
+    with suppress(FileExistsError):
+        directory.mkdir(parents=True, exist_ok=True)
+        own.symlink_to(path)
+    return path
+
+
+Warn = Callable[[str], None]
+
+
+def make_validator(settings: Settings, *, warn: Warn = lambda text: None) -> Validator:
+    """Raises UserError for a schema that cannot be loaded or key paths that make no sense; ``warn`` is told
+    of those that its events probably lack."""
+    wanted = settings.schema_
+    limits = EventLimits(wanted.max_depth, wanted.max_values)
+    schema = load_schema(wanted.name, limits, format_assertion=wanted.format_assertion)
+    if not wanted.dedup_key:
+        return Validator(schema)
+    setting = "schema.dedup_key"
+    keys = key_of(setting, wanted.dedup_key, schema.name, warn=warn)
+    return Validator(schema, keys, KeyWatch(setting, wanted.dedup_key))
