@@ -6,7 +6,6 @@ letters; the stores commit and close; metrics close last.
 """
 
 import os
-import random
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,11 +16,12 @@ import anyio
 import anyio.abc
 
 from ingestd.app.maintenance import compare_api, keep_house, tell_keys
+from ingestd.app.outside import OpenSignals, Outside
 from ingestd.app.replay_sources import open_files
 from ingestd.config import Login, Settings, state_directory
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.chunk import Keeper
-from ingestd.core.clock import Clock, SystemClock, wait_until_set
+from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.errors import UserError, first_cause
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.fan_out import dead_letter
@@ -51,6 +51,7 @@ class Replay:
 
     pipeline: Pipeline
     sources: Sequence[FileSource]
+    signals: OpenSignals = anyio.open_signal_receiver
     from_start: bool = False
     damage: list[str] = field(default_factory=list)
     lost: dict[str, UserError] = field(default_factory=dict)
@@ -80,13 +81,13 @@ async def open_replay(
     *,
     from_start: bool = False,
     warn: Warn,
-    clock: Clock | None = None,
-    rng: random.Random | None = None,
+    outside: Outside | None = None,
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> AsyncIterator[Replay]:
-    """Open sources, stores and lane; nothing is sent before ``run``. ``clock``, ``rng`` (jitter and ids): of
-    all of it; None: the system's. Raises UserError."""
-    clock = clock or SystemClock()
+    """Open sources, stores and lane; nothing is sent before ``run``. ``outside``: None is the real
+    one. Raises UserError."""
+    outside = outside or Outside()
+    clock = outside.clock
     sources: list[FileSource] = []
     async with AsyncExitStack() as stack:
         readers = open_files(paths, settings.source, warn, chunk_bytes=bounds.chunk_bytes)
@@ -99,7 +100,9 @@ async def open_replay(
                 login,
                 directory,
                 clock=clock,
-                rng=rng,
+                rng=outside.rng,
+                engine=outside.engine,
+                store_host=outside.store_host(),
                 warn=warn,
                 bounds=bounds,
                 oldest_s=partial(_oldest_s, sources, clock),
@@ -116,7 +119,7 @@ async def open_replay(
             source = FileSource(reader, pipeline.journal, clock=clock, warn=warn, from_start=from_start)
             await source.open()
             sources.append(source)
-        yield Replay(pipeline, sources, from_start)
+        yield Replay(pipeline, sources, outside.signals, from_start)
 
 
 async def run(replay: Replay, *, warn: Warn, on_second_signal: Callable[[], None] | None = None) -> None:
@@ -257,7 +260,7 @@ async def _watch_signals(
     replay: Replay, intake: ReplayIntake, on_second_signal: Callable[[], None] | None
 ) -> None:
     """The first signal drains within the shutdown timeout, the second ends at once."""
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with replay.signals(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
             if replay.interrupted:
                 if on_second_signal:

@@ -8,7 +8,6 @@ and close; the admin address closes last.
 
 import gc
 import os
-import random
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -23,6 +22,7 @@ import anyio.abc
 from ingestd.admin.server import serve_admin
 from ingestd.app.event_loop import run_loop
 from ingestd.app.maintenance import compare_api, keep_house, tell_keys
+from ingestd.app.outside import Outside
 from ingestd.app.reload import reload
 from ingestd.app.service_parts import (
     Load,
@@ -41,7 +41,6 @@ from ingestd.app.status import (
 )
 from ingestd.config import check_run, find_login, state_directory
 from ingestd.core.address import parse_listen, write_listen
-from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError, first_cause
 from ingestd.httpd.server import serve
 from ingestd.sources.http import aside
@@ -80,30 +79,23 @@ def serve_until_signal(load_settings: Load) -> int:
 
 
 @asynccontextmanager
-async def open_service(
-    load: Load, *, clock: Clock | None = None, rng: random.Random | None = None
-) -> AsyncIterator[Service]:
-    """Build everything and listen; what is accepted before ``run`` waits in the spool. ``clock``, ``rng``: of
-    all of it but the HTTP server; None: the system's. Raises UserError."""
+async def open_service(load: Load, outside: Outside | None = None) -> AsyncIterator[Service]:
+    """Build everything and listen; what is accepted before ``run`` waits in the spool. ``outside``: None is
+    the real one. Raises UserError."""
+    outside = outside or Outside()
     settings = load()
     check_run(settings)
     login = find_login(settings)
     async with AsyncExitStack() as stack:
         service = Service(
-            load,
-            settings,
-            clock or SystemClock(),
-            read_gauges=read_gauges,
-            read_service_gauges=read_service_gauges,
+            load, settings, outside, read_gauges=read_gauges, read_service_gauges=read_service_gauges
         )
         # Those that come during the start are heard after it: PID 1 would never get them otherwise.
-        service.signals = stack.enter_context(
-            anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        )
+        service.signals = stack.enter_context(outside.signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
         add_conditions(service)
         host, port = parse_listen(settings.admin.listen)
         service.admin_port = await stack.enter_async_context(
-            serve_admin(
+            (outside.serve_admin or serve_admin)(
                 host,
                 port,
                 registry=service.metrics.registry,
@@ -117,8 +109,10 @@ async def open_service(
                 settings,
                 login,
                 state_directory(settings, login),
-                clock=service.clock,
-                rng=rng,
+                clock=outside.clock,
+                rng=outside.rng,
+                engine=outside.engine,
+                store_host=outside.store_host(),
                 warn=log.warning,
                 on_commit=service.own_metrics.commit_seconds.observe,
                 patient=True,
@@ -139,7 +133,7 @@ async def open_service(
         )
         service.certificates = open_certificates(settings.ingest)
         service.server = await stack.enter_async_context(
-            serve(
+            (outside.serve or serve)(
                 service.endpoint,
                 limits(settings.ingest),
                 *parse_listen(settings.ingest.listen),

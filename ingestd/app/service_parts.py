@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from signal import Signals
 
+from ingestd.app.outside import Outside
 from ingestd.config import IngestConfig, Settings
 from ingestd.core import redaction
 from ingestd.core.clock import Clock
@@ -44,19 +45,19 @@ class Service:
         self,
         load: Load,
         settings: Settings,
-        clock: Clock,
+        outside: Outside,
         *,
         read_gauges: Callable[["Service"], Gauges],
         read_service_gauges: Callable[["Service"], ServiceGauges],
     ) -> None:
         self.load = load
         self.settings = settings
-        self.clock = clock
-        self.started = clock.monotonic()
+        self.clock = outside.clock
+        self.started = self.clock.monotonic()
         self.metrics = Metrics(Ledger(), partial(read_gauges, self))
         self.own_metrics = ServiceMetrics(self.metrics.registry, partial(read_service_gauges, self))
         self.readiness = Readiness()
-        self.watchdog = Watchdog(log.warning)
+        self.watchdog = outside.watchdog or Watchdog(log.warning)
         self.systemd = Systemd()
         self.opened = False
         self.closing = False

@@ -5,15 +5,13 @@ disagree: positions, frozen batches, window, spool and dead letters change in th
 """
 
 import asyncio
-import concurrent.futures
 import queue
 import sqlite3
 import threading
-import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ingestd.store import ballast
 from ingestd.store.connection import (
@@ -26,8 +24,22 @@ from ingestd.store.connection import (
     is_locked,
     locked,
 )
-from ingestd.store.upkeep import BOUNDS, StoreBounds, Upkeep, let_shrink
-from ingestd.store.writer import CommitGroup, Reader, Work, Writer, done, resolve
+from ingestd.store.rescue import call_on
+from ingestd.store.upkeep import BOUNDS, StoreBounds, Upkeep
+from ingestd.store.writer import (
+    CommitGroup,
+    End,
+    Pause,
+    Readers,
+    Steps,
+    ThreadBasis,
+    Work,
+    Writer,
+    WriterHost,
+    done,
+    open_patiently,
+    resolve,
+)
 
 T = TypeVar("T")
 
@@ -37,8 +49,29 @@ _LOOK_S = 0.5
 _QUIET_S = 0.001
 """A gap between groups, for a step of what can wait."""
 
-_PATIENT_BUSY_S = 2.0
-"""How long producers wait for another program's lock before they are told to come back."""
+
+class WriterThread(ThreadBasis):
+    """The real ``WriterHost``."""
+
+    def start(self, steps: Steps) -> None:
+        self._thread = threading.Thread(target=self._run, args=(steps,), name="ingestd-store", daemon=True)
+        self._thread.start()
+
+    async def ended(self) -> None:
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self, steps: Steps) -> None:
+        job: CommitGroup | End | None = None
+        with suppress(StopIteration):
+            while True:
+                pause = steps.send(job)
+                if pause.stuck:
+                    job = End() if self._ending.wait(pause.seconds) else None
+                    continue
+                try:
+                    job = self._jobs.get(timeout=pause.seconds)
+                except queue.Empty:
+                    job = None
 
 
 class Database:
@@ -55,6 +88,7 @@ class Database:
 
     ``on_commit`` is told how many seconds each commit took, ``on_repair`` when a file beside the database had
     to be made again; ``repaired``: the last of it, in words. ``readers`` close their connections meanwhile.
+    ``host``: what the writer lives on; None: a thread.
     """
 
     def __init__(
@@ -66,12 +100,13 @@ class Database:
         on_commit: Callable[[float], None] | None = None,
         on_repair: Callable[[str], None] = lambda what: None,
         bounds: StoreBounds = BOUNDS,
+        host: WriterHost | None = None,
     ) -> None:
         self.path = directory / FILE_NAME
         self.commits = 0
         self.groups = 0  # taken together so far: what is noted while it stays the same shares a commit
         self._on_commit, self._on_repair, self.repaired = on_commit, on_repair, ""
-        self.readers: list[Reader] = []
+        self.readers = Readers()
         self.blocked: StoreBlocked | None = None
         self._patient = patient
         self._bounds = bounds
@@ -82,12 +117,11 @@ class Database:
         self._appended: asyncio.Future[None] | None = None
         self._running: CommitGroup | None = None
         self._failed: StoreFailed | None = None
-        self._jobs: queue.SimpleQueue[CommitGroup | None] = queue.SimpleQueue()
-        self._closing = threading.Event()
+        self._host = host or WriterThread()
+        self._open = False
         self._broken = False
         self._look_at = self._written_at = 0.0
         self._loop: asyncio.AbstractEventLoop
-        self._thread: threading.Thread | None = None
         self._writer: Writer
         self._upkeep: Upkeep
 
@@ -109,26 +143,27 @@ class Database:
         """Open, check and migrate. Raises StoreFailed."""
         self._loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = self._loop.create_future()
-        self._thread = threading.Thread(target=self._serve, args=(opened,), name="ingestd-store", daemon=True)
-        self._thread.start()
+        self._open = True
+        self._host.start(self._serve(opened))
         await opened
 
     async def close(self) -> None:
         """Commit what was noted, then stop the thread. May be called twice."""
-        if self._thread is None:
+        if not self._open:
             return
         if self.blocked:
-            self._closing.set()  # once more, but not for ever: what is not written now is done again later
+            self._host.end(
+                now=True
+            )  # once more, but not for ever: what is not written now is done again later
         try:
             if self._failed is None:
                 await self.commit()
         except StoreBlocked:
             pass
         finally:
-            self._closing.set()
-            self._jobs.put(None)
-            thread, self._thread = self._thread, None
-            await asyncio.to_thread(thread.join)
+            self._open = False
+            self._host.end(now=False)
+            await self._host.ended()
 
     def note(self, work: Work) -> None:
         self._work.append(work)
@@ -177,7 +212,7 @@ class Database:
         self._running = CommitGroup(
             self._work, self._appends, self._waiter or future(), self._appended or future()
         )
-        self._jobs.put(self._running)
+        self._host.put(self._running)
         self._work, self._appends, self._waiter, self._appended = [], [], None, None
 
     def _group_done(self, group: CommitGroup, error: StoreFailed | None, seconds: float) -> None:
@@ -195,59 +230,44 @@ class Database:
 
     # --- on the writer's thread ---
 
-    def _serve(self, opened: "asyncio.Future[None]") -> None:
+    def _serve(self, opened: "asyncio.Future[None]") -> Steps:
         try:
-            self._writer = self._open_writer()
-            self._upkeep = Upkeep(self._writer.connection, self.path, self._ballast)
+            pwrite = self._host.pwrite
+            if self._patient:
+                self._writer = open_patiently(self.path, self._ballast, pwrite, self._bounds.rewrite_bytes)
+                self.blocked = None if self._ballast.fill() else disk_full(self.path, patient=True)
+            else:
+                self._writer = Writer(self.path, busy_timeout_s=10.0, pwrite=pwrite)
+            self._upkeep = Upkeep(self._writer.connection, self.path, self._ballast, self._host.monotonic)
         except (sqlite3.Error, OSError, StoreFailed) as error:
             self._loop.call_soon_threadsafe(resolve, opened, explain(error, self.path))
             return
         self._loop.call_soon_threadsafe(resolve, opened, None)
-        while group := self._next_group():
+        while group := (yield from self._next_group()):
             failure: StoreFailed | None = None
-            started = time.monotonic()
+            started = self._host.monotonic()
             try:
-                self._write(group)
+                yield from self._write(group)
                 self._look_at_files(quick=True)
             except Exception as error:
                 self._broken = True
                 failure = explain(error, self.path)
-            self._written_at = time.monotonic()
+            self._written_at = self._host.monotonic()
             self._loop.call_soon_threadsafe(self._group_done, group, failure, self._written_at - started)
         self._writer.close()
 
-    def _open_writer(self) -> Writer:
-        if not self._patient:
-            return Writer(self.path, busy_timeout_s=10.0)
-        try:
-            writer = Writer(self.path, busy_timeout_s=_PATIENT_BUSY_S)
-        except sqlite3.Error as error:
-            if not is_full(error):
-                raise
-            self._ballast.drop()
-            writer = Writer(self.path, busy_timeout_s=_PATIENT_BUSY_S)
-        let_shrink(writer.connection, self.path, max_bytes=self._bounds.rewrite_bytes)
-        if not self._ballast.fill():
-            self.blocked = disk_full(self.path, patient=True)
-        return writer
-
-    def _next_group(self) -> CommitGroup | None:
-        """The next group. Twice a second, and step by step while nobody wants anything, disk and files are
-        looked after in between."""
-        stepping = False
+    def _next_group(self) -> Generator[Pause, CommitGroup | End | None, CommitGroup | None]:
+        """The next group; None at the end. Twice a second, and step by step while nobody wants anything, disk
+        and files are looked after in between."""
+        now, stepping = self._host.monotonic, False
         while True:
-            wait_s = self._look_at - time.monotonic()
-            if wait_s > 0:
-                try:
-                    group = self._jobs.get(timeout=wait_s)
-                except queue.Empty:
-                    pass
-                else:
-                    if stepping:
-                        self._look_at = time.monotonic() + _LOOK_S
-                    return group
+            wait_s = self._look_at - now()
+            if wait_s > 0 and (job := (yield Pause(wait_s))):
+                if stepping:
+                    self._look_at = now() + _LOOK_S
+                return None if isinstance(job, End) else job
             stepping = self._look()
-            self._look_at = time.monotonic() + (_QUIET_S if stepping else _LOOK_S)
+            self._look_at = now() + (_QUIET_S if stepping else _LOOK_S)
 
     def _look(self) -> bool:
         """True: there is more that could be done at once."""
@@ -260,7 +280,7 @@ class Database:
                 if not self.blocked.full or self._upkeep.make_room():
                     self._block(None, None)
                 return False
-            return self._upkeep.tidy(quiet=time.monotonic() - self._written_at > _LOOK_S)
+            return self._upkeep.tidy(quiet=self._host.monotonic() - self._written_at > _LOOK_S)
         except Exception as error:
             self._broken = True
             with suppress(RuntimeError):  # the loop has ended without closing this
@@ -271,27 +291,15 @@ class Database:
         """Before anybody is told that something is safe. Raises StoreFailed."""
         if displaced := self._writer.displaced(quick=quick):
             try:
-                self._on_loop(self._pause_readers())
+                call_on(self._loop, self.readers.pause(), self.path, seconds=self._bounds.pause_s)
                 self.repaired = self._writer.repair(displaced)
             finally:
                 with suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(self._resume_readers)
-            self._upkeep = Upkeep(self._writer.connection, self.path, self._ballast)
+                    self._loop.call_soon_threadsafe(self.readers.resume)
+            self._upkeep = Upkeep(self._writer.connection, self.path, self._ballast, self._host.monotonic)
             self._loop.call_soon_threadsafe(self._on_repair, self.repaired)
 
-    def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError:  # the loop has ended without closing this
-            work.close()
-            raise
-        try:
-            future.result(self._bounds.pause_s)
-        except concurrent.futures.TimeoutError:
-            future.cancel()
-            raise StoreFailed(f"{self.path} is still being read after {self._bounds.pause_s:.0f} s") from None
-
-    def _write(self, group: CommitGroup) -> None:
+    def _write(self, group: CommitGroup) -> Steps:
         try:
             self._writer.transact([*group.work, *group.appends])
             return
@@ -303,22 +311,21 @@ class Database:
             self._ballast.drop()
             self._upkeep.truncate_log()  # into the file, which it makes grow: then the log itself is room
         self._block(disk_full(self.path, patient=True) if full else locked(self.path), group)
-        self._write_patiently(group.work)
+        yield from self._write_patiently(group.work)
 
-    def _write_patiently(self, work: list[Work]) -> None:
+    def _write_patiently(self, work: list[Work]) -> Steps:
         """What keeps the state true is tried until it is on disk, or the process ends."""
         while work:
             try:
                 return self._writer.transact(work)
             except sqlite3.Error as error:
-                ending = self._closing.wait(_LOOK_S)
+                ending = yield Pause(_LOOK_S, stuck=True)
                 if ending or not (is_full(error) or is_locked(error)):
                     raise
-        return None
 
     def _block(self, blocked: StoreBlocked | None, group: CommitGroup | None) -> None:
         self.blocked = blocked  # here already, so that this thread sees it
-        self._look_at = time.monotonic() + _LOOK_S
+        self._look_at = self._host.monotonic() + _LOOK_S
         self._loop.call_soon_threadsafe(self._refuse_appends, blocked, group)
 
     # --- on the loop ---
@@ -333,14 +340,6 @@ class Database:
         if self._appended:
             resolve(self._appended, blocked)
             self._appended = None
-
-    async def _pause_readers(self) -> None:
-        for reader in self.readers:
-            await reader.pause()
-
-    def _resume_readers(self) -> None:
-        for reader in self.readers:
-            reader.resume()
 
     def _fail(self, error: StoreFailed, group: CommitGroup | None) -> None:
         self._failed = self._failed or error

@@ -3,8 +3,6 @@
 import asyncio
 import sqlite3
 
-import aiosqlite
-
 from ingestd.store import spool_rows
 from ingestd.store.connection import explain, read_only_uri
 from ingestd.store.database import Database
@@ -15,24 +13,33 @@ class SpoolReader:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._connection: aiosqlite.Connection | None = None
+        self._connection: sqlite3.Connection | None = None
         self._reading = asyncio.Lock()
         self._paused = False
+        self._fetching: asyncio.Future[list[spool_rows.SpoolRow]] | None = None
         database.readers.append(self)
 
     async def read(self, first: int, before: int, limit: int) -> list[spool_rows.SpoolRow]:
         """Rows ``first`` to ``before``, at most ``limit``. Raises StoreFailed."""
-        path = self._database.path
+
+        def fetch() -> list[spool_rows.SpoolRow]:
+            if self._connection is None:
+                self._connection = sqlite3.connect(
+                    read_only_uri(self._database.path),
+                    uri=True,
+                    isolation_level=None,
+                    check_same_thread=False,  # it is one at a time that has it
+                )
+            rows = self._connection.execute(spool_rows.SELECT, (first, before, limit))
+            return list(map(spool_rows.SpoolRow._make, rows))
+
         try:
             async with self._reading:
-                if self._connection is None:
-                    self._connection = await aiosqlite.connect(
-                        read_only_uri(path), uri=True, isolation_level=None
-                    )
-                async with self._connection.execute(spool_rows.SELECT, (first, before, limit)) as cursor:
-                    return [spool_rows.SpoolRow._make(row) for row in await cursor.fetchall()]
+                await self._idle()
+                self._fetching = asyncio.get_running_loop().run_in_executor(None, fetch)
+                return await asyncio.shield(self._fetching)
         except sqlite3.Error as error:
-            raise explain(error, path) from None
+            raise explain(error, self._database.path) from None
 
     async def close(self) -> None:
         self._database.readers.remove(self)
@@ -50,7 +57,15 @@ class SpoolReader:
             self._paused = False
             self._reading.release()
 
+    async def _idle(self) -> None:
+        """A read that nobody waits for any more has the connection still."""
+        if self._fetching:
+            await asyncio.wait([self._fetching])
+            if not self._fetching.cancelled():
+                self._fetching.exception()
+
     async def _let_go(self) -> None:
+        await self._idle()
         connection, self._connection = self._connection, None
         if connection:
-            await connection.close()
+            connection.close()

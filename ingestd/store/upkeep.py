@@ -6,7 +6,6 @@ On the writer's thread, between groups of work, in steps of milliseconds: no pro
 
 import shutil
 import sqlite3
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -37,8 +36,11 @@ BOUNDS = StoreBounds()
 class Upkeep:
     """Of one writing connection. Nothing raises for a disk that is full or a file that is locked."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, ballast: Ballast) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, ballast: Ballast, monotonic: Callable[[], float]
+    ) -> None:
         self._connection = connection
+        self._monotonic = monotonic
         self._log = path.with_name(f"{path.name}-wal")
         self._ballast = ballast
         self._page_bytes = self._ask("PRAGMA page_size")
@@ -71,11 +73,11 @@ class Upkeep:
         its log has: a log that is given up first may be somebody else's room then.
         """
         ballast = self._ballast
-        deadline = time.monotonic() + _MAKE_ROOM_S
+        deadline = self._monotonic() + _MAKE_ROOM_S
         while not self._has_room():
             more = self._give_back(_STEP_S, keep_bytes=0)
             self._do("PRAGMA wal_checkpoint(PASSIVE)")
-            if not more or time.monotonic() > deadline:
+            if not more or self._monotonic() > deadline:
                 break
         if self._has_room():
             return True
@@ -97,9 +99,9 @@ class Upkeep:
         """Move pages to the front and cut the file's end off, for so long. True: there is more to give.
         The file itself shrinks with the next checkpoint."""
         spare = self.free_bytes - keep_bytes if self._shrinks else 0
-        deadline = time.monotonic() + seconds
+        deadline = self._monotonic() + seconds
         while spare > 0:
-            if time.monotonic() >= deadline:
+            if self._monotonic() >= deadline:
                 return True
             # Not ``execute``: it steps once, and that is one page.
             give = partial(self._connection.executescript, f"PRAGMA incremental_vacuum({_STEP_PAGES})")

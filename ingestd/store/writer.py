@@ -2,18 +2,27 @@
 
 import asyncio
 import os
+import queue
 import sqlite3
 import struct
+import threading
+import time
 import zlib
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from ingestd.store.connection import FILE_NAME, MARK, MARK_NAME, StoreFailed, connect, unpack_mark
+from ingestd.store.ballast import Ballast
+from ingestd.store.connection import MARK, MARK_NAME, StoreFailed, connect, is_full, unpack_mark
+from ingestd.store.rescue import DisplacedDatabase, bring_home, save
+from ingestd.store.upkeep import let_shrink
 
 Work = Callable[[sqlite3.Connection], Any]
+Pwrite = Callable[[int, bytes, int], int]
+
+_PATIENT_BUSY_S = 2.0
+"""How long producers wait for another program's lock before they are told to come back."""
 
 
 class Writer:
@@ -24,11 +33,12 @@ class Writer:
     only a number kept outside can tell.
     """
 
-    def __init__(self, path: Path, *, busy_timeout_s: float) -> None:
+    def __init__(self, path: Path, *, busy_timeout_s: float, pwrite: Pwrite = os.pwrite) -> None:
         """Opens, checks and migrates. Raises StoreFailed, sqlite3.Error, OSError."""
         self.path = path
         self.warning = ""
         self._busy_timeout_s = busy_timeout_s
+        self._pwrite = pwrite
         self.connection = connect(path, busy_timeout_s=busy_timeout_s)
         try:
             self._mark = self._open_mark()
@@ -59,7 +69,7 @@ class Writer:
                 connection.execute("ROLLBACK")
             raise
         self._number = number
-        os.pwrite(self._mark, pack_mark(number, self.high_water), 0)
+        self._pwrite(self._mark, pack_mark(number, self.high_water), 0)
 
     def displaced(self, *, quick: bool = False) -> str:
         """The file that was taken away or exchanged while it is in use, by its whole name; "": none."""
@@ -70,7 +80,7 @@ class Writer:
         in words; nobody else in this process may have the file open. Raises StoreFailed: it was the database
         itself, which is saved, or it cannot be done."""
         if displaced == str(self.path):
-            raise self._in_place.save(self.connection)
+            raise save(self._in_place.database, self.connection)
         try:
             bring_home(self.connection)
             self.connection.close()
@@ -94,7 +104,7 @@ class Writer:
             return
         os.close(self._mark)
         self._mark = self._open_mark()
-        os.pwrite(self._mark, pack_mark(self._number, self.high_water), 0)
+        self._pwrite(self._mark, pack_mark(self._number, self.high_water), 0)
 
     def _open_mark(self) -> int:
         return os.open(self.path.with_name(MARK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -115,6 +125,19 @@ class Writer:
         return max(number, marked), high_water
 
 
+def open_patiently(path: Path, ballast: Ballast, pwrite: Pwrite, rewrite_bytes: int) -> Writer:
+    """Also on a full disk. ``rewrite_bytes``: see ``upkeep.py``. Raises as ``Writer`` does."""
+    try:
+        writer = Writer(path, busy_timeout_s=_PATIENT_BUSY_S, pwrite=pwrite)
+    except sqlite3.Error as error:
+        if not is_full(error):
+            raise
+        ballast.drop()
+        writer = Writer(path, busy_timeout_s=_PATIENT_BUSY_S, pwrite=pwrite)
+    let_shrink(writer.connection, path, max_bytes=rewrite_bytes)
+    return writer
+
+
 def pack_mark(commits: int, high_water: int) -> bytes:
     packed = MARK.pack(commits, high_water)
     return packed + struct.pack("<I", zlib.crc32(packed))
@@ -130,6 +153,56 @@ class CommitGroup:
     appended: asyncio.Future[None]
 
 
+class Pause(NamedTuple):
+    """For the next group, at most so many seconds. ``stuck``: for no group, only for the end."""
+
+    seconds: float
+    stuck: bool = False
+
+
+class End:
+    """Nothing comes any more."""
+
+
+Steps = Generator[Pause, CommitGroup | End | None, None]
+"""The writer's work between its pauses. It is sent a group, the end, or None: the time is over."""
+
+
+class WriterHost(Protocol):
+    """What the writer lives on: a thread, a clock and a disk; a simulation has its own."""
+
+    def monotonic(self) -> float: ...
+
+    def pwrite(self, file: int, data: bytes, offset: int, /) -> int: ...
+
+    def start(self, steps: Steps) -> None: ...
+
+    def put(self, group: CommitGroup) -> None: ...
+
+    def end(self, *, now: bool) -> None:
+        """After what was put, or ``now``: then also a pause that is ``stuck`` ends."""
+        ...
+
+    async def ended(self) -> None: ...
+
+
+class ThreadBasis:
+    """Of a thread that is a ``WriterHost``: how it is given work."""
+
+    monotonic = staticmethod(time.monotonic)
+    pwrite = staticmethod(os.pwrite)
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[CommitGroup | End] = queue.SimpleQueue()
+        self.put = self._jobs.put
+        self._ending = threading.Event()
+
+    def end(self, *, now: bool) -> None:
+        self._ending.set()
+        if not now:
+            self.put(End())
+
+
 class Reader(Protocol):
     """A connection that stays open beside the writing one."""
 
@@ -138,6 +211,18 @@ class Reader(Protocol):
         ...
 
     def resume(self) -> None: ...
+
+
+class Readers(list[Reader]):
+    """All of a database's."""
+
+    async def pause(self) -> None:
+        for reader in self:
+            await reader.pause()
+
+    def resume(self) -> None:
+        for reader in self:
+            reader.resume()
 
 
 def resolve(future: asyncio.Future[None], error: Exception | None) -> None:
@@ -156,7 +241,6 @@ def done(loop: asyncio.AbstractEventLoop, error: Exception | None) -> asyncio.Fu
     return future
 
 
-REPLACED_NAME = f"{FILE_NAME}.replaced"
 _SIDES = ("-wal", "-shm")
 """The log, and the index of it that several programs share."""
 
@@ -191,6 +275,10 @@ class InPlace:
         self._state = None if displaced else state
         return displaced
 
+    @property
+    def database(self) -> DisplacedDatabase:
+        return DisplacedDatabase(self._path, self._sides, self._directory, self._ids[0][1])
+
     def _look(self) -> str:
         for name, known in zip((str(self._path), *self._sides), self._ids, strict=True):
             try:
@@ -200,58 +288,7 @@ class InPlace:
                 return name
         return ""
 
-    def save(self, connection: sqlite3.Connection) -> StoreFailed:
-        """The database itself is displaced: what it holds is written back; what took its place is kept.
-        Gives the error that the process ends with."""
-        path = self._path
-        with suppress(OSError):
-            if os.stat(FILE_NAME, dir_fd=self._directory).st_ino == self._ids[0][1]:
-                return StoreFailed(
-                    f"{path.parent} was moved away while it was in use, with all that it holds:"
-                    " move it back, and start again"
-                )
-        replaced = path.exists()
-        deed = "was replaced while it was in use" if replaced else "was removed while it was in use"
-        with suppress(sqlite3.Error):
-            bring_home(connection)  # else the log at the path would be taken for that of another file
-        try:
-            self._write_back(connection)
-        except (sqlite3.Error, OSError) as error:
-            return StoreFailed(f"{path} {deed}, and its content cannot be saved: {error}")
-        aside = f"; what took its place is {path.with_name(REPLACED_NAME)} now" if replaced else ""
-        return StoreFailed(f"{path} {deed}, and is written back: start again{aside}")
-
-    def _write_back(self, connection: sqlite3.Connection) -> None:
-        path = self._path
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = path.with_name(f".{FILE_NAME}.{os.getpid()}")
-        os.close(os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        with closing(sqlite3.connect(temporary)) as copy:
-            connection.backup(copy)
-        _sync(temporary)
-        for side in self._sides:  # of the one before; what they held is in the copy
-            Path(side).unlink(missing_ok=True)
-        if path.exists():
-            path.replace(path.with_name(REPLACED_NAME))
-        temporary.replace(path)
-        _sync(path.parent)
-
-
-def bring_home(connection: sqlite3.Connection) -> None:
-    """All that the log holds, into the file itself. Raises sqlite3.Error when somebody reads for too long."""
-    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if busy:
-        raise sqlite3.OperationalError("another program reads it")
-
 
 def _id_of(name: str) -> tuple[int, int]:
     status = os.stat(name)
     return status.st_dev, status.st_ino
-
-
-def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

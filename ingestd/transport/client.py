@@ -41,8 +41,8 @@ class Client:
     ``trust_env``: proxies and SSL_CERT_FILE
     from the environment. Redirects are not followed, cookies not kept, compression not asked for but undone.
     ``guard``: requests that it refuses are not sent, and answered like an error of the network; through a
-    proxy it sees the URL only. ``clock``, ``rng``: None is the system's. Raises UserError for files that do
-    not serve.
+    proxy it sees the URL only. ``clock``, ``rng``: None is the system's. ``engine``: other than the network.
+    Raises UserError for files that do not serve.
     """
 
     def __init__(
@@ -61,10 +61,11 @@ class Client:
         watch: Watch | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
         self._timeout = Timeout(connect_timeout_s, read_timeout_s, timeout_s)
-        self._engine = Engine(
+        self._engine = engine or Engine(
             watch_tls(
                 ca_file,
                 certificate=certificate,

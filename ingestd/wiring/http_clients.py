@@ -11,6 +11,7 @@ from ingestd.transport.auth import Auth, NoAuth
 from ingestd.transport.auth_config import AuthConfig
 from ingestd.transport.auth_factory import make_auth
 from ingestd.transport.client import Client
+from ingestd.transport.engine import Engine
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch
 
@@ -26,9 +27,10 @@ def make_client(
     timeout_s: float | None = None,
     clock: Clock | None = None,
     rng: random.Random | None = None,
+    engine: Engine | None = None,
 ) -> Client:
-    """``clock``, ``rng``: None is the system's. ``timeout_s``: not given, delivery.request_timeout. Raises
-    UserError for files that do not serve."""
+    """``clock``, ``rng``, ``engine``: None is the system's. ``timeout_s``: not given,
+    delivery.request_timeout. Raises UserError for files that do not serve."""
     api = settings.api
     timeout_s = timeout_s or settings.delivery.request_timeout
     return Client(
@@ -43,6 +45,7 @@ def make_client(
         watch=watch,
         clock=clock,
         rng=rng,
+        engine=engine,
     )
 
 

@@ -117,6 +117,7 @@ async def _client(
         timeout_s=30.0,
         clock=context.clock,
         rng=context.rng,
+        engine=context.engine,
     )
     return await stack.enter_async_context(client)
 

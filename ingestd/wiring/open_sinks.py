@@ -38,6 +38,7 @@ from ingestd.telemetry.metrics import Metrics
 from ingestd.telemetry.sink_metrics import SinkGauges
 from ingestd.transport.auth import Auth, NoAuth
 from ingestd.transport.client import Client, Sender
+from ingestd.transport.engine import Engine
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch
 from ingestd.transport.webhook_handshake import WebhookHandshake
@@ -65,6 +66,7 @@ class PipelineContext:
     patient: bool
     requested_letters_only: bool
     bounds: Bounds
+    engine: Engine | None = None
 
 
 def sections_of(settings: Settings) -> dict[str, HttpSinkConfig]:
@@ -221,9 +223,14 @@ def _batcher(context: PipelineContext, sink: Sink, section: HttpSinkConfig) -> B
 
 
 def _client(context: PipelineContext, *, max_connections: int, guard: UrlGuard | None = None) -> Client:
-    clock, rng, watch = context.clock, context.rng, context.watch
     return make_client(
-        context.settings, max_connections=max_connections, guard=guard, watch=watch, clock=clock, rng=rng
+        context.settings,
+        max_connections=max_connections,
+        guard=guard,
+        watch=context.watch,
+        clock=context.clock,
+        rng=context.rng,
+        engine=context.engine,
     )
 
 

@@ -52,8 +52,10 @@ from ingestd.store.letter_leases import release_leases
 from ingestd.store.lock import DirectoryLock
 from ingestd.store.spool import Spool, place_of
 from ingestd.store.spool_rows import SpoolDamage, words_of_left_behind
+from ingestd.store.writer import WriterHost
 from ingestd.telemetry.audit_file import AuditLog
 from ingestd.telemetry.metrics import Gauges, Metrics
+from ingestd.transport.engine import Engine
 from ingestd.transport.watched_file import Watch
 from ingestd.wiring.factories import make_validator, open_audit
 from ingestd.wiring.open_lakes import OpenLake, keep_delivered, open_lakes
@@ -117,19 +119,26 @@ async def open_pipeline(
     oldest_s: Callable[[], float] = lambda: 0.0,
     on_commit: Callable[[float], None] | None = None,
     bounds: Bounds = DEFAULT_BOUNDS,
+    engine: Engine | None = None,
+    store_host: WriterHost | None = None,
 ) -> AsyncIterator[Pipeline]:
     """Wire a pipeline on a state directory. Raises UserError (also StoreFailed) before anything is sent.
 
-    ``rng``: jitter and ids; None: the operating system's. ``login``: of [api], where a sink needs it.
-    ``patient``: it waits out every outage, of an API or of the disk. On the way out the stores are committed
-    and closed; the clients go first.
+    ``rng``: jitter and ids; ``engine``: the network; ``store_host``: the writer's thread; None: the real one.
+    ``login``: of [api], where a sink needs it. ``patient``: it waits out every outage, of an API or of the
+    disk. On the way out the stores are committed and closed; the clients go first.
     """
     async with AsyncExitStack() as stack:
         validator, router = make_validator(settings, warn=warn), routes.compile(patterns_of(settings))
         stack.callback((lock := DirectoryLock(directory)).release)
         ballast_bytes = settings.spool.ballast
         database = Database(
-            directory, patient=patient, ballast_bytes=ballast_bytes, on_commit=on_commit, on_repair=warn
+            directory,
+            patient=patient,
+            ballast_bytes=ballast_bytes,
+            on_commit=on_commit,
+            on_repair=warn,
+            host=store_host,
         )
         await database.open()
         stack.push_async_callback(database.close)
@@ -181,6 +190,7 @@ async def open_pipeline(
             patient=patient,
             requested_letters_only=requested_letters_only,
             bounds=bounds,
+            engine=engine,
         )
         lakes = await open_lakes(stack, context)
         runners = await open_runners(stack, context, router, keep=partial(keep_delivered, lakes))

@@ -4,11 +4,13 @@
 chunk is a function of its start alone, so that a restart cuts the same chunks and finds every event again.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from functools import partial
+from typing import TypeVar
 
-import anyio.to_thread
+import anyio
 
 from ingestd.core.bounds import DEFAULT_BOUNDS
 from ingestd.core.chunk import Chunk, Keeper
@@ -30,6 +32,8 @@ from ingestd.sources.files.streams import (
 )
 from ingestd.sources.source import OrderedAcks, Position
 from ingestd.store.journal import Journal
+
+T = TypeVar("T")
 
 MAX_EVENT_BYTES = 1024 * 1024
 
@@ -107,7 +111,7 @@ class JsonSource:
         Damage ends the iteration early: what came before is good, ``damage`` says what happened.
         """
         try:
-            splitter = await anyio.to_thread.run_sync(self._open, start, line)
+            splitter = await _in_thread(partial(self._open, start, line))
         except ReadingStopped:
             return  # before it had given its first bytes
         except Damaged as damage:
@@ -118,7 +122,7 @@ class JsonSource:
             return
         try:
             at_once = _REGIONS_AT_ONCE if self.keeper is Keeper.SOURCE else 1
-            while regions := await anyio.to_thread.run_sync(_take, splitter, at_once):
+            while regions := await _in_thread(partial(_take, splitter, at_once)):
                 for region in regions:
                     yield self._chunk(region)
         except Damaged as damage:
@@ -190,6 +194,13 @@ class JsonSource:
             fill=keeps,
             leave_half=keeps,
         )
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """A cancelled wait ends with the work, not before it: its file is closed then."""
+    with anyio.CancelScope(shield=True):
+        done = await asyncio.to_thread(work)
+    return done  # noqa: RET504 - the block might swallow an error, for all that mypy knows
 
 
 def _take(splitter: Lines | JsonArray, count: int) -> list[Region]:

@@ -18,6 +18,7 @@ import pytest
 
 from ingestd.store import connection as store_connection
 from ingestd.store.connection import MARK_NAME
+from ingestd.store.database import WriterThread
 
 _SECTOR_BYTES = 512
 
@@ -188,6 +189,6 @@ def recorded(*, then: str = "") -> Iterator[list[Operation]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ingestd.store.writer.connect", connect)
-        patch.setattr(os, "pwrite", record_mark)
+        patch.setattr(WriterThread, "pwrite", staticmethod(record_mark))
         yield log
     vfs.unregister()

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,7 @@ from ingestd.store.ballast import Ballast
 from ingestd.store.connection import MAX_LOG_BYTES, StoreBlocked, connect
 from ingestd.store.database import Database
 from ingestd.store.upkeep import BOUNDS, StoreBounds, Upkeep
+from ingestd.store.writer import Writer, open_patiently
 from tests.each import each
 from tests.integration.store.tmpfs import fill, small_disk, until_unblocked
 from tests.machine import patience
@@ -82,16 +84,14 @@ def simulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         others = sum(path.stat().st_size for path in tmp_path.iterdir())
         return max(0, 12 * MB - others)
 
-    prepared = Database._open_writer
-
-    def open_writer(database: Database) -> object:
-        writer = prepared(database)
+    def open_writer(*given: Any) -> Writer:
+        writer = open_patiently(*given)
         pages = (12 * MB - BALLAST - 4 * MB) // 4096
         writer.connection.execute(f"PRAGMA max_page_count = {pages}")
         return writer
 
     monkeypatch.setattr(ballast, "free_bytes", free_bytes)
-    monkeypatch.setattr(Database, "_open_writer", open_writer)
+    monkeypatch.setattr("ingestd.store.database.open_patiently", open_writer)
     return tmp_path
 
 
@@ -202,7 +202,7 @@ def test_a_log_that_is_read_is_left_alone_at_once(tmp_path: Path) -> None:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM meta").fetchone()
         writer.execute("INSERT INTO meta VALUES ('one', 'x')")
-        one = Upkeep(writer, path, Ballast(tmp_path / "ballast", 0))
+        one = Upkeep(writer, path, Ballast(tmp_path / "ballast", 0), time.monotonic)
         one.truncate_log()
         assert writer.execute("PRAGMA busy_timeout").fetchone() == (600_000,)
         assert os.stat(f"{path}-wal").st_size > 0

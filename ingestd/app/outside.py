@@ -1,0 +1,32 @@
+"""All that a process meets: time, chance, the network on both sides, the writer's thread, signals."""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass, field
+from signal import Signals
+from typing import Any
+
+import anyio
+
+from ingestd.core.clock import Clock, SystemClock, system_rng
+from ingestd.store.database import WriterThread
+from ingestd.store.writer import WriterHost
+from ingestd.telemetry.watchdog import Watchdog
+from ingestd.transport.engine import Engine
+
+OpenSignals = Callable[..., AbstractContextManager[AsyncIterator[Signals]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """A simulation has its own. None: the real network, and the thread that watches the loop."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    rng: random.Random = field(default_factory=system_rng)
+    engine: Engine | None = None
+    store_host: Callable[[], WriterHost] = WriterThread
+    signals: OpenSignals = anyio.open_signal_receiver
+    serve: Callable[..., AbstractAsyncContextManager[Any]] | None = None
+    serve_admin: Callable[..., AbstractAsyncContextManager[int]] | None = None
+    watchdog: Watchdog | None = None

@@ -1,0 +1,92 @@
+"""When a file of a running process was taken away: what it held is saved. On the database's thread."""
+
+import asyncio
+import concurrent.futures
+import os
+import sqlite3
+from collections.abc import Coroutine, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ingestd.store.connection import FILE_NAME, StoreFailed
+
+REPLACED_NAME = f"{FILE_NAME}.replaced"
+
+
+class DisplacedDatabase(NamedTuple):
+    """``sides``: names of its log and of the index of that; ``directory``: open; ``inode``: its own."""
+
+    path: Path
+    sides: Sequence[str]
+    directory: int
+    inode: int
+
+
+def save(place: DisplacedDatabase, connection: sqlite3.Connection) -> StoreFailed:
+    """The database itself is displaced: what it holds is written back; what took its place is kept.
+    Gives the error that the process ends with."""
+    path = place.path
+    with suppress(OSError):
+        if os.stat(FILE_NAME, dir_fd=place.directory).st_ino == place.inode:
+            return StoreFailed(
+                f"{path.parent} was moved away while it was in use, with all that it holds:"
+                " move it back, and start again"
+            )
+    replaced = path.exists()
+    deed = "was replaced while it was in use" if replaced else "was removed while it was in use"
+    with suppress(sqlite3.Error):
+        bring_home(connection)  # else the log at the path would be taken for that of another file
+    try:
+        _write_back(place, connection)
+    except (sqlite3.Error, OSError) as error:
+        return StoreFailed(f"{path} {deed}, and its content cannot be saved: {error}")
+    aside = f"; what took its place is {path.with_name(REPLACED_NAME)} now" if replaced else ""
+    return StoreFailed(f"{path} {deed}, and is written back: start again{aside}")
+
+
+def _write_back(place: DisplacedDatabase, connection: sqlite3.Connection) -> None:
+    path = place.path
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{FILE_NAME}.{os.getpid()}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    with closing(sqlite3.connect(temporary)) as copy:
+        connection.backup(copy)
+    _sync(temporary)
+    for side in place.sides:  # of the one before; what they held is in the copy
+        Path(side).unlink(missing_ok=True)
+    if path.exists():
+        path.replace(path.with_name(REPLACED_NAME))
+    temporary.replace(path)
+    _sync(path.parent)
+
+
+def bring_home(connection: sqlite3.Connection) -> None:
+    """All that the log holds, into the file itself. Raises sqlite3.Error when somebody reads for too long."""
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise sqlite3.OperationalError("another program reads it")
+
+
+def call_on(
+    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], path: Path, *, seconds: float
+) -> None:
+    """Beside the loop: wait until it has done ``work``. Raises StoreFailed, RuntimeError."""
+    try:
+        future = asyncio.run_coroutine_threadsafe(work, loop)
+    except RuntimeError:  # the loop has ended without closing this
+        work.close()
+        raise
+    try:
+        future.result(seconds)
+    except concurrent.futures.TimeoutError:
+        future.cancel()
+        raise StoreFailed(f"{path} is still being read after {seconds:.0f} s") from None
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
