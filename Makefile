@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 # with compiled files, whatever the environment says: each process would compile everything again
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
-.PHONY: setup demo test check docs reference deploy-check constraints bench soak fuzz clean
+.PHONY: setup demo test check docs reference deploy-check models constraints bench soak fuzz clean
 .DEFAULT_GOAL := help
 
 help:              ## this list
@@ -41,6 +41,9 @@ reference: $(READY) ## write docs/reference/ again, from the code
 
 deploy-check: $(READY) ## lint and test deploy/; alerts need promtool (Debian: prometheus)
 	$(PYTEST) -rs tests/process/deploy
+
+models: $(READY)   ## read what the models of Genesys Cloud require again, from its public SDKs (pip, npm)
+	$(BIN)/python -m tests.sdk.read_models
 
 constraints: $(READY) ## pin what the container installs to what this environment has
 	$(BIN)/python deploy/pin.py > deploy/constraints.new && mv deploy/constraints.new deploy/constraints.txt

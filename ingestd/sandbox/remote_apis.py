@@ -7,13 +7,14 @@ from typing import NamedTuple
 from ingestd.core.clock import Clock
 from ingestd.sandbox.access import AccessControl
 from ingestd.sandbox.apis.event_bridge import EventBridge
-from ingestd.sandbox.apis.genesys import CONVERSATIONS, PRESENCE, ROUTING_STATUS, BatchEvents
+from ingestd.sandbox.apis.genesys import BatchEvents
 from ingestd.sandbox.apis.ingest import SandboxOptions
 from ingestd.sandbox.apis.journey import JourneyEvents
 from ingestd.sandbox.apis.webhooks import Webhooks
 from ingestd.sandbox.control.plane import ControlPlane
 from ingestd.sandbox.exchange import Endpoint
 from ingestd.sandbox.item_faults import ItemFaults
+from ingestd.schemas.genesys_models import EVENT_APIS, event_api
 
 EVENT_BRIDGE_PATH = "/api/v2/eventbridge/events"
 JOURNEY_PATH = "/api/v2/journey/externalevents/configurations/{id}/events"
@@ -56,14 +57,14 @@ class RemoteApis:
         )
         self._batch_events = [
             BatchEvents(
-                kind,
+                event_api(name),
                 gate,
                 item_faults,
                 max_body_bytes=options.platform_body_bytes,
                 max_events=options.max_batch_events,
                 keeps_states=options.communication_states,
             )
-            for kind in (CONVERSATIONS, PRESENCE, ROUTING_STATUS)
+            for name in EVENT_APIS
         ]
         self._journey = JourneyEvents(
             gate,

@@ -1,15 +1,15 @@
 """The inbound event APIs of Genesys Cloud: ``POST /api/v2/events/…`` with typed arrays of entries.
 
-Without a mapping an event is an entry as it is sent: ``{"<array>": {entry}}`` for conversations, the
-plain entry for presence and routing status. ``genesys_mapping`` makes entries of interaction events.
-Source: models ``Batch*EventRequest`` and ``BatchEventResponse`` of the SDK, version 258.
+Without a mapping an event is an entry as it is sent: ``{"<array>": {entry}}`` for conversations, the plain
+entry for the others. ``genesys_mapping`` makes entries of interaction events. Source: models
+``Batch*EventRequest`` and ``BatchEventResponse`` of the SDK, in ``schemas/genesys_models``.
 """
 
 import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 from pydantic import Field
@@ -20,6 +20,7 @@ from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.text import cut
 from ingestd.core.verdict import Meaning, Verdict
+from ingestd.schemas.genesys_models import EventApi, event_api, model
 from ingestd.schemas.grammar import is_utf8
 from ingestd.sinks.answer_body import Found, NamedErrors, has_name, read_json, says_no, told
 from ingestd.sinks.answers import DEFAULT, AnswerReader
@@ -30,75 +31,23 @@ from ingestd.sinks.sink import Sink, Unencodable
 MAX_BODY_BYTES = 512_000
 MAX_REQUEST_ENTRIES = 100
 """"A maximum of 100 events are allowed per request"."""
-VOICE_ARRAYS = (
-    *("routingEstablishedEvents", "userEstablishedEvents", "externalEstablishedEvents"),
-    *("ivrEstablishedEvents", "phoneEstablishedEvents", "communicationAnsweredEvents"),
-    *("holdUpdatedEvents", "audioUpdatedEvents", "userTransferEvents", "phoneTransferEvents"),
-    *("routingTransferEvents", "progressTransferEvents", "endTransferEvents", "consultTransferEvents"),
-    *("progressConsultTransferEvents", "endConsultTransferEvents"),
-    *("communicationDispositionAppliedEvents", "communicationEndedEvents"),
-)
-EMAIL_ARRAYS = (
-    *("emailBeginTransmittingEvents", "emailCommunicationEndedEvents", "emailExternalEstablishedEvents"),
-    *("emailFlowEstablishedEvents", "emailRoutingEstablishedEvents", "emailUserEstablishedEvents"),
-    *("emailCommunicationAnsweredEvents", "emailCommunicationDispositionAppliedEvents"),
-    *("emailCommunicationSentMessageEvents", "emailHoldUpdatedEvents", "emailEndTransferEvents"),
-    *("emailProgressTransferEvents", "emailRoutingTransferEvents", "emailUserTransferEvents"),
-)
-CONVERSATION_ARRAYS = frozenset(VOICE_ARRAYS + EMAIL_ARRAYS)
-
 _NAMED = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"([A-Za-z]{1,80})"[ \t\r\n]*:')
 _BLANKS = b" \t\r\n"
 _CONTEXT_ID = re.compile(r"[A-Za-z0-9-]{8,64}", re.ASCII)
 _ARRAY_FRAME_BYTES = len('"":[]')
+_TEXTS = ("text", "uuid", "time")
 _NO_ERRORS = "it has no list of errors, as the answer of Genesys Cloud has"
 
 
-class _ConversationEntry(msgspec.Struct, gc=False, rename="camel"):
-    event_id: str
-    event_date_time: str
-    conversation_id: str
-
-
-class _PresenceEntry(msgspec.Struct, gc=False, rename="camel"):
-    event_id: str
-    event_date_time: str
-    user_id: str
-    source_id: str
-
-
-class _RoutingStatusEntry(msgspec.Struct, gc=False, rename="camel"):
-    event_id: str
-    event_date_time: str
-    agent_id: str
-    status: str
-    source_id: str
-
-
-class _Family(NamedTuple):
-    """One of the APIs. ``array``: the only one it has; empty: the event names it."""
-
-    path: str
-    array: str
-    entry: type[msgspec.Struct]
-    key: str
-    """The field by which the entries keep their order."""
-
-
-FAMILIES = {
-    "conversations": _Family("/api/v2/events/conversations", "", _ConversationEntry, "conversationId"),
-    "presence": _Family("/api/v2/events/users/presence", "userPresenceEvents", _PresenceEntry, "userId"),
-    "routingstatus": _Family(
-        "/api/v2/events/users/routingstatus", "userRoutingStatusEvents", _RoutingStatusEntry, "agentId"
-    ),
-}
+_APIS = ("conversations", "presence", "routingstatus", "customkpiattributions")
 
 
 class GenesysEventsSink:
     """An entry's error in the answer is its event's. Raises UserError for settings that make no sense.
 
-    ``api``: base URL. ``family``: a key of FAMILIES. ``mapping``: none or interaction. ``max_events`` above
-    what the API allows counts as that: 100 entries, so 33 mapped events.
+    ``api``: base URL. ``family``: which of the APIs. ``mapping``: none or interaction. ``strict``: what their
+    models refuse does not fit. ``max_events`` above what the API allows counts as that: 100 entries, so 33
+    mapped events.
     """
 
     kind = "genesys_events"
@@ -116,24 +65,25 @@ class GenesysEventsSink:
         mapping: str = "none",
         source_id: str = "",
         namespace: str = "",
+        strict: bool = False,
         max_events: int = MAX_REQUEST_ENTRIES,
         max_bytes: int = MAX_BODY_BYTES,
         reading: AnswerReader = DEFAULT,
         wall: Callable[[], float] = SystemClock.wall,
     ) -> None:
-        if family not in FAMILIES:
-            raise UserError(f"sinks.{name}: expected one of {', '.join(FAMILIES)} as its api")
-        self._family = FAMILIES[family]
+        if family not in _APIS:
+            raise UserError(f"sinks.{name}: expected one of {', '.join(_APIS)} as its api")
+        self._api = event_api(family)
+        self._array = "" if len(self._api.arrays) > 1 else next(iter(self._api.arrays))
+        self._strict = strict
         self._mapping = _make_mapping(name, family, mapping, source_id, namespace)
         self.name = name
-        self.url = api.rstrip("/") + self._family.path
+        self.url = api.rstrip("/") + self._api.path
         self.shown_url = show_url(self.url)
         self.max_events = min(max_events, MAX_REQUEST_ENTRIES // (MAX_ENTRIES if self._mapping else 1))
         self.max_bytes = max_bytes
-        array = self._family.array
-        self.overhead_bytes = len("{}") + (len(array) + _ARRAY_FRAME_BYTES if array else 0)
-        self._decode = msgspec.json.Decoder(self._family.entry).decode
-        self._fields = {f.encode_name: f.name for f in msgspec.structs.fields(self._family.entry)}
+        self.overhead_bytes = len("{}") + (len(self._array) + _ARRAY_FRAME_BYTES if self._array else 0)
+        self._decode = msgspec.json.Decoder(_entry_type(self._api)).decode
         self._reading = reading
         self._wall = wall
 
@@ -146,7 +96,7 @@ class GenesysEventsSink:
             if self._mapping:
                 return self._mapping.conversation_id(event)
             _, body = self._split(event)
-            return str(getattr(self._decode(body), self._fields[self._family.key]))
+            return getattr(self._decode(body), self._api.subject) or None
         except (ValueError, RecursionError):
             return None
 
@@ -222,7 +172,9 @@ class GenesysEventsSink:
         unfit: dict[int, str] = {}
         for index, event in enumerate(events):
             try:
-                made.append(self._mapping.entries(event) if self._mapping else [self._entry(event)])
+                entries = self._mapping.entries(event) if self._mapping else [self._entry(event)]
+                self._check(entries)
+                made.append(entries)
             except RecursionError:
                 unfit[index] = "it is nested too deeply"
                 made.append([])
@@ -234,20 +186,28 @@ class GenesysEventsSink:
     def _entry(self, event: bytes) -> GenesysEntry:
         array, body = self._split(event)
         entry: Any = self._decode(body)
-        for field, attribute in self._fields.items():
-            if not getattr(entry, attribute):
+        for field in entry.__struct_fields__:
+            if getattr(entry, field) == "":
                 raise ValueError(f"{field} is empty")
         if not is_utf8(body):
             raise ValueError("it is not UTF-8")
-        return GenesysEntry(array, body, entry.event_id)
+        return GenesysEntry(array, body, entry.eventId)
+
+    def _check(self, entries: Sequence[GenesysEntry]) -> None:
+        """Raises ValueError for what the API's model refuses: a request is dear, there are 300 a minute."""
+        if not self._strict:
+            return
+        for entry in entries:
+            if fault := model(self._api.arrays[entry.array]).find_fault(entry.body):
+                raise ValueError(f"{entry.array}.{fault}" if self._mapping else fault)
 
     def _split(self, event: bytes) -> tuple[str, bytes]:
         """Array and entry. Whatever follows the entry but one brace stays with it, and is no JSON there."""
-        if self._family.array:
-            return self._family.array, event.strip(_BLANKS)
+        if self._array:
+            return self._array, event.strip(_BLANKS)
         match = _NAMED.match(event)
         array = match[1].decode() if match else ""
-        if match is None or array not in CONVERSATION_ARRAYS:
+        if match is None or array not in self._api.arrays:
             raise ValueError(
                 'expected {"<array>": {…}} with an array of POST /api/v2/events/conversations,'
                 " as communicationEndedEvents"
@@ -258,8 +218,22 @@ class GenesysEventsSink:
         return array, inner[:-1].strip(_BLANKS)
 
     def _size(self, entries: Sequence[GenesysEntry]) -> int:
-        frame = 0 if self._family.array else sum(len(e.array) + _ARRAY_FRAME_BYTES for e in entries)
+        frame = 0 if self._array else sum(len(e.array) + _ARRAY_FRAME_BYTES for e in entries)
         return frame + sum(len(entry.body) for entry in entries) + len(entries) - 1
+
+
+def _entry_type(api: EventApi) -> type[msgspec.Struct]:
+    """What each entry has to have: the texts that all models of the API require, and whose event it is."""
+    models = [model(name).fields for name in api.arrays.values()]
+    required = [
+        field
+        for field, spec in models[0].items()
+        if spec["type"] in _TEXTS and all(one.get(field, {}).get("required") for one in models)
+    ]
+    kinds: list[Any] = [(field, str) for field in required]
+    if api.subject not in required:
+        kinds.append((api.subject, str | None, None))
+    return msgspec.defstruct("Entry", kinds, gc=False)
 
 
 def _make_mapping(
@@ -314,7 +288,7 @@ class GenesysEventsConfig(HttpSinkConfig):
     """The inbound event APIs of Genesys Cloud."""
 
     type: Literal["genesys_events"] = Field(description=TYPE)
-    api: Literal["conversations", "presence", "routingstatus"] = Field(
+    api: Literal["conversations", "presence", "routingstatus", "customkpiattributions"] = Field(
         "conversations", description="which of them"
     )
     map: Literal["none", "interaction"] = Field(
@@ -322,6 +296,7 @@ class GenesysEventsConfig(HttpSinkConfig):
     )
     source_id: str = Field("", description="sourceConfiguration.sourceId of what is mapped")
     namespace: str = Field("", description="what foreign ids are made UUIDs with; empty: source_id")
+    strict: bool = Field(True, description="what the API's models refuse is a dead letter, and is not sent")
     requests_per_minute: int = Field(300, ge=0, description="0: as the API's own headers say")
 
     def make(self, basis: SinkBasis) -> Sink:
@@ -332,6 +307,7 @@ class GenesysEventsConfig(HttpSinkConfig):
             mapping=self.map,
             source_id=self.source_id,
             namespace=self.namespace,
+            strict=self.strict,
             max_events=basis.max_events,
             max_bytes=min(basis.max_bytes, MAX_BODY_BYTES),
             reading=basis.reader,

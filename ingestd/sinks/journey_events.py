@@ -1,6 +1,6 @@
 """Genesys Cloud journey external events: ``POST …/journey/externalevents/configurations/{id}/events``.
 
-Source: models ``ExternalEvent`` and ``UnprocessedExternalEvent`` of the SDK, version 258.
+Source: models ``ExternalEvent`` and ``ExternalEventsResponse`` of the SDK, in ``schemas/genesys_models``.
 """
 
 import re
@@ -18,6 +18,7 @@ from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.text import cut
 from ingestd.core.verdict import Meaning, Verdict
+from ingestd.schemas.genesys_models import model
 from ingestd.schemas.grammar import is_utf8
 from ingestd.sinks.answer_body import Found
 from ingestd.sinks.answers import DEFAULT, AnswerReader
@@ -71,6 +72,7 @@ class JourneyEventsSink:
         name: str,
         api: str,
         configuration_id: str,
+        strict: bool = False,
         max_events: int = MAX_EVENTS,
         max_bytes: int = MAX_BODY_BYTES,
         reading: AnswerReader = DEFAULT,
@@ -85,6 +87,7 @@ class JourneyEventsSink:
         path = f"/api/v2/journey/externalevents/configurations/{configuration}/events"
         self.url = api.rstrip("/") + path
         self.shown_url = show_url(self.url)
+        self._strict = strict
         self.max_events = max_events
         self.max_bytes = max_bytes
         self._reading = reading
@@ -94,12 +97,17 @@ class JourneyEventsSink:
         """Events go as the bytes they came in as."""
 
     def encode(self, events: Sequence[bytes]) -> bytes:
-        """Events need ``id``, ``dateCreated``, ``identifiers`` and ``attributes``: the API itself says
-        nothing of what it cannot use."""
-        unfit = {index: fault for index, event in enumerate(events) if (fault := _find_fault(event))}
+        """Events need ``id``, ``dateCreated``, ``identifiers`` and ``attributes``; with ``strict`` they are
+        such as the API's model takes."""
+        find = self._find_fault
+        unfit = {index: fault for index, event in enumerate(events) if (fault := find(event))}
         if unfit:
             raise Unencodable(unfit)
         return frame(_PREFIX, _SEPARATOR, _SUFFIX, events)
+
+    def _find_fault(self, event: bytes) -> str | None:
+        fault = _find_fault(event)
+        return model("ExternalEvent").find_fault(event) if self._strict and not fault else fault
 
     def headers(self, batch_id: str, events: Sequence[bytes]) -> dict[str, str]:
         return {"Content-Type": "application/json", "X-Request-Id": batch_id}
@@ -158,6 +166,7 @@ class JourneyEventsConfig(HttpSinkConfig):
 
     type: Literal["journey_events"] = Field(description=TYPE)
     configuration_id: str = Field(description="of the external event configuration")
+    strict: bool = Field(True, description="what the API's model refuses is a dead letter, and is not sent")
     requests_per_minute: int = Field(300, ge=0, description="0: as the API's own headers say")
 
     def make(self, basis: SinkBasis) -> Sink:
@@ -165,6 +174,7 @@ class JourneyEventsConfig(HttpSinkConfig):
             name=basis.name,
             api=basis.url(),
             configuration_id=self.configuration_id,
+            strict=self.strict,
             max_events=basis.max_events if self.max_events else min(basis.max_events, MAX_EVENTS),
             max_bytes=min(basis.max_bytes, MAX_BODY_BYTES),
             reading=basis.reader,

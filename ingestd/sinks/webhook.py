@@ -168,6 +168,9 @@ def _secrets_of(url: str, *, path_too: bool) -> tuple[str, ...]:
     return tuple(sorted((text for text in found if len(text) >= _MIN_SECRET_CHARS), key=len, reverse=True))
 
 
+_GENESYS_WEBHOOK = "/api/v2/integrations/webhooks/"
+
+
 class WebhookConfig(HttpSinkConfig):
     """Any URL that takes JSON, one event a request or several as an array."""
 
@@ -207,6 +210,8 @@ class WebhookConfig(HttpSinkConfig):
     def check(self, place: str) -> None:
         if not (self.url or self.url_file):
             raise ValueError(f"{place} has no url, and no url_file")
+        if self.body != "event" and _GENESYS_WEBHOOK in self.url:
+            raise ValueError(f'{place}.body: a webhook of Genesys Cloud takes one object a request: "event"')
 
     @property
     def is_secret(self) -> bool:

@@ -9,14 +9,15 @@ import pytest
 from ingestd.app.reload import _LIVE
 from ingestd.cli.group import _COMMANDS
 from ingestd.cli.sandbox import sandbox
-from ingestd.config import IngestConfig, SchemaConfig
+from ingestd.config import IngestConfig, SchemaConfig, genesys_regions
 from ingestd.control.engine.kinds import KINDS
 from ingestd.core.errors import UserError
 from ingestd.core.reasons import REJECTED, RETRYABLE, Reason
 from ingestd.processing import routes
 from ingestd.processing.patterns.syntax import OPERATORS
 from ingestd.sandbox import faults, remote_apis
-from ingestd.sinks import genesys_mapping
+from ingestd.schemas import genesys_models
+from ingestd.sinks import genesys_events, genesys_mapping
 from ingestd.sinks.lake import LakeConfig
 from ingestd.sinks.registry import SINK_TYPES
 from ingestd.sinks.settings import HttpSinkConfig, Meaning
@@ -154,6 +155,15 @@ def test_the_table_of_patterns_is_right_about_each_value() -> None:
                 event = b"{}" if value == "absent" else b'{"x":%b}' % value.encode()
                 assert compiled.explain(event)[0].matches is expected, (pattern, value)
     assert sorted(OPERATORS.keys() - set(re.findall(r'"([a-z-]+)":', text))) == []
+
+
+def test_what_is_known_of_genesys_cloud_is_what_the_code_has() -> None:
+    text = page("docs/sinks/genesys.md").text
+    domains = re.findall(r"\| ([a-z]+(?:-[a-z]+)+-\d) \| ([a-z0-9.-]+\.[a-z.-]+) (?=\|)", text)
+    assert dict(domains) == genesys_regions.DOMAINS
+    assert all(told in text for told in genesys_models.read_from().values())
+    assert f"{genesys_events.MAX_REQUEST_ENTRIES} for `…/events/…`" in text
+    assert f"| {genesys_events.MAX_BODY_BYTES:,};" in text
 
 
 # --- the sandbox and the control plane ---

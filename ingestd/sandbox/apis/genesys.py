@@ -1,59 +1,27 @@
-"""The inbound event APIs of Genesys Cloud: conversations, presence, routing status.
+"""The inbound event APIs of Genesys Cloud: ``POST /api/v2/events/…``.
 
-Bodies of typed arrays, answers that name the refused events by ``eventId``. Names, fields and the limit
-of 100 events are those of the platform's public SDKs (``BatchConversationEventRequest`` and its
-siblings). Joined to their routes by ``sandbox/remote_apis.py``.
+Bodies of typed arrays, answers that name the refused events by ``eventId``. What an entry has to have is what
+the models of the platform's SDKs say, in ``schemas/genesys_models``; the limit of 100 events is in their
+description. Joined to their routes by ``sandbox/remote_apis.py``.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
 
 from ingestd.sandbox.access import AccessControl, check_form
 from ingestd.sandbox.apis.communications import Communications
-from ingestd.sandbox.apis.entries import EntryApi, ReceivedEntry, check_entry, read_entry
+from ingestd.sandbox.apis.entries import ReceivedEntry, read_entry
 from ingestd.sandbox.contract import ErrorDetail, Reply, RequestRefused
 from ingestd.sandbox.exchange import Exchange
 from ingestd.sandbox.inbox import digest
 from ingestd.sandbox.item_faults import ItemFaults, again_words
+from ingestd.schemas.genesys_models import EventApi, model
 
 MAX_EVENT_IDS = 200_000
 """Event ids that are recognised when they come again."""
-
-_VOICE = (
-    *("endTransfer", "phoneTransfer", "progressTransfer", "routingTransfer", "userTransfer"),
-    *("communicationAnswered", "communicationDispositionApplied", "holdUpdated", "externalEstablished"),
-    *("ivrEstablished", "phoneEstablished", "routingEstablished", "userEstablished", "audioUpdated"),
-    *("communicationEnded", "consultTransfer", "progressConsultTransfer", "endConsultTransfer"),
-)
-_EMAIL = (
-    *("BeginTransmitting", "CommunicationEnded", "ExternalEstablished", "FlowEstablished"),
-    *("RoutingEstablished", "UserEstablished", "CommunicationAnswered", "CommunicationDispositionApplied"),
-    *("CommunicationSentMessage", "HoldUpdated", "EndTransfer", "ProgressTransfer", "RoutingTransfer"),
-    "UserTransfer",
-)
-CONVERSATIONS = EntryApi(
-    "/api/v2/events/conversations",
-    arrays=frozenset({f"{name}Events" for name in _VOICE} | {f"email{name}Events" for name in _EMAIL}),
-    subject="conversationId",
-)
-PRESENCE = EntryApi(
-    "/api/v2/events/users/presence",
-    arrays=frozenset({"userPresenceEvents"}),
-    subject="userId",
-    uuids=("presenceDefinitionId",),
-    texts=("sourceId",),
-)
-ROUTING_STATUS = EntryApi(
-    "/api/v2/events/users/routingstatus",
-    arrays=frozenset({"userRoutingStatusEvents"}),
-    subject="agentId",
-    texts=("sourceId",),
-    values=("status", ("OffQueue", "Idle", "Interacting", "Communicating", "NotResponding")),
-)
 
 _BODY = msgspec.json.Decoder(dict[str, list[msgspec.Raw]])
 
@@ -72,11 +40,11 @@ class _Place(NamedTuple):
 
 
 class BatchEvents:
-    """One of the three. An event with an id that was taken before is recognised and not taken again."""
+    """One of the four. An event with an id that was taken before is recognised and not taken again."""
 
     def __init__(
         self,
-        kind: EntryApi,
+        kind: EventApi,
         gate: AccessControl,
         item_faults: ItemFaults,
         *,
@@ -89,7 +57,7 @@ class BatchEvents:
         self._item_faults = item_faults
         self._max_body_bytes = max_body_bytes
         self._max_events = max_events
-        self._keeps_states = keeps_states and kind is CONVERSATIONS
+        self._keeps_states = keeps_states and "communicationEndedEvents" in kind.arrays
         self.reset()
 
     def reset(self) -> None:
@@ -105,7 +73,7 @@ class BatchEvents:
         await self._gate.wait(exchange.order)
         # Arrays have no order between them, times do; of the same time, the name says who is first.
         entries = [self._read(exchange, place, raw) for place, raw in self._places(exchange)]
-        entries.sort(key=lambda entry: entry.text("eventDateTime").removesuffix("Z"))
+        entries.sort(key=lambda entry: entry.time)
         by_order = self._item_faults.pick([digest(entry.event_id.encode()) for entry in entries], exchange)
         errors = []
         for index, entry in enumerate(entries):
@@ -121,7 +89,7 @@ class BatchEvents:
     def _places(self, exchange: Exchange) -> Iterator[tuple[_Place, bytes]]:
         """All entries, the arrays by name."""
         arrays = self._read_body(exchange)
-        if unknown := sorted(arrays.keys() - self.kind.arrays):
+        if unknown := sorted(arrays.keys() - self.kind.arrays.keys()):
             details = [ErrorDetail("unknown.property", name[:100]) for name in unknown[:10]]
             said = f"{unknown[0][:100]!r} is not an array of this API"
             raise RequestRefused(exchange.error(400, "bad.request", said, details=details))
@@ -152,7 +120,7 @@ class BatchEvents:
 
     def _take(self, exchange: Exchange, entry: ReceivedEntry) -> str | None:
         """Why this entry is refused for good, if it is."""
-        fault = check_entry(entry, self.kind)
+        fault = model(self.kind.arrays[entry.array]).find_fault(entry.raw)
         if fault is not None:
             return fault
         if entry.event_id in self._taken_ids:
@@ -165,8 +133,7 @@ class BatchEvents:
         if fault is not None:
             return fault
         self._communications.note(entry.array, subject, communication)
-        time = datetime.fromisoformat(entry.text("eventDateTime"))
-        if self._communications.is_late(f"{subject} {communication}", time):
+        if self._communications.is_late(f"{subject} {communication}", entry.time):
             exchange.inbox.out_of_order += 1
         self._taken_ids[entry.event_id] = entry.content
         if len(self._taken_ids) > MAX_EVENT_IDS:

@@ -13,7 +13,7 @@ from ingestd.sandbox.contract import Reply, RequestRefused
 from ingestd.sandbox.exchange import Exchange
 from ingestd.sandbox.inbox import digest
 from ingestd.sandbox.item_faults import ItemFaults, again_words
-from ingestd.schemas.rfc3339 import is_timestamp
+from ingestd.schemas.genesys_models import model
 
 MAX_ATTRIBUTES = 50
 """Of an event, as the platform's documentation says."""
@@ -102,20 +102,11 @@ def _check(raw: msgspec.Raw) -> tuple[bytes, str | None]:
 
 
 def _find_fault(entity: dict[str, Any]) -> str | None:
-    created, identifiers = entity.get("dateCreated"), entity.get("identifiers")
-    attributes = entity.get("attributes", {})
-    if not isinstance(created, str) or not is_timestamp(created):
-        return "dateCreated: a time like 2026-01-01T10:00:00Z expected"
-    external = identifiers.get("externalIds") if isinstance(identifiers, dict) else None
-    if not isinstance(external, list) or not external:
-        return "identifiers.externalIds: a list with at least one expected"
-    for one in external:
-        if not isinstance(one, dict) or not all(_is_text(one.get(n)) for n in ("value", "externalSourceId")):
-            return "identifiers.externalIds: value and externalSourceId expected"
-    if not isinstance(attributes, dict) or len(attributes) > MAX_ATTRIBUTES:
+    if fault := model("ExternalEvent").find_fault_of(entity):
+        return fault
+    external = entity["identifiers"]["externalIds"]
+    if not external or not all(one["value"] for one in external):
+        return "identifiers.externalIds: a list with at least one expected, and a value in each"
+    if len(entity["attributes"]) > MAX_ATTRIBUTES:
         return f"attributes: an object with at most {MAX_ATTRIBUTES} members expected"
     return None
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and value != ""

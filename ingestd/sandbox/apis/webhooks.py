@@ -62,7 +62,7 @@ class Webhooks:
         self._keys = IdempotencyKeys(self._clock)
 
     async def invoke(self, exchange: Exchange) -> Reply:
-        """``POST /api/v2/integrations/webhooks/{token}/events``: any JSON; the token is the login."""
+        """``POST /api/v2/integrations/webhooks/{token}/events``: any object; the token is the login."""
         if exchange.params["token"] not in self._tokens:
             return exchange.error(404, "not.found", "there is no such webhook")
         return await self._gate.without_token(exchange, self._invoke, who=exchange.path)
@@ -105,9 +105,9 @@ class Webhooks:
             return refusal
         await self._gate.wait(exchange.order)
         try:
-            msgspec.json.decode(exchange.body)
+            msgspec.json.decode(exchange.body, type=dict[str, msgspec.Raw])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as reason:
-            return exchange.error(400, "bad.request", f"JSON expected: {str(reason)[:200]}")
+            return exchange.error(400, "bad.request", f"a JSON object expected: {str(reason)[:200]}")
         exchange.inbox.take(exchange.body, digest(exchange.body))
         return Reply(202, msgspec.json.encode({"invocationId": str(uuid.uuid4())}))
 

@@ -57,12 +57,12 @@ DeliveryConfig: backoff_base backoff_cap circuit_threshold give_up_after max_att
     request_timeout retries_per_second retry_share shutdown_timeout startup_patience
 AwsConfig: aws_profile aws_region
 EventBridgeConfig: bus detail detail_type max_entry_bytes resources source time type
-GenesysEventsConfig: api map namespace source_id type
+GenesysEventsConfig: api map namespace source_id strict type
 IngestConfig: access_token_in_query allow_anonymous body_timeout head_timeout idle_timeout keep_rejected
     listen max_body max_connections max_events max_expansion max_head wait_timeout webhook_origins
     webhook_rate
 IngestApiConfig: type
-JourneyEventsConfig: configuration_id type
+JourneyEventsConfig: configuration_id strict type
 LakeConfig: event_type file_age file_bytes file_mode format max_backlog of partition time type
 LettersConfig: poll retention retry
 LogConfig: format level

@@ -10,24 +10,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.sandbox.apis.communications import Communications
-from ingestd.sandbox.apis.genesys import CONVERSATIONS, PRESENCE, ROUTING_STATUS
 from ingestd.sandbox.faults import parse_faults
+from ingestd.schemas.genesys_models import EVENT_APIS, event_api, model
 from tests.each import each
+from tests.genesys import least, least_entry, objects
 from tests.integration.sandbox.conftest import Client, Start
 
 pytestmark = pytest.mark.anyio
+CONVERSATIONS, PRESENCE, ROUTING_STATUS, KPI = map(event_api, EVENT_APIS)
 CONVERSATION, USER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 JOURNEY = "/api/v2/journey/externalevents/configurations/c-1/events"
 
 
-def entry(number: int, second: int = 0, **changes: object) -> dict[str, object]:
-    content = {
+def entry(
+    number: int, second: int = 0, array: str = "userEstablishedEvents", **changes: object
+) -> dict[str, object]:
+    fields = {
         "eventId": str(uuid.UUID(int=1_000 + number)),
         "eventDateTime": f"2026-01-01T10:00:{second:02}.000Z",
         "conversationId": CONVERSATION,
-        "communicationId": USER,
     }
-    return {k: v for k, v in (content | changes).items() if v is not ...}
+    if "communicationId" in model(CONVERSATIONS.arrays[array]).fields:
+        fields["communicationId"] = USER
+    return least_entry(array, **(fields | changes))
 
 
 async def publish(client: Client, **arrays: list[Any]) -> httpx.Response:
@@ -43,10 +48,18 @@ async def errors(client: Client, **arrays: list[Any]) -> list[tuple[str, str, bo
 async def test_a_conversation_is_taken_from_its_beginning_to_its_end(start: Start) -> None:
     client = await start()
     assert await errors(client, userEstablishedEvents=[entry(1, 1)]) == []
-    assert await errors(client, communicationAnsweredEvents=[entry(2, 2)]) == []
-    assert await errors(client, routingTransferEvents=[entry(3, 3, communicationId=...)]) == []
-    assert await errors(client, communicationEndedEvents=[entry(4, 4)]) == []
-    assert await errors(client, communicationDispositionAppliedEvents=[entry(5, 5)]) == []
+    assert (
+        await errors(client, communicationAnsweredEvents=[entry(2, 2, "communicationAnsweredEvents")]) == []
+    )
+    assert await errors(client, routingTransferEvents=[entry(3, 3, "routingTransferEvents")]) == []
+    assert await errors(client, communicationEndedEvents=[entry(4, 4, "communicationEndedEvents")]) == []
+    assert (
+        await errors(
+            client,
+            communicationDispositionAppliedEvents=[entry(5, 5, "communicationDispositionAppliedEvents")],
+        )
+        == []
+    )
     counts = client.path(CONVERSATIONS.path)
     assert (counts.events, counts.distinct, counts.duplicates, counts.out_of_order) == (5, 5, 0, 0)
     assert json.loads(client.sandbox.kept(CONVERSATIONS.path)[0]) == entry(1, 1)
@@ -54,31 +67,40 @@ async def test_a_conversation_is_taken_from_its_beginning_to_its_end(start: Star
 
 async def test_an_event_before_its_communication_is_refused_for_good_and_may_come_later(start: Start) -> None:
     client = await start()
-    [(name, said, retryable)] = await errors(client, communicationAnsweredEvents=[entry(1)])
+    [(name, said, retryable)] = await errors(
+        client, communicationAnsweredEvents=[entry(1, 0, "communicationAnsweredEvents")]
+    )
     assert (name, said, retryable) == (entry(1)["eventId"], "communication was never established", False)
-    [(_, said, _)] = await errors(client, userTransferEvents=[entry(2, communicationId=...)])
+    [(_, said, _)] = await errors(client, userTransferEvents=[entry(2, 0, "userTransferEvents")])
     assert said == "conversation was never established"
-    await errors(client, phoneEstablishedEvents=[entry(3)])
-    assert await errors(client, communicationAnsweredEvents=[entry(1)]) == []
-    await errors(client, communicationEndedEvents=[entry(4)])
-    [(_, said, _)] = await errors(client, holdUpdatedEvents=[entry(5)])
+    await errors(client, phoneEstablishedEvents=[entry(3, 0, "phoneEstablishedEvents")])
+    assert (
+        await errors(client, communicationAnsweredEvents=[entry(1, 0, "communicationAnsweredEvents")]) == []
+    )
+    await errors(client, communicationEndedEvents=[entry(4, 0, "communicationEndedEvents")])
+    [(_, said, _)] = await errors(client, holdUpdatedEvents=[entry(5, 0, "holdUpdatedEvents")])
     assert said == "the communication has ended"
     assert client.path(CONVERSATIONS.path).item_errors == 3
 
 
 async def test_the_state_machine_can_be_switched_off(start: Start) -> None:
     client = await start(communication_states=False)
-    assert await errors(client, communicationAnsweredEvents=[entry(1)]) == []
+    assert (
+        await errors(client, communicationAnsweredEvents=[entry(1, 0, "communicationAnsweredEvents")]) == []
+    )
 
 
 async def test_within_a_request_time_decides_and_then_the_name_of_the_array(start: Start) -> None:
     client = await start()
-    arrays = {"communicationAnsweredEvents": [entry(1, 2)], "userEstablishedEvents": [entry(2, 1)]}
+    arrays = {
+        "communicationAnsweredEvents": [entry(1, 2, "communicationAnsweredEvents")],
+        "userEstablishedEvents": [entry(2, 1)],
+    }
     assert await errors(client, **arrays) == []
     other = str(uuid.UUID(int=9))
     same = {
         "userEstablishedEvents": [entry(3, 5, conversationId=other)],
-        "communicationAnsweredEvents": [entry(4, 5, conversationId=other)],
+        "communicationAnsweredEvents": [entry(4, 5, "communicationAnsweredEvents", conversationId=other)],
     }
     assert [said for _, said, _ in await errors(client, **same)] == ["communication was never established"]
 
@@ -86,8 +108,8 @@ async def test_within_a_request_time_decides_and_then_the_name_of_the_array(star
 async def test_an_older_event_of_the_same_communication_is_counted(start: Start) -> None:
     client = await start()
     await errors(client, userEstablishedEvents=[entry(1, 10)])
-    await errors(client, holdUpdatedEvents=[entry(2, 9)])
-    await errors(client, holdUpdatedEvents=[entry(3, 10)])
+    await errors(client, holdUpdatedEvents=[entry(2, 9, "holdUpdatedEvents")])
+    await errors(client, holdUpdatedEvents=[entry(3, 10, "holdUpdatedEvents")])
     assert client.path(CONVERSATIONS.path).out_of_order == 1
 
 
@@ -114,7 +136,11 @@ async def test_the_same_event_under_another_id_is_a_duplicate(start: Start) -> N
     [
         ({"eventId": "e-1"}, "eventId: a V4 UUID"),
         ({"eventDateTime": ...}, "eventDateTime"),
-        ({"eventDateTime": "2026-01-01T10:00:00+01:00"}, "eventDateTime"),
+        ({"eventDateTime": "2026-01-01T10:00:00"}, "eventDateTime"),
+        ({"userId": "agent-7"}, "userId: a V4 UUID"),
+        ({"initialConfiguration": ...}, "initialConfiguration: an object"),
+        ({"sourceConfiguration": {"sourceId": "s"}}, "sourceConfiguration.interactionId"),
+        ({"afterCallWorkRequired": "no"}, "afterCallWorkRequired: true or false"),
         ({"eventDateTime": "2026-02-30T10:00:00Z"}, "eventDateTime"),
         ({"eventDateTime": 5}, "eventDateTime"),
         ({"conversationId": "int-001"}, "conversationId"),
@@ -189,9 +215,9 @@ async def test_partial_refuses_a_few_that_may_come_again(start: Start) -> None:
 
 async def test_presence_and_routing_status_have_fields_of_their_own(start: Start) -> None:
     client = await start()
-    base = {"eventId": entry(1)["eventId"], "eventDateTime": "2026-01-01T10:00:00Z", "sourceId": "s"}
-    presence = base | {"userId": USER, "presenceDefinitionId": USER}
-    routing = base | {"agentId": USER, "status": "Idle"}
+    base = {"eventId": entry(1)["eventId"], "eventDateTime": "2026-01-01T10:00:00Z"}
+    presence = base | {"userId": USER, "sourceId": USER}
+    routing = base | {"agentId": USER, "sourceId": "s", "status": "Idle"}
 
     async def said(path: str, array: str, content: dict[str, Any]) -> list[str]:
         answer = await client.call(path, json.dumps({array: [content]}).encode())
@@ -201,9 +227,12 @@ async def test_presence_and_routing_status_have_fields_of_their_own(start: Start
     assert await said(ROUTING_STATUS.path, "userRoutingStatusEvents", routing) == []
     wrong = await said(ROUTING_STATUS.path, "userRoutingStatusEvents", routing | {"status": "Busy"})
     assert wrong[0].startswith("status: one of OffQueue, Idle")
-    assert (await said(PRESENCE.path, "userPresenceEvents", presence | {"sourceId": ""}))[0].startswith(
-        "sourceId"
-    )
+    [wrong_source] = await said(PRESENCE.path, "userPresenceEvents", presence | {"sourceId": "avaya"})
+    assert wrong_source == "sourceId: a V4 UUID expected"
+    kpi = least(KPI.arrays["customKpiAttributionEvents"])
+    assert await said(KPI.path, "customKpiAttributionEvents", kpi) == []
+    [wrong_value] = await said(KPI.path, "customKpiAttributionEvents", kpi | {"associatedValue": "much"})
+    assert wrong_value == "associatedValue: a number expected"
     older = presence | {"eventId": entry(2)["eventId"], "eventDateTime": "2026-01-01T09:59:59.999Z"}
     assert await said(PRESENCE.path, "userPresenceEvents", older) == []
     assert (client.path(PRESENCE.path).events, client.path(PRESENCE.path).out_of_order) == (2, 1)
@@ -211,10 +240,82 @@ async def test_presence_and_routing_status_have_fields_of_their_own(start: Start
 
 
 def test_all_arrays_of_the_platform_are_there() -> None:
-    names = CONVERSATIONS.arrays
+    names = CONVERSATIONS.arrays.keys()
     assert len(names) == 32
     assert sum(name.startswith("email") for name in names) == 14
     assert {"emailFlowEstablishedEvents", "communicationEndedEvents", "consultTransferEvents"} <= names
+
+
+TRANSFER = ("transferType", "commandId", "initiatingCommunicationId", "targetCommunicationId")
+INITIAL = ("initialConfiguration", "sourceConfiguration")
+REQUIRED = {
+    "endTransfer emailEndTransfer": ("commandId", "finalState", "objectCommunicationId"),
+    "phoneTransfer": (*TRANSFER, "objectCommunicationId", "destinationPhoneNumber"),
+    "routingTransfer": (*TRANSFER, "objectCommunicationId", "destinationQueueId"),
+    "userTransfer": (*TRANSFER, "objectCommunicationId", "destinationUserId"),
+    "emailRoutingTransfer": ("transferType", "commandId", "objectCommunicationId", "destinationQueueId"),
+    "emailUserTransfer": ("transferType", "commandId", "objectCommunicationId", "destinationUserId"),
+    "progressTransfer emailProgressTransfer": (
+        *("commandId", "objectCommunicationId"),
+        "destinationCommunicationId",
+    ),
+    "consultTransfer progressConsultTransfer": (
+        *("initiatingCommunicationId", "destinationCommunicationId"),
+        "objectCommunicationId",
+    ),
+    "holdUpdated emailHoldUpdated": ("held",),
+    "audioUpdated": ("audioState",),
+    "externalEstablished ivrEstablished phoneEstablished": INITIAL,
+    "emailExternalEstablished emailFlowEstablished": INITIAL,
+    "routingEstablished emailRoutingEstablished": (*INITIAL, "queueId"),
+    "userEstablished emailUserEstablished": (*INITIAL, "userId"),
+    "communicationEnded emailCommunicationEnded": ("disconnectType",),
+}
+"""By hand from the published models, so that the table is held against something else than itself."""
+CHOICES = ("finalState", "transferType", "disconnectType")
+
+
+async def test_no_array_is_taken_without_what_its_model_requires_or_with_a_word_that_it_does_not_know(
+    start: Start,
+) -> None:
+    client = await start(communication_states=False)
+    number = 100
+    for names, fields in REQUIRED.items():
+        for name in names.split():
+            array, number = f"{name}Events", number + 1
+            assert await errors(client, **{array: [entry(number, 0, array)]}) == []
+            for field in ("eventId", "eventDateTime", "conversationId", *fields):
+                if field != "eventId":
+                    [(_, said, _)] = await errors(client, **{array: [entry(2, 0, array, **{field: ...})]})
+                    assert said.startswith(f"{field}: "), array
+                if field in CHOICES:
+                    wrong = entry(3, 0, array, **{field: "Nonsense"})
+                    [(_, said, _)] = await errors(client, **{array: [wrong]})
+                    assert said.startswith(f"{field}: one of "), array
+
+
+@each(
+    "time",
+    ["2026-01-01T10:00:00+00:00", "2026-01-01T10:00:00.000000Z", "2026-01-01T12:00:00.123456789+02:00"],
+)
+async def test_any_time_with_an_offset_is_taken(start: Start, time: str) -> None:
+    client = await start()
+    assert await errors(client, userEstablishedEvents=[entry(1, eventDateTime=time)]) == []
+    assert await errors(client, holdUpdatedEvents=[entry(2, 1, "holdUpdatedEvents")]) == []
+    assert client.path(CONVERSATIONS.path).out_of_order == 0, "times of other offsets are compared as times"
+
+
+@given(st.data())
+def test_what_a_model_takes_is_taken_and_without_what_it_requires_it_is_not(data: st.DataObject) -> None:
+    api = event_api(data.draw(st.sampled_from(EVENT_APIS)))
+    name = data.draw(st.sampled_from(sorted(api.arrays.values())))
+    made = data.draw(objects(name))
+    assert model(name).find_fault(json.dumps(made).encode()) is None
+    required = [field for field, spec in model(name).fields.items() if spec.get("required")]
+    field = data.draw(st.sampled_from(required))
+    fault = model(name).find_fault_of({other: value for other, value in made.items() if other != field})
+    assert fault
+    assert fault.startswith(f"{field}: ")
 
 
 @given(st.lists(st.sampled_from(["Established", "Answered", "Ended"]), max_size=12))

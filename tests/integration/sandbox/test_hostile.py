@@ -4,12 +4,13 @@ import logging
 
 import pytest
 
-from ingestd.sandbox.apis.genesys import CONVERSATIONS, PRESENCE
+from ingestd.schemas.genesys_models import event_api
 from tests.integration.sandbox.conftest import INGEST, Start
 from tests.integration.sandbox.test_event_bridge import PATH, event
 from tests.integration.sandbox.test_genesys import JOURNEY
 from tests.integration.sandbox.test_webhooks import HOOK, WEBHOOK
 
+CONVERSATIONS, PRESENCE = event_api("conversations"), event_api("presence")
 UUID = b"00000000-0000-0000-0000-000000000001"
 VALUES = [
     b"[" * 900 + b"]" * 900,

@@ -125,7 +125,7 @@ def presence(number: int) -> bytes:
             "eventDateTime": f"2026-01-01T10:{number // 60:02}:{number % 60:02}.000Z",
             "userId": uuid(5, number % 7),
             "presenceDefinitionId": uuid(6, 1),
-            "sourceId": "pbx",
+            "sourceId": uuid(10, 1),
         }
     ).encode()
 

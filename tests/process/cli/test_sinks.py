@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from ingestd.core.errors import UserError
-from ingestd.sandbox.apis.genesys import CONVERSATIONS, PRESENCE, ROUTING_STATUS
 from ingestd.sandbox.faults import Match, Rule
 from ingestd.sandbox.remote_apis import EVENT_BRIDGE_PATH
 from ingestd.sandbox.server import INGEST_PATH, Sandbox
 from ingestd.sandbox.tokens import RateLimit
+from ingestd.schemas import genesys_models
 from tests import event_api
 from tests.process.cli.sink_support import (
     answered,
@@ -26,11 +26,13 @@ from tests.process.cli.sink_support import (
     presence,
     replay,
     routing_status,
+    uuid,
 )
 from tests.process.cli.support import Place
 
 pytestmark = pytest.mark.anyio
 
+CONVERSATIONS, PRESENCE, ROUTING_STATUS, _ = map(genesys_models.event_api, genesys_models.EVENT_APIS)
 JOURNEY = "/api/v2/journey/externalevents/configurations/conf-1/events"
 NEVER = "this event is never taken"
 REFUSALS = ("event-retry:0.2", "event-dead:0.2")
@@ -146,7 +148,7 @@ def interaction(action: str, name: str, *, at: int) -> bytes:
             "eventType": "routing.interaction.any",
             "eventTime": f"2026-01-01T09:00:0{at}Z",
             "interactionId": name,
-            "routingMetadata": {"queueId": "q", "skill": "s", "actionType": action},
+            "routingMetadata": {"queueId": uuid(9, 1), "skill": "s", "actionType": action},
             "attributes": {},
             "schemaVersion": 1,
         }

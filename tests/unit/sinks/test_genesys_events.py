@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from ingestd.core.answer import Answer
 from ingestd.core.errors import UserError
 from ingestd.core.verdict import ItemError, Meaning
+from ingestd.schemas.genesys_models import event_api, model
 from ingestd.sinks.answers import AnswerReader
-from ingestd.sinks.genesys_events import CONVERSATION_ARRAYS, EMAIL_ARRAYS, VOICE_ARRAYS, GenesysEventsSink
+from ingestd.sinks.genesys_events import GenesysEventsSink
 from ingestd.sinks.sink import Unencodable
 from tests.each import each
+from tests.genesys import least, objects, uuid_of
 from tests.unit.sinks.genesys_support import (
     ACTIONS,
     API,
@@ -24,6 +26,8 @@ from tests.unit.sinks.genesys_support import (
     interaction,
 )
 
+CONVERSATION_ARRAYS = event_api("conversations").arrays
+
 
 @each(
     ("family", "path"),
@@ -31,6 +35,7 @@ from tests.unit.sinks.genesys_support import (
         ("conversations", "/api/v2/events/conversations"),
         ("presence", "/api/v2/events/users/presence"),
         ("routingstatus", "/api/v2/events/users/routingstatus"),
+        ("customkpiattributions", "/api/v2/events/routing/customkpiattributions"),
     ],
 )
 def test_each_family_has_its_path(family: str, path: str) -> None:
@@ -38,7 +43,8 @@ def test_each_family_has_its_path(family: str, path: str) -> None:
 
 
 def test_the_arrays_are_the_32_of_the_api() -> None:
-    assert (len(VOICE_ARRAYS), len(EMAIL_ARRAYS), len(CONVERSATION_ARRAYS)) == (18, 14, 32)
+    email = [array for array in CONVERSATION_ARRAYS if array.startswith("email")]
+    assert (len(email), len(CONVERSATION_ARRAYS)) == (14, 32)
 
 
 def test_entries_go_byte_for_byte_into_their_arrays_and_only_arrays_with_entries_are_sent() -> None:
@@ -97,6 +103,40 @@ def test_an_entry_without_a_field_does_not_fit_and_the_words_name_the_field(fiel
 def test_an_event_that_is_not_one_entry_of_one_known_array_does_not_fit(event: bytes) -> None:
     assert fault_of(PLAIN, event)
     assert PLAIN.order_key(event) is None or b'"x"' in event
+
+
+STRICT = GenesysEventsSink(name="s", api=API, strict=True)
+
+
+def test_what_the_models_refuse_does_not_fit_before_it_costs_a_request() -> None:
+    for array, name in CONVERSATION_ARRAYS.items():
+        good = least(name)
+        assert json.loads(STRICT.encode([json.dumps({array: good}).encode()])) == {array: [good]}
+        for field, spec in model(name).fields.items():
+            wrong = "nonsense" if spec.get("enum") or spec["type"] in ("uuid", "time") else [[]]
+            for bad in [wrong] + [None] * bool(spec.get("required")):
+                event = json.dumps({array: good | {field: bad}}).encode()
+                assert field in fault_of(STRICT, event), (array, field)
+                if field not in ("eventId", "eventDateTime", "conversationId"):
+                    assert PLAIN.encode([event]), "who does not ask for it is believed"
+
+
+def test_what_is_mapped_is_held_against_the_models_too() -> None:
+    strict = GenesysEventsSink(name="s", api=API, mapping="interaction", source_id="pbx", strict=True)
+    said = "routingEstablishedEvents.queueId: a V4 UUID expected"
+    assert fault_of(strict, interaction("QUEUE")) == said
+    good = interaction("QUEUE").replace(b"queue-alpha", uuid_of("queue").encode())
+    assert strict.encode([good]) == MAPPED.encode([good])
+    assert fault_of(strict, interaction("TRANSFER", destinationUserId="agent-7")).endswith(
+        "destinationUserId: a V4 UUID expected"
+    )
+
+
+@given(st.data())
+def test_what_the_models_take_fits(data: st.DataObject) -> None:
+    array = data.draw(st.sampled_from(sorted(CONVERSATION_ARRAYS)))
+    event = json.dumps({array: data.draw(objects(CONVERSATION_ARRAYS[array]))}).encode()
+    assert STRICT.encode([event])
 
 
 def test_unfit_names_every_event_that_does_not_fit_and_no_other() -> None:

@@ -15,6 +15,7 @@ from ingestd.sinks.item_paths import ItemPaths
 from ingestd.sinks.journey_events import JourneyEventsSink
 from ingestd.sinks.sink import Unencodable
 from tests.each import each
+from tests.genesys import least
 
 SINK = JourneyEventsSink(name="journey", api="https://api.example.com/", configuration_id="crm-orders")
 
@@ -67,6 +68,23 @@ def test_an_event_without_a_field_does_not_fit_and_the_words_name_it(field: str,
         SINK.encode([event(), json.dumps(fields).encode()])
     assert list(raised.value.events) == [1]
     assert field in raised.value.events[1]
+
+
+def test_what_the_model_refuses_does_not_fit() -> None:
+    strict = JourneyEventsSink(name="j", api="https://x", configuration_id="c", strict=True)
+    good = least("ExternalEvent")
+    assert strict.encode([json.dumps(good).encode()])
+    for changes in (
+        {"dateCreated": "2026-01-01"},
+        {"identifiers": {}},
+        {"identifiers": {"externalIds": [{"value": 7, "externalSourceId": "crm"}]}},
+        {"identifiers": {"externalIds": [{"value": "7"}]}},
+    ):
+        bad = json.dumps(good | changes).encode()
+        assert SINK.encode([bad])
+        with pytest.raises(Unencodable) as raised:
+            strict.encode([bad])
+        assert raised.value.events[0].startswith(next(iter(changes)))
 
 
 def test_unprocessed_events_are_named_by_their_place_in_the_request() -> None:
