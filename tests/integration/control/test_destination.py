@@ -227,12 +227,6 @@ async def test_a_missing_bus_is_told() -> None:
         KIND.parse("stream", {"event_types": ["a"]})
 
 
-async def test_what_is_exported_makes_the_same_destination() -> None:
-    world = World()
-    found = await apply(world, TABLE | {"name": "Of another name", "description": "x"})
-    assert KIND.parse("stream", KIND.export(found)).fields == found.fields
-
-
 async def test_a_sandbox_that_is_slow_to_show_things_gets_to_the_same_end() -> None:
     options = {"hidden_reads": 2, "verified_at_poll": 3, "max_page_size": 100}
     async with open_sandbox(**options) as session:

@@ -231,15 +231,6 @@ async def test_a_delete_disables_first_waits_and_is_at_peace_with_what_is_gone()
     assert world.notes[-1].entry == "INTEGRATION_DELETED"
 
 
-@pytest.mark.anyio
-async def test_what_is_exported_is_the_table_that_makes_it() -> None:
-    world = World()
-    await make(world, parse(notes="ours"))
-    found = await only(world)
-    again = KIND.parse("main", KIND.export(found))
-    assert (again.fields, again.key) == (found.fields, found.key)
-
-
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: (

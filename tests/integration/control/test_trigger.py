@@ -259,26 +259,6 @@ async def test_what_a_list_still_shows_after_its_deletion_does_not_hinder_its_su
     assert world.names("triggers") == ["main"]
 
 
-@pytest.mark.anyio
-async def test_a_delete_is_at_peace_with_what_is_gone() -> None:
-    world = World()
-    found = await make(world, parse())
-    for _ in range(2):
-        await KIND.delete(world.context(), found)
-    assert world.names("triggers") == []
-
-
-@pytest.mark.anyio
-async def test_what_is_exported_is_the_table_that_makes_it() -> None:
-    world = World()
-    await make(world, parse(match_criteria=CRITERIA, delay_by_seconds=60))
-    found = await only(world)
-    table = KIND.export(found)
-    assert None not in table.values()  # TOML has none
-    again = KIND.parse("main", table)
-    assert (again.fields, again.key) == (found.fields, found.key)
-
-
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (
