@@ -153,14 +153,14 @@ class Window:
                     self._put(digest)
             pending.difference_update(digests)
         self._remember(safe, now)
-        return self._take_followers(digests)
+        return self._take_followers()
 
     def release(self, digests: Sequence[bytes]) -> list[WaitingCopy]:
         """These events failed: their keys are free again. Returns their copies: they failed, too."""
         free = self._pending.intersection(digests)
         self._pending -= free
         self._drop(free)
-        return self._take_followers(digests)
+        return self._take_followers()
 
     def forget(self, digests: Sequence[bytes]) -> None:
         """Keys that were known are free again, because their events failed after all."""
@@ -181,11 +181,12 @@ class Window:
             self._closed.append((confirmed_at, fresh))
             self._shrink()
 
-    def _take_followers(self, digests: Sequence[bytes]) -> list[WaitingCopy]:
+    def _take_followers(self) -> list[WaitingCopy]:
+        """Copies of what was pending, and is not any more."""
         if not self._followers:
             return []
         taken: list[WaitingCopy] = []
-        for digest in self._followers.keys() & digests:
+        for digest in [digest for digest in self._followers if digest not in self._pending]:
             taken += self._followers.pop(digest)
         self.follower_count -= len(taken)
         self.follower_bytes -= sum(len(f.chunk.events[f.position]) for f in taken)

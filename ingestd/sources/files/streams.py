@@ -67,6 +67,16 @@ class Input(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def read(self, size: int = -1, /) -> bytes:
+        """What there is, up to ``size`` bytes: once, where the base class would copy it twice."""
+        if self._head or size < 0:
+            return super().read(size) or b""
+        self._wait()
+        data = self._file.read(size) or b""
+        self.count += len(data)
+        self.last = last_bytes(self.last, data)
+        return data
+
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         if self._head:
             got = min(len(buffer), len(self._head))
