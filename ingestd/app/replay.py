@@ -172,8 +172,8 @@ async def _run_tasks(replay: Replay, warn: Warn, on_second_signal: Callable[[], 
                 tasks.start_soon(runner.worker.run)
             else:
                 runner.worker.first_pass.set()
-            if runner.confirmer:
-                tasks.start_soon(runner.confirmer.run)
+            if runner.status_poller:
+                tasks.start_soon(runner.status_poller.run)
         for lake in pipeline.lakes:
             tasks.start_soon(lake.lake.run)
         tasks.start_soon(_feed, replay, intake, fed, warn)
@@ -216,7 +216,7 @@ async def _run_lane(replay: Replay, intake: ReplayIntake, runner: SinkRunner) ->
 async def _wait_for_confirmations(replay: Replay, runner: SinkRunner) -> None:
     """What the API has accepted, until it has said what became of it. An interrupt ends that, or silence:
     then it stays for the next run to ask about."""
-    confirmer, clock = runner.confirmer, replay.pipeline.clock
+    confirmer, clock = runner.status_poller, replay.pipeline.clock
     if not confirmer or runner.lost:
         return
     pending, since = confirmer.pending.count, clock.monotonic()

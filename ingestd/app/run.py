@@ -165,8 +165,8 @@ async def run(service: Service) -> None:
                 async with anyio.create_task_group() as lanes:
                     for runner in pipeline.runners:
                         tasks.start_soon(runner.worker.run)
-                        if runner.confirmer:
-                            tasks.start_soon(runner.confirmer.run)
+                        if runner.status_poller:
+                            tasks.start_soon(runner.status_poller.run)
                         lanes.start_soon(runner.lane.run)
                 await _drain_lakes(service)
                 tasks.cancel_scope.cancel()

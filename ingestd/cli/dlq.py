@@ -85,8 +85,9 @@ def list_letters(group: bool, limit: int, as_json: bool, state_dir: str | None, 
         groups = letters.groups(state_dir, letters.make_filter(**which), now=time.time())
         tables.print_groups(groups, as_json=as_json)
     else:
-        found, total = letters.find(state_dir, letters.make_filter(**which), limit=limit, now=time.time())
-        tables.print_letters(found, total, as_json=as_json)
+        where = letters.make_filter(**which)
+        with letters.find(state_dir, where, limit=limit, now=time.time()) as (found, total):
+            tables.print_letters(found, total, as_json=as_json)
 
 
 @dlq.command()

@@ -1,14 +1,24 @@
 """``ingestd targets|destinations|subscriptions|integrations|triggers``: one resource by hand.
 
-Parses; the work is in ``control.py``.
+Parses and prints; the work is in ``app/control/resources.py``.
 """
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ingestd.cli.control_options import control_options, wait_option
+from ingestd.cli.control_options import control_options, run_session, wait_option
 from ingestd.cli.options import F
+from ingestd.cli.tables import print_fields, print_list, print_one, say_done, showing_progress
+from ingestd.core.errors import UserError
+from ingestd.core.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ingestd.app.control.session import Control
+    from ingestd.control.engine.resource import RemoteResource
 
 _SET = click.option(
     "--set",
@@ -44,35 +54,52 @@ def _make_group(kind: str, plural: str, what: str, example: str) -> click.Group:
     @control_options
     def list_all(**options: Any) -> None:
         """List all there are."""
-        from ingestd.cli import control
+        from ingestd.control.engine.kinds import KINDS
 
-        control.list_all(kind, options)
+        there = run_session(lambda control: KINDS[kind].read(control.context), **options)
+        print_list(there, kind, as_json=options["as_json"])
 
     @group.command()
     @_NAME
     @control_options
     def show(name: str, **options: Any) -> None:
         """Show one, by its name or id."""
-        from ingestd.cli import control
+        from ingestd.app.control import resources as work
+        from ingestd.control.engine.kinds import KINDS
 
-        control.show(kind, name, options)
+        found = run_session(lambda control: work.find(control.context, KINDS[kind], name), **options)
+        print_one(found, as_json=options["as_json"])
 
     @group.command()
     @_fields
     def create(name: str, file: str | None, assignments: tuple[str, ...], **options: Any) -> None:
         """Create one, and bring it to its end state. One that is there already with the same fields is
         taken up where it stands."""
-        from ingestd.cli import control
+        from ingestd.app.control import resources as work
+        from ingestd.control.engine.kinds import KINDS
 
-        control.create(kind, name, file, assignments, options)
+        table = work.read_table(file, KINDS[kind], name)
+        wanted = work.parse(KINDS[kind], name, work.assemble(assignments, table))
+        _run(f"{kind} {name}", "created", lambda control: work.create(control, KINDS[kind], wanted), options)
 
     @group.command()
     @_fields
     def update(name: str, file: str | None, assignments: tuple[str, ...], **options: Any) -> None:
         """Change fields of one; what is not named stays. Secrets that it has must be named again."""
-        from ingestd.cli import control
+        from ingestd.app.control import resources as work
+        from ingestd.control.engine.kinds import KINDS
 
-        control.update(kind, name, file, assignments, options)
+        if not file and not assignments:
+            raise click.UsageError("Nothing to change. Give --set FIELD=VALUE or -f FILE.")
+        its_kind = KINDS[kind]
+        table = work.read_table(file, its_kind, name)
+
+        async def change(control: "Control") -> "RemoteResource":
+            found = await work.find(control.context, its_kind, name)
+            wanted = work.change(its_kind, found, table, assignments)
+            return await work.update(control, its_kind, found, wanted)
+
+        _run(f"{kind} {name}", "updated", change, options)
 
     @group.command()
     @_NAME
@@ -81,9 +108,21 @@ def _make_group(kind: str, plural: str, what: str, example: str) -> click.Group:
     @control_options
     def delete(name: str, file: str | None, yes: bool, **options: Any) -> None:
         """Delete one. Asks first; what is declared as protected refuses."""
-        from ingestd.cli import control
+        from ingestd.app.control import resources as work
+        from ingestd.control.engine.kinds import KINDS
 
-        control.delete(kind, name, file, yes=yes, options=options)
+        its_kind = KINDS[kind]
+        if file and work.parse(its_kind, name, work.read_table(file, its_kind, name)).protected:
+            raise UserError(f"{kind} {name} is protected in {file}: it is not deleted")
+        if not yes:  # between two sessions; then it is the same id that goes, whatever its name is
+            found = run_session(lambda control: work.find_unprotected(control, its_kind, name), **options)
+            name = found.id
+            click.confirm(f"Delete {kind} {printable(found.key)} ({found.id})?", abort=True, err=True)
+        found = run_session(lambda control: work.delete(control, its_kind, name), **options)
+        if options["as_json"]:
+            click.echo(json.dumps({"done": "deleted", "kind": kind, "name": found.key, "id": found.id}))
+        else:
+            click.echo(f"{kind} {printable(found.key)} deleted, id {found.id}")
 
     return group
 
@@ -117,9 +156,9 @@ triggers = _make_group(
 @control_options
 def verify(name: str, **options: Any) -> None:
     """Wait until a target is verified. Exit code 3 if it is not in time, or failed."""
-    from ingestd.cli import control
+    from ingestd.app.control import resources as work
 
-    control.verify(name, options)
+    _run(f"target {name}", "verified", lambda control: work.verify(control, name), options)
 
 
 @targets.command()
@@ -127,9 +166,15 @@ def verify(name: str, **options: Any) -> None:
 @control_options
 def health(name: str, **options: Any) -> None:
     """Have the API look at a target's endpoint. Exit code 3 if that is not healthy."""
-    from ingestd.cli import control
+    from ingestd.app.control import resources as work
 
-    control.health(name, options)
+    found = run_session(lambda control: work.check_health(control, name), **options)
+    if options["as_json"]:
+        click.echo(json.dumps(found))
+    else:
+        print_fields(found)
+    if found.get("status") != "HEALTHY":
+        raise SystemExit(work.NOT_FINISHED_CODE)
 
 
 @targets.command()
@@ -141,6 +186,30 @@ def health(name: str, **options: Any) -> None:
 def sync(name: str, url: str | None, secret: str | None, file: str | None, **options: Any) -> None:
     """Tell an external gateway that a target was changed: signed, and repeated where it does not answer.
     Exit code 3 if it never took it."""
-    from ingestd.cli import control
+    from ingestd.app.control import resources as work
 
-    control.sync(name, url, secret, file, options)
+    webhook = work.find_webhook(name, url, secret, file)
+    taken = run_session(lambda control: work.tell_gateway(control, name, webhook), **options)
+    if options["as_json"]:
+        click.echo(json.dumps({"synced": taken, "host": webhook.host}))
+    else:
+        said = "was told" if taken else "did not take it: see the audit file"
+        click.echo(f"{printable(webhook.host)} {said}", err=not taken)
+    if not taken:
+        raise SystemExit(work.NOT_FINISHED_CODE)
+
+
+def _run(
+    what: str,
+    verb: str,
+    work: "Callable[[Control], Awaitable[RemoteResource]]",
+    options: dict[str, Any],
+) -> None:
+    """With progress, then how the resource stands."""
+
+    async def session(control: "Control") -> "RemoteResource":
+        with showing_progress(quiet=options["as_json"]) as tell:
+            tell(what)
+            return await work(control)
+
+    say_done(verb, run_session(session, **options), as_json=options["as_json"])

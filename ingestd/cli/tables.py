@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from ingestd.control.engine.resource import RemoteResource
 
 _NO_SINK = "-"
+_PAGE = 1_000
+"""Rows of a table: it is laid out before it is printed."""
 _LINES = "\n"
 _UNSETTLED = " (not finished)"
 
@@ -40,28 +43,34 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 # --- dead letters ---
 
 
-def print_letters(letters: Sequence[Mapping[str, Any]], total: int, *, as_json: bool) -> None:
+def print_letters(letters: Iterator[Mapping[str, Any]], total: int, *, as_json: bool) -> None:
+    """As they are read: there may be a million."""
     if as_json:
-        click.echo(json.dumps({"total": total, "letters": letters}))
+        click.echo(f'{{"total": {total}, "letters": [', nl=False)
+        for number, letter in enumerate(letters):
+            click.echo(f"{', ' if number else ''}{json.dumps(letter)}", nl=False)
+        click.echo("]}")
         return
-    if not letters:
+    shown = 0
+    while page := [_row_of(letter) for letter in islice(letters, _PAGE)]:
+        print_table(("id", "reason", "sink", "tries", "last failed", "waits for", "detail"), page)
+        shown += len(page)
+    if not shown:
         click.echo("no dead letters")
-        return
-    rows = [
-        (
-            str(letter["id"]),
-            letter["reason"],
-            letter["sink"] or _NO_SINK,
-            str(letter["attempts"]),
-            letter["last_failed"] or "",
-            letter["next_due"] or "a person",
-            redact("; ".join(filter(None, (letter["why_not_by_itself"], letter["detail"])))),
-        )
-        for letter in letters
-    ]
-    print_table(("id", "reason", "sink", "tries", "last failed", "waits for", "detail"), rows)
-    if total > len(letters):
-        click.echo(f"{len(letters)} of {total}; see more with --limit, or --group for an overview")
+    elif total > shown:
+        click.echo(f"{shown} of {total}; see more with --limit, or --group for an overview")
+
+
+def _row_of(letter: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        str(letter["id"]),
+        letter["reason"],
+        letter["sink"] or _NO_SINK,
+        str(letter["attempts"]),
+        letter["last_failed"] or "",
+        letter["next_due"] or "a person",
+        redact("; ".join(filter(None, (letter["why_not_by_itself"], letter["detail"])))),
+    )
 
 
 def print_purged(deleted: int, left: int, *, interrupted: bool, as_json: bool) -> None:
@@ -133,9 +142,14 @@ def print_one(found: "RemoteResource", *, as_json: bool) -> None:
         return
     for name, value in (("name", found.key), ("id", found.id), ("state", state_of(found))):
         click.echo(f"{name:16}{printable(value)}")
-    for name, value in sorted(found.fields.items()):
-        if name != "name" and value not in (None, "", [], {}):
-            click.echo(f"{name:16}{printable(value if isinstance(value, str) else json.dumps(value))}")
+    shown = {name: value for name, value in sorted(found.fields.items()) if value not in (None, "", [], {})}
+    print_fields({name: value for name, value in shown.items() if name != "name"})
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    for name, value in fields.items():
+        shown = value if isinstance(value, str) else json.dumps(value)
+        click.echo(f"{printable(name):16}{printable(shown)}")
 
 
 def say_done(verb: str, found: "RemoteResource", *, as_json: bool) -> None:

@@ -108,7 +108,7 @@ class DeliveryConfig(Section):
     )
     retries_per_second: float = Field(1.0, gt=0, description="retries that are allowed in any case")
     order_by: str = Field("", description="JSON paths, A,B.c: events alike in them are sent in their order")
-    startup_patience: Seconds = Field(
+    startup_timeout: Seconds = Field(
         20.0, ge=0, description="how long a replay waits for an API that never answered"
     )
     shutdown_timeout: Seconds = Field(25.0, ge=0, description="for the drain after the first signal")

@@ -5,11 +5,15 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ingestd.core.reasons import Reason
+from ingestd.core.text import json_fields, telling_fields
 
 MAX_DETAIL = 2_000
 """Characters kept of an answer or of validation errors."""
 
-_VARIABLE = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|'[^']*'|\"[^\"]*\"|\d+", re.IGNORECASE)
+_VARIABLE = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|'[^']*'|\"[^\"]*\"|\b\w*\d\w*", re.IGNORECASE)
+_STATUS = re.compile(r"[1-5]\d\d(?=[ :]|$)")
+_MAX_SHAPE = 120
+_OF_ANSWERS = frozenset({Reason.REFUSED, Reason.GAVE_UP, Reason.FAILED, Reason.UNCONFIRMED})
 
 
 class DeadLetter(NamedTuple):
@@ -17,7 +21,7 @@ class DeadLetter(NamedTuple):
 
     ``source``/``offset``/``line``: where the event came from; together they keep a crash from
     writing the same letter twice. ``detail``: validation errors or the API's answer, cut.
-    ``batch``/``batch_index``/``batch_size``: the request it was part of; ``unanswered`` says that
+    ``batch``/``batch_index``/``batch_size``: the request it was part of; ``ambiguous`` says that
     the API may have taken that request. ``first_sent_wall``: 0 if it never was sent. ``sink``: where it
     could not be delivered; empty: it was rejected before it was known where to. ``freed``: its key is free
     again; of an event that other sinks have it is not.
@@ -34,7 +38,7 @@ class DeadLetter(NamedTuple):
     batch_index: int = 0
     batch_size: int = 0
     attempts: int = 0
-    unanswered: bool = False
+    ambiguous: bool = False
     first_sent_wall: float = 0.0
     sink: str = ""
     freed: bool = False
@@ -42,5 +46,14 @@ class DeadLetter(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def fingerprint(reason: Reason, detail: str) -> str:
-    """Groups like failures: the reason and the detail's first line without its variable parts."""
-    return f"{reason}: {_VARIABLE.sub('#', detail.split(chr(10), 1)[0])[:120]}"
+    """Groups like failures: the reason, an answer's status, and its words without their variable parts."""
+    line = detail.split(chr(10), 1)[0]
+    match = _STATUS.match(line) if reason in _OF_ANSWERS else None
+    status = match[0] if match else ""
+    before, brace, body = line[len(status) :].partition("{")
+    shape = _VARIABLE.sub("#", before)
+    if brace:
+        said = [f"{name}: {_VARIABLE.sub('#', value)}" for name, value in telling_fields(body)]
+        names = dict.fromkeys(_VARIABLE.sub("#", name) for name, _ in json_fields(body))
+        shape += ", ".join(said) or f"{{{', '.join(names) or '…'}}}"
+    return f"{reason}: {f'{status}{shape}'[:_MAX_SHAPE]}"

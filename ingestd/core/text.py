@@ -1,12 +1,19 @@
 """Text from outside, made fit to be shown: on one line, without control characters, not too long. Pure."""
 
-from collections.abc import Iterable, Sequence
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 
 MAX_SHOWN = 200
 _MAX_LISTED = 20
 _MAX_GUESSED = 100
 """Characters of a mistyped word that are looked at: comparing takes quadratic time."""
+_MAX_FIELDS = 3
+_FIELD = re.compile(r'"([\w.-]{1,40})"\s*:\s*(?:("(?:[^"\\]|\\.)*"?)|([\w.+-]+))?')
+_TELLING = re.compile(
+    r"(error)?(code|message|msg|title|detail|details|reason|description|field|type)|error", re.IGNORECASE
+)
 
 
 def printable(text: str, *, keep: str = "") -> str:
@@ -33,3 +40,32 @@ def suggestion(text: str, known: Sequence[str]) -> str:
     if close := did_you_mean(text, known):
         return f"; did you mean {close}?"
     return f"; there are: {', '.join(known[:_MAX_LISTED])}" if known else ""
+
+
+def answer_words(text: str, limit: int = MAX_SHOWN) -> str:
+    """What an API answered, in a line for people: ``503 {"code": "busy", "id": 7}`` -> ``503 code: busy``.
+
+    Only the fields that say what is wrong; text without such fields as it is. At most ``limit`` characters.
+    """
+    before, _, body = text.partition("{")
+    said = [f"{name}: {value}" for name, value in telling_fields(body)]
+    return cut(f"{before}{', '.join(said)}" if said else text, limit)
+
+
+def telling_fields(body: str) -> list[tuple[str, str]]:
+    """(name, value) of the first fields that say what is wrong, in JSON that may be cut off."""
+    found: dict[str, str] = {}
+    for name, value in json_fields(body):
+        if value and _TELLING.fullmatch(name.replace("_", "")) and len(found) < _MAX_FIELDS:
+            found.setdefault(name, value)
+    return list(found.items())
+
+
+def json_fields(body: str) -> Iterator[tuple[str, str]]:
+    """(name, value) of all fields, however deep; the value is empty where it is no scalar."""
+    for match in _FIELD.finditer(body):
+        name, text, plain = match.groups()
+        try:
+            yield name, json.loads(text) if text else plain or ""
+        except ValueError:  # it is cut off
+            yield name, text.strip('"')

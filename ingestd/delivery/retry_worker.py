@@ -29,7 +29,7 @@ class LeasedLetter(Protocol):
     @property
     def batch_size(self) -> int: ...
     @property
-    def unanswered(self) -> int: ...
+    def ambiguous(self) -> int: ...
     @property
     def first_sent(self) -> float: ...
     @property
@@ -83,7 +83,7 @@ def rebuild(letters: Sequence[LeasedLetter], new_id: NewId) -> Batch:
     """
     first = letters[0]
     same = (
-        bool(first.unanswered)
+        bool(first.ambiguous)
         and len(letters) == first.batch_size
         and all(letter.batch == first.batch for letter in letters)
         and [letter.batch_index for letter in letters] == list(range(first.batch_size))

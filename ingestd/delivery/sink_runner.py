@@ -25,7 +25,7 @@ class SinkRunner:
     recorder: Recorder
     worker: RetryWorker
     letters: LetterQueue
-    confirmer: StatusPoller | None = None
+    status_poller: StatusPoller | None = None
     order_watch: KeyWatch | None = None
     confirm_timeout_s: float = 0.0
     pending_bytes: int = 0

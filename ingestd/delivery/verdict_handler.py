@@ -135,7 +135,7 @@ class VerdictHandler:
             events = dict.fromkeys(
                 range(len(batch)), "the sink cannot encode its batch, and does not say why"
             )
-        failed = [FailedEvent(index, Reason.UNFIT, events[index]) for index in sorted(events)]
+        failed = [FailedEvent(index, Reason.UNENCODABLE, events[index]) for index in sorted(events)]
         parts = self._others(batch, events)
         return [
             Resolve(batch, Outcomes((), failed, parts)),

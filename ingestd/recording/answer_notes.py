@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from ingestd.core.answer import Answer
 from ingestd.core.clock import Clock
+from ingestd.core.text import answer_words
 from ingestd.core.verdict import Verdict
 from ingestd.sinks.answer_body import told
 from ingestd.transport.headers import retry_after
@@ -27,7 +28,7 @@ class AnswerNotes:
             said = f"the answer says {kind}, and names no event of it" if kind else _NAMELESS
             self._warn(
                 f"{self._sink}: request {request_id}: {said}; counted as unmatched_item_errors from now on,"
-                f" and [sinks.{self._sink}.answers] says where to look: {verdict.detail[:200]}"
+                f" and [sinks.{self._sink}.answers] says where to look: {answer_words(verdict.detail)}"
             )
         if "retry-after" in answer.headers and not 200 <= answer.status < 300:
             known = retry_after.of(answer.headers, now_wall=self._clock.wall())

@@ -36,7 +36,7 @@ def letters_of_batch(batch: Batch, failed: Sequence[FailedEvent], *, sink: str) 
     for (chunk, position), one in zip(origins, ordered, strict=True):
         index, reason = one.index, one.reason
         offset, line = chunk.place(position)
-        unanswered = batch.ambiguous and reason not in _ANSWERED
+        ambiguous = batch.ambiguous and reason not in _ANSWERED
         letters[index] = DeadLetter(  # by position, for speed: an answer may refuse thousands
             chunk.events[position],
             reason,
@@ -49,7 +49,7 @@ def letters_of_batch(batch: Batch, failed: Sequence[FailedEvent], *, sink: str) 
             index,
             size,
             tries,
-            unanswered,
+            ambiguous,
             first_sent,
             sink,
             chunk.receipt.final,
@@ -73,7 +73,7 @@ def letters_that_failed_again(batch: Batch, failed: Sequence[FailedEvent]) -> li
                 batch=batch.id,
                 batch_index=one.index,
                 batch_size=len(batch),
-                unanswered=batch.ambiguous and one.reason not in _ANSWERED,
+                ambiguous=batch.ambiguous and one.reason not in _ANSWERED,
                 first_sent_wall=batch.first_sent_wall,
             ),
         )

@@ -12,6 +12,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.ledger import SinkLedger
 from ingestd.core.letter import DeadLetter
 from ingestd.core.receipt import Digests, Failures, Resolution
+from ingestd.core.text import answer_words
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.delivery.recorder import FailedEvent, Outcomes, PendingConfirmations
 from ingestd.recording.answer_notes import AnswerNotes
@@ -139,7 +140,7 @@ class SinkRecorder:
             self._warn(f"{self.sink}: the API answers again, sending continues")
         else:
             what = "sending is paused" if state == "paused" else "sending fails and is retried"
-            self._warn(f"{self.sink}: {what}, no events are lost: {why}")
+            self._warn(f"{self.sink}: {what}, no events are lost: {answer_words(why)}")
 
     # --- what was confirmed later ---
 

@@ -30,7 +30,7 @@ MAX_RETRY_S = 3600.0
 
 COLUMNS = (
     "id, state, reason, detail, fingerprint, payload, checksum, source, offset, line, digest, batch,"
-    " batch_index, batch_size, unanswered, attempts, first_sent, first_failed, last_failed, due,"
+    " batch_index, batch_size, ambiguous, attempts, first_sent, first_failed, last_failed, due,"
     " settled_at, edited, sink, requested, freed, obstacle, reading"
 )
 
@@ -53,7 +53,7 @@ class StoredLetter(NamedTuple):
     batch: str
     batch_index: int
     batch_size: int
-    unanswered: int
+    ambiguous: int
     attempts: int
     first_sent: float
     first_failed: float
@@ -187,7 +187,7 @@ def _insert_statement(count: int) -> str:
     )
     return (
         "INSERT OR IGNORE INTO letters (first_failed, last_failed, state, reason, detail, fingerprint,"  # noqa: S608
-        " payload, checksum, source, offset, line, digest, batch, batch_index, batch_size, unanswered,"
+        " payload, checksum, source, offset, line, digest, batch, batch_index, batch_size, ambiguous,"
         f" attempts, first_sent, due, sink, reading, freed) VALUES {','.join([row] * count)}"
     )
 
@@ -203,7 +203,7 @@ def _new_rows(
     add, crc = rows.append, zlib.crc32
     for one in letters:
         payload, reason, detail, source, offset, line, digest = one[:7]
-        batch, index, size, tries, unanswered, sent, sink, freed = one[7:]
+        batch, index, size, tries, ambiguous, sent, sink, freed = one[7:]
         words = told.get((reason, detail))
         if words is None:
             shown = redact(detail)
@@ -213,7 +213,7 @@ def _new_rows(
             due = due_of[reason, sent] = next_due(reason, 0, sent, now) or 0.0
         key = bytearray(digest) if digest else ""
         where = (bytearray(payload), crc(payload), source, offset, line, key)
-        request = (batch, index, size, 1 if unanswered else 0, tries, sent)
+        request = (batch, index, size, 1 if ambiguous else 0, tries, sent)
         add(words + where + request + (due, sink, readings[source], 1 if freed else 0))
     return rows
 

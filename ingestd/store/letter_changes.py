@@ -42,7 +42,7 @@ class ChosenLetter(NamedTuple):
     id: int
     state: str
     sink: str
-    unanswered: int
+    ambiguous: int
     payload: bytes
 
 
@@ -71,12 +71,12 @@ def make_due(connection: sqlite3.Connection, numbers: Sequence[int], now: float)
     broken = json.dumps([batch for batch, obstacle in unrepeatable.items() if obstacle == BROKEN])
     mark = "UPDATE letters SET due = ?1, requested = ?1 WHERE state = 'waiting' AND requested <> ?1 AND"
     by_id = "id IN (SELECT value FROM json_each(?2))"
-    by_request = "unanswered AND batch IN (SELECT value FROM json_each(?2))"
+    by_request = "ambiguous AND batch IN (SELECT value FROM json_each(?2))"
     rekeyed = connection.execute(f"{mark} {by_request}", (now, broken)).rowcount
     marked = connection.execute(f"{mark} {by_id}", (now, ids)).rowcount + rekeyed
     marked += connection.execute(f"{mark} {by_request}", (now, json.dumps(batches))).rowcount
     chosen, among_broken = connection.execute(
-        "SELECT count(*), coalesce(sum(unanswered AND batch IN (SELECT value FROM json_each(?3))), 0)"  # noqa: S608
+        "SELECT count(*), coalesce(sum(ambiguous AND batch IN (SELECT value FROM json_each(?3))), 0)"  # noqa: S608
         f" FROM letters WHERE state = 'waiting' AND requested = ?1 AND {by_id}",
         (now, ids, broken),
     ).fetchone()
@@ -86,7 +86,7 @@ def make_due(connection: sqlite3.Connection, numbers: Sequence[int], now: float)
 def requests_of(connection: sqlite3.Connection, ids: str) -> list[str]:
     """The requests that may have been taken among these letters'."""
     rows = connection.execute(
-        "SELECT DISTINCT batch FROM letters WHERE unanswered AND state = 'waiting'"
+        "SELECT DISTINCT batch FROM letters WHERE ambiguous AND state = 'waiting'"
         " AND id IN (SELECT value FROM json_each(?))",
         (ids,),
     )
@@ -102,7 +102,7 @@ def _unrepeatable(connection: sqlite3.Connection, batches: Sequence[str], now: f
     """Those of these requests that cannot be repeated as they were, and why."""
     rows = connection.execute(
         "SELECT batch, count(*) = max(batch_size) FROM letters"
-        " WHERE unanswered AND state <> 'delivered' AND batch IN (SELECT value FROM json_each(?))"
+        " WHERE ambiguous AND state <> 'delivered' AND batch IN (SELECT value FROM json_each(?))"
         " GROUP BY batch HAVING count(*) <> max(batch_size) OR max(first_sent) < ?",
         (json.dumps([*batches]), now - IDEMPOTENCY_WINDOW_S),
     )
@@ -114,7 +114,7 @@ def _mark_risky(connection: sqlite3.Connection, obstacles: Mapping[str, str], no
     count = 0
     for batch, obstacle in obstacles.items():
         count += connection.execute(
-            "UPDATE letters SET obstacle = ? WHERE unanswered AND batch = ? AND state = 'waiting'"
+            "UPDATE letters SET obstacle = ? WHERE ambiguous AND batch = ? AND state = 'waiting'"
             " AND requested <> ?",
             (obstacle, batch, now),
         ).rowcount
@@ -131,10 +131,10 @@ def count_requested(connection: sqlite3.Connection) -> int:
 def edit_payload(connection: sqlite3.Connection, number: int, payload: bytes) -> int:
     """Replace a letter's payload: it leaves its request, whose bytes must not change under their key. Gives
     how many others of that request wait for a person now."""
-    row = connection.execute("SELECT batch, unanswered FROM letters WHERE id = ?", (number,)).fetchone()
+    row = connection.execute("SELECT batch, ambiguous FROM letters WHERE id = ?", (number,)).fetchone()
     connection.execute(
         "UPDATE letters SET payload = ?, checksum = ?, original = coalesce(original, checksum), edited = 1,"
-        " batch = '', unanswered = 0, digest = NULL, freed = 0, obstacle = '' WHERE id = ?",
+        " batch = '', ambiguous = 0, digest = NULL, freed = 0, obstacle = '' WHERE id = ?",
         (payload, zlib.crc32(payload), number),
     )
     return leave_mates(connection, [row[0]]) if row and row[1] else 0
@@ -143,7 +143,7 @@ def edit_payload(connection: sqlite3.Connection, number: int, payload: bytes) ->
 def leave_mates(connection: sqlite3.Connection, batches: Sequence[str]) -> int:
     """What is left of requests that may have been taken waits for a person; gives how many letters."""
     return connection.execute(
-        "UPDATE letters SET due = NULL, requested = 0, obstacle = ? WHERE unanswered AND state = 'waiting'"
+        "UPDATE letters SET due = NULL, requested = 0, obstacle = ? WHERE ambiguous AND state = 'waiting'"
         " AND batch IN (SELECT value FROM json_each(?))",
         (BROKEN, json.dumps(batches)),
     ).rowcount
@@ -225,7 +225,7 @@ class LetterChanges:
         after = 0
         payload = "payload" if payloads else "x''"
         query = (
-            f"SELECT id, state, sink, unanswered, {payload} FROM letters"  # noqa: S608
+            f"SELECT id, state, sink, ambiguous, {payload} FROM letters"  # noqa: S608
             f" WHERE id > ? AND id <= ? AND ({condition}) ORDER BY id LIMIT ?"
         )
         while True:
@@ -255,7 +255,7 @@ class LetterChanges:
         batches = requests_of(connection, json.dumps([*numbers]))
         connection.execute(
             "INSERT OR IGNORE INTO wanted SELECT id, 1 + (batch IN (SELECT value FROM json_each(?)))"
-            " FROM letters WHERE unanswered AND state = 'waiting'"
+            " FROM letters WHERE ambiguous AND state = 'waiting'"
             " AND batch IN (SELECT value FROM json_each(?))",
             (json.dumps(broken_among(connection, batches, now)), json.dumps(batches)),
         )
@@ -302,7 +302,7 @@ class LetterChanges:
                 time.sleep(time.monotonic() - started)
         finally:
             done.left = self._connection.execute(
-                "SELECT count(*) FROM cut JOIN letters ON letters.batch = cut.batch AND unanswered"
+                "SELECT count(*) FROM cut JOIN letters ON letters.batch = cut.batch AND ambiguous"
                 " AND state = 'waiting'"
             ).fetchone()[0]
 

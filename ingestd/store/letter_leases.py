@@ -1,6 +1,6 @@
 """Dead letters that are sent again: leased, frozen, settled. Functions that run in the writer's transactions.
 
-A letter whose request may have been taken (``unanswered``) goes out with all others of that request, as the
+A letter whose request may have been taken (``ambiguous``) goes out with all others of that request, as the
 same bytes under the same key, or waits for a person: ``obstacle`` says why. What an answer freed goes out in
 a new request, whose key is here before it is sent.
 """
@@ -69,7 +69,7 @@ def lease_due(
     first = _first_due(connection, sink, now, requested_only=requested_only)
     if first is None:
         return Lease([])
-    if first.unanswered:
+    if first.ambiguous:
         found, aside = _request_of(connection, first, now)
     else:
         found, aside = _loose(connection, sink, now, max_events, max_bytes, requested_only=requested_only)
@@ -86,24 +86,24 @@ def _ids(letters: Sequence[StoredLetter]) -> str:
 
 def _pull_in(connection: sqlite3.Connection, sink: str, now: float) -> None:
     """The clock was ahead when these were written: they are due now."""
-    for unanswered in (0, 1):
+    for ambiguous in (0, 1):
         connection.execute(
             "UPDATE letters INDEXED BY letters_by_due SET due = ?1, first_sent = min(first_sent, ?1),"
             " first_failed = min(first_failed, ?1)"
-            " WHERE sink = ?2 AND unanswered = ?3 AND state = 'waiting' AND due > ?4",
-            (now, sink, unanswered, now + MAX_DUE_AHEAD_S),
+            " WHERE sink = ?2 AND ambiguous = ?3 AND state = 'waiting' AND due > ?4",
+            (now, sink, ambiguous, now + MAX_DUE_AHEAD_S),
         )
 
 
 def _due(
     connection: sqlite3.Connection, where: tuple[object, ...], *, requested_only: bool
 ) -> Iterator[StoredLetter]:
-    """Letters of (sink, unanswered) that are due by a time, the one that is due first at the front."""
+    """Letters of (sink, ambiguous) that are due by a time, the one that is due first at the front."""
     # by name: without statistics SQLite prefers either
     index = "letters_by_request" if requested_only else "letters_by_due"
     wanted = "AND requested <> 0" if requested_only else ""
     query = (
-        f"SELECT {COLUMNS} FROM letters INDEXED BY {index} WHERE sink = ? AND unanswered = ?"  # noqa: S608
+        f"SELECT {COLUMNS} FROM letters INDEXED BY {index} WHERE sink = ? AND ambiguous = ?"  # noqa: S608
         f" AND state = 'waiting' AND due <= ? {wanted} ORDER BY due, id"
     )
     return map(StoredLetter._make, connection.execute(query, where))
@@ -114,8 +114,8 @@ def _first_due(
 ) -> StoredLetter | None:
     heads = [
         letter
-        for unanswered in (0, 1)
-        for letter in [next(_due(connection, (sink, unanswered, now), requested_only=requested_only), None)]
+        for ambiguous in (0, 1)
+        for letter in [next(_due(connection, (sink, ambiguous, now), requested_only=requested_only), None)]
         if letter
     ]
     return min(heads, key=lambda letter: (letter.due, letter.id), default=None)
@@ -166,7 +166,7 @@ def _request_of(
     it is known that it cannot be repeated as it was."""
     letters = select(
         connection,
-        "batch = ? AND unanswered AND state <> 'delivered' AND sink = ? ORDER BY batch_index",
+        "batch = ? AND ambiguous AND state <> 'delivered' AND sink = ? ORDER BY batch_index",
         (first.batch, first.sink),
     )
     damaged = [letter for letter in letters if not letter.intact]
@@ -217,7 +217,7 @@ def _without_early_keys(
 def freeze_letters(connection: sqlite3.Connection, batch: Batch) -> None:
     """Letters are about to be sent: under which key, with whom, in which order."""
     connection.execute(
-        "UPDATE letters SET batch = ?, batch_index = request.key, batch_size = ?, unanswered = 1,"
+        "UPDATE letters SET batch = ?, batch_index = request.key, batch_size = ?, ambiguous = 1,"
         " first_sent = ?, obstacle = '' FROM json_each(?) AS request WHERE letters.id = request.value",
         (batch.id, len(batch.letters), batch.first_sent_wall, json.dumps(batch.letters)),
     )
@@ -226,7 +226,7 @@ def freeze_letters(connection: sqlite3.Connection, batch: Batch) -> None:
 def free_letters(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
     """An answer said that these were not taken: they may go out in another request."""
     connection.execute(
-        "UPDATE letters SET unanswered = 0 WHERE id IN (SELECT value FROM json_each(?))",
+        "UPDATE letters SET ambiguous = 0 WHERE id IN (SELECT value FROM json_each(?))",
         (json.dumps(numbers),),
     )
 
@@ -300,7 +300,7 @@ def letters_failed(
             due = None
         connection.execute(
             "UPDATE letters SET state = 'waiting', lease = NULL, attempts = ?, reason = ?, detail = ?,"
-            " fingerprint = ?, batch = ?, batch_index = ?, batch_size = ?, unanswered = ?, first_sent = ?,"
+            " fingerprint = ?, batch = ?, batch_index = ?, batch_size = ?, ambiguous = ?, first_sent = ?,"
             " last_failed = ?, due = ?, requested = ?, obstacle = '' WHERE id = ?",
             (
                 attempts,
@@ -310,7 +310,7 @@ def letters_failed(
                 letter.batch,
                 letter.batch_index,
                 letter.batch_size,
-                letter.unanswered,
+                letter.ambiguous,
                 letter.first_sent_wall,
                 now,
                 due,

@@ -101,7 +101,7 @@ def assign(connection: sqlite3.Connection, sinks_of: SinksOf, *, now: float) -> 
     """
     letters = select(
         connection,
-        "sink = '' AND unanswered = 0 AND state = 'waiting' AND due <= ? ORDER BY due, id LIMIT 1000",
+        "sink = '' AND ambiguous = 0 AND state = 'waiting' AND due <= ? ORDER BY due, id LIMIT 1000",
         (now,),
     )
     for letter, sinks in zip(letters, sinks_of([letter.payload for letter in letters]), strict=True):
@@ -128,7 +128,7 @@ def _give(connection: sqlite3.Connection, number: int, sink: str) -> None:
 
 _COPIED = (
     "state, reason, detail, fingerprint, payload, checksum, source, line, digest, batch, batch_index,"
-    " batch_size, unanswered, attempts, first_sent, first_failed, last_failed, due, edited, requested,"
+    " batch_size, ambiguous, attempts, first_sent, first_failed, last_failed, due, edited, requested,"
     " reading, original"
 )
 _COPY = f"INSERT OR IGNORE INTO letters ({_COPIED}, sink, offset) SELECT {_COPIED}, ?,"

@@ -31,6 +31,12 @@ class LetterReader:
         for row in self._connection.execute(query, [*values, limit]):
             yield StoredLetter(*row)
 
+    def count(self, where: Filter, now: float) -> int:
+        condition, values = where.sql(now)
+        query = f"SELECT count(*) FROM letters WHERE {condition}"  # noqa: S608
+        (count,) = self._connection.execute(query, values).fetchone()
+        return int(count)
+
     def groups(self, where: Filter, now: float) -> list[tuple[str, int, float, float, int]]:
         """(fingerprint, count, first failure, last failure, an id), the most frequent first."""
         condition, values = where.sql(now)

@@ -39,6 +39,10 @@ CREATE UNIQUE INDEX letters_by_origin ON letters (source, offset, sink, reading,
 DROP INDEX letters_by_due;
 CREATE INDEX letters_by_due ON letters (sink, unanswered, due) WHERE state = 'waiting' AND due IS NOT NULL;
 CREATE INDEX letters_by_request ON letters (sink, unanswered, due) WHERE state = 'waiting' AND requested <> 0;
+-- ambiguous: its request may have been taken.
+ALTER TABLE letters RENAME COLUMN unanswered TO ambiguous;
+UPDATE letters SET reason = 'unencodable', fingerprint = 'unencodable' || substr(fingerprint, 6)
+    WHERE reason = 'unfit';
 CREATE INDEX letters_leased ON letters (id) WHERE state = 'leased';
 CREATE INDEX letters_delivered ON letters (settled_at) WHERE state = 'delivered';
 

@@ -169,10 +169,10 @@ async def _open(
     worker = RetryWorker(letters, lane, clock=clock, poll_s=settings.letters.poll)
     runner = SinkRunner(sink, batcher, lane, recorder, worker, letters, order_watch=lane_settings.order_watch)
     if confirm and pending:
-        runner.confirmer = await _confirmer(
+        runner.status_poller = await _confirmer(
             context, recorder, confirm, client, auth, pending, on_room=lane.wake
         )
-        runner.confirm_timeout_s = confirm.timeout + settings.delivery.startup_patience
+        runner.confirm_timeout_s = confirm.timeout + settings.delivery.startup_timeout
     context.metrics.by_sink.sinks[sink.name] = _gauges(runner)
     return runner
 
@@ -193,7 +193,7 @@ def _lane_settings(
         max_attempts=delivery.max_attempts,
         backoff=Backoff(base_s=delivery.backoff_base, cap_s=delivery.backoff_cap),
         circuit_threshold=delivery.circuit_threshold,
-        startup_timeout_s=delivery.startup_patience,
+        startup_timeout_s=delivery.startup_timeout,
         outage_timeout_s=max(30.0, delivery.give_up_after),
         stop_on_outage=not context.patient,
         order_by=order.of,
@@ -244,7 +244,7 @@ def _auth(
         client,
         clock=context.clock,
         rng=context.rng,
-        login_timeout_s=context.settings.delivery.startup_patience,
+        login_timeout_s=context.settings.delivery.startup_timeout,
         watch=context.watch,
         on_refresh=_on_refresh(context),
     )
@@ -265,7 +265,7 @@ async def _api_login(
         await stack.enter_async_context(client),
         clock=context.clock,
         rng=context.rng,
-        login_timeout_s=context.settings.delivery.startup_patience,
+        login_timeout_s=context.settings.delivery.startup_timeout,
         watch=context.watch,
         on_refresh=_on_refresh(context),
     )
@@ -319,7 +319,7 @@ async def _confirmer(
 
 
 def _gauges(runner: SinkRunner) -> SinkGauges:
-    lane, confirmer = runner.lane, runner.confirmer
+    lane, confirmer = runner.lane, runner.status_poller
     return SinkGauges(
         ledger=runner.ledger,
         active=lambda: lane.active,

@@ -1,4 +1,4 @@
-"""One resource of the control plane by hand: find it, make it, change it, delete it. For ``cli/control.py``.
+"""One resource of the control plane by hand: find it, make it, change it, delete it.
 
 A create that is typed twice makes one resource: what is there already is taken up where it stands. What an
 apply remembers stays right: a secret that is changed here is no news to the next plan.
@@ -33,7 +33,7 @@ class ResourceNotFound(UserError):
 
 
 async def find(context: Context, kind: ResourceKind, name: str) -> RemoteResource:
-    """By its natural key, else by its id. Raises NotThere, and UserError for several of one name."""
+    """By its natural key, else by its id. Raises ResourceNotFound, and UserError for several of one name."""
     return _pick(await kind.read(context), kind, name)
 
 
@@ -104,14 +104,23 @@ async def _settle(
         raise
 
 
-async def delete(control: Control, kind: ResourceKind, found: RemoteResource) -> None:
-    """Raises UserError for what was declared as protected in the file of the last apply."""
+async def delete(control: Control, kind: ResourceKind, name: str) -> RemoteResource:
+    """What was deleted. Raises UserError as ``find_unprotected`` does."""
     control.open_audit()
+    found = await find(control.context, kind, name)
     with open_state(control.directory, control.api, change=True) as state:
-        check_unprotected(control, found)
+        _check_unprotected(control, found)
         await kind.delete(control.context, found)
         state.forget(found.kind, found.id)
         state.save()
+    return found
+
+
+async def find_unprotected(control: Control, kind: ResourceKind, name: str) -> RemoteResource:
+    """Raises UserError for what was declared as protected in the file of the last apply."""
+    found = await find(control.context, kind, name)
+    _check_unprotected(control, found)
+    return found
 
 
 async def verify(control: Control, name: str) -> RemoteResource:
@@ -141,7 +150,7 @@ async def tell_gateway(control: Control, name: str, webhook: Webhook) -> bool:
     return await sync(control.context, await find(control.context, Target(), name), webhook)
 
 
-def check_unprotected(control: Control, found: RemoteResource) -> None:
+def _check_unprotected(control: Control, found: RemoteResource) -> None:
     """Raises UserError."""
     with open_state(control.directory, control.api, change=False) as state:
         record = state.record(found.kind, found.id)

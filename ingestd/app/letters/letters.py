@@ -70,11 +70,13 @@ def _reader(state_dir: str | None) -> Iterator[LetterReader]:
         raise UserError(f"cannot read {directory / FILE_NAME}: {error}") from None
 
 
-def find(state_dir: str | None, where: Filter, *, limit: int, now: float) -> tuple[list[Fields], int]:
-    """The first ``limit`` letters (see ``as_dict``), and how many there are."""
+@contextmanager
+def find(
+    state_dir: str | None, where: Filter, *, limit: int, now: float
+) -> Iterator[tuple[Iterator[Fields], int]]:
+    """The first ``limit`` letters (see ``as_dict``), read as they are asked for, and how many there are."""
     with _reader(state_dir) as reader:
-        found = [as_dict(letter) for letter in reader.letters(where, now, limit=limit)]
-        return found, sum(group[1] for group in reader.groups(where, now))
+        yield map(as_dict, reader.letters(where, now, limit=limit)), reader.count(where, now)
 
 
 def groups(state_dir: str | None, where: Filter, *, now: float) -> list[Fields]:

@@ -26,7 +26,8 @@ def purge(
     ``confirm`` is called with the number of letters, and may raise.
     """
     now = SystemClock.wall()
-    count = find(state_dir, where, limit=1, now=now)[1]
+    with find(state_dir, where, limit=0, now=now) as (_, count):
+        pass
     if not count:
         return PurgeResult()
     if confirm:

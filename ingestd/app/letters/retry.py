@@ -113,7 +113,7 @@ class _Marking:
             result.rekeyed += rekeyed
         elif self._payload is not None:
             result.left += changes.edit(numbers[0], self._payload, now=now)
-            result.risky += letters[0].unanswered
+            result.risky += letters[0].ambiguous
             result.marked += 1
             with beside_log(self._directory, self._audit) as audit:
                 audit(AuditEntry.LETTER_EDITED, letter=numbers[0])

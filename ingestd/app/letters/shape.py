@@ -42,7 +42,7 @@ def as_dict(letter: StoredLetter, source: str = "") -> Fields:
         "batch": letter.batch or None,
         "idempotency_key": letter.batch or None,
         "batch_index": letter.batch_index,
-        "maybe_taken": bool(letter.unanswered),
+        "maybe_taken": bool(letter.ambiguous),
         "attempts": letter.attempts,
         "first_sent": moment(letter.first_sent),
         "first_failed": moment(letter.first_failed),

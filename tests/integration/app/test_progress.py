@@ -21,7 +21,7 @@ async def test_a_sink_in_trouble_is_named_while_it_runs_and_every_sink_has_a_lin
     async with Receiver(lambda request: Reply() if alive else Cut()) as crm, Receiver() as hooks:
         (tmp_path / "i.toml").write_text(
             f"[state]\ndir = '{tmp_path}/state'\n[schema]\nname = '{tmp_path}/any.json'\ndedup_key = 'id'\n"
-            "[delivery]\nstartup_patience = '300ms'\nbackoff_base = '10ms'\ncircuit_threshold = 2\n"
+            "[delivery]\nstartup_timeout = '300ms'\nbackoff_base = '10ms'\ncircuit_threshold = 2\n"
             f"[sinks.crm]\ntype = 'webhook'\nurl = '{crm.url}/crm'\nwhen = {{kind = ['order']}}\n"
             f"[sinks.hooks]\ntype = 'webhook'\nurl = '{hooks.url}/hooks'\n"
             "when = {kind = ['order', 'note']}\n"

@@ -54,7 +54,7 @@ BatchConfig: max_age max_bytes max_events
 CloudEventsConfig: mode type
 ConfirmConfig: delivered failed first_after max_pending requests_per_minute status timeout
 DeliveryConfig: backoff_base backoff_cap circuit_threshold give_up_after max_attempts max_in_flight order_by
-    request_timeout retries_per_second retry_share shutdown_timeout startup_patience
+    request_timeout retries_per_second retry_share shutdown_timeout startup_timeout
 AwsConfig: aws_profile aws_region
 EventBridgeConfig: bus detail detail_type max_entry_bytes resources source time type
 GenesysEventsConfig: api map namespace source_id strict type

@@ -72,7 +72,7 @@ async def sinks(tmp_path: Path, crm: Receiver, hooks: Receiver) -> AsyncIterator
     async with crm, hooks:
         file = tmp_path / "ingestd.toml"
         file.write_text(
-            "[schema]\nname = 'none.json'\n[delivery]\nstartup_patience = '100ms'\n"
+            "[schema]\nname = 'none.json'\n[delivery]\nstartup_timeout = '100ms'\n"
             f"[sinks.crm]\ntype = 'webhook'\nurl = '{crm.url}/crm'\nwhen = {{kind = ['order']}}\n"
             f"[sinks.hooks]\ntype = 'webhook'\nurl = '{hooks.url}/hooks'\n"
             "when = {kind = [{anything-but = 'noise'}]}\n".replace("none.json", str(tmp_path / "none.json"))

@@ -86,7 +86,7 @@ class End:
     batch: str
     reason: Reason | None = None
     detail: str = ""
-    unanswered: bool = False
+    ambiguous: bool = False
     letter: int = 0  # its number, if it was sent as a dead letter
 
 

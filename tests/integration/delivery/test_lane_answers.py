@@ -128,7 +128,7 @@ async def test_an_event_is_given_up_after_max_attempts() -> None:
         assert len(r.posts) == 6
         assert {end.reason for end in r.book.buried.values()} == {Reason.GAVE_UP}
         assert {end.detail for end in r.book.buried.values()} == {"500 broken"}
-        assert all(end.unanswered for end in r.book.buried.values()), "a 500 may have taken it"
+        assert all(end.ambiguous for end in r.book.buried.values()), "a 500 may have taken it"
 
 
 async def test_an_event_is_given_up_when_it_is_too_old() -> None:
@@ -146,13 +146,13 @@ async def test_what_was_certainly_not_taken_is_given_up_as_answered() -> None:
     async with rig(Reply(425), max_attempts=2) as r:
         await r.deliver(batches(1))
         assert r.book.buried[0].reason is Reason.GAVE_UP
-        assert not r.book.buried[0].unanswered
+        assert not r.book.buried[0].ambiguous
 
 
 async def test_one_unanswered_attempt_is_not_forgotten_by_later_answers() -> None:
     async with rig(in_turn(Cut(), Reply(425)), max_attempts=3) as r:
         await r.deliver(batches(1))
-        assert r.book.buried[0].unanswered
+        assert r.book.buried[0].ambiguous
 
 
 async def test_attempts_that_were_too_fast_do_not_count() -> None:
@@ -317,7 +317,7 @@ async def test_a_retryable_event_that_is_never_taken_is_given_up_as_answered() -
         await r.deliver([make_batch(range(2))])
         assert r.book.delivered == [1]
         end = r.book.buried[0]
-        assert (end.reason, end.detail, end.unanswered) == (Reason.GAVE_UP, "busy", False)
+        assert (end.reason, end.detail, end.ambiguous) == (Reason.GAVE_UP, "busy", False)
         assert len(r.posts) == 4
 
 

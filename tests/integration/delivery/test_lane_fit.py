@@ -97,8 +97,8 @@ async def deliver(
 async def test_events_that_do_not_fit_are_buried_without_a_request_and_the_others_go_on_in_order() -> None:
     book, api, _ = await deliver(Picky(unfit=[1, 4]), [make_batch(range(6))])
     assert {n: (end.reason, end.detail) for n, end in book.buried.items()} == {
-        1: (Reason.UNFIT, "no such field"),
-        4: (Reason.UNFIT, "no such field"),
+        1: (Reason.UNENCODABLE, "no such field"),
+        4: (Reason.UNENCODABLE, "no such field"),
     }
     assert api.bodies == [Picky().encode(make_batch([0, 2, 3, 5]).events)]
 
@@ -119,7 +119,7 @@ async def test_a_sink_that_does_not_say_which_events_do_not_fit_cannot_keep_the_
 
     sink.encode = encode  # type: ignore[method-assign]
     book, _, _ = await deliver(sink, [make_batch(range(3))])
-    assert {end.reason for end in book.buried.values()} == {Reason.UNFIT}
+    assert {end.reason for end in book.buried.values()} == {Reason.UNENCODABLE}
 
 
 async def test_a_body_that_is_too_long_is_halved_without_asking_and_nothing_is_learned() -> None:
@@ -152,7 +152,7 @@ async def test_a_sink_that_fails_over_an_answer_does_not_end_the_lane(error: Exc
 
     book, api, _ = await deliver(Picky(verdict=fail), batches(2), max_attempts=3, circuit_threshold=100)
     assert {end.reason for end in book.buried.values()} == {Reason.GAVE_UP}
-    assert all(end.unanswered and "CANARY" not in end.detail for end in book.buried.values())
+    assert all(end.ambiguous and "CANARY" not in end.detail for end in book.buried.values())
     assert len(api.bodies) == 6
 
 

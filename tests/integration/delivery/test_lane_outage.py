@@ -87,7 +87,7 @@ async def test_what_is_nobodys_fault_pauses_the_lane_and_buries_nothing(status: 
         r.assert_resends_identical()
 
 
-async def test_a_pause_from_the_start_ends_the_run_after_the_startup_patience() -> None:
+async def test_a_pause_from_the_start_ends_the_run_after_the_startup_timeout() -> None:
     async with rig(Reply(404, body=b"no such path"), startup_timeout_s=0.6, outage_timeout_s=60) as r:
         given = batches(2)
         with pytest.raises(Unreachable, match=r"no such path.*check --api"):
@@ -102,7 +102,7 @@ async def test_a_pause_after_success_is_waited_out_longer() -> None:
         assert r.book.delivered == [0, 1, 2, 3]
 
 
-async def test_an_address_that_never_answers_ends_the_run_after_the_startup_patience() -> None:
+async def test_an_address_that_never_answers_ends_the_run_after_the_startup_timeout() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     clock = JumpClock()
     async with rig(Reply(), url=url, clock=clock, startup_timeout_s=600) as r:

@@ -106,7 +106,7 @@ async def test_a_batch_that_alone_gets_pages_is_given_up_and_holds_up_no_other()
         await r.deliver(given)
         assert r.book.delivered == [1, 2, 3, 4, 5]
         assert "a sign-in page" in r.book.buried[0].detail
-        assert r.book.buried[0].unanswered, "it may have been taken"
+        assert r.book.buried[0].ambiguous, "it may have been taken"
         r.book.assert_balanced(given)
 
 

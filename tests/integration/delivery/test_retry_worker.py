@@ -26,7 +26,7 @@ class Letter:
     batch: str = "batch-1"
     batch_index: int = 0
     batch_size: int = 1
-    unanswered: int = 1
+    ambiguous: int = 1
     first_sent: float = NOW - 60
     freed: int = 0
     obstacle: str = ""
@@ -89,8 +89,8 @@ OTHERS = {
     "one comes twice for another": [*letters_of(range(5))[:4], letters_of(range(5))[3]],
     "not in order": letters_of(range(5))[::-1],
     "of two batches": [*letters_of(range(5))[:4], replace(letters_of(range(5))[4], batch="batch-2")],
-    "answered": letters_of(range(5), unanswered=0),
-    "edited: no longer the payload that was sent": letters_of(range(5), unanswered=0, batch_size=0),
+    "answered": letters_of(range(5), ambiguous=0),
+    "edited: no longer the payload that was sent": letters_of(range(5), ambiguous=0, batch_size=0),
 }
 
 
@@ -155,7 +155,7 @@ async def test_letters_that_fail_again_go_back_after_one_attempt() -> None:
         await work(r, MemoryStore([list(letters_of(range(2)))]))
         assert len(r.posts) == 1
         assert {end.reason for end in r.book.buried.values()} == {Reason.GAVE_UP}
-        assert all(end.unanswered for end in r.book.buried.values())
+        assert all(end.ambiguous for end in r.book.buried.values())
 
 
 @pytest.mark.anyio

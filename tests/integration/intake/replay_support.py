@@ -18,7 +18,7 @@ from tests.integration.intake.support import DEADLINE_S, SHORT, Gate, key_of, nu
 from tests.receiver import Receiver
 
 SECTIONS: dict[str, dict[str, Any]] = SHORT | {
-    "delivery": SHORT["delivery"] | {"startup_patience": 0.15, "max_in_flight": 2},
+    "delivery": SHORT["delivery"] | {"startup_timeout": 0.15, "max_in_flight": 2},
     "batch": {"max_events": 10, "max_age": 0.05},
 }
 

@@ -163,7 +163,7 @@ class Life:
             *(runner.lane.run() for runner in self.pipeline.runners),
             *(feed.run() for feed in self.ingest.feeds),
             *([keep_house(self.pipeline)] if upkeep else ()),
-            *(runner.confirmer.run() for runner in self.pipeline.runners if runner.confirmer),
+            *(runner.status_poller.run() for runner in self.pipeline.runners if runner.status_poller),
         )
         self.tasks = [asyncio.ensure_future(part) for part in parts]
 

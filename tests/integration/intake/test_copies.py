@@ -104,7 +104,7 @@ async def test_whenever_it_is_killed_copies_stay_copies(
             "max_in_flight": 4,
             "order_by": "eventType" if ordered else "",
             "give_up_after": 600,
-            "startup_patience": 60,
+            "startup_timeout": 60,
         },
     }
     async with Receiver(apis[0]) as first, Receiver(apis[-1]) as second:

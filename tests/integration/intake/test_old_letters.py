@@ -73,7 +73,7 @@ async def test_a_replay_whose_retry_of_an_older_letter_fails_ends_with_3(
     api = Api()
     async with Receiver(api) as receiver, Receiver() as fine:
         sinks = {"a": sink(receiver), **({"b": sink(fine)} if several else {})}
-        place = Place(tmp_path / "state", sinks, {"delivery": {"max_attempts": 1, "startup_patience": 30}})
+        place = Place(tmp_path / "state", sinks, {"delivery": {"max_attempts": 1, "startup_timeout": 30}})
         await leave_a_letter(place, tmp_path)
         api.to_old = answer
         report = await place.run(write(tmp_path / "new.ndjson", NEW))

@@ -30,7 +30,7 @@ def letter(offset: int, reason: Reason = Reason.GAVE_UP, payload: bytes = b"{}",
 
 def whole_batch(batch: str, offset: int, size: int = 3) -> list[DeadLetter]:
     """All events of a request that had no answer."""
-    places = {"batch": batch, "batch_size": size, "unanswered": True, "first_sent_wall": NOW}
+    places = {"batch": batch, "batch_size": size, "ambiguous": True, "first_sent_wall": NOW}
     return [letter(offset + index, batch_index=index, **places) for index in reversed(range(size))]
 
 
@@ -71,7 +71,7 @@ def test_a_letter_is_stored_with_all_that_is_known_of_it(store: sqlite3.Connecti
         "batch_index": 2,
         "batch_size": 5,
         "attempts": 3,
-        "unanswered": True,
+        "ambiguous": True,
     }
     insert(store, letter(7, payload=b"\x00\xff", detail="x" * 5000, first_sent_wall=NOW - 5, **fields))
     (row,) = rows(store)
@@ -104,7 +104,7 @@ def test_any_number_of_letters_is_stored_whole_and_in_order(count: int, store: s
 
 
 def test_the_letters_of_a_request_are_found_by_an_index(store: sqlite3.Connection) -> None:
-    query = "EXPLAIN QUERY PLAN SELECT id FROM letters WHERE batch = 'b' AND unanswered"
+    query = "EXPLAIN QUERY PLAN SELECT id FROM letters WHERE batch = 'b' AND ambiguous"
     assert "letters_by_batch" in store.execute(query).fetchone()[3]
 
 
@@ -200,17 +200,17 @@ def test_a_letter_that_failed_again_says_how_it_stands_now_and_waits_longer(
     lease(store)
     now = NOW + 100
     again = letter(
-        0, detail="504 now", batch="b9", batch_index=0, batch_size=1, unanswered=True, first_sent_wall=now
+        0, detail="504 now", batch="b9", batch_index=0, batch_size=1, ambiguous=True, first_sent_wall=now
     )
     letter_leases.letters_failed(store, [(1, again)], now)
     (row,) = rows(store)
     assert (row.state, row.detail, row.fingerprint, row.attempts) == (
         "waiting",
         "504 now",
-        "gave_up: # now",
+        "gave_up: 504 now",
         5,
     )
-    assert (row.batch, row.batch_index, row.batch_size, row.unanswered) == ("b9", 0, 1, 1)
+    assert (row.batch, row.batch_index, row.batch_size, row.ambiguous) == ("b9", 0, 1, 1)
     assert (row.first_failed, row.last_failed, row.offset, row.payload) == (NOW, now, 1, b"{}")
     assert row.due == now + FIRST_RETRY_S * 2**5
     assert lease(store, row.due - 1) == []
@@ -245,7 +245,7 @@ def test_an_edited_letter_leaves_its_request_and_its_key(store: sqlite3.Connecti
     letter_changes.edit_payload(store, 1, b'{"fixed":2}')
     loose, one = rows(store)[3], rows(store)[0]
     assert (loose.payload, loose.edited, loose.digest, loose.intact) == (b'{"fixed":1}', 1, None, True)
-    assert (one.batch, one.unanswered) == ("", 0)
+    assert (one.batch, one.ambiguous) == ("", 0)
     want(store, 1)
     assert offsets(lease(store, NOW)) == [12], "the request is not repeated with other bytes"
 

@@ -120,7 +120,7 @@ async def test_a_request_that_may_have_been_taken_is_marked_whole_and_counted_on
     database: Database,
 ) -> None:
     whole = [
-        letter(n, Reason.GAVE_UP, batch="b", batch_index=n, batch_size=3, unanswered=True) for n in range(3)
+        letter(n, Reason.GAVE_UP, batch="b", batch_index=n, batch_size=3, ambiguous=True) for n in range(3)
     ]
     directory = await fill(database, *whole, letter(9))
     assert request(directory, 2) == 3
@@ -130,7 +130,7 @@ async def test_a_request_that_may_have_been_taken_is_marked_whole_and_counted_on
 
 async def test_who_goes_along_is_told_apart_by_the_key_that_it_goes_under(database: Database) -> None:
     def of(batch: str, size: int, *indices: int, **fields: Any) -> list[DeadLetter]:
-        fields = {"batch": batch, "batch_size": size, "unanswered": True, "first_sent_wall": NOW, **fields}
+        fields = {"batch": batch, "batch_size": size, "ambiguous": True, "first_sent_wall": NOW, **fields}
         fields["sink"] = "ingest_api"
         return [letter(ord(batch) * 9 + n, Reason.GAVE_UP, batch_index=n, **fields) for n in indices]
 
@@ -264,7 +264,7 @@ async def test_pieces_end_with_the_letters_that_were_there_and_hold_only_so_many
 
 async def test_what_an_interrupted_change_has_done_so_far_stays_and_is_told(database: Database) -> None:
     whole = [
-        letter(n, Reason.GAVE_UP, batch="b", batch_index=n, batch_size=3, unanswered=True) for n in range(3)
+        letter(n, Reason.GAVE_UP, batch="b", batch_index=n, batch_size=3, ambiguous=True) for n in range(3)
     ]
     directory = await fill(database, *whole)
     done = PurgeResult()

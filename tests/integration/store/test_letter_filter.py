@@ -1,12 +1,17 @@
 """Which letters: the filter against a plain reading of it, and the reader beside the writer."""
 
+import json
 import sqlite3
+import tracemalloc
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ingestd.app.letters.letters import find as find_letters
+from ingestd.cli.tables import print_letters
 from ingestd.core.letter import DeadLetter, fingerprint
 from ingestd.core.reasons import Reason
 from ingestd.store import dead_letters, letter_leases
@@ -74,7 +79,8 @@ def test_all_conditions_hold(store: sqlite3.Connection, where: Filter, ids: list
 @pytest.mark.anyio
 async def test_a_reader_sees_what_is_committed_beside_the_writer(database: Database) -> None:
     letters = [
-        DeadLetter(b"%d" % n, Reason.GAVE_UP, f"{n} of kind {'ab'[n % 3 > 0]}", 1, n, 1) for n in range(500)
+        DeadLetter(b"%d" % n, Reason.GAVE_UP, f"no. {n} of kind {'ab'[n % 3 > 0]}", 1, n, 1)
+        for n in range(500)
     ]
     database.note(lambda c: dead_letters.insert_letters(c, letters, NOW))
     await database.commit()
@@ -83,8 +89,8 @@ async def test_a_reader_sees_what_is_committed_beside_the_writer(database: Datab
         assert [row.payload for row in stored] == [letter.payload for letter in letters]
         assert [row.id for row in reader.letters(Filter(), NOW, limit=3)] == [1, 2, 3]
         assert reader.groups(Filter(), NOW) == [
-            ("gave_up: # of kind b", 333, NOW, NOW, 2),
-            ("gave_up: # of kind a", 167, NOW, NOW, 1),
+            ("gave_up: no. # of kind b", 333, NOW, NOW, 2),
+            ("gave_up: no. # of kind a", 167, NOW, NOW, 1),
         ]
         await database.run(lambda c: letter_leases.letters_delivered(c, [1, 2], NOW))
         assert await database.run(dead_letters.count) == {"waiting": 498, "leased": 0, "delivered": 2}
@@ -96,3 +102,27 @@ def test_a_reader_makes_no_store_where_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError), LetterReader.open(tmp_path):
         pass
     assert not (tmp_path / "state.db").exists()
+
+
+def test_a_list_is_printed_as_it_is_read(tmp_path: Path) -> None:
+    """A hundred thousand letters would not fit: here 20 MB of them."""
+    connection = connect(tmp_path / "state.db")
+    letters = [DeadLetter(b"x" * 20_000, Reason.INVALID, "no", 1, number, 1) for number in range(1000)]
+    dead_letters.insert_letters(connection, letters, NOW)
+    connection.close()
+    listed = tmp_path / "list.json"
+    with listed.open("w") as out, redirect_stdout(out):
+        tracemalloc.start()
+        for as_json in (True, False):
+            with find_letters(str(tmp_path), Filter(), limit=999, now=NOW) as (found, total):
+                print_letters(found, total, as_json=as_json)
+            out.flush()
+            if as_json:
+                peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    first, table = listed.read_text().split("\n", 1)
+    told = json.loads(first)
+    assert (told["total"], len(told["letters"]), told["letters"][7]["id"]) == (1000, 999, 8)
+    assert table.count("invalid") == 999
+    assert "999 of 1000; see more with --limit" in table
+    assert peak < 4 * 2**20

@@ -36,7 +36,7 @@ def letter(offset: int, reason: Reason = Reason.GAVE_UP, **fields: Any) -> DeadL
 
 def request(size: int = 3, batch: str = "b1", first: int = 10, **fields: Any) -> list[DeadLetter]:
     """All events of a request that may have been taken."""
-    fields = {"unanswered": True, "batch": batch, "batch_size": size, **fields}
+    fields = {"ambiguous": True, "batch": batch, "batch_size": size, **fields}
     return [letter(first + index, batch_index=index, **fields) for index in range(size)]
 
 
@@ -88,7 +88,7 @@ def want(store: sqlite3.Connection, *numbers: int, now: float = NOW) -> letter_c
 # --- a key is on disk before anything is sent under it ---
 
 
-@pytest.mark.parametrize("reason", [Reason.REFUSED, Reason.GAVE_UP, Reason.FAILED, Reason.UNFIT])
+@pytest.mark.parametrize("reason", [Reason.REFUSED, Reason.GAVE_UP, Reason.FAILED, Reason.UNENCODABLE])
 def test_loose_letters_that_were_on_their_way_go_out_again_as_the_same_request(
     store: sqlite3.Connection, reason: Reason
 ) -> None:
@@ -121,7 +121,7 @@ def test_a_letter_that_was_frozen_says_so_and_counts_from_its_new_key(store: sql
     want(store, 1, 2)
     batch = send(store, DUE)
     assert [
-        (row.batch, row.batch_index, row.batch_size, row.unanswered, row.first_sent) for row in rows(store)
+        (row.batch, row.batch_index, row.batch_size, row.ambiguous, row.first_sent) for row in rows(store)
     ] == [
         (batch.id, 0, 2, 1, DUE),
         (batch.id, 1, 2, 1, DUE),
@@ -181,7 +181,7 @@ def test_nothing_goes_out_by_itself_a_day_after_it_was_sent_although_it_was_due_
 ) -> None:
     """The process was away for the weekend."""
     insert(
-        store, *request(3), letter(1), letter(2, Reason.INTERRUPTED, unanswered=True, batch="x", batch_size=1)
+        store, *request(3), letter(1), letter(2, Reason.INTERRUPTED, ambiguous=True, batch="x", batch_size=1)
     )
     assert lease(store, TOO_LATE) == []
     assert obstacles(store) == [

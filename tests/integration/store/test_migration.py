@@ -77,12 +77,16 @@ async def test_letters_are_counted_found_when_they_are_due_and_known_by_their_pl
             insert,
             [("waiting", crc, 1, 9.0, 1), ("waiting", crc, 2, None, 0), ("delivered", crc, 3, None, 0)],
         )
+        before = "reason = 'unfit', fingerprint = 'unfit: no'"
+        old.execute(f"UPDATE letters SET {before} WHERE state = 'delivered'")
         if version == 3:
             old.execute("UPDATE letters SET sink = 'ingest_api'")
     old.close()
     again = DeadLetter(b"{}", Reason.GAVE_UP, "again", 1, 1, 1, sink="ingest_api")
     with closing(connect(tmp_path / "state.db")) as now:
         assert dead_letters.count(now) == {"waiting": 2, "leased": 0, "delivered": 1}
+        (renamed,) = dead_letters.select(now, "state = 'delivered'", [])
+        assert (renamed.reason, renamed.fingerprint) == (Reason.UNENCODABLE, "unencodable: no")
         dead_letters.insert_letters(now, [again], 9.0)
         limits = {"max_events": 9, "max_bytes": 999, "requested_only": True, "sinks_of": to_one}
         (leased,) = letter_leases.lease_due(now, now=10.0, sink="ingest_api", **limits).letters

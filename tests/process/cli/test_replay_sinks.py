@@ -29,7 +29,7 @@ def configure(place: Place, sinks: Mapping[str, Mapping[str, Any]]) -> Path:
         "[delivery]",
         'backoff_base = "10ms"',
         'backoff_cap = "50ms"',
-        'startup_patience = "200ms"',
+        'startup_timeout = "200ms"',
         "retries_per_second = 1000",
     ]
     for name, section in sinks.items():

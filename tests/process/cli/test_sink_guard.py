@@ -37,7 +37,7 @@ async def test_a_replay_sends_nothing_to_a_name_that_leads_inside(tmp_path: Path
     async with Receiver() as receiver:
         url = f"http://{machine}:{receiver.port}/"
         (place / "c.toml").write_text(
-            f"[delivery]\nstartup_patience = '100ms'\n{sink('webhook', url, allow_private=False)}"
+            f"[delivery]\nstartup_timeout = '100ms'\n{sink('webhook', url, allow_private=False)}"
         )
         words = ("replay", place / "events.jsonl", "--config", place / "c.toml", "--state-dir", place.state)
         done = await place.run(*words)

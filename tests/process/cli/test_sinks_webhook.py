@@ -88,7 +88,7 @@ async def test_a_receiver_that_does_not_want_any_gets_none_and_the_events_stay(p
             place,
             event_api.events(20),
             {"one": sink},
-            delivery={"startup_patience": 0.05, "give_up_after": 0.05},
+            delivery={"startup_timeout": 0.05, "give_up_after": 0.05},
         )
         paths = sandbox.sandbox.stats().paths
     assert "/hooks/x" not in paths

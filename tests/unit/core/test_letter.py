@@ -17,6 +17,10 @@ from tests.each import each
             "request 00000000-0000-0000-0000-abcdefabcdef refused",
         ),
         ("same\nbody 1", "same\nanother body"),
+        (
+            '422 {"status":422,"code":"bad.type","message":"no type \\"a\\" at 7","contextId":"8f2a-1"}',
+            '422 {"status":422,"code":"bad.type","message":"no type \\"b\\" at 9","contextId":"77","x":[1]}',
+        ),
         ("", ""),
     ],
 )
@@ -30,7 +34,16 @@ def test_failures_of_another_reason_or_kind_are_another_group(reason: Reason, de
 
 
 def test_a_fingerprint_begins_with_its_reason() -> None:
-    assert fingerprint(Reason.GAVE_UP, "503 after 9 attempts") == "gave_up: # after # attempts"
+    assert fingerprint(Reason.GAVE_UP, "503 after 9 attempts") == "gave_up: 503 after # attempts"
+
+
+def test_the_group_of_an_answer_in_json_can_be_read() -> None:
+    answer = '422 {"status":422,"code":"bad.type","message":"no such type: order-7","contextId":"8f2a-1"}'
+    said = "refused: 422 code: bad.type, message: no such type: order-#"
+    assert fingerprint(Reason.REFUSED, answer) == said
+    other = answer.replace("bad.type", "bad.time")
+    assert fingerprint(Reason.REFUSED, other) != said
+    assert fingerprint(Reason.REFUSED, '500 {"a":1,"b":{"c":"x"}}') == "refused: 500 {a, b, c}"
 
 
 @given(st.text())

@@ -164,7 +164,7 @@ def test_events_without_words_are_dead_letters_and_the_others_go_on() -> None:
     batch = made(3)
     actions = Decisions().handler.not_encodable(batch, {1: "no such field", 7: "not of this batch"})
     assert [(one.index, one.reason, one.detail) for one in settled(actions).failed] == [
-        (1, Reason.UNFIT, "no such field")
+        (1, Reason.UNENCODABLE, "no such field")
     ]
     assert [one.batch.events for one in again(actions)] == [[b"0", b"2"]]
     assert len(settled(Decisions().handler.not_encodable(made(2), {})).failed) == 2
