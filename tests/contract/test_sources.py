@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gzip
-import json
 import os
 import random
 import sqlite3
@@ -11,22 +10,31 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
 
+import aiohttp
 import pytest
 
+from ingestd.config import Settings
 from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import SystemClock
 from ingestd.core.receipt import Receipt
+from ingestd.httpd.request import ServerLimits
+from ingestd.httpd.server import serve
 from ingestd.sources.files.jsonl import FileSource, JsonSource
+from ingestd.sources.http.auth import Authenticator
+from ingestd.sources.http.endpoint import PATH, Endpoint, EndpointSettings
 from ingestd.sources.source import OrderedAcks, Position, Source
+from ingestd.sources.spool import SpoolSource
 from ingestd.store.database import Database
 from ingestd.store.journal import Journal
+from ingestd.wiring.pipeline import IngestService, open_ingest, open_pipeline
 from tests.each import each
+from tests.integration.intake.support import events
 from tests.machine import patience
 
 pytestmark = pytest.mark.anyio
 
 DEADLINE_S = patience(30.0)
-EVENTS = [json.dumps({"n": number}).encode() for number in range(60)]
+EVENTS = events(range(63))
 
 Opened = Callable[[Path], AbstractAsyncContextManager[Source]]
 
@@ -44,8 +52,8 @@ async def journal(directory: Path) -> AsyncIterator[Journal]:
 
 
 @asynccontextmanager
-async def from_path(directory: Path, path: Path) -> AsyncIterator[Source]:
-    reader = JsonSource(str(path), chunk_bytes=64)
+async def from_path(directory: Path, path: Path | str) -> AsyncIterator[Source]:
+    reader = JsonSource(str(path), chunk_bytes=1000)
     async with journal(directory) as kept:
         source = FileSource(reader, kept, clock=SystemClock(), warn=lambda text: None)
         await source.open()
@@ -93,6 +101,65 @@ async def pipe(directory: Path) -> AsyncIterator[Source]:
         os.close(producer)
 
 
+@asynccontextmanager
+async def standard_input(directory: Path) -> AsyncIterator[Source]:
+    """As the pipe."""
+    (reader, producer), before = os.pipe(), os.dup(0)
+    os.dup2(reader, 0)
+    os.close(reader)
+    os.write(producer, b"\n".join(EVENTS) + b"\n")
+    try:
+        async with from_path(directory, "-") as source:
+            yield source
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+        os.close(producer)
+
+
+@asynccontextmanager
+async def spool(directory: Path) -> AsyncIterator[Source]:
+    """With one sink, for which all events wait."""
+    async with spool_of_a_service(directory) as (service, source):
+        if service.spool.end == 1:
+            pieces = [EVENTS[start : start + 7] for start in range(0, len(EVENTS), 7)]
+            chunks, on_disk = service.spool.append([(piece, [None] * 7) for piece in pieces], now=0.0)
+            await on_disk
+            for chunk in chunks:
+                source.offer(chunk)
+        yield source
+
+
+@asynccontextmanager
+async def http(directory: Path) -> AsyncIterator[Source]:
+    """Its producer posts seven events at a time, each until it has a 202."""
+    async with spool_of_a_service(directory) as (service, source):
+        clock = SystemClock()
+        endpoint = Endpoint(EndpointSettings(), Authenticator({}, clock=clock), service.admission, clock)
+        posted = range(0, len(EVENTS) if service.spool.end == 1 else 0, 7)
+        async with (
+            serve(endpoint, ServerLimits(), "127.0.0.1", 0) as server,
+            aiohttp.ClientSession(headers={"Content-Type": "application/x-ndjson"}) as producer,
+        ):
+            for start in posted:
+                body = b"\n".join(EVENTS[start : start + 7])
+                async with producer.post(f"http://127.0.0.1:{server.port}{PATH}", data=body) as answer:
+                    assert answer.status == 202, await answer.text()
+            yield source
+
+
+@asynccontextmanager
+async def spool_of_a_service(directory: Path) -> AsyncIterator[tuple[IngestService, SpoolSource]]:
+    sinks = {"one": {"type": "webhook", "url": "http://127.0.0.1:9/"}}
+    settings = Settings.model_validate({"sinks": sinks, "spool": {"ballast": 0}})
+    async with (
+        open_pipeline(settings, None, directory, clock=SystemClock(), warn=print, patient=True) as pipeline,
+        open_ingest(pipeline, warn=print) as service,
+    ):
+        (feed,) = service.feeds
+        yield service, feed.source
+
+
 class Topic:
     """As a broker's client would be: messages with offsets, of which the lowest unresolved is committed."""
 
@@ -132,8 +199,9 @@ async def topic(directory: Path) -> AsyncIterator[Source]:
     await source.close()
 
 
-KEEPING: list[Opened] = [plain_file, packed_file, array_file, topic]
-SOURCES: list[Opened] = [*KEEPING, pipe]
+KEEPING: list[Opened] = [plain_file, packed_file, array_file, topic, spool, http]
+"""Those that have events also after a crash."""
+SOURCES: list[Opened] = [*KEEPING, pipe, standard_input]
 
 every_source = pytest.mark.parametrize("opened", SOURCES)
 every_keeping = pytest.mark.parametrize("opened", KEEPING)
@@ -166,7 +234,7 @@ async def test_events_come_in_order_and_each_chunk_has_a_receipt_that_counts_the
         for chunk, receipt in found:
             assert chunk.receipt is receipt
             assert receipt.open == len(chunk.events)
-            assert chunk.source == source.number
+            assert (chunk.source, chunk.keeper) == (source.number, source.keeper)
 
 
 @every_keeping
@@ -176,7 +244,7 @@ async def test_a_restart_goes_on_at_the_first_chunk_with_an_unresolved_event(
 ) -> None:
     rng = random.Random(seed)
     async with opened(tmp_path) as source:
-        assert source.keeper is Keeper.SOURCE
+        assert source.keeper is not Keeper.JOURNAL
         found = await read(source, len(EVENTS))
         left = set(rng.sample(range(len(found)), rng.randrange(1, 4)))
         order = [*range(len(found))]
@@ -184,13 +252,13 @@ async def test_a_restart_goes_on_at_the_first_chunk_with_an_unresolved_event(
         for at in order:
             chunk, receipt = found[at]
             receipt.settle(len(chunk.events) - (at in left))  # of those that are left one event is unresolved
-    first = min(left)
+    rest = found[min(left) :]  # a position is of all that come before it
     async with opened(tmp_path) as source:
-        again = await read(source, len(events_of(found[first:])))
-        assert events_of(again) == events_of(found[first:])
-        assert [(chunk.start, chunk.end) for chunk, _ in again] == [
-            (c.start, c.end) for c, _ in found[first:]
-        ]
+        if source.keeper is Keeper.SPOOL:
+            rest = [found[at] for at in sorted(left)]  # each chunk leaves the spool on its own
+        again = await read(source, len(events_of(rest)))
+        assert events_of(again) == events_of(rest)
+        assert [(chunk.start, chunk.end) for chunk, _ in again] == [(c.start, c.end) for c, _ in rest]
 
 
 @every_keeping
@@ -225,13 +293,14 @@ async def test_stop_ends_it_also_while_it_waits_for_more(tmp_path: Path, opened:
         assert found == EVENTS
 
 
-async def test_a_source_that_keeps_nothing_gives_nothing_again(tmp_path: Path) -> None:
-    async with pipe(tmp_path) as source:
+@each("opened", [pipe, standard_input])
+async def test_a_source_that_keeps_nothing_gives_nothing_again(tmp_path: Path, opened: Opened) -> None:
+    async with opened(tmp_path) as source:
         assert source.keeper is Keeper.JOURNAL
         for chunk, receipt in await read(source, len(EVENTS)):
             receipt.settle(len(chunk.events))
         first = source.number
-    async with pipe(tmp_path) as source:
+    async with opened(tmp_path) as source:
         assert source.number != first, "the next one is another source to the journal"
     with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
         assert connection.execute("SELECT count(*) FROM sources").fetchone() == (2,)

@@ -30,5 +30,5 @@ def test_standard_input_is_read_though_it_is_a_file_and_counts_as_read_once(tmp_
             text=True,
             timeout=patience(30),
         )
-    assert done.stdout == "standard input False [b'a', b'b']\n"
+    assert done.stdout == "standard input journal [b'a', b'b']\n"
     assert done.stderr == ""
