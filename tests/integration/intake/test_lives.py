@@ -165,7 +165,7 @@ async def finish(life: Life, producers: Producers) -> None:
     assert not life.warnings
 
 
-@each("seed", seeds(4, 60))
+@each("seed", seeds(2, 60))
 async def test_whatever_happens_every_accepted_event_arrives_once_at_every_sink_that_takes_it(
     tmp_path: Path, seed: int
 ) -> None:

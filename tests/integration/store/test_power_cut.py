@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 NOW = 1_000_000.0
 CUTS = 5_000 if FUZZ else 80
 (SEED,) = seeds(1, 1)
-ROUNDS = 120
+ROUNDS = 80
 MEMORY = (
     "/dev/shm" if os.path.isdir("/dev/shm") else None
 )  # what is left after a cut need not be synced again
