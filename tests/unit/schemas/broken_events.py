@@ -1,9 +1,12 @@
 """Strategies that break valid events: by field and by byte. Used by the tests of inclusion."""
 
 import json
+import tracemalloc
 from typing import Any
 
 from hypothesis import strategies as st
+
+from ingestd.schemas.schema import Refusal, Schema
 
 HOSTILE = [
     b"",
@@ -147,3 +150,19 @@ def broken_by_byte(draw: st.DrawFn, *, valid: dict[str, Any]) -> bytes:
         length = draw(st.sampled_from([0, 0, 1, 1, 2, 8]))
         event[at : at + length] = draw(st.sampled_from([piece, b"", bytes(event[at : at + length]) * 2]))
     return bytes(event)
+
+
+def explained_within_memory(schema: Schema, event: bytes) -> Refusal:
+    """Why it is refused; to find that takes no more than twice the memory that it takes to read the event."""
+    tracemalloc.start()
+    try:
+        json.loads(event)
+        read_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        refusal = schema.explain(event)
+        told_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert refusal is not None
+    assert told_bytes < 2 * read_bytes
+    return refusal
