@@ -70,10 +70,12 @@ def _table(header: str, table: Mapping[str, Any]) -> str:
     return "\n".join([f"[{header}]", *lines, ""])
 
 
-def _has_null(value: Any) -> bool:
+def _has_null(value: Any, *, in_list: bool = False) -> bool:
     if isinstance(value, Mapping):
-        return any(map(_has_null, value.values()))
-    return isinstance(value, list | tuple) and any(one is None or _has_null(one) for one in value)
+        return any((one is None and in_list) or _has_null(one, in_list=in_list) for one in value.values())
+    return isinstance(value, list | tuple) and any(
+        one is None or _has_null(one, in_list=True) for one in value
+    )
 
 
 def _literal(value: Any) -> Any:

@@ -2,57 +2,85 @@
 Platform SDK, ``ProcessAutomationApi``, and the help page "Overview of triggers".
 """
 
-from typing import Annotated, Literal
+import json
+import logging
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from ingestd.control.engine.model_table import ModelTable
+from ingestd.core.text import cut, did_you_mean
 
-MAX_CRITERIA = 50
-MAX_VALUES = 100
+MAX_CRITERIA = 1000
+MAX_DEPTH = 50
+
+logger = logging.getLogger(__name__)
 
 Format = Literal["Json", "TopLevelPrimitives"]
-Operator = Literal[
-    "Equal",
-    "NotEqual",
-    "In",
-    "NotIn",
-    "Contains",
-    "All",
-    "Exists",
-    "Size",
-    "GreaterThan",
-    "GreaterThanOrEqual",
-    "LessThan",
-    "LessThanOrEqual",
-]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Scalar = str | bool | int | Number
-_MANY = frozenset({"In", "NotIn", "All"})
-_COMPARING = frozenset({"GreaterThan", "GreaterThanOrEqual", "LessThan", "LessThanOrEqual"})
+OPERATORS = (
+    *("Equal", "NotEqual", "In", "NotIn", "Contains", "All", "Exists", "Size"),
+    *("GreaterThan", "GreaterThanOrEqual", "LessThan", "LessThanOrEqual"),
+)
+"""Those of the SDK, 269. The platform may have newer ones."""
+
+
+def _from_json(value: Any) -> Any:
+    """Criteria as JSON text, for a null within them. Raises ValueError."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise ValueError("expected a list, or one as JSON text") from None
 
 
 class Criterion(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    """``value`` and ``values`` are any JSON: what an operator makes of them is the platform's business, and
+    so are fields that are newer than this."""
 
-    json_path: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=512)]
-    operator: Operator
-    value: Scalar | None = None
-    values: Annotated[list[Scalar], Field(min_length=1, max_length=MAX_VALUES)] | None = None
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    json_path: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$")]
+    operator: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,100}$")]
+    value: Any = None
+    values: list[Any] | None = None
 
     @model_validator(mode="after")
     def _check_value(self) -> "Criterion":
-        given = ("values", "value") if self.operator in _MANY else ("value", "values")
-        if getattr(self, given[0]) is None or getattr(self, given[1]) is not None:
-            raise ValueError(f"the operator {self.operator} takes {given[0]}, and no {given[1]}")
-        number = isinstance(self.value, int | float) and not isinstance(self.value, bool)
-        if self.operator == "Exists" and not isinstance(self.value, bool):
-            raise ValueError("the operator Exists takes a value of true or false")
-        if self.operator == "Size" and not (isinstance(self.value, int) and number and self.value >= 0):
-            raise ValueError("the operator Size takes a whole number, 0 or more")
-        if self.operator in _COMPARING and not (number or isinstance(self.value, str)):
-            raise ValueError(f"the operator {self.operator} takes a number or a text")
+        if self.value is not None and self.values is not None:
+            raise ValueError("either value or values, not both")
+        given = [self.value, self.values, self.model_extra]
+        if not _is_json(given, MAX_DEPTH):
+            raise ValueError("value, values: expected what JSON can say")
         return self
+
+    def warnings(self) -> list[str]:
+        """What is perhaps a mistake."""
+        found = []
+        if self.operator not in OPERATORS:
+            found.append(f"the operator {self.operator} is not known here{_hint(self.operator, OPERATORS)}")
+        known = list(type(self).model_fields)
+        found += [
+            f"the field {name} is not known here{_hint(name, known)}" for name in self.model_extra or ()
+        ]
+        return found
+
+
+def _hint(given: str, known: Any) -> str:
+    close = did_you_mean(given, known)
+    return f": did you mean {close}?" if close else ""
+
+
+def _is_json(value: Any, deeper: int) -> bool:
+    if isinstance(value, dict):
+        return deeper > 0 and all(
+            isinstance(name, str) and _is_json(one, deeper - 1) for name, one in value.items()
+        )
+    if isinstance(value, list):
+        return deeper > 0 and all(_is_json(one, deeper - 1) for one in value)
+    if isinstance(value, float):
+        return abs(value) < float("inf")
+    return value is None or isinstance(value, str | bool | int)
 
 
 Topic = Annotated[str, StringConstraints(pattern=r"^v2\.[\x21-\x7e]{1,250}$")]
@@ -62,7 +90,9 @@ class TriggerTable(ModelTable):
     topic_name: Topic
     workflow_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$")]
     data_format: Format = "TopLevelPrimitives"
-    match_criteria: Annotated[list[Criterion], Field(max_length=MAX_CRITERIA)] = Field(default=[])
+    match_criteria: Annotated[
+        list[Criterion], Field(max_length=MAX_CRITERIA), BeforeValidator(_from_json)
+    ] = Field(default=[])
     event_ttl_seconds: Annotated[int, Field(ge=10, le=2**31 - 1)] | None = None
     delay_by_seconds: Annotated[int, Field(ge=60, le=900)] | None = None
     description: Annotated[str, StringConstraints(max_length=512)] = ""
@@ -73,3 +103,9 @@ class TriggerTable(ModelTable):
         if self.event_ttl_seconds is not None and self.delay_by_seconds is not None:
             raise ValueError("either event_ttl_seconds or delay_by_seconds, not both")
         return self
+
+    def warn(self, name: str) -> None:
+        """Say what is perhaps a mistake; the platform knows."""
+        for at, one in enumerate(self.match_criteria):
+            for said in one.warnings():
+                logger.warning("trigger %s: match_criteria.%d: %s", cut(name, 80), at, cut(said))

@@ -10,7 +10,7 @@ from ingestd.control.engine.lookup import LOOK_AGAIN_S, find_named
 from ingestd.control.engine.model_table import inner, read_table, text
 from ingestd.control.engine.resource import Address, AuditStep, Context, Fields, RemoteResource, Wanted
 from ingestd.control.engine.versioned import CurrentVersion, change
-from ingestd.control.trigger.table import TriggerTable
+from ingestd.control.trigger.table import OPERATORS, TriggerTable
 from ingestd.core.errors import UserError
 from ingestd.transport.api_client import AmbiguousRequest
 
@@ -29,6 +29,7 @@ class Trigger:
         read = read_table(TriggerTable, self.name, name, table)
         fields = read.model_dump(exclude={"name", "after", "protected", "match_criteria"})
         fields["match_criteria"] = _criteria(one.model_dump() for one in read.match_criteria)
+        read.warn(name)
         return Wanted(
             self.name, name, read.name or name, fields, after=read.addresses, protected=read.protected
         )
@@ -67,7 +68,7 @@ class Trigger:
             return CurrentVersion(found_of(now).fields, now)
 
         async def write(now: Mapping[str, Any]) -> Any:
-            written = await context.api.put(path, _body(wanted) | {"version": now.get("version")})
+            written = await context.api.put(path, _foreign(now) | _body(wanted))
             _note(context, "TRIGGER_UPDATED", found_of(written))
             return written
 
@@ -99,11 +100,12 @@ def _adopted(there: RemoteResource, wanted: Wanted) -> RemoteResource:
 
 
 def _criteria(criteria: Any) -> list[dict[str, Any]]:
-    """All have to match, so their order means nothing; neither does that of ``values``."""
+    """All have to match, so their order means nothing; neither does that of ``values``, as far as we know the
+    operator."""
     plain = []
     for one in criteria:
         kept = {name: value for name, value in one.items() if value is not None}
-        if isinstance(kept.get("values"), list):
+        if isinstance(kept.get("values"), list) and kept.get("operator") in OPERATORS:
             kept["values"] = _sorted_set(kept["values"])
         plain.append(kept)
     return _sorted_set(plain)
@@ -141,6 +143,17 @@ def found_of(entity: Any) -> RemoteResource:
 
 
 _SNAKE = {"jsonPath": "json_path"}
+
+
+def _foreign(now: Mapping[str, Any]) -> dict[str, Any]:
+    """What the platform has in a trigger and we have no name for: it stays; the version goes back."""
+    return {name: value for name, value in now.items() if name not in _OURS}
+
+
+_OURS = {
+    *("id", "selfUri", "dateCreated", "dateModified", "name", "topicName", "enabled", "target"),
+    *("matchCriteria", "eventTTLSeconds", "delayBySeconds", "description"),
+}
 
 
 def _body(wanted: Wanted) -> dict[str, Any]:

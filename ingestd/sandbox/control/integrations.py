@@ -31,7 +31,10 @@ _Topic = Annotated[str, StringConstraints(pattern=r"^v2\.[\x21-\x7e]{1,250}$")]
 
 
 class _Type(Body):
-    read_only: ClassVar[frozenset[str]] = frozenset({"selfUri", "name"})
+    """As the platform itself shows it: all but the id is its own business."""
+
+    model_config = Body.model_config | {"extra": "ignore"}
+    read_only: ClassVar[frozenset[str]] = frozenset()
     id: Literal["amazon-eventbridge-source"]
 
 
@@ -41,9 +44,12 @@ class _Create(Body):
 
 
 class _Change(Body):
-    read_only: ClassVar[frozenset[str]] = Body.read_only | {"integrationType", "reportedState", "attributes"}
+    read_only: ClassVar[frozenset[str]] = Body.read_only | {
+        *("integrationType", "reportedState", "attributes", "config")
+    }
     name: _Name | None = None
-    intended_state: Literal["ENABLED", "DISABLED"] | None = None
+    notes: Annotated[str, Field(max_length=2_000)] | None = None
+    intended_state: Literal["ENABLED", "DISABLED", "DELETED", "RESTORED"] | None = None
 
 
 class _Properties(Body):
@@ -126,16 +132,18 @@ class Integrations:
             raise invalid(
                 exchange, [InvalidField("intendedState", "it is not configured yet", "not.configured")]
             )
-        if sent.name is not None:
-            self.all.touch(integration, integration.content | {"name": sent.name})
-        if sent.intended_state not in (None, integration.status):
-            self.all.restart(integration, str(sent.intended_state))
+        changes = {"name": sent.name, "notes": sent.notes}
+        given = {name: value for name, value in changes.items() if value is not None}
+        self.all.touch(integration, integration.content | given)
+        state = "DISABLED" if sent.intended_state == "RESTORED" else sent.intended_state
+        if state not in (None, integration.status):
+            self.all.restart(integration, str(state))
+            integration.counts["enabled"] += state == "ENABLED"
         return reply(200, self._shown(exchange, integration))
 
     def _delete(self, exchange: Exchange) -> Reply:
+        """Also one that is enabled: the Terraform provider deletes without disabling."""
         integration = self.all.find(exchange)
-        if integration.status == "ENABLED":
-            raise invalid(exchange, [InvalidField("intendedState", "disable it first", "enabled")])
         self.all.remove(integration)
         return reply(200, self._shown(exchange, integration) | {"intendedState": "DELETED"})
 
@@ -172,10 +180,13 @@ class Integrations:
             "id": integration.id,
             "name": integration.content["name"],
             "integrationType": {"id": TYPE, "selfUri": f"{PATH}/types/{TYPE}"},
+            "notes": integration.content.get("notes") or EMPTY_NOTES,
             "intendedState": integration.status,
             "reportedState": self._reported(exchange, integration),
             "selfUri": f"{PATH}/{integration.id}",
         }
+        if "config.current" in exchange.query.get("expand", "").split(","):
+            shown["config"] = {"current": self._configuration(integration)}
         if integration.status == "ENABLED" and integration.polls >= self._options.attributes_at_read:
             suffix = integration.content["properties"]["eventSourceSuffix"]
             source = f"aws.partner/genesys.com/cloud/{ORGANIZATION}/{suffix}"
@@ -188,10 +199,15 @@ class Integrations:
         if integration.status == "ENABLED":
             if exchange.faults.strikes("reported", integration.identity):
                 said = "The AWS account refused the partner event source (injected by --fault)"
-                detail = {"code": "integration.aws.error", "message": said}
-                return {"code": "ERROR", "detail": detail, "lastUpdated": integration.modified}
+                detail = {"localizableMessageCode": "integration.aws.error", "message": said}
+                return {
+                    "code": "ERROR",
+                    "effective": "Error",
+                    "detail": detail,
+                    "lastUpdated": integration.modified,
+                }
             code = "ACTIVE" if reached else "ACTIVATING"
         else:
-            never = "properties" not in integration.content
+            never = not integration.counts["enabled"]
             code = "INACTIVE" if never or reached else "DEACTIVATING"
-        return {"code": code, "lastUpdated": integration.modified}
+        return {"code": code, "effective": code.capitalize(), "lastUpdated": integration.modified}

@@ -22,22 +22,32 @@ from ingestd.sandbox.exchange import Exchange
 PATH = "/api/v2/processautomation/triggers"
 MAX_CRITERIA = 50
 
-_MANY = frozenset({"In", "NotIn", "All"})
-_Comparison = Literal["GreaterThan", "GreaterThanOrEqual", "LessThan", "LessThanOrEqual"]
-_Operator = Literal["Equal", "NotEqual", "In", "NotIn", "Contains", "All", "Exists", "Size"] | _Comparison
+TOPICS = (
+    *("v2.detail.events.conversation.{id}.acd.start", "v2.detail.events.conversation.{id}.acd.end"),
+    *("v2.detail.events.conversation.{id}.acw", "v2.detail.events.conversation.{id}.attributes"),
+    *("v2.detail.events.conversation.{id}.customer.start", "v2.detail.events.conversation.{id}.customer.end"),
+    *("v2.detail.events.conversation.{id}.user.start", "v2.detail.events.conversation.{id}.user.end"),
+    *(
+        "v2.integrations.inbound.webhook.{id}.invocation",
+        "v2.users.{id}.presence",
+        "v2.users.{id}.routingStatus",
+    ),
+)
+"""A few of those that the platform has; a trigger may have any."""
 
 
 class _Criterion(Body):
+    """Any JSON is a value, and any text an operator: the platform has more of them than any client knows."""
+
     json_path: Annotated[str, StringConstraints(min_length=1, max_length=512)]
-    operator: _Operator
-    value: str | int | float | bool | None = None
-    values: Annotated[list[str | int | float | bool], Field(max_length=100)] | None = None
+    operator: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    value: Any = None
+    values: list[Any] | None = None
 
     @model_validator(mode="after")
     def _check_value(self) -> "_Criterion":
-        wanted, other = ("values", "value") if self.operator in _MANY else ("value", "values")
-        if getattr(self, wanted) is None or getattr(self, other) is not None:
-            raise ValueError(f"{self.operator} takes {wanted}, and nothing else")
+        if self.value is not None and self.values is not None:
+            raise ValueError("either value or values, not both")
         return self
 
 
@@ -55,7 +65,7 @@ class _Workflow(Body):
 class _Trigger(Body):
     name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     topic_name: Annotated[str, StringConstraints(pattern=r"^v2\.[\x21-\x7e]{1,250}$")]
-    enabled: bool = False
+    enabled: bool
     target: _Workflow
     match_criteria: list[_Criterion] = Field(default_factory=list, max_length=MAX_CRITERIA)
     event_ttl_seconds: int | None = Field(default=None, ge=10, alias="eventTTLSeconds")
@@ -79,6 +89,7 @@ class Triggers:
         one = PATH + "/{id}"
         return [
             ControlRoute("GET", PATH, self._list),
+            ControlRoute("GET", PATH + "/topics", self._list_topics),
             ControlRoute("POST", PATH, self._create),
             ControlRoute("GET", one, self._get),
             ControlRoute("PUT", one, self._replace),
@@ -86,14 +97,21 @@ class Triggers:
         ]
 
     def _list(self, exchange: Exchange) -> Reply:
-        """With the filters ``topicName`` and ``enabled``."""
-        topic, enabled = exchange.query.get("topicName"), exchange.query.get("enabled")
+        """With the filters ``topicName``, ``enabled`` and ``hasDelayBy``."""
+        asked = exchange.query
 
         def wanted(one: Resource) -> bool:
-            fits = topic in (None, one.content["topicName"])
-            return fits and enabled in (None, str(one.content["enabled"]).lower())
+            there = {
+                "topicName": one.content["topicName"],
+                "enabled": str(one.content["enabled"]).lower(),
+                "hasDelayBy": str("delayBySeconds" in one.content).lower(),
+            }
+            return all(asked.get(name, value) == value for name, value in there.items())
 
         return by_cursor(exchange, self.all.visible(wanted), show=self._shown)
+
+    def _list_topics(self, exchange: Exchange) -> Reply:
+        return reply(200, {"entities": TOPICS, "selfUri": exchange.path})
 
     def _create(self, exchange: Exchange) -> Reply:
         trigger = self.all.add(exchange, read_body(exchange, _Trigger).content())
@@ -123,4 +141,6 @@ class Triggers:
         return Reply(204, b"")
 
     def _shown(self, trigger: Resource) -> dict[str, Any]:
-        return self.all.shown(trigger) | {"version": trigger.version}
+        """Without the dates that other kinds have: the model has none."""
+        shown = self.all.shown(trigger) | {"version": trigger.version}
+        return {name: value for name, value in shown.items() if not name.startswith("date")}

@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from datetime import date
 from itertools import permutations, product
 from typing import Any
 
@@ -103,23 +104,55 @@ def test_what_is_wrong_in_a_table_is_said_with_kind_name_and_field(
 @each(
     ("criterion", "said"),
     [
-        ({"operator": "Like", "value": "a"}, r"\.operator: expected 'Equal', "),
-        ({"operator": "Equal"}, "operator Equal takes value, and no values"),
-        ({"operator": "Equal", "values": ["a"]}, "operator Equal takes value, and no values"),
-        ({"operator": "In", "value": "a"}, "operator In takes values, and no value"),
-        ({"operator": "In", "values": []}, r"\.values: "),
-        ({"operator": "In", "values": ["a"], "value": "a"}, "operator In takes values, and no value"),
-        ({"operator": "Exists", "value": "yes"}, "operator Exists takes a value of true or false"),
-        ({"operator": "Size", "value": True}, "operator Size takes a whole number"),
-        ({"operator": "Size", "value": -1}, "operator Size takes a whole number"),
-        ({"operator": "LessThan", "value": False}, "operator LessThan takes a number"),
-        ({"operator": "Equal", "value": float("nan")}, r"\.value"),
-        ({"operator": "Equal", "value": {"a": 1}}, r"\.value"),
+        ({"operator": "In", "values": ["a"], "value": "a"}, "either value or values, not both"),
+        ({"operator": "Equal", "value": float("nan")}, "expected what JSON can say"),
+        ({"operator": "Equal", "value": {"at": date(2026, 1, 1)}}, "expected what JSON can say"),
+        ({"operator": "In", "values": "a"}, r"\.values: "),
+        ({"operator": ""}, r"\.operator: "),
+        ({"operator": "Equal", "json_path": "a\n"}, r"\.json_path: "),
+        ({}, r"\.operator: required, but missing"),
     ],
 )
 def test_what_is_wrong_with_a_criterion_is_said(criterion: Mapping[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=f"^trigger main: match_criteria.0.*{said}"):
         parse(match_criteria=[{"json_path": "a", **criterion}])
+
+
+@each(
+    "criterion",
+    [
+        {"operator": "Exists"},
+        {"operator": "Exists", "value": True},
+        {"operator": "Contains", "values": ["a", 1, None]},
+        {"operator": "All", "value": "a"},
+        {"operator": "Equal", "value": {"k": 1}},
+        {"operator": "Equal", "value": [{"k": None}]},
+        {"operator": "In", "values": []},
+        {"operator": "Equal"},
+    ],
+)
+def test_what_an_operator_makes_of_a_value_is_the_platforms_business(criterion: Mapping[str, Any]) -> None:
+    (read,) = parse(match_criteria=[{"json_path": "a", **criterion}]).fields["match_criteria"]
+    assert canonical(read) == canonical({"json_path": "a", **criterion})
+
+
+def test_what_is_not_known_is_taken_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    criteria = [{"json_path": "a", "operator": "Equals", "value": 1, "Value": 2}]
+    assert parse(match_criteria=criteria).fields["match_criteria"] == criteria
+    assert [record.getMessage() for record in caplog.records] == [
+        "trigger main: match_criteria.0: the operator Equals is not known here: did you mean Equal?",
+        "trigger main: match_criteria.0: the field Value is not known here: did you mean value?",
+    ]
+
+
+@pytest.mark.anyio
+async def test_what_the_platform_alone_knows_of_a_trigger_stays() -> None:
+    world = World()
+    found = await make(world, parse(event_ttl_seconds=30))
+    body(world)["newer"] = {"than": "this"}
+    await KIND.update(world.context(), found, parse(description="ours"), {})
+    assert (body(world)["newer"], body(world)["description"]) == ({"than": "this"}, "ours")
+    assert "eventTTLSeconds" not in body(world)
 
 
 @pytest.mark.anyio

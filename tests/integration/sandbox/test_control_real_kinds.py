@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from ingestd.sandbox.faults import parse_faults
+from ingestd.schemas.genesys_models import model
 from tests.each import each
 from tests.integration.sandbox.conftest import Start
 from tests.integration.sandbox.control_support import (
@@ -40,10 +41,38 @@ async def test_an_integration_is_configured_enabled_and_active_in_that_order(sta
     assert [read["reportedState"]["code"] for read in reads] == ["ACTIVATING", "ACTIVE", "ACTIVE"]
     assert ["attributes" in read for read in reads] == [False, False, True]
     assert reads[2]["attributes"]["eventSourceName"].startswith("aws.partner/genesys.com/cloud/")
-    assert (await ask(client, "DELETE", made["selfUri"])).status_code == 400, "it is enabled"
     await ask(client, "PATCH", made["selfUri"], {"intendedState": "DISABLED"})
     reads = [await get(client, made["selfUri"]) for _ in range(2)]
     assert [read["reportedState"]["code"] for read in reads] == ["DEACTIVATING", "INACTIVE"]
+    await ask(client, "PATCH", made["selfUri"], {"intendedState": "ENABLED"})
+    assert (await ask(client, "DELETE", made["selfUri"])).status_code == 200, "as terraform destroy does it"
+    assert (await ask(client, "GET", made["selfUri"])).status_code == 404
+
+
+async def test_what_the_real_clients_do_with_an_integration_is_taken(start: Start) -> None:
+    client = await start()
+    kind = await get(client, f"{INTEGRATIONS}/types/amazon-eventbridge-source")
+    java = {
+        "id": kind["id"],
+        "images": [],
+        "helpLinks": [],
+        "userPermissions": [],
+        "vendorOAuthClientIds": [],
+    }
+    for number, given in enumerate((kind, java, {"id": kind["id"], "name": None, "maxInstances": 7})):
+        made = await make(client, INTEGRATIONS, name=f"i-{number}", integrationType=given)
+    config = f"{made['selfUri']}/config/current"
+    await ask(client, "PUT", config, {"version": 1, "properties": PROPERTIES})
+    assert (await get(client, made["selfUri"]))["reportedState"]["code"] == "INACTIVE", "it never ran"
+    for state, shown in (("DELETED", "DELETED"), ("RESTORED", "DISABLED"), ("ENABLED", "ENABLED")):
+        patch = {"intendedState": state, "notes": "ours", "config": {"current": {}}, "name": "i-2"}
+        answer = await ask(client, "PATCH", made["selfUri"], patch)
+        assert (answer.status_code, answer.json()["intendedState"]) == (200, shown)
+        assert answer.json()["notes"] == "ours"
+    expanded = await get(client, f"{made['selfUri']}?expand=config.current")
+    assert expanded["config"]["current"] == await get(client, config)
+    assert model("Integration").find_fault_of(expanded) is None
+    assert expanded["reportedState"]["effective"]
 
 
 async def test_an_integration_reports_an_error_by_fault(start: Start) -> None:
@@ -54,6 +83,7 @@ async def test_an_integration_reports_an_error_by_fault(start: Start) -> None:
     await ask(client, "PATCH", made["selfUri"], {"intendedState": "ENABLED"})
     reported = (await get(client, made["selfUri"]))["reportedState"]
     assert (reported["code"], "refused" in reported["detail"]["message"]) == ("ERROR", True)
+    assert reported["detail"].keys() <= model("MessageInfo").fields.keys()
 
 
 @each(
@@ -111,11 +141,9 @@ async def test_a_trigger_keeps_its_topic_and_wants_its_version(start: Start) -> 
         ({"delayBySeconds": 60}, ""),
         ({"description": "d" * 513}, "description"),
         ({"target": {"type": "Flow", "id": "x"}}, "target.type"),
-        ({"matchCriteria": [{"jsonPath": "a", "operator": "In", "value": "x"}]}, "matchCriteria.0"),
-        (
-            {"matchCriteria": [{"jsonPath": "a", "operator": "Like", "value": "x"}]},
-            "matchCriteria.0.operator",
-        ),
+        ({"enabled": None}, "enabled"),
+        ({"matchCriteria": [CRITERION | {"operator": "In", "values": ["x"]}]}, "matchCriteria.0"),
+        ({"matchCriteria": [CRITERION]}, "matchCriteria.0.operator"),
     ],
 )
 async def test_a_trigger_that_cannot_be_is_refused(start: Start, changes: dict[str, Any], field: str) -> None:
@@ -124,3 +152,39 @@ async def test_a_trigger_that_cannot_be_is_refused(start: Start, changes: dict[s
     named = answer.json()["details"][0]["fieldName"]
     assert answer.status_code == 400
     assert named == field or named.startswith(f"{field}."), named
+
+
+@each(
+    "criterion",
+    [
+        {"operator": "Exists"},
+        {"operator": "Equal", "value": {"k": [None]}},
+        {"operator": "Contains", "values": [1, None]},
+        {"operator": "NewerThanUs"},
+    ],
+)
+async def test_a_trigger_takes_any_json_and_any_operator(start: Start, criterion: dict[str, Any]) -> None:
+    client = await start()
+    made = await make(client, TRIGGERS, matchCriteria=[{"jsonPath": "a", **criterion}])
+    (kept,) = made["matchCriteria"]
+    assert {name: value for name, value in kept.items() if value is not None} == {
+        "jsonPath": "a",
+        **criterion,
+    }
+    assert made.keys() <= model("Trigger").fields.keys()
+
+
+async def test_triggers_are_listed_by_what_is_asked_for(start: Start) -> None:
+    client = await start()
+    for name, more in (("a", {"delayBySeconds": 60}), ("b", {"enabled": True}), ("c", {})):
+        given = {"eventTTLSeconds": None, "enabled": False} | more
+        await make(client, TRIGGERS, name=name, **given)
+
+    async def names(query: str) -> list[str]:
+        return [one["name"] for one in (await get(client, f"{TRIGGERS}?{query}"))["entities"]]
+
+    assert await names("hasDelayBy=true") == ["a"]
+    assert await names("hasDelayBy=false&enabled=false") == ["c"]
+    assert await names("enabled=true") == ["b"]
+    topics = (await get(client, f"{TRIGGERS}/topics"))["entities"]
+    assert "v2.detail.events.conversation.{id}.customer.end" in topics

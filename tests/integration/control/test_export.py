@@ -1,0 +1,91 @@
+"""Whatever export writes, plan takes, and the plan is empty: over worlds that use all of the models."""
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestd.control.engine.document import load_document
+from ingestd.control.engine.export import export_document
+from ingestd.control.engine.kinds import KINDS
+from ingestd.control.engine.plan import make_plan
+from ingestd.control.engine.state import ControlState
+from ingestd.control.engine.world import read_world
+from tests.genesys import objects
+from tests.integration.control.world import World
+
+NAMES = st.text(st.characters(exclude_categories=("C",)), min_size=1, max_size=30)
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=("Cs",)), max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(exclude_categories=("C",)), max_size=4), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+TOPICS = st.sampled_from(["v2.detail.events.conversation.{id}.acw", "v2.users.{id}.presence", "v2.x"])
+
+
+@st.composite
+def criteria(draw: st.DrawFn) -> dict[str, Any]:
+    one = draw(objects("MatchCriteria")) | {"jsonPath": draw(NAMES)}
+    one = {name: value for name, value in one.items() if name not in ("value", "values")}
+    one["operator"] = draw(st.sampled_from([one.get("operator") or "Equal", "NewerThanUs"]))
+    if name := draw(st.sampled_from(["value", "values", ""])):
+        one[name] = draw(JSON if name == "value" else st.lists(JSON, max_size=3))
+    return one
+
+
+@st.composite
+def triggers(draw: st.DrawFn) -> dict[str, Any]:
+    """Every field and word of the model; values that the platform itself would have let in."""
+    one = draw(objects("Trigger")) | {"topicName": draw(TOPICS), "description": draw(NAMES)}
+    one["target"] = draw(objects("TriggerTarget")) | {"type": "Workflow", "id": str(draw(st.uuids()))}
+    one["matchCriteria"] = draw(st.lists(criteria(), max_size=3))
+    one |= {"eventTTLSeconds": None, "delayBySeconds": None}
+    name, least, most = draw(st.sampled_from([("eventTTLSeconds", 10, 9999), ("delayBySeconds", 60, 900)]))
+    one[name] = draw(st.none() | st.integers(least, most))
+    return one
+
+
+@st.composite
+def integrations(draw: st.DrawFn) -> dict[str, Any]:
+    properties = {
+        "awsAccountId": draw(st.from_regex(r"[0-9]{12}", fullmatch=True)),
+        "awsAccountRegion": draw(st.sampled_from(["eu-central-1", "us-gov-west-1", "eusc-de-east-1"])),
+        "eventSourceSuffix": draw(st.from_regex(r"[A-Za-z0-9._-]{1,20}", fullmatch=True)),
+        "eventFilter": draw(st.lists(TOPICS, min_size=1, max_size=3)),
+        "newer": draw(JSON),
+    }
+    state = draw(st.sampled_from(["ENABLED", "DISABLED"]))
+    return {"properties": properties, "notes": draw(NAMES | st.just("")), "intendedState": state}
+
+
+@given(
+    st.dictionaries(NAMES, triggers(), max_size=3),
+    st.dictionaries(NAMES, integrations(), max_size=2),
+)
+def test_the_plan_of_an_export_is_empty_whatever_there_is(
+    of_triggers: dict[str, Any], of_integrations: dict[str, Any]
+) -> None:
+    world = World()
+    for name, one in of_triggers.items():
+        world.place("triggers", **(one | {"name": name}))
+    for name, one in of_integrations.items():
+        world.place("integrations", **(one | {"name": name}))
+    context = world.context()
+    found = asyncio.run(read_world(context, [KINDS["trigger"], KINDS["integration"]]))
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place, "export.toml")
+        file.write_text(export_document(found), encoding="utf-8", newline="")
+        wanted = load_document(file)
+    plan = make_plan(wanted, found, ControlState("https://x", key=b"k"), secret=context.secret)
+    assert plan.is_empty, plan.render()
+    assert plan.counts.get("adopt", 0) == len(of_triggers) + len(of_integrations)
