@@ -28,12 +28,12 @@ from ingestd.intake.fan_out import dead_letter
 from ingestd.intake.recovery import ProcessedEvents
 from ingestd.intake.replay_intake import ReplayIntake
 from ingestd.intake.stages import Stages
-from ingestd.sources.files.jsonl import FileSource
+from ingestd.sources.files.jsonl import FileSource, JsonSource
 from ingestd.store.connection import StoreFailed
 from ingestd.store.journal import DISMISSED, EVERYWHERE
 from ingestd.telemetry import log
 from ingestd.telemetry.audit_entry import AuditEntry
-from ingestd.wiring.pipeline import Pipeline, Warn, make_recovery, open_pipeline, take_up_unconfirmed
+from ingestd.wiring.pipeline import Pipeline, Warn, make_recovery, open_pipeline, restore_unconfirmed
 
 _LOOK_AGAIN_S = 0.2
 _LAKE_S = 60.0
@@ -91,8 +91,7 @@ async def open_replay(
     sources: list[FileSource] = []
     async with AsyncExitStack() as stack:
         readers = open_files(paths, settings.source, warn, chunk_bytes=bounds.chunk_bytes)
-        for reader in readers:
-            stack.callback(reader.close)
+        stack.push_async_callback(_close, readers, sources)
         directory = state_directory(settings, login)
         pipeline = await stack.enter_async_context(
             open_pipeline(
@@ -295,7 +294,7 @@ async def _make_intake(replay: Replay, warn: Warn) -> ReplayIntake:
         pipeline.journal.drop(list(again))
         frozen = [batch for batch in frozen if batch.id not in again]
     else:
-        await take_up_unconfirmed(pipeline, {one.number: one.start for one in replay.sources})
+        await restore_unconfirmed(pipeline, {one.number: one.start for one in replay.sources})
     recoveries = {
         runner.name: make_recovery(pipeline, runner, [b for b in frozen if b.sink == runner.name], files)
         for runner in pipeline.runners
@@ -306,14 +305,14 @@ async def _make_intake(replay: Replay, warn: Warn) -> ReplayIntake:
         pipeline.routes,
         pipeline.recorder,
         pipeline.runners,
-        keep={lake.name: lake.accepted for lake in pipeline.lakes if lake.accepted},
+        outboxes={lake.name: lake.accepted for lake in pipeline.lakes if lake.accepted},
     )
     intake = ReplayIntake(
         stages,
         recoveries=recoveries,
         processed={
             by: ProcessedEvents(b for b in frozen if b.sink == by)
-            for by in (EVERYWHERE, DISMISSED, *stages.keep)
+            for by in (EVERYWHERE, DISMISSED, *stages.outboxes)
         },
         journal=pipeline.journal,
         clock=pipeline.clock,
@@ -322,6 +321,14 @@ async def _make_intake(replay: Replay, warn: Warn) -> ReplayIntake:
     )
     intake.resume_kept()
     return intake
+
+
+async def _close(readers: Sequence[JsonSource], sources: Sequence[FileSource]) -> None:
+    """After the acknowledgements are on disk. Where there was no pipeline, no reader has become a source."""
+    for source in sources:
+        await source.close()
+    for reader in readers[len(sources) :]:
+        reader.close()
 
 
 def _oldest_s(sources: Sequence[FileSource], clock: Clock) -> float:

@@ -14,9 +14,9 @@ class Bounds:
     waiting_requests: int = 1_000
     """Chunks whose producers wait for the delivery; past it they are answered at once with what is known."""
     pending_bytes: int = 32 * 1024 * 1024
-    """Of a sink among several: of chunks that have events without an end there; then the intake waits."""
+    """Of a sink among several: of chunks with unresolved events there; then the intake waits."""
     copy_bytes: int = 32 * 1024 * 1024
-    """Of copies that wait for the fate of events on their way; then the intake waits."""
+    """Of copies that wait for events on their way; then the intake waits."""
     outage_look_s: float = 1.0
     """How often a lane checks the deadline of an outage while nothing happens."""
 

@@ -78,7 +78,7 @@ class SinkLedger:
     retried_failed: int = 0
     retried_aside: int = 0
 
-    def taken_up(self, count: int) -> None:
+    def started(self, count: int) -> None:
         """``count`` events are on their way to the sink."""
         self.routed += count
         self.in_flight += count

@@ -145,11 +145,11 @@ class FanOutReceipt(Receipt):
         "_before",
         "_digests",
         "_expected",
-        "_freed",
         "_incomplete",
         "_known",
         "_positions",
         "_sink_done",
+        "_told_lost",
         "_whole",
         "events",
         "failed",
@@ -188,7 +188,7 @@ class FanOutReceipt(Receipt):
         self._before = resolved
         self._sink_done = sink_done
         self._incomplete = incomplete
-        self._freed: set[int] = set()
+        self._told_lost: set[int] = set()
         self._known = known
 
     def settle(self, count: int = 1) -> None:
@@ -202,7 +202,7 @@ class FanOutReceipt(Receipt):
         lost = []
         for position, letter in failed:
             if self.fail(position, letter):
-                self._freed.add(position)
+                self._told_lost.add(position)
                 lost.append(letter)
         self._expected[sink] -= len(positions)
         if self._expected[sink] < 0:
@@ -257,7 +257,7 @@ class FanOutReceipt(Receipt):
         keys = self._digests
         if keys and (gone := self.lost()):
             keys = [key for at, key in zip(self._positions, keys, strict=True) if at not in gone]
-            lost = lost + [letter for at, letter in gone.items() if at not in self._freed]
+            lost = lost + [letter for at, letter in gone.items() if at not in self._told_lost]
         return Resolution(
             self.events + self.unmatched,
             [letter for at, (_, letter) in self.failed.items() if at not in self.unconfirmed],

@@ -61,7 +61,7 @@ Result = AcceptedSubmission | DeferredSubmission
 @dataclass(slots=True)
 class Submission:
     """``answer`` is called exactly once, on the event loop. ``wait_s`` > 0: not before every event
-    had its end, or that many seconds passed. ``size_bytes``: of the events together."""
+    is resolved, or that many seconds passed. ``size_bytes``: of the events together."""
 
     events: list[bytes]
     answer: Callable[[Result], None]

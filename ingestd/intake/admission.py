@@ -105,7 +105,7 @@ SLICE_S = 0.01
 
 _DONE = object()
 
-Keep = Callable[[list[bytes]], "CommitPart | None"]
+AddToOutbox = Callable[[list[bytes]], "CommitPart | None"]
 """Accepted events -> what else is to be written with them."""
 
 Accepted = Callable[[str, int], None]
@@ -137,7 +137,7 @@ class Admission:
         waiting: DeliveryWaits,
         routes: Routes,
         sources: Sequence[SpoolSource],
-        keep: Sequence[Keep] = (),
+        outboxes: Sequence[AddToOutbox] = (),
         max_unanswered_bytes: int,
         max_event_bytes: int,
         keep_rejected: bool,
@@ -156,7 +156,7 @@ class Admission:
         self._waiting = waiting
         self._routes = routes
         self._sources = sources
-        self._keepers = keep
+        self._outboxes = outboxes
         self._max_event_bytes = max_event_bytes
         self._max_unanswered_bytes = max_unanswered_bytes
         self._clock = clock
@@ -225,8 +225,8 @@ class Admission:
         """In one go: who sees a key as claimed must not be written before it."""
         group.claim(self._window, self._clock.monotonic())
         pieces = group.pieces(MAX_CHUNK_BYTES)
-        kept = [one for keep in self._keepers for piece in pieces if (one := keep(piece[1]))]
-        also = _together([self._keep(group), *kept])
+        added = [one for add in self._outboxes for piece in pieces if (one := add(piece[1]))]
+        also = _together([self._rejected(group), *added])
         self._committing += 1
         if pieces:
             now = self._clock.wall()
@@ -234,9 +234,9 @@ class Admission:
             owners = [piece[0] for piece in pieces]
         else:  # copies of events that are not on disk yet must not be told so
             chunks, owners, on_disk = [], [], self._database.append(also)
-        on_disk.add_done_callback(partial(self._committed, group, chunks, owners, kept))
+        on_disk.add_done_callback(partial(self._committed, group, chunks, owners, added))
 
-    def _keep(self, group: SubmissionGroup) -> Work | None:
+    def _rejected(self, group: SubmissionGroup) -> Work | None:
         """Rejected events as dead letters, if they are wanted. They come with the commit that the answer
         waits for: a deferred submission is sent again, and must not leave them twice."""
         if not (self.keep_rejected and group.refused):
@@ -262,14 +262,14 @@ class Admission:
         group: SubmissionGroup,
         chunks: list[Chunk],
         owners: list[int | None],
-        kept: list[CommitPart],
+        added: list[CommitPart],
         on_disk: asyncio.Future[None],
     ) -> None:
         self._committing -= 1
         self._unanswered_bytes -= sum(submission.size_bytes for submission in group.submissions)
         if error := on_disk.exception():
             self._window.release(group.claimed)
-            for one in kept:
+            for one in added:
                 one.refused()
             deferred = store_deferral(error)
             for submission in group.submissions:

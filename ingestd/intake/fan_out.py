@@ -133,7 +133,7 @@ class FanOut:
                 left = [index for index, place in enumerate(at) if place not in known]
                 mine, keys, at = _pick(left, mine, keys, at)
             expected = len(mine) + len(found.taken)
-            sink.ledger.taken_up(expected)
+            sink.ledger.started(expected)
             self._recorder.expect(sink.name, chunk, expected)
             if mine:
                 self._batch(sink, chunk, mine, keys, at)
@@ -170,7 +170,7 @@ class FanOut:
         now, safe = self._clock.wall(), [digest for digest in digests if digest]
         letters = self._recorder.resolve_keys(safe, ())
         self._journal.safe(safe, letters, now=now)
-        self._journal.passed(EVERYWHERE, chunk, positions, now=now)
+        self._journal.processed(EVERYWHERE, chunk, positions, now=now)
         self._recorder.unmatched(chunk, len(digests))
 
     def _batch(

@@ -1,4 +1,4 @@
-"""Taking up what an earlier process left: batches that were frozen, and may or may not have arrived.
+"""What an earlier process left: batches that were frozen, and may or may not have arrived.
 
 Files are read again from their position. Events of batches that were settled beyond it are passed
 over; events of batches that were not are collected until the batch is whole again, and it goes out
@@ -46,7 +46,7 @@ class RecoveredChunk:
 
 
 class ProcessedEvents:
-    """Re-read events that a consumer has already processed (``Journal.passed``)."""
+    """Re-read events that a consumer has already processed (``Journal.processed``)."""
 
     def __init__(self, frozen: Iterable[FrozenBatch]) -> None:
         self._positions = {

@@ -50,7 +50,7 @@ class ReplayIntake:
         self._window = stages.window
         self._validator = stages.validator
         self._recorder = stages.recorder
-        self._keep = stages.keep
+        self._outboxes = stages.outboxes
         self._sinks = stages.sinks
         self._recoveries = recoveries
         self._processed = processed
@@ -98,7 +98,7 @@ class ReplayIntake:
         for sink in self._sinks:
             for batch in self._recoveries[sink.name].kept_batches():
                 self._recorder.accepted(len(batch))
-                sink.ledger.taken_up(len(batch))
+                sink.ledger.started(len(batch))
                 self._resume(sink, batch)
         self._say_changed()
 
@@ -181,8 +181,8 @@ class ReplayIntake:
         ended: list[int] = []
         if events:
             events, digests, chosen, ended = self._sift(chunk, checked, events, chosen)
-        if self._keep:
-            self._keep_accepted(chunk, sorted({*known, *chosen}) if events else sorted(known))
+        if self._outboxes:
+            self._add_accepted(chunk, sorted({*known, *chosen}) if events else sorted(known))
         self._fan_out.dispatch(chunk, events, digests, chosen, recovered)
         if ended:
             self._journal.dismissed(chunk, ended, now=self._clock.wall())
@@ -202,13 +202,13 @@ class ReplayIntake:
         chunk.recut(broken.__getitem__, broken)
         return self._validator.check(chunk.events)
 
-    def _keep_accepted(self, chunk: Chunk, accepted: Sequence[int]) -> None:
-        for name, keep in self._keep.items():
-            kept = self._processed[name].of(chunk)
-            new = [position for position in accepted if position not in kept]
-            if work := keep([chunk.events[position] for position in new]):
+    def _add_accepted(self, chunk: Chunk, accepted: Sequence[int]) -> None:
+        for name, add in self._outboxes.items():
+            before = self._processed[name].of(chunk)
+            new = [position for position in accepted if position not in before]
+            if work := add([chunk.events[position] for position in new]):
                 now = self._clock.wall()
-                self._journal.passed(name, chunk, sorted({*kept, *new}), now=now, also=work)
+                self._journal.processed(name, chunk, sorted({*before, *new}), now=now, also=work)
 
     def _sift(
         self, chunk: Chunk, checked: ValidatedChunk, events: list[bytes], positions: Positions

@@ -10,17 +10,17 @@ from ingestd.processing.validate import Validator
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.store.writer import Work
 
-Keep = Callable[[list[bytes]], Work | None]
+AddToOutbox = Callable[[list[bytes]], Work | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """The pure stages, and whom they report to. ``keep``: by name, who is given the events of a chunk that
-    are new and valid; what it gives is written once, however often the chunk is read."""
+    """The pure stages, and whom they report to. ``outboxes``: of lakes, by name, which get the
+    events of a chunk that are new and valid, once, however often the chunk is read."""
 
     window: Window
     validator: Validator
     routes: Routes
     recorder: EventRecorder
     sinks: Sequence[SinkRunner]
-    keep: Mapping[str, Keep] = field(default_factory=dict)
+    outboxes: Mapping[str, AddToOutbox] = field(default_factory=dict)

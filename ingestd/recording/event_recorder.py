@@ -113,7 +113,7 @@ class EventRecorder:
 
     # --- the sinks ---
 
-    def taken_up(self, sink: str, chunk: Chunk, count: int, *, resolved: int, unmatched: int) -> None:
+    def started(self, sink: str, chunk: Chunk, count: int, *, resolved: int, unmatched: int) -> None:
         """A sink reads a chunk of the spool: ``count`` events are on their way, an earlier process
         ``resolved`` some, the others are not for this sink."""
         if chunk.receipt.final:
@@ -154,7 +154,7 @@ class EventRecorder:
         if resolved.in_store:
             self._journal.note(partial(mark_freed, letters=resolved.in_store))
         if resolved.positions and resolved.durable:
-            self._journal.passed(EVERYWHERE, chunk, resolved.positions, now=self._clock.wall())
+            self._journal.processed(EVERYWHERE, chunk, resolved.positions, now=self._clock.wall())
         chunk.receipt.finish(sink, count)
 
     def free(self, digests: Iterable[bytes | None]) -> None:

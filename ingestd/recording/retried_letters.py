@@ -93,7 +93,7 @@ class RetriedLetters:
             shared=numbers if batch.anew else (),
             safe_keys=safe,
             failed=failed,
-            freed=[number for part in parts for number in part.letters],
+            in_parts=[number for part in parts for number in part.letters],
             copies=copies,
             now=self._clock.wall(),
             also=also,

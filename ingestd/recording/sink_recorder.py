@@ -182,7 +182,7 @@ class SinkRecorder:
 
     def still_unconfirmed(self, rows: Sequence[Row]) -> None:
         """At the start: an earlier process left these."""
-        self.ledger.taken_up(len(rows))
+        self.ledger.started(len(rows))
         self.ledger.confirming += len(rows)
         self._events.unconfirmed.left(rows)
 
@@ -209,7 +209,7 @@ class SinkRecorder:
             keys += safe
             letters += [letter for _, letter in failed]
             letters += copies
-        self._journal.settled(
+        self._journal.resolved(
             batch,
             sink=self.sink,
             segments=[piece[0] for piece in pieces],

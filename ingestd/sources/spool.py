@@ -52,7 +52,7 @@ class SpoolSource:
 
     @property
     def behind_chunks(self) -> int:
-        """Chunks that were not read."""
+        """How many chunks were not read."""
         return max(0, self._spool.end - self._cursor.unread)
 
     async def open(self) -> None:

@@ -25,7 +25,7 @@ from ingestd.store.writer import Work
 
 EVERYWHERE, DISMISSED = "", "-"
 """Under these names the journal has events of files that are resolved at all sinks, and events that were
-sent to none: refused, or copies (``Journal.passed``). No sink has such a name."""
+sent to none: refused, or copies (``Journal.processed``). No sink has such a name."""
 
 _INSERT_KEYS = "INSERT INTO window (confirmed_at, digests) VALUES (?, ?)"
 
@@ -83,7 +83,7 @@ class Journal:
         a new one.
 
         A file that has grown is compared by the head it had then. One that is shorter (``size``, where it is
-        known) than its position, or holds something else before it, was written anew, and counts as new.
+        known) than its position, or holds something else before it, was written again, and counts as new.
         """
 
         def find(connection: sqlite3.Connection) -> SourceState:
@@ -141,7 +141,7 @@ class Journal:
         row = frozen.row_of(batch, sink=sink, now=now, keep_events=kept, keep_keys=keys)
         self._changes(now).rows.append(row)
 
-    def settled(
+    def resolved(
         self,
         batch: Batch,
         *,
@@ -202,14 +202,14 @@ class Journal:
         delivered: Sequence[int],
         safe_keys: Sequence[bytes],
         failed: Sequence[tuple[int, DeadLetter]],
-        freed: Sequence[int] = (),
+        in_parts: Sequence[int] = (),
         shared: Sequence[int] = (),
         copies: Sequence[DeadLetter] = (),
         now: float,
         also: Work | None = None,
     ) -> None:
-        """What became of dead letters (by number) that were sent again. ``freed``: they were not taken, and
-        go on in other requests. ``shared``: delivered ones whose events other sinks may lack. ``copies``:
+        """Outcomes of dead letters (by number) that were sent again. ``in_parts``: these were not taken and
+        go on in other requests. ``shared``: delivered, though other sinks may lack the events. ``copies``:
         letters of events that failed with one of them."""
         packed = b"".join(safe_keys)
 
@@ -220,8 +220,8 @@ class Journal:
             if shared:
                 letter_leases.lacked_elsewhere(connection, shared)
             letter_leases.letters_failed(connection, failed, now)
-            if freed:
-                letter_leases.free_letters(connection, freed)
+            if in_parts:
+                letter_leases.free_letters(connection, in_parts)
             if copies:
                 insert_letters(connection, copies, now)
             if also:
@@ -255,7 +255,7 @@ class Journal:
         self._marks[source] = mark
         self._moved.add(source)
 
-    def passed(
+    def processed(
         self, by: str, chunk: Chunk, positions: Positions, *, now: float, also: Work | None = None
     ) -> None:
         """``by`` need not see these events of a chunk again, though it may be read again: known until its
@@ -278,7 +278,7 @@ class Journal:
         chunk.dismissed.update(positions)
         if self._positions.get(chunk.source, (0, 1))[0] >= chunk.end:
             return  # it is not read again
-        self.passed(DISMISSED, chunk, sorted(chunk.dismissed), now=now)
+        self.processed(DISMISSED, chunk, sorted(chunk.dismissed), now=now)
 
     def _note_positions(self) -> None:
         """Positions, and the settled batches that now lie before them, go in one transaction."""

@@ -9,7 +9,7 @@ from ingestd.store.database import Database
 
 
 class SpoolReader:
-    """Opened when something is to be read; closed and opened anew when the database has to be."""
+    """Opened when something is to be read; closed and opened again when the database is."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -253,7 +253,7 @@ async def open_ingest(
             raise UserError(words_of_left_behind(sink, chunks, pipeline.database.path.parent))
         if positions := spool.positions():
             first, _ = place_of(min(positions.values()), 0)
-            await take_up_unconfirmed(pipeline, {spool.source: first}, spool=spool.source)
+            await restore_unconfirmed(pipeline, {spool.source: first}, spool=spool.source)
         for source in sources:
             await source.open()
             pipeline.metrics.by_sink.behind[source.sink] = partial(getattr, source, "behind_chunks")
@@ -273,7 +273,7 @@ async def open_ingest(
             waiting=pipeline.waiting,
             routes=pipeline.routes,
             sources=sources,
-            keep=[lake.accepted for lake in pipeline.lakes if lake.accepted],
+            outboxes=[lake.accepted for lake in pipeline.lakes if lake.accepted],
             max_unanswered_bytes=pipeline.bounds.unanswered_bytes,
             max_event_bytes=max(runner.batcher.max_event_bytes for runner in pipeline.runners),
             keep_rejected=settings.ingest.keep_rejected,
@@ -306,7 +306,7 @@ async def _recover(pipeline: Pipeline, spool: Spool, feeds: Sequence[SpoolFeed],
         )
 
 
-async def take_up_unconfirmed(
+async def restore_unconfirmed(
     pipeline: Pipeline, sources: Mapping[int, int], *, spool: int | None = None
 ) -> None:
     """Which events have yet to be confirmed, or are lost, since an earlier process. ``sources``: those that

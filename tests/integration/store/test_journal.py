@@ -34,7 +34,7 @@ def a_batch(*segments: Segment) -> Batch:
 
 
 def settle(journal: Journal, batch: Batch, **options: Any) -> None:
-    journal.settled(
+    journal.resolved(
         batch,
         sink="ingest_api",
         segments=options.get("segments", batch.segments),

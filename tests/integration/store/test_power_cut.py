@@ -110,7 +110,7 @@ class Work:
         letters = [DeadLetter(chunk.events[0], Reason.GAVE_UP, "503", chunk.source, offset, line)]
         letters = letters if self._chance.random() < 0.3 else []
         frozen.ending = self._facts["chunk", chunk.start].ending = len(self._log)
-        self._journal.settled(
+        self._journal.resolved(
             batch,
             sink="ingest_api",
             segments=batch.segments,
