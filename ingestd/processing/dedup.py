@@ -153,10 +153,14 @@ class Window:
                     self._put(digest)
             pending.difference_update(digests)
         self._remember(safe, now)
-        return self._take_followers()
+        return [copy for copies in self._take_followers().values() for copy in copies]
 
     def release(self, digests: Sequence[bytes]) -> list[WaitingCopy]:
         """These events failed: their keys are free again. Returns their copies: they failed, too."""
+        return [copy for copies in self.release_by_key(digests).values() for copy in copies]
+
+    def release_by_key(self, digests: Collection[bytes]) -> dict[bytes, list[WaitingCopy]]:
+        """As ``release``; only keys with copies are in what it gives."""
         free = self._pending.intersection(digests)
         self._pending -= free
         self._drop(free)
@@ -181,15 +185,13 @@ class Window:
             self._closed.append((confirmed_at, fresh))
             self._shrink()
 
-    def _take_followers(self) -> list[WaitingCopy]:
+    def _take_followers(self) -> dict[bytes, list[WaitingCopy]]:
         """Copies of what was pending, and is not any more."""
-        if not self._followers:
-            return []
-        taken: list[WaitingCopy] = []
-        for digest in [digest for digest in self._followers if digest not in self._pending]:
-            taken += self._followers.pop(digest)
-        self.follower_count -= len(taken)
-        self.follower_bytes -= sum(len(f.chunk.events[f.position]) for f in taken)
+        gone = [digest for digest in self._followers if digest not in self._pending]
+        taken = {digest: self._followers.pop(digest) for digest in gone}
+        for copies in taken.values():
+            self.follower_count -= len(copies)
+            self.follower_bytes -= sum(len(copy.chunk.events[copy.position]) for copy in copies)
         return taken
 
     def _remember(self, digests: Sequence[bytes], now: float) -> None:

@@ -179,21 +179,15 @@ class EventRecorder:
         for copy in copies:
             self.duplicates(copy.chunk, 1)
         self._dismissed(copies)
-        if not self._window.follower_count:
-            if lost:
-                self._window.release([letter.digest for letter in lost if letter.digest])
+        if not lost:
             return []
-        shared: list[DeadLetter] = []
-        for letter in lost:
-            if letter.digest is None:
-                continue
-            copies = self._window.release([letter.digest])
-            for copy in copies:
-                shared.append(letter_of_copy(copy.chunk, copy.position, letter))
-                self.ledger.count_letters(letter.reason)
-                self.settle(copy.chunk, 1)
-            self._dismissed(copies)
-        return shared
+        of = {letter.digest: letter for letter in reversed(lost) if letter.digest}
+        failed = [(copy, of[key]) for key, found in self._window.release_by_key(of).items() for copy in found]
+        for copy, letter in failed:
+            self.ledger.count_letters(letter.reason)
+            self.settle(copy.chunk, 1)
+        self._dismissed([copy for copy, _ in failed])
+        return [letter_of_copy(copy.chunk, copy.position, letter) for copy, letter in failed]
 
     def _dismissed(self, copies: Sequence[WaitingCopy]) -> None:
         """Copies are resolved: a restart must not take them for events."""

@@ -7,7 +7,7 @@ event is counted and left to the caller. Where a person has set the paths, ``ite
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -116,10 +116,17 @@ def find(body: bytes, count: int, ids: Ids, *, shared_ids: bool = True) -> Found
     except (ValueError, RecursionError):
         return Found(unmatched=1)  # who knows which events it named
     found = NamedErrors(shared_ids=shared_ids)
+    said: dict[tuple[Any, ...], str] = {}  # an API that refuses a thousand events says the same of each
     for entry in _entries(content):
         indices = _indices(entry, count, ids)
         names = bool(indices) or _names_one(entry)
-        found.add(indices, _words(entry), retryable=_retryable(entry), names=names)
+        values = tuple(map(entry.__getitem__, _speaking(tuple(entry))))
+        alike = all(type(value) is str for value in values)  # else 1 and True would be
+        if not alike or (words := said.get(values)) is None:
+            words = _words(values)
+            if alike:
+                said[values] = words
+        found.add(indices, words, retryable=_retryable(entry), names=names)
     return found.result
 
 
@@ -310,8 +317,7 @@ def _index_in_path(path: Any) -> int | None:
     return None
 
 
-def _words(entry: dict[str, Any]) -> str:
-    values = map(entry.__getitem__, _speaking(tuple(entry)))
+def _words(values: Iterable[Any]) -> str:
     said = [
         text for value in values if isinstance(value, (str, int)) and _is_seen(text := str(value).strip())
     ]
