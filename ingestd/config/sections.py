@@ -103,10 +103,10 @@ class DeliveryConfig(Section):
     backoff_base: Seconds = Field(0.5, gt=0, description="before the second attempt, at most")
     backoff_cap: Seconds = Field(30.0, gt=0, description="before any attempt, at most")
     circuit_threshold: int = Field(10, ge=1, description="failures in a row that open the circuit")
-    retry_share: float = Field(
+    retry_ratio: float = Field(
         0.2, ge=0, description="retries allowed, as a share of first attempts; protects a failing API"
     )
-    retries_per_second: float = Field(1.0, gt=0, description="retries that are allowed in any case")
+    min_retries_per_second: float = Field(1.0, gt=0, description="retries that are allowed in any case")
     order_by: str = Field("", description="JSON paths, A,B.c: events alike in them are sent in their order")
     startup_timeout: Seconds = Field(
         20.0, ge=0, description="how long a replay waits for an API that never answered"
@@ -133,7 +133,7 @@ class LettersConfig(Section):
     """Dead letters."""
 
     retry: bool = Field(True, description="send those again that may succeed, behind live traffic")
-    poll: Seconds = Field(5.0, gt=0, description="how often those that are due are looked for")
+    poll_interval: Seconds = Field(5.0, gt=0, description="how often those that are due are looked for")
     retention: Seconds = Field(7 * 86400.0, ge=0, description="how long delivered letters are kept")
 
 

@@ -29,17 +29,17 @@ class Batch:
     where ``batch_id`` is none, and those of its parts.
     ``segments`` say where the events came from, in order; they are empty for a batch made of dead
     letters, which has ``letters`` (their numbers) instead. ``body``: the exact bytes that are sent,
-    set once by ``freeze``. Times are the monotonic clock's, except ``first_sent_wall``. ``anew``: numbers
+    set once by ``freeze``. Times are the monotonic clock's, except ``first_sent_wall``. ``claims``: numbers
     of letters whose keys were free, and where their events were read: a key that is known now is of an event
     that was accepted after its letter.
     """
 
     __slots__ = (
         "ambiguous",
-        "anew",
         "attempts",
         "bisection",
         "body",
+        "claims",
         "cuts",
         "digests",
         "drain_tries",
@@ -77,7 +77,7 @@ class Batch:
         self.digests = digests
         self.segments = segments
         self.letters = letters
-        self.anew: Mapping[int, Place] = {}
+        self.claims: Mapping[int, Place] = {}
         self.body = b""
         self.noted = False  # what rebuilds it after a crash is in the journal
         self.submitted = False  # has been counted as one that goes out
@@ -122,7 +122,7 @@ class Batch:
             self.new_id,
             letters=letters,
         )
-        part.anew = self.anew
+        part.claims = self.claims
         part.inherited, part.first_sent = self.tries, self.first_sent
         part.first_sent_wall = self.first_sent_wall
         part.not_counted, part.not_counted_s = self.not_counted, self.not_counted_s

@@ -17,7 +17,7 @@ class Ledger:
     ``in_flight``, here and there, and stays so over restarts. ``delivered`` and ``dead_lettered`` are final.
 
     Dead letters that are sent again were resolved here before, and are counted beside it:
-    ``retried_duplicate`` those that were not sent because their events had been accepted anew,
+    ``retried_duplicate`` those that were not sent because their events had been accepted again,
     ``retried_aside`` those that were due, may not be sent without a person, and wait for one now.
 
     ``in_flight`` is what the receipts of all chunks still wait for; it is counted on its own and

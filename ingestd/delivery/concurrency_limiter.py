@@ -87,7 +87,7 @@ class LatencyMonitor:
         if ratio < ratio_before * _FOLLOWS:
             return LatencyTrend.HEAVY
         self._heavy_since, self.limit_before = None, before
-        # it has become slower by itself: learn that anew
+        # the API became slower without us: measure its latency again
         self._means, self._shortest, self._shortest_before = {}, {}, {}
         return LatencyTrend.UNRELATED
 

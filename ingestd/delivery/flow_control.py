@@ -67,7 +67,7 @@ class FlowControl:
         self._order = order
         self._url = url
         self._retries = RetryBudget(
-            share=settings.retry_share, floor=settings.retry_floor, per_s=settings.retry_per_s, now=now
+            share=settings.retry_ratio, floor=settings.retry_floor, per_s=settings.retry_per_s, now=now
         )
         self._ever_answered = False
         self._last_progress, self._was_idle = now, True

@@ -22,7 +22,7 @@ class LaneSettings:
     carries at most one event of a key. ``order_watch`` counts the events that have one.
 
     ``requests_per_minute``, ``events_per_second``: 0 is no limit but what the API's headers say.
-    ``retry_share``: of first requests, that many may be repeats; ``retry_floor`` and ``retry_per_s``: what
+    ``retry_ratio``: of first requests, that many may be repeats; ``retry_floor`` and ``retry_per_s``: what
     may be repeated however few these are. ``confirms``: the API will be asked what became of events that
     it has accepted.
     """
@@ -46,7 +46,7 @@ class LaneSettings:
     one_per_key: bool = False
     requests_per_minute: int = 0
     events_per_second: float = 0.0
-    retry_share: float = 0.2
+    retry_ratio: float = 0.2
     retry_floor: int = 10
     retry_per_s: float = 1.0
     confirms: bool = False

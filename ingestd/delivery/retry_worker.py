@@ -96,7 +96,7 @@ def rebuild(letters: Sequence[LeasedLetter], new_id: NewId) -> Batch:
         batch_id=first.batch if same else None,
         letters=tuple(letter.id for letter in letters),
     )
-    batch.anew = {letter.id: letter.place for letter in letters if letter.digest and letter.freed}
+    batch.claims = {letter.id: letter.place for letter in letters if letter.digest and letter.freed}
     batch.ambiguous = same
     if same and not first.obstacle:
         batch.noted = True  # the store has its key, its members and their order

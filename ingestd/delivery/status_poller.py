@@ -113,7 +113,7 @@ class StatusPollerSettings:
     """
 
     timeout_s: float = 300.0
-    first_after_s: float = 1.0
+    initial_delay_s: float = 1.0
     max_wait_s: float = 60.0
     requests_per_minute: int = 60
     max_polls: int = 8
@@ -269,7 +269,7 @@ class StatusPoller:
         elif age_s >= settings.timeout_s:
             await self._dead_letter(event, Reason.UNCONFIRMED, self._too_late(event, status))
         else:
-            ceiling = min(settings.max_wait_s, settings.first_after_s * 2.0 ** min(event.asked + 1, 32))
+            ceiling = min(settings.max_wait_s, settings.initial_delay_s * 2.0 ** min(event.asked + 1, 32))
             due = min(now + jitter(ceiling, self._random), event.accepted_at + settings.timeout_s)
             self._store.postpone(event.id, due=due, asked=event.asked + 1)
 
@@ -282,7 +282,7 @@ class StatusPoller:
         if age_s >= settings.timeout_s + outage_s and now - self._started >= outage_s:
             await self._dead_letter(event, Reason.UNCONFIRMED, self._too_late(event, status))
             return
-        wait_s = jitter(min(settings.max_wait_s, max(settings.first_after_s, age_s)), self._random)
+        wait_s = jitter(min(settings.max_wait_s, max(settings.initial_delay_s, age_s)), self._random)
         self._store.postpone(event.id, due=wall + wait_s, asked=event.asked)
 
     def _note_failure(self, status: EventStatus, *, started: float, now: float) -> None:

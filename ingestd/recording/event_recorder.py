@@ -209,7 +209,7 @@ class KeyClaims:
     """Keys that dead letters on their way have claimed, at all sinks together; bounded by what is leased.
 
     An event that several sinks gave up has a letter at each, and its key was free when they were made. These
-    letters go out side by side: to none of them the others are a sign that the event was accepted anew.
+    letters go out side by side: to none of them the others are a sign that the event was accepted again.
     """
 
     def __init__(self) -> None:

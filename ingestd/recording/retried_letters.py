@@ -46,26 +46,26 @@ class RetriedLetters:
         self._out: dict[bytes, str] = {}  # keys that letters on their way have claimed, and their batches
 
     def withdraw(self, batch: Batch) -> Batch | None:
-        """Just before a request: what is left of it, or None, without letters whose events were accepted
-        anew, or are on their way otherwise. A request that may have been taken stays whole or is not sent."""
-        anew, later, doubtful = self._superseded(batch)
-        if not (anew or later or doubtful):
+        """Called before each request. Gives the batch without letters whose events were accepted again, or
+        are on their way otherwise; None: none is left. An ambiguous request stays whole or is not sent."""
+        superseded, later, doubtful = self._superseded(batch)
+        if not (superseded or later or doubtful):
             self._claim(batch)
             return batch
-        gone = {*anew, *later, *doubtful}
+        gone = {*superseded, *later, *doubtful}
         rest = [index for index in range(len(batch)) if index not in gone]
         aside: list[int] = []
         if batch.ambiguous:
             whole = list(range(len(batch)))
             if doubtful:
-                anew, later, doubtful = [], [], whole
-            elif anew:
+                superseded, later, doubtful = [], [], whole
+            elif superseded:
                 aside = sorted([*rest, *later])
                 later = []
             else:
                 later = whole
             rest = []
-        self._note(batch, anew=anew, later=later, doubtful=doubtful, aside=aside)
+        self._note(batch, superseded=superseded, later=later, doubtful=doubtful, aside=aside)
         return self.withdraw(batch.part(rest)) if rest else None
 
     def put_aside(self, count: int) -> None:
@@ -82,7 +82,7 @@ class RetriedLetters:
         for part in parts:
             mine = [digest for digest in part.digests if digest and self._out.get(digest) == batch.id]
             self._out.update(dict.fromkeys(mine, part.id))
-        claimed = [letter for number, letter in failed if letter.digest and number in batch.anew]
+        claimed = [letter for number, letter in failed if letter.digest and number in batch.claims]
         unclaimed = {digest for digest in (*safe, *map(_digest_of, claimed)) if self._give_up(digest)}
         copies = self._events.resolve_keys(safe, [one for one in claimed if _digest_of(one) in unclaimed])
         for ledger in (self._ledger, self._events.ledger):
@@ -90,7 +90,7 @@ class RetriedLetters:
             ledger.retried_failed += len(failed)
         self._journal.retried(
             delivered=numbers,
-            shared=numbers if batch.anew else (),
+            shared=numbers if batch.claims else (),
             safe_keys=safe,
             failed=failed,
             in_parts=[number for part in parts for number in part.letters],
@@ -101,7 +101,9 @@ class RetriedLetters:
 
     def _claim(self, batch: Batch) -> None:
         pairs = zip(batch.letters, batch.digests, strict=True)
-        places = {digest: batch.anew[number] for number, digest in pairs if digest and number in batch.anew}
+        places = {
+            digest: batch.claims[number] for number, digest in pairs if digest and number in batch.claims
+        }
         for digest, place in places.items():
             if self._out.get(digest) != batch.id:
                 self._events.letter_claims.take(digest, place)
@@ -118,15 +120,15 @@ class RetriedLetters:
         """Indices of letters whose events are safe by another way, of those that may be soon, and of those
         that are leased once more: with several sinks a key may have become known since the lease by a letter
         of the same event at another one. Then the store knows that this sink lacks it."""
-        anew: list[int] = []
+        superseded: list[int] = []
         later: list[int] = []
         doubtful: list[int] = []
         seen: set[bytes] = set()
         for index, (number, digest) in enumerate(zip(batch.letters, batch.digests, strict=True)):
-            if digest is None or number not in batch.anew or self._out.get(digest) == batch.id:
+            if digest is None or number not in batch.claims or self._out.get(digest) == batch.id:
                 continue
             state = self._events.state_of(digest)
-            elsewhere = self._events.letter_claims.are_of(digest, batch.anew[number])
+            elsewhere = self._events.letter_claims.are_of(digest, batch.claims[number])
             if digest in seen or digest in self._out or (state == "pending" and not elsewhere):
                 later.append(index)
             elif state == "known":
@@ -134,38 +136,40 @@ class RetriedLetters:
                     self._doubted.add(digest)
                     doubtful.append(index)
                 else:
-                    anew.append(index)
+                    superseded.append(index)
             seen.add(digest)
-        return anew, later, doubtful
+        return superseded, later, doubtful
 
     def _note(
         self,
         batch: Batch,
         *,
-        anew: Sequence[int],
+        superseded: Sequence[int],
         later: Sequence[int],
         doubtful: Sequence[int],
         aside: Sequence[int],
     ) -> None:
         now, taken = self._clock.wall(), batch.ambiguous
         elsewhere, back, again, left = (
-            [batch.letters[at] for at in some] for some in (anew, later, doubtful, aside)
+            [batch.letters[at] for at in some] for some in (superseded, later, doubtful, aside)
         )
-        self._doubted.difference_update(digest for at in anew if (digest := batch.digests[at]))
+        self._doubted.difference_update(digest for at in superseded if (digest := batch.digests[at]))
 
         def write(connection: sqlite3.Connection) -> None:
-            letter_leases.letters_anew(connection, elsewhere, now)
+            letter_leases.letters_superseded(connection, elsewhere, now)
             letter_leases.give_back(connection, back, now + FIRST_RETRY_S)
             letter_leases.give_back(connection, again, now)
-            letter_leases.leave_to_a_person(connection, left, letter_leases.MATES_ANEW)
+            letter_leases.leave_to_a_person(connection, left, letter_leases.MATES_SUPERSEDED)
             if not taken:
                 letter_leases.free_letters(connection, [*back, *again])
 
         self._journal.note(write)
         for ledger in (self._ledger, self._events.ledger):
-            ledger.retried_duplicate += len(anew)
-        if anew:
-            self._audit(AuditEntry.RETRIED_DUPLICATE, sink=self._sink, request_id=batch.id, count=len(anew))
+            ledger.retried_duplicate += len(superseded)
+        if superseded:
+            self._audit(
+                AuditEntry.RETRIED_DUPLICATE, sink=self._sink, request_id=batch.id, count=len(superseded)
+            )
         if aside:
             self.put_aside(len(aside))
             self._warn(

@@ -54,7 +54,7 @@ class SinkRecorder:
         learn: Callable[[int], None],
         keep: Keep | None = None,
         pending: PendingConfirmations | None = None,
-        first_question_after_s: float = 1.0,
+        initial_delay_s: float = 1.0,
     ) -> None:
         self.sink = sink
         self.ledger = SinkLedger()
@@ -68,7 +68,7 @@ class SinkRecorder:
         self._seconds = {known: metrics.attempt_seconds.labels(sink, known) for known in ANSWER_CLASSES}
         self._clock = clock
         self._warn = warn
-        self._first_question_after_s = first_question_after_s
+        self._first_question_after_s = initial_delay_s
         self._learned_bytes = sys.maxsize
         self._letters = RetriedLetters(sink, self.ledger, events, journal, audit, clock, warn)
         self.withdraw, self.put_aside = self._letters.withdraw, self._letters.put_aside
@@ -251,7 +251,7 @@ class SinkRecorder:
         now = self._clock.wall()
 
         def write(connection: sqlite3.Connection) -> None:
-            insert_confirmations(connection, rows, now, first_after_s=self._first_question_after_s)
+            insert_confirmations(connection, rows, now, initial_delay_s=self._first_question_after_s)
             if kept:
                 kept(connection)
 

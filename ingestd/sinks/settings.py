@@ -84,7 +84,7 @@ class ConfirmConfig(Section):
 
     url: Url = Field("", description="with {id}; auto: that of [api]; empty: no confirmation")
     timeout: Seconds = Field(300.0, gt=0, description="then the event becomes a dead letter (unconfirmed)")
-    first_after: Seconds = Field(1.0, gt=0, description="before the first question; doubles from there")
+    initial_delay: Seconds = Field(1.0, gt=0, description="before the first question; doubles from there")
     requests_per_minute: int = Field(60, ge=1, description="for all questions together")
     max_pending: int = Field(100_000, ge=1, description="then sending waits")
     status: JsonPath = Field("status", description="field of the answer that says how it stands")

@@ -50,7 +50,7 @@ class Due(NamedTuple):
 
 
 def insert_confirmations(
-    connection: sqlite3.Connection, rows: Sequence[Pending], now: float, *, first_after_s: float = 1.0
+    connection: sqlite3.Connection, rows: Sequence[Pending], now: float, *, initial_delay_s: float = 1.0
 ) -> None:
     """In the transaction that settles their batch: they go from there to here, and are nowhere else."""
     connection.executemany(
@@ -61,7 +61,7 @@ def insert_confirmations(
                 row.sink,
                 _storable(row.remote_id),
                 now,
-                now + first_after_s,
+                now + initial_delay_s,
                 row.batch,
                 row.source,
                 row.offset,

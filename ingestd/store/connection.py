@@ -17,7 +17,7 @@ MARK = struct.Struct("<QQ")
 
 
 MAX_LOG_BYTES = 16 * 1024**2
-"""The log is cut back to this when it is begun anew; how far it grows before is up to who reads meanwhile."""
+"""The log is cut back to this when it starts again; how far it grows before is up to who reads meanwhile."""
 
 PRAGMAS = (
     "PRAGMA auto_vacuum=INCREMENTAL;"  # of a new file: it can shrink again, see ``upkeep.py``

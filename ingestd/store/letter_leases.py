@@ -37,8 +37,8 @@ BROKEN = (
 )
 TRIED_LONG = "it was sent again by itself for 24 hours"
 DAMAGED = "the stored payload is damaged (checksum)"
-ANEW = "accepted again meanwhile, and not sent a second time"
-MATES_ANEW = "its request may have been taken, and is incomplete: an event of it was accepted again"
+SUPERSEDED = "accepted again meanwhile, and not sent a second time"
+MATES_SUPERSEDED = "its request may have been taken, and is incomplete: an event of it was accepted again"
 
 
 class Lease(NamedTuple):
@@ -239,13 +239,13 @@ def letters_delivered(connection: sqlite3.Connection, numbers: Sequence[int], no
     )
 
 
-def letters_anew(connection: sqlite3.Connection, numbers: Sequence[int], now: float) -> None:
-    """The events of these were accepted anew: they are, or will be, delivered by that, or have a letter of
+def letters_superseded(connection: sqlite3.Connection, numbers: Sequence[int], now: float) -> None:
+    """The events of these were accepted again: they are, or will be, delivered by that, or have a letter of
     their own then."""
     connection.execute(
         "UPDATE letters SET state = 'delivered', settled_at = ?, due = NULL, lease = NULL, requested = 0,"
         " obstacle = ? WHERE id IN (SELECT value FROM json_each(?))",
-        (now, ANEW, json.dumps(numbers)),
+        (now, SUPERSEDED, json.dumps(numbers)),
     )
 
 

@@ -16,7 +16,7 @@ MOVE = (
 
 
 class SourceState(NamedTuple):
-    """``position``: every event before it has had its end. ``line``: the number of the next line. ``moved``:
+    """``position``: every event before it is resolved. ``line``: the number of the next line. ``moved``:
     the wall time when it got there. ``rewritten``: so far a file was read that had this place on the disk,
     and the same name or the same beginning; what is there now is another."""
 

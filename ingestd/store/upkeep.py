@@ -24,7 +24,7 @@ _MAKE_ROOM_S = 0.1
 
 class StoreBounds(NamedTuple):
     """``pause_s``: the longest that readers take to end what they are reading. ``rewrite_bytes``: a file from
-    before it could shrink is written anew, once, when it holds no more than this."""
+    before it could shrink is rewritten, once, when it holds no more than this."""
 
     pause_s: float = 10.0
     rewrite_bytes: int = 64 * 1024**2
@@ -130,7 +130,7 @@ def _try(work: Callable[[], object]) -> bool:
 
 
 def let_shrink(connection: sqlite3.Connection, path: Path, *, max_bytes: int = BOUNDS.rewrite_bytes) -> None:
-    """Files from before format 4 cannot give pages back. One that holds little is written anew, in memory
+    """Files from before format 4 cannot give pages back. One that holds little is rewritten, in memory
     and then in one transaction; a larger one keeps its pages, and uses them again."""
     if connection.execute("PRAGMA auto_vacuum").fetchone()[0] == 2:
         return

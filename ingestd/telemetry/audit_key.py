@@ -1,4 +1,4 @@
-"""The key of the audit chain: who has it can make the chain anew, nobody else can."""
+"""The key of the audit chain: whoever has it can recompute the chain, nobody else can."""
 
 import os
 import re

@@ -28,7 +28,7 @@ class AuditProblem(NamedTuple):
 @dataclass(slots=True)
 class AuditFindings:
     """``unchained``: lines from before there was a chain. ``keyed``: of the ``chained``, made with a key; a
-    change of others is not seen if all their hashes were made anew. ``torn``: (file, line) not written to
+    change of others is not seen if all hashes were computed again. ``torn``: (file, line) not written to
     the end; no forgery. ``older_gone``: the oldest part goes on from one that is no longer there. ``last``:
     the chain of the last line: who notes it down can tell later whether the log still has all up to it."""
 

@@ -11,7 +11,7 @@ from ingestd.core.token_bucket import TokenBucket
 from ingestd.transport.headers import rate_limit
 
 _LOW_SHARE = 0.2
-"""Below this share of what is allowed, what is left is spread over the time until the count begins anew."""
+"""Below this share of what is allowed, what is left is spread over the time until the count starts again."""
 
 
 class ApiPace:

@@ -29,7 +29,7 @@ class AwsSignature:
     botocore, in a thread: that may read files, run programs and ask servers.
 
     ``profile``: one of the AWS configuration files; empty: as the environment says. A credential that was
-    refused (``drop``) is looked for anew, so that changed files count. Raises UserError without botocore.
+    refused (``drop``) is looked for again, so that changed files count. Raises UserError without botocore.
     """
 
     refusal = "AWS does not accept the credentials"

@@ -1,4 +1,4 @@
-"""Something that is made of files, and made anew when they change: secrets, authorities, certificates.
+"""Something that is made of files, and made again when they change: secrets, authorities, certificates.
 
 ``auth.py`` and ``sessions.py`` make them, with one ``Watch`` for a process.
 """
@@ -85,7 +85,7 @@ class WatchedFiles(Generic[T]):
             self._look_at = self._monotonic()
 
     def look(self) -> None:
-        """Make it anew if a file has changed."""
+        """Make it again if a file has changed."""
         self._look_at = self._monotonic() + LOOK_EVERY_S
         try:
             stamp = self._stamp()
@@ -96,7 +96,7 @@ class WatchedFiles(Generic[T]):
             self._take(stamp)
 
     def read_again(self) -> None:
-        """Make it anew in any case."""
+        """Make it again in any case."""
         self._told = ""
         try:
             self._take(self._stamp())

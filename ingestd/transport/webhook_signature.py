@@ -1,4 +1,4 @@
-"""Signatures of Standard Webhooks 1.0.0, made anew for each attempt: an ``Auth``, see ``auth.py``."""
+"""Signatures of Standard Webhooks 1.0.0, made for each attempt: an ``Auth``, see ``auth.py``."""
 
 import base64
 import hashlib

@@ -144,7 +144,7 @@ async def _open(
         learn=batcher.learn,
         keep=keep,
         pending=pending,
-        first_question_after_s=confirm.first_after if confirm else 1.0,
+        initial_delay_s=confirm.initial_delay if confirm else 1.0,
     )
     lane = Lane(
         sink,
@@ -166,7 +166,7 @@ async def _open(
         warn=context.warn,
         on_aside=recorder.put_aside,
     )
-    worker = RetryWorker(letters, lane, clock=clock, poll_s=settings.letters.poll)
+    worker = RetryWorker(letters, lane, clock=clock, poll_s=settings.letters.poll_interval)
     runner = SinkRunner(sink, batcher, lane, recorder, worker, letters, order_watch=lane_settings.order_watch)
     if confirm and pending:
         runner.status_poller = await _confirmer(
@@ -203,8 +203,8 @@ def _lane_settings(
         one_per_key=getattr(sink, "one_per_key", False),
         requests_per_minute=section.requests_per_minute,
         events_per_second=section.events_per_second,
-        retry_share=delivery.retry_share,
-        retry_per_s=delivery.retries_per_second,
+        retry_ratio=delivery.retry_ratio,
+        retry_per_s=delivery.min_retries_per_second,
         confirms=confirms,
         outage_look_s=context.bounds.outage_look_s,
     )
@@ -305,7 +305,7 @@ async def _confirmer(
         ),
         settings=StatusPollerSettings(
             timeout_s=confirm.timeout,
-            first_after_s=confirm.first_after,
+            initial_delay_s=confirm.initial_delay,
             requests_per_minute=confirm.requests_per_minute,
         ),
         clock=context.clock,

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 
 SECRET = "whsec_" + "c2VjcmV0LW9mLXRoZS1yZWFkbWUtMzItYnl0ZXM="
 S3 = 'url = "s3://'
-HURRY = """confirm.first_after = "10ms"
+HURRY = """confirm.initial_delay = "10ms"
 confirm.requests_per_minute = 6000
 confirm.url"""
 OBJECT_SCHEMA = '{"type": "object"}'

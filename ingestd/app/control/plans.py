@@ -1,4 +1,4 @@
-"""A file of resources and what there is: compared, applied, written anew."""
+"""A file of resources and what there is: compared, applied, exported."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

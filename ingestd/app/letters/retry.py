@@ -199,9 +199,9 @@ async def _send(
         except* UserError as group:
             result.error = first_cause(group)
         finally:
-            result.delivered, result.anew = ledger.retried_delivered, ledger.retried_duplicate
+            result.delivered, result.duplicate = ledger.retried_delivered, ledger.retried_duplicate
             result.failed, result.aside = ledger.retried_failed, ledger.retried_aside
-        settled = result.delivered + result.anew + result.failed + result.aside
+        settled = result.delivered + result.duplicate + result.failed + result.aside
         result.later = max(0, total - settled)  # of a damaged request more are put aside than were asked for
         database.note(letter_leases.release_leases)
     if result.error:

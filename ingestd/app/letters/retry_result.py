@@ -25,7 +25,7 @@ class RetryResult:
     sent, and the first of them are named. ``together``: letters that went along because their request may
     have been taken and must be repeated as it was, ``rekeyed``: those of them that go under new keys because
     that cannot be; ``risky``: those, chosen or not, that may arrive twice. ``left``: of a request that one
-    was taken out of. ``marked``: for ``process``, which has the directory, to send. ``anew``: not sent,
+    was taken out of. ``marked``: for ``process``, which has the directory, to send. ``duplicate``: not sent,
     because their producers had sent them again. ``aside``: not sent, and they wait for a person now.
     ``later``: not settled when it ended; the next process sends them."""
 
@@ -33,7 +33,7 @@ class RetryResult:
     selected: int = 0
     sent: int = 0
     delivered: int = 0
-    anew: int = 0
+    duplicate: int = 0
     failed: int = 0
     aside: int = 0
     later: int = 0
@@ -77,7 +77,7 @@ class RetryResult:
             "selected",
             "sent",
             "delivered",
-            "anew",
+            "duplicate",
             "failed",
             "aside",
             "later",
@@ -101,8 +101,8 @@ class RetryResult:
         else:
             unsent = self.invalid_count + self.nowhere_count
             lines.append(f"{self.delivered} delivered, {self.failed} failed, {unsent} not sent")
-        if self.anew:
-            lines.append(f"{self.anew} were not sent: their producers have sent these events again")
+        if self.duplicate:
+            lines.append(f"{self.duplicate} were not sent: their producers have sent these events again")
         if self.aside:
             lines.append(
                 f"{self.aside} were not sent, and wait for a person now: `ingestd dlq list` says why"

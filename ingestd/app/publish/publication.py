@@ -45,7 +45,7 @@ _SETTINGS = LaneSettings(
 )
 _POLLS = StatusPollerSettings(
     timeout_s=math.inf,  # the time to wait is a person's
-    first_after_s=0.3,
+    initial_delay_s=0.3,
     max_wait_s=5.0,
     requests_per_minute=600,
 )
@@ -251,7 +251,7 @@ class _OneConfirmation:
 
     def __init__(self, fate: PublishedEvent, now: float) -> None:
         self._whole = Pending("", fate.id, fate.key, 0, 0, 0, None, fate.attempts, b"", id=1, accepted_at=now)
-        self._due, self._asked = now + _POLLS.first_after_s, 0
+        self._due, self._asked = now + _POLLS.initial_delay_s, 0
 
     async def open(self, *, now: float) -> int:
         return 1

@@ -57,13 +57,6 @@ def parse_bus_arn(text: object, *, where: str, partner: bool = False) -> Arn:
     return arn
 
 
-def parse_source_arn(text: object, *, where: str) -> Arn:
-    """``…:events:REGION::event-source/aws.partner/…``: it belongs to no account."""
-    arn = _parse(text, where, service="events", types=("event-source",), account=False)
-    _check_name(arn, _PARTNER, where, "a partner event source is called aws.partner/PARTNER/NAME")
-    return arn
-
-
 def parse_topic_arn(text: object, *, where: str) -> Arn:
     """Where a subscription's events come from: ``topic/NAME``, or the bus itself."""
     arn = _parse(text, where, service="events", types=("topic", "event-bus"))

@@ -15,7 +15,7 @@ def match(
 ) -> tuple[Matches, Doubles]:
     """(what each table means, tables of which nobody can tell which one they mean).
 
-    A renamed table finds its resource by its key, a changed key by the table's name: neither makes it anew.
+    A renamed table finds its resource by its key, a changed key by the table's name.
     """
     by_key = defaultdict[tuple[str, str], list[RemoteResource]](list)
     by_id = {(found.kind, found.id): found for found in there}

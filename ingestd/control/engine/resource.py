@@ -112,7 +112,7 @@ class ResourceKind(Protocol):
 
     name: str
     immutable: frozenset[str]
-    """Fields whose change means to delete and create anew."""
+    """Fields whose change means to delete it and create it again."""
 
     def parse(self, name: str, table: Mapping[str, Any]) -> Wanted:
         """A table of the file. Raises UserError that names kind, name, field, and what was expected."""

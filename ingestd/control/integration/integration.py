@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
-from ingestd.control.engine.lookup import LOOK_AGAIN_S, find_named
+from ingestd.control.engine.lookup import create_or_find
 from ingestd.control.engine.model_table import ModelTable, inner, read_table, text
 from ingestd.control.engine.resource import Address, Context, Fields, RemoteResource, Wanted
 from ingestd.control.engine.versioned import CurrentVersion, change
@@ -26,7 +26,7 @@ from ingestd.control.integration.state import (
     wait_until_stopped,
 )
 from ingestd.core.errors import UserError
-from ingestd.transport.api_client import AmbiguousRequest, ApiError, gather
+from ingestd.transport.api_client import ApiError, gather
 
 TYPE = "amazon-eventbridge-source"
 MAX_TOPICS = 1000
@@ -80,19 +80,11 @@ class Integration:
         return [one for one in found if one is not None]
 
     async def create(self, context: Context, wanted: Wanted, ids: Mapping[Address, str]) -> RemoteResource:
-        if there := await find_named(context, self, wanted.key, path=PATH):
+        began, body = context.clock.monotonic(), {"name": wanted.key, "integrationType": {"id": TYPE}}
+        made, there = await create_or_find(context, self, wanted, path=PATH, body=body)
+        if there:
             return _adopted(there, wanted)
-        began = context.clock.monotonic()
-        try:
-            made = await context.api.post(PATH, {"name": wanted.key, "integrationType": {"id": TYPE}})
-        except AmbiguousRequest:
-            there = await find_named(context, self, wanted.key, path=PATH, patience_s=LOOK_AGAIN_S)
-            if not there:
-                raise
-            return _adopted(there, wanted)
-        if not (its_id := text(made, "id")):
-            raise UserError(f"integration {wanted.key}: the API made it and did not tell its id: apply again")
-        seconds = round(context.clock.monotonic() - began, 3)
+        seconds, its_id = round(context.clock.monotonic() - began, 3), text(made, "id")
         note(context, "INTEGRATION_CREATED", wanted.key, its_id, seconds=seconds)
         state = text(made, "reportedState", "code")
         return RemoteResource(self.name, wanted.key, its_id, _fields(made, {}), state=state, settled=False)

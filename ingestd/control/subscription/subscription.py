@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ingestd.control.engine.arn import parse_function_arn, parse_role_arn, parse_topic_arn
+from ingestd.control.engine.lookup import only_one
 from ingestd.control.engine.resource import Address, AuditStep, Context, Fields, RemoteResource, Wanted
 from ingestd.control.engine.table import TableReader
 from ingestd.control.subscription.filter_policy import canonical_policy, parse_policy
@@ -93,14 +94,11 @@ class SubscriptionKind:
         """One of that name that is there by now is taken up. Raises UserError for too many, or a destination
         that cannot be one."""
         there = [_found(entity) for entity in await _list_all(context)]
-        same = [found for found in there if found.key == wanted.key]
-        if len(same) > 1:
-            known = ", ".join(found.id for found in same[:5])
-            raise _wrong(wanted, f"{len(same)} have that name: delete all but one ({known})")
-        if same and same[0].fields == wanted.fields:
-            return _with_callback(same[0], wanted)
+        same = only_one([one for one in there if one.key == wanted.key], f"subscription {wanted.key}")
+        if same and same.fields == wanted.fields:
+            return _with_callback(same, wanted)
         if same:
-            return await self.update(context, same[0], wanted, ids)
+            return await self.update(context, same, wanted, ids)
         if len(there) >= MAX_SUBSCRIPTIONS:
             said = (
                 f"the organisation has {len(there)}, and {MAX_SUBSCRIPTIONS} are possible: delete one first"

@@ -7,6 +7,7 @@ next apply goes on with one whose verification did not come to an end.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ingestd.control.engine.lookup import only_one
 from ingestd.control.engine.resource import Address, AuditStep, Context, RemoteResource, Wanted
 from ingestd.control.engine.secret import SecretRef
 from ingestd.control.engine.table import TableReader
@@ -88,7 +89,7 @@ class Target:
         return await self._put(context, found, wanted, build_body(context, wanted))
 
     async def settle(self, context: Context, found: RemoteResource, wanted: Wanted) -> RemoteResource:
-        """One that failed is sent once more first, in case that has the API verify it anew."""
+        """One that failed is sent once more first, in case that makes the API verify it again."""
         if found.settled:
             return found
         if found.state in ENDED:
@@ -144,12 +145,7 @@ class Target:
 
     async def _look_up(self, context: Context, wanted: Wanted) -> RemoteResource | None:
         same = [found for found in await self.read(context) if found.key == wanted.key]
-        if len(same) > 1:
-            ids = ", ".join(found.id for found in same[:5])
-            raise UserError(
-                f"target {wanted.key}: there are {len(same)} of that name ({ids}): delete all but one"
-            )
-        return same[0] if same else None
+        return only_one(same, f"target {wanted.key}")
 
     async def _look_up_again(self, context: Context, wanted: Wanted, lost: UserError) -> RemoteResource:
         """After a POST of which nobody knows whether it was done: a second one might make a second target."""
@@ -162,6 +158,6 @@ class Target:
 
 
 async def _tell(context: Context, found: RemoteResource, wanted: Wanted) -> None:
-    """A gateway hears of a change once it has come to its end."""
+    """Tell the gateway once the target is settled."""
     if found.settled and isinstance(wanted, WantedTarget) and wanted.webhook:
         await webhook_sync.sync(context, found, wanted.webhook)

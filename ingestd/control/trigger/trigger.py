@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ingestd.control.engine.compare import canonical
-from ingestd.control.engine.lookup import LOOK_AGAIN_S, find_named
+from ingestd.control.engine.lookup import create_or_find
 from ingestd.control.engine.model_table import inner, read_table, text
 from ingestd.control.engine.resource import Address, AuditStep, Context, Fields, RemoteResource, Wanted
 from ingestd.control.engine.versioned import CurrentVersion, change
 from ingestd.control.trigger.table import OPERATORS, TriggerTable
 from ingestd.core.errors import UserError
-from ingestd.transport.api_client import AmbiguousRequest
 
 PATH = "/api/v2/processautomation/triggers"
 PAGE_SIZE = 200
@@ -38,18 +37,11 @@ class Trigger:
         return [found_of(entity) for entity in await context.api.list(PATH, params={"pageSize": PAGE_SIZE})]
 
     async def create(self, context: Context, wanted: Wanted, ids: Mapping[Address, str]) -> RemoteResource:
-        if there := await find_named(context, self, wanted.key, path=PATH):
-            return _adopted(there, wanted)
         began = context.clock.monotonic()
-        try:
-            made = found_of(await context.api.post(PATH, _body(wanted)))
-        except AmbiguousRequest:
-            there = await find_named(context, self, wanted.key, path=PATH, patience_s=LOOK_AGAIN_S)
-            if not there:
-                raise
+        answer, there = await create_or_find(context, self, wanted, path=PATH, body=_body(wanted))
+        if there:
             return _adopted(there, wanted)
-        if not made.id:
-            raise UserError(f"trigger {wanted.key}: the API made it and did not tell its id: apply again")
+        made = found_of(answer)
         _note(context, "TRIGGER_CREATED", made, seconds=round(context.clock.monotonic() - began, 3))
         return made
 

@@ -49,7 +49,7 @@ def parse(headers: Mapping[str, str]) -> Allowance | None:
 
 
 def _genesys(headers: Mapping[str, str]) -> Allowance | None:
-    """Requests counted, requests allowed, and seconds until the count begins anew."""
+    """Requests counted, requests allowed, and seconds until the count starts again."""
     count, allowed = (
         _number(headers.get("inin-ratelimit-count")),
         _number(headers.get("inin-ratelimit-allowed")),

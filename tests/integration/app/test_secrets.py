@@ -52,9 +52,9 @@ AuditConfig: file keep max_bytes
 AuthConfig: client_id client_id_file header scope type username
 BatchConfig: max_age max_bytes max_events
 CloudEventsConfig: mode type
-ConfirmConfig: delivered failed first_after max_pending requests_per_minute status timeout
+ConfirmConfig: delivered failed initial_delay max_pending requests_per_minute status timeout
 DeliveryConfig: backoff_base backoff_cap circuit_threshold give_up_after max_attempts max_in_flight order_by
-    request_timeout retries_per_second retry_share shutdown_timeout startup_timeout
+    request_timeout min_retries_per_second retry_ratio shutdown_timeout startup_timeout
 AwsConfig: aws_profile aws_region
 EventBridgeConfig: bus detail detail_type max_entry_bytes resources source time type
 GenesysEventsConfig: api map namespace source_id strict type
@@ -64,7 +64,7 @@ IngestConfig: access_token_in_query allow_anonymous body_timeout head_timeout id
 IngestApiConfig: type
 JourneyEventsConfig: configuration_id strict type
 LakeConfig: event_type file_age file_bytes file_mode format max_backlog of partition time type
-LettersConfig: poll retention retry
+LettersConfig: poll_interval retention retry
 LogConfig: format level
 MetricsConfig: host port
 ProducerConfig: events_per_day events_per_second

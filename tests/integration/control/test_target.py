@@ -135,7 +135,7 @@ async def test_several_of_one_name_are_not_guessed_at() -> None:
         body = build_body(session.context(), parse())
         for _ in range(2):
             await session.api.post(PATH, body)
-        with pytest.raises(UserError, match="there are 2 of that name"):
+        with pytest.raises(UserError, match="2 have that name"):
             await create(session)
 
 

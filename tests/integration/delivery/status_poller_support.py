@@ -157,11 +157,11 @@ class Rig:
     warnings: list[str]
     rooms: list[float]
 
-    def accept(self, *remote_ids: str, first_after_s: float = 1.0) -> None:
+    def accept(self, *remote_ids: str, initial_delay_s: float = 1.0) -> None:
         """As ``event_recorder`` does where a batch is settled."""
         rows = [pending_event(one, number) for number, one in enumerate(remote_ids, 1)]
         confirmations.insert_confirmations(
-            self.store.connection, rows, self.clock.wall(), first_after_s=first_after_s
+            self.store.connection, rows, self.clock.wall(), initial_delay_s=initial_delay_s
         )
         self.confirmer.pending.add(len(rows))
 

@@ -104,7 +104,7 @@ async def test_new_batches_go_while_repeats_wait_for_their_budget() -> None:
         return Reply(503) if b'"i-0"' in request.body else Reply()
 
     async with (
-        rig(script, retry_floor=1, retry_per_s=0.01, retry_share=0.0, max_in_flight=1, max_queued=9) as r,
+        rig(script, retry_floor=1, retry_per_s=0.01, retry_ratio=0.0, max_in_flight=1, max_queued=9) as r,
         r.running(),
     ):
         feed = asyncio.create_task(r.feed(batches(6)))
@@ -128,7 +128,7 @@ async def test_a_search_for_bad_events_and_a_new_login_are_no_burden_to_a_sick_a
 @pytest.mark.anyio
 async def test_events_that_are_to_be_sent_again_draw_from_the_budget_too() -> None:
     again = refusal(207, 0, retryable=True)
-    async with rig(again, retry_floor=2, retry_share=0.0, retry_per_s=0.0001) as r, r.running():
+    async with rig(again, retry_floor=2, retry_ratio=0.0, retry_per_s=0.0001) as r, r.running():
         await r.feed(batches(1))
         await until(lambda: len(r.posts) == 3 and r.lane.waiting == 1 and r.lane.active == 0)
         r.lane.drain()

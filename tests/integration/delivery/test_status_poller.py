@@ -315,13 +315,13 @@ async def test_it_works_on_the_real_store_and_a_letter_is_there_as_soon_as_it_is
         recorder=book,
         pending=PendingConfirmations(100),
         reader=StatusReader(told=told),
-        settings=StatusPollerSettings(requests_per_minute=60_000, first_after_s=0.01),
+        settings=StatusPollerSettings(requests_per_minute=60_000, initial_delay_s=0.01),
         rng=random.Random(2),
         clock=SystemClock(),
     )
     rows = [pending_event(str(number), number) for number in range(60)]
     database.note(
-        lambda c: confirmations.insert_confirmations(c, rows, SystemClock.wall(), first_after_s=0.01)
+        lambda c: confirmations.insert_confirmations(c, rows, SystemClock.wall(), initial_delay_s=0.01)
     )
     await database.commit()
     await confirmer.open()

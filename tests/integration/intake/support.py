@@ -45,7 +45,7 @@ DEADLINE_S = patience(60.0)
 
 SHORT: dict[str, dict[str, Any]] = {
     "batch": {"max_age": 0.01},
-    "delivery": {"backoff_base": 0.002, "backoff_cap": 0.01, "circuit_threshold": 10_000, "retry_share": 10},
+    "delivery": {"backoff_base": 0.002, "backoff_cap": 0.01, "circuit_threshold": 10_000, "retry_ratio": 10},
     "spool": {"ballast": 0},
 }
 """Settings of the tests; ``running`` lays its own over them."""

@@ -45,7 +45,7 @@ class Confirmed:
 
 def asked(receiver: Receiver, **confirm: Any) -> dict[str, Any]:
     url = receiver.url + "/events"
-    quick = {"first_after": 0.01, "requests_per_minute": 60_000}
+    quick = {"initial_delay": 0.01, "requests_per_minute": 60_000}
     return {
         "type": "cloudevents",
         "url": url,

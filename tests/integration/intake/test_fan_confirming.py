@@ -20,7 +20,7 @@ from tests.receiver import Receiver, Reply, Request
 pytestmark = pytest.mark.anyio
 
 COUNT = 12
-CONFIRM = {"timeout": 0.3, "first_after": 0.01, "requests_per_minute": 60_000}
+CONFIRM = {"timeout": 0.3, "initial_delay": 0.01, "requests_per_minute": 60_000}
 
 
 class Published:

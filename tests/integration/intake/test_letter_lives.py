@@ -96,7 +96,7 @@ async def test_whatever_happens_a_letter_arrives_once(tmp_path: Path, seed: int)
         sections = {
             "batch": {"max_events": rng.choice([3, 10]), "max_age": 0},
             "delivery": {"max_attempts": rng.choice([1, 2]), "max_in_flight": 8},
-            "letters": {"poll": 0.01, "retry": rng.random() < 0.6},
+            "letters": {"poll_interval": 0.01, "retry": rng.random() < 0.6},
         }
         for number in range(1, 7):
             how = rng.choice(["crash", "crash", "drain", "leave"])

@@ -28,7 +28,7 @@ from tests.receiver import Action, Receiver, Reply, Request
 
 pytestmark = pytest.mark.anyio
 
-ONE_TRY: dict[str, dict[str, Any]] = {"delivery": {"max_attempts": 1}, "letters": {"poll": 0.01}}
+ONE_TRY: dict[str, dict[str, Any]] = {"delivery": {"max_attempts": 1}, "letters": {"poll_interval": 0.01}}
 
 
 class Switch:
@@ -91,7 +91,7 @@ async def check_settled(life: Life, api: Switch) -> None:
     await until_letters(life, "delivered", 1)
     assert life.ledger.retried_duplicate == life.sink("ingest_api").retried_duplicate == 1
     assert life.ledger.retried_delivered == 0
-    assert life.rows("SELECT obstacle FROM letters") == [(letter_leases.ANEW,)]
+    assert life.rows("SELECT obstacle FROM letters") == [(letter_leases.SUPERSEDED,)]
     assert api.taken == {1: 1}
     life.pipeline.audit.flush()
     lines = (life.directory / "audit.jsonl").read_text().splitlines()
@@ -128,8 +128,8 @@ async def test_the_others_of_a_request_that_may_have_been_taken_wait_for_a_perso
         await until_letters(life, "delivered", 1)
         assert api.taken == {2: 1}
         found = life.rows("SELECT state, due, obstacle FROM letters ORDER BY id")
-        aside = ("waiting", None, letter_leases.MATES_ANEW)
-        assert found == [aside, ("delivered", None, letter_leases.ANEW), aside]
+        aside = ("waiting", None, letter_leases.MATES_SUPERSEDED)
+        assert found == [aside, ("delivered", None, letter_leases.SUPERSEDED), aside]
         assert any("2 dead letters wait for a person" in warning for warning in life.warnings)
         life.warnings.clear()
 

@@ -65,7 +65,7 @@ def _sink(api: Api, rng: random.Random) -> dict[str, dict[str, Any]]:
 def _sections(rng: random.Random) -> dict[str, dict[str, Any]]:
     return {
         "batch": {"max_events": rng.choice([3, 10, 500])},
-        "delivery": {"retry_share": 10, "retries_per_second": 1000, "give_up_after": 3600},
+        "delivery": {"retry_ratio": 10, "min_retries_per_second": 1000, "give_up_after": 3600},
     }
 
 

@@ -231,7 +231,7 @@ class EventApi:
             "wrap": {"type": "test.event", "source": "/test"},
             "confirm": {
                 "url": receiver.url + "/events/{id}",
-                "first_after": 0.01,
+                "initial_delay": 0.01,
                 "requests_per_minute": 60_000,
             },
         }

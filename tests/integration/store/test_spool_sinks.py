@@ -214,7 +214,7 @@ async def test_confirmations_that_nobody_would_ask_for_any_more_are_given_up_too
     with changing(tmp_path) as connection:
         for sink in ("hooks", "single"):
             insert_confirmations(
-                connection, [Pending(sink, "remote-1", "", 1, 1, 1, None, 1, b"{}")], NOW, first_after_s=1.0
+                connection, [Pending(sink, "remote-1", "", 1, 1, 1, None, 1, b"{}")], NOW, initial_delay_s=1.0
             )
     for sink, chunks in (("hooks", 3), ("single", 0)):
         done = await spool_command("forget", sink, "--state-dir", tmp_path, "--yes", "--json")

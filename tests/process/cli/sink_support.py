@@ -21,7 +21,7 @@ QUICK = {
     "delivery": {
         "backoff_base": 0.002,
         "backoff_cap": 0.02,
-        "retries_per_second": 1000.0,
+        "min_retries_per_second": 1000.0,
         "max_in_flight": 4,
     },
     "batch": {"max_events": 10, "max_age": 0.02},

@@ -60,7 +60,7 @@ async def test_events_of_one_key_arrive_in_the_order_of_the_file_whatever_fails(
 ) -> None:
     config = place / "ingestd.toml"
     order = 'order_by = "attributes.note"\n' if how == "file" else ""
-    config.write_text(f'[delivery]\n{order}backoff_base = "5ms"\nbackoff_cap = "50ms"\nretry_share = 10\n')
+    config.write_text(f'[delivery]\n{order}backoff_base = "5ms"\nbackoff_cap = "50ms"\nretry_ratio = 10\n')
     env = {"INGESTD_DELIVERY_ORDER_BY": "attributes.note"} if how == "environment" else {}
     source = write(place / "in.ndjson", LINES)
     taking = TakingApi()

@@ -30,7 +30,7 @@ def configure(place: Place, sinks: Mapping[str, Mapping[str, Any]]) -> Path:
         'backoff_base = "10ms"',
         'backoff_cap = "50ms"',
         'startup_timeout = "200ms"',
-        "retries_per_second = 1000",
+        "min_retries_per_second = 1000",
     ]
     for name, section in sinks.items():
         lines += [f"[sinks.{name}]", 'type = "ingest_api"']

@@ -30,7 +30,7 @@ type = "cloudevents"
 url = "{url}/api/v2/eventbridge/events"
 wrap = {{type = "$.eventType", source = "pbx", id = "$.interactionId"}}
 auth = {{type = "oauth2", token_url = "{token_url}", client_id = "sandbox", client_secret = "sandbox"}}
-confirm = {{url = "{url}/api/v2/eventbridge/events/{{id}}", first_after = "50ms", requests_per_minute = 9999}}
+confirm = {{url = "{url}/api/v2/eventbridge/events/{{id}}", initial_delay = "50ms", requests_per_minute = 99}}
 max_in_flight = 8
 
 [sinks.answers]
@@ -46,7 +46,7 @@ url = "{lake}"
 file_age = "100ms"
 
 [delivery]
-retries_per_second = 100
+min_retries_per_second = 100
 """
 
 

@@ -87,7 +87,7 @@ auth.type = "none"
 wrap.type = "t"
 wrap.source = "s"
 confirm.url = "{api}/asked/{{id}}?key={marks["confirm"]}"
-confirm.first_after = "20ms"
+confirm.initial_delay = "20ms"
 confirm.requests_per_minute = 6000
 [sinks.lake]
 type = "lake"
@@ -101,7 +101,7 @@ token = "{marks["producer"]}"
 [admin]
 listen = "127.0.0.1:0"
 [delivery]
-retries_per_second = 100
+min_retries_per_second = 100
 [log]
 format = "json"
 [state]

@@ -191,7 +191,7 @@ async def test_the_rate_that_an_api_tells_in_its_headers_is_kept(place: Place) -
 
 # confirmation
 
-CONFIRM = {"url": "auto", "first_after": 0.05, "requests_per_minute": 100_000, "timeout": 0.5}
+CONFIRM = {"url": "auto", "initial_delay": 0.05, "requests_per_minute": 100_000, "timeout": 0.5}
 
 
 async def test_what_the_api_accepts_and_then_fails_or_forgets_is_a_dead_letter(place: Place) -> None:

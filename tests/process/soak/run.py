@@ -25,8 +25,8 @@ url = "{url}"
 no_auth = true
 [delivery]
 give_up_after = "1h"
-retries_per_second = 1000
-retry_share = 10
+min_retries_per_second = 1000
+retry_ratio = 10
 circuit_threshold = 4
 [batch]
 max_events = {max_events}

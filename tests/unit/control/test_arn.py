@@ -9,7 +9,6 @@ from ingestd.control.engine.arn import (
     parse_bus_arn,
     parse_function_arn,
     parse_role_arn,
-    parse_source_arn,
     parse_topic_arn,
     source_of,
 )
@@ -41,7 +40,6 @@ def test_a_genuine_partner_bus_is_taken_apart_with_its_name_whole() -> None:  # 
     assert arn == Arn("aws", "events", "us-east-1", "123456789012", "event-bus", NAME)
     assert arn.is_partner
     assert source_of(arn) == f"arn:aws:events:us-east-1::event-source/{NAME}"
-    assert parse_source_arn(source_of(arn), where="x").name == NAME
 
 
 def test_the_test_events_of_genesys_come_from_a_partner_of_another_name() -> None:
@@ -107,7 +105,6 @@ def test_line_ends_blanks_and_foreign_letters_are_refused(parse, good: str, wron
         (parse_bus_arn, "arn:aws:events:us-east-1:123456789012:event-bus/aws.partner/genesys.com", "name"),
         (parse_bus_arn, "arn:aws:events:us-east-1:123456789012:event-bus/aws.partner//x/y", "name"),
         (parse_bus_arn, "arn:aws:events:us-east-1:123456789012:event-bus/a:b", "name"),
-        (parse_source_arn, f"arn:aws:events:us-east-1:123456789012:event-source/{NAME}", "account"),
         (parse_role_arn, ROLE.replace("iam::", "iam:us-east-1:"), "region"),
         (parse_role_arn, ROLE.replace("role/", "user/"), "resource"),
         (parse_role_arn, f"{ROLE}/", "name"),
@@ -195,6 +192,6 @@ def test_no_partition_and_region_are_accepted_that_the_models_of_aws_refuse(
 
 @given(text=st.one_of(st.text(), st.text(":/arnws.-0123456789")))
 def test_no_text_does_more_than_be_refused(text: str) -> None:
-    for parse in (parse_bus_arn, parse_source_arn, parse_topic_arn, parse_role_arn, parse_function_arn):
+    for parse in (parse_bus_arn, parse_topic_arn, parse_role_arn, parse_function_arn):
         with pytest.raises(UserError):
             parse(text, where="x")
