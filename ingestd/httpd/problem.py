@@ -22,3 +22,11 @@ def encode(content: dict[str, Any]) -> bytes:
 
 
 OUR_FAULT = problem(500, "this is a fault of the service")
+
+
+class RefusedRequest(Exception):
+    """The request cannot be taken; ``response`` says why to its client. Holds nothing secret."""
+
+    def __init__(self, status: int, detail: str, *, headers: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(detail)
+        self.response = problem(status, detail, headers=headers)

@@ -62,7 +62,7 @@ def test_every_status_that_a_producer_may_get_is_explained() -> None:
         for room in ("sources/http", "httpd", "intake")
         for path in (ROOT / "ingestd" / room).glob("*.py")
     ]
-    calls = r"(?:BadRequest|SubmissionRefused|DeferredSubmission|Response|problem|_refuse)\(\s*([1-5]\d\d)\b"
+    calls = r"(?:BadRequest|RefusedRequest|DeferredSubmission|Response|problem|_refuse)\(\s*([1-5]\d\d)\b"
     sent = {int(status) for text in sources for status in re.findall(calls, text)}
     assert len(sent) > 12
     assert sorted(explained[1:]) == sorted({*sent, 503, 507} - {200})

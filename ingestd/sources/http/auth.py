@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from ingestd.core.clock import Clock
+from ingestd.httpd.problem import RefusedRequest
 from ingestd.httpd.request import Request
-from ingestd.sources.http.answers import SubmissionRefused
 
 TOLERANCE_S = 300.0
 """How far a signature's time may be from ours, in both directions: bounds how long it can be replayed."""
@@ -57,7 +57,7 @@ class Authenticator:
         token = _bearer_token(request)
         if query_token is not None:
             if token is not None:
-                raise SubmissionRefused(
+                raise RefusedRequest(
                     400, "the token came twice: in the header Authorization and as access_token"
                 )
             token = query_token
@@ -124,6 +124,6 @@ def _bearer_token(request: Request) -> bytes | None:
     return token.strip(" ").encode("latin-1")
 
 
-def _unauthorized(detail: str, *, error: str = "") -> SubmissionRefused:
+def _unauthorized(detail: str, *, error: str = "") -> RefusedRequest:
     challenge = f'{_REALM}, error="{error}"' if error else _REALM
-    return SubmissionRefused(401, detail, headers=[("WWW-Authenticate", challenge)])
+    return RefusedRequest(401, detail, headers=[("WWW-Authenticate", challenge)])

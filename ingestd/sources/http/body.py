@@ -18,9 +18,9 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from ingestd.httpd.problem import RefusedRequest
 from ingestd.httpd.request import Request
 from ingestd.schemas.grammar import find_fault, has_more_elements
-from ingestd.sources.http.answers import SubmissionRefused
 from ingestd.sources.http.sequence import SequenceTooDense, elements, values
 
 if sys.version_info >= (3, 14):
@@ -80,7 +80,7 @@ def format_of(request: Request) -> Format:
     """By the CloudEvents HTTP binding 1.0.2, section 3: the prefix of the media type decides, then the
     presence of ``ce-`` headers. Raises Refused: 415, or 400 where Content-Type came twice."""
     if request.repeated and "content-type" in request.repeated:
-        raise SubmissionRefused(400, "the header Content-Type came more than once")
+        raise RefusedRequest(400, "the header Content-Type came more than once")
     value = request.headers.get("content-type", "")
     media_type = parse_media_type(value)
     if not media_type.name.startswith("application/cloudevents") and _has_attributes(request.headers):
@@ -88,9 +88,9 @@ def format_of(request: Request) -> Format:
     found = FORMATS.get(media_type.name)
     if found is None:
         what = "this Content-Type is not taken" if value else "the header Content-Type is missing"
-        raise SubmissionRefused(415, f"{what}; {ACCEPT_POST[0]} lists what is", headers=[ACCEPT_POST])
+        raise RefusedRequest(415, f"{what}; {ACCEPT_POST[0]} lists what is", headers=[ACCEPT_POST])
     if media_type.charset and media_type.charset not in UTF_8:
-        raise SubmissionRefused(415, "the only charset taken is utf-8", headers=[ACCEPT_POST])
+        raise RefusedRequest(415, "the only charset taken is utf-8", headers=[ACCEPT_POST])
     return found
 
 
@@ -126,18 +126,18 @@ def parse_query(text: str, *, token_allowed: bool) -> Query:
         name, _, value = part.partition("=")
         raw = unquote_to_bytes(value.encode("latin-1", "replace"))
         if name in found or (name == "access_token" and token is not None):
-            raise SubmissionRefused(400, f"the parameter {name} is given twice")
+            raise RefusedRequest(400, f"the parameter {name} is given twice")
         if name == "access_token" and token_allowed:
             token = raw
         elif name in _VALUES:
             choices = _VALUES[name]
             if raw not in choices:
                 known = " or ".join(choice.decode() for choice in choices)
-                raise SubmissionRefused(400, f"the parameter {name} must be {known}")
+                raise RefusedRequest(400, f"the parameter {name} must be {known}")
             found[name] = choices[raw]
         else:
             shown = name if len(name) <= _MAX_SHOWN else name[:_MAX_SHOWN] + "…"
-            raise SubmissionRefused(400, f"there is no parameter {shown}; there are: {', '.join(_VALUES)}")
+            raise RefusedRequest(400, f"there is no parameter {shown}; there are: {', '.join(_VALUES)}")
     return Query(access_token=token, **found)
 
 
@@ -192,7 +192,7 @@ def check_coding(coding: str) -> None:
     """``coding``: the value of Content-Encoding. Raises Refused (415), also for several of them."""
     if coding.strip().lower() not in _CODINGS:
         detail = "this Content-Encoding is not taken: one of gzip and zstd, once, is"
-        raise SubmissionRefused(415, detail, headers=[_ACCEPTED_CODINGS])
+        raise RefusedRequest(415, detail, headers=[_ACCEPTED_CODINGS])
 
 
 def decode(body: bytes, coding: str, *, max_body_bytes: int, max_expansion: int) -> bytes:
@@ -212,19 +212,17 @@ def decode(body: bytes, coding: str, *, max_body_bytes: int, max_expansion: int)
         try:
             piece = decompressor.decompress(rest, max_length=limit - size + 1)
         except (zlib.error, zstd.ZstdError) as error:
-            raise SubmissionRefused(400, f"the compressed body is damaged: {error}") from None
+            raise RefusedRequest(400, f"the compressed body is damaged: {error}") from None
         size += len(piece)
         if size > limit:
-            raise SubmissionRefused(
-                413, f"the body decodes to more than {limit} bytes, the limit for its size"
-            )
+            raise RefusedRequest(413, f"the body decodes to more than {limit} bytes, the limit for its size")
         if not decompressor.eof:
-            raise SubmissionRefused(400, "the compressed body is cut off")
+            raise RefusedRequest(400, "the compressed body is cut off")
         pieces.append(piece)
         rest = decompressor.unused_data
         if not rest:
             return b"".join(pieces)
-    raise SubmissionRefused(400, f"the body consists of more than {_MAX_MEMBERS} compressed streams")
+    raise RefusedRequest(400, f"the body consists of more than {_MAX_MEMBERS} compressed streams")
 
 
 def take_apart(body: bytes, format_: Format, *, max_events: int) -> list[bytes]:
@@ -239,7 +237,7 @@ def take_apart(body: bytes, format_: Format, *, max_events: int) -> list[bytes]:
             events = _lines(body, max_events)
         elif format_ is Format.BATCH:
             if not body.startswith(b"["):
-                raise SubmissionRefused(400, "a batch of CloudEvents is a JSON array")
+                raise RefusedRequest(400, "a batch of CloudEvents is a JSON array")
             events = _array(body, max_events)
         elif format_ is Format.EVENT:
             events = _object(body)
@@ -248,7 +246,7 @@ def take_apart(body: bytes, format_: Format, *, max_events: int) -> list[bytes]:
         else:
             events = _values(body, max_events)
     except SequenceTooDense:
-        raise SubmissionRefused(
+        raise RefusedRequest(
             400, "the body is not JSON, and has too many brackets to find out where"
         ) from None
     if len(events) > max_events:
@@ -268,16 +266,16 @@ def _array(body: bytes, max_events: int, *, sequence: bool = False) -> list[byte
         return found[0]
     if found and sequence:
         return _values(body, max_events)
-    raise SubmissionRefused(400, f"the body is not a JSON array: {_fault(body)}")
+    raise RefusedRequest(400, f"the body is not a JSON array: {_fault(body)}")
 
 
 def _object(body: bytes) -> list[bytes]:
     if not body.startswith(b"{"):
-        raise SubmissionRefused(400, "a CloudEvent in structured mode is one JSON object")
+        raise RefusedRequest(400, "a CloudEvent in structured mode is one JSON object")
     if not _is_json(body):
         found = values(body, 1)
         if not found.clean or len(found.values) > 1:
-            raise SubmissionRefused(400, f"the body is not JSON: {_fault(body)}")
+            raise RefusedRequest(400, f"the body is not JSON: {_fault(body)}")
     return [body]
 
 
@@ -296,7 +294,7 @@ def _values(body: bytes, max_events: int) -> list[bytes]:
         return lines
     if len(found.values) > 1:
         return _flat([*found.values, found.rest] if found.rest else found.values, max_events)
-    raise SubmissionRefused(400, f"the body is not JSON: {_fault(body)}")
+    raise RefusedRequest(400, f"the body is not JSON: {_fault(body)}")
 
 
 def _flat(sequence: list[bytes], max_events: int) -> list[bytes]:
@@ -332,5 +330,5 @@ def _lines(body: bytes, max_events: int) -> list[bytes]:
     return [line for raw in lines if (line := raw.strip(_BLANK))]
 
 
-def _too_many(max_events: int) -> SubmissionRefused:
-    return SubmissionRefused(413, f"more than {max_events} events in one request")
+def _too_many(max_events: int) -> RefusedRequest:
+    return RefusedRequest(413, f"more than {max_events} events in one request")

@@ -12,9 +12,9 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from ingestd.httpd.problem import RefusedRequest
 from ingestd.schemas.attributes import ATTRIBUTES, NAME
 from ingestd.schemas.grammar import find_fault, is_utf8
-from ingestd.sources.http.answers import SubmissionRefused
 from ingestd.sources.http.body import BOM, UTF_8, MediaType, parse_media_type
 
 PREFIX = "ce-"
@@ -36,15 +36,15 @@ def to_structured(headers: Mapping[str, str], repeated: Set[str], body: bytes) -
         if header.startswith(PREFIX):
             name = header[len(PREFIX) :]
             if not NAME.fullmatch(name):
-                raise SubmissionRefused(
+                raise RefusedRequest(
                     400, f"{_shown(header)} is not an attribute: names are a-z and 0-9, not data"
                 )
             if name == "datacontenttype":
-                raise SubmissionRefused(
+                raise RefusedRequest(
                     400, "ce-datacontenttype must not be given: in binary mode it is Content-Type"
                 )
             if header in repeated:
-                raise SubmissionRefused(400, f"the header {_shown(header)} came more than once")
+                raise RefusedRequest(400, f"the header {_shown(header)} came more than once")
             attributes[name] = _attribute(name, value)
     media_type = headers.get("content-type", "")
     if media_type:
@@ -63,7 +63,7 @@ def _attribute(name: str, value: str) -> str:
     raw = _unquoted(value, header)
     try:
         decoded = decode_value(value, header=header)
-    except SubmissionRefused:
+    except RefusedRequest:
         if is_valid(raw):
             return raw
         raise
@@ -82,9 +82,9 @@ def decode_value(value: str, *, header: str = "") -> str:
     except UnicodeDecodeError:
         pass
     if is_utf8(raw):
-        raise SubmissionRefused(400, f"{_shown(header)}: the bytes that it percent-encodes are not UTF-8")
+        raise RefusedRequest(400, f"{_shown(header)}: the bytes that it percent-encodes are not UTF-8")
     # Not read as Latin-1: some texts are valid as both, and would arrive as something else.
-    raise SubmissionRefused(
+    raise RefusedRequest(
         400,
         f"{_shown(header)}: its bytes are not UTF-8 (Latin-1, as Node.js sends it?): percent-encode what is"
         " not ASCII (HTTP binding 3.1.3.2), or send it in structured mode",
@@ -96,7 +96,7 @@ def _unquoted(value: str, header: str) -> str:
         return value
     quoted = _QUOTED.fullmatch(value)
     if quoted is None:
-        raise SubmissionRefused(400, f"{_shown(header)}: the double quotes do not enclose its value")
+        raise RefusedRequest(400, f"{_shown(header)}: the double quotes do not enclose its value")
     return _ESCAPED.sub(r"\1", quoted[1])
 
 
@@ -111,11 +111,9 @@ def _data_member(body: bytes, media_type: MediaType) -> bytes:
         if fault is None:
             return b',"data":' + text
         if json:
-            raise SubmissionRefused(400, f"the data is declared as JSON, but {fault}")
+            raise RefusedRequest(400, f"the data is declared as JSON, but {fault}")
     elif json and charset in ("", "us-ascii", *UTF_8):
-        raise SubmissionRefused(
-            400, f"the data is declared as JSON, but it is not {charset.upper() or 'UTF-8'}"
-        )
+        raise RefusedRequest(400, f"the data is declared as JSON, but it is not {charset.upper() or 'UTF-8'}")
     elif unicode and (charset or name.startswith("text/") or name.endswith(("/xml", "+xml"))):
         return b',"data":' + msgspec.json.encode(body.decode())
     return b',"data_base64":"' + base64.b64encode(body) + b'"'

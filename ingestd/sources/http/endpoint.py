@@ -10,13 +10,20 @@ Nothing is logged here: a request may hold tokens and personal data.
 import logging
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ingestd.core.clock import Clock
-from ingestd.core.submission import DeferredSubmission, Result, Submission
-from ingestd.httpd.problem import OUR_FAULT
+from ingestd.core.redaction import redact
+from ingestd.core.submission import (
+    MAX_LISTED,
+    AcceptedSubmission,
+    DeferredSubmission,
+    Rejection,
+    Result,
+    Submission,
+)
+from ingestd.httpd.problem import JSON_TYPE, OUR_FAULT, RefusedRequest, encode, problem
 from ingestd.httpd.request import Request, Response
-from ingestd.sources.http.answers import NOTHING_SENT, SubmissionRefused, answer_to
 from ingestd.sources.http.aside import BodyWorker, at_once
 from ingestd.sources.http.auth import Authenticator
 from ingestd.sources.http.body import Format, Query, check_coding, decode, format_of, parse_query, take_apart
@@ -90,17 +97,17 @@ class Endpoint:
         """The refusal that the head alone calls for, so that no body is read in vain."""
         try:
             if request.path != PATH:
-                raise SubmissionRefused(404, f"there is nothing here; events go to POST {PATH}")
+                raise RefusedRequest(404, f"there is nothing here; events go to POST {PATH}")
             if request.method != "POST":
                 if request.method == "OPTIONS":
                     return None
-                raise SubmissionRefused(405, "events are sent with POST", headers=[ALLOW])
+                raise RefusedRequest(405, "events are sent with POST", headers=[ALLOW])
             query = self._query(request)
             producer = self._by_head(request, query)
             self._check_length(request)
             format_of(request)
             check_coding(request.headers.get("content-encoding", ""))
-        except SubmissionRefused as refused:
+        except RefusedRequest as refused:
             return refused.response
         deferred = self._admission.unavailable() or (self._quotas.check(producer) if producer else None)
         return answer_to(deferred) if deferred else None
@@ -115,7 +122,7 @@ class Endpoint:
         try:
             query = self._query(request)
             producer = self._by_head(request, query)
-        except SubmissionRefused as refused:
+        except RefusedRequest as refused:
             request.respond(*refused.response)
             return
         limit = LIGHT_CODED_BYTES if "content-encoding" in request.headers else LIGHT_BYTES
@@ -134,7 +141,7 @@ class Endpoint:
             if producer is None:
                 producer = self._authenticator.by_signature(request)
             return Unpacked(producer, self._events(request))
-        except SubmissionRefused as refused:
+        except RefusedRequest as refused:
             return refused.response
         except Exception:
             logger.exception("a body could not be taken apart")
@@ -189,15 +196,15 @@ class Endpoint:
         length = request.headers.get("content-length")
         if length is None:
             if "transfer-encoding" not in request.headers:
-                raise SubmissionRefused(
+                raise RefusedRequest(
                     411, "the length of the body is not known: send Content-Length, or chunks"
                 )
             return
         if not (length.isascii() and length.isdigit()):
-            raise SubmissionRefused(400, "Content-Length must be a number")
+            raise RefusedRequest(400, "Content-Length must be a number")
         limit = self.settings.max_body_bytes
         if len(length) > _MAX_LENGTH_DIGITS or int(length) > limit:
-            raise SubmissionRefused(413, f"the body is longer than {limit} bytes")
+            raise RefusedRequest(413, f"the body is longer than {limit} bytes")
 
     def _events(self, request: Request) -> list[bytes]:
         settings, headers = self.settings, request.headers
@@ -211,3 +218,51 @@ class Endpoint:
         if format_ is Format.BINARY:
             return [to_structured(headers, request.repeated, body)]
         return take_apart(body, format_, max_events=settings.max_events)
+
+
+_MAX_LIST_BYTES = 256 * 1024
+"""Of the rejected events that are listed; ``rejected_total`` then tells how many there were."""
+_MAX_ID = 256
+_PLAIN_BODY = b'{"accepted":%d,"duplicates":%d,"rejected":[]}'
+_ONE_ACCEPTED = Response(202, _PLAIN_BODY % (1, 0), JSON_TYPE)
+NOTHING_SENT = Response(202, _PLAIN_BODY % (0, 0), JSON_TYPE)
+"""The answer to a body that is well-formed and has no event."""
+
+
+def answer_to(result: Result) -> Response:
+    """202 when an event is new or known; 422 when all are rejected, or when an atomic request stored
+    nothing; otherwise the status of ``DeferredSubmission`` with Retry-After (RFC 9110 10.2.3, at least 1)."""
+    if isinstance(result, DeferredSubmission):
+        wait = (("Retry-After", str(max(1, result.retry_after_s))),)
+        return problem(result.status, redact(result.detail), headers=wait)
+    if not result.rejected and result.ends is None and result.stored:
+        if result.accepted == 1 and result.duplicates == 0:
+            return _ONE_ACCEPTED  # made once: this is nearly every answer
+        return Response(202, _PLAIN_BODY % (result.accepted, result.duplicates), JSON_TYPE)
+    return _in_full(result)
+
+
+def _in_full(taken: AcceptedSubmission) -> Response:
+    accepted = taken.accepted if taken.stored else 0
+    entries, room = list[dict[str, Any]](), _MAX_LIST_BYTES
+    for rejection in taken.rejected[:MAX_LISTED]:
+        entry = _entry(rejection)
+        room -= len(encode(entry))
+        if room < 0:
+            break
+        entries.append(entry)
+    content: dict[str, Any] = {"accepted": accepted, "duplicates": taken.duplicates, "rejected": entries}
+    total = len(taken.rejected) + taken.unlisted
+    if total > len(entries):
+        content["rejected_total"] = total
+    if taken.ends is not None:
+        content.update(taken.ends._asdict())
+    refused = not taken.stored or (taken.rejected and not accepted and not taken.duplicates)
+    return Response(422 if refused else 202, encode(content), JSON_TYPE)
+
+
+def _entry(rejection: Rejection) -> dict[str, Any]:
+    name = rejection.id
+    if name is not None and len(name) > _MAX_ID:
+        name = name[: _MAX_ID - 1] + "…"
+    return {"index": rejection.position, "id": name, "errors": rejection.errors}

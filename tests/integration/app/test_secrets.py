@@ -35,7 +35,7 @@ from ingestd.core.reasons import Reason
 from ingestd.core.redaction import MIN_SECRET_CHARS, Mask, redact, redact_tree
 from ingestd.core.submission import DeferredSubmission
 from ingestd.sinks import answer_body, answers
-from ingestd.sources.http.answers import answer_to
+from ingestd.sources.http.endpoint import answer_to
 from ingestd.store import dead_letters, letter_leases
 from ingestd.store.connection import connect
 from ingestd.telemetry import log

@@ -2,7 +2,7 @@ import json
 
 from ingestd.core.submission import AcceptedSubmission, DeferredSubmission, Rejection, SubmissionOutcome
 from ingestd.httpd.problem import problem
-from ingestd.sources.http.answers import answer_to
+from ingestd.sources.http.endpoint import answer_to
 from tests.each import each
 from tests.integration.sources.http.support import EVENT, LINES, Scene, assert_well_formed, content, header
 

@@ -6,8 +6,8 @@ from urllib.parse import quote, unquote
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestd.httpd.problem import RefusedRequest
 from ingestd.schemas.attributes import ATTRIBUTES as RULES
-from ingestd.sources.http.answers import SubmissionRefused
 from ingestd.sources.http.cloudevents_http import decode_value, to_structured
 from tests.each import each
 from tests.integration.sources.http.support import EVENT, JSON, Scene, content
@@ -123,7 +123,7 @@ def test_quoting_is_undone(text: str) -> None:
 def test_a_value_is_text_or_refused(value: str) -> None:
     try:
         text = decode_value(value)
-    except SubmissionRefused as refused:
+    except RefusedRequest as refused:
         text = ""
         assert b'"status":400' in refused.response.body  # noqa: PT017 - nothing else may be raised
     text.encode()
@@ -207,7 +207,7 @@ def test_a_source_that_is_one_is_one_afterwards(text: str) -> None:
     raw = "/" + text
     try:
         source = event_of(ce_source=raw.encode().decode("latin-1"))["source"]
-    except SubmissionRefused:
+    except RefusedRequest:
         source = ""
     if is_source(raw):
         assert is_source(source)

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ingestd.httpd.problem import RefusedRequest
 from ingestd.sources.files.arrays import JsonArray
 from ingestd.sources.http import body as module
 from ingestd.sources.http import sequence
-from ingestd.sources.http.answers import SubmissionRefused
 from ingestd.sources.http.body import Format, take_apart
 from tests.each import each
 from tests.integration.sources.http.support import EVENT, JSON, LINES, PATH, Scene, content
@@ -48,7 +48,7 @@ def parts_or_status(body: bytes, format_: Format, *, max_events: int = 1000) -> 
     """Anything but Refused that is raised fails the test."""
     try:
         return parts(body, format_, max_events=max_events)
-    except SubmissionRefused as refused:
+    except RefusedRequest as refused:
         return refused.response.status
 
 
@@ -383,7 +383,7 @@ def test_a_dense_array_within_the_limits_is_taken() -> None:
         (b"[%b,[]" % dense, 9, 400),
         (b"[" * 2000 + b"," * module._DENSE_COMMAS, 9, 400),
     ):
-        with pytest.raises(SubmissionRefused) as caught:
+        with pytest.raises(RefusedRequest) as caught:
             parts(bad, Format.JSON, max_events=max_events)
         assert caught.value.response.status == status
 

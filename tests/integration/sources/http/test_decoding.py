@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.sources.http.answers import SubmissionRefused
+from ingestd.httpd.problem import RefusedRequest
 from ingestd.sources.http.body import SMALL_BYTES, decode
 from tests.each import each
 from tests.integration.sources.http.support import EVENT, JSON, LINES, Scene
@@ -27,7 +27,7 @@ def unpack(body: bytes, coding: str, *, max_body_bytes: int = 1 << 20, max_expan
 
 
 def status_of(body: bytes, coding: str, **limits: int) -> int:
-    with pytest.raises(SubmissionRefused) as caught:
+    with pytest.raises(RefusedRequest) as caught:
         unpack(body, coding, **limits)
     return caught.value.response.status
 
