@@ -136,7 +136,9 @@ async def test_a_drain_sends_what_is_there_and_leaves_the_rest_in_the_spool(tmp_
             assert sorted(sent(receiver)) == [*range(4, 200), 1000]
 
 
-async def test_a_batch_that_a_replay_of_standard_input_left_is_counted_and_delivered(tmp_path: Path) -> None:
+async def test_a_batch_that_a_replay_of_standard_input_left_is_counted_and_its_keys_are_known_once_delivered(
+    tmp_path: Path,
+) -> None:
     async with Receiver() as receiver:
         async with running(tmp_path / "state", receiver, deliver=False) as life:
             await leave_a_batch_of_a_stream(life, events(range(3)))
@@ -146,6 +148,10 @@ async def test_a_batch_that_a_replay_of_standard_input_left_is_counted_and_deliv
             await life.until_empty()
             assert numbers_of(receiver.requests[0]) == [0, 1, 2]
             assert (life.ledger.accepted, life.ledger.delivered, life.ledger.in_flight) == (4, 4, 0)
+            assert await life.submit(event(1)) == AcceptedSubmission(0, 1, [])
+            await life.pipeline.journal.commit()
+        async with running(tmp_path / "state", receiver) as life:
+            assert await life.submit(event(1)) == AcceptedSubmission(0, 1, [])
 
 
 async def leave_a_batch_of_a_stream(life: Life, raw: list[bytes]) -> None:
