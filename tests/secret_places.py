@@ -81,6 +81,8 @@ class Marked:
             if value := self._value(place):
                 self._put(place.path, value)
         self._put(("sinks", "journey-events", "configuration_id"), "c")
+        for field in ("stream", "user", "cert_file"):
+            self._put(("ingest", "nats", "n", field), "S")
         self._put(("ingest", "tls", "cert_file"), str(directory / "cert.pem"))
         self._put(("ingest", "listen"), "127.0.0.1:0")
         self._put(("admin", "listen"), "127.0.0.1:0")

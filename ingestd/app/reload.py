@@ -66,6 +66,7 @@ def _replace_validator(service: Service, new: Validator) -> None:
     old = service.pipeline.validator.watch
     if old and new.watch and old.paths == new.watch.paths:
         new.watch = old  # it goes on counting
+    service.brokers.change_validator(new)
     service.pipeline.validator = service.ingest.admission.validator = new
 
 

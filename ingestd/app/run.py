@@ -47,6 +47,7 @@ from ingestd.sources.http import aside
 from ingestd.sources.http.endpoint import Endpoint
 from ingestd.telemetry import log
 from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.wiring.open_brokers import open_brokers
 from ingestd.wiring.pipeline import open_ingest, open_pipeline
 
 EXIT_SECOND_SIGNAL = 130
@@ -123,6 +124,9 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
         ingest = service.ingest = await stack.enter_async_context(
             open_ingest(pipeline, warn=log.warning, accepted=service.own_metrics.producers.add)
         )
+        service.brokers = await stack.enter_async_context(
+            open_brokers(pipeline, rng=outside.rng, warn=log.warning)
+        )
         keys = authenticator(settings.ingest, service.clock)
         service.endpoint = Endpoint(
             endpoint_settings(settings.ingest),
@@ -160,6 +164,8 @@ async def run(service: Service) -> None:
                 tasks.start_soon(_measure, service)
                 for feed in service.ingest.feeds:
                     tasks.start_soon(feed.run)
+                for broker in service.brokers.feeds:
+                    tasks.start_soon(broker.run)
                 for lake in pipeline.lakes:
                     tasks.start_soon(lake.lake.run)
                 async with anyio.create_task_group() as lanes:
@@ -203,6 +209,7 @@ async def _shut_down(service: Service, why: str) -> None:
     ingest.waiting.give_up()
     await service.server.drain(min(_ANSWER_S, timeout_s))
     await ingest.admission.finished()
+    await service.brokers.stop(min(_ANSWER_S, timeout_s))
     left_s = max(0.0, service.deadline - service.clock.monotonic())
     async with anyio.create_task_group() as drains:  # a sink that is slow takes no time from another
         for feed in ingest.feeds:

@@ -21,6 +21,7 @@ from ingestd.telemetry.health import Readiness
 from ingestd.telemetry.metrics import Gauges, Metrics, ServiceGauges, ServiceMetrics
 from ingestd.telemetry.systemd import Systemd
 from ingestd.telemetry.watchdog import Watchdog
+from ingestd.wiring.open_brokers import Brokers
 from ingestd.wiring.pipeline import IngestService, Pipeline
 from ingestd.wiring.producer_keys import producer_keys
 
@@ -33,6 +34,7 @@ class Service:
 
     pipeline: Pipeline
     ingest: IngestService
+    brokers: Brokers
     endpoint: Endpoint
     server: Server
     certificates: Certificates | None

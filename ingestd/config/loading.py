@@ -176,6 +176,8 @@ def _explain(error: ValidationError, origins: Origins, file: str | None) -> str:
     kind = ""
     if place[:1] == ("sinks",) and len(place) > 2 and place[2] in SINK_TYPES:
         kind, place = place[2], place[:2] + place[3:]  # pydantic tells which of the types it took it for
+    if place[:1] == ("ingest",) and place[1:2] == place[2:3]:
+        place = place[:2] + place[3:]  # one source without a name of its own
     where = f"{_said_at(place, origins, file)}{'.'.join(place)}"
     if first["type"] == "extra_forbidden":
         said = (

@@ -7,20 +7,17 @@ from pydantic import (
     BeforeValidator,
     Field,
     StringConstraints,
+    model_validator,
 )
 
 from ingestd.core import address
-from ingestd.core.setting_types import NOTHING, Seconds, Secret, SecretFile, Section, Size, Url
+from ingestd.core.setting_types import NOTHING, Seconds, Secret, SecretFile, Section, Size, Url, as_list
+from ingestd.sources.nats.settings import NatsConfig
 
 
 def _listen(text: str) -> str:
     address.parse_listen(text)
     return text.strip()
-
-
-def _list(value: Any) -> Any:
-    """Environment variables hold text: ``a,b``."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 def _ballast(size_bytes: int) -> int:
@@ -182,8 +179,19 @@ class TlsConfig(Section):
     client_ca_file: str = Field("", description="ask clients for a certificate that this authority signed")
 
 
+def _one_or_named(schema: dict[str, Any]) -> None:
+    """An editor is told of both forms."""
+    named = {key: schema.pop(key) for key in [*schema] if key not in ("title", "description", "default")}
+    (one,) = named["patternProperties"].values()
+    schema["anyOf"] = [one, named]
+
+
+SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+"""It becomes a label of metrics."""
+
+
 class IngestConfig(Section):
-    """The HTTP source of ``ingestd run``."""
+    """What ``ingestd run`` reads: HTTP, and sources at brokers."""
 
     listen: Listen = Field("127.0.0.1:8080", description="address:port; [::1]:8080 for IPv6; port 0: any")
     allow_anonymous: bool = Field(False, description="listen beyond loopback without authentication")
@@ -202,10 +210,25 @@ class IngestConfig(Section):
     idle_timeout: Seconds = Field(75.0, gt=0, description="a connection without a request")
     wait_timeout: Seconds = Field(30.0, gt=0, description="the longest that ?wait=delivered waits")
     keep_rejected: bool = Field(False, description="also keep rejected events as dead letters")
-    webhook_origins: Annotated[list[str], BeforeValidator(_list)] = Field(
+    webhook_origins: Annotated[list[str], BeforeValidator(as_list)] = Field(
         [], description="granted the CloudEvents web-hook handshake; * is all"
     )
     webhook_rate: int = Field(0, ge=0, description="requests a minute that the handshake grants; 0: any")
+    nats: dict[SourceName, NatsConfig] = Field(
+        {},
+        max_length=16,
+        description="streams of JetStream, by name; or one, without a name",
+        json_schema_extra=_one_or_named,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_only_one(cls, values: Any) -> Any:
+        """[ingest.nats] with settings in it is a source of that name."""
+        table = values.get("nats") if isinstance(values, dict) else None
+        if isinstance(table, dict) and not all(isinstance(one, dict | NatsConfig) for one in table.values()):
+            return values | {"nats": {"nats": table}}
+        return values
 
 
 class SpoolConfig(Section):

@@ -160,6 +160,10 @@ def doubts(settings: Settings) -> list[str]:
         )
     for name, sink in sinks_that_send(settings).items():
         found += _doubts_of(name, sink)
+    for name, one in settings.ingest.nats.items():
+        if len(one.logins) > 1:
+            first, *others = one.logins
+            found.append(f"ingest.nats.{name}.{first} is used to log in, and {', '.join(others)} is not")
     return found
 
 

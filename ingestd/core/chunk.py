@@ -33,9 +33,13 @@ class Chunk:
     that were resolved without a sink, where that had to be noted. ``mark``: what stands before its end.
     Where their source knows it: ``digests`` of the events' keys, ``routed``: who gets what, ``accepted_at``:
     wall time.
+    ``size_bytes``: of its events, or a little more.
+    Of a broker's messages: ``unreadable``: why the source could make no event of what stands at an index;
+    ``about(i)``: the message that event i came in, and its headers, in words for a dead letter.
     """
 
     __slots__ = (
+        "about",
         "accepted_at",
         "digests",
         "dismissed",
@@ -48,9 +52,11 @@ class Chunk:
         "place",
         "receipt",
         "routed",
+        "size_bytes",
         "source",
         "start",
         "too_long",
+        "unreadable",
     )
 
     def __init__(
@@ -67,6 +73,8 @@ class Chunk:
         keeper: Keeper = Keeper.SOURCE,
         digests: list[bytes | None] | None = None,
         accepted_at: float = 0.0,
+        unreadable: dict[int, str] | None = None,
+        about: Callable[[int], str] | None = None,
     ) -> None:
         self.events = events
         self.source = source
@@ -79,10 +87,13 @@ class Chunk:
         self.place = place or (lambda index: (start, line))
         self.dismissed: set[int] = set()
         self.mark = NO_MARK
+        self.size_bytes = end - start
         self.keeper = keeper
         self.digests = digests or []
         self.accepted_at = accepted_at
         self.routed: Routed = {}
+        self.unreadable = unreadable or {}
+        self.about = about
 
     def recut(self, events_in: Callable[[int], list[tuple[int, bytes]]], which: Container[int]) -> None:
         """In the place of each event of ``which`` (positions) come those that ``events_in`` finds in it:

@@ -41,6 +41,11 @@ Size = Annotated[
 """Bytes: a number, or text as ``16MiB``."""
 
 
+def as_list(value: Any) -> Any:
+    """Environment variables hold text: ``a,b``."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
 def _object(value: Any) -> Any:
     """An object may also be given as JSON text."""
     if isinstance(value, str):

@@ -3,6 +3,7 @@
 import asyncio
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from copy import copy
 from itertools import accumulate
 from typing import Protocol
 
@@ -40,6 +41,14 @@ class Batcher:
         self._segments: list[Segment] = []
         self._bytes = 0
         self._since = 0.0
+        self._siblings: list[Batcher] = []
+
+    def sibling(self) -> "Batcher":
+        """An empty one with the same limits, also with those that are learned later."""
+        one = copy(self)
+        one.__dict__ |= {"_events": [], "_digests": [], "_segments": [], "_bytes": 0, "_siblings": []}
+        self._siblings.append(one)
+        return one
 
     def __len__(self) -> int:
         return len(self._events)
@@ -57,6 +66,8 @@ class Batcher:
     def learn(self, max_bytes: int) -> None:
         """The API takes no more than ``max_bytes`` a request: the limit only ever shrinks."""
         self._room = min(self._room, max(2, max_bytes - self._overhead_bytes + self._sep_bytes))
+        for one in self._siblings:
+            one.learn(max_bytes)
 
     def add(
         self,

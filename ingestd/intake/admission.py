@@ -268,14 +268,14 @@ class Admission:
         self._committing -= 1
         self._unanswered_bytes -= sum(submission.size_bytes for submission in group.submissions)
         if error := on_disk.exception():
-            self._window.release(group.claimed)
+            self._recorder.free_copies(self._window.release(group.claimed))
             for one in added:
                 one.refused()
             deferred = store_deferral(error)
             for submission in group.submissions:
                 self._defer(submission, deferred)
         else:
-            self._window.confirm(group.claimed, self._clock.monotonic())
+            self._recorder.resolve_keys(group.claimed, ())  # a broker's message may wait, as a copy
             if group.refused:
                 self._recorder.refused(self._spool.source, group.refused)
             self._recorder.submitted(

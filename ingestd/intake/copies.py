@@ -72,7 +72,7 @@ class CopyTracker:
         """Events of a batch are not what they were: copies of those that are gone go in their place."""
         for recovery in self._recoveries:
             if stale := recovery.take_stale():
-                self._send(self._window.release(stale))
+                self.send(self._window.release(stale))
 
     def give_up_lost(self) -> None:
         """At the end of the input. A batch that no copy waits for stays known: its file may come back."""
@@ -80,9 +80,9 @@ class CopyTracker:
             for batch_id, keys in recovery.lost().items():
                 if copies := self._window.release(keys):
                     self._journal.drop([batch_id])
-                    self._send(copies)
+                    self.send(copies)
 
-    def _send(self, copies: Sequence[WaitingCopy]) -> None:
+    def send(self, copies: Sequence[WaitingCopy]) -> None:
         by_chunk: dict[Chunk, list[int]] = {}
         for chunk, position in sorted(
             copies, key=lambda one: (one.chunk.source, one.chunk.start, one.position)

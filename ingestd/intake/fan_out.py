@@ -149,7 +149,7 @@ class FanOut:
         resolved: Set[int],
     ) -> None:
         """Gives the chunk a receipt that is settled when all these sinks have resolved their part of it."""
-        size_bytes = chunk.end - chunk.start
+        size_bytes = chunk.size_bytes
         for sink in sinks:
             sink.pending_bytes += size_bytes
         receipt = chunk.receipt = FanOutReceipt(

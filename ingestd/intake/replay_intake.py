@@ -188,8 +188,13 @@ class ReplayIntake:
             self._journal.dismissed(chunk, ended, now=self._clock.wall())
 
     def _check(self, chunk: Chunk) -> ValidatedChunk:
-        """Its events against the schema. What is no JSON may be several: then the chunk has these."""
+        """Its events against the schema. What is no JSON may be several: then the chunk has these; a broker's
+        message is one, or what its source has found in it."""
         checked = self._validator.check(chunk.events)
+        if chunk.about:
+            for index, why in chunk.unreadable.items():
+                checked.refuse(index, why)
+            return checked
         broken = {
             index: found
             for index, refusal in checked.refused.items()
@@ -260,7 +265,7 @@ class ReplayIntake:
     ) -> set[int]:
         """Events that no request has room for; their keys are free again."""
         limit = self._fan_out.max_event_bytes
-        if chunk.end - chunk.start <= limit:
+        if chunk.size_bytes <= limit:
             return set()
         found = {i for i, event in enumerate(events) if len(event) > limit and i not in gone}
         for index in found:

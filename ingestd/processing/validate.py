@@ -7,8 +7,9 @@ told too, so that a broken copy of an event that is already delivered counts as 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from ingestd.core.reasons import Reason
 from ingestd.schemas.key_paths import KeyPaths, KeyWatch
-from ingestd.schemas.schema import Refusal, Schema
+from ingestd.schemas.schema import FieldError, Refusal, Schema
 
 _BLOCK = 128
 _BLOCK_BYTES = 64 * 1024
@@ -28,6 +29,12 @@ class ValidatedChunk(NamedTuple):
     keys: list[str | None]
     refused: dict[int, Refusal]
     refused_keys: dict[int, str]
+
+    def refuse(self, index: int, why: str) -> None:
+        """Its source could make no event of it, whatever its bytes look like."""
+        self.keys[index] = None
+        self.refused_keys.pop(index, None)
+        self.refused[index] = Refusal(Reason.UNPARSABLE, [FieldError("", why)])
 
     def pick(self, indices: Sequence[int]) -> "ValidatedChunk":
         """Of the events at these indices, which count from 0 then."""

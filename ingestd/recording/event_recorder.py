@@ -55,6 +55,7 @@ class EventRecorder:
         self._audit = audit
         self._clock = clock
         self._released = released
+        self._freed: list[WaitingCopy] = []
 
     # --- the intake ---
 
@@ -162,6 +163,17 @@ class EventRecorder:
         if known := [digest for digest in digests if digest]:
             self._window.forget(known)
             self._released(known, now=self._clock.wall())
+
+    def free_copies(self, copies: Sequence[WaitingCopy]) -> None:
+        """A broker's events that were copies of what is not on disk after all."""
+        self._freed += copies
+
+    def take_freed(self, source: int) -> list[WaitingCopy]:
+        """Those of this source: they are to be sent in its place."""
+        mine = [copy for copy in self._freed if copy.chunk.source == source]
+        if mine:
+            self._freed = [copy for copy in self._freed if copy.chunk.source != source]
+        return mine
 
     # --- dead letters that are sent again ---
 

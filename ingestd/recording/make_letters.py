@@ -17,7 +17,14 @@ _ANSWERED = frozenset({Reason.REFUSED, Reason.TOO_LARGE})
 def letter_of_event(chunk: Chunk, position: int, reason: Reason, detail: str) -> DeadLetter:
     """Of an event that never was in a batch."""
     offset, line = chunk.place(position)
-    return DeadLetter(chunk.events[position], reason, detail, chunk.source, offset, line)
+    return DeadLetter(
+        chunk.events[position], reason, _told(chunk, position, detail), chunk.source, offset, line
+    )
+
+
+def _told(chunk: Chunk, position: int, detail: str) -> str:
+    """With the message that it came in, on a line of its own: by the first one letters are grouped."""
+    return f"{detail}\n{chunk.about(position)}" if chunk.about else detail
 
 
 def letter_of_copy(chunk: Chunk, position: int, model: DeadLetter) -> DeadLetter:
@@ -40,7 +47,7 @@ def letters_of_batch(batch: Batch, failed: Sequence[FailedEvent], *, sink: str) 
         letters[index] = DeadLetter(  # by position, for speed: an answer may refuse thousands
             chunk.events[position],
             reason,
-            one.detail,
+            _told(chunk, position, one.detail),
             chunk.source,
             offset,
             line,

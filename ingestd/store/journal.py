@@ -19,7 +19,7 @@ from ingestd.store.database import Database
 from ingestd.store.dead_letters import insert_letters
 from ingestd.store.frozen_batches import FrozenBatch, Place, SettledBatches
 from ingestd.store.lost_places import LostPlaces, read_lost_places
-from ingestd.store.source_rows import MOVE, Fingerprints, SourceState, add_source, find_source
+from ingestd.store.source_rows import MOVE, Fingerprints, SourceState, add_source, find_source, find_stream
 from ingestd.store.spool import Spool
 from ingestd.store.writer import Work
 
@@ -98,6 +98,13 @@ class Journal:
             )
 
         state = await self._database.run(find)
+        self._positions[state.number] = (state.position, state.line)
+        return state
+
+    async def find_stream(self, path: str, identity: bytes, *, now: float, anew: bool = False) -> SourceState:
+        """The state of a broker's stream that is known by this name and identity, or of a new one. ``anew``:
+        what was read of it is not what it has now."""
+        state = await self._database.run(lambda c: find_stream(c, path, identity, now, anew=anew))
         self._positions[state.number] = (state.position, state.line)
         return state
 

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ingestd.core.chunk import MARK_BYTES
+from ingestd.core.chunk import MARK_BYTES, NO_MARK, Mark
 
 Fingerprints = Callable[[int, int], tuple[bytes, int]]
 """(start, length) -> digest and length of these bytes of a file; see ``sources.streams.fingerprint``."""
@@ -14,10 +14,14 @@ MOVE = (
     " updated = (julianday('now') - 2440587.5) * 86400.0 WHERE id = ?"
 )
 
+_AT_A_BROKER = -2
+"""The device of a source that is no file: a stream or a topic. That of the spool is -1."""
+
 
 class SourceState(NamedTuple):
     """``position``: every event before it is resolved. ``line``: the number of the next line. ``moved``:
-    the wall time when it got there. ``rewritten``: so far a file was read that had this place on the disk,
+    the wall time when it got there. ``mark``: of a broker's stream, what its position was
+    noted with. ``rewritten``: so far a file was read that had this place on the disk,
     and the same name or the same beginning; what is there now is another."""
 
     number: int
@@ -25,6 +29,7 @@ class SourceState(NamedTuple):
     line: int
     moved: float = 0.0
     rewritten: int = 0
+    mark: Mark = NO_MARK
 
 
 def find_source(
@@ -77,3 +82,19 @@ def find_spool(connection: sqlite3.Connection) -> int:
     """The spool's number among the sources."""
     row = connection.execute("SELECT id FROM sources WHERE device = -1").fetchone()
     return int(row[0]) if row else add_source(connection, "spool", (-1, -1), (b"", 0), 0.0)
+
+
+def find_stream(
+    connection: sqlite3.Connection, path: str, identity: bytes, now: float, *, anew: bool
+) -> SourceState:
+    """See ``Journal.find_stream``."""
+    known = connection.execute(
+        "SELECT id, position, line, updated, tail_end FROM sources WHERE device = ? AND path = ? AND head = ?"
+        " ORDER BY id DESC LIMIT 1",
+        (_AT_A_BROKER, path, identity),
+    ).fetchone()
+    if known and not anew:
+        number, position, line, moved, tail_end = known
+        return SourceState(number, position, line, moved, mark=(tail_end, b""))
+    number = add_source(connection, path, (_AT_A_BROKER, 0), (identity, len(identity)), now)
+    return SourceState(number, 0, 1)

@@ -30,6 +30,16 @@ PIPELINE_CATALOGUE: dict[str, tuple[Kind, str]] = {
 }
 """Name -> (kind, help), of what every pipeline has."""
 
+SOURCE_CATALOGUE: dict[str, tuple[Kind, str]] = {
+    "ingestd_source_connected": ("gauge", "1 while a source is connected to its broker"),
+    "ingestd_source_messages_total": ("counter", "Messages that a broker gave, by source"),
+    "ingestd_source_redelivered_total": ("counter", "Messages that a broker gave again, by source"),
+    "ingestd_source_lag_messages": ("gauge", "Messages that are not settled, on their way or not yet given"),
+    "ingestd_source_lag_seconds": ("gauge", "Age of the oldest message that was taken and is not settled"),
+    "ingestd_source_stranded_messages": ("gauge", "Messages of a work queue that no consumer will give"),
+}
+"""Of each source at a broker."""
+
 SINK_CATALOGUE: dict[str, tuple[Kind, str]] = {
     "ingestd_sink_events_total": ("counter", "Events resolved at a sink, by outcome"),
     "ingestd_routed_events_total": ("counter", "Events that were routed to a sink"),
@@ -91,7 +101,7 @@ SERVICE_CATALOGUE: dict[str, tuple[Kind, str]] = {
 }
 """Of what only the long-running service has: ``service_metrics.py``."""
 
-CATALOGUE = PIPELINE_CATALOGUE | SINK_CATALOGUE | SERVICE_CATALOGUE
+CATALOGUE = PIPELINE_CATALOGUE | SINK_CATALOGUE | SOURCE_CATALOGUE | SERVICE_CATALOGUE
 
 
 def help_of(name: str) -> str:

@@ -24,7 +24,12 @@ from ingestd.sinks.answers import meaning_of
 from ingestd.sinks.registry import SINK_TYPES
 from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.telemetry.audit_entry import AuditEntry
-from ingestd.telemetry.catalogue import PIPELINE_CATALOGUE, SERVICE_CATALOGUE, SINK_CATALOGUE
+from ingestd.telemetry.catalogue import (
+    PIPELINE_CATALOGUE,
+    SERVICE_CATALOGUE,
+    SINK_CATALOGUE,
+    SOURCE_CATALOGUE,
+)
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 MADE = "<!-- Made from the code by `make reference`: change the code, not this page. -->"
@@ -112,6 +117,11 @@ def metrics() -> Iterator[str]:
             "Of each sink",
             "These have the label `sink`, and so has `ingestd_attempt_seconds`.",
             SINK_CATALOGUE,
+        ),
+        (
+            "Of each source at a broker",
+            "These have the label `source`: nats, and a dot, and the name of its table.",
+            SOURCE_CATALOGUE,
         ),
         (
             "Of the service",

@@ -78,10 +78,10 @@ def test_what_a_reload_takes_over_is_what_the_page_says() -> None:
     assert set(_LIVE) == {"schema", "spool", "log", "ingest"}
     assert SchemaConfig.model_fields.keys() == _LIVE["schema"]
     assert (_LIVE["spool"], _LIVE["log"]) == ({"max_bytes"}, {"level"})
-    assert IngestConfig.model_fields.keys() - _LIVE["ingest"] == {"listen", "allow_anonymous", "tls"}
+    assert IngestConfig.model_fields.keys() - _LIVE["ingest"] == {"listen", "allow_anonymous", "tls", "nats"}
     text = page("docs/service.md").section("Signals")
     assert "`[schema]`, `spool.max_bytes`, `log.level`, and of `[ingest]` all but" in text
-    assert "all but `listen`, `allow_anonymous` and `tls`" in text
+    assert "all but `listen`, `allow_anonymous`, `tls` and `nats`" in text
 
 
 # --- dead letters ---

@@ -69,7 +69,7 @@ def settable(model: type[BaseModel] = Settings, above: tuple[str, ...] = ()) -> 
         place = (*above, info.alias or name)
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             found += settable(info.annotation, place)
-        elif place not in {("ingest", "producers"), ("sinks",)}:
+        elif place not in {("ingest", "producers"), ("ingest", "nats"), ("sinks",)}:
             found.append(place)
     return found
 
@@ -369,10 +369,14 @@ def test_the_schema_for_editors_describes_every_setting_and_takes_what_the_setti
     validator = jsonschema_rs.validator_for(schema)
     assert validator.is_valid(tomllib.loads(as_toml(Settings(), {})))
     assert validator.is_valid({"batch": {"max_bytes": "1MiB", "max_age": 0.5}, "window": {"max_age": "10m"}})
+    assert validator.is_valid({"ingest": {"nats": {"stream": "S"}}})
+    assert validator.is_valid({"ingest": {"nats": {"a": {"stream": "S"}}}})
     refused: list[dict[str, Any]] = [
         {"bath": {}},
         {"batch": {"max_bytes": "1 pound"}},
         {"batch": {"max_age": "soon"}},
+        {"ingest": {"nats": {"streem": "S"}}},
+        {"ingest": {"nats": {"a": {"streem": "S"}}}},
     ]
     for bad in refused:
         assert not validator.is_valid(bad), bad

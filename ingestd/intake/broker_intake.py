@@ -1,0 +1,70 @@
+"""From a broker's source to the lanes, without the spool: the broker keeps each message until it is settled.
+
+It is a replay that does not end, beside what comes from the spool; each source has batches of its own, which
+name its chunks, so that a restart sends them again as they were.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+
+from ingestd.core.chunk import Chunk
+from ingestd.core.clock import Clock
+from ingestd.intake.replay_intake import ReplayIntake
+from ingestd.intake.stages import Stages
+from ingestd.processing.validate import Validator
+from ingestd.sources.source import Source
+
+_LOOK_AGAIN_S = 1.0
+
+NothingBefore = Callable[[int, int], Awaitable[bool]]
+"""(place, reached) -> whether the source has nothing before ``place`` but what it has given out, and the last
+of that ends at ``reached``, or before it."""
+
+
+class BrokerIntake(ReplayIntake):
+    """``last_known``: the end of the last chunk that an earlier process had in a batch; 0: there is none.
+    ``more``: as of a replay's."""
+
+    def __init__(
+        self, stages: Stages, *, clock: Clock, last_known: int, nothing_before: NothingBefore, **more: Any
+    ) -> None:
+        super().__init__(stages, clock=clock, **more)
+        self._looks = clock
+        self._events = stages.recorder
+        self._last_known = last_known
+        self._nothing_before = nothing_before
+        self._reached = 0
+
+    async def run(self, source: Source) -> None:
+        """Until ``stop``; what is in its batches then is in the lanes."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._end_recovery)
+            tasks.start_soon(self._send_freed, source)
+            await self.feed(source)
+            tasks.cancel_scope.cancel()
+        await self.flush()
+
+    def admit(self, chunk: Chunk) -> None:
+        super().admit(chunk)
+        self._reached = chunk.end
+
+    def change_validator(self, validator: Validator) -> None:
+        self._validator = validator
+
+    async def _end_recovery(self) -> None:
+        """What is left of an earlier process when all that it knew has been read: the broker has lost it."""
+        while self._reached < self._last_known and not await self._nothing_before(
+            self._last_known, self._reached
+        ):
+            await self._looks.sleep(_LOOK_AGAIN_S)
+        if self._last_known:
+            await self.finish_recovery()
+
+    async def _send_freed(self, source: Source) -> None:
+        """Copies of what was posted and did not get on disk go in its place."""
+        while True:
+            await self._looks.sleep(_LOOK_AGAIN_S)
+            if copies := self._events.take_freed(source.number):
+                self._copies.send(copies)

@@ -1,0 +1,155 @@
+"""Chunks of a broker's messages. A restart cuts those anew that a frozen batch names, at the same places.
+
+A broker gives what has just come, so that where a chunk ends is chance, but a batch that was frozen names
+its chunks and positions in them. These cuts are known from the journal when a source is opened again.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from ingestd.core.chunk import Chunk
+from ingestd.sources.broker.formats import ReadMessage, Unreadable
+
+MAX_CHUNK_BYTES = 256 * 1024
+MAX_CHUNK_MESSAGES = 1_000
+_COUNT_BITS = 16
+_MAX_SHOWN = 1_500
+"""Characters of a message's headers that a dead letter has."""
+
+
+class Message(NamedTuple):
+    """``sequence``: of the stream, or the offset in the partition. ``timestamp``: when the broker stored it;
+    it never falls from one message to the next. ``where``: as subject orders.new, in words."""
+
+    sequence: int
+    timestamp: int
+    payload: bytes
+    headers: Mapping[str, str]
+    where: str
+
+
+def place_of(sequence: int, messages: int = 0) -> int:
+    """The place of a message in its source; the first of a chunk tells also how many messages that has. So a
+    chunk that is cut again has the place that it had only if no message of it is gone."""
+    return (sequence << _COUNT_BITS) + messages
+
+
+def sequence_of(place: int) -> int:
+    return place >> _COUNT_BITS
+
+
+def messages_of(place: int) -> int:
+    return place & ((1 << _COUNT_BITS) - 1)
+
+
+Cut = tuple[int, int]
+"""(start, end) of a chunk, as places."""
+
+
+class Cutter:
+    """``known``: chunks of an earlier process that are to be cut as they were."""
+
+    def __init__(
+        self,
+        source: int,
+        read: ReadMessage,
+        known: Iterable[Cut] = (),
+        *,
+        max_messages: int = MAX_CHUNK_MESSAGES,
+    ) -> None:
+        self._max_messages = max_messages
+        self._source = source
+        self._read = read
+        self._known = deque(sorted(set(known)))
+        self._held: list[Message] = []  # of a known chunk that is not whole
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether messages wait for the others of their chunk."""
+        return bool(self._held)
+
+    def cut(self, messages: Sequence[Message]) -> Iterator[Chunk]:
+        """All of them, but for those of a known chunk of which some are still to come."""
+        free: list[Message] = []
+        size = 0
+        for message in messages:
+            yield from self._pass_by(message.sequence)
+            if self._known and message.sequence >= sequence_of(self._known[0][0]):
+                if free:
+                    yield self._chunk(free)
+                    free, size = [], 0
+                self._held.append(message)
+                if message.sequence == sequence_of(self._known[0][1]) - 1:
+                    yield from self.flush()
+                continue
+            size += len(message.payload)
+            if free and (size > MAX_CHUNK_BYTES or len(free) >= self._max_messages):
+                yield self._chunk(free)
+                free, size = [], len(message.payload)
+            free.append(message)
+        if free:
+            yield self._chunk(free)
+
+    def flush(self) -> Iterator[Chunk]:
+        """What is held: no more of it will come."""
+        if self._held:
+            held, self._held = self._held, []
+            yield self._chunk(held)
+            self._known.popleft()
+
+    def again(self) -> None:
+        """What is held will come once more."""
+        self._held = []
+
+    def _pass_by(self, sequence: int) -> Iterator[Chunk]:
+        while self._known and sequence >= sequence_of(self._known[0][1]):
+            if self._held:
+                yield from self.flush()
+            else:
+                self._known.popleft()
+
+    def _chunk(self, messages: Sequence[Message]) -> Chunk:
+        events: list[bytes] = []
+        origins: list[tuple[Message, int]] | None = None
+        unreadable: dict[int, str] = {}
+        heads: list[Message] = []
+        counts: list[int] = []
+        for message in messages:
+            try:
+                found = self._read(message.payload, message.headers)
+            except Unreadable as error:
+                unreadable[len(events)] = str(error)
+                found = [message.payload]
+            events += found
+            counts.append(len(found))
+            heads.append(message._replace(payload=b""))
+
+        def origin(index: int) -> tuple[Message, int]:
+            nonlocal origins
+            if origins is None:
+                origins = [(head, n) for head, count in zip(heads, counts, strict=True) for n in range(count)]
+            return origins[index]
+
+        def place(index: int) -> tuple[int, int]:
+            head, number = origin(index)
+            return head.sequence, number + 1
+
+        first, last = messages[0], messages[-1]
+        chunk = Chunk(
+            events,
+            source=self._source,
+            start=place_of(first.sequence, len(messages)),
+            end=place_of(last.sequence + 1),
+            place=place,
+            unreadable=unreadable,
+            about=lambda index: _about(origin(index)[0]),
+        )
+        chunk.mark = (last.timestamp, b"")
+        chunk.size_bytes = sum(map(len, events))
+        return chunk
+
+
+def _about(message: Message) -> str:
+    headers = ", ".join(f"{name}: {value}" for name, value in message.headers.items())
+    return f"{message.where}, {f'headers {headers[:_MAX_SHOWN]}' if headers else 'no headers'}"

@@ -1,0 +1,89 @@
+"""A broker's message taken apart into events. What cannot be read costs its own message, as a dead letter."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from ingestd.httpd.problem import RefusedRequest
+from ingestd.sources.http.body import Format, parse_media_type, take_apart
+from ingestd.sources.http.cloudevents_http import PREFIX, to_structured
+
+MessageFormat = Literal["event", "ndjson", "array", "cloudevents"]
+"""``event``: one JSON object a message; ``ndjson``: a line each; ``array``: a JSON array of them;
+``cloudevents``: binary mode (attributes in headers), structured, or a batch."""
+
+MAX_EVENTS = 100_000
+"""In one message."""
+
+_BATCH = "application/cloudevents-batch+json"
+_DATA_TYPE = PREFIX + "datacontenttype"
+
+
+class Unreadable(Exception):
+    """A message that holds no events that could be told apart; its text says why."""
+
+
+def reader_of(format_: MessageFormat, *, prefix: str = PREFIX) -> "ReadMessage":
+    """How messages are taken apart. ``prefix``: of headers that are attributes of a CloudEvent."""
+    if format_ == "event":
+        return _event
+    if format_ == "ndjson":
+        return _lines
+    if format_ == "array":
+        return _array
+    return lambda payload, headers: _told(lambda: _cloudevent(payload, headers, prefix))
+
+
+ReadMessage = Callable[[bytes, Mapping[str, str]], list[bytes]]
+"""(payload, headers: names as they came, values as text) -> events. Raises Unreadable."""
+
+
+def _event(payload: bytes, headers: Mapping[str, str]) -> list[bytes]:
+    return [_some(payload)]
+
+
+def _lines(payload: bytes, headers: Mapping[str, str]) -> list[bytes]:
+    return _apart(_some(payload), Format.LINES)
+
+
+def _array(payload: bytes, headers: Mapping[str, str]) -> list[bytes]:
+    if not _some(payload).lstrip().startswith(b"["):
+        raise Unreadable("the message is not a JSON array")
+    return _apart(payload, Format.BATCH)
+
+
+def _cloudevent(payload: bytes, headers: Mapping[str, str], prefix: str) -> list[bytes]:
+    found = {name.lower(): value for name, value in headers.items()}
+    if prefix != PREFIX:
+        found = {_as_http(name, prefix): value for name, value in found.items()}
+    media_type = found.get("content-type", "")
+    if PREFIX + "specversion" not in found:
+        batch = parse_media_type(media_type)[0] == _BATCH
+        return _apart(_some(payload), Format.BATCH if batch else Format.EVENT)
+    if data_type := found.pop(_DATA_TYPE, ""):  # bindings differ in where it stands
+        found.setdefault("content-type", data_type)
+    for name, value in found.items():
+        if "\ufffd" in value and (name.startswith(PREFIX) or name == "content-type"):
+            raise Unreadable(f"the header {name} is not UTF-8")
+    latin = {name: value.encode().decode("latin-1") for name, value in found.items()}
+    return [to_structured(latin, frozenset(), payload)]
+
+
+def _as_http(name: str, prefix: str) -> str:
+    return PREFIX + name[len(prefix) :] if name.startswith(prefix) else name
+
+
+def _some(payload: bytes) -> bytes:
+    if not payload:
+        raise Unreadable("the message is empty")
+    return payload
+
+
+def _apart(payload: bytes, format_: Format) -> list[bytes]:
+    return _told(lambda: take_apart(payload, format_, max_events=MAX_EVENTS))
+
+
+def _told(take: Callable[[], list[bytes]]) -> list[bytes]:
+    try:
+        return take()
+    except RefusedRequest as refused:
+        raise Unreadable(str(refused).replace("the body", "the message")) from None

@@ -1,0 +1,1 @@
+"""The source that reads from a stream of NATS JetStream."""

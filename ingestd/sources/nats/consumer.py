@@ -1,0 +1,283 @@
+"""A durable pull consumer of JetStream, from the reset that begins a session to the end of its connection.
+
+It is pulled by hand: nats-py's ``fetch`` makes a task for every message, six times the cost (measured). What
+was not acknowledged comes again at once and in order after a reset (server 2.14), where an ``ack_wait`` would
+let what is new go before it. The consumer counts its deliveries from there, so that a gap tells that one got
+lost on its way; an acknowledgement of a later message would settle that one, too.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ingestd.core.clock import Clock, wait_until_set
+from ingestd.core.errors import UserError
+from ingestd.core.text import printable
+from ingestd.sources.broker.chunks import Message
+from ingestd.sources.broker.source import BrokerAway
+from ingestd.sources.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
+from ingestd.sources.nats.settings import NatsConfig
+
+PULL_MESSAGES = 500
+PULL_BYTES = 4 * 1024 * 1024
+_EXPIRES_S = 30
+_HEARTBEAT_S = 5
+_SILENT_S = 15.0
+_NO_LIMIT = (0, -1, None)
+_ACK, _IN_PROGRESS = b"+ACK", b"+WPI"
+_PULL_ENDED = {
+    "408": "",  # its time is over
+    "404": "",
+    "Message Size Exceeds MaxBytes": "",
+    "Batch Completed": "",
+}
+
+
+class Delivery(NamedTuple):
+    """``reply``: where it is acknowledged."""
+
+    message: Message
+    reply: str
+
+
+class StreamState(NamedTuple):
+    """``created``: it has the same name and is another one if that differs."""
+
+    created: str
+    retention: str
+    last: int
+    messages: int
+
+
+class Lag(NamedTuple):
+    """Messages of the stream: that are yet to be delivered, that are on their way, and that no consumer will
+    give to anybody (of a work queue only: elsewhere what was read stays)."""
+
+    pending: int = 0
+    unacked: int = 0
+    stranded: int = 0
+
+
+async def read_stream(connection: NatsConnection, settings: NatsConfig) -> StreamState:
+    """Raises BrokerAway, also where there is none of this name."""
+    try:
+        info = await connection.ask(f"STREAM.INFO.{settings.stream}")
+    except JetStreamError as error:
+        raise BrokerAway(
+            f"there is no stream {settings.stream} at {connection.shown}"
+            if error.code in NOT_FOUND
+            else f"stream {settings.stream}: {error}"
+        ) from None
+    state = info["state"]
+    retention = str(info["config"]["retention"])
+    return StreamState(str(info["created"]), retention, int(state["last_seq"]), int(state["messages"]))
+
+
+async def timestamp_of(connection: NatsConnection, settings: NatsConfig, sequence: int) -> str:
+    """When a message was stored, as JetStream writes it; empty: it is not in the stream any more."""
+    try:
+        found = await connection.ask(f"STREAM.MSG.GET.{settings.stream}", {"seq": sequence})
+    except JetStreamError:
+        return ""
+    return str(found["message"]["time"])
+
+
+def objections(config: Mapping[str, Any]) -> list[str]:
+    """Why events would be lost, doubled or never come with a consumer of this configuration."""
+    found = []
+    if config.get("deliver_subject"):
+        found.append("it is a push consumer: one that is pulled is needed")
+    if config.get("ack_policy") == "none":
+        found.append("its ack_policy is none: what is on its way in a crash would be lost")
+    if config.get("max_deliver") not in _NO_LIMIT:
+        found.append(
+            f"its max_deliver is {config['max_deliver']}: a message that was given so often stays in the"
+            " stream, nobody gets it any more, and no lag shows it"
+        )
+    if config.get("headers_only"):
+        found.append("it gives headers only")
+    if config.get("priority_policy") not in ("none", "", None):
+        found.append(f"its priority_policy is {config['priority_policy']}: it is shared with others")
+    if config.get("mem_storage"):
+        found.append("it is in memory: how far it was read is forgotten with the server")
+    return found
+
+
+class Consumer:
+    """``begin``, then ``deliveries`` until it raises BrokerAway. ``news`` is set when something came, and by
+    whoever wants ``deliveries`` to return."""
+
+    def __init__(
+        self, connection: NatsConnection, settings: NatsConfig, clock: Clock, news: asyncio.Event
+    ) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._clock = clock
+        self._news = news
+        self._came: list[Delivery] = []
+        self._asked = 0  # messages that a pull may still bring
+        self._counted = 0
+        self._trouble = ""
+        self._heard_at = 0.0
+        self._inbox = ""
+        self._pull: dict[str, int] = {}
+        self.is_cumulative = True
+        self.ack_wait_s = 30.0
+        self.delivered_before = 0
+        """The last message that was given to anybody before: up to there they come again."""
+
+    @property
+    def _named(self) -> str:
+        return f"{self._settings.stream}.{self._settings.consumer}"
+
+    async def begin(self, stream: StreamState, *, after: int) -> None:
+        """``after``: of a consumer that is made, the message after which it begins; 0: as the settings say.
+        Raises UserError for one that does not do."""
+        try:
+            info = await self._connection.ask(f"CONSUMER.INFO.{self._named}")
+        except JetStreamError as error:
+            if error.code not in NOT_FOUND:
+                raise BrokerAway(f"consumer {self._named}: {error}") from None
+            info = await self._make(stream, after)
+        config = info["config"]
+        if refused := objections(config):
+            raise UserError(
+                f"consumer {self._settings.consumer} of {self._settings.stream}: {'; '.join(refused)}"
+            )
+        self.is_cumulative = config["ack_policy"] == "all"
+        self.ack_wait_s = int(config.get("ack_wait") or 30e9) / 1e9
+        self.delivered_before = int(info["delivered"]["stream_seq"])
+        self._pull = _pull_of(config, self._connection.max_payload)
+        try:
+            await self._connection.ask(f"CONSUMER.RESET.{self._named}")
+        except JetStreamError as error:
+            raise BrokerAway(f"consumer {self._named} cannot be reset: {error}") from None
+        self._heard_at = self._clock.monotonic()
+        self._inbox = await self._connection.listen(self._hear)
+
+    async def _make(self, stream: StreamState, after: int) -> dict[str, Any]:
+        settings = self._settings
+        config: dict[str, Any] = {
+            "name": settings.consumer,
+            "durable_name": settings.consumer,
+            "description": "read by ingestd",
+            "ack_policy": "explicit" if stream.retention == "workqueue" else "all",
+            "ack_wait": int(settings.ack_wait * 1e9),
+            "max_ack_pending": settings.max_unacked,
+            "max_deliver": -1,
+            "replay_policy": "instant",
+            "deliver_policy": settings.start,
+        }
+        if after:
+            config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": after + 1}
+        if len(settings.subjects) == 1:
+            config["filter_subject"] = settings.subjects[0]
+        elif settings.subjects:
+            config["filter_subjects"] = settings.subjects
+        try:
+            body = {"stream_name": settings.stream, "config": config, "action": "create"}
+            return await self._connection.ask(f"CONSUMER.CREATE.{self._named}", body)
+        except JetStreamError as error:
+            raise BrokerAway(f"consumer {self._named} cannot be made: {error}") from None
+
+    # --- what comes ---
+
+    async def deliveries(self) -> list[Delivery]:
+        """What has come, in order; nothing if ``news`` was set by somebody else. Raises BrokerAway."""
+        if self._asked <= 0 and not self._trouble:
+            await self._ask_for_more()
+        if not self._came and not self._trouble:
+            await wait_until_set(self._news, _SILENT_S, self._clock)
+        self._news.clear()
+        if not self._came and not self._trouble and self._clock.monotonic() - self._heard_at > _SILENT_S:
+            self._trouble = "the server is silent"
+        if self._trouble:
+            raise BrokerAway(f"consumer {self._named}: {self._trouble}")
+        came, self._came = self._came, []
+        return came
+
+    def end(self, why: str) -> None:
+        """No more comes."""
+        self._trouble = self._trouble or why
+        self._news.set()
+
+    async def _ask_for_more(self) -> None:
+        self._asked = self._pull["batch"]
+        self._heard_at = self._clock.monotonic()
+        subject = f"{self._connection.api_prefix}.CONSUMER.MSG.NEXT.{self._named}"
+        await self._connection.publish(subject, json.dumps(self._pull).encode(), self._inbox)
+
+    def _hear(self, one: Any) -> None:
+        self._heard_at = self._clock.monotonic()
+        if not one.reply.startswith("$JS.ACK."):  # a producer may give a message the header Status, too
+            self._hear_status(one.headers or {})
+            return
+        if self._trouble:
+            return
+        # $JS.ACK.<stream>.<consumer>.<times>.<sequence>.<count>.<time>.<pending>; behind ACK may be two more
+        parts = one.reply.split(".")
+        sequence, count, timestamp = map(int, parts[5:8] if len(parts) < 11 else parts[7:10])
+        self._counted += 1
+        if count != self._counted:
+            self.end("a message got lost on its way")
+            return
+        self._asked -= 1
+        message = Message(
+            sequence, timestamp, one.data, one.headers or {}, self._where(one.subject, sequence)
+        )
+        self._came.append(Delivery(message, one.reply))
+        self._news.set()
+
+    def _where(self, subject: str, sequence: int) -> str:
+        return f"stream {self._settings.stream}, sequence {sequence}, subject {printable(subject)}"
+
+    def _hear_status(self, headers: Mapping[Any, str]) -> None:
+        found = {str(getattr(name, "value", name)): value for name, value in headers.items()}
+        status, words = found.get("Status", ""), found.get("Description", "").strip()
+        if status == "100":
+            return  # a heartbeat
+        if status in _PULL_ENDED or words in _PULL_ENDED:
+            self._asked = 0
+            self._news.set()
+        elif status == "503":
+            self.end("it is not served now, or is gone")
+        else:
+            self.end(printable(f"{status} {words}"))
+
+    # --- what is told ---
+
+    async def ack(self, replies: list[str]) -> None:
+        """Messages are settled, in their order. Returns when the server knows. Raises BrokerAway."""
+        for reply in [] if self.is_cumulative else replies[:-1]:
+            await self._connection.publish(reply, _ACK)
+        await self._connection.request(replies[-1], _ACK)
+
+    async def in_progress(self, replies: list[str]) -> None:
+        for reply in replies:
+            await self._connection.publish(reply, _IN_PROGRESS)
+
+    async def lag(self) -> Lag:
+        """Raises BrokerAway, JetStreamError."""
+        info = await self._connection.ask(f"CONSUMER.INFO.{self._named}")
+        stream = await read_stream(self._connection, self._settings)
+        pending, unacked = int(info["num_pending"]), int(info["num_ack_pending"])
+        alone = stream.retention == "workqueue" and not (
+            info["config"].get("filter_subject") or info["config"].get("filter_subjects")
+        )
+        return Lag(pending, unacked, max(0, stream.messages - pending - unacked) if alone else 0)
+
+
+def _pull_of(config: Mapping[str, Any], max_payload: int) -> dict[str, int]:
+    """A request for messages, within what the consumer allows. One that is larger than its bytes would never
+    come, so that the largest the server takes fits in."""
+    batch, expires_s = (
+        int(config.get("max_batch") or PULL_MESSAGES),
+        int(config.get("max_expires") or 0) / 1e9,
+    )
+    max_bytes = int(config.get("max_bytes") or 0) or max(PULL_BYTES, 2 * max_payload)
+    expires_s = min(_EXPIRES_S, expires_s or _EXPIRES_S)
+    pull = {"batch": min(PULL_MESSAGES, batch), "max_bytes": max_bytes, "expires": int(expires_s * 1e9)}
+    if expires_s >= 2 * _HEARTBEAT_S:
+        pull["idle_heartbeat"] = int(_HEARTBEAT_S * 1e9)
+    return pull

@@ -1,0 +1,95 @@
+"""The table ``[ingest.nats]``, or ``[ingest.nats.NAME]``: a stream of JetStream, and how it is read."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+
+from ingestd.core.setting_types import NOTHING, Seconds, Secret, SecretFile, Section, as_list
+from ingestd.sources.broker.formats import MessageFormat
+
+_SERVER = re.compile(r"(nats|tls|ws|wss)://[^\s/@?#]+/?")
+
+
+def _server(text: str) -> str:
+    if "@" in text:
+        raise ValueError(
+            "a server's address holds no user or token: set user and password_file, or token_file"
+        )
+    if "://" not in text:
+        text = f"nats://{text}"
+    if not _SERVER.fullmatch(text):
+        raise ValueError("expected nats://HOST:PORT, or tls://HOST:PORT")
+    return text
+
+
+Server = Annotated[str, AfterValidator(_server)]
+JetStreamName = Annotated[str, StringConstraints(pattern=r"^[^\s.*>/\\]{1,255}$")]
+Subject = Annotated[str, StringConstraints(pattern=r"^[^\s]{1,255}$")]
+
+
+class NatsConfig(Section):
+    """A stream of NATS JetStream that is read (``pip install ingestd[nats]``)."""
+
+    servers: Annotated[list[Server], BeforeValidator(as_list)] = Field(
+        ["nats://127.0.0.1:4222"], min_length=1, max_length=100, description="nats:// or tls://, HOST:PORT"
+    )
+    stream: str = Field(
+        "", pattern=r"^[^\s.*>/\\]{0,255}$", description="of JetStream, whose messages are read; needed"
+    )
+    consumer: JetStreamName = Field(
+        "ingestd", description="durable pull consumer; made where there is none, never changed"
+    )
+    subjects: Annotated[list[Subject], BeforeValidator(as_list)] = Field(
+        [], max_length=100, description="of a consumer that is made: only these; empty: all of the stream"
+    )
+    start: Literal["all", "new"] = Field("all", description="of a consumer that is made: where it begins")
+    format: MessageFormat = Field(
+        "event", description="what a message holds: event, ndjson, array, cloudevents"
+    )
+    ack_wait: Seconds = Field(
+        60.0, ge=2, le=86400, description="of a consumer that is made: then it gives a message again"
+    )
+    max_unacked: int = Field(
+        50_000, ge=1, le=1_000_000, description="of a consumer that is made: messages on their way at most"
+    )
+    domain: str = Field("", pattern=r"^[^\s.*>]*$", description="of JetStream, behind a leaf node")
+    user: str = Field("", description="with password_file")
+    password: Secret = Field(NOTHING, description="better password_file")
+    password_file: SecretFile = Field("", description="a file that holds the password and nothing else")
+    token: Secret = Field(NOTHING, description="better token_file")
+    token_file: SecretFile = Field("", description="a file that holds the token and nothing else")
+    creds_file: SecretFile = Field("", description="of nsc: a user's JWT and its nkey")
+    nkey_file: SecretFile = Field("", description="a file that holds the nkey's seed, which begins with SU")
+    ca_file: str = Field("", description="PEM file of authorities to trust, instead of the usual ones; TLS")
+    cert_file: str = Field("", description="PEM file of the client's certificate, then its chain; TLS")
+    key_file: SecretFile = Field("", description="PEM file of its private key, without a passphrase")
+
+    @property
+    def wants_tls(self) -> bool:
+        """A connection without TLS is refused."""
+        return bool(self.ca_file or self.cert_file) or any(
+            server.startswith(("tls://", "wss://")) for server in self.servers
+        )
+
+    @model_validator(mode="after")
+    def _check(self) -> "NatsConfig":
+        if not self.stream:
+            raise ValueError("stream is missing: the name of the stream to read")
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ValueError("cert_file and key_file go together")
+        password = bool(self.password.get_secret_value() or self.password_file)
+        if bool(self.user) != password:
+            raise ValueError("user goes with password_file (or password)")
+        return self
+
+    @property
+    def logins(self) -> list[str]:
+        """The ways to log in that are given; the first one is used."""
+        ways = {
+            "creds_file": bool(self.creds_file),
+            "nkey_file": bool(self.nkey_file),
+            "user": bool(self.user),
+            "token": bool(self.token.get_secret_value() or self.token_file),
+        }
+        return [way for way, is_given in ways.items() if is_given]

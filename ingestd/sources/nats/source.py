@@ -1,0 +1,343 @@
+"""A stream of NATS JetStream as a source of events. What is resolved is acknowledged, once that is on disk.
+
+The journal knows how far the stream is resolved, as it does of a file, and the consumer's acknowledgements
+follow it. A message that comes again although it is resolved, or is on its way in this process, is passed
+over and counted.
+"""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+
+from ingestd.core.backoff import Backoff
+from ingestd.core.chunk import Chunk, Keeper
+from ingestd.core.clock import Clock, wait_until_set
+from ingestd.core.receipt import Receipt
+from ingestd.sources.broker.chunks import MAX_CHUNK_MESSAGES, Cut, Cutter, Message, sequence_of
+from ingestd.sources.broker.formats import reader_of
+from ingestd.sources.broker.source import BrokerAway, SourceCounts
+from ingestd.sources.nats.connection import JetStreamError, NatsConnection
+from ingestd.sources.nats.consumer import Consumer, Delivery, StreamState, read_stream, timestamp_of
+from ingestd.sources.nats.settings import NatsConfig
+from ingestd.sources.source import OrderedAcks, Position
+from ingestd.store.connection import StoreFailed
+from ingestd.store.journal import Journal
+
+_RETRY = Backoff(base_s=0.2, cap_s=10.0)
+_ACK_EVERY_S = 0.05
+_LAG_EVERY_S = 5.0
+_PATIENCE_S = 5.0
+"""How long the rest of a chunk that an earlier process had cut is waited for while nothing comes."""
+_CLOSE_S = 5.0
+
+
+class NatsSource:
+    """``cuts``: by the number of a source the chunks that an earlier process had cut and may have sent.
+
+    Number and position are those of the stream that has the name now: one that was deleted and made again,
+    or has lost its end, is another source to the journal.
+    """
+
+    keeper = Keeper.SOURCE
+
+    def __init__(
+        self,
+        name: str,
+        settings: NatsConfig,
+        journal: Journal,
+        *,
+        cuts: Callable[[int], Sequence[Cut]],
+        clock: Clock,
+        rng: random.Random,
+        warn: Callable[[str], None],
+        chunk_messages: int = MAX_CHUNK_MESSAGES,
+    ) -> None:
+        self._cutter_of = partial(Cutter, read=reader_of(settings.format), max_messages=chunk_messages)
+        self.name = f"nats.{name}"
+        self.number = 0
+        self.counts = SourceCounts()
+        self.start = 0
+        """The first sequence that is not known to be resolved when it is opened."""
+        self._settings = settings
+        self._journal = journal
+        self._cuts = cuts
+        self._clock = clock
+        self._rng = rng
+        self._warn = warn
+        self._news = asyncio.Event()
+        self._stopped = False
+        self._connection: NatsConnection | None = None
+        self._consumer: Consumer | None = None
+        self._life = _Life(b"", 0, self._ack_of(0))
+        self._cutter = self._cutter_of(0)
+        self._replies: dict[int, tuple[str, int]] = {}  # sequence -> reply, time; of this session, in order
+        self._to_ack = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failures = 0
+        self._held_since = 0.0
+        self._given = 0
+
+    async def open(self) -> None:
+        """Raises BrokerAway where it cannot be opened now, UserError where it never can."""
+        await self._begin()
+        self.start = self._life.resolved + 1
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(work()) for work in (self._acknowledge, self._renew, self._measure)]
+
+    async def chunks(self) -> AsyncIterator[tuple[Chunk, Receipt]]:
+        while not self._stopped:
+            try:
+                if self._consumer is None:
+                    await self._begin()
+                assert self._consumer is not None
+                deliveries = await self._consumer.deliveries()
+            except BrokerAway as error:
+                await self._pause(error)
+                continue
+            fresh = [one for delivery in deliveries if (one := self._take(delivery))]
+            for chunk in [*self._cutter.cut(fresh), *([] if deliveries else self._overdue())]:
+                self._given = chunk.end
+                yield chunk, self._life.acks.receipt(chunk, self._clock.monotonic())
+
+    def ack(self, position: Position) -> None:
+        self._ack_of(self.number)(position)
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._news.set()
+
+    async def close(self) -> None:
+        """What is resolved by now is acknowledged, if the broker is there."""
+        self.stop()
+        await _end(self._tasks)
+        with suppress(BrokerAway, TimeoutError, StoreFailed):
+            async with self._clock.timeout(_CLOSE_S):
+                await self._tell_resolved()
+        await self._let_go("closed")
+
+    async def nothing_before(self, place: int, reached: int) -> bool:
+        """Whether the stream has nothing before ``place`` but what was given out, and the last of that ends
+        at ``reached``, or before it. False if that is not known."""
+        if self._cutter.is_waiting or not self._consumer or self._given > reached:
+            return False
+        try:
+            lag = await self._consumer.lag()
+        except (BrokerAway, JetStreamError):
+            return False
+        return lag.pending == 0 and self._life.taken < sequence_of(place) and self._given <= reached
+
+    @property
+    def oldest_s(self) -> float:
+        """Age of the oldest message that was taken and is not settled."""
+        for _, timestamp in self._replies.values():
+            return max(0.0, self._clock.wall() - timestamp / 1e9)
+        return 0.0
+
+    # --- a session ---
+
+    async def _begin(self) -> None:
+        connection = NatsConnection(
+            self._settings, self._clock, lambda: self._ended("the connection is lost")
+        )
+        await connection.open()
+        self._connection = connection
+        try:
+            stream = await read_stream(connection, self._settings)
+            await self._recognise(connection, stream)
+            self._replies.clear()
+            self._cutter.again()
+            consumer = Consumer(connection, self._settings, self._clock, self._news)
+            await consumer.begin(stream, after=self._life.resolved)
+        except BaseException:
+            await self._let_go("it was not opened")
+            raise
+        self._consumer = consumer
+        self.counts.connected = True
+        self._failures = 0
+
+    async def _recognise(self, connection: NatsConnection, stream: StreamState) -> None:
+        """Whether it is the stream that was read before, and still has what was read of it."""
+        identity = hashlib.blake2b(stream.created.encode(), digest_size=16).digest()
+        if identity == self._life.identity and not self._life.is_over:
+            return
+        settings = self._settings
+        path = f"NATS stream {settings.stream}, consumer {settings.consumer}"
+        state = await self._journal.find_stream(
+            path, identity, now=self._clock.wall(), anew=self._life.is_over
+        )
+        position, (read_at, _) = sequence_of(state.position), state.mark
+        if position > 1 and not await self._still_has(connection, stream, position - 1, read_at):
+            self._warn(f"{self.name}: {_other_messages(settings)}")
+            state = await self._journal.find_stream(path, identity, now=self._clock.wall(), anew=True)
+            position, read_at = 0, 0
+        elif self._life.identity not in (b"", identity):
+            self._warn(
+                f"{self.name}: stream {settings.stream} was deleted and made again: it is read from its start"
+            )
+        self.number = state.number
+        taken = max(0, position - 1)
+        self._life = _Life(identity, state.number, self._ack_of(state.number), taken, read_at, taken)
+        self._cutter = self._cutter_of(state.number, known=self._cuts(state.number))
+
+    async def _still_has(
+        self, connection: NatsConnection, stream: StreamState, last: int, read_at: int
+    ) -> bool:
+        """False: it has lost its end, as with a power cut before it was synced, or is an older copy."""
+        if stream.last < last:
+            return False
+        stored = await timestamp_of(connection, self._settings, last)
+        return not stored or not read_at or nanoseconds(stored) == read_at
+
+    async def _pause(self, error: BrokerAway) -> None:
+        if self._stopped:
+            return
+        self._failures += 1
+        if self._failures in (1, 10, 100):
+            self._warn(f"{self.name}: {error}; it is tried again")
+        await self._let_go(str(error))
+        self._news.clear()
+        if not self._stopped:
+            await wait_until_set(self._news, _RETRY.delay(self._failures, rng=self._rng), self._clock)
+
+    async def _let_go(self, why: str) -> None:
+        self._ended(why)
+        connection, self._connection, self._consumer = self._connection, None, None
+        self._replies.clear()
+        if connection:
+            await connection.close()
+
+    def _ended(self, why: str) -> None:
+        self.counts.connected = False
+        if self._consumer:
+            self._consumer.end(why)
+
+    # --- messages ---
+
+    def _take(self, delivery: Delivery) -> Message | None:
+        """None: it was taken before."""
+        message, life = delivery.message, self._life
+        sequence = message.sequence
+        self.counts.messages += 1
+        self._replies[sequence] = delivery.reply, message.timestamp
+        assert self._consumer is not None
+        if sequence <= max(life.taken, self._consumer.delivered_before):
+            self.counts.redelivered += 1
+        if sequence > life.taken:
+            if not life.is_over:
+                life.taken, life.taken_at = sequence, message.timestamp
+                return message
+        elif message.timestamp > life.taken_at:
+            life.is_over = True
+            self._warn(f"{self.name}: {_other_messages(self._settings)}")
+            self._consumer.end("its stream is to be recognised")
+        elif sequence <= life.resolved:
+            self._to_ack.set()
+        return None
+
+    def _overdue(self) -> list[Chunk]:
+        if not self._cutter.is_waiting:
+            self._held_since = self._clock.monotonic()
+            return []
+        return list(self._cutter.flush()) if self._clock.monotonic() - self._held_since > _PATIENCE_S else []
+
+    # --- acknowledgements ---
+
+    def _ack_of(self, number: int) -> Callable[[Position], None]:
+        def ack(position: Position) -> None:
+            self._journal.moved(number, position.offset, position.next_line, position.mark)
+            if number == self._life.number:
+                self._life.resolved = sequence_of(position.offset) - 1
+                self._to_ack.set()
+
+        return ack
+
+    async def _acknowledge(self) -> None:
+        while True:
+            await self._to_ack.wait()
+            self._to_ack.clear()
+            try:
+                await self._tell_resolved()
+            except BrokerAway as error:
+                self._ended(str(error))  # they come again, and are acknowledged then
+            except StoreFailed:
+                return
+            await self._clock.sleep(_ACK_EVERY_S)
+
+    async def _tell_resolved(self) -> None:
+        """What is resolved becomes durable here first: a dead letter, and that a batch was delivered."""
+        resolved = self._life.resolved
+        await self._journal.commit()
+        replies: list[str] = []
+        for sequence in [*self._replies]:
+            if sequence > resolved:
+                break
+            replies.append(self._replies.pop(sequence)[0])
+        if replies and self._consumer:
+            await self._consumer.ack(replies)
+
+    async def _renew(self) -> None:
+        """What is on its way is not to be given out again meanwhile."""
+        while True:
+            await self._clock.sleep(self._consumer.ack_wait_s / 3 if self._consumer else 1.0)
+            if self._consumer:
+                with suppress(BrokerAway):
+                    await self._consumer.in_progress([reply for reply, _ in self._replies.values()])
+
+    async def _measure(self) -> None:
+        while True:
+            if self._consumer:
+                with suppress(BrokerAway, JetStreamError):
+                    lag, counts = await self._consumer.lag(), self.counts
+                    counts.pending, counts.unacked, counts.stranded = lag
+            await self._clock.sleep(_LAG_EVERY_S)
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel them until they are done: nats-py's ``publish`` takes a cancellation for nothing."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=0.1)
+
+
+class _Life:
+    """A stream that is recognised. ``taken``: the last message that was given out, stored at ``taken_at``;
+    ``resolved``: the last of those before which all are."""
+
+    def __init__(
+        self,
+        identity: bytes,
+        number: int,
+        ack: Callable[[Position], None],
+        taken: int = 0,
+        taken_at: int = 0,
+        resolved: int = 0,
+    ) -> None:
+        self.identity = identity
+        self.number = number
+        self.acks = OrderedAcks(ack)
+        self.taken = taken
+        self.taken_at = taken_at
+        self.resolved = resolved
+        self.is_over = False
+
+
+def _other_messages(settings: NatsConfig) -> str:
+    return (
+        f"stream {settings.stream} has other messages now under numbers that were read already: it lost its"
+        " end (a power cut, and sync_interval is not always?), or is an older copy; it is read from where its"
+        " consumer stands"
+    )
+
+
+def nanoseconds(text: str) -> int:
+    """Of a time as JetStream writes it: 2026-11-28T19:57:44.136112131Z."""
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    return int(datetime.fromisoformat(whole + "+00:00").timestamp()) * 10**9 + int(
+        fraction.ljust(9, "0") or 0
+    )

@@ -1,0 +1,192 @@
+"""Sources at brokers: each is opened when its broker is there, and feeds the lanes from then on.
+
+Nothing else waits for a broker that is away. Called by ``app/run.py``, after the spool is open and before
+anything is sent: what an earlier process had frozen is read once.
+"""
+
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Protocol
+
+import anyio
+
+from ingestd.config import IngestConfig
+from ingestd.core.backoff import Backoff
+from ingestd.core.clock import wait_until_set
+from ingestd.intake.broker_intake import BrokerIntake
+from ingestd.intake.recovery import ProcessedEvents
+from ingestd.intake.stages import Stages
+from ingestd.processing.validate import Validator
+from ingestd.sources.broker.chunks import Cut
+from ingestd.sources.broker.source import BrokerAway, SourceCounts
+from ingestd.sources.nats.source import NatsSource
+from ingestd.sources.source import Source
+from ingestd.store.frozen_batches import FrozenBatch
+from ingestd.store.journal import DISMISSED, EVERYWHERE
+from ingestd.telemetry.source_metrics import SourceCensus
+from ingestd.wiring.pipeline import Pipeline, Warn, make_recovery
+
+_RETRY = Backoff(base_s=0.5, cap_s=10.0)
+
+
+class BrokerSource(Source, Protocol):
+    """``start``: the first place that is not known to be resolved, from ``open`` on."""
+
+    counts: SourceCounts
+    start: int
+
+    @property
+    def oldest_s(self) -> float: ...
+    async def nothing_before(self, place: int, reached: int) -> bool: ...
+
+
+class BrokerFeed:
+    """One source on its way to the lanes. ``frozen``: of earlier processes, of all sources."""
+
+    def __init__(
+        self,
+        source: BrokerSource,
+        pipeline: Pipeline,
+        frozen: Sequence[FrozenBatch],
+        rng: random.Random,
+        warn: Warn,
+    ) -> None:
+        self.source = source
+        self._pipeline = pipeline
+        self._frozen = frozen
+        self._rng = rng
+        self._warn = warn
+        self._stop = anyio.Event()
+        self._ended = anyio.Event()
+        self.intake: BrokerIntake | None = None
+
+    async def run(self) -> None:
+        """Until ``stop``. Raises UserError for what will not get better by itself, StoreFailed."""
+        try:
+            if await self._open():
+                self.intake = await self._make_intake()
+                if not self._stop.is_set():
+                    await self.intake.run(self.source)
+        finally:
+            self._ended.set()
+
+    async def stop(self, within_s: float) -> None:
+        """No more is read; returns when what was is in the lanes."""
+        self._stop.set()
+        if self.intake:
+            self.intake.stop()
+        self.source.stop()
+        await wait_until_set(self._ended, within_s, self._pipeline.clock)
+
+    async def _open(self) -> bool:
+        """False: it was stopped before its broker was there."""
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                await self.source.open()
+            except BrokerAway as error:
+                failures += 1
+                if failures in (1, 10, 100):
+                    self._warn(f"{self.source.name}: {error}; it is tried again")
+                await wait_until_set(self._stop, _RETRY.delay(failures, rng=self._rng), self._pipeline.clock)
+            else:
+                return True
+        return False
+
+    async def _make_intake(self) -> BrokerIntake:
+        """With batchers of its own: a batch is rebuilt from one source."""
+        pipeline, number = self._pipeline, self.source.number
+        frozen = [batch for batch in self._frozen if batch.kept is None and batch.is_of(number)]
+        lost = await pipeline.journal.lost_places(number, first=self.source.start)
+        pipeline.recorder.unconfirmed.lost(number, lost)
+        runners = [replace(one, batcher=one.batcher.sibling(), pending_bytes=0) for one in pipeline.runners]
+        outboxes = {lake.name: lake.accepted for lake in pipeline.lakes if lake.accepted}
+        ends = [end for batch in frozen for _, _, end, _ in batch.segments]
+        return BrokerIntake(
+            Stages(
+                pipeline.window,
+                pipeline.validator,
+                pipeline.routes,
+                pipeline.recorder,
+                runners,
+                outboxes=outboxes,
+            ),
+            recoveries={
+                one.name: make_recovery(pipeline, one, [b for b in frozen if b.sink == one.name], {number})
+                for one in runners
+            },
+            processed={
+                by: ProcessedEvents(b for b in frozen if b.sink == by)
+                for by in (EVERYWHERE, DISMISSED, *outboxes)
+            },
+            journal=pipeline.journal,
+            clock=pipeline.clock,
+            warn=self._warn,
+            bounds=pipeline.bounds,
+            last_known=max(ends, default=0),
+            nothing_before=self.source.nothing_before,
+        )
+
+
+class Brokers:
+    """All of them; none where none is configured."""
+
+    def __init__(self, feeds: Sequence[BrokerFeed]) -> None:
+        self.feeds = feeds
+
+    @property
+    def names(self) -> list[str]:
+        return [feed.source.name for feed in self.feeds]
+
+    async def stop(self, within_s: float) -> None:
+        async with anyio.create_task_group() as tasks:
+            for feed in self.feeds:
+                tasks.start_soon(feed.stop, within_s)
+
+    def change_validator(self, validator: Validator) -> None:
+        for feed in self.feeds:
+            if feed.intake:
+                feed.intake.change_validator(validator)
+
+
+@asynccontextmanager
+async def open_brokers(pipeline: Pipeline, *, rng: random.Random, warn: Warn) -> AsyncIterator[Brokers]:
+    """Closed when the lanes have ended: what is settled by then is acknowledged. Raises UserError."""
+    settings = pipeline.settings.ingest
+    frozen = await pipeline.journal.frozen_batches() if settings.nats else []
+    feeds = [
+        BrokerFeed(source, pipeline, frozen, rng, warn)
+        for source in _sources(settings, pipeline, _cuts_of(frozen), rng, warn)
+    ]
+    brokers = Brokers(feeds)
+    if feeds:
+        pipeline.metrics.registry.register(SourceCensus({one.source.name: one.source for one in feeds}))
+    try:
+        yield brokers
+    finally:
+        for feed in feeds:
+            with suppress(BrokerAway):
+                await feed.source.close()
+
+
+def _sources(
+    settings: IngestConfig,
+    pipeline: Pipeline,
+    cuts: Callable[[int], Sequence[Cut]],
+    rng: random.Random,
+    warn: Warn,
+) -> list[BrokerSource]:
+    return [
+        NatsSource(name, one, pipeline.journal, cuts=cuts, clock=pipeline.clock, rng=rng, warn=warn)
+        for name, one in settings.nats.items()
+    ]
+
+
+def _cuts_of(frozen: Sequence[FrozenBatch]) -> Callable[[int], Sequence[Cut]]:
+    def cuts(number: int) -> list[Cut]:
+        segments = (segment for batch in frozen for segment in batch.segments)
+        return [(start, end) for source, start, end, _ in segments if source == number]
+
+    return cuts
