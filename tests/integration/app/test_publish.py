@@ -189,6 +189,7 @@ async def test_while_nothing_is_heard_that_is_told_again_and_again() -> None:
         while len(bench.told) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         sending.cancel()
+        await asyncio.wait([sending])
         assert bench.told[0] == "attempt 1 of 5: no answer (5s)"
         bench.fate.id, told = "evt/1", len(bench.told)
         assert await bench.follow(within_s=patience(0.3)) is PublishOutcome.TIMED_OUT

@@ -20,7 +20,7 @@ from tests.receiver import Action, Reply, Request
 from tests.warm import WarmProcess, warm
 
 QUICK = {
-    "INGESTD_LETTERS_POLL": "0.2s",
+    "INGESTD_LETTERS_POLL_INTERVAL": "0.2s",
     "INGESTD_BATCH_MAX_AGE": "20ms",
     "INGESTD_DELIVERY_BACKOFF_BASE": "10ms",
     "INGESTD_DELIVERY_BACKOFF_CAP": "100ms",

@@ -158,7 +158,7 @@ async def test_while_a_replay_runs_letters_can_be_read_marked_and_purged(place: 
         place.change_state(FOR_A_PERSON)
         api.ingest, count = hold, len(api.requests)
         third = write(place / "third.ndjson", events(3, first=200))
-        patient = {"INGESTD_DELIVERY_STARTUP_PATIENCE": "10m"}  # it has to outlast the commands beside it
+        patient = {"INGESTD_DELIVERY_STARTUP_TIMEOUT": "10m"}  # it has to outlast the commands beside it
         async with place.start(*place.replay(api, third), env=patient) as running:
             await api.until(lambda api: len(api.requests) > count)
             assert await listed(place) == [1, 2, 3, 4, 5, 6]

@@ -98,7 +98,7 @@ async def test_a_login_host_that_is_not_there_ends_the_run_with_4(place: Place) 
     place.env = {
         "GENESYS_CLIENT_ID": "me",
         "GENESYS_CLIENT_SECRET": SECRET,
-        "INGESTD_DELIVERY_STARTUP_PATIENCE": "1s",
+        "INGESTD_DELIVERY_STARTUP_TIMEOUT": "1s",
     }
     async with EventApi() as gone:
         pass

@@ -79,7 +79,7 @@ async def test_after_a_kill_the_order_goes_on_where_it_was(place: Place) -> None
     source = write(place / "in.ndjson", LINES)
     taking = TakingApi()
     env = {"INGESTD_DELIVERY_ORDER_BY": "attributes.note", "INGESTD_DELIVERY_BACKOFF_BASE": "5ms"} | {
-        "INGESTD_DELIVERY_RETRY_SHARE": "10"
+        "INGESTD_DELIVERY_RETRY_RATIO": "10"
     }
     async with EventApi(taking) as api:
         words = place.replay(api, source, "--max-batch-events", 20)

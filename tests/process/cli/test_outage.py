@@ -44,7 +44,7 @@ async def test_an_outage_longer_than_the_patience_for_a_batch_costs_no_event(pla
 
 async def test_an_api_that_was_never_there_ends_the_run_with_4(place: Place) -> None:
     source = write(place / "in.ndjson", events(10))
-    place.env = QUICK | {"INGESTD_DELIVERY_STARTUP_PATIENCE": "1s"}
+    place.env = QUICK | {"INGESTD_DELIVERY_STARTUP_TIMEOUT": "1s"}
     async with EventApi() as gone:
         pass
     done = await place.run(*place.replay(gone, source))
@@ -61,7 +61,7 @@ async def test_an_api_that_was_never_there_ends_the_run_with_4(place: Place) -> 
 
 async def test_an_api_that_denies_access_from_the_start_ends_the_run_with_4(place: Place) -> None:
     source = write(place / "in.ndjson", events(10))
-    place.env = QUICK | {"INGESTD_DELIVERY_STARTUP_PATIENCE": "1s"}
+    place.env = QUICK | {"INGESTD_DELIVERY_STARTUP_TIMEOUT": "1s"}
     async with EventApi(lambda request: Reply(403)) as api:
         done = await place.run(*place.replay(api, source))
         assert done.code == 4, done

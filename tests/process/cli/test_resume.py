@@ -54,7 +54,7 @@ async def test_from_start_sends_again_what_the_window_has_forgotten(place: Place
 async def test_from_start_sends_all_also_after_a_run_that_ended_early(place: Place) -> None:
     """Batches behind the checkpoint that were delivered are no reason to pass over their events."""
     source = write(place / "in.ndjson", events(100))
-    place.env = {"INGESTD_WINDOW_MAX_AGE": "0", "INGESTD_DELIVERY_STARTUP_PATIENCE": "1s"}
+    place.env = {"INGESTD_WINDOW_MAX_AGE": "0", "INGESTD_DELIVERY_STARTUP_TIMEOUT": "1s"}
     refuse_first = {"on": True}
 
     def answer(request: Request) -> Reply:

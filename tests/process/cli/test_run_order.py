@@ -79,7 +79,7 @@ async def test_of_each_key_the_first_arrivals_are_in_order_through_failures_and_
 ) -> None:
     rng = random.Random(seed)
     place.env = {
-        "INGESTD_DELIVERY_RETRY_SHARE": "10",
+        "INGESTD_DELIVERY_RETRY_RATIO": "10",
         "INGESTD_DELIVERY_ORDER_BY": "interactionId",
         "INGESTD_DELIVERY_MAX_IN_FLIGHT": "5",
         "INGESTD_BATCH_MAX_EVENTS": "8",
