@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 # with compiled files, whatever the environment says: each process would compile everything again
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
-.PHONY: setup demo test check docs reference deploy-check models constraints bench soak fuzz clean
+.PHONY: setup demo test check docs reference deploy-check models constraints bench simulate soak fuzz clean
 .DEFAULT_GOAL := help
 
 help:              ## this list
@@ -52,6 +52,9 @@ bench: $(READY)    ## throughput, memory and refusals, against a naive script in
 	$(BIN)/python -m benchmarks.run
 	$(BIN)/python -m benchmarks.requests
 	$(BIN)/python -m benchmarks.filters
+
+simulate: $(READY) ## the whole pipeline on virtual time, from seeds, crashed at any moment: SEEDS=10000, or SEED=n
+	$(BIN)/python -m ingestd.simulation --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0) $(if $(SEED),--seed $(SEED))
 
 soak: $(READY)     ## kill -9 and faults, then a judgement: SECONDS=300, or ROUNDS, with LIVES=8; SEED, ONLY
 	$(BIN)/python -m tests.process.soak --seconds $(or $(SECONDS),300) --rounds $(or $(ROUNDS),0) --lives $(or $(LIVES),8) \

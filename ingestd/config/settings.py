@@ -46,8 +46,13 @@ def _sink_tables() -> Any:
     return Annotated[dict[SinkName, section], Field(max_length=_MAX_SINKS)]
 
 
+@cache
+def _sink_adapter() -> TypeAdapter[Any]:
+    return TypeAdapter(_sink_tables())
+
+
 def _sinks(tables: Any) -> Any:
-    return tables if tables == {} else TypeAdapter(_sink_tables()).validate_python(tables)
+    return tables if tables == {} else _sink_adapter().validate_python(tables)
 
 
 _OF_SINKS = "by name; none: ingest_api"

@@ -8,7 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2] / "ingestd"
 FLOORS = [
     {"cli"},
-    {"simulation", "app"},
+    {"simulation"},
+    {"app"},
     {"wiring"},
     {"intake"},
     {"recording", "lake"},

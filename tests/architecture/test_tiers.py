@@ -9,7 +9,7 @@ from tests.architecture.modules import imported_names, tree_of
 from tests.each import each
 
 TESTS = Path(__file__).parents[1]
-TIERS = {"unit", "contract", "integration", "process", "docs", "architecture"}
+TIERS = {"unit", "contract", "integration", "simulation", "process", "docs", "architecture"}
 PROCESSES = {"subprocess", "multiprocessing", "concurrent.futures.ProcessPoolExecutor"}
 PROCESS_CALLS = {"fork", "forkpty", "posix_spawn", "spawnv", "system", "popen", "create_subprocess_exec"}
 LOOPS = {"asyncio", "anyio", "uvloop", "threading", "concurrent", "socket", "socketserver", "http.server"}

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from tests.architecture.modules import modules, room_of, tree_of
 from tests.each import each
 
-NOT_SIMULATED = {"cli", "sandbox", "httpd", "admin", "telemetry"}
-"""Rooms outside of what a simulation runs: the terminal, a server of its own, sockets, the process."""
+NOT_SIMULATED = {"cli", "sandbox", "httpd", "admin", "telemetry", "simulation"}
+"""Rooms outside of what a simulation runs: the terminal, a server of its own, sockets, the process;
+itself."""
 STILL_PAST_THE_CLOCK = {
     # the writer's thread waits for the disk and for other processes, in real time
     "ingestd.store.letter_changes": {"time.monotonic", "time.sleep"},

@@ -1,0 +1,219 @@
+"""The disk under the state file: what was synced is there after a power cut; of what was not, any subset is,
+torn at sectors. It can be full, and it can end the process at any write, truncate or sync."""
+
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ingestd.simulation.loop import VirtualLoop
+from ingestd.simulation.sqlite_vfs import FULL, IOERR_WRITE, Operation, SqliteDisk
+from ingestd.store.connection import MARK_NAME
+from ingestd.store.writer import CommitGroup, End, Pause, Steps
+
+_SECTOR_BYTES = 512
+_MAX_PENDING = 64
+"""Of a file that nobody syncs: the kernel does, in the end."""
+
+
+class Disk:
+    """One directory, which is another one after each crash. ``on_crash`` is told that the process has ended;
+    what it does afterwards reaches nobody."""
+
+    def __init__(self, root: Path, sqlite: SqliteDisk, rng: random.Random) -> None:
+        self.full = False
+        self.operations = 0
+        self.crash_at: int | None = None
+        self.on_crash: Callable[[], None] = lambda: None
+        self.directory = root / "0"
+        self._root, self._sqlite, self._rng = root, sqlite, rng
+        self._number = 0
+        self._dead = False
+        self._sizes: dict[str, int] = {}
+        self._synced: dict[str, bytearray] = {}
+        self._pending: dict[str, list[Operation]] = {}
+        self.directory.mkdir(mode=0o700)
+        sqlite.listeners[str(self.directory)] = self
+
+    def close(self) -> None:
+        self._sqlite.listeners.pop(str(self.directory), None)
+
+    # --- the process writes ---
+
+    def before(self, operation: Operation) -> int:
+        """SQLite's code for an error, or 0."""
+        if self._dead:
+            return 0  # its directory is nobody's any more
+        name, kind = operation.file.name, operation.kind
+        if name.endswith("-shm"):
+            return 0
+        self.operations += 1
+        if self.operations == self.crash_at:
+            self.on_crash()
+            return IOERR_WRITE
+        end = operation.offset + len(operation.data)
+        if kind == "write":
+            if self.full and end > self._sizes.get(name, 0):
+                return FULL
+            self._sizes[name] = max(end, self._sizes.get(name, 0))
+        self._note(name, operation)
+        return 0
+
+    def write_mark(self, file: int, data: bytes, offset: int) -> int:
+        self.before(Operation(self.directory / MARK_NAME, "write", offset, data))
+        return os.pwrite(file, data, offset)
+
+    def _note(self, name: str, operation: Operation) -> None:
+        kind = operation.kind
+        if kind == "sync":
+            for pending in self._pending.pop(name, ()):
+                _change(self._synced, name, pending)
+        elif kind == "sync_names":
+            self._delete_for_good()
+        else:
+            if kind != "write":
+                self._sizes[name] = operation.offset
+            unsynced = self._pending.setdefault(name, [])
+            unsynced.append(operation)
+            if name == MARK_NAME and len(unsynced) > _MAX_PENDING:
+                _change(self._synced, name, unsynced.pop(0))
+
+    def _delete_for_good(self) -> None:
+        for name, operations in self._pending.items():
+            kinds = [operation.kind for operation in operations]
+            if "delete" in kinds:
+                self._synced.pop(name, None)
+                del operations[: len(kinds) - kinds[::-1].index("delete")]
+
+    # --- between two lives ---
+
+    def end_life(self, *, power_cut: bool) -> None:
+        """From now on the directory is what is left for the next process."""
+        if power_cut:
+            self._synced, self._pending = self._cut(), {}
+            files = self._synced
+        else:
+            files = {name: bytearray(data) for name, data in self._synced.items()}
+            for name, operations in self._pending.items():
+                for operation in operations:
+                    _change(files, name, operation)
+        self._sqlite.listeners.pop(str(self.directory))
+        self._number += 1
+        self.directory = self._root / str(self._number)
+        self.directory.mkdir(mode=0o700)
+        for name, content in files.items():
+            (self.directory / name).write_bytes(content)
+        self._sizes = {name: len(content) for name, content in files.items()}
+        self._sqlite.listeners[str(self.directory)] = self
+        self._dead, self.crash_at = True, None
+
+    def begin_life(self) -> None:
+        """The one before has let go of everything."""
+        self._dead = False
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._root / str(self._number - 1))
+
+    def _cut(self) -> dict[str, bytearray]:
+        rng, files = self._rng, {name: bytearray(data) for name, data in self._synced.items()}
+        for name, operations in self._pending.items():
+            whole = rng.choice((0.0, 0.5, 0.9, 1.0))
+            for operation in operations:
+                for sector in _sectors(operation):
+                    if rng.random() < whole:
+                        _change(files, name, sector)
+        return files
+
+
+def _change(files: dict[str, bytearray], name: str, operation: Operation) -> None:
+    _, kind, offset, data = operation
+    if kind == "delete":
+        files.pop(name, None)
+        return
+    content = files.setdefault(name, bytearray())
+    if kind == "truncate":
+        del content[offset:]
+        content.extend(bytes(offset - len(content)))
+    else:
+        content.extend(bytes(max(0, offset - len(content))))
+        content[offset : offset + len(data)] = data
+
+
+def _sectors(operation: Operation) -> Iterator[Operation]:
+    """The parts of a write that reach the disk each on its own."""
+    if operation.kind != "write":
+        yield operation
+        return
+    done, data = 0, operation.data
+    while done < len(data):
+        offset = operation.offset + done
+        size = _SECTOR_BYTES - offset % _SECTOR_BYTES
+        yield operation._replace(offset=offset, data=data[done : done + size])
+        done += size
+
+
+class SimulatedHost:
+    """The writer's thread as timers of the loop: a ``WriterHost``. What is done between two pauses is done in
+    one go; ``delay`` says how long the disk takes before it."""
+
+    def __init__(self, loop: VirtualLoop, disk: Disk, delay: Callable[[], float]) -> None:
+        self._loop, self._disk, self._delay = loop, disk, delay
+        self._jobs: list[CommitGroup | End] = []
+        self._ending = False
+        self._pause: Pause | None = None  # None: it is at work, or has ended
+        self._timer: object = None
+        self._steps: Steps
+        self._ended = loop.create_future()
+
+    def monotonic(self) -> float:
+        return self._loop.now
+
+    def pwrite(self, file: int, data: bytes, offset: int, /) -> int:
+        return self._disk.write_mark(file, data, offset)
+
+    def start(self, steps: Steps) -> None:
+        self._steps = steps
+        self._loop.call_later(self._delay(), self._go, None)
+
+    def put(self, group: CommitGroup) -> None:
+        self._jobs.append(group)
+        self._take()
+
+    def end(self, *, now: bool) -> None:
+        self._ending = True
+        if not now:
+            self._jobs.append(End())
+        self._take()
+
+    async def ended(self) -> None:
+        await self._ended
+
+    def _take(self) -> None:
+        """What the pause was for is there."""
+        if self._pause is None or not (self._ending if self._pause.stuck else self._jobs):
+            return
+        job = End() if self._pause.stuck else self._jobs.pop(0)
+        self._pause = None
+        self._timer.cancel()  # type: ignore[attr-defined]
+        self._loop.call_later(self._delay(), self._go, job)
+
+    def _go(self, job: CommitGroup | End | None) -> None:
+        if self._loop.dead:
+            return
+        try:
+            pause = self._steps.send(job)
+        except StopIteration:
+            self._pause = None
+            if not self._ended.done():
+                self._ended.set_result(None)
+            return
+        self._pause = pause
+        # a thread that has nothing to do may sleep longer than it wanted
+        lazy = 1 if pause.stuck or self._disk.full or pause.seconds < 0.1 else 20
+        self._timer = self._loop.call_later(pause.seconds * lazy, self._over)
+        self._take()
+
+    def _over(self) -> None:
+        self._pause = None
+        self._go(None)

@@ -1,0 +1,312 @@
+"""One life of ``ingestd run``: from opening its stores to its end, by a signal, a crash or a cut of power."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from signal import Signals
+from typing import Any
+
+from ingestd.app.outside import Outside
+from ingestd.app.run import open_service, run
+from ingestd.app.service_parts import Service
+from ingestd.core.errors import UserError
+from ingestd.simulation.disk import SimulatedHost
+from ingestd.simulation.loop import Crash, VirtualLoop
+from ingestd.simulation.people import People
+from ingestd.simulation.plan import Deed, LifePlan
+from ingestd.simulation.receivers import Network
+from ingestd.simulation.world import SimulatedWorld
+from ingestd.sources.http.endpoint import Endpoint
+from ingestd.telemetry.watchdog import Watchdog
+
+_PATIENCE_S = 30.0
+"""For a write to come that the life ends with."""
+_SETTLE_S = 4 * 3600.0
+"""In so much time all that was accepted has its end, once everything is well."""
+
+
+class _Watchdog(Watchdog):
+    """No thread looks at the loop: nothing blocks it."""
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        yield
+
+
+class _Server:
+    """Instead of a socket: producers call the endpoint themselves."""
+
+    port = connections = refused_connections = 0
+    requests_by_status: dict[int, int] = {}  # noqa: RUF012 - nobody writes to it
+
+    def __init__(self, stopped: Callable[[], None]) -> None:
+        self.stop_listening = stopped
+
+    def change_limits(self, limits: object) -> None:
+        """There are none."""
+
+    async def drain(self, timeout_s: float) -> int:
+        return 0
+
+
+class _SignalQueue:
+    def __init__(self) -> None:
+        self._come: asyncio.Queue[Signals] = asyncio.Queue()
+
+    def send(self, number: Signals) -> None:
+        self._come.put_nowait(number)
+
+    def __aiter__(self) -> AsyncIterator[Signals]:
+        return self
+
+    async def __anext__(self) -> Signals:
+        return await self._come.get()
+
+
+@dataclass(slots=True)
+class Life:
+    """``last``: everything is well, and it ends when all is delivered."""
+
+    world: SimulatedWorld
+    plan: LifePlan
+    last: bool = False
+    signals: _SignalQueue = field(init=False)
+    loop: VirtualLoop = field(init=False)
+    network: Network = field(init=False)
+    people: People = field(init=False)
+    service: Service | None = None
+    over: bool = False  # what is left of it only lets go
+    troubled: bool = False  # its disk was full or locked: it may end with an error
+    lockers: list[sqlite3.Connection] = field(default_factory=list)
+
+    def live(self) -> None:
+        """Raises Violation."""
+        world = self.world
+        self.loop = loop = VirtualLoop(world.rng, starts_at=world.rng.random() * 1e5)
+        loop.on_jump = self._look
+        loop.set_exception_handler(self._failed)
+        world.clock.start(loop)
+        self.network = Network(world.receivers, world.clock, world.rng)
+        self.people = People(world)
+        asyncio.set_event_loop(loop)
+        main = loop.create_task(self._main())
+        try:
+            loop.run_until_complete(main)
+            world.disk.end_life(power_cut=False)
+        except Crash:
+            pass  # the disk was left as it was in that moment
+        except RuntimeError:
+            world.trace.judge()  # then the loop was stopped for it
+            raise
+        finally:
+            world.clock.stop()
+            self._bury(main)
+        world.trace.judge()
+
+    def _bury(self, main: "asyncio.Task[None]") -> None:
+        """Files and connections are let go of; nobody sees what else is done meanwhile."""
+        loop, self.over = self.loop, True
+        loop.revive()
+        loop.set_exception_handler(lambda loop, context: None)
+        for locker in self.lockers:
+            locker.close()
+        for _ in range(100):
+            tasks = asyncio.all_tasks(loop)
+            if not tasks:
+                break
+            for task in tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.wait(tasks, timeout=60.0))
+        if main.done() and not main.cancelled():
+            main.exception()
+        asyncio.set_event_loop(None)
+        loop.close()
+        self.world.producers.disconnect()
+
+    async def _main(self) -> None:
+        world, plan = self.world, self.plan
+        self.signals = _SignalQueue()
+        settings = world.settings(plan)
+        outside = Outside(
+            clock=world.clock,
+            rng=world.rng,
+            engine=self.network,
+            store_host=lambda: SimulatedHost(self.loop, world.disk, self._disk_delay),
+            signals=self._open_signals,
+            serve=self._serve,
+            serve_admin=_no_admin,
+            watchdog=_Watchdog(lambda what: None),
+        )
+        if world.disk.full:  # since the life before
+            self.troubled = True
+            self.loop.call_later(1.0, self._free_disk)
+        self._arrange()
+        try:
+            async with open_service(lambda: settings, outside) as service:
+                self.service = service
+                await run(service)
+            self._ended(service.error)
+        except UserError as error:
+            self._ended(error)
+
+    def _ended(self, error: UserError | None) -> None:
+        self.world.trace.say(f"the process ends: {error or 'as asked'}")
+        if error and not self.troubled:
+            self.world.trace.breach(f"it ended with an error: {error}")
+
+    def _disk_delay(self) -> float:
+        return self.plan.disk_s * self.world.rng.random()
+
+    def _arrange(self) -> None:
+        """What happens when; the signal or the crash at last."""
+        loop, plan = self.loop, self.plan
+        for deed in plan.deeds:
+            loop.call_later(deed.at_s, self._do, deed)
+        if self.last:
+            loop.create_task(self._until_settled())
+        else:
+            loop.call_later(plan.end_s, self._end)
+
+    def _end(self) -> None:
+        loop, disk, end = self.loop, self.world.disk, self.plan.end
+        if self.over:
+            return
+        if end == "term":
+            self.signals.send(Signals.SIGTERM)
+            return
+        loop.on_kill = disk.on_crash = lambda: self._crash(power_cut="power" in end)
+        if "write" in end:
+            disk.crash_at = disk.operations + 1 + self.plan.steps
+            loop.call_later(_PATIENCE_S, loop.on_kill)
+        else:
+            loop.kill_at = loop.steps + 1 + self.plan.steps
+
+    def _crash(self, *, power_cut: bool) -> None:
+        if self.over or self.loop.dead:
+            return
+        self.world.trace.say("power cut" if power_cut else "kill -9")
+        self.loop.dead = True
+        self.network.process_ended()
+        self.world.producers.disconnect()
+        self.world.disk.end_life(power_cut=power_cut)
+
+    async def _until_settled(self) -> None:
+        """Everything that anybody was told is safe goes out."""
+        world, clock = self.world, self.world.clock
+        until = clock.monotonic() + _SETTLE_S
+        while not (self.service and self.service.opened and world.producers.content and self._is_empty()):
+            await clock.sleep(1.0)
+            if clock.monotonic() > until:
+                world.trace.breach(f"what was accepted is not delivered in {_SETTLE_S / 3600:.0f} hours")
+                break
+        self.signals.send(Signals.SIGTERM)
+
+    def _is_empty(self) -> bool:
+        service = self.service
+        assert service
+        lakes = service.pipeline.lakes
+        return not service.ingest.spool.events and not any(lake.lake.outbox.rows for lake in lakes)
+
+    # --- what stands around the process ---
+
+    @contextmanager
+    def _open_signals(self, *numbers: Signals) -> Iterator[_SignalQueue]:
+        yield self.signals
+
+    @asynccontextmanager
+    async def _serve(self, endpoint: Endpoint, *rest: Any, **options: Any) -> AsyncIterator[_Server]:
+        producers = self.world.producers
+        producers.connect(endpoint, self.world.clock.call_later)
+        try:
+            yield _Server(lambda: None)
+        finally:
+            if not self.loop.dead:
+                producers.disconnect()
+
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not self.loop.dead:
+            error = context.get("exception")
+            self.world.trace.breach(f"nobody took care of it: {context['message']}: {error!r}")
+
+    # --- what happens meanwhile ---
+
+    def _do(self, deed: Deed) -> None:
+        world, (_, what, of) = self.world, deed
+        if self.over:
+            return
+        world.trace.say(f"{what} {' '.join(map(str, of))}")
+        if what == "post":
+            world.producers.post(*of)
+        elif what == "copy":
+            world.producers.copy()
+        elif what == "invalid":
+            world.producers.post_invalid(*of)
+        elif what == "mood":
+            name, mood, slow_s = of
+            if name in world.receivers:
+                world.receivers[name].mood, world.receivers[name].slow_s = mood, slow_s
+        elif what == "hup":
+            self.signals.send(Signals.SIGHUP)
+        elif what == "jump":
+            world.clock.wall_s += of[0]
+        elif what == "full":
+            self.troubled = world.disk.full = True
+            self.loop.call_later(of[0], self._free_disk)
+        elif what == "locked":
+            self._lock(of[0])
+        elif not (world.disk.full or self.lockers):
+            getattr(self.people, what)(of[0])
+
+    def _free_disk(self) -> None:
+        if not self.over:
+            self.world.disk.full = False
+
+    def _lock(self, seconds: float) -> None:
+        """Another program has the database for a while."""
+        path = self.world.disk.directory / "state.db"
+        if not path.exists() or self.lockers:
+            return
+        locker = sqlite3.connect(path, isolation_level=None)
+        try:
+            locker.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error:
+            locker.close()
+            return
+        self.troubled = True
+        self.lockers.append(locker)
+        self.loop.call_later(seconds, self._unlock)
+
+    def _unlock(self) -> None:
+        while self.lockers:
+            locker = self.lockers.pop()
+            with suppress(sqlite3.Error):
+                locker.execute("ROLLBACK")
+            locker.close()
+
+    # --- at every step ---
+
+    def _look(self) -> None:
+        """Nothing is ready: time is about to go on."""
+        trace = self.world.trace
+        trace.now = self.loop.now
+        service = self.service
+        if service is None:
+            return
+        ledger = service.metrics.ledger
+        if not ledger.balanced() or ledger.in_flight < 0:
+            trace.breach(f"the ledger does not balance: {ledger}")
+        for runner in service.pipeline.runners:
+            own, lane = runner.ledger, runner.lane
+            if not own.balanced() or own.in_flight < 0:
+                trace.breach(f"{runner.name}: the ledger does not balance: {own}")
+            if lane.waiting > max(16, service.settings.delivery.max_in_flight) * 2:
+                trace.breach(f"{runner.name}: {lane.waiting} batches wait for their next attempt")
+        if trace.broken:
+            self.loop.stop()
+
+
+@asynccontextmanager
+async def _no_admin(*rest: Any, **options: Any) -> AsyncIterator[int]:
+    yield 0

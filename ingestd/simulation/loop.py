@@ -1,0 +1,122 @@
+"""Time that the simulation owns: a loop in which waiting costs nothing, that can be stopped dead."""
+
+import asyncio
+import heapq
+import random
+from asyncio import base_events
+from collections.abc import Callable
+from typing import Any
+
+_ALIKE_S = 1e-9
+
+
+class Crash(BaseException):
+    """The process has ended: nothing of it runs any more."""
+
+
+class Stuck(Exception):
+    """Somebody waits for something that never comes."""
+
+
+class VirtualLoop(base_events.BaseEventLoop):
+    """No thread, no socket, no real time. ``steps`` counts what was run; ``on_jump`` is called each time
+    that nothing is ready, before the time goes on. ``dead``: nothing is run any more, see ``kill_at``."""
+
+    def __init__(self, rng: random.Random, *, starts_at: float) -> None:
+        super().__init__()
+        self.now = starts_at
+        self.steps = 0
+        self.dead = False
+        self.kill_at: int | None = None
+        self.on_kill: Callable[[], None] = lambda: None
+        self.on_jump: Callable[[], None] = lambda: None
+        self.thread_delay: Callable[[], float] = lambda: rng.choice((0.0, 0.0005, 0.01))
+        self._ready: Any
+        self._scheduled: list[asyncio.TimerHandle]
+
+    def time(self) -> float:
+        return self.now
+
+    def _run_once(self) -> None:
+        timers = self._scheduled
+        while timers and timers[0].cancelled():
+            heapq.heappop(timers)._scheduled = False  # type: ignore[attr-defined]  # noqa: SLF001 - as asyncio does
+        if not self._ready:
+            self.on_jump()
+            if not timers:
+                raise Stuck("nobody will ever do anything any more")
+            self.now = max(self.now, timers[0].when())
+        while timers and timers[0].when() <= self.now + _ALIKE_S:
+            timer = heapq.heappop(timers)
+            timer._scheduled = False  # type: ignore[attr-defined]  # noqa: SLF001
+            self._ready.append(timer)
+        for _ in range(len(self._ready)):
+            handle = self._ready.popleft()
+            if handle.cancelled():
+                continue
+            handle._run()  # noqa: SLF001
+            self.steps += 1
+            if self.steps == self.kill_at:
+                self.on_kill()
+            if self.dead:
+                raise Crash
+
+    def revive(self) -> None:
+        """What is left may unwind: nothing that it does is seen by anybody."""
+        self.dead, self.kill_at = False, None
+        self.on_jump = lambda: None
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+        """At some time soon, in one go."""
+        del executor
+        done: asyncio.Future[Any] = self.create_future()
+
+        def work() -> None:
+            if done.cancelled():
+                return
+            try:
+                result = func(*args)
+            except Exception as error:
+                done.set_exception(error)
+            else:
+                done.set_result(result)
+
+        self.call_later(self.thread_delay(), work)
+        return done
+
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
+        return self.call_soon(callback, *args, context=context)
+
+    def _write_to_self(self) -> None:
+        """There is nobody to wake."""
+
+    def _process_events(self, event_list: Any) -> None:
+        """There are none."""
+
+
+class VirtualClock:
+    """The loop's time; the clock on the wall may be put forward and back."""
+
+    def __init__(self, wall_s: float) -> None:
+        self.wall_s = wall_s  # when the loop's time was ``_since``
+        self._loop: VirtualLoop
+        self._since = 0.0
+
+    def start(self, loop: VirtualLoop) -> None:
+        """A new life. Between two, only ``wall_s`` goes on."""
+        self._loop, self._since = loop, loop.now
+
+    def stop(self) -> None:
+        self.wall_s, self._since = self.wall(), self._loop.now
+
+    def monotonic(self) -> float:
+        return self._loop.now
+
+    def wall(self) -> float:
+        return self.wall_s + self._loop.now - self._since
+
+    sleep = staticmethod(asyncio.sleep)
+    timeout = staticmethod(asyncio.timeout)
+
+    def call_later(self, seconds: float, callback: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
+        return self._loop.call_later(seconds, callback, *args)

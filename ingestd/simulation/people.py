@@ -1,0 +1,104 @@
+"""What a person does beside a running service: ``dlq retry``, ``--edit``, ``purge``. Told is checked."""
+
+import sqlite3
+from contextlib import closing
+
+from ingestd.core.errors import UserError
+from ingestd.simulation.receivers import read_event
+from ingestd.simulation.world import SimulatedWorld
+from ingestd.store.connection import FILE_NAME
+from ingestd.store.dead_letters import Filter
+from ingestd.store.letter_changes import LetterChanges, PurgeResult
+
+_WAITING = "SELECT id, payload, sink, unanswered, batch FROM letters WHERE state = 'waiting' ORDER BY id"
+
+
+class People:
+    """``chance``: which of the letters, from 0 to 1."""
+
+    def __init__(self, world: SimulatedWorld) -> None:
+        self._world = world
+
+    def retry(self, chance: float) -> None:
+        """All letters, or the one that is chosen."""
+        rows = [row for row in self._waiting() if is_valid(row[1])]
+        if not rows:
+            return
+        chosen = rows if chance < 0.5 else [rows[int(chance * len(rows))]]
+        numbers = [row[0] for row in chosen]
+        try:
+            with LetterChanges.open(self._world.disk.directory, busy_timeout_s=0) as changes:
+                marked = changes.request(numbers, now=self._world.clock.wall())
+        except UserError as error:
+            self._world.trace.say(f"dlq retry fails: {error}")
+            return
+        if marked.risky or marked.rekeyed:  # the person is told so
+            self._world.excuse(row[1] for row in rows if row[3])
+        self._world.trace.say(f"dlq retry marks {marked.marked} of {len(rows)}")
+        if marked.chosen > len(numbers) or marked.marked > len(rows):
+            self._world.trace.breach(f"dlq retry says {marked}, of {len(numbers)} letters")
+
+    def edit(self, chance: float) -> None:
+        rows = self._waiting()
+        if not rows:
+            return
+        number, payload, _, unanswered, batch = rows[int(chance * len(rows))]
+        if not is_valid(payload):
+            return
+        event = read_event(payload)
+        edited = (
+            payload.replace(b'"attributes":{', b'"attributes":{"edited":true,')
+            if not event.edited
+            else payload
+        )
+        try:
+            with LetterChanges.open(self._world.disk.directory, busy_timeout_s=0) as changes:
+                left = changes.edit(number, edited, now=self._world.clock.wall())
+        except UserError as error:
+            self._world.trace.say(f"dlq retry --edit fails: {error}")
+            return
+        self._world.edited(event.number, edited)
+        if unanswered:  # the person is told that it may arrive twice
+            self._world.excuse(row[1] for row in rows if row[4] == batch)
+        self._world.trace.say(f"dlq retry --edit {number}: {left} of its request wait now")
+
+    def purge(self, chance: float) -> None:
+        rows = self._waiting()
+        if not rows:
+            return
+        number, payload, sink, unanswered, batch = rows[int(chance * len(rows))]
+        done = PurgeResult()
+        try:
+            with LetterChanges.open(self._world.disk.directory, busy_timeout_s=0) as changes:
+                changes.purge(Filter(ids=(number,)), now=self._world.clock.wall(), done=done)
+        except UserError as error:
+            self._world.trace.say(f"dlq purge fails: {error}")
+            return
+        there = number in {row[0] for row in self._waiting()}
+        if done.deleted != (not there):
+            self._world.trace.breach(
+                f"dlq purge says {done.deleted} of letter {number}, which is there: {there}"
+            )
+        if done.deleted:
+            self._world.purged(sink, payload)
+        if unanswered:
+            self._world.excuse(row[1] for row in rows if row[4] == batch)
+        self._world.trace.say(f"dlq purge: {done.deleted}, {done.left} of its request wait")
+
+    def _waiting(self) -> list[tuple[int, bytes, str, int, str]]:
+        path = self._world.disk.directory / FILE_NAME
+        if not path.exists():
+            return []
+        try:
+            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+                return connection.execute(_WAITING).fetchall()
+        except sqlite3.Error:
+            return []
+
+
+def is_valid(payload: bytes) -> bool:
+    """Of a letter: the command does not send what its schema refuses."""
+    try:
+        return read_event(payload).number >= 0
+    except ValueError:
+        return False

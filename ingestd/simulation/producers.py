@@ -1,0 +1,158 @@
+"""Who posts: they believe nothing but 202, and send again until they have heard it."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ingestd.httpd.request import Request, Response
+from ingestd.simulation.plan import TYPES
+from ingestd.simulation.trace import Trace
+from ingestd.sources.http.endpoint import PATH, Endpoint
+
+QUEUES = 4
+_SUFFIXES = ("", "", "", "é", "\u2028", '"', "\\", " x", "😀", "-" + "i" * 200)
+
+
+class Post(NamedTuple):
+    numbers: list[int]
+    query: str
+
+
+class _Told(msgspec.Struct):
+    accepted: int
+    duplicates: int
+    rejected: list[dict[str, Any]]
+    delivered: int = 0
+    dead_lettered: int = 0
+    pending: int = 0
+
+
+class Producers:
+    """Each queue's events come from one producer, which waits for its answer before it sends on. ``safe``:
+    numbers that somebody was told are taken over. ``told_delivered``: hears what a producer was told."""
+
+    def __init__(self, rng: random.Random, trace: Trace) -> None:
+        self.rng, self.trace = rng, trace
+        self.payloads: list[bytes] = []
+        self.safe: dict[int, None] = {}
+        self.accepted: Counter[int] = Counter()
+        self.told_delivered: Callable[[list[int]], None] = lambda numbers: None
+        self._waiting: list[list[Post]] = [[] for _ in range(QUEUES)]  # by queue, oldest first
+        self._out: list[bool] = [False] * QUEUES
+        self._endpoint: Endpoint | None = None
+        self._later: Callable[[float, Callable[[], None]], object]
+
+    @property
+    def content(self) -> bool:
+        """Everybody has heard of everything."""
+        return not any(self._waiting)
+
+    def connect(self, endpoint: Endpoint, later: Callable[[float, Callable[[], None]], object]) -> None:
+        """A process listens. What was out before was never answered."""
+        self._endpoint, self._later = endpoint, later
+        self._out = [False] * QUEUES
+        for queue in range(QUEUES):
+            self._next(queue)
+
+    def disconnect(self) -> None:
+        self._endpoint = None
+
+    def post(self, count: int, query: str) -> None:
+        queue = self.rng.randrange(QUEUES)
+        first = len(self.payloads)
+        self.payloads += [self._event(number, queue) for number in range(first, first + count)]
+        self._waiting[queue].append(Post(list(range(first, first + count)), query))
+        self._next(queue)
+
+    def copy(self) -> None:
+        """Somebody sends again what was taken over."""
+        if self.safe:
+            known = list(self.safe)
+            number = known[self.rng.randrange(len(known))]
+            queue = number_queue(self.payloads[number])
+            self._waiting[queue].append(Post([number], ""))
+            self._next(queue)
+
+    def post_invalid(self, how: str) -> None:
+        good = self._event(-1, 0)  # no other event has its key
+        body = {
+            "json": b'{"interactionId":',
+            "field": good.replace(b'"ANSWER"', b'"SING"'),
+            "huge": good.replace(b'"pad":"', b'"pad":"' + b"x" * 700_000),
+            "control": good.replace(b'"interactionId":"i', b'"interactionId":"i\\u0000'),
+        }[how]
+
+        def heard(response: Response) -> None:
+            if response.status < 400:
+                self.trace.breach(f"an invalid event ({how}) was answered {response.status}")
+
+        self._send(body, "", heard)
+
+    def _event(self, number: int, queue: int) -> bytes:
+        return msgspec.json.encode(
+            {
+                "interactionId": f"i-{number}{_SUFFIXES[number % len(_SUFFIXES)]}",
+                "eventType": TYPES[number % 3],
+                "eventTime": "2026-01-01T10:00:00Z",
+                "routingMetadata": {"queueId": f"q{queue}", "skill": "s", "actionType": "ANSWER"},
+                "attributes": {"n": number, "pad": "x" * ((abs(number) * 37) % 300)},
+                "schemaVersion": 1,
+            }
+        )
+
+    def _next(self, queue: int) -> None:
+        if self._out[queue] or not self._waiting[queue] or self._endpoint is None:
+            return
+        post, endpoint = self._waiting[queue][0], self._endpoint
+        self._out[queue] = True
+
+        def heard(response: Response) -> None:
+            if endpoint is not self._endpoint:
+                return  # it came too late: that process has ended
+            self._out[queue] = False
+            if self._judge(post, response):
+                self._waiting[queue].pop(0)
+                self._next(queue)
+            else:
+                wait_s = float(dict(response.headers).get("Retry-After", "1"))
+                self._later(wait_s * (1 + self.rng.random()), lambda: self._next(queue))
+
+        self._send(b"[" + b",".join(self.payloads[n] for n in post.numbers) + b"]", post.query, heard)
+
+    def _send(self, body: bytes, query: str, heard: Callable[[Response], None]) -> None:
+        if self._endpoint is None:
+            return
+        headers = {"content-type": "application/json", "content-length": str(len(body))}
+        target = f"{PATH}?{query}" if query else PATH
+        request = Request("POST", target, PATH, query, headers, heard)
+        if early := self._endpoint.check_head(request):
+            request.respond(*early)
+            return
+        request.body = body
+        self._endpoint.handle(request)
+
+    def _judge(self, post: Post, response: Response) -> bool:
+        """Whether it need not be sent again."""
+        numbers = post.numbers
+        self.trace.say(f"producer hears {response.status} of {numbers} {post.query}")
+        if response.status != 202:
+            if response.status not in (429, 503, 507):
+                self.trace.breach(f"events {numbers} were answered {response.status}: {response.body!r}")
+            return False
+        told = msgspec.json.decode(response.body, type=_Told)
+        if told.rejected or told.accepted + told.duplicates != len(numbers):
+            self.trace.breach(f"of {numbers} the producer was told {response.body!r}")
+        self.safe.update(dict.fromkeys(numbers))
+        if not told.duplicates:
+            self.accepted.update(numbers)
+        if told.delivered and told.delivered == len(numbers):
+            self.told_delivered(numbers)
+        return True
+
+
+def number_queue(payload: bytes) -> int:
+    at = payload.index(b'"queueId":"q') + len(b'"queueId":"q')
+    return payload[at] - ord("0")

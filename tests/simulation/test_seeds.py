@@ -1,0 +1,36 @@
+"""No promise is broken, whatever happens: 300 histories from seeds. ``make simulate`` runs ten thousand."""
+
+import pytest
+
+from ingestd.simulation.history import Simulator, shrink
+from ingestd.simulation.plan import draw
+from tests.effort import FUZZ
+
+SEEDS = 10_000 if FUZZ else 300
+TOGETHER = 25
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, TOGETHER))
+def test_no_promise_is_broken(simulated: Simulator, first: int) -> None:
+    broken = {}
+    for seed in range(first, first + TOGETHER):
+        if words := simulated.run(draw(seed)).broken:
+            broken[f"make simulate SEED={seed}"] = words
+    assert not broken
+
+
+def test_a_seed_is_the_same_history_each_time(simulated: Simulator) -> None:
+    for seed in (1, 2, 3):
+        first, second = simulated.run(draw(seed)), simulated.run(draw(seed))
+        assert first.trace == second.trace
+        assert len(first.trace) > 20
+
+
+def test_a_history_that_fails_is_cut_down_to_what_it_takes(simulated: Simulator) -> None:
+    """The fault here: somebody jumps with the clock."""
+    plan = next(plan for plan in map(draw, range(1000)) if plan.size > 25 and "jump" in str(plan))
+
+    smallest = shrink(plan, lambda one: any(deed.what == "jump" for life in one.lives for deed in life.deeds))
+
+    assert smallest.size == 3  # a sink, a life, a jump
+    assert not simulated.run(smallest).broken
