@@ -81,8 +81,11 @@ class Lake:
     @property
     def oldest_age_s(self) -> float:
         """Of the oldest event that is not in the lake; 0 if all are."""
-        at = self.outbox.oldest_at
-        return 0.0 if at is None else max(0.0, self._clock.wall() - at)
+        outbox, now = self.outbox, self._clock.wall()
+        if outbox.oldest_at is None:
+            return 0.0
+        outbox.oldest_at = min(outbox.oldest_at, now)  # a clock that was ahead: it counts from now on
+        return now - outbox.oldest_at
 
     async def run(self) -> None:
         """Write files as they become due, until cancelled; ``drain`` takes over. Raises StoreFailed."""

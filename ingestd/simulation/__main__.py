@@ -18,12 +18,14 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=10_000, help="how many, from 0 on (10000)")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--seed", type=int, help="only this one, with its trace")
+    parser.add_argument("--quick", action="store_true", help="tell the first failure in a line, and end")
     parser.add_argument("--keep-going", action="store_true", help="tell failures in a line each, and go on")
     given = parser.parse_args()
     with simulator() as simulated:
         if given.seed is not None:
             return _run_one(simulated, given.seed)
-        return _run_all(simulated, range(given.first, given.first + given.seeds), keep_going=given.keep_going)
+        seeds = range(given.first, given.first + given.seeds)
+        return _run_all(simulated, seeds, keep_going=given.keep_going, quick=given.quick)
 
 
 def _run_one(simulated: Simulator, seed: int) -> int:
@@ -37,7 +39,7 @@ def _run_one(simulated: Simulator, seed: int) -> int:
     return 0
 
 
-def _run_all(simulated: Simulator, seeds: range, *, keep_going: bool) -> int:
+def _run_all(simulated: Simulator, seeds: range, *, keep_going: bool, quick: bool) -> int:
     started = told = time.monotonic()
     lives, failures = 0, list[int]()
     for count, seed in enumerate(seeds, 1):
@@ -46,9 +48,11 @@ def _run_all(simulated: Simulator, seeds: range, *, keep_going: bool) -> int:
         lives += outcome.lives
         if outcome.broken:
             failures.append(seed)
-            if not keep_going:
+            if not (keep_going or quick):
                 return _tell(simulated, plan, outcome.broken)
             print(f"seed {seed}: {outcome.broken}", flush=True)
+            if quick:
+                return 1
         now = time.monotonic()
         if now - told > _TELL_EVERY_S or count == len(seeds):
             told, passed_s = now, now - started

@@ -19,14 +19,13 @@ _MAX_PENDING = 64
 
 
 class Disk:
-    """One directory, which is another one after each crash. ``on_crash`` is told that the process has ended;
-    what it does afterwards reaches nobody."""
+    """One directory, which is another one after each crash."""
 
     def __init__(self, root: Path, sqlite: SqliteDisk, rng: random.Random) -> None:
         self.full = False
         self.operations = 0
-        self.crash_at: int | None = None
-        self.on_crash: Callable[[], None] = lambda: None
+        self._crash_at: int | None = None
+        self._on_crash: Callable[[], None] = lambda: None
         self.directory = root / "0"
         self._root, self._sqlite, self._rng = root, sqlite, rng
         self._number = 0
@@ -50,8 +49,8 @@ class Disk:
         if name.endswith("-shm"):
             return 0
         self.operations += 1
-        if self.operations == self.crash_at:
-            self.on_crash()
+        if self.operations == self._crash_at:
+            self._on_crash()
             return IOERR_WRITE
         end = operation.offset + len(operation.data)
         if kind == "write":
@@ -60,6 +59,10 @@ class Disk:
             self._sizes[name] = max(end, self._sizes.get(name, 0))
         self._note(name, operation)
         return 0
+
+    def crash_after(self, operations: int, crash: Callable[[], None]) -> None:
+        """``crash`` is told that the process has ended; what it does afterwards reaches nobody."""
+        self._crash_at, self._on_crash = self.operations + 1 + operations, crash
 
     def write_mark(self, file: int, data: bytes, offset: int) -> int:
         self.before(Operation(self.directory / MARK_NAME, "write", offset, data))
@@ -107,7 +110,7 @@ class Disk:
             (self.directory / name).write_bytes(content)
         self._sizes = {name: len(content) for name, content in files.items()}
         self._sqlite.listeners[str(self.directory)] = self
-        self._dead, self.crash_at = True, None
+        self._dead, self._crash_at = True, None
 
     def begin_life(self) -> None:
         """The one before has let go of everything."""

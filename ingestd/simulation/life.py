@@ -23,7 +23,7 @@ from ingestd.telemetry.watchdog import Watchdog
 
 _PATIENCE_S = 30.0
 """For a write to come that the life ends with."""
-_SETTLE_S = 4 * 3600.0
+_SETTLE_S = 1800.0
 """In so much time all that was accepted has its end, once everything is well."""
 
 
@@ -84,8 +84,9 @@ class Life:
     def live(self) -> None:
         """Raises Violation."""
         world = self.world
-        self.loop = loop = VirtualLoop(world.rng, starts_at=world.rng.random() * 1e5)
-        loop.on_jump = self._look
+        self.loop = loop = VirtualLoop(
+            world.rng, starts_at=world.rng.random() * 1e5, on_jump=self._look, on_kill=self._crash
+        )
         loop.set_exception_handler(self._failed)
         world.clock.start(loop)
         self.network = Network(world.receivers, world.clock, world.rng)
@@ -176,16 +177,16 @@ class Life:
         if end == "term":
             self.signals.send(Signals.SIGTERM)
             return
-        loop.on_kill = disk.on_crash = lambda: self._crash(power_cut="power" in end)
         if "write" in end:
-            disk.crash_at = disk.operations + 1 + self.plan.steps
-            loop.call_later(_PATIENCE_S, loop.on_kill)
+            disk.crash_after(self.plan.steps, self._crash)
+            loop.call_later(_PATIENCE_S, self._crash)
         else:
-            loop.kill_at = loop.steps + 1 + self.plan.steps
+            loop.kill_after(self.plan.steps)
 
-    def _crash(self, *, power_cut: bool) -> None:
+    def _crash(self) -> None:
         if self.over or self.loop.dead:
             return
+        power_cut = "power" in self.plan.end
         self.world.trace.say("power cut" if power_cut else "kill -9")
         self.loop.dead = True
         self.network.process_ended()
@@ -199,7 +200,7 @@ class Life:
         while not (self.service and self.service.opened and world.producers.content and self._is_empty()):
             await clock.sleep(1.0)
             if clock.monotonic() > until:
-                world.trace.breach(f"what was accepted is not delivered in {_SETTLE_S / 3600:.0f} hours")
+                world.trace.breach(f"what was accepted is not delivered in {_SETTLE_S / 60:.0f} minutes")
                 break
         self.signals.send(Signals.SIGTERM)
 
@@ -292,7 +293,7 @@ class Life:
         trace = self.world.trace
         trace.now = self.loop.now
         service = self.service
-        if service is None:
+        if service is None or self.over:
             return
         ledger = service.metrics.ledger
         if not ledger.balanced() or ledger.in_flight < 0:

@@ -19,18 +19,24 @@ class Stuck(Exception):
 
 
 class VirtualLoop(base_events.BaseEventLoop):
-    """No thread, no socket, no real time. ``steps`` counts what was run; ``on_jump`` is called each time
-    that nothing is ready, before the time goes on. ``dead``: nothing is run any more, see ``kill_at``."""
+    """No thread, no socket, no real time. ``on_jump`` is called each time that nothing is ready, before the
+    time goes on; ``on_kill`` at the step that was asked for. ``dead``: nothing is run any more."""
 
-    def __init__(self, rng: random.Random, *, starts_at: float) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        *,
+        starts_at: float,
+        on_jump: Callable[[], None],
+        on_kill: Callable[[], None],
+    ) -> None:
         super().__init__()
         self.now = starts_at
         self.steps = 0
         self.dead = False
-        self.kill_at: int | None = None
-        self.on_kill: Callable[[], None] = lambda: None
-        self.on_jump: Callable[[], None] = lambda: None
-        self.thread_delay: Callable[[], float] = lambda: rng.choice((0.0, 0.0005, 0.01))
+        self._kill_at: int | None = None
+        self._on_kill, self._on_jump = on_kill, on_jump
+        self._rng = rng
         self._ready: Any
         self._scheduled: list[asyncio.TimerHandle]
 
@@ -42,7 +48,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         while timers and timers[0].cancelled():
             heapq.heappop(timers)._scheduled = False  # type: ignore[attr-defined]  # noqa: SLF001 - as asyncio does
         if not self._ready:
-            self.on_jump()
+            self._on_jump()
             if not timers:
                 raise Stuck("nobody will ever do anything any more")
             self.now = max(self.now, timers[0].when())
@@ -56,15 +62,17 @@ class VirtualLoop(base_events.BaseEventLoop):
                 continue
             handle._run()  # noqa: SLF001
             self.steps += 1
-            if self.steps == self.kill_at:
-                self.on_kill()
+            if self.steps == self._kill_at:
+                self._on_kill()
             if self.dead:
                 raise Crash
 
     def revive(self) -> None:
         """What is left may unwind: nothing that it does is seen by anybody."""
-        self.dead, self.kill_at = False, None
-        self.on_jump = lambda: None
+        self.dead, self._kill_at = False, None
+
+    def kill_after(self, steps: int) -> None:
+        self._kill_at = self.steps + 1 + steps
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
         """At some time soon, in one go."""
@@ -81,7 +89,7 @@ class VirtualLoop(base_events.BaseEventLoop):
             else:
                 done.set_result(result)
 
-        self.call_later(self.thread_delay(), work)
+        self.call_later(self._rng.choice((0.0, 0.0005, 0.01)), work)
         return done
 
     def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]

@@ -156,6 +156,8 @@ class SimulatedWorld:
         for table in _EMPTY:
             if (count := self._rows(f"SELECT count(*) FROM {table}")[0][0]) != 0:  # noqa: S608 - our own names
                 self.trace.breach(f"{count} rows are left in {table}")
+        if (count := self._rows("SELECT count(*) FROM letters WHERE state = 'leased'")[0][0]) != 0:
+            self.trace.breach(f"{count} letters are leased, and nobody sends them")
         if (verdict := self._rows("PRAGMA integrity_check")[0][0]) != "ok":
             self.trace.breach(f"the state file is damaged: {verdict}")
 
