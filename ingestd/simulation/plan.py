@@ -84,7 +84,7 @@ def _fixed_settings(rng: random.Random) -> dict[str, dict[str, Any]]:
     """The same in all lives: what frozen batches and order stand on."""
     return {
         "window": {"max_age": 2 * _DAY_S},
-        "letters": {"retry": rng.random() < 0.7, "poll": rng.choice((1.0, 5.0))},
+        "letters": {"retry": rng.random() < 0.7, "poll_interval": rng.choice((1.0, 5.0))},
         "ingest": {"keep_rejected": rng.random() < 0.3, "wait_timeout": rng.choice((1.0, 30.0))},
     }
 
@@ -102,7 +102,7 @@ def _life(rng: random.Random, kinds: dict[str, Kind], fixed: dict[str, dict[str,
             "max_attempts": rng.choice((0, 0, 0, 3)),
             "circuit_threshold": rng.choice((3, 10, 10_000)),
             "backoff_base": rng.choice((0.01, 0.5)),
-            "retry_share": rng.choice((0.2, 10.0)),
+            "retry_ratio": rng.choice((0.2, 10.0)),
             "shutdown_timeout": rng.choice((0.0, 1.0, 25.0)),
         },
     }
