@@ -1,4 +1,7 @@
-"""What a source of events is to the intake. Files and standard input stand on it, and so does a broker."""
+"""What a source of events is to the intake: a file, standard input, the spool, a broker.
+
+The receipts of its chunks tell a source what is resolved; nobody asks it for more than the sinks take.
+"""
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -29,7 +32,9 @@ class Source(Protocol):
     @property
     def number(self) -> int: ...
     @property
-    def keeper(self) -> Keeper: ...
+    def keeper(self) -> Keeper:
+        """As its chunks say it."""
+        ...
 
     async def open(self) -> None:
         """Find the position to go on from. Raises UserError, StoreFailed."""
