@@ -9,6 +9,8 @@ from ingestd.sources.files.splitting import KEPT_OF_TOO_LONG, ByteStream, Damage
 
 _BLANK = re.compile(rb"(?:[ \t\r\n\x00\x1e]|\xef\xbb\xbf)*+")
 _SCALAR_END = re.compile(rb"[,\]\s]")
+_NO_ELEMENT = b"[,]"
+"""What stands for nothing between two commas: not JSON, and no separator that would be passed over."""
 
 
 class JsonArray:
@@ -48,6 +50,7 @@ class JsonArray:
         self._loose = loose
         self._inside = line > 1 or loose  # regions end behind an element: a restart begins in mid-array
         self._envelope = Envelope(items, inside=line > 1) if items else None
+        self._wants_value = False  # a comma now would have no element before it
 
     def next_region(self) -> Region | None:
         """None at the end. Raises Damaged when the array has none."""
@@ -80,10 +83,13 @@ class JsonArray:
     def _elements(self, data: bytes, ended: bool) -> tuple[list[tuple[int, int]], int]:
         """(first, end) of the elements within one chunk, and how many bytes of ``data`` are done with:
         up to the last element's end, or what leads up to the first element."""
-        found, at, inside = list[tuple[int, int]](), 0, self._inside
+        found, at, inside, wants_value = list[tuple[int, int]](), 0, self._inside, self._wants_value
         while (at := _BLANK.match(data, at).end()) < len(data):  # type: ignore[union-attr]  # it always matches
             mark = data[at]
             if mark == 0x2C and inside:  # a comma
+                if wants_value and not self._loose:
+                    found.append((at, at))  # nothing: an event that is not JSON, as a POST is refused
+                wants_value = True
                 at += 1
             elif mark == 0x5D and inside:  # ]
                 inside = self._loose
@@ -93,9 +99,9 @@ class JsonArray:
                 if end < 0 or (found and end > self._chunk_bytes):
                     break
                 found.append((at, end))
-                at = end
+                at, wants_value = end, False
             elif mark == 0x5B and not self._envelope:  # [
-                inside = True
+                inside = wants_value = True
                 at += 1
             elif found:
                 break  # what came before the damage is good; an envelope's state is not kept
@@ -103,14 +109,16 @@ class JsonArray:
                 at, inside = self._envelope.enter(data, at, self._at, ended)
                 if not inside:
                     break
+                wants_value = True
             else:
                 raise Damaged(f"expected a JSON array at byte {self._at + at}")
         self._inside = inside or bool(found)
+        self._wants_value = wants_value and not found
         return found, found[-1][1] if found else at
 
     def _region(self, elements: list[tuple[int, int]], used: int) -> Region:
         start, number = self._at, self._number
-        events = [self._data[first:end] for first, end in elements]
+        events = [self._data[first:end] or _NO_ELEMENT for first, end in elements]
         places = [(start + first, number + i) for i, (first, _) in enumerate(elements)]
         self._tail = last_bytes(self._tail, memoryview(self._data)[:used])
         self._data = self._data[used:]
@@ -126,6 +134,7 @@ class JsonArray:
     def _too_long(self) -> Region | None:
         """The element that begins what is here: its head is kept, and where it ends is found."""
         start, number, head, size = self._at, self._number, self._data[:KEPT_OF_TOO_LONG], 0
+        self._wants_value = False
         closing = Closing() if self._data[0] in OPENERS else None
         while True:
             end = closing.feed(self._data) if closing else _scalar_end(self._data, 0 if size else 1)

@@ -92,6 +92,23 @@ def test_a_restart_at_any_chunks_end_cuts_the_same_chunks(
         assert same_damage == damage
 
 
+@each(
+    ("data", "found"),
+    [
+        (b"[1,,2]", [b"1", b"[,]", b"2"]),
+        (b"[1, ,\n,2]", [b"1", b"[,]", b"[,]", b"2"]),
+        (b"[,1]", [b"[,]", b"1"]),
+        (b'{"x": [,1]}', [b"[,]", b"1"]),
+        (b"[] [1,2,]", [b"1", b"2"]),
+    ],
+)
+def test_an_element_that_is_missing_is_an_event_that_no_schema_takes(data: bytes, found: list[bytes]) -> None:
+    """In silence it would be lost; a POST of it is refused."""
+    for piece in range(1, len(data) + 1):
+        regions, damage = regions_of(array(data, [piece], 4, items="x" if data[:1] == b"{" else ""))
+        assert (events_of(regions), damage) == (found, "")
+
+
 @given(documents(), st.data(), sizes, chunk_sizes)
 def test_what_was_whole_before_a_cut_is_given_and_the_cut_element_is_not(
     document: tuple[bytes, list[bytes]], data: st.DataObject, sizes: list[int], chunk_bytes: int
