@@ -14,7 +14,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate, count
 from operator import sub
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -218,6 +218,15 @@ class EventLimits(NamedTuple):
         return len(event) > self.max_values and count_values(event) > self.max_values
 
 
+@runtime_checkable
+class KeysWithin(Protocol):
+    """A schema that looks at limits where it looks at all of an event anyway."""
+
+    def keys_within(self, events: Sequence[bytes], limits: EventLimits, /) -> list[str | None]:
+        """As ``keys``; it accepts no event over these."""
+        ...
+
+
 class LimitedSchema:
     """``schema``, which is only asked about events within ``limits``."""
 
@@ -226,8 +235,11 @@ class LimitedSchema:
         self.default_key = schema.default_key
         self._schema = schema
         self._limits = limits
+        self._looks_itself = schema.keys_within if isinstance(schema, KeysWithin) else None
 
     def keys(self, events: Sequence[bytes]) -> list[str | None]:
+        if self._looks_itself:
+            return self._looks_itself(events, self._limits)
         over = self._limits.over(events)
         if not over:
             return self._schema.keys(events)

@@ -5,7 +5,7 @@ accepts first. Loaded by ``load``; called by ``processing/validate.py``.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,7 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from ingestd.schemas.grammar import Members, hollow, is_plain, is_utf8, write
+from ingestd.schemas.grammar import MAX_DEPTH, EventLimits, Members, hollow, is_plain, is_utf8, opened, write
 from ingestd.schemas.pydantic_model import explain_by
 from ingestd.schemas.rfc3339 import is_common, is_timestamp
 from ingestd.schemas.schema import Refusal
@@ -91,7 +91,9 @@ _ROUTING = Members(*(to_camel(name) for name in RoutingMetadata.model_fields))
 
 # The members that every valid event has take 140 bytes, so nesting of 200 needs this many (tested).
 _DEEP_BYTES = 530
-_BLOCK = 64
+_BRACKETS = 2
+"""That every valid event opens: its own and those of its ``routingMetadata``."""
+_BLOCK = 40
 _SMALL_BLOCK = 16
 """Events looked at together: what they are decoded to stays in the processor's cache. Where one of them is
 uncommon they are looked at in smaller blocks, so that it costs its neighbours little."""
@@ -138,20 +140,34 @@ def _decode_all(events: Sequence[bytes]) -> list[_Accepted | None]:
     return found
 
 
-def _keys_of(events: Sequence[bytes], found: Sequence[_Accepted | None]) -> list[str | None]:
+def _over(joined: bytes, accepted: int, events: Sequence[bytes], limits: EventLimits) -> Collection[int]:
+    """Indices of ``events`` that may be over the limits, none if all together are so few brackets that no
+    accepted one can be: each of them opens ``_BRACKETS``. ``joined``: all of them, of which so many are
+    ``accepted``."""
+    brackets = opened(joined) - _BRACKETS * (accepted - 1)
+    return () if brackets <= limits.max_depth and len(joined) <= limits.max_values else limits.over(events)
+
+
+def _keys_of(
+    events: Sequence[bytes], found: Sequence[_Accepted | None], limits: EventLimits | None
+) -> list[str | None]:
     # One look at all is cheaper than one at each string: without escapes and beyond-ASCII bytes, no
     # string of an event can hold a control character, or be anything but UTF-8.
     joined = b"".join(events)
+    times = [seen.event_time for seen in found if seen]
+    if limits and (over := _over(joined, len(times), events, limits)):
+        found = [None if index in over else seen for index, seen in enumerate(found)]
+        times = [seen.event_time for seen in found if seen]
     ascii_only = joined.isascii()
     common = (
         joined.find(b"\\") < 0
         and joined.find(b"\x7f") < 0
         and (ascii_only or is_utf8(joined))
-        and all_common([seen.event_time for seen in found if seen])
+        and all_common(times)
     )
     if not common and len(events) > _SMALL_BLOCK:
         blocks = (slice(at, at + _SMALL_BLOCK) for at in range(0, len(events), _SMALL_BLOCK))
-        return [key for block in blocks for key in _keys_of(events[block], found[block])]
+        return [key for block in blocks for key in _keys_of(events[block], found[block], None)]
     keys: list[str | None] = []
     add = keys.append
     for event, seen in zip(events, found, strict=True):
@@ -174,10 +190,16 @@ class InteractionSchema:
     default_key = ("interactionId", "eventType", "eventTime")
 
     def keys(self, events: Sequence[bytes]) -> list[str | None]:
+        return self.keys_within(events, None)
+
+    def keys_within(self, events: Sequence[bytes], limits: EventLimits | None, /) -> list[str | None]:
         keys: list[str | None] = []
-        for first in range(0, len(events), _BLOCK):
-            block = events[first : first + _BLOCK]
-            keys += _keys_of(block, _decode_all(block))
+        # Events of one source are alike: so many together that their brackets say that none is deep.
+        more = opened(events[0]) - _BRACKETS if events else 0
+        size = max(_SMALL_BLOCK, min(_BLOCK, MAX_DEPTH // max(1, more)))
+        for first in range(0, len(events), size):
+            block = events[first : first + size]
+            keys += _keys_of(block, _decode_all(block), limits)
         return keys
 
     def explain(self, event: bytes) -> Refusal | None:

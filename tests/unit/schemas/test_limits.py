@@ -2,12 +2,15 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ingestd.core.reasons import Reason
 from ingestd.schemas.grammar import DEEPEST, EventLimits
 from ingestd.schemas.load import load
 from ingestd.schemas.schema import MAX_ERRORS, Schema
 from tests.each import each
+from tests.effort import examples
 from tests.unit.schemas.broken_events import explained_within_memory
 
 INTERACTION = {
@@ -84,6 +87,42 @@ def test_events_over_a_limit_do_not_shift_the_keys_of_the_others(kind: str) -> N
     [key] = schema.keys([good])
     assert key is not None
     assert schema.keys([deep, good, deep, good, b"{", deep]) == [None, key, None, key, None, None]
+
+
+shapes = st.tuples(
+    st.sampled_from([1, 1, 1, 1, 2, 3, 9, 11]),
+    st.sampled_from([b"", b"[],", b"{},", b'"[{[{",', b"1,"]),
+    st.sampled_from([0, 0, 1, 40]),
+)
+
+
+@given(
+    shapes=st.lists(shapes, min_size=1, max_size=60), max_depth=st.integers(2, 12), repeat=st.integers(1, 3)
+)
+@settings(max_examples=examples(60), deadline=None)
+def test_neighbours_do_not_change_what_is_over_a_limit(
+    shapes: list[tuple[int, bytes, int]], max_depth: int, repeat: int
+) -> None:
+    """Events are looked at together, and brackets of all are counted at once."""
+    least = json.dumps(INTERACTION).encode()
+    events = [
+        with_inside("interaction", b"[" * (depth - 1) + pad * count + b"1" + b"]" * (depth - 1))
+        if depth > 1
+        else least
+        for depth, pad, count in shapes
+    ] * repeat
+    events.insert(len(events) // 2, b"{")
+    schema = load("interaction", EventLimits(max_depth=max_depth, max_values=60))
+    assert schema.keys(events) == [schema.keys([event])[0] for event in events]
+
+
+@each("many", [1, 5, 15, 31, 39, 63])
+def test_one_deep_event_is_found_among_many_with_few_brackets(many: int) -> None:
+    schema = load("interaction", EventLimits(max_depth=5))
+    least, deep = json.dumps(INTERACTION).encode(), nested("interaction", 6)
+    for before in (0, many // 2, many):
+        keys = schema.keys([*[least] * before, deep, *[least] * (many - before)])
+        assert [index for index, key in enumerate(keys) if key is None] == [before]
 
 
 def test_a_broken_event_is_called_broken_whatever_else_it_is(kind: str) -> None:
