@@ -58,6 +58,7 @@ class Batch:
         "not_counted_s",
         "noted",
         "segments",
+        "step",
         "submitted",
     )
 
@@ -79,6 +80,7 @@ class Batch:
         self.letters = letters
         self.claims: Mapping[int, Place] = {}
         self.body = b""
+        self.step = 0  # of a sink that sends an event in several requests, one after the other
         self.noted = False  # what rebuilds it after a crash is in the journal
         self.submitted = False  # has been counted as one that goes out
         self.attempts = 0
@@ -122,11 +124,18 @@ class Batch:
             self.new_id,
             letters=letters,
         )
-        part.claims = self.claims
+        part.claims, part.step = self.claims, self.step
         part.inherited, part.first_sent = self.tries, self.first_sent
         part.first_sent_wall = self.first_sent_wall
         part.not_counted, part.not_counted_s = self.not_counted, self.not_counted_s
         part.last_answer, part.drain_tries = self.last_answer, self.drain_tries
+        return part
+
+    def next_step(self, indices: Sequence[int]) -> "Batch":
+        """What follows for the events at ``indices``, now that the API has what came before."""
+        part = self.part(indices)
+        part.step, part.inherited, part.not_counted, part.not_counted_s = self.step + 1, 0, 0, 0.0
+        part.first_sent, part.last_answer = None, ""
         return part
 
 

@@ -36,6 +36,7 @@ class Verdict:
     kind they are. ``cut_sending``: the connection was lost before all was sent. ``about_token``: it is the
     token that is refused, whatever the meaning: a new one may do.
     ``strange``: a good status with what is not that API's answer: of a few in a row a person is told.
+    ``goes_on``: accepted, but there is more to send of these events.
     ``remote_ids``: (index, the API's own id) of events that it has accepted, and can be asked about.
     """
 
@@ -52,3 +53,4 @@ class Verdict:
     cut_sending: bool = False
     about_token: bool = False
     strange: bool = False
+    goes_on: tuple[int, ...] = ()

@@ -9,13 +9,15 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, cast
 
 from ingestd.core.answer import Answer
 from ingestd.core.batch import Batch, NewId, random_id
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable, first_cause
+from ingestd.core.verdict import Meaning
 from ingestd.delivery.circuit_breaker import CircuitBreaker
 from ingestd.delivery.concurrency_limiter import ConcurrencyLimiter
 from ingestd.delivery.flow_control import DRAIN_S, Done, FlowControl, Wait
@@ -34,7 +36,7 @@ from ingestd.delivery.verdict_handler import (
     VerdictHandler,
     understand,
 )
-from ingestd.sinks.sink import Sink, Unencodable
+from ingestd.sinks.sink import Sink, SteppedSink, Unencodable
 from ingestd.transport.oauth import LoginRefused
 
 
@@ -71,6 +73,7 @@ class Lane:
         hold_back: Callable[[], bool] | None = None,
     ) -> None:
         self._sink = sink
+        self.stepped = cast("SteppedSink", sink) if getattr(sink, "steps", 1) > 1 else None
         self._transport = transport
         self._recorder = recorder
         self._settings = settings
@@ -250,7 +253,9 @@ class Lane:
     def _freeze(self, batch: Batch) -> None:
         """Give the batch its bytes, once and for good."""
         if not batch.body:
-            batch.freeze(self._sink.encode(batch.events))
+            stepped = self.stepped if batch.step else None
+            events = batch.events
+            batch.freeze(stepped.encode_step(events, batch.step) if stepped else self._sink.encode(events))
 
     def _start(self, sending: Send, attempts: asyncio.TaskGroup) -> None:
         batch = sending.batch
@@ -274,6 +279,8 @@ class Lane:
             self._no_login(batch, error)
             return
         verdict = understand(sink, answer, batch.events)
+        if self.stepped and verdict.meaning is Meaning.ACCEPTED:
+            verdict = replace(verdict, goes_on=self.stepped.go_on(batch.events, batch.step))
         batch.attempts += 1
         batch.last_answer, batch.last_status = verdict.detail, answer.status
         batch.ambiguous = batch.ambiguous or verdict.ambiguous

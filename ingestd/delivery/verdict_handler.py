@@ -24,8 +24,7 @@ from ingestd.transport.token_refusal import TokenRenewal
 _CUTS = 3
 """So often in a row the connection is lost while the same batch is being sent, which then is halved."""
 _NEVER_TOO_LONG = 16 * 1024
-_FEW = 3
-"""So many answers in a row that are not the API's are no accident."""
+_FEW = 3  # answers in a row that are not the API's: no accident
 _NOT_SAID = "the sink cannot encode its batch, and does not say why"
 _MAX_WORDS = 500
 """Characters of what a sink says of an event that it cannot encode."""
@@ -132,9 +131,7 @@ class VerdictHandler:
         made. The others go on as one batch."""
         events = {index: words[:_MAX_WORDS] for index, words in events.items() if 0 <= index < len(batch)}
         if not events:
-            events = dict.fromkeys(
-                range(len(batch)), "the sink cannot encode its batch, and does not say why"
-            )
+            events = dict.fromkeys(range(len(batch)), _NOT_SAID)
         failed = [FailedEvent(index, Reason.UNENCODABLE, events[index]) for index in sorted(events)]
         parts = self._others(batch, events)
         return [
@@ -186,18 +183,21 @@ class VerdictHandler:
                 parts = [batch.part(again)]
             delivered = [index for index in delivered if index not in words]
             remote_ids = tuple((index, known) for index, known in remote_ids if index not in words)
-        actions: list[Action] = [Resolve(batch, Outcomes(delivered, failed, parts, remote_ids))]
+        on = [index for index in delivered if index in verdict.goes_on] if verdict.goes_on else []
+        following = [batch.next_step(on)] if on else []
+        delivered = [index for index in delivered if index not in on] if on else delivered
+        actions: list[Action] = [Resolve(batch, Outcomes(delivered, failed, parts + following, remote_ids))]
         flow.accepted(now)
         if len(batch.body) < self._cut_bytes < sys.maxsize:  # so it was the length
             actions.append(LearnSize(self._cut_bytes // 2))
             self._cut_bytes = sys.maxsize
         actions += [Resubmit(part, self.delay_s(batch), repeat=True) for part in parts]
-        # who has names for all of several events knows the good ones, too; one alone says nothing of others
-        return actions + self._follow_up(batch, good=bool(delivered) or len(batch) > 1)
+        actions += map(Resubmit, following)
+        # one that is refused alone says nothing of others
+        return actions + self._follow_up(batch, good=bool(delivered or following) or len(batch) > 1)
 
     def _doubt(self, batch: Batch, verdict: Verdict, now: float) -> list[Action]:
-        """It is not the API that answered, this once: the same again. What only this batch hears while others
-        are accepted is given up like any failure."""
+        """It is not the API that answered, this once. What this batch alone hears is given up in time."""
         if self._flow.fails_alone(batch, now) and self._flow.exhausted(now, batch):
             return self._dead_letter(batch, Reason.GAVE_UP, verdict.detail)
         return [Resubmit(batch, self.delay_s(batch), repeat=True)]

@@ -15,7 +15,7 @@ from ingestd.core.chunk import Chunk, Keeper, Segment
 from ingestd.core.clock import Clock
 from ingestd.core.receipt import FanOutReceipt, Receipt
 from ingestd.processing.dedup import Window
-from ingestd.sinks.sink import Unencodable
+from ingestd.sinks.sink import SteppedSink, Unencodable
 from ingestd.store.frozen_batches import FrozenBatch, body_digest, unpack_positions
 from ingestd.store.key_log import KeyLog
 
@@ -80,10 +80,12 @@ class Recovery:
         digests: Digests,
         claims_keys: bool,
         new_id: NewId,
+        stepped: SteppedSink | None = None,
     ) -> None:
         self._new_id = new_id
         self.claims_keys = claims_keys
         self._encode = encode
+        self._stepped = stepped
         self._digests = digests
         self._by_chunk: dict[tuple[int, int], list[tuple[_PartialBatch, int, Positions]]] = defaultdict(list)
         self._open: dict[str, _PartialBatch] = {}  # not settled, not whole yet
@@ -193,10 +195,7 @@ class Recovery:
         return batch
 
     def _make(self, frozen: FrozenBatch, events: list[bytes], segments: list[Segment]) -> Batch:
-        try:
-            body = self._encode(events)
-        except Unencodable:
-            body = b""  # what the source holds now is something else
+        body, step = self._body_of(frozen, events)
         same = body_digest(body) == frozen.body_digest
         batch = Batch(
             events, self._digests(events), segments, self._new_id, batch_id=frozen.id if same else None
@@ -204,10 +203,26 @@ class Recovery:
         if same:
             batch.noted = batch.ambiguous = True
             batch.first_sent_wall = frozen.frozen_at
+            batch.step = step
             batch.freeze(body)
         else:
             self._changed[frozen.id] = None
         return batch
+
+    def _body_of(self, frozen: FrozenBatch, events: list[bytes]) -> tuple[bytes, int]:
+        """As it was frozen, with its step, or as it would be now."""
+        try:
+            body = self._encode(events)
+            for step in range(1, self._stepped.steps if self._stepped else 1):
+                if body_digest(body) == frozen.body_digest:
+                    break
+                if self._stepped and self._stepped.go_on(events, step - 1) == tuple(range(len(events))):
+                    later = self._stepped.encode_step(events, step)
+                    if body_digest(later) == frozen.body_digest:
+                        return later, step
+        except Unencodable:
+            return b"", 0  # what the source holds now is something else
+        return body, 0
 
 
 def _first(unfinished: _PartialBatch) -> tuple[int, int]:

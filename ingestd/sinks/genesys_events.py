@@ -46,14 +46,13 @@ class GenesysEventsSink:
     """An entry's error in the answer is its event's. Raises UserError for settings that make no sense.
 
     ``api``: base URL. ``family``: which of the APIs. ``mapping``: none or interaction. ``strict``: what their
-    models refuse does not fit. ``max_events`` above what the API allows counts as that: 100 entries, so 33
-    mapped events.
+    models refuse does not fit. ``max_events`` above what the API allows counts as that: 100.
     """
 
     kind = "genesys_events"
     one_per_key = True
     """The API keeps a state for each conversation, and does not say in which order it takes its arrays:
-    a request holds at most one event of each."""
+    a request holds at most one entry of each. An event of several entries has a step for each of them."""
     separator_bytes = 1
 
     def __init__(
@@ -80,7 +79,8 @@ class GenesysEventsSink:
         self.name = name
         self.url = api.rstrip("/") + self._api.path
         self.shown_url = show_url(self.url)
-        self.max_events = min(max_events, MAX_REQUEST_ENTRIES // (MAX_ENTRIES if self._mapping else 1))
+        self.steps = MAX_ENTRIES if self._mapping else 1
+        self.max_events = min(max_events, MAX_REQUEST_ENTRIES)
         self.max_bytes = max_bytes
         self.overhead_bytes = len("{}") + (len(self._array) + _ARRAY_FRAME_BYTES if self._array else 0)
         self._decode = msgspec.json.Decoder(_entry_type(self._api)).decode
@@ -101,21 +101,28 @@ class GenesysEventsSink:
             return None
 
     def sizes(self, events: Sequence[bytes]) -> list[int]:
-        """An upper bound: it counts each entry as if it were alone in its array."""
+        """An upper bound: of an event's longest entry, as if it were alone in its array."""
         made, unfit = self._entries(events)
-        return [0 if index in unfit else self._size(entries) for index, entries in enumerate(made)]
+        return [0 if index in unfit else max(map(self._size, entries)) for index, entries in enumerate(made)]
 
     def encode(self, events: Sequence[bytes]) -> bytes:
         """``{"<array>":[…],…}``, the arrays in the order in which the events first need them."""
+        return self.encode_step(events, 0)
+
+    def encode_step(self, events: Sequence[bytes], step: int) -> bytes:
         made, unfit = self._entries(events)
         if unfit:
             raise Unencodable(unfit)
         arrays: dict[str, list[bytes]] = {}
         for entries in made:
-            for entry in entries:
-                arrays.setdefault(entry.array, []).append(entry.body)
+            entry = entries[step]
+            arrays.setdefault(entry.array, []).append(entry.body)
         framed = (b'"%b":[%b]' % (array.encode(), b",".join(bodies)) for array, bodies in arrays.items())
         return b"{%b}" % b",".join(framed)
+
+    def go_on(self, events: Sequence[bytes], step: int) -> tuple[int, ...]:
+        made, _ = self._entries(events)
+        return tuple(index for index, entries in enumerate(made) if len(entries) > step + 1)
 
     def headers(self, batch_id: str, events: Sequence[bytes]) -> dict[str, str]:
         return {"Content-Type": "application/json", "X-Request-Id": batch_id}
@@ -217,9 +224,8 @@ class GenesysEventsSink:
             raise ValueError("it is not JSON")
         return array, inner[:-1].strip(_BLANKS)
 
-    def _size(self, entries: Sequence[GenesysEntry]) -> int:
-        frame = 0 if self._array else sum(len(e.array) + _ARRAY_FRAME_BYTES for e in entries)
-        return frame + sum(len(entry.body) for entry in entries) + len(entries) - 1
+    def _size(self, entry: GenesysEntry) -> int:
+        return len(entry.body) + (0 if self._array else len(entry.array) + _ARRAY_FRAME_BYTES)
 
 
 def _entry_type(api: EventApi) -> type[msgspec.Struct]:

@@ -1,36 +1,18 @@
 """From the interaction event to entries of ``POST /api/v2/events/conversations``. Used by ``genesys_events``.
 
-    actionType   entries, in this order
-    ANSWER       communicationAnsweredEvents
-    QUEUE        routingEstablishedEvents
-    REQUEUE      routingTransferEvents, 1 ms later routingEstablishedEvents
-    TRANSFER     userTransferEvents where attributes.destinationUserId is given, or
-                 phoneTransferEvents where attributes.destinationPhoneNumber is, or routingTransferEvents;
-                 1 ms later progressTransferEvents where attributes.destinationCommunicationId is given;
-                 2 ms later endTransferEvents
-    DISCONNECT   communicationEndedEvents
+    ANSWER       userEstablishedEvents with attributes.userId, communicationAnsweredEvents
+    QUEUE        externalEstablishedEvents with attributes.ani or dnis, routingEstablishedEvents
+    REQUEUE      routingTransferEvents, routingEstablishedEvents, progressTransferEvents, endTransferEvents
+    TRANSFER     userTransferEvents, phoneTransferEvents or routingTransferEvents, progressTransferEvents
+                 where attributes.destinationCommunicationId is given, endTransferEvents
+    DISCONNECT   communicationEndedEvents of each leg that it speaks of
 
-    field of an entry                made from
-    eventId                          eventId; else interactionId, eventType, eventTime; and the array's name
-    eventDateTime                    eventTime, in UTC
-    conversationId                   attributes.conversationId; else interactionId
-    communicationId                  attributes.communicationId; else interactionId
-    initiating-, target-,            the attribute of that name; else as communicationId
-      objectCommunicationId
-    commandId                        attributes.commandId; else as eventId
-    queueId, destinationQueueId      routingMetadata.queueId as it is: it must be one that Genesys Cloud knows
-    skillIds                         attributes.skillIds as they are; else routingMetadata.skill if a UUID
-    transferType                     attributes.transferType (Attended, Unattended); else Unattended
-    finalState                       attributes.finalState (Completed, Canceled, Failed); else Completed
-    disconnectType                   attributes.disconnectType (see ``DISCONNECT_TYPES``); else System
-    sourceConfiguration              sourceId: the setting source_id; interactionId: as it came; tagId
-    initialConfiguration             inbound: attributes.inbound, else true; additionalInfo.skill: its name
-    languageId, ani, dnis,           the attribute of that name, where there is one
-      phoneNumber
-
-Ids become UUIDs by ``make_uuid``. The API keeps a state for each communication; a mapping has
-none. So where events name no communications, a conversation has one, made from its interactionId.
-Sources: SDK models ``*Event``, version 258; the enumerations, too.
+What each field of an entry is made from, is in ``docs/sinks/genesys_events.md``. An entry comes 1 ms after
+the one before it. Ids become UUIDs by ``make_uuid``. The API keeps a state for each
+communication; a mapping has none, so that the same event always gives the same entries. What an event says of
+its own legs is all that is known of them: of the queue's, which a conversation has where events name no
+communication, of a user's by ``attributes.userId``, of the outside's by ``attributes.ani`` or ``dnis``.
+Source: the models ``*Event`` in ``schemas/genesys_models``; the enumerations, too.
 """
 
 import re
@@ -84,7 +66,7 @@ def write_time(text: str, *, later_ms: int = 0) -> str:
     return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
-MAX_ENTRIES = 3
+MAX_ENTRIES = 4
 """The most entries that one event becomes."""
 TRANSFER_TYPES = ("Attended", "Unattended")
 FINAL_STATES = ("Completed", "Canceled", "Failed")
@@ -120,6 +102,7 @@ class _Attributes(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     transfer_type: str | None = None
     final_state: str | None = None
     disconnect_type: str | None = None
+    user_id: str | None = None
     destination_user_id: str | None = None
     destination_phone_number: str | None = None
     skill_ids: list[str] | None = None
@@ -164,12 +147,12 @@ class InteractionMapping:
             raise ValueError(f"routingMetadata.actionType: expected one of {', '.join(_ACTIONS)}")
         ids = _Ids(seen, self._namespace)
         made: list[GenesysEntry] = []
-        for array, later_ms, fields in draft(seen, ids, self._source_id):
+        for array, fields in draft(seen, ids, self._source_id):
             try:
-                time = write_time(seen.event_time, later_ms=later_ms)
+                time = write_time(seen.event_time, later_ms=len(made))
             except ValueError as error:
                 raise ValueError(f"eventTime: {error}") from None
-            event_id = ids.of_entry(array, first=not made)
+            event_id = ids.of_entry(array, fields.get("communicationId", ""), first=not made)
             common = {"eventId": event_id, "eventDateTime": time, "conversationId": ids.conversation}
             made.append(GenesysEntry(array, msgspec.json.encode(common | fields), event_id))
         return made
@@ -196,33 +179,65 @@ class _Ids:
         # never the conversation's own UUID, even if the interactionId is one
         return self.make(named or f"interaction {self._interaction_id}", "communication")
 
-    def of_entry(self, array: str, *, first: bool) -> str:
+    def user(self) -> str:
+        """Of the user's leg, which answers where it is named."""
+        attributes = self._attributes
+        user = f"interaction {self._interaction_id} user {attributes.user_id}"
+        return self.make(attributes.communication_id or user, "communication")
+
+    @property
+    def has_outside(self) -> bool:
+        return bool(self._attributes.ani or self._attributes.dnis)
+
+    def outside(self) -> str:
+        """Of the leg of who called, or is called."""
+        return self.make(f"interaction {self._interaction_id} outside", "communication")
+
+    def destination(self) -> str:
+        """Where a transfer leads; a new leg where none is named."""
+        named = self._attributes.destination_communication_id
+        return self.make(named or f"destination {self._identity}", "communication")
+
+    def of_entry(self, array: str, communication: str, *, first: bool) -> str:
         """A UUID of the event's own is its first entry's: no two may share one."""
         if first and self._own and is_uuid(self._own):
             return self._own
-        return self.make(self._identity, f"event {array}")
+        ended = f" {communication}" if array == "communicationEndedEvents" and not first else ""
+        return self.make(self._identity, f"event {array}{ended}")
 
     def command(self) -> str:
         return self.make(self._attributes.command_id or self._identity, "command")
 
 
-_Draft = tuple[str, int, dict[str, Any]]
-"""An entry: its array, how many milliseconds after the event it is, its own fields."""
+_Draft = tuple[str, dict[str, Any]]
+"""An entry: its array and its own fields."""
 
 
 def _answer(seen: _Interaction, ids: _Ids, source_id: str) -> list[_Draft]:
-    return [("communicationAnsweredEvents", 0, {"communicationId": ids.communication()})]
+    if not seen.attributes.user_id:
+        return [("communicationAnsweredEvents", {"communicationId": ids.communication()})]
+    established = _established(seen, ids.user(), source_id, {"userId": seen.attributes.user_id})
+    established["initialConfiguration"]["alerting"] = True
+    return [
+        ("userEstablishedEvents", established),
+        ("communicationAnsweredEvents", {"communicationId": ids.user()}),
+    ]
 
 
 def _queue(seen: _Interaction, ids: _Ids, source_id: str) -> list[_Draft]:
-    return [_routing_established(seen, ids, source_id, ids.communication(), 0)]
+    queued: _Draft = _routing_established(seen, ids.communication(), source_id)
+    if not ids.has_outside:
+        return [queued]
+    return [("externalEstablishedEvents", _established(seen, ids.outside(), source_id, {})), queued]
 
 
 def _requeue(seen: _Interaction, ids: _Ids, source_id: str) -> list[_Draft]:
-    destination = ids.communication(seen.attributes.destination_communication_id)
+    transfer = _transfer(seen, ids)
     return [
-        ("routingTransferEvents", 0, _transfer(seen, ids) | _to_queue(seen, "destinationQueueId")),
-        _routing_established(seen, ids, source_id, destination, 1),
+        ("routingTransferEvents", transfer | _to_queue(seen, "destinationQueueId")),
+        _routing_established(seen, ids.destination(), source_id),
+        _progress(transfer, ids.destination()),
+        _end(seen, transfer),
     ]
 
 
@@ -235,19 +250,30 @@ def _transferred(seen: _Interaction, ids: _Ids, source_id: str) -> list[_Draft]:
         array, to = "phoneTransferEvents", {"destinationPhoneNumber": attributes.destination_phone_number}
     else:
         array, to = "routingTransferEvents", _to_queue(seen, "destinationQueueId")
-    drafts: list[_Draft] = [(array, 0, transfer | to)]
-    of_it = {"commandId": transfer["commandId"], "objectCommunicationId": transfer["objectCommunicationId"]}
-    if attributes.destination_communication_id:
-        destination = ids.communication(attributes.destination_communication_id)
-        drafts.append(("progressTransferEvents", 1, of_it | {"destinationCommunicationId": destination}))
-    state = _one_of(FINAL_STATES, attributes.final_state, "finalState") or "Completed"
-    return [*drafts, ("endTransferEvents", 2, of_it | {"finalState": state})]
+    named = attributes.destination_communication_id
+    progress = [_progress(transfer, ids.destination())] if named else []
+    return [(array, transfer | to), *progress, _end(seen, transfer)]
+
+
+def _progress(transfer: dict[str, Any], destination: str) -> _Draft:
+    of_it = {name: transfer[name] for name in ("commandId", "objectCommunicationId")}
+    return "progressTransferEvents", of_it | {"destinationCommunicationId": destination}
+
+
+def _end(seen: _Interaction, transfer: dict[str, Any]) -> _Draft:
+    state = _one_of(FINAL_STATES, seen.attributes.final_state, "finalState") or "Completed"
+    of_it = {name: transfer[name] for name in ("commandId", "objectCommunicationId")}
+    return "endTransferEvents", of_it | {"finalState": state}
 
 
 def _disconnect(seen: _Interaction, ids: _Ids, source_id: str) -> list[_Draft]:
+    """Of a communication that it names, or of all legs that it speaks of."""
     how = _one_of(DISCONNECT_TYPES, seen.attributes.disconnect_type, "disconnectType") or "System"
-    fields = {"communicationId": ids.communication(), "disconnectType": how}
-    return [("communicationEndedEvents", 0, fields)]
+    legs = [ids.communication()]
+    if not seen.attributes.communication_id:
+        legs += [ids.user()] if seen.attributes.user_id else []
+        legs += [ids.outside()] if ids.has_outside else []
+    return [("communicationEndedEvents", {"communicationId": leg, "disconnectType": how}) for leg in legs]
 
 
 _ACTIONS = {
@@ -259,9 +285,16 @@ _ACTIONS = {
 }
 
 
-def _routing_established(
-    seen: _Interaction, ids: _Ids, source_id: str, communication: str, later_ms: int
-) -> _Draft:
+def _routing_established(seen: _Interaction, communication: str, source_id: str) -> _Draft:
+    more = _to_queue(seen, "queueId")
+    if seen.attributes.phone_number:
+        more["phoneNumber"] = seen.attributes.phone_number
+    return "routingEstablishedEvents", _established(seen, communication, source_id, more)
+
+
+def _established(
+    seen: _Interaction, communication: str, source_id: str, more: dict[str, Any]
+) -> dict[str, Any]:
     attributes, skill = seen.attributes, seen.routing_metadata.skill
     initial: dict[str, Any] = {"inbound": attributes.inbound is not False}
     if skill and not is_uuid(skill):
@@ -269,27 +302,28 @@ def _routing_established(
     source = {"sourceId": source_id, "interactionId": seen.interaction_id}
     if attributes.tag_id:
         source["tagId"] = attributes.tag_id
-    given = {"phoneNumber": attributes.phone_number, "ani": attributes.ani, "dnis": attributes.dnis}
-    fields = {
+    given = {"ani": attributes.ani, "dnis": attributes.dnis}
+    return {
         "communicationId": communication,
-        **_to_queue(seen, "queueId"),
+        **more,
         **{name: text for name, text in given.items() if text},
         "initialConfiguration": initial,
         "sourceConfiguration": source,
     }
-    return "routingEstablishedEvents", later_ms, fields
 
 
 def _transfer(seen: _Interaction, ids: _Ids) -> dict[str, Any]:
     attributes = seen.attributes
     how = _one_of(TRANSFER_TYPES, attributes.transfer_type, "transferType") or "Unattended"
-    return {
-        "transferType": how,
-        "commandId": ids.command(),
-        "initiatingCommunicationId": ids.communication(attributes.initiating_communication_id),
-        "targetCommunicationId": ids.communication(attributes.target_communication_id),
-        "objectCommunicationId": ids.communication(attributes.object_communication_id),
+    who = ids.user() if attributes.user_id else ids.communication()
+    whom = ids.outside() if ids.has_outside else ids.communication()
+    named = {
+        "initiatingCommunicationId": (attributes.initiating_communication_id, who),
+        "targetCommunicationId": (attributes.target_communication_id, who),
+        "objectCommunicationId": (attributes.object_communication_id, whom),
     }
+    legs = {name: ids.communication(given) if given else usual for name, (given, usual) in named.items()}
+    return {"transferType": how, "commandId": ids.command(), **legs}
 
 
 def _to_queue(seen: _Interaction, field: str) -> dict[str, Any]:

@@ -56,6 +56,22 @@ class Sink(Protocol):
     def interpret(self, answer: Answer, events: Sequence[bytes]) -> Verdict: ...
 
 
+class SteppedSink(Sink, Protocol):
+    """One that sends some events in several requests, of which each waits for the one before: ``encode`` is
+    that of step 0."""
+
+    steps: int
+    """At most."""
+
+    def encode_step(self, events: Sequence[bytes], step: int) -> bytes:
+        """The body of that step, for events that all have it."""
+        ...
+
+    def go_on(self, events: Sequence[bytes], step: int) -> tuple[int, ...]:
+        """Indices of those that have a step after this one."""
+        ...
+
+
 def content_id(event: bytes) -> str:
     """An id made from an event's bytes, so that its copies share it, on any machine and at any time.
 

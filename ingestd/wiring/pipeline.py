@@ -337,6 +337,7 @@ def make_recovery(
         frozen,
         sources,
         encode=runner.sink.encode,
+        stepped=runner.lane.stepped,
         new_id=runner.lane.new_id,
         digests=lambda events: pipeline.window.digests(pipeline.validator.check(events, again=True).keys),
         claims_keys=len(pipeline.runners) == 1,

@@ -139,7 +139,7 @@ async def test_interaction_events_are_mapped_and_what_has_no_mapping_is_a_dead_l
     assert "never established" in letter["detail"]
     assert (stats.duplicates, stats.out_of_order) == (0, 0)
     assert done.report["delivered"] == 100
-    assert stats.events == 20 * (1 + 1 + 2 + 2 + 1)
+    assert stats.events == 20 * (1 + 1 + 4 + 2 + 1)
 
 
 def interaction(action: str, name: str, *, at: int) -> bytes:

@@ -34,10 +34,19 @@ def interaction(action: str, interaction_id: str = "int-001", **attributes: Any)
 
 
 def mapped(action: str, interaction_id: str = "int-001", **attributes: Any) -> dict[str, Any]:
-    """Array -> its only entry."""
-    body = json.loads(MAPPED.encode([interaction(action, interaction_id, **attributes)]))
-    assert all(len(entries) == 1 for entries in body.values())
-    return {array: entries[0] for array, entries in body.items()}
+    """Array -> its only entry, in the order in which they are sent."""
+    made = dict(steps(interaction(action, interaction_id, **attributes)))
+    assert len(made) == len(steps(interaction(action, interaction_id, **attributes)))
+    return made
+
+
+def steps(event: bytes, sink: GenesysEventsSink = MAPPED) -> list[tuple[str, dict[str, Any]]]:
+    """(array, entry) of each request of an event."""
+    made: list[tuple[str, dict[str, Any]]] = []
+    while not made or sink.go_on([event], len(made) - 1):
+        ((array, (entry,)),) = json.loads(sink.encode_step([event], len(made))).items()
+        made.append((array, entry))
+    return made
 
 
 def fault_of(sink: GenesysEventsSink, event: bytes) -> str:

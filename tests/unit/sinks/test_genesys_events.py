@@ -24,6 +24,7 @@ from tests.unit.sinks.genesys_support import (
     entry,
     fault_of,
     interaction,
+    steps,
 )
 
 CONVERSATION_ARRAYS = event_api("conversations").arrays
@@ -196,13 +197,16 @@ def test_settings_that_make_no_sense_are_named(settings: dict[str, Any], words: 
         GenesysEventsSink(name="ex", api=API, **settings)
 
 
-def test_no_request_has_more_entries_than_the_api_takes() -> None:
+def test_no_request_has_more_entries_than_the_api_takes_and_one_of_an_event() -> None:
     assert GenesysEventsSink(name="x", api=API, max_events=5000).max_events == 100
     assert GenesysEventsSink(name="x", api=API, max_events=7).max_events == 7
-    assert MAPPED.max_events == 33
+    assert MAPPED.max_events == 100
     longest = interaction("TRANSFER", destinationCommunicationId="x")
-    body = json.loads(MAPPED.encode([longest] * MAPPED.max_events))
-    assert sum(map(len, body.values())) == 99
+    events = [longest, interaction("ANSWER")] * 50
+    body = json.loads(MAPPED.encode(events))
+    assert sum(map(len, body.values())) == 100
+    assert MAPPED.go_on(events, 0) == MAPPED.go_on(events, 1) == tuple(range(0, 100, 2))
+    assert MAPPED.go_on(events, 2) == ()
 
 
 # Answers.
@@ -211,8 +215,7 @@ BATCH = [interaction("REQUEUE", "a"), interaction("ANSWER", "b"), interaction("T
 
 
 def event_ids(index: int) -> list[str]:
-    body = json.loads(MAPPED.encode([BATCH[index]]))
-    return [entry["eventId"] for entries in body.values() for entry in entries]
+    return [entry["eventId"] for _, entry in steps(BATCH[index])]
 
 
 def answer(*errors: Any, status: int = 200, truncated: bool = False) -> Answer:
@@ -236,7 +239,7 @@ def test_an_entrys_error_is_its_events_error() -> None:
 def test_an_event_of_several_entries_is_sent_again_only_if_all_its_failures_allow_it(
     first: bool, second: bool, again: bool
 ) -> None:
-    one, other = event_ids(0)
+    one, other, *_ = event_ids(0)
     said = answer({"eventId": one, "retryable": first}, {"eventId": other, "retryable": second})
     (item,) = MAPPED.interpret(said, BATCH).items
     assert (item.index, item.retryable) == (0, again)

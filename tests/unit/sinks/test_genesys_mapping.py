@@ -2,12 +2,16 @@
 
 import json
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestd.sandbox.apis.communications import Communications
+from ingestd.schemas.genesys_models import event_api, model
+from ingestd.sinks.genesys_events import GenesysEventsSink
 from ingestd.sinks.genesys_mapping import DISCONNECT_TYPES, InteractionMapping, make_uuid, write_time
 from tests.each import each
 from tests.unit.sinks.genesys_support import (
@@ -17,6 +21,7 @@ from tests.unit.sinks.genesys_support import (
     fault_of,
     interaction,
     mapped,
+    steps,
 )
 
 
@@ -47,15 +52,108 @@ def test_a_skill_goes_as_its_id_only() -> None:
     assert made["initialConfiguration"] == {"inbound": True}
 
 
-def test_requeue_becomes_a_transfer_and_one_millisecond_later_a_new_routing() -> None:
+def test_requeue_becomes_a_transfer_to_a_new_leg_that_ends() -> None:
     made = mapped("REQUEUE")
-    assert list(made) == ["routingTransferEvents", "routingEstablishedEvents"]
-    transfer, established = made.values()
+    assert list(made) == [
+        *("routingTransferEvents", "routingEstablishedEvents"),
+        *("progressTransferEvents", "endTransferEvents"),
+    ]
+    transfer, established, progress, end = made.values()
     assert transfer["destinationQueueId"] == established["queueId"] == "queue-alpha"
-    assert transfer["eventDateTime"] == "2026-01-01T10:00:00.123Z"
-    assert established["eventDateTime"] == "2026-01-01T10:00:00.124Z"
-    assert transfer["eventId"] != established["eventId"]
-    assert transfer["conversationId"] == established["conversationId"]
+    times = [one["eventDateTime"] for one in made.values()]
+    assert times == [f"2026-01-01T10:00:00.{ms}Z" for ms in (123, 124, 125, 126)]
+    assert len({one["eventId"] for one in made.values()}) == 4
+    assert len({one["conversationId"] for one in made.values()}) == 1
+    old = mapped("QUEUE")["routingEstablishedEvents"]["communicationId"]
+    assert old == transfer["objectCommunicationId"] != established["communicationId"]
+    assert progress["destinationCommunicationId"] == established["communicationId"]
+    assert (end["commandId"], end["finalState"]) == (transfer["commandId"], "Completed")
+
+
+def test_a_user_who_answers_has_a_leg_that_rings_first() -> None:
+    made = mapped("ANSWER", userId=A_UUID, ani="+4930")
+    assert list(made) == ["userEstablishedEvents", "communicationAnsweredEvents"]
+    established, answered = made.values()
+    assert (established["userId"], established["ani"]) == (A_UUID, "+4930")
+    assert established["initialConfiguration"]["alerting"] is True
+    assert established["communicationId"] == answered["communicationId"]
+    assert answered["communicationId"] != mapped("ANSWER")["communicationAnsweredEvents"]["communicationId"]
+    named = mapped("ANSWER", userId=A_UUID, communicationId="leg-7")
+    assert {one["communicationId"] for one in named.values()} == {
+        make_uuid("leg-7", kind="communication", namespace="pbx")
+    }
+
+
+def test_who_calls_has_a_leg_before_the_queues() -> None:
+    made = mapped("QUEUE", ani="+4930", dnis="+4931")
+    assert list(made) == ["externalEstablishedEvents", "routingEstablishedEvents"]
+    outside, queued = made.values()
+    assert (outside["ani"], outside["dnis"]) == ("+4930", "+4931")
+    assert outside["communicationId"] != queued["communicationId"]
+
+
+def test_a_disconnect_ends_the_legs_that_it_speaks_of() -> None:
+    ended = [
+        entry["communicationId"] for _, entry in steps(interaction("DISCONNECT", userId=A_UUID, ani="+49"))
+    ]
+    user = mapped("ANSWER", userId=A_UUID)["userEstablishedEvents"]["communicationId"]
+    legs = [entry["communicationId"] for entry in mapped("QUEUE", ani="+49").values()]
+    assert sorted(ended) == sorted([user, *legs])
+    (one,) = steps(interaction("DISCONNECT", userId=A_UUID, ani="+49", communicationId="leg-7"))
+    assert one[1]["communicationId"] == make_uuid("leg-7", kind="communication", namespace="pbx")
+
+
+def test_a_transfer_is_by_the_user_and_of_who_calls() -> None:
+    begun = mapped("TRANSFER", userId=A_UUID, ani="+49")["routingTransferEvents"]
+    user = mapped("ANSWER", userId=A_UUID)["userEstablishedEvents"]["communicationId"]
+    outside = mapped("QUEUE", ani="+49")["externalEstablishedEvents"]["communicationId"]
+    assert (begun["initiatingCommunicationId"], begun["targetCommunicationId"]) == (user, user)
+    assert begun["objectCommunicationId"] == outside
+
+
+IDS = st.uuids().map(str)
+AGENTS = [str(UUID(int=number, version=4)) for number in (1, 2)]
+STRICT = GenesysEventsSink(name="s", api="https://x", mapping="interaction", source_id="pbx", strict=True)
+
+
+@st.composite
+def interactions_in_order(draw: st.DrawFn) -> list[bytes]:
+    """One interaction from its first queue on, perhaps to its end; its caller is known always or never, and
+    who answered is known at its end."""
+    outside = draw(st.sampled_from([{}, {"ani": "+4930"}, {"ani": "+4930", "dnis": "+4931"}]))
+    end: dict[str, Any] = {}
+    actions = [
+        "QUEUE",
+        *draw(st.lists(st.sampled_from(["QUEUE", "ANSWER", "REQUEUE", "TRANSFER"]), max_size=6)),
+    ]
+    events = []
+    for number, action in enumerate(actions + ["DISCONNECT"] * draw(st.booleans())):
+        user = draw(st.sampled_from([{}, *({"userId": agent} for agent in AGENTS)]))
+        destination = {
+            name: draw(st.none() | IDS) for name in ("destinationUserId", "destinationCommunicationId")
+        }
+        attributes = {"ANSWER": user, "TRANSFER": destination, "REQUEUE": destination, "DISCONNECT": end}
+        end = user if action == "ANSWER" else end
+        made = interaction(action, **outside, **attributes.get(action, {}))
+        made = made.replace(b"queue-alpha", draw(IDS).encode()).replace(b"11:00:00", b"11:%02d:00" % number)
+        events.append(made)
+    return events
+
+
+@given(interactions_in_order())
+def test_any_sequence_is_a_conversation_that_the_rules_and_the_models_accept(events: list[bytes]) -> None:
+    communications = Communications(keeps_states=True)
+    ids, times = set(), []
+    for event in events:
+        for array, entry in steps(event, STRICT):
+            assert model(event_api("conversations").arrays[array]).find_fault_of(entry) is None
+            leg = entry.get("communicationId", "")
+            assert communications.fault(array, entry["conversationId"], leg) is None, (array, entry)
+            communications.note(array, entry["conversationId"], leg)
+            ids.add(entry["eventId"])
+            times.append(entry["eventDateTime"])
+    assert len(ids) == len(times)
+    assert times == sorted(times)
 
 
 @each(
@@ -107,7 +205,8 @@ def test_disconnect_becomes_communication_ended() -> None:
 def test_all_events_of_an_interaction_share_its_conversation_and_communication() -> None:
     made = [entry for action in ACTIONS for entry in mapped(action).values()]
     assert len({entry["conversationId"] for entry in made}) == 1
-    assert len({entry["communicationId"] for entry in made if "communicationId" in entry}) == 1
+    legs = [mapped(action).values() for action in ACTIONS if action != "REQUEUE"]
+    assert len({one["communicationId"] for leg in legs for one in leg if "communicationId" in one}) == 1
     assert len({entry["eventId"] for entry in made}) == len(made)
     assert {MAPPED.order_key(interaction(action)) for action in ACTIONS} == {made[0]["conversationId"]}
 
@@ -123,11 +222,11 @@ def test_a_foreign_id_that_is_a_uuid_is_kept_but_conversation_and_communication_
 
 def test_an_event_id_of_the_producer_is_used_and_names_one_entry_only() -> None:
     event = interaction("REQUEUE").replace(b"{", b'{"eventId":"%b",' % A_UUID.encode(), 1)
-    transfer, established = (entries[0] for entries in json.loads(MAPPED.encode([event])).values())
+    transfer, established, *_ = (entry for _, entry in steps(event))
     assert transfer["eventId"] == A_UUID
     assert established["eventId"] != A_UUID
     other_time = event.replace(b"11:00", b"11:30")
-    again = json.loads(MAPPED.encode([other_time]))["routingEstablishedEvents"][0]["eventId"]
+    again = dict(steps(other_time))["routingEstablishedEvents"]["eventId"]
     assert again == established["eventId"]
 
 
