@@ -3,12 +3,13 @@ by ``ingestd routes test``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ingestd.core.errors import UserError
-from ingestd.processing.patterns.exact import Matcher, Value, explain, read, wanted
-from ingestd.processing.patterns.parse import AllOf, parse
-from ingestd.processing.patterns.scan import build
+
+if TYPE_CHECKING:
+    from ingestd.processing.patterns.exact import Value
+    from ingestd.processing.patterns.parse import AllOf
 
 _BLOCK = 64
 """Events looked at together: what they are decoded to stays in the processor's cache."""
@@ -34,6 +35,8 @@ def compile(patterns: Mapping[str, Mapping[str, Any]]) -> "Routes":  # noqa: A00
     formulas = {}
     for sink, pattern in patterns.items():
         if pattern:
+            from ingestd.processing.patterns.parse import parse
+
             try:
                 formulas[sink] = parse(pattern)
             except UserError as error:
@@ -48,13 +51,18 @@ class Routes:
     outside the fields that are asked for is not looked at.
     """
 
-    def __init__(self, sinks: Sequence[str], formulas: Mapping[str, AllOf]) -> None:
+    def __init__(self, sinks: Sequence[str], formulas: Mapping[str, "AllOf"]) -> None:
         self._sinks = tuple(sinks)
         self._formulas = dict(formulas)
         self._open = tuple(sink for sink in sinks if sink not in formulas)
-        self._tree = wanted(formulas.values())
-        self._matchers = {sink: Matcher(formula) for sink, formula in formulas.items()}
-        self._quick = build(list(formulas.values())) if formulas else None
+        if not formulas:
+            return
+        from ingestd.processing.patterns import exact, scan
+
+        self._exact = exact
+        self._tree = exact.wanted(formulas.values())
+        self._matchers = {sink: exact.Matcher(formula) for sink, formula in formulas.items()}
+        self._quick = scan.build(list(formulas.values()))
 
     def route(self, events: Sequence[bytes]) -> RoutedChunk:
         """Positions of ``events`` by sink. Never raises for what is in an event."""
@@ -103,15 +111,15 @@ class Routes:
                 scan(block, first, decide, unmatched.append, matched)
         return found, unmatched
 
-    def _read(self, event: bytes) -> Value | None:
+    def _read(self, event: bytes) -> "Value | None":
         try:
-            return read(event, self._tree)
+            return self._exact.read(event, self._tree)
         except (ValueError, RecursionError):
             return None
 
     def explain(self, event: bytes) -> list[Explained]:
         """For every sink whether it gets ``event``, and why. Never raises for what is in it."""
-        value = self._read(event)
+        value = self._read(event) if self._formulas else None
         explained = []
         for sink in self._sinks:
             formula = self._formulas.get(sink)
@@ -120,7 +128,7 @@ class Routes:
             elif value is None:
                 explained.append(Explained(sink, False, _UNREADABLE))
             else:
-                explained.append(Explained(sink, *explain(formula, value)))
+                explained.append(Explained(sink, *self._exact.explain(formula, value)))
         return explained
 
 

@@ -23,7 +23,6 @@ from ingestd.processing.validate import Validator
 from ingestd.schemas.grammar import EventLimits
 from ingestd.schemas.key_paths import KeyWatch, key_of
 from ingestd.schemas.load import load as load_schema
-from ingestd.sinks import cloudevents
 from ingestd.sinks.answers import AnswerReader
 from ingestd.sinks.item_paths import ItemPaths
 from ingestd.sinks.settings import ConfirmConfig, HttpSinkConfig, SinkBasis
@@ -34,8 +33,6 @@ from ingestd.telemetry.audit_key import AuditKey, open_key, read_key
 from ingestd.transport.auth import read_secret
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch, WatchedFiles
-
-STATUS_PATH = cloudevents.PATH + "/{id}"
 
 Wall = Callable[[], float]
 
@@ -83,7 +80,14 @@ def question_template(name: str, confirm: ConfirmConfig, login: Login | None) ->
         return _checked(name, "confirm.url", confirm.url)
     if login is None:
         raise UserError(f"sinks.{name}.confirm.url: auto needs [api]")
-    return login.api.rstrip("/") + STATUS_PATH
+    return status_url(login.api)
+
+
+def status_url(api: str) -> str:
+    """Where [api] tells what became of an event."""
+    from ingestd.sinks.cloudevents import PATH  # not imported where no sink is one
+
+    return f"{api.rstrip('/')}{PATH}/{{id}}"
 
 
 def watch_url(sink: Sink, section: HttpSinkConfig, watch: Watch, clock: Clock) -> None:

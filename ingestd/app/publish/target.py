@@ -19,7 +19,7 @@ from ingestd.transport.auth import Auth
 from ingestd.transport.client import Client, Sender
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.webhook_handshake import WebhookHandshake
-from ingestd.wiring.factories import STATUS_PATH
+from ingestd.wiring.factories import status_url
 from ingestd.wiring.http_clients import api_auth, make_client, own_auth
 
 _LOGIN_TIMEOUT_S = 10.0
@@ -49,7 +49,7 @@ def find_question(section: HttpSinkConfig, login: Login | None) -> tuple[str, St
     confirm = section.confirms or ConfirmConfig()
     url = confirm.url
     if login is not None and (url == "auto" or (not url and section is _DEFAULT)):
-        url = login.api.rstrip("/") + STATUS_PATH
+        url = status_url(login.api)
     if not url or url == "auto":
         raise UserError("--wait: the sink has no confirm.url to ask what became of an event")
     reader = StatusReader(field=confirm.status, delivered=confirm.delivered, failed=confirm.failed, told=told)
