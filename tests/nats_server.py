@@ -115,7 +115,9 @@ class Stream:
         """The sequence that it has."""
         js = self.client.jetstream()
         return (
-            await js.publish(f"{self.name}.{subject}", payload, headers=dict(headers or {}), timeout=timeout)
+            await js.publish(
+                f"{self.name}.{subject}", payload, headers=dict(headers) if headers else None, timeout=timeout
+            )
         ).seq
 
     async def ask(self, what: str, body: Any = None) -> dict[str, Any]:

@@ -1,0 +1,216 @@
+"""What streams and consumers may be like, and what becomes of them, with a real NATS server."""
+
+import asyncio
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ingestd.core.errors import UserError
+from tests.event_api import EventApi, event, events
+from tests.process.sources.nats.support import (
+    NatsServer,
+    letters,
+    nats_server,
+    running,
+    settings,
+    shared_nats,
+    stream,
+    until,
+)
+from tests.receiver import Reply, Request
+
+pytestmark = pytest.mark.anyio
+_ = shared_nats
+
+
+async def test_of_a_work_queue_each_message_is_acknowledged_by_itself(
+    tmp_path: Path, shared_nats: NatsServer
+) -> None:
+    async with EventApi() as api, stream(shared_nats.url, retention="workqueue") as made:
+        for one in events(50):
+            await made.publish(one)
+        source = {"servers": [shared_nats.url], "stream": made.name}
+        async with running(settings(tmp_path, api.url, source)) as service:
+            await service.settled(50)
+            await made.settled(50)
+            await until(lambda: api.events == events(50))
+        info = await made.ask(f"STREAM.INFO.{made.name}")
+        assert info["state"]["messages"] == 0
+        assert (await made.consumer())["config"]["ack_policy"] == "explicit"
+
+
+async def test_a_message_holds_events_as_its_format_says(tmp_path: Path, shared_nats: NatsServer) -> None:
+    names = ("ndjson", "array", "cloudevents")
+    async with EventApi() as api, stream(shared_nats.url) as made:
+        await made.publish(event(1) + b"\n\n" + event(2) + b"\n", subject="ndjson")
+        await made.publish(b"[" + event(3) + b" , " + event(4) + b"]", subject="array")
+        await made.publish(b"[]", subject="array")
+        await made.publish(b"[1", subject="array")
+        attributes = {"ce-specversion": "1.0", "ce-id": "5", "ce-source": "/s", "ce-type": "t"}
+        data = {"Content-Type": "application/json"}
+        await made.publish(b'{"a": 1}', subject="cloudevents", headers=attributes | data)
+        await made.publish(b"", subject="cloudevents", headers=attributes | {"ce-id": "6%20"})
+        await made.publish(b'{"specversion":"1.0","id":"7"}', subject="cloudevents")
+        await made.publish(b'{"a"', subject="cloudevents", headers=attributes | data)
+        sources = {
+            name: {
+                "servers": [shared_nats.url],
+                "stream": made.name,
+                "consumer": name,
+                "subjects": [f"{made.name}.{name}"],
+                "format": name,
+            }
+            for name in names
+        }
+        (tmp_path / "any.json").write_text('{"type": "object"}')
+        schema = {"name": str(tmp_path / "any.json"), "dedup_key": "nothing"}
+        async with running(settings(tmp_path, api.url, sources, schema=schema)) as service:
+            await service.settled(9)
+        found = {json.dumps(json.loads(one)) for one in api.events}
+        assert {json.dumps(json.loads(event(number))) for number in (1, 2, 3, 4)} < found
+        structured = [json.loads(one) for one in found if "specversion" in one]
+        assert sorted((one["id"], one.get("data")) for one in structured) == [
+            ("5", {"a": 1}),
+            ("6 ", None),
+            ("7", None),
+        ]
+        refused = letters(tmp_path)
+        assert sorted(one["payload"] for one in refused) == [b"[1", b'{"a"']
+        assert all("sequence" in one["detail"] for one in refused)
+        assert "ce-id: 5" in next(one["detail"] for one in refused if one["payload"] == b'{"a"')
+
+
+async def test_poison_of_any_size_and_in_any_place_costs_itself(
+    tmp_path: Path, shared_nats: NatsServer
+) -> None:
+    """Of 1 MiB - 1 it is as large as the server takes it."""
+    large = event(0, note="x" * (1024 * 1024 - 1 - len(event(0))))
+    assert len(large) == 1024 * 1024 - 1
+    async with EventApi() as api, stream(shared_nats.url) as made:
+        published: list[bytes] = []
+        for number in range(20):
+            poison = [b"", large, b"null", b'{"eventType":1}'][number % 4]
+            for one in (event(number + 1), poison) if number % 2 else (poison, event(number + 1)):
+                published.append(one)
+                await made.publish(one)
+        source = {"servers": [shared_nats.url], "stream": made.name}
+        async with running(settings(tmp_path, api.url, source)) as service:
+            await service.settled(40)
+            await made.settled(40)
+        assert api.events == [event(number) for number in range(1, 21)]
+        found = letters(tmp_path)
+        assert {one["offset"]: one["payload"] for one in found} == {
+            number: one for number, one in enumerate(published, 1) if one not in api.events
+        }
+
+
+async def test_a_consumer_that_would_lose_messages_is_refused(
+    tmp_path: Path, shared_nats: NatsServer
+) -> None:
+    async with EventApi() as api, stream(shared_nats.url) as made:
+        config = {"durable_name": "ingestd", "name": "ingestd", "ack_policy": "explicit", "max_deliver": 5}
+        body = {"stream_name": made.name, "config": config, "action": "create"}
+        assert "error" not in await made.ask(f"CONSUMER.CREATE.{made.name}.ingestd", body)
+        source = {"servers": [shared_nats.url], "stream": made.name}
+        async with running(settings(tmp_path, api.url, source)) as service:
+            await asyncio.wait([service.task])
+            assert isinstance(service.service.error, UserError)
+            assert "its max_deliver is 5" in str(service.service.error)
+
+
+async def test_what_waits_for_a_slow_api_is_not_given_again(tmp_path: Path, shared_nats: NatsServer) -> None:
+    """For three times as long as the consumer waits for an acknowledgement; nothing more is pulled meanwhile
+    than fits."""
+    gate = asyncio.Event()
+
+    async def answer(request: Request) -> Reply:
+        await gate.wait()
+        return Reply()
+
+    async with EventApi(answer) as api, stream(shared_nats.url) as made:
+        config = {"durable_name": "ingestd", "name": "ingestd", "ack_policy": "all", "ack_wait": 500_000_000}
+        body = {"stream_name": made.name, "config": {**config, "max_ack_pending": 10_000}, "action": "create"}
+        assert "error" not in await made.ask(f"CONSUMER.CREATE.{made.name}.ingestd", body)
+        js = made.client.jetstream(publish_async_max_pending=500)
+        for one in events(6000):
+            await js.publish_async(f"{made.name}.x", one)
+        await js.publish_async_completed()
+        source = {"servers": [shared_nats.url], "stream": made.name}
+        more = {"batch": {"max_events": 100}, "delivery": {"max_in_flight": 2, "request_timeout": 60}}
+        async with running(settings(tmp_path, api.url, source, **more)) as service:
+            await until(lambda: len(api.batches) == 2)
+            await asyncio.sleep(1.6)  # three times ack_wait: what it is about
+            info = await made.consumer()
+            assert info["num_redelivered"] == 0
+            assert 200 <= info["num_ack_pending"] < 5000
+            assert await service.metric("ingestd_source_redelivered_total") == 0
+            assert await service.metric("ingestd_source_lag_seconds") > 1
+            gate.set()
+            await service.settled(6000)
+            await made.settled(6000)
+        assert sorted(api.events) == sorted(events(6000))
+
+
+async def test_a_stream_that_was_made_anew_is_another_one(tmp_path: Path, shared_nats: NatsServer) -> None:
+    """Its messages have the same numbers, and none of them was read."""
+    async with EventApi() as api, stream(shared_nats.url) as made:
+        source = {"servers": [shared_nats.url], "stream": made.name}
+        for one in events(10):
+            await made.publish(one)
+        async with running(settings(tmp_path, api.url, source)) as service:
+            await service.settled(10)
+            await made.settled(10)
+            assert (await made.ask(f"STREAM.DELETE.{made.name}"))["success"]
+            async with stream(shared_nats.url, name=made.name) as again:
+                for one in events(10, first=10):
+                    await again.publish(one)
+                await service.settled(20)
+                await again.settled(10)
+        assert api.events == events(20)
+
+
+async def test_a_stream_that_has_lost_its_end_loses_nothing_of_what_comes_after(tmp_path: Path) -> None:
+    """As after a power cut of a server that had acknowledged what it had not synced."""
+    with nats_server(tmp_path / "nats") as server:
+        async with EventApi() as api, stream(server.url, name="S") as made:
+            source = {"servers": [server.url], "stream": "S"}
+            for one in events(10):
+                await made.publish(one)
+            server.kill()
+            shutil.copytree(tmp_path / "nats" / "js", tmp_path / "before")
+            server.start()
+            async with running(settings(tmp_path, api.url, source)) as service:
+                for one in events(10, first=10):
+                    await _published(made, one)
+                await service.settled(20)
+                await made.settled(20)
+            for is_running in (False, True):
+                async with running(settings(tmp_path, api.url, source)) as service:
+                    if not is_running:
+                        service.task.cancel()
+                    server.kill()
+                    shutil.rmtree(tmp_path / "nats" / "js")
+                    shutil.copytree(tmp_path / "before", tmp_path / "nats" / "js")
+                    server.start()
+                    first = 40 if is_running else 20
+                    for one in events(15, first=first):
+                        await _published(made, one)
+                    if is_running:
+                        await until(lambda n=first: set(events(15, first=n)) <= set(api.events))
+                if not is_running:
+                    async with running(settings(tmp_path, api.url, source)):
+                        await until(lambda: set(events(15, first=20)) <= set(api.events))
+
+
+async def _published(made: object, one: bytes) -> None:
+    import nats
+
+    while True:
+        try:
+            await made.publish(one, timeout=0.5)  # type: ignore[attr-defined]
+        except (TimeoutError, nats.errors.Error, nats.js.errors.Error):
+            await asyncio.sleep(0.05)
+        else:
+            return
