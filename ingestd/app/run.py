@@ -125,7 +125,7 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
             open_ingest(pipeline, warn=log.warning, accepted=service.own_metrics.producers.add)
         )
         service.brokers = await stack.enter_async_context(
-            open_brokers(pipeline, rng=outside.rng, warn=log.warning)
+            open_brokers(pipeline, ingest.admission, rng=outside.rng, warn=log.warning)
         )
         keys = authenticator(settings.ingest, service.clock)
         service.endpoint = Endpoint(
@@ -208,8 +208,8 @@ async def _shut_down(service: Service, why: str) -> None:
     service.server.stop_listening()  # first, so that who waited is told that its connection ends
     ingest.waiting.give_up()
     await service.server.drain(min(_ANSWER_S, timeout_s))
-    await ingest.admission.finished()
     await service.brokers.stop(min(_ANSWER_S, timeout_s))
+    await ingest.admission.finished()
     left_s = max(0.0, service.deadline - service.clock.monotonic())
     async with anyio.create_task_group() as drains:  # a sink that is slow takes no time from another
         for feed in ingest.feeds:

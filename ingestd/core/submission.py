@@ -3,9 +3,12 @@
 The HTTP source makes submissions, ``admission.py`` takes them; neither knows the other.
 """
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from ingestd.core.chunk import Chunk
 
 MAX_LISTED = 100
 """Rejected events of a submission that are told one by one, the first ones."""
@@ -61,7 +64,8 @@ Result = AcceptedSubmission | DeferredSubmission
 @dataclass(slots=True)
 class Submission:
     """``answer`` is called exactly once, on the event loop. ``wait_s`` > 0: not before every event
-    is resolved, or that many seconds passed. ``size_bytes``: of the events together."""
+    is resolved, or that many seconds passed. ``size_bytes``: of the events together. ``chunk``: of a broker
+    that has these events; what of it is refused becomes a dead letter. ``also``: what is written with it."""
 
     events: list[bytes]
     answer: Callable[[Result], None]
@@ -69,3 +73,5 @@ class Submission:
     producer: str = ""
     atomic: bool = False
     wait_s: float = 0.0
+    chunk: Chunk | None = None
+    also: Callable[[sqlite3.Connection], None] | None = None

@@ -226,7 +226,7 @@ class Admission:
         group.claim(self._window, self._clock.monotonic())
         pieces = group.pieces(MAX_CHUNK_BYTES)
         added = [one for add in self._outboxes for piece in pieces if (one := add(piece[1]))]
-        also = _together([self._rejected(group), *added])
+        also = _together([self._rejected(group), *(s.also for s in group.submissions), *added])
         self._committing += 1
         if pieces:
             now = self._clock.wall()
@@ -239,10 +239,12 @@ class Admission:
     def _rejected(self, group: SubmissionGroup) -> Work | None:
         """Rejected events as dead letters, if they are wanted. They come with the commit that the answer
         waits for: a deferred submission is sent again, and must not leave them twice."""
-        if not (self.keep_rejected and group.refused):
-            return None
         now, source = self._clock.wall(), self._spool.source
-        letters = [DeadLetter(*refused, source, -1, 0) for refused in group.refused]
+        letters = group.letters
+        if self.keep_rejected:
+            letters = letters + [DeadLetter(*refused, source, -1, 0) for refused in group.refused]
+        if not letters:
+            return None
         return lambda connection: insert_letters(connection, letters, now)
 
     def _take_arrived(self) -> list[Submission]:

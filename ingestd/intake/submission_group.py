@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import compress
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,8 +13,12 @@ from ingestd.core.reasons import Reason
 from ingestd.core.submission import MAX_LISTED, AcceptedSubmission, Rejection, Submission
 from ingestd.processing.dedup import Window
 from ingestd.processing.validate import Validator
+from ingestd.recording.make_letters import letter_of_event
 from ingestd.schemas.grammar import Members
 from ingestd.schemas.schema import FieldError, Refusal
+
+if TYPE_CHECKING:
+    from ingestd.core.letter import DeadLetter
 
 MAX_EVENTS = 8_192
 """Events that are gathered in one turn of the loop, so that the others get theirs."""
@@ -33,6 +38,7 @@ class SubmissionGroup:
         self.duplicates: Counter[int] = Counter()  # by submission
         self.reasons: Counter[Reason] = Counter()
         self.refused: list[tuple[bytes, Reason, str]] = []
+        self.letters: list[DeadLetter] = []  # of refused events that nobody else has
         self._events = submissions[0].events if len(submissions) == 1 else _join(submissions)
         self._ends: list[int] = []  # the index after the last event of each submission
         self._keys: list[str | None] = []
@@ -52,6 +58,7 @@ class SubmissionGroup:
         By size first, so that nothing is made of what is too large. An invalid copy of an event that is known
         is a copy first of all.
         """
+        unreadable = self._refuse_unreadable()
         events, places = self._events, range(len(self._events))
         fitting: Sequence[int] = places
         if any(submission.size_bytes > max_event_bytes for submission in self.submissions):
@@ -61,7 +68,8 @@ class SubmissionGroup:
         for checked in validator.in_steps(events if is_all else [events[index] for index in fitting]):
             if checked:
                 for at, refusal in checked.refused.items():
-                    self._reject(fitting[len(keys) + at], refusal, checked.refused_keys.get(at), window)
+                    if (index := fitting[len(keys) + at]) not in unreadable:
+                        self._reject(index, refusal, checked.refused_keys.get(at), window)
                 keys += checked.keys
             yield
         if is_all:
@@ -71,13 +79,24 @@ class SubmissionGroup:
             for index, key in zip(fitting, keys, strict=True):
                 self._keys[index] = key
             yield from self._refuse_too_large(validator, window, max_event_bytes)
+        for index in unreadable:
+            self._keys[index] = None
         for number in self._rejected:
             if self.submissions[number].atomic:
                 self._leave_out(number)
 
+    def _refuse_unreadable(self) -> set[int]:
+        """What a broker's source could make no event of, whatever its bytes look like."""
+        found: set[int] = set()
+        for number, submission in enumerate(self.submissions):
+            for position, why in (submission.chunk.unreadable if submission.chunk else {}).items():
+                found.add(index := self._start_of(number) + position)
+                self._refuse(index, Refusal(Reason.UNPARSABLE, [FieldError("", why)]))
+        return found
+
     def _refuse_too_large(self, validator: Validator, window: Window, max_event_bytes: int) -> Iterator[None]:
         for index, event in enumerate(self._events):
-            if len(event) > max_event_bytes:
+            if len(event) > max_event_bytes and index not in self._gone:
                 key = validator.key_of(event) if len(event) <= MAX_READ_BYTES else None
                 words = f"{len(event)} bytes; a request has room for {max_event_bytes}"
                 self._reject(index, Refusal(Reason.INVALID, [FieldError("", words)]), key, window)
@@ -171,6 +190,9 @@ class SubmissionGroup:
             del listed[MAX_LISTED:]
         self.reasons[refusal.reason] += 1
         detail = refusal.words
+        if chunk := self.submissions[number].chunk:
+            self.letters.append(letter_of_event(chunk, position, refusal.reason, detail))
+            return
         self.refused.append((event, refusal.reason, detail[:_MAX_DETAIL]))
 
     def _leave_out(self, number: int) -> None:

@@ -279,6 +279,12 @@ class Journal:
         self._settled.add(by, name, [(chunk.source, chunk.start, chunk.end)])
         self._look_beyond = True
 
+    def reached(self, chunk: Chunk) -> Work:
+        """That all events of its source before the end of this chunk are resolved, for another's commit."""
+        end, tail = chunk.mark
+        row = (chunk.end, chunk.next_line, digest(tail), len(tail), end, chunk.source)
+        return lambda connection: connection.execute(MOVE, row)
+
     def dismissed(self, chunk: Chunk, positions: Iterable[int], *, now: float) -> None:
         """Events are resolved before they went anywhere: refused, or copies of others. A restart must not
         judge them again: by then the window may have forgotten what they are copies of."""

@@ -15,8 +15,11 @@ import anyio
 from ingestd.config import IngestConfig
 from ingestd.core.backoff import Backoff
 from ingestd.core.clock import wait_until_set
+from ingestd.core.errors import UserError
+from ingestd.intake.admission import Admission
 from ingestd.intake.broker_intake import BrokerIntake
 from ingestd.intake.recovery import ProcessedEvents
+from ingestd.intake.spooled_intake import SpooledIntake
 from ingestd.intake.stages import Stages
 from ingestd.processing.validate import Validator
 from ingestd.sources.broker.chunks import Cut
@@ -43,30 +46,33 @@ class BrokerSource(Source, Protocol):
 
 
 class BrokerFeed:
-    """One source on its way to the lanes. ``frozen``: of earlier processes, of all sources."""
+    """One source on its way to the lanes. ``frozen``: of earlier processes, of all sources.
+    ``admission``: its events go into the spool; None: they do not."""
 
     def __init__(
         self,
         source: BrokerSource,
         pipeline: Pipeline,
         frozen: Sequence[FrozenBatch],
+        admission: Admission | None,
         rng: random.Random,
         warn: Warn,
     ) -> None:
         self.source = source
+        self._admission = admission
         self._pipeline = pipeline
         self._frozen = frozen
         self._rng = rng
         self._warn = warn
         self._stop = anyio.Event()
         self._ended = anyio.Event()
-        self.intake: BrokerIntake | None = None
+        self.intake: BrokerIntake | SpooledIntake | None = None
 
     async def run(self) -> None:
         """Until ``stop``. Raises UserError for what will not get better by itself, StoreFailed."""
         try:
             if await self._open():
-                self.intake = await self._make_intake()
+                self.intake = self._into_spool() if self._admission else await self._make_intake()
                 if not self._stop.is_set():
                     await self.intake.run(self.source)
         finally:
@@ -94,6 +100,17 @@ class BrokerFeed:
             else:
                 return True
         return False
+
+    def _into_spool(self) -> SpooledIntake:
+        """Raises UserError where batches of an earlier process are on their way that name its messages."""
+        number = self.source.number
+        if any(number in (source for source, *_ in b.segments) and not b.settled for b in self._frozen):
+            raise UserError(
+                f"{self.source.name}: batches that were made without the spool are still on their way: run it"
+                " once more with spool = false, and stop it when all is delivered"
+            )
+        assert self._admission
+        return SpooledIntake(self._admission, self._pipeline.journal, self._pipeline.clock)
 
     async def _make_intake(self) -> BrokerIntake:
         """With batchers of its own: a batch is rebuilt from one source."""
@@ -147,18 +164,20 @@ class Brokers:
 
     def change_validator(self, validator: Validator) -> None:
         for feed in self.feeds:
-            if feed.intake:
+            if isinstance(feed.intake, BrokerIntake):
                 feed.intake.change_validator(validator)
 
 
 @asynccontextmanager
-async def open_brokers(pipeline: Pipeline, *, rng: random.Random, warn: Warn) -> AsyncIterator[Brokers]:
+async def open_brokers(
+    pipeline: Pipeline, admission: Admission, *, rng: random.Random, warn: Warn
+) -> AsyncIterator[Brokers]:
     """Closed when the lanes have ended: what is settled by then is acknowledged. Raises UserError."""
     settings = pipeline.settings.ingest
     frozen = await pipeline.journal.frozen_batches() if settings.nats else []
     feeds = [
-        BrokerFeed(source, pipeline, frozen, rng, warn)
-        for source in _sources(settings, pipeline, _cuts_of(frozen), rng, warn)
+        BrokerFeed(source, pipeline, frozen, admission if is_spooled else None, rng, warn)
+        for source, is_spooled in _sources(settings, pipeline, _cuts_of(frozen), rng, warn)
     ]
     brokers = Brokers(feeds)
     if feeds:
@@ -177,9 +196,13 @@ def _sources(
     cuts: Callable[[int], Sequence[Cut]],
     rng: random.Random,
     warn: Warn,
-) -> list[BrokerSource]:
+) -> list[tuple[BrokerSource, bool]]:
+    """Each, and whether its events go into the spool."""
     return [
-        NatsSource(name, one, pipeline.journal, cuts=cuts, clock=pipeline.clock, rng=rng, warn=warn)
+        (
+            NatsSource(name, one, pipeline.journal, cuts=cuts, clock=pipeline.clock, rng=rng, warn=warn),
+            one.spool,
+        )
         for name, one in settings.nats.items()
     ]
 

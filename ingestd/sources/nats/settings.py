@@ -47,6 +47,9 @@ class NatsConfig(Section):
     format: MessageFormat = Field(
         "event", description="what a message holds: event, ndjson, array, cloudevents"
     )
+    spool: bool = Field(
+        False, description="acknowledge what is in the spool; false: what is delivered, or a dead letter"
+    )
     ack_wait: Seconds = Field(
         60.0, ge=2, le=86400, description="of a consumer that is made: then it gives a message again"
     )

@@ -56,7 +56,8 @@ ConfirmConfig: delivered failed initial_delay max_pending requests_per_minute st
 DeliveryConfig: backoff_base backoff_cap circuit_threshold give_up_after max_attempts max_in_flight order_by
     request_timeout min_retries_per_second retry_ratio shutdown_timeout startup_timeout
 AwsConfig: aws_profile aws_region
-NatsConfig: ack_wait ca_file cert_file consumer domain format max_unacked servers start stream subjects user
+NatsConfig: ack_wait ca_file cert_file consumer domain format max_unacked servers spool start stream
+    subjects user
 EventBridgeConfig: bus detail detail_type max_entry_bytes resources source time type
 GenesysEventsConfig: api map namespace source_id strict type
 IngestConfig: access_token_in_query allow_anonymous body_timeout head_timeout idle_timeout keep_rejected

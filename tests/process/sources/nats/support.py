@@ -61,6 +61,10 @@ class Running:
         assert value is not None, name
         return value
 
+    async def crash(self) -> None:
+        self.task.cancel()
+        await asyncio.wait([self.task])
+
     async def settled(self, events: int) -> None:
         """Until so many events have come to their end."""
         await until(lambda: self.ledger["accepted"] >= events and not self.ledger["in_flight"], self.task)

@@ -82,12 +82,13 @@ def assert_order(api: FaultyApi) -> None:
         assert found == sorted(found), (note, found)
 
 
-@pytest.mark.parametrize("seed", seeds(1, 10))
+@pytest.mark.parametrize("seed", seeds(2, 10))
 @pytest.mark.timeout(60 + 12 * ROUNDS)
 async def test_every_message_arrives_once_and_in_order_whoever_is_killed(
     place: Place, server: NatsServer, seed: int
 ) -> None:
-    """Events have no key here: that they arrive once is not the window's doing."""
+    """Events have no key here: that they arrive once is not the window's doing. With an odd seed they go
+    through the spool."""
     rng = random.Random(seed)
     publisher = Publisher(rng)
     place.env = {
@@ -98,7 +99,7 @@ async def test_every_message_arrives_once_and_in_order_whoever_is_killed(
     }
     async with FaultyApi(rng) as api, stream(server.url) as made, asyncio.TaskGroup() as tasks:
         publishing = tasks.create_task(publisher.work(made))
-        options = ("--config", configured(place, made, server))
+        options = ("--config", configured(place, made, server, f"spool = {str(bool(seed % 2)).lower()}"))
         for number in range(ROUNDS):
             async with serve(place, api, *options) as serving:
                 for kill_server in [False, True] if number % 2 else [False]:

@@ -189,7 +189,7 @@ async def test_a_stream_that_has_lost_its_end_loses_nothing_of_what_comes_after(
             for is_running in (False, True):
                 async with running(settings(tmp_path, api.url, source)) as service:
                     if not is_running:
-                        service.task.cancel()
+                        await service.crash()
                     server.kill()
                     shutil.rmtree(tmp_path / "nats" / "js")
                     shutil.copytree(tmp_path / "before", tmp_path / "nats" / "js")

@@ -1,0 +1,57 @@
+"""From a broker's source into the spool: a message is settled when its events are on disk here.
+
+Its events, its place in the stream and the dead letters of what is refused of it get there in one commit, so
+that a restart takes no message twice.
+"""
+
+import asyncio
+
+from ingestd.core.chunk import Chunk
+from ingestd.core.clock import Clock, wait_until_set
+from ingestd.core.submission import AcceptedSubmission, Result, Submission
+from ingestd.intake.admission import Admission
+from ingestd.sources.source import Source
+from ingestd.store.journal import Journal
+
+_TRY_AGAIN_S = 0.5
+"""At most: this is one process, and nobody is spared anything by more patience."""
+
+
+class SpooledIntake:
+    """``run`` until ``stop``."""
+
+    def __init__(self, admission: Admission, journal: Journal, clock: Clock) -> None:
+        self._admission = admission
+        self._journal = journal
+        self._clock = clock
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    async def run(self, source: Source) -> None:
+        """A chunk at a time, in order; while the spool takes none the source is not asked for more."""
+        async for chunk, receipt in source.chunks():
+            if not await self._into_spool(source.name, chunk):
+                return
+            receipt.settle(len(chunk.events))
+
+    async def _into_spool(self, producer: str, chunk: Chunk) -> bool:
+        """False: it was stopped before, and the broker keeps the chunk."""
+        while not self._stop.is_set():
+            answered: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+            self._admission.submit(
+                Submission(
+                    chunk.events,
+                    answered.set_result,
+                    chunk.size_bytes,
+                    producer=producer,
+                    chunk=chunk,
+                    also=self._journal.reached(chunk),
+                )
+            )
+            result = await answered
+            if isinstance(result, AcceptedSubmission):
+                return True
+            await wait_until_set(self._stop, min(_TRY_AGAIN_S, result.retry_after_s), self._clock)
+        return False
