@@ -3,10 +3,9 @@
 The HTTP source makes submissions, ``admission.py`` takes them; neither knows the other.
 """
 
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ingestd.core.chunk import Chunk
 
@@ -74,4 +73,4 @@ class Submission:
     atomic: bool = False
     wait_s: float = 0.0
     chunk: Chunk | None = None
-    also: Callable[[sqlite3.Connection], None] | None = None
+    also: Callable[[Any], object] | None = None

@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
-from ingestd.app.checks import configuration, listening, state
+from ingestd.app.checks import brokers, configuration, listening, state
 from ingestd.app.checks.finding import Finding, Level, fail, ok, warn
 from ingestd.config import (
     Login,
@@ -66,6 +66,7 @@ async def check_all(
         ("schema", lambda: configuration.check_schema(settings)),
         ("state directory", lambda: state.check_state(directory, settings.spool, sinks, clock)),
         ("ports", lambda: listening.check_ports(settings, holder=holder_of(directory))),
+        ("brokers", lambda: brokers.check_brokers(settings)),
         ("tls", lambda: listening.check_tls(settings.ingest.tls, now_s=clock.wall())),
     ]
     for name, check in groups:
@@ -81,6 +82,8 @@ async def check_all(
         yield report.add(warn("online", "that of [api] is not tried: the login is not complete"))
     if online:
         async for finding in _check_online(settings, usable, clock):
+            yield report.add(finding, online=True)
+        async for finding in brokers.check_brokers_online(settings, clock):
             yield report.add(finding, online=True)
 
 
