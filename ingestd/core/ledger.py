@@ -9,12 +9,12 @@ from ingestd.core.reasons import REJECTED, Reason
 class Ledger:
     """``accepted = delivered + duplicate + rejected + dead_lettered + unmatched + in_flight``, always.
 
-    ``unmatched`` events match the pattern of no sink. Where there are several sinks an event has its end
-    here when it has had one at each: ``dead_lettered`` if any of them gave it up, else ``delivered``. What
-    each sink did is in its own ``SinkLedger``.
+    ``unmatched`` events match the pattern of no sink. With several sinks an event is resolved here when it is
+    resolved at each of them: ``dead_lettered`` if any of them gave it up, else ``delivered``. Each sink has
+    its own ``SinkLedger``.
 
-    At a sink with confirmation an event has its end when the API has said what became of it: until then it is
-    ``in_flight``, here and there, and stays so over restarts. ``delivered`` and ``dead_lettered`` are final.
+    At a sink with confirmation an event is resolved when the API has said what became of it. Until then it is
+    ``in_flight``, here and at the sink, also after a restart. ``delivered`` and ``dead_lettered`` are final.
 
     Dead letters that are sent again were resolved here before, and are counted beside it:
     ``retried_duplicate`` those that were not sent because their events had been accepted again,

@@ -23,8 +23,8 @@ class DeadLetter(NamedTuple):
     writing the same letter twice. ``detail``: validation errors or the API's answer, cut.
     ``batch``/``batch_index``/``batch_size``: the request it was part of; ``ambiguous`` says that
     the API may have taken that request. ``first_sent_wall``: 0 if it never was sent. ``sink``: where it
-    could not be delivered; empty: it was rejected before it was known where to. ``freed``: its key is free
-    again; of an event that other sinks have it is not.
+    could not be delivered; empty: it was rejected before routing. ``key_released``: its key may be used
+    again; not if another sink has the event.
     """
 
     payload: bytes
@@ -41,7 +41,7 @@ class DeadLetter(NamedTuple):
     ambiguous: bool = False
     first_sent_wall: float = 0.0
     sink: str = ""
-    freed: bool = False
+    key_released: bool = False
 
 
 @lru_cache(maxsize=4096)

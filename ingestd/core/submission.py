@@ -1,4 +1,4 @@
-"""A submission: the events of one request of a producer, and what it is told about them.
+"""A submission: the events of one request of a producer, and the answer to it.
 
 The HTTP source makes submissions, ``admission.py`` takes them; neither knows the other.
 """
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ingestd.core.chunk import Chunk
 
 MAX_LISTED = 100
-"""Rejected events of a submission that are told one by one, the first ones."""
+"""Most rejected events that an answer lists: the first ones."""
 
 
 class Rejection(NamedTuple):
@@ -32,10 +32,10 @@ class SubmissionOutcome(NamedTuple):
 
 
 class AcceptedSubmission(NamedTuple):
-    """``accepted`` events are on disk, ``duplicates`` were there before, ``rejected`` are nobody's.
+    """``accepted`` events are on disk, ``duplicates`` were there before, ``rejected`` were not stored.
 
     ``ends`` only for a submission that waited. ``stored`` False: atomic, and something was invalid.
-    ``unlisted``: rejected events that are not told one by one, beyond those in ``rejected``.
+    ``unlisted``: rejected events that the answer does not list, beyond those in ``rejected``.
     """
 
     accepted: int
@@ -47,7 +47,7 @@ class AcceptedSubmission(NamedTuple):
 
 
 class DeferredSubmission(NamedTuple):
-    """Nothing of the submission was taken over: the producer is to send it again.
+    """Nothing of the submission was accepted: the producer must send it again.
 
     ``status``: 429 the spool is at its cap, 503 not now, 507 the disk is full.
     """

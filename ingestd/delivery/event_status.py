@@ -43,10 +43,10 @@ class EventStatus:
 class StatusReader:
     """Reads answers to ``GET …/{id}``.
 
-    ``field``: path of the text that says how the event stands; ``delivered`` and ``failed``: its
-    values that are an end, in any case; any other text is on its way. ``told(text, most)`` makes what the
-    API says fit to be shown: no control characters, no secrets, so many characters. Raises UserError for a
-    field that is no path.
+    ``field``: path of the text that says how the event stands; ``delivered`` and ``failed``: its values that
+    are an end, in any case; any other text means: not known yet. ``safe_text(text, most)`` removes control
+    characters and secrets from what the API says, and cuts it to ``most`` characters. Raises UserError if
+    ``field`` is not a path.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class StatusReader:
         field: str = "status",
         delivered: Sequence[str] = ("delivered",),
         failed: Sequence[str] = ("failed",),
-        told: Callable[[str, int], str],
+        safe_text: Callable[[str, int], str],
     ) -> None:
         try:
             self._path = json_path.parse(field)
@@ -65,7 +65,7 @@ class StatusReader:
             raise UserError("confirm.status: expected the path of a field, like status")
         self._ends = {value.casefold(): Standing.FAILED for value in failed}
         self._ends |= {value.casefold(): Standing.DELIVERED for value in delivered}
-        self._told = told
+        self._safe_text = safe_text
 
     def read(self, answer: Answer, *, now_wall: float) -> EventStatus:
         """An answer that is no JSON object, or has a number where the status is expected (an error's body
@@ -85,7 +85,7 @@ class StatusReader:
         if answer.status == 0:
             return answer.error
         text = answer.body[: MAX_WORDS * 4 + 1].decode("utf-8", "replace")
-        return f"{answer.status} {self._told(text, MAX_WORDS)}".strip()
+        return f"{answer.status} {self._safe_text(text, MAX_WORDS)}".strip()
 
     def _details(self, value: str, body: dict[str, Any]) -> str:
         """``status: failed; error: …``: of a body that may be long, what says why."""
@@ -94,8 +94,8 @@ class StatusReader:
             said = body.get(name)
             if said and name != self._path[0]:
                 text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
-                parts.append(f"{name}: {self._told(text, MAX_WORDS)}")
-        return self._told("; ".join(parts), MAX_WORDS)
+                parts.append(f"{name}: {self._safe_text(text, MAX_WORDS)}")
+        return self._safe_text("; ".join(parts), MAX_WORDS)
 
 
 def question_url(template: str, remote_id: str) -> str | None:

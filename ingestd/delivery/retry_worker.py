@@ -33,7 +33,7 @@ class LeasedLetter(Protocol):
     @property
     def first_sent(self) -> float: ...
     @property
-    def freed(self) -> int: ...
+    def key_released(self) -> int: ...
     @property
     def obstacle(self) -> str: ...
     @property
@@ -96,7 +96,7 @@ def rebuild(letters: Sequence[LeasedLetter], new_id: NewId) -> Batch:
         batch_id=first.batch if same else None,
         letters=tuple(letter.id for letter in letters),
     )
-    batch.claims = {letter.id: letter.place for letter in letters if letter.digest and letter.freed}
+    batch.claims = {letter.id: letter.place for letter in letters if letter.digest and letter.key_released}
     batch.ambiguous = same
     if same and not first.obstacle:
         batch.noted = True  # the store has its key, its members and their order

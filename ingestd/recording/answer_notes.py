@@ -6,7 +6,7 @@ from ingestd.core.answer import Answer
 from ingestd.core.clock import Clock
 from ingestd.core.text import answer_words
 from ingestd.core.verdict import Verdict
-from ingestd.sinks.answer_body import told
+from ingestd.sinks.answer_body import safe_text
 from ingestd.transport.headers import retry_after
 
 _MAX_TOLD = 50
@@ -33,7 +33,7 @@ class AnswerNotes:
         if "retry-after" in answer.headers and not 200 <= answer.status < 300:
             known = retry_after.of(answer.headers, now_wall=self._clock.wall())
             if known is None and self._is_new("retry-after"):
-                value = told(answer.headers["retry-after"], 80)
+                value = safe_text(answer.headers["retry-after"], 80)
                 self._warn(
                     f"{self._sink}: the API's Retry-After is ignored, for it is neither seconds nor an HTTP"
                     f" date: {value!r}; this is not repeated"

@@ -20,7 +20,7 @@ from ingestd.core.receipt import Resolution
 from ingestd.processing.dedup import WaitingCopy, Window
 from ingestd.recording.make_letters import letter_of_copy, letter_of_event
 from ingestd.recording.unconfirmed_events import UnconfirmedEvents
-from ingestd.store.dead_letters import mark_freed
+from ingestd.store.dead_letters import mark_keys_released
 from ingestd.store.journal import EVERYWHERE, Journal
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
 
@@ -153,7 +153,7 @@ class EventRecorder:
     def finish(self, sink: str, chunk: Chunk, count: int, resolved: Resolution) -> None:
         """``count`` events of the chunk were resolved at this sink, and ``resolved`` with that."""
         if resolved.in_store:
-            self._journal.note(partial(mark_freed, letters=resolved.in_store))
+            self._journal.note(partial(mark_keys_released, letters=resolved.in_store))
         if resolved.positions and resolved.durable:
             self._journal.processed(EVERYWHERE, chunk, resolved.positions, now=self._clock.wall())
         chunk.receipt.finish(sink, count)

@@ -21,7 +21,7 @@ from ingestd.recording.make_letters import letters_of_batch, pending_of_batch
 from ingestd.recording.retried_letters import RetriedLetters
 from ingestd.recording.unconfirmed_events import Row
 from ingestd.store.confirmations import Due, Pending, insert_confirmations
-from ingestd.store.dead_letters import mark_freed
+from ingestd.store.dead_letters import mark_keys_released
 from ingestd.store.journal import Journal
 from ingestd.store.writer import Work
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
@@ -163,14 +163,16 @@ class SinkRecorder:
         """Accepted, and failed after all, or not confirmed in time. Its key is free again if no other sink
         has it."""
         lost = self._events.unconfirmed.resolve((letter.batch, letter.source, letter.offset), letter)
-        freed = lost and letter.digest is not None
-        self._journal.dead_letters([letter._replace(sink=self.sink, freed=freed)], now=self._clock.wall())
+        key_released = lost and letter.digest is not None
+        self._journal.dead_letters(
+            [letter._replace(sink=self.sink, key_released=key_released)], now=self._clock.wall()
+        )
         self.ledger.confirming -= 1
         self.ledger.in_flight -= 1
         self.ledger.dead_lettered += 1
-        if freed:
+        if key_released:
             self._events.free([letter.digest])
-            self._journal.note(partial(mark_freed, letters=[letter]))  # those of other sinks, too
+            self._journal.note(partial(mark_keys_released, letters=[letter]))  # those of other sinks, too
         self._audit(
             AuditEntry.DEAD_LETTERED,
             sink=self.sink,

@@ -81,7 +81,7 @@ class Found(NamedTuple):
     nameless: ItemError | None = None
 
 
-def told(text: str, most: int) -> str:
+def safe_text(text: str, most: int) -> str:
     """What a remote side says, fit to be shown and kept: one line, no secret, at most so many characters."""
     known = redaction.by_value(text[: 4 * most])
     if len(text) > 4 * most:  # half a secret would not be known for one
@@ -321,7 +321,7 @@ def _words(values: Iterable[Any]) -> str:
     said = [
         text for value in values if isinstance(value, (str, int)) and _is_seen(text := str(value).strip())
     ]
-    return told(": ".join(dict.fromkeys(said))[:2000], 300) or "no reason given"
+    return safe_text(": ".join(dict.fromkeys(said))[:2000], 300) or "no reason given"
 
 
 def _is_seen(text: str) -> bool:

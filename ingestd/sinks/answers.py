@@ -13,7 +13,7 @@ import msgspec
 from ingestd.core.answer import PASSING, Answer
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.sinks import answer_body, item_paths
-from ingestd.sinks.answer_body import Found, clean, told
+from ingestd.sinks.answer_body import Found, clean, safe_text
 from ingestd.sinks.item_paths import ItemPaths
 from ingestd.transport.headers import retry_after
 from ingestd.transport.token_refusal import speaks_of_token
@@ -179,7 +179,7 @@ def words(answer: Answer) -> str:
     text = answer.body[: MAX_WORDS * 4 + 1].decode("utf-8", "replace")
     if 200 <= answer.status < 300:  # nearly every one, and nobody sees it but in what is redacted then
         return f"{answer.status} {clean(text)[:MAX_WORDS]}".strip()
-    return f"{answer.status} {told(text, MAX_WORDS)}".strip()
+    return f"{answer.status} {safe_text(text, MAX_WORDS)}".strip()
 
 
 def meaning_of(
@@ -243,8 +243,8 @@ def doubt(answer: Answer, strange: str = "", *, only_object: bool = False) -> Ve
     else:
         what = "" if _PAGE.match(answer.body) else ", which is not JSON"
         why = f"{what}: is this the API, or a sign-in page?"
-    kind = told(answer.headers.get("content-type", "").partition(";")[0], 60) or "no Content-Type"
-    said = told(answer.body[:401].decode("utf-8", "replace"), 100) if not answer.unreadable else ""
+    kind = safe_text(answer.headers.get("content-type", "").partition(";")[0], 60) or "no Content-Type"
+    said = safe_text(answer.body[:401].decode("utf-8", "replace"), 100) if not answer.unreadable else ""
     words_of_it = f"{answer.status} with {kind}{why} {said}".strip()
     return Verdict(Meaning.PAUSED, words_of_it, ambiguous=True, strange=True)
 
@@ -259,5 +259,5 @@ def _is_json(answer: Answer) -> bool:
 
 
 def redirect(answer: Answer) -> str:
-    where = told(re.split("[?#]", answer.headers.get("location", ""), maxsplit=1)[0], 100)
+    where = safe_text(re.split("[?#]", answer.headers.get("location", ""), maxsplit=1)[0], 100)
     return f"redirects are not followed: check --api or the sink's url; it points to {where or 'nowhere'}"

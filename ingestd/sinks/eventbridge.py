@@ -191,7 +191,7 @@ class EventBridgeSink:
         if len(errors) == count and (meaning := _common_meaning([code for _, code, _ in errors])):
             return self._verdict(meaning, errors[0][1], answer)
         items = tuple(
-            ItemError(index, answer_body.told(f"{code}: {words}", 300), _kind(code) is Meaning.RETRY)
+            ItemError(index, answer_body.safe_text(f"{code}: {words}", 300), _kind(code) is Meaning.RETRY)
             for index, code, words in errors
         )
         return self._reading.verdict(answer, now_wall=self._wall(), items=items)

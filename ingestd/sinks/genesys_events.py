@@ -22,7 +22,7 @@ from ingestd.core.text import cut
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.schemas.genesys_models import EventApi, event_api, model
 from ingestd.schemas.grammar import is_utf8
-from ingestd.sinks.answer_body import Found, NamedErrors, has_name, read_json, says_no, told
+from ingestd.sinks.answer_body import Found, NamedErrors, has_name, read_json, safe_text, says_no
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.genesys_mapping import MAX_ENTRIES, GenesysEntry, InteractionMapping
 from ingestd.sinks.settings import TYPE, HttpSinkConfig, SinkBasis
@@ -260,7 +260,7 @@ def _make_mapping(
 
 def _words(error: dict[str, Any]) -> str:
     message = error.get("message")
-    return told(message, 300) if isinstance(message, str) and message else "no reason given"
+    return safe_text(message, 300) if isinstance(message, str) and message else "no reason given"
 
 
 class _ErrorBody(msgspec.Struct, gc=False, rename="camel"):

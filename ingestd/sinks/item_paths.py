@@ -134,7 +134,7 @@ def _taken(ok: Any) -> bool:
 
 def _words(entry: Any, paths: ItemPaths) -> str:
     said = value_at(entry, paths.message) if paths.message else None
-    return answer_body.told(str(said), 300) if _is_name(said) and said != "" else "no reason given"
+    return answer_body.safe_text(str(said), 300) if _is_name(said) and said != "" else "no reason given"
 
 
 def _retryable(entry: Any, ok: Any, paths: ItemPaths) -> bool:

@@ -31,7 +31,7 @@ MAX_RETRY_S = 3600.0
 COLUMNS = (
     "id, state, reason, detail, fingerprint, payload, checksum, source, offset, line, digest, batch,"
     " batch_index, batch_size, ambiguous, attempts, first_sent, first_failed, last_failed, due,"
-    " settled_at, edited, sink, requested, freed, obstacle, reading"
+    " settled_at, edited, sink, requested, key_released, obstacle, reading"
 )
 
 
@@ -63,7 +63,7 @@ class StoredLetter(NamedTuple):
     edited: int
     sink: str
     requested: float
-    freed: int
+    key_released: int
     obstacle: str
     reading: int
 
@@ -188,7 +188,7 @@ def _insert_statement(count: int) -> str:
     return (
         "INSERT OR IGNORE INTO letters (first_failed, last_failed, state, reason, detail, fingerprint,"  # noqa: S608
         " payload, checksum, source, offset, line, digest, batch, batch_index, batch_size, ambiguous,"
-        f" attempts, first_sent, due, sink, reading, freed) VALUES {','.join([row] * count)}"
+        f" attempts, first_sent, due, sink, reading, key_released) VALUES {','.join([row] * count)}"
     )
 
 
@@ -203,7 +203,7 @@ def _new_rows(
     add, crc = rows.append, zlib.crc32
     for one in letters:
         payload, reason, detail, source, offset, line, digest = one[:7]
-        batch, index, size, tries, ambiguous, sent, sink, freed = one[7:]
+        batch, index, size, tries, ambiguous, sent, sink, key_released = one[7:]
         words = told.get((reason, detail))
         if words is None:
             shown = redact(detail)
@@ -214,7 +214,7 @@ def _new_rows(
         key = bytearray(digest) if digest else ""
         where = (bytearray(payload), crc(payload), source, offset, line, key)
         request = (batch, index, size, 1 if ambiguous else 0, tries, sent)
-        add(words + where + request + (due, sink, readings[source], 1 if freed else 0))
+        add(words + where + request + (due, sink, readings[source], 1 if key_released else 0))
     return rows
 
 
@@ -242,10 +242,10 @@ def select(connection: sqlite3.Connection, condition: str, values: Sequence[Any]
     return [StoredLetter(*row) for row in rows]
 
 
-def mark_freed(connection: sqlite3.Connection, letters: Sequence[DeadLetter]) -> None:
+def mark_keys_released(connection: sqlite3.Connection, letters: Sequence[DeadLetter]) -> None:
     """The events of these were given up by all their sinks: their keys are free again."""
     connection.executemany(
-        "UPDATE letters SET freed = 1 WHERE source = ? AND offset = ? AND likely(offset >= 0)"
+        "UPDATE letters SET key_released = 1 WHERE source = ? AND offset = ? AND likely(offset >= 0)"
         " AND state <> 'delivered'",
         [(letter.source, letter.offset) for letter in letters if letter.offset >= 0],
     )

@@ -101,10 +101,12 @@ class Journal:
         self._positions[state.number] = (state.position, state.line)
         return state
 
-    async def find_stream(self, path: str, identity: bytes, *, now: float, anew: bool = False) -> SourceState:
-        """The state of a broker's stream that is known by this name and identity, or of a new one. ``anew``:
-        what was read of it is not what it has now."""
-        state = await self._database.run(lambda c: find_stream(c, path, identity, now, anew=anew))
+    async def find_stream(
+        self, path: str, identity: bytes, *, now: float, as_new: bool = False
+    ) -> SourceState:
+        """The state of a broker's stream with this name and identity; a new one if there is none, or with
+        ``as_new``: the stream was made again, and its old positions mean nothing."""
+        state = await self._database.run(lambda c: find_stream(c, path, identity, now, as_new=as_new))
         self._positions[state.number] = (state.position, state.line)
         return state
 

@@ -134,7 +134,7 @@ def edit_payload(connection: sqlite3.Connection, number: int, payload: bytes) ->
     row = connection.execute("SELECT batch, ambiguous FROM letters WHERE id = ?", (number,)).fetchone()
     connection.execute(
         "UPDATE letters SET payload = ?, checksum = ?, original = coalesce(original, checksum), edited = 1,"
-        " batch = '', ambiguous = 0, digest = NULL, freed = 0, obstacle = '' WHERE id = ?",
+        " batch = '', ambiguous = 0, digest = NULL, key_released = 0, obstacle = '' WHERE id = ?",
         (payload, zlib.crc32(payload), number),
     )
     return leave_mates(connection, [row[0]]) if row and row[1] else 0

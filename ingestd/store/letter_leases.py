@@ -253,12 +253,12 @@ def lacked_elsewhere(connection: sqlite3.Connection, numbers: Sequence[int]) -> 
     """These were delivered, and their keys are known by that: to the letters that other sinks have of the
     same events a known key says nothing any more."""
     events = connection.execute(
-        "SELECT source, offset, reading, sink FROM letters WHERE freed AND offset >= 0"
+        "SELECT source, offset, reading, sink FROM letters WHERE key_released AND offset >= 0"
         " AND id IN (SELECT value FROM json_each(?))",
         (json.dumps(numbers),),
     ).fetchall()
     connection.executemany(
-        "UPDATE letters SET freed = 0 WHERE source = ? AND offset = ? AND likely(offset >= 0)"
+        "UPDATE letters SET key_released = 0 WHERE source = ? AND offset = ? AND likely(offset >= 0)"
         " AND reading = ? AND sink <> ? AND state <> 'delivered'",
         events,
     )

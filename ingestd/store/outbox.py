@@ -95,7 +95,7 @@ class Outbox:
         cursor = await self._database.run(partial(outbox_rows.read_cursor, sink=self.sink_name))
         self.done, self.load = cursor.done, cursor.load
         await self._delete_done()
-        stock = OutboxTotals(*await self._reading(partial(outbox_rows.count, sink=self.sink_name)))
+        stock = OutboxTotals(*await self._query(partial(outbox_rows.count, sink=self.sink_name)))
         self.count(*stock)
         await self._look_for_oldest()
 
@@ -156,7 +156,7 @@ class Outbox:
         """
         if self.load is None:
             await self._database.commit()
-            span = await self._reading(
+            span = await self._query(
                 partial(outbox_rows.oldest, sink=self.sink_name, above=self.done, max_bytes=max_bytes)
             )
             if span is None:
@@ -168,7 +168,7 @@ class Outbox:
 
     async def read(self, load: LakeLoad) -> list[OutboxDelivery]:
         """The load's rows, in order. Damaged ones are put aside, and told. Raises as ``cut``."""
-        found = await self._reading(
+        found = await self._query(
             partial(outbox_rows.read, sink=self.sink_name, first=load.first, last=load.last)
         )
         if found.damaged:
@@ -203,12 +203,12 @@ class Outbox:
             pass
 
     async def _look_for_oldest(self) -> None:
-        at = await self._reading(partial(outbox_rows.oldest_at, sink=self.sink_name, above=self.done))
+        at = await self._query(partial(outbox_rows.oldest_at, sink=self.sink_name, above=self.done))
         if at is None and self.rows:
             at = self._clock.wall()  # added, but not yet on disk
         self.oldest_at = at
 
-    async def _reading(self, query: Callable[[sqlite3.Connection], T]) -> T:
+    async def _query(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """On a thread and a connection of its own: the writing thread is not held up by large reads."""
 
         def read() -> T:

@@ -14,12 +14,12 @@ ALTER TABLE sources ADD COLUMN tail_end INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sources ADD COLUMN reading INTEGER NOT NULL DEFAULT 0;
 
 -- reading: the reading of its source that it is of. original: CRC-32 of the payload before a person changed
--- it; NULL: it is what was read. freed: its key was free again when it was made, so one that is known now is
+-- it; NULL: it is what was read. key_released: its key was free again when it was made, so one that is known now is
 -- of an event that was accepted after it. obstacle: why it is not sent without a person, in words.
 -- requested: since this version the wall time at which a person asked for it; 0: nobody did.
 ALTER TABLE letters ADD COLUMN reading INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE letters ADD COLUMN original INTEGER;
-ALTER TABLE letters ADD COLUMN freed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE letters ADD COLUMN key_released INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE letters ADD COLUMN obstacle TEXT NOT NULL DEFAULT '';
 
 -- Before, the key of a letter that was sent alone was kept nowhere, and who had asked for one was not known once

@@ -85,7 +85,7 @@ def find_spool(connection: sqlite3.Connection) -> int:
 
 
 def find_stream(
-    connection: sqlite3.Connection, path: str, identity: bytes, now: float, *, anew: bool
+    connection: sqlite3.Connection, path: str, identity: bytes, now: float, *, as_new: bool
 ) -> SourceState:
     """See ``Journal.find_stream``."""
     known = connection.execute(
@@ -93,7 +93,7 @@ def find_stream(
         " ORDER BY id DESC LIMIT 1",
         (_AT_A_BROKER, path, identity),
     ).fetchone()
-    if known and not anew:
+    if known and not as_new:
         number, position, line, moved, tail_end = known
         return SourceState(number, position, line, moved, mark=(tail_end, b""))
     number = add_source(connection, path, (_AT_A_BROKER, 0), (identity, len(identity)), now)

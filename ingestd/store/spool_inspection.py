@@ -72,7 +72,7 @@ class SpoolInspection:
         self._path = directory / FILE_NAME
 
     def stock(self) -> SpoolContents:
-        with self._reading() as connection:
+        with self._connect() as connection:
             _, found = spool_rows.count(connection)
             oldest = connection.execute("SELECT accepted_at FROM spool ORDER BY id LIMIT 1").fetchone()
             damage = spool_rows.read_damage(connection)
@@ -85,7 +85,7 @@ class SpoolInspection:
         problems: list[str] = []
         bad: list[int] = []
         checked = 0
-        with self._reading() as connection:
+        with self._connect() as connection:
             connection.execute("BEGIN")  # one view of a spool that may be in use
             expected, found = spool_rows.count(connection)
             commits = connection.execute("SELECT value FROM meta WHERE name = 'commits'").fetchone()[0]
@@ -105,7 +105,7 @@ class SpoolInspection:
 
     def events(self, *, damaged: bool) -> Iterator[bytes]:
         """The events as they were accepted, in order; or what is left of damaged chunks."""
-        with self._reading() as connection:
+        with self._connect() as connection:
             if damaged:
                 query = "SELECT payload FROM spool_damage WHERE payload IS NOT NULL ORDER BY id"
                 for (payload,) in connection.execute(query):
@@ -130,7 +130,7 @@ class SpoolInspection:
         except OSError:
             return 0, 0
 
-    def _reading(self) -> "_Reading":
+    def _connect(self) -> "_Reading":
         return _Reading(self._path)
 
 

@@ -14,7 +14,7 @@ class SpoolReader:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: sqlite3.Connection | None = None
-        self._reading = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._paused = False
         self._fetching: asyncio.Future[list[spool_rows.SpoolRow]] | None = None
         database.readers.append(self)
@@ -34,7 +34,7 @@ class SpoolReader:
             return list(map(spool_rows.SpoolRow._make, rows))
 
         try:
-            async with self._reading:
+            async with self._lock:
                 await self._idle()
                 self._fetching = asyncio.get_running_loop().run_in_executor(None, fetch)
                 return await asyncio.shield(self._fetching)
@@ -43,19 +43,19 @@ class SpoolReader:
 
     async def close(self) -> None:
         self._database.readers.remove(self)
-        async with self._reading:
+        async with self._lock:
             await self._let_go()
 
     async def pause(self) -> None:
         """See ``database.Reader``."""
-        await self._reading.acquire()
+        await self._lock.acquire()
         self._paused = True
         await self._let_go()
 
     def resume(self) -> None:
         if self._paused:
             self._paused = False
-            self._reading.release()
+            self._lock.release()
 
     async def _idle(self) -> None:
         """A read that nobody waits for any more has the connection still."""

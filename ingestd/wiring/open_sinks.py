@@ -301,7 +301,10 @@ async def _confirmer(
         recorder=recorder,
         pending=pending,
         reader=StatusReader(
-            field=confirm.status, delivered=confirm.delivered, failed=confirm.failed, told=answer_body.told
+            field=confirm.status,
+            delivered=confirm.delivered,
+            failed=confirm.failed,
+            safe_text=answer_body.safe_text,
         ),
         settings=StatusPollerSettings(
             timeout_s=confirm.timeout,

@@ -11,7 +11,7 @@ from ingestd.app.checks.sinks import find_targets, make_own_auth
 from ingestd.config import Login, Settings
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable, UserError
-from ingestd.sinks.answer_body import told
+from ingestd.sinks.answer_body import safe_text
 from ingestd.sinks.genesys_events import GenesysEventsConfig
 from ingestd.sinks.journey_events import JourneyEventsConfig
 from ingestd.sinks.settings import HttpSinkConfig
@@ -104,7 +104,7 @@ async def _check_identity(client: Client, login: Login, token: str, *, is_genesy
     if 200 <= status < 300 and kind in ("", "application/json"):
         return ok("api", f"{said}: it knows the token")
     if 200 <= status < 400:
-        what = told(kind, 60) or "no Content-Type"
+        what = safe_text(kind, 60) or "no Content-Type"
         return fail("api", f"{said}: {status} with {what}: is this the API, or a sign-in page?")
     if status == 401:
         return fail(

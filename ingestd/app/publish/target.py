@@ -9,7 +9,7 @@ from ingestd.core.errors import UserError
 from ingestd.delivery.event_status import StatusReader
 from ingestd.delivery.lane import BatchTransport
 from ingestd.delivery.status_client import StatusClient
-from ingestd.sinks.answer_body import told
+from ingestd.sinks.answer_body import safe_text
 from ingestd.sinks.cloudevents import CloudEventsConfig
 from ingestd.sinks.eventbridge import EventBridgeConfig
 from ingestd.sinks.registry import type_of
@@ -52,7 +52,9 @@ def find_question(section: HttpSinkConfig, login: Login | None) -> tuple[str, St
         url = status_url(login.api)
     if not url or url == "auto":
         raise UserError("--wait: the sink has no confirm.url to ask what became of an event")
-    reader = StatusReader(field=confirm.status, delivered=confirm.delivered, failed=confirm.failed, told=told)
+    reader = StatusReader(
+        field=confirm.status, delivered=confirm.delivered, failed=confirm.failed, safe_text=safe_text
+    )
     return url, reader
 
 

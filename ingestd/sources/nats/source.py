@@ -167,12 +167,12 @@ class NatsSource:
         settings = self._settings
         path = f"NATS stream {settings.stream}, consumer {settings.consumer}"
         state = await self._journal.find_stream(
-            path, identity, now=self._clock.wall(), anew=self._life.is_over
+            path, identity, now=self._clock.wall(), as_new=self._life.is_over
         )
         position, (read_at, _) = sequence_of(state.position), state.mark
         if position > 1 and not await self._still_has(connection, stream, position - 1, read_at):
             self._warn(f"{self.name}: {_other_messages(settings)}")
-            state = await self._journal.find_stream(path, identity, now=self._clock.wall(), anew=True)
+            state = await self._journal.find_stream(path, identity, now=self._clock.wall(), as_new=True)
             position, read_at = 0, 0
         elif self._life.identity not in (b"", identity):
             self._warn(

@@ -107,7 +107,7 @@ class Bench:
         self.publication.clock = Impatient()
         self.publication.started = self.publication.clock.monotonic()
         asker = StatusClient(self._client, NoAuth(), SystemClock())
-        reader = StatusReader(told=answer_body.told)
+        reader = StatusReader(safe_text=answer_body.safe_text)
         await self.publication.follow(self.sink.url + "/{id}", reader, asker, within_s=within_s)
         return self.fate.outcome
 

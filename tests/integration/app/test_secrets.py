@@ -158,10 +158,10 @@ def test_no_output_shows_a_secret_that_stands_anywhere_in_the_configuration(
         say(words)
         told = [
             answers.words(Answer(422, body=words.encode())),
-            answer_body.told(words, 500),
+            answer_body.safe_text(words, 500),
             shown(("a",), words),
         ]
-        told += [answer_body.told("y" * pad + f"{marker} " * 200, 500) for pad in range(0, 30, 3)]
+        told += [answer_body.safe_text("y" * pad + f"{marker} " * 200, 500) for pad in range(0, 30, 3)]
         told += [
             repr(redact_tree({"lanes": [{"why": words}]})),
             repr(answer_to(DeferredSubmission(503, 1, words))),

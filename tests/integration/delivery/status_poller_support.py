@@ -16,7 +16,7 @@ from ingestd.core.letter import DeadLetter
 from ingestd.delivery.event_status import StatusReader
 from ingestd.delivery.recorder import PendingConfirmations
 from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings
-from ingestd.sinks.answer_body import told
+from ingestd.sinks.answer_body import safe_text
 from ingestd.store import confirmations
 from ingestd.store.confirmations import Due, Pending
 
@@ -194,7 +194,7 @@ async def rig(
         store=store,
         recorder=book,
         pending=PendingConfirmations(max_pending),
-        reader=StatusReader(told=told),
+        reader=StatusReader(safe_text=safe_text),
         settings=StatusPollerSettings(**{"requests_per_minute": 6_000, **options}),
         rng=random.Random(2),
         clock=clock,

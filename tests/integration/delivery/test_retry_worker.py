@@ -28,7 +28,7 @@ class Letter:
     batch_size: int = 1
     ambiguous: int = 1
     first_sent: float = NOW - 60
-    freed: int = 0
+    key_released: int = 0
     obstacle: str = ""
     digest: bytes | None = None
     place: tuple[int, int, int] = (0, 0, 0)

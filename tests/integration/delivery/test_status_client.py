@@ -14,7 +14,7 @@ from ingestd.core.errors import UserError
 from ingestd.core.token_bucket import TokenBucket
 from ingestd.delivery.event_status import Standing, StatusReader, question_url
 from ingestd.delivery.status_client import StatusClient
-from ingestd.sinks.answer_body import told
+from ingestd.sinks.answer_body import safe_text
 from ingestd.transport.auth import NoAuth, bearer
 from ingestd.transport.client import Client
 from tests.each import each
@@ -73,12 +73,14 @@ def test_an_id_that_would_lead_elsewhere_has_no_url(remote_id: str) -> None:
 
 
 def read(body: bytes, reader: StatusReader | None = None) -> Standing:
-    reader = reader or StatusReader(told=told)
+    reader = reader or StatusReader(safe_text=safe_text)
     return reader.read(Answer(200, body=body), now_wall=0.0).standing
 
 
 def test_the_words_for_an_end_are_those_of_the_settings_in_any_case() -> None:
-    reader = StatusReader(field="result.state", delivered=("Done", "ok"), failed=("Dead",), told=told)
+    reader = StatusReader(
+        field="result.state", delivered=("Done", "ok"), failed=("Dead",), safe_text=safe_text
+    )
     assert read(b'{"result":{"state":"DONE"}}', reader) is Standing.DELIVERED
     assert read(b'{"result":{"state":" dead "}}', reader) is Standing.FAILED
     assert read(b'{"result":{"state":"delivered"}}', reader) is Standing.PENDING
@@ -87,14 +89,14 @@ def test_the_words_for_an_end_are_those_of_the_settings_in_any_case() -> None:
 
 @each("field", ["result.state", "$.result.state", "/result/state", "$['result'].state"])
 def test_the_field_of_the_status_is_written_in_any_notation(field: str) -> None:
-    reader = StatusReader(field=field, told=told)
+    reader = StatusReader(field=field, safe_text=safe_text)
     assert read(b'{"result":{"state":"delivered"}}', reader) is Standing.DELIVERED
 
 
 @each("field", ["", "$", "a..b", "result[*]"])
 def test_a_field_that_is_none_is_told(field: str) -> None:
     with pytest.raises(UserError, match=r"^confirm\.status: "):
-        StatusReader(field=field, told=told)
+        StatusReader(field=field, safe_text=safe_text)
 
 
 @given(
@@ -111,7 +113,7 @@ def test_what_is_told_of_an_answer_is_one_short_line_without_secrets() -> None:
         "error": {"message": "x\ny\x1b[31m" * 500},
         "message": "Bearer abcdefgh12345678",
     }
-    reader = StatusReader(told=told)
+    reader = StatusReader(safe_text=safe_text)
     failed = reader.read(Answer(200, body=json.dumps(body).encode()), now_wall=0.0)
     refused = reader.read(Answer(500, body=b"password=hunter22 \x00" * 500), now_wall=0.0)
     for words in (failed.words, refused.words):

@@ -15,7 +15,7 @@ from ingestd.core.reasons import Reason
 from ingestd.delivery.event_status import StatusReader
 from ingestd.delivery.recorder import PendingConfirmations
 from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings, make_letter
-from ingestd.sinks.answer_body import told
+from ingestd.sinks.answer_body import safe_text
 from ingestd.store import confirmations
 from ingestd.store.confirmations import Confirmations, Due
 from ingestd.store.database import Database
@@ -314,7 +314,7 @@ async def test_it_works_on_the_real_store_and_a_letter_is_there_as_soon_as_it_is
         store=Confirmations(database, SINK),
         recorder=book,
         pending=PendingConfirmations(100),
-        reader=StatusReader(told=told),
+        reader=StatusReader(safe_text=safe_text),
         settings=StatusPollerSettings(requests_per_minute=60_000, initial_delay_s=0.01),
         rng=random.Random(2),
         clock=SystemClock(),
