@@ -251,6 +251,7 @@ def _say_started(service: Service) -> None:
         api=pipeline.targets,
         schema=service.settings.schema_.name,
         spooled_events=spool.events,
+        **({"brokers": ", ".join(service.brokers.names)} if service.brokers.feeds else {}),
     )
     service.systemd.status(f"listening on {listen}, delivering to {pipeline.targets}")
     pipeline.audit(

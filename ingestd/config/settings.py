@@ -97,6 +97,7 @@ class Settings(Section):
             )
         _check_tls(self.ingest)
         _check_sinks(self.sinks)
+        _check_brokers(self.ingest)
         return self
 
 
@@ -113,6 +114,18 @@ def _check_tls(ingest: IngestConfig) -> None:
         if not any((*secrets, one.token_file, one.webhook_secret_file, tls.client_ca_file)):
             raise ValueError(
                 f"ingest.producers.{name} has no credentials: set token_file or webhook_secret_file"
+            )
+
+
+def _check_brokers(ingest: IngestConfig) -> None:
+    """Of two that read with one consumer each would get a part of the messages, and none the order."""
+    names: dict[tuple[object, ...], str] = {}
+    for name, one in ingest.nats.items():
+        other = names.setdefault((one.stream, one.consumer, one.domain, *sorted(one.servers)), name)
+        if other != name:
+            raise ValueError(
+                f"ingest.nats.{other} and ingest.nats.{name} read stream {one.stream} with the same consumer:"
+                " give each its own"
             )
 
 

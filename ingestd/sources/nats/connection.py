@@ -21,6 +21,7 @@ from ingestd.sources.nats.settings import NatsConfig
 
 CONNECT_S = 10.0
 REQUEST_S = 5.0
+_CLAIM_S = 1.0
 MIN_VERSION = (2, 14)
 """Of the server: from there on a consumer can be reset to its first message without an acknowledgement."""
 NOT_FOUND = (10059, 10014)
@@ -137,6 +138,26 @@ class NatsConnection:
         except Exception as error:
             raise BrokerAway(f"the connection to NATS at {self.shown} is lost: {self._why(error)}") from None
         return inbox
+
+    async def claim(self, subject: str, own: str) -> bool:
+        """Whether nobody else answers on ``subject``; from then on this connection answers ``own`` there.
+        Where it may not, by its permissions, nobody can be told from nobody. Raises BrokerAway."""
+
+        async def answer(one: Any) -> None:
+            await self._client.publish(one.reply, own.encode())
+
+        try:
+            found = await self._client.request(subject, b"", timeout=_CLAIM_S)
+        except Exception as error:
+            if not self.is_open:
+                raise BrokerAway(
+                    f"the connection to NATS at {self.shown} is lost: {self._why(error)}"
+                ) from None
+        else:
+            if found.data != own.encode():
+                return False
+        await self._client.subscribe(subject, cb=answer)
+        return True
 
     # --- how it logs in ---
 

@@ -105,12 +105,20 @@ def objections(config: Mapping[str, Any]) -> list[str]:
 
 
 class Consumer:
-    """``begin``, then ``deliveries`` until it raises BrokerAway. ``news`` is set when something came, and by
+    """``begin``, then ``deliveries`` until it raises BrokerAway. ``owner``: a name of this process, which no
+    other has. ``news`` is set when something came, and by
     whoever wants ``deliveries`` to return."""
 
     def __init__(
-        self, connection: NatsConnection, settings: NatsConfig, clock: Clock, news: asyncio.Event
+        self,
+        connection: NatsConnection,
+        settings: NatsConfig,
+        clock: Clock,
+        news: asyncio.Event,
+        *,
+        owner: str,
     ) -> None:
+        self._owner = owner
         self._connection = connection
         self._settings = settings
         self._clock = clock
@@ -133,7 +141,12 @@ class Consumer:
 
     async def begin(self, stream: StreamState, *, after: int) -> None:
         """``after``: of a consumer that is made, the message after which it begins; 0: as the settings say.
-        Raises UserError for one that does not do."""
+        Raises BrokerAway while another process reads it, UserError for one that does not do."""
+        if not await self._connection.claim(f"ingestd.reads.{self._named}", self._owner):
+            raise BrokerAway(
+                f"consumer {self._named} is read by another process: what one has on its way the other would"
+                " send, too; stop one of them, or give it a consumer of its own"
+            )
         try:
             info = await self._connection.ask(f"CONSUMER.INFO.{self._named}")
         except JetStreamError as error:

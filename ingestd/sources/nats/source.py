@@ -77,6 +77,7 @@ class NatsSource:
         self._replies: dict[int, tuple[str, int]] = {}  # sequence -> reply, time; of this session, in order
         self._to_ack = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._owner = f"{rng.getrandbits(128):032x}"
         self._failures = 0
         self._held_since = 0.0
         self._given = 0
@@ -150,7 +151,7 @@ class NatsSource:
             await self._recognise(connection, stream)
             self._replies.clear()
             self._cutter.again()
-            consumer = Consumer(connection, self._settings, self._clock, self._news)
+            consumer = Consumer(connection, self._settings, self._clock, self._news, owner=self._owner)
             await consumer.begin(stream, after=self._life.resolved)
         except BaseException:
             await self._let_go("it was not opened")

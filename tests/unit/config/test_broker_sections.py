@@ -40,3 +40,12 @@ def test_a_mistake_is_told_where_it_stands(tmp_path: Path, text: str, words: str
         loaded(tmp_path, f'[ingest.nats]\nconsumer = "c"\n{text}')
     assert words in str(caught.value)
     assert "pw@" not in str(caught.value)
+
+
+def test_two_sources_do_not_share_a_consumer(tmp_path: Path) -> None:
+    text = '[ingest.nats.a]\nstream = "S"\n[ingest.nats.b]\nstream = "S"\n'
+    with pytest.raises(
+        UserError, match=r"ingest\.nats\.a and ingest\.nats\.b read stream S with the same consumer"
+    ):
+        loaded(tmp_path, text)
+    loaded(tmp_path, text + 'consumer = "other"')

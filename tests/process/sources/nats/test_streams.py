@@ -153,6 +153,43 @@ async def test_what_waits_for_a_slow_api_is_not_given_again(tmp_path: Path, shar
         assert sorted(api.events) == sorted(events(6000))
 
 
+async def test_a_second_process_waits_until_the_first_has_ended(
+    tmp_path: Path, shared_nats: NatsServer
+) -> None:
+    """Though that pulls nothing, since its API is slow. Else each would take the other's messages again."""
+    gate = asyncio.Event()
+
+    async def answer(request: Request) -> Reply:
+        await gate.wait()
+        return Reply()
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    async with EventApi(answer) as api, EventApi() as other, stream(shared_nats.url) as made:
+        for one in events(50):
+            await made.publish(one)
+        source = {"servers": [shared_nats.url], "stream": made.name}
+        async with running(settings(second, other.url, source)) as waiting:
+            await made.settled(50)
+            assert other.events == events(50)
+            for one in events(50, first=50):
+                await made.publish(one)
+            await until(lambda: len(other.events) == 100)
+            await made.settled(100)
+            async with running(settings(first, api.url, source)) as late:
+                (feed,) = late.service.brokers.feeds
+                for one in events(50, first=100):
+                    await made.publish(one)
+                await made.settled(150)
+                assert feed.intake is None
+                await waiting.crash()
+                for feed in waiting.service.brokers.feeds:
+                    await feed.source.close()
+                await made.publish(event(150))
+                gate.set()
+                await until(lambda: api.events == [event(150)])
+        assert other.events == events(150)
+
+
 async def test_a_stream_that_was_made_anew_is_another_one(tmp_path: Path, shared_nats: NatsServer) -> None:
     """Its messages have the same numbers, and none of them was read."""
     async with EventApi() as api, stream(shared_nats.url) as made:
