@@ -3,6 +3,6 @@
 import random
 from functools import partial
 
-from ingestd.core.batch import random_id
+from ingestd.core.chunk import random_id
 
 new_id = partial(random_id, random.Random(11))

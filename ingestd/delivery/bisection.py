@@ -10,7 +10,7 @@ as a group and says so. A lane that has just seen that begins the next batch wit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ingestd.core.batch import Batch
+from ingestd.core.chunk import Batch
 
 Key = str | bytes
 KeysOf = Callable[[Sequence[bytes]], list[Key | None]]

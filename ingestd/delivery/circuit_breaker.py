@@ -7,7 +7,7 @@ time, and the time does not count against any batch.
 
 from enum import StrEnum
 
-from ingestd.core.batch import Batch
+from ingestd.core.chunk import Batch
 
 _FIRST_PROBE_S = 0.5
 _MAX_PROBE_S = 15.0

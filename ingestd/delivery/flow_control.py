@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ingestd.core.backoff import Backoff
-from ingestd.core.batch import Batch
+from ingestd.core.chunk import Batch
 from ingestd.core.errors import Unreachable
 from ingestd.core.token_bucket import TokenBucket
 from ingestd.core.units import human_seconds

@@ -11,8 +11,7 @@ from hashlib import blake2b
 from itertools import count
 from typing import NamedTuple
 
-from ingestd.core.batch import Batch, NewId
-from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.chunk import Batch, Chunk, NewId, Segment
 from ingestd.delivery.bisection import Key
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.schemas.key_paths import KeyWatch

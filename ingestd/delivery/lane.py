@@ -14,7 +14,7 @@ from functools import partial
 from typing import Protocol, cast
 
 from ingestd.core.answer import Answer
-from ingestd.core.batch import Batch, NewId, random_id
+from ingestd.core.chunk import Batch, NewId, random_id
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable, first_cause
 from ingestd.core.verdict import Meaning

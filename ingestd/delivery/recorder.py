@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ingestd.core.answer import Answer
-from ingestd.core.batch import Batch
+from ingestd.core.chunk import Batch
 from ingestd.core.ledger import SinkLedger
 from ingestd.core.reasons import Reason
 from ingestd.core.verdict import Verdict

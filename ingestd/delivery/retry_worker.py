@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from ingestd.core.batch import Batch, NewId, Place
+from ingestd.core.chunk import Batch, NewId, Place
 from ingestd.core.clock import Clock
 from ingestd.delivery.lane import Lane
 

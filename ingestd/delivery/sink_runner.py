@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from ingestd.core.ledger import SinkLedger
-from ingestd.delivery.batcher import Batcher
 from ingestd.delivery.lane import Lane
+from ingestd.delivery.queues import Batcher
 from ingestd.delivery.recorder import Recorder
 from ingestd.delivery.retry_worker import RetryWorker
 from ingestd.delivery.status_poller import StatusPoller

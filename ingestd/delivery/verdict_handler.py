@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ingestd.core.answer import Answer
-from ingestd.core.batch import Batch
+from ingestd.core.chunk import Batch
 from ingestd.core.reasons import Reason
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.delivery.bisection import GROUP_NOTE, Bisection, BisectionStep, KeysOf, halve

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, Keeper
+from ingestd.core.chunk import Batch, Chunk, Keeper
 from ingestd.core.clock import Clock
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import FanOutReceipt, Positions

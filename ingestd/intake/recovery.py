@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ingestd.core.batch import Batch, NewId
-from ingestd.core.chunk import Chunk, Keeper, Segment
+from ingestd.core.chunk import Batch, Chunk, Keeper, NewId, Segment
 from ingestd.core.clock import Clock
 from ingestd.core.receipt import FanOutReceipt, Receipt
 from ingestd.processing.dedup import Window

@@ -10,13 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
-from ingestd.core.batch import Batch
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
-from ingestd.core.chunk import Chunk, Keeper
+from ingestd.core.chunk import Batch, Chunk, Keeper
 from ingestd.core.clock import Clock
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Positions
-from ingestd.delivery.batcher import flush_by_age
+from ingestd.delivery.queues import flush_by_age
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.copies import CopyTracker
 from ingestd.intake.fan_out import FanOut

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 
 import anyio
 
-from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk
+from ingestd.core.chunk import Batch, Chunk
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.receipt import Positions
-from ingestd.delivery.batcher import flush_by_age
+from ingestd.delivery.queues import flush_by_age
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.recovery import RecoveredChunk, Recovery
 from ingestd.recording.event_recorder import EventRecorder

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
-from ingestd.core.batch import Place
-from ingestd.core.chunk import Chunk, Keeper
+from ingestd.core.chunk import Chunk, Keeper, Place
 from ingestd.core.clock import Clock
 from ingestd.core.ledger import Ledger
 from ingestd.core.letter import DeadLetter

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from operator import attrgetter
 
-from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, pick_segments
+from ingestd.core.chunk import Batch, Chunk, pick_segments
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.delivery.recorder import FailedEvent

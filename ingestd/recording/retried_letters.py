@@ -8,7 +8,7 @@ wait, and are resolved as it is.
 import sqlite3
 from collections.abc import Callable, Sequence
 
-from ingestd.core.batch import Batch
+from ingestd.core.chunk import Batch
 from ingestd.core.clock import Clock
 from ingestd.core.ledger import SinkLedger
 from ingestd.core.letter import DeadLetter

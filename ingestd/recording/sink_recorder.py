@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from functools import partial
 
 from ingestd.core.answer import Answer
-from ingestd.core.batch import Batch
-from ingestd.core.chunk import Segment, pick_segments
+from ingestd.core.chunk import Batch, Segment, pick_segments
 from ingestd.core.clock import Clock
 from ingestd.core.ledger import SinkLedger
 from ingestd.core.letter import DeadLetter

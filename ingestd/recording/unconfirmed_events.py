@@ -8,8 +8,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, pick_segments
+from ingestd.core.chunk import Batch, Chunk, pick_segments
 from ingestd.core.ledger import Ledger
 from ingestd.core.letter import DeadLetter
 from ingestd.core.receipt import FanOutReceipt, Positions, Receipt, receipt_without_chunk

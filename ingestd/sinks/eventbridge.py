@@ -25,7 +25,7 @@ from pydantic import Field
 
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
-from ingestd.core.batch import frame
+from ingestd.core.chunk import frame
 from ingestd.core.setting_types import JsonPath, Size
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.sinks import answer_body, answers

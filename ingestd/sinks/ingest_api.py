@@ -7,7 +7,7 @@ from pydantic import Field
 
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
-from ingestd.core.batch import frame
+from ingestd.core.chunk import frame
 from ingestd.core.clock import SystemClock
 from ingestd.core.verdict import Verdict
 from ingestd.sinks.answers import DEFAULT, AnswerReader

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
-from ingestd.core.batch import frame
+from ingestd.core.chunk import frame
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.text import cut

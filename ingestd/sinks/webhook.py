@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ingestd.core.address import show_host, show_url
 from ingestd.core.answer import Answer
-from ingestd.core.batch import frame
+from ingestd.core.chunk import frame
 from ingestd.core.clock import SystemClock
 from ingestd.core.setting_types import AS_OBJECT, Secret, SecretFile
 from ingestd.core.verdict import Meaning, Verdict

@@ -17,7 +17,7 @@ from ingestd.core.reasons import RETRYABLE, Reason
 from ingestd.core.redaction import redact
 
 if TYPE_CHECKING:
-    from ingestd.core.batch import Place
+    from ingestd.core.chunk import Place
 
 IDEMPOTENCY_WINDOW_S = 24 * 3600.0
 """How long an API remembers a key (seed on idempotency): past it, a letter waits for a person."""

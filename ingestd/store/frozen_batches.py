@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ingestd.core.batch import Batch
-from ingestd.core.chunk import Segment
+from ingestd.core.chunk import Batch, Segment
 from ingestd.core.receipt import Positions
 
 PackedSegment = tuple[int, int, int, bytes]

@@ -9,8 +9,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from ingestd.core.batch import Batch
-from ingestd.core.chunk import NO_MARK, Chunk, Keeper, Mark, Segment, digest
+from ingestd.core.chunk import NO_MARK, Batch, Chunk, Keeper, Mark, Segment, digest
 from ingestd.core.letter import DeadLetter
 from ingestd.core.receipt import Positions
 from ingestd.store import frozen_batches as frozen

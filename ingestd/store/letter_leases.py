@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from ingestd.core.batch import Batch
+from ingestd.core.chunk import Batch
 from ingestd.core.letter import MAX_DETAIL, DeadLetter, fingerprint
 from ingestd.core.reasons import RETRYABLE
 from ingestd.core.redaction import redact

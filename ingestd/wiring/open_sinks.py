@@ -8,14 +8,14 @@ from functools import partial
 
 from ingestd.config import Login, Settings
 from ingestd.core.backoff import Backoff
-from ingestd.core.batch import random_id
 from ingestd.core.bounds import Bounds
+from ingestd.core.chunk import random_id
 from ingestd.core.clock import Clock
-from ingestd.delivery.batcher import Batcher
 from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.delivery.event_status import StatusReader
 from ingestd.delivery.lane import Lane
 from ingestd.delivery.lane_settings import LaneSettings
+from ingestd.delivery.queues import Batcher
 from ingestd.delivery.recorder import PendingConfirmations
 from ingestd.delivery.retry_worker import RetryWorker
 from ingestd.delivery.sink_runner import SinkRunner

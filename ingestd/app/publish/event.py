@@ -4,7 +4,7 @@ import json
 import random
 from typing import NamedTuple
 
-from ingestd.core.batch import random_id
+from ingestd.core.chunk import random_id
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.core.units import rfc3339

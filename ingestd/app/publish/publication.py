@@ -14,7 +14,7 @@ from typing import Any
 
 from ingestd.core.answer import Answer
 from ingestd.core.backoff import Backoff
-from ingestd.core.batch import Batch, random_id
+from ingestd.core.chunk import Batch, random_id
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable, UserError, first_cause
 from ingestd.core.ledger import SinkLedger

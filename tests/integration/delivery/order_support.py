@@ -6,8 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.chunk import Batch, Chunk, Segment
 from ingestd.core.receipt import Receipt
 from ingestd.schemas.key_paths import KeyPaths
 from tests.ids import new_id

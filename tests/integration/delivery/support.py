@@ -13,8 +13,7 @@ import msgspec
 
 from ingestd.core.answer import Answer
 from ingestd.core.backoff import Backoff
-from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.chunk import Batch, Chunk, Segment
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.ledger import SinkLedger
 from ingestd.core.reasons import Reason

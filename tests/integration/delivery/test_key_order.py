@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.chunk import Batch, Chunk, Segment
 from ingestd.delivery.bisection import Bisection, BisectionStep, group, halve
 from ingestd.delivery.key_order import KeyOrder
 from ingestd.schemas.key_paths import KeyWatch

@@ -9,7 +9,7 @@ import pytest
 
 from ingestd.core.answer import Answer
 from ingestd.core.backoff import Backoff
-from ingestd.core.batch import Batch
+from ingestd.core.chunk import Batch
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import Unreachable
 from ingestd.core.reasons import Reason

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from ingestd.core.backoff import Backoff
-from ingestd.core.batch import Batch
+from ingestd.core.chunk import Batch
 from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.delivery.flow_control import MOST_DRAIN_TRIES
 from tests.each import each

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.core.batch import Batch
+from ingestd.core.chunk import Batch
 from ingestd.core.reasons import Reason
 from ingestd.intake.recovery import Recovery
 from ingestd.sinks.genesys_events import GenesysEventsSink

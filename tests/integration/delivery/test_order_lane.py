@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.answer import Answer
 from ingestd.core.backoff import Backoff
-from ingestd.core.batch import Batch
+from ingestd.core.chunk import Batch
 from ingestd.core.clock import SystemClock
 from ingestd.delivery.lane import Lane
 from ingestd.delivery.lane_settings import LaneSettings

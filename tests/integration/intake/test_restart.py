@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.core.batch import Batch
 from ingestd.core.bounds import Bounds
-from ingestd.core.chunk import Chunk, Keeper, Segment
+from ingestd.core.chunk import Batch, Chunk, Keeper, Segment
 from ingestd.core.submission import AcceptedSubmission
 from tests.each import each
 from tests.ids import new_id

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, Keeper, Segment
+from ingestd.core.chunk import Batch, Chunk, Keeper, Segment
 from ingestd.core.errors import UserError
 from ingestd.store.spool_rows import forget_sink
 from tests.each import each

@@ -3,8 +3,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, Keeper, Segment
+from ingestd.core.chunk import Batch, Chunk, Keeper, Segment
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.store.database import Database

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.core.batch import Batch
+from ingestd.core.chunk import Batch
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.delivery.retry_worker import rebuild

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.chunk import Batch, Chunk, Segment
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.delivery.retry_worker import rebuild

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.chunk import Batch, Chunk, Segment
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.store.database import Database

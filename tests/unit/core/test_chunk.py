@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.core.batch import Batch, random_id
-from ingestd.core.chunk import Chunk, Segment, pick_segments
+from ingestd.core.chunk import Batch, Chunk, Segment, pick_segments, random_id
 from ingestd.core.receipt import Positions, Receipt
 from ingestd.store.frozen_batches import pack_positions, unpack_positions
 from tests.each import each

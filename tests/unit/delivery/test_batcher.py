@@ -4,9 +4,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk
-from ingestd.delivery.batcher import Batcher
+from ingestd.core.chunk import Batch, Chunk
+from ingestd.delivery.queues import Batcher
 from ingestd.sinks.ingest_api import IngestApi
 from tests.each import each
 from tests.ids import new_id

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.core.batch import Batch
+from ingestd.core.chunk import Batch
 from ingestd.delivery.bisection import Bisection, BisectionStep
 from tests.ids import new_id
 

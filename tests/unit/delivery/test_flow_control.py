@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.backoff import Backoff
-from ingestd.core.batch import Batch
+from ingestd.core.chunk import Batch
 from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.delivery.flow_control import Done, FlowControl, Wait
 from ingestd.delivery.lane_settings import LaneSettings

@@ -3,7 +3,7 @@
 import random
 
 from ingestd.core.backoff import Backoff
-from ingestd.core.batch import Batch
+from ingestd.core.chunk import Batch
 from ingestd.core.reasons import Reason
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.delivery.circuit_breaker import BreakerState

@@ -6,8 +6,7 @@ from typing import Any, cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.core.batch import Batch
-from ingestd.core.chunk import Chunk, Keeper, Segment
+from ingestd.core.chunk import Batch, Chunk, Keeper, Segment
 from ingestd.core.clock import SystemClock
 from ingestd.core.ledger import Ledger
 from ingestd.core.letter import DeadLetter
