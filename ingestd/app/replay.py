@@ -5,6 +5,7 @@ was admitted is flushed; the lane sends all of it once more; what cannot be read
 letters; the stores commit and close; metrics close last.
 """
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -192,7 +193,7 @@ async def _run_tasks(replay: Replay, warn: Warn, on_second_signal: Callable[[], 
 async def _run_lane(replay: Replay, intake: ReplayIntake, runner: SinkRunner) -> None:
     """Until all has been sent. A sink that has to be given up costs the others nothing."""
     try:
-        await runner.lane.run()
+        await asyncio.create_task(runner.lane.run())  # resumed for each batch: without a way through here
     except StoreFailed:
         raise
     except UserError as error:
@@ -241,7 +242,7 @@ async def _feed(replay: Replay, intake: ReplayIntake, fed: anyio.Event, warn: Wa
         keeper = source.keeper
         ledger = pipeline.ledger
         accepted, rejected = ledger.accepted, ledger.rejected
-        await intake.feed(source)
+        await asyncio.create_task(intake.feed(source))
         if intake.stopped:
             break
         if hint := source.hint(ledger.accepted - accepted, ledger.rejected - rejected):

@@ -24,6 +24,10 @@ class Keeper(Enum):
     """Nobody else has them: they are kept with the batches that they are in."""
 
 
+_NONE_YET = Receipt(-1, lambda: None)
+"""Of a chunk that its source has given none."""
+
+
 class Chunk:
     """Events read together from ``[start, end)`` of a source's (decompressed) stream.
 
@@ -84,7 +88,7 @@ class Chunk:
         self.line = line
         self.next_line = next_line
         self.too_long = too_long or {}
-        self.receipt = Receipt(-1, lambda: None)
+        self.receipt = _NONE_YET
         self.place = place or (lambda index: (start, line))
         self.dismissed: set[int] = set()
         self.mark = NO_MARK

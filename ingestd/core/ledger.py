@@ -78,10 +78,5 @@ class SinkLedger:
     retried_failed: int = 0
     retried_aside: int = 0
 
-    def started(self, count: int) -> None:
-        """``count`` events are on their way to the sink."""
-        self.routed += count
-        self.in_flight += count
-
     def balanced(self) -> bool:
         return self.routed == self.delivered + self.dead_lettered + self.in_flight

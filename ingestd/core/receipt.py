@@ -5,10 +5,14 @@ it failed. An outcome is taken in two steps: ``resolve`` says what is known with
 then ``finish`` tells the source.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, TypeVar
 
 from ingestd.core.letter import DeadLetter
+
+T = TypeVar("T")
 
 Positions = Sequence[int]
 """Which events of a chunk: a ``range`` where they are neighbours, else ascending integers."""
@@ -282,3 +286,38 @@ def receipt_without_chunk(routed: Routed, *, known: bool) -> FanOutReceipt:
 
 def _nothing() -> None:
     """Nobody waits."""
+
+
+class _Unresolved(NamedTuple, Generic[T]):
+    receipt: Receipt
+    position: T
+    since: float
+
+
+class OrderedAcks(Generic[T]):
+    """Gives receipts for one source's chunks, in the order in which they are read, and acknowledges the
+    position to which all of them are resolved, in whatever order that happens."""
+
+    def __init__(self, ack: Callable[[T], None]) -> None:
+        self._ack = ack
+        self._unresolved: deque[_Unresolved[T]] = deque()
+
+    def receipt(self, events: int, position: T, now: float) -> Receipt:
+        """Of a chunk of so many events that ends at ``position``; ``now``: the clock of ``oldest_since``."""
+        receipt = Receipt(events, self._advance)
+        self._unresolved.append(_Unresolved(receipt, position, now))
+        if not events:
+            self._advance()
+        return receipt
+
+    @property
+    def oldest_since(self) -> float | None:
+        """When the oldest chunk was read that has an unresolved event."""
+        return self._unresolved[0].since if self._unresolved else None
+
+    def _advance(self) -> None:
+        last: T | None = None
+        while self._unresolved and self._unresolved[0].receipt.open == 0:
+            last = self._unresolved.popleft().position
+        if last is not None:
+            self._ack(last)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ingestd.core.answer import Answer
-from ingestd.core.chunk import Batch
+from ingestd.core.chunk import Batch, Chunk
 from ingestd.core.ledger import SinkLedger
 from ingestd.core.reasons import Reason
 from ingestd.core.verdict import Verdict
@@ -63,6 +63,19 @@ class Recorder(Protocol):
         ...
 
     def lane_changed(self, state: BreakerState, why: str) -> None: ...
+
+
+class SinkRecord(Recorder, Protocol):
+    """The same, with what the intake tells of events that go to the sink."""
+
+    def started(self, count: int) -> None:
+        """``count`` events are on their way to the sink."""
+        ...
+
+    def expect(self, chunk: Chunk, count: int, *, resolved: int = 0, unmatched: int = 0) -> None:
+        """So many events of the chunk are on their way to the sink. Where it reads them from the spool, an
+        earlier process ``resolved`` some; those that are ``unmatched`` are not for it."""
+        ...
 
 
 class PendingConfirmations:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from ingestd.core.ledger import SinkLedger
 from ingestd.delivery.lane import Lane
 from ingestd.delivery.queues import Batcher
-from ingestd.delivery.recorder import Recorder
+from ingestd.delivery.recorder import SinkRecord
 from ingestd.delivery.retry_worker import RetryWorker
 from ingestd.delivery.status_poller import StatusPoller
 from ingestd.schemas.key_paths import KeyWatch
@@ -22,7 +22,7 @@ class SinkRunner:
     sink: Sink
     batcher: Batcher
     lane: Lane
-    recorder: Recorder
+    recorder: SinkRecord
     worker: RetryWorker
     letters: LetterQueue
     status_poller: StatusPoller | None = None

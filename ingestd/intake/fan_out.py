@@ -132,8 +132,7 @@ class FanOut:
                 left = [index for index, place in enumerate(at) if place not in known]
                 mine, keys, at = _pick(left, mine, keys, at)
             expected = len(mine) + len(found.taken)
-            sink.ledger.started(expected)
-            self._recorder.expect(sink.name, chunk, expected)
+            sink.recorder.expect(chunk, expected)
             if mine:
                 self._batch(sink, chunk, mine, keys, at)
 

@@ -97,7 +97,7 @@ class ReplayIntake:
         for sink in self._sinks:
             for batch in self._recoveries[sink.name].kept_batches():
                 self._recorder.accepted(len(batch))
-                sink.ledger.started(len(batch))
+                sink.recorder.started(len(batch))
                 self._resume(sink, batch)
         self._say_changed()
 

@@ -66,7 +66,7 @@ class SpoolFeed:
         batches += recovery.incomplete()
         kept = recovery.kept_batches()  # of a replay: they are in the journal, not in the spool
         self._recorder.accepted(sum(map(len, kept)))
-        self._runner.ledger.started(sum(map(len, kept)))
+        self._runner.recorder.started(sum(map(len, kept)))
         for batch in [*kept, *batches]:
             self._lane.resubmit(batch)
         changed = recovery.take_changed()
@@ -139,6 +139,5 @@ class SpoolFeed:
             taken, resolved = len(found.taken), len(found.settled)
         expected = len(positions) + taken
         unmatched = len(chunk.events) - expected - resolved
-        self._recorder.started(self._runner.name, chunk, expected, resolved=resolved, unmatched=unmatched)
-        self._runner.ledger.started(expected)
+        self._runner.recorder.expect(chunk, expected, resolved=resolved, unmatched=unmatched)
         return positions

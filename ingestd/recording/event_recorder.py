@@ -113,25 +113,20 @@ class EventRecorder:
 
     # --- the sinks ---
 
-    def started(self, sink: str, chunk: Chunk, count: int, *, resolved: int, unmatched: int) -> None:
-        """A sink reads a chunk of the spool: ``count`` events are on their way, an earlier process
-        ``resolved`` some, the others are not for this sink."""
-        if chunk.receipt.final:
+    def expect(self, sink: str, chunk: Chunk, count: int, *, resolved: int = 0, unmatched: int = 0) -> None:
+        """See ``SinkRecord.expect``."""
+        if (resolved or unmatched) and chunk.receipt.final:
             self.accepted(-resolved)
             chunk.receipt.settle(resolved)
             self.unmatched(chunk, unmatched)
-        self.expect(sink, chunk, count)
-
-    def expect(self, sink: str, chunk: Chunk, count: int) -> None:
-        """So many events of the chunk are on their way to this sink."""
         chunk.receipt.expect(sink, count)
         if count:
             return
-        resolved = chunk.receipt.resolve(sink, (), ())
-        keys, copies = self.resolve(chunk, resolved)
+        ended = chunk.receipt.resolve(sink, (), ())
+        keys, copies = self.resolve(chunk, ended)
         if keys or copies:
             self._journal.safe(keys, copies, now=self._clock.wall())
-        self.finish(sink, chunk, 0, resolved)
+        self.finish(sink, chunk, 0, ended)
 
     def resolve(self, chunk: Chunk, resolved: Resolution) -> tuple[Sequence[bytes], Sequence[DeadLetter]]:
         """Count what is resolved with a sink's outcome. Gives the keys to note as known, and the letters of

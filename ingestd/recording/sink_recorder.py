@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from functools import partial
 
 from ingestd.core.answer import Answer
-from ingestd.core.chunk import Batch, Segment, pick_segments
+from ingestd.core.chunk import Batch, Chunk, Segment, pick_segments
 from ingestd.core.clock import Clock
 from ingestd.core.ledger import SinkLedger
 from ingestd.core.letter import DeadLetter
@@ -72,6 +72,14 @@ class SinkRecorder:
         self._letters = RetriedLetters(sink, self.ledger, events, journal, audit, clock, warn)
         self.withdraw, self.put_aside = self._letters.withdraw, self._letters.put_aside
         self._notes = AnswerNotes(sink, warn=warn, clock=clock)
+
+    def started(self, count: int) -> None:
+        self.ledger.routed += count
+        self.ledger.in_flight += count
+
+    def expect(self, chunk: Chunk, count: int, *, resolved: int = 0, unmatched: int = 0) -> None:
+        self.started(count)
+        self._events.expect(self.sink, chunk, count, resolved=resolved, unmatched=unmatched)
 
     async def freeze(self, batch: Batch) -> None:
         """Note the batch before its first send, and have on disk what was noted before any send."""
@@ -183,7 +191,7 @@ class SinkRecorder:
 
     def still_unconfirmed(self, rows: Sequence[Row]) -> None:
         """At the start: an earlier process left these."""
-        self.ledger.started(len(rows))
+        self.started(len(rows))
         self.ledger.confirming += len(rows)
         self._events.unconfirmed.left(rows)
 

@@ -1,10 +1,10 @@
 """What a source of events is to the intake: a file, standard input, the spool, a broker.
 
-The receipts of its chunks tell a source what is resolved; nobody asks it for more than the sinks take.
+The receipts of its chunks tell a source what is resolved (``OrderedAcks``); nobody asks it for more than the
+sinks take.
 """
 
-from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import NamedTuple, Protocol
 
 from ingestd.core.chunk import Chunk, Keeper, Mark
@@ -55,39 +55,3 @@ class Source(Protocol):
         ...
 
     async def close(self) -> None: ...
-
-
-class _Unresolved(NamedTuple):
-    receipt: Receipt
-    position: Position
-    since: float
-
-
-class OrderedAcks:
-    """Gives receipts for one source's chunks, in the order in which they are read, and acknowledges how far
-    all of them are resolved, in whatever order that happens."""
-
-    def __init__(self, ack: Callable[[Position], None]) -> None:
-        self._ack = ack
-        self._unresolved: deque[_Unresolved] = deque()
-
-    def receipt(self, chunk: Chunk, now: float) -> Receipt:
-        """Gives the chunk its receipt; ``now``: the clock of ``oldest_since``."""
-        receipt = chunk.receipt = Receipt(len(chunk.events), self._advance)
-        position = Position(chunk.end, chunk.next_line, chunk.mark)
-        self._unresolved.append(_Unresolved(receipt, position, now))
-        if not chunk.events:
-            self._advance()
-        return receipt
-
-    @property
-    def oldest_since(self) -> float | None:
-        """When the oldest chunk was read that has an unresolved event."""
-        return self._unresolved[0].since if self._unresolved else None
-
-    def _advance(self) -> None:
-        last: Position | None = None
-        while self._unresolved and self._unresolved[0].receipt.open == 0:
-            last = self._unresolved.popleft().position
-        if last:
-            self._ack(last)

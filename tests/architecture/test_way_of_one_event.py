@@ -8,7 +8,7 @@ from typing import Any
 from tests.each import each
 from tests.machine import patience
 
-BOUNDS = {"replay": (38, 142), "post": (45, 163), "letter": (29, 115), "command": (83, 525)}
+BOUNDS = {"replay": (33, 133), "post": (42, 162), "letter": (29, 115), "command": (83, 522)}
 """Files entered, calls from file to file: only ever less. The goal: (25, 110), (30, 120), (35, 200).
 
 ``letter`` is from its lease on: as ``replay`` and ``post`` it is of a process that runs. ``command`` is all

@@ -16,13 +16,13 @@ import pytest
 from ingestd.config import Settings
 from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import SystemClock
-from ingestd.core.receipt import Receipt
+from ingestd.core.receipt import OrderedAcks, Receipt
 from ingestd.httpd.request import ServerLimits
 from ingestd.httpd.server import serve
 from ingestd.sources.files.jsonl import FileSource, JsonSource
 from ingestd.sources.http.auth import Authenticator
 from ingestd.sources.http.endpoint import PATH, Endpoint, EndpointSettings
-from ingestd.sources.source import OrderedAcks, Position, Source
+from ingestd.sources.source import Position, Source
 from ingestd.sources.spool import SpoolSource
 from ingestd.store.database import Database
 from ingestd.store.journal import Journal
@@ -179,7 +179,9 @@ class Topic:
                 return
             events = EVENTS[start : start + 7]
             chunk = Chunk(events, source=self.number, start=start, end=start + len(events))
-            yield chunk, self._acks.receipt(chunk, 0.0)
+            end = Position(chunk.end, chunk.next_line, chunk.mark)
+            chunk.receipt = self._acks.receipt(len(chunk.events), end, 0.0)
+            yield chunk, chunk.receipt
         await self._stopped.wait()
 
     def ack(self, position: Position) -> None:

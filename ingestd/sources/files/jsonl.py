@@ -15,7 +15,7 @@ import anyio
 from ingestd.core.bounds import DEFAULT_BOUNDS
 from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock
-from ingestd.core.receipt import Receipt
+from ingestd.core.receipt import OrderedAcks, Receipt
 from ingestd.sources.files.arrays import JsonArray
 from ingestd.sources.files.formats import Recoded, StreamFormat, encoding_of, layout_of, other_format
 from ingestd.sources.files.splitting import Damaged, Lines, Region
@@ -30,7 +30,7 @@ from ingestd.sources.files.streams import (
     is_packed,
     shown_path,
 )
-from ingestd.sources.source import OrderedAcks, Position
+from ingestd.sources.source import Position
 from ingestd.store.journal import Journal
 
 T = TypeVar("T")
@@ -277,7 +277,9 @@ class FileSource:
 
     async def chunks(self) -> AsyncIterator[tuple[Chunk, Receipt]]:
         async for chunk in self.reader.chunks(self.start, self._line):
-            yield chunk, self._acks.receipt(chunk, self._clock.monotonic())
+            end = Position(chunk.end, chunk.next_line, chunk.mark)
+            chunk.receipt = self._acks.receipt(len(chunk.events), end, self._clock.monotonic())
+            yield chunk, chunk.receipt
 
     def ack(self, position: Position) -> None:
         self._journal.moved(self.number, position.offset, position.next_line, position.mark)

@@ -16,14 +16,14 @@ from functools import partial
 from ingestd.core.backoff import Backoff
 from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock, wait_until_set
-from ingestd.core.receipt import Receipt
+from ingestd.core.receipt import OrderedAcks, Receipt
 from ingestd.sources.broker.chunks import MAX_CHUNK_MESSAGES, Cut, Cutter, Message, sequence_of
 from ingestd.sources.broker.formats import reader_of
 from ingestd.sources.broker.source import BrokerAway, SourceCounts
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 from ingestd.sources.nats.consumer import Consumer, Delivery, StreamState, read_stream, timestamp_of
 from ingestd.sources.nats.settings import NatsConfig
-from ingestd.sources.source import OrderedAcks, Position
+from ingestd.sources.source import Position
 from ingestd.store.connection import StoreFailed
 from ingestd.store.journal import Journal
 
@@ -102,7 +102,9 @@ class NatsSource:
             fresh = [one for delivery in deliveries if (one := self._take(delivery))]
             for chunk in [*self._cutter.cut(fresh), *([] if deliveries else self._overdue())]:
                 self._given = chunk.end
-                yield chunk, self._life.acks.receipt(chunk, self._clock.monotonic())
+                end = Position(chunk.end, chunk.next_line, chunk.mark)
+                chunk.receipt = self._life.acks.receipt(len(chunk.events), end, self._clock.monotonic())
+                yield chunk, chunk.receipt
 
     def ack(self, position: Position) -> None:
         self._ack_of(self.number)(position)
