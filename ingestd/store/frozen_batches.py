@@ -10,12 +10,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import chain
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from ingestd.core.chunk import Batch, Segment
 from ingestd.core.receipt import Positions
+from ingestd.store.dead_letters import insert_letters
+
+if TYPE_CHECKING:
+    from ingestd.core.letter import DeadLetter
 
 PackedSegment = tuple[int, int, int, bytes]
 """(source, start, end, positions) of a segment; see ``pack_positions``."""
@@ -82,26 +86,27 @@ def row_of(batch: Batch, *, sink: str, now: float, keep_events: bool, keep_keys:
     )
 
 
-_ROWS = 32
+_ROWS = (32, 8, 1)
 """To a statement: the interpreter's lock is taken once for each, and waiting for it costs more than a row."""
 
 
 class Changes:
     """What happened to batches, as one unit of work: of an API that takes one event to a request there are
     thousands a second. ``rows``: were frozen; ``settled``: are resolved; ``gone``: need not be known any
-    more; ``keys``: of events that are safe now."""
+    more; ``keys``: of events that are safe now; ``letters``: of events that never were in a batch."""
 
     def __init__(self, now: float) -> None:
-        self.rows: list[tuple[object, ...]] = []
+        self.rows: dict[object, tuple[object, ...]] = {}  # by id; what is written last counts
         self.settled: list[str] = []
         self.gone: list[str] = []
         self.keys: list[bytes] = []
+        self.letters: list[DeadLetter] = []
         self._now = now
 
     def write(self, connection: sqlite3.Connection) -> None:
-        rows, first = self.rows, 0
+        rows, first = [*self.rows.values()], 0
         while first < len(rows):
-            count = _ROWS if len(rows) - first >= _ROWS else 1
+            count = next(count for count in _ROWS if len(rows) - first >= count)
             connection.execute(_insert_statement(count), [*chain(*rows[first : first + count])])
             first += count
         if self.settled:
@@ -112,6 +117,8 @@ class Changes:
             )
         if self.gone:
             delete(connection, self.gone)
+        if self.letters:
+            insert_letters(connection, self.letters, self._now)
         if self.keys:
             connection.execute(
                 "INSERT INTO window (confirmed_at, digests) VALUES (?, ?)", (self._now, b"".join(self.keys))

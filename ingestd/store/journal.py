@@ -147,7 +147,7 @@ class Journal:
         kept = first.keeper is Keeper.JOURNAL
         keys = first.keeper is Keeper.SOURCE and first.receipt.final
         row = frozen.row_of(batch, sink=sink, now=now, keep_events=kept, keep_keys=keys)
-        self._changes(now).rows.append(row)
+        self._changes(now).rows[batch.id] = row
 
     def resolved(
         self,
@@ -243,7 +243,7 @@ class Journal:
 
     def dead_letters(self, letters: Sequence[DeadLetter], *, now: float) -> None:
         """Events became dead letters without ever being in a batch."""
-        self._database.note(lambda c: insert_letters(c, letters, now))
+        self._changes(now).letters += letters
 
     def safe(self, keys: Sequence[bytes], letters: Sequence[DeadLetter], *, now: float) -> None:
         """Events are resolved at all sinks: their keys; letters of copies that failed with one."""
@@ -275,7 +275,10 @@ class Journal:
         name = f"{by}/{chunk.source}/{chunk.start}"
         segments = frozen.pack([Segment(chunk, positions)])
         changes = self._changes(now)
-        changes.rows.append((name, now, len(positions), b"", segments, None, by, None))
+        again = name in changes.rows
+        changes.rows[name] = (name, now, len(positions), b"", segments, None, by, None)
+        if again:
+            return
         changes.settled.append(name)
         self._settled.add(by, name, [(chunk.source, chunk.start, chunk.end)])
         self._look_beyond = True
