@@ -1,4 +1,4 @@
-"""SIGHUP: read the configuration again and take over what can change safely, or keep the old one whole."""
+"""SIGHUP: read the configuration again. Apply what can change while it runs, or keep the old one whole."""
 
 from collections.abc import Iterator, Mapping, Set
 
@@ -25,7 +25,7 @@ _LIVE = {
 
 
 def reload(service: Service) -> None:
-    """Never raises: a bad configuration is told, and everything stays as it was."""
+    """Never raises: a bad configuration is logged, and the old one stays."""
     service.systemd.reloading()
     reloads = service.own_metrics.reloads
     try:
@@ -71,7 +71,7 @@ def _replace_validator(service: Service, new: Validator) -> None:
 
 
 def _cold_changes(running: Settings, new: Settings) -> list[str]:
-    """Names of settings that differ from those this process was started with and are not taken over."""
+    """Names of settings that differ from those of the start and need a restart."""
     changed: list[str] = []
     for name, info in Settings.model_fields.items():
         section = info.alias or name

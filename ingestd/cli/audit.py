@@ -31,7 +31,8 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @click.group(short_help="Look into the audit file, and check that nobody changed it.")
 def audit() -> None:
-    """The audit file, with those it was rotated to: every lifecycle event, each vouching for all before it.
+    """The audit file, with those it was rotated to: one line for each lifecycle event, chained so that
+    changes show.
 
     \b
     Examples:
@@ -46,7 +47,12 @@ def audit() -> None:
 @click.argument("file", metavar="[FILE]", required=False)
 @_state_dir
 @_config
-@click.option("--noted", metavar="CHAIN", default="", help="What verify printed as last before: is it there?")
+@click.option(
+    "--noted",
+    metavar="CHAIN",
+    default="",
+    help="A `last` value that verify printed before: check that it is there.",
+)
 @click.option(
     "--key-file",
     "key_files",
@@ -85,7 +91,7 @@ def verify(
 @audit.command()
 @click.argument("file", metavar="[FILE]", required=False)
 @click.option("-n", "count", type=click.IntRange(0, 1_000_000), default=20, show_default=True, help="Lines.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is added, also past a rotation.")
+@click.option("-f", "--follow", is_flag=True, help="Continue with new lines, also after a rotation.")
 @_state_dir
 @_config
 @_as_json
@@ -106,12 +112,10 @@ def tail(
 
 @audit.command()
 @click.argument("text", metavar="[TEXT]", default="")
-@click.option(
-    "--event", "events", metavar="NAME", multiple=True, help="Lines of this event; several: of any."
-)
-@click.option("--since", metavar="TIME", help="Lines of the last so much time, e.g. 1h.")
+@click.option("--event", "events", metavar="NAME", multiple=True, help="Lines of this event. Repeatable.")
+@click.option("--since", metavar="TIME", help="Lines that are not older than this, e.g. 1h.")
 @click.option("--sink", metavar="NAME", help="Lines of this sink.")
-@click.option("--request-id", metavar="ID", help="Lines of this request; its beginning will do.")
+@click.option("--request-id", metavar="ID", help="Lines of this request; the beginning of its id is enough.")
 @click.option("--file", metavar="FILE", help="The audit file [audit.jsonl in the state directory].")
 @_state_dir
 @_config
@@ -181,7 +185,7 @@ def _print(found: "AuditFindings") -> None:
             f"torn  {file}:{line}: not written to its end, after a crash or on a full disk; no forgery"
         )
     if found.older_gone:
-        click.echo("the oldest file goes on from one that is gone, as after a rotation")
+        click.echo("the oldest file continues one that is gone, as after a rotation")
     told = [f"{found.chained} chained by {found.writers} {'process' if found.writers == 1 else 'processes'}"]
     told += [f"{found.unchained} from before there was a chain"] if found.unchained else []
     told += [f"{len(found.torn)} torn"] if found.torn else []

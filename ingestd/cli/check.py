@@ -23,18 +23,17 @@ def listen_options(command: F) -> F:
     )
 
 
-@click.command(short_help="Look at configuration, files, ports and disk before a start.")
+@click.command(short_help="Check configuration, files, ports and disk before a start.")
 @api_options
 @common_options
 @listen_options
 @click.option("--online", is_flag=True, help="Also log in, and ask the API whether it knows the token.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def check(config_file: str | None, online: bool, as_json: bool, **given: Any) -> None:
-    """Look at everything that `ingestd run` needs: one line each, with what to do.
+    """Check everything that `ingestd run` needs. Prints one line for each check, with what to do.
 
-    Sends no event, leaves nothing behind, and says what is wrong with a configuration before a restart or
-    a reload meets it. Where the service is running already, that its ports and its directory are taken is
-    only a warning.
+    Sends no event, leaves nothing behind, and finds errors of a configuration before a restart or a reload.
+    If the service is running already, its used ports and directory are only warnings.
 
     \b
     Examples:

@@ -26,7 +26,7 @@ def _filters(command: F) -> F:
             click.option(
                 "--reason",
                 type=click.Choice([reason.value for reason in Reason]),
-                help="Letters that are here for this.",
+                help="Letters with this reason.",
             ),
             click.option("--fingerprint", metavar="TEXT", help="Letters whose group begins with this."),
             click.option("--older", metavar="TIME", help="Last failed at least this long ago, e.g. 2h."),
@@ -46,7 +46,7 @@ _state = click.option(
     type=click.Choice(["waiting", "delivered", "all"]),
     default="waiting",
     show_default=True,
-    help="What has become of the letters since.",
+    help="Present state of the letters.",
 )
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -194,7 +194,7 @@ def export(output: Path | None, state_dir: str | None, as_json: bool, **which: A
 @dlq.command()
 @click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
 @_filters
-@click.option("--all", "everything", is_flag=True, help="All of that state.")
+@click.option("--all", "everything", is_flag=True, help="All letters of that state.")
 @_state
 @_state_dir
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -66,7 +66,7 @@ def _document(command: F) -> F:
             "variables",
             multiple=True,
             metavar="NAME=VALUE",
-            help="Instead of the value in [variables]. Repeatable.",
+            help="Replaces a value of [variables]. Repeatable.",
         ),
         click.option(
             "-f",
@@ -181,7 +181,7 @@ def apply(
 @_PRUNE
 @control_options
 def drift(file: str | None, variables: tuple[str, ...], prune: bool, **options: Any) -> None:
-    """Compare, and show what was changed by hand; with --prune also what is not in the file.
+    """Compare resources with the file, and show what differs; with --prune also what is not in the file.
 
     \b
     Exit codes: 0 no difference; 2 there is one; 1 usage or configuration; 4 the API could not be
@@ -196,7 +196,7 @@ def drift(file: str | None, variables: tuple[str, ...], prune: bool, **options: 
 
 
 @click.command(short_help="Write a file of the existing resources.")
-@click.option("-f", "--file", "file", metavar="FILE", help="Where to; without it, standard output.")
+@click.option("-f", "--file", "file", metavar="FILE", help="File to write; without it, standard output.")
 @click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only this one, as target. Repeatable.")
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 @control_options

@@ -30,12 +30,12 @@ class _OptionalWait(click.Command):
 
 @click.command(cls=_OptionalWait, short_help="Send one CloudEvent by hand, and show what becomes of it.")
 @click.argument("event", required=False, metavar="[EVENT|-|@FILE]")
-@click.option("--type", "type_", metavar="TYPE", help="Of the CloudEvent, such as order.created.")
-@click.option("--source", metavar="URI", help="Of the CloudEvent, such as com.example.ordering.")
+@click.option("--type", "type_", metavar="TYPE", help="Type of the CloudEvent, such as order.created.")
+@click.option("--source", metavar="URI", help="Source of the CloudEvent, such as com.example.ordering.")
 @click.option("--data", metavar="JSON|-|@FILE", help="Its data; a text has to be quoted: '\"text\"'.")
-@click.option("--subject", metavar="TEXT", help="Of the CloudEvent.")
-@click.option("--id", "id_", metavar="TEXT", help="Of the CloudEvent [a new UUID].")
-@click.option("--time", metavar="TIME", help="Of the CloudEvent, as 2026-01-01T10:00:00Z [now].")
+@click.option("--subject", metavar="TEXT", help="Subject of the CloudEvent.")
+@click.option("--id", "id_", metavar="TEXT", help="Id of the CloudEvent [a new UUID].")
+@click.option("--time", metavar="TIME", help="Time of the CloudEvent, as 2026-01-01T10:00:00Z [now].")
 @click.option(
     "--wait", metavar="[=TIME]", help=f"Ask until it is delivered or failed, for {DEFAULT_WAIT} or this long."
 )

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 @common_options
 @click.option("--max-batch-bytes", metavar="N", help="Largest request body, envelope included [500000].")
 @click.option("--max-batch-events", metavar="N", help="Most events in a request [5000].")
-@click.option("--max-in-flight", metavar="N", help="Requests at once [5].")
+@click.option("--max-in-flight", metavar="N", help="Most requests at the same time [5].")
 @click.option(
-    "--give-up-after", metavar="TIME", help="How long a batch is tried before it becomes dead letters [15m]."
+    "--give-up-after",
+    metavar="TIME",
+    help="How long a batch is tried before its events become dead letters [15m].",
 )
 @click.option("--from-start", is_flag=True, help="Ignore the checkpoint of a file seen before.")
 @click.option("--items", metavar="NAME", help='Events are in lists of this name: {"NAME": [...]}.')

@@ -73,8 +73,8 @@ def _make_group(kind: str, plural: str, what: str, example: str) -> click.Group:
     @group.command()
     @_fields
     def create(name: str, file: str | None, assignments: tuple[str, ...], **options: Any) -> None:
-        """Create one, and bring it to its end state. One that is there already with the same fields is
-        taken up where it stands."""
+        """Create one, and bring it to its end state. If it exists already with the same fields, continue from
+        its present state."""
         from ingestd.app.control import resources as work
         from ingestd.control.engine.kinds import KINDS
 
@@ -85,7 +85,7 @@ def _make_group(kind: str, plural: str, what: str, example: str) -> click.Group:
     @group.command()
     @_fields
     def update(name: str, file: str | None, assignments: tuple[str, ...], **options: Any) -> None:
-        """Change fields of one; what is not named stays. Secrets that it has must be named again."""
+        """Change fields of one; the others stay. Its secrets must be given again."""
         from ingestd.app.control import resources as work
         from ingestd.control.engine.kinds import KINDS
 
@@ -107,7 +107,7 @@ def _make_group(kind: str, plural: str, what: str, example: str) -> click.Group:
     @click.option("--yes", is_flag=True, help="Do not ask.")
     @control_options
     def delete(name: str, file: str | None, yes: bool, **options: Any) -> None:
-        """Delete one. Asks first; what is declared as protected refuses."""
+        """Delete one. Asks first; protected resources are not deleted."""
         from ingestd.app.control import resources as work
         from ingestd.control.engine.kinds import KINDS
 
@@ -165,7 +165,7 @@ def verify(name: str, **options: Any) -> None:
 @_NAME
 @control_options
 def health(name: str, **options: Any) -> None:
-    """Have the API look at a target's endpoint. Exit code 3 if that is not healthy."""
+    """Ask the API to check a target's endpoint. Exit code 3 if it is not healthy."""
     from ingestd.app.control import resources as work
 
     found = run_session(lambda control: work.check_health(control, name), **options)
@@ -184,8 +184,8 @@ def health(name: str, **options: Any) -> None:
 @_FILE
 @control_options
 def sync(name: str, url: str | None, secret: str | None, file: str | None, **options: Any) -> None:
-    """Tell an external gateway that a target was changed: signed, and repeated where it does not answer.
-    Exit code 3 if it never took it."""
+    """Notify an external gateway that a target was changed. The request is signed, and repeated if there is
+    no answer. Exit code 3 if the gateway did not accept it."""
     from ingestd.app.control import resources as work
 
     webhook = work.find_webhook(name, url, secret, file)

@@ -10,7 +10,7 @@ from ingestd.cli.options import api_options, common_options, overrides
 @click.option("--admin-listen", metavar="ADDR", help="Metrics, health and status (127.0.0.1:9464).")
 @api_options
 @common_options
-@click.option("--max-in-flight", type=int, metavar="N", help="Requests to the API at once (5).")
+@click.option("--max-in-flight", type=int, metavar="N", help="Most requests to the API at the same time [5].")
 @click.option("--log-format", type=click.Choice(["auto", "json", "text"]), help="auto: text on a terminal.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="(info)")
 @click.pass_context

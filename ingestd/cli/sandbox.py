@@ -34,7 +34,7 @@ MAX_SCRIPT_BYTES = 2**20
     help='What happens to which request, as a JSON list: [{"match":{"path":"/api/v2/events/ingest","nth":3},'
     '"answer":{"status":503,"headers":{"Retry-After":"2"},"body":""},"take":false}]; also "cut", "delay".',
 )
-@click.option("--seed", default=0, show_default=True, help="The same seed, the same faults.")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same faults.")
 @click.option("--latency", default="0ms", show_default=True, help="Wait before every answer, such as 20ms.")
 @click.option(
     "--rate-limit", metavar="N/SECONDS", help="Requests per window and token, such as 300/60 or 300/1m."
@@ -48,16 +48,18 @@ MAX_SCRIPT_BYTES = 2**20
     default="sandbox",
     envvar="INGESTD_SANDBOX_CLIENT_SECRET",
     show_envvar=True,
-    help="Better given by the environment: a command line is seen by all.  [default: sandbox]",
+    help="Prefer the environment variable: other users can see a command line.  [default: sandbox]",
 )
-@click.option("--token-lifetime", default="1h", show_default=True, help="How long an access token is good.")
+@click.option("--token-lifetime", default="1h", show_default=True, help="How long an access token is valid.")
 @click.option(
     "--schema",
     default="interaction",
     show_default=True,
-    help="What an event has to be: interaction, cloudevent, a JSON Schema file, or none.",
+    help="What a valid event is: interaction, cloudevent, a JSON Schema file, or none.",
 )
-@click.option("--partial", is_flag=True, help="Take the good events of a batch with bad ones, and say so.")
+@click.option(
+    "--partial", is_flag=True, help="Accept the valid events of a batch, and name the others in the answer."
+)
 @click.option(
     "--webhook-secret",
     "webhook_secrets",
@@ -78,19 +80,19 @@ MAX_SCRIPT_BYTES = 2**20
 @click.option(
     "--require-handshake",
     is_flag=True,
-    help="Webhooks: take nothing from an origin that did not ask first, by the CloudEvents handshake.",
+    help="Webhooks: refuse an origin that did not ask first, by the CloudEvents handshake.",
 )
 @click.option(
     "--hook-status",
     type=click.Choice(["200", "204"]),
     default="200",
     show_default=True,
-    help="What a webhook that was taken is answered with.",
+    help="Status of the answer to an accepted webhook.",
 )
 @click.option(
     "--no-communication-states",
     is_flag=True,
-    help="Conversation events: take also what comes before a communication is established or after its end.",
+    help="Conversation events: also accept events before a communication is established or after its end.",
 )
 @click.option("--quiet", is_flag=True, help="No summary at the end.")
 def sandbox(*, host: str, port: int, quiet: bool, **settings: Any) -> None:

@@ -19,7 +19,7 @@ def spool() -> None:
       ingestd spool stat --state-dir /var/lib/ingestd
       ingestd spool check                      every chunk against its checksum
       ingestd spool dump > waiting.ndjson      the events, as they were accepted
-      ingestd spool forget crm                 drop what waits for a sink that is gone
+      ingestd spool forget crm                 drop events that wait for a removed sink
     """
 
 
@@ -68,7 +68,7 @@ def check(ctx: click.Context, state_dir: str | None, as_json: bool, forget: bool
 
 @spool.command()
 @_state_dir
-@click.option("--damaged", is_flag=True, help="What is left of damaged chunks, raw, instead.")
+@click.option("--damaged", is_flag=True, help="Print the raw remains of damaged chunks instead.")
 def dump(state_dir: str | None, damaged: bool) -> None:
     """Write the events to standard output as NDJSON, in the order of acceptance."""
     from ingestd.app import spool as app

@@ -1,4 +1,4 @@
-"""Where to send, how to log in, and where state is kept. Called by every command that sends."""
+"""The API's address, its login, and the state directory. Called by every command that sends."""
 
 import os
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from ingestd.core.setting_types import Section
 
 
 class Login(Section):
-    """Where to send and how to log in, with everything resolved. ``token_url`` None: without a token.
+    """The API's address and its login, with everything resolved. ``token_url`` None: without a token.
 
     ``client_id_file``, ``client_secret_file``: where they came from, if it was files: those may change."""
 
@@ -44,7 +44,7 @@ def resolve_login(api: ApiConfig) -> Login:
         return Login(api=url, token_url=None)
     token_url = token_url or genesys_regions.token_url_for(url) or ""
     if not token_url:
-        raise UserError("where does the token come from? give --token-url URL, or --no-auth")
+        raise UserError("No token URL is set. Use --token-url URL, or --no-auth.")
     client_id = api.client_id or _from_file(api.client_id_file, "client id")
     secret = api.client_secret.get_secret_value() or _from_file(api.client_secret_file, "client secret")
     redaction.hide(secret)

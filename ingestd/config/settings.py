@@ -81,7 +81,7 @@ class Settings(Section):
     )
 
     def model_post_init(self, context: Any, /) -> None:
-        """Whoever reads settings may quote them: from here on none of their secrets is shown or kept."""
+        """Code that reads settings may quote them, so their secrets are masked from here on."""
         hide_secrets(self)
 
     @model_validator(mode="after")
@@ -174,7 +174,7 @@ def doubts(settings: Settings) -> list[str]:
     if spool.max_bytes < settings.ingest.max_body:
         found.append(
             f"spool.max_bytes ({spool.max_bytes}) is under ingest.max_body ({settings.ingest.max_body}): "
-            "the largest requests would be told to wait for ever (429)"
+            "the largest requests would get 429 for ever"
         )
     for name, sink in sinks_that_send(settings).items():
         found += _doubts_of(name, sink)

@@ -1,4 +1,4 @@
-"""What people are told of a sink's answers, once for each kind. For ``sink_recorder``."""
+"""Warnings about a sink's answers, once for each kind. For ``sink_recorder``."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ _MAX_TOLD = 50
 
 
 class AnswerNotes:
-    """``warn`` hears of it."""
+    """``warn`` is called with each new one."""
 
     def __init__(self, sink: str, *, warn: Callable[[str], None], clock: Clock) -> None:
         self._sink = sink
@@ -22,13 +22,13 @@ class AnswerNotes:
         self._told: set[str] = set()
 
     def look(self, answer: Answer, verdict: Verdict, *, request_id: str) -> None:
-        """At an answer that has errors of nobody in it, or a Retry-After that is none."""
+        """Warn of errors that name no event, and of an invalid Retry-After."""
         if verdict.unmatched and self._is_new(f"unmatched {verdict.unmatched_words}"):
             kind = verdict.unmatched_words
             said = f"the answer says {kind}, and names no event of it" if kind else _NAMELESS
             self._warn(
                 f"{self._sink}: request {request_id}: {said}; counted as unmatched_item_errors from now on,"
-                f" and [sinks.{self._sink}.answers] says where to look: {answer_words(verdict.detail)}"
+                f" and [sinks.{self._sink}.answers] says where the errors are: {answer_words(verdict.detail)}"
             )
         if "retry-after" in answer.headers and not 200 <= answer.status < 300:
             known = retry_after.of(answer.headers, now_wall=self._clock.wall())

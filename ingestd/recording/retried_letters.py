@@ -23,7 +23,7 @@ from ingestd.telemetry.audit_entry import Audit, AuditEntry
 
 
 class RetriedLetters:
-    """``warn`` hears of letters that wait for a person now."""
+    """``warn`` is called when letters begin to wait for a person."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class RetriedLetters:
         return self.withdraw(batch.part(rest)) if rest else None
 
     def put_aside(self, count: int) -> None:
-        """So many were due, and wait for a person now."""
+        """``count`` letters were due, and wait for a person now."""
         for ledger in (self._ledger, self._events.ledger):
             ledger.retried_aside += count
 

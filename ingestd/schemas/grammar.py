@@ -1,4 +1,4 @@
-"""What JSON is and how much of it an event may be, told from its bytes, before any field is looked at.
+"""What JSON is and how much of it an event may be, judged from its bytes, before any field is read.
 
 msgspec skips unknown fields by a strict JSON grammar (NaN, bad escapes and lone surrogates are refused),
 except for three things that pydantic refuses and that are looked for here: bytes that are not UTF-8, nesting
@@ -177,7 +177,7 @@ def is_explained(event: bytes) -> bool:
 def unexplained(what: str) -> Refusal:
     """``what`` it does not fit."""
     return invalid(
-        f"it does not fit {what}; where is not told of an event with over {EXPLAINED_VALUES} values"
+        f"it does not fit {what}; the place is not given for an event with over {EXPLAINED_VALUES} values"
     )
 
 

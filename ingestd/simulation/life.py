@@ -24,7 +24,7 @@ from ingestd.telemetry.watchdog import Watchdog
 _PATIENCE_S = 30.0
 """For a write to come that the life ends with."""
 _SETTLE_S = 1800.0
-"""In so much time all that was accepted has its end, once everything is well."""
+"""Once everything works again, all accepted events are resolved within this time."""
 
 
 class _Watchdog(Watchdog):
@@ -107,7 +107,7 @@ class Life:
         world.trace.judge()
 
     def _bury(self, main: "asyncio.Task[None]") -> None:
-        """Files and connections are let go of; nobody sees what else is done meanwhile."""
+        """Files and connections are closed; what is done meanwhile has no effect."""
         loop, self.over = self.loop, True
         loop.revive()
         loop.set_exception_handler(lambda loop, context: None)
@@ -194,7 +194,7 @@ class Life:
         self.world.disk.end_life(power_cut=power_cut)
 
     async def _until_settled(self) -> None:
-        """Everything that anybody was told is safe goes out."""
+        """Everything that was acknowledged is delivered."""
         world, clock = self.world, self.world.clock
         until = clock.monotonic() + _SETTLE_S
         while not (self.service and self.service.opened and world.producers.content and self._is_empty()):
@@ -289,7 +289,7 @@ class Life:
     # --- at every step ---
 
     def _look(self) -> None:
-        """Nothing is ready: time is about to go on."""
+        """Nothing is ready: time will advance."""
         trace = self.world.trace
         trace.now = self.loop.now
         service = self.service

@@ -204,8 +204,8 @@ def _read_accepted(body: bytes) -> _Accepted | None:
 class WrapConfig(Section):
     """Makes a CloudEvent of ordinary JSON. Values that begin with $. or $[ are paths into the event."""
 
-    type: str = Field("", description="of the CloudEvent; empty: events are CloudEvents already")
-    source: str = Field("", description="of the CloudEvent")
+    type: str = Field("", description="type of the CloudEvent; empty: events are CloudEvents already")
+    source: str = Field("", description="source of the CloudEvent")
     id: JsonPath = Field(
         "", description="a path; empty: made from the event's bytes, so that copies share it"
     )

@@ -243,12 +243,14 @@ class EventBridgeConfig(AwsConfig, HttpSinkConfig):
 
     type: Literal["eventbridge"] = Field(description=TYPE)
     bus: str = Field("default", description="name or ARN")
-    source: str = Field("ingestd", description="of every entry; $.path: from the event")
-    detail_type: str = Field("$.eventType", description="of every entry; $.path: from the event")
+    source: str = Field("ingestd", description="source of every entry; $.path: from the event")
+    detail_type: str = Field("$.eventType", description="detail type of every entry; $.path: from the event")
     detail: JsonPath = Field("$", description="a path to what becomes the detail")
-    time: JsonPath = Field("", description="a path; empty: the time AWS takes it")
+    time: JsonPath = Field("", description="a path; empty: the time when AWS accepts it")
     resources: tuple[str, ...] = Field((), description="ARNs, the same for every entry")
-    max_entry_bytes: Size = Field(256 * 1024, ge=1024, description="AWS takes more by now; 256 KB is safe")
+    max_entry_bytes: Size = Field(
+        256 * 1024, ge=1024, description="most bytes of an entry and of a request; AWS accepts more today"
+    )
 
     at_api: ClassVar[bool] = False
     aws_service: ClassVar[str] = "events"

@@ -295,14 +295,18 @@ class GenesysEventsConfig(HttpSinkConfig):
 
     type: Literal["genesys_events"] = Field(description=TYPE)
     api: Literal["conversations", "presence", "routingstatus", "customkpiattributions"] = Field(
-        "conversations", description="which of them"
+        "conversations", description="which event API"
     )
     map: Literal["none", "interaction"] = Field(
         "none", description="none: events are entries of that API, under their array's name"
     )
-    source_id: str = Field("", description="sourceConfiguration.sourceId of what is mapped")
-    namespace: str = Field("", description="what foreign ids are made UUIDs with; empty: source_id")
-    strict: bool = Field(True, description="what the API's models refuse is a dead letter, and is not sent")
+    source_id: str = Field("", description="sourceConfiguration.sourceId of mapped events")
+    namespace: str = Field(
+        "", description="makes UUIDs of foreign ids different from those of other platforms; empty: source_id"
+    )
+    strict: bool = Field(
+        True, description="events that the API's models refuse become dead letters and are not sent"
+    )
     requests_per_minute: int = Field(300, ge=0, description="0: as the API's own headers say")
 
     def make(self, basis: SinkBasis) -> Sink:

@@ -165,8 +165,10 @@ class JourneyEventsConfig(HttpSinkConfig):
     """Genesys Cloud journey external events."""
 
     type: Literal["journey_events"] = Field(description=TYPE)
-    configuration_id: str = Field(description="of the external event configuration")
-    strict: bool = Field(True, description="what the API's model refuses is a dead letter, and is not sent")
+    configuration_id: str = Field(description="id of the external event configuration")
+    strict: bool = Field(
+        True, description="events that the API's model refuses become dead letters and are not sent"
+    )
     requests_per_minute: int = Field(300, ge=0, description="0: as the API's own headers say")
 
     def make(self, basis: SinkBasis) -> Sink:

@@ -207,15 +207,19 @@ class LakeConfig(AwsConfig, SinkConfigBase):
     partition: str = Field("date/hour/type", description="folders: date, hour, type, in any order")
     time: JsonPath = Field("", description="path of an event's time; empty: time or eventTime")
     event_type: JsonPath = Field("", description="path of an event's type; empty: type or eventType")
-    file_bytes: Size = Field(64 * 1024**2, ge=1024, description="of events in a file")
+    file_bytes: Size = Field(64 * 1024**2, ge=1024, description="bytes of events at which a file is written")
     file_age: Seconds = Field(300.0, gt=0, description="how long events wait for their file to fill")
-    max_backlog: Size = Field(1024**3, ge=1024**2, description="kept while the lake is out of reach")
-    file_mode: FileMode = Field("0600", description="rights of its files, in octal; folders get x for r")
+    max_backlog: Size = Field(
+        1024**3, ge=1024**2, description="most bytes that wait while the lake cannot be written"
+    )
+    file_mode: FileMode = Field(
+        "0600", description="permissions of files, in octal; folders also get x where there is r"
+    )
     callback_url: SecretUrl = Field("", description="gets the manifest of each file (POST)")
     callback_secret_file: SecretFile = Field(
-        "", description="signs that (Standard Webhooks): a file with one secret a line"
+        "", description="signs the callback (Standard Webhooks): a file with one secret on each line"
     )
-    endpoint_url: Url = Field("", description="of S3, where it is not AWS")
+    endpoint_url: Url = Field("", description="S3 server, if it is not AWS")
 
     def check(self, place: str) -> None:
         if not self.url:

@@ -83,11 +83,17 @@ class ConfirmConfig(Section):
     """Asking the API what became of the events it has accepted."""
 
     url: Url = Field("", description="with {id}; auto: that of [api]; empty: no confirmation")
-    timeout: Seconds = Field(300.0, gt=0, description="then the event becomes a dead letter (unconfirmed)")
-    initial_delay: Seconds = Field(1.0, gt=0, description="before the first question; doubles from there")
-    requests_per_minute: int = Field(60, ge=1, description="for all questions together")
-    max_pending: int = Field(100_000, ge=1, description="then sending waits")
-    status: JsonPath = Field("status", description="field of the answer that says how it stands")
+    timeout: Seconds = Field(
+        300.0, gt=0, description="after this the event becomes a dead letter (unconfirmed)"
+    )
+    initial_delay: Seconds = Field(
+        1.0, gt=0, description="wait before the first status request; doubles each time"
+    )
+    requests_per_minute: int = Field(60, ge=1, description="most status requests in a minute")
+    max_pending: int = Field(
+        100_000, ge=1, description="most events that wait for confirmation; then sending waits"
+    )
+    status: JsonPath = Field("status", description="field of the answer that has the status")
     delivered: tuple[str, ...] = Field(("delivered",), description="values that mean the event was delivered")
     failed: tuple[str, ...] = Field(("failed",), description="values that mean the event failed")
 
@@ -113,8 +119,10 @@ class HttpSinkConfig(SinkConfigBase):
 
     order_by: str | None = Field(None, description="JSON paths; not given: delivery.order_by")
     max_in_flight: int | None = Field(None, ge=1, le=1000, description="not given: delivery.max_in_flight")
-    max_events: int | None = Field(None, ge=1, description="in a request; not given: batch.max_events")
-    max_bytes: Size | None = Field(None, ge=100, description="of a body; not given: batch.max_bytes")
+    max_events: int | None = Field(
+        None, ge=1, description="most events in a request; not set: batch.max_events"
+    )
+    max_bytes: Size | None = Field(None, ge=100, description="most bytes of a body; not set: batch.max_bytes")
     max_age: Seconds | None = Field(None, ge=0, description="not given: batch.max_age")
     requests_per_minute: int = Field(0, ge=0, description="0: as the API's own headers say")
     events_per_second: float = Field(0, ge=0, description="0: no limit of its own")
@@ -122,7 +130,7 @@ class HttpSinkConfig(SinkConfigBase):
     on_status: Annotated[
         dict[Status, Annotated[Meaning, BeforeValidator(_current)]],
         as_object(dict[Status, Meaning]),
-    ] = Field({}, max_length=100, description="what a status means, where it is not the usual")
+    ] = Field({}, max_length=100, description="status codes that mean something else at this API")
     answers: AnswersConfig = AnswersConfig.model_construct()
     expect: Literal["auto", "json", "any"] = Field(
         "auto", description="json: a 2xx with another body is no answer; auto: where the API speaks JSON"
@@ -175,4 +183,4 @@ class AwsConfig(Section):
     aws_service: ClassVar[str] = ""
 
     aws_region: str = Field("", description="empty: as the AWS environment says")
-    aws_profile: str = Field("", description="of the AWS configuration; empty: the usual one")
+    aws_profile: str = Field("", description="profile of the AWS configuration; empty: the default one")

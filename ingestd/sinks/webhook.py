@@ -175,13 +175,18 @@ class WebhookConfig(HttpSinkConfig):
     """Any URL that takes JSON, one event a request or several as an array."""
 
     type: Literal["webhook"] = Field(description=TYPE)
-    secret_url: bool = Field(False, description="the URL is a secret: it is shown nowhere")
+    secret_url: bool = Field(False, description="the URL is a secret and must not be shown")
     url_file: SecretFile = Field("", description="a file that holds the URL and nothing else")
-    body: Literal["event", "array", "ndjson"] = Field("event", description="event: one a request")
-    headers: Annotated[dict[str, Secret], AS_OBJECT] = Field(
-        {}, max_length=50, description="sent with every request; shown nowhere"
+    body: Literal["event", "array", "ndjson"] = Field(
+        "event", description="event: one in each request; array, ndjson: many"
     )
-    handshake_origin: str = Field("", description="ask first, by the CloudEvents web-hook handshake")
+    headers: Annotated[dict[str, Secret], AS_OBJECT] = Field(
+        {}, max_length=50, description="headers of every request; their values are never shown"
+    )
+    handshake_origin: str = Field(
+        "",
+        description="origin for the CloudEvents web-hook handshake; empty: no handshake",
+    )
 
     at_api: ClassVar[bool] = False
 

@@ -142,7 +142,7 @@ class Outbox:
         if now - self._warned_at >= WARN_AGAIN_S:
             self._warned_at = now
             self._warn(
-                f"lake {self.sink_name}: events go on their way, but will be missing there"
+                f"lake {self.sink_name}: events are delivered, but will be missing there"
                 f" ({self.skipped_events} so far): {why}"
             )
 

@@ -1,4 +1,4 @@
-"""The names of what the audit log tells, and the contract of whoever writes it."""
+"""The entries of the audit log, and the contract of its writers."""
 
 from enum import StrEnum
 from typing import Protocol, Self
@@ -85,4 +85,4 @@ class Audit(Protocol):
 
 
 def no_audit(entry: AuditEntry, /, **fields: str | int | float | bool | None) -> None:
-    """Where nobody wants to know."""
+    """Writes nothing."""

@@ -84,7 +84,7 @@ SERVICE_CATALOGUE: dict[str, tuple[Kind, str]] = {
     ),
     "ingestd_producer_events_total": ("counter", "Events accepted, by configured producer"),
     "ingestd_spool_bytes": ("gauge", "Bytes of accepted events that wait on disk"),
-    "ingestd_spool_max_bytes": ("gauge", "Bytes at which producers are told to wait"),
+    "ingestd_spool_max_bytes": ("gauge", "Bytes at which producers get 429"),
     "ingestd_spool_events": ("gauge", "Accepted events that wait on disk"),
     "ingestd_spool_chunks": ("gauge", "Chunks of accepted events on disk"),
     "ingestd_spool_quarantined_chunks": ("gauge", "Chunks that were found damaged and set aside"),

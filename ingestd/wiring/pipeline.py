@@ -324,8 +324,8 @@ def _damaged(ledger: Ledger, directory: Path, warn: Warn, damage: SpoolDamage) -
     ledger.count_letters(Reason.DAMAGED, damage.events or 0)
     ledger.in_flight -= damage.events or 0
     warn(
-        f"chunk {damage.first} of the spool is damaged: {damage.what}; its {damage.events} events are put"
-        f" aside, see `ingestd spool check --state-dir {quote(str(directory))}`"
+        f"chunk {damage.first} of the spool is damaged: {damage.what}; its {damage.events} events are"
+        f" set aside, see `ingestd spool check --state-dir {quote(str(directory))}`"
     )
 
 

@@ -48,12 +48,12 @@ async def create_or_find(
             raise
         return None, there
     if not text(made, "id"):
-        raise UserError(f"{kind.name} {wanted.key}: the API made it and did not tell its id: apply again")
+        raise UserError(f"{kind.name} {wanted.key}: the API made it and returned no id: apply again")
     return made, None
 
 
 async def _exists(context: Context, path: str) -> bool:
-    """A list may go on showing what is gone: the one that is replaced just now."""
+    """A list may still show a deleted resource, such as the one that is replaced now."""
     try:
         await context.api.get(path)
     except ApiError as error:

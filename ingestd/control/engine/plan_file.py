@@ -1,4 +1,4 @@
-"""A plan on disk, to be approved before its apply, which refuses if the world moved meanwhile."""
+"""A plan on disk, to be approved before its apply. Apply refuses it if the resources have changed since."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def save_plan(path: Path, plan: Plan) -> None:
 
 
 def check_plan(path: Path, plan: Plan) -> None:
-    """That ``plan``, made just now, does what the file says, to the same world. Raises UserError."""
+    """That ``plan``, made just now, does what the file says, to the same resources. Raises UserError."""
     saved = _read(path)
     if saved.get("api") != plan.base:
         raise UserError(f"{path} is a plan for {str(saved.get('api'))[:200]}, not for {plan.base}")
@@ -45,7 +45,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         saved = None
     if not isinstance(saved, dict) or saved.get("format") != 1 or not isinstance(saved.get("changes"), list):
-        raise UserError(f"{path} is no plan: make one with ingestd plan --out")
+        raise UserError(f"{path} is not a plan: make one with `ingestd plan --out`")
     return saved
 
 

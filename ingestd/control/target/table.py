@@ -76,7 +76,7 @@ def canonical_url(url: str) -> str:
 
 def _check_url(url: str) -> str:
     """Addresses of this machine and its network are for ``Context.allow_private`` to allow, when they are
-    sent; plain HTTP is for this machine alone, whatever that says."""
+    sent; plain HTTP is for this machine alone, in any case."""
     try:
         _ANYWHERE.check_url(url)
     except UserError as error:
@@ -175,7 +175,7 @@ class TargetRetry(_Table):
 
 
 class WebhookTable(_Table):
-    """Who else is told of changes. ``secret``: ``whsec_…`` of Standard Webhooks."""
+    """A gateway that is notified of changes. ``secret``: ``whsec_…`` of Standard Webhooks."""
 
     url: _Url
     secret: _Secret
@@ -230,7 +230,7 @@ def _sort_out(given: Mapping[str, str], where: str) -> tuple[dict[str, str], dic
         if not _HEADER_NAME.fullmatch(name) or lower in _NOT_OURS:
             raise UserError(f"{at}: not a header that can be set: a name like x-source expected")
         if lower in headers:
-            raise UserError(f"{at}: twice, in different spellings")
+            raise UserError(f"{at}: given twice, in different spellings")
         if looks_secret(lower, value):
             secrets[lower] = SecretRef.parse(value, where=at)
             value = MASK

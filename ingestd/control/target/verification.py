@@ -26,7 +26,7 @@ def path_of(found: RemoteResource) -> str:
 
 
 def about(found: RemoteResource) -> dict[str, str | int | float | bool | None]:
-    """What every step tells of it."""
+    """How every step names it."""
     return {"target_id": found.id, "name": found.key}
 
 
@@ -73,6 +73,6 @@ def _failed(context: Context, found: RemoteResource, status: str, words: str, *,
     fields: dict[str, str | float] = {"status": status, "error": words, "verification_s": round(spent_s, 3)}
     context.note(AuditStep("TARGET_VERIFICATION_FAILED", about(found) | fields))
     return UserError(
-        f"target {cut(found.key, 100)} ({found.id}) is {status}: {words}; it stays as it is: see to its"
-        " endpoint, then the same command goes on with it"
+        f"target {cut(found.key, 100)} ({found.id}) is {status}: {words}; it stays as it is: correct its"
+        " endpoint, then run the same command again"
     )

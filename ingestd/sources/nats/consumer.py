@@ -52,7 +52,7 @@ class StreamState(NamedTuple):
 
 class Lag(NamedTuple):
     """Messages of the stream: that are yet to be delivered, that are on their way, and that no consumer will
-    give to anybody (of a work queue only: elsewhere what was read stays)."""
+    give to any consumer (of a work queue only: in other streams what was read stays)."""
 
     pending: int = 0
     unacked: int = 0
@@ -106,8 +106,7 @@ def objections(config: Mapping[str, Any]) -> list[str]:
 
 class Consumer:
     """``begin``, then ``deliveries`` until it raises BrokerAway. ``owner``: a name of this process, which no
-    other has. ``news`` is set when something came, and by
-    whoever wants ``deliveries`` to return."""
+    other has. ``news`` is set when something came, and by the caller who wants ``deliveries`` to return."""
 
     def __init__(
         self,
@@ -133,7 +132,7 @@ class Consumer:
         self.is_cumulative = True
         self.ack_wait_s = 30.0
         self.delivered_before = 0
-        """The last message that was given to anybody before: up to there they come again."""
+        """The last message that was given before: up to there messages come again."""
 
     @property
     def _named(self) -> str:
@@ -197,7 +196,7 @@ class Consumer:
     # --- what comes ---
 
     async def deliveries(self) -> list[Delivery]:
-        """What has come, in order; nothing if ``news`` was set by somebody else. Raises BrokerAway."""
+        """What has come, in order; nothing if another task set ``news``. Raises BrokerAway."""
         if self._asked <= 0 and not self._trouble:
             await self._ask_for_more()
         if not self._came and not self._trouble:
@@ -258,7 +257,7 @@ class Consumer:
         else:
             self.end(printable(f"{status} {words}"))
 
-    # --- what is told ---
+    # --- what is reported ---
 
     async def ack(self, replies: list[str]) -> None:
         """Messages are settled, in their order. Returns when the server knows. Raises BrokerAway."""

@@ -35,15 +35,15 @@ class NatsConfig(Section):
         ["nats://127.0.0.1:4222"], min_length=1, max_length=100, description="nats:// or tls://, HOST:PORT"
     )
     stream: str = Field(
-        "", pattern=r"^[^\s.*>/\\]{0,255}$", description="of JetStream, whose messages are read; needed"
+        "", pattern=r"^[^\s.*>/\\]{0,255}$", description="name of the JetStream stream; needed"
     )
     consumer: JetStreamName = Field(
-        "ingestd", description="durable pull consumer; made where there is none, never changed"
+        "ingestd", description="durable pull consumer; created if it does not exist, never changed"
     )
     subjects: Annotated[list[Subject], BeforeValidator(as_list)] = Field(
-        [], max_length=100, description="of a consumer that is made: only these; empty: all of the stream"
+        [], max_length=100, description="for a new consumer: subjects to read; empty: all of the stream"
     )
-    start: Literal["all", "new"] = Field("all", description="of a consumer that is made: where it begins")
+    start: Literal["all", "new"] = Field("all", description="for a new consumer: where it begins")
     format: MessageFormat = Field(
         "event", description="what a message holds: event, ndjson, array, cloudevents"
     )
@@ -51,18 +51,18 @@ class NatsConfig(Section):
         False, description="acknowledge what is in the spool; false: what is delivered, or a dead letter"
     )
     ack_wait: Seconds = Field(
-        60.0, ge=2, le=86400, description="of a consumer that is made: then it gives a message again"
+        60.0, ge=2, le=86400, description="for a new consumer: time after which a message is given again"
     )
     max_unacked: int = Field(
-        50_000, ge=1, le=1_000_000, description="of a consumer that is made: messages on their way at most"
+        50_000, ge=1, le=1_000_000, description="for a new consumer: most messages that are not acknowledged"
     )
-    domain: str = Field("", pattern=r"^[^\s.*>]*$", description="of JetStream, behind a leaf node")
-    user: str = Field("", description="with password_file")
-    password: Secret = Field(NOTHING, description="better password_file")
+    domain: str = Field("", pattern=r"^[^\s.*>]*$", description="JetStream domain, behind a leaf node")
+    user: str = Field("", description="user name; with password_file")
+    password: Secret = Field(NOTHING, description="password; better: password_file")
     password_file: SecretFile = Field("", description="a file that holds the password and nothing else")
-    token: Secret = Field(NOTHING, description="better token_file")
+    token: Secret = Field(NOTHING, description="token; better: token_file")
     token_file: SecretFile = Field("", description="a file that holds the token and nothing else")
-    creds_file: SecretFile = Field("", description="of nsc: a user's JWT and its nkey")
+    creds_file: SecretFile = Field("", description="credentials file of nsc: a user's JWT and nkey")
     nkey_file: SecretFile = Field("", description="a file that holds the nkey's seed, which begins with SU")
     ca_file: str = Field("", description="PEM file of authorities to trust, instead of the usual ones; TLS")
     cert_file: str = Field("", description="PEM file of the client's certificate, then its chain; TLS")

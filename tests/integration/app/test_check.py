@@ -101,7 +101,7 @@ async def test_each_setting_that_cannot_work_fails_with_its_name(file: Path, tmp
     assert report.exit_code == 2
     assert "is open to others: configure [ingest.producers.NAME]" in failed["access"]
     assert "did you mean interaction?" in failed["schema"]
-    assert "where does the token come from?" in failed["login"]
+    assert "No token URL is set" in failed["login"]
     report = await findings(file, overrides={("schema", "name"): "cloudevent"})
     assert "delivery.order_by: 'a..b' is not a path" in dict(at(report, Level.FAIL))["keys"]
 

@@ -196,7 +196,7 @@ async def test_a_plan_file_is_good_until_the_world_moves(tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"changed since\. Run plan again"):
         check_plan(path, await plan())
     path.write_text("[]")
-    with pytest.raises(UserError, match="is no plan: make one with ingestd plan --out"):
+    with pytest.raises(UserError, match="is not a plan: make one with `ingestd plan --out`"):
         check_plan(path, await plan())
     with pytest.raises(UserError, match="cannot read the plan"):
         check_plan(tmp_path / "none", await plan())
