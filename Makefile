@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 # with compiled files, whatever the environment says: each process would compile everything again
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
-.PHONY: setup demo test check docs reference deploy-check models constraints bench simulate soak fuzz clean
+.PHONY: setup demo test check docs reference deploy-check models sdk-check constraints bench simulate soak fuzz clean
 .DEFAULT_GOAL := help
 
 help:              ## this list
@@ -44,6 +44,9 @@ deploy-check: $(READY) ## lint and test deploy/; alerts need promtool (Debian: p
 
 models: $(READY)   ## read what the models of Genesys Cloud require again, from its public SDKs (pip, npm)
 	$(BIN)/python -m tests.sdk.read_models
+
+sdk-check: $(READY) ## Genesys Cloud's own Python and JavaScript SDKs against the sandbox (pip, npm)
+	$(BIN)/python -m tests.sdk.check
 
 constraints: $(READY) ## pin what the container installs to what this environment has
 	$(BIN)/python deploy/pin.py > deploy/constraints.new && mv deploy/constraints.new deploy/constraints.txt

@@ -1,6 +1,8 @@
 """``ingestd sandbox``: a local fake of the event APIs, with fault injection. Loaded by main.py."""
 
 import sys
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -94,8 +96,20 @@ MAX_SCRIPT_BYTES = 2**20
     is_flag=True,
     help="Conversation events: also accept events before a communication is established or after its end.",
 )
+@click.option("--tls", is_flag=True, help="Serve HTTPS with a new certificate of its own (needs openssl).")
+@click.option("--tls-cert", metavar="FILE", help="Serve HTTPS with this certificate.")
+@click.option("--tls-key", metavar="FILE", help="The key of --tls-cert.")
 @click.option("--quiet", is_flag=True, help="No summary at the end.")
-def sandbox(*, host: str, port: int, quiet: bool, **settings: Any) -> None:
+def sandbox(
+    *,
+    host: str,
+    port: int,
+    tls: bool,
+    tls_cert: str | None,
+    tls_key: str | None,
+    quiet: bool,
+    **settings: Any,
+) -> None:
     """Serve a local fake of the event APIs, with fault injection.
 
     Speaks their contracts strictly: OAuth2, sizes, schemas, idempotency keys, signatures. These APIs:
@@ -111,16 +125,24 @@ def sandbox(*, host: str, port: int, quiet: bool, **settings: Any) -> None:
 
     GET /_sandbox/stats says what arrived, GET /_sandbox/events shows it. Ctrl-C ends it.
     """
+    import tempfile
+
     import anyio
 
     from ingestd.app import early_signals
+    from ingestd.sandbox.tls import make_certificate
 
     try:
-        options = _options(**settings)
+        options = _options(tls=tls, tls_cert=tls_cert, tls_key=tls_key, **settings)
     except ValueError as reason:
         raise click.UsageError(str(reason)) from None
     early_signals.give_back_interrupt()
-    anyio.run(_serve, options, host, port, quiet, backend="asyncio", backend_options={"use_uvloop": True})
+    with tempfile.TemporaryDirectory() as directory:
+        files = (tls_cert, tls_key) if tls_cert and tls_key else None
+        if tls:
+            files = make_certificate(Path(directory))
+        serve = partial(_serve, options, host, port, quiet, files, shown=tls)
+        anyio.run(serve, backend="asyncio", backend_options={"use_uvloop": True})
 
 
 def _options(
@@ -141,6 +163,9 @@ def _options(
     require_handshake: bool,
     hook_status: str,
     no_communication_states: bool,
+    tls: bool = False,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
 ) -> "SandboxOptions":
     """Raises ValueError, in words for the person who typed it."""
     from ingestd.core.units import seconds, size
@@ -149,6 +174,8 @@ def _options(
     from ingestd.sandbox.faults import parse_faults, parse_script
     from ingestd.sandbox.tokens import parse_rate_limit
 
+    if bool(tls_cert) != bool(tls_key) or (tls and tls_cert):
+        raise ValueError("give --tls-cert and --tls-key, or --tls")
     for secret in webhook_secrets:
         read_secret(secret)
     return SandboxOptions(
@@ -182,17 +209,29 @@ def _read_script(path: str) -> bytes:
     return content
 
 
-async def _serve(options: "SandboxOptions", host: str, port: int, quiet: bool) -> None:
+async def _serve(
+    options: "SandboxOptions",
+    host: str,
+    port: int,
+    quiet: bool,
+    files: tuple[str, str] | None,
+    *,
+    shown: bool,
+) -> None:
+    """``files``: certificate and key; ``shown``: a person has to be told which certificate to trust."""
     import signal
 
     import anyio
 
     from ingestd.core.units import counted
     from ingestd.sandbox.server import INGEST_PATH, Sandbox
+    from ingestd.sandbox.tls import server_context
 
+    tls = server_context(*files) if files else None
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with Sandbox(options).serve(host, port) as running:
-            example = f"curl -s {running.url}/_sandbox/stats"
+        async with Sandbox(options).serve(host, port, tls) as running:
+            trust = f" --cacert {files[0]}" if files and shown else ""
+            example = f"curl -s{trust} {running.url}/_sandbox/stats"
             click.echo(f"sandbox at {running.url}  tokens at {running.token_url}  try: {example}")
             sys.stdout.flush()
             await anext(signals)

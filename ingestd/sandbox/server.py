@@ -3,6 +3,7 @@
 Called by ``ingestd sandbox``, by ``replay --sandbox``, by the demo and by tests.
 """
 
+import ssl
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -64,7 +65,9 @@ class Sandbox:
         self.order_faults(self.options.faults, self.options.rules)
 
     @asynccontextmanager
-    async def serve(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Running]:
+    async def serve(
+        self, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> AsyncIterator[Running]:
         """Serve while the context is open; port 0 takes any that is free.
 
         Raises UserError where the address cannot be listened on. At the end, open requests get two
@@ -77,11 +80,12 @@ class Sandbox:
         await runner.setup()
         try:
             try:
-                await web.TCPSite(runner, host, port).start()
+                await web.TCPSite(runner, host, port, ssl_context=tls).start()
             except (OSError, OverflowError) as reason:
                 said = getattr(reason, "strerror", None) or reason
                 raise UserError(f"cannot listen on {host}:{port}: {said}") from None
-            url = f"http://{f'[{host}]' if ':' in host else host}:{runner.addresses[0][1]}"
+            scheme, shown = "https" if tls else "http", f"[{host}]" if ":" in host else host
+            url = f"{scheme}://{shown}:{runner.addresses[0][1]}"
             async with self.control.delivery.run():
                 yield Running(url, url + TOKEN_PATHS[0], self)
         finally:

@@ -31,6 +31,8 @@ from tests.each import each
         (["--port", "70000"], "70000 is not in the range"),
         (["--webhook-secret", "whsec_Zm9v"], "a webhook secret has 3 bytes, and 16 to 64 are expected"),
         (["--hook-status", "500"], "'500' is not one of '200', '204'"),
+        (["--tls-cert", "x"], "give --tls-cert and --tls-key, or --tls"),
+        (["--tls", "--tls-cert", "x", "--tls-key", "y"], "give --tls-cert and --tls-key, or --tls"),
     ],
 )
 def test_wrong_options_are_said_in_one_line(options: list[str], said: str) -> None:
