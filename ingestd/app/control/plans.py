@@ -1,5 +1,6 @@
 """A file of resources and what there is: compared, applied, exported."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +17,13 @@ from ingestd.control.engine.resource import RemoteResource
 from ingestd.control.engine.state import ControlState
 from ingestd.control.engine.state_file import open_state
 from ingestd.control.engine.world import Progress, World, read_world
+from ingestd.control.trigger.topics import find_unknown
 from ingestd.core.errors import UserError
 from ingestd.core.redaction import by_value
 from ingestd.core.text import cut
 from ingestd.transport.api_client import ApiError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ async def plan(
     """Changes nothing, neither there nor here. ``out``: where to keep it for ``apply``. Raises UserError."""
     with open_state(control.directory, control.api, change=False) as state:
         made = await _plan(control, intention, state, progress)
+    for line in await find_unknown(control.context, intention.document.wanted):
+        logger.warning("%s", line)
     if audited:
         control.context.note(made.step())
     if out:

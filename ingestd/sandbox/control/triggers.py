@@ -90,6 +90,7 @@ class Triggers:
         return [
             ControlRoute("GET", PATH, self._list),
             ControlRoute("GET", PATH + "/topics", self._list_topics),
+            ControlRoute("GET", "/api/v2/notifications/availabletopics", self._list_available),
             ControlRoute("POST", PATH, self._create),
             ControlRoute("GET", one, self._get),
             ControlRoute("PUT", one, self._replace),
@@ -112,6 +113,9 @@ class Triggers:
 
     def _list_topics(self, exchange: Exchange) -> Reply:
         return reply(200, {"entities": TOPICS, "selfUri": exchange.path})
+
+    def _list_available(self, exchange: Exchange) -> Reply:
+        return reply(200, {"entities": [{"id": topic, "transports": ["All"]} for topic in TOPICS]})
 
     def _create(self, exchange: Exchange) -> Reply:
         trigger = self.all.add(exchange, read_body(exchange, _Trigger).content())
