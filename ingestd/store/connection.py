@@ -5,6 +5,7 @@ import sqlite3
 import struct
 import zlib
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -57,6 +58,7 @@ def connect(path: Path, *, read_only: bool = False, busy_timeout_s: float = 10.0
         isolation_level=None,
         timeout=busy_timeout_s,
     )
+    connection.text_factory = text_of
     if read_only:
         return connection
     try:
@@ -67,11 +69,17 @@ def connect(path: Path, *, read_only: bool = False, busy_timeout_s: float = 10.0
     return connection
 
 
+text_of = partial(str, encoding="utf-8", errors="replace")
+"""Text of a damaged row too: the default fails on one, and with it all of its transaction."""
+
+
 def connect_without_trace(path: Path) -> sqlite3.Connection:
     """A connection that only reads and leaves no file behind. Raises sqlite3.Error."""
     log = path.with_name(f"{path.name}-wal")
     mode = "mode=ro" if log.exists() else "immutable=1"  # the latter makes no files of its own
-    return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
+    connection.text_factory = text_of
+    return connection
 
 
 def look_at(path: Path) -> int:

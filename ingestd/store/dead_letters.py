@@ -29,7 +29,8 @@ FIRST_RETRY_S = 60.0
 MAX_RETRY_S = 3600.0
 
 COLUMNS = (
-    "id, state, reason, detail, fingerprint, payload, checksum, source, offset, line, digest, batch,"
+    "id, state, reason, detail, fingerprint, CAST(payload AS BLOB), checksum, source, offset, line,"
+    " CAST(digest AS BLOB), batch,"
     " batch_index, batch_size, ambiguous, attempts, first_sent, first_failed, last_failed, due,"
     " settled_at, edited, sink, requested, key_released, obstacle, reading"
 )

@@ -149,10 +149,10 @@ def delete(connection: sqlite3.Connection, batch_ids: Sequence[str]) -> None:
 
 
 def read(connection: sqlite3.Connection) -> list[FrozenBatch]:
-    """All of them, oldest first."""
-    rows = connection.execute(
-        "SELECT id, settled, frozen_at, events, body_digest, segments, kept, sink, keys FROM batches"
-        " ORDER BY frozen_at"
+    """All of them, oldest first. One whose row is damaged has no segments: it cannot be rebuilt."""
+    rows = connection.execute(  # CAST: one flipped bit makes a BLOB a TEXT
+        "SELECT id, settled, frozen_at, events, CAST(body_digest AS BLOB), CAST(segments AS BLOB),"
+        " CAST(kept AS BLOB), sink, CAST(keys AS BLOB) FROM batches ORDER BY frozen_at"
     )
     return [_unpack(row) for row in rows]
 
@@ -164,8 +164,11 @@ def pack(segments: Sequence[Segment]) -> bytes:
 
 
 def _unpack(row: tuple[str, int, float, int, bytes, bytes, bytes | None, str, bytes | None]) -> FrozenBatch:
-    segments = msgspec.msgpack.decode(row[5], type=list[PackedSegment])
-    kept = None if row[6] is None else msgspec.msgpack.decode(row[6], type=list[bytes])
+    try:
+        segments = msgspec.msgpack.decode(row[5], type=list[PackedSegment])
+        kept = None if row[6] is None else msgspec.msgpack.decode(row[6], type=list[bytes])
+    except msgspec.DecodeError:
+        return FrozenBatch(row[0], False, *row[2:5], [], None, row[7])
     packed = row[8] or b""
     keys = [packed[at : at + KEY_BYTES] for at in range(0, len(packed), KEY_BYTES)]
     return FrozenBatch(row[0], bool(row[1]), row[2], row[3], row[4], segments, kept, row[7], keys)

@@ -52,12 +52,16 @@ class KeyLog:
             found: list[WindowRow] = []
             count = 0
             for confirmed_at, packed, released in connection.execute(
-                "SELECT confirmed_at, digests, released FROM window WHERE confirmed_at >= ? ORDER BY id DESC",
+                "SELECT confirmed_at, CAST(digests AS BLOB), released FROM window"  # of a damaged row too
+                " WHERE confirmed_at >= ? ORDER BY id DESC",
                 (not_before,),
             ):
                 if count >= max_count:
                     break
-                keys = [packed[i : i + DIGEST_BYTES] for i in range(0, len(packed), DIGEST_BYTES)]
+                keys = [
+                    packed[i : i + DIGEST_BYTES]
+                    for i in range(0, len(packed) // DIGEST_BYTES * DIGEST_BYTES, DIGEST_BYTES)
+                ]
                 found.append(WindowRow(confirmed_at, keys, bool(released)))
                 count += 0 if released else len(keys)
             return found[::-1]

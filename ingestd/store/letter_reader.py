@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from ingestd.store.connection import FILE_NAME, VERSION, connect, read_only_uri
+from ingestd.store.connection import FILE_NAME, VERSION, connect, read_only_uri, text_of
 from ingestd.store.dead_letters import COLUMNS, Filter, StoredLetter
 from ingestd.store.lock import DirectoryLock
 
@@ -22,6 +22,7 @@ class LetterReader:
         """Raises sqlite3.OperationalError when there is no store; UserError when it is of another format."""
         _migrate(directory)
         with closing(sqlite3.connect(read_only_uri(directory / FILE_NAME), uri=True)) as connection:
+            connection.text_factory = text_of
             yield LetterReader(connection)
 
     def letters(self, where: Filter, now: float, *, limit: int = -1) -> Iterator[StoredLetter]:

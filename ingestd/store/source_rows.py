@@ -45,8 +45,8 @@ def find_source(
     """See ``Journal.find_file``."""
     rewritten = 0
     known = connection.execute(
-        "SELECT id, head, head_bytes, position, line, path, updated, tail, tail_bytes, tail_end"
-        " FROM sources WHERE device = ? AND inode = ? ORDER BY id DESC LIMIT 100",
+        "SELECT id, CAST(head AS BLOB), head_bytes, position, line, path, updated, CAST(tail AS BLOB),"
+        " tail_bytes, tail_end FROM sources WHERE device = ? AND inode = ? ORDER BY id DESC LIMIT 100",
         identity,
     ).fetchall()
     for number, head, head_bytes, position, line, known_as, moved, tail, tail_bytes, tail_end in known:

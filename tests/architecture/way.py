@@ -2,7 +2,7 @@
 
 A profiler hook on all threads counts the files of ``ingestd/`` whose functions run, and the calls from one
 to another. The API is a sandbox in a process of its own. For ``test_way_of_one_event.py``; by hand:
-``python -m tests.architecture.way replay|post|letter|command``, with ``--files`` for the list.
+``python -m tests.architecture.way replay|post|letter|command …``, with ``--files`` for the list.
 """
 
 import asyncio
@@ -254,19 +254,27 @@ async def retried(way: Way, api: str, directory: Path) -> None:
 KINDS = {"replay": replayed, "post": posted, "letter": sent_again, "command": retried}
 
 
-def trace(kind: str) -> Way:
+def trace(kind: str, api: str) -> Way:
     """Follow one event; ``kind``: one of KINDS."""
     way = Way()
-    with tempfile.TemporaryDirectory() as place, sandbox() as api:
+    with tempfile.TemporaryDirectory() as place:
         way.install()
         asyncio.run(KINDS[kind](way, api, Path(place)))
         sys.setprofile(None)
+        threading.setprofile(None)
     return way
 
 
+def main(kinds: list[str], *, with_files: bool) -> None:
+    with sandbox() as api:
+        for kind in kinds:
+            found = trace(kind, api)
+            rooms = Counter(name.partition("/")[0] for name in found.files)
+            if with_files:
+                print(*sorted(found.files), sep="\n", file=sys.stderr)
+            told = {"files": len(found.files), "calls": found.calls, "rooms": dict(sorted(rooms.items()))}
+            print(json.dumps(told))
+
+
 if __name__ == "__main__":
-    found = trace(sys.argv[1])
-    rooms = Counter(name.partition("/")[0] for name in found.files)
-    if "--files" in sys.argv:
-        print(*sorted(found.files), sep="\n", file=sys.stderr)
-    print(json.dumps({"files": len(found.files), "calls": found.calls, "rooms": dict(sorted(rooms.items()))}))
+    main([word for word in sys.argv[1:] if word != "--files"], with_files="--files" in sys.argv)

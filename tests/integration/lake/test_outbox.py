@@ -1,5 +1,3 @@
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -8,7 +6,6 @@ import pytest
 from ingestd.store.connection import disk_full
 from ingestd.store.database import Database
 from ingestd.store.outbox import Outbox
-from tests.each import each
 from tests.integration.lake.support import AT, opened
 
 pytestmark = pytest.mark.anyio
@@ -41,25 +38,6 @@ async def load_all(outbox: Outbox) -> list[list[bytes]]:
     return [row.events for row in rows]
 
 
-async def test_events_come_out_as_they_went_in_with_request_and_latency(tmp_path: Path) -> None:
-    async with opened(tmp_path) as database:
-        outbox = await outbox_in(database)
-        await put(database, outbox, [b'{"a":1}', b'{"b":2}'], request_id="r-1", latency_s=0.25)
-        assert outbox.stock == (1, 2, 14)
-        load = await outbox.cut(max_bytes=1, layout=b"x")
-        assert load is not None
-        (row,) = await outbox.read(load)
-        assert (row.events, row.request_id, row.latency_s, row.at) == (
-            [b'{"a":1}', b'{"b":2}'],
-            "r-1",
-            0.25,
-            AT,
-        )
-        await outbox.finish(load, [row])
-        assert outbox.stock == (0, 0, 0)
-        assert outbox.oldest_at is None
-
-
 async def test_a_load_is_the_same_rows_after_a_restart_whatever_was_added_since(tmp_path: Path) -> None:
     async with opened(tmp_path) as database:
         outbox = await outbox_in(database)
@@ -87,19 +65,6 @@ async def test_a_load_has_at_most_the_bytes_asked_for_but_at_least_one_row(tmp_p
             sizes.append([row.size_bytes for row in rows])
             await outbox.finish(load, rows)
         assert sizes == [[50], [10, 10], [10]]
-
-
-async def test_rows_added_after_the_table_was_emptied_are_not_taken_for_done(tmp_path: Path) -> None:
-    async with opened(tmp_path) as database:
-        outbox = await outbox_in(database)
-        for number in range(5):
-            await put(database, outbox, [b"%d" % number])
-            assert await load_all(outbox) == [[b"%d" % number]]
-    async with opened(tmp_path) as database:
-        outbox = await outbox_in(database)
-        await put(database, outbox, [b"after"])
-    async with opened(tmp_path) as database:
-        assert await load_all(await outbox_in(database)) == [[b"after"]]
 
 
 async def test_two_lakes_do_not_see_each_others_events(tmp_path: Path) -> None:
@@ -151,38 +116,6 @@ async def test_an_addition_whose_transaction_was_refused_takes_no_room(tmp_path:
         assert outbox.stock == (0, 0, 0)
         assert outbox.oldest_at is None
         assert await outbox.cut(max_bytes=1, layout=b"") is None
-
-
-@each(
-    "change",
-    [
-        "payload = CAST(substr(payload, 1, 3) || 'X' || substr(payload, 5) AS TEXT)",
-        "request_id = CAST(x'ff00' AS TEXT)",
-        "events = 9",
-        "at = 'yesterday'",
-        "latency_s = latency_s + 1",
-        "crc = 1",
-    ],
-)
-async def test_a_damaged_row_is_put_aside_and_told_and_its_neighbours_go_on(
-    tmp_path: Path, change: str
-) -> None:
-    warnings = Warnings()
-    async with opened(tmp_path) as database:
-        outbox = await outbox_in(database, warn=warnings)
-        for text in (b"first", b"second", b"third"):
-            await put(database, outbox, [text], request_id="r")
-        await database.run(lambda c: c.execute(f"UPDATE outbox SET {change} WHERE id = 2"))
-        assert await load_all(outbox) == [[b"first"], [b"third"]]
-        assert outbox.damaged_events >= 1
-        assert len(warnings) == 1
-        assert "damaged" in warnings[0]
-        assert outbox.rows == 0
-        await put(database, outbox, [b"fourth"])
-        assert await load_all(outbox) == [[b"fourth"]]
-    with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
-        kept = connection.execute("SELECT id, file FROM outbox").fetchall()
-    assert kept == [(2, "damaged")]
 
 
 async def test_rows_that_a_crash_kept_from_being_deleted_are_not_read_again(tmp_path: Path) -> None:

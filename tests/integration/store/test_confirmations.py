@@ -90,19 +90,6 @@ def test_an_event_that_is_put_off_is_not_due_until_then(connection: sqlite3.Conn
     connection.close()
 
 
-@pytest.mark.parametrize("damage", ["X'7B'", "CAST('{}' AS TEXT)", "CAST(X'FFFE' AS TEXT)"])
-def test_a_damaged_payload_is_told_and_does_not_stop_its_reading(
-    connection: sqlite3.Connection, damage: str
-) -> None:
-    insert(connection, pending("a", payload=b'{"n":1}'))
-    connection.execute(f"UPDATE confirmations SET payload = {damage}")
-    ((number, *_),) = confirmations.due(connection, "events", NOW + 1, 1)
-    found = confirmations.read(connection, number)
-    assert found is not None
-    assert not found.intact
-    connection.close()
-
-
 # through the database
 
 

@@ -9,15 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.core.chunk import Batch, Chunk, Segment
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.delivery.retry_worker import rebuild
-from ingestd.store import dead_letters, frozen_batches, letter_changes, letter_leases
-from ingestd.store.connection import VERSION, connect
+from ingestd.store import dead_letters, letter_changes, letter_leases
+from ingestd.store.connection import connect
 from tests.each import each
 from tests.ids import new_id
-from tests.integration.store.files import opened
 
 pytestmark = pytest.mark.anyio
 
@@ -35,29 +33,6 @@ def make_old(path: Path, version: int) -> sqlite3.Connection:
 def to_one(events: list[bytes]) -> list[list[str]]:
     """All events go to one sink."""
     return [["a"] for _ in events]
-
-
-@each("version", [1, 3])
-async def test_a_batch_that_was_under_way_and_a_file_are_known(tmp_path: Path, version: int) -> None:
-    chunk = Chunk([b"1", b"2"], source=1, start=0, end=8)
-    batch = Batch(chunk.events, [None, None], [Segment(chunk, range(2))], batch_id="b", new_id=new_id)
-    with make_old(tmp_path / "state.db", version) as old:
-        old.execute(
-            "INSERT INTO sources (path, device, inode, head, head_bytes, position, updated)"
-            " VALUES ('in', 1, 2, x'00', 4, 8, 0)"
-        )
-        old.execute(
-            "INSERT INTO batches (id, frozen_at, events, body_digest, segments) VALUES ('b', 5, 2, x'', ?)",
-            (frozen_batches.pack(batch.segments),),
-        )
-    old.close()
-    async with opened(tmp_path) as journal:
-        (found,) = await journal.frozen_batches()
-    assert (found.id, found.sink, found.settled, found.keys) == ("b", "ingest_api", False, [])
-    with sqlite3.connect(tmp_path / "state.db") as now:
-        assert now.execute("PRAGMA user_version").fetchone() == (VERSION,)
-        assert now.execute("SELECT position, tail, tail_bytes FROM sources").fetchall() == [(8, None, 0)]
-    now.close()
 
 
 @each("version", [1, 3])

@@ -63,19 +63,6 @@ async def lost_tail(directory: Path, events: list[bytes]) -> None:
     shutil.copy(copy / "state.db", directory / "state.db")
 
 
-async def test_what_was_appended_is_there_after_a_restart_in_order_with_its_keys(tmp_path: Path) -> None:
-    async with opened(tmp_path) as (spool, _):
-        await append(spool, b"a", b"b")
-        await append(spool, b"c")
-        assert (spool.chunks, spool.events, spool.bytes) == (2, 3, 3)
-    async with opened(tmp_path) as (spool, database):
-        assert (spool.chunks, spool.events, spool.bytes) == (2, 3, 3)
-        assert await read_all(spool) == [[b"a", b"b"], [b"c"]]
-        rows = await KeyLog(database).read(not_before=0, max_count=100)
-        assert [row.keys for row in rows] == [KEYS[:2], KEYS[:1]]
-        assert not spool.damage
-
-
 async def test_a_chunk_is_gone_when_all_its_events_had_their_end_and_numbers_are_not_used_twice(
     tmp_path: Path,
 ) -> None:
