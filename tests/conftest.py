@@ -17,6 +17,11 @@ def _no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     redaction._by_value.cache_clear()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest starts first: nobody waits for it in the end."""
+    items.sort(key=lambda item: "process/test_limits.py" not in item.nodeid)
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     """Everything runs on asyncio, as in production."""

@@ -9,7 +9,7 @@ from tests import machine
 from tests.machine import patience
 
 ROOT = Path(__file__).parents[2]
-LIMIT_S = patience(1.5)
+LIMIT_S = patience(0.8)
 MARK = f"3600.{os.getpid()}"  # a process of the inner suite is known by how long it sleeps
 
 CONFTEST = f"""

@@ -15,7 +15,7 @@ from ingestd.config import Login, Settings
 from ingestd.control.engine.resource import AuditStep, Context
 from ingestd.control.engine.secret import SecretRef
 from ingestd.core.address import show_url
-from ingestd.core.clock import SystemClock, system_rng
+from ingestd.core.clock import Clock, SystemClock, system_rng
 from ingestd.core.errors import Unreachable, UserError
 from ingestd.core.redaction import redact
 from ingestd.telemetry.audit_entry import AuditEntry
@@ -79,9 +79,10 @@ async def open_control(
     *,
     deadline_s: float,
     allow_private: bool,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Control]:
     """Raises UserError. ``deadline_s``: for each step that has to wait for the API."""
-    clock, secrets = SystemClock(), Secrets()
+    clock, secrets = clock or SystemClock(), Secrets()
     async with AsyncExitStack() as stack:
         notes = _Notes(settings, directory, secrets)
         stack.callback(notes.close)

@@ -192,7 +192,7 @@ async def test_a_letter_that_the_lane_keeps_through_a_long_outage_is_not_leased_
 async def test_the_writer_goes_on_beside_large_changes_and_its_count_of_commits_stays_true(
     tmp_path: Path,
 ) -> None:
-    step = {"step_letters": 500}
+    step = {"step_letters": 100}
     database = Database(tmp_path, patient=True)
     await database.open()
     await fill(database, *(letter(n) for n in range(2500)))
