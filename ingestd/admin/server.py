@@ -86,7 +86,7 @@ async def serve_pages(
     max_connections: int = MAX_CONNECTIONS,
     head_timeout_s: float = HEAD_TIMEOUT_S,
 ) -> AsyncIterator[int]:
-    """GET and HEAD of each path; everything else is told in JSON. Yields the port."""
+    """GET and HEAD of each path; everything else is answered in JSON. Yields the port."""
     application = web.Application(middlewares=[_errors_as_json])
     application.on_response_prepare.append(_set_headers)
     application.add_routes([web.get(path, _handler(page)) for path, page in pages.items()])

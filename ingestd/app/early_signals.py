@@ -1,7 +1,7 @@
 """Signals in the first moments, while everything is imported: they end the process, quietly.
 
 As process 1 of a container nothing would, without a handler; and an interrupt in the middle of an import is a
-traceback. Whoever has something to save takes over with handlers of its own.
+traceback. Code that has something to save installs handlers of its own.
 """
 
 import os
@@ -13,7 +13,7 @@ EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 
 
 def install() -> None:
-    """SIGINT ends with 130, SIGTERM with 143; of ``run`` with 0, as after any drain: nothing was taken over.
+    """SIGINT ends with 130, SIGTERM with 143; of ``run`` with 0, as after any drain: nothing was accepted.
     There SIGHUP means nothing yet: the configuration is going to be read."""
     signal.signal(signal.SIGINT, _end)
     signal.signal(signal.SIGTERM, _end)

@@ -1,4 +1,5 @@
-"""All that a process meets: time, chance, the network on both sides, the writer's thread, signals."""
+"""All that a process gets from outside: time, randomness, the network on both sides, the writer's thread,
+signals."""
 
 import random
 from collections.abc import AsyncIterator, Callable

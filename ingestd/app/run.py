@@ -1,6 +1,6 @@
 """The life of ``ingestd run``: build, run, signals, and the order of shutting down.
 
-Shutting down, in this order, because each step needs the next one alive: producers are told to come back
+Shutting down, in this order, because each step needs the next one alive: producers get 503 with Retry-After
 and the listener closes; what was accepted is committed and answered; the feed brings it to the lane, as long
 as the sink takes it and there is time; the lane sends all of it; the spool keeps the rest; the stores commit
 and close; the admin address closes last.

@@ -1,4 +1,4 @@
-"""What a process holds and how often it looks, where nobody sets it; passed in, so that tests own it."""
+"""Limits and intervals that no setting has. They are passed in, so that tests can set them."""
 
 from dataclasses import dataclass
 

@@ -21,7 +21,7 @@ class Keeper(Enum):
     SPOOL = "spool"
     """They are on disk since they were accepted, and their keys are known from then on."""
     JOURNAL = "journal"
-    """Nobody else has them: they are kept with the batches that they are in."""
+    """No other place keeps them: the journal keeps them with their batches."""
 
 
 _NONE_YET = Receipt(-1, lambda: None)

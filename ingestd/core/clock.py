@@ -27,7 +27,7 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None: ...
 
     def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[Any]:
-        """Ends its block after so many seconds with TimeoutError; None: never."""
+        """Ends its block after this number of seconds with TimeoutError; None: never."""
         ...
 
     def call_later(self, seconds: float, callback: Callable[..., object], *args: Any) -> Timer: ...
@@ -51,7 +51,7 @@ class Event(Protocol):
 
 
 async def wait_until_set(event: Event, seconds: float | None, clock: Clock) -> bool:
-    """False if ``event`` was not set within so many ``seconds``; None: however long that takes."""
+    """False if ``event`` was not set within ``seconds``; None: no limit."""
     try:
         async with clock.timeout(None if seconds is None else max(0.001, seconds)):
             await event.wait()

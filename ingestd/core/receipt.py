@@ -86,7 +86,7 @@ class Receipt:
             self._done()
 
     def recount(self, more: int) -> None:
-        """The chunk was found to have so many events more."""
+        """The chunk has this number of events more."""
         self.open += more
 
     # --- what a sink says ---
@@ -103,7 +103,7 @@ class Receipt:
         return Resolution(len(positions), letters, unconfirmed=pending, keys=known, lost=letters)
 
     def finish(self, sink: str, count: int) -> None:
-        """``resolve``, for so many events, was written down."""
+        """``resolve`` was recorded for this number of events."""
         self.settle(count)
 
     def fail(self, position: int, letter: DeadLetter) -> bool:
@@ -136,7 +136,7 @@ class Receipt:
 
 
 class FanOutReceipt(Receipt):
-    """Shared by ``sinks`` sinks, each of which is asked to ``resolve`` what it was told to ``expect``.
+    """Shared by ``sinks`` sinks, each of which must ``resolve`` what it was given by ``expect``.
 
     ``whole``: the chunk's own. ``routed``: who gets what; ``events``: how many go anywhere, ``unmatched``:
     how many nowhere, that are to be counted with the rest. ``digests``, of the events at ``positions``: where
@@ -279,7 +279,7 @@ class FanOutReceipt(Receipt):
 
 
 def receipt_without_chunk(routed: Routed, *, known: bool) -> FanOutReceipt:
-    """Of events of an earlier process, whose chunk is gone, or was not taken up yet. ``known``: they are
+    """Of events of an earlier process, whose chunk is gone, or was not read yet. ``known``: they are
     resolved, but for what is unconfirmed."""
     return FanOutReceipt(Receipt(0, _nothing), routed, events=0, sinks=0, known=known)
 

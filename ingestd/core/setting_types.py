@@ -14,7 +14,7 @@ from ingestd.core.redaction import MASK
 
 
 class Section(BaseModel):
-    """A table of the configuration: nothing in it is unknown, and nobody changes it."""
+    """A table of the configuration. Unknown keys are refused, and it cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False, defer_build=True)
 

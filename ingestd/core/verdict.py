@@ -35,7 +35,7 @@ class Verdict:
     ``unmatched``: item errors in the body that could not be traced to an event; ``unmatched_words``: of what
     kind they are. ``cut_sending``: the connection was lost before all was sent. ``about_token``: it is the
     token that is refused, whatever the meaning: a new one may do.
-    ``strange``: a good status with what is not that API's answer: of a few in a row a person is told.
+    ``strange``: a good status with what is not that API's answer: after a few in a row the lane pauses.
     ``goes_on``: accepted, but there is more to send of these events.
     ``remote_ids``: (index, the API's own id) of events that it has accepted, and can be asked about.
     """

@@ -1,4 +1,5 @@
-"""Cutting a batch that is too large, or of which some events are refused and nobody says which. Pure.
+"""Cutting a batch that is too large, or of which some events are refused and the API does not say which.
+Pure.
 
 Events of one key stay together, so that order survives. Where a refusal (400, 422) names no event,
 halves are sent until the bad events stand alone. Where nothing at all is accepted, that would cost

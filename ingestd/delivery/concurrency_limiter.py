@@ -1,13 +1,14 @@
 """How many requests at once, and whether at all, by what the API says and how fast. Pure; time is passed in.
 
-The lane asks ``limit`` before each request, and tells of each answer.
+The lane asks ``limit`` before each request, and reports each answer.
 """
 
 from enum import Enum, auto
 from statistics import median
 
 CALM = 8
-"""So many at once are no burden to anybody: the limit starts here, and only a refusal takes it lower."""
+"""This many at the same time are no burden to an API: the limit starts here, and only a refusal takes it
+lower."""
 _DOUBLING_ROUNDS = 4
 _DIP = 0.75
 _DIP_ROUNDS = 2

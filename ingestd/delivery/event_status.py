@@ -1,4 +1,5 @@
-"""What an API says when it is asked what became of an event. For the confirmer and ``ingestd publish``."""
+"""What an API says when it is asked what became of an event. For the status poller and ``ingestd
+publish``."""
 
 import json
 from collections.abc import Callable, Sequence

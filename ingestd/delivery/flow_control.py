@@ -77,7 +77,7 @@ class FlowControl:
     # --- the decision ---
 
     def next(self, now: float, *, held_back: bool) -> Send | Wait | Done:
-        """``held_back``: nothing may be sent, for a reason outside the lane. Whoever sends calls ``sent``."""
+        """``held_back``: nothing may be sent, for a reason outside the lane. The sender calls ``sent``."""
         more = bool(self.queues)
         self._check_outage(now, more=more)
         if self._is_done(now, more=more, held_back=held_back):
@@ -109,7 +109,7 @@ class FlowControl:
         return len(queues.fresh) > settings.max_queued or len(queues.waiting) >= settings.max_waiting or held
 
     def takes_more(self, now: float, *, held_back: bool) -> bool:
-        """Whether more batches would be sent in this drain, as far as can be told."""
+        """Whether more batches will probably be sent in this drain."""
         most_left = 1 if self._order else self._settings.max_waiting  # of a key that is left all is held
         return not (
             self.abandoned or self._left_in_drain >= most_left or self._is_hopeless(now, held_back=held_back)
@@ -175,7 +175,7 @@ class FlowControl:
             batch.first_sent = self._outage_clock(now)
 
     def answered(self, now: float, headers: Mapping[str, str], *, after_s: float | None) -> None:
-        """An answer came, whatever it says. ``after_s``: its Retry-After in seconds."""
+        """An answer came, of any kind. ``after_s``: its Retry-After in seconds."""
         self._ever_answered = True
         if not RATE_HEADERS.isdisjoint(headers):
             self.rates.answered(now, headers, after_s=after_s)

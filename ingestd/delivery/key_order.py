@@ -32,10 +32,10 @@ class _Held(NamedTuple):
 class KeyOrder:
     """What is open and what is held in one lane. Pure and synchronous.
 
-    ``key_of``: an event's key, None if it has none: then it waits for nobody. A batch of held events has
-    at most ``max_events``, and ``max_bytes`` of events with one separator each. Past ``max_held_events``,
-    or ``max_held_bytes`` of chunks that these keep in memory, it is ``full``. With ``one_per_key`` no
-    batch, but one that the API knows already, has two events of a key.
+    ``key_of``: an event's key, None if it has none: then it waits for no other event. A batch of held events
+    has at most ``max_events``, and ``max_bytes`` of events with one separator each. Past ``max_held_events``,
+    or ``max_held_bytes`` of chunks that these keep in memory, it is ``full``. With ``one_per_key`` no batch,
+    but one that the API knows already, has two events of a key.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class KeyOrder:
     # --- what may go ---
 
     def admit(self, batch: Batch) -> Batch | None:
-        """What may go now of a batch that nobody has sent; None if nothing may. The rest is held, or is
+        """What may be sent now of a batch that was not sent yet; None if nothing may. The rest is held, or is
         to be admitted next: see ``take_rest``."""
         if batch.body or batch.ambiguous:  # its bytes are known to the API: it goes as it is
             return batch if self.may_go(batch) else None

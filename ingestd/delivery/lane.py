@@ -131,7 +131,7 @@ class Lane:
         self._changed.set()
 
     def allow(self, requests_per_minute: int | None) -> None:
-        """So many are granted by the receiver; None: any number."""
+        """Requests a minute that the receiver allows; None: no limit."""
         self._flow.rates.allow(requests_per_minute, self._clock.monotonic())
 
     def close(self) -> None:
@@ -170,7 +170,7 @@ class Lane:
 
     @property
     def takes_more(self) -> bool:
-        """Whether more batches would be sent in this drain, as far as can be told."""
+        """Whether more batches will probably be sent in this drain."""
         return self._flow.takes_more(self._clock.monotonic(), held_back=self._held_back)
 
     # --- for metrics ---

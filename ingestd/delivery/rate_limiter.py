@@ -1,6 +1,6 @@
 """When the next request may go: our own limits, and what the API says is left. Pure; time is passed in.
 
-The lane asks ``RateLimiter.next_at``, and tells of every request and every answer.
+The lane asks ``RateLimiter.next_at``, and reports every request and every answer.
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ RATE_HEADERS = frozenset({"inin-ratelimit-reset", "ratelimit", "ratelimit-remain
 _LOW = 20
 """Requests left from which on they are spread, where the API does not say how many it allows at all."""
 _ASK_S = 1.0
-"""After a reset one request goes ahead, to be told what is allowed now; the others wait that long for it."""
+"""After a reset one request goes ahead, to learn what is allowed now; the others wait that long for it."""
 _SAME_WINDOW_S = 1.5
-"""Resets are told in whole seconds: two that differ by less are the same one."""
+"""Resets are given in whole seconds: two that differ by less are the same one."""
 
 
 class RateLimiter:
@@ -39,7 +39,8 @@ class RateLimiter:
         self.limited = self._requests is not None or self._events is not None
 
     def allow(self, requests_per_minute: int | None, now: float) -> None:
-        """So many are granted by the receiver; None: any number. Our own setting stays the most."""
+        """Requests a minute that the receiver allows; None: no limit. Our own setting is still the upper
+        limit."""
         granted = requests_per_minute or self._requests_per_minute
         most = min(granted, self._requests_per_minute) if self._requests_per_minute else granted
         self._requests = _per_minute(most, now)
@@ -48,7 +49,7 @@ class RateLimiter:
         self._schedule(now)
 
     def sent(self, now: float, *, events: int) -> None:
-        """A request goes out, whatever kind: a first one, a retry, a probe."""
+        """A request goes out: a first one, a retry or a probe."""
         if self._requests:
             self._requests.take(now)
         if self._events:

@@ -1,4 +1,5 @@
-"""What the lane tells of its batches, and to whom. ``recording/sink_recorder.py`` is the real recorder."""
+"""What the lane reports of its batches: the contract of recorders. ``recording/sink_recorder.py`` is the real
+recorder."""
 
 import asyncio
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ class Outcomes:
 
 
 class Recorder(Protocol):
-    """Writes down what the lane tells of its batches."""
+    """Writes down what the lane reports of its batches."""
 
     @property
     def ledger(self) -> SinkLedger: ...

@@ -197,7 +197,7 @@ class VerdictHandler:
         return actions + self._follow_up(batch, good=bool(delivered or following) or len(batch) > 1)
 
     def _doubt(self, batch: Batch, verdict: Verdict, now: float) -> list[Action]:
-        """It is not the API that answered, this once. What this batch alone hears is given up in time."""
+        """Not the API answered, this once. A batch that alone gets such answers is given up in time."""
         if self._flow.fails_alone(batch, now) and self._flow.exhausted(now, batch):
             return self._dead_letter(batch, Reason.GAVE_UP, verdict.detail)
         return [Resubmit(batch, self.delay_s(batch), repeat=True)]

@@ -43,7 +43,7 @@ class Phase(IntEnum):
 
 
 class Connection(asyncio.Protocol):
-    """``surplus``: one more than the limit allows; it is told so and closed."""
+    """``surplus``: one more than the limit allows; it gets a 503 and is closed."""
 
     __slots__ = (
         *("_advancing", "_blocked_since_s", "_certificate_name", "_discarded_bytes", "_ended", "_held_bytes"),

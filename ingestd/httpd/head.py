@@ -214,6 +214,6 @@ def _frame_body(head: Head, parser: HttpRequestParser, *, upgrade: bool) -> None
 
 
 def _settle_connection(head: Head) -> None:
-    """RFC 9112, 9.3: HTTP/1.1 stays open unless told to close, HTTP/1.0 the other way round."""
+    """RFC 9112, 9.3: HTTP/1.1 stays open unless asked to close, HTTP/1.0 the other way round."""
     options = {option.strip(" \t") for option in head.headers.get("connection", "").lower().split(",")}
     head.keep_alive = "close" not in options and (not head.is_http_1_0 or "keep-alive" in options)

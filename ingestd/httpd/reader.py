@@ -114,7 +114,7 @@ class SizedBody:
 class ChunkedBody:
     """Decoded by llhttp. ``feed`` until it gives what follows the body.
 
-    A parser of httptools cannot be told to stop after one request, and the next may follow in the same
+    A parser of httptools cannot stop after one request, and the next may follow in the same
     bytes. But a chunked body always ends with an empty line: so it is fed no further than the next one.
     """
 

@@ -67,7 +67,7 @@ class Application(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """What a client may cost. Beyond a limit it is told so and cut off."""
+    """Limits for a client. Beyond one it gets an error and is cut off."""
 
     max_head_bytes: int = 16 * 1024
     """Request line and fields together; 431."""
@@ -85,7 +85,7 @@ class ServerLimits:
     max_connections: int = 10_000
     """At once; 503."""
     max_surplus: int = 256
-    """Connections above that are told so at a time; any more are closed without a word."""
+    """Connections above the limit that get an error at the same time; any more are closed at once."""
     linger_s: float = 5.0
     """What a refused client may go on sending, so that it comes to read its answer (RFC 9112, 9.6)."""
     linger_bytes: int = 16 * 1024 * 1024

@@ -32,11 +32,11 @@ from ingestd.store.writer import Work
 _LEAST_S, _MOST_S, _UNKNOWN_S = 1, 300, 30
 _SMOOTHING_S = 10.0
 _ROOM_AGAIN = 0.9
-"""Of the cap: once somebody had to wait, the spool counts as full until it holds less."""
+"""Share of the limit: once a producer had to wait, the spool counts as full until it holds less."""
 
 
 def store_deferral(error: BaseException) -> DeferredSubmission:
-    """What a producer hears of a store that cannot be written: no paths of this machine."""
+    """The answer to a producer when the store cannot be written; without paths of this machine."""
     if isinstance(error, StoreBlocked):
         return DeferredSubmission(507 if error.full else 503, _UNKNOWN_S, f"{error.told}: try again later")
     return DeferredSubmission(
@@ -77,7 +77,7 @@ class Backpressure:
         self._measured_at, self._measured_bytes = now, settled
 
     def refusal(self, size_bytes: int) -> DeferredSubmission | None:
-        """Why ``size_bytes`` more cannot be taken over now, and when to try again; None: they can."""
+        """Why ``size_bytes`` more cannot be accepted now, and when to try again; None: they can."""
         if self.closing:
             return DeferredSubmission(
                 503, _LEAST_S, "this process is shutting down: send it again, to another or later"
@@ -113,7 +113,7 @@ Accepted = Callable[[str, int], None]
 
 
 class CommitPart(Protocol):
-    """A unit of work of somebody else, for the same transaction."""
+    """A unit of work of another component, for the same transaction."""
 
     def __call__(self, connection: sqlite3.Connection, /) -> None: ...
     def refused(self) -> None:
@@ -123,7 +123,7 @@ class CommitPart(Protocol):
 
 class Admission:
     """``submit`` may be called at any time. Every chunk that is on disk is offered to ``sources``, in order;
-    ``accepted`` is told of the new events of each submission."""
+    ``accepted`` is called with the new events of each submission."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class Admission:
             self._schedule()
 
     async def finished(self) -> None:
-        """Wait until everybody that submitted something has been answered, or waits for a delivery."""
+        """Wait until every submission has been answered, or waits for its delivery."""
         await self._idle.wait()
 
     def _stalled(self, size_bytes: int) -> DeferredSubmission | None:

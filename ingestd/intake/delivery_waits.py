@@ -1,4 +1,5 @@
-"""Producers that wait for the delivery of what they posted. Told by the spool of chunks that are resolved."""
+"""Producers that wait for the delivery of what they posted. The spool reports the chunks that are
+resolved."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from ingestd.core.clock import Clock, Timer
 from ingestd.core.submission import AcceptedSubmission, Submission, SubmissionOutcome
 
 State = Callable[[int], tuple[int, int] | None]
-"""Number of a chunk -> (events of it that are not resolved, dead letters); None: not yet taken up."""
+"""Number of a chunk -> (events of it that are not resolved, dead letters); None: not yet read."""
 
 
 @dataclass(slots=True)
@@ -21,7 +22,7 @@ class _Waiter:
 
 
 class DeliveryWaits:
-    """``resolved`` is told of each chunk whose events are all resolved, and confirmed where an API has to.
+    """``resolved`` is called for each chunk whose events are all resolved, and confirmed if an API confirms.
 
     ``most``: chunks that are waited for."""
 
@@ -36,7 +37,7 @@ class DeliveryWaits:
     def add(
         self, submission: Submission, taken: AcceptedSubmission, chunks: dict[int, int], state: State
     ) -> None:
-        """``chunks``: number -> events, of those that hold this submission's new events and nobody else's;
+        """``chunks``: number -> events, of those that hold only this submission's new events;
         ``state`` knows of those that are not resolved."""
         waiter = _Waiter(submission, taken, chunks, state)
         if not chunks or self._ending or len(self._by_chunk) >= self._most:
@@ -56,7 +57,7 @@ class DeliveryWaits:
             self._answer(waiter)
 
     def give_up(self) -> None:
-        """The process ends: everybody is told what is known, and nobody waits any more."""
+        """The process ends: every waiting producer gets what is known."""
         self._ending = True
         for waiter in {id(waiter): waiter for waiter in self._by_chunk.values()}.values():
             self._answer(waiter)

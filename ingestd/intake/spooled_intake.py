@@ -14,7 +14,7 @@ from ingestd.sources.source import Source
 from ingestd.store.journal import Journal
 
 _TRY_AGAIN_S = 0.5
-"""At most: this is one process, and nobody is spared anything by more patience."""
+"""Longest wait before the next try: a longer one would save nothing in one process."""
 
 
 class SpooledIntake:

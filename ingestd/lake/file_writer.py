@@ -43,7 +43,7 @@ class Written(NamedTuple):
 
 
 class WriteFailure(NamedTuple):
-    """``lasting``: somebody must do something about it, so there is no hurry to try again."""
+    """``lasting``: a person must correct it, so there is no hurry to try again."""
 
     why: str
     lasting: bool

@@ -39,7 +39,7 @@ class Lake:
     """``outbox.add`` brings events in. ``run`` until cancelled; then, or beside it, ``drain``.
 
     Gauges: ``outbox.events``, ``outbox.bytes``, ``outbox.skipped_events``, ``outbox.damaged_events``,
-    ``files_written``, ``events_written``, ``failures`` (attempts of a load that came to nothing),
+    ``files_written``, ``events_written``, ``failures`` (attempts of a load that failed),
     ``oldest_age_s``, and ``callback`` has its own.
     """
 
@@ -220,7 +220,7 @@ async def open_lake(
     """A lake on an open database, with what an earlier process left in its outbox.
 
     ``file_bytes``: of events that are written together, split over the folders they belong to: no file has
-    more, and this is what memory must hold. A store that cannot be used is told, and tried again with each
+    more, and this is what memory must hold. A store that cannot be used is logged, and tried again with each
     load. Raises UserError for Parquet without pyarrow, StoreFailed.
     """
     if layout.format == "parquet":

@@ -1,7 +1,7 @@
 """The validation stage: which events of a chunk are valid, and by which key each is known. Pure.
 
-Called by the pipeline for every chunk, before the dedup window: the keys of refused events are
-told too, so that a broken copy of an event that is already delivered counts as its duplicate.
+Called by the pipeline for every chunk, before the dedup window: the keys of refused events are given too, so
+that a broken copy of an event that is already delivered counts as its duplicate.
 """
 
 from collections.abc import Iterator, Sequence

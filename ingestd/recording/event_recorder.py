@@ -25,14 +25,14 @@ from ingestd.telemetry.audit_entry import Audit, AuditEntry
 
 
 class KeysReleased(Protocol):
-    """Told of keys that are free again although they were known."""
+    """Called with known keys that may be used again."""
 
     def __call__(self, digests: Sequence[bytes], /, *, now: float) -> None: ...
 
 
 class EventRecorder:
-    """``released`` is told of known keys that are free again. ``copies_resolved`` is set when copies that
-    waited for an event on its way are resolved."""
+    """``released`` is called with known keys that may be used again. ``copies_resolved`` is set when copies
+    that waited for an event on its way are resolved."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class EventRecorder:
             ledger.count_letters(reason, count)
 
     def refused(self, source: int, events: Sequence[tuple[bytes, Reason, str]]) -> None:
-        """Events of producers that fail their schema: who sent them was told."""
+        """Events of producers that fail their schema. Their producers got that answer."""
         _, reason, detail = events[0]
         self._audit(
             AuditEntry.INGESTION_REJECTED, source=source, count=len(events), reason=reason, first_error=detail

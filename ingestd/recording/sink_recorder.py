@@ -34,7 +34,7 @@ Piece = tuple[Segment, Digests, Failures]
 
 
 class SinkRecorder:
-    """``learn`` is told of a smaller body limit, ``warn`` of what people should know.
+    """``learn`` is called with a smaller body limit, ``warn`` with what a person should know.
 
     ``keep``: gives what a lake writes with the end of a batch; None: no lake wants this sink's events.
     ``pending``: counts the events that the API will be asked about; None: its answers are final.
@@ -153,7 +153,7 @@ class SinkRecorder:
 
     @property
     def keeps(self) -> bool:
-        """Whether somebody wants the events that are delivered."""
+        """Whether a lake wants the events that are delivered."""
         return self._keep is not None
 
     def confirmed(self, sink: str, event: Due, whole: Pending | None) -> None:

@@ -1,7 +1,8 @@
 """Events that an API has accepted and of which it has yet to say what became of them. For ``event_recorder``.
 
-They are in flight until then: in the ledger, and for a producer that waits. What is confirmed is told row by
-row (``store/confirmations.py``); here it comes together to the ends of events, which may have several sinks.
+They are in flight until then: in the ledger, and for a producer that waits. Confirmed events are recorded row
+by row (``store/confirmations.py``); here it comes together to the ends of events, which may have several
+sinks.
 """
 
 from bisect import bisect_left
@@ -32,7 +33,7 @@ class _Left:
 
 
 class UnconfirmedEvents:
-    """Told of events as they are accepted and as what became of them is known.
+    """Records events when they are accepted, and when their outcome is known.
 
     An event is an entry here until the last of its APIs has spoken; then it is counted: dead-lettered if any
     of its sinks lost it, else delivered. Memory is bounded by what may be pending at each sink
@@ -130,7 +131,7 @@ class UnconfirmedEvents:
             self._ledger.in_flight -= 1
 
     def adopt(self, receipt: FanOutReceipt, chunk: Chunk, positions: Positions | None = None) -> None:
-        """A chunk is taken up that an earlier process may have had: what it left of the events at
+        """A chunk is read that an earlier process may have had: what it left of the events at
         ``positions`` is theirs."""
         source = chunk.source
         found = [left for left in (self._left.get(source), self._asleep.get(source)) if left]

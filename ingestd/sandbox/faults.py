@@ -94,7 +94,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class FaultPlan:
-    """What shall happen to one request.
+    """What happens to one request.
 
     ``take`` False: it is not handled; it gets ``status`` (a made-up error), ``answer``, or, with
     ``cut``, nothing. ``take`` True: it is handled, and then ``answer`` replaces its own answer.
@@ -200,7 +200,7 @@ def _delay(text: str | float) -> float:
 
 @dataclass(slots=True)
 class Faults:
-    """Decides the fate of each request: the script first, else one throw of seeded dice.
+    """Decides what happens to each request: the script first, else a seeded random number.
 
     Token requests have dice of their own, so that how often a client logs in does not change what
     happens to its batches. Faults that strike events are no throw at all: who they strike follows from
@@ -237,7 +237,7 @@ class Faults:
         return scope in self._by_scope
 
     def strikes(self, scope: str, identity: bytes) -> Fault | None:
-        """The fault of ``scope`` that strikes whoever ``identity`` stands for; always the same."""
+        """The fault of ``scope`` for this ``identity``; always the same."""
         if scope not in self._by_scope:
             return None
         summary = blake2b(identity, key=f"{self.seed}:{scope}".encode()[:64], digest_size=6).digest()

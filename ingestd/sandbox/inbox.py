@@ -18,7 +18,7 @@ MAX_IDENTITIES = 1_000_000
 
 
 def digest(*parts: bytes) -> bytes:
-    """16 bytes that stand for ``parts``; which parts they were stays told apart."""
+    """16 bytes that stand for ``parts``; different parts give different bytes."""
     summary = blake2b(digest_size=16)
     for part in parts:
         summary.update(len(part).to_bytes(8))

@@ -35,7 +35,7 @@ class Inspected(Protocol):
 
 
 def routes(sandbox: Inspected) -> Sequence[web.RouteDef]:
-    """``GET`` events, stats, control; ``POST`` reset, faults. Nobody has to log in."""
+    """``GET`` events, stats, control; ``POST`` reset, faults. No login is needed."""
 
     async def events(request: web.Request) -> web.StreamResponse:
         """NDJSON of the kept events in the order they were taken, from ``offset``, at most ``limit``.

@@ -12,7 +12,7 @@ from ingestd.core.clock import Clock
 from ingestd.sandbox.contract import Reply
 
 MAX_DISTINCT = 4_000_000
-"""Events told apart; about 90 bytes of memory each."""
+"""Most events that are recognised; about 90 bytes of memory each."""
 
 MAX_KEYS = 100_000
 KEY_LIFETIME_S = 86_400.0
@@ -41,7 +41,7 @@ class TakenEvents:
 
     @property
     def counted_all(self) -> bool:
-        """False once events came that could no longer be told apart."""
+        """False once there were more events than can be recognised."""
         return len(self._digests) < MAX_DISTINCT
 
     def take(self, events: Sequence[bytes]) -> None:

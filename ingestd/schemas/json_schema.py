@@ -3,7 +3,7 @@
 Loaded by ``load``. A ``$ref`` out of the file is refused: nothing is fetched, from the network or
 from disk. Patterns run on a linear-time engine, so look-around and back-references are refused.
 Of a member that stands in an event twice, the last one counts. ``format`` is asserted in every draft,
-although from 2019-09 on the specification leaves that to whoever asks for it: nobody who writes
+although from 2019-09 on the specification leaves that to the user: nobody who writes
 ``"format": "date-time"`` expects nonsense to pass.
 """
 

@@ -41,7 +41,7 @@ _skip = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class KeyPaths:
-    """One or more JSON paths, compiled. Raises UserError for paths that are none.
+    """One or more JSON paths, compiled. Raises UserError for invalid paths.
 
     The key is the values' texts joined by NUL. No two different lists of values have the same
     text: in a string U+0000 and U+0001 are escaped, and every other value is U+0001, ``=`` and its

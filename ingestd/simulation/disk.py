@@ -15,7 +15,7 @@ from ingestd.store.writer import CommitGroup, End, Pause, Steps
 
 _SECTOR_BYTES = 512
 _MAX_PENDING = 64
-"""Of a file that nobody syncs: the kernel does, in the end."""
+"""For a file that is never synced: the kernel writes it in the end."""
 
 
 class Disk:
@@ -61,7 +61,7 @@ class Disk:
         return 0
 
     def crash_after(self, operations: int, crash: Callable[[], None]) -> None:
-        """``crash`` is told that the process has ended; what it does afterwards reaches nobody."""
+        """``crash`` is called when the process has ended; nothing that it does afterwards has an effect."""
         self._crash_at, self._on_crash = self.operations + 1 + operations, crash
 
     def write_mark(self, file: int, data: bytes, offset: int) -> int:

@@ -15,7 +15,7 @@ class Crash(BaseException):
 
 
 class Stuck(Exception):
-    """Somebody waits for something that never comes."""
+    """A task waits for something that never comes."""
 
 
 class VirtualLoop(base_events.BaseEventLoop):
@@ -68,7 +68,7 @@ class VirtualLoop(base_events.BaseEventLoop):
                 raise Crash
 
     def revive(self) -> None:
-        """What is left may unwind: nothing that it does is seen by anybody."""
+        """What is left may unwind: nothing that it does has an effect."""
         self.dead, self._kill_at = False, None
 
     def kill_after(self, steps: int) -> None:
@@ -96,7 +96,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         return self.call_soon(callback, *args, context=context)
 
     def _write_to_self(self) -> None:
-        """There is nobody to wake."""
+        """No task can be woken."""
 
     def _process_events(self, event_list: Any) -> None:
         """There are none."""

@@ -1,4 +1,5 @@
-"""What a person does beside a running service: ``dlq retry``, ``--edit``, ``purge``. Told is checked."""
+"""What a person does beside a running service: ``dlq retry``, ``--edit``, ``purge``. Their output is
+checked."""
 
 import sqlite3
 from contextlib import closing

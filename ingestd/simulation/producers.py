@@ -32,7 +32,7 @@ class _Told(msgspec.Struct):
 
 class Producers:
     """Each queue's events come from one producer, which waits for its answer before it sends on. ``safe``:
-    numbers that somebody was told are taken over. ``told_delivered``: hears what a producer was told."""
+    numbers that were acknowledged. ``told_delivered``: is called with answers to a producer."""
 
     def __init__(self, rng: random.Random, trace: Trace) -> None:
         self.rng, self.trace = rng, trace
@@ -47,7 +47,7 @@ class Producers:
 
     @property
     def content(self) -> bool:
-        """Everybody has heard of everything."""
+        """Every request was answered."""
         return not any(self._waiting)
 
     def connect(self, endpoint: Endpoint, later: Callable[[float, Callable[[], None]], object]) -> None:
@@ -68,7 +68,7 @@ class Producers:
         self._next(queue)
 
     def copy(self) -> None:
-        """Somebody sends again what was taken over."""
+        """A producer sends acknowledged events again."""
         if self.safe:
             known = list(self.safe)
             number = known[self.rng.randrange(len(known))]

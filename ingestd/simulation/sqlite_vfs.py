@@ -29,7 +29,7 @@ class Operation(NamedTuple):
 
 class DiskListener(Protocol):
     def before(self, operation: Operation, /) -> int:
-        """0: it is done; else what SQLite is told instead."""
+        """0: it is done; else the error code for SQLite."""
         ...
 
 
@@ -66,7 +66,7 @@ _SYNC = c.CFUNCTYPE(c.c_int, _VOID, c.c_int)
 
 
 class SqliteDisk:
-    """Made once; lives as long as the process, since files may be open. ``listener`` hears of files in
+    """Made once; lives as long as the process, since files may be open. ``listener`` is called for files in
     directories that it is given for; the rest goes past it."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ class Trace:
         self.lines.append(f"{self.now:12.4f}  {line}")
 
     def breach(self, what: str) -> None:
-        """Told at once, judged at the end of the life: nobody in between can swallow it."""
+        """Recorded at once, judged at the end of the life, so that no handler can hide it."""
         self.say(f"BROKEN: {what}")
         self.broken.append(what)
 

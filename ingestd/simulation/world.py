@@ -82,7 +82,7 @@ class SimulatedWorld:
     # --- what must be true ---
 
     def look_at_letters(self) -> None:
-        """Between two lives: who ever was a dead letter may be sent late, or twice if it came anew."""
+        """Between two lives: an event that was a dead letter may be sent late, or twice if it came again."""
         for _, payload, _ in self._read_letters():
             self._letters.update(_numbers_in(payload))
 

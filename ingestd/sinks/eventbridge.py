@@ -3,7 +3,7 @@
     the whole call                                       then
     Throttling*, TooManyRequests*, SlowDown              later, slower
     ServiceUnavailable*, Internal*, timeouts             later
-    ExpiredToken*, UnrecognizedClient*, InvalidSignature*, MissingAuthentication*, …   credentials anew
+    ExpiredToken*, UnrecognizedClient*, InvalidSignature*, MissingAuthentication*, …   new credentials
     AccessDenied*, ResourceNotFound*, …                  the lane pauses
     RequestEntityTooLarge, a size in words               halved
     ValidationException, Serialization*                  refused: bisected
@@ -218,7 +218,7 @@ def _code(answer: Answer) -> str:
 
 
 def _results(answer: Answer) -> tuple[int | None, list[tuple[str, str]]]:
-    """(FailedEntryCount, (code, message) of each entry; no code: taken). None where it cannot be told."""
+    """(FailedEntryCount, (code, message) of each entry; no code: taken). None if the answer does not say."""
     content = _decode(answer.body)
     failed, entries = content.get("FailedEntryCount"), content.get("Entries")
     if answer.truncated or not isinstance(failed, int) or not isinstance(entries, list):

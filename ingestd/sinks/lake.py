@@ -87,7 +87,7 @@ class Partitioner:
         )
 
     def place(self, event: bytes) -> EventFolder:
-        """Never raises, whatever the event is."""
+        """Never raises, for any event."""
         time, event_type = self._fields(event)
         return EventFolder(_moment(time), event_type)
 
@@ -195,7 +195,7 @@ def words(answer: Answer) -> str:
 
 
 FileMode = Annotated[str, StringConstraints(pattern=r"^0?[67][0-7]{2}$")]
-"""Whoever writes a file must be able to read it again."""
+"""The owner must be able to read the files."""
 
 
 class LakeConfig(AwsConfig, SinkConfigBase):

@@ -1,4 +1,4 @@
-"""Which sinks there are: every file of this room that has a section with a ``type``. Nobody lists them."""
+"""Which sinks there are: every file of this room that has a section with a ``type``. There is no list."""
 
 import importlib
 import pkgutil
@@ -24,7 +24,7 @@ def _sections() -> Iterator[type[SinkConfigBase]]:
 
 
 class _SinkTypes(Mapping[str, type[SinkConfigBase]]):
-    """Imported when somebody asks: most configurations name one or two of them."""
+    """Imported when asked for: most configurations name one or two of them."""
 
     @cached_property
     def _found(self) -> dict[str, type[SinkConfigBase]]:

@@ -146,7 +146,7 @@ class HttpSinkConfig(SinkConfigBase):
     @property
     def auth_kind(self) -> str:
         """``auth.type``, and of ``auto`` what it stands for: api, the login of [api], where requests go to
-        [api]; none elsewhere, since a token must not reach another host unless somebody says so."""
+        [api]; none elsewhere, since a token must not reach another host unless the configuration says so."""
         if self.auth.type != "auto":
             return self.auth.type
         return "api" if self.at_api and not self.url else "none"

@@ -1,7 +1,7 @@
 """Any URL that takes JSON; also Genesys' ``/api/v2/integrations/webhooks/{token}/events``.
 
 What an answer means: Standard Webhooks 1.0.0, "Operational considerations". Its signature and timestamp are
-made anew for each attempt, so the transport adds them; its id is made here.
+new for each attempt, so the transport adds them; its id is made here.
 """
 
 import re

@@ -1,6 +1,6 @@
 """What a source of events is to the intake: a file, standard input, the spool, a broker.
 
-The receipts of its chunks tell a source what is resolved (``OrderedAcks``); nobody asks it for more than the
+The receipts of its chunks tell a source what is resolved (``OrderedAcks``); it is asked for no more than the
 sinks take.
 """
 

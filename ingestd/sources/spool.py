@@ -15,8 +15,8 @@ from ingestd.store.spool import Route, Spool
 
 
 class SpoolSource:
-    """``offer`` is told of chunks that are on disk. ``resume``, before ``chunks``, is for those of which an
-    earlier process has sent a part. ``end``: no more will be offered.
+    """``offer`` is called with chunks that are on disk. ``resume``, before ``chunks``, is for those of which
+    an earlier process has sent a part. ``end``: no more will be offered.
 
     One for each sink, since a sink that is slow or away falls behind, and the others do not wait.
     """

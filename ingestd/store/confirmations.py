@@ -99,7 +99,7 @@ def postpone(connection: sqlite3.Connection, number: int, *, due: float, asked: 
 
 
 def settle(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
-    """They had their end: confirmed, or a dead letter in the same transaction."""
+    """They are resolved: confirmed, or a dead letter in the same transaction."""
     connection.executemany("DELETE FROM confirmations WHERE id = ?", [(number,) for number in ids])
 
 

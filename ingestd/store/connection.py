@@ -37,7 +37,7 @@ class StoreFailed(UserError):
 
 class StoreBlocked(StoreFailed):
     """Nothing can be written now, but may be soon: the disk is ``full``, or another program has a lock.
-    ``told``: what a producer hears of it, who has no business with the paths of this machine."""
+    ``told``: the text for a producer, without paths of this machine."""
 
     def __init__(self, message: str, *, full: bool, told: str = "") -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class StoreBlocked(StoreFailed):
 
 
 def read_only_uri(path: Path) -> str:
-    """Whatever the path consists of: a question mark, a percent sign, bytes that are no UTF-8."""
+    """For any path: a question mark, a percent sign, bytes that are no UTF-8."""
     return f"file:{quote(os.fsencode(path))}?mode=ro"
 
 
@@ -84,7 +84,7 @@ def connect_without_trace(path: Path) -> sqlite3.Connection:
 
 def look_at(path: Path) -> int:
     """The format of a file, which stays as it is; 0: it is empty. Raises StoreFailed for one that a start
-    would refuse: newer, damaged, or somebody else's. A large one is not read to its end."""
+    would refuse: newer, damaged, or another program's. A large one is not read to its end."""
     try:
         with closing(connect_without_trace(path)) as connection:
             version: int = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -165,7 +165,7 @@ def explain(error: Exception, path: Path) -> StoreFailed:
 
 
 def unpack_mark(data: bytes) -> tuple[int, int]:
-    """(commits, high water); zeros for a mark that is none, or torn."""
+    """(commits, high water); zeros for an invalid or torn mark."""
     if len(data) != MARK.size + 4 or struct.unpack("<I", data[-4:])[0] != zlib.crc32(data[:-4]):
         return 0, 0
     commits, high_water = MARK.unpack(data[:-4])

@@ -86,7 +86,7 @@ class Database:
     refused with StoreBlocked, and what was noted is tried again until it is on disk, with the room
     that the ballast file kept free.
 
-    ``on_commit`` is told how many seconds each commit took, ``on_repair`` when a file beside the database had
+    ``on_commit`` is called with the seconds of each commit, ``on_repair`` when a file beside the database had
     to be made again; ``repaired``: the last of it, in words. ``readers`` close their connections meanwhile.
     ``host``: what the writer lives on; None: a thread.
     """
@@ -288,7 +288,7 @@ class Database:
             return False
 
     def _look_at_files(self, *, quick: bool = False) -> None:
-        """Before anybody is told that something is safe. Raises StoreFailed."""
+        """Called before anything is acknowledged. Raises StoreFailed."""
         if displaced := self._writer.displaced(quick=quick):
             try:
                 call_on(self._loop, self.readers.pause(), self.path, seconds=self._bounds.pause_s)

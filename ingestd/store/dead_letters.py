@@ -80,7 +80,7 @@ class StoredLetter(NamedTuple):
 
 class Filter(NamedTuple):
     """Which letters: all conditions hold. ``older_s``/``newer_s`` count from the last failure; ``sink``
-    UNROUTED: of events that were rejected before it was known where to."""
+    UNROUTED: of events that were rejected before routing."""
 
     ids: tuple[int, ...] = ()
     reason: str = ""
@@ -148,7 +148,7 @@ def insert_letters(connection: sqlite3.Connection, letters: Sequence[DeadLetter]
 
 
 def count_made(connection: sqlite3.Connection, letters: int) -> None:
-    """So many were inserted. A trigger would do the same once for each, which costs a fifth of it."""
+    """This number was inserted. A trigger would do the same once for each, which costs a fifth of it."""
     connection.execute("UPDATE letter_counts SET letters = letters + ? WHERE state = 'waiting'", (letters,))
 
 

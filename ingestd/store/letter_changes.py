@@ -37,7 +37,7 @@ class PurgeResult:
 
 
 class ChosenLetter(NamedTuple):
-    """A letter that somebody chose."""
+    """A letter that a person chose."""
 
     id: int
     state: str
@@ -59,7 +59,7 @@ class MarkedLetters(NamedTuple):
 
 
 def make_due(connection: sqlite3.Connection, numbers: Sequence[int], now: float) -> MarkedLetters:
-    """A person wants these sent now, whatever their reason.
+    """A person wants these sent now, for any reason of failure.
 
     A request that may have been taken is repeated whole or not at all: its other letters go along. Where that
     cannot be, the wish counts as one that knows it. What is leased is on its way already.

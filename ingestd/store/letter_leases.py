@@ -61,9 +61,9 @@ def lease_due(
 ) -> Lease:
     """Lease the letters of a sink's next request: one that is repeated whole, or loose letters together.
 
-    What may not be sent without a person is put aside, by the clock of this moment: the process may have been
-    away for days. An event that will be read again, because other sinks lack it, is given without its key:
-    that is not to be known yet.
+    Letters that may not be sent without a person are left out, by the clock of this moment: the process may
+    have been away for days. An event that will be read again, because other sinks lack it, is given without
+    its key: that is not to be known yet.
     """
     _pull_in(connection, sink, now)
     first = _first_due(connection, sink, now, requested_only=requested_only)
@@ -321,5 +321,5 @@ def letters_failed(
 
 
 def release_leases(connection: sqlite3.Connection) -> None:
-    """Give back what this process leased: it has the directory's lock, so nobody else leases."""
+    """Give back what this process leased: it has the directory's lock, so no other process leases."""
     connection.execute("UPDATE letters SET state = 'waiting', lease = NULL WHERE state = 'leased'")

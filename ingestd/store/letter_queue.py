@@ -94,7 +94,7 @@ _NOWHERE = "it matches the pattern of no sink"
 
 
 def assign(connection: sqlite3.Connection, sinks_of: SinksOf, *, now: float) -> int:
-    """Due letters that were rejected before it was known where to: from here on there is one for each sink.
+    """Due letters that were rejected before routing: from here on there is one for each sink.
 
     ``sinks_of``: the names of the sinks that each of these events goes to. What goes nowhere waits on.
     Gives how many letters were looked at, at most 1000.

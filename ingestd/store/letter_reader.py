@@ -56,7 +56,7 @@ class LetterReader:
 
 
 def _migrate(directory: Path) -> None:
-    """A file of an older ingestd becomes one of this one, if nobody uses it. Raises UserError."""
+    """A file of an older format is migrated, if no process uses it. Raises UserError."""
     path = directory / FILE_NAME
     with closing(sqlite3.connect(read_only_uri(path), uri=True)) as connection:
         if connection.execute("PRAGMA user_version").fetchone()[0] == VERSION:

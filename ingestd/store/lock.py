@@ -11,7 +11,8 @@ from ingestd.core.errors import UserError
 
 NAME = "lock"
 _PATIENCE_S = 1.0
-"""For a directory whose file nobody holds: it may be a program that only looks, as systemd-tmpfiles does."""
+"""For a directory whose file no process holds: it may be a program that only looks, as systemd-tmpfiles
+does."""
 
 
 class DirectoryInUse(UserError):
@@ -29,7 +30,7 @@ class DirectoryLock:
     """Holds a directory and ``DIR/lock`` for the life of the process; the kernel lets go at any death.
 
     The file tells who it is, and is what other versions look at. The directory itself is locked because a
-    file can be removed by somebody who tidies up.
+    file can be removed by a clean-up.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -102,7 +103,7 @@ def _is_free(path: Path) -> bool:
 
 
 def _lock(descriptor: int, kind: int) -> bool:
-    """False: somebody has it. Some network file systems lock no directories: then the file must do."""
+    """False: another process has it. Some network file systems lock no directories: then the file must do."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -61,9 +61,10 @@ class OutboxAddition:
 class Outbox:
     """One lake's rows. Counts are of what has been added and is not in the lake yet.
 
-    ``skipped_events``: not kept, because ``max_bytes`` were waiting already or the disk is full: whoever
-    adds must never wait for the lake. ``damaged_events``: put aside, because their row lost its checksum.
-    ``warn`` is told of both. ``news`` is set when a first row was added, or ``news_bytes`` are waiting.
+    ``skipped_events``: not kept, because ``max_bytes`` were waiting already or the disk is full: the caller
+    must never wait for the lake. ``damaged_events``: set aside, because their row does not match its
+    checksum. ``warn`` is called for both. ``news`` is set when a first row was added, or ``news_bytes`` are
+    waiting.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Outbox:
         self._warned_at = float("-inf")
 
     async def open(self) -> None:
-        """Take up what an earlier process left. Raises StoreFailed, Unreadable."""
+        """Read what an earlier process left. Raises StoreFailed, Unreadable."""
         cursor = await self._database.run(partial(outbox_rows.read_cursor, sink=self.sink_name))
         self.done, self.load = cursor.done, cursor.load
         await self._delete_done()
@@ -167,7 +168,7 @@ class Outbox:
         return self.load
 
     async def read(self, load: LakeLoad) -> list[OutboxDelivery]:
-        """The load's rows, in order. Damaged ones are put aside, and told. Raises as ``cut``."""
+        """The load's rows, in order. Damaged ones are set aside and reported. Raises as ``cut``."""
         found = await self._query(
             partial(outbox_rows.read, sink=self.sink_name, first=load.first, last=load.last)
         )

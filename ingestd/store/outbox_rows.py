@@ -99,7 +99,7 @@ def write_cursor(connection: sqlite3.Connection, *, sink: str, cursor: OutboxCur
 
 
 def count(connection: sqlite3.Connection, *, sink: str) -> tuple[int, int, int]:
-    """(rows, events, bytes) that are not put aside."""
+    """(rows, events, bytes) that are not set aside."""
     found: tuple[int, int, int] = connection.execute(
         "SELECT count(*), coalesce(sum(events), 0), coalesce(sum(bytes), 0) FROM outbox"
         " WHERE sink = ? AND file IS NULL",

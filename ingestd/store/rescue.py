@@ -62,7 +62,7 @@ def _write_back(place: DisplacedDatabase, connection: sqlite3.Connection) -> Non
 
 
 def bring_home(connection: sqlite3.Connection) -> None:
-    """All that the log holds, into the file itself. Raises sqlite3.Error when somebody reads for too long."""
+    """All that the log holds, into the file itself. Raises sqlite3.Error when a reader takes too long."""
     busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy:
         raise sqlite3.OperationalError("another program reads it")

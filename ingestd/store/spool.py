@@ -44,7 +44,7 @@ class _Opened(NamedTuple):
 
 
 class SpoolCursor:
-    """``unread``: chunks from this number on have not been taken up. ``open``: those on their way."""
+    """``unread``: chunks from this number on have not been read. ``open``: those on their way."""
 
     def __init__(self, position: int = 1) -> None:
         self.unread = position
@@ -59,8 +59,8 @@ class SpoolCursor:
 class Spool:
     """``source``: its number among the sources, from ``open`` on. Counts are of chunks that are not resolved.
 
-    A chunk is resolved when it is at every one of ``sinks``, each of which has a cursor. ``tell`` hears of
-    that, once nothing of it is unconfirmed; ``shared`` of chunks whose receipt several sinks share;
+    A chunk is resolved when it is at every one of ``sinks``, each of which has a cursor. ``tell`` is called
+    with that, once nothing of it is unconfirmed; ``shared`` of chunks whose receipt several sinks share;
     ``damaged`` of chunks that cannot be read.
     """
 
@@ -101,7 +101,7 @@ class Spool:
         self._reader = SpoolReader(database)
 
     async def _open_cursors(self) -> None:
-        """Each sink goes on where it was; one that is new begins with all that is there."""
+        """Each sink continues where it was; one that is new begins with all that is there."""
         positions = await self._database.run(spool_rows.read_cursors)
         self.left_behind = {
             sink: waiting for sink, (_, waiting) in positions.items() if waiting and sink not in self.cursors
@@ -146,8 +146,8 @@ class Spool:
         )
 
     def state(self, number: int) -> tuple[int, int] | None:
-        """(events that are not resolved, or not confirmed; dead letters) of a chunk; None: it was not taken
-        up yet, or everything is known of it."""
+        """(events that are not resolved, or not confirmed; dead letters) of a chunk; None: it was not read
+        yet, or all outcomes are known."""
         opened = self._opened.get(number)
         receipt = opened.receipt if opened else self._unconfirmed.get(number)
         return receipt.state() if receipt else None
@@ -165,7 +165,7 @@ class Spool:
 
         ``also``: what else is to be written with them, or not at all.
 
-        The future is done when they are on disk. It fails with StoreFailed, and then they are nobody's.
+        The future is done when they are on disk. It fails with StoreFailed, and then they are not stored.
         """
         rows, chunks = [], []
         for events, digests in pieces:
@@ -202,7 +202,7 @@ class Spool:
     async def read(self, *, first: int, before: int, limit: int = READ_CHUNKS) -> tuple[list[Chunk], int]:
         """Up to ``limit`` chunks numbered ``first`` to ``before``, in order, and the number to go on with.
 
-        Damaged ones are put aside and left out. Raises StoreFailed.
+        Damaged ones are set aside. Raises StoreFailed.
         """
         assert self._reader is not None
         rows = await self._reader.read(first, before, limit)

@@ -58,7 +58,7 @@ class SpoolReader:
             self._lock.release()
 
     async def _idle(self) -> None:
-        """A read that nobody waits for any more has the connection still."""
+        """A cancelled read may still use the connection."""
         if self._fetching:
             await asyncio.wait([self._fetching])
             if not self._fetching.cancelled():

@@ -1,4 +1,4 @@
-"""Room on the disk: the log and the free pages of the state file go back when nobody needs them, and a disk
+"""Room on the disk: the log and the free pages of the state file go back when they are not needed, and a disk
 counts as full only while there is no room in it, in the log and in the file.
 
 On the writer's thread, between groups of work, in steps of milliseconds: no producer waits for more than one.
@@ -57,7 +57,7 @@ class Upkeep:
         return False
 
     def truncate_log(self) -> None:
-        """Waits for nobody: while somebody reads, the log stays as it is."""
+        """Never waits: while there are readers, the log stays as it is."""
         waits_ms = self._ask("PRAGMA busy_timeout")
         self._ask("PRAGMA busy_timeout = 0")
         try:

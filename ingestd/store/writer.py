@@ -22,7 +22,7 @@ Work = Callable[[sqlite3.Connection], Any]
 Pwrite = Callable[[int, bytes, int], int]
 
 _PATIENT_BUSY_S = 2.0
-"""How long producers wait for another program's lock before they are told to come back."""
+"""How long producers wait for another program's lock before they get 503."""
 
 
 class Writer:
@@ -77,8 +77,8 @@ class Writer:
 
     def repair(self, displaced: str) -> str:
         """Nothing that was committed depends on the file any more that is ``displaced``. Gives what was done,
-        in words; nobody else in this process may have the file open. Raises StoreFailed: it was the database
-        itself, which is saved, or it cannot be done."""
+        in words; no other part of this process may have the file open. Raises StoreFailed: it was the
+        database itself, which is saved, or it cannot be done."""
         if displaced == str(self.path):
             raise save(self._in_place.database, self.connection)
         try:

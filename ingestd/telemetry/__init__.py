@@ -1,1 +1,1 @@
-"""Log, metrics, audit file, health: what the process tells of itself."""
+"""Log, metrics, audit file, health: what the process reports about itself."""

@@ -30,7 +30,7 @@ class Chained(NamedTuple):
     """A line's chain, ``"<key>.<writer>:<number>:<hash>"``, or with ``:<after>`` behind it.
 
     ``key``: the id of the key that it was made with; b"": a line from before there were keys, whose hash
-    everybody can make. ``writer``: random for each process that opened the log; ``number``: of its lines,
+    anyone can make. ``writer``: random for each process that opened the log; ``number``: of its lines,
     from 0. ``after``: the hash of the line before, where that is another writer's or in another file; b"": it
     is the writer's own. ``place``, ``link``: as written. ``body``: the line without its chain.
     """

@@ -27,8 +27,9 @@ BUFFER_BYTES = 64 * 1024
 MAX_HELD_BYTES = 1024 * 1024
 """Of lines that cannot be written now; what comes after them is only counted."""
 PATIENCE_S = 0.5
-"""For whoever holds the lock, which takes some 50 us. Past it we write all the same, and do not wait again
-while that lasts: better a line of which ``audit verify`` complains than none, or a service that waits."""
+"""Longest wait for the lock, which is held for some 50 us. Past it we write all the same, and do not wait
+again while that lasts: better a line of which ``audit verify`` complains than none, or a service that
+waits."""
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
@@ -42,7 +43,7 @@ class AuditLog:
     then. ASCII only: control characters and line breaks in a field cannot forge a line. Raises UserError when
     the file cannot be opened. A failing write later is reported in ``trouble`` until one succeeds: every
     ``flush`` tries again, what was to be written is kept up to ``max_held_bytes``, and a line AUDIT_RESUMED
-    tells since when, and how many lines are missing. ``key``: of the chain; without one anybody can forge it.
+    tells since when, and how many lines are missing. ``key``: of the chain; without one anyone can forge it.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The key of the audit chain: whoever has it can recompute the chain, nobody else can."""
+"""The key of the audit chain: only who has it can recompute the chain."""
 
 import os
 import re

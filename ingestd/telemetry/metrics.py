@@ -128,7 +128,7 @@ MAX_PRODUCERS = 200
 class ProducerEvents:
     """Counts events by producer. Only configured names become labels, and no more than MAX_PRODUCERS.
 
-    Everybody else is ``other``, or ``anonymous`` without a name.
+    Other producers are ``other``, or ``anonymous`` without a name.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:

@@ -34,7 +34,7 @@ class _Spell(Generic[T]):
 class Repeats(Generic[T]):
     """At most ``burst`` messages of one template in ``window_s``; the rest of them become one line.
 
-    No more than ``max_templates`` are told apart at a time, so that what is written is bounded too:
+    No more than ``max_templates`` are distinguished at a time, so that what is written is bounded too:
     ``(max_templates + 1) * (burst + 1)`` lines in each window, whatever is said.
     """
 

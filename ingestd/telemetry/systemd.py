@@ -17,7 +17,7 @@ MAX_STATUS_CHARS = 500
 
 
 class Systemd:
-    """``watchdog_s``: within which the unit wants to hear from us (``WatchdogSec=``), or None."""
+    """``watchdog_s``: longest time between two signs of life (``WatchdogSec=``), or None."""
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         environ = os.environ if environ is None else environ
@@ -25,7 +25,7 @@ class Systemd:
         self.watchdog_s = _watchdog_s(environ) if self._address else None
 
     def ready(self) -> bool:
-        """Started, or done with a reload. Each method says whether somebody was told."""
+        """Started, or done with a reload. Each method returns whether a supervisor was notified."""
         return self._notify("READY=1")
 
     def reloading(self) -> bool:

@@ -62,14 +62,14 @@ class ApiError(UserError):
 
     @property
     def is_version_conflict(self) -> bool:
-        """Somebody was faster: read it again, and decide again."""
+        """Another client was faster: read it again, and decide again."""
         return not self.is_limit and (
             self.status == 409 or (self.status == 400 and _OLD_VERSION in self.message.lower())
         )
 
     @property
     def is_limit(self) -> bool:
-        """So many are allowed, and no more; not a rate, for which one waits."""
+        """A limit on the number of resources; not a rate, for which one waits."""
         said = f"{self.code} {self.message}".lower()
         return self.status in (400, 403, 409, 422) and bool(self.limit or "limit" in said)
 
@@ -110,7 +110,8 @@ class AmbiguousRequest(Unreachable):
 
 
 def read_error(method: str, path: str, answer: Answer, *, mask: SecretMask) -> ApiError:
-    """``mask``: the secrets of the request. A body of another shape is not shown: only its status is told."""
+    """``mask``: the secrets of the request. A body of another shape is not shown: only its status is
+    shown."""
     body = read_object(answer.body) if not answer.truncated else {}
     limit = body.get("limit")
     words = _Words(mask)

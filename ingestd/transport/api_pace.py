@@ -43,7 +43,7 @@ class ApiPace:
             return True
 
     def answered(self, headers: Mapping[str, str]) -> None:
-        """Takes over what the answer says is left."""
+        """Keeps what the answer says is left."""
         allowance = rate_limit.parse(headers)
         if allowance is None:
             return
@@ -57,7 +57,7 @@ class ApiPace:
             self._gap_until = float("-inf")
 
     def hold(self, seconds: float) -> None:
-        """Nothing goes for so long: the API said so."""
+        """Sends nothing for this time: the API said so."""
         self._not_before = max(self._not_before, self._clock.monotonic() + seconds)
 
     def _wait_s(self, now: float) -> float:

@@ -23,7 +23,7 @@ async def list_all(get: Get, path: str, *, params: Params | None, base_url: str,
     A ``nextUri`` is followed, on our own host only; otherwise ``pageCount`` (or ``page_count``) says how many
     there are, and where that is missing there is one. A page that was there before ends it. ``page_size`` in
     ``params`` asks for pages by that name; otherwise it is ``pageSize``, 100. Raises UserError for more than
-    ``max_pages``, which is no end that could be told from a loop.
+    ``max_pages``, which cannot be distinguished from a loop.
     """
     own = dict(params or {})
     underscored = "page_size" in own

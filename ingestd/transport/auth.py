@@ -120,7 +120,7 @@ class SecretMask:
         self.add(*secrets)
 
     def add(self, *secrets: str) -> None:
-        """As it is, and as JSON has it. Also told to ``core.redaction``, for all that is shown and kept."""
+        """As it is, and as JSON has it. Also given to ``core.redaction``, for all that is shown and kept."""
         for secret in secrets:
             redaction.hide(secret, passing=True)
             if len(secret) >= _MIN_MASKED:

@@ -27,8 +27,8 @@ def make_auth(
     stand for is for others to say.
 
     ``timeout_s``, ``rng`` and ``on_refresh``: see TokenSource, for which ``client`` is. Files are read again
-    when they change, ``watch`` hears of those that do not serve. Close what is returned. Raises UserError for
-    what is missing or does not serve.
+    when they change, ``watch`` is called with those that cannot be used. Close what is returned. Raises
+    UserError for what is missing or does not serve.
     """
     token, file = section.token.get_secret_value(), section.token_file
     match section.type:

@@ -95,7 +95,7 @@ class AwsSignature:
         return self._loading
 
     async def _look(self) -> Unreachable | None:
-        """Returns errors: nobody may wait for them."""
+        """Returns errors instead of raising, as no task may wait for them."""
         try:
             credentials, frozen = await asyncio.to_thread(
                 self._botocore.find, self._credentials, self._profile

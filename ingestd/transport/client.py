@@ -1,4 +1,4 @@
-"""The HTTP client: one request, one Answer, whatever the network does; and ``Sender``, which adds
+"""The HTTP client: one request gives one Answer, also when the network fails; and ``Sender``, which adds
 credentials."""
 
 import base64
@@ -37,7 +37,7 @@ class Client:
     ``max_connection_age_s``: then a new connection is made, so that a name that has moved is followed.
     ``max_body_bytes``: how much of an answer is kept, unpacked; more where the request was long, too.
     ``ca_file``: PEM, instead of the usual authorities; ``certificate``: PEM files (certificate, key) to
-    present; both are read again when they change, ``watch`` hears of those that do not serve.
+    present; both are read again when they change, ``watch`` is called with those that cannot be used.
     ``trust_env``: proxies and SSL_CERT_FILE
     from the environment. Redirects are not followed, cookies not kept, compression not asked for but undone.
     ``guard``: requests that it refuses are not sent, and answered like an error of the network; through a
@@ -166,7 +166,7 @@ class Client:
 
 
 class Sender:
-    """Sends with the current credential; the caller is told which generation it was."""
+    """Sends with the current credential; the caller learns its generation."""
 
     def __init__(self, client: Client, auth: Auth) -> None:
         self._client = client

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 MAX_CODINGS = 4
-"""One over the other; more are nobody's honest answer."""
+"""Most encodings on top of each other; an honest answer has no more."""
 _ZSTD_WINDOW_LOG = 23
 """RFC 9659: a window of at most 8 MB for this coding, so that a small frame cannot ask for gigabytes."""
 

@@ -155,7 +155,8 @@ class TokenSource:
         self._refresh = None
 
     async def _obtain(self) -> Token | Unreachable:
-        """Ask until a token, a refusal, or the time is over. Returns errors: nobody may wait for them."""
+        """Ask until a token, a refusal, or the time is over. Returns errors instead of raising, as no task
+        may wait for them."""
         give_up_at = self._clock.monotonic() + self._timeout_s
         while await self._wait_for_turn(give_up_at):
             asked_at = self._clock.monotonic()

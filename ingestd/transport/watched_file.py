@@ -17,7 +17,8 @@ Stamp = tuple[tuple[int, int, int], ...]
 
 
 class Watch:
-    """All files of a process. ``tell`` hears of a new one that does not serve: the old one stays in use."""
+    """All files of a process. ``tell`` is called with a new one that cannot be used: the old one stays in
+    use."""
 
     def __init__(self, tell: Callable[[str], None] = lambda words: None) -> None:
         self.tell = tell
@@ -27,12 +28,12 @@ class Watch:
         self._files.append(files)
 
     def look(self) -> None:
-        """Take over what has changed, also where it is not in use at the moment."""
+        """Read what has changed, also where it is not in use at the moment."""
         for files in self._files:
             files.look()
 
     def read_again(self) -> None:
-        """Read all of them, whether they seem to have changed or not: somebody asks for it."""
+        """Read all of them, whether they seem to have changed or not, as SIGHUP asks for it."""
         for files in self._files:
             files.read_again()
 
@@ -40,9 +41,10 @@ class Watch:
 class WatchedFiles(Generic[T]):
     """``make`` reads the files and gives what they stand for; they are looked at once a second at most.
 
-    What cannot be read or used (a file that is being written) leaves the last good one in use, and is told
-    once. ``make`` raises OSError, ValueError or UserError, without quoting what it read; the first time the
-    constructor raises them. ``generation`` counts from 1; ``on_change`` hears of each new value.
+    What cannot be read or used (a file that is being written) leaves the last good one in use, and is
+    reported once. ``make`` raises OSError, ValueError or UserError, without quoting what it read; the first
+    time the constructor raises them. ``generation`` counts from 1; ``on_change`` is called with each new
+    value.
     """
 
     def __init__(

@@ -37,11 +37,11 @@ class WebhookHandshake:
     """Asks before the first delivery, once a day, and after an answer that looks like a withdrawal.
 
     ``origin``: the DNS name under which we ask (``WebHook-Request-Origin``); each delivery carries it.
-    ``requests_per_minute``: the rate that is asked for; 0: none. ``on_allowed`` is told of
-    the rate that was granted, for the lane's rate limiter; None: no limit. Permission is the header
+    ``requests_per_minute``: the rate that is asked for; 0: none. ``on_allowed`` is called with the rate that
+    was granted, for the lane's rate limiter; None: no limit. Permission is the header
     ``WebHook-Allowed-Origin``, never the status alone. Where it is not given, ``send`` returns a 403 of our
-    own, upon which a lane pauses and probes, and each probe asks again. Raises UserError for an origin that
-    is none. Close with ``aclose``.
+    own, upon which a lane pauses and probes, and each probe asks again. Raises UserError for an invalid
+    origin. Close with ``aclose``.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class WebhookHandshake:
 
 
 def _refusal(answer: Answer, origin: str) -> Answer:
-    """A 403 that says what is missing; nothing of the receiver's own words, which nobody has asked for."""
+    """A 403 that says what is missing; nothing of the receiver's own words, which are not needed."""
     said = "no WebHook-Allowed-Origin for it" if 200 <= answer.status < 300 else "no permission"
     words = f"the receiver does not let {origin} send: it answered OPTIONS with {answer.status} and {said}"
     return replace(answer, status=403, headers={}, body=words.encode(), truncated=False)

@@ -194,8 +194,8 @@ Warn = Callable[[str], None]
 
 
 def make_validator(settings: Settings, *, warn: Warn = lambda text: None) -> Validator:
-    """Raises UserError for a schema that cannot be loaded or key paths that make no sense; ``warn`` is told
-    of those that its events probably lack."""
+    """Raises UserError for a schema that cannot be loaded or key paths that make no sense; ``warn`` is called
+    with of those that its events probably lack."""
     wanted = settings.schema_
     limits = EventLimits(wanted.max_depth, wanted.max_values)
     schema = load_schema(wanted.name, limits, format_assertion=wanted.format_assertion)

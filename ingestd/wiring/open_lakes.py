@@ -32,7 +32,7 @@ Keep = Callable[[list[bytes]], OutboxAddition | None]
 
 @dataclass(frozen=True, slots=True)
 class OpenLake:
-    """``accepted``: told of events that were accepted, if the lake keeps those; gives what is written with
+    """``accepted``: called with accepted events, if the lake keeps those; gives what is written with
     that. ``delivered``: the same for events that ``sink`` delivered."""
 
     name: str

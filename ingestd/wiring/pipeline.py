@@ -310,7 +310,7 @@ async def restore_unconfirmed(
     pipeline: Pipeline, sources: Mapping[int, int], *, spool: int | None = None
 ) -> None:
     """Which events have yet to be confirmed, or are lost, since an earlier process. ``sources``: those that
-    are taken up again, from which place on; ``spool``: is one of them."""
+    are read again, from which place on; ``spool``: is one of them."""
     unconfirmed = pipeline.recorder.unconfirmed
     left = unconfirmed.first_places()
     for source in {*sources, *left}:
@@ -320,7 +320,7 @@ async def restore_unconfirmed(
 
 
 def _damaged(ledger: Ledger, directory: Path, warn: Warn, damage: SpoolDamage) -> None:
-    """Events that were accepted are damaged where they were kept; what is left of them is put aside."""
+    """Events that were accepted are damaged where they were kept; what is left of them is set aside."""
     ledger.count_letters(Reason.DAMAGED, damage.events or 0)
     ledger.in_flight -= damage.events or 0
     warn(

@@ -45,6 +45,35 @@ def test_no_class_or_module_is_named_with_a_word_that_is_not_used() -> None:
     assert offenders == []
 
 
+def test_each_public_class_name_stands_for_one_class() -> None:
+    places: dict[str, list[str]] = {}
+    for module, path in modules().items():
+        for node in tree_of(path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module)
+    assert {name: there for name, there in places.items() if len(there) > 1} == {}
+
+
+def said_otherwise(text: str) -> list[str]:
+    """The words of ``text`` that are not used."""
+    return [
+        f"{word}: say {instead}"
+        for word, instead in avoided().items()
+        if re.search(rf"(?i)(?<![\w-]){re.escape(word)}(?![\w-])", " ".join(text.split()))
+    ]
+
+
+def test_no_docstring_and_no_message_says_it_otherwise() -> None:
+    offenders = [
+        f"{module}:{node.lineno}: {word}"
+        for module, path in modules().items()
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value
+        for word in said_otherwise(node.value)
+    ]
+    assert offenders == []
+
+
 def text_of(page: Path) -> str:
     """Without the list itself."""
     return page.read_text(encoding="utf-8").partition(LIST)[0]
@@ -54,9 +83,6 @@ def test_no_page_and_no_help_says_it_otherwise() -> None:
     """The pages of ``docs/reference/`` hold all help texts, metrics and settings."""
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     offenders = [
-        f"{page.relative_to(ROOT)}: {word}: say {instead}"
-        for page in pages
-        for word, instead in avoided().items()
-        if re.search(rf"(?i)(?<![\w-]){re.escape(word)}(?![\w-])", text_of(page))
+        f"{page.relative_to(ROOT)}: {word}" for page in pages for word in said_otherwise(text_of(page))
     ]
     assert offenders == []

@@ -101,7 +101,7 @@ def _doubts_of_stream(
         yield warn(
             where,
             f"{stream} deletes its oldest messages, read or not, when it is full ({', '.join(limits)}): with"
-            ' discard = "new" its publishers are told to wait instead',
+            ' discard = "new" its publishers have to wait instead',
         )
     room = settings.batch.max_bytes
     largest = int(config["max_msg_size"]) if int(config["max_msg_size"]) > 0 else max_payload
@@ -151,8 +151,8 @@ def _doubts_of_consumer(
     if info["config"]["retention"] == "workqueue" and not filtered and stranded > 0:
         yield warn(
             where,
-            f"stream {source.stream} has {stranded} messages that {named} will not give to anybody: they were"
-            " given too often (max_deliver), or it began after them; make the consumer anew",
+            f"stream {source.stream} has {stranded} messages that {named} never gives: they were"
+            " given too often (max_deliver), or it began after them; create the consumer again",
         )
 
 

@@ -66,7 +66,7 @@ def check_proxies(settings: Settings, login: Login | None) -> Iterator[Finding]:
 
 
 def find_targets(settings: Settings, login: Login | None) -> dict[str, Sink]:
-    """By name the sinks that can be made; the others have been told."""
+    """The sinks that can be made, by name; the others have a finding."""
     made: dict[str, Sink] = {}
     for name, section in settings.sinks.items():
         if isinstance(section, HttpSinkConfig):

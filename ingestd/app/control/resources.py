@@ -1,7 +1,7 @@
 """One resource of the control plane by hand: find it, make it, change it, delete it.
 
-A create that is typed twice makes one resource: what is there already is taken up where it stands. What an
-apply remembers stays right: a secret that is changed here is no news to the next plan.
+A create that is typed twice makes one resource: what exists already is continued from its present state. What
+an apply remembers stays right: a secret that is changed here is no news to the next plan.
 """
 
 import json

@@ -62,7 +62,7 @@ class Secrets:
 @dataclass(frozen=True, slots=True)
 class Control:
     """One session with the control plane. ``directory``: of state and audit file. ``open_audit``: before
-    a change, which must not be made if it cannot be told; raises UserError."""
+    a change, which must not be made if it cannot be audited; raises UserError."""
 
     context: Context
     secrets: Secrets
@@ -146,8 +146,8 @@ class _Notes:
 
 
 class _Watch:
-    """Hears of every attempt. An API that has never answered at all is not waited for: most likely its
-    address is wrong, and somebody sits and waits."""
+    """Called with every attempt. An API that has never answered at all is not waited for: most likely its
+    address is wrong, and a person waits."""
 
     def __init__(self, api: str) -> None:
         self._api = api

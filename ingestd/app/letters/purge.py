@@ -53,7 +53,7 @@ def purge(
 
 
 async def _release_leases(directory: Path) -> None:
-    """Nobody has them: the lock was free."""
+    """No process has leased them: the lock was free."""
     database = Database(directory)
     try:
         await database.open()
@@ -64,7 +64,7 @@ async def _release_leases(directory: Path) -> None:
 
 @contextmanager
 def beside_log(directory: Path, config: AuditConfig | None = None) -> Iterator[AuditLog]:
-    """The audit file, to add to: whoever writes it for long is the one that rotates it."""
+    """The audit file, to add lines to; a long-running process rotates it."""
     audit = open_audit(config or AuditConfig(), directory, rotates=False)
     try:
         yield audit

@@ -42,7 +42,7 @@ def retry(
     warn: Callable[[str], None],
 ) -> RetryResult:
     """Revalidate, mark, then send. ``payload``: send this instead; then ``where`` is one letter. ``warn`` is
-    called with what a person should know meanwhile.
+    called with warnings for a person.
 
     Raises UserError when it cannot begin.
     """

@@ -7,7 +7,7 @@ from ingestd.core.errors import UserError
 from ingestd.core.units import counted
 
 _MOST_NAMED = 1_000
-"""Letters that are told one by one; there may be a million."""
+"""Most letters that are listed; there may be a million."""
 _MOST_WORDS = 20
 
 _WHOLE = "under the same keys: such a request is sent as it was, or not at all"

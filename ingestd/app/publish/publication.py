@@ -1,4 +1,4 @@
-"""One event by hand: sent, and followed until its fate is known.
+"""One event by hand: sent, and followed until its outcome is known.
 
 Nothing is stored. ``PublishedEvent`` says at every moment what is known, for when a person breaks off.
 """
@@ -32,7 +32,7 @@ from ingestd.store.confirmations import Due, Pending
 
 MAX_ATTEMPTS = 5
 MAX_WAIT_S = 60.0
-"""Before the next attempt. A person who is asked for more by the API is better told so."""
+"""Longest wait before the next attempt. If the API asks for more, the person is told to try later."""
 TELL_EVERY_S = 5.0
 """While nothing is heard of the event."""
 
@@ -156,7 +156,7 @@ class Publication:
     async def _until(
         self, ended: asyncio.Event, work: Callable[[], Coroutine[Any, Any, None]], words: Callable[[], str]
     ) -> None:
-        """Do ``work`` until it has ``ended``; ``words`` are told again and again meanwhile."""
+        """Do ``work`` until it has ``ended``; report ``words`` again and again meanwhile."""
 
         async def tell() -> None:
             while True:
@@ -185,7 +185,7 @@ class Publication:
 
 
 class _Recorder:
-    """What the lane tells of the one event there is. ``ended``: its outcome is known, or it is given up."""
+    """Records what the lane reports of the one event. ``ended``: its outcome is known, or it is given up."""
 
     def __init__(self, publication: Publication) -> None:
         self.ledger = SinkLedger()
@@ -274,7 +274,7 @@ class _OneConfirmation:
 
 
 class _StatusRecorder:
-    """What the status poller tells of the event."""
+    """Records what the status poller reports of the event."""
 
     keeps = False
 

@@ -45,7 +45,7 @@ def takes_cloudevents(section: HttpSinkConfig) -> bool:
 
 
 def find_question(section: HttpSinkConfig, login: Login | None) -> tuple[str, StatusReader]:
-    """(URL with {id}, how its answers are read). Raises UserError where nobody can be asked."""
+    """(URL with {id}, how its answers are read). Raises UserError if the sink has no confirm.url."""
     confirm = section.confirms or ConfirmConfig()
     url = confirm.url
     if login is not None and (url == "auto" or (not url and section is _DEFAULT)):

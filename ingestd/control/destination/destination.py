@@ -1,7 +1,7 @@
 """Destinations: partner event buses and the event types that go there. One kind of ``resource.py``.
 
-Made disabled, subscribed, verified and only then enabled, in steps that each look at what there is: whatever
-ended one before its end, the next apply goes on from there.
+Made disabled, subscribed, verified and only then enabled, in steps that each look at the present state. If
+one is interrupted, the next apply continues there.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,7 +51,7 @@ class DestinationKind:
         return await gather(*(_look(context, entity) for entity in there), limit=MAX_PARALLEL)
 
     async def create(self, context: Context, wanted: Wanted, ids: Mapping[Address, str]) -> RemoteResource:
-        """Disabled, and nothing else yet. One of that name that is there by now is taken up: the answer to
+        """Disabled, and nothing else yet. One of that name that exists by now is used: the answer to
         an earlier attempt may have been lost."""
         if there := await _look_up(context, wanted):
             return await self.update(context, there, wanted, ids)

@@ -1,7 +1,7 @@
-"""Carries a plan out, step by step; cut off anywhere, the next plan and apply go on from there.
+"""Carries a plan out, step by step; if it is interrupted, the next plan and apply continue there.
 
 The state is on disk before a resource is made (the intent) and after each step; the id of what was made is on
-disk before anybody waits for it to be verified.
+disk before it waits for verification.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -66,7 +66,7 @@ async def apply(
     grace_s: float = GRACE_S,
 ) -> ApplyResult:
     """Does what the plan says. A resource that fails stops what needs it, and nothing else; where the API
-    cannot be reached all stops. ``on_step``: told of each. A step that fails is told in the Result."""
+    cannot be reached all stops. ``on_step``: called with each. A step that fails is in the Result."""
     if state.base != plan.base or state.revision != plan.revision:
         raise UserError("the plan was made from another state: plan again")
     for kind, found in plan.world.found.items():

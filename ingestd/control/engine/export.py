@@ -42,7 +42,7 @@ _HEAD = "# Written by ingestd export. Secrets are references that have to be fil
 
 
 def _named(found: tuple[RemoteResource, ...], state: ControlState | None) -> dict[str, RemoteResource]:
-    """Those that are remembered first, then by key and id: a newcomer takes nobody's name."""
+    """Remembered ones first, then by key and id, so that a new resource never takes a used name."""
     records = {one.id: state.record(one.kind, one.id) for one in found} if state else {}
     named: dict[str, RemoteResource] = {}
     for one in sorted(found, key=lambda one: (records.get(one.id) is None, one.key, one.id)):

@@ -13,7 +13,7 @@ Doubles = Mapping[Address, tuple[RemoteResource, ...]]
 def match(
     wanted: Iterable[Wanted], there: Iterable[RemoteResource], state: ControlState
 ) -> tuple[Matches, Doubles]:
-    """(what each table means, tables of which nobody can tell which one they mean).
+    """(what each table means, tables that match several resources).
 
     A renamed table finds its resource by its key, a changed key by the table's name.
     """

@@ -206,7 +206,7 @@ def _immutable(differs: tuple[Difference, ...], immutable: frozenset[str]) -> st
 
 
 def _changed_secrets(hashes: Mapping[str, str], record: ResourceRecord | None) -> tuple[str, ...]:
-    """Also those that the file has no longer, and those of which nobody knows here what was sent last."""
+    """Also those that the file has no longer, and those for which it is not known what was sent last."""
     known = record.secrets if record else {}
     return tuple(sorted(one for one in hashes.keys() | known.keys() if hashes.get(one) != known.get(one)))
 

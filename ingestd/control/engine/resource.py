@@ -88,8 +88,9 @@ class AuditStep:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a kind works with. ``secret`` gives a secret's value at the moment it is sent. ``note`` tells of a
-    step when it happened. ``deadline_s``: for waiting in one step (verification, reported state)."""
+    """What a kind works with. ``secret`` gives a secret's value at the moment it is sent. ``note`` writes an
+    audit entry for a step when it happened. ``deadline_s``: for waiting in one step (verification, reported
+    state)."""
 
     api: RemoteApi
     secret: Callable[[SecretRef], str]
@@ -132,7 +133,7 @@ class ResourceKind(Protocol):
 
     async def settle(self, context: Context, found: RemoteResource, wanted: Wanted) -> RemoteResource:
         """Bring it to its end state (verified, enabled), within the deadline; does nothing if it is there.
-        Raises UserError where that failed: the resource stays, and the next apply goes on with it."""
+        Raises UserError where that failed: the resource stays, and the next apply continues with it."""
         ...
 
     async def delete(self, context: Context, found: RemoteResource) -> None: ...

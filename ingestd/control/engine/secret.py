@@ -46,5 +46,5 @@ class SecretRef:
 
 
 def keyed_hash(secret: str, *, key: bytes) -> str:
-    """Tells whether a write-only secret has changed, to whoever has the key of this state directory."""
+    """Shows whether a write-only secret has changed; needs the key of this state directory."""
     return hmac.new(key, secret.encode(), hashlib.sha256).hexdigest()

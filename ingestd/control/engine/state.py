@@ -115,7 +115,7 @@ class ControlState:
 
     @property
     def kinds(self) -> set[str]:
-        """Of which there is something to look after, also when no file names it any more."""
+        """Those that an apply must still finish, even if no file names them any more."""
         return {kind for kind, _ in (*self._records, *self._intents)}
 
     def hash_of(self, secret: str) -> str:

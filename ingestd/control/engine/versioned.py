@@ -1,4 +1,4 @@
-"""Changes to what carries a version: never over somebody else's change. Called by ``integration.py`` and
+"""Changes to resources with a version: they never overwrite another change. Called by ``integration.py`` and
 ``trigger.py``.
 """
 

@@ -128,7 +128,7 @@ class Integration:
 
 
 def _adopted(there: RemoteResource, wanted: Wanted) -> RemoteResource:
-    """One that nobody has configured yet is ours, from a create whose end we did not see."""
+    """One without a configuration is ours, from a create whose answer was lost."""
     if _without_state(there.fields) not in (_config_fields({}), _without_state(wanted.fields)):
         raise UserError(f"integration {there.key} was created by someone else meanwhile: plan again")
     return there
@@ -184,7 +184,7 @@ def _config_fields(config: Any) -> dict[str, Any]:
 
 
 async def _configure(context: Context, found: RemoteResource, wanted: Wanted) -> RemoteResource:
-    """Never over somebody else's change, and what is not ours in it stays: see ``versioned.py``."""
+    """Never overwrites another change, and keeps fields that are not ours: see ``versioned.py``."""
     path = path_of(found, "/config/current")
 
     async def read() -> CurrentVersion:

@@ -1,6 +1,6 @@
 """Tells a Lambda function of a change, asynchronously. Called by ``subscription.py``; the extra ``aws``.
 
-202 means that the invocation was queued. Whether the function ran, ran twice or failed is told to nobody
+202 means that the invocation was queued. Nobody learns whether the function ran, ran twice or failed
 (AWS Lambda Developer Guide, "Asynchronous invocation"); so a change has an id, the same in each repetition.
 """
 

@@ -1,4 +1,4 @@
-"""Whether somebody answers at a URL that events are to be sent to, and what that proves.
+"""Whether a server answers at a URL that will get events, and what that proves.
 
 The URL itself is asked: nothing is appended to it, no redirect is followed, and the guard has its say. Called
 by ``subscription.py``.
@@ -29,14 +29,14 @@ class Method(StrEnum):
 
 
 class Reach(NamedTuple):
-    """``status``: HTTP's, 0 if nobody was asked. ``proved``: in words; ``UNPROVEN`` is never among it."""
+    """``status``: of HTTP; 0 if no request was sent. ``proved``: in words; ``UNPROVEN`` is never among it."""
 
     status: int
     proved: str
 
 
 async def check_reach(url: str, *, where: str, method: Method, guard: UrlGuard, timeout_s: float) -> Reach:
-    """Raises UserError where the guard forbids it, nobody answers within ``timeout_s``, or the answer is not
+    """Raises UserError if the guard forbids it, no server answers within ``timeout_s``, or the answer is not
     that of a receiver."""
     guard.check_url(url, what=where)
     if method is Method.NONE:

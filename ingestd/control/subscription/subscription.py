@@ -1,7 +1,7 @@
 """Subscriptions: events of a topic, filtered, to a URL or by a role. One kind of ``resource.py``.
 
-The organisation may have MAX_SUBSCRIPTIONS of them, whoever made them: counted over all pages before one is
-made, and again after, for two may have counted at the same time.
+The organisation may have MAX_SUBSCRIPTIONS of them, from all clients together: counted over all pages before
+one is made, and again after, for two may have counted at the same time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ _UNDERWAY = ("PENDING", "CREATING", "UPDATING", "ACTIVATING", "CONFIRMING")
 @dataclass(frozen=True, slots=True)
 class WantedSubscription(Wanted):
     """What is ours alone: ``method``: how the destination is looked at; ``callback``: the ARN of a Lambda
-    function that is told of changes, or nothing."""
+    function that is notified of changes, or nothing."""
 
     method: Method = Method.HEAD
     callback: str = ""
@@ -91,7 +91,7 @@ class SubscriptionKind:
         return [_found(entity) for entity in await _list_all(context)]
 
     async def create(self, context: Context, wanted: Wanted, ids: Mapping[Address, str]) -> RemoteResource:
-        """One of that name that is there by now is taken up. Raises UserError for too many, or a destination
+        """One of that name that exists by now is used. Raises UserError for too many, or a destination
         that cannot be one."""
         there = [_found(entity) for entity in await _list_all(context)]
         same = only_one([one for one in there if one.key == wanted.key], f"subscription {wanted.key}")
@@ -210,7 +210,7 @@ async def _check_destination(context: Context, wanted: Wanted) -> Reach | None:
 
 
 def _with_callback(found: RemoteResource, wanted: Wanted) -> RemoteResource:
-    """The callback is left to ``settle``: were it to fail before the id is known, nobody would know that."""
+    """The callback is left to ``settle``: if it failed before the id is known, the failure would be lost."""
     owed = isinstance(wanted, WantedSubscription) and bool(wanted.callback)
     return replace(found, settled=found.settled and not owed)
 

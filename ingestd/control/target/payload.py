@@ -51,7 +51,7 @@ class WriteOnlyAuth(SecretRef):
 
 @dataclass(frozen=True, slots=True)
 class WantedTarget(Wanted):
-    """``webhook``: who else is told of changes; the API knows nothing of it."""
+    """``webhook``: the gateway that is notified of changes; the API does not know it."""
 
     webhook: Webhook | None = None
 

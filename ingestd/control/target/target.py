@@ -1,7 +1,7 @@
 """HTTPS endpoints that get events: ``[target.NAME]``, after the seed on targets. One kind of ``resource.py``.
 
 A target is made, then verified by the API, which takes a while: its id is known before that begins, and the
-next apply goes on with one whose verification did not come to an end.
+next apply continues with one whose verification did not end.
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,7 +61,7 @@ class Target:
         return [read_target(entity) for entity in await context.api.list(PATH)]
 
     async def create(self, context: Context, wanted: Wanted, ids: Mapping[Address, str]) -> RemoteResource:
-        """One of that name that is there by now is taken up: the answer to an earlier attempt may have been
+        """One of that name that exists by now is used: the answer to an earlier attempt may have been
         lost. Raises UserError where there are several."""
         body = build_body(context, wanted)
         if there := await self._look_up(context, wanted):
@@ -148,7 +148,7 @@ class Target:
         return only_one(same, f"target {wanted.key}")
 
     async def _look_up_again(self, context: Context, wanted: Wanted, lost: UserError) -> RemoteResource:
-        """After a POST of which nobody knows whether it was done: a second one might make a second target."""
+        """After a POST that may have been done: a second one might make a second target."""
         within_s = min(LOOK_UP_S, context.deadline_s)
         async for _ in context.polls(within_s=within_s, first_s=0.2, longest_s=2.0):
             if there := await self._look_up(context, wanted):

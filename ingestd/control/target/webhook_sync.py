@@ -37,12 +37,12 @@ class Webhook:
 
     @property
     def host(self) -> str:
-        """What is told of it: the rest of a webhook's URL may be a secret."""
+        """What may be shown of it: the rest of a webhook's URL may be a secret."""
         return urlsplit(self.url).hostname or ""
 
 
 def check(context: Context, webhook: Webhook, *, what: str) -> None:
-    """Before anything is changed that it would have to be told of. Raises UserError for an address that the
+    """Called before a change that the gateway must learn of. Raises UserError for an address that the
     guard refuses, and for a secret that does not serve."""
     UrlGuard(allow_private=context.allow_private).check_url(webhook.url, what=f"{what}.url")
     if is_exposed(webhook.url):  # whatever else is allowed
@@ -57,7 +57,7 @@ async def sync(context: Context, found: RemoteResource, webhook: Webhook) -> boo
     """Whether the gateway took it (any 2xx). Notes WEBHOOK_SYNCED or WEBHOOK_FAILED; a gateway that does not
     take it is no error: the target is what it should be. Raises UserError as ``check`` does.
 
-    Only an address that the guard has seen is connected to, whatever its name says a moment later."""
+    Connects only to the address that the guard has checked, even if the name changes."""
     check(context, webhook, what=f"target {cut(found.key, 100)}: webhook")
     start = context.clock.monotonic()
     answer, attempts = await _send(context, webhook, _body(found, context.clock.wall()), start=start)
@@ -97,7 +97,7 @@ async def _send(context: Context, webhook: Webhook, body: bytes, *, start: float
 
 
 def _body(found: RemoteResource, now_wall: float) -> bytes:
-    """What the seed tells; nothing of the definition, which may be nobody else's business."""
+    """The fields that the gateway needs; nothing of the definition, which may be confidential."""
     content = {
         "eventType": "TARGET_CONFIGURATION_UPDATED",
         "targetId": found.id,

@@ -48,7 +48,7 @@ class Trigger:
     async def update(
         self, context: Context, found: RemoteResource, wanted: Wanted, ids: Mapping[Address, str]
     ) -> RemoteResource:
-        """Never over somebody else's change: see ``versioned.py``."""
+        """Never overwrites another change: see ``versioned.py``."""
         if found.fields["topic_name"] != wanted.fields["topic_name"]:
             raise UserError(
                 f"trigger {found.key}: its topic cannot be changed: delete it and create it again"

@@ -156,7 +156,8 @@ def _look_into(node: Node, leaf: Leaf | None, value: dict[str, Value]) -> MatchS
 
 
 def _look_along(node: Node, leaf: Leaf | None, value: Sequence[Value]) -> MatchState:
-    """Of an array one element has to hold all that is asked; what nobody has is absent from all of them.
+    """Of an array one element has to hold all that is asked; a field that none has is absent from all of
+    them.
 
     Only its own values may each answer for ``leaf`` alone: Event Ruler's array consistency.
     """

@@ -46,7 +46,7 @@ class PublishedEvents(NamedTuple):
 
 
 def read_events(exchange: Exchange) -> PublishedEvents:
-    """Raises Refused: 415 for a format that is none of CloudEvents, 400 with ``details`` for the rest."""
+    """Raises Refused: 415 for a format that CloudEvents does not have, 400 with ``details`` for the rest."""
     media_type = exchange.content_type
     batched = media_type.startswith("application/cloudevents-batch")
     if batched:

@@ -27,12 +27,13 @@ MAX_EVENTS = 100_000
 
 
 OnTaken = Callable[[Exchange, bytes, str], None]
-"""Told of every event that is accepted, with its type."""
+"""Called with every accepted event and its type."""
 
 
 @dataclass(slots=True)
 class _Accepted:
-    """An event and its fate. Times of the monotonic clock; ``at_question`` 0: questions do not matter."""
+    """An event and what becomes of it. Times of the monotonic clock; ``at_question`` 0: questions do not
+    matter."""
 
     id: str
     attributes: EventAttributes

@@ -65,7 +65,7 @@ class BatchEvents:
         self._taken_ids: OrderedDict[str, bytes] = OrderedDict()
 
     async def publish(self, exchange: Exchange) -> Reply:
-        """200 with ``errors``: what was not taken. 400 for a body whose events cannot be told by id."""
+        """200 with ``errors``: what was not taken. 400 for a body whose events have no distinct ids."""
         return await self._gate.with_token(exchange, self._publish)
 
     async def _publish(self, exchange: Exchange) -> Reply:

@@ -25,7 +25,7 @@ _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Webhooks:
-    """Both kinds. Raises UserError for a secret that is none.
+    """Both kinds. Raises UserError for an invalid secret.
 
     A plain hook recognises ``webhook-id`` and ``Idempotency-Key`` and takes nothing twice under the
     same one; the platform's webhook knows neither.

@@ -92,7 +92,8 @@ class Destinations:
         return reply(200, self._shown(exchange, self.all.find(exchange)))
 
     def _change(self, exchange: Exchange) -> Reply:
-        """What is left out stays. Another bus is verified anew, and the destination disabled until then."""
+        """Fields that are left out stay. A new bus is verified again; the destination is disabled until
+        then."""
         destination = self.all.find(exchange)
         given = {
             name: value for name, value in read_object(exchange).items() if name not in _Destination.read_only

@@ -132,7 +132,7 @@ class Targets:
         return reply(200, self._shown(exchange, self.all.find(exchange)))
 
     def _replace(self, exchange: Exchange) -> Reply:
-        """Credentials that are left out stay as they are; another endpoint or login is verified anew."""
+        """Credentials that are left out stay as they are; a new endpoint or login is verified again."""
         target = self.all.find(exchange)
         given = read_object(exchange)
         if given.get("authConfig") is None and given.get("authType") == target.content["authType"]:

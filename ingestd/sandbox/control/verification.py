@@ -20,7 +20,7 @@ _ORDERED: Mapping[str, tuple[str, str | None]] = {
 class Verification:
     """Pending at first; once it is due, what the faults say, and else VERIFIED, for good.
 
-    Any other end is looked at anew with every question: with its fault lifted, the same resource succeeds.
+    Any other result is decided again at every request: without its fault, the same resource succeeds.
     """
 
     def __init__(self, clock: Clock, options: ControlOptions) -> None:

@@ -1,4 +1,5 @@
-"""Chunks of a broker's messages. A restart cuts those anew that a frozen batch names, at the same places.
+"""Chunks of a broker's messages. After a restart, chunks that a frozen batch names are cut again at the same
+places.
 
 A broker gives what has just come, so that where a chunk ends is chance, but a batch that was frozen names
 its chunks and positions in them. These cuts are known from the journal when a source is opened again.

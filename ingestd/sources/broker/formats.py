@@ -19,7 +19,7 @@ _DATA_TYPE = PREFIX + "datacontenttype"
 
 
 class Unreadable(Exception):
-    """A message that holds no events that could be told apart; its text says why."""
+    """A message that cannot be split into events; its text says why."""
 
 
 def reader_of(format_: MessageFormat, *, prefix: str = PREFIX) -> "ReadMessage":

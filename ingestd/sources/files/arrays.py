@@ -14,7 +14,7 @@ _NO_ELEMENT = b"[,]"
 
 
 class JsonArray:
-    """The elements of a JSON array (or of several, one after the other), told by their brackets.
+    """The elements of a JSON array (or of several, one after the other), found by their brackets.
 
     The grammar inside an element is the schema's business: a broken one costs itself alone as long
     as its brackets match. One over the limit costs itself too, and is read past without being kept.

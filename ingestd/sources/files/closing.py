@@ -1,4 +1,4 @@
-"""Where a JSON value ends, told by brackets and strings alone: what is wrong inside is not asked."""
+"""Where a JSON value ends, by brackets and strings alone. What is inside is not checked."""
 
 import re
 

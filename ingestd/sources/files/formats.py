@@ -1,4 +1,4 @@
-"""What a stream holds, told by its first bytes: lines, an array, values on several lines, or something else.
+"""What a stream holds, by its first bytes: lines, an array, values on several lines, or something else.
 Used by ``jsonl.py``."""
 
 import codecs

@@ -93,7 +93,7 @@ class JsonSource:
 
     @property
     def plain_size(self) -> int | None:
-        """Length of the content where it can be told: of a plain file."""
+        """Length of the content if it is known: of a plain file."""
         keeps = self.keeper is Keeper.SOURCE
         plain = keeps and not is_packed(head := self._input.peek(4)) and not encoding_of(head)
         return self._input.size if plain else None

@@ -17,7 +17,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def events_in(line: bytes) -> list[tuple[int, bytes]]:
-    """(offset, event) of what can be told apart in a line that is not JSON: itself where nothing can, and
+    """(offset, event) of the parts of a line that is not JSON: itself where nothing can, and
     nothing where it is blank."""
     found: list[tuple[int, bytes]] = []
     for piece in _PIECE.finditer(line):

@@ -76,7 +76,7 @@ def split_lines(data: bytes) -> tuple[list[bytes], bytes]:
 class Lines:
     """NDJSON: LF or CRLF, empty lines skipped, the last line may lack its newline.
 
-    ``leave_half``: a last line without a newline is only taken if it is whole, as somebody may be writing it:
+    ``leave_half``: a last line without a newline is only taken if it is whole, as it may still be written:
     see ``half``. A line that is longer than a chunk may also be values one behind the other.
     """
 

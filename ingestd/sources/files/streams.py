@@ -211,7 +211,7 @@ _SKIPPABLE = b"\x2a\x4d\x18"
 """Behind a byte from 50 to 5F: a frame that readers pass over (RFC 8878 3.1.2). ``pzstd`` begins with one."""
 
 MAX_WINDOW = 128 * 1024 * 1024
-"""What ``zstd -d`` takes without being told to take more."""
+"""The largest window that ``zstd -d`` accepts by default."""
 _TOO_WIDE = "Frame requires too much memory"  # so says libzstd, and there is no code to tell it by
 _HEADER_BYTES = 6
 _READ_BYTES = 128 * 1024
@@ -238,7 +238,7 @@ def inflate(raw: Input, *, max_window: int = MAX_WINDOW) -> tuple[Stream, bool]:
 
 
 class _Gzip:
-    """What came out before damage is given before the damage is told."""
+    """What was read before damage is given before the damage is reported."""
 
     def __init__(self, raw: Input) -> None:
         archive = gzip.GzipFile(fileobj=io.BufferedReader(raw, _READ_BYTES), mode="rb")
@@ -295,7 +295,7 @@ class _Zstd:
 
 
 def _window_of(frame: bytes) -> int:
-    """Bytes that the frame asks for (RFC 8878 3.1.1.1.2); 0 if it cannot be told."""
+    """Bytes that the frame asks for (RFC 8878 3.1.1.1.2); 0 if it is not known."""
     if not frame.startswith(ZSTD) or len(frame) < 6 or frame[4] & 0x20:  # one segment: as long as its content
         return 0
     base = 1 << (10 + (frame[5] >> 3))

@@ -33,7 +33,7 @@ class ProducerKeys:
 
 
 class Authenticator:
-    """``producer_keys`` by name; without any, everybody may post and nobody has a name."""
+    """``producer_keys`` by name; without any, anyone may post, without a name."""
 
     def __init__(self, producers: Mapping[str, ProducerKeys], *, clock: Clock) -> None:
         self.producers = dict(producers)
@@ -51,7 +51,7 @@ class Authenticator:
     def by_credentials(self, request: Request, query_token: bytes | None = None) -> str | None:
         """The producer whose token or certificate the request shows; None when it shows neither.
 
-        A token goes before a certificate. Raises Refused: 401 for a token that is nobody's, 400 for two
+        A token goes before a certificate. Raises Refused: 401 for a token of no producer, 400 for two
         tokens (RFC 6750, section 2).
         """
         token = _bearer_token(request)
@@ -67,7 +67,7 @@ class Authenticator:
         return certificate_name if certificate_name and certificate_name in self.producers else None
 
     def check_signature_head(self, request: Request) -> None:
-        """What can be told of a signature without the body. Raises Refused (401)."""
+        """Checks a signature as far as possible without the body. Raises Refused (401)."""
         headers = request.headers
         if not self._secrets or "webhook-signature" not in headers:
             raise _unauthorized("a bearer token or a signature of a known producer is needed")

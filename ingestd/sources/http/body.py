@@ -59,12 +59,12 @@ FORMATS = {
 }
 UTF_8 = ("utf-8", "utf8")
 ACCEPT_POST = ("Accept-Post", ", ".join(FORMATS))
-"""What is taken (Linked Data Platform 1.0, 7.1), for whoever came with something else."""
+"""The accepted types (Linked Data Platform 1.0, 7.1), for a 415."""
 
 
 @lru_cache(maxsize=64)
 def parse_media_type(value: str) -> MediaType:
-    """Of a Content-Type header (RFC 9110 8.3.1). Never raises: nonsense is a type that nobody knows."""
+    """Of a Content-Type header (RFC 9110 8.3.1). Never raises: an invalid header is an unknown type."""
     name, *parameters = value.split(";")
     charset = ""
     for parameter in parameters:
@@ -318,7 +318,7 @@ def _is_json(text: bytes) -> bool:
 
 
 def _fault(body: bytes) -> str:
-    """Of a body that is none of what it could be; words like ``find_fault``."""
+    """What is wrong with a body that fits no format; words like ``find_fault``."""
     return (find_fault(body) or "it is more than one value").removeprefix("not JSON: ")
 
 

@@ -28,8 +28,8 @@ _MAX_SHOWN = 40
 def to_structured(headers: Mapping[str, str], repeated: Set[str], body: bytes) -> bytes:
     """The event in structured mode, as JSON. ``headers``: names in lower case, values as Latin-1.
 
-    Attributes are strings; which are required the schema says. Raises Refused (400) for a name or a
-    value that is none, an attribute given twice, and data that is declared as JSON and is not.
+    Attributes are strings; which are required the schema says. Raises Refused (400) for an invalid name or
+    value, an attribute given twice, and data that is declared as JSON and is not.
     """
     attributes: dict[str, str] = {}
     for header, value in headers.items():

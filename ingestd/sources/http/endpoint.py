@@ -94,7 +94,7 @@ class Endpoint:
         self._quotas.configure(new.producers)
 
     def check_head(self, request: Request) -> Response | None:
-        """The refusal that the head alone calls for, so that no body is read in vain."""
+        """The refusal that the head alone calls for, so that its body is not read."""
         try:
             if request.path != PATH:
                 raise RefusedRequest(404, f"there is nothing here; events go to POST {PATH}")
@@ -183,7 +183,7 @@ class Endpoint:
         return parse_query(request.query, token_allowed=self.settings.access_token_in_query)
 
     def _by_head(self, request: Request, query: Query) -> str | None:
-        """The producer, empty if anybody may post; None if its signature must show who it is."""
+        """The producer, empty if anyone may post; None if its signature must show who it is."""
         authenticator = self._authenticator
         if authenticator.anonymous:
             return ""

@@ -14,7 +14,7 @@ from ingestd.sources.http.auth import ProducerKeys
 
 _DAY_S = 86_400
 _ROUNDING = 1e-6
-"""Of an event: so that whoever waits exactly as long as told is not sent away again."""
+"""Share of an event: a producer that waits exactly as long as asked is then not refused again."""
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class Quotas:
         self._accounts: dict[str, _Account] = {}
 
     def configure(self, producers: Mapping[str, ProducerKeys]) -> None:
-        """Take over limits; what is used up by producers known before stays used up."""
+        """Set new limits; what known producers have used stays used."""
         accounts: dict[str, _Account] = {}
         now, day = self._clock.monotonic(), self._today()
         for name, keys in producers.items():

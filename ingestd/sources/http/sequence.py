@@ -1,4 +1,4 @@
-"""Borders between values, told by brackets alone, in what is no JSON as a whole. Called by ``body``.
+"""Borders between values, by brackets alone, in what is no JSON as a whole. Called by ``body``.
 
 Two kinds: an array in which something is broken (one event of it, as a rule), and values one after the other.
 What is wrong inside a value is the schema's business; where the borders are not certain, nothing is guessed.

@@ -45,7 +45,7 @@ def _nats() -> Any:
 
 
 class NatsConnection:
-    """``closed`` is called when it ended, whoever ended it."""
+    """``closed`` is called when the connection ended, on either side."""
 
     def __init__(self, settings: NatsConfig, clock: Clock, closed: Callable[[], None]) -> None:
         self._settings = settings

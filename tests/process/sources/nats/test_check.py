@@ -74,7 +74,7 @@ async def test_a_consumer_that_would_lose_messages_fails(tmp_path: Path, shared_
         assert len(await sub.fetch(1)) == 1
         source = f'servers = "{shared_nats.url}"\nstream = "{made.name}"\nsubjects = "a.>"\nack_wait = "1m"'
         findings = await found(tmp_path, source)
-        while not told(findings, "warn", "has 1 messages that consumer ingestd will not give to anybody"):
+        while not told(findings, "warn", "has 1 messages that consumer ingestd never gives"):
             findings = await found(tmp_path, source)  # until ack_wait is over
         assert told(findings, "FAIL", "its max_deliver is 1: a message that was given so often stays")
         assert told(findings, "warn", "reads the subjects all, and the configuration says a.>: it stays so")
