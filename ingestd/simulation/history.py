@@ -49,7 +49,8 @@ class Simulator:
                 Life(world, life, last=last).live()
                 world.disk.begin_life()
                 world.clock.wall_s += life.pause_s
-                world.look_at_letters()
+                if not last:
+                    world.look_at_letters()
             world.check_end()
         except (Violation, Stuck) as error:
             broken = str(error)

@@ -208,7 +208,13 @@ class Life:
         service = self.service
         assert service
         lakes = service.pipeline.lakes
-        return not service.ingest.spool.events and not any(lake.lake.outbox.rows for lake in lakes)
+        pollers = [one.status_poller for one in service.pipeline.runners if one.status_poller]
+        return not (
+            service.ingest.spool.events
+            or any(lake.lake.outbox.rows for lake in lakes)
+            or any(runner.lane.active for runner in service.pipeline.runners)
+            or any(poller.pending.count for poller in pollers)
+        )
 
     # --- what stands around the process ---
 

@@ -13,6 +13,7 @@ _KINDS = (
     ("event", ("call",)),
     ("ndjson", ("call", "chat")),
     ("array", ("chat",)),
+    ("confirmed", ("call", "email")),
 )
 _NAMES = ("north", "east", "south", "west")
 _DAY_S = 86_400.0
@@ -107,10 +108,13 @@ def _life(rng: random.Random, kinds: dict[str, Kind], fixed: dict[str, dict[str,
         },
     }
     end = rng.choices(("kill", "kill write", "power", "power write", "term"), (2, 2, 1, 2, 1))[0]
+    end_s = length_s * rng.random()
+    if rng.random() < 0.3:  # letters are on their way then
+        deeds.append(Deed(max(0.0, end_s - rng.random()), "retry", (0.0,)))
     return LifePlan(
         tuple(sorted(deeds)),
         end,
-        length_s * rng.random(),
+        end_s,
         int(rng.random() ** 2 * 120),
         rng.choice((0.0, 1.0, 1.0, 90.0, 3600.0)),
         rng.choice((0.0, 0.001, 0.02, 0.5)),
@@ -125,7 +129,7 @@ def _mood(rng: random.Random) -> tuple[str, float]:
 def _deed(rng: random.Random, kinds: dict[str, Kind]) -> tuple[str, tuple[Any, ...]]:
     what = rng.choices(
         ("post", "copy", "invalid", "mood", "full", "locked", "hup", "jump", "retry", "edit", "purge"),
-        (12, 3, 1, 4, 0.5, 0.5, 0.3, 0.5, 1, 0.5, 0.3),
+        (12, 3, 1, 4, 0.5, 0.5, 0.3, 0.5, 2, 1, 0.3),
     )[0]
     if what == "post":
         return what, (rng.choice((1, 1, 2, 7, 15)), rng.choice(("", "", "", "wait=delivered", "atomic=true")))

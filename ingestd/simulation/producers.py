@@ -38,7 +38,7 @@ class Producers:
         self.rng, self.trace = rng, trace
         self.payloads: list[bytes] = []
         self.safe: dict[int, None] = {}
-        self.accepted: Counter[int] = Counter()
+        self.sent: Counter[int] = Counter()
         self.told_delivered: Callable[[list[int]], None] = lambda numbers: None
         self._waiting: list[list[Post]] = [[] for _ in range(QUEUES)]  # by queue, oldest first
         self._out: list[bool] = [False] * QUEUES
@@ -120,6 +120,7 @@ class Producers:
                 wait_s = float(dict(response.headers).get("Retry-After", "1"))
                 self._later(wait_s * (1 + self.rng.random()), lambda: self._next(queue))
 
+        self.sent.update(post.numbers)
         self._send(b"[" + b",".join(self.payloads[n] for n in post.numbers) + b"]", post.query, heard)
 
     def _send(self, body: bytes, query: str, heard: Callable[[Response], None]) -> None:
@@ -146,8 +147,6 @@ class Producers:
         if told.rejected or told.accepted + told.duplicates != len(numbers):
             self.trace.breach(f"of {numbers} the producer was told {response.body!r}")
         self.safe.update(dict.fromkeys(numbers))
-        if not told.duplicates:
-            self.accepted.update(numbers)
         if told.delivered and told.delivered == len(numbers):
             self.told_delivered(numbers)
         return True

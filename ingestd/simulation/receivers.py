@@ -39,8 +39,10 @@ MOODS: dict[str, dict[str, float]] = {
 
 
 class Kind(NamedTuple):
-    """What a sink takes. ``body``: of a webhook; api: of the event API. ``refuses``: how it refuses the event
-    whose number ends so, by thirteens: named, silent or item (a 2xx with an error in it)."""
+    """What a sink takes. ``body``: of a webhook; api: of the event API; confirmed: CloudEvents, one by one,
+    about which it is asked later. ``refuses``: how it refuses the event whose number ends so, by thirteens:
+    named, silent or item (a 2xx with an error in it). One that is asked takes it, and says later that it
+    failed."""
 
     types: tuple[str, ...]
     body: str
@@ -112,6 +114,7 @@ class Receiver:
     taken: dict[str, list[Seen]] = field(default_factory=dict)
     order: list[Seen] = field(default_factory=list)
     requests: int = 0
+    ends: dict[str, str] = field(default_factory=dict)  # by id, what it says when it is asked
     put_off: set[int] = field(default_factory=set)  # taken later than others of their request
     _answers: dict[str, ApiReply] = field(default_factory=dict)
 
@@ -120,7 +123,7 @@ class Receiver:
         return self.rng.choices(list(weights), list(weights.values()))[0] if weights else "none"
 
     def events(self, body: bytes) -> list[Seen]:
-        if self.kind.body == "event":
+        if self.kind.body in ("event", "confirmed"):
             raw: list[Any] = [body]
         elif self.kind.body == "array":
             raw = msgspec.json.decode(body, type=list[msgspec.Raw])
@@ -149,6 +152,8 @@ class Receiver:
         if fault == "413" and len(body) > self.most_bytes:
             return ApiReply(413)
         later: list[int] = []
+        if self.kind.body == "confirmed":
+            return self._accept(key, events[0])
         if refused and self.kind.refuses != "item":
             errors = [{"index": index, "message": "no"} for index in refused]
             named = {"errors": errors} if self.kind.refuses == "named" else {"message": "something is wrong"}
@@ -168,9 +173,37 @@ class Receiver:
             self._answers[key] = ApiReply(202, json.dumps({"errors": errors} if errors else {}).encode())
         return self._answers[key]
 
+    def _accept(self, key: str, event: Seen) -> ApiReply:
+        """It is asked later what became of the event."""
+        self.taken[key] = [event]
+        self.order.append(event)
+        self.trace.say(f"{self.name} accepts {key[:8]}: {event.number}")
+        self.ends[key] = "pending"
+        told = {"id": key, "specversion": "1.0", "deliveryStatus": "pending"}
+        self._answers[key] = ApiReply(202, json.dumps(told).encode())
+        return self._answers[key]
+
+    def status(self, key: str) -> ApiReply:
+        """What became of an event. An end is one for ever."""
+        if key not in self.ends:
+            self.trace.breach(f"{self.name} is asked about {key}, which it never named")
+            return ApiReply(404)
+        if self.ends[key] == "pending" and self.rng.random() < 0.5:
+            (event,) = self.taken[key]
+            self.ends[key] = "failed" if self.kind.refused(event) else "delivered"
+            self.trace.say(f"{self.name} says of {event.number}: {self.ends[key]}")
+        return ApiReply(200, json.dumps({"id": key, "status": self.ends[key]}).encode())
+
     def counts(self) -> Counter[int]:
         """How many keys each event was taken under."""
         return Counter(event.number for events in self.taken.values() for event in events)
+
+    def has(self, *, told: bool = False) -> set[int]:
+        """Numbers of events that it has. ``told``: and has said so, where it is asked."""
+        if self.kind.body != "confirmed":
+            return {event.number for event in self.order}
+        good = {"delivered"} if told else {"delivered", "pending"}
+        return {self.taken[key][0].number for key, end in self.ends.items() if end in good}
 
 
 _REFUSALS = {"401": 401, "403": 403, "404": 404, "500": 500, "503": 503, "429": 429, "409 busy": 409}
@@ -220,6 +253,8 @@ class Network(Engine):
         receiver = self._receivers[(url.host or "").partition(".")[0]]
         if self._down:
             raise httpx.ConnectError("the process has ended")
+        if method == "GET":
+            return await self._ask(receiver, url.path.rpartition("/")[2])
         if receiver.at_once >= receiver.most_at_once:
             receiver.trace.breach(f"{receiver.name}: more than {receiver.most_at_once} requests at once")
         receiver.at_once += 1
@@ -231,6 +266,17 @@ class Network(Engine):
             raise httpx.ReadTimeout("no complete answer in time") from None
         finally:
             receiver.at_once -= 1
+
+    async def _ask(self, receiver: Receiver, key: str) -> Exchanged:
+        fault = receiver.fault()
+        await self._virtual.sleep(self._rng.choice((0.001, 0.1)))
+        if fault == "no connection":
+            raise httpx.ConnectError("cannot connect: Connection refused")
+        if early := _early(fault, self._virtual, self._rng):
+            return _exchanged(early)
+        if fault in ("cut", "silent", "cut half"):
+            raise httpx.RemoteProtocolError("connection closed before an answer came")
+        return _exchanged(receiver.status(key))
 
     async def _exchange(self, receiver: Receiver, key: str, body: bytes) -> Exchanged:
         rng, fault, ticket = self._rng, receiver.fault(), object()

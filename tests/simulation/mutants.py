@@ -1,0 +1,275 @@
+"""The simulation must be able to fail: it finds defects of one line, of the kinds that were found here.
+
+``python -m tests.simulation.mutants`` plants them one by one in a copy of the package, runs seeds until one
+fails, and writes the table of ``docs/simulation.md``. ``--only WORDS`` runs those whose name has them.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "simulation.md"
+MOST_SEEDS = 2_000
+HEAD = "| defect | in | seeds until it is found | what is said of it |\n|---|---|---:|---|\n"
+
+
+class Mutant(NamedTuple):
+    """``old`` stands once in the file, and becomes ``new``."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+MUTANTS = (
+    Mutant(
+        "a spool cursor moves past chunks that are open",
+        "store/spool.py",
+        "return min(min(self.open), self.unread) if self.open else self.unread",
+        "return self.unread",
+    ),
+    Mutant(
+        "a key is remembered although its event was refused by the disk",
+        "intake/admission.py",
+        "self._window.release(group.claimed)",
+        "self._window.confirm(group.claimed, self._clock.monotonic())",
+    ),
+    Mutant(
+        "a producer is answered before the commit",
+        "store/database.py",
+        "        return appended\n\n    async def commit",
+        "        return done(self._loop, None)\n\n    async def commit",
+    ),
+    Mutant(
+        "a batch is frozen after its send",
+        "recording/sink_recorder.py",
+        "        await self._journal.commit()\n        if not batch.submitted",
+        "        if not batch.submitted",
+    ),
+    Mutant(
+        "frozen batches are not taken up again",
+        "wiring/pipeline.py",
+        "        mine = [batch for batch in frozen if batch.sink == runner.name]",
+        "        mine = []",
+    ),
+    Mutant(
+        "a rebuilt batch gets a new key",
+        "intake/recovery.py",
+        "batch_id=frozen.id if same else None",
+        "batch_id=None",
+    ),
+    Mutant(
+        "a batch's row goes with an attempt out",
+        "store/frozen_batches.py",
+        "        rows, first = self.rows, 0\n",
+        "        rows, first = self.rows[1:], 0\n",
+    ),
+    Mutant(
+        "a letter's key is not on disk before it is sent",
+        "store/journal.py",
+        "            self._database.note(lambda c: letter_leases.freeze_letters(c, batch))\n",
+        "",
+    ),
+    Mutant(
+        "a lease never expires",
+        "store/letter_leases.py",
+        "\"UPDATE letters SET state = 'waiting', lease = NULL WHERE state = 'leased'\"",
+        "\"UPDATE letters SET state = 'waiting', lease = NULL WHERE state = 'lost'\"",
+    ),
+    Mutant(
+        "what was given up becomes no letter",
+        "store/journal.py",
+        "                if letters:\n                    insert_letters(connection, letters, now)\n",
+        "",
+    ),
+    Mutant(
+        "fsync is left out",
+        "store/connection.py",
+        "PRAGMA synchronous=FULL",
+        "PRAGMA synchronous=OFF",
+    ),
+    Mutant(
+        "fsync is left to the checkpoint",
+        "store/connection.py",
+        "PRAGMA synchronous=FULL",
+        "PRAGMA synchronous=NORMAL",
+    ),
+    Mutant(
+        "keys are forgotten at a restart",
+        "store/key_log.py",
+        "                if count >= max_count:",
+        "                if count >= 0:",
+    ),
+    Mutant(
+        "a chunk goes when its first sink is done with it",
+        "core/receipt.py",
+        "        if self.sinks == 0 and not self._incomplete:",
+        "        if not self._incomplete:",
+    ),
+    Mutant(
+        "a sink that was reading a chunk does not have it again",
+        "store/spool.py",
+        "        self.cursors[sink].open.add(number)\n",
+        "",
+    ),
+    Mutant(
+        "events of one key go side by side",
+        "delivery/key_order.py",
+        "        if all(self._lines[key][0] == batch.id for key in self._keys[batch.id]):",
+        "        if self._keys[batch.id] is not None:",
+    ),
+    Mutant(
+        "held events of a key overtake each other",
+        "delivery/key_order.py",
+        "        late = [index for index, key in enumerate(keys) if key in lines or key in held]",
+        "        late = [index for index, key in enumerate(keys) if key in lines]",
+    ),
+    Mutant(
+        "a sink's ledger forgets what it resolved",
+        "recording/sink_recorder.py",
+        "        self.ledger.in_flight -= delivered + failed - pending\n",
+        "        self.ledger.in_flight -= delivered - pending\n",
+    ),
+    Mutant(
+        "a resend is another batch",
+        "delivery/verdict_handler.py",
+        "        return [*actions, Resubmit(batch, delay_s, repeat=True)]",
+        "        parts = [batch.part(range(len(batch)))]\n"
+        "        resolved = Resolve(batch, Outcomes(parts=parts))\n"
+        "        return [*actions, resolved, Resubmit(parts[0], delay_s, repeat=True)]",
+    ),
+    Mutant(
+        "events that a request has named bad take the others along",
+        "delivery/verdict_handler.py",
+        "        parts = self._others(batch, {one.index for one in failed})\n        wait",
+        "        parts = list[Batch]()\n        wait",
+    ),
+    Mutant(
+        "an error in a 2xx is overlooked",
+        "delivery/verdict_handler.py",
+        "            delivered = [index for index in delivered if index not in words]\n",
+        "            failed, parts = [], []\n",
+    ),
+    Mutant(
+        "an API that is still at it counts as delivered",
+        "sinks/answers.py",
+        "        if _IN_PROGRESS.search(answer.body):",
+        "        if not answer.body:",
+    ),
+    Mutant(
+        "what must be written is given up on a full disk",
+        "store/database.py",
+        "        while work:\n",
+        "        while False:\n",
+    ),
+    Mutant(
+        "an edited letter keeps its request's key",
+        "store/letter_changes.py",
+        " batch = '', ambiguous = 0, digest = NULL, freed",
+        " digest = NULL, freed",
+    ),
+    Mutant(
+        "a delivered letter stays leased",
+        "store/letter_leases.py",
+        "state = 'delivered', settled_at = ?, due = NULL, lease = NULL, requested = 0,\"\n"
+        "        \" obstacle = '', attempts",
+        "settled_at = ?, due = NULL, lease = NULL, requested = 0,\"\n        \" obstacle = '', attempts",
+    ),
+    Mutant(
+        "rows of the lake are written twice",
+        "store/outbox.py",
+        "            await self._write(OutboxCursor(self.done, load))\n",
+        "",
+    ),
+    Mutant(
+        "a clock that is put right makes the lake wait",
+        "lake/lake.py",
+        "        outbox.oldest_at = min(outbox.oldest_at, now)",
+        "        outbox.oldest_at = max(outbox.oldest_at, now - 1e9)",
+    ),
+    Mutant(
+        "more requests at once than are allowed",
+        "delivery/flow_control.py",
+        "self.active >= self.limiter.limit",
+        "self.active > self.limiter.limit",
+    ),
+)
+
+
+def plants(mutant: Mutant, package: Path) -> str:
+    """The file's text with the defect. Raises ValueError if it has no place there."""
+    text = (package / mutant.file).read_text()
+    if (found := text.count(mutant.old)) != 1:
+        raise ValueError(f"{mutant.name}: its place is {found} times in {mutant.file}")
+    return text.replace(mutant.old, mutant.new)
+
+
+@contextmanager
+def planted(mutant: Mutant | None) -> Iterator[Path]:
+    """A folder with a copy of the package that has the defect."""
+    with tempfile.TemporaryDirectory(prefix="ingestd-mutant-") as name:
+        package = Path(name) / "ingestd"
+        shutil.copytree(ROOT / "ingestd", package, ignore=shutil.ignore_patterns("__pycache__"))
+        if mutant:
+            (package / mutant.file).write_text(plants(mutant, ROOT / "ingestd"))
+        yield Path(name)
+
+
+class Found(NamedTuple):
+    """``seeds``: how many it took; 0: it was not found. ``words``: what is broken."""
+
+    seeds: int
+    words: str
+
+
+def find(mutant: Mutant | None) -> Found:
+    """Run seeds until one breaks a promise. None: the code as it is, some seeds."""
+    with planted(mutant) as folder:
+        command = [sys.executable, "-W", "ignore", "-m", "ingestd.simulation", "--quick"]
+        command += ["--seeds", str(MOST_SEEDS if mutant else 100)]
+        environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONHASHSEED": "0"}
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+    if said := re.search(r"^seed (\d+): (.*)$", done.stdout, re.MULTILINE):
+        return Found(int(said[1]) + 1, said[2])
+    if done.returncode:
+        raise RuntimeError(f"{mutant}: {done.stderr[-2000:]}")
+    return Found(0, "")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="those whose name has these words")
+    given = parser.parse_args()
+    if words := find(None).words:
+        raise SystemExit(f"the code as it is breaks a promise: {words}")
+    rows, missed = [], 0
+    for mutant in MUTANTS:
+        if given.only not in mutant.name:
+            continue
+        found = find(mutant)
+        missed += not found.seeds
+        said = re.sub(r"\d{3,}|\[.*?\]|/dev/shm/\S+", "…", found.words)[:90].replace("|", " ")
+        rows.append(f"| {mutant.name} | `{mutant.file}` | {found.seeds or 'not found'} | {said} |")
+        print(rows[-1], flush=True)
+    if not given.only:
+        text = PAGE.read_text()
+        start = text.index(HEAD) + len(HEAD)
+        end = text.find("\n\n", start)
+        PAGE.write_text(text[:start] + "\n".join(rows) + (text[end:] if end > 0 else "\n"))
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
