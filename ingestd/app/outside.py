@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 
+from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.clock import Clock, SystemClock, system_rng
 from ingestd.store.database import WriterThread
 from ingestd.store.writer import WriterHost
@@ -31,3 +32,4 @@ class Outside:
     serve: Callable[..., AbstractAsyncContextManager[Any]] | None = None
     serve_admin: Callable[..., AbstractAsyncContextManager[int]] | None = None
     watchdog: Watchdog | None = None
+    bounds: Bounds = DEFAULT_BOUNDS

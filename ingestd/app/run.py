@@ -114,6 +114,7 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
                 rng=outside.rng,
                 engine=outside.engine,
                 store_host=outside.store_host(),
+                bounds=outside.bounds,
                 warn=log.warning,
                 on_commit=service.own_metrics.commit_seconds.observe,
                 patient=True,

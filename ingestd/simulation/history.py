@@ -94,7 +94,9 @@ def _make_well(world: SimulatedWorld) -> None:
 def _last(plan: HistoryPlan) -> LifePlan:
     settings = plan.lives[-1].settings
     delivery = settings["delivery"] | {"shutdown_timeout": 60.0}
-    return LifePlan((), "term", 0.0, 0, 0.0, 0.001, settings | {"delivery": delivery})
+    return LifePlan(
+        (), "term", 0.0, 0, 0.0, 0.001, plan.lives[-1].memory_bytes, settings | {"delivery": delivery}
+    )
 
 
 def shrink(plan: HistoryPlan, fails: Callable[[HistoryPlan], bool], *, tries: int = 300) -> HistoryPlan:

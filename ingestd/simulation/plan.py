@@ -37,6 +37,7 @@ class LifePlan(NamedTuple):
     steps: int
     pause_s: float
     disk_s: float
+    memory_bytes: int
     settings: dict[str, dict[str, Any]]
 
 
@@ -118,6 +119,7 @@ def _life(rng: random.Random, kinds: dict[str, Kind], fixed: dict[str, dict[str,
         int(rng.random() ** 2 * 120),
         rng.choice((0.0, 1.0, 1.0, 90.0, 3600.0)),
         rng.choice((0.0, 0.001, 0.02, 0.5)),
+        rng.choice((0, 1_000, 16_000_000)),
         settings,
     )
 

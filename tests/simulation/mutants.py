@@ -71,8 +71,8 @@ MUTANTS = (
     Mutant(
         "a batch's row goes with an attempt out",
         "store/frozen_batches.py",
-        "        rows, first = self.rows, 0\n",
-        "        rows, first = self.rows[1:], 0\n",
+        "        rows, first = [*self.rows.values()], 0\n",
+        "        rows, first = [*self.rows.values()][1:], 0\n",
     ),
     Mutant(
         "a letter's key is not on disk before it is sent",
@@ -175,8 +175,8 @@ MUTANTS = (
     Mutant(
         "an edited letter keeps its request's key",
         "store/letter_changes.py",
-        " batch = '', ambiguous = 0, digest = NULL, freed",
-        " digest = NULL, freed",
+        " batch = '', ambiguous = 0, digest = NULL,",
+        " digest = NULL,",
     ),
     Mutant(
         "a delivered letter stays leased",
