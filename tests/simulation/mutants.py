@@ -57,7 +57,7 @@ MUTANTS = (
         "        if not batch.submitted",
     ),
     Mutant(
-        "frozen batches are not taken up again",
+        "frozen batches are not sent again after a restart",
         "wiring/pipeline.py",
         "        mine = [batch for batch in frozen if batch.sink == runner.name]",
         "        mine = []",
