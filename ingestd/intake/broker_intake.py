@@ -32,6 +32,7 @@ class BrokerIntake(ReplayIntake):
     ) -> None:
         super().__init__(stages, clock=clock, **more)
         self._looks = clock
+        self._say = more["warn"]
         self._events = stages.recorder
         self._last_known = last_known
         self._nothing_before = nothing_before
@@ -61,6 +62,9 @@ class BrokerIntake(ReplayIntake):
             await self._looks.sleep(_LOOK_AGAIN_S)
         if self._last_known:
             await self.finish_recovery()
+            if lost := self._copies.give_up_lost(for_good=True):
+                self._say(f"all messages of {lost} unfinished batches are gone from their stream")
+            await self.flush()
 
     async def _send_freed(self, source: Source) -> None:
         """Copies of what was posted and did not get on disk go in its place."""
@@ -68,3 +72,4 @@ class BrokerIntake(ReplayIntake):
             await self._looks.sleep(_LOOK_AGAIN_S)
             if copies := self._events.take_freed(source.number):
                 self._copies.send(copies)
+                await self.flush()

@@ -74,13 +74,17 @@ class CopyTracker:
             if stale := recovery.take_stale():
                 self.send(self._window.release(stale))
 
-    def give_up_lost(self) -> None:
-        """At the end of the input. A batch that no copy waits for stays known: its file may come back."""
+    def give_up_lost(self, *, for_good: bool = False) -> int:
+        """At the end of the input. A batch that no copy waits for stays known: its file may come back, unless
+        it is gone ``for_good``. Gives how many there are no more."""
+        dropped = 0
         for recovery in self._recoveries:
             for batch_id, keys in recovery.lost().items():
-                if copies := self._window.release(keys):
+                if (copies := self._window.release(keys)) or for_good:
                     self._journal.drop([batch_id])
                     self.send(copies)
+                    dropped += 1
+        return dropped
 
     def send(self, copies: Sequence[WaitingCopy]) -> None:
         by_chunk: dict[Chunk, list[int]] = {}

@@ -147,7 +147,8 @@ class Recovery:
 
     def incomplete(self) -> list[Batch]:
         """At the end of the input: batches of which a part is gone. What is there is sent again."""
-        left, self._open = self._open, {}
+        left = self._open
+        self._open = {name: one for name, one in left.items() if not one.found}  # asked for by ``lost``
         self._by_chunk.clear()
         return [
             self._rebuild(unfinished) for unfinished in sorted(left.values(), key=_first) if unfinished.found

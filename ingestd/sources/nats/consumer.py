@@ -138,8 +138,10 @@ class Consumer:
     def _named(self) -> str:
         return f"{self._settings.stream}.{self._settings.consumer}"
 
-    async def begin(self, stream: StreamState, *, after: int) -> None:
-        """``after``: of a consumer that is made, the message after which it begins; 0: as the settings say.
+    async def begin(self, stream: StreamState, *, after: int | None) -> int:
+        """It goes on behind the message ``after``; None: where it stands, or as the settings say. Gives the
+        message behind which it does. What is settled we know better than the server: where a message that is
+        on its way is deleted, a consumer with cumulative acknowledgements takes all before it for settled.
         Raises BrokerAway while another process reads it, UserError for one that does not do."""
         if not await self._connection.claim(f"ingestd.reads.{self._named}", self._owner):
             raise BrokerAway(
@@ -161,26 +163,40 @@ class Consumer:
         self.ack_wait_s = int(config.get("ack_wait") or 30e9) / 1e9
         self.delivered_before = int(info["delivered"]["stream_seq"])
         self._pull = _pull_of(config, self._connection.max_payload)
-        try:
-            await self._connection.ask(f"CONSUMER.RESET.{self._named}")
-        except JetStreamError as error:
-            raise BrokerAway(f"consumer {self._named} cannot be reset: {error}") from None
+        await self._reset(after if self.is_cumulative else None)
         self._heard_at = self._clock.monotonic()
         self._inbox = await self._connection.listen(self._hear)
+        floor = int(info["ack_floor"]["stream_seq"])
+        return max(floor, int(config.get("opt_start_seq") or 0) - 1) if after is None else after
 
-    async def _make(self, stream: StreamState, after: int) -> dict[str, Any]:
+    async def _reset(self, after: int | None) -> None:
+        """Behind a message where that is allowed; not of a consumer that was made for new messages only.
+        None: behind its last acknowledgement, so that one that got lost is given again: a work queue keeps
+        what is not acknowledged."""
+        for body in (None if after is None else {"seq": after + 1}, None):
+            try:
+                await self._connection.ask(f"CONSUMER.RESET.{self._named}", body)
+            except JetStreamError as error:
+                refused = error
+            else:
+                return
+        raise BrokerAway(f"consumer {self._named} cannot be reset: {refused}")
+
+    async def _make(self, stream: StreamState, after: int | None) -> dict[str, Any]:
         settings = self._settings
         config: dict[str, Any] = {
             "name": settings.consumer,
             "durable_name": settings.consumer,
             "description": "read by ingestd",
-            "ack_policy": "explicit" if stream.retention == "workqueue" else "all",
+            "ack_policy": "all" if stream.retention == "limits" else "explicit",
             "ack_wait": int(settings.ack_wait * 1e9),
             "max_ack_pending": settings.max_unacked,
             "max_deliver": -1,
             "replay_policy": "instant",
-            "deliver_policy": settings.start,
+            "deliver_policy": "all",
         }
+        if after is None and settings.start == "new":
+            after = stream.last
         if after:
             config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": after + 1}
         if len(settings.subjects) == 1:

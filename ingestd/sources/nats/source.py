@@ -17,7 +17,7 @@ from ingestd.core.backoff import Backoff
 from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.receipt import OrderedAcks, Receipt
-from ingestd.sources.broker.chunks import MAX_CHUNK_MESSAGES, Cut, Cutter, Message, sequence_of
+from ingestd.sources.broker.chunks import MAX_CHUNK_MESSAGES, Cut, Cutter, Message, place_of, sequence_of
 from ingestd.sources.broker.formats import reader_of
 from ingestd.sources.broker.source import BrokerAway, SourceCounts
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
@@ -33,6 +33,8 @@ _LAG_EVERY_S = 5.0
 _PATIENCE_S = 5.0
 """How long the rest of a chunk that an earlier process had cut is waited for while nothing comes."""
 _CLOSE_S = 5.0
+_EVER = 2**63
+"""It is not known when the last message was stored that is settled."""
 
 
 class NatsSource:
@@ -154,7 +156,12 @@ class NatsSource:
             self._replies.clear()
             self._cutter.again()
             consumer = Consumer(connection, self._settings, self._clock, self._news, owner=self._owner)
-            await consumer.begin(stream, after=self._life.resolved)
+            life = self._life
+            stands = await consumer.begin(stream, after=None if life.is_new else life.resolved)
+            if life.is_new:
+                life.is_new, life.resolved, life.taken = False, stands, stands
+                self._journal.moved(life.number, place_of(stands + 1), 1)
+                await self._journal.commit()
         except BaseException:
             await self._let_go("it was not opened")
             raise
@@ -182,8 +189,8 @@ class NatsSource:
                 f"{self.name}: stream {settings.stream} was deleted and made again: it is read from its start"
             )
         self.number = state.number
-        taken = max(0, position - 1)
-        self._life = _Life(identity, state.number, self._ack_of(state.number), taken, read_at, taken)
+        self._life = _Life(identity, state.number, self._ack_of(state.number), max(0, position - 1), read_at)
+        self._life.is_new = not state.position
         self._cutter = self._cutter_of(state.number, known=self._cuts(state.number))
 
     async def _still_has(
@@ -309,25 +316,24 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 
 class _Life:
-    """A stream that is recognised. ``taken``: the last message that was given out, stored at ``taken_at``;
-    ``resolved``: the last of those before which all are."""
+    """A stream that is recognised. ``is_new``: for the first time. ``taken``: the last message that was given
+    out, stored at ``taken_at``; ``resolved``: the last of those before which all are."""
 
     def __init__(
         self,
         identity: bytes,
         number: int,
         ack: Callable[[Position], None],
-        taken: int = 0,
-        taken_at: int = 0,
         resolved: int = 0,
+        read_at: int = 0,
     ) -> None:
         self.identity = identity
         self.number = number
         self.acks = OrderedAcks(ack)
-        self.taken = taken
-        self.taken_at = taken_at
-        self.resolved = resolved
+        self.taken = self.resolved = resolved
+        self.taken_at = read_at or _EVER
         self.is_over = False
+        self.is_new = False
 
 
 def _other_messages(settings: NatsConfig) -> str:

@@ -81,8 +81,9 @@ async def test_a_full_spool_holds_up_the_stream_and_nothing_is_lost(
 async def test_what_is_in_the_spool_is_not_taken_again_after_a_crash(
     tmp_path: Path, shared_nats: NatsServer
 ) -> None:
-    """Also where the acknowledgement got lost, and events have no key: the place is in the spool's commit."""
-    async with EventApi() as api, stream(shared_nats.url) as made:
+    """Also where the acknowledgement got lost, and events have no key: the place is in the spool's commit. A
+    work queue is told again."""
+    async with EventApi() as api, stream(shared_nats.url, retention="workqueue") as made:
         source = {"servers": [shared_nats.url], "stream": made.name, "spool": True}
         given = settings(tmp_path, api.url, source, schema={"dedup_key": "nothing"})
         for number in range(4):
@@ -101,6 +102,7 @@ async def test_what_is_in_the_spool_is_not_taken_again_after_a_crash(
                 if number == 3:
                     await made.settled(200)
                     assert await service.metric("ingestd_source_redelivered_total") >= 50
+                    assert (await made.ask(f"STREAM.INFO.{made.name}"))["state"]["messages"] == 0
                 await service.crash()
         assert sorted(api.events) == events(200)
         once_each(api.batches)

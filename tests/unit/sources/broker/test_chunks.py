@@ -1,0 +1,89 @@
+"""Chunks of a broker's messages: cut again as they were, whatever came with what."""
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestd.core.chunk import Chunk
+from ingestd.sources.broker.chunks import Cutter, Message, messages_of, place_of, sequence_of
+from ingestd.sources.broker.formats import reader_of
+
+SEQUENCES = st.lists(st.integers(1, 200), unique=True, min_size=1, max_size=40).map(sorted)
+SIZES = st.lists(st.integers(1, 7), min_size=1)
+
+
+def message(sequence: int) -> Message:
+    payload = b'{"n":%d}\n' % sequence * (sequence % 3)  # none, one or two events
+    return Message(sequence, sequence, payload, {"H": str(sequence)}, f"sequence {sequence}")
+
+
+def cut(cutter: Cutter, sequences: Sequence[int], sizes: Sequence[int]) -> list[Chunk]:
+    """As they come: so many at a time."""
+    chunks: list[Chunk] = []
+    at = turn = 0
+    while at < len(sequences):
+        size = sizes[turn % len(sizes)]
+        chunks += cutter.cut([message(one) for one in sequences[at : at + size]])
+        at, turn = at + size, turn + 1
+    return [*chunks, *cutter.flush()]
+
+
+def told(chunks: Sequence[Chunk]) -> list[tuple[int, int, list[bytes]]]:
+    return [(chunk.start, chunk.end, chunk.events) for chunk in chunks]
+
+
+def known(chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
+    return [(chunk.start, chunk.end) for chunk in chunks]
+
+
+@given(SEQUENCES, SIZES, SIZES, st.integers(0, 40), st.data())
+def test_known_chunks_are_cut_again_wherever_reading_begins_and_however_it_comes(
+    sequences: list[int], sizes: list[int], others: list[int], first: int, data: st.DataObject
+) -> None:
+    read = reader_of("ndjson")
+    before = cut(Cutter(1, read, max_messages=4), sequences, sizes)
+    before = before[first % len(before) :]
+    frozen = [chunk for chunk in before if data.draw(st.booleans())]
+    left = [one for one in sequences if one >= sequence_of(before[0].start)]
+    again = cut(Cutter(1, read, known(frozen), max_messages=4), left, others)
+    places = {(chunk.start, chunk.end): chunk.events for chunk in again}
+    for chunk in frozen:
+        assert places[chunk.start, chunk.end] == chunk.events
+    assert [one for chunk in again for one in chunk.events] == [
+        one for chunk in before for one in chunk.events
+    ]
+    assert [chunk.end for chunk in again] == sorted({chunk.end for chunk in again})
+    assert sum(messages_of(chunk.start) for chunk in again) == len(left)
+
+
+@given(SEQUENCES, SIZES, SIZES, st.data())
+def test_of_a_chunk_that_lost_a_message_nothing_is_taken_for_what_it_was(
+    sequences: list[int], sizes: list[int], others: list[int], data: st.DataObject
+) -> None:
+    """Its positions would be those of other events."""
+    read = reader_of("ndjson")
+    frozen = cut(Cutter(1, read, max_messages=4), sequences, sizes)
+    gone = data.draw(st.sets(st.sampled_from(sequences), max_size=len(sequences) - 1))
+    left = [one for one in sequences if one not in gone]
+    was = {chunk.start: chunk.events for chunk in frozen}
+    again = cut(Cutter(1, read, known(frozen), max_messages=4), left, others)
+    for chunk in again:
+        if chunk.start in was:
+            assert chunk.events == was[chunk.start]
+    found = [one for chunk in again for one in chunk.events]
+    assert found == [one for sequence in left for one in cut_alone(sequence)]
+
+
+def cut_alone(sequence: int) -> list[bytes]:
+    return [one for chunk in Cutter(1, reader_of("ndjson")).cut([message(sequence)]) for one in chunk.events]
+
+
+def test_an_event_is_told_with_its_message_and_its_place_in_it() -> None:
+    (chunk,) = Cutter(7, reader_of("ndjson")).cut([message(1), message(2), message(3), message(5)])
+    assert (chunk.source, chunk.start, chunk.end) == (7, place_of(1, 4), place_of(6))
+    assert chunk.unreadable == {3: "the message is empty"}
+    assert [chunk.place(index) for index in range(6)] == [(1, 1), (2, 1), (2, 2), (3, 1), (5, 1), (5, 2)]
+    assert chunk.about
+    assert chunk.about(2) == "sequence 2, headers H: 2"
+    assert chunk.size_bytes == sum(map(len, chunk.events))
