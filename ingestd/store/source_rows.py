@@ -10,9 +10,10 @@ Fingerprints = Callable[[int, int], tuple[bytes, int]]
 """(start, length) -> digest and length of these bytes of a file; see ``sources.streams.fingerprint``."""
 
 MOVE = (
-    "UPDATE sources SET position = ?, line = ?, tail = ?, tail_bytes = ?, tail_end = ?,"
-    " updated = (julianday('now') - 2440587.5) * 86400.0 WHERE id = ?"
+    "UPDATE sources SET position = ?1, line = ?2, tail = ?3, tail_bytes = ?4, tail_end = ?5,"
+    " updated = (julianday('now') - 2440587.5) * 86400.0 WHERE id = ?6 AND position <= ?1"
 )
+"""Only forward: what the spool's commits have noted of a stream goes before what is told here of it later."""
 
 _AT_A_BROKER = -2
 """The device of a source that is no file: a stream or a topic. That of the spool is -1."""
