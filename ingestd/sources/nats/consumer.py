@@ -9,6 +9,7 @@ lost on its way; an acknowledgement of a later message would settle that one, to
 import asyncio
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from ingestd.core.clock import Clock, wait_until_set
@@ -74,13 +75,13 @@ async def read_stream(connection: NatsConnection, settings: NatsConfig) -> Strea
     return StreamState(str(info["created"]), retention, int(state["last_seq"]), int(state["messages"]))
 
 
-async def timestamp_of(connection: NatsConnection, settings: NatsConfig, sequence: int) -> str:
-    """When a message was stored, as JetStream writes it; empty: it is not in the stream any more."""
+async def timestamp_of(connection: NatsConnection, settings: NatsConfig, sequence: int) -> int:
+    """When a message was stored, in nanoseconds; 0: it is not in the stream any more."""
     try:
         found = await connection.ask(f"STREAM.MSG.GET.{settings.stream}", {"seq": sequence})
     except JetStreamError:
-        return ""
-    return str(found["message"]["time"])
+        return 0
+    return nanoseconds(found["message"]["time"])
 
 
 def objections(config: Mapping[str, Any]) -> list[str]:
@@ -309,3 +310,11 @@ def _pull_of(config: Mapping[str, Any], max_payload: int) -> dict[str, int]:
     if expires_s >= 2 * _HEARTBEAT_S:
         pull["idle_heartbeat"] = int(_HEARTBEAT_S * 1e9)
     return pull
+
+
+def nanoseconds(text: str) -> int:
+    """Of a time as JetStream writes it: 2026-11-28T19:57:44.136112131Z."""
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    return int(datetime.fromisoformat(whole + "+00:00").timestamp()) * 10**9 + int(
+        fraction.ljust(9, "0") or 0
+    )

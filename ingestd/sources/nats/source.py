@@ -10,7 +10,6 @@ import hashlib
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from datetime import datetime
 from functools import partial
 
 from ingestd.core.backoff import Backoff
@@ -200,7 +199,7 @@ class NatsSource:
         if stream.last < last:
             return False
         stored = await timestamp_of(connection, self._settings, last)
-        return not stored or not read_at or nanoseconds(stored) == read_at
+        return not stored or not read_at or stored == read_at
 
     async def _pause(self, error: BrokerAway) -> None:
         if self._stopped:
@@ -341,12 +340,4 @@ def _other_messages(settings: NatsConfig) -> str:
         f"stream {settings.stream} has other messages now under numbers that were read already: it lost its"
         " end (a power cut, and sync_interval is not always?), or is an older copy; it is read from where its"
         " consumer stands"
-    )
-
-
-def nanoseconds(text: str) -> int:
-    """Of a time as JetStream writes it: 2026-11-28T19:57:44.136112131Z."""
-    whole, _, fraction = text.removesuffix("Z").partition(".")
-    return int(datetime.fromisoformat(whole + "+00:00").timestamp()) * 10**9 + int(
-        fraction.ljust(9, "0") or 0
     )
