@@ -10,15 +10,12 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import click
 import pytest
-from click.testing import CliRunner
 
-from ingestd.cli.group import cli
-from ingestd.core.errors import UserError
 from tests.machine import patience
+from tests.process.cli.support import Finished, invoke
 
 CANARY = "CANARY-of-the-hook"
 BUS = "arn:aws:events:us-east-1:123456789012:event-bus/aws.partner/genesys.com/cloud/org-1/orders"
@@ -44,16 +41,6 @@ TABLES: dict[str, dict[str, Any]] = {
 }
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
 class Plane:
     """A sandbox, and commands that are sent to it from a directory of their own."""
 
@@ -63,17 +50,12 @@ class Plane:
         self.file = directory / "control.toml"
         self.said: list[str] = []
 
-    def __call__(self, *words: str, given: str = "", sandbox: bool = True) -> Done:
+    def __call__(self, *words: str, given: str = "", sandbox: bool = True) -> Finished:
         """A command as ``main`` runs it."""
         where = ("--sandbox", "--api", self.url, "--state-dir", str(self.state)) if sandbox else ()
-        result = CliRunner().invoke(cli, [*words, *where], input=given)
-        code, err = result.exit_code, result.stderr
-        if isinstance(result.exception, UserError):
-            code, err = result.exception.exit_code, f"{err}ingestd: {result.exception}\n"
-        elif result.exception and not isinstance(result.exception, SystemExit | click.Abort):
-            raise result.exception
-        self.said += [result.stdout, err]
-        return Done(code, result.stdout, err)
+        done = invoke([*words, *where], given=given)
+        self.said += [done.out, done.err]
+        return done
 
     @property
     def state(self) -> Path:

@@ -7,12 +7,17 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+from click.testing import CliRunner
+
+from ingestd.cli.group import cli
+from ingestd.core.errors import UserError
 from tests.machine import patience
 from tests.receiver import Receiver
 from tests.warm import WarmProcess, warm
@@ -26,6 +31,10 @@ class Finished:
     code: int
     out: str
     err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
 
     @property
     def said(self) -> list[str]:
@@ -66,6 +75,18 @@ class Running:
         """kill -9, or what it came to before."""
         self.send(signal.SIGKILL)
         return await self.finish()
+
+
+def invoke(words: Sequence[object], *, given: str = "", env: Mapping[str, str] | None = None) -> Finished:
+    """A command as ``main`` runs it, in this process: for those that start no loop of their own."""
+    cleared = {name: None for name in os.environ if name.startswith(("INGESTD_", "GENESYS_"))}
+    result = CliRunner().invoke(cli, [*map(str, words)], input=given, env={**cleared, **(env or {})})
+    code, err = result.exit_code, result.stderr
+    if isinstance(result.exception, UserError):
+        code, err = result.exception.exit_code, f"{err}ingestd: {result.exception}\n"
+    elif result.exception and not isinstance(result.exception, SystemExit | click.Abort):
+        raise result.exception
+    return Finished(code, result.stdout, err)
 
 
 class Place:
@@ -127,6 +148,10 @@ class Place:
         with (self / "stdin").open("rb") as stdin:
             async with self.start(*arguments, env=env, stdin=stdin.fileno()) as running:
                 return await running.finish()
+
+    def call(self, *arguments: object, given: str = "") -> Finished:
+        """As ``run``, without a process: see ``invoke``."""
+        return invoke(arguments, given=given, env=self.env)
 
     def replay(self, api: Receiver, *arguments: object) -> list[object]:
         """The words of a replay without login, with a report."""

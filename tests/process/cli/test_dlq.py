@@ -42,7 +42,7 @@ async def fill(place: Place, api: EventApi) -> None:
 
 
 async def listed(place: Place, *filters: object) -> list[int]:
-    done = await place.run(*place.dlq("list", "--json", *filters))
+    done = place.call(*place.dlq("list", "--json", *filters))
     assert done.code == 0, done
     found: dict[str, Any] = json.loads(done.out)
     assert found["total"] == len(found["letters"])
@@ -59,25 +59,25 @@ async def test_letters_are_listed_grouped_and_shown(place: Place) -> None:
     assert await listed(place, "--older", "1h") == []
     assert await listed(place, "--state", "delivered") == []
 
-    table = await place.run(*place.dlq("list"))
+    table = place.call(*place.dlq("list"))
     assert table.code == 0
     assert [line.split()[:2] for line in table.out.splitlines()][1:4] == [
         ["1", "invalid"],
         ["2", "unparsable"],
         ["3", "refused"],
     ]
-    groups = json.loads((await place.run(*place.dlq("list", "--group", "--json"))).out)["groups"]
+    groups = place.call(*place.dlq("list", "--group", "--json")).json["groups"]
     assert (groups[0]["count"], groups[0]["example"]) == (3, 4)
     assert sum(group["count"] for group in groups) == 6
     assert await listed(place, "--fingerprint", groups[0]["fingerprint"]) == [4, 5, 6]
 
-    shown = json.loads((await place.run(*place.dlq("show", 3, "--json"))).out)
+    shown = place.call(*place.dlq("show", 3, "--json")).json
     assert (shown["payload"], shown["reason"], shown["line"]) == (event(3).decode(), "refused", 6)
     assert shown["source"] == str(place / "first.ndjson")
     assert "no such queue" in shown["detail"]
-    words = await place.run(*place.dlq("show", 1))
+    words = place.call(*place.dlq("show", 1))
     assert INVALID.decode() in words.out
-    missing = await place.run(*place.dlq("show", 99))
+    missing = place.call(*place.dlq("show", 99))
     assert (missing.code, missing.said) == (2, ["ingestd: there is no dead letter 99"])
 
 
@@ -88,7 +88,7 @@ async def test_letters_are_sent_again_by_id_filter_or_all(place: Place) -> None:
         frozen = api.batches[-1]
         count = len(api.batches)
 
-        trial = json.loads((await place.run(*place.dlq("retry", "--all", "--dry-run", "--json"))).out)
+        trial = (await place.run(*place.dlq("retry", "--all", "--dry-run", "--json"))).json
         assert (trial["dry_run"], trial["selected"], trial["sent"]) == (True, 6, 4)
         assert len(api.batches) == count
 
@@ -144,13 +144,13 @@ async def test_an_export_is_what_a_replay_reads_back(place: Place) -> None:
     api = EventApi()
     async with api:
         await fill(place, api)
-        done = await place.run(*place.dlq("export", "--output", place / "out.ndjson"))
+        done = place.call(*place.dlq("export", "--output", place / "out.ndjson"))
         assert done.code == 0, done
         letters = [INVALID, NOT_JSON, event(3), *events(3, first=100)]
         assert (place / "out.ndjson").read_bytes().splitlines() == letters
-        printed = await place.run(*place.dlq("export", "--reason", "gave_up"))
+        printed = place.call(*place.dlq("export", "--reason", "gave_up"))
         assert printed.out.encode().splitlines() == events(3, first=100)
-        whole = await place.run(*place.dlq("export", "--json"))
+        whole = place.call(*place.dlq("export", "--json"))
         assert [json.loads(line)["id"] for line in whole.out.splitlines()] == [1, 2, 3, 4, 5, 6]
 
         before = len(api.events)
@@ -201,7 +201,7 @@ async def test_a_directory_without_letters_is_said_in_one_line(
     place: Place, words: tuple[object, ...]
 ) -> None:
     name, *rest = map(str, words)
-    done = await place.run(*place.dlq(name, *rest))
+    done = place.call(*place.dlq(name, *rest))
     assert (done.code, len(done.said)) == (2, 1), done
     assert "there is no state.db in" in done.err
     assert not place.state.exists()

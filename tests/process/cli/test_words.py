@@ -17,7 +17,7 @@ API = ("--api", "http://127.0.0.1:9", "--no-auth")
         (("--region", "us-west-3"), "did you mean us-west-2?"),
         (("--region", "us-east-1"), "no credentials"),
         (("--region", "mypurecloud.de"), "no credentials"),
-        (("--api", "https://example.com"), "give --token-url URL, or --no-auth"),
+        (("--api", "https://example.com"), "Use --token-url URL, or --no-auth"),
         (("--api", "example.com"), "--api example.com: it must begin with https://"),
         ((*API, "--region", "us-east-1"), "Use either --api or --region"),
         ((*API, "--sandbox"), "Use either --sandbox"),
@@ -38,21 +38,21 @@ API = ("--api", "http://127.0.0.1:9", "--no-auth")
         ((*API, "--no-such-option"), "No such option"),
     ],
 )
-async def test_each_mistake_is_one_line_and_2(place: Place, words: tuple[str, ...], said: str) -> None:
+def test_each_mistake_is_one_line_and_2(place: Place, words: tuple[str, ...], said: str) -> None:
     source = write(place / "in.ndjson", events(1))
     if "--state-dir" not in words:
         words = (*words, "--state-dir", str(place.state))
-    done = await place.run("replay", source, *words)
+    done = place.call("replay", source, *words)
     assert done.code == 2, done
     assert said in done.said[-1]
     ours = [line for line in done.said if not line.startswith(("Usage:", "Try '"))]
     assert len([line for line in ours if line]) == 1, done.said
 
 
-async def test_a_setting_that_does_not_exist_is_said_with_what_was_probably_meant(place: Place) -> None:
+def test_a_setting_that_does_not_exist_is_said_with_what_was_probably_meant(place: Place) -> None:
     source = write(place / "in.ndjson", events(1))
     (place / "c.toml").write_text("[delivery]\nmax_inflight = 3\n")
-    done = await place.run("replay", source, *API, "--config", place / "c.toml")
+    done = place.call("replay", source, *API, "--config", place / "c.toml")
     assert done.code == 2
     assert done.said == [
         f"ingestd: {place / 'c.toml'}: there is no setting delivery.max_inflight; did you mean max_in_flight?"
@@ -92,5 +92,5 @@ async def test_a_state_file_that_is_damaged_is_said_and_ends_with_1(place: Place
         done = await place.run(*place.replay(api, source))
         assert (done.code, api.requests) == (1, [])
         assert "state.db is damaged" in done.said[-1]
-        listed = await place.run(*place.dlq("list"))
+        listed = place.call(*place.dlq("list"))
     assert (listed.code, len(listed.said)) == (2, 1)
