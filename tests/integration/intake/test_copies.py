@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tests.integration.intake.replay_support import (
     rows,
     sink,
     until,
+    write,
 )
 from tests.integration.intake.support import event, key_of, numbers_of
 from tests.receiver import Action, Cut, Hang, Receiver, Reply, Request
@@ -33,11 +34,6 @@ CONVERSATIONS = 7
 
 def talk(number: int, **other: Any) -> bytes:
     return event(number, eventType=f"c{number % CONVERSATIONS}", **other)
-
-
-def write(path: Path, lines: Iterable[bytes]) -> Path:
-    path.write_bytes(b"".join(line + b"\n" for line in lines))
-    return path
 
 
 class Api:

@@ -31,6 +31,7 @@ from tests.integration.intake.replay_support import (
     rows,
     sink,
     until,
+    write,
 )
 from tests.integration.intake.support import event, numbers_of, sent
 from tests.receiver import Action, Cut, Hang, Receiver, Reply, Request
@@ -44,11 +45,6 @@ ONES = {"interactionId": [{"prefix": "i-1"}]}
 TWOS = {"interactionId": [{"prefix": "i-2"}]}
 NOWHERE = "http://127.0.0.1:9"
 REFUSAL = Reply(422, body=b'{"errors":[{"index":0,"message":"no such queue"}]}')
-
-
-def write(path: Path, lines: Sequence[bytes]) -> Path:
-    path.write_bytes(b"".join(line + b"\n" for line in lines))
-    return path
 
 
 def of(first: str, count: int) -> list[int]:

@@ -239,18 +239,6 @@ async def test_after_a_power_cut_all_that_was_acknowledged_is_there_and_nothing_
                 assert not found.keys & set(digests_of(fact)), f"its resend would be dropped: {case}"
 
 
-async def test_a_chunk_that_became_dead_letters_is_either_in_the_spool_or_among_them(tmp_path: Path) -> None:
-    story = await work(tmp_path)
-    letters = {number >> 20: number for kind, number in story.facts if kind == "letter"}  # see Spool's _place
-    assert len(letters) > 10
-    for at, files in cuts(story, CUTS // 4):
-        found = await find(files)
-        for chunk, letter in letters.items():
-            if story.facts["chunk", chunk].kept <= at:
-                there = [name in found.contents for name in (("chunk", chunk), ("letter", letter))]
-                assert sum(there) == 1, f"cut at {at} of {len(story.log)}, SEED={SEED}"
-
-
 async def test_the_simulation_notices_a_store_that_does_not_sync_its_commits(tmp_path: Path) -> None:
     story = await work(tmp_path, synchronous="NORMAL")
     losses = noticed = 0

@@ -1,9 +1,12 @@
 """A stream in memory that gives as much as it likes at a time, and regions cut from it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from ingestd.sources.files.arrays import JsonArray
 from ingestd.sources.files.splitting import Damaged, Lines, Region
+
+R = TypeVar("R")
 
 
 class Memory:
@@ -55,3 +58,17 @@ def outline(regions: Sequence[Region]) -> list[object]:
         )
         for r in regions
     ]
+
+
+def read_by(
+    reader: Callable[..., R],
+    data: bytes,
+    sizes: list[int],
+    *,
+    start: int = 0,
+    line: int = 1,
+    cut: bool = False,
+    **options: Any,
+) -> R:
+    """``data`` from ``start`` on, which comes in pieces of these ``sizes``."""
+    return reader(Memory(data[start:], sizes, cut=cut), start=start, line=line, **options)

@@ -1,12 +1,13 @@
 import json
 import re
+from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingestd.sources.files.arrays import JsonArray
 from tests.each import each
-from tests.unit.sources.files.memory import Memory, events_of, outline, regions_of
+from tests.unit.sources.files.memory import events_of, outline, read_by, regions_of
 
 sizes = st.lists(st.integers(1, 30), min_size=1, max_size=4)
 chunk_sizes = st.integers(4, 40)
@@ -34,28 +35,9 @@ def documents(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
 
 
 def array(
-    data: bytes,
-    sizes: list[int],
-    chunk_bytes: int = 1000,
-    limit: int = 100_000,
-    *,
-    start: int = 0,
-    line: int = 1,
-    cut: bool = False,
-    leave_half: bool = False,
-    loose: bool = False,
-    items: str = "",
+    data: bytes, sizes: list[int], chunk_bytes: int = 1000, limit: int = 100_000, **options: Any
 ) -> JsonArray:
-    return JsonArray(
-        Memory(data[start:], sizes, cut=cut),
-        start=start,
-        line=line,
-        chunk_bytes=chunk_bytes,
-        max_event_bytes=limit,
-        leave_half=leave_half,
-        loose=loose,
-        items=items,
-    )
+    return read_by(JsonArray, data, sizes, chunk_bytes=chunk_bytes, max_event_bytes=limit, **options)
 
 
 @given(documents(), sizes, chunk_sizes)

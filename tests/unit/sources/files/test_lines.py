@@ -1,5 +1,6 @@
 import json
 import re
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from ingestd.sources.files.splitting import Lines
 from tests.each import each
-from tests.unit.sources.files.memory import Memory, events_of, outline, regions_of
+from tests.unit.sources.files.memory import events_of, outline, read_by, regions_of
 
 KEPT = 4
 """The head that is kept of a line that is too long is always shorter than a chunk."""
@@ -21,28 +22,9 @@ chunk_sizes = st.integers(KEPT, 24)
 limits = st.integers(KEPT, 30)
 
 
-def lines(
-    data: bytes,
-    sizes: list[int],
-    chunk_bytes: int,
-    limit: int = 1000,
-    *,
-    start: int = 0,
-    line: int = 1,
-    fill: bool = True,
-    cut: bool = False,
-    leave_half: bool = False,
-) -> Lines:
-    return Lines(
-        Memory(data[start:], sizes, cut=cut),
-        start=start,
-        line=line,
-        chunk_bytes=chunk_bytes,
-        max_event_bytes=limit,
-        fill=fill,
-        leave_half=leave_half,
-        kept_bytes=KEPT,
-    )
+def lines(data: bytes, sizes: list[int], chunk_bytes: int, limit: int = 1000, **options: Any) -> Lines:
+    given = {"fill": True, "kept_bytes": KEPT, **options}
+    return read_by(Lines, data, sizes, chunk_bytes=chunk_bytes, max_event_bytes=limit, **given)
 
 
 def expected(data: bytes) -> list[tuple[bytes, int, int]]:
