@@ -290,6 +290,12 @@ async def _make_intake(replay: Replay, warn: Warn) -> ReplayIntake:
     pipeline = replay.pipeline
     files = {source.number for source in replay.sources if source.keeper is Keeper.SOURCE}
     frozen = await pipeline.journal.frozen_batches()
+    if damaged := [batch.id for batch in frozen if not batch.segments]:
+        pipeline.journal.drop(damaged)
+        warn(
+            f"{len(damaged)} unfinished batches are damaged in the state file: what comes from files is sent"
+            " under new idempotency keys, events of standard input or a pipe are lost"
+        )
     if replay.from_start:  # also what was settled beyond the checkpoint
         again = {b.id for b in frozen if b.settled and all(source in files for source, *_ in b.segments)}
         pipeline.journal.drop(list(again))
