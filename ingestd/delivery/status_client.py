@@ -8,8 +8,7 @@ from dataclasses import replace
 
 from ingestd.core.answer import Answer
 from ingestd.core.clock import Clock
-from ingestd.transport.auth import Auth
-from ingestd.transport.client import Client
+from ingestd.transport.client import Auth, Client
 from ingestd.transport.token_refusal import TokenRenewal, speaks_of_token
 
 

@@ -24,8 +24,7 @@ from ingestd.transport.api_error import ApiError as ApiError
 from ingestd.transport.api_error import correlation_id, read_error
 from ingestd.transport.api_pace import ApiPace
 from ingestd.transport.api_pages import MAX_PAGES, list_all
-from ingestd.transport.auth import Auth, SecretMask
-from ingestd.transport.client import Client
+from ingestd.transport.client import Auth, Client, SecretMask
 from ingestd.transport.headers import retry_after
 from ingestd.transport.token_refusal import speaks_of_token
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ingestd.core import redaction
 from ingestd.core.answer import Answer
 from ingestd.core.errors import Unreachable, UserError
-from ingestd.transport.auth import SecretMask
+from ingestd.transport.client import SecretMask
 
 MAX_WORDS = 300
 MAX_READ = 100_000

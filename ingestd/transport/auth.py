@@ -1,23 +1,20 @@
-"""How a request shows whom it is from: what every ``Auth`` does, the simple ones, and their secrets.
+"""How a request shows whom it is from: the simple kinds of ``Auth`` (``client.py``), and their secrets.
 
-A secret stays as given, or stands in a file and is read again when that changes. ``SecretMask`` takes secrets
-out of answers: APIs that show what they were sent do exist.
+A secret stays as given, or stands in a file and is read again when that changes.
 
 The others: ``oauth.py`` (tokens of a login host), ``webhook_signature.py``, ``aws.py``. All:
 ``auth_factory.py``.
 """
 
 import base64
-import json
 import re
-from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from ingestd.core import redaction
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
+from ingestd.transport.client import Ready, SecretMask
 from ingestd.transport.watched_file import Watch, WatchedFiles
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
@@ -25,9 +22,6 @@ _VALUE = re.compile(r"[\x20-\x7e]{1,16384}")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _NOT_OURS = {"host", "content-length", "content-type", "transfer-encoding", "connection", "upgrade", "te"}
 MAX_FILE_BYTES = 64 * 1024
-
-_MIN_MASKED = 4  # masking a secret of one letter would garble the answer, and tell the letter
-_REMEMBERED = 24
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -112,54 +106,11 @@ def make_credential(
     return SecretFile(file, parse, what=what, clock=clock, watch=watch)
 
 
-class SecretMask:
-    """Puts ``***`` where one of the secrets that were in use lately stands in an answer."""
-
-    def __init__(self, *secrets: str) -> None:
-        self._forms: deque[bytes] = deque(maxlen=_REMEMBERED)
-        self.add(*secrets)
-
-    def add(self, *secrets: str) -> None:
-        """As it is, and as JSON has it. Also given to ``core.redaction``, for all that is shown and kept."""
-        for secret in secrets:
-            redaction.hide(secret, passing=True)
-            if len(secret) >= _MIN_MASKED:
-                quoted = json.dumps(secret)[1:-1]
-                forms = dict.fromkeys((secret, quoted, quoted.replace("/", "\\/")))
-                self._forms.extend(f for form in forms if (f := form.encode()) not in self._forms)
-
-    def __call__(self, text: bytes) -> bytes:
-        for form in self._forms:
-            if form in text:
-                text = text.replace(form, b"***")
-        return text
-
-
-class Auth(Protocol):
-    """Adds to each attempt what shows whom it is from. ``refusal``: what it means, for people, that the API
-    does not accept it, although it was renewed where that can be done."""
-
-    refusal: str
-
-    async def headers(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
-        """(headers to add to a POST with these, generation of the credential). Raises Unreachable."""
-        ...
-
-    def drop(self, generation: int) -> None:
-        """The credential of that generation was refused; a newer one stays."""
-        ...
-
-    def mask(self, text: bytes) -> bytes:
-        """An answer without our secrets."""
-        ...
-
-    async def aclose(self) -> None: ...
-
-
 class NoAuth:
     """For APIs that want none."""
 
     refusal = "no credentials are sent, and the API wants some: set auth, or leave no_auth out"
+    ready: Ready | None = None
 
     async def headers(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
         return {}, 0
@@ -178,6 +129,7 @@ class SecretHeader:
     """One header whose value is a secret; see ``bearer``, ``basic`` and ``header``."""
 
     refusal = "the API does not accept the credentials of auth"
+    ready: Ready | None = None
 
     def __init__(self, name: str, value: Credential[str], mask: SecretMask) -> None:
         self._name = name

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
-from ingestd.transport.auth import Auth, Credential, NoAuth, basic, bearer, header, make_credential
+from ingestd.transport.auth import Credential, NoAuth, basic, bearer, header, make_credential
 from ingestd.transport.auth_config import AuthConfig
-from ingestd.transport.client import Client
+from ingestd.transport.client import Auth, Client
 from ingestd.transport.oauth import TokenSource
 from ingestd.transport.watched_file import Watch
 from ingestd.transport.webhook_signature import StandardWebhooks

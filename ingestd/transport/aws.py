@@ -12,7 +12,7 @@ from typing import Any
 
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import Unreachable, UserError
-from ingestd.transport.auth import SecretMask
+from ingestd.transport.client import Ready, SecretMask
 from ingestd.transport.oauth import LoginRefused, TokenUnavailable
 
 TIMEOUT_S = 10.0
@@ -33,6 +33,7 @@ class AwsSignature:
     """
 
     refusal = "AWS does not accept the credentials"
+    ready: Ready | None = None  # it is of one request
 
     def __init__(
         self,

@@ -1,21 +1,26 @@
-"""The HTTP client: one request gives one Answer, also when the network fails; and ``Sender``, which adds
-credentials."""
+"""The HTTP client: one request, one Answer, whatever the network does. ``Sender`` adds credentials.
+
+``SecretMask`` takes these out of answers: APIs that show what they were sent do exist.
+"""
 
 import base64
+import json
 import logging
 import random
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from types import TracebackType
+from typing import NamedTuple, Protocol
 
 import httpx
 import yarl
 
 from ingestd import __version__
+from ingestd.core import redaction
 from ingestd.core.answer import Answer
 from ingestd.core.clock import Clock, SystemClock, system_rng
-from ingestd.transport.auth import Auth
 from ingestd.transport.decoding import FIRST_OF_MARKS, undo
 from ingestd.transport.engine import Engine, Exchanged, Received, Timeout, convert
 from ingestd.transport.network_errors import CutWhileSending
@@ -24,6 +29,9 @@ from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch
 
 MAX_BODY_BYTES = 1024 * 1024
+
+_MIN_MASKED = 4  # masking a secret of one letter would garble the answer, and tell the letter
+_REMEMBERED = 24
 
 # At INFO httpx logs the URL of each request, and the URL of a webhook is its secret.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -165,6 +173,61 @@ class Client:
         )
 
 
+class Ready(NamedTuple):
+    """``headers`` of one ``generation`` of a credential, to be used ``until`` then (``monotonic``)."""
+
+    headers: dict[str, str]
+    generation: int
+    until: float
+    monotonic: Callable[[], float]
+
+
+class Auth(Protocol):
+    """Adds to each attempt what shows whom it is from. ``refusal``: what it means, for people, that the API
+    does not accept it, although it was renewed where that can be done. ``ready``: what serves for any request
+    for now, so that nobody has to be asked."""
+
+    refusal: str
+    ready: Ready | None
+
+    async def headers(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
+        """(headers to add to a POST with these, generation of the credential). Raises Unreachable."""
+        ...
+
+    def drop(self, generation: int) -> None:
+        """The credential of that generation was refused; a newer one stays."""
+        ...
+
+    def mask(self, text: bytes) -> bytes:
+        """An answer without our secrets."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class SecretMask:
+    """Puts ``***`` where one of the secrets that were in use lately stands in an answer."""
+
+    def __init__(self, *secrets: str) -> None:
+        self._forms: deque[bytes] = deque(maxlen=_REMEMBERED)
+        self.add(*secrets)
+
+    def add(self, *secrets: str) -> None:
+        """As it is, and as JSON has it. Also given to ``core.redaction``, for all that is shown and kept."""
+        for secret in secrets:
+            redaction.hide(secret, passing=True)
+            if len(secret) >= _MIN_MASKED:
+                quoted = json.dumps(secret)[1:-1]
+                forms = dict.fromkeys((secret, quoted, quoted.replace("/", "\\/")))
+                self._forms.extend(f for form in forms if (f := form.encode()) not in self._forms)
+
+    def __call__(self, text: bytes) -> bytes:
+        for form in self._forms:
+            if form in text:
+                text = text.replace(form, b"***")
+        return text
+
+
 class Sender:
     """Sends with the current credential; the caller learns its generation."""
 
@@ -174,7 +237,11 @@ class Sender:
 
     async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[Answer, int]:
         """(answer, generation of the credential). Raises Unreachable."""
-        added, generation = await self._auth.headers(url, body, headers)
+        ready = self._auth.ready
+        if ready and ready.monotonic() < ready.until:
+            added, generation = ready.headers, ready.generation
+        else:
+            added, generation = await self._auth.headers(url, body, headers)
         answer = await self._client.post(url, body, {**headers, **added})
         return self._masked(answer), generation
 

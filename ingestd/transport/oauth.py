@@ -17,9 +17,9 @@ from ingestd.core.clock import Clock, system_rng
 from ingestd.core.errors import Unreachable
 from ingestd.core.token_bucket import TokenBucket
 from ingestd.core.units import human_seconds
-from ingestd.transport.auth import Credential, FixedCredential, SecretMask
+from ingestd.transport.auth import Credential, FixedCredential
 from ingestd.transport.auth import NoAuth as NoAuth
-from ingestd.transport.client import Client
+from ingestd.transport.client import Client, Ready, SecretMask
 from ingestd.transport.headers import retry_after
 
 DEFAULT_LIFETIME_S = 300.0
@@ -88,8 +88,9 @@ class TokenSource:
         self._timeout_s = timeout_s
         self._on_refresh = on_refresh or (lambda ok, seconds: None)
         self._token: Token | None = None
+        self.ready: Ready | None = None
         self._generation = 0
-        self._refresh_at = self._expires_at = 0.0
+        self._expires_at = 0.0
         self._refusal = ""
         self._refused_until = 0.0
         self._why = ""
@@ -106,8 +107,7 @@ class TokenSource:
         """
         now = self._clock.monotonic()
         usable = self._token is not None and now < self._expires_at
-        if usable and now < self._refresh_at:
-            assert self._token is not None
+        if self._token is not None and self.ready and now < self.ready.until:
             return self._token
         if self._refresh is None and not self._closed and now >= self._refused_until:
             self._refresh = asyncio.create_task(self._obtain(), name="token refresh")
@@ -133,7 +133,7 @@ class TokenSource:
     def drop(self, generation: int) -> None:
         """Forget the token of that generation, because the API refused it; a newer one stays."""
         if self._token is not None and self._token.generation == generation:
-            self._token = None
+            self._token = self.ready = None
 
     async def aclose(self) -> None:
         self._closed = True
@@ -193,7 +193,12 @@ class TokenSource:
         self._token = Token(value, self._generation)
         self.mask.add(value)
         self._expires_at = asked_at + lifetime_s
-        self._refresh_at = self._expires_at - min(REFRESH_AHEAD_S, lifetime_s / 2)
+        self.ready = Ready(
+            {"Authorization": f"Bearer {value}"},
+            self._generation,
+            self._expires_at - min(REFRESH_AHEAD_S, lifetime_s / 2),
+            self._clock.monotonic,
+        )
         self._refusal, self._failures, self._retry_at = "", 0, 0.0
         return self._token
 

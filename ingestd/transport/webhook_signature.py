@@ -6,7 +6,8 @@ import hmac
 from collections.abc import Mapping
 
 from ingestd.core.clock import Clock
-from ingestd.transport.auth import SecretMask, make_credential
+from ingestd.transport.auth import make_credential
+from ingestd.transport.client import Ready, SecretMask
 from ingestd.transport.watched_file import Watch
 from ingestd.transport.webhook_secret import PREFIX, decode_secret
 
@@ -22,6 +23,7 @@ class StandardWebhooks:
     """
 
     refusal = "the API does not accept our signature: has it the same secret?"
+    ready: Ready | None = None  # it is of one request
 
     def __init__(self, given: str = "", file: str = "", *, clock: Clock, watch: Watch | None = None) -> None:
         self._clock = clock

@@ -7,10 +7,10 @@ from ingestd.config import Login, Settings
 from ingestd.core.clock import Clock
 from ingestd.core.setting_types import NOTHING
 from ingestd.sinks.settings import HttpSinkConfig
-from ingestd.transport.auth import Auth, NoAuth
+from ingestd.transport.auth import NoAuth
 from ingestd.transport.auth_config import AuthConfig
 from ingestd.transport.auth_factory import make_auth
-from ingestd.transport.client import Client
+from ingestd.transport.client import Auth, Client
 from ingestd.transport.engine import Engine
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch

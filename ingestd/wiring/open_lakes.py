@@ -19,8 +19,8 @@ from ingestd.sinks.lake import LakeConfig, LakeLayout
 from ingestd.store.outbox import OutboxAddition
 from ingestd.store.writer import Work
 from ingestd.telemetry.sink_metrics import LakeGauges
-from ingestd.transport.auth import Auth, NoAuth
-from ingestd.transport.client import Client, Sender
+from ingestd.transport.auth import NoAuth
+from ingestd.transport.client import Auth, Client, Sender
 from ingestd.transport.folder import FolderTransport
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.webhook_signature import StandardWebhooks

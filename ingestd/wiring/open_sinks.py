@@ -36,8 +36,8 @@ from ingestd.store.letter_queue import LetterQueue
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
 from ingestd.telemetry.metrics import Metrics
 from ingestd.telemetry.sink_metrics import SinkGauges
-from ingestd.transport.auth import Auth, NoAuth
-from ingestd.transport.client import Client, Sender
+from ingestd.transport.auth import NoAuth
+from ingestd.transport.client import Auth, Client, Sender
 from ingestd.transport.engine import Engine
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch

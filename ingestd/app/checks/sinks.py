@@ -22,8 +22,8 @@ from ingestd.sinks.settings import HttpSinkConfig, SinkConfigBase
 from ingestd.sinks.sink import Sink
 from ingestd.sinks.webhook import WebhookConfig
 from ingestd.transport import proxies
-from ingestd.transport.auth import Auth, NoAuth
-from ingestd.transport.client import Client, Sender
+from ingestd.transport.auth import NoAuth
+from ingestd.transport.client import Auth, Client, Sender
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.webhook_handshake import WebhookHandshake
 from ingestd.wiring.factories import make_sink

@@ -21,7 +21,7 @@ from ingestd.core.redaction import redact
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.audit_file import AuditLog
 from ingestd.transport.api_client import ApiClient
-from ingestd.transport.auth import SecretMask
+from ingestd.transport.client import SecretMask
 from ingestd.wiring.factories import open_audit
 from ingestd.wiring.http_clients import api_auth, make_client
 

@@ -15,8 +15,7 @@ from ingestd.sinks.eventbridge import EventBridgeConfig
 from ingestd.sinks.registry import type_of
 from ingestd.sinks.settings import ConfirmConfig, HttpSinkConfig
 from ingestd.sinks.webhook import WebhookConfig
-from ingestd.transport.auth import Auth
-from ingestd.transport.client import Client, Sender
+from ingestd.transport.client import Auth, Client, Sender
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.webhook_handshake import WebhookHandshake
 from ingestd.wiring.factories import status_url

@@ -23,8 +23,8 @@ from ingestd.sandbox.server import Sandbox
 from ingestd.sinks import answer_body
 from ingestd.sinks.answers import AnswerReader
 from ingestd.sinks.cloudevents import PATH, CloudEventsSink
-from ingestd.transport.auth import Auth, NoAuth
-from ingestd.transport.client import Client, Sender
+from ingestd.transport.auth import NoAuth
+from ingestd.transport.client import Auth, Client, Sender
 from tests.each import each
 from tests.machine import patience
 from tests.receiver import Action, Cut, Hang, Receiver, Reply, Request, in_turn

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from ingestd.core.errors import UserError
-from ingestd.transport.auth import NoAuth, SecretMask, basic, bearer, header
+from ingestd.transport.auth import NoAuth, basic, bearer, header
 from ingestd.transport.auth_config import AuthConfig
 from ingestd.transport.auth_factory import make_auth
-from ingestd.transport.client import Client, Sender
+from ingestd.transport.client import Client, SecretMask, Sender
 from ingestd.transport.oauth import TokenSource
 from ingestd.transport.webhook_signature import StandardWebhooks
 from tests.each import each
