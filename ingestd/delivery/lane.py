@@ -125,6 +125,7 @@ class Lane:
     def resubmit(self, batch: Batch) -> None:
         """A batch of an earlier process, which goes before all new ones. Never waits."""
         self._carry_out((Resubmit(batch),))
+        self._changed.set()
 
     def wake(self) -> None:
         """Look again whether something may be sent."""
@@ -312,7 +313,7 @@ class Lane:
         self._carry_out([*actions, Resubmit(batch, self._verdicts.delay_s(batch))])
 
     def _carry_out(self, actions: Iterable[Action]) -> None:
-        """Synchronous: an outcome is noted before its slot is free again."""
+        """Synchronous: an outcome is noted before its slot is free again, and ``_ended`` tells the loop."""
         now = self._clock.monotonic()
         for action in actions:
             match action:
@@ -331,4 +332,3 @@ class Lane:
                     self._recorder.lane_changed(state, why)
                 case DropToken(generation):
                     self._transport.drop_token(generation)
-        self._changed.set()

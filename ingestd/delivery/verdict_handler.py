@@ -172,7 +172,7 @@ class VerdictHandler:
         batch.ambiguous = False  # whatever became of earlier attempts: of each event it is known now
         failed = [FailedEvent(one.index, Reason.REFUSED, one.message) for one in items if not one.retryable]
         parts: list[Batch] = []
-        delivered: Sequence[int] = range(len(batch))
+        delivered: Sequence[int] = range(len(batch.events))
         remote_ids = verdict.remote_ids if self._confirms else ()
         if items:
             words = {one.index: one.message for one in items}

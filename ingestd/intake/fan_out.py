@@ -180,7 +180,8 @@ class FanOut:
         positions: Positions,
     ) -> None:
         sizes, now = sink.sink.sizes(events), self._clock.monotonic()
-        self._hand_over(sink, list(sink.batcher.add(chunk, events, digests, positions, now, sizes=sizes)))
+        if full := list(sink.batcher.add(chunk, events, digests, positions, now, sizes=sizes)):
+            self._hand_over(sink, full)
 
     def _hand_over(self, sink: SinkRunner, batches: list[Batch]) -> None:
         if not sink.lost:

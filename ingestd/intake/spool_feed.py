@@ -127,7 +127,8 @@ class SpoolFeed:
             events = [events[position] for position in positions]
             digests = [digests[position] for position in positions]
         sizes, now = self._runner.sink.sizes(events), self._clock.monotonic()
-        self._lane.add(list(self._batcher.add(chunk, events, digests, positions, now, sizes=sizes)))
+        if full := list(self._batcher.add(chunk, events, digests, positions, now, sizes=sizes)):
+            self._lane.add(full)
 
     def _expect(self, chunk: Chunk, found: RecoveredChunk | None) -> Positions:
         """What of a chunk goes to this sink, and is neither resolved there nor in a batch."""

@@ -91,13 +91,13 @@ class SinkRecorder:
             batch.submitted = True
             self.ledger.batches += 1
             self._events.ledger.batches += 1
-            self._metrics.batch_events.observe(len(batch))
+            self._metrics.batch_events.observe(len(batch.events))
             self._metrics.batch_bytes.observe(len(batch.body))
             self._audit(
                 AuditEntry.BATCH_SUBMITTED,
                 sink=self.sink,
                 request_id=batch.id,
-                events=len(batch),
+                events=len(batch.events),
                 bytes=len(batch.body),
             )
 
@@ -252,7 +252,7 @@ class SinkRecorder:
         kept = None
         if self._keep and len(asked) < len(delivered):
             events = batch.events
-            if asked or len(delivered) < len(batch):
+            if asked or len(delivered) < len(batch.events):
                 events = [batch.events[index] for index in delivered if index not in asked]
             kept = self._keep(events, batch.id, batch.latency_s)
         if not rows:
@@ -315,7 +315,7 @@ class SinkRecorder:
 
 def _pieces(batch: Batch, outcomes: Outcomes, *, sink: str) -> Iterator[Piece]:
     """What is resolved of a batch, by the chunks that its events came from."""
-    if len(outcomes.delivered) == len(batch):  # nearly always
+    if len(outcomes.delivered) == len(batch.events):  # nearly always
         at = 0
         for segment in batch.segments:
             count = len(segment.positions)

@@ -7,7 +7,7 @@ before it: so at most the batches in flight can be sent twice, and those go out 
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 
 from ingestd.core.chunk import NO_MARK, Batch, Chunk, Keeper, Mark, Segment, digest
 from ingestd.core.letter import DeadLetter
@@ -46,10 +46,10 @@ class Journal:
         self._noted_cursors: dict[str, int] = {}
         self._noted: tuple[int, frozen.Changes] | None = None
 
-    async def commit(self) -> None:
+    def commit(self) -> Awaitable[None]:
         """Make all notes durable, and the positions reached with them. Raises StoreFailed."""
         self._note_positions()
-        await self._database.commit()
+        return self._database.commit()
 
     # --- at start ---
 
