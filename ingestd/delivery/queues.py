@@ -193,23 +193,26 @@ class Batcher:
         self._digests: list[bytes | None] = []
         self._segments: list[Segment] = []
         self._bytes = 0
-        self._since = 0.0
+        self.deadline: float | None = None
+        """When the open batch is due by age, on the clock of ``add``; None while it is empty."""
         self._siblings: list[Batcher] = []
 
     def sibling(self) -> "Batcher":
         """An empty one with the same limits, also with those that are learned later."""
         one = copy(self)
-        one.__dict__ |= {"_events": [], "_digests": [], "_segments": [], "_bytes": 0, "_siblings": []}
+        one.__dict__ |= {
+            "_events": [],
+            "_digests": [],
+            "_segments": [],
+            "_bytes": 0,
+            "_siblings": [],
+            "deadline": None,
+        }
         self._siblings.append(one)
         return one
 
     def __len__(self) -> int:
         return len(self._events)
-
-    @property
-    def deadline(self) -> float | None:
-        """When the open batch is due by age, on the clock of ``add``; None while it is empty."""
-        return self._since + self._max_age_s if self._events else None
 
     @property
     def max_event_bytes(self) -> int:
@@ -247,7 +250,7 @@ class Batcher:
         first, taken = 0, 0
         while first < len(events):
             if not self._events:
-                self._since = now
+                self.deadline = now + self._max_age_s
             room = self._room - self._bytes + taken + (first - 1) * sep
             last = first + bisect_right(range(first, len(events)), room, key=lambda i: ends[i] + i * sep)
             last = min(last, first + self._max_events - len(self._events))
@@ -266,6 +269,7 @@ class Batcher:
         """The open batch, whatever its size; the next one starts empty."""
         batch = Batch(self._events, self._digests, self._segments, self._new_id)
         self._events, self._digests, self._segments, self._bytes = [], [], [], 0
+        self.deadline = None
         return batch
 
     def _append(

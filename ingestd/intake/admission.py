@@ -16,13 +16,12 @@ from ingestd.core.chunk import Chunk
 from ingestd.core.clock import Clock
 from ingestd.core.letter import DeadLetter
 from ingestd.core.submission import DeferredSubmission, Submission
-from ingestd.intake.delivery_waits import DeliveryWaits
-from ingestd.intake.submission_group import MAX_EVENTS, SubmissionGroup
+from ingestd.intake.spool_feed import SpoolSource
+from ingestd.intake.submission_group import MAX_EVENTS, DeliveryWaits, SubmissionGroup
 from ingestd.processing.dedup import Window
 from ingestd.processing.routes import Routes
 from ingestd.processing.validate import Validator
 from ingestd.recording.event_recorder import EventRecorder
-from ingestd.sources.spool import SpoolSource
 from ingestd.store.connection import StoreBlocked
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import insert_letters

@@ -207,7 +207,7 @@ class FanOut:
                 self._flush(sink)
 
     def _flush(self, sink: SinkRunner) -> None:
-        if len(sink.batcher):
+        if sink.batcher.deadline is not None:
             self._hand_over(sink, [sink.batcher.flush()])
 
     async def room(self) -> None:

@@ -1,6 +1,6 @@
 """The spool: acknowledged events, on disk until they are resolved.
 
-``intake/admission.py`` appends, ``sources/spool.py`` reads. One row is a chunk of events. Totals kept
+``intake/admission.py`` appends, ``intake/spool_feed.py`` reads. One row is a chunk of events. Totals kept
 by triggers, and a high-water number outside of the database, tell when rows are missing; a CRC tells
 when one is damaged.
 """

@@ -33,16 +33,15 @@ from ingestd.core.ledger import Ledger
 from ingestd.core.reasons import Reason
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.admission import Accepted, Admission, Backpressure
-from ingestd.intake.delivery_waits import DeliveryWaits
 from ingestd.intake.recovery import Recovery, restore_window
-from ingestd.intake.spool_feed import SpoolFeed
+from ingestd.intake.spool_feed import SpoolFeed, SpoolSource
+from ingestd.intake.submission_group import DeliveryWaits
 from ingestd.processing import routes
 from ingestd.processing.dedup import Window
 from ingestd.processing.validate import Validator
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.unconfirmed_events import UnconfirmedEvents
 from ingestd.schemas.key_paths import KeyWatch
-from ingestd.sources.spool import SpoolSource
 from ingestd.store.connection import StoreFailed
 from ingestd.store.database import Database
 from ingestd.store.frozen_batches import FrozenBatch

@@ -19,11 +19,11 @@ from ingestd.core.clock import SystemClock
 from ingestd.core.receipt import OrderedAcks, Receipt
 from ingestd.httpd.request import ServerLimits
 from ingestd.httpd.server import serve
+from ingestd.intake.spool_feed import SpoolSource
 from ingestd.sources.files.jsonl import FileSource, JsonSource
 from ingestd.sources.http.auth import Authenticator
 from ingestd.sources.http.endpoint import PATH, Endpoint, EndpointSettings
 from ingestd.sources.source import Position, Source
-from ingestd.sources.spool import SpoolSource
 from ingestd.store.database import Database
 from ingestd.store.journal import Journal
 from ingestd.wiring.pipeline import IngestService, open_ingest, open_pipeline

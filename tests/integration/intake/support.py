@@ -23,7 +23,7 @@ from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.ledger import Ledger, SinkLedger
 from ingestd.core.submission import AcceptedSubmission, DeferredSubmission, Result, Submission
-from ingestd.sources.spool import SpoolSource
+from ingestd.intake.spool_feed import SpoolSource
 from ingestd.store.database import Database
 from ingestd.wiring.pipeline import IngestService, Pipeline, open_ingest, open_pipeline
 from tests.machine import patience
