@@ -12,8 +12,7 @@ import anyio
 
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.clock import Clock, SystemClock, system_rng
-from ingestd.store.database import WriterThread
-from ingestd.store.writer import WriterHost
+from ingestd.store.writer import WriterHost, WriterThread
 from ingestd.telemetry.watchdog import Watchdog
 from ingestd.transport.engine import Engine
 

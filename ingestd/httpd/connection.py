@@ -253,7 +253,7 @@ class Connection(asyncio.Protocol):
         has_ended = self._ended and not self._reader.buffer
         keep_alive = head is not None and head.keep_alive and not has_ended and not self._state.draining
         self._send(response, keep_alive=keep_alive)
-        self._reader.next()
+        self._reader.head = None
         if keep_alive:
             self._enter(Phase.IDLE)
         elif self._reader.buffer or self._paused:

@@ -11,7 +11,7 @@ _EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
 
 
 class RequestReader:
-    """``buffer`` gets what came in; then ``read_head``, ``read_body``, and ``next`` for the next request.
+    """``buffer`` gets what came in; then ``read_head``, ``read_body``; ``head = None`` before the next one.
 
     Both give None as long as something is missing, and raise BadRequest, after which nothing that
     follows can be understood.
@@ -72,9 +72,6 @@ class RequestReader:
             return False
         self.buffer = self.buffer[head.body_bytes :]
         return True
-
-    def next(self) -> None:
-        self.head = None
 
     def clear(self) -> None:
         self.buffer = b""

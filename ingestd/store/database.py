@@ -5,9 +5,7 @@ disagree: positions, frozen batches, window, spool and dead letters change in th
 """
 
 import asyncio
-import queue
 import sqlite3
-import threading
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from pathlib import Path
@@ -32,13 +30,11 @@ from ingestd.store.writer import (
     Pause,
     Readers,
     Steps,
-    ThreadBasis,
     Work,
     Writer,
     WriterHost,
-    done,
+    WriterThread,
     open_patiently,
-    resolve,
 )
 
 T = TypeVar("T")
@@ -48,30 +44,6 @@ _LOOK_S = 0.5
 
 _QUIET_S = 0.001
 """A gap between groups, for a step of what can wait."""
-
-
-class WriterThread(ThreadBasis):
-    """The real ``WriterHost``."""
-
-    def start(self, steps: Steps) -> None:
-        self._thread = threading.Thread(target=self._run, args=(steps,), name="ingestd-store", daemon=True)
-        self._thread.start()
-
-    async def ended(self) -> None:
-        await asyncio.to_thread(self._thread.join)
-
-    def _run(self, steps: Steps) -> None:
-        job: CommitGroup | End | None = None
-        with suppress(StopIteration):
-            while True:
-                pause = steps.send(job)
-                if pause.stuck:
-                    job = End() if self._ending.wait(pause.seconds) else None
-                    continue
-                try:
-                    job = self._jobs.get(timeout=pause.seconds)
-                except queue.Empty:
-                    job = None
 
 
 class Database:
@@ -347,3 +319,19 @@ class Database:
         for future in (*waiters, self._waiter, self._appended):
             if future:
                 resolve(future, error)
+
+
+def resolve(future: asyncio.Future[None], error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+        future.exception()  # nobody may be waiting any more
+
+
+def done(loop: asyncio.AbstractEventLoop, error: Exception | None) -> asyncio.Future[None]:
+    future: asyncio.Future[None] = loop.create_future()
+    resolve(future, error)
+    return future

@@ -8,6 +8,7 @@ import zlib
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
@@ -90,18 +91,18 @@ _ROWS = (32, 8, 1)
 """To a statement: the interpreter's lock is taken once for each, and waiting for it costs more than a row."""
 
 
+@dataclass(slots=True)
 class Changes:
     """What happened to batches, as one unit of work: of an API that takes one event to a request there are
     thousands a second. ``rows``: were frozen; ``settled``: are resolved; ``gone``: need not be known any
     more; ``keys``: of events that are safe now; ``letters``: of events that never were in a batch."""
 
-    def __init__(self, now: float) -> None:
-        self.rows: dict[object, tuple[object, ...]] = {}  # by id; what is written last counts
-        self.settled: list[str] = []
-        self.gone: list[str] = []
-        self.keys: list[bytes] = []
-        self.letters: list[DeadLetter] = []
-        self._now = now
+    now: float
+    rows: dict[object, tuple[object, ...]] = field(default_factory=dict)  # by id; what is written last counts
+    settled: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    letters: list["DeadLetter"] = field(default_factory=list)
 
     def write(self, connection: sqlite3.Connection) -> None:
         rows, first = [*self.rows.values()], 0
@@ -118,10 +119,10 @@ class Changes:
         if self.gone:
             delete(connection, self.gone)
         if self.letters:
-            insert_letters(connection, self.letters, self._now)
+            insert_letters(connection, self.letters, self.now)
         if self.keys:
             connection.execute(
-                "INSERT INTO window (confirmed_at, digests) VALUES (?, ?)", (self._now, b"".join(self.keys))
+                "INSERT INTO window (confirmed_at, digests) VALUES (?, ?)", (self.now, b"".join(self.keys))
             )
 
 

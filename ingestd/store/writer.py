@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -186,8 +187,8 @@ class WriterHost(Protocol):
     async def ended(self) -> None: ...
 
 
-class ThreadBasis:
-    """Of a thread that is a ``WriterHost``: how it is given work."""
+class WriterThread:
+    """The real ``WriterHost``."""
 
     monotonic = staticmethod(time.monotonic)
     pwrite = staticmethod(os.pwrite)
@@ -201,6 +202,26 @@ class ThreadBasis:
         self._ending.set()
         if not now:
             self.put(End())
+
+    def start(self, steps: Steps) -> None:
+        self._thread = threading.Thread(target=self._run, args=(steps,), name="ingestd-store", daemon=True)
+        self._thread.start()
+
+    async def ended(self) -> None:
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self, steps: Steps) -> None:
+        job: CommitGroup | End | None = None
+        with suppress(StopIteration):
+            while True:
+                pause = steps.send(job)
+                if pause.stuck:
+                    job = End() if self._ending.wait(pause.seconds) else None
+                    continue
+                try:
+                    job = self._jobs.get(timeout=pause.seconds)
+                except queue.Empty:
+                    job = None
 
 
 class Reader(Protocol):
@@ -223,22 +244,6 @@ class Readers(list[Reader]):
     def resume(self) -> None:
         for reader in self:
             reader.resume()
-
-
-def resolve(future: asyncio.Future[None], error: Exception | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)
-        future.exception()  # nobody may be waiting any more
-
-
-def done(loop: asyncio.AbstractEventLoop, error: Exception | None) -> asyncio.Future[None]:
-    future: asyncio.Future[None] = loop.create_future()
-    resolve(future, error)
-    return future
 
 
 _SIDES = ("-wal", "-shm")

@@ -109,7 +109,7 @@ class Query(NamedTuple):
     access_token: bytes | None = None
 
 
-_NONE = Query()
+NO_QUERY = Query()
 _VALUES: dict[str, dict[bytes, bool]] = {
     "atomic": {b"true": True, b"false": False},
     "wait": {b"delivered": True},
@@ -117,9 +117,8 @@ _VALUES: dict[str, dict[bytes, bool]] = {
 
 
 def parse_query(text: str, *, token_allowed: bool) -> Query:
-    """Raises Refused (400) for a parameter that is unknown or given twice, and for an unknown value."""
-    if not text:
-        return _NONE
+    """``text``: not empty. Raises Refused (400) for a parameter that is unknown or given twice, and for an
+    unknown value."""
     found: dict[str, bool] = {}
     token: bytes | None = None
     for part in text.split("&"):

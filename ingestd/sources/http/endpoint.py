@@ -26,7 +26,16 @@ from ingestd.httpd.problem import JSON_TYPE, OUR_FAULT, RefusedRequest, encode, 
 from ingestd.httpd.request import Request, Response
 from ingestd.sources.http.aside import BodyWorker, at_once
 from ingestd.sources.http.auth import Authenticator
-from ingestd.sources.http.body import Format, Query, check_coding, decode, format_of, parse_query, take_apart
+from ingestd.sources.http.body import (
+    NO_QUERY,
+    Format,
+    Query,
+    check_coding,
+    decode,
+    format_of,
+    parse_query,
+    take_apart,
+)
 from ingestd.sources.http.cloudevents_http import to_structured
 from ingestd.sources.http.quota import Quotas
 from ingestd.sources.http.webhook_handshake import ALLOW, answer_options
@@ -106,7 +115,8 @@ class Endpoint:
             producer = self._by_head(request, query)
             self._check_length(request)
             format_of(request)
-            check_coding(request.headers.get("content-encoding", ""))
+            if coding := request.headers.get("content-encoding"):
+                check_coding(coding)
         except RefusedRequest as refused:
             return refused.response
         deferred = self._admission.unavailable() or (self._quotas.check(producer) if producer else None)
@@ -180,6 +190,8 @@ class Endpoint:
         request.respond(status, body, headers)
 
     def _query(self, request: Request) -> Query:
+        if not request.query:
+            return NO_QUERY
         return parse_query(request.query, token_allowed=self.settings.access_token_in_query)
 
     def _by_head(self, request: Request, query: Query) -> str | None:
@@ -209,12 +221,14 @@ class Endpoint:
     def _events(self, request: Request) -> list[bytes]:
         settings, headers = self.settings, request.headers
         format_ = format_of(request)
-        body = decode(
-            request.body,
-            headers.get("content-encoding", ""),
-            max_body_bytes=settings.max_body_bytes,
-            max_expansion=settings.max_expansion,
-        )
+        body = request.body
+        if coding := headers.get("content-encoding"):
+            body = decode(
+                body,
+                coding,
+                max_body_bytes=settings.max_body_bytes,
+                max_expansion=settings.max_expansion,
+            )
         if format_ is Format.BINARY:
             return [to_structured(headers, request.repeated, body)]
         return take_apart(body, format_, max_events=settings.max_events)

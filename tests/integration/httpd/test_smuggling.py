@@ -271,7 +271,7 @@ def all_requests(pieces: list[bytes]) -> list[tuple[str, dict[str, str], bytes] 
                 if head is None or body is None:
                     break
                 found.append((head.target, head.headers, body))
-                reader.next()
+                reader.head = None
     except BadRequest as error:
         found.append(error.status)
     return found

@@ -18,7 +18,7 @@ import pytest
 
 from ingestd.store import connection as store_connection
 from ingestd.store.connection import MARK_NAME
-from ingestd.store.database import WriterThread
+from ingestd.store.writer import WriterThread
 
 _SECTOR_BYTES = 512
 
