@@ -11,7 +11,7 @@ from ingestd.store.connection import FILE_NAME
 from ingestd.store.dead_letters import Filter
 from ingestd.store.letter_changes import LetterChanges, PurgeResult
 
-_WAITING = "SELECT id, payload, sink, unanswered, batch FROM letters WHERE state = 'waiting' ORDER BY id"
+_WAITING = "SELECT id, payload, sink, ambiguous, batch FROM letters WHERE state = 'waiting' ORDER BY id"
 
 
 class People:
@@ -43,7 +43,7 @@ class People:
         rows = self._waiting()
         if not rows:
             return
-        number, payload, _, unanswered, batch = rows[int(chance * len(rows))]
+        number, payload, _, ambiguous, batch = rows[int(chance * len(rows))]
         if not is_valid(payload):
             return
         event = read_event(payload)
@@ -59,7 +59,7 @@ class People:
             self._world.trace.say(f"dlq retry --edit fails: {error}")
             return
         self._world.edited(event.number, edited)
-        if unanswered:  # the person is told that it may arrive twice
+        if ambiguous:  # the person is told that it may arrive twice
             self._world.excuse(row[1] for row in rows if row[4] == batch)
         self._world.trace.say(f"dlq retry --edit {number}: {left} of its request wait now")
 
@@ -67,7 +67,7 @@ class People:
         rows = self._waiting()
         if not rows:
             return
-        number, payload, sink, unanswered, batch = rows[int(chance * len(rows))]
+        number, payload, sink, ambiguous, batch = rows[int(chance * len(rows))]
         done = PurgeResult()
         try:
             with LetterChanges.open(self._world.disk.directory, busy_timeout_s=0) as changes:
@@ -82,7 +82,7 @@ class People:
             )
         if done.deleted:
             self._world.purged(sink, payload)
-        if unanswered:
+        if ambiguous:
             self._world.excuse(row[1] for row in rows if row[4] == batch)
         self._world.trace.say(f"dlq purge: {done.deleted}, {done.left} of its request wait")
 
@@ -93,8 +93,10 @@ class People:
         try:
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
                 return connection.execute(_WAITING).fetchall()
-        except sqlite3.Error:
-            return []
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error) or "locked" in str(error):
+                return []  # it ended before its first start was over, or somebody else has it
+            raise
 
 
 def is_valid(payload: bytes) -> bool:
