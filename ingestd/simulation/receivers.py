@@ -195,8 +195,9 @@ class Receiver:
         return ApiReply(200, json.dumps({"id": key, "status": self.ends[key]}).encode())
 
     def counts(self) -> Counter[int]:
-        """How many keys each event was taken under."""
-        return Counter(event.number for events in self.taken.values() for event in events)
+        """How many keys each event was taken under. What it said to have failed is not there."""
+        good = (events for key, events in self.taken.items() if self.ends.get(key) != "failed")
+        return Counter(event.number for events in good for event in events)
 
     def has(self, *, told: bool = False) -> set[int]:
         """Numbers of events that it has. ``told``: and has said so, where it is asked."""
