@@ -11,7 +11,11 @@ from ingestd.store.connection import FILE_NAME
 from ingestd.store.dead_letters import Filter
 from ingestd.store.letter_changes import LetterChanges, PurgeResult
 
-_WAITING = "SELECT id, payload, sink, ambiguous, batch FROM letters WHERE state = 'waiting' ORDER BY id"
+# the API may have an event that it did not confirm in time, too
+_WAITING = (
+    "SELECT id, payload, sink, ambiguous OR reason = 'unconfirmed', batch FROM letters"
+    " WHERE state = 'waiting' ORDER BY id"
+)
 
 
 class People:

@@ -199,6 +199,10 @@ class Receiver:
         good = (events for key, events in self.taken.items() if self.ends.get(key) != "failed")
         return Counter(event.number for events in good for event in events)
 
+    def accepted(self) -> set[int]:
+        """Numbers of events that it took, whatever it said of them later: their letters are delivered."""
+        return {event.number for events in self.taken.values() for event in events}
+
     def has(self, *, told: bool = False) -> set[int]:
         """Numbers of events that it has. ``told``: and has said so, where it is asked."""
         if self.kind.body != "confirmed":
