@@ -30,6 +30,9 @@ EVENT = {
     "schemaVersion": 1,
 }
 
+PERIODIC = {"store/upkeep.py", "store/ballast.py", "telemetry/watchdog.py"}
+"""What a timer does meanwhile belongs to no event."""
+
 
 class Way:
     """``files``: relative to ``ingestd/``, and how often each was entered from another; ``calls``: the sum.
@@ -64,6 +67,8 @@ class Way:
         caller = frame.f_back
         while caller is not None and not caller.f_code.co_filename.startswith(ROOT):
             caller = caller.f_back
+        if name in PERIODIC or (caller and caller.f_code.co_filename[len(ROOT) :] in PERIODIC):
+            return
         if caller is None or caller.f_code.co_filename != code.co_filename:
             self.files[name] += 1
             self.calls += caller is not None
