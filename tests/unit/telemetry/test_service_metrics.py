@@ -17,6 +17,7 @@ from ingestd.telemetry.metrics import (
     ServiceGauges,
     ServiceMetrics,
 )
+from ingestd.telemetry.source_metrics import SourceCensus
 
 
 def scrape(service: ServiceMetrics) -> dict[str, Metric]:
@@ -33,7 +34,9 @@ def values(family: Metric, label: str) -> dict[str, float]:
 
 
 def test_what_is_exported_is_the_catalogue_and_the_process() -> None:
-    families = scrape(ServiceMetrics(Metrics(Ledger()).registry))
+    service = ServiceMetrics(Metrics(Ledger()).registry)
+    service.registry.register(SourceCensus({}))
+    families = scrape(service)
     ours = {name: family for name, family in families.items() if name.startswith("ingestd_")}
     assert {name: (family.type, family.documentation) for name, family in ours.items()} == CATALOGUE
     assert families.keys() - ours.keys() >= {

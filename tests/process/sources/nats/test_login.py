@@ -22,6 +22,8 @@ from tests.nats_server import NatsServer, nats_server
 pytestmark = pytest.mark.anyio
 
 PASSWORD = "SEKRIT-password-1"
+REFUSED = "(Authorization Violation|.* refuses the login may do that)"
+"""The server's words are lost where its reset is quicker."""
 
 
 async def connects(**settings: Any) -> dict[str, Any]:
@@ -45,9 +47,7 @@ async def test_with_user_and_password_or_with_a_token(tmp_path: Path) -> None:
         right = {"user": "u", "password_file": write(tmp_path / "password", PASSWORD + "\n")}
         assert "streams" in await connects(servers=[server.url], **right)
         wrong = {"user": "u", "password": "SEKRIT-password-2"}
-        with pytest.raises(
-            BrokerAway, match=r"cannot connect to NATS at .*: Authorization Violation"
-        ) as caught:
+        with pytest.raises(BrokerAway, match=rf"cannot connect to NATS at .*: {REFUSED}") as caught:
             await connects(servers=[server.url], **wrong)
         assert "SEKRIT" not in str(caught.value)
         with pytest.raises(UserError, match="cannot read the password from /none: No such file"):
@@ -68,7 +68,7 @@ async def test_with_an_nkey(tmp_path: Path) -> None:
         given = write(tmp_path / "seed", seed + b"\n")
         assert "streams" in await connects(servers=[server.url], nkey_file=given)
         other, _ = key_pair(nkeys.PREFIX_BYTE_USER)
-        with pytest.raises(BrokerAway, match="Authorization Violation"):
+        with pytest.raises(BrokerAway, match=REFUSED):
             await connects(servers=[server.url], nkey_file=write(tmp_path / "other", other))
         with pytest.raises(BrokerAway, match="cannot connect"):
             await connects(servers=[server.url], nkey_file=write(tmp_path / "bad", "no seed"))
@@ -130,7 +130,7 @@ def operated(directory: Path) -> Iterator[tuple[NatsServer, str]]:
 async def test_with_credentials_of_nsc(tmp_path: Path) -> None:
     with operated(tmp_path) as (server, creds):
         assert "streams" in await connects(servers=[server.url], creds_file=creds)
-        with pytest.raises(BrokerAway, match="Authorization Violation"):
+        with pytest.raises(BrokerAway, match=REFUSED):
             await connects(servers=[server.url])
 
 
