@@ -199,10 +199,12 @@ class Life:
     async def _until_settled(self) -> None:
         """Everything that was acknowledged is delivered."""
         world, clock = self.world, self.world.clock
-        started = clock.monotonic()
+        started = asked = clock.monotonic()
         while left := self._what_is_left():
             await clock.sleep(1.0)
-            if clock.monotonic() > started + (_ASKED_S if left == "questions" else _SETTLE_S):
+            if left == "questions":
+                asked = clock.monotonic()  # what follows from the last answer has its own time
+            if clock.monotonic() > (started + _ASKED_S if left == "questions" else asked + _SETTLE_S):
                 world.trace.breach(f"what was accepted is not delivered in time: {left}")
                 break
         self.signals.send(Signals.SIGTERM)
