@@ -105,7 +105,7 @@ async def test_a_pause_after_success_is_waited_out_longer() -> None:
 async def test_an_address_that_never_answers_ends_the_run_after_the_startup_timeout() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     clock = JumpClock()
-    async with rig(Reply(), url=url, clock=clock, startup_timeout_s=3600) as r:
+    async with rig(Reply(), url=url, clock=clock, startup_timeout_s=3600, give_up_after_s=7200) as r:
         given = batches(3)
         delivering = asyncio.create_task(r.deliver(given))
         await until(lambda: len(r.book.attempts) > 3)
