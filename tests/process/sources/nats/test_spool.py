@@ -1,10 +1,13 @@
 """``spool = true``: a message is acknowledged when its events are in the spool of ``ingestd run``."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from ingestd.sources.nats.consumer import Consumer
 from tests.event_api import INVALID, EventApi, event, events, once_each
 from tests.process.sources.nats.support import (
     NatsServer,
@@ -78,6 +81,19 @@ async def test_a_full_spool_holds_up_the_stream_and_nothing_is_lost(
         assert sorted(api.events) == sorted(many)
 
 
+@asynccontextmanager
+async def acks_are_lost(lost: bool) -> AsyncIterator[None]:
+    """Of all consumers, from before the start: a feed may acknowledge before its consumer is found."""
+
+    async def never(self: Consumer, replies: list[str]) -> None:
+        await asyncio.sleep(60)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if lost:
+            patch.setattr(Consumer, "ack", never)
+        yield
+
+
 async def test_what_is_in_the_spool_is_not_taken_again_after_a_crash(
     tmp_path: Path, shared_nats: NatsServer
 ) -> None:
@@ -89,15 +105,7 @@ async def test_what_is_in_the_spool_is_not_taken_again_after_a_crash(
         for number in range(4):
             for one in events(50, first=50 * number):
                 await made.publish(one)
-            async with running(given) as service:
-                (feed,) = service.service.brokers.feeds
-
-                async def no_ack(replies: list[str]) -> None:
-                    await asyncio.sleep(60)
-
-                await until(lambda f=feed: f.source._consumer)  # type: ignore[attr-defined]
-                if number < 3:
-                    feed.source._consumer.ack = no_ack  # type: ignore[attr-defined]
+            async with acks_are_lost(number < 3), running(given) as service:
                 await until(lambda n=number: len(api.events) >= 50 * (n + 1))
                 if number == 3:
                     await made.settled(200)
