@@ -4,8 +4,9 @@ torn at sectors. It can be full, and it can end the process at any write, trunca
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from ingestd.simulation.loop import VirtualLoop
@@ -72,7 +73,7 @@ class Disk:
         kind = operation.kind
         if kind == "sync":
             for pending in self._pending.pop(name, ()):
-                _change(self._synced, name, pending)
+                change(self._synced, name, pending)
         elif kind == "sync_names":
             self._delete_for_good()
         else:
@@ -81,7 +82,7 @@ class Disk:
             unsynced = self._pending.setdefault(name, [])
             unsynced.append(operation)
             if name == MARK_NAME and len(unsynced) > _MAX_PENDING:
-                _change(self._synced, name, unsynced.pop(0))
+                change(self._synced, name, unsynced.pop(0))
 
     def _delete_for_good(self) -> None:
         for name, operations in self._pending.items():
@@ -95,13 +96,13 @@ class Disk:
     def end_life(self, *, power_cut: bool) -> None:
         """From now on the directory is what is left for the next process."""
         if power_cut:
-            self._synced, self._pending = self._cut(), {}
+            self._synced, self._pending = after_cut(self._synced, self._pending, self._rng), {}
             files = self._synced
         else:
             files = {name: bytearray(data) for name, data in self._synced.items()}
             for name, operations in self._pending.items():
                 for operation in operations:
-                    _change(files, name, operation)
+                    change(files, name, operation)
         self._sqlite.listeners.pop(str(self.directory))
         self._number += 1
         self.directory = self._root / str(self._number)
@@ -118,18 +119,22 @@ class Disk:
         with suppress(FileNotFoundError):
             shutil.rmtree(self._root / str(self._number - 1))
 
-    def _cut(self) -> dict[str, bytearray]:
-        rng, files = self._rng, {name: bytearray(data) for name, data in self._synced.items()}
-        for name, operations in self._pending.items():
-            whole = rng.choice((0.0, 0.5, 0.9, 1.0))
-            for operation in operations:
-                for sector in _sectors(operation):
-                    if rng.random() < whole:
-                        _change(files, name, sector)
-        return files
+
+def after_cut(
+    synced: Mapping[str, bytes | bytearray], pending: Mapping[str, Iterable[Operation]], rng: random.Random
+) -> dict[str, bytearray]:
+    """What a power cut leaves: file name -> content. Of what was not synced any sectors are there."""
+    files = {name: bytearray(data) for name, data in synced.items()}
+    for name, operations in pending.items():
+        whole = rng.choice((0.0, 0.5, 0.9, 1.0))
+        for sector in chain.from_iterable(map(_sectors, operations)):
+            if rng.random() < whole:
+                change(files, name, sector)
+    return files
 
 
-def _change(files: dict[str, bytearray], name: str, operation: Operation) -> None:
+def change(files: dict[str, bytearray], name: str, operation: Operation) -> None:
+    """A write, truncate or delete, done to what the disk holds: file name -> content."""
     _, kind, offset, data = operation
     if kind == "delete":
         files.pop(name, None)

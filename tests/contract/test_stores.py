@@ -8,6 +8,7 @@ import asyncio
 import shutil
 import sqlite3
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from importlib import resources
@@ -47,9 +48,9 @@ def key(number: int) -> bytes:
     return b"%016d" % number
 
 
-class Store:
-    """One table. ``note(n)``: item n, not yet committed. ``end(n)``: it has had its end, as well.
-    ``found()``: (number, content) of what a process has before it; content None: it is told to be damaged."""
+class Store(ABC):
+    """One table. ``note(n)``: item n, not yet committed. ``end(n)``: its row may go.
+    ``found()``: (number, content) of what a process has before it; content None: it is said to be damaged."""
 
     table: ClassVar[str]
     since: ClassVar[int]
@@ -60,18 +61,20 @@ class Store:
         self.database = database
         self.journal = Journal(database)
 
-    async def open(self) -> None: ...
+    async def open(self) -> None:  # noqa: B027 - most tables need neither
+        ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:  # noqa: B027
+        ...
 
-    def note(self, number: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def note(self, number: int) -> None: ...
 
-    async def end(self, number: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def end(self, number: int) -> None: ...
 
-    async def found(self) -> list[tuple[int, Any]]:
-        raise NotImplementedError
+    @abstractmethod
+    async def found(self) -> list[tuple[int, Any]]: ...
 
     @staticmethod
     def content(number: int) -> Any:

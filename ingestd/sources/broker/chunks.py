@@ -40,10 +40,6 @@ def sequence_of(place: int) -> int:
     return place >> _COUNT_BITS
 
 
-def messages_of(place: int) -> int:
-    return place & ((1 << _COUNT_BITS) - 1)
-
-
 Cut = tuple[int, int]
 """(start, end) of a chunk, as places."""
 

@@ -1,3 +1,5 @@
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -6,6 +8,7 @@ import pytest
 from ingestd.store.connection import disk_full
 from ingestd.store.database import Database
 from ingestd.store.outbox import Outbox
+from tests.each import each
 from tests.integration.lake.support import AT, opened
 
 pytestmark = pytest.mark.anyio
@@ -149,3 +152,48 @@ async def test_many_rows_are_deleted_in_slices(tmp_path: Path) -> None:
         await outbox.finish(load, rows)
         assert database.commits - before >= 4  # the cursor, and slices of some 4 MiB
         assert await database.run(lambda c: c.execute("SELECT count(*) FROM outbox").fetchone()[0]) == 0
+
+
+async def test_rows_added_after_the_table_was_emptied_are_not_taken_for_done(tmp_path: Path) -> None:
+    async with opened(tmp_path) as database:
+        outbox = await outbox_in(database)
+        for number in range(5):
+            await put(database, outbox, [b"%d" % number])
+            assert await load_all(outbox) == [[b"%d" % number]]
+    async with opened(tmp_path) as database:
+        outbox = await outbox_in(database)
+        await put(database, outbox, [b"after"])
+    async with opened(tmp_path) as database:
+        assert await load_all(await outbox_in(database)) == [[b"after"]]
+
+
+@each(
+    "change",
+    [
+        "payload = CAST(substr(payload, 1, 3) || 'X' || substr(payload, 5) AS TEXT)",
+        "request_id = CAST(x'ff00' AS TEXT)",
+        "events = 9",
+        "at = 'yesterday'",
+        "latency_s = latency_s + 1",
+        "crc = 1",
+    ],
+)
+async def test_a_damaged_row_is_put_aside_and_told_and_its_neighbours_go_on(
+    tmp_path: Path, change: str
+) -> None:
+    warnings = Warnings()
+    async with opened(tmp_path) as database:
+        outbox = await outbox_in(database, warn=warnings)
+        for text in (b"first", b"second", b"third"):
+            await put(database, outbox, [text], request_id="r")
+        await database.run(lambda c: c.execute(f"UPDATE outbox SET {change} WHERE id = 2"))
+        assert await load_all(outbox) == [[b"first"], [b"third"]]
+        assert outbox.damaged_events >= 1
+        assert len(warnings) == 1
+        assert "damaged" in warnings[0]
+        assert outbox.rows == 0
+        await put(database, outbox, [b"fourth"])
+        assert await load_all(outbox) == [[b"fourth"]]
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
+        kept = connection.execute("SELECT id, file FROM outbox").fetchall()
+    assert kept == [(2, "damaged")]

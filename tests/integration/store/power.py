@@ -11,26 +11,16 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import apsw
 import pytest
 
+from ingestd.simulation.disk import after_cut, change
+from ingestd.simulation.sqlite_vfs import Operation
 from ingestd.store import connection as store_connection
 from ingestd.store.connection import MARK_NAME
 from ingestd.store.writer import WriterThread
-
-_SECTOR_BYTES = 512
-
-
-class Operation(NamedTuple):
-    """On a file by its name. ``kind``: write, truncate (to ``offset``), sync, delete; sync_names: of the
-    directory, which makes deletions last."""
-
-    file: str
-    kind: str
-    offset: int = 0
-    data: bytes = b""
 
 
 class Disk:
@@ -42,27 +32,16 @@ class Disk:
 
     def apply(self, operation: Operation) -> None:
         if operation.kind == "sync":
-            for pending in self._pending.pop(operation.file, ()):
-                _change(self._synced, pending)
+            for pending in self._pending.pop(operation.file.name, ()):
+                change(self._synced, operation.file.name, pending)
         elif operation.kind == "sync_names":
             self._delete_for_good()
         else:
-            self._pending.setdefault(operation.file, []).append(operation)
+            self._pending.setdefault(operation.file.name, []).append(operation)
 
     def cut(self, chance: random.Random) -> dict[str, bytearray]:
         """File name -> content."""
-        files = {name: bytearray(data) for name, data in self._synced.items()}
-        for operations in self._pending.values():
-            whole = chance.choice((0.0, 0.5, 0.9, 1.0))
-            for operation in operations:
-                if operation.kind != "write":
-                    if chance.random() < whole:
-                        _change(files, operation)
-                    continue
-                for sector in _sectors(operation):
-                    if chance.random() < whole:
-                        _change(files, sector)
-        return files
+        return after_cut(self._synced, self._pending, chance)
 
     def _delete_for_good(self) -> None:
         for file, operations in self._pending.items():
@@ -73,30 +52,6 @@ class Disk:
                 del operations[:last]
 
 
-def _change(files: dict[str, bytearray], operation: Operation) -> None:
-    file, kind, offset, data = operation
-    if kind == "delete":
-        files.pop(file, None)
-        return
-    content = files.setdefault(file, bytearray())
-    if kind == "truncate":
-        del content[offset:]
-        content.extend(bytes(offset - len(content)))
-    else:
-        content.extend(bytes(max(0, offset - len(content))))
-        content[offset : offset + len(data)] = data
-
-
-def _sectors(write: Operation) -> Iterator[Operation]:
-    """The parts of a write that reach the disk each on its own."""
-    done = 0
-    while done < len(write.data):
-        offset = write.offset + done
-        size = _SECTOR_BYTES - offset % _SECTOR_BYTES
-        yield write._replace(offset=offset, data=write.data[done : done + size])
-        done += size
-
-
 # --- the recorder ---
 
 
@@ -104,23 +59,23 @@ class _File(apsw.VFSFile):
     def __init__(self, log: list[Operation], name: Any, flags: list[int]) -> None:
         super().__init__("", name, flags)
         path = name.filename() if isinstance(name, apsw.URIFilename) else name
-        self._log, self._name = log, Path(path or "temporary").name
+        self._log, self._file = log, Path(path or "temporary")
         journals = apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_WAL
         self._sync_names = bool(flags[0] & journals and flags[0] & apsw.SQLITE_OPEN_CREATE)
 
     def xWrite(self, data: Any, offset: int) -> None:
-        self._log.append(Operation(self._name, "write", offset, bytes(data)))
+        self._log.append(Operation(self._file, "write", offset, bytes(data)))
         super().xWrite(data, offset)
 
     def xTruncate(self, newsize: int) -> None:
-        self._log.append(Operation(self._name, "truncate", newsize))
+        self._log.append(Operation(self._file, "truncate", newsize))
         super().xTruncate(newsize)
 
     def xSync(self, flags: int) -> None:
         super().xSync(flags)
-        self._log.append(Operation(self._name, "sync"))
+        self._log.append(Operation(self._file, "sync"))
         if self._sync_names:  # the directory too: SQLite's os_unix.c, unixSync, for a new log or journal
-            self._log.append(Operation("", "sync_names"))
+            self._log.append(Operation(Path(), "sync_names"))
             self._sync_names = False
 
 
@@ -133,7 +88,7 @@ class _Vfs(apsw.VFS):
         return _File(self._log, name, flags)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:
-        self._log.append(Operation(Path(filename).name, "delete"))
+        self._log.append(Operation(Path(filename), "delete"))
         super().xDelete(filename, syncdir)
 
 
@@ -184,7 +139,7 @@ def recorded(*, then: str = "") -> Iterator[list[Operation]]:
 
     def record_mark(descriptor: int, data: bytes, offset: int) -> int:
         if os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")) == MARK_NAME:
-            log.append(Operation(MARK_NAME, "write", offset, bytes(data)))
+            log.append(Operation(Path(MARK_NAME), "write", offset, bytes(data)))
         return pwrite(descriptor, data, offset)
 
     with pytest.MonkeyPatch.context() as patch:

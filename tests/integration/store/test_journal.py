@@ -143,6 +143,15 @@ async def test_a_batch_of_which_nothing_is_settled_is_replaced_by_its_parts(tmp_
     assert set(await frozen(tmp_path)) == {part.id for part in parts}
 
 
+async def test_dropped_batches_and_batches_of_letters_leave_nothing(tmp_path: Path) -> None:
+    batch = a_batch(Segment(a_chunk(1, 0), range(4)))
+    async with opened(tmp_path) as journal:
+        journal.freeze(batch, sink="ingest_api", now=NOW)
+        journal.freeze(Batch([b"a"], [None], [], letters=(1,), new_id=new_id), sink="ingest_api", now=NOW)
+        journal.drop([batch.id])
+    assert await frozen(tmp_path) == {}
+
+
 # --- streams: their events are kept, for they cannot be read again ---
 
 

@@ -12,7 +12,7 @@ from ingestd.app import run as service_run
 from ingestd.app.service_parts import Service
 from ingestd.config import Settings
 from tests.machine import patience
-from tests.nats_server import NatsServer, Stream, nats_server, shared_nats, stream
+from tests.nats_server import NatsServer, Stream, nats_server, stream
 
 __all__ = [
     "NatsServer",
@@ -22,7 +22,6 @@ __all__ = [
     "nats_server",
     "running",
     "settings",
-    "shared_nats",
     "stream",
     "until",
 ]

@@ -8,10 +8,9 @@ import pytest
 
 from ingestd.app.checks.run import Report, check_all
 from tests.event_api import EventApi
-from tests.process.sources.nats.support import NatsServer, Stream, shared_nats, stream
+from tests.process.sources.nats.support import NatsServer, Stream, stream
 
 pytestmark = pytest.mark.anyio
-_ = shared_nats
 
 
 async def found(tmp_path: Path, source: str, *, online: bool = True, more: str = "") -> list[tuple[str, str]]:

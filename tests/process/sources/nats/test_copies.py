@@ -14,14 +14,12 @@ from tests.process.sources.nats.support import (
     letters,
     running,
     settings,
-    shared_nats,
     stream,
     until,
 )
 from tests.receiver import Cut, Reply, Request
 
 pytestmark = pytest.mark.anyio
-_ = shared_nats
 
 
 async def post(service: Running, *posted: bytes) -> dict[str, int]:

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.event_api import INVALID, EventApi, event, events
-from tests.process.sources.nats.support import NatsServer, letters, running, settings, shared_nats, stream
+from tests.process.sources.nats.support import NatsServer, letters, running, settings, stream
 
 pytestmark = pytest.mark.anyio
-_ = shared_nats
 
 
 async def test_messages_are_delivered_in_order_and_acknowledged_when_they_are(

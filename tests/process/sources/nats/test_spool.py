@@ -14,14 +14,12 @@ from tests.process.sources.nats.support import (
     letters,
     running,
     settings,
-    shared_nats,
     stream,
     until,
 )
 from tests.receiver import Reply, Request
 
 pytestmark = pytest.mark.anyio
-_ = shared_nats
 
 
 async def test_messages_are_acknowledged_while_the_api_is_away_and_are_delivered_later(

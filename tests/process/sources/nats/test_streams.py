@@ -15,14 +15,12 @@ from tests.process.sources.nats.support import (
     nats_server,
     running,
     settings,
-    shared_nats,
     stream,
     until,
 )
 from tests.receiver import Reply, Request
 
 pytestmark = pytest.mark.anyio
-_ = shared_nats
 
 
 async def test_of_a_work_queue_each_message_is_acknowledged_by_itself(
