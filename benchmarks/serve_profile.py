@@ -27,19 +27,15 @@ _INSIDE = "--inside"  # the rest of the words is the service's command
 _LINES = 40  # that are printed
 
 PARTS = {
-    "sources/http/connection": "wire",
-    "sources/http/reader": "wire",
-    "sources/http/head": "wire",
-    "sources/http/response": "wire",
-    "sources/http/request": "wire",
+    "httpd/": "wire",
     "sources/http/": "endpoint",
     "schemas/": "validation",
-    "stages/validate": "validation",
-    "stages/dedup": "window",
-    "intake/": "reception and feed",
+    "processing/validate": "validation",
+    "processing/dedup": "window",
+    "intake/": "admission and feed",
     "store/": "spool, journal",
     "core/chunk": "spool, journal",
-    "bookkeeping": "bookkeeping",
+    "recording/": "recording",
 }
 """By the beginning of a module's path; what is not here is delivery."""
 

@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 
+from benchmarks.serve_profile import PARTS
 from tests.architecture.modules import FLOOR_OF, imported_names, imports, modules, room_of, tree_of
 
 STILL_UP = set[str]()
@@ -142,3 +143,8 @@ def circles(arrows: dict[str, set[str]]) -> Iterator[list[str]]:
 def test_a_circle_is_found() -> None:
     arrows = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}
     assert [sorted(circle) for circle in circles(arrows)] == [["a", "b", "c"]]
+
+
+def test_the_profile_of_the_service_names_modules_that_there_are() -> None:
+    there = [module.removeprefix("ingestd.").replace(".", "/") for module in modules()]
+    assert [part for part in PARTS if not any(one.startswith(part) for one in there)] == []
