@@ -141,6 +141,12 @@ def event_api(name: str) -> EventApi:
     return EventApi(f"/api/v2/events/{path}", arrays, subject)
 
 
+def read_from() -> Mapping[str, str]:
+    """The packages and versions that the table was read from, and when."""
+    found: Mapping[str, str] = _table()["readFrom"]
+    return found
+
+
 @functools.cache
 def _table() -> Mapping[str, Any]:
     text = resources.files(__package__).joinpath("genesys_models.json").read_bytes()
