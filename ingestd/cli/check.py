@@ -1,6 +1,5 @@
 """``ingestd check``: parse, look at everything, print a line for each finding."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -55,16 +54,15 @@ def check(config_file: str | None, online: bool, as_json: bool, **given: Any) ->
     async def look() -> None:
         async for finding in check_all(report, config_file, overrides(**given), online=online):
             if not as_json:
-                _print(finding)
+                show_finding(finding)
 
     early_signals.give_back_interrupt()
     asyncio.run(look())
     if as_json:
-        checks = [finding._asdict() for finding in report.findings]
-        click.echo(json.dumps({"exit_code": report.exit_code, "checks": checks}))
+        click.echo(report.as_json())
     raise SystemExit(report.exit_code)
 
 
-def _print(finding: "Finding") -> None:
+def show_finding(finding: "Finding") -> None:
     level = click.style(f"{finding.level:<4}", fg=_COLOURS[finding.level])
     click.echo(f"{level}  {finding.check:<15}  {finding.text}")

@@ -24,7 +24,8 @@ MAX_SCRIPT_BYTES = 2**20
     multiple=True,
     metavar="KIND:RATE",
     help="What goes wrong, and how often: 429:0.05, 503:0.02:30 (Retry-After), cut:0.01, cut-before:0.01, "
-    "slow:0.1:2s, partial:0.1, garbage:0.01, expire:0.01, token-503:0.5, token-throttle:0.1; of single "
+    "slow:0.1:2s, partial:0.1, garbage:0.01, expire:0.01, token-503:0.5, token-throttle:0.1, "
+    "token-region:1, skew:1:20m (the clock is ahead), no-permission:1; of single "
     "events event-retry:0.1, event-dead:0.01; of what became of published ones status-fail:0.1, "
     "status-stuck:0.1, status-late:0.1:5s, status-hidden:0.1:300ms; handshake-refuse:1; of resources "
     "verify-fail:1, verify-timeout:1, verify-odd:1, health-fail:1, integration-error:1, "

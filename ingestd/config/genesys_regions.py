@@ -53,6 +53,15 @@ def hosts(region_or_domain: str) -> Hosts:
     return Hosts(f"https://api.{domain}", f"https://login.{domain}/oauth/token")
 
 
+def region_of(url: str) -> str:
+    """``eu-central-1`` for ``https://login.mypurecloud.de/oauth/token``; empty for other hosts."""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+    return next((name for name, domain in DOMAINS.items() if f".{host}".endswith(f".{domain}")), "")
+
+
 def token_url_for(api_base: str) -> str | None:
     """``https://api.X`` -> ``https://login.X/oauth/token``, as the official SDK derives it; else None."""
     try:

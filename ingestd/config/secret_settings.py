@@ -4,6 +4,7 @@ By its type a setting says what it holds: ``core/setting_types.py``. ``hide_secr
 ``core/redaction.py`` of the values, so that nothing that leaves the process has them.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -15,6 +16,8 @@ from ingestd.core import redaction
 from ingestd.core.address import show_host, show_url
 from ingestd.core.redaction import MASK
 from ingestd.core.setting_types import SecretSetting
+
+_MAX_SECRET_FILE = 256 * 1024
 
 
 def held_by(section: BaseModel, field: str, info: FieldInfo) -> str:
@@ -43,6 +46,19 @@ def hide_secrets(section: BaseModel) -> None:
     """Nothing that is shown or kept from now on has a secret of this section, or of those in it."""
     for secret in secrets_of(section):
         redaction.hide(secret)
+
+
+def hide_files(section: BaseModel) -> None:
+    """Nor what is in its files of secrets, line by line. One that cannot be read told nobody."""
+    for field, info in type(section).model_fields.items():
+        value, held = getattr(section, field), held_by(section, field, info)
+        for inner in value.values() if isinstance(value, Mapping) else [value]:
+            if isinstance(inner, BaseModel):
+                hide_files(inner)
+        if held == "file" and value:
+            with contextlib.suppress(OSError), open(value, encoding="utf-8", errors="replace") as opened:
+                for line in opened.read(_MAX_SECRET_FILE).splitlines():
+                    redaction.hide(line.strip())
 
 
 def secrets_of(section: BaseModel) -> Iterator[str]:

@@ -22,9 +22,17 @@ class AccessControl:
         self._clock = clock
         self._latency_s = latency_s
 
-    async def with_token(self, exchange: Exchange, handle: Endpoint) -> Reply:
-        """``handle`` for a good token that is within its limit; 401 or 429 otherwise."""
-        return await _limited(exchange, handle, self._tokens.charge(self._authenticate(exchange)))
+    async def with_token(self, exchange: Exchange, handle: Endpoint, *, free: bool = False) -> Reply:
+        """``handle`` for a good token that is within its limit and may do that; 401, 429 or 403 otherwise.
+        ``free``: it needs no permission, by the platform's SDK."""
+
+        async def may(exchange: Exchange) -> Reply:
+            if not free and exchange.faults.strikes("permission", exchange.path.encode()):
+                said = "Unable to perform the requested action. You are missing the permission for it"
+                return exchange.error(403, "missing.any.permissions", f"{said} (injected by --fault)")
+            return await handle(exchange)
+
+        return await _limited(exchange, may, self._tokens.charge(self._authenticate(exchange)))
 
     async def without_token(self, exchange: Exchange, handle: Endpoint, *, who: str) -> Reply:
         """``handle`` while ``who`` is within its limit."""

@@ -22,7 +22,17 @@ MAX_DELAY_S = 3600.0
 _STATUS = re.compile(r"(token-)?([3-5]\d\d)", re.ASCII)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}", re.ASCII)
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,200}", re.ASCII)  # no CR, LF: it must not end the header
-_KINDS = ("cut", "cut-before", "partial", "slow", "garbage", "expire", "token-throttle")
+_KINDS = (
+    "cut",
+    "cut-before",
+    "partial",
+    "slow",
+    "garbage",
+    "skew",
+    "expire",
+    "token-throttle",
+    "token-region",
+)
 _EVENT_SCOPES = {
     "event-retry": "event",
     "event-dead": "event",
@@ -31,8 +41,9 @@ _EVENT_SCOPES = {
     "status-late": "late",
     "status-hidden": "hidden",
     "handshake-refuse": "handshake",
+    "no-permission": "permission",
 }
-"""Faults that strike an event, or an origin, instead of a request. Of one scope at most one strikes."""
+"""Faults that strike an event, an origin or a path, not a request. Of one scope at most one strikes."""
 _CONTROL_SCOPES = {
     "verify-fail": "verify",
     "verify-timeout": "verify",
@@ -44,7 +55,13 @@ _CONTROL_SCOPES = {
 }
 """Faults that strike a resource of the control plane, by its name. Of one scope at most one strikes."""
 
-_DELAYED = {"slow": "1s", "status-late": "5s", "status-hidden": "300ms", "create-hidden": "300ms"}
+_DELAYED = {
+    "slow": "1s",
+    "skew": "10m",
+    "status-late": "5s",
+    "status-hidden": "300ms",
+    "create-hidden": "300ms",
+}
 """Kinds that take a delay as their third part, and what it is if not given."""
 
 
@@ -109,6 +126,8 @@ class FaultPlan:
     delay_s: float = 0.0
     partial: bool = False
     expire: bool = False
+    skew_s: float = 0.0
+    """How far ahead the clock of the answer is."""
 
 
 NOTHING_ORDERED = FaultPlan("")
@@ -120,8 +139,8 @@ GARBAGE = ScriptedAnswer(200, {"Content-Type": "text/html"}, "<html><body>It wor
 def parse_fault(text: str) -> Fault:
     """``429:0.05``, ``429:0.05:-1``, ``cut:0.01``, ``slow:0.1:2s``, ``token-503:0.5``. Raises ValueError.
 
-    The third part is the delay of ``slow``, ``status-late``, ``status-hidden`` and ``create-hidden``, and
-    the text of Retry-After (default 1) of a 429 or 503.
+    The third part is the delay of ``slow``, ``status-late``, ``status-hidden`` and ``create-hidden``, how far
+    ahead the ``Date`` of a ``skew`` is, and the text of Retry-After (default 1) of a 429 or 503.
     """
     kind, _, rest = text.strip().partition(":")
     rate_text, has_extra, extra = rest.partition(":")
@@ -262,14 +281,15 @@ def _scripted(rule: Rule) -> FaultPlan:
 def _ordered(fault: Fault) -> FaultPlan:
     if fault.status:
         return FaultPlan(fault.kind, take=False, status=fault.status, retry_after=fault.retry_after)
-    if fault.kind == "token-throttle":
+    if fault.kind in ("token-throttle", "token-region"):
         return FaultPlan(fault.kind, take=False)
     if fault.kind in ("cut", "cut-before"):
         return FaultPlan(fault.kind, take=fault.kind == "cut", cut=True)
     return FaultPlan(
         fault.kind,
         answer=GARBAGE if fault.kind == "garbage" else None,
-        delay_s=fault.delay_s,
+        delay_s=0.0 if fault.kind == "skew" else fault.delay_s,
+        skew_s=fault.delay_s if fault.kind == "skew" else 0.0,
         partial=fault.kind == "partial",
         expire=fault.kind == "expire",
     )

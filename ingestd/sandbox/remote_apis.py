@@ -10,6 +10,8 @@ from ingestd.sandbox.apis.event_bridge import EventBridge
 from ingestd.sandbox.apis.genesys import BatchEvents
 from ingestd.sandbox.apis.ingest import SandboxOptions
 from ingestd.sandbox.apis.journey import JourneyEvents
+from ingestd.sandbox.apis.organization import LIMITS_PATH, OrganizationApi
+from ingestd.sandbox.apis.organization import PATH as ORGANIZATION_PATH
 from ingestd.sandbox.apis.webhooks import Webhooks
 from ingestd.sandbox.control.plane import ControlPlane
 from ingestd.sandbox.exchange import Endpoint
@@ -72,6 +74,7 @@ class RemoteApis:
             max_body_bytes=options.platform_body_bytes,
             configurations=options.journey_configurations,
         )
+        self._organization = OrganizationApi(gate, options.rate_limit)
         self._webhooks = Webhooks(
             gate,
             clock,
@@ -101,6 +104,14 @@ class RemoteApis:
             # The token is a secret: it is no label.
             Route("POST", WEBHOOK_PATH, hooks.invoke, label=WEBHOOK_PATH),
             Route("OPTIONS", WEBHOOK_PATH, hooks.grant_webhook, label=f"OPTIONS {WEBHOOK_PATH}"),
+            Route("GET", ORGANIZATION_PATH, self._organization.tell),
+            Route("GET", LIMITS_PATH, self._organization.limits, label=f"GET {LIMITS_PATH}"),
+            Route(
+                "GET",
+                f"{LIMITS_PATH}/defaults",
+                self._organization.defaults,
+                label=f"GET {LIMITS_PATH}/defaults",
+            ),
             Route("POST", HOOK_PATH, hooks.take),
             Route("OPTIONS", HOOK_PATH, hooks.grant),
             *(

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from email.utils import formatdate
 
 from aiohttp import ClientPayloadError, web
 
@@ -187,6 +188,8 @@ class Sandbox:
                     request.transport.close()
                 return web.Response()  # the server wants one; it reaches nobody
             response.headers["ININ-Correlation-Id"] = context
+            if order.skew_s:
+                response.headers["Date"] = formatdate(self._clock.wall() + order.skew_s, usegmt=True)
             return response
 
         return pass_through

@@ -25,7 +25,7 @@ from ingestd.schemas.grammar import is_utf8
 from ingestd.sinks.answer_body import Found, NamedErrors, has_name, read_json, safe_text, says_no
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.genesys_mapping import MAX_ENTRIES, GenesysEntry, InteractionMapping
-from ingestd.sinks.settings import TYPE, HttpSinkConfig, SinkBasis
+from ingestd.sinks.settings import TYPE, EmptyRequest, HttpSinkConfig, SinkBasis
 from ingestd.sinks.sink import Sink, Unencodable
 
 MAX_BODY_BYTES = 512_000
@@ -39,7 +39,14 @@ _TEXTS = ("text", "uuid", "time")
 _NO_ERRORS = "it has no list of errors, as the answer of Genesys Cloud has"
 
 
-_APIS = ("conversations", "presence", "routingstatus", "customkpiattributions")
+_PERMISSIONS = {
+    "conversations": "conversation:conversation:inject",
+    "presence": "presence:userPresence:inject",
+    "routingstatus": "routing:routingstatus:inject",
+    "customkpiattributions": "routing:customKpiAttribution:inject",
+}
+"""By API; source: the SDK, as docs/sinks/genesys.md says."""
+_APIS = tuple(_PERMISSIONS)
 
 
 class GenesysEventsSink:
@@ -308,6 +315,10 @@ class GenesysEventsConfig(HttpSinkConfig):
         True, description="events that the API's models refuse become dead letters and are not sent"
     )
     requests_per_minute: int = Field(300, ge=0, description="0: as the API's own headers say")
+
+    @property
+    def empty_request(self) -> EmptyRequest:
+        return EmptyRequest(b"{}", _PERMISSIONS[self.api])
 
     def make(self, basis: SinkBasis) -> Sink:
         return GenesysEventsSink(

@@ -24,7 +24,7 @@ from ingestd.sinks.answer_body import Found
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.genesys_events import MAX_BODY_BYTES, name_context
 from ingestd.sinks.item_paths import ItemPaths
-from ingestd.sinks.settings import TYPE, HttpSinkConfig, SinkBasis
+from ingestd.sinks.settings import TYPE, EmptyRequest, HttpSinkConfig, SinkBasis
 from ingestd.sinks.sink import Sink, Unencodable
 
 MAX_EVENTS = 100
@@ -170,6 +170,10 @@ class JourneyEventsConfig(HttpSinkConfig):
         True, description="events that the API's model refuses become dead letters and are not sent"
     )
     requests_per_minute: int = Field(300, ge=0, description="0: as the API's own headers say")
+
+    @property
+    def empty_request(self) -> EmptyRequest:
+        return EmptyRequest(b'{"events":[]}', "journey:externalEventsEvent:add")
 
     def make(self, basis: SinkBasis) -> Sink:
         return JourneyEventsSink(

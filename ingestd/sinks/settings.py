@@ -7,7 +7,7 @@ whose credentials, which answers it expects. ``registry.py`` finds the sections.
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
@@ -98,6 +98,13 @@ class ConfirmConfig(Section):
     failed: tuple[str, ...] = Field(("failed",), description="values that mean the event failed")
 
 
+class EmptyRequest(NamedTuple):
+    """A POST to the sink's URL. ``permission``: what it needs, which the API looks at before the body."""
+
+    body: bytes
+    permission: str
+
+
 class SinkConfigBase(Section):
     """What every sink has."""
 
@@ -170,6 +177,11 @@ class HttpSinkConfig(SinkConfigBase):
     def is_single(self) -> bool:
         """Whether a request has one event, whatever ``max_events`` is."""
         return False
+
+    @property
+    def empty_request(self) -> EmptyRequest | None:
+        """How the API is asked whether this client may send, without an event; None: it cannot be asked."""
+        return None
 
     @property
     def confirms(self) -> ConfirmConfig | None:

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from ingestd.app.checks.finding import Finding, fail, ok, warn
 from ingestd.config import Login, Settings, check_run, doubts
+from ingestd.config.genesys_regions import region_of
 from ingestd.config.loading import Origins, Place, unknown_variables
 from ingestd.core.address import is_exposed, parse_listen
 from ingestd.core.errors import UserError
@@ -41,10 +42,15 @@ def check_settings(settings: Settings, file: str | None, environ: Mapping[str, s
 
 def check_login(login: Login) -> Iterator[Finding]:
     """The addresses to send to; that credentials do not travel in the open."""
+    region = region_of(login.api)
+    where = f"{login.api} (region {region})" if region else login.api
     if login.token_url is None:
-        yield ok("login", f"{login.api}, without a token")
+        yield ok("login", f"{where}, without a token")
+    elif region and (other := region_of(login.token_url)) not in ("", region):
+        yield fail("login", f"{where} does not take a token from {login.token_url} (region {other}):"
+                            " both have to be of one region, that of the organization")  # fmt: skip
     else:
-        yield ok("login", f"{login.api}, token from {login.token_url}")
+        yield ok("login", f"{where}, token from {login.token_url}")
     if login.token_url and is_exposed(login.token_url):
         yield warn("login", f"the credentials go to {login.token_url} unencrypted: use https")
     if is_exposed(login.api):

@@ -3,12 +3,16 @@
 Called for ``ingestd check --online``.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from ingestd.app.checks.finding import Finding, fail, ok, warn
+from ingestd.app.checks.finding import Finding, Level, fail, ok, warn
+from ingestd.app.checks.organization import TOKENS_ME, Organization
 from ingestd.app.checks.sinks import find_targets, make_own_auth
 from ingestd.config import Login, Settings
+from ingestd.config.genesys_regions import region_of
+from ingestd.core.answer import Answer
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable, UserError
 from ingestd.sinks.answer_body import safe_text
@@ -16,23 +20,31 @@ from ingestd.sinks.genesys_events import GenesysEventsConfig
 from ingestd.sinks.journey_events import JourneyEventsConfig
 from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.transport.client import Client
-from ingestd.transport.oauth import TokenSource
+from ingestd.transport.oauth import LoginRefused, TokenSource
 from ingestd.wiring.http_clients import make_client
 
 LOGIN_TIMEOUT_S = 10.0
-TOKENS_ME = "/api/v2/tokens/me"
+MAX_SKEW_S = 30.0
 
 
-async def check_online(settings: Settings, login: Login | None, clock: Clock) -> AsyncIterator[Finding]:
+async def check_online(
+    settings: Settings, login: Login | None, clock: Clock, *, ask_organization: bool = False
+) -> AsyncIterator[Finding]:
     """Tokens, and with its own a HEAD of what the API has for that; without one, of the root of each other
     host: any HTTP answer is a sign of life. ``login``: of [api], if a sink needs it."""
+    is_genesys = _is_genesys(settings)
     timeout_s = min(settings.delivery.request_timeout, LOGIN_TIMEOUT_S)
     async with make_client(settings, max_connections=8, timeout_s=timeout_s) as client:
         if login and login.token_url is not None:
-            finding, token = await _check_token(client, login, clock)
+            finding, token = await _check_token(client, login, clock, is_genesys=is_genesys)
             yield finding
             if token:
-                yield await _check_identity(client, login, token, is_genesys=_is_genesys(settings))
+                api = Organization(client, login.api, token)
+                for finding in await _check_identity(api, login, clock, is_genesys=is_genesys):
+                    yield finding
+                if ask_organization and finding.level is not Level.FAIL:
+                    async for finding in api.check(settings, login):
+                        yield finding
         elif login:
             yield await _check_life(client, "api", login.api)
         for name, section in settings.sinks.items():
@@ -88,13 +100,38 @@ def _is_genesys(settings: Settings) -> bool:
     return any(isinstance(one, GenesysEventsConfig | JourneyEventsConfig) and not one.url for one in sections)
 
 
-async def _check_identity(client: Client, login: Login, token: str, *, is_genesys: bool) -> Finding:
-    """Whether the API knows the token: then host, region and token belong together.
+async def _check_identity(
+    api: Organization, login: Login, clock: Clock, *, is_genesys: bool
+) -> list[Finding]:
+    """Whether the API knows the token: then host, region and token belong together. Last, what it is.
 
     ``TokensApi.head_tokens_me`` of Genesys Cloud's SDK (269) needs no permission.
     """
-    url = login.api.rstrip("/") + TOKENS_ME
-    answer = await client.request("HEAD", url, headers={"Authorization": f"Bearer {token}"})
+    answer = await api.request("HEAD", TOKENS_ME)
+    said = _judge_identity(answer, login, login.api.rstrip("/") + TOKENS_ME, is_genesys=is_genesys)
+    return [*check_clock(answer, _root(login.api), now_s=clock.wall()), said]
+
+
+def check_clock(answer: Answer, host: str, *, now_s: float) -> Iterator[Finding]:
+    """This machine's clock against that of an API, by the ``Date`` of its answer (RFC 9110 6.6.1), which has
+    whole seconds. ``now_s``: wall clock when the answer was there."""
+    try:
+        theirs = parsedate_to_datetime(answer.headers.get("date", "")).timestamp() + 0.5
+    except (ValueError, TypeError):
+        return  # RFC 9110 lets a server without a clock leave it out
+    ahead_s = now_s - answer.seconds / 2 - theirs
+    if abs(ahead_s) <= MAX_SKEW_S:
+        yield ok("clock", f"agrees with {host} to {max(1, round(abs(ahead_s)))} s")
+        return
+    which = "ahead of" if ahead_s > 0 else "behind"
+    yield warn(
+        "clock",
+        f"this machine's clock is {abs(ahead_s):.0f} s {which} that of {host}: past 5 minutes AWS and"
+        " receivers of signed webhooks refuse what it signs; synchronise it (timedatectl)",
+    )
+
+
+def _judge_identity(answer: Answer, login: Login, url: str, *, is_genesys: bool) -> Finding:
     status = answer.status
     if not status:
         return fail("api", f"{login.api}: {answer.error}")
@@ -117,7 +154,9 @@ async def _check_identity(client: Client, login: Login, token: str, *, is_genesy
     return warn("api", f"{said}, so it is not certain that it takes the token")
 
 
-async def _check_token(client: Client, login: Login, clock: Clock) -> tuple[Finding, str]:
+async def _check_token(
+    client: Client, login: Login, clock: Clock, *, is_genesys: bool
+) -> tuple[Finding, str]:
     """With the token; empty: there is none."""
     tokens = TokenSource(
         client,
@@ -131,7 +170,12 @@ async def _check_token(client: Client, login: Login, clock: Clock) -> tuple[Find
     try:
         token = await tokens.get()
     except Unreachable as error:
-        return fail("token", str(error)), ""
+        hint = ""
+        if is_genesys and isinstance(error, LoginRefused):
+            region = region_of(login.token_url or "")
+            than = f" than {region}" if region else ""
+            hint = f"; is its organization in another region{than}, or was the client deleted?"
+        return fail("token", f"{error}{hint}"), ""
     finally:
         await tokens.aclose()
     took_ms = (clock.monotonic() - start_s) * 1000

@@ -1,9 +1,10 @@
-"""All checks in their order, and the exit code they come to. Called by ``ingestd check``."""
+"""All checks in their order, and the exit code they come to. For ``ingestd check`` and ``ingestd doctor``."""
 
+import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
-from ingestd.app.checks import brokers, configuration, listening, state
+from ingestd.app.checks import brokers, configuration, installation, listening, state
 from ingestd.app.checks.finding import Finding, Level, fail, ok, warn
 from ingestd.config import (
     Login,
@@ -39,6 +40,10 @@ class Report:
     def exit_code(self) -> int:
         return 2 if self._failed["local"] else 4 if self._failed["online"] else 0
 
+    def as_json(self) -> str:
+        checks = [finding._asdict() for finding in self.findings]
+        return json.dumps({"exit_code": self.exit_code, "checks": checks})
+
 
 async def check_all(
     report: Report,
@@ -46,9 +51,15 @@ async def check_all(
     overrides: Overrides,
     *,
     online: bool,
+    as_doctor: bool = False,
     environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Finding]:
-    """Yields each finding as it is made, and adds it to ``report``. Raises nothing for what it looks at."""
+    """Yields each finding as it is made, and adds it to ``report``. Raises nothing for what it looks at.
+
+    ``as_doctor``: also looks at the installation and, with ``online``, asks the organization."""
+    if as_doctor:
+        for finding in installation.check_installation():
+            yield report.add(finding)
     environ = os.environ if environ is None else environ
     try:
         settings, origins = load_with_origins(file, overrides, environ)
@@ -81,9 +92,7 @@ async def check_all(
     if online and missing:
         yield report.add(warn("online", "that of [api] is not tried: the login is not complete"))
     if online:
-        async for finding in _check_online(settings, usable, clock):
-            yield report.add(finding, online=True)
-        async for finding in brokers.check_brokers_online(settings, clock):
+        async for finding in _check_online(settings, usable, clock, ask_organization=as_doctor):
             yield report.add(finding, online=True)
 
 
@@ -114,11 +123,15 @@ async def _check_sinks(settings: Settings, login: Login | None) -> AsyncIterator
         yield fail("proxy", str(error))
 
 
-async def _check_online(settings: Settings, login: Login | None, clock: Clock) -> AsyncIterator[Finding]:
+async def _check_online(
+    settings: Settings, login: Login | None, clock: Clock, *, ask_organization: bool
+) -> AsyncIterator[Finding]:
     from ingestd.app.checks.online import check_online
 
     try:
-        async for finding in check_online(settings, login, clock):
+        async for finding in check_online(settings, login, clock, ask_organization=ask_organization):
             yield finding
     except UserError as error:
         yield fail("api", str(error))
+    async for finding in brokers.check_brokers_online(settings, clock):
+        yield finding

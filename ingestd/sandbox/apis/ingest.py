@@ -14,6 +14,7 @@ import msgspec
 from ingestd.core.clock import Clock
 from ingestd.sandbox import contract
 from ingestd.sandbox.access import AccessControl, check_form
+from ingestd.sandbox.apis.organization import IDENTITY
 from ingestd.sandbox.contract import ContractError, Reply, RequestRefused
 from ingestd.sandbox.control.options import ControlOptions
 from ingestd.sandbox.exchange import Exchange
@@ -122,7 +123,7 @@ class SandboxApi:
 
     async def tell_token(self, exchange: Exchange) -> Reply:
         """``TokensApi`` of the platform's SDK: whose the token is; DELETE ends it."""
-        return await self.gate.with_token(exchange, self._tell_token)
+        return await self.gate.with_token(exchange, self._tell_token, free=True)
 
     async def _tell_token(self, exchange: Exchange) -> Reply:
         await self.gate.wait(exchange.order)
@@ -130,9 +131,8 @@ class SandboxApi:
             self.tokens.expire(bearer(exchange.headers.get("Authorization", "")) or "")
         if exchange.method != "GET":
             return Reply(200, b"")
-        organization = {"id": "00000000-0000-4000-8000-000000000000", "name": "sandbox"}
-        client = {"id": self._options.client_id or "sandbox", "name": "sandbox", "organization": organization}
-        return Reply(200, msgspec.json.encode({"organization": organization, "OAuthClient": client}))
+        client = {"id": self._options.client_id or "sandbox", "name": "sandbox", "organization": IDENTITY}
+        return Reply(200, msgspec.json.encode({"organization": IDENTITY, "OAuthClient": client}))
 
     async def ingest(self, exchange: Exchange) -> Reply:
         """One batch: who sends it, how often, in which form; then once per idempotency key."""
@@ -210,6 +210,8 @@ def ordered_reply(order: FaultPlan, context: str) -> Reply:
         # Word for word what the platform's login says; it is a 400, not a 429.
         said = "invalid_request (rate limit exceeded; try again later)"
         return oauth_error(400, "invalid_request", said)
+    if order.kind == "token-region":
+        return oauth_error(400, "invalid_client", "client not found: is it one of another region?")
     if order.kind.startswith("token-"):
         code = {400: "invalid_request", 401: "invalid_client"}.get(order.status, "temporarily_unavailable")
         reply = oauth_error(order.status, code, "injected by --fault")

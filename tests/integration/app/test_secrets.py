@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestd.app import bug_report
 from ingestd.app.checks.run import Report, check_all
 from ingestd.app.letters import shape
 from ingestd.cli.say import say
@@ -29,6 +30,7 @@ from ingestd.config.show import as_json, as_toml
 from ingestd.control.engine.compare import shown
 from ingestd.core import redaction
 from ingestd.core.answer import Answer
+from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
@@ -42,6 +44,7 @@ from ingestd.telemetry import log
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.audit_file import AuditLog
 from tests.each import each
+from tests.receiver import Receiver, Reply
 from tests.secret_places import Marked, places
 
 PUBLIC = """
@@ -193,6 +196,47 @@ async def test_check_shows_no_secret_of_the_configuration_nor_of_its_files(
         pass
     text = " ".join(finding.text for finding in report.findings)
     assert len(report.findings) > 8
+    assert seen(text, marked.markers.values()) == []
+
+
+@pytest.mark.anyio
+async def test_a_bug_report_shows_no_secret_of_the_configuration_nor_one_that_was_quoted_somewhere(
+    marked: Marked, tmp_path: Path
+) -> None:
+    """Planted unmasked in the log, the audit file, the letters and the status, as older versions may have."""
+    everything = " ".join(map(quoted, marked.markers.values()))
+    status = json.dumps({"lanes": [{"why": everything}], "told": everything}).encode()
+    async with Receiver(lambda request: Reply(body=status)) as service:
+        marked.tree["admin"]["listen"] = service.url.removeprefix("http://")
+        (tmp_path / "i.toml").write_text(as_file(marked.tree))
+        state = tmp_path / "state"
+        state.mkdir()
+        store = connect(state / "state.db")
+        letter = DeadLetter(everything.encode(), Reason.REFUSED, everything, 1, 1, 1)
+        dead_letters.insert_letters(store, [letter], 0.0)
+        store.execute("UPDATE letters SET reason = ?, detail = ?", (everything, everything))
+        store.commit()
+        store.close()
+        line = {"event": "DEAD_LETTERED", "error": everything, "sink": everything}
+        (state / "audit.jsonl").write_text(json.dumps(line) + "\n")
+        (tmp_path / "log.txt").write_text(
+            f"ERROR {everything}\n" + json.dumps({"level": "error", "m": everything})
+        )
+        report = Report()
+        async for _ in check_all(report, f"{tmp_path}/i.toml", {}, online=False, as_doctor=True, environ={}):
+            pass
+        bundle = await bug_report.collect(
+            report.findings,
+            f"{tmp_path}/i.toml",
+            {},
+            log_file=f"{tmp_path}/log.txt",
+            clock=SystemClock(),
+            environ={},
+        )
+    text = json.dumps(bundle)
+    assert (len(bundle["log"]), len(bundle["audit"]["lines"]), len(bundle["state"]["letters"])) == (2, 1, 1)
+    assert "told" in bundle["status"]["answer"]
+    assert text.count("***") > 60
     assert seen(text, marked.markers.values()) == []
 
 

@@ -145,9 +145,11 @@ async def test_nothing_that_a_service_says_or_keeps_has_a_secret_in_it(place: Pl
         "export": place.dlq("export", "--json"),
         "config": ["config", "show", "--config", file],
         "check": ["check", "--online", "--config", file],
+        "doctor": ["doctor", "--online", "--config", file, "--bundle", place / "report.json"],
     }.items():
         done = await place.run(*words)
         said[name] = done.out + done.err
+    said["bug report"] = (place / "report.json").read_text()
     bad = place / "bad.toml"
     for wrong, right in (("ftp://", '[api]\nurl = "http://'), ("x = [", "[api]")):
         bad.write_text(
