@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, SecretStr
-from pydantic.fields import FieldInfo
-
 from ingestd.config.settings import Settings
-from ingestd.core.setting_types import SecretSetting
+from ingestd.core.section import Section
+from ingestd.core.setting_types import SecretSetting, SecretStr, SettingField
 from ingestd.sinks.registry import SINK_TYPES
 
 
@@ -32,7 +30,7 @@ def places() -> list[Place]:
     return found
 
 
-def _places(model: type[BaseModel], above: tuple[str, ...]) -> Iterator[Place]:
+def _places(model: type[Section], above: tuple[str, ...]) -> Iterator[Place]:
     for field, info in model.model_fields.items():
         path = (*above, info.alias or field)
         inner = _section_of(info.annotation)
@@ -44,23 +42,23 @@ def _places(model: type[BaseModel], above: tuple[str, ...]) -> Iterator[Place]:
             yield Place(_owner(model, field).__name__, path, _kind(info))
 
 
-def _section_of(annotation: Any) -> type[BaseModel] | None:
+def _section_of(annotation: Any) -> type[Section] | None:
     if _is_table(annotation):
         annotation = typing.get_args(annotation)[1]
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
 
 
 def _is_table(annotation: Any) -> bool:
     return typing.get_origin(annotation) is dict
 
 
-def _owner(model: type[BaseModel], field: str) -> type[BaseModel]:
+def _owner(model: type[Section], field: str) -> type[Section]:
     """The class that says so: a setting of all sinks is looked at once."""
-    bases = [one for one in model.__mro__ if isinstance(one, type) and issubclass(one, BaseModel)]
+    bases = [one for one in model.__mro__ if isinstance(one, type) and issubclass(one, Section)]
     return next(one for one in reversed(bases) if field in one.model_fields)
 
 
-def _kind(info: FieldInfo) -> str:
+def _kind(info: SettingField) -> str:
     if info.annotation is SecretStr:
         return "secret"
     if _is_table(info.annotation) and "SecretStr" in repr(info.annotation):

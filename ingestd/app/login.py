@@ -4,10 +4,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import SecretStr
-
 from ingestd.config import ApiConfig, Login, resolve_login
 from ingestd.core.address import is_exposed
+from ingestd.core.setting_types import SecretStr
 
 SANDBOX_URL = "http://127.0.0.1:8700"
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Set
 
-from pydantic import BaseModel
-
 from ingestd.app.service_parts import Service, authenticator, endpoint_settings, limits
 from ingestd.config import Settings, check_run
 from ingestd.core.errors import UserError
+from ingestd.core.section import Section
 from ingestd.processing.validate import Validator
 from ingestd.telemetry import log
 from ingestd.wiring.factories import make_validator
@@ -84,15 +83,13 @@ def _cold_changes(running: Settings, new: Settings) -> list[str]:
     return changed
 
 
-def _changed(section: str, old: BaseModel, new: BaseModel, *, live: Set[str]) -> Iterator[str]:
+def _changed(section: str, old: Section, new: Section, *, live: Set[str]) -> Iterator[str]:
     for field in type(old).model_fields:
         if field not in live and getattr(old, field) != getattr(new, field):
             yield f"{section}.{field}"
 
 
-def _changed_tables(
-    section: str, old: Mapping[str, BaseModel], new: Mapping[str, BaseModel]
-) -> Iterator[str]:
+def _changed_tables(section: str, old: Mapping[str, Section], new: Mapping[str, Section]) -> Iterator[str]:
     """Tables by name, as [sinks.NAME]: those that came or went, and what differs in the others."""
     for name in sorted(old.keys() | new.keys()):
         one, other = old.get(name), new.get(name)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from ingestd.config import Login, Settings, find_login
+from ingestd.core.setting_types import SecretStr
 
 
 async def find_target(
@@ -13,8 +14,6 @@ async def find_target(
     """The API to send to; with ``sandbox`` one that is started here, with a state directory of its own."""
     if not sandbox:
         return find_login(settings), settings
-    from pydantic import SecretStr
-
     from ingestd.sandbox.apis.ingest import SandboxOptions
     from ingestd.sandbox.faults import parse_faults
     from ingestd.sandbox.server import Sandbox

@@ -3,9 +3,8 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
-
-from pydantic import SecretStr
 
 from ingestd.config import genesys_regions
 from ingestd.config.sections import ApiConfig
@@ -13,10 +12,10 @@ from ingestd.config.settings import Settings, sinks_that_send
 from ingestd.core import redaction
 from ingestd.core.address import show_url
 from ingestd.core.errors import UserError
-from ingestd.core.setting_types import Section
+from ingestd.core.setting_types import SecretStr
 
 
-class Login(Section):
+class Login(NamedTuple):
     """The API's address and its login, with everything resolved. ``token_url`` None: without a token.
 
     ``client_id_file``, ``client_secret_file``: where they came from, if it was files: those may change."""

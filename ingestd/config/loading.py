@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ValidationError
-
 from ingestd.config.settings import Settings
 from ingestd.core.errors import UserError
+from ingestd.core.section import Section
 from ingestd.core.text import did_you_mean, printable, suggestion
 from ingestd.sinks.registry import SINK_TYPES
 
@@ -86,7 +85,7 @@ def load_with_origins(
             origins.pop(other, None)
     try:
         return Settings.model_validate(tree), origins
-    except ValidationError as error:
+    except ValueError as error:  # pydantic's
         raise UserError(_explain(error, origins, file)) from None
 
 
@@ -151,7 +150,7 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, Place, 
             yield name, place, environ[name]
 
 
-def _variables(model: type[BaseModel], above: Place = ()) -> Iterator[tuple[str, Place]]:
+def _variables(model: type[Section], above: Place = ()) -> Iterator[tuple[str, Place]]:
     """The variable of every setting that is one value. Tables by name (producers, sinks) have none."""
     for field, info in model.model_fields.items():
         place = (*above, info.alias or field)
@@ -163,14 +162,14 @@ def _variables(model: type[BaseModel], above: Place = ()) -> Iterator[tuple[str,
             yield "_".join(("INGESTD", *place)).upper(), place
 
 
-def _model_of(annotation: Any) -> type[BaseModel] | None:
+def _model_of(annotation: Any) -> type[Section] | None:
     """The section of a field: its own class, or the one that a table by name holds."""
     if typing.get_origin(annotation) is dict:
         annotation = typing.get_args(annotation)[1]
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
 
 
-def _explain(error: ValidationError, origins: Origins, file: str | None) -> str:
+def _explain(error: Any, origins: Origins, file: str | None) -> str:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = tuple(str(part) for part in first["loc"] if part != "[key]")
     kind = ""
@@ -209,7 +208,7 @@ def _suggestion(place: Place, kind: str) -> str:
 
 def _fields_at(place: Place, kind: str) -> list[str]:
     """The names that the table at ``place`` may hold. ``kind``: of the sink, where it is one."""
-    model: type[BaseModel] = SINK_TYPES[kind] if kind else Settings
+    model: type[Section] = SINK_TYPES[kind] if kind else Settings
     parts = iter(place[2:] if kind else place)
     for part in parts:
         info = next(info for name, info in model.model_fields.items() if (info.alias or name) == part)

@@ -9,18 +9,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import BaseModel, SecretStr
-from pydantic.fields import FieldInfo
-
 from ingestd.core import redaction
 from ingestd.core.address import show_host, show_url
 from ingestd.core.redaction import MASK
-from ingestd.core.setting_types import SecretSetting
+from ingestd.core.section import Section
+from ingestd.core.setting_types import SecretSetting, SecretStr, SettingField
 
 _MAX_SECRET_FILE = 256 * 1024
 
 
-def held_by(section: BaseModel, field: str, info: FieldInfo) -> str:
+def held_by(section: Section, field: str, info: SettingField) -> str:
     """``SecretSetting``, or secret, or headers; empty: the setting holds nothing secret."""
     value = getattr(section, field)
     if isinstance(value, SecretStr):
@@ -42,18 +40,18 @@ def show(value: Any, held: str) -> Any:
     return show_url(value) if held == "url" else value
 
 
-def hide_secrets(section: BaseModel) -> None:
+def hide_secrets(section: Section) -> None:
     """Nothing that is shown or kept from now on has a secret of this section, or of those in it."""
     for secret in secrets_of(section):
         redaction.hide(secret)
 
 
-def hide_files(section: BaseModel) -> None:
+def hide_files(section: Section) -> None:
     """Nor what is in its files of secrets, line by line. One that cannot be read told nobody."""
-    for field, info in type(section).model_fields.items():
-        value, held = getattr(section, field), held_by(section, field, info)
+    for field, value in vars(section).items():
+        held = held_by(section, field, section.model_fields[field])
         for inner in value.values() if isinstance(value, Mapping) else [value]:
-            if isinstance(inner, BaseModel):
+            if isinstance(inner, Section):
                 hide_files(inner)
         if held == "file" and value:
             with contextlib.suppress(OSError), open(value, encoding="utf-8", errors="replace") as opened:
@@ -61,11 +59,11 @@ def hide_files(section: BaseModel) -> None:
                     redaction.hide(line.strip())
 
 
-def secrets_of(section: BaseModel) -> Iterator[str]:
+def secrets_of(section: Section) -> Iterator[str]:
     """Every secret that stands in the configuration itself; of URLs what ``secrets_in`` gives."""
-    for field, info in type(section).model_fields.items():
-        value, held = getattr(section, field), held_by(section, field, info)
-        if isinstance(value, BaseModel):
+    for field, value in vars(section).items():  # what was given: no default is a secret
+        held = held_by(section, field, section.model_fields[field])
+        if isinstance(value, Section):
             yield from secrets_of(value)
         elif held == "secret":
             yield value.get_secret_value()
@@ -77,7 +75,7 @@ def secrets_of(section: BaseModel) -> Iterator[str]:
             yield from secrets_in(value, whole=held == "secret_url")
         elif isinstance(value, Mapping):
             for inner in value.values():
-                if isinstance(inner, BaseModel):
+                if isinstance(inner, Section):
                     yield from secrets_of(inner)
 
 

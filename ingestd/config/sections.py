@@ -2,16 +2,21 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    StringConstraints,
-    model_validator,
-)
-
 from ingestd.core import address
-from ingestd.core.setting_types import NOTHING, Seconds, Secret, SecretFile, Section, Size, Url, as_list
+from ingestd.core.section import Section
+from ingestd.core.setting_types import (
+    NOTHING,
+    After,
+    Before,
+    Matching,
+    Seconds,
+    Secret,
+    SecretFile,
+    Size,
+    Url,
+    as_list,
+    field,
+)
 from ingestd.sources.nats.settings import NatsConfig
 
 
@@ -33,30 +38,30 @@ MIN_BALLAST_BYTES = 8 * 1024**2
 """SQLite writes its log back when it has 1,000 pages, and on a full disk the state file needs as much room
 for them. Measured: with 2 MiB, or 3, it is stuck until somebody frees space, with 4 it is not; twice that."""
 
-Listen = Annotated[str, AfterValidator(_listen)]
-Ballast = Annotated[Size, AfterValidator(_ballast)]
+Listen = Annotated[str, After(_listen)]
+Ballast = Annotated[Size, After(_ballast)]
 # Also the name in a client certificate; it becomes a label of metrics and stands in logs.
-ProducerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.@:/ -]{1,100}$")]
+ProducerName = Annotated[str, Matching(r"^[A-Za-z0-9_.@:/ -]{1,100}$")]
 
 
 class ApiConfig(Section):
     """Where events go and how to log in there."""
 
-    url: Url = Field("", description="base URL of the API; or set region")
-    region: str = Field("", description="AWS region or Genesys domain; gives url and token_url")
-    token_url: Url = Field("", description="where the OAuth2 token comes from")
-    no_auth: bool = Field(False, description="send without a token")
-    client_id: str = Field("", description="id of the OAuth2 client; or GENESYS_CLIENT_ID")
-    client_secret: Secret = Field(
+    url: Url = field("", description="base URL of the API; or set region")
+    region: str = field("", description="AWS region or Genesys domain; gives url and token_url")
+    token_url: Url = field("", description="where the OAuth2 token comes from")
+    no_auth: bool = field(False, description="send without a token")
+    client_id: str = field("", description="id of the OAuth2 client; or GENESYS_CLIENT_ID")
+    client_secret: Secret = field(
         NOTHING, description="secret of the OAuth2 client; better: client_secret_file"
     )
-    client_id_file: str = Field("", description="a file that holds the client id and nothing else")
-    client_secret_file: SecretFile = Field(
+    client_id_file: str = field("", description="a file that holds the client id and nothing else")
+    client_secret_file: SecretFile = field(
         "", description="a file that holds the client secret and nothing else"
     )
-    ca_file: str = Field("", description="PEM file of authorities to trust, instead of the usual ones")
-    trust_env: bool = Field(False, description="use HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY")
-    max_connection_age: Seconds = Field(
+    ca_file: str = field("", description="PEM file of authorities to trust, instead of the usual ones")
+    trust_env: bool = field(False, description="use HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY")
+    max_connection_age: Seconds = field(
         300.0, gt=0, description="after this a connection is opened again, and its name looked up"
     )
 
@@ -64,15 +69,15 @@ class ApiConfig(Section):
 class SchemaConfig(Section):
     """What a valid event is, and what makes two events the same."""
 
-    name: str = Field(
+    name: str = field(
         "interaction", description="interaction, cloudevent, a JSON Schema file, or package.module:Model"
     )
-    dedup_key: str = Field("", description="JSON paths, A,B.c; empty: the schema's own")
-    format_assertion: bool = Field(
+    dedup_key: str = field("", description="JSON paths, A,B.c; empty: the schema's own")
+    format_assertion: bool = field(
         True, description="JSON Schema: check format in every draft; false: as the draft says"
     )
-    max_depth: int = Field(64, ge=2, le=190, description="most levels of arrays and objects in an event")
-    max_values: int = Field(
+    max_depth: int = field(64, ge=2, le=190, description="most levels of arrays and objects in an event")
+    max_values: int = field(
         100_000, ge=100, le=10_000_000, description="most scalars, arrays and objects in an event"
     )
 
@@ -80,42 +85,42 @@ class SchemaConfig(Section):
 class WindowConfig(Section):
     """The deduplication window."""
 
-    max_count: int = Field(1_000_000, ge=16, le=50_000_000, description="most keys that are remembered")
-    max_age: Seconds = Field(600.0, ge=0, description="how long a key is remembered")
+    max_count: int = field(1_000_000, ge=16, le=50_000_000, description="most keys that are remembered")
+    max_age: Seconds = field(600.0, ge=0, description="how long a key is remembered")
 
 
 class BatchConfig(Section):
     """Limits of one request."""
 
-    max_bytes: Size = Field(500_000, ge=100, description="most bytes of the encoded body, envelope included")
-    max_events: int = Field(5_000, ge=1, le=1_000_000, description="most events in one request")
+    max_bytes: Size = field(500_000, ge=100, description="most bytes of the encoded body, envelope included")
+    max_events: int = field(5_000, ge=1, le=1_000_000, description="most events in one request")
 
-    max_age: Seconds = Field(1.0, ge=0, description="how long an event waits for others to fill its batch")
+    max_age: Seconds = field(1.0, ge=0, description="how long an event waits for others to fill its batch")
 
 
 class DeliveryConfig(Section):
     """How batches get out."""
 
-    max_in_flight: int = Field(5, ge=1, le=1000, description="most requests at the same time")
-    give_up_after: Seconds = Field(
+    max_in_flight: int = field(5, ge=1, le=1000, description="most requests at the same time")
+    give_up_after: Seconds = field(
         900.0, ge=0, description="how long a batch is tried before it becomes dead letters"
     )
-    max_attempts: int = Field(0, ge=0, description="most attempts for a batch; 0: only give_up_after counts")
-    request_timeout: Seconds = Field(20.0, gt=0, description="longest time of one attempt")
-    backoff_base: Seconds = Field(0.5, gt=0, description="longest wait before the second attempt")
-    backoff_cap: Seconds = Field(30.0, gt=0, description="longest wait before any attempt")
-    circuit_threshold: int = Field(10, ge=1, description="failures in a row that open the circuit breaker")
-    retry_ratio: float = Field(
+    max_attempts: int = field(0, ge=0, description="most attempts for a batch; 0: only give_up_after counts")
+    request_timeout: Seconds = field(20.0, gt=0, description="longest time of one attempt")
+    backoff_base: Seconds = field(0.5, gt=0, description="longest wait before the second attempt")
+    backoff_cap: Seconds = field(30.0, gt=0, description="longest wait before any attempt")
+    circuit_threshold: int = field(10, ge=1, description="failures in a row that open the circuit breaker")
+    retry_ratio: float = field(
         0.2, ge=0, description="retries allowed, as a share of first attempts; protects a failing API"
     )
-    min_retries_per_second: float = Field(1.0, gt=0, description="retries that are allowed in any case")
-    order_by: str = Field(
+    min_retries_per_second: float = field(1.0, gt=0, description="retries that are allowed in any case")
+    order_by: str = field(
         "", description="JSON paths, A,B.c: events with the same values there are sent in order"
     )
-    startup_timeout: Seconds = Field(
+    startup_timeout: Seconds = field(
         20.0, ge=0, description="how long a replay waits for an API that never answered"
     )
-    shutdown_timeout: Seconds = Field(
+    shutdown_timeout: Seconds = field(
         25.0, ge=0, description="longest time of the drain after the first signal"
     )
 
@@ -123,16 +128,16 @@ class DeliveryConfig(Section):
 class SourceConfig(Section):
     """What is read."""
 
-    max_event_bytes: Size = Field(
+    max_event_bytes: Size = field(
         1024 * 1024, ge=1024, description="longest event; a longer line is rejected"
     )
-    max_window: Size = Field(
+    max_window: Size = field(
         128 * 1024 * 1024,
         ge=1024,
         le=2**31,
         description="memory that a frame of zstd may ask for; at most 2GiB",
     )
-    items: str = Field(
+    items: str = field(
         "", description="files hold objects with lists of this name, and those hold the events"
     )
 
@@ -140,56 +145,56 @@ class SourceConfig(Section):
 class LettersConfig(Section):
     """Dead letters."""
 
-    retry: bool = Field(True, description="send letters again that may succeed, after live traffic")
-    poll_interval: Seconds = Field(5.0, gt=0, description="how often due letters are looked for")
-    retention: Seconds = Field(7 * 86400.0, ge=0, description="how long delivered letters are kept")
+    retry: bool = field(True, description="send letters again that may succeed, after live traffic")
+    poll_interval: Seconds = field(5.0, gt=0, description="how often due letters are looked for")
+    retention: Seconds = field(7 * 86400.0, ge=0, description="how long delivered letters are kept")
 
 
 class StateConfig(Section):
     """What survives a restart."""
 
-    dir: str = Field("", description="empty: a directory for this API under $XDG_STATE_HOME/ingestd")
+    dir: str = field("", description="empty: a directory for this API under $XDG_STATE_HOME/ingestd")
 
 
 class AuditConfig(Section):
     """The audit file: one JSON line for each lifecycle event."""
 
-    file: str = Field("", description="empty: audit.jsonl in the state directory")
-    key_file: SecretFile = Field(
+    file: str = field("", description="empty: audit.jsonl in the state directory")
+    key_file: SecretFile = field(
         "",
         description="key of the audit file's chain, made at the first start; empty: audit.key in the state"
         " directory. Keep it where people who can change the audit file cannot read it",
     )
-    max_bytes: Size = Field(100_000_000, ge=10_000, description="size at which the file is rotated")
-    keep: int = Field(5, ge=1, le=1000, description="how many rotated files are kept")
+    max_bytes: Size = field(100_000_000, ge=10_000, description="size at which the file is rotated")
+    keep: int = field(5, ge=1, le=1000, description="how many rotated files are kept")
 
 
 class MetricsConfig(Section):
     """``/metrics`` beside a replay; ``ingestd run`` has it on its admin address."""
 
-    host: str = Field("127.0.0.1", description="address to serve it on")
-    port: int | None = Field(None, ge=0, le=65535, description="not set: not served; 0: any free port")
+    host: str = field("127.0.0.1", description="address to serve it on")
+    port: int | None = field(None, ge=0, le=65535, description="not set: not served; 0: any free port")
 
 
 class ProducerConfig(Section):
     """Who may post. A bearer token, or a Standard Webhooks signing secret, or both (either will do)."""
 
-    token: Secret = Field(NOTHING, description="bearer token; better: token_file")
-    token_file: SecretFile = Field(
+    token: Secret = field(NOTHING, description="bearer token; better: token_file")
+    token_file: SecretFile = field(
         "", description="one token on each line; all are valid, so that you can rotate them"
     )
-    webhook_secret: Secret = Field(NOTHING, description="Standard Webhooks: base64, with or without whsec_")
-    webhook_secret_file: SecretFile = Field("", description="one signing secret on each line; all are valid")
-    events_per_second: float = Field(0, ge=0, description="most events in a second; 0: no limit of its own")
-    events_per_day: int = Field(0, ge=0, description="most events in a UTC day; 0: no limit")
+    webhook_secret: Secret = field(NOTHING, description="Standard Webhooks: base64, with or without whsec_")
+    webhook_secret_file: SecretFile = field("", description="one signing secret on each line; all are valid")
+    events_per_second: float = field(0, ge=0, description="most events in a second; 0: no limit of its own")
+    events_per_day: int = field(0, ge=0, description="most events in a UTC day; 0: no limit")
 
 
 class TlsConfig(Section):
     """PEM files; they are read again on SIGHUP and when they change."""
 
-    cert_file: str = Field("", description="the certificate, then its chain; empty: plain HTTP")
-    key_file: SecretFile = Field("", description="the certificate's private key, without a passphrase")
-    client_ca_file: str = Field("", description="ask clients for a certificate that this authority signed")
+    cert_file: str = field("", description="the certificate, then its chain; empty: plain HTTP")
+    key_file: SecretFile = field("", description="the certificate's private key, without a passphrase")
+    client_ca_file: str = field("", description="ask clients for a certificate that this authority signed")
 
 
 def _one_or_named(schema: dict[str, Any]) -> None:
@@ -199,49 +204,48 @@ def _one_or_named(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [one, named]
 
 
-SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+SourceName = Annotated[str, Matching(r"^[a-z][a-z0-9_-]{0,39}$")]
 """It becomes a label of metrics."""
 
 
 class IngestConfig(Section):
     """What ``ingestd run`` reads: HTTP, and sources at brokers."""
 
-    listen: Listen = Field("127.0.0.1:8080", description="address:port; [::1]:8080 for IPv6; port 0: any")
-    allow_anonymous: bool = Field(False, description="listen beyond loopback without authentication")
-    access_token_in_query: bool = Field(False, description="also accept ?access_token=")
-    producers: dict[ProducerName, ProducerConfig] = Field(
+    listen: Listen = field("127.0.0.1:8080", description="address:port; [::1]:8080 for IPv6; port 0: any")
+    allow_anonymous: bool = field(False, description="listen beyond loopback without authentication")
+    access_token_in_query: bool = field(False, description="also accept ?access_token=")
+    producers: dict[ProducerName, ProducerConfig] = field(
         {}, max_length=1000, description="by name; none: anyone may post"
     )
-    tls: TlsConfig = TlsConfig.model_construct()
-    max_body: Size = Field(
+    tls: TlsConfig = TlsConfig()
+    max_body: Size = field(
         16 * 1024 * 1024, ge=1024, description="most bytes of a request, before and after decoding"
     )
-    max_expansion: int = Field(100, ge=1, description="most by which a compressed body may grow, as a factor")
-    max_events: int = Field(20_000, ge=1, le=1_000_000, description="most events in one request")
+    max_expansion: int = field(100, ge=1, description="most by which a compressed body may grow, as a factor")
+    max_events: int = field(20_000, ge=1, le=1_000_000, description="most events in one request")
 
-    max_head: Size = Field(16 * 1024, ge=1024, description="most bytes of request line and headers together")
-    max_connections: int = Field(10_000, ge=1, description="most connections at the same time")
-    head_timeout: Seconds = Field(
+    max_head: Size = field(16 * 1024, ge=1024, description="most bytes of request line and headers together")
+    max_connections: int = field(10_000, ge=1, description="most connections at the same time")
+    head_timeout: Seconds = field(
         10.0, gt=0, description="longest time from the first byte to the last header"
     )
-    body_timeout: Seconds = Field(30.0, gt=0, description="longest time from the head to the end of the body")
-    idle_timeout: Seconds = Field(75.0, gt=0, description="longest time of a connection without a request")
-    wait_timeout: Seconds = Field(30.0, gt=0, description="the longest that ?wait=delivered waits")
-    keep_rejected: bool = Field(False, description="keep rejected events as dead letters")
-    webhook_origins: Annotated[list[str], BeforeValidator(as_list)] = Field(
+    body_timeout: Seconds = field(30.0, gt=0, description="longest time from the head to the end of the body")
+    idle_timeout: Seconds = field(75.0, gt=0, description="longest time of a connection without a request")
+    wait_timeout: Seconds = field(30.0, gt=0, description="the longest that ?wait=delivered waits")
+    keep_rejected: bool = field(False, description="keep rejected events as dead letters")
+    webhook_origins: Annotated[list[str], Before(as_list)] = field(
         [], description="origins that the CloudEvents web-hook handshake allows; *: all"
     )
-    webhook_rate: int = Field(0, ge=0, description="requests a minute that the handshake grants; 0: any")
-    nats: dict[SourceName, NatsConfig] = Field(
+    webhook_rate: int = field(0, ge=0, description="requests a minute that the handshake grants; 0: any")
+    nats: dict[SourceName, NatsConfig] = field(
         {},
         max_length=16,
         description="streams of JetStream, by name; or one, without a name",
-        json_schema_extra=_one_or_named,
+        extra=_one_or_named,
     )
 
-    @model_validator(mode="before")
     @classmethod
-    def _name_the_only_one(cls, values: Any) -> Any:
+    def _prepare(cls, values: Any) -> Any:
         """[ingest.nats] with settings in it is a source of that name."""
         table = values.get("nats") if isinstance(values, dict) else None
         if isinstance(table, dict) and not all(isinstance(one, dict | NatsConfig) for one in table.values()):
@@ -252,10 +256,10 @@ class IngestConfig(Section):
 class SpoolConfig(Section):
     """What was accepted and not yet delivered."""
 
-    max_bytes: Size = Field(
+    max_bytes: Size = field(
         4 * 1024**3, ge=1024**2, description="most bytes of waiting events; beyond it producers get 429"
     )
-    ballast: Ballast = Field(
+    ballast: Ballast = field(
         16 * 1024**2, ge=0, description="room kept free, to drain a full disk; 0, or at least 8MiB"
     )
 
@@ -263,13 +267,13 @@ class SpoolConfig(Section):
 class AdminConfig(Section):
     """The status server of ``ingestd run``."""
 
-    listen: Listen = Field("127.0.0.1:9464", description="/metrics, /healthz, /readyz, /v1/status")
+    listen: Listen = field("127.0.0.1:9464", description="/metrics, /healthz, /readyz, /v1/status")
 
 
 class LogConfig(Section):
     """The log on standard error."""
 
-    format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal")
-    level: Literal["debug", "info", "warning", "error"] = Field(
+    format: Literal["auto", "json", "text"] = field("auto", description="auto: text on a terminal")
+    level: Literal["debug", "info", "warning", "error"] = field(
         "info", description="lowest level that is logged"
     )

@@ -1,10 +1,7 @@
 """All settings together: what must fit, what ``run`` may not do, and what is doubtful."""
 
 from collections.abc import Iterator, Mapping
-from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Union
-
-from pydantic import Field, PlainValidator, StringConstraints, TypeAdapter, create_model, model_validator
+from typing import TYPE_CHECKING, Annotated, Any
 
 from ingestd.config.secret_settings import hide_secrets
 from ingestd.config.sections import (
@@ -25,67 +22,52 @@ from ingestd.config.sections import (
 )
 from ingestd.core.address import is_loopback, overlap, parse_listen
 from ingestd.core.errors import UserError
-from ingestd.core.setting_types import Section
+from ingestd.core.section import Section
+from ingestd.core.setting_types import Matching, Tagged, field
 
 if TYPE_CHECKING:
     from ingestd.sinks.settings import HttpSinkConfig, SinkConfigBase
 else:
     SinkConfigBase = Any
 
-SinkName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+SinkName = Annotated[str, Matching(r"^[a-z][a-z0-9_-]{0,39}$")]
 """It becomes a label of metrics and stands in logs and dead letters."""
 _MAX_SINKS = 16
 
 
-@cache
-def _sink_tables() -> Any:
-    """The type of the tables by name. Every kind of sink is imported for it: only where there are some."""
+def _sink_types() -> Mapping[str, type[Section]]:
+    """Every kind of sink is imported for it: only where there are some."""
     from ingestd.sinks.registry import SINK_TYPES
 
-    section: Any = Annotated[Union[tuple(SINK_TYPES.values())], Field(discriminator="type")]  # noqa: UP007
-    return Annotated[dict[SinkName, section], Field(max_length=_MAX_SINKS)]
-
-
-@cache
-def _sink_adapter() -> TypeAdapter[Any]:
-    return TypeAdapter(_sink_tables())
-
-
-def _sinks(tables: Any) -> Any:
-    return tables if tables == {} else _sink_adapter().validate_python(tables)
-
-
-_OF_SINKS = "by name; none: ingest_api"
-_NO_OTHERS: dict[str, Any] = {"additionalProperties": False}
+    return SINK_TYPES
 
 
 class Settings(Section):
     """Everything. One TOML table for each section."""
 
-    api: ApiConfig = ApiConfig.model_construct()
-    schema_: SchemaConfig = Field(SchemaConfig.model_construct(), alias="schema")
-    window: WindowConfig = WindowConfig.model_construct()
-    batch: BatchConfig = BatchConfig.model_construct()
-    delivery: DeliveryConfig = DeliveryConfig.model_construct()
-    source: SourceConfig = SourceConfig.model_construct()
-    letters: LettersConfig = LettersConfig.model_construct()
-    state: StateConfig = StateConfig.model_construct()
-    audit: AuditConfig = AuditConfig.model_construct()
-    metrics: MetricsConfig = MetricsConfig.model_construct()
-    ingest: IngestConfig = IngestConfig.model_construct()
-    spool: SpoolConfig = SpoolConfig.model_construct()
-    admin: AdminConfig = AdminConfig.model_construct()
-    log: LogConfig = LogConfig.model_construct()
-    sinks: Annotated[dict[str, SinkConfigBase], PlainValidator(_sinks)] = Field(
-        {}, description=_OF_SINKS, json_schema_extra=_NO_OTHERS
+    api: ApiConfig = ApiConfig()
+    schema_: SchemaConfig = field(SchemaConfig(), alias="schema")
+    window: WindowConfig = WindowConfig()
+    batch: BatchConfig = BatchConfig()
+    delivery: DeliveryConfig = DeliveryConfig()
+    source: SourceConfig = SourceConfig()
+    letters: LettersConfig = LettersConfig()
+    state: StateConfig = StateConfig()
+    audit: AuditConfig = AuditConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    ingest: IngestConfig = IngestConfig()
+    spool: SpoolConfig = SpoolConfig()
+    admin: AdminConfig = AdminConfig()
+    log: LogConfig = LogConfig()
+    sinks: dict[SinkName, Annotated[SinkConfigBase, Tagged(_sink_types)]] = field(
+        {},
+        max_length=_MAX_SINKS,
+        description="by name; none: ingest_api",
+        extra={"additionalProperties": False},
     )
 
-    def model_post_init(self, context: Any, /) -> None:
-        """Code that reads settings may quote them, so their secrets are masked from here on."""
-        hide_secrets(self)
-
-    @model_validator(mode="after")
-    def _check(self) -> "Settings":
+    def _check(self) -> None:
+        hide_secrets(self)  # code that reads settings may quote them: what it says is masked from here on
         if self.api.url and self.api.region:
             raise ValueError("use either api.url or api.region, not both")
         if self.delivery.backoff_base > self.delivery.backoff_cap:
@@ -98,7 +80,6 @@ class Settings(Section):
         _check_tls(self.ingest)
         _check_sinks(self.sinks)
         _check_brokers(self.ingest)
-        return self
 
 
 def _check_tls(ingest: IngestConfig) -> None:
@@ -208,9 +189,9 @@ def _given(section: Section, field: str) -> bool:
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the configuration file, for editors; durations and sizes may be text."""
-    tables: Any = Field({}, description=_OF_SINKS, json_schema_extra=_NO_OTHERS)
-    with_sinks = create_model("Settings", __base__=Settings, sinks=(_sink_tables(), tables))
-    schema = with_sinks.model_json_schema(by_alias=True)
+    from ingestd.core.section_model import model_of
+
+    schema = model_of(Settings).model_json_schema(by_alias=True)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,

@@ -4,15 +4,14 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator
-from pydantic.fields import FieldInfo
-
 from ingestd.config.loading import Origin, Origins, Place
 from ingestd.config.secret_settings import held_by, show
 from ingestd.config.settings import Settings
 from ingestd.core import units
 from ingestd.core.address import without_password
 from ingestd.core.redaction import by_value
+from ingestd.core.section import Section
+from ingestd.core.setting_types import Before, SettingField
 from ingestd.core.text import printable
 from ingestd.core.toml import spell, spell_key
 
@@ -61,15 +60,13 @@ def as_json(settings: Settings, origins: Origins) -> dict[str, Any]:
     return {"settings": tree, "origins": told}
 
 
-def _lines_of(section: BaseModel, above: Place, origins: Origins) -> Iterator[SettingLine]:
-    tables: list[tuple[Place, BaseModel]] = []
+def _lines_of(section: Section, above: Place, origins: Origins) -> Iterator[SettingLine]:
+    tables: list[tuple[Place, Section]] = []
     for field, info in type(section).model_fields.items():
         place, value = (*above, info.alias or field), getattr(section, field)
-        if isinstance(value, BaseModel):
+        if isinstance(value, Section):
             tables.append((place, value))
-        elif isinstance(value, Mapping) and not any(
-            isinstance(one, BeforeValidator) for one in info.metadata
-        ):
+        elif isinstance(value, Mapping) and not any(isinstance(one, Before) for one in info.metadata):
             tables += [((*place, name), inner) for name, inner in value.items()]
         else:
             held = held_by(section, field, info)
@@ -85,7 +82,7 @@ def _origin(place: Place, value: Any, origins: Origins) -> Origin:
     return origins.get(place, _DEFAULT)
 
 
-def _shown(value: Any, info: FieldInfo) -> Any:
+def _shown(value: Any, info: SettingField) -> Any:
     """What a person would have written."""
     if isinstance(value, str):
         return by_value(without_password(value))  # a password that was given as the user is none the less

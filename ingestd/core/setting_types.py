@@ -4,33 +4,111 @@ Each component has its settings in a section of its own; ``config/`` puts the se
 type says whether it holds a secret: a test asks for that.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
-
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr, WithJsonSchema
+from typing import Annotated, Any, NamedTuple
 
 from ingestd.core import json_path, json_text, redaction, units
 from ingestd.core.redaction import MASK
 
+REQUIRED: Any = object()
+"""The default of a setting that has to be given."""
 
-class Section(BaseModel):
-    """A table of the configuration. Unknown keys are refused, and it cannot be changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False, defer_build=True)
+class Before(NamedTuple):
+    """``func`` is given what was written. ``wanted``: the types it takes, for the JSON Schema; None: any."""
+
+    func: Callable[[Any], Any]
+    wanted: Any = None
+
+
+class After(NamedTuple):
+    """``func`` is given a value of the setting's type. Both raise ValueError, in words for a person."""
+
+    func: Callable[[Any], Any]
+
+
+class Matching(NamedTuple):
+    """A text of this regular expression, which begins with ^ and ends with $."""
+
+    pattern: str
+
+
+class Described:
+    """What the JSON Schema for editors says of the setting."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self.schema = schema
+
+
+class Tagged(NamedTuple):
+    """A table whose ``type`` says which section it is."""
+
+    sections: Callable[[], Mapping[str, type[Any]]]
+
+
+class SecretStr:
+    """A text that no representation shows."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def get_secret_value(self) -> str:
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretStr) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return f"SecretStr({str(self)!r})"
+
+    def __str__(self) -> str:
+        return "**********" if self._text else ""
+
+
+class SettingField(NamedTuple):
+    """One setting of a section. ``metadata``: what ``Annotated`` has beside the type; ``limits``: of
+    pydantic's ``Field``: ge, gt, le, min_length, max_length, pattern; ``extra``: its
+    part of the JSON Schema is different so."""
+
+    annotation: Any = Any
+    metadata: tuple[Any, ...] = ()
+    default: Any = REQUIRED
+    description: str = ""
+    alias: str | None = None
+    extra: Any = None
+    limits: Mapping[str, Any] = {}
+
+
+def field(
+    default: Any = REQUIRED,
+    *,
+    description: str = "",
+    alias: str | None = None,
+    extra: Any = None,
+    **limits: Any,
+) -> Any:
+    """Stands behind the ``=`` of a setting: see ``SettingField``."""
+    return SettingField(default=default, description=description, alias=alias, extra=extra, limits=limits)
 
 
 Seconds = Annotated[
     float,
-    BeforeValidator(units.seconds),
-    WithJsonSchema(
+    Before(units.seconds),
+    Described(
         {"type": ["number", "string"], "minimum": 0, "pattern": r"^\s*\d+(\.\d+)?\s*(ms|s|m|h|d)?\s*$"}
     ),
 ]
 """A duration: a number, or text as ``5s``."""
 Size = Annotated[
     int,
-    BeforeValidator(units.size),
-    WithJsonSchema(
+    Before(units.size),
+    Described(
         {
             "type": ["integer", "string"],
             "minimum": 0,
@@ -58,13 +136,13 @@ def _json_path(text: str) -> str:
     return text
 
 
-def as_object(kind: Any) -> BeforeValidator:
+def as_object(kind: Any) -> Before:
     """Reads JSON text, too, where an object of this type is wanted."""
-    return BeforeValidator(_object, json_schema_input_type=kind | str)
+    return Before(_object, kind | str)
 
 
 AS_OBJECT = as_object(dict[str, Any])
-JsonPath = Annotated[str, AfterValidator(_json_path)]
+JsonPath = Annotated[str, After(_json_path)]
 """One path, in any notation of ``core/json_path.py``."""
 
 _WHAT = f"it holds the mask that `config show` prints ({MASK}): set the real one"
@@ -89,9 +167,9 @@ def _no_masked_url(url: str) -> str:
     return url
 
 
-Secret = Annotated[SecretStr, AfterValidator(_no_mask)]
-Url = Annotated[str, AfterValidator(_no_masked_url), SecretSetting("url")]
-SecretUrl = Annotated[str, AfterValidator(_no_masked_url), SecretSetting("secret_url")]
+Secret = Annotated[SecretStr, After(_no_mask)]
+Url = Annotated[str, After(_no_masked_url), SecretSetting("url")]
+SecretUrl = Annotated[str, After(_no_masked_url), SecretSetting("secret_url")]
 SecretFile = Annotated[str, SecretSetting("file")]
 """Its path is no secret. Who reads it tells ``core.redaction`` what it holds."""
 NOTHING = SecretStr("")

@@ -1,67 +1,21 @@
 """The interaction event: a contact-centre interaction that was answered, transferred, queued, ended.
 
-``Interaction`` is the definition and explains refusals; ``_Accepted`` is the compiled pass that
-accepts first. Loaded by ``load``; called by ``processing/validate.py``.
+``Interaction`` of ``interaction_model.py`` is the definition and explains refusals; ``_Accepted`` is the
+compiled pass that accepts first. Loaded by ``load``; called by ``processing/validate.py``.
 """
 
-import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
 
-from ingestd.schemas.grammar import MAX_DEPTH, EventLimits, Members, hollow, is_plain, is_utf8, opened, write
-from ingestd.schemas.pydantic_model import explain_by
+from ingestd.schemas import Action
+from ingestd.schemas.grammar import MAX_DEPTH, EventLimits, is_plain, is_utf8, opened
 from ingestd.schemas.rfc3339 import is_common, is_timestamp
 from ingestd.schemas.schema import Refusal
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-Action = Literal["ANSWER", "TRANSFER", "DISCONNECT", "QUEUE", "REQUEUE"]
 Version = Literal[1, 2, 3]
-
-
-def _without_controls(text: str) -> str:
-    # NUL separates the parts of a key; the other control characters have no business in a name.
-    if _CONTROL.search(text):
-        raise ValueError("expected no control characters")
-    return text
-
-
-def _timestamp(text: str) -> str:
-    if not is_timestamp(text):
-        raise ValueError("expected an RFC 3339 time with an offset, like 2026-01-01T10:00:00Z")
-    return text
-
-
-Name = Annotated[str, Field(min_length=1), AfterValidator(_without_controls)]
-_CONFIG = ConfigDict(strict=True, extra="ignore", alias_generator=to_camel)
-
-
-class RoutingMetadata(BaseModel):
-    """Where the interaction went and what happened to it there."""
-
-    model_config = _CONFIG
-
-    queue_id: str
-    skill: str
-    action_type: Action
-
-
-class Interaction(BaseModel):
-    """What a valid interaction event is. Member names are camelCase; others are passed on untouched."""
-
-    model_config = _CONFIG
-
-    event_type: Name
-    event_time: Annotated[str, AfterValidator(_timestamp)]
-    interaction_id: Name
-    routing_metadata: RoutingMetadata
-    attributes: dict[str, Any] = Field(default_factory=dict)
-    schema_version: Annotated[int, Field(ge=1, le=3)]
 
 
 class _Object(msgspec.Struct, gc=False):
@@ -85,9 +39,6 @@ class _Accepted(msgspec.Struct, gc=False, rename="camel"):
     schema_version: Version
     attributes: _Object | msgspec.UnsetType = msgspec.UNSET
 
-
-_MEMBERS = Members(*(to_camel(name) for name in Interaction.model_fields))
-_ROUTING = Members(*(to_camel(name) for name in RoutingMetadata.model_fields))
 
 # The members that every valid event has take 140 bytes, so nesting of 200 needs this many (tested).
 _DEEP_BYTES = 530
@@ -203,17 +154,6 @@ class InteractionSchema:
         return keys
 
     def explain(self, event: bytes) -> Refusal | None:
-        return explain_by(Interaction, event, _parts)
+        from ingestd.schemas import interaction_model  # pydantic, which a file of valid events never needs
 
-
-def _parts(event: bytes) -> Iterator[bytes]:
-    """The event without what the model does not look at."""
-    if hollow(event) != b"{}":
-        yield hollow(event)
-        return
-    members = _MEMBERS.of(event)
-    kept = {name: hollow(value) for name, value in members.items()}
-    if kept.get("routingMetadata") == b"{}":
-        routing = _ROUTING.of(members["routingMetadata"])
-        kept["routingMetadata"] = write({name: hollow(value) for name, value in routing.items()})
-    yield write(kept)
+        return interaction_model.explain(event)

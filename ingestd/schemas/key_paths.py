@@ -188,7 +188,7 @@ def doubt_of(schema: str, path: Path) -> KeyDoubt | None:
 
 
 def _of_interaction(path: Path) -> KeyDoubt | None:
-    from ingestd.schemas.interaction import Interaction, RoutingMetadata
+    from ingestd.schemas.interaction_model import Interaction, RoutingMetadata
 
     known = [str(field.alias) for field in Interaction.model_fields.values()]
     inner = [str(field.alias) for field in RoutingMetadata.model_fields.values()]

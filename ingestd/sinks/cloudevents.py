@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
-from pydantic import Field
 
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.chunk import frame
 from ingestd.core.clock import SystemClock
-from ingestd.core.setting_types import JsonPath, Section
+from ingestd.core.section import Section
+from ingestd.core.setting_types import JsonPath, field
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.sinks import answer_body, answers, cloudevents_formats
 from ingestd.sinks.answers import DEFAULT, AnswerReader
@@ -204,21 +204,21 @@ def _read_accepted(body: bytes) -> _Accepted | None:
 class WrapConfig(Section):
     """Makes a CloudEvent of ordinary JSON. Values that begin with $. or $[ are paths into the event."""
 
-    type: str = Field("", description="type of the CloudEvent; empty: events are CloudEvents already")
-    source: str = Field("", description="source of the CloudEvent")
-    id: JsonPath = Field(
+    type: str = field("", description="type of the CloudEvent; empty: events are CloudEvents already")
+    source: str = field("", description="source of the CloudEvent")
+    id: JsonPath = field(
         "", description="a path; empty: made from the event's bytes, so that copies share it"
     )
-    time: JsonPath = Field("", description="a path; empty: the CloudEvent has none")
-    subject: str = Field("", description="empty: the CloudEvent has none")
-    data: JsonPath = Field("$", description="a path to what becomes data; $: all of the event")
+    time: JsonPath = field("", description="a path; empty: the CloudEvent has none")
+    subject: str = field("", description="empty: the CloudEvent has none")
+    data: JsonPath = field("$", description="a path to what becomes data; $: all of the event")
 
 
 class CloudEventsConfig(HttpSinkConfig):
     """Any CloudEvents receiver; by default ``POST {api}/api/v2/eventbridge/events``."""
 
-    type: Literal["cloudevents"] = Field(description=TYPE)
-    mode: Literal["structured", "binary", "batch"] = Field("structured", description="batch: where solicited")
+    type: Literal["cloudevents"] = field(description=TYPE)
+    mode: Literal["structured", "binary", "batch"] = field("structured", description="batch: where solicited")
     wrap: WrapConfig = WrapConfig()
     confirm: ConfirmConfig = ConfirmConfig()
 

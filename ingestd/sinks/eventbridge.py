@@ -21,12 +21,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 import msgspec
-from pydantic import Field
 
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.chunk import frame
-from ingestd.core.setting_types import JsonPath, Size
+from ingestd.core.setting_types import JsonPath, Size, field
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.sinks import answer_body, answers
 from ingestd.sinks.answers import DEFAULT, AnswerReader
@@ -241,14 +240,14 @@ def _decode(body: bytes) -> dict[str, Any]:
 class EventBridgeConfig(AwsConfig, HttpSinkConfig):
     """AWS EventBridge ``PutEvents`` (``pip install ingestd[aws]``)."""
 
-    type: Literal["eventbridge"] = Field(description=TYPE)
-    bus: str = Field("default", description="name or ARN")
-    source: str = Field("ingestd", description="source of every entry; $.path: from the event")
-    detail_type: str = Field("$.eventType", description="detail type of every entry; $.path: from the event")
-    detail: JsonPath = Field("$", description="a path to what becomes the detail")
-    time: JsonPath = Field("", description="a path; empty: the time when AWS accepts it")
-    resources: tuple[str, ...] = Field((), description="ARNs, the same for every entry")
-    max_entry_bytes: Size = Field(
+    type: Literal["eventbridge"] = field(description=TYPE)
+    bus: str = field("default", description="name or ARN")
+    source: str = field("ingestd", description="source of every entry; $.path: from the event")
+    detail_type: str = field("$.eventType", description="detail type of every entry; $.path: from the event")
+    detail: JsonPath = field("$", description="a path to what becomes the detail")
+    time: JsonPath = field("", description="a path; empty: the time when AWS accepts it")
+    resources: tuple[str, ...] = field((), description="ARNs, the same for every entry")
+    max_entry_bytes: Size = field(
         256 * 1024, ge=1024, description="most bytes of an entry and of a request; AWS accepts more today"
     )
 

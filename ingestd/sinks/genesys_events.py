@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
-from pydantic import Field
 
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
+from ingestd.core.setting_types import field
 from ingestd.core.text import cut
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.schemas.genesys_models import EventApi, event_api, model
@@ -200,9 +200,9 @@ class GenesysEventsSink:
     def _entry(self, event: bytes) -> GenesysEntry:
         array, body = self._split(event)
         entry: Any = self._decode(body)
-        for field in entry.__struct_fields__:
-            if getattr(entry, field) == "":
-                raise ValueError(f"{field} is empty")
+        for name in entry.__struct_fields__:
+            if getattr(entry, name) == "":
+                raise ValueError(f"{name} is empty")
         if not is_utf8(body):
             raise ValueError("it is not UTF-8")
         return GenesysEntry(array, body, entry.eventId)
@@ -300,21 +300,21 @@ def name_context(verdict: Verdict, answer: Answer) -> Verdict:
 class GenesysEventsConfig(HttpSinkConfig):
     """The inbound event APIs of Genesys Cloud."""
 
-    type: Literal["genesys_events"] = Field(description=TYPE)
-    api: Literal["conversations", "presence", "routingstatus", "customkpiattributions"] = Field(
+    type: Literal["genesys_events"] = field(description=TYPE)
+    api: Literal["conversations", "presence", "routingstatus", "customkpiattributions"] = field(
         "conversations", description="which event API"
     )
-    map: Literal["none", "interaction"] = Field(
+    map: Literal["none", "interaction"] = field(
         "none", description="none: events are entries of that API, under their array's name"
     )
-    source_id: str = Field("", description="sourceConfiguration.sourceId of mapped events")
-    namespace: str = Field(
+    source_id: str = field("", description="sourceConfiguration.sourceId of mapped events")
+    namespace: str = field(
         "", description="makes UUIDs of foreign ids different from those of other platforms; empty: source_id"
     )
-    strict: bool = Field(
+    strict: bool = field(
         True, description="events that the API's models refuse become dead letters and are not sent"
     )
-    requests_per_minute: int = Field(300, ge=0, description="0: as the API's own headers say")
+    requests_per_minute: int = field(300, ge=0, description="0: as the API's own headers say")
 
     @property
     def empty_request(self) -> EmptyRequest:

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from pydantic import Field
-
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.chunk import frame
 from ingestd.core.clock import SystemClock
+from ingestd.core.setting_types import field
 from ingestd.core.verdict import Verdict
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.settings import TYPE, HttpSinkConfig, SinkBasis
@@ -58,7 +57,7 @@ class IngestApi:
 class IngestApiConfig(HttpSinkConfig):
     """``POST {api}/api/v2/events/ingest`` (the default)."""
 
-    type: Literal["ingest_api"] = Field(description=TYPE)
+    type: Literal["ingest_api"] = field(description=TYPE)
 
     def make(self, basis: SinkBasis) -> Sink:
         return IngestApi(

@@ -9,13 +9,13 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 import msgspec
-from pydantic import Field
 
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.chunk import frame
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
+from ingestd.core.setting_types import field
 from ingestd.core.text import cut
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.schemas.genesys_models import model
@@ -164,12 +164,12 @@ def _find_fault(event: bytes) -> str | None:
 class JourneyEventsConfig(HttpSinkConfig):
     """Genesys Cloud journey external events."""
 
-    type: Literal["journey_events"] = Field(description=TYPE)
-    configuration_id: str = Field(description="id of the external event configuration")
-    strict: bool = Field(
+    type: Literal["journey_events"] = field(description=TYPE)
+    configuration_id: str = field(description="id of the external event configuration")
+    strict: bool = field(
         True, description="events that the API's model refuses become dead letters and are not sent"
     )
-    requests_per_minute: int = Field(300, ge=0, description="0: as the API's own headers say")
+    requests_per_minute: int = field(300, ge=0, description="0: as the API's own headers say")
 
     @property
     def empty_request(self) -> EmptyRequest:

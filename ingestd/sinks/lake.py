@@ -11,11 +11,10 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
-from pydantic import Field, StringConstraints
 
 from ingestd.core.answer import Answer
 from ingestd.core.errors import UserError
-from ingestd.core.setting_types import JsonPath, Seconds, SecretFile, SecretUrl, Size, Url
+from ingestd.core.setting_types import JsonPath, Matching, Seconds, SecretFile, SecretUrl, Size, Url, field
 from ingestd.schemas.key_paths import KeyPaths
 from ingestd.sinks import answers
 from ingestd.sinks.settings import TYPE, AwsConfig, SinkConfigBase
@@ -194,32 +193,32 @@ def words(answer: Answer) -> str:
     return answers.words(answer)
 
 
-FileMode = Annotated[str, StringConstraints(pattern=r"^0?[67][0-7]{2}$")]
+FileMode = Annotated[str, Matching(r"^0?[67][0-7]{2}$")]
 """The owner must be able to read the files."""
 
 
 class LakeConfig(AwsConfig, SinkConfigBase):
     """Files in a folder or on S3 (``pip install ingestd[lake]``)."""
 
-    type: Literal["lake"] = Field(description=TYPE)
-    of: str = Field("accepted", description="accepted, or the name of a sink: what that has delivered")
-    format: Literal["ndjson", "parquet"] = Field("ndjson", description="ndjson is compressed by zstd")
-    partition: str = Field("date/hour/type", description="folders: date, hour, type, in any order")
-    time: JsonPath = Field("", description="path of an event's time; empty: time or eventTime")
-    event_type: JsonPath = Field("", description="path of an event's type; empty: type or eventType")
-    file_bytes: Size = Field(64 * 1024**2, ge=1024, description="bytes of events at which a file is written")
-    file_age: Seconds = Field(300.0, gt=0, description="how long events wait for their file to fill")
-    max_backlog: Size = Field(
+    type: Literal["lake"] = field(description=TYPE)
+    of: str = field("accepted", description="accepted, or the name of a sink: what that has delivered")
+    format: Literal["ndjson", "parquet"] = field("ndjson", description="ndjson is compressed by zstd")
+    partition: str = field("date/hour/type", description="folders: date, hour, type, in any order")
+    time: JsonPath = field("", description="path of an event's time; empty: time or eventTime")
+    event_type: JsonPath = field("", description="path of an event's type; empty: type or eventType")
+    file_bytes: Size = field(64 * 1024**2, ge=1024, description="bytes of events at which a file is written")
+    file_age: Seconds = field(300.0, gt=0, description="how long events wait for their file to fill")
+    max_backlog: Size = field(
         1024**3, ge=1024**2, description="most bytes that wait while the lake cannot be written"
     )
-    file_mode: FileMode = Field(
+    file_mode: FileMode = field(
         "0600", description="permissions of files, in octal; folders also get x where there is r"
     )
-    callback_url: SecretUrl = Field("", description="gets the manifest of each file (POST)")
-    callback_secret_file: SecretFile = Field(
+    callback_url: SecretUrl = field("", description="gets the manifest of each file (POST)")
+    callback_secret_file: SecretFile = field(
         "", description="signs the callback (Standard Webhooks): a file with one secret on each line"
     )
-    endpoint_url: Url = Field("", description="S3 server, if it is not AWS")
+    endpoint_url: Url = field("", description="S3 server, if it is not AWS")
 
     def check(self, place: str) -> None:
         if not self.url:

@@ -9,10 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, StringConstraints
-
 from ingestd.core.errors import UserError
-from ingestd.core.setting_types import AS_OBJECT, JsonPath, Seconds, Section, Size, Url, as_object
+from ingestd.core.section import Section
+from ingestd.core.setting_types import (
+    AS_OBJECT,
+    Before,
+    JsonPath,
+    Matching,
+    Seconds,
+    Size,
+    Url,
+    as_object,
+    field,
+)
 from ingestd.sinks.answers import AnswerReader
 from ingestd.sinks.sink import Sink
 from ingestd.transport.auth_config import AuthConfig
@@ -38,7 +47,7 @@ def _current(word: Any) -> Any:
 
 
 Pattern = Annotated[dict[str, Any], AS_OBJECT]
-Status = Annotated[str, StringConstraints(pattern=r"^[1-5]\d\d$")]
+Status = Annotated[str, Matching(r"^[1-5]\d\d$")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +77,13 @@ class SinkBasis:
 class AnswersConfig(Section):
     """Where the body of an answer says what became of each event; empty: the usual names are tried."""
 
-    items: JsonPath = Field("", description="path to the list, as result.failed; . is the body itself")
-    index: JsonPath = Field("", description="field that has the event's place in the request, from 0")
-    id: JsonPath = Field("", description="field that has the event's id")
-    event_id: JsonPath = Field("", description="path of that id in the event, as data.orderId")
-    message: JsonPath = Field("", description="field that says what is wrong")
-    retryable: JsonPath = Field("", description="field that is true where the event may be sent again")
-    ok: JsonPath = Field(
+    items: JsonPath = field("", description="path to the list, as result.failed; . is the body itself")
+    index: JsonPath = field("", description="field that has the event's place in the request, from 0")
+    id: JsonPath = field("", description="field that has the event's id")
+    event_id: JsonPath = field("", description="path of that id in the event, as data.orderId")
+    message: JsonPath = field("", description="field that says what is wrong")
+    retryable: JsonPath = field("", description="field that is true where the event may be sent again")
+    ok: JsonPath = field(
         "", description="field that is true, ok or 2xx where the event was taken; empty: errors only"
     )
 
@@ -82,20 +91,20 @@ class AnswersConfig(Section):
 class ConfirmConfig(Section):
     """Asking the API what became of the events it has accepted."""
 
-    url: Url = Field("", description="with {id}; auto: that of [api]; empty: no confirmation")
-    timeout: Seconds = Field(
+    url: Url = field("", description="with {id}; auto: that of [api]; empty: no confirmation")
+    timeout: Seconds = field(
         300.0, gt=0, description="after this the event becomes a dead letter (unconfirmed)"
     )
-    initial_delay: Seconds = Field(
+    initial_delay: Seconds = field(
         1.0, gt=0, description="wait before the first status request; doubles each time"
     )
-    requests_per_minute: int = Field(60, ge=1, description="most status requests in a minute")
-    max_pending: int = Field(
+    requests_per_minute: int = field(60, ge=1, description="most status requests in a minute")
+    max_pending: int = field(
         100_000, ge=1, description="most events that wait for confirmation; then sending waits"
     )
-    status: JsonPath = Field("status", description="field of the answer that has the status")
-    delivered: tuple[str, ...] = Field(("delivered",), description="values that mean the event was delivered")
-    failed: tuple[str, ...] = Field(("failed",), description="values that mean the event failed")
+    status: JsonPath = field("status", description="field of the answer that has the status")
+    delivered: tuple[str, ...] = field(("delivered",), description="values that mean the event was delivered")
+    failed: tuple[str, ...] = field(("failed",), description="values that mean the event failed")
 
 
 class EmptyRequest(NamedTuple):
@@ -108,9 +117,9 @@ class EmptyRequest(NamedTuple):
 class SinkConfigBase(Section):
     """What every sink has."""
 
-    url: Url = Field("", description="where events go; some types know it from [api]")
-    when: Pattern = Field({}, description="EventBridge pattern, as TOML or JSON: which events; empty: all")
-    allow_private: bool = Field(True, description="requests may go to loopback and private addresses")
+    url: Url = field("", description="where events go; some types know it from [api]")
+    when: Pattern = field({}, description="EventBridge pattern, as TOML or JSON: which events; empty: all")
+    allow_private: bool = field(True, description="requests may go to loopback and private addresses")
 
     @property
     def secret_urls(self) -> tuple[str, ...]:
@@ -124,22 +133,22 @@ class SinkConfigBase(Section):
 class HttpSinkConfig(SinkConfigBase):
     """What every sink has that sends requests. Its own section adds to it, and says how it is made."""
 
-    order_by: str | None = Field(None, description="JSON paths; not given: delivery.order_by")
-    max_in_flight: int | None = Field(None, ge=1, le=1000, description="not given: delivery.max_in_flight")
-    max_events: int | None = Field(
+    order_by: str | None = field(None, description="JSON paths; not given: delivery.order_by")
+    max_in_flight: int | None = field(None, ge=1, le=1000, description="not given: delivery.max_in_flight")
+    max_events: int | None = field(
         None, ge=1, description="most events in a request; not set: batch.max_events"
     )
-    max_bytes: Size | None = Field(None, ge=100, description="most bytes of a body; not set: batch.max_bytes")
-    max_age: Seconds | None = Field(None, ge=0, description="not given: batch.max_age")
-    requests_per_minute: int = Field(0, ge=0, description="0: as the API's own headers say")
-    events_per_second: float = Field(0, ge=0, description="0: no limit of its own")
-    auth: AuthConfig = AuthConfig.model_construct()
+    max_bytes: Size | None = field(None, ge=100, description="most bytes of a body; not set: batch.max_bytes")
+    max_age: Seconds | None = field(None, ge=0, description="not given: batch.max_age")
+    requests_per_minute: int = field(0, ge=0, description="0: as the API's own headers say")
+    events_per_second: float = field(0, ge=0, description="0: no limit of its own")
+    auth: AuthConfig = AuthConfig()
     on_status: Annotated[
-        dict[Status, Annotated[Meaning, BeforeValidator(_current)]],
+        dict[Status, Annotated[Meaning, Before(_current)]],
         as_object(dict[Status, Meaning]),
-    ] = Field({}, max_length=100, description="status codes that mean something else at this API")
-    answers: AnswersConfig = AnswersConfig.model_construct()
-    expect: Literal["auto", "json", "any"] = Field(
+    ] = field({}, max_length=100, description="status codes that mean something else at this API")
+    answers: AnswersConfig = AnswersConfig()
+    expect: Literal["auto", "json", "any"] = field(
         "auto", description="json: a 2xx with another body is no answer; auto: where the API speaks JSON"
     )
 
@@ -194,5 +203,5 @@ class AwsConfig(Section):
 
     aws_service: ClassVar[str] = ""
 
-    aws_region: str = Field("", description="empty: as the AWS environment says")
-    aws_profile: str = Field("", description="profile of the AWS configuration; empty: the default one")
+    aws_region: str = field("", description="empty: as the AWS environment says")
+    aws_profile: str = field("", description="profile of the AWS configuration; empty: the default one")

@@ -10,13 +10,11 @@ from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field
-
 from ingestd.core.address import show_host, show_url
 from ingestd.core.answer import Answer
 from ingestd.core.chunk import frame
 from ingestd.core.clock import SystemClock
-from ingestd.core.setting_types import AS_OBJECT, Secret, SecretFile
+from ingestd.core.setting_types import AS_OBJECT, Secret, SecretFile, field
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.settings import TYPE, HttpSinkConfig, SinkBasis
@@ -174,16 +172,16 @@ _GENESYS_WEBHOOK = "/api/v2/integrations/webhooks/"
 class WebhookConfig(HttpSinkConfig):
     """Any URL that takes JSON, one event a request or several as an array."""
 
-    type: Literal["webhook"] = Field(description=TYPE)
-    secret_url: bool = Field(False, description="the URL is a secret and must not be shown")
-    url_file: SecretFile = Field("", description="a file that holds the URL and nothing else")
-    body: Literal["event", "array", "ndjson"] = Field(
+    type: Literal["webhook"] = field(description=TYPE)
+    secret_url: bool = field(False, description="the URL is a secret and must not be shown")
+    url_file: SecretFile = field("", description="a file that holds the URL and nothing else")
+    body: Literal["event", "array", "ndjson"] = field(
         "event", description="event: one in each request; array, ndjson: many"
     )
-    headers: Annotated[dict[str, Secret], AS_OBJECT] = Field(
+    headers: Annotated[dict[str, Secret], AS_OBJECT] = field(
         {}, max_length=50, description="headers of every request; their values are never shown"
     )
-    handshake_origin: str = Field(
+    handshake_origin: str = field(
         "",
         description="origin for the CloudEvents web-hook handshake; empty: no handshake",
     )

@@ -71,10 +71,11 @@ class PipelineContext:
 
 def sections_of(settings: Settings) -> dict[str, HttpSinkConfig]:
     """The sinks that have a lane, by name."""
-    found: dict[str, HttpSinkConfig] = {
-        name: one for name, one in settings.sinks.items() if isinstance(one, HttpSinkConfig)
-    }
-    return found or {"ingest_api": IngestApiConfig(type="ingest_api")}
+    found = {name: one for name, one in settings.sinks.items() if isinstance(one, HttpSinkConfig)}
+    return found or _USUAL
+
+
+_USUAL: dict[str, HttpSinkConfig] = {"ingest_api": IngestApiConfig(type="ingest_api")}
 
 
 async def open_runners(

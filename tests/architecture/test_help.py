@@ -62,7 +62,7 @@ HEAVY = {
 
 
 SENDING = {
-    *("aiohttp", "anyio", "asyncio", "httpx", "msgspec", "prometheus_client", "pydantic", "ssl", "uvloop"),
+    *("aiohttp", "anyio", "asyncio", "httpx", "msgspec", "prometheus_client", "ssl", "uvloop"),
     "ingestd.sinks.webhook",
 }
 
@@ -75,7 +75,7 @@ SENDING = {
         ("dlq show 1 --payload --state-dir {state}", set()),
         ("dlq export --state-dir {state}", set()),
         ("spool stat --state-dir {state}", {"msgspec"}),
-        ("config show", {"msgspec", "pydantic", "tomlkit"}),
+        ("config show", {"msgspec", "tomlkit"}),
         ("replay {state}/no --api http://127.0.0.1:9 --no-auth --quiet --state-dir {state}", SENDING),
     ],
 )

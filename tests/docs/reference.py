@@ -13,13 +13,13 @@ from pathlib import Path
 
 import click
 from click.testing import CliRunner
-from pydantic import BaseModel, SecretStr
-from pydantic.fields import FieldInfo
 
 from ingestd.cli.group import cli
 from ingestd.config import Settings, show
 from ingestd.core.answer import Answer
 from ingestd.core.reasons import REJECTED, RETRYABLE, Reason
+from ingestd.core.section import Section
+from ingestd.core.setting_types import REQUIRED, SecretStr, SettingField
 from ingestd.sinks.answers import meaning_of
 from ingestd.sinks.registry import SINK_TYPES
 from ingestd.sinks.settings import HttpSinkConfig
@@ -57,9 +57,7 @@ def configuration() -> Iterator[str]:
         yield from _tables(f'[sinks.NAME] with type = "{kind}"', model, "###", of=HttpSinkConfig)
 
 
-def _tables(
-    title: str, model: type[BaseModel], level: str, *, of: type[BaseModel] = BaseModel
-) -> Iterator[str]:
+def _tables(title: str, model: type[Section], level: str, *, of: type[Section] = Section) -> Iterator[str]:
     """Heading, words and table of a section, then those of the sections in it; without what ``of`` has."""
     yield f"{level} `{title}`"
     yield _line(model.__doc__ or "")
@@ -81,21 +79,21 @@ def _tables(
         yield from _tables(name, section, level + "#" if len(level) < 4 else level)
 
 
-def _section(info: FieldInfo) -> type[BaseModel] | None:
+def _section(info: SettingField) -> type[Section] | None:
     kind = info.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
 
 
-def _section_by_name(info: FieldInfo) -> type[BaseModel] | None:
+def _section_by_name(info: SettingField) -> type[Section] | None:
     """Of producers: a table for each, by name."""
     last = (typing.get_args(info.annotation) or (None,))[-1]
-    return last if isinstance(last, type) and issubclass(last, BaseModel) else None
+    return last if isinstance(last, type) and issubclass(last, Section) else None
 
 
-def _default(info: FieldInfo) -> str:
-    if info.is_required():
+def _default(info: SettingField) -> str:
+    if info.default is REQUIRED:
         return "(needed)"
-    value = info.get_default(call_default_factory=True)
+    value = info.default
     if value is None:
         return "(not set)"
     shown = "" if isinstance(value, SecretStr) else show._shown(value, info)

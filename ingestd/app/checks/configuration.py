@@ -4,14 +4,13 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 
-from pydantic import BaseModel
-
 from ingestd.app.checks.finding import Finding, fail, ok, warn
 from ingestd.config import Login, Settings, check_run, doubts
 from ingestd.config.genesys_regions import region_of
 from ingestd.config.loading import Origins, Place, unknown_variables
 from ingestd.core.address import is_exposed, parse_listen
 from ingestd.core.errors import UserError
+from ingestd.core.section import Section
 from ingestd.schemas.key_paths import key_of
 from ingestd.schemas.load import load as load_schema
 from ingestd.sinks.webhook import WebhookConfig
@@ -90,11 +89,11 @@ def check_secret_files(settings: Settings, origins: Origins) -> Iterator[Finding
         yield ok("secret files", "not to be read by everybody")
 
 
-def _secret_files_of(section: BaseModel) -> Iterator[tuple[str, str]]:
+def _secret_files_of(section: Section) -> Iterator[tuple[str, str]]:
     """(setting, path): every field of a sink whose name ends so names a file of secrets."""
     for field in type(section).model_fields:
         value = getattr(section, field)
-        if isinstance(value, BaseModel):
+        if isinstance(value, Section):
             yield from ((f"{field}.{inner}", path) for inner, path in _secret_files_of(value))
         elif field.endswith("_file"):
             yield field, value

@@ -1,15 +1,11 @@
 """A broker's message taken apart into events. What cannot be read costs its own message, as a dead letter."""
 
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 from ingestd.httpd.problem import RefusedRequest
+from ingestd.sources.broker import MessageFormat
 from ingestd.sources.http.body import Format, parse_media_type, take_apart
 from ingestd.sources.http.cloudevents_http import PREFIX, to_structured
-
-MessageFormat = Literal["event", "ndjson", "array", "cloudevents"]
-"""``event``: one JSON object a message; ``ndjson``: a line each; ``array``: a JSON array of them;
-``cloudevents``: binary mode (attributes in headers), structured, or a batch."""
 
 MAX_EVENTS = 100_000
 """In one message."""

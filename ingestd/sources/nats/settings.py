@@ -3,10 +3,19 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
-
-from ingestd.core.setting_types import NOTHING, Seconds, Secret, SecretFile, Section, as_list
-from ingestd.sources.broker.formats import MessageFormat
+from ingestd.core.section import Section
+from ingestd.core.setting_types import (
+    NOTHING,
+    After,
+    Before,
+    Matching,
+    Seconds,
+    Secret,
+    SecretFile,
+    as_list,
+    field,
+)
+from ingestd.sources.broker import MessageFormat
 
 _SERVER = re.compile(r"(nats|tls|ws|wss)://[^\s/@?#]+/?")
 
@@ -23,50 +32,50 @@ def _server(text: str) -> str:
     return text
 
 
-Server = Annotated[str, AfterValidator(_server)]
-JetStreamName = Annotated[str, StringConstraints(pattern=r"^[^\s.*>/\\]{1,255}$")]
-Subject = Annotated[str, StringConstraints(pattern=r"^[^\s]{1,255}$")]
+Server = Annotated[str, After(_server)]
+JetStreamName = Annotated[str, Matching(r"^[^\s.*>/\\]{1,255}$")]
+Subject = Annotated[str, Matching(r"^[^\s]{1,255}$")]
 
 
 class NatsConfig(Section):
     """A stream of NATS JetStream that is read (``pip install ingestd[nats]``)."""
 
-    servers: Annotated[list[Server], BeforeValidator(as_list)] = Field(
+    servers: Annotated[list[Server], Before(as_list)] = field(
         ["nats://127.0.0.1:4222"], min_length=1, max_length=100, description="nats:// or tls://, HOST:PORT"
     )
-    stream: str = Field(
+    stream: str = field(
         "", pattern=r"^[^\s.*>/\\]{0,255}$", description="name of the JetStream stream; needed"
     )
-    consumer: JetStreamName = Field(
+    consumer: JetStreamName = field(
         "ingestd", description="durable pull consumer; created if it does not exist, never changed"
     )
-    subjects: Annotated[list[Subject], BeforeValidator(as_list)] = Field(
+    subjects: Annotated[list[Subject], Before(as_list)] = field(
         [], max_length=100, description="for a new consumer: subjects to read; empty: all of the stream"
     )
-    start: Literal["all", "new"] = Field("all", description="for a new consumer: where it begins")
-    format: MessageFormat = Field(
+    start: Literal["all", "new"] = field("all", description="for a new consumer: where it begins")
+    format: MessageFormat = field(
         "event", description="what a message holds: event, ndjson, array, cloudevents"
     )
-    spool: bool = Field(
+    spool: bool = field(
         False, description="acknowledge what is in the spool; false: what is delivered, or a dead letter"
     )
-    ack_wait: Seconds = Field(
+    ack_wait: Seconds = field(
         60.0, ge=2, le=86400, description="for a new consumer: time after which a message is given again"
     )
-    max_unacked: int = Field(
+    max_unacked: int = field(
         50_000, ge=1, le=1_000_000, description="for a new consumer: most messages that are not acknowledged"
     )
-    domain: str = Field("", pattern=r"^[^\s.*>]*$", description="JetStream domain, behind a leaf node")
-    user: str = Field("", description="user name; with password_file")
-    password: Secret = Field(NOTHING, description="password; better: password_file")
-    password_file: SecretFile = Field("", description="a file that holds the password and nothing else")
-    token: Secret = Field(NOTHING, description="token; better: token_file")
-    token_file: SecretFile = Field("", description="a file that holds the token and nothing else")
-    creds_file: SecretFile = Field("", description="credentials file of nsc: a user's JWT and nkey")
-    nkey_file: SecretFile = Field("", description="a file that holds the nkey's seed, which begins with SU")
-    ca_file: str = Field("", description="PEM file of authorities to trust, instead of the usual ones; TLS")
-    cert_file: str = Field("", description="PEM file of the client's certificate, then its chain; TLS")
-    key_file: SecretFile = Field("", description="PEM file of its private key, without a passphrase")
+    domain: str = field("", pattern=r"^[^\s.*>]*$", description="JetStream domain, behind a leaf node")
+    user: str = field("", description="user name; with password_file")
+    password: Secret = field(NOTHING, description="password; better: password_file")
+    password_file: SecretFile = field("", description="a file that holds the password and nothing else")
+    token: Secret = field(NOTHING, description="token; better: token_file")
+    token_file: SecretFile = field("", description="a file that holds the token and nothing else")
+    creds_file: SecretFile = field("", description="credentials file of nsc: a user's JWT and nkey")
+    nkey_file: SecretFile = field("", description="a file that holds the nkey's seed, which begins with SU")
+    ca_file: str = field("", description="PEM file of authorities to trust, instead of the usual ones; TLS")
+    cert_file: str = field("", description="PEM file of the client's certificate, then its chain; TLS")
+    key_file: SecretFile = field("", description="PEM file of its private key, without a passphrase")
 
     @property
     def wants_tls(self) -> bool:
@@ -75,8 +84,7 @@ class NatsConfig(Section):
             server.startswith(("tls://", "wss://")) for server in self.servers
         )
 
-    @model_validator(mode="after")
-    def _check(self) -> "NatsConfig":
+    def _check(self) -> None:
         if not self.stream:
             raise ValueError("stream is missing: the name of the stream to read")
         if bool(self.cert_file) != bool(self.key_file):
@@ -84,7 +92,6 @@ class NatsConfig(Section):
         password = bool(self.password.get_secret_value() or self.password_file)
         if bool(self.user) != password:
             raise ValueError("user goes with password_file (or password)")
-        return self
 
     @property
     def logins(self) -> list[str]:

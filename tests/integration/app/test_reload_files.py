@@ -5,11 +5,11 @@ from typing import Any, get_origin
 
 import pytest
 import trustme
-from pydantic import BaseModel
 
 from ingestd.config import Settings, find_login
 from ingestd.config.sections import ProducerConfig
 from ingestd.core.clock import SystemClock
+from ingestd.core.section import Section
 from ingestd.sinks.registry import SINK_TYPES
 from ingestd.sinks.webhook import WebhookSink
 from ingestd.wiring.pipeline import open_pipeline
@@ -32,12 +32,12 @@ AT_START = {"audit.key_file"}
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
-def file_settings(model: type[BaseModel], above: str = "") -> set[str]:
+def file_settings(model: type[Section], above: str = "") -> set[str]:
     """The places of all settings that name a file; tables by name are walked apart."""
     found = set()
     for name, info in model.model_fields.items():
         inner = info.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        if isinstance(inner, type) and issubclass(inner, Section):
             found |= file_settings(inner, f"{above}{name}.")
         elif name.endswith("_file") and get_origin(inner) is not dict:
             found.add(above + name)

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import SecretStr
-
 from ingestd.app.replay import open_replay, run
 from ingestd.app.replay_report import make_report
 from ingestd.config import Login, Settings
+from ingestd.core.setting_types import SecretStr
 from ingestd.sandbox.apis.ingest import SandboxOptions
 from ingestd.sandbox.faults import parse_faults
 from ingestd.sandbox.server import Running

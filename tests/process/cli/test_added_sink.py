@@ -18,9 +18,7 @@ ROOT = Path(__file__).parents[3]
 TOY = """
 from typing import Literal
 
-from pydantic import Field
-
-from ingestd.core.setting_types import NOTHING, Secret
+from ingestd.core.setting_types import NOTHING, Secret, field
 from ingestd.sinks.settings import TYPE, HttpSinkConfig
 
 
@@ -51,8 +49,8 @@ class ToySink:
 class ToyConfig(HttpSinkConfig):
     '''Of toys.'''
 
-    type: Literal["toy"] = Field(description=TYPE)
-    pin: Secret = Field(NOTHING, description="shown nowhere")
+    type: Literal["toy"] = field(description=TYPE)
+    pin: Secret = field(NOTHING, description="shown nowhere")
 
     def make(self, basis):
         return ToySink(

@@ -42,10 +42,10 @@ def run(command: list[str]) -> tuple[int, str]:
 
 
 HEAVY = [
-    ("run", "pydantic"),
+    ("run", "msgspec"),
     ("run", "uvloop"),
     ("run", "aiohttp"),
-    ("replay", "pydantic"),
+    ("replay", "msgspec"),
     ("dlq", "sqlite3"),
 ]
 EARLY = [*((command, "click") for command in WORDS), *HEAVY]
@@ -62,7 +62,7 @@ def test_an_interrupt_while_something_is_imported_is_no_traceback(command: str, 
 
 
 @each("number", [signal.SIGTERM, signal.SIGINT])
-@each(("command", "module"), [("run", "click"), ("run", "uvloop"), ("replay", "pydantic")])
+@each(("command", "module"), [("run", "click"), ("run", "uvloop"), ("replay", "msgspec")])
 def test_process_1_of_a_container_hears_them_too(command: str, module: str, number: signal.Signals) -> None:
     alone = ["unshare", "--pid", "--fork", "--kill-child"]
     if not shutil.which("unshare") or subprocess.run([*alone, "true"], capture_output=True).returncode:
@@ -72,6 +72,6 @@ def test_process_1_of_a_container_hears_them_too(command: str, module: str, numb
 
 
 def test_a_reload_while_something_is_imported_does_not_end_the_service() -> None:
-    code, said = run(start("run", "pydantic", signal.SIGHUP))
+    code, said = run(start("run", "msgspec", signal.SIGHUP))
     assert code == 2
     assert "event API" in said or "api" in said  # it went on, to where it has nothing to send to

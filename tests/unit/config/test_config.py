@@ -10,7 +10,7 @@ import jsonschema_rs
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import ValidationError
 
 from ingestd.config import (
     ApiConfig,
@@ -28,6 +28,8 @@ from ingestd.config.loading import unknown_variables
 from ingestd.config.settings import json_schema
 from ingestd.config.show import as_json, as_toml
 from ingestd.core.errors import UserError
+from ingestd.core.section import Section
+from ingestd.core.setting_types import SecretStr
 from tests.each import each
 
 LOGIN: dict[str, Any] = {"client_id": "me", "client_secret": "shh"}
@@ -62,12 +64,12 @@ def test_each_place_goes_before_the_next(tmp_path: Path) -> None:
     assert (settings.batch.max_events, settings.batch.max_bytes, settings.window.max_age) == (3, 2_000, 300.0)
 
 
-def settable(model: type[BaseModel] = Settings, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+def settable(model: type[Section] = Settings, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """Every setting that is one value; producers and sinks, tables by name, come from the file alone."""
     found: list[tuple[str, ...]] = []
     for name, info in model.model_fields.items():
         place = (*above, info.alias or name)
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
             found += settable(info.annotation, place)
         elif place not in {("ingest", "producers"), ("ingest", "nats"), ("sinks",)}:
             found.append(place)

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from ingestd.core.reasons import Reason
 from ingestd.schemas import interaction
 from ingestd.schemas.grammar import DEEPEST, opened
-from ingestd.schemas.interaction import Interaction, InteractionSchema
+from ingestd.schemas.interaction import InteractionSchema
+from ingestd.schemas.interaction_model import Interaction
 from ingestd.schemas.key_paths import KeyPaths
 from ingestd.schemas.schema import MAX_ERRORS, MAX_MESSAGE, Refusal, from_pydantic
 from tests.each import each

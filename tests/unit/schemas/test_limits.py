@@ -28,7 +28,7 @@ KINDS = ["interaction", "cloudevent", "model", "schema.json"]
 def kind(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     kind = str(request.param)
     if kind == "model":
-        return "ingestd.schemas.interaction:Interaction"
+        return "ingestd.schemas.interaction_model:Interaction"
     if kind == "schema.json":
         path = tmp_path / kind
         path.write_text(json.dumps({"type": "object"}))

@@ -10,7 +10,7 @@ from tests.each import each
 def test_every_kind(tmp_path: Path) -> None:
     path = tmp_path / "order.schema"
     path.write_text('{"type": "object"}')
-    specs = ["interaction", "cloudevent", str(path), "ingestd.schemas.interaction:Interaction"]
+    specs = ["interaction", "cloudevent", str(path), "ingestd.schemas.interaction_model:Interaction"]
     assert [load(spec).name for spec in specs] == specs
 
 

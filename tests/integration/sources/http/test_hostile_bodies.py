@@ -21,7 +21,7 @@ from tests.integration.sources.http.support import Scene, assert_well_formed
 MOST_BYTES = 4_000_000 if FUZZ else 150_000
 MAX_EVENTS = 2_000
 MAX_EVENT_BYTES = 500_000
-KINDS = ["interaction", "cloudevent", "ingestd.schemas.interaction:Interaction", "schema.json"]
+KINDS = ["interaction", "cloudevent", "ingestd.schemas.interaction_model:Interaction", "schema.json"]
 SCHEMA = {
     "type": "object",
     "required": list("abcdefgh"),
