@@ -71,6 +71,7 @@ class Replay:
         lost = lost or ledger.retried_failed or ledger.retried_aside  # letters of earlier runs
         lost = lost or any(runner.ledger.dead_lettered or runner.ledger.in_flight for runner in runners)
         lost = lost or ledger.unmatched_item_errors  # something was refused, and nobody knows what
+        lost = lost or any(watch.found_none for watch in self.pipeline.watches)  # no dedup, or no order
         return EXIT_UNDELIVERED if lost else EXIT_OK
 
 

@@ -64,6 +64,7 @@ def cli() -> None:
 
     \b
     Exit codes: 0 all delivered (duplicates included); 2 usage or configuration; 3 finished, but some
-    events were rejected or dead-lettered; 4 the API could not be reached or refused the login;
-    1 a fault of this machine, such as a full disk; 130 interrupted after a clean drain.
+    events were rejected or dead-lettered, or none had the key of deduplication or order; 4 the
+    API could not be reached or refused the login; 1 a fault of this machine, such as a full disk; 130
+    interrupted after a clean drain.
     """

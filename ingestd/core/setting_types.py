@@ -145,6 +145,13 @@ AS_OBJECT = as_object(dict[str, Any])
 JsonPath = Annotated[str, After(_json_path)]
 """One path, in any notation of ``core/json_path.py``."""
 
+
+class IntoEvent:
+    """Marks a setting that is a path into an event, so that ``check`` can ask the schema for it."""
+
+
+EventPath = Annotated[JsonPath, IntoEvent()]
+
 _WHAT = f"it holds the mask that `config show` prints ({MASK}): set the real one"
 
 

@@ -108,7 +108,8 @@ def _refuse(uri: str) -> NoReturn:
     raise ValueError("schemas are not fetched: copy it into $defs")
 
 
-def _compile(path: Path, *, format_assertion: bool) -> Any:
+def read_document(path: Path) -> Any:
+    """The text of a schema. Raises UserError."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise UserError(f"{path}: a JSON Schema of more than {MAX_FILE_BYTES} bytes is not read")
@@ -119,6 +120,11 @@ def _compile(path: Path, *, format_assertion: bool) -> Any:
         raise UserError(f"{path}: not JSON: {cut(str(error))}") from None
     if not isinstance(schema, dict | bool):
         raise UserError(f"{path}: not a JSON Schema: expected an object, found {show(schema)}")
+    return schema
+
+
+def _compile(path: Path, *, format_assertion: bool) -> Any:
+    schema = read_document(path)
     try:
         return jsonschema_rs.validator_for(
             schema,

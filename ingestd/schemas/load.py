@@ -2,7 +2,7 @@
 
 import os.path
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ingestd.core.errors import UserError
 from ingestd.core.text import cut, did_you_mean
@@ -25,6 +25,26 @@ def load(spec: str, limits: "EventLimits | None" = None, *, format_assertion: bo
     return LimitedSchema(_load(spec, format_assertion=format_assertion), limits or EventLimits())
 
 
+def documents_of(spec: str) -> list[Any]:
+    """JSON Schemas that say what the events may have; none where there is none, or ``load`` will complain."""
+    try:
+        if _is_file(spec):
+            from ingestd.schemas.json_schema import read_document
+
+            return [read_document(Path(spec))]
+        if ":" in spec:
+            from ingestd.schemas.pydantic_model import PydanticSchema
+
+            return PydanticSchema(spec).documents()
+    except UserError:
+        pass
+    return []
+
+
+def _is_file(spec: str) -> bool:
+    return "\0" not in spec and (os.path.isfile(spec) or spec.endswith(".json"))
+
+
 def _load(spec: str, *, format_assertion: bool) -> Schema:
     if spec == "interaction":
         from ingestd.schemas.interaction import InteractionSchema
@@ -34,7 +54,7 @@ def _load(spec: str, *, format_assertion: bool) -> Schema:
         from ingestd.schemas.cloudevent import CloudEventSchema
 
         return CloudEventSchema()
-    if "\0" not in spec and (os.path.isfile(spec) or spec.endswith(".json")):
+    if _is_file(spec):
         from ingestd.schemas.json_schema import JsonSchema
 
         return JsonSchema(Path(spec), format_assertion=format_assertion)

@@ -34,6 +34,16 @@ class PydanticSchema:
         except PydanticUserError as error:
             raise UserError(f"schema {spec}: {cut(error.message)}: {EXPECTED}") from None
 
+    def documents(self) -> list[Any]:
+        """Its JSON Schemas: with aliases, and with names, which may be what events have. None where it has
+        none, or where a field has several aliases."""
+        if "'validation_alias': [" in repr(self._adapter.core_schema):
+            return []
+        try:
+            return [self._adapter.json_schema(by_alias=by_alias) for by_alias in (True, False)]
+        except PydanticUserError:
+            return []
+
     def keys(self, events: Sequence[bytes]) -> list[str | None]:
         # Crowded ones are left to ``explain``.
         return ["" if is_explained(event) and self.explain(event) is None else None for event in events]

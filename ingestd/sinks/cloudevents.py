@@ -14,7 +14,7 @@ from ingestd.core.answer import Answer
 from ingestd.core.chunk import frame
 from ingestd.core.clock import SystemClock
 from ingestd.core.section import Section
-from ingestd.core.setting_types import JsonPath, field
+from ingestd.core.setting_types import EventPath, field
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.sinks import answer_body, answers, cloudevents_formats
 from ingestd.sinks.answers import DEFAULT, AnswerReader
@@ -206,12 +206,12 @@ class WrapConfig(Section):
 
     type: str = field("", description="type of the CloudEvent; empty: events are CloudEvents already")
     source: str = field("", description="source of the CloudEvent")
-    id: JsonPath = field(
+    id: EventPath = field(
         "", description="a path; empty: made from the event's bytes, so that copies share it"
     )
-    time: JsonPath = field("", description="a path; empty: the CloudEvent has none")
+    time: EventPath = field("", description="a path; empty: the CloudEvent has none")
     subject: str = field("", description="empty: the CloudEvent has none")
-    data: JsonPath = field("$", description="a path to what becomes data; $: all of the event")
+    data: EventPath = field("$", description="a path to what becomes data; $: all of the event")
 
 
 class CloudEventsConfig(HttpSinkConfig):

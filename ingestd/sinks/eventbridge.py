@@ -25,7 +25,7 @@ import msgspec
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.chunk import frame
-from ingestd.core.setting_types import JsonPath, Size, field
+from ingestd.core.setting_types import EventPath, Size, field
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.sinks import answer_body, answers
 from ingestd.sinks.answers import DEFAULT, AnswerReader
@@ -244,8 +244,8 @@ class EventBridgeConfig(AwsConfig, HttpSinkConfig):
     bus: str = field("default", description="name or ARN")
     source: str = field("ingestd", description="source of every entry; $.path: from the event")
     detail_type: str = field("$.eventType", description="detail type of every entry; $.path: from the event")
-    detail: JsonPath = field("$", description="a path to what becomes the detail")
-    time: JsonPath = field("", description="a path; empty: the time when AWS accepts it")
+    detail: EventPath = field("$", description="a path to what becomes the detail")
+    time: EventPath = field("", description="a path; empty: the time when AWS accepts it")
     resources: tuple[str, ...] = field((), description="ARNs, the same for every entry")
     max_entry_bytes: Size = field(
         256 * 1024, ge=1024, description="most bytes of an entry and of a request; AWS accepts more today"

@@ -14,7 +14,7 @@ import msgspec
 
 from ingestd.core.answer import Answer
 from ingestd.core.errors import UserError
-from ingestd.core.setting_types import JsonPath, Matching, Seconds, SecretFile, SecretUrl, Size, Url, field
+from ingestd.core.setting_types import EventPath, Matching, Seconds, SecretFile, SecretUrl, Size, Url, field
 from ingestd.schemas.key_paths import KeyPaths
 from ingestd.sinks import answers
 from ingestd.sinks.settings import TYPE, AwsConfig, SinkConfigBase
@@ -204,8 +204,8 @@ class LakeConfig(AwsConfig, SinkConfigBase):
     of: str = field("accepted", description="accepted, or the name of a sink: what that has delivered")
     format: Literal["ndjson", "parquet"] = field("ndjson", description="ndjson is compressed by zstd")
     partition: str = field("date/hour/type", description="folders: date, hour, type, in any order")
-    time: JsonPath = field("", description="path of an event's time; empty: time or eventTime")
-    event_type: JsonPath = field("", description="path of an event's type; empty: type or eventType")
+    time: EventPath = field("", description="path of an event's time; empty: time or eventTime")
+    event_type: EventPath = field("", description="path of an event's type; empty: type or eventType")
     file_bytes: Size = field(64 * 1024**2, ge=1024, description="bytes of events at which a file is written")
     file_age: Seconds = field(300.0, gt=0, description="how long events wait for their file to fill")
     max_backlog: Size = field(

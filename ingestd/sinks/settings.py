@@ -14,6 +14,7 @@ from ingestd.core.section import Section
 from ingestd.core.setting_types import (
     AS_OBJECT,
     Before,
+    EventPath,
     JsonPath,
     Matching,
     Seconds,
@@ -80,7 +81,7 @@ class AnswersConfig(Section):
     items: JsonPath = field("", description="path to the list, as result.failed; . is the body itself")
     index: JsonPath = field("", description="field that has the event's place in the request, from 0")
     id: JsonPath = field("", description="field that has the event's id")
-    event_id: JsonPath = field("", description="path of that id in the event, as data.orderId")
+    event_id: EventPath = field("", description="path of that id in the event, as data.orderId")
     message: JsonPath = field("", description="field that says what is wrong")
     retryable: JsonPath = field("", description="field that is true where the event may be sent again")
     ok: JsonPath = field(

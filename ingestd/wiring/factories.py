@@ -21,7 +21,8 @@ from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.processing.validate import Validator
 from ingestd.schemas.grammar import EventLimits
-from ingestd.schemas.key_paths import KeyWatch, key_of
+from ingestd.schemas.key_doubts import key_of
+from ingestd.schemas.key_paths import KeyWatch
 from ingestd.schemas.load import load as load_schema
 from ingestd.sinks.answers import AnswerReader
 from ingestd.sinks.item_paths import ItemPaths

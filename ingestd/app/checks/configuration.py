@@ -11,7 +11,7 @@ from ingestd.config.loading import Origins, Place, unknown_variables
 from ingestd.core.address import is_exposed, parse_listen
 from ingestd.core.errors import UserError
 from ingestd.core.section import Section
-from ingestd.schemas.key_paths import key_of
+from ingestd.schemas.key_doubts import key_of
 from ingestd.schemas.load import load as load_schema
 from ingestd.sinks.webhook import WebhookConfig
 from ingestd.wiring.producer_keys import producer_keys

@@ -13,10 +13,14 @@ import yarl
 from ingestd.app.checks.configuration import check_key
 from ingestd.app.checks.finding import Finding, fail, ok, warn
 from ingestd.config import Login, Settings
+from ingestd.core import json_path
 from ingestd.core.address import is_exposed, without_password
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
+from ingestd.core.section import Section
+from ingestd.core.setting_types import IntoEvent
 from ingestd.processing import routes
+from ingestd.schemas.key_doubts import doubt_of
 from ingestd.sinks.lake import LakeConfig
 from ingestd.sinks.settings import HttpSinkConfig, SinkConfigBase
 from ingestd.sinks.sink import Sink
@@ -39,6 +43,7 @@ async def check_sinks(settings: Settings, login: Login | None) -> list[Finding]:
         for name, section in settings.sinks.items():
             try:
                 found += _check_pattern(name, section)
+                found += check_paths(section, f"sinks.{name}", settings.schema_.name)
                 if isinstance(section, LakeConfig):
                     found += _check_lake(name, section)
                 elif isinstance(section, HttpSinkConfig):
@@ -82,6 +87,18 @@ def make_own_auth(
 ) -> Auth:
     """Of a sink with credentials of its own. Raises UserError for what is missing or cannot be read."""
     return own_auth(section, client, clock=clock, login_timeout_s=login_timeout_s)
+
+
+def check_paths(section: Section, place: str, schema: str) -> Iterator[Finding]:
+    """Of paths into an event that are set: one that events of the schema cannot have, or probably lack."""
+    for field, info in type(section).model_fields.items():
+        value, setting = getattr(section, field), f"{place}.{field}"
+        if isinstance(value, Section):
+            yield from check_paths(value, setting, schema)
+        elif field in section.model_fields_set and any(isinstance(one, IntoEvent) for one in info.metadata):
+            doubt = doubt_of(schema, json_path.parse(value))
+            if doubt is not None:
+                yield warn("sinks", f"{setting}: {doubt.words}")
 
 
 def _check_pattern(name: str, section: SinkConfigBase) -> Iterator[Finding]:

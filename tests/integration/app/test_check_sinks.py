@@ -199,3 +199,16 @@ async def test_without_a_complete_login_the_sinks_with_a_host_of_their_own_are_s
     assert [
         text for text in of_sinks(report, Level.FAIL) if "sinks.c has no destination: give it a url" in text
     ]
+
+
+@pytest.mark.anyio
+async def test_a_path_into_an_event_that_the_schema_does_not_know_is_warned_of(tmp_path: Path) -> None:
+    sinks = webhook(url="http://127.0.0.1:1/") + (
+        '[sinks.c]\ntype = "cloudevents"\nurl = "http://127.0.0.1:1/"\nwrap.type = "t"\nwrap.source = "s"\n'
+        'wrap.id = "/interactionID"\nwrap.time = "$.eventTime"\nwrap.data = "eventType.x"\n'
+        'answers.id = "any"\n'
+    )
+    warned = [one.text for one in (await check(tmp_path, sinks)).findings if one.level is Level.WARN]
+    assert any("sinks.c.wrap.id: the interaction schema does not know interactionID" in one for one in warned)
+    assert any("sinks.c.wrap.data: no interaction has eventType.x" in one for one in warned)
+    assert not any("wrap.time" in one or "answers" in one for one in warned)

@@ -52,13 +52,13 @@ async def test_a_key_that_no_event_has_is_told_at_the_end(tmp_path: Path, path: 
     report, warnings = await replay(tmp_path, TWO, dedup_key=path)
     assert (report["delivered"], report["duplicate"]) == (2, 0)
     told = f"no event of 2 had the dedup key `{path}`: nothing was deduplicated (schema.dedup_key)"
-    assert warnings == [told]
+    assert (warnings, report["exit_code"]) == ([told], 3)
     assert [(one["without_key"], one["warning"]) for one in report["keys"]] == [(2, told)]
 
 
 async def test_one_event_with_the_key_is_enough_to_say_nothing(tmp_path: Path) -> None:
     report, warnings = await replay(tmp_path, [*TWO, {"orderID": "B"}], dedup_key="orderID")
-    assert (report["delivered"], warnings) == (3, [])
+    assert (report["delivered"], warnings, report["exit_code"]) == (3, [], 0)
     assert [one["without_key"] for one in report["keys"]] == [2]
 
 
@@ -66,7 +66,7 @@ async def test_an_order_that_no_event_has_is_told_and_counted_once_for_each_even
     sent = [{"k": "a", "n": n} for n in range(50)]
     report, warnings = await replay(tmp_path, sent, order_by="$.conversationId")
     told = "no event of 50 had the order key `$.conversationId`: nothing was kept in order"
-    assert warnings == [f"{told} (delivery.order_by)"]
+    assert (warnings, report["exit_code"]) == ([f"{told} (delivery.order_by)"], 3)
     assert [(one["events"], one["without_key"]) for one in report["keys"]] == [(50, 50)]
     (tmp_path / "state").rename(tmp_path / "before")
     for path in ("k", "$.k", "/k", "$['k']"):
