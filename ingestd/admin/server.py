@@ -6,7 +6,7 @@ Everything is answered from memory: a full disk or a slow API must not keep an o
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,6 +24,8 @@ from ingestd.telemetry.health import Check, Readiness
 Page = Callable[[web.Request], web.Response]
 
 MAX_CONNECTIONS = 256
+MAX_BODY_BYTES = 4 * 1024 * 1024
+"""Of a form: an event that is corrected is in it."""
 HEAD_TIMEOUT_S = 5.0
 IDLE_TIMEOUT_S = 75.0
 """Longer than Prometheus' usual interval, so that its connection is kept."""
@@ -40,12 +42,14 @@ async def serve_admin(
     health: Check,
     readiness: Readiness,
     status: Callable[[], dict[str, Any]],
+    console: Sequence[web.RouteDef] = (),
     max_connections: int = MAX_CONNECTIONS,
     head_timeout_s: float = HEAD_TIMEOUT_S,
 ) -> AsyncIterator[int]:
     """Serve until left; gives the port (0 asks for any). Raises UserError when it cannot listen.
 
-    ``health`` says what is wrong with the process, or None. ``status`` is what ``/v1/status`` shows.
+    ``health`` says what is wrong with the process, or None. ``status`` is what ``/v1/status`` shows;
+    ``console``: pages for people.
     """
 
     def ready_page(request: web.Request) -> web.Response:
@@ -57,7 +61,7 @@ async def serve_admin(
 
     def status_page(request: web.Request) -> web.Response:
         del request
-        return _json(redact_tree(status()))
+        return _json(status())
 
     pages = {
         "/metrics": metrics_page(registry),
@@ -70,6 +74,7 @@ async def serve_admin(
         host,
         port,
         what="the admin address",
+        more=console,
         max_connections=max_connections,
         head_timeout_s=head_timeout_s,
     ) as bound:
@@ -83,13 +88,16 @@ async def serve_pages(
     port: int,
     *,
     what: str,
+    more: Sequence[web.RouteDef] = (),
     max_connections: int = MAX_CONNECTIONS,
     head_timeout_s: float = HEAD_TIMEOUT_S,
 ) -> AsyncIterator[int]:
-    """GET and HEAD of each path; everything else is answered in JSON. Yields the port."""
-    application = web.Application(middlewares=[_errors_as_json])
+    """GET and HEAD of each path; everything else is answered in JSON. ``more``: other routes. Yields the
+    port."""
+    application = web.Application(middlewares=[_errors_as_json], client_max_size=MAX_BODY_BYTES)
     application.on_response_prepare.append(_set_headers)
     application.add_routes([web.get(path, _handler(page)) for path, page in pages.items()])
+    application.add_routes(more)
     runner = web.AppRunner(
         application,
         access_log=None,
@@ -171,7 +179,7 @@ async def _errors_as_json(request: web.Request, handler: Callable[[web.Request],
 
 async def _set_headers(request: web.Request, response: web.StreamResponse) -> None:
     del request
-    response.headers["Cache-Control"] = "no-store"
+    response.headers.setdefault("Cache-Control", "no-store")
     response.headers["Server"] = "ingestd"
     response.headers["X-Content-Type-Options"] = "nosniff"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Set
 
-from ingestd.app.service_parts import Service, authenticator, endpoint_settings, limits
+from ingestd.app.service_parts import Service, authenticator, endpoint_settings, limits, open_console
 from ingestd.config import Settings, check_run
 from ingestd.core.errors import UserError
 from ingestd.core.section import Section
@@ -14,6 +14,7 @@ _LIVE = {
     "schema": {"name", "dedup_key", "format_assertion", "max_depth", "max_values"},
     "spool": {"max_bytes"},
     "log": {"level"},
+    "admin": {"tokens"},
     "ingest": {
         *("producers", "access_token_in_query", "max_body", "max_expansion", "max_events"),
         *("wait_timeout", "keep_rejected", "webhook_origins", "webhook_rate", "max_head", "max_connections"),
@@ -49,6 +50,7 @@ def _take_over(service: Service, new: Settings) -> None:
     validator = make_validator(new, warn=log.warning)
     if service.certificates:
         service.certificates.reload()
+    open_console(service, new)
     service.endpoint.authenticator = keys
     service.endpoint.settings = endpoint_settings(new.ingest)
     service.server.change_limits(limits(new.ingest))

@@ -19,7 +19,11 @@ from shlex import quote
 import anyio
 import anyio.abc
 
+from ingestd.admin.api import Api
+from ingestd.admin.console import Console
 from ingestd.admin.server import serve_admin
+from ingestd.app.console.overview import sample
+from ingestd.app.console.service_model import ServiceModel
 from ingestd.app.event_loop import run_loop
 from ingestd.app.maintenance import compare_api, keep_house, tell_keys
 from ingestd.app.outside import Outside
@@ -31,10 +35,10 @@ from ingestd.app.service_parts import (
     endpoint_settings,
     limits,
     open_certificates,
+    open_console,
 )
 from ingestd.app.status import (
     add_conditions,
-    describe,
     describe_ledger,
     read_gauges,
     read_service_gauges,
@@ -94,6 +98,8 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
         # Those that come during the start are heard after it: PID 1 would never get them otherwise.
         service.signals = stack.enter_context(outside.signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
         add_conditions(service)
+        open_console(service, settings)
+        console = ServiceModel(service)
         host, port = parse_listen(settings.admin.listen)
         service.admin_port = await stack.enter_async_context(
             (outside.serve_admin or serve_admin)(
@@ -102,7 +108,11 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
                 registry=service.metrics.registry,
                 health=service.watchdog.problem,
                 readiness=service.readiness,
-                status=lambda: describe(service),
+                status=console.status,
+                console=[
+                    *Api(console, console, service.access).routes(),
+                    *Console(console, console, service.access).routes(),
+                ],
             )
         )
         pipeline = service.pipeline = await stack.enter_async_context(
@@ -230,6 +240,7 @@ async def _measure(service: Service) -> None:
     for second in count(1):
         await service.clock.sleep(_MEASURE_S)
         service.ingest.pressure.measure()
+        sample(service)
         log.flush()
         if second % _LOOK_AT_KEYS_S == 0:
             tell_keys(service.pipeline, log.warning)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from signal import Signals
 
+from ingestd.admin.access import Access
 from ingestd.app.outside import Outside
 from ingestd.config import IngestConfig, Settings
 from ingestd.core import redaction
@@ -18,12 +19,13 @@ from ingestd.sources.http.auth import Authenticator
 from ingestd.sources.http.endpoint import Endpoint, EndpointSettings
 from ingestd.telemetry import log
 from ingestd.telemetry.health import Readiness
+from ingestd.telemetry.history import History
 from ingestd.telemetry.metrics import Gauges, Metrics, ServiceGauges, ServiceMetrics
 from ingestd.telemetry.systemd import Systemd
 from ingestd.telemetry.watchdog import Watchdog
 from ingestd.wiring.open_brokers import Brokers
 from ingestd.wiring.pipeline import IngestService, Pipeline
-from ingestd.wiring.producer_keys import producer_keys
+from ingestd.wiring.producer_keys import console_tokens, producer_keys
 
 Load = Callable[[], Settings]
 """Reads the settings, at the start and on SIGHUP. Raises UserError."""
@@ -61,6 +63,8 @@ class Service:
         self.readiness = Readiness()
         self.watchdog = outside.watchdog or Watchdog(log.warning)
         self.systemd = Systemd()
+        self.history = History()
+        self.access = Access(self.clock)
         self.opened = False
         self.closing = False
         self.reload_error = ""
@@ -81,6 +85,14 @@ def authenticator(ingest: IngestConfig, clock: Clock) -> Authenticator:
         for secret in keys.webhook_secrets:
             redaction.hide(b64encode(secret).decode())
     return Authenticator(producers, clock=clock)
+
+
+def open_console(service: "Service", settings: Settings) -> None:
+    """Who may use the console, as configured now. Raises UserError."""
+    tokens = console_tokens(settings.admin.tokens)
+    for one in tokens:
+        redaction.hide(one.token)
+    service.access.configure(tokens)
 
 
 def open_certificates(ingest: IngestConfig) -> Certificates | None:

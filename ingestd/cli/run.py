@@ -30,9 +30,7 @@ def run(ctx: click.Context, /, config_file: str | None, **given: object) -> None
     \b
     SIGTERM drains and ends with 0; a second one ends at once (130). SIGHUP reads the configuration again.
     """
-    from functools import partial
-
     from ingestd.app.run import serve_until_signal
-    from ingestd.config import load
+    from ingestd.config import ConfigFile
 
-    ctx.exit(serve_until_signal(partial(load, config_file, overrides(**given))))
+    ctx.exit(serve_until_signal(ConfigFile(config_file, overrides(**given))))

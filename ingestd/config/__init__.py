@@ -6,12 +6,13 @@ the tree.
 """
 
 from ingestd.config.api_login import Login, find_login, resolve_login, state_directory
-from ingestd.config.loading import Overrides, load, load_with_origins
+from ingestd.config.loading import ConfigFile, Overrides, load, load_with_origins
 from ingestd.config.sections import (
     AdminConfig,
     ApiConfig,
     AuditConfig,
     BatchConfig,
+    ConsoleTokenConfig,
     DeliveryConfig,
     IngestConfig,
     LettersConfig,
@@ -32,6 +33,8 @@ __all__ = [
     "ApiConfig",
     "AuditConfig",
     "BatchConfig",
+    "ConfigFile",
+    "ConsoleTokenConfig",
     "DeliveryConfig",
     "IngestConfig",
     "LettersConfig",

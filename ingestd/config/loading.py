@@ -64,6 +64,20 @@ def load(file: str | None, overrides: Overrides, environ: Mapping[str, str] | No
     return load_with_origins(file, overrides, environ)[0]
 
 
+class ConfigFile:
+    """Reads the settings again each time it is called; ``origins`` are those of the last time that worked.
+    Raises UserError."""
+
+    def __init__(self, path: str | None, overrides: Overrides) -> None:
+        self.path = path
+        self.origins: Origins = {}
+        self._overrides = overrides
+
+    def __call__(self) -> Settings:
+        settings, self.origins = load_with_origins(self.path, self._overrides)
+        return settings
+
+
 def load_with_origins(
     file: str | None, overrides: Overrides, environ: Mapping[str, str] | None = None
 ) -> tuple[Settings, Origins]:

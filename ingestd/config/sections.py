@@ -264,10 +264,21 @@ class SpoolConfig(Section):
     )
 
 
-class AdminConfig(Section):
-    """The status server of ``ingestd run``."""
+class ConsoleTokenConfig(Section):
+    """Who may use the console, from where this address is reached or to change something."""
 
-    listen: Listen = field("127.0.0.1:9464", description="/metrics, /healthz, /readyz, /v1/status")
+    role: Literal["viewer", "operator"] = field("viewer", description="operator: may also change something")
+    token: Secret = field(NOTHING, description="console token; better: token_file")
+    token_file: SecretFile = field("", description="one token on each line; all are valid")
+
+
+class AdminConfig(Section):
+    """The console, status and metrics of ``ingestd run``."""
+
+    listen: Listen = field("127.0.0.1:9464", description="console, /metrics, /healthz, /readyz, /v1/")
+    tokens: dict[ProducerName, ConsoleTokenConfig] = field(
+        {}, max_length=100, description="by name of a person; none: only looking, from this machine"
+    )
 
 
 class LogConfig(Section):

@@ -14,6 +14,10 @@ class UserError(Exception):
     exit_code = 2
 
 
+class NotFound(UserError):
+    """What was asked for is not there."""
+
+
 class Unreachable(UserError):
     """The API or its login host did not answer, or did not let us in."""
 

@@ -28,7 +28,7 @@ class CircuitBreaker:
         self._threshold = threshold
         self._failures = 0  # in a row
         self.ever_open = False
-        self._since = 0.0
+        self.since = 0.0  # when it left, or came back to, being closed
         self._probe_wait_s = _FIRST_PROBE_S
         self._outage_s = 0.0
         self.probe_at = 0.0
@@ -37,15 +37,15 @@ class CircuitBreaker:
 
     def outage_s(self, now: float) -> float:
         """Seconds it has not been closed, all in all."""
-        return self._outage_s + (0.0 if self.state is BreakerState.CLOSED else now - self._since)
+        return self._outage_s + (0.0 if self.state is BreakerState.CLOSED else now - self.since)
 
     def succeeded(self, now: float) -> bool:
         """The API answers. True if that ended an outage."""
         self._failures, self.why = 0, ""
         if self.state is BreakerState.CLOSED:
             return False
-        self._outage_s += now - self._since
-        self.state = BreakerState.CLOSED
+        self._outage_s += now - self.since
+        self.state, self.since = BreakerState.CLOSED, now
         self._probe_wait_s = _FIRST_PROBE_S
         return True
 
@@ -80,7 +80,7 @@ class CircuitBreaker:
         return active == 0 and now >= self.probe_at
 
     def _leave(self, state: BreakerState, now: float, why: str, jitter: float) -> None:
-        self.state, self.why, self._since, self.ever_open = state, why, now, True
+        self.state, self.why, self.since, self.ever_open = state, why, now, True
         self._probe_wait_s = _FIRST_PROBE_S
         self.probe_at = now + self._probe_wait_s * (0.5 + jitter / 2)
 

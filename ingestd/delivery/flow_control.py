@@ -102,6 +102,11 @@ class FlowControl:
         return not self.active and not self.queues
 
     @property
+    def last_accepted(self) -> float:
+        """When the API took something; ``-inf``: it has not yet."""
+        return self._poison.last_accepted
+
+    @property
     def full(self) -> bool:
         """No more new batches should come for now."""
         queues, settings = self.queues, self._settings

@@ -18,7 +18,7 @@ from ingestd.core.chunk import Batch, NewId, random_id
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable, first_cause
 from ingestd.core.verdict import Meaning
-from ingestd.delivery.circuit_breaker import CircuitBreaker
+from ingestd.delivery.circuit_breaker import BreakerState, CircuitBreaker
 from ingestd.delivery.concurrency_limiter import ConcurrencyLimiter
 from ingestd.delivery.flow_control import DRAIN_S, Done, FlowControl, Wait
 from ingestd.delivery.key_order import make_order
@@ -206,6 +206,19 @@ class Lane:
     @property
     def limiter(self) -> ConcurrencyLimiter:
         return self._flow.limiter
+
+    @property
+    def last_success(self) -> float:
+        """On the monotonic clock: when the API took something; ``-inf``: it has not yet."""
+        return self._flow.last_accepted
+
+    def probe_now(self) -> bool:
+        """A person does not want to wait for the next probe. False: nothing waits for one."""
+        if self.circuit.state is BreakerState.CLOSED:
+            return False
+        self.circuit.probe_at = self._clock.monotonic()
+        self._changed.set()
+        return True
 
     # --- the loop ---
 

@@ -129,6 +129,15 @@ class Spool:
         """Wall time of the oldest chunk on its way; None if there is none."""
         return min((opened.accepted_at for opened in self._opened.values()), default=None)
 
+    def oldest_of(self, sink: str) -> float | None:
+        """Wall time of the oldest chunk that is not resolved at this sink; None if there is none. Of one
+        that is not in memory that of the oldest which is."""
+        position = self.cursors[sink].position
+        if position >= self._next:
+            return None
+        opened = self._opened.get(position)
+        return opened.accepted_at if opened else self.oldest_accepted_at
+
     def is_open(self, sink: str, number: int) -> bool:
         """Whether this chunk may have events that are not resolved at this sink."""
         known = number in self._opened or number >= min(cursor.unread for cursor in self.cursors.values())

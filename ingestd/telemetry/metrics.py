@@ -28,6 +28,10 @@ class Gauges:
     without_dedup_key: int = 0
 
 
+ATTEMPT_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, float("inf"))
+"""Seconds: the buckets of ``ingestd_attempt_seconds``."""
+
+
 class Metrics:
     """One registry, with everything of the catalogue in it. ``read`` is asked at each scrape; ``letters``:
     how many there are, by state."""
@@ -38,9 +42,7 @@ class Metrics:
         self.letters: Mapping[str, int] = {}
         self.read = read
         self.attempt_seconds = self._histogram(
-            "ingestd_attempt_seconds",
-            (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
-            ["sink", "answer"],
+            "ingestd_attempt_seconds", ATTEMPT_BOUNDS[:-1], ["sink", "answer"]
         )
         self.batch_events = self._histogram(
             "ingestd_batch_events", (1, 10, 50, 100, 250, 500, 1000, 2500, 5000)

@@ -1,4 +1,4 @@
-"""Who may post: from the configuration's producers and their files of secrets to ``ProducerKeys``.
+"""Who may post, and who may use the console: from the configuration and its files of secrets.
 
 Called when the service starts and on SIGHUP. No message shows a secret, or a part of one.
 """
@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from ingestd.config import ProducerConfig
+from ingestd.admin.access import ConsoleToken, Role
+from ingestd.config import ConsoleTokenConfig, ProducerConfig
 from ingestd.core.errors import UserError
 from ingestd.sources.http.auth import ProducerKeys
 from ingestd.transport.webhook_secret import decode_secret
@@ -34,9 +35,17 @@ def producer_keys(producers: Mapping[str, ProducerConfig]) -> dict[str, Producer
         if not name:
             raise UserError("ingest.producers: a producer needs a name that is not empty")
         found = ProducerKeys(
-            tokens=_read(name, "token", producer.token.get_secret_value(), producer.token_file, _token),
+            tokens=_read(
+                f"producer {name}",
+                f"ingest.producers.{name}",
+                "token",
+                producer.token.get_secret_value(),
+                producer.token_file,
+                _token,
+            ),
             webhook_secrets=_read(
-                name,
+                f"producer {name}",
+                f"ingest.producers.{name}",
                 "webhook secret",
                 producer.webhook_secret.get_secret_value(),
                 producer.webhook_secret_file,
@@ -54,30 +63,51 @@ def producer_keys(producers: Mapping[str, ProducerConfig]) -> dict[str, Producer
     return keys
 
 
+def console_tokens(tokens: Mapping[str, ConsoleTokenConfig]) -> list[ConsoleToken]:
+    """Raises UserError, as ``producer_keys``."""
+    found = [
+        ConsoleToken(name, token, Role.OPERATOR if one.role == "operator" else Role.VIEWER)
+        for name, one in tokens.items()
+        for token in _read(
+            f"console token {name}",
+            f"admin.tokens.{name}",
+            "token",
+            one.token.get_secret_value(),
+            one.token_file,
+            _token,
+        )
+    ]
+    if missing := tokens.keys() - {one.name for one in found}:
+        raise UserError(f"admin.tokens.{min(missing)} has no token: set token_file")
+    if len({one.token for one in found}) < len(found):
+        raise UserError("two of admin.tokens have the same token: give each its own")
+    return found
+
+
 def _read(
-    producer: str, what: str, value: str, file: str, parse: Callable[[str], Secret]
+    owner: str, place: str, what: str, value: str, file: str, parse: Callable[[str], Secret]
 ) -> tuple[Secret, ...]:
     """From the configuration and from the file, a line each; without those that are there twice."""
-    lines = [(value.strip(), f"in ingest.producers.{producer}")] if value else []
+    lines = [(value.strip(), f"in {place}")] if value else []
     if file:
         in_file = [
             (text, f"in {file}, line {number}")
-            for number, line in enumerate(_read_file(producer, what, file).splitlines(), 1)
+            for number, line in enumerate(_read_file(owner, what, file).splitlines(), 1)
             if (text := line.strip())
         ]
         if not in_file:
-            raise UserError(f"producer {producer}: {file} holds no {what}: put one on each line")
+            raise UserError(f"{owner}: {file} holds no {what}: put one on each line")
         lines += in_file
     found: dict[Secret, None] = {}
     for text, where in lines:
         try:
             found[parse(text)] = None
         except ValueError as error:
-            raise UserError(f"producer {producer}: the {what} {where} {error}") from None
+            raise UserError(f"{owner}: the {what} {where} {error}") from None
     return tuple(found)
 
 
-def _read_file(producer: str, what: str, file: str) -> str:
+def _read_file(owner: str, what: str, file: str) -> str:
     try:
         with Path(file).open("rb") as opened:
             content = opened.read(_MAX_FILE_BYTES + 1)
@@ -90,7 +120,7 @@ def _read_file(producer: str, what: str, file: str) -> str:
         if len(content) <= _MAX_FILE_BYTES:
             return text
         why = f"it is longer than {_MAX_FILE_BYTES} bytes"
-    raise UserError(f"producer {producer}: cannot read the {what} from {file}: {why}")
+    raise UserError(f"{owner}: cannot read the {what} from {file}: {why}")
 
 
 def _token(text: str) -> str:

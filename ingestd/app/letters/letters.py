@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from ingestd.app.letters.shape import Fields, as_dict, group_as_dict
 from ingestd.core import units
-from ingestd.core.errors import UserError
+from ingestd.core.errors import NotFound, UserError
 from ingestd.store.connection import FILE_NAME
 from ingestd.store.dead_letters import Filter, StoredLetter
 from ingestd.store.letter_reader import LetterReader
@@ -99,7 +99,7 @@ def _get(state_dir: str | None, number: int) -> tuple[StoredLetter, str]:
     with _reader(state_dir) as reader:
         letter = next(reader.letters(Filter(ids=(number,), state="all"), 0.0), None)
         if letter is None:
-            raise UserError(f"there is no dead letter {number}")
+            raise NotFound(f"there is no dead letter {number}")
         return letter, reader.sources().get(letter.source, "")
 
 

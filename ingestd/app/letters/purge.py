@@ -19,11 +19,15 @@ from ingestd.wiring.factories import open_audit
 
 
 def purge(
-    state_dir: str | None, where: Filter, *, confirm: Callable[[int], object] | None = None
+    state_dir: str | None,
+    where: Filter,
+    *,
+    confirm: Callable[[int], object] | None = None,
+    who: str = "",
 ) -> PurgeResult:
     """What was deleted. Beside a process that uses the directory, what it is sending stays.
 
-    ``confirm`` is called with the number of letters, and may raise.
+    ``confirm`` is called with the number of letters, and may raise. ``who``: for the audit log.
     """
     now = SystemClock.wall()
     with find(state_dir, where, limit=0, now=now) as (_, count):
@@ -48,7 +52,7 @@ def purge(
         if lock:
             lock.release()
     with beside_log(directory) as audit:
-        audit(AuditEntry.LETTERS_PURGED, count=done.deleted)
+        audit(AuditEntry.LETTERS_PURGED, count=done.deleted, who=who or None)
     return done
 
 

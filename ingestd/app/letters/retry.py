@@ -53,7 +53,7 @@ def retry(
 
     async def work() -> None:
         settings = await _as_before(directory, given, config_file)
-        marking = _Marking(settings, directory, where, payload, result)
+        marking = Marking(settings, directory, where, payload, result)
         try:
             DirectoryLock(directory).release()  # beside a service nobody needs credentials, nor its sinks
             if dry_run:
@@ -74,13 +74,21 @@ def retry(
     return result
 
 
-class _Marking:
+class Marking:
     """Goes through the letters a piece at a time, and marks those that may be sent: valid as they are, or as
-    they were edited. With a dry run it only counts them."""
+    they were edited. With a dry run it only counts them. ``who``: for the audit log."""
 
     def __init__(
-        self, settings: Settings, directory: Path, where: Filter, payload: bytes | None, result: RetryResult
+        self,
+        settings: Settings,
+        directory: Path,
+        where: Filter,
+        payload: bytes | None,
+        result: RetryResult,
+        *,
+        who: str = "",
     ) -> None:
+        self._who = who
         self._directory = directory
         self._audit = settings.audit
         self._where = where
@@ -116,7 +124,7 @@ class _Marking:
             result.risky += letters[0].ambiguous
             result.marked += 1
             with beside_log(self._directory, self._audit) as audit:
-                audit(AuditEntry.LETTER_EDITED, letter=numbers[0])
+                audit(AuditEntry.LETTER_EDITED, letter=numbers[0], who=self._who or None)
         else:
             wished = changes.request(numbers, now=now)
             result.marked += wished.marked
@@ -177,7 +185,7 @@ async def _as_before(directory: Path, given: dict[tuple[str, str], Any], config_
 async def _send(
     settings: Settings,
     directory: Path,
-    marking: _Marking,
+    marking: Marking,
     result: RetryResult,
     *,
     warn: Callable[[str], None],

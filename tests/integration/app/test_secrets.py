@@ -53,6 +53,7 @@ AnswersConfig: event_id id index items message ok retryable
 ApiConfig: ca_file client_id client_id_file max_connection_age no_auth region trust_env
 AuditConfig: file keep max_bytes
 AuthConfig: client_id client_id_file header scope type username
+ConsoleTokenConfig: role
 BatchConfig: max_age max_bytes max_events
 CloudEventsConfig: mode type
 ConfirmConfig: delivered failed initial_delay max_pending requests_per_minute status timeout

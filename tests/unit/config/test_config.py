@@ -71,7 +71,7 @@ def settable(model: type[Section] = Settings, above: tuple[str, ...] = ()) -> li
         place = (*above, info.alias or name)
         if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
             found += settable(info.annotation, place)
-        elif place not in {("ingest", "producers"), ("ingest", "nats"), ("sinks",)}:
+        elif place not in {("ingest", "producers"), ("ingest", "nats"), ("admin", "tokens"), ("sinks",)}:
             found.append(place)
     return found
 

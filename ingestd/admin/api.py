@@ -1,0 +1,159 @@
+"""The JSON API of the admin address: what the console shows and does, for programs; see ``openapi.py``."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from ingestd.admin.access import Access
+from ingestd.admin.openapi import document
+from ingestd.admin.read_model import Actions, LetterQuery, ReadModel
+from ingestd.admin.requests import (
+    MAX_LETTERS,
+    PAGE_LETTERS,
+    QUERY_FIELDS,
+    Handler,
+    NotAllowed,
+    letter_query,
+    may_change,
+    may_look,
+)
+from ingestd.core.errors import NotFound, UserError
+
+Change = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
+"""With the name of who asks."""
+
+
+class Api:
+    """Routes under ``/v1/``. Errors are ``{"error": words}``."""
+
+    def __init__(self, model: ReadModel, actions: Actions, access: Access) -> None:
+        self._model, self._actions, self._access = model, actions, access
+
+    def routes(self) -> list[web.RouteDef]:
+        gets = {
+            "/v1/overview": self._overview,
+            "/v1/charts": self._charts,
+            "/v1/letters": self._letters,
+            "/v1/letters/groups": self._groups,
+            "/v1/letters/{number:[0-9]{1,15}}": self._letter,
+            "/v1/openapi.json": self._openapi,
+        }
+        posts = {
+            "/v1/sinks/{name}/probe": self._probe,
+            "/v1/letters/retry": self._retry,
+            "/v1/letters/purge": self._purge,
+            "/v1/letters/{number:[0-9]{1,15}}/edit": self._edit,
+        }
+        return [
+            *(web.get(path, self._looking(handler)) for path, handler in gets.items()),
+            *(web.post(path, self._changing(handler)) for path, handler in posts.items()),
+        ]
+
+    def _looking(self, handler: Handler) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            try:
+                may_look(request, self._access)
+                return await handler(request)
+            except NotAllowed as error:
+                return not_allowed(error)
+            except NotFound as error:
+                return problem(404, str(error))
+            except (UserError, ValueError) as error:
+                return problem(400, str(error))
+
+        return handle
+
+    def _changing(self, handler: Change) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            try:
+                return await handler(request, may_change(request, self._access).name)
+            except NotAllowed as error:
+                return not_allowed(error)
+            except NotFound as error:
+                return problem(404, str(error))
+            except (UserError, ValueError) as error:
+                return problem(400, str(error))
+
+        return handle
+
+    # --- to read ---
+
+    async def _overview(self, request: web.Request) -> web.Response:
+        return answer(self._model.overview())
+
+    async def _charts(self, request: web.Request) -> web.Response:
+        return answer(self._model.charts())
+
+    async def _letters(self, request: web.Request) -> web.Response:
+        limit = int(request.query.get("limit", PAGE_LETTERS))
+        if not 0 <= limit <= MAX_LETTERS:
+            raise ValueError(f"limit is 0 to {MAX_LETTERS}")
+        query = letter_query(request.query)
+        return answer(await self._model.letters(query, limit=limit))
+
+    async def _groups(self, request: web.Request) -> web.Response:
+        return answer({"groups": await self._model.groups(letter_query(request.query))})
+
+    async def _letter(self, request: web.Request) -> web.Response:
+        return answer(await self._model.letter(int(request.match_info["number"])))
+
+    async def _openapi(self, request: web.Request) -> web.Response:
+        return answer(document())
+
+    # --- to change ---
+
+    async def _probe(self, request: web.Request, who: str) -> web.Response:
+        return answer(self._actions.probe(request.match_info["name"], who=who))
+
+    async def _retry(self, request: web.Request, who: str) -> web.Response:
+        query, dry_run = await _chosen(request)
+        return answer(await self._actions.retry(query, who=who, dry_run=dry_run))
+
+    async def _purge(self, request: web.Request, who: str) -> web.Response:
+        query, dry_run = await _chosen(request)
+        return answer(await self._actions.purge(query, who=who, dry_run=dry_run))
+
+    async def _edit(self, request: web.Request, who: str) -> web.Response:
+        payload = await request.read()
+        if wrong := self._model.check(payload):
+            return problem(422, "; ".join(wrong))
+        number = int(request.match_info["number"])
+        return answer(await self._actions.edit(number, payload, who=who))
+
+
+async def _chosen(request: web.Request) -> tuple[LetterQuery, bool]:
+    """``{"ids": […], "sink": …, …, "dry_run": true}``; without ``dry_run`` it is one. Raises ValueError."""
+    given = await request.json()
+    if not isinstance(given, dict):
+        raise ValueError("an object is wanted")
+    dry_run, ids = given.pop("dry_run", True), given.pop("ids", [])
+    words = {name: value for name, value in given.items() if isinstance(value, str)}
+    if len(words) < len(given) or not isinstance(ids, list) or not all(map(_is_whole, ids)):
+        raise ValueError("ids are numbers, all else is text")
+    query = letter_query(words, [str(int(one)) for one in ids])
+    if unknown := words.keys() - set(QUERY_FIELDS):
+        raise ValueError(f"there is no field {', '.join(sorted(unknown))}")
+    return query, dry_run is not False
+
+
+def _is_whole(number: object) -> bool:
+    """JSON knows one kind of number: 7.0 is 7."""
+    return type(number) is int or (type(number) is float and number.is_integer())
+
+
+def answer(body: Any, status: int = 200) -> web.Response:
+    text = json.dumps(body, indent=2, default=str) + "\n"
+    return web.Response(text=text, status=status, content_type="application/json")
+
+
+def problem(status: int, words: str) -> web.Response:
+    return answer({"error": words}, status)
+
+
+def not_allowed(error: NotAllowed) -> web.Response:
+    response = problem(403 if error.known else 401, error.words)
+    if not error.known:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="ingestd"'
+    return response

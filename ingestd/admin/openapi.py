@@ -1,0 +1,115 @@
+"""The document of the JSON API (OpenAPI 3.1), from the types of the read model."""
+
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from ingestd import __version__
+from ingestd.admin.read_model import Changed, Charts, Overview
+
+_TOKEN: list[dict[str, list[str]]] = [{"token": []}]
+_FILTER: dict[str, dict[str, Any]] = {
+    "sink": {"type": "string"},
+    "reason": {"type": "string"},
+    "fingerprint": {"type": "string"},
+    "state": {"type": "string", "enum": ["waiting", "delivered", "all"]},
+    "older": {"type": "string", "pattern": r"^[0-9]{1,4}(ms|s|m|h|d)?$"},
+    "newer": {"type": "string", "pattern": r"^[0-9]{1,4}(ms|s|m|h|d)?$"},
+}
+_OBJECT = {"type": "object"}
+_LETTERS = {
+    "type": "object",
+    "required": ["letters", "total"],
+    "properties": {"letters": {"type": "array", "items": _OBJECT}, "total": {"type": "integer"}},
+}
+_GROUPS = {
+    "type": "object",
+    "required": ["groups"],
+    "properties": {"groups": {"type": "array", "items": _OBJECT}},
+}
+
+
+def document() -> dict[str, Any]:
+    """With a schema of its own for each answer."""
+    number = {
+        "name": "number",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 0, "maximum": 999_999_999_999_999},
+    }
+    name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    query = [{"name": field, "in": "query", "schema": schema} for field, schema in _FILTER.items()]
+    limit = {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 500}}
+    chosen = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            **_FILTER,
+            "ids": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**53}},
+            "dry_run": {"type": "boolean", "default": True},
+        },
+    }
+    changed = _schema(Changed)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "ingestd, the admin address", "version": __version__},
+        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "paths": {
+            "/v1/overview": {"get": _get("How the service is doing", _schema(Overview))},
+            "/v1/charts": {"get": _get("The last hour", _schema(Charts))},
+            "/v1/letters": {"get": _get("Dead letters", _LETTERS, [*query, limit])},
+            "/v1/letters/groups": {"get": _get("Dead letters by cause", _GROUPS, query)},
+            "/v1/letters/{number}": {"get": _get("One dead letter", _OBJECT, [number])},
+            "/v1/letters/retry": {"post": _post("Have letters sent again", changed, chosen)},
+            "/v1/letters/purge": {"post": _post("Delete letters", changed, chosen)},
+            "/v1/letters/{number}/edit": {
+                "post": _post("Correct a letter, and have it sent", changed, {}, [number])
+            },
+            "/v1/sinks/{name}/probe": {"post": _post("Try a sink at once", changed, None, [name])},
+        },
+    }
+
+
+def _schema(kind: Any) -> dict[str, Any]:
+    schema: dict[str, Any] = TypeAdapter(kind).json_schema(ref_template="#/$defs/{model}")
+    told: dict[str, Any] = _inline(schema, schema.pop("$defs", {}))
+    return told
+
+
+def _inline(node: Any, definitions: dict[str, Any]) -> Any:
+    """References into a schema within the document would have to be written again: there are few."""
+    if isinstance(node, list):
+        return [_inline(one, definitions) for one in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _inline(definitions[node["$ref"].rpartition("/")[2]], definitions)
+    return {name: _inline(value, definitions) for name, value in node.items()}
+
+
+def _get(summary: str, schema: Any, parameters: list[Any] | None = None) -> dict[str, Any]:
+    return {"summary": summary, "parameters": parameters or [], "responses": _responses(schema)}
+
+
+def _post(summary: str, schema: Any, body: Any, parameters: list[Any] | None = None) -> dict[str, Any]:
+    told = {**_get(summary, schema, parameters), "security": _TOKEN}
+    if body is not None:
+        told["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+    return told
+
+
+def _responses(schema: Any) -> dict[str, Any]:
+    error = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+    words = {
+        "400": "what was asked for makes no sense",
+        "401": "a console token is needed",
+        "403": "the token's role does not allow it",
+        "404": "it is not there",
+        "422": "the event is not valid",
+    }
+    refusals = {
+        status: {"description": text, "content": {"application/json": {"schema": error}}}
+        for status, text in words.items()
+    }
+    ok = {"description": "the answer", "content": {"application/json": {"schema": schema}}}
+    return {"200": ok, **refusals}

@@ -1,0 +1,145 @@
+"""What the console, ``ingestd top`` and the JSON API show: one model, read from memory.
+
+``app/console/`` makes it of a running service. Everything is plain values, ready for JSON; times are wall
+times in seconds since the epoch, durations are seconds, None is "not known" or "there is none".
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from typing_extensions import TypedDict  # pydantic wants it for the API's document
+
+
+class Rates(TypedDict):
+    """Events a second, over about ten seconds, five minutes and an hour."""
+
+    now: float
+    five_minutes: float
+    hour: float
+
+
+class SinkView(TypedDict):
+    """``state``: closed, open or paused, ``since`` when and ``why``. ``p50``, ``p99``: seconds of a request,
+    of the last five minutes. ``oldest``: age of the oldest event that is not resolved here."""
+
+    name: str
+    type: str
+    url: str
+    state: str
+    since: float
+    why: str
+    last_success: float | None
+    next_probe: float | None
+    active_requests: int
+    concurrency_limit: int
+    in_flight: int
+    behind_chunks: int
+    oldest: float | None
+    delivered: int
+    dead_lettered: int
+    rates: Rates
+    p50: float | None
+    p99: float | None
+
+
+class ProducerView(TypedDict):
+    name: str
+    accepted: int
+    rates: Rates
+
+
+class SpoolView(TypedDict):
+    """``full_in``: seconds, at the rate of the last five minutes. ``filled_by``: the sink that is furthest
+    behind, when something waits."""
+
+    events: int
+    bytes: int
+    max_bytes: int
+    oldest: float
+    full_in: float | None
+    filled_by: str | None
+    blocked: str | None
+
+
+class Overview(TypedDict):
+    version: str
+    pid: int
+    state: str
+    started: float
+    now: float
+    ready: bool
+    reasons: list[str]
+    directory: str
+    accepted: Rates
+    delivered: Rates
+    ledger: Mapping[str, Any]
+    spool: SpoolView
+    sinks: list[SinkView]
+    producers: list[ProducerView]
+    letters: Mapping[str, int]
+    needs_restart: Sequence[str]
+    reload_error: str | None
+
+
+class Charts(TypedDict):
+    """One value for each of ``times``."""
+
+    times: list[int]
+    accepted: list[float]
+    delivered: Mapping[str, list[float]]
+    spool_bytes: list[float]
+
+
+class LetterQuery(TypedDict, total=False):
+    """Which dead letters. ``older``, ``newer``: durations as ``15m``."""
+
+    ids: Sequence[int]
+    sink: str
+    reason: str
+    fingerprint: str
+    state: str
+    older: str
+    newer: str
+
+
+class Changed(TypedDict, total=False):
+    """What an action did, or with ``dry_run`` would do."""
+
+    dry_run: bool
+    selected: int
+    changed: int
+    words: list[str]
+
+
+class ReadModel(Protocol):
+    """Raises UserError for what a person asked wrongly."""
+
+    def overview(self) -> Overview: ...
+
+    def charts(self) -> Charts: ...
+
+    def status(self) -> dict[str, Any]: ...
+
+    def configuration(self) -> dict[str, Any]: ...
+
+    def refusals(self) -> list[dict[str, Any]]: ...
+
+    async def letters(self, query: LetterQuery, *, limit: int) -> dict[str, Any]: ...
+
+    async def groups(self, query: LetterQuery) -> list[dict[str, Any]]: ...
+
+    async def letter(self, number: int) -> dict[str, Any]: ...
+
+    def check(self, payload: bytes) -> list[str]: ...
+
+
+class Actions(Protocol):
+    """What an operator may change; ``who`` goes into the audit log. Raises UserError."""
+
+    def probe(self, sink: str, *, who: str) -> Changed: ...
+
+    async def retry(self, query: LetterQuery, *, who: str, dry_run: bool) -> Changed: ...
+
+    async def edit(self, number: int, payload: bytes, *, who: str) -> Changed: ...
+
+    async def purge(self, query: LetterQuery, *, who: str, dry_run: bool) -> Changed: ...

@@ -1,0 +1,63 @@
+"""What the pages and the JSON API share: who asks, what for, and how an error is answered."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+
+from ingestd.admin.access import CSRF_HEADER, Access, Role, Visitor
+from ingestd.admin.read_model import LetterQuery
+
+PAGE_LETTERS, MAX_LETTERS = 50, 500
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+QUERY_FIELDS = ("sink", "reason", "fingerprint", "state", "older", "newer")
+
+
+class NotAllowed(Exception):
+    """``words`` say what to do. ``known``: who asks is known, and may not."""
+
+    def __init__(self, words: str, *, known: bool) -> None:
+        super().__init__(words)
+        self.words, self.known = words, known
+
+
+def visitor_of(request: web.Request, access: Access) -> Visitor:
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    peer = request.transport.get_extra_info("peername") if request.transport else None
+    return access.visitor(str(peer[0]) if peer else "", headers)
+
+
+def may_look(request: web.Request, access: Access) -> Visitor:
+    """Raises NotAllowed."""
+    visitor = visitor_of(request, access)
+    if visitor.role < Role.VIEWER:
+        raise NotAllowed(_how(access, "look at this from another machine"), known=False)
+    return visitor
+
+
+def may_change(request: web.Request, access: Access, csrf: str = "") -> Visitor:
+    """``csrf``: of the form; else it is in the header. Raises NotAllowed."""
+    visitor = visitor_of(request, access)
+    if not access.may_change(visitor, csrf or request.headers.get(CSRF_HEADER, "")):
+        if visitor.role >= Role.OPERATOR:
+            raise NotAllowed("this page is too old: load it again", known=True)
+        raise NotAllowed(_how(access, "change something"), known=bool(visitor.name))
+    return visitor
+
+
+def _how(access: Access, what: str) -> str:
+    role = "operator" if "change" in what else "viewer"
+    if access.has_tokens:
+        return f"to {what} a console token with the role {role} is needed"
+    return f"to {what} a console token is needed, and none is configured: see admin.tokens"
+
+
+def letter_query(given: Mapping[str, str], ids: list[str] | None = None) -> LetterQuery:
+    """From a query string or a form; fields that are empty say nothing. Raises ValueError."""
+    query: LetterQuery = {}
+    for field in QUERY_FIELDS:
+        if value := given.get(field, "").strip():
+            query[field] = value  # type: ignore[literal-required]
+    if ids:
+        query["ids"] = [int(one) for one in ids]
+    return query

@@ -1,0 +1,87 @@
+"""The console's contract (``admin/read_model.py``), of a running service."""
+
+from typing import Any
+
+from ingestd.admin.read_model import Changed, Charts, LetterQuery, Overview
+from ingestd.app.console import letters, overview
+from ingestd.app.service_parts import Service
+from ingestd.app.status import describe
+from ingestd.config import ConfigFile
+from ingestd.config.show import lines
+from ingestd.core.errors import NotFound, UserError
+from ingestd.core.redaction import redact_tree
+from ingestd.core.toml import spell
+from ingestd.telemetry.audit_entry import AuditEntry
+
+
+class ServiceModel:
+    """``ReadModel`` and ``Actions``."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    # --- to read ---
+
+    def overview(self) -> Overview:
+        return overview.overview(self._opened())
+
+    def charts(self) -> Charts:
+        return overview.charts(self._opened())
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = redact_tree(describe(self._service))
+        return found
+
+    def configuration(self) -> dict[str, Any]:
+        """``file``, ``read_at``, and ``settings``: (name, value, origin) of each, secrets masked."""
+        service = self._service
+        load, told = service.load, list[tuple[str, str, str]]()
+        origins = load.origins if isinstance(load, ConfigFile) else {}
+        for place, value, origin in lines(service.settings, origins):
+            told.append((".".join(place), "not set" if value is None else spell(value), str(origin)))
+        return {
+            "file": load.path if isinstance(load, ConfigFile) else None,
+            "read_at": service.own_metrics.reloads.last_success,
+            "settings": told,
+        }
+
+    def refusals(self) -> list[dict[str, Any]]:
+        return []
+
+    async def letters(self, query: LetterQuery, *, limit: int) -> dict[str, Any]:
+        return await letters.find(self._opened(), query, limit=limit)
+
+    async def groups(self, query: LetterQuery) -> list[dict[str, Any]]:
+        return await letters.groups(self._opened(), query)
+
+    async def letter(self, number: int) -> dict[str, Any]:
+        return await letters.get(self._opened(), number)
+
+    def check(self, payload: bytes) -> list[str]:
+        return letters.check(self._opened(), payload)
+
+    # --- to change ---
+
+    def probe(self, sink: str, *, who: str) -> Changed:
+        for runner in self._opened().pipeline.runners:
+            if runner.name == sink:
+                probing = runner.lane.probe_now()
+                self._service.pipeline.audit(AuditEntry.SINK_PROBED, sink=sink, who=who)
+                words = "the next request goes out now" if probing else "it is not paused: nothing to probe"
+                return Changed(dry_run=False, selected=1, changed=int(probing), words=[words])
+        raise NotFound(f"there is no sink {sink}")
+
+    async def retry(self, query: LetterQuery, *, who: str, dry_run: bool) -> Changed:
+        return await letters.mark(self._opened(), query, who=who, dry_run=dry_run)
+
+    async def edit(self, number: int, payload: bytes, *, who: str) -> Changed:
+        return await letters.mark(self._opened(), {"ids": [number]}, who=who, payload=payload)
+
+    async def purge(self, query: LetterQuery, *, who: str, dry_run: bool) -> Changed:
+        return await letters.delete(self._opened(), query, who=who, dry_run=dry_run)
+
+    def _opened(self) -> Service:
+        """Raises UserError while it is starting."""
+        if not self._service.opened:
+            raise UserError("the service is starting: try again in a moment")
+        return self._service

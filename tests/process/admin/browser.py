@@ -1,0 +1,83 @@
+"""Debian's Chromium, driven by Playwright, in a window of a size and a colour scheme."""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+CHROMIUM = shutil.which("chromium")
+needs_browser = pytest.mark.skipif(not CHROMIUM, reason="needs Debian's chromium")
+_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+_FLAGS += ["--disable-component-update", "--disable-sync"]
+
+
+class Window:
+    """``page``: Playwright's; ``trouble``: what the browser complained of, scripts and policy."""
+
+    def __init__(self, page: Any, base: str) -> None:
+        self.page, self.base = page, base
+        self.trouble: list[str] = []
+        page.on("console", lambda said: said.type in ("error", "warning") and self.trouble.append(said.text))
+        page.on("pageerror", lambda error: self.trouble.append(str(error)))
+        page.on("dialog", lambda dialog: self.trouble.append(f"dialog: {dialog.message}"))
+
+    async def go(self, path: str) -> None:
+        await self.page.goto(self.base + path)
+
+    async def text(self) -> str:
+        found: str = await self.page.inner_text("body")
+        return found
+
+    async def tab_to(self, name: str, *, most: int = 80) -> None:
+        """Press Tab until what has this accessible name, or text, has the focus."""
+        for _ in range(most):
+            await self.page.keyboard.press("Tab")
+            here = await self.page.evaluate(
+                "(e => e.getAttribute('aria-label') || e.innerText || e.labels?.[0]?.innerText || '')"
+                "(document.activeElement)"
+            )
+            if here.strip().startswith(name):
+                return
+        raise AssertionError(f"the keyboard does not reach {name!r}")
+
+    async def press(self, *keys: str) -> None:
+        for one in keys:
+            await self.page.keyboard.press(one)
+
+
+@asynccontextmanager
+async def browser() -> AsyncIterator[Any]:
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
+        try:
+            yield chromium
+        finally:
+            await chromium.close()
+
+
+@asynccontextmanager
+async def window(chromium: Any, port: int, *, width: int = 1440, dark: bool = False) -> AsyncIterator[Window]:
+    context = await chromium.new_context(
+        viewport={"width": width, "height": 800}, color_scheme="dark" if dark else "light"
+    )
+    try:
+        yield Window(await context.new_page(), f"http://127.0.0.1:{port}")
+    finally:
+        await context.close()
+
+
+async def serious_findings(page: Any) -> list[str]:
+    """What axe-core finds that keeps somebody from using the page."""
+    from axe_playwright_python.async_playwright import Axe
+
+    found = (await Axe().run(page)).response["violations"]
+    return [
+        f"{one['id']}: {node['html'][:120]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]

@@ -1,0 +1,5 @@
+"""What the tests of the console share."""
+
+from tests.process.cli.conftest import place
+
+__all__ = ["place"]

@@ -1,0 +1,95 @@
+"""The JSON API of the admin address is what its document says, whoever asks for what."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from anyio import to_thread
+from hypothesis import given, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from tests.effort import examples
+from tests.event_api import EventApi, event
+from tests.process.admin.test_console import ANNA, BERT, CRM, Api, configured, with_letters
+from tests.process.cli.run_support import post, serve
+from tests.process.cli.support import Place
+
+pytestmark = pytest.mark.anyio
+
+
+def try_all(url: str, document: object) -> set[str]:
+    """Requests of every kind that the document has; gives the operations that were tried."""
+    schema = schemathesis.openapi.from_dict(json.loads(json.dumps(document)))
+    found = [one.ok() for one in schema.get_all_operations()]
+    for operation in found:
+        try_one(operation, url)
+    return {operation.label for operation in found}
+
+
+def try_one(operation: Any, url: str) -> None:
+    # any text may be typed for an event; whether it is valid is another question
+    loose = [positive_data_acceptance] if operation.path.endswith("/edit") else []
+
+    @settings(max_examples=examples(4))
+    @given(case=operation.as_strategy())
+    def one(case: schemathesis.Case) -> None:
+        answer = case.call(base_url=url, headers={"Authorization": f"Bearer {ANNA}"})
+        assert answer.status_code < 500, answer.text
+        case.validate_response(answer, excluded_checks=loose)
+
+    one()
+
+
+async def test_every_answer_is_as_the_document_says(place: Place) -> None:
+    api = Api()
+    async with api.server, serve(place, api.server, *configured(place)) as serving:
+        await with_letters(serving, 2)
+        url = f"http://127.0.0.1:{serving.admin_port}"
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+            document = (await client.get("/v1/openapi.json")).json()
+        tried = await to_thread.run_sync(try_all, url, document)
+        assert {"GET /v1/overview", "POST /v1/letters/purge", "POST /v1/sinks/{name}/probe"} <= tried
+
+
+async def test_a_program_looks_corrects_and_sends(place: Place) -> None:
+    api = Api()
+    async with api.server, serve(place, api.server, *configured(place)) as serving:
+        await with_letters(serving, 2)
+        url = f"http://127.0.0.1:{serving.admin_port}"
+        anna = {"Authorization": f"Bearer {ANNA}"}
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+            assert (await client.post("/v1/letters/retry", json={})).status_code == 401
+            bert = {"Authorization": f"Bearer {BERT}"}
+            assert (await client.post("/v1/letters/retry", json={}, headers=bert)).status_code == 403
+            told = (await client.get("/v1/letters", params={"sink": "ingest_api"})).json()
+            assert (told["total"], [one["id"] for one in told["letters"]]) == (2, [1, 2])
+            (group,) = (await client.get("/v1/letters/groups")).json()["groups"]
+            assert group["count"] == 2
+            dry = (await client.post("/v1/letters/retry", json={}, headers=anna)).json()
+            assert (dry["dry_run"], dry["selected"]) == (True, 2)
+            wrong = await client.post("/v1/letters/1/edit", content=b'{"a":1}', headers=anna)
+            assert (wrong.status_code, "eventType" in wrong.json()["error"]) == (422, True)
+            good = await client.post("/v1/letters/1/edit", content=event(1, note="well"), headers=anna)
+            assert good.json()["changed"] == 1
+            await serving.until(lambda told: told["ledger"]["retried_delivered"] == 1)
+            gone = {"ids": [2], "dry_run": False}
+            purged = (await client.post("/v1/letters/purge", json=gone, headers=anna)).json()
+            assert purged["changed"] == 1
+            overview = (await client.get("/v1/overview")).json()
+            assert [one["name"] for one in overview["sinks"]] == ["ingest_api"]
+            assert [one["name"] for one in overview["producers"]] == ["crm"]
+
+
+async def test_from_another_name_nothing_is_shown(place: Place) -> None:
+    """DNS rebinding: a page of another site that this machine's browser asks under that site's name."""
+    async with EventApi() as api, serve(place, api, *configured(place)) as serving:
+        assert (await post(serving.ingest_port, [event(1)], token=CRM)).status == 202
+        url = f"http://127.0.0.1:{serving.admin_port}"
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+            for path in ("/", "/letters", "/v1/overview", "/configuration"):
+                answer = await client.get(path, headers={"Host": "rebound.example"})
+                assert answer.status_code == 401, path
+                assert "north" not in answer.text
+            assert (await client.get("/healthz", headers={"Host": "probe.example"})).status_code == 200
