@@ -17,7 +17,7 @@ from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.text import printable
 from ingestd.telemetry import audit_rotation, audit_verification
-from ingestd.telemetry.audit_key import read_key
+from ingestd.telemetry.audit_chain import read_key
 from ingestd.telemetry.audit_rotation import AuditLine, open_parts
 from ingestd.telemetry.audit_verification import AuditFindings
 from ingestd.wiring.factories import FILE_NAME, find_keys

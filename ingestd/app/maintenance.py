@@ -15,8 +15,16 @@ HOUSEKEEPING_S = 0.5
 COUNT_LETTERS_S = 2.0
 """So old may the number of letters be that is shown: other processes purge and mark them too."""
 _COUNT_TICKS = round(COUNT_LETTERS_S / HOUSEKEEPING_S)
+LOOK_AT_STATES_S = 1.0
 FORGET_LETTERS = 2_500
 """At a time: 5,000 a second, as fast as they can be delivered, and no producer waits long for it."""
+
+
+async def watch_states(pipeline: Pipeline) -> None:
+    """Once a second, also while the store waits for its disk."""
+    while True:
+        await pipeline.clock.sleep(LOOK_AT_STATES_S)
+        pipeline.states.look()
 
 
 async def keep_house(pipeline: Pipeline, *, count_letters: bool | None = None) -> None:

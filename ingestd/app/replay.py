@@ -16,7 +16,7 @@ from functools import partial
 import anyio
 import anyio.abc
 
-from ingestd.app.maintenance import compare_api, keep_house, tell_keys
+from ingestd.app.maintenance import compare_api, keep_house, tell_keys, watch_states
 from ingestd.app.outside import OpenSignals, Outside
 from ingestd.app.replay_sources import open_files
 from ingestd.config import Login, Settings, state_directory
@@ -168,6 +168,7 @@ async def _run_tasks(replay: Replay, warn: Warn, on_second_signal: Callable[[], 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_watch_signals, replay, intake, on_second_signal)
         tasks.start_soon(keep_house, pipeline)
+        tasks.start_soon(watch_states, pipeline)
         for runner in pipeline.runners:
             if pipeline.settings.letters.retry:
                 tasks.start_soon(runner.worker.run)

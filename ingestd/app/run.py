@@ -25,7 +25,7 @@ from ingestd.admin.server import serve_admin
 from ingestd.app.console.overview import sample
 from ingestd.app.console.service_model import ServiceModel
 from ingestd.app.event_loop import run_loop
-from ingestd.app.maintenance import compare_api, keep_house, tell_keys
+from ingestd.app.maintenance import compare_api, keep_house, tell_keys, watch_states
 from ingestd.app.outside import Outside
 from ingestd.app.reload import reload
 from ingestd.app.service_parts import (
@@ -42,6 +42,7 @@ from ingestd.app.status import (
     describe_ledger,
     read_gauges,
     read_service_gauges,
+    watch_readiness,
 )
 from ingestd.config import check_run, find_login, state_directory
 from ingestd.core.address import parse_listen, write_listen
@@ -51,6 +52,7 @@ from ingestd.sources.http import aside
 from ingestd.sources.http.endpoint import Endpoint
 from ingestd.telemetry import log
 from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.telemetry.refusals import Refusals
 from ingestd.wiring.open_brokers import open_brokers
 from ingestd.wiring.pipeline import open_ingest, open_pipeline
 
@@ -126,11 +128,13 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
                 store_host=outside.store_host(),
                 bounds=outside.bounds,
                 warn=log.warning,
+                say=log.change,
                 on_commit=service.own_metrics.commit_seconds.observe,
                 patient=True,
                 metrics=service.metrics,
             )
         )
+        refusals = service.refusals = Refusals(log.change, pipeline.audit, service.clock)
         await compare_api(pipeline, login, log.warning)
         ingest = service.ingest = await stack.enter_async_context(
             open_ingest(pipeline, warn=log.warning, accepted=service.own_metrics.producers.add)
@@ -145,6 +149,7 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
             ingest.admission,
             service.clock,
             stack.enter_context(aside.BodyThread()),
+            refusals.note,
         )
         service.certificates = open_certificates(settings.ingest)
         service.server = await stack.enter_async_context(
@@ -153,6 +158,7 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
                 limits(settings.ingest),
                 *parse_listen(settings.ingest.listen),
                 certificates=service.certificates,
+                refused=partial(refusals.note, ""),
             )
         )
         service.own_metrics.producers.configure(settings.ingest.producers)
@@ -167,11 +173,13 @@ async def run(service: Service) -> None:
             with service.watchdog.watch():
                 tasks.start_soon(_watch_signals, service, tasks)
                 service.opened = True
+                watch_readiness(service)
                 service.own_metrics.reloads.last_success = service.clock.wall()
                 _say_started(service)
                 service.systemd.ready()
                 tasks.start_soon(service.systemd.keep_alive)
                 tasks.start_soon(partial(keep_house, pipeline, count_letters=True))
+                tasks.start_soon(watch_states, pipeline)
                 tasks.start_soon(_measure, service)
                 for feed in service.ingest.feeds:
                     tasks.start_soon(feed.run)
@@ -241,6 +249,7 @@ async def _measure(service: Service) -> None:
         await service.clock.sleep(_MEASURE_S)
         service.ingest.pressure.measure()
         sample(service)
+        service.refusals.look()
         log.flush()
         if second % _LOOK_AT_KEYS_S == 0:
             tell_keys(service.pipeline, log.warning)

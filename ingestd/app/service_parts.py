@@ -21,6 +21,7 @@ from ingestd.telemetry import log
 from ingestd.telemetry.health import Readiness
 from ingestd.telemetry.history import History
 from ingestd.telemetry.metrics import Gauges, Metrics, ServiceGauges, ServiceMetrics
+from ingestd.telemetry.refusals import Refusals
 from ingestd.telemetry.systemd import Systemd
 from ingestd.telemetry.watchdog import Watchdog
 from ingestd.wiring.open_brokers import Brokers
@@ -35,6 +36,7 @@ class Service:
     """What ``run.py`` builds and ends. Until ``opened`` only the first half of the fields is there."""
 
     pipeline: Pipeline
+    refusals: Refusals
     ingest: IngestService
     brokers: Brokers
     endpoint: Endpoint

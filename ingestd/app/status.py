@@ -33,6 +33,7 @@ def describe(service: Service) -> dict[str, Any]:
             "keys": [watch.describe() for watch in service.pipeline.watches],
             "dead_letters": service.metrics.letters,
             "http": _http(service),
+            "refused": [asdict(one) for one in service.refusals.recent],
             "loop": {"lag_seconds": round(service.watchdog.lag_s, 3), "blocked": service.watchdog.blocked},
         }
     return told
@@ -135,6 +136,17 @@ def add_conditions(service: Service) -> None:
     add("spool", lambda: _full(service))
 
 
+def watch_readiness(service: Service) -> None:
+    """The log says why producers have to wait, each time that it changes."""
+    states = service.pipeline.states
+    states.add_check("store", lambda: _blocked(service))
+    states.add_check("spool", lambda: _full(service), lambda: _waiting(service.ingest.spool.events))
+
+
+def _waiting(events: int) -> str:
+    return f"{events:,} events wait"
+
+
 def _phase(service: Service) -> str:
     return "is shutting down" if service.closing else "is starting"
 
@@ -150,7 +162,11 @@ def _full(service: Service) -> str | None:
     ingest = service.ingest
     if not ingest.pressure.full:
         return None
-    return f"holds {ingest.spool.bytes} of {ingest.pressure.max_bytes} bytes that wait for the event API"
+    spool = ingest.spool
+    runner = next(one for one in service.pipeline.runners if one.name == spool.fullest)
+    why = f": {runner.lane.circuit.why}" if runner.lane.circuit.why else ""
+    behind = f"{spool.cursors[runner.name].bytes} of them wait for {runner.name}{why}"
+    return f"holds {spool.bytes} of {ingest.pressure.max_bytes} bytes; {behind}"
 
 
 def read_gauges(service: Service) -> Gauges:

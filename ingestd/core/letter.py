@@ -1,18 +1,14 @@
 """A dead letter: an event that could not be delivered, with all that is needed to put it right."""
 
-import re
 from functools import lru_cache
 from typing import NamedTuple
 
 from ingestd.core.reasons import Reason
-from ingestd.core.text import json_fields, telling_fields
+from ingestd.core.text import shape
 
 MAX_DETAIL = 2_000
 """Characters kept of an answer or of validation errors."""
 
-_VARIABLE = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|'[^']*'|\"[^\"]*\"|\b\w*\d\w*", re.IGNORECASE)
-_STATUS = re.compile(r"[1-5]\d\d(?=[ :]|$)")
-_MAX_SHAPE = 120
 _OF_ANSWERS = frozenset({Reason.REFUSED, Reason.GAVE_UP, Reason.FAILED, Reason.UNCONFIRMED})
 
 
@@ -47,13 +43,4 @@ class DeadLetter(NamedTuple):
 @lru_cache(maxsize=4096)
 def fingerprint(reason: Reason, detail: str) -> str:
     """Groups like failures: the reason, an answer's status, and its words without their variable parts."""
-    line = detail.split(chr(10), 1)[0]
-    match = _STATUS.match(line) if reason in _OF_ANSWERS else None
-    status = match[0] if match else ""
-    before, brace, body = line[len(status) :].partition("{")
-    shape = _VARIABLE.sub("#", before)
-    if brace:
-        said = [f"{name}: {_VARIABLE.sub('#', value)}" for name, value in telling_fields(body)]
-        names = dict.fromkeys(_VARIABLE.sub("#", name) for name, _ in json_fields(body))
-        shape += ", ".join(said) or f"{{{', '.join(names) or '…'}}}"
-    return f"{reason}: {f'{status}{shape}'[:_MAX_SHAPE]}"
+    return f"{reason}: {shape(detail, of_answer=reason in _OF_ANSWERS)}"

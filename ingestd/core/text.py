@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from itertools import islice
 
 MAX_SHOWN = 200
 _MAX_LISTED = 20
@@ -11,6 +12,12 @@ _MAX_GUESSED = 100
 """Characters of a mistyped word that are looked at: comparing takes quadratic time."""
 _MAX_FIELDS = 3
 _FIELD = re.compile(r'"([\w.-]{1,40})"\s*:\s*(?:("(?:[^"\\]|\\.)*"?)|([\w.+-]+))?')
+_BRACKETS = re.compile(r'[{}]|"(?:[^"\\]|\\.)*"')
+_STATUS = re.compile(r"(^|: )([1-5]\d\d)(?=[ :]|$)")
+_VARIABLE = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|'[^']*'|\"[^\"]*\"|\b\w*\d\w*", re.IGNORECASE)
+_MAX_SHAPE = 120
+_TRACE = re.compile(r"(context|correlation|request|trace)_?id", re.IGNORECASE)
+"""By these its operators find a request again."""
 _TELLING = re.compile(
     r"(error)?(code|message|msg|title|detail|details|reason|description|field|type)|error", re.IGNORECASE
 )
@@ -45,11 +52,63 @@ def suggestion(text: str, known: Sequence[str]) -> str:
 def answer_words(text: str, limit: int = MAX_SHOWN) -> str:
     """What an API answered, in a line for people: ``503 {"code": "busy", "id": 7}`` -> ``503 code: busy``.
 
-    Only the fields that say what is wrong; text without such fields as it is. At most ``limit`` characters.
+    Of JSON only the fields that say what is wrong. At most ``limit`` characters.
     """
-    before, _, body = text.partition("{")
-    said = [f"{name}: {value}" for name, value in telling_fields(body)]
-    return cut(f"{before}{', '.join(said)}" if said else text, limit)
+    return cut(without_json(text), limit)
+
+
+def without_json(text: str) -> str:
+    """``text`` with a few words instead of each object of JSON in it, which may be cut off: of its fields
+    those that say what is wrong, and those by which an API's operators find the request."""
+    if "{" not in text:
+        return text
+    at, parts = 0, list[str]()
+    while (begin := text.find("{", at)) >= 0:
+        end = _end_of_object(text, begin)
+        body = text[begin:end]
+        said = telling_fields(body) or list(islice(json_fields(body), _MAX_FIELDS))
+        traced = {name: value for name, value in json_fields(body) if _TRACE.fullmatch(name)}
+        words = ", ".join(f"{name}: {value}" for name, value in (dict(said) | traced).items() if value)
+        parts += [text[at:begin], words or (body if not said else "{…}")]
+        at = end
+    return "".join([*parts, text[at:]])
+
+
+def _end_of_object(text: str, begin: int) -> int:
+    """Behind the bracket that closes the one at ``begin``; where none does, the end of the text."""
+    depth = 0
+    for match in _BRACKETS.finditer(text, begin):
+        if match[0] in "{}":
+            depth += 1 if match[0] == "{" else -1
+            if depth == 0:
+                return match.end()
+    return len(text)
+
+
+def status_and_words(text: str) -> tuple[int | None, str]:
+    """An API's answer, in fields: ``503 {"code": "busy"}`` -> 503, ``code: busy``. None: no status is in
+    it."""
+    match = _STATUS.search(text)
+    if not match:
+        return None, answer_words(text)
+    words = answer_words(text[: match.start()] + match[1] + text[match.end() :].lstrip(" :"))
+    return int(match[2]), words.removesuffix(": ") or "no words"
+
+
+def shape(text: str, *, of_answer: bool = True) -> str:
+    """What texts about the same thing have in common: without their variable parts. ``of_answer``: it may
+    have the status of an API's answer, which stays. One line, at most 120 characters."""
+    line = text.split("\n", 1)[0]
+    match = _STATUS.search(line) if of_answer else None
+    head, rest = (line[: match.end()], line[match.end() :]) if match else ("", line)
+    before, brace, body = rest.partition("{")
+    found = _VARIABLE.sub("#", head[: match.start(2)]) + match[2] if match else ""
+    found += _VARIABLE.sub("#", before)
+    if brace:
+        said = [f"{name}: {_VARIABLE.sub('#', value)}" for name, value in telling_fields(body)]
+        names = dict.fromkeys(_VARIABLE.sub("#", name) for name, _ in json_fields(body))
+        found += ", ".join(said) or f"{{{', '.join(names) or '…'}}}"
+    return found[:_MAX_SHAPE]
 
 
 def telling_fields(body: str) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ time, and the time does not count against any batch.
 from enum import StrEnum
 
 from ingestd.core.chunk import Batch
+from ingestd.core.text import shape
 
 _FIRST_PROBE_S = 0.5
 _MAX_PROBE_S = 15.0
@@ -34,6 +35,7 @@ class CircuitBreaker:
         self.probe_at = 0.0
         self.state = BreakerState.CLOSED
         self.why = ""  # of the last failure since the API answered; also while it is closed
+        self._told = ""  # the state, and what kind of reason was last said
 
     def outage_s(self, now: float) -> float:
         """Seconds it has not been closed, all in all."""
@@ -41,7 +43,7 @@ class CircuitBreaker:
 
     def succeeded(self, now: float) -> bool:
         """The API answers. True if that ended an outage."""
-        self._failures, self.why = 0, ""
+        self._failures, self.why, self._told = 0, "", ""
         if self.state is BreakerState.CLOSED:
             return False
         self._outage_s += now - self.since
@@ -50,7 +52,8 @@ class CircuitBreaker:
         return True
 
     def failed(self, now: float, why: str, *, jitter: float, at_least_s: float = 0.0) -> bool:
-        """An attempt failed. True if that opened the circuit. ``jitter``: 0 to 1.
+        """An attempt failed. True if that is news: it opened the circuit, or the reason is another than
+        before. ``jitter``: 0 to 1.
 
         ``at_least_s``: the API's Retry-After; no probe goes out before.
         """
@@ -64,20 +67,25 @@ class CircuitBreaker:
         else:
             self._next_probe(now, jitter)
         self.probe_at = max(self.probe_at, now + at_least_s)
-        return opens
+        return self._is_news()
 
     def pause(self, now: float, why: str, *, jitter: float) -> bool:
-        """The API refuses us, not an event. True if that is new."""
+        """The API refuses us, not an event. True if that is news."""
         if self.state is BreakerState.CLOSED:
             self._leave(BreakerState.PAUSED, now, why, jitter)
-            return True
-        self.state, self.why = BreakerState.PAUSED, why
-        self._next_probe(now, jitter)
-        return False
+        else:
+            self.state, self.why = BreakerState.PAUSED, why
+            self._next_probe(now, jitter)
+        return self._is_news()
 
     def may_probe(self, now: float, active: int) -> bool:
         """One probe at a time, while it is not closed; ``active``: requests that are out."""
         return active == 0 and now >= self.probe_at
+
+    def _is_news(self) -> bool:
+        """What differs in numbers only is no other reason."""
+        before, self._told = self._told, f"{self.state} {shape(self.why)}"
+        return self._told != before
 
     def _leave(self, state: BreakerState, now: float, why: str, jitter: float) -> None:
         self.state, self.why, self.since, self.ever_open = state, why, now, True

@@ -199,8 +199,9 @@ class FlowControl:
         return self.circuit.succeeded(now)
 
     def failed(self, now: float, batch: Batch, why: str, *, jitter: float, at_least_s: float = 0.0) -> bool:
-        """An attempt failed: a sign of an outage, unless it is the batch's own fault. True if that opened the
-        circuit. ``jitter``: 0 to 1. ``at_least_s``: the API's Retry-After."""
+        """An attempt failed: a sign of an outage, unless it is the batch's own fault. True if that is news:
+        it opened the circuit, or the reason changed. ``jitter``: 0 to 1. ``at_least_s``: the API's
+        Retry-After."""
         self._troubled = True
         if not self.is_probing and self._poison.is_at_fault(batch, now):
             return False
@@ -214,7 +215,7 @@ class FlowControl:
         return batch.first_failed < self._poison.last_accepted
 
     def pause(self, now: float, why: str, *, jitter: float) -> bool:
-        """The API refuses us, not an event. True if that is new."""
+        """The API refuses us, not an event. True if that is news."""
         self._troubled = True
         return self.circuit.pause(now, why, jitter=jitter)
 

@@ -1,16 +1,112 @@
-"""One sink at run time, with all that is its own, from batcher to retry worker. Made by ``open_sinks.py``."""
+"""One sink at run time, with all that is its own; and its retry worker, which brings dead letters to the
+lane. Made by ``open_sinks.py``."""
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from ingestd.core.chunk import Batch, NewId, Place
+from ingestd.core.clock import Clock
 from ingestd.core.ledger import SinkLedger
 from ingestd.delivery.lane import Lane
 from ingestd.delivery.queues import Batcher
 from ingestd.delivery.recorder import SinkRecord
-from ingestd.delivery.retry_worker import RetryWorker
 from ingestd.delivery.status_poller import StatusPoller
 from ingestd.schemas.key_paths import KeyWatch
 from ingestd.sinks.sink import Sink
 from ingestd.store.letter_queue import LetterQueue
+
+
+class LeasedLetter(Protocol):
+    """What the worker needs to know of a stored letter."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def digest(self) -> bytes | None: ...
+    @property
+    def batch(self) -> str: ...
+    @property
+    def batch_index(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def ambiguous(self) -> int: ...
+    @property
+    def first_sent(self) -> float: ...
+    @property
+    def key_released(self) -> int: ...
+    @property
+    def obstacle(self) -> str: ...
+    @property
+    def place(self) -> Place: ...
+
+
+class LetterQueueProtocol(Protocol):
+    async def lease(self) -> Sequence[LeasedLetter]:
+        """The letters of the next request, none if none is due; they are this worker's until settled."""
+        ...
+
+
+class RetryWorker:
+    """``first_pass`` is set once nothing more is due; ``run`` goes on until it is cancelled, the
+    lane drains, or ``once``."""
+
+    def __init__(
+        self,
+        letters: LetterQueueProtocol,
+        lane: Lane,
+        *,
+        clock: Clock,
+        poll_s: float = 5.0,
+    ) -> None:
+        self.first_pass = asyncio.Event()
+        self._letters = letters
+        self._lane = lane
+        self._clock = clock
+        self._poll_s = poll_s
+
+    async def run(self, *, once: bool = False) -> None:
+        while not self._lane.draining:
+            if letters := await self._letters.lease():
+                await self._lane.submit_letters(rebuild(letters, self._lane.new_id))
+            else:
+                self.first_pass.set()
+                if once:
+                    return
+                await self._clock.sleep(self._poll_s)
+
+
+def rebuild(letters: Sequence[LeasedLetter], new_id: NewId) -> Batch:
+    """The request that these letters were, if they all are there; else a new one.
+
+    How old its key may be was judged where they were leased. Where a person wants one sent although it is too
+    old (it has an ``obstacle``) the key is the old one all the same, and its age counts from this time on.
+    """
+    first = letters[0]
+    same = (
+        bool(first.ambiguous)
+        and len(letters) == first.batch_size
+        and all(letter.batch == first.batch for letter in letters)
+        and [letter.batch_index for letter in letters] == list(range(first.batch_size))
+    )
+    batch = Batch(
+        [letter.payload for letter in letters],
+        [letter.digest for letter in letters],
+        [],
+        new_id,
+        batch_id=first.batch if same else None,
+        letters=tuple(letter.id for letter in letters),
+    )
+    batch.claims = {letter.id: letter.place for letter in letters if letter.digest and letter.key_released}
+    batch.ambiguous = same
+    if same and not first.obstacle:
+        batch.noted = True  # the store has its key, its members and their order
+        batch.first_sent_wall = first.first_sent
+    return batch
 
 
 @dataclass(slots=True, eq=False)

@@ -52,7 +52,7 @@ class LearnSize(NamedTuple):
 
 
 class ReportState(NamedTuple):
-    """The circuit has changed."""
+    """The circuit has changed, or the reason why it is not closed."""
 
     state: BreakerState
     why: str
@@ -155,8 +155,8 @@ class VerdictHandler:
     def failed(self, batch: Batch, why: str, now: float, *, at_least_s: float = 0.0) -> list[Action]:
         """An attempt failed, by no fault of an event as far as is known."""
         jitter = self._rng.random()
-        opened = self._flow.failed(now, batch, why, jitter=jitter, at_least_s=at_least_s)
-        return [ReportState(BreakerState.OPEN, why)] if opened else []
+        news = self._flow.failed(now, batch, why, jitter=jitter, at_least_s=at_least_s)
+        return [ReportState(self._flow.circuit.state, why)] if news else []
 
     def delay_s(self, batch: Batch, after_s: float | None = None) -> float:
         """Before the next attempt. ``after_s``: what the API asks for, at least."""

@@ -47,13 +47,13 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         *("_advancing", "_blocked_since_s", "_certificate_name", "_discarded_bytes", "_ended", "_held_bytes"),
-        *("_loop", "_paused", "_peer", "_phase", "_reader", "_request", "_since_s", "_state", "_surplus"),
-        "_transport",
+        *("_loop", "_paused", "_phase", "_reader", "_request", "_since_s", "_state", "_surplus"),
+        *("_transport", "peer"),
     )
 
     def __init__(self, state: ServerState, peer: str, *, surplus: bool = False) -> None:
         self._state = state
-        self._peer = peer
+        self.peer = peer
         self._surplus = surplus
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -201,7 +201,7 @@ class Connection(asyncio.Protocol):
         the body is here already and can be skipped."""
         request = Request(
             *(head.method, head.target, head.path, head.query, head.headers),
-            *(self._answer, self._peer, self._certificate_name, head.repeated),
+            *(self._answer, self.peer, self._certificate_name, head.repeated),
         )
         try:
             refusal = self._state.application.check_head(request)
@@ -277,6 +277,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, status: int, detail: str, *, headers: Headers = ()) -> None:
         """Answer what cannot be a request, or came too late, and be done with this client."""
+        self._state.refused(self.peer, status, detail)
         self._send(problem(status, detail, headers=headers), keep_alive=False)
         self._linger()
 

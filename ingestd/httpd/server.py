@@ -13,8 +13,8 @@ from functools import partial
 from ingestd.httpd.connection import Connection
 from ingestd.httpd.listener import Listener, fit_to_file_limit, open_sockets
 from ingestd.httpd.request import Application, ServerLimits, date_line
-from ingestd.httpd.state import ServerState
-from ingestd.httpd.tls import Certificates
+from ingestd.httpd.state import Refused, ServerState, nobody_asks
+from ingestd.httpd.tls import Certificates, handshake_words
 
 logger = logging.getLogger(__name__)
 
@@ -151,6 +151,8 @@ class Server:
             return
         # mostly a client without TLS, without the right certificate, or gone
         self.failed_handshakes += 1
+        if words := handshake_words(error):
+            self._state.refused(connection.peer, 0, words)
         accepted.close()
         connection.connection_lost(None)
         if error is not None and not isinstance(error, OSError):  # ssl.SSLError is one
@@ -165,13 +167,15 @@ async def serve(
     port: int,
     *,
     certificates: Certificates | None = None,
+    refused: Refused = nobody_asks,
 ) -> AsyncIterator[Server]:
-    """Serve until left; what is still connected then is cut, so ``drain`` first.
+    """Serve until left; what is still connected then is cut, so ``drain`` first. ``refused`` is called with
+    what cannot be a request.
 
     Raises UserError when it cannot listen there.
     """
     sockets = await open_sockets(host, port)
-    server = Server(ServerState(application, limits), certificates=certificates)
+    server = Server(ServerState(application, limits, refused), certificates=certificates)
     server.listen(sockets)
     sweeper = asyncio.create_task(server.sweep(), name="sweep of the ingest connections")
     try:

@@ -1,10 +1,19 @@
 """What the connections of one server share: limits, who is connected, counts. Made by ``server.py``."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ingestd.httpd.request import Application, ServerLimits, date_line
+
+Refused = Callable[[str, int, str], None]
+"""(address of the client, status that it gets or 0, why): what it sent is no request, or it may not
+connect."""
+
+
+def nobody_asks(address: str, status: int, why: str) -> None:
+    """Refusals are told to their clients only."""
 
 
 class Connected(Protocol):
@@ -19,6 +28,7 @@ class Connected(Protocol):
 class ServerState:
     application: Application
     limits: ServerLimits
+    refused: Refused = nobody_asks
     connections: set[Connected] = field(default_factory=set)
     connections_total: int = 0
     refused_connections: int = 0

@@ -89,6 +89,14 @@ def certificate_name(certificate: Mapping[str, Any] | None) -> str:
     return next((str(value) for kind, value in certificate.get("subjectAltName", ()) if kind in _NAMES), "")
 
 
+def handshake_words(error: BaseException | None) -> str:
+    """Why a client has no TLS connection; empty where it only went away, as one that looks at a port does."""
+    if not isinstance(error, ssl.SSLError) or isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return ""
+    reason = (error.reason or "").replace("_", " ").lower()
+    return "plain HTTP, where TLS is expected" if reason == "http request" else f"no TLS connection: {reason}"
+
+
 def _check_readable(file: str) -> None:
     try:
         Path(file).read_bytes()

@@ -87,7 +87,8 @@ class Backpressure:
         if over > 0:
             self._refused = True
             detail = (
-                f"the spool holds {self._spool.bytes} of {self.max_bytes} bytes that wait for the event API"
+                f"the spool holds {self._spool.bytes} of {self.max_bytes} bytes, most of them for"
+                f" {self._spool.fullest}"
             )
             return DeferredSubmission(429, self.retry_after_s(over), detail)
         return None

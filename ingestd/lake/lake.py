@@ -23,6 +23,7 @@ from ingestd.store.database import Database
 from ingestd.store.outbox import Outbox, OutboxTotals, OutboxUnreadable
 from ingestd.store.outbox_rows import OutboxDelivery
 from ingestd.telemetry.audit_entry import Audit, AuditEntry, no_audit
+from ingestd.telemetry.state_watch import StateWatch
 
 Warn = Callable[[str], None]
 
@@ -53,7 +54,7 @@ class Lake:
         file_age_s: float,
         callback: Callback | None,
         audit: Audit,
-        warn: Warn,
+        states: StateWatch,
         clock: Clock,
         rng: random.Random,
         backoff: Backoff,
@@ -69,7 +70,7 @@ class Lake:
         self._file_bytes = file_bytes
         self._file_age_s = file_age_s
         self._audit = audit
-        self._warn = warn
+        self._states = states
         self._clock = clock
         self._backoff = backoff
         self._attempts = 0
@@ -144,25 +145,26 @@ class Lake:
             except OutboxUnreadable as error:
                 return self._failed(WriteFailure(str(error), lasting=True))
         self._attempts = 0
-        if self.trouble:
-            self.trouble = ""
-            self._warn(f"lake {self.outbox.sink_name}: {self._store.shown_url} can be written again")
+        self.trouble = ""
+        words = f"{self._store.shown_url} can be written again"
+        self._states.well(self.outbox.sink_name, "written", words, entry=AuditEntry.DATA_LAKE_SYNC)
         await self._tell(result)
         return 0.0
 
     def _failed(self, trouble: WriteFailure) -> float:
         self.failures += 1
         self._attempts += 1
-        if not self.trouble:
-            name, url = self.outbox.sink_name, self._store.shown_url
-            self._warn(f"lake {name}: {url} cannot be written, its events wait: {trouble.why}")
-            self._audit(
-                AuditEntry.DATA_LAKE_SYNC,
-                sink=name,
-                sync_status="waiting",
-                target=url,
-                error=trouble.why,
-            )
+        url = self._store.shown_url
+        self._states.trouble(
+            self.outbox.sink_name,
+            "waiting",
+            trouble.why,
+            what=f"{url} cannot be written, its events wait",
+            waiting=lambda: f"{self.outbox.events:,} of them",
+            entry=AuditEntry.DATA_LAKE_SYNC,
+            sync_status="waiting",
+            target=url,
+        )
         self.trouble = trouble.why
         at_least_s = PAUSE_S if trouble.lasting else None
         return self._backoff.delay(self._attempts, at_least_s=at_least_s, rng=self._random)
@@ -212,6 +214,7 @@ async def open_lake(
     warn: Warn,
     callback: Callback | None = None,
     audit: Audit = no_audit,
+    states: StateWatch | None = None,
     clock: Clock | None = None,
     rng: random.Random | None = None,
     backoff: Backoff = BACKOFF,
@@ -243,7 +246,7 @@ async def open_lake(
             file_age_s=file_age_s,
             callback=callback,
             audit=audit,
-            warn=warn,
+            states=states or StateWatch(warn, clock, audit=audit),
             clock=clock,
             rng=rng or system_rng(),
             backoff=backoff,

@@ -11,7 +11,6 @@ from ingestd.core.clock import Clock
 from ingestd.core.ledger import SinkLedger
 from ingestd.core.letter import DeadLetter
 from ingestd.core.receipt import Digests, Failures, Resolution
-from ingestd.core.text import answer_words
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.delivery.recorder import FailedEvent, Outcomes, PendingConfirmations
 from ingestd.recording.answer_notes import AnswerNotes
@@ -25,6 +24,7 @@ from ingestd.store.journal import Journal
 from ingestd.store.writer import Work
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
 from ingestd.telemetry.metrics import ANSWER_CLASS, ANSWER_CLASSES, Metrics
+from ingestd.telemetry.state_watch import StateWatch, Waiting
 
 Warn = Callable[[str], None]
 Keep = Callable[[list[bytes], str, float], Work | None]
@@ -37,7 +37,8 @@ class SinkRecorder:
     """``learn`` is called with a smaller body limit, ``warn`` with what a person should know.
 
     ``keep``: gives what a lake writes with the end of a batch; None: no lake wants this sink's events.
-    ``pending``: counts the events that the API will be asked about; None: its answers are final.
+    ``pending``: counts the events that the API will be asked about; None: its answers are final. ``states``
+    is told how the lane is, ``waiting`` says how much waits for it.
     """
 
     def __init__(
@@ -48,6 +49,8 @@ class SinkRecorder:
         journal: Journal,
         audit: Audit,
         metrics: Metrics,
+        states: StateWatch,
+        waiting: Waiting,
         clock: Clock,
         warn: Warn,
         learn: Callable[[int], None],
@@ -64,6 +67,8 @@ class SinkRecorder:
         self._journal = journal
         self._audit = audit
         self._metrics = metrics
+        self._states = states
+        self._waiting = waiting
         self._seconds = {known: metrics.attempt_seconds.labels(sink, known) for known in ANSWER_CLASSES}
         self._clock = clock
         self._warn = warn
@@ -142,12 +147,12 @@ class SinkRecorder:
         )
 
     def lane_changed(self, state: str, why: str) -> None:
-        self._audit(AuditEntry.LANE_CHANGED, sink=self.sink, state=state, reason=why)
         if state == "closed":
-            self._warn(f"{self.sink}: the API answers again, sending continues")
+            self._states.well(self.sink, state, "the API answers again, sending continues")
         else:
             what = "sending is paused" if state == "paused" else "sending fails and is retried"
-            self._warn(f"{self.sink}: {what}, no events are lost: {answer_words(why)}")
+            what += ", no events are lost"
+            self._states.trouble(self.sink, state, why, what=what, waiting=self._waiting)
 
     # --- what was confirmed later ---
 

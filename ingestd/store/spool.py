@@ -9,7 +9,6 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.receipt import FanOutReceipt, Receipt, Routed
@@ -17,7 +16,7 @@ from ingestd.store import spool_rows
 from ingestd.store.database import Database
 from ingestd.store.source_rows import find_spool
 from ingestd.store.spool_reader import SpoolReader
-from ingestd.store.spool_rows import SpoolDamage
+from ingestd.store.spool_rows import OpenedChunk, SpoolDamage, place_of
 from ingestd.store.writer import Work
 
 Resolved = Callable[[int, int], None]
@@ -32,23 +31,19 @@ MAX_CHUNK_BYTES = 256 * 1024
 READ_CHUNKS = 16
 """Chunks that are read at once."""
 
-_PLACE_BITS = 20
-
-
-class _Opened(NamedTuple):
-    events: int
-    size_bytes: int
-    accepted_at: float
-    receipt: Receipt
-    routed: Routed
-
 
 class SpoolCursor:
-    """``unread``: chunks from this number on have not been read. ``open``: those on their way."""
+    """``unread``: chunks from this number on have not been read. ``open``: those on their way. ``events``,
+    ``bytes``: of the chunks that have events which are not resolved at the sink, or may have."""
 
     def __init__(self, position: int = 1) -> None:
         self.unread = position
         self.open: set[int] = set()
+        self.events = self.bytes = 0
+
+    def count(self, events: int, size_bytes: int) -> None:
+        self.events += events
+        self.bytes += size_bytes
 
     @property
     def position(self) -> int:
@@ -85,7 +80,7 @@ class Spool:
         self._damaged = damaged
         self._database = database
         self._next = 1
-        self._opened: dict[int, _Opened] = {}
+        self._opened: dict[int, OpenedChunk] = {}
         self._unconfirmed: dict[int, Receipt] = {}  # of chunks that have left the spool
         self._put_aside: set[int] = set()
         self._reader: SpoolReader | None = None
@@ -97,6 +92,8 @@ class Spool:
         await self._open_cursors()
         totals = await database.run(partial(spool_rows.take_stock, database=database, now=now))
         self.chunks, self.events, self.bytes, self._next = totals
+        for cursor in self.cursors.values():
+            cursor.count(*await database.run(partial(spool_rows.count_from, first=cursor.unread)))
         self.damage = await database.run(spool_rows.read_damage)
         self._reader = SpoolReader(database)
 
@@ -137,6 +134,11 @@ class Spool:
             return None
         opened = self._opened.get(position)
         return opened.accepted_at if opened else self.oldest_accepted_at
+
+    @property
+    def fullest(self) -> str:
+        """The sink for which most of it waits."""
+        return max(self.cursors, key=lambda sink: self.cursors[sink].bytes)
 
     def is_open(self, sink: str, number: int) -> bool:
         """Whether this chunk may have events that are not resolved at this sink."""
@@ -191,7 +193,7 @@ class Spool:
             database.high_water = max(database.high_water, high_water)
 
         count, size_bytes = sum(row.events for row in rows), sum(row.size_bytes for row in rows)
-        self._count(len(rows), count, size_bytes)
+        self._count(len(rows), count, size_bytes, self.cursors.values())
         kept = database.append(write)
         kept.add_done_callback(partial(self._if_refused, len(rows), count, size_bytes))
         return chunks, kept
@@ -204,7 +206,7 @@ class Spool:
 
     def _if_refused(self, chunks: int, events: int, size_bytes: int, kept: asyncio.Future[None]) -> None:
         if kept.exception():
-            self._count(-chunks, -events, -size_bytes)
+            self._count(-chunks, -events, -size_bytes, self.cursors.values())
 
     # --- out ---
 
@@ -236,7 +238,7 @@ class Spool:
         chunk.receipt = self._receipt(chunk)
         if number not in self._put_aside:  # else nobody will take it out
             size_bytes = sum(map(len, chunk.events))
-            self._opened[number] = _Opened(
+            self._opened[number] = OpenedChunk(
                 len(chunk.events), size_bytes, chunk.accepted_at, chunk.receipt, chunk.routed
             )
 
@@ -264,14 +266,17 @@ class Spool:
             events=matched,
             unmatched=events - matched,
             sinks=sinks + (number in self._put_aside),  # a damaged one is never resolved
-            sink_done=partial(self._sink_done, number),
+            sink_done=partial(self._sink_done, number, events, sum(map(len, chunk.events))),
             confirmed=confirmed,
         )
         self._on_shared(receipt, chunk)
         return receipt
 
-    def _sink_done(self, number: int, sink: str) -> None:
-        self.cursors[sink].open.discard(number)
+    def _sink_done(self, number: int, events: int, size_bytes: int, sink: str) -> None:
+        cursor = self.cursors[sink]
+        cursor.open.discard(number)
+        if number not in self._put_aside:
+            cursor.count(-events, -size_bytes)
         self._forget_idle(number)
 
     def _forget_idle(self, number: int) -> None:
@@ -293,7 +298,7 @@ class Spool:
         if opened is None:  # it was found damaged meanwhile
             return
         self._database.note(partial(spool_rows.delete, number=number))
-        self._count(-1, -opened.events, -opened.size_bytes)
+        self._count(-1, -opened.events, -opened.size_bytes, () if self._shared else self.cursors.values())
         self.settled_bytes += opened.size_bytes
         if opened.receipt.unconfirmed:
             self._unconfirmed[number] = opened.receipt
@@ -314,14 +319,18 @@ class Spool:
         self._opened.pop(row.number, None)
         damage = SpoolDamage(row.number, row.number, row.events, row.accepted_at, "checksum does not match")
         self._database.note(partial(spool_rows.quarantine, damage=damage))
-        self._count(-1, -row.events, -row.size_bytes)
+        cursors = self.cursors.values()
+        lacking = [one for one in cursors if row.number >= one.unread or row.number in one.open]
+        self._count(-1, -row.events, -row.size_bytes, lacking)
         self.damage.append(damage)
         self._damaged(damage)
 
-    def _count(self, chunks: int, events: int, size_bytes: int) -> None:
+    def _count(self, chunks: int, events: int, size_bytes: int, cursors: Iterable[SpoolCursor]) -> None:
         self.chunks += chunks
         self.events += events
         self.bytes += size_bytes
+        for cursor in cursors:
+            cursor.count(events, size_bytes)
 
     def _chunk(
         self, number: int, events: list[bytes], digests: list[bytes | None], accepted_at: float
@@ -336,8 +345,3 @@ class Spool:
             digests=digests,
             accepted_at=accepted_at,
         )
-
-
-def place_of(number: int, position: int) -> tuple[int, int]:
-    """(chunk and position as one number, position from 1): what a dead letter is known by."""
-    return number << _PLACE_BITS | position, position + 1

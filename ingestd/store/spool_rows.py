@@ -1,5 +1,5 @@
-"""The spool's rows: how a chunk is packed and checked, and what is found missing. All on the writer's
-thread or in a command, with a connection at hand."""
+"""The spool's rows: how a chunk is packed and checked, and what is found missing. All on
+the writer's thread or in a command, with a connection at hand."""
 
 import json
 import sqlite3
@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 if TYPE_CHECKING:
+    from ingestd.core.receipt import Receipt, Routed
     from ingestd.store.database import Database
 
+_PLACE_BITS = 20
 DIGEST_BYTES = 16
 NO_KEY = bytes(DIGEST_BYTES)
 
@@ -50,6 +52,16 @@ def words_of_left_behind(sink: str, chunks: int, directory: Path) -> str:
     )
 
 
+class OpenedChunk(NamedTuple):
+    """A chunk on its way, as it is kept in memory."""
+
+    events: int
+    size_bytes: int
+    accepted_at: float
+    receipt: "Receipt"
+    routed: "Routed"
+
+
 class SpoolTotals(NamedTuple):
     """What is in the spool; ``next``: the number of the next chunk."""
 
@@ -67,6 +79,11 @@ class SpoolDamage(NamedTuple):
     events: int | None
     found_at: float
     what: str
+
+
+def place_of(number: int, position: int) -> tuple[int, int]:
+    """(chunk and position as one number, position from 1): what a dead letter is known by."""
+    return number << _PLACE_BITS | position, position + 1
 
 
 def pack(number: int, events: list[bytes], digests: list[bytes | None], *, now: float) -> SpoolRow:
@@ -134,6 +151,14 @@ def count(connection: sqlite3.Connection) -> tuple[SpoolTotals, SpoolTotals]:
         " FROM spool"
     ).fetchone()
     return SpoolTotals(*expected), SpoolTotals(*found)
+
+
+def count_from(connection: sqlite3.Connection, first: int) -> tuple[int, int]:
+    """(events, bytes) of the chunks from this number on."""
+    found: tuple[int, int] = connection.execute(
+        "SELECT coalesce(sum(events), 0), coalesce(sum(bytes), 0) FROM spool WHERE id >= ?", (first,)
+    ).fetchone()
+    return found
 
 
 def take_stock(connection: sqlite3.Connection, *, database: "Database", now: float) -> SpoolTotals:

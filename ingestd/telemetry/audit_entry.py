@@ -41,8 +41,13 @@ class AuditEntry(StrEnum):
     )
     LANE_CHANGED = (
         "LANE_CHANGED",
-        "The circuit breaker of a sink opened or closed, or the sink paused; with the answer",
+        "A sink opened its circuit breaker, paused or works again, or the reason changed; with the answer",
     )
+    READINESS_CHANGED = (
+        "READINESS_CHANGED",
+        "Producers are told to wait, or no longer, or the reason changed",
+    )
+    PRODUCER_REFUSED = "PRODUCER_REFUSED", "Requests were refused: whose, from where, why, and how many"
     DATA_LAKE_SYNC = "DATA_LAKE_SYNC", "A lake wrote a file, or cannot"
 
     # the remote control plane

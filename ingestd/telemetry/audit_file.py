@@ -15,9 +15,9 @@ import msgspec
 
 from ingestd.core.errors import UserError
 from ingestd.core.redaction import redact
-from ingestd.telemetry.audit_chain import CHAIN_BYTES, NOTHING, TAIL_BYTES, ChainEnd, hash_of
+from ingestd.core.text import without_json
+from ingestd.telemetry.audit_chain import CHAIN_BYTES, NOTHING, TAIL_BYTES, AuditKey, ChainEnd, hash_of
 from ingestd.telemetry.audit_entry import AuditEntry
-from ingestd.telemetry.audit_key import AuditKey
 
 MAX_FIELD = 500
 """Characters of one field; longer ones are cut."""
@@ -90,7 +90,8 @@ class AuditLog:
         line: dict[str, object] = {"time": self._now(), "event": entry.value}
         for name, value in fields.items():
             if type(value) is str:
-                value = (value if name in _OURS else redact(value))[:MAX_FIELD]
+                value = value if name in _OURS else redact(value)
+                value = (without_json(value) if "{" in value else value)[:MAX_FIELD]
             line[name] = value
         return _encode_line(line)
 

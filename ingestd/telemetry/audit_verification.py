@@ -8,8 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from ingestd.core.errors import UserError
-from ingestd.telemetry.audit_chain import NOTHING, Chained, hash_of, parse
-from ingestd.telemetry.audit_key import AuditKey
+from ingestd.telemetry.audit_chain import NOTHING, AuditKey, Chained, hash_of, parse
 from ingestd.telemetry.audit_rotation import AuditLine, AuditPart, open_parts
 
 MAX_PROBLEMS = 1000

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Literal, TextIO
 
 from ingestd.core.redaction import MASK, names_a_secret, redact
+from ingestd.core.text import without_json
 from ingestd.telemetry.log_line import Field, LogLine, format_json, format_text
 from ingestd.telemetry.repeats import Repeats, template
 
@@ -45,6 +46,11 @@ def warning(message: str, /, **fields: Field) -> None:
 
 def error(message: str, /, **fields: Field) -> None:
     _LOGGER.error(message, extra={"fields": fields})
+
+
+def change(message: str, /, *, well: bool, **fields: Field) -> None:
+    """Something works again (``well``), or does not."""
+    (info if well else warning)(message, **fields)
 
 
 def configure(line_format: Format, level: Level, *, stream: TextIO | None = None) -> None:
@@ -185,7 +191,7 @@ def _line(record: logging.LogRecord) -> LogLine:
         at=record.created,
         level=record.levelname.lower(),
         logger=record.name,
-        message=cut(redact(_message(record)[:MAX_RAW_CHARS])),
+        message=_told(_message(record)),
         fields={name: _clean(name, value) for name, value in list(fields.items())[:MAX_FIELDS]},
         exception=_exception(record),
     )
@@ -211,7 +217,12 @@ def _clean(name: str, value: object) -> Field:
         return MASK
     if value is None or isinstance(value, bool | int | float):
         return value
-    return cut(redact(str(value)[:MAX_RAW_CHARS]))
+    return _told(str(value))
+
+
+def _told(text: str) -> str:
+    """An API's answer in words: JSON within JSON is for nobody."""
+    return cut(without_json(redact(text[:MAX_RAW_CHARS])))
 
 
 def cut(text: str) -> str:

@@ -19,6 +19,8 @@ from ingestd.core import redaction
 from ingestd.core.address import check_url
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
+from ingestd.core.ledger import Ledger, SinkLedger
+from ingestd.core.units import counted
 from ingestd.processing.validate import Validator
 from ingestd.schemas.grammar import EventLimits
 from ingestd.schemas.key_doubts import key_of
@@ -29,8 +31,9 @@ from ingestd.sinks.item_paths import ItemPaths
 from ingestd.sinks.settings import ConfirmConfig, HttpSinkConfig, SinkBasis
 from ingestd.sinks.sink import Sink
 from ingestd.sinks.webhook import WebhookConfig, WebhookSink
+from ingestd.store.spool import Spool
+from ingestd.telemetry.audit_chain import AuditKey, open_key, read_key
 from ingestd.telemetry.audit_file import AuditLog, last_hash
-from ingestd.telemetry.audit_key import AuditKey, open_key, read_key
 from ingestd.transport.auth import read_secret
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch, WatchedFiles
@@ -128,6 +131,16 @@ def _checked(name: str, field: str, url: str) -> str:
     except ValueError as error:
         raise UserError(f"sinks.{name}.{field}: {error}") from None
     return url
+
+
+def waiting_words(spool: Spool, ledger: Ledger, own: SinkLedger, sink: str) -> str:
+    """How much waits for a sink. What of the chunks that it has not read is for others is not known."""
+    events = own.in_flight
+    if spool.source and len(spool.cursors) == 1:
+        events = ledger.in_flight
+    elif spool.source and (behind := spool.cursors[sink].events) > events:
+        return f"up to {behind:,} events wait"
+    return f"{counted(events, 'event')} {'waits' if events == 1 else 'wait'}"
 
 
 class OrderKey(NamedTuple):

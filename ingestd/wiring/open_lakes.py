@@ -85,6 +85,7 @@ async def _open(stack: AsyncExitStack, context: PipelineContext, name: str, sect
             warn=context.warn,
             callback=await _callback(stack, context, name, section),
             audit=context.audit,
+            states=context.states,
             clock=context.clock,
             rng=context.rng,
         )

@@ -17,8 +17,7 @@ from ingestd.delivery.lane import Lane
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.delivery.queues import Batcher
 from ingestd.delivery.recorder import PendingConfirmations
-from ingestd.delivery.retry_worker import RetryWorker
-from ingestd.delivery.sink_runner import SinkRunner
+from ingestd.delivery.sink_runner import RetryWorker, SinkRunner
 from ingestd.delivery.status_client import StatusClient
 from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings
 from ingestd.processing.routes import Routes
@@ -33,16 +32,18 @@ from ingestd.store.confirmations import Confirmations
 from ingestd.store.database import Database
 from ingestd.store.journal import Journal
 from ingestd.store.letter_queue import LetterQueue
+from ingestd.store.spool import Spool
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
 from ingestd.telemetry.metrics import Metrics
 from ingestd.telemetry.sink_metrics import SinkGauges
+from ingestd.telemetry.state_watch import StateWatch
 from ingestd.transport.auth import NoAuth
 from ingestd.transport.client import Auth, Client, Sender
 from ingestd.transport.engine import Engine
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch
 from ingestd.transport.webhook_handshake import WebhookHandshake
-from ingestd.wiring.factories import make_sink, order_key, question_template, watch_url
+from ingestd.wiring.factories import make_sink, order_key, question_template, waiting_words, watch_url
 from ingestd.wiring.http_clients import OnRefresh, api_auth, make_client, own_auth
 
 Warn = Callable[[str], None]
@@ -57,8 +58,10 @@ class PipelineContext:
     database: Database
     journal: Journal
     recorder: EventRecorder
+    spool: Spool
     metrics: Metrics
     audit: Audit
+    states: StateWatch
     clock: Clock
     rng: random.Random
     warn: Warn
@@ -140,6 +143,8 @@ async def _open(
         journal=context.journal,
         audit=context.audit,
         metrics=context.metrics,
+        states=context.states,
+        waiting=lambda: waiting_words(context.spool, context.metrics.ledger, recorder.ledger, sink.name),
         clock=clock,
         warn=context.warn,
         learn=batcher.learn,

@@ -49,11 +49,12 @@ from ingestd.store.journal import Journal
 from ingestd.store.key_log import KeyLog
 from ingestd.store.letter_leases import release_leases
 from ingestd.store.lock import DirectoryLock
-from ingestd.store.spool import Spool, place_of
-from ingestd.store.spool_rows import SpoolDamage, words_of_left_behind
+from ingestd.store.spool import Spool
+from ingestd.store.spool_rows import SpoolDamage, place_of, words_of_left_behind
 from ingestd.store.writer import WriterHost
 from ingestd.telemetry.audit_file import AuditLog
 from ingestd.telemetry.metrics import Gauges, Metrics
+from ingestd.telemetry.state_watch import Say, StateWatch
 from ingestd.transport.engine import Engine
 from ingestd.transport.watched_file import Watch
 from ingestd.wiring.factories import make_validator, open_audit
@@ -71,6 +72,7 @@ class Pipeline:
     ledger: Ledger
     metrics: Metrics
     audit: AuditLog
+    states: StateWatch
     lock: DirectoryLock
     database: Database
     spool: Spool
@@ -112,6 +114,7 @@ async def open_pipeline(
     clock: Clock,
     rng: random.Random | None = None,
     warn: Warn,
+    say: Say | None = None,
     requested_letters_only: bool = False,
     patient: bool = False,
     metrics: Metrics | None = None,
@@ -124,17 +127,16 @@ async def open_pipeline(
     """Wire a pipeline on a state directory. Raises UserError (also StoreFailed) before anything is sent.
 
     ``rng``: jitter and ids; ``engine``: the network; ``store_host``: the writer's thread; None: the real one.
-    ``login``: of [api], where a sink needs it. ``patient``: it waits out every outage, of an API or of the
-    disk. On the way out the stores are committed and closed; the clients go first.
+    ``say``: called with states; None: ``warn``. ``login``: of [api]. ``patient``: it waits out every outage,
+    of an API or of the disk. The stores close at the end, the clients before.
     """
     async with AsyncExitStack() as stack:
         validator, router = make_validator(settings, warn=warn), routes.compile(patterns_of(settings))
         stack.callback((lock := DirectoryLock(directory)).release)
-        ballast_bytes = settings.spool.ballast
         database = Database(
             directory,
             patient=patient,
-            ballast_bytes=ballast_bytes,
+            ballast_bytes=settings.spool.ballast,
             on_commit=on_commit,
             on_repair=warn,
             host=store_host,
@@ -152,11 +154,12 @@ async def open_pipeline(
         )
         database.note(release_leases)
         metrics = metrics or Metrics(Ledger(), lambda: pipeline.gauges(oldest_s()))
-        unconfirmed = UnconfirmedEvents(metrics.ledger, [*sections_of(settings)])
+        sinks = [*sections_of(settings)]
+        unconfirmed = UnconfirmedEvents(metrics.ledger, sinks)
         waiting = DeliveryWaits(clock, most=bounds.waiting_requests)
         spool = Spool(
             database,
-            sinks=[*sections_of(settings)],
+            sinks=sinks,
             tell=waiting.resolved,
             shared=unconfirmed.adopt,
             damaged=partial(_damaged, metrics.ledger, directory, warn),
@@ -164,6 +167,7 @@ async def open_pipeline(
         journal = Journal(database, spool)
         audit = open_audit(settings.audit, directory)
         stack.callback(audit.close)
+        states = StateWatch(warn, clock, say=say, audit=audit)
         recorder = EventRecorder(
             ledger=metrics.ledger,
             window=window,
@@ -180,8 +184,10 @@ async def open_pipeline(
             database=database,
             journal=journal,
             recorder=recorder,
+            spool=spool,
             metrics=metrics,
             audit=audit,
+            states=states,
             clock=clock,
             rng=rng or system_rng(),
             warn=warn,
@@ -199,6 +205,7 @@ async def open_pipeline(
             ledger=metrics.ledger,
             metrics=metrics,
             audit=audit,
+            states=states,
             lock=lock,
             database=database,
             spool=spool,

@@ -1,5 +1,6 @@
 """The console's contract (``admin/read_model.py``), of a running service."""
 
+from dataclasses import asdict
 from typing import Any
 
 from ingestd.admin.read_model import Changed, Charts, LetterQuery, Overview
@@ -46,7 +47,7 @@ class ServiceModel:
         }
 
     def refusals(self) -> list[dict[str, Any]]:
-        return []
+        return [asdict(one) for one in reversed(self._service.refusals.recent)]
 
     async def letters(self, query: LetterQuery, *, limit: int) -> dict[str, Any]:
         return await letters.find(self._opened(), query, limit=limit)

@@ -4,10 +4,11 @@
     handle:     signature ─▶ decode ─▶ take apart ─▶ quota ─▶ Submission ─▶ ... ─▶ answer
                 └──── beside the loop where the body is large ────┘
 
-Nothing is logged here: a request may hold tokens and personal data.
+Nothing of a request is logged here: it may hold tokens and personal data.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -67,6 +68,19 @@ class Unpacked(NamedTuple):
     events: list[bytes]
 
 
+class NotUnpacked(NamedTuple):
+    response: Response
+    why: str
+
+
+Refused = Callable[[str, str, int, str], None]
+"""(producer or empty, its address, status, why it is refused or has to wait)."""
+
+
+def nobody_asks(producer: str, address: str, status: int, why: str) -> None:
+    """Refusals are told to their producers only."""
+
+
 class AdmissionService(Protocol):
     def submit(self, submission: Submission) -> None: ...
 
@@ -76,8 +90,9 @@ class AdmissionService(Protocol):
 
 
 class Endpoint:
-    """An ``Application`` of the wire. ``settings`` and ``authenticator`` may be replaced at any time: a
-    request whose head was checked before is judged by the new ones."""
+    """An ``Application`` of the wire. ``refused`` is called with what is not accepted. ``settings`` and
+    ``authenticator`` may be replaced at any time: a request whose head was checked before is judged by the
+    new ones."""
 
     def __init__(
         self,
@@ -86,10 +101,12 @@ class Endpoint:
         admission: AdmissionService,
         clock: Clock,
         aside: BodyWorker = at_once,
+        refused: Refused = nobody_asks,
     ) -> None:
         self.settings = settings
         self._admission = admission
         self._aside = aside
+        self._refused = refused
         self._quotas = Quotas(clock)
         self.authenticator = authenticator
 
@@ -104,6 +121,7 @@ class Endpoint:
 
     def check_head(self, request: Request) -> Response | None:
         """The refusal that the head alone calls for, so that its body is not read."""
+        producer: str | None = None
         try:
             if request.path != PATH:
                 raise RefusedRequest(404, f"there is nothing here; events go to POST {PATH}")
@@ -118,9 +136,9 @@ class Endpoint:
             if coding := request.headers.get("content-encoding"):
                 check_coding(coding)
         except RefusedRequest as refused:
-            return refused.response
+            return self._tell(request, producer, refused.response, str(refused))
         deferred = self._admission.unavailable() or (self._quotas.check(producer) if producer else None)
-        return answer_to(deferred) if deferred else None
+        return self._tell(request, producer, answer_to(deferred), deferred.detail) if deferred else None
 
     def handle(self, request: Request) -> None:
         """Respond now, or when admission has the answer. For a request whose head was let pass."""
@@ -133,16 +151,20 @@ class Endpoint:
             query = self._query(request)
             producer = self._by_head(request, query)
         except RefusedRequest as refused:
-            request.respond(*refused.response)
+            request.respond(*self._tell(request, None, refused.response, str(refused)))
             return
         limit = LIGHT_CODED_BYTES if "content-encoding" in request.headers else LIGHT_BYTES
         if len(request.body) <= limit:
-            self._unpacked(request, query, self._unpack(request, producer))
+            self._unpacked(request, query, producer, self._unpack(request, producer))
         else:
             work = partial(self._unpack, request, producer)
-            self._aside(work, partial(self._unpacked, request, query))
+            self._aside(work, partial(self._unpacked, request, query, producer))
 
-    def _unpack(self, request: Request, producer: str | None) -> Unpacked | Response:
+    def _tell(self, request: Request, producer: str | None, response: Response, why: str) -> Response:
+        self._refused(producer or "", request.peer, response.status, redact(why))
+        return response
+
+    def _unpack(self, request: Request, producer: str | None) -> Unpacked | NotUnpacked:
         """What is in the body, or why it is refused. May run beside the loop.
 
         Errors end here: their frames would keep the body in memory for as long as somebody has them.
@@ -152,15 +174,17 @@ class Endpoint:
                 producer = self._authenticator.by_signature(request)
             return Unpacked(producer, self._events(request))
         except RefusedRequest as refused:
-            return refused.response
+            return NotUnpacked(refused.response, str(refused))
         except Exception:
             logger.exception("a body could not be taken apart")
-            return OUR_FAULT
+            return NotUnpacked(OUR_FAULT, "a fault of the service")
 
-    def _unpacked(self, request: Request, query: Query, found: Unpacked | Response) -> None:
+    def _unpacked(
+        self, request: Request, query: Query, known: str | None, found: Unpacked | NotUnpacked
+    ) -> None:
         request.body = b""  # what is needed of it are the events
-        if isinstance(found, Response):
-            request.respond(*found)
+        if isinstance(found, NotUnpacked):
+            request.respond(*self._tell(request, known, *found))
             return
         producer, events = found
         if request.gone:  # its producer still has the events
@@ -170,7 +194,7 @@ class Endpoint:
             return
         deferred = self._quotas.charge(producer, len(events)) if producer else None
         if deferred:
-            request.respond(*answer_to(deferred))
+            request.respond(*self._tell(request, producer, answer_to(deferred), deferred.detail))
             return
         self._admission.submit(
             Submission(
@@ -184,8 +208,9 @@ class Endpoint:
         )
 
     def _answer(self, request: Request, producer: str, count: int, result: Result) -> None:
-        if producer and isinstance(result, DeferredSubmission):
+        if isinstance(result, DeferredSubmission):
             self._quotas.give_back(producer, count)
+            self._refused(producer, request.peer, result.status, redact(result.detail))
         status, body, headers = answer_to(result)
         request.respond(status, body, headers)
 

@@ -10,10 +10,9 @@ from click.testing import CliRunner, Result
 from ingestd.cli.group import cli
 from ingestd.config.sections import AuditConfig
 from ingestd.core.errors import UserError
-from ingestd.telemetry.audit_chain import NOTHING
+from ingestd.telemetry.audit_chain import NOTHING, AuditKey, open_key
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.audit_file import AuditLog
-from ingestd.telemetry.audit_key import AuditKey, open_key
 from ingestd.wiring.factories import open_audit
 
 

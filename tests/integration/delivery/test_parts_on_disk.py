@@ -16,6 +16,7 @@ from ingestd.store.frozen_batches import body_digest
 from ingestd.store.journal import Journal
 from ingestd.telemetry.audit_entry import no_audit
 from ingestd.telemetry.metrics import Metrics
+from ingestd.telemetry.state_watch import StateWatch
 from tests.integration.delivery.support import key_of, make_batch, numbers_of, refusal, rig
 from tests.receiver import Action, Reply, Request
 
@@ -63,6 +64,8 @@ async def test_every_batch_and_every_part_of_one_is_on_disk_with_its_bytes_when_
             journal=journal,
             audit=no_audit,
             metrics=Metrics(ledger),
+            states=StateWatch(print, clock),
+            waiting=lambda: "",
             clock=clock,
             warn=lambda _: None,
             learn=lambda max_bytes: None,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.clock import SystemClock
 from ingestd.core.reasons import Reason
-from ingestd.delivery.retry_worker import RetryWorker, rebuild
+from ingestd.delivery.sink_runner import RetryWorker, rebuild
 from tests.each import each
 from tests.ids import new_id
 from tests.integration.delivery.support import Rig, batches, event, key_of, numbers_of, refusal, rig, until

@@ -14,7 +14,7 @@ from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
-from ingestd.delivery.retry_worker import rebuild
+from ingestd.delivery.sink_runner import rebuild
 from ingestd.store.connection import MARK_NAME, StoreFailed, connect, unpack_mark
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import Filter, insert_letters

@@ -10,7 +10,7 @@ import pytest
 from ingestd.core.chunk import Batch
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
-from ingestd.delivery.retry_worker import rebuild
+from ingestd.delivery.sink_runner import rebuild
 from ingestd.store import dead_letters, letter_changes, letter_leases
 from ingestd.store.connection import connect
 from ingestd.store.dead_letters import FIRST_RETRY_S, IDEMPOTENCY_WINDOW_S, MAX_RETRY_S, StoredLetter

@@ -11,7 +11,7 @@ import pytest
 
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
-from ingestd.delivery.retry_worker import rebuild
+from ingestd.delivery.sink_runner import rebuild
 from ingestd.store import dead_letters, letter_changes, letter_leases
 from ingestd.store.connection import connect
 from tests.each import each

@@ -52,6 +52,7 @@ async def test_a_full_disk_is_told_and_costs_nothing_that_was_acknowledged(place
             reasons = await serving.reasons()
             assert len(reasons) == 1
             assert "the disk under" in reasons[0]
+            assert "the disk under" in (await serving.said("store: producers are told to wait"))["reason"]
             assert await serving.metric("ingestd_disk_full") == 1
             assert (await serving.get("/healthz")).status == 200
 
@@ -63,6 +64,7 @@ async def test_a_full_disk_is_told_and_costs_nothing_that_was_acknowledged(place
             await retry(lambda: _is_taken(one, taken, (507,)))
             assert await serving.reasons() == []
             assert await serving.metric("ingestd_disk_full") == 0
+            await serving.said("store: producers are welcome again (after")
             await serving.until_empty()
             await serving.stop()
     assert sorted(numbers(api.kept)) == list(range(taken + 1))

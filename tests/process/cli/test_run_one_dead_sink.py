@@ -24,8 +24,10 @@ def configure(place: Place, text: str) -> Path:
 
 
 async def test_a_dead_sink_leaves_the_service_ready_and_is_told_and_can_be_given_up(place: Place) -> None:
+    status = 503
+
     def dead(request: Request) -> Reply:
-        return Reply(503, {"Retry-After": "0"})
+        return Reply(status, {"Retry-After": "0"}, b'{"code":"away","detail":"of %d"}' % status)
 
     async with Receiver(dead) as crm, Receiver() as hooks:
         both = (CRM + HOOKS).format(crm=crm.url, hooks=hooks.url)
@@ -46,6 +48,12 @@ async def test_a_dead_sink_leaves_the_service_ready_and_is_told_and_can_be_given
             assert await service.reasons() == []
             assert await service.metric("ingestd_circuit_closed", sink="crm") == 0
             assert "CANARY" not in str(told)
+            status = 401  # each reason is told, not the first one only; as fields, without JSON in JSON
+            for known in (503, 401):
+                said = await service.said(f"no events are lost: {'the API' if known == 401 else known}")
+                assert (said["sink"], said["status"]) == ("crm", known)
+                assert said["reason"].endswith(f"code: away, detail: of {known}")
+            assert "{" not in "".join(one["message"] for one in service.log)
 
             beside = await place.run("spool", "forget", "crm", "--yes", "--state-dir", place.state)
             assert (beside.code, "stop it first" in beside.err) == (2, True), beside
@@ -56,6 +64,8 @@ async def test_a_dead_sink_leaves_the_service_ready_and_is_told_and_can_be_given
             configure(place, changed)
             assert (await reloaded(service))["needs_restart"] == ["sinks.crm.max_in_flight", "sinks.new"]
             await service.stop()
+        changed = [one for one in place.audit() if one["event"] == "LANE_CHANGED"]
+        assert [(one["state"], one["status"]) for one in changed] == [("open", 503), ("paused", 401)]
 
         configure(place, HOOKS.format(hooks=hooks.url))
         async with starting(place, words(place, crm.url, "--config", file)) as service:

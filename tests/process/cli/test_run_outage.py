@@ -101,14 +101,22 @@ async def test_who_has_to_wait_is_told_and_so_is_the_admin_address(place: Place)
         await one.give(large(30, 21))
         assert (await one.post(large(51, 4))).status == 429
         held = (await serving.status())["spool"]["bytes"]
-        assert await serving.reasons() == [f"spool: holds {held} of {MB} bytes that wait for the event API"]
+        full = f"holds {held} of {MB} bytes; {held} of them wait for ingest_api"
+        assert await serving.reasons() == [f"spool: {full}"]
+        assert b"most of them for ingest_api" in (await one.post(large(51, 4))).body
+        said = await serving.said("spool: producers are told to wait")
+        assert (said["condition"], said["state"]) == ("spool", "not ready")
+        assert said["reason"].startswith("holds ")
+        said = await serving.said("refused: 127.0.0.1: 429 the spool holds")
+        assert (said["address"], said["status"], said["count"]) == ("127.0.0.1", 429, 1)
         assert (await serving.get("/healthz")).status == 200
         metrics = await serving.metrics()
-        assert metrics["ingestd_intake_deferred_events_total", frozenset({("status", "429")})] == 34
+        assert metrics["ingestd_intake_deferred_events_total", frozenset({("status", "429")})] == 38
         assert metrics["ingestd_spool_max_bytes", frozenset()] == MB
         assert metrics["ingestd_ready", frozenset()] == 0
         api.open_gate.set()
         await serving.until_empty()
         assert await serving.reasons() == []
         assert await serving.metric("ingestd_ready") == 1
+        await serving.said("spool: producers are welcome again (after")
     assert sorted(numbers(api.kept)) == list(range(51))

@@ -78,11 +78,28 @@ def test_the_first_success_closes_it_and_the_waits_begin_anew() -> None:
     assert circuit.probe_at == 200.5
 
 
+def test_each_change_of_the_state_or_of_the_reason_is_news_once() -> None:
+    circuit = CircuitBreaker(1)
+    news = [
+        circuit.failed(1.0, "503", jitter=0.5),
+        circuit.failed(2.0, "503", jitter=0.5),
+        circuit.failed(3.0, "cannot connect: Connection refused", jitter=0.5),
+        circuit.failed(4.0, '500 {"message":"busy, request 17"}', jitter=0.5),
+        circuit.failed(5.0, '500 {"message":"busy, request 18"}', jitter=0.5),
+        circuit.pause(6.0, "403", jitter=0.5),
+        circuit.pause(7.0, "401", jitter=0.5),
+    ]
+    assert news == [True, False, True, True, False, True, True]
+    circuit.succeeded(8.0)
+    assert circuit.failed(9.0, "401", jitter=0.5)
+
+
 def test_a_pause_is_new_only_once_and_replaces_an_open_state() -> None:
     circuit = CircuitBreaker(3)
     assert [circuit.pause(1.0, "403", jitter=0.5) for _ in range(3)] == [True, False, False]
     circuit = opened()
-    assert not circuit.pause(101.0, "403", jitter=0.5)
+    assert circuit.pause(101.0, "403", jitter=0.5)
+    assert not circuit.pause(102.0, "403", jitter=0.5)
     assert (circuit.state, circuit.why) == (BreakerState.PAUSED, "403")
 
 

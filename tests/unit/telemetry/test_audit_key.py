@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from ingestd.core.errors import UserError
 from ingestd.core.redaction import redact
-from ingestd.telemetry.audit_chain import NOTHING, parse
+from ingestd.telemetry.audit_chain import NOTHING, AuditKey, make_key, open_key, parse, read_key
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.audit_file import AuditLog, last_hash
-from ingestd.telemetry.audit_key import AuditKey, make_key, open_key, read_key
 from ingestd.telemetry.audit_verification import AuditFindings, verify
 from tests.each import each
 

@@ -1,0 +1,87 @@
+"""Who was refused, from where and why: the first time at once, then once a minute with counts.
+
+Bounded, whatever hostile clients do: so many kinds are told apart in a minute, the rest are counted together.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+from ingestd.core.clock import Clock
+from ingestd.core.text import cut
+from ingestd.core.units import human_seconds
+from ingestd.telemetry.audit_entry import Audit, AuditEntry
+from ingestd.telemetry.repeats import template
+from ingestd.telemetry.state_watch import Say
+
+WINDOW_S = 60.0
+MAX_KINDS = 50
+"""That are told apart in one window, and that are remembered for people who ask later."""
+
+
+@dataclass(slots=True)
+class RefusalKind:
+    """``producer``: by its name, if that is known. ``at``: wall time of the last one. ``times``: all in
+    all."""
+
+    producer: str
+    address: str
+    status: int
+    why: str
+    at: float
+    times: int = 1
+    untold: int = 0
+
+
+class Refusals:
+    """``note`` each; ``look`` is called about once a second. ``recent``: the last ones, the latest last."""
+
+    def __init__(self, say: Say, audit: Audit, clock: Clock) -> None:
+        self.recent: deque[RefusalKind] = deque(maxlen=MAX_KINDS)
+        self._say = say
+        self._audit = audit
+        self._clock = clock
+        self._since = clock.monotonic()
+        self._kinds: dict[tuple[str, str, int, str], RefusalKind] = {}
+        self._others = 0
+
+    def note(self, producer: str, address: str, status: int, why: str) -> None:
+        """A request was answered with this status. ``why`` holds no secret."""
+        key = producer, address, status, template(why)
+        now = self._clock.wall()
+        if known := self._kinds.get(key):
+            known.times += 1
+            known.untold += 1
+            known.at, known.why = now, why
+        elif len(self._kinds) >= MAX_KINDS:
+            self._others += 1
+        else:
+            self._kinds[key] = one = RefusalKind(producer, address, status, cut(why), now)
+            self.recent.append(one)
+            self._tell(one, 1, "")
+
+    def look(self) -> None:
+        """At the end of a window: how many more there were."""
+        lasted_s = self._clock.monotonic() - self._since
+        if lasted_s < WINDOW_S:
+            return
+        self._since = self._clock.monotonic()
+        over = f" in {human_seconds(lasted_s)}"
+        for key, one in list(self._kinds.items()):
+            if one.untold:
+                self._tell(one, one.untold, over)
+                one.untold = 0
+            else:
+                del self._kinds[key]
+        if self._others:
+            self._tell(RefusalKind("", "", 0, "of other kinds", 0.0), self._others, over)
+            self._others = 0
+
+    def _tell(self, one: RefusalKind, count: int, over: str) -> None:
+        who = f"producer {one.producer} ({one.address})" if one.producer else one.address or "others"
+        status = f"{one.status} " if one.status else ""
+        times = f", {count:,} times{over}" if over else ""
+        fields: dict[str, str | int] = {"producer": one.producer, "address": one.address}
+        fields |= {"status": one.status, "count": count}
+        told = {name: value for name, value in fields.items() if value}
+        self._audit(AuditEntry.PRODUCER_REFUSED, **told, reason=one.why)
+        self._say(f"refused: {who}: {status}{one.why}{times}", well=False, **told)

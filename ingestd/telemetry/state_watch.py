@@ -1,0 +1,153 @@
+"""Says why something stands still, each time that the reason changes, and again while it lasts: to log and
+audit.
+
+The one place for that. Sinks and lakes tell their states as they change; whether producers are welcome is
+looked at about once a second.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ingestd.core.clock import Clock
+from ingestd.core.text import answer_words, shape, status_and_words
+from ingestd.core.units import human_seconds
+from ingestd.telemetry.audit_entry import Audit, AuditEntry, no_audit
+from ingestd.telemetry.log_line import Field
+
+REMIND_S = 300.0
+"""How long something is stuck before that is said again."""
+
+Waiting = Callable[[], str]
+"""How much waits for it, in words: ``3,460 events wait``; empty: nothing that could be counted."""
+
+
+def _nothing() -> str:
+    return ""
+
+
+class Say(Protocol):
+    """Writes a line to the log. ``well``: it is good news."""
+
+    def __call__(self, words: str, /, *, well: bool, **fields: Field) -> None: ...
+
+
+@dataclass(slots=True)
+class Trouble:
+    """``what``: what it means, in words; ``why``: an API's answer, or the reason. Times are monotonic."""
+
+    state: str
+    what: str
+    why: str
+    since: float
+    told_at: float
+    waiting: Waiting
+
+
+class StateWatch:
+    """``trouble`` and ``well`` may be called as often as one likes: only what is new is said. ``look`` is
+    called about once a second. ``warn`` is called with words, or ``say`` with fields, too."""
+
+    def __init__(
+        self,
+        warn: Callable[[str], None],
+        clock: Clock,
+        *,
+        say: Say | None = None,
+        audit: Audit = no_audit,
+        remind_s: float = REMIND_S,
+    ) -> None:
+        self._warn = warn
+        self._fields_too = say
+        self._clock = clock
+        self._audit = audit
+        self._remind_s = remind_s
+        self._checks: dict[str, tuple[Callable[[], str | None], Waiting]] = {}
+        self._troubles: dict[tuple[str, str], Trouble] = {}
+
+    def add_check(self, name: str, check: Callable[[], str | None], waiting: Waiting = _nothing) -> None:
+        """``check`` says why producers are not welcome, or None."""
+        self._checks[name] = check, waiting
+
+    def trouble(
+        self,
+        name: str,
+        state: str,
+        why: str,
+        *,
+        what: str,
+        waiting: Waiting = _nothing,
+        entry: AuditEntry = AuditEntry.LANE_CHANGED,
+        **fields: Field,
+    ) -> None:
+        """``name`` is in this state. What differs in numbers only is no other reason."""
+        now, key = self._clock.monotonic(), (_kind(entry), name)
+        known, one = self._troubles.get(key), Trouble(state, what, why, now, now, waiting)
+        self._troubles[key] = one
+        if known:
+            one.since = known.since
+            if (known.state, shape(known.why)) == (state, shape(why)):
+                one.told_at = known.told_at
+                return
+        told: dict[str, Field] = {key[0]: name, "state": state, **_reason(why), **fields}
+        self._audit(entry, **told)
+        self._say(f"{name}: {what}: {answer_words(why)}", well=False, **told)
+
+    def well(
+        self,
+        name: str,
+        state: str,
+        words: str,
+        *,
+        entry: AuditEntry = AuditEntry.LANE_CHANGED,
+    ) -> None:
+        """``name`` works again. That a lake does is told by the lines of what it has written."""
+        key = _kind(entry), name
+        if one := self._troubles.pop(key, None):
+            lasted_s = self._clock.monotonic() - one.since
+            told: dict[str, Field] = {key[0]: name, "state": state, "seconds": round(lasted_s, 1)}
+            if entry is not AuditEntry.DATA_LAKE_SYNC:
+                self._audit(entry, **told)
+            self._say(f"{name}: {words} (after {human_seconds(lasted_s)})", well=True, **told)
+
+    def _say(self, words: str, /, *, well: bool, **fields: Field) -> None:
+        if self._fields_too:
+            self._fields_too(words, well=well, **fields)
+        else:
+            self._warn(words)
+
+    def since_s(self, name: str) -> float | None:
+        """How long a sink has been in trouble; None: it is not."""
+        one = self._troubles.get((_kind(AuditEntry.LANE_CHANGED), name))
+        return self._clock.monotonic() - one.since if one else None
+
+    def look(self) -> None:
+        """Look at the checks, and remind of what is stuck."""
+        for name, (check, waiting) in self._checks.items():
+            if why := check():
+                what = "producers are told to wait"
+                self.trouble(name, "not ready", why, what=what, waiting=waiting, entry=_READINESS)
+            else:
+                self.well(name, "ready", "producers are welcome again", entry=_READINESS)
+        now = self._clock.monotonic()
+        for (kind, name), one in self._troubles.items():
+            if now - one.told_at >= self._remind_s:
+                one.told_at = now
+                lasted_s, count = now - one.since, one.waiting()
+                words = f"{one.what}, for {human_seconds(lasted_s)}{count and f', {count}'}"
+                told: dict[str, Field] = {kind: name, "state": one.state, **_reason(one.why)}
+                told["seconds"] = round(lasted_s)
+                self._say(f"{name}: {words}: {answer_words(one.why)}", well=False, **told)
+
+
+_READINESS = AuditEntry.READINESS_CHANGED
+
+
+def _kind(entry: AuditEntry) -> str:
+    """The field that has the name; a sink may be called as a condition is."""
+    return "condition" if entry is _READINESS else "sink"
+
+
+def _reason(why: str) -> dict[str, Field]:
+    status, words = status_and_words(why)
+    return {"status": status, "reason": words} if status else {"reason": words}
