@@ -46,6 +46,16 @@ def common_options(command: F) -> F:
     return command
 
 
+def admin_options(command: F) -> F:
+    """``[URL] --token-file``: a running service."""
+    for option in (
+        click.option("--token-file", metavar="FILE", help="Console token [$INGESTD_CONSOLE_TOKEN]."),
+        click.argument("url", required=False, default="http://127.0.0.1:9464"),
+    ):
+        command = option(command)
+    return command
+
+
 def overrides(**given: Any) -> dict[tuple[str, str], Any]:
     """Command-line values by (section, field) of the configuration; None where not given."""
     places = {

@@ -50,6 +50,18 @@ def human_seconds(value: float) -> str:
     return "".join(f"{n}{unit}" for n, unit in parts if n)[:12]
 
 
+def brief_seconds(value: float) -> str:
+    """For tables: ``45s``, ``12m``, ``3h 20m``, ``2d 4h``."""
+    whole = int(value)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m"
+    if whole < 86_400:
+        return f"{whole // 3600}h {whole % 3600 // 60}m"
+    return f"{whole // 86_400}d {whole % 86_400 // 3600}h"
+
+
 def rfc3339(seconds_since_epoch: float, precision: str = "seconds") -> str:
     """0.0 -> ``1970-01-01T00:00:00Z``; ``precision``: seconds, milliseconds or microseconds."""
     at = datetime.fromtimestamp(seconds_since_epoch, UTC)
