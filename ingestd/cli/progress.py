@@ -2,9 +2,10 @@
 
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import anyio
 import click
@@ -12,10 +13,50 @@ import click
 from ingestd.app.replay import Replay
 from ingestd.app.replay_report import make_report
 from ingestd.core.redaction import redact
+from ingestd.core.text import answer_words, cut
 from ingestd.core.units import counted, human_seconds
+from ingestd.telemetry.repeats import template
 
 _LINE_EVERY_S = 5.0
 _WARN_EVERY_S = 2.0
+_PACE_S = 10.0
+"""Of the time that is left the pace of so many seconds tells."""
+_MOVES = 100
+_STILL_S = 3.0
+_LEAST_BAR, _MOST_BAR, _MOST_REASONS = 8, 24, 4
+
+
+class Look(NamedTuple):
+    """A replay at one moment. ``done_bytes``: of the events that are resolved; ``total_bytes``: None where it
+    is not known. ``left_s``: None while nobody can say. ``reasons``: why sinks stand still."""
+
+    done_bytes: float
+    total_bytes: int | None
+    events_per_second: float
+    delivered: int
+    duplicate: int
+    rejected: int
+    dead_lettered: int
+    in_flight: int
+    left_s: float | None
+    reasons: list[str]
+
+    @property
+    def share(self) -> float:
+        return min(1.0, self.done_bytes / self.total_bytes) if self.total_bytes else 0.0
+
+    def counts(self, *, short: bool = False) -> str:
+        """``short``: without what there is none of."""
+        pairs = (
+            (self.delivered, "delivered"),
+            (self.duplicate, "duplicates"),
+            (self.rejected, "rejected"),
+            (self.dead_lettered, "dead letters"),
+            (self.in_flight, "in flight"),
+        )
+        if short:
+            return " · ".join(f"{_short(count)} {name}" for count, name in pairs if count)
+        return ", ".join(f"{count:,} {name}" for count, name in pairs)
 
 
 class Display(Protocol):
@@ -39,7 +80,7 @@ class Quiet:
 
     def warn(self, message: str) -> None:
         message = redact(message)
-        kind, now = message.split(":", 1)[0], time.monotonic()
+        kind, now = template(message), time.monotonic()
         if now - self._said.get(kind, -1e9) < _WARN_EVERY_S:
             self._kept_back += 1
             return
@@ -112,50 +153,71 @@ class Plain(Quiet):
 
 
 class RateMeter:
-    """Rates and counts since the last look."""
+    """Rates and counts since the last look. ``now``: monotonic."""
 
-    def __init__(self, replay: Replay) -> None:
+    def __init__(self, replay: Replay, now: Callable[[], float] = time.monotonic) -> None:
         self._replay = replay
-        self._before = (time.monotonic(), 0)
+        self._now = now
+        self._before = (now(), 0)
+        self._moves: deque[tuple[float, float]] = deque([(now(), 0.0)], maxlen=_MOVES)
+        self._moved_at = now()
 
-    @property
-    def total_bytes(self) -> int | None:
-        sizes = [source.reader.size for source in self._replay.sources]
-        return None if None in sizes else sum(size for size in sizes if size is not None)
-
-    @property
-    def bytes_read(self) -> int:
-        return sum(source.reader.bytes_read for source in self._replay.sources)
-
-    def rate(self) -> float:
-        """Events accepted per second since the last call."""
-        now, accepted = time.monotonic(), self._replay.pipeline.ledger.accepted
-        (then, before), self._before = self._before, (now, accepted)
-        return (accepted - before) / max(now - then, 1e-9)
-
-    def counts(self) -> str:
-        ledger = self._replay.pipeline.ledger
-        return (
-            f"{ledger.delivered:,} delivered, {ledger.duplicate:,} duplicates, {ledger.rejected:,} rejected,"
-            f" {ledger.dead_lettered:,} dead letters, {ledger.in_flight:,} in flight"
+    def look(self) -> Look:
+        now, ledger = self._now(), self._replay.pipeline.ledger
+        (then, before), self._before = self._before, (now, ledger.accepted)
+        sources = [source.reader for source in self._replay.sources]
+        sizes, read = [one.size for one in sources], sum(one.bytes_read for one in sources)
+        done = read * (1 - ledger.in_flight / ledger.accepted) if ledger.accepted else 0.0
+        if done > self._moves[-1][1]:
+            self._moved_at = now
+        self._moves.append((now, done))
+        total = None if None in sizes else sum(size for size in sizes if size is not None)
+        reasons = self._reasons(now)
+        return Look(
+            done_bytes=done,
+            total_bytes=total,
+            events_per_second=(ledger.accepted - before) / max(now - then, 1e-9),
+            delivered=ledger.delivered,
+            duplicate=ledger.duplicate,
+            rejected=ledger.rejected,
+            dead_lettered=ledger.dead_lettered,
+            in_flight=ledger.in_flight,
+            left_s=None if reasons or not total else self._left_s(total - done, now),
+            reasons=reasons,
         )
 
+    def _left_s(self, left_bytes: float, now: float) -> float | None:
+        """By the pace of the last seconds; None while there is none."""
+        since, done = next(one for one in self._moves if now - one[0] <= _PACE_S)
+        moved = self._moves[-1][1] - done
+        return left_bytes * (now - since) / moved if moved > 0 and now > since else None
+
+    def _reasons(self, now: float) -> list[str]:
+        """Why sinks stand still, or the whole replay does."""
+        runners, clock_s = self._replay.pipeline.runners, self._replay.pipeline.clock.monotonic()
+        found = []
+        for runner in runners:
+            lane = runner.lane
+            name = f"{runner.name} " if len(runners) > 1 else ""
+            wait_s = lane.limiter.closed_until - clock_s
+            if lane.circuit.state != "closed":
+                found.append(f"{name}{lane.circuit.state}: {answer_words(redact(lane.circuit.why))}")
+            elif wait_s >= 1 and lane.queued + lane.waiting:
+                found.append(f"{name}waits {human_seconds(round(wait_s))}: the API asks for it")
+        still_s, out = now - self._moved_at, sum(runner.lane.active for runner in runners)
+        if not found and out and still_s >= _STILL_S:
+            found = [f"no answer for {human_seconds(round(still_s))}, {counted(out, 'request')} out"]
+        return found
+
     def line(self) -> str:
-        total = self.total_bytes
-        share = f"{100 * self.bytes_read / total:.0f} % read, " if total else ""
-        runners = self._replay.pipeline.runners
-        states = [
-            f"; {runner.name + ' ' if len(runners) > 1 else ''}{runner.lane.circuit.state}:"
-            f" {redact(runner.lane.circuit.why)}"
-            for runner in runners
-            if runner.lane.circuit.state != "closed"
-        ]
-        state = "".join(states)
-        return f"{share}{self.counts()}, {self.rate():,.0f} events/s{state}"
+        look = self.look()
+        share = "" if look.total_bytes is None else f"{look.share:.0%} done, ".replace("%", " %")
+        state = "".join(f"; {reason}" for reason in look.reasons)
+        return f"{share}{look.counts()}, {look.events_per_second:,.0f} events/s{state}"
 
 
 class Bar(Quiet):
-    """A bar with bytes, rate, counts and time left."""
+    """Two lines on a terminal: how far it is, and why it stands still."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -168,30 +230,79 @@ class Bar(Quiet):
 
     @asynccontextmanager
     async def showing(self, replay: Replay) -> AsyncIterator[None]:
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.live import Live
+        from rich.text import Text
 
-        meter = RateMeter(replay)
-        bar = Progress(
-            BarColumn(bar_width=24),
-            DownloadColumn(),
-            TextColumn("{task.fields[rate]} events/s"),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
-            console=self._console,
-            auto_refresh=False,
-            transient=True,
-        )
-        task = bar.add_task("", total=meter.total_bytes, rate="0")
+        meter, console = RateMeter(replay), self._console
+
+        def render() -> Text:
+            first, *others = bar_lines(meter.look(), console.width, plain=console.options.ascii_only)
+            text = Text(first, no_wrap=True, overflow="crop")
+            for line in others:
+                text.append(f"\n{line}", style="yellow")
+            return text
 
         async def refresh() -> None:
             while True:
                 await anyio.sleep(0.25)
-                rate = f"{meter.rate():,.0f}"
-                bar.update(task, completed=meter.bytes_read, description=meter.counts(), rate=rate)
-                bar.refresh()
+                live.update(render(), refresh=True)
 
-        with bar:
+        with Live(Text(""), console=console, auto_refresh=False, transient=True) as live:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(refresh)
                 yield
                 tasks.cancel_scope.cancel()
+
+
+def bar_lines(look: Look, width: int, *, plain: bool = False) -> list[str]:
+    """The bar with its figures, then a line for each sink that stands still, none longer than ``width``."""
+    for told in _figures(look):
+        room = width - 1 - len(told)
+        if room >= _LEAST_BAR:
+            break
+    size = min(_MOST_BAR, room) if look.total_bytes and room >= _LEAST_BAR else 0
+    first = f"{_bar(look.share, size, plain=plain)} {told}" if size else told
+    lines = [first, *(f"  {reason}" for reason in look.reasons[:_MOST_REASONS])]
+    return [
+        cut(line, width).encode("ascii", "replace").decode() if plain else cut(line, width) for line in lines
+    ]
+
+
+def _figures(look: Look) -> Iterator[str]:
+    """Ever shorter: what is left out last is how far it is."""
+    share = f"{100 * look.share:.0f} %" if look.total_bytes else f"{look.done_bytes / 1e6:,.1f} MB"
+    left = "" if not look.total_bytes else "-:--:--" if look.left_s is None else _hms(look.left_s)
+    pace, short_pace = f"{look.events_per_second:,.0f} events/s", f"{_short(look.events_per_second)}/s"
+    size = f" of {look.total_bytes / 1e6:,.1f} MB" if look.total_bytes else ""
+    yield "  ".join(filter(None, (share + size, left, pace, look.counts())))
+    yield "  ".join(filter(None, (share, left, pace, look.counts(short=True))))
+    most_told = look._replace(duplicate=0, in_flight=0)
+    for counts in (
+        look.counts(short=True),
+        most_told.counts(short=True),
+        f"{_short(look.delivered)} delivered",
+    ):
+        yield "  ".join(filter(None, (share, left, short_pace, counts)))
+    yield "  ".join(filter(None, (share, left)))
+    yield share
+
+
+def _bar(share: float, size: int, *, plain: bool) -> str:
+    done, half, rest = "#>." if plain else "━╸─"
+    halves = round(2 * size * share)
+    return (done * (halves // 2) + half * (halves % 2)).ljust(size, rest)
+
+
+def _short(number: float) -> str:
+    """12345 -> ``12.3k``."""
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= unit:
+            value = number / unit
+            return f"{value:.0f}{name}" if value >= 99.95 else f"{value:.1f}{name}"
+    return f"{number:.0f}"
+
+
+def _hms(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours < 100 else ">99 h"
