@@ -9,6 +9,7 @@ from ingestd.app.service_parts import Service
 from ingestd.core.ledger import Ledger
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.telemetry.metrics import Gauges, ServiceGauges
+from ingestd.wiring.open_brokers import BrokerSource
 from ingestd.wiring.open_lakes import OpenLake
 
 
@@ -29,6 +30,7 @@ def describe(service: Service) -> dict[str, Any]:
             "store": _store(service),
             "lanes": [_lane(runner) for runner in service.pipeline.runners],
             "lakes": [_lake(lake) for lake in service.pipeline.lakes],
+            "sources": [_source(feed.source) for feed in service.brokers.feeds],
             "window": _window(service),
             "keys": [watch.describe() for watch in service.pipeline.watches],
             "dead_letters": service.metrics.letters,
@@ -106,6 +108,10 @@ def _lake(open_lake: OpenLake) -> dict[str, Any]:
         "skipped_events": lake.outbox.skipped_events,
         "trouble": lake.trouble or None,
     }
+
+
+def _source(source: BrokerSource) -> dict[str, Any]:
+    return {"name": source.name, **asdict(source.counts), "oldest_seconds": round(source.oldest_s, 3)}
 
 
 def _window(service: Service) -> dict[str, int]:

@@ -18,6 +18,7 @@ from ingestd.core.setting_types import (
     field,
 )
 from ingestd.sources.nats.settings import NatsConfig
+from ingestd.sources.sqs.settings import SqsConfig
 
 
 def _listen(text: str) -> str:
@@ -204,6 +205,8 @@ def _one_or_named(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [one, named]
 
 
+SOURCES = {"nats", "sqs"}
+"""Tables of sources: each may have one without a name."""
 SourceName = Annotated[str, Matching(r"^[a-z][a-z0-9_-]{0,39}$")]
 """It becomes a label of metrics."""
 
@@ -243,13 +246,22 @@ class IngestConfig(Section):
         description="streams of JetStream, by name; or one, without a name",
         extra=_one_or_named,
     )
+    sqs: dict[SourceName, SqsConfig] = field(
+        {},
+        max_length=16,
+        description="queues of Amazon SQS, by name; or one, without a name",
+        extra=_one_or_named,
+    )
 
     @classmethod
     def _prepare(cls, values: Any) -> Any:
-        """[ingest.nats] with settings in it is a source of that name."""
-        table = values.get("nats") if isinstance(values, dict) else None
-        if isinstance(table, dict) and not all(isinstance(one, dict | NatsConfig) for one in table.values()):
-            return values | {"nats": {"nats": table}}
+        """[ingest.nats] with settings in it is a source of that name; so are the others."""
+        if not isinstance(values, dict):
+            return values
+        for kind in SOURCES & values.keys():
+            table = values[kind]
+            if isinstance(table, dict) and not all(isinstance(one, dict | Section) for one in table.values()):
+                values = values | {kind: {kind: table}}
         return values
 
 

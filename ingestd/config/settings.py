@@ -108,6 +108,10 @@ def _check_brokers(ingest: IngestConfig) -> None:
                 f"ingest.nats.{other} and ingest.nats.{name} read stream {one.stream} with the same consumer:"
                 " give each its own"
             )
+    urls: dict[str, str] = {}
+    for name, queue in ingest.sqs.items():
+        if (other := urls.setdefault(queue.queue_url, name)) != name:
+            raise ValueError(f"ingest.sqs.{other} and ingest.sqs.{name} read the same queue: one is enough")
 
 
 def _check_sinks(sinks: Mapping[str, "SinkConfigBase"]) -> None:

@@ -17,6 +17,8 @@ class Bounds:
     """Of a sink among several: of chunks with unresolved events there; then the intake waits."""
     copy_bytes: int = 32 * 1024 * 1024
     """Of copies that wait for events on their way; then the intake waits."""
+    sqs_wait_s: int = 20
+    """How long SQS may wait for a message before it answers that there is none: the longest it allows."""
     outage_look_s: float = 1.0
     """How often a lane checks the deadline of an outage while nothing happens."""
 

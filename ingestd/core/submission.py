@@ -3,8 +3,8 @@
 The HTTP source makes submissions, ``admission.py`` takes them; neither knows the other.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ingestd.core.chunk import Chunk
@@ -64,7 +64,9 @@ Result = AcceptedSubmission | DeferredSubmission
 class Submission:
     """``answer`` is called exactly once, on the event loop. ``wait_s`` > 0: not before every event
     is resolved, or that many seconds passed. ``size_bytes``: of the events together. ``chunk``: of a broker
-    that has these events; what of it is refused becomes a dead letter. ``also``: what is written with it."""
+    that has these events; what of it is refused becomes a dead letter. ``also``: what is written with it.
+    ``unreadable``: why there is no event at an index. ``delivered`` is called when all that was stored is
+    resolved at all sinks, if that happens in this process."""
 
     events: list[bytes]
     answer: Callable[[Result], None]
@@ -74,3 +76,5 @@ class Submission:
     wait_s: float = 0.0
     chunk: Chunk | None = None
     also: Callable[[Any], object] | None = None
+    unreadable: Mapping[int, str] = field(default_factory=dict)
+    delivered: Callable[[], None] | None = None

@@ -17,7 +17,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.letter import DeadLetter
 from ingestd.core.submission import DeferredSubmission, Submission
 from ingestd.intake.spool_feed import SpoolSource
-from ingestd.intake.submission_group import MAX_EVENTS, DeliveryWaits, SubmissionGroup
+from ingestd.intake.submission_group import MAX_EVENTS, DeliveryWaits, SubmissionGroup, is_followed
 from ingestd.processing.dedup import Window
 from ingestd.processing.routes import Routes
 from ingestd.processing.validate import Validator
@@ -306,11 +306,15 @@ class Admission:
         for number, submission in enumerate(group.submissions):
             taken = group.taken(number)
             self._accepted(submission.producer, taken.accepted)
-            if submission.wait_s > 0 and taken.stored:
+            own: dict[int, int] = {}
+            if is_followed(submission):
                 own = {c.start: len(c.events) for c, o in zip(chunks, owners, strict=True) if o == number}
+            if submission.wait_s > 0 and taken.stored:
                 self._waiting.add(submission, taken, own, self._spool.state)
             else:
                 submission.answer(taken)
+            if submission.delivered:
+                self._waiting.watch(own, submission.delivered)
 
     def _defer(self, submission: Submission, deferred: DeferredSubmission) -> None:
         self.deferred[deferred.status] += len(submission.events)

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right, insort
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import compress
@@ -26,6 +26,12 @@ MAX_EVENTS = 8_192
 """Events that are gathered in one turn of the loop, so that the others get theirs."""
 
 _MAX_DETAIL = 500
+
+
+def is_followed(submission: Submission) -> bool:
+    """Its events have chunks of their own in the spool: somebody waits for what becomes of them."""
+    return submission.wait_s > 0 or submission.delivered is not None
+
 
 Piece = tuple[int | None, list[bytes], list[bytes | None]]
 """(submission that has it to itself, events, digests) of a chunk to be."""
@@ -88,10 +94,10 @@ class SubmissionGroup:
                 self._leave_out(number)
 
     def _refuse_unreadable(self) -> set[int]:
-        """What a broker's source could make no event of, whatever its bytes look like."""
+        """What a source could make no event of, whatever its bytes look like."""
         found: set[int] = set()
         for number, submission in enumerate(self.submissions):
-            for position, why in (submission.chunk.unreadable if submission.chunk else {}).items():
+            for position, why in submission.unreadable.items():
                 found.add(index := self._start_of(number) + position)
                 self._refuse(index, Refusal(Reason.UNPARSABLE, [FieldError("", why)]))
         return found
@@ -116,7 +122,7 @@ class SubmissionGroup:
 
     def pieces(self, max_bytes: int) -> list[Piece]:
         """The chunks to be, in the order of arrival."""
-        everybody = not any(submission.wait_s > 0 for submission in self.submissions)
+        everybody = not any(is_followed(submission) for submission in self.submissions)
         if everybody and not self._gone and sum(s.size_bytes for s in self.submissions) <= max_bytes:
             return [(None, self._events, self._digests)] if self._events else []
         return list(self._cut(max_bytes))
@@ -153,7 +159,7 @@ class SubmissionGroup:
         start = 0
         for number, submission in enumerate(self.submissions):
             end = self._ends[number]
-            owner = number if submission.wait_s > 0 else None
+            owner = number if is_followed(submission) else None
             events, digests = self._events[start:end], self._digests[start:end]
             if self._gone:
                 stays = [index not in self._gone for index in range(start, end)]
@@ -254,6 +260,9 @@ class _Waiter:
     deadline: Timer | None = None
 
 
+_NOBODY: tuple[set[int], Callable[[], None]] = (set(), lambda: None)
+
+
 class DeliveryWaits:
     """``resolved`` is called for each chunk whose events are all resolved, and confirmed if an API confirms.
 
@@ -262,6 +271,7 @@ class DeliveryWaits:
     def __init__(self, clock: Clock, *, most: int) -> None:
         self._clock, self._most = clock, most
         self._by_chunk: dict[int, _Waiter] = {}
+        self._watched: dict[int, tuple[set[int], Callable[[], None]]] = {}
         self._ending = False
 
     def __len__(self) -> int:
@@ -280,7 +290,19 @@ class DeliveryWaits:
             self._by_chunk[number] = waiter
         waiter.deadline = self._clock.call_later(submission.wait_s, self._answer, waiter)
 
+    def watch(self, chunks: Iterable[int], delivered: Callable[[], None]) -> None:
+        """``delivered`` is called when these chunks are resolved, however long that takes; never where the
+        process ends before. Who watches says itself how many they may be."""
+        left = set(chunks)
+        self._watched.update(dict.fromkeys(left, (left, delivered)))
+        if not left:
+            delivered()
+
     def resolved(self, number: int, dead_letters: int) -> None:
+        left, delivered = self._watched.pop(number, _NOBODY)
+        left.discard(number)
+        if not left:
+            delivered()
         waiter = self._by_chunk.pop(number, None)
         if waiter is None:
             return

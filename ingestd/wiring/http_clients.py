@@ -10,7 +10,7 @@ from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.transport.auth import NoAuth
 from ingestd.transport.auth_config import AuthConfig
 from ingestd.transport.auth_factory import make_auth
-from ingestd.transport.client import Auth, Client
+from ingestd.transport.client import MAX_BODY_BYTES, Auth, Client
 from ingestd.transport.engine import Engine
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch
@@ -28,9 +28,11 @@ def make_client(
     clock: Clock | None = None,
     rng: random.Random | None = None,
     engine: Engine | None = None,
+    max_body_bytes: int = MAX_BODY_BYTES,
 ) -> Client:
     """``clock``, ``rng``, ``engine``: None is the system's. ``timeout_s``: not given,
-    delivery.request_timeout. Raises UserError for files that do not serve."""
+    delivery.request_timeout. ``max_body_bytes``: of an answer. Raises UserError for files that do not
+    serve."""
     api = settings.api
     timeout_s = timeout_s or settings.delivery.request_timeout
     return Client(
@@ -39,6 +41,7 @@ def make_client(
         connect_timeout_s=min(10.0, timeout_s),
         max_connections=max_connections,
         max_connection_age_s=api.max_connection_age,
+        max_body_bytes=max_body_bytes,
         ca_file=api.ca_file or None,
         trust_env=api.trust_env,
         guard=guard,

@@ -6,7 +6,7 @@ anything is sent: what an earlier process had frozen is read once.
 
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Protocol
 
@@ -26,9 +26,13 @@ from ingestd.sources.broker.chunks import Cut
 from ingestd.sources.broker.source import BrokerAway, SourceCounts
 from ingestd.sources.nats.source import NatsSource
 from ingestd.sources.source import Source
+from ingestd.sources.sqs.queue import MAX_ANSWER_BYTES, TIMEOUT_S, SqsQueue
+from ingestd.sources.sqs.settings import SqsConfig
+from ingestd.sources.sqs.source import SqsSource
 from ingestd.store.frozen_batches import FrozenBatch
 from ingestd.store.journal import DISMISSED, EVERYWHERE
 from ingestd.telemetry.source_metrics import SourceCensus
+from ingestd.wiring.http_clients import make_client
 from ingestd.wiring.pipeline import Pipeline, Warn, make_recovery
 
 _RETRY = Backoff(base_s=0.5, cap_s=10.0)
@@ -47,7 +51,8 @@ class BrokerSource(Source, Protocol):
 
 class BrokerFeed:
     """One source on its way to the lanes. ``frozen``: of earlier processes, of all sources.
-    ``admission``: its events go into the spool; None: they do not."""
+    ``admission``: its events go into the spool; None: they do not. ``until_delivered``: what is in the spool
+    is settled only when it is delivered, or a dead letter."""
 
     def __init__(
         self,
@@ -57,8 +62,11 @@ class BrokerFeed:
         admission: Admission | None,
         rng: random.Random,
         warn: Warn,
+        *,
+        until_delivered: bool = False,
     ) -> None:
         self.source = source
+        self._until_delivered = until_delivered
         self._admission = admission
         self._pipeline = pipeline
         self._frozen = frozen
@@ -110,7 +118,12 @@ class BrokerFeed:
                 " once more with spool = false, and stop it when all is delivered"
             )
         assert self._admission
-        return SpooledIntake(self._admission, self._pipeline.journal, self._pipeline.clock)
+        return SpooledIntake(
+            self._admission,
+            self._pipeline.journal,
+            self._pipeline.clock,
+            until_delivered=self._until_delivered,
+        )
 
     async def _make_intake(self) -> BrokerIntake:
         """With batchers of its own: a batch is rebuilt from one source."""
@@ -179,15 +192,33 @@ async def open_brokers(
         BrokerFeed(source, pipeline, frozen, admission if is_spooled else None, rng, warn)
         for source, is_spooled in _sources(settings, pipeline, _cuts_of(frozen), rng, warn)
     ]
-    brokers = Brokers(feeds)
-    if feeds:
-        pipeline.metrics.registry.register(SourceCensus({one.source.name: one.source for one in feeds}))
-    try:
-        yield brokers
-    finally:
-        for feed in feeds:
-            with suppress(BrokerAway):
-                await feed.source.close()
+    async with AsyncExitStack() as stack:
+        for name, one in settings.sqs.items():
+            queue = await _open_queue(one, pipeline, stack)
+            source = SqsSource(name, one, queue, pipeline.journal, clock=pipeline.clock, rng=rng, warn=warn)
+            feeds.append(
+                BrokerFeed(source, pipeline, (), admission, rng, warn, until_delivered=not one.spool)
+            )
+        if feeds:
+            pipeline.metrics.registry.register(SourceCensus({one.source.name: one.source for one in feeds}))
+        try:
+            yield Brokers(feeds)
+        finally:
+            for feed in feeds:
+                with suppress(BrokerAway):
+                    await feed.source.close()
+
+
+async def _open_queue(settings: SqsConfig, pipeline: Pipeline, stack: AsyncExitStack) -> SqsQueue:
+    client = make_client(
+        pipeline.settings,
+        max_connections=settings.pollers + 32,
+        clock=pipeline.clock,
+        timeout_s=TIMEOUT_S,
+        max_body_bytes=MAX_ANSWER_BYTES,
+    )
+    wait_s = pipeline.bounds.sqs_wait_s
+    return SqsQueue(settings, await stack.enter_async_context(client), pipeline.clock, wait_s=wait_s)
 
 
 def _sources(

@@ -39,6 +39,16 @@ EVENTS = events(range(63))
 Opened = Callable[[Path], AbstractAsyncContextManager[Source]]
 
 
+def without_places(opened: Opened) -> Opened:
+    """Of sources that give messages again one by one, each as another one."""
+    opened.without_places = True  # type: ignore[attr-defined]
+    return opened
+
+
+def is_without_places(opened: Opened) -> bool:
+    return hasattr(opened, "without_places")
+
+
 @asynccontextmanager
 async def journal(directory: Path) -> AsyncIterator[Journal]:
     """A store that is committed when it is left, as a pipeline's is."""
@@ -258,9 +268,12 @@ async def test_a_restart_goes_on_at_the_first_chunk_with_an_unresolved_event(
     async with opened(tmp_path) as source:
         if source.keeper is Keeper.SPOOL:
             rest = [found[at] for at in sorted(left)]  # each chunk leaves the spool on its own
+        if is_without_places(opened):
+            rest = [found[at] for at in sorted(left)]
         again = await read(source, len(events_of(rest)))
         assert events_of(again) == events_of(rest)
-        assert [(chunk.start, chunk.end) for chunk, _ in again] == [(c.start, c.end) for c, _ in rest]
+        if not is_without_places(opened):
+            assert [(chunk.start, chunk.end) for chunk, _ in again] == [(c.start, c.end) for c, _ in rest]
 
 
 @every_keeping

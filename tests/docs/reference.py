@@ -118,7 +118,7 @@ def metrics() -> Iterator[str]:
         ),
         (
             "Of each source at a broker",
-            "These have the label `source`: nats, and a dot, and the name of its table.",
+            "These have the label `source`: the kind, as nats, and a dot, and the name of its table.",
             SOURCE_CATALOGUE,
         ),
         (

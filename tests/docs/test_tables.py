@@ -10,6 +10,7 @@ from ingestd.app.reload import _LIVE
 from ingestd.cli.group import _COMMANDS
 from ingestd.cli.sandbox import sandbox
 from ingestd.config import IngestConfig, SchemaConfig, genesys_regions
+from ingestd.config.sections import SOURCES
 from ingestd.control.engine.kinds import KINDS
 from ingestd.core.errors import UserError
 from ingestd.core.reasons import REJECTED, RETRYABLE, Reason
@@ -78,10 +79,11 @@ def test_what_a_reload_takes_over_is_what_the_page_says() -> None:
     assert set(_LIVE) == {"schema", "spool", "log", "admin", "ingest"}
     assert SchemaConfig.model_fields.keys() == _LIVE["schema"]
     assert [_LIVE[name] for name in ("spool", "log", "admin")] == [{"max_bytes"}, {"level"}, {"tokens"}]
-    assert IngestConfig.model_fields.keys() - _LIVE["ingest"] == {"listen", "allow_anonymous", "tls", "nats"}
+    fixed = {"listen", "allow_anonymous", "tls"} | SOURCES
+    assert IngestConfig.model_fields.keys() - _LIVE["ingest"] == fixed
     text = page("docs/service.md").section("Signals")
     assert "`[schema]`, `spool.max_bytes`, `log.level`, `admin.tokens`, and of `[ingest]` all but" in text
-    assert "all but `listen`, `allow_anonymous`, `tls` and `nats`" in text
+    assert "all but `listen`, `allow_anonymous`, `tls` and the sources" in text
 
 
 # --- dead letters ---

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from ingestd.app.checks.finding import Finding, fail, ok, warn
+from ingestd.app.checks.sqs import check_sqs, check_sqs_online
 from ingestd.config import Settings
 from ingestd.core.address import is_loopback
 from ingestd.core.clock import Clock
@@ -20,6 +21,7 @@ _OUTAGE_S = _DAY_S
 
 def check_brokers(settings: Settings) -> Iterator[Finding]:
     """What can be said without them."""
+    yield from check_sqs(settings)
     if settings.ingest.nats and importlib.util.find_spec("nats") is None:
         yield fail("nats", "[ingest.nats] needs nats-py: pip install 'ingestd[nats]'")
         return
@@ -36,6 +38,8 @@ def _host(server: str) -> str:
 
 
 async def check_brokers_online(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
+    async for finding in check_sqs_online(settings, clock):
+        yield finding
     for name, source in settings.ingest.nats.items():
         connection: NatsConnection | None = None
         try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from ingestd.core.unwrap import NotWrapped, Unwrapper
 from ingestd.httpd.problem import RefusedRequest
 from ingestd.sources.broker import MessageFormat
 from ingestd.sources.http.body import Format, parse_media_type, take_apart
@@ -18,8 +19,13 @@ class Unreadable(Exception):
     """A message that cannot be split into events; its text says why."""
 
 
-def reader_of(format_: MessageFormat, *, prefix: str = PREFIX) -> "ReadMessage":
-    """How messages are taken apart. ``prefix``: of headers that are attributes of a CloudEvent."""
+def reader_of(
+    format_: MessageFormat, *, prefix: str = PREFIX, unwrap: Unwrapper | None = None
+) -> "ReadMessage":
+    """How messages are taken apart. ``prefix``: of headers that are attributes of a CloudEvent. ``unwrap``:
+    what a message holds is in an envelope."""
+    if unwrap:
+        return _unwrapped(unwrap, reader_of(format_, prefix=prefix))
     if format_ == "event":
         return _event
     if format_ == "ndjson":
@@ -31,6 +37,16 @@ def reader_of(format_: MessageFormat, *, prefix: str = PREFIX) -> "ReadMessage":
 
 ReadMessage = Callable[[bytes, Mapping[str, str]], list[bytes]]
 """(payload, headers: names as they came, values as text) -> events. Raises Unreadable."""
+
+
+def _unwrapped(unwrap: Unwrapper, read: "ReadMessage") -> "ReadMessage":
+    def read_inner(payload: bytes, headers: Mapping[str, str]) -> list[bytes]:
+        try:
+            return read(unwrap(_some(payload)), headers)
+        except NotWrapped as error:
+            raise Unreadable(str(error)) from None
+
+    return read_inner
 
 
 def _event(payload: bytes, headers: Mapping[str, str]) -> list[bytes]:

@@ -80,8 +80,10 @@ HttpSinkConfig: events_per_second expect max_age max_bytes max_events max_in_fli
     requests_per_minute
 SourceConfig: items max_event_bytes max_window
 SpoolConfig: ballast max_bytes
+SqsConfig: aws_profile aws_region format max_in_flight pollers queue_url spool visibility
 StateConfig: dir
 TlsConfig: cert_file client_ca_file
+UnwrapSection: unwrap unwrap_fields
 WebhookConfig: body handshake_origin secret_url type
 WindowConfig: max_age max_count
 WrapConfig: data id source subject time type

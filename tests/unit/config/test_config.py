@@ -25,6 +25,7 @@ from ingestd.config import (
     state_directory,
 )
 from ingestd.config.loading import unknown_variables
+from ingestd.config.sections import SOURCES
 from ingestd.config.settings import json_schema
 from ingestd.config.show import as_json, as_toml
 from ingestd.core.errors import UserError
@@ -71,7 +72,11 @@ def settable(model: type[Section] = Settings, above: tuple[str, ...] = ()) -> li
         place = (*above, info.alias or name)
         if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
             found += settable(info.annotation, place)
-        elif place not in {("ingest", "producers"), ("ingest", "nats"), ("admin", "tokens"), ("sinks",)}:
+        elif place not in {
+            *(("ingest", kind) for kind in (*SOURCES, "producers")),
+            ("admin", "tokens"),
+            ("sinks",),
+        }:
             found.append(place)
     return found
 

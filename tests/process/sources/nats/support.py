@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestd.app import run as service_run
+from ingestd.app.outside import Outside
 from ingestd.app.service_parts import Service
 from ingestd.config import Settings
 from tests.machine import patience
@@ -70,9 +71,9 @@ class Running:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Running]:
+async def running(settings: Settings, outside: Outside | None = None) -> AsyncIterator[Running]:
     """It is shut down as by a signal; whoever cancels the task ends it as a crash would."""
-    async with service_run.open_service(lambda: settings) as service:
+    async with service_run.open_service(lambda: settings, outside) as service:
         task = asyncio.create_task(service_run.run(service))
         try:
             yield Running(service, task)

@@ -1,0 +1,94 @@
+"""An event taken out of the envelope that something on its way had put it into.
+
+EventBridge has it in ``detail``, SNS as text in ``Message``, Genesys notifications in ``eventBody``.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated
+
+import msgspec
+
+from ingestd.core import json_path
+from ingestd.core.json_path import Path
+from ingestd.core.section import Section
+from ingestd.core.setting_types import JsonPath, as_object, field
+
+_text = msgspec.json.Decoder(str).decode
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class NotWrapped(ValueError):
+    """There is no event where it should be; the text says so."""
+
+
+class Unwrapper:
+    """``path``: where the event is; a string on the way, or there, is JSON as text. ``fields``: members that
+    the event gets from the envelope, name -> path, where it has none of the name."""
+
+    def __init__(self, path: Path, fields: Mapping[str, Path]) -> None:
+        self._path = path
+        self._fields = [(name, json.dumps(name).encode(), where) for name, where in fields.items()]
+
+    def __call__(self, envelope: bytes) -> bytes:
+        """The event, as it stands there byte by byte. Raises NotWrapped."""
+        try:
+            event = _at(envelope, self._path)
+            if event is None:
+                raise NotWrapped(f"nothing is at {json_path.names(self._path)}, where unwrap looks for it")
+            return self._with_fields(event, envelope) if self._fields else event
+        except NotWrapped:
+            raise
+        except (ValueError, RecursionError):
+            raise NotWrapped(f"no JSON on the way to {json_path.names(self._path)}") from None
+
+    def _with_fields(self, event: bytes, envelope: bytes) -> bytes:
+        if event[:1] != b"{":
+            return event
+        there = _object(event)
+        found = [
+            (name, value)
+            for key, name, where in self._fields
+            if key not in there and (value := json_path.raw_at(envelope, where)) is not None
+        ]
+        if not found:
+            return event
+        added = b",".join(b"%b:%b" % pair for pair in found)
+        return b"{%b,%b" % (added, event[1:]) if there else b"{%b}" % added
+
+
+def _at(envelope: bytes, path: Path) -> bytes | None:
+    """None where the path leads nowhere."""
+    found: bytes | None = envelope
+    for part in path:
+        found = json_path.raw_at(_opened(found), (part,)) if found is not None else None
+    return None if found is None else _opened(found)
+
+
+def _opened(value: bytes) -> bytes:
+    return _text(value).encode().strip(b" \t\r\n") if value[:1] == b'"' else value
+
+
+UnwrapFields = Annotated[dict[str, JsonPath], as_object(dict[str, str])]
+
+
+class UnwrapSection(Section):
+    """The settings of whatever receives events in envelopes."""
+
+    unwrap: JsonPath = field(
+        "",
+        description="path to the event in its envelope, as detail (EventBridge), Message (SNS); empty: none",
+    )
+    unwrap_fields: UnwrapFields = field(
+        {},
+        max_length=20,
+        description='what the event gets of its envelope where it lacks it: { eventId = "id" }',
+    )
+
+    @property
+    def unwrapper(self) -> Unwrapper | None:
+        """None: events come as they are."""
+        if not self.unwrap:
+            return None
+        fields = {name: json_path.parse(path) for name, path in self.unwrap_fields.items()}
+        return Unwrapper(json_path.parse(self.unwrap), fields)
