@@ -23,6 +23,13 @@ _COMMANDS = {
     "subscriptions": ("ingestd.cli.resources", "Subscriptions to topics, one at a time."),
     "integrations": ("ingestd.cli.resources", "Amazon EventBridge integrations, one at a time."),
     "triggers": ("ingestd.cli.resources", "Process automation triggers, one at a time."),
+    "scheduled-triggers": ("ingestd.cli.resources", "Triggers that fire by a clock, one at a time."),
+    "presence-sources": ("ingestd.cli.resources", "Sources of presence events, one at a time."),
+    "journey-schemas": ("ingestd.cli.resources", "Schemas of external journey events, one at a time."),
+    "journey-configurations": (
+        "ingestd.cli.resources",
+        "Where external journey events are sent, one at a time.",
+    ),
     "plan": ("ingestd.cli.plan", "Show what `apply` would change in the control plane."),
     "apply": ("ingestd.cli.plan", "Make the control plane what a file says."),
     "drift": ("ingestd.cli.plan", "Tell whether the control plane differs from a file."),
@@ -42,7 +49,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name][0]), cmd_name)
+        module = importlib.import_module(_COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -251,7 +251,7 @@ def _make_plan(
 
 
 def _counting(tell: ApplyProgress) -> Callable[[str, int], None]:
-    return lambda kind, count: tell(f"{count} {kind}s read")
+    return lambda kind, count: tell(f"{count} {kind.replace('_', ' ')}s read")
 
 
 def _print_plan(made: "Plan", *, as_json: bool) -> None:

@@ -149,6 +149,28 @@ triggers = _make_group(
     "trigger", "triggers", "Process automation triggers of the platform", "orders -f control.toml"
 )
 
+scheduled_triggers = _make_group(
+    "scheduled_trigger",
+    "scheduled-triggers",
+    "Triggers of the platform that fire by a clock",
+    "morning --set workflow_id=ID --set hours=8 --set timezone=Europe/Berlin",
+)
+presence_sources = _make_group(
+    "presence_source",
+    "presence-sources",
+    "Sources of presence events",
+    "old-pbx --set description='The old exchange'",
+)
+journey_schemas = _make_group(
+    "journey_schema", "journey-schemas", "Schemas of external journey events", "visits -f control.toml"
+)
+journey_configurations = _make_group(
+    "journey_configuration",
+    "journey-configurations",
+    "Configurations that take external journey events",
+    "visits -f control.toml",
+)
+
 
 @targets.command()
 @_NAME

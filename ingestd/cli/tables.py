@@ -130,7 +130,7 @@ def print_list(there: "Sequence[RemoteResource]", kind: str, *, as_json: bool) -
     if as_json:
         click.echo(json.dumps({f"{kind}s": [resource_as_dict(found) for found in ordered]}))
     elif not ordered:
-        click.echo(f"no {kind}s")
+        click.echo(f"no {kind.replace('_', ' ')}s")
     else:
         rows = [(found.key, state_of(found), found.id) for found in ordered]
         print_table(("name", "state", "id"), rows)

@@ -81,6 +81,9 @@ class AuditEntry(StrEnum):
     TRIGGER_UPDATED = "TRIGGER_UPDATED", "A trigger was changed"
     TRIGGER_DELETED = "TRIGGER_DELETED", "A trigger was deleted"
     TRIGGER_FAILED = "TRIGGER_FAILED", "A step of a trigger failed"
+    RESOURCE_CREATED = "RESOURCE_CREATED", "A resource of another kind was created; with its kind and name"
+    RESOURCE_UPDATED = "RESOURCE_UPDATED", "It was changed"
+    RESOURCE_DELETED = "RESOURCE_DELETED", "It was deleted"
     PLAN = "PLAN", "A plan was made; with its counts"
     APPLY = "APPLY", "An apply ended; with its counts"
 

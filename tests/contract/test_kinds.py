@@ -37,12 +37,18 @@ MORE: dict[str, dict[str, Any]] = {
         ],
         "delay_by_seconds": 60,
     },
+    "scheduled_trigger": {"name": "Every morning", "minutes": "0,30", "timezone": "Europe/Berlin"},
+    "journey_schema": {"description": "Visits", "properties": {"page": {"type": "string", "maxLength": 9}}},
 }
 """Settings that may be left out."""
 
 
-def full(kind: ResourceKind, variant: int) -> dict[str, Any]:
-    return table(kind.name, variant) | MORE.get(kind.name, {})
+async def full(kind: ResourceKind, variant: int, context: Context, needs: dict[str, str]) -> dict[str, Any]:
+    """``needs``: what it names is made first, and remembered there."""
+    if kind.name == "journey_configuration" and not needs:
+        schema = KINDS["journey_schema"].parse(NAME, table("journey_schema", 0))
+        needs["schema_id"] = (await KINDS["journey_schema"].create(context, schema, {})).id
+    return table(kind.name, variant) | MORE.get(kind.name, {}) | needs
 
 
 @asynccontextmanager
@@ -61,8 +67,9 @@ async def one(kind: ResourceKind, context: Context) -> RemoteResource:
 
 
 async def test_what_was_created_is_read_changed_and_deleted(kind: ResourceKind, where: str) -> None:
-    first, second = (kind.parse(NAME, full(kind, variant)) for variant in (1, 0))
     async with context_of(where) as context:
+        needs = dict[str, str]()
+        first, second = [kind.parse(NAME, await full(kind, variant, context, needs)) for variant in (1, 0)]
         assert await kind.read(context) == []
         made = await kind.settle(context, await kind.create(context, first, {}), first)
         assert made.settled
@@ -93,8 +100,9 @@ async def test_after_an_apply_the_plan_is_empty_and_so_is_that_of_its_export(
     async def plan(context: Context, state: ControlState) -> Plan:
         return make_plan(wanted, await read_world(context, [kind], state=state), state, secret=context.secret)
 
-    wanted, state = make_document({kind.name: {NAME: full(kind, 1)}}), fresh()
+    state = fresh()
     async with context_of(where) as context:
+        wanted = make_document({kind.name: {NAME: await full(kind, 1, context, {})}})
         assert (await plan(context, state)).counts == {"create": 1}
         await apply(context, await plan(context, state), state)
         assert (await plan(context, state)).counts == {"nothing": 1}

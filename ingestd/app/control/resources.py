@@ -13,6 +13,7 @@ from typing import Any
 from ingestd.app.control.session import Control
 from ingestd.control.engine.compare import differences, dotted
 from ingestd.control.engine.document_file import read_tree
+from ingestd.control.engine.kinds import command_of
 from ingestd.control.engine.resource import Context, RemoteResource, ResourceKind, Wanted
 from ingestd.control.engine.secret import SecretRef
 from ingestd.control.engine.state import secret_hashes
@@ -44,7 +45,7 @@ def _pick(there: Sequence[RemoteResource], kind: ResourceKind, name: str) -> Rem
         raise UserError(f"{kind.name} {name[:_SHOWN]}: {len(matching)} have that name: give an id ({ids})")
     if not matching:
         close = did_you_mean(name, [found.key for found in there])
-        hint = f"did you mean {close}?" if close else f"see `ingestd {kind.name}s list`"
+        hint = f"did you mean {close}?" if close else f"see `ingestd {command_of(kind.name)} list`"
         raise ResourceNotFound(f"{kind.name} {name[:_SHOWN]}: there is none; {hint}")
     return matching[0]
 
@@ -61,7 +62,7 @@ async def create(control: Control, kind: ResourceKind, wanted: Wanted) -> Remote
     if changes := differences(found.fields, wanted.fields):
         raise UserError(
             f"{kind.name} {wanted.key} exists already, with another {dotted(changes[0].path)}: change it with"
-            f" `ingestd {kind.name}s update`"
+            f" `ingestd {command_of(kind.name)} update`"
         )
     return await _settle(context, kind, found, wanted)
 

@@ -9,7 +9,15 @@ from typing import Any
 from urllib.parse import quote
 
 from ingestd.control.engine.arn import parse_bus_arn, source_of
-from ingestd.control.engine.resource import Address, AuditStep, Context, Fields, RemoteResource, Wanted
+from ingestd.control.engine.resource import (
+    Address,
+    AuditStep,
+    Context,
+    Fields,
+    RemoteResource,
+    ResourceKind,
+    Wanted,
+)
 from ingestd.control.engine.table import TableReader
 from ingestd.core.errors import UserError
 from ingestd.core.text import cut
@@ -26,7 +34,7 @@ _FIELDS = frozenset(("description", "event_bus_arn", "event_types", "enabled"))
 _SHOWN = 200
 
 
-class DestinationKind:
+class DestinationKind(ResourceKind):
     """``[destination.NAME]``: ``event_bus_arn``, ``event_types``, ``description``, ``enabled`` (true)."""
 
     name = "destination"

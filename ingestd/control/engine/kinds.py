@@ -5,13 +5,22 @@ from importlib import import_module
 
 from ingestd.control.engine.resource import ResourceKind
 
-_CLASSES = {  # each in the module that is called like the kind
-    "integration": "Integration",
-    "target": "Target",
-    "destination": "DestinationKind",
-    "subscription": "SubscriptionKind",
-    "trigger": "Trigger",
+_CLASSES = {  # module below ``control`` and class; those that others come after stand before them
+    "integration": ("integration.integration", "Integration"),
+    "target": ("target.target", "Target"),
+    "destination": ("destination.destination", "DestinationKind"),
+    "subscription": ("subscription.subscription", "SubscriptionKind"),
+    "trigger": ("trigger.trigger", "Trigger"),
+    "scheduled_trigger": ("genesys.kinds", "ScheduledTrigger"),
+    "presence_source": ("genesys.kinds", "PresenceSource"),
+    "journey_schema": ("genesys.kinds", "JourneySchema"),
+    "journey_configuration": ("genesys.kinds", "JourneyConfiguration"),
 }
+
+
+def command_of(kind: str) -> str:
+    """Its command, as presence-sources."""
+    return f"{kind.replace('_', '-')}s"
 
 
 class _Kinds(Mapping[str, ResourceKind]):
@@ -20,7 +29,8 @@ class _Kinds(Mapping[str, ResourceKind]):
 
     def __getitem__(self, name: str) -> ResourceKind:
         if name not in self._made:
-            self._made[name] = getattr(import_module(f"ingestd.control.{name}.{name}"), _CLASSES[name])()
+            module, kind = _CLASSES[name]
+            self._made[name] = getattr(import_module(f"ingestd.control.{module}"), kind)()
         return self._made[name]
 
     def __contains__(self, name: object) -> bool:

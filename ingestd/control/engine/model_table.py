@@ -1,6 +1,6 @@
-"""What the tables ``[integration.NAME]`` and ``[trigger.NAME]`` share, and the words for what is wrong there.
+"""What the tables of kinds that are pydantic models share, and the words for what is wrong there.
 
-Called by the two kinds, also for answers of the API.
+Called by their kinds, also for answers of the API.
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,6 +40,9 @@ class ModelTable(BaseModel):
     def addresses(self) -> frozenset[Address]:
         parts = (text.partition(".") for text in self.after)
         return frozenset((kind, name) for kind, _, name in parts)
+
+    def warn(self, name: str) -> None:
+        """Say what is perhaps a mistake; the platform knows."""
 
 
 T = TypeVar("T", bound=ModelTable)

@@ -150,7 +150,9 @@ class _Comparison:
             action, why = self._replace(wanted, record, immutable, ours=ours)
             sent = tuple(secrets) if action is Action.REPLACE else ()
             return _made(action, wanted, found, differs, secrets=sent, why=why, ours=ours or self._prune)
-        if differs or sent:
+        if differs and (why := self._kinds[wanted.kind].refusal(found, wanted)):
+            action = Action.REFUSED
+        elif differs or sent:
             action, why = Action.UPDATE, _changed_outside(found, record, differs)
         elif not found.settled:
             action, why = Action.RESUME, f"it is {found.state}" if found.state else "it was not ended"

@@ -138,6 +138,10 @@ class ResourceKind(Protocol):
 
     async def delete(self, context: Context, found: RemoteResource) -> None: ...
 
+    def refusal(self, found: RemoteResource, wanted: Wanted) -> str:
+        """Why the API would not take this change, as far as that is known before; empty: it may."""
+        return ""
+
     def export(self, found: RemoteResource) -> Mapping[str, Any]:
         """The table that would make this resource; secrets as references that have to be filled in."""
         ...

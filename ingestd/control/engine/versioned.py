@@ -1,5 +1,5 @@
 """Changes to resources with a version: they never overwrite another change. Called by ``integration.py`` and
-``trigger.py``.
+``plain_kind.py``.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

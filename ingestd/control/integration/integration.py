@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from ingestd.control.engine.lookup import create_or_find
 from ingestd.control.engine.model_table import ModelTable, inner, read_table, text
-from ingestd.control.engine.resource import Address, Context, Fields, RemoteResource, Wanted
+from ingestd.control.engine.resource import Address, Context, Fields, RemoteResource, ResourceKind, Wanted
 from ingestd.control.engine.versioned import CurrentVersion, change
 from ingestd.control.integration.state import (
     PATH,
@@ -58,7 +58,7 @@ class _IntegrationTable(ModelTable):
     enabled: bool = True
 
 
-class Integration:
+class Integration(ResourceKind):
     """``[integration.NAME]``: ``aws_account_id``, ``aws_region``, ``suffix``, ``event_filter`` (topics with a
     literal ``{id}``), ``notes``, ``enabled`` (true)."""
 

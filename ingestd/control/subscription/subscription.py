@@ -10,7 +10,15 @@ from typing import Any
 
 from ingestd.control.engine.arn import parse_function_arn, parse_role_arn, parse_topic_arn
 from ingestd.control.engine.lookup import only_one
-from ingestd.control.engine.resource import Address, AuditStep, Context, Fields, RemoteResource, Wanted
+from ingestd.control.engine.resource import (
+    Address,
+    AuditStep,
+    Context,
+    Fields,
+    RemoteResource,
+    ResourceKind,
+    Wanted,
+)
 from ingestd.control.engine.table import TableReader
 from ingestd.control.subscription.filter_policy import canonical_policy, parse_policy
 from ingestd.control.subscription.lambda_callback import call_back
@@ -44,7 +52,7 @@ class WantedSubscription(Wanted):
     callback: str = ""
 
 
-class SubscriptionKind:
+class SubscriptionKind(ResourceKind):
     """``[subscription.NAME]``: ``topic_arn``, ``filter_policy``, ``destination_url`` or ``role_arn`` or both,
     ``enabled`` (true); ``check_destination`` (HEAD, POST, NONE) and ``callback`` stay here."""
 

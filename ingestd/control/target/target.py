@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ingestd.control.engine.lookup import only_one
-from ingestd.control.engine.resource import Address, AuditStep, Context, RemoteResource, Wanted
+from ingestd.control.engine.resource import Address, AuditStep, Context, RemoteResource, ResourceKind, Wanted
 from ingestd.control.engine.secret import SecretRef
 from ingestd.control.engine.table import TableReader
 from ingestd.control.target import verification, webhook_sync
@@ -30,7 +30,7 @@ from ingestd.transport.api_client import AmbiguousRequest, ApiError
 LOOK_UP_S = 15.0
 
 
-class Target:
+class Target(ResourceKind):
     """``[target.NAME]``: see ``target_table.TargetTable``."""
 
     name = "target"

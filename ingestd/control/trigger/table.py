@@ -24,14 +24,14 @@ OPERATORS = (
 """Those of the SDK, 269. The platform may have newer ones."""
 
 
-def _from_json(value: Any) -> Any:
-    """Criteria as JSON text, for a null within them. Raises ValueError."""
+def from_json(value: Any) -> Any:
+    """A value as JSON text, for a null within it. Raises ValueError."""
     if not isinstance(value, str):
         return value
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
-        raise ValueError("expected a list, or one as JSON text") from None
+        raise ValueError("expected it as it is, or as JSON text") from None
 
 
 class Criterion(BaseModel):
@@ -90,9 +90,9 @@ class TriggerTable(ModelTable):
     topic_name: Topic
     workflow_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$")]
     data_format: Format = "TopLevelPrimitives"
-    match_criteria: Annotated[
-        list[Criterion], Field(max_length=MAX_CRITERIA), BeforeValidator(_from_json)
-    ] = Field(default=[])
+    match_criteria: Annotated[list[Criterion], Field(max_length=MAX_CRITERIA), BeforeValidator(from_json)] = (
+        Field(default=[])
+    )
     event_ttl_seconds: Annotated[int, Field(ge=10, le=2**31 - 1)] | None = None
     delay_by_seconds: Annotated[int, Field(ge=60, le=900)] | None = None
     description: Annotated[str, StringConstraints(max_length=512)] = ""

@@ -1,7 +1,7 @@
 """The control plane of the sandbox: all its kinds of resources. Built by ``sandbox/server.py``."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from ingestd.core.clock import Clock
 from ingestd.sandbox.access import AccessControl, check_form
@@ -10,12 +10,19 @@ from ingestd.sandbox.control.delivery import TargetDelivery
 from ingestd.sandbox.control.destinations import Destinations
 from ingestd.sandbox.control.integrations import Integrations
 from ingestd.sandbox.control.options import ControlOptions
+from ingestd.sandbox.control.plain import plain_kinds
 from ingestd.sandbox.control.resources import Resources
 from ingestd.sandbox.control.route import ControlRoute
 from ingestd.sandbox.control.subscriptions import Subscriptions
 from ingestd.sandbox.control.targets import Targets
 from ingestd.sandbox.control.triggers import Triggers
 from ingestd.sandbox.exchange import Exchange
+
+
+class _Kind(Protocol):
+    all: Resources
+
+    def routes(self) -> Sequence[ControlRoute]: ...
 
 
 class ControlPlane:
@@ -28,15 +35,19 @@ class ControlPlane:
         self._max_body_bytes = max_body_bytes
         self.delivery = TargetDelivery(clock)
         self._targets = Targets(clock, options, self.delivery)
-        self._destinations = Destinations(clock, options)
-        self._subscriptions = Subscriptions(clock, options)
-        self._integrations = Integrations(clock, options)
-        self._triggers = Triggers(clock, options)
+        self._by_name: dict[str, _Kind] = {
+            "targets": self._targets,
+            "destinations": Destinations(clock, options),
+            "subscriptions": Subscriptions(clock, options),
+            "integrations": Integrations(clock, options),
+            "triggers": Triggers(clock, options),
+            **plain_kinds(clock, options),
+        }
         self.targets: Resources = self._targets.all
-        self.destinations: Resources = self._destinations.all
-        self.subscriptions: Resources = self._subscriptions.all
-        self.integrations: Resources = self._integrations.all
-        self.triggers: Resources = self._triggers.all
+        self.destinations: Resources = self._by_name["destinations"].all
+        self.subscriptions: Resources = self._by_name["subscriptions"].all
+        self.integrations: Resources = self._by_name["integrations"].all
+        self.triggers: Resources = self._by_name["triggers"].all
 
     def reset(self) -> None:
         for _, resources in self._kinds():
@@ -47,13 +58,7 @@ class ControlPlane:
         self._targets.deliver(exchange, event, event_type)
 
     def routes(self) -> Sequence[tuple[str, str, Callable[[Exchange], Awaitable[Reply]]]]:
-        kinds = (
-            self._targets,
-            self._destinations,
-            self._subscriptions,
-            self._integrations,
-            self._triggers,
-        )
+        kinds = self._by_name.values()
         return [(route.method, route.path, self._guarded(route)) for kind in kinds for route in kind.routes()]
 
     def shown(self) -> dict[str, Any]:
@@ -74,11 +79,7 @@ class ControlPlane:
         }
 
     def _kinds(self) -> Iterator[tuple[str, Resources]]:
-        yield "targets", self.targets
-        yield "destinations", self.destinations
-        yield "subscriptions", self.subscriptions
-        yield "integrations", self.integrations
-        yield "triggers", self.triggers
+        yield from ((name, kind.all) for name, kind in self._by_name.items())
 
     def _guarded(self, route: ControlRoute) -> Callable[[Exchange], Awaitable[Reply]]:
         """With login, pace and ordered waits; the answer itself is one step: nothing comes between."""

@@ -20,7 +20,7 @@ from ingestd.sandbox.exchange import Exchange
 class Resource:
     """``content``: as answers show it. ``secrets``: taken, and in no answer. ``since``: when what it waits
     for began (monotonic), and ``polls`` how often was asked since. ``token``: a target's own, once it
-    has logged in at its receiver."""
+    has logged in at its receiver. ``versions``: as they were shown, where the kind keeps them."""
 
     id: str
     number: int
@@ -41,6 +41,7 @@ class Resource:
     token: str | None = None
     counts: Counter[str] = field(default_factory=Counter)
     event_types: dict[str, str] = field(default_factory=dict)
+    versions: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -28,8 +28,9 @@ def everything(command: click.Command, *path: str) -> list[tuple[tuple[str, ...]
 def test_help_names_every_command_and_every_exit_code() -> None:
     shown = CliRunner().invoke(cli, ["--help"])
     assert shown.exit_code == 0
+    words = " ".join(shown.output.split())
     for name, (_, text) in _COMMANDS.items():
-        assert re.search(rf"^  {name} +{re.escape(text)}$", shown.output, re.MULTILINE)
+        assert f" {name} {text}" in words
     for code in ("0 all delivered", "2 usage", "3 finished", "4 the API", "1 a fault", "130 interrupted"):
         assert code in " ".join(shown.output.split())
 
@@ -40,7 +41,7 @@ def test_the_version_is_the_package_s() -> None:
 
 @each("name", _COMMANDS)
 def test_every_command_that_help_names_exists_and_is_described(name: str) -> None:
-    command = getattr(importlib.import_module(_COMMANDS[name][0]), name)
+    command = getattr(importlib.import_module(_COMMANDS[name][0]), name.replace("-", "_"))
     assert isinstance(command, click.Command)
     assert command.help
 

@@ -207,6 +207,58 @@ class Triggers(Collection):
         thing.body = {"matchCriteria": []} | body | kept | {"version": thing.body["version"] + 1}
 
 
+class Plain(Collection):
+    """What stands at once. ``fresh``: what a new one has. ``versioned``: it counts its changes."""
+
+    fresh: ClassVar[Body] = {}
+    versioned: ClassVar = False
+
+    def make(self, thing: Thing, body: Body) -> None:
+        thing.body |= self.fresh | body | ({"version": 1} if self.versioned else {})
+
+    def change(self, thing: Thing, body: Body, here: str) -> None:
+        version = {}
+        if self.versioned:
+            check_version(body, thing.body, here)
+            version = {"version": thing.body["version"] + 1}
+        kept = thing.body if self.change_by == "PATCH" else {k: thing.body[k] for k in ("id", "selfUri")}
+        thing.body = kept | self.fresh | body | version
+
+
+class ScheduledTriggers(Plain):
+    root, versioned = "/api/v2/processautomation/scheduledtriggers", True
+
+
+class PresenceSources(Plain):
+    root = "/api/v2/presence/sources"
+    fresh: ClassVar = {"deactivated": False, "type": "User"}
+
+
+class JourneySchemas(Plain):
+    root, versioned = "/api/v2/journey/externalevents/schemas", True
+    fresh: ClassVar = {"enabled": True}
+
+    def check_new(self, body: Body, here: str) -> None:
+        super().check_new({"name": body.get("title")}, here)
+
+    def make(self, thing: Thing, body: Body) -> None:
+        whole = body if "jsonSchema" in body else {"jsonSchema": body}
+        super().make(thing, whole | {"name": whole["jsonSchema"]["title"]})
+
+    def change(self, thing: Thing, body: Body, here: str) -> None:
+        super().change(thing, body | {"name": body["jsonSchema"]["title"]}, here)
+
+
+class JourneyConfigurations(Plain):
+    root, change_by = "/api/v2/journey/externalevents/configurations", "PATCH"
+    fresh: ClassVar = {"schemaActive": True, "divisionIdActive": True}
+
+    def change(self, thing: Thing, body: Body, here: str) -> None:
+        if body.keys() - {"name", "description"}:
+            raise refusal(400, "bad.request", "only name and description can be changed", here)
+        super().change(thing, body, here)
+
+
 class Integrations(Collection):
     """The state that is intended and the one that is reported; the configuration with its version."""
 

@@ -14,6 +14,7 @@ from ingestd.control.engine.apply import ApplyResult, apply
 from ingestd.control.engine.change import Action
 from ingestd.control.engine.document import Document, make_document
 from ingestd.control.engine.kinds import KINDS
+from ingestd.control.engine.plain_kind import PlainKind
 from ingestd.control.engine.plan import Plan, make_plan
 from ingestd.control.engine.state import ControlState, StateContent
 from ingestd.control.engine.world import read_world
@@ -94,6 +95,15 @@ def table(kind: str, variant: int) -> dict[str, Any]:
         case "integration":
             place = {"aws_account_id": "123456789012", "aws_region": "eu-west-1", "suffix": f"s{variant % 2}"}
             return {**place, "event_filter": types, "enabled": variant != 2}
+        case "scheduled_trigger":
+            return {"workflow_id": f"w-{variant}", "hours": "8,20", "enabled": variant != 0}
+        case "presence_source":
+            return {"description": f"made by {variant}"}
+        case "journey_schema":
+            return {"properties": {name: {"type": "string"} for name in types}, "enabled": variant != 2}
+        case "journey_configuration":
+            ids = {"schema_id": "s-1", "division_id": "d-1"}
+            return {**ids, "source": "CRM" if variant < 2 else "ERP", "description": f"made by {variant}"}
     return {
         "topic_name": f"v2.users.{{id}}.{'presence' if variant < 2 else 'activity'}",
         "workflow_id": f"00000000-0000-4000-8000-00000000000{variant}",
@@ -134,6 +144,10 @@ def place(world: World, kind: str, name: str, variant: int) -> None:
             target = {"type": "Workflow", "id": made["workflow_id"]}
             body = {"topicName": made["topic_name"], "enabled": made["enabled"], "target": target}
             world.place("triggers", name=name, **body)
+        case _:  # the plain ones, as their own kind spells them
+            plain = KINDS[kind]
+            assert isinstance(plain, PlainKind)
+            world.place(f"{kind}s", **plain.body(plain.parse(name, made)))
 
 
 things = st.dictionaries(

@@ -68,24 +68,61 @@ def integrations(draw: st.DrawFn) -> dict[str, Any]:
     return {"properties": properties, "notes": draw(NAMES | st.just("")), "intendedState": state}
 
 
-@given(
-    st.dictionaries(NAMES, triggers(), max_size=3),
-    st.dictionaries(NAMES, integrations(), max_size=2),
+@st.composite
+def scheduled(draw: st.DrawFn) -> dict[str, Any]:
+    one = draw(objects("CreateScheduledTriggerRequest"))
+    one["target"] = draw(objects("TriggerTarget")) | {"type": "Workflow", "id": str(draw(st.uuids()))}
+    when = st.text("0123456789*?,", min_size=1, max_size=9)
+    return one | {
+        "schedule": draw(
+            objects("TriggerSchedule").flatmap(lambda made: st.fixed_dictionaries(dict.fromkeys(made, when)))
+        ),
+        "description": draw(NAMES),
+    }
+
+
+@st.composite
+def schemas(draw: st.DrawFn) -> dict[str, Any]:
+    kind = st.sampled_from(["string", "integer"]).map(lambda kind: {"type": kind})
+    core = st.just({"allOf": [{"$ref": "#/definitions/text"}], "title": "T", "maxLength": 9})
+    anything = st.fixed_dictionaries({"enum": st.lists(JSON, min_size=1, max_size=3, unique_by=repr)})
+    properties = draw(st.dictionaries(NAMES, kind | core | anything, max_size=3))
+    one = draw(objects("JourneyJsonSchemaDocument")) | {"properties": properties}
+    one["required"] = draw(st.lists(st.sampled_from(sorted(properties)), max_size=3)) if properties else []
+    return {"jsonSchema": one, "enabled": draw(st.booleans())}
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> dict[str, Any]:
+    return draw(objects("ExternalEventsConfiguration")) | {"source": draw(NAMES), "description": draw(NAMES)}
+
+
+WORLDS = st.fixed_dictionaries(
+    {
+        "trigger": st.dictionaries(NAMES, triggers(), max_size=3),
+        "integration": st.dictionaries(NAMES, integrations(), max_size=2),
+        "scheduled_trigger": st.dictionaries(NAMES, scheduled(), max_size=2),
+        "presence_source": st.dictionaries(NAMES, objects("Source"), max_size=2),
+        "journey_schema": st.dictionaries(NAMES, schemas(), max_size=2),
+        "journey_configuration": st.dictionaries(NAMES, configurations(), max_size=2),
+    }
 )
-def test_the_plan_of_an_export_is_empty_whatever_there_is(
-    of_triggers: dict[str, Any], of_integrations: dict[str, Any]
-) -> None:
+
+
+@given(WORLDS)
+def test_the_plan_of_an_export_is_empty_whatever_there_is(there: dict[str, dict[str, Any]]) -> None:
     world = World()
-    for name, one in of_triggers.items():
-        world.place("triggers", **(one | {"name": name}))
-    for name, one in of_integrations.items():
-        world.place("integrations", **(one | {"name": name}))
+    for kind, ones in there.items():
+        for name, one in ones.items():
+            titled = {"jsonSchema": one["jsonSchema"] | {"title": name}} if "jsonSchema" in one else {}
+            world.place(f"{kind}s", **(one | titled | {"name": name}))
     context = world.context()
-    found = asyncio.run(read_world(context, [KINDS["trigger"], KINDS["integration"]]))
+    found = asyncio.run(read_world(context, [KINDS[kind] for kind in there]))
     with tempfile.TemporaryDirectory() as place:
         file = Path(place, "export.toml")
         file.write_text(export_document(found), encoding="utf-8", newline="")
         wanted = load_document(file)
     plan = make_plan(wanted, found, ControlState("https://x", key=b"k"), secret=context.secret)
     assert plan.is_empty, plan.render()
-    assert plan.counts.get("adopt", 0) == len(of_triggers) + len(of_integrations)
+    left_out = sum(one.get("deactivated") is True for one in there["presence_source"].values())
+    assert plan.counts.get("adopt", 0) == sum(map(len, there.values())) - left_out

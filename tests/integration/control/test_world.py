@@ -19,6 +19,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "destinations": {"name": "a", "enabled": False, "settings": {"eventBridgeArn": "arn"}},
     "subscriptions": {"name": "a"},
     "triggers": {"name": "a", "topicName": "v2.x"},
+    "scheduled_triggers": {"name": "a"},
+    "presence_sources": {"name": "a"},
+    "journey_schemas": {"title": "a"},
+    "journey_configurations": {"name": "a"},
     "integrations": {"name": "a", "integrationType": {"id": "amazon-eventbridge-source"}},
 }
 

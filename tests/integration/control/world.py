@@ -28,6 +28,10 @@ KINDS: dict[str, type[Collection]] = {  # integrations last: its path begins tha
     "destinations": remote.Destinations,
     "subscriptions": remote.Subscriptions,
     "triggers": remote.Triggers,
+    "scheduled_triggers": remote.ScheduledTriggers,
+    "presence_sources": remote.PresenceSources,
+    "journey_schemas": remote.JourneySchemas,
+    "journey_configurations": remote.JourneyConfigurations,
     "integrations": remote.Integrations,
 }
 

@@ -273,9 +273,9 @@ async def test_the_state_is_shown_without_credentials_and_ends_with_a_reset(star
     shown = await client.http.get("/_sandbox/control")
     state: dict[str, list[dict[str, Any]]] = shown.json()
     kinds = ["targets", "destinations", "subscriptions", "integrations", "triggers"]
-    assert {kind: len(found) for kind, found in state.items()} == dict.fromkeys(kinds, 1)
+    assert {kind: len(found) for kind, found in state.items() if found} == dict.fromkeys(kinds, 1)
     assert state["targets"][0]["secretsGiven"] == ["password", "username"]
     assert "never-to-be-seen" not in shown.text
     assert (await get(client, TARGETS))["entities"] == [], "a look at the state was no read"
     await client.http.post("/_sandbox/reset")
-    assert (await client.http.get("/_sandbox/control")).json() == {kind: [] for kind in kinds}
+    assert not any((await client.http.get("/_sandbox/control")).json().values())

@@ -38,6 +38,10 @@ TABLES: dict[str, dict[str, Any]] = {
         "workflow_id": "ae1e0cde-875d-4d13-a498-615e7a9fe956",
         "match_criteria": [{"json_path": "mediaType", "operator": "Equal", "value": "CHAT"}],
     },
+    "scheduled_trigger": {"workflow_id": "ae1e0cde-875d-4d13-a498-615e7a9fe956", "hours": "8,20"},
+    "presence_source": {"description": "The old exchange"},
+    "journey_schema": {"properties": {"page": {"type": "string"}}, "required": ["page"]},
+    "journey_configuration": {"source": "CRM", "schema_id": "s-1", "division_id": "d-1"},
 }
 
 

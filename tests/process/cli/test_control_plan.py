@@ -171,7 +171,7 @@ def test_what_fails_holds_up_nothing_else_and_ends_with_3(plane: Plane) -> None:
     assert "target.orders: done" in done.out
     plane.ask("faults", [])
     assert plane("apply", "-f", str(plane.file), "--yes").code == 0
-    assert all(len(one) == 1 for one in plane.ask("control").values())
+    assert [len(one) for one in plane.ask("control").values() if one] == [1] * 5
 
 
 def test_a_file_serves_several_environments(plane: Plane) -> None:

@@ -1,0 +1,1 @@
+"""The kinds of Genesys Cloud that are plain: an object at a path."""
