@@ -1,10 +1,16 @@
 # The verbs of a contributor; .ci/run uses the same ones.
+SHELL  := /bin/bash
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# a demo needs what a user needs; where setup has been, that is there already
+DEMO   := $(if $(wildcard $(READY)),$(VENV),build/demo)
 # with compiled files, whatever the environment says: each process would compile everything again
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+
+# setuptools warns of each editable install, which pip prints since 26
+QUIET  := PYTHONWARNINGS="ignore:Editable installation"
 
 .PHONY: setup demo test check docs reference deploy-check models sdk-check constraints bench simulate soak fuzz clean
 .DEFAULT_GOAL := help
@@ -16,11 +22,17 @@ setup: $(READY)    ## a virtual environment with everything in it
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(QUIET) $(BIN)/python -m pip install --quiet --editable ".[dev]"
 	@touch $@
 
-demo: $(READY)     ## replay a sample into the sandbox, with faults, and print the ledger
-	@$(BIN)/ingestd demo
+demo: $(DEMO)/.ready ## replay a sample into the sandbox, with faults, and print the ledger
+	@$(DEMO)/bin/ingestd demo
+build/demo/.ready: pyproject.toml
+	@echo "an environment in build/demo, with what ingestd needs (about 100 MB; a minute on a slow machine)"
+	@$(PYTHON) -m venv build/demo
+	@set -o pipefail; $(QUIET) build/demo/bin/python -m pip install --disable-pip-version-check --no-compile \
+	    --editable . | sed -un 's/^Collecting \([A-Za-z0-9_.-]*\).*/  + \1/p; s/^Installing.*/  installing/p'
+	@touch $@
 
 test: $(READY)     ## the test suite; SLOW=0.25 prints the tests that took as many seconds of CPU
 	$(PYTEST) -n 4 --dist worksteal $(if $(SLOW),--slow $(SLOW))
@@ -33,7 +45,7 @@ check: $(READY)    ## lint and types
 docs: $(VENV)/.docs ## the documentation site, with search, in build/site
 	$(BIN)/zensical build --clean --strict
 $(VENV)/.docs: $(READY)
-	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	$(QUIET) $(BIN)/python -m pip install --quiet --editable ".[docs]"
 	@touch $@
 
 reference: $(READY) ## write docs/reference/ again, from the code
@@ -67,4 +79,4 @@ fuzz: $(READY)     ## properties with many more examples, random crashes with ma
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -n 2 --dist worksteal --timeout 3600 tests/unit tests/contract tests/integration tests/process
 
 clean:             ## remove what setup made
-	rm -rf $(VENV) build .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build ingestd-demo .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -114,6 +114,7 @@ def show(number: int, state_dir: str | None, as_json: bool, payload_only: bool) 
     "--edit", "edit_file", metavar="FILE", help="Send this payload instead (one ID; - for standard input)."
 )
 @click.option("--dry-run", is_flag=True, help="Revalidate, and say what would be sent.")
+@click.option("--sandbox", is_flag=True, help="Send to a sandbox, started for it, that keeps nothing.")
 @api_options
 @common_options
 @_as_json
@@ -122,6 +123,7 @@ def retry(
     everything: bool,
     edit_file: str | None,
     dry_run: bool,
+    sandbox: bool,
     as_json: bool,
     config_file: str | None,
     sink: str | None,
@@ -158,6 +160,7 @@ def retry(
         config_file=config_file,
         payload=_read_payload(edit_file) if edit_file else None,
         dry_run=dry_run,
+        sandbox=sandbox,
         warn=say,
     )
     click.echo(json.dumps(result.as_dict()) if as_json else result.words())

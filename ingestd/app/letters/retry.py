@@ -5,6 +5,7 @@ that uses the directory, that process does.
 """
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ingestd.app.event_loop import run_loop
 from ingestd.app.letters.letters import directory_of
 from ingestd.app.letters.purge import beside_log
 from ingestd.app.letters.retry_result import RetryResult
-from ingestd.config import Overrides, Settings, find_login, load
+from ingestd.config import Login, Overrides, Settings, find_login, load
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError, first_cause
 from ingestd.core.redaction import MASK
@@ -39,10 +40,11 @@ def retry(
     config_file: str | None,
     payload: bytes | None,
     dry_run: bool,
+    sandbox: bool = False,
     warn: Callable[[str], None],
 ) -> RetryResult:
-    """Revalidate, mark, then send. ``payload``: send this instead; then ``where`` is one letter. ``warn`` is
-    called with warnings for a person.
+    """Revalidate, mark, then send. ``payload``: send this instead; then ``where`` is one letter. ``sandbox``:
+    to one that is started for it. ``warn`` is called with warnings for a person.
 
     Raises UserError when it cannot begin.
     """
@@ -59,8 +61,12 @@ def retry(
             if dry_run:
                 await marking.run(alone=True)
             else:
-                await _send(settings, directory, marking, result, warn=warn)
+                async with AsyncExitStack() as stack:
+                    login = await _start_sandbox(settings, stack) if sandbox else find_login(settings)
+                    await _send(settings, login, directory, marking, result, warn=warn)
         except DirectoryInUse as in_use:
+            if sandbox:  # that one would send them, and not to a sandbox
+                raise
             if not dry_run:
                 result.process = in_use.holder
             await marking.run(alone=False)
@@ -182,8 +188,15 @@ async def _as_before(directory: Path, given: dict[tuple[str, str], Any], config_
     return load(config_file, given)
 
 
+async def _start_sandbox(settings: Settings, stack: AsyncExitStack) -> Login | None:
+    from ingestd.app.replay_target import find_target
+
+    return (await find_target(settings, sandbox=True, faults=(), stack=stack))[0]
+
+
 async def _send(
     settings: Settings,
+    login: Login | None,
     directory: Path,
     marking: Marking,
     result: RetryResult,
@@ -191,8 +204,6 @@ async def _send(
     warn: Callable[[str], None],
 ) -> None:
     clock = SystemClock()
-    login = find_login(settings)
-
     async with open_pipeline(
         settings, login, directory, clock=clock, warn=warn, requested_letters_only=True
     ) as pipeline:
