@@ -18,7 +18,7 @@ _LIVE = {
     "ingest": {
         *("producers", "access_token_in_query", "max_body", "max_expansion", "max_events"),
         *("wait_timeout", "keep_rejected", "webhook_origins", "webhook_rate", "max_head", "max_connections"),
-        *("head_timeout", "body_timeout", "idle_timeout"),
+        *("head_timeout", "body_timeout", "idle_timeout", "token_lifetime", "unwrap", "unwrap_fields"),
     },
 }
 """Section -> settings that change without a restart."""
@@ -46,7 +46,7 @@ def reload(service: Service) -> None:
 def _take_over(service: Service, new: Settings) -> None:
     """First all that may fail, then all at once."""
     check_run(new)
-    keys = authenticator(new.ingest, service.clock)
+    keys = authenticator(new.ingest, service.clock, service.endpoint.authenticator.attempts)
     validator = make_validator(new, warn=log.warning)
     if service.certificates:
         service.certificates.reload()

@@ -15,6 +15,7 @@ from ingestd.core.ledger import Ledger
 from ingestd.httpd.request import ServerLimits
 from ingestd.httpd.server import Server
 from ingestd.httpd.tls import Certificates
+from ingestd.sources.http.access_tokens import FailedAttempts
 from ingestd.sources.http.auth import Authenticator
 from ingestd.sources.http.endpoint import Endpoint, EndpointSettings
 from ingestd.telemetry import log
@@ -78,15 +79,18 @@ class Service:
         return self.error.exit_code if self.error else 0
 
 
-def authenticator(ingest: IngestConfig, clock: Clock) -> Authenticator:
-    """Reads the files of tokens and secrets, and hides them from the log. Raises UserError."""
+def authenticator(
+    ingest: IngestConfig, clock: Clock, attempts: FailedAttempts | None = None
+) -> Authenticator:
+    """Reads the files of tokens and secrets, and hides them from the log. ``attempts``: those that failed so
+    far. Raises UserError."""
     producers = producer_keys(ingest.producers)
     for keys in producers.values():
-        for token in keys.tokens:
+        for token in (*keys.tokens, *keys.passwords, *keys.api_keys, *keys.client_secrets):
             redaction.hide(token)
         for secret in keys.webhook_secrets:
             redaction.hide(b64encode(secret).decode())
-    return Authenticator(producers, clock=clock)
+    return Authenticator(producers, clock=clock, token_lifetime_s=ingest.token_lifetime, attempts=attempts)
 
 
 def open_console(service: "Service", settings: Settings) -> None:
@@ -114,6 +118,7 @@ def endpoint_settings(ingest: IngestConfig) -> EndpointSettings:
         webhook_origins=tuple(ingest.webhook_origins),
         webhook_rate=ingest.webhook_rate,
         access_token_in_query=ingest.access_token_in_query,
+        unwrap=ingest.unwrapper,
     )
 
 

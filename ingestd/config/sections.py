@@ -17,6 +17,7 @@ from ingestd.core.setting_types import (
     as_list,
     field,
 )
+from ingestd.core.unwrap import UnwrapSection
 from ingestd.sources.nats.settings import NatsConfig
 from ingestd.sources.sqs.settings import SqsConfig
 
@@ -177,8 +178,9 @@ class MetricsConfig(Section):
     port: int | None = field(None, ge=0, le=65535, description="not set: not served; 0: any free port")
 
 
-class ProducerConfig(Section):
-    """Who may post. A bearer token, or a Standard Webhooks signing secret, or both (either will do)."""
+class ProducerConfig(UnwrapSection):
+    """Who may post. By a bearer token, Basic, an API key, OAuth client credentials, or a Standard Webhooks
+    signature; of several, either will do."""
 
     token: Secret = field(NOTHING, description="bearer token; better: token_file")
     token_file: SecretFile = field(
@@ -186,6 +188,23 @@ class ProducerConfig(Section):
     )
     webhook_secret: Secret = field(NOTHING, description="Standard Webhooks: base64, with or without whsec_")
     webhook_secret_file: SecretFile = field("", description="one signing secret on each line; all are valid")
+    username: str = field("", pattern=r"^[^:\x00-\x1f]{0,200}$", description="Basic: the user name")
+    password: Secret = field(NOTHING, description="Basic: the password; better: password_file")
+    password_file: SecretFile = field("", description="one password on each line; all are valid")
+    api_key_header: str = field(
+        "X-Api-Key",
+        pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$",
+        description="header with the API key",
+    )
+    api_key: Secret = field(NOTHING, description="API key; better: api_key_file")
+    api_key_file: SecretFile = field("", description="one API key on each line; all are valid")
+    client_id: str = field(
+        "", pattern=r"^[!-~]{0,200}$", description="OAuth: for a token of POST /v1/oauth/token"
+    )
+    client_secret: Secret = field(NOTHING, description="OAuth: its secret; better: client_secret_file")
+    client_secret_file: SecretFile = field(
+        "", description="one client secret on each line; all are valid, the first signs tokens"
+    )
     events_per_second: float = field(0, ge=0, description="most events in a second; 0: no limit of its own")
     events_per_day: int = field(0, ge=0, description="most events in a UTC day; 0: no limit")
 
@@ -211,7 +230,7 @@ SourceName = Annotated[str, Matching(r"^[a-z][a-z0-9_-]{0,39}$")]
 """It becomes a label of metrics."""
 
 
-class IngestConfig(Section):
+class IngestConfig(UnwrapSection):
     """What ``ingestd run`` reads: HTTP, and sources at brokers."""
 
     listen: Listen = field("127.0.0.1:8080", description="address:port; [::1]:8080 for IPv6; port 0: any")
@@ -219,6 +238,9 @@ class IngestConfig(Section):
     access_token_in_query: bool = field(False, description="also accept ?access_token=")
     producers: dict[ProducerName, ProducerConfig] = field(
         {}, max_length=1000, description="by name; none: anyone may post"
+    )
+    token_lifetime: Seconds = field(
+        3600.0, ge=60, le=86_400, description="how long an access token of POST /v1/oauth/token is good"
     )
     tls: TlsConfig = TlsConfig()
     max_body: Size = field(

@@ -90,9 +90,11 @@ def _check_tls(ingest: IngestConfig) -> None:
     if tls.client_ca_file and not tls.cert_file:
         raise ValueError("ingest.tls.client_ca_file needs ingest.tls.cert_file and ingest.tls.key_file")
     for name, one in ingest.producers.items():
-        secrets = one.token.get_secret_value(), one.webhook_secret.get_secret_value()
+        secrets = [one.token, one.webhook_secret, one.password, one.api_key, one.client_secret]
+        held = [one.token_file, one.webhook_secret_file, one.password_file, one.api_key_file]
+        held += [one.client_secret_file, *(secret.get_secret_value() for secret in secrets)]
         # A client certificate may carry the name; its authority is then what the producer is known by.
-        if not any((*secrets, one.token_file, one.webhook_secret_file, tls.client_ca_file)):
+        if not any((*held, tls.client_ca_file)):
             raise ValueError(
                 f"ingest.producers.{name} has no credentials: set token_file or webhook_secret_file"
             )

@@ -4,9 +4,10 @@ Called when the service starts and on SIGHUP. No message shows a secret, or a pa
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ingestd.admin.access import ConsoleToken, Role
 from ingestd.config import ConsoleTokenConfig, ProducerConfig
@@ -30,37 +31,53 @@ def producer_keys(producers: Mapping[str, ProducerConfig]) -> dict[str, Producer
     token or secret that two producers have.
     """
     keys: dict[str, ProducerKeys] = {}
-    owners: dict[str | bytes, str] = {}
+    owners: dict[tuple[str, str | bytes], str] = {}
     for name, producer in producers.items():
         if not name:
             raise UserError("ingest.producers: a producer needs a name that is not empty")
-        found = ProducerKeys(
-            tokens=_read(
+        secrets = {
+            what: _read(
                 f"producer {name}",
                 f"ingest.producers.{name}",
-                "token",
-                producer.token.get_secret_value(),
-                producer.token_file,
-                _token,
-            ),
-            webhook_secrets=_read(
-                f"producer {name}",
-                f"ingest.producers.{name}",
-                "webhook secret",
-                producer.webhook_secret.get_secret_value(),
-                producer.webhook_secret_file,
-                decode_secret,
-            ),
-            events_per_second=producer.events_per_second,
-            events_per_day=producer.events_per_day,
-        )
-        for what, secrets in (("token", found.tokens), ("webhook secret", found.webhook_secrets)):
-            for secret in secrets:
-                owner = owners.setdefault(secret, name)
-                if owner != name:
+                what,
+                getattr(producer, setting).get_secret_value(),
+                getattr(producer, f"{setting}_file"),
+                parse,
+            )
+            for what, (setting, parse) in _SECRETS.items()
+        }
+        for what, found in secrets.items():
+            for secret in found:
+                owner = owners.setdefault((what if what == "password" else "", secret), name)
+                if owner != name and what != "password":  # it goes with a name
                     raise UserError(f"producers {owner} and {name} have the same {what}: give each its own")
-        keys[name] = found
+        keys[name] = _keys_of(name, producer, secrets)
+    for what, names in (
+        ("username", [one.username for one in keys.values()]),
+        ("client_id", [one.client_id for one in keys.values()]),
+    ):
+        if twice := [one for one, times in Counter(filter(None, names)).items() if times > 1]:
+            raise UserError(f"ingest.producers: two of them have the {what} {twice[0]!r}: give each its own")
     return keys
+
+
+def _keys_of(name: str, producer: ProducerConfig, secrets: Mapping[str, tuple[Any, ...]]) -> ProducerKeys:
+    for setting, what in (("username", "password"), ("client_id", "client secret")):
+        if bool(getattr(producer, setting)) != bool(secrets[what]):
+            raise UserError(f"ingest.producers.{name}: {setting} and the {what} go together: set both")
+    return ProducerKeys(
+        tokens=secrets["token"],
+        webhook_secrets=secrets["webhook secret"],
+        events_per_second=producer.events_per_second,
+        events_per_day=producer.events_per_day,
+        username=producer.username,
+        passwords=secrets["password"],
+        api_key_header=producer.api_key_header if secrets["API key"] else "",
+        api_keys=secrets["API key"],
+        client_id=producer.client_id,
+        client_secrets=secrets["client secret"],
+        unwrap=producer.unwrapper,
+    )
 
 
 def console_tokens(tokens: Mapping[str, ConsoleTokenConfig]) -> list[ConsoleToken]:
@@ -129,3 +146,21 @@ def _token(text: str) -> str:
     if not _TOKEN.fullmatch(text):
         raise ValueError("has characters that a bearer token cannot have: make one with openssl rand -hex 32")
     return text
+
+
+def _password(text: str) -> str:
+    if len(text) < MIN_TOKEN:
+        raise ValueError(f"is shorter than {MIN_TOKEN} characters: make one with openssl rand -hex 32")
+    if not text.isprintable():
+        raise ValueError("has characters that cannot be typed: make one with openssl rand -hex 32")
+    return text
+
+
+_SECRETS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "token": ("token", _token),
+    "webhook secret": ("webhook_secret", decode_secret),
+    "password": ("password", _password),
+    "API key": ("api_key", _token),
+    "client secret": ("client_secret", _password),
+}
+"""What it is called -> its setting, and what reads it."""

@@ -14,6 +14,7 @@ from ingestd.core.section import Section
 from ingestd.schemas.key_doubts import key_of
 from ingestd.schemas.load import load as load_schema
 from ingestd.sinks.webhook import WebhookConfig
+from ingestd.sources.http.auth import ProducerKeys
 from ingestd.wiring.producer_keys import producer_keys
 
 _SECRETS = {"client_secret", "token", "webhook_secret", "password", "secret"}
@@ -60,13 +61,21 @@ def check_login(login: Login) -> Iterator[Finding]:
 def check_producers(settings: Settings) -> Iterator[Finding]:
     """Tokens and signing secrets can be read and used. Raises UserError."""
     keys = producer_keys(settings.ingest.producers)
-    told = [
-        f"{name} ({len(one.tokens)} tokens, {len(one.webhook_secrets)} signing secrets)"
-        for name, one in keys.items()
-    ]
+    told = [f"{name} ({', '.join(_told(one))})" for name, one in keys.items()]
     more = f" and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
     if told:
         yield ok("producers", f"{', '.join(told[:_MOST_TOLD])}{more}")
+
+
+def _told(keys: ProducerKeys) -> list[str]:
+    counts = {
+        "tokens": keys.tokens,
+        "signing secrets": keys.webhook_secrets,
+        "passwords": keys.passwords,
+        "API keys": keys.api_keys,
+        "client secrets": keys.client_secrets,
+    }
+    return [f"{len(found)} {what}" for what, found in counts.items() if found] or ["by certificate"]
 
 
 def check_secret_files(settings: Settings, origins: Origins) -> Iterator[Finding]:
@@ -74,8 +83,7 @@ def check_secret_files(settings: Settings, origins: Origins) -> Iterator[Finding
     secrets = [("api.client_secret_file", settings.api.client_secret_file)]
     secrets.append(("ingest.tls.key_file", settings.ingest.tls.key_file))
     for name, producer in settings.ingest.producers.items():
-        secrets.append((f"ingest.producers.{name}.token_file", producer.token_file))
-        secrets.append((f"ingest.producers.{name}.webhook_secret_file", producer.webhook_secret_file))
+        secrets += [(f"ingest.producers.{name}.{field}", path) for field, path in _secret_files_of(producer)]
     for name, sink in settings.sinks.items():
         secrets += [(f"sinks.{name}.{setting}", path) for setting, path in _secret_files_of(sink)]
     for place, origin in origins.items():

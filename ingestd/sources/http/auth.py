@@ -1,4 +1,5 @@
-"""Who posts: bearer tokens (RFC 6750), client certificates, Standard Webhooks signatures.
+"""Who posts: bearer tokens (RFC 6750), Basic, API keys in a header of any name, client certificates, Standard
+Webhooks signatures.
 
 Called by the endpoint. Nothing given by a client, and no key, gets into a message.
 """
@@ -6,13 +7,15 @@ Called by the endpoint. Nothing given by a client, and no key, gets into a messa
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
 from ingestd.core.clock import Clock
+from ingestd.core.unwrap import Unwrapper
 from ingestd.httpd.problem import RefusedRequest
 from ingestd.httpd.request import Request
+from ingestd.sources.http.access_tokens import AccessTokens, FailedAttempts, basic_pairs, is_one_of
 
 TOLERANCE_S = 300.0
 """How far a signature's time may be from ours, in both directions: bounds how long it can be replayed."""
@@ -30,12 +33,32 @@ class ProducerKeys:
     webhook_secrets: tuple[bytes, ...] = field(default=(), repr=False)
     events_per_second: float = 0.0
     events_per_day: int = 0
+    username: str = ""
+    passwords: tuple[str, ...] = field(default=(), repr=False)
+    api_key_header: str = ""
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    client_id: str = ""
+    client_secrets: tuple[str, ...] = field(default=(), repr=False)
+    unwrap: Unwrapper | None = None
 
 
 class Authenticator:
-    """``producer_keys`` by name; without any, anyone may post, without a name."""
+    """``producer_keys`` by name; without any, anyone may post, without a name. ``token_lifetime_s``: of the
+    access tokens that it issues. ``attempts``: that failed, of the one before."""
 
-    def __init__(self, producers: Mapping[str, ProducerKeys], *, clock: Clock) -> None:
+    def __init__(
+        self,
+        producers: Mapping[str, ProducerKeys],
+        *,
+        clock: Clock,
+        token_lifetime_s: float = 3600.0,
+        attempts: FailedAttempts | None = None,
+    ) -> None:
+        self.attempts = attempts or FailedAttempts(clock)
+        clients = {
+            one.client_id: (name, one.client_secrets) for name, one in producers.items() if one.client_id
+        }
+        self.tokens = AccessTokens(clients, self.attempts, lifetime_s=token_lifetime_s, clock=clock)
         self.producers = dict(producers)
         self.anonymous = not producers
         self._clock = clock
@@ -44,15 +67,22 @@ class Authenticator:
             for name, keys in producers.items()
             for token in keys.tokens
         ]
+        self._passwords = {
+            one.username: (name, one.passwords) for name, one in producers.items() if one.username
+        }
+        self._api_keys: dict[str, list[tuple[str, bytes]]] = {}
+        for name, one in producers.items():
+            keys_of = self._api_keys.setdefault(one.api_key_header.lower(), []) if one.api_keys else []
+            keys_of += [(name, sha256(key.encode()).digest()) for key in one.api_keys]
         self._secrets = [
             (name, secret) for name, keys in producers.items() for secret in keys.webhook_secrets
         ]
 
     def by_credentials(self, request: Request, query_token: bytes | None = None) -> str | None:
-        """The producer whose token or certificate the request shows; None when it shows neither.
+        """The producer whose token, password, API key or certificate the request shows; None: it shows none.
 
-        A token goes before a certificate. Raises Refused: 401 for a token of no producer, 400 for two
-        tokens (RFC 6750, section 2).
+        The first of these goes before the others. Raises Refused: 401 for what is of no producer, 400 for two
+        tokens (RFC 6750, section 2), 429 after many wrong passwords.
         """
         token = _bearer_token(request)
         if query_token is not None:
@@ -63,6 +93,11 @@ class Authenticator:
             token = query_token
         if token is not None:
             return self._by_token(token)
+        if self._passwords and (pairs := basic_pairs(request)):
+            return self._by_password(request.peer, pairs[0])
+        for header, known in self._api_keys.items():
+            if (key := request.headers.get(header)) is not None:
+                return self._by_digest(known, key.encode("latin-1"), f"the key in {header} is not known")
         certificate_name = request.certificate_name
         return certificate_name if certificate_name and certificate_name in self.producers else None
 
@@ -97,14 +132,33 @@ class Authenticator:
         return found
 
     def _by_token(self, token: bytes) -> str:
-        digest = sha256(token).digest()
+        if self.tokens and (issued_to := self.tokens.producer_of(token)):
+            return issued_to
+        return self._by_digest(self._digests, token, "the token is not known", error="invalid_token")
+
+    def _by_digest(
+        self, keys: Sequence[tuple[str, bytes]], given: bytes, words: str, *, error: str = ""
+    ) -> str:
+        digest = sha256(given).digest()
         found = ""
-        for name, known in self._digests:
+        for name, known in keys:
             if hmac.compare_digest(known, digest):
                 found = name  # and on, for the same reason
         if not found:
-            raise _unauthorized("the token is not known", error="invalid_token")
+            raise _unauthorized(words, error=error)
         return found
+
+    def _by_password(self, peer: str, pair: tuple[str, str]) -> str:
+        username, password = pair
+        known = username if username in self._passwords else ""
+        if wait_s := self.attempts.wait_s(peer, f"user {known}"):
+            wait = [("Retry-After", str(wait_s))]
+            raise RefusedRequest(429, "too many wrong passwords: wait, and check it", headers=wait)
+        name, passwords = self._passwords.get(known, ("", ()))
+        if not is_one_of(password, passwords):
+            self.attempts.failed(peer, f"user {known}")
+            raise _unauthorized("this user name and password are not known", basic=True)
+        return name
 
 
 def sign(secret: bytes, signed: bytes) -> bytes:
@@ -124,6 +178,8 @@ def _bearer_token(request: Request) -> bytes | None:
     return token.strip(" ").encode("latin-1")
 
 
-def _unauthorized(detail: str, *, error: str = "") -> RefusedRequest:
+def _unauthorized(detail: str, *, error: str = "", basic: bool = False) -> RefusedRequest:
     challenge = f'{_REALM}, error="{error}"' if error else _REALM
+    if basic:
+        challenge = f'Basic realm="ingestd", charset="UTF-8", {challenge}'
     return RefusedRequest(401, detail, headers=[("WWW-Authenticate", challenge)])

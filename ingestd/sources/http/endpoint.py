@@ -8,7 +8,7 @@ Nothing of a request is logged here: it may hold tokens and personal data.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -23,8 +23,10 @@ from ingestd.core.submission import (
     Result,
     Submission,
 )
+from ingestd.core.unwrap import NotWrapped, Unwrapper
 from ingestd.httpd.problem import JSON_TYPE, OUR_FAULT, RefusedRequest, encode, problem
 from ingestd.httpd.request import Request, Response
+from ingestd.sources.http.access_tokens import MAX_BODY_BYTES, TOKEN_PATH
 from ingestd.sources.http.aside import BodyWorker, at_once
 from ingestd.sources.http.auth import Authenticator
 from ingestd.sources.http.body import (
@@ -48,6 +50,7 @@ LIGHT_BYTES = 256 * 1024
 LIGHT_CODED_BYTES = 16 * 1024
 """Up to here a body is unpacked on the loop; what is compressed may grow by ``max_expansion``."""
 _MAX_LENGTH_DIGITS = 18
+_ALL_READABLE: Mapping[int, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +64,14 @@ class EndpointSettings:
     webhook_origins: tuple[str, ...] = ()
     webhook_rate: int = 0
     access_token_in_query: bool = False
+    unwrap: Unwrapper | None = None
+    """For producers that have none of their own."""
 
 
 class Unpacked(NamedTuple):
     producer: str
     events: list[bytes]
+    unreadable: Mapping[int, str]
 
 
 class NotUnpacked(NamedTuple):
@@ -123,6 +129,9 @@ class Endpoint:
         """The refusal that the head alone calls for, so that its body is not read."""
         producer: str | None = None
         try:
+            if request.path == TOKEN_PATH and self._authenticator.tokens:
+                self._check_token_request(request)
+                return None
             if request.path != PATH:
                 raise RefusedRequest(404, f"there is nothing here; events go to POST {PATH}")
             if request.method != "POST":
@@ -131,7 +140,7 @@ class Endpoint:
                 raise RefusedRequest(405, "events are sent with POST", headers=[ALLOW])
             query = self._query(request)
             producer = self._by_head(request, query)
-            self._check_length(request)
+            self._check_length(request, self.settings.max_body_bytes)
             format_of(request)
             if coding := request.headers.get("content-encoding"):
                 check_coding(coding)
@@ -142,6 +151,11 @@ class Endpoint:
 
     def handle(self, request: Request) -> None:
         """Respond now, or when admission has the answer. For a request whose head was let pass."""
+        if request.path == TOKEN_PATH:
+            answer = self._authenticator.tokens.answer(request)
+            wanted = answer.status < 400
+            request.respond(*(answer if wanted else self._tell(request, None, answer, "no access token")))
+            return
         if request.method == "OPTIONS":
             settings = self.settings
             origins, rate = settings.webhook_origins, settings.webhook_rate
@@ -172,7 +186,7 @@ class Endpoint:
         try:
             if producer is None:
                 producer = self._authenticator.by_signature(request)
-            return Unpacked(producer, self._events(request))
+            return self._unwrapped(producer, self._events(request))
         except RefusedRequest as refused:
             return NotUnpacked(refused.response, str(refused))
         except Exception:
@@ -186,7 +200,7 @@ class Endpoint:
         if isinstance(found, NotUnpacked):
             request.respond(*self._tell(request, known, *found))
             return
-        producer, events = found
+        producer, events, unreadable = found
         if request.gone:  # its producer still has the events
             return
         if not events:
@@ -204,6 +218,7 @@ class Endpoint:
                 producer,
                 query.atomic,
                 self.settings.wait_timeout_s if query.wait else 0.0,
+                unreadable=unreadable,
             )
         )
 
@@ -229,7 +244,28 @@ class Endpoint:
             authenticator.check_signature_head(request)
         return producer
 
-    def _check_length(self, request: Request) -> None:
+    def _unwrapped(self, producer: str, events: list[bytes]) -> Unpacked:
+        """What is no envelope of an event is rejected, as it came."""
+        keys = self._authenticator.producers.get(producer)
+        unwrap = (keys.unwrap if keys else None) or self.settings.unwrap
+        if unwrap is None:
+            return Unpacked(producer, events, _ALL_READABLE)
+        unreadable: dict[int, str] = {}
+        for index, event in enumerate(events):
+            try:
+                events[index] = unwrap(event)
+            except NotWrapped as error:
+                unreadable[index] = str(error)
+        return Unpacked(producer, events, unreadable)
+
+    def _check_token_request(self, request: Request) -> None:
+        if request.method != "POST":
+            raise RefusedRequest(405, "a token is asked for with POST", headers=[("Allow", "POST")])
+        self._check_length(request, MAX_BODY_BYTES)
+        if "content-encoding" in request.headers:
+            raise RefusedRequest(415, "a request for a token is not compressed")
+
+    def _check_length(self, request: Request, limit: int) -> None:
         length = request.headers.get("content-length")
         if length is None:
             if "transfer-encoding" not in request.headers:
@@ -239,7 +275,6 @@ class Endpoint:
             return
         if not (length.isascii() and length.isdigit()):
             raise RefusedRequest(400, "Content-Length must be a number")
-        limit = self.settings.max_body_bytes
         if len(length) > _MAX_LENGTH_DIGITS or int(length) > limit:
             raise RefusedRequest(413, f"the body is longer than {limit} bytes")
 

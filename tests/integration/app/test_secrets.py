@@ -65,15 +65,15 @@ NatsConfig: ack_wait ca_file cert_file consumer domain format max_unacked server
 EventBridgeConfig: bus detail detail_type max_entry_bytes resources source time type
 GenesysEventsConfig: api map namespace source_id strict type
 IngestConfig: access_token_in_query allow_anonymous body_timeout head_timeout idle_timeout keep_rejected
-    listen max_body max_connections max_events max_expansion max_head wait_timeout webhook_origins
-    webhook_rate
+    listen max_body max_connections max_events max_expansion max_head token_lifetime wait_timeout
+    webhook_origins webhook_rate
 IngestApiConfig: type
 JourneyEventsConfig: configuration_id strict type
 LakeConfig: event_type file_age file_bytes file_mode format max_backlog of partition time type
 LettersConfig: poll_interval retention retry
 LogConfig: format level
 MetricsConfig: host port
-ProducerConfig: events_per_day events_per_second
+ProducerConfig: api_key_header client_id events_per_day events_per_second username
 SchemaConfig: dedup_key format_assertion max_depth max_values name
 SinkConfigBase: allow_private when
 HttpSinkConfig: events_per_second expect max_age max_bytes max_events max_in_flight on_status order_by

@@ -73,7 +73,7 @@ def settable(model: type[Section] = Settings, above: tuple[str, ...] = ()) -> li
         if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
             found += settable(info.annotation, place)
         elif place not in {
-            *(("ingest", kind) for kind in (*SOURCES, "producers")),
+            *(("ingest", kind) for kind in (*SOURCES, "producers", "unwrap_fields")),
             ("admin", "tokens"),
             ("sinks",),
         }:
