@@ -1,6 +1,7 @@
 """The modules of ``ingestd/`` and what they import."""
 
 import ast
+import gc
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -34,11 +35,33 @@ def modules() -> dict[str, Path]:
 
 @cache
 def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+    gc.disable()  # most of the time went into looking for garbage among a million nodes
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    gc.freeze()
+    gc.enable()
+    return tree
+
+
+def nodes_of(tree: ast.AST) -> list[ast.AST]:
+    """As ``ast.walk``. Of a module they are kept: many rules look at them."""
+    nodes: list[ast.AST] = getattr(tree, "nodes", [])
+    if nodes:
+        return nodes
+    nodes.append(tree)
+    for node in nodes:
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if isinstance(value, ast.AST):
+                nodes.append(value)
+            elif isinstance(value, list):
+                nodes += [one for one in value if isinstance(one, ast.AST)]
+    if isinstance(tree, ast.Module):
+        tree.nodes = nodes  # type: ignore[attr-defined]
+    return nodes
 
 
 def imported_names(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

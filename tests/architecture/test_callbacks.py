@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from tests.architecture.modules import modules, tree_of
+from tests.architecture.modules import modules, nodes_of, tree_of
 from tests.each import each
 
 STILL_ASSIGNED_LATER: dict[str, set[str]] = {}
@@ -17,7 +17,7 @@ class Names:
     ``methods``: what is a method somewhere, and nowhere a value."""
 
     def __init__(self, trees: Iterable[ast.Module]) -> None:
-        nodes = [node for tree in trees for node in ast.walk(tree)]
+        nodes = [node for tree in trees for node in nodes_of(tree)]
         self.aliases = {"Callable"}
         for node in nodes:
             if isinstance(node, ast.Assign) and _mentions(node.value, {"Callable"}):
@@ -44,11 +44,11 @@ class Names:
 
 def assigned_later(tree: ast.AST, names: Names) -> Iterator[str]:
     """From outside of an object, or by one of its methods after it was made. A library's module is none."""
-    functions = [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
-    making = {id(node) for one in functions if one.name in MAKERS for node in ast.walk(one)}
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
+    functions = [node for node in nodes_of(tree) if isinstance(node, FUNCTIONS)]
+    making = {id(node) for one in functions if one.name in MAKERS for node in nodes_of(one)}
+    imports = [node for node in nodes_of(tree) if isinstance(node, ast.Import)]
     libraries = {alias.asname or alias.name for node in imports for alias in node.names}
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Assign) and id(node) not in making:
             for target in node.targets:
                 if not isinstance(target, ast.Attribute) or _is_own(target):
@@ -65,7 +65,7 @@ def assigned_later(tree: ast.AST, names: Names) -> Iterator[str]:
 def _kept(method: ast.FunctionDef | ast.AsyncFunctionDef, names: Names) -> Iterator[str]:
     arguments = [*method.args.args, *method.args.kwonlyargs]
     given = {one.arg for one in arguments if one.annotation and _mentions(one.annotation, names.aliases)}
-    for node in ast.walk(method):
+    for node in nodes_of(method):
         if isinstance(node, ast.Assign) and _name(node.value) in given and isinstance(node.value, ast.Name):
             targets = [one for one in node.targets if isinstance(one, ast.Attribute) and _is_own(one)]
             yield from (f"{method.name}: {ast.unparse(target)}" for target in targets)
@@ -80,7 +80,7 @@ def _name(node: ast.expr) -> str:
 
 
 def _mentions(node: ast.expr, names: set[str]) -> bool:
-    return any(_name(one) in names for one in ast.walk(node) if isinstance(one, ast.expr))
+    return any(_name(one) in names for one in nodes_of(node) if isinstance(one, ast.expr))
 
 
 @cache

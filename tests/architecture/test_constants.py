@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.architecture.modules import tree_of
+from tests.architecture.modules import nodes_of, tree_of
 from tests.each import each
 
 TESTS = Path(__file__).parents[1]
@@ -12,7 +12,7 @@ TESTS = Path(__file__).parents[1]
 
 def changed_constants(tree: ast.AST) -> Iterator[int]:
     """Lines with ``setattr(module, "CONSTANT", value)`` or ``setattr("module.CONSTANT", value)``."""
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Call) and "setattr" in (
             getattr(node.func, name, "") for name in ("id", "attr")
         ):

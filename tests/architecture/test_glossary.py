@@ -4,7 +4,7 @@ import ast
 import re
 from pathlib import Path
 
-from tests.architecture.modules import modules, tree_of
+from tests.architecture.modules import modules, nodes_of, tree_of
 
 ROOT = Path(__file__).parents[2]
 LIST = "## Words that are not used"
@@ -67,7 +67,7 @@ def test_no_docstring_and_no_message_says_it_otherwise() -> None:
     offenders = [
         f"{module}:{node.lineno}: {word}"
         for module, path in modules().items()
-        for node in ast.walk(tree_of(path))
+        for node in nodes_of(tree_of(path))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value
         for word in said_otherwise(node.value)
     ]

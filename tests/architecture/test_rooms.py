@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 
 from benchmarks.serve_profile import PARTS
-from tests.architecture.modules import FLOOR_OF, imported_names, imports, modules, room_of, tree_of
+from tests.architecture.modules import FLOOR_OF, imported_names, imports, modules, nodes_of, room_of, tree_of
 
 STILL_UP = set[str]()
 """Imports that go up today. The list may only get shorter."""
@@ -65,7 +65,7 @@ def test_what_a_command_does_can_be_called_by_others_than_a_command() -> None:
     for module, path in modules().items():
         if room_of(module) != "app":
             continue
-        for node in ast.walk(tree_of(path)):
+        for node in nodes_of(tree_of(path)):
             name = ast.unparse(node) if isinstance(node, ast.Attribute | ast.Name) else ""
             if name in (
                 "print",
@@ -93,7 +93,7 @@ def test_processing_sinks_and_core_do_no_input_or_output() -> None:
         tops = {name.partition(".")[0] for name in used} - ({"asyncio"} if path.name == "clock.py" else set())
         calls = {
             node.id
-            for node in ast.walk(tree)
+            for node in nodes_of(tree)
             if isinstance(node, ast.Name) and node.id in {"open", "print", "input"}
         }
         offenders += [f"{module}: {name}" for name in sorted(tops | calls)]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from tests.architecture.modules import imported_names, tree_of
+from tests.architecture.modules import imported_names, nodes_of, tree_of
 from tests.each import each
 
 TESTS = Path(__file__).parents[1]
@@ -59,7 +59,7 @@ def what_needs(judge: Callable[[ast.Module], Iterator[str]], module: str) -> lis
 
 def starts_processes(tree: ast.Module) -> Iterator[str]:
     yield from _imports(tree, PROCESSES)
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Attribute) and node.attr in PROCESS_CALLS:
             yield node.attr
 
@@ -67,7 +67,7 @@ def starts_processes(tree: ast.Module) -> Iterator[str]:
 def needs_a_loop(tree: ast.Module) -> Iterator[str]:
     yield from starts_processes(tree)
     yield from _imports(tree, LOOPS)
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.AsyncFunctionDef):
             yield f"async {node.name}"
 

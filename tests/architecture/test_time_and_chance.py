@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator
 
-from tests.architecture.modules import modules, room_of, tree_of
+from tests.architecture.modules import modules, nodes_of, room_of, tree_of
 from tests.each import each
 
 NOT_SIMULATED = {"cli", "sandbox", "httpd", "admin", "telemetry", "simulation"}
@@ -29,7 +29,7 @@ TIMERS = {"call_later", "call_at"}
 
 def past_the_clock(tree: ast.AST) -> Iterator[str]:
     """What is called, or handed on, by name. ``clock.call_later`` is the way; that of a loop is past it."""
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if not isinstance(node, ast.Attribute):
             continue
         owner = node.value
@@ -40,7 +40,7 @@ def past_the_clock(tree: ast.AST) -> Iterator[str]:
             yield node.attr
         elif node.attr == "time" and "loop" in ast.unparse(owner):
             yield "loop.time"
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "random.Random" and not node.args:
             yield "random.Random"
 

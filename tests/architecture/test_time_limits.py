@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.architecture.modules import tree_of
+from tests.architecture.modules import nodes_of, tree_of
 from tests.each import each
 
 TESTS = Path(__file__).parents[1]
@@ -21,7 +21,7 @@ def seconds(node: ast.AST) -> float | None:
 
 def fixed_limits(tree: ast.AST) -> Iterator[int]:
     """Lines that let a machine that is slow enough fail."""
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in WAITS:
             given = [word.value for word in node.keywords if word.arg == "timeout"]
             if node.func.attr in {"timeout", "fail_after"}:
@@ -31,7 +31,7 @@ def fixed_limits(tree: ast.AST) -> Iterator[int]:
             yield from (one.lineno for one in given if seconds(one) is not None)
         elif isinstance(node, ast.Compare) and isinstance(node.ops[-1], ast.Lt | ast.LtE):
             called = {
-                n.func.attr for n in ast.walk(node) if isinstance(n, ast.Call) and hasattr(n.func, "attr")
+                n.func.attr for n in nodes_of(node) if isinstance(n, ast.Call) and hasattr(n.func, "attr")
             }
             if called & CLOCKS and isinstance(node.comparators[-1], ast.Constant):
                 yield node.lineno
@@ -45,7 +45,7 @@ def test_limits_of_time_in_tests_follow_the_machine() -> None:
     offenders = [
         f"{path.relative_to(TESTS)}:{line}"
         for path in sorted(TESTS.rglob("*.py"))
-        for line in fixed_limits(ast.parse(path.read_text(encoding="utf-8")))
+        for line in fixed_limits(tree_of(path))
     ]
     assert offenders == []
 
@@ -66,9 +66,9 @@ def test_a_fixed_limit_is_found(line: str) -> None:
 
 def measured_times(tree: ast.AST) -> Iterator[int]:
     """Lines with an assertion on what the clock of the machine says now."""
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Assert):
-            calls = [n.func for n in ast.walk(node.test) if isinstance(n, ast.Call)]
+            calls = [n.func for n in nodes_of(node.test) if isinstance(n, ast.Call)]
             if {"time.monotonic", "monotonic", "time.perf_counter", "perf_counter"} & set(
                 map(ast.unparse, calls)
             ):

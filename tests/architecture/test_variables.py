@@ -5,7 +5,7 @@ import re
 
 from ingestd.config.loading import _variables
 from ingestd.config.settings import Settings
-from tests.architecture.modules import modules, tree_of
+from tests.architecture.modules import modules, nodes_of, tree_of
 from tests.architecture.test_constants import TESTS
 
 
@@ -17,7 +17,7 @@ def test_variables_that_tests_set_are_read() -> None:
     assert [
         f"{path.relative_to(TESTS)}:{node.lineno}: {node.value}"
         for path in sorted((TESTS / "process").rglob("*.py"))
-        for node in ast.walk(tree_of(path))
+        for node in nodes_of(tree_of(path))
         if isinstance(node, ast.Constant) and re.fullmatch(r"INGESTD_[A-Z_]+", str(node.value))
         if node.value not in known
     ] == []

@@ -30,7 +30,7 @@ type = "cloudevents"
 url = "{url}/api/v2/eventbridge/events"
 wrap = {{type = "$.eventType", source = "pbx", id = "$.interactionId"}}
 auth = {{type = "oauth2", token_url = "{token_url}", client_id = "sandbox", client_secret = "sandbox"}}
-confirm = {{url = "{url}/api/v2/eventbridge/events/{{id}}", initial_delay = "50ms", requests_per_minute = 99}}
+confirm = {{url = "{url}{path}/{{id}}", initial_delay = "50ms", requests_per_minute = 9999}}
 max_in_flight = 8
 
 [sinks.answers]
@@ -57,8 +57,8 @@ def batch(number: int) -> list[bytes]:
 
 def configure(place: Place, sandbox: Running) -> Path:
     path = place / "ingestd.toml"
-    lake = place / "lake"
-    path.write_text(SINKS.format(url=sandbox.url, token_url=sandbox.token_url, lake=lake))
+    given = {"path": EVENT_BRIDGE_PATH, "lake": place / "lake"}
+    path.write_text(SINKS.format(url=sandbox.url, token_url=sandbox.token_url, **given))
     return path
 
 
