@@ -22,6 +22,7 @@ _COMMANDS = {
     "destinations": ("ingestd.cli.resources", "Partner event buses that get events, one at a time."),
     "subscriptions": ("ingestd.cli.resources", "Subscriptions to topics, one at a time."),
     "integrations": ("ingestd.cli.resources", "Amazon EventBridge integrations, one at a time."),
+    "webhooks": ("ingestd.cli.resources", "Webhooks that take events, one at a time."),
     "triggers": ("ingestd.cli.resources", "Process automation triggers, one at a time."),
     "scheduled-triggers": ("ingestd.cli.resources", "Triggers that fire by a clock, one at a time."),
     "presence-sources": ("ingestd.cli.resources", "Sources of presence events, one at a time."),

@@ -145,6 +145,12 @@ subscriptions = _make_group(
 integrations = _make_group(
     "integration", "integrations", "Amazon EventBridge integrations of the platform", "orders -f control.toml"
 )
+webhooks = _make_group(
+    "webhook",
+    "webhooks",
+    "Webhooks of the platform that take events",
+    "orders --set properties='{\"invocationRatePerMinute\": 200}'",
+)
 triggers = _make_group(
     "trigger", "triggers", "Process automation triggers of the platform", "orders -f control.toml"
 )

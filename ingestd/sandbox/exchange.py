@@ -14,7 +14,7 @@ class Exchange(NamedTuple):
 
     ``params``: the variable parts of its path, ``query``: what follows it. ``faults`` are asked about its
     events one by one; ``order`` is what was decided for the request as a whole. ``inbox`` counts for its
-    path.
+    path. ``origin``: scheme, host and port that the client knows.
     """
 
     method: str
@@ -28,6 +28,7 @@ class Exchange(NamedTuple):
     faults: Faults
     inbox: Inbox
     query: Mapping[str, str]
+    origin: str = ""
 
     def error(
         self,

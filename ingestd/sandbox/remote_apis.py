@@ -79,6 +79,7 @@ class RemoteApis:
             gate,
             clock,
             tokens=options.webhook_tokens,
+            is_token=self.control.is_webhook,
             secrets=options.webhook_secrets,
             max_body_bytes=options.platform_body_bytes,
             handshake_required=options.handshake_required,

@@ -219,6 +219,7 @@ class Sandbox:
             self._faults,
             inbox,
             request.query,
+            f"{request.scheme}://{request.host}",
         )
         if order.take:
             try:

@@ -16,7 +16,7 @@ from ingestd.control.engine.plan_file import check_plan, save_plan
 from ingestd.control.engine.resource import RemoteResource
 from ingestd.control.engine.state import ControlState
 from ingestd.control.engine.state_file import open_state
-from ingestd.control.engine.world import Progress, World, read_world
+from ingestd.control.engine.world import Progress, World, look_up, read_world
 from ingestd.control.trigger.topics import find_unknown
 from ingestd.core.errors import UserError
 from ingestd.core.redaction import by_value
@@ -116,4 +116,5 @@ async def _plan(
 ) -> Plan:
     kinds = [KINDS[name] for name in KINDS if name in intention.document.kinds | state.kinds]
     world = await read_world(control.context, kinds, state=state, progress=progress)
+    world = await look_up(control.context, intention.document, world)
     return make_plan(intention.document, world, state, prune=intention.prune, secret=control.secrets)

@@ -13,8 +13,18 @@ from ingestd.control.engine.change import Action, Change
 from ingestd.control.engine.compare import dotted, shown
 from ingestd.control.engine.kinds import KINDS
 from ingestd.control.engine.plan import Plan
-from ingestd.control.engine.resource import Address, AuditStep, Context, RemoteResource, ResourceKind, Wanted
+from ingestd.control.engine.reference import missing
+from ingestd.control.engine.resource import (
+    Address,
+    AuditStep,
+    Context,
+    RemoteResource,
+    ResourceKind,
+    Wanted,
+    with_values,
+)
 from ingestd.control.engine.state import ControlState, secret_hashes
+from ingestd.control.engine.world import value_of
 from ingestd.core.errors import Unreachable, UserError
 from ingestd.core.text import cut
 from ingestd.transport.api_client import AmbiguousRequest, ApiError
@@ -98,7 +108,8 @@ class _Run:
         self._grace_s = grace_s
         self._state = state
         self._kinds = kinds
-        self._ids = {one.address: one.found.id for one in plan.changes if one.found and one.wanted}
+        self._there = {one.address: one.found for one in plan.changes if one.found and one.wanted}
+        self._values = plan.world.values
         self._failed = set[Address]()
         self._unreachable = ""
 
@@ -132,6 +143,8 @@ class _Run:
         wanted, found = change.wanted, change.found
         if change.action is Action.REFUSED:
             raise UserError(change.why)
+        if wanted is not None:
+            wanted = with_values(wanted, await self._look_up(wanted))
         if wanted is None:
             assert found is not None
             await self._delete(kind, change, found)
@@ -150,6 +163,22 @@ class _Run:
             self._remember(found, wanted, self._hashes(wanted), created=change.ours)
             if change.action is Action.RESUME:
                 await self._settle(kind, change, found, wanted)
+
+    async def _look_up(self, wanted: Wanted) -> dict[str, str]:
+        """What its references stand for now. Raises UserError."""
+        found: dict[str, str] = {}
+        for one in wanted.references:
+            if there := self._there.get(one[:2]):
+                found[one.text] = await value_of(self._context, self._kinds, there, one.attribute)
+            elif one.text in self._values:
+                found[one.text] = self._values[one.text]
+            else:
+                raise missing(one)
+        return found
+
+    @property
+    def _ids(self) -> dict[Address, str]:
+        return {address: found.id for address, found in self._there.items()}
 
     async def _create(self, kind: ResourceKind, change: Change, wanted: Wanted) -> None:
         hashes = self._hashes(wanted)
@@ -175,14 +204,14 @@ class _Run:
         self._state.forget(found.kind, found.id)
         self._state.drop_intent(found.kind, found.key)
         self._state.save()
-        self._ids.pop(change.address, None)
+        self._there.pop(change.address, None)
 
     def _remember(
         self, found: RemoteResource, wanted: Wanted, hashes: Mapping[str, str], *, created: bool
     ) -> None:
         self._state.remember(found, wanted, created=created, secrets=hashes)
         self._state.save()
-        self._ids[wanted.address] = found.id
+        self._there[wanted.address] = found
 
     def _hashes(self, wanted: Wanted) -> dict[str, str]:
         """Taken before they are sent: one that changes meanwhile is sent once more, never forgotten."""

@@ -18,6 +18,7 @@ from typing import Any
 from ingestd.control.engine.compare import dotted
 from ingestd.control.engine.document_file import read_tree
 from ingestd.control.engine.kinds import KINDS
+from ingestd.control.engine.reference import Reference, parse_reference, replaced
 from ingestd.control.engine.resource import Address, ResourceKind, Wanted
 from ingestd.control.engine.variables import fill_in, read_variables
 from ingestd.core.errors import UserError
@@ -38,7 +39,8 @@ class Document:
 
     @property
     def kinds(self) -> set[str]:
-        return {one.kind for one in self.wanted}
+        """Also those that are only referred to."""
+        return {one.kind for one in self.wanted} | {r.kind for one in self.wanted for r in one.references}
 
 
 def load_document(
@@ -69,16 +71,18 @@ def make_document(tree: Mapping[str, Any], *, kinds: Mapping[str, ResourceKind] 
             raise UserError(f"there is no table [{_short(kind)}]{suggestion(str(kind), known)}")
         if not isinstance(tables, Mapping):
             raise UserError(f"[{kind}]: tables with names expected, as [{kind}.NAME]")
-        wanted += [_parse(kinds[kind], name, table) for name, table in tables.items()]
+        wanted += [_parse(kinds[kind], name, table, kinds) for name, table in tables.items()]
     if len(wanted) > MAX_RESOURCES:
         raise UserError(f"there are {len(wanted)} resources, at most {MAX_RESOURCES} fit in a file")
+    addresses = {one.address for one in wanted}
+    wanted = [replace(one, after=one.after | {r[:2] for r in one.references} & addresses) for one in wanted]
     wanted.sort(key=lambda one: one.address)
     _check_keys(wanted)
     _check_after(wanted)
     return Document(tuple(wanted), tree)
 
 
-def _parse(kind: ResourceKind, name: str, table: Any) -> Wanted:
+def _parse(kind: ResourceKind, name: str, table: Any, kinds: Mapping[str, ResourceKind]) -> Wanted:
     where = f"{kind.name} {_short(name)}"
     if not _NAME.fullmatch(name):
         raise UserError(
@@ -96,8 +100,26 @@ def _parse(kind: ResourceKind, name: str, table: Any) -> Wanted:
             f"{where}: {dotted(masked)}: it holds the mask that is printed for a secret ({MASK}): give a"
             " reference, env:NAME or file:PATH"
         )
-    wanted = kind.parse(name, fields)
-    return replace(wanted, after=wanted.after | after, protected=wanted.protected or protected)
+    references: dict[Reference, None] = {}
+
+    def stand_in(text: str) -> str:
+        if one := parse_reference(text, kinds):
+            references[one] = None
+        return one.stand_in if one else text
+
+    try:
+        checked = replaced(fields, stand_in)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
+    wanted = kind.parse(name, checked)
+    texts = {one.stand_in: one.text for one in references}
+    return replace(
+        wanted,
+        fields=replaced(wanted.fields, lambda text: texts.get(text, text)) if texts else wanted.fields,
+        after=wanted.after | after,
+        protected=wanted.protected or protected,
+        references=tuple(references),
+    )
 
 
 def _masked(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

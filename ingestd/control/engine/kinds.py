@@ -7,6 +7,7 @@ from ingestd.control.engine.resource import ResourceKind
 
 _CLASSES = {  # module below ``control`` and class; those that others come after stand before them
     "integration": ("integration.integration", "Integration"),
+    "webhook": ("integration.integration", "WebhookKind"),
     "target": ("target.target", "Target"),
     "destination": ("destination.destination", "DestinationKind"),
     "subscription": ("subscription.subscription", "SubscriptionKind"),

@@ -5,9 +5,10 @@ print(plan.render())
 result = await apply(context, plan, state)
 """
 
+import graphlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ingestd.control.engine.change import QUIET, Action, Change
@@ -17,7 +18,14 @@ from ingestd.control.engine.kinds import KINDS
 from ingestd.control.engine.matching import match
 from ingestd.control.engine.order import in_order
 from ingestd.control.engine.render import render
-from ingestd.control.engine.resource import Address, AuditStep, RemoteResource, ResourceKind, Wanted
+from ingestd.control.engine.resource import (
+    Address,
+    AuditStep,
+    RemoteResource,
+    ResourceKind,
+    Wanted,
+    with_values,
+)
 from ingestd.control.engine.secret import SecretRef
 from ingestd.control.engine.state import ControlState, ResourceRecord, fields_hash, secret_hashes
 from ingestd.control.engine.world import World
@@ -106,12 +114,15 @@ def make_plan(
     there = [found for of_kind in world.found.values() for found in of_kind]
     matches, doubles = match(wanted, there, state)
     compare = _Comparison(state, kinds, secret, prune=prune)
-    changes = [
-        _refused_double(one, doubles[one.address])
-        if one.address in doubles
-        else compare.change(one, matches.get(one.address))
-        for one in wanted
-    ]
+    changes: list[Change] = []
+    values = _Values(world)
+    for one in _referred_first(wanted):
+        if one.address in doubles:
+            changes.append(_refused_double(one, doubles[one.address]))
+        else:
+            made = compare.change(values.put_into(one), matches.get(one.address))
+            changes.append(replace(made, wanted=one))  # an apply looks them up when their time has come
+            values.note(made)
     taken = {(found.kind, found.id) for found in matches.values()}
     taken |= {(found.kind, found.id) for several in doubles.values() for found in several}
     names = {one.address for one in wanted}
@@ -123,6 +134,32 @@ def make_plan(
         world=world,
         revision=state.revision,
     )
+
+
+def _referred_first(wanted: Iterable[Wanted]) -> list[Wanted]:
+    by_address = {one.address: one for one in wanted}
+    graph = {one.address: sorted(r[:2] for r in one.references) for one in by_address.values()}
+    return [by_address[it] for it in graphlib.TopologicalSorter(graph).static_order() if it in by_address]
+
+
+class _Values:
+    """What references stand for, as far as it is there and stays."""
+
+    def __init__(self, world: World) -> None:
+        self._known = world.values
+        self._to_come = set[Address]()
+
+    def put_into(self, wanted: Wanted) -> Wanted:
+        known = {
+            one.text: self._known[one.text]
+            for one in wanted.references
+            if one.text in self._known and one[:2] not in self._to_come
+        }
+        return with_values(wanted, known)
+
+    def note(self, change: Change) -> None:
+        if change.action in (Action.CREATE, Action.REPLACE):
+            self._to_come.add(change.address)
 
 
 class _Comparison:

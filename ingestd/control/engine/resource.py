@@ -6,12 +6,14 @@ know nothing else of them.
 
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from ingestd.control.engine.reference import Reference, replaced
 from ingestd.control.engine.secret import SecretRef
 from ingestd.core.backoff import polls
 from ingestd.core.clock import Clock
+from ingestd.core.errors import UserError
 
 Fields = Mapping[str, Any]
 """Canonical: JSON values under the names of the configuration file, defaults filled in, what is a set
@@ -25,7 +27,8 @@ Address = tuple[str, str]
 class Wanted:
     """One table of the file, ``[target.NAME]``. ``key``: the natural key by which it is found remotely
     (unique among its kind). ``secrets``: dotted path of a field -> where its value is; write-only.
-    ``after``: what has to exist before. ``protected``: never deleted."""
+    ``after``: what has to exist before. ``protected``: never deleted. ``references``: in ``fields``, as their
+    text until they are looked up."""
 
     kind: str
     name: str
@@ -34,10 +37,18 @@ class Wanted:
     secrets: Mapping[str, SecretRef] = field(default_factory=dict)
     after: frozenset[Address] = frozenset()
     protected: bool = False
+    references: tuple[Reference, ...] = ()
 
     @property
     def address(self) -> Address:
         return self.kind, self.name
+
+
+def with_values(wanted: Wanted, values: Mapping[str, str]) -> Wanted:
+    """With what its references stand for, by their text; those that are not in ``values`` stay."""
+    if not values:
+        return wanted
+    return replace(wanted, fields=replaced(wanted.fields, lambda text: values.get(text, text)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +152,10 @@ class ResourceKind(Protocol):
     def refusal(self, found: RemoteResource, wanted: Wanted) -> str:
         """Why the API would not take this change, as far as that is known before; empty: it may."""
         return ""
+
+    async def attribute(self, context: Context, found: RemoteResource, name: str) -> str:
+        """What the API gave it besides its id, for a reference. Raises UserError."""
+        raise UserError(f"a {self.name} has no {name}")
 
     def export(self, found: RemoteResource) -> Mapping[str, Any]:
         """The table that would make this resource; secrets as references that have to be filled in."""

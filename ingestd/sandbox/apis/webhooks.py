@@ -6,7 +6,7 @@ Handshake: CloudEvents HTTP web hooks 1.0.2, section 4. Joined to their routes b
 
 import uuid
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -25,7 +25,7 @@ _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Webhooks:
-    """Both kinds. Raises UserError for an invalid secret.
+    """Both kinds. Raises UserError for an invalid secret. ``is_token``: whether the control plane made it.
 
     A plain hook recognises ``webhook-id`` and ``Idempotency-Key`` and takes nothing twice under the
     same one; the platform's webhook knows neither.
@@ -37,6 +37,7 @@ class Webhooks:
         clock: Clock,
         *,
         tokens: Sequence[str],
+        is_token: Callable[[str], bool] = lambda token: False,
         secrets: Sequence[str],
         max_body_bytes: int,
         handshake_required: bool,
@@ -46,6 +47,7 @@ class Webhooks:
         self._gate = gate
         self._clock = clock
         self._tokens = frozenset(tokens)
+        self._is_token = is_token
         try:
             self._secrets = [signatures.read_secret(secret) for secret in secrets]
         except ValueError as reason:
@@ -63,16 +65,19 @@ class Webhooks:
 
     async def invoke(self, exchange: Exchange) -> Reply:
         """``POST /api/v2/integrations/webhooks/{token}/events``: any object; the token is the login."""
-        if exchange.params["token"] not in self._tokens:
+        if not self._knows(exchange.params["token"]):
             return exchange.error(404, "not.found", "there is no such webhook")
         return await self._gate.without_token(exchange, self._invoke, who=exchange.path)
+
+    def _knows(self, token: str) -> bool:
+        return token in self._tokens or self._is_token(token)
 
     async def take(self, exchange: Exchange) -> Reply:
         """``POST /hooks/{name}``: any body."""
         return await self._gate.without_token(exchange, self._take, who=exchange.path)
 
     async def grant_webhook(self, exchange: Exchange) -> Reply:
-        if exchange.params["token"] not in self._tokens:
+        if not self._knows(exchange.params["token"]):
             return exchange.error(404, "not.found", "there is no such webhook")
         return await self.grant(exchange)
 

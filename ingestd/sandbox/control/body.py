@@ -1,5 +1,7 @@
 """Bodies of the control plane: JSON objects, checked field by field. Used by every kind of resource."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -8,6 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from ingestd.sandbox.control.errors import InvalidField, invalid
 from ingestd.sandbox.exchange import Exchange
+from ingestd.schemas.genesys_models import model
 
 
 class Body(BaseModel):
@@ -63,3 +66,24 @@ def check(exchange: Exchange, model: type[B], given: dict[str, Any]) -> B:
 
 def _place(loc: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in loc).encode("utf-8", "replace").decode()
+
+
+def read_model(
+    exchange: Exchange, name: str, given: dict[str, Any], *, lenient: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """What the SDK's model of that name takes of ``given``, without nulls and what the server fills in.
+    ``lenient``: stands for what is not there. Raises Refused for what the model does not know, or refuses."""
+    known = model(name).fields
+    sent = {
+        field: value for field, value in given.items() if field not in Body.read_only and value is not None
+    }
+    wrong = [
+        InvalidField(field, "there is no such field", "extra.forbidden")
+        for field in sent.keys() - known.keys()
+    ]
+    if fault := model(name).find_fault_of({**lenient, **sent}):
+        field, _, said = fault.rpartition(": ")
+        wrong.append(InvalidField(field, said))
+    if wrong:
+        raise invalid(exchange, wrong)
+    return sent

@@ -1,17 +1,19 @@
-"""``/api/v2/integrations``: the platform's real way to EventBridge (integration, configuration, state).
+"""``/api/v2/integrations``: the platform's real way to EventBridge, and its webhooks.
 
-Joined to its routes by ``sandbox/control/plane.py``. Sources: the platform's SDK 269, ``IntegrationsApi``,
-and its help page "Configure the Amazon EventBridge integration".
+Joined to its routes by ``sandbox/control/plane.py``. Bodies are what the models of the platform's SDK 269,
+``IntegrationsApi``, take; the rest is by its help page "Configure the Amazon EventBridge integration".
 """
 
-from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+import functools
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from pydantic import Field, StringConstraints, model_validator
+import jsonschema_rs
 
 from ingestd.core.clock import Clock
 from ingestd.sandbox.contract import Reply
-from ingestd.sandbox.control.body import Body, read_body
+from ingestd.sandbox.control.body import read_model, read_object
 from ingestd.sandbox.control.errors import InvalidField, invalid, missing
 from ingestd.sandbox.control.options import ControlOptions
 from ingestd.sandbox.control.pages import classic
@@ -20,58 +22,72 @@ from ingestd.sandbox.control.route import ControlRoute, reply
 from ingestd.sandbox.exchange import Exchange
 
 PATH = "/api/v2/integrations"
-TYPE = "amazon-eventbridge-source"
+TYPE, WEBHOOK = "amazon-eventbridge-source", "webhook"
 EMPTY_NOTES = "node_dynamodb_empty_string"
 """What the platform answers for notes that were never set (its Terraform provider filters it)."""
 
 ORGANIZATION = "00000000-0000-4000-8000-000000000000"
-
-_Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-_Topic = Annotated[str, StringConstraints(pattern=r"^v2\.[\x21-\x7e]{1,250}$")]
-
-
-class _Type(Body):
-    """As the platform itself shows it: all but the id is its own business."""
-
-    model_config = Body.model_config | {"extra": "ignore"}
-    read_only: ClassVar[frozenset[str]] = frozenset()
-    id: Literal["amazon-eventbridge-source"]
-
-
-class _Create(Body):
-    name: _Name = "Amazon EventBridge Source"
-    integration_type: _Type
+MAX_NAME, MAX_NOTES = 200, 2_000
+_LENIENT: Mapping[str, Any] = {
+    "name": "n",
+    "intendedState": "ENABLED",
+    "integrationType": {},
+    "properties": {},
+    "advanced": {},
+    "notes": "",
+    "credentials": {},
+}
+"""The models say that they are required; real clients leave them out, and are taken."""
 
 
-class _Change(Body):
-    read_only: ClassVar[frozenset[str]] = Body.read_only | {
-        *("integrationType", "reportedState", "attributes", "config")
+class _Type(NamedTuple):
+    """``properties``: their JSON Schema, as the platform tells it."""
+
+    name: str
+    properties: Mapping[str, Any]
+
+
+def _text(pattern: str, title: str) -> dict[str, str]:
+    return {"type": "string", "pattern": pattern, "title": title}
+
+
+TYPES = {
+    TYPE: _Type(
+        "Amazon EventBridge Source",
+        {
+            "awsAccountId": _text("^[0-9]{12}$", "AWS account"),
+            "awsAccountRegion": _text("^[a-z]{2,8}(-[a-z]+){1,3}-[0-9]{1,2}$", "AWS region"),
+            "eventSourceSuffix": _text("^[A-Za-z0-9._-]{1,64}$", "Suffix"),
+            "eventFilter": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 1_000,
+                "items": _text("^v2[.][!-~]{1,250}$", "Topic"),
+            },
+        },
+    ),
+    WEBHOOK: _Type("Webhook", {"invocationRatePerMinute": {"type": "integer", "minimum": 1}}),
+}
+
+
+def _schema_of(type_id: str, which: str) -> dict[str, Any]:
+    properties = TYPES[type_id].properties if which == "properties" else {}
+    return {
+        "$schema": "http://json-schema.org/draft-04/schema#",
+        "title": f"{TYPES[type_id].name}: {which}",
+        "type": "object",
+        "properties": properties,
+        "required": sorted(properties) if type_id == TYPE else [],
+        "additionalProperties": False,
     }
-    name: _Name | None = None
-    notes: Annotated[str, Field(max_length=2_000)] | None = None
-    intended_state: Literal["ENABLED", "DISABLED", "DELETED", "RESTORED"] | None = None
 
 
-class _Properties(Body):
-    aws_account_id: Annotated[str, StringConstraints(pattern=r"^[0-9]{12}$")]
-    aws_account_region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,8}(-[a-z]+){1,3}-[0-9]{1,2}$")]
-    event_source_suffix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-    event_filter: Annotated[list[_Topic], Field(min_length=1, max_length=1_000)]
-
-
-class _Configuration(Body):
-    name: _Name | None = None
-    version: int
-    properties: _Properties
-    advanced: dict[str, Any] = Field(default_factory=dict)
-    notes: Annotated[str, Field(max_length=2_000)] = ""
-    credentials: dict[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _take_no_credentials(self) -> "_Configuration":
-        if self.advanced or self.credentials:
-            raise ValueError("advanced and credentials: this type of integration has none")
-        return self
+@functools.cache
+def _validator(type_id: str) -> Any:
+    schema = _schema_of(type_id, "properties")
+    if not schema["required"]:
+        del schema["required"]  # of draft 4: at least one
+    return jsonschema_rs.validator_for(schema)
 
 
 class Integrations:
@@ -84,7 +100,9 @@ class Integrations:
     def routes(self) -> Sequence[ControlRoute]:
         one = PATH + "/{id}"
         return [
+            ControlRoute("GET", PATH + "/types", self._list_types),
             ControlRoute("GET", PATH + "/types/{id}", self._tell_type),
+            ControlRoute("GET", PATH + "/types/{id}/configschemas/{which}", self._tell_schema),
             ControlRoute("GET", PATH, self._list),
             ControlRoute("POST", PATH, self._create),
             ControlRoute("GET", one, self._get),
@@ -94,12 +112,34 @@ class Integrations:
             ControlRoute("PUT", one + "/config/current", self._configure),
         ]
 
+    def _list_types(self, exchange: Exchange) -> Reply:
+        return classic(exchange, list(TYPES), self._options, show=self._type)
+
     def _tell_type(self, exchange: Exchange) -> Reply:
-        if exchange.params["id"] != TYPE:
-            raise missing(exchange, "integration type", exchange.params["id"])
-        name, most = "Amazon EventBridge Source", self._options.max_integrations
-        uri = f"{PATH}/types/{TYPE}"
-        return reply(200, {"id": TYPE, "name": name, "maxInstances": most, "selfUri": uri})
+        return reply(200, self._type(self._known(exchange)))
+
+    def _tell_schema(self, exchange: Exchange) -> Reply:
+        if (which := exchange.params["which"]) not in ("properties", "advanced"):
+            raise missing(exchange, "configuration schema", which)
+        return reply(200, _schema_of(self._known(exchange), which))
+
+    def _known(self, exchange: Exchange) -> str:
+        if (type_id := exchange.params["id"]) not in TYPES:
+            raise missing(exchange, "integration type", type_id)
+        return type_id
+
+    def _type(self, type_id: str) -> dict[str, Any]:
+        uri = f"{PATH}/types/{type_id}"
+        most = {"maxInstances": self._options.max_integrations}
+        schemas = {
+            f"config{which.title()}SchemaUri": f"{uri}/configschemas/{which}"
+            for which in ("properties", "advanced")
+        }
+        return {"id": type_id, "name": TYPES[type_id].name, **most, **schemas, "selfUri": uri}
+
+    def is_webhook(self, token: str) -> bool:
+        """Whether an enabled webhook has this token."""
+        return any(one.secrets.get("token") == token and one.status == "ENABLED" for one in self.all)
 
     def _list(self, exchange: Exchange) -> Reply:
         """With the filters ``integrationType``, ``ids`` and ``reportedState``."""
@@ -108,34 +148,47 @@ class Integrations:
         if ids is not None and len(ids) > 100:
             raise invalid(exchange, [InvalidField("ids", "at most 100 expected")])
         found = self.all.visible(lambda one: ids is None or one.id in ids)
-        if query.get("integrationType", TYPE) != TYPE:
-            found = []
+        if kind := query.get("integrationType"):
+            found = [one for one in found if one.content["type"] == kind]
         shown = [self._shown(exchange, integration) for integration in found]
         if state := query.get("reportedState"):
             shown = [one for one in shown if one["reportedState"]["code"] == state]
         return classic(exchange, shown, self._options, show=lambda one: one)
 
     def _create(self, exchange: Exchange) -> Reply:
-        sent = read_body(exchange, _Create)
-        integration = self.all.add(exchange, {"name": sent.name}, status="DISABLED")
+        sent = _read(exchange, "CreateIntegrationRequest")
+        kind = (sent.get("integrationType") or {}).get("id")
+        if kind not in TYPES:
+            raise invalid(
+                exchange, [InvalidField("integrationType.id", f"one of {', '.join(TYPES)} expected")]
+            )
+        content = {"name": sent.get("name") or TYPES[kind].name, "type": kind}
+        integration = self.all.add(exchange, content, status="DISABLED")
+        if kind == WEBHOOK:
+            integration.secrets["token"] = uuid.uuid4().hex
         return reply(200, self._shown(exchange, integration))
 
     def _get(self, exchange: Exchange) -> Reply:
         integration = self.all.find(exchange)
         integration.polls += 1
+        integration.counts["reads"] += 1
         return reply(200, self._shown(exchange, integration))
 
     def _change(self, exchange: Exchange) -> Reply:
         integration = self.all.find(exchange)
-        sent = read_body(exchange, _Change)
-        if sent.intended_state == "ENABLED" and "properties" not in integration.content:
+        sent = _read(exchange, "Integration")
+        wanted = sent.get("intendedState")
+        if (
+            wanted == "ENABLED"
+            and integration.content["type"] == TYPE
+            and "properties" not in integration.content
+        ):
             raise invalid(
                 exchange, [InvalidField("intendedState", "it is not configured yet", "not.configured")]
             )
-        changes = {"name": sent.name, "notes": sent.notes}
-        given = {name: value for name, value in changes.items() if value is not None}
+        given = {name: sent[name] for name in ("name", "notes") if name in sent}
         self.all.touch(integration, integration.content | given)
-        state = "DISABLED" if sent.intended_state == "RESTORED" else sent.intended_state
+        state = "DISABLED" if wanted == "RESTORED" else wanted
         if state not in (None, integration.status):
             self.all.restart(integration, str(state))
             integration.counts["enabled"] += state == "ENABLED"
@@ -153,10 +206,20 @@ class Integrations:
     def _configure(self, exchange: Exchange) -> Reply:
         """The version that was read has to come back with the change; it then counts up."""
         integration = self.all.find(exchange)
-        sent = read_body(exchange, _Configuration)
-        self.all.check_version(exchange, integration, sent.version)
-        content = sent.content()
-        del content["version"]
+        content = _read(exchange, "IntegrationConfiguration")
+        version = content.pop("version")
+        wrong = [
+            InvalidField(_place(error), error.message)
+            for error in _validator(integration.content["type"]).iter_errors(content.get("properties") or {})
+        ]
+        wrong += [
+            InvalidField(name, "this type of integration has none")
+            for name in ("advanced", "credentials")
+            if content.pop(name, None)
+        ]
+        if wrong:
+            raise invalid(exchange, wrong)
+        self.all.check_version(exchange, integration, version)
         self.all.touch(integration, integration.content | content)
         if integration.status == "ENABLED":
             self.all.restart(integration, "ENABLED")  # it reports anew
@@ -176,10 +239,11 @@ class Integrations:
         }
 
     def _shown(self, exchange: Exchange, integration: Resource) -> dict[str, Any]:
+        kind = integration.content["type"]
         shown = {
             "id": integration.id,
             "name": integration.content["name"],
-            "integrationType": {"id": TYPE, "selfUri": f"{PATH}/types/{TYPE}"},
+            "integrationType": {"id": kind, "selfUri": f"{PATH}/types/{kind}"},
             "notes": integration.content.get("notes") or EMPTY_NOTES,
             "intendedState": integration.status,
             "reportedState": self._reported(exchange, integration),
@@ -187,7 +251,11 @@ class Integrations:
         }
         if "config.current" in exchange.query.get("expand", "").split(","):
             shown["config"] = {"current": self._configuration(integration)}
-        if integration.status == "ENABLED" and integration.polls >= self._options.attributes_at_read:
+        if kind == WEBHOOK:
+            if integration.counts["reads"] >= self._options.attributes_at_read:
+                url = f"{exchange.origin}{PATH}/webhooks/{integration.secrets['token']}/events"
+                shown["attributes"] = {"webhookId": integration.id, "invocationUrl": url}
+        elif integration.status == "ENABLED" and integration.polls >= self._options.attributes_at_read:
             suffix = integration.content["properties"]["eventSourceSuffix"]
             source = f"aws.partner/genesys.com/cloud/{ORGANIZATION}/{suffix}"
             shown["attributes"] = {"eventSourceName": source}
@@ -211,3 +279,22 @@ class Integrations:
             never = not integration.counts["enabled"]
             code = "INACTIVE" if never or reached else "DEACTIVATING"
         return {"code": code, "effective": code.capitalize(), "lastUpdated": integration.modified}
+
+
+def _read(exchange: Exchange, name: str) -> dict[str, Any]:
+    """By the model ``name``. Raises Refused."""
+    given = read_object(exchange)
+    lenient = {field: value for field, value in _LENIENT.items() if given.get(field) is None}
+    sent = read_model(exchange, name, given, lenient=lenient)
+    for field, least, most in (("name", 1, MAX_NAME), ("notes", 0, MAX_NOTES)):
+        if not least <= len(sent.get(field, "n")) <= most:
+            raise invalid(exchange, [InvalidField(field, f"{least} to {most} characters expected")])
+    return sent
+
+
+def _place(error: Any) -> str:
+    """Of the property that is wrong, or is required and not there."""
+    absent = isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Required)
+    return ".".join(
+        ["properties", *map(str, error.instance_path), *([error.kind.property] if absent else [])]
+    )

@@ -10,7 +10,7 @@ from typing import Any
 
 from ingestd.core.clock import Clock
 from ingestd.sandbox.contract import Reply
-from ingestd.sandbox.control.body import read_object
+from ingestd.sandbox.control.body import read_model, read_object
 from ingestd.sandbox.control.errors import InvalidField, invalid, missing
 from ingestd.sandbox.control.options import ControlOptions
 from ingestd.sandbox.control.pages import by_cursor, classic
@@ -107,17 +107,13 @@ class PlainApi:
         return Reply(204, b"")
 
     def _read(self, exchange: Exchange, name: str, there: Resource | None) -> Fields:
-        """What the model knows of the body; the rest may be newer. Raises Refused for what it refuses."""
-        given = read_object(exchange)
-        if fault := model(name).find_fault_of(given):
-            field, _, said = fault.rpartition(": ")
-            raise invalid(exchange, [InvalidField(field, said)])
+        """Raises Refused for what the model refuses, and for what it does not say."""
+        given = read_model(exchange, name, read_object(exchange))
         for field, most in (self.shape.longest or {}).items():
-            if len(given.get(field) or "") > most:
+            if len(given.get(field, "")) > most:
                 raise invalid(exchange, [InvalidField(field, f"at most {most} characters expected")])
         self.shape.check(self, exchange, given, there)
-        known = model(name).fields.keys() - {"id", "selfUri"}
-        return {field: value for field, value in given.items() if field in known and value is not None}
+        return given
 
     def stored(self, given: Fields) -> Fields:
         return given

@@ -39,14 +39,15 @@ class ControlPlane:
             "targets": self._targets,
             "destinations": Destinations(clock, options),
             "subscriptions": Subscriptions(clock, options),
-            "integrations": Integrations(clock, options),
+            "integrations": (integrations := Integrations(clock, options)),
             "triggers": Triggers(clock, options),
             **plain_kinds(clock, options),
         }
         self.targets: Resources = self._targets.all
         self.destinations: Resources = self._by_name["destinations"].all
         self.subscriptions: Resources = self._by_name["subscriptions"].all
-        self.integrations: Resources = self._by_name["integrations"].all
+        self.integrations: Resources = integrations.all
+        self.is_webhook = integrations.is_webhook
         self.triggers: Resources = self._by_name["triggers"].all
 
     def reset(self) -> None:

@@ -69,6 +69,13 @@ def integrations(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
+def webhooks(draw: st.DrawFn) -> dict[str, Any]:
+    one = draw(integrations())
+    properties = st.dictionaries(st.text("abcXYZ", min_size=1, max_size=5), JSON, max_size=3)
+    return one | {"integrationType": {"id": "webhook"}, "properties": draw(properties)}
+
+
+@st.composite
 def scheduled(draw: st.DrawFn) -> dict[str, Any]:
     one = draw(objects("CreateScheduledTriggerRequest"))
     one["target"] = draw(objects("TriggerTarget")) | {"type": "Workflow", "id": str(draw(st.uuids()))}
@@ -101,6 +108,7 @@ WORLDS = st.fixed_dictionaries(
     {
         "trigger": st.dictionaries(NAMES, triggers(), max_size=3),
         "integration": st.dictionaries(NAMES, integrations(), max_size=2),
+        "webhook": st.dictionaries(NAMES, webhooks(), max_size=2),
         "scheduled_trigger": st.dictionaries(NAMES, scheduled(), max_size=2),
         "presence_source": st.dictionaries(NAMES, objects("Source"), max_size=2),
         "journey_schema": st.dictionaries(NAMES, schemas(), max_size=2),
@@ -115,7 +123,9 @@ def test_the_plan_of_an_export_is_empty_whatever_there_is(there: dict[str, dict[
     for kind, ones in there.items():
         for name, one in ones.items():
             titled = {"jsonSchema": one["jsonSchema"] | {"title": name}} if "jsonSchema" in one else {}
-            world.place(f"{kind}s", **(one | titled | {"name": name}))
+            world.place(
+                "integrations" if kind == "webhook" else f"{kind}s", **(one | titled | {"name": name})
+            )
     context = world.context()
     found = asyncio.run(read_world(context, [KINDS[kind] for kind in there]))
     with tempfile.TemporaryDirectory() as place:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from ingestd.control.engine.lookup import LOOK_AGAIN_S
 from ingestd.control.engine.resource import Wanted
-from ingestd.control.integration.integration import found_of
 from ingestd.control.integration.state import PATH
 from ingestd.core.errors import UserError
 from ingestd.sandbox.faults import parse_faults
@@ -246,7 +245,7 @@ anything = st.recursive(
 
 @given(anything, anything)
 def test_answers_of_any_shape_are_read(entity: Any, config: Any) -> None:
-    json.dumps(found_of(entity, config).fields)
+    json.dumps(KIND.found_of(entity, config).fields)
 
 
 @pytest.mark.anyio

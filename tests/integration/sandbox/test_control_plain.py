@@ -122,7 +122,9 @@ async def test_titles_are_unique_among_enabled_schemas_and_there_are_twenty(star
 async def test_a_configuration_keeps_its_source_and_says_whether_its_schema_is_active(start: Start) -> None:
     client = await start()
     made = await one_of(client, CONFIGURATIONS, KINDS[3][1])
-    patched = (await ask(client, "PATCH", made["selfUri"], {"source": "other", "description": "x"})).json()
+    refused = await ask(client, "PATCH", made["selfUri"], {"source": "other", "description": "x"})
+    assert (refused.status_code, refused.json()["details"][0]["fieldName"]) == (400, "source")
+    patched = (await ask(client, "PATCH", made["selfUri"], {"description": "x"})).json()
     assert (patched["source"], patched["description"], patched["schemaActive"]) == (made["source"], "x", True)
     await ask(client, "DELETE", f"{SCHEMAS}/{made['schemaId']}")
     assert (await get(client, made["selfUri"]))["schemaActive"] is False

@@ -86,6 +86,36 @@ async def test_an_integration_reports_an_error_by_fault(start: Start) -> None:
     assert reported["detail"].keys() <= model("MessageInfo").fields.keys()
 
 
+async def test_a_webhook_gets_a_url_after_a_while_that_takes_events_while_it_is_enabled(start: Start) -> None:
+    client = await start()
+    made = await make(client, INTEGRATIONS, integrationType={"id": "webhook"}, name=...)
+    assert (made["name"], "attributes" in made) == ("Webhook", False)
+    await ask(client, "PATCH", made["selfUri"], {"intendedState": "ENABLED"})
+    reads = [await get(client, made["selfUri"]) for _ in range(3)]
+    assert ["attributes" in read for read in reads] == [False, False, True]
+    url = reads[2]["attributes"]["invocationUrl"]
+    assert url.startswith(client.running.url)
+    path = url.removeprefix(client.running.url)
+    assert (await ask(client, "POST", path, {"a": 1})).status_code == 202
+    assert (await ask(client, "POST", path.replace("/events", "x/events"), {"a": 1})).status_code == 404
+    await ask(client, "PATCH", made["selfUri"], {"intendedState": "DISABLED"})
+    assert (await ask(client, "POST", path, {"a": 1})).status_code == 404
+    listed = await get(client, f"{INTEGRATIONS}?integrationType=webhook")
+    assert [one["id"] for one in listed["entities"]] == [made["id"]]
+    shown = await client.http.get("/_sandbox/control")
+    assert url.split("/")[-2] not in shown.text
+
+
+async def test_the_types_tell_the_schema_of_their_properties(start: Start) -> None:
+    client = await start()
+    types = (await get(client, f"{INTEGRATIONS}/types"))["entities"]
+    assert [one["id"] for one in types] == ["amazon-eventbridge-source", "webhook"]
+    schema = await get(client, types[0]["configPropertiesSchemaUri"])
+    assert schema["required"] == sorted(PROPERTIES)
+    assert (await get(client, types[1]["configAdvancedSchemaUri"]))["properties"] == {}
+    assert (await ask(client, "GET", f"{INTEGRATIONS}/types/x/configschemas/properties")).status_code == 404
+
+
 @each(
     "changes",
     [

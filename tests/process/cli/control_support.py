@@ -38,6 +38,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "workflow_id": "ae1e0cde-875d-4d13-a498-615e7a9fe956",
         "match_criteria": [{"json_path": "mediaType", "operator": "Equal", "value": "CHAT"}],
     },
+    "webhook": {"properties": {"invocationRatePerMinute": 200}, "notes": "ours"},
     "scheduled_trigger": {"workflow_id": "ae1e0cde-875d-4d13-a498-615e7a9fe956", "hours": "8,20"},
     "presence_source": {"description": "The old exchange"},
     "journey_schema": {"properties": {"page": {"type": "string"}}, "required": ["page"]},

@@ -16,6 +16,7 @@ CHANGES = {
     "subscription": ("enabled=false", "enabled", False),
     "integration": ("notes=of the second team", "notes", "of the second team"),
     "trigger": ("enabled=false", "enabled", False),
+    "webhook": ("notes=of the second team", "notes", "of the second team"),
     "scheduled_trigger": ("timezone=Europe/Berlin", "timezone", "Europe/Berlin"),
     "presence_source": ("description=gone", "description", "gone"),
     "journey_schema": ("description=of visits", "description", "of visits"),
@@ -29,6 +30,7 @@ CHANGES = {
 @pytest.mark.parametrize("kind", list(TABLES))
 def test_every_kind_can_be_created_listed_shown_changed_and_deleted(plane: Plane, kind: str) -> None:
     plural, file, table = command_of(kind), plane.directory / "one.json", dict(TABLES[kind])
+    kept = "integrations" if kind == "webhook" else f"{kind}s"
     if kind == "journey_configuration":
         made = plane("journey-schemas", "create", "visits", "--set", "properties={}", "--json")
         table["schema_id"] = made.json["id"]
@@ -41,7 +43,7 @@ def test_every_kind_can_be_created_listed_shown_changed_and_deleted(plane: Plane
     assert (made.code, made.err) == (0, "")
     assert made.json["done"] == "created"
     assert made.json["settled"] is True
-    (there,) = plane.there(f"{kind}s")
+    (there,) = plane.there(kept)
     assert (there["id"], there["name"]) == (made.json["id"], "orders")
 
     listed = plane(plural, "list", "--json").json[f"{kind}s"]
@@ -60,9 +62,10 @@ def test_every_kind_can_be_created_listed_shown_changed_and_deleted(plane: Plane
 
     gone = plane(plural, "delete", "orders", "--yes", "--json")
     assert (gone.code, gone.json["id"]) == (0, there["id"])
-    assert plane.there(f"{kind}s") == []
+    assert plane.there(kept) == []
     done = {line["event"] for line in plane.audit()}
-    noted = f"{kind.upper()}_" if f"{kind.upper()}_CREATED" in list(AuditEntry) else "RESOURCE_"
+    own = {"webhook": "INTEGRATION_"}.get(kind, f"{kind.upper()}_")
+    noted = own if f"{own}CREATED" in list(AuditEntry) else "RESOURCE_"
     assert {f"{noted}CREATED", f"{noted}UPDATED", f"{noted}DELETED"} <= done
 
 
