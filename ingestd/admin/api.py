@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from ingestd.admin.access import Access
+from ingestd.admin.access import Access, Role
 from ingestd.admin.openapi import document
 from ingestd.admin.read_model import Actions, LetterQuery, ReadModel
 from ingestd.admin.requests import (
@@ -18,6 +18,7 @@ from ingestd.admin.requests import (
     letter_query,
     may_change,
     may_look,
+    visitor_of,
 )
 from ingestd.core.errors import NotFound, UserError
 
@@ -38,6 +39,8 @@ class Api:
             "/v1/letters": self._letters,
             "/v1/letters/groups": self._groups,
             "/v1/letters/{number:[0-9]{1,15}}": self._letter,
+            "/v1/producers": self._producers,
+            "/v1/tap": self._tap,
             "/v1/openapi.json": self._openapi,
         }
         posts = {
@@ -91,13 +94,43 @@ class Api:
         if not 0 <= limit <= MAX_LETTERS:
             raise ValueError(f"limit is 0 to {MAX_LETTERS}")
         query = letter_query(request.query)
-        return answer(await self._model.letters(query, limit=limit))
+        found = await self._model.letters(query, limit=limit)
+        if visitor_of(request, self._access).role < Role.OPERATOR:
+            found["letters"] = [self._model.redact(letter) for letter in found["letters"]]
+        return answer(found)
 
     async def _groups(self, request: web.Request) -> web.Response:
         return answer({"groups": await self._model.groups(letter_query(request.query))})
 
     async def _letter(self, request: web.Request) -> web.Response:
-        return answer(await self._model.letter(int(request.match_info["number"])))
+        letter = await self._model.letter(int(request.match_info["number"]))
+        visitor = visitor_of(request, self._access)
+        return answer(letter if visitor.role >= Role.OPERATOR else self._model.redact(letter))
+
+    async def _producers(self, request: web.Request) -> web.Response:
+        return answer({"producers": self._model.overview()["producers"], "refusals": self._model.refusals()})
+
+    async def _tap(self, request: web.Request) -> web.StreamResponse:
+        """JSON lines, until who asks has enough: ``limit`` of them, or goes."""
+        query = request.query
+        limit = int(query.get("limit", 0))
+        wanted = {name: query.get(name, "") for name in ("sink", "what", "when")}
+        with self._model.tap(**wanted) as listener:
+            response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+            await response.prepare(request)
+            sent = 0
+            while not limit or sent < limit:
+                samples = await listener.samples()
+                if limit:
+                    samples = samples[: limit - sent]
+                sent += len(samples)
+                lines = [json.dumps(one, ensure_ascii=False) for one in samples]
+                if listener.missed:
+                    lines.append(json.dumps({"missed": listener.missed}))
+                    listener.missed = 0
+                await response.write("".join(f"{line}\n" for line in lines).encode())
+            await response.write_eof()
+        return response
 
     async def _openapi(self, request: web.Request) -> web.Response:
         return answer(document())

@@ -45,9 +45,9 @@ class Connections:
 
     async def asked(self, request: web.Request, response: web.StreamResponse) -> None:
         """The head of a request has been read; for ``web.Application.on_response_prepare``."""
-        del response
         if connection := self._open.get(request.protocol):
             connection.asking_since = None
+            connection.streaming = not isinstance(response, web.Response)
 
     def opened(self, connection: "_Connection", inner: asyncio.Protocol) -> None:
         if len(self._open) >= self._max_connections:
@@ -69,13 +69,14 @@ class Connections:
             since, allowed_s = connection.spoke_at, self._idle_timeout_s
             if connection.asking_since is not None:
                 since, allowed_s = connection.asking_since, self._head_timeout_s
-            if now - since > allowed_s:
+            if now - since > allowed_s and not connection.streaming:
                 connection.abort()
 
 
 class _Connection(asyncio.Protocol):
     """Passes everything on, and remembers when something came. ``asking_since``: no request has been read
-    since then; None: the last one was, and nothing came after it."""
+    since then; None: the last one was, and nothing came after it. ``streaming``: it gets an answer without
+    end, and has nothing to say."""
 
     def __init__(self, all_of_them: Connections, inner: asyncio.Protocol) -> None:
         self._all = all_of_them
@@ -83,6 +84,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.spoke_at = asyncio.get_running_loop().time()
         self.asking_since: float | None = self.spoke_at
+        self.streaming = False
 
     def abort(self) -> None:
         self._all.lost(self._inner)

@@ -111,6 +111,8 @@ class Console:
     async def _letters(self, request: web.Request, visitor: Visitor) -> web.Response:
         query = letter_query(request.query)
         found = await self._model.letters(query, limit=PAGE_LETTERS)
+        if visitor.role < Role.OPERATOR:
+            found["letters"] = [self._model.redact(letter) for letter in found["letters"]]
         return self._show(
             request,
             visitor,
@@ -124,6 +126,8 @@ class Console:
 
     async def _letter(self, request: web.Request, visitor: Visitor) -> web.Response:
         letter = await self._model.letter(int(request.match_info["number"]))
+        if visitor.role < Role.OPERATOR:
+            letter = self._model.redact(letter)
         return self._show(request, visitor, "letter.html", it=letter, pretty=_pretty(letter.get("payload")))
 
     async def _producers(self, request: web.Request, visitor: Visitor) -> web.Response:

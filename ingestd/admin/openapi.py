@@ -58,6 +58,7 @@ def document() -> dict[str, Any]:
             "/v1/overview": {"get": _get("How the service is doing", _schema(Overview))},
             "/v1/charts": {"get": _get("The last hour", _schema(Charts))},
             "/v1/letters": {"get": _get("Dead letters", _LETTERS, [*query, limit])},
+            "/v1/producers": {"get": _get("Producers, and who was refused", _OBJECT)},
             "/v1/letters/groups": {"get": _get("Dead letters by cause", _GROUPS, query)},
             "/v1/letters/{number}": {"get": _get("One dead letter", _OBJECT, [number])},
             "/v1/letters/retry": {"post": _post("Have letters sent again", changed, chosen)},

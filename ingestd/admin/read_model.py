@@ -5,9 +5,12 @@ times in seconds since the epoch, durations are seconds, None is "not known" or 
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from typing_extensions import TypedDict  # pydantic wants it for the API's document
+
+from ingestd.telemetry.tap import TapReader
 
 
 class Rates(TypedDict):
@@ -131,6 +134,14 @@ class ReadModel(Protocol):
     async def letter(self, number: int) -> dict[str, Any]: ...
 
     def check(self, payload: bytes) -> list[str]: ...
+
+    def tap(self, *, sink: str, what: str, when: str) -> AbstractContextManager[TapReader]:
+        """Events as they pass. ``when``: a pattern, as JSON."""
+        ...
+
+    def redact(self, letter: dict[str, Any]) -> dict[str, Any]:
+        """The letter without what not everybody may see of its event."""
+        ...
 
 
 class Actions(Protocol):

@@ -26,7 +26,7 @@ from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.errors import UserError, first_cause
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.fan_out import dead_letter
-from ingestd.intake.recovery import ProcessedEvents
+from ingestd.intake.recovery import ProcessedEvents, restore_unconfirmed
 from ingestd.intake.replay_intake import ReplayIntake
 from ingestd.intake.stages import Stages
 from ingestd.sources.files.jsonl import FileSource, JsonSource
@@ -34,7 +34,7 @@ from ingestd.store.connection import StoreFailed
 from ingestd.store.journal import DISMISSED, EVERYWHERE
 from ingestd.telemetry import log
 from ingestd.telemetry.audit_entry import AuditEntry
-from ingestd.wiring.pipeline import Pipeline, Warn, make_recovery, open_pipeline, restore_unconfirmed
+from ingestd.wiring.pipeline import Pipeline, Warn, make_recovery, open_pipeline
 
 _LOOK_AGAIN_S = 0.2
 _LAKE_S = 60.0
@@ -303,7 +303,8 @@ async def _make_intake(replay: Replay, warn: Warn) -> ReplayIntake:
         pipeline.journal.drop(list(again))
         frozen = [batch for batch in frozen if batch.id not in again]
     else:
-        await restore_unconfirmed(pipeline, {one.number: one.start for one in replay.sources})
+        starts = {one.number: one.start for one in replay.sources}
+        await restore_unconfirmed(pipeline.journal, pipeline.recorder.unconfirmed, starts)
     recoveries = {
         runner.name: make_recovery(pipeline, runner, [b for b in frozen if b.sink == runner.name], files)
         for runner in pipeline.runners

@@ -53,6 +53,8 @@ from ingestd.sources.http.endpoint import Endpoint
 from ingestd.telemetry import log
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.refusals import Refusals
+from ingestd.telemetry.tap import Tap
+from ingestd.wiring.factories import redacted_paths
 from ingestd.wiring.open_brokers import open_brokers
 from ingestd.wiring.pipeline import open_ingest, open_pipeline
 
@@ -101,6 +103,7 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
         service.signals = stack.enter_context(outside.signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
         add_conditions(service)
         open_console(service, settings)
+        service.tap = Tap(service.clock, redacted_paths(settings))
         console = ServiceModel(service)
         host, port = parse_listen(settings.admin.listen)
         service.admin_port = await stack.enter_async_context(
@@ -132,12 +135,15 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
                 on_commit=service.own_metrics.commit_seconds.observe,
                 patient=True,
                 metrics=service.metrics,
+                tap=service.tap,
             )
         )
         refusals = service.refusals = Refusals(log.change, pipeline.audit, service.clock)
         await compare_api(pipeline, login, log.warning)
         ingest = service.ingest = await stack.enter_async_context(
-            open_ingest(pipeline, warn=log.warning, accepted=service.own_metrics.producers.add)
+            open_ingest(
+                pipeline, warn=log.warning, accepted=service.own_metrics.producers.add, tap=service.tap
+            )
         )
         service.brokers = await stack.enter_async_context(
             open_brokers(pipeline, ingest.admission, rng=outside.rng, warn=log.warning)

@@ -24,6 +24,7 @@ from ingestd.telemetry.history import History
 from ingestd.telemetry.metrics import Gauges, Metrics, ServiceGauges, ServiceMetrics
 from ingestd.telemetry.refusals import Refusals
 from ingestd.telemetry.systemd import Systemd
+from ingestd.telemetry.tap import Tap
 from ingestd.telemetry.watchdog import Watchdog
 from ingestd.wiring.open_brokers import Brokers
 from ingestd.wiring.pipeline import IngestService, Pipeline
@@ -44,6 +45,7 @@ class Service:
     server: Server
     certificates: Certificates | None
     admin_port: int
+    tap: Tap
     signals: AsyncIterator[Signals]
     deadline: float = 0.0
     error: UserError | None = None

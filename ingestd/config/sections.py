@@ -313,6 +313,9 @@ class AdminConfig(Section):
     tokens: dict[ProducerName, ConsoleTokenConfig] = field(
         {}, max_length=100, description="by name of a person; none: only looking, from this machine"
     )
+    redact: Annotated[list[str], Before(as_list)] = field(
+        [], description="paths in events that tap, and the console for a viewer, do not show"
+    )
 
 
 class LogConfig(Section):

@@ -27,6 +27,7 @@ from ingestd.store.database import Database
 from ingestd.store.dead_letters import insert_letters
 from ingestd.store.spool import MAX_CHUNK_BYTES, Spool
 from ingestd.store.writer import Work
+from ingestd.telemetry.tap import Tap
 
 _LEAST_S, _MOST_S, _UNKNOWN_S = 1, 300, 30
 _SMOOTHING_S = 10.0
@@ -142,12 +143,14 @@ class Admission:
         max_event_bytes: int,
         keep_rejected: bool,
         accepted: Accepted,
+        tap: Tap | None = None,
         clock: Clock,
     ) -> None:
         self.validator = validator
         self.keep_rejected = keep_rejected
         self.deferred: Counter[int] = Counter()  # events, by the status they were answered with
         self._accepted = accepted
+        self._tap = tap
         self._window = window
         self._spool = spool
         self._database = database
@@ -285,6 +288,8 @@ class Admission:
                 duplicates=sum(group.duplicates.values()),
                 rejected=group.reasons,
             )
+            if self._tap and self._tap.open:
+                self._show(self._tap, group, chunks)
             for chunk in chunks:
                 self._offer(chunk)
             self._answer(group, chunks, owners)
@@ -292,6 +297,15 @@ class Admission:
             self._schedule()
         elif not (self._committing or self._in_check):
             self._idle.set()
+
+    @staticmethod
+    def _show(tap: Tap, group: SubmissionGroup, chunks: Sequence[Chunk]) -> None:
+        """For somebody who looks at events as they pass."""
+        for chunk in chunks:
+            tap.show("accepted", chunk.events)
+        tap.show("duplicate", group.copies)
+        for event, reason, detail in group.refused:
+            tap.show("rejected", [event], why=f"{reason}: {detail}")
 
     def _offer(self, chunk: Chunk) -> None:
         """Who gets what is found out once. Each source has a chunk of its own, so that one's queue does not

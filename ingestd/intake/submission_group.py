@@ -52,6 +52,7 @@ class SubmissionGroup:
         self._keys: list[str | None] = []
         self._digests: list[bytes | None] = []
         self._gone: set[int] = set()  # events that do not go into the spool
+        self._copies: list[int] = []
         self._rejected: dict[int, int] = {}  # by submission
         self._listed: dict[int, list[Rejection]] = {}
         self._nothing_stored: set[int] = set()  # atomic submissions with an invalid event
@@ -177,8 +178,14 @@ class SubmissionGroup:
     def _start_of(self, number: int) -> int:
         return self._ends[number - 1] if number else 0
 
+    @property
+    def copies(self) -> list[bytes]:
+        """Events that are copies of others."""
+        return [self._events[index] for index in sorted(self._copies)]
+
     def _is_copy(self, index: int) -> None:
         self._gone.add(index)
+        self._copies.append(index)
         self.duplicates[self._submission_of(index)] += 1
 
     def _reject(self, index: int, refusal: Refusal, key: str | None, window: Window) -> None:

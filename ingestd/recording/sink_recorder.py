@@ -25,6 +25,7 @@ from ingestd.store.writer import Work
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
 from ingestd.telemetry.metrics import ANSWER_CLASS, ANSWER_CLASSES, Metrics
 from ingestd.telemetry.state_watch import StateWatch, Waiting
+from ingestd.telemetry.tap import Tap
 
 Warn = Callable[[str], None]
 Keep = Callable[[list[bytes], str, float], Work | None]
@@ -56,6 +57,7 @@ class SinkRecorder:
         learn: Callable[[int], None],
         keep: Keep | None = None,
         pending: PendingConfirmations | None = None,
+        tap: Tap | None = None,
         initial_delay_s: float = 1.0,
     ) -> None:
         self.sink = sink
@@ -63,6 +65,7 @@ class SinkRecorder:
         self._learn = learn
         self._keep = keep
         self._pending = pending
+        self._tap = tap
         self._events = events
         self._journal = journal
         self._audit = audit
@@ -134,6 +137,9 @@ class SinkRecorder:
             self._letters.resolve(batch, outcomes, also=self._also(batch, delivered))
         else:
             self._resolve_events(batch, outcomes)
+        if self._tap and self._tap.open:
+            why = [(one.index, f"{one.reason}: {one.detail}") for one in failed]
+            self._tap.show_batch(batch, self.sink, delivered, why)
         self._tell(batch, len(delivered) - len(remote_ids), len(remote_ids), failed, parts)
 
     def learned(self, max_bytes: int) -> None:

@@ -19,6 +19,8 @@ from ingestd.core import redaction
 from ingestd.core.address import check_url
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
+from ingestd.core.json_path import Path as JsonPath
+from ingestd.core.json_path import parse
 from ingestd.core.ledger import Ledger, SinkLedger
 from ingestd.core.units import counted
 from ingestd.processing.validate import Validator
@@ -218,3 +220,11 @@ def make_validator(settings: Settings, *, warn: Warn = lambda text: None) -> Val
     setting = "schema.dedup_key"
     keys = key_of(setting, wanted.dedup_key, schema.name, warn=warn)
     return Validator(schema, keys, KeyWatch(setting, wanted.dedup_key))
+
+
+def redacted_paths(settings: Settings) -> list[JsonPath]:
+    """What of an event is not shown. Raises UserError."""
+    try:
+        return [parse(path) for path in settings.admin.redact]
+    except ValueError as error:
+        raise UserError(f"admin.redact: {error}") from None

@@ -37,6 +37,7 @@ from ingestd.telemetry.audit_entry import Audit, AuditEntry
 from ingestd.telemetry.metrics import Metrics
 from ingestd.telemetry.sink_metrics import SinkGauges
 from ingestd.telemetry.state_watch import StateWatch
+from ingestd.telemetry.tap import Tap
 from ingestd.transport.auth import NoAuth
 from ingestd.transport.client import Auth, Client, Sender
 from ingestd.transport.engine import Engine
@@ -70,6 +71,7 @@ class PipelineContext:
     requested_letters_only: bool
     bounds: Bounds
     engine: Engine | None = None
+    tap: Tap | None = None
 
 
 def sections_of(settings: Settings) -> dict[str, HttpSinkConfig]:
@@ -150,6 +152,7 @@ async def _open(
         learn=batcher.learn,
         keep=keep,
         pending=pending,
+        tap=context.tap,
         initial_delay_s=confirm.initial_delay if confirm else 1.0,
     )
     lane = Lane(

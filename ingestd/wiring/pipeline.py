@@ -18,7 +18,7 @@ journal is noted, and the receipt of the chunk settled.
 """
 
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +33,7 @@ from ingestd.core.ledger import Ledger
 from ingestd.core.reasons import Reason
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.admission import Accepted, Admission, Backpressure
-from ingestd.intake.recovery import Recovery, restore_window
+from ingestd.intake.recovery import Recovery, restore_unconfirmed, restore_window
 from ingestd.intake.spool_feed import SpoolFeed, SpoolSource
 from ingestd.intake.submission_group import DeliveryWaits
 from ingestd.processing import routes
@@ -55,6 +55,7 @@ from ingestd.store.writer import WriterHost
 from ingestd.telemetry.audit_file import AuditLog
 from ingestd.telemetry.metrics import Gauges, Metrics
 from ingestd.telemetry.state_watch import Say, StateWatch
+from ingestd.telemetry.tap import Tap
 from ingestd.transport.engine import Engine
 from ingestd.transport.watched_file import Watch
 from ingestd.wiring.factories import make_validator, open_audit
@@ -123,6 +124,7 @@ async def open_pipeline(
     bounds: Bounds = DEFAULT_BOUNDS,
     engine: Engine | None = None,
     store_host: WriterHost | None = None,
+    tap: Tap | None = None,
 ) -> AsyncIterator[Pipeline]:
     """Wire a pipeline on a state directory. Raises UserError (also StoreFailed) before anything is sent.
 
@@ -192,6 +194,7 @@ async def open_pipeline(
             rng=rng or system_rng(),
             warn=warn,
             watch=watch,
+            tap=tap,
             patient=patient,
             requested_letters_only=requested_letters_only,
             bounds=bounds,
@@ -240,7 +243,11 @@ class IngestService:
 
 @asynccontextmanager
 async def open_ingest(
-    pipeline: Pipeline, *, warn: Warn, accepted: Accepted = lambda producer, events: None
+    pipeline: Pipeline,
+    *,
+    warn: Warn,
+    accepted: Accepted = lambda producer, events: None,
+    tap: Tap | None = None,
 ) -> AsyncIterator[IngestService]:
     """The spool, with what an earlier process left of it already in the lanes. Raises UserError."""
     settings, clock, spool = pipeline.settings, pipeline.clock, pipeline.spool
@@ -259,7 +266,9 @@ async def open_ingest(
             raise UserError(words_of_left_behind(sink, chunks, pipeline.database.path.parent))
         if positions := spool.positions():
             first, _ = place_of(min(positions.values()), 0)
-            await restore_unconfirmed(pipeline, {spool.source: first}, spool=spool.source)
+            await restore_unconfirmed(
+                pipeline.journal, pipeline.recorder.unconfirmed, {spool.source: first}, spool=spool.source
+            )
         for source in sources:
             await source.open()
             pipeline.metrics.by_sink.behind[source.sink] = partial(getattr, source, "behind_chunks")
@@ -284,6 +293,7 @@ async def open_ingest(
             max_event_bytes=max(runner.batcher.max_event_bytes for runner in pipeline.runners),
             keep_rejected=settings.ingest.keep_rejected,
             accepted=accepted,
+            tap=tap,
             clock=clock,
         )
         yield IngestService(spool, pressure, pipeline.waiting, admission, feeds)
@@ -310,19 +320,6 @@ async def _recover(pipeline: Pipeline, spool: Spool, feeds: Sequence[SpoolFeed],
             f"{len(changed)} unfinished batches cannot be rebuilt: their events are sent under new"
             " idempotency keys"
         )
-
-
-async def restore_unconfirmed(
-    pipeline: Pipeline, sources: Mapping[int, int], *, spool: int | None = None
-) -> None:
-    """Which events have yet to be confirmed, or are lost, since an earlier process. ``sources``: those that
-    are read again, from which place on; ``spool``: is one of them."""
-    unconfirmed = pipeline.recorder.unconfirmed
-    left = unconfirmed.first_places()
-    for source in {*sources, *left}:
-        first = min(place for of in (sources, left) if (place := of.get(source)) is not None)
-        lost = await pipeline.journal.lost_places(source, first=first)
-        unconfirmed.lost(source, lost, in_spool_from=sources[source] if source == spool else None)
 
 
 def _damaged(ledger: Ledger, directory: Path, warn: Warn, damage: SpoolDamage) -> None:

@@ -1,5 +1,8 @@
 """The console's contract (``admin/read_model.py``), of a running service."""
 
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +15,9 @@ from ingestd.config.show import lines
 from ingestd.core.errors import NotFound, UserError
 from ingestd.core.redaction import redact_tree
 from ingestd.core.toml import spell
+from ingestd.processing import routes
 from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.telemetry.tap import WHAT, TapReader, mask_text
 
 
 class ServiceModel:
@@ -47,7 +52,25 @@ class ServiceModel:
         }
 
     def refusals(self) -> list[dict[str, Any]]:
-        return [asdict(one) for one in reversed(self._service.refusals.recent)]
+        """The last ones, latest first."""
+        return [asdict(one) for one in reversed(self._opened().refusals.recent)]
+
+    def tap(self, *, sink: str, what: str, when: str) -> AbstractContextManager[TapReader]:
+        service = self._opened()
+        if sink and sink not in {runner.name for runner in service.pipeline.runners}:
+            raise NotFound(f"there is no sink {sink}")
+        if what and what not in WHAT:
+            raise UserError(f"there is no {what}: choose one of {', '.join(WHAT)}")
+        return service.tap.listen(sink=sink, what=what, matches=_matcher(when) if when else None)
+
+    def redact(self, letter: dict[str, Any]) -> dict[str, Any]:
+        paths = self._opened().tap.redact_paths
+        if not paths:
+            return letter
+        shown = {name: value for name, value in letter.items() if name not in ("detail", "payload_base64")}
+        if "payload" in letter:
+            shown["payload"] = mask_text(letter["payload"], paths)
+        return {**shown, "detail": "not shown: it may hold what admin.redact names"}
 
     async def letters(self, query: LetterQuery, *, limit: int) -> dict[str, Any]:
         return await letters.find(self._opened(), query, limit=limit)
@@ -86,3 +109,18 @@ class ServiceModel:
         if not self._service.opened:
             raise UserError("the service is starting: try again in a moment")
         return self._service
+
+
+def _matcher(when: str) -> Callable[[bytes], bool]:
+    """Raises UserError."""
+    try:
+        pattern = json.loads(when)
+    except ValueError as error:
+        raise UserError(f"the pattern is no JSON: {error}") from None
+    if not isinstance(pattern, dict):
+        raise UserError("a pattern is a JSON object, as in a sink's when")
+    try:
+        router = routes.compile({"tap": pattern})
+    except UserError as error:
+        raise UserError(str(error).removeprefix("sinks.tap.when: ")) from None
+    return lambda event: not router.route([event]).unmatched

@@ -48,7 +48,7 @@ from tests.receiver import Receiver, Reply
 from tests.secret_places import Marked, places
 
 PUBLIC = """
-AdminConfig: listen
+AdminConfig: listen redact
 AnswersConfig: event_id id index items message ok retryable
 ApiConfig: ca_file client_id client_id_file max_connection_age no_auth region trust_env
 AuditConfig: file keep max_bytes

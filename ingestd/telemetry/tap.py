@@ -1,0 +1,155 @@
+"""Events as they pass, for somebody who looks: a few of them, and never at the pipeline's cost.
+
+While nobody looks nothing is done but to ask whether somebody does. Who looks gets samples: some of each
+chunk, so many a second, and what is not taken in time is left out, with its number.
+"""
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import msgspec
+
+from ingestd.core.chunk import Batch
+from ingestd.core.clock import Clock
+from ingestd.core.json_path import INDEX, Path
+from ingestd.core.redaction import MASK, redact
+from ingestd.core.token_bucket import TokenBucket
+from ingestd.core.units import rfc3339
+
+MAX_READERS = 4
+PER_SECOND, PER_CHUNK = 200.0, 20
+"""Events that one reader gets."""
+MAX_WAITING = 1_000
+MAX_EVENT_BYTES = 16 * 1024
+"""Of a larger event only the beginning is shown, as text."""
+WHAT = ("accepted", "duplicate", "rejected", "delivered", "dead_lettered")
+
+Matches = Callable[[bytes], bool]
+Sample = Mapping[str, Any]
+
+
+class TapReader:
+    """``samples`` waits for the next ones. ``sink``, ``what``: empty is any. ``missed``: were left out."""
+
+    def __init__(self, clock: Clock, *, sink: str, what: str, matches: Matches | None) -> None:
+        self.sink, self.what, self.matches = sink, what, matches
+        self.missed = 0
+        self._waiting: deque[Sample] = deque()
+        self._bucket = TokenBucket(PER_SECOND, PER_SECOND, clock.monotonic())
+        self._clock = clock
+        self._news = anyio.Event()
+
+    def offer(self, samples: Iterator[Sample], count: int) -> None:
+        """As many as may be; ``count``: how many there are; 0: not known."""
+        now, taken = self._clock.monotonic(), 0
+        while taken < PER_CHUNK and self._bucket.wait_s(now) == 0 and len(self._waiting) < MAX_WAITING:
+            if (sample := next(samples, None)) is None:
+                break
+            self._bucket.take(now)
+            self._waiting.append(sample)
+            taken += 1
+        self.missed += max(0, count - taken)
+        if taken:
+            self._news.set()
+
+    async def samples(self) -> list[Sample]:
+        while not self._waiting:
+            self._news = anyio.Event()
+            await self._news.wait()
+        found = list(self._waiting)
+        self._waiting.clear()
+        return found
+
+
+class Tap:
+    """``open``: somebody looks. ``redact``: what stands at these paths of an event is not shown."""
+
+    def __init__(self, clock: Clock, redact_paths: Sequence[Path] = ()) -> None:
+        self.open = False
+        self.redact_paths = tuple(redact_paths)
+        self._clock = clock
+        self._readers: list[TapReader] = []
+
+    @contextmanager
+    def listen(
+        self, *, sink: str = "", what: str = "", matches: Matches | None = None
+    ) -> Iterator[TapReader]:
+        """Raises ValueError when too many look already."""
+        if len(self._readers) >= MAX_READERS:
+            raise ValueError(f"{MAX_READERS} are looking already: end one of these first")
+        one = TapReader(self._clock, sink=sink, what=what, matches=matches)
+        self._readers.append(one)
+        self.open = True
+        try:
+            yield one
+        finally:
+            self._readers.remove(one)
+            self.open = bool(self._readers)
+
+    def show(
+        self, what: str, events: Sequence[bytes], *, sink: str = "", batch: str = "", why: str = ""
+    ) -> None:
+        """Events that this has become of; asked only while ``open``."""
+        for one in self._readers:
+            if one.what in ("", what) and (not one.sink or not sink or one.sink == sink):
+                chosen = (event for event in events if one.matches is None or one.matches(event))
+                told = {
+                    "what": what,
+                    "sink": sink or None,
+                    "batch": batch or None,
+                    "why": redact(why) or None,
+                }
+                count = len(events) if one.matches is None else 0
+                one.offer((self._sample(told, event) for event in chosen), count)
+
+    def show_batch(
+        self, batch: Batch, sink: str, delivered: Sequence[int], failed: Iterable[tuple[int, str]]
+    ) -> None:
+        """What became of a batch's events, by their indices; of those that failed, why."""
+        events = batch.events
+        self.show("delivered", [events[index] for index in delivered], sink=sink, batch=batch.id)
+        for index, why in failed:
+            self.show("dead_lettered", [events[index]], sink=sink, batch=batch.id, why=why)
+
+    def _sample(self, told: Mapping[str, Any], event: bytes) -> Sample:
+        at = rfc3339(self._clock.wall(), "milliseconds")
+        return {"time": at, **told, "event": shown(event, self.redact_paths)}
+
+
+def shown(event: bytes, paths: Sequence[Path]) -> Any:
+    """An event for somebody's eyes: decoded, or its beginning as text, without what is at ``paths``."""
+    if len(event) > MAX_EVENT_BYTES:
+        return f"{len(event)} bytes" if paths else event[:1000].decode("utf-8", "replace") + "…"
+    try:
+        found = msgspec.json.decode(event)
+    except (msgspec.DecodeError, RecursionError):
+        return f"{len(event)} bytes that are no JSON" if paths else event.decode("utf-8", "replace")
+    for path in paths:
+        found = _masked(found, path)
+    return found
+
+
+def mask_text(text: str, paths: Sequence[Path]) -> str:
+    """The same of a payload that is kept as text."""
+    if not paths:
+        return text
+    found = shown(text.encode(), paths)
+    return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+
+
+def _masked(value: Any, path: Path) -> Any:
+    """What is at the path is replaced; through an array every element's is, whether the path has its place or
+    not."""
+    if not path:
+        return MASK
+    name, *rest = path
+    if isinstance(value, dict) and name in value:
+        return {**value, name: _masked(value[name], tuple(rest))}
+    if isinstance(value, list):
+        below = tuple(rest) if INDEX.fullmatch(name) else path
+        return [_masked(one, below) for one in value]
+    return value
