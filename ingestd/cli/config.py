@@ -17,7 +17,6 @@ def config() -> None:
     Examples:
       ingestd config show --config /etc/ingestd.toml
       ingestd config show --config /etc/ingestd.toml | grep -v '# default'   what was changed
-      ingestd config show > ingestd.toml                                     a file to begin with
       ingestd config schema > ingestd.schema.json                            for an editor
     """
 

@@ -103,6 +103,17 @@ def load_with_origins(
         raise UserError(_explain(error, origins, file)) from None
 
 
+def check_places(values: Mapping[Place, Any]) -> None:
+    """Whether a file with these values would load. Raises UserError that names the place."""
+    tree: dict[str, Any] = {}
+    for place, value in values.items():
+        _table(tree, place, None)[place[-1]] = value
+    try:
+        Settings.model_validate(tree)
+    except ValueError as error:  # pydantic's
+        raise UserError(_explain(error, {}, None)) from None
+
+
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """``INGESTD_…`` names that set nothing and look as if they should, each with what was probably meant.
 

@@ -70,7 +70,7 @@ def _lines_of(section: Section, above: Place, origins: Origins) -> Iterator[Sett
             tables += [((*place, name), inner) for name, inner in value.items()]
         else:
             held = held_by(section, field, info)
-            yield SettingLine(place, _shown(show(value, held), info), _origin(place, value, origins))
+            yield SettingLine(place, as_written(show(value, held), info), _origin(place, value, origins))
     for place, inner in tables:
         yield from _lines_of(inner, place, origins)
 
@@ -82,7 +82,7 @@ def _origin(place: Place, value: Any, origins: Origins) -> Origin:
     return origins.get(place, _DEFAULT)
 
 
-def _shown(value: Any, info: SettingField) -> Any:
+def as_written(value: Any, info: SettingField) -> Any:
     """What a person would have written."""
     if isinstance(value, str):
         return by_value(without_password(value))  # a password that was given as the user is none the less

@@ -96,7 +96,7 @@ def _default(info: SettingField) -> str:
     value = info.default
     if value is None:
         return "(not set)"
-    shown = "" if isinstance(value, SecretStr) else show._shown(value, info)
+    shown = "" if isinstance(value, SecretStr) else show.as_written(value, info)
     return f"`{'{}' if value == {} else json.dumps(shown, ensure_ascii=False)}`"
 
 

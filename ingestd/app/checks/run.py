@@ -87,7 +87,7 @@ async def check_all(
         except (UserError, OSError) as error:
             yield report.add(fail(name, str(error)))
     usable = None if missing else login
-    async for finding in _check_sinks(settings, usable):
+    async for finding in _check_sinks(settings, login if login and login.api else None):
         yield report.add(finding)
     if online and missing:
         yield report.add(warn("online", "that of [api] is not tried: the login is not complete"))
