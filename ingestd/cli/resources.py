@@ -4,13 +4,20 @@ Parses and prints; the work is in ``app/control/resources.py``.
 """
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from ingestd.cli.control_options import control_options, run_session, wait_option
 from ingestd.cli.options import F
-from ingestd.cli.tables import print_fields, print_list, print_one, say_done, showing_progress
+from ingestd.cli.tables import (
+    print_fields,
+    print_list,
+    print_one,
+    print_trigger_test,
+    say_done,
+    showing_progress,
+)
 from ingestd.core.errors import UserError
 from ingestd.core.text import printable
 
@@ -31,6 +38,7 @@ _FILE = click.option(
     "-f", "--file", "file", metavar="FILE", help="Fields from a TOML, YAML or JSON file that declares NAME."
 )
 _NAME = click.argument("name", metavar="NAME")
+MAX_EVENT_BYTES = 4 * 2**20
 
 
 def _fields(command: F) -> F:
@@ -224,6 +232,32 @@ def sync(name: str, url: str | None, secret: str | None, file: str | None, **opt
         said = "was told" if taken else "did not take it: see the audit file"
         click.echo(f"{printable(webhook.host)} {said}", err=not taken)
     if not taken:
+        raise SystemExit(work.NOT_FINISHED_CODE)
+
+
+@triggers.command()
+@_NAME
+@click.argument("event", metavar="EVENT", type=click.File("rb"))
+@_FILE
+@control_options
+def test(name: str, event: IO[bytes], file: str | None, **options: Any) -> None:
+    """Tell whether a trigger takes an event, and which of its conditions does not. EVENT is a file, or - for
+    standard input. With -f, the trigger is that of the file, and no API is asked.
+
+    \b
+    Exit codes: 0 it does; 3 it does not, or that cannot be told here; 2 usage or configuration.
+    """
+    from ingestd.app.control import resources as work
+    from ingestd.control.engine.kinds import KINDS
+
+    kind, body = KINDS["trigger"], event.read(MAX_EVENT_BYTES)
+    if file:
+        fields = work.parse(kind, name, work.read_table(file, kind, name)).fields
+    else:
+        fields = run_session(lambda control: work.find(control.context, kind, name), **options).fields
+    made = work.check_trigger(name, fields, body)
+    print_trigger_test(made, as_json=options["as_json"])
+    if not made.matches:
         raise SystemExit(work.NOT_FINISHED_CODE)
 
 

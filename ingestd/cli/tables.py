@@ -14,6 +14,7 @@ from ingestd.core.text import printable
 from ingestd.core.units import counted
 
 if TYPE_CHECKING:
+    from ingestd.app.control.resources import TriggerTest
     from ingestd.control.engine.resource import RemoteResource
 
 _NO_SINK = "-"
@@ -150,6 +151,29 @@ def print_fields(fields: Mapping[str, Any]) -> None:
     for name, value in fields.items():
         shown = value if isinstance(value, str) else json.dumps(value)
         click.echo(f"{printable(name):16}{printable(shown)}")
+
+
+def print_trigger_test(made: "TriggerTest", *, as_json: bool) -> None:
+    if as_json:
+        conditions = [
+            {
+                "path": one.condition.path,
+                "operator": one.condition.operator,
+                "matches": one.matches,
+                "why": one.why,
+            }
+            for one in made.results
+        ]
+        found = {"trigger": made.trigger, "matches": made.matches, "enabled": made.enabled}
+        click.echo(json.dumps(found | {"other_topic": made.other_topic or None, "conditions": conditions}))
+        return
+    if made.other_topic:
+        click.echo(printable(f"no   it is of another topic: {made.other_topic}"))
+    for one in made.results:
+        click.echo(printable(str(one)))
+    said = {True: "takes", False: "does not take", None: "perhaps takes"}[made.matches]
+    off = "" if made.enabled else "; it is disabled"
+    click.echo(f"trigger {printable(made.trigger)} {said} this event{off}")
 
 
 def say_done(verb: str, found: "RemoteResource", *, as_json: bool) -> None:

@@ -17,6 +17,7 @@ from ingestd.control.engine.resource import RemoteResource
 from ingestd.control.engine.state import ControlState
 from ingestd.control.engine.state_file import open_state
 from ingestd.control.engine.world import Progress, World, look_up, read_world
+from ingestd.control.integration.properties import find_wrong_properties
 from ingestd.control.trigger.topics import find_unknown
 from ingestd.core.errors import UserError
 from ingestd.core.redaction import by_value
@@ -50,8 +51,10 @@ async def plan(
     """Changes nothing, neither there nor here. ``out``: where to keep it for ``apply``. Raises UserError."""
     with open_state(control.directory, control.api, change=False) as state:
         made = await _plan(control, intention, state, progress)
-    for line in await find_unknown(control.context, intention.document.wanted):
-        logger.warning("%s", line)
+    wanted = intention.document.wanted
+    for find in (find_unknown, find_wrong_properties):
+        for line in await find(control.context, wanted):
+            logger.warning("%s", line)
     if audited:
         control.context.note(made.step())
     if out:

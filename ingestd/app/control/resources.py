@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ingestd.app.control.session import Control
 from ingestd.control.engine.compare import differences, dotted
@@ -24,6 +24,14 @@ from ingestd.control.target.webhook_sync import Webhook, sync
 from ingestd.core import json_text
 from ingestd.core.errors import Unreachable, UserError
 from ingestd.core.text import did_you_mean
+from ingestd.schemas.trigger_match import (
+    Condition,
+    ConditionResult,
+    all_match,
+    body_of,
+    is_of_topic,
+    judge,
+)
 
 NOT_FINISHED_CODE = 3
 _SHOWN = 80
@@ -240,3 +248,31 @@ def _value(text: str) -> Any:
         return json_text.read(text)
     except ValueError:
         return text
+
+
+class TriggerTest(NamedTuple):
+    """``topic``: of the event, where it says so; empty: it does not, or it is the trigger's."""
+
+    trigger: str
+    results: list[ConditionResult]
+    other_topic: str
+    enabled: bool
+
+    @property
+    def matches(self) -> bool | None:
+        """None: it cannot be told here."""
+        return False if self.other_topic else all_match(self.results)
+
+
+def check_trigger(name: str, fields: Mapping[str, Any], event: bytes) -> TriggerTest:
+    """Whether a trigger with these fields takes an event. Raises UserError for what is no JSON."""
+    try:
+        body, topic = body_of(json_text.read(event.decode()))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"the event is not JSON: {error}") from None
+    conditions = [
+        Condition(one["json_path"], one["operator"], one.get("value"), one.get("values"))
+        for one in fields["match_criteria"]
+    ]
+    other = topic if topic and not is_of_topic(topic, fields["topic_name"]) else ""
+    return TriggerTest(name, judge(conditions, body), other, fields["enabled"])

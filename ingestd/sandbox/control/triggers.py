@@ -7,6 +7,7 @@ Joined to its routes by ``sandbox/control/plane.py``. Source: Genesys Cloud Plat
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
+import msgspec
 from pydantic import Field, StringConstraints, model_validator
 
 from ingestd.core.clock import Clock
@@ -18,6 +19,7 @@ from ingestd.sandbox.control.pages import by_cursor
 from ingestd.sandbox.control.resources import Resource, Resources
 from ingestd.sandbox.control.route import ControlRoute, reply
 from ingestd.sandbox.exchange import Exchange
+from ingestd.schemas.trigger_match import MISSING, Condition, ConditionResult, all_match, body_of, judge
 
 PATH = "/api/v2/processautomation/triggers"
 MAX_CRITERIA = 50
@@ -95,6 +97,8 @@ class Triggers:
             ControlRoute("GET", one, self._get),
             ControlRoute("PUT", one, self._replace),
             ControlRoute("DELETE", one, self._delete),
+            ControlRoute("POST", one + "/test", self._test),
+            ControlRoute("POST", PATH + "/topics/{topic}/test", self._test_all),
         ]
 
     def _list(self, exchange: Exchange) -> Reply:
@@ -144,7 +148,77 @@ class Triggers:
         self.all.remove(self.all.find(exchange))
         return Reply(204, b"")
 
+    def _test(self, exchange: Exchange) -> Reply:
+        """``TestModeResults`` of the SDK."""
+        trigger = self.all.find(exchange)
+        results = judge(_conditions(trigger), _event(exchange))
+        details = [
+            {"jsonPath": one.condition.path, "operator": one.condition.operator, "match": one.matches is True}
+            | ({"value": one.condition.value} if one.condition.value is not None else {})
+            | ({"values": one.condition.values} if one.condition.values is not None else {})
+            | {
+                "jsonPathExtraction": []
+                if one.found is MISSING
+                else [{"value": one.found, "path": one.condition.path}]
+            }
+            for one in results
+        ]
+        matches = all_match(results) is True
+        fine = {"matches": True, "details": []}
+        return reply(
+            200,
+            {
+                "schemaValidation": {"name": "Schema Validation", "step": 1, **fine},
+                "jsonPathValidation": {
+                    "name": "JSON Path Validation",
+                    "step": 2,
+                    "matches": matches,
+                    "details": details,
+                },
+                "targetValidation": {"name": "Target Validation", "step": 3, **fine},
+                "triggerMatches": matches,
+            },
+        )
+
+    def _test_all(self, exchange: Exchange) -> Reply:
+        """``TestModeEventResults`` of the SDK."""
+        event, topic = _event(exchange), exchange.params["topic"]
+        found: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+        for one in self.all.visible(lambda one: one.content["topicName"] == topic):
+            shown = {"id": one.id, "name": one.name, "enabled": one.content["enabled"]}
+            found[all_match(judge(_conditions(one), event)) is True].append(shown)
+        matched = {"matchedTriggers": found[True], "unmatchedTriggers": found[False]}
+        return reply(
+            200,
+            {
+                "schemaValidation": {"name": "Schema Validation", "step": 1, "matches": True, "details": []},
+                "triggerMatchValidation": {"name": "Trigger Match", "step": 2, **matched},
+            },
+        )
+
     def _shown(self, trigger: Resource) -> dict[str, Any]:
         """Without the dates that other kinds have: the model has none."""
         shown = self.all.shown(trigger) | {"version": trigger.version}
         return {name: value for name, value in shown.items() if not name.startswith("date")}
+
+
+def _conditions(trigger: Resource) -> list[Condition]:
+    return [
+        Condition(one["jsonPath"], one["operator"], one.get("value"), one.get("values"))
+        for one in trigger.content.get("matchCriteria", [])
+    ]
+
+
+def _extraction(result: ConditionResult) -> list[dict[str, Any]]:
+    path, value = result.condition.path, result.found
+    return [] if value is MISSING else [{"value": value, "path": path}]
+
+
+def _event(exchange: Exchange) -> Any:
+    """The body of a test: the event, or its JSON text in a string, as the SDK has it. Raises Refused."""
+    try:
+        event = msgspec.json.decode(exchange.body)
+        event = msgspec.json.decode(event) if isinstance(event, str) else event
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise invalid(exchange, [InvalidField("", "an event in JSON expected", "invalid.json")]) from None
+    return body_of(event)[0]

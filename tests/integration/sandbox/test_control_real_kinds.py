@@ -1,5 +1,6 @@
 """The kinds of resources that the platform really has: integrations and triggers."""
 
+import json
 from typing import Any
 
 import pytest
@@ -218,3 +219,20 @@ async def test_triggers_are_listed_by_what_is_asked_for(start: Start) -> None:
     assert await names("enabled=true") == ["b"]
     topics = (await get(client, f"{TRIGGERS}/topics"))["entities"]
     assert "v2.detail.events.conversation.{id}.customer.end" in topics
+
+
+async def test_the_platform_tests_a_trigger_and_all_of_a_topic_with_an_event(start: Start) -> None:
+    client = await start()
+    made = await make(client, TRIGGERS)
+    await make(client, TRIGGERS, name="any", matchCriteria=[])
+    for event, matches in (({"mediaType": "CHAT"}, True), (json.dumps({"mediaType": "SMS"}), False)):
+        result = (await client.call(f"{made['selfUri']}/test", json.dumps(event).encode())).json()
+        assert result["triggerMatches"] is result["jsonPathValidation"]["matches"] is matches
+        (detail,) = result["jsonPathValidation"]["details"]
+        assert (detail["operator"], detail["match"]) == ("In", matches)
+        assert detail["jsonPathExtraction"][0]["value"] == ("CHAT" if matches else "SMS")
+        path = f"{TRIGGERS}/topics/{TRIGGER['topicName']}/test"
+        found = (await client.call(path, json.dumps(event).encode())).json()["triggerMatchValidation"]
+        assert [one["name"] for one in found["matchedTriggers"]] == ["on-end"] * matches + ["any"]
+        assert [one["name"] for one in found["unmatchedTriggers"]] == ["on-end"] * (not matches)
+    assert (await client.call(f"{made['selfUri']}/test", b"{")).status_code == 400

@@ -1,6 +1,8 @@
 """The commands for single resources, each against a sandbox that is a process of its own."""
 
+import json
 import shutil
+from typing import Any
 
 import pytest
 
@@ -182,3 +184,29 @@ def test_an_update_needs_the_secrets_that_no_api_tells(plane: Plane) -> None:
     assert "the API does not return secrets: name auth." in lacking.err
     assert plane("targets", "update", "orders", "--set", "retry.delay=9", "--set", f"auth={login}").code == 0
     assert plane.there("targets")[0]["retryPolicy"]["initialDelaySeconds"] == 9
+
+
+# --- triggers ---
+
+
+def test_a_trigger_is_tested_with_an_event(plane: Plane) -> None:
+    table = TABLES["trigger"] | {"enabled": False}
+    file, given = plane.directory / "trigger.json", plane.directory / "event.json"
+    file.write_text(declare(table, name="orders", kind="trigger"))
+    assert plane("triggers", "create", "orders", "-f", str(file)).code == 0
+    topic = "v2.detail.events.conversation.7.customer.end"
+    events: list[tuple[dict[str, Any], int, str]] = [
+        ({"mediaType": "CHAT"}, 0, "yes  mediaType Equal 'CHAT': found 'CHAT'"),
+        ({"mediaType": "VOICE"}, 3, "no   mediaType Equal 'CHAT': found 'VOICE'"),
+        ({"topicName": topic, "eventBody": {"mediaType": "CHAT"}}, 0, "yes  mediaType"),
+        ({"topicName": "v2.x", "eventBody": {"mediaType": "CHAT"}}, 3, "no   it is of another topic: v2.x"),
+    ]
+    for event, code, said in events:
+        given.write_text(json.dumps(event))
+        for source in ((), ("-f", str(file))):
+            done = plane("triggers", "test", "orders", str(given), *source, sandbox=not source)
+            assert (done.code, said in done.out, "it is disabled" in done.out) == (code, True, True), event
+    broken = plane("triggers", "test", "orders", "-", given="{")
+    assert (broken.code, "the event is not JSON" in broken.err) == (2, True)
+    shown = plane("triggers", "test", "orders", "-", "--json", given="{}").json
+    assert shown["conditions"] == [{"path": "mediaType", "operator": "Equal", "matches": False, "why": ""}]
