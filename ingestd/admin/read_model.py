@@ -22,8 +22,8 @@ class Rates(TypedDict):
 
 
 class SinkView(TypedDict):
-    """``state``: closed, open or paused, ``since`` when and ``why``. ``p50``, ``p99``: seconds of a request,
-    of the last five minutes. ``oldest``: age of the oldest event that is not resolved here."""
+    """``state``: closed, open, paused or parked, ``since`` when and ``why``. ``p50``, ``p99``: seconds of a
+    request, of the last five minutes. ``oldest``: age of the oldest event that is not resolved here."""
 
     name: str
     type: str

@@ -12,7 +12,7 @@ from ingestd.wiring.factories import make_validator
 
 _LIVE = {
     "schema": {"name", "dedup_key", "format_assertion", "max_depth", "max_values"},
-    "spool": {"max_bytes"},
+    "spool": {"max_bytes", "max_parked"},
     "log": {"level"},
     "admin": {"tokens"},
     "ingest": {
@@ -57,6 +57,7 @@ def _take_over(service: Service, new: Settings) -> None:
     _replace_validator(service, validator)
     service.ingest.admission.keep_rejected = new.ingest.keep_rejected
     service.ingest.pressure.max_bytes = new.spool.max_bytes
+    service.ingest.parking.max_parked_bytes = new.spool.max_parked
     service.own_metrics.producers.configure(new.ingest.producers)
     log.set_level(new.log.level)
     service.pipeline.watch.read_again()

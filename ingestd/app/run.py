@@ -187,6 +187,7 @@ async def run(service: Service) -> None:
                 tasks.start_soon(partial(keep_house, pipeline, count_letters=True))
                 tasks.start_soon(watch_states, pipeline)
                 tasks.start_soon(_measure, service)
+                tasks.start_soon(service.ingest.parking.run)
                 for feed in service.ingest.feeds:
                     tasks.start_soon(feed.run)
                 for broker in service.brokers.feeds:

@@ -1,5 +1,6 @@
 """What the ``spool`` commands do. Every function raises UserError; their results are ready for JSON."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from shlex import quote
@@ -7,12 +8,16 @@ from typing import Any
 
 from ingestd.app.letters.letters import directory_of
 from ingestd.core.errors import UserError
+from ingestd.store.connection import FILE_NAME
+from ingestd.store.parked_sinks import read_backlog, set_parked
 from ingestd.store.spool_inspection import SpoolInspection
 
 
 def stat(state_dir: str | None, *, now: float) -> dict[str, Any]:
     """How much waits, since when, and which damage was ever found."""
-    stock = SpoolInspection(directory_of(state_dir)).stock()
+    directory = directory_of(state_dir)
+    stock = SpoolInspection(directory).stock()
+    parked = read_backlog(directory / FILE_NAME, {}).parked
     return {
         "events": stock.totals.events,
         "bytes": stock.totals.size_bytes,
@@ -23,6 +28,7 @@ def stat(state_dir: str | None, *, now: float) -> dict[str, Any]:
             {"name": sink.name, "chunks_behind": sink.chunks, "oldest_seconds": _age_s(sink.oldest_at, now)}
             for sink in stock.sinks
         ],
+        "parked": {sink: _age_s(at, now) for sink, at in sorted(parked.items())},
         "damage": [damage._asdict() for damage in stock.damage],
     }
 
@@ -62,6 +68,29 @@ def forget(
     with beside_log(directory) as audit:
         audit(AuditEntry.SINK_FORGOTTEN, sink=sink, **dropped)
     return dropped
+
+
+def park(state_dir: str | None, sink: str, *, on: bool) -> bool:
+    """Set a sink aside, or no longer (``on`` False), beside a running service or before the next start.
+    False: it was so before. Raises UserError."""
+    from ingestd.app.letters.purge import beside_log
+    from ingestd.core.clock import SystemClock
+    from ingestd.core.text import cut, suggestion
+    from ingestd.store.letter_reader import LetterReader
+    from ingestd.telemetry.audit_entry import AuditEntry
+
+    directory = directory_of(state_dir)
+    with LetterReader.open(directory) as reader:
+        known: list[str] = json.loads(reader.setting("sinks") or "[]")
+    if sink not in known and on:
+        raise UserError(f"there is no sink {cut(sink)} here{suggestion(sink, known)}")
+    changed = set_parked(directory, sink, SystemClock.wall() if on else None)
+    if changed:
+        with beside_log(directory) as audit:
+            audit(
+                AuditEntry.SINK_PARKED, sink=sink, state="person" if on else "resumed", reason="by a command"
+            )
+    return changed
 
 
 def _forget(directory: Path, sink: str, *, count_only: bool) -> dict[str, int]:

@@ -8,6 +8,7 @@ from ingestd import __version__
 from ingestd.app.service_parts import Service
 from ingestd.core.ledger import Ledger
 from ingestd.delivery.sink_runner import SinkRunner
+from ingestd.store.spool import Spool
 from ingestd.telemetry.metrics import Gauges, ServiceGauges
 from ingestd.wiring.open_brokers import BrokerSource
 from ingestd.wiring.open_lakes import OpenLake
@@ -28,7 +29,7 @@ def describe(service: Service) -> dict[str, Any]:
         told |= {
             "spool": _spool(service),
             "store": _store(service),
-            "lanes": [_lane(runner) for runner in service.pipeline.runners],
+            "lanes": [_lane(runner, service.pipeline.spool) for runner in service.pipeline.runners],
             "lakes": [_lake(lake) for lake in service.pipeline.lakes],
             "sources": [_source(feed.source) for feed in service.brokers.feeds],
             "window": _window(service),
@@ -68,6 +69,7 @@ def _spool(service: Service) -> dict[str, Any]:
         "bytes": spool.bytes,
         "max_bytes": ingest.pressure.max_bytes,
         "chunks": spool.chunks,
+        "parked_bytes": ingest.pressure.parked_bytes,
         "oldest_seconds": round(read_gauges(service).oldest_s, 3),
         "reading_from_disk": any(feed.source.behind for feed in ingest.feeds),
         "blocked": str(blocked) if blocked else None,
@@ -80,14 +82,17 @@ def _store(service: Service) -> dict[str, Any]:
     return {"directory": str(database.path.parent), "repaired": database.repaired or None}
 
 
-def _lane(runner: SinkRunner) -> dict[str, Any]:
-    lane, ledger = runner.lane, runner.ledger
+def _lane(runner: SinkRunner, spool: Spool) -> dict[str, Any]:
+    lane, ledger, cursor = runner.lane, runner.ledger, spool.cursors[runner.name]
     return {
         "name": runner.name,
         "type": runner.sink.kind,
         "url": runner.sink.shown_url,
         "circuit": str(lane.circuit.state),
         "why": lane.circuit.why or None,
+        "parked": runner.parked or None,
+        "backlog_events": cursor.events,
+        "backlog_bytes": cursor.bytes,
         "active_requests": lane.active,
         "concurrency_limit": lane.limiter.limit,
         "queued_batches": lane.queued,
@@ -168,6 +173,8 @@ def _full(service: Service) -> str | None:
     ingest = service.ingest
     if not ingest.pressure.full:
         return None
+    if behind := ingest.pressure.behind(0):
+        return f"a sink is behind, {behind}"
     spool = ingest.spool
     runner = next(one for one in service.pipeline.runners if one.name == spool.fullest)
     why = f": {runner.lane.circuit.why}" if runner.lane.circuit.why else ""

@@ -19,6 +19,8 @@ def spool() -> None:
       ingestd spool stat --state-dir /var/lib/ingestd
       ingestd spool check                      every chunk against its checksum
       ingestd spool dump > waiting.ndjson      the events, as they were accepted
+      ingestd spool park crm                   set a sink aside: it takes no room from the others
+      ingestd spool resume crm
       ingestd spool forget crm                 drop events that wait for a removed sink
     """
 
@@ -40,6 +42,8 @@ def stat(state_dir: str | None, as_json: bool) -> None:
     )
     for sink in found["sinks"]:
         click.echo(f"{sink['name']}: {sink['chunks_behind']} chunks behind{_since(sink['oldest_seconds'])}")
+    for sink, age_s in found["parked"].items():
+        click.echo(f"{sink}: parked{_since(age_s).replace(', the oldest', '')}")
     click.echo(f"{found['file_bytes']} bytes on disk, dead letters and journal included")
     for damage in found["damage"]:
         click.echo(f"damaged: chunks {damage['first']} to {damage['last']}: {damage['what']}")
@@ -99,6 +103,30 @@ def forget(sink: str, state_dir: str | None, yes: bool, as_json: bool) -> None:
         click.echo(json.dumps(dropped))
     else:
         click.echo(f"dropped {_words(dropped, sink)}")
+
+
+@spool.command()
+@click.argument("sink", metavar="SINK")
+@_state_dir
+def park(sink: str, state_dir: str | None) -> None:
+    """Set a sink aside, also beside a running service: nothing is sent there until it is resumed.
+
+    Its events stay in the spool, in their order, and take no room from the others, up to spool.max_parked.
+    """
+    from ingestd.app import spool as app
+
+    parked = app.park(state_dir, sink, on=True)
+    click.echo(f"{sink} is parked" if parked else f"{sink} was parked before")
+
+
+@spool.command()
+@click.argument("sink", metavar="SINK")
+@_state_dir
+def resume(sink: str, state_dir: str | None) -> None:
+    """Send to a parked sink again, from where it was."""
+    from ingestd.app import spool as app
+
+    click.echo(f"{sink} is resumed" if app.park(state_dir, sink, on=False) else f"{sink} was not parked")
 
 
 def _words(found: dict[str, int], sink: str) -> str:

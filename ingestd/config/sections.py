@@ -293,6 +293,9 @@ class SpoolConfig(Section):
     max_bytes: Size = field(
         4 * 1024**3, ge=1024**2, description="most bytes of waiting events; beyond it producers get 429"
     )
+    max_parked: Size = field(
+        4 * 1024**3, ge=0, description="most bytes beyond max_bytes that wait for parked sinks alone"
+    )
     ballast: Ballast = field(
         16 * 1024**2, ge=0, description="room kept free, to drain a full disk; 0, or at least 8MiB"
     )

@@ -28,28 +28,45 @@ class CircuitBreaker:
     def __init__(self, threshold: int) -> None:
         self._threshold = threshold
         self._failures = 0  # in a row
-        self.ever_open = False
+        self.ever_open = self.held = False
         self.since = 0.0  # when it left, or came back to, being closed
         self._probe_wait_s = _FIRST_PROBE_S
         self._outage_s = 0.0
+        self._stopped_at: float | None = None
         self.probe_at = 0.0
         self.state = BreakerState.CLOSED
         self.why = ""  # of the last failure since the API answered; also while it is closed
         self._told = ""  # the state, and what kind of reason was last said
 
     def outage_s(self, now: float) -> float:
-        """Seconds it has not been closed, all in all."""
-        return self._outage_s + (0.0 if self.state is BreakerState.CLOSED else now - self.since)
+        """Seconds it has not been closed, or was held, all in all."""
+        return self._outage_s + (now - self._stopped_at if self._stopped_at is not None else 0.0)
 
     def succeeded(self, now: float) -> bool:
         """The API answers. True if that ended an outage."""
         self._failures, self.why, self._told = 0, "", ""
         if self.state is BreakerState.CLOSED:
             return False
-        self._outage_s += now - self.since
         self.state, self.since = BreakerState.CLOSED, now
+        self._go_on(now)
         self._probe_wait_s = _FIRST_PROBE_S
         return True
+
+    def hold(self, now: float) -> None:
+        """Somebody wants nothing to be sent."""
+        self.held = self.ever_open = True
+        if self._stopped_at is None:
+            self._stopped_at = now
+
+    def release(self, now: float) -> None:
+        """It may be sent again; a reason that was told before is news then."""
+        self.held, self._told = False, ""
+        self._go_on(now)
+
+    def _go_on(self, now: float) -> None:
+        if self._stopped_at is not None and self.state is BreakerState.CLOSED and not self.held:
+            self._outage_s += now - self._stopped_at
+            self._stopped_at = None
 
     def failed(self, now: float, why: str, *, jitter: float, at_least_s: float = 0.0) -> bool:
         """An attempt failed. True if that is news: it opened the circuit, or the reason is another than
@@ -89,6 +106,7 @@ class CircuitBreaker:
 
     def _leave(self, state: BreakerState, now: float, why: str, jitter: float) -> None:
         self.state, self.why, self.since, self.ever_open = state, why, now, True
+        self._stopped_at = now if self._stopped_at is None else self._stopped_at
         self._probe_wait_s = _FIRST_PROBE_S
         self.probe_at = now + self._probe_wait_s * (0.5 + jitter / 2)
 

@@ -142,16 +142,14 @@ class Lane:
         self._changed.set()
 
     def drain(self, within_s: float = DRAIN_S, *, feeding: bool = False) -> None:
-        """The process is to end: see ``FlowControl.drain``. What is not sent is left over. ``close`` still
-        says when the last batch is in. Nobody waits for room any more, but with ``feeding`` while the lane
-        ``takes_more``."""
+        """The process is to end: see ``FlowControl.drain``. ``close`` still says when the last batch is in.
+        Nobody waits for room any more, but with ``feeding`` while the lane ``takes_more``."""
         self._flow.drain(self._clock.monotonic(), within_s, feeding=feeding)
         self._room.set()
         self._changed.set()
 
     def abandon(self) -> None:
-        """The time to drain is over: ``run`` ends now. Requests that are out end unanswered; their batches
-        are left over, and in the journal."""
+        """The drain is over: ``run`` ends now, its requests unanswered; their batches are left over."""
         self._flow.abandoned = True
         for task in self._attempts:
             task.cancel()
@@ -212,6 +210,11 @@ class Lane:
         """On the monotonic clock: when the API took something; ``-inf``: it has not yet."""
         return self._flow.last_accepted
 
+    def hold(self, on: bool) -> None:
+        """While it is ``on`` nothing more is sent; what is out is waited for."""
+        (self.circuit.hold if on else self.circuit.release)(self._clock.monotonic())
+        self._changed.set()
+
     def probe_now(self) -> bool:
         """A person does not want to wait for the next probe. False: nothing waits for one."""
         if self.circuit.state is BreakerState.CLOSED:
@@ -242,7 +245,7 @@ class Lane:
 
     @property
     def _held_back(self) -> bool:
-        return self._hold_back is not None and self._hold_back()
+        return self._flow.circuit.held or (self._hold_back is not None and self._hold_back())
 
     async def _wait(self, until: float) -> None:
         """Until something changes or a time is reached."""

@@ -2,7 +2,7 @@
 recorder."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -68,6 +68,11 @@ class Recorder(Protocol):
 
 class SinkRecord(Recorder, Protocol):
     """The same, with what the intake tells of events that go to the sink."""
+
+    @property
+    def waiting(self) -> Callable[[], str]:
+        """Says how much waits for the sink, in words."""
+        ...
 
     def started(self, count: int) -> None:
         """``count`` events are on their way to the sink."""

@@ -2,7 +2,7 @@
 lane. Made by ``open_sinks.py``."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -113,7 +113,7 @@ def rebuild(letters: Sequence[LeasedLetter], new_id: NewId) -> Batch:
 class SinkRunner:
     """``pending_bytes``: bytes of chunks that a replay has handed over and that are not yet resolved here.
     ``lost``: the sink was given up for this run. ``confirm_timeout_s``: how long a replay waits without news
-    from status polling."""
+    from status polling. ``parked``: by whom, or empty."""
 
     sink: Sink
     batcher: Batcher
@@ -126,8 +126,10 @@ class SinkRunner:
     confirm_timeout_s: float = 0.0
     pending_bytes: int = 0
     lost: bool = False
+    parked: str = ""
     name: str = field(init=False)
     ledger: SinkLedger = field(init=False)
+    waiting: Callable[[], str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.name, self.ledger = self.sink.name, self.recorder.ledger
+        self.name, self.ledger, self.waiting = self.sink.name, self.recorder.ledger, self.recorder.waiting

@@ -8,7 +8,7 @@ when there is no room.
 import asyncio
 import sqlite3
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -26,7 +26,7 @@ from ingestd.store.connection import StoreBlocked
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import insert_letters
 from ingestd.store.spool import MAX_CHUNK_BYTES, Spool
-from ingestd.store.writer import Work
+from ingestd.store.writer import Work, together
 from ingestd.telemetry.tap import Tap
 
 _LEAST_S, _MOST_S, _UNKNOWN_S = 1, 300, 30
@@ -49,6 +49,9 @@ class Backpressure:
 
     def __init__(self, spool: Spool, database: Database, *, max_bytes: int, clock: Clock) -> None:
         self.max_bytes = max_bytes
+        self.parked_bytes = 0  # that do not count: only parked sinks wait for them
+        self.bounds: Mapping[str, int] = {}  # most bytes that may wait for a sink
+        self.overdue = ""  # the sink that lags too long, and how long
         self.closing = False
         self._spool = spool
         self._database = database
@@ -62,9 +65,18 @@ class Backpressure:
     def full(self) -> bool:
         """Whether producers should go elsewhere. A request seldom fits to the last byte, so this is not
         only at the cap; and one that was too large for what was left does not make a spool full."""
-        if self._spool.bytes < _ROOM_AGAIN * self.max_bytes:
+        held = self._spool.bytes - self.parked_bytes
+        if held < _ROOM_AGAIN * self.max_bytes:
             self._refused = False
-        return self._refused or self._spool.bytes >= self.max_bytes
+        return self._refused or held >= self.max_bytes or bool(self.behind(0))
+
+    def behind(self, size_bytes: int) -> str:
+        """The sink whose bound leaves no room for so many more bytes, in words; empty: there is none."""
+        for sink, most in self.bounds.items():
+            held = self._spool.cursors[sink].bytes
+            if held and held + max(1, size_bytes) > most:  # what comes alone is taken, whatever its size
+                return f"{sink}: {held} of at most {most} bytes wait for it"
+        return self.overdue
 
     def measure(self) -> None:
         """Look at how much has left the spool since the last call."""
@@ -84,7 +96,7 @@ class Backpressure:
             )
         if blocked := self._database.blocked:
             return store_deferral(blocked)
-        over = self._spool.bytes + size_bytes - self.max_bytes
+        over = self._spool.bytes - self.parked_bytes + size_bytes - self.max_bytes
         if over > 0:
             self._refused = True
             detail = (
@@ -92,6 +104,8 @@ class Backpressure:
                 f" {self._spool.fullest}"
             )
             return DeferredSubmission(429, self.retry_after_s(over), detail)
+        if (self.bounds or self.overdue) and (behind := self.behind(size_bytes)):
+            return DeferredSubmission(429, _UNKNOWN_S, f"a sink is behind, {behind}")
         return None
 
     def retry_after_s(self, size_bytes: int) -> int:
@@ -229,7 +243,7 @@ class Admission:
         group.claim(self._window, self._clock.monotonic())
         pieces = group.pieces(MAX_CHUNK_BYTES)
         added = [one for add in self._outboxes for piece in pieces if (one := add(piece[1]))]
-        also = _together([self._rejected(group), *(s.also for s in group.submissions), *added])
+        also = together([self._rejected(group), *(s.also for s in group.submissions), *added])
         self._committing += 1
         if pieces:
             now = self._clock.wall()
@@ -333,16 +347,3 @@ class Admission:
     def _defer(self, submission: Submission, deferred: DeferredSubmission) -> None:
         self.deferred[deferred.status] += len(submission.events)
         submission.answer(deferred)
-
-
-def _together(works: Sequence[Work | None]) -> Work | None:
-    """What is written with the chunks, or not at all."""
-    wanted = [work for work in works if work]
-    if len(wanted) < 2:
-        return wanted[0] if wanted else None
-
-    def write(connection: sqlite3.Connection) -> None:
-        for work in wanted:
-            work(connection)
-
-    return write

@@ -71,7 +71,7 @@ class SinkRecorder:
         self._audit = audit
         self._metrics = metrics
         self._states = states
-        self._waiting = waiting
+        self.waiting = waiting
         self._seconds = {known: metrics.attempt_seconds.labels(sink, known) for known in ANSWER_CLASSES}
         self._clock = clock
         self._warn = warn
@@ -158,7 +158,7 @@ class SinkRecorder:
         else:
             what = "sending is paused" if state == "paused" else "sending fails and is retried"
             what += ", no events are lost"
-            self._states.trouble(self.sink, state, why, what=what, waiting=self._waiting)
+            self._states.trouble(self.sink, state, why, what=what, waiting=self.waiting)
 
     # --- what was confirmed later ---
 

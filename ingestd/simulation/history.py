@@ -17,6 +17,7 @@ from ingestd.simulation.plan import HistoryPlan, LifePlan
 from ingestd.simulation.sqlite_vfs import SqliteDisk
 from ingestd.simulation.trace import Violation
 from ingestd.simulation.world import SimulatedWorld
+from ingestd.store.parked_sinks import set_parked
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - what is left after a cut need not be synced again
 
@@ -87,6 +88,9 @@ def simulator() -> Iterator[Simulator]:
 
 def _make_well(world: SimulatedWorld) -> None:
     world.disk.full = False
+    for name in world.parked:
+        set_parked(world.disk.directory, name, None)
+    world.parked.clear()
     for receiver in world.receivers.values():
         receiver.mood, receiver.slow_s = "well", 0.0
 

@@ -91,6 +91,8 @@ class Life:
         )
         loop.set_exception_handler(self._failed)
         world.clock.start(loop)
+        for receiver in world.receivers.values():
+            receiver.parked_at = None
         self.network = Network(world.receivers, world.clock, world.rng)
         self.people = People(world)
         asyncio.set_event_loop(loop)
@@ -166,6 +168,7 @@ class Life:
     def _arrange(self) -> None:
         """What happens when; the signal or the crash at last."""
         loop, plan = self.loop, self.plan
+        self._note_parked()
         for deed in plan.deeds:
             loop.call_later(deed.at_s, self._do, deed)
         if self.last:
@@ -215,7 +218,7 @@ class Life:
             return "posts"
         lakes = service.pipeline.lakes
         pollers = [one.status_poller for one in service.pipeline.runners if one.status_poller]
-        if service.ingest.spool.events:
+        if service.ingest.spool.events or any(one.bytes for one in service.ingest.spool.cursors.values()):
             return "the spool"
         if any(lake.lake.outbox.rows for lake in lakes):
             return "the lake"
@@ -267,11 +270,20 @@ class Life:
             world.clock.wall_s += of[0]
         elif what == "full":
             self.troubled = world.disk.full = True
+            self._note_parked()
             self.loop.call_later(of[0], self._free_disk)
         elif what == "locked":
             self._lock(of[0])
         elif not (world.disk.full or self.lockers):
             getattr(self.people, what)(of[0])
+            self._note_parked()
+
+    def _note_parked(self) -> None:
+        """Since when they are to get nothing; what waits for a disk in trouble may go out much later."""
+        for name, receiver in self.world.receivers.items():
+            is_parked = name in self.world.parked and not self.troubled
+            since = self.world.clock.monotonic() if receiver.parked_at is None else receiver.parked_at
+            receiver.parked_at = since if is_parked else None
 
     def _free_disk(self) -> None:
         if not self.over:
@@ -289,6 +301,7 @@ class Life:
             locker.close()
             return
         self.troubled = True
+        self._note_parked()
         self.lockers.append(locker)
         self.loop.call_later(seconds, self._unlock)
 
@@ -311,6 +324,9 @@ class Life:
         ledger = service.metrics.ledger
         if not ledger.balanced() or ledger.in_flight < 0:
             trace.breach(f"the ledger does not balance: {ledger}")
+        for name, cursor in service.pipeline.spool.cursors.items():
+            if cursor.bytes < 0 or (cursor.bytes > 0) != (cursor.events > 0):
+                trace.breach(f"{name}: its backlog does not balance: {cursor.events}, {cursor.bytes} bytes")
         for runner in service.pipeline.runners:
             own, lane = runner.ledger, runner.lane
             if not own.balanced() or own.in_flight < 0:

@@ -1,5 +1,5 @@
-"""What a person does beside a running service: ``dlq retry``, ``--edit``, ``purge``. Their output is
-checked."""
+"""What a person does beside a running service: ``dlq retry``, ``--edit``, ``purge``, ``spool park``. Their
+output is checked."""
 
 import sqlite3
 from contextlib import closing
@@ -10,6 +10,7 @@ from ingestd.simulation.world import SimulatedWorld
 from ingestd.store.connection import FILE_NAME
 from ingestd.store.dead_letters import Filter
 from ingestd.store.letter_changes import LetterChanges, PurgeResult
+from ingestd.store.parked_sinks import set_parked
 
 # the API may have an event that it did not confirm in time, too
 _WAITING = (
@@ -66,6 +67,21 @@ class People:
         if ambiguous:  # the person is told that it may arrive twice
             self._world.excuse(row[1] for row in rows if row[4] == batch)
         self._world.trace.say(f"dlq retry --edit {number}: {left} of its request wait now")
+
+    def park(self, chance: float) -> None:
+        """Set a sink aside, or send there again."""
+        names = [*self._world.receivers]
+        name = names[int(chance * len(names))]
+        on = name not in self._world.parked
+        try:
+            set_parked(
+                self._world.disk.directory, name, self._world.clock.wall() if on else None, busy_timeout_s=0
+            )
+        except UserError as error:
+            self._world.trace.say(f"spool park fails: {error}")
+            return
+        self._world.parked ^= {name}
+        self._world.trace.say(f"spool {'park' if on else 'resume'} {name}")
 
     def purge(self, chance: float) -> None:
         rows = self._waiting()

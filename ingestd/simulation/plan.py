@@ -77,6 +77,8 @@ def draw(seed: int) -> HistoryPlan:
         kinds[name] = Kind(types, body, bad, rng.choice(("named", "silent", "item")))
     fixed = _fixed_settings(rng)
     lives = tuple(_life(rng, kinds, fixed) for _ in range(rng.choice((1, 1, 2, 2, 3))))
+    aside = random.Random(f"parked by {seed}")  # its own chance: all else stays what the seed always drew
+    lives = tuple(_with_parks(life, kinds, aside) for life in lives)
     return HistoryPlan(
         seed, kinds, rng.random() < 0.5, rng.choice(("", "", "", "accepted", "delivered")), lives
     )
@@ -121,6 +123,28 @@ def _life(rng: random.Random, kinds: dict[str, Kind], fixed: dict[str, dict[str,
         rng.choice((0.0, 0.001, 0.02, 0.5)),
         rng.choice((0, 1_000, 16_000_000)),
         settings,
+    )
+
+
+def _with_parks(life: LifePlan, kinds: dict[str, Kind], rng: random.Random) -> LifePlan:
+    """Some sinks are parked by a person, or have a bound."""
+    deeds = [*life.deeds]
+    if rng.random() < 0.25:
+        deeds += [
+            Deed(life.end_s * rng.random(), "park", (rng.random(),)) for _ in range(rng.choice((1, 2, 3)))
+        ]
+    bounds = {
+        name: {
+            "max_backlog": rng.choice((1024, 4096, None)),
+            "max_backlog_age": rng.choice((2.0, 60.0, None)),
+            "when_full": rng.choice(("wait", "park")),
+        }
+        for name in kinds
+        if rng.random() < 0.2
+    }
+    spool = {"ballast": 0, "max_bytes": 1024**2, "max_parked": rng.choice((0, 1024**2))}
+    return life._replace(
+        deeds=tuple(sorted(deeds)), settings=life.settings | {"bounds": bounds, "spool": spool}
     )
 
 

@@ -109,6 +109,7 @@ class Receiver:
     slow_s: float = 0.0
     most_at_once: int = 1_000
     at_once: int = 0
+    parked_at: float | None = None  # by a person, in this life (monotonic)
     most_bytes: int = 2_000
     bodies: dict[str, bytes] = field(default_factory=dict)
     taken: dict[str, list[Seen]] = field(default_factory=dict)
@@ -232,6 +233,10 @@ def _early(fault: str, clock: VirtualClock, rng: random.Random) -> ApiReply | No
     return None
 
 
+_NOTICED_S = 5.0
+"""After this nothing is sent to a sink that a person has parked."""
+
+
 class Network(Engine):
     """Instead of sockets. ``receivers``: by the first label of the host."""
 
@@ -260,6 +265,8 @@ class Network(Engine):
             raise httpx.ConnectError("the process has ended")
         if method == "GET":
             return await self._ask(receiver, url.path.rpartition("/")[2])
+        if receiver.parked_at is not None and self._virtual.monotonic() > receiver.parked_at + _NOTICED_S:
+            receiver.trace.breach(f"{receiver.name} is parked, and gets requests")
         if receiver.at_once >= receiver.most_at_once:
             receiver.trace.breach(f"{receiver.name}: more than {receiver.most_at_once} requests at once")
         receiver.at_once += 1

@@ -36,6 +36,7 @@ class SimulatedWorld:
         }
         self.producers = Producers(random.Random(plan.seed + 3), self.trace)
         self.producers.told_delivered = self._check_delivered
+        self.parked: set[str] = set()
         self._purged: set[tuple[str, int]] = set()
         self._excused: set[int] = set()  # a person was told that they may arrive twice
         self._edited: dict[int, list[bytes]] = {}
@@ -44,7 +45,7 @@ class SimulatedWorld:
 
     def settings(self, life: LifePlan) -> Settings:
         sections: dict[str, Any] = {name: dict(section) for name, section in life.settings.items()}
-        sinks: dict[str, Any] = {}
+        bounds, sinks = sections.pop("bounds"), dict[str, Any]()
         for name, kind in self.plan.kinds.items():
             url = f"http://{name}.invalid/"
             if kind.body == "api":
@@ -54,6 +55,7 @@ class SimulatedWorld:
                 sinks[name] = {"type": "cloudevents", "url": url, "expect": "json", "confirm": asked}
             else:
                 sinks[name] = {"type": "webhook", "url": url, "body": kind.body, "expect": "json"}
+            sinks[name] |= {key: value for key, value in bounds.get(name, {}).items() if value is not None}
             if len(kind.types) < 3:
                 sinks[name]["when"] = {"eventType": list(kind.types)}
             self.receivers[name].most_at_once = sections["delivery"]["max_in_flight"]
@@ -68,7 +70,6 @@ class SimulatedWorld:
             }
         if self.plan.ordered:
             sections["delivery"]["order_by"] = "routingMetadata.queueId"
-        sections["spool"] = {"ballast": 0}
         sections["state"] = {"dir": str(self.disk.directory)}
         return Settings.model_validate(sections | {"sinks": sinks})
 

@@ -143,6 +143,15 @@ class HttpSinkConfig(SinkConfigBase):
     max_age: Seconds | None = field(None, ge=0, description="not given: batch.max_age")
     requests_per_minute: int = field(0, ge=0, description="0: as the API's own headers say")
     events_per_second: float = field(0, ge=0, description="0: no limit of its own")
+    max_backlog: Size | None = field(
+        None, ge=1024, description="most bytes of the spool that wait for it; not set: only spool.max_bytes"
+    )
+    max_backlog_age: Seconds | None = field(
+        None, gt=0, description="how long its oldest event may wait; not set: any time"
+    )
+    when_full: Literal["wait", "park"] = field(
+        "wait", description="at its bound: wait: producers have to; park: set it aside, the others go on"
+    )
     auth: AuthConfig = AuthConfig()
     on_status: Annotated[
         dict[Status, Annotated[Meaning, Before(_current)]],

@@ -254,6 +254,7 @@ def forget_sink(connection: sqlite3.Connection, sink: str) -> ForgottenEvents | 
     )
     connection.execute("DELETE FROM batches WHERE sink = ?", (sink,))
     connection.execute("DELETE FROM confirmations WHERE sink = ?", (sink,))
+    connection.execute("DELETE FROM meta WHERE name = ?", (f"parked {sink}",))
     return forgotten
 
 

@@ -47,6 +47,7 @@ class AuditEntry(StrEnum):
         "READINESS_CHANGED",
         "Producers are told to wait, or no longer, or the reason changed",
     )
+    SINK_PARKED = "SINK_PARKED", "Somebody, or its bound, set a sink aside; or it is back"
     PRODUCER_REFUSED = "PRODUCER_REFUSED", "Requests were refused: whose, from where, why, and how many"
     DATA_LAKE_SYNC = "DATA_LAKE_SYNC", "A lake wrote a file, or cannot"
 

@@ -50,6 +50,8 @@ SINK_CATALOGUE: dict[str, tuple[Kind, str]] = {
         "gauge",
         "Events routed to a sink and not resolved there yet",
     ),
+    "ingestd_sink_backlog_bytes": ("gauge", "Bytes of the chunks of the spool that wait for a sink"),
+    "ingestd_sink_parked": ("gauge", "1 while a sink is parked: its backlog takes no room from the others"),
     "ingestd_sink_behind_chunks": ("gauge", "Chunks of the spool that a sink has not read yet"),
     "ingestd_active_requests": ("gauge", "Requests that are out now, by sink"),
     "ingestd_concurrency_limit": ("gauge", "Requests that may be out at once, by what the API answers"),

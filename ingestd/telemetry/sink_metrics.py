@@ -30,6 +30,7 @@ class SinkGauges:
     waiting: Callable[[], int] = _none
     held: Callable[[], int] = _none
     circuit_closed: Callable[[], bool] = lambda: True
+    is_parked: Callable[[], bool] = lambda: False
     without_order_key: Callable[[], int] = _none
     confirmations: Callable[[], Mapping[str, int]] = dict
 
@@ -48,12 +49,13 @@ class LakeGauges:
 
 class SinkCensus(Collector):
     """Reads what sinks and lakes (by name) have at the moment of the scrape. ``behind``: how many chunks of
-    the spool a sink has not read."""
+    the spool a sink has not read, ``backlog`` how many bytes wait for it."""
 
     def __init__(self) -> None:
         self.sinks: dict[str, SinkGauges] = {}
         self.lakes: dict[str, LakeGauges] = {}
         self.behind: dict[str, Callable[[], int]] = {}
+        self.backlog: dict[str, Callable[[], int]] = {}
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
@@ -74,6 +76,9 @@ class SinkCensus(Collector):
         yield _gauge(
             "ingestd_sink_behind_chunks", [(name, self.behind.get(name, _none)()) for name, _ in sinks]
         )
+        backlog = [(name, self.backlog.get(name, _none)()) for name, _ in sinks]
+        yield _gauge("ingestd_sink_backlog_bytes", backlog)
+        yield _gauge("ingestd_sink_parked", [(name, int(one.is_parked())) for name, one in sinks])
         yield _gauge("ingestd_active_requests", [(name, one.active()) for name, one in sinks])
         yield _gauge("ingestd_concurrency_limit", [(name, one.limit()) for name, one in sinks])
         queued = [(name, "new", one.queued()) for name, one in sinks]

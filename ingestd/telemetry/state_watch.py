@@ -63,7 +63,7 @@ class StateWatch:
         self._audit = audit
         self._remind_s = remind_s
         self._checks: dict[str, tuple[Callable[[], str | None], Waiting]] = {}
-        self._troubles: dict[tuple[str, str], Trouble] = {}
+        self._troubles: dict[tuple[AuditEntry, str], Trouble] = {}
 
     def add_check(self, name: str, check: Callable[[], str | None], waiting: Waiting = _nothing) -> None:
         """``check`` says why producers are not welcome, or None."""
@@ -81,7 +81,7 @@ class StateWatch:
         **fields: Field,
     ) -> None:
         """``name`` is in this state. What differs in numbers only is no other reason."""
-        now, key = self._clock.monotonic(), (_kind(entry), name)
+        now, key = self._clock.monotonic(), (entry, name)
         known, one = self._troubles.get(key), Trouble(state, what, why, now, now, waiting)
         self._troubles[key] = one
         if known:
@@ -89,7 +89,7 @@ class StateWatch:
             if (known.state, shape(known.why)) == (state, shape(why)):
                 one.told_at = known.told_at
                 return
-        told: dict[str, Field] = {key[0]: name, "state": state, **_reason(why), **fields}
+        told: dict[str, Field] = {_kind(entry): name, "state": state, **_reason(why), **fields}
         self._audit(entry, **told)
         self._say(f"{name}: {what}: {answer_words(why)}", well=False, **told)
 
@@ -102,10 +102,10 @@ class StateWatch:
         entry: AuditEntry = AuditEntry.LANE_CHANGED,
     ) -> None:
         """``name`` works again. That a lake does is told by the lines of what it has written."""
-        key = _kind(entry), name
+        key = entry, name
         if one := self._troubles.pop(key, None):
             lasted_s = self._clock.monotonic() - one.since
-            told: dict[str, Field] = {key[0]: name, "state": state, "seconds": round(lasted_s, 1)}
+            told: dict[str, Field] = {_kind(entry): name, "state": state, "seconds": round(lasted_s, 1)}
             if entry is not AuditEntry.DATA_LAKE_SYNC:
                 self._audit(entry, **told)
             self._say(f"{name}: {words} (after {human_seconds(lasted_s)})", well=True, **told)
@@ -116,11 +116,6 @@ class StateWatch:
         else:
             self._warn(words)
 
-    def since_s(self, name: str) -> float | None:
-        """How long a sink has been in trouble; None: it is not."""
-        one = self._troubles.get((_kind(AuditEntry.LANE_CHANGED), name))
-        return self._clock.monotonic() - one.since if one else None
-
     def look(self) -> None:
         """Look at the checks, and remind of what is stuck."""
         for name, (check, waiting) in self._checks.items():
@@ -130,12 +125,12 @@ class StateWatch:
             else:
                 self.well(name, "ready", "producers are welcome again", entry=_READINESS)
         now = self._clock.monotonic()
-        for (kind, name), one in self._troubles.items():
+        for (entry, name), one in self._troubles.items():
             if now - one.told_at >= self._remind_s:
                 one.told_at = now
                 lasted_s, count = now - one.since, one.waiting()
                 words = f"{one.what}, for {human_seconds(lasted_s)}{count and f', {count}'}"
-                told: dict[str, Field] = {kind: name, "state": one.state, **_reason(one.why)}
+                told: dict[str, Field] = {_kind(entry): name, "state": one.state, **_reason(one.why)}
                 told["seconds"] = round(lasted_s)
                 self._say(f"{name}: {words}: {answer_words(one.why)}", well=False, **told)
 
@@ -144,7 +139,7 @@ _READINESS = AuditEntry.READINESS_CHANGED
 
 
 def _kind(entry: AuditEntry) -> str:
-    """The field that has the name; a sink may be called as a condition is."""
+    """The field that has the name."""
     return "condition" if entry is _READINESS else "sink"
 
 

@@ -6,10 +6,11 @@ itself: files are read, and URLs are checked.
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 from ingestd.config import BatchConfig, Login, Settings
@@ -22,7 +23,9 @@ from ingestd.core.errors import UserError
 from ingestd.core.json_path import Path as JsonPath
 from ingestd.core.json_path import parse
 from ingestd.core.ledger import Ledger, SinkLedger
+from ingestd.core.reasons import Reason
 from ingestd.core.units import counted
+from ingestd.intake.parking import BacklogBound
 from ingestd.processing.validate import Validator
 from ingestd.schemas.grammar import EventLimits
 from ingestd.schemas.key_doubts import key_of
@@ -34,6 +37,7 @@ from ingestd.sinks.settings import ConfirmConfig, HttpSinkConfig, SinkBasis
 from ingestd.sinks.sink import Sink
 from ingestd.sinks.webhook import WebhookConfig, WebhookSink
 from ingestd.store.spool import Spool
+from ingestd.store.spool_rows import SpoolDamage
 from ingestd.telemetry.audit_chain import AuditKey, open_key, read_key
 from ingestd.telemetry.audit_file import AuditLog, last_hash
 from ingestd.transport.auth import read_secret
@@ -133,6 +137,25 @@ def _checked(name: str, field: str, url: str) -> str:
     except ValueError as error:
         raise UserError(f"sinks.{name}.{field}: {error}") from None
     return url
+
+
+def bounds_of(sections: Mapping[str, HttpSinkConfig]) -> dict[str, BacklogBound]:
+    """Of the sinks that have a bound of their own."""
+    return {
+        name: BacklogBound(one.max_backlog, one.max_backlog_age, one.when_full == "park")
+        for name, one in sections.items()
+        if one.max_backlog is not None or one.max_backlog_age is not None
+    }
+
+
+def damaged_chunk(ledger: Ledger, directory: Path, warn: Callable[[str], None], damage: SpoolDamage) -> None:
+    """Events that were accepted are damaged where they were kept; what is left of them is set aside."""
+    ledger.count_letters(Reason.DAMAGED, damage.events or 0)
+    ledger.in_flight -= damage.events or 0
+    warn(
+        f"chunk {damage.first} of the spool is damaged: {damage.what}; its {damage.events} events are"
+        f" set aside, see `ingestd spool check --state-dir {quote(str(directory))}`"
+    )
 
 
 def waiting_words(spool: Spool, ledger: Ledger, own: SinkLedger, sink: str) -> str:

@@ -94,17 +94,7 @@ async def open_runners(
     for name, section in sections.items():
         sink = make_sink(name, section, context.login, context.settings.batch, context.clock.wall)
         watch_url(sink, section, context.watch, context.clock)
-        opened.append(
-            await _open(
-                stack,
-                context,
-                sink,
-                section,
-                shared,
-                routes.sinks_of,
-                keep=keep(name),
-            )
-        )
+        opened.append(await _open(stack, context, sink, section, shared, routes.sinks_of, keep=keep(name)))
     return opened
 
 
@@ -339,6 +329,7 @@ def _gauges(runner: SinkRunner) -> SinkGauges:
         queued=lambda: lane.queued,
         waiting=lambda: lane.waiting,
         held=lambda: lane.held,
+        is_parked=lambda: bool(runner.parked),
         circuit_closed=lambda: lane.circuit.state is BreakerState.CLOSED,
         without_order_key=lambda: runner.order_watch.without if runner.order_watch else 0,
         confirmations=lambda: confirmer.outcomes if confirmer else {},

@@ -23,16 +23,15 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from shlex import quote
 
 from ingestd.config import Login, Settings
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.clock import Clock, system_rng
 from ingestd.core.errors import UserError
 from ingestd.core.ledger import Ledger
-from ingestd.core.reasons import Reason
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.admission import Accepted, Admission, Backpressure
+from ingestd.intake.parking import Parking
 from ingestd.intake.recovery import Recovery, restore_unconfirmed, restore_window
 from ingestd.intake.spool_feed import SpoolFeed, SpoolSource
 from ingestd.intake.submission_group import DeliveryWaits
@@ -50,7 +49,7 @@ from ingestd.store.key_log import KeyLog
 from ingestd.store.letter_leases import release_leases
 from ingestd.store.lock import DirectoryLock
 from ingestd.store.spool import Spool
-from ingestd.store.spool_rows import SpoolDamage, place_of, words_of_left_behind
+from ingestd.store.spool_rows import place_of, words_of_left_behind
 from ingestd.store.writer import WriterHost
 from ingestd.telemetry.audit_file import AuditLog
 from ingestd.telemetry.metrics import Gauges, Metrics
@@ -58,7 +57,7 @@ from ingestd.telemetry.state_watch import Say, StateWatch
 from ingestd.telemetry.tap import Tap
 from ingestd.transport.engine import Engine
 from ingestd.transport.watched_file import Watch
-from ingestd.wiring.factories import make_validator, open_audit
+from ingestd.wiring.factories import bounds_of, damaged_chunk, make_validator, open_audit
 from ingestd.wiring.open_lakes import OpenLake, keep_delivered, open_lakes
 from ingestd.wiring.open_sinks import PipelineContext, open_runners, patterns_of, sections_of
 
@@ -164,7 +163,7 @@ async def open_pipeline(
             sinks=sinks,
             tell=waiting.resolved,
             shared=unconfirmed.adopt,
-            damaged=partial(_damaged, metrics.ledger, directory, warn),
+            damaged=partial(damaged_chunk, metrics.ledger, directory, warn),
         )
         journal = Journal(database, spool)
         audit = open_audit(settings.audit, directory)
@@ -236,6 +235,7 @@ class IngestService:
 
     spool: Spool
     pressure: Backpressure
+    parking: Parking
     waiting: DeliveryWaits
     admission: Admission
     feeds: Sequence[SpoolFeed]
@@ -272,12 +272,21 @@ async def open_ingest(
         for source in sources:
             await source.open()
             pipeline.metrics.by_sink.behind[source.sink] = partial(getattr, source, "behind_chunks")
+            pipeline.metrics.by_sink.backlog[source.sink] = partial(
+                getattr, spool.cursors[source.sink], "bytes"
+            )
         feeds = [
             SpoolFeed(source, runner, recorder=pipeline.recorder, clock=clock)
             for source, runner in zip(sources, pipeline.runners, strict=True)
         ]
         await _recover(pipeline, spool, feeds, warn)
         pressure = Backpressure(spool, pipeline.database, max_bytes=settings.spool.max_bytes, clock=clock)
+        bounds = bounds_of(sections_of(settings))
+        parking = Parking(
+            pipeline.runners, spool, pipeline.database, pressure, pipeline.states, bounds, clock
+        )
+        parking.max_parked_bytes = settings.spool.max_parked
+        await parking.look()
         admission = Admission(
             window=pipeline.window,
             validator=pipeline.validator,
@@ -296,7 +305,7 @@ async def open_ingest(
             tap=tap,
             clock=clock,
         )
-        yield IngestService(spool, pressure, pipeline.waiting, admission, feeds)
+        yield IngestService(spool, pressure, parking, pipeline.waiting, admission, feeds)
     finally:
         for source in sources:
             await source.close()
@@ -320,16 +329,6 @@ async def _recover(pipeline: Pipeline, spool: Spool, feeds: Sequence[SpoolFeed],
             f"{len(changed)} unfinished batches cannot be rebuilt: their events are sent under new"
             " idempotency keys"
         )
-
-
-def _damaged(ledger: Ledger, directory: Path, warn: Warn, damage: SpoolDamage) -> None:
-    """Events that were accepted are damaged where they were kept; what is left of them is set aside."""
-    ledger.count_letters(Reason.DAMAGED, damage.events or 0)
-    ledger.in_flight -= damage.events or 0
-    warn(
-        f"chunk {damage.first} of the spool is damaged: {damage.what}; its {damage.events} events are"
-        f" set aside, see `ingestd spool check --state-dir {quote(str(directory))}`"
-    )
 
 
 def make_recovery(

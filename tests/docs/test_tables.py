@@ -78,11 +78,16 @@ def test_every_content_type_that_is_taken_is_named() -> None:
 def test_what_a_reload_takes_over_is_what_the_page_says() -> None:
     assert set(_LIVE) == {"schema", "spool", "log", "admin", "ingest"}
     assert SchemaConfig.model_fields.keys() == _LIVE["schema"]
-    assert [_LIVE[name] for name in ("spool", "log", "admin")] == [{"max_bytes"}, {"level"}, {"tokens"}]
+    assert [_LIVE[name] for name in ("spool", "log", "admin")] == [
+        {"max_bytes", "max_parked"},
+        {"level"},
+        {"tokens"},
+    ]
     fixed = {"listen", "allow_anonymous", "tls"} | SOURCES
     assert IngestConfig.model_fields.keys() - _LIVE["ingest"] == fixed
     text = page("docs/service.md").section("Signals")
-    assert "`[schema]`, `spool.max_bytes`, `log.level`, `admin.tokens`, and of `[ingest]` all but" in text
+    live = "`[schema]`, `spool.max_bytes`, `spool.max_parked`, `log.level`, `admin.tokens`"
+    assert f"{live}, and of `[ingest]` all but" in text
     assert "all but `listen`, `allow_anonymous`, `tls` and the sources" in text
 
 

@@ -39,6 +39,12 @@ MUTANTS = (
         "return self.unread",
     ),
     Mutant(
+        "a parked sink is sent to",
+        "delivery/lane.py",
+        "return self._flow.circuit.held or (",
+        "return (",
+    ),
+    Mutant(
         "a key is remembered although its event was refused by the disk",
         "intake/admission.py",
         "self._window.release(group.claimed)",

@@ -122,7 +122,7 @@ def _sink(service: Service, runner: SinkRunner, now: float, wall: float) -> Sink
         name=runner.name,
         type=runner.sink.kind,
         url=runner.sink.shown_url,
-        state=str(circuit.state),
+        state="parked" if runner.parked else str(circuit.state),
         since=wall - (now - max(circuit.since, service.started)),
         why=redact(circuit.why),
         last_success=None if never else wall - (now - lane.last_success),

@@ -76,10 +76,10 @@ MetricsConfig: host port
 ProducerConfig: api_key_header client_id events_per_day events_per_second username
 SchemaConfig: dedup_key format_assertion max_depth max_values name
 SinkConfigBase: allow_private when
-HttpSinkConfig: events_per_second expect max_age max_bytes max_events max_in_flight on_status order_by
-    requests_per_minute
+HttpSinkConfig: events_per_second expect max_age max_backlog max_backlog_age max_bytes max_events
+    max_in_flight on_status order_by requests_per_minute when_full
 SourceConfig: items max_event_bytes max_window
-SpoolConfig: ballast max_bytes
+SpoolConfig: ballast max_bytes max_parked
 SqsConfig: aws_profile aws_region format max_in_flight pollers queue_url spool visibility
 StateConfig: dir
 TlsConfig: cert_file client_ca_file

@@ -112,3 +112,18 @@ def test_the_time_of_all_outages_is_summed_and_goes_on_during_one() -> None:
     assert circuit.outage_s(150.0) == 10.0
     circuit.pause(200.0, "403", jitter=0.5)
     assert circuit.outage_s(203.0) == 13.0
+
+
+def test_the_time_while_it_is_held_counts_as_an_outage_once() -> None:
+    circuit = CircuitBreaker(1)
+    circuit.hold(100.0)
+    assert circuit.outage_s(110.0) == 10.0
+    circuit.failed(110.0, "503", jitter=0.5)  # it was out when it was held
+    circuit.release(120.0)
+    assert circuit.outage_s(125.0) == 25.0
+    assert circuit.failed(126.0, "503", jitter=0.5), "what is wrong is told again"
+    circuit.hold(130.0)
+    circuit.succeeded(140.0)
+    assert circuit.outage_s(145.0) == 45.0
+    circuit.release(150.0)
+    assert circuit.outage_s(200.0) == 50.0
