@@ -38,6 +38,8 @@ _COMMANDS = {
     "drift": ("ingestd.cli.plan", "Tell whether the control plane differs from a file."),
     "export": ("ingestd.cli.plan", "Write a file of the existing resources of the control plane."),
     "audit": ("ingestd.cli.audit", "Look into the audit file, and check that nobody changed it."),
+    "completion": ("ingestd.cli.completion", "Complete commands and options in bash, zsh or fish."),
+    "man": ("ingestd.cli.completion", "Print the manual page."),
     "sandbox": ("ingestd.cli.sandbox", "A local fake of the event APIs, with fault injection."),
     "demo": ("ingestd.cli.demo", "Replay a sample into the sandbox, and print the ledger."),
 }
