@@ -7,12 +7,13 @@ READY  := $(VENV)/.ready
 # a demo needs what a user needs; where setup has been, that is there already
 DEMO   := $(if $(wildcard $(READY)),$(VENV),build/demo)
 # with compiled files, whatever the environment says: each process would compile everything again
+KAFKA  := $(CURDIR)/.cache/kafka
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
 # setuptools warns of each editable install, which pip prints since 26
 QUIET  := PYTHONWARNINGS="ignore:Editable installation"
 
-.PHONY: setup demo test check docs reference deploy-check models sdk-check constraints bench simulate soak fuzz clean
+.PHONY: setup demo test check docs reference deploy-check kafka models sdk-check constraints bench simulate soak fuzz clean
 .DEFAULT_GOAL := help
 
 help:              ## this list
@@ -53,6 +54,10 @@ reference: $(READY) ## write docs/reference/ again, from the code
 
 deploy-check: $(READY) ## lint and test deploy/; alerts need promtool (Debian: prometheus)
 	$(PYTEST) -rs tests/process/deploy
+
+kafka: $(READY)    ## a Kafka broker (Maven, Java 17) in .cache/kafka, and the tests that read from it
+	$(BIN)/python -m tests.kafka_server $(KAFKA)
+	KAFKA_LIB=$(KAFKA) $(PYTEST) -rs tests/process/sources/kafka
 
 models: $(READY)   ## read what the models of Genesys Cloud require again, from its public SDKs (pip, npm)
 	$(BIN)/python -m tests.sdk.read_models

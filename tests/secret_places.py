@@ -81,6 +81,10 @@ class Marked:
         self._put(("sinks", "journey-events", "configuration_id"), "c")
         for field in ("stream", "user", "cert_file"):
             self._put(("ingest", "nats", "n", field), "S")
+        for field in ("topics", "user", "cert_file"):
+            self._put(("ingest", "kafka", "n", field), "S")
+        self._put(("ingest", "kafka", "n", "oauth_client_id"), "S")
+        self._put(("ingest", "kafka", "n", "oauth_token_url"), "http://127.0.0.1:9/token")
         self._put(("ingest", "tls", "cert_file"), str(directory / "cert.pem"))
         self._put(("ingest", "listen"), "127.0.0.1:0")
         self._put(("admin", "listen"), "127.0.0.1:0")

@@ -18,6 +18,7 @@ from ingestd.core.setting_types import (
     field,
 )
 from ingestd.core.unwrap import UnwrapSection
+from ingestd.sources.kafka.settings import KafkaConfig
 from ingestd.sources.nats.settings import NatsConfig
 from ingestd.sources.sqs.settings import SqsConfig
 
@@ -224,7 +225,7 @@ def _one_or_named(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [one, named]
 
 
-SOURCES = {"nats", "sqs"}
+SOURCES = {"kafka", "nats", "sqs"}
 """Tables of sources: each may have one without a name."""
 SourceName = Annotated[str, Matching(r"^[a-z][a-z0-9_-]{0,39}$")]
 """It becomes a label of metrics."""
@@ -272,6 +273,12 @@ class IngestConfig(UnwrapSection):
         {},
         max_length=16,
         description="queues of Amazon SQS, by name; or one, without a name",
+        extra=_one_or_named,
+    )
+    kafka: dict[SourceName, KafkaConfig] = field(
+        {},
+        max_length=16,
+        description="topics of Kafka, by name; or one table, without a name",
         extra=_one_or_named,
     )
 

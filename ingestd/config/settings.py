@@ -100,6 +100,10 @@ def _check_tls(ingest: IngestConfig) -> None:
             )
 
 
+MOST_SOURCES = 16
+"""At brokers."""
+
+
 def _check_brokers(ingest: IngestConfig) -> None:
     """Of two that read with one consumer each would get a part of the messages, and none the order."""
     names: dict[tuple[object, ...], str] = {}
@@ -114,6 +118,15 @@ def _check_brokers(ingest: IngestConfig) -> None:
     for name, queue in ingest.sqs.items():
         if (other := urls.setdefault(queue.queue_url, name)) != name:
             raise ValueError(f"ingest.sqs.{other} and ingest.sqs.{name} read the same queue: one is enough")
+    for name, topics in ingest.kafka.items():
+        same = (topics.group, *sorted(topics.bootstrap_servers))
+        if (other := names.setdefault(same, name)) != name:
+            raise ValueError(
+                f"ingest.kafka.{other} and ingest.kafka.{name} are members of one group, {topics.group}:"
+                " give each its own"
+            )
+    if len(ingest.nats) + len(ingest.kafka) + len(ingest.sqs) > MOST_SOURCES:
+        raise ValueError(f"at most {MOST_SOURCES} sources at brokers are read by one process")
 
 
 def _check_sinks(sinks: Mapping[str, "SinkConfigBase"]) -> None:
@@ -169,6 +182,11 @@ def doubts(settings: Settings) -> list[str]:
         if len(one.logins) > 1:
             first, *others = one.logins
             found.append(f"ingest.nats.{name}.{first} is used to log in, and {', '.join(others)} is not")
+    found += [
+        f"ingest.kafka.{name}.user is used to log in, and oauth_token_url is not"
+        for name, topics in settings.ingest.kafka.items()
+        if topics.user and topics.oauth_token_url
+    ]
     return found
 
 

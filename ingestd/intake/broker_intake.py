@@ -4,7 +4,7 @@ It is a replay that does not end, beside what comes from the spool; each source 
 name its chunks, so that a restart sends them again as they were.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import anyio
@@ -18,17 +18,24 @@ from ingestd.sources.source import Source
 
 _LOOK_AGAIN_S = 1.0
 
-NothingBefore = Callable[[int, int], Awaitable[bool]]
-"""(place, reached) -> whether the source has nothing before ``place`` but what it has given out, and the last
-of that ends at ``reached``, or before it."""
+NothingBefore = Callable[[int, int, int], Awaitable[bool]]
+"""(number, place, reached) -> whether nothing before ``place`` will come of the partition with this number
+but what was given out of it, and the last of that ends at ``reached``, or before it. False: unknown."""
 
 
 class BrokerIntake(ReplayIntake):
-    """``last_known``: the end of the last chunk that an earlier process had in a batch; 0: there is none.
-    ``more``: as of a replay's."""
+    """``last_known``: by number of the source, or of its partitions, the end of the last chunk that an
+    earlier process had in a batch. ``numbers``: all that the source has by now. ``more``: of a replay's."""
 
     def __init__(
-        self, stages: Stages, *, clock: Clock, last_known: int, nothing_before: NothingBefore, **more: Any
+        self,
+        stages: Stages,
+        *,
+        clock: Clock,
+        last_known: Mapping[int, int],
+        nothing_before: NothingBefore,
+        numbers: Callable[[], Collection[int]],
+        **more: Any,
     ) -> None:
         super().__init__(stages, clock=clock, **more)
         self._looks = clock
@@ -36,40 +43,43 @@ class BrokerIntake(ReplayIntake):
         self._events = stages.recorder
         self._last_known = last_known
         self._nothing_before = nothing_before
-        self._reached = 0
+        self._numbers = numbers
+        self._reached = dict.fromkeys(last_known, 0)
 
     async def run(self, source: Source) -> None:
         """Until ``stop``; what is in its batches then is in the lanes."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._end_recovery)
-            tasks.start_soon(self._send_freed, source)
+            tasks.start_soon(self._send_freed)
             await self.feed(source)
             tasks.cancel_scope.cancel()
         await self.flush()
 
     def admit(self, chunk: Chunk) -> None:
         super().admit(chunk)
-        self._reached = chunk.end
+        if chunk.source in self._reached:
+            self._reached[chunk.source] = chunk.end
 
     def change_validator(self, validator: Validator) -> None:
         self._validator = validator
 
     async def _end_recovery(self) -> None:
         """What is left of an earlier process when all that it knew has been read: the broker has lost it."""
-        while self._reached < self._last_known and not await self._nothing_before(
-            self._last_known, self._reached
-        ):
-            await self._looks.sleep(_LOOK_AGAIN_S)
+        for number, end in self._last_known.items():
+            while self._reached[number] < end and not await self._nothing_before(
+                number, end, self._reached[number]
+            ):
+                await self._looks.sleep(_LOOK_AGAIN_S)
         if self._last_known:
             await self.finish_recovery()
             if lost := self._copies.give_up_lost(for_good=True):
                 self._say(f"all messages of {lost} unfinished batches are gone from their stream")
             await self.flush()
 
-    async def _send_freed(self, source: Source) -> None:
+    async def _send_freed(self) -> None:
         """Copies of what was posted and did not get on disk go in its place."""
         while True:
             await self._looks.sleep(_LOOK_AGAIN_S)
-            if copies := self._events.take_freed(source.number):
+            if copies := self._events.take_freed(self._numbers()):
                 self._copies.send(copies)
                 await self.flush()

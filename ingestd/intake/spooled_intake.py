@@ -50,7 +50,7 @@ class SpooledIntake:
             self._admission.submit(
                 Submission(
                     chunk.events,
-                    answered.set_result,
+                    partial(_answer, answered),
                     chunk.size_bytes,
                     producer=producer,
                     chunk=chunk,
@@ -64,3 +64,9 @@ class SpooledIntake:
                 return True
             await wait_until_set(self._stop, min(_TRY_AGAIN_S, result.retry_after_s), self._clock)
         return False
+
+
+def _answer(answered: asyncio.Future[Result], result: Result) -> None:
+    """Who waited may have been cancelled meanwhile."""
+    if not answered.done():
+        answered.set_result(result)

@@ -6,7 +6,7 @@ settled together. A key is known from an event's acceptance where the spool keep
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -162,11 +162,11 @@ class EventRecorder:
         """A broker's events that were copies of what is not on disk after all."""
         self._freed += copies
 
-    def take_freed(self, source: int) -> list[WaitingCopy]:
-        """Those of this source: they are to be sent in its place."""
-        mine = [copy for copy in self._freed if copy.chunk.source == source]
+    def take_freed(self, sources: Collection[int]) -> list[WaitingCopy]:
+        """Those of these sources: they are to be sent in its place."""
+        mine = [copy for copy in self._freed if copy.chunk.source in sources]
         if mine:
-            self._freed = [copy for copy in self._freed if copy.chunk.source != source]
+            self._freed = [copy for copy in self._freed if copy.chunk.source not in sources]
         return mine
 
     # --- dead letters that are sent again ---

@@ -60,9 +60,9 @@ class FrozenBatch(NamedTuple):
     sink: str
     keys: Sequence[bytes] = ()
 
-    def is_of(self, source: int) -> bool:
+    def is_of(self, *sources: int) -> bool:
         """Whether all its events come from there."""
-        return all(segment[0] == source for segment in self.segments)
+        return all(segment[0] in sources for segment in self.segments)
 
 
 def body_digest(body: bytes) -> bytes:

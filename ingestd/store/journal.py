@@ -18,7 +18,15 @@ from ingestd.store.database import Database
 from ingestd.store.dead_letters import insert_letters
 from ingestd.store.frozen_batches import FrozenBatch, Place, SettledBatches
 from ingestd.store.lost_places import LostPlaces, read_lost_places
-from ingestd.store.source_rows import MOVE, Fingerprints, SourceState, add_source, find_source, find_stream
+from ingestd.store.source_rows import (
+    MOVE,
+    Fingerprints,
+    SourceState,
+    add_source,
+    find_source,
+    find_stream,
+    find_streams,
+)
 from ingestd.store.spool import Spool
 from ingestd.store.writer import Work
 
@@ -108,6 +116,10 @@ class Journal:
         state = await self._database.run(lambda c: find_stream(c, path, identity, now, as_new=as_new))
         self._positions[state.number] = (state.position, state.line)
         return state
+
+    async def streams(self, prefix: str) -> dict[int, int]:
+        """Numbers of the streams whose names begin so, each with its position."""
+        return await self._database.run(lambda c: find_streams(c, prefix))
 
     async def new_stream(self, path: str, *, now: float) -> SourceState:
         """A source that cannot be read again; its batches keep their events."""

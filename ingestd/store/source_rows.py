@@ -99,3 +99,12 @@ def find_stream(
         return SourceState(number, position, line, moved, mark=(tail_end, b""))
     number = add_source(connection, path, (_AT_A_BROKER, 0), (identity, len(identity)), now)
     return SourceState(number, 0, 1)
+
+
+def find_streams(connection: sqlite3.Connection, prefix: str) -> dict[int, int]:
+    """See ``Journal.streams``."""
+    rows = connection.execute(
+        "SELECT id, position FROM sources WHERE device = ?1 AND substr(path, 1, length(?2)) = ?2",
+        (_AT_A_BROKER, prefix),
+    )
+    return {int(number): int(position) for number, position in rows}

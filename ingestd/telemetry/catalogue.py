@@ -36,7 +36,14 @@ SOURCE_CATALOGUE: dict[str, tuple[Kind, str]] = {
     "ingestd_source_redelivered_total": ("counter", "Messages that a broker gave again, by source"),
     "ingestd_source_lag_messages": ("gauge", "Messages that are not settled, on their way or not yet given"),
     "ingestd_source_lag_seconds": ("gauge", "Age of the oldest message that was taken and is not settled"),
-    "ingestd_source_stranded_messages": ("gauge", "Messages of a work queue that no consumer will give"),
+    "ingestd_source_stranded_messages": (
+        "gauge",
+        "Messages that nobody will be given: of a work queue (NATS), or deleted before they are read (Kafka)",
+    ),
+    "ingestd_source_lost_messages_total": (
+        "counter",
+        "Offsets that were passed over, because a topic's retention had deleted them, by source",
+    ),
 }
 """Of each source at a broker."""
 

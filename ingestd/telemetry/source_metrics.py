@@ -16,6 +16,7 @@ class _Counts(Protocol):
     pending: int
     unacked: int
     stranded: int
+    lost: int
 
 
 class _Source(Protocol):
@@ -39,6 +40,7 @@ class SourceCensus(Collector):
         yield gauge("ingestd_source_connected", {n: int(c.connected) for n, c in of.items()}, "source")
         yield counter("ingestd_source_messages", {n: c.messages for n, c in of.items()}, "source")
         yield counter("ingestd_source_redelivered", {n: c.redelivered for n, c in of.items()}, "source")
+        yield counter("ingestd_source_lost_messages", {n: c.lost for n, c in of.items()}, "source")
         lag = {n: c.pending + c.unacked for n, c in of.items()}
         yield gauge("ingestd_source_lag_messages", lag, "source")
         oldest = {name: source.oldest_s for name, source in self._sources.items()}

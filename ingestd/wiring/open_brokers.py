@@ -5,10 +5,10 @@ anything is sent: what an earlier process had frozen is read once.
 """
 
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 
@@ -24,6 +24,7 @@ from ingestd.intake.stages import Stages
 from ingestd.processing.validate import Validator
 from ingestd.sources.broker.chunks import Cut
 from ingestd.sources.broker.source import BrokerAway, SourceCounts
+from ingestd.sources.kafka.source import KafkaSource
 from ingestd.sources.nats.source import NatsSource
 from ingestd.sources.source import Source
 from ingestd.sources.sqs.queue import MAX_ANSWER_BYTES, TIMEOUT_S, SqsQueue
@@ -39,14 +40,17 @@ _RETRY = Backoff(base_s=0.5, cap_s=10.0)
 
 
 class BrokerSource(Source, Protocol):
-    """``start``: the first place that is not known to be resolved, from ``open`` on."""
+    """``starts``: by number of the source, or of its partitions that were ever read here, the first sequence
+    that is not known to be resolved, from ``open`` on. ``numbers``: all by now."""
 
     counts: SourceCounts
-    start: int
+    starts: dict[int, int]
 
     @property
+    def numbers(self) -> Collection[int]: ...
+    @property
     def oldest_s(self) -> float: ...
-    async def nothing_before(self, place: int, reached: int) -> bool: ...
+    async def nothing_before(self, number: int, place: int, reached: int) -> bool: ...
 
 
 class BrokerFeed:
@@ -111,8 +115,9 @@ class BrokerFeed:
 
     def _into_spool(self) -> SpooledIntake:
         """Raises UserError where batches of an earlier process are on their way that name its messages."""
-        number = self.source.number
-        if any(number in (source for source, *_ in b.segments) and not b.settled for b in self._frozen):
+        numbers = self.source.starts.keys()
+        named = [{segment[0] for segment in b.segments} for b in self._frozen if not b.settled]
+        if any(not numbers.isdisjoint(sources) for sources in named):
             raise UserError(
                 f"{self.source.name}: batches that were made without the spool are still on their way: run it"
                 " once more with spool = false, and stop it when all is delivered"
@@ -127,13 +132,16 @@ class BrokerFeed:
 
     async def _make_intake(self) -> BrokerIntake:
         """With batchers of its own: a batch is rebuilt from one source."""
-        pipeline, number = self._pipeline, self.source.number
-        frozen = [batch for batch in self._frozen if batch.kept is None and batch.is_of(number)]
-        lost = await pipeline.journal.lost_places(number, first=self.source.start)
-        pipeline.recorder.unconfirmed.lost(number, lost)
+        pipeline, numbers = self._pipeline, set(self.source.starts)
+        frozen = [batch for batch in self._frozen if batch.kept is None and batch.is_of(*numbers)]
+        for number, first in self.source.starts.items():
+            lost = await pipeline.journal.lost_places(number, first=first)
+            pipeline.recorder.unconfirmed.lost(number, lost)
         runners = [replace(one, batcher=one.batcher.sibling(), pending_bytes=0) for one in pipeline.runners]
         outboxes = {lake.name: lake.accepted for lake in pipeline.lakes if lake.accepted}
-        ends = [end for batch in frozen for _, _, end, _ in batch.segments]
+        last_known: dict[int, int] = {}
+        for source, _, end, _ in (segment for batch in frozen for segment in batch.segments):
+            last_known[source] = max(end, last_known.get(source, 0))
         return BrokerIntake(
             Stages(
                 pipeline.window,
@@ -144,7 +152,7 @@ class BrokerFeed:
                 outboxes=outboxes,
             ),
             recoveries={
-                one.name: make_recovery(pipeline, one, [b for b in frozen if b.sink == one.name], {number})
+                one.name: make_recovery(pipeline, one, [b for b in frozen if b.sink == one.name], numbers)
                 for one in runners
             },
             processed={
@@ -155,8 +163,9 @@ class BrokerFeed:
             clock=pipeline.clock,
             warn=self._warn,
             bounds=pipeline.bounds,
-            last_known=max(ends, default=0),
+            last_known=last_known,
             nothing_before=self.source.nothing_before,
+            numbers=lambda: self.source.numbers,
         )
 
 
@@ -187,7 +196,7 @@ async def open_brokers(
 ) -> AsyncIterator[Brokers]:
     """Closed when the lanes have ended: what is settled by then is acknowledged. Raises UserError."""
     settings = pipeline.settings.ingest
-    frozen = await pipeline.journal.frozen_batches() if settings.nats else []
+    frozen = await pipeline.journal.frozen_batches() if settings.nats or settings.kafka else []
     feeds = [
         BrokerFeed(source, pipeline, frozen, admission if is_spooled else None, rng, warn)
         for source, is_spooled in _sources(settings, pipeline, _cuts_of(frozen), rng, warn)
@@ -229,13 +238,14 @@ def _sources(
     warn: Warn,
 ) -> list[tuple[BrokerSource, bool]]:
     """Each, and whether its events go into the spool."""
-    return [
-        (
-            NatsSource(name, one, pipeline.journal, cuts=cuts, clock=pipeline.clock, rng=rng, warn=warn),
-            one.spool,
-        )
-        for name, one in settings.nats.items()
+    more: dict[str, Any] = {"cuts": cuts, "clock": pipeline.clock, "rng": rng, "warn": warn}
+    drain_s = pipeline.settings.delivery.shutdown_timeout
+    found: list[tuple[BrokerSource, bool]] = [
+        (NatsSource(name, one, pipeline.journal, **more), one.spool) for name, one in settings.nats.items()
     ]
+    for name, topics in settings.kafka.items():
+        found.append((KafkaSource(name, topics, pipeline.journal, drain_s=drain_s, **more), topics.spool))
+    return found
 
 
 def _cuts_of(frozen: Sequence[FrozenBatch]) -> Callable[[int], Sequence[Cut]]:

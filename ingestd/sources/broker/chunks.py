@@ -6,11 +6,11 @@ its chunks and positions in them. These cuts are known from the journal when a s
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ingestd.core.chunk import Chunk
-from ingestd.sources.broker.formats import ReadMessage, Unreadable
+from ingestd.sources.broker.formats import ReadMessage, Unreadable, whole
 
 MAX_CHUNK_BYTES = 256 * 1024
 MAX_CHUNK_MESSAGES = 1_000
@@ -20,14 +20,19 @@ _MAX_SHOWN = 1_500
 
 
 class Message(NamedTuple):
-    """``sequence``: of the stream, or the offset in the partition. ``timestamp``: when the broker stored it;
-    it never falls from one message to the next. ``where``: as subject orders.new, in words."""
+    """``sequence``: of the stream, or the offset in the partition. ``mark``: what tells it from another that
+    had its number before: when the server stored it (NATS), the leader's epoch and a time (Kafka).
+    ``subject``: empty where its source has none."""
 
     sequence: int
-    timestamp: int
+    mark: int
     payload: bytes
     headers: Mapping[str, str]
-    where: str
+    subject: str = ""
+
+
+Where = Callable[[Message], str]
+"""The place of a message in words, for a dead letter."""
 
 
 def place_of(sequence: int, messages: int = 0) -> int:
@@ -53,13 +58,20 @@ class Cutter:
         read: ReadMessage,
         known: Iterable[Cut] = (),
         *,
+        where: Where,
         max_messages: int = MAX_CHUNK_MESSAGES,
     ) -> None:
+        self._where = where
         self._max_messages = max_messages
         self._source = source
         self._read = read
         self._known = deque(sorted(set(known)))
         self._held: list[Message] = []  # of a known chunk that is not whole
+
+    @property
+    def known_to(self) -> int:
+        """The last message of known chunks that are still to come, and one more; 0: there are none."""
+        return sequence_of(self._known[-1][1]) if self._known else 0
 
     @property
     def is_waiting(self) -> bool:
@@ -95,6 +107,11 @@ class Cutter:
             yield self._chunk(held)
             self._known.popleft()
 
+    def end(self) -> Iterator[Chunk]:
+        """No more of known chunks will come: what is held, and nothing is known."""
+        yield from self.flush()
+        self._known.clear()
+
     def again(self) -> None:
         """What is held will come once more."""
         self._held = []
@@ -107,23 +124,18 @@ class Cutter:
                 self._known.popleft()
 
     def _chunk(self, messages: Sequence[Message]) -> Chunk:
-        events: list[bytes] = []
-        origins: list[tuple[Message, int]] | None = None
+        events = [message.payload for message in messages]
         unreadable: dict[int, str] = {}
-        heads: list[Message] = []
-        counts: list[int] = []
-        for message in messages:
-            try:
-                found = self._read(message.payload, message.headers)
-            except Unreadable as error:
-                unreadable[len(events)] = str(error)
-                found = [message.payload]
-            events += found
-            counts.append(len(found))
-            heads.append(message._replace(payload=b""))
+        heads: Sequence[Message] = messages
+        counts: Sequence[int] = ()
+        if self._read is not whole or not all(events):
+            events, heads, counts = self._take_apart(messages, unreadable)
+        origins: list[tuple[Message, int]] | None = None
 
         def origin(index: int) -> tuple[Message, int]:
             nonlocal origins
+            if not counts:
+                return heads[index], 0
             if origins is None:
                 origins = [(head, n) for head, count in zip(heads, counts, strict=True) for n in range(count)]
             return origins[index]
@@ -140,13 +152,31 @@ class Cutter:
             end=place_of(last.sequence + 1),
             place=place,
             unreadable=unreadable,
-            about=lambda index: _about(origin(index)[0]),
+            about=lambda index: self._about(origin(index)[0]),
         )
-        chunk.mark = (last.timestamp, b"")
+        chunk.mark = (last.mark, b"")
         chunk.size_bytes = sum(map(len, events))
         return chunk
 
+    def _take_apart(
+        self, messages: Sequence[Message], unreadable: dict[int, str]
+    ) -> tuple[list[bytes], list[Message], list[int]]:
+        """Their events, the messages without their payloads, and how many events each has."""
+        events: list[bytes] = []
+        heads: list[Message] = []
+        counts: list[int] = []
+        for message in messages:
+            try:
+                found = self._read(message.payload, message.headers)
+            except Unreadable as error:
+                unreadable[len(events)] = str(error)
+                found = [message.payload]
+            events += found
+            counts.append(len(found))
+            heads.append(message._replace(payload=b""))
+        return events, heads, counts
 
-def _about(message: Message) -> str:
-    headers = ", ".join(f"{name}: {value}" for name, value in message.headers.items())
-    return f"{message.where}, {f'headers {headers[:_MAX_SHOWN]}' if headers else 'no headers'}"
+    def _about(self, message: Message) -> str:
+        headers = ", ".join(f"{name}: {value}" for name, value in message.headers.items())
+        told = f"headers {headers[:_MAX_SHOWN]}" if headers else "no headers"
+        return f"{self._where(message)}, {told}"

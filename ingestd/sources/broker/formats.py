@@ -1,6 +1,7 @@
 """A broker's message taken apart into events. What cannot be read costs its own message, as a dead letter."""
 
 from collections.abc import Callable, Mapping
+from urllib.parse import quote
 
 from ingestd.core.unwrap import NotWrapped, Unwrapper
 from ingestd.httpd.problem import RefusedRequest
@@ -27,7 +28,7 @@ def reader_of(
     if unwrap:
         return _unwrapped(unwrap, reader_of(format_, prefix=prefix))
     if format_ == "event":
-        return _event
+        return whole
     if format_ == "ndjson":
         return _lines
     if format_ == "array":
@@ -49,7 +50,8 @@ def _unwrapped(unwrap: Unwrapper, read: "ReadMessage") -> "ReadMessage":
     return read_inner
 
 
-def _event(payload: bytes, headers: Mapping[str, str]) -> list[bytes]:
+def whole(payload: bytes, headers: Mapping[str, str]) -> list[bytes]:
+    """Of ``event``."""
     return [_some(payload)]
 
 
@@ -65,23 +67,23 @@ def _array(payload: bytes, headers: Mapping[str, str]) -> list[bytes]:
 
 def _cloudevent(payload: bytes, headers: Mapping[str, str], prefix: str) -> list[bytes]:
     found = {name.lower(): value for name, value in headers.items()}
+    if any("\ufffd" in value for name, value in found.items() if name.startswith((prefix, "content-type"))):
+        raise Unreadable("a header of the CloudEvent is not UTF-8")
     if prefix != PREFIX:
-        found = {_as_http(name, prefix): value for name, value in found.items()}
+        found = dict(_as_http(name, value, prefix) for name, value in found.items())
     media_type = found.get("content-type", "")
     if PREFIX + "specversion" not in found:
         batch = parse_media_type(media_type)[0] == _BATCH
         return _apart(_some(payload), Format.BATCH if batch else Format.EVENT)
     if data_type := found.pop(_DATA_TYPE, ""):  # bindings differ in where it stands
         found.setdefault("content-type", data_type)
-    for name, value in found.items():
-        if "\ufffd" in value and (name.startswith(PREFIX) or name == "content-type"):
-            raise Unreadable(f"the header {name} is not UTF-8")
     latin = {name: value.encode().decode("latin-1") for name, value in found.items()}
     return [to_structured(latin, frozenset(), payload)]
 
 
-def _as_http(name: str, prefix: str) -> str:
-    return PREFIX + name[len(prefix) :] if name.startswith(prefix) else name
+def _as_http(name: str, value: str, prefix: str) -> tuple[str, str]:
+    """Where attributes have another prefix (Kafka) they are not percent-encoded, either."""
+    return (PREFIX + name[len(prefix) :], quote(value)) if name.startswith(prefix) else (name, value)
 
 
 def _some(payload: bytes) -> bytes:

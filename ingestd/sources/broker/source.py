@@ -1,8 +1,12 @@
 """What sources at brokers have in common besides the contract of sources."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from ingestd.core import redaction
 from ingestd.core.errors import UserError
+
+_MAX_SECRET_BYTES = 64 * 1024
 
 
 class BrokerAway(UserError):
@@ -11,8 +15,10 @@ class BrokerAway(UserError):
 
 @dataclass(slots=True)
 class SourceCounts:
-    """For metrics; ``messages`` and ``redelivered`` never fall. ``pending``: messages that are yet to be
-    given out; ``unacked``: that are on their way; ``stranded``: that nobody will be given."""
+    """For metrics and ``/v1/status``; ``messages``, ``redelivered`` and ``lost`` never fall. ``pending``:
+    messages that are yet to be given out; ``unacked``: that are on their way; ``stranded``: that nobody will
+    be given; ``lost``: that the broker deleted before they were read, at most. ``last_message``: when the
+    last one came (wall time). ``trouble``: why nothing comes, while that is so."""
 
     connected: bool = False
     messages: int = 0
@@ -20,3 +26,21 @@ class SourceCounts:
     pending: int = 0
     unacked: int = 0
     stranded: int = 0
+    lost: int = 0
+    last_message: float = 0.0
+    trouble: str = ""
+
+
+def secret_of(value: str, file: str, what: str) -> str:
+    """``value``, or what the file holds; empty if there is neither. Raises UserError."""
+    if file:
+        try:
+            with Path(file).open("rb") as opened:
+                value = opened.read(_MAX_SECRET_BYTES).decode("utf-8-sig").strip()
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise UserError(f"cannot read the {what} from {file}: {why}") from None
+        if not value:
+            raise UserError(f"{file} holds no {what}")
+        redaction.hide(value)
+    return value

@@ -9,14 +9,13 @@ import json
 import re
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ingestd.core import redaction
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.core.text import printable
-from ingestd.sources.broker.source import BrokerAway
+from ingestd.sources.broker.source import BrokerAway, secret_of
 from ingestd.sources.nats.settings import NatsConfig
 
 CONNECT_S = 10.0
@@ -26,7 +25,6 @@ MIN_VERSION = (2, 14)
 """Of the server: from there on a consumer can be reset to its first message without an acknowledgement."""
 NOT_FOUND = (10059, 10014)
 """Error codes of JetStream: there is no such stream, no such consumer."""
-_MAX_SECRET_BYTES = 64 * 1024
 
 
 class JetStreamError(Exception):
@@ -233,18 +231,3 @@ def _tls(settings: NatsConfig) -> ssl.SSLContext:
         files = ", ".join(filter(None, (settings.ca_file, settings.cert_file, settings.key_file)))
         raise UserError(f"cannot use the TLS files {files}: {error}") from None
     return context
-
-
-def secret_of(value: str, file: str, what: str) -> str:
-    """``value``, or what the file holds; empty if there is neither. Raises UserError."""
-    if file:
-        try:
-            with Path(file).open("rb") as opened:
-                value = opened.read(_MAX_SECRET_BYTES).decode("utf-8-sig").strip()
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise UserError(f"cannot read the {what} from {file}: {why}") from None
-        if not value:
-            raise UserError(f"{file} holds no {what}")
-        redaction.hide(value)
-    return value

@@ -252,14 +252,9 @@ class Consumer:
             self.end("a message got lost on its way")
             return
         self._asked -= 1
-        message = Message(
-            sequence, timestamp, one.data, one.headers or {}, self._where(one.subject, sequence)
-        )
+        message = Message(sequence, timestamp, one.data, one.headers or {}, one.subject)
         self._came.append(Delivery(message, one.reply))
         self._news.set()
-
-    def _where(self, subject: str, sequence: int) -> str:
-        return f"stream {self._settings.stream}, sequence {sequence}, subject {printable(subject)}"
 
     def _hear_status(self, headers: Mapping[Any, str]) -> None:
         found = {str(getattr(name, "value", name)): value for name, value in headers.items()}

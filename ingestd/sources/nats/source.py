@@ -16,6 +16,7 @@ from ingestd.core.backoff import Backoff
 from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.receipt import OrderedAcks, Receipt
+from ingestd.core.text import printable
 from ingestd.sources.broker.chunks import MAX_CHUNK_MESSAGES, Cut, Cutter, Message, place_of, sequence_of
 from ingestd.sources.broker.formats import reader_of
 from ingestd.sources.broker.source import BrokerAway, SourceCounts
@@ -57,12 +58,12 @@ class NatsSource:
         warn: Callable[[str], None],
         chunk_messages: int = MAX_CHUNK_MESSAGES,
     ) -> None:
-        self._cutter_of = partial(Cutter, read=reader_of(settings.format), max_messages=chunk_messages)
+        read = reader_of(settings.format)
+        self._cutter_of = partial(Cutter, read=read, where=self._where, max_messages=chunk_messages)
         self.name = f"nats.{name}"
-        self.number = 0
+        self.number, self.numbers = 0, [0]
         self.counts = SourceCounts()
-        self.start = 0
-        """The first sequence that is not known to be resolved when it is opened."""
+        self.starts: dict[int, int] = {}
         self._settings = settings
         self._journal = journal
         self._cuts = cuts
@@ -86,7 +87,7 @@ class NatsSource:
     async def open(self) -> None:
         """Raises BrokerAway where it cannot be opened now, UserError where it never can."""
         await self._begin()
-        self.start = self._life.resolved + 1
+        self.starts = {self.number: self._life.resolved + 1}
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(work()) for work in (self._acknowledge, self._renew, self._measure)]
 
@@ -100,6 +101,7 @@ class NatsSource:
             except BrokerAway as error:
                 await self._pause(error)
                 continue
+            self.counts.last_message = self._clock.wall() if deliveries else self.counts.last_message
             fresh = [one for delivery in deliveries if (one := self._take(delivery))]
             for chunk in [*self._cutter.cut(fresh), *([] if deliveries else self._overdue())]:
                 self._given = chunk.end
@@ -123,9 +125,8 @@ class NatsSource:
                 await self._tell_resolved()
         await self._let_go("closed")
 
-    async def nothing_before(self, place: int, reached: int) -> bool:
-        """Whether the stream has nothing before ``place`` but what was given out, and the last of that ends
-        at ``reached``, or before it. False if that is not known."""
+    async def nothing_before(self, number: int, place: int, reached: int) -> bool:
+        """See ``NothingBefore``."""
         if self._cutter.is_waiting or not self._consumer or self._given > reached:
             return False
         try:
@@ -144,9 +145,8 @@ class NatsSource:
     # --- a session ---
 
     async def _begin(self) -> None:
-        connection = NatsConnection(
-            self._settings, self._clock, lambda: self._ended("the connection is lost")
-        )
+        lost = partial(self._ended, "the connection is lost")
+        connection = NatsConnection(self._settings, self._clock, lost)
         await connection.open()
         self._connection = connection
         try:
@@ -165,7 +165,7 @@ class NatsSource:
             await self._let_go("it was not opened")
             raise
         self._consumer = consumer
-        self.counts.connected = True
+        self.counts.connected, self.counts.trouble = True, ""
         self._failures = 0
 
     async def _recognise(self, connection: NatsConnection, stream: StreamState) -> None:
@@ -187,7 +187,7 @@ class NatsSource:
             self._warn(
                 f"{self.name}: stream {settings.stream} was deleted and made again: it is read from its start"
             )
-        self.number = state.number
+        self.number, self.numbers = state.number, [state.number]
         self._life = _Life(identity, state.number, self._ack_of(state.number), max(0, position - 1), read_at)
         self._life.is_new = not state.position
         self._cutter = self._cutter_of(state.number, known=self._cuts(state.number))
@@ -205,6 +205,7 @@ class NatsSource:
         if self._stopped:
             return
         self._failures += 1
+        self.counts.trouble = str(error)
         if self._failures in (1, 10, 100):
             self._warn(f"{self.name}: {error}; it is tried again")
         await self._let_go(str(error))
@@ -226,20 +227,24 @@ class NatsSource:
 
     # --- messages ---
 
+    def _where(self, message: Message) -> str:
+        stream, subject = self._settings.stream, printable(message.subject)
+        return f"stream {stream}, sequence {message.sequence}, subject {subject}"
+
     def _take(self, delivery: Delivery) -> Message | None:
         """None: it was taken before."""
         message, life = delivery.message, self._life
         sequence = message.sequence
         self.counts.messages += 1
-        self._replies[sequence] = delivery.reply, message.timestamp
+        self._replies[sequence] = delivery.reply, message.mark
         assert self._consumer is not None
         if sequence <= max(life.taken, self._consumer.delivered_before):
             self.counts.redelivered += 1
         if sequence > life.taken:
             if not life.is_over:
-                life.taken, life.taken_at = sequence, message.timestamp
+                life.taken, life.taken_at = sequence, message.mark
                 return message
-        elif message.timestamp > life.taken_at:
+        elif message.mark > life.taken_at:
             life.is_over = True
             self._warn(f"{self.name}: {_other_messages(self._settings)}")
             self._consumer.end("its stream is to be recognised")

@@ -50,11 +50,9 @@ class _Held:
 
 
 class SqsSource:
-    """``queue`` is closed with it. ``start``: as of every source at a broker; nothing is read again from a
-    place here."""
+    """``queue`` is closed with it. Nothing is read again from a place here: ``starts`` stays empty."""
 
     keeper = Keeper.SOURCE
-    start = 0
 
     def __init__(
         self,
@@ -70,7 +68,8 @@ class SqsSource:
     ) -> None:
         self._chunk_messages = chunk_messages
         self.name = f"sqs.{name}"
-        self.number = 0
+        self.number, self.numbers = 0, [0]
+        self.starts: dict[int, int] = {}
         self.counts = SourceCounts()
         self._settings = settings
         self._queue = queue
@@ -102,9 +101,12 @@ class SqsSource:
         path = f"SQS queue {self._queue.url}"
         identity = hashlib.blake2b(path.encode(), digest_size=16).digest()
         state = await self._journal.find_stream(path, identity, now=self._clock.wall())
-        self.number, self._taken = state.number, max(0, sequence_of(state.position) - 1)
+        self.number, self.numbers = state.number, [state.number]
+        self._taken = max(0, sequence_of(state.position) - 1)
         read = reader_of(self._settings.format, unwrap=self._settings.unwrapper)
-        self._cutter = Cutter(self.number, read, max_messages=self._chunk_messages)
+        self._cutter = Cutter(
+            self.number, read, where=lambda one: one.subject, max_messages=self._chunk_messages
+        )
         loop = asyncio.get_running_loop()
         pollers = [partial(self._poll, is_first=not n) for n in range(self._settings.pollers)]
         works: list[Callable[[], Coroutine[Any, Any, None]]] = [*pollers, self._delete, self._extend]
@@ -147,7 +149,7 @@ class SqsSource:
         await self._queue.aclose()
         self.counts.connected = False
 
-    async def nothing_before(self, place: int, reached: int) -> bool:
+    async def nothing_before(self, number: int, place: int, reached: int) -> bool:
         """Nothing of it is sent without the spool."""
         return True
 

@@ -1,19 +1,7 @@
-"""A service that reads a stream, in this process."""
+"""What tests of streams need."""
 
-import asyncio
-import json
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
-
-from ingestd.app import run as service_run
-from ingestd.app.outside import Outside
-from ingestd.app.service_parts import Service
-from ingestd.config import Settings
-from tests.machine import patience
 from tests.nats_server import NatsServer, Stream, nats_server, stream
+from tests.process.sources.support import Running, letters, running, settings, until
 
 __all__ = [
     "NatsServer",
@@ -26,83 +14,3 @@ __all__ = [
     "stream",
     "until",
 ]
-
-
-def settings(directory: Path, api: str, source: Mapping[str, Any], **sections: Any) -> Settings:
-    """``source``: of the table [ingest.nats]."""
-    tree: dict[str, Any] = {
-        "api": {"url": api, "no_auth": True},
-        "state": {"dir": str(directory / "state")},
-        "ingest": {"listen": "127.0.0.1:0", "nats": dict(source)},
-        "admin": {"listen": "127.0.0.1:0"},
-        "batch": {"max_age": 0.05},
-        "delivery": {"backoff_base": 0.01, "backoff_cap": 0.05, "shutdown_timeout": 5},
-    }
-    for name, section in sections.items():
-        tree[name] = tree.get(name, {}) | section
-    return Settings.model_validate(tree)
-
-
-class Running:
-    """``said``: warnings and errors."""
-
-    def __init__(self, service: Service, task: "asyncio.Task[None]") -> None:
-        self.service = service
-        self.task = task
-
-    @property
-    def ledger(self) -> dict[str, int]:
-        ledger = self.service.pipeline.ledger
-        names = ("accepted", "delivered", "duplicate", "rejected", "dead_lettered", "in_flight")
-        return {name: getattr(ledger, name) for name in names}
-
-    async def metric(self, name: str, source: str = "nats.nats") -> float:
-        value = self.service.metrics.registry.get_sample_value(name, {"source": source})
-        assert value is not None, name
-        return value
-
-    async def crash(self) -> None:
-        self.task.cancel()
-        await asyncio.wait([self.task])
-
-    async def settled(self, events: int) -> None:
-        """Until so many events have come to their end."""
-        await until(lambda: self.ledger["accepted"] >= events and not self.ledger["in_flight"], self.task)
-
-
-@asynccontextmanager
-async def running(settings: Settings, outside: Outside | None = None) -> AsyncIterator[Running]:
-    """It is shut down as by a signal; whoever cancels the task ends it as a crash would."""
-    async with service_run.open_service(lambda: settings, outside) as service:
-        task = asyncio.create_task(service_run.run(service))
-        try:
-            yield Running(service, task)
-            if not task.done():
-                await service_run._shut_down(service, "SIGTERM")
-                await asyncio.wait_for(task, patience(20))
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-
-
-async def until(condition: Callable[[], object], task: "asyncio.Task[None] | None" = None) -> None:
-    end = time.monotonic() + patience(20)
-    while not condition():
-        assert task is None or not task.done(), "the service has ended"
-        assert time.monotonic() < end, "it did not come to pass"
-        await asyncio.sleep(0.01)
-
-
-def letters(directory: Path) -> list[dict[str, Any]]:
-    import sqlite3
-
-    with sqlite3.connect(directory / "state" / "state.db") as connection:
-        rows = connection.execute(
-            "SELECT payload, reason, detail, offset, line, sink FROM letters ORDER BY id"
-        ).fetchall()
-    names = ("payload", "reason", "detail", "offset", "line", "sink")
-    return [dict(zip(names, row, strict=True)) for row in rows]
-
-
-def number_of(event: bytes) -> int:
-    return int(json.loads(event)["interactionId"].removeprefix("i-"))

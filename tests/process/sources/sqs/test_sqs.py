@@ -163,7 +163,7 @@ async def test_events_of_a_rule_of_eventbridge_come_out_of_their_envelopes(tmp_p
             assert [(one["name"], one["connected"], one["messages"]) for one in found] == [
                 ("sqs.sqs", True, 14)
             ]
-            assert await service.metric("ingestd_source_messages_total", "sqs.sqs") == 14
+            assert await service.metric("ingestd_source_messages_total") == 14
         got = [json.loads(one) for one in api.events]
         assert sorted(one["interactionId"] for one in got) == sorted(f"i-{n:06}" for n in range(12))
         assert len({one["eventId"] for one in got}) == 12

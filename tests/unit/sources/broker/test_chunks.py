@@ -13,9 +13,13 @@ SEQUENCES = st.lists(st.integers(1, 200), unique=True, min_size=1, max_size=40).
 SIZES = st.lists(st.integers(1, 7), min_size=1)
 
 
+def where(message: Message) -> str:
+    return f"sequence {message.sequence}"
+
+
 def message(sequence: int) -> Message:
     payload = b'{"n":%d}\n' % sequence * (sequence % 3)  # none, one or two events
-    return Message(sequence, sequence, payload, {"H": str(sequence)}, f"sequence {sequence}")
+    return Message(sequence, sequence, payload, {"H": str(sequence)})
 
 
 def cut(cutter: Cutter, sequences: Sequence[int], sizes: Sequence[int]) -> list[Chunk]:
@@ -42,11 +46,11 @@ def test_known_chunks_are_cut_again_wherever_reading_begins_and_however_it_comes
     sequences: list[int], sizes: list[int], others: list[int], first: int, data: st.DataObject
 ) -> None:
     read = reader_of("ndjson")
-    before = cut(Cutter(1, read, max_messages=4), sequences, sizes)
+    before = cut(Cutter(1, read, where=where, max_messages=4), sequences, sizes)
     before = before[first % len(before) :]
     frozen = [chunk for chunk in before if data.draw(st.booleans())]
     left = [one for one in sequences if one >= sequence_of(before[0].start)]
-    again = cut(Cutter(1, read, known(frozen), max_messages=4), left, others)
+    again = cut(Cutter(1, read, known(frozen), where=where, max_messages=4), left, others)
     places = {(chunk.start, chunk.end): chunk.events for chunk in again}
     for chunk in frozen:
         assert places[chunk.start, chunk.end] == chunk.events
@@ -63,11 +67,11 @@ def test_of_a_chunk_that_lost_a_message_nothing_is_taken_for_what_it_was(
 ) -> None:
     """Its positions would be those of other events."""
     read = reader_of("ndjson")
-    frozen = cut(Cutter(1, read, max_messages=4), sequences, sizes)
+    frozen = cut(Cutter(1, read, where=where, max_messages=4), sequences, sizes)
     gone = data.draw(st.sets(st.sampled_from(sequences), max_size=len(sequences) - 1))
     left = [one for one in sequences if one not in gone]
     was = {chunk.start: chunk.events for chunk in frozen}
-    again = cut(Cutter(1, read, known(frozen), max_messages=4), left, others)
+    again = cut(Cutter(1, read, known(frozen), where=where, max_messages=4), left, others)
     for chunk in again:
         if chunk.start in was:
             assert chunk.events == was[chunk.start]
@@ -76,11 +80,17 @@ def test_of_a_chunk_that_lost_a_message_nothing_is_taken_for_what_it_was(
 
 
 def cut_alone(sequence: int) -> list[bytes]:
-    return [one for chunk in Cutter(1, reader_of("ndjson")).cut([message(sequence)]) for one in chunk.events]
+    return [
+        one
+        for chunk in Cutter(1, reader_of("ndjson"), where=where).cut([message(sequence)])
+        for one in chunk.events
+    ]
 
 
 def test_an_event_is_told_with_its_message_and_its_place_in_it() -> None:
-    (chunk,) = Cutter(7, reader_of("ndjson")).cut([message(1), message(2), message(3), message(5)])
+    (chunk,) = Cutter(7, reader_of("ndjson"), where=where).cut(
+        [message(1), message(2), message(3), message(5)]
+    )
     assert (chunk.source, chunk.start, chunk.end) == (7, place_of(1, 4), place_of(6))
     assert chunk.unreadable == {3: "the message is empty"}
     assert [chunk.place(index) for index in range(6)] == [(1, 1), (2, 1), (2, 2), (3, 1), (5, 1), (5, 2)]

@@ -1,0 +1,237 @@
+"""Clients of Kafka, what is asked beside reading, and what errors say. The only module that imports
+confluent-kafka."""
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ingestd.core import redaction
+from ingestd.core.errors import UserError
+from ingestd.core.text import printable
+from ingestd.sources.broker.chunks import Message
+from ingestd.sources.broker.source import BrokerAway, secret_of
+from ingestd.sources.kafka.settings import KafkaConfig
+
+REQUEST_S = 10.0
+QUEUED_KB = 16 * 1024
+"""Of messages that the library fetches ahead."""
+TOMBSTONE = "a tombstone"
+"""The subject of a message without a value."""
+NO_HEADERS: Mapping[str, str] = {}
+_LIBRARY: Any = None
+
+_TIME_BITS = 43
+Place = tuple[str, int]
+"""Topic and partition."""
+NONE = -1
+"""As an offset: there is none."""
+
+
+class Run(NamedTuple):
+    """Messages of one partition, in order; or that it has no more before ``end``. ``stored_at``: when the
+    first was stored, wall time."""
+
+    place: Place
+    messages: list[Message]
+    stored_at: float = 0.0
+    end: int = NONE
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(one.payload) for one in self.messages) + 100 * len(self.messages)
+
+
+class Given(NamedTuple):
+    """A partition that the group gave to this member. ``identity``: of its topic; ``committed``: the group's
+    offset, with its ``note``; where there is none, ``first`` and ``last`` of what the broker has."""
+
+    place: Place
+    identity: str
+    committed: int
+    note: str
+    first: int = NONE
+    last: int = NONE
+
+
+def mark_of(epoch: int, stored_ms: int) -> int:
+    """Tells a message from another that had its offset before."""
+    return (max(0, epoch) << _TIME_BITS) + max(0, stored_ms)
+
+
+def epoch_of(mark: int) -> int:
+    return mark >> _TIME_BITS
+
+
+def is_later(mark: int, than: int) -> bool:
+    """Whether one of two messages was stored by a later leader, or at a later time."""
+    return epoch_of(mark) > epoch_of(than) or mark % (1 << _TIME_BITS) > than % (1 << _TIME_BITS)
+
+
+class Start(NamedTuple):
+    """Where reading goes on: ``offset``; ``epoch``: of the leader that the message before it is from."""
+
+    offset: int
+    epoch: int = NONE
+
+
+def library() -> Any:
+    """confluent_kafka. Raises UserError where it is not installed."""
+    global _LIBRARY
+    if _LIBRARY is None:
+        try:
+            _LIBRARY = importlib.import_module("confluent_kafka")
+            importlib.import_module("confluent_kafka.admin")
+        except ImportError:
+            raise UserError("[ingest.kafka] needs confluent-kafka: pip install 'ingestd[kafka]'") from None
+    return _LIBRARY
+
+
+def make_consumer(settings: dict[str, Any]) -> Any:
+    return library().Consumer(settings)
+
+
+def make_admin(settings: dict[str, Any]) -> Any:
+    return library().admin.AdminClient(settings)
+
+
+def connection_settings(settings: KafkaConfig, on_error: Callable[[Any], None]) -> dict[str, Any]:
+    """How the brokers are reached. Reads the files of secrets. Raises UserError."""
+    found: dict[str, Any] = {
+        "bootstrap.servers": ",".join(settings.bootstrap_servers),
+        "client.id": "ingestd",
+        "error_cb": on_error,
+        "log_level": 0,  # a line for each try to connect; ``on_error`` hears of them
+        "reconnect.backoff.max.ms": 5000,
+        "socket.connection.setup.timeout.ms": 10_000,
+        "allow.auto.create.topics": False,
+    }
+    safe, login = settings.wants_tls, settings.logs_in
+    found["security.protocol"] = f"{'SASL_' if login else ''}{'SSL' if safe else 'PLAINTEXT'}"
+    files = {"ca": settings.ca_file, "certificate": settings.cert_file, "key": settings.key_file}
+    found |= {f"ssl.{what}.location": file for what, file in files.items() if file}
+    if settings.user:
+        password = secret_of(settings.password.get_secret_value(), settings.password_file, "password")
+        found |= {
+            "sasl.mechanism": settings.mechanism,
+            "sasl.username": settings.user,
+            "sasl.password": password,
+        }
+    elif settings.oauth_token_url:
+        secret = secret_of(
+            settings.oauth_client_secret.get_secret_value(),
+            settings.oauth_client_secret_file,
+            "client's secret",
+        )
+        found |= {
+            "sasl.mechanism": "OAUTHBEARER",
+            "sasl.oauthbearer.method": "oidc",
+            "sasl.oauthbearer.token.endpoint.url": settings.oauth_token_url,
+            "sasl.oauthbearer.client.id": settings.oauth_client_id,
+            "sasl.oauthbearer.client.secret": secret,
+            **({"sasl.oauthbearer.scope": settings.oauth_scope} if settings.oauth_scope else {}),
+        }
+    return found
+
+
+def member_settings(settings: KafkaConfig, instance: str, longest_pause_s: float) -> dict[str, Any]:
+    """How it is a member of its group. ``longest_pause_s``: for which nothing may be asked for, while
+    partitions are given back."""
+    found: dict[str, Any] = {
+        "group.id": settings.group,
+        "group.protocol": settings.protocol,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "error",  # what is lost is counted, and told
+        "isolation.level": "read_committed",
+        "queued.max.messages.kbytes": QUEUED_KB,
+        "max.poll.interval.ms": int(max(300.0, 2 * longest_pause_s) * 1000),
+    }
+    if settings.protocol == "classic":
+        found["session.timeout.ms"] = int(settings.session_timeout * 1000)
+        found["heartbeat.interval.ms"] = min(3000, int(settings.session_timeout * 1000 / 3))
+        found["partition.assignment.strategy"] = "cooperative-sticky"
+    if settings.static_member:
+        found["group.instance.id"] = instance
+    return found
+
+
+def words_of(error: Any) -> str:
+    """Of a KafkaError, or of an exception that holds one."""
+    inner = error.args[0] if isinstance(error, Exception) and error.args else error
+    text = str(inner.str()) if hasattr(inner, "str") else str(inner)
+    return printable(redaction.redact(text.replace("Local: ", "").replace("Broker: ", ""))) or "no answer"
+
+
+def code_of(error: Any) -> int:
+    """0: it has none."""
+    inner = error.args[0] if isinstance(error, Exception) and error.args else error
+    return int(inner.code()) if hasattr(inner, "code") else 0
+
+
+def headers_of(found: Iterable[tuple[str, bytes | str | None]]) -> dict[str, str]:
+    """Of a message. A name may come several times."""
+    headers: dict[str, str] = {}
+    for name, value in found:
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
+        headers[name] = f"{headers[name]}, {text}" if name in headers else text
+    return headers
+
+
+class Admin:
+    """What brokers are asked beside reading. Its methods block. Raises UserError where the library is not
+    installed, or a file of a secret cannot be read."""
+
+    def __init__(self, settings: KafkaConfig) -> None:
+        self.error = ""
+        self.client = make_admin(connection_settings(settings, self._on_error))
+        self._settings = settings
+
+    def _on_error(self, error: Any) -> None:
+        self.error = words_of(error)
+
+    def away(self, error: Exception) -> BrokerAway:
+        why = self.error or words_of(error)
+        return BrokerAway(f"cannot connect to Kafka at {self._settings.shown}: {why}")
+
+    def cluster(self) -> str:
+        """Its id. Raises BrokerAway where brokers, or a topic that is to be read, are not there."""
+        try:
+            found = self.client.describe_cluster(request_timeout=REQUEST_S).result(2 * REQUEST_S)
+            self.topics()
+        except BrokerAway:
+            raise
+        except Exception as error:  # the library's own, and time-outs of its futures
+            raise self.away(error) from None
+        return str(found.cluster_id)
+
+    def topics(self) -> dict[str, Any]:
+        """Descriptions, by name. Raises BrokerAway for a topic that is not there, KafkaException."""
+        lib = library()
+        names = lib.TopicCollection(self._settings.topics)
+        found: dict[str, Any] = {}
+        for name, answer in self.client.describe_topics(names, request_timeout=REQUEST_S).items():
+            try:
+                found[name] = answer.result(2 * REQUEST_S)
+            except lib.KafkaException as error:
+                if code_of(error) == lib.KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    gone = f"there is no topic {name} at {self._settings.shown}: make it, nobody else does"
+                    raise BrokerAway(gone) from None
+                raise
+        return found
+
+    def offsets(self, places: Sequence[Place]) -> dict[Place, tuple[int, int]]:
+        """First and last offset that the brokers have of partitions, where they say so."""
+        lib = library()
+        spec, level = lib.admin.OffsetSpec, lib.IsolationLevel.READ_COMMITTED
+        found: list[dict[Place, int]] = []
+        try:
+            for which in (spec.earliest(), spec.latest()) if places else ():
+                asked = {lib.TopicPartition(*place): which for place in places}
+                answers = self.client.list_offsets(asked, isolation_level=level, request_timeout=REQUEST_S)
+                found.append(
+                    {(p.topic, p.partition): one.result(REQUEST_S).offset for p, one in answers.items()}
+                )
+        except Exception:  # it is a measurement, and is made again
+            return {}
+        return {place: (found[0][place], last) for place, last in (found[1] if found else {}).items()}

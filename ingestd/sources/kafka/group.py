@@ -1,0 +1,348 @@
+"""A member of a consumer group, in a thread of its own: the library blocks. Its owner lives in the loop.
+
+Messages go to the owner in lists. While there is no room for more, the partitions are paused and it goes on
+polling, so that it stays a member. Partitions that are given back are drained first: the thread waits for the
+owner then, and the library's own threads keep the member alive.
+"""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from ingestd.core.clock import Clock
+from ingestd.core.errors import UserError
+from ingestd.sources.broker.chunks import Message
+from ingestd.sources.broker.source import BrokerAway
+from ingestd.sources.kafka import client
+from ingestd.sources.kafka.client import (
+    NO_HEADERS,
+    NONE,
+    REQUEST_S,
+    TOMBSTONE,
+    Admin,
+    Given,
+    Place,
+    Run,
+    Start,
+    code_of,
+    headers_of,
+    mark_of,
+    words_of,
+)
+from ingestd.sources.kafka.partition import Partitions
+from ingestd.sources.kafka.settings import KafkaConfig
+
+T = TypeVar("T")
+MESSAGES = 500
+_WAIT_S = 0.1
+_PAUSE_AFTER_S = 1.0
+"""A shorter want of room is waited out: what was fetched for a partition that is paused is fetched again."""
+_COMMIT_EVERY_S = 0.1
+
+
+class Owner(Protocol):
+    """Called in the loop."""
+
+    def came(self, runs: list[Run]) -> None: ...
+    def troubled(self, text: str) -> None:
+        """Nothing comes now; the library tries again. Empty: it comes again."""
+        ...
+
+    def ended(self, error: UserError) -> None: ...
+
+
+class Group:
+    """``start``, then ``close``."""
+
+    def __init__(
+        self,
+        settings: KafkaConfig,
+        owner: Owner,
+        partitions: Partitions,
+        admin: Admin,
+        *,
+        note: str,
+        drain_s: float,
+        clock: Clock,
+    ) -> None:
+        self._options = {
+            **client.connection_settings(settings, self._on_error),
+            **client.member_settings(settings, note.replace(" ", "-"), drain_s),
+            "on_commit": self._on_commit,
+        }
+        self._admin = admin
+        self._settings = settings
+        self._owner = owner
+        self._partitions = partitions
+        self._note = note
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._work, name="kafka", daemon=True)
+        self._closing = threading.Event()
+        self._room = threading.Event()
+        self._wanted: frozenset[Place] | None = None
+        self._lock = threading.Lock()
+        self._due: dict[Place, Start] = {}
+        self._committed_at = self._full_since = 0.0
+        self._assigned: set[Place] = set()
+        self._paused: set[Place] = set()
+        self._changed: dict[Place, int] = {}
+        self._is_troubled = False
+        self._fatal: Any = None
+        self._error = ""
+
+    # --- called in the loop ---
+
+    def start(self) -> None:
+        self._room.set()
+        self._thread.start()
+
+    def has_room(self, room: bool) -> None:
+        self._room.set() if room else self._room.clear()
+
+    def want(self, places: frozenset[Place] | None) -> None:
+        """Only of these messages are read; None: of all."""
+        self._wanted = places
+
+    def has_changed(self, place: Place, offset: int) -> None:
+        """The partition has other messages now than those that were read, up to there."""
+        self._changed[place] = offset
+
+    @property
+    def places(self) -> list[Place]:
+        return [*self._assigned]
+
+    def commit(self, due: Mapping[Place, Start]) -> None:
+        with self._lock:
+            self._due.update(due)
+
+    def close(self) -> None:
+        """Blocks until the last commit is made and the thread has ended, or a while."""
+        self._closing.set()
+        self._room.set()
+        if self._thread.is_alive():
+            self._thread.join(2 * REQUEST_S)
+
+    # --- in the thread ---
+
+    def _work(self) -> None:
+        consumer = None
+        try:
+            consumer = client.make_consumer(self._options)
+            consumer.subscribe(
+                self._settings.topics,
+                on_assign=self._on_assign,
+                on_revoke=self._on_revoke,
+                on_lost=self._on_lost,
+            )
+            while not self._closing.is_set():
+                if self._fatal is not None:
+                    raise client.library().KafkaException(self._fatal)
+                for place in self._assigned & self._changed.keys():
+                    self._go_on(consumer, place, self._changed.pop(place))
+                self._send_commits(consumer)
+                self._pause(consumer)
+                if found := self._take(consumer):
+                    self._give(consumer, found)
+        except UserError as error:
+            self._tell(self._owner.ended, error)
+        except Exception as error:  # of the library, and of the loop when that has ended
+            self._tell(self._owner.ended, _ending(error, self._settings))
+        finally:
+            if consumer is not None:
+                self._leave(consumer)
+
+    def _take(self, consumer: Any) -> list[Any]:
+        if not self._room.is_set():
+            if self._clock.monotonic() - self._full_since < _PAUSE_AFTER_S:
+                self._room.wait(_WAIT_S)
+                return []
+            return list(consumer.consume(1, _WAIT_S))
+        self._full_since = self._clock.monotonic()
+        return consumer.consume(MESSAGES, 0) or consumer.consume(1, _WAIT_S)  # type: ignore[no-any-return]
+
+    def _give(self, consumer: Any, found: list[Any]) -> None:
+        runs: list[Run] = []
+        at: Place | None = None
+        append = None
+        for one in found:
+            place = one.topic(), one.partition()
+            if (error := one.error()) is not None:
+                at = None
+                if error.code() == _NO_MORE:
+                    runs.append(Run(place, [], end=one.offset()))
+                else:
+                    self._handle(consumer, error, place, one.offset())
+                continue
+            if place != at or append is None:
+                at, messages = place, list[Message]()
+                runs.append(Run(place, messages, one.timestamp()[1] / 1000))
+                append = messages.append
+            headers, payload = one.headers(), one.value()
+            append(
+                Message(
+                    one.offset(),
+                    mark_of(one.leader_epoch() or 0, one.timestamp()[1]),
+                    payload or b"",
+                    headers_of(headers) if headers else NO_HEADERS,
+                    "" if payload is not None else TOMBSTONE,
+                )
+            )
+        if runs:
+            self._recovered()
+            self._tell(self._owner.came, runs)
+
+    def _handle(self, consumer: Any, error: Any, place: Place, offset: int) -> None:
+        """What the library tells between messages."""
+        if error.code() in _OUT_OF_RANGE:
+            if place in self._assigned:
+                self._go_on(consumer, place, offset)
+        else:
+            self._on_error(error)
+
+    def _go_on(self, consumer: Any, place: Place, offset: int) -> None:
+        """The broker does not have what comes next there."""
+        partition = client.library().TopicPartition(*place)
+        first, _ = consumer.get_watermark_offsets(partition, timeout=REQUEST_S)
+        start = self._ask(self._partitions.out_of_range(place, offset, first))
+        self._paused.discard(place)
+        consumer.incremental_unassign([partition])
+        consumer.incremental_assign([self._at(place, start)])
+        self._pause(consumer)
+
+    def _pause(self, consumer: Any) -> None:
+        """Those that are not wanted now; all, while there has been no room for a while."""
+        wanted = self._assigned if self._wanted is None else self._assigned & self._wanted
+        if not self._room.is_set() and self._clock.monotonic() - self._full_since >= _PAUSE_AFTER_S:
+            wanted = set()
+        make = client.library().TopicPartition
+        if off := self._assigned - wanted - self._paused:
+            consumer.pause([make(*place) for place in off])
+        if on := wanted & self._paused:
+            consumer.resume([make(*place) for place in on])
+        self._paused = self._assigned - wanted
+
+    # --- partitions come and go ---
+
+    def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
+        if not partitions:
+            return
+        topics = self._admin.topics()
+        given = []
+        for one in consumer.committed(partitions, timeout=REQUEST_S):
+            if one.error:
+                raise client.library().KafkaException(one.error)
+            place, offset = (one.topic, one.partition), int(one.offset)
+            bounds = (NONE, NONE) if offset >= 0 else consumer.get_watermark_offsets(one, timeout=REQUEST_S)
+            given.append(
+                Given(place, str(topics[one.topic].topic_id), max(NONE, offset), one.metadata or "", *bounds)
+            )
+        starts = self._ask(self._partitions.assigned(given))
+        places = [one.place for one in given]
+        consumer.incremental_assign([self._at(*pair) for pair in zip(places, starts, strict=True)])
+        self._assigned.update(places)
+        self._pause(consumer)
+        self._recovered()
+
+    def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:
+        places = self._forget(partitions)
+        if places and not self._closing.is_set():
+            due = self._ask(self._partitions.revoked(places, is_lost=False))
+            self._commit_now(consumer, due)
+        consumer.incremental_unassign(partitions)
+
+    def _on_lost(self, consumer: Any, partitions: list[Any]) -> None:
+        places = self._forget(partitions)
+        if places and not self._closing.is_set():
+            self._ask(self._partitions.revoked(places, is_lost=True))
+        consumer.incremental_unassign(partitions)
+
+    def _forget(self, partitions: Iterable[Any]) -> list[Place]:
+        places = [(one.topic, one.partition) for one in partitions]
+        self._assigned.difference_update(places)
+        self._paused.difference_update(places)
+        return places
+
+    # --- commits ---
+
+    def _send_commits(self, consumer: Any) -> None:
+        now = self._clock.monotonic()
+        if self._due and now - self._committed_at >= _COMMIT_EVERY_S:
+            self._committed_at = now
+            with self._lock:
+                due, self._due = self._due, {}
+            if offsets := [self._at(*one, self._note) for one in due.items() if one[0] in self._assigned]:
+                consumer.commit(offsets=offsets, asynchronous=True)
+
+    def _on_commit(self, error: Any, offsets: list[Any]) -> None:
+        failed = [one for one in offsets if one.error or error]
+        with self._lock:  # it is tried again, unless more is settled by now
+            for one in failed:
+                self._due.setdefault((one.topic, one.partition), Start(one.offset))
+
+    def _commit_now(self, consumer: Any, due: Mapping[Place, Start]) -> None:
+        """What cannot be committed is read again, by its next owner."""
+        with self._lock:
+            for place in due:
+                self._due.pop(place, None)
+        if due:
+            try:
+                consumer.commit(
+                    offsets=[self._at(*one, self._note) for one in due.items()], asynchronous=False
+                )
+            except client.library().KafkaException as error:
+                self._tell(self._owner.troubled, f"offsets are not committed: {words_of(error)}")
+
+    def _leave(self, consumer: Any) -> None:
+        with self._lock:
+            due = {place: start for place, start in self._due.items() if place in self._assigned}
+        self._closing.set()
+        self._commit_now(consumer, due)
+        consumer.close()
+
+    def _at(self, place: Place, start: Start, note: str | None = None) -> Any:
+        more: dict[str, Any] = {"metadata": note} if note else {}
+        if start.epoch >= 0:
+            more["leader_epoch"] = start.epoch
+        return client.library().TopicPartition(*place, start.offset, **more)
+
+    # --- to the loop ---
+
+    def _on_error(self, error: Any) -> None:
+        """Called by the library, in whichever thread polls it."""
+        if error.code() in (_FATAL, *_FENCED):
+            self._fatal = error
+            return
+        self._error = words_of(error)
+        self._is_troubled = True
+        self._tell(self._owner.troubled, self._error)
+
+    def _recovered(self) -> None:
+        if self._is_troubled:
+            self._is_troubled, self._error = False, ""
+            self._tell(self._owner.troubled, "")
+
+    def _ask(self, question: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(question, self._loop).result()
+
+    def _tell(self, what: Any, *words: Any) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(what, *words)
+
+
+def _ending(error: Exception, settings: KafkaConfig) -> UserError:
+    if code_of(error) in _FENCED or (code_of(error) == _FATAL and "fenced" in words_of(error)):
+        return UserError(
+            f"another process is the same member of group {settings.group}: it has a copy of this state"
+            " directory; give each process a directory of its own"
+        )
+    return BrokerAway(f"group {settings.group} at {settings.shown}: {words_of(error)}")
+
+
+_NO_MORE = -191
+_OUT_OF_RANGE = (1, -140, -139)
+"""OFFSET_OUT_OF_RANGE, _AUTO_OFFSET_RESET, _LOG_TRUNCATION"""
+_FATAL = -150
+_FENCED = (82,)
+"""FENCED_INSTANCE_ID"""

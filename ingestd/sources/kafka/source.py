@@ -1,0 +1,348 @@
+"""Topics of Kafka as a source of events, read as a member of a consumer group.
+
+The journal knows how far each partition is settled, as it does of a file, and what is committed follows it:
+the lowest offset that is not settled. A commit has a note that says whose it is, so that a partition is told
+apart that another member has read on, or that somebody has reset. See docs/decisions/015.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+
+from ingestd.core.backoff import Backoff
+from ingestd.core.chunk import Chunk, Keeper
+from ingestd.core.clock import Clock, wait_until_set
+from ingestd.core.errors import UserError
+from ingestd.core.receipt import Receipt
+from ingestd.sources.broker.chunks import MAX_CHUNK_MESSAGES, Cut, Cutter, Message, sequence_of
+from ingestd.sources.broker.formats import reader_of
+from ingestd.sources.broker.source import BrokerAway, SourceCounts
+from ingestd.sources.kafka.client import NONE, Admin, Place, Run
+from ingestd.sources.kafka.group import Group
+from ingestd.sources.kafka.partition import OtherMessages, Partition, Partitions
+from ingestd.sources.kafka.settings import KafkaConfig
+from ingestd.sources.source import Position
+from ingestd.store.connection import StoreFailed
+from ingestd.store.journal import Journal
+
+_RETRY = Backoff(base_s=0.2, cap_s=10.0)
+_LOOK_S = 1.0
+_COMMIT_EVERY_S = 0.05
+_LAG_EVERY_S = 5.0
+_PATIENCE_S = 30.0
+"""How long partitions are waited for that an earlier process had batches of, once others are given."""
+_MAX_WAITING = 4 * 1024 * 1024
+"""Bytes of messages that were read and are not taken yet; a list more may be on its way from the thread."""
+
+
+class KafkaSource:
+    """``cuts``: by the number of a partition the chunks that an earlier process had cut and may have sent.
+    ``drain_s``: how long what is on its way of a partition is waited for when it is given back."""
+
+    keeper = Keeper.SOURCE
+
+    def __init__(
+        self,
+        name: str,
+        settings: KafkaConfig,
+        journal: Journal,
+        *,
+        cuts: Callable[[int], Sequence[Cut]],
+        clock: Clock,
+        rng: random.Random,
+        warn: Callable[[str], None],
+        drain_s: float = 5.0,
+        chunk_messages: int = MAX_CHUNK_MESSAGES,
+    ) -> None:
+        self.name = f"kafka.{name}"
+        self.counts = SourceCounts()
+        self.starts: dict[int, int] = {}
+        self._read = reader_of(settings.format, prefix="ce_")
+        self._chunk_messages = chunk_messages
+        self._skips_tombstones = settings.tombstones == "skip"
+        self._settings = settings
+        self._journal = journal
+        self._clock = clock
+        self._rng = rng
+        self._warn = warn
+        self._drain_s = drain_s
+        self._admin: Admin | None = None
+        self._group: Group | None = None
+        self._error: UserError | None = None
+        self._partitions = Partitions(
+            journal,
+            starts_at_end=settings.start == "new",
+            cuts=cuts,
+            make_cutter=self._cutter,
+            moved=self._note_moved,
+            changed=self._changed,
+            counts=self.counts,
+            clock=clock,
+            warn=lambda text: warn(f"{self.name}: {text}"),
+            drain_s=drain_s,
+        )
+        self._assigned_at = 0.0
+        self._runs: deque[Run] = deque()
+        self._waiting_bytes = 0
+        self._held: list[tuple[Chunk, Receipt]] = []  # new, while chunks of an earlier process are to come
+        self._news = asyncio.Event()
+        self._acked = asyncio.Event()
+        self._moved: set[Place] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopped = False
+        self._failures = 0
+
+    async def open(self) -> None:
+        """Raises BrokerAway where it cannot be opened now, UserError where it never can."""
+        if not self._partitions.note:
+            new = f"ingestd {self._rng.getrandbits(64):016x}"
+            self._partitions.note = await self._journal.remember("kafka_member", new) or new
+            await self._journal.remember("kafka_member", self._partitions.note)
+        await self._begin()
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(work()) for work in (self._commit, self._measure)]
+
+    @property
+    def number(self) -> int:
+        return next(iter(self.numbers), 0)
+
+    @property
+    def numbers(self) -> Collection[int]:
+        return [one.number for one in self._partitions]
+
+    async def chunks(self) -> AsyncIterator[tuple[Chunk, Receipt]]:
+        while not self._stopped:
+            try:
+                if self._group is None:
+                    await self._begin()
+                if not self._runs and not self._error:
+                    await wait_until_set(self._news, _LOOK_S, self._clock)
+                self._news.clear()
+                if self._error and not self._runs:
+                    raise self._error
+            except BrokerAway as error:
+                await self._pause(error)
+                continue
+            for chunk, receipt in self._take():
+                yield chunk, receipt
+
+    def ack(self, position: Position) -> None:
+        """Of the only partition; receipts know theirs."""
+        (one,) = self._partitions
+        one.ack(position)
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._runs.clear()
+        if self._group:
+            self._group.has_room(False)
+        self._news.set()
+
+    async def close(self) -> None:
+        """What is settled by now is committed, if the brokers are there."""
+        self.stop()
+        for task in self._tasks:
+            task.cancel()
+        with suppress(StoreFailed):
+            await self._tell_settled()
+        await self._let_go()
+
+    async def nothing_before(self, number: int, place: int, reached: int) -> bool:
+        """See ``NothingBefore``."""
+        one = next((one for one in self._partitions if one.number == number), None)
+        if one is None:
+            return number not in self._partitions.awaited
+        if not one.is_assigned:
+            return self._is_impatient
+        known = one.cutter.known_to or one.cutter.is_waiting
+        return not known and one.given <= reached and max(one.taken, one.ended_at) >= sequence_of(place)
+
+    @property
+    def oldest_s(self) -> float:
+        """Age of the oldest message that was taken and is not settled."""
+        times = [at for one in self._partitions if (at := one.oldest_stored_at)]
+        return max(0.0, self._clock.wall() - min(times)) if times else 0.0
+
+    # --- a session ---
+
+    async def _begin(self) -> None:
+        """Raises BrokerAway, UserError."""
+        self._error = None
+        settings, is_first = self._settings, self._admin is None
+        admin = self._admin or Admin(settings)
+        cluster = await asyncio.to_thread(admin.cluster)
+        if is_first:
+            prefix = f"Kafka cluster {cluster}, group {settings.group}, topic "
+            self.starts = await self._partitions.know(prefix)
+        self._admin = admin
+        self._group = Group(
+            settings,
+            self,
+            self._partitions,
+            admin,
+            note=self._partitions.note,
+            drain_s=self._drain_s,
+            clock=self._clock,
+        )
+        self._group.start()
+
+    async def _pause(self, error: BrokerAway) -> None:
+        if self._stopped:
+            return
+        self._failures += 1
+        self.troubled(str(error))
+        await self._let_go()
+        self._news.clear()
+        if not self._stopped:
+            await wait_until_set(self._news, _RETRY.delay(self._failures, rng=self._rng), self._clock)
+
+    async def _let_go(self) -> None:
+        self.counts.connected = False
+        group, self._group = self._group, None
+        if group:
+            await asyncio.to_thread(group.close)
+        for one in self._partitions:
+            one.is_assigned = False
+        self._runs.clear()
+        self._waiting_bytes = 0
+
+    # --- called by the group ---
+
+    def _changed(self) -> None:
+        """Partitions came or went."""
+        mine = {one.place for one in self._partitions if one.is_assigned}
+        self._runs = deque(run for run in self._runs if run.place in mine)
+        self._waiting_bytes = sum(run.size_bytes for run in self._runs)
+        if mine:
+            self.counts.connected, self._failures = True, 0
+            self._assigned_at = self._assigned_at or self._clock.monotonic()
+        self._steer()
+        self._news.set()
+
+    def came(self, runs: list[Run]) -> None:
+        self.counts.trouble = ""
+        self.counts.connected = True
+        if self._stopped:
+            return
+        self._runs += runs
+        self._waiting_bytes += sum(run.size_bytes for run in runs)
+        self._steer()
+        self._news.set()
+
+    def troubled(self, text: str) -> None:
+        if text and text != self.counts.trouble and not self._stopped:
+            self._warn(f"{self.name}: {text}; it is tried again")
+        self.counts.trouble = text
+        self.counts.connected = not text
+
+    def ended(self, error: UserError) -> None:
+        self._error = error
+        self._news.set()
+
+    def _cutter(self, number: int, cuts: Sequence[Cut], where: Callable[[Message], str]) -> Cutter:
+        return Cutter(number, self._read, cuts, where=where, max_messages=self._chunk_messages)
+
+    # --- chunks ---
+
+    def _take(self) -> Iterator[tuple[Chunk, Receipt]]:
+        """Of all that has come. Chunks that an earlier process may have sent go before anything new."""
+        while self._runs and not self._stopped:
+            run = self._runs.popleft()
+            self._waiting_bytes -= run.size_bytes
+            one = self._partitions.by_place.get(run.place)
+            if one is None or not one.is_assigned:
+                continue
+            for chunk in self._cut(one, run):
+                one.given = chunk.end
+                end = Position(chunk.end, chunk.next_line, chunk.mark)
+                chunk.receipt = one.acks.receipt(len(chunk.events), end, self._clock.monotonic())
+                one.noted(chunk, run.stored_at)
+                if one.is_known(chunk) or not self._is_recovering:
+                    yield chunk, chunk.receipt
+                else:
+                    self._held.append((chunk, chunk.receipt))
+            self._steer()
+        if self._held and not self._is_recovering:
+            held, self._held = self._held, []
+            yield from held
+        self._steer()
+
+    def _cut(self, one: Partition, run: Run) -> Iterator[Chunk]:
+        if run.end != NONE:
+            yield from one.end(run.end)
+            self._note_moved(one.place)
+            return
+        self.counts.messages += len(run.messages)
+        self.counts.last_message = self._clock.wall()
+        try:
+            fresh, again = one.take(run.messages, skip_tombstones=self._skips_tombstones)
+        except OtherMessages:
+            one.is_assigned = False  # the group gives it again
+            if self._group:
+                self._group.has_changed(one.place, one.taken)
+            return
+        self.counts.redelivered += again
+        yield from one.cut(fresh)
+
+    @property
+    def _is_impatient(self) -> bool:
+        return 0 < self._assigned_at < self._clock.monotonic() - _PATIENCE_S
+
+    @property
+    def _is_recovering(self) -> bool:
+        if self._partitions.awaited and self._is_impatient:
+            self._partitions.awaited.clear()
+        return bool(self._partitions.awaited) or any(
+            one.is_assigned and one.cutter.known_to for one in self._partitions
+        )
+
+    def _steer(self) -> None:
+        if self._group and not self._stopped:
+            self._group.has_room(self._waiting_bytes < _MAX_WAITING)
+            known = [one.place for one in self._partitions if one.cutter.known_to]
+            self._group.want(frozenset(known) if self._is_recovering else None)
+
+    # --- what is settled ---
+
+    def _note_moved(self, place: Place) -> None:
+        self._moved.add(place)
+        self._acked.set()
+
+    async def _commit(self) -> None:
+        while True:
+            if not self._moved:
+                self._acked.clear()
+                await self._acked.wait()
+            try:
+                await self._tell_settled()
+            except StoreFailed:
+                return
+            await self._clock.sleep(_COMMIT_EVERY_S)
+
+    async def _tell_settled(self) -> None:
+        """What is settled becomes durable here first: a dead letter, and that a batch was delivered."""
+        moved, self._moved = self._moved, set()
+        due = {
+            place: one.to_commit() for place in moved if (one := self._partitions.by_place[place]).is_assigned
+        }
+        await self._journal.commit()
+        if due and self._group:
+            self._group.commit(due)
+
+    async def _measure(self) -> None:
+        while True:
+            if self._group and self._admin:
+                self._count(await asyncio.to_thread(self._admin.offsets, self._group.places))
+            await self._clock.sleep(_LAG_EVERY_S)
+
+    def _count(self, found: Mapping[Place, tuple[int, int]]) -> None:
+        counts, mine = self.counts, self._partitions.by_place
+        known = [(mine[place], *bounds) for place, bounds in found.items() if place in mine]
+        if known or not any(one.is_assigned for one in mine.values()):
+            counts.pending = sum(max(0, last - one.read_to) for one, _, last in known)
+            counts.unacked = sum(
+                max(0, one.taken - one.resolved) for one, _, _ in known if not one.is_settled
+            )
+            counts.stranded = sum(max(0, first - one.read_to) for one, first, _ in known)
