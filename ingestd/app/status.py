@@ -31,7 +31,7 @@ def describe(service: Service) -> dict[str, Any]:
             "store": _store(service),
             "lanes": [_lane(runner, service.pipeline.spool) for runner in service.pipeline.runners],
             "lakes": [_lake(lake) for lake in service.pipeline.lakes],
-            "sources": [_source(feed.source) for feed in service.brokers.feeds],
+            "sources": [_source(service, feed.source) for feed in service.brokers.feeds],
             "window": _window(service),
             "keys": [watch.describe() for watch in service.pipeline.watches],
             "dead_letters": service.metrics.letters,
@@ -115,8 +115,14 @@ def _lake(open_lake: OpenLake) -> dict[str, Any]:
     }
 
 
-def _source(source: BrokerSource) -> dict[str, Any]:
-    return {"name": source.name, **asdict(source.counts), "oldest_seconds": round(source.oldest_s, 3)}
+def _source(service: Service, source: BrokerSource) -> dict[str, Any]:
+    """``trouble``: why its broker gives nothing; ``held_up_by``: sinks that take nothing meanwhile."""
+    return {
+        "name": source.name,
+        **asdict(source.counts),
+        "oldest_seconds": round(source.oldest_s, 3),
+        "held_up_by": [one.name for one in service.pipeline.runners if one.lane.circuit.why],
+    }
 
 
 def _window(service: Service) -> dict[str, int]:

@@ -106,6 +106,7 @@ class BrokerFeed:
                 await self.source.open()
             except BrokerAway as error:
                 failures += 1
+                self.source.counts.trouble = str(error)
                 if failures in (1, 10, 100):
                     self._warn(f"{self.source.name}: {error}; it is tried again")
                 await wait_until_set(self._stop, _RETRY.delay(failures, rng=self._rng), self._pipeline.clock)

@@ -216,7 +216,7 @@ class KafkaSource:
         self._runs = deque(run for run in self._runs if run.place in mine)
         self._waiting_bytes = sum(run.size_bytes for run in self._runs)
         if mine:
-            self.counts.connected, self._failures = True, 0
+            self.counts.connected, self.counts.trouble, self._failures = True, "", 0
             self._assigned_at = self._assigned_at or self._clock.monotonic()
         self._steer()
         self._news.set()

@@ -178,7 +178,7 @@ class SqsSource:
                 continue
             finally:
                 self._asked -= most
-            self.counts.connected, self._failures = True, 0
+            self.counts.connected, self.counts.trouble, self._failures = True, "", 0
             self._is_busy = len(messages) == most
             for message in messages:
                 self._take(message)
@@ -212,7 +212,7 @@ class SqsSource:
         self._arrived.append(Message(self._taken, now_ns, payload, message.headers, where))
 
     async def _pause(self, error: BrokerAway) -> None:
-        self.counts.connected = False
+        self.counts.connected, self.counts.trouble = False, str(error)
         self._failures += 1
         if self._failures in (1, 10, 100):
             self._warn(f"{self.name}: {error}; it is tried again")
