@@ -16,11 +16,12 @@ from contextlib import asynccontextmanager
 import aiohttp
 import httpx
 import uvloop
+import yarl
 from httpx_aiohttp import AiohttpTransport
 
 from ingestd.core.clock import SystemClock
 from ingestd.transport.client import Client
-from ingestd.transport.engine import Engine
+from ingestd.transport.engine import Engine, Timeout
 from ingestd.transport.sessions import watch_tls
 from ingestd.transport.watched_file import Watch
 
@@ -92,16 +93,6 @@ async def httpx_aiohttp(url: str) -> AsyncIterator[Post]:
 
 
 @asynccontextmanager
-async def engine_in_plain_httpx(url: str) -> AsyncIterator[Post]:
-    async with httpx.AsyncClient(transport=_engine()) as client:
-
-        async def post(body: bytes) -> int:
-            return (await client.post(url, content=body, headers=HEADERS)).status_code
-
-        yield post
-
-
-@asynccontextmanager
 async def ingestd_client(url: str) -> AsyncIterator[Post]:
     async with Client() as client:
 
@@ -114,11 +105,10 @@ async def ingestd_client(url: str) -> AsyncIterator[Post]:
 @asynccontextmanager
 async def engine_alone(url: str) -> AsyncIterator[Post]:
     async with _engine() as engine:
-        parsed = httpx.URL(url)
+        target = yarl.URL(url)
 
         async def post(body: bytes) -> int:
-            request = httpx.Request("POST", parsed, content=body, headers=HEADERS)
-            return (await engine.handle_async_request(request)).status_code
+            return (await engine.exchange("POST", target, HEADERS, body, timeout=Timeout())).status
 
         yield post
 
@@ -150,9 +140,8 @@ def _engine() -> Engine:
 ENGINES = {
     "httpx, its own engine": httpx_default,
     "httpx over httpx_aiohttp": httpx_aiohttp,
-    "httpx over Engine": engine_in_plain_httpx,
     "ingestd's Client": ingestd_client,
-    "Engine without AsyncClient": engine_alone,
+    "Engine without Client": engine_alone,
     "aiohttp alone": bare_aiohttp,
 }
 

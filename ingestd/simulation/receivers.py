@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import httpx
 import msgspec
 import yarl
 
 from ingestd.simulation.loop import VirtualClock
 from ingestd.simulation.trace import Trace
 from ingestd.transport.engine import Engine, Exchanged, Timeout
-from ingestd.transport.network_errors import CutWhileSending
+from ingestd.transport.network_errors import CutWhileSending, NoAnswer, Unsent
 
 JSON = ((b"Content-Type", b"application/json"),)
 HTML = b"<html><head><title>Sign in</title></head><body>Please sign in to go on.</body></html>"
@@ -262,7 +261,7 @@ class Network(Engine):
     ) -> Exchanged:
         receiver = self._receivers[(url.host or "").partition(".")[0]]
         if self._down:
-            raise httpx.ConnectError("the process has ended")
+            raise Unsent("the process has ended")
         if method == "GET":
             return await self._ask(receiver, url.path.rpartition("/")[2])
         if receiver.parked_at is not None and self._virtual.monotonic() > receiver.parked_at + _NOTICED_S:
@@ -275,7 +274,7 @@ class Network(Engine):
             async with self._virtual.timeout(timeout.total):
                 return await self._exchange(receiver, headers["idempotency-key"], body)
         except TimeoutError:
-            raise httpx.ReadTimeout("no complete answer in time") from None
+            raise NoAnswer("no complete answer in time") from None
         finally:
             receiver.at_once -= 1
 
@@ -283,18 +282,18 @@ class Network(Engine):
         fault = receiver.fault()
         await self._virtual.sleep(self._rng.choice((0.001, 0.1)))
         if fault == "no connection":
-            raise httpx.ConnectError("cannot connect: Connection refused")
+            raise Unsent("cannot connect: Connection refused")
         if early := _early(fault, self._virtual, self._rng):
             return _exchanged(early)
         if fault in ("cut", "silent", "cut half"):
-            raise httpx.RemoteProtocolError("connection closed before an answer came")
+            raise NoAnswer("connection closed before an answer came")
         return _exchanged(receiver.status(key))
 
     async def _exchange(self, receiver: Receiver, key: str, body: bytes) -> Exchanged:
         rng, fault, ticket = self._rng, receiver.fault(), object()
         if fault == "no connection":
             await self._virtual.sleep(rng.choice((0.001, 1.0)))
-            raise httpx.ConnectError("cannot connect: Connection refused")
+            raise Unsent("cannot connect: Connection refused")
         receiver.look(key, body)
         self._on_the_way[ticket] = receiver, key, body
         try:
@@ -306,7 +305,7 @@ class Network(Engine):
         if fault == "silent":
             await asyncio.get_running_loop().create_future()
         if fault == "cut":
-            raise httpx.RemoteProtocolError("connection closed before an answer came")
+            raise NoAnswer("connection closed before an answer came")
         if early := _early(fault, self._virtual, rng):
             receiver.trace.say(f"{receiver.name} answers {key[:8]}: {fault}")
             return _exchanged(early)
@@ -319,7 +318,7 @@ class Network(Engine):
         if fault == "silent after":
             await asyncio.get_running_loop().create_future()
         if fault == "cut after":
-            raise httpx.RemoteProtocolError("connection closed before an answer came")
+            raise NoAnswer("connection closed before an answer came")
         if fault == "502 after":
             return _exchanged(ApiReply(502, b'{"message":"bad gateway"}'))
         if fault == "short answer":

@@ -5,16 +5,17 @@
 
 import base64
 import json
-import logging
 import random
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from itertools import chain
 from types import TracebackType
 from typing import NamedTuple, Protocol
+from urllib.parse import quote, unquote, urlsplit
 
-import httpx
 import yarl
 
 from ingestd import __version__
@@ -22,8 +23,8 @@ from ingestd.core import redaction
 from ingestd.core.answer import Answer
 from ingestd.core.clock import Clock, SystemClock, system_rng
 from ingestd.transport.decoding import FIRST_OF_MARKS, undo
-from ingestd.transport.engine import Engine, Exchanged, Received, Timeout, convert
-from ingestd.transport.network_errors import CutWhileSending
+from ingestd.transport.engine import Engine, Exchanged, Timeout
+from ingestd.transport.network_errors import CutWhileSending, NoAnswer, Unsent
 from ingestd.transport.sessions import watch_tls
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch
@@ -33,12 +34,9 @@ MAX_BODY_BYTES = 1024 * 1024
 _MIN_MASKED = 4  # masking a secret of one letter would garble the answer, and tell the letter
 _REMEMBERED = 24
 
-# At INFO httpx logs the URL of each request, and the URL of a webhook is its secret.
-logging.getLogger("httpx").setLevel(logging.WARNING)
-
 
 class Client:
-    """An async context manager over ``httpx.AsyncClient``; bounded in time, bytes and connections.
+    """An async context manager; bounded in time, bytes and connections.
 
     ``timeout_s`` is the deadline of one attempt, from waiting for a connection to the answer's last
     byte; ``connect_timeout_s`` and ``read_timeout_s`` (between two reads) end it earlier.
@@ -89,10 +87,8 @@ class Client:
             clock=self._clock,
             rng=rng or system_rng(),
         )
-        self._http = _HttpClient(transport=self._engine, trust_env=False)
 
     async def __aenter__(self) -> "Client":
-        await self._http.__aenter__()
         return self
 
     async def __aexit__(
@@ -101,25 +97,13 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._http.__aexit__(kind, error, trace)
+        await self._engine.aclose()
 
     async def post(
         self, url: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float | None = None
     ) -> Answer:
-        """Send a POST, once: see ``request``. Past httpx, whose objects cost half as much as the request."""
-        start = self._clock.monotonic()
-        timeout = self._timeout if timeout_s is None else self._timeout._replace(total=timeout_s)
-        try:
-            target, own = _target(url)
-            given = {name.lower(): value for name, value in headers.items()}
-            if not all(map(str.isascii, given.values())):
-                raise ValueError
-            done = await self._engine.exchange("POST", target, own | given, body, timeout=timeout)
-        except httpx.TransportError as error:
-            return _no_answer(error, self._clock.monotonic() - start)
-        except (httpx.InvalidURL, ValueError):
-            return Answer(0, error=_NOT_VALID, seconds=self._clock.monotonic() - start, unsent=True)
-        return self._answer(done, body, start)
+        """Send a POST, once: see ``request``."""
+        return await self.request("POST", url, body=body, headers=headers, timeout_s=timeout_s)
 
     async def request(
         self,
@@ -138,23 +122,22 @@ class Client:
         start = self._clock.monotonic()
         timeout = self._timeout if timeout_s is None else self._timeout._replace(total=timeout_s)
         try:
-            request = httpx.Request(
-                method,
-                _parse(url),
-                headers=_HEADERS | {name.lower(): value for name, value in (headers or {}).items()},
-                stream=httpx.ByteStream(body),  # as ``content`` it costs three times as much
-                extensions={"timeout": timeout._asdict()},
+            target, own = _target(url)
+            given = {name.lower(): value for name, value in (headers or {}).items()}
+            if not all(map(str.isascii, chain(given, given.values()))):
+                raise ValueError
+            done = await self._engine.exchange(method, target, own | given, body, timeout=timeout)
+        except NoAnswer as error:
+            return Answer(
+                0,
+                error=str(error),
+                seconds=self._clock.monotonic() - start,
+                unsent=isinstance(error, Unsent),
+                part_sent=isinstance(error, CutWhileSending),
             )
-            response = await self._http.send(request, stream=True)
-        except httpx.TransportError as error:
-            return _no_answer(error, self._clock.monotonic() - start)
-        except (httpx.InvalidURL, ValueError):
+        except ValueError:
             return Answer(0, error=_NOT_VALID, seconds=self._clock.monotonic() - start, unsent=True)
-        assert isinstance(response, Received)
-        # httpx ties a response to its stream and so the request's body into a cycle, which then
-        # stays in memory until a collection: half a megabyte for each batch.
-        response.stream = _NO_STREAM
-        return self._answer(response.exchanged, body, start)
+        return self._answer(done, body, start)
 
     def _answer(self, done: Exchanged, sent: bytes, start: float) -> Answer:
         headers = _lower(done.headers)
@@ -263,46 +246,35 @@ class Sender:
         return answer
 
 
-_NO_STREAM = httpx.ByteStream(b"")
-
 _HEADERS = {"user-agent": f"ingestd/{__version__}", "accept-encoding": "identity"}
 
 _NOT_VALID = "a header or the URL is not valid"
 
-# Raised before the first byte of a request is written.
-_UNSENT = (
-    *(httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError),
-    *(httpx.UnsupportedProtocol, httpx.LocalProtocolError),
-)
-
-
-def _no_answer(error: httpx.TransportError, seconds: float) -> Answer:
-    cut = isinstance(error, CutWhileSending)
-    return Answer(0, error=str(error), seconds=seconds, unsent=isinstance(error, _UNSENT), part_sent=cut)
-
-
-_parse = lru_cache(maxsize=64)(httpx.URL)
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f]")
+_SAFE = "!$%&'()*+,-./:;=@[\\]^_|~"  # as it stands: signatures are of these very bytes
 
 
 @lru_cache(maxsize=64)
 def _target(url: str) -> tuple[yarl.URL, dict[str, str]]:
-    """Where to send, and our own headers: with Authorization if the URL has user-info, as httpx does it."""
-    parsed = httpx.URL(url)
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise httpx.UnsupportedProtocol("the URL is not http or https")
-    if not parsed.userinfo:
-        return convert(parsed), _HEADERS
-    pair = f"{parsed.username}:{parsed.password}".encode()
-    return convert(parsed), _HEADERS | {"authorization": f"Basic {base64.b64encode(pair).decode()}"}
+    """Where to send, and our own headers: with Authorization if the URL has user-info. Raises ValueError, and
+    Unsent for another scheme."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Unsent("the URL is not http or https")
+    if _FORBIDDEN.search(url):
+        raise ValueError
+    place = yarl.URL.build(scheme=parts.scheme, host=parts.hostname, port=parts.port)
+    path = quote(_ESCAPE.sub("%25", parts.path or "/"), safe=_SAFE)
+    query = f"?{quote(_ESCAPE.sub('%25', parts.query), safe=_SAFE + '?`{}')}" if parts.query else ""
+    target = yarl.URL(f"{str(place).rstrip('/')}{path}{query}", encoded=True)
+    if not (parts.username or parts.password):
+        return target, _HEADERS
+    pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}".encode()
+    return target, _HEADERS | {"authorization": f"Basic {base64.b64encode(pair).decode()}"}
 
 
-class _NoCookies(httpx.Cookies):
-    def extract_cookies(self, response: httpx.Response) -> None:
-        """Ignore them. httpx spends a quarter of a request's CPU here, also where there are none."""
-
-
-class _HttpClient(httpx.AsyncClient):
-    cookies = _NoCookies()  # type: ignore[override]  # a property there, with a setter
+_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
+"""A percent sign that escapes nothing."""
 
 
 def _lower(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""aiohttp's sessions, also behind httpx's transport interface: a fraction of the CPU of httpx's own engine.
+"""One request by aiohttp, in our words.
 
 Used by ``client.py``. It reads the answer's body itself, up to a limit and a deadline: a response is whole
 or marked as cut, and leaves nothing open. See ``benchmarks/engines.py`` and ``benchmarks/requests.py``.
@@ -16,14 +16,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import aiohttp
-import httpx
 import yarl
 from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
 from aiohttp.payload import Payload
 from aiohttp.resolver import DefaultResolver
 
 from ingestd.core.clock import Clock
-from ingestd.transport.network_errors import as_httpx_error
+from ingestd.transport.network_errors import NoAnswer, Unsent, as_no_answer
 from ingestd.transport.proxies import Proxies
 from ingestd.transport.sessions import Sessions
 from ingestd.transport.url_guard import AddressRefused, UrlGuard
@@ -55,18 +54,7 @@ class Exchanged(NamedTuple):
     truncated: bool
 
 
-class Received(httpx.Response):
-    """A response that has been read."""
-
-    exchanged: Exchanged
-
-    @property
-    def has_redirect_location(self) -> bool:
-        # httpx parses the Location of a redirect even where it is not to follow it, and raises on garbage
-        return False
-
-
-class Engine(httpx.AsyncBaseTransport):
+class Engine:
     """Sends one request at a time per connection, over as many connections as are allowed.
 
     ``max_connection_age_s``: see ``sessions.py``.
@@ -120,7 +108,7 @@ class Engine(httpx.AsyncBaseTransport):
         """Send one request and read its answer. Names of ``headers`` are in lower case, values ASCII.
 
         The status line and complete headers decide: a body that is cut short, stalls or is too long is
-        ``truncated``. Raises httpx.TransportError, in fixed words, for everything else.
+        ``truncated``. Raises NoAnswer for everything else.
         """
         answer: aiohttp.ClientResponse | None = None
         parts: list[bytes] = []
@@ -137,10 +125,10 @@ class Engine(httpx.AsyncBaseTransport):
                 truncated = await _read(answer, parts, limit=limit)
         except _NETWORK_ERRORS as error:
             if isinstance(error, AddressRefused):
-                raise httpx.ConnectError(str(error)) from None
+                raise Unsent(str(error)) from None
             if answer is None:
                 whole = sent is None or sent.written
-                raise as_httpx_error(error, whole=whole) from None  # the chain has what the words leave out
+                raise as_no_answer(error, whole=whole) from None  # the chain has what the words leave out
             truncated = True
         finally:
             if answer is not None:
@@ -149,23 +137,12 @@ class Engine(httpx.AsyncBaseTransport):
         if sent is not None and sent.written and len(body) > self._answered_bytes:
             self._answered_bytes = len(body)
         if not 200 <= answer.status <= 599:
-            raise httpx.RemoteProtocolError(f"the answer's status is {answer.status}")
+            raise NoAnswer(f"the answer's status is {answer.status}")
         return Exchanged(answer.status, answer.raw_headers, b"".join(parts)[:limit], truncated)
 
     def limit(self, body: bytes) -> int:
         """How much of the answer to ``body`` is kept: APIs that give back each event, and more, do exist."""
         return max(self._max_body_bytes, _ECHO * len(body))
-
-    async def handle_async_request(self, request: httpx.Request) -> Received:
-        """The same for httpx. ``extensions["timeout"]`` has the names of ``Timeout``."""
-        asked = request.extensions.get("timeout", {})
-        timeout = Timeout(asked.get("connect"), asked.get("read"), asked.get("total"))
-        headers = {n.decode("ascii"): value.decode("latin-1") for n, value in request.headers.raw}
-        body = await request.aread()
-        done = await self.exchange(request.method, convert(request.url), headers, body, timeout=timeout)
-        response = Received(done.status, headers=list(done.headers), stream=httpx.ByteStream(done.body))
-        response.exchanged = done
-        return response
 
     async def _start(
         self,
@@ -265,10 +242,3 @@ async def _read(answer: aiohttp.ClientResponse, parts: list[bytes], *, limit: in
         if size > limit:
             return True
     return False
-
-
-@lru_cache(maxsize=64)
-def convert(url: httpx.URL) -> yarl.URL:
-    """aiohttp's URL for httpx's, without its user-info."""
-    # httpx has made an Authorization header of the user-info; aiohttp refuses to see both
-    return yarl.URL(str(url.copy_with(userinfo=b"", fragment=None) if url.userinfo else url), encoded=True)

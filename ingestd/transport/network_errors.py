@@ -7,23 +7,39 @@ import os
 import ssl
 
 import aiohttp
-import httpx
+
+
+class NoAnswer(Exception):
+    """A request without an answer; its text is in fixed words."""
+
+
+class Unsent(NoAnswer):
+    """Before the first byte of it was written."""
+
+
+class ConnectionLost(NoAnswer):
+    """While it was sent, or afterwards."""
+
+
+class CutWhileSending(NoAnswer):
+    """The connection was lost before all of the body was written: by RFC 9112 6.3 and 8, a message that no
+    recipient may take for a whole one."""
+
 
 # In order: the first that fits. What is more special stands first.
-_WORDS: tuple[tuple[type[Exception], type[httpx.TransportError], str], ...] = (
-    (aiohttp.ClientConnectorDNSError, httpx.ConnectError, "host name not found"),
-    (aiohttp.ClientProxyConnectionError, httpx.ProxyError, "cannot connect to the proxy"),
-    (aiohttp.ClientHttpProxyError, httpx.ProxyError, "the proxy refused"),
-    (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout, "no connection in time"),
-    (aiohttp.SocketTimeoutError, httpx.ReadTimeout, "no answer in time"),
-    (TimeoutError, httpx.ReadTimeout, "no complete answer in time"),
-    (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError, "connection closed before an answer came"),
-    (aiohttp.ClientPayloadError, httpx.RemoteProtocolError, "the answer is not HTTP"),
-    (aiohttp.NonHttpUrlClientError, httpx.UnsupportedProtocol, "the URL is not http or https"),
-    (aiohttp.InvalidURL, httpx.UnsupportedProtocol, "the URL is not valid"),
-    (ValueError, httpx.LocalProtocolError, "a header or the URL has forbidden characters"),
+_WORDS: tuple[tuple[type[Exception], type[NoAnswer], str], ...] = (
+    (aiohttp.ClientConnectorDNSError, Unsent, "host name not found"),
+    (aiohttp.ClientProxyConnectionError, Unsent, "cannot connect to the proxy"),
+    (aiohttp.ClientHttpProxyError, Unsent, "the proxy refused"),
+    (aiohttp.ConnectionTimeoutError, Unsent, "no connection in time"),
+    (aiohttp.SocketTimeoutError, NoAnswer, "no answer in time"),
+    (TimeoutError, NoAnswer, "no complete answer in time"),
+    (aiohttp.ServerDisconnectedError, ConnectionLost, "connection closed before an answer came"),
+    (aiohttp.ClientPayloadError, NoAnswer, "the answer is not HTTP"),
+    (aiohttp.NonHttpUrlClientError, Unsent, "the URL is not http or https"),
+    (aiohttp.InvalidURL, Unsent, "the URL is not valid"),
+    (ValueError, Unsent, "a header or the URL has forbidden characters"),
 )
-
 
 # What aiohttp and llhttp say first, of an answer's head that they do not take.
 _HEAD_WORDS = (
@@ -37,36 +53,28 @@ _HEAD_WORDS = (
 )
 
 
-class CutWhileSending(httpx.WriteError):
-    """The connection was lost before all of the body was written: by RFC 9112 6.3 and 8, a message that no
-    recipient may take for a whole one."""
-
-
-def as_httpx_error(raised: Exception, *, whole: bool = True) -> httpx.TransportError:
-    """httpx's exception for one of aiohttp's, of the operating system's, or of ``ssl``'s. ``whole``: all of
-    the request was written."""
+def as_no_answer(raised: Exception, *, whole: bool = True) -> NoAnswer:
+    """For an exception of aiohttp's, of the operating system's, or of ``ssl``'s. ``whole``: all of the
+    request was written."""
     error = _find(raised)
-    lost = isinstance(error, httpx.NetworkError) or isinstance(raised, aiohttp.ServerDisconnectedError)
-    if whole or not lost or isinstance(error, httpx.ConnectError):
+    if whole or not isinstance(error, ConnectionLost):
         return error
     return CutWhileSending(f"{error}, before all of the request was sent")
 
 
-def _find(raised: Exception) -> httpx.TransportError:
-    tls = _tls_words(raised)
-    if tls:
-        connecting = isinstance(raised, aiohttp.ClientConnectorError)
-        return httpx.ConnectError(tls) if connecting else httpx.NetworkError(tls)
+def _find(raised: Exception) -> NoAnswer:
+    if tls := _tls_words(raised):
+        return (Unsent if isinstance(raised, aiohttp.ClientConnectorError) else ConnectionLost)(tls)
     for kind, meaning, words in _WORDS:
         if isinstance(raised, kind):
             return meaning(words)
     if isinstance(raised, aiohttp.ClientResponseError):
-        return httpx.RemoteProtocolError(_head_words(raised.message))
+        return NoAnswer(_head_words(raised.message))
     if isinstance(raised, aiohttp.ClientConnectorError):
-        return httpx.ConnectError(f"cannot connect: {_system_words(raised.os_error)}")
+        return Unsent(f"cannot connect: {_system_words(raised.os_error)}")
     if isinstance(raised, OSError):
-        return httpx.NetworkError(f"connection lost: {_system_words(raised)}")
-    return httpx.NetworkError(f"connection lost: {type(raised).__name__}")
+        return ConnectionLost(f"connection lost: {_system_words(raised)}")
+    return ConnectionLost(f"connection lost: {type(raised).__name__}")
 
 
 def _head_words(said: str) -> str:

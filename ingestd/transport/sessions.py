@@ -15,7 +15,6 @@ from typing import Any
 
 import aiohttp
 import certifi
-import httpx
 from aiohttp.abc import AbstractResolver
 from aiohttp.client_proto import ResponseHandler
 
@@ -239,12 +238,14 @@ def _which(error: OSError, ca_file: str | None) -> str:
 def _tls_context(
     ca_file: str | None, certificate: tuple[str, str] | None, *, trust_env: bool
 ) -> ssl.SSLContext:
-    from_environment = trust_env and (os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"))
+    file = os.environ.get("SSL_CERT_FILE") if trust_env else None
+    folder = os.environ.get("SSL_CERT_DIR") if trust_env and not file else None
     try:
         if ca_file:
             context = ssl.create_default_context(cafile=ca_file)
-        elif certificate or from_environment:
-            context = httpx.create_ssl_context(trust_env=trust_env)
+        elif certificate or file or folder:
+            usual = None if folder else certifi.where()
+            context = ssl.create_default_context(cafile=file or usual, capath=folder)
         else:
             return public_authorities()
     except OSError as error:  # SSLError is one

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.errors import UserError
+from ingestd.transport.client import _target
 from ingestd.transport.url_guard import AddressRefused, UrlGuard, judge
 from tests.each import each
 
@@ -128,8 +129,9 @@ def test_whatever_passes_names_one_host_that_every_parser_sees(text: str) -> Non
         STRICT.check_url(url)
     except UserError:
         return
-    assert urlsplit(url).hostname == httpx.URL(url).host
-    assert not STRICT.refusal(httpx.URL(url).host)
+    target = _target(url)[0]
+    assert urlsplit(url).hostname == httpx.URL(url).host == target.host
+    assert not STRICT.refusal(target.raw_host or "")
 
 
 @given(st.text(alphabet="0123456789xX.abcdef", min_size=1, max_size=20))
