@@ -90,7 +90,10 @@ class GenesysEventsSink:
         self.max_events = min(max_events, MAX_REQUEST_ENTRIES)
         self.max_bytes = max_bytes
         self.overhead_bytes = len("{}") + (len(self._array) + _ARRAY_FRAME_BYTES if self._array else 0)
-        self._decode = msgspec.json.Decoder(_entry_type(self._api)).decode
+        has_source = self._array and "sourceId" in model(self._api.arrays[self._array]).fields
+        self._source = msgspec.json.encode(source_id) if source_id and has_source else b""
+        kept = frozenset({"sourceId"} if self._source else ())
+        self._decode = msgspec.json.Decoder(_entry_type(self._api, optional=kept)).decode
         self._reading = reading
         self._wall = wall
 
@@ -205,6 +208,8 @@ class GenesysEventsSink:
                 raise ValueError(f"{name} is empty")
         if not is_utf8(body):
             raise ValueError("it is not UTF-8")
+        if self._source and entry.sourceId is None:
+            body = b'{"sourceId":%b,%b' % (self._source, body[1:].lstrip(_BLANKS))
         return GenesysEntry(array, body, entry.eventId)
 
     def _check(self, entries: Sequence[GenesysEntry]) -> None:
@@ -235,17 +240,19 @@ class GenesysEventsSink:
         return len(entry.body) + (0 if self._array else len(entry.array) + _ARRAY_FRAME_BYTES)
 
 
-def _entry_type(api: EventApi) -> type[msgspec.Struct]:
+def _entry_type(api: EventApi, *, optional: frozenset[str]) -> type[msgspec.Struct]:
     """What each entry has to have: the texts that all models of the API require, and whose event it is."""
     models = [model(name).fields for name in api.arrays.values()]
     required = [
         field
         for field, spec in models[0].items()
-        if spec["type"] in _TEXTS and all(one.get(field, {}).get("required") for one in models)
+        if field not in optional
+        and spec["type"] in _TEXTS
+        and all(one.get(field, {}).get("required") for one in models)
     ]
     kinds: list[Any] = [(field, str) for field in required]
-    if api.subject not in required:
-        kinds.append((api.subject, str | None, None))
+    others = [field for field in (api.subject, *sorted(optional)) if field not in required]
+    kinds += [(field, str | None, None) for field in others]
     return msgspec.defstruct("Entry", kinds, gc=False)
 
 
@@ -307,7 +314,9 @@ class GenesysEventsConfig(HttpSinkConfig):
     map: Literal["none", "interaction"] = field(
         "none", description="none: events are entries of that API, under their array's name"
     )
-    source_id: str = field("", description="sourceConfiguration.sourceId of mapped events")
+    source_id: str = field(
+        "", description="sourceConfiguration.sourceId of mapped events; sourceId of entries that have none"
+    )
     namespace: str = field(
         "", description="makes UUIDs of foreign ids different from those of other platforms; empty: source_id"
     )

@@ -123,6 +123,12 @@ class SinkConfigBase(Section):
     allow_private: bool = field(True, description="requests may go to loopback and private addresses")
 
     @property
+    def references(self) -> dict[str, str]:
+        """The settings that stand for what [api] has, as ``ref:webhook.NAME.invocationUrl``."""
+        texts = {name: getattr(self, name) for name in type(self).model_fields}
+        return {n: text for n, text in texts.items() if isinstance(text, str) and text.startswith("ref:")}
+
+    @property
     def secret_urls(self) -> tuple[str, ...]:
         """The settings whose URL is a secret as a whole."""
         return ()
@@ -185,7 +191,7 @@ class HttpSinkConfig(SinkConfigBase):
     @property
     def needs_api(self) -> bool:
         """Whether [api] has to be set."""
-        return self.auth_kind == "api" or (self.at_api and not self.url)
+        return self.auth_kind == "api" or (self.at_api and not self.url) or bool(self.references)
 
     @property
     def expects_json(self) -> bool:

@@ -131,6 +131,10 @@ async def open_pipeline(
     ``say``: called with states; None: ``warn``. ``login``: of [api]. ``patient``: it waits out every outage,
     of an API or of the disk. The stores close at the end, the clients before.
     """
+    if "'ref:" in str(settings.sinks):  # few refer to what the API has
+        from ingestd.wiring.references import look_up
+
+        settings = await look_up(settings, login, clock=clock)
     async with AsyncExitStack() as stack:
         validator, router = make_validator(settings, warn=warn), routes.compile(patterns_of(settings))
         stack.callback((lock := DirectoryLock(directory)).release)

@@ -87,6 +87,9 @@ async def check_all(
         except (UserError, OSError) as error:
             yield report.add(fail(name, str(error)))
     usable = None if missing else login
+    settings, found = await _look_up(settings, usable, online=online and not missing)
+    for finding in found:
+        yield report.add(finding, online=online)
     async for finding in _check_sinks(settings, login if login and login.api else None):
         yield report.add(finding)
     if online and missing:
@@ -109,6 +112,28 @@ def _resolve(settings: Settings) -> tuple[Login | None, str]:
 
 def _check_login(login: Login | None) -> Iterable[Finding]:
     return configuration.check_login(login) if login else [ok("login", "no sink uses that of [api]")]
+
+
+async def _look_up(
+    settings: Settings, login: Login | None, *, online: bool
+) -> tuple[Settings, list[Finding]]:
+    """With what sinks refer to. A sink whose references were not looked up cannot be looked at."""
+    from ingestd.wiring.references import look_up, references_of
+
+    try:
+        wanted = references_of(settings)
+        if not wanted:
+            return settings, []
+        if online:
+            looked_up = await look_up(settings, login, clock=SystemClock())
+            return looked_up, [ok("sinks", f"{n}: {one.text} is there") for (n, _), one in wanted.items()]
+        found = [
+            ok("sinks", f"{n}: {f} = {one.text} is looked up at the start") for (n, f), one in wanted.items()
+        ]
+    except UserError as error:
+        found = [fail("sinks", str(error))]
+    left = {name: one for name, one in settings.sinks.items() if not one.references}
+    return settings.model_copy(update={"sinks": left}), found
 
 
 async def _check_sinks(settings: Settings, login: Login | None) -> AsyncIterator[Finding]:

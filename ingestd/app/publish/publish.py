@@ -1,6 +1,7 @@
 """What ``ingestd publish`` does."""
 
 from collections.abc import Callable
+from functools import partial
 
 from ingestd.app.event_loop import run_loop
 from ingestd.app.publish.event import check_event
@@ -24,6 +25,10 @@ def publish(
 ) -> PublishedEvent:
     """Send one event, and with ``wait_s`` ask what became of it. ``find_login`` is called where it is needed;
     ``tell`` with why it takes longer. An interrupt ends it. Raises UserError for what cannot even begin."""
+    if any(one.references for one in settings.sinks.values()):
+        from ingestd.wiring.references import look_up
+
+        settings = run_loop(partial(look_up, settings, find_login(), clock=SystemClock()))
     section = find_section(settings, sink_name)
     check_event(event, cloudevent=takes_cloudevents(section))
     login = find_login() if section.needs_api or sandbox else None

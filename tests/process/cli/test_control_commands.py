@@ -1,6 +1,7 @@
 """The commands for single resources, each against a sandbox that is a process of its own."""
 
 import json
+import re
 import shutil
 from typing import Any
 
@@ -210,3 +211,27 @@ def test_a_trigger_is_tested_with_an_event(plane: Plane) -> None:
     assert (broken.code, "the event is not JSON" in broken.err) == (2, True)
     shown = plane("triggers", "test", "orders", "-", "--json", given="{}").json
     assert shown["conditions"] == [{"path": "mediaType", "operator": "Equal", "matches": False, "why": ""}]
+
+
+def test_a_replay_into_a_webhook_that_is_looked_up_shows_its_url_nowhere(plane: Plane) -> None:
+    assert plane("webhooks", "create", "orders").code == 0
+    config, events = plane.directory / "c.toml", plane.directory / "e.ndjson"
+    state = plane.directory / "replay"
+    config.write_text(
+        f'[api]\nurl = "{plane.url}"\ntoken_url = "{plane.url}/oauth/token"\nclient_id = "sandbox"\n'
+        f'client_secret = "sandbox"\n[schema]\nname = "{plane.directory}/any.json"\ndedup_key = "id"\n'
+        f'[state]\ndir = "{state}"\n'
+        '[sinks.hook]\ntype = "webhook"\nurl = "ref:webhook.orders.invocationUrl"\n'
+    )
+    (plane.directory / "any.json").write_text('{"type":"object"}')
+    events.write_text('{"id":"1"}\n{"id":"2"}\n')
+    done = plane("replay", str(events), "--config", str(config), "--json", sandbox=False)
+    assert (done.code, done.json["delivered"]) == (0, 2), done.err
+    checks = [plane("check", "--config", str(config), *more, sandbox=False) for more in ((), ("--online",))]
+    assert [one.code for one in checks] == [0, 0], [one.out for one in checks]
+    assert "ref:webhook.orders.invocationUrl is looked up at the start" in checks[0].out
+    shown = plane("config", "show", "--config", str(config), sandbox=False)
+    assert 'url = "ref:webhook.orders.invocationUrl"' in shown.out
+    kept = [file.read_bytes().decode(errors="replace") for file in state.rglob("*") if file.is_file()]
+    seen = [done.out, done.err, shown.out, *(one.out + one.err for one in checks), *kept]
+    assert not [text for text in seen if re.search("webhooks/[0-9a-f]{32}", text)]

@@ -73,6 +73,19 @@ def test_presence_and_routing_status_take_the_plain_entry() -> None:
     assert "status" in fault_of(status, event.replace(b"status", b"state"))
 
 
+def test_an_entry_without_a_source_gets_that_of_the_settings() -> None:
+    source = uuid_of("pbx")
+    sink = GenesysEventsSink(name="p", api=API, family="presence", source_id=source, strict=True)
+    own = least("UserPresenceEvent", eventId=uuid_of("a"))
+    none = least("UserPresenceEvent", eventId=uuid_of("b"), sourceId=...)
+    events = [json.dumps(one).encode() for one in (own, none)]
+    assert sink.sizes(events) == [len(events[0]), len(events[1]) + len('"sourceId":"",') + len(source)]
+    sent = json.loads(sink.encode(events))["userPresenceEvents"]
+    assert sent == [own, none | {"sourceId": source}]
+    bare = GenesysEventsSink(name="p", api=API, family="presence")
+    assert "sourceId" in fault_of(bare, events[1])
+
+
 @each("field", ["eventId", "eventDateTime", "conversationId"])
 @each("value", [None, 7, "", "missing"])
 def test_an_entry_without_a_field_does_not_fit_and_the_words_name_the_field(field: str, value: Any) -> None:
