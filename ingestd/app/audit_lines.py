@@ -1,7 +1,6 @@
 """Lines of the audit file: where it is, which of them are asked for, how they look. For ``audit.py``."""
 
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ingestd.config import load
+from ingestd.app.state_place import only_directory
+from ingestd.config import Settings, find_state_directory, load, state_base
 from ingestd.config.sections import AuditConfig
 from ingestd.core import units
 from ingestd.core.clock import SystemClock
@@ -50,18 +50,21 @@ def find_log(file: str | None, state_dir: str | None, config_file: str | None) -
     if file:
         directory = Path(settings.state.dir or Path(file).parent)
         return LogPlace(Path(file), audit, directory, named=True)
-    directory = Path(settings.state.dir) if settings.state.dir else _only_directory(required=not audit.file)
+    directory = _directory(settings, config_file)
     path = Path(audit.file) if audit.file and not state_dir else directory / FILE_NAME
     return LogPlace(path, audit, directory)
 
 
-def _only_directory(*, required: bool) -> Path:
-    base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "ingestd"
-    found = sorted(path.parent for path in base.glob(f"*/{FILE_NAME}"))
-    if len(found) > 1 and required:
-        names = ", ".join(map(str, found))
-        raise UserError(f"there are several state directories: choose one with --state-dir ({names})")
-    return found[0] if len(found) == 1 else base
+def _directory(settings: Settings, config_file: str | None) -> Path:
+    """Where several could be meant, no matter: then the file itself was named."""
+    try:
+        if settings.state.dir or not config_file:
+            return Path(settings.state.dir) if settings.state.dir else only_directory(FILE_NAME)
+        return find_state_directory(settings)
+    except UserError:
+        if settings.audit.file:
+            return state_base()
+        raise
 
 
 def verify(place: LogPlace, *, noted: str, key_files: Sequence[str]) -> AuditFindings:

@@ -1,9 +1,9 @@
 """Where a replay sends: the API of the settings, or a sandbox that is started for it."""
 
-import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
+from ingestd.app.state_place import sandbox_state
 from ingestd.config import Login, Settings, find_login
 from ingestd.core.setting_types import SecretStr
 
@@ -28,6 +28,6 @@ async def find_target(
         client_secret=SecretStr("sandbox"),
     )
     if not settings.state.dir:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="ingestd-sandbox-"))
+        directory = str(stack.enter_context(sandbox_state()))
         settings = settings.model_copy(update={"state": settings.state.model_copy(update={"dir": directory})})
     return login, settings

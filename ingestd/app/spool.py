@@ -6,7 +6,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from ingestd.app.letters.letters import directory_of
+from ingestd.app.state_place import directory_of
 from ingestd.core.errors import UserError
 from ingestd.store.connection import FILE_NAME
 from ingestd.store.parked_sinks import read_backlog, set_parked

@@ -1,13 +1,12 @@
 """``ingestd audit``: the audit file for people. Parses and prints; the work is in ``app/audit_lines.py``."""
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ingestd.cli.options import F
+from ingestd.cli.options import state_and_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,14 +15,6 @@ if TYPE_CHECKING:
 
 BROKEN = 3
 SHOWN_PROBLEMS = 50
-
-
-def _state_dir(command: F) -> F:
-    return click.option("--state-dir", metavar="DIR", help="The directory whose audit file it is.")(command)
-
-
-def _config(command: F) -> F:
-    return click.option("--config", "config_file", metavar="FILE", help="TOML configuration.")(command)
 
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -45,8 +36,7 @@ def audit() -> None:
 
 @audit.command()
 @click.argument("file", metavar="[FILE]", required=False)
-@_state_dir
-@_config
+@state_and_config
 @click.option(
     "--noted",
     metavar="CHAIN",
@@ -92,8 +82,7 @@ def verify(
 @click.argument("file", metavar="[FILE]", required=False)
 @click.option("-n", "count", type=click.IntRange(0, 1_000_000), default=20, show_default=True, help="Lines.")
 @click.option("-f", "--follow", is_flag=True, help="Continue with new lines, also after a rotation.")
-@_state_dir
-@_config
+@state_and_config
 @_as_json
 def tail(
     count: int,
@@ -117,8 +106,7 @@ def tail(
 @click.option("--sink", metavar="NAME", help="Lines of this sink.")
 @click.option("--request-id", metavar="ID", help="Lines of this request; the beginning of its id is enough.")
 @click.option("--file", metavar="FILE", help="The audit file [audit.jsonl in the state directory].")
-@_state_dir
-@_config
+@state_and_config
 @_as_json
 def grep(
     text: str,
@@ -145,17 +133,13 @@ def _print_lines(
     from ingestd.app.audit_lines import show, show_garbage
 
     out = sys.stdout
-    try:
-        for data, entry in lines:
-            if entry is not None:
-                out.write((data.decode() if as_json else show(entry)) + "\n")
-            elif not as_json:
-                out.write(show_garbage(data) + "\n")
-            if live:
-                out.flush()
-        out.flush()
-    except BrokenPipeError:
-        os._exit(0)  # whoever read us has seen enough
+    for data, entry in lines:
+        if entry is not None:
+            out.write((data.decode() if as_json else show(entry)) + "\n")
+        elif not as_json:
+            out.write(show_garbage(data) + "\n")
+        if live:
+            out.flush()
 
 
 def _as_dict(found: "AuditFindings") -> dict[str, object]:

@@ -1,7 +1,6 @@
 """``ingestd dlq``: the dead-letter store for people. Parses and prints; the work is in ``app/letters/``."""
 
 import json
-import os
 import sys
 import time
 from contextlib import nullcontext
@@ -10,7 +9,7 @@ from typing import Any
 
 import click
 
-from ingestd.cli.options import F, api_options, common_options, overrides
+from ingestd.cli.options import F, api_options, common_options, overrides, state_options
 from ingestd.cli.say import say
 from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
@@ -35,10 +34,6 @@ def _filters(command: F) -> F:
     ):
         command = option(command)
     return command
-
-
-def _state_dir(command: F) -> F:
-    return click.option("--state-dir", metavar="DIR", help="The directory that the replay used.")(command)
 
 
 _state = click.option(
@@ -74,7 +69,7 @@ def dlq() -> None:
 @click.option(
     "--limit", type=click.IntRange(1), default=50, show_default=True, help="The most that are listed."
 )
-@_state_dir
+@state_options
 @_as_json
 def list_letters(group: bool, limit: int, as_json: bool, state_dir: str | None, **which: Any) -> None:
     """List dead letters, or groups of like failures."""
@@ -92,7 +87,7 @@ def list_letters(group: bool, limit: int, as_json: bool, state_dir: str | None, 
 
 @dlq.command()
 @click.argument("number", type=int, metavar="ID")
-@_state_dir
+@state_options
 @_as_json
 @click.option("--payload", "payload_only", is_flag=True, help="The payload's bytes alone, to edit.")
 def show(number: int, state_dir: str | None, as_json: bool, payload_only: bool) -> None:
@@ -171,7 +166,7 @@ def retry(
 @_filters
 @_state
 @click.option("--output", type=click.Path(path_type=Path), help="A file instead of standard output.")
-@_state_dir
+@state_options
 @click.option(
     "--json", "as_json", is_flag=True, help="Whole letters with their reasons, one JSON object a line."
 )
@@ -184,7 +179,7 @@ def export(output: Path | None, state_dir: str | None, as_json: bool, **which: A
         with output.open("wb") if output else nullcontext(sys.stdout.buffer) as stream:
             count, bent = letters.export(state_dir, where, stream, as_json=as_json, now=time.time())
     except BrokenPipeError:
-        os._exit(0)  # whoever read us has seen enough
+        raise
     except OSError as error:
         raise UserError(f"cannot write the export: {error.strerror}") from None
     from ingestd.core.units import counted
@@ -199,7 +194,7 @@ def export(output: Path | None, state_dir: str | None, as_json: bool, **which: A
 @_filters
 @click.option("--all", "everything", is_flag=True, help="All letters of that state.")
 @_state
-@_state_dir
+@state_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_as_json
 def purge(

@@ -1,7 +1,8 @@
 """Options that several commands share, and how they become settings."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -54,6 +55,40 @@ def admin_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def state_options(command: F) -> F:
+    """``--state-dir --config --sandbox``: of these the command gets one ``state_dir``, or None."""
+
+    @wraps(command)
+    def placed(*args: Any, state_dir: str | None, config_file: str | None, **rest: Any) -> Any:
+        from ingestd.app.state_place import place
+
+        return command(*args, state_dir=state_dir or place(None, config_file, sandbox=False), **rest)
+
+    return cast("F", state_and_config(placed))
+
+
+def state_and_config(command: F) -> F:
+    """The same, for a command that reads the configuration itself: it gets ``config_file``, too."""
+
+    @wraps(command)
+    def placed(*args: Any, state_dir: str | None, config_file: str | None, sandbox: bool, **rest: Any) -> Any:
+        from ingestd.app.state_place import place
+
+        if sandbox:
+            state_dir = place(state_dir, config_file, sandbox=True)
+        return command(*args, state_dir=state_dir, config_file=config_file, **rest)
+
+    for option in (
+        click.option("--sandbox", is_flag=True, help="What the last `replay --sandbox` left."),
+        click.option(
+            "--config", "config_file", metavar="FILE", help="TOML configuration: its state directory."
+        ),
+        click.option("--state-dir", metavar="DIR", help="The directory that the replay or the service uses."),
+    ):
+        placed = option(placed)
+    return cast("F", placed)
 
 
 def overrides(**given: Any) -> dict[tuple[str, str], Any]:

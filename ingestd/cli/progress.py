@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from shlex import quote
 from typing import Any, NamedTuple, Protocol
 
 import anyio
@@ -12,6 +13,7 @@ import click
 
 from ingestd.app.replay import Replay
 from ingestd.app.replay_report import make_report
+from ingestd.app.state_place import sandbox_directory
 from ingestd.core.redaction import redact
 from ingestd.core.text import answer_words, cut
 from ingestd.core.units import counted, human_seconds
@@ -122,8 +124,15 @@ class Quiet:
         if (replay.error or replay.interrupted) and replay.pipeline.database.path.exists():
             click.echo("run the same command again to continue; no events are lost")
         directory = replay.pipeline.database.path.parent
-        if (report["rejected"] or report["dead_lettered"]) and directory.exists():
-            click.echo(f"see the dead letters with: ingestd dlq list --state-dir {directory}")
+        if not (report["rejected"] or report["dead_lettered"]):
+            return
+        if directory.exists():
+            click.echo(f"see the dead letters with: ingestd dlq list --state-dir {quote(str(directory))}")
+        elif sandbox_directory().exists():
+            kept = "they stay until the next replay --sandbox"
+            click.echo(f"see the dead letters with: ingestd dlq list --sandbox ({kept})")
+        else:
+            click.echo("the dead letters are gone: keep them with --state-dir DIR")
 
     def _tell_sinks(self, sinks: dict[str, dict[str, Any]]) -> None:
         """One line for each, where there are several."""

@@ -6,7 +6,8 @@ import time
 
 import click
 
-_state_dir = click.option("--state-dir", metavar="DIR", help="The directory that `ingestd run` uses.")
+from ingestd.cli.options import state_options
+
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -26,7 +27,7 @@ def spool() -> None:
 
 
 @spool.command()
-@_state_dir
+@state_options
 @_as_json
 def stat(state_dir: str | None, as_json: bool) -> None:
     """Show how much waits, since when, and which damage was ever found."""
@@ -50,7 +51,7 @@ def stat(state_dir: str | None, as_json: bool) -> None:
 
 
 @spool.command()
-@_state_dir
+@state_options
 @_as_json
 @click.option("--forget", is_flag=True, help="Clear the list of damage that was found before.")
 @click.pass_context
@@ -71,7 +72,7 @@ def check(ctx: click.Context, state_dir: str | None, as_json: bool, forget: bool
 
 
 @spool.command()
-@_state_dir
+@state_options
 @click.option("--damaged", is_flag=True, help="Print the raw remains of damaged chunks instead.")
 def dump(state_dir: str | None, damaged: bool) -> None:
     """Write the events to standard output as NDJSON, in the order of acceptance."""
@@ -84,7 +85,7 @@ def dump(state_dir: str | None, damaged: bool) -> None:
 
 @spool.command()
 @click.argument("sink", metavar="SINK")
-@_state_dir
+@state_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_as_json
 def forget(sink: str, state_dir: str | None, yes: bool, as_json: bool) -> None:
@@ -107,7 +108,7 @@ def forget(sink: str, state_dir: str | None, yes: bool, as_json: bool) -> None:
 
 @spool.command()
 @click.argument("sink", metavar="SINK")
-@_state_dir
+@state_options
 def park(sink: str, state_dir: str | None) -> None:
     """Set a sink aside, also beside a running service: nothing is sent there until it is resumed.
 
@@ -121,7 +122,7 @@ def park(sink: str, state_dir: str | None) -> None:
 
 @spool.command()
 @click.argument("sink", metavar="SINK")
-@_state_dir
+@state_options
 def resume(sink: str, state_dir: str | None) -> None:
     """Send to a parked sink again, from where it was."""
     from ingestd.app import spool as app

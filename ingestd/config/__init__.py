@@ -5,7 +5,14 @@
 the tree.
 """
 
-from ingestd.config.api_login import Login, find_login, resolve_login, state_directory
+from ingestd.config.api_login import (
+    Login,
+    find_login,
+    find_state_directory,
+    resolve_login,
+    state_base,
+    state_directory,
+)
 from ingestd.config.loading import ConfigFile, Overrides, load, load_with_origins
 from ingestd.config.sections import (
     AdminConfig,
@@ -53,8 +60,10 @@ __all__ = [
     "check_run",
     "doubts",
     "find_login",
+    "find_state_directory",
     "load",
     "load_with_origins",
     "resolve_login",
+    "state_base",
     "state_directory",
 ]

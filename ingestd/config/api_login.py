@@ -84,13 +84,29 @@ def state_directory(
     uses [api], one for each set of sinks."""
     if settings.state.dir:
         return Path(settings.state.dir)
-    environ = os.environ if environ is None else environ
-    base = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    above = Path(base) / "ingestd"
+    above = state_base(environ)
     if not login:
         return above / _name_of("sinks_" + "_".join(sorted(settings.sinks)))
     old = above / _name_of(login.api)  # it had user-info and query in it, and may have events
     return old if old.is_dir() else above / _name_of(_plain(login.api))
+
+
+def state_base(environ: Mapping[str, str] | None = None) -> Path:
+    """Where the state directories are that nobody has named."""
+    environ = os.environ if environ is None else environ
+    return Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "ingestd"
+
+
+def find_state_directory(settings: Settings) -> Path:
+    """As ``state_directory``, for a command that needs no credentials. Raises UserError."""
+    sinks = sinks_that_send(settings)
+    if settings.state.dir or (sinks and not any(sink.needs_api for sink in sinks.values())):
+        return state_directory(settings, None)
+    api = settings.api
+    url = genesys_regions.hosts(api.region)[0] if api.region else api.url
+    if not url:
+        raise UserError("the configuration names no state directory (state.dir) and no API: use --state-dir")
+    return state_directory(settings, Login(url, None))
 
 
 def _name_of(where: str) -> str:

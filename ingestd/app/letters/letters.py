@@ -1,14 +1,13 @@
 """What the ``dlq`` commands read. What they change is in ``purge.py`` and ``retry.py``, which import more."""
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
 from ingestd.app.letters.shape import Fields, as_dict, group_as_dict
+from ingestd.app.state_place import directory_of
 from ingestd.core import units
 from ingestd.core.errors import NotFound, UserError
 from ingestd.store.connection import FILE_NAME
@@ -35,29 +34,6 @@ def make_filter(
     return Filter(
         tuple(ids), reason or "", fingerprint or "", "all" if ids else state, older_s, newer_s, sink or ""
     )
-
-
-def directory_of(state_dir: str | None) -> Path:
-    """The state directory: as given, or the only one there is. Raises UserError."""
-    if not state_dir:
-        from ingestd.config import load  # all settings: as much to import as all else
-
-        state_dir = load(None, {}).state.dir
-    if state_dir:
-        directory = Path(state_dir)
-    else:
-        base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "ingestd"
-        found = [path.parent for path in base.glob(f"*/{FILE_NAME}")]
-        if len(found) > 1:
-            names = ", ".join(str(path) for path in found)
-            raise UserError(f"there are several state directories: choose one with --state-dir ({names})")
-        directory = found[0] if found else base
-    if not (directory / FILE_NAME).exists():
-        raise UserError(
-            f"there is no {FILE_NAME} in {directory}: name the state directory of the replay, or of the"
-            " service, with --state-dir"
-        )
-    return directory
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ingestd.app.event_loop import run_loop
-from ingestd.app.letters.letters import directory_of, find
+from ingestd.app.letters.letters import find
+from ingestd.app.state_place import directory_of
 from ingestd.config.sections import AuditConfig
 from ingestd.core.clock import SystemClock
 from ingestd.store import letter_leases

@@ -12,9 +12,9 @@ from typing import Any
 import anyio
 
 from ingestd.app.event_loop import run_loop
-from ingestd.app.letters.letters import directory_of
 from ingestd.app.letters.purge import beside_log
 from ingestd.app.letters.retry_result import RetryResult
+from ingestd.app.state_place import directory_of, place, sandbox_directory
 from ingestd.config import Login, Overrides, Settings, find_login, load
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError, first_cause
@@ -49,7 +49,9 @@ def retry(
     Raises UserError when it cannot begin.
     """
     given = dict(overrides)
-    directory = directory_of(given.get(("state", "dir")) or load(config_file, {}).state.dir)
+    named, alone = given.get(("state", "dir")), sandbox and not config_file
+    kept = str(sandbox_directory()) if alone and not named and sandbox_directory().exists() else named
+    directory = directory_of(kept or place(None, config_file, sandbox=False))
     given["state", "dir"] = str(directory)
     result = RetryResult(dry_run=dry_run)
 
