@@ -13,7 +13,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 # setuptools warns of each editable install, which pip prints since 26
 QUIET  := PYTHONWARNINGS="ignore:Editable installation"
 
-.PHONY: setup demo test check docs reference deploy-check kafka models sdk-check constraints bench simulate soak fuzz clean
+.PHONY: setup accelerator fuzz-accelerator demo test check docs reference deploy-check kafka models sdk-check constraints bench simulate soak fuzz clean
 .DEFAULT_GOAL := help
 
 help:              ## this list
@@ -25,6 +25,9 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(QUIET) $(BIN)/python -m pip install --quiet --editable ".[dev]"
 	@touch $@
+
+accelerator: $(READY) ## build the optional compiled accelerator with cargo, and install it
+	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps ./accelerator
 
 demo: $(DEMO)/.ready ## replay a sample into the sandbox, with faults, and print the ledger
 	@$(DEMO)/bin/ingestd demo
@@ -82,6 +85,17 @@ soak: $(READY)     ## kill -9 and faults, then a judgement: SECONDS=300, or ROUN
 
 fuzz: $(READY)     ## properties with many more examples, random crashes with many more lives; SEED runs one again
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -n 2 --dist worksteal --timeout 3600 tests/unit tests/contract tests/integration tests/process
+
+# Coverage counters as libFuzzer reads them; stable compilers have them as passes of LLVM.
+COUNTERS := -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+FUZZING  := build/fuzz-accelerator
+
+fuzz-accelerator: $(READY) ## the accelerator against the definition of an event, guided by coverage: SECONDS=600
+	$(BIN)/python -m pip install --quiet --target $(FUZZING)/site --upgrade atheris
+	RUSTFLAGS="$(COUNTERS)" CARGO_TARGET_DIR=$(FUZZING)/target CARGO_BUILD_TARGET=$$(rustc -vV | sed -n 's/host: //p') \
+	    $(BIN)/python -m pip install --quiet --target $(FUZZING)/site --upgrade --no-deps --no-cache-dir ./accelerator
+	LD_PRELOAD=$(FUZZING)/site/ubsan_with_fuzzer.so PYTHONPATH=$(FUZZING)/site:. \
+	    $(BIN)/python accelerator/fuzz.py $(FUZZING)/corpus -max_total_time=$(or $(SECONDS),600) -print_final_stats=1
 
 clean:             ## remove what setup made
 	rm -rf $(VENV) build ingestd-demo .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,6 +6,7 @@ from typing import Any
 
 from ingestd import __version__
 from ingestd.app.service_parts import Service
+from ingestd.core import accelerator
 from ingestd.core.ledger import Ledger
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.store.spool import Spool
@@ -18,6 +19,7 @@ def describe(service: Service) -> dict[str, Any]:
     """``/v1/status``: what an operator needs to see in a minute. No secrets, no payloads."""
     told: dict[str, Any] = {
         "version": __version__,
+        "accelerator": accelerator.STATE,
         "state": "stopping" if service.closing else "running" if service.opened else "starting",
         "uptime_seconds": round(service.clock.monotonic() - service.started, 1),
         "ready": service.readiness.ready,

@@ -10,7 +10,10 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from enum import Enum
 from typing import NamedTuple
 
-from ingestd.core.receipt import Positions, Receipt, Routed
+import msgspec
+
+from ingestd.core.receipt import Digests, Positions, Receipt, Routed
+from ingestd.core.sequences import COMPILED, pick
 
 
 class Keeper(Enum):
@@ -66,7 +69,7 @@ class Chunk:
 
     def __init__(
         self,
-        events: list[bytes],
+        events: Sequence[bytes],
         *,
         source: int,
         start: int,
@@ -76,12 +79,12 @@ class Chunk:
         place: Callable[[int], tuple[int, int]] | None = None,
         too_long: dict[int, int] | None = None,
         keeper: Keeper = Keeper.SOURCE,
-        digests: list[bytes | None] | None = None,
+        digests: Digests | None = None,
         accepted_at: float = 0.0,
         unreadable: dict[int, str] | None = None,
         about: Callable[[int], str] | None = None,
     ) -> None:
-        self.events = events
+        self.events: Sequence[bytes] = events
         self.source = source
         self.start = start
         self.end = end
@@ -94,7 +97,7 @@ class Chunk:
         self.mark = NO_MARK
         self.size_bytes = end - start
         self.keeper = keeper
-        self.digests = digests or []
+        self.digests: Digests = digests or []
         self.accepted_at = accepted_at
         self.routed: Routed = {}
         self.unreadable = unreadable or {}
@@ -219,8 +222,8 @@ class Batch:
 
     def __init__(
         self,
-        events: list[bytes],
-        digests: list[bytes | None],
+        events: Sequence[bytes],
+        digests: Digests,
         segments: list[Segment],
         new_id: NewId,
         *,
@@ -273,8 +276,8 @@ class Batch:
         """
         letters = tuple(self.letters[i] for i in indices) if self.letters else ()
         part = Batch(
-            [self.events[i] for i in indices],
-            [self.digests[i] for i in indices],
+            pick(self.events, indices),
+            pick(self.digests, indices),
             list(pick_segments(self.segments, indices)),
             self.new_id,
             letters=letters,
@@ -299,9 +302,40 @@ def frame(prefix: bytes, separator: bytes, suffix: bytes, events: Sequence[bytes
 
     Twice, in large blocks that are new each time, costs four times as much (measured).
     """
+    if isinstance(events, COMPILED):
+        body: bytes = events.frame(prefix, separator, suffix)  # type: ignore[attr-defined]
+        return body
     if not events:
         return prefix + suffix
     framed = list(events)  # the frame goes into the join
     framed[0] = prefix + framed[0]
     framed[-1] += suffix
     return separator.join(framed)
+
+
+def size_of(events: Sequence[bytes]) -> int:
+    """Bytes of all of them."""
+    if isinstance(events, COMPILED):
+        return events.size_bytes  # type: ignore[attr-defined,no-any-return]
+    return sum(map(len, events))
+
+
+def packed_events(events: Sequence[bytes]) -> tuple[bytes, int]:
+    """As msgpack writes a list of them, and the bytes of all of them."""
+    if isinstance(events, COMPILED):
+        return events.msgpack(), events.size_bytes  # type: ignore[attr-defined]
+    return msgspec.msgpack.encode(events), sum(map(len, events))
+
+
+def packed_keys(digests: Sequence[bytes | None], *, missing: bytes = b"") -> bytes:
+    """One after the other; ``missing``: what stands for None, nothing or as many zeros."""
+    if isinstance(digests, COMPILED):
+        return digests.packed(bool(missing))  # type: ignore[attr-defined,no-any-return]
+    return b"".join([digest or missing for digest in digests] if missing else filter(None, digests))
+
+
+def packed_chunk(
+    events: Sequence[bytes], digests: Digests, *, missing: bytes
+) -> tuple[bytes, tuple[bytes, int]]:
+    """``packed_keys`` and ``packed_events``."""
+    return packed_keys(digests, missing=missing), packed_events(events)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 from ingestd.core.letter import DeadLetter
+from ingestd.core.sequences import COMPILED
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ class Resolution:
     failed: list[DeadLetter] = field(default_factory=list)
     unmatched: int = 0
     unconfirmed: int = 0
-    keys: list[bytes] = field(default_factory=list)
+    keys: Sequence[bytes] = ()
     lost: list[DeadLetter] = field(default_factory=list)
     in_store: list[DeadLetter] = field(default_factory=list)
     positions: Positions = ()
@@ -99,8 +100,7 @@ class Receipt:
         letters = [letter for _, letter in failed]
         self.dead_letters += len(letters)
         pending = len(self.unconfirmed.keys() & positions) if self.unconfirmed else 0
-        known = list(filter(None, keys))
-        return Resolution(len(positions), letters, unconfirmed=pending, keys=known, lost=letters)
+        return Resolution(len(positions), letters, unconfirmed=pending, keys=known_keys(keys), lost=letters)
 
     def finish(self, sink: str, count: int) -> None:
         """``resolve`` was recorded for this number of events."""
@@ -267,7 +267,7 @@ class FanOutReceipt(Receipt):
             [letter for at, (_, letter) in self.failed.items() if at not in self.unconfirmed],
             self.unmatched,
             len(self.unconfirmed),
-            list(filter(None, keys)),
+            known_keys(keys),
             lost,
             lost,
             sorted({*self._before, *self._positions}) if self._before else self._positions,
@@ -321,3 +321,10 @@ class OrderedAcks(Generic[T]):
             last = self._unresolved.popleft().position
         if last is not None:
             self._ack(last)
+
+
+def known_keys(digests: Sequence[bytes | None]) -> Sequence[bytes]:
+    """Those that there are."""
+    if isinstance(digests, COMPILED):
+        return digests.known()  # type: ignore[attr-defined,no-any-return]
+    return list(filter(None, digests))

@@ -3,7 +3,7 @@
 The HTTP source makes submissions, ``admission.py`` takes them; neither knows the other.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -68,7 +68,7 @@ class Submission:
     ``unreadable``: why there is no event at an index. ``delivered`` is called when all that was stored is
     resolved at all sinks, if that happens in this process."""
 
-    events: list[bytes]
+    events: Sequence[bytes]
     answer: Callable[[Result], None]
     size_bytes: int
     producer: str = ""

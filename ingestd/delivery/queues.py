@@ -8,6 +8,7 @@ order by nature, and pass it by.
 import asyncio
 import heapq
 import math
+import sys
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -17,7 +18,8 @@ from typing import NamedTuple, Protocol
 
 from ingestd.core.chunk import Batch, Chunk, NewId, Segment
 from ingestd.core.clock import Clock
-from ingestd.core.receipt import Positions
+from ingestd.core.receipt import Digests, Positions
+from ingestd.core.sequences import COMPILED, joined
 from ingestd.delivery.bisection import Bisection
 from ingestd.delivery.key_order import KeyOrder
 
@@ -189,10 +191,10 @@ class Batcher:
         self._max_age_s = max_age_s
         self._overhead_bytes = overhead_bytes
         self._sep_bytes = sep_bytes
-        self._events: list[bytes] = []
-        self._digests: list[bytes | None] = []
+        self._events: list[Sequence[bytes]] = []  # one for each segment
+        self._digests: list[Digests] = []
         self._segments: list[Segment] = []
-        self._bytes = 0
+        self._bytes = self._count = 0
         self.deadline: float | None = None
         """When the open batch is due by age, on the clock of ``add``; None while it is empty."""
         self._siblings: list[Batcher] = []
@@ -205,6 +207,7 @@ class Batcher:
             "_digests": [],
             "_segments": [],
             "_bytes": 0,
+            "_count": 0,
             "_siblings": [],
             "deadline": None,
         }
@@ -212,7 +215,7 @@ class Batcher:
         return one
 
     def __len__(self) -> int:
-        return len(self._events)
+        return self._count
 
     @property
     def max_event_bytes(self) -> int:
@@ -228,8 +231,8 @@ class Batcher:
     def add(
         self,
         chunk: Chunk,
-        events: list[bytes],
-        digests: list[bytes | None],
+        events: Sequence[bytes],
+        digests: Digests,
         positions: Positions,
         now: float,
         *,
@@ -245,53 +248,77 @@ class Batcher:
         if self._max_events == 1:
             yield from self._one_by_one(chunk, events, digests, positions)
             return
-        sep = self._sep_bytes
-        ends = list(accumulate(map(len, events) if sizes is None else sizes))  # without separators
-        first, taken = 0, 0
+        fit, first = _fit_of(events, sizes), 0
         while first < len(events):
-            if not self._events:
+            if not self._count:
                 self.deadline = now + self._max_age_s
-            room = self._room - self._bytes + taken + (first - 1) * sep
-            last = first + bisect_right(range(first, len(events)), room, key=lambda i: ends[i] + i * sep)
-            last = min(last, first + self._max_events - len(self._events))
-            if last == first and not self._events:
-                last = first + 1
-            if last > first:
+            room, most = self._room - self._bytes, self._max_events - self._count
+            count, size = fit(first, room, self._sep_bytes, most)
+            if not (count or self._count):
+                count, size = fit(first, sys.maxsize, self._sep_bytes, 1)
+            last = first + count
+            if count:
                 self._append(chunk, events, digests, positions, first, last)
-                self._bytes += ends[last - 1] - taken + (last - first) * sep
-                taken = ends[last - 1]
-            full = last < len(events) or len(self._events) >= self._max_events
+                self._bytes += size
+            full = last < len(events) or self._count >= self._max_events
             first = last
             if full:
                 yield self.flush()
 
     def flush(self) -> Batch:
         """The open batch, whatever its size; the next one starts empty."""
-        batch = Batch(self._events, self._digests, self._segments, self._new_id)
-        self._events, self._digests, self._segments, self._bytes = [], [], [], 0
+        events, digests = self._events, self._digests
+        one = len(events) == 1
+        batch = Batch(
+            events[0] if one else joined(events),
+            digests[0] if one else joined(digests),
+            self._segments,
+            self._new_id,
+        )
+        self._events, self._digests, self._segments = [], [], []
+        self._bytes = self._count = 0
         self.deadline = None
         return batch
 
     def _append(
         self,
         chunk: Chunk,
-        events: list[bytes],
-        digests: list[bytes | None],
+        events: Sequence[bytes],
+        digests: Digests,
         positions: Positions,
         first: int,
         last: int,
     ) -> None:
         whole = first == 0 and last == len(events)
-        self._events += events if whole else events[first:last]
-        self._digests += digests if whole else digests[first:last]
+        self._events.append(events if whole else events[first:last])
+        self._digests.append(digests if whole else digests[first:last])
+        self._count += last - first
         self._segments.append(Segment(chunk, positions if whole else positions[first:last]))
 
     def _one_by_one(
-        self, chunk: Chunk, events: list[bytes], digests: list[bytes | None], positions: Positions
+        self, chunk: Chunk, events: Sequence[bytes], digests: Digests, positions: Positions
     ) -> Iterator[Batch]:
         """For APIs that take one event to a request."""
         for index, (event, digest) in enumerate(zip(events, digests, strict=True)):
             yield Batch([event], [digest], [Segment(chunk, positions[index : index + 1])], self._new_id)
+
+
+def _fit_of(
+    events: Sequence[bytes], sizes: Sequence[int] | None
+) -> Callable[[int, int, int, int], tuple[int, int]]:
+    """``fit(first, room, separator, most)``: how many of the events from ``first`` on, ``most`` at most, take
+    ``room`` bytes, each with those of a separator; and the bytes that they take."""
+    if sizes is None and isinstance(events, COMPILED):
+        return events.fit  # type: ignore[attr-defined,no-any-return]
+    ends = [0, *accumulate(map(len, events) if sizes is None else sizes)]  # without separators
+
+    def fit(first: int, room: int, separator: int, most: int) -> tuple[int, int]:
+        lasts = range(first + 1, min(len(events), first + most) + 1)
+        before = ends[first] + first * separator
+        count = bisect_right(lasts, room + before, key=lambda last: ends[last] + last * separator)
+        return count, ends[first + count] + (first + count) * separator - before
+
+    return fit
 
 
 class Aging(Protocol):

@@ -120,7 +120,7 @@ SLICE_S = 0.01
 
 _DONE = object()
 
-AddToOutbox = Callable[[list[bytes]], "CommitPart | None"]
+AddToOutbox = Callable[[Sequence[bytes]], "CommitPart | None"]
 """Accepted events -> what else is to be written with them."""
 
 Accepted = Callable[[str, int], None]

@@ -12,7 +12,8 @@ from typing import Any
 from ingestd.core.chunk import Batch, Chunk, Keeper
 from ingestd.core.clock import Clock
 from ingestd.core.reasons import Reason
-from ingestd.core.receipt import FanOutReceipt, Positions
+from ingestd.core.receipt import Digests, FanOutReceipt, Positions
+from ingestd.core.sequences import pick
 from ingestd.delivery.recorder import FailedEvent, Outcomes
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.recovery import ProcessedEvents, RecoveredChunk, Recovery
@@ -109,8 +110,8 @@ class FanOut:
     def dispatch(
         self,
         chunk: Chunk,
-        events: list[bytes],
-        digests: list[bytes | None],
+        events: Sequence[bytes],
+        digests: Digests,
         positions: Positions,
         recovered: RecoveredPositions = _UNKNOWN,
     ) -> None:
@@ -139,7 +140,7 @@ class FanOut:
     def _share(
         self,
         chunk: Chunk,
-        digests: list[bytes | None],
+        digests: Digests,
         positions: Positions,
         routed: Mapping[str, Positions],
         sinks: Sequence[SinkRunner],
@@ -175,8 +176,8 @@ class FanOut:
         self,
         sink: SinkRunner,
         chunk: Chunk,
-        events: list[bytes],
-        digests: list[bytes | None],
+        events: Sequence[bytes],
+        digests: Digests,
         positions: Positions,
     ) -> None:
         sizes, now = sink.sink.sizes(events), self._clock.monotonic()
@@ -257,13 +258,9 @@ def dead_letter(sink: SinkRunner, batch: Batch, detail: str) -> None:
 
 
 def _pick(
-    chosen: Positions, events: list[bytes], digests: list[bytes | None], positions: Positions
-) -> tuple[list[bytes], list[bytes | None], Positions]:
-    """Those at the indices ``chosen`` (ascending) of three parallel lists."""
+    chosen: Positions, events: Sequence[bytes], digests: Digests, positions: Positions
+) -> tuple[Sequence[bytes], Digests, Positions]:
+    """Those at the indices ``chosen`` (ascending) of three parallel sequences."""
     if len(chosen) == len(events):
         return events, digests, positions
-    return (
-        [events[index] for index in chosen],
-        [digests[index] for index in chosen],
-        [positions[index] for index in chosen],
-    )
+    return pick(events, chosen), pick(digests, chosen), pick(positions, chosen)

@@ -23,7 +23,7 @@ from ingestd.store.key_log import KeyLog
 if TYPE_CHECKING:
     from ingestd.core.receipt import Positions
 
-Digests = Callable[[list[bytes]], list[bytes | None]]
+Digests = Callable[[Sequence[bytes]], list[bytes | None]]
 Encode = Callable[[Sequence[bytes]], bytes]
 
 
@@ -196,7 +196,7 @@ class Recovery:
             self._stale += set(keys).difference(filter(None, batch.digests))
         return batch
 
-    def _make(self, frozen: FrozenBatch, events: list[bytes], segments: list[Segment]) -> Batch:
+    def _make(self, frozen: FrozenBatch, events: Sequence[bytes], segments: list[Segment]) -> Batch:
         body, step = self._body_of(frozen, events)
         same = body_digest(body) == frozen.body_digest
         batch = Batch(
@@ -211,7 +211,7 @@ class Recovery:
             self._changed[frozen.id] = None
         return batch
 
-    def _body_of(self, frozen: FrozenBatch, events: list[bytes]) -> tuple[bytes, int]:
+    def _body_of(self, frozen: FrozenBatch, events: Sequence[bytes]) -> tuple[bytes, int]:
         """As it was frozen, with its step, or as it would be now."""
         try:
             body = self._encode(events)

@@ -14,7 +14,8 @@ from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.chunk import Batch, Chunk, Keeper
 from ingestd.core.clock import Clock
 from ingestd.core.reasons import Reason
-from ingestd.core.receipt import Positions
+from ingestd.core.receipt import Digests, Positions
+from ingestd.core.sequences import pick, without
 from ingestd.delivery.queues import flush_by_age
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.copies import CopyTracker
@@ -174,9 +175,9 @@ class ReplayIntake:
         known = recovered.resolved | recovered.claimed
         if known or recovered.dismissed:
             chosen = [p for p in positions if p not in known and p not in recovered.dismissed]
-            events = [chunk.events[position] for position in chosen]
+            events = pick(events, chosen)
             checked = checked.pick(chosen)
-        digests: list[bytes | None] = []
+        digests: Digests = []
         ended: list[int] = []
         if events:
             events, digests, chosen, ended = self._sift(chunk, checked, events, chosen)
@@ -215,8 +216,8 @@ class ReplayIntake:
                 self._journal.processed(name, chunk, sorted({*before, *new}), now=now, also=work)
 
     def _sift(
-        self, chunk: Chunk, checked: ValidatedChunk, events: list[bytes], positions: Positions
-    ) -> tuple[list[bytes], list[bytes | None], Positions, list[int]]:
+        self, chunk: Chunk, checked: ValidatedChunk, events: Sequence[bytes], positions: Positions
+    ) -> tuple[Sequence[bytes], Digests, Positions, list[int]]:
         """Window and validation; ``positions`` are those of ``events`` in the chunk. Gives what is left, and
         the positions of what is resolved."""
         now = self._clock.monotonic()
@@ -244,9 +245,9 @@ class ReplayIntake:
         if refused:
             self._recorder.rejected(chunk, refused)
         if gone:
-            events, digests, positions = list(events), list(digests), list(positions)
-            for index in sorted(gone, reverse=True):  # few: cheaper than choosing those that stay
-                del events[index], digests[index], positions[index]
+            left_out = sorted(gone)
+            events, digests = without(events, left_out), without(digests, left_out)
+            positions = without(positions, left_out)
         return events, digests, positions, ended
 
     def _is_known(self, key: str | None) -> bool:
@@ -256,8 +257,8 @@ class ReplayIntake:
     def _too_large(
         self,
         chunk: Chunk,
-        events: list[bytes],
-        digests: list[bytes | None],
+        events: Sequence[bytes],
+        digests: Digests,
         positions: Positions,
         refused: dict[int, tuple[Reason, str]],
         gone: set[int],

@@ -10,7 +10,7 @@ from ingestd.processing.validate import Validator
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.store.writer import Work
 
-AddToOutbox = Callable[[list[bytes]], Work | None]
+AddToOutbox = Callable[[Sequence[bytes]], Work | None]
 
 
 @dataclass(frozen=True, slots=True)

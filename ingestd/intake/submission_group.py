@@ -5,19 +5,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import compress
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from ingestd.core.clock import Clock, Timer
 from ingestd.core.reasons import Reason
+from ingestd.core.receipt import Digests
+from ingestd.core.sequences import joined, joined_keys, without
 from ingestd.core.submission import MAX_LISTED, AcceptedSubmission, Rejection, Submission, SubmissionOutcome
 from ingestd.processing.dedup import Window
 from ingestd.processing.validate import Validator
 from ingestd.recording.make_letters import letter_of_event
 from ingestd.schemas.grammar import Members
-from ingestd.schemas.schema import FieldError, Refusal
+from ingestd.schemas.schema import FieldError, Keys, Refusal
 
 if TYPE_CHECKING:
     from ingestd.core.letter import DeadLetter
@@ -33,7 +35,7 @@ def is_followed(submission: Submission) -> bool:
     return submission.wait_s > 0 or submission.delivered is not None
 
 
-Piece = tuple[int | None, list[bytes], list[bytes | None]]
+Piece = tuple[int | None, Sequence[bytes], Digests]
 """(submission that has it to itself, events, digests) of a chunk to be."""
 
 
@@ -47,10 +49,11 @@ class SubmissionGroup:
         self.reasons: Counter[Reason] = Counter()
         self.refused: list[tuple[bytes, Reason, str]] = []
         self.letters: list[DeadLetter] = []  # of refused events that nobody else has
-        self._events = submissions[0].events if len(submissions) == 1 else _join(submissions)
+        parts = [submission.events for submission in submissions]
+        self._events = parts[0] if len(parts) == 1 else joined(parts)
         self._ends: list[int] = []  # the index after the last event of each submission
-        self._keys: list[str | None] = []
-        self._digests: list[bytes | None] = []
+        self._keys: Keys = []
+        self._digests: Digests = []
         self._gone: set[int] = set()  # events that do not go into the spool
         self._copies: list[int] = []
         self._rejected: dict[int, int] = {}  # by submission
@@ -73,19 +76,20 @@ class SubmissionGroup:
         if any(submission.size_bytes > max_event_bytes for submission in self.submissions):
             fitting = [index for index in places if len(events[index]) <= max_event_bytes]
         is_all = len(fitting) == len(events)
-        keys: list[str | None] = []
+        found, seen = list[Keys](), 0
         for checked in validator.in_steps(events if is_all else [events[index] for index in fitting]):
             if checked:
                 for at, refusal in checked.refused.items():
-                    if (index := fitting[len(keys) + at]) not in unreadable:
+                    if (index := fitting[seen + at]) not in unreadable:
                         self._reject(index, refusal, checked.refused_keys.get(at), window)
-                keys += checked.keys
+                found.append(checked.keys)
+                seen += len(checked.keys)
             yield
         if is_all:
-            self._keys = keys
+            self._keys = found[0] if len(found) == 1 else joined_keys(found)
         else:
             self._keys = [None] * len(events)
-            for index, key in zip(fitting, keys, strict=True):
+            for index, key in zip(fitting, chain.from_iterable(found), strict=True):
                 self._keys[index] = key
             yield from self._refuse_too_large(validator, window, max_event_bytes)
         for index in unreadable:
@@ -141,21 +145,23 @@ class SubmissionGroup:
         )
 
     def _cut(self, max_bytes: int) -> Iterator[Piece]:
-        events: list[bytes] = []
-        digests: list[bytes | None] = []
+        events: list[Sequence[bytes]] = []
+        digests: list[Digests] = []
         size, owner = 0, None
         for unit_owner, unit_size, unit_events, unit_digests in self._units(max_bytes):
+            if not unit_events:
+                continue
             if events and (size + unit_size > max_bytes or owner != unit_owner):
-                yield owner, events, digests
+                yield owner, joined(events), joined(digests)
                 events, digests, size = [], [], 0
             owner = unit_owner
-            events += unit_events
-            digests += unit_digests
+            events.append(unit_events)
+            digests.append(unit_digests)
             size += unit_size
         if events:
-            yield owner, events, digests
+            yield owner, joined(events), joined(digests)
 
-    def _units(self, max_bytes: int) -> Iterator[tuple[int | None, int, list[bytes], list[bytes | None]]]:
+    def _units(self, max_bytes: int) -> Iterator[tuple[int | None, int, Sequence[bytes], Digests]]:
         """What is not to be cut for no reason: submissions, or single events of a large one."""
         start = 0
         for number, submission in enumerate(self.submissions):
@@ -163,8 +169,8 @@ class SubmissionGroup:
             owner = number if is_followed(submission) else None
             events, digests = self._events[start:end], self._digests[start:end]
             if self._gone:
-                stays = [index not in self._gone for index in range(start, end)]
-                events, digests = list(compress(events, stays)), list(compress(digests, stays))
+                gone = [index - start for index in range(start, end) if index in self._gone]
+                events, digests = without(events, gone), without(digests, gone)
             if submission.size_bytes <= max_bytes:
                 yield owner, submission.size_bytes, events, digests
             else:
@@ -217,10 +223,6 @@ class SubmissionGroup:
         for index in range(self._start_of(number), self._ends[number]):
             self._gone.add(index)
             self._keys[index] = None
-
-
-def _join(submissions: list[Submission]) -> list[bytes]:
-    return [event for submission in submissions for event in submission.events]
 
 
 MAX_ID_CHARS = 200

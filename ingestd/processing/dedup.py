@@ -8,8 +8,9 @@ set operation. See docs/promises.md: a duplicate never costs an event.
 import hashlib
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Sequence, Set
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from ingestd.core.accelerator import compiled
 from ingestd.core.chunk import Chunk
 
 DIGEST_BYTES = 16
@@ -27,7 +28,7 @@ class Claim(NamedTuple):
     of events that still are on their way.
     """
 
-    digests: list[bytes | None]
+    digests: Sequence[bytes | None]
     duplicates: list[int]
     copies: list[tuple[int, bytes]]
 
@@ -47,26 +48,108 @@ class Window:
     """
 
     def __init__(self, secret: bytes, *, max_count: int = 1_000_000, max_age_s: float = 600.0) -> None:
+        make: Any = compiled.KeyTable if compiled else KeyTable
+        self._table: KeyTable = make(secret[:_SECRET_BYTES], max_count, max_age_s)
+        self._followers: dict[bytes, list[WaitingCopy]] = {}
+        self.follower_count = 0
+        self.follower_bytes = 0
+
+    def __len__(self) -> int:
+        """Keys remembered for good."""
+        return len(self._table)
+
+    @property
+    def pending(self) -> int:
+        return self._table.pending
+
+    def digest(self, key: str) -> bytes:
+        return self._table.digest(key)
+
+    def digests(self, keys: Iterable[str | None]) -> list[bytes | None]:
+        """Digests without claiming anything; None where there is no key."""
+        return [self.digest(key) if key else None for key in keys]
+
+    def claim(self, keys: Sequence[str | None], now: float) -> Claim:
+        """Claims the key of every event; None or ``""`` claims nothing."""
+        return Claim(*self._table.claim(keys, now))
+
+    def state_of(self, key: str) -> str:
+        """``"new"``, ``"pending"`` or ``"known"``; claims nothing."""
+        return self.state_of_digest(self.digest(key))
+
+    def state_of_digest(self, digest: bytes) -> str:
+        if self._table.is_pending(digest):
+            return "pending"
+        return "known" if self._table.has(digest) else "new"
+
+    def reclaim(self, digests: Iterable[bytes]) -> None:
+        """Claim keys of a batch that was frozen before a restart, whatever the window says."""
+        self._table.reclaim(digests)
+
+    def follow(self, digest: bytes, follower: WaitingCopy) -> None:
+        self._followers.setdefault(digest, []).append(follower)
+        self.follower_count += 1
+        self.follower_bytes += len(follower.chunk.events[follower.position])
+
+    def waits_only_for(self, digests: Set[bytes]) -> bool:
+        """Whether every copy that waits is one of an event with one of these keys."""
+        return self._followers.keys() <= digests
+
+    def confirm(self, digests: Sequence[bytes], now: float) -> list[WaitingCopy]:
+        """These events are safe. Returns the copies that now are duplicates."""
+        self._table.confirm(digests, now)
+        return [copy for copies in self._take_followers().values() for copy in copies]
+
+    def release(self, digests: Sequence[bytes]) -> list[WaitingCopy]:
+        """These events failed: their keys are free again. Returns their copies: they failed, too."""
+        return [copy for copies in self.release_by_key(digests).values() for copy in copies]
+
+    def release_by_key(self, digests: Collection[bytes]) -> dict[bytes, list[WaitingCopy]]:
+        """As ``release``; only keys with copies are in what it gives."""
+        self._table.release(digests)
+        return self._take_followers()
+
+    def forget(self, digests: Sequence[bytes]) -> None:
+        """Keys that were known are free again, because their events failed after all."""
+        self._table.forget(digests)
+
+    def restore(self, digests: Sequence[bytes], *, confirmed_at: float, now: float) -> None:
+        """Load keys from the store, oldest first; ``confirmed_at`` on the clock of ``now``."""
+        self._table.restore(digests, confirmed_at, now)
+
+    def _take_followers(self) -> dict[bytes, list[WaitingCopy]]:
+        """Copies of what was pending, and is not any more."""
+        gone = self._table.settled(self._followers) if self._followers else ()
+        taken = {digest: self._followers.pop(digest) for digest in gone}
+        for copies in taken.values():
+            self.follower_count -= len(copies)
+            self.follower_bytes -= sum(len(copy.chunk.events[copy.position]) for copy in copies)
+        return taken
+
+
+class KeyTable:
+    """Which keys are pending or known. The accelerator has one of the same name, with the same methods.
+
+    Positional arguments only, for it has no others.
+    """
+
+    def __init__(self, secret: bytes, max_count: int, max_age_s: float) -> None:
         # The secret as a prefix and not as blake2b's key: that would fill a block of its own, and a
         # second block doubles the price. BLAKE2 has no length extension that would make it unsafe.
-        self._hash = hashlib.blake2b(secret[:_SECRET_BYTES], digest_size=DIGEST_BYTES)
+        self._hash = hashlib.blake2b(secret, digest_size=DIGEST_BYTES)
         self._max_count = max_count
         self._generation = max(1, max_count // _GENERATIONS)
         self._max_age_s = max_age_s
         self._shards: list[set[bytes]] = [set() for _ in range(_SHARDS)]  # pending and confirmed
         self._known = 0  # in all shards
         self._pending: set[bytes] = set()
-        self._followers: dict[bytes, list[WaitingCopy]] = {}
         self._closed: deque[tuple[float, list[bytes]]] = deque()  # (time of the youngest key, keys)
         self._current: list[bytes] = []
         self._current_since = self._current_until = 0.0
         self._stale: Counter[bytes] = Counter()  # freed, but still in a generation
         self._stale_places = 0
-        self.follower_count = 0
-        self.follower_bytes = 0
 
     def __len__(self) -> int:
-        """Keys remembered for good."""
         return self._known - len(self._pending)
 
     @property
@@ -78,12 +161,20 @@ class Window:
         state.update(key.encode())
         return state.digest()
 
-    def digests(self, keys: Iterable[str | None]) -> list[bytes | None]:
-        """Digests without claiming anything; None where there is no key."""
-        return [self.digest(key) if key else None for key in keys]
+    def is_pending(self, digest: bytes) -> bool:
+        return digest in self._pending
 
-    def claim(self, keys: Sequence[str | None], now: float) -> Claim:
-        """Claims the key of every event; None or ``""`` claims nothing."""
+    def has(self, digest: bytes) -> bool:
+        return digest in self._shards[digest[0] & _SHARD_MASK]
+
+    def settled(self, digests: Iterable[bytes]) -> list[bytes]:
+        """Those that are not pending."""
+        return [digest for digest in digests if digest not in self._pending]
+
+    def claim(
+        self, keys: Sequence[str | None], now: float
+    ) -> tuple[Sequence[bytes | None], list[int], list[tuple[int, bytes]]]:
+        """The fields of a ``Claim``."""
         self._expire(now)
         copy, shards = self._hash.copy, self._shards
         digests: list[bytes | None] = []
@@ -110,35 +201,15 @@ class Window:
         pending.update(filter(None, digests) if again or without else digests)  # type: ignore[arg-type]
         copies = [one for one in again if one[1] in pending]
         duplicates = [index for index, digest in again if digest not in pending]
-        return Claim(digests, duplicates, copies)
-
-    def state_of(self, key: str) -> str:
-        """``"new"``, ``"pending"`` or ``"known"``; claims nothing."""
-        return self.state_of_digest(self.digest(key))
-
-    def state_of_digest(self, digest: bytes) -> str:
-        if digest in self._pending:
-            return "pending"
-        return "known" if self._has(digest) else "new"
+        return digests, duplicates, copies
 
     def reclaim(self, digests: Iterable[bytes]) -> None:
-        """Claim keys of a batch that was frozen before a restart, whatever the window says."""
         for digest in digests:
-            if not self._has(digest):
+            if not self.has(digest):
                 self._put(digest)
                 self._pending.add(digest)
 
-    def follow(self, digest: bytes, follower: WaitingCopy) -> None:
-        self._followers.setdefault(digest, []).append(follower)
-        self.follower_count += 1
-        self.follower_bytes += len(follower.chunk.events[follower.position])
-
-    def waits_only_for(self, digests: Set[bytes]) -> bool:
-        """Whether every copy that waits is one of an event with one of these keys."""
-        return self._followers.keys() <= digests
-
-    def confirm(self, digests: Sequence[bytes], now: float) -> list[WaitingCopy]:
-        """These events are safe. Returns the copies that now are duplicates."""
+    def confirm(self, digests: Sequence[bytes], now: float) -> None:
         self._expire(now)
         pending, safe = self._pending, digests
         before = len(pending)
@@ -147,52 +218,34 @@ class Window:
             if before - len(pending) < len(digests):
                 safe = [*dict.fromkeys(digests)]
         else:
-            safe = [digest for digest in dict.fromkeys(digests) if digest in pending or not self._has(digest)]
+            safe = [digest for digest in dict.fromkeys(digests) if digest in pending or not self.has(digest)]
             for digest in safe:
                 if digest not in pending:  # a dead letter's key, which was free meanwhile
                     self._put(digest)
             pending.difference_update(digests)
         self._remember(safe, now)
-        return [copy for copies in self._take_followers().values() for copy in copies]
 
-    def release(self, digests: Sequence[bytes]) -> list[WaitingCopy]:
-        """These events failed: their keys are free again. Returns their copies: they failed, too."""
-        return [copy for copies in self.release_by_key(digests).values() for copy in copies]
-
-    def release_by_key(self, digests: Collection[bytes]) -> dict[bytes, list[WaitingCopy]]:
-        """As ``release``; only keys with copies are in what it gives."""
+    def release(self, digests: Iterable[bytes]) -> None:
         free = self._pending.intersection(digests)
         self._pending -= free
         self._drop(free)
-        return self._take_followers()
 
     def forget(self, digests: Sequence[bytes]) -> None:
-        """Keys that were known are free again, because their events failed after all."""
         for digest in digests:
-            if digest not in self._pending and self._has(digest):
+            if digest not in self._pending and self.has(digest):
                 self._drop([digest])
                 self._stale[digest] += 1
                 self._stale_places += 1
         if self._stale_places > self._max_count:
             self._sweep()
 
-    def restore(self, digests: list[bytes], *, confirmed_at: float, now: float) -> None:
-        """Load keys from the store, oldest first; ``confirmed_at`` on the clock of ``now``."""
+    def restore(self, digests: Sequence[bytes], confirmed_at: float, now: float) -> None:
         if now - confirmed_at <= self._max_age_s:
-            fresh = [digest for digest in dict.fromkeys(digests) if not self._has(digest)]
+            fresh = [digest for digest in dict.fromkeys(digests) if not self.has(digest)]
             for digest in fresh:
                 self._put(digest)
             self._closed.append((confirmed_at, fresh))
             self._shrink()
-
-    def _take_followers(self) -> dict[bytes, list[WaitingCopy]]:
-        """Copies of what was pending, and is not any more."""
-        gone = [digest for digest in self._followers if digest not in self._pending]
-        taken = {digest: self._followers.pop(digest) for digest in gone}
-        for copies in taken.values():
-            self.follower_count -= len(copies)
-            self.follower_bytes -= sum(len(copy.chunk.events[copy.position]) for copy in copies)
-        return taken
 
     def _remember(self, digests: Sequence[bytes], now: float) -> None:
         first = 0
@@ -241,9 +294,6 @@ class Window:
         if not self._stale[digest]:
             del self._stale[digest]
         return True
-
-    def _has(self, digest: bytes) -> bool:
-        return digest in self._shards[digest[0] & _SHARD_MASK]
 
     def _put(self, digest: bytes) -> None:
         """A digest that is in no shard."""

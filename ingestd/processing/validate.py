@@ -7,9 +7,11 @@ that a broken copy of an event that is already delivered counts as its duplicate
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from ingestd.core.chunk import size_of
 from ingestd.core.reasons import Reason
+from ingestd.core.sequences import missing
 from ingestd.schemas.key_paths import KeyPaths, KeyWatch
-from ingestd.schemas.schema import FieldError, Refusal, Schema
+from ingestd.schemas.schema import FieldError, Keys, Refusal, Schema
 
 _BLOCK = 128
 _BLOCK_BYTES = 64 * 1024
@@ -26,7 +28,7 @@ class ValidatedChunk(NamedTuple):
     ``refused``: why, by index. ``refused_keys``: the keys of those refused events that have one.
     """
 
-    keys: list[str | None]
+    keys: Keys
     refused: dict[int, Refusal]
     refused_keys: dict[int, str]
 
@@ -62,7 +64,7 @@ class Validator:
         """Valid events that had nothing at the paths that were given."""
         return self.watch.without if self.watch else 0
 
-    def check(self, events: list[bytes], *, again: bool = False) -> ValidatedChunk:
+    def check(self, events: Sequence[bytes], *, again: bool = False) -> ValidatedChunk:
         """Never raises for what is in an event. ``again``: the watch has seen them before."""
         keys = self._schema.keys(events)
         refusals: Refusals = {}
@@ -71,7 +73,7 @@ class Validator:
                 pass
         return self._checked(events, keys, refusals, again=again)
 
-    def in_steps(self, events: list[bytes]) -> Iterator[ValidatedChunk | None]:
+    def in_steps(self, events: Sequence[bytes]) -> Iterator[ValidatedChunk | None]:
         """As ``check``, by blocks of the events in their order; their indices count from the block's first.
 
         None is nothing but a moment to let others go on: from one to the next it takes some milliseconds, or
@@ -84,9 +86,9 @@ class Validator:
                 yield from self._explain(block, keys, refusals)
             yield self._checked(block, keys, refusals)
 
-    def _explain(self, events: list[bytes], keys: list[str | None], refusals: Refusals) -> Iterator[None]:
+    def _explain(self, events: Sequence[bytes], keys: Keys, refusals: Refusals) -> Iterator[None]:
         """Ask about those that the compiled pass did not accept. None after each."""
-        for index in [index for index, key in enumerate(keys) if key is None]:
+        for index in missing(keys):
             refusal, found = self._schema.explain(events[index]), self.key_of(events[index])
             if refusal is None:
                 keys[index] = found or ""
@@ -95,7 +97,7 @@ class Validator:
             yield None
 
     def _checked(
-        self, events: list[bytes], keys: list[str | None], refusals: Refusals, *, again: bool = False
+        self, events: Sequence[bytes], keys: Keys, refusals: Refusals, *, again: bool = False
     ) -> ValidatedChunk:
         if self._custom:
             of = self._custom.of
@@ -115,23 +117,23 @@ class Validator:
         return self._paths.of(event) if self._paths else None
 
 
-def _blocks(events: list[bytes]) -> Iterator[list[bytes]]:
-    if len(events) <= _BLOCK and sum(map(len, events)) <= _BLOCK_BYTES:
+def _blocks(events: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    if len(events) <= _BLOCK and size_of(events) <= _BLOCK_BYTES:
         yield events
         return
     size = _BLOCK
     for first in range(0, len(events), size):
         block = events[first : first + size]
-        if len(block) == 1 or sum(map(len, block)) <= _BLOCK_BYTES:
+        if len(block) == 1 or size_of(block) <= _BLOCK_BYTES:
             yield block
         else:
             yield from _halves(block)
 
 
-def _halves(events: list[bytes]) -> Iterator[list[bytes]]:
+def _halves(events: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     middle = len(events) // 2
     for half in (events[:middle], events[middle:]):
-        if len(half) == 1 or sum(map(len, half)) <= _BLOCK_BYTES:
+        if len(half) == 1 or size_of(half) <= _BLOCK_BYTES:
             yield half
         else:
             yield from _halves(half)

@@ -11,6 +11,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.ledger import SinkLedger
 from ingestd.core.letter import DeadLetter
 from ingestd.core.receipt import Digests, Failures, Resolution
+from ingestd.core.sequences import pick
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.delivery.recorder import FailedEvent, Outcomes, PendingConfirmations
 from ingestd.recording.answer_notes import AnswerNotes
@@ -28,7 +29,7 @@ from ingestd.telemetry.state_watch import StateWatch, Waiting
 from ingestd.telemetry.tap import Tap
 
 Warn = Callable[[str], None]
-Keep = Callable[[list[bytes], str, float], Work | None]
+Keep = Callable[[Sequence[bytes], str, float], Work | None]
 """(delivered events, id and latency of their request): what else is to be written with that."""
 Piece = tuple[Segment, Digests, Failures]
 """Events of a chunk that are resolved, the keys of those that are delivered, and those that failed."""
@@ -220,13 +221,14 @@ class SinkRecorder:
         if rows:
             places = [(at, row.source, row.offset) for at, row in zip(asked, rows, strict=True)]
             self._events.unconfirmed.accepted(batch, places)
-        keys, letters = list[bytes](), list[DeadLetter]()
+        keys, letters = list[Sequence[bytes]](), list[DeadLetter]()
         resolved: list[Resolution] = []
         for segment, digests, failed in pieces:
             known = segment.chunk.receipt.resolve(self.sink, segment.positions, digests, failed)
             safe, copies = self._events.resolve(segment.chunk, known)
             resolved.append(known)
-            keys += safe
+            if safe:
+                keys.append(safe)
             letters += [letter for _, letter in failed]
             letters += copies
         self._journal.resolved(
@@ -344,4 +346,4 @@ def _pieces(batch: Batch, outcomes: Outcomes, *, sink: str) -> Iterator[Piece]:
             for index, position in zip(mine, segment.positions, strict=True)
             if index in letters
         ]
-        yield segment, [batch.digests[index] for index in mine if index not in letters], failed
+        yield segment, pick(batch.digests, [index for index in mine if index not in letters]), failed

@@ -18,7 +18,16 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
-from ingestd.schemas.schema import Refusal, Schema, describe, invalid, nested_deeper, not_utf8, unparsable
+from ingestd.schemas.schema import (
+    Keys,
+    Refusal,
+    Schema,
+    describe,
+    invalid,
+    nested_deeper,
+    not_utf8,
+    unparsable,
+)
 
 MAX_DEPTH = 64
 """Of arrays and objects within each other, where no setting says otherwise."""
@@ -222,7 +231,7 @@ class EventLimits(NamedTuple):
 class KeysWithin(Protocol):
     """A schema that looks at limits where it looks at all of an event anyway."""
 
-    def keys_within(self, events: Sequence[bytes], limits: EventLimits, /) -> list[str | None]:
+    def keys_within(self, events: Sequence[bytes], limits: EventLimits, /) -> Keys:
         """As ``keys``; it accepts no event over these."""
         ...
 
@@ -237,7 +246,7 @@ class LimitedSchema:
         self._limits = limits
         self._looks_itself = schema.keys_within if isinstance(schema, KeysWithin) else None
 
-    def keys(self, events: Sequence[bytes]) -> list[str | None]:
+    def keys(self, events: Sequence[bytes]) -> Keys:
         if self._looks_itself:
             return self._looks_itself(events, self._limits)
         over = self._limits.over(events)

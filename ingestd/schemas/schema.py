@@ -6,7 +6,7 @@ character is invalid. Payloads may hold personal data, so a value is shown only 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -43,6 +43,10 @@ class Refusal(NamedTuple):
         return "; ".join(f"{e.field}: {e.message}" if e.field else e.message for e in self.errors)
 
 
+Keys = MutableSequence[str | None]
+"""Parallel to events. A string says that the event is valid: its key as text, or ``""`` where it has none."""
+
+
 class Schema(Protocol):
     """What a valid event is, and which of its fields make it the same event as another."""
 
@@ -54,7 +58,7 @@ class Schema(Protocol):
         """JSON paths (see ``key_paths``) of the deduplication key; empty if there is none."""
         ...
 
-    def keys(self, events: Sequence[bytes]) -> list[str | None]:
+    def keys(self, events: Sequence[bytes]) -> Keys:
         """The compiled pass over a chunk: for each event its key text, or None.
 
         A string says that the event is valid: its ``default_key`` as text, or ``""`` where it has

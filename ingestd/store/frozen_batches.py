@@ -4,7 +4,6 @@ import heapq
 import json
 import sqlite3
 import struct
-import zlib
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from ingestd.core.chunk import Batch, Segment
+from ingestd.core.accelerator import crc32
+from ingestd.core.chunk import Batch, Segment, packed_events, packed_keys
 from ingestd.core.receipt import Positions
 from ingestd.store.dead_letters import insert_letters
 
@@ -70,7 +70,7 @@ def body_digest(body: bytes) -> bytes:
 
     Length and CRC-32: it looks for files that were changed meanwhile, not for an adversary.
     """
-    return struct.pack("<QI", len(body), zlib.crc32(body))
+    return struct.pack("<QI", len(body), crc32(body))
 
 
 def row_of(batch: Batch, *, sink: str, now: float, keep_events: bool, keep_keys: bool) -> tuple[object, ...]:
@@ -81,9 +81,9 @@ def row_of(batch: Batch, *, sink: str, now: float, keep_events: bool, keep_keys:
         len(batch.events),
         body_digest(batch.body),
         pack(batch.segments),
-        msgspec.msgpack.encode(batch.events) if keep_events else None,
+        packed_events(batch.events)[0] if keep_events else None,
         sink,
-        b"".join(filter(None, batch.digests)) if keep_keys else None,
+        packed_keys(batch.digests) if keep_keys else None,
     )
 
 
@@ -95,7 +95,7 @@ _ROWS = (32, 8, 1)
 class Changes:
     """What happened to batches, as one unit of work: of an API that takes one event to a request there are
     thousands a second. ``rows``: were frozen; ``settled``: are resolved; ``gone``: need not be known any
-    more; ``keys``: of events that are safe now; ``letters``: of events that never were in a batch."""
+    more; ``keys``: of events that are safe now, packed; ``letters``: of events that never were in a batch."""
 
     now: float
     rows: dict[object, tuple[object, ...]] = field(default_factory=dict)  # by id; what is written last counts
@@ -120,10 +120,8 @@ class Changes:
             delete(connection, self.gone)
         if self.letters:
             insert_letters(connection, self.letters, self.now)
-        if self.keys:
-            connection.execute(
-                "INSERT INTO window (confirmed_at, digests) VALUES (?, ?)", (self.now, b"".join(self.keys))
-            )
+        if keys := b"".join(self.keys):
+            connection.execute("INSERT INTO window (confirmed_at, digests) VALUES (?, ?)", (self.now, keys))
 
 
 @cache

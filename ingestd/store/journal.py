@@ -9,9 +9,9 @@ import json
 import sqlite3
 from collections.abc import Awaitable, Iterable, Sequence
 
-from ingestd.core.chunk import NO_MARK, Batch, Chunk, Keeper, Mark, Segment, digest
+from ingestd.core.chunk import NO_MARK, Batch, Chunk, Keeper, Mark, Segment, digest, packed_keys
 from ingestd.core.letter import DeadLetter
-from ingestd.core.receipt import Positions
+from ingestd.core.receipt import Digests, Positions
 from ingestd.store import frozen_batches as frozen
 from ingestd.store import letter_leases
 from ingestd.store.database import Database
@@ -167,7 +167,7 @@ class Journal:
         *,
         sink: str,
         segments: Sequence[Segment],
-        safe_keys: Sequence[bytes],
+        safe_keys: Sequence[Digests],
         letters: Sequence[DeadLetter],
         parts: Sequence[Batch],
         now: float,
@@ -176,11 +176,11 @@ class Journal:
         """The events in ``segments`` are resolved; the others of ``batch`` go on in ``parts``.
 
         The batch stays in the journal, with the segments that are settled, until its sources'
-        positions have passed them: a restart must not take those events up again. ``also``: what else
-        becomes durable with it, or not at all.
+        positions have passed them: a restart must not take those events up again. ``safe_keys``: of some
+        segments each; ``also``: what else becomes durable with it, or not at all.
         """
         changes = self._changes(now)
-        changes.keys += safe_keys
+        changes.keys += map(packed_keys, safe_keys)
         partly = frozen.pack(segments) if segments and parts else None
         if not segments:
             changes.gone.append(batch.id)
@@ -259,7 +259,7 @@ class Journal:
 
     def safe(self, keys: Sequence[bytes], letters: Sequence[DeadLetter], *, now: float) -> None:
         """Events are resolved at all sinks: their keys; letters of copies that failed with one."""
-        packed = b"".join(keys)
+        packed = packed_keys(keys)
 
         def write(connection: sqlite3.Connection) -> None:
             if packed:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ingestd.core.chunk import packed_events
+
 DAMAGED = "damaged"
 """In the column ``file``: rows that lost their checksum. They wait for a person and are read no more."""
 
@@ -70,9 +72,9 @@ _unpack_cursor = msgspec.msgpack.Decoder(OutboxCursor).decode
 
 
 def pack(events: Sequence[bytes], *, request_id: str, latency_s: float, at: float) -> OutboxRow:
-    payload = _pack(events)
+    payload, size = packed_events(events)
     crc = _checksum(request_id.encode(), latency_s, at, payload)
-    return OutboxRow(request_id, latency_s, at, len(events), sum(map(len, events)), crc, payload)
+    return OutboxRow(request_id, latency_s, at, len(events), size, crc, payload)
 
 
 def _checksum(request_id: bytes, latency_s: float, at: float, payload: bytes) -> int:

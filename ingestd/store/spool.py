@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from ingestd.core.chunk import Chunk, Keeper
-from ingestd.core.receipt import FanOutReceipt, Receipt, Routed
+from ingestd.core.receipt import Digests, FanOutReceipt, Receipt, Routed
 from ingestd.store import spool_rows
 from ingestd.store.database import Database
 from ingestd.store.source_rows import find_spool
@@ -22,7 +22,7 @@ from ingestd.store.writer import Work
 Resolved = Callable[[int, int], None]
 """(number of a chunk of which every event is resolved, how many of them became dead letters)."""
 
-Route = Callable[[list[bytes]], Routed]
+Route = Callable[[Sequence[bytes]], Routed]
 """Says who gets what of these events."""
 
 MAX_CHUNK_BYTES = 256 * 1024
@@ -167,7 +167,7 @@ class Spool:
 
     def append(
         self,
-        pieces: Iterable[tuple[list[bytes], list[bytes | None]]],
+        pieces: Iterable[tuple[Sequence[bytes], Digests]],
         *,
         now: float,
         also: Work | None = None,
@@ -182,7 +182,7 @@ class Spool:
         for events, digests in pieces:
             number, self._next = self._next, self._next + 1
             rows.append(spool_rows.pack(number, events, digests, now=now))
-            chunks.append(self._chunk(number, events, digests, now))
+            chunks.append(self._chunk(number, events, digests, now, rows[-1].size_bytes))
         database, high_water = self._database, self._next - 1
 
         def write(connection: sqlite3.Connection) -> None:
@@ -200,7 +200,7 @@ class Spool:
 
     def again(self, chunk: Chunk) -> Chunk:
         """The same events, for another sink."""
-        other = self._chunk(chunk.start, chunk.events, chunk.digests, chunk.accepted_at)
+        other = self._chunk(chunk.start, chunk.events, chunk.digests, chunk.accepted_at, chunk.size_bytes)
         other.routed = chunk.routed
         return other
 
@@ -223,7 +223,7 @@ class Spool:
             if unpacked is None:
                 self._quarantine(row)
             else:
-                found.append(self._chunk(row.number, *unpacked, row.accepted_at))
+                found.append(self._chunk(row.number, *unpacked, row.accepted_at, row.size_bytes))
         return found, rows[-1].number + 1 if len(rows) == limit else before
 
     def open_chunk(self, sink: str, chunk: Chunk, route: Route) -> None:
@@ -237,9 +237,8 @@ class Spool:
         chunk.routed = chunk.routed or route(chunk.events)
         chunk.receipt = self._receipt(chunk)
         if number not in self._put_aside:  # else nobody will take it out
-            size_bytes = sum(map(len, chunk.events))
             self._opened[number] = OpenedChunk(
-                len(chunk.events), size_bytes, chunk.accepted_at, chunk.receipt, chunk.routed
+                len(chunk.events), chunk.size_bytes, chunk.accepted_at, chunk.receipt, chunk.routed
             )
 
     def was_read(self, sink: str, number: int) -> None:
@@ -333,9 +332,9 @@ class Spool:
             cursor.count(events, size_bytes)
 
     def _chunk(
-        self, number: int, events: list[bytes], digests: list[bytes | None], accepted_at: float
+        self, number: int, events: Sequence[bytes], digests: Digests, accepted_at: float, size_bytes: int
     ) -> Chunk:
-        return Chunk(
+        chunk = Chunk(
             events,
             source=self.source,
             start=number,
@@ -345,3 +344,5 @@ class Spool:
             digests=digests,
             accepted_at=accepted_at,
         )
+        chunk.size_bytes = size_bytes
+        return chunk

@@ -4,13 +4,15 @@ the writer's thread or in a command, with a connection at hand."""
 import json
 import sqlite3
 import struct
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+
+from ingestd.core.accelerator import crc32
+from ingestd.core.chunk import packed_chunk
 
 if TYPE_CHECKING:
     from ingestd.core.receipt import Receipt, Routed
@@ -26,7 +28,6 @@ SELECT = (
     " WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
 )
 
-_pack_events = msgspec.msgpack.Encoder().encode
 _unpack_events = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
@@ -86,12 +87,9 @@ def place_of(number: int, position: int) -> tuple[int, int]:
     return number << _PLACE_BITS | position, position + 1
 
 
-def pack(number: int, events: list[bytes], digests: list[bytes | None], *, now: float) -> SpoolRow:
-    packed = b"".join([digest or NO_KEY for digest in digests])
-    payload = _pack_events(events)
-    return SpoolRow(
-        number, now, len(events), sum(map(len, events)), _checksum(number, packed, payload), packed, payload
-    )
+def pack(number: int, events: Sequence[bytes], digests: Sequence[bytes | None], *, now: float) -> SpoolRow:
+    packed, (payload, size) = packed_chunk(events, digests, missing=NO_KEY)
+    return SpoolRow(number, now, len(events), size, _checksum(number, packed, payload), packed, payload)
 
 
 def unpack(row: SpoolRow) -> tuple[list[bytes], list[bytes | None]] | None:
@@ -266,4 +264,4 @@ def _lowest_of_others(connection: sqlite3.Connection, sink: str) -> int:
 
 
 def _checksum(number: int, digests: bytes, payload: bytes) -> int:
-    return zlib.crc32(payload, zlib.crc32(digests, zlib.crc32(struct.pack("<q", number))))
+    return crc32(payload, crc32(digests, crc32(struct.pack("<q", number))))

@@ -204,6 +204,9 @@ def _client_timeout(timeout: Timeout) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(sock_connect=timeout.connect, sock_read=idle_s)
 
 
+_BESIDE_HEAD = 16 * 1024
+
+
 class _Bytes(Payload):
     """A request body. aiohttp's own class for bytes warns, once each, of those over 1 MiB.
 
@@ -229,7 +232,11 @@ class _Bytes(Payload):
             await self._hold_back.sleep(HOLD_S)
             await writer.write(self._value[-1:])
         else:
-            await writer.write(self._value)
+            # What is written first is copied behind the head: of a long body that is only its beginning.
+            first = _BESIDE_HEAD if len(self._value) > 4 * _BESIDE_HEAD else len(self._value)
+            await writer.write(self._value[:first])
+            if first < len(self._value):
+                await writer.write(memoryview(self._value)[first:])
         self.written = True
 
 

@@ -27,7 +27,7 @@ from ingestd.transport.webhook_signature import StandardWebhooks
 from ingestd.wiring.http_clients import make_client
 from ingestd.wiring.open_sinks import PipelineContext
 
-Keep = Callable[[list[bytes]], OutboxAddition | None]
+Keep = Callable[[Sequence[bytes]], OutboxAddition | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def keep_delivered(lakes: Sequence[OpenLake], sink: str) -> sink_recorder.Keep |
 
 
 def _keep_all(
-    keeps: Sequence[sink_recorder.Keep], events: list[bytes], request_id: str, latency_s: float
+    keeps: Sequence[sink_recorder.Keep], events: Sequence[bytes], request_id: str, latency_s: float
 ) -> Work | None:
     works = [work for keep in keeps if (work := keep(events, request_id, latency_s))]
 
@@ -101,7 +101,7 @@ async def _open(stack: AsyncExitStack, context: PipelineContext, name: str, sect
         skipped_events=lambda: outbox.skipped_events,
     )
 
-    def delivered(events: list[bytes], request_id: str, latency_s: float) -> Work | None:
+    def delivered(events: Sequence[bytes], request_id: str, latency_s: float) -> Work | None:
         return keep(events, request_id=request_id, latency_s=latency_s)
 
     return OpenLake(name, lake, keep if section.of == "accepted" else None, section.of, delivered)
@@ -128,7 +128,7 @@ def _keep(
     lake: Lake,
     router: routes.Routes | None,
     name: str,
-    events: list[bytes],
+    events: Sequence[bytes],
     *,
     request_id: str = "",
     latency_s: float = 0.0,

@@ -1,7 +1,7 @@
 """Opens the runners of a pipeline: for each sink its client, credentials, lane and retry worker."""
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -104,7 +104,7 @@ async def _open(
     sink: Sink,
     section: HttpSinkConfig,
     api_login: Auth,
-    sinks_of: Callable[[list[bytes]], list[list[str]]],
+    sinks_of: Callable[[Sequence[bytes]], list[list[str]]],
     *,
     keep: Keep | None,
 ) -> SinkRunner:

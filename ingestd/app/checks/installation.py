@@ -9,6 +9,7 @@ from importlib import metadata
 
 from ingestd import __version__
 from ingestd.app.checks.finding import Finding, ok
+from ingestd.core import accelerator
 
 _EXTRA = re.compile(r"([\w.-]+).*;.*\bextra\s*==\s*['\"](\w+)['\"]")
 _OF_MAKERS = {"dev", "docs"}
@@ -36,6 +37,7 @@ def check_installation() -> Iterator[Finding]:
     yield ok("version", f"SQLite {known['sqlite']}")
     if uvloop := known.get("uvloop"):
         yield ok("event loop", f"uvloop {uvloop}")
+    yield ok("accelerator", accelerator.STATE)
     for extra, packages in extras().items():
         missing = sorted(name for name, version in packages.items() if not version)
         if missing:

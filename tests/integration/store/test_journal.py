@@ -104,7 +104,7 @@ async def test_position_and_outcome_are_one_transaction(database: Database, jour
     journal.freeze(batch, sink="ingest_api", now=NOW)
     await journal.commit()
     before = database.commits
-    settle(journal, batch, safe_keys=[b"k" * 16])
+    settle(journal, batch, safe_keys=[[b"k" * 16]])
     journal.moved(1, 100, 5)
     await journal.commit()
     assert database.commits == before + 1

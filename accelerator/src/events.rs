@@ -1,0 +1,447 @@
+//! Sequences of events and of their digests, which take the place of Python's lists of `bytes`.
+
+use std::sync::Arc;
+
+use memchr::memchr_iter;
+use pyo3::basic::CompareOp;
+use pyo3::exceptions::{PyIndexError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PySlice};
+
+use crate::keys::Keys;
+use crate::table::{DIGEST_BYTES, Digest};
+
+const NO_KEY: Digest = [0; DIGEST_BYTES];
+
+/// Bytes that were read together, and where events are in them.
+pub struct Source {
+    data: Py<PyBytes>,
+    spans: Vec<(u32, u32)>,
+}
+
+#[derive(Clone)]
+struct Run {
+    source: Arc<Source>,
+    first: usize,
+    last: usize,
+}
+
+impl Run {
+    fn spans(&self) -> &[(u32, u32)] {
+        &self.source.spans[self.first..self.last]
+    }
+}
+
+/// An immutable sequence of `bytes` objects that are made when they are asked for.
+#[pyclass(frozen, sequence, module = "ingestd_accelerator")]
+pub struct Events {
+    runs: Vec<Run>,
+    /// How many events there are up to the end of each run.
+    ends: Vec<usize>,
+}
+
+impl Events {
+    fn of_runs(runs: Vec<Run>) -> Self {
+        let runs: Vec<Run> = runs.into_iter().filter(|run| run.last > run.first).collect();
+        let ends = runs
+            .iter()
+            .scan(0, |end, run| {
+                *end += run.last - run.first;
+                Some(*end)
+            })
+            .collect();
+        Self { runs, ends }
+    }
+
+    fn of_spans(data: Py<PyBytes>, spans: Vec<(u32, u32)>) -> Self {
+        let last = spans.len();
+        Self::of_runs(vec![Run { source: Arc::new(Source { data, spans }), first: 0, last }])
+    }
+
+    fn count(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    fn place(&self, index: usize) -> (&Run, usize) {
+        let number = self.ends.partition_point(|&end| end <= index);
+        let before = if number == 0 { 0 } else { self.ends[number - 1] };
+        let run = &self.runs[number];
+        (run, run.first + index - before)
+    }
+
+    fn get<'py>(&self, py: Python<'py>, index: usize) -> Bound<'py, PyBytes> {
+        let (run, at) = self.place(index);
+        let (start, end) = run.source.spans[at];
+        PyBytes::new(py, &run.source.data.bind(py).as_bytes()[start as usize..end as usize])
+    }
+
+    fn slices<'a>(&'a self, py: Python<'a>) -> impl Iterator<Item = &'a [u8]> {
+        self.runs.iter().flat_map(move |run| {
+            let data = run.source.data.bind(py).as_bytes();
+            run.spans().iter().map(move |&(start, end)| &data[start as usize..end as usize])
+        })
+    }
+
+    fn list<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        PyList::new(py, (0..self.count()).map(|index| self.get(py, index)).collect::<Vec<_>>())
+    }
+
+    fn between(&self, first: usize, last: usize) -> Self {
+        let mut runs = Vec::new();
+        let mut before = 0;
+        for (run, &end) in self.runs.iter().zip(&self.ends) {
+            if end > first && before < last {
+                let mut part = run.clone();
+                part.first += first.saturating_sub(before);
+                part.last -= end.saturating_sub(last);
+                runs.push(part);
+            }
+            before = end;
+        }
+        Self::of_runs(runs)
+    }
+
+    /// Those for which `keep` is true.
+    fn filtered(&self, py: Python<'_>, mut keep: impl FnMut(usize) -> bool) -> Self {
+        let mut index = 0;
+        let runs = self.runs.iter().map(|run| {
+            let spans: Vec<(u32, u32)> = run
+                .spans()
+                .iter()
+                .filter(|_| {
+                    index += 1;
+                    keep(index - 1)
+                })
+                .copied()
+                .collect();
+            let last = spans.len();
+            let source = Source { data: run.source.data.clone_ref(py), spans };
+            Run { source: Arc::new(source), first: 0, last }
+        });
+        Self::of_runs(runs.collect())
+    }
+}
+
+#[pymethods]
+impl Events {
+    /// All events of several, one after the other.
+    #[staticmethod]
+    fn concat(parts: Vec<PyRef<'_, Events>>) -> Self {
+        Self::of_runs(parts.iter().flat_map(|part| part.runs.iter().cloned()).collect())
+    }
+
+    fn __len__(&self) -> usize {
+        self.count()
+    }
+
+    fn __getitem__<'py>(&self, py: Python<'py>, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        if let Ok(slice) = index.cast::<PySlice>() {
+            let found = slice.indices(self.count() as isize)?;
+            if found.step != 1 {
+                return self.list(py)?.as_any().get_item(index);
+            }
+            let (first, last) = (found.start as usize, found.stop.max(found.start) as usize);
+            return Ok(Bound::new(py, self.between(first, last))?.into_any());
+        }
+        Ok(self.get(py, checked_index(index.extract()?, self.count())?).into_any())
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(self.list(py)?.try_iter()?.into_any())
+    }
+
+    fn __richcmp__<'py>(
+        &self,
+        py: Python<'py>,
+        other: &Bound<'py, PyAny>,
+        how: CompareOp,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let mine = self.list(py)?;
+        match other.cast::<Events>() {
+            Ok(events) => mine.rich_compare(events.get().list(py)?, how),
+            Err(_) => mine.rich_compare(other, how),
+        }
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("Events({})", self.list(py)?.repr()?))
+    }
+
+    /// Bytes of all of them.
+    #[getter]
+    fn size_bytes(&self) -> usize {
+        self.runs.iter().flat_map(Run::spans).map(|(start, end)| (end - start) as usize).sum()
+    }
+
+    /// Bytes of the longest.
+    #[getter]
+    fn longest_bytes(&self) -> usize {
+        self.runs.iter().flat_map(Run::spans).map(|(start, end)| (end - start) as usize).max().unwrap_or(0)
+    }
+
+    /// Where the event at this index begins in the bytes that it was read with.
+    fn offset(&self, index: usize) -> PyResult<usize> {
+        let index = checked_index(index as isize, self.count())?;
+        let (run, at) = self.place(index);
+        Ok(run.source.spans[at].0 as usize)
+    }
+
+    /// Those at these indices, which ascend.
+    fn pick(&self, py: Python<'_>, indices: Vec<usize>) -> PyResult<Self> {
+        ascending(&indices, self.count())?;
+        let mut wanted = indices.into_iter().peekable();
+        Ok(self.filtered(py, |index| wanted.next_if_eq(&index).is_some()))
+    }
+
+    /// Those that are not at these indices, which ascend.
+    fn without(&self, py: Python<'_>, indices: Vec<usize>) -> PyResult<Self> {
+        ascending(&indices, self.count())?;
+        let mut gone = indices.into_iter().peekable();
+        Ok(self.filtered(py, |index| gone.next_if_eq(&index).is_none()))
+    }
+
+    /// Lines without the carriage return at their end, and without those that are empty then.
+    fn tidied(&self, py: Python<'_>) -> Self {
+        let runs = self.runs.iter().map(|run| {
+            let data = run.source.data.bind(py).as_bytes();
+            let spans: Vec<(u32, u32)> = run
+                .spans()
+                .iter()
+                .map(|&(start, end)| {
+                    let returns = end > start && data[end as usize - 1] == b'\r';
+                    (start, end - u32::from(returns))
+                })
+                .filter(|(start, end)| end > start)
+                .collect();
+            let last = spans.len();
+            let source = Source { data: run.source.data.clone_ref(py), spans };
+            Run { source: Arc::new(source), first: 0, last }
+        });
+        Self::of_runs(runs.collect())
+    }
+
+    /// Whether one of them has no bytes.
+    fn has_empty(&self) -> bool {
+        self.runs.iter().flat_map(Run::spans).any(|(start, end)| start == end)
+    }
+
+    /// How many of those from `first` on take at most `room` bytes, each with `separator` bytes, and how many.
+    /// `most` at most.
+    fn fit(&self, first: usize, room: isize, separator: usize, most: isize) -> (usize, usize) {
+        let (mut index, mut count, mut taken) = (0, 0, 0);
+        for run in &self.runs {
+            let skipped = first.saturating_sub(index).min(run.last - run.first);
+            index += run.last - run.first;
+            for (start, end) in &run.spans()[skipped..] {
+                let more = (end - start) as usize + separator;
+                if (taken + more) as isize > room || count as isize >= most {
+                    return (count, taken);
+                }
+                taken += more;
+                count += 1;
+            }
+        }
+        (count, taken)
+    }
+
+    /// `prefix + separator.join(self) + suffix`
+    fn frame<'py>(
+        &self,
+        py: Python<'py>,
+        prefix: &[u8],
+        separator: &[u8],
+        suffix: &[u8],
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let between = separator.len() * self.count().saturating_sub(1);
+        let total = prefix.len() + self.size_bytes() + between + suffix.len();
+        PyBytes::new_with(py, total, |body| {
+            let mut at = 0;
+            let mut add = |text: &[u8]| {
+                body[at..at + text.len()].copy_from_slice(text);
+                at += text.len();
+            };
+            add(prefix);
+            for (index, event) in self.slices(py).enumerate() {
+                if index > 0 {
+                    add(separator);
+                }
+                add(event);
+            }
+            add(suffix);
+            Ok(())
+        })
+    }
+
+    /// As msgpack writes a list of `bytes`.
+    fn msgpack<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let count = self.count();
+        let mut packed = Vec::with_capacity(self.size_bytes() + 5 * count + 5);
+        match count {
+            0..=15 => packed.push(0x90 | count as u8),
+            16..=0xffff => {
+                packed.push(0xdc);
+                packed.extend_from_slice(&(count as u16).to_be_bytes());
+            }
+            _ => {
+                packed.push(0xdd);
+                packed.extend_from_slice(&(count as u32).to_be_bytes());
+            }
+        }
+        for event in self.slices(py) {
+            match event.len() {
+                length @ 0..=0xff => packed.extend_from_slice(&[0xc4, length as u8]),
+                length @ 0x100..=0xffff => {
+                    packed.push(0xc5);
+                    packed.extend_from_slice(&(length as u16).to_be_bytes());
+                }
+                length => {
+                    packed.push(0xc6);
+                    packed.extend_from_slice(&(length as u32).to_be_bytes());
+                }
+            }
+            packed.extend_from_slice(event);
+        }
+        PyBytes::new(py, &packed)
+    }
+
+    /// The keys of those that are certainly valid interactions; None for the others, of which nothing is said.
+    /// No event of more than `max_bytes` is looked at.
+    fn interaction_keys(&self, py: Python<'_>, max_depth: usize, max_bytes: usize) -> Keys {
+        let runs: Vec<(&[u8], &[(u32, u32)])> =
+            self.runs.iter().map(|run| (run.source.data.bind(py).as_bytes(), run.spans())).collect();
+        py.detach(|| Keys::of_runs(&runs, max_depth, max_bytes))
+    }
+}
+
+/// The lines of `data` that end in a newline, without it, and what comes behind the last one.
+#[pyfunction]
+pub fn split_lines<'py>(data: &Bound<'py, PyBytes>) -> PyResult<(Events, Bound<'py, PyBytes>)> {
+    let py = data.py();
+    let text = data.as_bytes();
+    if u32::try_from(text.len()).is_err() {
+        return Err(PyValueError::new_err("more than 4 GiB at once"));
+    }
+    let mut start = 0;
+    let spans: Vec<(u32, u32)> = memchr_iter(b'\n', text)
+        .map(|end| {
+            let span = (start, end as u32);
+            start = end as u32 + 1;
+            span
+        })
+        .collect();
+    let rest = spans.last().map_or(0, |&(_, end)| end as usize + 1);
+    let tail = PyBytes::new(py, &text[rest..]);
+    Ok((Events::of_spans(data.clone().unbind(), spans), tail))
+}
+
+/// Digests of keys, parallel to events; None where there is no key.
+#[pyclass(frozen, sequence, module = "ingestd_accelerator")]
+pub struct Digests {
+    pub all: Vec<Digest>,
+}
+
+impl Digests {
+    fn get<'py>(&self, py: Python<'py>, index: usize) -> Bound<'py, PyAny> {
+        match &self.all[index] {
+            &NO_KEY => py.None().into_bound(py),
+            digest => PyBytes::new(py, digest).into_any(),
+        }
+    }
+
+    fn list<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        PyList::new(py, (0..self.all.len()).map(|index| self.get(py, index)).collect::<Vec<_>>())
+    }
+}
+
+#[pymethods]
+impl Digests {
+    #[staticmethod]
+    fn concat(parts: Vec<PyRef<'_, Digests>>) -> Self {
+        let mut all = Vec::with_capacity(parts.iter().map(|part| part.all.len()).sum());
+        parts.iter().for_each(|part| all.extend_from_slice(&part.all));
+        Self { all }
+    }
+
+    fn __len__(&self) -> usize {
+        self.all.len()
+    }
+
+    fn __getitem__<'py>(&self, py: Python<'py>, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        if let Ok(slice) = index.cast::<PySlice>() {
+            let found = slice.indices(self.all.len() as isize)?;
+            if found.step != 1 {
+                return self.list(py)?.as_any().get_item(index);
+            }
+            let (first, last) = (found.start as usize, found.stop.max(found.start) as usize);
+            return Ok(Bound::new(py, Self { all: self.all[first..last].to_vec() })?.into_any());
+        }
+        Ok(self.get(py, checked_index(index.extract()?, self.all.len())?))
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(self.list(py)?.try_iter()?.into_any())
+    }
+
+    fn __richcmp__<'py>(
+        &self,
+        py: Python<'py>,
+        other: &Bound<'py, PyAny>,
+        how: CompareOp,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let mine = self.list(py)?;
+        match other.cast::<Digests>() {
+            Ok(digests) => mine.rich_compare(digests.get().list(py)?, how),
+            Err(_) => mine.rich_compare(other, how),
+        }
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("Digests({})", self.list(py)?.repr()?))
+    }
+
+    fn pick(&self, indices: Vec<usize>) -> PyResult<Self> {
+        ascending(&indices, self.all.len())?;
+        Ok(Self { all: indices.into_iter().map(|index| self.all[index]).collect() })
+    }
+
+    fn without(&self, indices: Vec<usize>) -> PyResult<Self> {
+        ascending(&indices, self.all.len())?;
+        let mut gone = indices.into_iter().peekable();
+        let stay = self.all.iter().enumerate().filter(|(index, _)| gone.next_if_eq(index).is_none());
+        Ok(Self { all: stay.map(|(_, digest)| *digest).collect() })
+    }
+
+    /// One after the other; None is zeros if `all` are wanted, else it is left out.
+    fn packed<'py>(&self, py: Python<'py>, all: bool) -> Bound<'py, PyBytes> {
+        if all || !self.all.contains(&NO_KEY) {
+            return PyBytes::new(py, self.all.as_flattened());
+        }
+        let there: Vec<u8> = self.all.iter().filter(|digest| **digest != NO_KEY).flatten().copied().collect();
+        PyBytes::new(py, &there)
+    }
+
+    /// Only those that there are.
+    fn known(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        if !slf.get().all.contains(&NO_KEY) {
+            return Ok(slf);
+        }
+        let all = slf.get().all.iter().filter(|digest| **digest != NO_KEY).copied().collect();
+        Bound::new(slf.py(), Self { all })
+    }
+}
+
+fn checked_index(index: isize, count: usize) -> PyResult<usize> {
+    let found = if index < 0 { index + count as isize } else { index };
+    if found < 0 || found >= count as isize {
+        return Err(PyIndexError::new_err("index out of range"));
+    }
+    Ok(found as usize)
+}
+
+fn ascending(indices: &[usize], count: usize) -> PyResult<()> {
+    let in_order = indices.is_sorted_by(|one, next| one < next);
+    if !in_order || indices.last().is_some_and(|&last| last >= count) {
+        return Err(PyIndexError::new_err("indices must ascend, within the sequence"));
+    }
+    Ok(())
+}

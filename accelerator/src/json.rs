@@ -1,0 +1,458 @@
+//! Which events are certainly valid interactions, judged from their bytes. No Python here.
+//!
+//! A strict walk over the JSON text (RFC 8259) that builds nothing. It says yes only where the definition
+//! (`ingestd/schemas/interaction.py`) cannot say no; everything else, valid or not, it leaves to Python.
+
+use std::str;
+
+/// The fields of the deduplication key, without escapes and in ASCII, so that these bytes are their text.
+#[derive(Clone, Copy)]
+pub struct KeyFields<'a> {
+    pub interaction: &'a [u8],
+    pub kind: &'a [u8],
+    pub time: &'a [u8],
+}
+
+/// No library has trouble with a number of so many characters.
+const MAX_NUMBER: usize = 300;
+
+/// The key of an event that is certainly valid: the bytes from `start` to `end` of `around`. `max_depth`: of
+/// arrays and objects within each other.
+pub fn accept(around: &[u8], start: usize, end: usize, max_depth: usize) -> Option<KeyFields<'_>> {
+    let mut walk = Walk { around, text: &around[..end], at: start, max_depth };
+    walk.blanks();
+    let fields = walk.interaction()?;
+    walk.blanks();
+    (walk.at == end).then_some(fields)
+}
+
+struct Walk<'a> {
+    /// What may be read, so that looking at whole blocks needs no care at the end of an event.
+    around: &'a [u8],
+    /// What counts.
+    text: &'a [u8],
+    at: usize,
+    max_depth: usize,
+}
+
+impl<'a> Walk<'a> {
+    // --- what an interaction is ---
+
+    fn interaction(&mut self) -> Option<KeyFields<'a>> {
+        let (mut kind, mut time, mut interaction) = (None, None, None);
+        let (mut routing, mut version, mut attributes) = (false, false, false);
+        self.members(1, |walk, name| {
+            match name {
+                b"eventType" => once(&mut kind, walk.name()?),
+                b"eventTime" => once(&mut time, walk.timestamp()?),
+                b"interactionId" => once(&mut interaction, walk.name()?),
+                b"routingMetadata" => first(&mut routing).and_then(|()| walk.routing()),
+                b"schemaVersion" => first(&mut version).and_then(|()| walk.version()),
+                b"attributes" => first(&mut attributes).and_then(|()| walk.object(2)),
+                _ => walk.value(2),
+            }
+        })?;
+        if !(routing && version) {
+            return None;
+        }
+        Some(KeyFields { interaction: interaction?, kind: kind?, time: time? })
+    }
+
+    fn routing(&mut self) -> Option<()> {
+        let (mut queue, mut skill, mut action) = (false, false, false);
+        self.members(2, |walk, name| match name {
+            b"queueId" => first(&mut queue).and_then(|()| walk.text()),
+            b"skill" => first(&mut skill).and_then(|()| walk.text()),
+            b"actionType" => first(&mut action).and_then(|()| walk.action()),
+            _ => walk.value(3),
+        })?;
+        (queue && skill && action).then_some(())
+    }
+
+    fn name(&mut self) -> Option<&'a [u8]> {
+        let text = self.plain_string()?;
+        (!text.is_empty() && text.is_ascii() && !text.contains(&0x7f)).then_some(text)
+    }
+
+    fn timestamp(&mut self) -> Option<&'a [u8]> {
+        let text = self.plain_string()?;
+        is_timestamp(text).then_some(text)
+    }
+
+    fn action(&mut self) -> Option<()> {
+        match self.plain_string()? {
+            b"ANSWER" | b"TRANSFER" | b"DISCONNECT" | b"QUEUE" | b"REQUEUE" => Some(()),
+            _ => None,
+        }
+    }
+
+    fn version(&mut self) -> Option<()> {
+        let start = self.at;
+        self.number()?;
+        matches!(&self.text[start..self.at], b"1" | b"2" | b"3").then_some(())
+    }
+
+    fn text(&mut self) -> Option<()> {
+        self.expect(b'"')?;
+        self.string().map(|_| ())
+    }
+
+    /// A string without escapes.
+    fn plain_string(&mut self) -> Option<&'a [u8]> {
+        self.expect(b'"')?;
+        let start = self.at;
+        let plain = self.string()?;
+        plain.then(|| &self.text[start..self.at - 1])
+    }
+
+    // --- what JSON is ---
+
+    fn value(&mut self, depth: usize) -> Option<()> {
+        match self.peek()? {
+            b'"' => {
+                self.at += 1;
+                self.string().map(|_| ())
+            }
+            b'{' => self.object(depth),
+            b'[' => self.array(depth),
+            b't' => self.literal(b"true"),
+            b'f' => self.literal(b"false"),
+            b'n' => self.literal(b"null"),
+            _ => self.number(),
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Option<()> {
+        self.open(b'{', depth)?;
+        if self.closes(b'}') {
+            return Some(());
+        }
+        loop {
+            self.text()?;
+            self.colon()?;
+            self.value(depth + 1)?;
+            if self.ends(b'}')? {
+                return Some(());
+            }
+        }
+    }
+
+    fn array(&mut self, depth: usize) -> Option<()> {
+        self.open(b'[', depth)?;
+        if self.closes(b']') {
+            return Some(());
+        }
+        loop {
+            self.value(depth + 1)?;
+            if self.ends(b']')? {
+                return Some(());
+            }
+        }
+    }
+
+    /// An object whose members `member` reads; none of their names has an escape: it might be another's.
+    fn members(
+        &mut self,
+        depth: usize,
+        mut member: impl FnMut(&mut Self, &'a [u8]) -> Option<()>,
+    ) -> Option<()> {
+        self.open(b'{', depth)?;
+        if self.closes(b'}') {
+            return Some(());
+        }
+        loop {
+            let name = self.plain_string()?;
+            self.colon()?;
+            member(self, name)?;
+            if self.ends(b'}')? {
+                return Some(());
+            }
+        }
+    }
+
+    fn open(&mut self, bracket: u8, depth: usize) -> Option<()> {
+        if depth > self.max_depth {
+            return None;
+        }
+        self.expect(bracket)?;
+        self.blanks();
+        Some(())
+    }
+
+    fn closes(&mut self, bracket: u8) -> bool {
+        let found = self.peek() == Some(bracket);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn colon(&mut self) -> Option<()> {
+        self.blanks();
+        self.expect(b':')?;
+        self.blanks();
+        Some(())
+    }
+
+    /// Whether a container ends behind a value; else another value follows.
+    fn ends(&mut self, bracket: u8) -> Option<bool> {
+        self.blanks();
+        if self.closes(bracket) {
+            return Some(true);
+        }
+        self.expect(b',')?;
+        self.blanks();
+        Some(false)
+    }
+
+    /// The rest of a string behind its quote. False: it has escapes.
+    #[inline(always)]
+    fn string(&mut self) -> Option<bool> {
+        if let Some(block) = self.around.get(self.at..).unwrap_or_default().first_chunk() {
+            let (special, high) = marks(block);
+            let end = special.trailing_zeros() as usize;
+            if special != 0 && high & (special ^ special.wrapping_sub(1)) == 0 && block[end & (BLOCK - 1)] == b'"' {
+                self.at += end + 1;
+                return (self.at <= self.text.len()).then_some(true);
+            }
+        }
+        self.any_string()
+    }
+
+    /// As `string`, also of long ones.
+    #[inline(never)]
+    fn any_string(&mut self) -> Option<bool> {
+        let (start, mut plain, mut ascii) = (self.at, true, true);
+        loop {
+            ascii &= self.to_special();
+            let byte = self.peek()?;
+            self.at += 1;
+            match byte {
+                b'"' => break,
+                b'\\' => {
+                    plain = false;
+                    self.escape()?;
+                }
+                _ => return None, // a control character
+            }
+        }
+        (ascii || str::from_utf8(&self.text[start..self.at]).is_ok()).then_some(plain)
+    }
+
+    /// Go on to what ends a string or is special in one. Whether all before it is ASCII.
+    fn to_special(&mut self) -> bool {
+        let mut beyond = 0;
+        loop {
+            let rest = self.around.get(self.at..).unwrap_or_default();
+            let (special, high) = match rest.first_chunk() {
+                Some(block) => marks(block),
+                None => last_marks(rest),
+            };
+            if special != 0 {
+                self.at += special.trailing_zeros() as usize;
+                return beyond | (high & (special ^ special.wrapping_sub(1))) == 0;
+            }
+            beyond |= high;
+            self.at += BLOCK;
+        }
+    }
+
+    fn escape(&mut self) -> Option<()> {
+        let byte = self.peek()?;
+        self.at += 1;
+        match byte {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(()),
+            b'u' => match self.unit()? {
+                0xd800..=0xdbff => {
+                    self.expect(b'\\')?;
+                    self.expect(b'u')?;
+                    matches!(self.unit()?, 0xdc00..=0xdfff).then_some(())
+                }
+                0xdc00..=0xdfff => None,
+                _ => Some(()),
+            },
+            _ => None,
+        }
+    }
+
+    /// Four hexadecimal digits.
+    fn unit(&mut self) -> Option<u32> {
+        let digits = self.text.get(self.at..self.at + 4)?;
+        self.at += 4;
+        digits.iter().try_fold(0, |value, &digit| Some(value * 16 + char::from(digit).to_digit(16)?))
+    }
+
+    fn number(&mut self) -> Option<()> {
+        let start = self.at;
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        if self.peek()? == b'0' {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        (self.at - start <= MAX_NUMBER).then_some(())
+    }
+
+    fn digits(&mut self) -> Option<()> {
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        (self.at > start).then_some(())
+    }
+
+    fn literal(&mut self, word: &[u8]) -> Option<()> {
+        self.text[self.at..].starts_with(word).then(|| self.at += word.len())
+    }
+
+    fn blanks(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+            self.at += 1;
+        }
+    }
+
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        (self.peek()? == byte).then(|| self.at += 1)
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+}
+
+/// Of two members of one name readers take different ones.
+fn once<'a>(place: &mut Option<&'a [u8]>, found: &'a [u8]) -> Option<()> {
+    place.replace(found).is_none().then_some(())
+}
+
+fn first(seen: &mut bool) -> Option<()> {
+    (!std::mem::replace(seen, true)).then_some(())
+}
+
+/// Bytes looked at together.
+const BLOCK: usize = 32;
+
+/// (those that end a string or are special in one: quotes, backslashes, control characters; those beyond ASCII),
+/// a bit for each byte.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+fn marks(block: &[u8; BLOCK]) -> (u32, u32) {
+    // SAFETY: every processor of this architecture has SSE2, and nothing else is asked of it.
+    unsafe { marks_sse2(block) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "sse2")]
+fn marks_sse2(block: &[u8; BLOCK]) -> (u32, u32) {
+    use std::arch::x86_64::{
+        __m128i, _mm_cmpeq_epi8, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set_epi64x, _mm_set1_epi8,
+    };
+    let (words, _) = block.as_chunks::<8>();
+    let word = |index: usize| i64::from_le_bytes(words[index]);
+    let (mut special, mut beyond) = (0, 0);
+    for half in [0, 1] {
+        let bytes: __m128i = _mm_set_epi64x(word(half * 2 + 1), word(half * 2));
+        let quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'"' as i8));
+        let slash = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'\\' as i8));
+        let control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
+        let either = _mm_or_si128(_mm_or_si128(quote, slash), control);
+        special |= (_mm_movemask_epi8(either) as u32) << (half * 16);
+        beyond |= (_mm_movemask_epi8(bytes) as u32) << (half * 16);
+    }
+    (special, beyond)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn marks(block: &[u8; BLOCK]) -> (u32, u32) {
+    let (mut special, mut beyond) = (0, 0);
+    for (index, &byte) in block.iter().enumerate() {
+        special |= u32::from(byte == b'"' || byte == b'\\' || byte < 0x20) << index;
+        beyond |= u32::from(byte >= 0x80) << index;
+    }
+    (special, beyond)
+}
+
+/// Of fewer bytes than a block: a zero marks their end.
+#[cold]
+#[inline(never)]
+fn last_marks(rest: &[u8]) -> (u32, u32) {
+    let mut block = [0; BLOCK];
+    block[..rest.len()].copy_from_slice(rest);
+    marks(&block)
+}
+
+/// RFC 3339 with a `T` and a `Z` or an offset, without leap seconds and the year 0.
+fn is_timestamp(text: &[u8]) -> bool {
+    let Some((head, rest)) = text.split_at_checked(19) else {
+        return false;
+    };
+    let (Some(year), Some(month), Some(day)) = (digits(&head[..4]), digits(&head[5..7]), digits(&head[8..10]))
+    else {
+        return false;
+    };
+    let (Some(hour), Some(minute), Some(second)) =
+        (digits(&head[11..13]), digits(&head[14..16]), digits(&head[17..19]))
+    else {
+        return false;
+    };
+    head[4] == b'-'
+        && head[7] == b'-'
+        && head[10] == b'T'
+        && head[13] == b':'
+        && head[16] == b':'
+        && year > 0
+        && (1..=12).contains(&month)
+        && day >= 1
+        && day <= days_of(year, month)
+        && hour < 24
+        && minute < 60
+        && second < 60
+        && is_zone(after_fraction(rest))
+}
+
+fn digits(text: &[u8]) -> Option<u32> {
+    text.iter().try_fold(0, |value, digit| {
+        digit.is_ascii_digit().then(|| value * 10 + u32::from(digit - b'0'))
+    })
+}
+
+fn days_of(year: u32, month: u32) -> u32 {
+    match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// Without the point and the digits behind it, one at least; a point alone is left where it is.
+fn after_fraction(rest: &[u8]) -> &[u8] {
+    match rest {
+        [b'.', behind @ ..] => {
+            let count = behind.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            if count == 0 { rest } else { &behind[count..] }
+        }
+        _ => rest,
+    }
+}
+
+fn is_zone(text: &[u8]) -> bool {
+    match text {
+        [b'Z'] => true,
+        [b'+' | b'-', hours @ .., b':', m1, m2] if hours.len() == 2 => {
+            matches!((digits(hours), digits(&[*m1, *m2])), (Some(0..24), Some(0..60)))
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,60 @@
+"""Events and their digests as they move together: lists, or sequences of the accelerator. Pure.
+
+The accelerator's hold their items in one piece of memory and make an object of one when it is asked for.
+What is done to all of a chunk's is done here, once for either kind.
+"""
+
+from collections.abc import MutableSequence, Sequence
+from itertools import chain
+from typing import Any, TypeVar
+
+from ingestd.core.accelerator import compiled
+
+T = TypeVar("T")
+
+_KEYS: tuple[type, ...] = (compiled.Keys,) if compiled else ()
+COMPILED: tuple[type, ...] = (compiled.Events, compiled.Digests) if compiled else ()
+"""The accelerator's types of sequences."""
+
+
+def pick(sequence: Sequence[T], indices: Sequence[int]) -> Sequence[T]:
+    """Those at ``indices``, which ascend."""
+    if len(indices) == len(sequence):
+        return sequence
+    if isinstance(sequence, COMPILED):
+        return sequence.pick(indices)  # type: ignore[attr-defined,no-any-return]
+    return [sequence[index] for index in indices]
+
+
+def without(sequence: Sequence[T], indices: Sequence[int]) -> Sequence[T]:
+    """All but those at ``indices``, which ascend and are few."""
+    if isinstance(sequence, COMPILED):
+        return sequence.without(indices)  # type: ignore[attr-defined,no-any-return]
+    left = list(sequence)
+    for index in reversed(indices):  # cheaper than choosing those that stay
+        del left[index]
+    return left
+
+
+def joined(parts: Sequence[Sequence[T]]) -> Sequence[T]:
+    """All of ``parts``, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    kind: Any = type(parts[0]) if parts else list
+    if kind in COMPILED and all(isinstance(part, kind) for part in parts):
+        return kind.concat(parts)  # type: ignore[no-any-return]
+    return list(chain.from_iterable(parts))
+
+
+def joined_keys(parts: Sequence[MutableSequence[str | None]]) -> MutableSequence[str | None]:
+    """As ``joined``, of what can be changed."""
+    if _KEYS and parts and all(isinstance(part, _KEYS) for part in parts):
+        return compiled.Keys.concat(parts)  # type: ignore[no-any-return]
+    return list(chain.from_iterable(parts))
+
+
+def missing(keys: Sequence[str | None]) -> list[int]:
+    """Indices of those that are None."""
+    if isinstance(keys, _KEYS):
+        return keys.missing()  # type: ignore[attr-defined,no-any-return]
+    return [index for index, key in enumerate(keys) if key is None]

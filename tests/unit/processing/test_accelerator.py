@@ -1,0 +1,275 @@
+"""The accelerator against what it takes the place of: the same verdicts, keys, digests and pieces, or none.
+
+Without it there is nothing to test; ``.ci/run`` builds it and runs this.
+"""
+
+import itertools
+import json
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from ingestd.core import accelerator
+from ingestd.core.chunk import frame, packed_events, packed_keys, size_of
+from ingestd.core.receipt import known_keys
+from ingestd.core.sequences import joined, pick, without
+from ingestd.delivery.queues import _fit_of
+from ingestd.processing.dedup import KeyTable
+from ingestd.schemas.grammar import EventLimits, LimitedSchema
+from ingestd.schemas.interaction import InteractionSchema
+from ingestd.sources.files.splitting import _tidied
+from tests.effort import examples
+
+compiled: Any = accelerator.compiled
+pytestmark = pytest.mark.skipif(compiled is None, reason="the accelerator is not installed, or is off")
+
+SECRET = b"sixteen bytes 16"
+LIMITS = EventLimits(max_depth=8, max_values=600)
+
+
+def events_of(lines: list[bytes]) -> Any:
+    """As they come from a file. A line has no newline in it."""
+    events, tail = compiled.split_lines(b"".join(line + b"\n" for line in lines))
+    assert (list(events), tail) == (lines, b"")
+    return events
+
+
+# --- events: valid ones, of every shape that JSON allows, and such as are broken in one place ---
+
+TEXTS = st.text(max_size=40) | st.text('ab \x7f\x80\x9f\xa0"\\/\u2028\ud7ff\ue000\U0001f600', max_size=12)
+NAMES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=50) | TEXTS
+ACTIONS = st.sampled_from(["ANSWER", "TRANSFER", "DISCONNECT", "QUEUE", "REQUEUE", "PARK", "answer", ""])
+CLOCKS = r"[Tt ][0-2]\d:[0-6]\d:[0-6]\d(\.\d{0,12})?([Zz]|[+-][0-2]\d:?[0-6]\d)?"
+UNCOMMON = ["2016-12-31T23:59:60Z", "2024-02-29T00:00:00Z", "2023-02-29T00:00:00Z", "1900-02-29T00:00:00Z"]
+TIMES = st.one_of(
+    st.datetimes().map(lambda at: at.isoformat() + "Z"),
+    st.from_regex(r"\d{4}-[01]\d-[0-3]\d" + CLOCKS, fullmatch=True),
+    st.sampled_from([*UNCOMMON, "0000-01-01T00:00:00Z", "yesterday"]),
+)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | TEXTS
+    | st.sampled_from([10**299, 10**310]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@st.composite
+def objects(draw: st.DrawFn) -> dict[str, Any]:
+    routing = {"queueId": draw(TEXTS), "skill": draw(TEXTS), "actionType": draw(ACTIONS)}
+    event = {
+        "eventType": draw(NAMES),
+        "eventTime": draw(TIMES),
+        "interactionId": draw(NAMES),
+        "routingMetadata": routing,
+        "schemaVersion": draw(st.sampled_from([1, 2, 3, 0, 4, 1.0, True, "1", None])),
+        "attributes": draw(st.dictionaries(TEXTS, VALUES, max_size=4) | VALUES),
+    }
+    for members in (event, routing):
+        for name in draw(st.sets(st.sampled_from(sorted(members)), max_size=1)):
+            members[name] = draw(VALUES)
+        if draw(st.integers(0, 5)) == 0:
+            del members[draw(st.sampled_from(sorted(members)))]
+    event |= draw(st.dictionaries(TEXTS, VALUES, max_size=2))
+    names = draw(st.permutations(sorted(event)))
+    return {name: event[name] for name in names}
+
+
+PIECES = [b"", b",", b":", b'"', b"\\", b"{", b"}", b"[", b"]", b"0", b"-", b"1e5", b"01", b"1.", b".5"]
+PIECES += [b"null", b"NaN", b" ", b"\t", b"\r", b"\x00", b"\x1f", b"\x7f", b"9" * 310, b"[" * 12 + b"]" * 12]
+PIECES += [b"\xff", b"\xc2\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xef\xbb\xbf"]
+PIECES += [rb"\u0041", rb"\ud83d\ude00", rb"\ud83d", rb"\u00", rb"\x"]
+PIECES += [b'"eventType":"x",', rb'"e\u0076entType":1,', b'"schemaVersion":1,', b'"skill":"",']
+
+
+@st.composite
+def lines(draw: st.DrawFn) -> bytes:
+    style = draw(st.sampled_from([{}, {"ensure_ascii": False}, {"indent": None, "separators": (",", ":")}]))
+    text = json.dumps(draw(objects()), **style).encode("utf-8", "surrogatepass")
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 1, 2]))):
+        at = draw(st.integers(0, len(text)))
+        gone = draw(st.integers(0, 3))
+        text = text[:at] + draw(st.sampled_from(PIECES)) + text[at + gone :]
+    return text.replace(b"\n", b" ")
+
+
+VALID = (
+    b'{"eventType":"a","eventTime":"2026-01-01T10:00:00Z","interactionId":"i","routingMetadata":{"queueId":"q",'
+    b'"skill":"s","actionType":"ANSWER"},"attributes":{"a":[1,-0.5e+3,"\\u00e9",null,true,false,{}]},'
+    b'"schemaVersion":1}'
+)
+
+
+def check(batch: list[bytes]) -> int:
+    """Holds verdicts and keys to the definition; how many were accepted."""
+    schema, plain = InteractionSchema(), LimitedSchema(InteractionSchema(), LIMITS)
+    found = list(events_of(batch).interaction_keys(*LIMITS))
+    for event, key in zip(batch, found, strict=True):
+        if key is not None:
+            assert plain.explain(event) is None, event
+            assert [key] == schema.keys_within([event], LIMITS), event
+    assert list(plain.keys(events_of(batch))) == plain.keys(batch)
+    return sum(key is not None for key in found)
+
+
+@given(st.lists(lines(), max_size=6))
+@settings(max_examples=examples(100))
+def test_it_accepts_nothing_that_the_definition_refuses_and_gives_the_same_keys(batch: list[bytes]) -> None:
+    check(batch)
+
+
+@given(st.integers(0, len(VALID)), st.integers(0, 2), st.sampled_from(PIECES) | st.binary(max_size=3))
+@settings(max_examples=examples(300))
+def test_so_it_is_of_an_event_that_is_changed_in_one_place(at: int, gone: int, piece: bytes) -> None:
+    check([(VALID[:at] + piece + VALID[at + gone :]).replace(b"\n", b" "), VALID])
+
+
+def test_it_accepts_what_nearly_all_events_are() -> None:
+    """Else all of the above would hold of one that accepts nothing."""
+    spaced = json.dumps(json.loads(VALID), separators=(" ,\t", " : ")).encode()
+    precise = VALID.replace(b"00Z", b"00.123456789+05:30")
+    deep = VALID.replace(b"{}", b'{"a":' * 5 + b"1" + b"}" * 5)
+    assert check([VALID, spaced, precise, deep, VALID.replace(b'"attributes"', b'"other"')]) == 5
+    assert check([VALID.replace(b"{}", b"[" * 9 + b"]" * 9), VALID + b" " * 600, VALID[:-1], b"", b"{"]) == 0
+
+
+# --- sequences ---
+
+LINES = st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b"")), max_size=12)
+
+
+@given(st.lists(LINES, max_size=4), st.data())
+@settings(max_examples=examples(100))
+def test_its_sequences_are_those_of_python(parts: list[list[bytes]], data: st.DataObject) -> None:
+    plain = list(itertools.chain.from_iterable(parts))
+    events = joined([events_of(part) for part in parts])
+    assert (list(events), len(events), size_of(events)) == (plain, len(plain), size_of(plain))
+    some = sorted(data.draw(st.sets(st.integers(0, len(plain) - 1)))) if plain else []
+    first, last = data.draw(st.integers(-20, 20)), data.draw(st.integers(-20, 20) | st.none())
+    framed: list[Callable[[Any], Any]] = [
+        lambda one: list(pick(one, some)),
+        lambda one: list(without(one, some)),
+        lambda one: list(one[first:last]),
+        lambda one: list(pick(one[first:last], range(len(one[first:last])))),
+        lambda one: list(_tidied(one, returns=any(b"\r" in line for line in plain))),
+        lambda one: frame(b"{[", b",", b"]}", one),
+        packed_events,
+        lambda one: [one[index] for index in some],
+        lambda one: [one[index - len(one)] for index in some],
+    ]
+    for do in framed:
+        assert do(events) == do(plain)
+    limits = data.draw(st.tuples(st.integers(-5, 300), st.integers(0, 3), st.integers(0, 20)))
+    for at in range(len(plain)):
+        assert _fit_of(events, None)(at, *limits) == _fit_of(plain, None)(at, *limits)
+    for index in (len(plain), -len(plain) - 1):
+        with pytest.raises(IndexError):
+            events[index]
+
+
+@given(st.lists(st.none() | st.sampled_from([b"a" * 16, b"b" * 16, b"\0" * 15 + b"c"]), max_size=12))
+@settings(max_examples=examples(50))
+def test_so_are_its_digests(plain: list[bytes | None]) -> None:
+    keys = [None if one is None else f"{number} {one!r}" for number, one in enumerate(plain)]
+    digests, _, _ = compiled.KeyTable(SECRET, 100, 10.0).claim(keys, 0.0)
+    plain = list(digests)
+    assert list(known_keys(digests)) == known_keys(plain)
+    assert packed_keys(digests) == packed_keys(plain)
+    assert packed_keys(digests, missing=bytes(16)) == packed_keys(plain, missing=bytes(16))
+    assert list(joined([digests, digests])) == plain + plain
+    assert list(digests[1:3]) == plain[1:3]
+
+
+@given(st.binary(max_size=300), st.integers(0, 2**32 - 1))
+@settings(max_examples=examples(50))
+def test_its_checksum_is_that_of_zlib(data: bytes, before: int) -> None:
+    assert compiled.crc32(data, before) == zlib.crc32(data, before)
+
+
+# --- the window ---
+
+KEYS = [f"key {number}" for number in range(40)]
+some_keys = st.lists(st.sampled_from([*KEYS, "", None]), max_size=12)
+
+
+class TablesSideBySide(RuleBasedStateMachine):
+    """Whatever is done to both, in whatever order: what they say is the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.plain = KeyTable(SECRET, 20, 64.0)
+        self.other = compiled.KeyTable(SECRET, 20, 64.0)
+
+    def both(self, do: Callable[[Any], Any]) -> None:
+        assert do(self.other) == do(self.plain)
+
+    def digests(self, keys: list[str | None]) -> list[bytes]:
+        return [self.plain.digest(key) for key in keys if key]
+
+    @rule(passed=st.sampled_from([0.5, 4.0, 30.0, 70.0]))
+    def time_passes(self, passed: float) -> None:
+        self.now += passed
+
+    @rule(keys=some_keys)
+    def claim(self, keys: list[str | None]) -> None:
+        def do(table: Any) -> Any:
+            digests, duplicates, copies = table.claim(keys, self.now)
+            return list(digests), duplicates, copies
+
+        self.both(do)
+
+    @rule(keys=some_keys)
+    def confirm(self, keys: list[str | None]) -> None:
+        self.both(lambda table: table.confirm(self.digests(keys), self.now))
+
+    @rule(keys=some_keys)
+    def release(self, keys: list[str | None]) -> None:
+        self.both(lambda table: table.release(self.digests(keys)))
+
+    @rule(keys=some_keys)
+    def forget(self, keys: list[str | None]) -> None:
+        self.both(lambda table: table.forget(self.digests(keys)))
+
+    @rule(keys=some_keys)
+    def reclaim(self, keys: list[str | None]) -> None:
+        self.both(lambda table: table.reclaim(self.digests(keys)))
+
+    @rule(keys=some_keys, age=st.sampled_from([0.0, 10.0, 65.0]))
+    def restore(self, keys: list[str | None], age: float) -> None:
+        self.both(lambda table: table.restore(self.digests(keys), self.now - age, self.now))
+
+    @invariant()
+    def they_agree(self) -> None:
+        digests = self.digests([*KEYS])
+
+        def do(table: Any) -> Any:
+            each = [(table.is_pending(digest), table.has(digest)) for digest in digests]
+            return len(table), table.pending, each, table.settled(dict.fromkeys(digests))
+
+        self.both(do)
+
+
+TablesSideBySide.TestCase.settings = settings(max_examples=examples(60))
+TestTables = TablesSideBySide.TestCase
+
+
+@given(st.lists(lines(), max_size=8), st.binary(max_size=16))
+@settings(max_examples=examples(50))
+def test_keys_of_events_are_hashed_as_in_python(batch: list[bytes], secret: bytes) -> None:
+    schema = InteractionSchema()
+    plain = [key for key in schema.keys(batch) if key]
+    keys = schema.keys(events_of(batch))
+    digests, duplicates, copies = compiled.KeyTable(secret, 100, 10.0).claim(keys, 0.0)
+    expected = KeyTable(secret, 100, 10.0).claim(schema.keys(batch), 0.0)
+    assert (list(digests), duplicates, copies) == (list(expected[0]), *expected[1:])
+    assert len(plain) == sum(key is not None for key in keys)
