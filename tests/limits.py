@@ -22,6 +22,7 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable, Generator
 from pathlib import Path
+from time import monotonic, sleep  # themselves, whatever a test does to the module
 from typing import Any
 
 import pytest
@@ -68,14 +69,37 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     limit = LATER * _limit(item)
     if not limit:
         return (yield)
-    timer = threading.Timer(limit, _end, (item, limit))
-    timer.daemon = True
-    timer.start()
+    _watchdog.watch(item, limit)
     try:
         return (yield)
     finally:
-        timer.cancel()
-        timer.join()
+        _watchdog.watch(None, limit)
+
+
+class _Watchdog:
+    """One thread for all tests: to start and to join one takes longer than most of them."""
+
+    def __init__(self) -> None:
+        self._watched: tuple[pytest.Item | None, float, float] = (None, 0.0, 0.0)
+        self._thread: threading.Thread | None = None
+
+    def watch(self, item: pytest.Item | None, limit: float) -> None:
+        """Until the next call; None: nothing."""
+        self._watched = (item, limit, monotonic() + limit)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="watchdog of the tests", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            sleep(_LOOKS_S)
+            item, limit, end = self._watched
+            if item and monotonic() > end:
+                _end(item, limit)
+
+
+_LOOKS_S = 0.25
+_watchdog = _Watchdog()
 
 
 def _limit(item: pytest.Item) -> float:

@@ -13,8 +13,8 @@ _FILTER: dict[str, dict[str, Any]] = {
     "reason": {"type": "string"},
     "fingerprint": {"type": "string"},
     "state": {"type": "string", "enum": ["waiting", "delivered", "all"]},
-    "older": {"type": "string", "pattern": r"^[0-9]{1,4}(ms|s|m|h|d)?$"},
-    "newer": {"type": "string", "pattern": r"^[0-9]{1,4}(ms|s|m|h|d)?$"},
+    "older": {"type": "string", "pattern": r"^([0-9]{1,4}(ms|s|m|h)?|[0-9]{1,3}d)$"},
+    "newer": {"type": "string", "pattern": r"^([0-9]{1,4}(ms|s|m|h)?|[0-9]{1,3}d)$"},
 }
 _OBJECT = {"type": "object"}
 _LETTERS = {

@@ -5,10 +5,8 @@ from typing import Any
 
 import httpx
 import pytest
-import schemathesis
 from anyio import to_thread
 from hypothesis import given, settings
-from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.effort import examples
 from tests.event_api import EventApi, event
@@ -21,6 +19,8 @@ pytestmark = pytest.mark.anyio
 
 def try_all(url: str, document: object) -> set[str]:
     """Requests of every kind that the document has; gives the operations that were tried."""
+    import schemathesis  # half a second, in each process that collects the tests
+
     schema = schemathesis.openapi.from_dict(json.loads(json.dumps(document)))
     found = [one.ok() for one in schema.get_all_operations()]
     for operation in found:
@@ -29,12 +29,14 @@ def try_all(url: str, document: object) -> set[str]:
 
 
 def try_one(operation: Any, url: str) -> None:
+    from schemathesis.specs.openapi.checks import positive_data_acceptance
+
     # any text may be typed for an event; whether it is valid is another question
     loose = [positive_data_acceptance] if operation.path.endswith("/edit") else []
 
     @settings(max_examples=examples(4))
     @given(case=operation.as_strategy())
-    def one(case: schemathesis.Case) -> None:
+    def one(case: Any) -> None:
         answer = case.call(base_url=url, headers={"Authorization": f"Bearer {ANNA}"})
         assert answer.status_code < 500, answer.text
         case.validate_response(answer, excluded_checks=loose)
