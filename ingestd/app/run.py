@@ -146,7 +146,7 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
             )
         )
         service.brokers = await stack.enter_async_context(
-            open_brokers(pipeline, ingest.admission, rng=outside.rng, warn=log.warning)
+            open_brokers(pipeline, ingest.admission, login, rng=outside.rng, warn=log.warning)
         )
         keys = authenticator(settings.ingest, service.clock)
         service.endpoint = Endpoint(

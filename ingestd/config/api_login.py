@@ -62,9 +62,10 @@ def resolve_login(api: ApiConfig) -> Login:
 
 
 def find_login(settings: Settings) -> Login | None:
-    """The login of [api]; None if no sink needs it. Raises UserError when something is missing."""
+    """The login of [api]; None if nothing needs it. Raises UserError when something is missing."""
     sinks = sinks_that_send(settings)
     needed = not sinks or any(sink.needs_api for sink in sinks.values())
+    needed = needed or bool(settings.ingest.genesys_notifications)
     return resolve_login(settings.api) if needed else None
 
 

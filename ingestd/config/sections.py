@@ -18,6 +18,7 @@ from ingestd.core.setting_types import (
     field,
 )
 from ingestd.core.unwrap import UnwrapSection
+from ingestd.sources.genesys.settings import NotificationsConfig
 from ingestd.sources.kafka.settings import KafkaConfig
 from ingestd.sources.nats.settings import NatsConfig
 from ingestd.sources.sqs.settings import SqsConfig
@@ -225,7 +226,7 @@ def _one_or_named(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [one, named]
 
 
-SOURCES = {"kafka", "nats", "sqs"}
+SOURCES = {"genesys_notifications", "kafka", "nats", "sqs"}
 """Tables of sources: each may have one without a name."""
 SourceName = Annotated[str, Matching(r"^[a-z][a-z0-9_-]{0,39}$")]
 """It becomes a label of metrics."""
@@ -279,6 +280,12 @@ class IngestConfig(UnwrapSection):
         {},
         max_length=16,
         description="topics of Kafka, by name; or one table, without a name",
+        extra=_one_or_named,
+    )
+    genesys_notifications: dict[SourceName, NotificationsConfig] = field(
+        {},
+        max_length=16,
+        description="topics of Genesys Cloud, by name; or one, without a name",
         extra=_one_or_named,
     )
 

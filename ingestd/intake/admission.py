@@ -17,7 +17,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.letter import DeadLetter
 from ingestd.core.submission import DeferredSubmission, Submission
 from ingestd.intake.spool_feed import SpoolSource
-from ingestd.intake.submission_group import MAX_EVENTS, DeliveryWaits, SubmissionGroup, is_followed
+from ingestd.intake.submission_group import MAX_EVENTS, DeliveryWaits, SubmissionGroup
 from ingestd.processing.dedup import Window
 from ingestd.processing.routes import Routes
 from ingestd.processing.validate import Validator
@@ -335,7 +335,7 @@ class Admission:
             taken = group.taken(number)
             self._accepted(submission.producer, taken.accepted)
             own: dict[int, int] = {}
-            if is_followed(submission):
+            if submission.wait_s > 0 or submission.delivered:
                 own = {c.start: len(c.events) for c, o in zip(chunks, owners, strict=True) if o == number}
             if submission.wait_s > 0 and taken.stored:
                 self._waiting.add(submission, taken, own, self._spool.state)

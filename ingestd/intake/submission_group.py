@@ -30,7 +30,7 @@ MAX_EVENTS = 8_192
 _MAX_DETAIL = 500
 
 
-def is_followed(submission: Submission) -> bool:
+def _is_followed(submission: Submission) -> bool:
     """Its events have chunks of their own in the spool: somebody waits for what becomes of them."""
     return submission.wait_s > 0 or submission.delivered is not None
 
@@ -127,7 +127,7 @@ class SubmissionGroup:
 
     def pieces(self, max_bytes: int) -> list[Piece]:
         """The chunks to be, in the order of arrival."""
-        everybody = not any(is_followed(submission) for submission in self.submissions)
+        everybody = not any(_is_followed(submission) for submission in self.submissions)
         if everybody and not self._gone and sum(s.size_bytes for s in self.submissions) <= max_bytes:
             return [(None, self._events, self._digests)] if self._events else []
         return list(self._cut(max_bytes))
@@ -166,7 +166,7 @@ class SubmissionGroup:
         start = 0
         for number, submission in enumerate(self.submissions):
             end = self._ends[number]
-            owner = number if is_followed(submission) else None
+            owner = number if _is_followed(submission) else None
             events, digests = self._events[start:end], self._digests[start:end]
             if self._gone:
                 gone = [index - start for index in range(start, end) if index in self._gone]

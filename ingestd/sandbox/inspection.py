@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 from aiohttp import web
 
+from ingestd.sandbox.apis.notifications import Notifications
 from ingestd.sandbox.control.plane import ControlPlane
 from ingestd.sandbox.faults import Fault, Rule, parse_faults, parse_script
 from ingestd.sandbox.stats import Stats
@@ -24,6 +25,9 @@ class Inspected(Protocol):
 
     @property
     def control(self) -> ControlPlane: ...
+
+    @property
+    def notifications(self) -> Notifications: ...
 
     def kept(self, path: str = ...) -> Sequence[bytes]: ...
 
@@ -80,11 +84,40 @@ def routes(sandbox: Inspected) -> Sequence[web.RouteDef]:
         return _json({"status": "ordered", "faults": len(ordered), "rules": len(rules)})
 
     return [
+        *_notifications(sandbox),
         web.get("/_sandbox/events", events),
         web.get("/_sandbox/stats", stats),
         web.get("/_sandbox/control", resources),
         web.post("/_sandbox/reset", reset),
         web.post("/_sandbox/faults", faults),
+    ]
+
+
+def _notifications(sandbox: Inspected) -> Sequence[web.RouteDef]:
+    """Look at channels, send an event, announce the end of all WebSockets, cut them."""
+
+    async def channels(_request: web.Request) -> web.Response:
+        return _json(sandbox.notifications.shown)
+
+    async def emit(request: web.Request) -> web.Response:
+        """``{"topicName": …, "eventBody": …}``; the rest of the envelope is made where it is missing."""
+        try:
+            message = msgspec.json.decode(await request.read(), type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as reason:
+            return _json({"message": f"not a notification: {str(reason)[:200]}"}, status=400)
+        return _json({"sent": await sandbox.notifications.emit(message)})
+
+    async def closing(_request: web.Request) -> web.Response:
+        return _json({"told": await sandbox.notifications.announce_closing()})
+
+    async def cut(_request: web.Request) -> web.Response:
+        return _json({"cut": sandbox.notifications.cut()})
+
+    return [
+        web.get("/_sandbox/notifications", channels),
+        web.post("/_sandbox/notifications", emit),
+        web.post("/_sandbox/notifications/closing", closing),
+        web.post("/_sandbox/notifications/cut", cut),
     ]
 
 

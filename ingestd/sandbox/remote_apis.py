@@ -10,6 +10,7 @@ from ingestd.sandbox.apis.event_bridge import EventBridge
 from ingestd.sandbox.apis.genesys import BatchEvents
 from ingestd.sandbox.apis.ingest import SandboxOptions
 from ingestd.sandbox.apis.journey import JourneyEvents
+from ingestd.sandbox.apis.notifications import Notifications
 from ingestd.sandbox.apis.organization import LIMITS_PATH, OrganizationApi
 from ingestd.sandbox.apis.organization import PATH as ORGANIZATION_PATH
 from ingestd.sandbox.apis.webhooks import Webhooks
@@ -48,6 +49,9 @@ class RemoteApis:
         self, options: SandboxOptions, gate: AccessControl, item_faults: ItemFaults, clock: Clock
     ) -> None:
         self.control = ControlPlane(gate, clock, options.control, max_body_bytes=options.platform_body_bytes)
+        self.notifications = Notifications(
+            gate, clock, max_body_bytes=options.platform_body_bytes, heartbeat_s=options.heartbeat_s
+        )
         self._event_bridge = EventBridge(
             gate,
             item_faults,
@@ -89,6 +93,7 @@ class RemoteApis:
 
     def reset(self) -> None:
         self.control.reset()
+        self.notifications.reset()
         self._event_bridge.reset()
         for api in self._batch_events:
             api.reset()
@@ -117,6 +122,6 @@ class RemoteApis:
             Route("OPTIONS", HOOK_PATH, hooks.grant),
             *(
                 Route(method, path, endpoint, label=path if method == "POST" else f"{method} {path}")
-                for method, path, endpoint in self.control.routes()
+                for method, path, endpoint in [*self.control.routes(), *self.notifications.routes()]
             ),
         ]

@@ -16,6 +16,7 @@ from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
 from ingestd.sandbox import contract, inspection
 from ingestd.sandbox.apis.ingest import SandboxApi, SandboxOptions, ordered_reply
+from ingestd.sandbox.apis.notifications import SOCKET_PATH
 from ingestd.sandbox.contract import Reply, RequestRefused
 from ingestd.sandbox.exchange import Endpoint, Exchange
 from ingestd.sandbox.faults import GARBAGE, NOTHING_ORDERED, Fault, FaultPlan, Faults, Rule
@@ -54,6 +55,7 @@ class Sandbox:
         self.api = SandboxApi(self.options, self._clock)
         self.remote = RemoteApis(self.options, self.api.gate, self.api.item_faults, self._clock)
         self.control = self.remote.control
+        self.notifications = self.remote.notifications
         self._routes = [
             Route("POST", INGEST_PATH, self.api.ingest),
             *(Route("POST", path, self.api.issue_token) for path in TOKEN_PATHS),
@@ -151,6 +153,7 @@ class Sandbox:
             door = self._door(route.endpoint, label=route.label)
             app.router.add_route(route.method, route.pattern, door)
         app.router.add_routes(inspection.routes(self))
+        app.router.add_get(SOCKET_PATH, self.remote.notifications.stream)
         app.router.add_route("*", "/{path:.*}", self._door(self._not_there, label=OTHER))
         return app
 

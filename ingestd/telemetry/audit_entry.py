@@ -34,6 +34,7 @@ class AuditEntry(StrEnum):
     SINK_PROBED = "SINK_PROBED", "Somebody had a sink tried at once, from the console"
     LETTER_EDITED = "LETTER_EDITED", "Somebody corrected a dead letter"
     TOKEN_REFRESHED = "TOKEN_REFRESHED", "A new access token was obtained"
+    SOURCE_GAP = "SOURCE_GAP", "A source did not hear what cannot be read again; from when to when"
     SINK_FORGOTTEN = "SINK_FORGOTTEN", "Somebody dropped what waited for a sink"
     AUDIT_RESUMED = (
         "AUDIT_RESUMED",

@@ -17,6 +17,8 @@ class _Counts(Protocol):
     unacked: int
     stranded: int
     lost: int
+    gaps: int
+    gap_seconds: float
 
 
 class _Source(Protocol):
@@ -46,3 +48,5 @@ class SourceCensus(Collector):
         oldest = {name: source.oldest_s for name, source in self._sources.items()}
         yield gauge("ingestd_source_lag_seconds", oldest, "source")
         yield gauge("ingestd_source_stranded_messages", {n: c.stranded for n, c in of.items()}, "source")
+        yield counter("ingestd_source_gaps", {n: c.gaps for n, c in of.items()}, "source")
+        yield counter("ingestd_source_gap_seconds", {n: c.gap_seconds for n, c in of.items()}, "source")

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import anyio
 
-from ingestd.config import IngestConfig
+from ingestd.config import IngestConfig, Login
 from ingestd.core.backoff import Backoff
 from ingestd.core.clock import wait_until_set
 from ingestd.core.errors import UserError
@@ -24,6 +24,8 @@ from ingestd.intake.stages import Stages
 from ingestd.processing.validate import Validator
 from ingestd.sources.broker.chunks import Cut
 from ingestd.sources.broker.source import BrokerAway, SourceCounts
+from ingestd.sources.genesys.channel import Channel
+from ingestd.sources.genesys.source import MakeChannel, NotificationsSource
 from ingestd.sources.kafka.source import KafkaSource
 from ingestd.sources.nats.source import NatsSource
 from ingestd.sources.source import Source
@@ -33,9 +35,12 @@ from ingestd.sources.sqs.source import SqsSource
 from ingestd.store.frozen_batches import FrozenBatch
 from ingestd.store.journal import DISMISSED, EVERYWHERE
 from ingestd.telemetry.source_metrics import SourceCensus
-from ingestd.wiring.http_clients import make_client
+from ingestd.transport.api_client import ApiClient
+from ingestd.transport.websocket import WebSocketClient
+from ingestd.wiring.http_clients import api_auth, make_client
 from ingestd.wiring.pipeline import Pipeline, Warn, make_recovery
 
+_API_S = 15.0
 _RETRY = Backoff(base_s=0.5, cap_s=10.0)
 
 
@@ -193,7 +198,7 @@ class Brokers:
 
 @asynccontextmanager
 async def open_brokers(
-    pipeline: Pipeline, admission: Admission, *, rng: random.Random, warn: Warn
+    pipeline: Pipeline, admission: Admission, login: Login | None, *, rng: random.Random, warn: Warn
 ) -> AsyncIterator[Brokers]:
     """Closed when the lanes have ended: what is settled by then is acknowledged. Raises UserError."""
     settings = pipeline.settings.ingest
@@ -209,6 +214,18 @@ async def open_brokers(
             feeds.append(
                 BrokerFeed(source, pipeline, (), admission, rng, warn, until_delivered=not one.spool)
             )
+        for name, topics in settings.genesys_notifications.items():
+            listener = NotificationsSource(
+                name,
+                topics,
+                pipeline.journal,
+                channel=await _open_channels(pipeline, login, stack, rng),
+                clock=pipeline.clock,
+                rng=rng,
+                warn=warn,
+                audit=pipeline.audit,
+            )
+            feeds.append(BrokerFeed(listener, pipeline, (), admission, rng, warn))
         if feeds:
             pipeline.metrics.registry.register(SourceCensus({one.source.name: one.source for one in feeds}))
         try:
@@ -217,6 +234,24 @@ async def open_brokers(
             for feed in feeds:
                 with suppress(BrokerAway):
                     await feed.source.close()
+
+
+async def _open_channels(
+    pipeline: Pipeline, login: Login | None, stack: AsyncExitStack, rng: random.Random
+) -> MakeChannel:
+    """With the login of [api]."""
+    assert login  # find_login
+    clock, section = pipeline.clock, pipeline.settings.api
+    client = await stack.enter_async_context(
+        make_client(pipeline.settings, max_connections=4, timeout_s=_API_S, clock=clock)
+    )
+    auth = api_auth(login, client, clock=clock, rng=rng, login_timeout_s=_API_S)
+    stack.push_async_callback(auth.aclose)
+    api = ApiClient(client, auth, base_url=login.api, clock=clock, rng=rng, deadline_s=2 * _API_S)
+    sockets = await stack.enter_async_context(
+        WebSocketClient(ca_file=section.ca_file or None, trust_env=section.trust_env, clock=clock)
+    )
+    return lambda: Channel(api, sockets, clock)
 
 
 async def _open_queue(settings: SqsConfig, pipeline: Pipeline, stack: AsyncExitStack) -> SqsQueue:

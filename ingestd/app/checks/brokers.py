@@ -10,6 +10,7 @@ from ingestd.config import Settings
 from ingestd.core.address import is_loopback
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
+from ingestd.sources.genesys.channel import MAX_CHANNELS, MAX_TOPICS
 from ingestd.sources.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
 from ingestd.sources.nats.consumer import objections
 from ingestd.sources.nats.settings import NatsConfig
@@ -22,6 +23,7 @@ _OUTAGE_S = _DAY_S
 def check_brokers(settings: Settings) -> Iterator[Finding]:
     """What can be said without them."""
     yield from check_sqs(settings)
+    yield from _check_notifications(settings)
     if settings.ingest.nats and importlib.util.find_spec("nats") is None:
         yield fail("nats", "[ingest.nats] needs nats-py: pip install 'ingestd[nats]'")
         return
@@ -31,6 +33,20 @@ def check_brokers(settings: Settings) -> Iterator[Finding]:
         if not source.wants_tls and any(not is_loopback(_host(server)) for server in source.servers):
             what = "events and credentials come and go" if source.logins else "events come"
             yield warn(where, f"{what} unencrypted: give servers as tls://")
+
+
+def _check_notifications(settings: Settings) -> Iterator[Finding]:
+    channels = 0
+    for name, source in settings.ingest.genesys_notifications.items():
+        mine = -(-len(set(source.topics)) // MAX_TOPICS)
+        channels += mine
+        yield ok(f"genesys_notifications.{name}", f"{len(set(source.topics))} topics, channels: {mine}")
+    if channels > MAX_CHANNELS // 2:
+        yield warn(
+            "genesys_notifications",
+            f"{channels} channels are more than half of the {MAX_CHANNELS} that a client may have: each needs"
+            " another one beside it when it is replaced",
+        )
 
 
 def _host(server: str) -> str:

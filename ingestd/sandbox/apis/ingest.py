@@ -46,7 +46,7 @@ class SandboxOptions:
     with any, webhooks and hooks must be signed with one of them (Standard Webhooks).
     ``handshake_required``: they take nothing from an origin that did not ask before;
     ``hook_rate_per_minute``: what the handshake allows, None is any rate. ``hook_status``: 200 or 204.
-    ``control``: how targets, destinations … behave.
+    ``heartbeat_s``: of WebSockets of notifications. ``control``: how targets, destinations … behave.
     """
 
     faults: Sequence[Fault] = ()
@@ -70,6 +70,7 @@ class SandboxOptions:
     webhook_tokens: Sequence[str] = ("sandbox",)
     webhook_secrets: Sequence[str] = ()
     handshake_required: bool = False
+    heartbeat_s: float = 30.0
     hook_rate_per_minute: int | None = None
     hook_status: int = 200
     control: ControlOptions = field(default_factory=ControlOptions)

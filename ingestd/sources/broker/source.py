@@ -18,7 +18,8 @@ class SourceCounts:
     """For metrics and ``/v1/status``; ``messages``, ``redelivered`` and ``lost`` never fall. ``pending``:
     messages that are yet to be given out; ``unacked``: that are on their way; ``stranded``: that nobody will
     be given; ``lost``: that the broker deleted before they were read, at most. ``last_message``: when the
-    last one came (wall time). ``trouble``: why nothing comes, while that is so."""
+    last one came (wall time). ``trouble``: why nothing comes, while that is so. ``gaps``: times when nobody
+    listened to what cannot be read again; ``last_gap``: from when to when."""
 
     connected: bool = False
     messages: int = 0
@@ -29,6 +30,9 @@ class SourceCounts:
     lost: int = 0
     last_message: float = 0.0
     trouble: str = ""
+    gaps: int = 0
+    gap_seconds: float = 0.0
+    last_gap: str = ""
 
 
 def secret_of(value: str, file: str, what: str) -> str:

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.anyio
 AT_SIGHUP = {
     *("ingest.tls.cert_file", "ingest.tls.key_file", "ingest.tls.client_ca_file"),
     *("producers.token_file", "producers.webhook_secret_file"),
+    *("producers.password_file", "producers.api_key_file", "producers.client_secret_file"),
 }
 """By ``app/reload.py``: tests/process/cli/test_run_reload.py."""
 WATCHED = {

@@ -82,6 +82,7 @@ HttpSinkConfig: events_per_second expect max_age max_backlog max_backlog_age max
     max_in_flight on_status order_by requests_per_minute when_full
 SourceConfig: items max_event_bytes max_window
 SpoolConfig: ballast max_bytes max_parked
+NotificationsConfig: renew_after topics
 SqsConfig: aws_profile aws_region format max_in_flight pollers queue_url spool visibility
 StateConfig: dir
 TlsConfig: cert_file client_ca_file
