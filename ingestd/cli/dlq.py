@@ -14,9 +14,11 @@ from ingestd.cli.say import say
 from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
 
+FILTERS = ("sink", "reason", "fingerprint", "event_id", "event_type", "older", "newer")
+
 
 def _filters(command: F) -> F:
-    """Which letters: ``--sink --reason --fingerprint --older --newer``."""
+    """Which letters: the options of FILTERS."""
     for option in reversed(
         [
             click.option(
@@ -28,6 +30,8 @@ def _filters(command: F) -> F:
                 help="Letters with this reason.",
             ),
             click.option("--fingerprint", metavar="TEXT", help="Letters whose group begins with this."),
+            click.option("--event-id", metavar="ID", help="Letters of this event: its id or interactionId."),
+            click.option("--event-type", metavar="NAME", help="Letters of events of this type or eventType."),
             click.option("--older", metavar="TIME", help="Last failed at least this long ago, e.g. 2h."),
             click.option("--newer", metavar="TIME", help="Last failed at most this long ago, e.g. 10m."),
         ]
@@ -78,11 +82,11 @@ def list_letters(group: bool, limit: int, as_json: bool, state_dir: str | None, 
 
     if group:
         groups = letters.groups(state_dir, letters.make_filter(**which), now=time.time())
-        tables.print_groups(groups, as_json=as_json)
+        tables.print_groups(groups, as_json=as_json, now=time.time())
     else:
         where = letters.make_filter(**which)
         with letters.find(state_dir, where, limit=limit, now=time.time()) as (found, total):
-            tables.print_letters(found, total, as_json=as_json)
+            tables.print_letters(found, total, as_json=as_json, now=time.time())
 
 
 @dlq.command()
@@ -121,11 +125,6 @@ def retry(
     sandbox: bool,
     as_json: bool,
     config_file: str | None,
-    sink: str | None,
-    reason: str | None,
-    fingerprint: str | None,
-    older: str | None,
-    newer: str | None,
     **given: Any,
 ) -> None:
     """Revalidate letters and send them again: by ID, by filter, or --all.
@@ -141,16 +140,14 @@ def retry(
     from ingestd.app.letters import letters
     from ingestd.app.letters import retry as letter_retry
 
-    chosen = bool(sink or reason or fingerprint or older or newer)
+    which = {name: given.pop(name) for name in FILTERS}
+    chosen = any(which.values())
     if bool(ids) + chosen + everything != 1:
         raise click.UsageError("No letters are chosen. Give IDs, filters, or --all.")
     if edit_file and len(ids) != 1:
         raise click.UsageError("--edit goes with one ID")
-    which = letters.make_filter(
-        ids=ids, sink=sink, reason=reason, fingerprint=fingerprint, older=older, newer=newer
-    )
     result = letter_retry.retry(
-        which,
+        letters.make_filter(ids=ids, **which),
         overrides(**given),
         config_file=config_file,
         payload=_read_payload(edit_file) if edit_file else None,
@@ -205,10 +202,7 @@ def purge(
     from ingestd.app.letters import purge as letter_purge
     from ingestd.cli import tables
 
-    chosen = (
-        any(which[name] for name in ("sink", "reason", "fingerprint", "older", "newer"))
-        or which["state"] != "waiting"
-    )
+    chosen = any(which[name] for name in FILTERS) or which["state"] != "waiting"
     if not (ids or chosen or everything):
         raise click.UsageError("No letters are chosen. Give IDs, filters, or --all.")
 

@@ -1,16 +1,17 @@
 """How results look: tables for people, JSON for machines, progress on a terminal."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from ingestd.core.redaction import redact
-from ingestd.core.text import printable
+from ingestd.core.text import answer_words, cut, printable
 from ingestd.core.units import counted
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ _NO_SINK = "-"
 _PAGE = 1_000
 """Rows of a table: it is laid out before it is printed."""
 _LINES = "\n"
+_LEAST_WIDE, _MOST_CELL, _MAX_CAUSE = 36, 24, 500
+_UNITS = (("d", 86400), ("h", 3600), ("m", 60))
 _UNSETTLED = " (not finished)"
 
 
@@ -44,7 +47,36 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 # --- dead letters ---
 
 
-def print_letters(letters: Iterator[Mapping[str, Any]], total: int, *, as_json: bool) -> None:
+def print_fitting(
+    head: Sequence[str], rows: Sequence[Sequence[str]], *, wide: int, spare: Sequence[int]
+) -> None:
+    """A line each. On a terminal column ``wide`` takes what the others leave, and is cut; where that is too
+    little the columns ``spare`` go, in this order. Columns that are empty are left out."""
+    shown = [[printable(cell) for cell in row] for row in rows]
+    kept = [at for at in range(len(head)) if at == wide or any(row[at] for row in shown)]
+    widths = [max(map(len, column)) for column in zip(head, *shown, strict=True)]
+    if sys.stdout.isatty():
+        widths = [width if at == wide else min(width, _MOST_CELL) for at, width in enumerate(widths)]
+        for gone in (-1, *spare):
+            kept = [at for at in kept if at != gone]
+            left = shutil.get_terminal_size().columns - sum(widths[at] + 2 for at in kept if at != wide)
+            if left >= min(widths[wide], _LEAST_WIDE):
+                break
+        widths[wide] = max(8, min(widths[wide], left))
+    for row in (head, *shown):
+        click.echo("  ".join(cut(row[at], widths[at]).ljust(widths[at]) for at in kept).rstrip())
+
+
+def ago(moment: str | None, now: float) -> str:
+    """``2026-11-29T00:12:32Z`` -> ``5m``: how long that is away, in its largest unit."""
+    if not moment:
+        return ""
+    seconds = abs(now - datetime.fromisoformat(moment).timestamp())
+    unit, size = next((one for one in _UNITS if seconds >= one[1]), ("s", 1))
+    return f"{seconds / size:.0f}{unit}"
+
+
+def print_letters(letters: Iterator[Mapping[str, Any]], total: int, *, as_json: bool, now: float) -> None:
     """As they are read: there may be a million."""
     if as_json:
         click.echo(f'{{"total": {total}, "letters": [', nl=False)
@@ -53,8 +85,9 @@ def print_letters(letters: Iterator[Mapping[str, Any]], total: int, *, as_json: 
         click.echo("]}")
         return
     shown = 0
-    while page := [_row_of(letter) for letter in islice(letters, _PAGE)]:
-        print_table(("id", "reason", "sink", "tries", "last failed", "waits for", "detail"), page)
+    while page := [_row_of(letter, now) for letter in islice(letters, _PAGE)]:
+        head = ("id", "reason", "cause", "event", "type", "sink", "tries", "age", "next")
+        print_fitting(head, page, wide=2, spare=(4, 6, 3, 5, 8))
         shown += len(page)
     if not shown:
         click.echo("no dead letters")
@@ -62,15 +95,18 @@ def print_letters(letters: Iterator[Mapping[str, Any]], total: int, *, as_json: 
         click.echo(f"{shown} of {total}; see more with --limit, or --group for an overview")
 
 
-def _row_of(letter: Mapping[str, Any]) -> tuple[str, ...]:
+def _row_of(letter: Mapping[str, Any], now: float) -> tuple[str, ...]:
+    due = letter["next_due"]
     return (
         str(letter["id"]),
         letter["reason"],
-        letter["sink"] or _NO_SINK,
-        str(letter["attempts"]),
-        letter["last_failed"] or "",
-        letter["next_due"] or "a person",
-        redact("; ".join(filter(None, (letter["why_not_by_itself"], letter["detail"])))),
+        answer_words("; ".join(filter(None, (letter["why_not_by_itself"], letter["detail"]))), _MAX_CAUSE),
+        letter["event_id"] or "",
+        letter["event_type"] or "",
+        letter["sink"] or "",
+        str(letter["attempts"] or ""),
+        ago(letter["last_failed"], now),
+        f"in {ago(due, now)}" if due else "a person",
     )
 
 
@@ -86,16 +122,23 @@ def print_purged(deleted: int, left: int, *, interrupted: bool, as_json: bool) -
         click.echo(MATES_LEFT.format(left))
 
 
-def print_groups(groups: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+def print_groups(groups: Sequence[Mapping[str, Any]], *, as_json: bool, now: float) -> None:
     if as_json:
         click.echo(json.dumps({"groups": groups}))
         return
     if not groups:
         click.echo("no dead letters")
         return
-    names = ("count", "first_failed", "last_failed", "example", "fingerprint")
-    rows = [[str(group[name] or "") for name in names] for group in groups]
-    print_table(("count", "first failed", "last failed", "example", "what"), rows)
+    for group in groups:
+        reason = group["fingerprint"].partition(":")[0]
+        sink = f", sink {group['sink']}" if group["sink"] else ""
+        click.echo(f"{group['count']:,} {reason}: {printable(group['cause'])}")
+        for values in group["values"]:
+            told = ", ".join(f"{printable(value)} ({count:,})" for value, count in values)
+            click.echo(f"    differs in: {told}")
+        click.echo(
+            f"    {ago(group['last_failed'], now)} ago{sink}; see `ingestd dlq show {group['example']}`"
+        )
 
 
 def print_letter(letter: Mapping[str, Any], *, as_json: bool) -> None:

@@ -43,4 +43,4 @@ class DeadLetter(NamedTuple):
 @lru_cache(maxsize=4096)
 def fingerprint(reason: Reason, detail: str) -> str:
     """Groups like failures: the reason, an answer's status, and its words without their variable parts."""
-    return f"{reason}: {shape(detail, of_answer=reason in _OF_ANSWERS)}"
+    return f"{reason}: {shape(detail, of_answer=reason in _OF_ANSWERS, of_fields=reason is Reason.INVALID)}"

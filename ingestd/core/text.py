@@ -16,6 +16,8 @@ _BRACKETS = re.compile(r'[{}]|"(?:[^"\\]|\\.)*"')
 _STATUS = re.compile(r"(^|: )([1-5]\d\d)(?=[ :]|$)")
 _VARIABLE = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|'[^']*'|\"[^\"]*\"|\b\w*\d\w*", re.IGNORECASE)
 _MAX_SHAPE = 120
+_PATH = re.compile(r"[\w$@./\[\]-]+")
+_INDEX = re.compile(r"(?<=\[)\d+(?=\])|(?<=[./])\d+(?=[./\[]|$)|^\d+(?=[./\[]|$)")
 _TRACE = re.compile(r"(context|correlation|request|trace)_?id", re.IGNORECASE)
 """By these its operators find a request again."""
 _TELLING = re.compile(
@@ -95,10 +97,13 @@ def status_and_words(text: str) -> tuple[int | None, str]:
     return int(match[2]), words.removesuffix(": ") or "no words"
 
 
-def shape(text: str, *, of_answer: bool = True) -> str:
+def shape(text: str, *, of_answer: bool = True, of_fields: bool = False) -> str:
     """What texts about the same thing have in common: without their variable parts. ``of_answer``: it may
-    have the status of an API's answer, which stays. One line, at most 120 characters."""
+    have the status of an API's answer, which stays. ``of_fields``: it is about fields of an event, whose
+    names stay. One line, at most 120 characters."""
     line = text.split("\n", 1)[0]
+    if of_fields:
+        return "; ".join(map(_shape_of_field, line.split("; ")))[:_MAX_SHAPE]
     match = _STATUS.search(line) if of_answer else None
     head, rest = (line[: match.end()], line[match.end() :]) if match else ("", line)
     before, brace, body = rest.partition("{")
@@ -109,6 +114,19 @@ def shape(text: str, *, of_answer: bool = True) -> str:
         names = dict.fromkeys(_VARIABLE.sub("#", name) for name, _ in json_fields(body))
         found += ", ".join(said) or f"{{{', '.join(names) or '…'}}}"
     return found[:_MAX_SHAPE]
+
+
+def _shape_of_field(words: str) -> str:
+    """``items[3].line2: required`` -> ``items[#].line2: required``: a field's name is no variable part."""
+    path, colon, rest = words.partition(": ")
+    if not (colon and _PATH.fullmatch(path)):
+        return _VARIABLE.sub("#", words)
+    return f"{_INDEX.sub('#', path)}: {_VARIABLE.sub('#', rest)}"
+
+
+def variable_parts(line: str) -> list[str]:
+    """What ``shape`` leaves out of a line, in its order."""
+    return [match[0].strip("'\"") for match in _VARIABLE.finditer(line)]
 
 
 def telling_fields(body: str) -> list[tuple[str, str]]:

@@ -36,6 +36,10 @@ COLUMNS = (
 )
 
 
+ID_FIELDS, TYPE_FIELDS = ("id", "interactionId", "eventId"), ("type", "eventType")
+"""Where events have their id and their type; the first that is there."""
+
+
 class StoredLetter(NamedTuple):
     """One row. Times are seconds since the epoch; ``due`` None: waits for a person. ``requested``: when a
     person asked for it, or 0. ``obstacle``: why it is not sent without a person, or empty."""
@@ -80,7 +84,8 @@ class StoredLetter(NamedTuple):
 
 class Filter(NamedTuple):
     """Which letters: all conditions hold. ``older_s``/``newer_s`` count from the last failure; ``sink``
-    UNROUTED: of events that were rejected before routing."""
+    UNROUTED: of events that were rejected before routing. ``event_id``, ``event_type``: by the fields in
+    which events usually have them."""
 
     ids: tuple[int, ...] = ()
     reason: str = ""
@@ -89,6 +94,8 @@ class Filter(NamedTuple):
     older_s: float | None = None
     newer_s: float | None = None
     sink: str = ""
+    event_id: str = ""
+    event_type: str = ""
 
     def sql(self, now: float) -> tuple[str, list[Any]]:
         """A WHERE condition and its parameters."""
@@ -109,6 +116,11 @@ class Filter(NamedTuple):
             add("fingerprint LIKE ? ESCAPE '\\'", _like(self.fingerprint))
         if self.state != "all":
             add("state IN (?, ?)", self.state, "leased" if self.state == "waiting" else self.state)
+        for wanted, names in ((self.event_id, ID_FIELDS), (self.event_type, TYPE_FIELDS)):
+            if wanted:
+                text = "CAST(payload AS TEXT)"
+                fields = ", ".join(f"json_extract({text}, '$.{name}')" for name in names)
+                add(f"CASE WHEN json_valid({text}) THEN coalesce({fields}) = ? END", wanted)
         if self.older_s is not None:
             add("last_failed <= ?", now - self.older_s)
         if self.newer_s is not None:

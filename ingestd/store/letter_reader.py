@@ -9,6 +9,9 @@ from ingestd.store.connection import FILE_NAME, VERSION, connect, read_only_uri,
 from ingestd.store.dead_letters import COLUMNS, Filter, StoredLetter
 from ingestd.store.lock import DirectoryLock
 
+_MOST_DETAILS = 20_000
+"""Of a group: its values are counted among so many."""
+
 
 class LetterReader:
     """Reads of the store beside its writer; sees what is committed."""
@@ -38,14 +41,24 @@ class LetterReader:
         (count,) = self._connection.execute(query, values).fetchone()
         return int(count)
 
-    def groups(self, where: Filter, now: float) -> list[tuple[str, int, float, float, int]]:
-        """(fingerprint, count, first failure, last failure, an id), the most frequent first."""
+    def groups(self, where: Filter, now: float) -> list[tuple[str, int, float, float, int, str]]:
+        """(fingerprint, count, first failure, last failure, an id, sink), the most frequent first."""
         condition, values = where.sql(now)
         query = (
-            "SELECT fingerprint, count(*), min(first_failed), max(last_failed), min(id) FROM letters"  # noqa: S608
-            f" WHERE {condition} GROUP BY fingerprint ORDER BY 2 DESC"
+            "SELECT fingerprint, count(*), min(first_failed), max(last_failed), min(id), sink FROM letters"  # noqa: S608
+            f" WHERE {condition} GROUP BY fingerprint, sink ORDER BY 2 DESC"
         )
         return self._connection.execute(query, values).fetchall()
+
+    def details(self, where: Filter, now: float, fingerprint: str, sink: str) -> list[tuple[str, int]]:
+        """What is said in one group, and how often: the most frequent first, of the latest letters of it."""
+        condition, values = where.sql(now)
+        query = (
+            "SELECT detail, count(*) FROM (SELECT detail FROM letters"  # noqa: S608
+            f" WHERE {condition} AND fingerprint = ? AND sink = ? ORDER BY id DESC LIMIT {_MOST_DETAILS})"
+            " GROUP BY detail ORDER BY 2 DESC"
+        )
+        return self._connection.execute(query, [*values, fingerprint, sink]).fetchall()
 
     def sources(self) -> dict[int, str]:
         return dict(self._connection.execute("SELECT id, path FROM sources"))

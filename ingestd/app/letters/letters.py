@@ -14,6 +14,9 @@ from ingestd.store.connection import FILE_NAME
 from ingestd.store.dead_letters import Filter, StoredLetter
 from ingestd.store.letter_reader import LetterReader
 
+_MOST_TOLD = 100
+"""Groups of which the values are told."""
+
 
 def make_filter(
     *,
@@ -24,6 +27,8 @@ def make_filter(
     state: str = "waiting",
     older: str | None = None,
     newer: str | None = None,
+    event_id: str | None = None,
+    event_type: str | None = None,
 ) -> Filter:
     """Raises UserError for an invalid duration."""
     try:
@@ -32,7 +37,15 @@ def make_filter(
     except ValueError as error:
         raise UserError(str(error)) from None
     return Filter(
-        tuple(ids), reason or "", fingerprint or "", "all" if ids else state, older_s, newer_s, sink or ""
+        tuple(ids),
+        reason or "",
+        fingerprint or "",
+        "all" if ids else state,
+        older_s,
+        newer_s,
+        sink or "",
+        event_id or "",
+        event_type or "",
     )
 
 
@@ -56,9 +69,12 @@ def find(
 
 
 def groups(state_dir: str | None, where: Filter, *, now: float) -> list[Fields]:
-    """Like failures: ``fingerprint``, ``count``, ``first_failed``, ``last_failed``, ``example`` (an id)."""
+    """Like failures, see ``group_as_dict``; the most frequent first."""
     with _reader(state_dir) as reader:
-        return [group_as_dict(group) for group in reader.groups(where, now)]
+        return [
+            group_as_dict(group, reader.details(where, now, group[0], group[5]) if at < _MOST_TOLD else ())
+            for at, group in enumerate(reader.groups(where, now))
+        ]
 
 
 def payload(state_dir: str | None, number: int) -> bytes:

@@ -1,14 +1,21 @@
 """Dead letters as plain values, for JSON and for tables."""
 
 import base64
+import json
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from ingestd.core.redaction import redact
+from ingestd.core.text import answer_words, cut, variable_parts
 from ingestd.core.units import rfc3339
-from ingestd.store.dead_letters import StoredLetter
+from ingestd.store.dead_letters import ID_FIELDS, TYPE_FIELDS, StoredLetter
 
-Group = tuple[str, int, float, float, int]
-"""(fingerprint, count, first failure, last failure, an id)."""
+_MAX_CAUSE, _MAX_VALUE = 300, 60
+_MOST_PLACES, _MOST_VALUES = 20, 5
+
+Group = tuple[str, int, float, float, int, str]
+"""(fingerprint, count, first failure, last failure, an id, sink)."""
 Fields = dict[str, Any]
 
 
@@ -16,23 +23,60 @@ def moment(seconds: float | None) -> str | None:
     return rfc3339(seconds) if seconds else None
 
 
-def group_as_dict(group: Group) -> Fields:
-    fingerprint, count, first, last, example = group
+def group_as_dict(group: Group, details: Sequence[tuple[str, int]] = ()) -> Fields:
+    """``cause``: as it is said most often; ``values``: what differs in it, as lists of (value, count), of
+    each place the most frequent."""
+    fingerprint, count, first, last, example, sink = group
     return {
         "fingerprint": redact(fingerprint),
+        "sink": sink or None,
         "count": count,
         "first_failed": moment(first),
         "last_failed": moment(last),
         "example": example,
+        "cause": redact(answer_words(_line(details[0][0]), _MAX_CAUSE)) if details else redact(fingerprint),
+        "values": _values(details),
     }
+
+
+def _values(details: Sequence[tuple[str, int]]) -> list[list[tuple[str, int]]]:
+    places: dict[int, Counter[str]] = {}
+    for detail, count in details:
+        for place, value in enumerate(variable_parts(_line(detail))[:_MOST_PLACES]):
+            places.setdefault(place, Counter())[redact(value)[:_MAX_VALUE]] += count
+    differing = [counter for counter in places.values() if len(counter) > 1]
+    return [counter.most_common(_MOST_VALUES) for counter in differing]
+
+
+def _line(detail: str) -> str:
+    return detail.split("\n", 1)[0]
+
+
+def about(payload: bytes) -> tuple[str | None, str | None]:
+    """(id, type) of an event, where it has them in the usual fields."""
+    try:
+        event = json.loads(payload)
+    except (ValueError, RecursionError):
+        return None, None
+    if not isinstance(event, dict):
+        return None, None
+    return _first(event, ID_FIELDS), _first(event, TYPE_FIELDS)
+
+
+def _first(event: dict[str, Any], names: Sequence[str]) -> str | None:
+    found = next((event[name] for name in names if event.get(name) is not None), None)
+    return redact(cut(found)) if isinstance(found, str) else None
 
 
 def as_dict(letter: StoredLetter, source: str = "") -> Fields:
     """All of a letter but internal marks; a payload that is not UTF-8 has ``payload_base64`` instead."""
+    event_id, event_type = about(letter.payload)
     found: Fields = {
         "id": letter.id,
         "state": letter.state,
         "sink": letter.sink or None,
+        "event_id": event_id,
+        "event_type": event_type,
         "reason": letter.reason,
         "detail": redact(letter.detail),
         "fingerprint": redact(letter.fingerprint),

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import tracemalloc
 from contextlib import redirect_stdout
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingestd.app.letters.letters import find as find_letters
+from ingestd.app.letters.letters import groups as letter_groups
 from ingestd.cli.tables import print_letters
 from ingestd.core.letter import DeadLetter, fingerprint
 from ingestd.core.reasons import Reason
@@ -89,8 +91,8 @@ async def test_a_reader_sees_what_is_committed_beside_the_writer(database: Datab
         assert [row.payload for row in stored] == [letter.payload for letter in letters]
         assert [row.id for row in reader.letters(Filter(), NOW, limit=3)] == [1, 2, 3]
         assert reader.groups(Filter(), NOW) == [
-            ("gave_up: no. # of kind b", 333, NOW, NOW, 2),
-            ("gave_up: no. # of kind a", 167, NOW, NOW, 1),
+            ("gave_up: no. # of kind b", 333, NOW, NOW, 2, ""),
+            ("gave_up: no. # of kind a", 167, NOW, NOW, 1, ""),
         ]
         await database.run(lambda c: letter_leases.letters_delivered(c, [1, 2], NOW))
         assert await database.run(dead_letters.count) == {"waiting": 498, "leased": 0, "delivered": 2}
@@ -115,7 +117,7 @@ def test_a_list_is_printed_as_it_is_read(tmp_path: Path) -> None:
         tracemalloc.start()
         for as_json in (True, False):
             with find_letters(str(tmp_path), Filter(), limit=999, now=NOW) as (found, total):
-                print_letters(found, total, as_json=as_json)
+                print_letters(found, total, as_json=as_json, now=NOW)
             out.flush()
             if as_json:
                 peak = tracemalloc.get_traced_memory()[1]
@@ -126,3 +128,80 @@ def test_a_list_is_printed_as_it_is_read(tmp_path: Path) -> None:
     assert table.count("invalid") == 999
     assert "999 of 1000; see more with --limit" in table
     assert peak < 4 * 2**20
+
+
+def test_groups_tell_causes_and_sinks_apart_with_the_values_that_differ(tmp_path: Path) -> None:
+    connection = connect(tmp_path / "state.db")
+    details = ["line1: required, but missing", "line2: required, but missing"] + [
+        f"kind: one of 'ANSWER', found '{value}'" for value in ("HOLD", "HOLD", "HOLD", "RETRIEVE")
+    ]
+    letters = [DeadLetter(b"{}", Reason.INVALID, detail, 1, n, n) for n, detail in enumerate(details)]
+    busy = '503 {"code":"busy","message":"away"}'
+    letters += [DeadLetter(b"{}", Reason.GAVE_UP, busy, 1, 9, 9, sink=sink) for sink in ("crm", "hooks")]
+    dead_letters.insert_letters(connection, letters, NOW)
+    connection.close()
+    found = letter_groups(str(tmp_path), Filter(), now=NOW)
+    told = [(one["count"], one["sink"], one["cause"], one["values"]) for one in found]
+    assert told[0] == (4, None, "kind: one of 'ANSWER', found 'HOLD'", [[("HOLD", 3), ("RETRIEVE", 1)]])
+    assert sorted(told[1:], key=str) == [
+        (1, "crm", "503 code: busy, message: away", []),
+        (1, "hooks", "503 code: busy, message: away", []),
+        (1, None, "line1: required, but missing", []),
+        (1, None, "line2: required, but missing", []),
+    ]
+
+
+def test_letters_are_found_by_the_id_and_the_type_of_their_event(tmp_path: Path) -> None:
+    connection = connect(tmp_path / "state.db")
+    payloads = [
+        b'{"id":"a-1","type":"order"}',
+        b'{"interactionId":"a-1","eventType":"order"}',
+        b'{"id":"a-2","type":"note"}',
+        b'{"id":7}',
+        b"not JSON a-1",
+        b"\xff\x00a-1",
+    ]
+    letters = [DeadLetter(one, Reason.INVALID, "no", 1, n, n) for n, one in enumerate(payloads)]
+    dead_letters.insert_letters(connection, letters, NOW)
+    for where, ids in ((Filter(event_id="a-1"), [1, 2]), (Filter(event_type="note"), [3])):
+        assert found(connection, where, NOW) == ids
+    connection.close()
+    with find_letters(str(tmp_path), Filter(), limit=9, now=NOW) as (letters_found, _):
+        assert [(one["event_id"], one["event_type"]) for one in letters_found] == [
+            ("a-1", "order"),
+            ("a-1", "order"),
+            ("a-2", "note"),
+            (None, None),
+            (None, None),
+            (None, None),
+        ]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_a_list_fits_its_terminal_a_line_each(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    letter = {
+        "id": 17,
+        "reason": "gave_up",
+        "why_not_by_itself": None,
+        "detail": '503 {"code":"busy","message":"' + "x" * 300,
+        "event_id": "0198c1f2-8d1e-7c4e-b6a1-2f3d4e5f6a7b",
+        "event_type": "routing.interaction.answer",
+        "sink": "crm",
+        "attempts": 12,
+        "last_failed": "2026-01-01T10:00:00Z",
+        "next_due": "2026-01-01T12:05:00Z",
+    }
+    now = datetime.fromisoformat("2026-01-01T12:00:00Z").timestamp()
+    print_letters(iter([letter, letter]), 2, as_json=False, now=now)
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert all(len(line) <= columns for line in (head, *lines))
+    assert lines[0].startswith("17  gave_up  503 code: busy")
+    if columns >= 80:
+        assert lines[0].endswith("2h   in 5m")
+        assert "503 code: busy, message: xxx" in lines[0]
+    assert ("routing.interaction" in lines[0]) is (columns == 200)

@@ -33,6 +33,21 @@ def test_failures_of_another_reason_or_kind_are_another_group(reason: Reason, de
     assert fingerprint(reason, detail) != fingerprint(Reason.REFUSED, "queueId: missing")
 
 
+@each(
+    ("one", "other", "same"),
+    [
+        ("address1: required, but missing", "address2: required, but missing", False),
+        ("items[3].id: required, but missing", "items[17].id: required, but missing", True),
+        ("items/3/id: required, but missing", "items/17/id: required, but missing", True),
+        ("kind: not one of 'A', found 'HOLD1'", "kind: not one of 'A', found 'RETRIEVE'", True),
+        ("a1: missing; b: missing", "a2: missing; b: missing", False),
+        ("not JSON at byte 17", "not JSON at byte 4", True),
+    ],
+)
+def test_of_an_invalid_event_the_names_of_fields_tell_causes_apart(one: str, other: str, same: bool) -> None:
+    assert (fingerprint(Reason.INVALID, one) == fingerprint(Reason.INVALID, other)) is same
+
+
 def test_a_fingerprint_begins_with_its_reason() -> None:
     assert fingerprint(Reason.GAVE_UP, "503 after 9 attempts") == "gave_up: 503 after # attempts"
 
