@@ -13,7 +13,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 # setuptools warns of each editable install, which pip prints since 26
 QUIET  := PYTHONWARNINGS="ignore:Editable installation"
 
-.PHONY: setup accelerator fuzz-accelerator demo test check docs reference deploy-check kafka models sdk-check constraints bench simulate soak fuzz clean
+.PHONY: setup accelerator fuzz-accelerator demo test check docs reference deploy-check rehearse-image kafka models sdk-check constraints bench simulate soak fuzz clean
 .DEFAULT_GOAL := help
 
 help:              ## this list
@@ -61,6 +61,14 @@ deploy-check: $(READY) ## lint and test deploy/; alerts need promtool (Debian: p
 kafka: $(READY)    ## a Kafka broker (Maven, Java 17) in .cache/kafka, and the tests that read from it
 	$(BIN)/python -m tests.kafka_server $(KAFKA)
 	KAFKA_LIB=$(KAFKA) $(PYTEST) -rs tests/process/sources/kafka
+
+rehearse-image: build/debian ## every step of the Dockerfile, in roots of debootstrap instead of an engine; as root
+	$(PYTHON) -m tests.process.deploy.rehearse build/debian
+build/debian:
+	@mkdir -p build
+	debootstrap --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates \
+	    trixie $@.new http://deb.debian.org/debian
+	@mv $@.new $@
 
 models: $(READY)   ## read what the models of Genesys Cloud require again, from its public SDKs (pip, npm)
 	$(BIN)/python -m tests.sdk.read_models
