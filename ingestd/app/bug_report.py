@@ -1,7 +1,7 @@
 """What a bug report needs, without secrets and payloads. For ``ingestd doctor --bundle``; changes nothing.
 
-Every text goes through ``core.redaction``, and of what receivers quoted in their answers, JSON is left out:
-it may be an event.
+Every text goes through ``core.redaction``. What APIs answered is reduced to its ``shape``, as in groups of
+letters: without JSON, values in quotes, numbers and ids, which may be of an event.
 """
 
 import json
@@ -25,6 +25,7 @@ from ingestd.core.address import parse_listen, write_listen
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.core.redaction import redact_tree
+from ingestd.core.text import shape
 from ingestd.core.units import rfc3339
 from ingestd.store.connection import FILE_NAME, StoreFailed, connect_without_trace, look_at
 from ingestd.transport.client import MAX_BODY_BYTES, Client
@@ -37,8 +38,8 @@ STATUS_TIMEOUT_S = 2.0
 _TROUBLE = {"BATCH_RETRIED", "BATCH_SPLIT", "INGESTION_REJECTED", "DEAD_LETTERED", "LANE_CHANGED"}
 _TROUBLE |= {"AUDIT_RESUMED", "SINK_FORGOTTEN", "RUN_STARTED", "RUN_FINISHED"}
 _SEVERE = re.compile(r"\b(warning|error|critical)\b", re.IGNORECASE)
-_QUOTED = re.compile(r"[{\[].*[}\]]?", re.DOTALL)
-"""JSON in a text, to its end: it may have been cut."""
+_PLAIN = ("time", "event", "sink", "request_id", "state", "level", "logger")
+"""Fields that are names, and stay."""
 
 Report = dict[str, Any]
 
@@ -123,7 +124,7 @@ def _audit(path: Path) -> Report:
         for _, entry in audit_lines.chosen(audit_lines.last_lines(path, MAX_SEARCHED, follow=False)):
             name = str(entry.get("event", "")) if entry else ""
             if entry and (name in _TROUBLE or name.endswith("_FAILED")):
-                found.append({key: _unquoted(value) for key, value in entry.items() if key != "chain"})
+                found.append(_shapes({key: value for key, value in entry.items() if key != "chain"}))
     except (UserError, OSError) as error:
         return {"file": str(path), "error": str(error)}
     return {"file": str(path), "lines": list(found)}
@@ -135,22 +136,27 @@ def _last_lines_of_log(path: str) -> list[str]:
             last = deque(opened, MAX_SEARCHED)
     except OSError as error:
         raise UserError(f"cannot read the log {path}: {error.strerror}") from None
-    return [_unquoted_line(line) for line in last if _SEVERE.search(line)][-LAST_LINES:]
+    return [_shape_of_line(line) for line in last if _SEVERE.search(line)][-LAST_LINES:]
 
 
-def _unquoted_line(line: str) -> str:
-    """A log in JSON is JSON itself: in there the values are looked at."""
+def _shape_of_line(line: str) -> str:
+    """A log in JSON is JSON itself: in there the values are looked at. Of text its beginning stays."""
     try:
         entry = json.loads(line)
     except ValueError:
         entry = None
     if isinstance(entry, dict):
-        return json.dumps({key: _unquoted(value) for key, value in entry.items()})
-    return str(_unquoted(line.rstrip("\n")))
+        return json.dumps(_shapes(entry))
+    severe = _SEVERE.search(line)
+    end = severe.end() if severe else 0
+    return f"{line[:end]} {shape(line[end:].strip())}"
 
 
-def _unquoted(value: Any) -> Any:
-    return _QUOTED.sub("{…}", value) if isinstance(value, str) else value
+def _shapes(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: shape(value) if isinstance(value, str) and name not in _PLAIN else value
+        for name, value in fields.items()
+    }
 
 
 async def _status(settings: Settings) -> Report:
@@ -167,7 +173,7 @@ async def _status(settings: Settings) -> Report:
         return {"url": url, "error": answer.error or f"it answers {answer.status}"}
     for lane in found.get("lanes") or []:
         if isinstance(lane, dict):
-            lane["why"] = _unquoted(lane.get("why"))
+            lane["why"] = shape(lane.get("why") or "") or None
     return {"url": url, "answer": found}
 
 
