@@ -59,6 +59,7 @@ def dlq() -> None:
       ingestd dlq list --group                          what went wrong, and how often
       ingestd dlq show 17                               one event, and why
       ingestd dlq retry 17 --edit corrected.json        send a corrected payload
+      ingestd dlq retry --reason invalid --edit-with '.version = 2' --dry-run
       ingestd dlq retry --reason gave_up --api https://api.example.com
       ingestd dlq retry --sink crm --config ingestd.toml  what one sink of several gave up
       ingestd dlq export --reason invalid > bad.ndjson  NDJSON that replay reads back
@@ -112,6 +113,7 @@ def show(number: int, state_dir: str | None, as_json: bool, payload_only: bool) 
 @click.option(
     "--edit", "edit_file", metavar="FILE", help="Send this payload instead (one ID; - for standard input)."
 )
+@click.option("--edit-with", "expression", metavar="EXPR", help="Correct each with an expression of jq.")
 @click.option("--dry-run", is_flag=True, help="Revalidate, and say what would be sent.")
 @click.option("--sandbox", is_flag=True, help="Send to a sandbox, started for it, that keeps nothing.")
 @api_options
@@ -121,6 +123,7 @@ def retry(
     ids: tuple[int, ...],
     everything: bool,
     edit_file: str | None,
+    expression: str | None,
     dry_run: bool,
     sandbox: bool,
     as_json: bool,
@@ -146,12 +149,20 @@ def retry(
         raise click.UsageError("No letters are chosen. Give IDs, filters, or --all.")
     if edit_file and len(ids) != 1:
         raise click.UsageError("--edit goes with one ID")
+    if edit_file and expression:
+        raise click.UsageError("Use either --edit or --edit-with.")
+    edit = None
+    if expression:
+        from ingestd.app.letters.correction import jq_edit
+
+        edit = jq_edit(expression)
     result = letter_retry.retry(
         letters.make_filter(ids=ids, **which),
         overrides(**given),
         config_file=config_file,
         payload=_read_payload(edit_file) if edit_file else None,
         dry_run=dry_run,
+        edit=edit,
         sandbox=sandbox,
         warn=say,
     )

@@ -12,13 +12,15 @@ from typing import Any
 import anyio
 
 from ingestd.app.event_loop import run_loop
+from ingestd.app.letters.correction import Edit, differences
 from ingestd.app.letters.purge import beside_log
-from ingestd.app.letters.retry_result import RetryResult
+from ingestd.app.letters.retry_result import MOST_SHOWN, RetryResult
 from ingestd.app.state_place import directory_of, place, sandbox_directory
 from ingestd.config import Login, Overrides, Settings, find_login, load
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError, first_cause
 from ingestd.core.redaction import MASK
+from ingestd.core.text import cut
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.processing import routes
 from ingestd.store import letter_changes, letter_leases
@@ -40,11 +42,12 @@ def retry(
     config_file: str | None,
     payload: bytes | None,
     dry_run: bool,
+    edit: Edit | None = None,
     sandbox: bool = False,
     warn: Callable[[str], None],
 ) -> RetryResult:
-    """Revalidate, mark, then send. ``payload``: send this instead; then ``where`` is one letter. ``sandbox``:
-    to one that is started for it. ``warn`` is called with warnings for a person.
+    """Revalidate, mark, then send. ``payload``: send this instead; then ``where`` is one letter. ``edit``
+    corrects each. ``sandbox``: to one that is started for it. ``warn`` is called with warnings for a person.
 
     Raises UserError when it cannot begin.
     """
@@ -57,7 +60,7 @@ def retry(
 
     async def work() -> None:
         settings = await _as_before(directory, given, config_file)
-        marking = Marking(settings, directory, where, payload, result)
+        marking = Marking(settings, directory, where, payload, result, edit=edit)
         try:
             DirectoryLock(directory).release()  # beside a service nobody needs credentials, nor its sinks
             if dry_run:
@@ -94,6 +97,7 @@ class Marking:
         payload: bytes | None,
         result: RetryResult,
         *,
+        edit: Edit | None = None,
         who: str = "",
     ) -> None:
         self._who = who
@@ -101,6 +105,8 @@ class Marking:
         self._audit = settings.audit
         self._where = where
         self._payload = payload
+        self._edit = edit
+        self._edited: dict[int, bytes] = {}  # of the piece at hand
         self._result = result
         self._validator = make_validator(settings)
         self._sinks = sections_of(settings)
@@ -127,12 +133,14 @@ class Marking:
             together, rekeyed = changes.count_mates(numbers, now=now)
             result.together += together
             result.rekeyed += rekeyed
-        elif self._payload is not None:
-            result.left += changes.edit(numbers[0], self._payload, now=now)
-            result.risky += letters[0].ambiguous
-            result.marked += 1
+        elif self._edited:
+            ambiguous = {letter.id: letter.ambiguous for letter in letters}
             with beside_log(self._directory, self._audit) as audit:
-                audit(AuditEntry.LETTER_EDITED, letter=numbers[0], who=self._who or None)
+                for number in numbers:
+                    result.left += changes.edit(number, self._edited[number], now=now)
+                    result.risky += ambiguous[number]
+                    result.marked += 1
+                    audit(AuditEntry.LETTER_EDITED, letter=number, who=self._who or None)
         else:
             wished = changes.request(numbers, now=now)
             result.marked += wished.marked
@@ -141,7 +149,8 @@ class Marking:
             result.risky += wished.risky
 
     def _sendable(self, letters: list[ChosenLetter], *, alone: bool) -> list[int]:
-        payloads = [letter.payload if self._payload is None else self._payload for letter in letters]
+        letters = self._correct(letters)
+        payloads = [self._edited.get(letter.id, letter.payload) for letter in letters]
         refused = self._validator.check(payloads).refused if payloads else {}
         numbers: list[int] = []
         for index, letter in enumerate(letters):
@@ -151,7 +160,28 @@ class Marking:
                 self._result.lead_nowhere(letter.id, why)
             else:
                 numbers.append(letter.id)
+                if self._edit and len(self._result.preview) < MOST_SHOWN:
+                    changed = differences(letter.payload, payloads[index])
+                    self._result.preview.append({"id": letter.id, "changes": changed})
         return numbers
+
+    def _correct(self, letters: list[ChosenLetter]) -> list[ChosenLetter]:
+        """Those that can be, and are changed by it; all where nothing is to be corrected."""
+        self._edited = {}
+        if self._payload is not None:
+            self._edited = dict.fromkeys((letter.id for letter in letters), self._payload)
+        if not self._edit:
+            return letters
+        for letter in letters:
+            try:
+                corrected = self._edit(letter.payload)
+                if differences(letter.payload, corrected):
+                    self._edited[letter.id] = corrected
+                else:
+                    self._result.unchanged += 1
+            except (ValueError, RecursionError) as error:
+                self._result.refuse(letter.id, cut(str(error)))
+        return [letter for letter in letters if letter.id in self._edited]
 
     def _nowhere(self, letter: ChosenLetter, payload: bytes) -> str:
         """Why none of the sinks that are configured takes it, or empty."""

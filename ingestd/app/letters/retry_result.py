@@ -1,14 +1,20 @@
 """What ``dlq retry`` did, for people and for machines."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from ingestd.core.errors import UserError
+from ingestd.core.redaction import redact
+from ingestd.core.text import cut, printable
 from ingestd.core.units import counted
 
 _MOST_NAMED = 1_000
 """Most letters that are listed; there may be a million."""
 _MOST_WORDS = 20
+MOST_SHOWN = 10
+"""Letters of which it is shown what is corrected."""
+_MAX_VALUE = 60
 
 _WHOLE = "under the same keys: such a request is sent as it was, or not at all"
 _REKEYED = "under new keys: these requests are not whole any more"
@@ -27,6 +33,7 @@ class RetryResult:
     that cannot be; ``risky``: those, chosen or not, that may arrive twice. ``left``: of a request that one
     was taken out of. ``marked``: for ``process``, which has the directory, to send. ``duplicate``: not sent,
     because their producers had sent them again. ``aside``: not sent, and they wait for a person now.
+    ``unchanged``: the expression does nothing to them; ``preview``: what it changes in the first ones.
     ``later``: not settled when it ended; the next process sends them."""
 
     dry_run: bool = False
@@ -42,6 +49,8 @@ class RetryResult:
     risky: int = 0
     left: int = 0
     marked: int = 0
+    unchanged: int = 0
+    preview: list[dict[str, Any]] = field(default_factory=list)
     process: str = ""
     invalid: dict[int, str] = field(default_factory=dict)
     invalid_count: int = 0
@@ -86,21 +95,16 @@ class RetryResult:
             ends = ("marked", "process", "selected")
         names: tuple[str, ...] = (*ends, "together", "rekeyed", "risky", "left")
         names += ("invalid", "invalid_count", "nowhere", "nowhere_count", "interrupted")
+        names += ("unchanged", "preview") if self.preview or self.unchanged else ()
         return {**{name: getattr(self, name) for name in names}, "error": error}
 
     def words(self) -> str:
         lines = [f"{number}: still not valid: {why}" for number, why in _first(self.invalid)]
         lines += [f"{number}: {why}" for number, why in _first(self.nowhere)]
-        if self.dry_run:
-            lines.append(f"{self.sent} of {self.selected} letters would be sent")
-        elif self.process and not self.marked and not self.interrupted:
-            sending = f": process {self.process} is sending these at this moment" if self.sent else ""
-            lines.append(f"nothing to mark{sending}")
-        elif self.process:
-            lines.append(f"{counted(self.marked, 'letter')} marked; process {self.process} sends them")
-        else:
-            unsent = self.invalid_count + self.nowhere_count
-            lines.append(f"{self.delivered} delivered, {self.failed} failed, {unsent} not sent")
+        lines += [f"{one['id']}: {_changes(one['changes'])}" for one in self.preview if self.dry_run]
+        lines.append(self._outcome())
+        if self.unchanged:
+            lines.append(f"{self.unchanged} are not changed by the expression, and stay as they are")
         if self.duplicate:
             lines.append(f"{self.duplicate} were not sent: their producers have sent these events again")
         if self.aside:
@@ -124,6 +128,27 @@ class RetryResult:
             what = "marked, and the next process sends them" if not self.process else "marked"
             lines.append(f"interrupted after {self.selected} letters; {self.marked} of them are {what}")
         return "\n".join(lines)
+
+    def _outcome(self) -> str:
+        if self.dry_run:
+            return f"{self.sent} of {self.selected} letters would be sent"
+        if self.process and not self.marked and not self.interrupted:
+            sending = f": process {self.process} is sending these at this moment" if self.sent else ""
+            return f"nothing to mark{sending}"
+        if self.process:
+            return f"{counted(self.marked, 'letter')} marked; process {self.process} sends them"
+        unsent = self.invalid_count + self.nowhere_count
+        return f"{self.delivered} delivered, {self.failed} failed, {unsent} not sent"
+
+
+def _changes(found: list[tuple[str, Any, Any]]) -> str:
+    """``.kind "HOLD" → "ANSWER"``, for each place."""
+    told = [f"{path} {_shown(before)} → {_shown(after)}" for path, before, after in found]
+    return printable(redact(", ".join(told)))
+
+
+def _shown(value: Any) -> str:
+    return "(nothing)" if value is None else cut(json.dumps(value, ensure_ascii=False), _MAX_VALUE)
 
 
 def _first(found: dict[int, str]) -> list[tuple[int, str]]:

@@ -1,0 +1,64 @@
+"""``dlq retry --edit-with``: one expression of jq that corrects many letters, and what it changes in each."""
+
+import json
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+from ingestd.core.errors import UserError
+from ingestd.core.text import cut
+
+Edit = Callable[[bytes], bytes]
+"""Gives a corrected payload. Raises ValueError, in words, where it cannot."""
+
+Difference = tuple[str, Any, Any]
+"""(path, value before, value after); None: it is not there."""
+
+# exact: what jq makes of a number must be the same number
+_read = partial(json.loads, parse_float=Decimal, parse_int=Decimal)
+_MOST_DIFFERENCES = 20
+
+
+def jq_edit(expression: str) -> Edit:
+    """Raises UserError where jq is not installed, or does not understand the expression."""
+    try:
+        import jq
+    except ImportError:
+        raise UserError("--edit-with needs jq: pip install 'ingestd[jq]'") from None
+    try:
+        program, identity = jq.compile(expression), jq.compile(".")
+    except ValueError as error:
+        raise UserError(f"--edit-with: {cut(str(error))}") from None
+
+    def edit(payload: bytes) -> bytes:
+        text = payload.decode()
+        if _read(identity.input_text(text).text()) != _read(text):
+            raise ValueError("jq cannot keep a number of it as it is: correct it with --edit")
+        results: list[str] = program.input_text(text).text().splitlines()
+        if len(results) != 1:
+            raise ValueError(f"the expression makes {len(results)} values of it, and not one")
+        return results[0].encode()
+
+    return edit
+
+
+def differences(before: bytes, after: bytes) -> list[Difference]:
+    """What was changed, at most so many places of it; in the order of the event."""
+    found: list[Difference] = []
+    for one in _walk("", json.loads(before), json.loads(after)):
+        found.append(one)
+        if len(found) == _MOST_DIFFERENCES:
+            break
+    return found
+
+
+def _walk(path: str, before: Any, after: Any) -> Iterator[Difference]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in dict.fromkeys((*before, *after)):
+            yield from _walk(f"{path}.{name}", before.get(name), after.get(name))
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for at, (one, other) in enumerate(zip(before, after, strict=True)):
+            yield from _walk(f"{path}[{at}]", one, other)
+    elif before != after:
+        yield path or ".", before, after
