@@ -155,6 +155,12 @@ def says_no(body: bytes) -> str:
     return _says_no(content, _MAX_AROUND)
 
 
+def nameless_of(body: bytes, said: str) -> ItemError:
+    """What ``says_no`` said, as the error of an event that is not named."""
+    content = read_json(body)
+    return ItemError(0, said, isinstance(content, dict) and _retryable(content))
+
+
 def _says_no(content: Any, deeper: int) -> str:
     if not isinstance(content, dict):
         return ""

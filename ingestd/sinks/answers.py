@@ -99,13 +99,20 @@ class AnswerReader:
         items, unmatched, nameless = found
         if self._on_status.get(answer.status) is Meaning.ACCEPTED:
             nameless, strange = None, ""
+        said: str | None = None
         if not self.expect_json:
             strange = ""
+        elif 200 <= answer.status < 300 and not (items or unmatched or nameless or strange or self.paths):
+            said = answer_body.says_no(answer.body)
+            if said and answer.status not in self._on_status:  # as an entry that names no event
+                nameless, unmatched = answer_body.nameless_of(answer.body, said), 1
         if self.meaning_of(answer.status) is not Meaning.ACCEPTED:
             nameless = None
         if nameless and count == 1:
             items, unmatched = items or (nameless,), 0
-        verdict = self.verdict(answer, now_wall=now_wall, items=items, unmatched=unmatched, strange=strange)
+        verdict = self.verdict(
+            answer, now_wall=now_wall, items=items, unmatched=unmatched, strange=strange, said=said
+        )
         if verdict.meaning is not Meaning.ACCEPTED or not nameless or count == 1:
             return verdict
         dead = any(not item.retryable for item in items)
@@ -122,9 +129,11 @@ class AnswerReader:
         items: tuple[ItemError, ...] = (),
         unmatched: int = 0,
         strange: str = "",
+        said: str | None = None,
     ) -> Verdict:
         """What the status means, by ``on_status`` or else as always; ``items``: errors of single events.
-        ``strange``: why it is not the API's answer although it may be JSON."""
+        ``strange``: why it is not the API's answer although it may be JSON. ``said``: what its body says
+        against all of it; None: that is looked for."""
         usual = meaning_of(answer, now_wall=now_wall, items=items, unmatched=unmatched)
         meaning = self._on_status.get(answer.status)
         if usual.meaning is Meaning.ACCEPTED:
@@ -137,7 +146,9 @@ class AnswerReader:
             if strange:
                 unmatched = max(1, unmatched)
                 usual = replace(usual, unmatched=unmatched)
-            if not (items or unmatched or self.paths) and (said := answer_body.says_no(answer.body)):
+            if said is None and not (items or unmatched or self.paths):
+                said = answer_body.says_no(answer.body)
+            if said and not unmatched and not items:
                 usual = replace(usual, unmatched=1, unmatched_words=said)
         if meaning is None or meaning is usual.meaning:
             return usual

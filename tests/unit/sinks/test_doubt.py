@@ -5,7 +5,7 @@ from typing import Any
 
 from ingestd.config import BatchConfig, Login, Settings
 from ingestd.core.answer import Answer
-from ingestd.core.verdict import Meaning
+from ingestd.core.verdict import Meaning, Verdict
 from ingestd.sinks.answer_body import says_no
 from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.sinks.sink import Sink
@@ -231,13 +231,29 @@ YES = [
 @each(("body", "said"), NO, ids=[said for _, said in NO])
 def test_an_error_that_names_nobody_is_told(body: bytes, said: str) -> None:
     assert says_no(body) == said
-    for kind, settings in {"ingest_api": {}, "cloudevents": {}, "webhook": ELSEWHERE}.items():
-        if b'":["' in body and kind != "webhook":
-            continue  # whose it is, is searched for
-        verdict = make(kind, **settings).interpret(Answer(200, JSON, body), EVENTS * 2)
-        assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.ACCEPTED, (), 1), kind
+    verdict = make("webhook", **ELSEWHERE).interpret(Answer(200, JSON, body), EVENTS * 2)
+    assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.ACCEPTED, (), 1)
     ours = make("webhook", answers={"items": "nothing"}, **ELSEWHERE)
     assert ours.interpret(Answer(200, JSON, body), EVENTS).unmatched == 0, "what is set is all that is read"
+
+
+@each("kind", ANY_OBJECT)
+@each(("body", "said"), [one for one in NO if b'":["' not in one[0]])
+def test_at_a_known_api_it_is_that_of_the_event_or_is_searched_for(kind: str, body: bytes, said: str) -> None:
+    def judged(count: int, content: bytes, **settings: Any) -> Verdict:
+        return make(kind, **settings).interpret(Answer(200, JSON, content), EVENTS[:1] * count)
+
+    one, passing = judged(1, body), body in (b'{"status":500}', b'{"statusCode":429}')
+    assert [(item.index, item.message, item.retryable) for item in one.items] == [(0, said, passing)]
+    assert (one.meaning, one.unmatched) == (Meaning.ACCEPTED, 0)
+    if kind == "ingest_api":
+        several = judged(4, body)
+        assert several.meaning is (Meaning.RETRY if passing else Meaning.REJECTED), several
+        assert several.items == ()
+        again = judged(4, body[:-1] + b',"retryable":true}')
+        assert (again.meaning, again.ambiguous) == (Meaning.RETRY, True)
+    overruling: tuple[dict[str, Any], ...] = ({"on_status": {"200": "accepted"}}, {"expect": "any"})
+    assert [judged(1, body, **settings).items for settings in overruling] == [(), ()]
 
 
 @each("body", YES)
