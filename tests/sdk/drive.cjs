@@ -26,6 +26,22 @@ async function main() {
   const taken = await journey.postJourneyExternaleventsConfigurationEvents("c-1", { body: { entities: [external] } });
   assert.deepEqual(taken.unprocessedEntities, []);
 
+  const schema = { $schema: "http://json-schema.org/draft-04/schema#", title: "visits", properties: { page: { type: "string" } }, required: [] };
+  const visits = await journey.postJourneyExternaleventsSchemas(schema);
+  assert.deepEqual([visits.version, visits.jsonSchema.properties], [1, schema.properties]);
+  const changed = await journey.putJourneyExternaleventsSchema(visits.id, { version: 1, enabled: true, jsonSchema: schema });
+  assert.equal(changed.version, 2);
+  const wanted = { name: "web", description: "", divisionId: randomUUID(), schemaId: visits.id, source: "CRM" };
+  const web = await journey.postJourneyExternaleventsConfigurations({ body: wanted });
+  assert.deepEqual([web.source, web.schemaActive], ["CRM", true]);
+  await journey.deleteJourneyExternaleventsConfiguration(web.id);
+  await journey.deleteJourneyExternaleventsSchema(visits.id);
+
+  const sources = new sdk.PresenceApi();
+  const source = await sources.postPresenceSources({ name: "pbx", description: "old" });
+  assert.equal((await sources.putPresenceSource(source.id, { ...source, description: "older" })).description, "older");
+  await sources.deletePresenceSource(source.id);
+
   const integrations = new sdk.IntegrationsApi();
   const integrationType = await integrations.getIntegrationsType(EVENTBRIDGE);
   const made = await integrations.postIntegrations({ body: { name: "bridge", integrationType } });

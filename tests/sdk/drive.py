@@ -121,11 +121,79 @@ def check_triggers(client: Any) -> None:
         expect("trigger", (found.name, found.topic_name, found.delay_by_seconds), ("on-end", TOPIC, 60))
     expect("with a delay", len(api.get_processautomation_triggers(has_delay_by=True).entities), 1)
     expect("without", len(api.get_processautomation_triggers(has_delay_by=False).entities), 0)
+    tested = api.post_processautomation_trigger_test(
+        made.id, body='{"mediaType": "VOICE", "a": 1, "b": {"k": [1]}}'
+    )
+    expect("tested", (tested.trigger_matches, len(tested.json_path_validation.details)), (True, 3))
     changed = model("UpdateTriggerRequest", sent | {"version": made.version, "enabled": False})
     expect("changed", api.put_processautomation_trigger(made.id, changed).enabled, False)
     expect("topics", TOPIC in api.get_processautomation_triggers_topics().entities, True)
     api.delete_processautomation_trigger(made.id)
     expect("no triggers", api.get_processautomation_triggers().entities, [])
+
+
+def check_plain_kinds(client: Any) -> None:
+    """What journey events, presence events and a clock need, and webhooks."""
+    api = sdk.JourneyApi(client)
+    schema = {"$schema": "http://json-schema.org/draft-04/schema#", "title": "visits", "required": ["at"]}
+    schema["properties"] = {"at": {"type": "string"}, "page": {"type": "string", "maxLength": 9}}
+    made = api.post_journey_externalevents_schemas(model("JourneyJsonSchemaRequest", schema))
+    expect(
+        "schema", (made.version, made.enabled, made.json_schema.properties), (1, True, schema["properties"])
+    )
+    change = model("JourneySchemaUpdateRequest", {"version": 1, "enabled": True, "jsonSchema": schema})
+    expect("schema's version", api.put_journey_externalevents_schema(made.id, change).version, 2)
+    versions = api.get_journey_externalevents_schema_versions(made.id).entities
+    expect("versions", [one.version for one in versions], [1, 2])
+    expect("limits", api.get_journey_externalevents_schemas_limits().max_number_of_schemas_per_org, 20)
+    wanted = {"name": "web", "description": "of the shop", "divisionId": made.id, "schemaId": made.id}
+    wanted["source"] = "CRM"
+    web = api.post_journey_externalevents_configurations(
+        body=model("CreateExternalEventsConfigurationRequest", wanted)
+    )
+    expect("configuration", (web.name, web.source, web.schema_active), ("web", "CRM", True))
+    patch = model("UpdateExternalEventsConfigurationRequest", {"description": "x"})
+    expect("patched", api.patch_journey_externalevents_configuration(web.id, body=patch).description, "x")
+    expect("configurations", api.get_journey_externalevents_configurations().total, 1)
+    api.delete_journey_externalevents_configuration(web.id)
+    api.delete_journey_externalevents_schema(made.id)
+    expect("no schemas", api.get_journey_externalevents_schemas().entities, [])
+
+    presence = sdk.PresenceApi(client)
+    source = presence.post_presence_sources(model("Source", {"name": "pbx", "description": "old"}))
+    source.description = "older"
+    expect("source", presence.put_presence_source(source.id, source).description, "older")
+    expect("sources", [one.id for one in presence.get_presence_sources().entities], [source.id])
+    presence.delete_presence_source(source.id)
+
+    automation = sdk.ProcessAutomationApi(client)
+    morning = {"name": "morning", "enabled": True, "target": {"type": "Workflow", "id": str(uuid.uuid4())}}
+    morning["schedule"] = {"minutes": "0,30", "hours": "8", "timezone": "Europe/Berlin"}
+    fires = automation.post_processautomation_scheduledtriggers(
+        model("CreateScheduledTriggerRequest", morning)
+    )
+    expect("scheduled", (fires.schedule.minutes, fires.version), ("0,30", 1))
+    off = model("UpdateScheduledTriggerRequest", morning | {"version": 1, "enabled": False})
+    expect("off", automation.put_processautomation_scheduledtrigger(fires.id, off).enabled, False)
+    listed = automation.get_processautomation_scheduledtriggers(enabled=False).entities
+    expect("listed by state", [one.id for one in listed], [fires.id])
+    automation.delete_processautomation_scheduledtrigger(fires.id)
+
+    integrations = sdk.IntegrationsApi(client)
+    body = sdk.CreateIntegrationRequest()
+    body.name, body.integration_type = "hook", integrations.get_integrations_type("webhook")
+    hook = integrations.post_integrations(body=body)
+    on = sdk.Integration()
+    on.intended_state = "ENABLED"
+    integrations.patch_integration(hook.id, body=on)
+    reads = [integrations.get_integration(hook.id).attributes for _ in range(3)]
+    token = reads[-1]["invocationUrl"].split("/")[-2]
+    expect(
+        "invoked", bool(integrations.post_integrations_webhook_events(token, {"a": 1}).invocation_id), True
+    )
+    schema = integrations.get_integrations_type_configschema("webhook", "properties")
+    expect("schema of properties", list(schema.properties), ["invocationRatePerMinute"])
+    integrations.delete_integration(hook.id)
 
 
 def main() -> None:
@@ -140,6 +208,7 @@ def main() -> None:
     check_events(client, entries)
     check_integrations(client)
     check_triggers(client)
+    check_plain_kinds(client)
     print("\n".join(wrong) or "the Python SDK agrees")
     sys.exit(1 if wrong else 0)
 
