@@ -44,6 +44,10 @@ _PATTERNS = [
     (r"\b(whsec_)[\w+/=-]+", r"\1" + MASK),  # Standard Webhooks
     (r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?", MASK),  # a JSON Web Token (RFC 7519)
     (r"(://[^\s/:@]*:)[^\s/@]+(?=@)", r"\1" + MASK),  # the password of a URL
+    (
+        r"(/integrations/webhooks/)[\w-]{8,}(?=/events)",
+        r"\1" + MASK,
+    ),  # Genesys Cloud's: who knows it may post
 ]
 _COMPILED = [(re.compile(pattern, re.IGNORECASE), by) for pattern, by in _PATTERNS]
 _PLACES = [
@@ -59,11 +63,11 @@ _PLACES = [
 ]
 _WORDS = (
     *("://", "authorization", "bearer", "basic", "secret", "assertion", "token", "api", "key", "passw"),
-    *("whsec_", "eyj", "cookie", "auth"),
+    *("whsec_", "eyj", "cookie", "auth", "webhooks/"),
 )
 """Each of the patterns needs one of these."""
 _SECRET_NAME = re.compile(rf"(?:{_NAMED}|{_COMMON}|authorization)$", re.IGNORECASE)
-_MASKED_URL = r"://\*\*\*@|://\S*\?\*\*\*|://\S*/\*\*\*$"
+_MASKED_URL = r"://\*\*\*@|://\S*\?\*\*\*|://\S*/\*\*\*(?:/events)?$"
 _MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+*-]+(?:;.*)?", re.ASCII)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from ingestd.control.engine.export import export_document
 from ingestd.control.engine.kinds import KINDS
 from ingestd.control.engine.plan import Plan, make_plan
 from ingestd.control.engine.plan_file import check_plan, save_plan
-from ingestd.control.engine.resource import RemoteResource
+from ingestd.control.engine.reference import parse_reference, replaced
+from ingestd.control.engine.resource import Context, RemoteResource
 from ingestd.control.engine.state import ControlState
 from ingestd.control.engine.state_file import open_state
-from ingestd.control.engine.world import Progress, World, look_up, read_world
+from ingestd.control.engine.world import ATTRIBUTE_S, Progress, World, look_up, read_world
 from ingestd.control.integration.properties import find_wrong_properties
 from ingestd.control.trigger.topics import find_unknown
 from ingestd.core.errors import UserError
@@ -25,6 +27,8 @@ from ingestd.core.text import cut
 from ingestd.transport.api_client import ApiError
 
 logger = logging.getLogger(__name__)
+WEBHOOKS = "/integrations/webhooks/"
+"""In the URL of every webhook."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +114,29 @@ async def export(control: Control, kinds: Sequence[str], *, progress: Progress |
         except ApiError as error:
             if kinds or not error.is_not_found:
                 raise
+    found = await _with_references(control.context, found)
     with open_state(control.directory, control.api, change=False) as state:
         return by_value(export_document(World(found), state=state))
+
+
+async def _with_references(
+    context: Context, found: Mapping[str, tuple[RemoteResource, ...]]
+) -> dict[str, tuple[RemoteResource, ...]]:
+    """In the place of the URL of a webhook, which is a secret, a reference to it."""
+    texts: dict[str, str] = {}
+    kind, short = KINDS["webhook"], replace(context, deadline_s=min(ATTRIBUTE_S, context.deadline_s))
+    if any(WEBHOOKS in str(one.fields) for ones in found.values() for one in ones):
+        for one in await kind.read(context):
+            with suppress(UserError):
+                text = f"ref:webhook.{one.key}.invocationUrl"
+                if parse_reference(text, KINDS):
+                    texts[await kind.attribute(short, one, "invocationUrl")] = text
+    return {
+        name: tuple(
+            replace(one, fields=replaced(one.fields, lambda text: texts.get(text, text))) for one in ones
+        )
+        for name, ones in found.items()
+    }
 
 
 async def _plan(

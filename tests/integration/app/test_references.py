@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from ingestd.config import Login, Settings
 from ingestd.config.show import as_toml
 from ingestd.control.engine.kinds import KINDS
+from ingestd.control.engine.state_file import open_state
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import Unreachable, UserError
 from ingestd.core.redaction import redact
@@ -98,3 +99,20 @@ async def test_an_api_that_cannot_be_reached_ends_the_start_with_its_own_code(tm
 def test_settings_without_any_refer_to_nothing(tmp_path: Path) -> None:
     plain = settings_of(tmp_path, hook={"type": "webhook", "url": "https://x.example/refs"})
     assert references_of(plain) == {}
+
+
+async def test_a_name_may_be_that_of_the_table_which_an_apply_made_it_of(tmp_path: Path) -> None:
+    kind = KINDS["presence_source"]
+    wanted = kind.parse("pbx", {"name": "The old exchange"})
+    sink = {"type": "genesys_events", "api": "presence", "source_id": "ref:presence_source.pbx.id"}
+    settings = settings_of(tmp_path, presence=sink)
+    async with open_sandbox() as session:
+        found = await kind.create(session.context(), wanted, {})
+        login = login_of(session)
+        with pytest.raises(UserError, match="there is no presence_source pbx"):
+            await look_up(settings, login, clock=SystemClock())
+        with open_state(tmp_path, login.api, change=True) as state:
+            state.remember(found, wanted, created=True, secrets={})
+            state.save()
+        looked_up = await look_up(settings, login, clock=SystemClock())
+    assert looked_up.sinks["presence"].source_id == found.id  # type: ignore[union-attr]

@@ -235,3 +235,17 @@ def test_a_replay_into_a_webhook_that_is_looked_up_shows_its_url_nowhere(plane: 
     kept = [file.read_bytes().decode(errors="replace") for file in state.rglob("*") if file.is_file()]
     seen = [done.out, done.err, shown.out, *(one.out + one.err for one in checks), *kept]
     assert not [text for text in seen if re.search("webhooks/[0-9a-f]{32}", text)]
+
+
+def test_an_export_has_a_reference_where_a_url_is_a_secret(plane: Plane) -> None:
+    file = plane.write(
+        '[webhook.hook]\nname = "Of orders"\n'
+        '[target.orders]\nendpoint_url = "ref:webhook.hook.invocationUrl"\nevent_types = ["a"]\n'
+    )
+    assert plane("apply", "-f", file, "--yes").code == 0
+    exported = plane("export", "--kind", "target", "--kind", "webhook").out
+    assert 'endpoint_url = "ref:webhook.Of orders.invocationUrl"' in exported
+    plane.write(exported)
+    assert plane("drift", "-f", file).out == "no drift\n"
+    seen = [exported, *plane.said, (plane.state / "control.json").read_text(), str(plane.audit())]
+    assert not [text for text in seen if re.search("webhooks/[0-9a-f]{32}", text)]
