@@ -334,6 +334,27 @@ pub fn split_lines<'py>(data: &Bound<'py, PyBytes>) -> PyResult<(Events, Bound<'
     Ok((Events::of_spans(data.clone().unbind(), spans), tail))
 }
 
+/// The lines of `data` without the white space of JSON around them, and without those that are blank.
+#[pyfunction]
+pub fn trimmed_lines(data: &Bound<'_, PyBytes>) -> PyResult<Events> {
+    let text = data.as_bytes();
+    if u32::try_from(text.len()).is_err() {
+        return Err(PyValueError::new_err("more than 4 GiB at once"));
+    }
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+    let mut start = 0;
+    let mut spans = Vec::new();
+    for end in memchr_iter(b'\n', text).chain([text.len()]) {
+        let line = &text[start..end];
+        if let Some(before) = line.iter().position(|byte| !is_blank(byte)) {
+            let behind = line.iter().rev().take_while(|byte| is_blank(byte)).count();
+            spans.push(((start + before) as u32, (end - behind) as u32));
+        }
+        start = end + 1;
+    }
+    Ok(Events::of_spans(data.clone().unbind(), spans))
+}
+
 /// Digests of keys, parallel to events; None where there is no key.
 #[pyclass(frozen, sequence, module = "ingestd_accelerator")]
 pub struct Digests {

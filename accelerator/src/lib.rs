@@ -180,6 +180,7 @@ fn ingestd_accelerator(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Keys>()?;
     module.add_class::<KeyTable>()?;
     module.add_function(wrap_pyfunction!(events::split_lines, module)?)?;
+    module.add_function(wrap_pyfunction!(events::trimmed_lines, module)?)?;
     module.add_function(wrap_pyfunction!(crc32, module)?)?;
     module.add_function(wrap_pyfunction!(is_off, module)?)?;
     Ok(())

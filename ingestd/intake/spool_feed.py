@@ -14,6 +14,7 @@ import anyio
 from ingestd.core.chunk import Batch, Chunk, Keeper
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.receipt import Positions, Receipt
+from ingestd.core.sequences import pick
 from ingestd.delivery.queues import flush_by_age
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.recovery import RecoveredChunk, Recovery
@@ -83,7 +84,7 @@ class SpoolSource:
     def offer(self, chunk: Chunk) -> None:
         """This chunk is on disk; it comes after all that were offered before."""
         number = self._last_offered = chunk.start
-        size_bytes = sum(map(len, chunk.events))
+        size_bytes = chunk.size_bytes
         if not self.behind and number >= self._cursor.unread:
             if self._memory_bytes + size_bytes <= self._max_memory_bytes:
                 self._memory.append(chunk)
@@ -96,7 +97,7 @@ class SpoolSource:
         """Until ``stop``; after ``end`` until there are no more. Raises StoreFailed."""
         while not self._is_stopped():
             if self._memory:
-                self._memory_bytes -= sum(map(len, self._memory[0].events))
+                self._memory_bytes -= self._memory[0].size_bytes
                 yield self._next(self._memory.popleft())
             elif self.behind:
                 before = self._last_offered + 1
@@ -243,8 +244,7 @@ class SpoolFeed:
         if not positions:
             return
         if len(positions) < len(events):
-            events = [events[position] for position in positions]
-            digests = [digests[position] for position in positions]
+            events, digests = pick(events, positions), pick(digests, positions)
         sizes, now = self._runner.sink.sizes(events), self._clock.monotonic()
         if full := list(self._batcher.add(chunk, events, digests, positions, now, sizes=sizes)):
             self._lane.add(full)

@@ -93,7 +93,7 @@ def _some(payload: bytes) -> bytes:
 
 
 def _apart(payload: bytes, format_: Format) -> list[bytes]:
-    return _told(lambda: take_apart(payload, format_, max_events=MAX_EVENTS))
+    return _told(lambda: [*take_apart(payload, format_, max_events=MAX_EVENTS)])
 
 
 def _told(take: Callable[[], list[bytes]]) -> list[bytes]:

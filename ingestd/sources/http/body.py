@@ -8,7 +8,7 @@ an array among them, the schema tells later.
 import re
 import sys
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from functools import lru_cache
 from io import BytesIO
@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from ingestd.core.accelerator import compiled
 from ingestd.httpd.problem import RefusedRequest
 from ingestd.httpd.request import Request
 from ingestd.schemas.grammar import find_fault, has_more_elements
@@ -224,7 +225,7 @@ def decode(body: bytes, coding: str, *, max_body_bytes: int, max_expansion: int)
     raise RefusedRequest(400, f"the body consists of more than {_MAX_MEMBERS} compressed streams")
 
 
-def take_apart(body: bytes, format_: Format, *, max_events: int) -> list[bytes]:
+def take_apart(body: bytes, format_: Format, *, max_events: int) -> Sequence[bytes]:
     """The events of a decoded body in any format but BINARY; none for ``[]`` and for NDJSON without lines.
 
     An event that is no JSON costs itself as long as it has a beginning and an end. Raises Refused: 400 when
@@ -233,7 +234,7 @@ def take_apart(body: bytes, format_: Format, *, max_events: int) -> list[bytes]:
     body = body.removeprefix(BOM).strip(_BLANK)
     try:
         if format_ is Format.LINES:
-            events = _lines(body, max_events)
+            events: Sequence[bytes] = _lines(body, max_events)
         elif format_ is Format.BATCH:
             if not body.startswith(b"["):
                 raise RefusedRequest(400, "a batch of CloudEvents is a JSON array")
@@ -253,7 +254,7 @@ def take_apart(body: bytes, format_: Format, *, max_events: int) -> list[bytes]:
     return events
 
 
-def _array(body: bytes, max_events: int, *, sequence: bool = False) -> list[bytes]:
+def _array(body: bytes, max_events: int, *, sequence: bool = False) -> Sequence[bytes]:
     """The elements. ``sequence``: other values may follow it."""
     try:
         if body.count(b",") >= _DENSE_COMMAS and has_more_elements(body, max_events):
@@ -278,7 +279,7 @@ def _object(body: bytes) -> list[bytes]:
     return [body]
 
 
-def _values(body: bytes, max_events: int) -> list[bytes]:
+def _values(body: bytes, max_events: int) -> Sequence[bytes]:
     """One value, or a sequence of them: a line each, or back to back, or each on several lines."""
     if _is_json(body):
         return [body]
@@ -321,10 +322,13 @@ def _fault(body: bytes) -> str:
     return (find_fault(body) or "it is more than one value").removeprefix("not JSON: ")
 
 
-def _lines(body: bytes, max_events: int) -> list[bytes]:
+def _lines(body: bytes, max_events: int) -> Sequence[bytes]:
     """The lines that are not blank; one more than ``max_events`` if there are more, but never all of them."""
     if len(body) > _MANY_BYTES and body.count(b"\n") > 2 * max_events:  # mostly blank, or too many
         return [found[1].rstrip(_BLANK) for found in islice(_LINE.finditer(body), max_events + 1)]
+    if compiled:
+        found: Sequence[bytes] = compiled.trimmed_lines(body)
+        return found
     lines = BytesIO(body).readlines()  # several times as fast as to split
     return [line for raw in lines if (line := raw.strip(_BLANK))]
 

@@ -8,13 +8,14 @@ Nothing of a request is logged here: it may hold tokens and personal data.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from ingestd.core.clock import Clock
 from ingestd.core.redaction import redact
+from ingestd.core.sequences import COMPILED
 from ingestd.core.submission import (
     MAX_LISTED,
     AcceptedSubmission,
@@ -70,7 +71,7 @@ class EndpointSettings:
 
 class Unpacked(NamedTuple):
     producer: str
-    events: list[bytes]
+    events: Sequence[bytes]
     unreadable: Mapping[int, str]
 
 
@@ -210,11 +211,13 @@ class Endpoint:
         if deferred:
             request.respond(*self._tell(request, producer, answer_to(deferred), deferred.detail))
             return
+        compiled = isinstance(events, COMPILED)
+        size_bytes = events.size_bytes if compiled else sum(map(len, events))  # type: ignore[attr-defined]
         self._admission.submit(
             Submission(
                 events,
                 partial(self._answer, request, producer, len(events)),
-                sum(map(len, events)),
+                size_bytes,
                 producer,
                 query.atomic,
                 self.settings.wait_timeout_s if query.wait else 0.0,
@@ -244,19 +247,20 @@ class Endpoint:
             authenticator.check_signature_head(request)
         return producer
 
-    def _unwrapped(self, producer: str, events: list[bytes]) -> Unpacked:
+    def _unwrapped(self, producer: str, events: Sequence[bytes]) -> Unpacked:
         """What is no envelope of an event is rejected, as it came."""
         keys = self._authenticator.producers.get(producer)
         unwrap = (keys.unwrap if keys else None) or self.settings.unwrap
         if unwrap is None:
             return Unpacked(producer, events, _ALL_READABLE)
         unreadable: dict[int, str] = {}
+        found = list(events)
         for index, event in enumerate(events):
             try:
-                events[index] = unwrap(event)
+                found[index] = unwrap(event)
             except NotWrapped as error:
                 unreadable[index] = str(error)
-        return Unpacked(producer, events, unreadable)
+        return Unpacked(producer, found, unreadable)
 
     def _check_token_request(self, request: Request) -> None:
         if request.method != "POST":
@@ -278,7 +282,7 @@ class Endpoint:
         if len(length) > _MAX_LENGTH_DIGITS or int(length) > limit:
             raise RefusedRequest(413, f"the body is longer than {limit} bytes")
 
-    def _events(self, request: Request) -> list[bytes]:
+    def _events(self, request: Request) -> Sequence[bytes]:
         settings, headers = self.settings, request.headers
         format_ = format_of(request)
         body = request.body

@@ -176,6 +176,15 @@ def test_its_sequences_are_those_of_python(parts: list[list[bytes]], data: st.Da
             events[index]
 
 
+@given(
+    st.lists(st.text(' \t\r\n"a\xa0', max_size=8), max_size=8).map(lambda texts: "\n".join(texts).encode())
+)
+@settings(max_examples=examples(50))
+def test_lines_of_a_body_are_trimmed_as_in_python(body: bytes) -> None:
+    stripped = [line.strip(b" \t\r\n") for line in body.split(b"\n")]
+    assert list(compiled.trimmed_lines(body)) == [line for line in stripped if line]
+
+
 @given(st.lists(st.none() | st.sampled_from([b"a" * 16, b"b" * 16, b"\0" * 15 + b"c"]), max_size=12))
 @settings(max_examples=examples(50))
 def test_so_are_its_digests(plain: list[bytes | None]) -> None:
