@@ -1,9 +1,11 @@
 """The unit says what the service does: how long it drains, which exit code is final, where secrets are."""
 
 import re
+from pathlib import Path
 
+import ingestd
 from ingestd.config import load
-from tests.process.deploy.support import DEPLOY
+from tests.process.deploy.support import DEPLOY, passes, tool
 
 UNIT = (DEPLOY / "systemd/ingestd.service").read_text(encoding="utf-8")
 DIRECTORY = "/run/credentials/ingestd.service"
@@ -49,3 +51,23 @@ def test_every_secret_is_a_credential_and_state_is_the_only_place_to_write() -> 
 def test_there_are_files_enough_for_every_connection() -> None:
     settings = load(str(DEPLOY / "systemd/ingestd.toml"), {}, environment())
     assert int(values("LimitNOFILE")[0]) > settings.ingest.max_connections + 100
+
+
+def test_the_debian_package_has_unit_account_and_configuration(tmp_path: Path) -> None:
+    debian = tool("dpkg-deb", package="apt-get install dpkg")
+    passes(DEPLOY / "systemd/make-deb", tmp_path)
+    package = tmp_path / f"ingestd-service_{ingestd.__version__}_all.deb"
+    listed = [line.split() for line in passes(debian, "--contents", package).splitlines()]
+    modes = {words[5]: (words[0], words[1]) for words in listed}
+    assert set(modes.values()) <= {(mode, "root/root") for mode in ("drwxr-xr-x", "drwx------", "-rw-r--r--")}
+    assert [name for name, (mode, _) in modes.items() if mode == "drwx------"] == ["./etc/ingestd/secrets/"]
+    passes(debian, "--raw-extract", package, tmp_path / "x")
+    for name, place in {
+        "ingestd.service": "usr/lib/systemd/system/ingestd.service",
+        "sysusers.conf": "usr/lib/sysusers.d/ingestd.conf",
+        "ingestd.toml": "etc/ingestd/ingestd.toml",
+    }.items():
+        assert (tmp_path / "x" / place).read_bytes() == (DEPLOY / "systemd" / name).read_bytes()
+    assert (tmp_path / "x/DEBIAN/conffiles").read_text() == "/etc/ingestd/ingestd.toml\n"
+    for script in ("postinst", "prerm"):
+        passes("sh", "-n", tmp_path / "x/DEBIAN" / script)
