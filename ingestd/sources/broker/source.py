@@ -1,7 +1,10 @@
 """What sources at brokers have in common besides the contract of sources."""
 
+import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ingestd.core import redaction
 from ingestd.core.errors import UserError
@@ -33,6 +36,19 @@ class SourceCounts:
     gaps: int = 0
     gap_seconds: float = 0.0
     last_gap: str = ""
+
+
+def watch_tasks(tasks: Iterable[asyncio.Task[Any]], news: asyncio.Event) -> None:
+    """Who waits for ``news`` is woken when one of them ends, and asks ``raise_failure``."""
+    for task in tasks:
+        task.add_done_callback(lambda _: news.set())
+
+
+def raise_failure(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """A fault of ours must not leave a source that stands still without a word."""
+    for task in tasks:
+        if task.done() and not task.cancelled() and (error := task.exception()):
+            raise error
 
 
 def secret_of(value: str, file: str, what: str) -> str:

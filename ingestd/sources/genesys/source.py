@@ -20,7 +20,7 @@ from ingestd.core.text import printable
 from ingestd.core.units import rfc3339
 from ingestd.sources.broker.chunks import Cutter, Message, place_of, sequence_of
 from ingestd.sources.broker.formats import reader_of
-from ingestd.sources.broker.source import BrokerAway, SourceCounts
+from ingestd.sources.broker.source import BrokerAway, SourceCounts, raise_failure, watch_tasks
 from ingestd.sources.genesys.channel import MAX_TOPICS, Channel, Ended, Notification, digest_of
 from ingestd.sources.genesys.settings import NotificationsConfig
 from ingestd.sources.source import Position
@@ -95,11 +95,13 @@ class NotificationsSource:
         self._note_time()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._keep(lane)) for lane in self._lanes]
+        watch_tasks(self._tasks, self._news)
 
     async def chunks(self) -> AsyncIterator[tuple[Chunk, Receipt]]:
         while not self._stopped:
             await self._news.wait()
             self._news.clear()
+            raise_failure(self._tasks)
             messages, self._arrived, self._arrived_bytes = self._arrived, [], 0
             room, self._room = self._room, None
             if room and not room.done():

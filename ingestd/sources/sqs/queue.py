@@ -80,7 +80,10 @@ class SqsQueue:
             MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
             MessageAttributeNames=["All"],
         )
-        return [_message(one) for one in answer.get("Messages") or ()]
+        try:
+            return [_message(one) for one in answer.get("Messages") or ()]
+        except (AttributeError, TypeError):
+            raise SqsError(f"{self.url}: the answer is not one of SQS") from None
 
     async def delete(self, handles: Mapping[str, str]) -> list[Failed]:
         """``handles``: id -> handle, at most ten."""
@@ -112,8 +115,11 @@ class SqsQueue:
         ids = [*handles]
         entries = [{"Id": str(n), "ReceiptHandle": handles[id_], **more} for n, id_ in enumerate(ids)]
         answer = await self._call(action, Entries=entries)
-        done = {one.get("Id") for one in answer.get("Successful") or ()}
-        failed = {one.get("Id"): one for one in answer.get("Failed") or ()}
+        try:
+            done = {one.get("Id") for one in answer.get("Successful") or ()}
+            failed = {one.get("Id"): one for one in answer.get("Failed") or ()}
+        except (AttributeError, TypeError):
+            raise SqsError(f"{self.url}: the answer is not one of SQS") from None
         return [
             Failed(id_, str(found.get("Code", "")), bool(found.get("SenderFault")))
             for n, id_ in enumerate(ids)

@@ -19,7 +19,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.receipt import Receipt
 from ingestd.sources.broker.chunks import MAX_CHUNK_MESSAGES, Cutter, Message, sequence_of
 from ingestd.sources.broker.formats import reader_of
-from ingestd.sources.broker.source import BrokerAway, SourceCounts
+from ingestd.sources.broker.source import BrokerAway, SourceCounts, raise_failure, watch_tasks
 from ingestd.sources.source import Position
 from ingestd.sources.sqs.queue import MAX_ENTRIES, Failed, SqsError, SqsMessage, SqsQueue, is_denied, tens
 from ingestd.sources.sqs.settings import SqsConfig
@@ -111,11 +111,13 @@ class SqsSource:
         pollers = [partial(self._poll, is_first=not n) for n in range(self._settings.pollers)]
         works: list[Callable[[], Coroutine[Any, Any, None]]] = [*pollers, self._delete, self._extend]
         self._tasks = [loop.create_task(work()) for work in (*works, self._measure)]
+        watch_tasks(self._tasks, self._news)
 
     async def chunks(self) -> AsyncIterator[tuple[Chunk, Receipt]]:
         while not self._stopped:
             await self._news.wait()
             self._news.clear()
+            raise_failure(self._tasks)
             messages, self._arrived, self._arrived_bytes = self._arrived, [], 0
             self._changed.set()
             for chunk in self._cutter.cut(messages):
@@ -193,6 +195,7 @@ class SqsSource:
 
     def _take(self, message: SqsMessage) -> None:
         self.counts.messages += 1
+        self.counts.last_message = self._clock.wall()
         until = self._clock.monotonic() + self._settings.visibility
         if (one := self._held.get(message.id)) or message.received > 1:
             self.counts.redelivered += 1

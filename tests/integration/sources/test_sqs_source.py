@@ -1,7 +1,9 @@
 """What SQS does to a consumer that moto does not do: results of entries, lost time, old handles."""
 
 import asyncio
+import json
 import random
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,11 +11,13 @@ from typing import Any
 import pytest
 
 from ingestd.config import Settings
+from ingestd.core.answer import Answer
 from ingestd.sources.broker.source import BrokerAway
-from ingestd.sources.sqs.queue import Failed, SqsError, SqsMessage
+from ingestd.sources.sqs.queue import Failed, SqsError, SqsMessage, SqsQueue
 from ingestd.sources.sqs.settings import SqsConfig
 from ingestd.sources.sqs.source import SqsSource
 from ingestd.store.source_rows import SourceState
+from ingestd.transport.auth import NoAuth
 from tests.each import each
 from tests.integration.delivery.virtual_time import VIRTUAL, LoopClock
 
@@ -276,6 +280,51 @@ async def test_an_outage_of_sqs_is_told_once_and_waited_out() -> None:
     with pytest.raises(BrokerAway):
         async with reading(denied):
             pass
+
+
+async def test_a_fault_of_ours_ends_the_source_aloud() -> None:
+    queue = Queue()
+    queue.faults["receive"] = [ZeroDivisionError()]
+    async with reading(queue) as reader:
+        await asyncio.wait([reader.task])
+        with pytest.raises(ZeroDivisionError):
+            reader.task.result()
+        reader.task = asyncio.ensure_future(asyncio.sleep(0))
+
+
+@each(
+    "answer, words",
+    [
+        (Answer(200, body=b'{"Messages":[7]}'), "not one of SQS"),
+        (Answer(200, body=b'{"Messages":7}'), "not one of SQS"),
+        (Answer(200, body=b"<html>sign in"), "200, and no answer of SQS"),
+        (Answer(200, body=b'{"Mess', truncated=True), "200, and no answer of SQS"),
+        (Answer(400, body=b'{"__type":"com.amazonaws.sqs#QueueDoesNotExist","message":"no\\n queue"}'),
+         r"QueueDoesNotExist: no\n queue"),
+        (Answer(0, error="connection refused"), "connection refused"),
+    ],
+)  # fmt: skip
+async def test_what_is_no_answer_of_sqs_is_an_outage(answer: Answer, words: str) -> None:
+    class Client:
+        async def post(self, *_: object, **__: object) -> Answer:
+            return answer
+
+    queue = SqsQueue(SqsConfig(queue_url=URL), Client(), LoopClock())  # type: ignore[arg-type]
+    queue._auth = NoAuth()  # type: ignore[assignment]
+    with pytest.raises(SqsError, match=re.escape(words)):
+        await queue.receive(10)
+
+
+async def test_an_answer_that_leaves_an_entry_out_has_not_deleted_it() -> None:
+    class Client:
+        async def post(self, *_: object, **__: object) -> Answer:
+            failed = {"Id": "1", "SenderFault": True, "Code": "ReceiptHandleIsInvalid"}
+            return Answer(200, body=json.dumps({"Successful": [{"Id": "0"}], "Failed": [failed]}).encode())
+
+    queue = SqsQueue(SqsConfig(queue_url=URL), Client(), LoopClock())  # type: ignore[arg-type]
+    queue._auth = NoAuth()  # type: ignore[assignment]
+    found = await queue.delete({"a": "ha", "b": "hb", "c": "hc"})
+    assert found == [Failed("b", "ReceiptHandleIsInvalid", ours=True), Failed("c", "", ours=False)]
 
 
 async def _denied() -> dict[str, str]:
