@@ -53,7 +53,9 @@ def print_fitting(
     """A line each. On a terminal column ``wide`` takes what the others leave, and is cut; where that is too
     little the columns ``spare`` go, in this order. Columns that are empty are left out."""
     shown = [[printable(cell) for cell in row] for row in rows]
-    kept = [at for at in range(len(head)) if at == wide or any(row[at] for row in shown)]
+    kept = [
+        at for at in range(len(head)) if at == wide or any(row[at] not in ("", _NO_SINK) for row in shown)
+    ]
     widths = [max(map(len, column)) for column in zip(head, *shown, strict=True)]
     if sys.stdout.isatty():
         widths = [width if at == wide else min(width, _MOST_CELL) for at, width in enumerate(widths)]
@@ -103,7 +105,7 @@ def _row_of(letter: Mapping[str, Any], now: float) -> tuple[str, ...]:
         answer_words("; ".join(filter(None, (letter["why_not_by_itself"], letter["detail"]))), _MAX_CAUSE),
         letter["event_id"] or "",
         letter["event_type"] or "",
-        letter["sink"] or "",
+        letter["sink"] or _NO_SINK,
         str(letter["attempts"] or ""),
         ago(letter["last_failed"], now),
         f"in {ago(due, now)}" if due else "a person",
