@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from ingestd.app.checks.finding import Finding, fail, ok, warn
+from ingestd.app.checks.kafka import check_kafka, check_kafka_online
 from ingestd.app.checks.sqs import check_sqs, check_sqs_online
 from ingestd.config import Settings
 from ingestd.core.address import is_loopback
@@ -24,6 +25,7 @@ def check_brokers(settings: Settings) -> Iterator[Finding]:
     """What can be said without them."""
     yield from check_sqs(settings)
     yield from _check_notifications(settings)
+    yield from check_kafka(settings)
     if settings.ingest.nats and importlib.util.find_spec("nats") is None:
         yield fail("nats", "[ingest.nats] needs nats-py: pip install 'ingestd[nats]'")
         return
@@ -55,6 +57,8 @@ def _host(server: str) -> str:
 
 async def check_brokers_online(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
     async for finding in check_sqs_online(settings, clock):
+        yield finding
+    async for finding in check_kafka_online(settings):
         yield finding
     for name, source in settings.ingest.nats.items():
         connection: NatsConnection | None = None

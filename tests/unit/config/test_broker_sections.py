@@ -49,3 +49,33 @@ def test_two_sources_do_not_share_a_consumer(tmp_path: Path) -> None:
     ):
         loaded(tmp_path, text)
     loaded(tmp_path, text + 'consumer = "other"')
+
+
+@each(
+    "text, words",
+    [
+        ("", "ingest.kafka: topics is missing"),
+        ('topics = "a b"', "ingest.kafka.topics"),
+        (
+            'topics = "a"\nprotocol = "share"',
+            "share groups are not read: after five deliveries a record is gone",
+        ),
+        ('topics = "a"\nbootstrap_servers = "u:pw@a:1"', "a broker's address holds no user"),
+        ('topics = "a"\nbootstrap_servers = "a"', "expected HOST:PORT"),
+        ('topics = "a"\nuser = "u"', "user goes with password_file"),
+        ('topics = "a"\noauth_client_id = "u"', "oauth_client_id and oauth_client_secret_file go together"),
+        ('topics = "a"\ncert_file = "c"', "cert_file and key_file go together"),
+    ],
+)
+def test_a_mistake_in_a_topic_is_told_where_it_stands(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        loaded(tmp_path, f'[ingest.kafka]\ngroup = "g"\n{text}')
+    assert words in str(caught.value)
+    assert "pw@" not in str(caught.value)
+
+
+def test_two_sources_are_not_members_of_one_group(tmp_path: Path) -> None:
+    text = '[ingest.kafka.a]\ntopics = "S"\n[ingest.kafka.b]\ntopics = "T"\n'
+    with pytest.raises(UserError, match=r"ingest\.kafka\.a and ingest\.kafka\.b are members of one group"):
+        loaded(tmp_path, text)
+    loaded(tmp_path, text + 'group = "other"')

@@ -13,9 +13,11 @@ from tests.process.sources.nats.support import NatsServer, Stream, stream
 pytestmark = pytest.mark.anyio
 
 
-async def found(tmp_path: Path, source: str, *, online: bool = True, more: str = "") -> list[tuple[str, str]]:
+async def found(
+    tmp_path: Path, source: str, *, online: bool = True, more: str = "", kind: str = "nats"
+) -> list[tuple[str, str]]:
     """(level, text) of what is said of the source."""
-    (tmp_path / "c.toml").write_text(f"{more}\n[ingest.nats]\n{source}\n")
+    (tmp_path / "c.toml").write_text(f"{more}\n[ingest.{kind}]\n{source}\n")
     report = Report()
     async with EventApi() as api:
         given = {
@@ -27,7 +29,7 @@ async def found(tmp_path: Path, source: str, *, online: bool = True, more: str =
         }
         async for _finding in check_all(report, str(tmp_path / "c.toml"), given, online=online, environ={}):
             pass
-    return [(str(one.level), one.text) for one in report.findings if one.check.startswith("nats")]
+    return [(str(one.level), one.text) for one in report.findings if one.check.startswith(kind)]
 
 
 def told(findings: list[tuple[str, str]], level: str, words: str) -> bool:
