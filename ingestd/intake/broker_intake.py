@@ -5,7 +5,7 @@ name its chunks, so that a restart sends them again as they were.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -13,8 +13,11 @@ from ingestd.core.chunk import Chunk
 from ingestd.core.clock import Clock
 from ingestd.intake.replay_intake import ReplayIntake
 from ingestd.intake.stages import Stages
-from ingestd.processing.validate import Validator
+from ingestd.processing.validate import ValidatedChunk, Validator
 from ingestd.sources.source import Source
+
+if TYPE_CHECKING:
+    from ingestd.intake.fan_out import RecoveredPositions
 
 _LOOK_AGAIN_S = 1.0
 
@@ -45,6 +48,10 @@ class BrokerIntake(ReplayIntake):
         self._nothing_before = nothing_before
         self._numbers = numbers
         self._reached = dict.fromkeys(last_known, 0)
+        self._deferred: list[tuple[Chunk, ValidatedChunk, RecoveredPositions]] = []
+        self._waits_for_all = len(last_known) > 1
+        """A batch of an earlier process may have events of several partitions, which come in any order:
+        nothing that is new goes before the last of them, or a key's events would."""
 
     async def run(self, source: Source) -> None:
         """Until ``stop``; what is in its batches then is in the lanes."""
@@ -56,9 +63,23 @@ class BrokerIntake(ReplayIntake):
         await self.flush()
 
     def admit(self, chunk: Chunk) -> None:
-        super().admit(chunk)
+        if not self._waits_for_all:
+            super().admit(chunk)
+        else:
+            self._deferred.append((chunk, self._check(chunk), self._fan_out.recover(chunk)))
         if chunk.source in self._reached:
             self._reached[chunk.source] = chunk.end
+            if self._waits_for_all and all(self._reached[n] >= end for n, end in self._last_known.items()):
+                self._admit_deferred()
+
+    def _admit_deferred(self) -> None:
+        """All in one go: a batch that is sent again may be settled when its chunks are known here."""
+        deferred, self._deferred, self._waits_for_all = self._deferred, [], False
+        for _, _, recovered in deferred:
+            self._resume_found(recovered)
+        self._resume_incomplete()
+        for chunk, checked, recovered in deferred:
+            self._take_over(chunk, checked, recovered)
 
     def change_validator(self, validator: Validator) -> None:
         self._validator = validator
@@ -71,6 +92,7 @@ class BrokerIntake(ReplayIntake):
             ):
                 await self._looks.sleep(_LOOK_AGAIN_S)
         if self._last_known:
+            self._admit_deferred()
             await self.finish_recovery()
             if lost := self._copies.give_up_lost(for_good=True):
                 self._say(f"all messages of {lost} unfinished batches are gone from their stream")

@@ -19,7 +19,7 @@ from ingestd.core.sequences import pick, without
 from ingestd.delivery.queues import flush_by_age
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.copies import CopyTracker
-from ingestd.intake.fan_out import FanOut
+from ingestd.intake.fan_out import FanOut, RecoveredPositions
 from ingestd.intake.recovery import ProcessedEvents, Recovery
 from ingestd.intake.stages import Stages
 from ingestd.processing.dedup import WaitingCopy
@@ -104,11 +104,14 @@ class ReplayIntake:
 
     async def finish_recovery(self) -> None:
         """At the end of the input: what an earlier process had frozen and could not be found whole."""
+        self._resume_incomplete()
+        self._copies.give_up_lost()
+        self._say_changed()
+
+    def _resume_incomplete(self) -> None:
         for sink in self._sinks:
             for batch in self._recoveries[sink.name].incomplete():
                 self._resume(sink, batch)
-        self._copies.give_up_lost()
-        self._say_changed()
 
     def _resume(self, sink: SinkRunner, batch: Batch) -> None:
         if self._recoveries[sink.name].claims_keys:
@@ -163,13 +166,19 @@ class ReplayIntake:
         """Take over a chunk: every event of it now is resolved, or is in a batch, or waits as a copy."""
         checked = self._check(chunk)
         recovered = self._fan_out.recover(chunk)
-        before = len(recovered.resolved) + len(recovered.dismissed)
-        self._recorder.accepted(len(chunk.events) - before)
-        chunk.receipt.settle(before)
+        self._resume_found(recovered)
+        self._take_over(chunk, checked, recovered)
+
+    def _resume_found(self, recovered: RecoveredPositions) -> None:
         for sink, batch in recovered.batches:
             self._resume(sink, batch)
         if recovered.batches:
             self._say_changed()
+
+    def _take_over(self, chunk: Chunk, checked: ValidatedChunk, recovered: RecoveredPositions) -> None:
+        before = len(recovered.resolved) + len(recovered.dismissed)
+        self._recorder.accepted(len(chunk.events) - before)
+        chunk.receipt.settle(before)
         events, positions = chunk.events, range(len(chunk.events))
         chosen: Positions = positions
         known = recovered.resolved | recovered.claimed

@@ -13,6 +13,8 @@ from ingestd.sources.broker.source import BrokerAway, secret_of
 from ingestd.sources.kafka.settings import KafkaConfig
 
 REQUEST_S = 10.0
+FATAL, FENCED = -150, 82
+"""Codes: _FATAL, FENCED_INSTANCE_ID."""
 QUEUED_KB = 16 * 1024
 """Of messages that the library fetches ahead."""
 TOMBSTONE = "a tombstone"
@@ -145,6 +147,7 @@ def member_settings(settings: KafkaConfig, instance: str, longest_pause_s: float
         "auto.offset.reset": "error",  # what is lost is counted, and told
         "isolation.level": "read_committed",
         "queued.max.messages.kbytes": QUEUED_KB,
+        "fetch.queue.backoff.ms": 20,  # a second by default, with that queue full
         "max.poll.interval.ms": int(max(300.0, 2 * longest_pause_s) * 1000),
     }
     if settings.protocol == "classic":
@@ -169,6 +172,15 @@ def code_of(error: Any) -> int:
     return int(inner.code()) if hasattr(inner, "code") else 0
 
 
+def ending_of(error: Exception, settings: KafkaConfig) -> UserError:
+    if code_of(error) == FENCED or (code_of(error) == FATAL and "fenced" in words_of(error)):
+        return UserError(
+            f"another process is the same member of group {settings.group}: it has a copy of this state"
+            " directory; give each process a directory of its own"
+        )
+    return BrokerAway(f"group {settings.group} at {settings.shown}: {words_of(error)}")
+
+
 def headers_of(found: Iterable[tuple[str, bytes | str | None]]) -> dict[str, str]:
     """Of a message. A name may come several times."""
     headers: dict[str, str] = {}
@@ -176,6 +188,16 @@ def headers_of(found: Iterable[tuple[str, bytes | str | None]]) -> dict[str, str
         text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
         headers[name] = f"{headers[name]}, {text}" if name in headers else text
     return headers
+
+
+def message_mark(message: Any) -> int:
+    return mark_of(message.leader_epoch() or 0, message.timestamp()[1])
+
+
+def mark_last(messages: list[Message], last: Any) -> None:
+    """The last one is what the partition is known by; to ask each costs a tenth of reading it."""
+    if messages and not messages[-1].mark:
+        messages[-1] = messages[-1]._replace(mark=message_mark(last))
 
 
 class Admin:

@@ -13,7 +13,6 @@ from typing import Any, Protocol, TypeVar
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.sources.broker.chunks import Message
-from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.kafka import client
 from ingestd.sources.kafka.client import (
     NO_HEADERS,
@@ -25,16 +24,16 @@ from ingestd.sources.kafka.client import (
     Place,
     Run,
     Start,
-    code_of,
     headers_of,
-    mark_of,
+    mark_last,
+    message_mark,
     words_of,
 )
 from ingestd.sources.kafka.partition import Partitions
 from ingestd.sources.kafka.settings import KafkaConfig
 
 T = TypeVar("T")
-MESSAGES = 500
+MESSAGES = 1000
 _WAIT_S = 0.1
 _PAUSE_AFTER_S = 1.0
 """A shorter want of room is waited out: what was fetched for a partition that is paused is fetched again."""
@@ -88,6 +87,7 @@ class Group:
         self._assigned: set[Place] = set()
         self._paused: set[Place] = set()
         self._changed: dict[Place, int] = {}
+        self._marked: set[Place] = set()  # all their messages are
         self._is_troubled = False
         self._fatal: Any = None
         self._error = ""
@@ -148,7 +148,7 @@ class Group:
         except UserError as error:
             self._tell(self._owner.ended, error)
         except Exception as error:  # of the library, and of the loop when that has ended
-            self._tell(self._owner.ended, _ending(error, self._settings))
+            self._tell(self._owner.ended, client.ending_of(error, self._settings))
         finally:
             if consumer is not None:
                 self._leave(consumer)
@@ -165,30 +165,35 @@ class Group:
     def _give(self, consumer: Any, found: list[Any]) -> None:
         runs: list[Run] = []
         at: Place | None = None
-        append = None
+        messages: list[Message] = []
+        last: Any = None
         for one in found:
-            place = one.topic(), one.partition()
             if (error := one.error()) is not None:
-                at = None
+                place = one.topic(), one.partition()
                 if error.code() == _NO_MORE:
                     runs.append(Run(place, [], end=one.offset()))
                 else:
                     self._handle(consumer, error, place, one.offset())
+                mark_last(messages, last)
+                at = None
                 continue
-            if place != at or append is None:
-                at, messages = place, list[Message]()
-                runs.append(Run(place, messages, one.timestamp()[1] / 1000))
-                append = messages.append
+            is_first = at is None or one.partition() != at[1] or one.topic() != at[0]
+            if is_first:
+                mark_last(messages, last)
+                at, messages = (one.topic(), one.partition()), []
+                runs.append(Run(at, messages, one.timestamp()[1] / 1000))
             headers, payload = one.headers(), one.value()
-            append(
+            messages.append(
                 Message(
                     one.offset(),
-                    mark_of(one.leader_epoch() or 0, one.timestamp()[1]),
+                    message_mark(one) if is_first or at in self._marked else 0,
                     payload or b"",
                     headers_of(headers) if headers else NO_HEADERS,
                     "" if payload is not None else TOMBSTONE,
                 )
             )
+            last = one
+        mark_last(messages, last)
         if runs:
             self._recovered()
             self._tell(self._owner.came, runs)
@@ -206,6 +211,7 @@ class Group:
         partition = client.library().TopicPartition(*place)
         first, _ = consumer.get_watermark_offsets(partition, timeout=REQUEST_S)
         start = self._ask(self._partitions.out_of_range(place, offset, first))
+        self._marked.add(place)
         self._paused.discard(place)
         consumer.incremental_unassign([partition])
         consumer.incremental_assign([self._at(place, start)])
@@ -311,7 +317,7 @@ class Group:
 
     def _on_error(self, error: Any) -> None:
         """Called by the library, in whichever thread polls it."""
-        if error.code() in (_FATAL, *_FENCED):
+        if error.code() in (client.FATAL, client.FENCED):
             self._fatal = error
             return
         self._error = words_of(error)
@@ -331,18 +337,6 @@ class Group:
             self._loop.call_soon_threadsafe(what, *words)
 
 
-def _ending(error: Exception, settings: KafkaConfig) -> UserError:
-    if code_of(error) in _FENCED or (code_of(error) == _FATAL and "fenced" in words_of(error)):
-        return UserError(
-            f"another process is the same member of group {settings.group}: it has a copy of this state"
-            " directory; give each process a directory of its own"
-        )
-    return BrokerAway(f"group {settings.group} at {settings.shown}: {words_of(error)}")
-
-
 _NO_MORE = -191
 _OUT_OF_RANGE = (1, -140, -139)
 """OFFSET_OUT_OF_RANGE, _AUTO_OFFSET_RESET, _LOG_TRUNCATION"""
-_FATAL = -150
-_FENCED = (82,)
-"""FENCED_INSTANCE_ID"""

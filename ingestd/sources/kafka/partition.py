@@ -48,7 +48,6 @@ class Partition:
         self.is_assigned = False
         self.acks = OrderedAcks[Position](self.ack)
         self.cutter = make_cutter(number, cuts, self._where)
-        self._cuts = frozenset(cuts)
         self._again_to = self.cutter.known_to
         self._passed_before: tuple[int, int] | None = None
         self._moved = moved
@@ -104,9 +103,6 @@ class Partition:
     def pass_over(self, before: "Partition") -> None:
         """What was read of it as it was before, and is still there."""
         self._passed_before = before.taken, before.last_mark
-
-    def is_known(self, chunk: Chunk) -> bool:
-        return (chunk.start, chunk.end) in self._cuts
 
     # --- what is settled ---
 

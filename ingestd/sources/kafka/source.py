@@ -86,7 +86,6 @@ class KafkaSource:
         self._assigned_at = 0.0
         self._runs: deque[Run] = deque()
         self._waiting_bytes = 0
-        self._held: list[tuple[Chunk, Receipt]] = []  # new, while chunks of an earlier process are to come
         self._news = asyncio.Event()
         self._acked = asyncio.Event()
         self._moved: set[Place] = set()
@@ -247,7 +246,7 @@ class KafkaSource:
     # --- chunks ---
 
     def _take(self) -> Iterator[tuple[Chunk, Receipt]]:
-        """Of all that has come. Chunks that an earlier process may have sent go before anything new."""
+        """Of all that has come."""
         while self._runs and not self._stopped:
             run = self._runs.popleft()
             self._waiting_bytes -= run.size_bytes
@@ -259,14 +258,8 @@ class KafkaSource:
                 end = Position(chunk.end, chunk.next_line, chunk.mark)
                 chunk.receipt = one.acks.receipt(len(chunk.events), end, self._clock.monotonic())
                 one.noted(chunk, run.stored_at)
-                if one.is_known(chunk) or not self._is_recovering:
-                    yield chunk, chunk.receipt
-                else:
-                    self._held.append((chunk, chunk.receipt))
+                yield chunk, chunk.receipt
             self._steer()
-        if self._held and not self._is_recovering:
-            held, self._held = self._held, []
-            yield from held
         self._steer()
 
     def _cut(self, one: Partition, run: Run) -> Iterator[Chunk]:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from ingestd.core.errors import UserError
-from ingestd.sources.kafka import client
 from ingestd.sources.kafka.client import Admin
 from ingestd.sources.kafka.settings import KafkaConfig
 from tests.effort import FUZZ, seeds
@@ -168,9 +167,8 @@ async def _all_committed(made: Topic, partition: int) -> None:
 
 
 async def test_it_logs_in_by_password_and_tells_what_is_wrong(
-    tmp_path: Path, shared_kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, shared_kafka: KafkaServer
 ) -> None:
-    monkeypatch.setattr(client, "REQUEST_S", 2.0)
     made = topic(shared_kafka)
     servers = [f"127.0.0.1:{shared_kafka.sasl_port}"]
     password = tmp_path / "password"
