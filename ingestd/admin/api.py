@@ -40,6 +40,7 @@ class Api:
             "/v1/letters/groups": self._groups,
             "/v1/letters/{number:[0-9]{1,15}}": self._letter,
             "/v1/producers": self._producers,
+            "/v1/where": self._where,
             "/v1/tap": self._tap,
             "/v1/openapi.json": self._openapi,
         }
@@ -109,6 +110,12 @@ class Api:
 
     async def _producers(self, request: web.Request) -> web.Response:
         return answer({"producers": self._model.overview()["producers"], "refusals": self._model.refusals()})
+
+    async def _where(self, request: web.Request) -> web.Response:
+        found = await self._model.where(request.query.get("key", ""))
+        if visitor_of(request, self._access).role < Role.OPERATOR:
+            found["letters"] = [self._model.redact(letter) for letter in found["letters"]]
+        return answer(found)
 
     async def _tap(self, request: web.Request) -> web.StreamResponse:
         """JSON lines, until who asks has enough: ``limit`` of them, or goes."""

@@ -50,6 +50,7 @@ class Console:
             "/overview/live": self._overview_live,
             "/letters": self._letters,
             f"/letters/{number}": self._letter,
+            "/where": self._where,
             "/producers": self._producers,
             "/configuration": self._configuration,
         }
@@ -129,6 +130,11 @@ class Console:
         if visitor.role < Role.OPERATOR:
             letter = self._model.redact(letter)
         return self._show(request, visitor, "letter.html", it=letter, pretty=_pretty(letter.get("payload")))
+
+    async def _where(self, request: web.Request, visitor: Visitor) -> web.Response:
+        key = request.query.get("key", "").strip()
+        found = await self._model.where(key) if key else None
+        return self._show(request, visitor, "where.html", key=key, it=found)
 
     async def _producers(self, request: web.Request, visitor: Visitor) -> web.Response:
         return self._show(

@@ -17,6 +17,7 @@ _FILTER: dict[str, dict[str, Any]] = {
     "newer": {"type": "string", "pattern": r"^([0-9]{1,4}(ms|s|m|h)?|[0-9]{1,3}d)$"},
 }
 _OBJECT = {"type": "object"}
+_SOMETHING = {"type": "string", "pattern": r"\S"}
 _LETTERS = {
     "type": "object",
     "required": ["letters", "total"],
@@ -58,6 +59,20 @@ def document() -> dict[str, Any]:
             "/v1/overview": {"get": _get("How the service is doing", _schema(Overview))},
             "/v1/charts": {"get": _get("The last hour", _schema(Charts))},
             "/v1/letters": {"get": _get("Dead letters", _LETTERS, [*query, limit])},
+            "/v1/where": {
+                "get": _get(
+                    "Where an event is, by its key or a request's id",
+                    _OBJECT,
+                    [
+                        {
+                            "name": "key",
+                            "in": "query",
+                            "required": True,
+                            "schema": {"type": "string", "pattern": r"\S"},
+                        }
+                    ],
+                )
+            },
             "/v1/producers": {"get": _get("Producers, and who was refused", _OBJECT)},
             "/v1/letters/groups": {"get": _get("Dead letters by cause", _GROUPS, query)},
             "/v1/letters/{number}": {"get": _get("One dead letter", _OBJECT, [number])},

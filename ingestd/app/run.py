@@ -48,6 +48,7 @@ from ingestd.config import check_run, find_login, state_directory
 from ingestd.core.address import parse_listen, write_listen
 from ingestd.core.errors import UserError, first_cause
 from ingestd.httpd.server import serve
+from ingestd.recording.event_trace import EventTrace
 from ingestd.sources.http import aside
 from ingestd.sources.http.endpoint import Endpoint
 from ingestd.telemetry import log
@@ -65,6 +66,7 @@ _SWITCH_S = 0.0005
 commit takes, and every producer waits for its commit."""
 
 _LOOK_AT_KEYS_S = 10
+_TRIM_TRAIL_S = 60
 _MEASURE_S = 1.0
 _ANSWER_S = 5.0
 """How long a shutdown waits for answers to requests that are open."""
@@ -103,7 +105,7 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
         service.signals = stack.enter_context(outside.signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
         add_conditions(service)
         open_console(service, settings)
-        service.tap = Tap(service.clock, redacted_paths(settings))
+        service.trace = EventTrace(Tap(service.clock, redacted_paths(settings)))
         console = ServiceModel(service)
         host, port = parse_listen(settings.admin.listen)
         service.admin_port = await stack.enter_async_context(
@@ -135,14 +137,15 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
                 on_commit=service.own_metrics.commit_seconds.observe,
                 patient=True,
                 metrics=service.metrics,
-                tap=service.tap,
+                trace=service.trace,
             )
         )
+        service.trace.open(pipeline.journal, settings.trail)
         refusals = service.refusals = Refusals(log.change, pipeline.audit, service.clock)
         await compare_api(pipeline, login, log.warning)
         ingest = service.ingest = await stack.enter_async_context(
             open_ingest(
-                pipeline, warn=log.warning, accepted=service.own_metrics.producers.add, tap=service.tap
+                pipeline, warn=log.warning, accepted=service.own_metrics.producers.add, trace=service.trace
             )
         )
         service.brokers = await stack.enter_async_context(
@@ -258,6 +261,8 @@ async def _measure(service: Service) -> None:
         sample(service)
         service.refusals.look()
         log.flush()
+        if second % _TRIM_TRAIL_S == 0:
+            service.trace.trim(service.clock.wall())
         if second % _LOOK_AT_KEYS_S == 0:
             tell_keys(service.pipeline, log.warning)
         try:

@@ -15,6 +15,7 @@ from ingestd.core.ledger import Ledger
 from ingestd.httpd.request import ServerLimits
 from ingestd.httpd.server import Server
 from ingestd.httpd.tls import Certificates
+from ingestd.recording.event_trace import EventTrace
 from ingestd.sources.http.access_tokens import FailedAttempts
 from ingestd.sources.http.auth import Authenticator
 from ingestd.sources.http.endpoint import Endpoint, EndpointSettings
@@ -24,7 +25,6 @@ from ingestd.telemetry.history import History
 from ingestd.telemetry.metrics import Gauges, Metrics, ServiceGauges, ServiceMetrics
 from ingestd.telemetry.refusals import Refusals
 from ingestd.telemetry.systemd import Systemd
-from ingestd.telemetry.tap import Tap
 from ingestd.telemetry.watchdog import Watchdog
 from ingestd.wiring.open_brokers import Brokers
 from ingestd.wiring.pipeline import IngestService, Pipeline
@@ -45,7 +45,7 @@ class Service:
     server: Server
     certificates: Certificates | None
     admin_port: int
-    tap: Tap
+    trace: EventTrace
     signals: AsyncIterator[Signals]
     deadline: float = 0.0
     error: UserError | None = None

@@ -14,6 +14,7 @@ _COMMANDS = {
     "dlq": ("ingestd.cli.dlq", "Look into the dead letters, correct them, send them again."),
     "top": ("ingestd.cli.top", "Watch a running service: rates, sinks, spool, dead letters."),
     "tap": ("ingestd.cli.tap", "Look at events of a running service as they pass."),
+    "where": ("ingestd.cli.where", "Tell where an event is, and what became of it."),
     "init": ("ingestd.cli.init", "Write a commented configuration to begin with, and check it."),
     "check": ("ingestd.cli.check", "Look at configuration, files, ports and disk before a start."),
     "doctor": ("ingestd.cli.doctor", "Tell what is wrong here or at the API, and write a bug report."),

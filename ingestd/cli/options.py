@@ -47,10 +47,13 @@ def common_options(command: F) -> F:
     return command
 
 
+token_option = click.option("--token-file", metavar="FILE", help="Console token [$INGESTD_CONSOLE_TOKEN].")
+
+
 def admin_options(command: F) -> F:
     """``[URL] --token-file``: a running service."""
     for option in (
-        click.option("--token-file", metavar="FILE", help="Console token [$INGESTD_CONSOLE_TOKEN]."),
+        token_option,
         click.argument("url", required=False, default="http://127.0.0.1:9464"),
     ):
         command = option(command)

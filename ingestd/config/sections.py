@@ -93,6 +93,13 @@ class WindowConfig(Section):
     max_age: Seconds = field(600.0, ge=0, description="how long a key is remembered")
 
 
+class TrailConfig(Section):
+    """Where an event is, and what became of it: see `ingestd where`."""
+
+    max_age: Seconds = field(86_400.0, ge=0, description="how long that is known; 0: not at all")
+    max_bytes: Size = field(64 * 1024**2, ge=0, description="at most, 16 bytes for each step of each event")
+
+
 class BatchConfig(Section):
     """Limits of one request."""
 
@@ -330,9 +337,7 @@ class AdminConfig(Section):
     tokens: dict[ProducerName, ConsoleTokenConfig] = field(
         {}, max_length=100, description="by name of a person; none: only looking, from this machine"
     )
-    redact: Annotated[list[str], Before(as_list)] = field(
-        [], description="paths in events that tap, and the console for a viewer, do not show"
-    )
+    redact: Annotated[list[str], Before(as_list)] = field([], description="paths in events that are hidden")
 
 
 class LogConfig(Section):

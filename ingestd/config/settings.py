@@ -18,6 +18,7 @@ from ingestd.config.sections import (
     SourceConfig,
     SpoolConfig,
     StateConfig,
+    TrailConfig,
     WindowConfig,
 )
 from ingestd.core.address import is_loopback, overlap, parse_listen
@@ -48,6 +49,7 @@ class Settings(Section):
     api: ApiConfig = ApiConfig()
     schema_: SchemaConfig = field(SchemaConfig(), alias="schema")
     window: WindowConfig = WindowConfig()
+    trail: TrailConfig = TrailConfig()
     batch: BatchConfig = BatchConfig()
     delivery: DeliveryConfig = DeliveryConfig()
     source: SourceConfig = SourceConfig()

@@ -22,12 +22,12 @@ from ingestd.processing.dedup import Window
 from ingestd.processing.routes import Routes
 from ingestd.processing.validate import Validator
 from ingestd.recording.event_recorder import EventRecorder
+from ingestd.recording.event_trace import EventTrace
 from ingestd.store.connection import StoreBlocked
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import insert_letters
 from ingestd.store.spool import MAX_CHUNK_BYTES, Spool
 from ingestd.store.writer import Work, together
-from ingestd.telemetry.tap import Tap
 
 _LEAST_S, _MOST_S, _UNKNOWN_S = 1, 300, 30
 _SMOOTHING_S = 10.0
@@ -157,14 +157,14 @@ class Admission:
         max_event_bytes: int,
         keep_rejected: bool,
         accepted: Accepted,
-        tap: Tap | None = None,
+        trace: EventTrace | None = None,
         clock: Clock,
     ) -> None:
         self.validator = validator
         self.keep_rejected = keep_rejected
         self.deferred: Counter[int] = Counter()  # events, by the status they were answered with
         self._accepted = accepted
-        self._tap = tap
+        self._trace = trace
         self._window = window
         self._spool = spool
         self._database = database
@@ -243,10 +243,11 @@ class Admission:
         group.claim(self._window, self._clock.monotonic())
         pieces = group.pieces(MAX_CHUNK_BYTES)
         added = [one for add in self._outboxes for piece in pieces if (one := add(piece[1]))]
-        also = together([self._rejected(group), *(s.also for s in group.submissions), *added])
+        now, trace = self._clock.wall(), self._trace
+        trail = trace.accepting(group.claimed, group.owners(), now) if trace else None
+        also = together([self._rejected(group), *(s.also for s in group.submissions), *added, trail])
         self._committing += 1
         if pieces:
-            now = self._clock.wall()
             chunks, on_disk = self._spool.append([piece[1:] for piece in pieces], now=now, also=also)
             owners = [piece[0] for piece in pieces]
         else:  # copies of events that are not on disk yet must not be told so
@@ -302,8 +303,8 @@ class Admission:
                 duplicates=sum(group.duplicates.values()),
                 rejected=group.reasons,
             )
-            if self._tap and self._tap.open:
-                self._show(self._tap, group, chunks)
+            if self._trace and self._trace.tap.open:
+                self._trace.submitted(chunks, group.copies, group.refused)
             for chunk in chunks:
                 self._offer(chunk)
             self._answer(group, chunks, owners)
@@ -311,15 +312,6 @@ class Admission:
             self._schedule()
         elif not (self._committing or self._in_check):
             self._idle.set()
-
-    @staticmethod
-    def _show(tap: Tap, group: SubmissionGroup, chunks: Sequence[Chunk]) -> None:
-        """For somebody who looks at events as they pass."""
-        for chunk in chunks:
-            tap.show("accepted", chunk.events)
-        tap.show("duplicate", group.copies)
-        for event, reason, detail in group.refused:
-            tap.show("rejected", [event], why=f"{reason}: {detail}")
 
     def _offer(self, chunk: Chunk) -> None:
         """Who gets what is found out once. Each source has a chunk of its own, so that one's queue does not

@@ -184,6 +184,15 @@ class SubmissionGroup:
     def _start_of(self, number: int) -> int:
         return self._ends[number - 1] if number else 0
 
+    def owners(self) -> list[tuple[str, int]]:
+        """(producer, how many events with a key) of each submission."""
+        if len({submission.producer for submission in self.submissions}) == 1:
+            return [(self.submissions[0].producer, len(self.claimed))]
+        return [
+            (one.producer, sum(map(bool, self._digests[self._start_of(number) : self._ends[number]])))
+            for number, one in enumerate(self.submissions)
+        ]
+
     @property
     def copies(self) -> list[bytes]:
         """Events that are copies of others."""

@@ -16,6 +16,7 @@ from ingestd.core.verdict import Meaning, Verdict
 from ingestd.delivery.recorder import FailedEvent, Outcomes, PendingConfirmations
 from ingestd.recording.answer_notes import AnswerNotes
 from ingestd.recording.event_recorder import EventRecorder
+from ingestd.recording.event_trace import EventTrace
 from ingestd.recording.make_letters import letters_of_batch, pending_of_batch
 from ingestd.recording.retried_letters import RetriedLetters
 from ingestd.recording.unconfirmed_events import Row
@@ -26,7 +27,6 @@ from ingestd.store.writer import Work
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
 from ingestd.telemetry.metrics import ANSWER_CLASS, ANSWER_CLASSES, Metrics
 from ingestd.telemetry.state_watch import StateWatch, Waiting
-from ingestd.telemetry.tap import Tap
 
 Warn = Callable[[str], None]
 Keep = Callable[[Sequence[bytes], str, float], Work | None]
@@ -58,7 +58,7 @@ class SinkRecorder:
         learn: Callable[[int], None],
         keep: Keep | None = None,
         pending: PendingConfirmations | None = None,
-        tap: Tap | None = None,
+        trace: EventTrace | None = None,
         initial_delay_s: float = 1.0,
     ) -> None:
         self.sink = sink
@@ -66,7 +66,7 @@ class SinkRecorder:
         self._learn = learn
         self._keep = keep
         self._pending = pending
-        self._tap = tap
+        self._trace = trace
         self._events = events
         self._journal = journal
         self._audit = audit
@@ -138,9 +138,8 @@ class SinkRecorder:
             self._letters.resolve(batch, outcomes, also=self._also(batch, delivered))
         else:
             self._resolve_events(batch, outcomes)
-        if self._tap and self._tap.open:
-            why = [(one.index, f"{one.reason}: {one.detail}") for one in failed]
-            self._tap.show_batch(batch, self.sink, delivered, why)
+        if self._trace:
+            self._trace.resolved(batch, self.sink, outcomes, self._clock.wall())
         self._tell(batch, len(delivered) - len(remote_ids), len(remote_ids), failed, parts)
 
     def learned(self, max_bytes: int) -> None:

@@ -17,6 +17,7 @@ import msgspec
 from ingestd.core.accelerator import crc32
 from ingestd.core.chunk import Batch, Segment, packed_events, packed_keys
 from ingestd.core.receipt import Positions
+from ingestd.store import trail
 from ingestd.store.dead_letters import insert_letters
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ _ROWS = (32, 8, 1)
 class Changes:
     """What happened to batches, as one unit of work: of an API that takes one event to a request there are
     thousands a second. ``rows``: were frozen; ``settled``: are resolved; ``gone``: need not be known any
-    more; ``keys``: of events that are safe now, packed; ``letters``: of events that never were in a batch."""
+    more; ``keys``: of events that are safe now, packed; ``letters``: of events that never were in a batch;
+    ``steps``: what became of events, for the trail."""
 
     now: float
     rows: dict[object, tuple[object, ...]] = field(default_factory=dict)  # by id; what is written last counts
@@ -103,6 +105,7 @@ class Changes:
     gone: list[str] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
     letters: list["DeadLetter"] = field(default_factory=list)
+    steps: list[trail.Row] = field(default_factory=list)
 
     def write(self, connection: sqlite3.Connection) -> None:
         rows, first = [*self.rows.values()], 0
@@ -120,6 +123,8 @@ class Changes:
             delete(connection, self.gone)
         if self.letters:
             insert_letters(connection, self.letters, self.now)
+        if self.steps:
+            connection.executemany(trail.INSERT, self.steps)
         if keys := b"".join(self.keys):
             connection.execute("INSERT INTO window (confirmed_at, digests) VALUES (?, ?)", (self.now, keys))
 

@@ -28,6 +28,7 @@ from ingestd.store.source_rows import (
     find_streams,
 )
 from ingestd.store.spool import Spool
+from ingestd.store.trail import Row
 from ingestd.store.writer import Work
 
 EVERYWHERE, DISMISSED = "", "-"
@@ -268,6 +269,10 @@ class Journal:
                 insert_letters(connection, letters, now)
 
         self._database.note(write)
+
+    def trail(self, step: Row) -> None:
+        """What became of events, for a person who looks for one."""
+        self._changes(step[0]).steps.append(step)
 
     def moved(self, source: int, position: int, line: int, mark: Mark = NO_MARK) -> None:
         """All events of ``source`` before ``position`` are resolved."""

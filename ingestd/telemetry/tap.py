@@ -6,14 +6,13 @@ chunk, so many a second, and what is not taken in time is left out, with its num
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import anyio
 import msgspec
 
-from ingestd.core.chunk import Batch
 from ingestd.core.clock import Clock
 from ingestd.core.json_path import INDEX, Path
 from ingestd.core.redaction import MASK, redact
@@ -105,15 +104,6 @@ class Tap:
                 }
                 count = len(events) if one.matches is None else 0
                 one.offer((self._sample(told, event) for event in chosen), count)
-
-    def show_batch(
-        self, batch: Batch, sink: str, delivered: Sequence[int], failed: Iterable[tuple[int, str]]
-    ) -> None:
-        """What became of a batch's events, by their indices; of those that failed, why."""
-        events = batch.events
-        self.show("delivered", [events[index] for index in delivered], sink=sink, batch=batch.id)
-        for index, why in failed:
-            self.show("dead_lettered", [events[index]], sink=sink, batch=batch.id, why=why)
 
     def _sample(self, told: Mapping[str, Any], event: bytes) -> Sample:
         at = rfc3339(self._clock.wall(), "milliseconds")

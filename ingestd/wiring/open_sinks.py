@@ -22,6 +22,7 @@ from ingestd.delivery.status_client import StatusClient
 from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings
 from ingestd.processing.routes import Routes
 from ingestd.recording.event_recorder import EventRecorder
+from ingestd.recording.event_trace import EventTrace
 from ingestd.recording.sink_recorder import Keep, SinkRecorder
 from ingestd.sinks import answer_body
 from ingestd.sinks.ingest_api import IngestApiConfig
@@ -37,7 +38,6 @@ from ingestd.telemetry.audit_entry import Audit, AuditEntry
 from ingestd.telemetry.metrics import Metrics
 from ingestd.telemetry.sink_metrics import SinkGauges
 from ingestd.telemetry.state_watch import StateWatch
-from ingestd.telemetry.tap import Tap
 from ingestd.transport.auth import NoAuth
 from ingestd.transport.client import Auth, Client, Sender
 from ingestd.transport.engine import Engine
@@ -71,7 +71,7 @@ class PipelineContext:
     requested_letters_only: bool
     bounds: Bounds
     engine: Engine | None = None
-    tap: Tap | None = None
+    trace: EventTrace | None = None
 
 
 def sections_of(settings: Settings) -> dict[str, HttpSinkConfig]:
@@ -142,7 +142,7 @@ async def _open(
         learn=batcher.learn,
         keep=keep,
         pending=pending,
-        tap=context.tap,
+        trace=context.trace,
         initial_delay_s=confirm.initial_delay if confirm else 1.0,
     )
     lane = Lane(

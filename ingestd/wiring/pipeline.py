@@ -39,6 +39,7 @@ from ingestd.processing import routes
 from ingestd.processing.dedup import Window
 from ingestd.processing.validate import Validator
 from ingestd.recording.event_recorder import EventRecorder
+from ingestd.recording.event_trace import EventTrace
 from ingestd.recording.unconfirmed_events import UnconfirmedEvents
 from ingestd.schemas.key_paths import KeyWatch
 from ingestd.store.connection import StoreFailed
@@ -54,7 +55,6 @@ from ingestd.store.writer import WriterHost
 from ingestd.telemetry.audit_file import AuditLog
 from ingestd.telemetry.metrics import Gauges, Metrics
 from ingestd.telemetry.state_watch import Say, StateWatch
-from ingestd.telemetry.tap import Tap
 from ingestd.transport.engine import Engine
 from ingestd.transport.watched_file import Watch
 from ingestd.wiring.factories import bounds_of, damaged_chunk, make_validator, open_audit
@@ -123,7 +123,7 @@ async def open_pipeline(
     bounds: Bounds = DEFAULT_BOUNDS,
     engine: Engine | None = None,
     store_host: WriterHost | None = None,
-    tap: Tap | None = None,
+    trace: EventTrace | None = None,
 ) -> AsyncIterator[Pipeline]:
     """Wire a pipeline on a state directory. Raises UserError (also StoreFailed) before anything is sent.
 
@@ -197,7 +197,7 @@ async def open_pipeline(
             rng=rng or system_rng(),
             warn=warn,
             watch=watch,
-            tap=tap,
+            trace=trace,
             patient=patient,
             requested_letters_only=requested_letters_only,
             bounds=bounds,
@@ -251,7 +251,7 @@ async def open_ingest(
     *,
     warn: Warn,
     accepted: Accepted = lambda producer, events: None,
-    tap: Tap | None = None,
+    trace: EventTrace | None = None,
 ) -> AsyncIterator[IngestService]:
     """The spool, with what an earlier process left of it already in the lanes. Raises UserError."""
     settings, clock, spool = pipeline.settings, pipeline.clock, pipeline.spool
@@ -306,7 +306,7 @@ async def open_ingest(
             max_event_bytes=max(runner.batcher.max_event_bytes for runner in pipeline.runners),
             keep_rejected=settings.ingest.keep_rejected,
             accepted=accepted,
-            tap=tap,
+            trace=trace,
             clock=clock,
         )
         yield IngestService(spool, pressure, parking, pipeline.waiting, admission, feeds)

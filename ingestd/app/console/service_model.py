@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ingestd.admin.read_model import Changed, Charts, LetterQuery, Overview
-from ingestd.app.console import letters, overview
+from ingestd.app.console import letters, overview, where
 from ingestd.app.service_parts import Service
 from ingestd.app.status import describe
 from ingestd.config import ConfigFile
@@ -61,10 +61,10 @@ class ServiceModel:
             raise NotFound(f"there is no sink {sink}")
         if what and what not in WHAT:
             raise UserError(f"there is no {what}: choose one of {', '.join(WHAT)}")
-        return service.tap.listen(sink=sink, what=what, matches=_matcher(when) if when else None)
+        return service.trace.tap.listen(sink=sink, what=what, matches=_matcher(when) if when else None)
 
     def redact(self, letter: dict[str, Any]) -> dict[str, Any]:
-        paths = self._opened().tap.redact_paths
+        paths = self._opened().trace.tap.redact_paths
         if not paths:
             return letter
         shown = {name: value for name, value in letter.items() if name not in ("detail", "payload_base64")}
@@ -80,6 +80,11 @@ class ServiceModel:
 
     async def letter(self, number: int) -> dict[str, Any]:
         return await letters.get(self._opened(), number)
+
+    async def where(self, key: str) -> dict[str, Any]:
+        if not key.strip():
+            raise UserError("give the key of an event, the event itself, or the id of a request")
+        return await where.where(self._opened(), key.strip())
 
     def check(self, payload: bytes) -> list[str]:
         return letters.check(self._opened(), payload)

@@ -88,6 +88,7 @@ StateConfig: dir
 TlsConfig: cert_file client_ca_file
 UnwrapSection: unwrap unwrap_fields
 WebhookConfig: body handshake_origin secret_url type
+TrailConfig: max_age max_bytes
 WindowConfig: max_age max_count
 WrapConfig: data id source subject time type
 """

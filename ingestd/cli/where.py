@@ -1,0 +1,63 @@
+"""``ingestd where``: where one event is, and what became of it."""
+
+import json
+from typing import Any
+
+import click
+
+from ingestd.cli.options import token_option
+
+
+@click.command(short_help="Tell where an event is, and what became of it.")
+@click.argument("key")
+@click.option("--url", default="http://127.0.0.1:9464", metavar="URL", help="Admin address of the service.")
+@token_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def where(ctx: click.Context, key: str, url: str, token_file: str | None, as_json: bool) -> None:
+    """Tell where an event is: accepted when and from whom, in which request, what each sink answered.
+
+    KEY is the event's key, its parts with commas between them (of the schema interaction these are
+    interactionId,eventType,eventTime); or the event itself, as JSON; or the id of a request. Exit code 3:
+    nothing is known of it.
+
+    \b
+    Examples:
+      ingestd where int-001,routing.interaction.answer,2026-01-01T10:00:00Z
+      ingestd where 0198c1f2-7b1e-7cc0-8000-2b1f6a1d0c4e --json
+    """
+    from ingestd.app.admin_client import AdminClient
+
+    found = AdminClient(url, token_file=token_file).get("/v1/where", key=key)
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        _print(found)
+    if not (found["steps"] or found["letters"] or found["waiting"]) and found["state"] == "new":
+        ctx.exit(3)
+
+
+def _print(found: dict[str, Any]) -> None:
+    from ingestd.cli.tables import print_table
+    from ingestd.core.units import rfc3339
+
+    click.echo(found["words"])
+    rows = [
+        (
+            rfc3339(step["at"]),
+            step["what"],
+            step["sink"] or "-",
+            step["batch"] or "-",
+            str(step.get("producer") or step.get("why") or step.get("attempts") or ""),
+        )
+        for step in found["steps"]
+    ]
+    rows += [("", one["place"], one["sink"], "-", one["why"] or one["circuit"]) for one in found["waiting"]]
+    for one in found["letters"]:
+        rows.append((one["last_failed"] or "", f"letter {one['id']}", one["sink"] or "-", "-", one["detail"]))
+    for one in found["attempts"]:
+        more = " ".join(str(one[name]) for name in ("attempt", "status", "error") if name in one)
+        row = one["time"][:19] + "Z", one["event"], one.get("sink", "-"), one.get("request_id", "-"), more
+        rows.append(row)
+    if rows:
+        print_table(("when", "what", "sink", "request", "more"), rows)

@@ -1,0 +1,94 @@
+"""What people see of single events: samples as they pass (the tap), and where one is (the trail)."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from ingestd.config.sections import TrailConfig
+from ingestd.core.chunk import Batch, Chunk, packed_keys
+from ingestd.core.reasons import Reason
+from ingestd.core.receipt import Digests
+from ingestd.core.sequences import pick
+from ingestd.delivery.recorder import Outcomes
+from ingestd.store.journal import Journal
+from ingestd.store.trail import INSERT, MAX_INFO, trim
+from ingestd.store.writer import Work
+from ingestd.telemetry.tap import Tap
+
+
+class EventTrace:
+    """Called for chunks and batches, never for each event. ``open`` before all else."""
+
+    def __init__(self, tap: Tap) -> None:
+        self.tap = tap
+
+    def open(self, journal: Journal, config: TrailConfig) -> None:
+        """``config.max_age`` of 0: no trail."""
+        self._journal = journal
+        self._config = config
+
+    def accepting(self, digests: Digests, owners: Sequence[tuple[str, int]], now: float) -> Work | None:
+        """What is written with events that are accepted. ``owners``: (producer, how many with a key)."""
+        if not self._config.max_age or not (packed := packed_keys(digests)):
+            return None
+        row = now, "accepted", "", "", owners_of(owners), packed
+        return lambda connection: connection.execute(INSERT, row)
+
+    def submitted(
+        self, chunks: Sequence[Chunk], copies: Sequence[bytes], refused: Sequence[tuple[bytes, Reason, str]]
+    ) -> None:
+        """For somebody who looks: asked only while the tap is open."""
+        for chunk in chunks:
+            self.tap.show("accepted", chunk.events)
+        self.tap.show("duplicate", copies)
+        for event, reason, detail in refused:
+            self.tap.show("rejected", [event], why=f"{reason}: {detail}")
+
+    def resolved(self, batch: Batch, sink: str, outcomes: Outcomes, now: float) -> None:
+        """What became of a batch, at its end."""
+        delivered, events, digests = outcomes.delivered, batch.events, batch.digests
+        failed = [(one.index, f"{one.reason}: {one.detail}") for one in outcomes.failed]
+        if self._config.max_age:
+            if delivered:
+                whole = len(delivered) == len(events)
+                keys = digests if whole else pick(digests, delivered)
+                what = "taken" if outcomes.remote_ids else "delivered"
+                if packed := packed_keys(keys):
+                    self._journal.trail((now, what, sink, batch.id, str(batch.attempts), packed))
+            for index, why in failed:
+                if key := digests[index]:
+                    self._journal.trail((now, "dead_lettered", sink, batch.id, why[:MAX_INFO], key))
+        if self.tap.open:
+            self.tap.show("delivered", [events[index] for index in delivered], sink=sink, batch=batch.id)
+            for index, why in failed:
+                self.tap.show("dead_lettered", [events[index]], sink=sink, batch=batch.id, why=why)
+
+    def trim(self, now: float) -> None:
+        """Forget what is too old or too much."""
+        config = self._config
+        self._journal.note(partial(trim, not_before=now - config.max_age, max_bytes=config.max_bytes))
+
+
+def owner_at(info: str, place: int) -> str:
+    """Whose event it is at this place of a row of accepted ones; several names where that is not known."""
+    for piece in info.split("\n"):
+        name, sign, count = piece.rpartition("*")
+        if not sign:
+            return piece
+        place -= int(count)
+        if place < 0:
+            return name
+    return ""
+
+
+def owners_of(owners: Sequence[tuple[str, int]]) -> str:
+    """``name*count`` a line; too many of them: the names alone."""
+    told: list[tuple[str, int]] = []
+    for name, count in owners:
+        if told and told[-1][0] == name:
+            told[-1] = name, told[-1][1] + count
+        elif count:
+            told.append((name, count))
+    text = "\n".join(f"{name}*{count}" for name, count in told)
+    if len(text) <= MAX_INFO:
+        return text
+    return ", ".join(sorted({name or "anonymous" for name, _ in told}))[:MAX_INFO]
