@@ -1,5 +1,6 @@
 """Objects that the models of Genesys Cloud take, made from ``ingestd/schemas/genesys_models.json``."""
 
+import functools
 import uuid
 from typing import Any
 
@@ -51,6 +52,7 @@ def _least_value(field: str, spec: dict[str, Any]) -> Any:
     return plain[kind] if kind in plain else {} if kind.startswith(("{", "any")) else least(kind)
 
 
+@functools.cache
 def objects(name: str) -> st.SearchStrategy[dict[str, Any]]:
     """Any that the model takes: with every field and value that it knows."""
     required, optional = {}, {}
