@@ -84,7 +84,7 @@ async def acks_are_lost(lost: bool) -> AsyncIterator[None]:
     """Of all consumers, from before the start: a feed may acknowledge before its consumer is found."""
 
     async def never(self: Consumer, replies: list[str]) -> None:
-        await asyncio.sleep(60)
+        """They have left, and do not arrive."""
 
     with pytest.MonkeyPatch.context() as patch:
         if lost:
