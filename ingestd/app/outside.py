@@ -4,11 +4,11 @@ signals."""
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import dataclass, field
 from signal import Signals
 from typing import Any
 
 import anyio
+import msgspec
 
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.clock import Clock, SystemClock, system_rng
@@ -19,12 +19,11 @@ from ingestd.transport.engine import Engine
 OpenSignals = Callable[..., AbstractContextManager[AsyncIterator[Signals]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
+class Outside(msgspec.Struct, frozen=True):
     """A simulation has its own. None: the real network, and the thread that watches the loop."""
 
-    clock: Clock = field(default_factory=SystemClock)
-    rng: random.Random = field(default_factory=system_rng)
+    clock: Clock = msgspec.field(default_factory=SystemClock)
+    rng: random.Random = msgspec.field(default_factory=system_rng)
     engine: Engine | None = None
     store_host: Callable[[], WriterHost] = WriterThread
     signals: OpenSignals = anyio.open_signal_receiver

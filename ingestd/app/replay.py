@@ -10,11 +10,11 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
 import anyio.abc
+import msgspec
 
 from ingestd.app.maintenance import compare_api, keep_house, tell_keys, watch_states
 from ingestd.app.outside import OpenSignals, Outside
@@ -43,8 +43,7 @@ _LAKE_S = 60.0
 EXIT_OK, EXIT_UNDELIVERED, EXIT_INTERRUPTED = 0, 3, 130
 
 
-@dataclass(slots=True)
-class Replay:
+class Replay(msgspec.Struct):
     """One run of ``ingestd replay``. ``ledger`` and ``sources`` may be read while it runs.
 
     ``lost``: sinks that were given up for this run, and why; ``error`` is the first of them.
@@ -54,8 +53,8 @@ class Replay:
     sources: Sequence[FileSource]
     signals: OpenSignals = anyio.open_signal_receiver
     from_start: bool = False
-    damage: list[str] = field(default_factory=list)
-    lost: dict[str, UserError] = field(default_factory=dict)
+    damage: list[str] = msgspec.field(default_factory=list)
+    lost: dict[str, UserError] = msgspec.field(default_factory=dict)
     interrupted: bool = False
     error: UserError | None = None
     seconds: float = 0.0

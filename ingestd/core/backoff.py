@@ -3,16 +3,16 @@
 import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from typing import TypeVar
+
+import msgspec
 
 from ingestd.core.clock import Clock
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(msgspec.Struct, frozen=True):
     """Exponential with full jitter: a random time up to ``base_s * 2**(attempt-1)``, at most ``cap_s``."""
 
     base_s: float = 0.5

@@ -7,8 +7,9 @@ then ``finish`` tells the source.
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
+
+import msgspec
 
 from ingestd.core.letter import DeadLetter
 from ingestd.core.sequences import COMPILED
@@ -28,8 +29,7 @@ Failures = Sequence[tuple[int, DeadLetter]]
 """(position in the chunk, letter) of events that became dead letters of one sink."""
 
 
-@dataclass(slots=True)
-class Resolution:
+class Resolution(msgspec.Struct):
     """``count`` events are resolved at all sinks that they go to.
 
     Those in ``failed`` became a dead letter of at least one of them, ``unmatched`` of them went nowhere, of
@@ -40,12 +40,12 @@ class Resolution:
     """
 
     count: int = 0
-    failed: list[DeadLetter] = field(default_factory=list)
+    failed: list[DeadLetter] = msgspec.field(default_factory=list)
     unmatched: int = 0
     unconfirmed: int = 0
     keys: Sequence[bytes] = ()
-    lost: list[DeadLetter] = field(default_factory=list)
-    in_store: list[DeadLetter] = field(default_factory=list)
+    lost: list[DeadLetter] = msgspec.field(default_factory=list)
+    in_store: list[DeadLetter] = msgspec.field(default_factory=list)
     positions: Positions = ()
     durable: bool = True
 

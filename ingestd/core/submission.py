@@ -4,8 +4,9 @@ The HTTP source makes submissions, ``admission.py`` takes them; neither knows th
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+import msgspec
 
 from ingestd.core.chunk import Chunk
 
@@ -60,8 +61,7 @@ class DeferredSubmission(NamedTuple):
 Result = AcceptedSubmission | DeferredSubmission
 
 
-@dataclass(slots=True)
-class Submission:
+class Submission(msgspec.Struct):
     """``answer`` is called exactly once, on the event loop. ``wait_s`` > 0: not before every event
     is resolved, or that many seconds passed. ``size_bytes``: of the events together. ``chunk``: of a broker
     that has these events; what of it is refused becomes a dead letter. ``also``: what is written with it.
@@ -76,5 +76,5 @@ class Submission:
     wait_s: float = 0.0
     chunk: Chunk | None = None
     also: Callable[[Any], object] | None = None
-    unreadable: Mapping[int, str] = field(default_factory=dict)
+    unreadable: Mapping[int, str] = msgspec.field(default_factory=dict)
     delivered: Callable[[], None] | None = None

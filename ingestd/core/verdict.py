@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum, auto
 
+import msgspec
+
 
 class Meaning(Enum):
     """In lower case these are the words of ``on_status``, all but UNAUTHORIZED."""
@@ -16,8 +18,7 @@ class Meaning(Enum):
     PERMANENT = auto()  # the API will never accept any of its events
 
 
-@dataclass(slots=True)  # not frozen: that would treble the price of making one
-class ItemError:
+class ItemError(msgspec.Struct):
     """One event of the batch, by index, and what the API said of it."""
 
     index: int

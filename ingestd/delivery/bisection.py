@@ -9,7 +9,8 @@ as a group and says so. A lane that has just seen that begins the next batch wit
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from ingestd.core.chunk import Batch
 
@@ -28,15 +29,14 @@ _Chain = list[tuple[Batch, int]]
 """Parts of one key with their levels, which wait for those before them; the next one last."""
 
 
-@dataclass(slots=True)
-class BisectionStep:
+class BisectionStep(msgspec.Struct):
     """What to do now, in this order: note the ``cuts`` (a batch and the parts its events are in now),
     ``send``, and give up ``rejected``, and ``untried``: events that were not tried alone."""
 
-    cuts: list[tuple[Batch, list[Batch]]] = field(default_factory=list)
-    send: list[Batch] = field(default_factory=list)
-    rejected: list[Batch] = field(default_factory=list)
-    untried: list[Batch] = field(default_factory=list)
+    cuts: list[tuple[Batch, list[Batch]]] = msgspec.field(default_factory=list)
+    send: list[Batch] = msgspec.field(default_factory=list)
+    rejected: list[Batch] = msgspec.field(default_factory=list)
+    untried: list[Batch] = msgspec.field(default_factory=list)
 
 
 class Bisection:

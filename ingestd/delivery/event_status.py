@@ -3,10 +3,11 @@ publish``."""
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 from urllib.parse import quote
+
+import msgspec
 
 from ingestd.core import json_path
 from ingestd.core.answer import Answer
@@ -32,8 +33,7 @@ class Standing(Enum):
     UNANSWERED = auto()  # nothing was said about the event: ask later
 
 
-@dataclass(frozen=True, slots=True)
-class EventStatus:
+class EventStatus(msgspec.Struct, frozen=True):
     """``words``: the answer for people, cut and without secrets. ``after_s``: its Retry-After in seconds."""
 
     standing: Standing

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from ingestd.core.answer import Answer
 from ingestd.core.chunk import Batch, Chunk
 from ingestd.core.ledger import SinkLedger
@@ -14,8 +16,7 @@ from ingestd.core.verdict import Verdict
 from ingestd.delivery.circuit_breaker import BreakerState
 
 
-@dataclass(slots=True)  # not frozen: that would treble the price of making one
-class FailedEvent:
+class FailedEvent(msgspec.Struct):
     """One event of a batch that becomes a dead letter."""
 
     index: int

@@ -8,8 +8,9 @@ import asyncio
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from ingestd.core.answer import Answer
 from ingestd.core.clock import Clock
@@ -104,8 +105,7 @@ class StatusRequests(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class StatusPollerSettings:
+class StatusPollerSettings(msgspec.Struct, frozen=True):
     """``not_found_s``: so long after its acceptance an event that the API does not know is only late.
 
     An event ends unconfirmed after ``timeout_s``, if the API then still says nothing better; if it says

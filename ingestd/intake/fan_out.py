@@ -5,9 +5,10 @@ A sink that lags behind the fastest may hold back so many bytes before the intak
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence, Set
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+
+import msgspec
 
 from ingestd.core.chunk import Batch, Chunk, Keeper
 from ingestd.core.clock import Clock
@@ -24,8 +25,7 @@ from ingestd.store.journal import DISMISSED, EVERYWHERE, Journal
 _NOTHING = RecoveredChunk(frozenset(), frozenset(), [])
 
 
-@dataclass(frozen=True, slots=True)
-class RecoveredPositions:
+class RecoveredPositions(msgspec.Struct, frozen=True):
     """What earlier processes knew of a chunk (positions). ``dismissed``: events that went to no sink;
     ``resolved``: at all sinks; ``claimed``: those whose keys ``batches`` have claimed already. ``by_sink``:
     what each sink knows besides."""
@@ -34,7 +34,7 @@ class RecoveredPositions:
     resolved: Set[int] = frozenset()
     claimed: Set[int] = frozenset()
     batches: Sequence[tuple[SinkRunner, Batch]] = ()
-    by_sink: Mapping[str, RecoveredChunk] = field(default_factory=dict)
+    by_sink: Mapping[str, RecoveredChunk] = msgspec.field(default_factory=dict)
 
 
 _UNKNOWN = RecoveredPositions()

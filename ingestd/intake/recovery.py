@@ -7,8 +7,9 @@ under its own key with the bytes it had.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from ingestd.core.chunk import Batch, Chunk, Keeper, NewId, Segment
 from ingestd.core.clock import Clock
@@ -27,16 +28,14 @@ Digests = Callable[[Sequence[bytes]], list[bytes | None]]
 Encode = Callable[[Sequence[bytes]], bytes]
 
 
-@dataclass(slots=True)
-class _PartialBatch:
+class _PartialBatch(msgspec.Struct):
     frozen: FrozenBatch
     wanted: int
-    found: dict[int, Segment] = field(default_factory=dict)
+    found: dict[int, Segment] = msgspec.field(default_factory=dict)
     first: tuple[int, int] = (0, 0)  # where its first event stands, in the order of reading
 
 
-@dataclass(frozen=True, slots=True)
-class RecoveredChunk:
+class RecoveredChunk(msgspec.Struct, frozen=True):
     """What recovery knows of one chunk: ``settled`` positions were resolved in an earlier process,
     ``taken`` ones belong to batches that are not whole yet, ``batches`` are whole again now, in the order
     of their first events: parts of a batch that was cut may hold events of one key."""

@@ -1,7 +1,8 @@
 """The pure stages of a replay, handed to ``replay_intake`` and what it is made of."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.processing.dedup import Window
@@ -13,8 +14,7 @@ from ingestd.store.writer import Work
 AddToOutbox = Callable[[Sequence[bytes]], Work | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Stages:
+class Stages(msgspec.Struct, frozen=True):
     """The pure stages, and whom they report to. ``outboxes``: of lakes, by name, which get the
     events of a chunk that are new and valid, once, however often the chunk is read."""
 
@@ -23,4 +23,4 @@ class Stages:
     routes: Routes
     recorder: EventRecorder
     sinks: Sequence[SinkRunner]
-    outboxes: Mapping[str, AddToOutbox] = field(default_factory=dict)
+    outboxes: Mapping[str, AddToOutbox] = msgspec.field(default_factory=dict)

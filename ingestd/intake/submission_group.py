@@ -4,7 +4,6 @@ from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -268,8 +267,7 @@ State = Callable[[int], tuple[int, int] | None]
 """Number of a chunk -> (events of it that are not resolved, dead letters); None: not yet read."""
 
 
-@dataclass(slots=True)
-class _Waiter:
+class _Waiter(msgspec.Struct):
     submission: Submission
     taken: AcceptedSubmission
     chunks: dict[int, int]

@@ -7,7 +7,8 @@ sinks.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from ingestd.core.chunk import Batch, Chunk, pick_segments
 from ingestd.core.ledger import Ledger
@@ -23,12 +24,11 @@ _ALL = range(2**63 - 1)
 """Where an event of an earlier process went besides is not known: everywhere."""
 
 
-@dataclass(slots=True)
-class _Left:
+class _Left(msgspec.Struct):
     """What earlier processes left of one source. Positions in ``receipt`` are offsets."""
 
     receipt: FanOutReceipt
-    rows: dict[int, list[Row]] = field(default_factory=dict)
+    rows: dict[int, list[Row]] = msgspec.field(default_factory=dict)
     offsets: Sequence[int] = ()
 
 

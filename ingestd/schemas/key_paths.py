@@ -7,7 +7,6 @@ deduplication or order off without an error, so events are counted, and ``key_do
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -158,8 +157,7 @@ _MANY = 1_000
 """Events in a row without a key that lead to a warning, although earlier ones had it."""
 
 
-@dataclass(slots=True)
-class KeyWatch:
+class KeyWatch(msgspec.Struct):
     """``setting``: ``schema.dedup_key``, ``sinks.NAME.order_by``. ``paths``: as they were written."""
 
     setting: str

@@ -6,8 +6,9 @@ whose credentials, which answers it expects. ``registry.py`` finds the sections.
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import msgspec
 
 from ingestd.core.errors import UserError
 from ingestd.core.section import Section
@@ -51,8 +52,7 @@ Pattern = Annotated[dict[str, Any], AS_OBJECT]
 Status = Annotated[str, Matching(r"^[1-5]\d\d$")]
 
 
-@dataclass(frozen=True, slots=True)
-class SinkBasis:
+class SinkBasis(msgspec.Struct, frozen=True):
     """What a section makes its sink from, besides itself.
 
     ``own_url``: of the sink itself, checked; empty: it has none. ``api``: the base URL of [api], without a

@@ -10,9 +10,10 @@ import time
 import zlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+
+import msgspec
 
 from ingestd.store.ballast import Ballast
 from ingestd.store.connection import MARK, MARK_NAME, StoreFailed, connect, is_full, unpack_mark
@@ -157,8 +158,7 @@ def pack_mark(commits: int, high_water: int) -> bytes:
     return packed + struct.pack("<I", zlib.crc32(packed))
 
 
-@dataclass(slots=True)
-class CommitGroup:
+class CommitGroup(msgspec.Struct):
     """What is committed together. ``appends`` may be refused; ``work`` keeps the state true and may not."""
 
     work: list[Work]

@@ -7,6 +7,7 @@ exported always balances and costs nothing per event.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -18,8 +19,7 @@ from ingestd.telemetry.catalogue import help_of
 from ingestd.telemetry.sink_metrics import SinkCensus
 
 
-@dataclass(slots=True)
-class Gauges:
+class Gauges(msgspec.Struct):
     """Values of a pipeline at the moment of the scrape; zeros while there is none."""
 
     oldest_s: float = 0.0
@@ -148,8 +148,7 @@ class ProducerEvents:
         self.counts[label if label in self.counts else "other"] += events
 
 
-@dataclass(slots=True)
-class Reloads:
+class Reloads(msgspec.Struct):
     """Of the configuration. The one at the start is none, but it gives the first time of success."""
 
     ok: int = 0
@@ -167,8 +166,7 @@ class Reloads:
             self.failed += 1
 
 
-@dataclass(slots=True)
-class ServiceGauges:
+class ServiceGauges(msgspec.Struct):
     """Values of a service at the moment of the scrape; zeros before it is open.
 
     The mappings go from status code to a number that never falls; ``state_file_bytes`` from STATE_FILES.
@@ -180,11 +178,11 @@ class ServiceGauges:
     spool_chunks: int = 0
     spool_quarantined_chunks: int = 0
     disk_full: bool = False
-    state_file_bytes: Mapping[str, int] = field(default_factory=dict)
-    http_requests: Mapping[int, int] = field(default_factory=dict)
+    state_file_bytes: Mapping[str, int] = msgspec.field(default_factory=dict)
+    http_requests: Mapping[int, int] = msgspec.field(default_factory=dict)
     http_connections: int = 0
     http_refused_connections: int = 0
-    deferred_events: Mapping[int, int] = field(default_factory=dict)
+    deferred_events: Mapping[int, int] = msgspec.field(default_factory=dict)
     loop_lag_s: float = 0.0
     loop_blocked: int = 0
     ready: bool = False

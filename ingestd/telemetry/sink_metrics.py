@@ -4,8 +4,8 @@
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 
+import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -19,11 +19,10 @@ def _none() -> int:
     return 0
 
 
-@dataclass(slots=True)
-class SinkGauges:
+class SinkGauges(msgspec.Struct):
     """Where values are read at scrape time."""
 
-    ledger: SinkLedger = field(default_factory=SinkLedger)
+    ledger: SinkLedger = msgspec.field(default_factory=SinkLedger)
     active: Callable[[], int] = _none
     limit: Callable[[], int] = _none
     queued: Callable[[], int] = _none
@@ -35,8 +34,7 @@ class SinkGauges:
     confirmations: Callable[[], Mapping[str, int]] = dict
 
 
-@dataclass(slots=True)
-class LakeGauges:
+class LakeGauges(msgspec.Struct):
     """Values read at scrape time."""
 
     waiting_events: Callable[[], int] = _none

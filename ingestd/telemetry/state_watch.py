@@ -6,8 +6,9 @@ looked at about once a second.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from ingestd.core.clock import Clock
 from ingestd.core.text import answer_words, shape, status_and_words
@@ -32,8 +33,7 @@ class Say(Protocol):
     def __call__(self, words: str, /, *, well: bool, **fields: Field) -> None: ...
 
 
-@dataclass(slots=True)
-class Trouble:
+class Trouble(msgspec.Struct):
     """``what``: what it means, in words; ``why``: an API's answer, or the reason. Times are monotonic."""
 
     state: str

@@ -3,10 +3,11 @@
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+import msgspec
 
 from ingestd.core.address import check_url
 from ingestd.core.errors import UserError
@@ -30,8 +31,7 @@ from ingestd.wiring.open_sinks import PipelineContext
 Keep = Callable[[Sequence[bytes]], OutboxAddition | None]
 
 
-@dataclass(frozen=True, slots=True)
-class OpenLake:
+class OpenLake(msgspec.Struct, frozen=True):
     """``accepted``: called with accepted events, if the lake keeps those; gives what is written with
     that. ``delivered``: the same for events that ``sink`` delivered."""
 

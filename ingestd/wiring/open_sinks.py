@@ -3,8 +3,9 @@
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
+
+import msgspec
 
 from ingestd.config import Login, Settings
 from ingestd.core.backoff import Backoff
@@ -50,8 +51,7 @@ from ingestd.wiring.http_clients import OnRefresh, api_auth, make_client, own_au
 Warn = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class PipelineContext:
+class PipelineContext(msgspec.Struct, frozen=True):
     """What the runners stand on. ``watch``: all their files. ``patient``: they wait out every outage."""
 
     settings: Settings

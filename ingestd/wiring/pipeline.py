@@ -20,9 +20,10 @@ journal is noted, and the receipt of the chunk settled.
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from ingestd.config import Login, Settings
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
@@ -64,8 +65,7 @@ from ingestd.wiring.open_sinks import PipelineContext, open_runners, patterns_of
 Warn = Callable[[str], None]
 
 
-@dataclass(slots=True)
-class Pipeline:
+class Pipeline(msgspec.Struct):
     """All parts of one running process, wired."""
 
     settings: Settings
@@ -233,8 +233,7 @@ async def open_pipeline(
             await journal.commit()
 
 
-@dataclass(slots=True)
-class IngestService:
+class IngestService(msgspec.Struct):
     """What stands before the lanes in ``ingestd run``."""
 
     spool: Spool

@@ -5,7 +5,6 @@ start alone (with ``fill``), so that the same stream is always cut the same way.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from io import BytesIO
 from typing import NamedTuple, Protocol
 
@@ -47,8 +46,7 @@ class Damaged(Exception):
     """The stream cannot be cut any further; what came before is good."""
 
 
-@dataclass(slots=True)
-class Region:
+class Region(msgspec.Struct):
     """Events of ``[start, end)``. ``line``: number of the first line (or element), from 1.
 
     ``locate(i)`` gives (offset, line) of event i. ``too_long``: full length of events of which
@@ -60,7 +58,7 @@ class Region:
     end: int
     line: int
     locate: Callable[[int], tuple[int, int]]
-    too_long: dict[int, int] = field(default_factory=dict)
+    too_long: dict[int, int] = msgspec.field(default_factory=dict)
     next_line: int = 0
     tail: bytes = b""
 
