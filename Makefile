@@ -88,7 +88,7 @@ simulate: $(READY) ## the whole pipeline on virtual time, from seeds, crashed at
 	$(BIN)/python -m ingestd.simulation --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0) $(if $(SEED),--seed $(SEED))
 
 soak: $(READY)     ## kill -9 and faults, then a judgement: SECONDS=300, or ROUNDS, with LIVES=8; SEED, ONLY
-	$(BIN)/python -m tests.process.soak --seconds $(or $(SECONDS),300) --rounds $(or $(ROUNDS),0) --lives $(or $(LIVES),8) \
+	$(if $(wildcard $(KAFKA)),KAFKA_LIB=$(KAFKA)) $(BIN)/python -m tests.process.soak --seconds $(or $(SECONDS),300) --rounds $(or $(ROUNDS),0) --lives $(or $(LIVES),8) \
 	    --only "$(ONLY)" $(if $(SEED),--seed $(SEED))
 
 fuzz: $(READY)     ## properties with many more examples, random crashes with many more lives; SEED runs one again

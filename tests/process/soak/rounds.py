@@ -4,12 +4,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from tests.process.cli.support import Place
-from tests.process.soak import replay, run
+from tests.process.soak import brokers, replay, run
 from tests.process.soak.judge import Verdict
 
 _PLAYS: dict[str, Callable[..., Awaitable[Verdict]]] = {
     **dict.fromkeys(run.SHAPES, run.round_of_run),
     **dict.fromkeys(replay.SHAPES, replay.round_of_replay),
+    **dict.fromkeys(brokers.SHAPES, brokers.round_of_broker),
 }
 SHAPES = tuple(_PLAYS)
 
