@@ -1,16 +1,13 @@
-"""Asks the admin address of a running service, for ``top``, ``tap`` and ``where``.
+"""Asks the admin address of a running service, for ``top``, ``tap`` and ``where``."""
 
-With the standard library: these commands should be there at once.
-"""
-
-import http.client
 import json
 import os
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode, urlsplit
+from typing import Any, Self
+
+import httpx
 
 from ingestd.core import redaction
 from ingestd.core.errors import NotFound, UserError
@@ -18,76 +15,75 @@ from ingestd.core.errors import NotFound, UserError
 DEFAULT_URL = "http://127.0.0.1:9464"
 TOKEN_VARIABLE = "INGESTD_CONSOLE_TOKEN"  # noqa: S105 - a name
 TIMEOUT_S = 10.0
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
+
+Query = dict[str, str | int]
 
 
 class AdminClient:
-    """``url``: of the admin address; ``token_file``: with a console token, None: from the environment."""
+    """``url``: of the admin address; ``token_file``: with a console token, None: from the environment. To be
+    left."""
 
     def __init__(self, url: str = DEFAULT_URL, *, token_file: str | None = None) -> None:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            base = httpx.URL(url if "://" in url else f"http://{url}")
+        except httpx.InvalidURL:
+            base = httpx.URL()
+        if base.scheme not in ("http", "https") or not base.host:
             raise UserError(f"{url} is not the address of a service: write it like {DEFAULT_URL}")
-        self._parts = parts
-        self._token = _token(token_file)
-        self.shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        token = _token(token_file)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._client = httpx.Client(base_url=base, headers=headers, timeout=TIMEOUT_S)
+        self._shown = str(base.copy_with(userinfo=b"", query=None)).rstrip("/")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._client.close()
 
     def get(self, path: str, **query: str | int) -> dict[str, Any]:
         """Raises UserError in words; NotFound for 404."""
-        with closing(self._connect()) as connection:
-            answer = self._ask(connection, path, query)
-            body = answer.read(MAX_ANSWER_BYTES)
-        try:
-            found = json.loads(body)
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise UserError(f"{self.shown} answers {answer.status}, and not as ingestd's admin address does")
-        if answer.status != 200:
-            kind = NotFound if answer.status == 404 else UserError
-            raise kind(f"{self.shown}: {found.get('error') or answer.status}{self._hint(answer.status)}")
-        return found
+        with self._asking(path, query) as answer:
+            answer.read()
+            try:
+                found = answer.json()
+            except ValueError:
+                found = None
+            if not isinstance(found, dict):
+                raise UserError(f"{self._shown} answers {answer.status_code}, and not as ingestd does")
+            return found
 
     def lines(self, path: str, **query: str | int) -> Iterator[dict[str, Any]]:
         """An answer of JSON lines, as they come; ends with the service. Raises UserError."""
-        with closing(self._connect(timeout_s=None)) as connection:
-            answer = self._ask(connection, path, query)
-            if answer.status != 200:
-                words = answer.read(MAX_ANSWER_BYTES).decode("utf-8", "replace")
-                try:
-                    words = json.loads(words)["error"]
-                except (ValueError, TypeError, KeyError):
-                    words = words[:200]
-                raise UserError(f"{self.shown}: {words}{self._hint(answer.status)}")
-            try:
-                for line in answer:
-                    if line.strip():
-                        yield json.loads(line)
-            except (OSError, http.client.HTTPException) as error:
-                raise UserError(f"{self.shown} ended the connection: {error}") from None
+        with self._asking(path, query, timeout=httpx.Timeout(TIMEOUT_S, read=None)) as answer:
+            for line in answer.iter_lines():
+                if line:
+                    yield json.loads(line)
 
-    def _connect(self, timeout_s: float | None = TIMEOUT_S) -> http.client.HTTPConnection:
-        kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-        return kind(self._parts.hostname or "", self._parts.port, timeout=timeout_s)
-
-    def _ask(
-        self, connection: http.client.HTTPConnection, path: str, query: dict[str, str | int]
-    ) -> http.client.HTTPResponse:
-        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        target = f"{self._parts.path.rstrip('/')}{path}"
-        if wanted := {name: value for name, value in query.items() if value != ""}:
-            target += f"?{urlencode(wanted)}"
+    @contextmanager
+    def _asking(self, path: str, query: Query, **more: Any) -> Iterator[httpx.Response]:
+        wanted = {name: value for name, value in query.items() if value != ""}
         try:
-            connection.request("GET", target, headers=headers)
-            return connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            why = getattr(error, "strerror", None) or error
+            with self._client.stream("GET", path, params=wanted, **more) as answer:
+                if answer.status_code != 200:
+                    raise self._refused(answer)
+                yield answer
+        except httpx.ConnectError as error:
             raise UserError(
-                f"no service answers at {self.shown} ({why}): is `ingestd run` there, with this admin.listen?"
+                f"no service answers at {self._shown} ({error}): does it run, with this admin.listen?"
             ) from None
+        except httpx.HTTPError as error:
+            raise UserError(f"{self._shown}: {error or type(error).__name__}") from None
 
-    def _hint(self, status: int) -> str:
-        return f"; name a file with --token-file, or set {TOKEN_VARIABLE}" if status == 401 else ""
+    def _refused(self, answer: httpx.Response) -> UserError:
+        try:
+            words = json.loads(answer.read())["error"]
+        except (ValueError, TypeError, KeyError):
+            words = f"it answers {answer.status_code}, and not as ingestd does"
+        if answer.status_code == 401:
+            words += f"; name a file with --token-file, or set {TOKEN_VARIABLE}"
+        kind = NotFound if answer.status_code == 404 else UserError
+        return kind(f"{self._shown}: {words}")
 
 
 def _token(file: str | None) -> str:

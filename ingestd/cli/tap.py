@@ -39,16 +39,16 @@ def tap(
     """
     from ingestd.app.admin_client import AdminClient
 
-    client = AdminClient(url, token_file=token_file)
     query = {"sink": sink, "what": what or "", "when": when, "limit": limit or ""}
-    for line in client.lines("/v1/tap", **query):
-        if as_json:
-            click.echo(json.dumps(line))
-        elif "missed" in line:
-            click.echo(f"… {line['missed']:,} more passed", err=True)
-        else:
-            click.echo(_row(line))
-        sys.stdout.flush()
+    with AdminClient(url, token_file=token_file) as client:
+        for line in client.lines("/v1/tap", **query):
+            if as_json:
+                click.echo(json.dumps(line))
+            elif "missed" in line:
+                click.echo(f"… {line['missed']:,} more passed", err=True)
+            else:
+                click.echo(_row(line))
+            sys.stdout.flush()
 
 
 def _row(line: Mapping[str, Any]) -> str:

@@ -13,6 +13,8 @@ from ingestd.cli.options import admin_options
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from ingestd.app.admin_client import AdminClient
+
 WIDE = 120
 """Columns from which on there is room for all."""
 _STATES = {"closed": "works", "open": "away", "paused": "refuses"}
@@ -36,15 +38,20 @@ def top(url: str, token_file: str | None, once: bool, as_json: bool, every: floa
     """
     from ingestd.app.admin_client import AdminClient
 
-    client = AdminClient(url, token_file=token_file)
-    told = client.get("/v1/overview")
-    if as_json:
-        click.echo(json.dumps(told))
-        return
+    with AdminClient(url, token_file=token_file) as client:
+        told = client.get("/v1/overview")
+        if as_json:
+            click.echo(json.dumps(told))
+        else:
+            _show(client, told, every=None if once or not sys.stdout.isatty() else every)
+
+
+def _show(client: "AdminClient", told: Mapping[str, Any], *, every: float | None) -> None:
+    """Once, or ``every`` so many seconds without end."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)
-    if once or not sys.stdout.isatty():
+    if every is None:
         console.print(render(told, console.width))
         return
     from rich.live import Live

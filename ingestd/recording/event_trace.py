@@ -68,18 +68,6 @@ class EventTrace:
         self._journal.note(partial(trim, not_before=now - config.max_age, max_bytes=config.max_bytes))
 
 
-def owner_at(info: str, place: int) -> str:
-    """Whose event it is at this place of a row of accepted ones; several names where that is not known."""
-    for piece in info.split("\n"):
-        name, sign, count = piece.rpartition("*")
-        if not sign:
-            return piece
-        place -= int(count)
-        if place < 0:
-            return name
-    return ""
-
-
 def owners_of(owners: Sequence[tuple[str, int]]) -> str:
     """``name*count`` a line; too many of them: the names alone."""
     told: list[tuple[str, int]] = []

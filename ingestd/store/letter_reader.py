@@ -8,6 +8,7 @@ from pathlib import Path
 from ingestd.store.connection import FILE_NAME, VERSION, connect, read_only_uri, text_of
 from ingestd.store.dead_letters import COLUMNS, Filter, StoredLetter
 from ingestd.store.lock import DirectoryLock
+from ingestd.store.trail import owner_at, steps_of
 
 _MOST_DETAILS = 20_000
 """Of a group: its values are counted among so many."""
@@ -62,6 +63,12 @@ class LetterReader:
 
     def sources(self) -> dict[int, str]:
         return dict(self._connection.execute("SELECT id, path FROM sources"))
+
+    def producer(self, letter: StoredLetter) -> str:
+        """Who sent the event; empty: the trail does not have it, or not any more."""
+        steps = steps_of(self._connection, letter.digest) if letter.digest else []
+        found = [owner_at(step.info, place) for step, place in steps if step.what == "accepted"]
+        return found[-1] if found else ""
 
     def setting(self, name: str) -> str | None:
         row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()

@@ -7,8 +7,7 @@ searches them all.
 import sqlite3
 from typing import NamedTuple
 
-from ingestd.store.key_log import DIGEST_BYTES
-
+DIGEST_BYTES = 16
 MAX_INFO = 300
 Row = tuple[float, str, str, str, str, bytes]
 """As ``Step``, with the digests of its events."""
@@ -61,3 +60,15 @@ def steps_of_batch(
         (batch, limit),
     )
     return [(Step(*step), size // DIGEST_BYTES) for *step, size in rows]
+
+
+def owner_at(info: str, place: int) -> str:
+    """Whose event it is at this place of a row of accepted ones; several names where that is not known."""
+    for piece in info.split("\n"):
+        name, sign, count = piece.rpartition("*")
+        if not sign:
+            return piece
+        place -= int(count)
+        if place < 0:
+            return name
+    return ""

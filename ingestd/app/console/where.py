@@ -17,10 +17,9 @@ from ingestd.app import audit_lines
 from ingestd.app.letters.shape import as_dict
 from ingestd.app.service_parts import Service
 from ingestd.core.redaction import redact_tree
-from ingestd.recording.event_trace import owner_at
 from ingestd.store.connection import StoreFailed, read_only_uri, text_of
 from ingestd.store.dead_letters import COLUMNS, StoredLetter
-from ingestd.store.trail import Step, steps_of, steps_of_batch
+from ingestd.store.trail import Step, owner_at, steps_of, steps_of_batch
 
 MAX_ASKED_CHARS = 1_000_000
 MAX_LETTERS, MAX_ATTEMPTS = 50, 200

@@ -83,16 +83,18 @@ def payload(state_dir: str | None, number: int) -> bytes:
 
 
 def get(state_dir: str | None, number: int) -> Fields:
-    """See ``as_dict``. Raises UserError."""
-    return as_dict(*_get(state_dir, number))
+    """See ``as_dict``; and ``producer``, as long as the trail has it. Raises UserError."""
+    letter, source, producer = _get(state_dir, number)
+    return {**as_dict(letter, source), "producer": producer or None}
 
 
-def _get(state_dir: str | None, number: int) -> tuple[StoredLetter, str]:
+def _get(state_dir: str | None, number: int) -> tuple[StoredLetter, str, str]:
+    """With the names of its source and its producer."""
     with _reader(state_dir) as reader:
         letter = next(reader.letters(Filter(ids=(number,), state="all"), 0.0), None)
         if letter is None:
             raise NotFound(f"there is no dead letter {number}")
-        return letter, reader.sources().get(letter.source, "")
+        return letter, reader.sources().get(letter.source, ""), reader.producer(letter)
 
 
 def export(

@@ -58,6 +58,8 @@ async def first_life(place: Place, api: Api, words: list[object]) -> None:
         assert bad["words"] == "It is a dead letter (ingest_api): refused."
         assert [one["what"] for one in bad["steps"]] == ["accepted", "dead_lettered"]
         assert bad["letters"][0]["id"] == 1
+        shown = place.call(*place.dlq("show", 1, "--json"))
+        assert json.loads(shown.out)["producer"] == "crm"
 
         api.up = False
         assert (await post(serving.ingest_port, [event(3, note="late")], token=CRM)).status == 202
