@@ -11,11 +11,6 @@ from ingestd.store.letter_queue import count_letters as count_letters_in
 from ingestd.telemetry import log
 from ingestd.wiring.pipeline import Pipeline, Warn
 
-HOUSEKEEPING_S = 0.5
-COUNT_LETTERS_S = 2.0
-"""So old may the number of letters be that is shown: other processes purge and mark them too."""
-_COUNT_TICKS = round(COUNT_LETTERS_S / HOUSEKEEPING_S)
-LOOK_AT_STATES_S = 1.0
 FORGET_LETTERS = 2_500
 """At a time: 5,000 a second, as fast as they can be delivered, and no producer waits long for it."""
 
@@ -23,7 +18,7 @@ FORGET_LETTERS = 2_500
 async def watch_states(pipeline: Pipeline) -> None:
     """Once a second, also while the store waits for its disk."""
     while True:
-        await pipeline.clock.sleep(LOOK_AT_STATES_S)
+        await pipeline.clock.sleep(pipeline.bounds.look_at_states_s)
         pipeline.states.look()
 
 
@@ -33,8 +28,10 @@ async def keep_house(pipeline: Pipeline, *, count_letters: bool | None = None) -
     if count_letters is None:
         count_letters = pipeline.settings.metrics.port is not None
     ticks, told, behind = 0, "", False
+    bounds = pipeline.bounds
+    count_ticks = round(bounds.count_letters_s / bounds.housekeeping_s)
     while True:
-        await pipeline.clock.sleep(HOUSEKEEPING_S)
+        await pipeline.clock.sleep(bounds.housekeeping_s)
         await pipeline.journal.commit()
         pipeline.audit.flush()
         _look_at_lock(pipeline)
@@ -46,7 +43,7 @@ async def keep_house(pipeline: Pipeline, *, count_letters: bool | None = None) -
                 log.warning("the audit log is written again; its line AUDIT_RESUMED says what is missing")
         if ticks % 10 == 0 or behind:
             behind = await _forget_letters(pipeline)
-        if ticks % _COUNT_TICKS == 0 and count_letters:
+        if ticks % count_ticks == 0 and count_letters:
             with suppress(sqlite3.Error):  # busy: the next time will do
                 pipeline.metrics.letters = await count_letters_in(pipeline.database.path)
         ticks += 1

@@ -21,6 +21,12 @@ class Bounds:
     """How long SQS may wait for a message before it answers that there is none: the longest it allows."""
     outage_look_s: float = 1.0
     """How often a lane checks the deadline of an outage while nothing happens."""
+    look_at_states_s: float = 1.0
+    """How often it is looked at whether a sink stands still, and why."""
+    housekeeping_s: float = 0.5
+    """How often what was noted becomes durable although nothing is sent, and files are looked at."""
+    count_letters_s: float = 2.0
+    """So old may the number of letters be that is shown: other processes purge and mark them too."""
 
 
 DEFAULT_BOUNDS = Bounds()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ingestd.simulation.loop import VirtualLoop
 from ingestd.simulation.sqlite_vfs import FULL, IOERR_WRITE, Operation, SqliteDisk
-from ingestd.store.connection import MARK_NAME
+from ingestd.store.connection import FILE_NAME, MARK_NAME
 from ingestd.store.writer import CommitGroup, End, Pause, Steps
 
 _SECTOR_BYTES = 512
@@ -20,9 +20,10 @@ _MAX_PENDING = 64
 
 
 class Disk:
-    """One directory, which is another one after each crash."""
+    """One directory, which is another one after each crash. ``content``: of the state file at first; empty:
+    there is none."""
 
-    def __init__(self, root: Path, sqlite: SqliteDisk, rng: random.Random) -> None:
+    def __init__(self, root: Path, sqlite: SqliteDisk, rng: random.Random, content: bytes) -> None:
         self.full = False
         self.operations = 0
         self._crash_at: int | None = None
@@ -31,11 +32,9 @@ class Disk:
         self._root, self._sqlite, self._rng = root, sqlite, rng
         self._number = 0
         self._dead = False
-        self._sizes: dict[str, int] = {}
-        self._synced: dict[str, bytearray] = {}
         self._pending: dict[str, list[Operation]] = {}
-        self.directory.mkdir(mode=0o700)
-        sqlite.listeners[str(self.directory)] = self
+        self._synced = {FILE_NAME: bytearray(content)} if content else {}
+        self._make_directory(self._synced)
 
     def close(self) -> None:
         self._sqlite.listeners.pop(str(self.directory), None)
@@ -46,15 +45,13 @@ class Disk:
         """SQLite's code for an error, or 0."""
         if self._dead:
             return 0  # its directory is nobody's any more
-        name, kind = operation.file.name, operation.kind
-        if name.endswith("-shm"):
-            return 0
+        name, kind, offset, data = operation
         self.operations += 1
         if self.operations == self._crash_at:
             self._on_crash()
             return IOERR_WRITE
-        end = operation.offset + len(operation.data)
         if kind == "write":
+            end = offset + len(data)
             if self.full and end > self._sizes.get(name, 0):
                 return FULL
             self._sizes[name] = max(end, self._sizes.get(name, 0))
@@ -66,7 +63,7 @@ class Disk:
         self._crash_at, self._on_crash = self.operations + 1 + operations, crash
 
     def write_mark(self, file: int, data: bytes, offset: int) -> int:
-        self.before(Operation(self.directory / MARK_NAME, "write", offset, data))
+        self.before(Operation(MARK_NAME, "write", offset, data))
         return os.pwrite(file, data, offset)
 
     def _note(self, name: str, operation: Operation) -> None:
@@ -106,12 +103,15 @@ class Disk:
         self._sqlite.listeners.pop(str(self.directory))
         self._number += 1
         self.directory = self._root / str(self._number)
+        self._make_directory(files)
+        self._dead, self._crash_at = True, None
+
+    def _make_directory(self, files: Mapping[str, bytearray]) -> None:
         self.directory.mkdir(mode=0o700)
         for name, content in files.items():
             (self.directory / name).write_bytes(content)
         self._sizes = {name: len(content) for name, content in files.items()}
         self._sqlite.listeners[str(self.directory)] = self
-        self._dead, self._crash_at = True, None
 
     def begin_life(self) -> None:
         """The one before has let go of everything."""
@@ -135,7 +135,7 @@ def after_cut(
 
 def change(files: dict[str, bytearray], name: str, operation: Operation) -> None:
     """A write, truncate or delete, done to what the disk holds: file name -> content."""
-    _, kind, offset, data = operation
+    kind, offset, data = operation[1:]
     if kind == "delete":
         files.pop(name, None)
         return

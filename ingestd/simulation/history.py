@@ -17,6 +17,7 @@ from ingestd.simulation.plan import HistoryPlan, LifePlan
 from ingestd.simulation.sqlite_vfs import SqliteDisk
 from ingestd.simulation.trace import Violation
 from ingestd.simulation.world import SimulatedWorld
+from ingestd.store.connection import FILE_NAME, connect
 from ingestd.store.parked_sinks import set_parked
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - what is left after a cut need not be synced again
@@ -32,26 +33,27 @@ class Outcome(NamedTuple):
 
 @dataclass(slots=True)
 class Simulator:
-    """Runs plans, one after the other, in this process. ``running`` first."""
+    """Runs plans, one after the other, in this process. ``content``: of a state file that is new."""
 
     sqlite: SqliteDisk
+    content: bytes
 
     def run(self, plan: HistoryPlan) -> Outcome:
         root = Path(tempfile.mkdtemp(prefix="ingestd-simulation-", dir=_MEMORY if _MEMORY.is_dir() else None))
-        world = SimulatedWorld(plan, root, self.sqlite)
+        world = SimulatedWorld(plan, root, self.sqlite, b"" if plan.new else self.content)
         broken, lives = "", 0
         try:
-            for number, life in enumerate((*plan.lives, _last(plan))):
+            for number, life in enumerate((*plan.lives, *_last(plan))):
                 world.trace.say(f"life {number + 1}")
                 lives += 1
-                last = number == len(plan.lives)
+                last = number >= len(plan.lives)
                 if last:
                     _make_well(world)
+                world.before(life)
                 Life(world, life, last=last).live()
                 world.disk.begin_life()
                 world.clock.wall_s += life.pause_s
-                if not last:
-                    world.look_at_letters()
+                world.look_at_letters()
             world.check_end()
         except (Violation, Stuck) as error:
             broken = str(error)
@@ -79,11 +81,17 @@ def simulator() -> Iterator[Simulator]:
         with sqlite.installed(), warnings.catch_warnings():
             # what a dead process had begun and nobody waits for any more
             warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-            yield Simulator(sqlite)
+            yield Simulator(sqlite, _new_file())
     finally:
         gc.set_threshold(*frozen)
         logger.setLevel(level)
         logger.handlers, logger.propagate = handlers, up
+
+
+def _new_file() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        connect(Path(name) / FILE_NAME).close()
+        return (Path(name) / FILE_NAME).read_bytes()
 
 
 def _make_well(world: SimulatedWorld) -> None:
@@ -95,12 +103,22 @@ def _make_well(world: SimulatedWorld) -> None:
         receiver.mood, receiver.slow_s = "well", 0.0
 
 
-def _last(plan: HistoryPlan) -> LifePlan:
+def _last(plan: HistoryPlan) -> list[LifePlan]:
+    """What was left of the file is replayed, and the service delivers the rest."""
     settings = plan.lives[-1].settings
     delivery = settings["delivery"] | {"shutdown_timeout": 60.0}
-    return LifePlan(
-        (), "term", 0.0, 0, 0.0, 0.001, plan.lives[-1].memory_bytes, settings | {"delivery": delivery}
+    service = plan.lives[-1]._replace(
+        deeds=(),
+        lines=0,
+        without="",
+        forget=False,
+        rot=False,
+        end="term",
+        pause_s=0.0,
+        disk_s=0.001,
+        settings=settings | {"delivery": delivery},
     )
+    return [service._replace(lines=1), service] if plan.file else [service]
 
 
 def shrink(plan: HistoryPlan, fails: Callable[[HistoryPlan], bool], *, tries: int = 300) -> HistoryPlan:

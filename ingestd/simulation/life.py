@@ -9,62 +9,28 @@ from signal import Signals
 from typing import Any
 
 from ingestd.app.outside import Outside
+from ingestd.app.replay import open_replay
+from ingestd.app.replay import run as run_replay
 from ingestd.app.run import open_service, run
 from ingestd.app.service_parts import Service
+from ingestd.config import Settings
 from ingestd.core.bounds import Bounds
-from ingestd.core.errors import UserError
+from ingestd.core.errors import Unreachable, UserError
 from ingestd.simulation.disk import SimulatedHost
 from ingestd.simulation.loop import Crash, VirtualLoop
+from ingestd.simulation.network import Network
 from ingestd.simulation.people import People
 from ingestd.simulation.plan import Deed, LifePlan
-from ingestd.simulation.receivers import Network
+from ingestd.simulation.surroundings import PlayedServer, QuietWatchdog, SignalQueue, no_admin
 from ingestd.simulation.world import SimulatedWorld
 from ingestd.sources.http.endpoint import Endpoint
-from ingestd.telemetry.watchdog import Watchdog
+from ingestd.wiring.pipeline import Pipeline
 
 _PATIENCE_S = 30.0
 """For a write to come that the life ends with."""
 _SETTLE_S, _ASKED_S = 1800.0, 5400.0
 """Once everything works again, all accepted events are resolved within this time. An API may be asked later
 about one, after a clock that was ahead was put right: see ``confirmations.MAX_DUE_AHEAD_S``."""
-
-
-class _Watchdog(Watchdog):
-    """No thread looks at the loop: nothing blocks it."""
-
-    @contextmanager
-    def watch(self) -> Iterator[None]:
-        yield
-
-
-class _Server:
-    """Instead of a socket: producers call the endpoint themselves."""
-
-    port = connections = refused_connections = 0
-    requests_by_status: dict[int, int] = {}  # noqa: RUF012 - nobody writes to it
-
-    def __init__(self, stopped: Callable[[], None]) -> None:
-        self.stop_listening = stopped
-
-    def change_limits(self, limits: object) -> None:
-        """There are none."""
-
-    async def drain(self, timeout_s: float) -> int:
-        return 0
-
-
-class _SignalQueue:
-    def __init__(self) -> None:
-        self._come: asyncio.Queue[Signals] = asyncio.Queue()
-
-    def send(self, number: Signals) -> None:
-        self._come.put_nowait(number)
-
-    def __aiter__(self) -> AsyncIterator[Signals]:
-        return self
-
-    async def __anext__(self) -> Signals:
-        return await self._come.get()
 
 
 @dataclass(slots=True)
@@ -74,11 +40,12 @@ class Life:
     world: SimulatedWorld
     plan: LifePlan
     last: bool = False
-    signals: _SignalQueue = field(init=False)
+    signals: SignalQueue = field(init=False)
     loop: VirtualLoop = field(init=False)
     network: Network = field(init=False)
     people: People = field(init=False)
     service: Service | None = None
+    pipeline: Pipeline | None = None
     over: bool = False  # what is left of it only lets go
     troubled: bool = False  # its disk was full or locked: it may end with an error
     lockers: list[sqlite3.Connection] = field(default_factory=list)
@@ -87,7 +54,11 @@ class Life:
         """Raises Violation."""
         world = self.world
         self.loop = loop = VirtualLoop(
-            world.rng, starts_at=world.rng.random() * 1e5, on_jump=self._look, on_kill=self._crash
+            world.rng,
+            starts_at=world.rng.random() * 1e5,
+            thread_s=self.plan.disk_s,
+            on_jump=self._look,
+            on_kill=self._crash,
         )
         loop.set_exception_handler(self._failed)
         world.clock.start(loop)
@@ -132,7 +103,7 @@ class Life:
 
     async def _main(self) -> None:
         world, plan = self.world, self.plan
-        self.signals = _SignalQueue()
+        self.signals = SignalQueue()
         settings = world.settings(plan)
         outside = Outside(
             clock=world.clock,
@@ -141,25 +112,61 @@ class Life:
             store_host=lambda: SimulatedHost(self.loop, world.disk, self._disk_delay),
             signals=self._open_signals,
             serve=self._serve,
-            serve_admin=_no_admin,
-            watchdog=_Watchdog(lambda what: None),
-            bounds=Bounds(spool_memory_bytes=plan.memory_bytes),
+            serve_admin=no_admin,
+            watchdog=QuietWatchdog(lambda what: None),
+            bounds=Bounds(
+                chunk_bytes=world.plan.chunk_bytes,
+                spool_memory_bytes=plan.memory_bytes,
+                outage_look_s=60.0,
+                housekeeping_s=5.0,
+                look_at_states_s=60.0,
+                count_letters_s=600.0,
+            ),
         )
         if world.disk.full:  # since the life before
             self.troubled = True
             self.loop.call_later(1.0, self._free_disk)
-        self._arrange()
         try:
-            async with open_service(lambda: settings, outside) as service:
-                self.service = service
-                await run(service)
-            self._ended(service.error)
+            await (self._replay if plan.lines else self._serve_producers)(settings, outside)
         except UserError as error:
             self._ended(error)
 
+    async def _serve_producers(self, settings: Settings, outside: Outside) -> None:
+        self._arrange()
+        if self.last:
+            self.loop.create_task(self._until_settled())
+        async with open_service(lambda: settings, outside) as service:
+            self.service, self.pipeline = service, service.pipeline
+            await run(service)
+        self._ended(service.error)
+
+    async def _replay(self, settings: Settings, outside: Outside) -> None:
+        world = self.world
+        world.write_lines(self.plan.lines)
+        if not self.last:
+            self._arrange()
+        async with open_replay(
+            settings,
+            None,
+            [str(world.file)],
+            warn=lambda message: None,
+            outside=outside,
+            bounds=outside.bounds,
+        ) as replay:
+            self.pipeline = replay.pipeline
+            await run_replay(replay, warn=lambda message: None)
+        self._ended(replay.error)
+        if replay.damage:
+            world.trace.breach(f"the file is said to be damaged: {replay.damage}")
+        if not (replay.error or replay.interrupted):
+            world.replayed()
+
     def _ended(self, error: UserError | None) -> None:
-        self.world.trace.say(f"the process ends: {error or 'as asked'}")
-        if error and not self.troubled:
+        words = str(error or "as asked").replace(str(self.world.disk.directory), "…")
+        self.world.trace.say(f"the process ends: {words}")
+        gave_up = isinstance(error, Unreachable) and self.plan.lines and not self.last
+        left_out = self.plan.without and "is no longer configured" in words
+        if error and not (self.troubled or gave_up or left_out):
             self.world.trace.breach(f"it ended with an error: {error}")
 
     def _disk_delay(self) -> float:
@@ -171,9 +178,7 @@ class Life:
         self._note_parked()
         for deed in plan.deeds:
             loop.call_later(deed.at_s, self._do, deed)
-        if self.last:
-            loop.create_task(self._until_settled())
-        else:
+        if not self.last:
             loop.call_later(plan.end_s, self._end)
 
     def _end(self) -> None:
@@ -213,8 +218,8 @@ class Life:
         self.signals.send(Signals.SIGTERM)
 
     def _what_is_left(self) -> str:
-        service = self.service
-        if not (service and service.opened and self.world.producers.content):
+        service, world = self.service, self.world
+        if not (service and service.opened and world.producers.content):
             return "posts"
         lakes = service.pipeline.lakes
         pollers = [one.status_poller for one in service.pipeline.runners if one.status_poller]
@@ -224,20 +229,22 @@ class Life:
             return "the lake"
         if any(runner.lane.active for runner in service.pipeline.runners):
             return "requests"
-        return "questions" if any(poller.pending.count for poller in pollers) else ""
+        if any(poller.pending.count for poller in pollers):
+            return "questions"
+        return "leased letters" if world.has_leased() else ""
 
     # --- what stands around the process ---
 
     @contextmanager
-    def _open_signals(self, *numbers: Signals) -> Iterator[_SignalQueue]:
+    def _open_signals(self, *numbers: Signals) -> Iterator[SignalQueue]:
         yield self.signals
 
     @asynccontextmanager
-    async def _serve(self, endpoint: Endpoint, *rest: Any, **options: Any) -> AsyncIterator[_Server]:
+    async def _serve(self, endpoint: Endpoint, *rest: Any, **options: Any) -> AsyncIterator[PlayedServer]:
         producers = self.world.producers
         producers.connect(endpoint, self.world.clock.call_later)
         try:
-            yield _Server(lambda: None)
+            yield PlayedServer(lambda: None)
         finally:
             if not self.loop.dead:
                 producers.disconnect()
@@ -254,34 +261,35 @@ class Life:
         if self.over:
             return
         world.trace.say(f"{what} {' '.join(map(str, of))}")
-        if what == "post":
-            world.producers.post(*of)
-        elif what == "copy":
-            world.producers.copy()
-        elif what == "invalid":
-            world.producers.post_invalid(*of)
-        elif what == "mood":
-            name, mood, slow_s = of
-            if name in world.receivers:
-                world.receivers[name].mood, world.receivers[name].slow_s = mood, slow_s
-        elif what == "hup":
-            self.signals.send(Signals.SIGHUP)
-        elif what == "jump":
-            world.clock.wall_s += of[0]
-        elif what == "full":
-            self.troubled = world.disk.full = True
-            self._note_parked()
-            self.loop.call_later(of[0], self._free_disk)
-        elif what == "locked":
-            self._lock(of[0])
+        deeds: dict[str, Callable[..., object]] = {
+            "post": world.producers.post,
+            "copy": lambda chance: world.producers.copy(),
+            "invalid": world.producers.post_invalid,
+            "mood": self._change_mood,
+            "full": self._fill_disk,
+            "locked": self._lock,
+            "hup": lambda chance: self.signals.send(Signals.SIGHUP) if self.service else None,
+            "jump": world.clock.jump,
+        }
+        if what in deeds:
+            deeds[what](*of)
         elif not (world.disk.full or self.lockers):
-            getattr(self.people, what)(of[0])
+            getattr(self.people, what)(*of)
             self._note_parked()
+
+    def _change_mood(self, name: str, mood: str, slow_s: float) -> None:
+        if receiver := self.world.receivers.get(name):
+            receiver.mood, receiver.slow_s = mood, slow_s
+
+    def _fill_disk(self, seconds: float) -> None:
+        self.troubled = self.world.disk.full = True
+        self._note_parked()
+        self.loop.call_later(seconds, self._free_disk)
 
     def _note_parked(self) -> None:
         """Since when they are to get nothing; what waits for a disk in trouble may go out much later."""
         for name, receiver in self.world.receivers.items():
-            is_parked = name in self.world.parked and not self.troubled
+            is_parked = name in self.world.parked and not (self.troubled or self.plan.lines)
             since = self.world.clock.monotonic() if receiver.parked_at is None else receiver.parked_at
             receiver.parked_at = since if is_parked else None
 
@@ -318,25 +326,22 @@ class Life:
         """Nothing is ready: time will advance."""
         trace = self.world.trace
         trace.now = self.loop.now
-        service = self.service
-        if service is None or self.over:
+        pipeline = self.pipeline
+        if pipeline is None or self.over:
             return
-        ledger = service.metrics.ledger
+        if warning := pipeline.database.warning:
+            trace.breach(f"something is said to be lost: {warning}")
+        ledger = pipeline.ledger
         if not ledger.balanced() or ledger.in_flight < 0:
             trace.breach(f"the ledger does not balance: {ledger}")
-        for name, cursor in service.pipeline.spool.cursors.items():
+        for name, cursor in pipeline.spool.cursors.items():
             if cursor.bytes < 0 or (cursor.bytes > 0) != (cursor.events > 0):
                 trace.breach(f"{name}: its backlog does not balance: {cursor.events}, {cursor.bytes} bytes")
-        for runner in service.pipeline.runners:
+        for runner in pipeline.runners:
             own, lane = runner.ledger, runner.lane
             if not own.balanced() or own.in_flight < 0:
                 trace.breach(f"{runner.name}: the ledger does not balance: {own}")
-            if lane.waiting > max(16, service.settings.delivery.max_in_flight) * 2:
+            if lane.waiting > max(16, pipeline.settings.delivery.max_in_flight) * 2:
                 trace.breach(f"{runner.name}: {lane.waiting} batches wait for their next attempt")
         if trace.broken:
             self.loop.stop()
-
-
-@asynccontextmanager
-async def _no_admin(*rest: Any, **options: Any) -> AsyncIterator[int]:
-    yield 0

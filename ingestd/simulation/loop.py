@@ -8,6 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 _ALIKE_S = 1e-9
+_MOST_STEPS_AT_ONCE, _MOST_STEPS = 1_000, 1_000_000
+"""Before time goes on although somebody is busy, as anyio is while what it cancels waits for a thread; in a
+life."""
 
 
 class Crash(BaseException):
@@ -15,7 +18,7 @@ class Crash(BaseException):
 
 
 class Stuck(Exception):
-    """A task waits for something that never comes."""
+    """A task waits for something that never comes, or never waits."""
 
 
 class VirtualLoop(base_events.BaseEventLoop):
@@ -27,13 +30,15 @@ class VirtualLoop(base_events.BaseEventLoop):
         rng: random.Random,
         *,
         starts_at: float,
+        thread_s: float,
         on_jump: Callable[[], None],
         on_kill: Callable[[], None],
     ) -> None:
         super().__init__()
         self.now = starts_at
-        self.steps = 0
+        self.steps = self._steps_at_once = 0
         self.dead = False
+        self._thread_s = thread_s  # what a thread does takes up to this long, at least
         self._kill_at: int | None = None
         self._on_kill, self._on_jump = on_kill, on_jump
         self._rng = rng
@@ -47,7 +52,8 @@ class VirtualLoop(base_events.BaseEventLoop):
         timers = self._scheduled
         while timers and timers[0].cancelled():
             heapq.heappop(timers)._scheduled = False  # type: ignore[attr-defined]  # noqa: SLF001 - as asyncio does
-        if not self._ready:
+        if not self._ready or self._steps_at_once > _MOST_STEPS_AT_ONCE:
+            self._steps_at_once = 0
             self._on_jump()
             if not timers:
                 raise Stuck("nobody will ever do anything any more")
@@ -62,6 +68,9 @@ class VirtualLoop(base_events.BaseEventLoop):
                 continue
             handle._run()  # noqa: SLF001
             self.steps += 1
+            self._steps_at_once += 1
+            if self.steps > _MOST_STEPS:
+                raise Stuck(f"it goes round in circles: {handle}")
             if self.steps == self._kill_at:
                 self._on_kill()
             if self.dead:
@@ -89,11 +98,15 @@ class VirtualLoop(base_events.BaseEventLoop):
             else:
                 done.set_result(result)
 
-        self.call_later(self._rng.choice((0.0, 0.0005, 0.01)), work)
+        self.call_later(self._rng.random() * max(0.01, self._thread_s), work)
         return done
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
-        return self.call_soon(callback, *args, context=context)
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
 
     def _write_to_self(self) -> None:
         """No task can be woken."""
@@ -116,6 +129,9 @@ class VirtualClock:
 
     def stop(self) -> None:
         self.wall_s, self._since = self.wall(), self._loop.now
+
+    def jump(self, seconds: float) -> None:
+        self.wall_s += seconds
 
     def monotonic(self) -> float:
         return self._loop.now

@@ -3,6 +3,7 @@ output is checked."""
 
 import sqlite3
 from contextlib import closing
+from itertools import chain
 
 from ingestd.core.errors import UserError
 from ingestd.simulation.receivers import read_event
@@ -30,11 +31,13 @@ class People:
         rows = [row for row in self._waiting() if is_valid(row[1])]
         if not rows:
             return
-        chosen = rows if chance < 0.5 else [rows[int(chance * len(rows))]]
-        numbers = [row[0] for row in chosen]
+        chosen = Filter() if chance < 0.5 else Filter(ids=(rows[int(chance * len(rows))][0],))
+        now = self._world.clock.wall()
         try:
             with LetterChanges.open(self._world.disk.directory, busy_timeout_s=0) as changes:
-                marked = changes.request(numbers, now=self._world.clock.wall())
+                letters = chain.from_iterable(changes.pieces(chosen, now))
+                numbers = [letter.id for letter in letters if is_valid(letter.payload)]
+                marked = changes.request(numbers, now=now)
         except UserError as error:
             self._world.trace.say(f"dlq retry fails: {error}")
             return
@@ -114,7 +117,7 @@ class People:
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
                 return connection.execute(_WAITING).fetchall()
         except sqlite3.OperationalError as error:
-            if "no such table" in str(error) or "locked" in str(error):
+            if "no such" in str(error) or "locked" in str(error):
                 return []  # it ended before its first start was over, or somebody else has it
             raise
 

@@ -32,13 +32,16 @@ class _Told(msgspec.Struct):
 
 class Producers:
     """Each queue's events come from one producer, which waits for its answer before it sends on. ``safe``:
-    numbers that were acknowledged. ``told_delivered``: is called with answers to a producer."""
+    numbers that were acknowledged. ``sinks``: that there are in this life; ``owed``: by number, those that
+    there were each time that it was sent. ``told_delivered``: is called with answers to a producer."""
 
     def __init__(self, rng: random.Random, trace: Trace) -> None:
         self.rng, self.trace = rng, trace
         self.payloads: list[bytes] = []
         self.safe: dict[int, None] = {}
         self.sent: Counter[int] = Counter()
+        self.sinks: frozenset[str] = frozenset()
+        self.owed: dict[int, frozenset[str]] = {}
         self.told_delivered: Callable[[list[int]], None] = lambda numbers: None
         self._waiting: list[list[Post]] = [[] for _ in range(QUEUES)]  # by queue, oldest first
         self._out: list[bool] = [False] * QUEUES
@@ -62,17 +65,25 @@ class Producers:
 
     def post(self, count: int, query: str) -> None:
         queue = self.rng.randrange(QUEUES)
-        first = len(self.payloads)
-        self.payloads += [self._event(number, queue) for number in range(first, first + count)]
-        self._waiting[queue].append(Post(list(range(first, first + count)), query))
+        self._waiting[queue].append(Post([self.make(queue) for _ in range(count)], query))
         self._next(queue)
+
+    def make(self, queue: int) -> int:
+        """The number of a new event."""
+        self.payloads.append(self._event(len(self.payloads), queue))
+        return len(self.payloads) - 1
+
+    def owe(self, numbers: list[int]) -> None:
+        """They go to the sinks that there are now, and were before."""
+        for number in numbers:
+            self.owed[number] = self.owed.get(number, self.sinks) & self.sinks
 
     def copy(self) -> None:
         """A producer sends acknowledged events again."""
         if self.safe:
             known = list(self.safe)
             number = known[self.rng.randrange(len(known))]
-            queue = number_queue(self.payloads[number])
+            queue = number_queue(self.payloads[number]) % QUEUES  # it may have come in a file
             self._waiting[queue].append(Post([number], ""))
             self._next(queue)
 
@@ -121,6 +132,7 @@ class Producers:
                 self._later(wait_s * (1 + self.rng.random()), lambda: self._next(queue))
 
         self.sent.update(post.numbers)
+        self.owe(post.numbers)
         self._send(b"[" + b",".join(self.payloads[n] for n in post.numbers) + b"]", post.query, heard)
 
     def _send(self, body: bytes, query: str, heard: Callable[[Response], None]) -> None:

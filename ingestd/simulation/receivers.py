@@ -1,21 +1,16 @@
 """The other side: APIs that honour idempotency keys, and fail by script in every way that was ever seen."""
 
-import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
-import yarl
 
-from ingestd.simulation.loop import VirtualClock
 from ingestd.simulation.trace import Trace
-from ingestd.transport.engine import Engine, Exchanged, Timeout
-from ingestd.transport.network_errors import CutWhileSending, NoAnswer, Unsent
 
+TOKEN_PATH = "/token"  # noqa: S105 - an address
 JSON = ((b"Content-Type", b"application/json"),)
 HTML = b"<html><head><title>Sign in</title></head><body>Please sign in to go on.</body></html>"
 
@@ -41,12 +36,13 @@ class Kind(NamedTuple):
     """What a sink takes. ``body``: of a webhook; api: of the event API; confirmed: CloudEvents, one by one,
     about which it is asked later. ``refuses``: how it refuses the event whose number ends so, by thirteens:
     named, silent or item (a 2xx with an error in it). One that is asked takes it, and says later that it
-    failed."""
+    failed. ``login``: it wants a token."""
 
     types: tuple[str, ...]
     body: str
     bad: int
     refuses: str
+    login: bool
 
     def takes(self, event: "Seen") -> bool:
         return event.type in self.types
@@ -114,6 +110,7 @@ class Receiver:
     taken: dict[str, list[Seen]] = field(default_factory=dict)
     order: list[Seen] = field(default_factory=list)
     requests: int = 0
+    tokens: dict[str, float] = field(default_factory=dict)  # that are good, and until when
     ends: dict[str, str] = field(default_factory=dict)  # by id, what it says when it is asked
     put_off: set[int] = field(default_factory=set)  # taken later than others of their request
     _answers: dict[str, ApiReply] = field(default_factory=dict)
@@ -209,126 +206,3 @@ class Receiver:
             return {event.number for event in self.order}
         good = {"delivered"} if told else {"delivered", "pending"}
         return {self.taken[key][0].number for key, end in self.ends.items() if end in good}
-
-
-_REFUSALS = {"401": 401, "403": 403, "404": 404, "500": 500, "503": 503, "429": 429, "409 busy": 409}
-
-
-def _early(fault: str, clock: VirtualClock, rng: random.Random) -> ApiReply | None:
-    """Replys of an API that has not even looked."""
-    if fault == "html":
-        return ApiReply(200, HTML, ((b"Content-Type", b"text/html"),))
-    if fault.endswith(" wait"):
-        return ApiReply(int(fault[:3]), headers=(*JSON, (b"Retry-After", b"%d" % rng.choice((0, 1, 7, 40)))))
-    if fault == "503 date":
-        from email.utils import formatdate
-
-        when = formatdate(clock.wall() + 5, usegmt=True).encode()
-        return ApiReply(503, headers=(*JSON, (b"Retry-After", when)))
-    if fault == "409 busy":
-        return ApiReply(409, b'{"message":"a request with this key is still being processed"}')
-    if fault in _REFUSALS:
-        return ApiReply(_REFUSALS[fault], b'{"message":"not now"}')
-    return None
-
-
-_NOTICED_S = 5.0
-"""After this nothing is sent to a sink that a person has parked."""
-
-
-class Network(Engine):
-    """Instead of sockets. ``receivers``: by the first label of the host."""
-
-    def __init__(self, receivers: Mapping[str, Receiver], clock: VirtualClock, rng: random.Random) -> None:
-        self._receivers = receivers
-        self._virtual, self._rng = clock, rng
-        self._max_body_bytes = 1024 * 1024
-        self._on_the_way: dict[object, tuple[Receiver, str, bytes]] = {}
-        self._down = False
-
-    async def aclose(self) -> None:
-        """Nothing is open."""
-
-    def process_ended(self) -> None:
-        """What was on its way arrives all the same, or not."""
-        for receiver, key, body in list(self._on_the_way.values()):
-            if self._rng.random() < 0.5:
-                receiver.take(key, body, "none")
-        self._down = True
-
-    async def exchange(
-        self, method: str, url: yarl.URL, headers: Mapping[str, str], body: bytes, *, timeout: Timeout
-    ) -> Exchanged:
-        receiver = self._receivers[(url.host or "").partition(".")[0]]
-        if self._down:
-            raise Unsent("the process has ended")
-        if method == "GET":
-            return await self._ask(receiver, url.path.rpartition("/")[2])
-        if receiver.parked_at is not None and self._virtual.monotonic() > receiver.parked_at + _NOTICED_S:
-            receiver.trace.breach(f"{receiver.name} is parked, and gets requests")
-        if receiver.at_once >= receiver.most_at_once:
-            receiver.trace.breach(f"{receiver.name}: more than {receiver.most_at_once} requests at once")
-        receiver.at_once += 1
-        receiver.requests += 1
-        try:
-            async with self._virtual.timeout(timeout.total):
-                return await self._exchange(receiver, headers["idempotency-key"], body)
-        except TimeoutError:
-            raise NoAnswer("no complete answer in time") from None
-        finally:
-            receiver.at_once -= 1
-
-    async def _ask(self, receiver: Receiver, key: str) -> Exchanged:
-        fault = receiver.fault()
-        await self._virtual.sleep(self._rng.choice((0.001, 0.1)))
-        if fault == "no connection":
-            raise Unsent("cannot connect: Connection refused")
-        if early := _early(fault, self._virtual, self._rng):
-            return _exchanged(early)
-        if fault in ("cut", "silent", "cut half"):
-            raise NoAnswer("connection closed before an answer came")
-        return _exchanged(receiver.status(key))
-
-    async def _exchange(self, receiver: Receiver, key: str, body: bytes) -> Exchanged:
-        rng, fault, ticket = self._rng, receiver.fault(), object()
-        if fault == "no connection":
-            await self._virtual.sleep(rng.choice((0.001, 1.0)))
-            raise Unsent("cannot connect: Connection refused")
-        receiver.look(key, body)
-        self._on_the_way[ticket] = receiver, key, body
-        try:
-            await self._virtual.sleep(receiver.slow_s * rng.random() + rng.choice((0.001, 0.02, 0.3)))
-        finally:
-            del self._on_the_way[ticket]
-        if fault == "cut half":
-            raise CutWhileSending("connection lost: before all of the request was sent")
-        if fault == "silent":
-            await asyncio.get_running_loop().create_future()
-        if fault == "cut":
-            raise NoAnswer("connection closed before an answer came")
-        if early := _early(fault, self._virtual, rng):
-            receiver.trace.say(f"{receiver.name} answers {key[:8]}: {fault}")
-            return _exchanged(early)
-        answer = receiver.take(key, body, fault)
-        await self._virtual.sleep(rng.choice((0.0, 0.001, 0.05)))
-        receiver.trace.say(f"{receiver.name} answers {key[:8]}: {answer.status} ({fault})")
-        return await self._late(answer, fault)
-
-    async def _late(self, answer: ApiReply, fault: str) -> Exchanged:
-        if fault == "silent after":
-            await asyncio.get_running_loop().create_future()
-        if fault == "cut after":
-            raise NoAnswer("connection closed before an answer came")
-        if fault == "502 after":
-            return _exchanged(ApiReply(502, b'{"message":"bad gateway"}'))
-        if fault == "short answer":
-            return _exchanged(answer)._replace(body=answer.body[:3], truncated=True)
-        if fault == "empty" and answer.body == b"{}":
-            return _exchanged(ApiReply(200, b""))
-        if fault == "202 unnamed" and answer.body == b"{}":
-            return _exchanged(ApiReply(202, b'{"accepted":true}'))
-        return _exchanged(answer)
-
-
-def _exchanged(answer: ApiReply) -> Exchanged:
-    return Exchanged(answer.status, answer.headers, answer.body, truncated=False)

@@ -9,7 +9,6 @@ import _sqlite3
 import ctypes as c
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 IOERR_WRITE, FULL = 778, 13
@@ -18,10 +17,10 @@ _VOID = c.c_void_p
 
 
 class Operation(NamedTuple):
-    """On a file. ``kind``: write, truncate (to ``offset``), sync, delete; sync_names: of the directory, which
-    makes deletions last."""
+    """On a file, by its name in its directory. ``kind``: write, truncate (to ``offset``), sync, delete;
+    sync_names: of the directory, which makes deletions last."""
 
-    file: Path
+    name: str
     kind: str
     offset: int = 0
     data: bytes = b""
@@ -76,7 +75,7 @@ class SqliteDisk:
         find.restype, find.argtypes = c.POINTER(_Vfs), [c.c_char_p]
         self._usual = find(None)
         self._tables: dict[int, tuple[_Methods, list[Any]]] = {}
-        self._open_files: dict[int, tuple[Path, bool]] = {}
+        self._open_files: dict[int, tuple[str, str, bool]] = {}  # directory, name, whether that is new
         usual = self._usual.contents
         self._usual_open, self._usual_delete = _OPEN(usual.open), _DELETE(usual.delete)
         self._own = _Vfs()
@@ -96,26 +95,28 @@ class SqliteDisk:
         finally:
             register(c.cast(self._usual, _VOID), 1)
 
-    def _ask(self, operation: Operation) -> int:
-        listener = self.listeners.get(str(operation.file.parent))
+    def _ask(self, directory: str, operation: Operation) -> int:
+        listener = self.listeners.get(directory)
         return listener.before(operation) if listener else 0
 
-    def _open(self, vfs: int, name: int | None, file: int, flags: int, out: int) -> int:
+    def _open(self, vfs: int, name: bytes | None, file: int, flags: int, out: int) -> int:
         code: int = self._usual_open(c.addressof(self._usual.contents), name, file, flags, out)
-        if code == 0 and name:
+        path = (c.string_at(name) if name else b"").decode()
+        directory, _, file_name = path.rpartition("/")
+        if code == 0 and directory in self.listeners:
             opened = _File.from_address(file)
             methods = opened.methods.contents
             table = self._tables.get(c.addressof(methods)) or self._make_table(methods)
             opened.methods = c.pointer(table[0])
             new_name = bool(flags & (_OPEN_JOURNAL | _OPEN_WAL) and flags & _OPEN_CREATE)
-            self._open_files[file] = (Path((c.string_at(name) or b"").decode()), new_name)
+            self._open_files[file] = (directory, file_name, new_name)
         return code
 
     def _delete(self, vfs: int, name: bytes, sync: int) -> int:
-        path = Path(name.decode())
-        code = self._ask(Operation(path, "delete"))
+        directory, _, file_name = name.decode().rpartition("/")
+        code = self._ask(directory, Operation(file_name, "delete"))
         if code == 0 and sync:
-            code = self._ask(Operation(path, "sync_names"))
+            code = self._ask(directory, Operation(file_name, "sync_names"))
         return code or self._usual_delete(c.addressof(self._usual.contents), name, sync)
 
     def _make_table(self, usual: _Methods) -> tuple[_Methods, list[Any]]:
@@ -124,19 +125,23 @@ class SqliteDisk:
         usual_write, usual_truncate = _WRITE(usual.write), _TRUNCATE(usual.truncate)
         usual_sync, files = _SYNC(usual.sync), self._open_files
 
+        ask = self._ask
+
         def write(file: int, data: int, size: int, offset: int) -> int:
-            code = self._ask(Operation(files[file][0], "write", offset, c.string_at(data, size)))
+            directory, name, _ = files[file]
+            code = ask(directory, Operation(name, "write", offset, c.string_at(data, size)))
             return code or usual_write(file, data, size, offset)
 
         def truncate(file: int, size: int) -> int:
-            return self._ask(Operation(files[file][0], "truncate", size)) or usual_truncate(file, size)
+            directory, name, _ = files[file]
+            return ask(directory, Operation(name, "truncate", size)) or usual_truncate(file, size)
 
         def sync(file: int, flags: int) -> int:
-            path, new_name = files[file]
-            code = self._ask(Operation(path, "sync"))
+            directory, name, new_name = files[file]
+            code = ask(directory, Operation(name, "sync"))
             if code == 0 and new_name:  # the directory too: SQLite's os_unix.c, unixSync
-                files[file] = (path, False)
-                code = self._ask(Operation(path, "sync_names"))
+                files[file] = (directory, name, False)
+                code = ask(directory, Operation(name, "sync_names"))
             return code or usual_sync(file, flags)
 
         kept = [_WRITE(write), _TRUNCATE(truncate), _SYNC(sync)]

@@ -1,10 +1,12 @@
 """What outlives a process: the disk, the APIs, the producers, the time; and what must be true at the end."""
 
+import gzip
 import random
+import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +14,29 @@ from ingestd.config import Settings
 from ingestd.simulation.disk import Disk
 from ingestd.simulation.loop import VirtualClock
 from ingestd.simulation.plan import HistoryPlan, LifePlan
+from ingestd.simulation.producers import QUEUES as FILE_QUEUES
 from ingestd.simulation.producers import Producers
-from ingestd.simulation.receivers import Receiver, read_event
+from ingestd.simulation.receivers import TOKEN_PATH, Receiver, read_event
 from ingestd.simulation.sqlite_vfs import SqliteDisk
 from ingestd.simulation.trace import Trace, Violation
 from ingestd.store.connection import FILE_NAME
+from ingestd.store.spool_rows import forget_sink
+from ingestd.store.writer import Writer
 
+Rows = Callable[..., list[Any]]
+
+_LETTERS = "SELECT sink, payload, state FROM letters"
 _LEASED = "SELECT id, attempts FROM letters WHERE state = 'leased'"
 _EMPTY = ("batches WHERE NOT settled", "spool", "confirmations")
 
 
 class SimulatedWorld:
-    def __init__(self, plan: HistoryPlan, root: Path, sqlite: SqliteDisk) -> None:
+    def __init__(self, plan: HistoryPlan, root: Path, sqlite: SqliteDisk, content: bytes) -> None:
         self.plan = plan
         self.rng = random.Random(plan.seed)
         self.trace = Trace()
         self.clock = VirtualClock(1_800_000_000.0)
-        self.disk = Disk(root, sqlite, random.Random(plan.seed + 1))
+        self.disk = Disk(root, sqlite, random.Random(plan.seed + 1), content)
         self.lake = root / "lake"
         self.receivers = {
             name: Receiver(name, kind, random.Random(plan.seed + 2), self.trace)
@@ -40,13 +48,20 @@ class SimulatedWorld:
         self._purged: set[tuple[str, int]] = set()
         self._excused: set[int] = set()  # a person was told that they may arrive twice
         self._edited: dict[int, list[bytes]] = {}
+        self.file = root / f"events.{plan.file}"
+        self._in_file: list[int] = []
+        self._damaged_chunks: set[int] = set()  # that somebody must be told of
+        self._ever_damaged: set[int] = set()
+        self._damaged: set[int] = set()  # numbers of events that were in them
         self._leased: set[tuple[int, int]] = set()  # by number, with the attempts that they had
         self._letters: set[int] = set()  # that ever were dead letters
 
     def settings(self, life: LifePlan) -> Settings:
         sections: dict[str, Any] = {name: dict(section) for name, section in life.settings.items()}
         bounds, sinks = sections.pop("bounds"), dict[str, Any]()
-        for name, kind in self.plan.kinds.items():
+        kinds = {name: kind for name, kind in self.plan.kinds.items() if name != life.without}
+        self.producers.sinks = frozenset(kinds)
+        for name, kind in kinds.items():
             url = f"http://{name}.invalid/"
             if kind.body == "api":
                 sinks[name] = {"type": "ingest_api", "url": url}
@@ -56,6 +71,13 @@ class SimulatedWorld:
             else:
                 sinks[name] = {"type": "webhook", "url": url, "body": kind.body, "expect": "json"}
             sinks[name] |= {key: value for key, value in bounds.get(name, {}).items() if value is not None}
+            if kind.login:
+                sinks[name]["auth"] = {
+                    "type": "oauth2",
+                    "token_url": f"http://{name}.invalid{TOKEN_PATH}",
+                    "client_id": "somebody",
+                    "client_secret": "something",
+                }
             if len(kind.types) < 3:
                 sinks[name]["when"] = {"eventType": list(kind.types)}
             self.receivers[name].most_at_once = sections["delivery"]["max_in_flight"]
@@ -65,13 +87,37 @@ class SimulatedWorld:
                 "type": "lake",
                 "url": str(self.lake),
                 "of": of,
-                "file_age": 2.0,
+                "file_age": self.plan.lake_age_s,
                 "partition": "date",
             }
         if self.plan.ordered:
             sections["delivery"]["order_by"] = "routingMetadata.queueId"
         sections["state"] = {"dir": str(self.disk.directory)}
         return Settings.model_validate(sections | {"sinks": sinks})
+
+    # --- a file that is replayed ---
+
+    def write_lines(self, count: int) -> None:
+        """It grows: by events, copies of earlier ones, and lines that are none."""
+        rng, producers = self.rng, self.producers
+        lines = []
+        for _ in range(count):
+            if rng.random() < 0.03:
+                lines.append(b'{"no":"event"}')
+                continue
+            copied = self._in_file and rng.random() < self.plan.copies
+            number = rng.choice(self._in_file) if copied else producers.make(FILE_QUEUES + rng.randrange(2))
+            self._in_file += [] if copied else [number]
+            producers.sent[number] += 1
+            lines.append(producers.payloads[number])
+        data = b"\n".join(lines) + b"\n"
+        with open(self.file, "ab") as file:
+            file.write(gzip.compress(data, mtime=0) if self.plan.file == "gzip" else data)
+        producers.owe([number for number in self._in_file if number not in producers.safe])
+
+    def replayed(self) -> None:
+        """A replay told that it is done with the file."""
+        self.producers.safe.update(dict.fromkeys(self._in_file))
 
     # --- what people did ---
 
@@ -85,13 +131,60 @@ class SimulatedWorld:
     def edited(self, number: int, payload: bytes) -> None:
         self._edited.setdefault(number, []).append(payload)
 
+    def before(self, life: LifePlan) -> None:
+        """What happens while no process runs."""
+        if self.disk.full:
+            return
+        if life.rot:
+            self._rot()
+        if life.forget:
+            self._forget(life.without)
+
+    def _rot(self) -> None:
+        """A bit of a chunk in the spool is another one."""
+        with self._opened() as rows:
+            if not (chunks := rows("SELECT id, payload FROM spool ORDER BY id")):
+                return
+            number, payload = self.rng.choice(chunks)
+            at = self.rng.randrange(len(payload))
+            changed = payload[:at] + bytes([payload[at] ^ 1]) + payload[at + 1 :]
+            rows("UPDATE spool SET payload = ? WHERE id = ?", changed, number)
+        self.trace.say(f"chunk {number} of the spool is damaged")
+        self._damaged_chunks.add(number)
+        self._ever_damaged.add(number)
+        self._damaged |= {int(found) for found in re.findall(rb'"n":(\d+)', payload)}
+        for receiver in self.receivers.values():  # a request with one of these cannot be made again
+            for body in receiver.bodies.values():
+                numbers = {event.number for event in receiver.events(body)}
+                self._excused |= numbers if numbers & self._damaged else set()
+
+    def _forget(self, sink: str) -> None:
+        """``spool forget``."""
+        writer = Writer(self.disk.directory / FILE_NAME, busy_timeout_s=0.0, pwrite=self.disk.write_mark)
+        forgotten: list[object] = []
+        writer.transact([lambda connection: forgotten.append(forget_sink(connection, sink))])
+        writer.close()
+        self.trace.say(f"spool forget {sink}: {forgotten}")
+        self._damaged_chunks.clear()  # some of these may be gone with it
+        for number, owed in self.producers.owed.items():
+            self.producers.owed[number] = owed - {sink}
+
     # --- what must be true ---
 
     def look_at_letters(self) -> None:
         """Between two lives: an event that was a dead letter may be sent late, or twice if it came again."""
-        for _, payload, _ in self._read_letters():
+        with self._opened() as rows:
+            self._note_letters(rows(_LETTERS))
+            self._leased = set(rows(_LEASED))
+
+    def has_leased(self) -> bool:
+        """Some letter is on its way, or was forgotten there."""
+        with self._opened() as rows:
+            return bool(rows(_LEASED))
+
+    def _note_letters(self, letters: Iterable[tuple[str, bytes, str]]) -> None:
+        for _, payload, _ in letters:
             self._letters.update(_numbers_in(payload))
-        self._leased = set(self._rows(_LEASED))
 
     def _check_delivered(self, numbers: list[int]) -> None:
         """A producer was told that these are delivered."""
@@ -99,14 +192,16 @@ class SimulatedWorld:
             there = receiver.has(told=True)
             for number in numbers:
                 event = read_event(self.producers.payloads[number])
-                if receiver.kind.takes(event) and number not in there:
+                if receiver.kind.takes(event) and number not in there and name in self.producers.owed[number]:
                     self.trace.breach(f"producer was told that {number} is delivered, and {name} has it not")
 
     def check_end(self) -> None:
         """Raises Violation."""
-        letters = self._read_letters()
-        self._check_leases()
-        self.look_at_letters()
+        with self._opened() as rows:
+            letters = rows(_LETTERS)
+            self._check_leases(rows)
+            self._check_file(rows)
+        self._note_letters(letters)
         buried = {(sink, number) for sink, payload, _ in letters for number in _numbers_in(payload)}
         for name, receiver in self.receivers.items():
             self._check_sink(name, receiver, buried)
@@ -120,20 +215,21 @@ class SimulatedWorld:
                     continue
                 if number not in self.receivers[sink].accepted():
                     self.trace.breach(f"letter of {number} is told to be delivered, and {sink} has it not")
-        self._check_file()
         if self.plan.lake:
             self._check_lake()
         self.trace.judge()
 
-    def _check_leases(self) -> None:
-        if stuck := self._leased & set(self._rows(_LEASED)):
+    def _check_leases(self, rows: Rows) -> None:
+        if stuck := self._leased & set(rows(_LEASED)):
             self.trace.breach(f"letters {sorted(stuck)} are leased still, by a process that ended")
 
     def _check_sink(self, name: str, receiver: Receiver, buried: set[tuple[str, int]]) -> None:
         trace, counts, has = self.trace, receiver.counts(), receiver.has()
         for number in self.producers.safe:
             event = read_event(self.producers.payloads[number])
-            if not receiver.kind.takes(event) or number in has:
+            if not receiver.kind.takes(event) or name not in self.producers.owed[number]:
+                continue
+            if number in has or number in self._damaged:
                 continue
             if not {(name, number), ("", number)} & (buried | self._purged):
                 trace.breach(
@@ -150,13 +246,16 @@ class SimulatedWorld:
             self._check_order(receiver)
 
     def _came_anew(self, number: int) -> bool:
-        """Its key was free again, since it became a dead letter, and somebody sent it once more."""
-        return number in self._letters and self.producers.sent[number] > 1
+        """Somebody sent it once more, and its key was free: nobody remembers keys, or it had become a dead
+        letter."""
+        free = number in self._letters or not self.plan.knows_copies
+        return free and self.producers.sent[number] > 1
 
     def _check_order(self, receiver: Receiver) -> None:
         last: dict[str, int] = {}
         for event in receiver.order:
             late = event.number in self._letters | receiver.put_off or event.edited
+            late = late or self._came_anew(event.number)
             if late:
                 continue
             if event.number < last.get(event.queue, -1):
@@ -165,12 +264,15 @@ class SimulatedWorld:
                 )
             last[event.queue] = max(event.number, last.get(event.queue, -1))
 
-    def _check_file(self) -> None:
+    def _check_file(self, rows: Rows) -> None:
         """Nothing is left on its way, and the file is whole."""
         for table in _EMPTY:
-            if (count := self._rows(f"SELECT count(*) FROM {table}")[0][0]) != 0:  # noqa: S608 - our own names
+            if (count := rows(f"SELECT count(*) FROM {table}")[0][0]) != 0:  # noqa: S608 - our own names
                 self.trace.breach(f"{count} rows are left in {table}")
-        if (verdict := self._rows("PRAGMA integrity_check")[0][0]) != "ok":
+        told = {number for (number,) in rows("SELECT first FROM spool_damage")}
+        if not self._damaged_chunks <= told <= self._ever_damaged:
+            self.trace.breach(f"chunks {told} are said to be damaged: {self._damaged_chunks} are")
+        if (verdict := rows("PRAGMA integrity_check")[0][0]) != "ok":
             self.trace.breach(f"the state file is damaged: {verdict}")
 
     def _check_lake(self) -> None:
@@ -178,30 +280,33 @@ class SimulatedWorld:
         counts = Counter(number for line in _lake_lines(self.lake) for number in _numbers_in(line))
         name = "" if self.plan.lake == "accepted" else next(iter(self.plan.kinds))
         for number, count in counts.items():
-            if count > 1 and number not in self._letters | self._excused:
+            if count > 1 and number not in self._letters | self._excused and not self._came_anew(number):
                 self.trace.breach(f"event {number} is {count} times in the lake")
         wanted = set(self.producers.safe)
         if name:
             # what was given up may have been taken, and is known only when its letter is sent again
             wanted = self.receivers[name].has(told=True) - self._letters
-        missing = wanted - set(counts)
+        missing = wanted - set(counts) - self._damaged
         if missing and not self.plan.blocks_disk:
             self.trace.breach(f"events {sorted(missing)[:5]} are not in the lake")
 
-    def _read_letters(self) -> list[tuple[str, bytes, str]]:
-        return self._rows("SELECT sink, payload, state FROM letters")
-
-    def _rows(self, sql: str) -> list[Any]:
+    @contextmanager
+    def _opened(self) -> Iterator[Rows]:
+        """The state file, to read from."""
         path = self.disk.directory / FILE_NAME
-        if not path.exists():
-            return []
-        try:
-            with closing(sqlite3.connect(path)) as connection:
-                return connection.execute(sql).fetchall()
-        except sqlite3.Error as error:
-            if "no such" in str(error):
-                return []  # it ended before its first start was over
-            raise Violation(f"the state file cannot be read: {error}") from None
+        with closing(
+            sqlite3.connect(path if path.exists() else ":memory:", isolation_level=None)
+        ) as connection:
+
+            def rows(sql: str, *values: object) -> list[Any]:
+                try:
+                    return connection.execute(sql, values).fetchall()
+                except sqlite3.Error as error:
+                    if "no such" in str(error):
+                        return []  # it ended before its first start was over
+                    raise Violation(f"the state file cannot be read: {error}") from None
+
+            yield rows
 
 
 def _numbers_in(payload: bytes) -> list[int]:

@@ -6,7 +6,6 @@ import queue
 import sqlite3
 import struct
 import threading
-import time
 import zlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from ingestd.core.clock import SystemClock
 from ingestd.store.ballast import Ballast
 from ingestd.store.connection import MARK, MARK_NAME, StoreFailed, connect, is_full, unpack_mark
 from ingestd.store.rescue import DisplacedDatabase, bring_home, save
@@ -203,7 +203,7 @@ class WriterHost(Protocol):
 class WriterThread:
     """The real ``WriterHost``."""
 
-    monotonic = staticmethod(time.monotonic)
+    monotonic = staticmethod(SystemClock.monotonic)
     pwrite = staticmethod(os.pwrite)
 
     def __init__(self) -> None:

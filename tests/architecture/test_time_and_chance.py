@@ -10,10 +10,9 @@ NOT_SIMULATED = {"cli", "sandbox", "httpd", "admin", "telemetry", "simulation"}
 """Rooms outside of what a simulation runs: the terminal, a server of its own, sockets, the process;
 itself."""
 STILL_PAST_THE_CLOCK = {
-    # the writer's thread waits for the disk and for other processes, in real time
+    # commands wait for other processes, in real time
     "ingestd.store.letter_changes": {"time.monotonic", "time.sleep"},
     "ingestd.store.lock": {"time.monotonic", "time.sleep"},
-    "ingestd.store.writer": {"time.monotonic"},
 }
 """What modules still take past that. The list may only get shorter."""
 

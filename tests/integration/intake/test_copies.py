@@ -1,9 +1,5 @@
 """A replay that is killed: a copy that stands near its original is never an event of its own."""
 
-import asyncio
-import json
-import random
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,120 +7,19 @@ from typing import Any
 
 import pytest
 
-from tests.each import each
-from tests.effort import seeds
 from tests.integration.intake.replay_support import (
     Place,
     SmallPlace,
     assert_once,
     keys_by_event,
     rows,
-    sink,
     until,
     write,
 )
-from tests.integration.intake.support import event, key_of, numbers_of
-from tests.receiver import Action, Cut, Hang, Receiver, Reply, Request
+from tests.integration.intake.support import event, numbers_of
+from tests.receiver import Action, Hang, Receiver, Reply, Request
 
 pytestmark = pytest.mark.anyio
-
-CHUNK_BYTES = 1500
-CONVERSATIONS = 7
-
-
-def talk(number: int, **other: Any) -> bytes:
-    return event(number, eventType=f"c{number % CONVERSATIONS}", **other)
-
-
-class Api:
-    """Honours keys; remembers what it took, in what order. It holds some answers back, refuses bodies as too
-    large, names events that it will never take (``number % 17 == 5``), and is away now and then."""
-
-    def __init__(self, rng: random.Random, *, largest: int) -> None:
-        self.rng, self.largest = rng, largest
-        self.quiet = False
-        self.taken: dict[str, list[int]] = {}
-        self.bodies: dict[str, bytes] = {}
-        self.order: defaultdict[int, list[int]] = defaultdict(list)
-
-    async def __call__(self, request: Request) -> Action:
-        key, numbers, rng = key_of(request), numbers_of(request), self.rng
-        assert self.bodies.setdefault(key, request.body) == request.body, "other bytes under a used key"
-        await asyncio.sleep(rng.uniform(0, 0.004))
-        if not self.quiet and rng.random() < 0.25:
-            return rng.choice([Reply(503, {"Retry-After": "0"}), Cut("before_headers"), Hang()])
-        if len(numbers) > self.largest:
-            return Reply(413)
-        if bad := [index for index, number in enumerate(numbers) if number % 17 == 5]:
-            return Reply(
-                422, body=json.dumps({"errors": [{"index": i, "message": "no"} for i in bad]}).encode()
-            )
-        if key not in self.taken:
-            self.taken[key] = numbers
-            for number in numbers:
-                self.order[number % CONVERSATIONS].append(number)
-        return Reply() if self.quiet or rng.random() < 0.8 else rng.choice([Cut(), Hang()])
-
-    def assert_once(self, count: int, *, ordered: bool) -> None:
-        taken = [number for numbers in self.taken.values() for number in numbers]
-        assert sorted(taken) == [number for number in range(count) if number % 17 != 5]
-        for numbers in self.order.values() if ordered else ():
-            assert numbers == sorted(numbers)
-
-
-def with_copies(rng: random.Random, count: int) -> list[bytes]:
-    """Each event, and behind it, at most some chunks away, copies of some; a few lines are no events."""
-    placed = [(float(number), talk(number, pad=number * 37 % 150)) for number in range(count)]
-    for number in range(count):
-        behind = [rng.choice([0.5, 4, 40]) * rng.random() for _ in range(rng.choice([0, 0, 0, 1, 2]))]
-        placed += [(number + distance, talk(number)) for distance in behind]
-        if number % 29 == 7:
-            placed.append((number + 0.1, talk(number, eventTime="bad")))
-    return [line for _, line in sorted(placed)]
-
-
-@each("ordered", [True, False], ids=["ordered", "in any order"])
-@each("several", [False, True], ids=["one sink", "two sinks"])
-@each("seed", seeds(1, 15))
-async def test_whenever_it_is_killed_copies_stay_copies(
-    tmp_path: Path, seed: int, several: bool, ordered: bool
-) -> None:
-    seed += 10 * several + 100 * ordered
-    rng = random.Random(seed)
-    count = 170
-    source = write(tmp_path / "in.ndjson", with_copies(rng, count))
-    apis = [Api(random.Random(seed + number), largest=rng.choice([6, 100])) for number in range(1 + several)]
-    sections: dict[str, Any] = {
-        "delivery": {
-            "request_timeout": 0.15,
-            "max_in_flight": 4,
-            "order_by": "eventType" if ordered else "",
-            "give_up_after": 600,
-            "startup_timeout": 60,
-        },
-    }
-    async with Receiver(apis[0]) as first, Receiver(apis[-1]) as second:
-        sinks = {
-            f"s{number}": sink(receiver) for number, receiver in enumerate((first, second)[: 1 + several])
-        }
-        place = SmallPlace(tmp_path / "0", sinks, sections)
-        for life in range(1, 9):
-            async with place.running(source) as running:
-                if await running.over_before(first, requests=len(first.requests) + rng.randrange(1, 9)):
-                    break
-                await asyncio.sleep(rng.uniform(0, 0.01))
-                place = await running.crash(tmp_path / str(life))
-        for api in apis:
-            api.quiet = True
-        report = await place.run(source)
-    assert report["in_flight"] == 0
-    for api in apis:
-        api.assert_once(count, ordered=ordered)
-    assert rows(place.directory, "SELECT id, sink FROM batches") == []
-    refused = rows(
-        place.directory, "SELECT count(*), count(DISTINCT line) FROM letters WHERE reason = 'invalid'"
-    )
-    assert refused[0][0] == refused[0][1] <= len([n for n in range(count) if n % 29 == 7])
 
 
 async def killed_with(

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import random
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,6 @@ from ingestd.core.receipt import Receipt
 from ingestd.intake import fan_out, replay_intake
 from ingestd.intake.recovery import ProcessedEvents, Recovery
 from tests.each import each
-from tests.effort import seeds
 from tests.ids import new_id
 from tests.integration.intake.replay_support import (
     SMALL,
@@ -34,7 +32,7 @@ from tests.integration.intake.replay_support import (
     write,
 )
 from tests.integration.intake.support import event, numbers_of, sent
-from tests.receiver import Action, Cut, Hang, Receiver, Reply, Request
+from tests.receiver import Action, Hang, Receiver, Reply, Request
 
 pytestmark = pytest.mark.anyio
 
@@ -58,46 +56,6 @@ def assert_passed(place: Place, source: Path) -> None:
     assert rows(place.directory, "SELECT position FROM sources ORDER BY id DESC LIMIT 1") == [
         (source.stat().st_size,)
     ]
-
-
-def faulty(rng: random.Random) -> Receiver:
-    async def answer(_: Request) -> Action:
-        await asyncio.sleep(rng.uniform(0, 0.004))
-        actions: list[Action] = [Reply(), Reply(), Reply(), Reply(503), Cut("before_headers")]
-        return rng.choice(actions)
-
-    return Receiver(answer)
-
-
-@each("seed", seeds(1, 20))
-@each("window", [True, False])  # without one nothing hides what is sent twice
-async def test_whenever_it_is_killed_each_sink_gets_each_of_its_events_once(
-    tmp_path: Path, window: bool, seed: int
-) -> None:
-    rng = random.Random(seed)
-    count = 240
-    lines = [event(number) for number in range(count)]
-    lines += [event(number, eventTime="bad") for number in range(5)]
-    if window:
-        lines += [event(number, attributes={"a": "copy"}) for number in rng.sample(range(count), 20)]
-    source = write(tmp_path / "in.ndjson", lines)
-    async with faulty(rng) as all_, faulty(rng) as ones, faulty(rng) as twos:
-        sinks = {"all": sink(all_), "ones": sink(ones, when=ONES), "twos": sink(twos, when=TWOS)}
-        place = SmallPlace(tmp_path / "0", sinks, {} if window else {"window": {"max_age": 0}})
-        for life in range(1, 6):
-            seen, enough = len(all_.requests), rng.randrange(1, 14)
-            async with place.running(source) as running:
-                if await running.over_before(all_, requests=seen + enough):
-                    break
-                await asyncio.sleep(rng.uniform(0, 0.01))
-                place = await running.crash(tmp_path / str(life))
-        report = await place.run(source)
-        assert report["in_flight"] == 0
-        assert_once(all_, range(count))
-        assert_once(ones, of("1", count))
-        assert_once(twos, of("2", count))
-    assert_passed(place, source)
-    assert rows(place.directory, "SELECT count(*), count(DISTINCT line) FROM letters") == [(5, 5)]
 
 
 async def test_ledgers_count_an_event_once_and_what_each_sink_did(tmp_path: Path) -> None:

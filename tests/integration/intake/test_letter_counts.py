@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.app.maintenance import COUNT_LETTERS_S, HOUSEKEEPING_S, keep_house
+from ingestd.app.maintenance import keep_house
+from ingestd.core.bounds import DEFAULT_BOUNDS
 from ingestd.core.clock import SystemClock
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
@@ -30,13 +31,13 @@ class Steps(SystemClock):
         self.go, self.asleep = asyncio.Event(), asyncio.Event()
 
     async def sleep(self, seconds: float) -> None:  # type: ignore[override]
-        assert seconds == HOUSEKEEPING_S
+        assert seconds == DEFAULT_BOUNDS.housekeeping_s
         self.asleep.set()
         await self.go.wait()
         self.go.clear()
 
     async def pass_time(self, seconds: float) -> None:
-        for _ in range(round(seconds / HOUSEKEEPING_S)):
+        for _ in range(round(seconds / DEFAULT_BOUNDS.housekeeping_s)):
             self.asleep.clear()
             self.go.set()
             async with asyncio.timeout(DEADLINE_S):
@@ -62,14 +63,14 @@ async def kept(directory: Path) -> AsyncIterator[tuple[Pipeline, Steps]]:
 async def test_what_is_purged_beside_a_service_is_no_longer_counted_within_seconds(
     tmp_path: Path, phase: int
 ) -> None:
-    assert COUNT_LETTERS_S <= 5.0, "a person looks again"
+    assert DEFAULT_BOUNDS.count_letters_s <= 5.0, "a person looks again"
     async with kept(tmp_path) as (pipeline, clock):
-        await clock.pass_time(COUNT_LETTERS_S)
+        await clock.pass_time(DEFAULT_BOUNDS.count_letters_s)
         assert pipeline.metrics.letters == {"waiting": 3, "leased": 0, "delivered": 0}
-        await clock.pass_time(phase * HOUSEKEEPING_S)
+        await clock.pass_time(phase * DEFAULT_BOUNDS.housekeeping_s)
         for left in (2, 0):
             where = Filter(ids=(1,)) if left else Filter()
             with LetterChanges.open(tmp_path) as beside:
                 beside.purge(where, now=clock.wall(), done=PurgeResult())
-            await clock.pass_time(COUNT_LETTERS_S)
+            await clock.pass_time(DEFAULT_BOUNDS.count_letters_s)
             assert pipeline.metrics.letters["waiting"] == left

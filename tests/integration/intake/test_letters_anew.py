@@ -10,6 +10,7 @@ import pytest
 
 from ingestd.core.submission import AcceptedSubmission
 from ingestd.store import letter_leases
+from ingestd.store.dead_letters import Filter
 from ingestd.store.letter_changes import LetterChanges
 from tests.each import each
 from tests.integration.intake.support import (
@@ -23,12 +24,22 @@ from tests.integration.intake.support import (
     sent,
     webhook,
 )
-from tests.integration.intake.test_letter_lives import ask_for, work_on_letters
 from tests.receiver import Action, Receiver, Reply, Request
 
 pytestmark = pytest.mark.anyio
 
 ONE_TRY: dict[str, dict[str, Any]] = {"delivery": {"max_attempts": 1}, "letters": {"poll_interval": 0.01}}
+
+
+def work_on_letters(life: Life) -> None:
+    life.tasks += [asyncio.ensure_future(runner.worker.run()) for runner in life.pipeline.runners]
+
+
+def ask_for(life: Life) -> None:
+    """A person wants all letters sent."""
+    with LetterChanges.open(life.directory) as changes:
+        for piece in changes.pieces(Filter(), now := life.pipeline.clock.wall()):
+            changes.request([letter.id for letter in piece], now=now)
 
 
 class Switch:

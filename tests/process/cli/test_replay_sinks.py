@@ -1,20 +1,14 @@
 """``ingestd replay`` as a process, into the sinks of a configuration file."""
 
-import asyncio
-import contextlib
 import json
-import random
-import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.effort import seeds
-from tests.event_api import INVALID, EventApi, event, events, once_each, write
+from tests.event_api import INVALID, EventApi, event, events, write
 from tests.process.cli.support import Place
-from tests.receiver import Action, Cut, Reply, Request
 
 pytestmark = pytest.mark.anyio
 
@@ -44,64 +38,6 @@ def configure(place: Place, sinks: Mapping[str, Mapping[str, Any]]) -> Path:
 def words(place: Place, source: object, *more: object) -> list[object]:
     report = ("--report", place.report_file, "--state-dir", place.state)
     return ["replay", source, "--config", place / "ingestd.toml", *report, *more]
-
-
-def faulty(rng: random.Random) -> EventApi:
-    async def answer(_: Request) -> Action:
-        await asyncio.sleep(rng.uniform(0.002, 0.01))
-        actions: list[Action] = [Reply(), Reply(), Reply(), Reply(503), Cut("before_headers"), Cut("rst")]
-        return rng.choice(actions)
-
-    return EventApi(answer)
-
-
-def assert_balanced(report: Mapping[str, Any]) -> None:
-    ends = ("delivered", "duplicate", "rejected", "dead_lettered", "unmatched", "in_flight")
-    assert report["accepted"] == sum(report[name] for name in ends), report
-    for name, sink in report["sinks"].items():
-        assert sink["routed"] == sink["delivered"] + sink["dead_lettered"] + sink["in_flight"], name
-
-
-@pytest.mark.parametrize("seed", seeds(1, 10))
-async def test_every_sink_gets_its_events_once_whatever_is_killed_when(place: Place, seed: int) -> None:
-    rng = random.Random(seed)
-    kinds = ("queue", "call", "other")
-    lines = {
-        kind: [event(n, kind=kind, note="n" * 400) for n in range(i, 1500, 3)] for i, kind in enumerate(kinds)
-    }
-    mixed = [one for some in lines.values() for one in some]
-    rng.shuffle(mixed)
-    copies = [one.replace(b"nnn", b"mmm") for one in mixed[:30]]
-    source = write(place / "in.ndjson", [*mixed, *copies, INVALID])
-    async with faulty(rng) as queue, faulty(rng) as calls:
-        some = {"max_events": 20}
-        configure(
-            place,
-            {
-                "queue": {"url": queue.url, "when": QUEUE, **some},
-                "calls": {"url": calls.url, "when": CALLS, **some},
-            },
-        )
-        for _ in range(2):
-            enough = len(calls.requests) + rng.randrange(2, 25)
-            async with place.start(*words(place, source, "--quiet")) as running:
-                await calls.until(lambda api, n=enough: len(api.requests) >= n)  # type: ignore[misc]
-                assert (await running.kill()).code == -9
-        done = await place.run(*words(place, source, "--quiet"))
-        assert done.code in (0, 3), done  # one is not valid: told by the life that came upon it
-        found = [once_each(api.batches) for api in (queue, calls)]
-    queued, called = (sorted(one for batch in batches.values() for one in batch) for batches in found)
-    assert queued == sorted(lines["queue"])
-    assert called == sorted([*lines["queue"], *lines["call"]])
-    report = place.report
-    assert_balanced(report)
-    assert report["in_flight"] == 0
-    assert report["rejected"] <= 1
-    assert report["duplicate"] <= 30
-    assert len(place.letters()) == 1
-    with contextlib.closing(sqlite3.connect(place.state / "state.db")) as connection:
-        left = connection.execute("SELECT (SELECT count(*) FROM batches), position FROM sources").fetchall()
-    assert left == [(0, source.stat().st_size)], "nothing is left for another run"
 
 
 async def test_a_sink_that_is_down_is_named_and_gets_the_rest_in_the_next_run(place: Place) -> None:
