@@ -20,8 +20,8 @@ PAGES = ("/", "/letters", "/letters/1", "/producers", "/configuration", "/login"
 class Api:
     """Refuses every event with ``"note":"bad…"`` by name; ``up`` False: is away."""
 
-    def __init__(self) -> None:
-        self.up = True
+    def __init__(self, words: str = f"no {MARKUP}") -> None:
+        self.up, self.words = True, words
         self.server = EventApi(self._answer)
 
     def _answer(self, request: Request) -> Reply:
@@ -31,7 +31,7 @@ class Api:
         bad = [one["interactionId"] for one in found if one["attributes"]["note"].startswith("bad")]
         if not bad:
             return Reply()
-        errors = [{"interactionId": one, "status": 422, "message": f"no {MARKUP}"} for one in bad]
+        errors = [{"interactionId": one, "status": 422, "message": self.words} for one in bad]
         return Reply(422, body=json.dumps({"errors": errors}).encode())
 
 
