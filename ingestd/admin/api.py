@@ -18,6 +18,8 @@ from ingestd.admin.requests import (
     letter_query,
     may_change,
     may_look,
+    read_body,
+    read_json,
     visitor_of,
 )
 from ingestd.core.errors import NotFound, UserError
@@ -156,7 +158,7 @@ class Api:
         return answer(await self._actions.purge(query, who=who, dry_run=dry_run))
 
     async def _edit(self, request: web.Request, who: str) -> web.Response:
-        payload = await request.read()
+        payload = await read_body(request)
         if wrong := self._model.check(payload):
             return problem(422, "; ".join(wrong))
         number = int(request.match_info["number"])
@@ -165,14 +167,16 @@ class Api:
 
 async def _chosen(request: web.Request) -> tuple[LetterQuery, bool]:
     """``{"ids": […], "sink": …, …, "dry_run": true}``; without ``dry_run`` it is one. Raises ValueError."""
-    given = await request.json()
+    given = await read_json(request)
     if not isinstance(given, dict):
         raise ValueError("an object is wanted")
-    dry_run, ids = given.pop("dry_run", True), given.pop("ids", [])
+    dry_run, ids = given.pop("dry_run", True), given.pop("ids", None)
     words = {name: value for name, value in given.items() if isinstance(value, str)}
-    if len(words) < len(given) or not isinstance(ids, list) or not all(map(_is_whole, ids)):
+    if len(words) < len(given) or not isinstance(ids, list | None) or not all(map(_is_whole, ids or [])):
         raise ValueError("ids are numbers, all else is text")
-    query = letter_query(words, [str(int(one)) for one in ids])
+    if ids == []:
+        raise ValueError("ids names no letter: leave it out for all that match the rest")
+    query = letter_query(words, [str(int(one)) for one in ids or []])
     if unknown := words.keys() - set(QUERY_FIELDS):
         raise ValueError(f"there is no field {', '.join(sorted(unknown))}")
     return query, dry_run is not False

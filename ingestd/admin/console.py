@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from multidict import MultiDict
 
 from ingestd.admin.access import COOKIE, CSRF_FIELD, SESSION_S, Access, Role, Visitor
 from ingestd.admin.format import FILTERS
@@ -23,6 +24,7 @@ from ingestd.admin.requests import (
     letter_query,
     may_change,
     may_look,
+    read_form,
     visitor_of,
 )
 from ingestd.core.errors import NotFound, UserError
@@ -152,19 +154,19 @@ class Console:
     # --- to change ---
 
     async def _probe(self, request: web.Request, visitor: Visitor) -> web.Response:
-        form = await request.post()
-        who = may_change(request, self._access, str(form.get(CSRF_FIELD, ""))).name
+        form = await read_form(request)
+        who = may_change(request, self._access, form.get(CSRF_FIELD, "")).name
         done = self._actions.probe(request.match_info["name"], who=who)
         return self._show(request, visitor, "message.html", words="; ".join(done["words"]), back="/")
 
     async def _change(self, request: web.Request, visitor: Visitor) -> web.Response:
         """The first press says what it would do, the second does it. To delete, the count is typed."""
-        form = await request.post()
-        who = may_change(request, self._access, str(form.get(CSRF_FIELD, ""))).name
-        query, do = _chosen(form), str(form.get("do", ""))
+        form = await read_form(request)
+        who = may_change(request, self._access, form.get(CSRF_FIELD, "")).name
+        query, do = _chosen(form), form.get("do", "")
         if do not in ("retry", "purge"):
             raise ValueError("choose what to do")
-        confirmed = str(form.get("confirmed", "")).strip()
+        confirmed = form.get("confirmed", "").strip()
         act = self._actions.purge if do == "purge" else self._actions.retry
         would = await act(query, who=who, dry_run=True)
         if not confirmed or (do == "purge" and confirmed != str(would["selected"])):
@@ -177,13 +179,13 @@ class Console:
         return self._show(request, visitor, "done.html", do=do, done=done)
 
     async def _check(self, request: web.Request, visitor: Visitor) -> web.Response:
-        payload = str((await request.post()).get("payload", ""))
+        payload = (await read_form(request)).get("payload", "")
         return self._show(request, visitor, "check.html", wrong=self._model.check(_compact(payload)))
 
     async def _edit(self, request: web.Request, visitor: Visitor) -> web.Response:
-        form = await request.post()
-        who = may_change(request, self._access, str(form.get(CSRF_FIELD, ""))).name
-        number, text = int(request.match_info["number"]), str(form.get("payload", ""))
+        form = await read_form(request)
+        who = may_change(request, self._access, form.get(CSRF_FIELD, "")).name
+        number, text = int(request.match_info["number"]), form.get("payload", "")
         payload = _compact(text)
         if wrong := self._model.check(payload):
             letter = await self._model.letter(number)
@@ -199,7 +201,7 @@ class Console:
         return self._show(request, visitor, "login.html", words="")
 
     async def _log_in(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
-        token = str((await request.post()).get("token", "")).strip()
+        token = (await read_form(request)).get("token", "").strip()
         cookie = self._access.log_in(token)
         if cookie is None:
             words = "this token is not known, or too many were tried: wait a minute"
@@ -217,9 +219,13 @@ class Console:
         return response
 
 
-def _chosen(form: Any) -> LetterQuery:
-    """What the form's fields name; ``ids``: the letters that are ticked, any number of times."""
-    return letter_query({name: str(form.get(name, "")) for name in QUERY_FIELDS}, form.getall("ids", []))
+def _chosen(form: MultiDict[str]) -> LetterQuery:
+    """What the form's fields name; ``ids``: the letters that are ticked. A form with ticks
+    says ``chosen``: with none ticked it means none, not all. Raises ValueError."""
+    ids = form.getall("ids", [])
+    if "chosen" in form and not ids:
+        raise ValueError("no letter is chosen: tick those that you mean")
+    return letter_query({name: form.get(name, "") for name in QUERY_FIELDS}, ids)
 
 
 def _pretty(payload: str | None) -> str:

@@ -46,7 +46,11 @@ def document() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             **_FILTER,
-            "ids": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**53}},
+            "ids": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "integer", "minimum": 0, "maximum": 2**53},
+            },
             "dry_run": {"type": "boolean", "default": True},
         },
     }

@@ -1,13 +1,18 @@
 """What the pages and the JSON API share: who asks, what for, and how an error is answered."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
 
+import msgspec
 from aiohttp import web
+from multidict import MultiDict
 
 from ingestd.admin.access import CSRF_HEADER, Access, Role, Visitor
 from ingestd.admin.read_model import LetterQuery
 
 PAGE_LETTERS, MAX_LETTERS = 50, 500
+MAX_FIELDS = 10_000
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 QUERY_FIELDS = ("sink", "reason", "fingerprint", "state", "older", "newer")
@@ -50,6 +55,34 @@ def _how(access: Access, what: str) -> str:
     if access.has_tokens:
         return f"to {what} a console token with the role {role} is needed"
     return f"to {what} a console token is needed, and none is configured: see admin.tokens"
+
+
+async def read_body(request: web.Request) -> bytes:
+    """Raises ValueError for what is not packed as its headers say."""
+    try:
+        return await request.read()
+    except web.RequestPayloadError:
+        raise ValueError("the body is not packed as its headers say") from None
+
+
+async def read_form(request: web.Request) -> MultiDict[str]:
+    """What a page's form sends, which is UTF-8 whatever the headers name. Raises ValueError."""
+    body = await read_body(request)
+    if body and request.content_type != "application/x-www-form-urlencoded":
+        raise ValueError("a form is wanted: application/x-www-form-urlencoded")
+    try:
+        fields = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
+    except UnicodeDecodeError:
+        raise ValueError("the form is not UTF-8") from None
+    return MultiDict(fields)
+
+
+async def read_json(request: web.Request) -> Any:
+    """Raises ValueError."""
+    try:
+        return msgspec.json.decode(await read_body(request))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"the body is not JSON: {error}") from None
 
 
 def letter_query(given: Mapping[str, str], ids: list[str] | None = None) -> LetterQuery:

@@ -84,6 +84,47 @@ async def test_a_program_looks_corrects_and_sends(place: Place) -> None:
             assert [one["name"] for one in overview["producers"]] == ["crm"]
 
 
+FORM = "application/x-www-form-urlencoded"
+WRONG_BODIES: list[tuple[bytes, dict[str, str]]] = [
+    (b"[" * 100_000, {"Content-Type": "application/json"}),
+    (b'{"sink": NaN}', {"Content-Type": "application/json; charset=none-such"}),
+    (b"{}", {"Content-Encoding": "gzip"}),
+    (b"payload=%ff", {"Content-Type": FORM}),
+    (b"&".join([b"a=1"] * 20_000), {"Content-Type": FORM}),
+    (
+        b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x--",
+        {"Content-Type": "multipart/form-data; boundary=x"},
+    ),
+]
+
+
+async def test_a_body_that_cannot_be_read_is_refused_and_none_chosen_is_not_all(place: Place) -> None:
+    api = Api()
+    async with api.server, serve(place, api.server, *configured(place)) as serving:
+        await with_letters(serving, 2)
+        url = f"http://127.0.0.1:{serving.admin_port}"
+        anna = {"Authorization": f"Bearer {ANNA}"}
+        async with httpx.AsyncClient(base_url=url, trust_env=False, headers=anna) as client:
+            for path in ("/v1/letters/purge", "/letters/change", "/letters/check", "/login"):
+                for body, headers in WRONG_BODIES:
+                    answer = await client.post(path, content=body, headers=headers)
+                    assert answer.status_code == 400, (path, body[:40], answer.text)
+            none = await client.post("/v1/letters/purge", json={"ids": [], "dry_run": False})
+            assert (none.status_code, "names no letter" in none.json()["error"]) == (400, True)
+            form = {"do": "purge", "chosen": "yes", "confirmed": "2"}
+            none = await client.post("/letters/change", data=form)
+            assert (none.status_code, "no letter is chosen" in none.text) == (400, True)
+            assert 'name="chosen"' in (await client.get("/letters")).text
+            assert (await client.get("/v1/letters")).json()["total"] == 2
+            other = await client.post(
+                "/letters/check",
+                content=b"payload={}",
+                headers={"Content-Type": f"{FORM}; charset=none-such"},
+            )
+            assert other.status_code == 200
+    assert not [line for line in serving.log if "exception" in line]
+
+
 async def test_from_another_name_nothing_is_shown(place: Place) -> None:
     """DNS rebinding: a page of another site that this machine's browser asks under that site's name."""
     async with EventApi() as api, serve(place, api, *configured(place)) as serving:
