@@ -140,7 +140,9 @@ async def run(replay: Replay, *, warn: Warn, on_second_signal: Callable[[], None
     except* UserError as group:
         replay.error = replay.error or first_cause(group)
     for source in replay.sources:
-        if source.reader.damage:
+        if source.reader.foreign:
+            replay.error = replay.error or UserError(f"{source.name}: {source.reader.foreign}")
+        elif source.reader.damage:
             replay.damage.append(f"{source.name}: {source.reader.damage}")
     tell_keys(pipeline, warn)
     replay.seconds = pipeline.clock.monotonic() - started

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ingestd.config.sections import SourceConfig
 from ingestd.core.chunk import Keeper
+from ingestd.core.errors import UserError
 from ingestd.sources.files.jsonl import JsonSource
 from ingestd.wiring.pipeline import Warn
 
@@ -25,8 +26,10 @@ def open_files(
             if source.keeper is Keeper.SOURCE and any(source.identity == other.identity for other in sources):
                 warn(f"{source.name}: named twice, read once")
                 source.close()
-            else:
-                sources.append(source)
+                continue
+            sources.append(source)
+            if foreign := source.look():
+                raise UserError(f"{source.name}: {foreign}")
     except BaseException:
         for source in sources:
             source.close()

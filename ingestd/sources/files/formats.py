@@ -2,24 +2,56 @@
 Used by ``jsonl.py``."""
 
 import codecs
+import csv
+import io
 import re
 from typing import NamedTuple
 
 from ingestd.sources.files.closing import skip_separators
 from ingestd.sources.files.streams import Stream
 
+_CSV = (
+    "import csv,json,sys;[print(json.dumps(r))"
+    ' for r in csv.DictReader(open(sys.argv[1],encoding="{}",newline=""){})]'
+)
+_PARQUET = (
+    "import json,sys,pyarrow.parquet as p;[print(json.dumps(r, default=str))"
+    " for b in p.ParquetFile(sys.argv[1]).iter_batches() for r in b.to_pylist()]"
+)
+_ORC = (
+    "import json,sys,pyarrow.orc as o;[print(json.dumps(r, default=str))"
+    " for r in o.ORCFile(sys.argv[1]).read().to_pylist()]"
+)
 _OTHERS = {
     b"PK\x03\x04": ("a zip archive", "unzip -p FILE"),
-    b"BZh": ("packed by bzip2", "bzip2 -dc FILE"),
+    b"PK\x05\x06": ("an empty zip archive", ""),
     b"\xfd7zXZ\0": ("packed by xz", "xz -dc FILE"),
+    b"\x5d\0\0": ("packed by lzma", "xz -dc FILE"),
+    b"LZIP": ("packed by lzip", "lzip -dc FILE"),
+    b"\x1f\x9d": ("packed by compress", "gzip -dc FILE"),
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive", "7z x -so FILE"),
+    b"Rar!\x1a\x07": ("a RAR archive", "unrar p -inul FILE"),
     b"\x04\x22\x4d\x18": ("packed by lz4", "lz4 -dc FILE"),
-    b"PAR1": ("a Parquet file", ""),
-    b"ORC": ("an ORC file", ""),
-    b"Obj\x01": ("an Avro file", ""),
+    b"\xff\x06\0\0sNaPpY": ("packed by snappy", "snzip -dc FILE"),
+    b"PAR1": ("a Parquet file", f"python3 -c '{_PARQUET}' FILE"),
+    b"PARE": ("an encrypted Parquet file", ""),
+    b"ORC": ("an ORC file", f"python3 -c '{_ORC}' FILE"),
+    b"Obj\x01": ("an Avro file", "fastavro FILE"),
     b"SQLite format 3\0": ("a SQLite database", ""),
+    b"%PDF-": ("a PDF document", ""),
+    **{b"BZh%d1AY&SY" % level: ("packed by bzip2", "bzip2 -dc FILE") for level in range(1, 10)},
 }
+_WORD = 4
+"""A magic number of so many letters may be how a word begins: then text comes behind it."""
 _TAR_AT, _TAR = 257, b"ustar"
+_MARKUP = {
+    re.compile(rb"<(?:!doctype\s+html|html|head|body|!--)", re.IGNORECASE): (
+        "a web page (HTML), perhaps a sign-in page in the place of the file"
+    ),
+    re.compile(rb"<\?xml|<[a-z][\w:.-]*[\s/>]", re.IGNORECASE): "XML",
+}
+_TEXT = re.compile(rb"[ -~\t\r\n]*+")
+_HEADER = re.compile(r"[^\W\d][\w .:/()#%-]{0,80}")
 _ENCODINGS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -48,16 +80,61 @@ def layout_of(head: bytes) -> StreamFormat:
     return StreamFormat(text[:1] == b"[", bool(_BARE_BRACE.match(text)), found[1].decode() if found else "")
 
 
-def other_format(head: bytes) -> str:
-    """Why this is not read, and what to do; empty if it may be JSON."""
-    name, command = "", ""
-    for magic, known in _OTHERS.items():
-        if head.startswith(magic):
-            name, command = known
+def other_format(head: bytes, *, encoding: str = "", packed: bool = False) -> str:
+    """Why this is not read, and what to do; empty if it may be JSON. ``head`` has been unpacked, if it was
+    ``packed``, and made UTF-8, if it was text of another ``encoding``."""
+    name, command = _name_and_command(head, encoding)
+    if not name:
+        return ""
+    if not command:
+        return f"it is {name}, which holds no events"
+    first = "unpack it first, then " if packed and not command.startswith("tar ") else ""
+    return f"it is {name}: {first}`{command} | ingestd replay -` reads what is in it"
+
+
+def _name_and_command(head: bytes, encoding: str) -> tuple[str, str]:
     if head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
-        name, command = "a tar archive", "tar -xOf FILE"
-    way_out = f": `{command} | ingestd replay -` reads what is in it" if command else ", and no text"
-    return f"it is {name}{way_out}" if name else ""
+        return "a tar archive", "tar -xOf FILE"
+    for magic, known in _OTHERS.items():
+        if head.startswith(magic) and not (len(magic) <= _WORD and _is_text(head[len(magic) : 64])):
+            return known
+    text = head[skip_separators(head) :]
+    for markup, name in _MARKUP.items():
+        if markup.match(text):
+            return name, ""
+    if delimiter := _delimiter_of(text):
+        how = "" if delimiter == "," else f',delimiter="{delimiter}"'.replace("\t", "\\t")
+        return "CSV", f"python3 -c '{_CSV.format(encoding or _guessed(head), how)}' FILE"
+    return "", ""
+
+
+def _guessed(head: bytes) -> str:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # its end may be in the middle of a character
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8-sig"
+
+
+def _is_text(data: bytes) -> bool:
+    return bool(data) and _TEXT.fullmatch(data) is not None
+
+
+def _delimiter_of(text: bytes) -> str:
+    """What stands between the fields of CSV: a header of names, and a second row of as many fields. Lines of
+    JSON, or of anything else, have none."""
+    for delimiter in ",;\t|":
+        reader = csv.reader(
+            io.StringIO(text.decode(_guessed(text), "replace"), newline=""), delimiter=delimiter
+        )
+        try:
+            names, row = next(reader, []), next(reader, [""])
+        except csv.Error:
+            continue
+        named = all(map(_HEADER.fullmatch, names)) and len(set(names)) == len(names) > 1
+        if named and len(row) == len(names) and row[0][:1] not in ("{", "["):
+            return delimiter
+    return ""
 
 
 def encoding_of(head: bytes) -> str:
@@ -65,10 +142,14 @@ def encoding_of(head: bytes) -> str:
     for mark, name in _ENCODINGS.items():
         if head.startswith(mark):
             return name
-    if head[:1] in (b"{", b"[") and head[1:2] == b"\0" and head[3:4] == b"\0":
-        return "utf-16-le"
-    if head[:1] == b"\0" and head[1:2] in (b"{", b"[") and head[2:3] == b"\0":
-        return "utf-16-be"
+    for opener in (b"{", b"["):
+        for encoding in ("utf-32-le", "utf-32-be"):
+            if head.startswith(opener.decode().encode(encoding)):
+                return encoding
+        if head[:1] == opener and head[1:2] == b"\0" and head[3:4] == b"\0":
+            return "utf-16-le"
+        if head[:1] == b"\0" and head[1:2] == opener and head[2:3] == b"\0":
+            return "utf-16-be"
     return ""
 
 

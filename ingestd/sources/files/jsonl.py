@@ -6,6 +6,7 @@ chunk is a function of its start alone, so that a restart cuts the same chunks a
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
@@ -46,9 +47,10 @@ class JsonSource:
     """One file, pipe or standard input (``-``). Raises UserError when it cannot be opened.
 
     ``keeper``: a regular file keeps its events, those of a pipe the journal keeps. ``number``: its number in
-    the store. ``damage``: why not all of it was read, or empty. ``items``: the name of the lists that hold
-    the events, where these are in envelopes; ``envelope``: the name of one that it begins with, and that was
-    not asked for. ``max_window``: memory that a frame of zstd may ask for, in bytes.
+    the store. ``damage``: why not all of it was read, or empty. ``foreign``: what it is, and what to do,
+    where it holds no events at all. ``items``: the name of the lists that hold the events, where these are in
+    envelopes; ``envelope``: the name of one that it begins with, and that was not asked for. ``max_window``:
+    memory that a frame of zstd may ask for, in bytes.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class JsonSource:
     ) -> None:
         self.path = path
         self.number = 0
-        self.damage = ""
+        self.damage = self.foreign = ""
         self.envelope = ""
         self._max_event_bytes = max_event_bytes
         self._max_window = max_window
@@ -149,6 +151,24 @@ class JsonSource:
         chunk.mark = (region.end, region.tail) if self._plain else (self._input.count, self._input.last)
         return chunk
 
+    def look(self) -> str:
+        """``foreign``, by the first bytes of a regular file, before it is read. A pipe may have none yet: its
+        are looked at with the first read."""
+        if self.keeper is Keeper.SOURCE:
+            other = JsonSource(self.path, max_window=self._max_window)
+            try:
+                with suppress(Damaged, OSError):
+                    other._open(0, 1)
+            finally:
+                other.close()
+            self.foreign = other.foreign
+        return self.foreign
+
+    def _foreign(self, head: bytes, encoding: str, packed: bool) -> str:
+        twice = packed and is_packed(head[:4])
+        self.foreign = _TWICE if twice else other_format(head, encoding=encoding, packed=packed)
+        return self.foreign
+
     def _open(self, start: int, line: int) -> Lines | JsonArray:
         stream, packed = inflate(self._input, max_window=self._max_window)
         pieces = self._pieces = PeekableStream(stream)
@@ -156,8 +176,8 @@ class JsonSource:
             pieces = self._pieces = PeekableStream(Recoded(pieces, encoding), pieces)
         head = pieces.peek()
         self._plain = not (packed or encoding)
-        if other := _TWICE if packed and is_packed(head[:4]) else other_format(head):
-            raise Damaged(other)
+        if self._foreign(head, encoding, packed):
+            raise Damaged(self.foreign)
         position = max(start, len(BOM) if head.startswith(BOM) else 0)
         if self.keeper is Keeper.SOURCE and self._plain:
             self._input.jump(position)

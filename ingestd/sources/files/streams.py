@@ -103,8 +103,8 @@ class Input(io.RawIOBase):
         """The first bytes, which the next read gives again: ``size`` at least, if there are so many. To be
         called before any read."""
         while len(self._head) < size:
-            self._wait()  # of a pipe only what is needed: its producer may send no more for now
-            more = self._file.read((MARK_BYTES if self.regular else size) - len(self._head))
+            self._wait()
+            more = self._file.read(MARK_BYTES - len(self._head))  # of a pipe what there is, without waiting
             if not more:
                 break
             self._head += more

@@ -1,17 +1,23 @@
 """Archives as other programs make them, text in other encodings, and what is neither."""
 
 import gzip
+import os
 import struct
 from pathlib import Path
 
 import anyio
 import pytest
 
+from ingestd.app.replay import open_replay
+from ingestd.config import Settings
+from ingestd.core.errors import UserError
 from ingestd.core.units import human_size, size
 from ingestd.sources.files.jsonl import JsonSource
 from ingestd.sources.files.streams import zstd
 from tests.each import each
+from tests.integration.intake.replay_support import Place, sink
 from tests.integration.sources.files.test_jsonl import NDJSON, ROWS, chunks_of
+from tests.receiver import Receiver
 
 pytestmark = pytest.mark.anyio
 
@@ -106,7 +112,7 @@ async def test_half_a_character_costs_its_line(tmp_path: Path) -> None:
         (b"PK\x03\x04\x14\0", "a zip archive: `unzip -p FILE | ingestd replay -`"),
         (b"BZh91AY&SY", "packed by bzip2: `bzip2 -dc FILE"),
         (b"\xfd7zXZ\0\0\x04", "packed by xz: `xz -dc FILE"),
-        (b"PAR1\x15\x04", "a Parquet file, and no text"),
+        (b"PAR1\x15\x04", "a Parquet file: `python3 -c 'import"),
         # mtime: the bytes name the case, and each worker of pytest-xdist has to find the same cases
         (gzip.compress(gzip.compress(b"{}", mtime=0), mtime=0), "packed twice: unpack it once"),
         (zstd.compress(gzip.compress(b"{}", mtime=0)), "packed twice: unpack it once"),
@@ -116,3 +122,33 @@ async def test_half_a_character_costs_its_line(tmp_path: Path) -> None:
 async def test_other_formats_are_named_and_cost_no_letter(head: bytes, words: str, tmp_path: Path) -> None:
     events, damage = await read(tmp_path / "events", head + b"\n" * 5000)
     assert (events, damage.partition(words)[:2]) == ([], ("it is ", words))
+
+
+async def test_a_replay_of_another_format_ends_before_its_first_event(tmp_path: Path) -> None:
+    good, bad, state = tmp_path / "good.ndjson", tmp_path / "bad", tmp_path / "state"
+    good.write_bytes(NDJSON)
+    settings = Settings.model_validate(
+        {
+            "state": {"dir": str(state)},
+            "sinks": {"hooks": {"type": "webhook", "url": "http://127.0.0.1:9/"}},
+            "schema": {"name": "cloudevent"},
+        }
+    )
+    for content in (b"PAR1\x15\x04", gzip.compress(b"<html>"), "a;b\n1;2\n".encode("utf-16")):
+        bad.write_bytes(content)
+        with pytest.raises(UserError, match=r"bad: it is ") as told:
+            async with open_replay(settings, None, [str(good), str(bad)], warn=print):
+                pass
+        assert told.value.exit_code == 2
+        assert not state.exists()
+
+
+async def test_another_format_in_a_pipe_ends_the_replay_as_wrong_usage(tmp_path: Path) -> None:
+    out, into = os.pipe()
+    os.write(into, b"\xfd7zXZ\0\0\x04" + b"\n" * 300)
+    os.close(into)
+    async with Receiver() as receiver:
+        report = await Place(tmp_path / "state", {"hooks": sink(receiver)}).run(Path(f"/dev/fd/{out}"))
+    os.close(out)
+    assert (report["exit_code"], report["accepted"], receiver.requests) == (2, 0, [])
+    assert ": it is packed by xz: `xz -dc FILE" in report["error"]
