@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet
+import pytest
 
 from ingestd.sources.files.formats import encoding_of, other_format
 from tests.each import each
@@ -103,6 +104,7 @@ def _rows(path: Path, said: str) -> list[object]:
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # the command ends with its process
 @each("delimiter, encoding", [(",", "utf-8-sig"), (";", "cp1252"), ("\t", "utf-16")])
 def test_the_command_for_csv_makes_events(delimiter: str, encoding: str, tmp_path: Path) -> None:
     text = io.StringIO(newline="")
