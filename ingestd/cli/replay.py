@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--metrics-port", metavar="N", help="Serve /metrics for Prometheus on 127.0.0.1.")
 @click.option("--audit-log", metavar="FILE", help="Audit file [audit.jsonl in the state directory].")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress, no summary; errors only.")
+@click.option("--quiet", is_flag=True, help="No progress, no summary; only what went wrong.")
 def replay(sources: tuple[str, ...], **given: Any) -> None:
     """Send the events of SOURCE... (files, or - for standard input) to the event API, all of them, once.
 
@@ -108,4 +108,22 @@ def run_replay(
         say(damage)
     if replay.error:
         say(replay.error)
+    elif quiet and not replay.damage and replay.exit_code:
+        say(_shortfall(report))
     return replay.exit_code
+
+
+def _shortfall(report: "dict[str, Any]") -> str:
+    """Why the exit code of a run that went to its end is not 0, in one line."""
+    names = {
+        "rejected": "rejected",
+        "dead_lettered": "dead letters",
+        "in_flight": "not sent yet",
+        "retried_failed": "dead letters of earlier runs failed again",
+        "retried_aside": "dead letters of earlier runs wait for a person",
+        "unmatched_item_errors": "errors in answers that belong to no event",
+    }
+    counts = ", ".join(f"{report[name]:,} {words}" for name, words in names.items() if report[name])
+    how = "interrupted" if report["interrupted"] else f"exit code {report['exit_code']}"
+    delivered = f"of {report['accepted']:,} events {report['delivered']:,} were delivered"
+    return f"{how}: {delivered}; {counts}" if counts else f"{how}: {delivered}"

@@ -160,6 +160,7 @@ async def test_an_answer_that_names_events_costs_only_those(place: Place) -> Non
     async with EventApi(in_turn(refusal, Reply())) as api:
         done = await place.run(*place.replay(api, place / "in.ndjson", "--json", "--quiet"))
     assert done.code == 3, done
+    assert done.err == "ingestd: exit code 3: of 10 events 9 were delivered; 1 dead letters\n"
     first, second = api.batches
     assert first.headers["idempotency-key"] != second.headers["idempotency-key"]
     (letter,) = place.letters()
