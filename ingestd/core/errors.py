@@ -18,6 +18,10 @@ class NotFound(UserError):
     """What was asked for is not there."""
 
 
+class Held(Exception):
+    """Nothing is to be sent now, though it was about to be."""
+
+
 class Unreachable(UserError):
     """The API or its login host did not answer, or did not let us in."""
 

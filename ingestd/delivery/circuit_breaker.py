@@ -95,6 +95,12 @@ class CircuitBreaker:
             self._next_probe(now, jitter)
         return self._is_news()
 
+    def probe_now(self, now: float) -> bool:
+        """The next probe may go out at once. False: none is waited for."""
+        if self.state is not BreakerState.CLOSED:
+            self.probe_at = now
+        return self.state is not BreakerState.CLOSED
+
     def may_probe(self, now: float, active: int) -> bool:
         """One probe at a time, while it is not closed; ``active``: requests that are out."""
         return active == 0 and now >= self.probe_at

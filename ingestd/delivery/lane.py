@@ -16,9 +16,9 @@ from typing import Protocol, cast
 from ingestd.core.answer import Answer
 from ingestd.core.chunk import Batch, NewId, random_id
 from ingestd.core.clock import Clock
-from ingestd.core.errors import Unreachable, first_cause
+from ingestd.core.errors import Held, Unreachable, first_cause
 from ingestd.core.verdict import Meaning
-from ingestd.delivery.circuit_breaker import BreakerState, CircuitBreaker
+from ingestd.delivery.circuit_breaker import CircuitBreaker
 from ingestd.delivery.concurrency_limiter import ConcurrencyLimiter
 from ingestd.delivery.flow_control import DRAIN_S, Done, FlowControl, Wait
 from ingestd.delivery.key_order import make_order
@@ -42,7 +42,9 @@ from ingestd.transport.oauth import LoginRefused
 
 class BatchTransport(Protocol):
     """Sends one request with credentials; does not raise for network errors. ``refusal``: what it means
-    that they are not accepted although they were renewed."""
+    that they are not accepted although they were renewed. ``hold``: send nothing, raise Held."""
+
+    def hold(self, on: bool) -> None: ...
 
     @property
     def refusal(self) -> str: ...
@@ -58,8 +60,7 @@ class BatchTransport(Protocol):
 class Lane:
     """``submit`` batches, ``close`` when there are no more; ``run`` returns when all are resolved.
 
-    While ``hold_back()`` nothing is sent; ``wake`` says that this has changed. ``new_id``: for its batches.
-    """
+    While ``hold_back()`` nothing is sent; ``wake`` says that this has changed. ``new_id``: of batches."""
 
     def __init__(
         self,
@@ -115,8 +116,7 @@ class Lane:
 
     async def submit_letters(self, batch: Batch) -> None:
         """Hand over dead letters: they go when nothing else wants to. Waits until they are sent."""
-        hand_over = self._queues.leave if self.draining else self._queues.add_letters
-        hand_over(batch)
+        (self._queues.leave if self.draining else self._queues.add_letters)(batch)
         self._changed.set()
         while self._queues.letters and not self.draining:
             self._room.clear()
@@ -172,8 +172,6 @@ class Lane:
         """Whether more batches will probably be sent in this drain."""
         return self._flow.takes_more(self._clock.monotonic(), held_back=self._held_back)
 
-    # --- for metrics ---
-
     @property
     def active(self) -> int:
         """Requests that are out."""
@@ -212,16 +210,14 @@ class Lane:
 
     def hold(self, on: bool) -> None:
         """While it is ``on`` nothing more is sent; what is out is waited for."""
+        self._transport.hold(on)
         (self.circuit.hold if on else self.circuit.release)(self._clock.monotonic())
         self._changed.set()
 
     def probe_now(self) -> bool:
         """A person does not want to wait for the next probe. False: nothing waits for one."""
-        if self.circuit.state is BreakerState.CLOSED:
-            return False
-        self.circuit.probe_at = self._clock.monotonic()
         self._changed.set()
-        return True
+        return self.circuit.probe_now(self._clock.monotonic())
 
     # --- the loop ---
 
@@ -292,6 +288,9 @@ class Lane:
         except asyncio.CancelledError:
             batch.ambiguous = True
             raise
+        except Held:
+            self._carry_out([Resubmit(batch)])
+            return
         except Unreachable as error:
             self._no_login(batch, error)
             return
@@ -305,8 +304,9 @@ class Lane:
         now = clock.monotonic()
         if answer.status:
             self._flow.answered(now, answer.headers, after_s=verdict.after_s)
-        attempt = Attempt(started, answer.seconds, generation)
-        self._carry_out(self._verdicts.decide(batch, verdict, attempt, now))
+        self._carry_out(
+            self._verdicts.decide(batch, verdict, Attempt(started, answer.seconds, generation), now)
+        )
 
     def _ended(self, batch: Batch, task: asyncio.Task[None]) -> None:
         self._attempts.discard(task)

@@ -22,6 +22,7 @@ from ingestd import __version__
 from ingestd.core import redaction
 from ingestd.core.answer import Answer
 from ingestd.core.clock import Clock, SystemClock, system_rng
+from ingestd.core.errors import Held
 from ingestd.transport.decoding import FIRST_OF_MARKS, undo
 from ingestd.transport.engine import Engine, Exchanged, Timeout
 from ingestd.transport.network_errors import CutWhileSending, NoAnswer, Unsent
@@ -215,16 +216,24 @@ class Sender:
     """Sends with the current credential; the caller learns its generation."""
 
     def __init__(self, client: Client, auth: Auth) -> None:
+        self.held = False
         self._client = client
         self._auth = auth
 
+    def hold(self, on: bool) -> None:
+        """What waits for a token is not sent then."""
+        self.held = on
+
     async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[Answer, int]:
-        """(answer, generation of the credential). Raises Unreachable."""
+        """(answer, generation of the credential). Raises Unreachable; Held when it is ``held`` by the
+        time that a token is there."""
         ready = self._auth.ready
         if ready and ready.monotonic() < ready.until:
             added, generation = ready.headers, ready.generation
         else:
             added, generation = await self._auth.headers(url, body, headers)
+            if self.held:
+                raise Held
         answer = await self._client.post(url, body, {**headers, **added})
         return self._masked(answer), generation
 

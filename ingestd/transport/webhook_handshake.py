@@ -11,7 +11,7 @@ from typing import Protocol
 
 from ingestd.core.answer import PASSING, Answer
 from ingestd.core.clock import Clock
-from ingestd.core.errors import UserError
+from ingestd.core.errors import Held, UserError
 from ingestd.transport.client import Client
 
 ASK_AGAIN_S = 24 * 3600.0
@@ -24,6 +24,11 @@ _WITHDRAWN = {403, 404, 405, 410}
 
 class HandshakeTransport(Protocol):
     """``sender.Sender``."""
+
+    @property
+    def held(self) -> bool: ...
+
+    def hold(self, on: bool) -> None: ...
 
     @property
     def refusal(self) -> str: ...
@@ -67,11 +72,13 @@ class WebhookHandshake:
         self._on_allowed = on_allowed
 
     async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[Answer, int]:
-        """(answer, generation of the credential). Raises Unreachable."""
+        """(answer, generation of the credential). Raises Unreachable, Held."""
         if not self._granted or self._clock.monotonic() >= self._good_until:
             refusal = await self._ask(url)
             if refusal is not None:
                 return refusal, 0
+            if self.held:
+                raise Held
         answer, generation = await self._sender.send(
             url, body, {**headers, "WebHook-Request-Origin": self._origin}
         )
@@ -82,6 +89,13 @@ class WebhookHandshake:
     @property
     def refusal(self) -> str:
         return self._sender.refusal
+
+    @property
+    def held(self) -> bool:
+        return self._sender.held
+
+    def hold(self, on: bool) -> None:
+        self._sender.hold(on)
 
     def drop_token(self, generation: int) -> None:
         self._sender.drop_token(generation)

@@ -246,3 +246,27 @@ async def test_a_401_where_no_credentials_are_sent_says_so() -> None:
         assert r.lane.circuit.why.startswith("no credentials are sent, and the API wants some: set auth")
         assert "fresh token" not in r.lane.circuit.why
         r.lane.abandon()
+
+
+async def test_what_waits_for_a_token_when_its_sink_is_parked_is_not_sent_until_it_is_resumed() -> None:
+    asked, given = asyncio.Event(), asyncio.Event()
+
+    async def script(request: Request) -> Action:
+        if request.path == TOKEN_PATH:
+            asked.set()
+            await given.wait()
+            return grant("CANARY-token-1")
+        return Reply()
+
+    async with rig(script, login=True) as r, r.running():
+        (batch,) = batches(1)
+        feed = asyncio.create_task(r.feed([batch]))
+        await asked.wait()
+        r.lane.hold(True)
+        given.set()
+        await until(lambda: r.lane.waiting == 1)
+        assert r.posts == []
+        r.lane.hold(False)
+        await feed
+    assert r.book.delivered == [0]
+    assert [key_of(post) for post in r.posts] == [batch.id]
