@@ -48,6 +48,8 @@ class Api:
         }
         posts = {
             "/v1/sinks/{name}/probe": self._probe,
+            "/v1/sinks/{name}/park": self._park,
+            "/v1/sinks/{name}/resume": self._park,
             "/v1/letters/retry": self._retry,
             "/v1/letters/purge": self._purge,
             "/v1/letters/{number:[0-9]{1,15}}/edit": self._edit,
@@ -148,6 +150,10 @@ class Api:
 
     async def _probe(self, request: web.Request, who: str) -> web.Response:
         return answer(self._actions.probe(request.match_info["name"], who=who))
+
+    async def _park(self, request: web.Request, who: str) -> web.Response:
+        on = request.path.endswith("/park")
+        return answer(await self._actions.park(request.match_info["name"], who=who, on=on))
 
     async def _retry(self, request: web.Request, who: str) -> web.Response:
         query, dry_run = await _chosen(request)

@@ -5,7 +5,7 @@ the content security policy lets no script run but our own files.
 """
 
 from collections.abc import Awaitable, Callable
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -15,7 +15,7 @@ from multidict import MultiDict
 
 from ingestd.admin.access import COOKIE, CSRF_FIELD, SESSION_S, Access, Role, Visitor
 from ingestd.admin.format import FILTERS
-from ingestd.admin.read_model import Actions, LetterQuery, ReadModel
+from ingestd.admin.read_model import Actions, Changed, LetterQuery, ReadModel
 from ingestd.admin.requests import (
     PAGE_LETTERS,
     QUERY_FIELDS,
@@ -39,6 +39,9 @@ _STATIC = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"
 PageHandler = Callable[[web.Request, Visitor], Awaitable[web.StreamResponse]]
 
 
+Act = Callable[..., Awaitable[Changed]]
+
+
 class Console:
     """Pages, and the forms on them. A form answers with a page, or for htmx with the part that changed."""
 
@@ -58,6 +61,7 @@ class Console:
         }
         posts = {
             "/sinks/{name}/probe": self._probe,
+            "/sinks/{name}/{do:park|resume}": self._park,
             "/letters/change": self._change,
             f"/letters/{number}/edit": self._edit,
         }
@@ -159,19 +163,31 @@ class Console:
         done = self._actions.probe(request.match_info["name"], who=who)
         return self._show(request, visitor, "message.html", words="; ".join(done["words"]), back="/")
 
+    async def _park(self, request: web.Request, visitor: Visitor) -> web.Response:
+        form = await read_form(request)
+        who = may_change(request, self._access, form.get(CSRF_FIELD, "")).name
+        on = request.match_info["do"] == "park"
+        done = await self._actions.park(request.match_info["name"], who=who, on=on)
+        return self._show(request, visitor, "message.html", words="; ".join(done["words"]), back="/")
+
     async def _change(self, request: web.Request, visitor: Visitor) -> web.Response:
         """The first press says what it would do, the second does it. To delete, the count is typed."""
         form = await read_form(request)
         who = may_change(request, self._access, form.get(CSRF_FIELD, "")).name
         query, do = _chosen(form), form.get("do", "")
-        if do not in ("retry", "purge"):
+        acts: dict[str, Act] = {
+            "retry": self._actions.retry,
+            "purge": self._actions.purge,
+            "correct": partial(self._actions.correct, expression=form.get("expression", "")),
+        }
+        if do not in acts:
             raise ValueError("choose what to do")
-        confirmed = form.get("confirmed", "").strip()
-        act = self._actions.purge if do == "purge" else self._actions.retry
+        act, confirmed = acts[do], form.get("confirmed", "").strip()
         would = await act(query, who=who, dry_run=True)
         if not confirmed or (do == "purge" and confirmed != str(would["selected"])):
             wrong = "that is not the number of letters" if confirmed else ""
-            fields = [(name, value) for name, value in form.items() if name in (*QUERY_FIELDS, "ids")]
+            kept = {*QUERY_FIELDS, "ids", "expression"}
+            fields = [(name, value) for name, value in form.items() if name in kept]
             return self._show(
                 request, visitor, "confirm.html", do=do, would=would, fields=fields, wrong=wrong
             )

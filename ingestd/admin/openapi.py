@@ -12,6 +12,8 @@ _FILTER: dict[str, dict[str, Any]] = {
     "sink": {"type": "string"},
     "reason": {"type": "string"},
     "fingerprint": {"type": "string"},
+    "event_id": {"type": "string"},
+    "event_type": {"type": "string"},
     "state": {"type": "string", "enum": ["waiting", "delivered", "all"]},
     "older": {"type": "string", "pattern": r"^([0-9]{1,4}(ms|s|m|h)?|[0-9]{1,3}d)$"},
     "newer": {"type": "string", "pattern": r"^([0-9]{1,4}(ms|s|m|h)?|[0-9]{1,3}d)$"},
@@ -85,6 +87,8 @@ def document() -> dict[str, Any]:
             "/v1/letters/{number}/edit": {
                 "post": _post("Correct a letter, and have it sent", changed, {}, [number])
             },
+            "/v1/sinks/{name}/park": {"post": _post("Set a sink aside", changed, None, [name])},
+            "/v1/sinks/{name}/resume": {"post": _post("Send to a parked sink again", changed, None, [name])},
             "/v1/sinks/{name}/probe": {"post": _post("Try a sink at once", changed, None, [name])},
         },
     }

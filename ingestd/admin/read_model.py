@@ -31,6 +31,7 @@ class SinkView(TypedDict):
     state: str
     since: float
     why: str
+    parked: str | None
     last_success: float | None
     next_probe: float | None
     active_requests: int
@@ -103,6 +104,8 @@ class LetterQuery(TypedDict, total=False):
     state: str
     older: str
     newer: str
+    event_id: str
+    event_type: str
 
 
 class Changed(TypedDict, total=False):
@@ -152,6 +155,14 @@ class Actions(Protocol):
     def probe(self, sink: str, *, who: str) -> Changed: ...
 
     async def retry(self, query: LetterQuery, *, who: str, dry_run: bool) -> Changed: ...
+
+    async def correct(self, query: LetterQuery, expression: str, *, who: str, dry_run: bool) -> Changed:
+        """Correct letters with an expression of jq, and have them sent."""
+        ...
+
+    async def park(self, sink: str, *, who: str, on: bool) -> Changed:
+        """Set a sink aside, or no longer."""
+        ...
 
     async def edit(self, number: int, payload: bytes, *, who: str) -> Changed: ...
 

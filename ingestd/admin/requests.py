@@ -15,7 +15,7 @@ PAGE_LETTERS, MAX_LETTERS = 50, 500
 MAX_FIELDS = 10_000
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-QUERY_FIELDS = ("sink", "reason", "fingerprint", "state", "older", "newer")
+QUERY_FIELDS = ("sink", "reason", "fingerprint", "state", "older", "newer", "event_id", "event_type")
 
 
 class NotAllowed(Exception):

@@ -7,7 +7,7 @@ from shlex import quote
 from typing import Any
 
 from ingestd.app.state_place import directory_of
-from ingestd.core.errors import UserError
+from ingestd.core.errors import NotFound, UserError
 from ingestd.store.connection import FILE_NAME
 from ingestd.store.parked_sinks import read_backlog, set_parked
 from ingestd.store.spool_inspection import SpoolInspection
@@ -70,7 +70,7 @@ def forget(
     return dropped
 
 
-def park(state_dir: str | None, sink: str, *, on: bool) -> bool:
+def park(state_dir: str | None, sink: str, *, on: bool, who: str = "") -> bool:
     """Set a sink aside, or no longer (``on`` False), beside a running service or before the next start.
     False: it was so before. Raises UserError."""
     from ingestd.app.letters.purge import beside_log
@@ -83,13 +83,12 @@ def park(state_dir: str | None, sink: str, *, on: bool) -> bool:
     with LetterReader.open(directory) as reader:
         known: list[str] = json.loads(reader.setting("sinks") or "[]")
     if sink not in known and on:
-        raise UserError(f"there is no sink {cut(sink)} here{suggestion(sink, known)}")
+        raise NotFound(f"there is no sink {cut(sink)} here{suggestion(sink, known)}")
     changed = set_parked(directory, sink, SystemClock.wall() if on else None)
     if changed:
         with beside_log(directory) as audit:
-            audit(
-                AuditEntry.SINK_PARKED, sink=sink, state="person" if on else "resumed", reason="by a command"
-            )
+            state = "person" if on else "resumed"
+            audit(AuditEntry.SINK_PARKED, sink=sink, state=state, reason="by a person", who=who or None)
     return changed
 
 

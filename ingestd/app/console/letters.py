@@ -14,6 +14,7 @@ from anyio import to_thread
 
 from ingestd.admin.read_model import Changed, LetterQuery
 from ingestd.app.letters import letters, purge
+from ingestd.app.letters.correction import jq_edit
 from ingestd.app.letters.retry import Marking
 from ingestd.app.letters.retry_result import RetryResult
 from ingestd.app.service_parts import Service
@@ -54,20 +55,27 @@ def check(service: Service, payload: bytes) -> list[str]:
 
 
 async def mark(
-    service: Service, query: LetterQuery, *, who: str, payload: bytes | None = None, dry_run: bool = False
+    service: Service,
+    query: LetterQuery,
+    *,
+    who: str,
+    payload: bytes | None = None,
+    expression: str = "",
+    dry_run: bool = False,
 ) -> Changed:
-    """Have letters sent; ``payload``: the one letter, corrected to this."""
+    """Have letters sent; ``payload``: the one letter, corrected to this; ``expression``: of jq, for all."""
+    edit = jq_edit(expression) if expression else None
     result = RetryResult(dry_run=dry_run, process="" if dry_run else str(os.getpid()))
     directory = Path(_directory(service))
 
     def work() -> None:
-        marking = Marking(service.settings, directory, _filter(query), payload, result, who=who)
+        marking = Marking(service.settings, directory, _filter(query), payload, result, edit=edit, who=who)
         anyio.run(partial(marking.run, alone=False))
 
     await _aside(work)
     if payload is not None and not result.selected:
         raise NotFound("this dead letter does not wait any more")
-    if not dry_run and payload is None:
+    if not dry_run and payload is None and edit is None:
         service.pipeline.audit(AuditEntry.LETTERS_REQUESTED, count=result.marked, who=who)
     return Changed(
         dry_run=dry_run,

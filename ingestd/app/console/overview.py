@@ -125,6 +125,7 @@ def _sink(service: Service, runner: SinkRunner, now: float, wall: float) -> Sink
         state="parked" if runner.parked else str(circuit.state),
         since=wall - (now - max(circuit.since, service.started)),
         why=redact(circuit.why),
+        parked=runner.parked or None,
         last_success=None if never else wall - (now - lane.last_success),
         next_probe=None if closed else max(0.0, round(circuit.probe_at - now, 1)),
         active_requests=lane.active,

@@ -4,9 +4,13 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
+from anyio import to_thread
+
 from ingestd.admin.read_model import Changed, Charts, LetterQuery, Overview
+from ingestd.app import spool
 from ingestd.app.console import letters, overview, where
 from ingestd.app.service_parts import Service
 from ingestd.app.status import describe
@@ -102,6 +106,17 @@ class ServiceModel:
 
     async def retry(self, query: LetterQuery, *, who: str, dry_run: bool) -> Changed:
         return await letters.mark(self._opened(), query, who=who, dry_run=dry_run)
+
+    async def correct(self, query: LetterQuery, expression: str, *, who: str, dry_run: bool) -> Changed:
+        if not expression.strip():
+            raise UserError("give an expression of jq")
+        return await letters.mark(self._opened(), query, who=who, expression=expression, dry_run=dry_run)
+
+    async def park(self, sink: str, *, who: str, on: bool) -> Changed:
+        directory = str(self._opened().pipeline.database.path.parent)
+        changed = await to_thread.run_sync(partial(spool.park, directory, sink, on=on, who=who))
+        state = "parked: nothing is sent to it" if on else "not parked any more"
+        return Changed(dry_run=False, selected=1, changed=int(changed), words=[f"{sink} is {state}"])
 
     async def edit(self, number: int, payload: bytes, *, who: str) -> Changed:
         return await letters.mark(self._opened(), {"ids": [number]}, who=who, payload=payload)

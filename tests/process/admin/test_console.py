@@ -151,3 +151,30 @@ async def test_who_may_only_look_changes_nothing(place: Place) -> None:
             assert "a console token with the role operator is needed" in await one.text()
             await one.page.get_by_role("button", name="Log out").click()
             assert "Log in" in await one.text()
+
+
+async def test_an_operator_corrects_many_with_jq_and_parks_a_sink(place: Place) -> None:
+    pytest.importorskip("jq")
+    api = Api()
+    async with api.server, serve(place, api.server, *configured(place)) as serving, browser() as chromium:
+        await with_letters(serving, 3)
+        async with window(chromium, serving.admin_port) as one:
+            await log_in(one, ANNA)
+            await one.page.get_by_role("button", name="Park ingest_api").click()
+            await one.page.wait_for_selector("text=ingest_api is parked")
+            await serving.until(lambda told: told["lanes"][0]["parked"] == "person")
+            await one.go("/letters?event_id=i-000002")
+            assert "1 letters" in await one.text()
+            await one.go("/letters?reason=refused")
+            await one.page.get_by_label("of this filter with jq").fill('.attributes.note |= "well"')
+            await one.page.get_by_role("button", name="to all").click()
+            await one.page.wait_for_selector("text=Correct, and send: 3 letters")
+            assert ".attributes.note" in await one.text()
+            await one.page.get_by_role("button", name="Correct and send 3 letters").click()
+            await one.page.wait_for_selector("text=Corrected, and marked to be sent: 3 of 3")
+            await one.go("/")
+            assert "parked: person" in await one.text()
+            await one.page.get_by_role("button", name="Resume ingest_api").click()
+            await one.page.wait_for_selector("text=not parked any more")
+            await serving.until(lambda told: told["ledger"]["retried_delivered"] == 3)
+            assert one.trouble == []

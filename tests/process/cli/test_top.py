@@ -18,6 +18,7 @@ RATES = {"now": 1234.5, "five_minutes": 1000.0, "hour": 12.25}
 SINK: dict[str, Any] = {
     "name": "north",
     "state": "open",
+    "parked": None,
     "since": 100.0,
     "why": "503 from the API: the gateway behind it is away for maintenance until tomorrow",
     "next_probe": 3.2,
