@@ -18,18 +18,20 @@ import msgspec
 
 from ingestd.app.maintenance import compare_api, keep_house, tell_keys, watch_states
 from ingestd.app.outside import OpenSignals, Outside
-from ingestd.app.replay_sources import open_files
+from ingestd.app.replay_sources import close_files, oldest_s, open_files
 from ingestd.config import Login, Settings, state_directory
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.chunk import Keeper
-from ingestd.core.clock import Clock, wait_until_set
+from ingestd.core.clock import wait_until_set
 from ingestd.core.errors import UserError, first_cause
+from ingestd.core.ledger import MaxRejected
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.fan_out import dead_letter
 from ingestd.intake.recovery import ProcessedEvents, restore_unconfirmed
 from ingestd.intake.replay_intake import ReplayIntake
 from ingestd.intake.stages import Stages
-from ingestd.sources.files.jsonl import FileSource, JsonSource
+from ingestd.processing.validate import FirstEvents
+from ingestd.sources.files.jsonl import FileSource
 from ingestd.store.connection import StoreFailed
 from ingestd.store.journal import DISMISSED, EVERYWHERE
 from ingestd.telemetry import log
@@ -66,12 +68,15 @@ class Replay(msgspec.Struct):
             return EXIT_INTERRUPTED
         if self.error:
             return self.error.exit_code
-        lost = ledger.rejected or ledger.dead_lettered or ledger.in_flight or self.damage
-        lost = lost or ledger.retried_failed or ledger.retried_aside  # letters of earlier runs
-        lost = lost or any(runner.ledger.dead_lettered or runner.ledger.in_flight for runner in runners)
-        lost = lost or ledger.unmatched_item_errors  # something was refused, and nobody knows what
-        lost = lost or any(watch.found_none for watch in self.pipeline.watches)  # no dedup, or no order
-        return EXIT_UNDELIVERED if lost else EXIT_OK
+        lost = (
+            MaxRejected.parse(self.pipeline.settings.source.max_rejected).exceeded_by(ledger),
+            ledger.dead_lettered or ledger.in_flight or self.damage,
+            ledger.retried_failed or ledger.retried_aside,  # letters of earlier runs
+            any(runner.ledger.dead_lettered or runner.ledger.in_flight for runner in runners),
+            ledger.unmatched_item_errors,  # something was refused, and nobody knows what
+            any(watch.found_none for watch in self.pipeline.watches),  # no dedup, or no order
+        )
+        return EXIT_UNDELIVERED if any(lost) else EXIT_OK
 
 
 @asynccontextmanager
@@ -92,7 +97,7 @@ async def open_replay(
     sources: list[FileSource] = []
     async with AsyncExitStack() as stack:
         readers = open_files(paths, settings.source, warn, chunk_bytes=bounds.chunk_bytes)
-        stack.push_async_callback(_close, readers, sources)
+        stack.push_async_callback(close_files, readers, sources)
         directory = state_directory(settings, login)
         pipeline = await stack.enter_async_context(
             open_pipeline(
@@ -105,7 +110,7 @@ async def open_replay(
                 store_host=outside.store_host(),
                 warn=warn,
                 bounds=bounds,
-                oldest_s=partial(_oldest_s, sources, clock),
+                oldest_s=partial(oldest_s, sources, clock),
             )
         )
         if settings.metrics.port is not None:
@@ -245,7 +250,9 @@ async def _feed(replay: Replay, intake: ReplayIntake, fed: anyio.Event, warn: Wa
         keeper = source.keeper
         ledger = pipeline.ledger
         accepted, rejected = ledger.accepted, ledger.rejected
-        await asyncio.create_task(intake.feed(source))
+        judged = not (source.start or pipeline.settings.source.keep_going)
+        await asyncio.create_task(intake.feed(source, FirstEvents(source.name) if judged else None))
+        replay.error = replay.error or intake.error
         if intake.stopped:
             break
         if hint := source.hint(ledger.accepted - accepted, ledger.rejected - rejected):
@@ -329,20 +336,7 @@ async def _make_intake(replay: Replay, warn: Warn) -> ReplayIntake:
         clock=pipeline.clock,
         warn=warn,
         bounds=pipeline.bounds,
+        max_rejected=pipeline.settings.source.max_rejected,
     )
     intake.resume_kept()
     return intake
-
-
-async def _close(readers: Sequence[JsonSource], sources: Sequence[FileSource]) -> None:
-    """After the acknowledgements are on disk. Where there was no pipeline, no reader has become a source."""
-    for source in sources:
-        await source.close()
-    for reader in readers[len(sources) :]:
-        reader.close()
-
-
-def _oldest_s(sources: Sequence[FileSource], clock: Clock) -> float:
-    """Age of the oldest chunk with an unresolved event."""
-    since = [since for source in sources if (since := source.oldest_since) is not None]
-    return clock.monotonic() - min(since) if since else 0.0

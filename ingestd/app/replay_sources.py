@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from ingestd.config.sections import SourceConfig
 from ingestd.core.chunk import Keeper
+from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
-from ingestd.sources.files.jsonl import JsonSource
+from ingestd.sources.files.jsonl import FileSource, JsonSource
+from ingestd.sources.files.settings import SourceConfig
 from ingestd.wiring.pipeline import Warn
 
 
@@ -35,3 +36,17 @@ def open_files(
             source.close()
         raise
     return sources
+
+
+async def close_files(readers: Sequence[JsonSource], sources: Sequence[FileSource]) -> None:
+    """After the acknowledgements are on disk. Where there was no pipeline, no reader has become a source."""
+    for source in sources:
+        await source.close()
+    for reader in readers[len(sources) :]:
+        reader.close()
+
+
+def oldest_s(sources: Sequence[FileSource], clock: Clock) -> float:
+    """Age of the oldest chunk with an unresolved event."""
+    since = [since for source in sources if (since := source.oldest_since) is not None]
+    return clock.monotonic() - min(since) if since else 0.0

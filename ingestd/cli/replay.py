@@ -29,6 +29,17 @@ if TYPE_CHECKING:
 )
 @click.option("--from-start", is_flag=True, help="Ignore the checkpoint of a file seen before.")
 @click.option("--items", metavar="NAME", help='Events are in lists of this name: {"NAME": [...]}.')
+@click.option(
+    "--keep-going",
+    is_flag=True,
+    default=None,
+    help="Go on though the first 100 events are all refused for one reason.",
+)
+@click.option(
+    "--max-rejected",
+    metavar="N|N%",
+    help="So many rejected events are no failure; more end the replay [each is one, none ends it].",
+)
 @click.option("--max-window", metavar="SIZE", help="Memory that a zstd frame may ask for [128MiB].")
 @click.option("--report", "report_file", metavar="FILE", help="Write the ledger as JSON.")
 @click.option("--metrics-port", metavar="N", help="Serve /metrics for Prometheus on 127.0.0.1.")

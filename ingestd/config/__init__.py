@@ -27,7 +27,6 @@ from ingestd.config.sections import (
     MetricsConfig,
     ProducerConfig,
     SchemaConfig,
-    SourceConfig,
     SpoolConfig,
     StateConfig,
     TlsConfig,

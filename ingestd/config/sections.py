@@ -42,6 +42,7 @@ MIN_BALLAST_BYTES = 8 * 1024**2
 """SQLite writes its log back when it has 1,000 pages, and on a full disk the state file needs as much room
 for them. Measured: with 2 MiB, or 3, it is stuck until somebody frees space, with 4 it is not; twice that."""
 
+
 Listen = Annotated[str, After(_listen)]
 Ballast = Annotated[Size, After(_ballast)]
 # Also the name in a client certificate; it becomes a label of metrics and stands in logs.
@@ -133,23 +134,6 @@ class DeliveryConfig(Section):
     )
     shutdown_timeout: Seconds = field(
         25.0, ge=0, description="longest time of the drain after the first signal"
-    )
-
-
-class SourceConfig(Section):
-    """What is read."""
-
-    max_event_bytes: Size = field(
-        1024 * 1024, ge=1024, description="longest event; a longer line is rejected"
-    )
-    max_window: Size = field(
-        128 * 1024 * 1024,
-        ge=1024,
-        le=2**31,
-        description="memory that a frame of zstd may ask for; at most 2GiB",
-    )
-    items: str = field(
-        "", description="files hold objects with lists of this name, and those hold the events"
     )
 
 

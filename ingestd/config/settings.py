@@ -15,7 +15,6 @@ from ingestd.config.sections import (
     LogConfig,
     MetricsConfig,
     SchemaConfig,
-    SourceConfig,
     SpoolConfig,
     StateConfig,
     TrailConfig,
@@ -25,6 +24,7 @@ from ingestd.core.address import is_loopback, overlap, parse_listen
 from ingestd.core.errors import UserError
 from ingestd.core.section import Section
 from ingestd.core.setting_types import Matching, Tagged, field
+from ingestd.sources.files.settings import SourceConfig
 
 if TYPE_CHECKING:
     from ingestd.sinks.settings import HttpSinkConfig, SinkConfigBase

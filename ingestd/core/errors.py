@@ -8,10 +8,17 @@ _E = TypeVar("_E", bound=BaseException)
 class UserError(Exception):
     """Something the user can put right: said in one line, with no traceback.
 
-    ``exit_code``: 2 usage or configuration, 4 the API could not be reached or refused the login.
+    ``exit_code``: 2 usage or configuration, 3 something was not delivered, 4 the API could not be
+    reached or refused the login.
     """
 
     exit_code = 2
+
+
+class TooManyRejected(UserError):
+    """More events than allowed; what was delivered is."""
+
+    exit_code = 3
 
 
 class NotFound(UserError):

@@ -1,6 +1,7 @@
 """What became of every event. The one set of counters that report, screen and metrics read."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ingestd.core.reasons import REJECTED, Reason
 
@@ -55,6 +56,36 @@ class Ledger:
 
     def balanced(self) -> bool:
         return self.accepted == self.ended() + self.in_flight
+
+
+_SHARE_FROM = 1000
+
+
+class MaxRejected(NamedTuple):
+    """So many events may be rejected: a number of them, or a ``share`` in percent."""
+
+    limit: float
+    share: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> "MaxRejected":
+        """``500``, ``0.5%``; nothing is 0. Raises ValueError."""
+        text = text.strip() or "0"
+        number, share = text.removesuffix("%"), text.endswith("%")
+        try:
+            found = cls(float(number) if share else int(number), share)
+        except ValueError:
+            found = cls(-1)
+        if not 0 <= found.limit <= (100 if share else 10**12):
+            raise ValueError(f"{text!r} is neither a number of events, as 500, nor a share of them, as 1%")
+        return found
+
+    def exceeded_by(self, ledger: Ledger, *, at_end: bool = True) -> bool:
+        """Before the end, less than a thousand events count as a thousand."""
+        if not self.share:
+            return ledger.rejected > self.limit
+        of = ledger.accepted if at_end else max(ledger.accepted, _SHARE_FROM)
+        return ledger.rejected * 100 > of * self.limit
 
 
 @dataclass(slots=True)

@@ -13,6 +13,8 @@ from anyio.streams.memory import MemoryObjectSendStream
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.chunk import Batch, Chunk, Keeper
 from ingestd.core.clock import Clock
+from ingestd.core.errors import TooManyRejected, UserError
+from ingestd.core.ledger import MaxRejected
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Digests, Positions
 from ingestd.core.sequences import pick, without
@@ -23,7 +25,7 @@ from ingestd.intake.fan_out import FanOut, RecoveredPositions
 from ingestd.intake.recovery import ProcessedEvents, Recovery
 from ingestd.intake.stages import Stages
 from ingestd.processing.dedup import WaitingCopy
-from ingestd.processing.validate import ValidatedChunk
+from ingestd.processing.validate import FirstEvents, ValidatedChunk
 from ingestd.sources.files.salvage import events_in
 from ingestd.sources.source import Source
 from ingestd.store.journal import Journal
@@ -46,6 +48,7 @@ class ReplayIntake:
         clock: Clock,
         warn: Callable[[str], None],
         bounds: Bounds = DEFAULT_BOUNDS,
+        max_rejected: str = "",
     ) -> None:
         self._window = stages.window
         self._validator = stages.validator
@@ -72,10 +75,18 @@ class ReplayIntake:
         )
         self._source: Source | None = None
         self._begun = asyncio.Event()
+        self._max_rejected = MaxRejected.parse(max_rejected) if max_rejected else None
+        self._first: FirstEvents | None = None
         self.stopped = False
+        self.error: UserError | None = None
 
-    async def feed(self, source: Source) -> None:
-        """All of one source, to its end or until ``stop``. Its last batch may stay open for the next."""
+    async def feed(self, source: Source, first: FirstEvents | None = None) -> None:
+        """All of one source, to its end or until ``stop``. Its last batch may stay open for the next.
+
+        ``error``: why it was ended early, where that is for what was rejected. ``first``: looks at its first
+        events.
+        """
+        self._first = first
         send, receive = anyio.create_memory_object_stream[Chunk](_READ_AHEAD)
         self._source = source
         async with anyio.create_task_group() as ageing:
@@ -165,9 +176,21 @@ class ReplayIntake:
     def admit(self, chunk: Chunk) -> None:
         """Take over a chunk: every event of it now is resolved, or is in a batch, or waits as a copy."""
         checked = self._check(chunk)
+        if self._first and self._is_foreign(self._first, chunk, checked):
+            return
         recovered = self._fan_out.recover(chunk)
         self._resume_found(recovered)
         self._take_over(chunk, checked, recovered)
+
+    def _is_foreign(self, first: FirstEvents, chunk: Chunk, checked: ValidatedChunk) -> bool:
+        """Whether the replay ends before this chunk. What comes of a pipe is kept all the same."""
+        error = first.look(chunk, checked.refused)
+        if first.known:
+            self._first = None
+        if error:
+            self.error = error
+            self.stop()
+        return error is not None and chunk.keeper is Keeper.SOURCE
 
     def _resume_found(self, recovered: RecoveredPositions) -> None:
         for sink, batch in recovered.batches:
@@ -253,11 +276,21 @@ class ReplayIntake:
         ended = [*refused, *(positions[index] for index in duplicates)]
         if refused:
             self._recorder.rejected(chunk, refused)
+            self._end_if_too_many()
         if gone:
             left_out = sorted(gone)
             events, digests = without(events, left_out), without(digests, left_out)
             positions = without(positions, left_out)
         return events, digests, positions, ended
+
+    def _end_if_too_many(self) -> None:
+        limit, ledger = self._max_rejected, self._recorder.ledger
+        if limit and not self.stopped and limit.exceeded_by(ledger, at_end=False):
+            self.error = TooManyRejected(
+                f"{ledger.rejected:,} of {ledger.accepted:,} events are rejected, more than --max-rejected"
+                " allows: see the dead letters; the same command goes on behind them"
+            )
+            self.stop()
 
     def _is_known(self, key: str | None) -> bool:
         """An invalid copy of an event that is safe is a duplicate: the window comes first."""

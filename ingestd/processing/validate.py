@@ -4,14 +4,18 @@ Called by the pipeline for every chunk, before the dedup window: the keys of ref
 that a broken copy of an event that is already delivered counts as its duplicate.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ingestd.core.chunk import size_of
+from ingestd.core.chunk import Chunk, size_of
+from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
 from ingestd.core.sequences import missing
 from ingestd.schemas.key_paths import KeyPaths, KeyWatch
 from ingestd.schemas.schema import FieldError, Keys, Refusal, Schema
+from ingestd.telemetry.repeats import template
+
+FIRST_EVENTS = 100
 
 _BLOCK = 128
 _BLOCK_BYTES = 64 * 1024
@@ -137,3 +141,42 @@ def _halves(events: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
             yield half
         else:
             yield from _halves(half)
+
+
+class FirstEvents:
+    """Whether the first events of the source ``name`` are all refused for one reason, as those of another
+    file or schema are. Asked chunk by chunk until it is ``known``."""
+
+    def __init__(self, name: str) -> None:
+        self.known = False
+        self._name = name
+        self._seen = 0
+        self._cause = ""
+
+    def look(self, chunk: Chunk, refused: Mapping[int, Refusal]) -> UserError | None:
+        """``refused``: by position in the chunk. An error once all are, and enough of them."""
+        for position in range(min(len(chunk.events), FIRST_EVENTS - self._seen)):
+            refusal = refused.get(position)
+            cause = _cause(refusal, is_too_long=position in chunk.too_long) if refusal else ""
+            if not cause or cause != (self._cause or cause):
+                self.known = True
+                return None
+            self._cause = cause
+            self._seen += 1
+        if self._seen < FIRST_EVENTS or not refusal:
+            return None
+        self.known = True
+        words = "longer than source.max_event_bytes" if position in chunk.too_long else refusal.words
+        return UserError(
+            f"{self._name}: its first {FIRST_EVENTS} events are all refused for one reason: {words}. Is this"
+            " another schema (--schema), or another file? --keep-going makes dead letters of them and goes on"
+        )
+
+
+def _cause(refusal: Refusal, *, is_too_long: bool) -> str:
+    """What is alike in two refusals: the values that they quote are not."""
+    if is_too_long:
+        return Reason.LINE_TOO_LONG
+    if refusal.reason is Reason.UNPARSABLE:
+        return refusal.reason
+    return f"{refusal.reason} {template(refusal.errors[0].field)}"

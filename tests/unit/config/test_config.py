@@ -81,7 +81,9 @@ def settable(model: type[Section] = Settings, above: tuple[str, ...] = ()) -> li
     return found
 
 
-CLOSED = {("ingest", "listen"), ("admin", "listen"), ("log", "format"), ("log", "level")}
+CLOSED = {("ingest", "listen"), ("admin", "listen"), ("log", "format"), ("log", "level")} | {
+    ("source", "max_rejected")
+}
 
 
 @each("place", settable(), ids=".".join)

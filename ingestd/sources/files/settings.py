@@ -1,0 +1,35 @@
+"""The settings of what reads files and standard input."""
+
+from typing import Annotated
+
+from ingestd.core.ledger import MaxRejected
+from ingestd.core.section import Section
+from ingestd.core.setting_types import After, Size, field
+
+
+def _max_rejected(text: str) -> str:
+    MaxRejected.parse(text)
+    return text.strip()
+
+
+class SourceConfig(Section):
+    """What is read."""
+
+    max_event_bytes: Size = field(
+        1024 * 1024, ge=1024, description="longest event; a longer line is rejected"
+    )
+    max_window: Size = field(
+        128 * 1024 * 1024,
+        ge=1024,
+        le=2**31,
+        description="memory that a frame of zstd may ask for; at most 2GiB",
+    )
+    items: str = field(
+        "", description="files hold objects with lists of this name, and those hold the events"
+    )
+    keep_going: bool = field(
+        False, description="a replay goes on where the first 100 events are all refused for one reason"
+    )
+    max_rejected: Annotated[str, After(_max_rejected)] = field(
+        "", description="so many rejected events, as 500 or 1%, are no failure of a replay; more end it"
+    )
