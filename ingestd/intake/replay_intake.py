@@ -26,7 +26,7 @@ from ingestd.intake.recovery import ProcessedEvents, Recovery
 from ingestd.intake.stages import Stages
 from ingestd.processing.dedup import WaitingCopy
 from ingestd.processing.validate import FirstEvents, ValidatedChunk
-from ingestd.sources.files.salvage import events_in
+from ingestd.sources.files.salvage import events_in, is_utf16
 from ingestd.sources.source import Source
 from ingestd.store.journal import Journal
 
@@ -234,10 +234,14 @@ class ReplayIntake:
             and index not in chunk.too_long
             and (found := events_in(event := chunk.events[index])) != [(0, event)]
         }
-        if not broken:
-            return checked
-        chunk.recut(broken.__getitem__, broken)
-        return self._validator.check(chunk.events)
+        if broken:
+            chunk.recut(broken.__getitem__, broken)
+            checked = self._validator.check(chunk.events)
+        for index in [i for i in checked.refused if is_utf16(chunk.events[i])]:
+            checked.refuse(
+                index, "it is UTF-16 in the middle of UTF-8: convert it, as by iconv -f UTF-16 -t UTF-8"
+            )
+        return checked
 
     def _add_accepted(self, chunk: Chunk, accepted: Sequence[int]) -> None:
         for name, add in self._outboxes.items():

@@ -7,7 +7,8 @@ import io
 import re
 from typing import NamedTuple
 
-from ingestd.sources.files.closing import skip_separators
+from ingestd.schemas.grammar import find_fault
+from ingestd.sources.files.closing import Closing, skip_separators
 from ingestd.sources.files.streams import Stream
 
 _CSV = (
@@ -77,7 +78,20 @@ class StreamFormat(NamedTuple):
 def layout_of(head: bytes) -> StreamFormat:
     text = head[skip_separators(head) :]
     found = _ENVELOPE.match(text)
-    return StreamFormat(text[:1] == b"[", bool(_BARE_BRACE.match(text)), found[1].decode() if found else "")
+    return StreamFormat(text[:1] == b"[", _goes_on(text), found[1].decode() if found else "")
+
+
+def _goes_on(text: bytes) -> bool:
+    """Whether the object that begins ``text`` goes on behind its first line, and is not cut off there."""
+    first, _, rest = text.partition(b"\n")
+    closing = Closing()
+    if not text.startswith(b"{") or closing.feed(first) >= 0 or closing.in_string or not rest:
+        return False
+    if _BARE_BRACE.match(text):
+        return True
+    if (end := Closing().feed(text)) >= 0:
+        return find_fault(text[:end]) is None
+    return rest.lstrip()[:1] in (b'"', b"}", b"]", b",")
 
 
 def other_format(head: bytes, *, encoding: str = "", packed: bool = False) -> str:

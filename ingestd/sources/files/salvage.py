@@ -16,9 +16,16 @@ _BLANK = b" \t\r\n,"
 _BOM = b"\xef\xbb\xbf"
 
 
+def is_utf16(line: bytes) -> bool:
+    """Whether its every second byte is a NUL, more or less: a file of UTF-16 behind one of UTF-8."""
+    return len(line) > 3 and b"\0\0" not in line and line.count(0) * 5 > len(line) * 2
+
+
 def events_in(line: bytes) -> list[tuple[int, bytes]]:
     """(offset, event) of the parts of a line that is not JSON: itself where nothing can, and
     nothing where it is blank."""
+    if is_utf16(line):
+        return [(0, line)]
     found: list[tuple[int, bytes]] = []
     for piece in _PIECE.finditer(line):
         first = skip_separators(line, piece.start())

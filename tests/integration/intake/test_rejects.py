@@ -136,3 +136,11 @@ def test_a_share_is_judged_from_a_thousand_events_on() -> None:
     assert limit.exceeded_by(Ledger(accepted=20, rejected=11), at_end=False)
     assert not limit.exceeded_by(Ledger(accepted=2000, rejected=20), at_end=False)
     assert limit.exceeded_by(Ledger(accepted=20, rejected=1))
+
+
+async def test_utf16_behind_utf8_is_refused_by_name_line_by_line(tmp_path: Path) -> None:
+    mixed = [GOOD, '{"id":"x"}\n{"id":"y"}\n'.encode("utf-16") + b"\n", b"\xef\xbb\xbf" + GOOD]
+    report, _, place = await replay(tmp_path, mixed)
+    assert (report["delivered"], report["rejected"]) == (2, 2)
+    words = rows(place.directory, "SELECT detail FROM letters")
+    assert all("it is UTF-16 in the middle of UTF-8" in detail for (detail,) in words)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from ingestd.sources.files.formats import encoding_of, other_format
+from ingestd.sources.files.formats import encoding_of, layout_of, other_format
 from tests.each import each
 
 _BINARY = b"\x15\x04\x15\x90\x8b\x00\xff"
@@ -93,6 +93,29 @@ def test_lines_of_which_some_may_be_events_are_read(head: bytes) -> None:
 def test_an_encoding_is_told_with_and_without_a_mark(encoding: str, bom: bool, found: str) -> None:
     for text in ('{"a":1}\n', '[{"a":1}]'):
         assert encoding_of(("\ufeff" * bom + text).encode(encoding)) == found
+
+
+@each(
+    "head, loose",
+    [
+        (b'{\n  "a": 1\n}\n', True),
+        (b'\x1e{\r\n  "a": 1\r\n}\r\n', True),
+        (b'{"a": 1,\n "b": 2}\n{"a": 3,\n', True),
+        (b'{ "a": 1\n, "b": 2\n}\n', True),
+        (b'{"k":\n[1,\n2]}\n', True),
+        (b'{"a": [\n    "' + b"x" * 5000, True),
+        (b'{"a":1,"b":[{"c":2},\n\n\t"d', True),
+        (b'{"a":1}\n{\n"b":2}', False),
+        (b'{"a":1,\n{"b":2}\n', False),
+        (b'{"a":{"b":1}\n{"b":2}\n', False),
+        (b'{"a":{"b":1},\n{"b":2}}\n', False),
+        (b'{"a":"cut\n"}\n', False),
+        (b'{"a":1,\n', False),
+        (b'{"a":1,"b', False),
+    ],
+)
+def test_values_on_several_lines_are_told_from_a_half_line(head: bytes, loose: bool) -> None:
+    assert layout_of(head).loose is loose
 
 
 def _rows(path: Path, said: str) -> list[object]:

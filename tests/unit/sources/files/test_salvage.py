@@ -22,6 +22,8 @@ A, B = b'{"a":"}{"}', b'{"b":[1]}'
         (b"\x1e" + A, [A]),
         (A + b",", [A]),
         (b"  \t", []),
+        (A.decode().encode("utf-16"), [A.decode().encode("utf-16")]),
+        (b"\0" + A.decode().encode("utf-16-le"), [b"\0" + A.decode().encode("utf-16-le")]),
         (b"\0\0", []),
         (A + B, [A, B]),
         (A + b" " + B + b",", [A, B]),
