@@ -59,6 +59,10 @@ class TapReader:
         while not self._waiting:
             self._news = anyio.Event()
             await self._news.wait()
+        return self.taken()
+
+    def taken(self) -> list[Sample]:
+        """Those that are there."""
         found = list(self._waiting)
         self._waiting.clear()
         return found
@@ -92,7 +96,10 @@ class Tap:
     def show(
         self, what: str, events: Sequence[bytes], *, sink: str = "", batch: str = "", why: str = ""
     ) -> None:
-        """Events that this has become of; asked only while ``open``."""
+        """Events that this has become of; asked only while ``open``. Raises nothing: who looks must not stop
+        the service."""
+        if self.redact_paths:
+            why = why.partition(":")[0]  # the words behind it may repeat what is in the event
         for one in self._readers:
             if one.what in ("", what) and (not one.sink or not sink or one.sink == sink):
                 chosen = (event for event in events if one.matches is None or one.matches(event))
@@ -103,7 +110,10 @@ class Tap:
                     "why": redact(why) or None,
                 }
                 count = len(events) if one.matches is None else 0
-                one.offer((self._sample(told, event) for event in chosen), count)
+                try:
+                    one.offer((self._sample(told, event) for event in chosen), count)
+                except Exception:  # not told: the words of the error may hold the event
+                    one.missed += 1
 
     def _sample(self, told: Mapping[str, Any], event: bytes) -> Sample:
         at = rfc3339(self._clock.wall(), "milliseconds")
@@ -116,7 +126,7 @@ def shown(event: bytes, paths: Sequence[Path]) -> Any:
         return f"{len(event)} bytes" if paths else event[:1000].decode("utf-8", "replace") + "…"
     try:
         found = msgspec.json.decode(event)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):  # bytes that are not UTF-8 are no DecodeError
         return f"{len(event)} bytes that are no JSON" if paths else event.decode("utf-8", "replace")
     for path in paths:
         found = _masked(found, path)
