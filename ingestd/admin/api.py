@@ -1,12 +1,12 @@
 """The JSON API of the admin address: what the console shows and does, for programs; see ``openapi.py``."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
 
-from ingestd.admin.access import Access, Role
+from ingestd.admin.access import Access
 from ingestd.admin.openapi import document
 from ingestd.admin.read_model import Actions, LetterQuery, ReadModel
 from ingestd.admin.requests import (
@@ -16,6 +16,7 @@ from ingestd.admin.requests import (
     Handler,
     NotAllowed,
     letter_query,
+    letting_see,
     may_change,
     may_look,
     read_body,
@@ -55,6 +56,7 @@ class Api:
             "/v1/letters/{number:[0-9]{1,15}}/edit": self._edit,
         }
         return [
+            web.post("/v1/where", self._looking(self._where)),
             *(web.get(path, self._looking(handler)) for path, handler in gets.items()),
             *(web.post(path, self._changing(handler)) for path, handler in posts.items()),
         ]
@@ -100,26 +102,30 @@ class Api:
             raise ValueError(f"limit is 0 to {MAX_LETTERS}")
         query = letter_query(request.query)
         found = await self._model.letters(query, limit=limit)
-        if visitor_of(request, self._access).role < Role.OPERATOR:
-            found["letters"] = [self._model.redact(letter) for letter in found["letters"]]
+        found["letters"] = self._letting_see(request, found["letters"])
         return answer(found)
 
+    def _letting_see(self, request: web.Request, shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return letting_see(visitor_of(request, self._access), self._model, shown)
+
     async def _groups(self, request: web.Request) -> web.Response:
-        return answer({"groups": await self._model.groups(letter_query(request.query))})
+        found = await self._model.groups(letter_query(request.query))
+        return answer({"groups": self._letting_see(request, found)})
 
     async def _letter(self, request: web.Request) -> web.Response:
         letter = await self._model.letter(int(request.match_info["number"]))
-        visitor = visitor_of(request, self._access)
-        return answer(letter if visitor.role >= Role.OPERATOR else self._model.redact(letter))
+        return answer(self._letting_see(request, [letter])[0])
 
     async def _producers(self, request: web.Request) -> web.Response:
         return answer({"producers": self._model.overview()["producers"], "refusals": self._model.refusals()})
 
     async def _where(self, request: web.Request) -> web.Response:
-        found = await self._model.where(request.query.get("key", ""))
-        if visitor_of(request, self._access).role < Role.OPERATOR:
-            found["letters"] = [self._model.redact(letter) for letter in found["letters"]]
-        return answer(found)
+        """GET, or POST of ``{"key": …}`` for what is too long for an address."""
+        given = await read_json(request) if request.method == "POST" else request.query
+        key = given.get("key", "") if isinstance(given, Mapping) else None
+        if not isinstance(key, str):
+            raise ValueError("key is text")
+        return answer(self._letting_see(request, [await self._model.where(key)])[0])
 
     async def _tap(self, request: web.Request) -> web.StreamResponse:
         """JSON lines, until who asks has enough: ``limit`` of them, or goes."""

@@ -22,6 +22,7 @@ from ingestd.admin.requests import (
     Handler,
     NotAllowed,
     letter_query,
+    letting_see,
     may_change,
     may_look,
     read_form,
@@ -69,6 +70,7 @@ class Console:
             *(web.get(path, self._page(handler)) for path, handler in gets.items()),
             *(web.post(path, self._page(handler)) for path, handler in posts.items()),
             web.post("/letters/check", self._page(self._check)),
+            web.post("/where", self._page(self._where)),
             web.get("/login", self._page(self._login, anyone=True)),
             web.post("/login", self._page(self._log_in, anyone=True)),
             web.post("/logout", self._page(self._log_out, anyone=True)),
@@ -118,28 +120,28 @@ class Console:
     async def _letters(self, request: web.Request, visitor: Visitor) -> web.Response:
         query = letter_query(request.query)
         found = await self._model.letters(query, limit=PAGE_LETTERS)
-        if visitor.role < Role.OPERATOR:
-            found["letters"] = [self._model.redact(letter) for letter in found["letters"]]
+        found["letters"] = letting_see(visitor, self._model, found["letters"])
         return self._show(
             request,
             visitor,
             "letters.html",
             query=query,
-            groups=await self._model.groups(query),
+            groups=letting_see(visitor, self._model, await self._model.groups(query)),
             sinks=[sink["name"] for sink in self._model.overview()["sinks"]],
             most=PAGE_LETTERS,
             **found,
         )
 
     async def _letter(self, request: web.Request, visitor: Visitor) -> web.Response:
-        letter = await self._model.letter(int(request.match_info["number"]))
-        if visitor.role < Role.OPERATOR:
-            letter = self._model.redact(letter)
+        number = int(request.match_info["number"])
+        (letter,) = letting_see(visitor, self._model, [await self._model.letter(number)])
         return self._show(request, visitor, "letter.html", it=letter, pretty=_pretty(letter.get("payload")))
 
     async def _where(self, request: web.Request, visitor: Visitor) -> web.Response:
-        key = request.query.get("key", "").strip()
-        found = await self._model.where(key) if key else None
+        """An event may be too long for an address, and nothing for the history of a browser: it is posted."""
+        given = await read_form(request) if request.method == "POST" else request.query
+        key = given.get("key", "").strip()
+        (found,) = letting_see(visitor, self._model, [await self._model.where(key)]) if key else (None,)
         return self._show(request, visitor, "where.html", key=key, it=found)
 
     async def _producers(self, request: web.Request, visitor: Visitor) -> web.Response:

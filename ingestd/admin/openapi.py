@@ -30,6 +30,11 @@ _GROUPS = {
     "required": ["groups"],
     "properties": {"groups": {"type": "array", "items": _OBJECT}},
 }
+_KEY = {
+    "type": "object",
+    "required": ["key"],
+    "properties": {"key": {"type": "string", "pattern": r"\S"}},
+}
 
 
 def document() -> dict[str, Any]:
@@ -77,7 +82,11 @@ def document() -> dict[str, Any]:
                             "schema": {"type": "string", "pattern": r"\S"},
                         }
                     ],
-                )
+                ),
+                "post": {
+                    **_post("The same, for what is too long for an address", _OBJECT, _KEY),
+                    "security": [],
+                },
             },
             "/v1/producers": {"get": _get("Producers, and who was refused", _OBJECT)},
             "/v1/letters/groups": {"get": _get("Dead letters by cause", _GROUPS, query)},

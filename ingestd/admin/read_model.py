@@ -12,6 +12,9 @@ from typing_extensions import TypedDict  # pydantic wants it for the API's docum
 
 from ingestd.telemetry.tap import TapReader
 
+OURS = "X-Ingestd"
+"""On every answer, also behind a proxy with a ``Server`` of its own: who asks can tell that it is ours."""
+
 
 class Rates(TypedDict):
     """Events a second, over about ten seconds, five minutes and an hour."""
@@ -144,8 +147,8 @@ class ReadModel(Protocol):
         """Events as they pass. ``when``: a pattern, as JSON."""
         ...
 
-    def redact(self, letter: dict[str, Any]) -> dict[str, Any]:
-        """The letter without what not everybody may see of its event."""
+    def redact(self, shown: dict[str, Any]) -> dict[str, Any]:
+        """A letter, a group of them, or where an event is, without what not everybody may see of events."""
         ...
 
 

@@ -9,7 +9,7 @@ from aiohttp import web
 from multidict import MultiDict
 
 from ingestd.admin.access import CSRF_HEADER, Access, Role, Visitor
-from ingestd.admin.read_model import LetterQuery
+from ingestd.admin.read_model import LetterQuery, ReadModel
 
 PAGE_LETTERS, MAX_LETTERS = 50, 500
 MAX_FIELDS = 10_000
@@ -55,6 +55,11 @@ def _how(access: Access, what: str) -> str:
     if access.has_tokens:
         return f"to {what} a console token with the role {role} is needed"
     return f"to {what} a console token is needed, and none is configured: see admin.tokens"
+
+
+def letting_see(visitor: Visitor, model: ReadModel, shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All of it is for operators only."""
+    return shown if visitor.role >= Role.OPERATOR else [model.redact(one) for one in shown]
 
 
 async def read_body(request: web.Request) -> bytes:

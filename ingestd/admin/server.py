@@ -16,6 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from ingestd.admin.connection_limit import Connections
+from ingestd.admin.read_model import OURS
 from ingestd.core.address import write_listen
 from ingestd.core.errors import UserError
 from ingestd.core.redaction import redact_tree
@@ -180,7 +181,7 @@ async def _errors_as_json(request: web.Request, handler: Callable[[web.Request],
 async def _set_headers(request: web.Request, response: web.StreamResponse) -> None:
     del request
     response.headers.setdefault("Cache-Control", "no-store")
-    response.headers["Server"] = "ingestd"
+    response.headers["Server"] = response.headers[OURS] = "ingestd"
     response.headers["X-Content-Type-Options"] = "nosniff"
 
 

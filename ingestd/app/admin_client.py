@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from ingestd.admin.read_model import OURS
 from ingestd.core import redaction
 from ingestd.core.errors import NotFound, UserError
 
@@ -35,6 +36,8 @@ class AdminClient:
         if base.scheme not in ("http", "https") or not base.host:
             raise UserError(f"{url} is not the address of a service: write it like {DEFAULT_URL}")
         token = _token(token_file)
+        if not token.isascii():
+            raise UserError("the console token is no token: it has letters that no header can have")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._client = httpx.Client(base_url=base, headers=headers, timeout=TIMEOUT_S)
         self._shown = str(base.copy_with(userinfo=b"", query=None)).rstrip("/")
@@ -47,28 +50,33 @@ class AdminClient:
 
     def get(self, path: str, **query: str | int) -> dict[str, Any]:
         """Raises UserError in words; NotFound for 404."""
-        with self._asking(path, query) as answer:
-            answer.read()
-            try:
-                found = answer.json()
-            except ValueError:
-                found = None
-            if not isinstance(found, dict):
-                raise UserError(f"{self._shown} answers {answer.status_code}, and not as ingestd does")
+        with self._asking("GET", path, params=_given(query)) as answer:
+            found: dict[str, Any] = json.loads(answer.read())
+            return found
+
+    def post(self, path: str, **body: str | int) -> dict[str, Any]:
+        """What is too long for an address. Raises as ``get``."""
+        with self._asking("POST", path, json=body) as answer:
+            found: dict[str, Any] = json.loads(answer.read())
             return found
 
     def lines(self, path: str, **query: str | int) -> Iterator[dict[str, Any]]:
         """An answer of JSON lines, as they come; ends with the service. Raises UserError."""
-        with self._asking(path, query, timeout=httpx.Timeout(TIMEOUT_S, read=None)) as answer:
+        with self._asking(
+            "GET", path, params=_given(query), timeout=httpx.Timeout(TIMEOUT_S, read=None)
+        ) as answer:
             for line in answer.iter_lines():
                 if line:
                     yield json.loads(line)
 
     @contextmanager
-    def _asking(self, path: str, query: Query, **more: Any) -> Iterator[httpx.Response]:
-        wanted = {name: value for name, value in query.items() if value != ""}
+    def _asking(self, method: str, path: str, **more: Any) -> Iterator[httpx.Response]:
         try:
-            with self._client.stream("GET", path, params=wanted, **more) as answer:
+            with self._client.stream(method, path, **more) as answer:
+                if OURS not in answer.headers:
+                    raise UserError(
+                        f"{self._shown}: it answers {answer.status_code}, and not as ingestd does"
+                    )
                 if answer.status_code != 200:
                     raise self._refused(answer)
                 yield answer
@@ -76,18 +84,19 @@ class AdminClient:
             raise UserError(
                 f"no service answers at {self._shown} ({error}): does it run, with this admin.listen?"
             ) from None
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UserError(f"{self._shown}: {error or type(error).__name__}") from None
 
     def _refused(self, answer: httpx.Response) -> UserError:
-        try:
-            words = json.loads(answer.read())["error"]
-        except (ValueError, TypeError, KeyError):
-            words = f"it answers {answer.status_code}, and not as ingestd does"
+        words = json.loads(answer.read())["error"]
         if answer.status_code == 401:
             words += f"; name a file with --token-file, or set {TOKEN_VARIABLE}"
         kind = NotFound if answer.status_code == 404 else UserError
         return kind(f"{self._shown}: {words}")
+
+
+def _given(query: Query) -> Query:
+    return {name: value for name, value in query.items() if value != ""}
 
 
 def _token(file: str | None) -> str:

@@ -29,7 +29,7 @@ def where(ctx: click.Context, key: str, url: str, token_file: str | None, as_jso
     from ingestd.app.admin_client import AdminClient
 
     with AdminClient(url, token_file=token_file) as client:
-        found = client.get("/v1/where", key=key)
+        found = client.post("/v1/where", key=key)
     if as_json:
         click.echo(json.dumps(found))
     else:

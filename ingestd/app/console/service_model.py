@@ -1,7 +1,7 @@
 """The console's contract (``admin/read_model.py``), of a running service."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
@@ -17,6 +17,7 @@ from ingestd.app.status import describe
 from ingestd.config import ConfigFile
 from ingestd.config.show import lines
 from ingestd.core.errors import NotFound, UserError
+from ingestd.core.json_path import Path
 from ingestd.core.redaction import redact_tree
 from ingestd.core.toml import spell
 from ingestd.processing import routes
@@ -67,14 +68,9 @@ class ServiceModel:
             raise UserError(f"there is no {what}: choose one of {', '.join(WHAT)}")
         return service.trace.tap.listen(sink=sink, what=what, matches=_matcher(when) if when else None)
 
-    def redact(self, letter: dict[str, Any]) -> dict[str, Any]:
+    def redact(self, shown: dict[str, Any]) -> dict[str, Any]:
         paths = self._opened().trace.tap.redact_paths
-        if not paths:
-            return letter
-        shown = {name: value for name, value in letter.items() if name not in ("detail", "payload_base64")}
-        if "payload" in letter:
-            shown["payload"] = mask_text(letter["payload"], paths)
-        return {**shown, "detail": "not shown: it may hold what admin.redact names"}
+        return _redacted(shown, paths) if paths else shown
 
     async def letters(self, query: LetterQuery, *, limit: int) -> dict[str, Any]:
         return await letters.find(self._opened(), query, limit=limit)
@@ -144,3 +140,18 @@ def _matcher(when: str) -> Callable[[bytes], bool]:
     except UserError as error:
         raise UserError(str(error).removeprefix("sinks.tap.when: ")) from None
     return lambda event: not router.route([event]).unmatched
+
+
+def _redacted(shown: dict[str, Any], paths: Sequence[Path]) -> dict[str, Any]:
+    """What an API or the schema said of an event may repeat what is in it."""
+    left = {name: value for name, value in shown.items() if name != "payload_base64"}
+    for name in {"detail", "cause", "error"} & left.keys():
+        left[name] = "not shown: it may hold what admin.redact names"
+    if "values" in left:
+        left["values"] = []
+    if "payload" in left:
+        left["payload"] = mask_text(left["payload"], paths)
+    for name in {"letters", "attempts"} & left.keys():
+        if isinstance(left[name], list):  # of a letter it is how many
+            left[name] = [_redacted(one, paths) for one in left[name]]
+    return left

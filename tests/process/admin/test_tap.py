@@ -79,6 +79,11 @@ async def test_each_event_is_shown_with_what_became_of_it_and_without_what_is_ma
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{serving.admin_port}", trust_env=False
         ) as one:
+            asked = "i-000002,routing.interaction.queue,2026-01-01T09:00:00Z"
+            groups = (await one.get("/v1/letters/groups")).json()["groups"]
+            found = (await one.get("/v1/where", params={"key": asked})).json()
+            told = [groups[0]["cause"], found["letters"][0]["detail"], found["attempts"][-1]["error"]]
+            assert all(words.startswith("not shown") for words in told)
             for token, shown in ((BERT, False), (ANNA, True)):
                 headers = {"Authorization": f"Bearer {token}"}
                 for path in ("/v1/letters/1", "/v1/letters", "/letters/1"):

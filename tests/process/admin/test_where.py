@@ -1,15 +1,21 @@
 """Where one event is: by key, as the event itself, by request id; in the page and in the terminal."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from anyio import to_thread
 
+from ingestd.app.admin_client import AdminClient
+from ingestd.core.errors import UserError
+from tests.each import each
 from tests.event_api import event
 from tests.process.admin.test_console import CRM, Api, configured
 from tests.process.cli.run_support import Serving, post, serve
 from tests.process.cli.support import Place
+from tests.receiver import Receiver, Reply, in_turn
 
 pytestmark = pytest.mark.anyio
 
@@ -73,6 +79,11 @@ async def first_life(place: Place, api: Api, words: list[object]) -> None:
         done = await place.run("where", key(1), "--url", url)
         assert (done.code, "It is delivered" in done.out, request in done.out) == (0, True, True)
         assert (await place.run("where", key(4), "--url", url, "--json")).code == 3
+        long = event(1, note="x" * 90_000).decode()  # longer than an address may be
+        assert "It is delivered" in (await place.run("where", long, "--url", url)).out
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as one:
+            assert "It is delivered" in (await one.post("/where", data={"key": long})).text
+            assert 'method="post" action="/where"' in (await one.get("/where")).text
         await serving.kill()
 
 
@@ -89,3 +100,35 @@ async def test_the_owner_of_an_event_among_those_of_others_is_told(place: Place)
         found = [(await ask(serving, key(number)))["steps"][0]["producer"] for number in range(1, 7)]
         assert found == ["crm", "ivr"] * 3
         assert json.dumps(await ask(serving, key(1))).count("posts-its-events") == 0
+
+
+@each(
+    "answer",
+    [
+        Reply(200, body=b"{}"),
+        Reply(200, body=b"[]"),
+        Reply(200, body=b"no JSON"),
+        Reply(200, body=b"[" * 100_000),
+        Reply(404, body=b'{"error": []}'),
+        Reply(302, headers={"Location": "/elsewhere"}),
+    ],
+)
+async def test_a_server_of_another_kind_is_told_from_the_service(answer: Reply) -> None:
+    async with Receiver(in_turn(answer)) as other:
+
+        def ask_all() -> None:
+            with AdminClient(other.url) as client:
+                with pytest.raises(UserError, match="not as ingestd does"):
+                    client.get("/v1/overview")
+                with pytest.raises(UserError, match="not as ingestd does"):
+                    client.post("/v1/where", key="k")
+                with pytest.raises(UserError, match="not as ingestd does"):
+                    list(client.lines("/v1/tap"))
+
+        await to_thread.run_sync(ask_all)
+
+
+def test_a_token_that_no_header_can_have_is_said(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t\u00f6ken")
+    with pytest.raises(UserError, match="token"):
+        AdminClient(token_file=str(tmp_path / "token"))
