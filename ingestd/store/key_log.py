@@ -40,20 +40,24 @@ class KeyLog:
 
         def read(connection: sqlite3.Connection) -> float | None:
             (frozen_at,) = connection.execute("SELECT max(frozen_at) FROM batches").fetchone()
-            (known_at,) = connection.execute("SELECT max(confirmed_at) FROM window").fetchone()
-            return None if frozen_at is None else max(float(frozen_at), float(known_at or 0.0))
+            last = connection.execute("SELECT confirmed_at FROM window ORDER BY id DESC LIMIT 1").fetchone()
+            return None if frozen_at is None else max(float(frozen_at), float(last[0] if last else 0.0))
 
         return await self._database.run(read)
 
     async def read(self, *, not_before: float, max_count: int) -> list[WindowRow]:
-        """What became of keys since ``not_before``, oldest first; at least the youngest ``max_count``."""
+        """What became of keys since ``not_before``, oldest first; at least the youngest ``max_count``.
+
+        What was released is among it, however old: after a clock was set back, a key would else seem known
+        of whose event only a dead letter is left, and that one would never be sent.
+        """
 
         def read(connection: sqlite3.Connection) -> list[WindowRow]:
             found: list[WindowRow] = []
             count = 0
             for confirmed_at, packed, released in connection.execute(
                 "SELECT confirmed_at, CAST(digests AS BLOB), released FROM window"  # of a damaged row too
-                " WHERE confirmed_at >= ? ORDER BY id DESC",
+                " WHERE released OR confirmed_at >= ? ORDER BY id DESC",
                 (not_before,),
             ):
                 if count >= max_count:
@@ -82,7 +86,12 @@ class KeyLog:
         most = max_count * DIGEST_BYTES * 17 // 16  # the window's granularity is a sixteenth
 
         def trim(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM window WHERE confirmed_at < ?", (not_before,))
+            connection.execute("DELETE FROM window WHERE NOT released AND confirmed_at < ?", (not_before,))
+            connection.execute(  # of no key that is left
+                "DELETE FROM window WHERE released AND confirmed_at < ?"
+                " AND id < ifnull((SELECT min(id) FROM window WHERE NOT released), id + 1)",
+                (not_before,),
+            )
             connection.execute(
                 "DELETE FROM window WHERE id <= (SELECT id FROM (SELECT id, sum(length(digests)) OVER"
                 " (ORDER BY id DESC) AS total FROM window) WHERE total > ? ORDER BY id DESC LIMIT 1)",

@@ -58,3 +58,19 @@ async def test_the_secret_is_made_once(database: Database) -> None:
     secret = await keys.secret()
     assert len(secret) == 32
     assert await keys.secret() == secret
+
+
+async def test_a_key_that_was_released_after_a_clock_was_set_back_is_not_known_again(
+    database: Database,
+) -> None:
+    """Else the dead letter of its event would pass for a copy of one that was accepted, and never be sent."""
+    keys, journal = KeyLog(database), Journal(database)
+    journal.retried(delivered=(), safe_keys=KEYS[:2], failed=(), now=NOW + 7200)
+    keys.released(KEYS[:1], now=NOW)
+    journal.retried(delivered=(), safe_keys=KEYS[5:6], failed=(), now=NOW + 300)
+    told = [(row.keys, row.released) for row in await keys.read(not_before=NOW + 200, max_count=1000)]
+    assert told == [(KEYS[:2], False), (KEYS[:1], True), (KEYS[5:6], False)]
+    keys.trim(not_before=NOW + 200, max_count=1000)
+    assert len(await keys.read(not_before=NOW + 200, max_count=1000)) == 3
+    keys.trim(not_before=NOW + 7201, max_count=1000)
+    assert await keys.read(not_before=0, max_count=1000) == []
