@@ -30,6 +30,11 @@ class Unwrapper:
         self._path = path
         self._fields = [(name, json.dumps(name).encode(), where) for name, where in fields.items()]
 
+    @property
+    def name(self) -> str:
+        """Of the member that holds the event, where it is one of the envelope's own and nothing is added."""
+        return self._path[0] if len(self._path) == 1 and not self._fields else ""
+
     def __call__(self, envelope: bytes) -> bytes:
         """The event, as it stands there byte by byte. Raises NotWrapped."""
         try:

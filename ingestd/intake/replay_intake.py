@@ -223,7 +223,7 @@ class ReplayIntake:
         """Its events against the schema. What is no JSON may be several: then the chunk has these; a broker's
         message is one, or what its source has found in it."""
         checked = self._validator.check(chunk.events)
-        if chunk.about:
+        if chunk.about or chunk.unreadable:
             for index, why in chunk.unreadable.items():
                 checked.refuse(index, why)
             return checked

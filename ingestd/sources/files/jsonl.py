@@ -17,6 +17,7 @@ from ingestd.core.bounds import DEFAULT_BOUNDS
 from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock
 from ingestd.core.receipt import OrderedAcks, Receipt
+from ingestd.core.unwrap import Unwrapper
 from ingestd.sources.files.arrays import JsonArray
 from ingestd.sources.files.formats import Recoded, StreamFormat, encoding_of, layout_of, other_format
 from ingestd.sources.files.splitting import Damaged, Lines, Region
@@ -31,6 +32,7 @@ from ingestd.sources.files.streams import (
     is_packed,
     shown_path,
 )
+from ingestd.sources.files.unwrapping import unwrapped
 from ingestd.sources.source import Position
 from ingestd.store.journal import Journal
 
@@ -50,7 +52,7 @@ class JsonSource:
     the store. ``damage``: why not all of it was read, or empty. ``foreign``: what it is, and what to do,
     where it holds no events at all. ``items``: the name of the lists that hold the events, where these are in
     envelopes; ``envelope``: the name of one that it begins with, and that was not asked for. ``max_window``:
-    memory that a frame of zstd may ask for, in bytes.
+    memory that a frame of zstd may ask for, in bytes. ``unwrap``: takes an event out of its envelope.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class JsonSource:
         max_event_bytes: int = MAX_EVENT_BYTES,
         max_window: int = MAX_WINDOW,
         items: str = "",
+        unwrap: Unwrapper | None = None,
         chunk_bytes: int = DEFAULT_BOUNDS.chunk_bytes,
     ) -> None:
         self.path = path
@@ -69,6 +72,7 @@ class JsonSource:
         self._max_event_bytes = max_event_bytes
         self._max_window = max_window
         self._items = items
+        self._unwrap = unwrap
         self._chunk_bytes = chunk_bytes
         self._plain = True
         self._input = Input(path)
@@ -124,7 +128,7 @@ class JsonSource:
             return
         try:
             at_once = _REGIONS_AT_ONCE if self.keeper is Keeper.SOURCE else 1
-            while regions := await _in_thread(partial(_take, splitter, at_once)):
+            while regions := await _in_thread(partial(_take, splitter, at_once, self._unwrap)):
                 for region in regions:
                     yield self._chunk(region)
         except Damaged as damage:
@@ -146,6 +150,7 @@ class JsonSource:
             next_line=region.next_line,
             place=region.locate,
             too_long=region.too_long,
+            unreadable=region.unreadable,
             keeper=self.keeper,
         )
         chunk.mark = (region.end, region.tail) if self._plain else (self._input.count, self._input.last)
@@ -200,6 +205,8 @@ class JsonSource:
             fill=keeps,
             leave_half=keeps,
         )
+        if self._unwrap and self._unwrap.name == layout.envelope != "":
+            self._items, self._unwrap = layout.envelope, None  # as long as the list may be: read bit by bit
         if self._items and not layout.array:
             return cut_array(items=self._items)
         self.envelope = layout.envelope
@@ -223,12 +230,12 @@ async def _in_thread(work: Callable[[], T]) -> T:
     return done  # noqa: RET504 - the block might swallow an error, for all that mypy knows
 
 
-def _take(splitter: Lines | JsonArray, count: int) -> list[Region]:
+def _take(splitter: Lines | JsonArray, count: int, unwrap: Unwrapper | None) -> list[Region]:
     """Up to ``count`` regions; none at the end. Raises Damaged, once all before the damage was taken."""
     regions: list[Region] = []
     try:
         while len(regions) < count and (region := splitter.next_region()):
-            regions.append(region)
+            regions.append(unwrapped(region, unwrap) if unwrap else region)
     except Damaged:
         if not regions:
             raise  # else it is raised again by the next call

@@ -3,8 +3,8 @@
 from typing import Annotated
 
 from ingestd.core.ledger import MaxRejected
-from ingestd.core.section import Section
 from ingestd.core.setting_types import After, Size, field
+from ingestd.core.unwrap import UnwrapSection
 
 
 def _max_rejected(text: str) -> str:
@@ -12,7 +12,7 @@ def _max_rejected(text: str) -> str:
     return text.strip()
 
 
-class SourceConfig(Section):
+class SourceConfig(UnwrapSection):
     """What is read."""
 
     max_event_bytes: Size = field(

@@ -50,7 +50,8 @@ class Region(msgspec.Struct):
     """Events of ``[start, end)``. ``line``: number of the first line (or element), from 1.
 
     ``locate(i)`` gives (offset, line) of event i. ``too_long``: full length of events of which
-    only the head was kept, by index. ``tail``: the last bytes before ``end``.
+    only the head was kept, by index. ``unreadable``: why one is none, by index. ``tail``: the last
+    bytes before ``end``.
     """
 
     events: Sequence[bytes]
@@ -61,6 +62,7 @@ class Region(msgspec.Struct):
     too_long: dict[int, int] = msgspec.field(default_factory=dict)
     next_line: int = 0
     tail: bytes = b""
+    unreadable: dict[int, str] = msgspec.field(default_factory=dict)
 
 
 def split_lines(data: bytes) -> tuple[Sequence[bytes], bytes]:

@@ -144,3 +144,12 @@ async def test_utf16_behind_utf8_is_refused_by_name_line_by_line(tmp_path: Path)
     assert (report["delivered"], report["rejected"]) == (2, 2)
     words = rows(place.directory, "SELECT detail FROM letters")
     assert all("it is UTF-16 in the middle of UTF-8" in detail for (detail,) in words)
+
+
+async def test_envelopes_without_an_event_are_rejected_and_say_why(tmp_path: Path) -> None:
+    lines = [b'{"detail":%b}' % GOOD, b'{"id":"not wrapped"}', b'{"detail":%b}' % GOOD]
+    report, _, place = await replay(tmp_path, lines, unwrap="detail")
+    assert (report["delivered"], report["rejected"], report["exit_code"]) == (2, 1, 3)
+    ((line, detail, payload),) = rows(place.directory, "SELECT line, detail, payload FROM letters")
+    assert (line, bytes(payload)) == (2, b'{"id":"not wrapped"}')
+    assert detail.endswith("nothing is at detail, where unwrap looks for it")

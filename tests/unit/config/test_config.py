@@ -74,6 +74,7 @@ def settable(model: type[Section] = Settings, above: tuple[str, ...] = ()) -> li
             found += settable(info.annotation, place)
         elif place not in {
             *(("ingest", kind) for kind in (*SOURCES, "producers", "unwrap_fields")),
+            ("source", "unwrap_fields"),
             ("admin", "tokens"),
             ("sinks",),
         }:
