@@ -24,9 +24,12 @@ CSRF_FIELD, CSRF_HEADER = "csrf", "X-CSRF-Token"
 SESSION_S = 12 * 3600.0
 MAX_SESSIONS = 100
 _ATTEMPTS_PER_S, _ATTEMPTS = 0.2, 10
-"""Wrong tokens, from all addresses together: 12 a minute, 10 at once."""
+"""Wrong tokens from one address: 12 a minute, 10 at once. From all together it would let anybody shut out
+who has the right one."""
+_MAX_ADDRESSES = 1000
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+_FORWARDED = ("forwarded", "x-forwarded-", "x-real-ip", "via", "cf-connecting-ip", "true-client-ip")
+"""What the names of their headers begin with."""
 
 
 class Role(IntEnum):
@@ -66,7 +69,7 @@ class Access:
         self._clock = clock
         self._known: list[tuple[ConsoleToken, bytes]] = []
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
-        self._attempts = TokenBucket(_ATTEMPTS_PER_S, _ATTEMPTS, clock.monotonic())
+        self._attempts: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def configure(self, tokens: list[ConsoleToken]) -> None:
         self._known = [(one, sha256(one.token.encode()).digest()) for one in tokens]
@@ -79,7 +82,7 @@ class Access:
         """``headers``: names in lower case. A token that is not known counts as none."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            found = self._by_token(token.strip())
+            found = self._by_token(peer, token.strip())
             return Visitor(found.role, found.name) if found else Visitor(Role.NOBODY)
         if session := self._session(headers.get("cookie", "")):
             owner = self._by_digest(session.digest)
@@ -87,9 +90,9 @@ class Access:
                 return Visitor(owner.role, owner.name, session.csrf)
         return Visitor(Role.VIEWER if _is_local(peer, headers) else Role.NOBODY)
 
-    def log_in(self, token: str) -> str | None:
+    def log_in(self, peer: str, token: str) -> str | None:
         """The value of the cookie; None: the token is not known, or too many were tried just now."""
-        found = self._by_token(token)
+        found = self._by_token(peer, token)
         if found is None:
             return None
         value = secrets.token_urlsafe(32)
@@ -110,13 +113,18 @@ class Access:
             return False
         return not visitor.csrf or hmac.compare_digest(visitor.csrf.encode(), csrf.encode())
 
-    def _by_token(self, token: str) -> ConsoleToken | None:
+    def _by_token(self, peer: str, token: str) -> ConsoleToken | None:
         now = self._clock.monotonic()
-        if self._attempts.wait_s(now) > 0:
+        attempts = self._attempts.get(peer)
+        if attempts and attempts.wait_s(now) > 0:
             return None
         found = self._by_digest(sha256(token.encode()).digest())
         if found is None:
-            self._attempts.take(now)
+            if attempts is None:
+                if len(self._attempts) >= _MAX_ADDRESSES:
+                    self._attempts.popitem(last=False)
+                attempts = self._attempts[peer] = TokenBucket(_ATTEMPTS_PER_S, _ATTEMPTS, now)
+            attempts.take(now)
         return found
 
     def _by_digest(self, digest: bytes) -> ConsoleToken | None:
@@ -145,7 +153,7 @@ def _cookie(cookies: str) -> str:
 
 def _is_local(peer: str, headers: Mapping[str, str]) -> bool:
     """Somebody on this machine, who asks for this machine, and no proxy for somebody else."""
-    if any(name in headers for name in _FORWARDED):
+    if any(name.startswith(_FORWARDED) for name in headers):
         return False
     try:
         address = ipaddress.ip_address(peer)

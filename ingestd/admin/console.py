@@ -25,6 +25,7 @@ from ingestd.admin.requests import (
     letting_see,
     may_change,
     may_look,
+    peer_of,
     read_form,
     visitor_of,
 )
@@ -220,7 +221,7 @@ class Console:
 
     async def _log_in(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
         token = (await read_form(request)).get("token", "").strip()
-        cookie = self._access.log_in(token)
+        cookie = self._access.log_in(peer_of(request), token)
         if cookie is None:
             words = "this token is not known, or too many were tried: wait a minute"
             return self._show(request, visitor, "login.html", status=401, words=words)

@@ -28,8 +28,13 @@ class NotAllowed(Exception):
 
 def visitor_of(request: web.Request, access: Access) -> Visitor:
     headers = {name.lower(): value for name, value in request.headers.items()}
+    return access.visitor(peer_of(request), headers)
+
+
+def peer_of(request: web.Request) -> str:
+    """The address of who asks; empty when they are gone."""
     peer = request.transport.get_extra_info("peername") if request.transport else None
-    return access.visitor(str(peer[0]) if peer else "", headers)
+    return str(peer[0]) if peer else ""
 
 
 def may_look(request: web.Request, access: Access) -> Visitor:

@@ -38,6 +38,7 @@ def cookie(value: str | None) -> dict[str, str]:
         ("127.0.0.1", {"host": "rebound.example:9464"}, Role.NOBODY),
         ("127.0.0.1", {}, Role.NOBODY),
         ("127.0.0.1", {**LOCAL, "x-forwarded-for": "203.0.113.9"}, Role.NOBODY),
+        ("127.0.0.1", {**LOCAL, "x-forwarded-proto": "https"}, Role.NOBODY),
         ("127.0.0.1", {**LOCAL, "forwarded": "for=203.0.113.9"}, Role.NOBODY),
         ("10.0.0.7", {"authorization": f"Bearer {BERT}"}, Role.VIEWER),
         ("10.0.0.7", {"authorization": f"bearer {ANNA}"}, Role.OPERATOR),
@@ -52,8 +53,8 @@ def test_from_this_machine_everybody_looks_and_from_elsewhere_a_token_is_needed(
 
 def test_a_session_changes_something_only_with_its_own_csrf_token() -> None:
     made = access()
-    anna = made.visitor("127.0.0.1", cookie(made.log_in(ANNA)))
-    bert = made.visitor("127.0.0.1", cookie(made.log_in(BERT)))
+    anna = made.visitor("127.0.0.1", cookie(made.log_in("10.0.0.7", ANNA)))
+    bert = made.visitor("127.0.0.1", cookie(made.log_in("10.0.0.7", BERT)))
     assert (anna.name, anna.role) == ("anna", Role.OPERATOR)
     assert made.may_change(anna, anna.csrf)
     assert not made.may_change(anna, "")
@@ -66,13 +67,13 @@ def test_a_session_changes_something_only_with_its_own_csrf_token() -> None:
 def test_a_session_ends_with_its_time_its_token_or_a_log_out() -> None:
     clock = HandClock()
     made = access(clock)
-    first, second, third = (made.log_in(ANNA) for _ in range(3))
+    first, second, third = (made.log_in("10.0.0.7", ANNA) for _ in range(3))
     made.log_out(f"{COOKIE}={first}")
     assert made.visitor("127.0.0.1", cookie(first)).name == ""
     assert made.visitor("127.0.0.1", cookie(second)).name == "anna"
     clock.now += SESSION_S + 1
     assert made.visitor("127.0.0.1", cookie(second)).name == ""
-    fourth = made.log_in(ANNA)
+    fourth = made.log_in("10.0.0.7", ANNA)
     made.configure([ConsoleToken("anna", "another-token-012345", Role.OPERATOR)])
     assert made.visitor("127.0.0.1", cookie(fourth)).name == ""
     assert made.visitor("127.0.0.1", cookie(third)).name == ""
@@ -81,9 +82,11 @@ def test_a_session_ends_with_its_time_its_token_or_a_log_out() -> None:
 def test_wrong_tokens_are_slowed_down_and_sessions_are_few() -> None:
     clock = HandClock()
     made = access(clock)
-    assert not any(made.log_in(f"guess-{number}") for number in range(10))
-    assert made.log_in(ANNA) is None, "guessing goes on"
+    assert not any(made.log_in("10.0.0.7", f"guess-{number}") for number in range(10))
+    assert made.log_in("10.0.0.7", ANNA) is None, "guessing goes on"
+    assert made.log_in("10.0.0.8", ANNA), "who guesses shuts others out"
+    assert made.visitor("10.0.0.8", {"authorization": f"Bearer {ANNA}"}).role is Role.OPERATOR
     clock.now += 60
-    values = [made.log_in(ANNA) for _ in range(MAX_SESSIONS + 5)]
+    values = [made.log_in("10.0.0.7", ANNA) for _ in range(MAX_SESSIONS + 5)]
     assert made.visitor("127.0.0.1", cookie(values[0])).name == ""
     assert made.visitor("127.0.0.1", cookie(values[-1])).name == "anna"
