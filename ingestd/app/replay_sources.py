@@ -22,6 +22,7 @@ def open_files(
                 max_event_bytes=settings.max_event_bytes,
                 max_window=settings.max_window,
                 items=settings.items,
+                layout=settings.format,
                 unwrap=settings.unwrapper,
                 chunk_bytes=chunk_bytes,
             )

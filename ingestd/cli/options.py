@@ -111,6 +111,7 @@ def overrides(**given: Any) -> dict[tuple[str, str], Any]:
         "give_up_after": ("delivery", "give_up_after"),
         "max_window": ("source", "max_window"),
         "items": ("source", "items"),
+        "layout": ("source", "format"),
         "unwrap": ("source", "unwrap"),
         "keep_going": ("source", "keep_going"),
         "max_rejected": ("source", "max_rejected"),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 )
 @click.option("--from-start", is_flag=True, help="Ignore the checkpoint of a file seen before.")
 @click.option("--items", metavar="NAME", help='Events are in lists of this name: {"NAME": [...]}.')
+@click.option("--format", "layout", metavar="NAME", help="lines, values, or auto: as a file begins [auto].")
 @click.option("--unwrap", metavar="PATH", help="Where the event is in its envelope: detail, Records.")
 @click.option(
     "--keep-going",

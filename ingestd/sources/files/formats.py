@@ -75,10 +75,14 @@ class StreamFormat(NamedTuple):
     envelope: str
 
 
-def layout_of(head: bytes) -> StreamFormat:
+def layout_of(head: bytes, given: str = "auto") -> StreamFormat:
+    """``given``: lines, values, or auto: as the first bytes say."""
     text = head[skip_separators(head) :]
     found = _ENVELOPE.match(text)
-    return StreamFormat(text[:1] == b"[", _goes_on(text), found[1].decode() if found else "")
+    envelope = found[1].decode() if found else ""
+    if given == "lines":
+        return StreamFormat(array=False, loose=False, envelope=envelope)
+    return StreamFormat(text[:1] == b"[", given == "values" or _goes_on(text), envelope)
 
 
 def _goes_on(text: bytes) -> bool:

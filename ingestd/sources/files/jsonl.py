@@ -52,7 +52,8 @@ class JsonSource:
     the store. ``damage``: why not all of it was read, or empty. ``foreign``: what it is, and what to do,
     where it holds no events at all. ``items``: the name of the lists that hold the events, where these are in
     envelopes; ``envelope``: the name of one that it begins with, and that was not asked for. ``max_window``:
-    memory that a frame of zstd may ask for, in bytes. ``unwrap``: takes an event out of its envelope.
+    memory that a frame of zstd may ask for, in bytes. ``layout``: of ``source.format``.
+    ``unwrap``: takes an event out of its envelope.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class JsonSource:
         max_event_bytes: int = MAX_EVENT_BYTES,
         max_window: int = MAX_WINDOW,
         items: str = "",
+        layout: str = "auto",
         unwrap: Unwrapper | None = None,
         chunk_bytes: int = DEFAULT_BOUNDS.chunk_bytes,
     ) -> None:
@@ -72,6 +74,7 @@ class JsonSource:
         self._max_event_bytes = max_event_bytes
         self._max_window = max_window
         self._items = items
+        self._layout = layout
         self._unwrap = unwrap
         self._chunk_bytes = chunk_bytes
         self._plain = True
@@ -189,7 +192,7 @@ class JsonSource:
             pieces = self._pieces = PeekableStream(stream)
         else:
             pieces.discard(position)
-        return self._splitter(pieces, position, line, layout_of(head))
+        return self._splitter(pieces, position, line, layout_of(head, self._layout))
 
     def _splitter(
         self, pieces: PeekableStream, position: int, line: int, layout: StreamFormat

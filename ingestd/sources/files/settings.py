@@ -1,6 +1,6 @@
 """The settings of what reads files and standard input."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from ingestd.core.ledger import MaxRejected
 from ingestd.core.setting_types import After, Size, field
@@ -26,6 +26,10 @@ class SourceConfig(UnwrapSection):
     )
     items: str = field(
         "", description="files hold objects with lists of this name, and those hold the events"
+    )
+    format: Literal["auto", "lines", "values"] = field(
+        "auto",
+        description="auto: as its first bytes say; lines: an event a line; values: JSON wherever it ends",
     )
     keep_going: bool = field(
         False, description="a replay goes on where the first 100 events are all refused for one reason"

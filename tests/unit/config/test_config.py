@@ -83,7 +83,8 @@ def settable(model: type[Section] = Settings, above: tuple[str, ...] = ()) -> li
 
 
 CLOSED = {("ingest", "listen"), ("admin", "listen"), ("log", "format"), ("log", "level")} | {
-    ("source", "max_rejected")
+    ("source", "max_rejected"),
+    ("source", "format"),
 }
 
 

@@ -73,3 +73,11 @@ async def test_a_list_longer_than_memory_allows_is_read_bit_by_bit_and_gone_on_w
     for one in whole[1::9]:
         rest = await chunks(tmp_path / "in", content, start=one.end, line=one.next_line, **options)
         assert [event for two in rest for event in two.events] == rows[one.next_line - 1 :]
+
+
+async def test_values_are_read_wherever_they_begin_where_that_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "in"
+    await anyio.Path(path).write_bytes(ROWS[0] + b'\n{\n "n": 1\n}\n' + ROWS[2] + b"\n[\n1]\n")
+    for layout, count in (("auto", 7), ("lines", 7), ("values", 4)):
+        (chunk,) = await chunks_of(JsonSource(str(path), layout=layout))
+        assert len(chunk.events) == count

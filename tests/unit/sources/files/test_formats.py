@@ -116,6 +116,8 @@ def test_an_encoding_is_told_with_and_without_a_mark(encoding: str, bom: bool, f
 )
 def test_values_on_several_lines_are_told_from_a_half_line(head: bytes, loose: bool) -> None:
     assert layout_of(head).loose is loose
+    assert layout_of(head, "values").loose
+    assert not layout_of(head, "lines").loose
 
 
 def _rows(path: Path, said: str) -> list[object]:
