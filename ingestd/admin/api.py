@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
+from anyio import move_on_after
 
 from ingestd.admin.access import Access
 from ingestd.admin.openapi import document
@@ -25,6 +27,8 @@ from ingestd.admin.requests import (
 )
 from ingestd.core.errors import NotFound, UserError
 
+_LEAVES_S = 1.0
+"""So often it is asked whether who looks at a tap is still there."""
 Change = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
 """With the name of who asks."""
 
@@ -137,7 +141,11 @@ class Api:
             await response.prepare(request)
             sent = 0
             while not limit or sent < limit:
-                samples = await listener.samples()
+                samples: list[Mapping[str, Any]] = []
+                with move_on_after(_LEAVES_S):
+                    samples = await listener.samples()
+                if request.transport is None or request.transport.is_closing():
+                    break  # nobody looks any more: the place is free again, also when no event comes
                 if limit:
                     samples = samples[: limit - sent]
                 sent += len(samples)
@@ -145,8 +153,10 @@ class Api:
                 if listener.missed:
                     lines.append(json.dumps({"missed": listener.missed}))
                     listener.missed = 0
-                await response.write("".join(f"{line}\n" for line in lines).encode())
-            await response.write_eof()
+                with suppress(ConnectionError):  # gone meanwhile: seen at the next turn
+                    await response.write("".join(f"{line}\n" for line in lines).encode())
+            with suppress(ConnectionError):
+                await response.write_eof()
         return response
 
     async def _openapi(self, request: web.Request) -> web.Response:

@@ -119,3 +119,20 @@ async def test_it_shows_what_matches_ends_at_its_limit_and_refuses_kindly(place:
             ):
                 answer = await one.get("/v1/tap", params=query)
                 assert (answer.status_code, words in answer.text) == (status, True), answer.text
+
+
+async def test_who_leaves_makes_room_though_no_event_comes_and_leaves_no_trace(place: Place) -> None:
+    api = Api()
+    async with api.server, serve(place, api.server, *configured(place)) as serving:
+        for _ in range(4):
+            async with looking(serving):
+                pass
+        async with asyncio.timeout(patience(30)):
+            url = f"http://127.0.0.1:{serving.admin_port}/v1/tap"
+            async with httpx.AsyncClient(trust_env=False) as client:
+                while True:
+                    async with client.stream("GET", url) as answer:
+                        if answer.status_code == 200:
+                            break
+                    await asyncio.sleep(0.05)
+    assert not [line for line in serving.log if "exception" in line]
