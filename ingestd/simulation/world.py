@@ -52,6 +52,7 @@ class SimulatedWorld:
         self._in_file: list[int] = []
         self._damaged_chunks: set[int] = set()  # that somebody must be told of
         self._ever_damaged: set[int] = set()
+        self._forgotten: set[str] = set()
         self._damaged: set[int] = set()  # numbers of events that were in them
         self._leased: set[tuple[int, int]] = set()  # by number, with the attempts that they had
         self._letters: set[int] = set()  # that ever were dead letters
@@ -160,6 +161,7 @@ class SimulatedWorld:
 
     def _forget(self, sink: str) -> None:
         """``spool forget``."""
+        self._forgotten.add(sink)
         writer = Writer(self.disk.directory / FILE_NAME, busy_timeout_s=0.0, pwrite=self.disk.write_mark)
         forgotten: list[object] = []
         writer.transact([lambda connection: forgotten.append(forget_sink(connection, sink))])
@@ -254,7 +256,7 @@ class SimulatedWorld:
     def _check_order(self, receiver: Receiver) -> None:
         last: dict[str, int] = {}
         for event in receiver.order:
-            late = event.number in self._letters | receiver.put_off or event.edited
+            late = event.number in self._letters | self._excused | receiver.put_off or event.edited
             late = late or self._came_anew(event.number)
             if late:
                 continue
@@ -266,7 +268,9 @@ class SimulatedWorld:
 
     def _check_file(self, rows: Rows) -> None:
         """Nothing is left on its way, and the file is whole."""
-        for table in _EMPTY:
+        # a replay may have left batches of its file for a sink that went: they go out again when it is back
+        names = ", ".join(f"'{sink}'" for sink in self._forgotten)
+        for table in (f"{_EMPTY[0]} AND sink NOT IN ({names})", *_EMPTY[1:]):
             if (count := rows(f"SELECT count(*) FROM {table}")[0][0]) != 0:  # noqa: S608 - our own names
                 self.trace.breach(f"{count} rows are left in {table}")
         told = {number for (number,) in rows("SELECT first FROM spool_damage")}

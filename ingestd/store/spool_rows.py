@@ -242,8 +242,7 @@ def forget_sink(connection: sqlite3.Connection, sink: str) -> ForgottenEvents | 
     """Nothing that is in the spool goes to this sink any more. Where it was the only one that the spool knows
     the chunks stay: they go to the sinks of the next start."""
     forgotten = count_forgotten(connection, sink)
-    if forgotten is None:  # a replay that was cut short may have left batches of files for it
-        connection.execute("DELETE FROM batches WHERE sink = ? AND NOT settled", (sink,))
+    if forgotten is None:
         return None
     connection.execute("DELETE FROM spool WHERE id < ?", (_lowest_of_others(connection, sink),))
     connection.execute(

@@ -9,7 +9,6 @@ from ingestd.core.reasons import Reason
 from ingestd.store.database import Database
 from ingestd.store.frozen_batches import body_digest, unpack_positions
 from ingestd.store.journal import Journal
-from ingestd.store.spool_rows import forget_sink
 from tests.ids import new_id
 from tests.integration.store.files import NOW, find, known_file, opened
 
@@ -210,20 +209,3 @@ async def test_settings_of_the_last_run_are_remembered(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         assert await journal.remember("api", "two") == "one"
         assert await journal.remember("api", "two") == "two"
-
-
-async def test_batches_of_a_file_that_wait_for_a_forgotten_sink_go_and_what_is_settled_is_kept(
-    tmp_path: Path,
-) -> None:
-    _, number = await known_file(tmp_path)
-    async with opened(tmp_path) as journal:
-        open_one, done = (a_batch(Segment(a_chunk(number, at), [0, 1])) for at in (0, 100))
-        for batch in (open_one, done):
-            journal.freeze(batch, sink="ingest_api", now=NOW)
-        settle(journal, done)
-        await journal.commit()
-    database = Database(tmp_path)
-    await database.open()
-    assert await database.run(lambda connection: forget_sink(connection, "ingest_api")) is None
-    await database.close()
-    assert list(await frozen(tmp_path)) == [done.id]
