@@ -23,8 +23,8 @@ class OtherMessages(Exception):
 
 class Partition:
     """``number``: of the source that it is to the journal. ``resolved``: the offset before which all is, and
-    ``taken``: before which all was taken. ``mark``: of the message before it, 0 if that is not known.
-    ``cuts``: chunks of an earlier process."""
+    ``taken``: before which all was taken; ``cut_to``: before which all has become chunks that were given.
+    ``mark``: of the message before it, 0 if that is not known. ``cuts``: chunks of an earlier process."""
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class Partition:
         self.ended_at = NONE
         """There was nothing more before this offset, the last time that all was read."""
         self.given = 0
+        self.cut_to = offset
         self.is_assigned = False
         self.acks = OrderedAcks[Position](self.ack)
         self.cutter = make_cutter(number, cuts, self._where)
@@ -127,7 +128,7 @@ class Partition:
 
     def to_commit(self) -> Start:
         """Behind what holds no event, too, as the mark of a transaction, where all before it is settled."""
-        offset = self.read_to if self.is_settled else self.resolved
+        offset = self.read_to if self.is_settled and self.cut_to == self.taken else self.resolved
         return Start(offset, epoch_of(self._resolved_mark) if self._resolved_mark else NONE)
 
     def goes_on_at(self) -> Start:

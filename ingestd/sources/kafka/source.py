@@ -259,6 +259,7 @@ class KafkaSource:
                 chunk.receipt = one.acks.receipt(len(chunk.events), end, self._clock.monotonic())
                 one.noted(chunk, run.stored_at)
                 yield chunk, chunk.receipt
+            one.cut_to = one.taken
             self._steer()
         self._steer()
 
