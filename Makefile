@@ -27,7 +27,7 @@ $(READY): pyproject.toml
 	@touch $@
 
 accelerator: $(READY) ## build the optional compiled accelerator with cargo, and install it
-	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps ./accelerator
+	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps ./ingestd/accelerator
 
 demo: $(DEMO)/.ready ## replay a sample into the sandbox, with faults, and print the ledger
 	@$(DEMO)/bin/ingestd demo
@@ -101,9 +101,9 @@ FUZZING  := build/fuzz-accelerator
 fuzz-accelerator: $(READY) ## the accelerator against the definition of an event, guided by coverage: SECONDS=600
 	$(BIN)/python -m pip install --quiet --target $(FUZZING)/site --upgrade atheris
 	RUSTFLAGS="$(COUNTERS)" CARGO_TARGET_DIR=$(FUZZING)/target CARGO_BUILD_TARGET=$$(rustc -vV | sed -n 's/host: //p') \
-	    $(BIN)/python -m pip install --quiet --target $(FUZZING)/site --upgrade --no-deps --no-cache-dir ./accelerator
+	    $(BIN)/python -m pip install --quiet --target $(FUZZING)/site --upgrade --no-deps --no-cache-dir ./ingestd/accelerator
 	LD_PRELOAD=$(FUZZING)/site/ubsan_with_fuzzer.so PYTHONPATH=$(FUZZING)/site:. \
-	    $(BIN)/python accelerator/fuzz.py $(FUZZING)/corpus -max_total_time=$(or $(SECONDS),600) -print_final_stats=1
+	    $(BIN)/python -m tests.fuzz_accelerator $(FUZZING)/corpus -max_total_time=$(or $(SECONDS),600) -print_final_stats=1
 
 clean:             ## remove what setup made
 	rm -rf $(VENV) build ingestd-demo .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,7 +1,8 @@
 """The optional compiled accelerator: whether it is used is decided here, and nowhere else.
 
-It takes the place of inner loops that otherwise run in Python, with the same results. ``accelerator/`` has
-its source; ``make accelerator`` builds and installs it. ``INGESTD_ACCELERATOR=off`` leaves it alone.
+It takes the place of inner loops that otherwise run in Python, with the same results. Its source is in
+``ingestd/accelerator/``; ``make accelerator`` builds and installs it, ``INGESTD_ACCELERATOR=off`` leaves it
+alone.
 """
 
 import zlib

@@ -40,9 +40,6 @@ class History:
                 self._numbers[name] = len(self._numbers)
         self._samples.append(Sample(now, wall, tuple(values.get(name, 0.0) for name in self._numbers)))
 
-    def latest(self, name: str) -> float:
-        return self._value(self._samples[-1], name) if self._samples else 0.0
-
     def rate(self, name: str, over_s: float) -> float:
         """A second, of a counter, over the last ``over_s`` seconds, or as long as is known."""
         if len(self._samples) < 2:

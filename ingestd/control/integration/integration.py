@@ -6,6 +6,7 @@ it as ACTIVE: whatever ended one of these before its end, the next apply goes on
 Cloud Platform SDK, ``IntegrationsApi``.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
@@ -73,13 +74,13 @@ class Installed(ResourceKind):
     table: ClassVar[type[ModelTable]]
     immutable: frozenset[str] = frozenset()
 
+    @abstractmethod
     def fields_of(self, properties: Any) -> dict[str, Any]:
         """Of the properties of a configuration, canonical; they may be anything."""
-        raise NotImplementedError
 
+    @abstractmethod
     def properties(self, fields: Fields, now: Mapping[str, Any]) -> dict[str, Any]:
         """As they are sent. ``now``: as they are; what is not ours of them stays."""
-        raise NotImplementedError
 
     def parse(self, name: str, table: Mapping[str, Any]) -> Wanted:
         read = read_table(self.table, self.name, name, table)

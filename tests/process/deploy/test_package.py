@@ -19,7 +19,7 @@ from tests.machine import patience
 from tests.process.deploy.support import ROOT
 
 pytest.importorskip("setuptools", minversion="77")
-NOT_SHIPPED = {"__pycache__"}
+NOT_SHIPPED = {"__pycache__", "accelerator"}  # the crate is a package of its own
 
 
 def python(*words: str, cwd: Path, **environ: str) -> str:

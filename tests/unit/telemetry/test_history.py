@@ -32,7 +32,7 @@ def test_a_counter_that_begins_again_is_no_negative_rate() -> None:
 
 
 def test_nothing_is_known_before_the_second_sample_nor_of_other_names() -> None:
-    assert History().rate("seen", 10) == History().latest("seen") == 0
+    assert History().rate("seen", 10) == 0
     assert filled([5]).rate("seen", 10) == 0
     assert filled([5, 6]).rate("another", 10) == 0
 
