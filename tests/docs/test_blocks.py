@@ -46,7 +46,8 @@ def test_what_is_not_run_has_no_command_of_ingestd() -> None:
 
 def test_files_of_the_project_that_pages_name_are_there() -> None:
     """In code spans: those that begin with a folder of the project's root, and verbs of make."""
-    folders = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and path.name != "ingestd")
+    others = {"ingestd", "build", "ingestd-demo"}  # what make docs and make demo make is not there at first
+    folders = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in others)
     verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     missing = []
     for page in PAGES:
