@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests.certificates import self_signed
 from tests.machine import patience
 from tests.ports import free_port
 
@@ -60,8 +61,9 @@ def fetch(lib: Path) -> None:
 
 
 class KafkaServer:
-    """One node that is broker and controller. ``settings``: more lines of its properties. ``login``: a
-    listener with SASL_PLAINTEXT for PLAIN and SCRAM beside the open one, see ``sasl_port``."""
+    """One node that is broker and controller. ``settings``: more lines of its properties. Beside the open
+    listener one with SASL_PLAINTEXT for PLAIN, SCRAM and OAUTHBEARER with tokens that nobody signed
+    (``sasl_port``), and one with TLS that asks for the certificate in ``client_files`` (``tls_port``)."""
 
     def __init__(
         self,
@@ -72,7 +74,7 @@ class KafkaServer:
         more_flags: list[str] | None = None,
     ) -> None:
         self.directory = directory
-        self.port, self.sasl_port, control = free_port(), free_port(), free_port()
+        self.port, self.sasl_port, self.tls_port, control = (free_port() for _ in range(4))
         self.bootstrap = f"127.0.0.1:{self.port}"
         self._lib = lib or Path(os.environ["KAFKA_LIB"])
         archive = self._lib / "classes.jsa"
@@ -82,16 +84,28 @@ class KafkaServer:
         ]
         directory.mkdir(parents=True, exist_ok=True)
         scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        bearer = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"
         plain = (
             'org.apache.kafka.common.security.plain.PlainLoginModule required user_ingestd="SEKRIT-kafka";'
         )
+        files = directory / "tls"
+        files.mkdir(exist_ok=True)
+        self.ca_file, key_file = self_signed(files)
+        self.client_files = self_signed(files, for_clients=True)
+        (files / "server.pem").write_text(Path(key_file).read_text() + Path(self.ca_file).read_text())
         (directory / "server.properties").write_text(f"""process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{control}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://{self.bootstrap},CONTROLLER://127.0.0.1:{control},LOGIN://127.0.0.1:{self.sasl_port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,LOGIN:SASL_PLAINTEXT
-listener.name.login.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256
+listeners=PLAINTEXT://{self.bootstrap},CONTROLLER://127.0.0.1:{control},LOGIN://127.0.0.1:{self.sasl_port},TLS://127.0.0.1:{self.tls_port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,LOGIN:SASL_PLAINTEXT,TLS:SSL
+listener.name.login.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,OAUTHBEARER
+listener.name.login.oauthbearer.sasl.jaas.config={bearer}
+listener.name.tls.ssl.keystore.type=PEM
+listener.name.tls.ssl.keystore.location={files}/server.pem
+listener.name.tls.ssl.truststore.type=PEM
+listener.name.tls.ssl.truststore.location={self.client_files[0]}
+listener.name.tls.ssl.client.auth=required
 listener.name.login.plain.sasl.jaas.config={plain}
 listener.name.login.scram-sha-256.sasl.jaas.config={scram}
 log.dirs={directory}/data
