@@ -1,6 +1,7 @@
 """kill -9 at random moments: nothing is lost, and what is sent again is sent as it was."""
 
 import asyncio
+import gzip
 import os
 import random
 from collections.abc import Awaitable, Callable
@@ -78,12 +79,14 @@ async def _until_done(
         killed += 1
 
 
+ENVELOPES = "envelopes.gz"  # one behind the other, without an end of line, as Firehose writes them
 CASES = [
     # name, events, length of a note, kills, share of faults
     ("small.ndjson", 1_200, 0, 5, 0.0),
     ("small.gz", 1_200, 0, 4, 0.0),
     ("many-chunks.ndjson", 1_000, 600, 5, 0.0),
     ("faults.ndjson", 500, 100, 6, 0.05),
+    (ENVELOPES, 600, 300, 4, 0.0),
 ]
 
 
@@ -104,13 +107,19 @@ async def test_every_event_arrives_whatever_is_killed_when(
     bad = [INVALID + b" " * n for n in range(5)]
     mixed = [*lines, *bad]
     rng.shuffle(mixed)
-    write(place / name, mixed)
+    wrapped = name == ENVELOPES
+    if wrapped:
+        envelopes = b"".join(b'{"id":"e","detail":' + one + b"}" for one in mixed)
+        (place / name).write_bytes(gzip.compress(envelopes))
+    else:
+        write(place / name, mixed)
     place.env = {"INGESTD_DELIVERY_BACKOFF_BASE": "10ms", "INGESTD_DELIVERY_BACKOFF_CAP": "50ms"}
     if name in WITHOUT_WINDOW:
         place.env["INGESTD_WINDOW_MAX_AGE"] = "0"
     async with Lives(rng, faults=faults) as api:
         words = place.replay(
-            *(api, place / name, "--max-batch-events", 25, "--max-in-flight", IN_FLIGHT, "--quiet")
+            *(api, place / name, "--max-batch-events", 25, "--max-in-flight", IN_FLIGHT, "--quiet"),
+            *(("--unwrap", "detail") if wrapped else ()),
         )
         done, killed = await _until_done(api, rng, kills, lambda: place.run(*words), place, *words)
 
