@@ -127,7 +127,9 @@ def resume(sink: str, state_dir: str | None) -> None:
     """Send to a parked sink again, from where it was."""
     from ingestd.app import spool as app
 
-    click.echo(f"{sink} is resumed" if app.park(state_dir, sink, on=False) else f"{sink} was not parked")
+    resumed = app.park(state_dir, sink, on=False)
+    not_by_a_person = "was not parked by a person; one at its max_backlog is back once it has caught up"
+    click.echo(f"{sink} is resumed" if resumed else f"{sink} {not_by_a_person}")
 
 
 def _words(found: dict[str, int], sink: str) -> str:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 WIDE = 120
 """Columns from which on there is room for all."""
-_STATES = {"closed": "works", "open": "away", "paused": "refuses"}
+_STATES = {"closed": "works", "open": "away", "paused": "refuses", "parked": "parked"}
+_PARKED = {"person": "by a person", "max_backlog": "at its max_backlog, back once it has caught up"}
 
 
 @click.command(short_help="Watch a running service: rates, sinks, spool, dead letters.")
@@ -110,6 +111,8 @@ def _sinks(told: Mapping[str, Any], width: int) -> "RenderableType":
         works = sink["state"] == "closed"
         since = brief_seconds(told["now"] - sink["since"])
         why = "" if works and not sink["why"] else printable(sink["why"])
+        if sink["parked"]:
+            why = "; ".join(filter(None, (f"parked {_PARKED[sink['parked']]}", why)))
         if sink["next_probe"] is not None:
             why += f"; tried again in {brief_seconds(sink['next_probe'])}"
         cells: list[RenderableType] = [

@@ -65,6 +65,15 @@ def test_every_line_fits_and_tells_why_a_sink_does_not_work(width: int) -> None:
     assert [words for words in [*told, "crm", "503 from"] if words not in flat] == []
 
 
+@each("by", ["person", "max_backlog"])
+def test_a_parked_sink_says_by_whom(by: str) -> None:
+    out = io.StringIO()
+    told = TOLD | {"sinks": [SINK | {"state": "parked", "parked": by}]}
+    Console(file=out, width=100, highlight=False).print(render(told, 100))
+    assert "north parked 1h 21m" in " ".join(out.getvalue().split())
+    assert f"parked {'by a person' if by == 'person' else 'at its max_backlog'}" in out.getvalue()
+
+
 @pytest.mark.anyio
 async def test_it_asks_a_running_service_and_says_kindly_when_there_is_none(place: Place) -> None:
     async with EventApi() as api, serve(place, api) as serving:
