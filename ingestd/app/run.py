@@ -57,6 +57,7 @@ from ingestd.telemetry.refusals import Refusals
 from ingestd.telemetry.tap import Tap
 from ingestd.wiring.factories import redacted_paths
 from ingestd.wiring.open_brokers import open_brokers
+from ingestd.wiring.open_tracing import commit_observer, open_spans, traced_application
 from ingestd.wiring.pipeline import open_ingest, open_pipeline
 
 EXIT_SECOND_SIGNAL = 130
@@ -105,7 +106,10 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
         service.signals = stack.enter_context(outside.signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
         add_conditions(service)
         open_console(service, settings)
-        service.trace = EventTrace(Tap(service.clock, redacted_paths(settings)))
+        spans = service.spans = open_spans(settings.tracing, clock=service.clock, rng=outside.rng)
+        if spans:
+            stack.push_async_callback(spans.aclose)
+        service.trace = EventTrace(Tap(service.clock, redacted_paths(settings)), spans)
         console = ServiceModel(service)
         host, port = parse_listen(settings.admin.listen)
         service.admin_port = await stack.enter_async_context(
@@ -134,7 +138,7 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
                 bounds=outside.bounds,
                 warn=log.warning,
                 say=log.change,
-                on_commit=service.own_metrics.commit_seconds.observe,
+                on_commit=commit_observer(service.own_metrics.commit_seconds, spans),
                 patient=True,
                 metrics=service.metrics,
                 trace=service.trace,
@@ -163,7 +167,7 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
         service.certificates = open_certificates(settings.ingest)
         service.server = await stack.enter_async_context(
             (outside.serve or serve)(
-                service.endpoint,
+                traced_application(service.endpoint, spans),
                 limits(settings.ingest),
                 *parse_listen(settings.ingest.listen),
                 certificates=service.certificates,
@@ -261,6 +265,8 @@ async def _measure(service: Service) -> None:
         sample(service)
         service.refusals.look()
         log.flush()
+        if service.spans:
+            service.spans.look(log.change)
         if second % _TRIM_TRAIL_S == 0:
             service.trace.trim(service.clock.wall())
         if second % _LOOK_AT_KEYS_S == 0:

@@ -4,6 +4,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from signal import Signals
+from typing import TYPE_CHECKING
 
 from ingestd.admin.access import Access
 from ingestd.app.outside import Outside
@@ -30,6 +31,9 @@ from ingestd.wiring.open_brokers import Brokers
 from ingestd.wiring.pipeline import IngestService, Pipeline
 from ingestd.wiring.producer_keys import console_tokens, producer_keys
 
+if TYPE_CHECKING:
+    from ingestd.telemetry.tracing import Spans
+
 Load = Callable[[], Settings]
 """Reads the settings, at the start and on SIGHUP. Raises UserError."""
 
@@ -47,6 +51,7 @@ class Service:
     admin_port: int
     trace: EventTrace
     signals: AsyncIterator[Signals]
+    spans: "Spans | None" = None
     deadline: float = 0.0
     error: UserError | None = None
 

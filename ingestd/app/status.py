@@ -219,6 +219,7 @@ def read_service_gauges(service: Service) -> ServiceGauges:
         loop_lag_s=watchdog.lag_s,
         loop_blocked=watchdog.blocked,
         ready=service.readiness.ready,
+        spans=service.spans.counts if service.spans else {},
     )
 
 

@@ -25,6 +25,7 @@ from ingestd.core.errors import UserError
 from ingestd.core.section import Section
 from ingestd.core.setting_types import Matching, Tagged, field
 from ingestd.sources.files.settings import SourceConfig
+from ingestd.telemetry.tracing_settings import TracingConfig
 
 if TYPE_CHECKING:
     from ingestd.sinks.settings import HttpSinkConfig, SinkConfigBase
@@ -61,6 +62,7 @@ class Settings(Section):
     spool: SpoolConfig = SpoolConfig()
     admin: AdminConfig = AdminConfig()
     log: LogConfig = LogConfig()
+    tracing: TracingConfig = TracingConfig()
     sinks: dict[SinkName, Annotated[SinkConfigBase, Tagged(_sink_types)]] = field(
         {},
         max_length=_MAX_SINKS,

@@ -202,6 +202,7 @@ class Batch:
         "digests",
         "drain_tries",
         "events",
+        "exemplar",
         "first_failed",
         "first_sent",
         "first_sent_wall",
@@ -254,6 +255,7 @@ class Batch:
         self.last_answer = ""
         self.last_status = 0
         self.latency_s = 0.0  # of the last attempt
+        self.exemplar: dict[str, str] | None = None  # its trace, for histograms, where it is traced
         self.bisection: object | None = None  # the bisection it is part of, see ``delivery.bisection``
 
     def __len__(self) -> int:

@@ -66,7 +66,7 @@ class Submission(msgspec.Struct):
     is resolved, or that many seconds passed. ``size_bytes``: of the events together. ``chunk``: of a broker
     that has these events; what of it is refused becomes a dead letter. ``also``: what is written with it.
     ``unreadable``: why there is no event at an index. ``delivered`` is called when all that was stored is
-    resolved at all sinks, if that happens in this process."""
+    resolved at all sinks, if that happens in this process. ``span``: of the request, where it is traced."""
 
     events: Sequence[bytes]
     answer: Callable[[Result], None]
@@ -78,3 +78,4 @@ class Submission(msgspec.Struct):
     also: Callable[[Any], object] | None = None
     unreadable: Mapping[int, str] = msgspec.field(default_factory=dict)
     delivered: Callable[[], None] | None = None
+    span: Any = None

@@ -21,6 +21,12 @@ class Response(NamedTuple):
     headers: Headers = ()
 
 
+class RequestSpan(Protocol):
+    """What is traced of a request, until its answer."""
+
+    def answered(self, status: int) -> None: ...
+
+
 @dataclass(slots=True, eq=False)
 class Request:
     """One HTTP request. ``body`` is whole in ``Application.handle`` and empty in ``check_head``."""
@@ -44,11 +50,15 @@ class Request:
     body: bytes = b""
     gone: bool = False
     """The client has closed the connection, or was cut off."""
+    span: RequestSpan | None = None
+    """Where requests are traced."""
 
     def respond(self, status: int, body: bytes = b"", headers: Headers = ()) -> None:
         """Answer: now or later, on the event loop. Dropped when it comes a second time or the client is
         gone. Unknown statuses and headers that would break the framing become a 500."""
         answer, self.answer = self.answer, None
+        if self.span is not None:
+            self.span.answered(status)
         if answer is not None:
             answer(Response(status, body, headers))
 

@@ -10,12 +10,13 @@ import sqlite3
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ingestd.core.chunk import Chunk
 from ingestd.core.clock import Clock
 from ingestd.core.letter import DeadLetter
 from ingestd.core.submission import DeferredSubmission, Submission
+from ingestd.intake.commit_spans import CommitSpans
 from ingestd.intake.spool_feed import SpoolSource
 from ingestd.intake.submission_group import MAX_EVENTS, DeliveryWaits, SubmissionGroup
 from ingestd.processing.dedup import Window
@@ -28,6 +29,9 @@ from ingestd.store.database import Database
 from ingestd.store.dead_letters import insert_letters
 from ingestd.store.spool import MAX_CHUNK_BYTES, Spool
 from ingestd.store.writer import Work, together
+
+if TYPE_CHECKING:
+    from ingestd.telemetry.tracing import TracedSpan
 
 _LEAST_S, _MOST_S, _UNKNOWN_S = 1, 300, 30
 _SMOOTHING_S = 10.0
@@ -165,6 +169,7 @@ class Admission:
         self.deferred: Counter[int] = Counter()  # events, by the status they were answered with
         self._accepted = accepted
         self._trace = trace
+        self._commits = CommitSpans(trace.spans) if trace and trace.spans else None
         self._window = window
         self._spool = spool
         self._database = database
@@ -247,12 +252,13 @@ class Admission:
         trail = trace.accepting(group.claimed, group.owners(), now) if trace else None
         also = together([self._rejected(group), *(s.also for s in group.submissions), *added, trail])
         self._committing += 1
+        span = self._commits.begin(group) if self._commits else None
         if pieces:
             chunks, on_disk = self._spool.append([piece[1:] for piece in pieces], now=now, also=also)
             owners = [piece[0] for piece in pieces]
         else:  # copies of events that are not on disk yet must not be told so
             chunks, owners, on_disk = [], [], self._database.append(also)
-        on_disk.add_done_callback(partial(self._committed, group, chunks, owners, added))
+        on_disk.add_done_callback(partial(self._committed, group, chunks, owners, added, span))
 
     def _rejected(self, group: SubmissionGroup) -> Work | None:
         """Rejected events as dead letters, if they are wanted. They come with the commit that the answer
@@ -283,9 +289,12 @@ class Admission:
         chunks: list[Chunk],
         owners: list[int | None],
         added: list[CommitPart],
+        span: "TracedSpan | None",
         on_disk: asyncio.Future[None],
     ) -> None:
         self._committing -= 1
+        if self._commits and span:
+            self._commits.end(span, group, chunks, owners, on_disk.exception())
         self._unanswered_bytes -= sum(submission.size_bytes for submission in group.submissions)
         if error := on_disk.exception():
             self._recorder.free_copies(self._window.release(group.claimed))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ingestd.config.sections import TrailConfig
 from ingestd.core.chunk import Batch, Chunk, packed_keys
@@ -14,12 +15,16 @@ from ingestd.store.trail import INSERT, MAX_INFO, trim
 from ingestd.store.writer import Work
 from ingestd.telemetry.tap import Tap
 
+if TYPE_CHECKING:
+    from ingestd.telemetry.tracing import Spans
+
 
 class EventTrace:
-    """Called for chunks and batches, never for each event. ``open`` before all else."""
+    """Called for chunks and batches, never for each event. ``open`` before all else. ``spans``: None where
+    nothing is traced."""
 
-    def __init__(self, tap: Tap) -> None:
-        self.tap = tap
+    def __init__(self, tap: Tap, spans: "Spans | None" = None) -> None:
+        self.tap, self.spans = tap, spans
 
     def open(self, journal: Journal, config: TrailConfig) -> None:
         """``config.max_age`` of 0: no trail."""

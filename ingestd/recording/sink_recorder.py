@@ -100,8 +100,8 @@ class SinkRecorder:
             batch.submitted = True
             self.ledger.batches += 1
             self._events.ledger.batches += 1
-            self._metrics.batch_events.observe(len(batch.events))
-            self._metrics.batch_bytes.observe(len(batch.body))
+            self._metrics.batch_events.observe(len(batch.events), batch.exemplar)
+            self._metrics.batch_bytes.observe(len(batch.body), batch.exemplar)
             self._audit(
                 AuditEntry.BATCH_SUBMITTED,
                 sink=self.sink,
@@ -117,7 +117,7 @@ class SinkRecorder:
             ledger.retries += batch.attempts > 1
         self._events.ledger.unmatched_item_errors += verdict.unmatched
         batch.latency_s = answer.seconds
-        self._seconds[ANSWER_CLASS.get(answer.status, "none")].observe(answer.seconds)
+        self._seconds[ANSWER_CLASS.get(answer.status, "none")].observe(answer.seconds, batch.exemplar)
         if batch.attempts > 1:
             self._audit(
                 AuditEntry.BATCH_RETRIED,

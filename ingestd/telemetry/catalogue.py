@@ -108,6 +108,7 @@ SERVICE_CATALOGUE: dict[str, tuple[Kind, str]] = {
     "ingestd_loop_lag_seconds": ("gauge", "Worst delay of the event loop in the last 10 s"),
     "ingestd_loop_blocked_total": ("counter", "Times the event loop stood still for longer than allowed"),
     "ingestd_ready": ("gauge", "1 while producers are welcome, as /readyz says"),
+    "ingestd_spans_total": ("counter", "Spans of traces that ended, by whether they arrived"),
     "ingestd_build_info": ("gauge", "1, with the version that runs"),
 }
 """Of what only the long-running service has: ``service_metrics.py``."""

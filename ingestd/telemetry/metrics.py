@@ -124,6 +124,7 @@ HTTP_CODES = (
 """The closed set of values of ``ingestd_http_requests_total{code=…}``; any other is ``other``."""
 DEFERRED_CODES = (429, 503, 507)
 STATE_FILES = ("db", "wal")
+SPAN_RESULTS = ("exported", "failed", "dropped")
 MAX_PRODUCERS = 200
 
 
@@ -169,7 +170,8 @@ class Reloads(msgspec.Struct):
 class ServiceGauges(msgspec.Struct):
     """Values of a service at the moment of the scrape; zeros before it is open.
 
-    The mappings go from status code to a number that never falls; ``state_file_bytes`` from STATE_FILES.
+    The mappings go from status code to a number that never falls; ``state_file_bytes`` from
+    STATE_FILES, ``spans`` from SPAN_RESULTS.
     """
 
     spool_bytes: int = 0
@@ -186,6 +188,7 @@ class ServiceGauges(msgspec.Struct):
     loop_lag_s: float = 0.0
     loop_blocked: int = 0
     ready: bool = False
+    spans: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -249,6 +252,8 @@ class ServiceCensus(Collector):
         yield gauge("ingestd_loop_lag_seconds", {"": gauges.loop_lag_s})
         yield counter("ingestd_loop_blocked", {"": gauges.loop_blocked})
         yield gauge("ingestd_ready", {"": int(gauges.ready)})
+        spans = {result: gauges.spans.get(result, 0) for result in SPAN_RESULTS}
+        yield counter("ingestd_spans", spans, "result")
         yield gauge("ingestd_build_info", {__version__: 1}, "version")
 
 

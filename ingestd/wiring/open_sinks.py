@@ -47,6 +47,7 @@ from ingestd.transport.watched_file import Watch
 from ingestd.transport.webhook_handshake import WebhookHandshake
 from ingestd.wiring.factories import make_sink, order_key, question_template, waiting_words, watch_url
 from ingestd.wiring.http_clients import OnRefresh, api_auth, make_client, own_auth
+from ingestd.wiring.open_tracing import traced
 
 Warn = Callable[[str], None]
 
@@ -145,10 +146,11 @@ async def _open(
         trace=context.trace,
         initial_delay_s=confirm.initial_delay if confirm else 1.0,
     )
+    sending, writing = traced(stack, context.trace, sink, sender, recorder)
     lane = Lane(
         sink,
-        sender,
-        recorder,
+        sending,
+        writing,
         settings=lane_settings,
         clock=clock,
         rng=context.rng,

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
-from ingestd.app.checks import brokers, configuration, installation, listening, state
+from ingestd.app.checks import brokers, configuration, installation, listening, state, tracing
 from ingestd.app.checks.finding import Finding, Level, fail, ok, warn
 from ingestd.config import (
     Login,
@@ -78,6 +78,7 @@ async def check_all(
         ("state directory", lambda: state.check_state(directory, settings.spool, sinks, clock)),
         ("ports", lambda: listening.check_ports(settings, holder=holder_of(directory))),
         ("brokers", lambda: brokers.check_brokers(settings)),
+        ("tracing", lambda: tracing.check_tracing(settings)),
         ("tls", lambda: listening.check_tls(settings.ingest.tls, now_s=clock.wall())),
     ]
     for name, check in groups:

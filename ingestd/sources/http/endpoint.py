@@ -222,6 +222,7 @@ class Endpoint:
                 query.atomic,
                 self.settings.wait_timeout_s if query.wait else 0.0,
                 unreadable=unreadable,
+                span=request.span,
             )
         )
 
