@@ -237,4 +237,4 @@ def test_check_tells_whether_traces_can_be_sent(tmp_path: Path) -> None:
     ((level, text),) = told(endpoint=url, token_file=str(tmp_path / "none"))
     assert (level, "token_file" in text) == ("FAIL", True)
     warned = told(endpoint=url.replace("https", "http"), token="a")
-    assert [level for level, _ in warned] == ["ok", "warning"]
+    assert [level for level, _ in warned] == ["ok", "warn"]
