@@ -1,0 +1,2 @@
+sed 's|https://[a-z]*\.example\.com|http://127.0.0.1:8700|' page.toml > ingestd.toml
+ingestd sandbox --port 8700 --quiet &
