@@ -1,6 +1,7 @@
 """The JSON API of the admin address: what the console shows and does, for programs; see ``openapi.py``."""
 
 import json
+from base64 import b64decode
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -17,7 +18,9 @@ from ingestd.admin.requests import (
     QUERY_FIELDS,
     Handler,
     NotAllowed,
+    is_chosen,
     letter_query,
+    letters_asked,
     letting_see,
     may_change,
     may_look,
@@ -27,6 +30,12 @@ from ingestd.admin.requests import (
 )
 from ingestd.core.errors import NotFound, UserError
 
+EXPORT_LETTERS = 500
+"""That are read at once."""
+EXPORT_HEADERS = {
+    "Content-Type": "application/x-ndjson",
+    "Content-Disposition": 'attachment; filename="dead-letters.ndjson"',
+}
 _LEAVES_S = 1.0
 """So often it is asked whether who looks at a tap is still there."""
 Change = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
@@ -44,6 +53,7 @@ class Api:
             "/v1/overview": self._overview,
             "/v1/charts": self._charts,
             "/v1/letters": self._letters,
+            "/v1/letters/export": self._export,
             "/v1/letters/groups": self._groups,
             "/v1/letters/{number:[0-9]{1,15}}": self._letter,
             "/v1/producers": self._producers,
@@ -56,6 +66,7 @@ class Api:
             "/v1/sinks/{name}/park": self._park,
             "/v1/sinks/{name}/resume": self._park,
             "/v1/letters/retry": self._retry,
+            "/v1/letters/park": self._park_letters,
             "/v1/letters/purge": self._purge,
             "/v1/letters/{number:[0-9]{1,15}}/edit": self._edit,
         }
@@ -104,7 +115,7 @@ class Api:
         limit = int(request.query.get("limit", PAGE_LETTERS))
         if not 0 <= limit <= MAX_LETTERS:
             raise ValueError(f"limit is 0 to {MAX_LETTERS}")
-        query = letter_query(request.query)
+        query = letters_asked(request.query, visitor_of(request, self._access), self._model)
         found = await self._model.letters(query, limit=limit)
         found["letters"] = self._letting_see(request, found["letters"])
         return answer(found)
@@ -113,8 +124,27 @@ class Api:
         return letting_see(visitor_of(request, self._access), self._model, shown)
 
     async def _groups(self, request: web.Request) -> web.Response:
-        found = await self._model.groups(letter_query(request.query))
+        query = letters_asked(request.query, visitor_of(request, self._access), self._model)
+        found = await self._model.groups(query)
         return answer({"groups": self._letting_see(request, found)})
+
+    async def _export(self, request: web.Request) -> web.StreamResponse:
+        """JSON lines: events as they came, as `ingestd replay` reads them, or with ``whole`` all of a letter.
+        Read in pages, so that however many they are nothing waits for who downloads them."""
+        visitor = visitor_of(request, self._access)
+        query = letters_asked(request.query, visitor, self._model)
+        whole = request.query.get("whole", "") not in ("", "false")
+        page, now = await self._model.export(query, after=0, limit=EXPORT_LETTERS, now=None)
+        response = web.StreamResponse(headers=EXPORT_HEADERS)
+        await response.prepare(request)
+        with suppress(ConnectionError):
+            while page:
+                shown = letting_see(visitor, self._model, page)
+                await response.write(b"".join(_line(one, whole=whole) for one in shown))
+                after = page[-1]["id"]
+                page, now = await self._model.export(query, after=after, limit=EXPORT_LETTERS, now=now)
+            await response.write_eof()
+        return response
 
     async def _letter(self, request: web.Request) -> web.Response:
         letter = await self._model.letter(int(request.match_info["number"]))
@@ -175,8 +205,14 @@ class Api:
         query, dry_run = await _chosen(request)
         return answer(await self._actions.retry(query, who=who, dry_run=dry_run))
 
-    async def _purge(self, request: web.Request, who: str) -> web.Response:
+    async def _park_letters(self, request: web.Request, who: str) -> web.Response:
         query, dry_run = await _chosen(request)
+        return answer(await self._actions.park_letters(query, who=who, dry_run=dry_run))
+
+    async def _purge(self, request: web.Request, who: str) -> web.Response:
+        query, dry_run, everything = await _chosen_or_all(request)
+        if not (dry_run or everything or is_chosen(query)):
+            raise ValueError('nothing is chosen: give ids or a filter, or "all": true for all that wait')
         return answer(await self._actions.purge(query, who=who, dry_run=dry_run))
 
     async def _edit(self, request: web.Request, who: str) -> web.Response:
@@ -188,10 +224,19 @@ class Api:
 
 
 async def _chosen(request: web.Request) -> tuple[LetterQuery, bool]:
-    """``{"ids": […], "sink": …, …, "dry_run": true}``; without ``dry_run`` it is one. Raises ValueError."""
+    """Without ``all``, which says nothing where nothing is deleted."""
+    query, dry_run, _ = await _chosen_or_all(request)
+    return query, dry_run
+
+
+async def _chosen_or_all(request: web.Request) -> tuple[LetterQuery, bool, bool]:
+    """``{"ids": […], "sink": …, …, "dry_run": true, "all": false}``; without ``dry_run`` it is one. Raises
+    ValueError."""
     given = await read_json(request)
     if not isinstance(given, dict):
         raise ValueError("an object is wanted")
+    if not isinstance(everything := given.pop("all", False), bool):
+        raise ValueError("all is true or false")
     dry_run, ids = given.pop("dry_run", True), given.pop("ids", None)
     words = {name: value for name, value in given.items() if isinstance(value, str)}
     if len(words) < len(given) or not isinstance(ids, list | None) or not all(map(_is_whole, ids or [])):
@@ -201,7 +246,16 @@ async def _chosen(request: web.Request) -> tuple[LetterQuery, bool]:
     query = letter_query(words, [str(int(one)) for one in ids or []])
     if unknown := words.keys() - set(QUERY_FIELDS):
         raise ValueError(f"there is no field {', '.join(sorted(unknown))}")
-    return query, dry_run is not False
+    return query, dry_run is not False, everything
+
+
+def _line(letter: Mapping[str, Any], *, whole: bool) -> bytes:
+    """Of an export. NDJSON has no line breaks in an event."""
+    if whole:
+        return json.dumps(letter).encode() + b"\n"
+    found = b64decode(letter["payload_base64"]) if "payload_base64" in letter else None
+    payload = letter.get("payload", "").encode() if found is None else found
+    return payload.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n"
 
 
 def _is_whole(number: object) -> bool:

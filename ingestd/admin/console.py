@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import cache, partial
 from importlib.resources import files
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 from aiohttp import web
@@ -21,7 +22,9 @@ from ingestd.admin.requests import (
     QUERY_FIELDS,
     Handler,
     NotAllowed,
+    is_chosen,
     letter_query,
+    letters_asked,
     letting_see,
     may_change,
     may_look,
@@ -119,7 +122,7 @@ class Console:
         return self._show(request, visitor, "overview_live.html", it=self._model.overview())
 
     async def _letters(self, request: web.Request, visitor: Visitor) -> web.Response:
-        query = letter_query(request.query)
+        query = letters_asked(request.query, visitor, self._model)
         found = await self._model.letters(query, limit=PAGE_LETTERS)
         found["letters"] = letting_see(visitor, self._model, found["letters"])
         return self._show(
@@ -129,6 +132,7 @@ class Console:
             query=query,
             groups=letting_see(visitor, self._model, await self._model.groups(query)),
             sinks=[sink["name"] for sink in self._model.overview()["sinks"]],
+            asked=urlencode(query),
             most=PAGE_LETTERS,
             **found,
         )
@@ -181,10 +185,13 @@ class Console:
         acts: dict[str, Act] = {
             "retry": self._actions.retry,
             "purge": self._actions.purge,
+            "park": self._actions.park_letters,
             "correct": partial(self._actions.correct, expression=form.get("expression", "")),
         }
         if do not in acts:
             raise ValueError("choose what to do")
+        if do == "purge" and not is_chosen(query):
+            raise ValueError("nothing is chosen to be deleted: tick letters, or filter them")
         act, confirmed = acts[do], form.get("confirmed", "").strip()
         would = await act(query, who=who, dry_run=True)
         if not confirmed or (do == "purge" and confirmed != str(would["selected"])):

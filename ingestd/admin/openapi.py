@@ -14,6 +14,8 @@ _FILTER: dict[str, dict[str, Any]] = {
     "fingerprint": {"type": "string"},
     "event_id": {"type": "string"},
     "event_type": {"type": "string"},
+    "producer": {"type": "string"},
+    "text": {"type": "string", "maxLength": 200},
     "state": {"type": "string", "enum": ["waiting", "delivered", "all"]},
     "older": {"type": "string", "pattern": r"^([0-9]{1,4}(ms|s|m|h)?|[0-9]{1,3}d)$"},
     "newer": {"type": "string", "pattern": r"^([0-9]{1,4}(ms|s|m|h)?|[0-9]{1,3}d)$"},
@@ -48,7 +50,7 @@ def document() -> dict[str, Any]:
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
     query = [{"name": field, "in": "query", "schema": schema} for field, schema in _FILTER.items()]
     limit = {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 500}}
-    chosen = {
+    chosen: dict[str, Any] = {
         "type": "object",
         "additionalProperties": False,
         "properties": {
@@ -60,6 +62,15 @@ def document() -> dict[str, Any]:
             },
             "dry_run": {"type": "boolean", "default": True},
         },
+    }
+    wanted: dict[str, dict[str, Any]] = dict.fromkeys(_FILTER, _SOMETHING)
+    wanted |= {"ids": {}, "all": {"const": True}, "state": {"enum": ["delivered", "all"]}}
+    named = [{"required": [field], "properties": {field: value}} for field, value in wanted.items()]
+    whole = {"name": "whole", "in": "query", "schema": {"type": "boolean"}}
+    to_delete = {
+        **chosen,
+        "properties": {**chosen["properties"], "all": {"type": "boolean", "default": False}},
+        "anyOf": [{"properties": {"dry_run": {"const": True}}}, *named],
     }
     changed = _schema(Changed)
     return {
@@ -92,7 +103,9 @@ def document() -> dict[str, Any]:
             "/v1/letters/groups": {"get": _get("Dead letters by cause", _GROUPS, query)},
             "/v1/letters/{number}": {"get": _get("One dead letter", _OBJECT, [number])},
             "/v1/letters/retry": {"post": _post("Have letters sent again", changed, chosen)},
-            "/v1/letters/purge": {"post": _post("Delete letters", changed, chosen)},
+            "/v1/letters/export": {"get": _export([*query, whole])},
+            "/v1/letters/park": {"post": _post("Have letters wait for a person", changed, chosen)},
+            "/v1/letters/purge": {"post": _post("Delete letters", changed, to_delete)},
             "/v1/letters/{number}/edit": {
                 "post": _post("Correct a letter, and have it sent", changed, {}, [number])
             },
@@ -122,6 +135,13 @@ def _inline(node: Any, definitions: dict[str, Any]) -> Any:
 
 def _get(summary: str, schema: Any, parameters: list[Any] | None = None) -> dict[str, Any]:
     return {"summary": summary, "parameters": parameters or [], "responses": _responses(schema)}
+
+
+def _export(parameters: list[Any]) -> dict[str, Any]:
+    told = _get("Events of dead letters, a line each, or whole letters", None, parameters)
+    lines = {"application/x-ndjson": {"schema": {"type": "string"}}}
+    told["responses"]["200"] = {"description": "JSON lines", "content": lines}
+    return told
 
 
 def _post(summary: str, schema: Any, body: Any, parameters: list[Any] | None = None) -> dict[str, Any]:

@@ -109,6 +109,8 @@ class LetterQuery(TypedDict, total=False):
     newer: str
     event_id: str
     event_type: str
+    producer: str
+    text: str
 
 
 class Changed(TypedDict, total=False):
@@ -135,6 +137,13 @@ class ReadModel(Protocol):
 
     async def letters(self, query: LetterQuery, *, limit: int) -> dict[str, Any]: ...
 
+    async def export(
+        self, query: LetterQuery, *, after: int, limit: int, now: float | None
+    ) -> tuple[list[dict[str, Any]], float]:
+        """The next letters with numbers greater than ``after``, and the time that ages are counted from: to
+        be given again."""
+        ...
+
     async def groups(self, query: LetterQuery) -> list[dict[str, Any]]: ...
 
     async def letter(self, number: int) -> dict[str, Any]: ...
@@ -145,6 +154,11 @@ class ReadModel(Protocol):
 
     def tap(self, *, sink: str, what: str, when: str) -> AbstractContextManager[TapReader]:
         """Events as they pass. ``when``: a pattern, as JSON."""
+        ...
+
+    @property
+    def redacts(self) -> bool:
+        """Whether there is something in events that not everybody may see."""
         ...
 
     def redact(self, shown: dict[str, Any]) -> dict[str, Any]:
@@ -161,6 +175,10 @@ class Actions(Protocol):
 
     async def correct(self, query: LetterQuery, expression: str, *, who: str, dry_run: bool) -> Changed:
         """Correct letters with an expression of jq, and have them sent."""
+        ...
+
+    async def park_letters(self, query: LetterQuery, *, who: str, dry_run: bool) -> Changed:
+        """Letters are not sent by themselves any more."""
         ...
 
     async def park(self, sink: str, *, who: str, on: bool) -> Changed:

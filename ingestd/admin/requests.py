@@ -15,7 +15,10 @@ PAGE_LETTERS, MAX_LETTERS = 50, 500
 MAX_FIELDS = 10_000
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-QUERY_FIELDS = ("sink", "reason", "fingerprint", "state", "older", "newer", "event_id", "event_type")
+QUERY_FIELDS = (
+    *("sink", "reason", "fingerprint", "state", "older", "newer"),
+    *("event_id", "event_type", "producer", "text"),
+)
 
 
 class NotAllowed(Exception):
@@ -65,6 +68,24 @@ def _how(access: Access, what: str) -> str:
 def letting_see(visitor: Visitor, model: ReadModel, shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """All of it is for operators only."""
     return shown if visitor.role >= Role.OPERATOR else [model.redact(one) for one in shown]
+
+
+def letters_asked(
+    given: Mapping[str, str], visitor: Visitor, model: ReadModel, ids: list[str] | None = None
+) -> LetterQuery:
+    """As ``letter_query``. Who may not see all of an event may not ask whether a text stands in it either.
+    Raises ValueError, NotAllowed."""
+    query = letter_query(given, ids)
+    if {"text", "event_id"} & query.keys() and visitor.role < Role.OPERATOR and model.redacts:
+        raise NotAllowed(
+            "to look for a text or an id in events is for operators: admin.redact is set", known=True
+        )
+    return query
+
+
+def is_chosen(query: LetterQuery) -> bool:
+    """Whether it names letters, and does not only mean all that wait."""
+    return any(value for name, value in query.items() if (name, value) != ("state", "waiting"))
 
 
 async def read_body(request: web.Request) -> bytes:

@@ -14,7 +14,7 @@ from ingestd.cli.say import say
 from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
 
-FILTERS = ("sink", "reason", "fingerprint", "event_id", "event_type", "older", "newer")
+FILTERS = ("sink", "reason", "fingerprint", "event_id", "event_type", "producer", "text", "older", "newer")
 
 
 def _filters(command: F) -> F:
@@ -32,6 +32,8 @@ def _filters(command: F) -> F:
             click.option("--fingerprint", metavar="TEXT", help="Letters whose group begins with this."),
             click.option("--event-id", metavar="ID", help="Letters of this event: its id or interactionId."),
             click.option("--event-type", metavar="NAME", help="Letters of events of this type or eventType."),
+            click.option("--producer", metavar="NAME", help="Letters of events that this producer sent."),
+            click.option("--text", metavar="TEXT", help="Letters with this in the event or in the answer."),
             click.option("--older", metavar="TIME", help="Last failed at least this long ago, e.g. 2h."),
             click.option("--newer", metavar="TIME", help="Last failed at most this long ago, e.g. 10m."),
         ]
@@ -63,6 +65,7 @@ def dlq() -> None:
       ingestd dlq retry --reason gave_up --api https://api.example.com
       ingestd dlq retry --sink crm --config ingestd.toml  what one sink of several gave up
       ingestd dlq export --reason invalid > bad.ndjson  NDJSON that replay reads back
+      ingestd dlq park --text "no such queue"           not again by itself
       ingestd dlq purge --older 30d --yes
     """
 
@@ -195,6 +198,28 @@ def export(output: Path | None, state_dir: str | None, as_json: bool, **which: A
     say(f"{counted(count, 'letter')} exported")
     if bent:
         say(f"{bent} of them held line breaks, which are spaces now")
+
+
+@dlq.command()
+@click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
+@_filters
+@click.option("--all", "everything", is_flag=True, help="All that wait.")
+@state_options
+@_as_json
+def park(ids: tuple[int, ...], everything: bool, state_dir: str | None, as_json: bool, **which: Any) -> None:
+    """Keep letters from being sent by themselves: they wait until `ingestd dlq retry`."""
+    from ingestd.app.letters import letters
+    from ingestd.app.letters import park as letter_park
+    from ingestd.core.units import counted
+
+    if not (ids or any(which.values()) or everything):
+        raise click.UsageError("No letters are chosen. Give IDs, filters, or --all.")
+    selected, parked = letter_park.park(state_dir, letters.make_filter(ids=ids, **which))
+    if as_json:
+        click.echo(json.dumps({"selected": selected, "parked": parked}))
+        return
+    waited = f", {selected - parked} waited for a person already" if parked < selected else ""
+    click.echo(f"{counted(parked, 'letter')} parked{waited}")
 
 
 @dlq.command()

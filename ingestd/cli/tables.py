@@ -88,8 +88,8 @@ def print_letters(letters: Iterator[Mapping[str, Any]], total: int, *, as_json: 
         return
     shown = 0
     while page := [_row_of(letter, now) for letter in islice(letters, _PAGE)]:
-        head = ("id", "reason", "cause", "event", "type", "sink", "tries", "age", "next")
-        print_fitting(head, page, wide=2, spare=(4, 6, 3, 5, 8))
+        head = ("id", "reason", "cause", "event", "type", "from", "sink", "tries", "age", "next")
+        print_fitting(head, page, wide=2, spare=(4, 7, 5, 3, 6, 9))
         shown += len(page)
     if not shown:
         click.echo("no dead letters")
@@ -105,6 +105,7 @@ def _row_of(letter: Mapping[str, Any], now: float) -> tuple[str, ...]:
         answer_words("; ".join(filter(None, (letter["why_not_by_itself"], letter["detail"]))), _MAX_CAUSE),
         letter["event_id"] or "",
         letter["event_type"] or "",
+        letter["producer"] or "",
         letter["sink"] or _NO_SINK,
         str(letter["attempts"] or ""),
         ago(letter["last_failed"], now),

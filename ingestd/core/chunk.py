@@ -40,7 +40,7 @@ class Chunk:
     length in bytes of events of which only the head was kept, by index. ``dismissed``: positions of events
     that were resolved without a sink, where that had to be noted. ``mark``: what stands before its end.
     Where their source knows it: ``digests`` of the events' keys, ``routed``: who gets what, ``accepted_at``:
-    wall time.
+    wall time, ``owners``: whose they are (``store/trail.py``).
     ``size_bytes``: of its events, or a little more.
     Of a broker's messages: ``unreadable``: why the source could make no event of what stands at an index;
     ``about(i)``: the message that event i came in, and its headers, in words for a dead letter.
@@ -57,6 +57,7 @@ class Chunk:
         "line",
         "mark",
         "next_line",
+        "owners",
         "place",
         "receipt",
         "routed",
@@ -102,6 +103,7 @@ class Chunk:
         self.routed: Routed = {}
         self.unreadable = unreadable or {}
         self.about = about
+        self.owners = ""
 
     def recut(self, events_in: Callable[[int], list[tuple[int, bytes]]], which: Container[int]) -> None:
         """In the place of each event of ``which`` (positions) come those that ``events_in`` finds in it:

@@ -20,7 +20,7 @@ class DeadLetter(NamedTuple):
     ``batch``/``batch_index``/``batch_size``: the request it was part of; ``ambiguous`` says that
     the API may have taken that request. ``first_sent_wall``: 0 if it never was sent. ``sink``: where it
     could not be delivered; empty: it was rejected before routing. ``key_released``: its key may be used
-    again; not if another sink has the event.
+    again; not if another sink has the event. ``producer``: whose it is, where that is known.
     """
 
     payload: bytes
@@ -38,6 +38,7 @@ class DeadLetter(NamedTuple):
     first_sent_wall: float = 0.0
     sink: str = ""
     key_released: bool = False
+    producer: str = ""
 
 
 @lru_cache(maxsize=4096)

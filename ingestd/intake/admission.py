@@ -17,6 +17,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.letter import DeadLetter
 from ingestd.core.submission import DeferredSubmission, Submission
 from ingestd.intake.commit_spans import CommitSpans
+from ingestd.intake.refusals import UNKNOWN_S, store_deferral
 from ingestd.intake.spool_feed import SpoolSource
 from ingestd.intake.submission_group import MAX_EVENTS, DeliveryWaits, SubmissionGroup
 from ingestd.processing.dedup import Window
@@ -24,7 +25,6 @@ from ingestd.processing.routes import Routes
 from ingestd.processing.validate import Validator
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.event_trace import EventTrace
-from ingestd.store.connection import StoreBlocked
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import insert_letters
 from ingestd.store.spool import MAX_CHUNK_BYTES, Spool
@@ -33,19 +33,10 @@ from ingestd.store.writer import Work, together
 if TYPE_CHECKING:
     from ingestd.telemetry.tracing import TracedSpan
 
-_LEAST_S, _MOST_S, _UNKNOWN_S = 1, 300, 30
+_LEAST_S, _MOST_S = 1, 300
 _SMOOTHING_S = 10.0
 _ROOM_AGAIN = 0.9
 """Share of the limit: once a producer had to wait, the spool counts as full until it holds less."""
-
-
-def store_deferral(error: BaseException) -> DeferredSubmission:
-    """The answer to a producer when the store cannot be written; without paths of this machine."""
-    if isinstance(error, StoreBlocked):
-        return DeferredSubmission(507 if error.full else 503, _UNKNOWN_S, f"{error.told}: try again later")
-    return DeferredSubmission(
-        503, _UNKNOWN_S, "the store of this service has failed: try again later, or elsewhere"
-    )
 
 
 class Backpressure:
@@ -109,13 +100,13 @@ class Backpressure:
             )
             return DeferredSubmission(429, self.retry_after_s(over), detail)
         if (self.bounds or self.overdue) and (behind := self.behind(size_bytes)):
-            return DeferredSubmission(429, _UNKNOWN_S, f"a sink is behind, {behind}")
+            return DeferredSubmission(429, UNKNOWN_S, f"a sink is behind, {behind}")
         return None
 
     def retry_after_s(self, size_bytes: int) -> int:
         """Seconds until that many bytes will have left the spool at its present rate."""
         if self._rate < 1:
-            return _UNKNOWN_S
+            return UNKNOWN_S
         return int(min(max(size_bytes / self._rate, _LEAST_S), _MOST_S))
 
 
@@ -254,8 +245,8 @@ class Admission:
         self._committing += 1
         span = self._commits.begin(group) if self._commits else None
         if pieces:
-            chunks, on_disk = self._spool.append([piece[1:] for piece in pieces], now=now, also=also)
-            owners = [piece[0] for piece in pieces]
+            owners, whose = [piece[0] for piece in pieces], [piece[3] for piece in pieces]
+            chunks, on_disk = self._spool.append([one[1:3] for one in pieces], whose, now=now, also=also)
         else:  # copies of events that are not on disk yet must not be told so
             chunks, owners, on_disk = [], [], self._database.append(also)
         on_disk.add_done_callback(partial(self._committed, group, chunks, owners, added, span))
@@ -266,7 +257,10 @@ class Admission:
         now, source = self._clock.wall(), self._spool.source
         letters = group.letters
         if self.keep_rejected:
-            letters = letters + [DeadLetter(*refused, source, -1, 0) for refused in group.refused]
+            letters = letters + [
+                DeadLetter(event, reason, detail, source, -1, 0, producer=producer)
+                for event, reason, detail, producer in group.refused
+            ]
         if not letters:
             return None
         return lambda connection: insert_letters(connection, letters, now)

@@ -42,6 +42,7 @@ class BrokerIntake(ReplayIntake):
     ) -> None:
         super().__init__(stages, clock=clock, **more)
         self._looks = clock
+        self._name = ""
         self._say = more["warn"]
         self._events = stages.recorder
         self._last_known = last_known
@@ -55,6 +56,7 @@ class BrokerIntake(ReplayIntake):
 
     async def run(self, source: Source) -> None:
         """Until ``stop``; what is in its batches then is in the lanes."""
+        self._name = source.name
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._end_recovery)
             tasks.start_soon(self._send_freed)
@@ -63,6 +65,7 @@ class BrokerIntake(ReplayIntake):
         await self.flush()
 
     def admit(self, chunk: Chunk) -> None:
+        chunk.owners = self._name
         if not self._waits_for_all:
             super().admit(chunk)
         else:

@@ -3,7 +3,6 @@
 from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -14,10 +13,11 @@ from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Digests
 from ingestd.core.sequences import joined, joined_keys, without
 from ingestd.core.submission import MAX_LISTED, AcceptedSubmission, Rejection, Submission, SubmissionOutcome
+from ingestd.intake.refusals import MAX_READ_BYTES, rejection
 from ingestd.processing.dedup import Window
 from ingestd.processing.validate import Validator
+from ingestd.recording.event_trace import owners_of
 from ingestd.recording.make_letters import letter_of_event
-from ingestd.schemas.grammar import Members
 from ingestd.schemas.schema import FieldError, Keys, Refusal
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ MAX_EVENTS = 8_192
 """Events that are gathered in one turn of the loop, so that the others get theirs."""
 
 _MAX_DETAIL = 500
+MAX_OWNERS = 4_096
+"""Characters that say whose the events of a chunk are."""
 
 
 def _is_followed(submission: Submission) -> bool:
@@ -34,8 +36,15 @@ def _is_followed(submission: Submission) -> bool:
     return submission.wait_s > 0 or submission.delivered is not None
 
 
-Piece = tuple[int | None, Sequence[bytes], Digests]
-"""(submission that has it to itself, events, digests) of a chunk to be."""
+def _whose(owners: Sequence[tuple[str, int]]) -> str:
+    """(producer, how many events), in their order, as text: nearly always there is one."""
+    return owners[0][0] if len(owners) == 1 else owners_of(owners, MAX_OWNERS)
+
+
+RefusedEvent = tuple[bytes, Reason, str, str]
+"""(event, reason, words, whose it is)."""
+Piece = tuple[int | None, Sequence[bytes], Digests, str]
+"""(submission that has it to itself, events, digests, whose they are) of a chunk to be."""
 
 
 class SubmissionGroup:
@@ -46,7 +55,7 @@ class SubmissionGroup:
         self.claimed: list[bytes] = []
         self.duplicates: Counter[int] = Counter()  # by submission
         self.reasons: Counter[Reason] = Counter()
-        self.refused: list[tuple[bytes, Reason, str]] = []
+        self.refused: list[RefusedEvent] = []
         self.letters: list[DeadLetter] = []  # of refused events that nobody else has
         parts = [submission.events for submission in submissions]
         self._events = parts[0] if len(parts) == 1 else joined(parts)
@@ -128,7 +137,8 @@ class SubmissionGroup:
         """The chunks to be, in the order of arrival."""
         everybody = not any(_is_followed(submission) for submission in self.submissions)
         if everybody and not self._gone and sum(s.size_bytes for s in self.submissions) <= max_bytes:
-            return [(None, self._events, self._digests)] if self._events else []
+            owners = _whose([(one.producer, len(one.events)) for one in self.submissions])
+            return [(None, self._events, self._digests, owners)] if self._events else []
         return list(self._cut(max_bytes))
 
     def taken(self, number: int) -> AcceptedSubmission:
@@ -146,35 +156,37 @@ class SubmissionGroup:
     def _cut(self, max_bytes: int) -> Iterator[Piece]:
         events: list[Sequence[bytes]] = []
         digests: list[Digests] = []
+        owners: list[tuple[str, int]] = []
         size, owner = 0, None
-        for unit_owner, unit_size, unit_events, unit_digests in self._units(max_bytes):
+        for number, unit_size, unit_events, unit_digests in self._units(max_bytes):
             if not unit_events:
                 continue
+            unit_owner = number if _is_followed(self.submissions[number]) else None
             if events and (size + unit_size > max_bytes or owner != unit_owner):
-                yield owner, joined(events), joined(digests)
-                events, digests, size = [], [], 0
+                yield owner, joined(events), joined(digests), _whose(owners)
+                events, digests, owners, size = [], [], [], 0
             owner = unit_owner
             events.append(unit_events)
             digests.append(unit_digests)
+            owners.append((self.submissions[number].producer, len(unit_events)))
             size += unit_size
         if events:
-            yield owner, joined(events), joined(digests)
+            yield owner, joined(events), joined(digests), _whose(owners)
 
-    def _units(self, max_bytes: int) -> Iterator[tuple[int | None, int, Sequence[bytes], Digests]]:
+    def _units(self, max_bytes: int) -> Iterator[tuple[int, int, Sequence[bytes], Digests]]:
         """What is not to be cut for no reason: submissions, or single events of a large one."""
         start = 0
         for number, submission in enumerate(self.submissions):
             end = self._ends[number]
-            owner = number if _is_followed(submission) else None
             events, digests = self._events[start:end], self._digests[start:end]
             if self._gone:
                 gone = [index - start for index in range(start, end) if index in self._gone]
                 events, digests = without(events, gone), without(digests, gone)
             if submission.size_bytes <= max_bytes:
-                yield owner, submission.size_bytes, events, digests
+                yield number, submission.size_bytes, events, digests
             else:
                 for event, digest in zip(events, digests, strict=True):
-                    yield owner, len(event), [event], [digest]
+                    yield number, len(event), [event], [digest]
             start = end
 
     def _submission_of(self, index: int) -> int:
@@ -222,7 +234,7 @@ class SubmissionGroup:
         if chunk := self.submissions[number].chunk:
             self.letters.append(letter_of_event(chunk, position, refusal.reason, detail))
             return
-        self.refused.append((event, refusal.reason, detail[:_MAX_DETAIL]))
+        self.refused.append((event, refusal.reason, detail[:_MAX_DETAIL], self.submissions[number].producer))
 
     def _leave_out(self, number: int) -> None:
         """Nothing of an atomic submission is stored when anything of it is invalid."""
@@ -231,36 +243,6 @@ class SubmissionGroup:
         for index in range(self._start_of(number), self._ends[number]):
             self._gone.add(index)
             self._keys[index] = None
-
-
-MAX_ID_CHARS = 200
-MAX_READ_BYTES = 1024 * 1024
-"""Of a larger event the id is not looked for."""
-_IDS = Members("id", "eventId", "interactionId")
-_decode = msgspec.json.Decoder(str | int).decode
-
-
-def rejection(position: int, event: bytes, errors: Sequence[FieldError]) -> Rejection:
-    """``position``: of the event in its request."""
-    told = [{"field": error.field, "message": error.message} for error in errors]
-    return Rejection(position, event_id(event), told)
-
-
-def event_id(event: bytes) -> str | None:
-    """The id by which its producer knows an event, if one can be read from it; cut to size.
-
-    Nothing is made of the rest of the event.
-    """
-    if len(event) > MAX_READ_BYTES:
-        return None
-    try:
-        found = _IDS.of(event)
-    except (ValueError, RecursionError):
-        return None
-    for text in found.values():
-        with suppress(ValueError):
-            return str(_decode(text))[:MAX_ID_CHARS]
-    return None
 
 
 State = Callable[[int], tuple[int, int] | None]

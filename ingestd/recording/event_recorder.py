@@ -71,9 +71,9 @@ class EventRecorder:
         for reason, count in rejected.items():
             ledger.count_letters(reason, count)
 
-    def refused(self, source: int, events: Sequence[tuple[bytes, Reason, str]]) -> None:
+    def refused(self, source: int, events: Sequence[tuple[bytes, Reason, str, str]]) -> None:
         """Events of producers that fail their schema. Their producers got that answer."""
-        _, reason, detail = events[0]
+        _, reason, detail, _ = events[0]
         self._audit(
             AuditEntry.INGESTION_REJECTED, source=source, count=len(events), reason=reason, first_error=detail
         )

@@ -39,13 +39,16 @@ class EventTrace:
         return lambda connection: connection.execute(INSERT, row)
 
     def submitted(
-        self, chunks: Sequence[Chunk], copies: Sequence[bytes], refused: Sequence[tuple[bytes, Reason, str]]
+        self,
+        chunks: Sequence[Chunk],
+        copies: Sequence[bytes],
+        refused: Sequence[tuple[bytes, Reason, str, str]],
     ) -> None:
         """For somebody who looks: asked only while the tap is open."""
         for chunk in chunks:
             self.tap.show("accepted", chunk.events)
         self.tap.show("duplicate", copies)
-        for event, reason, detail in refused:
+        for event, reason, detail, _ in refused:
             self.tap.show("rejected", [event], why=f"{reason}: {detail}")
 
     def resolved(self, batch: Batch, sink: str, outcomes: Outcomes, now: float) -> None:
@@ -73,15 +76,17 @@ class EventTrace:
         self._journal.note(partial(trim, not_before=now - config.max_age, max_bytes=config.max_bytes))
 
 
-def owners_of(owners: Sequence[tuple[str, int]]) -> str:
-    """``name*count`` a line; too many of them: the names alone."""
+def owners_of(owners: Sequence[tuple[str, int]], limit: int = MAX_INFO) -> str:
+    """``name*count`` a line, or one name; more than ``limit`` characters: the names alone, as many as fit."""
     told: list[tuple[str, int]] = []
     for name, count in owners:
         if told and told[-1][0] == name:
             told[-1] = name, told[-1][1] + count
         elif count:
             told.append((name, count))
+    if len(told) < 2:
+        return told[0][0] if told else ""
     text = "\n".join(f"{name}*{count}" for name, count in told)
-    if len(text) <= MAX_INFO:
+    if len(text) <= limit:
         return text
-    return ", ".join(sorted({name or "anonymous" for name, _ in told}))[:MAX_INFO]
+    return ", ".join(sorted({name or "anonymous" for name, _ in told}))[:limit]

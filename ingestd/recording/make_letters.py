@@ -8,6 +8,7 @@ from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.delivery.recorder import FailedEvent
 from ingestd.store.confirmations import Pending
+from ingestd.store.trail import owner_at
 
 _ANSWERED = frozenset({Reason.REFUSED, Reason.TOO_LARGE})
 """Reasons that say that the API did not take the event, whatever earlier attempts came to."""
@@ -16,9 +17,9 @@ _ANSWERED = frozenset({Reason.REFUSED, Reason.TOO_LARGE})
 def letter_of_event(chunk: Chunk, position: int, reason: Reason, detail: str) -> DeadLetter:
     """Of an event that never was in a batch."""
     offset, line = chunk.place(position)
-    return DeadLetter(
-        chunk.events[position], reason, _told(chunk, position, detail), chunk.source, offset, line
-    )
+    told = _told(chunk, position, detail)
+    producer = owner_at(chunk.owners, position)
+    return DeadLetter(chunk.events[position], reason, told, chunk.source, offset, line, producer=producer)
 
 
 def _told(chunk: Chunk, position: int, detail: str) -> str:
@@ -59,6 +60,7 @@ def letters_of_batch(batch: Batch, failed: Sequence[FailedEvent], *, sink: str) 
             first_sent,
             sink,
             chunk.receipt.final,
+            owner_at(chunk.owners, position),
         )
     return letters
 

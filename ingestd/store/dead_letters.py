@@ -7,7 +7,7 @@ What becomes of letters that are sent again is in ``letter_leases.py``, what a p
 import json
 import sqlite3
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,7 +32,7 @@ COLUMNS = (
     "id, state, reason, detail, fingerprint, CAST(payload AS BLOB), checksum, source, offset, line,"
     " CAST(digest AS BLOB), batch,"
     " batch_index, batch_size, ambiguous, attempts, first_sent, first_failed, last_failed, due,"
-    " settled_at, edited, sink, requested, key_released, obstacle, reading"
+    " settled_at, edited, sink, requested, key_released, obstacle, reading, producer"
 )
 
 
@@ -71,6 +71,7 @@ class StoredLetter(NamedTuple):
     key_released: int
     obstacle: str
     reading: int
+    producer: str
 
     @property
     def place(self) -> "Place":
@@ -85,7 +86,8 @@ class StoredLetter(NamedTuple):
 class Filter(NamedTuple):
     """Which letters: all conditions hold. ``older_s``/``newer_s`` count from the last failure; ``sink``
     UNROUTED: of events that were rejected before routing. ``event_id``, ``event_type``: by the fields in
-    which events usually have them."""
+    which events usually have them. ``text``: stands in the event or in what was said
+    of it, whatever the case of its letters."""
 
     ids: tuple[int, ...] = ()
     reason: str = ""
@@ -96,6 +98,8 @@ class Filter(NamedTuple):
     sink: str = ""
     event_id: str = ""
     event_type: str = ""
+    producer: str = ""
+    text: str = ""
 
     def sql(self, now: float) -> tuple[str, list[Any]]:
         """A WHERE condition and its parameters."""
@@ -108,24 +112,30 @@ class Filter(NamedTuple):
 
         if self.ids:
             add("id IN (SELECT value FROM json_each(?))", json.dumps(self.ids))  # any number of them
-        if self.reason:
-            add("reason = ?", self.reason)
+        for column, value in (("reason", self.reason), ("producer", self.producer)):
+            if value:
+                add(f"{column} = ?", value)
         if self.sink:
             add("sink = ?", "" if self.sink == UNROUTED else self.sink)
         if self.fingerprint:
             add("fingerprint LIKE ? ESCAPE '\\'", _like(self.fingerprint))
         if self.state != "all":
             add("state IN (?, ?)", self.state, "leased" if self.state == "waiting" else self.state)
+        self._add_fields(add)
+        if self.text:
+            text = f"%{_like(self.text)}"
+            add("(detail LIKE ? ESCAPE '\\' OR CAST(payload AS TEXT) LIKE ? ESCAPE '\\')", text, text)
+        for sign, age_s in (("<=", self.older_s), (">=", self.newer_s)):
+            if age_s is not None:
+                add(f"last_failed {sign} ?", now - age_s)
+        return " AND ".join(terms) or "1", values
+
+    def _add_fields(self, add: Callable[..., None]) -> None:
         for wanted, names in ((self.event_id, ID_FIELDS), (self.event_type, TYPE_FIELDS)):
             if wanted:
                 text = "CAST(payload AS TEXT)"
                 fields = ", ".join(f"json_extract({text}, '$.{name}')" for name in names)
                 add(f"CASE WHEN json_valid({text}) THEN coalesce({fields}) = ? END", wanted)
-        if self.older_s is not None:
-            add("last_failed <= ?", now - self.older_s)
-        if self.newer_s is not None:
-            add("last_failed >= ?", now - self.newer_s)
-        return " AND ".join(terms) or "1", values
 
 
 def _like(prefix: str) -> str:
@@ -188,7 +198,7 @@ def _is_there(connection: sqlite3.Connection, letter: DeadLetter, reading: int) 
 
 
 _STEP_ROWS, _MAX_ROWS = 64, 1280
-"""Two statements for most batches, 83 sizes in all: ``sqlite3`` keeps 128 that are prepared. A row has 19
+"""Two statements for most batches, 83 sizes in all: ``sqlite3`` keeps 128 that are prepared. A row has 20
 parameters, of which a statement takes 32,766."""
 
 
@@ -196,12 +206,13 @@ parameters, of which a statement takes 32,766."""
 def _insert_statement(count: int) -> str:
     """``?1`` is the time. Zero and the empty text stand for NULL: see ``_new_rows``."""
     row = (
-        "(?1, ?1, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ''), ?, ?, ?, ?, ?, ?, nullif(?, 0), ?, ?, ?)"
+        "(?1, ?1, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ''),"
+        " ?, ?, ?, ?, ?, ?, nullif(?, 0), ?, ?, ?, ?)"
     )
     return (
         "INSERT OR IGNORE INTO letters (first_failed, last_failed, state, reason, detail, fingerprint,"  # noqa: S608
         " payload, checksum, source, offset, line, digest, batch, batch_index, batch_size, ambiguous,"
-        f" attempts, first_sent, due, sink, reading, key_released) VALUES {','.join([row] * count)}"
+        f" attempts, first_sent, due, sink, reading, key_released, producer) VALUES {','.join([row] * count)}"
     )
 
 
@@ -216,7 +227,7 @@ def _new_rows(
     add, crc = rows.append, zlib.crc32
     for one in letters:
         payload, reason, detail, source, offset, line, digest = one[:7]
-        batch, index, size, tries, ambiguous, sent, sink, key_released = one[7:]
+        batch, index, size, tries, ambiguous, sent, sink, key_released, producer = one[7:]
         words = told.get((reason, detail))
         if words is None:
             shown = redact(detail)
@@ -227,7 +238,7 @@ def _new_rows(
         key = bytearray(digest) if digest else ""
         where = (bytearray(payload), crc(payload), source, offset, line, key)
         request = (batch, index, size, 1 if ambiguous else 0, tries, sent)
-        add(words + where + request + (due, sink, readings[source], 1 if key_released else 0))
+        add(words + where + request + (due, sink, readings[source], 1 if key_released else 0, producer))
     return rows
 
 

@@ -23,8 +23,7 @@ STEP_LETTERS = 2_000
 """In one transaction, about 30 ms: so long may a producer of the service have to wait for its answer."""
 
 _STEP_BYTES = 4 * 1024**2
-_BUSY_TIMEOUT_S = 10.0
-_LOOK_AGAIN_S = 0.003
+_BUSY_TIMEOUT_S, _LOOK_AGAIN_S = 10.0, 0.003
 
 
 @dataclass(slots=True)
@@ -159,6 +158,12 @@ def purge(connection: sqlite3.Connection, numbers: Sequence[int]) -> tuple[int, 
     if batches:
         leave_mates(connection, batches)
     return deleted, batches
+
+
+_PARK = (
+    "UPDATE letters SET due = NULL, requested = 0 WHERE due IS NOT NULL AND state = 'waiting'"
+    " AND (id IN (SELECT value FROM json_each(?)) OR ambiguous AND batch IN (SELECT value FROM json_each(?)))"
+)
 
 
 class LetterChanges:
@@ -306,6 +311,16 @@ class LetterChanges:
                 " AND state = 'waiting'"
             ).fetchone()[0]
 
+    def park(self, where: Filter, *, now: float) -> int:
+        """Letters wait for a person, requests that may have been taken whole; gives how many did not."""
+        parked = 0
+        for piece in self.pieces(where, now, payloads=False):
+            ids = json.dumps([letter.id for letter in piece])
+            with self._transaction():
+                batches = json.dumps(requests_of(self._connection, ids))
+                parked += self._connection.execute(_PARK, (ids, batches)).rowcount
+        return parked
+
     def _begin(self) -> None:
         """Ask for the lock every few milliseconds. Raises sqlite3.Error.
 
@@ -325,12 +340,11 @@ class LetterChanges:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        connection = self._connection
         self._begin()
         try:
             yield
-            connection.execute("COMMIT")
+            self._connection.execute("COMMIT")
         except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             raise

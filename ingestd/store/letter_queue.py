@@ -129,7 +129,7 @@ def _give(connection: sqlite3.Connection, number: int, sink: str) -> None:
 _COPIED = (
     "state, reason, detail, fingerprint, payload, checksum, source, line, digest, batch, batch_index,"
     " batch_size, ambiguous, attempts, first_sent, first_failed, last_failed, due, edited, requested,"
-    " reading, original"
+    " reading, original, producer"
 )
 _COPY = f"INSERT OR IGNORE INTO letters ({_COPIED}, sink, offset) SELECT {_COPIED}, ?,"
 _OF_SINK = " FROM letters WHERE id = ?"

@@ -29,11 +29,13 @@ class LetterReader:
             connection.text_factory = text_of
             yield LetterReader(connection)
 
-    def letters(self, where: Filter, now: float, *, limit: int = -1) -> Iterator[StoredLetter]:
-        """Newest last."""
+    def letters(
+        self, where: Filter, now: float, *, limit: int = -1, after: int = 0
+    ) -> Iterator[StoredLetter]:
+        """Newest last. ``after``: those with greater numbers."""
         condition, values = where.sql(now)
-        query = f"SELECT {COLUMNS} FROM letters WHERE {condition} ORDER BY id LIMIT ?"  # noqa: S608
-        for row in self._connection.execute(query, [*values, limit]):
+        query = f"SELECT {COLUMNS} FROM letters WHERE id > ? AND {condition} ORDER BY id LIMIT ?"  # noqa: S608
+        for row in self._connection.execute(query, [after, *values, limit]):
             yield StoredLetter(*row)
 
     def count(self, where: Filter, now: float) -> int:

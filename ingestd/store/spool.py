@@ -9,6 +9,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import chain, repeat
 
 from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.receipt import Digests, FanOutReceipt, Receipt, Routed
@@ -16,7 +17,7 @@ from ingestd.store import spool_rows
 from ingestd.store.database import Database
 from ingestd.store.source_rows import find_spool
 from ingestd.store.spool_reader import SpoolReader
-from ingestd.store.spool_rows import OpenedChunk, SpoolDamage, place_of
+from ingestd.store.spool_rows import OpenedChunk, SpoolDamage, SpoolRow, place_of
 from ingestd.store.writer import Work
 
 Resolved = Callable[[int, int], None]
@@ -168,21 +169,22 @@ class Spool:
     def append(
         self,
         pieces: Iterable[tuple[Sequence[bytes], Digests]],
+        owners: Sequence[str] = (),
         *,
         now: float,
         also: Work | None = None,
     ) -> tuple[list[Chunk], asyncio.Future[None]]:
         """One chunk for each of ``pieces`` (events, digests), all in one transaction, and their keys in it.
 
-        ``also``: what else is to be written with them, or not at all.
+        ``owners``: whose each piece is. ``also``: what else is to be written with them, or not at all.
 
         The future is done when they are on disk. It fails with StoreFailed, and then they are not stored.
         """
         rows, chunks = [], []
-        for events, digests in pieces:
+        for (events, digests), owner in zip(pieces, chain(owners, repeat("")), strict=False):
             number, self._next = self._next, self._next + 1
-            rows.append(spool_rows.pack(number, events, digests, now=now))
-            chunks.append(self._chunk(number, events, digests, now, rows[-1].size_bytes))
+            rows.append(spool_rows.pack(number, events, digests, owner, now=now))
+            chunks.append(self._chunk(rows[-1], events, digests))
         database, high_water = self._database, self._next - 1
 
         def write(connection: sqlite3.Connection) -> None:
@@ -200,7 +202,8 @@ class Spool:
 
     def again(self, chunk: Chunk) -> Chunk:
         """The same events, for another sink."""
-        other = self._chunk(chunk.start, chunk.events, chunk.digests, chunk.accepted_at, chunk.size_bytes)
+        row = SpoolRow(chunk.start, chunk.accepted_at, 0, chunk.size_bytes, 0, b"", b"", chunk.owners)
+        other = self._chunk(row, chunk.events, chunk.digests)
         other.routed = chunk.routed
         return other
 
@@ -223,7 +226,7 @@ class Spool:
             if unpacked is None:
                 self._quarantine(row)
             else:
-                found.append(self._chunk(row.number, *unpacked, row.accepted_at, row.size_bytes))
+                found.append(self._chunk(row, *unpacked))
         return found, rows[-1].number + 1 if len(rows) == limit else before
 
     def open_chunk(self, sink: str, chunk: Chunk, route: Route) -> None:
@@ -331,18 +334,16 @@ class Spool:
         for cursor in cursors:
             cursor.count(events, size_bytes)
 
-    def _chunk(
-        self, number: int, events: Sequence[bytes], digests: Digests, accepted_at: float, size_bytes: int
-    ) -> Chunk:
+    def _chunk(self, row: SpoolRow, events: Sequence[bytes], digests: Digests) -> Chunk:
         chunk = Chunk(
             events,
             source=self.source,
-            start=number,
-            end=number + 1,
-            place=partial(place_of, number),
+            start=row.number,
+            end=row.number + 1,
+            place=partial(place_of, row.number),
             keeper=Keeper.SPOOL,
             digests=digests,
-            accepted_at=accepted_at,
+            accepted_at=row.accepted_at,
         )
-        chunk.size_bytes = size_bytes
+        chunk.size_bytes, chunk.owners = row.size_bytes, row.owners
         return chunk

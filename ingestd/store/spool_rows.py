@@ -24,8 +24,8 @@ NO_KEY = bytes(DIGEST_BYTES)
 
 # CAST: one flipped bit makes a BLOB a TEXT, and reading that fails with the payload in the error's words.
 SELECT = (
-    "SELECT id, accepted_at, events, bytes, crc, CAST(digests AS BLOB), CAST(payload AS BLOB) FROM spool"
-    " WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
+    "SELECT id, accepted_at, events, bytes, crc, CAST(digests AS BLOB), CAST(payload AS BLOB), owners"
+    " FROM spool WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
 )
 
 _unpack_events = msgspec.msgpack.Decoder(list[bytes]).decode
@@ -41,6 +41,7 @@ class SpoolRow(NamedTuple):
     crc: int
     digests: bytes
     payload: bytes
+    owners: str = ""
 
 
 def words_of_left_behind(sink: str, chunks: int, directory: Path) -> str:
@@ -87,9 +88,13 @@ def place_of(number: int, position: int) -> tuple[int, int]:
     return number << _PLACE_BITS | position, position + 1
 
 
-def pack(number: int, events: Sequence[bytes], digests: Sequence[bytes | None], *, now: float) -> SpoolRow:
+def pack(
+    number: int, events: Sequence[bytes], digests: Sequence[bytes | None], owners: str = "", *, now: float
+) -> SpoolRow:
     packed, (payload, size) = packed_chunk(events, digests, missing=NO_KEY)
-    return SpoolRow(number, now, len(events), size, _checksum(number, packed, payload), packed, payload)
+    return SpoolRow(
+        number, now, len(events), size, _checksum(number, packed, payload), packed, payload, owners
+    )
 
 
 def unpack(row: SpoolRow) -> tuple[list[bytes], list[bytes | None]] | None:
@@ -108,7 +113,7 @@ def unpack(row: SpoolRow) -> tuple[list[bytes], list[bytes | None]] | None:
 
 def insert(connection: sqlite3.Connection, row: SpoolRow) -> None:
     """The chunk, and its keys with it: a key that is known without its event would cost that event."""
-    connection.execute("INSERT INTO spool VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    connection.execute("INSERT INTO spool VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
     keys = row.digests
     if NO_KEY in keys:
         each = (keys[i : i + DIGEST_BYTES] for i in range(0, len(keys), DIGEST_BYTES))

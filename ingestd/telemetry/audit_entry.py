@@ -30,6 +30,7 @@ class AuditEntry(StrEnum):
         "Dead letters were not sent again, because their events were accepted again",
     )
     LETTERS_PURGED = "LETTERS_PURGED", "Somebody deleted dead letters"
+    LETTERS_PARKED = "LETTERS_PARKED", "Somebody parked dead letters: they wait for a person"
     LETTERS_REQUESTED = "LETTERS_REQUESTED", "Somebody had dead letters sent again, from the console"
     SINK_PROBED = "SINK_PROBED", "Somebody had a sink tried at once, from the console"
     LETTER_EDITED = "LETTER_EDITED", "Somebody corrected a dead letter"

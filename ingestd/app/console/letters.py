@@ -14,6 +14,7 @@ from anyio import to_thread
 
 from ingestd.admin.read_model import Changed, LetterQuery
 from ingestd.app.letters import letters, purge
+from ingestd.app.letters import park as letter_park
 from ingestd.app.letters.correction import jq_edit
 from ingestd.app.letters.retry import Marking
 from ingestd.app.letters.retry_result import RetryResult
@@ -92,6 +93,24 @@ async def delete(service: Service, query: LetterQuery, *, who: str, dry_run: boo
     done = await _aside(partial(purge.purge, _directory(service), _filter(query), who=who))
     words = [f"{done.left} others of the same requests wait for a person now"] if done.left else []
     return Changed(dry_run=False, selected=found["total"], changed=done.deleted, words=words)
+
+
+async def page(
+    service: Service, query: LetterQuery, *, after: int, limit: int, now: float
+) -> list[dict[str, Any]]:
+    """For an export: the next ``limit`` letters after this number."""
+    read = partial(letters.page, _directory(service), _filter(query), after=after, limit=limit, now=now)
+    return await _aside(read)
+
+
+async def park(service: Service, query: LetterQuery, *, who: str, dry_run: bool) -> Changed:
+    found = await find(service, query, limit=0)
+    words = ["parked letters are not sent by themselves any more; send them again when it is time"]
+    if dry_run or not found["total"]:
+        return Changed(dry_run=dry_run, selected=found["total"], changed=found["total"], words=words)
+    count, parked = await _aside(partial(letter_park.park, _directory(service), _filter(query), who=who))
+    words = [f"{count - parked} of them waited for a person already"] if parked < count else []
+    return Changed(dry_run=False, selected=count, changed=parked, words=words)
 
 
 def _directory(service: Service) -> str:

@@ -68,12 +68,22 @@ class ServiceModel:
             raise UserError(f"there is no {what}: choose one of {', '.join(WHAT)}")
         return service.trace.tap.listen(sink=sink, what=what, matches=_matcher(when) if when else None)
 
+    @property
+    def redacts(self) -> bool:
+        return bool(self._opened().trace.tap.redact_paths)
+
     def redact(self, shown: dict[str, Any]) -> dict[str, Any]:
         paths = self._opened().trace.tap.redact_paths
         return _redacted(shown, paths) if paths else shown
 
     async def letters(self, query: LetterQuery, *, limit: int) -> dict[str, Any]:
         return await letters.find(self._opened(), query, limit=limit)
+
+    async def export(
+        self, query: LetterQuery, *, after: int, limit: int, now: float | None
+    ) -> tuple[list[dict[str, Any]], float]:
+        now = self._service.clock.wall() if now is None else now
+        return await letters.page(self._opened(), query, after=after, limit=limit, now=now), now
 
     async def groups(self, query: LetterQuery) -> list[dict[str, Any]]:
         return await letters.groups(self._opened(), query)
@@ -107,6 +117,9 @@ class ServiceModel:
         if not expression.strip():
             raise UserError("give an expression of jq")
         return await letters.mark(self._opened(), query, who=who, expression=expression, dry_run=dry_run)
+
+    async def park_letters(self, query: LetterQuery, *, who: str, dry_run: bool) -> Changed:
+        return await letters.park(self._opened(), query, who=who, dry_run=dry_run)
 
     async def park(self, sink: str, *, who: str, on: bool) -> Changed:
         directory = str(self._opened().pipeline.database.path.parent)

@@ -14,6 +14,8 @@ from ingestd.store.connection import FILE_NAME
 from ingestd.store.dead_letters import Filter, StoredLetter
 from ingestd.store.letter_reader import LetterReader
 
+MAX_TEXT = 200
+"""Characters of a text that is looked for."""
 _MOST_TOLD = 100
 """Groups of which the values are told."""
 
@@ -29,8 +31,12 @@ def make_filter(
     newer: str | None = None,
     event_id: str | None = None,
     event_type: str | None = None,
+    producer: str | None = None,
+    text: str | None = None,
 ) -> Filter:
-    """Raises UserError for an invalid duration."""
+    """Raises UserError for an invalid duration, or a text that is too long."""
+    if text and len(text) > MAX_TEXT:
+        raise UserError(f"a text to look for has at most {MAX_TEXT} characters")
     try:
         older_s = units.seconds(older) if older else None
         newer_s = units.seconds(newer) if newer else None
@@ -46,6 +52,8 @@ def make_filter(
         sink or "",
         event_id or "",
         event_type or "",
+        producer or "",
+        text or "",
     )
 
 
@@ -68,6 +76,12 @@ def find(
         yield map(as_dict, reader.letters(where, now, limit=limit)), reader.count(where, now)
 
 
+def page(state_dir: str | None, where: Filter, *, after: int, limit: int, now: float) -> list[Fields]:
+    """Letters with numbers greater than ``after``, see ``as_dict``."""
+    with _reader(state_dir) as reader:
+        return list(map(as_dict, reader.letters(where, now, limit=limit, after=after)))
+
+
 def groups(state_dir: str | None, where: Filter, *, now: float) -> list[Fields]:
     """Like failures, see ``group_as_dict``; the most frequent first."""
     with _reader(state_dir) as reader:
@@ -83,9 +97,9 @@ def payload(state_dir: str | None, number: int) -> bytes:
 
 
 def get(state_dir: str | None, number: int) -> Fields:
-    """See ``as_dict``; and ``producer``, as long as the trail has it. Raises UserError."""
+    """See ``as_dict``; ``producer`` of an older letter, as long as the trail has it. Raises UserError."""
     letter, source, producer = _get(state_dir, number)
-    return {**as_dict(letter, source), "producer": producer or None}
+    return as_dict(letter._replace(producer=producer), source)
 
 
 def _get(state_dir: str | None, number: int) -> tuple[StoredLetter, str, str]:
@@ -94,7 +108,7 @@ def _get(state_dir: str | None, number: int) -> tuple[StoredLetter, str, str]:
         letter = next(reader.letters(Filter(ids=(number,), state="all"), 0.0), None)
         if letter is None:
             raise NotFound(f"there is no dead letter {number}")
-        return letter, reader.sources().get(letter.source, ""), reader.producer(letter)
+        return letter, reader.sources().get(letter.source, ""), letter.producer or reader.producer(letter)
 
 
 def export(

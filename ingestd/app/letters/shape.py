@@ -77,6 +77,7 @@ def as_dict(letter: StoredLetter, source: str = "") -> Fields:
         "sink": letter.sink or None,
         "event_id": event_id,
         "event_type": event_type,
+        "producer": letter.producer or None,
         "reason": letter.reason,
         "detail": redact(letter.detail),
         "fingerprint": redact(letter.fingerprint),

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from ingestd.core.reasons import Reason
 from ingestd.core.submission import AcceptedSubmission, Submission
-from ingestd.intake.submission_group import Piece, SubmissionGroup, event_id
+from ingestd.intake.refusals import event_id
+from ingestd.intake.submission_group import Piece, SubmissionGroup
 from ingestd.processing.dedup import Window
 from ingestd.processing.validate import Validator
 from ingestd.schemas.interaction import InteractionSchema
 from ingestd.schemas.schema import FieldError, Refusal
 from ingestd.store.spool import MAX_CHUNK_BYTES
+from ingestd.store.trail import owner_at
 from tests.each import each
 from tests.effort import examples
 from tests.integration.intake.support import event
@@ -83,9 +85,10 @@ def gather(
             lambda result: None,
             sum(len(one.raw) for one in some),
             atomic=atomic,
+            producer=["", "shop", "till"][at % 3],
             wait_s=wait_s,
         )
-        for some, atomic, wait_s in asked
+        for at, (some, atomic, wait_s) in enumerate(asked)
     ]
     gathering = SubmissionGroup(submissions)
     for _ in gathering.check(VALIDATOR, window, max_event_bytes=MAX_EVENT_BYTES):
@@ -151,14 +154,16 @@ def assert_pieces(
 ) -> None:
     """The pieces hold what is new, in order, each with its key; who waits shares a chunk with nobody."""
     window = Window(b"secret")
-    assert [raw for _, events, _ in pieces for raw in events] == [one.raw for _, one in new]
-    digests = [digest for _, _, digests in pieces for digest in digests]
+    assert [raw for _, events, *_ in pieces for raw in events] == [one.raw for _, one in new]
+    digests = [digest for _, _, digests, _ in pieces for digest in digests]
     assert digests == [window.digest(VALIDATOR.key_of(one.raw) or "") for _, one in new]
     assert sorted(gathering.claimed) == sorted(filter(None, digests))
-    owners = [owner for owner, events, _ in pieces for _ in events]
+    owners = [owner for owner, events, *_ in pieces for _ in events]
     waits = [number if gathering.submissions[number].wait_s else None for number, _ in new]
     assert owners == waits
-    for _, events, _ in pieces:
+    whose = [owner_at(one, at) for _, events, _, one in pieces for at, _ in enumerate(events)]
+    assert whose == [gathering.submissions[number].producer for number, _ in new]
+    for _, events, *_ in pieces:
         assert events
         assert len(events) == 1 or sum(map(len, events)) <= max_bytes
 
@@ -178,7 +183,7 @@ def test_what_is_too_large_for_a_request_is_rejected_before_it_is_stored() -> No
     taken = gathering.taken(0)
     assert taken[:2] == (1, 0)
     assert f"{len(large.raw)} bytes" in taken.rejected[0].errors[0]["message"]
-    assert [len(events) for _, events, _ in pieces] == [1]
+    assert [len(events) for _, events, *_ in pieces] == [1]
 
 
 def test_an_atomic_submission_with_an_invalid_event_claims_no_key() -> None:
@@ -244,7 +249,7 @@ def test_what_is_told_of_rejected_events_is_bounded() -> None:
     assert [one.position for one in taken.rejected] == list(range(100))
     assert (taken.accepted, taken.unlisted) == (0, 9_901)
     assert len(gathering.refused) == gathering.reasons.total() == 10_001
-    assert max(len(detail) for _, _, detail in gathering.refused) <= 500
+    assert max(len(detail) for _, _, detail, _ in gathering.refused) <= 500
 
 
 def test_the_first_rejected_events_are_told_also_where_they_are_too_large() -> None:

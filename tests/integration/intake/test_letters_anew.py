@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -252,3 +253,44 @@ async def test_of_two_letters_of_one_event_the_one_that_the_sink_lacks_is_sent(t
             work_on_letters(life)
             await until_letters(life, "delivered", 3)
             assert first.taken == second.taken == {1: 1}
+
+
+async def test_a_letter_knows_its_producer_also_after_a_restart_without_a_trail(tmp_path: Path) -> None:
+    off = ONE_TRY | {"trail": {"max_age": 0}, "ingest": {"keep_rejected": True}}
+    async with Receiver(lambda request: Reply(422)) as receiver:
+        async with running(tmp_path, receiver, deliver=False, **off) as life:
+            both = [
+                life.submit(event(n), event(n + 10), producer=name) for n, name in ((1, "shop"), (2, "till"))
+            ]
+            await asyncio.gather(*both)
+            await life.take(b'{"no":"event"}', producer="crm")
+        async with running(tmp_path, receiver, **off) as life:
+            await until_letters(life, "waiting", 5)
+            found = life.rows("SELECT producer, CAST(payload AS TEXT) FROM letters")
+    told = {name: sorted(re.findall(r"i-(\d+)", text) or ["none"]) for name, text in sorted(found)}
+    assert sorted((name, text.count("i-")) for name, text in found) == [
+        ("crm", 0), ("shop", 1), ("shop", 1), ("till", 1), ("till", 1)
+    ], told  # fmt: skip
+    assert {name for name, text in found if re.search('"i-1?1"', text)} == {"shop"}
+
+
+async def test_a_parked_letter_is_not_sent_by_itself_and_takes_its_request_along(tmp_path: Path) -> None:
+    switch = Switch()
+    async with (
+        Receiver(switch) as receiver,
+        running(tmp_path, receiver, clock=QuickWall(), **ONE_TRY) as life,
+    ):
+        await give(life, 1, 2)
+        await give(life, 3)
+        await until_letters(life, "waiting", 3)
+        with LetterChanges.open(life.directory) as changes:
+            parked = changes.park(Filter(ids=(1,)), now=life.pipeline.clock.wall())
+        assert parked == 2, "a request that may have been taken goes whole, or not at all"
+        switch.good = True
+        work_on_letters(life)
+        await until_letters(life, "delivered", 1)
+        assert dict(switch.taken) == {3: 1}
+        assert life.rows("SELECT id FROM letters WHERE due IS NULL AND state = 'waiting'") == [(1,), (2,)]
+        ask_for(life)
+        await until_letters(life, "delivered", 3)
+        assert dict(switch.taken) == {1: 1, 2: 1, 3: 1}

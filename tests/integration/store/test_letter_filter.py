@@ -151,7 +151,7 @@ def test_groups_tell_causes_and_sinks_apart_with_the_values_that_differ(tmp_path
     ]
 
 
-def test_letters_are_found_by_the_id_and_the_type_of_their_event(tmp_path: Path) -> None:
+def test_letters_are_found_by_their_event_its_producer_and_any_text(tmp_path: Path) -> None:
     connection = connect(tmp_path / "state.db")
     payloads = [
         b'{"id":"a-1","type":"order"}',
@@ -161,12 +161,25 @@ def test_letters_are_found_by_the_id_and_the_type_of_their_event(tmp_path: Path)
         b"not JSON a-1",
         b"\xff\x00a-1",
     ]
-    letters = [DeadLetter(one, Reason.INVALID, "no", 1, n, n) for n, one in enumerate(payloads)]
+    letters = [
+        DeadLetter(one, Reason.INVALID, f"no: 10{n}%", 1, n, n, producer=["shop", "till"][n % 2])
+        for n, one in enumerate(payloads)
+    ]
     dead_letters.insert_letters(connection, letters, NOW)
-    for where, ids in ((Filter(event_id="a-1"), [1, 2]), (Filter(event_type="note"), [3])):
-        assert found(connection, where, NOW) == ids
+    for where, ids in (
+        (Filter(event_id="a-1"), [1, 2]),
+        (Filter(event_type="note"), [3]),
+        (Filter(producer="till"), [2, 4, 6]),
+        (Filter(producer="shop", text="ORDER"), [1]),
+        (Filter(text='"id":'), [1, 3, 4]),
+        (Filter(text="no: 104%"), [5]),  # in what was said of it
+        (Filter(text="104_"), []),  # no pattern
+    ):
+        assert found(connection, where, NOW) == ids, where
     connection.close()
     with find_letters(str(tmp_path), Filter(), limit=9, now=NOW) as (letters_found, _):
+        letters_found = list(letters_found)
+        assert [one["producer"] for one in letters_found] == ["shop", "till"] * 3
         assert [(one["event_id"], one["event_type"]) for one in letters_found] == [
             ("a-1", "order"),
             ("a-1", "order"),
@@ -189,6 +202,7 @@ def test_a_list_fits_its_terminal_a_line_each(
         "why_not_by_itself": None,
         "detail": '503 {"code":"busy","message":"' + "x" * 300,
         "event_id": "0198c1f2-8d1e-7c4e-b6a1-2f3d4e5f6a7b",
+        "producer": "shop",
         "event_type": "routing.interaction.answer",
         "sink": "crm",
         "attempts": 12,

@@ -73,9 +73,19 @@ async def test_a_program_looks_corrects_and_sends(place: Place) -> None:
             assert (dry["dry_run"], dry["selected"]) == (True, 2)
             wrong = await client.post("/v1/letters/1/edit", content=b'{"a":1}', headers=anna)
             assert (wrong.status_code, "eventType" in wrong.json()["error"]) == (422, True)
+            everything = await client.post("/v1/letters/purge", json={"dry_run": False}, headers=anna)
+            assert (everything.status_code, '"all": true' in everything.json()["error"]) == (400, True)
+            lines = (await client.get("/v1/letters/export", params={"producer": "crm"})).text.splitlines()
+            assert [json.loads(one)["interactionId"] for one in lines] == ["i-000001", "i-000002"]
+            (whole,) = (await client.get("/v1/letters/export?whole=true&text=I-000002")).text.splitlines()
+            assert [json.loads(whole)[name] for name in ("id", "producer")] == [2, "crm"]
+            assert (await client.get("/v1/letters/export?text=not-there")).text == ""
             good = await client.post("/v1/letters/1/edit", content=event(1, note="well"), headers=anna)
             assert good.json()["changed"] == 1
             await serving.until(lambda told: told["ledger"]["retried_delivered"] == 1)
+            parked = {"text": "i-000002", "dry_run": False}
+            told = (await client.post("/v1/letters/park", json=parked, headers=anna)).json()
+            assert (told["selected"], told["words"]) == (1, ["1 of them waited for a person already"])
             gone = {"ids": [2], "dry_run": False}
             purged = (await client.post("/v1/letters/purge", json=gone, headers=anna)).json()
             assert purged["changed"] == 1
