@@ -16,13 +16,13 @@ from contextlib import asynccontextmanager
 import aiohttp
 import httpx
 import uvloop
-import yarl
 from httpx_aiohttp import AiohttpTransport
 
 from ingestd.core.clock import SystemClock
 from ingestd.transport.client import Client
 from ingestd.transport.engine import Engine, Timeout
-from ingestd.transport.sessions import watch_tls
+from ingestd.transport.target import parse_target
+from ingestd.transport.tls import watch_tls
 from ingestd.transport.watched_file import Watch
 
 Post = Callable[[bytes], Awaitable[int]]
@@ -105,7 +105,7 @@ async def ingestd_client(url: str) -> AsyncIterator[Post]:
 @asynccontextmanager
 async def engine_alone(url: str) -> AsyncIterator[Post]:
     async with _engine() as engine:
-        target = yarl.URL(url)
+        target = parse_target(url)
 
         async def post(body: bytes) -> int:
             return (await engine.exchange("POST", target, HEADERS, body, timeout=Timeout())).status

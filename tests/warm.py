@@ -27,7 +27,7 @@ from pathlib import Path
 
 import ingestd
 from ingestd.config.settings import Settings
-from ingestd.transport.sessions import public_authorities
+from ingestd.transport.tls import public_authorities
 
 _CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys

@@ -1,5 +1,9 @@
 """What the pages and the JSON API share: who asks, what for, and how an error is answered."""
 
+# isort: split
+from ingestd.transport import late_authorities as late_authorities  # before aiohttp
+
+# isort: split
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl

@@ -3,6 +3,10 @@
 Everything is answered from memory: a full disk or a slow API must not keep an operator from looking.
 """
 
+# isort: split
+from ingestd.transport import late_authorities as late_authorities  # before aiohttp
+
+# isort: split
 import asyncio
 import json
 import os

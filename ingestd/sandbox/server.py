@@ -3,6 +3,10 @@
 Called by ``ingestd sandbox``, by ``replay --sandbox``, by the demo and by tests.
 """
 
+# isort: split
+from ingestd.transport import late_authorities as late_authorities  # before aiohttp
+
+# isort: split
 import ssl
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

@@ -5,12 +5,11 @@ import json
 import random
 from collections.abc import Callable, Mapping
 
-import yarl
-
 from ingestd.simulation.loop import VirtualClock
 from ingestd.simulation.receivers import HTML, JSON, TOKEN_PATH, ApiReply, Receiver
 from ingestd.transport.engine import Engine, Exchanged, Timeout
 from ingestd.transport.network_errors import CutWhileSending, NoAnswer, Unsent
+from ingestd.transport.target import RequestTarget
 
 _REFUSALS = {"401": 401, "403": 403, "404": 404, "500": 500, "503": 503, "429": 429, "409 busy": 409}
 
@@ -60,16 +59,16 @@ class Network(Engine):
         self._down = True
 
     async def exchange(
-        self, method: str, url: yarl.URL, headers: Mapping[str, str], body: bytes, *, timeout: Timeout
+        self, method: str, target: RequestTarget, headers: Mapping[str, str], body: bytes, *, timeout: Timeout
     ) -> Exchanged:
-        receiver = self._receivers[(url.host or "").partition(".")[0]]
+        receiver = self._receivers[target.host.partition(".")[0]]
         if self._down:
             raise Unsent("the process has ended")
-        if url.path == TOKEN_PATH:
+        if target.path == TOKEN_PATH:
             return await self._ask(receiver, lambda: self._log_in(receiver))
         known = not receiver.kind.login or self._is_known(receiver, headers.get("authorization", ""))
         if method == "GET":
-            key = url.path.rpartition("/")[2]
+            key = target.path.rpartition("/")[2]
             return await self._ask(receiver, lambda: receiver.status(key) if known else ApiReply(401))
         if receiver.parked_at is not None and self._virtual.monotonic() > receiver.parked_at + _NOTICED_S:
             receiver.trace.breach(f"{receiver.name} is parked, and gets requests")

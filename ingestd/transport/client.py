@@ -6,7 +6,6 @@
 import base64
 import json
 import random
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -14,9 +13,7 @@ from functools import lru_cache
 from itertools import chain
 from types import TracebackType
 from typing import NamedTuple, Protocol
-from urllib.parse import quote, unquote, urlsplit
-
-import yarl
+from urllib.parse import unquote, urlsplit
 
 from ingestd import __version__
 from ingestd.core import redaction
@@ -26,7 +23,8 @@ from ingestd.core.errors import Held
 from ingestd.transport.decoding import FIRST_OF_MARKS, undo
 from ingestd.transport.engine import Engine, Exchanged, Timeout
 from ingestd.transport.network_errors import CutWhileSending, NoAnswer, Unsent
-from ingestd.transport.sessions import watch_tls
+from ingestd.transport.target import PORTS, RequestTarget, parse_target
+from ingestd.transport.tls import watch_tls
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch
 
@@ -259,31 +257,19 @@ _HEADERS = {"user-agent": f"ingestd/{__version__}", "accept-encoding": "identity
 
 _NOT_VALID = "a header or the URL is not valid"
 
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f]")
-_SAFE = "!$%&'()*+,-./:;=@[\\]^_|~"  # as it stands: signatures are of these very bytes
-
 
 @lru_cache(maxsize=64)
-def _target(url: str) -> tuple[yarl.URL, dict[str, str]]:
+def _target(url: str) -> tuple[RequestTarget, dict[str, str]]:
     """Where to send, and our own headers: with Authorization if the URL has user-info. Raises ValueError, and
     Unsent for another scheme."""
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in PORTS or not parts.hostname:
         raise Unsent("the URL is not http or https")
-    if _FORBIDDEN.search(url):
-        raise ValueError
-    place = yarl.URL.build(scheme=parts.scheme, host=parts.hostname, port=parts.port)
-    path = quote(_ESCAPE.sub("%25", parts.path or "/"), safe=_SAFE)
-    query = f"?{quote(_ESCAPE.sub('%25', parts.query), safe=_SAFE + '?`{}')}" if parts.query else ""
-    target = yarl.URL(f"{str(place).rstrip('/')}{path}{query}", encoded=True)
+    target = parse_target(url)
     if not (parts.username or parts.password):
         return target, _HEADERS
     pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}".encode()
     return target, _HEADERS | {"authorization": f"Basic {base64.b64encode(pair).decode()}"}
-
-
-_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
-"""A percent sign that escapes nothing."""
 
 
 def _lower(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

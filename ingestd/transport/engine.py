@@ -1,31 +1,24 @@
-"""One request by aiohttp, in our words.
+"""One request over HTTP/1.1, in our words. Used by ``client.py``.
 
-Used by ``client.py``. It reads the answer's body itself, up to a limit and a deadline: a response is whole
-or marked as cut, and leaves nothing open. See ``benchmarks/engines.py`` and ``benchmarks/requests.py``.
+An answer is read up to a limit and a deadline: a response is whole or marked as cut, and leaves nothing
+open. See ``benchmarks/engines.py`` and ``benchmarks/requests.py``.
 """
 
-# isort: split
-from ingestd.transport import late_authorities as late_authorities  # before aiohttp
-
-# isort: split
+import asyncio
 import random
-import socket
+import re
 import ssl
-from collections.abc import Collection, Mapping
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
-import aiohttp
-import yarl
-from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
-from aiohttp.payload import Payload
-from aiohttp.resolver import DefaultResolver
-
-from ingestd.core.clock import Clock
-from ingestd.transport.network_errors import NoAnswer, Unsent, as_no_answer
+from ingestd.core.clock import Clock, Timer
+from ingestd.transport.connection import ClientConnection
+from ingestd.transport.dialer import Dialer, Lookup, proxy_headers
+from ingestd.transport.network_errors import NoAnswer, Unsent
 from ingestd.transport.proxies import Proxies
-from ingestd.transport.sessions import Sessions
-from ingestd.transport.url_guard import AddressRefused, UrlGuard
+from ingestd.transport.target import RequestTarget, Way
+from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import WatchedFiles
 
 HOLD_S = 0.25
@@ -34,7 +27,9 @@ the connection at what is too long for it does so meanwhile, and then cannot hav
 
 _NEVER_TOO_LONG = 16 * 1024
 _ECHO = 4  # times as long as the request
-_NETWORK_ERRORS = (aiohttp.ClientError, OSError, ValueError)  # OSError has TimeoutError and SSLError in it
+_KEEP_ALIVE_S = 15.0
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Timeout(NamedTuple):
@@ -49,7 +44,7 @@ class Exchanged(NamedTuple):
     """What came back. ``body`` as it came: see ``decoding.py``."""
 
     status: int
-    headers: tuple[tuple[bytes, bytes], ...]
+    headers: Sequence[tuple[bytes, bytes]]
     body: bytes
     truncated: bool
 
@@ -57,7 +52,7 @@ class Exchanged(NamedTuple):
 class Engine:
     """Sends one request at a time per connection, over as many connections as are allowed.
 
-    ``max_connection_age_s``: see ``sessions.py``.
+    ``max_connection_age_s``: see ``ConnectionPool``.
     ``max_body_bytes``: how much of an answer is kept; the rest is discarded with its connection.
     ``trust_env``: take proxies from ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
     ``guard``: where no request goes. Through a proxy it sees the URL only: the proxy looks up its name.
@@ -79,22 +74,15 @@ class Engine:
         self._clock = clock
         self._max_body_bytes = max_body_bytes
         self._answered_bytes = _NEVER_TOO_LONG  # the longest body that was answered
-        self._proxies = Proxies.of_environment() if trust_env else None
-        places = self._proxies.places if self._proxies else ()
-        self._resolver = CheckedResolver(guard, proxies=places) if guard else None
-        self._sessions = Sessions(
-            tls,
-            max_connections=max_connections,
-            max_age_s=max_connection_age_s,
-            resolver=self._resolver,
-            clock=clock,
-            rng=rng,
-        )
+        proxies = Proxies.of_environment() if trust_env else None
+        self._proxies = proxies or None
+        places = proxies.places if proxies else ()
+        lookup = Lookup(guard, proxies=places, max_age_s=max_connection_age_s, clock=clock)
+        dialer = Dialer(tls, lookup, max_age_s=max_connection_age_s, clock=clock, rng=rng)
+        self._connections = ConnectionPool(dialer, tls, max_connections=max_connections, clock=clock)
 
     async def aclose(self) -> None:
-        await self._sessions.aclose()
-        if self._resolver is not None:
-            await self._resolver.close()
+        await self._connections.aclose()
 
     async def __aenter__(self) -> "Engine":
         return self
@@ -103,149 +91,177 @@ class Engine:
         await self.aclose()
 
     async def exchange(
-        self, method: str, url: yarl.URL, headers: Mapping[str, str], body: bytes, *, timeout: Timeout
+        self, method: str, target: RequestTarget, headers: Mapping[str, str], body: bytes, *, timeout: Timeout
     ) -> Exchanged:
         """Send one request and read its answer. Names of ``headers`` are in lower case, values ASCII.
 
         The status line and complete headers decide: a body that is cut short, stalls or is too long is
         ``truncated``. Raises NoAnswer for everything else.
         """
-        answer: aiohttp.ClientResponse | None = None
-        parts: list[bytes] = []
-        limit = self._max_body_bytes
-        if len(body) * _ECHO > limit:
-            limit = self.limit(body)
-        sent = None
-        if body:
-            sent = _Bytes(body, hold_back=self._clock if len(body) > self._answered_bytes else None)
-        session = self._sessions.take()
+        proxy = None
+        if self._proxies is not None and (proxy := self._proxies.of(target)) and target.scheme == "http":
+            headers = {**headers, **proxy_headers(proxy)}
+        head = _head(method, target, headers, len(body), absolute=proxy is not None)
+        if self._guard is not None and (refusal := self._guard.refusal(target.host)):
+            raise Unsent(refusal)  # an address is not looked up
+        connection: ClientConnection | None = None
         try:
             async with self._clock.timeout(timeout.total):
-                answer = await self._start(session.http, method, url, headers, sent, timeout)
-                truncated = await _read(answer, parts, limit=limit)
-        except _NETWORK_ERRORS as error:
-            if isinstance(error, AddressRefused):
-                raise Unsent(str(error)) from None
-            if answer is None:
-                whole = sent is None or sent.written
-                raise as_no_answer(error, whole=whole) from None  # the chain has what the words leave out
-            truncated = True
+                connection = await self._connections.take(target, proxy, timeout.connect)
+                held = len(body) > self._answered_bytes
+                answered = connection.send(
+                    head,
+                    body[:-1] if held else body,
+                    held=held,
+                    limit=self.limit(body),
+                    idle_s=_idle_s(timeout),
+                    without_body=method == "HEAD",
+                )
+                if held:
+                    await self._send_last(connection, answered, body)
+                await answered
+        except TimeoutError:
+            if connection is None or not connection.has_head:
+                raise NoAnswer("no complete answer in time") from None
+            connection.truncated = True
         finally:
-            if answer is not None:
-                answer.close()  # also when cancelled; gives a connection that was read to its end back
-            self._sessions.give_back(session)
-        if sent is not None and sent.written and len(body) > self._answered_bytes:
+            if connection is not None:
+                self._connections.give_back(connection)
+        if connection.error is not None:
+            raise connection.error
+        if connection.whole and len(body) > self._answered_bytes:
             self._answered_bytes = len(body)
-        if not 200 <= answer.status <= 599:
-            raise NoAnswer(f"the answer's status is {answer.status}")
-        return Exchanged(answer.status, answer.raw_headers, b"".join(parts)[:limit], truncated)
+        if not 200 <= connection.status <= 599:
+            raise NoAnswer(f"the answer's status is {connection.status}")
+        return Exchanged(connection.status, connection.headers, connection.body, connection.truncated)
+
+    async def _send_last(
+        self, connection: ClientConnection, answered: "asyncio.Future[None]", body: bytes
+    ) -> None:
+        """Unless the answer comes first: that to a request which is too long."""
+        await connection.written()
+        with suppress(TimeoutError):
+            async with self._clock.timeout(HOLD_S):
+                await asyncio.wait([answered])
+        if not answered.done():
+            connection.send_last(body[-1:])
 
     def limit(self, body: bytes) -> int:
         """How much of the answer to ``body`` is kept: APIs that give back each event, and more, do exist."""
         return max(self._max_body_bytes, _ECHO * len(body))
 
-    async def _start(
+
+class ConnectionPool:
+    """``take`` before a request, ``give_back`` after it, ``aclose`` in the end.
+
+    Steady traffic would never look a name up again, and stay with an address that the name has left. So a
+    connection has an age, after which it ends with the request that it is out with.
+    """
+
+    def __init__(
         self,
-        http: aiohttp.ClientSession,
-        method: str,
-        url: yarl.URL,
-        headers: Mapping[str, str],
-        body: "_Bytes | None",
-        timeout: Timeout,
-    ) -> aiohttp.ClientResponse:
-        if self._guard is not None and (refusal := self._guard.refusal(url.raw_host or "")):
-            raise AddressRefused(refusal)  # an address is not looked up: the resolver never sees it
-        return await http.request(
-            method,
-            url,
-            headers=headers,
-            data=body,
-            allow_redirects=False,
-            timeout=_client_timeout(timeout),
-            proxy=self._proxies.of(url) if self._proxies else None,
+        dialer: Dialer,
+        tls: WatchedFiles[ssl.SSLContext],
+        *,
+        max_connections: int,
+        clock: Clock,
+    ) -> None:
+        self._dialer = dialer
+        self._tls = tls
+        self._slots = asyncio.Semaphore(max_connections)
+        self._clock = clock
+        self._idle: dict[Way, list[ClientConnection]] = {}
+        self._open: set[ClientConnection] = set()
+        self._sweep_timer: Timer | None = None
+
+    async def take(
+        self, target: RequestTarget, proxy: str | None, connect_s: float | None
+    ) -> ClientConnection:
+        """For one request, once there is a free slot. Raises NoAnswer."""
+        if self._tls.paths:
+            self._tls.look_now_and_then()
+        await self._slots.acquire()
+        try:
+            way = Way(target.scheme, target.host, target.port, proxy)
+            idle = self._idle.get(way)
+            while idle:
+                connection = idle.pop()
+                if self._serves(connection, self._clock.monotonic()):
+                    return connection
+                self._end(connection)
+            connection = await self._dialer.connect(target, way, connect_s)
+            self._open.add(connection)
+            return connection
+        except BaseException:
+            self._slots.release()
+            raise
+
+    def give_back(self, connection: ClientConnection) -> None:
+        self._slots.release()
+        now = self._clock.monotonic()
+        connection.idle_since = now
+        if not connection.reusable or not self._serves(connection, now):
+            self._end(connection)
+            return
+        self._idle.setdefault(connection.way, []).append(connection)
+        if self._sweep_timer is None:
+            self._sweep_timer = self._clock.call_later(_KEEP_ALIVE_S, self._sweep)
+
+    async def aclose(self) -> None:
+        """Requests that are out end with their connections."""
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        self._idle.clear()
+        ending = [connection.closed for connection in self._open]
+        for connection in tuple(self._open):
+            self._end(connection)
+        if ending:
+            await asyncio.wait(ending)
+
+    def _serves(self, connection: ClientConnection, now: float) -> bool:
+        return (
+            not connection.closed.done()
+            and now < connection.retire_at
+            and now < connection.idle_since + _KEEP_ALIVE_S
+            and connection.generation == self._tls.generation
         )
 
+    def _end(self, connection: ClientConnection) -> None:
+        self._open.discard(connection)
+        connection.abort()
 
-class CheckedResolver(AbstractResolver):
-    """Looks a host up once and hands on only the addresses that the guard lets pass. The connector connects
-    to just these, so that a name which answers otherwise the next time (DNS rebinding) gains nothing.
-
-    ``proxies``: (host, port) that are not checked: they are of our own configuration.
-    """
-
-    def __init__(self, guard: UrlGuard, *, proxies: Collection[tuple[str, int]] = ()) -> None:
-        self._guard = guard
-        self._proxies = proxies
-        self._inner = DefaultResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Raises AddressRefused where no address may be connected to, OSError where there is none."""
-        found = await self._inner.resolve(host, port, family)
-        if (host, port) in self._proxies:
-            return found
-        refusals = [self._guard.refusal(one["host"].partition("%")[0], host) for one in found]
-        good = [one for one, refusal in zip(found, refusals, strict=True) if not refusal]
-        if found and not good:
-            raise AddressRefused(refusals[0])
-        return good
-
-    async def close(self) -> None:
-        await self._inner.close()
+    def _sweep(self) -> None:
+        """End what is idle for too long; a way without connections is forgotten."""
+        now = self._clock.monotonic()
+        for way, idle in tuple(self._idle.items()):
+            for connection in idle:
+                if not self._serves(connection, now):
+                    self._end(connection)
+            self._idle[way] = kept = [one for one in idle if one in self._open]
+            if not kept:
+                del self._idle[way]
+        self._sweep_timer = self._clock.call_later(_KEEP_ALIVE_S, self._sweep) if self._idle else None
 
 
-@lru_cache(maxsize=64)
-def _client_timeout(timeout: Timeout) -> aiohttp.ClientTimeout:
+def _head(
+    method: str, target: RequestTarget, headers: Mapping[str, str], length: int, *, absolute: bool
+) -> bytes:
+    """Raises ValueError for what would end a line. ``absolute``: for a proxy."""
+    place = target.netloc
+    path = f"http://{place}{target.path}" if absolute and target.scheme == "http" else target.path
+    text = f"{method} {path} HTTP/1.1\nhost: {place}\n" + "".join(
+        [f"{name}: {value}\n" for name, value in headers.items()]
+    )
+    lines = 2 + len(headers)
+    if text.count("\n") != lines or _FORBIDDEN.search(text.replace("\n", "")):
+        raise ValueError("a header or the URL has forbidden characters")
+    if length or method not in _BODILESS:
+        text += f"content-length: {length}\n"
+    return text.replace("\n", "\r\n").encode("ascii") + b"\r\n"
+
+
+def _idle_s(timeout: Timeout) -> float | None:
     """``exchange`` sees to the total; a read that may take as long as all of it needs no clock of its own."""
-    idle_s = timeout.read
-    if idle_s is not None and timeout.total is not None and idle_s >= timeout.total:
-        idle_s = None
-    return aiohttp.ClientTimeout(sock_connect=timeout.connect, sock_read=idle_s)
-
-
-_BESIDE_HEAD = 16 * 1024
-
-
-class _Bytes(Payload):
-    """A request body. aiohttp's own class for bytes warns, once each, of those over 1 MiB.
-
-    ``hold_back``: by this clock the last byte goes a little later. ``written``: all of it is out of our
-    hands; until then the other side cannot have it whole.
-    """
-
-    _value: bytes
-
-    def __init__(self, value: bytes, *, hold_back: Clock | None) -> None:
-        super().__init__(value)
-        self._hold_back = hold_back
-        self.written = False
-        self._size = len(value)
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return self._value.decode(encoding, errors)
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        if self._hold_back:
-            await writer.write(self._value[:-1])
-            await writer.drain()
-            await self._hold_back.sleep(HOLD_S)
-            await writer.write(self._value[-1:])
-        else:
-            # What is written first is copied behind the head: of a long body that is only its beginning.
-            first = _BESIDE_HEAD if len(self._value) > 4 * _BESIDE_HEAD else len(self._value)
-            await writer.write(self._value[:first])
-            if first < len(self._value):
-                await writer.write(memoryview(self._value)[first:])
-        self.written = True
-
-
-async def _read(answer: aiohttp.ClientResponse, parts: list[bytes], *, limit: int) -> bool:
-    """Collect the body in ``parts`` until its end, or over ``limit`` bytes: then True."""
-    size = 0
-    while part := await answer.content.readany():
-        parts.append(part)
-        size += len(part)
-        if size > limit:
-            return True
-    return False
+    if timeout.read is not None and timeout.total is not None and timeout.read >= timeout.total:
+        return None
+    return timeout.read

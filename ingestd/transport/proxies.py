@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-import yarl
-
 from ingestd.core.errors import UserError
+from ingestd.transport.target import RequestTarget, parse_target
 
 _PORT = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:]*):(?P<port>[0-9]{1,5})", re.ASCII)
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -61,16 +60,16 @@ class Proxies:
     @property
     def places(self) -> set[tuple[str, int]]:
         """(host, port) of each."""
-        urls = map(yarl.URL, self._by_scheme.values())
-        return {(url.raw_host, url.port) for url in urls if url.raw_host and url.port}
+        found = map(parse_target, self._by_scheme.values())
+        return {(proxy.host, proxy.port) for proxy in found}
 
-    def _of(self, url: yarl.URL) -> str | None:
-        """The proxy for a request to ``url``; None: it goes straight there."""
-        proxy = self._by_scheme.get(url.scheme) or self._by_scheme.get("all")
+    def _of(self, target: RequestTarget) -> str | None:
+        """The proxy for a request to ``target``; None: it goes straight there."""
+        proxy = self._by_scheme.get(target.scheme) or self._by_scheme.get("all")
         if proxy is None or not self:
             return None
-        host, port = (url.raw_host or "").lower().rstrip("."), url.port or 0
-        return None if any(one.covers(host, port) for one in self._exceptions) else proxy
+        host = target.host.lower().rstrip(".")
+        return None if any(one.covers(host, target.port) for one in self._exceptions) else proxy
 
 
 _SCHEMES = ("http", "https", "all")
@@ -84,13 +83,12 @@ def _url(text: str) -> str:
     if scheme not in ("http", "https"):
         raise UserError(f"the environment names a proxy of type {scheme[:20]}: only http and https are known")
     try:
-        if yarl.URL(proxy).host:
-            return proxy
+        parse_target(proxy)
     except ValueError:
-        pass
-    raise UserError(
-        "the environment names a proxy that is no URL with a host, like http://proxy.example:3128"
-    )
+        raise UserError(
+            "the environment names a proxy that is no URL with a host, like http://proxy.example:3128"
+        ) from None
+    return proxy
 
 
 def _parse(entry: str) -> _Exception:

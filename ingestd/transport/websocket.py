@@ -9,7 +9,7 @@ from types import TracebackType
 import aiohttp
 
 from ingestd.core.clock import Clock
-from ingestd.transport.sessions import watch_tls
+from ingestd.transport.tls import watch_tls
 from ingestd.transport.watched_file import Watch
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024

@@ -8,8 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import yarl
-
 from ingestd.app.checks.configuration import check_key
 from ingestd.app.checks.finding import Finding, fail, ok, warn
 from ingestd.config import Login, Settings
@@ -28,6 +26,7 @@ from ingestd.sinks.webhook import WebhookConfig
 from ingestd.transport import proxies
 from ingestd.transport.auth import NoAuth
 from ingestd.transport.client import Auth, Client, Sender
+from ingestd.transport.target import parse_target
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.webhook_handshake import WebhookHandshake
 from ingestd.wiring.factories import make_sink
@@ -63,7 +62,7 @@ def check_proxies(settings: Settings, login: Login | None) -> Iterator[Finding]:
     chosen = proxies.Proxies.of_environment()
     urls = [sink.url for sink in find_targets(settings, login).values()]
     urls += [login.api, login.token_url or login.api] if login else []
-    ways = {(url.raw_host, chosen.of(url)) for url in map(yarl.URL, urls)}
+    ways = {(target.host, chosen.of(target)) for target in map(parse_target, urls)}
     for host, proxy in sorted(ways, key=str):
         yield ok(
             "proxy", f"{host}: " + (f"through {without_password(proxy)}" if proxy else "without a proxy")

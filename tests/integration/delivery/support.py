@@ -281,7 +281,7 @@ async def rig(
         )
         yield Rig(receiver, lane, memory, client)
         await tokens.aclose()
-    assert asyncio.all_tasks() == before
+    await until(lambda: asyncio.all_tasks() == before)  # a receiver learns a little later that we are gone
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = patience(30.0)) -> None:

@@ -1,11 +1,11 @@
 """Which requests go through the proxy of the environment, and which are named in NO_PROXY."""
 
 import pytest
-import yarl
 
 from ingestd.core.errors import UserError
 from ingestd.transport.client import Client
 from ingestd.transport.proxies import Proxies
+from ingestd.transport.target import parse_target
 from tests.each import each
 from tests.receiver import Receiver
 
@@ -13,7 +13,7 @@ PROXY = "http://proxy.test:3128"
 
 
 def is_direct(no_proxy: str, url: str) -> bool:
-    return Proxies({"http": PROXY, "https": PROXY}, no_proxy).of(yarl.URL(url)) is None
+    return Proxies({"http": PROXY, "https": PROXY}, no_proxy).of(parse_target(url)) is None
 
 
 @each(
@@ -65,8 +65,8 @@ def test_and_names_no_more_than_it_says(no_proxy: str, url: str) -> None:
 
 def test_schemes_have_proxies_of_their_own() -> None:
     proxies = Proxies({"https": "proxy.test:1", "all": "https://all.test"})
-    assert proxies.of(yarl.URL("https://a.test")) == "http://proxy.test:1"
-    assert proxies.of(yarl.URL("http://a.test")) == "https://all.test"
+    assert proxies.of(parse_target("https://a.test")) == "http://proxy.test:1"
+    assert proxies.of(parse_target("http://a.test")) == "https://all.test"
     assert proxies.places == {("proxy.test", 1), ("all.test", 443)}
     assert not Proxies({"no": "a.test"})
 
@@ -95,4 +95,4 @@ def test_a_proxy_that_is_none_is_refused_before_it_is_used(url: str) -> None:
 
 
 def test_blanks_around_a_proxy_are_none_of_it() -> None:
-    assert Proxies({"http": " http://p:1\t"}).of(yarl.URL("http://a/")) == "http://p:1"
+    assert Proxies({"http": " http://p:1\t"}).of(parse_target("http://a/")) == "http://p:1"

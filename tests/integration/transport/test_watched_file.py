@@ -13,7 +13,7 @@ from ingestd.transport.auth_config import AuthConfig
 from ingestd.transport.auth_factory import make_auth
 from ingestd.transport.client import Client
 from ingestd.transport.oauth import LoginRefused
-from ingestd.transport.sessions import watch_tls
+from ingestd.transport.tls import watch_tls
 from ingestd.transport.watched_file import Watch, WatchedFiles
 from tests.integration.transport.support import FakeClock
 from tests.receiver import Receiver, Reply, Request

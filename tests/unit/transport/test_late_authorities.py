@@ -2,7 +2,7 @@
 
 import ssl
 
-from ingestd.transport.late_authorities import LateContext
+from ingestd.transport.tls import LateContext
 
 
 def test_it_reads_them_once_with_the_first_connection_and_is_as_strict_as_the_usual_one() -> None:

@@ -1,0 +1,264 @@
+"""One connection to a server: a request, its answer, then the next. ``engine.py`` makes and keeps them.
+
+The parser is httptools (llhttp), which is given each head whole. A connection is used again only where the
+answer ended as its head said: anything else ends it with its answer (RFC 9112 6.3).
+"""
+
+import asyncio
+import re
+from typing import Any, cast
+
+import httptools
+
+from ingestd.core.clock import Clock, Timer
+from ingestd.transport.network_errors import TOO_LONG_A_LINE, TOO_MANY_LINES, NoAnswer, bad_head, lost
+from ingestd.transport.target import Way
+
+MAX_HEAD_LINE_BYTES = 128 * 1024
+"""Policies and cookies of gateways come near to 64 KiB in one line."""
+
+_MAX_HEAD_BYTES = 132 * 1024
+_FRAMING = 8  # times as many bytes as are kept may come, of chunks of a byte each
+_BESIDE_HEAD = 16 * 1024
+_WITHOUT_BODY = (204, 304)
+_LENGTH = re.compile(rb"(?im)^content-length:[ \t]*([0-9]{1,20}(?:[ \t]*,[ \t]*[0-9]{1,20})*)[ \t]*\r?\n")
+_NAME = b"\ncontent-length:"
+
+
+class ClientConnection(asyncio.Protocol):
+    """``send``, await what it gives, then look at ``status``, ``headers``, ``body`` and ``truncated``.
+
+    ``generation``, ``retire_at``, ``idle_since``, ``way``: of ``engine.py``. ``truncated``: the body
+    was cut short or is too long; ``has_head``: there is an answer; ``error``: why there is none.
+    """
+
+    __slots__ = (
+        *("_body_ends_with_it", "_clock", "_done", "_head", "_held", "_idle_s", "_last_read", "_limit"),
+        *("_parser", "_parts", "_paused", "_received", "_room", "_size", "_timer", "_without_body"),
+        *("closed", "error", "generation", "has_head", "headers", "idle_since", "retire_at"),
+        *("reusable", "status", "transport", "truncated", "way"),
+    )
+
+    def __init__(self, clock: Clock, *, way: Way, generation: int, retire_at: float) -> None:
+        self._clock = clock
+        self.way, self.generation, self.retire_at = way, generation, retire_at
+        self.idle_since = 0.0
+        self.closed = asyncio.get_running_loop().create_future()
+        self._done: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._paused = False
+        self._timer: Timer | None = None
+        self.reusable = True
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
+
+    # --- for those who send ---
+
+    def send(
+        self,
+        head: bytes,
+        body: bytes,
+        *,
+        held: bool = False,
+        limit: int,
+        idle_s: float | None,
+        without_body: bool = False,
+    ) -> "asyncio.Future[None]":
+        """The answer, or ``error``, is there when the future is. ``held``: ``send_last`` follows.
+        ``limit``: bytes of a body that are kept. ``idle_s``: between two reads. ``without_body``: the answer
+        has none, as that to HEAD."""
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self._parts: list[bytes] = []
+        self._size = self._received = 0
+        self.truncated = self.has_head = self.reusable = False
+        self._body_ends_with_it, self._without_body = True, without_body
+        self._head, self._limit, self._held = b"", limit, held
+        self.error: NoAnswer | None = None
+        self._done = asyncio.get_running_loop().create_future()
+        if self.closed.done():  # since it was taken
+            self._finish(lost(None))
+            return self._done
+        # What is written first is copied behind the head: of a long body that is only its beginning.
+        first = _BESIDE_HEAD if len(body) > 4 * _BESIDE_HEAD else len(body)
+        self.transport.write(head + body[:first])
+        if first < len(body):
+            self.transport.write(memoryview(body)[first:])
+        if idle_s is not None:
+            self._idle_s, self._last_read = idle_s, self._clock.monotonic()
+            self._timer = self._clock.call_later(idle_s, self._look_at_idle)
+        return self._done
+
+    async def written(self) -> None:
+        """Wait until what was given to be sent is out of our hands, or the answer comes first."""
+        while self._paused and self._waits():
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+
+    def send_last(self, rest: bytes) -> None:
+        """The end of a body that was held back."""
+        self._held = False
+        self.transport.write(rest)
+
+    def abort(self) -> None:
+        self.reusable = False
+        self.transport.abort()
+
+    @property
+    def whole(self) -> bool:
+        """All of the request is out of our hands; until then the other side cannot have it."""
+        return not (self._paused or self._held)
+
+    @property
+    def body(self) -> bytes:
+        """Its first ``limit`` bytes."""
+        return b"".join(self._parts)[: self._limit]
+
+    # --- for the event loop ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.reusable = False
+        if not self.closed.done():
+            self.closed.set_result(None)
+        self._parser = None  # each refers to the other
+        if self._waits():
+            if not self.has_head:
+                self._finish(lost(exc, whole=self.whole))
+            else:
+                self.truncated = exc is not None or not self._body_ends_with_it
+                self._finish()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._wake()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._waits():
+            self.abort()  # nobody asked
+            return
+        if self._timer is not None:
+            self._last_read = self._clock.monotonic()
+        if not self.has_head:
+            data = self._whole_head(data)
+            if not data:
+                return
+        self._received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.reusable = False
+        except httptools.HttpParserError as error:
+            self.reusable = False
+            self._break(bad_head(str(error)))
+        if self._received > _FRAMING * self._limit + _MAX_HEAD_BYTES:
+            self._break(bad_head())
+
+    # --- for the parser ---
+
+    def on_message_begin(self) -> None:
+        self.headers = []
+        if not self._waits():
+            self.reusable = False  # bytes behind the answer's end
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.has_head:  # else a trailer
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        if 100 <= self.status < 200 and self.status != 101:
+            return  # not the answer yet
+        self.has_head = True
+        names = {name.lower() for name, _ in self.headers}
+        self._body_ends_with_it = not names & {b"content-length", b"transfer-encoding"}
+        if self._without_body or self.status == 101:
+            self._finish()
+
+    def on_body(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > self._limit:
+            self._break(bad_head())
+
+    def on_message_complete(self) -> None:
+        if self.has_head and self._waits():
+            framed = self.status in _WITHOUT_BODY and not self._body_ends_with_it
+            self.reusable = self.whole and not framed and self._parser.should_keep_alive()
+            self._finish()
+
+    # ---
+
+    def _waits(self) -> bool:
+        return self._done is not None and not self._done.done()
+
+    def _wake(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    def _whole_head(self, data: bytes) -> bytes:
+        """All that has come, once the head is whole or is none; before that nothing."""
+        if self._head or b"\r\n\r\n" not in data:
+            border = self._head[-3:] + data
+            self._head += data
+            if b"\r\n\r\n" not in border and b"\n\n" not in border:
+                if len(self._head) > _MAX_HEAD_BYTES:
+                    longest = max(map(len, self._head.split(b"\n")))
+                    self._break(
+                        NoAnswer(TOO_LONG_A_LINE if longest > MAX_HEAD_LINE_BYTES else TOO_MANY_LINES)
+                    )
+                    return b""
+                if self._head.startswith(b"HTTP/"[: len(self._head)]):
+                    return b""
+            data, self._head = self._head, b""
+        return one_length(data)
+
+    def _look_at_idle(self) -> None:
+        left = self._last_read + self._idle_s - self._clock.monotonic()
+        if left > 0:
+            self._timer = self._clock.call_later(left, self._look_at_idle)
+        else:
+            self._break(NoAnswer("no answer in time"))
+
+    def _break(self, error: NoAnswer) -> None:
+        """It cannot go on: what came of a body is kept, and the connection is not used again."""
+        if not self._waits():
+            return
+        if self.has_head:
+            self.truncated = True
+            self._finish()
+        else:
+            self._finish(error)
+        self.transport.abort()
+
+    def _finish(self, error: NoAnswer | None = None) -> None:
+        self.error = error
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._done is not None and not self._done.done():
+            self._done.set_result(None)
+        self._wake()
+
+
+def one_length(data: bytes) -> bytes:
+    """With one Content-Length where it is there more than once and always the same; else as it is.
+
+    RFC 9110 8.6 lets a recipient take ``Content-Length: 2, 2``, or the line twice, for one; proxies send
+    that. llhttp refuses it."""
+    head, _, rest = data.partition(b"\r\n\r\n")
+    low = head.lower()
+    first = low.find(_NAME)
+    if first < 0 or (low.find(_NAME, first + 1) < 0 and b"," not in low[first : low.find(b"\n", first + 1)]):
+        return data
+    lengths = {int(number) for line in _LENGTH.finditer(head + b"\r\n") for number in line[1].split(b",")}
+    if len(lengths) != 1:
+        return data
+    return _LENGTH.sub(b"", head + b"\r\n") + b"Content-Length: %d\r\n" % lengths.pop() + b"\r\n" + rest
