@@ -33,8 +33,8 @@ Address = tuple[int, int, int, str, Any]
 
 
 class Lookup:
-    """The addresses of a host, of which only those are handed on that the guard lets pass. A connection is made
-    to just these, so that a name which answers otherwise the next time (DNS rebinding) gains nothing.
+    """The addresses of a host, of which only those are handed on that the guard lets pass. A connection is
+    made to just these, so that a name which answers otherwise the next time (DNS rebinding) gains nothing.
 
     ``proxies``: (host, port) that are not checked: they are of our own configuration. ``max_age_s``: how
     long an answer is good at most."""

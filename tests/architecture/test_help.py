@@ -62,7 +62,7 @@ HEAVY = {
 
 
 SENDING = {
-    *("aiohttp", "anyio", "asyncio", "msgspec", "prometheus_client", "ssl", "uvloop"),
+    *("anyio", "asyncio", "msgspec", "prometheus_client", "ssl", "uvloop"),
     "ingestd.sinks.webhook",
 }
 
