@@ -50,8 +50,13 @@ class SinkView(TypedDict):
 
 
 class ProducerView(TypedDict):
+    """``accepted``: events; of a broker whose events do not go into the spool, messages that it gave.
+    ``refused``, ``throttled``: requests that were not accepted, or told to come again."""
+
     name: str
     accepted: int
+    refused: int
+    throttled: int
     rates: Rates
 
 

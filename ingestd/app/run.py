@@ -174,7 +174,7 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
                 refused=partial(refusals.note, ""),
             )
         )
-        service.own_metrics.producers.configure(settings.ingest.producers)
+        service.own_metrics.producers.configure([*settings.ingest.producers, *service.brokers.names])
         yield service
 
 

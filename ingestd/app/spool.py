@@ -1,16 +1,22 @@
 """What the ``spool`` commands do. Every function raises UserError; their results are ready for JSON."""
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, NamedTuple
 
 from ingestd.app.state_place import directory_of
 from ingestd.core.errors import NotFound, UserError
 from ingestd.store.connection import FILE_NAME
-from ingestd.store.parked_sinks import read_backlog, set_parked
+from ingestd.store.lock import holder_of
+from ingestd.store.parked_sinks import is_held, read_backlog, set_parked
 from ingestd.store.spool_inspection import SpoolInspection
+
+_LOOK_S = 0.05
 
 
 def stat(state_dir: str | None, *, now: float) -> dict[str, Any]:
@@ -70,9 +76,18 @@ def forget(
     return dropped
 
 
-def park(state_dir: str | None, sink: str, *, on: bool, who: str = "") -> bool:
+class ParkResult(NamedTuple):
+    """``changed``: it was not so before. ``sends_still``: the process that did not say in time that nothing
+    is sent to the sink any more; empty: it has, or there is none."""
+
+    changed: bool
+    sends_still: str = ""
+
+
+def park(state_dir: str | None, sink: str, *, on: bool, who: str = "", wait_s: float = 0.0) -> ParkResult:
     """Set a sink aside, or no longer (``on`` False), beside a running service or before the next start.
-    False: it was so before. Raises UserError."""
+    ``wait_s``: how long a running service may take to have no request to it out. Raises UserError."""
+    from ingestd.app.event_loop import run_loop
     from ingestd.app.letters.purge import beside_log
     from ingestd.core.clock import SystemClock
     from ingestd.core.text import cut, suggestion
@@ -89,7 +104,25 @@ def park(state_dir: str | None, sink: str, *, on: bool, who: str = "") -> bool:
         with beside_log(directory) as audit:
             state = "person" if on else "resumed"
             audit(AuditEntry.SINK_PARKED, sink=sink, state=state, reason="by a person", who=who or None)
-    return changed
+    if not (on and wait_s):
+        return ParkResult(changed)
+    return ParkResult(changed, run_loop(partial(_until_held, directory, sink, wait_s)))
+
+
+async def _until_held(directory: Path, sink: str, wait_s: float) -> str:
+    """Empty, or the process that still sends when the time is over."""
+    from ingestd.core.clock import SystemClock
+
+    clock = SystemClock()
+    until = clock.monotonic() + wait_s
+    while holder := holder_of(directory):
+        with suppress(sqlite3.Error):  # busy: the next time will do
+            if is_held(directory, sink):
+                return ""
+        if clock.monotonic() > until:
+            return holder
+        await clock.sleep(_LOOK_S)
+    return ""
 
 
 def _forget(directory: Path, sink: str, *, count_only: bool) -> dict[str, int]:

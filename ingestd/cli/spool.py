@@ -8,6 +8,8 @@ import click
 
 from ingestd.cli.options import state_options
 
+WAIT_S = 30.0
+"""Longer than a request may take (delivery.request_timeout)."""
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -112,12 +114,18 @@ def forget(sink: str, state_dir: str | None, yes: bool, as_json: bool) -> None:
 def park(sink: str, state_dir: str | None) -> None:
     """Set a sink aside, also beside a running service: nothing is sent there until it is resumed.
 
+    Beside a running service it returns when no request to the sink is out any more, or after 30 s (3).
+
     Its events stay in the spool, in their order, and take no room from the others, up to spool.max_parked.
     """
     from ingestd.app import spool as app
 
-    parked = app.park(state_dir, sink, on=True)
-    click.echo(f"{sink} is parked" if parked else f"{sink} was parked before")
+    done = app.park(state_dir, sink, on=True, wait_s=WAIT_S)
+    if done.sends_still:
+        after = f"after {WAIT_S:.0f} s process {done.sends_still} still has a request to it out"
+        click.echo(f"{sink} is parked, but {after}")
+        raise SystemExit(3)
+    click.echo(f"{sink} is parked" if done.changed else f"{sink} was parked before")
 
 
 @spool.command()
@@ -127,7 +135,7 @@ def resume(sink: str, state_dir: str | None) -> None:
     """Send to a parked sink again, from where it was."""
     from ingestd.app import spool as app
 
-    resumed = app.park(state_dir, sink, on=False)
+    resumed = app.park(state_dir, sink, on=False).changed
     not_by_a_person = "was not parked by a person; one at its max_backlog is back once it has caught up"
     click.echo(f"{sink} is resumed" if resumed else f"{sink} {not_by_a_person}")
 

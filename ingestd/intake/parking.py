@@ -10,6 +10,7 @@ import asyncio
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from ingestd.core.clock import Clock
@@ -17,7 +18,7 @@ from ingestd.core.units import human_seconds, human_size
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.admission import Backpressure
 from ingestd.store.database import Database
-from ingestd.store.parked_sinks import BacklogNotes, read_backlog
+from ingestd.store.parked_sinks import BacklogNotes, note_held, read_backlog
 from ingestd.store.spool import Spool
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.state_watch import StateWatch
@@ -58,6 +59,7 @@ class Parking:
         self._states = states
         self._bounds = bounds
         self._clock = clock
+        self._told: dict[str, float | None] = {}  # by sink, what was noted of it last
         self._over: dict[str, str] = {}  # sinks over their bound, and the words for it
         pressure.bounds = {
             sink: bound.max_bytes
@@ -82,6 +84,7 @@ class Parking:
             (f"{sink}: {why}" for sink, why in self._over.items() if not self._bounds[sink].parks), ""
         )
         for runner in self._runners:
+            self._note_held(runner, notes.parked.get(runner.name))
             if runner.name in notes.parked:
                 self._set(runner, BY_PERSON, "by a person: nothing is sent until `ingestd spool resume`")
             elif runner.name in self._over and self._bounds[runner.name].parks:
@@ -103,6 +106,15 @@ class Parking:
             self._over[sink] = words
         else:
             self._over.pop(sink, None)
+
+    def _note_held(self, runner: SinkRunner, parked_at: float | None) -> None:
+        """For the command that parks: now it is true. Only when no request is out any more."""
+        is_held = parked_at is not None and runner.parked == BY_PERSON and not runner.lane.active
+        held_for = parked_at if is_held else None
+        if self._told.get(runner.name) != held_for:
+            self._told[runner.name] = held_for
+            at = None if held_for is None else max(held_for, self._clock.wall())
+            self._database.note(partial(note_held, sink=runner.name, at=at))
 
     def _set(self, runner: SinkRunner, by: str, why: str) -> None:
         if (by == BY_PERSON) != (runner.parked == BY_PERSON):

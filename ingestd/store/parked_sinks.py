@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, connect_without_trace, explain
 
-_PREFIX = "parked "
+_PREFIX, _HELD = "parked ", "held "
 _PARKED = "SELECT substr(name, 8), value FROM meta WHERE name GLOB 'parked *'"
 _OLDEST = "SELECT accepted_at FROM spool WHERE id >= ? ORDER BY id LIMIT 1"
 BUSY_TIMEOUT_S = 10.0
@@ -40,6 +40,26 @@ def set_parked(
         if at is None:
             return connection.execute("DELETE FROM meta WHERE name = ?", (name,)).rowcount > 0
         return connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, at)).rowcount > 0
+
+
+def note_held(connection: sqlite3.Connection, sink: str, at: float | None) -> None:
+    """The process that has the directory sends nothing to the sink since ``at``; None: it may again."""
+    if at is None:
+        connection.execute("DELETE FROM meta WHERE name = ?", (_HELD + sink,))
+    else:
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_HELD + sink, at))
+
+
+def is_held(directory: Path, sink: str) -> bool:
+    """Whether that was noted since a person has set the sink aside. Raises sqlite3.Error."""
+    with closing(connect_without_trace(directory / FILE_NAME)) as connection:
+        found = dict(
+            connection.execute(
+                "SELECT name, value FROM meta WHERE name IN (?, ?)", (_PREFIX + sink, _HELD + sink)
+            )
+        )
+    parked_at, held_at = found.get(_PREFIX + sink), found.get(_HELD + sink)
+    return parked_at is not None and held_at is not None and float(held_at) >= float(parked_at)
 
 
 @contextmanager

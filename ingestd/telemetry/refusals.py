@@ -14,8 +14,20 @@ from ingestd.telemetry.repeats import template
 from ingestd.telemetry.state_watch import Say
 
 WINDOW_S = 60.0
+THROTTLED = frozenset({429, 503, 507})
+"""Statuses that tell a producer to come again."""
+MAX_NAMES = 250
+"""Producers that are told apart, for good."""
 MAX_KINDS = 50
 """That are told apart in one window, and that are remembered for people who ask later."""
+
+
+@dataclass(slots=True)
+class RefusalCounts:
+    """Requests of one producer."""
+
+    refused: int = 0
+    throttled: int = 0
 
 
 @dataclass(slots=True)
@@ -33,10 +45,12 @@ class RefusalKind:
 
 
 class Refusals:
-    """``note`` each; ``look`` is called about once a second. ``recent``: the last ones, the latest last."""
+    """``note`` each; ``look`` is called about once a second. ``recent``: the last ones, the latest last.
+    ``counts``: by name of the producer, empty for who has shown none."""
 
     def __init__(self, say: Say, audit: Audit, clock: Clock) -> None:
         self.recent: deque[RefusalKind] = deque(maxlen=MAX_KINDS)
+        self.counts: dict[str, RefusalCounts] = {}
         self._say = say
         self._audit = audit
         self._clock = clock
@@ -46,6 +60,13 @@ class Refusals:
 
     def note(self, producer: str, address: str, status: int, why: str) -> None:
         """A request was answered with this status. ``why`` holds no secret."""
+        counts = self.counts.get(producer)
+        if counts is None and len(self.counts) < MAX_NAMES:
+            counts = self.counts[producer] = RefusalCounts()
+        if counts is not None and status in THROTTLED:
+            counts.throttled += 1
+        elif counts is not None:
+            counts.refused += 1
         key = producer, address, status, template(why)
         now = self._clock.wall()
         if known := self._kinds.get(key):

@@ -84,6 +84,7 @@ class BrokerFeed:
         self._stop = anyio.Event()
         self._ended = anyio.Event()
         self.intake: BrokerIntake | SpooledIntake | None = None
+        self.is_spooled = admission is not None
 
     async def run(self) -> None:
         """Until ``stop``. Raises UserError for what will not get better by itself, StoreFailed."""

@@ -28,7 +28,7 @@ def sample(service: Service) -> None:
     }
     for runner in service.pipeline.runners:
         values[f"sink {runner.name}"] = runner.ledger.delivered
-    for producer, events in service.own_metrics.producers.counts.items():
+    for producer, events in _counts(service).items():
         if events:
             values[f"producer {producer}"] = events
     for (name, bound), count in _answers(service).items():
@@ -53,7 +53,7 @@ def overview(service: Service) -> Overview:
         ledger=describe_ledger(service.metrics.ledger),
         spool=_spool(service),
         sinks=[_sink(service, runner, now, wall) for runner in service.pipeline.runners],
-        producers=[_producer(history, *one) for one in _producers(service)],
+        producers=[_producer(service, *one) for one in _producers(service)],
         letters=dict(service.metrics.letters),
         needs_restart=list(service.needs_restart),
         reload_error=redact(service.reload_error) or None,
@@ -79,16 +79,33 @@ def _rates(history: History, name: str) -> Rates:
     )
 
 
+def _counts(service: Service) -> dict[str, int]:
+    """Events by producer. A broker is one, by the name of its source."""
+    counts = dict(service.own_metrics.producers.counts)
+    for feed in service.brokers.feeds:
+        if not feed.is_spooled:  # else its events are counted where they are accepted
+            counts[feed.source.name] = counts.get(feed.source.name, 0) + feed.source.counts.messages
+    return counts
+
+
 def _producers(service: Service) -> Iterator[tuple[str, int]]:
-    """Those that are configured, and others that have sent something."""
-    known = service.settings.ingest.producers
-    for name, events in service.own_metrics.producers.counts.items():
-        if events or name in known:
+    """Those that are configured, and others that have sent something, or were refused."""
+    known = {*service.settings.ingest.producers, *service.brokers.names}
+    refused = {name or "anonymous" for name in service.refusals.counts}
+    for name, events in _counts(service).items():
+        if events or name in known or name in refused:
             yield name, events
 
 
-def _producer(history: History, name: str, events: int) -> ProducerView:
-    return ProducerView(name=name, accepted=events, rates=_rates(history, f"producer {name}"))
+def _producer(service: Service, name: str, events: int) -> ProducerView:
+    found = service.refusals.counts.get("" if name == "anonymous" else name)
+    return ProducerView(
+        name=name,
+        accepted=events,
+        refused=found.refused if found else 0,
+        throttled=found.throttled if found else 0,
+        rates=_rates(service.history, f"producer {name}"),
+    )
 
 
 def _spool(service: Service) -> SpoolView:

@@ -123,9 +123,14 @@ class ServiceModel:
 
     async def park(self, sink: str, *, who: str, on: bool) -> Changed:
         directory = str(self._opened().pipeline.database.path.parent)
-        changed = await to_thread.run_sync(partial(spool.park, directory, sink, on=on, who=who))
+        done = await to_thread.run_sync(partial(spool.park, directory, sink, on=on, who=who))
+        await self._service.ingest.parking.look()  # not a second later: what is said is true
+        out = sum(runner.lane.active for runner in self._service.pipeline.runners if runner.name == sink)
         state = "parked: nothing is sent to it" if on else "not parked any more"
-        return Changed(dry_run=False, selected=1, changed=int(changed), words=[f"{sink} is {state}"])
+        still = f", but for {out} requests that are out" if on and out else ""
+        return Changed(
+            dry_run=False, selected=1, changed=int(done.changed), words=[f"{sink} is {state}{still}"]
+        )
 
     async def edit(self, number: int, payload: bytes, *, who: str) -> Changed:
         return await letters.mark(self._opened(), {"ids": [number]}, who=who, payload=payload)

@@ -5,7 +5,7 @@ From the trail, the window, the spool, the dead letters and the audit file; read
 
 import sqlite3
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,8 @@ from ingestd.store.trail import Step, owner_at, steps_of, steps_of_batch
 
 MAX_ASKED_CHARS = 1_000_000
 MAX_LETTERS, MAX_ATTEMPTS = 50, 200
+_OUTCOMES = {"DEAD_LETTERED", "BATCH_DELIVERED", "BATCH_ACCEPTED"}
+"""Lines of the audit file that tell what became of some events of a request."""
 
 Fields = dict[str, Any]
 
@@ -42,7 +44,8 @@ async def where(service: Service, asked: str) -> Fields:
     found["state"] = next(filter("new".__ne__, map(window.state_of_digest, digests)), "new")
     found["waiting"] = _waiting(service, found.pop("chunks"))
     batches = {one["batch"] for one in (*found["steps"], *found["letters"])} - {None}
-    found["attempts"] = await to_thread.run_sync(partial(_attempts, pipeline.audit.path, batches))
+    attempts = await to_thread.run_sync(partial(_attempts, pipeline.audit.path, batches))
+    found["attempts"] = attempts if asked in batches else list(_of_event(attempts, found))
     shown: Fields = redact_tree({"asked": asked, "words": _in_words(found), **found})
     return shown
 
@@ -115,6 +118,20 @@ def _waiting(service: Service, chunks: list[int]) -> list[Fields]:
                 why = circuit.why or None
                 found.append({"sink": runner.name, "place": place, "circuit": str(circuit.state), "why": why})
     return found
+
+
+def _of_event(attempts: Sequence[Fields], found: Fields) -> Iterator[Fields]:
+    """Without what became of others of the same requests. A line of dead letters is of several and tells the
+    words of one: here it has this event's."""
+    why = {(step["sink"], step["batch"]): step.get("why") for step in found["steps"] if step["sink"]}
+    for letter in found["letters"]:
+        why[letter["sink"], letter["batch"]] = f"{letter['reason']}: {letter['detail']}"
+    for line in attempts:
+        place = line.get("sink"), line.get("request_id")
+        if line.get("event") not in _OUTCOMES or place not in why:
+            yield line
+        elif (line["event"] == "DEAD_LETTERED") != (why[place] is None):
+            yield {**line, "count": 1, "error": why[place]} if why[place] else line
 
 
 def _attempts(path: Path, batches: set[str]) -> list[Fields]:

@@ -11,23 +11,22 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from ingestd.core.clock import Clock
 from ingestd.core.redaction import redact
 from ingestd.core.sequences import COMPILED
 from ingestd.core.submission import (
-    MAX_LISTED,
     AcceptedSubmission,
     DeferredSubmission,
-    Rejection,
     Result,
     Submission,
 )
 from ingestd.core.unwrap import NotWrapped, Unwrapper
-from ingestd.httpd.problem import JSON_TYPE, OUR_FAULT, RefusedRequest, encode, problem
+from ingestd.httpd.problem import JSON_TYPE, OUR_FAULT, RefusedRequest, problem
 from ingestd.httpd.request import Request, Response
 from ingestd.sources.http.access_tokens import MAX_BODY_BYTES, TOKEN_PATH
+from ingestd.sources.http.answers import INVALID, in_full, words_of
 from ingestd.sources.http.aside import BodyWorker, at_once
 from ingestd.sources.http.auth import Authenticator
 from ingestd.sources.http.body import (
@@ -231,6 +230,8 @@ class Endpoint:
             self._quotas.give_back(producer, count)
             self._refused(producer, request.peer, result.status, redact(result.detail))
         status, body, headers = answer_to(result)
+        if status == INVALID and isinstance(result, AcceptedSubmission):
+            self._refused(producer, request.peer, status, redact(words_of(result)))
         request.respond(status, body, headers)
 
     def _query(self, request: Request) -> Query:
@@ -299,9 +300,6 @@ class Endpoint:
         return take_apart(body, format_, max_events=settings.max_events)
 
 
-_MAX_LIST_BYTES = 256 * 1024
-"""Of the rejected events that are listed; ``rejected_total`` then tells how many there were."""
-_MAX_ID = 256
 _PLAIN_BODY = b'{"accepted":%d,"duplicates":%d,"rejected":[]}'
 _ONE_ACCEPTED = Response(202, _PLAIN_BODY % (1, 0), JSON_TYPE)
 NOTHING_SENT = Response(202, _PLAIN_BODY % (0, 0), JSON_TYPE)
@@ -318,30 +316,4 @@ def answer_to(result: Result) -> Response:
         if result.accepted == 1 and result.duplicates == 0:
             return _ONE_ACCEPTED  # made once: this is nearly every answer
         return Response(202, _PLAIN_BODY % (result.accepted, result.duplicates), JSON_TYPE)
-    return _in_full(result)
-
-
-def _in_full(taken: AcceptedSubmission) -> Response:
-    accepted = taken.accepted if taken.stored else 0
-    entries, room = list[dict[str, Any]](), _MAX_LIST_BYTES
-    for rejection in taken.rejected[:MAX_LISTED]:
-        entry = _entry(rejection)
-        room -= len(encode(entry))
-        if room < 0:
-            break
-        entries.append(entry)
-    content: dict[str, Any] = {"accepted": accepted, "duplicates": taken.duplicates, "rejected": entries}
-    total = len(taken.rejected) + taken.unlisted
-    if total > len(entries):
-        content["rejected_total"] = total
-    if taken.ends is not None:
-        content.update(taken.ends._asdict())
-    refused = not taken.stored or (taken.rejected and not accepted and not taken.duplicates)
-    return Response(422 if refused else 202, encode(content), JSON_TYPE)
-
-
-def _entry(rejection: Rejection) -> dict[str, Any]:
-    name = rejection.id
-    if name is not None and len(name) > _MAX_ID:
-        name = name[: _MAX_ID - 1] + "…"
-    return {"index": rejection.position, "id": name, "errors": rejection.errors}
+    return in_full(result)

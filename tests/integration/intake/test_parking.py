@@ -1,17 +1,19 @@
 """One dead sink is set aside: it takes no room from the others, loses nothing, and goes on in order."""
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ingestd.app.spool import _until_held
 from ingestd.core.clock import SystemClock
 from ingestd.intake.parking import BY_BOUND, BY_PERSON
-from ingestd.store.parked_sinks import set_parked
+from ingestd.store.parked_sinks import is_held, set_parked
 from tests.integration.delivery.support import until
-from tests.integration.intake.support import Life, all_posted, event, events, running, webhook
-from tests.receiver import Receiver, Reply
+from tests.integration.intake.support import DEADLINE_S, Life, all_posted, event, events, running, webhook
+from tests.receiver import Receiver, Reply, Request
 
 pytestmark = pytest.mark.anyio
 
@@ -134,3 +136,36 @@ async def test_a_bound_without_parking_makes_producers_wait_and_names_the_sink(t
             await life.ingest.parking.look()
             await life.take(event(3))
             await life.until_empty()
+
+
+async def test_who_parks_is_told_when_no_request_is_out_any_more(tmp_path: Path) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: Request) -> Reply:
+        asked.set()
+        await answer.wait()
+        return Reply()
+
+    state = tmp_path / "state"
+    async with (
+        Receiver(slow) as receiver,
+        running(state, sinks={"slow": webhook(receiver), "other": webhook(receiver)}) as life,
+    ):
+        await life.take(event(1))
+        await asked.wait()
+        assert set_parked(state, "slow", life.pipeline.clock.wall())
+        told = asyncio.ensure_future(_until_held(state, "slow", DEADLINE_S))
+        for _ in range(3):
+            await life.ingest.parking.look()
+            await life.pipeline.journal.commit()
+        assert not told.done()
+        assert await _until_held(state, "slow", 0.0) == str(os.getpid())
+        answer.set()
+        await until(lambda: not life.pipeline.runners[0].lane.active)
+        await life.ingest.parking.look()
+        await life.pipeline.journal.commit()
+        assert await told == ""
+        set_parked(state, "slow", None)
+        set_parked(state, "slow", life.pipeline.clock.wall() + 1)
+        assert not is_held(state, "slow"), "what was noted before is of another time"
+    assert await _until_held(state, "slow", DEADLINE_S) == "", "no process is there"

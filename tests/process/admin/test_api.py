@@ -89,6 +89,14 @@ async def test_a_program_looks_corrects_and_sends(place: Place) -> None:
             gone = {"ids": [2], "dry_run": False}
             purged = (await client.post("/v1/letters/purge", json=gone, headers=anna)).json()
             assert purged["changed"] == 1
+            wrong = [b'{"eventType":"CANARY-in-an-event"}'] * 2
+            assert (await post(serving.ingest_port, wrong, token=CRM)).status == 422
+            told = (await client.get("/v1/producers")).json()
+            (crm,) = told["producers"]
+            assert (crm["name"], crm["refused"], crm["throttled"]) == ("crm", 1, 0)
+            last = told["refusals"][0]
+            assert (last["status"], last["why"].startswith("2 events invalid: ")) == (422, True), last
+            assert "CANARY-in-an-event" not in json.dumps(told)
             overview = (await client.get("/v1/overview")).json()
             assert [one["name"] for one in overview["sinks"]] == ["ingest_api"]
             assert [one["name"] for one in overview["producers"]] == ["crm"]

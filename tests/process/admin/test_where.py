@@ -64,6 +64,8 @@ async def first_life(place: Place, api: Api, words: list[object]) -> None:
         assert bad["words"] == "It is a dead letter (ingest_api): refused."
         assert [one["what"] for one in bad["steps"]] == ["accepted", "dead_lettered"]
         assert bad["letters"][0]["id"] == 1
+        assert [one["event"] for one in bad["attempts"]].count("DEAD_LETTERED") == 1
+        assert "DEAD_LETTERED" not in {one["event"] for one in good["attempts"]}, "that is another event's"
         shown = place.call(*place.dlq("show", 1, "--json"))
         assert json.loads(shown.out)["producer"] == "crm"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestd.app import run as service_run
+from ingestd.app.console.overview import overview
 from ingestd.app.outside import Outside
 from ingestd.app.service_parts import Service
 from ingestd.config import Settings
@@ -59,6 +60,11 @@ class Running:
     async def settled(self, events: int) -> None:
         """Until so many events have come to their end."""
         await until(lambda: self.ledger["accepted"] >= events and not self.ledger["in_flight"], self.task)
+
+
+def producers_of(running: Running) -> list[dict[str, Any]]:
+    """As the console shows them."""
+    return [dict(one) for one in overview(running.service)["producers"]]
 
 
 @asynccontextmanager

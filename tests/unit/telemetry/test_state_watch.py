@@ -5,7 +5,7 @@ from typing import Any
 
 from ingestd.core.clock import SystemClock
 from ingestd.telemetry.audit_entry import AuditEntry
-from ingestd.telemetry.refusals import MAX_KINDS, WINDOW_S, Refusals
+from ingestd.telemetry.refusals import MAX_KINDS, MAX_NAMES, WINDOW_S, RefusalCounts, Refusals
 from ingestd.telemetry.state_watch import StateWatch
 
 
@@ -118,6 +118,7 @@ def test_a_refused_producer_is_told_at_once_and_then_counted_once_a_minute() -> 
         "- refused: producer orders (10.0.0.7): 429 the spool holds 581 of 9 bytes, 581 times in 1m"
     ]
     assert [one.times for one in told.refusals.recent] == [582, 1]
+    assert told.refusals.counts == {"orders": RefusalCounts(0, 582), "": RefusalCounts(1, 0)}
     assert told.after(WINDOW_S) == []
     told.refusals.note("orders", "10.0.0.7", 429, "the spool holds 1 of 9 bytes")
     assert len(told.take()) == 1, "after a quiet minute it is news again"
@@ -126,9 +127,9 @@ def test_a_refused_producer_is_told_at_once_and_then_counted_once_a_minute() -> 
 def test_refusals_from_everywhere_are_bounded() -> None:
     told = Told()
     for number in range(10_000):
-        told.refusals.note("", f"10.0.{number >> 8}.{number & 255}", 401, "no" * 5000)
+        told.refusals.note(f"{number}", f"10.0.{number >> 8}.{number & 255}", 401, "no" * 5000)
     lines = told.take() + told.after(WINDOW_S)
     assert len(lines) == MAX_KINDS + 1
     assert lines[-1] == f"- refused: others: of other kinds, {10_000 - MAX_KINDS:,} times in 1m"
-    assert len(told.refusals.recent) == MAX_KINDS
+    assert (len(told.refusals.recent), len(told.refusals.counts)) == (MAX_KINDS, MAX_NAMES)
     assert max(map(len, lines)) < 300

@@ -18,6 +18,7 @@ from tests.process.sources.nats.support import (
     stream,
     until,
 )
+from tests.process.sources.support import producers_of
 from tests.receiver import Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -145,6 +146,7 @@ async def test_what_waits_for_a_slow_api_is_not_given_again(tmp_path: Path, shar
             assert 200 <= info["num_ack_pending"] < 5000
             assert await service.metric("ingestd_source_redelivered_total") == 0
             assert await service.metric("ingestd_source_lag_seconds") > 1
+            assert [one["name"] for one in producers_of(service)] == ["nats.nats"]
             gate.set()
             await service.settled(6000)
             await made.settled(6000)

@@ -29,6 +29,7 @@ from tests.machine import patience
 from tests.process.cli.run_support import Keeper, serve
 from tests.process.cli.support import Place
 from tests.process.sources.nats.support import Running, letters, running, until
+from tests.process.sources.support import producers_of
 from tests.receiver import Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -164,6 +165,7 @@ async def test_events_of_a_rule_of_eventbridge_come_out_of_their_envelopes(tmp_p
                 ("sqs.sqs", True, 14)
             ]
             assert await service.metric("ingestd_source_messages_total") == 14
+            assert [(one["name"], one["accepted"]) for one in producers_of(service)] == [("sqs.sqs", 12)]
         got = [json.loads(one) for one in api.events]
         assert sorted(one["interactionId"] for one in got) == sorted(f"i-{n:06}" for n in range(12))
         assert len({one["eventId"] for one in got}) == 12
