@@ -14,7 +14,8 @@ from ingestd.core.section import Section
 from ingestd.sinks.registry import SINK_TYPES
 from ingestd.sinks.settings import AwsConfig, HttpSinkConfig
 
-FILES = "files"
+REPLAY = "replay"
+"""Events of files, once: no source of the service."""
 NAME = "main"
 """Of a broker's source."""
 Prompt = Callable[[str, Sequence[str], str | None], str]
@@ -66,7 +67,7 @@ def choose_source(answers: Answers, given: str | None) -> str:
         for name, info in IngestConfig.model_fields.items()
         if name != "producers" and isinstance(section := table_of(info), type)
     }
-    kind = answers.choose("Where events come from", given, ["http", FILES, *brokers], "http")
+    kind = answers.choose("Where events come from", given, ["http", REPLAY, *brokers], "http")
     if kind in brokers:
         _ask_required(answers, ("ingest", kind, NAME), brokers[kind])
     return kind

@@ -13,7 +13,7 @@ from ingestd.core.errors import UserError
 
 @click.command(short_help="Write a commented configuration to begin with, and check it.")
 @click.argument("file", default="ingestd.toml", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--source", metavar="KIND", help="http (default), files, or a broker: nats, sqs …")
+@click.option("--source", metavar="KIND", help="http (default), replay, files, nats, sqs …")
 @click.option("--sink", metavar="TYPE", help="Where events go: ingest_api, genesys_events, webhook …")
 @api_options
 @click.option("--client-id-file", metavar="FILE", help="Where the client id is [GENESYS_CLIENT_ID].")
@@ -80,7 +80,7 @@ def init(
     answers.ask("Directory of the state", ("state", "dir"), "--state-dir", proposal="state")
     first.write(file, answers.chosen, force=force)
     click.echo(f"{file} is written")
-    raise SystemExit(_check(file, files=kind == first.FILES))
+    raise SystemExit(_check(file, replays=kind == first.REPLAY))
 
 
 def _prompt(words: str, among: Sequence[str], proposal: str | None) -> str:
@@ -92,7 +92,7 @@ def _is_terminal() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def _check(file: Path, *, files: bool) -> int:
+def _check(file: Path, *, replays: bool) -> int:
     import asyncio
 
     from ingestd.app.checks.finding import Level
@@ -111,6 +111,6 @@ def _check(file: Path, *, files: bool) -> int:
     if report.exit_code:
         click.echo(f"next: put right what failed, then: ingestd check {config} --online")
     else:
-        click.echo(f"next: ingestd {'replay EVENTS' if files else 'run'} {config}")
+        click.echo(f"next: ingestd {'replay EVENTS' if replays else 'run'} {config}")
         click.echo(f"or, to log in and look at the API first: ingestd doctor {config} --online")
     return report.exit_code

@@ -20,6 +20,7 @@ from ingestd.core.setting_types import (
 from ingestd.core.unwrap import UnwrapSection
 from ingestd.sources.genesys.settings import NotificationsConfig
 from ingestd.sources.kafka.settings import KafkaConfig
+from ingestd.sources.live.settings import FilesConfig
 from ingestd.sources.nats.settings import NatsConfig
 from ingestd.sources.sqs.settings import SqsConfig
 
@@ -217,14 +218,14 @@ def _one_or_named(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [one, named]
 
 
-SOURCES = {"genesys_notifications", "kafka", "nats", "sqs"}
+SOURCES = {"files", "genesys_notifications", "kafka", "nats", "sqs"}
 """Tables of sources: each may have one without a name."""
 SourceName = Annotated[str, Matching(r"^[a-z][a-z0-9_-]{0,39}$")]
 """It becomes a label of metrics."""
 
 
 class IngestConfig(UnwrapSection):
-    """What ``ingestd run`` reads: HTTP, and sources at brokers."""
+    """What ``ingestd run`` reads: HTTP, files, and sources at brokers."""
 
     listen: Listen = field("127.0.0.1:8080", description="address:port; [::1]:8080 for IPv6; port 0: any")
     allow_anonymous: bool = field(False, description="listen beyond loopback without authentication")
@@ -271,6 +272,12 @@ class IngestConfig(UnwrapSection):
         {},
         max_length=16,
         description="topics of Kafka, by name; or one table, without a name",
+        extra=_one_or_named,
+    )
+    files: dict[SourceName, FilesConfig] = field(
+        {},
+        max_length=16,
+        description="files that are followed, by name; or one table, without a name",
         extra=_one_or_named,
     )
     genesys_notifications: dict[SourceName, NotificationsConfig] = field(

@@ -129,8 +129,8 @@ def _check_brokers(ingest: IngestConfig) -> None:
                 f"ingest.kafka.{other} and ingest.kafka.{name} are members of one group, {topics.group}:"
                 " give each its own"
             )
-    if len(ingest.nats) + len(ingest.kafka) + len(ingest.sqs) > MOST_SOURCES:
-        raise ValueError(f"at most {MOST_SOURCES} sources at brokers are read by one process")
+    if len(ingest.nats) + len(ingest.kafka) + len(ingest.sqs) + len(ingest.files) > MOST_SOURCES:
+        raise ValueError(f"at most {MOST_SOURCES} sources are read by one process")
 
 
 def _check_sinks(sinks: Mapping[str, "SinkConfigBase"]) -> None:

@@ -322,7 +322,7 @@ class Journal:
         self._look_beyond = False
         rows = []
         for source in self._moved:
-            end, tail = self._marks[source]
+            end, tail = self._marks.pop(source)
             rows.append((*self._positions[source], digest(tail), len(tail), end, source))
         self._moved.clear()
         passed = self._settled.take_passed(self._is_passed)

@@ -31,8 +31,14 @@ PIPELINE_CATALOGUE: dict[str, tuple[Kind, str]] = {
 """Name -> (kind, help), of what every pipeline has."""
 
 SOURCE_CATALOGUE: dict[str, tuple[Kind, str]] = {
-    "ingestd_source_connected": ("gauge", "1 while a source is connected to its broker"),
-    "ingestd_source_messages_total": ("counter", "Messages that a broker gave, by source"),
+    "ingestd_source_connected": (
+        "gauge",
+        "1 while a source is connected to its broker, or can see its files",
+    ),
+    "ingestd_source_messages_total": (
+        "counter",
+        "Messages that a broker gave, or events of files, by source",
+    ),
     "ingestd_source_redelivered_total": ("counter", "Messages that a broker gave again, by source"),
     "ingestd_source_lag_messages": ("gauge", "Messages that are not settled, on their way or not yet given"),
     "ingestd_source_lag_seconds": ("gauge", "Age of the oldest message that was taken and is not settled"),
@@ -46,8 +52,23 @@ SOURCE_CATALOGUE: dict[str, tuple[Kind, str]] = {
         "counter",
         "Offsets that were passed over, because a topic's retention had deleted them, by source",
     ),
+    "ingestd_source_lag_bytes": ("gauge", "Bytes of files, as they are on disk, that were not read yet"),
+    "ingestd_source_files": ("gauge", "Files that are known, by source"),
+    "ingestd_source_open_files": ("gauge", "Files that are held open, by source"),
+    "ingestd_source_rotated_files": (
+        "gauge",
+        "Files that were renamed away or deleted and are still followed",
+    ),
+    "ingestd_source_unfinished_files": (
+        "gauge",
+        "Files that end in the middle of an event, and are left alone",
+    ),
+    "ingestd_source_refused_files": ("gauge", "Files that cannot be read: /v1/status says why"),
+    "ingestd_source_files_done_total": ("counter", "Files that were read to their end, settled and let go"),
+    "ingestd_source_truncated_files_total": ("counter", "Times that a file was truncated, or written again"),
+    "ingestd_source_lost_bytes_total": ("counter", "Bytes of files that were gone before they were read"),
 }
-"""Of each source at a broker."""
+"""Of each source that is read: at a broker, or of files."""
 
 SINK_CATALOGUE: dict[str, tuple[Kind, str]] = {
     "ingestd_sink_events_total": ("counter", "Events resolved at a sink, by outcome"),

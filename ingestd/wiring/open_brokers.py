@@ -27,11 +27,16 @@ from ingestd.sources.broker.source import BrokerAway, SourceCounts
 from ingestd.sources.genesys.channel import Channel
 from ingestd.sources.genesys.source import MakeChannel, NotificationsSource
 from ingestd.sources.kafka.source import KafkaSource
+from ingestd.sources.live.patterns import Identity
+from ingestd.sources.live.reading import ReadOptions
+from ingestd.sources.live.settings import FilesConfig
+from ingestd.sources.live.source import FilesSource
 from ingestd.sources.nats.source import NatsSource
 from ingestd.sources.source import Source
 from ingestd.sources.sqs.queue import MAX_ANSWER_BYTES, TIMEOUT_S, SqsQueue
 from ingestd.sources.sqs.settings import SqsConfig
 from ingestd.sources.sqs.source import SqsSource
+from ingestd.store.file_rows import FileRows
 from ingestd.store.frozen_batches import FrozenBatch
 from ingestd.store.journal import DISMISSED, EVERYWHERE
 from ingestd.telemetry.source_metrics import SourceCensus
@@ -48,9 +53,10 @@ class BrokerSource(Source, Protocol):
     """``starts``: by number of the source, or of its partitions that were ever read here, the first sequence
     that is not known to be resolved, from ``open`` on. ``numbers``: all by now."""
 
-    counts: SourceCounts
     starts: dict[int, int]
 
+    @property
+    def counts(self) -> SourceCounts: ...
     @property
     def numbers(self) -> Collection[int]: ...
     @property
@@ -203,7 +209,8 @@ async def open_brokers(
 ) -> AsyncIterator[Brokers]:
     """Closed when the lanes have ended: what is settled by then is acknowledged. Raises UserError."""
     settings = pipeline.settings.ingest
-    frozen = await pipeline.journal.frozen_batches() if settings.nats or settings.kafka else []
+    named = settings.nats or settings.kafka or settings.files
+    frozen = await pipeline.journal.frozen_batches() if named else []
     feeds = [
         BrokerFeed(source, pipeline, frozen, admission if is_spooled else None, rng, warn)
         for source, is_spooled in _sources(settings, pipeline, _cuts_of(frozen), rng, warn)
@@ -282,7 +289,33 @@ def _sources(
     ]
     for name, topics in settings.kafka.items():
         found.append((KafkaSource(name, topics, pipeline.journal, drain_s=drain_s, **more), topics.spool))
+    claims = dict[Identity, str]()
+    for name, files in settings.files.items():
+        followed = FilesSource(
+            name,
+            files,
+            pipeline.journal,
+            FileRows(pipeline.database),
+            read_options(files, pipeline),
+            cuts=cuts,
+            claims=claims,
+            clock=pipeline.clock,
+            warn=warn,
+        )
+        found.append((followed, files.spool))
     return found
+
+
+def read_options(files: FilesConfig, pipeline: Pipeline) -> ReadOptions:
+    source = pipeline.settings.source
+    return ReadOptions(
+        source.max_event_bytes,
+        source.max_window,
+        files.items,
+        files.format,
+        files.unwrapper,
+        pipeline.bounds.chunk_bytes,
+    )
 
 
 def _cuts_of(frozen: Sequence[FrozenBatch]) -> Callable[[int], Sequence[Cut]]:

@@ -23,8 +23,12 @@ from ingestd.intake.spool_feed import SpoolSource
 from ingestd.sources.files.jsonl import FileSource, JsonSource
 from ingestd.sources.http.auth import Authenticator
 from ingestd.sources.http.endpoint import PATH, Endpoint, EndpointSettings
+from ingestd.sources.live.reading import ReadOptions
+from ingestd.sources.live.settings import FilesConfig
+from ingestd.sources.live.source import FilesSource
 from ingestd.sources.source import Position, Source
 from ingestd.store.database import Database
+from ingestd.store.file_rows import FileRows
 from ingestd.store.journal import Journal
 from ingestd.wiring.pipeline import IngestService, open_ingest, open_pipeline
 from tests.each import each
@@ -86,6 +90,50 @@ async def packed_file(directory: Path) -> AsyncIterator[Source]:
     path = directory / "events.ndjson.gz"
     path.exists() or path.write_bytes(gzip.compress(b"\n".join(EVENTS) + b"\n"))
     async with from_path(directory, path) as source:
+        yield source
+
+
+@asynccontextmanager
+async def followed(directory: Path, path: Path) -> AsyncIterator[Source]:
+    settings = FilesConfig(paths=[str(path)], poll_every=0.02, closed_after=0.05)
+    database = Database(directory)
+    await database.open()
+    try:
+        journal = Journal(database)
+        source = FilesSource(
+            "in",
+            settings,
+            journal,
+            FileRows(database),
+            ReadOptions(1024 * 1024, 1024 * 1024, chunk_bytes=1000),
+            cuts=lambda number: (),
+            claims={},
+            clock=SystemClock(),
+            warn=lambda text: None,
+        )
+        await source.open()
+        try:
+            yield source
+        finally:
+            await source.close()
+        await journal.commit()
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def followed_file(directory: Path) -> AsyncIterator[Source]:
+    path = directory / "events.log"
+    path.exists() or path.write_bytes(b"\n".join(EVENTS) + b"\n")
+    async with followed(directory, path) as source:
+        yield source
+
+
+@asynccontextmanager
+async def followed_archive(directory: Path) -> AsyncIterator[Source]:
+    path = directory / "events.log.gz"
+    path.exists() or path.write_bytes(gzip.compress(b"\n".join(EVENTS) + b"\n"))
+    async with followed(directory, path) as source:
         yield source
 
 
@@ -211,7 +259,10 @@ async def topic(directory: Path) -> AsyncIterator[Source]:
     await source.close()
 
 
-KEEPING: list[Opened] = [plain_file, packed_file, array_file, topic, spool, http]
+KEEPING: list[Opened] = [
+    *(plain_file, packed_file, array_file, followed_file, followed_archive),
+    *(topic, spool, http),
+]
 """Those that have events also after a crash."""
 SOURCES: list[Opened] = [*KEEPING, pipe, standard_input]
 

@@ -52,6 +52,11 @@ class JsonArray:
         self._envelope = Envelope(items, inside=line > 1) if items else None
         self._wants_value = False  # a comma now would have no element before it
 
+    @property
+    def reached(self) -> tuple[int, int]:
+        """Where the next region begins, and the number of its first element."""
+        return self._at, self._number
+
     def next_region(self) -> Region | None:
         """None at the end. Raises Damaged when the array has none."""
         target = self._chunk_bytes

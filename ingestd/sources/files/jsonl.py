@@ -53,7 +53,7 @@ class JsonSource:
     where it holds no events at all. ``items``: the name of the lists that hold the events, where these are in
     envelopes; ``envelope``: the name of one that it begins with, and that was not asked for. ``max_window``:
     memory that a frame of zstd may ask for, in bytes. ``layout``: of ``source.format``.
-    ``unwrap``: takes an event out of its envelope.
+    ``unwrap``: takes an event out of its envelope. ``descriptor``: of the file, where it is open already.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class JsonSource:
         layout: str = "auto",
         unwrap: Unwrapper | None = None,
         chunk_bytes: int = DEFAULT_BOUNDS.chunk_bytes,
+        descriptor: int | None = None,
     ) -> None:
         self.path = path
         self.number = 0
@@ -78,7 +79,7 @@ class JsonSource:
         self._unwrap = unwrap
         self._chunk_bytes = chunk_bytes
         self._plain = True
-        self._input = Input(path)
+        self._input = Input(path, descriptor)
         keeps = self._input.regular and path != "-"
         self.keeper = Keeper.SOURCE if keeps else Keeper.JOURNAL
 
@@ -120,7 +121,7 @@ class JsonSource:
         Damage ends the iteration early: what came before is good, ``damage`` says what happened.
         """
         try:
-            splitter = await _in_thread(partial(self._open, start, line))
+            splitter = await in_thread(partial(self._open, start, line))
         except ReadingStopped:
             return  # before it had given its first bytes
         except Damaged as damage:
@@ -131,7 +132,7 @@ class JsonSource:
             return
         try:
             at_once = _REGIONS_AT_ONCE if self.keeper is Keeper.SOURCE else 1
-            while regions := await _in_thread(partial(_take, splitter, at_once, self._unwrap)):
+            while regions := await in_thread(partial(_take, splitter, at_once, self._unwrap)):
                 for region in regions:
                     yield self._chunk(region)
         except Damaged as damage:
@@ -226,7 +227,7 @@ class JsonSource:
         )
 
 
-async def _in_thread(work: Callable[[], T]) -> T:
+async def in_thread(work: Callable[[], T]) -> T:
     """A cancelled wait ends with the work, not before it: its file is closed then."""
     with anyio.CancelScope(shield=True):
         done = await asyncio.to_thread(work)

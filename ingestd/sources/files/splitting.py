@@ -120,6 +120,11 @@ class Lines:
         self._tail = b""
         self._ended = False
 
+    @property
+    def reached(self) -> tuple[int, int]:
+        """Where the next region begins, and the number of its first line."""
+        return self._at, self._line
+
     def next_region(self) -> Region | None:
         """None at the end. Memory: one chunk, or one line of up to ``max_event_bytes``."""
         while True:

@@ -44,12 +44,14 @@ class Input(io.RawIOBase):
     """A file, a pipe or standard input (``-``) as it is on disk; counts what was read of it, of which
     ``last`` are the last bytes, 4 KiB at most.
 
-    Raises UserError when it cannot be opened.
+    ``descriptor``: of the file, open already, whatever its name is by now. Raises UserError when it cannot be
+    opened.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, descriptor: int | None = None) -> None:
         try:
-            descriptor = os.dup(0) if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            if descriptor is None:
+                descriptor = os.dup(0) if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise UserError(f"cannot read {shown_path(path)}: {error.strerror}") from None
         status = os.fstat(descriptor)

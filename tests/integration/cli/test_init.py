@@ -53,7 +53,7 @@ def test_what_is_given_stands_in_the_file_and_it_says_what_to_do_next(tmp_path: 
     assert (loaded.batch.max_events, loaded.sinks["webhook"].url, loaded.state.dir) == (7, URL, "state")
     done = init(file, "--sink", "webhook")
     assert "is there already: choose another name, or replace it with --force" in str(done.exception)
-    done = init(file, "--force", "--source", "files", "--api", URL, "--no-auth", *ports())
+    done = init(file, "--force", "--source", "replay", "--api", URL, "--no-auth", *ports())
     assert f"next: ingestd replay EVENTS --config {file}\n" in done.output
     assert "[sinks.webhook]" not in file.read_text()
 

@@ -1,0 +1,1 @@
+"""Files that live: written, rotated and dropped in directories that ``ingestd run`` watches."""

@@ -1,0 +1,328 @@
+"""The files of one source: which are known, which is read next, and what becomes of those that are renamed,
+copied, truncated or deleted."""
+
+import os
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import suppress
+
+from ingestd.core.clock import Clock
+from ingestd.sources.files.jsonl import in_thread
+from ingestd.sources.files.streams import shown_path
+from ingestd.sources.live import recognising
+from ingestd.sources.live.counts import FileCounts
+from ingestd.sources.live.file_report import FileReport
+from ingestd.sources.live.identities import Identities
+from ingestd.sources.live.live_file import LiveFile, Whereabouts
+from ingestd.sources.live.patterns import FoundFile, Identity, Listing
+from ingestd.sources.live.reading import TAIL_BYTES, Ending
+from ingestd.sources.live.settings import FilesConfig
+from ingestd.sources.source import Position
+from ingestd.store.file_rows import FileRows
+
+_AT_ONCE = 200
+
+Claims = MutableMapping[Identity, str]
+"""Which source has a file: no two read the same."""
+
+
+class FileSet:
+    """``claims``: shared by all sources. ``moved`` is called when more of a file is settled."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: FilesConfig,
+        identities: Identities,
+        rows: FileRows,
+        *,
+        claims: Claims,
+        counts: FileCounts,
+        clock: Clock,
+        warn: Callable[[str], None],
+        moved: Callable[[LiveFile, Position], None],
+    ) -> None:
+        self.by_number: dict[int, LiveFile] = {}
+        self._files: dict[Identity, LiveFile] = {}
+        self._lost: list[LiveFile] = []
+        self._name = name
+        self._settings = settings
+        self._identities = identities
+        self._rows = rows
+        self._claims = claims
+        self._counts = counts
+        self._clock = clock
+        self._report = FileReport(name, settings, counts, warn)
+        self._moved = moved
+        self._sweep = 1
+
+    @property
+    def waits(self) -> bool:
+        """Whether something is to be done when files have been left alone for a while."""
+        return self._report.waits
+
+    def __iter__(self) -> Iterator[LiveFile]:
+        yield from self._files.values()
+        yield from self._lost
+
+    def ending_of(self, file: LiveFile) -> Ending:
+        return file.ending(
+            self._clock.monotonic(),
+            closed_after=self._settings.closed_after,
+            rotated_after=self._settings.rotated_after,
+        )
+
+    def next(self) -> tuple[LiveFile, Ending] | None:
+        """What is read now. Chunks of an earlier process come first, then what was renamed away, then the
+        others in their order; each to the end that it has, so that one that grows holds up no other."""
+        due = [(file, ending) for file in self._files.values() if file.is_due(ending := self.ending_of(file))]
+        if recovering := [one for one in due if one[0].cuts]:
+            due = recovering
+        fresh = [one for one in due if one[0].sweep != self._sweep]
+        if due and not fresh:
+            self._sweep += 1
+            fresh = due
+        return min(fresh, key=lambda one: self._order(one[0]), default=None)
+
+    def has_turn(self, file: LiveFile) -> None:
+        """It was read to its end, or to where it ended when that began."""
+        file.sweep = self._sweep
+
+    def _order(self, file: LiveFile) -> tuple[bool, bool, int, str]:
+        is_here = file.whereabouts is Whereabouts.PRESENT
+        by_time = file.mtime_ns if self._settings.order == "time" else 0
+        return file.reading is None, is_here, by_time, file.path
+
+    # --- what is there ---
+
+    async def update(self, listing: Listing) -> None:
+        """Raises StoreFailed."""
+        now = self._clock.monotonic()
+        over = 0
+        for identity, found in listing.files.items():
+            file = self._files.get(identity)
+            if file is None and len(self._files) >= self._settings.max_files:
+                over += 1
+            elif file is None or not await self._see(file, found, now):
+                self._add(found, now)
+        self._report.say_unseen(listing, over)
+        if listing.is_whole:
+            await self._miss(listing, now)
+        await self._recognise()
+        await self._check_copies(now)
+        await self._let_go(now)
+        await self._hold_open()
+        self._report.count([*self], now)
+
+    def _add(self, found: FoundFile, now: float) -> LiveFile | None:
+        other = self._claims.setdefault(found.identity, self._name)
+        if other != self._name:
+            self._report.tell(f"{shown_path(found.path)} is read by {other} already: it is left to that")
+            return None
+        file = self._files[found.identity] = LiveFile(found, now, self._moved)
+        return file
+
+    async def _see(self, file: LiveFile, found: FoundFile, now: float) -> bool:
+        """False: it holds something else now."""
+        if file.whereabouts is not Whereabouts.PRESENT:
+            file.whereabouts = Whereabouts.PRESENT
+        file.path, file.is_link = found.path, found.is_link
+        if found.size < file.mark.end:  # or it was read on since it was looked at
+            again = await in_thread(lambda: recognising.seen_again(found))
+            if again is None:
+                return True
+            found = again
+        if found.size < file.mark.end or self._is_again(file, found, now):
+            await self.lose(file)
+            return False
+        file.is_seen(found.size, found.mtime_ns, now)
+        return True
+
+    def _is_again(self, file: LiveFile, found: FoundFile, now: float) -> bool:
+        """As short, written since it was read, and left alone since: perhaps the same once more."""
+        quiet = now - file.changed_at >= self._settings.closed_after
+        same = found.size == file.size and found.mtime_ns == file.mtime_ns
+        short = 0 < found.size < TAIL_BYTES and file.is_at_end and file.number > 0
+        return same and quiet and short and file.is_settled and file.mtime_ns > file.read_mtime_ns > 0
+
+    async def lose(self, file: LiveFile) -> None:
+        """What it held is gone from it; perhaps it was copied before."""
+        self._counts.truncated += 1
+        path = file.path
+        file.drop_reading()
+        self._files.pop(file.identity, None)
+        waiting = [one for one in self._files.values() if one.copy_of is file and one.size >= file.mark.end]
+        if await self._identities.find_copy(
+            file, waiting, self._files.keys() - {w.identity for w in waiting}
+        ):
+            self._files[file.identity] = file
+            self._claims[file.identity] = self._name
+            self._report.truncated(path, file.path)
+            return
+        self._report.truncated(path, "")
+        file.whereabouts, file.away_since = Whereabouts.LOST, self._clock.monotonic()
+        file.close()
+        file.cuts = ()
+        self._lost.append(file)
+
+    async def _miss(self, listing: Listing, now: float) -> None:
+        """Names that are not there any more."""
+        gone = [file for identity, file in self._files.items() if identity not in listing.files]
+        states = await in_thread(lambda: [_state_of(file) for file in gone]) if gone else []
+        for file, status in zip(gone, states, strict=True):
+            if file.whereabouts is Whereabouts.PRESENT:
+                file.whereabouts, file.away_since = Whereabouts.AWAY, now
+            if status is None:
+                file.is_deleted = True
+                continue
+            size, mtime_ns, links = status
+            file.is_deleted = links == 0
+            if size < file.mark.end:
+                await self.lose(file)
+            else:
+                file.is_seen(size, mtime_ns, now)
+
+    async def _recognise(self) -> None:
+        """Those that were not recognised yet, and are long enough to be."""
+        files = [file for file in self._files.values() if self._is_to_be_recognised(file)]
+        for start in range(0, len(files), _AT_ONCE):
+            some = files[start : start + _AT_ONCE]
+            before = {file: file.trouble for file in some}
+            endings = {file: self.ending_of(file) for file in some}
+            await self._identities.find(some, {one.number: one for one in self if one.number}, endings)
+            for file in some:
+                self._is_recognised(file, before[file])
+
+    def _is_to_be_recognised(self, file: LiveFile) -> bool:
+        if file.number or file.copy_of or not file.size or file.whereabouts is not Whereabouts.PRESENT:
+            return False
+        changed = (file.size, file.mtime_ns) != (file.read_size, file.read_mtime_ns)
+        return changed or self.ending_of(file) > file.read_ending
+
+    def _is_recognised(self, file: LiveFile, trouble: str) -> None:
+        if file.number:
+            self.by_number[file.number] = file
+        elif (lost := file.copy_of) and lost.identity == file.identity:  # it is read on as what it holds
+            self._files[file.identity] = lost
+            if lost in self._lost:
+                self._lost.remove(lost)
+        elif not file.copy_of:
+            file.read_size, file.read_mtime_ns = file.size, file.mtime_ns
+            file.read_ending = self.ending_of(file)
+        if file.trouble and file.trouble != trouble:
+            self._report.tell(f"cannot read {shown_path(file.path)}: {file.trouble}")
+
+    async def _check_copies(self, now: float) -> None:
+        """Copies whose originals are gone, or that have gone on by themselves."""
+        for file in [one for one in self._files.values() if one.copy_of]:
+            original = file.copy_of
+            assert original
+            is_there = any(one is original for one in self)
+            if file.copy_until is not None and (not is_there or now >= file.copy_until):
+                file.copy_of = None  # it is a file of its own, and read as that
+                file.read_size = -1
+                continue
+            if is_there and file.size == file.same_to:
+                continue
+            if is_there and await self._identities.is_still_copy(file):
+                file.same_to = file.size
+                continue
+            await self._identities.own(file)
+            if file.number:
+                self.by_number[file.number] = file
+
+    async def _let_go(self, now: float) -> None:
+        """Files that are gone, once nothing more is to be had of them and all that was is settled."""
+        for file in [*self]:
+            away_s = now - file.away_since
+            if file.whereabouts is Whereabouts.PRESENT or not file.is_settled or file.reading:
+                continue
+            if file.whereabouts is Whereabouts.LOST:
+                if away_s >= self._settings.rotated_after:
+                    self._report.lost(file, "was truncated")
+                    self.forget(file, is_gone=True)
+            elif file.descriptor is None:  # it may be under another name
+                if not await self._find_again(file):
+                    self._report.lost(file, "was deleted")
+                    self.forget(file, is_gone=True)
+            elif away_s >= self._settings.rotated_after and (file.is_at_end or self._is_read(file)):
+                if file.number:
+                    self._counts.files_done += 1
+                self.forget(file, is_gone=file.is_deleted)
+
+    def _is_read(self, file: LiveFile) -> bool:
+        at_end = file.read_size == file.size and file.read_ending is Ending.ENDED
+        return at_end or not file.number or bool(file.trouble) or file.copy_of is not None
+
+    async def _find_again(self, file: LiveFile) -> bool:
+        """A file that was not open, renamed to what no pattern matches."""
+        found = await in_thread(lambda: recognising.neighbours(file.path, {file.identity}))
+        for one in found:
+            with suppress(OSError):
+                file.descriptor = os.open(one.path, os.O_RDONLY | os.O_CLOEXEC)
+                file.is_deleted = False
+                file.is_seen(one.size, one.mtime_ns, self._clock.monotonic())
+                return True
+        return False
+
+    def forget(self, file: LiveFile, *, is_gone: bool) -> None:
+        """``is_gone``: what has its place on the disk is another file."""
+        file.close()
+        if self._files.get(file.identity) is file:
+            del self._files[file.identity]
+            self._claims.pop(file.identity, None)
+        if file in self._lost:
+            self._lost.remove(file)
+        self.by_number.pop(file.number, None)
+        if file.number and is_gone:
+            self._rows.gone(file.number)
+
+    async def find_renamed(self) -> None:
+        """What an earlier process read under names that match, is called otherwise now, and has something
+        left to read, or to be sent again."""
+        now = self._clock.monotonic()
+        wanted = await self._identities.left_unread(self.by_number)
+        for found, row in await in_thread(lambda: recognising.renamed(wanted)):
+            if found.identity in self._files or not (file := self._add(found, now)):
+                continue
+            file.whereabouts, file.away_since = Whereabouts.AWAY, now
+            await self._identities.find([file], {}, {file: Ending.CLOSED})
+            if file.number == row.number:
+                self.by_number[file.number] = file
+            else:
+                self.forget(file, is_gone=False)
+
+    # --- bounds ---
+
+    async def _hold_open(self) -> None:
+        """What is not read to its end is held, so that it may be deleted; what is idle only while there is
+        room."""
+        held = [file for file in self._files.values() if file.descriptor is not None]
+        room = self._settings.max_open - len(held)
+        idle = sorted(
+            (f for f in held if f.whereabouts is Whereabouts.PRESENT and f.is_at_end),
+            key=lambda f: f.changed_at,
+        )
+        wanting = [f for f in self._files.values() if f.descriptor is None and f.unread and f.number]
+        wanting.sort(key=self._order)
+        for file in idle[: max(0, min(len(wanting), self._settings.max_open) - room)]:
+            file.close()
+            room += 1
+        for file in wanting[: max(0, room)]:
+            await in_thread(file.open)
+        if room < 0:
+            for file in [f for f in held if f.reading is None][room:]:
+                file.close()
+
+    @property
+    def oldest_unread(self) -> float | None:
+        """Since when something is there that was not read; the beginning of a line does not count."""
+        since = [f.unread_since for f in self if f.unread and f.read_size != f.size]
+        return min(since, default=None)
+
+
+def _state_of(file: LiveFile) -> tuple[int, int, int] | None:
+    """(size, time of the last write, names) of what is held open."""
+    if file.descriptor is None:
+        return None
+    status = os.fstat(file.descriptor)
+    return status.st_size, status.st_mtime_ns, status.st_nlink

@@ -1,0 +1,211 @@
+"""Which file this is: by its place on the disk, by its first bytes, and by what stands where it was read to.
+
+Names say nothing: a file is renamed, its inode is given to another, it is copied and truncated, or packed.
+Runs in a worker thread.
+"""
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from ingestd.core.chunk import MARK_BYTES, Mark, digest
+from ingestd.sources.files.streams import Input, PeekableStream, inflate, is_packed
+from ingestd.sources.live.patterns import FoundFile, Identity, stat_of
+from ingestd.sources.live.reading import TAIL_BYTES, FileKind, FileMark, ReadOptions, kind_of, mark_at
+from ingestd.store.file_rows import FileRow
+
+_MOST_NEIGHBOURS = 5_000
+_TOUCHED_S = 1.0
+
+
+class Inspection(NamedTuple):
+    """``head``: its first bytes as they are on disk, ``content``: unpacked. ``row``: what it was known as, at
+    its place on the disk; ``was``: what was there before, and is not what it holds now."""
+
+    descriptor: int
+    size: int
+    mtime_ns: int
+    head: bytes
+    content: bytes
+    kind: FileKind
+    row: FileRow | None
+    was: FileRow | None
+    prints: dict[tuple[int, int], tuple[bytes, int]]
+
+    def fingerprint(self, start: int, length: int) -> tuple[bytes, int]:
+        """Of what was asked for by the rows that are known."""
+        return self.prints.get((start, length), (b"", 0))
+
+
+def inspect(
+    path: str, identity: Identity, rows: Sequence[FileRow], options: ReadOptions
+) -> Inspection | None:
+    """None: it is another file by now, or gone. The descriptor is the caller's. Raises OSError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    try:
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino) != identity:
+            os.close(descriptor)
+            return None
+        head = os.pread(descriptor, MARK_BYTES, 0)
+        packed = is_packed(head[:4])
+        content = _content_of(descriptor, options) if packed else head
+        prints = {(0, MARK_BYTES): (digest(head), len(head))}
+        found = was = None
+        for row in rows:
+            same = _is_same(descriptor, row, status.st_size, prints)
+            if same and found is None and not _is_again(row, status):
+                found = row
+            elif was is None and not same:
+                was = row
+        if found is None:
+            prints = {(0, MARK_BYTES): prints[0, MARK_BYTES]}
+        kind = kind_of(head, options)
+        return Inspection(
+            descriptor, status.st_size, status.st_mtime_ns, head, content, kind, found, was, prints
+        )
+    except BaseException:
+        with suppress(OSError):
+            os.close(descriptor)
+        raise
+
+
+def _is_same(
+    descriptor: int, row: FileRow, size: int, prints: dict[tuple[int, int], tuple[bytes, int]]
+) -> bool:
+    for start, length in ((0, row.head_bytes), (row.tail_end - row.tail_bytes, row.tail_bytes)):
+        if length:
+            data = os.pread(descriptor, length, start)
+            prints[start, length] = digest(data), len(data)
+    head = row.head_bytes > 0 and prints[0, row.head_bytes] == (row.head, row.head_bytes)
+    tail_at = row.tail_end - row.tail_bytes, row.tail_bytes
+    tail = not row.tail_bytes or prints[tail_at] == (row.tail, row.tail_bytes)
+    return head and tail and size >= row.tail_end
+
+
+def _is_again(row: FileRow, status: os.stat_result) -> bool:
+    """So short a file that was written since it was read, and is what it was, was written once more."""
+    return (
+        row.tail_end == status.st_size < TAIL_BYTES and status.st_mtime_ns > (row.updated + _TOUCHED_S) * 1e9
+    )
+
+
+def _content_of(descriptor: int, options: ReadOptions) -> bytes:
+    with _unpacked(descriptor, options) as (pieces, _):
+        return _read(pieces, MARK_BYTES)
+
+
+class _unpacked:  # noqa: N801 - a context
+    """(what is in an archive, the archive) from its beginning."""
+
+    def __init__(self, descriptor: int, options: ReadOptions) -> None:
+        own = os.dup(descriptor)
+        os.lseek(own, 0, os.SEEK_SET)
+        self._input = Input("", own)
+        self._max_window = options.max_window
+
+    def __enter__(self) -> tuple[PeekableStream, Input]:
+        stream, _ = inflate(self._input, max_window=self._max_window)
+        return PeekableStream(stream), self._input
+
+    def __exit__(self, *_: object) -> None:
+        self._input.close()
+
+
+def _read(pieces: PeekableStream, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (more := pieces.read(size - len(data))):
+        data += more
+    return data
+
+
+# --- what has the same content ---
+
+
+def twins_of(look: Inspection, rows: Iterable[FileRow], least: int = TAIL_BYTES) -> Iterator[FileRow]:
+    """Rows of files that begin as this one does, for so many bytes at least: less may be chance."""
+    known: dict[int, bytes] = {}
+    for row in rows:
+        for head in {look.head, look.content}:
+            if least <= row.head_bytes <= len(head):
+                key = row.head_bytes if head is look.head else -row.head_bytes
+                if known.setdefault(key, digest(head[: row.head_bytes])) == row.head:
+                    yield row
+                    break
+
+
+def mark_in(
+    look: Inspection, position: int, mark: FileMark, options: ReadOptions, least: int = TAIL_BYTES
+) -> Mark | None:
+    """That what was read to ``position`` of a file is in this one, too: what stands before that place here,
+    as it is on disk. None: it is not. ``least``: bytes that are compared; less may be chance."""
+    if mark.size < least:
+        return None
+    if mark.is_in(look.descriptor):
+        return mark_at(look.descriptor, mark.end)
+    if look.head == look.content or mark.end != position:
+        return None
+    with _unpacked(look.descriptor, options) as (pieces, archive):
+        pieces.discard(position - mark.size)
+        if pieces.cut_off or digest(_read(pieces, mark.size)) != mark.digest:
+            return None
+        ended = not pieces.read(1)
+        return mark_at(look.descriptor, look.size if ended else min(archive.count, look.size - 1))
+
+
+def is_beginning(short: int, size: int, of: int) -> bool:
+    """Whether the file ``short``, of this size, holds what another begins with: by its last bytes."""
+    at, length = max(0, size - TAIL_BYTES), min(size, TAIL_BYTES)
+    return os.pread(short, length, at) == os.pread(of, length, at)
+
+
+def seen_again(found: FoundFile) -> FoundFile | None:
+    """As it is now; None: it is not there."""
+    with suppress(OSError):
+        if (now := stat_of(found.path)) and now.identity == found.identity:
+            return now
+    return None
+
+
+def neighbours(path: str, wanted: Collection[Identity]) -> list[FoundFile]:
+    """Files beside ``path`` that have one of these places on the disk, whatever they are called."""
+    inodes = {inode for _, inode in wanted}
+    return [found for found in _entries(path, inodes) if found.identity in wanted]
+
+
+def renamed(rows: Sequence[FileRow]) -> list[tuple[FoundFile, FileRow]]:
+    """Files that these rows are of, beside where they were, and that have more than was read of them."""
+    by_directory: dict[str, dict[Identity, FileRow]] = {}
+    for row in rows:
+        by_directory.setdefault(os.path.dirname(row.path), {})[row.device, row.inode] = row
+    return [
+        (found, mine[found.identity])
+        for mine in by_directory.values()
+        for found in neighbours(next(iter(mine.values())).path, mine.keys())
+        if found.size > mine[found.identity].tail_end
+    ]
+
+
+def others_beside(path: str, least: int) -> list[FoundFile]:
+    """Files beside ``path`` of so many bytes at least, last written first: it may have been copied."""
+    found = [one for one in _entries(path, None) if one.size >= least]
+    return sorted(found, key=lambda one: one.mtime_ns, reverse=True)[:20]
+
+
+def _entries(path: str, inodes: set[int] | None) -> Iterator[FoundFile]:
+    directory = os.path.dirname(os.path.realpath(path))
+    try:
+        with os.scandir(directory) as entries:
+            for number, entry in enumerate(entries):
+                if number >= _MOST_NEIGHBOURS:
+                    return
+                if inodes is None or entry.inode() in inodes:
+                    with suppress(OSError):
+                        if found := stat_of(entry.path):
+                            yield found
+    except OSError:
+        return

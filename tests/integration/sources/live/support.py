@@ -1,0 +1,80 @@
+"""A service that follows files, in this process."""
+
+import os
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from ingestd.sources.live.counts import FileCounts
+from tests.event_api import EventApi
+from tests.process.sources.support import Running, running, settings, until
+
+QUICK: dict[str, Any] = {
+    "watch": "poll",
+    "poll_every": 0.02,
+    "closed_after": 0.1,
+    "rotated_after": 0.2,
+    "done_after": 0.15,
+}
+NO_KEYS = {"dedup_key": "nothing"}
+"""Events have no key: that they arrive once is not the window's doing."""
+
+
+@asynccontextmanager
+async def following(
+    directory: Path, api: EventApi, *paths: str, settle: bool = True, **more: Any
+) -> AsyncIterator[Running]:
+    """``paths``: patterns below the directory."""
+    files = {**QUICK, "paths": [str(directory / path) for path in paths], **more}
+    made = settings(directory, api.url, files, kind="files", schema=NO_KEYS)
+    async with running(made) as service:
+        yield service
+
+
+def append(path: Path, *lines: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(b"".join(line + b"\n" for line in lines))
+
+
+def rotate(path: Path, target: str) -> Path:
+    """As logrotate does it: under another name, and a new file in its place."""
+    moved = path.with_name(target)
+    os.rename(path, moved)
+    path.touch()
+    return moved
+
+
+def copy_and_truncate(path: Path, target: str) -> Path:
+    """As logrotate does it with copytruncate."""
+    copy = path.with_name(target)
+    copy.write_bytes(path.read_bytes())
+    os.truncate(path, 0)
+    return copy
+
+
+def counts(service: Running) -> FileCounts:
+    (feed,) = service.service.brokers.feeds
+    found = feed.source.counts
+    assert isinstance(found, FileCounts)
+    return found
+
+
+async def counted(service: Running, name: str, value: int) -> None:
+    await until(lambda: getattr(counts(service), name) == value, service.task)
+
+
+async def looked(service: Running, times: int = 3) -> None:
+    """Until all files were looked at so many times more."""
+    (feed,) = service.service.brokers.feeds
+    source: Any = feed.source
+    last = source.looks + times
+    await until(lambda: source.looks >= last, service.task)
+
+
+def assert_once(api: EventApi, expected: list[bytes]) -> None:
+    """Each arrived, once."""
+    arrived = Counter(api.events)
+    assert sorted(Counter(expected) - arrived) == [], "lost"
+    assert sorted(arrived - Counter(expected)) == [], "doubled"

@@ -1,0 +1,151 @@
+"""Files that are renamed, copied, truncated, packed and deleted beside those who write and read them."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from tests.event_api import EventApi, event, events
+from tests.integration.sources.live.support import (
+    append,
+    assert_once,
+    copy_and_truncate,
+    counted,
+    counts,
+    following,
+    looked,
+    rotate,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_renamed(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    append(log, *events(10))
+    async with EventApi() as api:
+        async with following(tmp_path, api, "app.log") as service:
+            await service.settled(10)
+            old = rotate(log, "app.log.1")
+            append(old, *events(5, first=10))
+            append(log, *events(5, first=15))
+            await service.settled(20)
+            await counted(service, "files_done", 1)
+            assert counts(service).files == 1
+            append(log, *events(5, first=20))
+            await service.settled(25)
+        append(log, *events(5, first=25))
+        old = rotate(log, "app.log.2")
+        append(log, *events(5, first=30))
+        async with following(tmp_path, api, "app.log") as service:
+            await service.settled(10)
+        assert_once(api, events(35))
+        async with following(tmp_path, api, "app.log*") as service:
+            append(old, event(35))
+            await service.settled(1)
+        assert_once(api, events(36))
+        assert counts(service).truncated == 0
+
+
+@pytest.mark.parametrize("pattern", ["app.log", "app.log*"])
+async def test_copytruncate(tmp_path: Path, pattern: str) -> None:
+    log = tmp_path / "app.log"
+    append(log, *events(20))
+    async with EventApi() as api:
+        async with following(tmp_path, api, pattern) as service:
+            await service.settled(20)
+            append(log, *events(20, first=20))
+            copy_and_truncate(log, "app.log.1")
+            append(log, *events(3, first=40))
+            await service.settled(43)
+            copy_and_truncate(log, "app.log.2")
+            append(log, *events(30, first=43))
+            await service.settled(73)
+            assert counts(service).truncated == 2
+            await looked(service)
+        async with following(tmp_path, api, pattern) as service:
+            await looked(service)
+            append(log, event(73))
+            await service.settled(1)
+        assert_once(api, events(74))
+        assert counts(service).lost_bytes == 0
+
+
+async def test_copytruncate_while_down(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    append(log, *events(20))
+    async with EventApi() as api:
+        async with following(tmp_path, api, "app.log*") as service:
+            await service.settled(20)
+        append(log, *events(20, first=20))
+        copy_and_truncate(log, "app.log.1")
+        append(log, *events(3, first=40))
+        async with following(tmp_path, api, "app.log*") as service:
+            await service.settled(23)
+            await looked(service)
+        assert_once(api, events(43))
+
+
+async def test_packed(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    append(log, *events(20))
+    async with EventApi() as api:
+        async with following(tmp_path, api, "app.log*") as service:
+            await service.settled(20)
+            old = rotate(log, "app.log.1")
+            append(old, *events(5, first=20))
+            await service.settled(25)
+            old.with_name("app.log.1.gz").write_bytes(gzip.compress(old.read_bytes()))
+            old.unlink()
+            append(log, event(25))
+            await service.settled(26)
+            await looked(service, 30)
+        assert_once(api, events(26))
+        append(log, *events(20, first=26))
+        async with following(tmp_path, api, "app.log*") as service:
+            await service.settled(20)
+        append(log, *events(7, first=46))
+        log.with_name("app.log.2.gz").write_bytes(gzip.compress(log.read_bytes()))
+        log.unlink()
+        async with following(tmp_path, api, "app.log*") as service:
+            await service.settled(7)
+            await looked(service, 30)
+        assert_once(api, events(53))
+
+
+async def test_deleted(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    append(log, *events(5))
+    async with EventApi() as api, following(tmp_path, api, "app.log") as service:
+        await service.settled(5)
+        with log.open("ab") as writer:
+            log.unlink()
+            writer.write(event(5) + b"\n")
+            writer.flush()
+            await service.settled(6)
+            writer.write(event(6)[:40])
+        await counted(service, "files_done", 1)
+        append(log, *events(5, first=7))
+        await service.settled(12)
+        log.unlink()
+        await counted(service, "files_done", 2)
+        for time in range(2):  # so short a file may be the same once more
+            append(log, *events(2, first=12))
+            await service.settled(14 + 2 * time)
+            log.unlink()
+            await counted(service, "files_done", 3 + time)
+        assert_once(api, [*events(6), *events(5, first=7), *events(2, first=12), *events(2, first=12)])
+        assert service.ledger["rejected"] == 1
+
+
+async def test_truncated(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    append(log, *events(5))
+    async with EventApi() as api, following(tmp_path, api, "*.log") as service:
+        await service.settled(5)
+        log.write_bytes(b"".join(event(n) + b"\n" for n in range(9, 5, -1)))
+        await service.settled(9)
+        log.write_bytes(b"".join(event(n) + b"\n" for n in range(30, 40)))
+        await service.settled(19)
+        assert counts(service).truncated == 2
+        assert_once(api, [*events(5), *events(4, first=6), *events(10, first=30)])
