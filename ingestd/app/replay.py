@@ -120,8 +120,11 @@ async def open_replay(
                 serve_metrics(pipeline.metrics.registry, settings.metrics.host, settings.metrics.port)
             )
         await compare_api(pipeline, login, warn)
+        ahead = pipeline.validator.look_ahead(pipeline.window.secret)
         for reader in readers:
-            source = FileSource(reader, pipeline.journal, clock=clock, warn=warn, from_start=from_start)
+            source = FileSource(
+                reader, pipeline.journal, clock=clock, warn=warn, from_start=from_start, ahead=ahead
+            )
             await source.open()
             sources.append(source)
         yield Replay(pipeline, sources, outside.signals, from_start)

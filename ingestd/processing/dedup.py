@@ -49,7 +49,8 @@ class Window:
 
     def __init__(self, secret: bytes, *, max_count: int = 1_000_000, max_age_s: float = 600.0) -> None:
         make: Any = compiled.KeyTable if compiled else KeyTable
-        self._table: KeyTable = make(secret[:_SECRET_BYTES], max_count, max_age_s)
+        self.secret = secret[:_SECRET_BYTES]
+        self._table: KeyTable = make(self.secret, max_count, max_age_s)
         self._followers: dict[bytes, list[WaitingCopy]] = {}
         self.follower_count = 0
         self.follower_bytes = 0
@@ -145,6 +146,7 @@ class KeyTable:
         self._pending: set[bytes] = set()
         self._closed: deque[tuple[float, list[bytes]]] = deque()  # (time of the youngest key, keys)
         self._current: list[bytes] = []
+        self._current_count = 0  # that became known in it, also those that were freed since
         self._current_since = self._current_until = 0.0
         self._stale: Counter[bytes] = Counter()  # freed, but still in a generation
         self._stale_places = 0
@@ -244,31 +246,35 @@ class KeyTable:
             fresh = [digest for digest in dict.fromkeys(digests) if not self.has(digest)]
             for digest in fresh:
                 self._put(digest)
-            self._closed.append((confirmed_at, fresh))
-            self._shrink()
+            self._close_if_old(confirmed_at)
+            self._remember(fresh, confirmed_at)
 
     def _remember(self, digests: Sequence[bytes], now: float) -> None:
         first = 0
         while first < len(digests):
-            if not self._current:
-                self._current_since = now
-            self._current_until = now
-            last = first + self._generation - len(self._current)
+            if not self._current_count:
+                self._current_since = self._current_until = now
+            self._current_until = max(self._current_until, now)
+            last = min(len(digests), first + self._generation - self._current_count)
             self._current += digests[first:last]
+            self._current_count += last - first
             first = last
-            if len(self._current) >= self._generation:
+            if self._current_count >= self._generation:
                 self._close_generation()
         self._shrink()
 
     def _expire(self, now: float) -> None:
-        if self._current and now - self._current_since >= self._max_age_s / _GENERATIONS:
-            self._close_generation()
+        self._close_if_old(now)
         while self._closed and now - self._closed[0][0] > self._max_age_s:
             self._forget()
 
+    def _close_if_old(self, now: float) -> None:
+        if self._current_count and now - self._current_since >= self._max_age_s / _GENERATIONS:
+            self._close_generation()
+
     def _close_generation(self) -> None:
         self._closed.append((self._current_until, self._current))
-        self._current = []
+        self._current, self._current_count = [], 0
 
     def _shrink(self) -> None:
         while len(self) > self._max_count and self._closed:

@@ -12,7 +12,7 @@ from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
 from ingestd.core.sequences import missing
 from ingestd.schemas.key_paths import KeyPaths, KeyWatch
-from ingestd.schemas.schema import FieldError, Keys, Refusal, Schema
+from ingestd.schemas.schema import FieldError, Keys, LookAhead, LooksAhead, Refusal, Schema
 from ingestd.telemetry.repeats import template
 
 FIRST_EVENTS = 100
@@ -76,6 +76,11 @@ class Validator:
             for _ in self._explain(events, keys, refusals):
                 pass
         return self._checked(events, keys, refusals, again=again)
+
+    def look_ahead(self, secret: bytes) -> LookAhead | None:
+        """See ``LooksAhead``."""
+        ahead = None if self._custom else self._schema
+        return ahead.look_ahead(secret) if isinstance(ahead, LooksAhead) else None
 
     def in_steps(self, events: Sequence[bytes]) -> Iterator[ValidatedChunk | None]:
         """As ``check``, by blocks of the events in their order; their indices count from the block's first.

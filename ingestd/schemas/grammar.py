@@ -20,6 +20,7 @@ import msgspec
 
 from ingestd.schemas.schema import (
     Keys,
+    LookAhead,
     Refusal,
     Schema,
     describe,
@@ -235,6 +236,10 @@ class KeysWithin(Protocol):
         """As ``keys``; it accepts no event over these."""
         ...
 
+    def look_ahead_within(self, limits: EventLimits, secret: bytes, /) -> LookAhead | None:
+        """See ``LooksAhead``."""
+        ...
+
 
 class LimitedSchema:
     """``schema``, which is only asked about events within ``limits``."""
@@ -244,17 +249,21 @@ class LimitedSchema:
         self.default_key = schema.default_key
         self._schema = schema
         self._limits = limits
-        self._looks_itself = schema.keys_within if isinstance(schema, KeysWithin) else None
+        self._within = schema if isinstance(schema, KeysWithin) else None
 
     def keys(self, events: Sequence[bytes]) -> Keys:
-        if self._looks_itself:
-            return self._looks_itself(events, self._limits)
+        if self._within:
+            return self._within.keys_within(events, self._limits)
         over = self._limits.over(events)
         if not over:
             return self._schema.keys(events)
         over = frozenset(over)
         found = iter(self._schema.keys([event for i, event in enumerate(events) if i not in over]))
         return [None if i in over else next(found) for i in range(len(events))]
+
+    def look_ahead(self, secret: bytes) -> LookAhead | None:
+        """See ``LooksAhead``."""
+        return self._within.look_ahead_within(self._limits, secret) if self._within else None
 
     def explain(self, event: bytes) -> Refusal | None:
         if broken := find_refusal(event, max_depth=self._limits.max_depth):

@@ -14,7 +14,7 @@ from ingestd.core.sequences import COMPILED, missing
 from ingestd.schemas import Action
 from ingestd.schemas.grammar import MAX_DEPTH, EventLimits, is_plain, is_utf8, opened
 from ingestd.schemas.rfc3339 import is_common, is_timestamp
-from ingestd.schemas.schema import Keys, Refusal
+from ingestd.schemas.schema import Keys, LookAhead, Refusal
 
 Version = Literal[1, 2, 3]
 
@@ -165,6 +165,16 @@ class InteractionSchema:
                 if key is not None:
                     keys[index] = key
         return keys
+
+    def look_ahead_within(self, limits: EventLimits, secret: bytes, /) -> LookAhead | None:
+        if not COMPILED:
+            return None
+
+        def look(events: Any) -> None:
+            if isinstance(events, COMPILED):
+                events.look_ahead(*limits, secret)  # type: ignore[attr-defined]
+
+        return look
 
     def explain(self, event: bytes) -> Refusal | None:
         from ingestd.schemas import interaction_model  # pydantic, which a file of valid events never needs

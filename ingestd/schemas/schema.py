@@ -6,9 +6,9 @@ character is invalid. Payloads may hold personal data, so a value is shown only 
 """
 
 import re
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from ingestd.core.reasons import Reason
 from ingestd.core.text import cut
@@ -69,6 +69,20 @@ class Schema(Protocol):
 
     def explain(self, event: bytes) -> Refusal | None:
         """The full check of one event: None if it is valid."""
+        ...
+
+
+LookAhead = Callable[[Sequence[bytes]], None]
+"""Does with a chunk's events what needs neither order nor the interpreter's lock, before anybody asks for it:
+another thread than that of the event loop does it meanwhile."""
+
+
+@runtime_checkable
+class LooksAhead(Protocol):
+    """A schema that may have such a part."""
+
+    def look_ahead(self, secret: bytes) -> LookAhead | None:
+        """A part of ``keys``, and of a window's digests under ``secret``. None: there is none."""
         ...
 
 

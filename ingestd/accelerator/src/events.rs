@@ -1,6 +1,6 @@
 //! Sequences of events and of their digests, which take the place of Python's lists of `bytes`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use memchr::memchr_iter;
 use pyo3::basic::CompareOp;
@@ -9,9 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PySlice};
 
 use crate::keys::Keys;
-use crate::table::{DIGEST_BYTES, Digest};
-
-const NO_KEY: Digest = [0; DIGEST_BYTES];
+use crate::table::{Digest, NO_KEY};
 
 /// Bytes that were read together, and where events are in them.
 pub struct Source {
@@ -38,7 +36,12 @@ pub struct Events {
     runs: Vec<Run>,
     /// How many events there are up to the end of each run.
     ends: Vec<usize>,
+    /// What `interaction_keys` will be asked for, and under which limits.
+    ahead: Mutex<Option<(Limits, Keys)>>,
 }
+
+/// `max_depth` and `max_bytes` of an event.
+type Limits = (usize, usize);
 
 impl Events {
     fn of_runs(runs: Vec<Run>) -> Self {
@@ -50,7 +53,7 @@ impl Events {
                 Some(*end)
             })
             .collect();
-        Self { runs, ends }
+        Self { runs, ends, ahead: Mutex::default() }
     }
 
     fn of_spans(data: Py<PyBytes>, spans: Vec<(u32, u32)>) -> Self {
@@ -307,9 +310,34 @@ impl Events {
     /// The keys of those that are certainly valid interactions; None for the others, of which nothing is said.
     /// No event of more than `max_bytes` is looked at.
     fn interaction_keys(&self, py: Python<'_>, max_depth: usize, max_bytes: usize) -> Keys {
+        match self.ahead.lock().ok().and_then(|mut made| made.take()) {
+            Some((limits, keys)) if limits == (max_depth, max_bytes) => keys,
+            _ => self.keys(py, (max_depth, max_bytes), None),
+        }
+    }
+
+    /// Have these keys made now, and their digests: by a thread that waits for nothing else.
+    fn look_ahead(&self, py: Python<'_>, max_depth: usize, max_bytes: usize, secret: &[u8]) {
+        let limits = (max_depth, max_bytes);
+        let keys = self.keys(py, limits, Some(secret));
+        if let Ok(mut made) = self.ahead.lock() {
+            *made = Some((limits, keys));
+        }
+    }
+}
+
+impl Events {
+    /// Without the interpreter's lock.
+    fn keys(&self, py: Python<'_>, limits: Limits, secret: Option<&[u8]>) -> Keys {
         let runs: Vec<(&[u8], &[(u32, u32)])> =
             self.runs.iter().map(|run| (run.source.data.bind(py).as_bytes(), run.spans())).collect();
-        py.detach(|| Keys::of_runs(&runs, max_depth, max_bytes))
+        py.detach(|| {
+            let mut keys = Keys::of_runs(&runs, limits.0, limits.1);
+            if let Some(secret) = secret {
+                keys.hash(secret);
+            }
+            keys
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 
 use crate::json;
-use crate::table::{DIGEST_BYTES, Digest};
+use crate::table::{DIGEST_BYTES, Digest, NO_KEY};
 
 /// At most; behind a secret that is shorter there is more room for keys.
 pub const SECRET_BYTES: usize = 16;
@@ -26,12 +26,15 @@ const EMPTY: Span = (1, 1);
 pub struct Keys {
     text: Vec<u8>,
     spans: Vec<Span>,
+    /// Under `secret`, as far as they were asked for; `NO_KEY` where there is no text, or it is new.
+    pub digests: Vec<Digest>,
+    secret: Vec<u8>,
 }
 
 impl Keys {
     pub fn of_runs(runs: &[(&[u8], &[(u32, u32)])], max_depth: usize, max_bytes: usize) -> Self {
         let count = runs.iter().map(|(_, spans)| spans.len()).sum();
-        let mut keys = Self { text: Vec::with_capacity(count * 128), spans: Vec::with_capacity(count) };
+        let mut keys = Self::new(Vec::with_capacity(count * 128), Vec::with_capacity(count));
         for (data, spans) in runs {
             for &(start, end) in *spans {
                 let (start, end) = (start as usize, end as usize);
@@ -44,6 +47,10 @@ impl Keys {
             }
         }
         keys
+    }
+
+    fn new(text: Vec<u8>, spans: Vec<Span>) -> Self {
+        Self { text, spans, digests: Vec::new(), secret: Vec::new() }
     }
 
     fn add(&mut self, parts: &[&[u8]]) -> Span {
@@ -68,24 +75,29 @@ impl Keys {
         PyList::new(py, (0..self.spans.len()).map(|index| self.get(py, index)).collect::<PyResult<Vec<_>>>()?)
     }
 
-    /// One digest for each, None where there is no text.
-    pub fn digests(&mut self, secret: &[u8]) -> Vec<Option<Digest>> {
-        for &(start, _) in &self.spans {
-            if start > 1 {
-                let start = start as usize;
-                self.text[start - secret.len()..start].copy_from_slice(secret);
-            }
+    /// Have `digests`, parallel to the keys.
+    pub fn hash(&mut self, secret: &[u8]) {
+        if self.secret != secret {
+            self.digests.clear();
+            self.secret = secret.to_vec();
+        }
+        self.digests.resize(self.spans.len(), NO_KEY);
+        let new = |index: &usize| self.spans[*index].0 > 1 && self.digests[*index] == NO_KEY;
+        let new: Vec<usize> = (0..self.spans.len()).filter(new).collect();
+        for &index in &new {
+            let start = self.spans[index].0 as usize;
+            self.text[start - secret.len()..start].copy_from_slice(secret);
         }
         let params = params();
-        let texts = self.spans.iter().filter(|span| span.0 > 1);
-        let mut jobs: Vec<HashManyJob<'_>> = texts
-            .map(|&(start, end)| {
-                HashManyJob::new(&params, &self.text[start as usize - secret.len()..end as usize])
-            })
-            .collect();
+        let job = |&index: &usize| {
+            let (start, end) = self.spans[index];
+            HashManyJob::new(&params, &self.text[start as usize - secret.len()..end as usize])
+        };
+        let mut jobs: Vec<HashManyJob<'_>> = new.iter().map(job).collect();
         hash_many(jobs.iter_mut());
-        let mut made = jobs.iter().map(|job| digest_of(job.to_hash().as_bytes()));
-        self.spans.iter().map(|span| if span.0 > 1 { made.next() } else { None }).collect()
+        for (&index, job) in new.iter().zip(&jobs) {
+            self.digests[index] = digest_of(job.to_hash().as_bytes());
+        }
     }
 }
 
@@ -93,7 +105,7 @@ impl Keys {
 impl Keys {
     #[staticmethod]
     fn concat(parts: Vec<PyRef<'_, Keys>>) -> Self {
-        let mut all = Self { text: Vec::new(), spans: Vec::new() };
+        let mut all = Self::new(Vec::new(), Vec::new());
         for part in &parts {
             let before = all.text.len() as u32;
             all.text.extend_from_slice(&part.text);
@@ -126,6 +138,9 @@ impl Keys {
             Some("") => EMPTY,
             Some(text) => self.add(&[text.as_bytes()]),
         };
+        if let Some(digest) = self.digests.get_mut(index) {
+            *digest = NO_KEY;
+        }
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use pyo3::types::PyBytes;
 
 use crate::events::{Digests, Events};
 use crate::keys::{Keys, SECRET_BYTES};
-use crate::table::{DIGEST_BYTES, Digest, State, Table};
+use crate::table::{Digest, NO_KEY, State, Table};
 
 /// The keys of a dedup window. See `ingestd/processing/dedup.py`.
 #[pyclass(module = "ingestd_accelerator")]
@@ -51,28 +51,27 @@ impl KeyTable {
     fn claim(slf: &Bound<'_, Self>, keys: &Bound<'_, PyAny>, now: f64) -> PyResult<Claimed> {
         let py = slf.py();
         let secret = &slf.borrow().secret.clone();
-        let made: Vec<Option<Digest>> = if let Ok(compiled) = keys.cast::<Keys>() {
+        let mut all: Vec<Digest> = if let Ok(compiled) = keys.cast::<Keys>() {
             let mut compiled = compiled.borrow_mut();
-            compiled.digests(secret)
+            compiled.hash(secret);
+            compiled.digests.clone()
         } else {
             keys.try_iter()?
                 .map(|key| {
-                    let key = key?.extract::<Option<String>>()?;
-                    Ok(key.filter(|text| !text.is_empty()).map(|text| keys::digest(secret, &text)))
+                    let key = key?.extract::<Option<String>>()?.filter(|text| !text.is_empty());
+                    Ok(key.map_or(NO_KEY, |text| keys::digest(secret, &text)))
                 })
                 .collect::<PyResult<_>>()?
         };
         let table = &mut slf.borrow_mut().table;
         table.expire(now);
         let (mut duplicates, mut copies) = (Vec::new(), Vec::new());
-        let mut all = vec![[0; DIGEST_BYTES]; made.len()];
-        for (index, digest) in made.iter().enumerate() {
-            let Some(digest) = digest else { continue };
-            match table.claim(digest) {
-                State::Pending => copies.push((index, PyBytes::new(py, digest).unbind())),
-                State::Known => duplicates.push(index),
-                _ => all[index] = *digest,
-            }
+        table.claim(&all, |index, state| match state {
+            State::Known => duplicates.push(index),
+            _ => copies.push((index, PyBytes::new(py, &all[index]).unbind())),
+        });
+        for &index in duplicates.iter().chain(copies.iter().map(|(index, _)| index)) {
+            all[index] = NO_KEY;
         }
         Ok((Digests { all }, duplicates, copies))
     }
@@ -83,19 +82,19 @@ impl KeyTable {
         let all = read(digests)?;
         let table = &mut slf.borrow_mut().table;
         table.expire(now);
-        table.confirm(all.iter(), now);
+        table.confirm(&all, now);
         Ok(())
     }
 
     fn release(slf: &Bound<'_, Self>, digests: &Bound<'_, PyAny>) -> PyResult<()> {
         let all = read(digests)?;
-        slf.borrow_mut().table.release(all.iter());
+        slf.borrow_mut().table.release(&all);
         Ok(())
     }
 
     fn forget(slf: &Bound<'_, Self>, digests: &Bound<'_, PyAny>) -> PyResult<()> {
         let all = read(digests)?;
-        slf.borrow_mut().table.forget(all.iter());
+        slf.borrow_mut().table.forget(&all);
         Ok(())
     }
 
@@ -106,16 +105,13 @@ impl KeyTable {
         now: f64,
     ) -> PyResult<()> {
         let all = read(digests)?;
-        slf.borrow_mut().table.restore(all.iter(), confirmed_at, now);
+        slf.borrow_mut().table.restore(&all, confirmed_at, now);
         Ok(())
     }
 
     fn reclaim(slf: &Bound<'_, Self>, digests: &Bound<'_, PyAny>) -> PyResult<()> {
         let all = read(digests)?;
-        let table = &mut slf.borrow_mut().table;
-        for digest in &all {
-            table.claim(digest);
-        }
+        slf.borrow_mut().table.claim(&all, |_, _| ());
         Ok(())
     }
 

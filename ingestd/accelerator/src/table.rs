@@ -1,161 +1,226 @@
 //! Keys that are pending or known, compactly. The rules are those of `ingestd/processing/dedup.py`, which is
 //! the definition; a test holds one to the other. No Python here.
+//!
+//! One open-addressing table with a byte beside each slot, which says to which generation its key belongs.
 
 use std::collections::VecDeque;
+use std::hint::black_box;
 
-use hashbrown::HashTable;
+use memchr::memchr;
 
 pub const DIGEST_BYTES: usize = 16;
 pub type Digest = [u8; DIGEST_BYTES];
 
+/// Of no key: BLAKE2b gives it for none that anybody will find.
+pub const NO_KEY: Digest = [0; DIGEST_BYTES];
+
 const GENERATIONS: usize = 16;
-const BLOCK: usize = 1 << 16;
-/// Slots are allocated in blocks, since one large vector would double for a moment whenever it grows.
+
+/// Live ones: more than age and number ever make, unless nearly all keys of each were freed.
+const MOST_GENERATIONS: usize = 200;
+
+/// Allocated from the start for at most so many keys. Memory that was not written to costs nothing.
+const MOST_AT_START: usize = 1 << 22;
+
+const LEAST_SLOTS: usize = 64;
+
+/// Looked up together, so that waiting for memory overlaps.
+const BLOCK: usize = 16;
+
+/// The tag of a key that is pending, and of a free slot.
+const PENDING: u8 = 0;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum State {
     Free,
     Pending,
     Known,
-    /// Freed, but its place in a generation is still there.
-    Stale,
+}
+
+/// Keys that became known at about the same time. `since`, `until`: when the first and the last did; `count`: how
+/// many did, `left`: of those that still are.
+struct Generation {
+    tag: u8,
+    since: f64,
+    until: f64,
+    count: usize,
+    left: usize,
+}
+
+impl Generation {
+    fn new(tag: u8) -> Self {
+        Self { tag, since: 0.0, until: f64::NEG_INFINITY, count: 0, left: 0 }
+    }
 }
 
 pub struct Table {
-    index: HashTable<u32>,
-    blocks: Vec<Vec<Digest>>,
-    states: Vec<State>,
-    free: Vec<u32>,
-    closed: VecDeque<(f64, Vec<u32>)>,
-    current: Vec<u32>,
-    since: f64,
-    until: f64,
+    slots: Vec<Digest>,
+    tags: Vec<u8>,
+    closed: VecDeque<Generation>,
+    current: Generation,
     max_count: usize,
     max_age_s: f64,
     generation: usize,
-    stale: usize,
     pub pending: usize,
     pub known: usize,
 }
 
 impl Table {
     pub fn new(max_count: usize, max_age_s: f64) -> Self {
+        let slots = (max_count.min(MOST_AT_START) * 3 / 2).max(LEAST_SLOTS);
         Self {
-            index: HashTable::new(),
-            blocks: Vec::new(),
-            states: Vec::new(),
-            free: Vec::new(),
+            slots: vec![NO_KEY; slots],
+            tags: vec![PENDING; slots],
             closed: VecDeque::new(),
-            current: Vec::new(),
-            since: 0.0,
-            until: 0.0,
+            current: Generation::new(1),
             max_count,
             max_age_s,
             generation: (max_count / GENERATIONS).max(1),
-            stale: 0,
             pending: 0,
             known: 0,
         }
     }
 
     pub fn state(&self, digest: &Digest) -> State {
-        self.find(digest).map_or(State::Free, |slot| self.states[slot as usize])
-    }
-
-    /// What the key was before; one that was free is pending now.
-    pub fn claim(&mut self, digest: &Digest) -> State {
-        let before = self.state(digest);
-        if before == State::Free {
-            self.put(digest, State::Pending);
+        match self.find(digest) {
+            Err(_) => State::Free,
+            Ok(slot) if self.tags[slot] == PENDING => State::Pending,
+            Ok(_) => State::Known,
         }
-        before
     }
 
-    pub fn confirm<'a>(&mut self, digests: impl Iterator<Item = &'a Digest>, now: f64) {
-        for digest in digests {
-            match self.find(digest) {
-                None => {
-                    let slot = self.put(digest, State::Known); // a dead letter's key, which was free meanwhile
+    /// Claims those that are free, but for `NO_KEY`; `found` is called with those that are not, by index.
+    pub fn claim(&mut self, digests: &[Digest], mut found: impl FnMut(usize, State)) {
+        for (number, block) in digests.chunks(BLOCK).enumerate() {
+            self.touch(block);
+            for (index, digest) in block.iter().enumerate() {
+                if *digest == NO_KEY {
+                    continue;
+                }
+                match self.find(digest) {
+                    Err(slot) => self.put(slot, digest),
+                    Ok(slot) => {
+                        let state = if self.tags[slot] == PENDING { State::Pending } else { State::Known };
+                        found(number * BLOCK + index, state);
+                    }
+                }
+            }
+        }
+    }
+
+    pub fn confirm(&mut self, digests: &[Digest], now: f64) {
+        for block in digests.chunks(BLOCK) {
+            self.touch(block);
+            for digest in block {
+                let mut found = self.find(digest);
+                if let Err(slot) = found {
+                    self.put(slot, digest); // a dead letter's key, which was free meanwhile
+                    found = self.find(digest); // the table may have grown
+                }
+                if let Ok(slot) = found
+                    && self.tags[slot] == PENDING
+                {
                     self.remember(slot, now);
                 }
-                Some(slot) if self.states[slot as usize] == State::Pending => {
-                    self.states[slot as usize] = State::Known;
-                    self.pending -= 1;
-                    self.known += 1;
-                    self.remember(slot, now);
-                }
-                Some(_) => {}
             }
         }
         self.shrink();
     }
 
-    pub fn release<'a>(&mut self, digests: impl Iterator<Item = &'a Digest>) {
+    pub fn release(&mut self, digests: &[Digest]) {
         for digest in digests {
-            if self.state(digest) == State::Pending {
-                let slot = self.take(digest);
-                self.states[slot as usize] = State::Free;
-                self.free.push(slot);
+            if let Ok(slot) = self.find(digest)
+                && self.tags[slot] == PENDING
+            {
+                self.remove(slot);
                 self.pending -= 1;
             }
         }
     }
 
     /// Known keys are free again.
-    pub fn forget<'a>(&mut self, digests: impl Iterator<Item = &'a Digest>) {
+    pub fn forget(&mut self, digests: &[Digest]) {
         for digest in digests {
-            if self.state(digest) == State::Known {
-                let slot = self.take(digest);
-                self.states[slot as usize] = State::Stale;
+            if let Ok(slot) = self.find(digest)
+                && self.tags[slot] != PENDING
+            {
+                let tag = self.tags[slot];
+                self.remove(slot);
                 self.known -= 1;
-                self.stale += 1;
+                if self.current.tag == tag {
+                    self.current.left -= 1;
+                } else if let Some(at) = self.closed.iter().position(|generation| generation.tag == tag) {
+                    self.closed[at].left -= 1;
+                    if self.closed[at].left == 0 {
+                        self.closed.remove(at);
+                    }
+                }
             }
-        }
-        if self.stale > self.max_count {
-            self.sweep();
         }
     }
 
-    pub fn restore<'a>(&mut self, digests: impl Iterator<Item = &'a Digest>, confirmed_at: f64, now: f64) {
+    pub fn restore(&mut self, digests: &[Digest], confirmed_at: f64, now: f64) {
         if now - confirmed_at > self.max_age_s {
             return;
         }
-        let mut fresh = Vec::new();
+        self.close_if_old(confirmed_at);
         for digest in digests {
-            if self.state(digest) == State::Free {
-                fresh.push(self.put(digest, State::Known));
+            if let Err(slot) = self.find(digest) {
+                self.put(slot, digest);
+                if let Ok(slot) = self.find(digest) {
+                    self.remember(slot, confirmed_at);
+                }
             }
         }
-        self.closed.push_back((confirmed_at, fresh));
         self.shrink();
     }
 
     pub fn expire(&mut self, now: f64) {
-        if !self.current.is_empty() && now - self.since >= self.max_age_s / GENERATIONS as f64 {
-            self.close_generation();
-        }
-        while self.closed.front().is_some_and(|(at, _)| now - at > self.max_age_s) {
+        self.close_if_old(now);
+        while self.closed.front().is_some_and(|oldest| now - oldest.until > self.max_age_s) {
             self.drop_oldest();
         }
     }
 
     // --- generations ---
 
-    fn remember(&mut self, slot: u32, now: f64) {
-        if self.current.is_empty() {
-            self.since = now;
+    /// A pending key is known from now on.
+    fn remember(&mut self, slot: usize, now: f64) {
+        if self.current.count == 0 {
+            self.current.since = now;
         }
-        self.until = now;
-        self.current.push(slot);
-        if self.current.len() >= self.generation {
+        self.current.until = self.current.until.max(now);
+        self.current.count += 1;
+        self.current.left += 1;
+        self.tags[slot] = self.current.tag;
+        self.pending -= 1;
+        self.known += 1;
+        if self.current.count >= self.generation {
+            self.close_generation();
+        }
+    }
+
+    fn close_if_old(&mut self, now: f64) {
+        if self.current.count > 0 && now - self.current.since >= self.max_age_s / GENERATIONS as f64 {
             self.close_generation();
         }
     }
 
     fn close_generation(&mut self) {
-        let mut closed = std::mem::take(&mut self.current);
-        closed.shrink_to_fit();
-        self.closed.push_back((self.until, closed));
+        if self.closed.len() >= MOST_GENERATIONS {
+            self.drop_oldest();
+        }
+        let mut next = self.current.tag;
+        loop {
+            next = if next == u8::MAX { PENDING + 1 } else { next + 1 };
+            if next != self.current.tag && self.closed.iter().all(|generation| generation.tag != next) {
+                break;
+            }
+        }
+        let closed = std::mem::replace(&mut self.current, Generation::new(next));
+        if closed.left > 0 {
+            self.closed.push_back(closed);
+        }
     }
 
     fn shrink(&mut self) {
@@ -165,86 +230,98 @@ impl Table {
     }
 
     fn drop_oldest(&mut self) {
-        for slot in self.closed.pop_front().map(|(_, slots)| slots).unwrap_or_default() {
-            if self.states[slot as usize] == State::Known {
-                let digest = *self.digest(slot);
-                self.take(&digest);
-                self.known -= 1;
-            } else {
-                self.stale -= 1;
-            }
-            self.states[slot as usize] = State::Free;
-            self.free.push(slot);
+        let Some(oldest) = self.closed.pop_front() else { return };
+        self.known -= oldest.left;
+        let (mut left, mut from) = (oldest.left, 0);
+        while left > 0 {
+            let Some(slot) = memchr(oldest.tag, &self.tags[from..]) else { break };
+            from += slot; // what moves into this slot is looked at next
+            self.remove(from);
+            left -= 1;
         }
-    }
-
-    /// Take the places of freed keys out of the generations.
-    fn sweep(&mut self) {
-        let (states, free) = (&mut self.states, &mut self.free);
-        let mut keep = |slot: &u32| {
-            let stale = states[*slot as usize] == State::Stale;
-            if stale {
-                states[*slot as usize] = State::Free;
-                free.push(*slot);
-            }
-            !stale
-        };
-        for (_, slots) in &mut self.closed {
-            slots.retain(&mut keep);
-        }
-        self.current.retain(&mut keep);
-        self.stale = 0;
     }
 
     // --- slots ---
 
-    fn find(&self, digest: &Digest) -> Option<u32> {
-        self.index.find(hash(digest), |&slot| self.digest(slot) == digest).copied()
-    }
-
-    fn digest(&self, slot: u32) -> &Digest {
-        &self.blocks[slot as usize / BLOCK][slot as usize % BLOCK]
-    }
-
-    /// A digest that is not in the table.
-    fn put(&mut self, digest: &Digest, state: State) -> u32 {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            let slot = self.states.len();
-            self.states.push(State::Free);
-            if slot % BLOCK == 0 {
-                self.blocks.push(Vec::with_capacity(BLOCK));
+    /// Where it is, or where it would be.
+    fn find(&self, digest: &Digest) -> Result<usize, usize> {
+        let mut slot = self.home(digest);
+        loop {
+            let there = &self.slots[slot];
+            if there == digest {
+                return Ok(slot);
             }
-            self.blocks[slot / BLOCK].push([0; DIGEST_BYTES]);
-            u32::try_from(slot).expect("a window of fewer than four thousand million keys")
-        });
-        self.blocks[slot as usize / BLOCK][slot as usize % BLOCK] = *digest;
-        self.states[slot as usize] = state;
-        if state == State::Pending {
-            self.pending += 1;
-        } else {
-            self.known += 1;
-        }
-        let blocks = &self.blocks;
-        self.index.insert_unique(hash(digest), slot, |&slot| {
-            hash(&blocks[slot as usize / BLOCK][slot as usize % BLOCK])
-        });
-        slot
-    }
-
-    /// Take a digest that is there out of the index. Its slot is the caller's.
-    fn take(&mut self, digest: &Digest) -> u32 {
-        let blocks = &self.blocks;
-        let found = self.index.find_entry(hash(digest), |&slot| {
-            &blocks[slot as usize / BLOCK][slot as usize % BLOCK] == digest
-        });
-        match found {
-            Ok(entry) => entry.remove().0,
-            Err(_) => unreachable!("the caller has found it"),
+            if *there == NO_KEY {
+                return Err(slot);
+            }
+            slot = self.behind(slot);
         }
     }
-}
 
-/// Digests are made under a secret: nobody can choose them to fall together.
-fn hash(digest: &Digest) -> u64 {
-    u64::from_le_bytes(*digest.first_chunk().expect("sixteen bytes"))
+    /// Digests are made under a secret: nobody can choose them to fall together.
+    fn home(&self, digest: &Digest) -> usize {
+        let hash = u64::from_le_bytes(*digest.first_chunk().expect("sixteen bytes"));
+        ((u128::from(hash) * self.slots.len() as u128) >> 64) as usize
+    }
+
+    fn behind(&self, slot: usize) -> usize {
+        if slot + 1 == self.slots.len() { 0 } else { slot + 1 }
+    }
+
+    /// Ask for the memory of all of them, which then comes together.
+    fn touch(&self, digests: &[Digest]) {
+        let mut all = 0;
+        for digest in digests {
+            all |= self.slots[self.home(digest)][0];
+        }
+        black_box(all);
+    }
+
+    /// A digest that is not there, into the slot that `find` has given. It is pending.
+    fn put(&mut self, slot: usize, digest: &Digest) {
+        self.slots[slot] = *digest;
+        self.tags[slot] = PENDING;
+        self.pending += 1;
+        if (self.pending + self.known) * 4 > self.slots.len() * 3 {
+            self.grow();
+        }
+    }
+
+    fn grow(&mut self) {
+        let count = self.slots.len() * 2;
+        let slots = std::mem::replace(&mut self.slots, vec![NO_KEY; count]);
+        let tags = std::mem::replace(&mut self.tags, vec![PENDING; count]);
+        for (digest, tag) in slots.iter().zip(tags) {
+            if *digest != NO_KEY
+                && let Err(slot) = self.find(digest)
+            {
+                self.slots[slot] = *digest;
+                self.tags[slot] = tag;
+            }
+        }
+    }
+
+    /// Keys behind it that stand there for want of a better slot move up. It is no longer counted by the caller.
+    fn remove(&mut self, slot: usize) {
+        let (mut hole, mut next) = (slot, slot);
+        loop {
+            next = self.behind(next);
+            let digest = self.slots[next];
+            if digest == NO_KEY {
+                break;
+            }
+            if self.distance(self.home(&digest), next) >= self.distance(hole, next) {
+                self.slots[hole] = digest;
+                self.tags[hole] = self.tags[next];
+                hole = next;
+            }
+        }
+        self.slots[hole] = NO_KEY;
+        self.tags[hole] = PENDING;
+    }
+
+    /// Slots from one to another, onward.
+    fn distance(&self, from: usize, to: usize) -> usize {
+        if to >= from { to - from } else { to + self.slots.len() - from }
+    }
 }

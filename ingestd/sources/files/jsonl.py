@@ -18,6 +18,7 @@ from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock
 from ingestd.core.receipt import OrderedAcks, Receipt
 from ingestd.core.unwrap import Unwrapper
+from ingestd.schemas.schema import LookAhead
 from ingestd.sources.files.arrays import JsonArray
 from ingestd.sources.files.formats import Recoded, StreamFormat, encoding_of, layout_of, other_format
 from ingestd.sources.files.splitting import Damaged, Lines, Region
@@ -115,8 +116,11 @@ class JsonSource:
     def close(self) -> None:
         self._input.close()
 
-    async def chunks(self, start: int = 0, line: int = 1) -> AsyncIterator[Chunk]:
-        """Chunks from ``start``, a position at which an earlier chunk ended; 0 is the beginning.
+    async def chunks(
+        self, start: int = 0, line: int = 1, *, ahead: LookAhead | None = None
+    ) -> AsyncIterator[Chunk]:
+        """Chunks from ``start``, a position at which an earlier chunk ended; 0 is the beginning. ``ahead``:
+        the thread that reads them calls it with the events of each.
 
         Damage ends the iteration early: what came before is good, ``damage`` says what happened.
         """
@@ -132,7 +136,7 @@ class JsonSource:
             return
         try:
             at_once = _REGIONS_AT_ONCE if self.keeper is Keeper.SOURCE else 1
-            while regions := await in_thread(partial(_take, splitter, at_once, self._unwrap)):
+            while regions := await in_thread(partial(_take, splitter, at_once, self._unwrap, ahead)):
                 for region in regions:
                     yield self._chunk(region)
         except Damaged as damage:
@@ -234,12 +238,16 @@ async def in_thread(work: Callable[[], T]) -> T:
     return done  # noqa: RET504 - the block might swallow an error, for all that mypy knows
 
 
-def _take(splitter: Lines | JsonArray, count: int, unwrap: Unwrapper | None) -> list[Region]:
+def _take(
+    splitter: Lines | JsonArray, count: int, unwrap: Unwrapper | None, ahead: LookAhead | None
+) -> list[Region]:
     """Up to ``count`` regions; none at the end. Raises Damaged, once all before the damage was taken."""
     regions: list[Region] = []
     try:
         while len(regions) < count and (region := splitter.next_region()):
             regions.append(unwrapped(region, unwrap) if unwrap else region)
+            if ahead:
+                ahead(regions[-1].events)
     except Damaged:
         if not regions:
             raise  # else it is raised again by the next call
@@ -247,10 +255,9 @@ def _take(splitter: Lines | JsonArray, count: int, unwrap: Unwrapper | None) -> 
 
 
 class FileSource:
-    """``reader`` is open already: what cannot be read at all is said before anything else is done.
-
-    ``start``: the offset where this run begins; ``read_before``: the wall time when it was read to there.
-    """
+    """``reader`` is open already: what cannot be read at all is said before anything else is done. ``ahead``:
+    see its ``chunks``. ``start``: the offset where this run begins; ``read_before``: the wall time when it
+    was read to there."""
 
     def __init__(
         self,
@@ -260,6 +267,7 @@ class FileSource:
         clock: Clock,
         warn: Callable[[str], None],
         from_start: bool = False,
+        ahead: LookAhead | None = None,
     ) -> None:
         self.reader = reader
         self.keeper = reader.keeper
@@ -269,6 +277,7 @@ class FileSource:
         self._clock = clock
         self._warn = warn
         self._from_start = from_start
+        self._ahead = ahead
         self._acks = OrderedAcks(self.ack)
 
     @property
@@ -307,7 +316,7 @@ class FileSource:
         self.start, self._line, self.read_before = state.position, state.line, state.moved
 
     async def chunks(self) -> AsyncIterator[tuple[Chunk, Receipt]]:
-        async for chunk in self.reader.chunks(self.start, self._line):
+        async for chunk in self.reader.chunks(self.start, self._line, ahead=self._ahead):
             end = Position(chunk.end, chunk.next_line, chunk.mark)
             chunk.receipt = self._acks.receipt(len(chunk.events), end, self._clock.monotonic())
             yield chunk, chunk.receipt

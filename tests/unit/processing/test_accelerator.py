@@ -276,9 +276,16 @@ TestTables = TablesSideBySide.TestCase
 @settings(max_examples=examples(50))
 def test_keys_of_events_are_hashed_as_in_python(batch: list[bytes], secret: bytes) -> None:
     schema = InteractionSchema()
-    plain = [key for key in schema.keys(batch) if key]
-    keys = schema.keys(events_of(batch))
-    digests, duplicates, copies = compiled.KeyTable(secret, 100, 10.0).claim(keys, 0.0)
-    expected = KeyTable(secret, 100, 10.0).claim(schema.keys(batch), 0.0)
-    assert (list(digests), duplicates, copies) == (list(expected[0]), *expected[1:])
-    assert len(plain) == sum(key is not None for key in keys)
+    looked = events_of(batch)
+    ahead = schema.look_ahead_within(LIMITS, secret)
+    assert ahead
+    ahead(looked)
+    for events, limits in ((events_of(batch), None), (looked, LIMITS), (looked, LIMITS)):
+        keys = schema.keys_within(events, limits)
+        plain = schema.keys_within(batch, limits)
+        for other in (secret, b"another", secret):  # a key that is set later, as one that was explained
+            digests, duplicates, copies = compiled.KeyTable(other, 100, 10.0).claim(keys, 0.0)
+            expected = KeyTable(other, 100, 10.0).claim(plain, 0.0)
+            assert (list(digests), duplicates, copies) == (list(expected[0]), *expected[1:])
+            if len(batch):
+                plain[0] = keys[0] = f"set {len(plain[0] or '')}"
