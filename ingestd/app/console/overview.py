@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from itertools import accumulate
 
 from ingestd import __version__
 from ingestd.admin.read_model import Charts, Overview, ProducerView, Rates, SinkView, SpoolView
@@ -31,8 +32,9 @@ def sample(service: Service) -> None:
     for producer, events in _counts(service).items():
         if events:
             values[f"producer {producer}"] = events
-    for (name, bound), count in _answers(service).items():
-        values[f"seconds {name} {bound}"] = count
+    for name, counts in service.metrics.answered.items():
+        for bound, count in zip(ATTEMPT_BOUNDS, accumulate(counts), strict=True):
+            values[f"seconds {name} {bound}"] = count
     history.add(now, service.clock.wall(), values)
 
 
@@ -158,17 +160,6 @@ def _sink(service: Service, runner: SinkRunner, now: float, wall: float) -> Sink
         p50=middle,
         p99=slow,
     )
-
-
-def _answers(service: Service) -> dict[tuple[str, float], float]:
-    """How many requests of each sink were answered within how long, whatever the answer."""
-    counts: dict[tuple[str, float], float] = {}
-    for metric in service.metrics.attempt_seconds.collect():
-        for one in metric.samples:
-            if one.name.endswith("_bucket") and one.labels["answer"] != "none":
-                place = one.labels["sink"], float(one.labels["le"])
-                counts[place] = counts.get(place, 0.0) + one.value
-    return counts
 
 
 def _seconds(history: History, sink: str) -> tuple[float | None, float | None]:
