@@ -13,7 +13,7 @@ from ingestd.app.state_place import directory_of
 from ingestd.core.errors import NotFound, UserError
 from ingestd.store.connection import FILE_NAME
 from ingestd.store.lock import holder_of
-from ingestd.store.parked_sinks import is_held, read_backlog, set_parked
+from ingestd.store.parked_sinks import is_held, read_parked, set_parked
 from ingestd.store.spool_inspection import SpoolInspection
 
 _LOOK_S = 0.05
@@ -23,7 +23,7 @@ def stat(state_dir: str | None, *, now: float) -> dict[str, Any]:
     """How much waits, since when, and which damage was ever found."""
     directory = directory_of(state_dir)
     stock = SpoolInspection(directory).stock()
-    parked = read_backlog(directory / FILE_NAME, {}).parked
+    parked = read_parked(directory / FILE_NAME)
     return {
         "events": stock.totals.events,
         "bytes": stock.totals.size_bytes,

@@ -6,8 +6,6 @@ its events stay in the spool, in their order, up to ``spool.max_parked`` beyond 
 others.
 """
 
-import asyncio
-import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -17,6 +15,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.units import human_seconds, human_size
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.admission import Backpressure
+from ingestd.store.connection import StoreFailed
 from ingestd.store.database import Database
 from ingestd.store.parked_sinks import BacklogNotes, note_held, read_backlog
 from ingestd.store.spool import Spool
@@ -76,8 +75,8 @@ class Parking:
         """Take over what a person has asked for, and what the bounds say."""
         asked = {sink: self._spool.cursors[sink].position for sink in self._bounds}
         notes = BacklogNotes({runner.name: 0.0 for runner in self._runners if runner.parked == BY_PERSON}, {})
-        with suppress(sqlite3.Error):  # busy, or repaired at this moment: the next time will do
-            notes = await asyncio.to_thread(read_backlog, self._database.path, asked)
+        with suppress(StoreFailed):  # busy: the next time will do
+            notes = await self._spool.reader.run(partial(read_backlog, positions=asked))
         for sink, bound in self._bounds.items():
             self._judge(sink, bound, notes.oldest.get(sink))
         self._pressure.overdue = next(

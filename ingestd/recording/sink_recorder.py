@@ -76,8 +76,7 @@ class SinkRecorder:
         self.waiting = waiting
         self._seconds = {known: metrics.attempt_seconds.labels(sink, known) for known in ANSWER_CLASSES}
         self._answered = metrics.answered.setdefault(sink, [0] * len(ATTEMPT_BOUNDS))
-        self._clock = clock
-        self._warn = warn
+        self._clock, self._warn = clock, warn
         self._first_question_after_s = initial_delay_s
         self._learned_bytes = sys.maxsize
         self._letters = RetriedLetters(sink, self.ledger, events, journal, audit, clock, warn)
@@ -119,9 +118,8 @@ class SinkRecorder:
             ledger.retries += batch.attempts > 1
         self._events.ledger.unmatched_item_errors += verdict.unmatched
         batch.latency_s = answer.seconds
-        answer_class = ANSWER_CLASS.get(answer.status, "none")
-        self._seconds[answer_class].observe(answer.seconds, batch.exemplar)
-        self._answered[bisect_left(ATTEMPT_BOUNDS, answer.seconds)] += answer_class != "none"
+        self._seconds[ANSWER_CLASS.get(answer.status, "none")].observe(answer.seconds, batch.exemplar)
+        self._answered[bisect_left(ATTEMPT_BOUNDS, answer.seconds)] += answer.status in ANSWER_CLASS
         if batch.attempts > 1:
             self._audit(
                 AuditEntry.BATCH_RETRIED,

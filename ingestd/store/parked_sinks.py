@@ -22,13 +22,17 @@ class BacklogNotes(NamedTuple):
     oldest: dict[str, float | None]
 
 
-def read_backlog(path: Path, positions: Mapping[str, int]) -> BacklogNotes:
-    """Beside the writer. ``positions``: of the sinks whose oldest chunk is asked for. Raises
-    sqlite3.Error."""
+def read_parked(path: Path) -> dict[str, float]:
+    """Beside the service: sink -> since when. Raises sqlite3.Error."""
     with closing(connect_without_trace(path)) as connection:
-        oldest = {sink: connection.execute(_OLDEST, (at,)).fetchone() for sink, at in positions.items()}
-        parked = {sink: float(at) for sink, at in connection.execute(_PARKED)}
-        return BacklogNotes(parked, {sink: row[0] if row else None for sink, row in oldest.items()})
+        return read_backlog(connection, {}).parked
+
+
+def read_backlog(connection: sqlite3.Connection, positions: Mapping[str, int]) -> BacklogNotes:
+    """``positions``: of the sinks whose oldest chunk is asked for. Raises sqlite3.Error."""
+    oldest = {sink: connection.execute(_OLDEST, (at,)).fetchall() for sink, at in positions.items()}
+    parked = {sink: float(at) for sink, at in connection.execute(_PARKED)}
+    return BacklogNotes(parked, {sink: rows[0][0] if rows else None for sink, rows in oldest.items()})
 
 
 def set_parked(

@@ -29,8 +29,7 @@ Route = Callable[[Sequence[bytes]], Routed]
 MAX_CHUNK_BYTES = 256 * 1024
 """Of events in a chunk; a larger event is a chunk of its own."""
 
-READ_CHUNKS = 16
-"""Chunks that are read at once."""
+READ_CHUNKS = 16  # that are read at once
 
 
 class SpoolCursor:
@@ -76,11 +75,8 @@ class Spool:
         self.cursors = {sink: SpoolCursor() for sink in sinks}
         self.left_behind: dict[str, int] = {}  # sinks that are not there any more: chunks they had not had
         self._shared = len(sinks) > 1  # of a single sink the rows tell what waits, whatever its name is next
-        self._tell = tell
-        self._on_shared = shared
-        self._damaged = damaged
-        self._database = database
-        self._next = 1
+        self._tell, self._on_shared, self._damaged = tell, shared, damaged
+        self._database, self._next = database, 1
         self._opened: dict[int, OpenedChunk] = {}
         self._unconfirmed: dict[int, Receipt] = {}  # of chunks that have left the spool
         self._put_aside: set[int] = set()
@@ -116,6 +112,12 @@ class Spool:
     async def close(self) -> None:
         if self._reader:
             await self._reader.close()
+
+    @property
+    def reader(self) -> SpoolReader:
+        """Once it is open."""
+        assert self._reader is not None
+        return self._reader
 
     @property
     def end(self) -> int:
@@ -218,8 +220,7 @@ class Spool:
 
         Damaged ones are set aside. Raises StoreFailed.
         """
-        assert self._reader is not None
-        rows = await self._reader.read(first, before, limit)
+        rows = await self.reader.read(first, before, limit)
         found: list[Chunk] = []
         for row in rows:
             unpacked = spool_rows.unpack(row)

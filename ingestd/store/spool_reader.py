@@ -2,10 +2,14 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from ingestd.store import spool_rows
-from ingestd.store.connection import explain, read_only_uri
+from ingestd.store.connection import explain, read_only_uri, text_of
 from ingestd.store.database import Database
+
+T = TypeVar("T")
 
 
 class SpoolReader:
@@ -16,13 +20,23 @@ class SpoolReader:
         self._connection: sqlite3.Connection | None = None
         self._lock = asyncio.Lock()
         self._paused = False
-        self._fetching: asyncio.Future[list[spool_rows.SpoolRow]] | None = None
+        self._fetching: asyncio.Future[Any] | None = None
         database.readers.append(self)
 
     async def read(self, first: int, before: int, limit: int) -> list[spool_rows.SpoolRow]:
         """Rows ``first`` to ``before``, at most ``limit``. Raises StoreFailed."""
 
-        def fetch() -> list[spool_rows.SpoolRow]:
+        def fetch(connection: sqlite3.Connection) -> list[spool_rows.SpoolRow]:
+            return list(
+                map(spool_rows.SpoolRow._make, connection.execute(spool_rows.SELECT, (first, before, limit)))
+            )
+
+        return await self.run(fetch)
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What ``work``, on a thread, reads of it to the end. Raises StoreFailed."""
+
+        def fetch() -> T:
             if self._connection is None:
                 self._connection = sqlite3.connect(
                     read_only_uri(self._database.path),
@@ -30,14 +44,14 @@ class SpoolReader:
                     isolation_level=None,
                     check_same_thread=False,  # it is one at a time that has it
                 )
-            rows = self._connection.execute(spool_rows.SELECT, (first, before, limit))
-            return list(map(spool_rows.SpoolRow._make, rows))
+                self._connection.text_factory = text_of
+            return work(self._connection)
 
         try:
             async with self._lock:
                 await self._idle()
-                self._fetching = asyncio.get_running_loop().run_in_executor(None, fetch)
-                return await asyncio.shield(self._fetching)
+                fetching = self._fetching = asyncio.get_running_loop().run_in_executor(None, fetch)
+                return await asyncio.shield(fetching)
         except sqlite3.Error as error:
             raise explain(error, self._database.path) from None
 

@@ -25,7 +25,13 @@ pytestmark = pytest.mark.anyio
 async def opened(directory: Path, **options: Any) -> Database:
     database = Database(directory, patient=True, **options)
     await database.open()
+    await let_time_step(directory)
     return database
+
+
+async def let_time_step(directory: Path) -> None:
+    """The time of a directory, by which deeds are noticed at once, has steps of a few milliseconds."""
+    await until(lambda: time.time() - directory.stat().st_mtime > 0.03)
 
 
 async def append(database: Database, name: str) -> None:
@@ -74,7 +80,7 @@ async def test_what_is_acknowledged_after_a_log_was_taken_away_is_safe(
     database = await opened(directory, on_repair=told.append)
     reader = SpoolReader(database)
     await append(database, "before")
-    await until(lambda: time.time() - directory.stat().st_mtime > 0.05)  # its time has steps
+    await let_time_step(directory)
     await append(database, "and later")
     for name in names:
         deed(Path(f"{database.path}{name}"))
@@ -189,13 +195,12 @@ async def test_a_directory_that_was_moved_has_everything(tmp_path: Path) -> None
 
 
 async def test_what_cannot_be_written_back_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    database = await opened(tmp_path)
-    database.path.unlink()
-
     def refuse(*_: object) -> None:
         raise OSError("as ordered")
 
-    monkeypatch.setattr(os, "fsync", refuse)
+    database = await opened(tmp_path)
+    monkeypatch.setattr(os, "fsync", refuse)  # before it is gone: the writer looks now and then
+    database.path.unlink()
     with pytest.raises(StoreFailed, match="its content cannot be saved: as ordered"):
         await append(database, "refused")
     await database.close()
