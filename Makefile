@@ -13,7 +13,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 # setuptools warns of each editable install, which pip prints since 26
 QUIET  := PYTHONWARNINGS="ignore:Editable installation"
 
-.PHONY: setup accelerator fuzz-accelerator demo test check docs reference deploy-check rehearse-image kafka models sdk-check constraints bench simulate soak fuzz clean
+.PHONY: setup accelerator fuzz-accelerator demo test check docs reference deploy-check rehearse-image kafka models sdk-check constraints bench simulate soak soak-cluster fuzz clean
 .DEFAULT_GOAL := help
 
 help:              ## this list
@@ -90,6 +90,9 @@ simulate: $(READY) ## the whole pipeline on virtual time, from seeds, crashed at
 soak: $(READY)     ## kill -9 and faults, then a judgement: SECONDS=300, or ROUNDS, with LIVES=8; SEED, ONLY
 	$(if $(wildcard $(KAFKA)),KAFKA_LIB=$(KAFKA)) $(BIN)/python -m tests.process.soak --seconds $(or $(SECONDS),300) --rounds $(or $(ROUNDS),0) --lives $(or $(LIVES),8) \
 	    --only "$(ONLY)" $(if $(SEED),--seed $(SEED))
+
+soak-cluster: $(READY) ## the same of edges and workers on a NATS server: SECONDS=300 in rounds of 20, SEED
+	$(BIN)/python -m tests.process.cluster --seconds $(or $(SECONDS),300) $(if $(SEED),--seed $(SEED))
 
 fuzz: $(READY)     ## properties with many more examples, random crashes with many more lives; SEED runs one again
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -n 2 --dist worksteal --timeout 3600 tests/unit tests/contract tests/integration tests/process

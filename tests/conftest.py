@@ -21,7 +21,14 @@ def _no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 LONG = (
-    *("process/test_limits.py", "process/soak/", "test_run_hostile.py", "nats/test_spool.py", "test_lint.py"),
+    *(
+        "process/test_limits.py",
+        "process/soak/",
+        "process/cluster/",
+        "test_run_hostile.py",
+        "nats/test_spool.py",
+        "test_lint.py",
+    ),
     *("cli/test_secrets.py", "test_prometheus.py", "test_control_plan.py", "test_added_sink.py"),
     *("test_run_sinks.py", "test_way_of_one_event.py", "test_run_kill.py", "test_run_watching.py"),
 )

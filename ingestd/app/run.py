@@ -75,11 +75,19 @@ _LAKE_S = 10.0
 """How long a shutdown waits for a lake's last files; their events are safe all the same."""
 
 
-def serve_until_signal(load_settings: Load) -> int:
-    """What ``ingestd run`` does; the exit code. Raises UserError for what could not even begin."""
+def serve_until_signal(load_settings: Load, *, edge: bool = False, worker: bool = False) -> int:
+    """What ``ingestd run`` does; the exit code. ``edge``, ``worker``: only that half, where the spool is
+    on NATS. Raises UserError for what could not even begin."""
     sys.setswitchinterval(_SWITCH_S)
     gc.set_threshold(50_000, 20, 20)  # unlike a replay it runs for months: rare cycles must go too
     settings = load_settings()
+    if settings.spool.kind == "nats":
+        from ingestd.app.cluster.run import serve_on_nats
+
+        halves = {"edge": edge or not worker, "worker": worker or not edge}
+        return serve_on_nats(load_settings, settings, **halves)
+    if edge or worker:
+        raise UserError("--edge and --worker need a spool that others share: set spool.kind = 'nats'")
     log.configure(settings.log.format, settings.log.level)
 
     async def session() -> int:

@@ -25,7 +25,13 @@ def place(state_dir: str | None, config_file: str | None, *, sandbox: bool) -> s
         return state_dir
     from ingestd.config import find_state_directory, load  # all settings: as much to import as all else
 
-    return str(find_state_directory(load(config_file, {})))
+    settings = load(config_file, {})
+    if settings.spool.kind == "nats":
+        raise UserError(
+            "with spool.kind = 'nats' edges and workers have no state directory, and this command is"
+            " not there: see `ingestd spool stat` and `ingestd workers`"
+        )
+    return str(find_state_directory(settings))
 
 
 def directory_of(state_dir: str | None) -> Path:

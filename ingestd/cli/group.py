@@ -21,6 +21,7 @@ _COMMANDS = {
     "config": ("ingestd.cli.config", "Show the effective settings, or what can be set."),
     "routes": ("ingestd.cli.routes", "Show which sinks an event reaches, and why."),
     "spool": ("ingestd.cli.spool", "Look into the spool of `ingestd run`."),
+    "workers": ("ingestd.cli.workers", "Show who owns what of a spool on NATS."),
     "targets": ("ingestd.cli.resources", "HTTPS endpoints that get events, one at a time."),
     "destinations": ("ingestd.cli.resources", "Partner event buses that get events, one at a time."),
     "subscriptions": ("ingestd.cli.resources", "Subscriptions to topics, one at a time."),

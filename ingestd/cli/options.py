@@ -1,5 +1,6 @@
 """Options that several commands share, and how they become settings."""
 
+import os
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -68,6 +69,27 @@ def state_options(command: F) -> F:
         from ingestd.app.state_place import place
 
         return command(*args, state_dir=state_dir or place(None, config_file, sandbox=False), **rest)
+
+    return cast("F", state_and_config(placed))
+
+
+def spool_options(command: F) -> F:
+    """``--state-dir --config --sandbox``, for a command that also knows a spool on NATS: where that is
+    configured it gets ``settings``, else None."""
+
+    @wraps(command)
+    def placed(*args: Any, state_dir: str | None, config_file: str | None, **rest: Any) -> Any:
+        from ingestd.app.state_place import place
+
+        settings = None
+        if config_file or os.environ.get("INGESTD_SPOOL_KIND"):
+            from ingestd.config import load
+
+            settings = load(config_file, {})
+        if settings and settings.spool.kind == "nats" and not state_dir:
+            return command(*args, state_dir=None, settings=settings, **rest)
+        state_dir = state_dir or place(None, config_file, sandbox=False)
+        return command(*args, state_dir=state_dir, settings=None, **rest)
 
     return cast("F", state_and_config(placed))
 

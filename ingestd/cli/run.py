@@ -11,10 +11,12 @@ from ingestd.cli.options import api_options, common_options, overrides
 @api_options
 @common_options
 @click.option("--max-in-flight", type=int, metavar="N", help="Most requests to the API at the same time [5].")
+@click.option("--edge", is_flag=True, help="Only take events, for a spool on NATS: no sinks needed.")
+@click.option("--worker", is_flag=True, help="Only deliver, from a spool on NATS: nothing listens.")
 @click.option("--log-format", type=click.Choice(["auto", "json", "text"]), help="auto: text on a terminal.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="(info)")
 @click.pass_context
-def run(ctx: click.Context, /, config_file: str | None, **given: object) -> None:
+def run(ctx: click.Context, /, config_file: str | None, edge: bool, worker: bool, **given: object) -> None:
     """Take events over HTTP, keep them on disk, and get every one of them to the event API.
 
     A producer that is answered 202 may forget its events: they are in the spool, and go out as fast as
@@ -33,4 +35,6 @@ def run(ctx: click.Context, /, config_file: str | None, **given: object) -> None
     from ingestd.app.run import serve_until_signal
     from ingestd.config import ConfigFile
 
-    ctx.exit(serve_until_signal(ConfigFile(config_file, overrides(**given))))
+    if edge and worker:
+        raise click.UsageError("--edge --worker is what a plain run is: leave both away.")
+    ctx.exit(serve_until_signal(ConfigFile(config_file, overrides(**given)), edge=edge, worker=worker))

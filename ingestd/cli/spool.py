@@ -3,10 +3,12 @@
 import json
 import sys
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
-from ingestd.cli.options import state_options
+from ingestd.cli.options import spool_options, state_options
 
 WAIT_S = 30.0
 """Longer than a request may take (delivery.request_timeout)."""
@@ -25,14 +27,34 @@ def spool() -> None:
       ingestd spool park crm                   set a sink aside: it takes no room from the others
       ingestd spool resume crm
       ingestd spool forget crm                 drop events that wait for a removed sink
+
+    \b
+    Where spool.kind is nats, with --config: init, check, stat, forget.
     """
 
 
 @spool.command()
-@state_options
+@click.option("--config", "config_file", metavar="FILE", help="TOML configuration.")
+@click.pass_context
+def init(ctx: click.Context, config_file: str | None) -> None:
+    """Make the streams of a spool on NATS, and what all its edges and workers share. Safe to repeat."""
+    from ingestd.app.cluster import spool as app
+    from ingestd.config import load
+
+    settings = load(config_file, {})
+    made = app.init(settings)
+    click.echo(f"spool {settings.spool.name}: {'made' if made else 'it is there'}")
+    ctx.exit(_print_findings(app.check(settings), as_json=False))
+
+
+@spool.command()
+@spool_options
 @_as_json
-def stat(state_dir: str | None, as_json: bool) -> None:
+def stat(state_dir: str | None, settings: Any, as_json: bool) -> None:
     """Show how much waits, since when, and which damage was ever found."""
+    if settings:
+        _stat_on_nats(settings, as_json=as_json)
+        return
     from ingestd.app import spool as app
 
     found = app.stat(state_dir, now=time.time())
@@ -53,12 +75,16 @@ def stat(state_dir: str | None, as_json: bool) -> None:
 
 
 @spool.command()
-@state_options
+@spool_options
 @_as_json
 @click.option("--forget", is_flag=True, help="Clear the list of damage that was found before.")
 @click.pass_context
-def check(ctx: click.Context, state_dir: str | None, as_json: bool, forget: bool) -> None:
+def check(ctx: click.Context, state_dir: str | None, settings: Any, as_json: bool, forget: bool) -> None:
     """Check every chunk. Exit code 0 if all is well, 1 if something is damaged or missing."""
+    if settings:
+        from ingestd.app.cluster import spool as cluster
+
+        ctx.exit(_print_findings(cluster.check(settings), as_json=as_json))
     from ingestd.app import spool as app
 
     if forget:
@@ -87,15 +113,23 @@ def dump(state_dir: str | None, damaged: bool) -> None:
 
 @spool.command()
 @click.argument("sink", metavar="SINK")
-@state_options
+@spool_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_as_json
-def forget(sink: str, state_dir: str | None, yes: bool, as_json: bool) -> None:
+def forget(sink: str, state_dir: str | None, settings: Any, yes: bool, as_json: bool) -> None:
     """Drop the events that wait for a sink, so that a start without it is possible. Asks first.
 
     Chunks that no other sink waits for are deleted. If the sink is configured again, it gets the events that
     are accepted from then on. Its dead letters stay: see `ingestd dlq list --sink`.
     """
+    if settings:
+        from ingestd.app.cluster import spool as cluster
+
+        if not yes:
+            click.confirm(f"Drop the events that wait for {sink}?", abort=True, err=True)
+        cluster.forget(settings, sink)
+        click.echo(json.dumps({"sink": sink}) if as_json else f"{sink} is forgotten")
+        return
     from ingestd.app import spool as app
 
     def confirm(would: dict[str, int]) -> None:
@@ -138,6 +172,37 @@ def resume(sink: str, state_dir: str | None) -> None:
     resumed = app.park(state_dir, sink, on=False).changed
     not_by_a_person = "was not parked by a person; one at its max_backlog is back once it has caught up"
     click.echo(f"{sink} is resumed" if resumed else f"{sink} {not_by_a_person}")
+
+
+def _stat_on_nats(settings: Any, *, as_json: bool) -> None:
+    from ingestd.app.cluster import spool as app
+
+    found = app.stat(settings)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(
+        f"{found['name']}: {found['chunks']} chunks ({found['bytes']} bytes) in {found['partitions']}"
+        f" partitions, {found['dead_letters']} dead letters"
+    )
+    for sink in found["sinks"]:
+        ends = ", ".join(f"{count} {name.replace('_', '-')}" for name, count in app.outcomes(sink).items())
+        click.echo(
+            f"{sink['name']}: {sink['accepted']} accepted = {ends or '0 resolved'},"
+            f" {sink['in_flight']} in flight"
+        )
+        if not app.is_balanced(sink):
+            click.echo(f"{sink['name']}: the ledger does not balance", err=True)
+
+
+def _print_findings(findings: Sequence[Any], *, as_json: bool) -> int:
+    """The exit code: 1 if something fails."""
+    if as_json:
+        click.echo(json.dumps([one._asdict() for one in findings]))
+    else:
+        for one in findings:
+            click.echo(f"{one.level:4} {one.text}")
+    return 1 if any(one.level == "FAIL" for one in findings) else 0
 
 
 def _words(found: dict[str, int], sink: str) -> str:

@@ -21,7 +21,7 @@ from ingestd.core.unwrap import UnwrapSection
 from ingestd.sources.genesys.settings import NotificationsConfig
 from ingestd.sources.kafka.settings import KafkaConfig
 from ingestd.sources.live.settings import FilesConfig
-from ingestd.sources.nats.settings import NatsConfig
+from ingestd.sources.nats.settings import NatsConfig, NatsLogin
 from ingestd.sources.sqs.settings import SqsConfig
 
 
@@ -299,8 +299,20 @@ class IngestConfig(UnwrapSection):
         return values
 
 
-class SpoolConfig(Section):
-    """What was accepted and not yet delivered."""
+class SpoolConfig(NatsLogin):
+    """What was accepted and not yet delivered: in the state file, or in streams of NATS JetStream, which many
+    processes share: name, replicas, partitions, servers and login are of these."""
+
+    kind: Literal["sqlite", "nats"] = field(
+        "sqlite", description="sqlite: the state file of this process; nats: shared by edges and workers"
+    )
+    name: str = field(
+        "ingestd", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="of the streams, which begin with it"
+    )
+    replicas: int = field(1, ge=1, le=5, description="how many servers keep the streams; 3 outlive one")
+    partitions: int = field(
+        4, ge=1, le=64, description="over so many workers a sink's events can be spread; fixed by init"
+    )
 
     max_bytes: Size = field(
         4 * 1024**3, ge=1024**2, description="most bytes of waiting events; beyond it producers get 429"
@@ -311,6 +323,9 @@ class SpoolConfig(Section):
     ballast: Ballast = field(
         16 * 1024**2, ge=0, description="room kept free, to drain a full disk; 0, or at least 8MiB"
     )
+
+    def _check(self) -> None:
+        self.check_login()
 
 
 class ConsoleTokenConfig(Section):

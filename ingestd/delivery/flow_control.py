@@ -62,6 +62,7 @@ class FlowControl:
             requests_per_minute=settings.requests_per_minute,
             events_per_second=settings.events_per_second,
             now=now,
+            empty=settings.follows_another,
         )
         self._settings = settings
         self._order = order

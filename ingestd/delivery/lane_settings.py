@@ -52,3 +52,5 @@ class LaneSettings:
     confirms: bool = False
     outage_look_s: float = 1.0
     """How often the deadline of an outage is checked while nothing happens."""
+    follows_another: bool = False
+    """Another process may have sent to this sink a moment ago: the rates begin without a burst."""

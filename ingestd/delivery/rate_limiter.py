@@ -23,10 +23,13 @@ class RateLimiter:
     counted, for a limit of ours or of the API's.
 
     Never more than ``requests_per_minute`` in any minute: what the small burst has more, the rate has
-    less. Events are charged when they are sent, so a batch may overdraw a second's worth of them.
+    less. Events are charged when they are sent, so a batch may overdraw a second's worth of them. ``empty``:
+    another process may have sent up to the limit a moment ago, so it begins without a burst.
     """
 
-    def __init__(self, *, requests_per_minute: int, events_per_second: float, now: float) -> None:
+    def __init__(
+        self, *, requests_per_minute: int, events_per_second: float, now: float, empty: bool = False
+    ) -> None:
         self.next_at = float("-inf")
         self._requests_per_minute = requests_per_minute
         self._requests = _per_minute(requests_per_minute, now)
@@ -37,6 +40,10 @@ class RateLimiter:
         self._limit: int | None = None
         self._reset_at = 0.0
         self.limited = self._requests is not None or self._events is not None
+        if empty:
+            for bucket in filter(None, (self._requests, self._events)):
+                bucket.take(now, bucket.burst)
+            self._schedule(now)
 
     def allow(self, requests_per_minute: int | None, now: float) -> None:
         """Requests a minute that the receiver allows; None: no limit. Our own setting is still the upper

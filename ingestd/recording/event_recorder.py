@@ -18,9 +18,10 @@ from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Resolution
 from ingestd.processing.dedup import WaitingCopy, Window
 from ingestd.recording.make_letters import letter_of_copy, letter_of_event
+from ingestd.recording.outcome_journal import OutcomeJournal
 from ingestd.recording.unconfirmed_events import UnconfirmedEvents
 from ingestd.store.dead_letters import mark_keys_released
-from ingestd.store.journal import EVERYWHERE, Journal
+from ingestd.store.journal import EVERYWHERE
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
 
 
@@ -39,7 +40,7 @@ class EventRecorder:
         *,
         ledger: Ledger,
         window: Window,
-        journal: Journal,
+        journal: OutcomeJournal,
         audit: Audit,
         clock: Clock,
         released: KeysReleased,

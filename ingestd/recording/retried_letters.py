@@ -15,9 +15,9 @@ from ingestd.core.letter import DeadLetter
 from ingestd.delivery.recorder import Outcomes
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.make_letters import letters_that_failed_again
+from ingestd.recording.outcome_journal import OutcomeJournal
 from ingestd.store import letter_leases
 from ingestd.store.dead_letters import FIRST_RETRY_S
-from ingestd.store.journal import Journal
 from ingestd.store.writer import Work
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
 
@@ -30,7 +30,7 @@ class RetriedLetters:
         sink: str,
         ledger: SinkLedger,
         events: EventRecorder,
-        journal: Journal,
+        journal: OutcomeJournal,
         audit: Audit,
         clock: Clock,
         warn: Callable[[str], None],

@@ -19,11 +19,11 @@ from ingestd.recording.answer_notes import AnswerNotes
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.event_trace import EventTrace
 from ingestd.recording.make_letters import letters_of_batch, pending_of_batch
+from ingestd.recording.outcome_journal import OutcomeJournal
 from ingestd.recording.retried_letters import RetriedLetters
 from ingestd.recording.unconfirmed_events import Row
 from ingestd.store.confirmations import Due, Pending, insert_confirmations
 from ingestd.store.dead_letters import mark_keys_released
-from ingestd.store.journal import Journal
 from ingestd.store.writer import Work
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
 from ingestd.telemetry.metrics import ANSWER_CLASS, ANSWER_CLASSES, ATTEMPT_BOUNDS, Metrics
@@ -49,7 +49,7 @@ class SinkRecorder:
         sink: str,
         events: EventRecorder,
         *,
-        journal: Journal,
+        journal: OutcomeJournal,
         audit: Audit,
         metrics: Metrics,
         states: StateWatch,

@@ -106,6 +106,22 @@ SINK_CATALOGUE: dict[str, tuple[Kind, str]] = {
 }
 """Of each sink: ``sink_metrics.py``."""
 
+CLUSTER_CATALOGUE: dict[str, tuple[Kind, str]] = {
+    "ingestd_edge_events_total": ("counter", "Events that an edge answered for, by outcome"),
+    "ingestd_edge_chunks_total": ("counter", "Chunks that an edge has stored"),
+    "ingestd_nats_connected": ("gauge", "1 while an edge or a worker is connected to the spool on JetStream"),
+    "ingestd_shares_owned": ("gauge", "Shares of a sink's events that this worker owns"),
+    "ingestd_share_events_total": (
+        "counter",
+        "Events that are resolved, by sink, partition and outcome, since the spool was made; of owned shares",
+    ),
+    "ingestd_share_in_flight_events": ("gauge", "Events of a share that were read and are not resolved"),
+    "ingestd_share_lag_chunks": ("gauge", "Chunks of a share that its owner has not read yet"),
+    "ingestd_share_oldest_seconds": ("gauge", "Age of the oldest chunk of a share that was read"),
+    "ingestd_workers": ("gauge", "Workers that this one hears, itself included"),
+}
+"""Of edges and workers of a spool on JetStream: ``cluster_metrics.py``."""
+
 SERVICE_CATALOGUE: dict[str, tuple[Kind, str]] = {
     "ingestd_http_requests_total": ("counter", "Requests of producers answered, by status code"),
     "ingestd_http_connections": ("gauge", "Connections of producers that are open"),
@@ -134,7 +150,7 @@ SERVICE_CATALOGUE: dict[str, tuple[Kind, str]] = {
 }
 """Of what only the long-running service has: ``service_metrics.py``."""
 
-CATALOGUE = PIPELINE_CATALOGUE | SINK_CATALOGUE | SOURCE_CATALOGUE | SERVICE_CATALOGUE
+CATALOGUE = PIPELINE_CATALOGUE | SINK_CATALOGUE | SOURCE_CATALOGUE | CLUSTER_CATALOGUE | SERVICE_CATALOGUE
 
 
 def help_of(name: str) -> str:

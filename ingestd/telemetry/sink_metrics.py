@@ -22,7 +22,7 @@ def _none() -> int:
 class SinkGauges(msgspec.Struct):
     """Where values are read at scrape time."""
 
-    ledger: SinkLedger = msgspec.field(default_factory=SinkLedger)
+    ledger: Callable[[], SinkLedger] = SinkLedger
     active: Callable[[], int] = _none
     limit: Callable[[], int] = _none
     queued: Callable[[], int] = _none
@@ -61,16 +61,16 @@ class SinkCensus(Collector):
     def collect(self) -> Iterator[Metric]:
         sinks, lakes = self.sinks.items(), self.lakes.items()
         ends = [
-            (name, end, getattr(one.ledger, end))
+            (name, end, getattr(one.ledger(), end))
             for name, one in sinks
             for end in ("delivered", "dead_lettered")
         ]
         yield _counter("ingestd_sink_events", ends, "outcome")
-        yield _counter("ingestd_routed_events", [(name, one.ledger.routed) for name, one in sinks])
-        yield _counter("ingestd_requests", [(name, one.ledger.requests) for name, one in sinks])
-        yield _counter("ingestd_retries", [(name, one.ledger.retries) for name, one in sinks])
-        yield _counter("ingestd_sent_bytes", [(name, one.ledger.bytes) for name, one in sinks])
-        yield _gauge("ingestd_sink_in_flight_events", [(name, one.ledger.in_flight) for name, one in sinks])
+        yield _counter("ingestd_routed_events", [(name, one.ledger().routed) for name, one in sinks])
+        yield _counter("ingestd_requests", [(name, one.ledger().requests) for name, one in sinks])
+        yield _counter("ingestd_retries", [(name, one.ledger().retries) for name, one in sinks])
+        yield _counter("ingestd_sent_bytes", [(name, one.ledger().bytes) for name, one in sinks])
+        yield _gauge("ingestd_sink_in_flight_events", [(name, one.ledger().in_flight) for name, one in sinks])
         yield _gauge(
             "ingestd_sink_behind_chunks", [(name, self.behind.get(name, _none)()) for name, _ in sinks]
         )
@@ -86,7 +86,7 @@ class SinkCensus(Collector):
         without = [(name, one.without_order_key()) for name, one in sinks]
         yield _counter("ingestd_events_without_order_key", without)
         yield _gauge("ingestd_circuit_closed", [(name, int(one.circuit_closed())) for name, one in sinks])
-        yield _gauge("ingestd_confirming_events", [(name, one.ledger.confirming) for name, one in sinks])
+        yield _gauge("ingestd_confirming_events", [(name, one.ledger().confirming) for name, one in sinks])
         said = [(name, end, one.confirmations().get(end, 0)) for name, one in sinks for end in _CONFIRMATIONS]
         yield _counter("ingestd_confirmations", said, "outcome")
         yield _gauge("ingestd_lake_waiting_events", [(name, one.waiting_events()) for name, one in lakes])

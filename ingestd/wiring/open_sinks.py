@@ -52,15 +52,11 @@ from ingestd.wiring.open_tracing import traced
 Warn = Callable[[str], None]
 
 
-class PipelineContext(msgspec.Struct, frozen=True):
-    """What the runners stand on. ``watch``: all their files. ``patient``: they wait out every outage."""
+class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What every sink stands on. ``watch``: all their files. ``patient``: they wait out every outage."""
 
     settings: Settings
     login: Login | None
-    database: Database
-    journal: Journal
-    recorder: EventRecorder
-    spool: Spool
     metrics: Metrics
     audit: Audit
     states: StateWatch
@@ -69,10 +65,19 @@ class PipelineContext(msgspec.Struct, frozen=True):
     warn: Warn
     watch: Watch
     patient: bool
-    requested_letters_only: bool
     bounds: Bounds
     engine: Engine | None = None
     trace: EventTrace | None = None
+
+
+class PipelineContext(SinkContext, frozen=True, kw_only=True):
+    """What the runners stand on, besides."""
+
+    database: Database
+    journal: Journal
+    recorder: EventRecorder
+    spool: Spool
+    requested_letters_only: bool
 
 
 def sections_of(settings: Settings) -> dict[str, HttpSinkConfig]:
@@ -90,7 +95,7 @@ async def open_runners(
     """One for each sink; what they open is closed by ``stack``. ``keep``: what lakes write with the end of a
     sink's batches. Raises UserError."""
     sections = sections_of(context.settings)
-    shared = await _api_login(stack, context, sections.values())
+    shared = await open_api_login(stack, context, sections.values())
     opened = []
     for name, section in sections.items():
         sink = make_sink(name, section, context.login, context.settings.batch, context.clock.wall)
@@ -111,12 +116,12 @@ async def _open(
 ) -> SinkRunner:
     settings, clock = context.settings, context.clock
     confirm = section.confirms
-    lane_settings = _lane_settings(context, sink, section, confirms=confirm is not None)
+    lane_of = lane_settings(context, sink, section, confirms=confirm is not None)
     guard = UrlGuard(allow_private=section.allow_private)
     client = await stack.enter_async_context(
-        _client(context, max_connections=lane_settings.max_in_flight + 2, guard=guard)
+        sink_client(context, max_connections=lane_of.max_in_flight + 2, guard=guard)
     )
-    auth = _auth(stack, context, section, client, api_login)
+    auth = sink_auth(stack, context, section, client, api_login)
     sender: Sender | WebhookHandshake = Sender(client, auth)
     if isinstance(section, WebhookConfig) and section.handshake_origin:
         sender = WebhookHandshake(
@@ -128,7 +133,7 @@ async def _open(
             on_allowed=lambda requests_per_minute: lane.allow(requests_per_minute),
         )
         stack.push_async_callback(sender.aclose)
-    batcher = _batcher(context, sink, section)
+    batcher = make_batcher(context, sink, section)
     pending = PendingConfirmations(confirm.max_pending) if confirm else None
     recorder = SinkRecorder(
         sink.name,
@@ -151,7 +156,7 @@ async def _open(
         sink,
         sending,
         writing,
-        settings=lane_settings,
+        settings=lane_of,
         clock=clock,
         rng=context.rng,
         hold_back=(lambda: pending.full) if pending else None,
@@ -168,7 +173,7 @@ async def _open(
         on_aside=recorder.put_aside,
     )
     worker = RetryWorker(letters, lane, clock=clock, poll_s=settings.letters.poll_interval)
-    runner = SinkRunner(sink, batcher, lane, recorder, worker, letters, order_watch=lane_settings.order_watch)
+    runner = SinkRunner(sink, batcher, lane, recorder, worker, letters, order_watch=lane_of.order_watch)
     if confirm and pending:
         runner.status_poller = await _confirmer(
             context, recorder, confirm, client, auth, pending, on_room=lane.wake
@@ -178,8 +183,8 @@ async def _open(
     return runner
 
 
-def _lane_settings(
-    context: PipelineContext, sink: Sink, section: HttpSinkConfig, *, confirms: bool
+def lane_settings(
+    context: SinkContext, sink: Sink, section: HttpSinkConfig, *, confirms: bool
 ) -> LaneSettings:
     settings = context.settings
     delivery, batch = settings.delivery, settings.batch
@@ -211,7 +216,7 @@ def _lane_settings(
     )
 
 
-def _batcher(context: PipelineContext, sink: Sink, section: HttpSinkConfig) -> Batcher:
+def make_batcher(context: SinkContext, sink: Sink, section: HttpSinkConfig) -> Batcher:
     batch = context.settings.batch
     return Batcher(
         max_bytes=min(sink.max_bytes, section.max_bytes or batch.max_bytes),
@@ -223,7 +228,7 @@ def _batcher(context: PipelineContext, sink: Sink, section: HttpSinkConfig) -> B
     )
 
 
-def _client(context: PipelineContext, *, max_connections: int, guard: UrlGuard | None = None) -> Client:
+def sink_client(context: SinkContext, *, max_connections: int, guard: UrlGuard | None = None) -> Client:
     return make_client(
         context.settings,
         max_connections=max_connections,
@@ -235,8 +240,8 @@ def _client(context: PipelineContext, *, max_connections: int, guard: UrlGuard |
     )
 
 
-def _auth(
-    stack: AsyncExitStack, context: PipelineContext, section: HttpSinkConfig, client: Client, api_login: Auth
+def sink_auth(
+    stack: AsyncExitStack, context: SinkContext, section: HttpSinkConfig, client: Client, api_login: Auth
 ) -> Auth:
     if section.auth_kind == "api":
         return api_login
@@ -253,14 +258,14 @@ def _auth(
     return auth
 
 
-async def _api_login(
-    stack: AsyncExitStack, context: PipelineContext, sections: Iterable[HttpSinkConfig]
+async def open_api_login(
+    stack: AsyncExitStack, context: SinkContext, sections: Iterable[HttpSinkConfig]
 ) -> Auth:
     """The login of [api], one for all sinks that use it."""
     login = context.login
     if login is None or login.token_url is None or all(one.auth_kind != "api" for one in sections):
         return NoAuth()
-    client = _client(context, max_connections=3)
+    client = sink_client(context, max_connections=3)
     auth = api_auth(
         login,
         await stack.enter_async_context(client),
@@ -274,7 +279,7 @@ async def _api_login(
     return auth
 
 
-def _on_refresh(context: PipelineContext) -> OnRefresh:
+def _on_refresh(context: SinkContext) -> OnRefresh:
     def refreshed(ok: bool, seconds: float) -> None:
         context.metrics.token_requests.labels("ok" if ok else "failed").inc()
         if ok:
@@ -325,7 +330,7 @@ async def _confirmer(
 def _gauges(runner: SinkRunner) -> SinkGauges:
     lane, confirmer = runner.lane, runner.status_poller
     return SinkGauges(
-        ledger=runner.ledger,
+        ledger=lambda: runner.ledger,
         active=lambda: lane.active,
         limit=lambda: lane.limiter.limit,
         queued=lambda: lane.queued,

@@ -12,6 +12,7 @@ FLOORS = [
     {"simulation"},
     {"app"},
     {"wiring"},
+    {"cluster"},
     {"intake"},
     {"recording", "lake"},
     {"delivery", "control"},

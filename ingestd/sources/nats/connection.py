@@ -4,11 +4,13 @@ A connection ends with its first trouble, and its owner opens another: what a cl
 is not needed where the consumer is reset anyway.
 """
 
+import asyncio
 import importlib
 import json
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from ingestd.core import redaction
@@ -16,7 +18,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.core.text import printable
 from ingestd.sources.broker.source import BrokerAway, secret_of
-from ingestd.sources.nats.settings import NatsConfig
+from ingestd.sources.nats.settings import NatsLogin
 
 CONNECT_S = 10.0
 REQUEST_S = 5.0
@@ -39,18 +41,20 @@ def _nats() -> Any:
     try:
         return importlib.import_module("nats.aio.client")
     except ImportError:
-        raise UserError("[ingest.nats] needs nats-py: pip install 'ingestd[nats]'") from None
+        raise UserError("NATS needs nats-py: pip install 'ingestd[nats]'") from None
 
 
 class NatsConnection:
     """``closed`` is called when the connection ended, on either side."""
 
-    def __init__(self, settings: NatsConfig, clock: Clock, closed: Callable[[], None]) -> None:
+    def __init__(self, settings: NatsLogin, clock: Clock, closed: Callable[[], None]) -> None:
         self._settings = settings
         self._clock = clock
         self._closed = closed
         self._error = ""
         self._client = _nats().Client()
+        self._gone = asyncio.Event()
+        self._inboxes: dict[str, Any] = {}
         prefix = f"$JS.{settings.domain}.API" if settings.domain else "$JS.API"
         self.api_prefix = prefix
 
@@ -111,10 +115,30 @@ class NatsConnection:
 
     async def request(self, subject: str, data: bytes) -> bytes:
         """Raises BrokerAway where nobody answers in time."""
+        return await self._request(subject, data, None)
+
+    async def append(self, subject: str, data: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
+        """Store a message in the stream of its subject; gives what the server says of it (``seq``,
+        ``duplicate``). Raises JetStreamError; BrokerAway: it may be stored or not."""
+        answer = json.loads(await self._request(subject, data, dict(headers)))
+        if error := answer.get("error"):
+            raise JetStreamError(int(error.get("err_code", 0)), printable(str(error.get("description", ""))))
+        return dict(answer)
+
+    async def _request(self, subject: str, data: bytes, headers: dict[str, str] | None) -> bytes:
+        """A connection that ends meanwhile is not waited for until the time is over."""
+        asked = asyncio.ensure_future(self._client.request(subject, data, timeout=REQUEST_S, headers=headers))
+        gone = asyncio.ensure_future(self._gone.wait())
         try:
-            return bytes((await self._client.request(subject, data, timeout=REQUEST_S)).data)
+            await asyncio.wait((asked, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                raise ConnectionError("it is closed")
+            return bytes(asked.result().data)
         except Exception as error:
             raise BrokerAway(f"no answer from JetStream at {self.shown}: {self._why(error)}") from None
+        finally:
+            gone.cancel()
+            asked.cancel()
 
     async def publish(self, subject: str, data: bytes, reply: str = "") -> None:
         """Raises BrokerAway."""
@@ -123,19 +147,26 @@ class NatsConnection:
         except Exception as error:
             raise BrokerAway(f"the connection to NATS at {self.shown} is lost: {self._why(error)}") from None
 
-    async def listen(self, message: Callable[[Any], None]) -> str:
-        """``message`` is given everything that comes to the inbox, whose name this returns. Raises
-        BrokerAway."""
+    async def listen(self, message: Callable[[Any], None], subject: str = "") -> str:
+        """``message`` is given everything that comes to the subject, or else to an inbox, whose name this
+        returns. Raises BrokerAway."""
 
         async def came(one: Any) -> None:
             message(one)
 
-        inbox = str(self._client.new_inbox())
+        inbox = subject or str(self._client.new_inbox())
         try:
-            await self._client.subscribe(inbox, cb=came, pending_msgs_limit=-1, pending_bytes_limit=-1)
+            self._inboxes[inbox] = await self._client.subscribe(
+                inbox, cb=came, pending_msgs_limit=-1, pending_bytes_limit=-1
+            )
         except Exception as error:
             raise BrokerAway(f"the connection to NATS at {self.shown} is lost: {self._why(error)}") from None
         return inbox
+
+    async def unlisten(self, inbox: str) -> None:
+        """Nothing that comes to an inbox is wanted any more; what was on its way may still come."""
+        with suppress(Exception):  # it ends with its connection in any case
+            await self._inboxes.pop(inbox).unsubscribe()
 
     async def claim(self, subject: str, own: str) -> bool:
         """Whether nobody else answers on ``subject``; from then on this connection answers ``own`` there.
@@ -204,6 +235,7 @@ class NatsConnection:
         self._error = _words(error)
 
     async def _note_closed(self) -> None:
+        self._gone.set()
         self._closed()
 
     def _why(self, error: Exception) -> str:
@@ -222,7 +254,7 @@ def _plain(servers: str) -> str:
     return f"the NATS server at {servers} has no TLS, which the configuration asks for: nothing is sent to it"
 
 
-def _tls(settings: NatsConfig) -> ssl.SSLContext:
+def _tls(settings: NatsLogin) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=settings.ca_file or None)
         if settings.cert_file:

@@ -37,12 +37,54 @@ JetStreamName = Annotated[str, Matching(r"^[^\s.*>/\\]{1,255}$")]
 Subject = Annotated[str, Matching(r"^[^\s]{1,255}$")]
 
 
-class NatsConfig(Section):
-    """A stream of NATS JetStream that is read (``pip install ingestd[nats]``)."""
+class NatsLogin(Section):
+    """Where NATS is, and how to log in there: of a source, and of the spool."""
 
     servers: Annotated[list[Server], Before(as_list)] = field(
         ["nats://127.0.0.1:4222"], min_length=1, max_length=100, description="nats:// or tls://, HOST:PORT"
     )
+    domain: str = field("", pattern=r"^[^\s.*>]*$", description="JetStream domain, behind a leaf node")
+    user: str = field("", description="user name; with password_file")
+    password: Secret = field(NOTHING, description="password; better: password_file")
+    password_file: SecretFile = field("", description="a file that holds the password and nothing else")
+    token: Secret = field(NOTHING, description="token; better: token_file")
+    token_file: SecretFile = field("", description="a file that holds the token and nothing else")
+    creds_file: SecretFile = field("", description="credentials file of nsc: a user's JWT and nkey")
+    nkey_file: SecretFile = field("", description="a file that holds the nkey's seed, which begins with SU")
+    ca_file: str = field("", description="PEM file of authorities to trust, instead of the usual ones; TLS")
+    cert_file: str = field("", description="PEM file of the client's certificate, then its chain; TLS")
+    key_file: SecretFile = field("", description="PEM file of its private key, without a passphrase")
+
+    @property
+    def wants_tls(self) -> bool:
+        """A connection without TLS is refused."""
+        return bool(self.ca_file or self.cert_file) or any(
+            server.startswith(("tls://", "wss://")) for server in self.servers
+        )
+
+    def check_login(self) -> None:
+        """Raises ValueError for what does not go together."""
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ValueError("cert_file and key_file go together")
+        password = bool(self.password.get_secret_value() or self.password_file)
+        if bool(self.user) != password:
+            raise ValueError("user goes with password_file (or password)")
+
+    @property
+    def logins(self) -> list[str]:
+        """The ways to log in that are given; the first one is used."""
+        ways = {
+            "creds_file": bool(self.creds_file),
+            "nkey_file": bool(self.nkey_file),
+            "user": bool(self.user),
+            "token": bool(self.token.get_secret_value() or self.token_file),
+        }
+        return [way for way, is_given in ways.items() if is_given]
+
+
+class NatsConfig(NatsLogin):
+    """A stream of NATS JetStream that is read (``pip install ingestd[nats]``)."""
+
     stream: str = field(
         "", pattern=r"^[^\s.*>/\\]{0,255}$", description="name of the JetStream stream; needed"
     )
@@ -65,41 +107,8 @@ class NatsConfig(Section):
     max_unacked: int = field(
         50_000, ge=1, le=1_000_000, description="for a new consumer: most messages that are not acknowledged"
     )
-    domain: str = field("", pattern=r"^[^\s.*>]*$", description="JetStream domain, behind a leaf node")
-    user: str = field("", description="user name; with password_file")
-    password: Secret = field(NOTHING, description="password; better: password_file")
-    password_file: SecretFile = field("", description="a file that holds the password and nothing else")
-    token: Secret = field(NOTHING, description="token; better: token_file")
-    token_file: SecretFile = field("", description="a file that holds the token and nothing else")
-    creds_file: SecretFile = field("", description="credentials file of nsc: a user's JWT and nkey")
-    nkey_file: SecretFile = field("", description="a file that holds the nkey's seed, which begins with SU")
-    ca_file: str = field("", description="PEM file of authorities to trust, instead of the usual ones; TLS")
-    cert_file: str = field("", description="PEM file of the client's certificate, then its chain; TLS")
-    key_file: SecretFile = field("", description="PEM file of its private key, without a passphrase")
-
-    @property
-    def wants_tls(self) -> bool:
-        """A connection without TLS is refused."""
-        return bool(self.ca_file or self.cert_file) or any(
-            server.startswith(("tls://", "wss://")) for server in self.servers
-        )
 
     def _check(self) -> None:
         if not self.stream:
             raise ValueError("stream is missing: the name of the stream to read")
-        if bool(self.cert_file) != bool(self.key_file):
-            raise ValueError("cert_file and key_file go together")
-        password = bool(self.password.get_secret_value() or self.password_file)
-        if bool(self.user) != password:
-            raise ValueError("user goes with password_file (or password)")
-
-    @property
-    def logins(self) -> list[str]:
-        """The ways to log in that are given; the first one is used."""
-        ways = {
-            "creds_file": bool(self.creds_file),
-            "nkey_file": bool(self.nkey_file),
-            "user": bool(self.user),
-            "token": bool(self.token.get_secret_value() or self.token_file),
-        }
-        return [way for way, is_given in ways.items() if is_given]
+        self.check_login()

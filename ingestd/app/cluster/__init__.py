@@ -1,0 +1,1 @@
+"""What edges and workers do, and the commands beside them."""

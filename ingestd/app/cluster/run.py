@@ -1,0 +1,273 @@
+"""The life of ``ingestd run`` on a spool that is on JetStream: an edge, a worker, or both in one process.
+
+An edge shuts down by refusing producers (503), answering what it took, and closing its listener; a worker by
+finishing what is on its way, as far as that works in ``delivery.shutdown_timeout``. The rest is in the
+streams.
+"""
+
+import gc
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+
+import anyio
+import anyio.abc
+import msgspec
+
+from ingestd.admin.server import serve_admin
+from ingestd.app.cluster.service import ClusterService, describe
+from ingestd.app.event_loop import run_loop
+from ingestd.app.service_parts import Load, authenticator, endpoint_settings, limits, open_certificates
+from ingestd.cluster.link import JetStreamLink
+from ingestd.cluster.membership import Member, Membership
+from ingestd.cluster.names import StreamNames
+from ingestd.cluster.worker import Worker
+from ingestd.config import Settings, check_run, find_login
+from ingestd.core.address import parse_listen, write_listen
+from ingestd.core.clock import SystemClock, system_rng
+from ingestd.core.errors import UserError, first_cause
+from ingestd.delivery.lane import Lane
+from ingestd.httpd.server import serve
+from ingestd.sources.broker.source import BrokerAway
+from ingestd.sources.http import aside
+from ingestd.sources.http.endpoint import Endpoint
+from ingestd.telemetry import log
+from ingestd.telemetry.sink_metrics import SinkGauges
+from ingestd.transport.watched_file import Watch
+from ingestd.wiring.open_cluster import open_edge, open_sink_parts
+
+EXIT_SECOND_SIGNAL = 130
+_ANSWER_S = 5.0
+_LOOK_S = 1.0
+
+
+def serve_on_nats(load: Load, settings: Settings, *, edge: bool, worker: bool) -> int:
+    """What ``ingestd run`` does where spool.kind is nats; the exit code. Raises UserError for what could not
+    even begin."""
+    gc.set_threshold(50_000, 20, 20)
+    log.configure(settings.log.format, settings.log.level)
+
+    async def session() -> int:
+        async with open_cluster_service(load, settings, edge=edge, worker=worker) as service:
+            await run(service)
+        return service.exit_code
+
+    return run_loop(session)
+
+
+@asynccontextmanager
+async def open_cluster_service(
+    load: Load, settings: Settings, *, edge: bool, worker: bool
+) -> AsyncIterator[ClusterService]:
+    """Build everything and listen. Raises UserError."""
+    kind = "both" if edge and worker else "edge" if edge else "worker"
+    service = ClusterService(load, settings, SystemClock(), kind=kind)
+    clock = service.clock
+    async with AsyncExitStack() as stack:
+        service.signals = stack.enter_context(
+            anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        )
+        host, port = parse_listen(settings.admin.listen)
+        service.admin_port = await stack.enter_async_context(
+            serve_admin(
+                host,
+                port,
+                registry=service.metrics.registry,
+                health=service.watchdog.problem,
+                readiness=service.readiness,
+                status=partial(describe, service),
+            )
+        )
+        if worker:
+            login = find_login(settings)
+            parts = await stack.enter_async_context(
+                open_sink_parts(
+                    settings,
+                    login,
+                    metrics=service.metrics,
+                    states=service.states,
+                    watch=Watch(log.warning),
+                    clock=clock,
+                    rng=system_rng(),
+                    warn=log.warning,
+                )
+            )
+            service.worker = Worker(
+                settings,
+                parts,
+                msgspec.structs.replace(service.member, sinks=[*parts]),
+                clock=clock,
+                rng=system_rng(),
+                warn=log.warning,
+                inform=log.info,
+            )
+            for name in parts:
+                service.metrics.by_sink.sinks[name] = _sum_of_shares(service.worker, name)
+        if edge:
+            await _open_edge(service, stack)
+        yield service
+
+
+def _sum_of_shares(worker: Worker, sink: str) -> SinkGauges:
+    """Of all shares of a sink that this worker owns, or has owned."""
+    lanes = partial(_lanes, worker, sink)
+    return SinkGauges(
+        ledger=partial(worker.ledger_of, sink),
+        active=lambda: sum(lane.active for lane in lanes()),
+        limit=lambda: sum(lane.limiter.limit for lane in lanes()),
+        queued=lambda: sum(lane.queued for lane in lanes()),
+        waiting=lambda: sum(lane.waiting for lane in lanes()),
+        held=lambda: sum(lane.held for lane in lanes()),
+        circuit_closed=lambda: all(not lane.circuit.why for lane in lanes()),
+    )
+
+
+def _lanes(worker: Worker, sink: str) -> list[Lane]:
+    return [one.owner.lane for share, one in worker.owned.items() if share.sink == sink and one.owner.taken]
+
+
+async def _open_edge(service: ClusterService, stack: AsyncExitStack) -> None:
+    settings, clock = service.settings, service.clock
+    check_run(settings)
+    service.link = JetStreamLink(settings.spool, clock, system_rng(), log.warning)
+    service.edge = await open_edge(
+        settings,
+        service.link,
+        edge=service.member.name,
+        accepted=service.own_metrics.producers.add,
+        clock=clock,
+        warn=log.warning,
+    )
+    keys = authenticator(settings.ingest, clock)
+    endpoint = Endpoint(
+        endpoint_settings(settings.ingest),
+        keys,
+        service.edge,
+        clock,
+        stack.enter_context(aside.BodyThread()),
+    )
+    service.certificates = open_certificates(settings.ingest)
+    service.server = await stack.enter_async_context(
+        serve(
+            endpoint,
+            limits(settings.ingest),
+            *parse_listen(settings.ingest.listen),
+            certificates=service.certificates,
+        )
+    )
+    service.own_metrics.producers.configure(settings.ingest.producers)
+
+
+async def run(service: ClusterService) -> None:
+    """Until a signal, or an error (in ``service.error``)."""
+    try:
+        async with anyio.create_task_group() as tasks:
+            with service.watchdog.watch():
+                tasks.start_soon(_watch_signals, service, tasks)
+                tasks.start_soon(service.systemd.keep_alive)
+                tasks.start_soon(_look, service)
+                service.opened = True
+                _say_started(service)
+                service.systemd.ready()
+                async with anyio.create_task_group() as parts:
+                    if service.worker:
+                        parts.start_soon(service.worker.run)
+                    if service.edge:
+                        parts.start_soon(_run_edge, service)
+                tasks.cancel_scope.cancel()
+    except* UserError as group:
+        service.error = first_cause(group)
+        log.error(str(service.error))
+    log.info("stopped")
+
+
+async def _run_edge(service: ClusterService) -> None:
+    """Until it has answered what it took, after the first signal."""
+    link, edge, server = service.link, service.edge, service.server
+    assert link
+    assert edge
+    assert server
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(link.run)
+        if service.worker is None:
+            tasks.start_soon(_tell_others, service)
+        while not service.closing:
+            await service.clock.sleep(0.05)
+        edge.closing = True
+        server.stop_listening()
+        timeout_s = min(_ANSWER_S, service.settings.delivery.shutdown_timeout)
+        await server.drain(timeout_s)
+        with suppress(TimeoutError):
+            async with service.clock.timeout(timeout_s):
+                await edge.finished()
+        tasks.cancel_scope.cancel()
+
+
+async def _tell_others(service: ClusterService) -> None:
+    """An edge says that it is there, too: for ``ingestd workers``."""
+    link = service.link
+    assert link
+    membership = Membership(
+        StreamNames(service.settings.spool.name), service.clock, partial(_member, service)
+    )
+    while True:
+        connection = link.connection
+        try:
+            if connection:
+                await membership.tell(connection)
+        except BrokerAway:
+            pass  # the link opens another one
+        await service.clock.sleep(_LOOK_S)
+
+
+def _member(service: ClusterService) -> Member:
+    assert service.edge
+    counts = service.edge.counts
+    return msgspec.structs.replace(
+        service.member, stored=counts.stored, rejected=counts.rejected, leaving=service.closing
+    )
+
+
+async def _watch_signals(service: ClusterService, tasks: anyio.abc.TaskGroup) -> None:
+    """The first signal drains, the second ends at once."""
+    del tasks
+    async for number in service.signals:
+        if number == signal.SIGHUP:
+            log.warning("with spool.kind = 'nats' the configuration is read at the start only: restart it")
+        elif service.closing:
+            log.warning("forced shutdown, acknowledged events are in the spool")
+            os._exit(EXIT_SECOND_SIGNAL)
+        else:
+            service.closing = True
+            service.systemd.stopping()
+            timeout_s = service.settings.delivery.shutdown_timeout
+            log.info("shutting down", signal=number.name, timeout_seconds=timeout_s)
+            if service.worker:
+                service.worker.stop(timeout_s)
+
+
+async def _look(service: ClusterService) -> None:
+    """Once a second: whether something stands still, what the log held back, whether a certificate is new."""
+    while True:
+        await service.clock.sleep(_LOOK_S)
+        service.states.look()
+        log.flush()
+        try:
+            if service.certificates and service.certificates.reload_if_changed():
+                log.info("TLS certificate reloaded")
+        except UserError as error:
+            log.error(f"the TLS certificate stays as it was: {error}")
+
+
+def _say_started(service: ClusterService) -> None:
+    settings = service.settings
+    told: dict[str, str] = {"spool": settings.spool.name, "name": service.member.name}
+    if service.server:
+        told["ingest"] = write_listen(parse_listen(settings.ingest.listen)[0], service.server.port)
+    if service.worker:
+        told["sinks"] = ", ".join(service.worker.ledgers)
+    admin = write_listen(parse_listen(settings.admin.listen)[0], service.admin_port)
+    log.info("listening" if service.server else "working", admin=admin, **told)
+    service.systemd.status(f"{service.member.kind} of the spool {settings.spool.name}")

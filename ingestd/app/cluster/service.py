@@ -1,0 +1,187 @@
+"""The parts of a running edge or worker, and what ``/v1/status``, ``/readyz`` and the gauges show of it."""
+
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from functools import partial
+from signal import Signals
+from typing import Any
+
+from ingestd import __version__
+from ingestd.app.service_parts import Load
+from ingestd.cluster.edge_admission import EdgeAdmission
+from ingestd.cluster.link import JetStreamLink
+from ingestd.cluster.membership import Member
+from ingestd.cluster.worker import Worker
+from ingestd.config import Settings
+from ingestd.core.clock import Clock
+from ingestd.core.errors import UserError
+from ingestd.core.ledger import Ledger
+from ingestd.core.redaction import redact_tree
+from ingestd.httpd.server import Server
+from ingestd.httpd.tls import Certificates
+from ingestd.telemetry import log
+from ingestd.telemetry.cluster_metrics import OUTCOMES, ClusterCensus, ClusterGauges, ShareGauges
+from ingestd.telemetry.health import Readiness
+from ingestd.telemetry.metrics import Metrics, ServiceGauges, ServiceMetrics
+from ingestd.telemetry.state_watch import StateWatch
+from ingestd.telemetry.systemd import Systemd
+from ingestd.telemetry.watchdog import Watchdog
+
+
+class ClusterService:
+    """``edge`` and ``worker``: None where this process is none."""
+
+    edge: EdgeAdmission | None = None
+    link: JetStreamLink | None = None
+    server: Server | None = None
+    certificates: Certificates | None = None
+    worker: Worker | None = None
+    signals: AsyncIterator[Signals]
+    admin_port = 0
+    error: UserError | None = None
+
+    def __init__(self, load: Load, settings: Settings, clock: Clock, *, kind: str) -> None:
+        self.load = load
+        self.settings = settings
+        self.clock = clock
+        self.started = clock.monotonic()
+        self.metrics = Metrics(Ledger())
+        self.own_metrics = ServiceMetrics(self.metrics.registry, partial(read_gauges, self))
+        self.metrics.registry.register(ClusterCensus(partial(read_cluster, self)))
+        self.states = StateWatch(log.warning, clock, say=log.change)
+        self.readiness = Readiness()
+        self.watchdog = Watchdog(log.warning)
+        self.systemd = Systemd()
+        self.opened = self.closing = False
+        # Chunks are known by it: no process may have had it before.
+        host = "".join(one if one.isalnum() else "-" for one in socket.gethostname())[:40]
+        self.member = Member(
+            name=f"{host}-{os.getpid()}-{secrets.token_hex(4)}",
+            kind=kind,
+            host=host,
+            pid=os.getpid(),
+            version=__version__,
+            since=clock.wall(),
+        )
+        add = self.readiness.add
+        add("service", self._phase)
+        add("spool", self._out_of_reach)
+
+    @property
+    def exit_code(self) -> int:
+        return self.error.exit_code if self.error else 0
+
+    def _phase(self) -> str | None:
+        if self.opened and not self.closing:
+            return None
+        return "is shutting down" if self.closing else "is starting"
+
+    def _out_of_reach(self) -> str | None:
+        if self.link is not None and self.link.connection is None:
+            return self.link.trouble or "there is no connection to NATS"
+        if self.edge and self.edge.full_since is not None:
+            return "it is full"
+        if self.worker and not self.edge and not self.worker.connected:
+            return self.worker.trouble
+        return None
+
+
+def describe(service: ClusterService) -> dict[str, Any]:
+    """``/v1/status``: no secrets, no payloads."""
+    told: dict[str, Any] = {
+        "version": __version__,
+        "name": service.member.name,
+        "kind": service.member.kind,
+        "state": "stopping" if service.closing else "running" if service.opened else "starting",
+        "uptime_seconds": round(service.clock.monotonic() - service.started, 1),
+        "ready": service.readiness.ready,
+        "reasons": service.readiness.reasons(),
+        "spool": {"name": service.settings.spool.name, "servers": [*service.settings.spool.servers]},
+    }
+    if edge := service.edge:
+        told["edge"] = {name: getattr(edge.counts, name) for name in edge.counts.__struct_fields__}
+    if server := service.server:
+        told["http"] = {
+            "port": server.port,
+            "connections": server.connections,
+            "requests": {str(status): count for status, count in server.requests_by_status.items()},
+        }
+    if worker := service.worker:
+        told["worker"] = {
+            "connected": worker.connected,
+            "trouble": worker.trouble or None,
+            "others": [one.name for one in worker.membership.others if one.kind != "edge"],
+        }
+        told["shares"] = [_share(one) for one in shares(service)]
+        told["lanes"] = [{"name": name, "ledger": asdict(worker.ledger_of(name))} for name in worker.ledgers]
+    found: dict[str, Any] = redact_tree(told)
+    return found
+
+
+def _share(one: ShareGauges) -> dict[str, Any]:
+    resolved = sum(one.events.values())
+    return {
+        "sink": one.sink,
+        "partition": one.partition,
+        "ledger": {"accepted": resolved + one.in_flight, **one.events, "in_flight": one.in_flight},
+        "lag_chunks": one.lag_chunks,
+        "oldest_seconds": round(one.oldest_s, 3),
+    }
+
+
+def shares(service: ClusterService) -> list[ShareGauges]:
+    """Those that this worker owns."""
+    if service.worker is None:
+        return []
+    now = service.clock.monotonic()
+    found = []
+    for share, one in service.worker.owned.items():
+        owner = one.owner
+        if not owner.taken:
+            continue
+        since = owner.oldest_since
+        found.append(
+            ShareGauges(
+                share.sink,
+                share.where,
+                {outcome: getattr(owner.ledger, outcome) for outcome in OUTCOMES},
+                owner.ledger.in_flight,
+                owner.lag,
+                0.0 if since is None else now - since,
+            )
+        )
+    return found
+
+
+def read_cluster(service: ClusterService) -> ClusterGauges:
+    edge, worker = service.edge, service.worker
+    connected = service.link.connection is not None if service.link else bool(worker and worker.connected)
+    gauges = ClusterGauges(connected=connected, shares=shares(service))
+    if edge:
+        counts = edge.counts
+        gauges.edge_events = {
+            "stored": counts.stored,
+            "duplicate": counts.duplicate,
+            "rejected": counts.rejected,
+        }
+        gauges.edge_chunks = counts.chunks
+    if worker:
+        gauges.workers = 1 + sum(one.kind != "edge" for one in worker.membership.others)
+    return gauges
+
+
+def read_gauges(service: ClusterService) -> ServiceGauges:
+    watchdog, server = service.watchdog, service.server
+    gauges = ServiceGauges(
+        loop_lag_s=watchdog.lag_s, loop_blocked=watchdog.blocked, ready=service.readiness.ready
+    )
+    if server:
+        gauges.http_requests = server.requests_by_status
+        gauges.http_connections = server.connections
+        gauges.http_refused_connections = server.refused_connections
+    if service.edge:
+        gauges.deferred_events = service.edge.deferred
+    return gauges

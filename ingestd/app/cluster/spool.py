@@ -1,0 +1,308 @@
+"""``ingestd spool init | check | stat`` and ``ingestd workers`` where the spool is on JetStream."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import msgspec
+
+from ingestd.app.checks.finding import Finding, fail, ok, warn
+from ingestd.app.event_loop import run_loop
+from ingestd.cluster import installation
+from ingestd.cluster.chunk_message import EVENTS
+from ingestd.cluster.edge_admission import MAX_CHUNK_BYTES
+from ingestd.cluster.membership import SILENT_S, Member, shares_of
+from ingestd.cluster.names import ALL, Share, StreamNames
+from ingestd.cluster.share_log import Reached, Record, last_record
+from ingestd.config import Settings
+from ingestd.core.clock import SystemClock, system_rng, wait_until_set
+from ingestd.core.errors import UserError
+from ingestd.sources.broker.source import BrokerAway
+from ingestd.sources.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
+from ingestd.telemetry.cluster_metrics import OUTCOMES
+
+T = TypeVar("T")
+_HEAR_S = SILENT_S
+_SILENT_S = 5.0
+_LOOKS = 5
+_MOST_MEMBERS = 10_000
+
+
+def init(settings: Settings) -> bool:
+    """Make the streams and what all edges and workers have in common. False: all of it was there. Raises
+    UserError."""
+    return _on_nats(settings, lambda connection: installation.create(connection, settings, system_rng()))
+
+
+def check(settings: Settings) -> list[Finding]:
+    """What the server's settings make of the promise. Raises UserError where it is out of reach."""
+    return _on_nats(settings, lambda connection: _check(connection, settings))
+
+
+def stat(settings: Settings) -> dict[str, Any]:
+    """How much waits, and what became of the rest, for every sink; for machines. Raises UserError."""
+    return _on_nats(settings, lambda connection: _stat(connection, settings))
+
+
+def workers(settings: Settings) -> dict[str, Any]:
+    """Who is there, and who owns which share of which sink; for machines. Raises UserError."""
+    return _on_nats(settings, lambda connection: _workers(connection, settings))
+
+
+def forget(settings: Settings, sink: str) -> None:
+    """Events need not wait for a sink any more. Raises UserError: there is none, or a worker sends to it."""
+    _on_nats(settings, lambda connection: _forget(connection, settings, sink))
+
+
+def _on_nats(settings: Settings, work: Callable[[NatsConnection], Awaitable[T]]) -> T:
+    async def connected() -> T:
+        async with open_connection(settings) as connection:
+            try:
+                return await work(connection)
+            except JetStreamError as error:
+                raise UserError(f"NATS at {connection.shown}: {error}") from None
+
+    return run_loop(connected)
+
+
+@asynccontextmanager
+async def open_connection(settings: Settings) -> AsyncIterator[NatsConnection]:
+    """Raises UserError."""
+    if settings.spool.kind != "nats":
+        raise UserError("the spool is not on NATS: set spool.kind = 'nats' in the configuration")
+    connection = NatsConnection(settings.spool, SystemClock(), lambda: None)
+    await connection.open()
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def _check(connection: NatsConnection, settings: Settings) -> list[Finding]:
+    found = [ok("spool", f"NATS {'.'.join(map(str, connection.version))} at {connection.shown}")]
+    if connection.max_payload < 2 * MAX_CHUNK_BYTES:
+        found.append(
+            fail(
+                "spool",
+                f"max_payload is {connection.max_payload} bytes: a chunk takes up to {MAX_CHUNK_BYTES}, and a"
+                f" record as much; set it to {4 * MAX_CHUNK_BYTES} or more on the server",
+            )
+        )
+    replicas: list[int] = []
+    for config in installation.stream_configs(settings):
+        name = config["name"]
+        try:
+            there = (await connection.ask(f"STREAM.INFO.{name}"))["config"]
+        except JetStreamError as error:
+            if error.code not in NOT_FOUND:
+                raise
+            found.append(fail("spool", f"there is no stream {name}: `ingestd spool init` makes it"))
+            continue
+        found += _judge(name, config, there)
+        replicas.append(int(there.get("num_replicas") or 1))
+    if min(replicas, default=2) < 2:
+        found.append(
+            warn(
+                "spool",
+                "one server alone keeps the streams: unless it has sync_interval: always, which cannot be"
+                " seen from here, a power cut takes what was acknowledged since the last sync (by default 2"
+                " minutes); set that, or spool.replicas = 3",
+            )
+        )
+    try:
+        installation.check(await installation.load(connection, settings), settings)
+    except BrokerAway:
+        raise
+    except UserError as error:
+        found.append(fail("spool", str(error)))
+    return found
+
+
+def _judge(name: str, wanted: Mapping[str, Any], there: Mapping[str, Any]) -> list[Finding]:
+    found = []
+    if there.get("retention") != "limits" or there.get("max_age") or int(there.get("max_msgs", -1)) > 0:
+        found.append(
+            fail("spool", f"{name} forgets messages by itself: only ingestd may delete what is in it")
+        )
+    if there.get("discard") != "new":
+        found.append(fail("spool", f"{name}: discard is not new: a full stream would drop what waits"))
+    if there.get("storage") != "file":
+        found.append(fail("spool", f"{name} is in memory: a restart of the server takes all of it"))
+    replicas = int(there.get("num_replicas") or 1)
+    if replicas != wanted["num_replicas"]:
+        found.append(warn("spool", f"{name} has {replicas} replicas, spool.replicas is another number"))
+    if wanted.get("max_bytes") and int(there.get("max_bytes", -1)) != wanted["max_bytes"]:
+        found.append(
+            warn("spool", f"{name}: max_bytes is {there.get('max_bytes')}, spool.max_bytes another number")
+        )
+    return found or [ok("spool", f"stream {name}")]
+
+
+async def _stat(connection: NatsConnection, settings: Settings) -> dict[str, Any]:
+    names = StreamNames(settings.spool.name)
+    found = await installation.load(connection, settings)
+    sinks = await installation.known_sinks(connection, names)
+    info = (await connection.ask(f"STREAM.INFO.{names.events}"))["state"]
+    told: dict[str, Any] = {
+        "name": settings.spool.name,
+        "partitions": found.partitions,
+        "chunks": info["messages"],
+        "bytes": info["bytes"],
+        "dead_letters": (await connection.ask(f"STREAM.INFO.{names.dead}"))["state"]["messages"],
+        "sinks": [],
+    }
+    for _ in range(_LOOKS):  # chunks come and go while it is read
+        headers = await _headers(connection, names)
+        told["sinks"] = []
+        for sink, whole in sinks.items():
+            records = {
+                share: await last_record(connection, names, share)
+                for share in shares_of({sink: whole}, found.partitions)
+            }
+            told["sinks"].append(_ledger(sink, records, headers))
+        if all(is_balanced(one) for one in told["sinks"]):
+            break
+    return told
+
+
+def outcomes(sink: Mapping[str, Any]) -> dict[str, int]:
+    """Of one sink in ``stat``: those that there are."""
+    return {name: sink[name] for name in OUTCOMES if sink[name]}
+
+
+def is_balanced(sink: Mapping[str, Any]) -> bool:
+    """Of one sink in ``stat``."""
+    return bool(sink["accepted"] == sum(sink[name] for name in (*OUTCOMES, "in_flight")))
+
+
+def _ledger(
+    sink: str, records: Mapping[Share, Record | None], headers: list[tuple[int, int, int]]
+) -> dict[str, Any]:
+    """``accepted`` is counted by chunks, ``in_flight`` by what owners wait for: that they balance with the
+    outcomes is a statement that can be wrong."""
+    ledger = dict.fromkeys(OUTCOMES, 0)
+    accepted = in_flight = behind = 0
+    for share, record in records.items():
+        reached = record.reached if record else Reached()
+        for name in ledger:
+            ledger[name] += getattr(record.counts, name) if record else 0
+        mine = [
+            (sequence, events)
+            for sequence, partition, events in headers
+            if sequence > reached.floor and share.partition in (ALL, partition)
+        ]
+        unread = [events for sequence, events in mine if sequence > reached.read]
+        accepted += reached.at_floor + sum(events for _, events in mine)
+        in_flight += reached.in_flight + sum(unread) - reached.ahead
+        behind += len(unread)
+    return {"name": sink, "accepted": accepted, **ledger, "in_flight": in_flight, "chunks_behind": behind}
+
+
+async def _headers(connection: NatsConnection, names: StreamNames) -> list[tuple[int, int, int]]:
+    """(sequence, partition, events) of all chunks. Read by a consumer of its own, which is gone then."""
+    came: list[tuple[int, int, int]] = []
+    news = asyncio.Event()
+    last = int((await connection.ask(f"STREAM.INFO.{names.events}"))["state"]["last_seq"])
+    reached = 0
+
+    def hear(one: Any) -> None:
+        nonlocal reached
+        if one.reply.startswith("$JS.ACK."):
+            parts = one.reply.split(".")
+            numbers = parts[5:9] if len(parts) < 11 else parts[7:11]
+            sequence, pending = int(numbers[0]), int(numbers[3])
+            count = int((one.headers or {}).get(EVENTS, 1))
+            came.append((sequence, int(one.subject.rpartition(".")[2]), count))
+            reached = last if not pending else sequence
+            news.set()
+
+    if not int((await connection.ask(f"STREAM.INFO.{names.events}"))["state"]["messages"]):
+        return came
+    inbox = await connection.listen(hear)
+    config = {
+        "deliver_subject": inbox,
+        "deliver_policy": "all",
+        "ack_policy": "none",
+        "headers_only": True,
+        "mem_storage": True,
+        "num_replicas": 1,
+        "inactive_threshold": 5 * 10**9,
+    }
+    made = await connection.ask(
+        f"CONSUMER.CREATE.{names.events}", {"stream_name": names.events, "config": config}
+    )
+    while reached < last:
+        news.clear()
+        if not await wait_until_set(news, _SILENT_S, SystemClock()):
+            break
+    await connection.unlisten(inbox)
+    await connection.ask(f"CONSUMER.DELETE.{names.events}.{made['name']}")
+    return came
+
+
+async def hear_members(connection: NatsConnection, names: StreamNames) -> list[Member]:
+    """Who says within a moment that it is there."""
+    heard: dict[str, Member] = {}
+
+    def hear(one: Any) -> None:
+        try:
+            member = msgspec.json.decode(one.data, type=Member)
+        except msgspec.DecodeError:
+            return
+        if len(heard) < _MOST_MEMBERS:
+            heard[member.name] = member
+
+    await connection.listen(hear, names.members)
+    await SystemClock.sleep(_HEAR_S)
+    return [heard[name] for name in sorted(heard)]
+
+
+async def _workers(connection: NatsConnection, settings: Settings) -> dict[str, Any]:
+    names = StreamNames(settings.spool.name)
+    found = await installation.load(connection, settings)
+    sinks = await installation.known_sinks(connection, names)
+    members = await hear_members(connection, names)
+    told: dict[str, Any] = {"members": [msgspec.to_builtins(member) for member in members], "shares": []}
+    for member in told["members"]:
+        member.pop("shares")
+    for share in shares_of(sinks, found.partitions):
+        owner = next((one for one in members if one.owns(share)), None)
+        record = await last_record(connection, names, share)
+        try:
+            info = await connection.ask(f"CONSUMER.INFO.{names.events}.{share.consumer}")
+            lag = int(info["num_pending"]) + int(info["num_ack_pending"])
+        except JetStreamError:
+            lag = 0
+        told["shares"].append(
+            {
+                "sink": share.sink,
+                "partition": share.where,
+                "owner": owner.name if owner else None,
+                "last_owner": record.owner if record else None,
+                "since": record.since if record else None,
+                "lag_chunks": lag,
+            }
+        )
+    return told
+
+
+async def _forget(connection: NatsConnection, settings: Settings, sink: str) -> None:
+    names = StreamNames(settings.spool.name)
+    found = await installation.load(connection, settings)
+    sinks = await installation.known_sinks(connection, names)
+    if sink not in sinks:
+        raise UserError(f"no events of the spool {settings.spool.name} wait for a sink named {sink}")
+    if there := [one.name for one in await hear_members(connection, names) if sink in one.sinks]:
+        raise UserError(f"{', '.join(there)} sends to {sink}: stop it, or take the sink out of it, first")
+    for share in shares_of({sink: sinks[sink]}, found.partitions):
+        for request, body in (
+            (f"CONSUMER.DELETE.{names.events}.{share.consumer}", None),
+            (f"STREAM.PURGE.{names.frozen}", {"filter": names.log(share)}),
+        ):
+            try:
+                await connection.ask(request, body)
+            except JetStreamError as error:
+                if error.code not in NOT_FOUND:
+                    raise
+    await connection.ask(f"STREAM.PURGE.{names.state}", {"filter": names.entry(f"sink.{sink}")})

@@ -1,0 +1,261 @@
+"""Admission at an edge: what producers submit, through validation, into the stream of their partition.
+
+It stands where ``intake/admission.py`` stands in a process of its own. An answer goes out when the server has
+said of every chunk that it is stored. Without that word a chunk is sent again under its id; when time is over
+the producer is told to come again, and its copies are known by the owners of the shares. An edge remembers no
+keys: they would be a second truth, and nobody tells it of a key that is free again.
+"""
+
+import asyncio
+import sys
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
+
+import msgspec
+
+from ingestd.cluster import chunk_message, letter_stream
+from ingestd.cluster.event_splitter import EventSplitter
+from ingestd.cluster.link import FULL, JetStreamLink
+from ingestd.cluster.names import StreamNames
+from ingestd.core.clock import Clock
+from ingestd.core.reasons import Reason
+from ingestd.core.receipt import Digests
+from ingestd.core.sequences import pick
+from ingestd.core.submission import DeferredSubmission, Submission, SubmissionOutcome
+from ingestd.intake.admission import SLICE_S
+from ingestd.intake.submission_group import SubmissionGroup
+from ingestd.processing.dedup import Window
+from ingestd.processing.validate import Validator
+from ingestd.sources.broker.source import BrokerAway
+from ingestd.sources.nats.connection import JetStreamError
+
+MAX_CHUNK_BYTES = 256 * 1024
+MAX_GROUP_BYTES = 1024 * 1024
+_MOST_EVENTS = 8_192
+_MOST_GROUPS = 8
+"""On their way at a time; what arrives meanwhile goes together."""
+_AWAY_S, _FULL_S, _CLOSING_S = 5, 30, 1
+_DONE = object()
+
+
+class EdgeCounts(msgspec.Struct):
+    """Events since the process began. ``duplicate``: those that are seen here, within one group."""
+
+    stored: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    chunks: int = 0
+    again: int = 0
+    """Chunks that the server had already: its first answer was lost."""
+
+
+class EdgeAdmission:
+    """An ``AdmissionService`` of the endpoint. ``edge``: a name that no other process has, also none before
+    it. ``within_s``: how long a chunk is tried to be stored; ``accepted`` is called with the new events of
+    each submission."""
+
+    def __init__(
+        self,
+        link: JetStreamLink,
+        names: StreamNames,
+        *,
+        edge: str,
+        secret: bytes,
+        splitter: EventSplitter,
+        validator: Validator,
+        max_event_bytes: int,
+        max_unanswered_bytes: int,
+        keep_rejected: bool,
+        accepted: Callable[[str, int], None],
+        clock: Clock,
+        within_s: float = 10.0,
+    ) -> None:
+        self.validator = validator
+        self.counts = EdgeCounts()
+        self.deferred: Counter[int] = Counter()
+        self.closing = False
+        self.full_since: float | None = None
+        self._link = link
+        self._names = names
+        self._edge = edge
+        self._secret = secret
+        self._splitter = splitter
+        self._max_event_bytes = max_event_bytes
+        self._max_unanswered_bytes = max_unanswered_bytes
+        self._keep_rejected = keep_rejected
+        self._accepted = accepted
+        self._clock = clock
+        self._within_s = within_s
+        self._number = 0
+        # A chunk that has to be sent again must not come behind one with later events of its order keys.
+        self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._ordered = splitter.keeps_order
+        self._arrived: list[Submission] = []
+        self._unanswered_bytes = 0
+        self._in_check: deque[tuple[SubmissionGroup, Iterator[None]]] = deque()
+        self._scheduled = False
+        self._storing: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def unavailable(self) -> DeferredSubmission | None:
+        """Why nothing at all can be taken now; None: try."""
+        return self._refusal(0)
+
+    def submit(self, submission: Submission) -> None:
+        """Take it over, or defer it. Its ``answer`` is called later, or at once with a deferral."""
+        if deferred := self._refusal(submission.size_bytes):
+            self._defer(submission, deferred)
+            return
+        self._arrived.append(submission)
+        self._unanswered_bytes += submission.size_bytes
+        self._idle.clear()
+        self._schedule()
+
+    async def finished(self) -> None:
+        """Wait until every submission has been answered."""
+        await self._idle.wait()
+
+    def _refusal(self, size_bytes: int) -> DeferredSubmission | None:
+        if self.closing:
+            return DeferredSubmission(503, _CLOSING_S, "this process is shutting down: send it again")
+        if self._link.connection is None:
+            return DeferredSubmission(503, _AWAY_S, "the spool of this service is out of reach: try again")
+        if self._unanswered_bytes and self._unanswered_bytes + size_bytes > self._max_unanswered_bytes:
+            return DeferredSubmission(503, 1, "the spool is slower than what arrives: send it again")
+        return None
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            # What else arrives in this turn of the loop comes along.
+            asyncio.get_running_loop().call_soon(self._check_arrived)
+
+    def _check_arrived(self) -> None:
+        """As ``Admission`` does: by turns, and no longer than others can wait."""
+        self._scheduled = False
+        if self._arrived and len(self._storing) < _MOST_GROUPS:
+            group = SubmissionGroup(self._take_arrived())
+            window = Window(self._secret, max_count=_MOST_EVENTS)
+            steps = group.check(self.validator, window, max_event_bytes=self._max_event_bytes)
+            self._in_check.append((group, steps))
+        until = self._clock.monotonic() + SLICE_S
+        while self._in_check:
+            group, steps = self._in_check.popleft()
+            if next(steps, _DONE) is _DONE:
+                task = asyncio.get_running_loop().create_task(self._store(group), name="store a group")
+                self._storing.add(task)
+                task.add_done_callback(partial(self._stored, group))
+            else:
+                self._in_check.append((group, steps))
+            if self._clock.monotonic() >= until:
+                break
+        if self._in_check or (self._arrived and len(self._storing) < _MOST_GROUPS):
+            self._schedule()
+
+    def _take_arrived(self) -> list[Submission]:
+        count = events = size = 0
+        for submission in self._arrived:
+            count += 1
+            events += len(submission.events)
+            size += submission.size_bytes
+            if events >= _MOST_EVENTS or size >= MAX_GROUP_BYTES:
+                break
+        taken, self._arrived = self._arrived[:count], self._arrived[count:]
+        return taken
+
+    async def _store(self, group: SubmissionGroup) -> None:
+        """Every chunk of it, each in its partition; then the answers. A part that is stored when another is
+        not stays there: the producer is told to come again, and what it sends then are copies."""
+        group.claim(Window(self._secret, max_count=_MOST_EVENTS), self._clock.monotonic())
+        appends = [
+            self._append(*chunk)
+            for _, events, digests in group.pieces(sys.maxsize)
+            for chunk in self._cut(events, digests)
+        ]
+        if self._keep_rejected:
+            appends += [self._keep(payload, reason, detail) for payload, reason, detail in group.refused]
+        found = await asyncio.gather(*appends, return_exceptions=True)
+        if failed := [one for one in found if isinstance(one, BaseException)]:
+            self._refuse(group, failed[0])
+        else:
+            self._answer(group)
+
+    def _cut(
+        self, events: Sequence[bytes], digests: Digests
+    ) -> Iterator[tuple[int, Sequence[bytes], Digests]]:
+        """By partition, in chunks of at most ``MAX_CHUNK_BYTES``."""
+        for partition, positions in self._splitter.split(events, digests).items():
+            first = size = 0
+            for at, position in enumerate(positions):
+                length = len(events[position]) + 32
+                if size + length > MAX_CHUNK_BYTES and at > first:
+                    part = positions[first:at]
+                    yield partition, pick(events, part), pick(digests, part)
+                    first, size = at, 0
+                size += length
+            part = positions[first:]
+            if len(part) == len(events):
+                yield partition, events, digests
+            elif part:
+                yield partition, pick(events, part), pick(digests, part)
+
+    async def _append(self, partition: int, events: Sequence[bytes], digests: Digests) -> None:
+        self._number += 1
+        headers = {
+            chunk_message.ID: f"{self._edge}-{self._number}",
+            chunk_message.EVENTS: str(len(events)),
+        }
+        data = chunk_message.encode(events, digests)
+        subject = self._names.partition(partition)
+        async with self._turns[partition] if self._ordered else nullcontext():
+            answer = await self._link.append(subject, data, headers, within_s=self._within_s)
+        self.counts.chunks += 1
+        self.counts.again += bool(answer.get("duplicate"))
+
+    async def _keep(self, payload: bytes, reason: Reason, detail: str) -> None:
+        self._number += 1
+        packed = letter_stream.refused_letter(
+            payload, reason, detail, at=self._clock.wall(), edge=self._edge, number=self._number
+        )
+        subject, _ = letter_stream.address(self._names, packed)
+        headers = {chunk_message.ID: f"{self._edge}-{self._number}"}
+        await self._link.append(subject, packed, headers, within_s=self._within_s)
+
+    def _refuse(self, group: SubmissionGroup, error: BaseException) -> None:
+        if not isinstance(error, BrokerAway | JetStreamError):
+            raise error
+        if isinstance(error, JetStreamError) and error.code in FULL:
+            self.full_since = self.full_since or self._clock.monotonic()
+            deferred = DeferredSubmission(503, _FULL_S, "the spool is full: try again later")
+        else:
+            deferred = DeferredSubmission(503, _AWAY_S, "the spool did not answer in time: send it again")
+        for submission in group.submissions:
+            self._defer(submission, deferred)
+
+    def _answer(self, group: SubmissionGroup) -> None:
+        self.full_since = None
+        for number, submission in enumerate(group.submissions):
+            taken = group.taken(number)
+            self.counts.stored += taken.accepted
+            self.counts.duplicate += taken.duplicates
+            self.counts.rejected += len(taken.rejected) + taken.unlisted
+            self._accepted(submission.producer, taken.accepted)
+            if submission.wait_s > 0 and taken.stored:  # what becomes of them is known elsewhere
+                taken = taken._replace(ends=SubmissionOutcome(0, 0, taken.accepted))
+            submission.answer(taken)
+
+    def _stored(self, group: SubmissionGroup, task: asyncio.Task[None]) -> None:
+        self._storing.discard(task)
+        self._unanswered_bytes -= sum(submission.size_bytes for submission in group.submissions)
+        if self._arrived:
+            self._schedule()
+        elif not (self._storing or self._in_check):
+            self._idle.set()
+        task.result()  # a fault of ours is not kept quiet
+
+    def _defer(self, submission: Submission, deferred: DeferredSubmission) -> None:
+        self.deferred[deferred.status] += len(submission.events)
+        submission.answer(deferred)

@@ -1,0 +1,48 @@
+"""Which partition an event goes to: by its order key, else by what makes it a copy of another."""
+
+from collections.abc import Callable, Sequence
+from zlib import crc32
+
+from ingestd.core.receipt import Digests
+
+OrderOf = Callable[[bytes], str | None]
+
+
+def _spread(data: bytes) -> int:
+    """The low bits of a CRC of names that differ in one character are far from spread."""
+    return (crc32(data) * 0x9E3779B1 & 0xFFFFFFFF) >> 12
+
+
+class EventSplitter:
+    """``order_of``: an event's order key, where order is asked for. Events that are copies of each other, and
+    those of one order key, meet in one partition."""
+
+    def __init__(self, partitions: int, order_of: OrderOf | None = None) -> None:
+        self._partitions = partitions
+        self._order_of = order_of
+
+    @property
+    def keeps_order(self) -> bool:
+        return self._order_of is not None
+
+    def split(self, events: Sequence[bytes], digests: Digests) -> dict[int, list[int]]:
+        """By partition the positions of its events, ascending."""
+        count = self._partitions
+        if count == 1:
+            return {0: [*range(len(events))]}
+        found: dict[int, list[int]] = {}
+        if self._order_of is None:
+            for position, digest in enumerate(digests):
+                number = digest[0] | digest[1] << 8 if digest else _spread(events[position])
+                found.setdefault(number % count, []).append(position)
+            return found
+        order_of = self._order_of
+        for position, event in enumerate(events):
+            if (key := order_of(event)) is not None:
+                number = _spread(key.encode("utf-8", "surrogatepass"))
+            elif digest := digests[position]:
+                number = digest[0] | digest[1] << 8
+            else:
+                number = _spread(event)
+            found.setdefault(number % count, []).append(position)
+        return found

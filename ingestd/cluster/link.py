@@ -1,0 +1,110 @@
+"""A connection to JetStream that is opened again whenever it ends, for who appends and can wait."""
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+
+from ingestd.core.backoff import Backoff
+from ingestd.core.clock import Clock, wait_until_set
+from ingestd.sources.broker.source import BrokerAway
+from ingestd.sources.nats.connection import JetStreamError, NatsConnection
+from ingestd.sources.nats.settings import NatsLogin
+
+_RETRY = Backoff(base_s=0.05, cap_s=1.0)
+_AGAIN_S = 0.1
+_LOOK_S = 1.0
+CLUSTER_BUSY = frozenset({10008, 10009, 10076, 10077})
+"""Error codes of a server or a cluster that cannot now, and of a full stream."""
+FULL = frozenset({10077})
+
+
+class JetStreamLink:
+    """``run`` keeps it open, from ``open`` on. ``connected`` is called with each new connection, also the
+    first."""
+
+    def __init__(
+        self,
+        settings: NatsLogin,
+        clock: Clock,
+        rng: random.Random,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._rng = rng
+        self._warn = warn
+        self._ended = anyio.Event()
+        self._opened = anyio.Event()
+        self.connection: NatsConnection | None = None
+        self.trouble = ""
+
+    async def open(self) -> NatsConnection:
+        """The first connection. Raises BrokerAway, UserError."""
+        self._ended = anyio.Event()
+        connection = NatsConnection(self._settings, self._clock, self._ended.set)
+        await connection.open()
+        self.connection = connection
+        self._opened.set()
+        return connection
+
+    async def run(self) -> None:
+        """Until it is cancelled. Raises UserError for what will not get better."""
+        try:
+            while True:
+                await self._ended.wait()
+                await self._close()
+                await self._reopen()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._close()
+
+    async def _close(self) -> None:
+        connection, self.connection = self.connection, None
+        self._opened = anyio.Event()
+        if connection:
+            await connection.close()
+
+    async def _reopen(self) -> None:
+        failures = 0
+        while True:
+            try:
+                await self.open()
+            except BrokerAway as error:
+                failures += 1
+                self.trouble = str(error)
+                if failures == 1:
+                    self._warn(f"{error}; it is tried again")
+                await self._clock.sleep(_RETRY.delay(failures, rng=self._rng))
+            else:
+                if self.trouble:
+                    self._warn(f"NATS at {self._settings.servers[0]} is back")
+                self.trouble = ""
+                return
+
+    async def append(
+        self, subject: str, data: bytes, headers: Mapping[str, str], *, within_s: float
+    ) -> dict[str, Any]:
+        """Store a message whose headers have an id, by which the server knows it if an answer gets lost: it
+        is sent again until there is one. Raises JetStreamError (a full stream, too), and BrokerAway when time
+        is over: then it may be stored or not."""
+        until, why = self._clock.monotonic() + within_s, "there is no connection to NATS"
+        while (left_s := until - self._clock.monotonic()) > 0:
+            connection = self.connection
+            if connection is None:
+                await wait_until_set(self._opened, min(left_s, _LOOK_S), self._clock)
+                continue
+            try:
+                async with self._clock.timeout(left_s):
+                    return await connection.append(subject, data, headers)
+            except BrokerAway as error:
+                why = str(error)
+            except TimeoutError:
+                break
+            except JetStreamError as error:
+                if error.code in FULL or error.code not in CLUSTER_BUSY:
+                    raise
+                why = str(error)
+            await self._clock.sleep(_AGAIN_S)
+        raise BrokerAway(why)

@@ -1,0 +1,124 @@
+"""Who is there, and who should own what: all workers of a spool say so to each other a few times a second.
+
+Nothing of it is kept, and nothing depends on it but how soon a share has a new owner: that there is one only
+is held by the share's log.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from math import ceil
+from typing import Any
+
+import msgspec
+
+from ingestd.cluster.names import ALL, Share, StreamNames
+from ingestd.core.clock import Clock
+from ingestd.sources.nats.connection import NatsConnection
+
+BEAT_S = 0.4
+SILENT_S = 1.6
+"""Who was not heard for so long is taken for dead; more than a beat and a half of a busy machine."""
+
+
+class OwnedShare(msgspec.Struct):
+    """``since``: wall time; ``lag``: chunks that did not come yet; ``in_flight``: events."""
+
+    sink: str
+    partition: int
+    since: float
+    lag: int = 0
+    in_flight: int = 0
+
+
+class Member(msgspec.Struct):
+    """What an edge or a worker says of itself. ``kind``: edge, worker or both; ``leaving``: not for long any
+    more; ``stored``, ``rejected``: events, of an edge, since it began."""
+
+    name: str
+    kind: str
+    host: str = ""
+    pid: int = 0
+    version: str = ""
+    since: float = 0.0
+    sinks: list[str] = []
+    shares: list[OwnedShare] = []
+    leaving: bool = False
+    stored: int = 0
+    rejected: int = 0
+
+    def owns(self, share: Share) -> bool:
+        return any((one.sink, one.partition) == share for one in self.shares)
+
+
+class Membership:
+    """``describe``: what to say of this process."""
+
+    def __init__(self, names: StreamNames, clock: Clock, describe: Callable[[], Member]) -> None:
+        self._names = names
+        self._clock = clock
+        self._describe = describe
+        self._heard: dict[str, tuple[float, Member]] = {}
+
+    async def run(self, connection: NatsConnection) -> None:
+        """Until cancelled. Raises BrokerAway."""
+        await connection.listen(self._hear, self._names.members)
+        while True:
+            await self.tell(connection)
+            await self._clock.sleep(BEAT_S)
+
+    async def tell(self, connection: NatsConnection) -> None:
+        await connection.publish(self._names.members, msgspec.json.encode(self._describe()))
+
+    def _hear(self, one: Any) -> None:
+        try:
+            member = msgspec.json.decode(one.data, type=Member)
+        except msgspec.DecodeError:
+            return  # of another version, or of nobody of ours
+        if len(self._heard) < 10_000 or member.name in self._heard:
+            self._heard[member.name] = self._clock.monotonic(), member
+
+    @property
+    def others(self) -> list[Member]:
+        """Who was heard of late, without this process."""
+        now, own = self._clock.monotonic(), self._describe().name
+        self._heard = {name: one for name, one in self._heard.items() if now - one[0] < SILENT_S}
+        return [member for name, (_, member) in sorted(self._heard.items()) if name != own]
+
+    def forget(self) -> None:
+        """What was heard before a connection was lost says nothing now."""
+        self._heard.clear()
+
+
+def shares_of(sinks: Mapping[str, bool], partitions: int) -> list[Share]:
+    """``sinks``: by name whether one worker owns all partitions."""
+    return [
+        Share(sink, number)
+        for sink, whole in sorted(sinks.items())
+        for number in ([ALL] if whole else range(partitions))
+    ]
+
+
+def assign(shares: Iterable[Share], workers: Mapping[str, Iterable[str]]) -> dict[Share, str]:
+    """By share the worker that should own it. ``workers``: by name the sinks that each sends to.
+
+    Every worker finds the same. Each has about as many as the others, and few change hands when one comes or
+    goes: a share goes to the worker that fits it best by a hash, as long as that has room.
+    """
+    shares = sorted(shares)
+    sinks = {name: frozenset(of) for name, of in workers.items()}
+    found: dict[Share, str] = {}
+    load = dict.fromkeys(sinks, 0)
+    most = ceil(len(shares) / max(1, len(sinks)))
+    for share in shares:
+        able = [name for name, of in sinks.items() if share.sink in of]
+        if not able:
+            continue
+        free = [name for name in able if load[name] < most] or able
+        chosen = max(free, key=lambda name: (_fit(share, name), name))
+        found[share] = chosen
+        load[chosen] += 1
+    return found
+
+
+def _fit(share: Share, worker: str) -> bytes:
+    return hashlib.blake2b(f"{share} {worker}".encode(), digest_size=8).digest()

@@ -1,0 +1,183 @@
+"""From the chunks of a share to its lane: what is settled is passed over, copies are told apart, and batches
+that were on their way go first.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from ingestd.cluster import chunk_message
+from ingestd.cluster.chunk_message import BATCH, ONLY
+from ingestd.cluster.names import Share
+from ingestd.cluster.share_consumer import ShareDelivery
+from ingestd.cluster.share_state import SOURCE, ShareState
+from ingestd.cluster.sink_parts import SinkParts
+from ingestd.cluster.stream_journal import StreamJournal
+from ingestd.cluster.stream_window import StreamWindow
+from ingestd.core.chunk import Batch, Chunk, Segment
+from ingestd.core.reasons import Reason
+from ingestd.core.receipt import OrderedAcks, Positions
+from ingestd.core.sequences import pick
+from ingestd.delivery.lane import Lane
+from ingestd.delivery.queues import Batcher
+from ingestd.processing.dedup import WaitingCopy
+from ingestd.recording.event_recorder import EventRecorder
+from ingestd.recording.sink_recorder import SinkRecorder
+
+
+class ShareFeed:
+    """``admit`` chunks in their order. ``recovering``: batches of an earlier owner are not whole yet, and
+    nothing new goes out before they are."""
+
+    def __init__(
+        self,
+        share: Share,
+        parts: SinkParts,
+        state: ShareState,
+        *,
+        window: StreamWindow,
+        journal: StreamJournal,
+        events: EventRecorder,
+        recorder: SinkRecorder,
+        lane: Lane,
+        batcher: Batcher,
+    ) -> None:
+        self._share = share
+        self._parts = parts
+        self._state = state
+        self._clock = parts.clock
+        self._window = window
+        self._journal = journal
+        self._events = events
+        self._recorder = recorder
+        self._lane = lane
+        self._batcher = batcher
+        self._acks = OrderedAcks[int](journal.moved)
+        self._recovery = parts.make_recovery(state.open, lane, window)
+        self._held_back: list[tuple[Chunk, set[int], Mapping[str, str]]] = []
+        self._recovered: list[Batch] = []
+        self.recovering = bool(state.open)
+
+    @property
+    def oldest_since(self) -> float | None:
+        """When the oldest chunk was read that is not settled."""
+        return self._acks.oldest_since
+
+    def admit(self, delivery: ShareDelivery) -> None:
+        """Its batches go to the lane, as far as they are full."""
+        self._window.upto = max(self._window.upto, delivery.at)
+        try:
+            chunk = chunk_message.decode(
+                delivery.data, delivery.headers, sequence=delivery.sequence, source=SOURCE, at=delivery.at
+            )
+        except (ValueError, msgspec.DecodeError) as error:
+            self._refuse(delivery, str(error))
+            return
+        settled = self._state.settled.pop(chunk.start, set())
+        self._journal.read(chunk.start, len(chunk.events), settled=len(settled))
+        chunk.receipt = self._acks.receipt(len(chunk.events), chunk.start, self._clock.monotonic())
+        self._events.accepted(len(chunk.events) - len(settled))
+        chunk.receipt.settle(len(settled))
+        if self.recovering:
+            if found := self._recovery.look(chunk):
+                settled |= found.taken
+                self._recovered += found.batches
+            self._held_back.append((chunk, settled, delivery.headers))
+            if chunk.start >= self._state.last_open:
+                self.end_recovery()
+            return
+        self._claim(chunk, settled, delivery.headers)
+
+    def end_recovery(self) -> None:
+        """Batches that were on their way go first, as they were, in the order of their first events: of one
+        that was cut there may be parts that hold events of one key."""
+        batches = self._recovered + self._recovery.incomplete()
+        batches.sort(key=lambda batch: (batch.segments[0].chunk.start, batch.segments[0].positions[0]))
+        self._recorder.started(sum(map(len, batches)))
+        for batch in batches:
+            self._lane.resubmit(batch)
+        told = {batch.id for batch in batches}
+        gone = [batch.id for batch in self._state.open if batch.id not in told]
+        if gone:
+            self._journal.drop(gone)
+            self._parts.warn(
+                f"{self._share}: {len(gone)} unfinished batches cannot be rebuilt: their events are sent"
+                " under new idempotency keys"
+            )
+        self.recovering = False
+        held, self._held_back = self._held_back, []
+        for chunk, known, headers in held:
+            self._claim(chunk, known, headers)
+
+    def _claim(self, chunk: Chunk, known: set[int], headers: Mapping[str, str]) -> None:
+        """What of a chunk is for this sink, and no copy, goes on. ``known``: positions that are resolved, or
+        in a batch."""
+        only = headers.get(ONLY, "")
+        now, everything = self._clock.wall(), range(len(chunk.events))
+        mine: Positions = everything if only in ("", self._share.sink) else ()
+        if mine and not only:
+            mine = self._parts.matching(chunk.events)
+        if len(mine) < len(everything):
+            matched = {*mine}
+            unmatched = [at for at in everything if at not in matched and at not in known]
+            if unmatched:
+                self._events.unmatched(chunk, len(unmatched))
+                self._journal.dismissed(chunk, unmatched, now=now)
+        if known:
+            mine = [at for at in mine if at not in known]
+        if not mine:
+            return
+        if only:
+            self._send_again(chunk, mine, headers.get(BATCH, ""))
+            return
+        new, duplicates, copies = self._window.take(chunk.digests, mine)
+        if duplicates:
+            self._events.duplicates(chunk, len(duplicates))
+            self._journal.dismissed(chunk, duplicates, now=now)
+        for position, digest in copies:
+            self._window.follow(digest, WaitingCopy(chunk, position))
+        if new:
+            self._batch(chunk, new)
+
+    def _batch(self, chunk: Chunk, positions: Sequence[int]) -> None:
+        events, digests = chunk.events, chunk.digests
+        if len(positions) < len(events):
+            events, digests = pick(events, positions), pick(digests, positions)
+        else:
+            positions = range(len(events))
+        self._recorder.started(len(positions))
+        sizes, now = self._parts.sink.sizes(events), self._clock.monotonic()
+        if full := list(self._batcher.add(chunk, events, digests, positions, now, sizes=sizes)):
+            self._lane.add(full)
+
+    def _send_again(self, chunk: Chunk, positions: Positions, batch_id: str) -> None:
+        """Dead letters that somebody sends again: they pass the window by. Those of one request that may have
+        arrived are that request, under its key."""
+        self._window.reclaim(digest for digest in pick(chunk.digests, positions) if digest)
+        if not batch_id:
+            self._batch(chunk, [*positions])
+            return
+        batch = Batch(
+            chunk.events,
+            chunk.digests,
+            [Segment(chunk, positions)],
+            self._lane.new_id,
+            batch_id=batch_id,
+        )
+        batch.ambiguous = True
+        self._recorder.started(len(positions))
+        self._lane.resubmit(batch)
+
+    def _refuse(self, delivery: ShareDelivery, why: str) -> None:
+        """A message that is no chunk: nobody but edges should write there."""
+        sequence = delivery.sequence
+        chunk = Chunk([delivery.data], source=SOURCE, start=sequence, end=sequence + 1, line=1)
+        chunk.receipt = self._acks.receipt(1, sequence, self._clock.monotonic())
+        settled = self._state.settled.pop(sequence, None)
+        self._journal.read(sequence, 1, settled=1 if settled else 0)
+        if settled:
+            chunk.receipt.settle(1)
+            return
+        self._events.accepted(1)
+        self._events.rejected(chunk, {0: (Reason.UNPARSABLE, f"it is no chunk: {why}")})
+        self._journal.dismissed(chunk, [0], now=self._clock.wall())

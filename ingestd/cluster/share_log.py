@@ -1,0 +1,203 @@
+"""The log of a share: what its owners have frozen, and what became of it. One append is all of that at once.
+
+Each append names the one before it (``Nats-Expected-Last-Subject-Sequence``), so that a worker that was
+thought dead, and goes on, writes nothing more: it is fenced. A request goes out only behind such an append.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ingestd.cluster.chunk_message import ID
+from ingestd.cluster.names import Share, StreamNames
+from ingestd.core.clock import Clock, wait_until_set
+from ingestd.sources.broker.source import BrokerAway
+from ingestd.sources.nats.connection import JetStreamError, NatsConnection
+
+_WRONG_SEQUENCE = 10071
+_READ_AT_ONCE = 200
+_READ_BYTES = 8 * 1024 * 1024
+_SILENT_S = 10.0
+_AGAIN_S = 0.1
+_TRY_S = 15.0
+
+Places = tuple[int, bytes]
+"""(sequence of a chunk, packed positions in it)."""
+
+
+class LogFenced(Exception):
+    """Another worker owns the share now, or wrote meanwhile."""
+
+
+class Frozen(msgspec.Struct, array_like=True):
+    """A batch that is about to be sent. ``keys``: packed digests; ``at``: wall time."""
+
+    id: str
+    at: float
+    events: int
+    body: bytes
+    places: list[Places]
+    keys: bytes
+
+
+class Settled(msgspec.Struct, array_like=True):
+    """A batch is over. ``places``: of those of its events that are resolved, None: all of them; ``left``: the
+    keys of the others, which go on in other batches."""
+
+    id: str
+    places: list[Places] | None = None
+    left: bytes = b""
+
+
+class ShareCounts(msgspec.Struct, array_like=True):
+    """Since the spool was made: of the events that are resolved for the share's sink, what became of them."""
+
+    delivered: int = 0
+    duplicate: int = 0
+    dead_lettered: int = 0
+    rejected: int = 0
+    unmatched: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.delivered + self.duplicate + self.dead_lettered + self.rejected + self.unmatched
+
+
+class Reached(msgspec.Struct, array_like=True):
+    """How far a share is. ``floor``: every chunk up to this sequence is settled, and they had ``at_floor``
+    events since the spool was made. Of those behind it, up to ``read``, so many events are ``in_flight``; of
+    those behind ``read``, which the owner has yet to read again, ``ahead`` are resolved."""
+
+    floor: int = 0
+    at_floor: int = 0
+    read: int = 0
+    in_flight: int = 0
+    ahead: int = 0
+
+
+class Record(msgspec.Struct, array_like=True):
+    """``owner``: who writes, ``since``: when it took the share; ``at``, ``since``: wall time; ``upto``: when
+    the youngest chunk was stored that was read. ``dismissed``: places that are resolved without a batch;
+    ``free``: packed keys that may be used again; ``letters``: dead letters, packed; ``letters_done``: those
+    up to this record are in their stream."""
+
+    id: str
+    owner: str
+    since: float
+    at: float
+    upto: float
+    reached: Reached
+    counts: ShareCounts
+    frozen: list[Frozen] = []
+    settled: list[Settled] = []
+    dismissed: list[Places] = []
+    free: bytes = b""
+    letters: list[bytes] = []
+    letters_done: int = 0
+
+
+class LoggedRecord(msgspec.Struct):
+    """``sequence``: in the stream of logs; ``size``: bytes."""
+
+    sequence: int
+    record: Record
+    size: int
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Record).decode
+
+
+class ShareLog:
+    """``read`` once, then ``append``."""
+
+    def __init__(self, connection: NatsConnection, names: StreamNames, share: Share, clock: Clock) -> None:
+        self._connection = connection
+        self._names = names
+        self._subject = names.log(share)
+        self._clock = clock
+        self.last = 0
+
+    async def append(self, record: Record) -> int:
+        """Gives its sequence, when it is stored. Raises LogFenced, BrokerAway."""
+        data = _encode(record)
+        until = self._clock.monotonic() + _TRY_S
+        while True:
+            headers = {ID: record.id, "Nats-Expected-Last-Subject-Sequence": str(self.last)}
+            try:
+                answer = await self._connection.append(self._subject, data, headers)
+            except JetStreamError as error:
+                if error.code != _WRONG_SEQUENCE:
+                    raise BrokerAway(f"{self._subject}: {error}") from None
+                self.last = await self._own_append(record.id)
+                return self.last
+            except BrokerAway:
+                if not self._connection.is_open or self._clock.monotonic() > until:
+                    raise
+                await self._clock.sleep(_AGAIN_S)  # no leader for a moment: the same again
+                continue
+            self.last = int(answer["seq"])
+            return self.last
+
+    async def _own_append(self, record_id: str) -> int:
+        """An answer got lost, and the server compares sequences before ids: is the last one ours?"""
+        found = await self.read(first=self.last + 1)
+        if found and found[-1].record.id == record_id:
+            return found[-1].sequence
+        raise LogFenced
+
+    async def read(self, *, first: int = 1) -> list[LoggedRecord]:
+        """All records from a sequence on, oldest first. Raises BrokerAway."""
+        found: list[LoggedRecord] = []
+        while True:
+            messages, more = await self._read_some(first)
+            for sequence, data in messages:
+                found.append(LoggedRecord(sequence, _decode(data), len(data)))
+                first = sequence + 1
+            if not more:
+                self.last = found[-1].sequence if found else self.last
+                return found
+
+    async def _read_some(self, first: int) -> tuple[list[tuple[int, bytes]], bool]:
+        messages: list[tuple[int, bytes]] = []
+        ended, left = asyncio.Event(), 0
+
+        def hear(one: Any) -> None:
+            nonlocal left
+            headers = _plain(one.headers or {})
+            if headers.get("Status"):
+                left = int(headers.get("Nats-Num-Pending", 0))
+                ended.set()
+            else:
+                messages.append((int(headers["Nats-Sequence"]), one.data))
+
+        inbox = await self._connection.listen(hear)
+        try:
+            asked = {"seq": first, "next_by_subj": self._subject, "batch": _READ_AT_ONCE}
+            asked["max_bytes"] = _READ_BYTES
+            subject = f"{self._connection.api_prefix}.DIRECT.GET.{self._names.frozen}"
+            await self._connection.publish(subject, msgspec.json.encode(asked), inbox)
+            if not await wait_until_set(ended, _SILENT_S, self._clock):
+                raise BrokerAway(f"{self._subject}: the server does not give its records")
+        finally:
+            await self._connection.unlisten(inbox)
+        return messages, left > 0 and bool(messages)
+
+    async def purge(self, before: int) -> None:
+        """Forget the records before a sequence. Raises BrokerAway, JetStreamError."""
+        body = {"filter": self._subject, "seq": before}
+        await self._connection.ask(f"STREAM.PURGE.{self._names.frozen}", body)
+
+
+def _plain(headers: Mapping[Any, str]) -> dict[str, str]:
+    return {str(getattr(name, "value", name)): value for name, value in headers.items()}
+
+
+async def last_record(connection: NatsConnection, names: StreamNames, share: Share) -> Record | None:
+    """Raises BrokerAway, JetStreamError."""
+    from ingestd.cluster.installation import last_message
+
+    data = await last_message(connection, names.frozen, names.log(share))
+    return _decode(data) if data else None

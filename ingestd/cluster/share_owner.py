@@ -1,0 +1,239 @@
+"""A worker's hold on one share: take it over, deliver its chunks to the sink, let it go.
+
+    log ─▶ state, window ─▶ consumer ─▶ chunk ─▶ window ─▶ batcher ─▶ lane ─▶ event API
+                               ▲                                       │ freeze, outcomes
+                               └──── acknowledged ◀──── log ◀──────────┘
+
+Whatever goes wrong ends it, with nothing lost: what is not in the log comes again to the next owner, and what
+is there goes out as the same bytes under the same key.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+
+from ingestd.cluster.names import ALL, Share, StreamNames
+from ingestd.cluster.share_consumer import ShareConsumer, floors
+from ingestd.cluster.share_feed import ShareFeed
+from ingestd.cluster.share_log import ShareLog
+from ingestd.cluster.share_state import restore
+from ingestd.cluster.sink_parts import SinkParts
+from ingestd.cluster.stream_journal import StreamJournal
+from ingestd.cluster.stream_window import StreamWindow
+from ingestd.core.ledger import Ledger
+from ingestd.delivery.queues import flush_by_age
+from ingestd.recording.event_recorder import EventRecorder
+from ingestd.recording.unconfirmed_events import UnconfirmedEvents
+from ingestd.sources.nats.connection import NatsConnection
+
+if TYPE_CHECKING:
+    from ingestd.delivery.lane import Lane
+    from ingestd.recording.sink_recorder import SinkRecorder
+
+_SETTLE_S = 0.1
+_PURGE_EVERY = 20
+_GIVE_UP_TURNS = 100
+
+
+class SharedSpool(msgspec.Struct, frozen=True):
+    """Where a worker works. ``sinks``: all that wait for events, by name whether one worker owns all of their
+    partitions; ``owner``: this worker; ``held_bytes``: of a share, in memory."""
+
+    connection: NatsConnection
+    names: StreamNames
+    secret: bytes
+    partitions: int
+    sinks: Mapping[str, bool]
+    owner: str
+    held_bytes: int = 8 * 1024 * 1024
+
+
+class ShareOwner:
+    """``run`` until it raises, or after ``leave``. ``max_count``, ``max_age_s``: of the window."""
+
+    def __init__(
+        self, share: Share, spool: SharedSpool, parts: SinkParts, *, max_count: int, max_age_s: float
+    ) -> None:
+        self.share = share
+        self._spool = spool
+        self._parts = parts
+        self._clock = parts.clock
+        self._max_age_s = max_age_s
+        self._window = StreamWindow(spool.secret, max_count=max_count, max_age_s=max_age_s)
+        self._log = ShareLog(spool.connection, spool.names, share, parts.clock)
+        self._consumer = ShareConsumer(
+            spool.connection, spool.names, share, parts.clock, max_bytes=spool.held_bytes
+        )
+        self.ledger = Ledger()
+        self.taken = False
+        self.since = 0.0
+        self._journal: StreamJournal
+        self.recorder: SinkRecorder
+        self.lane: Lane
+        self._chunks: ShareFeed
+        self._batcher = parts.make_batcher()
+        self._turn = asyncio.Lock()
+        self._begun = asyncio.Event()
+        self._leaving = anyio.Event()
+
+    @property
+    def lag(self) -> int:
+        """Chunks that did not come yet."""
+        return self._consumer.pending
+
+    @property
+    def oldest_since(self) -> float | None:
+        return self._chunks.oldest_since if self.taken else None
+
+    # --- its life ---
+
+    async def run(self) -> None:
+        """Returns after ``leave``. Raises LogFenced, LetGo, BrokerAway, JetStreamError: the share is not
+        ours any more."""
+        await self._take()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._consumer.run)
+                tasks.start_soon(self._settle)
+                tasks.start_soon(flush_by_age, self._batcher, self._begun, self._flush, self._clock)
+                feeding = anyio.CancelScope()
+                tasks.start_soon(self._feed, feeding)
+                tasks.start_soon(self._stop_feeding, feeding)
+                await self.lane.run()
+                tasks.cancel_scope.cancel()
+            await self._journal.commit()
+            await self._consumer.settled(self._journal.durable_floor)
+            await self._consumer.unpin()
+        finally:
+            self.taken = False
+            with anyio.CancelScope(shield=True):
+                await self._consumer.close()
+
+    def leave(self, within_s: float) -> None:
+        """What is on its way is finished, as far as that works in time; the rest is for the next owner."""
+        if not self._leaving.is_set():
+            self._leaving.set()
+            if self.taken:
+                self.lane.drain(within_s)
+                self._clock.call_later(within_s, self.lane.abandon)
+
+    async def _stop_feeding(self, feeding: anyio.CancelScope) -> None:
+        await self._leaving.wait()
+        feeding.cancel()
+        async with self._turn:
+            self.lane.close()
+
+    async def _take(self) -> None:
+        """From here on an owner before this one can write nothing more."""
+        state = restore(await self._log.read(), self._window, self.share.sink)
+        counts = state.counts
+        ledger = self.ledger = Ledger(
+            accepted=counts.total,
+            delivered=counts.delivered,
+            duplicate=counts.duplicate,
+            dead_lettered=counts.dead_lettered,
+            rejected=counts.rejected,
+            unmatched=counts.unmatched,
+        )
+        parts, spool = self._parts, self._spool
+        self._journal = StreamJournal(
+            spool.connection,
+            spool.names,
+            self.share,
+            self._log,
+            owner=spool.owner,
+            window=self._window,
+            ledger=ledger,
+            state=state,
+            clock=parts.clock,
+            rng=parts.rng,
+        )
+        self.since = self._journal.since
+        await self._journal.begin()
+        if state.letters:
+            await self._journal.store_letters(state.letters)
+        events = EventRecorder(
+            ledger=ledger,
+            window=self._window,
+            journal=self._journal,
+            audit=parts.audit,
+            clock=parts.clock,
+            released=_nobody,
+            unconfirmed=UnconfirmedEvents(ledger, [self.share.sink]),
+        )
+        self.recorder = parts.make_recorder(events, self._journal, self._batcher.learn, self._waiting)
+        self.lane = parts.make_lane(self.recorder)
+        self._chunks = ShareFeed(
+            self.share,
+            parts,
+            state,
+            window=self._window,
+            journal=self._journal,
+            events=events,
+            recorder=self.recorder,
+            lane=self.lane,
+            batcher=self._batcher,
+        )
+        self._consumer.unbounded = self._chunks.recovering
+        await self._consumer.begin(state.reached.floor)
+        self.taken = True
+        if self._leaving.is_set():
+            self.lane.close()
+
+    def _waiting(self) -> str:
+        return f"{self.ledger.in_flight:,} events and {self.lag:,} chunks of {self.share} wait"
+
+    # --- the way to the lane ---
+
+    async def _feed(self, scope: anyio.CancelScope) -> None:
+        with scope:
+            while True:
+                for delivery in await self._consumer.deliveries():
+                    async with self._turn:
+                        self._chunks.admit(delivery)
+                        self._consumer.unbounded = self._chunks.recovering
+                        self._begun.set()
+                    await self.lane.room()
+
+    async def _flush(self) -> None:
+        async with self._turn:
+            deadline = self._batcher.deadline
+            if deadline is not None and self._clock.monotonic() >= deadline:
+                self.lane.add([self._batcher.flush()])
+
+    # --- what is settled ---
+
+    async def _settle(self) -> None:
+        """What was noted becomes durable although nothing is sent; then it is acknowledged, and forgotten."""
+        news, turn = False, 0
+        while True:
+            await self._clock.sleep(_SETTLE_S)
+            turn += 1
+            if self._chunks.recovering and turn > _GIVE_UP_TURNS and not self._consumer.pending:
+                async with self._turn:  # a chunk that a batch has events of is not in the stream any more
+                    self._chunks.end_recovery()
+            await self._journal.commit()
+            news = await self._consumer.settled(self._journal.durable_floor) or news
+            if turn % _PURGE_EVERY == 0 and news:
+                news = False
+                await self._purge()
+
+    async def _purge(self) -> None:
+        """Chunks that every sink is done with, and records that nobody needs."""
+        spool, share = self._spool, self.share
+        partitions = range(spool.partitions) if share.partition == ALL else (share.partition,)
+        for number in partitions:
+            consumers = [
+                Share(sink, ALL if whole else number).consumer for sink, whole in spool.sinks.items()
+            ]
+            if floor := await floors(spool.connection, spool.names, consumers):
+                body = {"filter": spool.names.partition(number), "seq": floor + 1}
+                await spool.connection.ask(f"STREAM.PURGE.{spool.names.events}", body)
+        await self._journal.forget(self._max_age_s)
+
+
+def _nobody(digests: Sequence[bytes], *, now: float) -> None:
+    """Keys that are free again are noted with the letters of their events."""

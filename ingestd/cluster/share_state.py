@@ -1,0 +1,101 @@
+"""What a new owner learns from a share's log: what is settled, what was on its way, which keys are known."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from ingestd.cluster.share_log import Frozen, LoggedRecord, Places, Reached, ShareCounts
+from ingestd.cluster.stream_window import StreamWindow
+from ingestd.processing.dedup import DIGEST_BYTES
+from ingestd.store.frozen_batches import FrozenBatch, unpack_positions
+
+SOURCE = 1
+"""The number of the source that all chunks of a share come from."""
+
+
+class KeptRecord(msgspec.Struct):
+    """What decides whether a record may be forgotten. ``last``: the last chunk that it speaks of."""
+
+    sequence: int
+    upto: float
+    batches: list[str]
+    last: int
+
+
+class ShareState(msgspec.Struct):
+    """``open``: batches that may have arrived or not, oldest first; ``settled``: by chunk
+    behind the floor the positions of events that are resolved; ``letters``: that may not be in their stream
+    yet."""
+
+    reached: Reached = msgspec.field(default_factory=Reached)
+    upto: float = 0.0
+    counts: ShareCounts = msgspec.field(default_factory=ShareCounts)
+    open: list[FrozenBatch] = msgspec.field(default_factory=list)
+    settled: dict[int, set[int]] = msgspec.field(default_factory=dict)
+    letters: list[bytes] = msgspec.field(default_factory=list)
+    letters_done: int = 0
+    kept: list[KeptRecord] = msgspec.field(default_factory=list)
+
+    @property
+    def last_open(self) -> int:
+        """The last chunk that an open batch has events of."""
+        return max((start for batch in self.open for _, start, _, _ in batch.segments), default=0)
+
+
+def restore(logged: Sequence[LoggedRecord], window: StreamWindow, sink: str) -> ShareState:
+    """``window`` is empty before; what is on its way is pending in it."""
+    state = ShareState()
+    frozen: dict[str, tuple[Frozen, float]] = {}
+    letters: list[tuple[int, bytes]] = []
+    over: list[Places] = []
+    for one in logged:
+        record = one.record
+        frozen |= {batch.id: (batch, record.upto) for batch in record.frozen}
+        for settled in record.settled:  # an id may come again: of dead letters that are sent again
+            if entry := frozen.pop(settled.id, None):
+                over += entry[0].places if settled.places is None else settled.places
+                _know(window, entry[0], settled.left, entry[1], record.upto)
+        if record.free:
+            window.forget(split_keys(record.free))
+        over += record.dismissed
+        letters += [(one.sequence, letter) for letter in record.letters]
+        state.letters_done = max(state.letters_done, record.letters_done)
+        state.upto = max(state.upto, record.upto)
+        state.reached, state.counts = record.reached, record.counts
+        state.kept.append(kept_record(one.sequence, record.upto, record.frozen, record.dismissed))
+    for batch, _ in frozen.values():
+        window.reclaim(split_keys(batch.keys))
+        state.open.append(_open(batch, sink))
+    for chunk, packed in over:
+        if chunk > state.reached.floor:
+            state.settled.setdefault(chunk, set()).update(unpack_positions(packed))
+    state.letters = [letter for sequence, letter in letters if sequence > state.letters_done]
+    window.upto = state.upto
+    return state
+
+
+def kept_record(
+    sequence: int, upto: float, frozen: Iterable[Frozen], dismissed: Iterable[Places]
+) -> KeptRecord:
+    frozen = [*frozen]
+    chunks = [chunk for batch in frozen for chunk, _ in batch.places]
+    chunks += [chunk for chunk, _ in dismissed]
+    return KeptRecord(sequence, upto, [batch.id for batch in frozen], max(chunks, default=0))
+
+
+def split_keys(packed: bytes) -> list[bytes]:
+    return [packed[first : first + DIGEST_BYTES] for first in range(0, len(packed), DIGEST_BYTES)]
+
+
+def _know(window: StreamWindow, batch: Frozen, left: bytes, at: float, now: float) -> None:
+    keys = split_keys(batch.keys)
+    if left:
+        others = set(split_keys(left))
+        keys = [key for key in keys if key not in others]
+    window.restore(keys, confirmed_at=at, now=now)
+
+
+def _open(batch: Frozen, sink: str) -> FrozenBatch:
+    segments = [(SOURCE, chunk, chunk + 1, packed) for chunk, packed in batch.places]
+    keys = split_keys(batch.keys)
+    return FrozenBatch(batch.id, False, batch.at, batch.events, batch.body, segments, None, sink, keys)

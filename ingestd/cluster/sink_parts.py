@@ -1,0 +1,78 @@
+"""What a worker makes once for each sink, and what it makes of that for each share of it."""
+
+import random
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from ingestd.cluster.stream_journal import StreamJournal
+from ingestd.cluster.stream_window import StreamWindow
+from ingestd.core.clock import Clock
+from ingestd.core.receipt import Positions
+from ingestd.delivery.lane import BatchTransport, Lane
+from ingestd.delivery.lane_settings import LaneSettings
+from ingestd.delivery.queues import Batcher
+from ingestd.intake.recovery import Recovery
+from ingestd.processing.validate import Validator
+from ingestd.recording.event_recorder import EventRecorder
+from ingestd.recording.sink_recorder import SinkRecorder
+from ingestd.sinks.sink import Sink
+from ingestd.store.frozen_batches import FrozenBatch
+from ingestd.telemetry.audit_entry import Audit
+from ingestd.telemetry.metrics import Metrics
+from ingestd.telemetry.state_watch import StateWatch
+
+
+class SinkParts(msgspec.Struct, frozen=True):
+    """``whole``: one worker owns all partitions, since its rates are counted in one place. ``matching``:
+    positions of the events that are for this sink."""
+
+    sink: Sink
+    sender: BatchTransport
+    settings: LaneSettings
+    whole: bool
+    make_batcher: Callable[[], Batcher]
+    matching: Callable[[Sequence[bytes]], Positions]
+    validator: Validator
+    metrics: Metrics
+    audit: Audit
+    states: StateWatch
+    clock: Clock
+    rng: random.Random
+    warn: Callable[[str], None]
+
+    def make_lane(self, recorder: SinkRecorder) -> Lane:
+        return Lane(self.sink, self.sender, recorder, settings=self.settings, clock=self.clock, rng=self.rng)
+
+    def make_recorder(
+        self,
+        events: EventRecorder,
+        journal: StreamJournal,
+        learn: Callable[[int], None],
+        waiting: Callable[[], str],
+    ) -> SinkRecorder:
+        return SinkRecorder(
+            self.sink.name,
+            events,
+            journal=journal,
+            audit=self.audit,
+            metrics=self.metrics,
+            states=self.states,
+            waiting=waiting,
+            clock=self.clock,
+            warn=self.warn,
+            learn=learn,
+        )
+
+    def make_recovery(self, frozen: Sequence[FrozenBatch], lane: Lane, window: StreamWindow) -> Recovery:
+        from ingestd.cluster.share_state import SOURCE
+
+        return Recovery(
+            frozen,
+            {SOURCE},
+            encode=self.sink.encode,
+            stepped=lane.stepped,
+            new_id=lane.new_id,
+            digests=lambda events: window.digests(self.validator.check(events, again=True).keys),
+            claims_keys=True,
+        )

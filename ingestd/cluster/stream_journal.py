@@ -1,0 +1,305 @@
+"""The journal of a share: notes of what happens, written by one append to the share's log.
+
+It stands where ``store/journal.py`` stands in a process of its own: a lane has a batch frozen here before its
+first request, and that append carries the outcomes of those before it.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from ingestd.cluster import letter_stream
+from ingestd.cluster.names import Share, StreamNames
+from ingestd.cluster.share_log import (
+    Frozen,
+    LogFenced,
+    Places,
+    Reached,
+    Record,
+    Settled,
+    ShareCounts,
+    ShareLog,
+)
+from ingestd.cluster.share_state import KeptRecord, ShareState, kept_record
+from ingestd.cluster.stream_window import StreamWindow
+from ingestd.core.chunk import Batch, Chunk, Segment, packed_keys
+from ingestd.core.clock import Clock
+from ingestd.core.ledger import Ledger
+from ingestd.core.letter import DeadLetter
+from ingestd.core.receipt import Digests, Positions
+from ingestd.sources.nats.connection import NatsConnection
+from ingestd.store.frozen_batches import body_digest, pack_positions
+from ingestd.store.writer import Work
+
+T = TypeVar("T")
+
+MAX_RECORD_BYTES = 700_000
+"""Of what a server takes by default (1 MiB) a good part: what comes beside it has to fit, too."""
+
+
+class _Notes(msgspec.Struct):
+    frozen: dict[str, Frozen] = msgspec.field(default_factory=dict)
+    settled: list[Settled] = msgspec.field(default_factory=list)
+    dismissed: dict[int, bytes] = msgspec.field(default_factory=dict)
+    free: list[bytes] = msgspec.field(default_factory=list)
+    letters: list[bytes] = msgspec.field(default_factory=list)
+
+
+class StreamJournal:
+    """``owner``: this worker. ``durable_floor``: chunks up to there are settled, and that is stored."""
+
+    def __init__(
+        self,
+        connection: NatsConnection,
+        names: StreamNames,
+        share: Share,
+        log: ShareLog,
+        *,
+        owner: str,
+        window: StreamWindow,
+        ledger: Ledger,
+        state: ShareState,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self._connection = connection
+        self._names = names
+        self._share = share
+        self._log = log
+        self._owner = owner
+        self.since = clock.wall()
+        self._window = window
+        self._ledger = ledger
+        self._clock = clock
+        self._rng = rng
+        self._notes = _Notes()
+        self._dirty = False
+        self._failed: Exception | None = None
+        self._turn = asyncio.Lock()
+        self._open: set[str] = {batch.id for batch in state.open}
+        self._kept: list[KeptRecord] = state.kept
+        self._letters_done = state.letters_done
+        self._counts, self._reached = state.counts, state.reached
+        self._floor, self._at_floor = state.reached.floor, state.reached.at_floor
+        self.durable_floor = self._floor
+        self._read, self._ahead = self._floor, sum(map(len, state.settled.values()))
+        self._counted: deque[tuple[int, int]] = deque()  # behind the floor: chunk, events
+
+    # --- notes ---
+
+    def freeze(self, batch: Batch, *, sink: str, now: float) -> None:
+        """A batch is about to be sent for the first time."""
+        keys = packed_keys(batch.digests)
+        body = body_digest(batch.body)
+        self._notes.frozen[batch.id] = Frozen(
+            batch.id, now, len(batch.events), body, _places(batch.segments), keys
+        )
+        self._open.add(batch.id)
+        self._dirty = True
+
+    def resolved(
+        self,
+        batch: Batch,
+        *,
+        sink: str,
+        segments: Sequence[Segment],
+        safe_keys: Sequence[Digests],
+        letters: Sequence[DeadLetter],
+        parts: Sequence[Batch],
+        now: float,
+        also: Work | None = None,
+    ) -> None:
+        """The events in ``segments`` are resolved; the others of ``batch`` go on in ``parts``."""
+        del safe_keys, also  # its keys are noted since it was frozen
+        left = b"".join(packed_keys(part.digests) for part in parts)
+        self._notes.settled.append(Settled(batch.id, _places(segments) if parts else None, left))
+        self._open.discard(batch.id)
+        self._add_letters(letters, now)
+        for number, part in enumerate(parts):
+            self.freeze(part, sink=sink, now=now + number * 1e-6)
+            part.noted = True
+        self._dirty = True
+
+    def dead_letters(self, letters: Sequence[DeadLetter], *, now: float) -> None:
+        """Events became dead letters without ever being in a batch."""
+        self._add_letters(letters, now)
+
+    def dismissed(self, chunk: Chunk, positions: Sequence[int], *, now: float) -> None:
+        """Events are resolved without a batch: copies of others, or not for this sink."""
+        del now
+        chunk.dismissed.update(positions)
+        self._notes.dismissed[chunk.start] = pack_positions(sorted(chunk.dismissed))
+        self._dirty = True
+
+    def safe(self, keys: Sequence[bytes], letters: Sequence[DeadLetter], *, now: float) -> None:
+        """Letters of copies of what failed; keys are noted with their batches."""
+        del keys
+        self._add_letters(letters, now)
+
+    def read(self, chunk: int, events: int, *, settled: int) -> None:
+        """A chunk came, of which so many events are settled since an earlier owner."""
+        self._read = chunk
+        self._ahead -= settled
+        self._counted.append((chunk, events))
+
+    def moved(self, floor: int) -> None:
+        """Every chunk up to this one is settled."""
+        while self._counted and self._counted[0][0] <= floor:
+            self._at_floor += self._counted.popleft()[1]
+        self._floor = floor
+        self._dirty = True
+
+    def drop(self, batch_ids: Sequence[str]) -> None:
+        """Batches that cannot be rebuilt: their events go out in others."""
+        for batch_id in batch_ids:
+            self._notes.settled.append(Settled(batch_id, [], b""))
+            self._open.discard(batch_id)
+            self._dirty = True
+
+    def retried(
+        self,
+        *,
+        delivered: Sequence[int],
+        safe_keys: Sequence[bytes],
+        failed: Sequence[tuple[int, DeadLetter]],
+        in_parts: Sequence[int] = (),
+        shared: Sequence[int] = (),
+        copies: Sequence[DeadLetter] = (),
+        now: float,
+        also: Work | None = None,
+    ) -> None:
+        """Letters that are sent again are events of a chunk here."""
+        raise AssertionError("no batch of a share is made of letters")
+
+    def note(self, work: Work) -> None:
+        """There is no state file to write to."""
+        raise AssertionError("a share has one sink and no lake: nothing else is noted")
+
+    def processed(self, by: str, chunk: Chunk, positions: Positions, *, now: float) -> None:
+        """A chunk of a share goes to one sink, which notes it batch by batch."""
+        raise AssertionError(f"{by}: a chunk of a share has one sink")
+
+    def _add_letters(self, letters: Sequence[DeadLetter], now: float) -> None:
+        for letter in letters:
+            packed = letter_stream.pack(letter, sink=self._share.sink, at=now, share=str(self._share))
+            self._notes.letters.append(packed)
+            if letter.digest and letter.key_released:
+                self._notes.free.append(letter.digest)
+            self._dirty = True
+
+    # --- on disk ---
+
+    @property
+    def unwritten(self) -> bool:
+        return self._dirty
+
+    async def commit(self) -> None:
+        """All notes are stored when it returns. Raises LogFenced, BrokerAway, JetStreamError: then they are
+        not, and the share has to be let go."""
+        async with self._turn:
+            if self._failed:  # what this caller noted may have been in what could not be written
+                raise self._failed
+            if self._dirty:
+                try:
+                    await self._write()
+                except BaseException as error:
+                    self._failed = error if isinstance(error, Exception) else LogFenced()
+                    raise
+
+    async def begin(self) -> None:
+        """This worker is the owner from here on."""
+        self._dirty = True
+        await self.commit()
+
+    async def _write(self) -> None:
+        """Mostly one record. Where one would be too long, letters go before what says why, and batches that
+        are about to be sent after what they came from: a crash between two of them loses nothing."""
+        notes, self._notes, self._dirty = self._notes, _Notes(), False
+        before_it, counts = self._reached, _counts(self._ledger)
+        reached = Reached(self._floor, self._at_floor, self._read, self._ledger.in_flight, self._ahead)
+        *before, letters = _groups(notes.letters, len, MAX_RECORD_BYTES)
+        room = MAX_RECORD_BYTES - sum(map(len, letters))
+        frozen, *after = _groups([*notes.frozen.values()], _size_of, room, MAX_RECORD_BYTES)
+        for group in before:
+            await self._append(self._record(before_it, letters=group))
+        self._counts, self._reached = counts, reached
+        record = self._record(reached, frozen, letters)
+        record.settled, record.free = notes.settled, b"".join(notes.free)
+        record.dismissed = [*notes.dismissed.items()]
+        await self._append(record)
+        for more in after:
+            await self._append(self._record(reached, more))
+        if notes.letters:
+            await self.store_letters(notes.letters)
+            self._letters_done = self._log.last
+            self._dirty = True  # so that the next owner does not store them again
+        self.durable_floor = reached.floor
+
+    async def store_letters(self, letters: Sequence[bytes]) -> None:
+        for letter in letters:
+            await letter_stream.store(self._connection, self._names, letter)
+
+    def _record(
+        self, reached: Reached, frozen: Sequence[Frozen] = (), letters: Sequence[bytes] = ()
+    ) -> Record:
+        return Record(
+            f"{self._rng.getrandbits(96):024x}",
+            self._owner,
+            self.since,
+            self._clock.wall(),
+            self._window.upto,
+            reached,
+            self._counts,
+            frozen=[*frozen],
+            letters=[*letters],
+            letters_done=self._letters_done,
+        )
+
+    async def _append(self, record: Record) -> None:
+        sequence = await self._log.append(record)
+        self._kept.append(kept_record(sequence, record.upto, record.frozen, record.dismissed))
+
+    async def forget(self, max_age_s: float) -> None:
+        """What nobody needs any more: settled, and older than the window. The last record always stays."""
+        oldest, kept = self._window.upto - max_age_s, self._kept
+        count = 0
+        while count < len(kept) - 1:
+            one = kept[count]
+            if one.upto > oldest or one.last > self.durable_floor or not self._open.isdisjoint(one.batches):
+                break
+            count += 1
+        if count:
+            await self._log.purge(kept[count].sequence)
+            del kept[:count]
+
+
+def _size_of(frozen: Frozen) -> int:
+    return 200 + len(frozen.keys) + sum(len(packed) + 12 for _, packed in frozen.places)
+
+
+def _groups(items: Sequence[T], size_of: Callable[[T], int], first: int, others: int = 0) -> list[list[T]]:
+    """The items in their order, in groups of at most so many bytes; one group at least."""
+    groups: list[list[T]] = [[]]
+    room = first
+    for item in items:
+        size = size_of(item)
+        if size > room and groups[-1]:
+            groups.append([])
+            room = others or first
+        groups[-1].append(item)
+        room -= size
+    return groups
+
+
+def _places(segments: Sequence[Segment]) -> list[Places]:
+    return [(segment.chunk.start, pack_positions(segment.positions)) for segment in segments]
+
+
+def _counts(ledger: Ledger) -> ShareCounts:
+    return ShareCounts(
+        ledger.delivered, ledger.duplicate, ledger.dead_lettered, ledger.rejected, ledger.unmatched
+    )

@@ -1,0 +1,222 @@
+"""A worker: owns its part of the shares of a spool, for as long as it is there.
+
+One connection serves all of them, and they end with it. What then comes again is the next owner's, who is
+mostly the same worker.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+
+import anyio
+import msgspec
+
+from ingestd.cluster import installation
+from ingestd.cluster.membership import Member, Membership, OwnedShare, assign, shares_of
+from ingestd.cluster.names import Share, StreamNames
+from ingestd.cluster.share_consumer import LetGo, ShareConsumer
+from ingestd.cluster.share_log import LogFenced
+from ingestd.cluster.share_owner import SharedSpool, ShareOwner
+from ingestd.cluster.sink_parts import SinkParts
+from ingestd.config import Settings
+from ingestd.core.backoff import Backoff
+from ingestd.core.clock import Clock, wait_until_set
+from ingestd.core.errors import UserError, first_cause
+from ingestd.core.ledger import SinkLedger
+from ingestd.sources.broker.source import BrokerAway
+from ingestd.sources.nats.connection import JetStreamError, NatsConnection
+
+_LOOK_S = 0.1
+_AGAIN_S = 0.3
+_RETRY = Backoff(base_s=0.1, cap_s=2.0)
+_HAND_OVER_S = 5.0
+"""What is on its way when a share goes to another worker is finished, as far as that works in this time."""
+_LISTEN_S = 0.6
+"""Before it takes anything a worker hears who is there: longer than a beat."""
+
+
+class _Owned(msgspec.Struct):
+    owner: ShareOwner
+    scope: anyio.CancelScope
+    leaving: bool = False
+
+
+class Worker:
+    """``run`` until ``stop``. ``parts``: by sink. ``member``: what it says of itself, without its shares."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        parts: Mapping[str, SinkParts],
+        member: Member,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        warn: Callable[[str], None],
+        inform: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._member = member
+        self._clock = clock
+        self._rng = rng
+        self._warn = warn
+        self._inform = inform
+        self._names = StreamNames(settings.spool.name)
+        self.membership = Membership(self._names, clock, self.describe)
+        self.owned: dict[Share, _Owned] = {}
+        self.ledgers = {sink: SinkLedger() for sink in parts}
+        self.connected = False
+        self.trouble = "it is not connected yet"
+        self.partitions = 0
+        self._waiting_since: dict[Share, float] = {}
+        self._not_before: dict[Share, float] = {}
+        self._stop = anyio.Event()
+        self._stop_s = 0.0
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def describe(self) -> Member:
+        shares = [
+            OwnedShare(*share, since=one.owner.since, lag=one.owner.lag, in_flight=one.owner.ledger.in_flight)
+            for share, one in self.owned.items()
+            if one.owner.taken
+        ]
+        return msgspec.structs.replace(self._member, shares=shares, leaving=self.stopping)
+
+    def stop(self, within_s: float) -> None:
+        """Finish what is on its way, then ``run`` returns."""
+        self._stop_s = within_s
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Raises UserError for what will not get better by itself."""
+        failures = 0
+        while not self.stopping:
+            try:
+                await self._session()
+                failures = 0
+            except (BrokerAway, JetStreamError) as error:
+                failures = 1 if self.connected else failures + 1
+                self.connected, self.trouble = False, str(error)
+                if failures == 1:
+                    self._warn(f"{error}; no share is owned meanwhile")
+                await wait_until_set(self._stop, _RETRY.delay(failures, rng=self._rng), self._clock)
+
+    async def _session(self) -> None:
+        ended = anyio.Event()
+        connection = NatsConnection(self._settings.spool, self._clock, ended.set)
+        await connection.open()
+        try:
+            spool = await self._join(connection)
+            self.connected, self.trouble = True, ""
+            self._inform(f"connected to NATS at {connection.shown}")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.membership.run, connection)
+                tasks.start_soon(self._watch, connection, ended)
+                await self._keep_shares(spool, tasks)
+                tasks.cancel_scope.cancel()
+            await self.membership.tell(connection)
+        except* (BrokerAway, JetStreamError, UserError) as group:
+            raise first_cause(group) from None
+        finally:
+            self.owned.clear()
+            self.membership.forget()
+            with anyio.CancelScope(shield=True):
+                await connection.close()
+
+    async def _join(self, connection: NatsConnection) -> SharedSpool:
+        settings = self._settings
+        found = await installation.load(connection, settings)
+        installation.check(found, settings)
+        self.partitions = found.partitions
+        mine = shares_of({name: one.whole for name, one in self._parts.items()}, found.partitions)
+        sinks = await installation.register_sinks(connection, self._names, mine)
+        for share in mine:
+            await ShareConsumer(connection, self._names, share, self._clock, max_bytes=0).make()
+        secret = bytes.fromhex(found.secret)
+        return SharedSpool(connection, self._names, secret, found.partitions, sinks, self._member.name)
+
+    async def _watch(self, connection: NatsConnection, ended: anyio.Event) -> None:
+        await ended.wait()
+        raise BrokerAway(f"the connection to NATS at {connection.shown} is lost")
+
+    async def _keep_shares(self, spool: SharedSpool, tasks: anyio.abc.TaskGroup) -> None:
+        """Take what this worker should own, and hand over what it should not, until it is to stop."""
+        await wait_until_set(self._stop, _LISTEN_S, self._clock)
+        sinks = {name: one.whole for name, one in self._parts.items()}
+        everything = shares_of(sinks, spool.partitions)
+        while True:
+            if self.stopping:
+                for one in self.owned.values():
+                    one.leaving = True
+                    one.owner.leave(self._stop_s)
+                if not self.owned:
+                    return
+            else:
+                self._compare(everything, spool, tasks)
+            await self._clock.sleep(_LOOK_S)
+
+    def _compare(self, everything: list[Share], spool: SharedSpool, tasks: anyio.abc.TaskGroup) -> None:
+        others = [one for one in self.membership.others if one.kind != "edge"]
+        name = self._member.name
+        workers = {one.name: one.sinks for one in others if not one.leaving} | {name: [*self._parts]}
+        wanted = {share for share, who in assign(everything, workers).items() if who == name}
+        now = self._clock.monotonic()
+        for share, one in self.owned.items():
+            if share not in wanted and not one.leaving:
+                one.leaving = True
+                one.owner.leave(_HAND_OVER_S)
+        for share in wanted - self.owned.keys():
+            if now < self._not_before.get(share, 0.0):
+                continue
+            since = self._waiting_since.setdefault(share, now)
+            if any(one.owns(share) for one in others) and now - since < 2 * _HAND_OVER_S:
+                continue  # it is finishing what is on its way
+            self._waiting_since.pop(share, None)
+            self._take(share, spool, tasks)
+
+    def _take(self, share: Share, spool: SharedSpool, tasks: anyio.abc.TaskGroup) -> None:
+        window = self._settings.window
+        owner = ShareOwner(
+            share, spool, self._parts[share.sink], max_count=window.max_count, max_age_s=window.max_age
+        )
+        self.owned[share] = _Owned(owner, anyio.CancelScope())
+        tasks.start_soon(self._own, share, owner)
+
+    async def _own(self, share: Share, owner: ShareOwner) -> None:
+        try:
+            await owner.run()
+        except* (LogFenced, LetGo) as group:
+            why = first_cause(group)
+            self._inform(f"let go of {share}: {why or 'another worker wrote its log'}")
+            self._not_before[share] = self._clock.monotonic() + _AGAIN_S
+        finally:
+            self.owned.pop(share, None)
+            self._retire(share, owner)
+
+    def _retire(self, share: Share, owner: ShareOwner) -> None:
+        """What was counted stays counted; what was on its way is another's, or begins again."""
+        recorder = getattr(owner, "recorder", None)
+        if recorder is None:
+            return
+        total, one = self.ledgers[share.sink], recorder.ledger
+        add(total, one)
+        total.routed -= one.in_flight
+        total.in_flight -= one.in_flight
+
+    def ledger_of(self, sink: str) -> SinkLedger:
+        """Of all shares that this worker has had."""
+        total = SinkLedger()
+        add(total, self.ledgers[sink])
+        for share, one in self.owned.items():
+            if share.sink == sink and one.owner.taken:
+                add(total, one.owner.recorder.ledger)
+        return total
+
+
+def add(total: SinkLedger, one: SinkLedger) -> None:
+    for each in fields(SinkLedger):
+        setattr(total, each.name, getattr(total, each.name) + getattr(one, each.name))

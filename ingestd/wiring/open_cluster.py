@@ -1,0 +1,152 @@
+"""Opens an edge and a worker of a spool on JetStream, from the settings. Called by ``app/cluster/``."""
+
+import random
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import partial
+
+from ingestd.cluster import installation
+from ingestd.cluster.edge_admission import EdgeAdmission
+from ingestd.cluster.event_splitter import EventSplitter
+from ingestd.cluster.limits import check_edge, check_order, check_worker
+from ingestd.cluster.link import JetStreamLink
+from ingestd.cluster.names import StreamNames
+from ingestd.cluster.sink_parts import SinkParts
+from ingestd.config import Login, Settings
+from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
+from ingestd.core.clock import Clock
+from ingestd.core.receipt import Positions
+from ingestd.processing import routes
+from ingestd.schemas.key_doubts import key_of
+from ingestd.sinks.settings import HttpSinkConfig
+from ingestd.telemetry.audit_entry import no_audit
+from ingestd.telemetry.metrics import Metrics
+from ingestd.telemetry.state_watch import StateWatch
+from ingestd.transport.auth import NoAuth
+from ingestd.transport.client import Auth, Sender
+from ingestd.transport.url_guard import UrlGuard
+from ingestd.transport.watched_file import Watch
+from ingestd.wiring.factories import make_sink, make_validator, watch_url
+from ingestd.wiring.open_sinks import (
+    SinkContext,
+    lane_settings,
+    make_batcher,
+    open_api_login,
+    sections_of,
+    sink_auth,
+    sink_client,
+)
+
+Warn = Callable[[str], None]
+
+
+async def open_edge(
+    settings: Settings,
+    link: JetStreamLink,
+    *,
+    edge: str,
+    accepted: Callable[[str, int], None],
+    clock: Clock,
+    warn: Warn,
+    bounds: Bounds = DEFAULT_BOUNDS,
+) -> EdgeAdmission:
+    """With a link that is not open yet. Raises UserError, BrokerAway."""
+    check_edge(settings)
+    validator = make_validator(settings, warn=warn)
+    order_by = settings.delivery.order_by
+    order = key_of("delivery.order_by", order_by, settings.schema_.name, warn=warn) if order_by else None
+    connection = await link.open()
+    found = await installation.load(connection, settings)
+    installation.check(found, settings)
+    return EdgeAdmission(
+        link,
+        StreamNames(settings.spool.name),
+        edge=edge,
+        secret=bytes.fromhex(found.secret),
+        splitter=EventSplitter(found.partitions, order.of if order else None),
+        validator=validator,
+        max_event_bytes=min(settings.batch.max_bytes, connection.max_payload // 2),
+        max_unanswered_bytes=bounds.unanswered_bytes,
+        keep_rejected=settings.ingest.keep_rejected,
+        accepted=accepted,
+        clock=clock,
+    )
+
+
+@asynccontextmanager
+async def open_sink_parts(
+    settings: Settings,
+    login: Login | None,
+    *,
+    metrics: Metrics,
+    states: StateWatch,
+    watch: Watch,
+    clock: Clock,
+    rng: random.Random,
+    warn: Warn,
+    bounds: Bounds = DEFAULT_BOUNDS,
+) -> AsyncIterator[dict[str, SinkParts]]:
+    """What a worker sends with, by sink; its clients are closed when it is left. Raises UserError."""
+    check_worker(settings)
+    context = SinkContext(
+        settings=settings,
+        login=login,
+        metrics=metrics,
+        audit=no_audit,
+        states=states,
+        clock=clock,
+        rng=rng,
+        warn=warn,
+        watch=watch,
+        patient=True,
+        bounds=bounds,
+    )
+    sections = sections_of(settings)
+    validator = make_validator(settings, warn=warn)
+    async with AsyncExitStack() as stack:
+        shared = await open_api_login(stack, context, sections.values())
+        found: dict[str, SinkParts] = {}
+        for name, section in sections.items():
+            sink = make_sink(name, section, login, settings.batch, clock.wall)
+            watch_url(sink, section, watch, clock)
+            lane = lane_settings(context, sink, section, confirms=False)
+            check_order(name, own_order=lane.order_by is not None, settings=settings)
+            whole = bool(section.requests_per_minute or section.events_per_second)
+            found[name] = SinkParts(
+                sink=sink,
+                sender=await _sender(stack, context, section, shared, lane.max_in_flight),
+                settings=replace(lane, follows_another=True),
+                whole=whole,
+                make_batcher=partial(make_batcher, context, sink, section),
+                matching=_matching(name, section.when),
+                validator=validator,
+                metrics=metrics,
+                audit=no_audit,
+                states=states,
+                clock=clock,
+                rng=rng,
+                warn=warn,
+            )
+        yield found
+
+
+async def _sender(
+    stack: AsyncExitStack, context: SinkContext, section: HttpSinkConfig, shared: Auth, most: int
+) -> Sender:
+    """One for all shares of a sink: so many requests of each may be out."""
+    guard = UrlGuard(allow_private=section.allow_private)
+    shares = context.settings.spool.partitions
+    client = await stack.enter_async_context(
+        sink_client(context, max_connections=most * shares + 2, guard=guard)
+    )
+    return Sender(client, sink_auth(stack, context, section, client, shared or NoAuth()))
+
+
+def _matching(name: str, when: Mapping[str, object]) -> Callable[[Sequence[bytes]], Positions]:
+    compiled = routes.compile({name: when})
+
+    def matching(events: Sequence[bytes]) -> Positions:
+        return compiled.route(events).positions[name]
+
+    return matching

@@ -1,0 +1,154 @@
+"""A spool on a real NATS server, with edges and workers as processes."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nats
+import nats.js.errors
+
+from ingestd.cluster.letter_stream import unpack
+from tests.nats_server import NatsServer
+from tests.process.cli.run_support import LOST, Serving, post, starting
+from tests.process.cli.support import Place
+from tests.process.soak.events import GROUP, Maker
+from tests.warm import warm
+
+if TYPE_CHECKING:
+    from tests.integration.httpd.wire_client import Answer
+
+ALWAYS = 'sync_interval: "always"'
+
+
+class Cluster:
+    """``sinks``: by name the lines of their tables, besides type and URL."""
+
+    def __init__(
+        self,
+        directory: Path,
+        nats: NatsServer,
+        api: str,
+        sinks: Mapping[str, str],
+        *,
+        name: str = "t",
+        partitions: int = 4,
+        max_bytes: str = "64MiB",
+        more: str = "",
+    ) -> None:
+        self.directory = directory
+        self.nats = nats
+        self.config = directory / "ingestd.toml"
+        tables = "".join(
+            f'[sinks.{sink}]\ntype = "ingest_api"\nurl = "{api}/{sink}/api/v2/events/ingest"\n'
+            f'auth = {{ type = "none" }}\n{lines}\n'
+            for sink, lines in sinks.items()
+        )
+        self.config.write_text(
+            f'[spool]\nkind = "nats"\nservers = ["{nats.url}"]\nname = "{name}"\npartitions = {partitions}\n'
+            f'max_bytes = "{max_bytes}"\n'
+            f'[delivery]\norder_by = "{GROUP}"\n[batch]\nmax_age = "20ms"\n{more}\n{tables}'
+        )
+        self.edges: list[Serving] = []
+
+    @asynccontextmanager
+    async def start(self, *flags: str) -> AsyncIterator[Serving]:
+        """``--edge`` or ``--worker``; none: both."""
+        place = Place(self.directory)
+        words = ["run", "--config", self.config, *flags, "--listen", "127.0.0.1:0"]
+        words += ["--admin-listen", "127.0.0.1:0", "--log-format", "json"]
+        async with starting(place, words) as serving:
+            line = await serving.said("working" if "--worker" in flags else "listening")
+            serving.admin_port = int(line["admin"].rpartition(":")[2])
+            if "ingest" in line:
+                serving.ingest_port = int(line["ingest"].rpartition(":")[2])
+            yield serving
+
+    async def command(self, *words: str) -> tuple[int, str, str]:
+        """``ingestd WORDS --config …`` as a process."""
+        process = await warm().start([*words, "--config", str(self.config)], env={"PATH": ""})
+        out, err = await process.communicate()
+        return process.returncode or 0, out.decode(), err.decode()
+
+    async def json(self, *words: str) -> Any:
+        code, out, err = await self.command(*words, "--json")
+        assert code == 0, (words, code, out, err)
+        return json.loads(out)
+
+    async def init(self) -> None:
+        code, out, err = await self.command("spool", "init")
+        assert code == 0, (out, err)
+
+
+class AnyEdge:
+    """Ports of the edges that are there."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.ports: dict[str, int] = {}
+        self._rng = rng
+
+    async def port(self) -> int:
+        while not self.ports:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        return self._rng.choice([*self.ports.values()])
+
+
+class ClusterProducer:
+    """One request after the other to any edge, some of them twice; believes only a 202."""
+
+    def __init__(
+        self, name: str, rng: random.Random, *, sizes: Sequence[int] = (1, 3, 40), ill: float = 0.01
+    ) -> None:
+        self.acknowledged: list[bytes] = []
+        self.problems: list[str] = []
+        self.answers = 0
+        self.copies = 0
+        self._rng = rng
+        self._sizes = sizes
+        self._maker = Maker(name, rng, ill=ill)
+
+    async def work(self, edges: AnyEdge, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            events = self._maker.many(self._rng.choice(self._sizes), pad=self._rng.choice([0, 300]))
+            await self.give(edges, events)
+            self.acknowledged += events
+            if self._rng.random() < 0.05:
+                await self.give(edges, events)
+                self.copies += len(events)
+            await asyncio.sleep(self._rng.uniform(0, 0.02))
+
+    async def give(self, edges: AnyEdge, events: list[bytes]) -> None:
+        while True:
+            try:
+                answer: Answer = await post(await edges.port(), events)
+            except (*LOST, OSError):
+                pass
+            else:
+                self.answers += 1
+                if answer.status == 202:
+                    told = json.loads(answer.body)
+                    if told["accepted"] + told["duplicates"] != len(events):
+                        self.problems.append(f"of {len(events)} events: {answer}")
+                    return
+                if answer.status != 503 or not answer.headers.get("retry-after"):
+                    self.problems.append(str(answer))
+            await asyncio.sleep(0.05)
+
+
+async def dead_letters(url: str, name: str) -> list[dict[str, Any]]:
+    """All of them, as the judge wants them."""
+    client = await nats.connect(url)
+    try:
+        js = client.jetstream()
+        info = await js.stream_info(f"{name}-dead")
+        found = []
+        for sequence in range(info.state.first_seq, info.state.last_seq + 1):
+            with suppress(nats.js.errors.NotFoundError):
+                letter = unpack((await js.get_msg(f"{name}-dead", sequence)).data or b"")
+                found.append({"sink": letter.sink, "payload": letter.payload, "reason": letter.reason})
+        return found
+    finally:
+        await client.close()

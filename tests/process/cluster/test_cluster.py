@@ -1,0 +1,244 @@
+"""Edges and workers of a spool on NATS, as processes, with a real server: what each promise is held by."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.event_api import INVALID, EventApi, events, events_of, key
+from tests.machine import patience
+from tests.nats_server import NatsServer, nats_server
+from tests.process.cli.run_support import post, told
+from tests.process.cluster.rounds import play
+from tests.process.cluster.support import Cluster, dead_letters
+from tests.receiver import Action, Receiver, Reply, Request
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(patience(180))]
+
+
+class StrictApi(Receiver):
+    """Takes batches once a key; ``gate`` closed: answers nothing. ``refuse``: events with these bytes."""
+
+    def __init__(self) -> None:
+        super().__init__(self._answer)
+        self.bodies: dict[str, set[bytes]] = defaultdict(set)
+        self.taken: list[bytes] = []
+        self.came: list[tuple[float, str]] = []
+        self.refuse = b"nothing"
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def _answer(self, request: Request) -> Action:
+        name = key(request)
+        self.came.append((time.monotonic(), name))
+        is_new = name not in self.bodies
+        self.bodies[name].add(request.body)
+        if is_new and self.refuse not in request.body:
+            self.taken += events_of(request)
+        await self.gate.wait()
+        return Reply(400 if self.refuse in request.body else 200)
+
+
+@asynccontextmanager
+async def one_sink(directory: Path, api: Receiver, lines: str = "", **more: Any) -> AsyncIterator[Cluster]:
+    with nats_server(directory / "nats") as nats:
+        cluster = Cluster(directory, nats, api.url, {"one": lines}, **{"partitions": 2} | more)
+        await cluster.init()
+        yield cluster
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]], *, timeout_s: float = 60.0) -> None:
+    end = time.monotonic() + patience(timeout_s)
+    while True:
+        found = condition()
+        if found if isinstance(found, bool) else await found:
+            return
+        assert time.monotonic() < end, "never so"
+        await asyncio.sleep(0.02)
+
+
+async def test_what_was_promised_is_kept_while_everything_is_killed(tmp_path: Path) -> None:
+    """Workers, edges and the broker are killed and stopped; an API answers 503 to what it took."""
+    verdict, done = await play(tmp_path, 11, 10.0)
+    print(verdict, dict(done))
+    assert verdict.good, verdict
+    assert verdict.acknowledged > 0
+    assert verdict.kills > 0
+
+
+async def test_the_next_owner_repeats_the_batches_of_a_killed_worker_within_seconds(tmp_path: Path) -> None:
+    async with StrictApi() as api, one_sink(tmp_path, api) as cluster, cluster.start("--edge") as edge:
+        async with cluster.start("--worker") as first:
+            await first.said("connected")
+            api.gate.clear()
+            assert (await post(edge.ingest_port, events(200))).status == 202
+            await until(lambda: len(api.taken) == 200)
+            async with cluster.start("--worker") as second:
+                await second.said("connected")
+                out = {name for _, name in api.came}
+                died, count = time.monotonic(), len(api.came)
+                await first.kill()
+                await until(lambda: len({name for _, name in api.came[count:]}) == len(out))
+                took_s = api.came[-1][0] - died
+                print(f"repeated after {took_s:.2f} s")
+                assert took_s < patience(3.0)
+                api.gate.set()
+                sink = await settled(cluster)
+                assert (sink["accepted"], sink["delivered"]) == (200, 200)
+                assert {name for _, name in api.came} == out
+                assert all(len(bodies) == 1 for bodies in api.bodies.values())
+                assert len(api.taken) == 200
+                await second.stop()
+        await edge.stop()
+
+
+async def settled(cluster: Cluster) -> dict[str, Any]:
+    """Of the one sink, when nothing is in flight any more."""
+    while True:
+        stat = await cluster.json("spool", "stat")
+        sink: dict[str, Any] = stat["sinks"][0] if stat["sinks"] else {"in_flight": 1}
+        if sink["in_flight"] == 0:
+            return sink
+        await asyncio.sleep(0.05)
+
+
+async def test_a_copy_is_known_at_any_edge_and_after_a_take_over_and_a_failed_event_may_come_again(
+    tmp_path: Path,
+) -> None:
+    given = events(40)
+    more = "[ingest]\nkeep_rejected = true"
+    async with StrictApi() as api, one_sink(tmp_path, api, more=more) as cluster:
+        async with cluster.start("--edge") as edge, cluster.start("--worker") as worker:
+            api.refuse = b"i-000007"
+            answer = await post(edge.ingest_port, [*given, given[3], INVALID])
+            assert (told(answer)["accepted"], told(answer)["duplicates"]) == (40, 1)
+            assert len(told(answer)["rejected"]) == 1
+            await until(lambda: len(api.taken) == 39)
+            await settled(cluster)
+            await worker.kill()
+        async with cluster.start() as both:
+            api.refuse = b"nothing"
+            answer = await post(both.ingest_port, given)
+            assert told(answer)["accepted"] == 40  # an edge knows no copies of earlier requests
+            sink = await settled(cluster)
+            assert sink["accepted"] == 80
+            assert (sink["delivered"], sink["duplicate"], sink["dead_lettered"]) == (40, 39, 1)
+            assert sorted(api.taken) == sorted(given)
+            letters = await dead_letters(cluster.nats.url, "t")
+            assert sorted((one["sink"], one["reason"]) for one in letters) == [
+                ("", "invalid"),
+                ("one", "refused"),
+            ]
+            metric = await both.metric(
+                "ingestd_share_events_total", sink="one", partition="0", outcome="delivered"
+            )
+            status = await both.status()
+            delivered = sum(one["ledger"]["delivered"] for one in status["shares"])
+            assert delivered == 40 >= metric
+            await both.stop()
+
+
+async def test_a_full_stream_and_a_broker_that_is_away_are_told_with_503(tmp_path: Path) -> None:
+    async with (
+        EventApi() as api,
+        one_sink(tmp_path, api, max_bytes="1MiB") as cluster,
+        cluster.start("--edge") as edge,
+    ):
+        for first in range(0, 10_000, 1_000):
+            answer = await post(edge.ingest_port, events(1_000, first=first))
+            if answer.status != 202:
+                break
+        assert (answer.status, answer.headers["retry-after"]) == (503, "30")
+        assert b"full" in answer.body
+        assert await edge.reasons() == ["spool: it is full"]
+        cluster.nats.kill()
+        await until(edge_is_away(edge))
+        answer = await post(edge.ingest_port, events(1))
+        assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+        cluster.nats.start()
+        await until(edge_is_back(edge))
+        await edge.stop()
+
+
+def edge_is_away(edge: Any) -> Callable[[], Awaitable[bool]]:
+    async def is_away() -> bool:
+        return any("NATS" in reason for reason in await edge.reasons())
+
+    return is_away
+
+
+def edge_is_back(edge: Any) -> Callable[[], Awaitable[bool]]:
+    async def is_back() -> bool:
+        return await edge.metric("ingestd_nats_connected") == 1
+
+    return is_back
+
+
+async def test_shares_are_spread_and_one_worker_owns_all_of_a_sink_with_a_rate(tmp_path: Path) -> None:
+    with nats_server(tmp_path / "nats") as nats:
+        async with EventApi() as api:
+            sinks = {"free": "", "slow": "requests_per_minute = 600"}
+            cluster = Cluster(tmp_path, nats, api.url, sinks, partitions=4)
+            await cluster.init()
+            async with cluster.start("--worker") as first, cluster.start("--worker") as second:
+                await until(lambda: _spread(cluster))
+                found = await cluster.json("workers")
+                assert [one["partition"] for one in found["shares"]] == ["0", "1", "2", "3", "all"]
+                assert len(found["members"]) == 2
+                await second.stop()
+                await until(lambda: _owners(cluster, 1))
+                assert await first.metric("ingestd_shares_owned") == 5
+                await first.stop()
+
+
+async def _spread(cluster: Cluster) -> bool:
+    return await _owners(cluster, 2)
+
+
+async def _owners(cluster: Cluster, count: int) -> bool:
+    shares = (await cluster.json("workers"))["shares"]
+    return None not in (owners := {one["owner"] for one in shares}) and len(owners) == count
+
+
+async def test_what_differs_from_the_spool_is_refused_in_words(tmp_path: Path, nats_url: NatsServer) -> None:
+    def config(name: str, *lines: str, partitions: int = 2) -> Cluster:
+        (tmp_path / name).mkdir()
+        return Cluster(
+            tmp_path / name,
+            nats_url,
+            "http://127.0.0.1:9",
+            {"one": lines[0] if lines else ""},
+            name="words",
+            partitions=partitions,
+            more="\n".join(lines[1:]),
+        )
+
+    first = config("first")
+    code, _, err = await first.command("run", "--worker", "--admin-listen", "127.0.0.1:0")
+    assert code == 2
+    assert "`ingestd spool init` makes one" in err
+    code, out, _ = await first.command("spool", "init")
+    assert (code, out.splitlines()[0]) == (0, "spool words: made")
+    assert "sync_interval: always" in out
+    assert (await first.command("spool", "init"))[1].startswith("spool words: it is there")
+    for found, words in (
+        (config("partitions", partitions=3), "spool.partitions is 3 here and 2 there"),
+        (config("key", "", '[schema]\ndedup_key = "eventId"'), "schema.dedup_key is ['eventId'] here"),
+        (config("order", 'order_by = "eventType"'), "sinks.one.order_by is not delivery.order_by"),
+        (config("bound", 'max_backlog = "1MiB"'), "sinks.one.max_backlog is not there"),
+    ):
+        code, _, err = await found.command("run", "--worker", "--admin-listen", "127.0.0.1:0")
+        assert (code, words in err) == (2, True), err
+    code, _, err = await first.command("dlq", "list")
+    assert code == 2
+    assert "spool.kind = 'nats'" in err
+
+
+@pytest.fixture
+def nats_url(shared_nats: NatsServer) -> NatsServer:
+    return shared_nats
