@@ -81,6 +81,8 @@ class Marked:
         self._put(("sinks", "journey-events", "configuration_id"), "c")
         for field in ("stream", "user", "cert_file"):
             self._put(("ingest", "nats", "n", field), "S")
+        for field in ("user", "cert_file"):
+            self._put(("spool", field), "S")
         for field in ("topics", "user", "cert_file"):
             self._put(("ingest", "kafka", "n", field), "S")
         self._put(("ingest", "kafka", "n", "oauth_client_id"), "S")

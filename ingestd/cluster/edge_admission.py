@@ -172,11 +172,11 @@ class EdgeAdmission:
         group.claim(Window(self._secret, max_count=_MOST_EVENTS), self._clock.monotonic())
         appends = [
             self._append(*chunk)
-            for _, events, digests in group.pieces(sys.maxsize)
-            for chunk in self._cut(events, digests)
+            for piece in group.pieces(sys.maxsize)
+            for chunk in self._cut(piece[1], piece[2])
         ]
         if self._keep_rejected:
-            appends += [self._keep(payload, reason, detail) for payload, reason, detail in group.refused]
+            appends += [self._keep(*refused) for refused in group.refused]
         found = await asyncio.gather(*appends, return_exceptions=True)
         if failed := [one for one in found if isinstance(one, BaseException)]:
             self._refuse(group, failed[0])
@@ -215,10 +215,16 @@ class EdgeAdmission:
         self.counts.chunks += 1
         self.counts.again += bool(answer.get("duplicate"))
 
-    async def _keep(self, payload: bytes, reason: Reason, detail: str) -> None:
+    async def _keep(self, payload: bytes, reason: Reason, detail: str, producer: str) -> None:
         self._number += 1
         packed = letter_stream.refused_letter(
-            payload, reason, detail, at=self._clock.wall(), edge=self._edge, number=self._number
+            payload,
+            reason,
+            detail,
+            producer=producer,
+            at=self._clock.wall(),
+            edge=self._edge,
+            number=self._number,
         )
         subject, _ = letter_stream.address(self._names, packed)
         headers = {chunk_message.ID: f"{self._edge}-{self._number}"}

@@ -36,6 +36,7 @@ class StreamLetter(msgspec.Struct, array_like=True):
     ambiguous: bool
     first_sent: float
     payload: bytes
+    producer: str = ""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -68,12 +69,14 @@ def pack(letter: DeadLetter, *, sink: str, at: float, share: str) -> bytes:
 
 
 def refused_letter(
-    payload: bytes, reason: Reason, detail: str, *, at: float, edge: str, number: int
+    payload: bytes, reason: Reason, detail: str, *, producer: str, at: float, edge: str, number: int
 ) -> bytes:
     """Of an event that fails its schema; ``number``: of those that this ``edge`` kept."""
     letter_id = hashlib.blake2b(f"{edge} {number}".encode(), digest_size=10).hexdigest()
     return _encode(
-        StreamLetter(letter_id, "", str(reason), detail, at, 0, 0, b"", "", 0, 0, 0, False, 0.0, payload)
+        StreamLetter(
+            letter_id, "", str(reason), detail, at, 0, 0, b"", "", 0, 0, 0, False, 0.0, payload, producer
+        )
     )
 
 

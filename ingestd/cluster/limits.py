@@ -10,7 +10,7 @@ _NOT_YET = "is not there with spool.kind = 'nats'"
 def check_edge(settings: Settings) -> None:
     """Raises UserError."""
     ingest = settings.ingest
-    for kind in ("nats", "kafka", "sqs", "genesys_notifications"):
+    for kind in ("files", "nats", "kafka", "sqs", "genesys_notifications"):
         if getattr(ingest, kind):
             raise UserError(f"[ingest.{kind}] {_NOT_YET}: edges take events over HTTP only")
 

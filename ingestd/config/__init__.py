@@ -27,12 +27,12 @@ from ingestd.config.sections import (
     MetricsConfig,
     ProducerConfig,
     SchemaConfig,
-    SpoolConfig,
     StateConfig,
     TlsConfig,
     WindowConfig,
 )
 from ingestd.config.settings import Settings, check_run, doubts
+from ingestd.config.spool_section import SpoolConfig
 
 __all__ = [
     "AdminConfig",

@@ -21,7 +21,7 @@ from ingestd.core.unwrap import UnwrapSection
 from ingestd.sources.genesys.settings import NotificationsConfig
 from ingestd.sources.kafka.settings import KafkaConfig
 from ingestd.sources.live.settings import FilesConfig
-from ingestd.sources.nats.settings import NatsConfig, NatsLogin
+from ingestd.sources.nats.settings import NatsConfig
 from ingestd.sources.sqs.settings import SqsConfig
 
 
@@ -30,22 +30,7 @@ def _listen(text: str) -> str:
     return text.strip()
 
 
-def _ballast(size_bytes: int) -> int:
-    if 0 < size_bytes < MIN_BALLAST_BYTES:
-        raise ValueError(
-            f"{size_bytes} bytes are too few to drain a full disk: what the log of the state file holds, some"
-            " megabytes, has to fit in; give at least 8MiB, or 0 for none"
-        )
-    return size_bytes
-
-
-MIN_BALLAST_BYTES = 8 * 1024**2
-"""SQLite writes its log back when it has 1,000 pages, and on a full disk the state file needs as much room
-for them. Measured: with 2 MiB, or 3, it is stuck until somebody frees space, with 4 it is not; twice that."""
-
-
 Listen = Annotated[str, After(_listen)]
-Ballast = Annotated[Size, After(_ballast)]
 # Also the name in a client certificate; it becomes a label of metrics and stands in logs.
 ProducerName = Annotated[str, Matching(r"^[A-Za-z0-9_.@:/ -]{1,100}$")]
 
@@ -297,35 +282,6 @@ class IngestConfig(UnwrapSection):
             if isinstance(table, dict) and not all(isinstance(one, dict | Section) for one in table.values()):
                 values = values | {kind: {kind: table}}
         return values
-
-
-class SpoolConfig(NatsLogin):
-    """What was accepted and not yet delivered: in the state file, or in streams of NATS JetStream, which many
-    processes share: name, replicas, partitions, servers and login are of these."""
-
-    kind: Literal["sqlite", "nats"] = field(
-        "sqlite", description="sqlite: the state file of this process; nats: shared by edges and workers"
-    )
-    name: str = field(
-        "ingestd", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="of the streams, which begin with it"
-    )
-    replicas: int = field(1, ge=1, le=5, description="how many servers keep the streams; 3 outlive one")
-    partitions: int = field(
-        4, ge=1, le=64, description="over so many workers a sink's events can be spread; fixed by init"
-    )
-
-    max_bytes: Size = field(
-        4 * 1024**3, ge=1024**2, description="most bytes of waiting events; beyond it producers get 429"
-    )
-    max_parked: Size = field(
-        4 * 1024**3, ge=0, description="most bytes beyond max_bytes that wait for parked sinks alone"
-    )
-    ballast: Ballast = field(
-        16 * 1024**2, ge=0, description="room kept free, to drain a full disk; 0, or at least 8MiB"
-    )
-
-    def _check(self) -> None:
-        self.check_login()
 
 
 class ConsoleTokenConfig(Section):

@@ -15,11 +15,11 @@ from ingestd.config.sections import (
     LogConfig,
     MetricsConfig,
     SchemaConfig,
-    SpoolConfig,
     StateConfig,
     TrailConfig,
     WindowConfig,
 )
+from ingestd.config.spool_section import SpoolConfig
 from ingestd.core.address import is_loopback, overlap, parse_listen
 from ingestd.core.errors import UserError
 from ingestd.core.section import Section

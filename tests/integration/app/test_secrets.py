@@ -62,8 +62,8 @@ DeliveryConfig: backoff_base backoff_cap circuit_threshold give_up_after max_att
 AwsConfig: aws_profile aws_region
 KafkaConfig: bootstrap_servers ca_file cert_file format group mechanism oauth_client_id oauth_scope
     oauth_token_url protocol session_timeout spool start static_member tls tombstones topics user
-NatsConfig: ack_wait ca_file cert_file consumer domain format max_unacked servers spool start stream
-    subjects user
+NatsConfig: ack_wait consumer format max_unacked spool start stream subjects
+NatsLogin: ca_file cert_file domain servers user
 EventBridgeConfig: bus detail detail_type max_entry_bytes resources source time type
 GenesysEventsConfig: api map namespace source_id strict type
 IngestConfig: access_token_in_query allow_anonymous body_timeout head_timeout idle_timeout keep_rejected
@@ -81,7 +81,7 @@ SinkConfigBase: allow_private when
 HttpSinkConfig: events_per_second expect max_age max_backlog max_backlog_age max_bytes max_events
     max_in_flight on_status order_by requests_per_minute when_full
 SourceConfig: format items keep_going max_event_bytes max_rejected max_window
-SpoolConfig: ballast max_bytes max_parked
+SpoolConfig: ballast kind max_bytes max_parked name partitions replicas
 NotificationsConfig: renew_after topics
 SqsConfig: aws_profile aws_region format max_in_flight pollers queue_url spool visibility
 StateConfig: dir

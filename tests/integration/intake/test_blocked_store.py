@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.config.sections import MIN_BALLAST_BYTES
+from ingestd.config.spool_section import MIN_BALLAST_BYTES
 from ingestd.core.submission import AcceptedSubmission, DeferredSubmission
 from tests.each import each
 from tests.integration.intake.support import Life, event, events, running, sent

@@ -31,6 +31,7 @@ from ingestd.config.show import as_json, as_toml
 from ingestd.core.errors import UserError
 from ingestd.core.section import Section
 from ingestd.core.setting_types import SecretStr
+from ingestd.sources.nats.settings import NatsLogin
 from tests.each import each
 
 LOGIN: dict[str, Any] = {"client_id": "me", "client_secret": "shh"}
@@ -77,6 +78,7 @@ def settable(model: type[Section] = Settings, above: tuple[str, ...] = ()) -> li
             ("source", "unwrap_fields"),
             ("admin", "tokens"),
             ("sinks",),
+            *(("spool", name) for name in NatsLogin.model_fields),  # they go together, or are lists of URLs
         }:
             found.append(place)
     return found
@@ -85,6 +87,8 @@ def settable(model: type[Section] = Settings, above: tuple[str, ...] = ()) -> li
 CLOSED = {("ingest", "listen"), ("admin", "listen"), ("log", "format"), ("log", "level")} | {
     ("source", "max_rejected"),
     ("source", "format"),
+    ("spool", "kind"),
+    ("spool", "name"),
 }
 
 

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ingestd import __version__
 from ingestd.core.ledger import Ledger
 from ingestd.telemetry.catalogue import CATALOGUE, SERVICE_CATALOGUE
+from ingestd.telemetry.cluster_metrics import ClusterCensus, ClusterGauges
 from ingestd.telemetry.metrics import (
     MAX_PRODUCERS,
     Metrics,
@@ -36,6 +37,7 @@ def values(family: Metric, label: str) -> dict[str, float]:
 def test_what_is_exported_is_the_catalogue_and_the_process() -> None:
     service = ServiceMetrics(Metrics(Ledger()).registry)
     service.registry.register(SourceCensus({}))
+    service.registry.register(ClusterCensus(lambda: ClusterGauges(edge_events={"stored": 1})))
     families = scrape(service)
     ours = {name: family for name, family in families.items() if name.startswith("ingestd_")}
     assert {name: (family.type, family.documentation) for name, family in ours.items()} == CATALOGUE

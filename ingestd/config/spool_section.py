@@ -1,0 +1,52 @@
+"""The section of the spool: in the state file, or in streams of NATS JetStream."""
+
+from typing import Annotated, Literal
+
+from ingestd.core.setting_types import After, Size, field
+from ingestd.sources.nats.settings import NatsLogin
+
+
+def _ballast(size_bytes: int) -> int:
+    if 0 < size_bytes < MIN_BALLAST_BYTES:
+        raise ValueError(
+            f"{size_bytes} bytes are too few to drain a full disk: what the log of the state file holds, some"
+            " megabytes, has to fit in; give at least 8MiB, or 0 for none"
+        )
+    return size_bytes
+
+
+MIN_BALLAST_BYTES = 8 * 1024**2
+"""SQLite writes its log back when it has 1,000 pages, and on a full disk the state file needs as much room
+for them. Measured: with 2 MiB, or 3, it is stuck until somebody frees space, with 4 it is not; twice that."""
+
+
+Ballast = Annotated[Size, After(_ballast)]
+
+
+class SpoolConfig(NatsLogin):
+    """What was accepted and not yet delivered: in the state file, or in streams of NATS JetStream, which many
+    processes share: name, replicas, partitions, servers and login are of these."""
+
+    kind: Literal["sqlite", "nats"] = field(
+        "sqlite", description="sqlite: the state file of this process; nats: shared by edges and workers"
+    )
+    name: str = field(
+        "ingestd", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="of the streams, which begin with it"
+    )
+    replicas: int = field(1, ge=1, le=5, description="how many servers keep the streams; 3 outlive one")
+    partitions: int = field(
+        4, ge=1, le=64, description="over so many workers a sink's events can be spread; fixed by init"
+    )
+
+    max_bytes: Size = field(
+        4 * 1024**3, ge=1024**2, description="most bytes of waiting events; beyond it producers get 429"
+    )
+    max_parked: Size = field(
+        4 * 1024**3, ge=0, description="most bytes beyond max_bytes that wait for parked sinks alone"
+    )
+    ballast: Ballast = field(
+        16 * 1024**2, ge=0, description="room kept free, to drain a full disk; 0, or at least 8MiB"
+    )
+
+    def _check(self) -> None:
+        self.check_login()
