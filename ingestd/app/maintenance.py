@@ -6,9 +6,12 @@ from contextlib import suppress
 from ingestd.config import Login
 from ingestd.core.address import show_url
 from ingestd.core.errors import UserError
+from ingestd.core.units import counted, human_seconds, rfc3339
+from ingestd.store import origin
 from ingestd.store.dead_letters import forget_delivered
 from ingestd.store.letter_queue import count_letters as count_letters_in
 from ingestd.telemetry import log
+from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.wiring.pipeline import Pipeline, Warn
 
 FORGET_LETTERS = 2_500
@@ -92,6 +95,31 @@ async def compare_api(pipeline: Pipeline, login: Login | None, warn: Warn) -> No
             f"this state directory was used with {show_url(before)} before: its checkpoints and dead letters"
             f" are taken to be of {api} too; give each API a --state-dir of its own"
         )
+
+
+def tell_restored(pipeline: Pipeline, warn: Warn) -> None:
+    """Say so, and what follows, when the state directory is a copy that was put back."""
+    found = origin.look(pipeline.database.path.parent)
+    if found is None:
+        return
+    now = pipeline.clock.wall()
+    last = rfc3339(found.last_at) if found.last_at else "not known"
+    age = f" ({human_seconds(max(0.0, now - found.last_at))} ago)" if found.last_at else ""
+    waits = f"{counted(found.events, 'event')} of its spool and {counted(found.letters, 'dead letter')}"
+    pipeline.audit(
+        AuditEntry.STATE_RESTORED,
+        last=last,
+        events=found.events,
+        batches=found.batches,
+        dead_letters=found.letters,
+    )
+    requests = counted(found.batches, "request")
+    warn(
+        f"the state directory was restored, or copied: the last that it knows is of {last}{age}. What was"
+        f" accepted since then is not in it. {waits} wait: what of them was delivered since then is sent"
+        f" again, under its old key where its request was on its way ({requests}), else under a new one."
+        " Copies of later events are not recognised, and files are read again from where they were"
+    )
 
 
 def _both_local(*urls: str) -> bool:

@@ -16,7 +16,7 @@ import anyio
 import anyio.abc
 import msgspec
 
-from ingestd.app.maintenance import compare_api, keep_house, tell_keys, watch_states
+from ingestd.app.maintenance import compare_api, keep_house, tell_keys, tell_restored, watch_states
 from ingestd.app.outside import OpenSignals, Outside
 from ingestd.app.replay_sources import close_files, oldest_s, open_files
 from ingestd.config import Login, Settings, state_directory
@@ -119,6 +119,7 @@ async def open_replay(
             await stack.enter_async_context(
                 serve_metrics(pipeline.metrics.registry, settings.metrics.host, settings.metrics.port)
             )
+        tell_restored(pipeline, warn)
         await compare_api(pipeline, login, warn)
         ahead = pipeline.validator.look_ahead(pipeline.window.secret)
         for reader in readers:

@@ -25,7 +25,7 @@ from ingestd.admin.server import serve_admin
 from ingestd.app.console.overview import sample
 from ingestd.app.console.service_model import ServiceModel
 from ingestd.app.event_loop import run_loop
-from ingestd.app.maintenance import compare_api, keep_house, tell_keys, watch_states
+from ingestd.app.maintenance import compare_api, keep_house, tell_keys, tell_restored, watch_states
 from ingestd.app.outside import Outside
 from ingestd.app.reload import reload
 from ingestd.app.service_parts import (
@@ -154,6 +154,7 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
         )
         service.trace.open(pipeline.journal, settings.trail)
         refusals = service.refusals = Refusals(log.change, pipeline.audit, service.clock)
+        tell_restored(pipeline, log.warning)
         await compare_api(pipeline, login, log.warning)
         ingest = service.ingest = await stack.enter_async_context(
             open_ingest(

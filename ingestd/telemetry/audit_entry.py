@@ -36,6 +36,7 @@ class AuditEntry(StrEnum):
     LETTER_EDITED = "LETTER_EDITED", "Somebody corrected a dead letter"
     TOKEN_REFRESHED = "TOKEN_REFRESHED", "A new access token was obtained"
     SOURCE_GAP = "SOURCE_GAP", "A source did not hear what cannot be read again; from when to when"
+    STATE_RESTORED = "STATE_RESTORED", "The state directory is a copy that was put back; what was in it"
     SINK_FORGOTTEN = "SINK_FORGOTTEN", "Somebody dropped what waited for a sink"
     AUDIT_RESUMED = (
         "AUDIT_RESUMED",

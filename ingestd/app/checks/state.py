@@ -12,6 +12,7 @@ from ingestd.app.checks.finding import Finding, fail, ok, warn
 from ingestd.config import SpoolConfig
 from ingestd.core.clock import Clock
 from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, look_at
+from ingestd.store.origin import was_restored
 from ingestd.store.spool_inspection import waiting_by_sink
 from ingestd.store.spool_rows import words_of_left_behind
 
@@ -53,6 +54,11 @@ def check_state(
     yield check_fsync(fsync_s)
 
 
+_RESTORED = (
+    "the state directory was restored, or copied, since it was used last: a start says what is sent again"
+)
+
+
 def _check_file(path: Path, sinks: Collection[str]) -> Iterator[Finding]:
     """What a start would refuse."""
     if not path.exists():
@@ -64,6 +70,8 @@ def _check_file(path: Path, sinks: Collection[str]) -> Iterator[Finding]:
     else:
         older = f"; a start brings it to {VERSION}" if version < VERSION else ""
         yield ok("state file", f"format {version}{older}")
+        if was_restored(path.parent):
+            yield warn("state file", _RESTORED)
         waiting = waiting_by_sink(path) if version == VERSION else {}
         for sink in waiting.keys() - set(sinks):
             yield fail("spool", words_of_left_behind(sink, waiting[sink], path.parent))
