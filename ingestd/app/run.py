@@ -68,7 +68,6 @@ commit takes, and every producer waits for its commit."""
 
 _LOOK_AT_KEYS_S = 10
 _TRIM_TRAIL_S = 60
-_MEASURE_S = 1.0
 _ANSWER_S = 5.0
 """How long a shutdown waits for answers to requests that are open."""
 _LAKE_S = 10.0
@@ -268,8 +267,9 @@ async def _drain_lakes(service: Service) -> None:
 async def _measure(service: Service) -> None:
     """Once a second: how fast the spool empties, what the log held back, whether a certificate is new. Now
     and then: whether events have the keys that were asked for."""
+    every_s = service.pipeline.bounds.measure_s
     for second in count(1):
-        await service.clock.sleep(_MEASURE_S)
+        await service.clock.sleep(every_s)
         service.ingest.pressure.measure()
         sample(service)
         service.refusals.look()

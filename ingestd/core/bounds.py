@@ -25,6 +25,10 @@ class Bounds:
     """How often it is looked at whether a sink stands still, and why."""
     housekeeping_s: float = 0.5
     """How often what was noted becomes durable although nothing is sent, and files are looked at."""
+    measure_s: float = 1.0
+    """How often a service measures how fast its spool empties, and what its console shows."""
+    look_at_backlog_s: float = 1.0
+    """How often it is looked at which sinks a person has parked, and how old what waits for each is."""
     count_letters_s: float = 2.0
     """So old may the number of letters be that is shown: other processes purge and mark them too."""
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
+from ingestd.core.bounds import DEFAULT_BOUNDS
 from ingestd.core.clock import Clock
 from ingestd.core.units import human_seconds, human_size
 from ingestd.delivery.sink_runner import SinkRunner
@@ -22,7 +23,6 @@ from ingestd.store.spool import Spool
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.state_watch import StateWatch
 
-_LOOK_S = 1.0
 _ROOM_AGAIN = 0.9
 """Share of a bound: below it the sink has caught up."""
 
@@ -38,7 +38,8 @@ class BacklogBound(NamedTuple):
 
 
 class Parking:
-    """``look`` before anything is sent, then ``run``. ``bounds``: by sink, of those that have one."""
+    """``look`` before anything is sent, then ``run``. ``bounds``: by sink, of those that have one.
+    ``look_s``: how often what a person has asked for is read."""
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Parking:
         clock: Clock,
     ) -> None:
         self.max_parked_bytes = 0
+        self.look_s = DEFAULT_BOUNDS.look_at_backlog_s
         self._runners = runners
         self._spool = spool
         self._database = database
@@ -68,7 +70,7 @@ class Parking:
 
     async def run(self) -> None:
         while True:
-            await self._clock.sleep(_LOOK_S)
+            await self._clock.sleep(self.look_s)
             await self.look()
 
     async def look(self) -> None:

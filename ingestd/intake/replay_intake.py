@@ -206,6 +206,8 @@ class ReplayIntake:
         chosen: Positions = positions
         known = recovered.resolved | recovered.claimed
         if known or recovered.dismissed:
+            if len(self._sinks) == 1:
+                self._know_keys(chunk, checked, recovered)
             chosen = [p for p in positions if p not in known and p not in recovered.dismissed]
             events = pick(events, chosen)
             checked = checked.pick(chosen)
@@ -218,6 +220,18 @@ class ReplayIntake:
         self._fan_out.dispatch(chunk, events, digests, chosen, recovered)
         if ended:
             self._journal.dismissed(chunk, ended, now=self._clock.wall())
+
+    def _know_keys(self, chunk: Chunk, checked: ValidatedChunk, recovered: RecoveredPositions) -> None:
+        """The only sink there is has these events since a process with several sinks, of which others lacked
+        them: then their keys were noted nowhere. A copy that comes later is none the less a copy."""
+        for sink, found in recovered.by_sink.items():
+            failed = self._recorder.unconfirmed.lost_offsets(chunk, sink)
+            there = (p for p in found.settled if not failed or chunk.place(p)[0] not in failed)
+            digests = self._window.digests(checked.keys[position] for position in there)
+            if new := [one for one in digests if one and self._window.state_of_digest(one) == "new"]:
+                self._recorder.resolve_keys(new, ())
+                self._journal.safe(new, (), now=self._clock.wall())
+            self._window.reclaim(filter(None, self._window.digests(checked.keys[p] for p in found.taken)))
 
     def _check(self, chunk: Chunk) -> ValidatedChunk:
         """Its events against the schema. What is no JSON may be several: then the chunk has these; a broker's

@@ -83,6 +83,10 @@ class Window:
             return "pending"
         return "known" if self._table.has(digest) else "new"
 
+    def is_known(self, digest: bytes) -> bool:
+        """Whether an event with this key is safe."""
+        return self.state_of_digest(digest) == "known"
+
     def reclaim(self, digests: Iterable[bytes]) -> None:
         """Claim keys of a batch that was frozen before a restart, whatever the window says."""
         self._table.reclaim(digests)

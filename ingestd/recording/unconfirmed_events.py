@@ -6,7 +6,7 @@ sinks.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 import msgspec
 
@@ -120,6 +120,14 @@ class UnconfirmedEvents:
                 left.receipt.fail(letter.offset, letter)
         if in_spool_from is not None:
             self._part(source, left, in_spool_from)
+
+    def lost_offsets(self, chunk: Chunk, sink: str) -> Set[int]:
+        """Offsets of events of the chunk that are dead letters of the sink since an earlier process."""
+        lost = self._lost.get(chunk.source)
+        if not lost or not chunk.events:
+            return frozenset()
+        first, last = chunk.place(0)[0], chunk.place(len(chunk.events) - 1)[0]
+        return {letter.offset for letter in lost.between(first, last) if letter.sink == sink}
 
     def _part(self, source: int, left: _Left, first: int) -> None:
         receipt = receipt_without_chunk(left.receipt.routed, known=False)

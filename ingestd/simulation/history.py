@@ -4,7 +4,6 @@ import gc
 import logging
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,9 +77,7 @@ def simulator() -> Iterator[Simulator]:
     frozen = gc.get_threshold()
     gc.set_threshold(50_000, 20, 100)
     try:
-        with sqlite.installed(), warnings.catch_warnings():
-            # what a dead process had begun and nobody waits for any more
-            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+        with sqlite.installed():
             yield Simulator(sqlite, _new_file())
     finally:
         gc.set_threshold(*frozen)
@@ -107,6 +104,7 @@ def _last(plan: HistoryPlan) -> list[LifePlan]:
     """What was left of the file is replayed, and the service delivers the rest."""
     settings = plan.lives[-1].settings
     delivery = settings["delivery"] | {"shutdown_timeout": 60.0}
+    letters = settings["letters"] | {"poll_interval": 20.0}  # it may last for an hour
     service = plan.lives[-1]._replace(
         deeds=(),
         lines=0,
@@ -116,7 +114,7 @@ def _last(plan: HistoryPlan) -> list[LifePlan]:
         end="term",
         pause_s=0.0,
         disk_s=0.001,
-        settings=settings | {"delivery": delivery},
+        settings=settings | {"delivery": delivery, "letters": letters},
     )
     return [service._replace(lines=1), service] if plan.file else [service]
 

@@ -28,7 +28,7 @@ from ingestd.wiring.pipeline import Pipeline
 
 _PATIENCE_S = 30.0
 """For a write to come that the life ends with."""
-_SETTLE_S, _ASKED_S = 1800.0, 5400.0
+_SOON_S, _SETTLE_S, _ASKED_S = 60.0, 1800.0, 5400.0
 """Once everything works again, all accepted events are resolved within this time. An API may be asked later
 about one, after a clock that was ahead was put right: see ``confirmations.MAX_DUE_AHEAD_S``."""
 
@@ -84,17 +84,10 @@ class Life:
     def _bury(self, main: "asyncio.Task[None]") -> None:
         """Files and connections are closed; what is done meanwhile has no effect."""
         loop, self.over = self.loop, True
-        loop.revive()
         loop.set_exception_handler(lambda loop, context: None)
         for locker in self.lockers:
             locker.close()
-        for _ in range(100):
-            tasks = asyncio.all_tasks(loop)
-            if not tasks:
-                break
-            for task in tasks:
-                task.cancel()
-            loop.run_until_complete(asyncio.wait(tasks, timeout=60.0))
+        loop.unwind()
         if main.done() and not main.cancelled():
             main.exception()
         asyncio.set_event_loop(None)
@@ -120,6 +113,8 @@ class Life:
                 outage_look_s=60.0,
                 housekeeping_s=5.0,
                 look_at_states_s=60.0,
+                measure_s=15.0,
+                look_at_backlog_s=20.0 if self.last else 4.0,
                 count_letters_s=600.0,
             ),
         )
@@ -209,7 +204,7 @@ class Life:
         world, clock = self.world, self.world.clock
         started = asked = clock.monotonic()
         while left := self._what_is_left():
-            await clock.sleep(1.0)
+            await clock.sleep(1.0 if clock.monotonic() < started + _SOON_S else 10.0)
             if left == "questions":
                 asked = clock.monotonic()  # what follows from the last answer has its own time
             if clock.monotonic() > (started + _ASKED_S if left == "questions" else asked + _SETTLE_S):

@@ -5,6 +5,7 @@ import heapq
 import random
 from asyncio import base_events
 from collections.abc import Callable
+from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any
 
 _ALIKE_S = 1e-9
@@ -76,9 +77,16 @@ class VirtualLoop(base_events.BaseEventLoop):
             if self.dead:
                 raise Crash
 
-    def revive(self) -> None:
-        """What is left may unwind: nothing that it does has an effect."""
+    def unwind(self) -> None:
+        """What is left ends: nothing that it does has an effect."""
         self.dead, self._kill_at = False, None
+        for _ in range(100):
+            if not (tasks := asyncio.all_tasks(self)):
+                break
+            begun = [task for task in tasks if _has_begun(task)]  # anyio's wrapper never awaits its own else
+            for task in begun:
+                task.cancel()
+            self.run_until_complete(asyncio.wait(tasks, timeout=60.0 if len(begun) == len(tasks) else 0.0))
 
     def kill_after(self, steps: int) -> None:
         self._kill_at = self.steps + 1 + steps
@@ -113,6 +121,11 @@ class VirtualLoop(base_events.BaseEventLoop):
 
     def _process_events(self, event_list: Any) -> None:
         """There are none."""
+
+
+def _has_begun(task: "asyncio.Task[Any]") -> bool:
+    coroutine: Any = task.get_coro()
+    return getcoroutinestate(coroutine) != CORO_CREATED
 
 
 class VirtualClock:

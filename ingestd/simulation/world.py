@@ -215,10 +215,6 @@ class SimulatedWorld:
             for number in _numbers_in(payload):
                 if state != "delivered" or not sink or (sink, number) in waits:
                     continue
-                if (
-                    sink in self._forgotten
-                ):  # it may have come again while that sink was out: see dead-letters.md
-                    continue
                 if number not in self.receivers[sink].accepted():
                     self.trace.breach(f"letter of {number} is told to be delivered, and {sink} has it not")
         if self.plan.lake:

@@ -161,6 +161,22 @@ def read(connection: sqlite3.Connection) -> list[FrozenBatch]:
     return [_unpack(row) for row in rows]
 
 
+def forget_spooled(connection: sqlite3.Connection, sink: str) -> None:
+    """Batches of the sink whose events come from the spool. Those of a file stay: it is read again, and what
+    the API may have goes out under no other key."""
+    rows = connection.execute("SELECT id, CAST(segments AS BLOB) FROM batches WHERE sink = ?", (sink,))
+    (spool,) = connection.execute("SELECT max(id) FROM sources WHERE device = -1").fetchone()
+    delete(connection, [name for name, packed in rows if _sources(packed) <= {spool}])
+
+
+def _sources(packed: bytes) -> set[int]:
+    """None where the row is damaged."""
+    try:
+        return {segment[0] for segment in msgspec.msgpack.decode(packed, type=list[PackedSegment])}
+    except msgspec.DecodeError:
+        return set()
+
+
 def pack(segments: Sequence[Segment]) -> bytes:
     return msgspec.msgpack.encode(
         [(s.chunk.source, s.chunk.start, s.chunk.end, pack_positions(s.positions)) for s in segments]

@@ -5,9 +5,8 @@ Every batch is committed before its first send, and that commit carries the outc
 before it: so at most the batches in flight can be sent twice, and those go out unchanged.
 """
 
-import json
 import sqlite3
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from ingestd.core.chunk import NO_MARK, Batch, Chunk, Keeper, Mark, Segment, digest, packed_keys
 from ingestd.core.letter import DeadLetter
@@ -72,10 +71,10 @@ class Journal:
 
         return await self._database.run(swap)
 
-    def remember_sinks(self, names: Sequence[str]) -> None:
-        """Whose letters this process sends; for the commands beside it."""
-        value = json.dumps([*names])
-        self.note(lambda c: c.execute("INSERT OR REPLACE INTO meta VALUES ('sinks', ?)", (value,)))
+    def remember_sinks(self, names: Sequence[str], is_known: Callable[[bytes], bool]) -> None:
+        """Whose letters this process sends; for the commands beside it, and see ``absent_sinks``. It is
+        written with what a source reads at its start, before an event is accepted."""
+        self.note(lambda connection: letter_leases.remember_sinks(connection, names, is_known))
 
     async def find_file(
         self,

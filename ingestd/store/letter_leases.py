@@ -14,6 +14,7 @@ from ingestd.core.chunk import Batch
 from ingestd.core.letter import MAX_DETAIL, DeadLetter, fingerprint
 from ingestd.core.reasons import RETRYABLE
 from ingestd.core.redaction import redact
+from ingestd.store import absent_sinks
 from ingestd.store.dead_letters import (
     COLUMNS,
     IDEMPOTENCY_WINDOW_S,
@@ -318,6 +319,16 @@ def letters_failed(
                 number,
             ),
         )
+
+
+def remember_sinks(
+    connection: sqlite3.Connection, names: Sequence[str], is_known: Callable[[bytes], bool]
+) -> None:
+    """Whose letters this process leases. Of those of the process before some may be out now."""
+    before = connection.execute("SELECT value FROM meta WHERE name = 'sinks'").fetchone()
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('sinks', ?)", (json.dumps([*names]),))
+    if before and (out := {*json.loads(before[0])}.difference(names)):
+        absent_sinks.send_anyway(connection, out, is_known)
 
 
 def release_leases(connection: sqlite3.Connection) -> None:

@@ -13,7 +13,7 @@ _NO_KEY = bytes(16)
 
 
 class LostPlaces:
-    """Letters of sinks that are not delivered, in the order of their offsets. 25 bytes each: a sink that is
+    """Letters of sinks that are not delivered, in the order of their offsets. 27 bytes each: a sink that is
     away for long may have a million of them behind it."""
 
     def __init__(self, source: int) -> None:
@@ -21,14 +21,19 @@ class LostPlaces:
         self._offsets = array("q")
         self._reasons = array("B")
         self._digests = bytearray()
+        self._sinks = array("H")
+        self._names: list[str] = []
 
     def __len__(self) -> int:
         return len(self._offsets)
 
-    def add(self, offset: int, reason: Reason, digest: bytes | None) -> None:
+    def add(self, offset: int, reason: Reason, digest: bytes | None, sink: str) -> None:
         self._offsets.append(offset)
         self._reasons.append(_REASONS.index(reason))
         self._digests += digest or _NO_KEY
+        if sink not in self._names:
+            self._names.append(sink)
+        self._sinks.append(self._names.index(sink))
 
     def between(self, first: int, last: int) -> Iterator[DeadLetter]:
         """Those of the places ``first`` to ``last``, with what the ledger wants to know of them."""
@@ -43,6 +48,7 @@ class LostPlaces:
                 self._offsets[at],
                 0,
                 None if digest == _NO_KEY else digest,
+                sink=self._names[self._sinks[at]],
             )
             at += 1
 
@@ -51,11 +57,11 @@ def read_lost_places(connection: sqlite3.Connection, source: int, *, first: int)
     """Of the places from ``first`` on."""
     found = LostPlaces(source)
     rows = connection.execute(
-        "SELECT offset, reason, CAST(digest AS BLOB) FROM letters"
+        "SELECT offset, reason, CAST(digest AS BLOB), sink FROM letters"
         " WHERE source = ? AND offset >= ? AND offset >= 0 AND sink <> '' AND state <> 'delivered'"
         " ORDER BY offset, id",
         (source, first),
     )
-    for offset, reason, digest in rows:
-        found.add(offset, Reason(reason), digest)
+    for offset, reason, digest, sink in rows:
+        found.add(offset, Reason(reason), digest, sink)
     return found

@@ -13,6 +13,8 @@ import msgspec
 
 from ingestd.core.accelerator import crc32
 from ingestd.core.chunk import packed_chunk
+from ingestd.store import frozen_batches
+from ingestd.store.absent_sinks import forget_chunks
 
 if TYPE_CHECKING:
     from ingestd.core.receipt import Receipt, Routed
@@ -249,13 +251,18 @@ def forget_sink(connection: sqlite3.Connection, sink: str) -> ForgottenEvents | 
     forgotten = count_forgotten(connection, sink)
     if forgotten is None:
         return None
+    row = connection.execute(
+        "SELECT position FROM cursors WHERE sink = ? AND position > 0", (sink,)
+    ).fetchone()
+    if row:
+        forget_chunks(connection, sink, row[0])
     connection.execute("DELETE FROM spool WHERE id < ?", (_lowest_of_others(connection, sink),))
     connection.execute(
         "UPDATE cursors SET position = -max((SELECT next FROM spool_totals),"
         " (SELECT coalesce(max(id), 0) + 1 FROM spool)) WHERE sink = ?",
         (sink,),
     )
-    connection.execute("DELETE FROM batches WHERE sink = ?", (sink,))
+    frozen_batches.forget_spooled(connection, sink)
     connection.execute("DELETE FROM confirmations WHERE sink = ?", (sink,))
     connection.execute("DELETE FROM meta WHERE name = ?", (f"parked {sink}",))
     return forgotten

@@ -205,7 +205,7 @@ async def open_pipeline(
         )
         lakes = await open_lakes(stack, context)
         runners = await open_runners(stack, context, router, keep=partial(keep_delivered, lakes))
-        journal.remember_sinks([runner.name for runner in runners])
+        journal.remember_sinks([runner.name for runner in runners], window.is_known)
         pipeline = Pipeline(
             settings=settings,
             ledger=metrics.ledger,
@@ -288,6 +288,7 @@ async def open_ingest(
         parking = Parking(
             pipeline.runners, spool, pipeline.database, pressure, pipeline.states, bounds, clock
         )
+        parking.look_s = pipeline.bounds.look_at_backlog_s
         parking.max_parked_bytes = settings.spool.max_parked
         await parking.look()
         admission = Admission(

@@ -2,14 +2,9 @@
 
 import re
 
-import pytest
-
 from ingestd.simulation.history import Simulator
 from ingestd.simulation.plan import draw
 from tests.simulation.mutants import MOST_SEEDS, MUTANTS, PAGE, ROOT, find, plants
-
-# what a killed process had begun, and nobody waits for any more
-pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 
 AT_ONCE, SOON = 2, 30
 """A defect that the first seeds find is found by one of the first thirty, however histories may change."""

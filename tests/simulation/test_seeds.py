@@ -6,9 +6,6 @@ from ingestd.simulation.history import Simulator, shrink
 from ingestd.simulation.plan import draw
 from tests.effort import FUZZ
 
-# what a killed process had begun, and nobody waits for any more
-pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-
 SEEDS = 10_000 if FUZZ else 300
 TOGETHER = 25
 

@@ -147,6 +147,25 @@ async def test_a_lost_sink_costs_the_others_nothing_and_gets_the_rest_in_the_nex
     assert rows(place.directory, "SELECT * FROM letters") == []
 
 
+async def test_a_copy_of_what_only_one_of_two_sinks_had_is_none_when_that_one_goes_on_alone(
+    tmp_path: Path,
+) -> None:
+    """What it refused has a letter, and its key is free."""
+    source = write(tmp_path / "in.ndjson", [event(number) for number in range(20)])
+    async with Receiver(lambda request: REFUSAL if 3 in numbers_of(request) else Reply()) as well:
+        place = SmallPlace(tmp_path / "state", {"well": sink(well, max_events=1), "late": _nowhere()})
+        assert (await place.run(source))["sinks"]["well"]["delivered"] == 19
+        requests = len(well.requests)
+        with source.open("ab") as file:
+            file.write(b"\n".join([event(0), event(3), event(19), event(20), b""]))
+        place.sinks = {"well": sink(well, max_events=1)}
+        well.script = lambda request: Reply()
+        report = await place.run(source)
+        assert (report["duplicate"], report["delivered"]) == (2, 2)
+        assert [numbers_of(request) for request in well.requests[requests:]] == [[3], [20]]
+    assert rows(place.directory, "SELECT sink, payload FROM letters") == [("well", event(3))]
+
+
 async def test_what_a_sink_has_not_been_handed_when_it_is_lost_stays_with_its_file(tmp_path: Path) -> None:
     place = SmallPlace(tmp_path / "state", {"well": _nowhere(), "lost": _nowhere()})
     async with place.opened(write(tmp_path / "in.ndjson", [])) as replay:

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import re
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from ingestd.core.submission import AcceptedSubmission
 from ingestd.store import letter_leases
 from ingestd.store.dead_letters import Filter
 from ingestd.store.letter_changes import LetterChanges
+from ingestd.store.spool_rows import forget_sink
 from tests.each import each
 from tests.integration.intake.support import (
     DEADLINE_S,
@@ -294,3 +297,38 @@ async def test_a_parked_letter_is_not_sent_by_itself_and_takes_its_request_along
         ask_for(life)
         await until_letters(life, "delivered", 3)
         assert dict(switch.taken) == {1: 1, 2: 1, 3: 1}
+
+
+@each("forgotten", [False, True])
+async def test_a_letter_is_sent_where_its_event_came_again_while_its_sink_was_out(
+    tmp_path: Path, *, forgotten: bool
+) -> None:
+    """Also where that sink was there, and what waited for it was given up."""
+    api, away = Switch(), Switch()
+    async with Receiver(api) as one, Receiver(away) as other:
+        alone = {"one": webhook(one)}
+        both = alone | {"other": webhook(other)}
+        async with running(tmp_path, sinks=both, **ONE_TRY) as life:
+            await give(life, 1)
+            await life.pipeline.journal.commit()
+            assert life.rows("SELECT sink FROM letters WHERE key_released ORDER BY sink") == [
+                ("one",),
+                ("other",),
+            ]
+        api.good = True
+        if forgotten:
+            async with running(tmp_path, sinks=both, deliver=False, **ONE_TRY) as life:
+                assert (await life.take(event(1))).accepted == 1
+            with closing(sqlite3.connect(tmp_path / "state.db")) as connection, connection:
+                assert forget_sink(connection, "other")
+        async with running(tmp_path, sinks=alone, **ONE_TRY) as life:
+            if not forgotten:
+                assert (await give(life, 1)).accepted == 1
+            await life.until_empty()
+        away.good = True
+        async with running(tmp_path, sinks=both, **ONE_TRY) as life:
+            work_on_letters(life)
+            ask_for(life)
+            await until_letters(life, "delivered", 2)
+            assert (life.sink("one").retried_duplicate, life.sink("other").retried_delivered) == (1, 1)
+    assert api.taken == away.taken == {1: 1}

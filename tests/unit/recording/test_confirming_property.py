@@ -71,7 +71,7 @@ class Life:
         for (sink, position), end in sorted(self.ends.items(), key=lambda item: item[0][1]):
             ended = sink in self.done and (end not in ASKED or (sink, position) in self.over)
             if ended and not END_OF[end]:
-                lost.add(place(position)[0], Reason.FAILED, bytes([position]) * 16)
+                lost.add(place(position)[0], Reason.FAILED, bytes([position]) * 16, sink)
         if in_spool:
             self.recorder.accepted(self.count)
         for sink in self.sinks:

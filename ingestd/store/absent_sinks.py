@@ -1,0 +1,48 @@
+"""Letters of sinks that are out of the configuration. An event that is accepted meanwhile does not go there:
+that its key is known then says nothing of such a letter, which is sent all the same when its sink is back."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Collection
+
+_PIECE = 10_000
+_DIGEST_BYTES = 16
+_FREE = (
+    "SELECT id, CAST(digest AS BLOB) FROM letters WHERE id > ? AND key_released AND state <> 'delivered'"
+    " AND digest IS NOT NULL AND sink IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?"
+)
+_SENT_ANYWAY = "UPDATE letters SET key_released = 0 WHERE id IN (SELECT value FROM json_each(?))"
+"""Whatever the window knows: see ``key_released`` of the table."""
+
+
+def send_anyway(
+    connection: sqlite3.Connection, sinks: Collection[str], is_known: Callable[[bytes], bool]
+) -> None:
+    """At the first start without these sinks, before anything is accepted. ``is_known``: the window's; an
+    event that was accepted again before now went to its sink too."""
+    last, among = 0, json.dumps([*sinks])
+    while letters := connection.execute(_FREE, (last, among, _PIECE)).fetchall():
+        last = letters[-1][0]
+        numbers = [number for number, digest in letters if not is_known(digest)]
+        connection.execute(_SENT_ANYWAY, (json.dumps(numbers),))
+
+
+def forget_chunks(connection: sqlite3.Connection, sink: str, first: int) -> None:
+    """The sink does not get the chunks of the spool from this number on: what they say of its letters is
+    void, too."""
+    (has_letters,) = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM letters WHERE sink = ? AND key_released AND state <> 'delivered')",
+        (sink,),
+    ).fetchone()
+    if not has_letters:
+        return
+    connection.execute("CREATE TEMP TABLE forgotten (digest BLOB PRIMARY KEY) WITHOUT ROWID")
+    for (packed,) in connection.execute("SELECT CAST(digests AS BLOB) FROM spool WHERE id >= ?", (first,)):
+        keys = [(packed[at : at + _DIGEST_BYTES],) for at in range(0, len(packed), _DIGEST_BYTES)]
+        connection.executemany("INSERT OR IGNORE INTO forgotten VALUES (?)", keys)
+    connection.execute(
+        "UPDATE letters SET key_released = 0 WHERE sink = ? AND key_released AND state <> 'delivered'"
+        " AND digest IN (SELECT digest FROM forgotten)",
+        (sink,),
+    )
+    connection.execute("DROP TABLE forgotten")
