@@ -10,6 +10,9 @@ from ingestd.core.section import Section
 from ingestd.core.setting_types import SecretSetting, SecretStr, SettingField
 from ingestd.sinks.registry import SINK_TYPES
 
+STEP = "0"
+"""In a path: the one table of a list of tables."""
+
 
 class Place(NamedTuple):
     """``kind``: secret, headers, url, secret_url, file; empty: it is said to be public."""
@@ -34,7 +37,9 @@ def _places(model: type[Section], above: tuple[str, ...]) -> Iterator[Place]:
     for field, info in model.model_fields.items():
         path = (*above, info.alias or field)
         inner = _section_of(info.annotation)
-        if inner and _is_table(info.annotation):
+        if inner and typing.get_origin(info.annotation) is list:
+            yield from _places(inner, (*path, STEP))
+        elif inner and _is_table(info.annotation):
             yield from _places(inner, (*path, "n"))
         elif inner:
             yield from _places(inner, path)
@@ -43,8 +48,8 @@ def _places(model: type[Section], above: tuple[str, ...]) -> Iterator[Place]:
 
 
 def _section_of(annotation: Any) -> type[Section] | None:
-    if _is_table(annotation):
-        annotation = typing.get_args(annotation)[1]
+    if typing.get_origin(annotation) in (dict, list):
+        annotation = typing.get_args(annotation)[-1]
     return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
 
 
@@ -91,6 +96,9 @@ class Marked:
         self._put(("ingest", "listen"), "127.0.0.1:0")
         self._put(("admin", "listen"), "127.0.0.1:0")
         self._put(("state", "dir"), str(directory / "state"))
+        for table in (self.tree, *self.tree["sinks"].values()):
+            if steps := table.pop("transforms", None):
+                table["transforms"] = [{"redact": ["x"], name: one} for name, one in steps[STEP].items()]
 
     def marker(self, *name: str, slash: str = "/+") -> str:
         """No two have a part in common that is long enough to be taken for the other."""

@@ -44,6 +44,7 @@ class SinkView(TypedDict):
     oldest: float | None
     delivered: int
     dead_lettered: int
+    dropped: int
     rates: Rates
     p50: float | None
     p99: float | None

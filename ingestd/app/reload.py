@@ -78,7 +78,9 @@ def _cold_changes(running: Settings, new: Settings) -> list[str]:
     for name, info in Settings.model_fields.items():
         section = info.alias or name
         old_values, new_values = getattr(running, name), getattr(new, name)
-        if isinstance(old_values, Mapping):
+        if isinstance(old_values, list):
+            changed += [section] * (old_values != new_values and section != "tests")
+        elif isinstance(old_values, Mapping):
             changed += _changed_tables(section, old_values, new_values)
         else:
             live = _LIVE.get(section, set())

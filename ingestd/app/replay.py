@@ -163,6 +163,7 @@ async def run(replay: Replay, *, warn: Warn, on_second_signal: Callable[[], None
         duplicate=ledger.duplicate,
         rejected=ledger.rejected,
         dead_lettered=ledger.dead_lettered,
+        dropped=ledger.dropped or None,
         in_flight=ledger.in_flight,
         seconds=round(replay.seconds, 3),
         exit_code=replay.exit_code,

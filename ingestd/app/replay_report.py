@@ -35,6 +35,7 @@ def make_report(replay: Replay) -> dict[str, Any]:
         "dead_letters_by_reason": {reason.value: count for reason, count in ledger.by_reason.items()},
         "unmatched_item_errors": ledger.unmatched_item_errors,
         "unmatched": ledger.unmatched,
+        "dropped": ledger.dropped,
         **({"keys": keys} if keys else {}),
         "sinks": {
             runner.name: {**asdict(runner.ledger), "error": str(replay.lost.get(runner.name, "")) or None}

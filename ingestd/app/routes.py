@@ -1,31 +1,59 @@
 """What ``ingestd routes test`` does: which sinks an event reaches, and why."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ingestd.config import load
+from ingestd.config import Settings, load
+from ingestd.config.settings import sinks_that_send
 from ingestd.core.errors import UserError
 from ingestd.processing.routes import Routes
 from ingestd.processing.routes import compile as compile_routes
 
+if TYPE_CHECKING:
+    from ingestd.processing.transforms.program import Program
+
 
 def explain(text: bytes, config_file: str | None) -> tuple[bool, Iterator[dict[str, Any]]]:
-    """(whether sinks are configured; for every event ``event`` (its number), ``reaches`` and ``sinks``).
+    """(whether sinks are configured; for every event ``event`` (its number), ``reaches`` and ``sinks``, of a
+    sink with transforms also what it ``gets``).
 
     ``text``: one JSON object, an array of them, or one on each line. Raises UserError.
     """
-    patterns = {name: sink.when for name, sink in load(config_file, {}).sinks.items()}
+    settings = load(config_file, {})
+    patterns = {name: sink.when for name, sink in settings.sinks.items()}
     compiled = compile_routes(patterns or {"ingest_api": {}})
-    return bool(patterns), _explained(compiled, _split(text))
+    return bool(patterns), _explained(compiled, _programs(settings), _split(text))
 
 
-def _explained(compiled: Routes, events: list[bytes]) -> Iterator[dict[str, Any]]:
+def _programs(settings: Settings) -> "Mapping[str, Program]":
+    if not (settings.transforms or any(one.transforms for one in sinks_that_send(settings).values())):
+        return {}
+    from ingestd.app.transforms import programs  # only for those who have some
+
+    return programs(settings)
+
+
+def _explained(
+    compiled: Routes, programs: "Mapping[str, Program]", events: list[bytes]
+) -> Iterator[dict[str, Any]]:
     for number, event in enumerate(events, 1):
         found = compiled.explain(event)
         reached = [one.sink for one in found if one.matches]
-        yield {"event": number, "reaches": reached, "sinks": [one._asdict() for one in found]}
+        told = [one._asdict() for one in found]
+        for one in told:
+            if one["matches"] and (program := programs.get(one["sink"])):
+                one["gets"] = _gets(program, event)
+        yield {"event": number, "reaches": reached, "sinks": told}
+
+
+def _gets(program: "Program", event: bytes) -> dict[str, Any]:
+    """``event``: as text; or ``instead``: dropped or failed, and ``why``."""
+    from ingestd.app.transforms import got_by
+
+    got = got_by(program, event)
+    return {"instead": got.instead, "why": got.why} if got.instead else {"event": got.event.decode()}
 
 
 def _split(text: bytes) -> list[bytes]:

@@ -326,6 +326,7 @@ async def _say_finished(service: Service) -> None:
         accepted=pipeline.ledger.accepted,
         delivered=pipeline.ledger.delivered,
         dead_lettered=pipeline.ledger.dead_lettered,
+        dropped=pipeline.ledger.dropped or None,
         in_flight=pipeline.ledger.in_flight,
         error=str(service.error) if service.error else None,
     )

@@ -20,6 +20,7 @@ _COMMANDS = {
     "doctor": ("ingestd.cli.doctor", "Tell what is wrong here or at the API, and write a bug report."),
     "config": ("ingestd.cli.config", "Show the effective settings, or what can be set."),
     "routes": ("ingestd.cli.routes", "Show which sinks an event reaches, and why."),
+    "test": ("ingestd.cli.test", "Run the tests of a configuration: what each sink gets of an event."),
     "spool": ("ingestd.cli.spool", "Look into the spool of `ingestd run`."),
     "workers": ("ingestd.cli.workers", "Show who owns what of a spool on NATS."),
     "targets": ("ingestd.cli.resources", "HTTPS endpoints that get events, one at a time."),

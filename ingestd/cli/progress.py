@@ -106,7 +106,7 @@ class Quiet:
         report = make_report(replay)
         width = len(f"{report['accepted']:,}")
         rows = ["accepted", "delivered", "duplicate", "rejected", "dead_lettered", "in_flight"]
-        for name in rows + ["unmatched"] * bool(report["unmatched"]):
+        for name in rows + [one for one in ("unmatched", "dropped") if report[one]]:
             sign = " " if name == "accepted" else "=" if name == "delivered" else "+"
             click.echo(f"  {sign} {name:14}{report[name]:>{width},}")
         click.echo(
@@ -138,9 +138,10 @@ class Quiet:
         """One line for each, where there are several."""
         for name, one in sinks.items() if len(sinks) > 1 else ():
             trouble = f" ({one['error']})" if one["error"] else ""
+            left_out = f" {one['dropped']:,} dropped," if one["dropped"] else ""
             click.echo(
                 f"{name}: {one['delivered']:,} of {one['routed']:,} delivered,"
-                f" {one['dead_lettered']:,} dead letters, {one['in_flight']:,} in flight{trouble}"
+                f" {one['dead_lettered']:,} dead letters,{left_out} {one['in_flight']:,} in flight{trouble}"
             )
 
 

@@ -31,7 +31,7 @@ def routes() -> None:
 @click.option("--config", "config_file", metavar="FILE", help="TOML configuration.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each event.")
 def test(event: str, config_file: str | None, as_json: bool) -> None:
-    """Print which sinks each event reaches and why; nothing is sent.
+    """Print which sinks each event reaches and why, and what transforms make of it; nothing is sent.
 
     EVENT is JSON text, FILE (or @FILE) holds one event or one a line, - is standard input.
 
@@ -83,4 +83,7 @@ def _as_text(found: dict[str, Any]) -> str:
     for one in sorted(found["sinks"], key=lambda one: not one["matches"]):
         answer = click.style("yes", fg="green") if one["matches"] else click.style("no ", fg="yellow")
         rows.append(f"  {answer}  {one['sink']:<{width}}  {one['why']}")
+        if gets := one.get("gets"):
+            said = f"gets {gets['event']}" if "event" in gets else f"{gets['instead']}: {gets['why']}"
+            rows.append(f"       {'':<{width}}  {said}")
     return "\n".join(rows)

@@ -17,7 +17,7 @@ _COLOURS = {"delivered": "green", "rejected": "red", "dead_lettered": "red", "du
 @click.option("--sink", metavar="NAME", default="", help="Only what becomes of events at this sink.")
 @click.option(
     "--what",
-    type=click.Choice(["accepted", "duplicate", "rejected", "delivered", "dead_lettered"]),
+    type=click.Choice(["accepted", "duplicate", "rejected", "delivered", "dead_lettered", "dropped"]),
     help="Only events that this has become of.",
 )
 @click.option("--when", metavar="PATTERN", default="", help="Only events that match, as in a sink's `when`.")

@@ -18,6 +18,8 @@ def check_edge(settings: Settings) -> None:
 def check_worker(settings: Settings) -> None:
     """Raises UserError."""
     sending = sinks_that_send(settings)
+    if settings.transforms:
+        raise UserError(f"transforms {_NOT_YET}")
     for name in settings.sinks:
         if name not in sending:
             raise UserError(f"sinks.{name} is a lake: that {_NOT_YET}")
@@ -25,6 +27,8 @@ def check_worker(settings: Settings) -> None:
     for name, section in sending.items():
         if section.confirms is not None:
             raise UserError(f"sinks.{name}.confirm {_NOT_YET}")
+        if section.transforms:
+            raise UserError(f"sinks.{name}.transforms {_NOT_YET}")
         if getattr(section, "handshake_origin", ""):
             raise UserError(f"sinks.{name}.handshake_origin {_NOT_YET}")
         if section.max_backlog is not None or section.max_backlog_age is not None:

@@ -91,8 +91,9 @@ class StreamJournal:
 
     # --- notes ---
 
-    def freeze(self, batch: Batch, *, sink: str, now: float) -> None:
+    def freeze(self, batch: Batch, *, sink: str, now: float, transformed: bool = False) -> None:
         """A batch is about to be sent for the first time."""
+        assert not transformed, "a worker has no transforms"
         keys = packed_keys(batch.digests)
         body = body_digest(batch.body)
         self._notes.frozen[batch.id] = Frozen(
@@ -112,9 +113,10 @@ class StreamJournal:
         parts: Sequence[Batch],
         now: float,
         also: Work | None = None,
+        transformed: bool = False,
     ) -> None:
         """The events in ``segments`` are resolved; the others of ``batch`` go on in ``parts``."""
-        del safe_keys, also  # its keys are noted since it was frozen
+        del safe_keys, also, transformed  # its keys are noted since it was frozen
         left = b"".join(packed_keys(part.digests) for part in parts)
         self._notes.settled.append(Settled(batch.id, _places(segments) if parts else None, left))
         self._open.discard(batch.id)

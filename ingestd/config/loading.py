@@ -56,6 +56,8 @@ _VENDOR_NAMES: dict[str, Place] = {
 _REGION_NAMES = ("GENESYS_REGION", "GENESYS_ENV", "GENESYS_ORG_HOST")
 _SAME_THING: dict[Place, Place] = {("api", "url"): ("api", "region"), ("api", "region"): ("api", "url")}
 _MOVED: dict[Place, str] = {("ingest", "max_depth"): "schema.max_depth"}
+_LISTS = {"transforms": "step", "tests": "number"}
+"""Settings that are lists of tables, and what one of them is called."""
 _MAX_FILE_BYTES = 1024 * 1024
 
 
@@ -176,10 +178,11 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, Place, 
 
 
 def _variables(model: type[Section], above: Place = ()) -> Iterator[tuple[str, Place]]:
-    """The variable of every setting that is one value. Tables by name (producers, sinks) have none."""
+    """The variable of every setting that is one value. Tables by name (producers, sinks), and lists of them,
+    have none."""
     for field, info in model.model_fields.items():
         place = (*above, info.alias or field)
-        if typing.get_origin(info.annotation) is dict:
+        if typing.get_origin(info.annotation) is dict or _is_list_of_tables(info.annotation):
             continue
         if inner := _model_of(info.annotation):
             yield from _variables(inner, place)
@@ -188,10 +191,14 @@ def _variables(model: type[Section], above: Place = ()) -> Iterator[tuple[str, P
 
 
 def _model_of(annotation: Any) -> type[Section] | None:
-    """The section of a field: its own class, or the one that a table by name holds."""
-    if typing.get_origin(annotation) is dict:
-        annotation = typing.get_args(annotation)[1]
+    """The section of a field: its own class, or the one that a table by name, or a list, holds."""
+    if typing.get_origin(annotation) in (dict, list):
+        annotation = typing.get_args(annotation)[-1]
     return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+
+
+def _is_list_of_tables(annotation: Any) -> bool:
+    return typing.get_origin(annotation) is list and _model_of(annotation) is not None
 
 
 def _explain(error: Any, origins: Origins, file: str | None) -> str:
@@ -202,10 +209,10 @@ def _explain(error: Any, origins: Origins, file: str | None) -> str:
         kind, place = place[2], place[:2] + place[3:]  # pydantic tells which of the types it took it for
     if place[:1] == ("ingest",) and place[1:2] == place[2:3]:
         place = place[:2] + place[3:]  # one source without a name of its own
-    where = f"{_said_at(place, origins, file)}{'.'.join(place)}"
+    where = f"{_said_at(place, origins, file)}{_spoken(place)}"
     if first["type"] == "extra_forbidden":
         said = (
-            f"{_said_at(place, origins, file)}there is no setting {'.'.join(place)}{_suggestion(place, kind)}"
+            f"{_said_at(place, origins, file)}there is no setting {_spoken(place)}{_suggestion(place, kind)}"
         )
     elif first["type"].startswith("union_tag"):
         said = f"{where}.type: there are: {', '.join(SINK_TYPES)}"
@@ -214,6 +221,15 @@ def _explain(error: Any, origins: Origins, file: str | None) -> str:
         message = message.replace("Input should be ", "expected ", 1)
         said = f"{where}: {message}" if place else f"{where}{message}"
     return printable(said)
+
+
+def _spoken(place: Place) -> str:
+    """``api.url``; of a list of tables: ``step 2 of transforms: rename``."""
+    for name, one in _LISTS.items():
+        if name in place[:-1] and (at := place.index(name) + 1) in (1, 3):
+            inner = f": {'.'.join(place[at + 1 :])}" if place[at + 1 :] else ""
+            return f"{one} {int(place[at]) + 1} of {'.'.join(place[:at])}{inner}"
+    return ".".join(place)
 
 
 def _said_at(place: Place, origins: Origins, file: str | None) -> str:
@@ -240,6 +256,6 @@ def _fields_at(place: Place, kind: str) -> list[str]:
         inner = _model_of(info.annotation)
         assert inner is not None
         model = inner
-        if typing.get_origin(info.annotation) is dict:
-            next(parts, None)  # the name that the user chose
+        if typing.get_origin(info.annotation) in (dict, list):
+            next(parts, None)  # the name that the user chose, or its place
     return [info.alias or name for name, info in model.model_fields.items()]

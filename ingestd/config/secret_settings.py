@@ -50,9 +50,8 @@ def hide_files(section: Section) -> None:
     """Nor what is in its files of secrets, line by line. One that cannot be read told nobody."""
     for field, value in vars(section).items():
         held = held_by(section, field, section.model_fields[field])
-        for inner in value.values() if isinstance(value, Mapping) else [value]:
-            if isinstance(inner, Section):
-                hide_files(inner)
+        for inner in sections_in(value):
+            hide_files(inner)
         if held == "file" and value:
             with contextlib.suppress(OSError), open(value, encoding="utf-8", errors="replace") as opened:
                 for line in opened.read(_MAX_SECRET_FILE).splitlines():
@@ -63,9 +62,7 @@ def secrets_of(section: Section) -> Iterator[str]:
     """Every secret that stands in the configuration itself; of URLs what ``secrets_in`` gives."""
     for field, value in vars(section).items():  # what was given: no default is a secret
         held = held_by(section, field, section.model_fields[field])
-        if isinstance(value, Section):
-            yield from secrets_of(value)
-        elif held == "secret":
+        if held == "secret":
             yield value.get_secret_value()
         elif held == "headers":
             for header in value.values():
@@ -73,10 +70,17 @@ def secrets_of(section: Section) -> Iterator[str]:
                 yield from (one for one in (text, text.rpartition(" ")[2]) if redaction.is_telling(one))
         elif held in ("url", "secret_url"):
             yield from secrets_in(value, whole=held == "secret_url")
-        elif isinstance(value, Mapping):
-            for inner in value.values():
-                if isinstance(inner, Section):
-                    yield from secrets_of(inner)
+        else:
+            for inner in sections_in(value):
+                yield from secrets_of(inner)
+
+
+def sections_in(value: Any) -> Iterator[Section]:
+    """A section itself, those of a table by name, or those of a list."""
+    inside = value.values() if isinstance(value, Mapping) else value
+    for inner in inside if isinstance(value, Mapping | list) else [value]:
+        if isinstance(inner, Section):
+            yield inner
 
 
 def secrets_in(url: str, *, whole: bool = False) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
+from ingestd.config.event_tests import EventTest
 from ingestd.config.secret_settings import hide_secrets
 from ingestd.config.sections import (
     AdminConfig,
@@ -24,6 +25,7 @@ from ingestd.core.address import is_loopback, overlap, parse_listen
 from ingestd.core.errors import UserError
 from ingestd.core.section import Section
 from ingestd.core.setting_types import Matching, Tagged, field
+from ingestd.core.transform_section import MOST_STEPS, TransformConfig
 from ingestd.sources.files.settings import SourceConfig
 from ingestd.telemetry.tracing_settings import TracingConfig
 
@@ -63,6 +65,12 @@ class Settings(Section):
     admin: AdminConfig = AdminConfig()
     log: LogConfig = LogConfig()
     tracing: TracingConfig = TracingConfig()
+    transforms: list[TransformConfig] = field(
+        [], max_length=MOST_STEPS, description="steps that change the events of all sinks but lakes"
+    )
+    tests: list[EventTest] = field(
+        [], max_length=1000, description="events, and what sinks get of them: ingestd test"
+    )
     sinks: dict[SinkName, Annotated[SinkConfigBase, Tagged(_sink_types)]] = field(
         {},
         max_length=_MAX_SINKS,

@@ -70,9 +70,24 @@ def _lines_of(section: Section, above: Place, origins: Origins) -> Iterator[Sett
             tables += [((*place, name), inner) for name, inner in value.items()]
         else:
             held = held_by(section, field, info)
-            yield SettingLine(place, as_written(show(value, held), info), _origin(place, value, origins))
+            shown = _steps(value) if isinstance(value, list) else show(value, held)
+            yield SettingLine(place, as_written(shown, info), _origin(place, value, origins))
     for place, inner in tables:
         yield from _lines_of(inner, place, origins)
+
+
+def _steps(value: list[Any]) -> list[Any]:
+    """Of a list of tables what was given in each, without what is secret of it."""
+    return [
+        {
+            info.alias or name: show(getattr(one, name), held_by(one, name, info))
+            for name, info in type(one).model_fields.items()
+            if name in one.model_fields_set
+        }
+        if isinstance(one, Section)
+        else one
+        for one in value
+    ]
 
 
 def _origin(place: Place, value: Any, origins: Origins) -> Origin:

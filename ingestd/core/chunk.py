@@ -221,6 +221,7 @@ class Batch:
         "segments",
         "step",
         "submitted",
+        "transformed",
     )
 
     def __init__(
@@ -242,6 +243,7 @@ class Batch:
         self.claims: Mapping[int, Place] = {}
         self.body = b""
         self.step = 0  # of a sink that sends an event in several requests, one after the other
+        self.transformed = False  # its events are not as they came, by an earlier process
         self.noted = False  # what rebuilds it after a crash is in the journal
         self.submitted = False  # has been counted as one that goes out
         self.attempts = 0
@@ -286,7 +288,7 @@ class Batch:
             self.new_id,
             letters=letters,
         )
-        part.claims, part.step = self.claims, self.step
+        part.claims, part.step, part.transformed = self.claims, self.step, self.transformed
         part.inherited, part.first_sent = self.tries, self.first_sent
         part.first_sent_wall = self.first_sent_wall
         part.not_counted, part.not_counted_s = self.not_counted, self.not_counted_s

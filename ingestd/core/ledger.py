@@ -8,9 +8,10 @@ from ingestd.core.reasons import REJECTED, Reason
 
 @dataclass(slots=True)
 class Ledger:
-    """``accepted = delivered + duplicate + rejected + dead_lettered + unmatched + in_flight``, always.
+    """``accepted = delivered + duplicate + rejected + dead_lettered + unmatched + dropped + in_flight``.
 
-    ``unmatched`` events match the pattern of no sink. With several sinks an event is resolved here when it is
+    ``unmatched`` events match the pattern of no sink; ``dropped`` ones were left out by the transforms of all
+    sinks that they match. With several sinks an event is resolved here when it is
     resolved at each of them: ``dead_lettered`` if any of them gave it up, else ``delivered``. Each sink has
     its own ``SinkLedger``.
 
@@ -31,6 +32,7 @@ class Ledger:
     rejected: int = 0
     dead_lettered: int = 0
     unmatched: int = 0
+    dropped: int = 0
     in_flight: int = 0
     batches: int = 0
     requests: int = 0
@@ -52,7 +54,8 @@ class Ledger:
         self.by_reason[reason] = self.by_reason.get(reason, 0) + count
 
     def ended(self) -> int:
-        return self.delivered + self.duplicate + self.rejected + self.dead_lettered + self.unmatched
+        resolved = self.delivered + self.duplicate + self.rejected + self.dead_lettered
+        return resolved + self.unmatched + self.dropped
 
     def balanced(self) -> bool:
         return self.accepted == self.ended() + self.in_flight
@@ -90,7 +93,7 @@ class MaxRejected(NamedTuple):
 
 @dataclass(slots=True)
 class SinkLedger:
-    """Of one sink: ``routed = delivered + dead_lettered + in_flight``, at every moment.
+    """Of one sink: ``routed = delivered + dead_lettered + dropped + in_flight``, at every moment.
 
     ``confirming``: those in flight that the API has accepted, and has yet to say what became of them.
     """
@@ -98,6 +101,7 @@ class SinkLedger:
     routed: int = 0
     delivered: int = 0
     dead_lettered: int = 0
+    dropped: int = 0
     in_flight: int = 0
     confirming: int = 0
     batches: int = 0
@@ -110,4 +114,4 @@ class SinkLedger:
     retried_aside: int = 0
 
     def balanced(self) -> bool:
-        return self.routed == self.delivered + self.dead_lettered + self.in_flight
+        return self.routed == self.delivered + self.dead_lettered + self.dropped + self.in_flight

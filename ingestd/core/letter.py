@@ -1,5 +1,6 @@
 """A dead letter: an event that could not be delivered, with all that is needed to put it right."""
 
+from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -12,6 +13,14 @@ MAX_DETAIL = 2_000
 _OF_ANSWERS = frozenset({Reason.REFUSED, Reason.GAVE_UP, Reason.FAILED, Reason.UNCONFIRMED})
 
 
+class Form(IntEnum):
+    """What a letter's payload is."""
+
+    AS_IT_CAME = 0  # and is sent so
+    UNTRANSFORMED = 1  # as it came; the transforms of its sink run before it is sent
+    TRANSFORMED = 2  # as it is sent
+
+
 class DeadLetter(NamedTuple):
     """One row of the dead-letter store, as it is written.
 
@@ -20,7 +29,8 @@ class DeadLetter(NamedTuple):
     ``batch``/``batch_index``/``batch_size``: the request it was part of; ``ambiguous`` says that
     the API may have taken that request. ``first_sent_wall``: 0 if it never was sent. ``sink``: where it
     could not be delivered; empty: it was rejected before routing. ``key_released``: its key may be used
-    again; not if another sink has the event. ``producer``: whose it is, where that is known.
+    again; not if another sink has the event. ``producer``: whose it is, where that is known. ``form``: what
+    the payload is.
     """
 
     payload: bytes
@@ -39,6 +49,7 @@ class DeadLetter(NamedTuple):
     sink: str = ""
     key_released: bool = False
     producer: str = ""
+    form: Form = Form.AS_IT_CAME
 
 
 @lru_cache(maxsize=4096)

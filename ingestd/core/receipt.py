@@ -32,16 +32,18 @@ Failures = Sequence[tuple[int, DeadLetter]]
 class Resolution(msgspec.Struct):
     """``count`` events are resolved at all sinks that they go to.
 
-    Those in ``failed`` became a dead letter of at least one of them, ``unmatched`` of them went nowhere, of
-    ``unconfirmed`` the API has yet to say what became of them, the others are delivered. ``keys``: of events
-    that a sink has. ``lost``: letters of events that no sink has, so that their keys are free; ``in_store``:
-    those of them that were written down before. ``positions``: those to remember as resolved, in a file that
-    may be read again. ``durable`` False: a sink was given up, and the chunk will be read again.
+    Those in ``failed`` became a dead letter of at least one of them, ``unmatched`` of them went nowhere,
+    ``dropped`` were left out by the transforms of all their sinks, of ``unconfirmed`` the API has yet to say
+    what became of them, the others are delivered. ``keys``: of events that a sink has. ``lost``: letters of
+    events that no sink has, so that their keys are free; ``in_store``: those of them that were written down
+    before. ``positions``: those to remember as resolved, in a file that may be read again. ``durable`` False:
+    a sink was given up, and the chunk will be read again.
     """
 
     count: int = 0
     failed: list[DeadLetter] = msgspec.field(default_factory=list)
     unmatched: int = 0
+    dropped: int = 0
     unconfirmed: int = 0
     keys: Sequence[bytes] = ()
     lost: list[DeadLetter] = msgspec.field(default_factory=list)
@@ -50,7 +52,7 @@ class Resolution(msgspec.Struct):
     durable: bool = True
 
     def delivered(self) -> int:
-        return self.count - len(self.failed) - self.unmatched - self.unconfirmed
+        return self.count - len(self.failed) - self.unmatched - self.dropped - self.unconfirmed
 
 
 class Receipt:
@@ -95,12 +97,15 @@ class Receipt:
     def expect(self, sink: str, count: int) -> None:
         """``count`` events are on their way to this sink."""
 
-    def resolve(self, sink: str, positions: Positions, keys: Digests, failed: Failures = ()) -> Resolution:
-        """Events are delivered, with these ``keys``, but for those that ``failed``."""
+    def resolve(
+        self, sink: str, positions: Positions, keys: Digests, failed: Failures = (), dropped: Positions = ()
+    ) -> Resolution:
+        """Events are delivered, with these ``keys``, but for those that ``failed`` or were ``dropped``."""
         letters = [letter for _, letter in failed]
         self.dead_letters += len(letters)
         pending = len(self.unconfirmed.keys() & positions) if self.unconfirmed else 0
-        return Resolution(len(positions), letters, unconfirmed=pending, keys=known_keys(keys), lost=letters)
+        known = known_keys(keys)
+        return Resolution(len(positions), letters, 0, len(dropped), pending, known, letters)
 
     def finish(self, sink: str, count: int) -> None:
         """``resolve`` was recorded for this number of events."""
@@ -148,6 +153,7 @@ class FanOutReceipt(Receipt):
     __slots__ = (
         "_before",
         "_digests",
+        "_dropped",
         "_expected",
         "_incomplete",
         "_known",
@@ -185,6 +191,7 @@ class FanOutReceipt(Receipt):
         self.unmatched = unmatched
         self.sinks = sinks  # that are not done
         self.failed: dict[int, tuple[int, DeadLetter]] = {}  # position -> at how many sinks, the first letter
+        self._dropped: dict[int, int] = {}  # position -> at how many sinks
         self._whole = whole
         self._expected: dict[str, int] = {}
         self._digests = digests
@@ -201,13 +208,17 @@ class FanOutReceipt(Receipt):
     def expect(self, sink: str, count: int) -> None:
         self._expected[sink] = count
 
-    def resolve(self, sink: str, positions: Positions, keys: Digests, failed: Failures = ()) -> Resolution:
+    def resolve(
+        self, sink: str, positions: Positions, keys: Digests, failed: Failures = (), dropped: Positions = ()
+    ) -> Resolution:
         """The outcome is known, of all events at once, with the last event of the last sink."""
         lost = []
         for position, letter in failed:
             if self.fail(position, letter):
                 self._told_lost.add(position)
                 lost.append(letter)
+        for position in dropped:
+            self._dropped[position] = self._dropped.get(position, 0) + 1
         self._expected[sink] -= len(positions)
         if self._expected[sink] < 0:
             raise AssertionError("a sink resolved an event twice")
@@ -266,6 +277,7 @@ class FanOutReceipt(Receipt):
             self.events + self.unmatched,
             [letter for at, (_, letter) in self.failed.items() if at not in self.unconfirmed],
             self.unmatched,
+            sum(times >= self.sinks_of(position) for position, times in self._dropped.items()),
             len(self.unconfirmed),
             known_keys(keys),
             lost,

@@ -138,7 +138,7 @@ def _dumped(value: Any, by_alias: bool) -> Any:
         return value.model_dump(by_alias=by_alias)
     if isinstance(value, dict):
         return {name: _dumped(inner, by_alias) for name, inner in value.items()}
-    return value
+    return [_dumped(inner, by_alias) for inner in value] if isinstance(value, list) else value
 
 
 def _parts(annotation: Any) -> tuple[Any, ...]:

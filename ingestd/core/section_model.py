@@ -101,7 +101,7 @@ def _plain(value: Any) -> Any:
         return value.get_secret_value()
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
-    return value
+    return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _field(field: SettingField) -> Any:

@@ -26,7 +26,8 @@ class FailedEvent(msgspec.Struct):
 
 @dataclass(slots=True)
 class Outcomes:
-    """What became of a batch: each of its events is delivered or failed, or goes on in one of ``parts``.
+    """What became of a batch: each of its events is delivered, ``dropped`` by a transform, or failed, or
+    goes on in one of ``parts``.
 
     ``delivered``: indices in the batch. ``remote_ids``: (index, the API's own id) of those of ``delivered``
     that the API has only accepted, and will be asked about.
@@ -36,6 +37,7 @@ class Outcomes:
     failed: Sequence[FailedEvent] = ()
     parts: Sequence[Batch] = ()
     remote_ids: Sequence[tuple[int, str]] = field(default=())
+    dropped: Sequence[int] = ()
 
 
 class Recorder(Protocol):

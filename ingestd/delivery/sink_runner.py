@@ -9,13 +9,16 @@ from typing import Protocol
 from ingestd.core.chunk import Batch, NewId, Place
 from ingestd.core.clock import Clock
 from ingestd.core.ledger import SinkLedger
+from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.delivery.lane import Lane
 from ingestd.delivery.queues import Batcher
 from ingestd.delivery.recorder import SinkRecord
 from ingestd.delivery.status_poller import StatusPoller
+from ingestd.processing.transforms.program import Program
 from ingestd.schemas.key_paths import KeyWatch
 from ingestd.sinks.sink import Sink
 from ingestd.store.letter_queue import LetterQueue
+from ingestd.telemetry.sink_metrics import SinkGauges
 
 
 class LeasedLetter(Protocol):
@@ -112,6 +115,7 @@ def rebuild(letters: Sequence[LeasedLetter], new_id: NewId) -> Batch:
 @dataclass(slots=True, eq=False)
 class SinkRunner:
     """``pending_bytes``: bytes of chunks that a replay has handed over and that are not yet resolved here.
+    ``transforms``: what is made of its events before they are in a batch; None: nothing.
     ``lost``: the sink was given up for this run. ``confirm_timeout_s``: how long a replay waits without news
     from status polling. ``parked``: by whom, or empty."""
 
@@ -121,6 +125,7 @@ class SinkRunner:
     recorder: SinkRecord
     worker: RetryWorker
     letters: LetterQueue
+    transforms: Program | None = None
     status_poller: StatusPoller | None = None
     order_watch: KeyWatch | None = None
     confirm_timeout_s: float = 0.0
@@ -130,6 +135,19 @@ class SinkRunner:
     name: str = field(init=False)
     ledger: SinkLedger = field(init=False)
     waiting: Callable[[], str] = field(init=False)
+    gauges: SinkGauges = field(init=False)
 
     def __post_init__(self) -> None:
         self.name, self.ledger, self.waiting = self.sink.name, self.recorder.ledger, self.recorder.waiting
+        self.gauges = SinkGauges(
+            ledger=lambda: self.ledger,
+            active=lambda: self.lane.active,
+            limit=lambda: self.lane.limiter.limit,
+            queued=lambda: self.lane.queued,
+            waiting=lambda: self.lane.waiting,
+            held=lambda: self.lane.held,
+            is_parked=lambda: bool(self.parked),
+            circuit_closed=lambda: self.lane.circuit.state is BreakerState.CLOSED,
+            without_order_key=lambda: self.order_watch.without if self.order_watch else 0,
+            confirmations=lambda: self.status_poller.outcomes if self.status_poller else {},
+        )

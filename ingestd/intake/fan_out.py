@@ -18,6 +18,7 @@ from ingestd.core.sequences import pick
 from ingestd.delivery.recorder import FailedEvent, Outcomes
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.recovery import ProcessedEvents, RecoveredChunk, Recovery
+from ingestd.intake.transforming import transform
 from ingestd.processing.routes import Routes
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.store.journal import DISMISSED, EVERYWHERE, Journal
@@ -180,6 +181,10 @@ class FanOut:
         digests: Digests,
         positions: Positions,
     ) -> None:
+        if sink.transforms:
+            events, digests, positions = transform(sink.transforms, sink, chunk, events, digests, positions)
+            if not events:
+                return
         sizes, now = sink.sink.sizes(events), self._clock.monotonic()
         if full := list(sink.batcher.add(chunk, events, digests, positions, now, sizes=sizes)):
             self._hand_over(sink, full)

@@ -183,24 +183,34 @@ class Recovery:
                 chunk.receipt = FanOutReceipt(chunk.receipt, elsewhere, events=len(events), sinks=1)
             chunk.receipt.expect(frozen.sink, len(events))
             segments = [Segment(chunk, positions)]
-            batches.append(self._make(frozen, events, segments))
+            batches.append(self._make(frozen, events, segments, frozen.sent))
         return batches
 
     def _rebuild(self, unfinished: _PartialBatch) -> Batch:
         segments = [unfinished.found[number] for number in sorted(unfinished.found)]
         events = [segment.chunk.events[p] for segment in segments for p in segment.positions]
-        batch, keys = self._make(unfinished.frozen, events, segments), unfinished.frozen.keys
+        sent = _sent(unfinished)
+        batch, keys = self._make(unfinished.frozen, events, segments, sent), unfinished.frozen.keys
         self._awaited.difference_update(keys)
         if self.claims_keys:
             self._stale += set(keys).difference(filter(None, batch.digests))
         return batch
 
-    def _make(self, frozen: FrozenBatch, events: Sequence[bytes], segments: list[Segment]) -> Batch:
+    def _make(
+        self,
+        frozen: FrozenBatch,
+        came: Sequence[bytes],
+        segments: list[Segment],
+        sent: Sequence[bytes] | None,
+    ) -> Batch:
+        """``sent``: its events as they were sent, which is not made again: transforms may be others now."""
+        events = came if sent is None else sent
         body, step = self._body_of(frozen, events)
         same = body_digest(body) == frozen.body_digest
         batch = Batch(
-            events, self._digests(events), segments, self._new_id, batch_id=frozen.id if same else None
+            events, self._digests(came), segments, self._new_id, batch_id=frozen.id if same else None
         )
+        batch.transformed = sent is not None
         if same:
             batch.noted = batch.ambiguous = True
             batch.first_sent_wall = frozen.frozen_at
@@ -224,6 +234,21 @@ class Recovery:
         except Unencodable:
             return b"", 0  # what the source holds now is something else
         return body, 0
+
+
+def _sent(unfinished: _PartialBatch) -> list[bytes] | None:
+    """As they were sent, the events that were found."""
+    frozen = unfinished.frozen
+    if frozen.sent is None:
+        return None
+    sent: list[bytes] = []
+    at = 0
+    for number, (_, _, _, packed) in enumerate(frozen.segments):
+        count = len(unpack_positions(packed))
+        if number in unfinished.found:
+            sent += frozen.sent[at : at + count]
+        at += count
+    return sent
 
 
 def _first(unfinished: _PartialBatch) -> tuple[int, int]:

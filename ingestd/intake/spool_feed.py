@@ -18,6 +18,7 @@ from ingestd.core.sequences import pick
 from ingestd.delivery.queues import flush_by_age
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.recovery import RecoveredChunk, Recovery
+from ingestd.intake.transforming import transform
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.sources.source import Position
 from ingestd.store.frozen_batches import FrozenBatch, unpack_positions
@@ -245,6 +246,12 @@ class SpoolFeed:
             return
         if len(positions) < len(events):
             events, digests = pick(events, positions), pick(digests, positions)
+        if self._runner.transforms:
+            events, digests, positions = transform(
+                self._runner.transforms, self._runner, chunk, events, digests, positions
+            )
+            if not events:
+                return
         sizes, now = self._runner.sink.sizes(events), self._clock.monotonic()
         if full := list(self._batcher.add(chunk, events, digests, positions, now, sizes=sizes)):
             self._lane.add(full)

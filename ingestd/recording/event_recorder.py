@@ -135,6 +135,7 @@ class EventRecorder:
         ledger = self.ledger
         ledger.delivered += resolved.delivered()
         ledger.unmatched += resolved.unmatched
+        ledger.dropped += resolved.dropped
         ledger.in_flight -= resolved.count - resolved.unconfirmed
         if resolved.failed:
             self.count(resolved.failed)

@@ -65,7 +65,10 @@ class EventTrace:
             for index, why in failed:
                 if key := digests[index]:
                     self._journal.trail((now, "dead_lettered", sink, batch.id, why[:MAX_INFO], key))
+            if outcomes.dropped and (packed := packed_keys(pick(digests, outcomes.dropped))):
+                self._journal.trail((now, "dropped", sink, "", "0", packed))
         if self.tap.open:
+            self.tap.show("dropped", [events[index] for index in outcomes.dropped], sink=sink)
             self.tap.show("delivered", [events[index] for index in delivered], sink=sink, batch=batch.id)
             for index, why in failed:
                 self.tap.show("dead_lettered", [events[index]], sink=sink, batch=batch.id, why=why)

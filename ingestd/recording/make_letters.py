@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from ingestd.core.chunk import Batch, Chunk, pick_segments
-from ingestd.core.letter import DeadLetter
+from ingestd.core.letter import DeadLetter, Form
 from ingestd.core.reasons import Reason
 from ingestd.delivery.recorder import FailedEvent
 from ingestd.store.confirmations import Pending
@@ -41,11 +41,16 @@ def letters_of_batch(batch: Batch, failed: Sequence[FailedEvent], *, sink: str) 
     batch_id, size, tries, first_sent = batch.id, len(batch), batch.tries, batch.first_sent_wall
     letters: dict[int, DeadLetter] = {}
     for (chunk, position), one in zip(origins, ordered, strict=True):
-        index, reason = one.index, one.reason
+        index, reason, came = one.index, one.reason, chunk.events[position]
+        payload, form = batch.events[index], Form.AS_IT_CAME
+        if reason is Reason.UNTRANSFORMED:
+            payload, form = came, Form.UNTRANSFORMED
+        elif payload != came:
+            form = Form.TRANSFORMED
         offset, line = chunk.place(position)
         ambiguous = batch.ambiguous and reason not in _ANSWERED
         letters[index] = DeadLetter(  # by position, for speed: an answer may refuse thousands
-            chunk.events[position],
+            payload,
             reason,
             _told(chunk, position, one.detail),
             chunk.source,
@@ -61,6 +66,7 @@ def letters_of_batch(batch: Batch, failed: Sequence[FailedEvent], *, sink: str) 
             sink,
             chunk.receipt.final,
             owner_at(chunk.owners, position),
+            form,
         )
     return letters
 
@@ -97,7 +103,7 @@ def pending_of_batch(batch: Batch, remote_ids: Sequence[tuple[int, str]], *, sin
     pending: list[Pending] = []
     for (index, remote_id), (chunk, position) in zip(ordered, origins, strict=True):
         offset, line = chunk.place(position)
-        digest, payload = batch.digests[index], chunk.events[position]
+        digest, payload = batch.digests[index], batch.events[index]
         where = (batch.id, chunk.source, offset, line)
         pending.append(Pending(sink, remote_id, *where, digest, batch.tries, payload))
     return pending

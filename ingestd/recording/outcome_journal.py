@@ -13,7 +13,7 @@ class OutcomeJournal(Protocol):
     """Notes become durable together with the next ``commit``."""
 
     def commit(self) -> Awaitable[None]: ...
-    def freeze(self, batch: Batch, *, sink: str, now: float) -> None: ...
+    def freeze(self, batch: Batch, *, sink: str, now: float, transformed: bool = False) -> None: ...
     def resolved(
         self,
         batch: Batch,
@@ -25,6 +25,7 @@ class OutcomeJournal(Protocol):
         parts: Sequence[Batch],
         now: float,
         also: Work | None = None,
+        transformed: bool = False,
     ) -> None: ...
     def retried(
         self,

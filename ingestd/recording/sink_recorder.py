@@ -7,19 +7,18 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from functools import partial
 
 from ingestd.core.answer import Answer
-from ingestd.core.chunk import Batch, Chunk, Segment, pick_segments
+from ingestd.core.chunk import Batch, Chunk
 from ingestd.core.clock import Clock
 from ingestd.core.ledger import SinkLedger
 from ingestd.core.letter import DeadLetter
-from ingestd.core.receipt import Digests, Failures, Resolution
-from ingestd.core.sequences import pick
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.delivery.recorder import FailedEvent, Outcomes, PendingConfirmations
 from ingestd.recording.answer_notes import AnswerNotes
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.event_trace import EventTrace
-from ingestd.recording.make_letters import letters_of_batch, pending_of_batch
+from ingestd.recording.make_letters import pending_of_batch
 from ingestd.recording.outcome_journal import OutcomeJournal
+from ingestd.recording.pieces import Piece, pieces_of
 from ingestd.recording.retried_letters import RetriedLetters
 from ingestd.recording.unconfirmed_events import Row
 from ingestd.store.confirmations import Due, Pending, insert_confirmations
@@ -32,16 +31,15 @@ from ingestd.telemetry.state_watch import StateWatch, Waiting
 Warn = Callable[[str], None]
 Keep = Callable[[Sequence[bytes], str, float], Work | None]
 """(delivered events, id and latency of their request): what else is to be written with that."""
-Piece = tuple[Segment, Digests, Failures]
-"""Events of a chunk that are resolved, the keys of those that are delivered, and those that failed."""
 
 
 class SinkRecorder:
     """``learn`` is called with a smaller body limit, ``warn`` with what a person should know.
 
     ``keep``: gives what a lake writes with the end of a batch; None: no lake wants this sink's events.
-    ``pending``: counts the events that the API will be asked about; None: its answers are final. ``states``
-    is told how the lane is, ``waiting`` says how much waits for it.
+    ``transforms``: whether its events may not be as they came. ``pending``: counts the events that the API
+    will be asked about; None: its answers are final. ``states`` is told how the lane is, ``waiting`` says how
+    much waits for it.
     """
 
     def __init__(
@@ -61,11 +59,13 @@ class SinkRecorder:
         pending: PendingConfirmations | None = None,
         trace: EventTrace | None = None,
         initial_delay_s: float = 1.0,
+        transforms: bool = False,
     ) -> None:
         self.sink = sink
         self.ledger = SinkLedger()
         self._learn = learn
         self._keep = keep
+        self._transforms = transforms
         self._pending = pending
         self._trace = trace
         self._events = events
@@ -94,7 +94,7 @@ class SinkRecorder:
     async def freeze(self, batch: Batch) -> None:
         """Note the batch before its first send, and have on disk what was noted before any send."""
         if not batch.noted:
-            self._journal.freeze(batch, sink=self.sink, now=self._clock.wall())
+            self._freeze(batch, self._clock.wall())
             batch.noted = True
         await self._journal.commit()
         if not batch.submitted:  # a token that is not to be had comes back here without an attempt
@@ -143,6 +143,8 @@ class SinkRecorder:
         if self._trace:
             self._trace.resolved(batch, self.sink, outcomes, self._clock.wall())
         self._tell(batch, len(delivered) - len(remote_ids), len(remote_ids), failed, parts)
+        if outcomes.dropped:
+            self._audit(AuditEntry.DROPPED, sink=self.sink, count=len(outcomes.dropped))
 
     def learned(self, max_bytes: int) -> None:
         if max_bytes >= self._learned_bytes:
@@ -210,11 +212,16 @@ class SinkRecorder:
 
     # --- events ---
 
+    def _freeze(self, batch: Batch, now: float) -> None:
+        self._journal.freeze(
+            batch, sink=self.sink, now=now, transformed=self._transforms or batch.transformed
+        )
+
     def _resolve_events(self, batch: Batch, outcomes: Outcomes) -> None:
         pieces = list(_pieces(batch, outcomes, sink=self.sink))
         now = self._clock.wall()
         if pieces and not batch.noted:  # never sent: what is resolved must be known after a restart
-            self._journal.freeze(batch, sink=self.sink, now=now)
+            self._freeze(batch, now)
             batch.noted = True
         rows = pending_of_batch(batch, outcomes.remote_ids, sink=self.sink) if outcomes.remote_ids else []
         self._count(outcomes, pending=len(rows))
@@ -223,9 +230,9 @@ class SinkRecorder:
             places = [(at, row.source, row.offset) for at, row in zip(asked, rows, strict=True)]
             self._events.unconfirmed.accepted(batch, places)
         keys, letters = list[Sequence[bytes]](), list[DeadLetter]()
-        resolved: list[Resolution] = []
-        for segment, digests, failed in pieces:
-            known = segment.chunk.receipt.resolve(self.sink, segment.positions, digests, failed)
+        resolved = []
+        for segment, digests, failed, dropped in pieces:
+            known = segment.chunk.receipt.resolve(self.sink, segment.positions, digests, failed, dropped)
             safe, copies = self._events.resolve(segment.chunk, known)
             resolved.append(known)
             if safe:
@@ -241,8 +248,9 @@ class SinkRecorder:
             parts=outcomes.parts,
             now=now,
             also=self._also(batch, outcomes.delivered, rows, set(asked)),
+            transformed=self._transforms or batch.transformed,
         )
-        for (segment, _, _), known in zip(pieces, resolved, strict=True):
+        for (segment, *_), known in zip(pieces, resolved, strict=True):
             self._events.finish(self.sink, segment.chunk, len(segment.positions), known)
         if self._pending and rows:
             self._pending.add(len(rows))
@@ -251,7 +259,8 @@ class SinkRecorder:
         delivered, failed = len(outcomes.delivered), len(outcomes.failed)
         self.ledger.delivered += delivered - pending
         self.ledger.dead_lettered += failed
-        self.ledger.in_flight -= delivered + failed - pending
+        self.ledger.dropped += len(outcomes.dropped)
+        self.ledger.in_flight -= delivered + failed + len(outcomes.dropped) - pending
         self.ledger.confirming += pending
 
     def _also(
@@ -329,22 +338,11 @@ class SinkRecorder:
 
 def _pieces(batch: Batch, outcomes: Outcomes, *, sink: str) -> Iterator[Piece]:
     """What is resolved of a batch, by the chunks that its events came from."""
-    if len(outcomes.delivered) == len(batch.events):  # nearly always
-        at = 0
-        for segment in batch.segments:
-            count = len(segment.positions)
-            yield segment, batch.digests[at : at + count], ()
-            at += count
+    if len(outcomes.delivered) < len(batch.events):
+        yield from pieces_of(batch, outcomes, sink=sink)
         return
-    letters = letters_of_batch(batch, outcomes.failed, sink=sink)
-    indices = sorted([*outcomes.delivered, *letters])
     at = 0
-    for segment in pick_segments(batch.segments, indices):
-        mine = indices[at : at + len(segment.positions)]
-        at += len(mine)
-        failed = [
-            (position, letters[index])
-            for index, position in zip(mine, segment.positions, strict=True)
-            if index in letters
-        ]
-        yield segment, pick(batch.digests, [index for index in mine if index not in letters]), failed
+    for segment in batch.segments:
+        count = len(segment.positions)
+        yield segment, batch.digests[at : at + count], (), ()
+        at += count

@@ -147,6 +147,7 @@ def draw(seed: int) -> HistoryPlan:
     replays = 0.7 if name == "files" else 0.2 * (rng.random() < 0.2)
     lives = tuple(_life(rng, theme, kinds, fixed, replays) for _ in range(count))
     lives = tuple(_with_parks(life, kinds, rng) for life in lives)
+    lives = _with_transforms(lives, kinds, random.Random(seed + 4))
     lake = rng.choice(("accepted", "delivered", *[""] * 4 * (name != "lake")))
     return HistoryPlan(
         seed,
@@ -236,6 +237,42 @@ def _with_parks(life: LifePlan, kinds: dict[str, Kind], rng: random.Random) -> L
     return life._replace(
         deeds=tuple(sorted(deeds)), settings=life.settings | {"bounds": bounds, "spool": spool}
     )
+
+
+def _with_transforms(
+    lives: tuple[LifePlan, ...], kinds: dict[str, Kind], rng: random.Random
+) -> tuple[LifePlan, ...]:
+    """In some histories some sinks get other events than came, and what is made of them changes from life to
+    life."""
+    names = [name for name in kinds if rng.random() < 0.6] if rng.random() < 0.4 else []
+    steps = {name: _steps(rng, 0) for name in names}
+    drawn = []
+    for number, life in enumerate(lives, 1):
+        drawn.append(life._replace(settings=life.settings | {"transforms": steps}))
+        steps = {name: rng.choice((steps[name], steps[name], _steps(rng, number), [])) for name in names}
+    return tuple(drawn)
+
+
+def _steps(rng: random.Random, number: int) -> list[dict[str, Any]]:
+    """What a receiver reads of an event stays as it is. Some events are dropped, with some a step fails."""
+    steps: list[dict[str, Any]] = [
+        {"set": {"attributes.life": number}},
+        {"redact": ["interactionId"], "secret": f"of {number}"},
+        {"rename": {"schemaVersion": "meta.version"}, "when": {"eventType": ["call"]}},
+        {"drop": True, "when": {"attributes": {"n": _some(rng)}}},
+        {"set": {"eventType.no": "object"}, "when": {"attributes": {"n": _some(rng)}}},
+        {"python": "ingestd.simulation.plan:as_they_are"},
+    ]
+    return rng.sample(steps, rng.randrange(1, len(steps)))
+
+
+def _some(rng: random.Random) -> list[int]:
+    return [*range(rng.randrange(17), 500, 17)]
+
+
+def as_they_are(events: list[bytes]) -> list[bytes]:
+    """A step that changes nothing."""
+    return events
 
 
 def _mood(rng: random.Random, theme: Theme) -> tuple[str, float]:

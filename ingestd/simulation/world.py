@@ -13,6 +13,7 @@ from typing import Any
 from ingestd.config import Settings
 from ingestd.simulation.disk import Disk
 from ingestd.simulation.loop import VirtualClock
+from ingestd.simulation.made import Made
 from ingestd.simulation.plan import HistoryPlan, LifePlan
 from ingestd.simulation.producers import QUEUES as FILE_QUEUES
 from ingestd.simulation.producers import Producers
@@ -36,6 +37,7 @@ class SimulatedWorld:
         self.rng = random.Random(plan.seed)
         self.trace = Trace()
         self.clock = VirtualClock(1_800_000_000.0)
+        self.made = Made()
         self.disk = Disk(root, sqlite, random.Random(plan.seed + 1), content)
         self.lake = root / "lake"
         self.receivers = {
@@ -59,7 +61,7 @@ class SimulatedWorld:
 
     def settings(self, life: LifePlan) -> Settings:
         sections: dict[str, Any] = {name: dict(section) for name, section in life.settings.items()}
-        bounds, sinks = sections.pop("bounds"), dict[str, Any]()
+        bounds, transforms, sinks = sections.pop("bounds"), sections.pop("transforms"), dict[str, Any]()
         kinds = {name: kind for name, kind in self.plan.kinds.items() if name != life.without}
         self.producers.sinks = frozenset(kinds)
         for name, kind in kinds.items():
@@ -79,6 +81,7 @@ class SimulatedWorld:
                     "client_id": "somebody",
                     "client_secret": "something",
                 }
+            sinks[name]["transforms"] = transforms.get(name, [])
             if len(kind.types) < 3:
                 sinks[name]["when"] = {"eventType": list(kind.types)}
             self.receivers[name].most_at_once = sections["delivery"]["max_in_flight"]
@@ -94,7 +97,9 @@ class SimulatedWorld:
         if self.plan.ordered:
             sections["delivery"]["order_by"] = "routingMetadata.queueId"
         sections["state"] = {"dir": str(self.disk.directory)}
-        return Settings.model_validate(sections | {"sinks": sinks})
+        settings = Settings.model_validate(sections | {"sinks": sinks})
+        self.made.know(settings)
+        return settings
 
     # --- a file that is replayed ---
 
@@ -194,7 +199,9 @@ class SimulatedWorld:
             there = receiver.has(told=True)
             for number in numbers:
                 event = read_event(self.producers.payloads[number])
-                if receiver.kind.takes(event) and number not in there and name in self.producers.owed[number]:
+                dropped = self.made.may_drop(name, self.producers.payloads[number])
+                owed = receiver.kind.takes(event) and name in self.producers.owed[number] and not dropped
+                if owed and number not in there:
                     self.trace.breach(f"producer was told that {number} is delivered, and {name} has it not")
 
     def check_end(self) -> None:
@@ -231,7 +238,9 @@ class SimulatedWorld:
             event = read_event(self.producers.payloads[number])
             if not receiver.kind.takes(event) or name not in self.producers.owed[number]:
                 continue
-            if number in has or number in self._damaged:
+            if number in self._damaged or self.made.may_drop(name, self.producers.payloads[number]):
+                continue
+            if number in has:
                 continue
             if not {(name, number), ("", number)} & (buried | self._purged):
                 trace.breach(
@@ -241,7 +250,8 @@ class SimulatedWorld:
             if count > 1 and number not in self._excused and not self._came_anew(number):
                 trace.breach(f"event {number} is at {name} under {count} keys")
         for event in receiver.order:
-            known = [self.producers.payloads[event.number], *self._edited.get(event.number, ())]
+            came, edited = self.producers.payloads[event.number], self._edited.get(event.number, [])
+            known = {*edited, *self.made.of(name, [came, *edited])}
             if event.payload not in known:
                 trace.breach(f"event {event.number} is at {name} with other bytes: {event.payload!r}")
         if self.plan.ordered:

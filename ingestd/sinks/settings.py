@@ -24,6 +24,7 @@ from ingestd.core.setting_types import (
     as_object,
     field,
 )
+from ingestd.core.transform_section import MOST_STEPS, TransformConfig
 from ingestd.sinks.answers import AnswerReader
 from ingestd.sinks.sink import Sink
 from ingestd.transport.auth_config import AuthConfig
@@ -157,6 +158,9 @@ class HttpSinkConfig(SinkConfigBase):
     )
     when_full: Literal["wait", "park"] = field(
         "wait", description="at its bound: wait: producers have to; park: set it aside, the others go on"
+    )
+    transforms: list[TransformConfig] = field(
+        [], max_length=MOST_STEPS, description="steps that change its events, after those for all sinks"
     )
     auth: AuthConfig = AuthConfig()
     on_status: Annotated[

@@ -32,7 +32,7 @@ COLUMNS = (
     "id, state, reason, detail, fingerprint, CAST(payload AS BLOB), checksum, source, offset, line,"
     " CAST(digest AS BLOB), batch,"
     " batch_index, batch_size, ambiguous, attempts, first_sent, first_failed, last_failed, due,"
-    " settled_at, edited, sink, requested, key_released, obstacle, reading, producer"
+    " settled_at, edited, sink, requested, key_released, obstacle, reading, producer, form"
 )
 
 
@@ -72,6 +72,7 @@ class StoredLetter(NamedTuple):
     obstacle: str
     reading: int
     producer: str
+    form: int
 
     @property
     def place(self) -> "Place":
@@ -198,21 +199,19 @@ def _is_there(connection: sqlite3.Connection, letter: DeadLetter, reading: int) 
 
 
 _STEP_ROWS, _MAX_ROWS = 64, 1280
-"""Two statements for most batches, 83 sizes in all: ``sqlite3`` keeps 128 that are prepared. A row has 20
+"""Two statements for most batches, 83 sizes in all: ``sqlite3`` keeps 128 that are prepared. A row has 21
 parameters, of which a statement takes 32,766."""
 
 
 @cache
 def _insert_statement(count: int) -> str:
     """``?1`` is the time. Zero and the empty text stand for NULL: see ``_new_rows``."""
-    row = (
-        "(?1, ?1, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ''),"
-        " ?, ?, ?, ?, ?, ?, nullif(?, 0), ?, ?, ?, ?)"
-    )
+    row = f"(?1, ?1, 'waiting', {'?, ' * 8}nullif(?, ''), {'?, ' * 6}nullif(?, 0), ?, ?, ?, ?, ?)"
     return (
         "INSERT OR IGNORE INTO letters (first_failed, last_failed, state, reason, detail, fingerprint,"  # noqa: S608
         " payload, checksum, source, offset, line, digest, batch, batch_index, batch_size, ambiguous,"
-        f" attempts, first_sent, due, sink, reading, key_released, producer) VALUES {','.join([row] * count)}"
+        " attempts, first_sent, due, sink, reading, key_released, producer, form)"
+        f" VALUES {','.join([row] * count)}"
     )
 
 
@@ -227,7 +226,7 @@ def _new_rows(
     add, crc = rows.append, zlib.crc32
     for one in letters:
         payload, reason, detail, source, offset, line, digest = one[:7]
-        batch, index, size, tries, ambiguous, sent, sink, key_released, producer = one[7:]
+        batch, index, size, tries, ambiguous, sent, sink, key_released, producer, form = one[7:]
         words = told.get((reason, detail))
         if words is None:
             shown = redact(detail)
@@ -238,7 +237,8 @@ def _new_rows(
         key = bytearray(digest) if digest else ""
         where = (bytearray(payload), crc(payload), source, offset, line, key)
         request = (batch, index, size, 1 if ambiguous else 0, tries, sent)
-        add(words + where + request + (due, sink, readings[source], 1 if key_released else 0, producer))
+        free = 1 if key_released else 0
+        add(words + where + request + (due, sink, readings[source], free, producer, int(form)))
     return rows
 
 

@@ -49,7 +49,8 @@ def unpack_positions(packed: bytes) -> Positions:
 
 class FrozenBatch(NamedTuple):
     """A batch of an earlier process. ``kept``: its events, where the source cannot give them again.
-    ``sink``: where it was on its way to. ``keys``: digests of its events' keys, where they were kept."""
+    ``sink``: where it was on its way to. ``keys``: digests of its events' keys, where they were kept.
+    ``sent``: its events as they are sent, where that is not as they came."""
 
     id: str
     settled: bool
@@ -60,6 +61,7 @@ class FrozenBatch(NamedTuple):
     kept: list[bytes] | None
     sink: str
     keys: Sequence[bytes] = ()
+    sent: list[bytes] | None = None
 
     def is_of(self, *sources: int) -> bool:
         """Whether all its events come from there."""
@@ -74,18 +76,27 @@ def body_digest(body: bytes) -> bytes:
     return struct.pack("<QI", len(body), crc32(body))
 
 
-def row_of(batch: Batch, *, sink: str, now: float, keep_events: bool, keep_keys: bool) -> tuple[object, ...]:
-    """The row of a batch that is about to be sent."""
+def row_of(
+    batch: Batch, *, sink: str, now: float, keep_events: bool, keep_keys: bool, transformed: bool = False
+) -> tuple[object, ...]:
+    """The row of a batch that is about to be sent. ``transformed``: its events are not as they came."""
+    kept = came(batch) if transformed and keep_events else batch.events
     return (
         batch.id,
         now,
         len(batch.events),
         body_digest(batch.body),
         pack(batch.segments),
-        packed_events(batch.events)[0] if keep_events else None,
+        packed_events(kept)[0] if keep_events else None,
         sink,
         packed_keys(batch.digests) if keep_keys else None,
+        packed_events(batch.events)[0] if transformed else None,
     )
+
+
+def came(batch: Batch) -> list[bytes]:
+    """The events of a batch as they came."""
+    return [segment.chunk.events[position] for segment in batch.segments for position in segment.positions]
 
 
 _ROWS = (32, 8, 1)
@@ -115,7 +126,7 @@ class Changes:
             first += count
         if self.settled:
             connection.execute(
-                "UPDATE batches SET settled = 1, kept = NULL, keys = NULL"
+                "UPDATE batches SET settled = 1, kept = NULL, keys = NULL, sent = NULL"
                 " WHERE id IN (SELECT value FROM json_each(?))",
                 (json.dumps(self.settled),),
             )
@@ -131,9 +142,9 @@ class Changes:
 
 @cache
 def _insert_statement(count: int) -> str:
-    row = "(?, ?, ?, ?, ?, ?, ?, ?)"
+    row = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
     return (
-        "INSERT OR REPLACE INTO batches (id, frozen_at, events, body_digest, segments, kept, sink, keys)"  # noqa: S608
+        "INSERT OR REPLACE INTO batches (id, frozen_at, events, body_digest, segments, kept, sink, keys, sent)"  # noqa: S608, E501
         f" VALUES {','.join([row] * count)}"
     )
 
@@ -141,7 +152,7 @@ def _insert_statement(count: int) -> str:
 def settle_part(connection: sqlite3.Connection, batch_id: str, segments: bytes) -> None:
     """The batch is resolved for the events in ``segments``."""
     connection.execute(
-        "UPDATE batches SET settled = 1, kept = NULL, keys = NULL, segments = ? WHERE id = ?",
+        "UPDATE batches SET settled = 1, kept = NULL, keys = NULL, sent = NULL, segments = ? WHERE id = ?",
         (segments, batch_id),
     )
 
@@ -156,7 +167,7 @@ def read(connection: sqlite3.Connection) -> list[FrozenBatch]:
     """All of them, oldest first. One whose row is damaged has no segments: it cannot be rebuilt."""
     rows = connection.execute(  # CAST: one flipped bit makes a BLOB a TEXT
         "SELECT id, settled, frozen_at, events, CAST(body_digest AS BLOB), CAST(segments AS BLOB),"
-        " CAST(kept AS BLOB), sink, CAST(keys AS BLOB) FROM batches ORDER BY frozen_at"
+        " CAST(kept AS BLOB), sink, CAST(keys AS BLOB), CAST(sent AS BLOB) FROM batches ORDER BY frozen_at"
     )
     return [_unpack(row) for row in rows]
 
@@ -183,16 +194,20 @@ def pack(segments: Sequence[Segment]) -> bytes:
     )
 
 
-def _unpack(row: tuple[str, int, float, int, bytes, bytes, bytes | None, str, bytes | None]) -> FrozenBatch:
+def _unpack(
+    row: tuple[str, int, float, int, bytes, bytes, bytes | None, str, bytes | None, bytes | None],
+) -> FrozenBatch:
     try:
         segments = msgspec.msgpack.decode(row[5], type=list[PackedSegment])
-        kept = None if row[6] is None else msgspec.msgpack.decode(row[6], type=list[bytes])
+        kept, sent = (None if one is None else _list_of_events(one) for one in (row[6], row[9]))
     except msgspec.DecodeError:
         return FrozenBatch(row[0], False, *row[2:5], [], None, row[7])
     packed = row[8] or b""
     keys = [packed[at : at + KEY_BYTES] for at in range(0, len(packed), KEY_BYTES)]
-    return FrozenBatch(row[0], bool(row[1]), row[2], row[3], row[4], segments, kept, row[7], keys)
+    return FrozenBatch(row[0], bool(row[1]), row[2], row[3], row[4], segments, kept, row[7], keys, sent)
 
+
+_list_of_events = msgspec.msgpack.Decoder(list[bytes]).decode
 
 Place = tuple[int, int, int]
 """(source, start, end) of a chunk."""

@@ -150,15 +150,17 @@ class Journal:
 
     # --- on the way ---
 
-    def freeze(self, batch: Batch, *, sink: str, now: float) -> None:
-        """A batch is about to be sent for the first time."""
+    def freeze(self, batch: Batch, *, sink: str, now: float, transformed: bool = False) -> None:
+        """A batch is about to be sent for the first time. ``transformed``: its events may differ from what
+        came."""
         if batch.letters:
             self._database.note(lambda c: letter_leases.freeze_letters(c, batch))
             return
         first = batch.segments[0].chunk  # where sinks share a chunk, and in the spool, chunks know their keys
         kept = first.keeper is Keeper.JOURNAL
         keys = first.keeper is Keeper.SOURCE and first.receipt.final
-        row = frozen.row_of(batch, sink=sink, now=now, keep_events=kept, keep_keys=keys)
+        sent = transformed and frozen.came(batch) != batch.events
+        row = frozen.row_of(batch, sink=sink, now=now, keep_events=kept, keep_keys=keys, transformed=sent)
         self._changes(now).rows[batch.id] = row
 
     def resolved(
@@ -172,6 +174,7 @@ class Journal:
         parts: Sequence[Batch],
         now: float,
         also: Work | None = None,
+        transformed: bool = False,
     ) -> None:
         """The events in ``segments`` are resolved; the others of ``batch`` go on in ``parts``.
 
@@ -202,7 +205,7 @@ class Journal:
 
             self._database.note(write)
         for number, part in enumerate(parts):  # a restart takes them up in the order of these times
-            self.freeze(part, sink=sink, now=now + number * 1e-6)
+            self.freeze(part, sink=sink, now=now + number * 1e-6, transformed=transformed)
 
     def _changes(self, now: float) -> frozen.Changes:
         """Where changes to batches go that share the next commit."""
@@ -292,7 +295,7 @@ class Journal:
         segments = frozen.pack([Segment(chunk, positions)])
         changes = self._changes(now)
         again = name in changes.rows
-        changes.rows[name] = (name, now, len(positions), b"", segments, None, by, None)
+        changes.rows[name] = (name, now, len(positions), b"", segments, None, by, None, None)
         if again:
             return
         changes.settled.append(name)

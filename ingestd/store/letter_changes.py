@@ -42,6 +42,7 @@ class ChosenLetter(NamedTuple):
     state: str
     sink: str
     ambiguous: int
+    form: int
     payload: bytes
 
 
@@ -229,10 +230,8 @@ class LetterChanges:
         last: int = self._connection.execute("SELECT coalesce(max(id), 0) FROM letters").fetchone()[0]
         after = 0
         payload = "payload" if payloads else "x''"
-        query = (
-            f"SELECT id, state, sink, ambiguous, {payload} FROM letters"  # noqa: S608
-            f" WHERE id > ? AND id <= ? AND ({condition}) ORDER BY id LIMIT ?"
-        )
+        query = f"SELECT id, state, sink, ambiguous, form, {payload} FROM letters"  # noqa: S608
+        query += f" WHERE id > ? AND id <= ? AND ({condition}) ORDER BY id LIMIT ?"
         while True:
             piece, size = [], 0
             for row in self._connection.execute(query, [after, last, *values, self._step_letters]):

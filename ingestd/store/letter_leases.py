@@ -7,11 +7,12 @@ a new request, whose key is here before it is sent.
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ingestd.core.chunk import Batch
-from ingestd.core.letter import MAX_DETAIL, DeadLetter, fingerprint
+from ingestd.core.letter import MAX_DETAIL, DeadLetter, Form, fingerprint
 from ingestd.core.reasons import RETRYABLE
 from ingestd.core.redaction import redact
 from ingestd.store import absent_sinks
@@ -38,6 +39,7 @@ BROKEN = (
 )
 TRIED_LONG = "it was sent again by itself for 24 hours"
 DAMAGED = "the stored payload is damaged (checksum)"
+DROPPED = "the transforms of its sink leave it out now: purge it, or change them"
 SUPERSEDED = "accepted again meanwhile, and not sent a second time"
 MATES_SUPERSEDED = "its request may have been taken, and is incomplete: an event of it was accepted again"
 
@@ -222,6 +224,17 @@ def freeze_letters(connection: sqlite3.Connection, batch: Batch) -> None:
         " first_sent = ?, obstacle = '' FROM json_each(?) AS request WHERE letters.id = request.value",
         (batch.id, len(batch.letters), batch.first_sent_wall, json.dumps(batch.letters)),
     )
+
+
+def letters_transformed(
+    connection: sqlite3.Connection, payloads: Mapping[int, bytes], obstacles: Mapping[int, str]
+) -> None:
+    """By number: leased letters as they are sent from now on; those that cannot be, and why."""
+    rows = [(one, zlib.crc32(one), int(Form.TRANSFORMED), number) for number, one in payloads.items()]
+    set_ = "payload = ?1, original = coalesce(original, checksum), checksum = ?2, form = ?3"
+    connection.executemany(f"UPDATE letters SET {set_} WHERE id = ?4", rows)  # noqa: S608
+    for number, obstacle in obstacles.items():
+        leave_to_a_person(connection, [number], obstacle[:MAX_DETAIL])
 
 
 def free_letters(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:

@@ -7,20 +7,29 @@ from contextlib import closing
 from pathlib import Path
 
 from ingestd.core.clock import Clock
-from ingestd.core.letter import MAX_DETAIL
+from ingestd.core.letter import MAX_DETAIL, Form
 from ingestd.store.connection import connect
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import StoredLetter, count, count_made, select
-from ingestd.store.letter_leases import Lease, SinksOf, lease_due
+from ingestd.store.letter_leases import DROPPED, Lease, SinksOf, lease_due, letters_transformed
+
+Transform = Callable[[Sequence[bytes]], tuple[list[bytes], list[int], dict[int, str]]]
+"""Events -> (as they are sent; indices of those that are dropped; why others failed, by index)."""
+
+
+def _is_untransformed(letter: StoredLetter) -> bool:
+    """What may have been taken goes out again as it was, whatever it was."""
+    return letter.form == Form.UNTRANSFORMED and not letter.ambiguous
 
 
 class LetterQueue:
     """The LetterStore of one sink's retry worker. ``requested_only``: only letters that a person asked for.
 
-    ``sinks_of``: where events go that were rejected before that was known. A lease ends with its process, see
-    ``release_leases``. The lane keeps letters for as long as an outage lasts: leased twice meanwhile, they
-    would go out a second time, under another key. ``warn`` and ``on_aside`` hear of those that wait for a
-    person now.
+    ``sinks_of``: where events go that were rejected before that was known. ``transform``: makes of these, and
+    of those that it failed on, what is sent; None: they are sent as they came. A lease ends with its process,
+    see ``release_leases``. The lane keeps letters for as long as an outage lasts: leased twice meanwhile,
+    they would go out a second time, under another key. ``warn`` and ``on_aside`` hear of those that wait for
+    a person now.
     """
 
     def __init__(
@@ -35,6 +44,7 @@ class LetterQueue:
         clock: Clock,
         warn: Callable[[str], None] = lambda message: None,
         on_aside: Callable[[int], None] = lambda count: None,
+        transform: Transform | None = None,
     ) -> None:
         self._sink = sink
         self._sinks_of = sinks_of
@@ -45,6 +55,7 @@ class LetterQueue:
         self._clock = clock
         self._warn = warn
         self._on_aside = on_aside
+        self._transform = transform
 
     async def lease(self) -> Sequence[StoredLetter]:
         aside = 0
@@ -53,6 +64,9 @@ class LetterQueue:
             if lease is None:  # there may be more to assign
                 continue
             aside += lease.aside
+            if self._transform and any(map(_is_untransformed, lease.letters)):
+                lease = await self._transformed(lease.letters, self._transform)
+                aside += lease.aside
             if lease.letters or not lease.aside:
                 break
         if aside:
@@ -71,8 +85,29 @@ class LetterQueue:
             max_events=self._max_events,
             max_bytes=self._max_bytes,
             requested_only=self._requested_only,
-            sinks_of=self._sinks_of,
+            sinks_of=self._all_sinks if self._transform else self._sinks_of,
         )
+
+    @staticmethod
+    def _all_sinks(events: Sequence[bytes]) -> list[list[str]]:
+        """What was transformed does not tell where else the event went: it may have gone anywhere."""
+        return [["", ""] for _ in events]
+
+    async def _transformed(self, letters: Sequence[StoredLetter], transform: Transform) -> Lease:
+        """What is sent of them, on disk before that."""
+        mine = [letter for letter in letters if _is_untransformed(letter)]
+        made, dropped, failed = transform([letter.payload for letter in mine])
+        found = {letter.id: payload for letter, payload in zip(mine, made, strict=True)}
+        obstacles = {mine[index].id: f"a transform fails on it: {why}" for index, why in failed.items()}
+        obstacles |= {mine[index].id: DROPPED for index in dropped}
+        done = {number: payload for number, payload in found.items() if number not in obstacles}
+        await self._database.run(lambda c: letters_transformed(c, done, obstacles))
+        left = [
+            letter._replace(payload=done.get(letter.id, letter.payload))
+            for letter in letters
+            if letter.id not in obstacles
+        ]
+        return Lease(left, len(obstacles))
 
     async def assign(self) -> None:
         """All due letters of events that were rejected before routing become letters of their sinks."""
@@ -121,15 +156,17 @@ def assign(connection: sqlite3.Connection, sinks_of: SinksOf, *, now: float) -> 
 
 def _give(connection: sqlite3.Connection, number: int, sink: str) -> None:
     """The sink may have a letter of that place, if what stood there was valid once: then there are two."""
-    for change in ("sink = ?", "offset = -1, sink = ?"):
+    for change in (f"{_TO} sink = ?", f"{_TO} offset = -1, sink = ?"):
         if connection.execute(f"UPDATE OR IGNORE letters SET {change} WHERE id = ?", (sink, number)).rowcount:  # noqa: S608
             return
 
 
+_FORM = int(Form.UNTRANSFORMED)
+_TO = f"form = {_FORM},"
 _COPIED = (
     "state, reason, detail, fingerprint, payload, checksum, source, line, digest, batch, batch_index,"
     " batch_size, ambiguous, attempts, first_sent, first_failed, last_failed, due, edited, requested,"
     " reading, original, producer"
 )
-_COPY = f"INSERT OR IGNORE INTO letters ({_COPIED}, sink, offset) SELECT {_COPIED}, ?,"
+_COPY = f"INSERT OR IGNORE INTO letters ({_COPIED}, form, sink, offset) SELECT {_COPIED}, {_FORM}, ?,"
 _OF_SINK = " FROM letters WHERE id = ?"

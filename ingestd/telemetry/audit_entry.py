@@ -24,6 +24,7 @@ class AuditEntry(StrEnum):
     BATCH_SPLIT = "BATCH_SPLIT", "A refused or too large batch became several"
     INGESTION_REJECTED = "INGESTION_REJECTED", "Events failed their schema or could not be read"
     DEAD_LETTERED = "DEAD_LETTERED", "Events became dead letters; with the reason and the answer"
+    DROPPED = "DROPPED", "The transforms of a sink left events out; how many"
     RETRIED_DELIVERED = "RETRIED_DELIVERED", "Dead letters were sent again and delivered"
     RETRIED_DUPLICATE = (
         "RETRIED_DUPLICATE",

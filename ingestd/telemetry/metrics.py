@@ -87,7 +87,7 @@ class Census(Collector):
     def collect(self) -> Iterator[Metric]:
         ledger, gauges = self._metrics.ledger, self._metrics.read()
         yield counter("ingestd_accepted_events", {"": ledger.accepted})
-        outcomes = ("delivered", "duplicate", "rejected", "dead_lettered", "unmatched")
+        outcomes = ("delivered", "duplicate", "rejected", "dead_lettered", "unmatched", "dropped")
         yield counter("ingestd_events", {o: getattr(ledger, o) for o in outcomes}, "outcome")
         reasons = {reason.value: ledger.by_reason.get(reason, 0) for reason in Reason}
         yield counter("ingestd_dead_letters", reasons, "reason", name="ingestd_dead_letters_total")

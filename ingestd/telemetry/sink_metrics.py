@@ -63,7 +63,7 @@ class SinkCensus(Collector):
         ends = [
             (name, end, getattr(one.ledger(), end))
             for name, one in sinks
-            for end in ("delivered", "dead_lettered")
+            for end in ("delivered", "dead_lettered", "dropped")
         ]
         yield _counter("ingestd_sink_events", ends, "outcome")
         yield _counter("ingestd_routed_events", [(name, one.ledger().routed) for name, one in sinks])

@@ -25,7 +25,7 @@ PER_SECOND, PER_CHUNK = 200.0, 20
 MAX_WAITING = 1_000
 MAX_EVENT_BYTES = 16 * 1024
 """Of a larger event only the beginning is shown, as text."""
-WHAT = ("accepted", "duplicate", "rejected", "delivered", "dead_lettered")
+WHAT = ("accepted", "duplicate", "rejected", "delivered", "dead_lettered", "dropped")
 
 Matches = Callable[[bytes], bool]
 Sample = Mapping[str, Any]

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,7 +13,6 @@ from ingestd.core.backoff import Backoff
 from ingestd.core.bounds import Bounds
 from ingestd.core.chunk import random_id
 from ingestd.core.clock import Clock
-from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.delivery.event_status import StatusReader
 from ingestd.delivery.lane import Lane
 from ingestd.delivery.lane_settings import LaneSettings
@@ -37,7 +37,6 @@ from ingestd.store.letter_queue import LetterQueue
 from ingestd.store.spool import Spool
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
 from ingestd.telemetry.metrics import Metrics
-from ingestd.telemetry.sink_metrics import SinkGauges
 from ingestd.telemetry.state_watch import StateWatch
 from ingestd.transport.auth import NoAuth
 from ingestd.transport.client import Auth, Client, Sender
@@ -48,6 +47,9 @@ from ingestd.transport.webhook_handshake import WebhookHandshake
 from ingestd.wiring.factories import make_sink, order_key, question_template, waiting_words, watch_url
 from ingestd.wiring.http_clients import OnRefresh, api_auth, make_client, own_auth
 from ingestd.wiring.open_tracing import traced
+
+if TYPE_CHECKING:
+    from ingestd.processing.transforms.program import Program
 
 Warn = Callable[[str], None]
 
@@ -134,6 +136,7 @@ async def _open(
         )
         stack.push_async_callback(sender.aclose)
     batcher = make_batcher(context, sink, section)
+    transforms = await _transforms(context, sink.name, section, batcher.max_event_bytes)
     pending = PendingConfirmations(confirm.max_pending) if confirm else None
     recorder = SinkRecorder(
         sink.name,
@@ -150,6 +153,7 @@ async def _open(
         pending=pending,
         trace=context.trace,
         initial_delay_s=confirm.initial_delay if confirm else 1.0,
+        transforms=transforms is not None,
     )
     sending, writing = traced(stack, context.trace, sink, sender, recorder)
     lane = Lane(
@@ -171,16 +175,28 @@ async def _open(
         clock=clock,
         warn=context.warn,
         on_aside=recorder.put_aside,
+        transform=transforms.run if transforms else None,
     )
     worker = RetryWorker(letters, lane, clock=clock, poll_s=settings.letters.poll_interval)
-    runner = SinkRunner(sink, batcher, lane, recorder, worker, letters, order_watch=lane_of.order_watch)
+    runner = SinkRunner(sink, batcher, lane, recorder, worker, letters, transforms)
+    runner.order_watch = lane_of.order_watch
     if confirm and pending:
         runner.status_poller = await _confirmer(
             context, recorder, confirm, client, auth, pending, on_room=lane.wake
         )
         runner.confirm_timeout_s = confirm.timeout + settings.delivery.startup_timeout
-    context.metrics.by_sink.sinks[sink.name] = _gauges(runner)
+    context.metrics.by_sink.sinks[sink.name] = runner.gauges
     return runner
+
+
+async def _transforms(
+    context: PipelineContext, name: str, section: HttpSinkConfig, max_event_bytes: int
+) -> "Program | None":
+    if not (context.settings.transforms or section.transforms):
+        return None
+    from ingestd.wiring.transforms import open_transforms
+
+    return await open_transforms(context.settings, name, section, context.database, max_event_bytes)
 
 
 def lane_settings(
@@ -325,22 +341,6 @@ async def _confirmer(
     await confirmer.open()
     recorder.still_unconfirmed(await store.places())
     return confirmer
-
-
-def _gauges(runner: SinkRunner) -> SinkGauges:
-    lane, confirmer = runner.lane, runner.status_poller
-    return SinkGauges(
-        ledger=lambda: runner.ledger,
-        active=lambda: lane.active,
-        limit=lambda: lane.limiter.limit,
-        queued=lambda: lane.queued,
-        waiting=lambda: lane.waiting,
-        held=lambda: lane.held,
-        is_parked=lambda: bool(runner.parked),
-        circuit_closed=lambda: lane.circuit.state is BreakerState.CLOSED,
-        without_order_key=lambda: runner.order_watch.without if runner.order_watch else 0,
-        confirmations=lambda: confirmer.outcomes if confirmer else {},
-    )
 
 
 def patterns_of(settings: Settings) -> Mapping[str, Mapping[str, object]]:

@@ -16,10 +16,12 @@ from click.testing import CliRunner
 
 from ingestd.cli.group import cli
 from ingestd.config import Settings, show
+from ingestd.config.event_tests import EventTest
 from ingestd.core.answer import Answer
 from ingestd.core.reasons import REJECTED, RETRYABLE, Reason
 from ingestd.core.section import Section
 from ingestd.core.setting_types import REQUIRED, SecretStr, SettingField
+from ingestd.core.transform_section import TransformConfig
 from ingestd.sinks.answers import meaning_of
 from ingestd.sinks.registry import SINK_TYPES
 from ingestd.sinks.settings import HttpSinkConfig
@@ -47,6 +49,9 @@ def configuration() -> Iterator[str]:
     for field, info in Settings.model_fields.items():
         if inner := _section(info):
             yield from _tables(f"[{info.alias or field}]", inner, "##")
+    yield from _tables("[[transforms]]", TransformConfig, "##")
+    yield "Those of one sink have the same settings: `[[sinks.NAME.transforms]]`."
+    yield from _tables("[[tests]]", EventTest, "##")
     yield "## Sinks"
     yield (
         "A table `[sinks.NAME]` for each sink, up to 16. Each has a `type`, the settings of this table and "
@@ -69,6 +74,8 @@ def _tables(title: str, model: type[Section], level: str, *, of: type[Section] =
             continue
         if section := _section(info):
             inner.append((f"{title.split(']')[0]}.{field}]", section))
+        elif typing.get_origin(info.annotation) is list and _section_by_name(info):
+            rows.append((f"`{field}`", "`[]`", _line(info.description)))
         elif section := _section_by_name(info):
             inner.append((f"{title.split(']')[0]}.{field}.NAME]", section))
         else:

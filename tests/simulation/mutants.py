@@ -153,7 +153,7 @@ MUTANTS = (
     Mutant(
         "a sink's ledger forgets what it resolved",
         "recording/sink_recorder.py",
-        "        self.ledger.in_flight -= delivered + failed - pending\n",
+        "        self.ledger.in_flight -= delivered + failed + len(outcomes.dropped) - pending\n",
         "        self.ledger.in_flight -= delivered - pending\n",
     ),
     Mutant(
@@ -236,6 +236,36 @@ MUTANTS = (
         "delivery/flow_control.py",
         "self.active >= self.limiter.limit",
         "self.active > self.limiter.limit",
+    ),
+    Mutant(
+        "a batch is transformed again after a restart",
+        "intake/recovery.py",
+        "events = came if sent is None else sent",
+        "events = came",
+    ),
+    Mutant(
+        "the bytes that are sent are not kept",
+        "recording/sink_recorder.py",
+        "transformed=self._transforms or batch.transformed\n        )\n",
+        "transformed=False\n        )\n",
+    ),
+    Mutant(
+        "what a transform leaves out is not counted",
+        "recording/sink_recorder.py",
+        "self.ledger.dropped += len(outcomes.dropped)",
+        "pass",
+    ),
+    Mutant(
+        "an event that a transform failed on is sent as it came",
+        "store/letter_queue.py",
+        "return letter.form == Form.UNTRANSFORMED and not letter.ambiguous",
+        "return False",
+    ),
+    Mutant(
+        "a letter keeps an event as it came, and is sent so",
+        "recording/make_letters.py",
+        "payload, form = batch.events[index], Form.AS_IT_CAME",
+        "payload, form = came, Form.AS_IT_CAME",
     ),
 )
 

@@ -8,6 +8,7 @@ from ingestd.app.checks.finding import Finding, fail, ok, warn
 from ingestd.config import Login, Settings, check_run, doubts
 from ingestd.config.genesys_regions import region_of
 from ingestd.config.loading import Origins, Place, unknown_variables
+from ingestd.config.secret_settings import sections_in
 from ingestd.core.address import is_exposed, parse_listen
 from ingestd.core.errors import UserError
 from ingestd.core.section import Section
@@ -84,6 +85,8 @@ def check_secret_files(settings: Settings, origins: Origins) -> Iterator[Finding
     secrets.append(("ingest.tls.key_file", settings.ingest.tls.key_file))
     for name, producer in settings.ingest.producers.items():
         secrets += [(f"ingest.producers.{name}.{field}", path) for field, path in _secret_files_of(producer)]
+    for one in settings.transforms:
+        secrets += [(f"transforms: {field}", path) for field, path in _secret_files_of(one)]
     for name, sink in settings.sinks.items():
         secrets += [(f"sinks.{name}.{setting}", path) for setting, path in _secret_files_of(sink)]
     for place, origin in origins.items():
@@ -103,6 +106,9 @@ def _secret_files_of(section: Section) -> Iterator[tuple[str, str]]:
         value = getattr(section, field)
         if isinstance(value, Section):
             yield from ((f"{field}.{inner}", path) for inner, path in _secret_files_of(value))
+        elif isinstance(value, list):
+            for one in sections_in(value):
+                yield from ((f"{field}: {inner}", path) for inner, path in _secret_files_of(one))
         elif field.endswith("_file"):
             yield field, value
 

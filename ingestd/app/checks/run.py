@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
-from ingestd.app.checks import brokers, configuration, installation, listening, state, tracing
+from ingestd.app.checks import brokers, configuration, installation, listening, state, tracing, transforms
 from ingestd.app.checks.finding import Finding, Level, fail, ok, warn
 from ingestd.config import (
     Login,
@@ -75,6 +75,7 @@ async def check_all(
         ("producers", lambda: configuration.check_producers(settings)),
         ("secret files", lambda: configuration.check_secret_files(settings, origins)),
         ("schema", lambda: configuration.check_schema(settings)),
+        ("transforms", lambda: transforms.check_transforms(settings)),
         ("state directory", lambda: state.check_state(directory, settings.spool, sinks, clock)),
         ("ports", lambda: listening.check_ports(settings, holder=holder_of(directory))),
         ("brokers", lambda: brokers.check_brokers(settings)),

@@ -156,6 +156,7 @@ def _sink(service: Service, runner: SinkRunner, now: float, wall: float) -> Sink
         oldest=None if accepted_at is None else round(max(0.0, wall - accepted_at), 1),
         delivered=ledger.delivered,
         dead_lettered=ledger.dead_lettered,
+        dropped=ledger.dropped,
         rates=_rates(service.history, f"sink {runner.name}"),
         p50=middle,
         p99=slow,

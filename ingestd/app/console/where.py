@@ -70,7 +70,10 @@ def _in_words(found: Fields) -> str:
     if taken := sorted(sink for sink, what in ends.items() if what == "taken"):
         return f"{', '.join(taken)} has taken it, and has yet to say what became of it."
     if ends:
-        return f"It is delivered: {', '.join(sorted(ends))}."
+        left_out = sorted(sink for sink, what in ends.items() if what == "dropped")
+        if taken := sorted(ends.keys() - left_out):
+            return f"It is delivered: {', '.join(taken)}."
+        return f"A transform has dropped it: {', '.join(left_out)}."
     if steps or found["state"] == "known":
         return "It was accepted; what became of it is not known any more, or no sink wants it."
     if found["state"] == "pending":

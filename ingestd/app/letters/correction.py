@@ -35,7 +35,8 @@ def jq_edit(expression: str) -> Edit:
         text = payload.decode()
         if _read(identity.input_text(text).text()) != _read(text):
             raise ValueError("jq cannot keep a number of it as it is: correct it with --edit")
-        results: list[str] = program.input_text(text).text().splitlines()
+        made: str = program.input_text(text).text()
+        results = made.split("\n") if made else []  # a text in it may have other ends of lines
         if len(results) != 1:
             raise ValueError(f"the expression makes {len(results)} values of it, and not one")
         return results[0].encode()

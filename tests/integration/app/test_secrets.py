@@ -45,7 +45,7 @@ from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.audit_file import AuditLog
 from tests.each import each
 from tests.receiver import Receiver, Reply
-from tests.secret_places import Marked, places
+from tests.secret_places import STEP, Marked, places
 
 PUBLIC = """
 AdminConfig: listen redact
@@ -89,6 +89,8 @@ TlsConfig: cert_file client_ca_file
 UnwrapSection: unwrap unwrap_fields
 WebhookConfig: body handshake_origin secret_url type
 TrailConfig: max_age max_bytes
+TransformConfig: drop jq keep last method python redact remove rename set template when
+EventTest: event gets name rejected
 WindowConfig: max_age max_count
 WrapConfig: data id source subject time type
 """
@@ -261,13 +263,20 @@ def test_a_masked_value_is_refused_wherever_it_is_set_and_the_words_name_it(
             continue
         value = masked
         for part in place.path:
-            value = value[part]
+            value = value[int(part) if part == STEP else part]
         assert "***" in str(value), place
         tree: dict[str, Any] = {}
         table = tree
         for part in place.path[:-1]:
             table = table.setdefault(part, {})
         table[place.path[-1]] = value
+        named = ".".join(place.path)
+        if STEP in place.path:
+            above = tree
+            for part in place.path[:-3]:
+                above = above[part]
+            above["transforms"] = [{"redact": ["x"]} | table]
+            named = f"step 1 of {'.'.join(place.path[:-2])}: {place.path[-1]}"
         if place.path[0] == "sinks":
             tree["sinks"][place.path[1]]["type"] = place.path[1].replace("-", "_")
             tree["sinks"][place.path[1]].setdefault("configuration_id", "c")
@@ -277,7 +286,7 @@ def test_a_masked_value_is_refused_wherever_it_is_set_and_the_words_name_it(
         file.write_text(as_file(tree))
         with pytest.raises(UserError, match=r"it holds the mask that `config show` prints") as refused:
             load_with_origins(str(file), {}, {})
-        assert ".".join(place.path) in str(refused.value)
+        assert named in str(refused.value)
 
 
 SECRETS = st.text(
@@ -408,8 +417,10 @@ def as_file(tree: dict[str, Any]) -> str:
             yield f"[{'.'.join(name)}]"
         for key, value in table.items():
             if key not in inner:
-                plain = json.dumps(value) if isinstance(value, dict) else value
-                yield f"{key} = {json.dumps(plain)}"
+                text = json.dumps(json.dumps(value) if isinstance(value, dict) else value)
+                if key == "transforms":
+                    text = text.replace('": ', '" = ')
+                yield f"{key} = {text}"
         for key, value in inner.items():
             yield from tables(value, (*name, key))
 

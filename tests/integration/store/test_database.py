@@ -163,10 +163,10 @@ async def test_a_file_that_is_no_longer_the_one_on_the_path_is_noticed(change: s
 async def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     await reopened(tmp_path)
     with sqlite3.connect(tmp_path / "state.db") as connection:
-        connection.execute("PRAGMA user_version = 7")
+        connection.execute("PRAGMA user_version = 99")
     connection.close()
     database = Database(tmp_path)
-    with pytest.raises(StoreFailed, match=rf"newer ingestd \(format 7, this one knows {VERSION}\)"):
+    with pytest.raises(StoreFailed, match=rf"newer ingestd \(format 99, this one knows {VERSION}\)"):
         await database.open()
     await database.close()
 

@@ -80,7 +80,7 @@ def test_a_letter_is_stored_with_all_that_is_known_of_it(store: sqlite3.Connecti
     assert row[1:] == (
         "waiting", "gave_up", "x" * MAX_DETAIL, fingerprint(Reason.GAVE_UP, "x" * 5000), b"\x00\xff",
         row.checksum, 1, 7, 8, b"d" * 16, "b", 2, 5, 1, 3, NOW - 5, NOW, NOW, DUE, None,
-        0, "", 0, 0, "", 0, "shop",
+        0, "", 0, 0, "", 0, "shop", 0,
     )  # fmt: skip
     assert not row._replace(payload=b"\x00\xfe").intact
 

@@ -79,7 +79,7 @@ def settable(model: type[Section] = Settings, above: tuple[str, ...] = ()) -> li
             ("admin", "tokens"),
             ("sinks",),
             *(("spool", name) for name in NatsLogin.model_fields),  # they go together, or are lists of URLs
-        }:
+        } and place not in (("transforms",), ("tests",)):  # lists of tables
             found.append(place)
     return found
 

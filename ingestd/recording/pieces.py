@@ -1,0 +1,33 @@
+"""What is resolved of a batch of which not all is delivered, by the chunks that its events came from. Called
+by ``sink_recorder.py``."""
+
+from collections.abc import Iterator, Sequence
+
+from ingestd.core.chunk import Batch, Segment, pick_segments
+from ingestd.core.receipt import Digests, Failures
+from ingestd.core.sequences import pick
+from ingestd.delivery.recorder import Outcomes
+from ingestd.recording.make_letters import letters_of_batch
+
+Piece = tuple[Segment, Digests, Failures, Sequence[int]]
+"""Events of a chunk that are resolved, the keys of those that have not failed, those that failed, and the
+positions of those that were dropped."""
+
+
+def pieces_of(batch: Batch, outcomes: Outcomes, *, sink: str) -> Iterator[Piece]:
+    """What is resolved of a batch, by the chunks that its events came from."""
+    letters = letters_of_batch(batch, outcomes.failed, sink=sink)
+    dropped = set(outcomes.dropped)
+    indices = sorted([*outcomes.delivered, *letters, *dropped])
+    at = 0
+    for segment in pick_segments(batch.segments, indices):
+        mine = indices[at : at + len(segment.positions)]
+        at += len(mine)
+        failed = [
+            (position, letters[index])
+            for index, position in zip(mine, segment.positions, strict=True)
+            if index in letters
+        ]
+        left_out = [at for index, at in zip(mine, segment.positions, strict=True) if index in dropped]
+        digests = pick(batch.digests, [index for index in mine if index not in letters])
+        yield segment, digests, failed, left_out

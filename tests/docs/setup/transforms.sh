@@ -1,0 +1,1 @@
+cp page.toml ingestd.toml
