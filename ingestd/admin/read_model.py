@@ -62,11 +62,12 @@ class ProducerView(TypedDict):
 
 
 class SpoolView(TypedDict):
-    """``full_in``: seconds, at the rate of the last five minutes. ``filled_by``: the sink that is furthest
-    behind, when something waits."""
+    """``full_in``: seconds, at the rate of the last half minute. ``filled_by``: the sink for which most of it
+    waits, when something does. ``parked_bytes``: what only parked sinks wait for, which does not count."""
 
     events: int
     bytes: int
+    parked_bytes: int
     max_bytes: int
     oldest: float
     full_in: float | None

@@ -77,12 +77,14 @@ def render(told: Mapping[str, Any], width: int) -> "RenderableType":
     head.append("ready" if ready else "not ready", "green" if ready else "bold red")
     lines = [head, *(Text(printable(reason), "red") for reason in told["reasons"])]
     room = "" if spool["full_in"] is None else f", full in {brief_seconds(spool['full_in'])}"
-    behind = f", {printable(spool['filled_by'])} is furthest behind" if spool["filled_by"] else ""
+    whose = f", most of it for {printable(spool['filled_by'])}" if spool["filled_by"] else ""
+    aside = spool.get("parked_bytes", 0)  # a service of an older version does not say it
+    held, parked = spool["bytes"] - aside, f", {_size(aside)} more for parked sinks" if aside else ""
     lines += [
         Text(f"in   {_rates(told['accepted'])}"),
         Text(f"out  {_rates(told['delivered'])}"),
         Text(
-            f"spool {_size(spool['bytes'])} of {_size(spool['max_bytes'])}{room}{behind};"
+            f"spool {_size(held)} of {_size(spool['max_bytes'])}{room}{whose}{parked};"
             f" oldest undelivered {brief_seconds(spool['oldest'])}"
         ),
         Text(f"dead letters waiting: {told['letters'].get('waiting', 0):,}"),

@@ -14,7 +14,7 @@ from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.telemetry.history import History, quantile
 from ingestd.telemetry.metrics import ATTEMPT_BOUNDS
 
-_NOW_S, _FEW_MINUTES_S, _HOUR_S = 10.0, 300.0, 3600.0
+_NOW_S, _TREND_S, _FEW_MINUTES_S, _HOUR_S = 10.0, 30.0, 300.0, 3600.0
 
 
 def sample(service: Service) -> None:
@@ -26,6 +26,7 @@ def sample(service: Service) -> None:
         "accepted": service.metrics.ledger.accepted,
         "delivered": service.metrics.ledger.delivered,
         "spool": service.ingest.spool.bytes,
+        "held": service.ingest.spool.bytes - service.ingest.pressure.parked_bytes,
     }
     for runner in service.pipeline.runners:
         values[f"sink {runner.name}"] = runner.ledger.delivered
@@ -111,21 +112,21 @@ def _producer(service: Service, name: str, events: int) -> ProducerView:
 
 
 def _spool(service: Service) -> SpoolView:
+    """What only parked sinks wait for fills nothing: see ``intake/parking.py``."""
     spool, pressure = service.ingest.spool, service.ingest.pressure
-    growth = service.history.slope("spool", _FEW_MINUTES_S)
-    left = pressure.max_bytes - spool.bytes
-    behind = {feed.source.sink: feed.source.behind_chunks for feed in service.ingest.feeds}
-    for runner in service.pipeline.runners:
-        behind[runner.name] += len(spool.cursors[runner.name].open)
-    furthest = max(behind, key=lambda name: behind[name], default=None)
+    growth = service.history.slope("held", _TREND_S)
+    left = pressure.max_bytes - (spool.bytes - pressure.parked_bytes)
+    waits = {one.name: spool.cursors[one.name].bytes for one in service.pipeline.runners if not one.parked}
+    fullest = max(waits, key=lambda name: waits[name], default=None)
     blocked = service.pipeline.database.blocked
     return SpoolView(
         events=spool.events,
         bytes=spool.bytes,
+        parked_bytes=pressure.parked_bytes,
         max_bytes=pressure.max_bytes,
         oldest=round(read_gauges(service).oldest_s, 1),
         full_in=round(max(0.0, left / growth)) if growth > 0 else None,
-        filled_by=furthest if spool.bytes and furthest and behind[furthest] else None,
+        filled_by=fullest if fullest and waits[fullest] else None,
         blocked=str(blocked) if blocked else None,
     )
 

@@ -165,11 +165,13 @@ def _redacted(shown: dict[str, Any], paths: Sequence[Path]) -> dict[str, Any]:
     left = {name: value for name, value in shown.items() if name != "payload_base64"}
     for name in {"detail", "cause", "error"} & left.keys():
         left[name] = "not shown: it may hold what admin.redact names"
+    if "what" in left and left.get("why"):  # a step of an event
+        left["why"] = f"{left['why'].partition(':')[0]}: not shown"
     if "values" in left:
         left["values"] = []
     if "payload" in left:
         left["payload"] = mask_text(left["payload"], paths)
-    for name in {"letters", "attempts"} & left.keys():
+    for name in {"letters", "attempts", "steps"} & left.keys():
         if isinstance(left[name], list):  # of a letter it is how many
             left[name] = [_redacted(one, paths) for one in left[name]]
     return left

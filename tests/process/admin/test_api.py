@@ -1,5 +1,6 @@
 """The JSON API of the admin address is what its document says, whoever asks for what."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -100,6 +101,13 @@ async def test_a_program_looks_corrects_and_sends(place: Place) -> None:
             overview = (await client.get("/v1/overview")).json()
             assert [one["name"] for one in overview["sinks"]] == ["ingest_api"]
             assert [one["name"] for one in overview["producers"]] == ["crm"]
+            parked = await client.post("/v1/sinks/ingest_api/park", headers=anna)
+            assert parked.json()["words"] == ["ingest_api is parked: nothing is sent to it"]
+            assert (await post(serving.ingest_port, [event(9)], token=CRM)).status == 202
+            await serving.until(lambda told: told["spool"]["events"] == 1)
+            while not (spool := (await client.get("/v1/overview")).json()["spool"])["parked_bytes"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            assert (spool["filled_by"], spool["full_in"]) == (None, None), "it takes no room from the others"
 
 
 FORM = "application/x-www-form-urlencoded"

@@ -47,7 +47,14 @@ TOLD: dict[str, Any] = {
     "reasons": ["spool: holds all it may"],
     "accepted": RATES,
     "delivered": RATES,
-    "spool": {"bytes": 2**30, "max_bytes": 2**32, "oldest": 61.0, "full_in": 7200.0, "filled_by": "north"},
+    "spool": {
+        "bytes": 2**30,
+        "parked_bytes": 2**29,
+        "max_bytes": 2**32,
+        "oldest": 61.0,
+        "full_in": 7200.0,
+        "filled_by": "north",
+    },
     "sinks": [SINK, WELL],
     "producers": [{"name": "crm", "accepted": 5, "rates": RATES}],
     "letters": {"waiting": 17},
@@ -62,6 +69,7 @@ def test_every_line_fits_and_tells_why_a_sink_does_not_work(width: int) -> None:
     assert max(map(len, shown.splitlines())) <= width
     flat = " ".join(shown.split())
     told = ["not ready", "spool: holds all it may", "away 1h 21m", "12 ms", "full in 2h 0m", "12,345"]
+    told += ["spool 512MiB of 4GiB", "most of it for north", "512MiB more for parked sinks"]
     assert [words for words in [*told, "crm", "503 from"] if words not in flat] == []
 
 
