@@ -29,7 +29,7 @@ def place(state_dir: str | None, config_file: str | None, *, sandbox: bool) -> s
     if settings.spool.kind == "nats":
         raise UserError(
             "with spool.kind = 'nats' edges and workers have no state directory, and this command is"
-            " not there: see `ingestd spool stat` and `ingestd workers`"
+            " not there: see `ingestd spool stat`, `ingestd workers` and `ingestd dlq`"
         )
     return str(find_state_directory(settings))
 

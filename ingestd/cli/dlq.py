@@ -1,15 +1,17 @@
 """``ingestd dlq``: the dead-letter store for people. Parses and prints; the work is in ``app/letters/``."""
 
 import json
+import os
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ingestd.cli.options import F, api_options, common_options, overrides, state_options
+from ingestd.cli.options import F, api_options, common_options, overrides, spool_options, state_options
 from ingestd.cli.say import say
 from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
@@ -77,36 +79,40 @@ def dlq() -> None:
 @click.option(
     "--limit", type=click.IntRange(1), default=50, show_default=True, help="The most that are listed."
 )
-@state_options
+@spool_options
 @_as_json
-def list_letters(group: bool, limit: int, as_json: bool, state_dir: str | None, **which: Any) -> None:
+def list_letters(
+    group: bool, limit: int, as_json: bool, state_dir: str | None, settings: Any, **which: Any
+) -> None:
     """List dead letters, or groups of like failures."""
     from ingestd.app.letters import letters
     from ingestd.cli import tables
 
-    if group:
-        groups = letters.groups(state_dir, letters.make_filter(**which), now=time.time())
-        tables.print_groups(groups, as_json=as_json, now=time.time())
-    else:
-        where = letters.make_filter(**which)
+    where = letters.make_filter(**which)
+    with _directory(state_dir, settings, where) as state_dir:
+        if group:
+            groups = letters.groups(state_dir, where, now=time.time())
+            tables.print_groups(groups, as_json=as_json, now=time.time())
+            return
         with letters.find(state_dir, where, limit=limit, now=time.time()) as (found, total):
             tables.print_letters(found, total, as_json=as_json, now=time.time())
 
 
 @dlq.command()
 @click.argument("number", type=int, metavar="ID")
-@state_options
+@spool_options
 @_as_json
 @click.option("--payload", "payload_only", is_flag=True, help="The payload's bytes alone, to edit.")
-def show(number: int, state_dir: str | None, as_json: bool, payload_only: bool) -> None:
+def show(number: int, state_dir: str | None, settings: Any, as_json: bool, payload_only: bool) -> None:
     """Show one letter: payload, reason, answer, attempts."""
     from ingestd.app.letters import letters
     from ingestd.cli import tables
 
-    if payload_only:
-        sys.stdout.buffer.write(letters.payload(state_dir, number))
-    else:
-        tables.print_letter(letters.get(state_dir, number), as_json=as_json)
+    with _directory(state_dir, settings) as state_dir:
+        if payload_only:
+            sys.stdout.buffer.write(letters.payload(state_dir, number))
+        else:
+            tables.print_letter(letters.get(state_dir, number), as_json=as_json)
 
 
 @dlq.command()
@@ -143,6 +149,8 @@ def retry(
     Beside a process that uses the same state directory the letters are marked, and that process sends
     them within seconds.
     """
+    from dataclasses import asdict
+
     from ingestd.app.letters import letters
     from ingestd.app.letters import retry as letter_retry
 
@@ -159,11 +167,21 @@ def retry(
         from ingestd.app.letters.correction import jq_edit
 
         edit = jq_edit(expression)
+    where = letters.make_filter(ids=ids, **which)
+    corrected = _read_payload(edit_file) if edit_file else None
+    if settings := _on_nats(config_file):
+        from ingestd.app.cluster import letters as cluster
+
+        if sandbox:
+            raise click.UsageError("--sandbox does not go with a spool on NATS: its workers send the letters")
+        again = cluster.retry(settings, where, payload=corrected, edit=edit, dry_run=dry_run)
+        click.echo(json.dumps(asdict(again)) if as_json else again.words())
+        raise SystemExit(again.exit_code)
     result = letter_retry.retry(
-        letters.make_filter(ids=ids, **which),
+        where,
         overrides(**given),
         config_file=config_file,
-        payload=_read_payload(edit_file) if edit_file else None,
+        payload=corrected,
         dry_run=dry_run,
         edit=edit,
         sandbox=sandbox,
@@ -177,17 +195,20 @@ def retry(
 @_filters
 @_state
 @click.option("--output", type=click.Path(path_type=Path), help="A file instead of standard output.")
-@state_options
+@spool_options
 @click.option(
     "--json", "as_json", is_flag=True, help="Whole letters with their reasons, one JSON object a line."
 )
-def export(output: Path | None, state_dir: str | None, as_json: bool, **which: Any) -> None:
+def export(output: Path | None, state_dir: str | None, settings: Any, as_json: bool, **which: Any) -> None:
     """Write payloads as NDJSON, one a line, as `ingestd replay` reads them back."""
     from ingestd.app.letters import letters
 
     where = letters.make_filter(**which)
     try:
-        with output.open("wb") if output else nullcontext(sys.stdout.buffer) as stream:
+        with (
+            output.open("wb") if output else nullcontext(sys.stdout.buffer) as stream,
+            _directory(state_dir, settings, where) as state_dir,
+        ):
             count, bent = letters.export(state_dir, where, stream, as_json=as_json, now=time.time())
     except BrokenPipeError:
         raise
@@ -227,11 +248,17 @@ def park(ids: tuple[int, ...], everything: bool, state_dir: str | None, as_json:
 @_filters
 @click.option("--all", "everything", is_flag=True, help="All letters of that state.")
 @_state
-@state_options
+@spool_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_as_json
 def purge(
-    ids: tuple[int, ...], everything: bool, state_dir: str | None, yes: bool, as_json: bool, **which: Any
+    ids: tuple[int, ...],
+    everything: bool,
+    state_dir: str | None,
+    settings: Any,
+    yes: bool,
+    as_json: bool,
+    **which: Any,
 ) -> None:
     """Delete letters for good. Asks first. What a running process is sending at that moment stays."""
     from ingestd.app.letters import letters
@@ -246,9 +273,37 @@ def purge(
         click.confirm(f"Delete {count} letters for good?", abort=True, err=True)
 
     where = letters.make_filter(ids=ids, **which)
+    if settings:
+        from ingestd.app.cluster import letters as cluster
+
+        deleted = cluster.purge(settings, where, confirm=None if yes else confirm)
+        tables.print_purged(deleted, 0, interrupted=False, as_json=as_json)
+        return
     done = letter_purge.purge(state_dir, where, confirm=None if yes else confirm)
     tables.print_purged(done.deleted, done.left, interrupted=done.interrupted, as_json=as_json)
     raise SystemExit(130 if done.interrupted else 0)
+
+
+@contextmanager
+def _directory(state_dir: str | None, settings: Any, where: Any = None) -> Iterator[str | None]:
+    """Where the letters are; those of a spool on NATS for as long as they are looked at."""
+    if not settings:
+        yield state_dir
+        return
+    from ingestd.app.cluster.letters import snapshot
+
+    with snapshot(settings, where) as directory:
+        yield str(directory)
+
+
+def _on_nats(config_file: str | None) -> Any:
+    """The settings where the spool is on NATS; else None."""
+    if not (config_file or os.environ.get("INGESTD_SPOOL_KIND")):
+        return None
+    from ingestd.config import load
+
+    settings = load(config_file, {})
+    return settings if settings.spool.kind == "nats" else None
 
 
 def _read_payload(path: str) -> bytes:

@@ -59,6 +59,7 @@ class StreamNames(NamedTuple):
         return f"ingestd.{self.spool}.f.{share.sink}.{share.where}"
 
     def letter(self, sink: str, reason: str, letter_id: str) -> str:
+        """``*`` for any of them; an event that was rejected before routing has no sink."""
         return f"ingestd.{self.spool}.d.{sink or '-'}.{reason}.{letter_id}"
 
     @property

@@ -153,10 +153,16 @@ class ShareFeed:
     def _send_again(self, chunk: Chunk, positions: Positions, batch_id: str) -> None:
         """Dead letters that somebody sends again: they pass the window by. Those of one request that may have
         arrived are that request, under its key."""
-        self._window.reclaim(digest for digest in pick(chunk.digests, positions) if digest)
-        if not batch_id:
-            self._batch(chunk, [*positions])
+        if not batch_id or len(positions) < len(chunk.events):
+            again = [at for at in positions if self._is_known(chunk.digests[at])]
+            if again:  # their producers have sent them again meanwhile
+                self._events.duplicates(chunk, len(again))
+                self._journal.dismissed(chunk, again, now=self._clock.wall())
+            if left := [at for at in positions if at not in again]:
+                self._window.reclaim(digest for digest in pick(chunk.digests, left) if digest)
+                self._batch(chunk, left)
             return
+        self._window.reclaim(digest for digest in pick(chunk.digests, positions) if digest)
         batch = Batch(
             chunk.events,
             chunk.digests,
@@ -167,6 +173,9 @@ class ShareFeed:
         batch.ambiguous = True
         self._recorder.started(len(positions))
         self._lane.resubmit(batch)
+
+    def _is_known(self, digest: bytes | None) -> bool:
+        return digest is not None and self._window.state_of_digest(digest) == "known"
 
     def _refuse(self, delivery: ShareDelivery, why: str) -> None:
         """A message that is no chunk: nobody but edges should write there."""

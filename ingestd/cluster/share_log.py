@@ -4,22 +4,16 @@ Each append names the one before it (``Nats-Expected-Last-Subject-Sequence``), s
 thought dead, and goes on, writes nothing more: it is fenced. A request goes out only behind such an append.
 """
 
-import asyncio
-from collections.abc import Mapping
-from typing import Any
-
 import msgspec
 
 from ingestd.cluster.chunk_message import ID
+from ingestd.cluster.direct_read import read_messages
 from ingestd.cluster.names import Share, StreamNames
-from ingestd.core.clock import Clock, wait_until_set
+from ingestd.core.clock import Clock
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 
 _WRONG_SEQUENCE = 10071
-_READ_AT_ONCE = 200
-_READ_BYTES = 8 * 1024 * 1024
-_SILENT_S = 10.0
 _AGAIN_S = 0.1
 _TRY_S = 15.0
 
@@ -151,48 +145,17 @@ class ShareLog:
     async def read(self, *, first: int = 1) -> list[LoggedRecord]:
         """All records from a sequence on, oldest first. Raises BrokerAway."""
         found: list[LoggedRecord] = []
-        while True:
-            messages, more = await self._read_some(first)
+        groups = read_messages(self._connection, self._names.frozen, self._subject, self._clock, first=first)
+        async for messages in groups:
             for sequence, data in messages:
                 found.append(LoggedRecord(sequence, _decode(data), len(data)))
-                first = sequence + 1
-            if not more:
-                self.last = found[-1].sequence if found else self.last
-                return found
-
-    async def _read_some(self, first: int) -> tuple[list[tuple[int, bytes]], bool]:
-        messages: list[tuple[int, bytes]] = []
-        ended, left = asyncio.Event(), 0
-
-        def hear(one: Any) -> None:
-            nonlocal left
-            headers = _plain(one.headers or {})
-            if headers.get("Status"):
-                left = int(headers.get("Nats-Num-Pending", 0))
-                ended.set()
-            else:
-                messages.append((int(headers["Nats-Sequence"]), one.data))
-
-        inbox = await self._connection.listen(hear)
-        try:
-            asked = {"seq": first, "next_by_subj": self._subject, "batch": _READ_AT_ONCE}
-            asked["max_bytes"] = _READ_BYTES
-            subject = f"{self._connection.api_prefix}.DIRECT.GET.{self._names.frozen}"
-            await self._connection.publish(subject, msgspec.json.encode(asked), inbox)
-            if not await wait_until_set(ended, _SILENT_S, self._clock):
-                raise BrokerAway(f"{self._subject}: the server does not give its records")
-        finally:
-            await self._connection.unlisten(inbox)
-        return messages, left > 0 and bool(messages)
+        self.last = found[-1].sequence if found else self.last
+        return found
 
     async def purge(self, before: int) -> None:
         """Forget the records before a sequence. Raises BrokerAway, JetStreamError."""
         body = {"filter": self._subject, "seq": before}
         await self._connection.ask(f"STREAM.PURGE.{self._names.frozen}", body)
-
-
-def _plain(headers: Mapping[Any, str]) -> dict[str, str]:
-    return {str(getattr(name, "value", name)): value for name, value in headers.items()}
 
 
 async def last_record(connection: NatsConnection, names: StreamNames, share: Share) -> Record | None:

@@ -32,30 +32,32 @@ _MOST_MEMBERS = 10_000
 def init(settings: Settings) -> bool:
     """Make the streams and what all edges and workers have in common. False: all of it was there. Raises
     UserError."""
-    return _on_nats(settings, lambda connection: installation.create(connection, settings, system_rng()))
+    return on_nats(settings, lambda connection: installation.create(connection, settings, system_rng()))
 
 
 def check(settings: Settings) -> list[Finding]:
     """What the server's settings make of the promise. Raises UserError where it is out of reach."""
-    return _on_nats(settings, lambda connection: _check(connection, settings))
+    return on_nats(settings, lambda connection: _check(connection, settings))
 
 
 def stat(settings: Settings) -> dict[str, Any]:
     """How much waits, and what became of the rest, for every sink; for machines. Raises UserError."""
-    return _on_nats(settings, lambda connection: _stat(connection, settings))
+    return on_nats(settings, lambda connection: _stat(connection, settings))
 
 
 def workers(settings: Settings) -> dict[str, Any]:
     """Who is there, and who owns which share of which sink; for machines. Raises UserError."""
-    return _on_nats(settings, lambda connection: _workers(connection, settings))
+    return on_nats(settings, lambda connection: _workers(connection, settings))
 
 
 def forget(settings: Settings, sink: str) -> None:
     """Events need not wait for a sink any more. Raises UserError: there is none, or a worker sends to it."""
-    _on_nats(settings, lambda connection: _forget(connection, settings, sink))
+    on_nats(settings, lambda connection: _forget(connection, settings, sink))
 
 
-def _on_nats(settings: Settings, work: Callable[[NatsConnection], Awaitable[T]]) -> T:
+def on_nats(settings: Settings, work: Callable[[NatsConnection], Awaitable[T]]) -> T:
+    """Do ``work`` with a connection of its own. Raises UserError."""
+
     async def connected() -> T:
         async with open_connection(settings) as connection:
             try:

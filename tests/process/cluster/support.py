@@ -38,6 +38,7 @@ class Cluster:
         partitions: int = 4,
         max_bytes: str = "64MiB",
         more: str = "",
+        delivery: str = "",
     ) -> None:
         self.directory = directory
         self.nats = nats
@@ -50,7 +51,7 @@ class Cluster:
         self.config.write_text(
             f'[spool]\nkind = "nats"\nservers = ["{nats.url}"]\nname = "{name}"\npartitions = {partitions}\n'
             f'max_bytes = "{max_bytes}"\n'
-            f'[delivery]\norder_by = "{GROUP}"\n[batch]\nmax_age = "20ms"\n{more}\n{tables}'
+            f'[delivery]\norder_by = "{GROUP}"\n{delivery}\n[batch]\nmax_age = "20ms"\n{more}\n{tables}'
         )
         self.edges: list[Serving] = []
 

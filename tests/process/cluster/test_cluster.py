@@ -30,6 +30,7 @@ class StrictApi(Receiver):
         self.taken: list[bytes] = []
         self.came: list[tuple[float, str]] = []
         self.refuse = b"nothing"
+        self.lies = False
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -41,6 +42,8 @@ class StrictApi(Receiver):
         if is_new and self.refuse not in request.body:
             self.taken += events_of(request)
         await self.gate.wait()
+        if self.lies:
+            return Reply(503)
         return Reply(400 if self.refuse in request.body else 200)
 
 
@@ -143,6 +146,47 @@ async def test_a_copy_is_known_at_any_edge_and_after_a_take_over_and_a_failed_ev
             await both.stop()
 
 
+async def test_letters_are_looked_at_corrected_sent_again_and_purged(tmp_path: Path) -> None:
+    delivery = 'give_up_after = "1s"\nbackoff_base = "50ms"\nbackoff_cap = "100ms"\ncircuit_threshold = 1000'
+    more = "[ingest]\nkeep_rejected = true"
+    async with (
+        StrictApi() as api,
+        one_sink(tmp_path, api, more=more, delivery=delivery, partitions=1) as cluster,
+        cluster.start() as both,
+    ):
+        api.refuse = b"i-000007"
+        assert (await post(both.ingest_port, [*events(20), INVALID])).status == 202
+        assert (await settled(cluster))["dead_lettered"] == 1
+        api.lies = True  # it takes what comes, and says 503
+        assert (await post(both.ingest_port, events(10, first=100))).status == 202
+        await until(lambda: len(api.taken) == 29)
+        assert (await settled(cluster))["dead_lettered"] == 11
+        groups = (await cluster.json("dlq", "list", "--group"))["groups"]
+        counts = sorted((one["sink"] or "-", one["count"]) for one in groups)
+        assert counts == [("-", 1), ("one", 1), ("one", 10)]
+        (refused,) = (await cluster.json("dlq", "list", "--reason", "refused"))["letters"]
+        shown = await cluster.json("dlq", "show", str(refused["id"]))
+        assert (shown["event_id"], shown["sink"]) == ("i-000007", "one")
+        api.lies, count = False, len(api.came)
+        again = await cluster.json("dlq", "retry", "--reason", "gave_up")
+        assert (again["sent"], again["risky"], again["invalid"]) == (10, 0, {})
+        (tmp_path / "corrected").write_bytes(shown["payload"].replace("i-000007", "i-000777").encode())
+        code, out, _ = await cluster.command(
+            "dlq", "retry", str(refused["id"]), "--edit", str(tmp_path / "corrected")
+        )
+        assert (code, out) == (0, "1 letter put into the spool again, 0 not valid\n")
+        await until(lambda: len(api.taken) == 30)
+        sink = await settled(cluster)
+        assert (sink["accepted"], sink["delivered"], sink["dead_lettered"]) == (41, 30, 11)
+        names = [name for _, name in api.came[count:]]
+        assert names[0] in {name for _, name in api.came[:count]}, "the request that may have been taken"
+        assert all(len(bodies) == 1 for bodies in api.bodies.values())
+        code, _, _ = await cluster.command("dlq", "purge", "--all", "--yes")
+        assert code == 0
+        assert (await cluster.json("dlq", "list"))["letters"] == []
+        await both.stop()
+
+
 async def test_a_full_stream_and_a_broker_that_is_away_are_told_with_503(tmp_path: Path) -> None:
     async with (
         EventApi() as api,
@@ -234,7 +278,7 @@ async def test_what_differs_from_the_spool_is_refused_in_words(tmp_path: Path, n
     ):
         code, _, err = await found.command("run", "--worker", "--admin-listen", "127.0.0.1:0")
         assert (code, words in err) == (2, True), err
-    code, _, err = await first.command("dlq", "list")
+    code, _, err = await first.command("dlq", "park", "--all")
     assert code == 2
     assert "spool.kind = 'nats'" in err
 

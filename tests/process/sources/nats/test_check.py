@@ -94,4 +94,4 @@ async def test_what_is_not_there_is_told(
     assert told(findings, "warn", "events come unencrypted: give servers as tls://")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     findings = await found(tmp_path, 'stream = "S"', online=False)
-    assert findings == [("FAIL", "NATS needs nats-py: pip install 'ingestd[nats]'")]
+    assert findings == [("FAIL", "[ingest.nats] needs nats-py: pip install 'ingestd[nats]'")]

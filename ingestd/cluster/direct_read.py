@@ -1,0 +1,61 @@
+"""Reads the messages of a subject, oldest first, without a consumer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import msgspec
+
+from ingestd.core.clock import Clock, wait_until_set
+from ingestd.sources.broker.source import BrokerAway
+from ingestd.sources.nats.connection import NatsConnection
+
+_AT_ONCE = 200
+_BYTES = 8 * 1024 * 1024
+_SILENT_S = 10.0
+
+SequencedMessage = tuple[int, bytes]
+"""(sequence in its stream, data)."""
+
+
+async def read_messages(
+    connection: NatsConnection, stream: str, subject: str, clock: Clock, *, first: int = 1
+) -> AsyncIterator[list[SequencedMessage]]:
+    """By groups, from a sequence on, to the end. ``subject`` may have wildcards. Raises BrokerAway."""
+    more = True
+    while more:
+        messages, more = await _read_some(connection, stream, subject, clock, first)
+        if messages:
+            yield messages
+            first = messages[-1][0] + 1
+
+
+async def _read_some(
+    connection: NatsConnection, stream: str, subject: str, clock: Clock, first: int
+) -> tuple[list[SequencedMessage], bool]:
+    messages: list[SequencedMessage] = []
+    ended, left = asyncio.Event(), 0
+
+    def hear(one: Any) -> None:
+        nonlocal left
+        headers = _plain(one.headers or {})
+        if headers.get("Status"):
+            left = int(headers.get("Nats-Num-Pending", 0))
+            ended.set()
+        else:
+            messages.append((int(headers["Nats-Sequence"]), one.data))
+
+    inbox = await connection.listen(hear)
+    try:
+        asked = {"seq": first, "next_by_subj": subject, "batch": _AT_ONCE, "max_bytes": _BYTES}
+        where = f"{connection.api_prefix}.DIRECT.GET.{stream}"
+        await connection.publish(where, msgspec.json.encode(asked), inbox)
+        if not await wait_until_set(ended, _SILENT_S, clock):
+            raise BrokerAway(f"{stream}: the server does not give the messages of {subject}")
+    finally:
+        await connection.unlisten(inbox)
+    return messages, left > 0 and bool(messages)
+
+
+def _plain(headers: Mapping[Any, str]) -> dict[str, str]:
+    return {str(getattr(name, "value", name)): value for name, value in headers.items()}
