@@ -6,6 +6,7 @@ import random
 from asyncio import base_events
 from collections.abc import Callable
 from inspect import CORO_CREATED, getcoroutinestate
+from types import CoroutineType
 from typing import Any
 
 _ALIKE_S = 1e-9
@@ -124,8 +125,8 @@ class VirtualLoop(base_events.BaseEventLoop):
 
 
 def _has_begun(task: "asyncio.Task[Any]") -> bool:
-    coroutine: Any = task.get_coro()
-    return getcoroutinestate(coroutine) != CORO_CREATED
+    coroutine = task.get_coro()  # or what closes a generator
+    return not isinstance(coroutine, CoroutineType) or getcoroutinestate(coroutine) != CORO_CREATED
 
 
 class VirtualClock:

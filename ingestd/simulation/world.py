@@ -133,6 +133,7 @@ class SimulatedWorld:
 
     def purged(self, sink: str, payload: bytes) -> None:
         self._purged |= {(sink, number) for number in _numbers_in(payload)}
+        self._note_letters([(sink, payload, "purged")])  # it may have come and gone in one life
 
     def edited(self, number: int, payload: bytes) -> None:
         self._edited.setdefault(number, []).append(payload)
