@@ -82,6 +82,26 @@ class NatsServer:
 
 
 @contextmanager
+def nats_servers(directory: Path, count: int, jetstream: str = "") -> Iterator[list[NatsServer]]:
+    """A cluster of them, each with a name."""
+    ports = [free_port() for _ in range(count)]
+    routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
+    servers = []
+    for number, port in enumerate(ports):
+        lines = (
+            f'server_name: n{number}\ncluster {{ name: c, listen: "127.0.0.1:{port}", routes: [{routes}] }}'
+        )
+        servers.append(NatsServer(directory / f"n{number}", lines, jetstream))
+    try:
+        for server in servers:
+            server.start()
+        yield servers
+    finally:
+        for server in servers:
+            server.stop()
+
+
+@contextmanager
 def nats_server(directory: Path, settings: str = "", jetstream: str = "") -> Iterator[NatsServer]:
     server = NatsServer(directory, settings, jetstream)
     server.start()

@@ -23,7 +23,8 @@ def main(words: list[str] | None = None) -> int:
     ends = time.monotonic() + options.seconds
     while time.monotonic() < ends:
         directory = Path(tempfile.mkdtemp(prefix="ingestd-cluster-"))
-        verdict, done = asyncio.run(play(directory, seed, min(options.round, ends - time.monotonic())))
+        seconds = min(options.round, ends - time.monotonic())
+        verdict, done = asyncio.run(play(directory, seed, seconds, servers=options.servers))
         print(f"seed {seed}: {verdict} {dict(done)}", flush=True)
         if verdict.good:
             shutil.rmtree(directory)
@@ -41,6 +42,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.process.cluster", description=__doc__)
     parser.add_argument("--seconds", type=float, default=300.0, help="no round begins after them")
     parser.add_argument("--round", type=float, default=20.0, help="seconds of faults in a round")
+    parser.add_argument("--servers", type=int, default=1, help="of NATS; 3: each stream on all of them")
     parser.add_argument("--seed", type=int, default=random.randrange(10**9), help="of the first round")
     return parser.parse_args(words)
 

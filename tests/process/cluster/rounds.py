@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.event_api import key
 from tests.machine import patience
-from tests.nats_server import NatsServer, nats_server
+from tests.nats_server import NatsServer, nats_servers
 from tests.process.cluster.support import ALWAYS, AnyEdge, Cluster, ClusterProducer, dead_letters
 from tests.process.soak.api import Api as SoakApi
 from tests.process.soak.api import SinkApi
@@ -78,17 +78,23 @@ class Member:
 
 
 async def play(
-    directory: Path, seed: int, seconds: float, *, producers: int = 3, faults: tuple[str, ...] = FAULTS
+    directory: Path,
+    seed: int,
+    seconds: float,
+    *,
+    producers: int = 3,
+    faults: tuple[str, ...] = FAULTS,
+    servers: int = 1,
 ) -> tuple[Verdict, Counter[str]]:
     """One run; what was done is counted by its name."""
     rng = random.Random(seed)
     done: Counter[str] = Counter()
     verdict = Verdict()
     sinks = {"one": SinkApi(slow_s=0.02), "two": SinkApi(trouble=0.02)}
-    with nats_server(directory / "nats", jetstream=ALWAYS) as nats:
+    with nats_servers(directory / "nats", servers, ALWAYS if servers == 1 else "") as nats:
         async with TwoFacedApi(sinks, rng, directory / "api", lies=0.05) as api:
             cluster = Cluster(directory, nats, api.url, {"one": "", "two": 'order_by = ""'})
-            await cluster.init()
+            await _init(cluster)
             edges = AnyEdge(rng)
             members = [
                 Member(cluster, flag, f"{flag} {n}") for flag in ("--edge", "--worker") for n in (1, 2)
@@ -107,16 +113,21 @@ async def play(
                 done[fault] += 1
                 verdict.kills += 1
                 await _do(fault, members, edges, nats, rng)
+                if fault != "kill broker":
+                    _balance(await cluster.json("spool", "stat"), verdict)
             stop.set()
             await asyncio.wait_for(asyncio.gather(*works), patience(60))
             for one in makers:
                 verdict.problems += one.problems
             stat = await _until_settled(cluster, members)
             verdict.lives = len(members) + sum(done[f"kill {what}"] for what in ("edge", "worker"))
-            letters = await dead_letters(nats.url, "t")
+            letters = await dead_letters([one.url for one in nats], "t")
             acknowledged = [event for one in makers for event in one.acknowledged]
             judge(acknowledged, sinks, letters, ordered=["one"], verdict=verdict)
             _balance(stat, verdict)
+            given = sum(len(one.acknowledged) + one.copies for one in makers)
+            if stat["sinks"][0]["accepted"] < given:
+                verdict.problems.append(f"{given} events were answered for, and the ledger has {stat}")
             done["503 to what it took"] = api.lied
             done["copies"] = sum(one.copies for one in makers)
             done["repeats of a key"] = api.repeats
@@ -125,13 +136,25 @@ async def play(
     return verdict, done
 
 
+async def _init(cluster: Cluster) -> None:
+    """Of several servers it takes seconds until they have a leader."""
+    until = time.monotonic() + patience(30)
+    while True:
+        code, out, err = await cluster.command("spool", "init")
+        if code == 0:
+            return
+        assert time.monotonic() < until, (out, err)
+        await asyncio.sleep(0.2)
+
+
 async def _do(
-    fault: str, members: list[Member], edges: AnyEdge, nats: NatsServer, rng: random.Random
+    fault: str, members: list[Member], edges: AnyEdge, nats: list[NatsServer], rng: random.Random
 ) -> None:
     if fault == "kill broker":
-        nats.kill()
-        await asyncio.sleep(rng.uniform(0, 0.5))
-        nats.start()
+        server = rng.choice(nats)
+        server.kill()
+        await asyncio.sleep(rng.uniform(0, 0.5 if len(nats) == 1 else 2.0))
+        server.start()
         return
     verb, what = fault.split()
     member = rng.choice(members[:2] if what == "edge" else members[2:])
