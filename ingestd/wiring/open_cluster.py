@@ -89,6 +89,10 @@ async def open_sink_parts(
 ) -> AsyncIterator[dict[str, SinkParts]]:
     """What a worker sends with, by sink; its clients are closed when it is left. Raises UserError."""
     check_worker(settings)
+    if "'ref:" in str(settings.sinks):  # few refer to what the API has
+        from ingestd.wiring.references import look_up
+
+        settings = await look_up(settings, login, clock=clock)
     context = SinkContext(
         settings=settings,
         login=login,

@@ -2,9 +2,19 @@
 
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from pathlib import Path
 
-from ingestd.app.checks import brokers, configuration, installation, listening, state, tracing, transforms
+from ingestd.app.checks import (
+    brokers,
+    configuration,
+    installation,
+    listening,
+    shared_spool,
+    state,
+    tracing,
+    transforms,
+)
 from ingestd.app.checks.finding import Finding, Level, fail, ok, warn
 from ingestd.config import (
     Login,
@@ -76,7 +86,7 @@ async def check_all(
         ("secret files", lambda: configuration.check_secret_files(settings, origins)),
         ("schema", lambda: configuration.check_schema(settings)),
         ("transforms", lambda: transforms.check_transforms(settings)),
-        ("state directory", lambda: state.check_state(directory, settings.spool, sinks, clock)),
+        ("state directory", lambda: _check_spool(settings, directory, sinks, clock)),
         ("ports", lambda: listening.check_ports(settings, holder=holder_of(directory))),
         ("brokers", lambda: brokers.check_brokers(settings)),
         ("tracing", lambda: tracing.check_tracing(settings)),
@@ -99,6 +109,15 @@ async def check_all(
     if online:
         async for finding in _check_online(settings, usable, clock, ask_organization=as_doctor):
             yield report.add(finding, online=True)
+
+
+def _check_spool(
+    settings: Settings, directory: Path, sinks: Collection[str], clock: Clock
+) -> Iterable[Finding]:
+    """Edges and workers have no state directory."""
+    if settings.spool.kind == "nats":
+        return shared_spool.check_shared_spool(settings)
+    return state.check_state(directory, settings.spool, sinks, clock)
 
 
 def _resolve(settings: Settings) -> tuple[Login | None, str]:
@@ -162,3 +181,6 @@ async def _check_online(
         yield fail("api", str(error))
     async for finding in brokers.check_brokers_online(settings, clock):
         yield finding
+    if settings.spool.kind == "nats":
+        async for finding in shared_spool.check_shared_spool_online(settings):
+            yield finding

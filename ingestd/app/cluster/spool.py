@@ -1,24 +1,22 @@
 """``ingestd spool init | check | stat`` and ``ingestd workers`` where the spool is on JetStream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
 
-from ingestd.app.checks.finding import Finding, fail, ok, warn
+from ingestd.app.checks.finding import Finding
+from ingestd.app.cluster.judgement import judge_spool, open_connection
 from ingestd.app.event_loop import run_loop
 from ingestd.cluster import installation
 from ingestd.cluster.chunk_message import EVENTS
-from ingestd.cluster.edge_admission import MAX_CHUNK_BYTES
 from ingestd.cluster.membership import SILENT_S, Member, shares_of
 from ingestd.cluster.names import ALL, Share, StreamNames
 from ingestd.cluster.share_log import Reached, Record, last_record
 from ingestd.config import Settings
 from ingestd.core.clock import SystemClock, system_rng, wait_until_set
 from ingestd.core.errors import UserError
-from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
 from ingestd.telemetry.cluster_metrics import OUTCOMES
 
@@ -37,7 +35,7 @@ def init(settings: Settings) -> bool:
 
 def check(settings: Settings) -> list[Finding]:
     """What the server's settings make of the promise. Raises UserError where it is out of reach."""
-    return on_nats(settings, lambda connection: _check(connection, settings))
+    return on_nats(settings, lambda connection: judge_spool(connection, settings))
 
 
 def stat(settings: Settings) -> dict[str, Any]:
@@ -66,79 +64,6 @@ def on_nats(settings: Settings, work: Callable[[NatsConnection], Awaitable[T]]) 
                 raise UserError(f"NATS at {connection.shown}: {error}") from None
 
     return run_loop(connected)
-
-
-@asynccontextmanager
-async def open_connection(settings: Settings) -> AsyncIterator[NatsConnection]:
-    """Raises UserError."""
-    if settings.spool.kind != "nats":
-        raise UserError("the spool is not on NATS: set spool.kind = 'nats' in the configuration")
-    connection = NatsConnection(settings.spool, SystemClock(), lambda: None)
-    await connection.open()
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
-async def _check(connection: NatsConnection, settings: Settings) -> list[Finding]:
-    found = [ok("spool", f"NATS {'.'.join(map(str, connection.version))} at {connection.shown}")]
-    if connection.max_payload < 2 * MAX_CHUNK_BYTES:
-        found.append(
-            fail(
-                "spool",
-                f"max_payload is {connection.max_payload} bytes: a chunk takes up to {MAX_CHUNK_BYTES}, and a"
-                f" record as much; set it to {4 * MAX_CHUNK_BYTES} or more on the server",
-            )
-        )
-    replicas: list[int] = []
-    for config in installation.stream_configs(settings):
-        name = config["name"]
-        try:
-            there = (await connection.ask(f"STREAM.INFO.{name}"))["config"]
-        except JetStreamError as error:
-            if error.code not in NOT_FOUND:
-                raise
-            found.append(fail("spool", f"there is no stream {name}: `ingestd spool init` makes it"))
-            continue
-        found += _judge(name, config, there)
-        replicas.append(int(there.get("num_replicas") or 1))
-    if min(replicas, default=2) < 2:
-        found.append(
-            warn(
-                "spool",
-                "one server alone keeps the streams: unless it has sync_interval: always, which cannot be"
-                " seen from here, a power cut takes what was acknowledged since the last sync (by default 2"
-                " minutes); set that, or spool.replicas = 3",
-            )
-        )
-    try:
-        installation.check(await installation.load(connection, settings), settings)
-    except BrokerAway:
-        raise
-    except UserError as error:
-        found.append(fail("spool", str(error)))
-    return found
-
-
-def _judge(name: str, wanted: Mapping[str, Any], there: Mapping[str, Any]) -> list[Finding]:
-    found = []
-    if there.get("retention") != "limits" or there.get("max_age") or int(there.get("max_msgs", -1)) > 0:
-        found.append(
-            fail("spool", f"{name} forgets messages by itself: only ingestd may delete what is in it")
-        )
-    if there.get("discard") != "new":
-        found.append(fail("spool", f"{name}: discard is not new: a full stream would drop what waits"))
-    if there.get("storage") != "file":
-        found.append(fail("spool", f"{name} is in memory: a restart of the server takes all of it"))
-    replicas = int(there.get("num_replicas") or 1)
-    if replicas != wanted["num_replicas"]:
-        found.append(warn("spool", f"{name} has {replicas} replicas, spool.replicas is another number"))
-    if wanted.get("max_bytes") and int(there.get("max_bytes", -1)) != wanted["max_bytes"]:
-        found.append(
-            warn("spool", f"{name}: max_bytes is {there.get('max_bytes')}, spool.max_bytes another number")
-        )
-    return found or [ok("spool", f"stream {name}")]
 
 
 async def _stat(connection: NatsConnection, settings: Settings) -> dict[str, Any]:

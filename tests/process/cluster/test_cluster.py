@@ -278,6 +278,11 @@ async def test_what_differs_from_the_spool_is_refused_in_words(tmp_path: Path, n
     ):
         code, _, err = await found.command("run", "--worker", "--admin-listen", "127.0.0.1:0")
         assert (code, words in err) == (2, True), err
+    _, out, _ = await first.command("check", "--online")
+    assert "ok    spool            words at nats://" in out
+    assert "warn  spool            one server alone keeps the streams" in out
+    _, out, _ = await found.command("check")
+    assert "FAIL  spool            sinks.one.max_backlog is not there with spool.kind = 'nats'" in out
     code, _, err = await first.command("dlq", "park", "--all")
     assert code == 2
     assert "spool.kind = 'nats'" in err
