@@ -4,8 +4,10 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
-_LISTEN = re.compile(r"(?:\[([^\[\]\s]+)\]|([^\[\]:\s\x00-\x1f]+)):(\d{1,5})", re.ASCII)
-_USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
+from ingestd.core.regex import regex
+
+_LISTEN = regex(r"(?:\[([^\[\]\s]+)\]|([^\[\]:\s\x00-\x1f]+)):(\d{1,5})", re.ASCII)
+_USERINFO = regex(r"(?<=://)[^/?#\s]*@")
 
 
 def parse_listen(text: str) -> tuple[str, int]:

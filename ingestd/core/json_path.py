@@ -15,12 +15,14 @@ from urllib.parse import unquote
 
 import msgspec
 
+from ingestd.core.regex import regex
+
 Path = tuple[str, ...]
 """Names, from the outside in; digits are also places in an array. Empty: the value itself."""
 
 MAX_CHARS = 4_000
 _SHOWN = 60
-_STEP = re.compile(
+_STEP = regex(
     r"""
     \.?\[\s*(?P<index>0|[1-9][0-9]{0,5})\s*\]
     | \.?\[\s*"(?P<double>(?:[^"\\]|\\.)*)"\s*\]
@@ -30,11 +32,11 @@ _STEP = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_MEANING = re.compile(r"""[.,\\\[\]]|\A[*$/#"]""")
+_MEANING = regex(r"""[.,\\\[\]]|\A[*$/#"]""")
 """What a backslash is needed for: less would do in most places."""
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_POINTER_ESCAPE = re.compile(r"~(?![01])")
-INDEX = re.compile(r"0|[1-9][0-9]{0,5}", re.ASCII)
+_ESCAPED = regex(r"\\(.)", re.DOTALL)
+_POINTER_ESCAPE = regex(r"~(?![01])")
+INDEX = regex(r"0|[1-9][0-9]{0,5}", re.ASCII)
 """A part that may be a place in an array."""
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode

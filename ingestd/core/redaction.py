@@ -6,7 +6,6 @@ place: what stands where credentials stand, as in a URL or behind ``Authorizatio
 
 import base64
 import bisect
-import html
 import json
 import math
 import re
@@ -15,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus
+
+from ingestd.core.regex import regex
 
 MASK = "***"
 MIN_SECRET_CHARS = 6
@@ -49,11 +50,11 @@ _PATTERNS = [
         r"\1" + MASK,
     ),  # Genesys Cloud's: who knows it may post
 ]
-_COMPILED = [(re.compile(pattern, re.IGNORECASE), by) for pattern, by in _PATTERNS]
+_COMPILED = [(regex(pattern, re.IGNORECASE), by) for pattern, by in _PATTERNS]
 _PLACES = [
     *_COMPILED,
     *(
-        (re.compile(pattern, re.IGNORECASE), by)
+        (regex(pattern, re.IGNORECASE), by)
         for pattern, by in (
             (rf"(\b(?:(?:set-)?cookie|x-[\w-]*(?:key|token|secret|auth)[\w-]*){_BEHIND}", r"\1" + MASK),
             (r"""(://)[^/?#\s"'<>]*@""", r"\1" + MASK + "@"),
@@ -66,18 +67,16 @@ _WORDS = (
     *("whsec_", "eyj", "cookie", "auth", "webhooks/"),
 )
 """Each of the patterns needs one of these."""
-_SECRET_NAME = re.compile(rf"(?:{_NAMED}|{_COMMON}|authorization)$", re.IGNORECASE)
+_SECRET_NAME = regex(rf"(?:{_NAMED}|{_COMMON}|authorization)$", re.IGNORECASE)
 _MASKED_URL = r"://\*\*\*@|://\S*\?\*\*\*|://\S*/\*\*\*(?:/events)?$"
-_MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+*-]+(?:;.*)?", re.ASCII)
+_MEDIA_TYPE = regex(r"[a-z]+/[a-z0-9.+*-]+(?:;.*)?", re.ASCII)
 
 
 _ESCAPED = ("[<>&]", "[<>&'=]", "[<>&'+`]")
 """What the JSON of Go, of Gson and of .NET escapes without need."""
 _ENTITIES = ((r"\+", "d"), ("[/=`]", "X"))
 """What .NET and mustache escape in HTML besides."""
-_BREAK = re.compile(
-    r"(?:\\+[nrt]|[\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff])[ \t]*"
-)
+_BREAK = regex(r"(?:\\+[nrt]|[\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff])[ \t]*")
 """A line break, also within JSON, with the blanks that begin the next line, and what has no width."""
 
 
@@ -189,6 +188,8 @@ class Mask:
 def spellings(secret: str) -> tuple[str, ...]:
     """``secret`` as it is, percent-encoded, within JSON or HTML, and within base64 wherever it stands there.
     Each of MIN_SECRET_CHARS at least."""
+    import html  # its table of names is long
+
     data = secret.encode("utf-8", "surrogatepass")
     percent = {quote(data, safe=safe) for safe in ("", "/", "/:@!$&'()*+,;=-._~")} | {quote_plus(data)}
     percent |= {re.sub("%..", lambda match: match[0].lower(), form) for form in percent}

@@ -3,24 +3,25 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from difflib import get_close_matches
 from itertools import islice
+
+from ingestd.core.regex import regex
 
 MAX_SHOWN = 200
 _MAX_LISTED = 20
 _MAX_GUESSED = 100
 """Characters of a mistyped word that are looked at: comparing takes quadratic time."""
 _MAX_FIELDS = 3
-_FIELD = re.compile(r'"([\w.-]{1,40})"\s*:\s*(?:("(?:[^"\\]|\\.)*"?)|([\w.+-]+))?')
-_BRACKETS = re.compile(r'[{}]|"(?:[^"\\]|\\.)*"')
-_STATUS = re.compile(r"(^|: )([1-5]\d\d)(?=[ :]|$)")
-_VARIABLE = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|'[^']*'|\"[^\"]*\"|\b\w*\d\w*", re.IGNORECASE)
+_FIELD = regex(r'"([\w.-]{1,40})"\s*:\s*(?:("(?:[^"\\]|\\.)*"?)|([\w.+-]+))?')
+_BRACKETS = regex(r'[{}]|"(?:[^"\\]|\\.)*"')
+_STATUS = regex(r"(^|: )([1-5]\d\d)(?=[ :]|$)")
+_VARIABLE = regex(r"[0-9a-f]{8}-[0-9a-f-]{27}|'[^']*'|\"[^\"]*\"|\b\w*\d\w*", re.IGNORECASE)
 _MAX_SHAPE = 120
-_PATH = re.compile(r"[\w$@./\[\]-]+")
-_INDEX = re.compile(r"(?<=\[)\d+(?=\])|(?<=[./])\d+(?=[./\[]|$)|^\d+(?=[./\[]|$)")
-_TRACE = re.compile(r"(context|correlation|request|trace)_?id", re.IGNORECASE)
+_PATH = regex(r"[\w$@./\[\]-]+")
+_INDEX = regex(r"(?<=\[)\d+(?=\])|(?<=[./])\d+(?=[./\[]|$)|^\d+(?=[./\[]|$)")
+_TRACE = regex(r"(context|correlation|request|trace)_?id", re.IGNORECASE)
 """By these its operators find a request again."""
-_TELLING = re.compile(
+_TELLING = regex(
     r"(error)?(code|message|msg|title|detail|details|reason|description|field|type)|error", re.IGNORECASE
 )
 
@@ -41,6 +42,8 @@ def cut(text: str, limit: int = MAX_SHOWN) -> str:
 
 def did_you_mean(text: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     """The one of ``known`` that is most like ``text``, if any is. ``cutoff``: how like, from 0 to 1."""
+    from difflib import get_close_matches  # for mistakes
+
     return next(iter(get_close_matches(text[:_MAX_GUESSED], list(known), n=1, cutoff=cutoff)), None)
 
 

@@ -3,9 +3,11 @@
 import re
 from datetime import UTC, datetime
 
+from ingestd.core.regex import regex
+
 _NUMBER = r"(\d+(?:\.\d+)?)\s*"
-_DURATION = re.compile(_NUMBER + r"(ms|s|m|h|d)?", re.ASCII)
-_SIZE = re.compile(_NUMBER + r"(b|kb|mb|gb|kib|mib|gib)?", re.ASCII | re.IGNORECASE)
+_DURATION = regex(_NUMBER + r"(ms|s|m|h|d)?", re.ASCII)
+_SIZE = regex(_NUMBER + r"(b|kb|mb|gb|kib|mib|gib)?", re.ASCII | re.IGNORECASE)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 

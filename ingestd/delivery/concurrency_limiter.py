@@ -4,7 +4,6 @@ The lane asks ``limit`` before each request, and reports each answer.
 """
 
 from enum import Enum, auto
-from statistics import median
 
 CALM = 8
 """This many at the same time are no burden to an API: the limit starts here, and only a refusal takes it
@@ -75,6 +74,8 @@ class LatencyMonitor:
         self._rounds += 1
         if not ratios:
             return LatencyTrend.CALM
+        from statistics import median  # a short replay has no round
+
         self.ratio = ratio = median(ratios)
         if ratio < _MUCH:
             self._heavy_since = None

@@ -2,7 +2,6 @@
 
 import sqlite3
 import sys
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence, Set
 from functools import partial
 
@@ -25,7 +24,7 @@ from ingestd.store.confirmations import Due, Pending, insert_confirmations
 from ingestd.store.dead_letters import mark_keys_released
 from ingestd.store.writer import Work
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
-from ingestd.telemetry.metrics import ANSWER_CLASS, ANSWER_CLASSES, ATTEMPT_BOUNDS, Metrics
+from ingestd.telemetry.metrics import ANSWER_CLASS, Metrics
 from ingestd.telemetry.state_watch import StateWatch, Waiting
 
 Warn = Callable[[str], None]
@@ -74,8 +73,7 @@ class SinkRecorder:
         self._metrics = metrics
         self._states = states
         self.waiting = waiting
-        self._seconds = {known: metrics.attempt_seconds.labels(sink, known) for known in ANSWER_CLASSES}
-        self._answered = metrics.answered.setdefault(sink, [0] * len(ATTEMPT_BOUNDS))
+        self._seconds = metrics.seconds_of(sink)
         self._clock, self._warn = clock, warn
         self._first_question_after_s = initial_delay_s
         self._learned_bytes = sys.maxsize
@@ -119,7 +117,6 @@ class SinkRecorder:
         self._events.ledger.unmatched_item_errors += verdict.unmatched
         batch.latency_s = answer.seconds
         self._seconds[ANSWER_CLASS.get(answer.status, "none")].observe(answer.seconds, batch.exemplar)
-        self._answered[bisect_left(ATTEMPT_BOUNDS, answer.seconds)] += answer.status in ANSWER_CLASS
         if batch.attempts > 1:
             self._audit(
                 AuditEntry.BATCH_RETRIED,

@@ -15,12 +15,13 @@ import msgspec
 from ingestd.core import json_path
 from ingestd.core.errors import UserError
 from ingestd.core.json_path import INDEX, Path
+from ingestd.core.regex import regex
 
 MAX_PATHS = 16
 MAX_PARTS = 16
 _MAX_NAME = 200
 
-_LISTED = re.compile(
+_LISTED = regex(
     r"""
     (?:\A|,)((?:
         \[\s*"(?:[^"\\]|\\.)*"\s*\] | \[\s*'(?:[^'\\]|\\.)*'\s*\] | \."(?:[^"\\]|\\.)*"(?=[.,\[]|\Z)
@@ -31,7 +32,7 @@ _LISTED = re.compile(
 )
 """A path in a list of them: up to a comma that is neither in quotes nor behind a backslash."""
 # msgspec writes member names as they are, so those that JSON would escape cannot be compiled.
-_UNCOMPILABLE = re.compile(r'["\\\x00-\x1f\ud800-\udfff]')
+_UNCOMPILABLE = regex(r'["\\\x00-\x1f\ud800-\udfff]')
 _string = msgspec.json.Decoder(str).decode
 _skip = msgspec.json.Decoder(msgspec.Raw).decode
 

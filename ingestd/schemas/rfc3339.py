@@ -8,7 +8,9 @@ import contextlib
 import re
 from datetime import UTC, date, datetime, timedelta
 
-_TIME = re.compile(
+from ingestd.core.regex import regex
+
+_TIME = regex(
     r"(\d{4})-(\d\d)-(\d\d)[Tt]([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(?:\.\d+)?(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
     re.ASCII,
 )

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from ingestd.core.reasons import Reason
+from ingestd.core.regex import regex
 from ingestd.core.text import cut
 
 if TYPE_CHECKING:
@@ -137,15 +138,15 @@ def from_pydantic(error: "ValidationError") -> Refusal:
 
 
 _BOMS = {b"\xef\xbb\xbf": "a byte order mark", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-_NULS = re.compile(rb"\0+")
+_NULS = regex(rb"\0+")
 _BLANK = b" \t\r\n"
-_PLACE = re.compile(r"JSON is malformed: (.*) \(byte (\d+)\)")
+_PLACE = regex(r"JSON is malformed: (.*) \(byte (\d+)\)")
 _TRUNCATED = "Input data was truncated"
-_WORD = re.compile(rb"[A-Za-z]+")
-_SHOWN = re.compile(rb"[!-~]")
+_WORD = regex(rb"[A-Za-z]+")
+_SHOWN = regex(rb"[!-~]")
 # Escapes one after the other, whole pairs at once; what is left over is half a pair.
 _PAIR = rb"u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-_HALF = re.compile(
+_HALF = regex(
     rb"(?:[^\\]++|\\(?:[^u]|u(?![dD][89a-fA-F])|" + _PAIR + rb"))*+(\\u[dD][89a-fA-F][0-9a-fA-F]{2})",
     re.DOTALL,
 )

@@ -15,12 +15,11 @@ import msgspec
 
 from ingestd.core import redaction
 from ingestd.core.answer import PASSING
+from ingestd.core.regex import regex
 from ingestd.core.verdict import ItemError
 
-_CONTROL = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+"
-)  # and what turns text around
-_SECRET = re.compile(
+_CONTROL = regex(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+")  # and what turns text around
+_SECRET = regex(
     r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{6,}"
     r"|((?:(?:access|refresh|id)_?token|password|secret|api[_-]?key|authorization)[\\\"']*\s*[:=]\s*)"
     r"(?:\\\"(?:(?!\\\").)*"  # quoted within quotes
@@ -35,14 +34,14 @@ _ID = ("eventId", "interactionId", "id")
 _PATH = ("field", "path", "loc", "pointer", "fieldName")
 _WORDS = ("message", "errorMessage", "error", "reason", "detail", "description", "code")
 _RETRY = ("retryable", "isRetryable", "retry", "transient")
-_IN_PATH = re.compile(r"(?:[#$./\[\]'\"]|body|request|events|entities|items)*\b(\d{1,7})(?:[\]./]|$)")
+_IN_PATH = regex(r"(?:[#$./\[\]'\"]|body|request|events|entities|items)*\b(\d{1,7})(?:[\]./]|$)")
 """The index of the event stands first: ``attributes.tags[2]`` says nothing about event 2."""
 _BEFORE_INDEX = ("body", "request", "events", "entities", "items")
 _OKAY = {"ok", "success", "accepted", "delivered", "created", "queued", "processed", "duplicate"}
 _SAYS = (*_WORDS, "status", "statusCode", "success")
 
 _GOOD = {"success", "succeeded", "successful", "ok", "issuccess", "issuccessful", "accepted", "acknowledged"}
-_BAD = re.compile(
+_BAD = regex(
     r"(?:is|has|num|total|partial|insert|put|item|batch|record|row|event|entry)*"
     r"(?:errors?|failed|failures?|rejected|dropped)"
     r"(?:count|total|put|item|record|row|event|entry|entries|message|detail|code|log|datapoint|span|s)*"
@@ -50,7 +49,7 @@ _BAD = re.compile(
 _NOTHING = {"", "0", "false", "no", "none", "null", "n/a", "ok", "success", "no error", "no errors"}
 """Of a member that is about errors: there was none."""
 _STATES = {"status", "result", "state", "outcome"}
-_NO_STATE = re.compile(
+_NO_STATE = regex(
     r"(?:partial|\w*with_?(?:errors|failures)|(?:\w*_)?(?:errors?|fail|failed|failures?|rejected|refused)"
     r"|denied|invalid|n?ko|nok)(?:_(?:failure|error|success))?"
 )
@@ -58,7 +57,7 @@ _STATUS = {"status", "statuscode", "code"}
 _AROUND = {"result", "response", "meta", "summary", "status", "partialsuccess"}
 """Members in which the answer proper may stand; ``data`` and ``body`` may be what was sent."""
 _MAX_AROUND = 3
-_NO = re.compile(
+_NO = regex(
     rb'"[\w-]{0,20}(?:succe|ok|accepted|acknowledged)[\w-]{0,20}"\s*+:\s*+(?:false|"(?:false|no)")'
     rb'|"[\w-]{0,20}(?:error|fail|reject|dropped)[\w-]{0,20}"\s*+:\s*+(?:true|[1-9{\[]|-\d|"[^"])'
     rb'|"(?:status|result|state|outcome)"\s*+:\s*+"[^"]{0,40}(?:err|fail|rej|ref|ko|nok|part|den|inv)'

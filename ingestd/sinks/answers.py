@@ -11,6 +11,7 @@ from dataclasses import replace
 import msgspec
 
 from ingestd.core.answer import PASSING, Answer
+from ingestd.core.regex import regex
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.sinks import answer_body, item_paths
 from ingestd.sinks.answer_body import Found, clean, safe_text
@@ -22,11 +23,11 @@ MAX_WORDS = 500
 """Characters of an answer's body that are kept."""
 
 _MEANINGS = {one.name.lower(): one for one in Meaning if one is not Meaning.UNAUTHORIZED}
-_IN_PROGRESS = re.compile(
+_IN_PROGRESS = regex(
     rb"in.?progress|still (being|processing)|currently|not yet (complete|finished)|pending", re.IGNORECASE
 )
 
-_PAGE = re.compile(rb"\s*<(?:!doctype\s+html|html|head|body|title|script|meta)\b|\s*<!--", re.IGNORECASE)
+_PAGE = regex(rb"\s*<(?:!doctype\s+html|html|head|body|title|script|meta)\b|\s*<!--", re.IGNORECASE)
 _raw_json = msgspec.json.Decoder(msgspec.Raw).decode
 _SLOW_DOWN = frozenset({420, 429, 430, 503})
 _NOT_TAKEN = frozenset({420, 421, 423, 425, 429, 430})

@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 
 from ingestd.core import json_path
+from ingestd.core.regex import regex
 from ingestd.core.verdict import ItemError
 from ingestd.sinks import answer_body
 from ingestd.sinks.answer_body import Found
 
-_INDEX = re.compile(r"[0-9]{1,7}", re.ASCII)
+_INDEX = regex(r"[0-9]{1,7}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

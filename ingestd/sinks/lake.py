@@ -4,7 +4,6 @@ Folders are named as Hive does, ``date=2026-11-21/hour=09/type=order.created``: 
 pyarrow read them as columns. What is made of the events is in ``lake/file_format.py``.
 """
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ import msgspec
 
 from ingestd.core.answer import Answer
 from ingestd.core.errors import UserError
+from ingestd.core.regex import regex
 from ingestd.core.setting_types import EventPath, Matching, Seconds, SecretFile, SecretUrl, Size, Url, field
 from ingestd.schemas.key_paths import KeyPaths
 from ingestd.sinks import answers
@@ -29,8 +29,8 @@ _REMEMBERED = 4096
 PARTS = ("date", "hour", "type")
 UNKNOWN, OTHER = "unknown", "other"
 
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_UNSAFE = regex(r"[^A-Za-z0-9._-]")
+_PLAIN = regex(r"[A-Za-z_][A-Za-z0-9_-]*")
 _text = msgspec.json.Decoder(str).decode
 
 

@@ -14,6 +14,7 @@ from ingestd.core.address import show_host, show_url
 from ingestd.core.answer import Answer
 from ingestd.core.chunk import frame
 from ingestd.core.clock import SystemClock
+from ingestd.core.regex import regex
 from ingestd.core.setting_types import AS_OBJECT, Secret, SecretFile, field
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.sinks.answers import DEFAULT, AnswerReader
@@ -29,10 +30,10 @@ RESERVED = frozenset(
 )
 """Headers that are the program's own business; credentials are set under ``auth``."""
 MAX_HEADERS_BYTES = 8_000
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110 section 5.1
-_VALUE = re.compile(r"(?:[!-~](?:[ \t!-~]*[!-~])?)?")  # section 5.5, without the obsolete bytes
-_TOKEN_PATH = re.compile(r"/webhooks/[^/]")
-_WORD = re.compile(r"[a-z_-]{,19}")
+_NAME = regex(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110 section 5.1
+_VALUE = regex(r"(?:[!-~](?:[ \t!-~]*[!-~])?)?")  # section 5.5, without the obsolete bytes
+_TOKEN_PATH = regex(r"/webhooks/[^/]")
+_WORD = regex(r"[a-z_-]{,19}")
 _MIN_SECRET_CHARS = 8
 _MAX_SECRETS = 64
 _THROTTLED = frozenset({502, 504})  # besides 429 and 503, as for all sinks

@@ -108,9 +108,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     refuse_newer(version, path)
     for number in range(version + 1, VERSION + 1):
-        from importlib import resources  # it takes as long to import as all else here, and is seldom needed
-
-        script = resources.files("ingestd.store").joinpath(f"schema_{number}.sql").read_text()
+        script = Path(__file__).with_name(f"schema_{number}.sql").read_text(encoding="utf-8")
         connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
 
 

@@ -4,7 +4,6 @@ counts as full only while there is no room in it, in the log and in the file.
 On the writer's thread, between groups of work, in steps of milliseconds: no producer waits for more than one.
 """
 
-import shutil
 import sqlite3
 from collections.abc import Callable
 from functools import partial
@@ -139,7 +138,9 @@ def let_shrink(connection: sqlite3.Connection, path: Path, *, max_bytes: int = B
         for name in ("page_count", "freelist_count", "page_size")
     )
     holds = (pages - free) * page_bytes
-    if holds > max_bytes or shutil.disk_usage(path.parent).free < 2 * holds:
+    from shutil import disk_usage  # it brings along all that compresses
+
+    if holds > max_bytes or disk_usage(path.parent).free < 2 * holds:
         return
     waits_ms = connection.execute("PRAGMA busy_timeout").fetchone()[0]
     _try(

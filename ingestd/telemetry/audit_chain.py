@@ -4,7 +4,6 @@ Written by ``audit_file.py``, checked by ``audit_verification.py``. No I/O but f
 """
 
 import os
-import re
 import secrets
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -14,10 +13,11 @@ from typing import NamedTuple
 
 from ingestd.core import redaction
 from ingestd.core.errors import UserError
+from ingestd.core.regex import regex
 
 KEY_CHARS = 64
 """Hexadecimal: 32 bytes, as from ``openssl rand -hex 32``."""
-_KEY = re.compile(rb"(?P<key>[0-9a-fA-F]{%d})(\nafter (?P<after>[0-9a-f]{32}))?" % KEY_CHARS)
+_KEY = regex(rb"(?P<key>[0-9a-fA-F]{%d})(\nafter (?P<after>[0-9a-f]{32}))?" % KEY_CHARS)
 
 
 class AuditKey(NamedTuple):
@@ -83,7 +83,7 @@ NOTHING = b"0" * 32
 """The hash of the line before the first one."""
 
 _NAME = b',"chain":"'
-_CHAIN = re.compile(
+_CHAIN = regex(
     rb"(?P<place>(?:(?P<key>[0-9a-f]{8})\.)?(?P<writer>[0-9a-f]{12}):(?P<number>\d{1,15}):)(?P<hash>[0-9a-f]{32})"
     rb'(?P<link>:(?P<after>[0-9a-f]{32}))?"\}'
 )

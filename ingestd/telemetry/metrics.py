@@ -1,22 +1,31 @@
 """The metrics of a pipeline; ``catalogue.py`` has their meaning.
 
 Counters of events are not kept here: ``Census`` reads the ledger at scrape time, so that what is
-exported always balances and costs nothing per event.
+exported always balances and costs nothing per event. ``prometheus_client`` is loaded with the first registry:
+a process that nobody scrapes does without.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from ingestd import __version__
 from ingestd.core.ledger import Ledger
 from ingestd.core.reasons import Reason
 from ingestd.telemetry.catalogue import help_of
+from ingestd.telemetry.histogram import Buckets
 from ingestd.telemetry.sink_metrics import SinkCensus
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+        Metric,
+    )
 
 
 class Gauges(msgspec.Struct):
@@ -30,43 +39,47 @@ class Gauges(msgspec.Struct):
 
 ATTEMPT_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, float("inf"))
 """Seconds: the buckets of ``ingestd_attempt_seconds``."""
+_EVENTS = (1, 10, 50, 100, 250, 500, 1000, 2500, 5000)
+_BYTES = (1e3, 1e4, 5e4, 1e5, 2e5, 3e5, 4e5, 5e5, 1e6, 5e6)
 
 
 class Metrics:
     """One registry, with everything of the catalogue in it. ``read`` is asked at each scrape; ``letters``:
-    how many there are, by state."""
+    how many there are, by state; ``attempt_seconds``: by sink and class of answer; ``token_requests``: by
+    result."""
 
     def __init__(self, ledger: Ledger, read: Callable[[], Gauges] = Gauges) -> None:
         self.ledger = ledger
-        self.registry = CollectorRegistry()
         self.letters: Mapping[str, int] = {}
         self.read = read
-        self.attempt_seconds = self._histogram(
-            "ingestd_attempt_seconds", ATTEMPT_BOUNDS[:-1], ["sink", "answer"]
-        )
-        self.answered: dict[str, list[int]] = {}
-        """Of each sink: how many of its requests got an answer, by the bound that it came within. The same as
-        in ``attempt_seconds``, where to read it costs 2 ms."""
-        self.batch_events = self._histogram(
-            "ingestd_batch_events", (1, 10, 50, 100, 250, 500, 1000, 2500, 5000)
-        )
-        self.batch_bytes = self._histogram(
-            "ingestd_batch_bytes", (1e3, 1e4, 5e4, 1e5, 2e5, 3e5, 4e5, 5e5, 1e6, 5e6)
-        )
-        self.token_requests = Counter(
-            "ingestd_token_requests",
-            help_of("ingestd_token_requests_total"),
-            ["result"],
-            registry=self.registry,
-        )
-        for result in ("ok", "failed"):  # there from the start: a counter's first increase must show
-            self.token_requests.labels(result)
+        self.attempt_seconds: dict[tuple[str, str], Buckets] = {}
+        self.batch_events, self.batch_bytes = Buckets(_EVENTS), Buckets(_BYTES)
+        self.token_requests = {"ok": 0, "failed": 0}  # there from the start: a first increase must show
         self.by_sink = SinkCensus()
-        self.registry.register(Census(self))
-        self.registry.register(self.by_sink)
 
-    def _histogram(self, name: str, buckets: tuple[float, ...], labels: list[str] | None = None) -> Histogram:
-        return Histogram(name, help_of(name), labels or [], buckets=buckets, registry=self.registry)
+    @cached_property
+    def registry(self) -> "CollectorRegistry":
+        from prometheus_client import CollectorRegistry
+
+        registry = CollectorRegistry()
+        registry.register(Census(self))
+        registry.register(self.by_sink)
+        return registry
+
+    @property
+    def answered(self) -> dict[str, list[int]]:
+        """Of each sink: how many of its requests got an answer, by the bound that it came within."""
+        found: dict[str, list[int]] = {}
+        for (sink, answer), buckets in self.attempt_seconds.items():
+            before = found.setdefault(sink, [0] * len(ATTEMPT_BOUNDS))
+            if answer != "none":
+                found[sink] = [one + other for one, other in zip(before, buckets.counts, strict=True)]
+        return found
+
+    def seconds_of(self, sink: str) -> dict[str, Buckets]:
+        """Of its attempts, by class of answer: all of them are there from the start."""
+        made = {known: Buckets(ATTEMPT_BOUNDS[:-1]) for known in ANSWER_CLASSES}
+        return {known: self.attempt_seconds.setdefault((sink, known), one) for known, one in made.items()}
 
 
 ANSWER_CLASSES = ("2xx", "3xx", "4xx", "429", "5xx", "none")
@@ -75,16 +88,16 @@ ANSWER_CLASS = {status: "429" if status == 429 else f"{status // 100}xx" for sta
 """Of a status; any other is ``none``."""
 
 
-class Census(Collector):
+class Census:
     """Reads ledger and gauges at the moment of the scrape."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def describe(self) -> Iterator[Metric]:
+    def describe(self) -> "Iterator[Metric]":
         return iter(())
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> "Iterator[Metric]":
         ledger, gauges = self._metrics.ledger, self._metrics.read()
         yield counter("ingestd_accepted_events", {"": ledger.accepted})
         outcomes = ("delivered", "duplicate", "rejected", "dead_lettered", "unmatched", "dropped")
@@ -102,21 +115,46 @@ class Census(Collector):
         yield counter("ingestd_events_without_dedup_key", {"": gauges.without_dedup_key})
         states = {state: self._metrics.letters.get(state, 0) for state in ("waiting", "leased", "delivered")}
         yield gauge("ingestd_dead_letters", states, "state")
+        attempts = self._metrics.attempt_seconds
+        yield histogram("ingestd_attempt_seconds", attempts, "sink", "answer")
+        yield histogram("ingestd_batch_events", {(): self._metrics.batch_events})
+        yield histogram("ingestd_batch_bytes", {(): self._metrics.batch_bytes})
+        yield counter("ingestd_token_requests", self._metrics.token_requests, "result")
 
 
 def counter(
     base: str, values: Mapping[str, float], label: str = "", *, name: str = ""
-) -> CounterMetricFamily:
+) -> "CounterMetricFamily":
+    from prometheus_client.core import CounterMetricFamily
+
     family = CounterMetricFamily(base, help_of(name or base + "_total"), labels=[label] if label else [])
     for value, number in values.items():
         family.add_metric([value] if label else [], number)
     return family
 
 
-def gauge(name: str, values: Mapping[str, float], label: str = "") -> GaugeMetricFamily:
+def gauge(name: str, values: Mapping[str, float], label: str = "") -> "GaugeMetricFamily":
+    from prometheus_client.core import GaugeMetricFamily
+
     family = GaugeMetricFamily(name, help_of(name), labels=[label] if label else [])
     for value, number in values.items():
         family.add_metric([value] if label else [], number)
+    return family
+
+
+def histogram(
+    name: str, values: Mapping[tuple[str, str], Buckets] | Mapping[tuple[()], Buckets], *labels: str
+) -> "HistogramMetricFamily":
+    from prometheus_client.core import Exemplar, HistogramMetricFamily
+
+    family = HistogramMetricFamily(name, help_of(name), labels=labels)
+    for of, buckets in values.items():
+        rows: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+        for at, (bound, count) in enumerate(buckets.cumulative()):
+            row = "+Inf" if bound == float("inf") else str(float(bound)), float(count)
+            example = buckets.examples.get(at)
+            rows.append((*row, Exemplar(dict(example[1]), example[0])) if example else row)
+        family.add_metric(of, rows, sum_value=buckets.total)
     return family
 
 
@@ -194,41 +232,40 @@ class ServiceGauges(msgspec.Struct):
     spans: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
-@dataclass(slots=True)
 class ServiceMetrics:
     """What the service counts into; made once, on the registry of ``Metrics``."""
 
-    registry: CollectorRegistry
-    read: Callable[[], ServiceGauges] = ServiceGauges
-    producers: ProducerEvents = field(default_factory=ProducerEvents)
-    reloads: Reloads = field(default_factory=Reloads)
-    commit_seconds: Histogram = field(init=False)
+    def __init__(
+        self, registry: "CollectorRegistry", read: Callable[[], ServiceGauges] = ServiceGauges
+    ) -> None:
+        from prometheus_client import PlatformCollector, ProcessCollector
 
-    def __post_init__(self) -> None:
-        name = "ingestd_commit_seconds"
-        buckets = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
-        self.commit_seconds = Histogram(name, help_of(name), buckets=buckets, registry=self.registry)
-        self.registry.register(ServiceCensus(self))
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
+        self.registry = registry
+        self.read = read
+        self.producers = ProducerEvents()
+        self.reloads = Reloads()
+        self.commit_seconds = Buckets((0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1))
+        registry.register(ServiceCensus(self))
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
 
 
-class ServiceCensus(Collector):
+class ServiceCensus:
     """Reads everything at the moment of the scrape."""
 
     def __init__(self, metrics: ServiceMetrics) -> None:
         self._metrics = metrics
 
-    def describe(self) -> Iterator[Metric]:
+    def describe(self) -> "Iterator[Metric]":
         return iter(())
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> "Iterator[Metric]":
         gauges = self._metrics.read()
         yield from self._intake(gauges)
         yield from self._storage(gauges)
         yield from self._process(gauges)
 
-    def _intake(self, gauges: ServiceGauges) -> Iterator[Metric]:
+    def _intake(self, gauges: ServiceGauges) -> "Iterator[Metric]":
         yield counter("ingestd_http_requests", _by_code(gauges.http_requests, HTTP_CODES), "code")
         yield gauge("ingestd_http_connections", {"": gauges.http_connections})
         yield counter("ingestd_http_refused_connections", {"": gauges.http_refused_connections})
@@ -236,17 +273,18 @@ class ServiceCensus(Collector):
         yield counter("ingestd_intake_deferred_events", deferred, "status")
         yield counter("ingestd_producer_events", self._metrics.producers.counts, "producer")
 
-    def _storage(self, gauges: ServiceGauges) -> Iterator[Metric]:
+    def _storage(self, gauges: ServiceGauges) -> "Iterator[Metric]":
         yield gauge("ingestd_spool_bytes", {"": gauges.spool_bytes})
         yield gauge("ingestd_spool_max_bytes", {"": gauges.spool_max_bytes})
         yield gauge("ingestd_spool_events", {"": gauges.spool_events})
         yield gauge("ingestd_spool_chunks", {"": gauges.spool_chunks})
         yield gauge("ingestd_spool_quarantined_chunks", {"": gauges.spool_quarantined_chunks})
+        yield histogram("ingestd_commit_seconds", {(): self._metrics.commit_seconds})
         yield gauge("ingestd_disk_full", {"": int(gauges.disk_full)})
         sizes = gauges.state_file_bytes
         yield gauge("ingestd_state_file_bytes", {name: sizes.get(name, 0) for name in STATE_FILES}, "file")
 
-    def _process(self, gauges: ServiceGauges) -> Iterator[Metric]:
+    def _process(self, gauges: ServiceGauges) -> "Iterator[Metric]":
         reloads = self._metrics.reloads
         yield counter("ingestd_config_reloads", {"ok": reloads.ok, "failed": reloads.failed}, "result")
         since = {"": reloads.last_success}

@@ -1,13 +1,14 @@
 """Keeps a message that is said over and over from flooding the log. Pure: the time is passed in."""
 
-import re
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
+
+from ingestd.core.regex import regex
 
 T = TypeVar("T")
 OTHERS = "\0"
 """The template that all share which no longer fit into the table."""
-_NUMBER = re.compile(r"\d+")
+_NUMBER = regex(r"\d+")
 
 
 def template(message: str) -> str:

@@ -4,13 +4,15 @@
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from ingestd.core.ledger import SinkLedger
 from ingestd.telemetry.catalogue import help_of
+
+if TYPE_CHECKING:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 _CONFIRMATIONS = ("confirmed", "failed", "timed_out")
 
@@ -45,7 +47,7 @@ class LakeGauges(msgspec.Struct):
     skipped_events: Callable[[], int] = _none
 
 
-class SinkCensus(Collector):
+class SinkCensus:
     """Reads what sinks and lakes (by name) have at the moment of the scrape. ``behind``: how many chunks of
     the spool a sink has not read, ``backlog`` how many bytes wait for it."""
 
@@ -55,10 +57,10 @@ class SinkCensus(Collector):
         self.behind: dict[str, Callable[[], int]] = {}
         self.backlog: dict[str, Callable[[], int]] = {}
 
-    def describe(self) -> Iterator[Metric]:
+    def describe(self) -> "Iterator[Metric]":
         return iter(())
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> "Iterator[Metric]":
         sinks, lakes = self.sinks.items(), self.lakes.items()
         ends = [
             (name, end, getattr(one.ledger(), end))
@@ -97,14 +99,18 @@ class SinkCensus(Collector):
         yield _counter("ingestd_lake_skipped_events", [(name, one.skipped_events()) for name, one in lakes])
 
 
-def _counter(base: str, values: Iterable[tuple[object, ...]], *labels: str) -> CounterMetricFamily:
+def _counter(base: str, values: Iterable[tuple[object, ...]], *labels: str) -> "CounterMetricFamily":
+    from prometheus_client.core import CounterMetricFamily
+
     family = CounterMetricFamily(base, help_of(base + "_total"), labels=["sink", *labels])
     for *names, number in values:
         family.add_metric([str(name) for name in names], float(number))  # type: ignore[arg-type]
     return family
 
 
-def _gauge(name: str, values: Iterable[tuple[object, ...]], *labels: str) -> GaugeMetricFamily:
+def _gauge(name: str, values: Iterable[tuple[object, ...]], *labels: str) -> "GaugeMetricFamily":
+    from prometheus_client.core import GaugeMetricFamily
+
     family = GaugeMetricFamily(name, help_of(name), labels=["sink", *labels])
     for *names, number in values:
         family.add_metric([str(value) for value in names], float(number))  # type: ignore[arg-type]

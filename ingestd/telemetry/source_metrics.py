@@ -1,12 +1,12 @@
 """Metrics of sources that are read, by source; ``catalogue.py`` has their meaning."""
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol, runtime_checkable
-
-from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ingestd.telemetry.metrics import counter, gauge
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 
 class _Counts(Protocol):
@@ -41,16 +41,16 @@ class _Source(Protocol):
     def oldest_s(self) -> float: ...
 
 
-class SourceCensus(Collector):
+class SourceCensus:
     """Reads everything at the moment of the scrape; what only the broker knows is some seconds old."""
 
     def __init__(self, sources: Mapping[str, _Source]) -> None:
         self._sources = sources
 
-    def describe(self) -> Iterator[Metric]:
+    def describe(self) -> "Iterator[Metric]":
         return iter(())
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> "Iterator[Metric]":
         of = {name: source.counts for name, source in self._sources.items()}
         yield gauge("ingestd_source_connected", {n: int(c.connected) for n, c in of.items()}, "source")
         yield counter("ingestd_source_messages", {n: c.messages for n, c in of.items()}, "source")
@@ -66,7 +66,7 @@ class SourceCensus(Collector):
         yield counter("ingestd_source_gap_seconds", {n: c.gap_seconds for n, c in of.items()}, "source")
 
 
-def _of_files(of: Mapping[str, _OfFiles]) -> Iterator[Metric]:
+def _of_files(of: Mapping[str, _OfFiles]) -> "Iterator[Metric]":
     if not of:
         return
     yield gauge("ingestd_source_lag_bytes", {n: c.unread_bytes for n, c in of.items()}, "source")

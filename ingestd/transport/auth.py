@@ -7,19 +7,19 @@ The others: ``oauth.py`` (tokens of a login host), ``webhook_signature.py``, ``a
 """
 
 import base64
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
+from ingestd.core.regex import regex
 from ingestd.transport.client import Ready, SecretMask
 from ingestd.transport.watched_file import Watch, WatchedFiles
 
-_TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
-_VALUE = re.compile(r"[\x20-\x7e]{1,16384}")
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+_TOKEN = regex(r"[\x21-\x7e]{1,16384}")
+_VALUE = regex(r"[\x20-\x7e]{1,16384}")
+_NAME = regex(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _NOT_OURS = {"host", "content-length", "content-type", "transfer-encoding", "connection", "upgrade", "te"}
 MAX_FILE_BYTES = 64 * 1024
 

@@ -5,12 +5,12 @@ answer ended as its head said: anything else ends it with its answer (RFC 9112 6
 """
 
 import asyncio
-import re
 from typing import Any, cast
 
 import httptools
 
 from ingestd.core.clock import Clock, Timer
+from ingestd.core.regex import regex
 from ingestd.transport.network_errors import TOO_LONG_A_LINE, TOO_MANY_LINES, NoAnswer, bad_head, lost
 from ingestd.transport.target import Way
 
@@ -21,7 +21,7 @@ _MAX_HEAD_BYTES = 132 * 1024
 _FRAMING = 8  # times as many bytes as are kept may come, of chunks of a byte each
 _BESIDE_HEAD = 16 * 1024
 _WITHOUT_BODY = (204, 304)
-_LENGTH = re.compile(rb"(?im)^content-length:[ \t]*([0-9]{1,20}(?:[ \t]*,[ \t]*[0-9]{1,20})*)[ \t]*\r?\n")
+_LENGTH = regex(rb"(?im)^content-length:[ \t]*([0-9]{1,20}(?:[ \t]*,[ \t]*[0-9]{1,20})*)[ \t]*\r?\n")
 _NAME = b"\ncontent-length:"
 
 

@@ -6,7 +6,6 @@
 import asyncio
 import base64
 import random
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote_plus, urlencode, urlsplit
@@ -15,6 +14,7 @@ from ingestd.core.answer import Answer
 from ingestd.core.backoff import Backoff
 from ingestd.core.clock import Clock, system_rng
 from ingestd.core.errors import Unreachable
+from ingestd.core.regex import regex
 from ingestd.core.token_bucket import TokenBucket
 from ingestd.core.units import human_seconds
 from ingestd.transport.auth import Credential, FixedCredential
@@ -31,8 +31,8 @@ MAX_ANSWER_BYTES = 64 * 1024
 _BACKOFF = Backoff(base_s=0.5, cap_s=MAX_BACKOFF_S)
 
 _FREE_REQUESTS = 3  # so many at once; after that one per second, whatever lifetimes the host grants
-_TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
-_ERROR_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_TOKEN = regex(r"[\x21-\x7e]{1,16384}")
+_ERROR_CODE = regex(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class LoginRefused(Unreachable):

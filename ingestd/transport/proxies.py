@@ -7,15 +7,15 @@ all. The standard library knows names only.
 
 import ipaddress
 import re
-import urllib.request
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 from ingestd.core.errors import UserError
+from ingestd.core.regex import regex
 from ingestd.transport.target import RequestTarget, parse_target
 
-_PORT = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:]*):(?P<port>[0-9]{1,5})", re.ASCII)
+_PORT = regex(r"(?P<host>\[[^\[\]]*\]|[^:]*):(?P<port>[0-9]{1,5})", re.ASCII)
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -51,7 +51,7 @@ class Proxies:
     @classmethod
     def of_environment(cls) -> "Proxies":
         """``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``; in lower case they go first."""
-        found = urllib.request.getproxies()
+        found = _environment()
         return cls(found, found.get("no", ""))
 
     def __bool__(self) -> bool:
@@ -112,7 +112,13 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return getattr(found, "ipv4_mapped", None) or found
 
 
+def _environment() -> dict[str, str]:
+    from urllib.request import getproxies  # 6 ms, for what most processes do without
+
+    return getproxies()
+
+
 def names_in_environment() -> str:
     """``HTTPS_PROXY`` and the like, where they are set; without their values, which may hold passwords."""
-    found = urllib.request.getproxies()
+    found = _environment()
     return ", ".join(f"{scheme.upper()}_PROXY" for scheme in _SCHEMES if found.get(scheme))

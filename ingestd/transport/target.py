@@ -1,16 +1,18 @@
 """Where a request goes: the parts of its URL, as they are sent. Called by ``client.py`` and ``engine.py``."""
 
 import ipaddress
-import re
+import string
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
+from ingestd.core.regex import regex
+
 PORTS = {"http": 80, "https": 443}
 
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f]")
-_NAME = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%-]+")
+_CONTROL = frozenset(map(chr, (*range(32), 127)))
+_OF_NAMES = frozenset(string.ascii_letters + string.digits + "._~!$&'()*+,;=%-")
 _SAFE = "!$%&'()*+,-./:;=@[\\]^_|~"  # as it stands: signatures are of these very bytes
-_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
+_ESCAPE = regex("%(?![0-9A-Fa-f]{2})")
 """A percent sign that escapes nothing."""
 
 
@@ -38,11 +40,11 @@ class Way(NamedTuple):
 def parse_target(url: str) -> RequestTarget:
     """Raises ValueError, without what stands there, for what is no URL of http or https with a host."""
     parts = urlsplit(url)
-    if parts.scheme not in PORTS or not parts.hostname or _FORBIDDEN.search(url):
+    if parts.scheme not in PORTS or not parts.hostname or not _CONTROL.isdisjoint(url):
         raise ValueError("not a URL of http or https with a host")
-    path = quote(_ESCAPE.sub("%25", parts.path or "/"), safe=_SAFE)
+    path = _quoted(parts.path or "/", _SAFE)
     if parts.query:
-        path += f"?{quote(_ESCAPE.sub('%25', parts.query), safe=_SAFE + '?`{}')}"
+        path += "?" + _quoted(parts.query, _SAFE + "?`{}")
     port = PORTS[parts.scheme] if parts.port is None else parts.port
     host = _host(parts.hostname)
     bare = host.rstrip(".")
@@ -50,6 +52,10 @@ def parse_target(url: str) -> RequestTarget:
     if port != PORTS[parts.scheme]:
         netloc += f":{port}"
     return RequestTarget(parts.scheme, host, port, path, netloc)
+
+
+def _quoted(text: str, safe: str) -> str:
+    return quote(_ESCAPE.sub("%25", text) if "%" in text else text, safe=safe)
 
 
 def _host(name: str) -> str:
@@ -60,6 +66,6 @@ def _host(name: str) -> str:
         import yarl  # knows IDNA, and is seldom needed
 
         name = yarl.URL.build(scheme="http", host=name).raw_host or ""
-    if not _NAME.fullmatch(name):
+    if not _OF_NAMES.issuperset(name):
         raise ValueError("the host has forbidden characters")
     return name

@@ -6,16 +6,17 @@ RFC 6750 wants a 401 for that. Gateways with authorizers of their own say 403, a
 import re
 
 from ingestd.core.answer import Answer
+from ingestd.core.regex import regex
 
-_CHALLENGE = re.compile(r'error\s*=\s*"?(?:invalid|expired)_token', re.IGNORECASE)
-_SCOPE = re.compile(r"insufficient_scope", re.IGNORECASE)
-_CODES = re.compile(
+_CHALLENGE = regex(r'error\s*=\s*"?(?:invalid|expired)_token', re.IGNORECASE)
+_SCOPE = regex(r"insufficient_scope", re.IGNORECASE)
+_CODES = regex(
     rb'"(?:error|code|errorCode|error_code|__type|type|reason)"\s*:\s*"(?:[\w.]*#)?'
     rb"(?:(?:invalid|expired)[_.-]?(?:(?:access|auth\w*|security|bearer)[_.-]?)?token|invalid_session_id|(?:access[_.-]?)?token[_.-](?:is[_.-])?"
     rb'(?:expired|invalid|revoked)|expired[_.-]?token\w*|bad[_.-]credentials)"',
     re.IGNORECASE,
 )
-_WORDS = re.compile(
+_WORDS = regex(
     rb"\b(?:token|jwt|credentials?|session|authentication)\b[^{}\"]{0,60}?"
     rb"\b(?:expired|revoked|no longer valid|not valid anymore)"
     rb"|\bexpired\b[^{}\"]{0,30}?\b(?:token|jwt|credentials?)\b"
@@ -23,7 +24,7 @@ _WORDS = re.compile(
     rb"|\b(?:access|bearer|auth\w*|security)[ _-]?token\b[^{}\"]{0,30}?\b(?:invalid|not valid)\b",
     re.IGNORECASE,
 )
-_WORDS_OF_403 = re.compile(
+_WORDS_OF_403 = regex(
     rb"\b(?:invalid|unknown|bad)[ _-](?:token|jwt)\b|\b(?:token|jwt)\b(?: is| was)? (?:invalid|not valid)\b",
     re.IGNORECASE,
 )

@@ -11,6 +11,7 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from ingestd.core.errors import UserError
+from ingestd.core.regex import regex
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -52,13 +53,13 @@ _LOCAL_NAMES = {"localhost", "ip6-localhost", "ip6-loopback", "localhost.localdo
 _METADATA_NAMES = {"metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal"}
 
 # Stricter than any URL parser: where two of them differ, one checks what the other does not connect to.
-_URL = re.compile(
+_URL = regex(
     r"(?P<scheme>https?)://(?P<user>[^/?#@\\]*@)?(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,254})"
     r"(?::(?P<port>[0-9]{1,5}))?(?:[/?#][!-\[\]-~]*)?",
     re.ASCII | re.IGNORECASE,
 )
 # As browsers see it (WHATWG URL, "ends in a number"), and as inet_aton reads it.
-_NUMBER_LIKE = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.*", re.ASCII)
+_NUMBER_LIKE = regex(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.*", re.ASCII)
 _FORBIDDEN, _INTERNAL = "forbidden", "internal"
 
 

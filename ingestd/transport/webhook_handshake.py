@@ -12,12 +12,13 @@ from typing import Protocol
 from ingestd.core.answer import PASSING, Answer
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Held, UserError
+from ingestd.core.regex import regex
 from ingestd.transport.client import Client
 
 ASK_AGAIN_S = 24 * 3600.0
 
-_ORIGIN = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?", re.ASCII)
-_RATE = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
+_ORIGIN = regex(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?", re.ASCII)
+_RATE = regex(r"[1-9][0-9]{0,8}", re.ASCII)
 _WITHDRAWN = {403, 404, 405, 410}
 """Answers to a delivery after which permission is asked for again: the receiver may no longer want any."""
 

@@ -297,7 +297,7 @@ async def open_api_login(
 
 def _on_refresh(context: SinkContext) -> OnRefresh:
     def refreshed(ok: bool, seconds: float) -> None:
-        context.metrics.token_requests.labels("ok" if ok else "failed").inc()
+        context.metrics.token_requests["ok" if ok else "failed"] += 1
         if ok:
             context.audit(AuditEntry.TOKEN_REFRESHED, latency_ms=round(seconds * 1000, 1))
 

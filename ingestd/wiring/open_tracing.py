@@ -5,8 +5,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from prometheus_client import Histogram
-
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.delivery.lane import BatchTransport
@@ -14,6 +12,7 @@ from ingestd.delivery.recorder import Recorder
 from ingestd.httpd.request import Application
 from ingestd.recording.event_trace import EventTrace
 from ingestd.sinks.sink import Sink
+from ingestd.telemetry.histogram import Buckets
 from ingestd.telemetry.tracing_settings import TracingConfig
 from ingestd.transport.auth import read_secret
 
@@ -73,7 +72,7 @@ def traced_application(application: Application, spans: "Spans | None") -> Appli
     return TracedApplication(application, spans)
 
 
-def commit_observer(histogram: Histogram, spans: "Spans | None") -> Callable[[float], None]:
+def commit_observer(histogram: Buckets, spans: "Spans | None") -> Callable[[float], None]:
     """Is called with the seconds of each commit."""
     if spans is None:
         return histogram.observe

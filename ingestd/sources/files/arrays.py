@@ -4,11 +4,12 @@ values on several lines each. Same regions as ``splitting.Lines``."""
 import re
 
 from ingestd.core.chunk import last_bytes
+from ingestd.core.regex import regex
 from ingestd.sources.files.closing import OPENERS, Closing, value_end
 from ingestd.sources.files.splitting import KEPT_OF_TOO_LONG, ByteStream, Damaged, Region, UnfinishedValue
 
-_BLANK = re.compile(rb"(?:[ \t\r\n\x00\x1e]|\xef\xbb\xbf)*+")
-_SCALAR_END = re.compile(rb"[,\]\s]")
+_BLANK = regex(rb"(?:[ \t\r\n\x00\x1e]|\xef\xbb\xbf)*+")
+_SCALAR_END = regex(rb"[,\]\s]")
 _NO_ELEMENT = b"[,]"
 """What stands for nothing between two commas: not JSON, and no separator that would be passed over."""
 

@@ -2,11 +2,13 @@
 
 import re
 
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+("?)|[\[\]{}]', re.DOTALL)
-_REST_OF_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
-_SCALAR = re.compile(rb"[-+.\w]++(?=[,\]\s\x00\x1e])")
-_BORDER = re.compile(rb'"(?:[^"\\]++|\\.)*+("?)|[\[\]{},]', re.DOTALL)
-_SEPARATORS = re.compile(rb"(?:[ \t\r\n,\x00\x1e]|\xef\xbb\xbf)*+")
+from ingestd.core.regex import regex
+
+_TOKEN = regex(rb'"(?:[^"\\]++|\\.)*+("?)|[\[\]{}]', re.DOTALL)
+_REST_OF_STRING = regex(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_SCALAR = regex(rb"[-+.\w]++(?=[,\]\s\x00\x1e])")
+_BORDER = regex(rb'"(?:[^"\\]++|\\.)*+("?)|[\[\]{},]', re.DOTALL)
+_SEPARATORS = regex(rb"(?:[ \t\r\n,\x00\x1e]|\xef\xbb\xbf)*+")
 OPENERS = b'{["'
 
 

@@ -7,6 +7,7 @@ import io
 import re
 from typing import NamedTuple
 
+from ingestd.core.regex import regex
 from ingestd.schemas.grammar import find_fault
 from ingestd.sources.files.closing import Closing, skip_separators
 from ingestd.sources.files.streams import Stream
@@ -51,19 +52,19 @@ _MARKUP = {
     ),
     re.compile(rb"<\?xml|<[a-z][\w:.-]*[\s/>]", re.IGNORECASE): "XML",
 }
-_TEXT = re.compile(rb"[ -~\t\r\n]*+")
-_HEADER = re.compile(r"[^\W\d][\w .:/()#%-]{0,80}")
+_TEXT = regex(rb"[ -~\t\r\n]*+")
+_HEADER = regex(r"[^\W\d][\w .:/()#%-]{0,80}")
 _ENCODINGS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_ENVELOPE = re.compile(
+_ENVELOPE = regex(
     rb'\{\s*+(?:"[^"\\]*+"\s*+:\s*+(?:"[^"\\]*+"|[-+.\w]++)\s*+,\s*+){0,8}+"([\w.$-]{1,40})"\s*+:\s*+\[\s*+\{',
     re.ASCII,
 )
-_BARE_BRACE = re.compile(rb"\{[ \t\r]*+\n")
+_BARE_BRACE = regex(rb"\{[ \t\r]*+\n")
 
 
 class StreamFormat(NamedTuple):

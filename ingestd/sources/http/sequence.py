@@ -4,13 +4,14 @@ Two kinds: an array in which something is broken (one event of it, as a rule), a
 What is wrong inside a value is the schema's business; where the borders are not certain, nothing is guessed.
 """
 
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_TOKEN = re.compile(rb'("[^"]*+("?))|([\[{])|([\]}])|,')
+from ingestd.core.regex import regex
+
+_TOKEN = regex(rb'("[^"]*+("?))|([\[{])|([\]}])|,')
 _STRING, _OPEN, _CLOSE = 1, 3, 4
-_NOT_BLANK = re.compile(rb"[^ \t\r\n]")
+_NOT_BLANK = regex(rb"[^ \t\r\n]")
 _BRACKETS = b"[{"
 MAX_TOKENS = 2_000_000
 """Looked at one by one: 16 MB of events have half of that."""

@@ -1,8 +1,8 @@
 """The table ``[ingest.kafka]``, or ``[ingest.kafka.NAME]``: topics of Kafka, and how they are read."""
 
-import re
 from typing import Annotated, Literal
 
+from ingestd.core.regex import regex
 from ingestd.core.section import Section
 from ingestd.core.setting_types import (
     NOTHING,
@@ -17,7 +17,7 @@ from ingestd.core.setting_types import (
 )
 from ingestd.sources.broker import MessageFormat
 
-_SERVER = re.compile(r"[^\s/@?#,]+:\d{1,5}")
+_SERVER = regex(r"[^\s/@?#,]+:\d{1,5}")
 
 
 def _server(text: str) -> str:

@@ -1,8 +1,8 @@
 """The table ``[ingest.nats]``, or ``[ingest.nats.NAME]``: a stream of JetStream, and how it is read."""
 
-import re
 from typing import Annotated, Literal
 
+from ingestd.core.regex import regex
 from ingestd.core.section import Section
 from ingestd.core.setting_types import (
     NOTHING,
@@ -17,7 +17,7 @@ from ingestd.core.setting_types import (
 )
 from ingestd.sources.broker import MessageFormat
 
-_SERVER = re.compile(r"(nats|tls|ws|wss)://[^\s/@?#]+/?")
+_SERVER = regex(r"(nats|tls|ws|wss)://[^\s/@?#]+/?")
 
 
 def _server(text: str) -> str:

@@ -1,14 +1,14 @@
 """The table ``[ingest.sqs]``, or ``[ingest.sqs.NAME]``: a queue of Amazon SQS, and how it is read."""
 
-import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
+from ingestd.core.regex import regex
 from ingestd.core.setting_types import After, Seconds, field
 from ingestd.core.unwrap import UnwrapSection
 from ingestd.sources.broker import MessageFormat
 
-_REGION = re.compile(r"sqs(?:-fips)?\.([a-z]{2}(?:-[a-z]{2,20}){1,3}-[1-9][0-9]?)\.|([a-z0-9-]+)\.queue\.")
+_REGION = regex(r"sqs(?:-fips)?\.([a-z]{2}(?:-[a-z]{2,20}){1,3}-[1-9][0-9]?)\.|([a-z0-9-]+)\.queue\.")
 
 
 def _url(url: str) -> str:

@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ingestd.core.regex import regex
+
 CAP_S = 900.0
 """No answer makes us wait longer than 15 minutes, whatever it says."""
 
@@ -16,12 +18,12 @@ _EPOCH_S = 10**9
 """A reset this far off is a date in a header that has seconds: it says nothing we could use."""
 _MAX_LENGTH = 500
 _MAX_POLICIES = 10
-_ITEM = re.compile(
+_ITEM = regex(
     r'[ \t]*("(?:[^"\\]|\\.){0,100}"|[A-Za-z*][\w*.:/-]{0,100})'
     r'((?:[ \t]*;[ \t]*[a-z*][a-z0-9_.*-]*(?:=(?:"(?:[^"\\]|\\.)*"|[^;,"\s]+))?)*)[ \t]*(,|$)',
     re.ASCII,
 )
-_PARAMETER = re.compile(r';[ \t]*([a-z*][a-z0-9_.*-]*)=("(?:[^"\\]|\\.)*"|[^;,"\s]+)', re.ASCII)
+_PARAMETER = regex(r';[ \t]*([a-z*][a-z0-9_.*-]*)=("(?:[^"\\]|\\.)*"|[^;,"\s]+)', re.ASCII)
 
 
 class Allowance(NamedTuple):

@@ -5,11 +5,13 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from ingestd.core.regex import regex
+
 CAP_S = 900.0
 """No answer makes us wait longer than 15 minutes, whatever it says."""
 
 _MAX_LENGTH = 64
-_SECONDS = re.compile(r"(\d+)(?:\.(\d*))?", re.ASCII)
+_SECONDS = regex(r"(\d+)(?:\.(\d*))?", re.ASCII)
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _LONG_DAY = r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"

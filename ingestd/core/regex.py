@@ -1,0 +1,21 @@
+"""Regular expressions that are compiled when they are used first: most processes need few of them."""
+
+import re
+from typing import Any, AnyStr, cast
+
+
+class _Late:
+    """Takes each attribute from the compiled pattern, and keeps it."""
+
+    def __init__(self, source: str | bytes, flags: int) -> None:
+        self._given = source, flags
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(re.compile(*self._given), name)
+        setattr(self, name, found)
+        return found
+
+
+def regex(source: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
+    """As ``re.compile``, which it calls later. The functions of ``re`` do not take it: use its methods."""
+    return cast("re.Pattern[AnyStr]", _Late(source, flags))
