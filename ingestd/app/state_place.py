@@ -2,8 +2,6 @@
 there is."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -70,6 +68,9 @@ def sandbox_directory() -> Path:
 def sandbox_state() -> Iterator[Path]:
     """A directory for one replay into a sandbox. What it leaves replaces what an earlier one left, so that
     its dead letters can be looked at; where nothing can be kept it is gone at the end."""
+    import shutil
+    import tempfile
+
     try:
         _base().mkdir(parents=True, exist_ok=True)
         directory = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=_base()))

@@ -21,8 +21,12 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere
         code = 0
-    gc.freeze()  # else the interpreter's end looks through a million keys for cycles
-    sys.exit(code)
+    if isinstance(code, str):  # as sys.exit has it
+        print(code, file=sys.stderr)  # noqa: T201
+        code = 1
+    sys.stderr.flush()
+    # the interpreter's end would take all modules apart, and look through a million keys for cycles
+    os._exit(code or 0)
 
 
 def _run() -> int | str | None:

@@ -7,11 +7,12 @@ from typing import Any, AnyStr, cast
 class _Late:
     """Takes each attribute from the compiled pattern, and keeps it."""
 
-    def __init__(self, source: str | bytes, flags: int) -> None:
+    def __init__(self, source: Any, flags: int) -> None:
         self._given = source, flags
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(re.compile(*self._given), name)
+        source, flags = self._given
+        found = getattr(re.compile(source, flags), name)
         setattr(self, name, found)
         return found
 

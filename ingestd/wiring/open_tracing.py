@@ -9,14 +9,14 @@ from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.delivery.lane import BatchTransport
 from ingestd.delivery.recorder import Recorder
-from ingestd.httpd.request import Application
 from ingestd.recording.event_trace import EventTrace
 from ingestd.sinks.sink import Sink
-from ingestd.telemetry.histogram import Buckets
 from ingestd.telemetry.tracing_settings import TracingConfig
 from ingestd.transport.auth import read_secret
 
 if TYPE_CHECKING:
+    from ingestd.httpd.request import Application
+    from ingestd.telemetry.histogram import Buckets
     from ingestd.telemetry.tracing import Spans
 
 
@@ -64,7 +64,7 @@ def traced(
     return TracedTransport(transport, spans), TracedRecorder(recorder, spans)
 
 
-def traced_application(application: Application, spans: "Spans | None") -> Application:
+def traced_application(application: "Application", spans: "Spans | None") -> "Application":
     if spans is None:
         return application
     from ingestd.sources.http.traced import TracedApplication
@@ -72,7 +72,7 @@ def traced_application(application: Application, spans: "Spans | None") -> Appli
     return TracedApplication(application, spans)
 
 
-def commit_observer(histogram: Buckets, spans: "Spans | None") -> Callable[[float], None]:
+def commit_observer(histogram: "Buckets", spans: "Spans | None") -> Callable[[float], None]:
     """Is called with the seconds of each commit."""
     if spans is None:
         return histogram.observe

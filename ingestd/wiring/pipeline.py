@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -59,8 +60,11 @@ from ingestd.telemetry.state_watch import Say, StateWatch
 from ingestd.transport.engine import Engine
 from ingestd.transport.watched_file import Watch
 from ingestd.wiring.factories import bounds_of, damaged_chunk, make_validator, open_audit
-from ingestd.wiring.open_lakes import OpenLake, keep_delivered, open_lakes
 from ingestd.wiring.open_sinks import PipelineContext, open_runners, patterns_of, sections_of
+
+if TYPE_CHECKING:
+    from ingestd.recording.sink_recorder import Keep
+    from ingestd.wiring.open_lakes import OpenLake
 
 Warn = Callable[[str], None]
 
@@ -84,7 +88,7 @@ class Pipeline(msgspec.Struct):
     routes: routes.Routes
     recorder: EventRecorder
     runners: Sequence[SinkRunner]
-    lakes: Sequence[OpenLake]
+    lakes: "Sequence[OpenLake]"
     clock: Clock
     watch: Watch
     bounds: Bounds
@@ -203,8 +207,14 @@ async def open_pipeline(
             bounds=bounds,
             engine=engine,
         )
-        lakes = await open_lakes(stack, context)
-        runners = await open_runners(stack, context, router, keep=partial(keep_delivered, lakes))
+        lakes: list[OpenLake] = []
+        keep: Callable[[str], Keep | None] = dict[str, "Keep"]().get
+        if any(getattr(section, "type", "") == "lake" for section in settings.sinks.values()):
+            from ingestd.wiring.open_lakes import keep_delivered, open_lakes
+
+            lakes = await open_lakes(stack, context)
+            keep = partial(keep_delivered, lakes)
+        runners = await open_runners(stack, context, router, keep=keep)
         journal.remember_sinks([runner.name for runner in runners], window.is_known)
         pipeline = Pipeline(
             settings=settings,
