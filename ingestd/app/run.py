@@ -57,8 +57,9 @@ from ingestd.telemetry.refusals import Refusals
 from ingestd.telemetry.tap import Tap
 from ingestd.wiring.factories import redacted_paths
 from ingestd.wiring.open_brokers import open_brokers
+from ingestd.wiring.open_ingest import open_ingest
 from ingestd.wiring.open_tracing import commit_observer, open_spans, traced_application
-from ingestd.wiring.pipeline import open_ingest, open_pipeline
+from ingestd.wiring.pipeline import open_pipeline
 
 EXIT_SECOND_SIGNAL = 130
 

@@ -28,7 +28,8 @@ from ingestd.telemetry.refusals import Refusals
 from ingestd.telemetry.systemd import Systemd
 from ingestd.telemetry.watchdog import Watchdog
 from ingestd.wiring.open_brokers import Brokers
-from ingestd.wiring.pipeline import IngestService, Pipeline
+from ingestd.wiring.open_ingest import IngestService
+from ingestd.wiring.pipeline import Pipeline
 from ingestd.wiring.producer_keys import console_tokens, producer_keys
 
 if TYPE_CHECKING:

@@ -99,8 +99,7 @@ class SinkRecorder:
             batch.submitted = True
             self.ledger.batches += 1
             self._events.ledger.batches += 1
-            self._metrics.batch_events.observe(len(batch.events), batch.exemplar)
-            self._metrics.batch_bytes.observe(len(batch.body), batch.exemplar)
+            self._metrics.batch_sizes.observe(len(batch.events), len(batch.body), batch.exemplar)
             self._audit(
                 AuditEntry.BATCH_SUBMITTED,
                 sink=self.sink,

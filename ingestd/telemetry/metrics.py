@@ -5,7 +5,7 @@ exported always balances and costs nothing per event. ``prometheus_client`` is l
 a process that nobody scrapes does without.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from ingestd import __version__
 from ingestd.core.ledger import Ledger
 from ingestd.core.reasons import Reason
 from ingestd.telemetry.catalogue import help_of
-from ingestd.telemetry.histogram import Buckets
+from ingestd.telemetry.counts import BatchSizes, Buckets, ProducerEvents
 from ingestd.telemetry.sink_metrics import SinkCensus
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ class Gauges(msgspec.Struct):
 
 ATTEMPT_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, float("inf"))
 """Seconds: the buckets of ``ingestd_attempt_seconds``."""
-_EVENTS = (1, 10, 50, 100, 250, 500, 1000, 2500, 5000)
-_BYTES = (1e3, 1e4, 5e4, 1e5, 2e5, 3e5, 4e5, 5e5, 1e6, 5e6)
 
 
 class Metrics:
@@ -53,7 +51,7 @@ class Metrics:
         self.letters: Mapping[str, int] = {}
         self.read = read
         self.attempt_seconds: dict[tuple[str, str], Buckets] = {}
-        self.batch_events, self.batch_bytes = Buckets(_EVENTS), Buckets(_BYTES)
+        self.batch_sizes = BatchSizes()
         self.token_requests = {"ok": 0, "failed": 0}  # there from the start: a first increase must show
         self.by_sink = SinkCensus()
 
@@ -117,8 +115,8 @@ class Census:
         yield gauge("ingestd_dead_letters", states, "state")
         attempts = self._metrics.attempt_seconds
         yield histogram("ingestd_attempt_seconds", attempts, "sink", "answer")
-        yield histogram("ingestd_batch_events", {(): self._metrics.batch_events})
-        yield histogram("ingestd_batch_bytes", {(): self._metrics.batch_bytes})
+        yield histogram("ingestd_batch_events", {(): self._metrics.batch_sizes.events})
+        yield histogram("ingestd_batch_bytes", {(): self._metrics.batch_sizes.bytes})
         yield counter("ingestd_token_requests", self._metrics.token_requests, "result")
 
 
@@ -166,28 +164,6 @@ HTTP_CODES = (
 DEFERRED_CODES = (429, 503, 507)
 STATE_FILES = ("db", "wal")
 SPAN_RESULTS = ("exported", "failed", "dropped")
-MAX_PRODUCERS = 200
-
-
-class ProducerEvents:
-    """Counts events by producer. Only configured names become labels, and no more than MAX_PRODUCERS.
-
-    Other producers are ``other``, or ``anonymous`` without a name.
-    """
-
-    def __init__(self, names: Iterable[str] = ()) -> None:
-        self.counts: dict[str, int] = {"anonymous": 0, "other": 0}
-        self.configure(names)
-
-    def configure(self, names: Iterable[str]) -> None:
-        """Also after a reload: names that are gone keep their counts, or the counter would go back."""
-        for name in names:
-            if len(self.counts) < MAX_PRODUCERS + 2:
-                self.counts.setdefault(name, 0)
-
-    def add(self, producer: str, events: int) -> None:
-        label = producer or "anonymous"
-        self.counts[label if label in self.counts else "other"] += events
 
 
 class Reloads(msgspec.Struct):

@@ -127,7 +127,7 @@ class Engine:
                 self._connections.give_back(connection)
         if connection.error is not None:
             raise connection.error
-        if connection.whole and len(body) > self._answered_bytes:
+        if len(body) > self._answered_bytes and connection.whole:
             self._answered_bytes = len(body)
         if not 200 <= connection.status <= 599:
             raise NoAnswer(f"the answer's status is {connection.status}")

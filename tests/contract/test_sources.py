@@ -30,7 +30,8 @@ from ingestd.sources.source import Position, Source
 from ingestd.store.database import Database
 from ingestd.store.file_rows import FileRows
 from ingestd.store.journal import Journal
-from ingestd.wiring.pipeline import IngestService, open_ingest, open_pipeline
+from ingestd.wiring.open_ingest import IngestService, open_ingest
+from ingestd.wiring.pipeline import open_pipeline
 from tests.each import each
 from tests.integration.intake.support import events
 from tests.machine import patience

@@ -67,7 +67,7 @@ MUTANTS = (
     ),
     Mutant(
         "frozen batches are not sent again after a restart",
-        "wiring/pipeline.py",
+        "wiring/open_ingest.py",
         "        mine = [batch for batch in frozen if batch.sink == runner.name]",
         "        mine = []",
     ),

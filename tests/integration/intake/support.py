@@ -25,7 +25,8 @@ from ingestd.core.ledger import Ledger, SinkLedger
 from ingestd.core.submission import AcceptedSubmission, DeferredSubmission, Result, Submission
 from ingestd.intake.spool_feed import SpoolSource
 from ingestd.store.database import Database
-from ingestd.wiring.pipeline import IngestService, Pipeline, open_ingest, open_pipeline
+from ingestd.wiring.open_ingest import IngestService, open_ingest
+from ingestd.wiring.pipeline import Pipeline, open_pipeline
 from tests.machine import patience
 from tests.receiver import Receiver, Request
 
