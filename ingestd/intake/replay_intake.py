@@ -251,10 +251,11 @@ class ReplayIntake:
         if broken:
             chunk.recut(broken.__getitem__, broken)
             checked = self._validator.check(chunk.events)
-        for index in [i for i in checked.refused if is_utf16(chunk.events[i])]:
-            checked.refuse(
-                index, "it is UTF-16 in the middle of UTF-8: convert it, as by iconv -f UTF-16 -t UTF-8"
-            )
+        for index, refusal in [*checked.refused.items()]:
+            if refusal.reason is Reason.UNPARSABLE and is_utf16(chunk.events[index]):
+                checked.refuse(
+                    index, "it is UTF-16 in the middle of UTF-8: convert it, as by iconv -f UTF-16 -t UTF-8"
+                )
         return checked
 
     def _add_accepted(self, chunk: Chunk, accepted: Sequence[int]) -> None:

@@ -98,7 +98,8 @@ class Validator:
     def _explain(self, events: Sequence[bytes], keys: Keys, refusals: Refusals) -> Iterator[None]:
         """Ask about those that the compiled pass did not accept. None after each."""
         for index in missing(keys):
-            refusal, found = self._schema.explain(events[index]), self.key_of(events[index])
+            event = events[index]
+            refusal, found = self._schema.explain(event), self.key_of(event)
             if refusal is None:
                 keys[index] = found or ""
             else:

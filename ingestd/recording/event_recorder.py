@@ -184,9 +184,9 @@ class EventRecorder:
     def resolve_keys(self, safe: Sequence[bytes], lost: Sequence[DeadLetter]) -> list[DeadLetter]:
         """Confirm and release keys. Copies that waited are duplicates, or dead letters: gives these."""
         copies = self._window.confirm(safe, self._clock.monotonic()) if safe else []
-        for copy in copies:
-            self.duplicates(copy.chunk, 1)
-        self._dismissed(copies)
+        for chunk, positions in (by_chunk := _by_chunk(copies)).items():
+            self.duplicates(chunk, len(positions))
+        self._dismissed(by_chunk)
         if not lost:
             return []
         of = {letter.digest: letter for letter in reversed(lost) if letter.digest}
@@ -194,23 +194,26 @@ class EventRecorder:
         for copy, letter in failed:
             self.ledger.count_letters(letter.reason)
             self.settle(copy.chunk, 1)
-        self._dismissed([copy for copy, _ in failed])
+        self._dismissed(_by_chunk([copy for copy, _ in failed]))
         return [letter_of_copy(copy.chunk, copy.position, letter) for copy, letter in failed]
 
-    def _dismissed(self, copies: Sequence[WaitingCopy]) -> None:
+    def _dismissed(self, by_chunk: Mapping[Chunk, Sequence[int]]) -> None:
         """Copies are resolved: a restart must not take them for events."""
-        if not copies:
-            return
-        self.copies_resolved.set()
-        by_chunk: dict[Chunk, list[int]] = {}
-        for chunk, position in copies:
-            by_chunk.setdefault(chunk, []).append(position)
+        if by_chunk:
+            self.copies_resolved.set()
         for chunk, positions in by_chunk.items():
             self._journal.dismissed(chunk, positions, now=self._clock.wall())
 
     def count(self, letters: Sequence[DeadLetter]) -> None:
         for reason, count in Counter(letter.reason for letter in letters).items():
             self.ledger.count_letters(reason, count)
+
+
+def _by_chunk(copies: Iterable[WaitingCopy]) -> dict[Chunk, list[int]]:
+    found: dict[Chunk, list[int]] = {}
+    for chunk, position in copies:
+        found.setdefault(chunk, []).append(position)
+    return found
 
 
 class KeyClaims:

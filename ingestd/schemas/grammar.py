@@ -25,6 +25,7 @@ from ingestd.schemas.schema import (
     Schema,
     describe,
     invalid,
+    is_truncated,
     nested_deeper,
     not_utf8,
     unparsable,
@@ -70,6 +71,17 @@ def find_refusal(event: bytes, *, max_depth: int = MAX_DEPTH) -> Refusal | None:
     if not has_short_numbers(event) and any(found["number"] for found in _LONG_NUMBER.finditer(event)):
         return unparsable(f"a number has more than {MAX_DIGITS} digits before its point")
     return None
+
+
+def is_one_value(text: bytes) -> bool:
+    """Whether it is a JSON value or the beginning of one, and nothing behind it; UTF-8 or not."""
+    try:
+        _skip(text)
+    except RecursionError:
+        return False
+    except ValueError as error:
+        return is_truncated(error)
+    return True
 
 
 def is_plain(event: bytes) -> bool:

@@ -50,6 +50,9 @@ _SMALL_BLOCK = 16
 """Events looked at together: what they are decoded to stays in the processor's cache. Where one of them is
 uncommon they are looked at in smaller blocks, so that it costs its neighbours little."""
 
+_FEW = 16
+"""One of so many is few."""
+
 _decode = msgspec.json.Decoder(_Accepted).decode
 _Times = list[Annotated[datetime, msgspec.Meta(tz=True)]]
 
@@ -157,9 +160,11 @@ class InteractionSchema:
         return keys
 
     def _compiled_keys(self, events: Any, limits: EventLimits | None) -> Keys:
-        """The accelerator accepts first of all. What it is not sure of comes here."""
+        """The accelerator accepts first of all. What it is not sure of comes here, unless it is little:
+        nearly all of that is refused, and to explain it is all that is left to do."""
         keys: Keys = events.interaction_keys(*(limits or EventLimits()))
-        if unsure := missing(keys):
+        unsure = missing(keys)
+        if len(unsure) * _FEW > len(events):
             found = self.keys_within([events[index] for index in unsure], limits)
             for index, key in zip(unsure, found, strict=True):
                 if key is not None:

@@ -157,6 +157,11 @@ def describe(text: bytes, error: Exception) -> str:
     return _before(text) or _half(text, str(error)) or f"not JSON: {_within(text, str(error))}"
 
 
+def is_truncated(error: Exception) -> bool:
+    """Whether a strict decoder (msgspec) came to the end before the value did."""
+    return str(error) == _TRUNCATED
+
+
 def not_utf8(error: UnicodeDecodeError) -> str:
     return f"not UTF-8: the byte 0x{error.object[error.start]:02x} (byte {error.start})"
 

@@ -155,11 +155,9 @@ def insert_letters(connection: sqlite3.Connection, letters: Sequence[DeadLetter]
     costs more than a row.
     """
     readings = _readings(connection, letters)
-    letters = [
-        one
-        for one in letters
-        if (one.sink and not readings[one.source]) or not _is_there(connection, one, readings[one.source])
-    ]
+    asked = [one for one in letters if not one.sink or readings[one.source]]
+    if asked and (there := _there(connection, asked, readings)):
+        letters = [one for one in letters if id(one) not in there]
     rows = _new_rows(letters, readings, now)
     done = made = 0
     while left := len(rows) - done:
@@ -183,6 +181,20 @@ def _readings(connection: sqlite3.Connection, letters: Sequence[DeadLetter]) -> 
         (json.dumps([*numbers]),),
     )
     return dict.fromkeys(numbers, 0) | dict(known)
+
+
+def _there(
+    connection: sqlite3.Connection, letters: Sequence[DeadLetter], readings: Mapping[int, int]
+) -> set[int]:
+    """Those that are there, by ``id``. Of a source that goes on none is behind the first place of these: only
+    where there is one, as where it is read again, each is asked for."""
+    first: dict[int, int] = {}
+    for one in letters:
+        first[one.source] = min(one.offset, first.get(one.source, one.offset))
+    behind = "SELECT 1 FROM letters WHERE source = ? AND offset >= ? AND offset >= 0 LIMIT 1"
+    known = {place[0] for place in first.items() if connection.execute(behind, place).fetchone()}
+    mine = (one for one in letters if one.source in known)
+    return {id(one) for one in mine if _is_there(connection, one, readings[one.source])}
 
 
 def _is_there(connection: sqlite3.Connection, letter: DeadLetter, reading: int) -> bool:

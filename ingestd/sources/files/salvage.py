@@ -6,7 +6,7 @@ What it gives depends on the line alone: a restart finds the same events at the 
 
 import re
 
-from ingestd.schemas.grammar import find_fault
+from ingestd.schemas.grammar import find_fault, is_one_value
 from ingestd.sources.files.closing import skip_separators
 from ingestd.sources.http.sequence import SequenceTooDense, values
 
@@ -49,7 +49,7 @@ def _end_of(line: bytes, first: int, end: int) -> int:
 
 def _cut(offset: int, text: bytes) -> list[tuple[int, bytes]]:
     """Values one behind the other, where that is certain."""
-    if find_fault(text) is None:
+    if is_one_value(text):
         return [(offset, text)]
     try:
         several = values(text, len(text))
