@@ -113,6 +113,12 @@ def check(batch: list[bytes]) -> int:
     """Holds verdicts and keys to the definition; how many were accepted."""
     schema, plain = InteractionSchema(), LimitedSchema(InteractionSchema(), LIMITS)
     found = list(events_of(batch).interaction_keys(*LIMITS))
+    looked_at = events_of(batch)
+    looked_at.look_ahead(*LIMITS, SECRET)
+    ahead = looked_at.interaction_keys(*LIMITS)
+    digests, *_ = compiled.KeyTable(SECRET, 100, 10.0).claim(ahead, 0.0)
+    plain_digests, *_ = KeyTable(SECRET, 100, 10.0).claim(found, 0.0)
+    assert (list(ahead), list(digests)) == (found, plain_digests)
     for event, key in zip(batch, found, strict=True):
         if key is not None:
             assert plain.explain(event) is None, event
