@@ -108,7 +108,7 @@ def _change_each(step: _Step, chosen: Sequence[int], drafts: Sequence[Draft], fa
     for index in chosen:
         try:
             change(drafts[index])
-        except (Untransformable, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # Untransformable is one; others are of broken text
             failed[index] = f"{step.place}: {error}"
 
 
