@@ -13,6 +13,7 @@ import anyio
 from anyio import to_thread
 
 from ingestd.admin.read_model import Changed, LetterQuery
+from ingestd.app.console.where import attempts
 from ingestd.app.letters import letters, purge
 from ingestd.app.letters import park as letter_park
 from ingestd.app.letters.correction import jq_edit
@@ -20,6 +21,7 @@ from ingestd.app.letters.retry import Marking
 from ingestd.app.letters.retry_result import RetryResult
 from ingestd.app.service_parts import Service
 from ingestd.core.errors import NotFound
+from ingestd.core.redaction import redact_tree
 from ingestd.store.dead_letters import Filter
 from ingestd.telemetry.audit_entry import AuditEntry
 
@@ -46,7 +48,12 @@ async def groups(service: Service, query: LetterQuery) -> list[dict[str, Any]]:
 
 
 async def get(service: Service, number: int) -> dict[str, Any]:
-    return await _aside(partial(letters.get, _directory(service), number))
+    """With ``timeline``: lines of the audit file about its request, oldest first."""
+    found = await _aside(partial(letters.get, _directory(service), number))
+    audit = service.pipeline.audit
+    audit.flush()
+    batches = {found["batch"]} - {None}
+    return {**found, "timeline": redact_tree(await _aside(partial(attempts, audit.path, batches)))}
 
 
 def check(service: Service, payload: bytes) -> list[str]:

@@ -171,7 +171,7 @@ def _redacted(shown: dict[str, Any], paths: Sequence[Path]) -> dict[str, Any]:
         left["values"] = []
     if "payload" in left:
         left["payload"] = mask_text(left["payload"], paths)
-    for name in {"letters", "attempts", "steps"} & left.keys():
+    for name in {"letters", "attempts", "steps", "timeline"} & left.keys():
         if isinstance(left[name], list):  # of a letter it is how many
             left[name] = [_redacted(one, paths) for one in left[name]]
     return left

@@ -44,8 +44,8 @@ async def where(service: Service, asked: str) -> Fields:
     found["state"] = next(filter("new".__ne__, map(window.state_of_digest, digests)), "new")
     found["waiting"] = _waiting(service, found.pop("chunks"))
     batches = {one["batch"] for one in (*found["steps"], *found["letters"])} - {None}
-    attempts = await to_thread.run_sync(partial(_attempts, pipeline.audit.path, batches))
-    found["attempts"] = attempts if asked in batches else list(_of_event(attempts, found))
+    lines = await to_thread.run_sync(partial(attempts, pipeline.audit.path, batches))
+    found["attempts"] = lines if asked in batches else list(_of_event(lines, found))
     shown: Fields = redact_tree({"asked": asked, "words": _in_words(found), **found})
     return shown
 
@@ -123,13 +123,13 @@ def _waiting(service: Service, chunks: list[int]) -> list[Fields]:
     return found
 
 
-def _of_event(attempts: Sequence[Fields], found: Fields) -> Iterator[Fields]:
+def _of_event(lines: Sequence[Fields], found: Fields) -> Iterator[Fields]:
     """Without what became of others of the same requests. A line of dead letters is of several and tells the
     words of one: here it has this event's."""
     why = {(step["sink"], step["batch"]): step.get("why") for step in found["steps"] if step["sink"]}
     for letter in found["letters"]:
         why[letter["sink"], letter["batch"]] = f"{letter['reason']}: {letter['detail']}"
-    for line in attempts:
+    for line in lines:
         place = line.get("sink"), line.get("request_id")
         if line.get("event") not in _OUTCOMES or place not in why:
             yield line
@@ -137,7 +137,7 @@ def _of_event(attempts: Sequence[Fields], found: Fields) -> Iterator[Fields]:
             yield {**line, "count": 1, "error": why[place]} if why[place] else line
 
 
-def _attempts(path: Path, batches: set[str]) -> list[Fields]:
+def attempts(path: Path, batches: set[str]) -> list[Fields]:
     """What the audit file says of these requests, oldest first."""
     wanted = [batch.encode() for batch in batches]
     if not wanted or not path.exists():

@@ -72,6 +72,10 @@ async def test_a_program_looks_corrects_and_sends(place: Place) -> None:
             assert group["count"] == 2
             dry = (await client.post("/v1/letters/retry", json={}, headers=anna)).json()
             assert (dry["dry_run"], dry["selected"]) == (True, 2)
+            one = (await client.get("/v1/letters/1")).json()
+            assert {"BATCH_SUBMITTED", "DEAD_LETTERED"} <= {line["event"] for line in one["timeline"]}
+            page = (await client.get("/letters/1")).text
+            assert ("dead lettered" in page, one["batch"] in page) == (True, True)
             wrong = await client.post("/v1/letters/1/edit", content=b'{"a":1}', headers=anna)
             assert (wrong.status_code, "eventType" in wrong.json()["error"]) == (422, True)
             everything = await client.post("/v1/letters/purge", json={"dry_run": False}, headers=anna)
