@@ -71,7 +71,7 @@ def left(aws: Aws, queue: str) -> int:
 async def empty(aws: Aws, queue: str, service: Running | None = None) -> None:
     while left(aws, queue):
         assert service is None or not service.task.done()
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)  # each look is a request of botocore, answered by Python
 
 
 def settings(directory: Path, api: str, queue: str, source: dict[str, Any], **sections: Any) -> Settings:
