@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import ingestd
 from ingestd.config.settings import Settings
@@ -147,44 +148,54 @@ def warm() -> Warm:
     return found
 
 
-def _serve(path: str) -> int | None:
-    """Returns in the process of a command, with None, and nowhere else."""
+def _serve(path: str) -> None:
+    """Returns in the process of a command, and nowhere else."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(64)
     os.write(1, b"ready\n")
+    running: dict[int, tuple[int, socket.socket]] = {}  # by a descriptor that can be read at its end
     while True:
-        if 0 in select.select([0, listener], [], [])[0]:
+        ready = select.select([0, listener, *running], [], [])[0]
+        if 0 in ready:
             os.killpg(0, signal.SIGKILL)
-        conn, _ = listener.accept()
-        if os.fork():
-            conn.close()
-            _reap()
-            continue
-        listener.close()
-        return _handle(conn)
+        for ended in running.keys() & set(ready):
+            os.close(ended)
+            _tell_end(*running.pop(ended))
+        if listener in ready:
+            conn, _ = listener.accept()
+            with suppress(OSError, ValueError):  # who asked is gone
+                request, given = _receive(conn)
+                pid = os.fork()
+                if not pid:
+                    for one in (listener, conn, *(conn for _, conn in running.values())):
+                        one.close()
+                    for ended in running:
+                        os.close(ended)
+                    return _become(request, given)
+                for fd in given:
+                    os.close(fd)
+                running[os.pidfd_open(pid)] = pid, conn
+                conn.sendall(pid.to_bytes(4, "big"))
 
 
-def _reap() -> None:
-    """Those that have ended: what they cost is then part of what the run of the tests cost."""
-    with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-
-
-def _handle(conn: socket.socket) -> int | None:
-    """One process waits for the other, which is the command."""
+def _receive(conn: socket.socket) -> tuple[Any, list[int]]:
     size, given, _, _ = socket.recv_fds(conn, 4, 3)
     data = b""
-    while len(data) < int.from_bytes(size, "big"):
-        data += conn.recv(1 << 20)
-    words, directory, environment = json.loads(data)
-    if pid := os.fork():
-        conn.sendall(pid.to_bytes(4, "big"))
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    while len(data) < int.from_bytes(size, "big") and (more := conn.recv(1 << 20)):
+        data += more
+    return json.loads(data), given
+
+
+def _tell_end(pid: int, conn: socket.socket) -> None:
+    """What the process cost is then part of what the run of the tests cost."""
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with suppress(OSError), conn:
         conn.sendall(code.to_bytes(4, "big", signed=True))
-        os._exit(0)
-    conn.close()
+
+
+def _become(request: Any, given: list[int]) -> None:
+    words, directory, environment = request
     for number, fd in enumerate(given):
         os.dup2(fd, number)
         os.close(fd)
@@ -193,7 +204,6 @@ def _handle(conn: socket.socket) -> int | None:
     os.environ.update(environment)
     sys.argv = ["ingestd", *words]
     sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
-    return None
 
 
 def _import_all() -> None:

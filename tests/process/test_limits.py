@@ -80,10 +80,16 @@ def test_what_takes_too_long_fails_under_its_name_and_the_others_are_run(tmp_pat
     (tmp_path / "pyproject.toml").write_text(f"[tool.pytest.ini_options]\n{options}")
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_inner.py").write_text(TESTS)
+    plugins = ("-p", "xdist", "-p", "anyio", "-p", "pytest_timeout")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "2", "-rf", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", *plugins, "-n", "2", "-rf", "-p", "no:cacheprovider"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), machine.VARIABLE: "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            machine.VARIABLE: "1",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        },
         capture_output=True,
         text=True,
         timeout=patience(100),

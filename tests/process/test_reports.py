@@ -49,9 +49,9 @@ def test_a_failure_that_is_hard_to_describe_is_still_named(tmp_path: Path) -> No
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_inner.py").write_text(TESTS)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "2", "-rf", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", "-p", "xdist", "-n", "1", "-rf", "-p", "no:cacheprovider"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         timeout=patience(60),

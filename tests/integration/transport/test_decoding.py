@@ -68,7 +68,7 @@ def test_several_members_and_what_stands_behind_them() -> None:
 
 @each("codings", ["gzip", "deflate", "br", "zstd", "gzip, gzip"])
 def test_a_bomb_stays_small(codings: str) -> None:
-    bomb = pack(b"0" * 100_000_000, codings)
+    bomb = pack(b"0" * 20_000_000, codings)
     tracemalloc.start()
     body, truncated, trouble = undo(bomb, codings, limit=LIMIT)
     peak = tracemalloc.get_traced_memory()[1]

@@ -73,7 +73,7 @@ def test_what_is_not_json_is_unparsable(tmp_path: Path, event: bytes) -> None:
 
 def test_a_schema_that_refers_to_itself_bears_deep_events(tmp_path: Path) -> None:
     schema = schema_of(tmp_path, {"anyOf": [{"type": "number"}, {"type": "array", "items": {"$ref": "#"}}]})
-    for depth in (150, 300, 900):
+    for depth in (150, 500):
         deep = b"[" * depth + b"%b" + b"]" * depth
         assert schema.keys([deep % b"1", deep % b"null"]) == ["", None]
         assert schema.explain(deep % b"1") is None
