@@ -23,6 +23,7 @@ FORMAT = 1
 _KEY = "installation"
 _NO_MESSAGE = 10037
 _WRONG_SEQUENCE = 10071
+_IN_USE = 10058
 DUPLICATE_WINDOW_S = 120
 """How long the server knows a chunk that an edge sends again for want of an answer."""
 
@@ -110,7 +111,7 @@ async def create(connection: NatsConnection, settings: Settings, rng: random.Ran
     """Make the streams and the installation. False: all of it was there. Raises UserError, BrokerAway."""
     for config in stream_configs(settings):
         try:
-            await connection.ask(f"STREAM.CREATE.{config['name']}", config)
+            await _make(connection, config)
         except JetStreamError as error:
             raise UserError(f"stream {config['name']} cannot be made: {error}") from None
     secret = f"{rng.getrandbits(128):032x}"
@@ -124,6 +125,16 @@ async def create(connection: NatsConnection, settings: Settings, rng: random.Ran
         check(await load(connection, settings), settings)
         return False
     return True
+
+
+async def _make(connection: NatsConnection, config: dict[str, Any]) -> None:
+    """One that is there gets what has changed: its size, its replicas."""
+    try:
+        await connection.ask(f"STREAM.CREATE.{config['name']}", config)
+    except JetStreamError as error:
+        if error.code != _IN_USE:
+            raise
+        await connection.ask(f"STREAM.UPDATE.{config['name']}", config)
 
 
 async def load(connection: NatsConnection, settings: Settings) -> Installation:

@@ -75,7 +75,7 @@ class Record(msgspec.Struct, array_like=True):
     """``owner``: who writes, ``since``: when it took the share; ``at``, ``since``: wall time; ``upto``: when
     the youngest chunk was stored that was read. ``dismissed``: places that are resolved without a batch;
     ``free``: packed keys that may be used again; ``letters``: dead letters, packed; ``letters_done``: those
-    up to this record are in their stream."""
+    up to this record are in their stream. ``stream``: when the stream of events was made."""
 
     id: str
     owner: str
@@ -90,6 +90,7 @@ class Record(msgspec.Struct, array_like=True):
     free: bytes = b""
     letters: list[bytes] = []
     letters_done: int = 0
+    stream: str = ""
 
 
 class LoggedRecord(msgspec.Struct):

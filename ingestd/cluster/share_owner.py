@@ -19,8 +19,9 @@ from ingestd.cluster.names import ALL, Share, StreamNames
 from ingestd.cluster.share_consumer import ShareConsumer, floors
 from ingestd.cluster.share_feed import ShareFeed
 from ingestd.cluster.share_log import ShareLog
-from ingestd.cluster.share_state import restore
+from ingestd.cluster.share_state import ShareState, begin_at, restore
 from ingestd.cluster.sink_parts import SinkParts
+from ingestd.cluster.stream_identity import look_at_stream
 from ingestd.cluster.stream_journal import StreamJournal
 from ingestd.cluster.stream_window import StreamWindow
 from ingestd.core.ledger import Ledger
@@ -129,6 +130,7 @@ class ShareOwner:
     async def _take(self) -> None:
         """From here on an owner before this one can write nothing more."""
         state = restore(await self._log.read(), self._window, self.share.sink)
+        lost = await self._compare_stream(state)
         counts = state.counts
         ledger = self.ledger = Ledger(
             accepted=counts.total,
@@ -152,6 +154,7 @@ class ShareOwner:
             rng=parts.rng,
         )
         self.since = self._journal.since
+        self._journal.drop(lost)
         await self._journal.begin()
         if state.letters:
             await self._journal.store_letters(state.letters)
@@ -182,6 +185,21 @@ class ShareOwner:
         self.taken = True
         if self._leaving.is_set():
             self.lane.close()
+
+    async def _compare_stream(self, state: ShareState) -> list[str]:
+        """Whether the log is of what is in the stream: one that was made again, or lost its end in a power
+        cut, gives its numbers to other chunks, and to pass these over would lose events without a word. Gives
+        batches that cannot be whole any more."""
+        found = await look_at_stream(self._spool.connection, self._spool.names, state)
+        before, state.stream = state.stream, found.created
+        if not before or not found.trouble:
+            return []
+        lost = begin_at(state, self._window, found.first)
+        self._parts.warn(
+            f"{self.share}: {found.trouble}; what it holds from {found.first} on is taken for new, and"
+            f" {len(lost)} batches that were on their way are given up"
+        )
+        return lost
 
     def _waiting(self) -> str:
         return f"{self.ledger.in_flight:,} events and {self.lag:,} chunks of {self.share} wait"

@@ -34,6 +34,7 @@ class ShareState(msgspec.Struct):
     settled: dict[int, set[int]] = msgspec.field(default_factory=dict)
     letters: list[bytes] = msgspec.field(default_factory=list)
     letters_done: int = 0
+    stream: str = ""
     kept: list[KeptRecord] = msgspec.field(default_factory=list)
 
     @property
@@ -61,7 +62,7 @@ def restore(logged: Sequence[LoggedRecord], window: StreamWindow, sink: str) -> 
         letters += [(one.sequence, letter) for letter in record.letters]
         state.letters_done = max(state.letters_done, record.letters_done)
         state.upto = max(state.upto, record.upto)
-        state.reached, state.counts = record.reached, record.counts
+        state.reached, state.counts, state.stream = record.reached, record.counts, record.stream
         state.kept.append(kept_record(one.sequence, record.upto, record.frozen, record.dismissed))
     for batch, _ in frozen.values():
         window.reclaim(split_keys(batch.keys))
@@ -72,6 +73,16 @@ def restore(logged: Sequence[LoggedRecord], window: StreamWindow, sink: str) -> 
     state.letters = [letter for sequence, letter in letters if sequence > state.letters_done]
     window.upto = state.upto
     return state
+
+
+def begin_at(state: ShareState, window: StreamWindow, first: int) -> list[str]:
+    """The stream is not the one that was read: what it holds from ``first`` on is new. Gives the batches that
+    were on their way, whose events are not there any more; what is known of keys stays."""
+    lost = [batch.id for batch in state.open]
+    window.release([key for batch in state.open for key in batch.keys])
+    state.open, state.settled = [], {}
+    state.reached = Reached(first - 1, state.counts.total, first - 1)
+    return lost
 
 
 def kept_record(

@@ -83,7 +83,7 @@ class StreamJournal:
         self._open: set[str] = {batch.id for batch in state.open}
         self._kept: list[KeptRecord] = state.kept
         self._letters_done = state.letters_done
-        self._counts, self._reached = state.counts, state.reached
+        self._counts, self._reached, self._stream = state.counts, state.reached, state.stream
         self._floor, self._at_floor = state.reached.floor, state.reached.at_floor
         self.durable_floor = self._floor
         self._read, self._ahead = self._floor, sum(map(len, state.settled.values()))
@@ -259,6 +259,7 @@ class StreamJournal:
             frozen=[*frozen],
             letters=[*letters],
             letters_done=self._letters_done,
+            stream=self._stream,
         )
 
     async def _append(self, record: Record) -> None:

@@ -156,3 +156,13 @@ async def dead_letters(url: str | list[str], name: str) -> list[dict[str, Any]]:
         return found
     finally:
         await client.close()
+
+
+async def ask(url: str, what: str) -> None:
+    """A request to JetStream."""
+    client = await nats.connect(url)
+    try:
+        answer = json.loads((await client.request(f"$JS.API.{what}", b"", timeout=5)).data)
+        assert "error" not in answer, answer
+    finally:
+        await client.close()

@@ -15,7 +15,7 @@ from tests.machine import patience
 from tests.nats_server import NatsServer, nats_server
 from tests.process.cli.run_support import post, told
 from tests.process.cluster.rounds import play
-from tests.process.cluster.support import Cluster, dead_letters
+from tests.process.cluster.support import Cluster, ask, dead_letters
 from tests.receiver import Action, Receiver, Reply, Request
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(patience(180))]
@@ -291,3 +291,22 @@ async def test_what_differs_from_the_spool_is_refused_in_words(tmp_path: Path, n
 @pytest.fixture
 def nats_url(shared_nats: NatsServer) -> NatsServer:
     return shared_nats
+
+
+async def test_a_stream_that_was_made_again_is_not_taken_for_the_one_that_was_read(tmp_path: Path) -> None:
+    """As one that lost its end in a power cut: its numbers stand for other chunks then."""
+    async with StrictApi() as api, one_sink(tmp_path, api, partitions=1) as cluster:
+        async with cluster.start() as both:
+            for first in range(0, 60, 10):
+                assert (await post(both.ingest_port, events(10, first=first))).status == 202
+            assert (await settled(cluster))["delivered"] == 60
+            await both.stop()
+        await ask(cluster.nats.url, "STREAM.DELETE.t-events")
+        await cluster.init()
+        async with cluster.start() as both:
+            assert (await post(both.ingest_port, events(10, first=100))).status == 202
+            await both.said("was made again")
+            await until(lambda: len(api.taken) == 70)
+            sink = await settled(cluster)
+            assert (sink["accepted"], sink["delivered"]) == (70, 70)
+            await both.stop()
