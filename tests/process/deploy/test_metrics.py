@@ -57,6 +57,7 @@ def test_every_metric_of_the_catalogue_is_on_the_dashboard_but_these() -> None:
         "ingestd_unmatched_item_errors_total",  # a fault of the API's answers: the audit file has it
         "ingestd_batch_bytes",  # events in a batch and bytes sent are shown
         "ingestd_config_last_reload_success_timestamp_seconds",
+        "ingestd_spans_total",  # of traces: the log says why they do not arrive
     }
 
 

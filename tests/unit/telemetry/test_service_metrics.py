@@ -10,10 +10,9 @@ from ingestd import __version__
 from ingestd.core.ledger import Ledger
 from ingestd.telemetry.catalogue import CATALOGUE, SERVICE_CATALOGUE
 from ingestd.telemetry.cluster_metrics import ClusterCensus, ClusterGauges
+from ingestd.telemetry.counts import MAX_PRODUCERS, ProducerEvents
 from ingestd.telemetry.metrics import (
-    MAX_PRODUCERS,
     Metrics,
-    ProducerEvents,
     Reloads,
     ServiceGauges,
     ServiceMetrics,
