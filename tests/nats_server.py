@@ -88,9 +88,8 @@ def nats_servers(directory: Path, count: int, jetstream: str = "") -> Iterator[l
     routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
     servers = []
     for number, port in enumerate(ports):
-        lines = (
-            f'server_name: n{number}\ncluster {{ name: c, listen: "127.0.0.1:{port}", routes: [{routes}] }}'
-        )
+        cluster = f'cluster {{ name: c, listen: "127.0.0.1:{port}", routes: [{routes}] }}'
+        lines = f"server_name: n{number}\n{cluster}" if count > 1 else ""
         servers.append(NatsServer(directory / f"n{number}", lines, jetstream))
     try:
         for server in servers:
