@@ -9,7 +9,7 @@ from ingestd.core.answer import Answer
 from ingestd.core.chunk import Batch, Chunk
 from ingestd.core.clock import Clock
 from ingestd.core.ledger import SinkLedger
-from ingestd.core.letter import DeadLetter
+from ingestd.core.letter import DeadLetter, Form
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.delivery.recorder import FailedEvent, Outcomes, PendingConfirmations
 from ingestd.recording.answer_notes import AnswerNotes
@@ -182,9 +182,9 @@ class SinkRecorder:
         has it."""
         lost = self._events.unconfirmed.resolve((letter.batch, letter.source, letter.offset), letter)
         key_released = lost and letter.digest is not None
-        self._journal.dead_letters(
-            [letter._replace(sink=self.sink, key_released=key_released)], now=self._clock.wall()
-        )
+        form = Form.TRANSFORMED if self._transforms else Form.AS_IT_CAME
+        letter = letter._replace(sink=self.sink, key_released=key_released, form=form)
+        self._journal.dead_letters([letter], now=self._clock.wall())
         self.ledger.confirming -= 1
         self.ledger.in_flight -= 1
         self.ledger.dead_lettered += 1

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from ingestd.core.letter import Form
 from ingestd.core.redaction import redact
 from ingestd.core.text import answer_words, cut, variable_parts
 from ingestd.core.units import rfc3339
@@ -13,6 +14,12 @@ from ingestd.store.dead_letters import ID_FIELDS, TYPE_FIELDS, StoredLetter
 
 _MAX_CAUSE, _MAX_VALUE = 300, 60
 _MOST_PLACES, _MOST_VALUES = 20, 5
+
+_FORMS = {
+    Form.AS_IT_CAME: "as it came",
+    Form.UNTRANSFORMED: "as it came, not transformed yet",
+    Form.TRANSFORMED: "as it is sent",
+}
 
 Group = tuple[str, int, float, float, int, str]
 """(fingerprint, count, first failure, last failure, an id, sink)."""
@@ -97,6 +104,7 @@ def as_dict(letter: StoredLetter, source: str = "") -> Fields:
         "requested_at": moment(letter.requested),
         "why_not_by_itself": letter.obstacle or None,
         "edited": bool(letter.edited),
+        "payload_is": _FORMS[Form(letter.form)],
         "intact": letter.intact,
     }
     try:
