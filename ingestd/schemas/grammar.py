@@ -68,7 +68,11 @@ def find_refusal(event: bytes, *, max_depth: int = MAX_DEPTH) -> Refusal | None:
         return unparsable(not_utf8(error))
     except ValueError as error:
         return unparsable(describe(event, error))
-    if not has_short_numbers(event) and any(found["number"] for found in _LONG_NUMBER.finditer(event)):
+    if (
+        len(event) > MAX_DIGITS
+        and not has_short_numbers(event)
+        and any(found["number"] for found in _LONG_NUMBER.finditer(event))
+    ):
         return unparsable(f"a number has more than {MAX_DIGITS} digits before its point")
     return None
 

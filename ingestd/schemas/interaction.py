@@ -4,8 +4,9 @@
 compiled pass that accepts first. Loaded by ``load``; called by ``processing/validate.py``.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -182,6 +183,13 @@ class InteractionSchema:
         return look
 
     def explain(self, event: bytes) -> Refusal | None:
-        from ingestd.schemas import interaction_model  # pydantic, which a file of valid events never needs
+        return _definition()(event)
 
-        return interaction_model.explain(event)
+
+@cache
+def _definition() -> Callable[[bytes], Refusal | None]:
+    from ingestd.schemas.interaction_model import (
+        explain,
+    )  # pydantic, which a file of valid events never needs
+
+    return explain

@@ -106,12 +106,16 @@ _ROWS = (32, 8, 1)
 @dataclass(slots=True)
 class Changes:
     """What happened to batches, as one unit of work: of an API that takes one event to a request there are
-    thousands a second. ``rows``: were frozen; ``settled``: are resolved; ``gone``: need not be known any
-    more; ``keys``: of events that are safe now, packed; ``letters``: of events that never were in a batch;
-    ``steps``: what became of events, for the trail."""
+    thousands a second. ``rows``: were frozen; ``processed``: events of a chunk that are resolved by
+    themselves, and by whom; ``settled``: are resolved; ``gone``: need not be known any more; ``keys``: of
+    events that are safe now, packed; ``letters``: of events that never were in a batch; ``steps``: what
+    became of events, for the trail."""
 
     now: float
     rows: dict[object, tuple[object, ...]] = field(default_factory=dict)  # by id; what is written last counts
+    processed: dict[str, tuple[Segment, str]] = field(
+        default_factory=dict
+    )  # by id; packed when it is written
     settled: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
@@ -120,6 +124,9 @@ class Changes:
 
     def write(self, connection: sqlite3.Connection) -> None:
         rows, first = [*self.rows.values()], 0
+        for name, (segment, by) in self.processed.items():
+            count = len(segment.positions)
+            rows.append((name, self.now, count, b"", pack([segment]), None, by, None, None))
         while first < len(rows):
             count = next(count for count in _ROWS if len(rows) - first >= count)
             connection.execute(_insert_statement(count), [*chain(*rows[first : first + count])])

@@ -292,10 +292,9 @@ class Journal:
         if chunk.keeper is Keeper.JOURNAL:
             return
         name = f"{by}/{chunk.source}/{chunk.start}"
-        segments = frozen.pack([Segment(chunk, positions)])
         changes = self._changes(now)
-        again = name in changes.rows
-        changes.rows[name] = (name, now, len(positions), b"", segments, None, by, None, None)
+        again = name in changes.processed
+        changes.processed[name] = Segment(chunk, positions), by
         if again:
             return
         changes.settled.append(name)
