@@ -8,6 +8,7 @@ from pathlib import Path
 from ingestd.app.checks import (
     brokers,
     configuration,
+    files,
     installation,
     listening,
     shared_spool,
@@ -88,6 +89,7 @@ async def check_all(
         ("transforms", lambda: transforms.check_transforms(settings)),
         ("state directory", lambda: _check_spool(settings, directory, sinks, clock)),
         ("ports", lambda: listening.check_ports(settings, holder=holder_of(directory))),
+        ("files", lambda: files.check_files(settings)),
         ("brokers", lambda: brokers.check_brokers(settings)),
         ("tracing", lambda: tracing.check_tracing(settings)),
         ("tls", lambda: listening.check_tls(settings.ingest.tls, now_s=clock.wall())),

@@ -84,5 +84,5 @@ class FileReport:
             self._counts.lost_bytes += lost
             self._warn(
                 f"{self._name}: {shown_path(file.path)} {what} before its last {human_size(lost)} were read,"
-                f" from byte {file.mark.end}: they are lost"
+                f" from byte {file.mark.end}: they are lost, unless a copy of it is read"
             )

@@ -19,7 +19,7 @@ from ingestd.sources.live.settings import FilesConfig
 from ingestd.sources.source import Position
 from ingestd.store.file_rows import FileRows
 
-_AT_ONCE = 200
+_LONG_AGO_S = 86_400.0
 
 Claims = MutableMapping[Identity, str]
 """Which source has a file: no two read the same."""
@@ -71,11 +71,18 @@ class FileSet:
             rotated_after=self._settings.rotated_after,
         )
 
-    def next(self) -> tuple[LiveFile, Ending] | None:
+    @property
+    def is_recognised(self) -> bool:
+        """Whether it is known of all files what they are."""
+        files = self._files.values()
+        return all(file.number or file.copy_of or file.trouble or not file.size for file in files)
+
+    def next(self, *, only_known: bool = False) -> tuple[LiveFile, Ending] | None:
         """What is read now. Chunks of an earlier process come first, then what was renamed away, then the
-        others in their order; each to the end that it has, so that one that grows holds up no other."""
+        others in their order, unless ``only_known``; each to the end that it has, so that one that grows
+        holds up no other."""
         due = [(file, ending) for file in self._files.values() if file.is_due(ending := self.ending_of(file))]
-        if recovering := [one for one in due if one[0].cuts]:
+        if (recovering := [one for one in due if one[0].cuts]) or only_known:
             due = recovering
         fresh = [one for one in due if one[0].sweep != self._sweep]
         if due and not fresh:
@@ -119,6 +126,7 @@ class FileSet:
             self._report.tell(f"{shown_path(found.path)} is read by {other} already: it is left to that")
             return None
         file = self._files[found.identity] = LiveFile(found, now, self._moved)
+        file.changed_at -= min(max(0.0, self._clock.wall() - found.mtime_ns / 1e9), _LONG_AGO_S)
         return file
 
     async def _see(self, file: LiveFile, found: FoundFile, now: float) -> bool:
@@ -184,13 +192,13 @@ class FileSet:
     async def _recognise(self) -> None:
         """Those that were not recognised yet, and are long enough to be."""
         files = [file for file in self._files.values() if self._is_to_be_recognised(file)]
-        for start in range(0, len(files), _AT_ONCE):
-            some = files[start : start + _AT_ONCE]
-            before = {file: file.trouble for file in some}
-            endings = {file: self.ending_of(file) for file in some}
-            await self._identities.find(some, {one.number: one for one in self if one.number}, endings)
-            for file in some:
-                self._is_recognised(file, before[file])
+        before = {file: file.trouble for file in files}
+        endings = {file: self.ending_of(file) for file in files}
+        if files:
+            known = {one.number: one for one in self if one.number}
+            await self._identities.find(files, known, endings)
+        for file in files:
+            self._is_recognised(file, before[file], endings[file])
 
     def _is_to_be_recognised(self, file: LiveFile) -> bool:
         if file.number or file.copy_of or not file.size or file.whereabouts is not Whereabouts.PRESENT:
@@ -198,7 +206,7 @@ class FileSet:
         changed = (file.size, file.mtime_ns) != (file.read_size, file.read_mtime_ns)
         return changed or self.ending_of(file) > file.read_ending
 
-    def _is_recognised(self, file: LiveFile, trouble: str) -> None:
+    def _is_recognised(self, file: LiveFile, trouble: str, ending: Ending) -> None:
         if file.number:
             self.by_number[file.number] = file
         elif (lost := file.copy_of) and lost.identity == file.identity:  # it is read on as what it holds
@@ -207,7 +215,7 @@ class FileSet:
                 self._lost.remove(lost)
         elif not file.copy_of:
             file.read_size, file.read_mtime_ns = file.size, file.mtime_ns
-            file.read_ending = self.ending_of(file)
+            file.read_ending = ending
         if file.trouble and file.trouble != trouble:
             self._report.tell(f"cannot read {shown_path(file.path)}: {file.trouble}")
 
@@ -216,7 +224,7 @@ class FileSet:
         for file in [one for one in self._files.values() if one.copy_of]:
             original = file.copy_of
             assert original
-            is_there = any(one is original for one in self)
+            is_there = any(one is original for one in self._files.values())
             if file.copy_until is not None and (not is_there or now >= file.copy_until):
                 file.copy_of = None  # it is a file of its own, and read as that
                 file.read_size = -1
@@ -226,7 +234,7 @@ class FileSet:
             if is_there and await self._identities.is_still_copy(file):
                 file.same_to = file.size
                 continue
-            await self._identities.own(file)
+            await self._identities.own(file, is_there=is_there)
             if file.number:
                 self.by_number[file.number] = file
 
@@ -280,7 +288,7 @@ class FileSet:
         """What an earlier process read under names that match, is called otherwise now, and has something
         left to read, or to be sent again."""
         now = self._clock.monotonic()
-        wanted = await self._identities.left_unread(self.by_number)
+        wanted = [row for row in await self._identities.not_found(self.by_number) if row.inode > 0]
         for found, row in await in_thread(lambda: recognising.renamed(wanted)):
             if found.identity in self._files or not (file := self._add(found, now)):
                 continue

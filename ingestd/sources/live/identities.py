@@ -1,36 +1,25 @@
 """Finds out what a file that was just seen is: one that was read before, a copy of one, or a new one."""
 
 import os
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, MutableMapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
-from ingestd.core.chunk import MARK_BYTES, Mark, digest
+from ingestd.core.chunk import MARK_BYTES, NO_MARK, Mark, digest
 from ingestd.core.clock import Clock
 from ingestd.sources.files.jsonl import in_thread
 from ingestd.sources.files.streams import shown_path
 from ingestd.sources.live import recognising
+from ingestd.sources.live.copies import Copies, Twin, compare
 from ingestd.sources.live.live_file import LiveFile, Whereabouts
-from ingestd.sources.live.patterns import Identity, matches
+from ingestd.sources.live.patterns import Identity, is_of
 from ingestd.sources.live.reading import TAIL_BYTES, Cut, Ending, FileKind, FileMark, ReadOptions, mark_at
 from ingestd.sources.live.recognising import Inspection
 from ingestd.store.file_rows import FileRow, FileRows
 from ingestd.store.journal import Journal
 
 _LATEST = 5_000
-Known = Mapping[int, LiveFile]
+Known = MutableMapping[int, LiveFile]
 """By number, all that are in memory."""
-
-
-class Twin(NamedTuple):
-    """``file``, or the ``row`` of one that is not in memory, holds the same up to ``position``. ``mark``: of
-    that place in the copy."""
-
-    position: int
-    line: int
-    mark: Mark
-    file: LiveFile | None = None
-    row: FileRow | None = None
 
 
 class Identities:
@@ -58,16 +47,20 @@ class Identities:
         self._options = options
         self._patterns = patterns
         self._cuts = cuts
+        self._copies = Copies(options, cuts)
         self._doubt_s = doubt_s
         self._clock = clock
         self._warn = warn
 
     async def find(self, files: Sequence[LiveFile], known: Known, endings: Mapping[LiveFile, Ending]) -> None:
-        """Each has a number then, or is a copy, or has to be looked at again. Raises StoreFailed."""
-        rows = await self._rows.at([file.identity for file in files])
+        """Each has a number then, or is a copy, or has to be looked at again. Those come first whose places
+        on the disk are known: what an earlier process read besides may be in copies. Raises StoreFailed."""
+        rows: dict[Identity, list[FileRow]] = {}
+        for row in await self._rows.at([file.identity for file in files]):
+            rows.setdefault((row.device, row.inode), []).append(row)
         latest: list[FileRow] | None = None
-        for file in files:
-            mine = [row for row in rows if (row.device, row.inode) == file.identity]
+        for file in sorted(files, key=lambda one: one.identity not in rows):
+            mine = rows.get(file.identity, [])
             try:
                 look = await in_thread(
                     lambda f=file, m=mine: recognising.inspect(f.path, f.identity, m, self._options)  # type: ignore[misc]
@@ -86,8 +79,10 @@ class Identities:
             twin = None
             if look.row is None and (len(look.content) >= TAIL_BYTES or file.copy_until is None):
                 latest = latest if latest is not None else await self._rows.latest(_LATEST)
-                twin = await in_thread(lambda f=file, k=look, r=latest: self._twin(f, k, r, known))  # type: ignore[misc]
+                twin = await in_thread(lambda f=file, k=look, r=latest: self._copies.find(f, k, r, known))  # type: ignore[misc]
             await self._settle_on(file, look, twin)
+            if file.number:
+                known[file.number] = file
 
     async def _settle_on(self, file: LiveFile, look: Inspection, twin: Twin | None) -> None:
         if twin and twin.file and twin.file.whereabouts is not Whereabouts.LOST:
@@ -95,7 +90,7 @@ class Identities:
             if len(look.content) < TAIL_BYTES:
                 file.copy_until = self._clock.monotonic() + self._doubt_s
         elif twin and twin.file and twin.position == twin.file.at:
-            self.move(twin.file, file, (digest(look.head), len(look.head)), twin.mark)
+            self.move(twin.file, file, look, twin.mark)
         elif twin and twin.row:
             head = digest(look.head), len(look.head)
             self._rows.is_at(twin.row.number, shown_path(file.path), file.identity, head, twin.mark)
@@ -118,6 +113,7 @@ class Identities:
         if row and file.whereabouts is Whereabouts.AWAY:
             path = row.path  # by that it is known as one of ours
         if row is None and look.was:
+            self._copies.written_again.add(look.was.number)
             self._rows.gone(look.was.number)
         state = await self._journal.find_file(
             path,
@@ -128,7 +124,7 @@ class Identities:
             now=self._clock.wall(),
         )
         file.number, file.at, file.line = state.number, state.position, state.line
-        file.head_bytes = row.head_bytes if row else len(look.head)
+        file.head = FileMark(row.head_bytes, row.head, row.head_bytes) if row else _head_of(look.head)
         self._grow(file, look.head)
         if row:
             file.mark = FileMark(row.tail_end, row.tail, row.tail_bytes)
@@ -138,6 +134,7 @@ class Identities:
                 f"{path} is another file than the one that was read before, to byte {look.was.position}; it"
                 " is read from its start"
             )
+        file.read_size, file.read_ending = -1, Ending.OPEN
         file.cuts = [cut for cut in sorted(set(self._cuts(file.number))) if cut[1] > file.at]
         if row and file.mark.end == look.size and not file.cuts:
             file.read_size, file.read_mtime_ns = look.size, look.mtime_ns
@@ -145,14 +142,14 @@ class Identities:
 
     async def grow_head(self, file: LiveFile) -> None:
         """What it begins with is known to 4 KiB, once it is so long: by that a copy is recognised."""
-        known, descriptor = file.head_bytes, file.descriptor
+        known, descriptor = file.head.size, file.descriptor
         if known < MARK_BYTES and file.mark.end >= min(2 * known, MARK_BYTES) and descriptor is not None:
             self._grow(file, await in_thread(lambda: os.pread(descriptor, MARK_BYTES, 0)))
 
     def _grow(self, file: LiveFile, head: bytes) -> None:
-        if len(head) > file.head_bytes:
-            file.head_bytes = len(head)
-            self._rows.grown(file.number, (digest(head), len(head)))
+        if len(head) > file.head.size:
+            file.head = _head_of(head)
+            self._rows.grown(file.number, (file.head.digest, file.head.size))
 
     async def begin_at(self, file: LiveFile, position: int, line: int, mark: Mark) -> None:
         """What stands before it was read elsewhere."""
@@ -178,111 +175,70 @@ class Identities:
         at = 0 if file.kind is FileKind.WHOLE else end
         await self.begin_at(file, at, 1, mark_at(look.descriptor, end))
 
-    async def left_unread(self, known: Known) -> list[FileRow]:
+    async def not_found(self, known: Known) -> list[FileRow]:
         """Rows of this source's files that no file was found for."""
         rows = await self._rows.latest(_LATEST)
-        return [
-            row
-            for row in rows
-            if row.number not in known and row.inode > 0 and any(matches(row.path, p) for p in self._patterns)
-        ]
+        others = [row for row in rows if row.number not in known]
+        return [row for row in others if is_of(row.path, self._patterns)]
 
     # --- copies ---
-
-    def _twin(self, file: LiveFile, look: Inspection, rows: Iterable[FileRow], known: Known) -> Twin | None:
-        """Runs in a worker thread."""
-        if len(look.content) < TAIL_BYTES:
-            return self._short_twin(file, look, rows, known)
-        for row in recognising.twins_of(look, rows):
-            other = known.get(row.number)
-            if other is file:
-                continue
-            if other is None:
-                mark = FileMark(row.tail_end, row.tail, row.tail_bytes)
-                if found := recognising.mark_in(look, row.position, mark, self._options):
-                    return Twin(row.position, row.line, found, row=row)
-            elif found := recognising.mark_in(look, other.at, other.mark, self._options):
-                return Twin(other.at, other.line, found, other)
-            elif twin := self._beginning_of(file, look, other):
-                return twin
-        return None
-
-    def _short_twin(
-        self, file: LiveFile, look: Inspection, rows: Iterable[FileRow], known: Known
-    ) -> Twin | None:
-        """So little may be the same by chance; or the other is copied now, and truncated next."""
-        for row in recognising.twins_of(look, rows, least=1):
-            other = known.get(row.number)
-            if other and other is not file and other.whereabouts is Whereabouts.PRESENT:
-                least = max(1, min(other.at, TAIL_BYTES))
-                with suppress(OSError):
-                    same = recognising.mark_in(look, other.at, other.mark, self._options, least)
-                    if same or (look.size <= other.size and _compare(look, other)):
-                        return Twin(look.size, 1, mark_at(look.descriptor, look.size), other)
-        return None
-
-    def _beginning_of(self, file: LiveFile, look: Inspection, other: LiveFile) -> Twin | None:
-        """It holds less than was read of the other."""
-        if look.size > other.mark.end or other.kind is not FileKind.FOLLOWED or look.head != look.content:
-            return None
-        same = False
-        if other.whereabouts is Whereabouts.LOST:  # copied, and truncated; not written again under its name
-            same = other.path != file.path and not other.is_deleted
-        else:
-            with suppress(OSError):
-                same = _compare(look, other)
-        return Twin(look.size, 1, mark_at(look.descriptor, look.size), other) if same else None
 
     async def is_still_copy(self, file: LiveFile) -> bool:
         """Whether a copy that has grown, as it is being made, still holds nothing else than its original."""
 
-        def compare() -> bool:
+        def check() -> bool:
             with suppress(OSError):
                 look = recognising.inspect(file.path, file.identity, [], self._options)
                 if look is None or file.copy_of is None:
                     return False
                 try:
                     if look.size <= file.copy_of.size and look.head == look.content:
-                        return _compare(look, file.copy_of)
+                        return compare(look, file.copy_of)
                     mark = file.copy_of.mark
                     return bool(recognising.mark_in(look, file.copy_of.at, mark, self._options))
                 finally:
                     os.close(look.descriptor)
             return False
 
-        return await in_thread(compare)
+        return await in_thread(check)
 
-    async def own(self, file: LiveFile) -> None:
-        """What was a copy: its original is gone, or it went on by itself. What is the same was read there."""
+    async def own(self, file: LiveFile, *, is_there: bool) -> None:
+        """What was a copy: its original is gone, or it went on by itself. What is the same was read there, or
+        will be, while the original ``is_there``."""
         original, file.copy_of = file.copy_of, None
         look = await in_thread(lambda: recognising.inspect(file.path, file.identity, [], self._options))
         if original is None or look is None:
             return
-        position, line, mark = file.same_to, 1, None
-        if found := await in_thread(
-            lambda: recognising.mark_in(look, original.at, original.mark, self._options)
-        ):
-            position, line, mark = original.at, original.line, found
-        if file.descriptor is not None:
-            os.close(file.descriptor)
+        file.close()
         file.descriptor = look.descriptor
+        at, line, mark = original.at, original.line, None
+        if not is_there or look.head != look.content:
+            mark = await in_thread(
+                lambda: recognising.mark_in(look, original.at, original.mark, self._options, least=1)
+            )
+        if mark is None and look.head == look.content:
+            at, line = (file.same_to, 1) if is_there or file.same_to < at else (at, line)
+            mark = mark_at(look.descriptor, at)
         await self._take(file, look)
-        await self.begin_at(file, position, line, mark or mark_at(look.descriptor, position))
+        if mark:
+            await self.begin_at(file, at, line, mark)
 
-    def move(self, lost: LiveFile, copy: LiveFile, head: tuple[bytes, int], mark: Mark) -> None:
+    def move(self, lost: LiveFile, copy: LiveFile, look: Inspection, mark: Mark) -> None:
         """What ``lost`` held is in ``copy``, which is read on under its number, and is no file of its own."""
         lost.close()
+        head = digest(look.head), len(look.head)
         name = shown_path(copy.path if copy.whereabouts is Whereabouts.PRESENT else lost.path)
         lost.path, lost.identity, lost.kind = copy.path, copy.identity, copy.kind
         lost.size, lost.mtime_ns, lost.changed_at = copy.size, copy.mtime_ns, copy.changed_at
         lost.descriptor, copy.descriptor = copy.descriptor, None
         lost.whereabouts, lost.away_since = copy.whereabouts, copy.away_since
         lost.is_deleted, lost.is_link = copy.is_deleted, copy.is_link
-        lost.mark, lost.head_bytes = FileMark.of(mark), head[1]
+        lost.mark, lost.head = FileMark.of(mark), _head_of(look.head)
         lost.read_size, lost.read_ending = -1, Ending.OPEN
         lost.cuts = [cut for cut in lost.cuts if cut[0] >= lost.at]
         copy.copy_of = lost
-        self._rows.is_at(lost.number, name, lost.identity, head, mark)
+        kept = None if look.head == look.content else NO_MARK  # of what is settled, not of what was read
+        self._rows.is_at(lost.number, name, lost.identity, head, kept)
 
     async def find_copy(
         self, lost: LiveFile, waiting: Sequence[LiveFile], taken: Container[Identity]
@@ -316,19 +272,9 @@ class Identities:
         file.close()
         file.descriptor, file.kind = look.descriptor, look.kind
         file.size, file.mtime_ns = look.size, look.mtime_ns
-        self.move(lost, file, (digest(look.head), len(look.head)), mark)
+        self.move(lost, file, look, mark)
         return True
 
 
-def _compare(look: Inspection, other: LiveFile) -> bool:
-    """Raises OSError."""
-    descriptor = other.descriptor
-    if descriptor is not None:
-        return recognising.is_beginning(look.descriptor, look.size, descriptor)
-    opened = os.open(other.path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        status = os.fstat(opened)
-        same = (status.st_dev, status.st_ino) == other.identity
-        return same and recognising.is_beginning(look.descriptor, look.size, opened)
-    finally:
-        os.close(opened)
+def _head_of(head: bytes) -> FileMark:
+    return FileMark(len(head), digest(head), len(head))

@@ -21,7 +21,8 @@ class Whereabouts(Enum):
 
 
 class LiveFile:
-    """``at``, ``line``: up to where it was read; ``mark``: what stands before that, as it is on disk.
+    """``at``, ``line``: up to where it was read; ``mark``: what stands before that, as it is on disk,
+    and ``head``: what it begins with.
 
     ``number``: of its row, 0 until it is recognised. ``changed_at``: when it was last seen to change.
     ``read_size``: how long it was when it was last read to its end, so far as ``read_ending`` took it.
@@ -41,7 +42,7 @@ class LiveFile:
         "descriptor",
         "end_mark",
         "given",
-        "head_bytes",
+        "head",
         "identity",
         "is_deleted",
         "is_done",
@@ -76,9 +77,10 @@ class LiveFile:
         self.away_since = 0.0
         self.whereabouts = Whereabouts.PRESENT
         self.kind = FileKind.UNKNOWN
-        self.number = self.at = self.given = self.head_bytes = 0
+        self.number = self.at = self.given = 0
         self.line = 1
         self.mark = FileMark()
+        self.head = FileMark()
         self.end_mark: Mark = NO_MARK
         self.cuts: Sequence[Cut] = ()
         self.descriptor: int | None = None

@@ -72,6 +72,11 @@ def is_excluded(path: str, exclude: Sequence[str]) -> bool:
     return any(matches(path if "/" in one else name, one) for one in exclude)
 
 
+def is_of(path: str, patterns: Sequence[str]) -> bool:
+    """Whether a file may be called so, or was."""
+    return any(matches(path, one) or matches(path, os.path.join(one, "*")) for one in patterns)
+
+
 def matches(path: str, pattern: str) -> bool:
     """Of whole paths, or of names, if the pattern is one."""
     return _match(path.split("/"), pattern.split("/"))
@@ -102,12 +107,7 @@ def _matching(pattern: str, listing: Listing) -> Iterator[str]:
 def _below(directory: str, parts: Sequence[str], listing: Listing, depth: int) -> Iterator[str]:
     part, rest = parts[0], parts[1:]
     if not _MAGIC.search(part):
-        listing.directories.add(directory)
-        path = os.path.join(directory, part)
-        if rest:
-            yield from _below(path, rest, listing, depth)
-        elif _is_there(path, listing):
-            yield path
+        yield from _named(os.path.join(directory, part), rest, listing, depth)
         return
     entries = _entries(directory, listing)
     if part == ANY_DEPTH:
@@ -125,6 +125,16 @@ def _below(directory: str, parts: Sequence[str], listing: Listing, depth: int) -
                 yield path
         elif is_directory or os.path.isdir(path):
             yield from _below(path, rest, listing, depth)
+
+
+def _named(path: str, rest: Sequence[str], listing: Listing, depth: int) -> Iterator[str]:
+    listing.directories.add(os.path.dirname(path))
+    if rest:
+        yield from _below(path, rest, listing, depth)
+    elif os.path.isdir(path):  # it stands for all files right in it
+        yield from _below(path, ["*"], listing, depth)
+    elif _is_there(path, listing):
+        yield path
 
 
 def _is_there(path: str, listing: Listing) -> bool:

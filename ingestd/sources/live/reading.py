@@ -126,7 +126,8 @@ class _Part:
 class Reading(JsonSource):
     """From ``start`` on, up to where the file ended when it began or a little more.
 
-    ``descriptor`` is duplicated. ``mark``: of what stood before ``start``. ``cuts``: chunks of an earlier
+    ``descriptor`` is duplicated. ``mark``: of what stood before ``start``, ``head``: of its
+    beginning. ``cuts``: chunks of an earlier
     process, which are cut as they were; with ``only_cuts`` nothing behind them is read. ``at_end``: there is
     nothing more for now. ``reached``: (position, line) up to which all was given out, and ``mark`` is that
     place's; ``length``, ``written_ns``: of the file, after the last turn.
@@ -142,6 +143,7 @@ class Reading(JsonSource):
         start: int,
         line: int,
         mark: FileMark,
+        head: FileMark,
         cuts: Sequence[Cut],
         ending: Ending,
         only_cuts: bool = False,
@@ -166,7 +168,7 @@ class Reading(JsonSource):
         self.at_end = False
         self.goal = self.length = os.fstat(own).st_size
         self.written_ns = 0
-        self._mark = mark
+        self._mark, self._head = mark, head
         self._cuts = deque(cut for cut in sorted(set(cuts)) if cut[0] >= start)
         self._known_to = max((end for _, end in self._cuts), default=0) if only_cuts else None
         self._splitting: Lines | JsonArray | None = None
@@ -203,7 +205,7 @@ class Reading(JsonSource):
         status = os.fstat(self._own)
         self.length, self.written_ns = status.st_size, status.st_mtime_ns
         self.reached = self._splitting.reached
-        if self.at_end:
+        if self.at_end and self._known_to is None:
             self.mark = self._mark_at_end()
         elif regions:
             self.mark = regions[-1][1]
@@ -221,13 +223,10 @@ class Reading(JsonSource):
 
     def _begin(self) -> None:
         start, line = self.reached
-        if not self._mark.is_in(self._own):
+        if not self._mark.is_in(self._own) or (not start and not self._head.is_in(self._own)):
             raise Rewritten
         os.lseek(self._own, 0, os.SEEK_SET)
         self._splitting = self._open(start, line)
-        if self._plain and start:
-            size = min(TAIL_BYTES, start)
-            self._before = os.pread(self._own, size, start - size)
 
     def _splitter(
         self, pieces: PeekableStream, position: int, line: int, layout: StreamFormat
@@ -240,6 +239,7 @@ class Reading(JsonSource):
 
     def _lines(self, position: int, line: int) -> Lines:
         self._limit = self._border_behind(position)
+        self._before = mark_at(self._own, position)[1] if self._plain else b""
         is_free = self._limit is None
         size = None if self._limit is None else self._limit - position
         return Lines(

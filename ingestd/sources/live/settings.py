@@ -78,5 +78,5 @@ class FilesConfig(UnwrapSection):
 
     @property
     def patterns(self) -> list[str]:
-        """From the root on; a directory stands for all files right in it."""
-        return [os.path.join(at, "*") if os.path.isdir(at) else at for at in map(os.path.abspath, self.paths)]
+        """From the root on."""
+        return [*map(os.path.abspath, self.paths)]

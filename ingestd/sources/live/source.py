@@ -20,7 +20,7 @@ from ingestd.sources.live.file_set import Claims, FileSet
 from ingestd.sources.live.finishing import Finishing
 from ingestd.sources.live.identities import Identities
 from ingestd.sources.live.live_file import LiveFile
-from ingestd.sources.live.patterns import Listing, look, matches
+from ingestd.sources.live.patterns import Listing, is_of, look
 from ingestd.sources.live.reading import Cut, Ending, FileKind, FileMark, Reading, ReadOptions, Rewritten
 from ingestd.sources.live.settings import FilesConfig
 from ingestd.sources.live.watcher import Watcher
@@ -34,6 +34,8 @@ _LOOK_ALL_S = 10.0
 _SHARE = 20
 """Looking takes no more than such a part of the time."""
 _COMMIT_EVERY_S = 1.0
+_PATIENCE_S = 30.0
+"""How long is waited for files that may be what an earlier process was sending."""
 _FORGOTTEN_AFTER_S = 90 * 86_400
 
 
@@ -94,6 +96,9 @@ class FilesSource:
         self._news = asyncio.Event()
         self._noted = False
         self._stop = asyncio.Event()
+        self._awaited = set[int]()
+        """Numbers of files that an earlier process had batches of, and that were not found yet."""
+        self._opened_at = 0.0
         self.looks, self._looked_s = 0, 0.0
         self._finishing = Finishing(self.name, settings, journal, counts=self.counts, clock=clock, warn=warn)
         self._tasks: list[asyncio.Task[None]] = []
@@ -119,9 +124,11 @@ class FilesSource:
         await self._set.find_renamed()
         self._count_rewritten()
         self.starts = {number: file.at for number, file in self._set.by_number.items()}
-        for row in await self._identities.left_unread(self._set.by_number):
+        for row in await self._identities.not_found(self._set.by_number):
             if self._cuts(row.number):
                 self.starts[row.number] = row.position
+                self._awaited.add(row.number)
+        self._opened_at = self._clock.monotonic()
         await self._forget_old()
         await in_thread(lambda: self._watcher.watch(listing.directories))
         self._tasks = [loop.create_task(work()) for work in (self._keep_looking, self._keep_committing)]
@@ -130,17 +137,16 @@ class FilesSource:
         while not self._stop.is_set():
             raise_failure(self._tasks)
             async with self._busy:
-                found = None if self._stop.is_set() else self._set.next()
+                found = None if self._stop.is_set() else self._set.next(only_known=self._is_awaiting)
                 taken = await self._turn(*found) if found else []
             if found is None:
                 await wait_until_set(self._news, self._pause_s, self._clock)
                 self._news.clear()
-            for file, chunk in taken:
+            for chunk in taken:
                 if self._stop.is_set():
                     return
                 self.counts.messages += len(chunk.events)
                 self.counts.last_message = self._clock.wall()
-                file.given = chunk.end
                 yield chunk, chunk.receipt
 
     def ack(self, position: Position) -> None:
@@ -168,7 +174,20 @@ class FilesSource:
     async def nothing_before(self, number: int, place: int, reached: int) -> bool:
         """See ``NothingBefore``."""
         file = self._set.by_number.get(number)
-        return file is None or (not file.cuts and file.given <= reached)
+        if file is None:
+            return not self._is_awaiting
+        return not file.cuts and file.given <= reached
+
+    @property
+    def _is_awaiting(self) -> bool:
+        """An archive is looked at when it is closed: it may hold what is to be sent again."""
+        if self._awaited:
+            waited_s = self._clock.monotonic() - self._opened_at
+            patient = waited_s < max(_PATIENCE_S, 3 * self._settings.closed_after)
+            self._awaited -= self._set.by_number.keys()
+            if not patient or self._set.is_recognised:
+                self._awaited.clear()
+        return bool(self._awaited)
 
     @property
     def oldest_s(self) -> float:
@@ -180,7 +199,7 @@ class FilesSource:
 
     # --- reading ---
 
-    async def _turn(self, file: LiveFile, ending: Ending) -> list[tuple[LiveFile, Chunk]]:
+    async def _turn(self, file: LiveFile, ending: Ending) -> list[Chunk]:
         """Some chunks of one file, or none, and what is known of it then."""
         try:
             reading = file.reading
@@ -209,12 +228,13 @@ class FilesSource:
         for chunk in chunks:  # now: what has no receipt counts as settled
             end = Position(chunk.end, chunk.next_line, chunk.mark)
             chunk.receipt = file.acks.receipt(len(chunk.events), end, self._clock.monotonic())
-        if regions or reading.at_end:
+            file.given = chunk.end
+        if reading.mark[0]:
             file.mark = FileMark.of(reading.mark)
         await self._identities.grow_head(file)
         if reading.at_end:
             self._read_to_end(file, reading, regions[-1][1] if regions else None)
-        return [(file, chunk) for chunk in chunks]
+        return chunks
 
     def _begin(self, file: LiveFile, ending: Ending) -> Reading:
         assert file.descriptor is not None
@@ -226,6 +246,7 @@ class FilesSource:
             start=file.at,
             line=file.line,
             mark=file.mark,
+            head=file.head,
             cuts=file.cuts,
             ending=ending,
             only_cuts=bool(file.cuts),
@@ -324,5 +345,5 @@ class FilesSource:
 
     async def _forget_old(self) -> None:
         rows = await self._rows.older(self._clock.wall() - _FORGOTTEN_AFTER_S)
-        mine = [row for row in rows if any(matches(row.path, pattern) for pattern in self._patterns)]
+        mine = [row for row in rows if is_of(row.path, self._patterns)]
         self._rows.forget(row.number for row in mine if row.number not in self.numbers)
