@@ -29,7 +29,7 @@ def spool() -> None:
       ingestd spool forget crm                 drop events that wait for a removed sink
 
     \b
-    Where spool.kind is nats, with --config: init, check, stat, forget.
+    Where spool.kind is nats, with --config: init, check, stat, forget, resize.
     """
 
 
@@ -45,6 +45,19 @@ def init(ctx: click.Context, config_file: str | None) -> None:
     made = app.init(settings)
     click.echo(f"spool {settings.spool.name}: {'made' if made else 'it is there'}")
     ctx.exit(_print_findings(app.check(settings), as_json=False))
+
+
+@spool.command()
+@click.argument("partitions", type=click.IntRange(1, 64))
+@click.option("--config", "config_file", metavar="FILE", help="TOML configuration.")
+@click.option("--force", is_flag=True, help="Though copies of young events may be delivered then.")
+def resize(partitions: int, config_file: str | None, force: bool) -> None:
+    """Change the number of partitions of a spool on NATS. Says what has to be stopped or delivered first."""
+    from ingestd.app.cluster.resize import resize as change
+    from ingestd.config import load
+
+    before = change(load(config_file, {}), partitions, force=force)
+    click.echo(f"{before} partitions are {partitions} now: set spool.partitions = {partitions} everywhere")
 
 
 @spool.command()

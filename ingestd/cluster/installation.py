@@ -174,6 +174,14 @@ def check(found: Installation, settings: Settings) -> None:
     )
 
 
+async def change_partitions(
+    connection: NatsConnection, names: StreamNames, found: Installation, partitions: int
+) -> None:
+    """Nobody may be there. Raises JetStreamError, BrokerAway."""
+    data = msgspec.json.encode(msgspec.structs.replace(found, partitions=partitions))
+    await connection.append(names.entry(_KEY), data, {})
+
+
 async def read_entry(connection: NatsConnection, names: StreamNames, key: str) -> bytes | None:
     """None: there is no such entry. Raises BrokerAway."""
     return await last_message(connection, names.state, names.entry(key))

@@ -40,7 +40,7 @@ def check(settings: Settings) -> list[Finding]:
 
 def stat(settings: Settings) -> dict[str, Any]:
     """How much waits, and what became of the rest, for every sink; for machines. Raises UserError."""
-    return on_nats(settings, lambda connection: _stat(connection, settings))
+    return on_nats(settings, lambda connection: stat_of(connection, settings))
 
 
 def workers(settings: Settings) -> dict[str, Any]:
@@ -66,7 +66,8 @@ def on_nats(settings: Settings, work: Callable[[NatsConnection], Awaitable[T]]) 
     return run_loop(connected)
 
 
-async def _stat(connection: NatsConnection, settings: Settings) -> dict[str, Any]:
+async def stat_of(connection: NatsConnection, settings: Settings) -> dict[str, Any]:
+    """See ``stat``. Raises UserError, JetStreamError."""
     names = StreamNames(settings.spool.name)
     found = await installation.load(connection, settings)
     sinks = await installation.known_sinks(connection, names)

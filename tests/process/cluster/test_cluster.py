@@ -310,3 +310,33 @@ async def test_a_stream_that_was_made_again_is_not_taken_for_the_one_that_was_re
             sink = await settled(cluster)
             assert (sink["accepted"], sink["delivered"]) == (70, 70)
             await both.stop()
+
+
+async def test_partitions_are_changed_when_nothing_is_on_its_way(tmp_path: Path) -> None:
+    async with StrictApi() as api, one_sink(tmp_path, api, partitions=2) as cluster:
+
+        async def refused(*words: str) -> str:
+            code, _, err = await cluster.command("spool", "resize", "5", *words)
+            assert code == 2, err
+            return err
+
+        async with cluster.start("--edge") as edge:
+            assert (await post(edge.ingest_port, events(40))).status == 202
+            assert "stop the edges first" in await refused()
+            await edge.stop()
+        assert "no worker has ever come" in await refused()
+        async with cluster.start("--worker") as worker:
+            await settled(cluster)
+            assert "nothing waits, stop it now" in await refused()
+            await worker.stop()
+        assert "copies of them are known for 10m" in await refused()
+        code, out, _ = await cluster.command("spool", "resize", "5", "--force")
+        assert (code, out.split(":")[0]) == (0, "2 partitions are 5 now")
+        text = cluster.config.read_text().replace("partitions = 2", "partitions = 5")
+        cluster.config.write_text(text)
+        async with cluster.start() as both:
+            assert (await post(both.ingest_port, events(100, first=100))).status == 202
+            sink = await settled(cluster)
+            assert (sink["accepted"], sink["delivered"]) == (140, 140)
+            assert len({one["partition"] for one in (await both.status())["shares"]}) == 5
+            await both.stop()
