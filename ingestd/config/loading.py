@@ -4,7 +4,6 @@ Called by every command; ``config show`` also asks where each value came from.
 """
 
 import os
-import tomllib
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -134,6 +133,8 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
 
 
 def _read_file(file: str) -> dict[str, Any]:
+    import tomllib
+
     try:
         with Path(file).open("rb") as opened:
             data = opened.read(_MAX_FILE_BYTES + 1)

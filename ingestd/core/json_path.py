@@ -9,13 +9,15 @@ Sources: RFC 9535 (JSONPath, its singular queries), RFC 6901 (JSON Pointer), the
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
-import msgspec
-
 from ingestd.core.regex import regex
+
+if TYPE_CHECKING:
+    import msgspec
 
 Path = tuple[str, ...]
 """Names, from the outside in; digits are also places in an array. Empty: the value itself."""
@@ -38,8 +40,6 @@ _ESCAPED = regex(r"\\(.)", re.DOTALL)
 _POINTER_ESCAPE = regex(r"~(?![01])")
 INDEX = regex(r"0|[1-9][0-9]{0,5}", re.ASCII)
 """A part that may be a place in an array."""
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def parse(text: str) -> Path:
@@ -74,19 +74,44 @@ def names(path: Path) -> str:
     return ".".join(_MEANING.sub(r"\\\g<0>", part) for part in path)
 
 
-def raw_at(value: bytes | msgspec.Raw, path: Path) -> bytes | None:
+class _Decoders(NamedTuple):
+    members: "Callable[[bytes], dict[str, msgspec.Raw]]"
+    elements: "Callable[[bytes], list[msgspec.Raw]]"
+    text: "Callable[[bytes], str]"
+
+
+@cache
+def _decoders() -> _Decoders:
+    import msgspec  # settings have paths; only events are looked into
+
+    make = msgspec.json.Decoder
+    return _Decoders(make(dict[str, msgspec.Raw]).decode, make(list[msgspec.Raw]).decode, make(str).decode)
+
+
+def members(value: bytes) -> "dict[str, msgspec.Raw]":
+    """Of an object, as JSON text. Raises ValueError, RecursionError."""
+    return _decoders().members(value)
+
+
+def text(value: bytes) -> str:
+    """Of a string, as JSON text. Raises ValueError."""
+    return _decoders().text(value)
+
+
+def raw_at(value: "bytes | msgspec.Raw", path: Path) -> bytes | None:
     """The JSON text at ``path`` in a value's text; None where it leads nowhere.
 
     Raises ValueError or RecursionError where the text on the way is not JSON.
     """
+    decode = _decoders()
     raw = bytes(value).strip(b" \t\r\n")
     for part in path:
         inner: msgspec.Raw | None = None
         first = raw[:1]
         if first == b"{":
-            inner = _members(raw).get(part)
+            inner = decode.members(raw).get(part)
         elif first == b"[" and INDEX.fullmatch(part):
-            elements = _elements(raw)
+            elements = decode.elements(raw)
             inner = elements[int(part)] if int(part) < len(elements) else None
         if inner is None:
             return None

@@ -7,15 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Annotated
 
-import msgspec
-
 from ingestd.core import json_path
 from ingestd.core.json_path import Path
 from ingestd.core.section import Section
 from ingestd.core.setting_types import JsonPath, as_object, field
-
-_text = msgspec.json.Decoder(str).decode
-_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class NotWrapped(ValueError):
@@ -50,7 +45,7 @@ class Unwrapper:
     def _with_fields(self, event: bytes, envelope: bytes) -> bytes:
         if event[:1] != b"{":
             return event
-        there = _object(event)
+        there = json_path.members(event)
         found = [
             (name, value)
             for key, name, where in self._fields
@@ -71,7 +66,7 @@ def _at(envelope: bytes, path: Path) -> bytes | None:
 
 
 def _opened(value: bytes) -> bytes:
-    return _text(value).encode().strip(b" \t\r\n") if value[:1] == b'"' else value
+    return json_path.text(value).encode().strip(b" \t\r\n") if value[:1] == b'"' else value
 
 
 UnwrapFields = Annotated[dict[str, JsonPath], as_object(dict[str, str])]

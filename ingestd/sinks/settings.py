@@ -6,9 +6,7 @@ whose credentials, which answers it expects. ``registry.py`` finds the sections.
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
-
-import msgspec
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from ingestd.core.errors import UserError
 from ingestd.core.section import Section
@@ -25,9 +23,12 @@ from ingestd.core.setting_types import (
     field,
 )
 from ingestd.core.transform_section import MOST_STEPS, TransformConfig
-from ingestd.sinks.answers import AnswerReader
-from ingestd.sinks.sink import Sink
 from ingestd.transport.auth_config import AuthConfig
+
+if TYPE_CHECKING:
+    from ingestd.sinks.answers import AnswerReader
+    from ingestd.sinks.sink import Sink
+
 
 TYPE = "which remote API"
 """Describes ``type`` in every section."""
@@ -53,7 +54,7 @@ Pattern = Annotated[dict[str, Any], AS_OBJECT]
 Status = Annotated[str, Matching(r"^[1-5]\d\d$")]
 
 
-class SinkBasis(msgspec.Struct, frozen=True):
+class SinkBasis(NamedTuple):
     """What a section makes its sink from, besides itself.
 
     ``own_url``: of the sink itself, checked; empty: it has none. ``api``: the base URL of [api], without a
@@ -66,7 +67,7 @@ class SinkBasis(msgspec.Struct, frozen=True):
     api: str
     max_events: int
     max_bytes: int
-    reader: AnswerReader
+    reader: "AnswerReader"
     wall: Callable[[], float]
 
     def url(self, path: str = "") -> str:
@@ -176,7 +177,7 @@ class HttpSinkConfig(SinkConfigBase):
     """Whether requests go to [api] where no ``url`` is given."""
 
     @abstractmethod
-    def make(self, basis: SinkBasis) -> Sink:
+    def make(self, basis: SinkBasis) -> "Sink":
         """The sink. Raises ValueError or UserError for settings that cannot be."""
 
     @property

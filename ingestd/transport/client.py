@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from itertools import chain
 from types import TracebackType
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
@@ -122,10 +121,10 @@ class Client:
         timeout = self._timeout if timeout_s is None else self._timeout._replace(total=timeout_s)
         try:
             target, own = _target(url)
-            given = {name.lower(): value for name, value in (headers or {}).items()}
-            if not all(map(str.isascii, chain(given, given.values()))):
-                raise ValueError
-            done = await self._engine.exchange(method, target, own | given, body, timeout=timeout)
+            named = dict(own)
+            for name, value in (headers or {}).items():
+                named[name.lower()] = value
+            done = await self._engine.exchange(method, target, named, body, timeout=timeout)
         except NoAnswer as error:
             return Answer(
                 0,

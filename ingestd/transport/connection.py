@@ -21,6 +21,7 @@ _MAX_HEAD_BYTES = 132 * 1024
 _FRAMING = 8  # times as many bytes as are kept may come, of chunks of a byte each
 _BESIDE_HEAD = 16 * 1024
 _WITHOUT_BODY = (204, 304)
+_FRAMED = (b"content-length", b"transfer-encoding")
 _LENGTH = regex(rb"(?im)^content-length:[ \t]*([0-9]{1,20}(?:[ \t]*,[ \t]*[0-9]{1,20})*)[ \t]*\r?\n")
 _NAME = b"\ncontent-length:"
 
@@ -177,8 +178,7 @@ class ClientConnection(asyncio.Protocol):
         if 100 <= self.status < 200 and self.status != 101:
             return  # not the answer yet
         self.has_head = True
-        names = {name.lower() for name, _ in self.headers}
-        self._body_ends_with_it = not names & {b"content-length", b"transfer-encoding"}
+        self._body_ends_with_it = not any(name.lower() in _FRAMED for name, _ in self.headers)
         if self._without_body or self.status == 101:
             self._finish()
 

@@ -83,7 +83,7 @@ SENDING = {
         ("dlq show 1 --payload --state-dir {state}", set()),
         ("dlq export --state-dir {state}", set()),
         ("spool stat --state-dir {state}", {"msgspec"}),
-        ("config show", {"msgspec", "tomlkit"}),
+        ("config show", set()),
         ("replay {state}/no --api http://127.0.0.1:9 --no-auth --quiet --state-dir {state}", SENDING),
     ],
 )

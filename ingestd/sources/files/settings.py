@@ -2,12 +2,13 @@
 
 from typing import Annotated, Literal
 
-from ingestd.core.ledger import MaxRejected
 from ingestd.core.setting_types import After, Size, field
 from ingestd.core.unwrap import UnwrapSection
 
 
 def _max_rejected(text: str) -> str:
+    from ingestd.core.ledger import MaxRejected
+
     MaxRejected.parse(text)
     return text.strip()
 
