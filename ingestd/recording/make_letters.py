@@ -37,37 +37,46 @@ def letters_of_batch(batch: Batch, failed: Sequence[FailedEvent], *, sink: str) 
     """By index in the batch. The key of an event that goes to this sink only is free with its letter."""
     ordered = sorted(failed, key=attrgetter("index"))
     segments = pick_segments(batch.segments, [one.index for one in ordered])
-    origins = ((segment.chunk, position) for segment in segments for position in segment.positions)
     batch_id, size, tries, first_sent = batch.id, len(batch), batch.tries, batch.first_sent_wall
+    sent, digests = batch.events, batch.digests
     letters: dict[int, DeadLetter] = {}
-    for (chunk, position), one in zip(origins, ordered, strict=True):
-        index, reason, came = one.index, one.reason, chunk.events[position]
-        payload, form = batch.events[index], Form.AS_IT_CAME
-        if reason is Reason.UNTRANSFORMED:
-            payload, form = came, Form.UNTRANSFORMED
-        elif payload != came:
-            form = Form.TRANSFORMED
-        offset, line = chunk.place(position)
-        ambiguous = batch.ambiguous and reason not in _ANSWERED
-        letters[index] = DeadLetter(  # by position, for speed: an answer may refuse thousands
-            payload,
-            reason,
-            _told(chunk, position, one.detail),
+    left = iter(ordered)
+    for chunk, positions in segments:
+        events, place, source, about, owners = (
+            chunk.events,
+            chunk.place,
             chunk.source,
-            offset,
-            line,
-            batch.digests[index],
-            batch_id,
-            index,
-            size,
-            tries,
-            ambiguous,
-            first_sent,
-            sink,
-            chunk.receipt.final,
-            owner_at(chunk.owners, position),
-            form,
+            chunk.about,
+            chunk.owners,
         )
+        final = chunk.receipt.final
+        for position, one in zip(positions, left, strict=False):  # what is left belongs to the next segment
+            index, reason, came = one.index, one.reason, events[position]
+            payload, form = sent[index], Form.AS_IT_CAME
+            if reason is Reason.UNTRANSFORMED:
+                payload, form = came, Form.UNTRANSFORMED
+            elif payload != came:
+                form = Form.TRANSFORMED
+            offset, line = place(position)
+            letters[index] = DeadLetter(  # by position, for speed: an answer may refuse thousands
+                payload,
+                reason,
+                _told(chunk, position, one.detail) if about else one.detail,
+                source,
+                offset,
+                line,
+                digests[index],
+                batch_id,
+                index,
+                size,
+                tries,
+                batch.ambiguous and reason not in _ANSWERED,
+                first_sent,
+                sink,
+                final,
+                owner_at(owners, position) if owners else "",
+                form,
+            )
     return letters
 
 

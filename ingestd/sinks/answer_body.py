@@ -115,17 +115,17 @@ def find(body: bytes, count: int, ids: Ids, *, shared_ids: bool = True) -> Found
     except (ValueError, RecursionError):
         return Found(unmatched=1)  # who knows which events it named
     found = NamedErrors(shared_ids=shared_ids)
-    said: dict[tuple[Any, ...], str] = {}  # an API that refuses a thousand events says the same of each
+    said: dict[bytes, tuple[str, bool]] = {}  # an API that refuses a thousand events says the same of each
     for entry in _entries(content):
         indices = _indices(entry, count, ids)
         names = bool(indices) or _names_one(entry)
-        values = tuple(map(entry.__getitem__, _speaking(tuple(entry))))
-        alike = all(type(value) is str for value in values)  # else 1 and True would be
-        if not alike or (words := said.get(values)) is None:
-            words = _words(values)
-            if alike:
-                said[values] = words
-        found.add(indices, words, retryable=_retryable(entry), names=names)
+        entry.pop("index", None)  # what is left is the same of all
+        alike = msgspec.json.encode(entry)
+        if alike not in said:
+            words = _words(entry[name] for name in (*_PATH, *_WORDS) if name in entry)
+            said[alike] = words, _retryable(entry)
+        words, retryable = said[alike]
+        found.add(indices, words, retryable=retryable, names=names)
     return found.result
 
 
@@ -332,12 +332,6 @@ def _words(values: Iterable[Any]) -> str:
 def _is_seen(text: str) -> bool:
     """Whether there is anything in it besides blanks, controls and characters without width."""
     return bool(text) and (text.isprintable() or any(map(str.isprintable, text)))
-
-
-@lru_cache(maxsize=8)  # the entries of an answer have the same members, all but a few
-def _speaking(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of an entry's members that go into its words, in their order."""
-    return tuple(name for name in (*_PATH, *_WORDS) if name in names)
 
 
 def _retryable(entry: dict[str, Any]) -> bool:
