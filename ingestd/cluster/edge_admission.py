@@ -37,6 +37,7 @@ _MOST_EVENTS = 8_192
 _MOST_GROUPS = 8
 """On their way at a time; what arrives meanwhile goes together."""
 _AWAY_S, _FULL_S, _CLOSING_S = 5, 30, 1
+_FULL_KNOWN_S = 5.0
 _DONE = object()
 
 
@@ -76,7 +77,7 @@ class EdgeAdmission:
         self.counts = EdgeCounts()
         self.deferred: Counter[int] = Counter()
         self.closing = False
-        self.full_since: float | None = None
+        self._full_at = float("-inf")
         self._link = link
         self._names = names
         self._edge = edge
@@ -113,6 +114,11 @@ class EdgeAdmission:
         self._unanswered_bytes += submission.size_bytes
         self._idle.clear()
         self._schedule()
+
+    @property
+    def full(self) -> bool:
+        """Whether producers should go elsewhere. That is only known of what was tried a moment ago."""
+        return self._clock.monotonic() - self._full_at < _FULL_KNOWN_S
 
     async def finished(self) -> None:
         """Wait until every submission has been answered."""
@@ -234,7 +240,7 @@ class EdgeAdmission:
         if not isinstance(error, BrokerAway | JetStreamError):
             raise error
         if isinstance(error, JetStreamError) and error.code in FULL:
-            self.full_since = self.full_since or self._clock.monotonic()
+            self._full_at = self._clock.monotonic()
             deferred = DeferredSubmission(503, _FULL_S, "the spool is full: try again later")
         else:
             deferred = DeferredSubmission(503, _AWAY_S, "the spool did not answer in time: send it again")
@@ -242,7 +248,7 @@ class EdgeAdmission:
             self._defer(submission, deferred)
 
     def _answer(self, group: SubmissionGroup) -> None:
-        self.full_since = None
+        self._full_at = float("-inf")
         for number, submission in enumerate(group.submissions):
             taken = group.taken(number)
             self.counts.stored += taken.accepted

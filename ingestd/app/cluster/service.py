@@ -82,7 +82,7 @@ class ClusterService:
     def _out_of_reach(self) -> str | None:
         if self.link is not None and self.link.connection is None:
             return self.link.trouble or "there is no connection to NATS"
-        if self.edge and self.edge.full_since is not None:
+        if self.edge and self.edge.full:
             return "it is full"
         if self.worker and not self.edge and not self.worker.connected:
             return self.worker.trouble

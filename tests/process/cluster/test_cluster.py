@@ -13,7 +13,7 @@ import pytest
 from tests.event_api import INVALID, EventApi, events, events_of, key
 from tests.machine import patience
 from tests.nats_server import NatsServer, nats_server
-from tests.process.cli.run_support import post, told
+from tests.process.cli.run_support import Serving, post, told
 from tests.process.cluster.rounds import play
 from tests.process.cluster.support import Cluster, ask, dead_letters
 from tests.receiver import Action, Receiver, Reply, Request
@@ -82,7 +82,7 @@ async def test_the_next_owner_repeats_the_batches_of_a_killed_worker_within_seco
             assert (await post(edge.ingest_port, events(200))).status == 202
             await until(lambda: len(api.taken) == 200)
             async with cluster.start("--worker") as second:
-                await second.said("connected")
+                await until(knows_others(second))
                 out = {name for _, name in api.came}
                 died, count = time.monotonic(), len(api.came)
                 await first.kill()
@@ -98,6 +98,13 @@ async def test_the_next_owner_repeats_the_batches_of_a_killed_worker_within_seco
                 assert len(api.taken) == 200
                 await second.stop()
         await edge.stop()
+
+
+def knows_others(worker: Serving) -> Callable[[], Awaitable[bool]]:
+    async def knows() -> bool:
+        return bool((await worker.status())["worker"]["others"])
+
+    return knows
 
 
 async def settled(cluster: Cluster) -> dict[str, Any]:
@@ -209,14 +216,14 @@ async def test_a_full_stream_and_a_broker_that_is_away_are_told_with_503(tmp_pat
         await edge.stop()
 
 
-def edge_is_away(edge: Any) -> Callable[[], Awaitable[bool]]:
+def edge_is_away(edge: Serving) -> Callable[[], Awaitable[bool]]:
     async def is_away() -> bool:
         return any("NATS" in reason for reason in await edge.reasons())
 
     return is_away
 
 
-def edge_is_back(edge: Any) -> Callable[[], Awaitable[bool]]:
+def edge_is_back(edge: Serving) -> Callable[[], Awaitable[bool]]:
     async def is_back() -> bool:
         return await edge.metric("ingestd_nats_connected") == 1
 
