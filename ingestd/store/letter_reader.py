@@ -10,8 +10,8 @@ from ingestd.store.dead_letters import COLUMNS, Filter, StoredLetter
 from ingestd.store.lock import DirectoryLock
 from ingestd.store.trail import owner_at, steps_of
 
-_MOST_LETTERS, _MOST_DETAILS = 100_000, 20_000
-"""Letters whose words are looked at; and different ones of a group, among which its values are counted."""
+_MOST_DETAILS = 20_000
+"""Of a group: its values are counted among so many."""
 
 
 class LetterReader:
@@ -53,22 +53,15 @@ class LetterReader:
         )
         return self._connection.execute(query, values).fetchall()
 
-    def details(self, where: Filter, now: float) -> dict[tuple[str, str], list[tuple[str, int]]]:
-        """What is said, and how often, by (fingerprint, sink), of the latest letters: most frequent first.
-
-        In one pass over these: one for each group would read all letters as often.
-        """
+    def details(self, where: Filter, now: float, fingerprint: str, sink: str) -> list[tuple[str, int]]:
+        """What is said in one group, and how often: the most frequent first, of the latest letters of it."""
         condition, values = where.sql(now)
         query = (
-            "SELECT fingerprint, sink, detail, count(*) FROM (SELECT fingerprint, sink, detail FROM letters"  # noqa: S608
-            f" WHERE {condition} ORDER BY id DESC LIMIT {_MOST_LETTERS}) GROUP BY 1, 2, 3 ORDER BY 4 DESC"
+            "SELECT detail, count(*) FROM (SELECT detail FROM letters"  # noqa: S608
+            f" WHERE {condition} AND fingerprint = ? AND sink = ? ORDER BY id DESC LIMIT {_MOST_DETAILS})"
+            " GROUP BY detail ORDER BY 2 DESC"
         )
-        found: dict[tuple[str, str], list[tuple[str, int]]] = {}
-        for fingerprint, sink, detail, count in self._connection.execute(query, values):
-            of_group = found.setdefault((fingerprint, sink), [])
-            if len(of_group) < _MOST_DETAILS:
-                of_group.append((detail, count))
-        return found
+        return self._connection.execute(query, [*values, fingerprint, sink]).fetchall()
 
     def sources(self) -> dict[int, str]:
         return dict(self._connection.execute("SELECT id, path FROM sources"))

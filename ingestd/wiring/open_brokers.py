@@ -27,16 +27,11 @@ from ingestd.sources.broker.source import BrokerAway, SourceCounts
 from ingestd.sources.genesys.channel import Channel
 from ingestd.sources.genesys.source import MakeChannel, NotificationsSource
 from ingestd.sources.kafka.source import KafkaSource
-from ingestd.sources.live.patterns import Identity
-from ingestd.sources.live.reading import ReadOptions
-from ingestd.sources.live.settings import FilesConfig
-from ingestd.sources.live.source import FilesSource
 from ingestd.sources.nats.source import NatsSource
 from ingestd.sources.source import Source
 from ingestd.sources.sqs.queue import MAX_ANSWER_BYTES, TIMEOUT_S, SqsQueue
 from ingestd.sources.sqs.settings import SqsConfig
 from ingestd.sources.sqs.source import SqsSource
-from ingestd.store.file_rows import FileRows
 from ingestd.store.frozen_batches import FrozenBatch
 from ingestd.store.journal import DISMISSED, EVERYWHERE
 from ingestd.telemetry.source_metrics import SourceCensus
@@ -289,33 +284,11 @@ def _sources(
     ]
     for name, topics in settings.kafka.items():
         found.append((KafkaSource(name, topics, pipeline.journal, drain_s=drain_s, **more), topics.spool))
-    claims = dict[Identity, str]()
-    for name, files in settings.files.items():
-        followed = FilesSource(
-            name,
-            files,
-            pipeline.journal,
-            FileRows(pipeline.database),
-            read_options(files, pipeline),
-            cuts=cuts,
-            claims=claims,
-            clock=pipeline.clock,
-            warn=warn,
-        )
-        found.append((followed, files.spool))
+    if settings.files:
+        from ingestd.wiring.open_files import files_sources
+
+        found += files_sources(pipeline, cuts, warn)
     return found
-
-
-def read_options(files: FilesConfig, pipeline: Pipeline) -> ReadOptions:
-    source = pipeline.settings.source
-    return ReadOptions(
-        source.max_event_bytes,
-        source.max_window,
-        files.items,
-        files.format,
-        files.unwrapper,
-        pipeline.bounds.chunk_bytes,
-    )
 
 
 def _cuts_of(frozen: Sequence[FrozenBatch]) -> Callable[[int], Sequence[Cut]]:

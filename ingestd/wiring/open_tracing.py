@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from ingestd.core import redaction
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.delivery.lane import BatchTransport
@@ -31,12 +30,7 @@ def open_spans(config: TracingConfig, *, clock: Clock, rng: random.Random) -> "S
         from ingestd.telemetry.tracing import Spans
     except ImportError:
         raise UserError("tracing.endpoint is set: traces need pip install 'ingestd[otel]'") from None
-    try:
-        token = read_secret(config.token_file) if config.token_file else config.token.get_secret_value()
-    except (OSError, ValueError) as error:
-        raise UserError(f"tracing.token_file cannot be read: {error}") from None
-    if token:
-        redaction.hide(token)
+    token = read_secret(config.token_file) if config.token_file else config.token.get_secret_value()
     try:
         return Spans(
             endpoint=config.endpoint,

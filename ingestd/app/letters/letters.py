@@ -85,11 +85,9 @@ def page(state_dir: str | None, where: Filter, *, after: int, limit: int, now: f
 def groups(state_dir: str | None, where: Filter, *, now: float) -> list[Fields]:
     """Like failures, see ``group_as_dict``; the most frequent first."""
     with _reader(state_dir) as reader:
-        found = reader.groups(where, now)
-        details = reader.details(where, now) if found else {}
         return [
-            group_as_dict(group, details.get((group[0], group[5]), ()) if at < _MOST_TOLD else ())
-            for at, group in enumerate(found)
+            group_as_dict(group, reader.details(where, now, group[0], group[5]) if at < _MOST_TOLD else ())
+            for at, group in enumerate(reader.groups(where, now))
         ]
 
 

@@ -71,6 +71,9 @@ class FileReport:
             for f in files
         )
 
+    def refused(self, file: LiveFile) -> None:
+        self._warn(f"{self._name}: {shown_path(file.path)}: {file.trouble}")
+
     def truncated(self, path: str, copy: str) -> None:
         """``copy``: where what it held is, if that was found."""
         there = f", and what it held is read on in {shown_path(copy)}" if copy else ""

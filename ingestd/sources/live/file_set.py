@@ -152,6 +152,12 @@ class FileSet:
         short = 0 < found.size < TAIL_BYTES and file.is_at_end and file.number > 0
         return same and quiet and short and file.is_settled and file.mtime_ns > file.read_mtime_ns > 0
 
+    def refuse(self, file: LiveFile, why: str) -> None:
+        """It is not read until it has changed."""
+        if file.trouble != why:
+            file.trouble = why
+            self._report.refused(file)
+
     async def lose(self, file: LiveFile) -> None:
         """What it held is gone from it; perhaps it was copied before."""
         self._counts.truncated += 1

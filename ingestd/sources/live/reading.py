@@ -214,6 +214,9 @@ class Reading(JsonSource):
 
     def chunk_of(self, region: Region, mark: Mark) -> Chunk:
         """What the end of a file left of a line is a dead letter that says so."""
+        if region.events and region.events[0][:1] == b"\0":  # left by a truncation before the first line
+            first = bytes(region.events[0])
+            region.events = [first.lstrip(b"\0") or first, *region.events[1:]]
         chunk = self._chunk(region)
         chunk.mark = mark
         half = self.ending is Ending.ENDED and region.events and self._plain and mark[1][-1:] != b"\n"

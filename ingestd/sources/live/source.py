@@ -1,6 +1,6 @@
 """Files as a source of events, as they are written, rotated and dropped in directories.
 
-Each file is a source of its own to the journal, which knows how far it is settled; see docs/decisions/016.
+Each file is a source of its own to the journal, which knows how far it is settled; see docs/decisions/018.
 """
 
 import asyncio
@@ -14,7 +14,6 @@ from ingestd.core.receipt import Receipt
 from ingestd.sources.broker.source import raise_failure
 from ingestd.sources.files.jsonl import in_thread
 from ingestd.sources.files.splitting import Damaged
-from ingestd.sources.files.streams import shown_path
 from ingestd.sources.live.counts import FileCounts
 from ingestd.sources.live.file_set import Claims, FileSet
 from ingestd.sources.live.finishing import Finishing
@@ -130,7 +129,8 @@ class FilesSource:
                 self._awaited.add(row.number)
         self._opened_at = self._clock.monotonic()
         await self._forget_old()
-        await in_thread(lambda: self._watcher.watch(listing.directories))
+        if await in_thread(lambda: self._watcher.watch(listing.directories)):
+            self._changed.set()
         self._tasks = [loop.create_task(work()) for work in (self._keep_looking, self._keep_committing)]
 
     async def chunks(self) -> AsyncIterator[tuple[Chunk, Receipt]]:
@@ -264,9 +264,9 @@ class FilesSource:
         file.read_mtime_ns = reading.written_ns
         file.trouble = ""
         if trouble:
-            self._say_trouble(file, trouble)
+            self._set.refuse(file, trouble)
         elif file.kind is FileKind.WHOLE and half:
-            self._say_trouble(
+            self._set.refuse(
                 file,
                 f"its last {half.size} bytes, from byte {half.start} (line {half.line}), are not a whole"
                 " event: they are read when it has changed",
@@ -281,12 +281,7 @@ class FilesSource:
         file.read_size, file.read_ending, file.cuts = file.size, Ending.ENDED, ()
         file.drop_reading()
         self._set.has_turn(file)
-        self._say_trouble(file, text)
-
-    def _say_trouble(self, file: LiveFile, text: str) -> None:
-        if file.trouble != text:
-            file.trouble = text
-            self._warn(f"{self.name}: {shown_path(file.path)}: {text}")
+        self._set.refuse(file, text)
 
     # --- what is settled ---
 
@@ -335,7 +330,8 @@ class FilesSource:
             self.looks += 1
             self._count_rewritten()
             self.counts.watched = self._watcher.watched
-            await in_thread(partial(self._watcher.watch, listing.directories))
+            if await in_thread(partial(self._watcher.watch, listing.directories)):
+                self._changed.set()
             self._news.set()
             await self._clock.sleep(min(5.0, _SHARE * self._looked_s))
 

@@ -65,17 +65,19 @@ class Watcher:
     def is_told(self) -> bool:
         return self._notify is not None
 
-    def watch(self, directories: Collection[str]) -> None:
-        """Those, and no others. In a worker thread."""
+    def watch(self, directories: Collection[str]) -> bool:
+        """Those, and no others. In a worker thread. Whether they are others than before: what has happened
+        in them meanwhile nobody told."""
         there = frozenset(one for one in directories if os.path.isdir(one))
         if self._only_polls or there == self._directories:
-            return
+            return False
         self.close()
         self._directories = there
         if on := next((kind for one in there if (kind := network_of(one))), ""):
             self.watched = f"polled: on {on}"
-            return
+            return False
         self._start(sorted(there))
+        return self.is_told
 
     def _start(self, directories: list[str]) -> None:
         if not directories:

@@ -257,15 +257,3 @@ async def test_beside_a_process_letters_are_marked_whatever_sinks_this_command_k
         assert (told["selected"], told["marked"]) == (1, 1)
     finally:
         lock.release()
-
-
-async def test_letters_are_chosen_by_a_text_and_parked_and_none_is_by_accident(state: Path) -> None:
-    assert "No letters are chosen" in (await dlq(state, "park")).output
-    done = await dlq(state, "park", "--text", '"ID":"1"')
-    assert done.output == "1 letter parked, 1 waited for a person already\n"
-    with closing(sqlite3.connect(state / "state.db")) as connection:
-        assert connection.execute("SELECT count(*) FROM letters WHERE due IS NOT NULL").fetchone() == (0,)
-    told = json.loads((await dlq(state, "list", "--text", "OF HOOKS", "--json")).output)
-    assert [one["id"] for one in told["letters"]] == [2]
-    assert "at most 200 characters" in str((await dlq(state, "list", "--text", "x" * 201)).exception)
-    assert '"LETTERS_PARKED","count":1' in (state / "audit.jsonl").read_text()

@@ -158,3 +158,25 @@ async def test_two_sources_and_bounds(tmp_path: Path) -> None:
         await service.settled(13)
         assert_once(api, events(13))
         assert counts(service).trouble == ""
+
+
+async def test_the_system_tells_of_changes(tmp_path: Path) -> None:
+    pytest.importorskip("watchfiles")
+    append(tmp_path / "a.log", event(0))
+    async with (
+        EventApi() as api,
+        following(tmp_path, api, "**/*.log", watch="auto", poll_every=3600, closed_after=3600) as service,
+    ):
+        await service.settled(1)
+        await until(lambda: counts(service).watched == "told by the system", service.task)
+        append(tmp_path / "a.log", event(1))
+        await service.settled(2)
+        (tmp_path / "deep" / "down").mkdir(parents=True)
+        append(tmp_path / "deep" / "down" / "b.log", event(2))
+        await service.settled(3)
+        append(tmp_path / "deep" / "down" / "b.log", event(3))
+        await service.settled(4)
+        os.rename(tmp_path / "a.log", tmp_path / "c.log")
+        append(tmp_path / "c.log", event(4))
+        await service.settled(5)
+    assert_once(api, events(5))

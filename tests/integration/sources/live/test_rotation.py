@@ -149,3 +149,18 @@ async def test_truncated(tmp_path: Path) -> None:
         await service.settled(19)
         assert counts(service).truncated == 2
         assert_once(api, [*events(5), *events(4, first=6), *events(10, first=30)])
+
+
+@pytest.mark.parametrize("spool", [False, True])
+async def test_what_a_writer_leaves_that_does_not_append(tmp_path: Path, spool: bool) -> None:
+    """After a truncation it goes on where it was, behind a hole."""
+    log = tmp_path / "app.log"
+    async with EventApi() as api, following(tmp_path, api, "app.log", spool=spool) as service:
+        with log.open("wb", buffering=0) as writer:
+            writer.write(b"".join(one + b"\n" for one in events(10)))
+            await service.settled(10)
+            copy_and_truncate(log, "app.log.1")
+            writer.write(b"".join(one + b"\n" for one in events(5, first=10)))
+            await service.settled(15)
+        assert_once(api, events(15))
+        assert service.ledger["rejected"] == 0
