@@ -12,6 +12,7 @@ from ingestd.config.secret_settings import sections_in
 from ingestd.core.address import is_exposed, parse_listen
 from ingestd.core.errors import UserError
 from ingestd.core.section import Section
+from ingestd.core.units import counted
 from ingestd.schemas.key_doubts import key_of
 from ingestd.schemas.load import load as load_schema
 from ingestd.sinks.webhook import WebhookConfig
@@ -70,13 +71,13 @@ def check_producers(settings: Settings) -> Iterator[Finding]:
 
 def _told(keys: ProducerKeys) -> list[str]:
     counts = {
-        "tokens": keys.tokens,
-        "signing secrets": keys.webhook_secrets,
-        "passwords": keys.passwords,
-        "API keys": keys.api_keys,
-        "client secrets": keys.client_secrets,
+        "token": keys.tokens,
+        "signing secret": keys.webhook_secrets,
+        "password": keys.passwords,
+        "API key": keys.api_keys,
+        "client secret": keys.client_secrets,
     }
-    return [f"{len(found)} {what}" for what, found in counts.items() if found] or ["by certificate"]
+    return [counted(len(found), what) for what, found in counts.items() if found] or ["by certificate"]
 
 
 def check_secret_files(settings: Settings, origins: Origins) -> Iterator[Finding]:

@@ -161,7 +161,7 @@ async def test_files_with_secrets_must_be_readable_and_should_not_be_by_everybod
     tokens.touch(mode=0o600)
     assert "holds no token" in dict(at(await findings(file), Level.FAIL))["producers"]
     tokens.write_text("CANARY-token-0123456789abcdef0123456789abcdef\n")
-    assert dict(at(await findings(file), Level.OK))["producers"] == "crm (1 tokens)"
+    assert dict(at(await findings(file), Level.OK))["producers"] == "crm (1 token)"
     assert "secret files" in dict(at(await findings(file), Level.OK))
     tokens.chmod(0o644)
     assert "everybody on this machine can read" in dict(at(await findings(file), Level.WARN))["secret files"]
