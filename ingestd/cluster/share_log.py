@@ -10,6 +10,7 @@ from ingestd.cluster.chunk_message import ID
 from ingestd.cluster.direct_read import read_messages
 from ingestd.cluster.names import Share, StreamNames
 from ingestd.core.clock import Clock
+from ingestd.core.errors import UserError
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 
@@ -144,14 +145,23 @@ class ShareLog:
         raise LogFenced
 
     async def read(self, *, first: int = 1) -> list[LoggedRecord]:
-        """All records from a sequence on, oldest first. Raises BrokerAway."""
+        """All records from a sequence on, oldest first. Raises BrokerAway, UserError."""
         found: list[LoggedRecord] = []
         groups = read_messages(self._connection, self._names.frozen, self._subject, self._clock, first=first)
         async for messages in groups:
             for sequence, data in messages:
-                found.append(LoggedRecord(sequence, _decode(data), len(data)))
+                found.append(LoggedRecord(sequence, self._record(sequence, data), len(data)))
         self.last = found[-1].sequence if found else self.last
         return found
+
+    def _record(self, sequence: int, data: bytes) -> Record:
+        try:
+            return _decode(data)
+        except msgspec.DecodeError as error:
+            raise UserError(
+                f"message {sequence} of {self._names.frozen} is no record of ingestd ({error}): nobody else"
+                " may write there; without it nobody knows what was sent"
+            ) from None
 
     async def purge(self, before: int) -> None:
         """Forget the records before a sequence. Raises BrokerAway, JetStreamError."""

@@ -166,3 +166,11 @@ async def ask(url: str, what: str) -> None:
         assert "error" not in answer, answer
     finally:
         await client.close()
+
+
+async def publish(url: str, subject: str, data: bytes) -> None:
+    client = await nats.connect(url)
+    try:
+        await client.jetstream().publish(subject, data)
+    finally:
+        await client.close()

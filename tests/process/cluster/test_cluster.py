@@ -15,7 +15,7 @@ from tests.machine import patience
 from tests.nats_server import NatsServer, nats_server
 from tests.process.cli.run_support import Serving, post, told
 from tests.process.cluster.rounds import play
-from tests.process.cluster.support import Cluster, ask, dead_letters
+from tests.process.cluster.support import Cluster, ask, dead_letters, publish
 from tests.receiver import Action, Receiver, Reply, Request
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(patience(180))]
@@ -98,6 +98,14 @@ async def test_the_next_owner_repeats_the_batches_of_a_killed_worker_within_seco
                 assert len(api.taken) == 200
                 await second.stop()
         await edge.stop()
+
+
+def settled_with(cluster: Cluster, **counts: int) -> Callable[[], Awaitable[bool]]:
+    async def is_so() -> bool:
+        sink = await settled(cluster)
+        return all(sink[name] == count for name, count in counts.items())
+
+    return is_so
 
 
 def knows_others(worker: Serving) -> Callable[[], Awaitable[bool]]:
@@ -188,6 +196,10 @@ async def test_letters_are_looked_at_corrected_sent_again_and_purged(tmp_path: P
         names = [name for _, name in api.came[count:]]
         assert names[0] in {name for _, name in api.came[:count]}, "the request that may have been taken"
         assert all(len(bodies) == 1 for bodies in api.bodies.values())
+        await publish(cluster.nats.url, "ingestd.t.e.0", b"somebody else's")
+        await until(settled_with(cluster, rejected=1))
+        (strange,) = (await cluster.json("dlq", "list", "--reason", "unparsable"))["letters"]
+        assert (strange["payload"], strange["sink"]) == ("somebody else's", "one")
         code, _, _ = await cluster.command("dlq", "purge", "--all", "--yes")
         assert code == 0
         assert (await cluster.json("dlq", "list"))["letters"] == []
