@@ -59,11 +59,12 @@ class Receipt:
     """Counts the unresolved events (``open``) of one chunk, which go to one sink; calls ``done`` when none is
     left, ``confirmed`` when an API has said of all that it had accepted what became of them.
 
-    ``dead_letters``: events that became one. ``sinks``: how many are not done with it. ``unconfirmed``: by
-    position, how many APIs have accepted the event and have yet to say what became of it.
+    ``dead_letters``: events that became one; ``skipped``: that no sink gets. ``sinks``: how many are not done
+    with it. ``unconfirmed``: by position, how many APIs have accepted the event and have yet to say what
+    became of it.
     """
 
-    __slots__ = ("_confirmed", "_done", "dead_letters", "open", "sinks", "unconfirmed")
+    __slots__ = ("_confirmed", "_done", "dead_letters", "open", "sinks", "skipped", "unconfirmed")
 
     final = True
     """Whether what a sink makes of an event is its outcome: it goes nowhere else."""
@@ -72,7 +73,7 @@ class Receipt:
         self, count: int, done: Callable[[], None], *, confirmed: Callable[[], None] = lambda: None
     ) -> None:
         self.open = count
-        self.dead_letters = 0
+        self.dead_letters = self.skipped = 0
         self.sinks = 1
         self.unconfirmed: dict[int, int] = {}
         self._done = done
@@ -103,6 +104,7 @@ class Receipt:
         """Events are delivered, with these ``keys``, but for those that ``failed`` or were ``dropped``."""
         letters = [letter for _, letter in failed]
         self.dead_letters += len(letters)
+        self.skipped += len(dropped)
         pending = len(self.unconfirmed.keys() & positions) if self.unconfirmed else 0
         known = known_keys(keys)
         return Resolution(len(positions), letters, 0, len(dropped), pending, known, letters)
@@ -132,9 +134,9 @@ class Receipt:
         """The letter that the event counts as; ``letter``: of the sink that spoke last."""
         return letter
 
-    def state(self) -> tuple[int, int]:
-        """(events that are not resolved, or not confirmed; dead letters)."""
-        return self.open + len(self.unconfirmed), self.dead_letters
+    def state(self) -> tuple[int, int, int]:
+        """(events that are not resolved, or not confirmed; dead letters; events that no sink gets)."""
+        return self.open + len(self.unconfirmed), self.dead_letters, self.skipped
 
     def _is_resolved(self) -> bool:
         return True
@@ -261,11 +263,16 @@ class FanOutReceipt(Receipt):
         """To how many sinks the event goes."""
         return sum(position in positions for positions in self.routed.values())
 
-    def state(self) -> tuple[int, int]:
-        dead = len(self.failed)
+    def state(self) -> tuple[int, int, int]:
+        dead, dropped = len(self.failed), self._dropped_everywhere()
+        skipped = self.unmatched + dropped
         if self._known:
-            return len(self.unconfirmed.keys() - self.failed.keys()), dead
-        return self.events - dead, dead
+            return len(self.unconfirmed.keys() - self.failed.keys()), dead, skipped
+        return self.events - dead - dropped, dead, skipped
+
+    def _dropped_everywhere(self) -> int:
+        """By the transforms of all the sinks that the event goes to."""
+        return sum(times >= self.sinks_of(position) for position, times in self._dropped.items())
 
     def _resolved(self, lost: list[DeadLetter]) -> Resolution:
         self._known = True
@@ -277,7 +284,7 @@ class FanOutReceipt(Receipt):
             self.events + self.unmatched,
             [letter for at, (_, letter) in self.failed.items() if at not in self.unconfirmed],
             self.unmatched,
-            sum(times >= self.sinks_of(position) for position, times in self._dropped.items()),
+            self._dropped_everywhere(),
             len(self.unconfirmed),
             known_keys(keys),
             lost,

@@ -25,11 +25,13 @@ class Rejection(NamedTuple):
 
 
 class SubmissionOutcome(NamedTuple):
-    """What became of a submission's new events so far; ``pending`` ones are safe in the spool."""
+    """What became of a submission's new events so far; ``pending`` ones are safe in the spool, ``skipped``
+    ones go to no sink: they match none, or transforms dropped them."""
 
     delivered: int
     dead_lettered: int
     pending: int
+    skipped: int = 0
 
 
 class AcceptedSubmission(NamedTuple):

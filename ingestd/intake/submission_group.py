@@ -245,8 +245,8 @@ class SubmissionGroup:
             self._keys[index] = None
 
 
-State = Callable[[int], tuple[int, int] | None]
-"""Number of a chunk -> (events of it that are not resolved, dead letters); None: not yet read."""
+State = Callable[[int], tuple[int, int, int] | None]
+"""Number of a chunk -> (events not resolved, dead letters, events for no sink); None: not yet read."""
 
 
 class _Waiter(msgspec.Struct):
@@ -255,6 +255,7 @@ class _Waiter(msgspec.Struct):
     chunks: dict[int, int]
     state: State
     dead_letters: int = 0
+    skipped: int = 0
     deadline: Timer | None = None
 
 
@@ -296,7 +297,7 @@ class DeliveryWaits:
         if not left:
             delivered()
 
-    def resolved(self, number: int, dead_letters: int) -> None:
+    def resolved(self, number: int, dead_letters: int, skipped: int) -> None:
         left, delivered = self._watched.pop(number, _NOBODY)
         left.discard(number)
         if not left:
@@ -306,6 +307,7 @@ class DeliveryWaits:
             return
         waiter.chunks.pop(number)
         waiter.dead_letters += dead_letters
+        waiter.skipped += skipped
         if not waiter.chunks:
             self._answer(waiter)
 
@@ -320,11 +322,13 @@ class DeliveryWaits:
             waiter.deadline.cancel()
         for number in waiter.chunks:
             self._by_chunk.pop(number, None)
-        pending, dead_letters = 0, waiter.dead_letters
+        pending, dead_letters, skipped = 0, waiter.dead_letters, waiter.skipped
         for number, events in waiter.chunks.items():
-            still, dead = waiter.state(number) or (events, 0)
+            still, dead, unwanted = waiter.state(number) or (events, 0, 0)
             pending += still
             dead_letters += dead
+            skipped += unwanted
         taken = waiter.taken
-        delivered = taken.accepted - pending - dead_letters
-        waiter.submission.answer(taken._replace(ends=SubmissionOutcome(delivered, dead_letters, pending)))
+        delivered = taken.accepted - pending - dead_letters - skipped
+        outcome = SubmissionOutcome(delivered, dead_letters, pending, skipped)
+        waiter.submission.answer(taken._replace(ends=outcome))

@@ -82,6 +82,7 @@ class EventRecorder:
     def unmatched(self, chunk: Chunk, count: int) -> None:
         """Events that match the pattern of no sink."""
         self.ledger.unmatched += count
+        chunk.receipt.skipped += count
         self.settle(chunk, count)
 
     def duplicates(self, chunk: Chunk, count: int) -> None:

@@ -20,8 +20,9 @@ from ingestd.store.spool_reader import SpoolReader
 from ingestd.store.spool_rows import OpenedChunk, SpoolDamage, SpoolRow, place_of
 from ingestd.store.writer import Work
 
-Resolved = Callable[[int, int], None]
-"""(number of a chunk of which every event is resolved, how many of them became dead letters)."""
+Resolved = Callable[[int, int, int], None]
+"""(number of a chunk of which every event is resolved, how many of them became dead letters, how many go to
+no sink)."""
 
 Route = Callable[[Sequence[bytes]], Routed]
 """Says who gets what of these events."""
@@ -64,7 +65,7 @@ class Spool:
         database: Database,
         *,
         sinks: Sequence[str] = ("ingest_api",),
-        tell: Resolved = lambda number, dead_letters: None,
+        tell: Resolved = lambda number, dead_letters, skipped: None,
         shared: Callable[[FanOutReceipt, Chunk], None] = lambda receipt, chunk: None,
         damaged: Callable[[SpoolDamage], None] = lambda damage: None,
     ) -> None:
@@ -159,9 +160,8 @@ class Spool:
             else {}
         )
 
-    def state(self, number: int) -> tuple[int, int] | None:
-        """(events that are not resolved, or not confirmed; dead letters) of a chunk; None: it was not read
-        yet, or all outcomes are known."""
+    def state(self, number: int) -> tuple[int, int, int] | None:
+        """As its receipt has it, of a chunk; None: it was not read yet, or all outcomes are known."""
         opened = self._opened.get(number)
         receipt = opened.receipt if opened else self._unconfirmed.get(number)
         return receipt.state() if receipt else None
@@ -306,12 +306,12 @@ class Spool:
         if opened.receipt.unconfirmed:
             self._unconfirmed[number] = opened.receipt
         else:
-            self._tell(number, opened.receipt.state()[1])
+            self._tell(number, *opened.receipt.state()[1:])
 
     def _confirmed(self, number: int) -> None:
         """Nothing of a chunk waits for an API to say what became of it."""
         if receipt := self._unconfirmed.pop(number, None):
-            self._tell(number, receipt.state()[1])
+            self._tell(number, *receipt.state()[1:])
         else:
             self._forget_idle(number)
 

@@ -30,6 +30,8 @@ def in_full(taken: AcceptedSubmission) -> Response:
         content["rejected_total"] = total
     if taken.ends is not None:
         content.update(taken.ends._asdict())
+        if not taken.ends.skipped:
+            del content["skipped"]
     refused = not taken.stored or (taken.rejected and not accepted and not taken.duplicates)
     return Response(422 if refused else 202, encode(content), JSON_TYPE)
 

@@ -112,12 +112,15 @@ async def test_an_event_goes_where_its_pattern_says_and_one_that_goes_nowhere_is
         async with running(tmp_path / "state", sinks=sinks) as life:
             for first in range(0, 30, 5):
                 await life.take(*(event(n, eventType=types[n % 3]) for n in range(first, first + 5)))
-            await life.take(event(32, eventType="email"))  # a chunk of nothing but that
+            mixed = event(30, eventType="call"), event(31, eventType="email")
+            assert (await life.take(*mixed, wait_s=LONG_S)).ends == SubmissionOutcome(1, 0, 0, skipped=1)
+            gone = await life.take(event(32, eventType="email"), wait_s=LONG_S)  # a chunk of nothing but that
+            assert gone.ends == SubmissionOutcome(0, 0, 0, skipped=1)
             await life.until_empty()
-            assert sorted(all_posted(calls)) == list(range(0, 30, 3))
-            assert sorted(all_posted(both)) == [n for n in range(30) if n % 3 < 2]
-            assert (life.ledger.accepted, life.ledger.delivered, life.ledger.unmatched) == (31, 20, 11)
-            assert (life.sink("calls").delivered, life.sink("both").delivered) == (10, 20)
+            assert sorted(all_posted(calls)) == list(range(0, 31, 3))
+            assert sorted(all_posted(both)) == [n for n in range(31) if n % 3 < 2]
+            assert (life.ledger.accepted, life.ledger.delivered, life.ledger.unmatched) == (33, 21, 12)
+            assert (life.sink("calls").delivered, life.sink("both").delivered) == (11, 21)
 
 
 async def test_who_waits_hears_when_every_sink_is_done_and_what_any_of_them_gave_up(tmp_path: Path) -> None:

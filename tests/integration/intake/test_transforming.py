@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from ingestd.core.submission import SubmissionOutcome
 from ingestd.store.dead_letters import Filter
 from ingestd.store.letter_changes import LetterChanges
 from tests.each import each
@@ -53,8 +54,8 @@ async def test_one_of_two_sinks_gets_others_and_each_event_has_one_outcome(
             assert (report["exit_code"], report["dropped"]) == (3, 1)
         else:
             async with running(tmp_path / "state", sinks=sinks) as life:
-                await life.take(*events(range(6)))
-                await life.until_empty()
+                taken = await life.take(*events(range(6)), wait_s=15.0)
+                assert taken.ends == SubmissionOutcome(delivered=4, dead_lettered=1, pending=0, skipped=1)
                 pipeline = life.pipeline
         ledger, ledgers = pipeline.ledger, {one.name: one.ledger for one in pipeline.runners}
         assert (ledger.accepted, ledger.delivered, ledger.dropped, ledger.dead_lettered) == (6, 4, 1, 1)

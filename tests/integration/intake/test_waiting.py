@@ -11,7 +11,8 @@ import pytest
 from ingestd.core.bounds import Bounds
 from ingestd.core.clock import SystemClock, Timer
 from ingestd.core.submission import AcceptedSubmission, SubmissionOutcome
-from tests.integration.intake.support import event, events, running, sent
+from tests.each import each
+from tests.integration.intake.support import event, events, running, sent, webhook
 from tests.receiver import Hang, Receiver, Reply, in_turn
 
 pytestmark = pytest.mark.anyio
@@ -154,3 +155,17 @@ async def test_only_so_many_may_wait(tmp_path: Path) -> None:
         )
         assert not any(one.done() for one in told)
         life.ingest.waiting.give_up()
+
+
+@each("when", [{"eventType": ["chat"]}, {"eventType": ["routing.interaction.answer"]}])
+async def test_what_the_only_sink_does_not_want_is_told_as_skipped(
+    tmp_path: Path, when: dict[str, Any]
+) -> None:
+    wanted = when["eventType"] != ["chat"]
+    async with Receiver() as receiver:
+        sinks = {"only": webhook(receiver, when=when)}
+        async with running(tmp_path / "state", sinks=sinks) as life:
+            taken = await life.take(
+                event(0, eventType="routing.interaction.answer"), event(1, eventType="other"), wait_s=LONG_S
+            )
+            assert taken.ends == SubmissionOutcome(wanted, 0, 0, skipped=2 - wanted)

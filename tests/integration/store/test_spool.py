@@ -67,12 +67,16 @@ async def test_a_chunk_is_gone_when_all_its_events_had_their_end_and_numbers_are
     tmp_path: Path,
 ) -> None:
     ended: list[tuple[int, int]] = []
-    async with opened(tmp_path, tell=lambda number, dead: ended.append((number, dead))) as (spool, database):
+
+    def tell(number: int, dead: int, skipped: int) -> None:
+        ended.append((number, dead))
+
+    async with opened(tmp_path, tell=tell) as (spool, database):
         one, two = await append(spool, b"a", b"b"), await append(spool, b"c")
         for spooled in (one, two):
             spool.open_chunk("ingest_api", spooled, lambda events: {})
         one.receipt.settle(1)
-        assert spool.state(1) == (1, 0)
+        assert spool.state(1) == (1, 0, 0)
         two.receipt.resolve("ingest_api", range(1), (), [(0, letter())])
         two.receipt.finish("ingest_api", 1)
         await database.commit()

@@ -1,6 +1,7 @@
 """Room on the disk: a full one heals by itself, log and file shrink again, and nobody waits for it."""
 
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
@@ -237,7 +238,7 @@ async def test_an_old_file_learns_to_shrink_when_it_holds_little(
         connection.executemany("INSERT INTO meta VALUES (?, ?)", [(str(n), ROW) for n in range(100)])
         connection.execute("DELETE FROM meta WHERE name > '20' AND name <> 'commits'")
     if holds == "too much for the disk":
-        monkeypatch.setattr(upkeep.shutil, "disk_usage", lambda path: type("Usage", (), {"free": MB}))
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": MB}))
     database = await opened(tmp_path, bounds=StoreBounds(rewrite_bytes=MB) if holds == "much" else BOUNDS)
     kept = await database.run(lambda c: c.execute("SELECT count(*) FROM meta").fetchone()[0])
     assert kept > 10
