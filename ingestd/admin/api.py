@@ -61,6 +61,7 @@ class Api:
             "/v1/tap": self._tap,
             "/v1/openapi.json": self._openapi,
         }
+        streams = (self._tap, self._export)  # their answers have no end that a HEAD could tell
         posts = {
             "/v1/sinks/{name}/probe": self._probe,
             "/v1/sinks/{name}/park": self._park,
@@ -72,7 +73,10 @@ class Api:
         }
         return [
             web.post("/v1/where", self._looking(self._where)),
-            *(web.get(path, self._looking(handler)) for path, handler in gets.items()),
+            *(
+                web.get(path, self._looking(handler), allow_head=handler not in streams)
+                for path, handler in gets.items()
+            ),
             *(web.post(path, self._changing(handler)) for path, handler in posts.items()),
         ]
 

@@ -85,6 +85,7 @@ async def test_a_program_looks_corrects_and_sends(place: Place) -> None:
             (whole,) = (await client.get("/v1/letters/export?whole=true&text=I-000002")).text.splitlines()
             assert [json.loads(whole)[name] for name in ("id", "producer")] == [2, "crm"]
             assert (await client.get("/v1/letters/export?text=not-there")).text == ""
+            assert (await client.head("/v1/letters/export")).status_code == 405
             good = await client.post("/v1/letters/1/edit", content=event(1, note="well"), headers=anna)
             assert good.json()["changed"] == 1
             await serving.until(lambda told: told["ledger"]["retried_delivered"] == 1)
