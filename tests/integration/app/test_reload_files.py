@@ -28,8 +28,13 @@ WATCHED = {
     "sinks.auth.client_id_file",
     *("sinks.auth.secret_file", "sinks.url_file", "sinks.callback_secret_file"),
 }
-AT_START = {"audit.key_file"}
-"""Read once: a log that is open keeps its key."""
+AT_START = {"audit.key_file", "tracing.token_file", "tracing.ca_file"}
+"""Read once: a log that is open keeps its key, and so does who sends spans."""
+AT_CONNECT = {
+    *("spool.ca_file", "spool.cert_file", "spool.key_file", "spool.creds_file", "spool.nkey_file"),
+    *("spool.password_file", "spool.token_file"),
+}
+"""Read for each connection, and there is a new one whenever one is lost."""
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -49,7 +54,7 @@ def test_no_setting_is_forgotten_here() -> None:
     found = file_settings(Settings) | file_settings(ProducerConfig, "producers.")
     for sink in SINK_TYPES.values():
         found |= file_settings(sink, "sinks.")
-    assert found == AT_SIGHUP | WATCHED | AT_START
+    assert found == AT_SIGHUP | WATCHED | AT_START | AT_CONNECT
 
 
 def configuration(place: Path) -> dict[str, Any]:

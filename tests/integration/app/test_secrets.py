@@ -65,6 +65,8 @@ KafkaConfig: bootstrap_servers ca_file cert_file format group mechanism oauth_cl
 NatsConfig: ack_wait consumer format max_unacked spool start stream subjects
 NatsLogin: ca_file cert_file domain servers user
 EventBridgeConfig: bus detail detail_type max_entry_bytes resources source time type
+FilesConfig: closed_after done_after exclude format items max_files max_open move_to order paths poll_every
+    rotated_after spool start watch when_done
 GenesysEventsConfig: api map namespace source_id strict type
 IngestConfig: access_token_in_query allow_anonymous body_timeout head_timeout idle_timeout keep_rejected
     listen max_body max_connections max_events max_expansion max_head token_lifetime wait_timeout
@@ -89,6 +91,7 @@ TlsConfig: cert_file client_ca_file
 UnwrapSection: unwrap unwrap_fields
 WebhookConfig: body handshake_origin secret_url type
 TrailConfig: max_age max_bytes
+TracingConfig: ca_file max_queue propagate sample service_name
 TransformConfig: drop jq keep last method python redact remove rename set template when
 EventTest: event gets name rejected
 WindowConfig: max_age max_count
