@@ -62,12 +62,15 @@ class ShareCounts(msgspec.Struct, array_like=True):
 
 class Reached(msgspec.Struct, array_like=True):
     """How far a share is. ``floor``: every chunk up to this sequence is settled, and they had ``at_floor``
-    events since the spool was made. Of those behind it, up to ``read``, so many events are ``in_flight``; of
-    those behind ``read``, which the owner has yet to read again, ``ahead`` are resolved."""
+    events since the spool was made. Those behind it, up to ``read``, have ``events``, of which so many are
+    ``in_flight``; of those behind ``read``, which the owner has yet to read again, ``ahead`` are resolved.
+    That at_floor + events = resolved - ahead + in_flight can be wrong: on the left chunks are counted, on the
+    right outcomes."""
 
     floor: int = 0
     at_floor: int = 0
     read: int = 0
+    events: int = 0
     in_flight: int = 0
     ahead: int = 0
 

@@ -87,6 +87,7 @@ class StreamJournal:
         self._floor, self._at_floor = state.reached.floor, state.reached.at_floor
         self.durable_floor = self._floor
         self._read, self._ahead = self._floor, sum(map(len, state.settled.values()))
+        self._events = 0
         self._counted: deque[tuple[int, int]] = deque()  # behind the floor: chunk, events
 
     # --- notes ---
@@ -146,12 +147,15 @@ class StreamJournal:
         """A chunk came, of which so many events are settled since an earlier owner."""
         self._read = chunk
         self._ahead -= settled
+        self._events += events
         self._counted.append((chunk, events))
 
     def moved(self, floor: int) -> None:
         """Every chunk up to this one is settled."""
         while self._counted and self._counted[0][0] <= floor:
-            self._at_floor += self._counted.popleft()[1]
+            events = self._counted.popleft()[1]
+            self._at_floor += events
+            self._events -= events
         self._floor = floor
         self._dirty = True
 
@@ -222,7 +226,9 @@ class StreamJournal:
         are about to be sent after what they came from: a crash between two of them loses nothing."""
         notes, self._notes, self._dirty = self._notes, _Notes(), False
         before_it, counts = self._reached, _counts(self._ledger)
-        reached = Reached(self._floor, self._at_floor, self._read, self._ledger.in_flight, self._ahead)
+        reached = Reached(
+            self._floor, self._at_floor, self._read, self._events, self._ledger.in_flight, self._ahead
+        )
         *before, letters = _groups(notes.letters, len, MAX_RECORD_BYTES)
         room = MAX_RECORD_BYTES - sum(map(len, letters))
         frozen, *after = _groups([*notes.frozen.values()], _size_of, room, MAX_RECORD_BYTES)

@@ -23,7 +23,6 @@ from ingestd.telemetry.cluster_metrics import OUTCOMES
 T = TypeVar("T")
 _HEAR_S = SILENT_S
 _SILENT_S = 5.0
-_LOOKS = 5
 _MOST_MEMBERS = 10_000
 
 
@@ -80,17 +79,13 @@ async def stat_of(connection: NatsConnection, settings: Settings) -> dict[str, A
         "dead_letters": (await connection.ask(f"STREAM.INFO.{names.dead}"))["state"]["messages"],
         "sinks": [],
     }
-    for _ in range(_LOOKS):  # chunks come and go while it is read
-        headers = await _headers(connection, names)
-        told["sinks"] = []
-        for sink, whole in sinks.items():
-            records = {
-                share: await last_record(connection, names, share)
-                for share in shares_of({sink: whole}, found.partitions)
-            }
-            told["sinks"].append(_ledger(sink, records, headers))
-        if all(is_balanced(one) for one in told["sinks"]):
-            break
+    records = {
+        share: await last_record(connection, names, share) for share in shares_of(sinks, found.partitions)
+    }
+    headers = await _headers(connection, names)
+    for sink in sinks:
+        mine = {share: record for share, record in records.items() if share.sink == sink}
+        told["sinks"].append(_ledger(sink, mine, headers))
     return told
 
 
@@ -115,14 +110,13 @@ def _ledger(
         reached = record.reached if record else Reached()
         for name in ledger:
             ledger[name] += getattr(record.counts, name) if record else 0
-        mine = [
-            (sequence, events)
+        unread = [
+            events
             for sequence, partition, events in headers
-            if sequence > reached.floor and share.partition in (ALL, partition)
+            if sequence > reached.read and share.partition in (ALL, partition)
         ]
-        unread = [events for sequence, events in mine if sequence > reached.read]
-        accepted += reached.at_floor + sum(events for _, events in mine)
-        in_flight += reached.in_flight + sum(unread) - reached.ahead
+        accepted += reached.at_floor + reached.events + sum(unread)
+        in_flight += reached.in_flight - reached.ahead + sum(unread)
         behind += len(unread)
     return {"name": sink, "accepted": accepted, **ledger, "in_flight": in_flight, "chunks_behind": behind}
 
