@@ -133,7 +133,7 @@ class FileSet:
         """False: it holds something else now."""
         if file.whereabouts is not Whereabouts.PRESENT:
             file.whereabouts = Whereabouts.PRESENT
-        file.path, file.is_link = found.path, found.is_link
+        file.path, file.known_as, file.is_link = found.path, found.path, found.is_link
         if found.size < file.mark.end:  # or it was read on since it was looked at
             again = await in_thread(lambda: recognising.seen_again(found))
             if again is None:
@@ -207,7 +207,8 @@ class FileSet:
             self._is_recognised(file, before[file], endings[file])
 
     def _is_to_be_recognised(self, file: LiveFile) -> bool:
-        if file.number or file.copy_of or not file.size or file.whereabouts is not Whereabouts.PRESENT:
+        there = file.whereabouts is Whereabouts.PRESENT or file.descriptor is not None
+        if file.number or file.copy_of or not file.size or not there:
             return False
         changed = (file.size, file.mtime_ns) != (file.read_size, file.read_mtime_ns)
         return changed or self.ending_of(file) > file.read_ending
@@ -265,7 +266,9 @@ class FileSet:
 
     def _is_read(self, file: LiveFile) -> bool:
         at_end = file.read_size == file.size and file.read_ending is Ending.ENDED
-        return at_end or not file.number or bool(file.trouble) or file.copy_of is not None
+        is_closed = self.ending_of(file) is not Ending.OPEN  # then it was found out what it is
+        unknown = not file.number and (is_closed or not file.size)
+        return at_end or unknown or bool(file.trouble) or file.copy_of is not None
 
     async def _find_again(self, file: LiveFile) -> bool:
         """A file that was not open, renamed to what no pattern matches."""
@@ -273,7 +276,7 @@ class FileSet:
         for one in found:
             with suppress(OSError):
                 file.descriptor = os.open(one.path, os.O_RDONLY | os.O_CLOEXEC)
-                file.is_deleted = False
+                file.path, file.is_deleted = one.path, False
                 file.is_seen(one.size, one.mtime_ns, self._clock.monotonic())
                 return True
         return False
@@ -298,7 +301,7 @@ class FileSet:
         for found, row in await in_thread(lambda: recognising.renamed(wanted)):
             if found.identity in self._files or not (file := self._add(found, now)):
                 continue
-            file.whereabouts, file.away_since = Whereabouts.AWAY, now
+            file.whereabouts, file.away_since, file.known_as = Whereabouts.AWAY, now, row.path
             await self._identities.find([file], {}, {file: Ending.CLOSED})
             if file.number == row.number:
                 self.by_number[file.number] = file
@@ -316,7 +319,7 @@ class FileSet:
             (f for f in held if f.whereabouts is Whereabouts.PRESENT and f.is_at_end),
             key=lambda f: f.changed_at,
         )
-        wanting = [f for f in self._files.values() if f.descriptor is None and f.unread and f.number]
+        wanting = [f for f in self._files.values() if f.descriptor is None and (f.unread or not f.number)]
         wanting.sort(key=self._order)
         for file in idle[: max(0, min(len(wanting), self._settings.max_open) - room)]:
             file.close()

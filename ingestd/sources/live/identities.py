@@ -63,7 +63,9 @@ class Identities:
             mine = rows.get(file.identity, [])
             try:
                 look = await in_thread(
-                    lambda f=file, m=mine: recognising.inspect(f.path, f.identity, m, self._options)  # type: ignore[misc]
+                    lambda f=file, m=mine: recognising.inspect(  # type: ignore[misc]
+                        f.path, f.identity, m, self._options, f.descriptor
+                    )
                 )
             except OSError as error:
                 file.trouble = error.strerror or str(error)
@@ -75,6 +77,7 @@ class Identities:
             if not look.head or (look.kind is not FileKind.FOLLOWED and endings[file] is Ending.OPEN):
                 os.close(look.descriptor)
                 continue
+            file.close()
             file.descriptor = look.descriptor
             twin = None
             if look.row is None and (len(look.content) >= TAIL_BYTES or file.copy_until is None):
@@ -93,7 +96,7 @@ class Identities:
             self.move(twin.file, file, look, twin.mark)
         elif twin and twin.row:
             head = digest(look.head), len(look.head)
-            self._rows.is_at(twin.row.number, shown_path(file.path), file.identity, head, twin.mark)
+            self._rows.is_at(twin.row.number, shown_path(file.known_as), file.identity, head, twin.mark)
             mark = FileMark.of(twin.mark)
             row = twin.row._replace(
                 head=head[0], head_bytes=head[1], tail=mark.digest, tail_bytes=mark.size, tail_end=mark.end
@@ -109,9 +112,7 @@ class Identities:
 
     async def _take(self, file: LiveFile, look: Inspection) -> None:
         """As the journal knows it, or as new."""
-        path, row = shown_path(file.path), look.row
-        if row and file.whereabouts is Whereabouts.AWAY:
-            path = row.path  # by that it is known as one of ours
+        path, row = shown_path(file.known_as), look.row
         if row is None and look.was:
             self._copies.written_again.add(look.was.number)
             self._rows.gone(look.was.number)
@@ -227,7 +228,8 @@ class Identities:
         """What ``lost`` held is in ``copy``, which is read on under its number, and is no file of its own."""
         lost.close()
         head = digest(look.head), len(look.head)
-        name = shown_path(copy.path if copy.whereabouts is Whereabouts.PRESENT else lost.path)
+        if copy.whereabouts is Whereabouts.PRESENT:
+            lost.known_as = copy.known_as
         lost.path, lost.identity, lost.kind = copy.path, copy.identity, copy.kind
         lost.size, lost.mtime_ns, lost.changed_at = copy.size, copy.mtime_ns, copy.changed_at
         lost.descriptor, copy.descriptor = copy.descriptor, None
@@ -238,7 +240,7 @@ class Identities:
         lost.cuts = [cut for cut in lost.cuts if cut[0] >= lost.at]
         copy.copy_of = lost
         kept = None if look.head == look.content else NO_MARK  # of what is settled, not of what was read
-        self._rows.is_at(lost.number, name, lost.identity, head, kept)
+        self._rows.is_at(lost.number, shown_path(lost.known_as), lost.identity, head, kept)
 
     async def find_copy(
         self, lost: LiveFile, waiting: Sequence[LiveFile], taken: Container[Identity]

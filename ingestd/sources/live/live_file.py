@@ -24,6 +24,7 @@ class LiveFile:
     """``at``, ``line``: up to where it was read; ``mark``: what stands before that, as it is on disk,
     and ``head``: what it begins with.
 
+    ``known_as``: the name that a pattern matches, whatever ``path`` is by now.
     ``number``: of its row, 0 until it is recognised. ``changed_at``: when it was last seen to change.
     ``read_size``: how long it was when it was last read to its end, so far as ``read_ending`` took it.
     ``end_mark``: of its end, where its last event does not reach up to that, until it is noted.
@@ -49,6 +50,7 @@ class LiveFile:
         "is_half_told",
         "is_link",
         "kind",
+        "known_as",
         "line",
         "mark",
         "mtime_ns",
@@ -67,7 +69,7 @@ class LiveFile:
     )
 
     def __init__(self, found: FoundFile, now: float, moved: Callable[["LiveFile", Position], None]) -> None:
-        self.path = found.path
+        self.path = self.known_as = found.path
         self.identity: Identity = found.identity
         self.size = found.size
         self.mtime_ns = found.mtime_ns

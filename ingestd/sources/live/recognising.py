@@ -39,11 +39,13 @@ class Inspection(NamedTuple):
 
 
 def inspect(
-    path: str, identity: Identity, rows: Sequence[FileRow], options: ReadOptions
+    path: str, identity: Identity, rows: Sequence[FileRow], options: ReadOptions, held: int | None = None
 ) -> Inspection | None:
-    """None: it is another file by now, or gone. The descriptor is the caller's. Raises OSError."""
+    """None: it is another file by now, or gone. ``held``: it is open already, whatever its name is. The
+    descriptor is the caller's. Raises OSError."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+        descriptor = os.open(path, flags) if held is None else os.dup(held)
     except FileNotFoundError:
         return None
     try:

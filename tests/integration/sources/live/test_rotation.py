@@ -1,5 +1,6 @@
 """Files that are renamed, copied, truncated, packed and deleted beside those who write and read them."""
 
+import asyncio
 import gzip
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.integration.sources.live.support import (
     looked,
     rotate,
 )
+from tests.receiver import Reply, Request
 
 pytestmark = pytest.mark.anyio
 
@@ -164,3 +166,28 @@ async def test_what_a_writer_leaves_that_does_not_append(tmp_path: Path, spool: 
             await service.settled(15)
         assert_once(api, events(15))
         assert service.ledger["rejected"] == 0
+
+
+async def test_what_rotates_away_while_the_api_stands_still_is_held_open(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.touch()
+    again = asyncio.Event()
+
+    async def answer(request: Request) -> Reply:
+        await again.wait()
+        return Reply()
+
+    async with EventApi(answer) as api, following(tmp_path, api, "app.log", max_open=20) as service:
+        await counted(service, "files", 1)
+        for number in range(8):
+            await looked(service)
+            append(log, *events(1_000, first=1_000 * number))
+            rotate(log, "gone").unlink()
+        await looked(service)
+        assert counts(service).rotated_files == 8
+        assert counts(service).unread_bytes > 0
+        again.set()
+        await service.settled(8_000)
+        await counted(service, "open_files", 1)
+        assert_once(api, events(8_000))
+        assert counts(service).lost_bytes == 0
