@@ -21,6 +21,7 @@ def _no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 LONG = (
+    *("admin/test_console.py", "sqs/test_sqs.py", "simulation/test_mutants.py"),
     *(
         "process/test_limits.py",
         "process/soak/",

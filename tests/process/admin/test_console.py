@@ -1,9 +1,14 @@
 """The console in a real browser, against a running service."""
 
 import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.each import each
 from tests.event_api import EventApi, event
 from tests.process.admin.browser import Window, browser, needs_browser, serious_findings, window
 from tests.process.cli.run_support import Serving, post, serve
@@ -15,6 +20,16 @@ pytestmark = [pytest.mark.anyio, needs_browser]
 ANNA, BERT, CRM = "anna-may-change-things", "bert-may-only-look-here", "crm-posts-its-events"
 MARKUP = "<script>document.title='owned'</script><img src=x onerror=alert(1)>{{7*7}}'\""
 PAGES = ("/", "/letters", "/letters/1", "/producers", "/configuration", "/login")
+
+
+Deed = Callable[[Place, Any], Awaitable[None]]
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Any]:
+    """One for all deeds, each of which has a service and windows of its own."""
+    async with browser() as chromium:
+        yield chromium
 
 
 class Api:
@@ -58,9 +73,11 @@ async def log_in(one: Window, token: str) -> None:
     await one.page.wait_for_url("**/")
 
 
-async def test_every_page_is_readable_at_every_size_and_runs_nothing_of_an_event(place: Place) -> None:
+async def every_page_is_readable_at_every_size_and_runs_nothing_of_an_event(
+    place: Place, chromium: Any
+) -> None:
     api = Api()
-    async with api.server, serve(place, api.server, *configured(place)) as serving, browser() as chromium:
+    async with api.server, serve(place, api.server, *configured(place)) as serving:
         await with_letters(serving, 3)
         for width, dark in ((1440, False), (360, True)):
             async with window(chromium, serving.admin_port, width=width, dark=dark) as one:
@@ -77,9 +94,11 @@ async def test_every_page_is_readable_at_every_size_and_runs_nothing_of_an_event
                 assert one.trouble == []
 
 
-async def test_an_operator_finds_corrects_and_sends_letters_with_the_keyboard_alone(place: Place) -> None:
+async def an_operator_finds_corrects_and_sends_letters_with_the_keyboard_alone(
+    place: Place, chromium: Any
+) -> None:
     api = Api()
-    async with api.server, serve(place, api.server, *configured(place)) as serving, browser() as chromium:
+    async with api.server, serve(place, api.server, *configured(place)) as serving:
         await with_letters(serving, 4)
         async with window(chromium, serving.admin_port) as one:
             await log_in(one, ANNA)
@@ -120,10 +139,10 @@ async def test_an_operator_finds_corrects_and_sends_letters_with_the_keyboard_al
         assert '"LETTERS_PURGED","count":3,"who":"anna"' in audit
 
 
-async def test_a_sink_that_is_away_is_tried_at_once_when_an_operator_asks(place: Place) -> None:
+async def a_sink_that_is_away_is_tried_at_once_when_an_operator_asks(place: Place, chromium: Any) -> None:
     api = Api()
     api.up = False
-    async with api.server, serve(place, api.server, *configured(place)) as serving, browser() as chromium:
+    async with api.server, serve(place, api.server, *configured(place)) as serving:
         assert (await post(serving.ingest_port, [event(1)], token=CRM)).status == 202
         await serving.until(lambda told: told["lanes"][0]["circuit"] != "closed")
         async with window(chromium, serving.admin_port) as one:
@@ -137,9 +156,9 @@ async def test_a_sink_that_is_away_is_tried_at_once_when_an_operator_asks(place:
             await serving.until_empty()
 
 
-async def test_who_may_only_look_changes_nothing(place: Place) -> None:
+async def who_may_only_look_changes_nothing(place: Place, chromium: Any) -> None:
     api = Api()
-    async with api.server, serve(place, api.server, *configured(place)) as serving, browser() as chromium:
+    async with api.server, serve(place, api.server, *configured(place)) as serving:
         await with_letters(serving, 1)
         async with window(chromium, serving.admin_port) as one:
             await one.go("/letters/1")
@@ -153,10 +172,9 @@ async def test_who_may_only_look_changes_nothing(place: Place) -> None:
             assert "Log in" in await one.text()
 
 
-async def test_an_operator_corrects_many_with_jq_and_parks_a_sink(place: Place) -> None:
-    pytest.importorskip("jq")
+async def an_operator_corrects_many_with_jq_and_parks_a_sink(place: Place, chromium: Any) -> None:
     api = Api()
-    async with api.server, serve(place, api.server, *configured(place)) as serving, browser() as chromium:
+    async with api.server, serve(place, api.server, *configured(place)) as serving:
         await with_letters(serving, 3)
         async with window(chromium, serving.admin_port) as one:
             await log_in(one, ANNA)
@@ -178,3 +196,18 @@ async def test_an_operator_corrects_many_with_jq_and_parks_a_sink(place: Place) 
             await one.page.wait_for_selector("text=not parked any more")
             await serving.until(lambda told: told["ledger"]["retried_delivered"] == 3)
             assert one.trouble == []
+
+
+@each(
+    "deed",
+    [
+        every_page_is_readable_at_every_size_and_runs_nothing_of_an_event,
+        an_operator_finds_corrects_and_sends_letters_with_the_keyboard_alone,
+        a_sink_that_is_away_is_tried_at_once_when_an_operator_asks,
+        who_may_only_look_changes_nothing,
+        an_operator_corrects_many_with_jq_and_parks_a_sink,
+    ],
+)
+async def test_in_a_browser(chromium: Any, tmp_path: Path, deed: Deed) -> None:
+    if deed is not an_operator_corrects_many_with_jq_and_parks_a_sink or find_spec("jq"):
+        await deed(Place(tmp_path), chromium)
