@@ -5,7 +5,7 @@ Values are ``msgspec.Raw`` until they are opened. Called by ``fields.py`` and ``
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -38,7 +38,7 @@ class Draft:
     def root(self) -> dict[str, Any]:
         """Its members. Raises Untransformable for what is no JSON object."""
         if self._root is None:
-            self._root = _open_object(self._text, "the event")
+            self._root = _open_object(self._text, ())
         return self._root
 
     def touch(self) -> None:
@@ -54,13 +54,14 @@ class Draft:
         return self._text
 
 
-def opened(parent: Container, key: Any, where: str) -> Any:
-    """The value at ``key``, opened if it is an object or array; a scalar stays Raw."""
+def opened(parent: Container, key: Any, path: Path) -> Any:
+    """The value at ``key``, opened if it is an object or array; a scalar stays Raw. ``path``: that of the
+    value, for words."""
     value = parent[key]
     if isinstance(value, msgspec.Raw):
         first = memoryview(value)[0]
         if first == 0x7B:
-            value = parent[key] = _open_object(value, where)
+            value = parent[key] = _open_object(value, path)
         elif first == 0x5B:
             value = parent[key] = _elements(value)
     return value
@@ -76,20 +77,33 @@ def exact(root: dict[str, Any], path: Path) -> tuple[Container, Any] | None:
             return None
         if depth == len(path) - 1:
             return node, key
-        node = opened(node, key, names(path[: depth + 1]))
+        node = opened(node, key, path[: depth + 1])
         if not isinstance(node, dict | list):
             return None
     return None
 
 
-def each(node: Container, path: Path, depth: int = 0) -> Iterator[tuple[Container, Any]]:
+def each(root: dict[str, Any], path: Path) -> Sequence[tuple[Container, Any]]:
     """All places that ``path`` leads to: in an array that is not asked for one place, each element's."""
+    node: Container = root
+    for depth, part in enumerate(path[:-1]):
+        if part not in node:
+            return ()
+        node = opened(node, part, path[: depth + 1])
+        if isinstance(node, list):
+            return [*_through(node, path, depth + 1)]
+        if not isinstance(node, dict):
+            return ()
+    return ((node, path[-1]),) if path[-1] in node else ()
+
+
+def _through(node: Container, path: Path, depth: int) -> Iterator[tuple[Container, Any]]:
     part, last = path[depth], depth == len(path) - 1
     if isinstance(node, list) and not INDEX.fullmatch(part):
         for at in range(len(node)):
-            inner = opened(node, at, names(path[:depth]))
+            inner = opened(node, at, path[:depth])
             if isinstance(inner, dict | list):
-                yield from each(inner, path, depth)
+                yield from _through(inner, path, depth)
         return
     key = _key_in(node, part, path[:depth])
     if key is None:
@@ -97,9 +111,9 @@ def each(node: Container, path: Path, depth: int = 0) -> Iterator[tuple[Containe
     if last:
         yield node, key
         return
-    inner = opened(node, key, names(path[: depth + 1]))
+    inner = opened(node, key, path[: depth + 1])
     if isinstance(inner, dict | list):
-        yield from each(inner, path, depth + 1)
+        yield from _through(inner, path, depth + 1)
 
 
 def room_for(root: dict[str, Any], path: Path) -> tuple[Container, Any]:
@@ -113,10 +127,9 @@ def room_for(root: dict[str, Any], path: Path) -> tuple[Container, Any]:
                 raise Untransformable(f"{names(path[:depth])} has no place {part}")
             node[part] = {}
             key = part
-        here = names(path[: depth + 1])
-        node = opened(node, key, here)
+        node = opened(node, key, path[: depth + 1])
         if not isinstance(node, dict | list):
-            raise Untransformable(f"{here} is no object, so nothing can be put into it")
+            raise Untransformable(f"{names(path[: depth + 1])} is no object, so nothing can be put into it")
     if isinstance(node, dict):
         return node, path[-1]
     key = _key_in(node, path[-1], path[:-1])
@@ -139,16 +152,20 @@ def _key_in(node: Container, part: str, above: Path) -> Any:
     return int(part) if int(part) < len(node) else None
 
 
-def _open_object(text: "bytes | msgspec.Raw", where: str) -> dict[str, Any]:
+def _open_object(text: "bytes | msgspec.Raw", path: Path) -> dict[str, Any]:
     """Raises Untransformable for a name that stands there twice: of two a receiver may take the one that no
     step has seen."""
     try:
         found = _members(text)
     except (ValueError, RecursionError) as error:
-        raise Untransformable(f"{where} cannot be read as a JSON object: {error}") from None
+        raise Untransformable(f"{_said(path)} cannot be read as a JSON object: {error}") from None
     if len(_encode(found)) != len(memoryview(text)) and (twice := _twice(bytes(text))):
-        raise Untransformable(f"{where} has the name {twice[:100]!r} twice")
+        raise Untransformable(f"{_said(path)} has the name {twice[:100]!r} twice")
     return found
+
+
+def _said(path: Path) -> str:
+    return names(path) or "the event"
 
 
 def _twice(text: bytes) -> str:

@@ -35,7 +35,7 @@ def remove(paths: Sequence[str]) -> Change:
 
     def change(draft: Draft) -> None:
         for path in parsed:
-            for container, key in [*each(draft.root, path)]:
+            for container, key in each(draft.root, path):
                 del container[key]
                 draft.touch()
 
@@ -84,7 +84,7 @@ def _pruned(node: Container, tree: Mapping[str, Any]) -> Container:
             same = False
             continue
         below = tree[name]
-        value = opened(node, name, name) if below else node[name]
+        value = opened(node, name, (name,)) if below else node[name]
         if below:
             if not isinstance(value, dict | list):
                 same = False
@@ -105,7 +105,7 @@ def _pruned_elements(node: list[Any], tree: Mapping[str, Any]) -> list[Any]:
         if below is None:
             same = False
             continue
-        value = opened(node, at, str(at)) if below else node[at]
+        value = opened(node, at, (str(at),)) if below else node[at]
         if below:
             if not isinstance(value, dict | list):
                 same = False
@@ -123,7 +123,7 @@ def rename(pairs: Mapping[str, str]) -> Change:
     def change(draft: Draft) -> None:
         for old, new in parsed:
             if old[:-1] == new[:-1]:  # it stays where it is, in each element of an array, too
-                for container, key in [*each(draft.root, old)]:
+                for container, key in each(draft.root, old):
                     if isinstance(container, list):
                         raise Untransformable(f"{names(old[:-1])} is an array: its places have no names")
                     _move(draft, (container, key), (container, new[-1]), new)
@@ -216,7 +216,7 @@ def _text_at(root: dict[str, Any], path: Path) -> str:
     found = exact(root, path)
     if found is None:
         raise Untransformable(f"there is nothing at {names(path)}")
-    value = opened(*found, names(path))
+    value = opened(*found, path)
     if not isinstance(value, msgspec.Raw):
         raise Untransformable(f"{names(path)} is no text, number or truth value")
     text = bytes(value)
