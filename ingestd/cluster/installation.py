@@ -218,11 +218,15 @@ async def register_sinks(
 
 
 async def known_sinks(connection: NatsConnection, names: StreamNames) -> dict[str, bool]:
-    """Raises JetStreamError, BrokerAway."""
-    found = await connection.ask(f"STREAM.INFO.{names.state}", {"subjects_filter": names.entry("sink.*")})
+    """By name whether one worker owns all partitions of it. Raises JetStreamError, BrokerAway."""
     sinks: dict[str, bool] = {}
-    for subject in sorted(found["state"].get("subjects") or ()):
-        sink = subject.rpartition(".")[2]
+    for sink in await sink_names(connection, names):
         if data := await read_entry(connection, names, f"sink.{sink}"):
             sinks[sink] = data == b"all"
     return sinks
+
+
+async def sink_names(connection: NatsConnection, names: StreamNames) -> list[str]:
+    """Of all sinks that wait for events, in their order. Raises JetStreamError, BrokerAway."""
+    found = await connection.ask(f"STREAM.INFO.{names.state}", {"subjects_filter": names.entry("sink.*")})
+    return sorted(subject.rpartition(".")[2] for subject in found["state"].get("subjects") or ())

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
+from ingestd.cluster.installation import known_sinks, sink_names
 from ingestd.cluster.names import ALL, Share, StreamNames
 from ingestd.cluster.share_consumer import ShareConsumer, floors
 from ingestd.cluster.share_feed import ShareFeed
@@ -63,6 +64,7 @@ class ShareOwner:
         self._parts = parts
         self._clock = parts.clock
         self._max_age_s = max_age_s
+        self._sinks = spool.sinks
         self._window = StreamWindow(spool.secret, max_count=max_count, max_age_s=max_age_s)
         self._log = ShareLog(spool.connection, spool.names, share, parts.clock)
         self._consumer = ShareConsumer(
@@ -240,14 +242,23 @@ class ShareOwner:
                 await self._purge()
 
     async def _purge(self) -> None:
-        """Chunks that every sink is done with, and records that nobody needs."""
+        """Chunks that every sink is done with, and records that nobody needs.
+
+        Whether a sink has come is asked behind the floors: what was accepted since it came is kept for it.
+        """
         spool, share = self._spool, self.share
         partitions = range(spool.partitions) if share.partition == ALL else (share.partition,)
+        done: dict[int, int] = {}
         for number in partitions:
             consumers = [
-                Share(sink, ALL if whole else number).consumer for sink, whole in spool.sinks.items()
+                Share(name, ALL if whole else number).consumer for name, whole in self._sinks.items()
             ]
-            if floor := await floors(spool.connection, spool.names, consumers):
+            done[number] = await floors(spool.connection, spool.names, consumers) or 0
+        if await sink_names(spool.connection, spool.names) != sorted(self._sinks):
+            self._sinks = await known_sinks(spool.connection, spool.names)
+            return
+        for number, floor in done.items():
+            if floor:
                 body = {"filter": spool.names.partition(number), "seq": floor + 1}
                 await spool.connection.ask(f"STREAM.PURGE.{spool.names.events}", body)
         await self._journal.forget(self._max_age_s)

@@ -359,3 +359,27 @@ async def test_partitions_are_changed_when_nothing_is_on_its_way(tmp_path: Path)
             assert (sink["accepted"], sink["delivered"]) == (140, 140)
             assert len({one["partition"] for one in (await both.status())["shares"]}) == 5
             await both.stop()
+
+
+async def test_what_was_accepted_since_a_sink_came_is_kept_for_it(tmp_path: Path) -> None:
+    """Though the owners of the other sink's shares have an older configuration, and are done with it."""
+    with nats_server(tmp_path / "nats") as nats:
+        async with StrictApi() as api:
+            (tmp_path / "new").mkdir()
+            old = Cluster(tmp_path, nats, api.url, {"one": ""}, partitions=1)
+            new = Cluster(tmp_path / "new", nats, api.url, {"two": ""}, partitions=1)
+            await old.init()
+            async with old.start() as both:
+                async with new.start("--worker") as other:
+                    await other.said("connected")
+                    await other.kill()
+                assert (await post(both.ingest_port, events(50))).status == 202
+                await until(lambda: len(api.taken) == 50)
+                end = time.monotonic() + 3.0  # longer than an owner waits until it deletes what is done
+                while time.monotonic() < end:
+                    assert (await old.json("spool", "stat"))["chunks"] > 0
+                async with new.start("--worker") as other:
+                    await until(lambda: len(api.taken) == 100)
+                    await other.stop()
+                assert sorted(api.taken) == sorted([*events(50), *events(50)])
+                await both.stop()
