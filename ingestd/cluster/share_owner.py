@@ -50,7 +50,7 @@ class SharedSpool(msgspec.Struct, frozen=True):
     partitions: int
     sinks: Mapping[str, bool]
     owner: str
-    held_bytes: int = 8 * 1024 * 1024
+    held_bytes: int
 
 
 class ShareOwner:

@@ -35,6 +35,10 @@ _LISTEN_S = 0.6
 """Before it takes anything a worker hears who is there: longer than a beat."""
 
 
+_SHARE_BYTES, _ALL_BYTES = 8 * 1024 * 1024, 256 * 1024 * 1024
+"""Of chunks in memory: of one share, and of all that this worker might own."""
+
+
 class _Owned(msgspec.Struct):
     owner: ShareOwner
     scope: anyio.CancelScope
@@ -136,8 +140,21 @@ class Worker:
         sinks = await installation.register_sinks(connection, self._names, mine)
         for share in mine:
             await ShareConsumer(connection, self._names, share, self._clock, max_bytes=0).make()
-        secret = bytes.fromhex(found.secret)
-        return SharedSpool(connection, self._names, secret, found.partitions, sinks, self._member.name)
+        if others := sorted(sinks.keys() - self._parts.keys()):
+            self._inform(
+                f"the spool also keeps events for {', '.join(others)}: sinks of other workers, or of none any"
+                " more (`ingestd spool forget`)"
+            )
+        least = 2 * connection.max_payload + 1
+        return SharedSpool(
+            connection,
+            self._names,
+            bytes.fromhex(found.secret),
+            found.partitions,
+            sinks,
+            self._member.name,
+            held_bytes=max(least, min(_SHARE_BYTES, _ALL_BYTES // len(mine))),
+        )
 
     async def _watch(self, connection: NatsConnection, ended: anyio.Event) -> None:
         await ended.wait()
