@@ -7,6 +7,7 @@ a few per cent, unlike a tracing profiler, whose cost falls on small functions.
 
 import argparse
 import json
+import os
 import signal
 import sys
 import time
@@ -85,6 +86,7 @@ def run_inside(out: Path, command: list[str]) -> None:
     sampler = Sampler()
     sys.argv = command
     signal.signal(_START, lambda number, frame: sampler.start())
+    os._exit = sys.exit  # type: ignore[assignment]  # else the end of it is the end of the process
     try:
         main()
     finally:
