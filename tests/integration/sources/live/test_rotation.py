@@ -181,13 +181,13 @@ async def test_what_rotates_away_while_the_api_stands_still_is_held_open(tmp_pat
         await counted(service, "files", 1)
         for number in range(8):
             await looked(service)
-            append(log, *events(1_000, first=1_000 * number))
+            append(log, *events(3_000, first=3_000 * number))
             rotate(log, "gone").unlink()
         await looked(service)
         assert counts(service).rotated_files == 8
         assert counts(service).unread_bytes > 0
         again.set()
-        await service.settled(8_000)
+        await service.settled(24_000)
         await counted(service, "open_files", 1)
-        assert_once(api, events(8_000))
+        assert_once(api, events(24_000))
         assert counts(service).lost_bytes == 0
