@@ -5,31 +5,48 @@ from typing import Any
 
 import click
 
-from ingestd.cli.options import token_option
+from ingestd.cli.options import state_and_config, token_option
 
 
 @click.command(short_help="Tell where an event is, and what became of it.")
 @click.argument("key")
 @click.option("--url", default="http://127.0.0.1:9464", metavar="URL", help="Admin address of the service.")
 @token_option
+@state_and_config
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def where(ctx: click.Context, key: str, url: str, token_file: str | None, as_json: bool) -> None:
+def where(
+    ctx: click.Context,
+    key: str,
+    url: str,
+    token_file: str | None,
+    state_dir: str | None,
+    config_file: str | None,
+    as_json: bool,
+) -> None:
     """Tell where an event is: accepted when and from whom, in which request, what each sink answered.
 
     KEY is the event's key, its parts with commas between them (of the schema interaction these are
     interactionId,eventType,eventTime); or the event itself, as JSON; or the id of a request. Exit code 3:
-    nothing is known of it.
+    nothing is known of it. A running service is asked; with --state-dir, --config or --sandbox it is what is
+    on disk, also of a replay.
 
     \b
     Examples:
       ingestd where int-001,routing.interaction.answer,2026-01-01T10:00:00Z
       ingestd where 0198c1f2-7b1e-7cc0-8000-2b1f6a1d0c4e --json
+      ingestd where O-1,2 --state-dir /var/lib/ingestd
     """
-    from ingestd.app.admin_client import AdminClient
+    if state_dir or config_file:
+        from ingestd.app.state_place import place
+        from ingestd.app.where_in_state import where_in_state
 
-    with AdminClient(url, token_file=token_file) as client:
-        found = client.post("/v1/where", key=key)
+        found = where_in_state(key, place(state_dir, config_file, sandbox=False), config_file)
+    else:
+        from ingestd.app.admin_client import AdminClient
+
+        with AdminClient(url, token_file=token_file) as client:
+            found = client.post("/v1/where", key=key)
     if as_json:
         click.echo(json.dumps(found))
     else:

@@ -17,6 +17,7 @@ from ingestd.app import audit_lines
 from ingestd.app.letters.shape import as_dict
 from ingestd.app.service_parts import Service
 from ingestd.core.redaction import redact_tree
+from ingestd.processing.validate import Validator
 from ingestd.store.connection import StoreFailed, read_only_uri, text_of
 from ingestd.store.dead_letters import COLUMNS, StoredLetter
 from ingestd.store.trail import Step, owner_at, steps_of, steps_of_batch
@@ -36,28 +37,28 @@ async def where(service: Service, asked: str) -> Fields:
     have yet to get it; ``letters``; ``attempts``: lines of the audit file about its requests."""
     pipeline = service.pipeline
     window, asked = pipeline.window, asked[:MAX_ASKED_CHARS]
-    digests = [window.digest(key) for key in _keys(service, asked)]
+    digests = [window.digest(key) for key in keys_of(pipeline.validator, asked)]
     pipeline.audit.flush()
     with suppress(StoreFailed):  # what has just happened is to be seen, too
         await pipeline.journal.commit()
-    found = await to_thread.run_sync(partial(_read, pipeline.database.path, digests, asked))
+    found = await to_thread.run_sync(partial(read_steps, pipeline.database.path, digests, asked))
     found["state"] = next(filter("new".__ne__, map(window.state_of_digest, digests)), "new")
     found["waiting"] = _waiting(service, found.pop("chunks"))
     batches = {one["batch"] for one in (*found["steps"], *found["letters"])} - {None}
     lines = await to_thread.run_sync(partial(attempts, pipeline.audit.path, batches))
-    found["attempts"] = lines if asked in batches else list(_of_event(lines, found))
-    shown: Fields = redact_tree({"asked": asked, "words": _in_words(found), **found})
+    found["attempts"] = lines if asked in batches else list(of_event(lines, found))
+    shown: Fields = redact_tree({"asked": asked, "words": words_of(found), **found})
     return shown
 
 
-def _keys(service: Service, asked: str) -> set[str]:
-    """All that may be meant. Keys of several parts have a NUL between them."""
-    if asked.startswith("{"):
-        return {key for key in service.pipeline.validator.check([asked.encode()], again=True).keys if key}
+def keys_of(validator: Validator | None, asked: str) -> set[str]:
+    """All that may be meant. Keys of several parts have a NUL between them. ``validator``: for the event."""
+    if validator and asked.startswith("{"):
+        return {key for key in validator.check([asked.encode()], again=True).keys if key}
     return {asked, "\0".join(part.strip() for part in asked.split(","))}
 
 
-def _in_words(found: Fields) -> str:
+def words_of(found: Fields) -> str:
     """The answer in one sentence."""
     steps, letters, waiting = found["steps"], found["letters"], found["waiting"]
     waits = [letter for letter in letters if letter["state"] != "delivered"]
@@ -81,7 +82,7 @@ def _in_words(found: Fields) -> str:
     return "No event with this key, and no request with this id, is known: it never came, or too long ago."
 
 
-def _read(path: Path, digests: Sequence[bytes], asked: str) -> Fields:
+def read_steps(path: Path, digests: Sequence[bytes], asked: str) -> Fields:
     steps, letters, chunks = list[Fields](), list[Fields](), set[int]()
     with closing(sqlite3.connect(read_only_uri(path), uri=True)) as connection:
         connection.text_factory = text_of
@@ -123,7 +124,7 @@ def _waiting(service: Service, chunks: list[int]) -> list[Fields]:
     return found
 
 
-def _of_event(lines: Sequence[Fields], found: Fields) -> Iterator[Fields]:
+def of_event(lines: Sequence[Fields], found: Fields) -> Iterator[Fields]:
     """Without what became of others of the same requests. A line of dead letters is of several and tells the
     words of one: here it has this event's."""
     why = {(step["sink"], step["batch"]): step.get("why") for step in found["steps"] if step["sink"]}

@@ -11,10 +11,10 @@ from anyio import to_thread
 from ingestd.app.admin_client import AdminClient
 from ingestd.core.errors import UserError
 from tests.each import each
-from tests.event_api import event
+from tests.event_api import INVALID, event, write
 from tests.process.admin.test_console import CRM, Api, configured
 from tests.process.cli.run_support import Serving, post, serve
-from tests.process.cli.support import Place
+from tests.process.cli.support import Place, invoke
 from tests.receiver import Receiver, Reply, in_turn
 
 pytestmark = pytest.mark.anyio
@@ -87,6 +87,31 @@ async def first_life(place: Place, api: Api, words: list[object]) -> None:
             assert "It is delivered" in (await one.post("/where", data={"key": long})).text
             assert 'method="post" action="/where"' in (await one.get("/where")).text
         await serving.kill()
+    told = {number: on_disk(place, key(number)) for number in range(1, 5)}
+    assert [one["words"].partition(":")[0] for one in told.values()] == [
+        "It is delivered",
+        "It is a dead letter (ingest_api)",
+        "It was accepted, and waits for the only sink.",
+        "No event with this key, and no request with this id, is known",
+    ]
+    assert told[1]["steps"] == good["steps"]
+    assert told[1]["attempts"] == good["attempts"]
+
+
+def on_disk(place: Place, asked: str) -> dict[str, Any]:
+    done = invoke(["where", asked, "--state-dir", str(place.state), "--json"])
+    assert done.code in (0, 3), done
+    found: dict[str, Any] = json.loads(done.out)
+    return found
+
+
+async def test_of_a_replay_what_is_on_disk_is_told(place: Place) -> None:
+    async with Receiver() as api:
+        write(place / "events.ndjson", [event(1), event(2), INVALID])
+        assert (await place.run(*place.replay(api, place / "events.ndjson", "--quiet"))).code == 3
+    assert on_disk(place, key(1))["words"].startswith("It is known: it was delivered")
+    assert on_disk(place, event(2).decode())["state"] == "known"
+    assert on_disk(place, key(4))["state"] == "new"
 
 
 async def test_the_owner_of_an_event_among_those_of_others_is_told(place: Place) -> None:
