@@ -24,7 +24,16 @@ REPORT_KEYS = {
     *("accepted", "delivered", "duplicate", "rejected", "dead_lettered", "in_flight", "batches", "requests"),
     *("retries", "bytes", "seconds", "events_per_second", "retried_delivered", "dead_letters_by_reason"),
     *("retried_duplicate", "retried_failed", "retried_aside"),
-    *("unmatched_item_errors", "unmatched", "sinks", "sources", "interrupted", "error", "exit_code"),
+    *(
+        "unmatched_item_errors",
+        "unmatched",
+        "dropped",
+        "sinks",
+        "sources",
+        "interrupted",
+        "error",
+        "exit_code",
+    ),
 }
 
 
