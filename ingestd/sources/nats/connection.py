@@ -7,6 +7,7 @@ is not needed where the consumer is reset anyway.
 import asyncio
 import importlib
 import json
+import logging
 import re
 import ssl
 from collections.abc import Callable, Mapping
@@ -29,6 +30,9 @@ NOT_FOUND = (10059, 10014)
 """Error codes of JetStream: there is no such stream, no such consumer."""
 
 
+_TASKS = ("_reading_task", "_ping_interval_task", "_flusher_task", "_reconnection_task")
+
+
 class JetStreamError(Exception):
     """What JetStream answered."""
 
@@ -38,6 +42,7 @@ class JetStreamError(Exception):
 
 
 def _nats() -> Any:
+    logging.getLogger("nats.aio.client").setLevel(logging.CRITICAL)  # its troubles are told by who has them
     try:
         return importlib.import_module("nats.aio.client")
     except ImportError:
@@ -104,6 +109,17 @@ class NatsConnection:
                 await self._client.close()
         except Exception as error:  # it is gone in any case
             self._error = str(error)
+        self._sweep()
+        self._gone.set()
+
+    def _sweep(self) -> None:
+        """nats-py (2.16) stops in the middle of its own closing when a connection dies with something yet to
+        be written: its tasks would show in the log, with tracebacks, when they are collected."""
+        tasks = [getattr(self._client, name, None) for name in _TASKS]
+        tasks += [getattr(one, "_wait_for_msgs_task", None) for one in [*self._client._subs.values()]]  # noqa: SLF001
+        for task in filter(None, tasks):
+            task.cancel()
+            task.add_done_callback(_take_result)
 
     async def ask(self, what: str, body: Any = None) -> dict[str, Any]:
         """A request to JetStream; ``what``: as STREAM.INFO.ORDERS. Raises JetStreamError, BrokerAway."""
@@ -128,6 +144,7 @@ class NatsConnection:
     async def _request(self, subject: str, data: bytes, headers: dict[str, str] | None) -> bytes:
         """A connection that ends meanwhile is not waited for until the time is over."""
         asked = asyncio.ensure_future(self._client.request(subject, data, timeout=REQUEST_S, headers=headers))
+        asked.add_done_callback(_take_result)  # who waited for it may have been cancelled
         gone = asyncio.ensure_future(self._gone.wait())
         try:
             await asyncio.wait((asked, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -243,6 +260,12 @@ class NatsConnection:
         if "reset by peer" in words and self._settings.logins:  # its words are lost with the connection then
             words += " (a server that refuses the login may do that)"
         return printable(redaction.redact(words))
+
+
+def _take_result(task: "asyncio.Task[Any]") -> None:
+    """Nobody else asks for it."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _words(error: Exception) -> str:
