@@ -1,5 +1,9 @@
 """The JSON API of the admin address: what the console shows and does, for programs; see ``openapi.py``."""
 
+# isort: split
+from ingestd.transport import late_authorities as late_authorities  # before aiohttp
+
+# isort: split
 import json
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Mapping

@@ -3,6 +3,10 @@
 A flood here must use up neither the file descriptors that producers need, nor the answers of ``/healthz``.
 """
 
+# isort: split
+from ingestd.transport import late_authorities as late_authorities  # before aiohttp
+
+# isort: split
 import asyncio
 from collections.abc import Callable
 from typing import cast

@@ -4,6 +4,10 @@ Everything comes from the package: no other host is asked. What is in events is 
 the content security policy lets no script run but our own files.
 """
 
+# isort: split
+from ingestd.transport import late_authorities as late_authorities  # before aiohttp
+
+# isort: split
 from collections.abc import Awaitable, Callable
 from functools import cache, partial
 from importlib.resources import files

@@ -113,7 +113,7 @@ def test_aiohttp_has_those_of_the_system_when_it_first_connects_and_reads_none_b
     code = """
 import ssl
 usual = ssl.create_default_context
-import ingestd.transport.late_authorities
+import ingestd.app.run, ingestd.sandbox.server
 from aiohttp.connector import _SSL_CONTEXT_VERIFIED as context
 assert ssl.create_default_context is usual
 assert context.cert_store_stats()["x509"] == 0, "read too early"
