@@ -7,6 +7,7 @@ deduplication or order off without an error, so events are counted, and ``key_do
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -114,6 +115,7 @@ def _text_at(value: msgspec.Raw, path: Path) -> str:
     return "\1=" + raw.decode()
 
 
+@lru_cache(maxsize=64)
 def _compile(paths: tuple[Path, ...]) -> Callable[[bytes], str] | None:
     """A function that joins the values if all of them are strings, and raises ValueError if not.
 
