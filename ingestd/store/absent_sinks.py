@@ -3,6 +3,7 @@ that its key is known then says nothing of such a letter, which is sent all the 
 
 import json
 import sqlite3
+import sys
 from collections.abc import Callable, Collection
 
 _PIECE = 10_000
@@ -27,22 +28,27 @@ def send_anyway(
         connection.execute(_SENT_ANYWAY, (json.dumps(numbers),))
 
 
-def forget_chunks(connection: sqlite3.Connection, sink: str, first: int) -> None:
-    """The sink does not get the chunks of the spool from this number on: what they say of its letters is
-    void, too."""
+def forget_chunks(
+    connection: sqlite3.Connection, sinks: Collection[str], first: int, last: int = sys.maxsize
+) -> None:
+    """These sinks do not get the chunks ``first`` to ``last`` of the spool, which were given up or are
+    damaged: what they say of these sinks' letters is void, too."""
+    among = json.dumps([*sinks])
     (has_letters,) = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM letters WHERE sink = ? AND key_released AND state <> 'delivered')",
-        (sink,),
+        "SELECT EXISTS (SELECT 1 FROM letters WHERE key_released AND state <> 'delivered'"
+        " AND sink IN (SELECT value FROM json_each(?)))",
+        (among,),
     ).fetchone()
     if not has_letters:
         return
     connection.execute("CREATE TEMP TABLE forgotten (digest BLOB PRIMARY KEY) WITHOUT ROWID")
-    for (packed,) in connection.execute("SELECT CAST(digests AS BLOB) FROM spool WHERE id >= ?", (first,)):
+    select = "SELECT CAST(digests AS BLOB) FROM spool WHERE id >= ? AND id <= ?"
+    for (packed,) in connection.execute(select, (first, last)):
         keys = [(packed[at : at + _DIGEST_BYTES],) for at in range(0, len(packed), _DIGEST_BYTES)]
         connection.executemany("INSERT OR IGNORE INTO forgotten VALUES (?)", keys)
     connection.execute(
-        "UPDATE letters SET key_released = 0 WHERE sink = ? AND key_released AND state <> 'delivered'"
-        " AND digest IN (SELECT digest FROM forgotten)",
-        (sink,),
+        "UPDATE letters SET key_released = 0 WHERE key_released AND state <> 'delivered'"
+        " AND sink IN (SELECT value FROM json_each(?)) AND digest IN (SELECT digest FROM forgotten)",
+        (among,),
     )
     connection.execute("DROP TABLE forgotten")

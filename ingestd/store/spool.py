@@ -321,9 +321,9 @@ class Spool:
         self._put_aside.add(row.number)
         self._opened.pop(row.number, None)
         damage = SpoolDamage(row.number, row.number, row.events, row.accepted_at, "checksum does not match")
-        self._database.note(partial(spool_rows.quarantine, damage=damage))
-        cursors = self.cursors.values()
-        lacking = [one for one in cursors if row.number >= one.unread or row.number in one.open]
+        unread = [sink for sink, one in self.cursors.items() if row.number >= one.unread]
+        self._database.note(partial(spool_rows.quarantine, damage=damage, lacking=unread))
+        lacking = [one for sink, one in self.cursors.items() if sink in unread or row.number in one.open]
         self._count(-1, -row.events, -row.size_bytes, lacking)
         self.damage.append(damage)
         self._damaged(damage)

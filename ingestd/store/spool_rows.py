@@ -130,8 +130,10 @@ def delete(connection: sqlite3.Connection, number: int) -> None:
     connection.execute("DELETE FROM spool WHERE id = ?", (number,))
 
 
-def quarantine(connection: sqlite3.Connection, damage: SpoolDamage) -> None:
-    """Keep what is left of a damaged chunk for a person, and take it out of the way."""
+def quarantine(connection: sqlite3.Connection, damage: SpoolDamage, lacking: Sequence[str]) -> None:
+    """Keep what is left of a damaged chunk for a person, and take it out of the way. ``lacking``: sinks that
+    did not have it."""
+    forget_chunks(connection, lacking, damage.first, damage.last)
     connection.execute(
         "INSERT INTO spool_damage (first, last, events, found_at, what, payload)"
         " VALUES (?, ?, ?, ?, ?, (SELECT CAST(payload AS BLOB) FROM spool WHERE id = ?))",
@@ -255,7 +257,7 @@ def forget_sink(connection: sqlite3.Connection, sink: str) -> ForgottenEvents | 
         "SELECT position FROM cursors WHERE sink = ? AND position > 0", (sink,)
     ).fetchone()
     if row:
-        forget_chunks(connection, sink, row[0])
+        forget_chunks(connection, [sink], row[0])
     connection.execute("DELETE FROM spool WHERE id < ?", (_lowest_of_others(connection, sink),))
     connection.execute(
         "UPDATE cursors SET position = -max((SELECT next FROM spool_totals),"
