@@ -73,7 +73,9 @@ def simulator() -> Iterator[Simulator]:
     level, handlers, up = logger.level, logger.handlers, logger.propagate
     logger.handlers, logger.propagate = [logging.NullHandler()], False
     logger.setLevel(logging.CRITICAL)
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    quiet = logging.getLogger("asyncio")
+    level_before = quiet.level
+    quiet.setLevel(logging.CRITICAL)
     frozen = gc.get_threshold()
     gc.set_threshold(50_000, 20, 100)
     try:
@@ -81,6 +83,7 @@ def simulator() -> Iterator[Simulator]:
             yield Simulator(sqlite, _new_file())
     finally:
         gc.set_threshold(*frozen)
+        quiet.setLevel(level_before)
         logger.setLevel(level)
         logger.handlers, logger.propagate = handlers, up
 
