@@ -9,7 +9,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY ingestd ingestd
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 COPY deploy/constraints.txt ./
-# For the sinks eventbridge (aws) and lake on S3 or in Parquet (lake): docker build --build-arg EXTRAS=aws,lake .
+# What docs/start.md says of extras, as aws or nats: docker build --build-arg EXTRAS=aws,nats .
 ARG EXTRAS=
 RUN pip --python /opt/ingestd/bin/python install --no-cache-dir -c constraints.txt \
     "$(echo /wheels/*.whl)${EXTRAS:+[$EXTRAS]}"

