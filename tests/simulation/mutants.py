@@ -264,7 +264,7 @@ MUTANTS = (
     Mutant(
         "a letter keeps an event as it came, and is sent so",
         "recording/make_letters.py",
-        "payload, form = batch.events[index], Form.AS_IT_CAME",
+        "payload, form = sent[index], Form.AS_IT_CAME",
         "payload, form = came, Form.AS_IT_CAME",
     ),
 )
