@@ -28,6 +28,7 @@ REPORT_KEYS = {
         "unmatched_item_errors",
         "unmatched",
         "dropped",
+        "dropped",
         "sinks",
         "sources",
         "interrupted",
