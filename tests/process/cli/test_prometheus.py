@@ -122,6 +122,13 @@ def _address(log: Path) -> str:
 NEEDS_TROUBLE = {"Restarts", "Alerts"}
 NEEDS_A_LAKE = {"Files", "Waiting for the lake", "Oldest waiting for the lake", "Events waiting for the lake"}
 NEEDS_A_BROKER = {"Messages of brokers", "Oldest message", "Lag of sources", "Connected"}
+NEEDS_FILES = {"Unread bytes of files", "Files", "Files done and truncated"}
+NEEDS_A_CLUSTER = {
+    "Events through a shared spool",
+    "Lag of shares",
+    "Oldest chunk of a share",
+    "Shares and workers",
+}
 """Panels that are empty while all goes well."""
 
 
@@ -147,7 +154,9 @@ async def test_a_real_prometheus_scrapes_the_service_and_every_alert_and_panel_w
             await it.until_rules(lambda states: set(states.values()) == {("ok", "inactive")})
             assert (await it.rules()).keys() == alerts().keys()
             await it.until("rate(ingestd_accepted_events_total[10s])", lambda value: value >= 0)
-            assert await empty_panels(it) == NEEDS_TROUBLE | NEEDS_A_LAKE | NEEDS_A_BROKER
+            assert await empty_panels(it) == NEEDS_TROUBLE.union(
+                NEEDS_A_LAKE, NEEDS_A_BROKER, NEEDS_FILES, NEEDS_A_CLUSTER
+            )
         await service.stop()
 
 
