@@ -49,14 +49,19 @@ class Copies:
             if other is None:
                 if twin := self._left_by_a_crash(look, row):
                     return twin
-            elif other.descriptor is not None and other.whereabouts is not Whereabouts.LOST:
-                if twin := self._copy_of_open(look, other, other.descriptor):
-                    return twin
-            elif row.head_bytes < TAIL_BYTES:
                 continue
-            elif found := recognising.mark_in(look, other.at, other.mark, self._options):
+            descriptor = None if other.whereabouts is Whereabouts.LOST else other.descriptor
+            if descriptor is not None:
+                if twin := self._copy_of_open(look, other, descriptor):
+                    return twin
+                if other.mark.is_in(descriptor):
+                    continue
+            # it was truncated, perhaps since its directory was looked at
+            if row.head_bytes < TAIL_BYTES:
+                continue
+            if found := recognising.mark_in(look, other.at, other.mark, self._options):
                 return Twin(other.at, other.line, found, other)
-            elif twin := self._beginning_of(file, look, other):
+            if twin := self._beginning_of(file, look, other):
                 return twin
         return None
 

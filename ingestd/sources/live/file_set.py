@@ -298,7 +298,8 @@ class FileSet:
         left to read, or to be sent again."""
         now = self._clock.monotonic()
         wanted = [row for row in await self._identities.not_found(self.by_number) if row.inode > 0]
-        for found, row in await in_thread(lambda: recognising.renamed(wanted)):
+        moved_to = self._settings.move_to
+        for found, row in await in_thread(lambda: recognising.renamed(wanted, moved_to)):
             if found.identity in self._files or not (file := self._add(found, now)):
                 continue
             file.whereabouts, file.away_since, file.known_as = Whereabouts.AWAY, now, row.path

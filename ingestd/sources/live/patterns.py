@@ -1,5 +1,6 @@
 """Which files there are: patterns are looked up in directories. Runs in a worker thread."""
 
+import errno
 import os
 import re
 import stat
@@ -56,11 +57,15 @@ def look(patterns: Sequence[str], exclude: Sequence[str] = (), *, most: int = 1_
 
 
 def stat_of(path: str) -> FoundFile | None:
-    """None if there is no regular file. Raises OSError."""
+    """None if there is no regular file: also where a link leads nowhere, or to itself. Raises OSError."""
     try:
         status = os.stat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return None
+        raise
     if not stat.S_ISREG(status.st_mode):
         return None
     identity = (status.st_dev, status.st_ino)

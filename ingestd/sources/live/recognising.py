@@ -179,15 +179,17 @@ def neighbours(path: str, wanted: Collection[Identity]) -> list[FoundFile]:
     return [found for found in _entries(path, inodes) if found.identity in wanted]
 
 
-def renamed(rows: Sequence[FileRow]) -> list[tuple[FoundFile, FileRow]]:
-    """Files that these rows are of, beside where they were, and that have more than was read of them."""
+def renamed(rows: Sequence[FileRow], moved_to: str = "") -> list[tuple[FoundFile, FileRow]]:
+    """Files that these rows are of, beside where they were or in ``moved_to``, and that have more than was
+    read of them."""
     by_directory: dict[str, dict[Identity, FileRow]] = {}
     for row in rows:
-        by_directory.setdefault(os.path.dirname(row.path), {})[row.device, row.inode] = row
+        for directory in {os.path.dirname(row.path), moved_to or os.path.dirname(row.path)}:
+            by_directory.setdefault(directory, {})[row.device, row.inode] = row
     return [
         (found, mine[found.identity])
-        for mine in by_directory.values()
-        for found in neighbours(next(iter(mine.values())).path, mine.keys())
+        for directory, mine in by_directory.items()
+        for found in neighbours(os.path.join(directory, "any"), mine.keys())
         if found.size > mine[found.identity].tail_end
     ]
 

@@ -23,6 +23,8 @@ def test_it_says_what_patterns_match_and_what_is_wrong(
     for name in ("a.log", "b.log"):
         (tmp_path / "in" / name).write_bytes(b"{}\n")
     os.mkfifo(tmp_path / "in" / "pipe.log")
+    os.symlink("round.log", tmp_path / "in" / "round.log")
+    os.symlink("a.log/below", tmp_path / "in" / "through.log")
     os.symlink(tmp_path / "in" / "a.log", tmp_path / "link.log")
     real = os.access
     monkeypatch.setattr(
@@ -45,7 +47,7 @@ def test_it_says_what_patterns_match_and_what_is_wrong(
     assert words[0] == "files.a: 2 files, 6B, looked at every 1 s"
     assert words[1] == "files.a: /none/*.log matches no file: there is no directory /none"
     assert words[2] == "files.a: /in/*.gz matches no file: nothing is there yet"
-    assert words[3] == "files.a: 1 names are no regular files, and are passed over"
+    assert words[3] == "files.a: 3 names are no regular files, and are passed over"
     assert words[4] == "files.a: /in/b.log cannot be read by this user"
     assert words[5].startswith("files.b: 1 files, 3B, ")
     assert words[6] == "files.b: /link.log are symbolic links: when_done leaves them where they are"

@@ -100,6 +100,11 @@ async def test_settled_files_are_deleted_or_moved(tmp_path: Path) -> None:
             append(tmp_path / "done" / "a.log.1", event(5))  # a late writer
             await service.settled(5)
             await counted(service, "files_done", 1)
+        append(tmp_path / "done" / "a.log.1", event(6))  # a later one, while nobody runs
+        async with following(
+            tmp_path, api, "in/*", when_done="move", move_to=str(tmp_path / "done")
+        ) as service:
+            await service.settled(1)
         assert sorted(os.listdir(tmp_path / "in")) == ["half.log"]
         append(tmp_path / "in" / "half.log", event(4)[40:])
         async with following(tmp_path, api, "in/*", when_done="delete") as service:
@@ -108,7 +113,7 @@ async def test_settled_files_are_deleted_or_moved(tmp_path: Path) -> None:
             append(tmp_path / "in" / "half.log", event(3))
             await service.settled(2)
             await until(lambda: not os.listdir(tmp_path / "in"), service.task)
-        assert_once(api, [*events(6), event(3)])
+        assert_once(api, [*events(7), event(3)])
 
 
 async def test_order_start_and_names(tmp_path: Path) -> None:

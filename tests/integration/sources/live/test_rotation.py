@@ -2,10 +2,14 @@
 
 import asyncio
 import gzip
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ingestd.sources.live import source
+from ingestd.sources.live.patterns import Listing
 from tests.event_api import EventApi, event, events
 from tests.integration.sources.live.support import (
     append,
@@ -71,6 +75,31 @@ async def test_copytruncate(tmp_path: Path, pattern: str) -> None:
             await service.settled(1)
         assert_once(api, events(74))
         assert counts(service).lost_bytes == 0
+
+
+async def test_truncated_between_a_look_and_what_it_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, copy = tmp_path / "app.log", tmp_path / "app.log.1"
+    append(log, *events(20))
+    looks = source.look
+
+    def look(*arguments: Any, **more: Any) -> Listing:
+        listing = looks(*arguments, **more)
+        if copy.exists() and log.read_bytes() == copy.read_bytes():
+            os.truncate(log, 0)
+            append(log, *events(25, first=20))
+        return listing
+
+    monkeypatch.setattr(source, "look", look)
+    async with EventApi() as api, following(tmp_path, api, "app.log*") as service:
+        await service.settled(20)
+        (tmp_path / ".copy").write_bytes(log.read_bytes())
+        os.rename(tmp_path / ".copy", copy)
+        await service.settled(45)
+        await looked(service)
+        assert service.ledger["accepted"] == 45
+        assert_once(api, events(45))
 
 
 async def test_copytruncate_while_down(tmp_path: Path) -> None:
