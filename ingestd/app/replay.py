@@ -96,7 +96,9 @@ async def open_replay(
     clock = outside.clock
     sources: list[FileSource] = []
     async with AsyncExitStack() as stack:
-        readers = open_files(paths, settings.source, warn, chunk_bytes=bounds.chunk_bytes)
+        readers = open_files(
+            paths, settings.source, warn, schema=settings.schema_.name, chunk_bytes=bounds.chunk_bytes
+        )
         stack.push_async_callback(close_files, readers, sources)
         directory = state_directory(settings, login)
         pipeline = await stack.enter_async_context(

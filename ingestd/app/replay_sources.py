@@ -1,31 +1,25 @@
 """The files of a replay, opened. Called by ``replay.py``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from ingestd.core.chunk import Keeper
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
+from ingestd.sources.files.formats import kind_of
 from ingestd.sources.files.jsonl import FileSource, JsonSource
 from ingestd.sources.files.settings import SourceConfig
 from ingestd.wiring.pipeline import Warn
 
 
 def open_files(
-    paths: Sequence[str], settings: SourceConfig, warn: Warn, *, chunk_bytes: int
+    paths: Sequence[str], settings: SourceConfig, warn: Warn, *, schema: str, chunk_bytes: int
 ) -> list[JsonSource]:
     """Raises UserError, and leaves none open then."""
     sources: list[JsonSource] = []
     try:
         for path in paths:
-            source = JsonSource(
-                path,
-                max_event_bytes=settings.max_event_bytes,
-                max_window=settings.max_window,
-                items=settings.items,
-                layout=settings.format,
-                unwrap=settings.unwrapper,
-                chunk_bytes=chunk_bytes,
-            )
+            source = _open_file(path, settings, schema, chunk_bytes)
             if source.keeper is Keeper.SOURCE and any(source.identity == other.identity for other in sources):
                 warn(f"{source.name}: named twice, read once")
                 source.close()
@@ -38,6 +32,25 @@ def open_files(
             source.close()
         raise
     return sources
+
+
+def _open_file(path: str, settings: SourceConfig, schema: str, chunk_bytes: int) -> JsonSource:
+    make: Callable[..., JsonSource] = JsonSource
+    if kind := kind_of(path, settings.format):
+        from ingestd.schemas.column_types import column_types
+        from ingestd.sources.files.tables import TableSource
+
+        types_at = column_types(schema)
+        make = partial(TableSource, kind=kind, types_at=types_at, delimiter=settings.delimiter)
+    return make(
+        path,
+        max_event_bytes=settings.max_event_bytes,
+        max_window=settings.max_window,
+        items=settings.items,
+        layout=settings.format,
+        unwrap=settings.unwrapper,
+        chunk_bytes=chunk_bytes,
+    )
 
 
 async def close_files(readers: Sequence[JsonSource], sources: Sequence[FileSource]) -> None:

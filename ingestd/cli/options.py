@@ -134,6 +134,7 @@ def overrides(**given: Any) -> dict[tuple[str, str], Any]:
         "max_window": ("source", "max_window"),
         "items": ("source", "items"),
         "layout": ("source", "format"),
+        "delimiter": ("source", "delimiter"),
         "unwrap": ("source", "unwrap"),
         "keep_going": ("source", "keep_going"),
         "max_rejected": ("source", "max_rejected"),

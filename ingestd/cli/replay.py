@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 )
 @click.option("--from-start", is_flag=True, help="Ignore the checkpoint of a file seen before.")
 @click.option("--items", metavar="NAME", help='Events are in lists of this name: {"NAME": [...]}.')
-@click.option("--format", "layout", metavar="NAME", help="lines, values, or auto: as a file begins [auto].")
+@click.option(
+    "--format",
+    "layout",
+    metavar="NAME",
+    help="lines, values, csv, parquet, or auto: as a file begins [auto].",
+)
+@click.option("--delimiter", metavar="CHAR", help="Separates the cells of CSV: a character, or tab [,].")
 @click.option("--unwrap", metavar="PATH", help="Where the event is in its envelope: detail, Records.")
 @click.option(
     "--keep-going",
@@ -51,8 +57,8 @@ if TYPE_CHECKING:
 def replay(sources: tuple[str, ...], **given: Any) -> None:
     """Send the events of SOURCE... (files, or - for standard input) to the event API, all of them, once.
 
-    NDJSON, JSON arrays or JSON values; plain, gzip or zstd. Run it again after an interruption: it
-    resumes after the last resolved event. Standard input cannot be read again: of it, everything that was
+    NDJSON, JSON arrays, JSON values, CSV; plain, gzip or zstd; Parquet. Run it again after an interruption:
+    it resumes after the last resolved event. Standard input cannot be read again: of it, everything that was
     read when a run ends early is kept as dead letters; after kill -9, events
     that were not sent yet must be sent again.
 

@@ -4,18 +4,19 @@ Used by ``jsonl.py``."""
 import codecs
 import csv
 import io
+import os
 import re
-from typing import NamedTuple
+from contextlib import suppress
+from importlib.util import find_spec
+from typing import Literal, NamedTuple
 
+from ingestd.core.errors import UserError
 from ingestd.core.regex import regex
 from ingestd.schemas.grammar import find_fault
 from ingestd.sources.files.closing import Closing, skip_separators
 from ingestd.sources.files.streams import Stream
 
-_CSV = (
-    "import csv,json,sys;[print(json.dumps(r))"
-    ' for r in csv.DictReader(open(sys.argv[1],encoding="{}",newline=""){})]'
-)
+PARQUET = b"PAR1"
 _PARQUET = (
     "import json,sys,pyarrow.parquet as p;[print(json.dumps(r, default=str))"
     " for b in p.ParquetFile(sys.argv[1]).iter_batches() for r in b.to_pylist()]"
@@ -35,7 +36,11 @@ _OTHERS = {
     b"Rar!\x1a\x07": ("a RAR archive", "unrar p -inul FILE"),
     b"\x04\x22\x4d\x18": ("packed by lz4", "lz4 -dc FILE"),
     b"\xff\x06\0\0sNaPpY": ("packed by snappy", "snzip -dc FILE"),
-    b"PAR1": ("a Parquet file", f"python3 -c '{_PARQUET}' FILE"),
+    PARQUET: (
+        "a Parquet file, which a replay reads from disk with its extra (pip install 'ingestd[parquet]'), and"
+        " otherwise",
+        f"python3 -c '{_PARQUET}' FILE",
+    ),
     b"PARE": ("an encrypted Parquet file", ""),
     b"ORC": ("an ORC file", f"python3 -c '{_ORC}' FILE"),
     b"Obj\x01": ("an Avro file", "fastavro FILE"),
@@ -67,6 +72,9 @@ _ENVELOPE = regex(
 _BARE_BRACE = regex(rb"\{[ \t\r]*+\n")
 
 
+TableKind = Literal["csv", "parquet"]
+
+
 class StreamFormat(NamedTuple):
     """``array``: elements of arrays; ``loose``: values on several lines each; else lines. ``envelope``: the
     first value is an object that begins with a list of objects of this name."""
@@ -74,6 +82,23 @@ class StreamFormat(NamedTuple):
     array: bool
     loose: bool
     envelope: str
+
+
+def kind_of(path: str, asked: str) -> TableKind | None:
+    """``asked``: of ``source.format``. CSV is read where it is asked for; Parquet is known by its first
+    bytes. Raises UserError where Parquet is asked for, and pyarrow is not there.
+    None: it is no table, or nothing here can read it: then it is refused by what it is."""
+    if asked == "csv":
+        return "csv"
+    if asked == "parquet":
+        if not find_spec("pyarrow"):
+            raise UserError("--format parquet needs pyarrow: pip install 'ingestd[parquet]'")
+        return "parquet"
+    if asked == "auto" and path != "-" and os.path.isfile(path):
+        with suppress(OSError), open(path, "rb") as file:  # what cannot be opened is said where it is read
+            if file.read(len(PARQUET)) == PARQUET and find_spec("pyarrow"):
+                return "parquet"
+    return None
 
 
 def layout_of(head: bytes, given: str = "auto") -> StreamFormat:
@@ -99,10 +124,12 @@ def _goes_on(text: bytes) -> bool:
     return rest.lstrip()[:1] in (b'"', b"}", b"]", b",")
 
 
-def other_format(head: bytes, *, encoding: str = "", packed: bool = False) -> str:
+def other_format(head: bytes, *, packed: bool = False, is_csv: bool = False) -> str:
     """Why this is not read, and what to do; empty if it may be JSON. ``head`` has been unpacked, if it was
-    ``packed``, and made UTF-8, if it was text of another ``encoding``."""
-    name, command = _name_and_command(head, encoding)
+    ``packed``, and made UTF-8. ``is_csv``: CSV is asked for."""
+    name, command = _name_and_command(head)
+    if not name and not is_csv:
+        return _csv(head)
     if not name:
         return ""
     if not command:
@@ -111,7 +138,7 @@ def other_format(head: bytes, *, encoding: str = "", packed: bool = False) -> st
     return f"it is {name}: {first}`{command} | ingestd replay -` reads what is in it"
 
 
-def _name_and_command(head: bytes, encoding: str) -> tuple[str, str]:
+def _name_and_command(head: bytes) -> tuple[str, str]:
     if head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
         return "a tar archive", "tar -xOf FILE"
     for magic, known in _OTHERS.items():
@@ -121,18 +148,28 @@ def _name_and_command(head: bytes, encoding: str) -> tuple[str, str]:
     for markup, name in _MARKUP.items():
         if markup.match(text):
             return name, ""
-    if delimiter := _delimiter_of(text):
-        how = "" if delimiter == "," else f',delimiter="{delimiter}"'.replace("\t", "\\t")
-        return "CSV", f"python3 -c '{_CSV.format(encoding or _guessed(head), how)}' FILE"
     return "", ""
 
 
-def _guessed(head: bytes) -> str:
+def _csv(head: bytes) -> str:
+    """It may be lines of something else, so it is asked for."""
+    delimiter = _delimiter_of(head[skip_separators(head) :])
+    if not delimiter:
+        return ""
+    words = "ingestd replay --format csv"
+    if delimiter != ",":
+        words += " --delimiter " + ("tab" if delimiter == "\t" else f"'{delimiter}'")
+    if not _is_utf8(head):
+        return f"it is CSV: `iconv -f cp1252 -t utf-8 FILE | {words} -` reads it, where that is its encoding"
+    return f"it is CSV: `{words} FILE` reads it"
+
+
+def _is_utf8(head: bytes) -> bool:
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)  # its end may be in the middle of a character
     except UnicodeDecodeError:
-        return "cp1252"
-    return "utf-8-sig"
+        return False
+    return True
 
 
 def _is_text(data: bytes) -> bool:
@@ -144,7 +181,8 @@ def _delimiter_of(text: bytes) -> str:
     JSON, or of anything else, have none."""
     for delimiter in ",;\t|":
         reader = csv.reader(
-            io.StringIO(text.decode(_guessed(text), "replace"), newline=""), delimiter=delimiter
+            io.StringIO(text.decode("utf-8-sig" if _is_utf8(text) else "cp1252", "replace"), newline=""),
+            delimiter=delimiter,
         )
         try:
             names, row = next(reader, []), next(reader, [""])

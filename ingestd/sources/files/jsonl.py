@@ -21,6 +21,7 @@ from ingestd.core.unwrap import Unwrapper
 from ingestd.schemas.schema import LookAhead
 from ingestd.sources.files.arrays import JsonArray
 from ingestd.sources.files.formats import Recoded, StreamFormat, encoding_of, layout_of, other_format
+from ingestd.sources.files.splitter import Splitter
 from ingestd.sources.files.splitting import Damaged, Lines, Region
 from ingestd.sources.files.streams import (
     BOM,
@@ -177,19 +178,19 @@ class JsonSource:
             self.foreign = other.foreign
         return self.foreign
 
-    def _foreign(self, head: bytes, encoding: str, packed: bool) -> str:
+    def _foreign(self, head: bytes, packed: bool) -> str:
         twice = packed and is_packed(head[:4])
-        self.foreign = _TWICE if twice else other_format(head, encoding=encoding, packed=packed)
+        self.foreign = _TWICE if twice else other_format(head, packed=packed)
         return self.foreign
 
-    def _open(self, start: int, line: int) -> Lines | JsonArray:
+    def _open(self, start: int, line: int) -> Splitter:
         stream, packed = inflate(self._input, max_window=self._max_window)
         pieces = self._pieces = PeekableStream(stream)
         if encoding := encoding_of(pieces.peek()):
             pieces = self._pieces = PeekableStream(Recoded(pieces, encoding), pieces)
         head = pieces.peek()
         self._plain = not (packed or encoding)
-        if self._foreign(head, encoding, packed):
+        if self._foreign(head, packed):
             raise Damaged(self.foreign)
         position = max(start, len(BOM) if head.startswith(BOM) else 0)
         if self.keeper is Keeper.SOURCE and self._plain:
@@ -238,9 +239,7 @@ async def in_thread(work: Callable[[], T]) -> T:
     return done  # noqa: RET504 - the block might swallow an error, for all that mypy knows
 
 
-def _take(
-    splitter: Lines | JsonArray, count: int, unwrap: Unwrapper | None, ahead: LookAhead | None
-) -> list[Region]:
+def _take(splitter: Splitter, count: int, unwrap: Unwrapper | None, ahead: LookAhead | None) -> list[Region]:
     """Up to ``count`` regions; none at the end. Raises Damaged, once all before the damage was taken."""
     regions: list[Region] = []
     try:

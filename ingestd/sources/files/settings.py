@@ -13,6 +13,13 @@ def _max_rejected(text: str) -> str:
     return text.strip()
 
 
+def _delimiter(text: str) -> str:
+    found = {"tab": "\t", "\\t": "\t"}.get(text, text)
+    if len(found) != 1 or found in '"\r\n\0':
+        raise ValueError("expected one character, as ; or |, or tab")
+    return found
+
+
 class SourceConfig(UnwrapSection):
     """What is read."""
 
@@ -28,9 +35,13 @@ class SourceConfig(UnwrapSection):
     items: str = field(
         "", description="files hold objects with lists of this name, and those hold the events"
     )
-    format: Literal["auto", "lines", "values"] = field(
+    format: Literal["auto", "lines", "values", "csv", "parquet"] = field(
         "auto",
-        description="auto: as its first bytes say; lines: an event a line; values: JSON wherever it ends",
+        description="auto: as its first bytes say, but never csv; lines: an event a line; values: JSON"
+        " wherever it ends; csv, parquet: an event a row",
+    )
+    delimiter: Annotated[str, After(_delimiter)] = field(
+        ",", description="what separates the cells of csv: one character, or tab"
     )
     keep_going: bool = field(
         False, description="a replay goes on where the first 100 events are all refused for one reason"

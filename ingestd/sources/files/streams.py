@@ -114,6 +114,10 @@ class Input(io.RawIOBase):
             self.last = last_bytes(self.last, more)
         return self._head
 
+    def reopened(self) -> io.FileIO:
+        """The same file, for who has to seek in it. Not to be read here any more then."""
+        return io.FileIO(os.dup(self._file.fileno()), "rb")
+
     def jump(self, position: int) -> None:
         self._head = self.last = b""
         self.count = self._file.seek(position)

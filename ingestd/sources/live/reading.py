@@ -14,6 +14,7 @@ from ingestd.sources.files.arrays import JsonArray
 from ingestd.sources.files.closing import Closing, skip_separators
 from ingestd.sources.files.formats import StreamFormat, encoding_of, layout_of, other_format
 from ingestd.sources.files.jsonl import JsonSource
+from ingestd.sources.files.splitter import Splitter  # noqa: TC001 - as the others
 from ingestd.sources.files.splitting import Damaged, Lines, Region, UnfinishedValue
 from ingestd.sources.files.streams import PeekableStream, is_packed
 from ingestd.sources.files.unwrapping import unwrapped
@@ -171,7 +172,7 @@ class Reading(JsonSource):
         self._mark, self._head = mark, head
         self._cuts = deque(cut for cut in sorted(set(cuts)) if cut[0] >= start)
         self._known_to = max((end for _, end in self._cuts), default=0) if only_cuts else None
-        self._splitting: Lines | JsonArray | None = None
+        self._splitting: Splitter | None = None
         self._limit: int | None = None
         self._before = b""
 
