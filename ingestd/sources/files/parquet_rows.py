@@ -32,7 +32,12 @@ class ParquetRows:
         self, file: BinaryIO, types_at: TypesAt, *, start: int, chunk_bytes: int, max_event_bytes: int
     ) -> None:
         try:
-            self._file = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, page_checksum_verification=True)
+            self._file = pq.ParquetFile(
+                file,
+                buffer_size=_BUFFER_BYTES,
+                pre_buffer=False,  # else a column is read whole, as far as its row group goes
+                page_checksum_verification=True,
+            )
             schema = self._file.schema_arrow
         except _FAULTS as error:
             raise Damaged(

@@ -8,7 +8,7 @@ import stat
 import sys
 import zlib
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from ingestd.core.chunk import MARK_BYTES, digest, last_bytes
 from ingestd.core.errors import UserError
@@ -114,9 +114,9 @@ class Input(io.RawIOBase):
             self.last = last_bytes(self.last, more)
         return self._head
 
-    def reopened(self) -> io.FileIO:
+    def reopened(self) -> BinaryIO:
         """The same file, for who has to seek in it. Not to be read here any more then."""
-        return io.FileIO(os.dup(self._file.fileno()), "rb")
+        return os.fdopen(os.dup(self._file.fileno()), "rb", 0)
 
     def jump(self, position: int) -> None:
         self._head = self.last = b""

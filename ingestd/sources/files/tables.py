@@ -1,10 +1,9 @@
 """Tables as inputs: CSV, and Parquet with the extra. JSON never comes here."""
 
-import io
 import os
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 from ingestd.core.chunk import MARK_BYTES, Chunk, Keeper, Mark
 from ingestd.schemas.column_types import TypesAt
@@ -32,7 +31,7 @@ class TableSource(JsonSource):
         self._delimiter = delimiter
         self._rows: Any = None
         self._footer: Mark | None = None
-        self._file: io.FileIO | None = None
+        self._file: BinaryIO | None = None
 
     @property
     def plain_size(self) -> int | None:
