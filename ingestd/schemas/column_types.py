@@ -18,7 +18,7 @@ _MODELS = {
     "interaction": "ingestd.schemas.interaction_model:Interaction",
     "cloudevent": "ingestd.schemas.cloudevent_model:CloudEvent",
 }
-_MAX_STEPS = 10_000
+_MAX_STEPS, _MAX_DEPTH = 10_000, 100
 """A schema may refer to itself."""
 _OF_VALUES: Mapping[type, str] = {
     str: "string",
@@ -47,12 +47,18 @@ def types_at(documents: Sequence[Any], path: Sequence[str]) -> Types:
 class _Walk:
     def __init__(self, document: Any) -> None:
         self._document = document
-        self._steps = 0
+        self._steps = self._depth = 0
 
     def types(self, schema: Any, path: Sequence[str]) -> Types:
         self._steps += 1
-        if not isinstance(schema, dict) or self._steps > _MAX_STEPS:
+        if not isinstance(schema, dict) or self._steps > _MAX_STEPS or self._depth > _MAX_DEPTH:
             return ANY
+        self._depth += 1
+        allowed = self._allowed(schema, path)
+        self._depth -= 1
+        return allowed
+
+    def _allowed(self, schema: Mapping[str, Any], path: Sequence[str]) -> Types:
         allowed = self._below(schema, path) if path else _own(schema)
         if isinstance(reference := schema.get("$ref"), str):
             allowed &= self.types(self._resolve(reference), path)

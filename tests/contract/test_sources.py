@@ -2,15 +2,21 @@
 
 import asyncio
 import contextlib
+import csv
 import gzip
+import io
 import os
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 
 import aiohttp
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ingestd.config import Settings
@@ -20,7 +26,9 @@ from ingestd.core.receipt import OrderedAcks, Receipt
 from ingestd.httpd.request import ServerLimits
 from ingestd.httpd.server import serve
 from ingestd.intake.spool_feed import SpoolSource
+from ingestd.schemas.column_types import column_types
 from ingestd.sources.files.jsonl import FileSource, JsonSource
+from ingestd.sources.files.tables import TableSource
 from ingestd.sources.http.auth import Authenticator
 from ingestd.sources.http.endpoint import PATH, Endpoint, EndpointSettings
 from ingestd.sources.live.reading import ReadOptions
@@ -67,8 +75,10 @@ async def journal(directory: Path) -> AsyncIterator[Journal]:
 
 
 @asynccontextmanager
-async def from_path(directory: Path, path: Path | str) -> AsyncIterator[Source]:
-    reader = JsonSource(str(path), chunk_bytes=1000)
+async def from_path(
+    directory: Path, path: Path | str, make: Callable[..., JsonSource] = JsonSource
+) -> AsyncIterator[Source]:
+    reader = make(str(path), chunk_bytes=1000)
     async with journal(directory) as kept:
         source = FileSource(reader, kept, clock=SystemClock(), warn=lambda text: None)
         await source.open()
@@ -143,6 +153,34 @@ async def array_file(directory: Path) -> AsyncIterator[Source]:
     path = directory / "events.json"
     path.exists() or path.write_bytes(b"[" + b",".join(EVENTS) + b"]")
     async with from_path(directory, path) as source:
+        yield source
+
+
+@asynccontextmanager
+async def csv_file(directory: Path) -> AsyncIterator[Source]:
+    path = directory / "events.csv.gz"
+    if not path.exists():
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        metadata = [f"routingMetadata.{name}" for name in ("queueId", "skill", "actionType")]
+        writer.writerow(["interactionId", "eventType", "eventTime", *metadata, "attributes", "schemaVersion"])
+        for row in map(msgspec.json.decode, EVENTS):
+            nested = [*row.pop("routingMetadata").values(), msgspec.json.encode(row["attributes"]).decode()]
+            writer.writerow([*list(row.values())[:3], *nested, row["schemaVersion"]])
+        path.write_bytes(gzip.compress(text.getvalue().encode()))
+    table = partial(TableSource, kind="csv", types_at=column_types("interaction"))
+    async with from_path(directory, path, table) as source:
+        yield source
+
+
+@asynccontextmanager
+async def parquet_file(directory: Path) -> AsyncIterator[Source]:
+    path = directory / "events.parquet"
+    path.exists() or pq.write_table(
+        pa.Table.from_pylist([*map(msgspec.json.decode, EVENTS)]), path, row_group_size=10
+    )
+    table = partial(TableSource, kind="parquet", types_at=column_types("interaction"))
+    async with from_path(directory, path, table) as source:
         yield source
 
 
@@ -261,7 +299,7 @@ async def topic(directory: Path) -> AsyncIterator[Source]:
 
 
 KEEPING: list[Opened] = [
-    *(plain_file, packed_file, array_file, followed_file, followed_archive),
+    *(plain_file, packed_file, array_file, csv_file, parquet_file, followed_file, followed_archive),
     *(topic, spool, http),
 ]
 """Those that have events also after a crash."""

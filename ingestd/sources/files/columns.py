@@ -20,7 +20,7 @@ encode = msgspec.json.Encoder().encode
 
 
 class Unusable(Exception):
-    """The columns of a table are none that events can be made of; the text says why."""
+    """No event can be made of the rows of a table; the text says why."""
 
 
 class BadCell(NamedTuple):
@@ -44,7 +44,7 @@ class Columns:
         ]
 
     def event(self, cells: Sequence[Any]) -> tuple[bytes, str]:
-        """The event, and why it is none, or "". A cell that is None is absent; text is what the schema says
+        """The event, and why it is none, or "". None is an absent cell; text is what the schema says
         of its column. Raises UnicodeEncodeError for text that was not UTF-8."""
         row: dict[str, Any] = {}
         why = ""
@@ -78,7 +78,7 @@ class Columns:
             name = printable(".".join(path))
             if not all(path):
                 raise Unusable(f"its column {number} has no name, or an empty part in it: {name!r}")
-            if not name.isprintable() or "\udc80" <= max(name) <= "\udcff":
+            if not "".join(path).isprintable():  # no control characters, and no bytes that are not UTF-8
                 raise Unusable(f"the name of its column {number} is not text: {name!r}")
             if path in seen:
                 raise Unusable(f"two of its columns are named {name!r}")

@@ -23,8 +23,8 @@ _FAULTS = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError)
 
 
 class ParquetRows:
-    """``file`` can be sought in, and stays the caller's. Raises Damaged where it has no footer, Unusable for
-    columns that JSON has no values for."""
+    """``file`` can be sought in, and stays the caller's. Raises Unusable where it has no footer, or columns
+    that JSON has no values for."""
 
     half: UnfinishedValue | None = None
 
@@ -40,9 +40,7 @@ class ParquetRows:
             )
             schema = self._file.schema_arrow
         except _FAULTS as error:
-            raise Damaged(
-                f"its footer cannot be read, which a Parquet file ends with: {_said(error)}"
-            ) from None
+            raise Unusable(f"its end, which says what is in it, cannot be read: {_said(error)}") from None
         if not schema.names:
             raise Unusable("it has no columns")
         self._values = [values_of(field.type, field.name) for field in schema]

@@ -6,6 +6,9 @@ import os
 import random
 from collections.abc import Awaitable, Callable
 
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.effort import seeds
@@ -79,6 +82,7 @@ async def _until_done(
         killed += 1
 
 
+TABLE = "rows.parquet"
 ENVELOPES = "envelopes.gz"  # one behind the other, without an end of line, as Firehose writes them
 CASES = [
     # name, events, length of a note, kills, share of faults
@@ -87,6 +91,7 @@ CASES = [
     ("many-chunks.ndjson", 1_000, 600, 5, 0.0),
     ("faults.ndjson", 500, 100, 6, 0.05),
     (ENVELOPES, 600, 300, 4, 0.0),
+    (TABLE, 1_500, 400, 4, 0.0),
 ]
 
 
@@ -94,6 +99,7 @@ WITHOUT_WINDOW = (
     "small.ndjson",
     "many-chunks.ndjson",
     "faults.ndjson",
+    TABLE,
 )  # it would hide what recovery sends twice
 
 
@@ -111,6 +117,13 @@ async def test_every_event_arrives_whatever_is_killed_when(
     if wrapped:
         envelopes = b"".join(b'{"id":"e","detail":' + one + b"}" for one in mixed)
         (place / name).write_bytes(gzip.compress(envelopes))
+    elif name == TABLE:
+        rows = [msgspec.json.decode(one) for one in mixed]
+        full = [dict.fromkeys(msgspec.json.decode(lines[0])) | row for row in rows]
+        pq.write_table(pa.Table.from_pylist(full), place / name, row_group_size=100)
+        lines, bad = (
+            [msgspec.json.encode(msgspec.json.decode(one)) for one in some] for some in (lines, bad)
+        )
     else:
         write(place / name, mixed)
     place.env = {"INGESTD_DELIVERY_BACKOFF_BASE": "10ms", "INGESTD_DELIVERY_BACKOFF_CAP": "50ms"}
