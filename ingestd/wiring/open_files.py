@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from ingestd.sources.live.patterns import Identity
+from ingestd.sources.live.patterns import Identity, of_its_own
 from ingestd.sources.live.reading import ReadOptions
 from ingestd.sources.live.source import FilesSource
 from ingestd.store.file_rows import FileRows
@@ -15,6 +15,7 @@ def files_sources(
     """Each, and whether its events go into the spool. No two of them read the same file."""
     claims = dict[Identity, str]()
     limits = pipeline.settings.source
+    own = of_its_own(str(pipeline.database.path.parent), pipeline.settings.audit.file)
     for name, files in pipeline.settings.ingest.files.items():
         options = ReadOptions(
             limits.max_event_bytes,
@@ -33,6 +34,7 @@ def files_sources(
                 options,
                 cuts=cuts,
                 claims=claims,
+                own=own,
                 clock=pipeline.clock,
                 warn=warn,
             ),

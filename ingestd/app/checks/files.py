@@ -8,7 +8,7 @@ from ingestd.app.checks.finding import Finding, fail, ok, warn
 from ingestd.config import Settings
 from ingestd.core.units import human_size
 from ingestd.sources.files.streams import shown_path
-from ingestd.sources.live.patterns import FoundFile, Identity, Listing, base_of, look
+from ingestd.sources.live.patterns import FoundFile, Identity, Listing, base_of, look, of_its_own
 from ingestd.sources.live.settings import FilesConfig
 from ingestd.sources.live.watcher import network_of
 
@@ -18,9 +18,10 @@ _MOST_LOOKED_AT = 1_000
 
 def check_files(settings: Settings) -> Iterator[Finding]:
     owners: dict[Identity, str] = {}
+    own = of_its_own(settings.state.dir, settings.audit.file) if settings.state.dir else []
     for name, source in settings.ingest.files.items():
         where = f"files.{name}"
-        listing = look(source.patterns, source.left_out, most=2 * source.max_files)
+        listing = look(source.patterns, [*source.left_out, *own], most=2 * source.max_files)
         yield from _check_patterns(where, source, listing)
         yield from _check_access(where, source, [*listing.files.values()])
         if source.when_done != "keep":
@@ -47,6 +48,8 @@ def _check_patterns(where: str, source: FilesConfig, listing: Listing) -> Iterat
             continue
         base = base_of(pattern)
         what = "nothing is there yet" if os.path.isdir(base) else f"there is no directory {shown_path(base)}"
+        if look([pattern], most=1).files:
+            what = "all that is there is left out, by exclude or move_to, or as it is ingestd's own"
         yield warn(where, f"{shown_path(pattern)} matches no file: {what}")
     for at, why in listing.unseen.items():
         yield fail(where, f"cannot look into {shown_path(at)}: {why}; its files would not be read")

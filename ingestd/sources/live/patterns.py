@@ -1,6 +1,7 @@
 """Which files there are: patterns are looked up in directories. Runs in a worker thread."""
 
 import errno
+import glob
 import os
 import re
 import stat
@@ -54,6 +55,12 @@ def look(patterns: Sequence[str], exclude: Sequence[str] = (), *, most: int = 1_
             count += _add(path, listing)
         listing.by_pattern[pattern] = count
     return listing
+
+
+def of_its_own(directory: str, audit_file: str) -> list[str]:
+    """What a process writes itself: in its state ``directory``, the audit file and those rotated."""
+    state, audit = (glob.escape(os.path.abspath(path)) for path in (directory, audit_file or directory))
+    return [os.path.join(state, ANY_DEPTH, "*"), *([audit, f"{audit}.*"] if audit_file else [])]
 
 
 def stat_of(path: str) -> FoundFile | None:

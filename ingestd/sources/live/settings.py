@@ -70,6 +70,8 @@ class FilesConfig(UnwrapSection):
             raise ValueError("paths is missing: the files, directories or patterns to read")
         if (self.when_done == "move") != bool(self.move_to):
             raise ValueError('when_done = "move" and move_to go together')
+        if any("\0" in path for path in [*self.paths, self.move_to]):
+            raise ValueError("no path has a NUL in it")
 
     @property
     def left_out(self) -> list[str]:

@@ -40,7 +40,7 @@ _FORGOTTEN_AFTER_S = 90 * 86_400
 
 class FilesSource:
     """``cuts``: by the number of a file the chunks that an earlier process had cut and may have sent.
-    ``claims``: shared by all sources of this kind."""
+    ``claims``: shared by all sources of this kind. ``own``: patterns of what this process writes."""
 
     keeper = Keeper.SOURCE
 
@@ -54,6 +54,7 @@ class FilesSource:
         *,
         cuts: Callable[[int], Sequence[Cut]],
         claims: Claims,
+        own: Sequence[str] = (),
         clock: Clock,
         warn: Callable[[str], None],
     ) -> None:
@@ -62,6 +63,7 @@ class FilesSource:
         self.starts: dict[int, int] = {}
         self._settings = settings
         self._patterns = settings.patterns
+        self._left_out = [*settings.left_out, *own]
         self._options = options
         self._journal = journal
         self._rows = rows
@@ -310,7 +312,7 @@ class FilesSource:
     async def _look(self) -> Listing:
         begun = self._clock.monotonic()
         most = 2 * self._settings.max_files
-        listing = await in_thread(lambda: look(self._patterns, self._settings.left_out, most=most))
+        listing = await in_thread(lambda: look(self._patterns, self._left_out, most=most))
         self._looked_s = self._clock.monotonic() - begun
         return listing
 

@@ -57,6 +57,23 @@ def test_it_says_what_patterns_match_and_what_is_wrong(
     assert [level for level, _ in told] == levels
 
 
+def test_what_it_writes_itself_is_not_read(tmp_path: Path) -> None:
+    for name in ("sta[t]e/a.log", "sta[t]e/deep/b.log", "audit.log", "audit.log.1", "done/c.log"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"{}\n")
+    files = {"paths": f"{tmp_path}/**", "when_done": "move", "move_to": f"{tmp_path}/done"}
+    own = {"state": {"dir": f"{tmp_path}/sta[t]e"}, "audit": {"file": f"{tmp_path}/audit.log"}}
+    told = [one.text for one in check_files(Settings.model_validate({**own, "ingest": {"files": files}}))]
+    assert told[0].startswith("0 files")
+    assert "is left out" in told[1]
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "a.log").write_bytes(b"{}\n")  # not that directory
+    told = [one.text for one in check_files(Settings.model_validate({**own, "ingest": {"files": files}}))]
+    assert told[0].startswith("1 files")
+    with pytest.raises(ValueError, match="NUL"):
+        Settings.model_validate({"ingest": {"files": {"paths": "a\0b"}}})
+
+
 def test_a_network_file_system_is_known_by_where_it_is_mounted(tmp_path: Path) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text(f"/dev/sda / ext4 rw 0 0\nserver:/x {tmp_path}/far nfs4 rw 0 0\n")
