@@ -71,7 +71,7 @@ async def test_what_is_no_lines_is_read_when_nobody_writes_to_it(tmp_path: Path)
         (tmp_path / "in" / "f.csv").write_bytes(b"id,name\n1,x\n2,y\n")
         await counted(service, "refused_files", 2)
         why = sorted(counts(service).refused.values())
-        assert [words[:20] for words in why] == ["it is CSV: `python3 ", "the archive is damag"]
+        assert [words[:20] for words in why] == ["it is CSV: `ingestd ", "the archive is damag"]
         before = service.ledger["accepted"]
         archive.write_bytes(packed)
         await service.settled(60)
