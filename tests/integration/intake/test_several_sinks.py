@@ -219,6 +219,7 @@ async def test_what_is_known_of_delivered_batches_is_bounded_while_one_event_is_
                 if batch_rows(life) <= 600:
                     break
             assert batch_rows(life) <= 600
+            await life.pipeline.journal.commit()
             await life.crash(tmp_path / "image")
         single.script = in_turn(Reply())
         async with running(tmp_path / "image", sinks=sinks, delivery=delivery) as life:

@@ -42,8 +42,9 @@ class Lives(EventApi):
         return Reply()
 
     def sent_again(self, life: int) -> set[str]:
-        """Batches that were taken in a life before, and came once more in this one."""
-        return {k for at, k in self.came if at == life} & {k for at, k in self.taken if at < life}
+        """Batches that were taken in the life before, and came once more in this one. Not those of earlier
+        lives: one that was refused in between waits for its next try without a slot."""
+        return {k for at, k in self.came if at == life} & {k for at, k in self.taken if at == life - 1}
 
 
 async def _live(api: Lives, rng: random.Random, running: Running) -> Finished:

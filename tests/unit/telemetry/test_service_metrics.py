@@ -1,5 +1,7 @@
 """The service's metrics are its catalogue, with closed sets of labels, and counters that never fall."""
 
+from types import SimpleNamespace
+
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import Metric
@@ -8,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ingestd import __version__
 from ingestd.core.ledger import Ledger
+from ingestd.sources.live.counts import FileCounts
 from ingestd.telemetry.catalogue import CATALOGUE, SERVICE_CATALOGUE
 from ingestd.telemetry.cluster_metrics import ClusterCensus, ClusterGauges
 from ingestd.telemetry.counts import MAX_PRODUCERS, ProducerEvents
@@ -35,7 +38,10 @@ def values(family: Metric, label: str) -> dict[str, float]:
 
 def test_what_is_exported_is_the_catalogue_and_the_process() -> None:
     service = ServiceMetrics(Metrics(Ledger()).registry)
-    service.registry.register(SourceCensus({}))
+    files = SimpleNamespace(
+        counts=FileCounts(), oldest_s=0.0
+    )  # sources of files have more of them than brokers
+    service.registry.register(SourceCensus({"files": files}))
     service.registry.register(ClusterCensus(lambda: ClusterGauges(edge_events={"stored": 1})))
     families = scrape(service)
     ours = {name: family for name, family in families.items() if name.startswith("ingestd_")}
