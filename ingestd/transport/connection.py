@@ -5,13 +5,14 @@ answer ended as its head said: anything else ends it with its answer (RFC 9112 6
 """
 
 import asyncio
+import select
 from typing import Any, cast
 
 import httptools
 
 from ingestd.core.clock import Clock, Timer
 from ingestd.core.regex import regex
-from ingestd.transport.network_errors import TOO_LONG_A_LINE, TOO_MANY_LINES, NoAnswer, bad_head, lost
+from ingestd.transport.network_errors import TOO_LONG_A_LINE, TOO_MANY_LINES, NoAnswer, Unsent, bad_head, lost
 from ingestd.transport.target import Way
 
 MAX_HEAD_LINE_BYTES = 128 * 1024
@@ -20,10 +21,16 @@ MAX_HEAD_LINE_BYTES = 128 * 1024
 _MAX_HEAD_BYTES = 132 * 1024
 _FRAMING = 8  # times as many bytes as are kept may come, of chunks of a byte each
 _BESIDE_HEAD = 16 * 1024
+_PIECE = 128 * 1024
+"""A long body is written by pieces of this length. TLS takes all that it is given, and says only of what
+comes later that there is no room: a body given at once would seem to be sent."""
 _WITHOUT_BODY = (204, 304)
-_FRAMED = (b"content-length", b"transfer-encoding")
 _LENGTH = regex(rb"(?im)^content-length:[ \t]*([0-9]{1,20}(?:[ \t]*,[ \t]*[0-9]{1,20})*)[ \t]*\r?\n")
 _NAME = b"\ncontent-length:"
+_NOTHING = memoryview(b"")
+_HEAD_END = regex(rb"\n\r?\n")
+_INTERIM = regex(rb"HTTP/1\.[01] 1(?:0[02-9]|[1-9][0-9])[ \r\n]")
+"""Of 100, 103 and the like, which come before an answer."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -31,12 +38,13 @@ class ClientConnection(asyncio.Protocol):
 
     ``generation``, ``retire_at``, ``idle_since``, ``way``: of ``engine.py``. ``truncated``: the body
     was cut short or is too long; ``has_head``: there is an answer; ``error``: why there is none.
+    ``look(0)``: true where something has come, bytes or the end, that the event loop has not read yet.
     """
 
     __slots__ = (
         *("_body_ends_with_it", "_clock", "_done", "_head", "_held", "_idle_s", "_last_read", "_limit"),
-        *("_parser", "_parts", "_paused", "_received", "_room", "_size", "_timer", "_without_body"),
-        *("closed", "error", "generation", "has_head", "headers", "idle_since", "retire_at"),
+        *("_parser", "_parts", "_paused", "_received", "_rest", "_room", "_size", "_timer", "_without_body"),
+        *("closed", "error", "generation", "has_head", "headers", "idle_since", "look", "retire_at"),
         *("reusable", "status", "transport", "truncated", "way"),
     )
 
@@ -45,9 +53,11 @@ class ClientConnection(asyncio.Protocol):
         self.way, self.generation, self.retire_at = way, generation, retire_at
         self.idle_since = 0.0
         self.closed = asyncio.get_running_loop().create_future()
-        self._done: asyncio.Future[None] | None = None
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._done.set_result(None)
         self._room: asyncio.Future[None] | None = None
-        self._paused = False
+        self._paused = self._held = False
+        self._rest = _NOTHING
         self._timer: Timer | None = None
         self.reusable = True
         self._parser: Any = httptools.HttpResponseParser(self)
@@ -74,19 +84,22 @@ class ClientConnection(asyncio.Protocol):
         self.headers: list[tuple[bytes, bytes]] = []
         self._parts: list[bytes] = []
         self._size = self._received = 0
+        is_open = self.reusable and not self.transport.is_closing()
         self.truncated = self.has_head = self.reusable = False
         self._body_ends_with_it, self._without_body = True, without_body
-        self._head, self._limit, self._held = b"", limit, held
+        self._head, self._limit, self._held = bytearray(), limit, held
         self.error: NoAnswer | None = None
         self._done = asyncio.get_running_loop().create_future()
-        if self.closed.done():  # since it was taken
-            self._finish(lost(None))
+        if not is_open:  # since it was taken
+            self._finish(Unsent("connection closed before the request was sent"))
             return self._done
         # What is written first is copied behind the head: of a long body that is only its beginning.
         first = _BESIDE_HEAD if len(body) > 4 * _BESIDE_HEAD else len(body)
         self.transport.write(head + body[:first])
         if first < len(body):
-            self.transport.write(memoryview(body)[first:])
+            self.transport.set_write_buffer_limits(_PIECE // 2)
+            self._rest = memoryview(body)[first:]
+            self._write_on()
         if idle_s is not None:
             self._idle_s, self._last_read = idle_s, self._clock.monotonic()
             self._timer = self._clock.call_later(idle_s, self._look_at_idle)
@@ -94,7 +107,7 @@ class ClientConnection(asyncio.Protocol):
 
     async def written(self) -> None:
         """Wait until what was given to be sent is out of our hands, or the answer comes first."""
-        while self._paused and self._waits():
+        while (self._paused or self._rest) and self._waits():
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
@@ -105,12 +118,13 @@ class ClientConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         self.reusable = False
+        self._stop_timer()
         self.transport.abort()
 
     @property
     def whole(self) -> bool:
         """All of the request is out of our hands; until then the other side cannot have it."""
-        return not (self._paused or self._held)
+        return not (self._paused or self._held or self._rest)
 
     @property
     def body(self) -> bytes:
@@ -121,6 +135,10 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        poll, number = select.poll(), transport.get_extra_info("socket").fileno()
+        if number >= 0:  # else it is lost already
+            poll.register(number, select.POLLIN)
+        self.look = poll.poll
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.reusable = False
@@ -139,6 +157,7 @@ class ClientConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
+        self._write_on()
         self._wake()
 
     def data_received(self, data: bytes) -> None:
@@ -149,11 +168,10 @@ class ClientConnection(asyncio.Protocol):
             self._last_read = self._clock.monotonic()
         if not self.has_head:
             data = self._whole_head(data)
-            if not data:
-                return
         self._received += len(data)
         try:
-            self._parser.feed_data(data)
+            if data:
+                self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self.reusable = False
         except httptools.HttpParserError as error:
@@ -165,24 +183,35 @@ class ClientConnection(asyncio.Protocol):
     # --- for the parser ---
 
     def on_message_begin(self) -> None:
-        self.headers = []
-        if not self._waits():
-            self.reusable = False  # bytes behind the answer's end
+        if not self.has_head:
+            self.headers = []
+        else:
+            self.reusable = False  # bytes behind the answer's end, which are nobody's
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.has_head:  # else a trailer
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self.has_head:
+            return
         self.status = self._parser.get_status_code()
         if 100 <= self.status < 200 and self.status != 101:
             return  # not the answer yet
         self.has_head = True
-        self._body_ends_with_it = not any(name.lower() in _FRAMED for name, _ in self.headers)
+        for name, value in self.headers:
+            low = name.lower()
+            if low.startswith(b"content-length") or (  # a blank may follow
+                low.startswith(b"transfer-encoding") and value.lower().endswith(b"chunked")
+            ):
+                self._body_ends_with_it = False
+                break
         if self._without_body or self.status == 101:
             self._finish()
 
     def on_body(self, data: bytes) -> None:
+        if self._done.done():
+            return
         self._parts.append(data)
         self._size += len(data)
         if self._size > self._limit:
@@ -197,27 +226,41 @@ class ClientConnection(asyncio.Protocol):
     # ---
 
     def _waits(self) -> bool:
-        return self._done is not None and not self._done.done()
+        return not self._done.done()
+
+    def _write_on(self) -> None:
+        """The next pieces of a long body, until there is no room."""
+        while self._rest and not self._paused:
+            piece, self._rest = self._rest[:_PIECE], self._rest[_PIECE:]
+            self.transport.write(piece)
+        if not self._rest:
+            self._rest = _NOTHING  # an empty piece would keep the body
 
     def _wake(self) -> None:
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
 
     def _whole_head(self, data: bytes) -> bytes:
-        """All that has come, once the head is whole or is none; before that nothing."""
-        if self._head or b"\r\n\r\n" not in data:
-            border = self._head[-3:] + data
-            self._head += data
-            if b"\r\n\r\n" not in border and b"\n\n" not in border:
-                if len(self._head) > _MAX_HEAD_BYTES:
-                    longest = max(map(len, self._head.split(b"\n")))
-                    self._break(
-                        NoAnswer(TOO_LONG_A_LINE if longest > MAX_HEAD_LINE_BYTES else TOO_MANY_LINES)
-                    )
-                    return b""
-                if self._head.startswith(b"HTTP/"[: len(self._head)]):
-                    return b""
-            data, self._head = self._head, b""
+        """All that has come, once the answer's head is whole or is none; before that nothing. Heads that come
+        before it (100, 103) are left out."""
+        if not self._head and b"\r\n\r\n" in data and not _INTERIM.match(data):
+            return one_length(data)
+        seen = max(0, len(self._head) - 2)
+        self._head += data
+        while end := _HEAD_END.search(self._head, seen):
+            if not _INTERIM.match(self._head):
+                break
+            self._received += end.end()
+            del self._head[: end.end()]
+            seen = 0
+        if not end:
+            if len(self._head) > _MAX_HEAD_BYTES:
+                longest = max(map(len, self._head.split(b"\n")))
+                self._break(NoAnswer(TOO_LONG_A_LINE if longest > MAX_HEAD_LINE_BYTES else TOO_MANY_LINES))
+                return b""
+            if self._head.startswith(b"HTTP/"[: len(self._head)]):
+                return b""
+        data, self._head = bytes(self._head), bytearray()
         return one_length(data)
 
     def _look_at_idle(self) -> None:
@@ -238,12 +281,15 @@ class ClientConnection(asyncio.Protocol):
             self._finish(error)
         self.transport.abort()
 
-    def _finish(self, error: NoAnswer | None = None) -> None:
-        self.error = error
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._done is not None and not self._done.done():
+
+    def _finish(self, error: NoAnswer | None = None) -> None:
+        self.error = error
+        self._stop_timer()
+        if not self._done.done():
             self._done.set_result(None)
         self._wake()
 
@@ -258,6 +304,10 @@ def one_length(data: bytes) -> bytes:
     first = low.find(_NAME)
     if first < 0 or (low.find(_NAME, first + 1) < 0 and b"," not in low[first : low.find(b"\n", first + 1)]):
         return data
+    # Only now exactly: where a head has no carriage returns, what was looked at is more than that.
+    if (end := _HEAD_END.search(data)) is None:
+        return data
+    head, rest = data[: end.start()].removesuffix(b"\r"), data[end.end() :]
     lengths = {int(number) for line in _LENGTH.finditer(head + b"\r\n") for number in line[1].split(b",")}
     if len(lengths) != 1:
         return data

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 MAX_CODINGS = 4
 """Most encodings on top of each other; an honest answer has no more."""
+_MAX_MEMBERS = 10_000
+"""Of one body, each packed by itself. An empty one is 8 to 20 bytes and costs as much as a thousand."""
+_SLICE = 4096
 _ZSTD_WINDOW_LOG = 23
 """RFC 9659: a window of at most 8 MB for this coding, so that a small frame cannot ask for gigabytes."""
 
@@ -86,15 +89,26 @@ def _without_mark(body: bytes) -> bytes:
 
 def _gzip(packed: bytes, most: int) -> tuple[bytes, bool]:
     """Members one after the other; what stands behind them and is none is left alone, as zeros are."""
+    return _members(packed, most, lambda: zlib.decompressobj(wbits=31), b"\x1f\x8b")
+
+
+def _members(packed: bytes, most: int, make: Callable[[], Any], begins: bytes) -> tuple[bytes, bool]:
+    """Each is unpacked by one that ``make`` gives, until what is left does not start as one ``begins``. What
+    stands behind a member is copied by its library each time, so little is given at once."""
     parts: list[bytes] = []
-    while packed[:2] == b"\x1f\x8b" or not parts:
-        member = zlib.decompressobj(wbits=31)
-        parts.append(member.decompress(packed, most))
-        most -= len(parts[-1])
+    at = 0
+    for _ in range(_MAX_MEMBERS):
+        member = make()
+        while at < len(packed) and most > 0 and not member.eof:
+            given = packed[at : at + _SLICE]
+            parts.append(member.decompress(given, most))
+            most -= len(parts[-1])
+            at += len(given) - len(member.unused_data)
         if not member.eof or most <= 0:
-            return b"".join(parts), member.eof and not member.unused_data
-        packed = member.unused_data
-    return b"".join(parts), True
+            return b"".join(parts), member.eof and at == len(packed)
+        if at == len(packed) or not packed.startswith(begins, at):
+            return b"".join(parts), True
+    return b"".join(parts), False
 
 
 def _deflate(packed: bytes, most: int) -> tuple[bytes, bool]:
@@ -113,15 +127,10 @@ def _zstd(packed: bytes, most: int) -> tuple[bytes, bool]:
     zstd: Any = importlib.import_module(
         "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
     )
-    parts: list[bytes] = []
-    while packed:
-        frame = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})
-        parts.append(frame.decompress(packed, max_length=most))
-        most -= len(parts[-1])
-        if not frame.eof or most <= 0:
-            return b"".join(parts), frame.eof and not frame.unused_data
-        packed = frame.unused_data
-    return b"".join(parts), True
+    options = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+    if not packed:
+        return b"", True
+    return _members(packed, most, lambda: zstd.ZstdDecompressor(options=options), b"")
 
 
 def _brotli(packed: bytes, most: int) -> tuple[bytes, bool]:

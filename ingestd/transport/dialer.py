@@ -6,6 +6,7 @@ import ipaddress
 import random
 import socket
 import ssl
+import weakref
 from collections.abc import Collection
 from functools import lru_cache, partial
 from typing import Any
@@ -47,14 +48,17 @@ class Lookup:
         self._kept_s = min(_KEPT_S, max_age_s)
         self._clock = clock
         self._known: dict[tuple[str, int], tuple[float, list[Address]]] = {}
-        self._one_at_a_time = asyncio.Lock()
+        self._one_at_a_time: weakref.WeakValueDictionary[tuple[str, int], asyncio.Lock] = (
+            weakref.WeakValueDictionary()
+        )  # of each name: one whose servers are silent holds up no other
 
     async def addresses(self, host: str, port: int) -> list[Address]:
         """One at least; each call begins with another. Raises Unsent where no address may be connected to, or
         where there is none."""
         if (address := _as_address(host, port)) is not None:
             return [address]  # the guard has seen it
-        async with self._one_at_a_time:
+        lock = self._one_at_a_time.setdefault((host, port), asyncio.Lock())
+        async with lock:
             until, found = self._known.get((host, port), (0.0, []))
             if self._clock.monotonic() >= until:
                 found = await self._ask(host, port)
@@ -141,18 +145,12 @@ class Dialer:
         loop = asyncio.get_running_loop()
         addresses = await self._lookup.addresses(place.host, place.port)
         sock = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S, loop=loop)
-        secure = place.scheme == "https"
         try:
-            _, connection = await loop.create_connection(
-                make,
-                sock=sock,
-                ssl=tls if secure else None,
-                server_hostname=place.host.rstrip(".") if secure else None,
-            )
+            _, connection = await loop.create_connection(make, sock=sock)
         except BaseException:
             sock.close()
             raise
-        return connection
+        return await _secured(connection, place, make, tls) if place.scheme == "https" else connection
 
     async def _tunnel(
         self,
@@ -172,17 +170,29 @@ class Dialer:
             await through.send(head, b"", limit=_PROXY_HEAD_BYTES, idle_s=None, without_body=True)
             if through.error or not 200 <= through.status < 300:
                 raise Unsent("the proxy refused")
-            secured = make()
-            transport = await asyncio.get_running_loop().start_tls(
-                through.transport, secured, tls, server_hostname=target.host.rstrip(".")
-            )
         except BaseException:
             through.abort()
             raise
+        return await _secured(through, target, make, tls)
+
+
+async def _secured(
+    plain: ClientConnection, target: RequestTarget, make: _Make, tls: ssl.SSLContext
+) -> ClientConnection:
+    """TLS to ``target`` over a connection that is there. To make both at once leaves the socket behind, with
+    its number in the event loop, if it is cancelled before the handshake has begun."""
+    secured = make()
+    try:
+        transport = await asyncio.get_running_loop().start_tls(
+            plain.transport, secured, tls, server_hostname=target.host.rstrip(".")
+        )
         if transport is None:
             raise ConnectionResetError
-        secured.connection_made(transport)
-        return secured
+    except BaseException:
+        plain.abort()
+        raise
+    secured.connection_made(transport)
+    return secured
 
 
 @lru_cache(maxsize=64)

@@ -27,6 +27,7 @@ the connection at what is too long for it does so meanwhile, and then cannot hav
 _NEVER_TOO_LONG = 16 * 1024
 _ECHO = 4  # times as long as the request
 _KEEP_ALIVE_S = 15.0
+_CLOSED = "the client is closed"
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
@@ -166,7 +167,9 @@ class ConnectionPool:
     ) -> None:
         self._dialer = dialer
         self._tls = tls
+        self._most = max_connections
         self._slots = asyncio.Semaphore(max_connections)
+        self._closed = asyncio.Event()
         self._clock = clock
         self._idle: dict[Way, list[ClientConnection]] = {}
         self._open: set[ClientConnection] = set()
@@ -180,14 +183,23 @@ class ConnectionPool:
             self._tls.look_now_and_then()
         await self._slots.acquire()
         try:
+            if self._closed.is_set():
+                raise Unsent(_CLOSED)
             way = Way(target.scheme, target.host, target.port, proxy)
             idle = self._idle.get(way)
             while idle:
                 connection = idle.pop()
-                if self._serves(connection, self._clock.monotonic()):
+                # The event loop reads only after those who were waiting have gone on. They would send to a
+                # server that has closed already, or take for their answer what came before their request.
+                if self._serves(connection, self._clock.monotonic()) and not connection.look(0):
                     return connection
                 self._end(connection)
+            if len(self._open) >= self._most:
+                self._end_an_idle_one()
             connection = await self._dialer.connect(target, way, connect_s)
+            if self._closed.is_set():
+                connection.abort()
+                raise Unsent(_CLOSED)
             self._open.add(connection)
             return connection
         except BaseException:
@@ -198,7 +210,7 @@ class ConnectionPool:
         self._slots.release()
         now = self._clock.monotonic()
         connection.idle_since = now
-        if not connection.reusable or not self._serves(connection, now):
+        if not self._serves(connection, now):
             self._end(connection)
             return
         self._idle.setdefault(connection.way, []).append(connection)
@@ -206,7 +218,8 @@ class ConnectionPool:
             self._sweep_timer = self._clock.call_later(_KEEP_ALIVE_S, self._sweep)
 
     async def aclose(self) -> None:
-        """Requests that are out end with their connections."""
+        """Requests that are out end with their connections; those that wait for one are not sent."""
+        self._closed.set()
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
         self._idle.clear()
@@ -218,7 +231,7 @@ class ConnectionPool:
 
     def _serves(self, connection: ClientConnection, now: float) -> bool:
         return (
-            not connection.closed.done()
+            connection.reusable
             and now < connection.retire_at
             and now < connection.idle_since + _KEEP_ALIVE_S
             and connection.generation == self._tls.generation
@@ -227,6 +240,13 @@ class ConnectionPool:
     def _end(self, connection: ClientConnection) -> None:
         self._open.discard(connection)
         connection.abort()
+
+    def _end_an_idle_one(self) -> None:
+        """Of another way, where all that may be are open: hosts can be many."""
+        for idle in self._idle.values():
+            if idle:
+                self._end(idle.pop(0))
+                return
 
     def _sweep(self) -> None:
         """End what is idle for too long; a way without connections is forgotten."""

@@ -136,3 +136,11 @@ async def test_the_client_undoes_it_whichever_way_it_asks(codings: str) -> None:
         asked = await client.request("GET", receiver.url)
     assert posted.body == asked.body == ANSWER
     assert all(request.headers["accept-encoding"] == "identity" for request in receiver.requests)
+
+
+@each("coding, member", [("gzip", gzip.compress(b"")), ("zstd", b"\x28\xb5\x2f\xfd\x20\x00\x01\x00\x00")])
+def test_a_hundred_thousand_empty_members_are_not_all_unpacked(coding: str, member: bytes) -> None:
+    """Each costs as much as a thousand bytes, and its library copies what stands behind it."""
+    few, many = undo(member * 100, coding, limit=1000), undo(member * 100_000, coding, limit=1000)
+    assert (few.body, few.truncated, few.unreadable) == (b"", False, "")
+    assert (many.body, many.truncated) == (b"", True)
