@@ -10,6 +10,7 @@ from ingestd.transport import late_authorities as late_authorities  # before aio
 import asyncio
 import json
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -96,9 +97,10 @@ async def serve_pages(
     more: Sequence[web.RouteDef] = (),
     max_connections: int = MAX_CONNECTIONS,
     head_timeout_s: float = HEAD_TIMEOUT_S,
+    sockets: Sequence[socket.socket] = (),
 ) -> AsyncIterator[int]:
-    """GET and HEAD of each path; everything else is answered in JSON. ``more``: other routes. Yields the
-    port."""
+    """GET and HEAD of each path; everything else is answered in JSON. ``more``: other routes. ``sockets``:
+    one that listens already, instead of host and port. Yields the port."""
     application = web.Application(middlewares=[_errors_as_json], client_max_size=MAX_BODY_BYTES)
     application.on_response_prepare.append(_set_headers)
     application.add_routes([web.get(path, _handler(page)) for path, page in pages.items()])
@@ -119,18 +121,21 @@ async def serve_pages(
     )
     application.on_response_prepare.append(connections.asked)
     await runner.setup()
-    listener: asyncio.Server | None = None
+    listeners: list[asyncio.Server] = []
+    create = asyncio.get_running_loop().create_server
     try:
         try:
-            listener = await asyncio.get_running_loop().create_server(connections, host, port)
+            listeners += [await create(connections, sock=one) for one in sockets]
+            if not sockets:
+                listeners.append(await create(connections, host, port))
         except OSError as error:
             # the loop's own words repeat the address; getaddrinfo's numbers are negative
             why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
             raise UserError(f"cannot serve {what} on {write_listen(host, port)}: {why}") from None
-        yield listener.sockets[0].getsockname()[1]
+        yield listeners[0].sockets[0].getsockname()[1]
     finally:
         connections.close()
-        if listener:
+        for listener in listeners:
             listener.close()
         await runner.cleanup()
 

@@ -81,11 +81,16 @@ def serve_until_signal(load_settings: Load, *, edge: bool = False, worker: bool 
     sys.setswitchinterval(_SWITCH_S)
     gc.set_threshold(50_000, 20, 20)  # unlike a replay it runs for months: rare cycles must go too
     settings = load_settings()
+    if settings.spool.workers:
+        if edge or worker:
+            raise UserError("with spool.workers `ingestd run` starts edges and workers itself: leave it away")
+        from ingestd.app.cluster.supervisor import supervise
+
+        return supervise(load_settings, settings)
     if settings.spool.kind == "nats":
         from ingestd.app.cluster.run import serve_on_nats
 
-        halves = {"edge": edge or not worker, "worker": worker or not edge}
-        return serve_on_nats(load_settings, settings, **halves)
+        return serve_on_nats(load_settings, settings, edge=edge or not worker, worker=worker or not edge)
     if edge or worker:
         raise UserError("--edge and --worker need a spool that others share: set spool.kind = 'nats'")
     log.configure(settings.log.format, settings.log.level)

@@ -38,6 +38,13 @@ class SpoolConfig(NatsLogin):
         4, ge=1, le=64, description="over so many workers a sink's events can be spread; fixed by init"
     )
 
+    workers: int = field(
+        0,
+        ge=0,
+        le=16,
+        description="run starts a NATS server on this machine, and so many edges and workers; 0: neither",
+    )
+
     max_bytes: Size = field(
         4 * 1024**3, ge=1024**2, description="most bytes of waiting events; beyond it producers get 429"
     )
@@ -50,3 +57,18 @@ class SpoolConfig(NatsLogin):
 
     def _check(self) -> None:
         self.check_login()
+        if self.workers:
+            self._check_workers()
+
+    def _check_workers(self) -> None:
+        if self.kind != "nats":
+            raise ValueError("workers share a spool on NATS: set kind = 'nats' beside it")
+        if "servers" in self.model_fields_set or self.logins or self.wants_tls or self.domain:
+            raise ValueError(
+                "workers goes without servers and a login: run starts a server of its own; with servers that"
+                " are there, start `ingestd run --edge` and `ingestd run --worker` as often as wanted"
+            )
+        if self.replicas > 1:
+            raise ValueError("workers has one server, so replicas is 1: more need machines of their own")
+        if self.workers > self.partitions:
+            raise ValueError(f"{self.workers} workers cannot share {self.partitions} partitions: set more")

@@ -6,7 +6,7 @@ Started by the service with an Application (``endpoint.py``) behind it.
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
@@ -168,13 +168,14 @@ async def serve(
     *,
     certificates: Certificates | None = None,
     refused: Refused = nobody_asks,
+    sockets: Sequence[socket.socket] = (),
 ) -> AsyncIterator[Server]:
     """Serve until left; what is still connected then is cut, so ``drain`` first. ``refused`` is called with
-    what cannot be a request.
+    what cannot be a request. ``sockets``: those that listen already, for several processes on one address.
 
     Raises UserError when it cannot listen there.
     """
-    sockets = await open_sockets(host, port)
+    sockets = [*sockets] or await open_sockets(host, port)
     server = Server(ServerState(application, limits, refused), certificates=certificates)
     server.listen(sockets)
     sweeper = asyncio.create_task(server.sweep(), name="sweep of the ingest connections")

@@ -39,12 +39,16 @@ class Systemd:
         """What ``systemctl status`` shows: one line."""
         return self._notify(f"STATUS={' '.join(text.split())[:MAX_STATUS_CHARS]}")
 
+    def alive(self) -> bool:
+        """A sign of life, of who has no loop."""
+        return self._notify("WATCHDOG=1")
+
     async def keep_alive(self) -> None:
         """Twice in every ``watchdog_s`` until cancelled, from the loop: a blocked loop says nothing."""
         if self.watchdog_s is None:
             return
         while True:
-            self._notify("WATCHDOG=1")
+            self.alive()
             await asyncio.sleep(self.watchdog_s / 2)
 
     def _notify(self, text: str) -> bool:

@@ -10,10 +10,14 @@ from ingestd.core.errors import UserError
 
 def check_shared_spool(settings: Settings) -> Iterator[Finding]:
     """Without asking anybody."""
+    from ingestd.app.cluster.local_server import what_is_missing
     from ingestd.cluster.limits import check_edge, check_worker
 
     if importlib.util.find_spec("nats") is None:
         yield fail("spool", "NATS needs nats-py: pip install 'ingestd[nats]'")
+        return
+    if settings.spool.workers and (missing := what_is_missing(settings)):
+        yield fail("spool", missing)
         return
     refused = []
     for check in (check_edge, check_worker):
@@ -22,7 +26,11 @@ def check_shared_spool(settings: Settings) -> Iterator[Finding]:
         except UserError as error:
             refused.append(fail("spool", str(error)))
     spool = settings.spool
-    shown = f"{spool.name} at {', '.join(spool.servers)}, {spool.partitions} partitions"
+    if spool.workers:
+        where = f"a nats-server of its own, {spool.workers} edges, {spool.workers} workers"
+    else:
+        where = ", ".join(spool.servers)
+    shown = f"{spool.name} at {where}, {spool.partitions} partitions"
     yield from refused or [ok("spool", shown)]
     if not spool.wants_tls and any(not _is_local(server) for server in spool.servers):
         yield warn("spool", "events come unencrypted to the spool: give servers as tls://, or set ca_file")

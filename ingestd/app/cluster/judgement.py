@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from ingestd.app.checks.finding import Finding, fail, ok, warn
+from ingestd.app.cluster.local_server import on_this_machine
 from ingestd.cluster import installation
 from ingestd.cluster.edge_admission import MAX_CHUNK_BYTES
 from ingestd.config import Settings
@@ -19,7 +20,7 @@ async def open_connection(settings: Settings) -> AsyncIterator[NatsConnection]:
     """Raises UserError."""
     if settings.spool.kind != "nats":
         raise UserError("the spool is not on NATS: set spool.kind = 'nats' in the configuration")
-    connection = NatsConnection(settings.spool, SystemClock(), lambda: None)
+    connection = NatsConnection(on_this_machine(settings).spool, SystemClock(), lambda: None)
     await connection.open()
     try:
         yield connection
@@ -50,7 +51,7 @@ async def judge_spool(connection: NatsConnection, settings: Settings) -> list[Fi
             continue
         found += _judge(name, config, there)
         replicas.append(int(there.get("num_replicas") or 1))
-    if min(replicas, default=2) < 2:
+    if min(replicas, default=2) < 2 and not settings.spool.workers:
         found.append(
             warn(
                 "spool",

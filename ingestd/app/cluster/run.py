@@ -17,7 +17,7 @@ import anyio.abc
 import msgspec
 
 from ingestd.admin.server import serve_admin
-from ingestd.app.cluster.service import ClusterService, describe
+from ingestd.app.cluster.service import ClusterService, Handed, describe
 from ingestd.app.event_loop import run_loop
 from ingestd.app.service_parts import Load, authenticator, endpoint_settings, limits, open_certificates
 from ingestd.cluster.link import JetStreamLink
@@ -43,14 +43,16 @@ _ANSWER_S = 5.0
 _LOOK_S = 1.0
 
 
-def serve_on_nats(load: Load, settings: Settings, *, edge: bool, worker: bool) -> int:
-    """What ``ingestd run`` does where spool.kind is nats; the exit code. Raises UserError for what could not
-    even begin."""
+def serve_on_nats(
+    load: Load, settings: Settings, *, edge: bool, worker: bool, handed: Handed | None = None
+) -> int:
+    """What ``ingestd run`` does where spool.kind is nats; the exit code. ``handed``: by the supervisor, to a
+    child. Raises UserError for what could not even begin."""
     gc.set_threshold(50_000, 20, 20)
     log.configure(settings.log.format, settings.log.level)
 
     async def session() -> int:
-        async with open_cluster_service(load, settings, edge=edge, worker=worker) as service:
+        async with open_cluster_service(load, settings, edge=edge, worker=worker, handed=handed) as service:
             await run(service)
         return service.exit_code
 
@@ -59,11 +61,11 @@ def serve_on_nats(load: Load, settings: Settings, *, edge: bool, worker: bool) -
 
 @asynccontextmanager
 async def open_cluster_service(
-    load: Load, settings: Settings, *, edge: bool, worker: bool
+    load: Load, settings: Settings, *, edge: bool, worker: bool, handed: Handed | None = None
 ) -> AsyncIterator[ClusterService]:
     """Build everything and listen. Raises UserError."""
     kind = "both" if edge and worker else "edge" if edge else "worker"
-    service = ClusterService(load, settings, SystemClock(), kind=kind)
+    service = ClusterService(load, settings, SystemClock(), kind=kind, handed=handed)
     clock = service.clock
     async with AsyncExitStack() as stack:
         service.signals = stack.enter_context(
@@ -155,6 +157,7 @@ async def _open_edge(service: ClusterService, stack: AsyncExitStack) -> None:
             limits(settings.ingest),
             *parse_listen(settings.ingest.listen),
             certificates=service.certificates,
+            sockets=service.handed.sockets if service.handed else (),
         )
     )
     service.own_metrics.producers.configure(settings.ingest.producers)
@@ -171,6 +174,8 @@ async def run(service: ClusterService) -> None:
                 service.opened = True
                 _say_started(service)
                 service.systemd.ready()
+                if service.handed:
+                    service.handed.opened(service.admin_port)
                 async with anyio.create_task_group() as parts:
                     if service.worker:
                         parts.start_soon(service.worker.run)

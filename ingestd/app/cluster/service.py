@@ -3,11 +3,13 @@
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from signal import Signals
 from typing import Any
+
+import msgspec
 
 from ingestd import __version__
 from ingestd.app.service_parts import Load
@@ -31,6 +33,14 @@ from ingestd.telemetry.systemd import Systemd
 from ingestd.telemetry.watchdog import Watchdog
 
 
+class Handed(msgspec.Struct, frozen=True):
+    """By the supervisor of several processes on one machine. ``sockets``: that listen for producers;
+    ``opened`` is called with the port of the admin address when all is open."""
+
+    sockets: Sequence[socket.socket]
+    opened: Callable[[int], None]
+
+
 class ClusterService:
     """``edge`` and ``worker``: None where this process is none."""
 
@@ -43,8 +53,11 @@ class ClusterService:
     admin_port = 0
     error: UserError | None = None
 
-    def __init__(self, load: Load, settings: Settings, clock: Clock, *, kind: str) -> None:
+    def __init__(
+        self, load: Load, settings: Settings, clock: Clock, *, kind: str, handed: Handed | None = None
+    ) -> None:
         self.load = load
+        self.handed = handed
         self.settings = settings
         self.clock = clock
         self.started = clock.monotonic()

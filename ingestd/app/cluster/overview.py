@@ -1,0 +1,183 @@
+"""The admin address of a supervisor: it asks the processes of this machine, and sums what they say."""
+
+import asyncio
+import json
+import signal
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import msgspec
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from ingestd import __version__
+from ingestd.admin.server import metrics_page, serve_pages
+from ingestd.app.cluster.board import Board
+from ingestd.app.event_loop import run_loop
+from ingestd.core.clock import Clock, SystemClock
+from ingestd.telemetry.cluster_metrics import OUTCOMES
+from ingestd.telemetry.summed_metrics import Summed, SumOfMetrics
+
+_ASK_S = 2.0
+_SILENT_S = 15.0
+"""The supervisor turns twice a second."""
+_MOST_BYTES = 16 * 1024**2
+
+
+class Process(msgspec.Struct, frozen=True):
+    """``place``: on the board."""
+
+    name: str
+    kind: str
+    place: int
+
+
+def serve(sockets: Sequence[socket.socket], board: Board, processes: Sequence[Process]) -> int:
+    """Until SIGTERM; the exit code."""
+
+    async def session() -> int:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with open_overview(sockets, Overview(board, processes, SystemClock())):
+                async for _ in signals:
+                    break
+        return 0
+
+    return run_loop(session)
+
+
+@asynccontextmanager
+async def open_overview(sockets: Sequence[socket.socket], overview: "Overview") -> AsyncIterator[None]:
+    routes = [
+        web.get("/metrics", overview.metrics),
+        web.get("/healthz", overview.health),
+        web.get("/readyz", overview.ready),
+        web.get("/v1/status", overview.status),
+    ]
+    async with serve_pages({}, "", 0, what="the admin address", more=routes, sockets=sockets):
+        yield
+
+
+class Overview:
+    def __init__(self, board: Board, processes: Sequence[Process], clock: Clock) -> None:
+        self._board = board
+        self._processes = processes
+        self._clock = clock
+        self._started = clock.monotonic()
+        self._sums = SumOfMetrics()
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        answers = await self._ask_all("/metrics")
+        texts = {(one.name, self._board.read(one.place)[2]): text for one, _, text in answers if text}
+        families = self._sums.add_up(texts, ready=not self._reasons(await self._ask_all("/readyz")))
+        registry = CollectorRegistry()
+        registry.register(Summed(families))
+        return metrics_page(registry)(request)
+
+    async def health(self, request: web.Request) -> web.Response:
+        del request
+        silent_s = self._clock.monotonic() - self._board.last_beat
+        if silent_s > _SILENT_S:
+            return web.Response(text=f"the supervisor stands still for {silent_s:.0f} s\n", status=503)
+        return web.Response(text="ok\n")
+
+    async def ready(self, request: web.Request) -> web.Response:
+        del request
+        reasons = self._reasons(await self._ask_all("/readyz"))
+        told = {"ready": False, "reasons": reasons} if reasons else {"ready": True}
+        return _json(told, status=503 if reasons else 200)
+
+    async def status(self, request: web.Request) -> web.Response:
+        del request
+        reasons = self._reasons(await self._ask_all("/readyz"))
+        parts: list[dict[str, Any]] = []
+        shares: list[dict[str, Any]] = []
+        told: dict[str, Any] = {}
+        for one, (pid, _, starts), text in await self._ask_all("/v1/status"):
+            part: dict[str, Any] = {"name": one.name, "kind": one.kind, "pid": pid or None}
+            part["restarts"] = max(0, starts - 1)
+            if text:
+                told = json.loads(text)
+                shares += told.get("shares", [])
+                part["status"] = told
+            parts.append(part)
+        summed = {
+            "version": __version__,
+            "kind": "supervisor",
+            "uptime_seconds": round(self._clock.monotonic() - self._started, 1),
+            "ready": not reasons,
+            "reasons": reasons,
+            "sinks": _by_sink(shares),
+            "processes": parts,
+        }
+        return _json(summed)
+
+    def _reasons(self, answers: "Sequence[_Answer]") -> list[str]:
+        """Why producers should not send here: of broker, edges and workers one each must be ready."""
+        reasons = []
+        for kind in ("broker", "edge", "worker"):
+            mine = [(one, found, text) for one, found, text in answers if one.kind == kind]
+            if kind == "broker":
+                good = any(found[1] for _, found, _ in mine)
+            else:
+                good = any('"ready": true' in text for _, _, text in mine)
+            if not good:
+                said = next((_first_reason(text) for _, _, text in mine if text), "it does not run")
+                reasons.append(f"{kind}: {said}")
+        return reasons
+
+    async def _ask_all(self, path: str) -> "list[_Answer]":
+        """Of each process what it answers; "": nothing."""
+        found = [(one, self._board.read(one.place)) for one in self._processes]
+        asked = [
+            self._ask(port, path) if one.kind != "broker" and port else _nothing()
+            for one, (_, port, _) in found
+        ]
+        texts = await asyncio.gather(*asked)
+        return [(one, place, text) for (one, place), text in zip(found, texts, strict=True)]
+
+    async def _ask(self, port: int, path: str) -> str:
+        try:
+            async with self._clock.timeout(_ASK_S):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                try:
+                    writer.write(f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n".encode())
+                    answer = b""
+                    while (more := await reader.read(64 * 1024)) and len(answer) < _MOST_BYTES:
+                        answer += more
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
+            return ""
+        return answer.partition(b"\r\n\r\n")[2].decode(errors="replace")
+
+
+_Answer = tuple[Process, tuple[int, int, int], str]
+
+
+async def _nothing() -> str:
+    return ""
+
+
+def _first_reason(text: str) -> str:
+    try:
+        return str(json.loads(text)["reasons"][0])
+    except (ValueError, LookupError, TypeError):
+        return "it does not answer"
+
+
+def _by_sink(shares: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The ledgers of all shares that have an owner now."""
+    ledgers: dict[str, dict[str, int]] = {}
+    for share in shares:
+        ledger = ledgers.setdefault(share["sink"], dict.fromkeys(("accepted", *OUTCOMES, "in_flight"), 0))
+        for name in ledger:
+            ledger[name] += share["ledger"].get(name, 0)
+    return [{"name": name, "ledger": ledgers[name]} for name in sorted(ledgers)]
+
+
+def _json(body: dict[str, Any], *, status: int = 200) -> web.Response:
+    text = json.dumps(body, indent=2, default=str) + "\n"
+    return web.Response(text=text, status=status, content_type="application/json")

@@ -1,0 +1,231 @@
+"""``ingestd run`` with spool.workers: a nats-server, edges, workers and the admin address, each a process.
+
+The supervisor has one thread and no event loop: it forks, waits for signals, and starts again what died. It
+shuts down in order: edges stop taking, workers finish what is on its way, then the server, then the admin
+address. When it is killed the kernel kills all others.
+"""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+from functools import partial
+from pathlib import Path
+
+from ingestd.app import early_signals
+from ingestd.app.cluster import overview
+from ingestd.app.cluster import spool as streams
+from ingestd.app.cluster.board import Board
+from ingestd.app.cluster.children import SIGNALS, Child, Children, fork
+from ingestd.app.cluster.local_server import LocalServer, directory_of, find_program, what_is_missing
+from ingestd.app.cluster.local_server import with_server as derive
+from ingestd.app.cluster.run import EXIT_SECOND_SIGNAL, serve_on_nats
+from ingestd.app.cluster.service import Handed
+from ingestd.app.service_parts import Load
+from ingestd.cluster.limits import check_edge, check_worker
+from ingestd.config import Settings, check_run
+from ingestd.core.address import parse_listen, write_listen
+from ingestd.core.clock import SystemClock
+from ingestd.core.errors import UserError
+from ingestd.httpd.listener import close_all, open_sockets
+from ingestd.telemetry import log
+from ingestd.telemetry.systemd import Systemd
+
+EXIT_GAVE_UP = 1
+_TURN_S = 0.5
+_QUICK_TURN_S = 0.02
+_SERVER_STARTS_S = 30.0
+_EDGES_END_S, _GRACE_S = 12.0, 5.0
+"""An edge waits twice for at most 5 s; beyond its own time each process has a little more."""
+
+
+def supervise(load: Load, settings: Settings) -> int:
+    """Until a signal; the exit code. Raises UserError for what could not even begin."""
+    if missing := what_is_missing(settings):
+        raise UserError(missing)
+    check_run(settings)
+    check_edge(settings)
+    check_worker(settings)
+    log.configure(settings.log.format, settings.log.level)
+    program = find_program()
+    assert program
+    server = LocalServer(directory_of(settings), program)
+    if (older := server.directory.parent / "state.db").exists():
+        _warn_of(older)
+    server.write_files()
+    admin = asyncio.run(open_sockets(*parse_listen(settings.admin.listen)))
+    ingest = asyncio.run(open_sockets(*parse_listen(settings.ingest.listen)))
+    return Supervisor(load, settings, server, ingest, admin).run()
+
+
+def _warn_of(file: Path) -> None:
+    log.warning(f"{file} is not read with spool.workers: what waits there is delivered without that setting")
+
+
+class Supervisor:
+    """``ingest``, ``admin``: sockets that listen."""
+
+    def __init__(
+        self,
+        load: Load,
+        settings: Settings,
+        server: LocalServer,
+        ingest: list[socket.socket],
+        admin: list[socket.socket],
+    ) -> None:
+        self._settings = settings
+        self._server = server
+        self._ingest, self._admin = ingest, admin
+        self._clock = SystemClock()
+        self._systemd = Systemd()
+        os.environ.pop("NOTIFY_SOCKET", None)  # children say nothing to systemd
+        count = settings.spool.workers
+        self._board = Board(2 + 2 * count)
+        self._children = children = Children(self._board, self._clock)
+        self._broker = children.add("nats-server", "broker", server.execute)
+        inner = derive(settings, server.port, server.token)
+        admin_inside = settings.admin.model_copy(update={"listen": "127.0.0.1:0"})
+        inner = inner.model_copy(update={"admin": admin_inside})
+        self._init = partial(_init, inner)
+        for kind in ("edge", "worker"):
+            for number in range(1, count + 1):
+                place = len(children.all)
+                handed = Handed(ingest if kind == "edge" else (), partial(self._board.opened, place))
+                work = partial(
+                    serve_on_nats, load, inner, edge=kind == "edge", worker=kind == "worker", handed=handed
+                )
+                children.add(f"{kind}-{number}", kind, work)
+        shown = [overview.Process(child.name, child.kind, child.place) for child in children.all]
+        children.add("admin", "admin", partial(overview.serve, admin, self._board, shown))
+        self._ready = False
+
+    def run(self) -> int:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        early_signals.give_back_interrupt()
+        gc.collect()
+        gc.freeze()  # a collection in a child would copy what it shares with the others
+        started = self._clock.monotonic()
+        self._board.beat(started)
+        try:
+            code = self._start()
+            while code is None:
+                code = self._turn(started)
+            return code
+        finally:
+            self._children.tell(signal.SIGKILL, "edge", "worker", "broker", "admin")
+
+    def _start(self) -> int | None:
+        """The server, the streams, then all others. An exit code: it failed, or a signal came."""
+        children = self._children
+        children.start(children.of("admin")[0])
+        children.start(self._broker)
+        end = self._clock.monotonic() + _SERVER_STARTS_S
+        while not self._server.answers():
+            children.reap()
+            if not self._broker.pid or self._clock.monotonic() > end:
+                raise UserError(
+                    f"nats-server does not start: {self._server.last_words() or 'it says nothing'}"
+                )
+            if self._signal(_QUICK_TURN_S):
+                return self._drain("signal")
+        self._board.opened(self._broker.place, self._server.port)
+        _, status = os.waitpid(fork(self._init), 0)
+        if code := os.waitstatus_to_exitcode(status):
+            return abs(code)
+        for child in children.of("edge", "worker"):
+            children.start(child)
+        return None
+
+    def _turn(self, started: float) -> int | None:
+        children = self._children
+        number = self._signal(_TURN_S if self._ready else _QUICK_TURN_S)
+        now = self._clock.monotonic()
+        self._board.beat(now)
+        self._systemd.alive()
+        log.flush()
+        if number == signal.SIGHUP:
+            log.warning("with spool.kind = 'nats' the configuration is read at the start only: restart it")
+        elif number:
+            return self._drain(number.name)
+        children.reap()
+        if children.given_up or (not self._ready and children.last_code == UserError.exit_code):
+            name = children.given_up.name if children.given_up else "a process"
+            log.error("ends, since one of its processes cannot stay alive", process=name)
+            self._drain("given up")
+            return children.last_code if children.last_code > 0 else EXIT_GAVE_UP
+        children.start_due()
+        if self._broker.pid and not children.is_open(self._broker) and self._server.answers():
+            self._board.opened(self._broker.place, self._server.port)
+        if not self._ready and all(any(map(children.is_open, children.of(k))) for k in ("edge", "worker")):
+            self._ready = True
+            self._say_ready(now - started)
+        return None
+
+    def _say_ready(self, took_s: float) -> None:
+        shown = {
+            name: write_listen(parse_listen(listen)[0], sockets[0].getsockname()[1])
+            for name, listen, sockets in (
+                ("ingest", self._settings.ingest.listen, self._ingest),
+                ("admin", self._settings.admin.listen, self._admin),
+            )
+        }
+        count = self._settings.spool.workers
+        log.info("ready", edges=count, workers=count, seconds=round(took_s, 2), **shown)
+        self._systemd.ready()
+        self._systemd.status(f"{count} edges and {count} workers")
+
+    def _drain(self, why: str) -> int:
+        """In order, each in its time; a second signal ends all at once."""
+        timeout_s = self._settings.delivery.shutdown_timeout
+        self._systemd.stopping()
+        log.info("shutting down all processes", signal=why, timeout_seconds=timeout_s)
+        close_all(self._ingest)
+        for kind, most_s in (
+            ("edge", min(_EDGES_END_S, 2 * timeout_s + 1.0)),
+            ("worker", timeout_s + _GRACE_S),
+            ("broker", _GRACE_S),
+            ("admin", _GRACE_S),
+        ):
+            if not self._end(kind, most_s):
+                log.warning("forced shutdown, acknowledged events are in the spool")
+                return EXIT_SECOND_SIGNAL
+        log.info("all processes stopped")
+        return 0
+
+    def _end(self, kind: str, most_s: float) -> bool:
+        """False: there was another signal."""
+        children = self._children
+        children.tell(signal.SIGTERM, kind)
+        end = self._clock.monotonic() + most_s
+        while children.alive(kind):
+            number = self._signal(_TURN_S)
+            if number not in (None, signal.SIGHUP):
+                return False
+            now = self._clock.monotonic()
+            self._board.beat(now)
+            children.reap()
+            children.start_due()
+            if now > end:
+                _tell_late(children.alive(kind))
+                children.tell(signal.SIGKILL, kind)
+                end = now + _GRACE_S
+        return True
+
+    def _signal(self, timeout_s: float) -> signal.Signals | None:
+        """One that came within this time and is not that of a child."""
+        info = signal.sigtimedwait(SIGNALS, timeout_s)
+        if info is None or info.si_signo == signal.SIGCHLD:
+            return None
+        return signal.Signals(info.si_signo)
+
+
+def _tell_late(late: list[Child]) -> None:
+    names = ", ".join(child.name for child in late)
+    log.warning("a process did not end in its time and is killed; what it had is in the spool", process=names)
+
+
+def _init(settings: Settings) -> int:
+    if streams.init(settings):
+        log.info("streams of the spool made", spool=settings.spool.name)
+    return 0
