@@ -5,10 +5,9 @@ at once and share its memory.
 """
 
 import ctypes
+import logging
 import os
 import signal
-import sys
-import traceback
 from collections.abc import Callable
 
 import msgspec
@@ -17,6 +16,8 @@ from ingestd.app.cluster.board import Board
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.telemetry import log
+
+logger = logging.getLogger(__name__)
 
 SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
 """Blocked in the supervisor, which waits for them; open in a child."""
@@ -85,6 +86,12 @@ class Children:
             if not child.pid and not child.leaving and child.starts and now >= child.due_s:
                 self.start(child)
 
+    def soonest_s(self, most_s: float) -> float:
+        """Until the next one is started again; at most so long."""
+        now = self._clock.monotonic()
+        due = [one.due_s - now for one in self.all if one.starts and not one.pid and not one.leaving]
+        return max(0.0, min([most_s, *due]))
+
     def reap(self) -> None:
         """Note who has ended, and when it is started again."""
         while True:
@@ -124,8 +131,6 @@ class Children:
 def fork(work: Callable[[], int]) -> int:
     """A child that does ``work``, exits with its number, and is killed when this process ends. Its id."""
     parent = os.getpid()
-    sys.stdout.flush()
-    sys.stderr.flush()
     pid = os.fork()
     if pid:
         return pid
@@ -139,9 +144,8 @@ def fork(work: Callable[[], int]) -> int:
         log.error(str(error))
         code = error.exit_code
     except BaseException:  # nothing may get back into the code of the supervisor
-        traceback.print_exc()
+        logger.exception("a process failed")
     finally:
-        sys.stderr.flush()
         os._exit(code)
 
 

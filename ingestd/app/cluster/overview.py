@@ -27,7 +27,7 @@ _SILENT_S = 15.0
 _MOST_BYTES = 16 * 1024**2
 
 
-class Process(msgspec.Struct, frozen=True):
+class ShownProcess(msgspec.Struct, frozen=True):
     """``place``: on the board."""
 
     name: str
@@ -35,12 +35,12 @@ class Process(msgspec.Struct, frozen=True):
     place: int
 
 
-def serve(sockets: Sequence[socket.socket], board: Board, processes: Sequence[Process]) -> int:
+def serve(sockets: Sequence[socket.socket], board: Board, processes: Sequence[ShownProcess]) -> int:
     """Until SIGTERM; the exit code."""
 
     async def session() -> int:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async with open_overview(sockets, Overview(board, processes, SystemClock())):
+            async with open_overview(sockets, MachineOverview(board, processes, SystemClock())):
                 async for _ in signals:
                     break
         return 0
@@ -49,7 +49,7 @@ def serve(sockets: Sequence[socket.socket], board: Board, processes: Sequence[Pr
 
 
 @asynccontextmanager
-async def open_overview(sockets: Sequence[socket.socket], overview: "Overview") -> AsyncIterator[None]:
+async def open_overview(sockets: Sequence[socket.socket], overview: "MachineOverview") -> AsyncIterator[None]:
     routes = [
         web.get("/metrics", overview.metrics),
         web.get("/healthz", overview.health),
@@ -60,8 +60,8 @@ async def open_overview(sockets: Sequence[socket.socket], overview: "Overview") 
         yield
 
 
-class Overview:
-    def __init__(self, board: Board, processes: Sequence[Process], clock: Clock) -> None:
+class MachineOverview:
+    def __init__(self, board: Board, processes: Sequence[ShownProcess], clock: Clock) -> None:
         self._board = board
         self._processes = processes
         self._clock = clock
@@ -154,7 +154,7 @@ class Overview:
         return answer.partition(b"\r\n\r\n")[2].decode(errors="replace")
 
 
-_Answer = tuple[Process, tuple[int, int, int], str]
+_Answer = tuple[ShownProcess, tuple[int, int, int], str]
 
 
 async def _nothing() -> str:

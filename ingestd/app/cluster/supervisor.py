@@ -96,7 +96,7 @@ class Supervisor:
                     serve_on_nats, load, inner, edge=kind == "edge", worker=kind == "worker", handed=handed
                 )
                 children.add(f"{kind}-{number}", kind, work)
-        shown = [overview.Process(child.name, child.kind, child.place) for child in children.all]
+        shown = [overview.ShownProcess(child.name, child.kind, child.place) for child in children.all]
         children.add("admin", "admin", partial(overview.serve, admin, self._board, shown))
         self._ready = False
 
@@ -114,6 +114,7 @@ class Supervisor:
             return code
         finally:
             self._children.tell(signal.SIGKILL, "edge", "worker", "broker", "admin")
+            close_all([*self._ingest, *self._admin])
 
     def _start(self) -> int | None:
         """The server, the streams, then all others. An exit code: it failed, or a signal came."""
@@ -139,7 +140,8 @@ class Supervisor:
 
     def _turn(self, started: float) -> int | None:
         children = self._children
-        number = self._signal(_TURN_S if self._ready else _QUICK_TURN_S)
+        wait_s = children.soonest_s(_TURN_S if self._ready else _QUICK_TURN_S)
+        number = self._signal(wait_s)
         now = self._clock.monotonic()
         self._board.beat(now)
         self._systemd.alive()

@@ -1,0 +1,140 @@
+"""spool.workers: one command, with a server, edges and workers as its children; each of them is killed."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingestd.app.cluster.local_server import find_program
+from tests.machine import patience
+from tests.process.cli.run_support import Serving, post, starting
+from tests.process.cli.support import Place
+from tests.process.cluster.support import AnyEdge, ClusterProducer
+from tests.process.cluster.test_cluster import StrictApi, settled, until
+from tests.process.soak.events import GROUP, Maker
+from tests.receiver import Receiver
+from tests.warm import warm
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(patience(180))]
+
+pytest.importorskip("nats", reason="the extra nats is not installed")
+
+
+class OneMachine:
+    """As ``Cluster``, of which it has what ``settled`` asks."""
+
+    def __init__(self, directory: Path, api: Receiver) -> None:
+        self.directory = directory
+        self.config = directory / "ingestd.toml"
+        self.config.write_text(
+            f'[spool]\nkind = "nats"\nworkers = 2\nmax_bytes = "64MiB"\n[state]\ndir = "{directory}/state"\n'
+            f'[delivery]\norder_by = "{GROUP}"\n[batch]\nmax_age = "20ms"\n'
+            f'[sinks.one]\ntype = "ingest_api"\nurl = "{api.url}/one/api/v2/events/ingest"\n'
+            'auth = { type = "none" }\n'
+        )
+
+    @asynccontextmanager
+    async def start(self) -> AsyncIterator[Serving]:
+        words = ["run", "--config", self.config, "--listen", "127.0.0.1:0"]
+        words += ["--admin-listen", "127.0.0.1:0", "--log-format", "json"]
+        path = str(Path(find_program() or "").parent)
+        async with starting(Place(self.directory), words, env={"PATH": path}) as serving:
+            line = await serving.said("ready")
+            serving.admin_port, serving.ingest_port = (
+                int(line[name].rpartition(":")[2]) for name in ("admin", "ingest")
+            )
+            yield serving
+
+    async def json(self, *words: str) -> Any:
+        process = await warm().start([*words, "--config", str(self.config), "--json"], env={"PATH": ""})
+        out, err = await process.communicate()
+        assert process.returncode == 0, (words, out, err)
+        return json.loads(out)
+
+
+async def pids(serving: Serving) -> dict[str, int]:
+    return {one["name"]: one["pid"] for one in (await serving.status())["processes"]}
+
+
+def is_gone(pid: int) -> bool:
+    """Or waits for somebody to ask how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def all_well_again(serving: Serving, name: str, producer: ClusterProducer) -> Any:
+    """The process was started again, everything is ready, and a producer was answered since."""
+    before = producer.answers
+
+    async def is_so() -> bool:
+        told = await serving.status()
+        one = next(one for one in told["processes"] if one["name"] == name)
+        others = [one.get("status", {"ready": True})["ready"] for one in told["processes"]]
+        return bool(one["pid"] and one["restarts"] == 1 and told["ready"] and all(others)) and (
+            producer.answers > before + 3
+        )
+
+    return is_so
+
+
+async def test_whatever_of_one_machine_is_killed_comes_again_and_nothing_is_lost_or_doubled(
+    tmp_path: Path,
+) -> None:
+    async with StrictApi() as api:
+        machine = OneMachine(tmp_path, api)
+        async with machine.start() as serving:
+            edges, stop = AnyEdge(random.Random(1)), asyncio.Event()
+            edges.ports["both"] = serving.ingest_port
+            producers = [ClusterProducer(f"p{n}", random.Random(n), ill=0.0) for n in range(2)]
+            tasks = [asyncio.create_task(one.work(edges, stop)) for one in producers]
+            for name in ("edge-1", "worker-1", "nats-server"):
+                os.kill((await pids(serving))[name], signal.SIGKILL)
+                await until(all_well_again(serving, name, producers[0]))
+            stop.set()
+            await asyncio.gather(*tasks)
+            sink = await settled(machine)  # type: ignore[arg-type]
+            given = [event for producer in producers for event in producer.acknowledged]
+            assert [problem for producer in producers for problem in producer.problems] == []
+            assert sorted(api.taken) == sorted(given)
+            assert all(len(bodies) == 1 for bodies in api.bodies.values())
+            assert sink["delivered"] == len(given)
+            values = await serving.metrics()
+            shared = [v for (name, _), v in values.items() if name == "ingestd_share_in_flight_events"]
+            delivered = [
+                v
+                for (name, labels), v in values.items()
+                if name == "ingestd_share_events_total" and ("outcome", "delivered") in labels
+            ]
+            assert (len(shared), len(delivered)) == (4, 4)
+            assert sum(delivered) == len(given)
+            assert values["ingestd_ready", frozenset()] == 1
+
+            api.gate.clear()
+            late = Maker("late", random.Random(3), ill=0.0).many(50, pad=0)
+            count = len(api.came)
+            assert (await post(serving.ingest_port, late)).status == 202
+            await until(lambda: len(api.came) > count)
+            children = [*(await pids(serving)).values()]
+            serving.send(signal.SIGTERM)
+            await serving.said("shutting down all processes")
+            api.gate.set()
+            assert (await serving.finish()).code == 0
+            assert sorted(api.taken) == sorted([*given, *late])
+            assert [pid for pid in children if not is_gone(pid)] == []
+
+        async with machine.start() as serving:  # the spool is there, and the streams
+            children = [*(await pids(serving)).values()]
+            assert len(children) == 5
+            await serving.kill()
+            await until(lambda: all(map(is_gone, children)))
+        async with machine.start() as serving:
+            await serving.stop()
