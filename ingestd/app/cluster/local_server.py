@@ -77,7 +77,7 @@ def with_server(settings: Settings, port: int, token: str) -> Settings:
 class LocalServer:
     """``directory``: its own, which one supervisor has at a time. Raises UserError."""
 
-    def __init__(self, directory: Path, program: str) -> None:
+    def __init__(self, directory: Path, program: str, *, tries: int = _TRIES) -> None:
         self.directory = directory
         self.port = _free_port()
         self.token = secrets.token_urlsafe(32)
@@ -89,7 +89,7 @@ class LocalServer:
             self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise UserError(f"cannot use {directory}: {error.strerror}") from None
-        if not any(self._take_lock() for _ in range(_TRIES)):
+        if not any(self._take_lock() for _ in range(tries)):
             os.close(self._lock)
             raise UserError(f"{directory} is in use by another `ingestd run`: stop that first")
         os.set_inheritable(self._lock, True)  # as long as the server lives nobody else may write there
@@ -126,6 +126,10 @@ class LocalServer:
         for number in range(3):
             os.dup2(nothing, number)
         os.execv(self._program, [self._program, "-c", str(self._configuration)])  # noqa: S606 - found above
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        os.close(self._lock)
 
     def answers(self) -> bool:
         try:

@@ -115,6 +115,7 @@ class Supervisor:
         finally:
             self._children.tell(signal.SIGKILL, "edge", "worker", "broker", "admin")
             close_all([*self._ingest, *self._admin])
+            self._server.close()
 
     def _start(self) -> int | None:
         """The server, the streams, then all others. An exit code: it failed, or a signal came."""

