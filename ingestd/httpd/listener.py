@@ -29,8 +29,10 @@ _NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 _PASSING = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ETIMEDOUT, errno.ENETDOWN})
 
 
-async def open_sockets(host: str, port: int) -> list[socket.socket]:
-    """Listen on every address that ``host`` stands for; port 0: any, the same on all. Raises UserError."""
+async def open_sockets(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
+    """Listen on every address that ``host`` stands for; port 0: any, the same on all. ``shared``: other
+    processes of this user that say so listen there as well; each gets a part of the connections. Raises
+    UserError."""
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -40,7 +42,7 @@ async def open_sockets(host: str, port: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     for family, _, _, _, address in dict.fromkeys(found):
         try:
-            sockets.append(_listen(family, (address[0], port, *address[2:])))
+            sockets.append(_listen(family, (address[0], port, *address[2:]), shared=shared))
         except OSError as error:
             if family == socket.AF_INET6 and len(found) > 1 and error.errno in _NO_IPV6:
                 continue  # localhost is ::1 as well, also where there is no IPv6
@@ -51,9 +53,11 @@ async def open_sockets(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def _listen(family: int, address: tuple[str | int, ...]) -> socket.socket:
+def _listen(family: int, address: tuple[str | int, ...], *, shared: bool) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
+        if shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

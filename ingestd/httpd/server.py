@@ -6,7 +6,7 @@ Started by the service with an Application (``endpoint.py``) behind it.
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
@@ -168,14 +168,14 @@ async def serve(
     *,
     certificates: Certificates | None = None,
     refused: Refused = nobody_asks,
-    sockets: Sequence[socket.socket] = (),
+    shared: bool = False,
 ) -> AsyncIterator[Server]:
     """Serve until left; what is still connected then is cut, so ``drain`` first. ``refused`` is called with
-    what cannot be a request. ``sockets``: those that listen already, for several processes on one address.
+    what cannot be a request; ``shared``: other processes listen there, too.
 
     Raises UserError when it cannot listen there.
     """
-    sockets = [*sockets] or await open_sockets(host, port)
+    sockets = await open_sockets(host, port, shared=shared)
     server = Server(ServerState(application, limits, refused), certificates=certificates)
     server.listen(sockets)
     sweeper = asyncio.create_task(server.sweep(), name="sweep of the ingest connections")

@@ -132,7 +132,7 @@ class MachineOverview:
         """Of each process what it answers; "": nothing."""
         found = [(one, self._board.read(one.place)) for one in self._processes]
         asked = [
-            self._ask(port, path) if one.kind != "broker" and port else _nothing()
+            self._ask(port, path) if one.kind in ("edge", "worker") and port else _nothing()
             for one, (_, port, _) in found
         ]
         texts = await asyncio.gather(*asked)

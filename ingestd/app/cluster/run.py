@@ -157,7 +157,7 @@ async def _open_edge(service: ClusterService, stack: AsyncExitStack) -> None:
             limits(settings.ingest),
             *parse_listen(settings.ingest.listen),
             certificates=service.certificates,
-            sockets=service.handed.sockets if service.handed else (),
+            shared=service.handed is not None,
         )
     )
     service.own_metrics.producers.configure(settings.ingest.producers)

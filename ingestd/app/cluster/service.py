@@ -3,7 +3,7 @@
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from functools import partial
 from signal import Signals
@@ -34,10 +34,9 @@ from ingestd.telemetry.watchdog import Watchdog
 
 
 class Handed(msgspec.Struct, frozen=True):
-    """By the supervisor of several processes on one machine. ``sockets``: that listen for producers;
+    """By the supervisor of several processes on one machine, which share the address for producers.
     ``opened`` is called with the port of the admin address when all is open."""
 
-    sockets: Sequence[socket.socket]
     opened: Callable[[int], None]
 
 

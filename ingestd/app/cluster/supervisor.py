@@ -55,8 +55,21 @@ def supervise(load: Load, settings: Settings) -> int:
         _warn_of(older)
     server.write_files()
     admin = asyncio.run(open_sockets(*parse_listen(settings.admin.listen)))
-    ingest = asyncio.run(open_sockets(*parse_listen(settings.ingest.listen)))
+    ingest = [_hold(one) for one in asyncio.run(open_sockets(*parse_listen(settings.ingest.listen)))]
     return Supervisor(load, settings, server, ingest, admin).run()
+
+
+def _hold(alone: socket.socket) -> socket.socket:
+    """The address of a socket that has it alone, for edges that will share it: bound, and not listening."""
+    held = socket.socket(alone.family, socket.SOCK_STREAM)
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        held.setsockopt(socket.SOL_SOCKET, option, 1)
+    if alone.family == socket.AF_INET6:
+        held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    address = alone.getsockname()
+    alone.close()
+    held.bind(address)
+    return held
 
 
 def _warn_of(file: Path) -> None:
@@ -64,7 +77,7 @@ def _warn_of(file: Path) -> None:
 
 
 class Supervisor:
-    """``ingest``, ``admin``: sockets that listen."""
+    """``ingest``: sockets that hold the address of the edges; ``admin``: that listen."""
 
     def __init__(
         self,
@@ -86,17 +99,20 @@ class Supervisor:
         self._broker = children.add("nats-server", "broker", server.execute)
         inner = derive(settings, server.port, server.token)
         admin_inside = settings.admin.model_copy(update={"listen": "127.0.0.1:0"})
-        inner = inner.model_copy(update={"admin": admin_inside})
+        host, _ = parse_listen(settings.ingest.listen)
+        shared = settings.ingest.model_copy(update={"listen": write_listen(host, ingest[0].getsockname()[1])})
+        inner = inner.model_copy(update={"admin": admin_inside, "ingest": shared})
         self._init = partial(_init, inner)
         for kind in ("edge", "worker"):
             for number in range(1, count + 1):
                 place = len(children.all)
-                handed = Handed(ingest if kind == "edge" else (), partial(self._board.opened, place))
+                handed = Handed(partial(self._board.opened, place))
                 work = partial(
                     serve_on_nats, load, inner, edge=kind == "edge", worker=kind == "worker", handed=handed
                 )
                 children.add(f"{kind}-{number}", kind, work)
         shown = [overview.ShownProcess(child.name, child.kind, child.place) for child in children.all]
+        shown.append(overview.ShownProcess("admin", "admin", len(shown)))
         children.add("admin", "admin", partial(overview.serve, admin, self._board, shown))
         self._ready = False
 
