@@ -14,8 +14,8 @@ from uuid import UUID
 import msgspec
 import pyarrow as pa
 
-from ingestd.core.text import printable
-from ingestd.sources.files.columns import BadCell, Unusable
+from ingestd.core.text import cut
+from ingestd.sources.files.columns import MOST_LEVELS, BadCell, Unusable
 
 Values = Callable[[Any], list[Any]]
 """Of an array: a value each, None where there is none, a ``BadCell`` where JSON has none."""
@@ -27,22 +27,24 @@ _DAY_S = 86_400
 _types = pa.types
 
 
-def values_of(kind: Any, name: str) -> Values:
+def values_of(kind: Any, name: str, level: int = 0) -> Values:
     """For columns of this type. Raises Unusable, with ``name``."""
+    if level > MOST_LEVELS:
+        raise Unusable(f"its column {cut(name, 60)!r} is nested deeper than {MOST_LEVELS}")
     if isinstance(kind, pa.BaseExtensionType):
         is_uuid = kind.extension_name == "arrow.uuid"
-        inside = _uuids if is_uuid else values_of(kind.storage_type, name)
+        inside = _uuids if is_uuid else values_of(kind.storage_type, name, level + 1)
         return lambda array: inside(array.storage)
     if _types.is_dictionary(kind):
-        decoded = values_of(kind.value_type, name)
+        decoded = values_of(kind.value_type, name, level + 1)
         return lambda array: decoded(array.dictionary_decode())
     if _types.is_nested(kind):
-        return _nested(kind, name)
+        return _nested(kind, name, level + 1)
     if found := _plain(kind):
         return found
     binary = "binary" in str(kind)
     hint = ", which JSON has not: leave it out, or store it as text" if binary else ", which is not read"
-    raise Unusable(f"its column {printable(name)!r} is of the type {kind}{hint}")
+    raise Unusable(f"its column {cut(name, 100)!r} is of the type {kind}{hint}")
 
 
 def _plain(kind: Any) -> Values | None:
@@ -132,24 +134,24 @@ def _times(array: Any, digits: int, offset: str) -> list[Any]:
 # --- lists, structs and maps ---
 
 
-def _nested(kind: Any, name: str) -> Values:
+def _nested(kind: Any, name: str, level: int) -> Values:
     if _types.is_struct(kind):
-        inside = [(field.name, values_of(field.type, f"{name}.{field.name}")) for field in kind]
+        inside = [(field.name, values_of(field.type, f"{name}.{field.name}", level)) for field in kind]
         return lambda array: _objects(array, inside)
     if _types.is_map(kind):
         if not (_types.is_string(kind.key_type) or _types.is_large_string(kind.key_type)):
             raise Unusable(
-                f"its column {printable(name)!r} is a map with keys of the type {kind.key_type}: the names in"
+                f"its column {cut(name, 100)!r} is a map with keys of the type {kind.key_type}: the names in"
                 " an object of JSON are text"
             )
         pairs = pa.list_(pa.struct([kind.key_field, kind.item_field]))
-        entries = values_of(kind.item_type, name)
+        entries = values_of(kind.item_type, name, level)
         return lambda array: _maps(array.cast(pairs), entries)
     if _types.is_list(kind) or _types.is_large_list(kind) or _types.is_fixed_size_list(kind):
-        elements = values_of(kind.value_type, name)
+        elements = values_of(kind.value_type, name, level)
         as_list = pa.list_(kind.value_type) if _types.is_fixed_size_list(kind) else kind
         return lambda array: _lists(array.cast(as_list), elements)
-    raise Unusable(f"its column {printable(name)!r} is of the type {kind}, which is not read")
+    raise Unusable(f"its column {cut(name, 100)!r} is of the type {kind}, which is not read")
 
 
 def _bad_among(values: Sequence[Any]) -> BadCell | None:

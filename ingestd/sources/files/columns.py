@@ -9,12 +9,17 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ingestd.core.regex import regex
-from ingestd.core.text import printable
+from ingestd.core.text import cut
 from ingestd.schemas.column_types import Types, TypesAt
 from ingestd.schemas.grammar import find_fault
 
 _NUMBER = regex(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?")
 _WORDS = {"boolean": ("true", "false"), "null": ("null",)}
+
+MOST_LEVELS = 64
+"""Of objects and lists, one within the other."""
+
+_SHOWN = 100  # characters of a name
 
 encode = msgspec.json.Encoder().encode
 
@@ -54,7 +59,7 @@ class Columns:
             if typed and isinstance(cell, str):
                 cell = typed(cell)
             elif isinstance(cell, BadCell):
-                why = why or f"column {printable('.'.join((*above, name)))}: {cell.why}"
+                why = why or f"column {cut('.'.join((*above, name)), _SHOWN)}: {cell.why}"
                 cell = cell.shown
             inside = row
             for part in above:
@@ -68,14 +73,16 @@ class Columns:
             try:
                 encode(cell)
             except UnicodeEncodeError:
-                return printable(name)
+                return cut(name, _SHOWN)
         return ""
 
     def _check(self) -> None:
         seen: set[tuple[str, ...]] = set()
-        objects = {path[:end] for path in self._paths for end in range(1, len(path))}
+        objects = {path[:end] for path in self._paths for end in range(1, min(len(path), MOST_LEVELS))}
         for number, path in enumerate(self._paths, 1):
-            name = printable(".".join(path))
+            name = cut(".".join(path), _SHOWN)
+            if len(path) > MOST_LEVELS:
+                raise Unusable(f"the name of its column {number} has more than {MOST_LEVELS} parts")
             if not all(path):
                 raise Unusable(f"its column {number} has no name, or an empty part in it: {name!r}")
             if not "".join(path).isprintable():  # no control characters, and no bytes that are not UTF-8

@@ -161,6 +161,7 @@ def test_a_row_over_the_limit_costs_itself_and_its_quotes_are_followed() -> None
         (b"a,a\n", "two of its columns are named 'a'"),
         (b"a,,b\n", "its column 2 has no name"),
         (b"a..b,c\n", "its column 1 has no name, or an empty part"),
+        (b"a" + b".a" * 64 + b",b\n", "the name of its column 1 has more than 64 parts"),
         (b"a.b,a\n", "its column 'a' is a value, and an object"),
         (b"a,b\rc,d\r", "a carriage return stands in a cell without quotes"),
         (b"a,\xf6\n", "the name of its column 2 is not text"),

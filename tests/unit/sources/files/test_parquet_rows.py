@@ -2,6 +2,7 @@
 
 from datetime import date, time, timedelta
 from decimal import Decimal
+from functools import reduce
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,6 +21,7 @@ from tests.unit.sources.files.memory import events_of, outline, regions_of
 
 WHEN = 1_767_261_600  # 2026-01-01T10:00:00Z
 MAP = pa.map_(pa.string(), pa.float32())
+DEEP = reduce(lambda kind, _: pa.struct([("a", kind)]), range(70), pa.int8())
 STRUCT = pa.struct([("at", pa.timestamp("s", "UTC")), ("n", pa.float64())])
 
 
@@ -97,6 +99,7 @@ def test_a_value_that_json_has_not_costs_its_row(kind: Any, value: object, why: 
         ({"v": pa.array([timedelta(1)])}, "its column 'v' is of the type duration[us], which is not read"),
         ({"v": pa.array([[(1, "x")]], pa.map_(pa.int8(), pa.string()))}, "a map with keys of the type int8"),
         ({"v": pa.array([1]), "v.x": pa.array([1])}, "its column 'v' is a value, and an object"),
+        ({"v": pa.array([None], DEEP)}, "is nested deeper than 64"),
         ({}, "it has no columns"),
     ],
 )
