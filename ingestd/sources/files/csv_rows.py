@@ -119,6 +119,7 @@ class CsvRows:
         left = start - self._at - gone
         self._data = b"" if stream else self._data[gone:]
         self._ended = False
+        self._tail = b""
         self._stream = stream or self._stream
         self._at, self._line = start, line
         return left

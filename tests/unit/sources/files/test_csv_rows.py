@@ -81,6 +81,7 @@ def test_rows_are_those_of_the_csv_module_and_are_cut_the_same_from_any_region_o
         for at, region in enumerate(regions):
             again = regions_of(opened(data, sizes, start=region.start, line=region.line, chunk=chunk))[0]
             assert outline(again) == outline(regions[at:])
+            assert all(data[: one.end].endswith(one.tail) for one in again)
 
 
 @each(
