@@ -19,7 +19,9 @@ MAX_HEAD_LINE_BYTES = 128 * 1024
 """Policies and cookies of gateways come near to 64 KiB in one line."""
 
 _MAX_HEAD_BYTES = 132 * 1024
-_FRAMING = 8  # times as many bytes as are kept may come, of chunks of a byte each
+_FRAMING = 8
+"""Times as many bytes may come as are a body's, of chunks of a byte each. No more: what a parser has of a
+line without an end is copied with each piece that comes."""
 _BESIDE_HEAD = 16 * 1024
 _PIECE = 128 * 1024
 """A long body is written by pieces of this length. TLS takes all that it is given, and says only of what
@@ -177,7 +179,7 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self.reusable = False
             self._break(bad_head(str(error)))
-        if self._received > _FRAMING * self._limit + _MAX_HEAD_BYTES:
+        if self._received > _FRAMING * (self._size if self.has_head else self._limit) + _MAX_HEAD_BYTES:
             self._break(bad_head())
 
     # --- for the parser ---
@@ -198,7 +200,7 @@ class ClientConnection(asyncio.Protocol):
         self.status = self._parser.get_status_code()
         if 100 <= self.status < 200 and self.status != 101:
             return  # not the answer yet
-        self.has_head = True
+        self.has_head, self._received = True, 0
         for name, value in self.headers:
             low = name.lower()
             if low.startswith(b"content-length") or (  # a blank may follow
@@ -243,8 +245,10 @@ class ClientConnection(asyncio.Protocol):
     def _whole_head(self, data: bytes) -> bytes:
         """All that has come, once the answer's head is whole or is none; before that nothing. Heads that come
         before it (100, 103) are left out."""
-        if not self._head and b"\r\n\r\n" in data and not _INTERIM.match(data):
-            return one_length(data)
+        if not self._head:
+            data = data.lstrip(b"\r\n")  # RFC 9112 2.2, of requests
+            if b"\r\n\r\n" in data and not _INTERIM.match(data):
+                return one_length(data)
         seen = max(0, len(self._head) - 2)
         self._head += data
         while end := _HEAD_END.search(self._head, seen):

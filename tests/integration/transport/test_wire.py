@@ -7,7 +7,7 @@ import asyncio
 import random
 import socket
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -94,19 +94,19 @@ class Wire:
         return self.ended
 
 
-def answered(*pieces: bytes, end: bool = True) -> ClientConnection:
-    """What became of a request: ``pieces`` came one by one, then the ``end`` of the connection."""
+def answered(pieces: Iterable[bytes], *, limit: int = 1000) -> ClientConnection:
+    """What became of a request: ``pieces`` come one by one, until it or they have ended the connection."""
     way = Way("http", "a.test", 80, None)
     wire, connection = Wire(), ClientConnection(SystemClock(), way=way, generation=1, retire_at=1e9)
     connection.connection_made(cast("asyncio.Transport", wire))
-    done = connection.send(b"", b"", limit=1000, idle_s=None)
+    done = connection.send(b"", b"", limit=limit, idle_s=None)
     for piece in pieces:
-        if not wire.ended:
-            connection.data_received(piece)
+        connection.data_received(piece)
+        if wire.ended:
+            break
     reusable = connection.reusable and not wire.ended
-    if end:
-        connection.connection_lost(None)
-        assert done.done()
+    connection.connection_lost(None)
+    assert done.done()
     connection.reusable = reusable
     return connection
 
@@ -152,7 +152,7 @@ EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 async def test_odd_answers_are_read_as_they_are_meant(
     data: bytes, body: bytes, truncated: bool, reusable: bool, pieces: bool
 ) -> None:
-    got = answered(*([bytes([byte]) for byte in data] if pieces else [data]))
+    got = answered([bytes([byte]) for byte in data] if pieces else [data])
     assert got.error is None
     assert (got.status, got.body[-2:], got.truncated, got.reusable) == (200, body, truncated, reusable)
 
@@ -170,10 +170,8 @@ def test_whatever_comes_and_however_it_is_split_there_is_an_end() -> None:
         rng = random.Random(seed)
         data = HEAD * rng.randrange(2) + b"".join(rng.choices(words, k=rng.randint(1, 12)))
         cuts = sorted(rng.choices(range(len(data) + 1), k=rng.choice((1, 2, 5, len(data)))))
-        at_once, split = (
-            answered(data),
-            answered(*(data[a:b] for a, b in pairwise([0, *cuts, len(data)]) if a < b)),
-        )
+        at_once = answered([data])
+        split = answered(data[a:b] for a, b in pairwise([0, *cuts, len(data)]) if a < b)
         assert told(at_once)[0] == told(split)[0], data
         if at_once.reusable and (end := data.find(b"Content-Length: ")) >= 0:
             assert len(data.strip()) >= end
@@ -185,8 +183,25 @@ def test_whatever_comes_and_however_it_is_split_there_is_an_end() -> None:
     assert 50 < asyncio.run(all_of_them()) < 1450
 
 
+@each(
+    "begin",
+    [
+        b"\r\n" + HEAD + b"X: ",
+        EARLY + HEAD + b"X: ",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX: ",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n5;",
+    ],
+)
+async def test_a_line_without_an_end_is_not_listened_to_for_long(begin: bytes) -> None:
+    """A parser copies all of it with each piece."""
+    left = iter([begin, *([b"y" * 1000] * 1000)])
+    got = answered(left, limit=1 << 20)
+    assert 800 < len(list(left)) < 1000
+    assert got.truncated if got.has_head else got.error is not None
+
+
 async def test_a_connection_that_ends_before_it_is_used_was_sent_nothing() -> None:
-    gone = answered()
+    gone = answered([])
     await gone.send(b"GET", b"", limit=9, idle_s=None)
     assert isinstance(gone.error, Unsent)
 
