@@ -16,7 +16,7 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 """A requirement counts if one of these needs it: the image's Python need not be the one that runs this."""
 
 
-EXTRAS = ("aws", "files", "jq", "kafka", "lake", "nats", "otel", "yaml")
+EXTRAS = ("aws", "files", "jq", "kafka", "lake", "nats", "nats-server", "otel", "yaml")
 
 
 def declared() -> list[str]:

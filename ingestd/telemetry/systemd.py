@@ -40,8 +40,8 @@ class Systemd:
         return self._notify(f"STATUS={' '.join(text.split())[:MAX_STATUS_CHARS]}")
 
     def alive(self) -> bool:
-        """A sign of life, of who has no loop."""
-        return self._notify("WATCHDOG=1")
+        """A sign of life, where one is wanted."""
+        return self.watchdog_s is not None and self._notify("WATCHDOG=1")
 
     async def keep_alive(self) -> None:
         """Twice in every ``watchdog_s`` until cancelled, from the loop: a blocked loop says nothing."""

@@ -94,15 +94,10 @@ class Children:
 
     def reap(self) -> None:
         """Note who has ended, and when it is started again."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
-            for child in self.all:
-                if child.pid == pid:
+        for child in self.all:
+            if child.pid:
+                pid, status = os.waitpid(child.pid, os.WNOHANG)
+                if pid:
                     self._ended(child, os.waitstatus_to_exitcode(status))
 
     def _ended(self, child: Child, code: int) -> None:

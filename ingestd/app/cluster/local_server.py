@@ -82,6 +82,7 @@ class LocalServer:
         self.port = _free_port()
         self.token = secrets.token_urlsafe(32)
         self._program = program
+        self._log_from = 0
         self._configuration = directory / "server.conf"
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -113,6 +114,8 @@ class LocalServer:
             f"logfile_size_limit: {_LOG_BYTES}",
             "logfile_max_num: 2",
         ]
+        log = self.directory / "log"
+        self._log_from = log.stat().st_size if log.exists() else 0
         login = json.dumps({"port": self.port, "token": self.token})
         try:
             _write_privately(self._configuration, "\n".join([*lines, ""]))
@@ -139,9 +142,11 @@ class LocalServer:
             return False
 
     def last_words(self) -> str:
-        """Of its log."""
+        """Of its log, since ``write_files``."""
         try:
-            lines = (self.directory / "log").read_text(errors="replace").splitlines()
+            with (self.directory / "log").open(errors="replace") as opened:
+                opened.seek(self._log_from)
+                lines = opened.read(_LOG_BYTES).splitlines()
         except OSError:
             return ""
         return lines[-1][-500:] if lines else ""

@@ -140,12 +140,13 @@ class Supervisor:
         children.start(self._broker)
         end = self._clock.monotonic() + _SERVER_STARTS_S
         while not self._server.answers():
-            children.reap()
-            if not self._broker.pid or self._clock.monotonic() > end:
+            ended, _ = os.waitpid(self._broker.pid, os.WNOHANG)
+            if ended or self._clock.monotonic() > end:
+                self._broker.pid = 0 if ended else self._broker.pid
                 raise UserError(
                     f"nats-server does not start: {self._server.last_words() or 'it says nothing'}"
                 )
-            if self._signal(_QUICK_TURN_S):
+            if self._signal(_QUICK_TURN_S) not in (None, signal.SIGHUP):
                 return self._drain("signal")
         self._board.opened(self._broker.place, self._server.port)
         _, status = os.waitpid(fork(self._init), 0)
@@ -223,6 +224,7 @@ class Supervisor:
                 return False
             now = self._clock.monotonic()
             self._board.beat(now)
+            self._systemd.alive()
             children.reap()
             children.start_due()
             if now > end:

@@ -1,5 +1,7 @@
 """spool.workers: what may stand beside it, and what is refused before anything begins."""
 
+import os
+import signal
 import stat
 import sys
 from pathlib import Path
@@ -9,9 +11,12 @@ import pytest
 pytest.importorskip("nats", reason="the extra nats is not installed")
 
 from ingestd.app.checks.shared_spool import check_shared_spool
+from ingestd.app.cluster.board import Board
+from ingestd.app.cluster.children import Children
 from ingestd.app.cluster.local_server import LocalServer, find_program, on_this_machine
 from ingestd.app.run import serve_until_signal
 from ingestd.config import ConfigFile, load
+from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from tests.each import each
 
@@ -97,3 +102,31 @@ def test_a_login_is_for_this_user_only_and_a_directory_for_one_server(tmp_path: 
     with pytest.raises(UserError, match="in use by another"):
         LocalServer(server.directory, "nats-server", tries=1)
     server.close()
+
+
+class ManualClock(SystemClock):
+    now = 100.0
+
+    def monotonic(self) -> float:  # type: ignore[override]
+        return self.now
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_who_dies_at_once_is_started_again_later_and_later_and_not_for_ever() -> None:
+    clock = ManualClock()
+    children = Children(Board(1), clock)
+    child = children.add("worker-1", "worker", lambda: 3)
+    children.start(child)
+    waits = []
+    while not children.given_up:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        children.reap()
+        waits.append(round(child.due_s - clock.monotonic(), 3))
+        children.start_due()
+        assert not child.pid  # not before its time
+        clock.now += waits[-1]
+        children.start_due()
+    assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10, 10, 10, 10]
+    assert (children.last_code, child.starts) == (3, 13)
+    children.tell(signal.SIGKILL, "worker")
+    os.waitpid(child.pid, 0)

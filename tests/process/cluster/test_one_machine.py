@@ -5,9 +5,10 @@ import json
 import os
 import random
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,8 @@ class OneMachine:
 
     @asynccontextmanager
     async def start(self) -> AsyncIterator[Serving]:
-        path = str(Path(find_program() or "").parent)
-        async with starting(Place(self.directory), self.words, env={"PATH": path}) as serving:
+        env = {"PATH": str(Path(find_program() or "").parent), "NOTIFY_SOCKET": f"{self.directory}/notify"}
+        async with starting(Place(self.directory), self.words, env=env) as serving:
             await self.ready(serving)
             yield serving
 
@@ -101,6 +102,7 @@ async def test_whatever_of_one_machine_is_killed_comes_again_and_nothing_is_lost
 ) -> None:
     async with StrictApi() as api:
         machine = OneMachine(tmp_path, api)
+        systemd = notify_socket(tmp_path / "notify")
         async with machine.start() as serving:
             edges, stop = AnyEdge(random.Random(1)), asyncio.Event()
             edges.ports["both"] = serving.ingest_port
@@ -140,6 +142,7 @@ async def test_whatever_of_one_machine_is_killed_comes_again_and_nothing_is_lost
             assert (await serving.finish()).code == 0
             assert sorted(api.taken) == sorted([*given, *late])
             assert [pid for pid in children if not is_gone(pid)] == []
+            assert [one for one in notices(systemd) if "=1" in one] == ["READY=1", "STOPPING=1"]
 
     # Killed itself, it leaves nobody behind; the next one takes the spool as it is.
     for _ in range(2):
@@ -153,6 +156,23 @@ async def test_whatever_of_one_machine_is_killed_comes_again_and_nothing_is_lost
             assert shared_once < 350
             await serving.kill()
             await until(partial(all_gone, children.values()))
+
+
+def notify_socket(path: Path) -> socket.socket:
+    """systemd's end of NOTIFY_SOCKET."""
+    found = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    found.bind(str(path))
+    found.setblocking(False)
+    return found
+
+
+def notices(systemd: socket.socket) -> list[str]:
+    """All that came; only the supervisor may say something."""
+    found = []
+    with systemd, suppress(BlockingIOError):
+        while True:
+            found.append(systemd.recv(65_536).decode())
+    return found
 
 
 def all_gone(pids: Iterable[int]) -> bool:
