@@ -4,13 +4,16 @@ EventBridge has it in ``detail``, SNS as text in ``Message``, Genesys notificati
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated
 
 from ingestd.core import json_path
 from ingestd.core.json_path import Path
 from ingestd.core.section import Section
 from ingestd.core.setting_types import JsonPath, as_object, field
+
+MAX_ADDED_BYTES = 16 * 1024 * 1024
+"""To all elements of a list together: a long value of the envelope comes into each."""
 
 
 class NotWrapped(ValueError):
@@ -32,29 +35,50 @@ class Unwrapper:
 
     def __call__(self, envelope: bytes) -> bytes:
         """The event, as it stands there byte by byte. Raises NotWrapped."""
+        event = self._at_path(envelope)
+        return _with(self._values(envelope), event) if self._fields else event
+
+    def each(self, envelope: bytes, split: Callable[[bytes], Iterable[bytes]]) -> list[bytes]:
+        """The events: of a list its elements, which ``split`` gives and may refuse. Raises NotWrapped."""
+        event = self._at_path(envelope)
+        events = list(split(event)) if event[:1] == b"[" else [event]
+        if not self._fields:
+            return events
+        values = self._values(envelope)
+        if len(events) * sum(len(key) + len(value) for _, key, value in values) > MAX_ADDED_BYTES:
+            raise NotWrapped(f"unwrap_fields would make {len(events)} events too long together")
+        return [_with(values, one) for one in events]
+
+    def _at_path(self, envelope: bytes) -> bytes:
         try:
             event = _at(envelope, self._path)
-            if event is None:
-                raise NotWrapped(f"nothing is at {json_path.names(self._path)}, where unwrap looks for it")
-            return self._with_fields(event, envelope) if self._fields else event
-        except NotWrapped:
-            raise
         except (ValueError, RecursionError):
             raise NotWrapped(f"no JSON on the way to {json_path.names(self._path)}") from None
+        if event is None:
+            raise NotWrapped(f"nothing is at {json_path.names(self._path)}, where unwrap looks for it")
+        return event
 
-    def _with_fields(self, event: bytes, envelope: bytes) -> bytes:
-        if event[:1] != b"{":
-            return event
+    def _values(self, envelope: bytes) -> list[tuple[str, bytes, bytes]]:
+        """(name, the same as JSON, value) of the members that are there."""
+        try:
+            found = [(name, key, json_path.raw_at(envelope, where)) for name, key, where in self._fields]
+        except (ValueError, RecursionError):
+            raise NotWrapped("the envelope is no JSON") from None
+        return [(name, key, value) for name, key, value in found if value is not None]
+
+
+def _with(values: Sequence[tuple[str, bytes, bytes]], event: bytes) -> bytes:
+    """An object with the members that it lacks; else as it is."""
+    if event[:1] != b"{":
+        return event
+    try:
         there = json_path.members(event)
-        found = [
-            (name, value)
-            for key, name, where in self._fields
-            if key not in there and (value := json_path.raw_at(envelope, where)) is not None
-        ]
-        if not found:
-            return event
-        added = b",".join(b"%b:%b" % pair for pair in found)
-        return b"{%b,%b" % (added, event[1:]) if there else b"{%b}" % added
+    except (ValueError, RecursionError):
+        return event  # the schema says what is wrong with it
+    added = b",".join(b"%b:%b" % (key, value) for name, key, value in values if name not in there)
+    if not added:
+        return event
+    return b"{%b,%b" % (added, event[1:]) if there else b"{%b}" % added
 
 
 def _at(envelope: bytes, path: Path) -> bytes | None:

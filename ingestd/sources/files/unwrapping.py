@@ -9,7 +9,14 @@ from ingestd.schemas.grammar import find_fault
 from ingestd.sources.files.salvage import events_in
 from ingestd.sources.files.splitting import Region
 
-_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def _elements(array: bytes) -> list[bytes]:
+    try:
+        return [bytes(one) for one in _list(array)]
+    except (ValueError, RecursionError):
+        return [array]  # the schema says what is wrong with it
 
 
 def unwrapped(region: Region, unwrap: Unwrapper) -> Region:
@@ -37,18 +44,14 @@ def unwrapped(region: Region, unwrap: Unwrapper) -> Region:
 def _events_of(line: bytes, unwrap: Unwrapper) -> Iterator[tuple[int, bytes, str]]:
     """(offset of its envelope, event, why it is none) of a line, which may be several envelopes."""
     try:
-        found = [(0, unwrap(line), "")]
+        yield from ((0, event, "") for event in unwrap.each(line, _elements))
     except NotWrapped:
-        found = [(first, *_try(part, unwrap)) for first, part in events_in(line)]
-    for first, event, why in found:
-        if event[:1] == b"[" and not why:
-            yield from ((first, bytes(one), "") for one in _elements(event))
-        else:
-            yield first, event, why
+        for first, envelope in events_in(line):
+            yield from ((first, event, why) for event, why in _try(envelope, unwrap))
 
 
-def _try(envelope: bytes, unwrap: Unwrapper) -> tuple[bytes, str]:
+def _try(envelope: bytes, unwrap: Unwrapper) -> list[tuple[bytes, str]]:
     try:
-        return unwrap(envelope), ""
+        return [(event, "") for event in unwrap.each(envelope, _elements)]
     except NotWrapped as error:
-        return envelope, "it is not JSON" if find_fault(envelope) else str(error)
+        return [(envelope, "it is not JSON" if find_fault(envelope) else str(error))]

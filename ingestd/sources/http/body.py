@@ -238,11 +238,11 @@ def take_apart(body: bytes, format_: Format, *, max_events: int) -> Sequence[byt
         elif format_ is Format.BATCH:
             if not body.startswith(b"["):
                 raise RefusedRequest(400, "a batch of CloudEvents is a JSON array")
-            events = _array(body, max_events)
+            events = elements_of(body, max_events)
         elif format_ is Format.EVENT:
             events = _object(body)
         elif body.startswith(b"["):
-            events = _array(body, max_events, sequence=True)
+            events = elements_of(body, max_events, sequence=True)
         else:
             events = _values(body, max_events)
     except SequenceTooDense:
@@ -250,15 +250,15 @@ def take_apart(body: bytes, format_: Format, *, max_events: int) -> Sequence[byt
             400, "the body is not JSON, and has too many brackets to find out where"
         ) from None
     if len(events) > max_events:
-        raise _too_many(max_events)
+        raise too_many(max_events)
     return events
 
 
-def _array(body: bytes, max_events: int, *, sequence: bool = False) -> Sequence[bytes]:
+def elements_of(body: bytes, max_events: int, *, sequence: bool = False) -> Sequence[bytes]:
     """The elements. ``sequence``: other values may follow it."""
     try:
         if body.count(b",") >= _DENSE_COMMAS and has_more_elements(body, max_events):
-            raise _too_many(max_events)
+            raise too_many(max_events)
         return [bytes(element) for element in _read_array(body)]
     except (ValueError, RecursionError):
         found = elements(body, max_events)
@@ -333,5 +333,5 @@ def _lines(body: bytes, max_events: int) -> Sequence[bytes]:
     return [line for raw in lines if (line := raw.strip(_BLANK))]
 
 
-def _too_many(max_events: int) -> RefusedRequest:
+def too_many(max_events: int) -> RefusedRequest:
     return RefusedRequest(413, f"more than {max_events} events in one request")

@@ -22,7 +22,7 @@ from ingestd.core.submission import (
     Result,
     Submission,
 )
-from ingestd.core.unwrap import NotWrapped, Unwrapper
+from ingestd.core.unwrap import Unwrapper
 from ingestd.httpd.problem import JSON_TYPE, OUR_FAULT, RefusedRequest, problem
 from ingestd.httpd.request import Request, Response
 from ingestd.sources.http.access_tokens import MAX_BODY_BYTES, TOKEN_PATH
@@ -41,6 +41,7 @@ from ingestd.sources.http.body import (
 )
 from ingestd.sources.http.cloudevents_http import to_structured
 from ingestd.sources.http.quota import Quotas
+from ingestd.sources.http.unwrapping import unwrapped
 from ingestd.sources.http.webhook_handshake import ALLOW, answer_options
 
 logger = logging.getLogger(__name__)
@@ -250,19 +251,11 @@ class Endpoint:
         return producer
 
     def _unwrapped(self, producer: str, events: Sequence[bytes]) -> Unpacked:
-        """What is no envelope of an event is rejected, as it came."""
         keys = self._authenticator.producers.get(producer)
         unwrap = (keys.unwrap if keys else None) or self.settings.unwrap
         if unwrap is None:
             return Unpacked(producer, events, _ALL_READABLE)
-        unreadable: dict[int, str] = {}
-        found = list(events)
-        for index, event in enumerate(events):
-            try:
-                found[index] = unwrap(event)
-            except NotWrapped as error:
-                unreadable[index] = str(error)
-        return Unpacked(producer, found, unreadable)
+        return Unpacked(producer, *unwrapped(events, unwrap, self.settings.max_events))
 
     def _check_token_request(self, request: Request) -> None:
         if request.method != "POST":

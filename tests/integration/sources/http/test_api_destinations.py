@@ -193,3 +193,21 @@ def test_events_come_out_of_their_envelopes_by_the_setting_of_their_producer_or_
     assert "nothing is at detail" in first.unreadable[1]
     assert first.size_bytes == sum(map(len, first.events))
     assert (second.events, second.unreadable) == ([b'{"n":2}'], {})
+
+
+def test_of_a_list_in_an_envelope_each_element_is_an_event() -> None:
+    unwrap = UnwrapSection(unwrap="order.items", unwrap_fields={"order": "order.id"}).unwrapper
+    scene = Scene({"a": ProducerKeys(tokens=(KEY,), unwrap=unwrap)}, max_events=3000)
+    login = JSON | {"authorization": f"Bearer {KEY}"}
+    bodies = [
+        b'[{"order":{"id":7,"items":[{"n":1}, {"order":2}, 3]}},{"order":{}}]',
+        b'{"order":{"items":[]}}',
+        b'{"order":{"items":[%b]}}' % b",".join([b"1"] * 3001),
+        b'{"order":{"id":"%b","items":[%b]}}' % (b"x" * 10_000, b",".join([b"{}"] * 2000)),
+    ]
+    statuses = [answer.status for body in bodies if (answer := scene.send(body, login))]
+    first, *others = scene.desk.submissions
+    assert first.events == [b'{"order":7,"n":1}', b'{"order":2}', b"3", b'{"order":{}}']
+    assert list(first.unreadable) == [3]
+    assert statuses == [422, 202, 413, 422]
+    assert [one.unreadable[0] for one in others] == ["unwrap_fields would make 2000 events too long together"]
