@@ -6,6 +6,7 @@ answer ended as its head said: anything else ends it with its answer (RFC 9112 6
 
 import asyncio
 import select
+from collections.abc import Iterable
 from typing import Any, cast
 
 import httptools
@@ -29,7 +30,9 @@ comes later that there is no room: a body given at once would seem to be sent.""
 _WITHOUT_BODY = (204, 304)
 _LENGTH = regex(rb"(?im)^content-length:[ \t]*([0-9]{1,20}(?:[ \t]*,[ \t]*[0-9]{1,20})*)[ \t]*\r?\n")
 _NAME = b"\ncontent-length:"
+_KEPT = regex(rb"(?i)(?:^|[ \t,;])timeout[ \t]*=[ \t]*\"?([0-9]{1,5})(?![0-9])")
 _NOTHING = memoryview(b"")
+KEEP_ALIVE_S = 15.0
 _HEAD_END = regex(rb"\n\r?\n")
 _INTERIM = regex(rb"HTTP/1\.[01] 1(?:0[02-9]|[1-9][0-9])[ \r\n]")
 """Of 100, 103 and the like, which come before an answer."""
@@ -40,20 +43,21 @@ class ClientConnection(asyncio.Protocol):
 
     ``generation``, ``retire_at``, ``idle_since``, ``way``: of ``engine.py``. ``truncated``: the body
     was cut short or is too long; ``has_head``: there is an answer; ``error``: why there is none.
-    ``look(0)``: true where something has come, bytes or the end, that the event loop has not read yet.
+    ``kept_s``: how long it may be idle, by its first answer. ``look(0)``: true where something has come,
+    bytes or the end, that the event loop has not read yet.
     """
 
     __slots__ = (
         *("_body_ends_with_it", "_clock", "_done", "_head", "_held", "_idle_s", "_last_read", "_limit"),
         *("_parser", "_parts", "_paused", "_received", "_rest", "_room", "_size", "_timer", "_without_body"),
-        *("closed", "error", "generation", "has_head", "headers", "idle_since", "look", "retire_at"),
-        *("reusable", "status", "transport", "truncated", "way"),
+        *("closed", "error", "generation", "has_head", "headers", "idle_since", "kept_s", "look"),
+        *("retire_at", "reusable", "status", "transport", "truncated", "way"),
     )
 
     def __init__(self, clock: Clock, *, way: Way, generation: int, retire_at: float) -> None:
         self._clock = clock
         self.way, self.generation, self.retire_at = way, generation, retire_at
-        self.idle_since = 0.0
+        self.idle_since, self.kept_s = 0.0, 0.0
         self.closed = asyncio.get_running_loop().create_future()
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._done.set_result(None)
@@ -201,6 +205,8 @@ class ClientConnection(asyncio.Protocol):
         if 100 <= self.status < 200 and self.status != 101:
             return  # not the answer yet
         self.has_head, self._received = True, 0
+        if not self.kept_s:
+            self.kept_s = kept_s(self.headers)
         for name, value in self.headers:
             low = name.lower()
             if low.startswith(b"content-length") or (  # a blank may follow
@@ -296,6 +302,15 @@ class ClientConnection(asyncio.Protocol):
         if not self._done.done():
             self._done.set_result(None)
         self._wake()
+
+
+def kept_s(headers: Iterable[tuple[bytes, bytes]]) -> float:
+    """How long a connection may be idle: less than the server says (``Keep-Alive: timeout=5``), since of a
+    request that meets the end of its connection nobody knows. At most KEEP_ALIVE_S."""
+    for name, value in headers:
+        if name.lower() == b"keep-alive" and (found := _KEPT.search(value)):
+            return min(KEEP_ALIVE_S, max(0.1, 0.8 * int(found[1])))
+    return KEEP_ALIVE_S
 
 
 def one_length(data: bytes) -> bytes:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ingestd.core.clock import Clock, Timer
-from ingestd.transport.connection import ClientConnection
+from ingestd.transport.connection import KEEP_ALIVE_S, ClientConnection
 from ingestd.transport.dialer import Dialer, Lookup, proxy_headers
 from ingestd.transport.network_errors import NoAnswer, Unsent
 from ingestd.transport.proxies import Proxies
@@ -26,7 +26,6 @@ the connection at what is too long for it does so meanwhile, and then cannot hav
 
 _NEVER_TOO_LONG = 16 * 1024
 _ECHO = 4  # times as long as the request
-_KEEP_ALIVE_S = 15.0
 _CLOSED = "the client is closed"
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -215,7 +214,7 @@ class ConnectionPool:
             return
         self._idle.setdefault(connection.way, []).append(connection)
         if self._sweep_timer is None:
-            self._sweep_timer = self._clock.call_later(_KEEP_ALIVE_S, self._sweep)
+            self._sweep_timer = self._clock.call_later(KEEP_ALIVE_S, self._sweep)
 
     async def aclose(self) -> None:
         """Requests that are out end with their connections; those that wait for one are not sent."""
@@ -233,7 +232,7 @@ class ConnectionPool:
         return (
             connection.reusable
             and now < connection.retire_at
-            and now < connection.idle_since + _KEEP_ALIVE_S
+            and now < connection.idle_since + connection.kept_s
             and connection.generation == self._tls.generation
         )
 
@@ -258,7 +257,7 @@ class ConnectionPool:
             self._idle[way] = kept = [one for one in idle if one in self._open]
             if not kept:
                 del self._idle[way]
-        self._sweep_timer = self._clock.call_later(_KEEP_ALIVE_S, self._sweep) if self._idle else None
+        self._sweep_timer = self._clock.call_later(KEEP_ALIVE_S, self._sweep) if self._idle else None
 
 
 def _head(

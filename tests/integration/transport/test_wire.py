@@ -7,6 +7,7 @@ import asyncio
 import random
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from itertools import pairwise
@@ -23,7 +24,7 @@ from ingestd.transport.target import Way
 from tests.certificates import self_signed
 from tests.each import each
 from tests.machine import patience
-from tests.receiver import Hang, Receiver, in_turn
+from tests.receiver import Hang, Receiver, Reply, in_turn
 
 pytestmark = pytest.mark.anyio
 
@@ -279,3 +280,32 @@ async def test_a_closed_client_sends_nothing_more() -> None:
         answers = [await out, await waits, await client.post(receiver.url, b"{}", {})]
     assert [answer.unsent for answer in answers] == [False, True, True]
     assert len(receiver.requests) == receiver.connections == 1
+
+
+class Skipping(SystemClock):
+    skipped = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.skipped
+
+
+@each(
+    ("said", "idle_s", "connections"),
+    [
+        ("timeout=5", 4.2, 2),
+        ("max=9, Timeout = 5", 4.2, 2),
+        ("timeout=60", 4.2, 1),
+        ("x", 4.2, 1),
+        ("x", 16, 2),
+    ],
+)
+async def test_a_connection_is_not_used_for_as_long_as_the_server_keeps_it(
+    said: str, idle_s: float, connections: int
+) -> None:
+    clock = Skipping()
+    script = in_turn(Reply(headers={"Keep-Alive": said}))
+    async with Receiver(script) as receiver, Client(clock=clock) as client:
+        for _ in range(2):
+            assert (await client.post(receiver.url, b"{}", {})).status == 200
+            clock.skipped += idle_s
+        assert receiver.connections == connections
