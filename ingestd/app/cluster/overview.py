@@ -21,6 +21,7 @@ from ingestd.core.clock import Clock, SystemClock
 from ingestd.telemetry.cluster_metrics import OUTCOMES
 from ingestd.telemetry.summed_metrics import Summed, SumOfMetrics
 
+_ASKED = ("edge", "worker")
 _ASK_S = 2.0
 _SILENT_S = 15.0
 """The supervisor turns twice a second."""
@@ -81,6 +82,10 @@ class MachineOverview:
         silent_s = self._clock.monotonic() - self._board.last_beat
         if silent_s > _SILENT_S:
             return web.Response(text=f"the supervisor stands still for {silent_s:.0f} s\n", status=503)
+        for one, (_, port, _), text in await self._ask_all("/healthz"):
+            if one.kind in _ASKED and port and text != "ok\n":
+                said = text.strip() or "it does not answer"
+                return web.Response(text=f"{one.name}: {said}\n", status=503)
         return web.Response(text="ok\n")
 
     async def ready(self, request: web.Request) -> web.Response:
@@ -132,7 +137,7 @@ class MachineOverview:
         """Of each process what it answers; "": nothing."""
         found = [(one, self._board.read(one.place)) for one in self._processes]
         asked = [
-            self._ask(port, path) if one.kind in ("edge", "worker") and port else _nothing()
+            self._ask(port, path) if one.kind in _ASKED and port else _nothing()
             for one, (_, port, _) in found
         ]
         texts = await asyncio.gather(*asked)

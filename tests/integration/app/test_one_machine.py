@@ -1,5 +1,6 @@
 """spool.workers: what may stand beside it, and what is refused before anything begins."""
 
+import asyncio
 import os
 import signal
 import stat
@@ -10,10 +11,13 @@ import pytest
 
 pytest.importorskip("nats", reason="the extra nats is not installed")
 
+from aiohttp.test_utils import make_mocked_request
+
 from ingestd.app.checks.shared_spool import check_shared_spool
 from ingestd.app.cluster.board import Board
 from ingestd.app.cluster.children import Children
 from ingestd.app.cluster.local_server import LocalServer, find_program, on_this_machine
+from ingestd.app.cluster.overview import MachineOverview, ShownProcess
 from ingestd.app.run import serve_until_signal
 from ingestd.config import ConfigFile, load
 from ingestd.core.clock import SystemClock
@@ -130,3 +134,33 @@ def test_who_dies_at_once_is_started_again_later_and_later_and_not_for_ever() ->
     assert (children.last_code, child.starts) == (3, 13)
     children.tell(signal.SIGKILL, "worker")
     os.waitpid(child.pid, 0)
+
+
+@pytest.mark.anyio
+async def test_a_process_that_stands_still_is_told_at_healthz() -> None:
+    said = "ok"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.0 200 OK\r\n\r\n{said}\n".encode())
+        writer.close()
+
+    clock, board = ManualClock(), Board(2)
+    overview = MachineOverview(
+        board, [ShownProcess("edge-1", "edge", 0), ShownProcess("worker-1", "worker", 1)], clock
+    )
+    request = make_mocked_request("GET", "/healthz")
+    async with await asyncio.start_server(answer, "127.0.0.1") as server:
+        board.beat(clock.now)
+        board.started(0, 1, 1)  # the other one has not come yet
+        board.opened(0, server.sockets[0].getsockname()[1])
+        found = [(await overview.health(request)).text]
+        said = "the event loop is blocked"
+        found.append((await overview.health(request)).text)
+        clock.now += 20
+        found.append((await overview.health(request)).text)
+    assert found == [
+        "ok\n",
+        "edge-1: the event loop is blocked\n",
+        "the supervisor stands still for 20 s\n",
+    ]
