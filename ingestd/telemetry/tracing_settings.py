@@ -1,5 +1,6 @@
 """The section of traces. It imports nothing of OpenTelemetry: ``tracing.py`` does, where they are on."""
 
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from ingestd.core.section import Section
@@ -32,7 +33,8 @@ class TracingConfig(Section):
     @property
     def wrong(self) -> str:
         """What is wrong with the endpoint; empty: nothing."""
-        parts = urlsplit(self.endpoint)
-        if parts.scheme in ("http", "https") and parts.hostname:
-            return ""
+        with suppress(ValueError):  # brackets without their other half, a port that is none
+            parts = urlsplit(self.endpoint)
+            if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+                return ""
         return "tracing.endpoint is no URL of http or https, as http://127.0.0.1:4318/v1/traces"
