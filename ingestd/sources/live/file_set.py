@@ -16,6 +16,7 @@ from ingestd.sources.live.live_file import LiveFile, Whereabouts
 from ingestd.sources.live.patterns import FoundFile, Identity, Listing
 from ingestd.sources.live.reading import TAIL_BYTES, Ending
 from ingestd.sources.live.settings import FilesConfig
+from ingestd.sources.live.turns import Turns
 from ingestd.sources.source import Position
 from ingestd.store.file_rows import FileRows
 
@@ -53,7 +54,7 @@ class FileSet:
         self._clock = clock
         self._report = FileReport(name, settings, counts, warn)
         self._moved = moved
-        self._sweep = 1
+        self.turns = Turns(self._files, by_time=settings.order == "time", ending_of=self.ending_of)
 
     @property
     def waits(self) -> bool:
@@ -77,32 +78,11 @@ class FileSet:
         files = self._files.values()
         return all(file.number or file.copy_of or file.trouble or not file.size for file in files)
 
-    def next(self, *, only_known: bool = False) -> tuple[LiveFile, Ending] | None:
-        """What is read now. Chunks of an earlier process come first, then what was renamed away, then the
-        others in their order, unless ``only_known``; each to the end that it has, so that one that grows
-        holds up no other."""
-        due = [(file, ending) for file in self._files.values() if file.is_due(ending := self.ending_of(file))]
-        if (recovering := [one for one in due if one[0].cuts]) or only_known:
-            due = recovering
-        fresh = [one for one in due if one[0].sweep != self._sweep]
-        if due and not fresh:
-            self._sweep += 1
-            fresh = due
-        return min(fresh, key=lambda one: self._order(one[0]), default=None)
-
-    def has_turn(self, file: LiveFile) -> None:
-        """It was read to its end, or to where it ended when that began."""
-        file.sweep = self._sweep
-
-    def _order(self, file: LiveFile) -> tuple[bool, bool, int, str]:
-        is_here = file.whereabouts is Whereabouts.PRESENT
-        by_time = file.mtime_ns if self._settings.order == "time" else 0
-        return file.reading is None, is_here, by_time, file.path
-
     # --- what is there ---
 
     async def update(self, listing: Listing) -> None:
         """Raises StoreFailed."""
+        self.turns.files_changed()
         now = self._clock.monotonic()
         over = 0
         for identity, found in listing.files.items():
@@ -160,6 +140,7 @@ class FileSet:
 
     async def lose(self, file: LiveFile) -> None:
         """What it held is gone from it; perhaps it was copied before."""
+        self.turns.files_changed()
         self._counts.truncated += 1
         path = file.path
         file.drop_reading()
@@ -321,7 +302,7 @@ class FileSet:
             key=lambda f: f.changed_at,
         )
         wanting = [f for f in self._files.values() if f.descriptor is None and (f.unread or not f.number)]
-        wanting.sort(key=self._order)
+        wanting.sort(key=self.turns.order)
         for file in idle[: max(0, min(len(wanting), self._settings.max_open) - room)]:
             file.close()
             room += 1

@@ -139,7 +139,7 @@ class FilesSource:
         while not self._stop.is_set():
             raise_failure(self._tasks)
             async with self._busy:
-                found = None if self._stop.is_set() else self._set.next(only_known=self._is_awaiting)
+                found = None if self._stop.is_set() else self._set.turns.next(only_known=self._is_awaiting)
                 taken = await self._turn(*found) if found else []
             if found is None:
                 await wait_until_set(self._news, self._pause_s, self._clock)
@@ -256,7 +256,7 @@ class FilesSource:
 
     def _read_to_end(self, file: LiveFile, reading: Reading, last: Mark | None) -> None:
         """``last``: the mark behind its last chunk, if there is one."""
-        self._set.has_turn(file)
+        self._set.turns.has_turn(file)
         was_known, file.cuts = bool(file.cuts), ()
         half, trouble = reading.half, reading.trouble
         file.drop_reading()
@@ -282,7 +282,7 @@ class FilesSource:
         text = str(error) if isinstance(error, Damaged) else f"reading failed: {error.strerror or error}"
         file.read_size, file.read_ending, file.cuts = file.size, Ending.ENDED, ()
         file.drop_reading()
-        self._set.has_turn(file)
+        self._set.turns.has_turn(file)
         self._set.refuse(file, text)
 
     # --- what is settled ---
