@@ -236,6 +236,8 @@ def park(ids: tuple[int, ...], everything: bool, state_dir: str | None, as_json:
     if not (ids or any(which.values()) or everything):
         raise click.UsageError("No letters are chosen. Give IDs, filters, or --all.")
     selected, parked = letter_park.park(state_dir, letters.make_filter(ids=ids, **which))
+    if ids and not selected:
+        raise UserError("no such dead letters are waiting")
     if as_json:
         click.echo(json.dumps({"selected": selected, "parked": parked}))
         return

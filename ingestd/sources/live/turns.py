@@ -48,8 +48,8 @@ class Turns:
         return fresh[-1], self._ending_of(fresh[-1])
 
     def _queued(self) -> tuple[LiveFile, Ending] | None:
-        """Without a look at all files for each: thousands may have a line. The queue is made anew when it is
-        empty, and when files have changed."""
+        """Without a look at all files for each: thousands may have a line. These are looked at when the
+        queue is empty, and when files have changed."""
         while self._queue:
             file = self._queue[-1]
             is_known = self._files.get(file.identity) is file and file.sweep != self._sweep

@@ -111,6 +111,8 @@ async def test_letters_are_sent_again_by_id_filter_or_all(place: Place) -> None:
     nothing = await place.run(*place.dlq("retry"))
     assert nothing.code == 2
     assert "No letters are chosen" in nothing.err
+    nobody = await place.run(*place.dlq("park", 99))
+    assert (nobody.code, "no such dead letters" in nobody.err) == (2, True)
 
 
 async def test_one_letter_of_a_request_that_may_have_been_taken_takes_the_others_along(place: Place) -> None:
