@@ -87,6 +87,7 @@ def settable(model: type[Section] = Settings, above: tuple[str, ...] = ()) -> li
 CLOSED = {("ingest", "listen"), ("admin", "listen"), ("log", "format"), ("log", "level")} | {
     ("source", "max_rejected"),
     ("source", "format"),
+    ("source", "delimiter"),
     ("spool", "kind"),
     ("spool", "name"),
 }
