@@ -29,7 +29,8 @@ def jq_edit(expression: str) -> Edit:
     try:
         program, identity = jq.compile(expression), jq.compile(".")
     except ValueError as error:
-        raise UserError(f"--edit-with: {cut(str(error))}") from None
+        words, _, _ = str(error).partition("\n")  # then the expression, with a mark
+        raise UserError(f"--edit-with: {cut(words.rstrip(':'))}") from None
 
     def edit(payload: bytes) -> bytes:
         text = payload.decode()

@@ -49,7 +49,8 @@ def run_jq(program: str) -> Work:
     try:
         compiled, identity = jq.compile(program), jq.compile(".")
     except ValueError as error:
-        raise UserError(f"jq: {cut(str(error).removeprefix('jq: '))}") from None
+        words, _, _ = str(error).removeprefix("jq: ").partition("\n")  # then the program, with a mark
+        raise UserError(f"jq: {cut(words.rstrip(':'))}") from None
 
     def one(event: bytes) -> Made:
         try:
