@@ -114,6 +114,7 @@ async def test_every_line_arrives_once_whatever_is_rotated_and_killed(tmp_path: 
                 await serving.kill()
             api.life += 1
         async with serve(place, api, "--config", config) as serving:
+            await api.until(lambda _: sum(writer.rotations.values()) > 2, timeout_s=patience(30))
             writer.stop.set()
             await writing
             total = len(writer.written)
@@ -134,4 +135,3 @@ async def test_every_line_arrives_once_whatever_is_rotated_and_killed(tmp_path: 
     assert not Counter(arrived) + Counter(buried) - expected, "doubled"
     assert all(POISON in one for one in buried)
     assert final["sources"][0]["lost_bytes"] == 0
-    assert sum(writer.rotations.values()) > 2
