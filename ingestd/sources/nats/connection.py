@@ -257,8 +257,8 @@ class NatsConnection:
 
     def _why(self, error: Exception) -> str:
         words = self._error or _words(error)
-        if "reset by peer" in words and self._settings.logins:  # its words are lost with the connection then
-            words += " (a server that refuses the login may do that)"
+        if "reset by peer" in words:  # its words are lost with the connection then
+            words += " (a server that wants a login or refuses the login may do that)"
         return printable(redaction.redact(words))
 
 
