@@ -31,20 +31,20 @@ def where_in_state(asked: str, state_dir: str | None, config_file: str | None) -
     path = directory / FILE_NAME
     keys = keys_of(make_validator(settings), asked) if asked.startswith("{") else keys_of(None, asked)
     try:
-        found = _read(path, keys, asked)
+        found, trail = _read(path, keys, asked)
     except sqlite3.Error as error:
         raise UserError(f"cannot read {path}: {error}") from None
     batches = {one["batch"] for one in (*found["steps"], *found["letters"])} - {None}
     lines = attempts(find_log(None, str(directory), config_file).path, batches)
     found["attempts"] = lines if asked in batches else list(of_event(lines, found))
     known = found["state"] == "known" and not (found["steps"] or found["letters"] or found["waiting"])
-    words = NO_TRAIL if known and not found.pop("trail") else words_of(found)
-    found.pop("trail", None)
+    words = NO_TRAIL if known and not trail else words_of(found)
     shown: Fields = redact_tree({"asked": asked, "words": words, **found})
     return shown
 
 
-def _read(path: Path, keys: set[str], asked: str) -> Fields:
+def _read(path: Path, keys: set[str], asked: str) -> tuple[Fields, bool]:
+    """What is known, and whether a trail of single events was kept."""
     with closing(sqlite3.connect(read_only_uri(path), uri=True)) as connection:
         secret = connection.execute("SELECT value FROM meta WHERE name = 'secret'").fetchone()
         digests = list(map(Window(secret[0], max_count=1).digest, keys)) if secret else []
@@ -52,7 +52,8 @@ def _read(path: Path, keys: set[str], asked: str) -> Fields:
         trail = bool(connection.execute("SELECT 1 FROM trail LIMIT 1").fetchall())
         cursors = connection.execute("SELECT sink, position FROM cursors ORDER BY sink").fetchall()
     found = read_steps(path, digests, asked)
-    return {**found, "state": state, "trail": trail, "waiting": list(_waiting(found.pop("chunks"), cursors))}
+    waiting = list(_waiting(found.pop("chunks"), cursors))
+    return {**found, "state": state, "waiting": waiting}, trail
 
 
 def _is_known(connection: sqlite3.Connection, digest: bytes) -> bool:

@@ -199,10 +199,6 @@ class StreamJournal:
 
     # --- on disk ---
 
-    @property
-    def unwritten(self) -> bool:
-        return self._dirty
-
     async def commit(self) -> None:
         """All notes are stored when it returns. Raises LogFenced, BrokerAway, JetStreamError: then they are
         not, and the share has to be let go."""

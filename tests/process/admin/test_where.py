@@ -94,6 +94,7 @@ async def first_life(place: Place, api: Api, words: list[object]) -> None:
         "It was accepted, and waits for the only sink.",
         "No event with this key, and no request with this id, is known",
     ]
+    assert told[1].keys() == good.keys()
     assert told[1]["steps"] == good["steps"]
     assert told[1]["attempts"] == good["attempts"]
 

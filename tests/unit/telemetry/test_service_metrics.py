@@ -38,9 +38,7 @@ def values(family: Metric, label: str) -> dict[str, float]:
 
 def test_what_is_exported_is_the_catalogue_and_the_process() -> None:
     service = ServiceMetrics(Metrics(Ledger()).registry)
-    files = SimpleNamespace(
-        counts=FileCounts(), oldest_s=0.0
-    )  # sources of files have more of them than brokers
+    files = SimpleNamespace(counts=FileCounts(), oldest_s=0.0)  # has all that a broker has, and more
     service.registry.register(SourceCensus({"files": files}))
     service.registry.register(ClusterCensus(lambda: ClusterGauges(edge_events={"stored": 1})))
     families = scrape(service)
