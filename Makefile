@@ -91,8 +91,8 @@ soak: $(READY)     ## kill -9 and faults, then a judgement: SECONDS=300, or ROUN
 	$(if $(wildcard $(KAFKA)),KAFKA_LIB=$(KAFKA)) $(BIN)/python -m tests.process.soak --seconds $(or $(SECONDS),300) --rounds $(or $(ROUNDS),0) --lives $(or $(LIVES),8) \
 	    --only "$(ONLY)" $(if $(SEED),--seed $(SEED))
 
-soak-cluster: $(READY) ## the same of edges and workers on a NATS server: SECONDS=300 in rounds of 20, SEED
-	$(BIN)/python -m tests.process.cluster --seconds $(or $(SECONDS),300) $(if $(SEED),--seed $(SEED))
+soak-cluster: $(READY) ## the same of edges and workers on NATS servers, which are killed and lose power: SECONDS=300 or RUNS, KINDS, SEED
+	$(BIN)/python -m tests.process.cluster --seconds $(or $(SECONDS),300) $(if $(RUNS),--runs $(RUNS)) $(if $(KINDS),--kinds $(KINDS)) $(if $(SEED),--seed $(SEED))
 
 fuzz: $(READY)     ## properties with many more examples, random crashes with many more lives; SEED runs one again
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -n 2 --dist worksteal --timeout 3600 tests/unit tests/contract tests/integration tests/process

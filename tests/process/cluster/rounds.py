@@ -9,14 +9,15 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.event_api import key
 from tests.machine import patience
-from tests.nats_server import NatsServer, nats_servers
-from tests.process.cluster.support import ALWAYS, AnyEdge, Cluster, ClusterProducer, dead_letters
+from tests.process.cluster.brokers import KINDS, Brokers, Kind, brokers
+from tests.process.cluster.support import AnyEdge, Cluster, ClusterProducer, dead_letters
 from tests.process.soak.api import Api as SoakApi
 from tests.process.soak.api import SinkApi
 from tests.process.soak.judge import Verdict, judge
@@ -25,8 +26,8 @@ from tests.receiver import Action, Reply, Request
 if TYPE_CHECKING:
     from tests.process.cli.run_support import Serving
 
-FAULTS = ("kill worker", "kill worker", "stop worker", "kill edge", "stop edge", "kill broker")
-STOP_S = 3.0
+STOP_S = 3.5  # longer than the others wait for a sign of life
+_BALANCED_AMONG = 1  # servers; of several there may be no leader for a moment
 
 
 class TwoFacedApi(SoakApi):
@@ -82,57 +83,63 @@ async def play(
     seed: int,
     seconds: float,
     *,
+    kind: Kind = KINDS["broker"],
     producers: int = 3,
-    faults: tuple[str, ...] = FAULTS,
-    servers: int = 1,
+    sizes: Sequence[int] = (1, 3, 40),
+    ill: float = 0.01,
 ) -> tuple[Verdict, Counter[str]]:
     """One run; what was done is counted by its name."""
     rng = random.Random(seed)
     done: Counter[str] = Counter()
     verdict = Verdict()
     sinks = {"one": SinkApi(slow_s=0.02), "two": SinkApi(trouble=0.02)}
-    with nats_servers(directory / "nats", servers, ALWAYS if servers == 1 else "") as nats:
-        async with TwoFacedApi(sinks, rng, directory / "api", lies=0.05) as api:
-            cluster = Cluster(directory, nats, api.url, {"one": "", "two": 'order_by = ""'})
-            await _init(cluster)
-            edges = AnyEdge(rng)
-            members = [
-                Member(cluster, flag, f"{flag} {n}") for flag in ("--edge", "--worker") for n in (1, 2)
-            ]
-            for member in members:
-                await member.start()
-            for member in members[:2]:
-                edges.ports[member.name] = member.serving.ingest_port
-            stop = asyncio.Event()
-            makers = [ClusterProducer(f"p{n}", random.Random(seed * 100 + n)) for n in range(producers)]
-            works = [asyncio.create_task(one.work(edges, stop)) for one in makers]
-            until = time.monotonic() + seconds
-            while time.monotonic() < until:
-                await asyncio.sleep(rng.uniform(0.5, 2.0))
-                fault = rng.choice(faults)
-                done[fault] += 1
-                verdict.kills += 1
-                await _do(fault, members, edges, nats, rng)
-                if fault != "kill broker" and servers == 1:  # of several there may be no leader for a moment
-                    _balance(await cluster.json("spool", "stat"), verdict)
-            stop.set()
-            await asyncio.wait_for(asyncio.gather(*works), patience(60))
-            for one in makers:
-                verdict.problems += one.problems
-            stat = await _until_settled(cluster, members)
-            verdict.lives = len(members) + sum(done[f"kill {what}"] for what in ("edge", "worker"))
-            letters = await dead_letters([one.url for one in nats], "t")
-            acknowledged = [event for one in makers for event in one.acknowledged]
-            judge(acknowledged, sinks, letters, ordered=["one"], verdict=verdict)
-            _balance(stat, verdict)
-            given = sum(len(one.acknowledged) + one.copies for one in makers)
-            if stat["sinks"][0]["accepted"] < given:
-                verdict.problems.append(f"{given} events were answered for, and the ledger has {stat}")
-            done["503 to what it took"] = api.lied
-            done["copies"] = sum(one.copies for one in makers)
-            done["repeats of a key"] = api.repeats
-            for member in members:
-                await member.end()
+    async with (
+        brokers(directory / "nats", kind) as nats,
+        TwoFacedApi(sinks, rng, directory / "api", lies=0.05) as api,
+    ):
+        cluster = Cluster(
+            directory, nats.servers, api.url, {"one": "", "two": 'order_by = ""'}, max_bytes="256MiB"
+        )
+        await _init(cluster)
+        edges = AnyEdge(rng)
+        members = [Member(cluster, flag, f"{flag} {n}") for flag in ("--edge", "--worker") for n in (1, 2)]
+        for member in members:
+            await member.start()
+        for member in members[:2]:
+            edges.ports[member.name] = member.serving.ingest_port
+        stop = asyncio.Event()
+        makers = [
+            ClusterProducer(f"p{n}", random.Random(seed * 100 + n), sizes=sizes, ill=ill)
+            for n in range(producers)
+        ]
+        works = [asyncio.create_task(one.work(edges, stop)) for one in makers]
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            await asyncio.sleep(rng.uniform(0.5, 2.0))
+            fault = rng.choice(kind.faults)
+            done[fault] += 1
+            verdict.kills += 1
+            await _do(fault, members, edges, nats, rng)
+            if fault != kind.fault and kind.servers == _BALANCED_AMONG:
+                _balance(await cluster.json("spool", "stat"), verdict)
+        stop.set()
+        await asyncio.wait_for(asyncio.gather(*works), patience(60))
+        for one in makers:
+            verdict.problems += one.problems
+        stat = await _until_settled(cluster, members)
+        verdict.lives = len(members) + sum(done[f"kill {what}"] for what in ("edge", "worker"))
+        letters = await dead_letters(nats.urls, "t")
+        acknowledged = [event for one in makers for event in one.acknowledged]
+        judge(acknowledged, sinks, letters, ordered=["one"], verdict=verdict)
+        _balance(stat, verdict)
+        given = sum(len(one.acknowledged) + one.copies for one in makers)
+        if stat["sinks"][0]["accepted"] < given:
+            verdict.problems.append(f"{given} events were answered for, and the ledger has {stat}")
+        done["503 to what it took"] = api.lied
+        done["copies"] = sum(one.copies for one in makers)
+        done["repeats of a key"] = api.repeats
+        for member in members:
+            await member.end()
     return verdict, done
 
 
@@ -147,16 +154,11 @@ async def _init(cluster: Cluster) -> None:
         await asyncio.sleep(0.2)
 
 
-async def _do(
-    fault: str, members: list[Member], edges: AnyEdge, nats: list[NatsServer], rng: random.Random
-) -> None:
-    if fault == "kill broker":
-        server = rng.choice(nats)
-        server.kill()
-        await asyncio.sleep(rng.uniform(0, 0.5 if len(nats) == 1 else 2.0))
-        server.start()
-        return
+async def _do(fault: str, members: list[Member], edges: AnyEdge, nats: Brokers, rng: random.Random) -> None:
     verb, what = fault.split()
+    if what not in ("edge", "worker"):
+        await nats.do(fault, rng)
+        return
     member = rng.choice(members[:2] if what == "edge" else members[2:])
     port = edges.ports.pop(member.name, 0)
     if verb == "stop":
