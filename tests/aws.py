@@ -1,4 +1,4 @@
-"""AWS on loopback: one moto server for each test process, in a process of its own.
+"""AWS on loopback: one moto server for a run of tests, in a process of its own.
 
     @pytest.fixture
     def aws(monkeypatch: pytest.MonkeyPatch) -> Aws:
@@ -7,12 +7,11 @@
     def test_x(aws: Aws) -> None:
         queue = aws.client("sqs").create_queue(QueueName=aws.name())["QueueUrl"]
 
-The server starts with the first test that asks and ends with the process: name what you create by
-``aws.name()``.
+The server starts with the first test that asks, or before the workers of a run (``tests/workers.py``), which
+share it: name what you create by ``aws.name()``.
 """
 
-import atexit
-import json
+import socket
 import subprocess
 import sys
 import uuid
@@ -23,6 +22,8 @@ from typing import Any
 import botocore.session
 import pytest
 
+from tests.ends import at_end
+
 REGION = "eu-central-1"
 ACCESS_KEY = "AKIDEXAMPLE"
 SECRET_KEY = "CANARY-aws-secret-key"
@@ -30,12 +31,14 @@ ACCOUNT = "123456789012"
 
 # Ends with its parent: standard input closes then. Requests are not logged.
 _SERVER = """
-import json, logging, os, sys
-from moto.server import ThreadedMotoServer
+import logging, os, sys, threading
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
-server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-server.start()
-print(json.dumps(server.get_host_and_port()), flush=True)
+app = DomainDispatcherApplication(create_backend_app)
+port, fd = map(int, sys.argv[1:])
+server = make_server("127.0.0.1", port, app, threaded=True, request_handler=MotoRequestHandler, fd=fd)
+threading.Thread(target=server.serve_forever, daemon=True).start()
 sys.stdin.read()
 os._exit(0)
 """
@@ -74,7 +77,7 @@ def start_aws(monkeypatch: pytest.MonkeyPatch) -> Aws:
     clear_environment(monkeypatch)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-    return _server()
+    return server()
 
 
 def clear_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,11 +92,12 @@ def clear_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @lru_cache(maxsize=1)
-def _server() -> Aws:
-    server = subprocess.Popen(
-        [sys.executable, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    atexit.register(server.communicate)  # closes its standard input, and waits
-    assert server.stdout is not None
-    host, port = json.loads(server.stdout.readline())
-    return Aws(f"http://{host}:{port}")
+def server() -> Aws:
+    """The one of this process, and of the workers that it forks after that."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        port, fd = listener.getsockname()[1], listener.fileno()
+        process = subprocess.Popen(
+            [sys.executable, "-c", _SERVER, str(port), str(fd)], stdin=subprocess.PIPE, pass_fds=[fd]
+        )
+    at_end(process.communicate)  # closes its standard input, and waits
+    return Aws(f"http://127.0.0.1:{port}")

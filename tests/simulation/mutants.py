@@ -374,6 +374,12 @@ def find(simulated: Simulator, mutant: Mutant, *, most: int = MOST_SEEDS) -> Fou
     return Found(0, "")
 
 
+def found_after() -> dict[str, int]:
+    """Defect -> seeds until it is found, as the page says."""
+    rows = re.findall(r"^\| ([^|`]+) \| `[^`]+` \| (\d+) \|", PAGE.read_text(), re.MULTILINE)
+    return {name: int(seeds) for name, seeds in rows}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="those whose name has these words")

@@ -1,30 +1,23 @@
 """The simulation can fail. ``python -m tests.simulation.mutants`` plants all defects and writes the table."""
 
-import re
-
 from ingestd.simulation.history import Simulator
 from ingestd.simulation.plan import draw
-from tests.simulation.mutants import MOST_SEEDS, MUTANTS, PAGE, ROOT, find, plants
+from tests.simulation.mutants import MOST_SEEDS, MUTANTS, ROOT, find, found_after, plants
 
 AT_ONCE, SOON = 2, 30
 """A defect that the first seeds find is found by one of the first thirty, however histories may change."""
 
 
-def table() -> dict[str, int]:
-    rows = re.findall(r"^\| ([^|`]+) \| `[^`]+` \| (\d+) \|", PAGE.read_text(), re.MULTILINE)
-    return {name: int(seeds) for name, seeds in rows}
-
-
 def test_the_page_says_of_each_defect_after_how_many_seeds_it_is_found() -> None:
     assert all(plants(mutant, ROOT / "ingestd") for mutant in MUTANTS)
-    seeds = table()
+    seeds = found_after()
     assert list(seeds) == [mutant.name for mutant in MUTANTS]
     assert len(seeds) >= 20
     assert all(0 < count <= MOST_SEEDS for count in seeds.values())
 
 
 def test_defects_that_are_found_at_once_are_found(simulated: Simulator) -> None:
-    obvious = [mutant for mutant in MUTANTS if table()[mutant.name] <= AT_ONCE]
+    obvious = [mutant for mutant in MUTANTS if found_after()[mutant.name] <= AT_ONCE]
     assert len(obvious) >= 8
     missed = [one.name for one in obvious if not find(simulated, one, most=SOON).seeds]
     assert not missed

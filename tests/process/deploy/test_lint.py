@@ -44,7 +44,7 @@ def test_prometheus_takes_its_configuration_and_the_rules() -> None:
 
 
 def test_every_alert_passes_its_unit_tests() -> None:
-    passes(tool("promtool", package=APT), "test", "rules", PROMETHEUS / "alerts_test.yml")
+    passes(tool("promtool", package=APT), "test", "rules", *sorted(PROMETHEUS.glob("alerts*_test.yml")))
 
 
 def test_prometheus_can_read_every_query_of_the_dashboard(tmp_path: Path) -> None:

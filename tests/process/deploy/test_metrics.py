@@ -79,7 +79,9 @@ def test_every_alert_says_how_bad_it_is_and_what_to_look_at(name: str) -> None:
 def test_every_alert_is_tested_in_silence_and_firing(name: str) -> None:
     firing = f'alertname="{name}"'
     shown = False
-    for case in yaml("prometheus/alerts_test.yml")["tests"]:
+    for case in (
+        yaml("prometheus/alerts_test.yml")["tests"] + yaml("prometheus/alerts_hours_test.yml")["tests"]
+    ):
         moments = [str(moment["exp_samples"]) for moment in case["promql_expr_test"]]
         if any(firing in moment for moment in moments):
             shown = True
