@@ -24,6 +24,8 @@ _PULL = 100
 _EXPIRES_S = 1.0
 _KEEP_S = 0.7
 """How often a pull that brings nothing says that the owner is there, while it has no room."""
+_LOOK_S, _AGAIN_S = 3.0, 0.5
+"""After so long without a delivery the server is asked how many it made, and again, if that is more."""
 _OVER = ("408", "404")
 _OVER_WORDS = ("Message Size Exceeds MaxBytes", "Batch Completed", "Request Timeout")
 _MAX_PENDING = 4_096
@@ -74,6 +76,7 @@ class ShareConsumer:
         self._news, self._pulled = asyncio.Event(), asyncio.Event()
         self._asked = 0
         self._counted = 0
+        self._looked, self._look_at, self._is_less = 0, 0.0, False
         self._pin = ""
         self._trouble: Exception | None = None
         self._inbox = ""
@@ -126,7 +129,28 @@ class ShareConsumer:
             else:
                 await self._clock.sleep(_KEEP_S)
                 self._asked = 0
+            await self._look()
         raise self._trouble
+
+    async def _look(self) -> None:
+        """The last deliveries may be missing, and no later one tells: they went to a worker that took itself
+        for the owner, or got lost. The server would give them again only after ``_ACK_WAIT_S``."""
+        now = self._clock.monotonic()
+        if self._counted != self._looked:
+            self._looked, self._look_at, self._is_less = self._counted, now + _LOOK_S, False
+            return
+        if now < self._look_at:
+            return
+        try:
+            info = await self._connection.ask(f"CONSUMER.INFO.{self._named}")
+        except (BrokerAway, JetStreamError):  # no leader for a moment; if it is gone others will say so
+            self._look_at = now + _LOOK_S
+            return
+        was_less = self._is_less
+        self._is_less = self._counted == self._looked and info["delivered"]["consumer_seq"] > self._counted
+        self._look_at = now + (_AGAIN_S if self._is_less else _LOOK_S)
+        if self._is_less and was_less:
+            self.end(LetGo("deliveries are missing"))
 
     @property
     def _has_room(self) -> bool:

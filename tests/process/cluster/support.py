@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import nats
 import nats.js.errors
+from nats.aio.client import Client
 
 from ingestd.cluster.letter_stream import unpack
 from tests.nats_server import NatsServer
@@ -144,8 +145,7 @@ class ClusterProducer:
 
 async def dead_letters(url: str | list[str], name: str) -> list[dict[str, Any]]:
     """All of them, as the judge wants them."""
-    client = await nats.connect(url)
-    try:
+    async with stream_client(url) as client:
         js = client.jetstream()
         info = await js.stream_info(f"{name}-dead")
         found = []
@@ -154,23 +154,24 @@ async def dead_letters(url: str | list[str], name: str) -> list[dict[str, Any]]:
                 letter = unpack((await js.get_msg(f"{name}-dead", sequence)).data or b"")
                 found.append({"sink": letter.sink, "payload": letter.payload, "reason": letter.reason})
         return found
-    finally:
-        await client.close()
 
 
-async def ask(url: str, what: str) -> None:
-    """A request to JetStream."""
+@asynccontextmanager
+async def stream_client(url: str | list[str]) -> AsyncIterator[Client]:
     client = await nats.connect(url)
     try:
-        answer = json.loads((await client.request(f"$JS.API.{what}", b"", timeout=5)).data)
-        assert "error" not in answer, answer
+        yield client
     finally:
         await client.close()
+
+
+async def ask(url: str, what: str, body: bytes = b"") -> None:
+    """A request to JetStream."""
+    async with stream_client(url) as client:
+        answer = json.loads((await client.request(f"$JS.API.{what}", body, timeout=5)).data)
+        assert "error" not in answer, answer
 
 
 async def publish(url: str, subject: str, data: bytes) -> None:
-    client = await nats.connect(url)
-    try:
+    async with stream_client(url) as client:
         await client.jetstream().publish(subject, data)
-    finally:
-        await client.close()

@@ -1,6 +1,7 @@
 """Edges and workers of a spool on NATS, as processes, with a real server: what each promise is held by."""
 
 import asyncio
+import signal
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +16,7 @@ from tests.machine import patience
 from tests.nats_server import NatsServer, nats_server
 from tests.process.cli.run_support import Serving, post, told
 from tests.process.cluster.rounds import play
-from tests.process.cluster.support import Cluster, ask, dead_letters, publish
+from tests.process.cluster.support import Cluster, ask, dead_letters, publish, stream_client
 from tests.receiver import Action, Receiver, Reply, Request
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(patience(180))]
@@ -159,6 +160,34 @@ async def test_a_copy_is_known_at_any_edge_and_after_a_take_over_and_a_failed_ev
             delivered = sum(one["ledger"]["delivered"] for one in status["shares"])
             assert delivered == 40 >= metric
             await both.stop()
+
+
+async def test_chunks_that_went_to_nobody_are_asked_for_again(tmp_path: Path) -> None:
+    """As to a worker that took itself for the owner for a moment: the server would wait for ten minutes."""
+    async with (
+        StrictApi() as api,
+        one_sink(tmp_path, api, partitions=1) as cluster,
+        cluster.start("--edge") as edge,
+        cluster.start("--worker") as worker,
+    ):
+        assert (await post(edge.ingest_port, events(10))).status == 202
+        await until(lambda: len(api.taken) == 10)
+        worker.send(signal.SIGSTOP)
+        await ask(cluster.nats.url, "CONSUMER.UNPIN.t-events.one-0", b'{"group":"owner"}')
+        async with stream_client(cluster.nats.url) as client:
+            inbox = await client.subscribe("stranger")
+            pull = b'{"batch":5,"expires":60000000000,"group":"owner"}'
+            await client.publish("$JS.API.CONSUMER.MSG.NEXT.t-events.one-0", pull, reply="stranger")
+            assert (await post(edge.ingest_port, events(10, first=10))).status == 202
+            while not (await inbox.next_msg(patience(20))).reply:
+                pass  # the worker's own request may have been before
+        await ask(cluster.nats.url, "CONSUMER.UNPIN.t-events.one-0", b'{"group":"owner"}')
+        worker.send(signal.SIGCONT)
+        await until(lambda: len(api.taken) == 20)
+        sink = await settled(cluster)
+        assert (sink["accepted"], sink["delivered"]) == (20, 20)
+        await worker.stop()
+        await edge.stop()
 
 
 async def test_letters_are_looked_at_corrected_sent_again_and_purged(tmp_path: Path) -> None:
