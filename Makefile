@@ -13,7 +13,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 # setuptools warns of each editable install, which pip prints since 26
 QUIET  := PYTHONWARNINGS="ignore:Editable installation"
 
-.PHONY: setup accelerator fuzz-accelerator demo test check docs reference deploy-check rehearse-image kafka models sdk-check constraints bench simulate soak soak-cluster fuzz clean
+.PHONY: setup accelerator fuzz-accelerator demo test check docs reference deploy-check rehearse-image kafka models sdk-check constraints bench bench-cluster simulate soak soak-cluster fuzz clean
 .DEFAULT_GOAL := help
 
 help:              ## this list
@@ -83,6 +83,9 @@ bench: $(READY)    ## throughput, memory and refusals, against a naive script in
 	$(BIN)/python -m benchmarks.run
 	$(BIN)/python -m benchmarks.requests
 	$(BIN)/python -m benchmarks.filters
+
+bench-cluster: $(READY) ## edges, workers and a broker against one process, and sources at brokers: ROUNDS=5
+	$(if $(wildcard $(KAFKA)),KAFKA_LIB=$(KAFKA)) $(BIN)/python -m benchmarks.cluster --rounds $(or $(ROUNDS),5)
 
 simulate: $(READY) ## the whole pipeline on virtual time, from seeds, crashed at any moment: SEEDS=10000, or SEED=n
 	$(BIN)/python -m ingestd.simulation --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0) $(if $(SEED),--seed $(SEED))

@@ -97,6 +97,10 @@ class Receiver:
         self.api = f"http://127.0.0.1:{self._port}"
         return self
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def stats(self) -> dict[str, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
         try:

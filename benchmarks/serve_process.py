@@ -38,6 +38,11 @@ class Used(NamedTuple):
         return Used._make(now - then for now, then in zip(self, before, strict=True))
 
 
+def used_by(pid: int) -> Used:
+    user_s, system_s = _cpu(f"/proc/{pid}/stat")
+    return Used(user_s, system_s, sum(_cpu(f"/proc/{pid}/task/{pid}/stat")))
+
+
 class Watched:
     """A running process: what it uses."""
 
@@ -47,9 +52,15 @@ class Watched:
         self._process = subprocess.Popen(command, **streams)
 
     def used(self) -> Used:
-        pid = self._process.pid
-        user_s, system_s = _cpu(f"/proc/{pid}/stat")
-        return Used(user_s, system_s, sum(_cpu(f"/proc/{pid}/task/{pid}/stat")))
+        return used_by(self._process.pid)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
 
     def resident_bytes(self) -> int:
         return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * _PAGE_BYTES
@@ -114,23 +125,16 @@ class Service(Watched):
 
     def __enter__(self) -> "Service":
         deadline = time.monotonic() + _START_S
-        while (listening := self._listening()) is None:
+        while (listening := told_in(self.log, '"listening"')) is None:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.__exit__(None, None, None)
                 raise RuntimeError(f"the service did not start: {self.complaint()}")
             time.sleep(_POLL_S)
-        self.port, self._admin_port = (_port(listening[name]) for name in ("ingest", "admin"))
+        self.port, self._admin_port = (port_of(listening[name]) for name in ("ingest", "admin"))
         return self
 
     def status(self) -> dict[str, Any]:
-        """``/v1/status``."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._admin_port, timeout=30)
-        try:
-            connection.request("GET", "/v1/status")
-            status: dict[str, Any] = json.load(connection.getresponse())
-            return status
-        finally:
-            connection.close()
+        return status_at(self._admin_port)
 
     def settle(self, *, timeout_s: float) -> dict[str, Any]:
         """The status when everything has had its end, or when the time is over."""
@@ -152,19 +156,32 @@ class Service(Watched):
         lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
         return lines[-1][:300] if lines else "it said nothing"
 
-    def _listening(self) -> dict[str, Any] | None:
-        for line in self.log.read_text().splitlines(keepends=True):
-            if line.endswith("\n") and '"listening"' in line:
-                told: dict[str, Any] = json.loads(line)
-                return told
-        return None
-
     def _end(self) -> None:
         super()._end()
         self._scratch.cleanup()
 
 
-def _port(address: str) -> int:
+def status_at(admin_port: int) -> dict[str, Any]:
+    """``/v1/status``."""
+    connection = http.client.HTTPConnection("127.0.0.1", admin_port, timeout=30)
+    try:
+        connection.request("GET", "/v1/status")
+        status: dict[str, Any] = json.load(connection.getresponse())
+        return status
+    finally:
+        connection.close()
+
+
+def told_in(log: Path, words: str) -> dict[str, Any] | None:
+    """The first whole line of a log with these words, if there is one."""
+    for line in log.read_text().splitlines(keepends=True):
+        if line.endswith("\n") and words in line:
+            told: dict[str, Any] = json.loads(line)
+            return told
+    return None
+
+
+def port_of(address: str) -> int:
     return int(address.rpartition(":")[2])
 
 

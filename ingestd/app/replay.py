@@ -109,7 +109,6 @@ async def open_replay(
                 clock=clock,
                 rng=outside.rng,
                 engine=outside.engine,
-                file_system=outside.file_system,
                 store_host=outside.store_host(),
                 warn=warn,
                 bounds=bounds,
