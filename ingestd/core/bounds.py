@@ -5,8 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    chunk_bytes: int = 256 * 1024
-    """Of a chunk of a file. Part of the checkpoint's meaning: a restart must cut the same chunks."""
+    chunk_bytes: int = 1024 * 1024
+    """Of a chunk of a file that is replayed. Part of the checkpoint's meaning: a restart must cut the same
+    chunks, so a state directory keeps to what its first run took (``SourceState``)."""
+    followed_chunk_bytes: int = 256 * 1024
+    """Of a chunk of a file that is followed; here, too, a restart must cut the same chunks."""
     spool_memory_bytes: int = 16 * 1024 * 1024
     """Of chunks that wait in memory for a lane; the spool has them all the same."""
     unanswered_bytes: int = 64 * 1024 * 1024

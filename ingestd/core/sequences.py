@@ -46,6 +46,13 @@ def joined(parts: Sequence[Sequence[T]]) -> Sequence[T]:
     return list(chain.from_iterable(parts))
 
 
+def longest(events: Sequence[bytes]) -> int:
+    """Bytes of the longest of them."""
+    if isinstance(events, COMPILED):
+        return events.longest_bytes  # type: ignore[attr-defined,no-any-return]
+    return max(map(len, events), default=0)
+
+
 def joined_keys(parts: Sequence[MutableSequence[str | None]]) -> MutableSequence[str | None]:
     """As ``joined``, of what can be changed."""
     if _KEYS and parts and all(isinstance(part, _KEYS) for part in parts):

@@ -17,7 +17,7 @@ from ingestd.core.errors import TooManyRejected, UserError
 from ingestd.core.ledger import MaxRejected
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Digests, Positions
-from ingestd.core.sequences import pick, without
+from ingestd.core.sequences import longest, pick, without
 from ingestd.delivery.queues import flush_by_age
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.copies import CopyTracker
@@ -326,7 +326,7 @@ class ReplayIntake:
     ) -> set[int]:
         """Events that no request has room for; their keys are free again."""
         limit = self._fan_out.max_event_bytes
-        if chunk.size_bytes <= limit:
+        if chunk.size_bytes <= limit or longest(events) <= limit:
             return set()
         found = {i for i, event in enumerate(events) if len(event) > limit and i not in gone}
         for index in found:

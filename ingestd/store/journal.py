@@ -84,6 +84,7 @@ class Journal:
         fingerprints: Fingerprints,
         size: int | None,
         from_start: bool,
+        chunk_bytes: int = 0,
         now: float,
     ) -> SourceState:
         """The state of a file known by (device, inode), its head and what stands before its position, or of
@@ -101,6 +102,7 @@ class Journal:
                 fingerprints=fingerprints,
                 size=size,
                 from_start=from_start,
+                chunk_bytes=chunk_bytes,
                 now=now,
             )
 

@@ -19,11 +19,16 @@ _AT_A_BROKER = -2
 """The device of a source that is no file: a stream or a topic. That of the spool is -1."""
 
 
+_CHUNK_BYTES_AT_FIRST = 256 * 1024
+"""In a state of before it was noted."""
+
+
 class SourceState(NamedTuple):
     """``position``: every event before it is resolved. ``line``: the number of the next line. ``moved``:
     the wall time when it got there. ``mark``: of a broker's stream, what its position was
     noted with. ``rewritten``: so far a file was read that had this place on the disk,
-    and the same name or the same beginning; what is there now is another."""
+    and the same name or the same beginning; what is there now is another. ``chunk_bytes``: by which a file is
+    cut; a restart finds what was frozen by the chunks that it came from."""
 
     number: int
     position: int
@@ -31,6 +36,7 @@ class SourceState(NamedTuple):
     moved: float = 0.0
     rewritten: int = 0
     mark: Mark = NO_MARK
+    chunk_bytes: int = 0
 
 
 def find_source(
@@ -41,10 +47,13 @@ def find_source(
     fingerprints: Fingerprints,
     size: int | None,
     from_start: bool,
+    chunk_bytes: int,
     now: float,
 ) -> SourceState:
-    """See ``Journal.find_file``."""
+    """See ``Journal.find_file``. ``chunk_bytes``: to cut it by, where no file was read yet; 0: it is not
+    asked for."""
     rewritten = 0
+    chunk_bytes = chunk_bytes and _chunk_bytes(connection, chunk_bytes)
     known = connection.execute(
         "SELECT id, CAST(head AS BLOB), head_bytes, position, line, path, updated, CAST(tail AS BLOB),"
         " tail_bytes, tail_end FROM sources WHERE device = ? AND inode = ? ORDER BY id DESC LIMIT 100",
@@ -62,11 +71,22 @@ def find_source(
                 "UPDATE sources SET position = ?, line = ?, path = ?, reading = reading + ? WHERE id = ?",
                 (position, line, path, int(from_start), number),
             )
-            return SourceState(number, position, line, moved)
+            return SourceState(number, position, line, moved, chunk_bytes=chunk_bytes)
         if same_head or known_as == path:
             rewritten = rewritten or position
     number = add_source(connection, path, identity, fingerprints(0, MARK_BYTES), now)
-    return SourceState(number, 0, 1, rewritten=rewritten)
+    return SourceState(number, 0, 1, rewritten=rewritten, chunk_bytes=chunk_bytes)
+
+
+def _chunk_bytes(connection: sqlite3.Connection, wanted: int) -> int:
+    """The same for all files, as long as there is this state."""
+    row = connection.execute("SELECT value FROM meta WHERE name = 'chunk_bytes'").fetchone()
+    if row:
+        return int(row[0])
+    files = connection.execute("SELECT 1 FROM sources WHERE device > 0 LIMIT 1").fetchone()
+    chosen = _CHUNK_BYTES_AT_FIRST if files else wanted
+    connection.execute("INSERT INTO meta VALUES ('chunk_bytes', ?)", (chosen,))
+    return chosen
 
 
 def add_source(

@@ -23,7 +23,7 @@ def files_sources(
             files.items,
             files.format,
             files.unwrapper,
-            pipeline.bounds.chunk_bytes,
+            pipeline.bounds.followed_chunk_bytes,
         )
         yield (
             FilesSource(

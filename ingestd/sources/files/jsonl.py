@@ -43,8 +43,8 @@ T = TypeVar("T")
 MAX_EVENT_BYTES = 1024 * 1024
 
 _TWICE = "it is packed twice: unpack it once, and what comes out is read"
-_REGIONS_AT_ONCE = 4
-"""Regions read in one visit of the worker thread: a hand-over costs as much as splitting 500 events."""
+_BYTES_AT_ONCE = 1024 * 1024
+"""Read in one visit of the worker thread: a hand-over costs as much as splitting 500 events."""
 
 
 class JsonSource:
@@ -79,7 +79,7 @@ class JsonSource:
         self._items = items
         self._layout = layout
         self._unwrap = unwrap
-        self._chunk_bytes = chunk_bytes
+        self.chunk_bytes = chunk_bytes
         self._plain = True
         self._input = Input(path, descriptor)
         keeps = self._input.regular and path != "-"
@@ -136,7 +136,7 @@ class JsonSource:
             self.damage = f"reading failed: {error.strerror or error}"
             return
         try:
-            at_once = _REGIONS_AT_ONCE if self.keeper is Keeper.SOURCE else 1
+            at_once = _BYTES_AT_ONCE // self.chunk_bytes if self.keeper is Keeper.SOURCE else 1
             while regions := await in_thread(partial(_take, splitter, at_once, self._unwrap, ahead)):
                 for region in regions:
                     yield self._chunk(region)
@@ -209,7 +209,7 @@ class JsonSource:
             pieces,
             start=position,
             line=line,
-            chunk_bytes=self._chunk_bytes,
+            chunk_bytes=self.chunk_bytes,
             max_event_bytes=self._max_event_bytes,
             fill=keeps,
             leave_half=keeps,
@@ -225,7 +225,7 @@ class JsonSource:
             pieces,
             start=position,
             line=line,
-            chunk_bytes=self._chunk_bytes,
+            chunk_bytes=self.chunk_bytes,
             max_event_bytes=self._max_event_bytes,
             fill=keeps,
             leave_half=keeps,
@@ -240,10 +240,10 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 
 def _take(splitter: Splitter, count: int, unwrap: Unwrapper | None, ahead: LookAhead | None) -> list[Region]:
-    """Up to ``count`` regions; none at the end. Raises Damaged, once all before the damage was taken."""
+    """``count`` regions, one at least; fewer at the end. Raises Damaged once what is before it was taken."""
     regions: list[Region] = []
     try:
-        while len(regions) < count and (region := splitter.next_region()):
+        while len(regions) < max(1, count) and (region := splitter.next_region()):
             regions.append(unwrapped(region, unwrap) if unwrap else region)
             if ahead:
                 ahead(regions[-1].events)
@@ -302,8 +302,10 @@ class FileSource:
                 fingerprints=lambda start, length: fingerprint(reader.path, length, start=start),
                 size=reader.plain_size,
                 from_start=self._from_start,
+                chunk_bytes=reader.chunk_bytes,
                 now=now,
             )
+            reader.chunk_bytes = state.chunk_bytes
         else:
             state = await self._journal.new_stream(reader.name, now=now)
         if state.rewritten:

@@ -92,7 +92,7 @@ class TableSource(JsonSource):
             file,
             self._types_at,
             start=start,
-            chunk_bytes=self._chunk_bytes,
+            chunk_bytes=self.chunk_bytes,
             max_event_bytes=self._max_event_bytes,
         )
         return rows
@@ -115,7 +115,7 @@ class TableSource(JsonSource):
             start=mark,
             make_columns=partial(Columns, types_at=self._types_at),
             delimiter=self._delimiter,
-            chunk_bytes=self._chunk_bytes,
+            chunk_bytes=self.chunk_bytes,
             max_event_bytes=self._max_event_bytes,
             keeps=self.keeper is Keeper.SOURCE,
         )

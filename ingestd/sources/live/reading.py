@@ -81,7 +81,7 @@ class ReadOptions(NamedTuple):
     items: str = ""
     layout: str = "auto"
     unwrap: Unwrapper | None = None
-    chunk_bytes: int = DEFAULT_BOUNDS.chunk_bytes
+    chunk_bytes: int = DEFAULT_BOUNDS.followed_chunk_bytes
 
 
 def kind_of(head: bytes, options: ReadOptions) -> FileKind:
@@ -250,7 +250,7 @@ class Reading(JsonSource):
             _Part(self._pieces, size, is_open=is_free and self.ending is Ending.OPEN),
             start=position,
             line=line,
-            chunk_bytes=self._chunk_bytes,
+            chunk_bytes=self.chunk_bytes,
             max_event_bytes=self._max_event_bytes,
             fill=True,
             leave_half=is_free and self.ending is Ending.CLOSED,

@@ -32,6 +32,7 @@ async def find(journal: Journal, path: Path, **options: Any) -> SourceState:
         fingerprints=lambda start, length: fingerprint(str(path), length, start=start),
         size=options.get("size", status.st_size),
         from_start=options.get("from_start", False),
+        chunk_bytes=options.get("chunk_bytes", 0),
         now=NOW,
     )
 

@@ -98,3 +98,17 @@ async def test_an_empty_file_is_never_taken_for_another(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         first = await find(journal, path)
         assert (await find(journal, path)).number != first.number
+
+
+async def test_a_state_keeps_to_the_chunks_that_its_first_run_took(tmp_path: Path) -> None:
+    """What was frozen is found again by the chunks it came from. Earlier versions took 256 KiB, and did not
+    say so."""
+    path, _ = await known_file(tmp_path)
+    new, later = tmp_path / "new", tmp_path / "later"
+    for directory, wanted, kept in ((tmp_path, 1000, 256 * 1024), (new, 1000, 1000), (new, 2000, 1000)):
+        directory.mkdir(exist_ok=True)
+        async with opened(directory) as journal:
+            assert (await find(journal, path, chunk_bytes=wanted)).chunk_bytes == kept
+    later.write_bytes(b"1\n")
+    async with opened(new) as journal:
+        assert (await find(journal, later, chunk_bytes=3000)).chunk_bytes == 1000
