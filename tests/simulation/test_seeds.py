@@ -1,4 +1,4 @@
-"""No promise is broken, whatever happens: some 90 histories. ``make simulate`` runs ten thousand."""
+"""No promise is broken: 300 histories from seeds, and rare ones. ``make simulate`` runs ten thousand."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from ingestd.simulation.plan import draw
 from tests.effort import FUZZ
 from tests.simulation.mutants import found_after
 
-SEEDS = 10_000 if FUZZ else 75
+SEEDS = 10_000 if FUZZ else 300
 TOGETHER = 25
 
 
@@ -20,7 +20,7 @@ def test_no_promise_is_broken(simulated: Simulator, first: int) -> None:
 
 def test_nor_in_the_histories_that_find_the_rarest_of_the_planted_defects(simulated: Simulator) -> None:
     rare = {count - 1 for count in found_after().values()} - set(range(SEEDS))
-    assert len(rare) > 5
+    assert rare
     run(simulated, sorted(rare))
 
 
