@@ -109,6 +109,7 @@ async def open_replay(
                 clock=clock,
                 rng=outside.rng,
                 engine=outside.engine,
+                file_system=outside.file_system,
                 store_host=outside.store_host(),
                 warn=warn,
                 bounds=bounds,

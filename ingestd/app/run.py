@@ -147,6 +147,7 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
                 clock=outside.clock,
                 rng=outside.rng,
                 engine=outside.engine,
+                file_system=outside.file_system,
                 store_host=outside.store_host(),
                 bounds=outside.bounds,
                 warn=log.warning,

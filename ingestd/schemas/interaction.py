@@ -14,6 +14,7 @@ import msgspec
 from ingestd.core.sequences import COMPILED, missing
 from ingestd.schemas import Action
 from ingestd.schemas.grammar import MAX_DEPTH, EventLimits, is_plain, is_utf8, opened
+from ingestd.schemas.interaction_refusals import usual_refusal
 from ingestd.schemas.rfc3339 import is_common, is_timestamp
 from ingestd.schemas.schema import Keys, LookAhead, Refusal
 
@@ -183,13 +184,11 @@ class InteractionSchema:
         return look
 
     def explain(self, event: bytes) -> Refusal | None:
-        return _definition()(event)
+        return usual_refusal(event) or _definition()(event)
 
 
 @cache
 def _definition() -> Callable[[bytes], Refusal | None]:
-    from ingestd.schemas.interaction_model import (
-        explain,
-    )  # pydantic, which a file of valid events never needs
+    from ingestd.schemas.interaction_model import explain  # pydantic, which few files ever need
 
     return explain

@@ -119,6 +119,12 @@ def field_error(field: str, message: str) -> FieldError:
     return FieldError(cut(field, _MAX_FIELD), cut(message))
 
 
+def expected(field: str, message: str, value: object) -> FieldError:
+    """``message`` says what was expected; what was found stands behind it."""
+    found = f", found {show(value)}"
+    return field_error(field, cut(message, MAX_MESSAGE - len(found)) + found)
+
+
 def from_pydantic(error: "ValidationError") -> Refusal:
     """The refusal for what ``validate_json`` raised."""
     errors: list[FieldError] = []
@@ -132,8 +138,7 @@ def from_pydantic(error: "ValidationError") -> Refusal:
         message = details["msg"].removeprefix("Value error, ").replace("Input should be ", "expected ", 1)
         # A rule about several members has the whole event as its input: that says nothing.
         whole = details["type"] == "value_error" and not details["loc"]
-        found = "" if whole else f", found {show(details['input'])}"
-        errors.append(field_error(field, cut(message, MAX_MESSAGE - len(found)) + found))
+        errors.append(field_error(field, message) if whole else expected(field, message, details["input"]))
     return Refusal(Reason.INVALID, errors)
 
 

@@ -1,5 +1,6 @@
 """The disk under the state file: what was synced is there after a power cut; of what was not, any subset is,
-torn at sectors. It can be full, and it can end the process at any write, truncate or sync."""
+torn at sectors. It can be full, and it can end the process at any write, truncate or sync. It holds the
+lake's folder and the audit file, too."""
 
 import os
 import random
@@ -9,6 +10,8 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
+from ingestd.simulation.audit_disk import AuditDisk
+from ingestd.simulation.folder_disk import FolderDisk, no_process, no_room
 from ingestd.simulation.loop import VirtualLoop
 from ingestd.simulation.sqlite_vfs import FULL, IOERR_WRITE, Operation, SqliteDisk
 from ingestd.store.connection import FILE_NAME, MARK_NAME
@@ -23,18 +26,20 @@ class Disk:
     """One directory, which is another one after each crash. ``content``: of the state file at first; empty:
     there is none."""
 
-    def __init__(self, root: Path, sqlite: SqliteDisk, rng: random.Random, content: bytes) -> None:
+    def __init__(self, root: Path, sqlite: SqliteDisk, seed: int, content: bytes) -> None:
         self.full = False
         self.operations = 0
         self._crash_at: int | None = None
         self._on_crash: Callable[[], None] = lambda: None
         self.directory = root / "0"
-        self._root, self._sqlite, self._rng = root, sqlite, rng
+        self._root, self._sqlite, self._rng = root, sqlite, random.Random(seed)
         self._number = 0
         self._dead = False
         self._pending: dict[str, list[Operation]] = {}
         self._synced = {FILE_NAME: bytearray(content)} if content else {}
         self._make_directory(self._synced)
+        self.audit = AuditDisk(root / "audit", seed)
+        self.lake = FolderDisk(root / "lake", seed, self._before_lake)
 
     def close(self) -> None:
         self._sqlite.listeners.pop(str(self.directory), None)
@@ -57,6 +62,16 @@ class Disk:
             self._sizes[name] = max(end, self._sizes.get(name, 0))
         self._note(name, operation)
         return 0
+
+    def _before_lake(self, bytes_more: int) -> None:
+        """Raises OSError."""
+        self.operations += not self._dead
+        if not self._dead and self.operations == self._crash_at:
+            self._on_crash()
+        if self._dead:
+            raise no_process()
+        if self.full and bytes_more:
+            raise no_room()
 
     def crash_after(self, operations: int, crash: Callable[[], None]) -> None:
         """``crash`` is called when the process has ended; nothing that it does afterwards has an effect."""
@@ -92,9 +107,11 @@ class Disk:
 
     def end_life(self, *, power_cut: bool) -> None:
         """From now on the directory is what is left for the next process."""
+        self.audit.end_life(power_cut=power_cut)
         if power_cut:
             self._synced, self._pending = after_cut(self._synced, self._pending, self._rng), {}
             files = self._synced
+            self.lake.cut()
         else:
             files = {name: bytearray(data) for name, data in self._synced.items()}
             for name, operations in self._pending.items():
@@ -116,6 +133,7 @@ class Disk:
     def begin_life(self) -> None:
         """The one before has let go of everything."""
         self._dead = False
+        self.audit.begin_life()
         with suppress(FileNotFoundError):
             shutil.rmtree(self._root / str(self._number - 1))
 

@@ -102,6 +102,7 @@ class Life:
             clock=world.clock,
             rng=world.rng,
             engine=self.network,
+            file_system=world.disk.lake,
             store_host=lambda: SimulatedHost(self.loop, world.disk, self._disk_delay),
             signals=self._open_signals,
             serve=self._serve,

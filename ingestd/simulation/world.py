@@ -38,8 +38,7 @@ class SimulatedWorld:
         self.trace = Trace()
         self.clock = VirtualClock(1_800_000_000.0)
         self.made = Made()
-        self.disk = Disk(root, sqlite, random.Random(plan.seed + 1), content)
-        self.lake = root / "lake"
+        self.disk = Disk(root, sqlite, plan.seed + 1, content)
         self.receivers = {
             name: Receiver(name, kind, random.Random(plan.seed + 2), self.trace)
             for name, kind in plan.kinds.items()
@@ -89,7 +88,7 @@ class SimulatedWorld:
             of = "accepted" if self.plan.lake == "accepted" else next(iter(self.plan.kinds))
             sinks["lake"] = {
                 "type": "lake",
-                "url": str(self.lake),
+                "url": str(self.disk.lake.root),
                 "of": of,
                 "file_age": self.plan.lake_age_s,
                 "partition": "date",
@@ -97,6 +96,13 @@ class SimulatedWorld:
         if self.plan.ordered:
             sections["delivery"]["order_by"] = "routingMetadata.queueId"
         sections["state"] = {"dir": str(self.disk.directory)}
+        audit = self.disk.audit
+        sections["audit"] = {
+            "file": str(audit.file),
+            "key_file": str(audit.key),
+            "max_bytes": 20_000,
+            "keep": 3,
+        }
         settings = Settings.model_validate(sections | {"sinks": sinks})
         self.made.know(settings)
         return settings
@@ -227,6 +233,8 @@ class SimulatedWorld:
                     self.trace.breach(f"letter of {number} is told to be delivered, and {sink} has it not")
         if self.plan.lake:
             self._check_lake()
+        if wrong := self.disk.audit.judge():
+            self.trace.breach(wrong)
         self.trace.judge()
 
     def _check_leases(self, rows: Rows) -> None:
@@ -291,8 +299,8 @@ class SimulatedWorld:
             self.trace.breach(f"the state file is damaged: {verdict}")
 
     def _check_lake(self) -> None:
-        """Each event once over all files."""
-        counts = Counter(number for line in _lake_lines(self.lake) for number in _numbers_in(line))
+        """Each event once over all files; each of them whole."""
+        counts = Counter(number for line in self.disk.lake.lines() for number in _numbers_in(line))
         name = "" if self.plan.lake == "accepted" else next(iter(self.plan.kinds))
         for number, count in counts.items():
             if count > 1 and number not in self._letters | self._excused and not self._came_anew(number):
@@ -329,11 +337,3 @@ def _numbers_in(payload: bytes) -> list[int]:
         return [read_event(payload).number]
     except ValueError:
         return []
-
-
-def _lake_lines(folder: Path) -> Iterable[bytes]:
-    from backports import zstd
-
-    for path in sorted(folder.rglob("*.ndjson.zst")):
-        if ".unfinished" not in path.parts and "manifests" not in path.parts:
-            yield from zstd.decompress(path.read_bytes()).splitlines()

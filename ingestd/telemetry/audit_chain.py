@@ -62,7 +62,7 @@ def open_key(path: Path, *, last_hash: Callable[[], bytes]) -> AuditKey:
 
 
 def _create(path: Path, after: bytes) -> None:
-    """Whole or not at all; of two processes that make one at once, the first wins."""
+    """Whole or not at all, and there to stay; of two processes that make one at once, the first wins."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -73,6 +73,16 @@ def _create(path: Path, after: bytes) -> None:
     finally:
         os.close(descriptor)
         os.unlink(temporary)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Before a line is made with the key: those of a key that is gone after a power cut look forged."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 TAIL_BYTES = 64 * 1024

@@ -28,8 +28,9 @@ class AuditProblem(NamedTuple):
 class AuditFindings:
     """``unchained``: lines from before there was a chain. ``keyed``: of the ``chained``, made with a key; a
     change of others is not seen if all hashes were computed again. ``torn``: (file, line) not written to
-    the end; no forgery. ``older_gone``: the oldest part goes on from one that is no longer there. ``last``:
-    the chain of the last line: who notes it down can tell later whether the log still has all up to it."""
+    the end; no forgery (of several that stand together, only the last is vouched for). ``older_gone``: the
+    oldest part goes on from one that is no longer there. ``last``: the chain of the last line: who notes it
+    down can tell later whether the log still has all up to it."""
 
     files: list[str] = field(default_factory=list)
     lines: int = 0
@@ -67,7 +68,8 @@ class _Walk:
         self._noted = noted
         self._before: bytes | None = None  # the hash of the line before
         self._known: dict[bytes, tuple[int, bytes, str]] = {}  # writer -> its last number, hash, place
-        self._fragment: AuditLine | None = None
+        self._fragments: list[AuditLine] = []  # that stand together, of which nobody has told yet
+        self._before_fragments: bytes | None = None
         self._rotated = False
 
     def walk(self, parts: Sequence[AuditPart]) -> AuditFindings:
@@ -77,8 +79,7 @@ class _Walk:
         for part in parts:
             for line in part.lines():
                 self._look(line)
-        if self._fragment is not None:
-            self._judge_fragment(self._fragment, torn=not self._fragment.ended)
+        self._judge_fragments(torn=bool(self._fragments) and not self._fragments[-1].ended)
         if self._must_have_key and found.lines and not found.keyed:
             self._complain(
                 parts[-1].name, 0, "no line is made with the key of this log: it was rewritten, or cut off"
@@ -93,14 +94,15 @@ class _Walk:
         found = self.findings
         found.lines += 1
         chained = None if line.cut else parse(line.data)
-        if self._fragment is not None:
-            self._judge_fragment(self._fragment, torn=bool(chained and chained.after == self._before))
         if chained is None:
             self._look_at_unchained(line)
             self._before = hash_of(line.data)
             return
+        is_told = bool(self._fragments) and chained.after == self._before
+        behind = self._before_fragments if is_told else self._before
+        self._judge_fragments(torn=is_told)
         found.chained += 1
-        wrong = self._judge_key(chained) or self._judge(chained)
+        wrong = self._judge_key(chained, behind) or self._judge(chained)
         found.keyed += bool(chained.key)
         if wrong:
             self._complain(line.file, line.number, wrong)
@@ -115,28 +117,39 @@ class _Walk:
             self._noted = ""
 
     def _look_at_unchained(self, line: AuditLine) -> None:
-        if not self.findings.chained and (line.ended or _is_json(line.data)):
+        is_json = _is_json(line.data)
+        if line.data and not line.cut and not is_json and len(self._fragments) < MAX_PROBLEMS:
+            if not self._fragments:
+                self._before_fragments = self._before
+            self._fragments.append(line)
+            return
+        self._judge_fragments(torn=False)
+        if not self.findings.chained and (line.ended or is_json):
             self.findings.unchained += 1
-        elif line.data and not line.cut and not _is_json(line.data):
-            self._fragment = line
         else:
             self._complain(line.file, line.number, "has no chain: put in, or its chain was taken away")
 
-    def _judge_fragment(self, line: AuditLine, *, torn: bool) -> None:
-        """A crash leaves the beginning of a line; who writes next tells by its link that it was so then."""
-        self._fragment = None
-        if torn and len(self.findings.torn) < MAX_PROBLEMS:
-            self.findings.torn.append((line.file, line.number))
-        elif not torn:
-            self._complain(line.file, line.number, "is no line of the log: changed, or put in")
+    def _judge_fragments(self, *, torn: bool) -> None:
+        """A crash leaves the beginning of a line; who writes next tells by its link that it was so then. Of
+        what that one wrote, the next crash may leave a beginning, too."""
+        fragments, self._fragments = self._fragments, []
+        for line in fragments:
+            if torn and len(self.findings.torn) < MAX_PROBLEMS:
+                self.findings.torn.append((line.file, line.number))
+            elif not torn and self.findings.chained:
+                self._complain(line.file, line.number, "is no line of the log: changed, or put in")
+            elif not torn:
+                self.findings.unchained += 1
 
-    def _judge_key(self, chained: Chained) -> str:
+    def _judge_key(self, chained: Chained, before: bytes | None) -> str:
+        """``before``: the hash of the last whole line before it; ``_before``: of what stands there."""
         if not chained.key:
             has = self.findings.keyed
             return "has no key, behind a line that has one: inserted, or rewritten" if has else ""
         name, key = chained.key.decode(), self._keys.get(chained.key)
         if key:
-            known = self.findings.keyed or key.after is None or self._before in (None, key.after)
+            expected = {None, key.after}
+            known = self.findings.keyed or key.after is None or expected & {self._before, before}
             return (
                 "" if known else "stands behind lines without a key that are not those the key was made after"
             )

@@ -10,6 +10,7 @@ from pathlib import Path
 from ingestd.core.answer import Answer
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
+from ingestd.transport.file_system import FileSystem
 
 UNFINISHED = ".unfinished"
 """Folder below the root where files are until they are whole. Its dot makes readers of lakes pass it by;
@@ -17,8 +18,7 @@ being one place, what a crash left is found without a walk over years of folders
 
 _REFUSED = {errno.EACCES: 403, errno.EPERM: 403, errno.EROFS: 403, errno.ENOSPC: 507, errno.EDQUOT: 507}
 
-
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_MAX_SYNCED = 10_000
 
 
 class FolderTransport:
@@ -28,14 +28,23 @@ class FolderTransport:
     with other bytes is replaced. No room: 507; no permission: 403; other errors of the disk: 0.
     """
 
-    def __init__(self, root: Path, *, file_mode: int = 0o600, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        file_mode: int = 0o600,
+        clock: Clock | None = None,
+        file_system: FileSystem | None = None,
+    ) -> None:
         """``file_mode``: of files, whatever the umask; folders that are made get x where it has r."""
         self._clock = clock or SystemClock()
+        self._files = file_system or FileSystem()
         self._file_mode = file_mode
         self._folder_mode = file_mode | (file_mode & 0o444) >> 2
         self.shown_url = str(root)
         self._root = root
         self._numbers = itertools.count(1)
+        self._synced: set[Path] = set()  # folders whose names are on disk, as far as this process knows
 
     async def open(self) -> None:
         """Make the folder, and remove what a crash left unfinished. Raises UserError."""
@@ -47,9 +56,8 @@ class FolderTransport:
     def _prepare(self) -> None:
         unfinished = self._root / UNFINISHED
         self._make_folders(unfinished)
-        for path in unfinished.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # another process may share the folder
-                path.unlink()
+        for path in unfinished.iterdir():  # another process may share the folder, and remove them too
+            self._files.remove(path)
 
     async def send(self, key: str, body: bytes, headers: dict[str, str]) -> tuple[Answer, int]:
         """Write ``body`` as ``key``, a relative path. (answer, 0). Never raises for an error of the disk."""
@@ -74,7 +82,7 @@ class FolderTransport:
         path = self._root / key
         try:
             if _holds(path, body):
-                _sync(path.parent)  # the process may have ended between the rename and this
+                self._files.sync_folder(path.parent)  # the process may have ended between the rename and this
                 return 412, "is there already"
             self._make_folders(path.parent)
             self._write_whole(path, body)
@@ -87,24 +95,28 @@ class FolderTransport:
         self._make_folders(unfinished)
         temporary = unfinished / f"{os.getpid()}-{next(self._numbers)}"
         try:
-            with open(os.open(temporary, _CREATE, 0o600), "wb") as file:
-                file.write(body)
-                file.flush()
-                os.fchmod(file.fileno(), self._file_mode)
-                os.fsync(file.fileno())
-            temporary.rename(path)
+            self._files.create(temporary, body, self._file_mode)
+            self._files.sync_file(temporary)
+            self._files.rename(temporary, path)
         except OSError:
             with contextlib.suppress(OSError):
-                temporary.unlink()
+                self._files.remove(temporary)
             raise
-        _sync(path.parent)
+        self._files.sync_folder(path.parent)
 
     def _make_folders(self, folder: Path) -> None:
-        """Each new folder's name is on disk before anything is in it."""
-        for path in reversed([path for path in (folder, *folder.parents) if not path.is_dir()]):
-            path.mkdir(exist_ok=True, mode=0o700)
-            path.chmod(self._folder_mode)
-            _sync(path.parent)
+        """Each folder's name is on disk before anything is in it. One that is there already may be from a
+        process that ended before it had synced that; the root's own parent may be closed to us."""
+        for path in reversed([folder, *folder.parents]):
+            is_there = path.is_dir()
+            if is_there and (path in self._synced or self._root not in path.parents):
+                continue
+            if not is_there:
+                self._files.make_folder(path, self._folder_mode)
+            self._files.sync_folder(path.parent)
+            if len(self._synced) >= _MAX_SYNCED:
+                self._synced.clear()
+            self._synced.add(path)
 
 
 def _is_below(key: str) -> bool:
@@ -118,14 +130,6 @@ def _holds(path: Path, body: bytes) -> bool:
         return path.read_bytes() == body
     except (FileNotFoundError, NotADirectoryError):
         return False
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _reason(error: OSError) -> str:

@@ -76,7 +76,7 @@ async def _open(stack: AsyncExitStack, context: PipelineContext, name: str, sect
     lake = await stack.enter_async_context(
         open_lake(
             context.database,
-            _store(name, section, client),
+            _store(context, name, section, client),
             name=name,
             layout=LakeLayout(section.format, section.partition, section.time, section.event_type),
             file_bytes=section.file_bytes,
@@ -138,10 +138,18 @@ def _keep(
     return lake.outbox.add(events, request_id=request_id, latency_s=latency_s, at=context.clock.wall())
 
 
-def _store(name: str, section: LakeConfig, client: Client) -> ObjectStore:
+def _store(context: PipelineContext, name: str, section: LakeConfig, client: Client) -> ObjectStore:
+    def folder(path: str) -> FolderTransport:
+        return FolderTransport(
+            Path(path),
+            file_mode=int(section.file_mode, 8),
+            clock=context.clock,
+            file_system=context.file_system,
+        )
+
     parts = urlsplit(section.url)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return FolderTransport(Path(unquote(parts.path)), file_mode=int(section.file_mode, 8))
+        return folder(unquote(parts.path))
     if parts.scheme == "s3" and parts.netloc:
         from ingestd.transport.s3 import S3Transport  # an extra: only for those who want it
 
@@ -154,7 +162,7 @@ def _store(name: str, section: LakeConfig, client: Client) -> ObjectStore:
             endpoint_url=section.endpoint_url,
         )
     if "://" not in section.url:
-        return FolderTransport(Path(section.url), file_mode=int(section.file_mode, 8))
+        return folder(section.url)
     raise UserError(f"sinks.{name}.url: expected a folder, file:///folder or s3://bucket/prefix")
 
 

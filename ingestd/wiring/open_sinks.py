@@ -41,6 +41,7 @@ from ingestd.telemetry.state_watch import StateWatch
 from ingestd.transport.auth import NoAuth
 from ingestd.transport.client import Auth, Client, Sender
 from ingestd.transport.engine import Engine
+from ingestd.transport.file_system import FileSystem
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch
 from ingestd.transport.webhook_handshake import WebhookHandshake
@@ -69,6 +70,7 @@ class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
     patient: bool
     bounds: Bounds
     engine: Engine | None = None
+    file_system: FileSystem | None = None
     trace: EventTrace | None = None
 
 

@@ -53,6 +53,7 @@ from ingestd.telemetry.audit_file import AuditLog
 from ingestd.telemetry.metrics import Gauges, Metrics
 from ingestd.telemetry.state_watch import Say, StateWatch
 from ingestd.transport.engine import Engine
+from ingestd.transport.file_system import FileSystem
 from ingestd.transport.watched_file import Watch
 from ingestd.wiring.factories import damaged_chunk, make_validator, open_audit
 from ingestd.wiring.open_sinks import PipelineContext, open_runners, patterns_of, sections_of
@@ -121,12 +122,14 @@ async def open_pipeline(
     on_commit: Callable[[float], None] | None = None,
     bounds: Bounds = DEFAULT_BOUNDS,
     engine: Engine | None = None,
+    file_system: FileSystem | None = None,
     store_host: WriterHost | None = None,
     trace: EventTrace | None = None,
 ) -> AsyncIterator[Pipeline]:
     """Wire a pipeline on a state directory. Raises UserError (also StoreFailed) before anything is sent.
 
-    ``rng``: jitter and ids; ``engine``: the network; ``store_host``: the writer's thread; None: the real one.
+    ``rng``: jitter and ids; ``engine``: the network; ``store_host``: the writer's thread; ``file_system``:
+    of lakes; None: the real one.
     ``say``: called with states; None: ``warn``. ``login``: of [api]. ``patient``: it waits out every outage,
     of an API or of the disk. The stores close at the end, the clients before.
     """
@@ -201,6 +204,7 @@ async def open_pipeline(
             requested_letters_only=requested_letters_only,
             bounds=bounds,
             engine=engine,
+            file_system=file_system,
         )
         lakes: list[OpenLake] = []
         keep: Callable[[str], Keep | None] = dict[str, "Keep"]().get

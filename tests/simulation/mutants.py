@@ -214,6 +214,36 @@ MUTANTS = (
         "        outbox.oldest_at = max(outbox.oldest_at, now - 1e9)",
     ),
     Mutant(
+        "a file of the lake has its name before it is synced",
+        "transport/folder.py",
+        "            self._files.sync_file(temporary)\n",
+        "",
+    ),
+    Mutant(
+        "the name of a file of the lake is not synced",
+        "transport/folder.py",
+        "            raise\n        self._files.sync_folder(path.parent)\n",
+        "            raise\n",
+    ),
+    Mutant(
+        "a line of the audit log that a power cut took counts as forged",
+        "telemetry/audit_verification.py",
+        "torn=is_told)",
+        "torn=False)",
+    ),
+    Mutant(
+        "the first whole line of an audit log does not stand behind the key's beginning",
+        "telemetry/audit_verification.py",
+        "expected & {self._before, before}",
+        "self._before in expected",
+    ),
+    Mutant(
+        "the name of a new folder of the lake is not synced",
+        "transport/folder.py",
+        "self._folder_mode)\n            self._files.sync_folder(path.parent)\n",
+        "self._folder_mode)\n",
+    ),
+    Mutant(
         "a cursor moves past a damaged chunk and those behind it",
         "store/spool.py",
         "                self._quarantine(row)\n",

@@ -7,6 +7,7 @@ import pytest
 
 from ingestd.core.errors import UserError
 from ingestd.sinks.lake import words
+from ingestd.transport.file_system import FileSystem
 from ingestd.transport.folder import UNFINISHED, FolderTransport
 from tests.each import each
 from tests.integration.lake.support import unfinished
@@ -74,6 +75,33 @@ async def test_a_file_is_synced_before_it_has_its_name_and_its_folders_after(
     assert await put(transport, "sub/f", b"x") == 201
     root = tmp_path.name
     assert steps == [f"sync {tmp_path.parent.name}", f"sync {UNFINISHED}", "rename", f"sync {root}"]
+
+
+class EndingBetween(FileSystem):
+    """The process ends between making a folder and syncing its name."""
+
+    def sync_folder(self, folder: Path) -> None:
+        if folder.name == "lake":
+            raise OSError(errno.EIO, "ended")
+
+
+async def test_a_folder_that_another_process_made_is_synced_before_a_file_is_in_it(tmp_path: Path) -> None:
+    root = tmp_path / "lake"
+    ended = FolderTransport(root, file_system=EndingBetween())
+    assert await put(ended, "date=1/f", b"x") == 0
+    assert (root / "date=1").is_dir()
+    synced: list[Path] = []
+
+    class Recorded(FileSystem):
+        def sync_folder(self, folder: Path) -> None:
+            synced.append(folder)
+
+    transport = FolderTransport(root, file_system=Recorded())
+    assert await put(transport, "date=1/f", b"x") == 201
+    assert synced[0] == root
+    synced.clear()
+    assert await put(transport, "date=1/g", b"x") == 201
+    assert synced == [root / "date=1"]
 
 
 @each("key", ["", "/etc/x", "../x", "a/../../x", "a\0b"])

@@ -11,6 +11,7 @@ from ingestd.schemas import interaction
 from ingestd.schemas.grammar import DEEPEST, opened
 from ingestd.schemas.interaction import InteractionSchema
 from ingestd.schemas.interaction_model import Interaction
+from ingestd.schemas.interaction_refusals import usual_refusal
 from ingestd.schemas.key_paths import KeyPaths
 from ingestd.schemas.schema import MAX_ERRORS, MAX_MESSAGE, Refusal, from_pydantic
 from tests.each import each
@@ -225,6 +226,7 @@ def test_what_is_told_is_what_the_model_says_of_the_whole_event(event: bytes) ->
     assume(opened(event) <= DEEPEST)  # what is deeper pydantic calls no JSON, and ``limits`` refuses before
     told, said = SCHEMA.explain(event), said_by_the_model(event)
     assert told == said or (told is not None and told.reason is Reason.UNPARSABLE)
+    assert usual_refusal(event) in (None, said)  # of what is no JSON it says nothing
 
 
 @each("field", [*VALID, "extra"])

@@ -66,6 +66,43 @@ def test_a_log_with_its_key_is_whole(tmp_path: Path) -> None:
     assert (found.problems, found.chained, found.keyed, found.writers) == ([], 6, 6, 2)
 
 
+@each("before", [0, 2], ids=["a new log", "a log of an older version"])
+@each("zeros", [0, 40], ids=["cut", "zeros"])
+@each("cuts", [1, 2, 3])
+def test_lines_that_power_cuts_took_are_no_forgery(
+    tmp_path: Path, before: int, zeros: int, cuts: int
+) -> None:
+    """A beginning of the first line is left each time, of those with a key."""
+    path = tmp_path / "log"
+    if before:
+        write(path, before, key=None)
+    key = make_key(b"k" * 32, last_hash(path))
+    for _ in range(cuts):
+        size = path.stat().st_size if path.exists() else 0
+        write(path, key=key)
+        os.truncate(path, size + 30)
+        with path.open("ab") as file:
+            file.write(bytes(zeros))
+    assert check(path, key, must_have_key=False).problems == []
+    write(path, 2, key=key)
+    found = check(path, key)
+    assert (found.problems, len(found.torn), found.keyed) == ([], cuts, 2)
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[before + cuts - 1] = b"{" + lines[before + cuts - 1]
+    path.write_bytes(b"".join(lines))
+    assert check(path, key).problem_count > 0, "what was torn last is vouched for"
+
+
+def test_a_key_that_is_made_behind_a_torn_line_vouches_for_what_stood_there(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    write(path, 2, key=None)
+    os.truncate(path, path.stat().st_size - 30)
+    key = make_key(b"k" * 32, last_hash(path))
+    write(path, 2, key=key)
+    found = check(path, key)
+    assert (found.problems, len(found.torn)) == ([], 1)
+
+
 def test_before_there_were_keys_such_a_forger_was_not_noticed(tmp_path: Path) -> None:
     """The forger of these tests does what the code does: without a key, its log is taken."""
     write(tmp_path / "log", key=None)
