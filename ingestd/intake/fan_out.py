@@ -19,7 +19,7 @@ from ingestd.delivery.recorder import FailedEvent, Outcomes
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.recovery import ProcessedEvents, RecoveredChunk, Recovery
 from ingestd.intake.transforming import transform
-from ingestd.processing.routes import Routes
+from ingestd.processing.routes import RoutedChunk, Routes
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.store.journal import DISMISSED, EVERYWHERE, Journal
 
@@ -62,7 +62,7 @@ class FanOut:
     ) -> None:
         self._max_pending_bytes = max_pending_bytes
         self._sinks = sinks
-        self._routes = routes
+        self._routes = routes if routes.chooses else None
         self._recoveries = recoveries
         self._processed = processed
         self._to_recover = any(map(bool, (*recoveries.values(), *processed.values())))
@@ -117,7 +117,7 @@ class FanOut:
         recovered: RecoveredPositions = _UNKNOWN,
     ) -> None:
         """Events of the chunk, with their keys and places in it, that are on their way now."""
-        routed, unmatched = self._routes.route(events)
+        routed, unmatched = self._routes.route(events) if self._routes else self._to_all(events)
         parts = {name: _pick(chosen, events, digests, positions) for name, chosen in routed.items()}
         sinks = [sink for sink in self._sinks if not sink.lost or chunk.keeper is Keeper.JOURNAL]
         if len(self._sinks) > 1:
@@ -137,6 +137,9 @@ class FanOut:
             sink.recorder.expect(chunk, expected)
             if mine:
                 self._batch(sink, chunk, mine, keys, at)
+
+    def _to_all(self, events: Sequence[bytes]) -> RoutedChunk:
+        return RoutedChunk(dict.fromkeys((sink.name for sink in self._sinks), range(len(events))), [])
 
     def _share(
         self,

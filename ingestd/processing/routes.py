@@ -45,7 +45,7 @@ def compile(patterns: Mapping[str, Mapping[str, Any]]) -> "Routes":  # noqa: A00
 
 
 class Routes:
-    """Compiled patterns.
+    """Compiled patterns. ``chooses``: there are some; else each event goes to all sinks.
 
     An event that cannot be read as JSON reaches only the sinks without a pattern; whether it is valid
     outside the fields that are asked for is not looked at.
@@ -55,6 +55,7 @@ class Routes:
         self._sinks = tuple(sinks)
         self._formulas = dict(formulas)
         self._open = tuple(sink for sink in sinks if sink not in formulas)
+        self.chooses = bool(formulas)
         if not formulas:
             return
         from ingestd.processing.patterns import exact, scan

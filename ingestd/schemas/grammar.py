@@ -11,7 +11,8 @@ that each of them bears differs. ``load`` gives no schema that does not keep to 
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import accumulate, count
 from operator import sub
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -248,7 +249,7 @@ class EventLimits(NamedTuple):
 class KeysWithin(Protocol):
     """A schema that looks at limits where it looks at all of an event anyway."""
 
-    def keys_within(self, events: Sequence[bytes], limits: EventLimits, /) -> Keys:
+    def keys_within(self, events: Sequence[bytes], limits: EventLimits) -> Keys:
         """As ``keys``; it accepts no event over these."""
         ...
 
@@ -266,10 +267,11 @@ class LimitedSchema:
         self._schema = schema
         self._limits = limits
         self._within = schema if isinstance(schema, KeysWithin) else None
+        self.keys: Callable[[Sequence[bytes]], Keys] = (
+            partial(self._within.keys_within, limits=limits) if self._within else self._keys_within
+        )
 
-    def keys(self, events: Sequence[bytes]) -> Keys:
-        if self._within:
-            return self._within.keys_within(events, self._limits)
+    def _keys_within(self, events: Sequence[bytes]) -> Keys:
         over = self._limits.over(events)
         if not over:
             return self._schema.keys(events)

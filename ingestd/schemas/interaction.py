@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from ingestd.core.sequences import COMPILED, missing
+from ingestd.core.sequences import COMPILED
 from ingestd.schemas import Action
 from ingestd.schemas.grammar import MAX_DEPTH, EventLimits, is_plain, is_utf8, opened
 from ingestd.schemas.interaction_refusals import usual_refusal
@@ -149,12 +149,12 @@ class InteractionSchema:
     def keys(self, events: Sequence[bytes]) -> Keys:
         return self.keys_within(events, None)
 
-    def keys_within(self, events: Sequence[bytes], limits: EventLimits | None, /) -> Keys:
+    def keys_within(self, events: Sequence[bytes], limits: EventLimits | None) -> Keys:
         if isinstance(events, COMPILED):
             return self._compiled_keys(events, limits)
         keys: list[str | None] = []
         # Events of one source are alike: so many together that their brackets say that none is deep.
-        more = opened(events[0]) - _BRACKETS if events else 0
+        more = opened(events[0]) - _BRACKETS if len(events) > _SMALL_BLOCK else 0
         size = max(_SMALL_BLOCK, min(_BLOCK, MAX_DEPTH // max(1, more)))
         for first in range(0, len(events), size):
             block = events[first : first + size]
@@ -165,7 +165,7 @@ class InteractionSchema:
         """The accelerator accepts first of all. What it is not sure of comes here, unless it is little:
         nearly all of that is refused, and to explain it is all that is left to do."""
         keys: Keys = events.interaction_keys(*(limits or EventLimits()))
-        unsure = missing(keys)
+        unsure: list[int] = keys.missing()  # type: ignore[attr-defined]
         if len(unsure) * _FEW > len(events):
             found = self.keys_within([events[index] for index in unsure], limits)
             for index, key in zip(unsure, found, strict=True):

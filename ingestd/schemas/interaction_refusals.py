@@ -10,7 +10,7 @@ import msgspec
 
 from ingestd.core.reasons import Reason
 from ingestd.schemas.grammar import DEEPEST, EXPLAINED_VALUES, is_utf8, opened
-from ingestd.schemas.rfc3339 import is_timestamp
+from ingestd.schemas.rfc3339 import is_common, is_timestamp
 from ingestd.schemas.schema import FieldError, Refusal, expected, field_error
 
 _ACTIONS = ("ANSWER", "TRANSFER", "DISCONNECT", "QUEUE", "REQUEUE")
@@ -92,7 +92,7 @@ def _name(field: str, value: Any) -> FieldError | None:
 
 
 def _time(field: str, value: Any) -> FieldError | None:
-    if isinstance(value, str) and not is_timestamp(value):
+    if isinstance(value, str) and not (is_common(value) or is_timestamp(value)):
         return expected(field, _TIME_WORDS, value)
     return _text(field, value)
 
