@@ -17,6 +17,7 @@ import sys
 import uuid
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import botocore.session
@@ -28,20 +29,6 @@ REGION = "eu-central-1"
 ACCESS_KEY = "AKIDEXAMPLE"
 SECRET_KEY = "CANARY-aws-secret-key"
 ACCOUNT = "123456789012"
-
-# Ends with its parent: standard input closes then. Requests are not logged.
-_SERVER = """
-import logging, os, sys, threading
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from werkzeug.serving import make_server
-logging.getLogger("werkzeug").setLevel(logging.ERROR)
-app = DomainDispatcherApplication(create_backend_app)
-port, fd = map(int, sys.argv[1:])
-server = make_server("127.0.0.1", port, app, threaded=True, request_handler=MotoRequestHandler, fd=fd)
-threading.Thread(target=server.serve_forever, daemon=True).start()
-sys.stdin.read()
-os._exit(0)
-"""
 
 
 @dataclass(frozen=True)
@@ -97,7 +84,10 @@ def server() -> Aws:
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         port, fd = listener.getsockname()[1], listener.fileno()
         process = subprocess.Popen(
-            [sys.executable, "-c", _SERVER, str(port), str(fd)], stdin=subprocess.PIPE, pass_fds=[fd]
+            [sys.executable, "-m", "tests.moto_server", str(port), str(fd)],
+            stdin=subprocess.PIPE,
+            pass_fds=[fd],
+            cwd=Path(__file__).parents[1],
         )
     at_end(process.communicate)  # closes its standard input, and waits
     return Aws(f"http://127.0.0.1:{port}")
