@@ -39,7 +39,7 @@ build/demo/.ready: pyproject.toml
 	@touch $@
 
 test: $(READY)     ## the test suite; SLOW=0.25 prints the tests that took as many seconds of CPU
-	$(PYTEST) --workers 6 $(if $(SLOW),--slow $(SLOW))
+	$(PYTEST) -n 4 --dist worksteal $(if $(SLOW),--slow $(SLOW))
 
 check: $(READY)    ## lint and types
 	$(BIN)/ruff check .
@@ -98,7 +98,7 @@ soak-cluster: $(READY) ## the same of edges and workers on NATS servers, which a
 	$(BIN)/python -m tests.process.cluster --seconds $(or $(SECONDS),300) $(if $(RUNS),--runs $(RUNS)) $(if $(KINDS),--kinds $(KINDS)) $(if $(SEED),--seed $(SEED))
 
 fuzz: $(READY)     ## properties with many more examples, random crashes with many more lives; SEED runs one again
-	HYPOTHESIS_PROFILE=fuzz $(PYTEST) --workers 2 --timeout 3600 tests/unit tests/contract tests/integration tests/process
+	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -n 2 --dist worksteal --timeout 3600 tests/unit tests/contract tests/integration tests/process
 
 # Coverage counters as libFuzzer reads them; stable compilers have them as passes of LLVM.
 COUNTERS := -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)

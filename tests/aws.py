@@ -1,4 +1,4 @@
-"""AWS on loopback: one moto server for a run of tests, in a process of its own.
+"""AWS on loopback: one moto server for each test process, in a process of its own.
 
     @pytest.fixture
     def aws(monkeypatch: pytest.MonkeyPatch) -> Aws:
@@ -7,10 +7,11 @@
     def test_x(aws: Aws) -> None:
         queue = aws.client("sqs").create_queue(QueueName=aws.name())["QueueUrl"]
 
-The server starts with the first test that asks, or before the workers of a run (``tests/workers.py``), which
-share it: name what you create by ``aws.name()``.
+The server starts with the first test that asks and ends with the process: name what you create by
+``aws.name()``.
 """
 
+import atexit
 import socket
 import subprocess
 import sys
@@ -22,8 +23,6 @@ from typing import Any
 
 import botocore.session
 import pytest
-
-from tests.ends import at_end
 
 REGION = "eu-central-1"
 ACCESS_KEY = "AKIDEXAMPLE"
@@ -64,7 +63,7 @@ def start_aws(monkeypatch: pytest.MonkeyPatch) -> Aws:
     clear_environment(monkeypatch)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-    return server()
+    return _server()
 
 
 def clear_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,8 +78,7 @@ def clear_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @lru_cache(maxsize=1)
-def server() -> Aws:
-    """The one of this process, and of the workers that it forks after that."""
+def _server() -> Aws:
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         port, fd = listener.getsockname()[1], listener.fileno()
         process = subprocess.Popen(
@@ -89,5 +87,5 @@ def server() -> Aws:
             pass_fds=[fd],
             cwd=Path(__file__).parents[1],
         )
-    at_end(process.communicate)  # closes its standard input, and waits
+    atexit.register(process.communicate)  # closes its standard input, and waits
     return Aws(f"http://127.0.0.1:{port}")

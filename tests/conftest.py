@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import gc
+from itertools import chain
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -8,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from ingestd.core import redaction
 from tests.effort import EXAMPLES, FUZZ, examples
 
-pytest_plugins = ("tests.directories", "tests.limits", "tests.reports", "tests.slow", "tests.workers")
+pytest_plugins = ("tests.directories", "tests.limits", "tests.reports", "tests.slow")
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +18,42 @@ def _no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redaction, "_known", redaction.Mask())
     redaction._redacted.cache_clear()
     redaction._by_value.cache_clear()
+
+
+LONG = (
+    *("admin/test_console.py", "sqs/test_sqs.py", "simulation/test_mutants.py"),
+    *(
+        "process/test_limits.py",
+        "process/soak/",
+        "process/cluster/",
+        "test_run_hostile.py",
+        "nats/test_spool.py",
+        "test_lint.py",
+    ),
+    *("cli/test_secrets.py", "test_prometheus.py", "test_control_plan.py", "test_added_sink.py"),
+    *("test_run_sinks.py", "test_way_of_one_event.py", "test_run_kill.py", "test_run_watching.py"),
+)
+"""Files with a test that takes seconds, most of them waiting: the longest first."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes longest starts first, and on all workers: nobody waits for it in the end.
+
+    pytest-xdist gives each worker a part of the list, one after the other; later they take from each other.
+    """
+    workers: int = getattr(config, "workerinput", {}).get("workercount", 1)
+    parts: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    for place, name in enumerate(LONG):
+        parts[place % workers] += [item for item in items if name in item.nodeid]
+    long = set(chain(*parts))
+    others = [item for item in items if item not in long]
+    left = len(items)
+    for number, part in enumerate(parts):
+        taken = max(0, left // (workers - number) - len(part))
+        part += others[:taken]
+        del others[:taken]
+        left -= len(part)
+    items[:] = chain(*parts)
 
 
 def pytest_collection() -> None:

@@ -8,9 +8,9 @@ import os
 import random
 
 FUZZ = os.environ.get("HYPOTHESIS_PROFILE") == "fuzz"
-EXAMPLES = 40
+EXAMPLES = 30
 """Of a property in ``make test``, unless it asks for others."""
-MORE = 30
+MORE = 40
 """Times as many in ``make fuzz``."""
 
 

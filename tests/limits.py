@@ -8,8 +8,8 @@ the machine. Three things end a test, each for what the one before cannot end:
    pytest does for a test it raised now and then while a report was written: INTERNALERROR, and no name of
    any test that had failed.
 3. A thread, for what hears no signal (uvloop waiting, a fixture that does not end): it shows where all
-   threads stand, kills the test's processes and ends the worker. ``tests/workers.py`` then calls the test
-   failed and forks another worker.
+   threads stand, kills the test's processes and ends the worker. pytest-xdist then calls the test failed and
+   starts another worker.
 """
 
 import asyncio
@@ -37,7 +37,8 @@ _stderr = pytest.StashKey[int]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Before pytest-timeout reads its option. A limit given on the command line stays as it is."""
-    machine.measure(getattr(config.option, "workers", None) or 1)
+    if not hasattr(config, "workerinput"):
+        machine.measure(getattr(config.option, "numprocesses", None) or 1)
     if config.option.timeout is None:
         config.option.timeout = machine.patience(float(config.getini("timeout")))
     config.stash[_stderr] = os.dup(2)  # while a test runs, 2 is a file of pytest's that nobody would see

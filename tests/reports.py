@@ -3,7 +3,7 @@
 pytest parses the source of every frame that it shows. CPython 3.11.7 counts the depth of that in one place
 for the whole process: when garbage is collected in the middle and a finaliser parses too (``traceback`` does,
 for an exception that nobody takes), ``ast.parse`` raises "SystemError: AST constructor recursion depth
-mismatch". It became an INTERNALERROR that named no test. So nothing is collected meanwhile, and
+mismatch". pytest-xdist made an INTERNALERROR of it and named no test. So nothing is collected meanwhile, and
 whatever else goes wrong while a failure is described leaves at least its name and its cause.
 """
 

@@ -7,6 +7,7 @@ that an interpreter ends quietly, is what ``tests/process/cli/test_cold.py`` tes
 """
 
 import asyncio
+import atexit
 import gc
 import importlib
 import json
@@ -28,7 +29,6 @@ from typing import Any
 import ingestd
 from ingestd.config.settings import Settings
 from ingestd.transport.tls import public_authorities
-from tests.ends import at_end
 
 _CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
@@ -55,17 +55,16 @@ class Warm:
         executable.write_text(_CLIENT.format(python=sys.executable, socket=path))
         executable.chmod(0o755)
         clean = {name: value for name, value in os.environ.items() if not name.startswith("INGESTD_")}
-        with socket.socket(socket.AF_UNIX) as listener:  # who calls early waits in its queue
-            listener.bind(path)
-            listener.listen(64)
-            self._process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "tests.warm", str(listener.fileno())],
-                stdin=subprocess.PIPE,  # its end is the end of all that was forked, however this process ends
-                env=clean,
-                cwd=Path(__file__).parents[1],
-                start_new_session=True,
-                pass_fds=[listener.fileno()],
-            )
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "tests.warm", path],
+            stdin=subprocess.PIPE,  # its end is the end of all that was forked, however this process ends
+            stdout=subprocess.PIPE,
+            env=clean,
+            cwd=Path(__file__).parents[1],
+            start_new_session=True,
+        )
+        assert self._process.stdout
+        assert self._process.stdout.readline() == b"ready\n"
 
     async def start(
         self,
@@ -141,16 +140,20 @@ async def _reader(fd: int, limit: int) -> asyncio.StreamReader:
 
 @cache
 def warm() -> Warm:
-    """The one of this process, and of the workers that it forks after that (``tests/workers.py``)."""
+    """The one of this process."""
     directory = tempfile.TemporaryDirectory(prefix="ingestd-")  # short: the path of a socket
     found = Warm(Path(directory.name))
-    at_end(directory.cleanup)
-    at_end(found.close)
+    atexit.register(directory.cleanup)
+    atexit.register(found.close)
     return found
 
 
-def _serve(listener: socket.socket) -> None:
+def _serve(path: str) -> None:
     """Returns in the process of a command, and nowhere else."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(64)
+    os.write(1, b"ready\n")
     running: dict[int, tuple[int, socket.socket]] = {}  # by a descriptor that can be read at its end
     while True:
         ready = select.select([0, listener, *running], [], [])[0]
@@ -231,7 +234,7 @@ def _call() -> int:
 if __name__ == "__main__":
     _import_all()
     gc.freeze()  # forks share what is there
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _serve(sys.argv[1])
     code = _call()
     for thread in threading.enumerate():
         if not thread.daemon and thread is not threading.main_thread():

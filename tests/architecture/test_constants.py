@@ -1,6 +1,7 @@
 """Limits are passed in: no test changes a constant of a module of ours."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,10 +26,15 @@ def changed_constants(tree: ast.AST) -> Iterator[int]:
                     yield node.lineno
 
 
+MAY_CHANGE = re.compile(r"setattr|\.[A-Z0-9_]+\s*=(?!=)")
+"""What a text has that changes one: most files need not be parsed."""
+
+
 def test_no_test_changes_a_constant() -> None:
     offenders = [
         f"{path.relative_to(TESTS)}:{line}"
         for path in sorted(TESTS.rglob("*.py"))
+        if MAY_CHANGE.search(path.read_text(encoding="utf-8"))
         for line in changed_constants(tree_of(path))
     ]
     assert offenders == []
@@ -44,4 +50,5 @@ def test_no_test_changes_a_constant() -> None:
     ],
 )
 def test_a_changed_constant_is_found(line: str) -> None:
+    assert MAY_CHANGE.search(line)
     assert list(changed_constants(ast.parse(line))) == [1]

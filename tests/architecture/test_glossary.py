@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 from tests.architecture.modules import modules, nodes_of, tree_of
@@ -23,6 +24,7 @@ def words_of(name: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z0-9]+|[A-Z]+", name)]
 
 
+@cache
 def avoided() -> dict[str, str]:
     """Word that is not used -> what is said instead."""
     return {
@@ -54,13 +56,15 @@ def test_each_public_class_name_stands_for_one_class() -> None:
     assert {name: there for name, there in places.items() if len(there) > 1} == {}
 
 
+@cache
+def pattern() -> re.Pattern[str]:
+    return re.compile(rf"(?i)(?<![\w-])(?:{'|'.join(map(re.escape, avoided()))})(?![\w-])")
+
+
 def said_otherwise(text: str) -> list[str]:
     """The words of ``text`` that are not used."""
-    return [
-        f"{word}: say {instead}"
-        for word, instead in avoided().items()
-        if re.search(rf"(?i)(?<![\w-]){re.escape(word)}(?![\w-])", " ".join(text.split()))
-    ]
+    found = {said.lower() for said in pattern().findall(" ".join(text.split()))}
+    return [f"{word}: say {instead}" for word, instead in avoided().items() if word.lower() in found]
 
 
 def test_no_docstring_and_no_message_says_it_otherwise() -> None:

@@ -48,9 +48,8 @@ def test_passes():
 def test_a_failure_that_is_hard_to_describe_is_still_named(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_inner.py").write_text(TESTS)
-    plugins = ("-p", "tests.workers")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *plugins, "--workers", "1", "-rf", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", "-p", "xdist", "-n", "1", "-rf", "-p", "no:cacheprovider"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,

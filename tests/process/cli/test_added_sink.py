@@ -142,7 +142,7 @@ async def test_a_sink_that_is_one_file_can_be_configured_shown_checked_and_sent_
 async def test_a_case_holds_the_sink_to_the_contract_of_all_sinks(room: Path) -> None:
     code = CASES + "import pytest; sys = __import__('sys'); sys.exit(pytest.main(sys.argv[1:]))"
     file = "tests/contract/sinks/test_contract.py"
-    words = ("-vv", "-p", "no:cacheprovider", file)
+    words = ("-vv", "-p", "no:cacheprovider", "-p", "no:xdist", file)
     exit_code, said = await run(room, *words, code=code)
     assert exit_code == 0, said
     assert said.count("[toy] PASSED") > 5, said

@@ -41,14 +41,10 @@ def run(command: list[str]) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-HEAVY = [
-    ("run", "msgspec"),
-    ("run", "uvloop"),
-    ("run", "aiohttp"),
-    ("replay", "msgspec"),
-    ("dlq", "sqlite3"),
+EARLY = [
+    *(("run", "click"), ("run", "uvloop"), ("run", "aiohttp")),
+    *(("check", "click"), ("replay", "msgspec"), ("dlq", "sqlite3")),
 ]
-EARLY = [*((command, "click") for command in WORDS), *HEAVY]
 
 
 @each(("command", "module"), EARLY)
@@ -56,13 +52,19 @@ def test_sigterm_while_something_is_imported_ends_it(command: str, module: str) 
     assert run(start(command, module, signal.SIGTERM)) == (0 if command == "run" else 143, "")
 
 
-@each(("command", "module"), EARLY)
+@each(("command", "module"), EARLY[::2])
 def test_an_interrupt_while_something_is_imported_is_no_traceback(command: str, module: str) -> None:
     assert run(start(command, module, signal.SIGINT)) == (130, "ingestd: interrupted\n")
 
 
-@each("number", [signal.SIGTERM, signal.SIGINT])
-@each(("command", "module"), [("run", "click"), ("run", "uvloop"), ("replay", "msgspec")])
+@each(
+    ("command", "module", "number"),
+    [
+        ("run", "click", signal.SIGTERM),
+        ("run", "uvloop", signal.SIGINT),
+        ("replay", "msgspec", signal.SIGTERM),
+    ],
+)
 def test_process_1_of_a_container_hears_them_too(command: str, module: str, number: signal.Signals) -> None:
     alone = ["unshare", "--pid", "--fork", "--kill-child"]
     if not shutil.which("unshare") or subprocess.run([*alone, "true"], capture_output=True).returncode:

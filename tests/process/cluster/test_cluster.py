@@ -68,7 +68,7 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], *, timeout_s: f
 
 async def test_what_was_promised_is_kept_while_everything_is_killed(tmp_path: Path) -> None:
     """Workers, edges and the broker are killed and stopped; an API answers 503 to what it took."""
-    verdict, done = await play(tmp_path, 11, 10.0)
+    verdict, done = await play(tmp_path, 11, 6.0)
     print(verdict, dict(done))
     assert verdict.good, verdict
     assert verdict.acknowledged > 0

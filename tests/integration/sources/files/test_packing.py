@@ -119,7 +119,7 @@ async def test_half_a_character_costs_its_line(tmp_path: Path) -> None:
         (b"BZh91AY&SY", "packed by bzip2: `bzip2 -dc FILE"),
         (b"\xfd7zXZ\0\0\x04", "packed by xz: `xz -dc FILE"),
         (b"PAR1\x15\x04", "(pip install 'ingestd[parquet]'), and otherwise: `python3 -c 'import"),
-        # mtime: the bytes name the case, which has to be the same in each run
+        # mtime: the bytes name the case, and each worker of pytest-xdist has to find the same cases
         (gzip.compress(gzip.compress(b"{}", mtime=0), mtime=0), "packed twice: unpack it once"),
         (zstd.compress(gzip.compress(b"{}", mtime=0)), "packed twice: unpack it once"),
         (b"a.json".ljust(257, b"\0") + b"ustar", "a tar archive: `tar -xOf FILE"),
