@@ -30,20 +30,26 @@ EVENT = {
     "schemaVersion": 1,
 }
 
+MORE = range(2, 10)
+"""Events that are watched, after one that fills caches."""
 PERIODIC = {"store/upkeep.py", "store/ballast.py", "telemetry/watchdog.py"}
 """What a timer does meanwhile belongs to no event."""
+LOOKS = {"_look", "_look_at_files"}
+"""Of ``store/database.py``: the writer looks after its files by the clock, on a slow machine more often."""
 
 
 class Way:
     """``files``: relative to ``ingestd/``, and how often each was entered from another; ``calls``: the sum.
 
-    Import-time code does not count, nor what a package's ``__init__`` does.
+    Import-time code does not count, nor what a package's ``__init__`` does. Of several events that were
+    watched it is the one with the shortest way: a timer that ran meanwhile adds what is not the event's.
     """
 
     def __init__(self) -> None:
         self.on = False
         self.files: Counter[str] = Counter()
         self.calls = 0
+        self._shortest: tuple[int, int, Counter[str]] | None = None
 
     def install(self) -> None:
         threading.setprofile(self._hook)
@@ -51,11 +57,15 @@ class Way:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
+        self.files, self.calls = Counter(), 0
         self.on = True
         try:
             yield
         finally:
             self.on = False
+            found = len(self.files), self.calls, self.files
+            self._shortest = min(self._shortest or found, found, key=lambda one: one[:2])
+            _, self.calls, self.files = self._shortest
 
     def _hook(self, frame: FrameType, event: str, _: Any) -> None:
         if event != "call" or not self.on:
@@ -67,11 +77,16 @@ class Way:
         caller = frame.f_back
         while caller is not None and not caller.f_code.co_filename.startswith(ROOT):
             caller = caller.f_back
-        if name in PERIODIC or (caller and caller.f_code.co_filename[len(ROOT) :] in PERIODIC):
+        if name in PERIODIC or (caller and _is_periodic(caller)):
             return
         if caller is None or caller.f_code.co_filename != code.co_filename:
             self.files[name] += 1
             self.calls += caller is not None
+
+
+def _is_periodic(caller: FrameType) -> bool:
+    name = caller.f_code.co_filename[len(ROOT) :]
+    return name in PERIODIC or (name == "store/database.py" and caller.f_code.co_name in LOOKS)
 
 
 @contextmanager
@@ -136,11 +151,12 @@ async def replayed(way: Way, api: str, directory: Path) -> None:
                 await asyncio.sleep(0)
 
         await send(1)
-        with way.watched():
-            await send(2)
+        for number in MORE:
+            with way.watched():
+                await send(number)
         os.close(writer)
         await running
-    assert ledger.delivered == 2, replay.error
+    assert ledger.delivered == MORE[-1], replay.error
 
 
 async def posted(way: Way, api: str, directory: Path) -> None:
@@ -165,8 +181,9 @@ async def posted(way: Way, api: str, directory: Path) -> None:
                 await asyncio.sleep(0)
 
         await send(1)
-        with way.watched():
-            await send(2)
+        for number in MORE:
+            with way.watched():
+                await send(number)
         running.cancel()
         await asyncio.wait([running])
 
@@ -204,7 +221,7 @@ async def sent_again(way: Way, api: str, directory: Path) -> None:
     from ingestd.wiring.pipeline import open_pipeline
 
     overrides = overrides_for(api, directory)
-    await letters_of(api, directory, overrides, 2)
+    await letters_of(api, directory, overrides, MORE[-1])
     settings, clock = load(None, overrides), SystemClock()
     async with open_pipeline(
         settings,
@@ -225,12 +242,13 @@ async def sent_again(way: Way, api: str, directory: Path) -> None:
         with LetterChanges.open(directory / "state") as changes:
             changes.request([1], now=clock.wall())
             await send(1)
-            changes.request([2], now=clock.wall())
-        with way.watched():
-            await send(2)
+            for number in MORE:
+                changes.request([number], now=clock.wall())
+                with way.watched():
+                    await send(number)
         runner.lane.close()
         await lane
-    assert pipeline.ledger.retried_delivered == 2
+    assert pipeline.ledger.retried_delivered == MORE[-1]
 
 
 async def retried(way: Way, api: str, directory: Path) -> None:
