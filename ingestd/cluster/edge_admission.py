@@ -8,15 +8,18 @@ keys: they would be a second truth, and nobody tells it of a key that is free ag
 
 import asyncio
 import sys
+from bisect import bisect_right
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
+from itertools import accumulate
 
 import msgspec
 
 from ingestd.cluster import chunk_message, letter_stream
 from ingestd.cluster.event_splitter import EventSplitter
+from ingestd.cluster.group_keys import GroupKeys
 from ingestd.cluster.link import FULL, JetStreamLink
 from ingestd.cluster.names import StreamNames
 from ingestd.core.clock import Clock
@@ -26,7 +29,6 @@ from ingestd.core.sequences import pick
 from ingestd.core.submission import DeferredSubmission, Submission, SubmissionOutcome
 from ingestd.intake.admission import SLICE_S
 from ingestd.intake.submission_group import SubmissionGroup
-from ingestd.processing.dedup import Window
 from ingestd.processing.validate import Validator
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import JetStreamError
@@ -34,8 +36,8 @@ from ingestd.sources.nats.connection import JetStreamError
 MAX_CHUNK_BYTES = 256 * 1024
 MAX_GROUP_BYTES = 1024 * 1024
 _MOST_EVENTS = 8_192
-_MOST_GROUPS = 8
-"""On their way at a time; what arrives meanwhile goes together."""
+_MOST_GROUPS = 2
+"""On their way at a time. What arrives meanwhile goes together: a large chunk costs less than many."""
 _AWAY_S, _FULL_S, _CLOSING_S = 5, 30, 1
 _FULL_KNOWN_S = 5.0
 _DONE = object()
@@ -144,8 +146,7 @@ class EdgeAdmission:
         self._scheduled = False
         if self._arrived and len(self._storing) < _MOST_GROUPS:
             group = SubmissionGroup(self._take_arrived())
-            window = Window(self._secret, max_count=_MOST_EVENTS)
-            steps = group.check(self.validator, window, max_event_bytes=self._max_event_bytes)
+            steps = group.check(self.validator, self._keys(), max_event_bytes=self._max_event_bytes)
             self._in_check.append((group, steps))
         until = self._clock.monotonic() + SLICE_S
         while self._in_check:
@@ -175,7 +176,7 @@ class EdgeAdmission:
     async def _store(self, group: SubmissionGroup) -> None:
         """Every chunk of it, each in its partition; then the answers. A part that is stored when another is
         not stays there: the producer is told to come again, and what it sends then are copies."""
-        group.claim(Window(self._secret, max_count=_MOST_EVENTS), self._clock.monotonic())
+        group.claim(self._keys(), self._clock.monotonic())
         appends = [
             self._append(*chunk)
             for piece in group.pieces(sys.maxsize)
@@ -189,24 +190,24 @@ class EdgeAdmission:
         else:
             self._answer(group)
 
+    def _keys(self) -> GroupKeys:
+        return GroupKeys(self._secret, most=_MOST_EVENTS)
+
     def _cut(
         self, events: Sequence[bytes], digests: Digests
     ) -> Iterator[tuple[int, Sequence[bytes], Digests]]:
-        """By partition, in chunks of at most ``MAX_CHUNK_BYTES``."""
+        """By partition, in chunks of at most ``MAX_CHUNK_BYTES``, or of one event."""
         for partition, positions in self._splitter.split(events, digests).items():
-            first = size = 0
-            for at, position in enumerate(positions):
-                length = len(events[position]) + 32
-                if size + length > MAX_CHUNK_BYTES and at > first:
-                    part = positions[first:at]
-                    yield partition, pick(events, part), pick(digests, part)
-                    first, size = at, 0
-                size += length
-            part = positions[first:]
-            if len(part) == len(events):
-                yield partition, events, digests
-            elif part:
-                yield partition, pick(events, part), pick(digests, part)
+            mine, keys = pick(events, positions), pick(digests, positions)
+            sizes = [*accumulate(map(len, mine))]
+            first = before = 0
+            while first < len(sizes):
+                end = max(first + 1, bisect_right(sizes, before + MAX_CHUNK_BYTES))
+                if (first, end) == (0, len(sizes)):
+                    yield partition, mine, keys
+                else:
+                    yield partition, mine[first:end], keys[first:end]
+                first, before = end, sizes[end - 1]
 
     async def _append(self, partition: int, events: Sequence[bytes], digests: Digests) -> None:
         self._number += 1

@@ -1,6 +1,6 @@
 """Which partition an event goes to: by its order key, else by what makes it a copy of another."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from zlib import crc32
 
 from ingestd.core.receipt import Digests
@@ -25,24 +25,25 @@ class EventSplitter:
     def keeps_order(self) -> bool:
         return self._order_of is not None
 
-    def split(self, events: Sequence[bytes], digests: Digests) -> dict[int, list[int]]:
+    def split(self, events: Sequence[bytes], digests: Digests) -> Mapping[int, Sequence[int]]:
         """By partition the positions of its events, ascending."""
         count = self._partitions
         if count == 1:
-            return {0: [*range(len(events))]}
-        found: dict[int, list[int]] = {}
-        if self._order_of is None:
+            return {0: range(len(events))}
+        found: list[list[int]] = [[] for _ in range(count)]
+        adds = [one.append for one in found]
+        order_of = self._order_of
+        if order_of is None:
             for position, digest in enumerate(digests):
                 number = digest[0] | digest[1] << 8 if digest else _spread(events[position])
-                found.setdefault(number % count, []).append(position)
-            return found
-        order_of = self._order_of
-        for position, event in enumerate(events):
-            if (key := order_of(event)) is not None:
-                number = _spread(key.encode("utf-8", "surrogatepass"))
-            elif digest := digests[position]:
-                number = digest[0] | digest[1] << 8
-            else:
-                number = _spread(event)
-            found.setdefault(number % count, []).append(position)
-        return found
+                adds[number % count](position)
+        else:
+            for position, event in enumerate(events):
+                if (key := order_of(event)) is not None:
+                    number = _spread(key.encode("utf-8", "surrogatepass"))
+                elif digest := digests[position]:
+                    number = digest[0] | digest[1] << 8
+                else:
+                    number = _spread(event)
+                adds[number % count](position)
+        return {partition: positions for partition, positions in enumerate(found) if positions}

@@ -4,7 +4,7 @@ from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -14,7 +14,7 @@ from ingestd.core.receipt import Digests
 from ingestd.core.sequences import joined, joined_keys, without
 from ingestd.core.submission import MAX_LISTED, AcceptedSubmission, Rejection, Submission, SubmissionOutcome
 from ingestd.intake.refusals import MAX_READ_BYTES, rejection
-from ingestd.processing.dedup import Window
+from ingestd.processing.dedup import Claim
 from ingestd.processing.validate import Validator
 from ingestd.recording.event_trace import owners_of
 from ingestd.recording.make_letters import letter_of_event
@@ -47,6 +47,13 @@ Piece = tuple[int | None, Sequence[bytes], Digests, str]
 """(submission that has it to itself, events, digests, whose they are) of a chunk to be."""
 
 
+class KeyWindow(Protocol):
+    """A ``Window``, or what stands for it where nothing is remembered."""
+
+    def claim(self, keys: Sequence[str | None], now: float) -> Claim: ...
+    def state_of(self, key: str) -> str: ...
+
+
 class SubmissionGroup:
     """``check`` to its end, ``claim``, ``pieces``; after the commit ``taken``, for each submission."""
 
@@ -72,7 +79,7 @@ class SubmissionGroup:
             end += len(submission.events)
             self._ends.append(end)
 
-    def check(self, validator: Validator, window: Window, *, max_event_bytes: int) -> Iterator[None]:
+    def check(self, validator: Validator, window: KeyWindow, *, max_event_bytes: int) -> Iterator[None]:
         """Validation, in steps between which others may go on; ``claim`` when there are no more.
 
         By size first, so that nothing is made of what is too large. An invalid copy of an event that is known
@@ -115,7 +122,9 @@ class SubmissionGroup:
                 self._refuse(index, Refusal(Reason.UNPARSABLE, [FieldError("", why)]))
         return found
 
-    def _refuse_too_large(self, validator: Validator, window: Window, max_event_bytes: int) -> Iterator[None]:
+    def _refuse_too_large(
+        self, validator: Validator, window: KeyWindow, max_event_bytes: int
+    ) -> Iterator[None]:
         for index, event in enumerate(self._events):
             if len(event) > max_event_bytes and index not in self._gone:
                 key = validator.key_of(event) if len(event) <= MAX_READ_BYTES else None
@@ -123,7 +132,7 @@ class SubmissionGroup:
                 self._reject(index, Refusal(Reason.INVALID, [FieldError("", words)]), key, window)
                 yield
 
-    def claim(self, window: Window, now: float) -> None:
+    def claim(self, window: KeyWindow, now: float) -> None:
         """Claim the keys of what is left; tells copies apart."""
         claim = window.claim(self._keys, now)
         self._digests = claim.digests
@@ -214,7 +223,7 @@ class SubmissionGroup:
         self._copies.append(index)
         self.duplicates[self._submission_of(index)] += 1
 
-    def _reject(self, index: int, refusal: Refusal, key: str | None, window: Window) -> None:
+    def _reject(self, index: int, refusal: Refusal, key: str | None, window: KeyWindow) -> None:
         if key and window.state_of(key) == "known":
             self._is_copy(index)
         else:

@@ -14,7 +14,7 @@ from ingestd.core.accelerator import compiled
 from ingestd.core.chunk import Chunk
 
 DIGEST_BYTES = 16
-_SECRET_BYTES = 16
+SECRET_BYTES = 16
 _GENERATIONS = 16
 _SHARDS = 8  # a power of two. One large set would double for a moment whenever it is rebuilt
 _SHARD_MASK = _SHARDS - 1
@@ -49,7 +49,7 @@ class Window:
 
     def __init__(self, secret: bytes, *, max_count: int = 1_000_000, max_age_s: float = 600.0) -> None:
         make: Any = compiled.KeyTable if compiled else KeyTable
-        self.secret = secret[:_SECRET_BYTES]
+        self.secret = secret[:SECRET_BYTES]
         self._table: KeyTable = make(self.secret, max_count, max_age_s)
         self._followers: dict[bytes, list[WaitingCopy]] = {}
         self.follower_count = 0
