@@ -54,13 +54,14 @@ class JetStreamLink:
         try:
             while True:
                 await self._ended.wait()
-                await self._close()
+                await self.close()
                 await self._reopen()
         finally:
             with anyio.CancelScope(shield=True):
-                await self._close()
+                await self.close()
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
+        """``run`` does that at its end."""
         connection, self.connection = self.connection, None
         self._opened = anyio.Event()
         if connection:

@@ -20,6 +20,8 @@ from ingestd.core.receipt import Positions
 from ingestd.processing import routes
 from ingestd.schemas.key_doubts import key_of
 from ingestd.sinks.settings import HttpSinkConfig
+from ingestd.sources.broker.source import BrokerAway
+from ingestd.sources.nats.connection import NatsConnection
 from ingestd.telemetry.audit_entry import no_audit
 from ingestd.telemetry.metrics import Metrics
 from ingestd.telemetry.state_watch import StateWatch
@@ -39,6 +41,7 @@ from ingestd.wiring.open_sinks import (
 )
 
 Warn = Callable[[str], None]
+_LEADER_S, _AGAIN_S = 30.0, 0.2
 
 
 async def open_edge(
@@ -57,8 +60,12 @@ async def open_edge(
     order_by = settings.delivery.order_by
     order = key_of("delivery.order_by", order_by, settings.schema_.name, warn=warn) if order_by else None
     connection = await link.open()
-    found = await installation.load(connection, settings)
-    installation.check(found, settings)
+    try:
+        found = await _load(connection, settings, clock)
+        installation.check(found, settings)
+    except BaseException:
+        await link.close()
+        raise
     return EdgeAdmission(
         link,
         StreamNames(settings.spool.name),
@@ -72,6 +79,18 @@ async def open_edge(
         accepted=accepted,
         clock=clock,
     )
+
+
+async def _load(connection: NatsConnection, settings: Settings, clock: Clock) -> installation.Installation:
+    """Of several servers there may be no leader for some seconds. Raises UserError, BrokerAway."""
+    until = clock.monotonic() + _LEADER_S
+    while True:
+        try:
+            return await installation.load(connection, settings)
+        except BrokerAway:
+            if not connection.is_open or clock.monotonic() > until:
+                raise
+            await clock.sleep(_AGAIN_S)
 
 
 @asynccontextmanager
