@@ -253,6 +253,11 @@ class KeysWithin(Protocol):
         """As ``keys``; it accepts no event over these."""
         ...
 
+    def refusal_within(self, event: bytes, limits: EventLimits) -> Refusal | None:
+        """What is wrong with an event that is JSON and within these; None: nothing, or ``explain`` has to say
+        it."""
+        ...
+
     def look_ahead_within(self, limits: EventLimits, secret: bytes, /) -> LookAhead | None:
         """See ``LooksAhead``."""
         ...
@@ -284,6 +289,8 @@ class LimitedSchema:
         return self._within.look_ahead_within(self._limits, secret) if self._within else None
 
     def explain(self, event: bytes) -> Refusal | None:
+        if self._within and (usual := self._within.refusal_within(event, self._limits)):
+            return usual
         if broken := find_refusal(event, max_depth=self._limits.max_depth):
             return broken
         excess = self._limits.find_excess(event)

@@ -13,7 +13,7 @@ import msgspec
 
 from ingestd.core.sequences import COMPILED
 from ingestd.schemas import Action
-from ingestd.schemas.grammar import MAX_DEPTH, EventLimits, is_plain, is_utf8, opened
+from ingestd.schemas.grammar import DEEPEST, MAX_DEPTH, EventLimits, is_plain, is_utf8, opened
 from ingestd.schemas.interaction_refusals import usual_refusal
 from ingestd.schemas.rfc3339 import is_common, is_timestamp
 from ingestd.schemas.schema import Keys, LookAhead, Refusal
@@ -51,6 +51,8 @@ _BLOCK = 40
 _SMALL_BLOCK = 16
 """Events looked at together: what they are decoded to stays in the processor's cache. Where one of them is
 uncommon they are looked at in smaller blocks, so that it costs its neighbours little."""
+
+_MOST = EventLimits(max_depth=DEEPEST)
 
 _FEW = 16
 """One of so many is few."""
@@ -183,8 +185,11 @@ class InteractionSchema:
 
         return look
 
+    def refusal_within(self, event: bytes, limits: EventLimits) -> Refusal | None:
+        return usual_refusal(event, limits)
+
     def explain(self, event: bytes) -> Refusal | None:
-        return usual_refusal(event) or _definition()(event)
+        return usual_refusal(event, _MOST) or _definition()(event)
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ingestd.core.reasons import Reason
-from ingestd.schemas.grammar import DEEPEST, EXPLAINED_VALUES, is_utf8, opened
+from ingestd.schemas.grammar import EXPLAINED_VALUES, EventLimits, is_utf8, opened
 from ingestd.schemas.rfc3339 import is_common, is_timestamp
 from ingestd.schemas.schema import FieldError, Refusal, expected, field_error
 
@@ -43,9 +43,12 @@ class _Interaction(msgspec.Struct, gc=False, rename="camel"):
 _decode = msgspec.json.Decoder(_Interaction).decode
 
 
-def usual_refusal(event: bytes) -> Refusal | None:
-    """What is wrong with the members of an event. None: nothing, or only the model can tell."""
-    if len(event) > EXPLAINED_VALUES or opened(event) > DEEPEST or not is_utf8(event):
+def usual_refusal(event: bytes, limits: EventLimits) -> Refusal | None:
+    """What is wrong with the members of an event that is JSON, within ``limits``. None: nothing, or only the
+    model can tell, or it is not."""
+    if len(event) > min(EXPLAINED_VALUES, limits.max_values) or not is_utf8(event):
+        return None
+    if opened(event) > limits.max_depth:
         return None
     try:
         seen = _decode(event)
