@@ -7,7 +7,6 @@ from functools import partial
 from hashlib import blake2b
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -313,7 +312,6 @@ def test_what_is_redacted_or_removed_is_not_there_in_any_form(
         left = [one for one in _at(exactly(after), path.split(".")) if one is not None]
         assert left == ([] if "remove" in table else ["***"] * len(left))
         assert bool(left) <= bool(found)
-        msgspec.json.decode(after)
 
 
 def _at(value: Any, parts: list[str]) -> list[Any]:
