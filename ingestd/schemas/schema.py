@@ -122,7 +122,7 @@ def field_error(field: str, message: str) -> FieldError:
 def expected(field: str, message: str, value: object) -> FieldError:
     """``message`` says what was expected; what was found stands behind it."""
     found = f", found {show(value)}"
-    return field_error(field, cut(message, MAX_MESSAGE - len(found)) + found)
+    return FieldError(cut(field, _MAX_FIELD), cut(message, MAX_MESSAGE - len(found)) + found)
 
 
 def from_pydantic(error: "ValidationError") -> Refusal:
