@@ -50,6 +50,7 @@ class Sampler:
 
     def start(self) -> None:
         self.seconds.clear()
+        self._last = time.thread_time()
         signal.signal(signal.SIGPROF, self._note)
         signal.setitimer(signal.ITIMER_PROF, EVERY_S, EVERY_S)
 

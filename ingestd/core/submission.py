@@ -49,6 +49,10 @@ class AcceptedSubmission(NamedTuple):
     unlisted: int = 0
 
 
+ONE_ACCEPTED = AcceptedSubmission(1, 0, [])
+"""What becomes of nearly every submission of a single event. Nobody adds to its list."""
+
+
 class DeferredSubmission(NamedTuple):
     """Nothing of the submission was accepted: the producer must send it again.
 

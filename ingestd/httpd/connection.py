@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
         try:
             head = self._reader.head
             if head is None:
-                head = self._reader.read_head(self._state.limits)
+                head = self._reader.read_head(self._state.limits, self._state.heads)
                 if head is None:
                     if self._phase == Phase.IDLE:
                         self._enter(Phase.HEAD)
@@ -202,6 +202,7 @@ class Connection(asyncio.Protocol):
         request = Request(
             *(head.method, head.target, head.path, head.query, head.headers),
             *(self._answer, self.peer, self._certificate_name, head.repeated),
+            reading=head.reading,
         )
         try:
             refusal = self._state.application.check_head(request)
@@ -210,6 +211,7 @@ class Connection(asyncio.Protocol):
             refusal = OUR_FAULT
         if refusal is None:
             self._request = request
+            head.reading = request.reading
             return True
         if self._reader.skip_body(head):
             self._finish(refusal)
@@ -245,7 +247,10 @@ class Connection(asyncio.Protocol):
         if self._phase == Phase.OPEN:
             self._request = None
             self._finish(response)
-            self._advance()
+            if self._reader.buffer or self._paused:
+                self._advance()
+            elif self._phase < Phase.LINGERING:
+                self._account()
 
     def _finish(self, response: Response) -> None:
         """Answer the request that has been read whole, and be ready for the next, or not."""
@@ -265,12 +270,17 @@ class Connection(asyncio.Protocol):
         state, head = self._state, self._reader.head
         persistence = (KEEP_ALIVE if head is not None and head.is_http_1_0 else b"") if keep_alive else CLOSE
         head_only = head is not None and head.method == "HEAD"
-        try:
-            data = encode(response, date=state.date, persistence=persistence, head_only=head_only)
-        except (KeyError, ValueError):
-            logger.exception("a response could not be encoded")
-            response = OUR_FAULT
-            data = encode(response, date=state.date, persistence=persistence, head_only=head_only)
+        is_plain = not (persistence or head_only)
+        last, date, data = state.last
+        if not is_plain or response is not last or date is not state.date:
+            try:
+                data = encode(response, date=state.date, persistence=persistence, head_only=head_only)
+            except (KeyError, ValueError):
+                logger.exception("a response could not be encoded")
+                response = OUR_FAULT
+                data = encode(response, date=state.date, persistence=persistence, head_only=head_only)
+            if is_plain:
+                state.last = response, state.date, data
         state.requests_by_status[response.status] = state.requests_by_status.get(response.status, 0) + 1
         if self._transport is not None:
             self._transport.write(data)
@@ -317,7 +327,8 @@ class Connection(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def _account(self) -> None:
-        held_bytes = self._reader.held_bytes
+        reader = self._reader
+        held_bytes = len(reader.buffer) if reader.body is None else reader.held_bytes
         if self._request is not None:
             held_bytes += len(self._request.body)
         self._state.buffered_bytes += held_bytes - self._held_bytes

@@ -6,6 +6,7 @@ difference is what request smuggling lives from.
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -63,6 +64,8 @@ class Head:
     decoded: bytearray | None = None
     """Where a chunked body goes to."""
     body_complete: bool = False
+    reading: Any = None
+    """Of the application: see ``Request``."""
 
     def on_message_begin(self) -> None:
         if self.complete:  # the framing here and llhttp's would differ: nothing of it is believed then

@@ -7,7 +7,26 @@ from httptools import HttpParserError, HttpRequestParser
 from ingestd.httpd.head import END_OF_HEAD, BadRequest, Head, read_head, refuse_beginning
 from ingestd.httpd.request import ServerLimits
 
+_KEPT_HEADS, _KEPT_HEAD_BYTES = 256, 1024
 _EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
+
+
+class KnownHeads(dict[bytes, Head]):
+    """Heads by their bytes, on which all that is read in them depends: a producer sends the same one again
+    and again. They must not be changed. A long one is not kept, nor one with a chunked body, which its parser
+    goes on with; when there are too many, all are forgotten. Raises BadRequest for one that is malformed.
+    """
+
+    def __init__(self, max_headers: int) -> None:
+        self._max_headers = max_headers
+
+    def __missing__(self, raw: bytes) -> Head:
+        head = read_head(raw, max_headers=self._max_headers)
+        if len(raw) <= _KEPT_HEAD_BYTES and head.chunked is None:
+            if len(self) >= _KEPT_HEADS:
+                self.clear()
+            self[raw] = head
+        return head
 
 
 class RequestReader:
@@ -17,18 +36,19 @@ class RequestReader:
     follows can be understood.
     """
 
-    __slots__ = ("_body", "buffer", "head")
+    __slots__ = ("body", "buffer", "head")
 
     def __init__(self) -> None:
         self.buffer = b""
         self.head: Head | None = None
-        self._body: Body | None = None
+        self.body: Body | None = None
+        """One that did not come in one piece with its head, as far as it has come."""
 
     @property
     def held_bytes(self) -> int:
-        return len(self.buffer) + (self._body.held_bytes if self._body is not None else 0)
+        return len(self.buffer) + (self.body.held_bytes if self.body is not None else 0)
 
-    def read_head(self, limits: ServerLimits) -> Head | None:
+    def read_head(self, limits: ServerLimits, known: KnownHeads) -> Head | None:
         buffer = self.buffer
         if buffer[:1] == b"\r":  # RFC 9112, 2.2: empty lines before a request are ignored
             buffer = self.buffer = _EMPTY_LINES.sub(b"", buffer, count=1)
@@ -41,20 +61,20 @@ class RequestReader:
             refuse_beginning(buffer)
             return None
         end = found + len(END_OF_HEAD)
-        head = read_head(buffer[:end], max_headers=limits.max_headers)
+        head = known[buffer[:end]]
         if head.body_bytes > limits.max_body_bytes:
             raise BadRequest(413, f"the body is larger than {limits.max_body_bytes} bytes")
         self.head, self.buffer = head, buffer[end:]
         return head
 
     def read_body(self, head: Head, limits: ServerLimits) -> bytes | None:
-        body, buffer = self._body, self.buffer
+        body, buffer = self.body, self.buffer
         if body is None:
             size = head.body_bytes
             if head.chunked is None and size <= len(buffer):  # nearly always
                 self.buffer = buffer[size:]
                 return buffer[:size]
-            body = self._body = (
+            body = self.body = (
                 SizedBody(size)
                 if head.chunked is None
                 else ChunkedBody(head, head.chunked, max_bytes=limits.max_body_bytes)
@@ -63,7 +83,7 @@ class RequestReader:
         rest = body.feed(buffer)
         if rest is None:
             return None
-        self.buffer, self._body = rest, None
+        self.buffer, self.body = rest, None
         return body.body()
 
     def skip_body(self, head: Head) -> bool:
@@ -75,7 +95,7 @@ class RequestReader:
 
     def clear(self) -> None:
         self.buffer = b""
-        self.head = self._body = None
+        self.head = self.body = None
 
 
 _FREE_OVERHEAD_BYTES = 16 * 1024

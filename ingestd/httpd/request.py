@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
 
 Headers = Sequence[tuple[str, str]]
 
@@ -27,8 +29,7 @@ class RequestSpan(Protocol):
     def answered(self, status: int) -> None: ...
 
 
-@dataclass(slots=True, eq=False)
-class Request:
+class Request(msgspec.Struct, eq=False):
     """One HTTP request. ``body`` is whole in ``Application.handle`` and empty in ``check_head``."""
 
     method: str
@@ -52,15 +53,22 @@ class Request:
     """The client has closed the connection, or was cut off."""
     span: RequestSpan | None = None
     """Where requests are traced."""
+    reading: Any = None
+    """What ``check_head`` made of the head, if it let it pass: the next request whose head is the same, byte
+    by byte, comes with it."""
 
     def respond(self, status: int, body: bytes = b"", headers: Headers = ()) -> None:
         """Answer: now or later, on the event loop. Dropped when it comes a second time or the client is
         gone. Unknown statuses and headers that would break the framing become a 500."""
+        self.reply(Response(status, body, headers))
+
+    def reply(self, response: Response) -> None:
+        """As ``respond``. One that is given again and again is encoded once a second."""
         answer, self.answer = self.answer, None
         if self.span is not None:
-            self.span.answered(status)
+            self.span.answered(response.status)
         if answer is not None:
-            answer(Response(status, body, headers))
+            answer(response)
 
 
 class Application(Protocol):

@@ -60,7 +60,7 @@ class Server:
     def change_limits(self, limits: ServerLimits) -> None:
         """From now on, for all connections."""
         self._max_connections = fit_to_file_limit(limits.max_connections)
-        self._state.limits = limits
+        self._state.change_limits(limits)
 
     def listen(self, sockets: list[socket.socket]) -> None:
         self.port = sockets[0].getsockname()[1]

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ingestd.httpd.request import Application, ServerLimits, date_line
+from ingestd.httpd.reader import KnownHeads
+from ingestd.httpd.request import Application, Response, ServerLimits, date_line
 
 Refused = Callable[[str, int, str], None]
 """(address of the client, status that it gets or 0, why): what it sent is no request, or it may not
@@ -37,9 +38,18 @@ class ServerState:
     buffered_bytes: int = 0
     """Of all bodies and of what was read ahead."""
     date: bytes = field(default_factory=date_line)
+    heads: KnownHeads = field(init=False)
+    last: tuple[Response | None, bytes, bytes] = (None, b"", b"")
+    """The last response that said nothing of its connection, its date, and both encoded."""
     draining: bool = False
     emptied: asyncio.Event | None = None
     """Set when the last connection goes, for those who wait for it."""
+
+    def __post_init__(self) -> None:
+        self.change_limits(self.limits)
+
+    def change_limits(self, limits: ServerLimits) -> None:
+        self.limits, self.heads = limits, KnownHeads(limits.max_headers)
 
     def leave(self, connection: Connected) -> None:
         self.connections.discard(connection)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from ingestd.core.chunk import Chunk
 from ingestd.core.clock import Clock
 from ingestd.core.letter import DeadLetter
-from ingestd.core.submission import DeferredSubmission, Submission
+from ingestd.core.submission import ONE_ACCEPTED, AcceptedSubmission, DeferredSubmission, Submission
 from ingestd.intake.commit_spans import CommitSpans
 from ingestd.intake.refusals import UNKNOWN_S, store_deferral
 from ingestd.intake.spool_feed import SpoolSource
@@ -289,7 +289,7 @@ class Admission:
         self._committing -= 1
         if self._commits and span:
             self._commits.end(span, group, chunks, owners, on_disk.exception())
-        self._unanswered_bytes -= sum(submission.size_bytes for submission in group.submissions)
+        self._unanswered_bytes -= group.size_bytes
         if error := on_disk.exception():
             self._recorder.free_copies(self._window.release(group.claimed))
             for one in added:
@@ -326,6 +326,12 @@ class Admission:
             source.offer(self._spool.again(chunk))
 
     def _answer(self, group: SubmissionGroup, chunks: list[Chunk], owners: list[int | None]) -> None:
+        if group.is_plain:
+            self._accepted(group.submissions[0].producer, sum(len(chunk.events) for chunk in chunks))
+            for submission in group.submissions:
+                count = len(submission.events)
+                submission.answer(ONE_ACCEPTED if count == 1 else AcceptedSubmission(count, 0, []))
+            return
         for number, submission in enumerate(group.submissions):
             taken = group.taken(number)
             self._accepted(submission.producer, taken.accepted)

@@ -66,6 +66,9 @@ class SubmissionGroup:
         self.letters: list[DeadLetter] = []  # of refused events that nobody else has
         parts = [submission.events for submission in submissions]
         self._events = parts[0] if len(parts) == 1 else joined(parts)
+        self.size_bytes = sum([submission.size_bytes for submission in submissions])
+        self.producers = {submission.producer for submission in submissions}
+        self.followed = any(map(_is_followed, submissions))
         self._ends: list[int] = []  # the index after the last event of each submission
         self._keys: Keys = []
         self._digests: Digests = []
@@ -142,10 +145,14 @@ class SubmissionGroup:
         for index, _ in claim.copies:  # of an event that is not on disk yet, or in this very group
             self._is_copy(index)
 
+    @property
+    def is_plain(self) -> bool:
+        """All events are new and good ones of one producer, and nobody waits for what becomes of them."""
+        return len(self.producers) == 1 and not (self.followed or self._gone)
+
     def pieces(self, max_bytes: int) -> list[Piece]:
         """The chunks to be, in the order of arrival."""
-        everybody = not any(_is_followed(submission) for submission in self.submissions)
-        if everybody and not self._gone and sum(s.size_bytes for s in self.submissions) <= max_bytes:
+        if not (self.followed or self._gone) and self.size_bytes <= max_bytes:
             owners = _whose([(one.producer, len(one.events)) for one in self.submissions])
             return [(None, self._events, self._digests, owners)] if self._events else []
         return list(self._cut(max_bytes))
@@ -206,7 +213,7 @@ class SubmissionGroup:
 
     def owners(self) -> list[tuple[str, int]]:
         """(producer, how many events with a key) of each submission."""
-        if len({submission.producer for submission in self.submissions}) == 1:
+        if len(self.producers) == 1:
             return [(self.submissions[0].producer, len(self.claimed))]
         return [
             (one.producer, sum(map(bool, self._digests[self._start_of(number) : self._ends[number]])))

@@ -17,6 +17,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.redaction import redact
 from ingestd.core.sequences import COMPILED
 from ingestd.core.submission import (
+    ONE_ACCEPTED,
     AcceptedSubmission,
     DeferredSubmission,
     Result,
@@ -67,6 +68,16 @@ class EndpointSettings:
     access_token_in_query: bool = False
     unwrap: Unwrapper | None = None
     """For producers that have none of their own."""
+
+
+class HeadReading(NamedTuple):
+    """What the head of a request for events says, apart from who sends it. ``settings``: by which it was
+    judged."""
+
+    settings: EndpointSettings
+    query: Query
+    format: Format
+    coding: str | None
 
 
 class Unpacked(NamedTuple):
@@ -130,21 +141,15 @@ class Endpoint:
         """The refusal that the head alone calls for, so that its body is not read."""
         producer: str | None = None
         try:
-            if request.path == TOKEN_PATH and self._authenticator.tokens:
-                self._check_token_request(request)
+            known: HeadReading | None = request.reading
+            if known is not None and known.settings is self.settings:
+                producer = self._by_head(request, known.query)
+            elif not self._is_for_events(request):
                 return None
-            if request.path != PATH:
-                raise RefusedRequest(404, f"there is nothing here; events go to POST {PATH}")
-            if request.method != "POST":
-                if request.method == "OPTIONS":
-                    return None
-                raise RefusedRequest(405, "events are sent with POST", headers=[ALLOW])
-            query = self._query(request)
-            producer = self._by_head(request, query)
-            self._check_length(request, self.settings.max_body_bytes)
-            format_of(request)
-            if coding := request.headers.get("content-encoding"):
-                check_coding(coding)
+            else:
+                query = self._query(request)
+                producer = self._by_head(request, query)
+                request.reading = self._read_head(request, query)
         except RefusedRequest as refused:
             return self._tell(request, producer, refused.response, str(refused))
         deferred = self._admission.unavailable() or (self._quotas.check(producer) if producer else None)
@@ -152,23 +157,26 @@ class Endpoint:
 
     def handle(self, request: Request) -> None:
         """Respond now, or when admission has the answer. For a request whose head was let pass."""
-        if request.path == TOKEN_PATH:
+        known: HeadReading | None = request.reading
+        if known is None and request.path == TOKEN_PATH:
             answer = self._authenticator.tokens.answer(request)
             wanted = answer.status < 400
-            request.respond(*(answer if wanted else self._tell(request, None, answer, "no access token")))
+            request.reply(answer if wanted else self._tell(request, None, answer, "no access token"))
             return
-        if request.method == "OPTIONS":
+        if known is None and request.method == "OPTIONS":
             settings = self.settings
             origins, rate = settings.webhook_origins, settings.webhook_rate
-            request.respond(*answer_options(request, origins=origins, rate=rate))
+            request.reply(answer_options(request, origins=origins, rate=rate))
             return
         try:
-            query = self._query(request)
+            if known is None or known.settings is not self.settings:
+                request.reading = known = self._read_head(request, self._query(request))
+            query = known.query
             producer = self._by_head(request, query)
         except RefusedRequest as refused:
-            request.respond(*self._tell(request, None, refused.response, str(refused)))
+            request.reply(self._tell(request, None, refused.response, str(refused)))
             return
-        limit = LIGHT_CODED_BYTES if "content-encoding" in request.headers else LIGHT_BYTES
+        limit = LIGHT_BYTES if known.coding is None else LIGHT_CODED_BYTES
         if len(request.body) <= limit:
             self._unpacked(request, query, producer, self._unpack(request, producer))
         else:
@@ -199,17 +207,17 @@ class Endpoint:
     ) -> None:
         request.body = b""  # what is needed of it are the events
         if isinstance(found, NotUnpacked):
-            request.respond(*self._tell(request, known, *found))
+            request.reply(self._tell(request, known, *found))
             return
         producer, events, unreadable = found
         if request.gone:  # its producer still has the events
             return
         if not events:
-            request.respond(*NOTHING_SENT)
+            request.reply(NOTHING_SENT)
             return
         deferred = self._quotas.charge(producer, len(events)) if producer else None
         if deferred:
-            request.respond(*self._tell(request, producer, answer_to(deferred), deferred.detail))
+            request.reply(self._tell(request, producer, answer_to(deferred), deferred.detail))
             return
         compiled = isinstance(events, COMPILED)
         size_bytes = events.size_bytes if compiled else sum(map(len, events))  # type: ignore[attr-defined]
@@ -227,13 +235,36 @@ class Endpoint:
         )
 
     def _answer(self, request: Request, producer: str, count: int, result: Result) -> None:
+        if result is ONE_ACCEPTED:
+            request.reply(_ONE_ACCEPTED)
+            return
         if isinstance(result, DeferredSubmission):
             self._quotas.give_back(producer, count)
             self._refused(producer, request.peer, result.status, redact(result.detail))
-        status, body, headers = answer_to(result)
-        if status == INVALID and isinstance(result, AcceptedSubmission):
-            self._refused(producer, request.peer, status, redact(words_of(result)))
-        request.respond(status, body, headers)
+        response = answer_to(result)
+        if response.status == INVALID and isinstance(result, AcceptedSubmission):
+            self._refused(producer, request.peer, INVALID, redact(words_of(result)))
+        request.reply(response)
+
+    def _is_for_events(self, request: Request) -> bool:
+        """Else it asks for a token, or may it send. Raises Refused for anything else."""
+        if request.path == TOKEN_PATH and self._authenticator.tokens:
+            self._check_token_request(request)
+            return False
+        if request.path != PATH:
+            raise RefusedRequest(404, f"there is nothing here; events go to POST {PATH}")
+        if request.method == "OPTIONS":
+            return False
+        if request.method != "POST":
+            raise RefusedRequest(405, "events are sent with POST", headers=[ALLOW])
+        return True
+
+    def _read_head(self, request: Request, query: Query) -> HeadReading:
+        self._check_length(request, self.settings.max_body_bytes)
+        format_ = format_of(request)
+        if coding := request.headers.get("content-encoding"):
+            check_coding(coding)
+        return HeadReading(self.settings, query, format_, coding)
 
     def _query(self, request: Request) -> Query:
         if not request.query:
@@ -278,19 +309,18 @@ class Endpoint:
             raise RefusedRequest(413, f"the body is longer than {limit} bytes")
 
     def _events(self, request: Request) -> Sequence[bytes]:
-        settings, headers = self.settings, request.headers
-        format_ = format_of(request)
+        settings, known = self.settings, request.reading
         body = request.body
-        if coding := headers.get("content-encoding"):
+        if coding := known.coding:
             body = decode(
                 body,
                 coding,
                 max_body_bytes=settings.max_body_bytes,
                 max_expansion=settings.max_expansion,
             )
-        if format_ is Format.BINARY:
-            return [to_structured(headers, request.repeated, body)]
-        return take_apart(body, format_, max_events=settings.max_events)
+        if known.format is Format.BINARY:
+            return [to_structured(request.headers, request.repeated, body)]
+        return take_apart(body, known.format, max_events=settings.max_events)
 
 
 _PLAIN_BODY = b'{"accepted":%d,"duplicates":%d,"rejected":[]}'

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.httpd.head import BadRequest, Head
-from ingestd.httpd.reader import RequestReader
+from ingestd.httpd.reader import KnownHeads, RequestReader
 from ingestd.httpd.request import ServerLimits
 from ingestd.httpd.server import Server, serve
 from tests.integration.httpd.wire_client import POST, Echo, connect
@@ -258,16 +258,14 @@ async def test_a_trailer_changes_nothing_in_the_head(server: Server, application
 def all_requests(pieces: list[bytes]) -> list[tuple[str, dict[str, str], bytes] | int]:
     """What a reader makes of the bytes; a status if it refuses."""
     reader, found = RequestReader(), list[tuple[str, dict[str, str], bytes] | int]()
+    limits = ServerLimits(max_head_bytes=1024, max_body_bytes=64)
+    known = KnownHeads(limits.max_headers)
     try:
         for piece in pieces:
             reader.buffer += piece
             while reader.buffer:
-                head = reader.head or reader.read_head(ServerLimits(max_head_bytes=1024, max_body_bytes=64))
-                body = (
-                    reader.read_body(head, ServerLimits(max_body_bytes=64))
-                    if isinstance(head, Head)
-                    else None
-                )
+                head = reader.head or reader.read_head(limits, known)
+                body = reader.read_body(head, limits) if isinstance(head, Head) else None
                 if head is None or body is None:
                     break
                 found.append((head.target, head.headers, body))
@@ -317,3 +315,38 @@ def test_no_bytes_raise_anything_but_bad_request(junk: bytes, start: bytes) -> N
     for pieces in ([start + junk + b"\r\n\r\n"], [start, junk, b"\r\n\r\n"]):
         for each in all_requests(pieces):
             assert not isinstance(each, int) or each in {400, 413, 417, 431, 501, 505}
+
+
+@pytest.mark.anyio
+async def test_what_is_known_of_a_head_is_of_that_head_alone() -> None:
+    """Requests on two connections, some with the same head, some of them chunked; then other limits."""
+    heads = [POST + b"Content-Length: 5\r\n\r\n", POST + b"X: 1\r\nContent-Length: 5\r\n\r\n"]
+    application, limits = Echo(), ServerLimits()
+    async with (
+        serve(application, limits, "127.0.0.1", 0) as server,
+        await connect(server.port) as one,
+        await connect(server.port) as other,
+    ):
+        chunks = [b"5\r\nagain\r\n" + AN_END, b"2\r\nhi\r\n" + AN_END]
+        for client, head, body in (
+            *((one, heads[0], b"first"), (other, heads[0], b"other"), (one, heads[1], b"third")),
+            *((one, CHUNKED, chunk) for chunk in chunks),
+        ):
+            client.send(head + body)
+            assert (await client.answer()).status == 200
+        server.change_limits(ServerLimits(max_headers=1))
+        other.send(heads[0] + b"other")
+        assert (await other.answer()).status == 431
+    bodies = [request.body for request in application.requests]
+    assert bodies == [b"first", b"other", b"third", b"again", b"hi"]
+    assert [request.headers.get("x") for request in application.requests] == [None, None, "1", None, None]
+
+
+def test_known_heads_are_bounded_and_long_ones_are_not_kept() -> None:
+    known = KnownHeads(64)
+    for number in range(1000):
+        head = known[b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number]
+        assert known[b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number] is head
+    assert len(known) <= 256
+    long = b"GET / HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (b"x" * 1024)
+    assert known[long] is not known[long]

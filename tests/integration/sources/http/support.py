@@ -86,6 +86,7 @@ class Scene:
         authenticator = Authenticator(producers or {}, clock=self.clock)
         self.endpoint = Endpoint(EndpointSettings(**settings), authenticator, self.desk, self.clock)
         self.bodies_read = 0
+        self.readings: dict[object, Any] = {}  # by head, as the wire keeps them
 
     def send(
         self,
@@ -103,9 +104,11 @@ class Scene:
         answers: list[Response] = []
         named = {**headers, **({"content-length": str(len(body))} if length else {})}
         request = Request(
-            method, target, path, query, named, answers.append, "127.0.0.1", certificate_name, repeated
+            *(method, target, path, query, named, answers.append, "127.0.0.1", certificate_name, repeated),
+            reading=self.readings.get(head := (method, target, str(named), repeated)),
         )
         refusal = self.endpoint.check_head(request)
+        self.readings[head] = request.reading
         assert not answers
         if refusal is not None:
             return refusal
