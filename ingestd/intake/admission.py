@@ -28,7 +28,7 @@ from ingestd.recording.event_trace import EventTrace
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import insert_letters
 from ingestd.store.spool import MAX_CHUNK_BYTES, Spool
-from ingestd.store.writer import Work, together
+from ingestd.store.writer import Work
 
 if TYPE_CHECKING:
     from ingestd.telemetry.tracing import TracedSpan
@@ -141,7 +141,6 @@ class Admission:
         window: Window,
         validator: Validator,
         spool: Spool,
-        database: Database,
         recorder: EventRecorder,
         pressure: Backpressure,
         waiting: DeliveryWaits,
@@ -163,11 +162,10 @@ class Admission:
         self._commits = CommitSpans(trace.spans) if trace and trace.spans else None
         self._window = window
         self._spool = spool
-        self._database = database
         self._recorder = recorder
         self._pressure = pressure
         self._waiting = waiting
-        self._routes = routes
+        self._routes = routes if routes.chooses else None
         self._sources = sources
         self._outboxes = outboxes
         self._max_event_bytes = max_event_bytes
@@ -241,14 +239,12 @@ class Admission:
         added = [one for add in self._outboxes for piece in pieces if (one := add(piece[1]))]
         now, trace = self._clock.wall(), self._trace
         trail = trace.accepting(group.claimed, group.owners(), now) if trace else None
-        also = together([self._rejected(group), *(s.also for s in group.submissions), *added, trail])
+        also = [self._rejected(group), *(s.also for s in group.submissions), *added, trail]
         self._committing += 1
         span = self._commits.begin(group) if self._commits else None
-        if pieces:
-            owners, whose = [piece[0] for piece in pieces], [piece[3] for piece in pieces]
-            chunks, on_disk = self._spool.append([one[1:3] for one in pieces], whose, now=now, also=also)
-        else:  # copies of events that are not on disk yet must not be told so
-            chunks, owners, on_disk = [], [], self._database.append(also)
+        owners, whose = [piece[0] for piece in pieces], [piece[3] for piece in pieces]
+        # without pieces, too: copies of events that are not on disk yet must not be told so
+        chunks, on_disk = self._spool.append([one[1:3] for one in pieces], whose, now=now, also=also)
         on_disk.add_done_callback(partial(self._committed, group, chunks, owners, added, span))
 
     def _rejected(self, group: SubmissionGroup) -> Work | None:
@@ -319,7 +315,10 @@ class Admission:
     def _offer(self, chunk: Chunk) -> None:
         """Who gets what is found out once. Each source has a chunk of its own, so that one's queue does not
         keep what another knows of it."""
-        chunk.routed = self._routes.route(chunk.events).positions
+        if self._routes:
+            chunk.routed = self._routes.route(chunk.events).positions
+        else:
+            chunk.routed = dict.fromkeys([one.sink for one in self._sources], range(len(chunk.events)))
         first, *others = self._sources
         first.offer(chunk)
         for source in others:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 from ingestd.config.sections import TrailConfig
@@ -36,7 +37,7 @@ class EventTrace:
         if not self._config.max_age or not (packed := packed_keys(digests)):
             return None
         row = now, "accepted", "", "", owners_of(owners), packed
-        return lambda connection: connection.execute(INSERT, row)
+        return methodcaller("execute", INSERT, row)
 
     def submitted(
         self,

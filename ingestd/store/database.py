@@ -107,9 +107,9 @@ class Database:
         """A number that is kept outside of the database too; raised by units, on the writer's thread."""
         return self._writer.high_water
 
-    @high_water.setter
-    def high_water(self, value: int) -> None:
-        self._writer.high_water = value
+    def reach(self, number: int) -> None:
+        """``high_water`` is at least this."""
+        self._writer.high_water = max(self._writer.high_water, number)
 
     async def open(self) -> None:
         """Open, check and migrate. Raises StoreFailed."""

@@ -174,31 +174,31 @@ class Spool:
         owners: Sequence[str] = (),
         *,
         now: float,
-        also: Work | None = None,
+        also: Sequence[Work | None] = (),
     ) -> tuple[list[Chunk], asyncio.Future[None]]:
         """One chunk for each of ``pieces`` (events, digests), all in one transaction, and their keys in it.
 
-        ``owners``: whose each piece is. ``also``: what else is to be written with them, or not at all.
-
-        The future is done when they are on disk. It fails with StoreFailed, and then they are not stored.
+        ``owners``: whose each piece is. ``also``: what else is to be written with them, or not at all. The
+        future is done when that is on disk, and all before it; fails with StoreFailed: they are not stored.
         """
         rows, chunks = [], []
         for (events, digests), owner in zip(pieces, chain(owners, repeat("")), strict=False):
             number, self._next = self._next, self._next + 1
             rows.append(spool_rows.pack(number, events, digests, owner, now=now))
             chunks.append(self._chunk(rows[-1], events, digests))
-        database, high_water = self._database, self._next - 1
+        database, high_water, works = self._database, self._next - 1, [work for work in also if work]
 
         def write(connection: sqlite3.Connection) -> None:
             for row in rows:
                 spool_rows.insert(connection, row)
-            if also:
-                also(connection)
-            database.high_water = max(database.high_water, high_water)
+            for work in works:
+                work(connection)
+            if rows:
+                database.reach(high_water)
 
         count, size_bytes = sum(row.events for row in rows), sum(row.size_bytes for row in rows)
         self._count(len(rows), count, size_bytes, self.cursors.values())
-        kept = database.append(write)
+        kept = database.append(write if rows or works else None)
         kept.add_done_callback(partial(self._if_refused, len(rows), count, size_bytes))
         return chunks, kept
 

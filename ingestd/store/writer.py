@@ -27,19 +27,6 @@ _PATIENT_BUSY_S = 2.0
 """How long producers wait for another program's lock before they get 503."""
 
 
-def together(works: Sequence[Work | None]) -> Work | None:
-    """One unit of several, in their order; None: there is none."""
-    wanted = [work for work in works if work]
-    if len(wanted) < 2:
-        return wanted[0] if wanted else None
-
-    def write(connection: sqlite3.Connection) -> None:
-        for work in wanted:
-            work(connection)
-
-    return write
-
-
 class Writer:
     """Whole units of work as transactions. ``warning``: what was found to be missing at the start.
 

@@ -82,7 +82,6 @@ async def open_ingest(
             window=pipeline.window,
             validator=pipeline.validator,
             spool=spool,
-            database=pipeline.database,
             recorder=pipeline.recorder,
             pressure=pressure,
             waiting=pipeline.waiting,

@@ -118,7 +118,8 @@ async def test_the_high_water_is_kept_outside_and_only_of_what_was_committed(tmp
     database = await opened(tmp_path)
 
     def raise_it(connection: sqlite3.Connection) -> None:
-        database.high_water = 7
+        database.reach(7)
+        database.reach(3)
 
     await database.append(raise_it)
     await database.close()
