@@ -5,9 +5,11 @@ A broker gives what has just come, so that where a chunk ends is chance, but a b
 its chunks and positions in them. These cuts are known from the journal when a source is opened again.
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 from ingestd.core.chunk import Chunk
 from ingestd.sources.broker.formats import ReadMessage, Unreadable, whole
@@ -30,6 +32,53 @@ class Message(NamedTuple):
     headers: Mapping[str, str]
     subject: str = ""
 
+
+class MessageColumns:
+    """Messages in order, as columns: a ``Message`` is made only of those that somebody asks for.
+
+    ``raw``: as a library gave them, ``make`` makes a message of one; ``sequences`` ascend."""
+
+    __slots__ = ("_make", "payloads", "raw", "sequences")
+
+    def __init__(
+        self,
+        raw: Sequence[Any],
+        sequences: Sequence[int],
+        payloads: list[bytes],
+        make: Callable[[Any], Message],
+    ) -> None:
+        self.raw = raw
+        self.sequences = sequences
+        self.payloads = payloads
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+    def __getitem__(self, index: int) -> Message:
+        return self._make(self.raw[index])
+
+    def __iter__(self) -> Iterator[Message]:
+        return map(self._make, self.raw)
+
+    def part(self, first: int, last: int | None = None) -> "MessageColumns":
+        """Of these indices; the same one for all of them."""
+        if first == 0 and (last is None or last >= len(self.payloads)):
+            return self
+        of = slice(first, last)
+        return MessageColumns(self.raw[of], self.sequences[of], self.payloads[of], self._make)
+
+    def pick(self, indices: Sequence[int]) -> "MessageColumns":
+        raw, sequences, payloads = self.raw, self.sequences, self.payloads
+        return MessageColumns(
+            [raw[at] for at in indices],
+            [sequences[at] for at in indices],
+            [payloads[at] for at in indices],
+            self._make,
+        )
+
+
+Messages = Sequence[Message] | MessageColumns
 
 Where = Callable[[Message], str]
 """The place of a message in words, for a dead letter."""
@@ -78,8 +127,11 @@ class Cutter:
         """Whether messages wait for the others of their chunk."""
         return bool(self._held)
 
-    def cut(self, messages: Sequence[Message]) -> Iterator[Chunk]:
+    def cut(self, messages: Messages) -> Iterator[Chunk]:
         """All of them, but for those of a known chunk of which some are still to come."""
+        if isinstance(messages, MessageColumns) and not self._known:
+            yield from self._cut_columns(messages)
+            return
         free: list[Message] = []
         size = 0
         for message in messages:
@@ -99,6 +151,15 @@ class Cutter:
             free.append(message)
         if free:
             yield self._chunk(free)
+
+    def _cut_columns(self, messages: MessageColumns) -> Iterator[Chunk]:
+        """Nothing here is per message but the sum of their lengths."""
+        ends, first = [*accumulate(map(len, messages.payloads), initial=0)], 0
+        while first < len(messages):
+            most = min(first + self._max_messages, len(messages))
+            last = bisect_right(ends, ends[first] + MAX_CHUNK_BYTES, first + 2, most + 1) - 1
+            yield self._chunk(messages.part(first, last))
+            first = last
 
     def flush(self) -> Iterator[Chunk]:
         """What is held: no more of it will come."""
@@ -123,10 +184,11 @@ class Cutter:
             else:
                 self._known.popleft()
 
-    def _chunk(self, messages: Sequence[Message]) -> Chunk:
-        events = [message.payload for message in messages]
+    def _chunk(self, messages: Messages) -> Chunk:
+        columns = messages if isinstance(messages, MessageColumns) else None
+        events = columns.payloads if columns else [message.payload for message in messages]
         unreadable: dict[int, str] = {}
-        heads: Sequence[Message] = messages
+        heads: Messages = messages
         counts: Sequence[int] = ()
         if self._read is not whole or not all(events):
             events, heads, counts = self._take_apart(messages, unreadable)
@@ -159,7 +221,7 @@ class Cutter:
         return chunk
 
     def _take_apart(
-        self, messages: Sequence[Message], unreadable: dict[int, str]
+        self, messages: Iterable[Message], unreadable: dict[int, str]
     ) -> tuple[list[bytes], list[Message], list[int]]:
         """Their events, the messages without their payloads, and how many events each has."""
         events: list[bytes] = []

@@ -2,13 +2,15 @@
 confluent-kafka."""
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import methodcaller
 from typing import Any, NamedTuple
 
 from ingestd.core import redaction
 from ingestd.core.errors import UserError
 from ingestd.core.text import printable
-from ingestd.sources.broker.chunks import Message
+from ingestd.sources.broker.chunks import Message, MessageColumns
 from ingestd.sources.broker.source import BrokerAway, secret_of
 from ingestd.sources.kafka.settings import KafkaConfig
 
@@ -30,17 +32,14 @@ NONE = -1
 
 
 class Run(NamedTuple):
-    """Messages of one partition, in order; or that it has no more before ``end``. ``stored_at``: when the
-    first was stored, wall time."""
+    """Messages of one partition; or None: that it has no more before ``end``. ``stored_at``: when the first
+    was stored, wall time; ``size_bytes``: what they take, or a little more."""
 
     place: Place
-    messages: list[Message]
+    messages: MessageColumns | None
     stored_at: float = 0.0
+    size_bytes: int = 0
     end: int = NONE
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(len(one.payload) for one in self.messages) + 100 * len(self.messages)
 
 
 class Given(NamedTuple):
@@ -190,14 +189,50 @@ def headers_of(found: Iterable[tuple[str, bytes | str | None]]) -> dict[str, str
     return headers
 
 
-def message_mark(message: Any) -> int:
-    return mark_of(message.leader_epoch() or 0, message.timestamp()[1])
+_error_of, _topic_of, _partition_of = map(methodcaller, ("error", "topic", "partition"))
+_offset_of, _value_of = map(methodcaller, ("offset", "value"))
+_MESSAGE_BYTES = 100
+"""What one takes besides its payload."""
 
 
-def mark_last(messages: list[Message], last: Any) -> None:
-    """The last one is what the partition is known by; to ask each costs a tenth of reading it."""
-    if messages and not messages[-1].mark:
-        messages[-1] = messages[-1]._replace(mark=message_mark(last))
+def to_message(raw: Any) -> Message:
+    """Of the library's. Its headers become text only here: for most messages nobody asks."""
+    payload, headers = raw.value(), raw.headers()
+    return Message(
+        raw.offset(),
+        mark_of(raw.leader_epoch() or 0, raw.timestamp()[1]),
+        payload or b"",
+        headers_of(headers) if headers else NO_HEADERS,
+        "" if payload is not None else TOMBSTONE,
+    )
+
+
+def split_by_place(found: Sequence[Any]) -> Iterator[tuple[Place, Any, Sequence[Any]]]:
+    """(place, error or None, messages) of neighbours; an error comes alone. Without a step of the interpreter
+    for each message."""
+    errors = [*map(_error_of, found)]  # one cannot be compared with None
+    keys = zip(map(_topic_of, found), map(_partition_of, found), map(id, errors), strict=True)
+    first = 0
+    for (topic, partition, _), same in groupby(keys):
+        last, error = first + len(list(same)), errors[first]
+        step = last - first if error is None else 1
+        for at in range(first, last, step):
+            yield (topic, partition), error, found[at : at + step]
+        first = last
+
+
+def run_of(place: Place, raw: Sequence[Any]) -> Run:
+    """Messages of one partition that follow each other."""
+    offsets: Sequence[int] = [*map(_offset_of, raw)]
+    if offsets[-1] - offsets[0] == len(offsets) - 1:
+        offsets = range(offsets[0], offsets[-1] + 1)
+    payloads = [*map(_value_of, raw)]
+    if None in payloads:
+        payloads = [payload or b"" for payload in payloads]
+    size_bytes = sum(map(len, payloads)) + _MESSAGE_BYTES * len(payloads)
+    return Run(
+        place, MessageColumns(raw, offsets, payloads, to_message), raw[0].timestamp()[1] / 1000, size_bytes
+    )
 
 
 class Admin:

@@ -12,21 +12,17 @@ from typing import Any, Protocol, TypeVar
 
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
-from ingestd.sources.broker.chunks import Message
 from ingestd.sources.kafka import client
 from ingestd.sources.kafka.client import (
-    NO_HEADERS,
     NONE,
     REQUEST_S,
-    TOMBSTONE,
     Admin,
     Given,
     Place,
     Run,
     Start,
-    headers_of,
-    mark_last,
-    message_mark,
+    run_of,
+    split_by_place,
     words_of,
 )
 from ingestd.sources.kafka.partition import Partitions
@@ -87,7 +83,6 @@ class Group:
         self._assigned: set[Place] = set()
         self._paused: set[Place] = set()
         self._changed: dict[Place, int] = {}
-        self._marked: set[Place] = set()  # all their messages are
         self._is_troubled = False
         self._fatal: Any = None
         self._error = ""
@@ -164,36 +159,13 @@ class Group:
 
     def _give(self, consumer: Any, found: list[Any]) -> None:
         runs: list[Run] = []
-        at: Place | None = None
-        messages: list[Message] = []
-        last: Any = None
-        for one in found:
-            if (error := one.error()) is not None:
-                place = one.topic(), one.partition()
-                if error.code() == _NO_MORE:
-                    runs.append(Run(place, [], end=one.offset()))
-                else:
-                    self._handle(consumer, error, place, one.offset())
-                mark_last(messages, last)
-                at = None
-                continue
-            is_first = at is None or one.partition() != at[1] or one.topic() != at[0]
-            if is_first:
-                mark_last(messages, last)
-                at, messages = (one.topic(), one.partition()), []
-                runs.append(Run(at, messages, one.timestamp()[1] / 1000))
-            headers, payload = one.headers(), one.value()
-            messages.append(
-                Message(
-                    one.offset(),
-                    message_mark(one) if is_first or at in self._marked else 0,
-                    payload or b"",
-                    headers_of(headers) if headers else NO_HEADERS,
-                    "" if payload is not None else TOMBSTONE,
-                )
-            )
-            last = one
-        mark_last(messages, last)
+        for place, error, messages in split_by_place(found):
+            if error is None:
+                runs.append(run_of(place, messages))
+            elif error.code() == _NO_MORE:
+                runs.append(Run(place, None, end=messages[0].offset()))
+            else:
+                self._handle(consumer, error, place, messages[0].offset())
         if runs:
             self._recovered()
             self._tell(self._owner.came, runs)
@@ -211,7 +183,6 @@ class Group:
         partition = client.library().TopicPartition(*place)
         first, _ = consumer.get_watermark_offsets(partition, timeout=REQUEST_S)
         start = self._ask(self._partitions.out_of_range(place, offset, first))
-        self._marked.add(place)
         self._paused.discard(place)
         consumer.incremental_unassign([partition])
         consumer.incremental_assign([self._at(place, start)])

@@ -1,6 +1,7 @@
 """Partitions of topics, from when they were recognised on: what was taken of each, and is settled."""
 
 import asyncio
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
@@ -8,7 +9,7 @@ from hashlib import blake2b
 from ingestd.core.chunk import Chunk
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.receipt import OrderedAcks
-from ingestd.sources.broker.chunks import Cut, Cutter, Message, place_of, sequence_of
+from ingestd.sources.broker.chunks import Cut, Cutter, Message, MessageColumns, place_of, sequence_of
 from ingestd.sources.broker.source import SourceCounts
 from ingestd.sources.kafka.client import NONE, TOMBSTONE, Given, Place, Start, epoch_of, is_later
 from ingestd.sources.source import Position
@@ -61,39 +62,46 @@ class Partition:
 
     # --- what comes ---
 
-    def take(self, messages: list[Message], *, skip_tombstones: bool) -> tuple[list[Message], int]:
+    def take(self, messages: MessageColumns, *, skip_tombstones: bool) -> tuple[MessageColumns | None, int]:
         """Those that were not taken before; and how many come again. Raises OtherMessages."""
-        if messages[0].sequence == self.taken - 1 and self._taken_mark:
+        if messages.sequences[0] == self.taken - 1 and self._taken_mark:
             if messages[0].mark != self._taken_mark:
                 raise OtherMessages
-            messages = messages[1:]
+            messages = messages.part(1)
         self._taken_mark = 0
         if not messages:
-            return [], 0
-        last = messages[-1]
-        again = sum(one.sequence < self._again_to for one in messages) if self._again_to else 0
-        if messages[0].sequence < self.taken:
-            again = sum(one.sequence < self.taken for one in messages)
-            messages = [one for one in messages if one.sequence >= self.taken]
-        if last.sequence >= self.taken:
-            self.taken, self.last_mark = last.sequence + 1, last.mark
-            self.read_to = max(self.read_to, self.taken)
-        if last.sequence >= self._again_to:
+            return None, 0
+        again = bisect_left(messages.sequences, self._again_to)
+        last = messages.sequences[-1]
+        if last >= self._again_to:
             self._again_to = 0
-        if before := self._passed_before:  # the log lost its end: up to there it is as it was
+        known_to = self.taken
+        if last >= known_to:
+            self.taken, self.last_mark = last + 1, messages[-1].mark
+            self.read_to = max(self.read_to, self.taken)
+        if messages.sequences[0] < known_to:
+            again = bisect_left(messages.sequences, known_to)
+            messages = messages.part(again)
+        if messages and (before := self._passed_before):  # the log lost its end: up to there it is as it was
             offset, mark = before
-            fresh = [one for one in messages if one.sequence >= offset or is_later(one.mark, mark)]
+            fresh = [
+                at
+                for at, sequence in enumerate(messages.sequences)
+                if sequence >= offset or is_later(messages[at].mark, mark)
+            ]
             again += len(messages) - len(fresh)
-            messages = fresh
-        if skip_tombstones:
-            messages = [one for one in messages if one.subject != TOMBSTONE]
-        return messages, again
+            messages = messages.pick(fresh)
+        if skip_tombstones and not all(messages.payloads):
+            messages = messages.pick(
+                [at for at, one in enumerate(messages) if one.payload or one.subject != TOMBSTONE]
+            )
+        return messages if len(messages) else None, again
 
     def pass_gap(self) -> None:
         """What comes next is gone. Messages that came before may still wait to be taken."""
         self._taken_mark = 0
 
-    def cut(self, messages: Sequence[Message]) -> Iterator[Chunk]:
+    def cut(self, messages: MessageColumns) -> Iterator[Chunk]:
         return self.cutter.cut(messages)
 
     def end(self, offset: int) -> Iterator[Chunk]:

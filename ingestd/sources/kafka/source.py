@@ -19,7 +19,7 @@ from ingestd.core.receipt import Receipt
 from ingestd.sources.broker.chunks import MAX_CHUNK_MESSAGES, Cut, Cutter, Message, sequence_of
 from ingestd.sources.broker.formats import reader_of
 from ingestd.sources.broker.source import BrokerAway, SourceCounts
-from ingestd.sources.kafka.client import NONE, Admin, Place, Run
+from ingestd.sources.kafka.client import Admin, Place, Run
 from ingestd.sources.kafka.group import Group
 from ingestd.sources.kafka.partition import OtherMessages, Partition, Partitions
 from ingestd.sources.kafka.settings import KafkaConfig
@@ -264,7 +264,7 @@ class KafkaSource:
         self._steer()
 
     def _cut(self, one: Partition, run: Run) -> Iterator[Chunk]:
-        if run.end != NONE:
+        if run.messages is None:
             yield from one.end(run.end)
             self._note_moved(one.place)
             return
@@ -278,7 +278,8 @@ class KafkaSource:
                 self._group.has_changed(one.place, one.taken)
             return
         self.counts.redelivered += again
-        yield from one.cut(fresh)
+        if fresh:
+            yield from one.cut(fresh)
 
     @property
     def _is_impatient(self) -> bool:
