@@ -1,18 +1,23 @@
 """Rounds of ``ingestd run`` behind a broker: each message arrives once and in order, or is a dead letter.
 
-The service is killed, and so is a NATS server; a topic has three partitions. Of the messages some are poison:
-empty, no JSON, one of 1 MiB - 1, headers that are not what they say.
+The service is killed, and so is a NATS server. A topic has three partitions, of which another member of the
+group takes some for a while; and its retention deletes what was not read yet, which has to be told. Of the
+messages some are poison, the first and the last, and several in a row: empty, no JSON, one of 1 MiB - 1.
+Headers are not what they say.
 """
 
 import asyncio
 import os
 import random
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any
 
 from tests.machine import patience
-from tests.process.cli.run_support import serve
+from tests.process.cli.run_support import Serving, serve
 from tests.process.cli.support import Place
 from tests.process.soak.api import Api, SinkApi
 from tests.process.soak.events import INVALID, Maker, read
@@ -23,18 +28,30 @@ from tests.process.soak.run import configure, sinks_of
 NATS, KAFKA = "broker: a stream of NATS", "broker: a topic of Kafka"
 SHAPES = (NATS, KAFKA) if "KAFKA_LIB" in os.environ else (NATS,)
 LARGE = 1024 * 1024 - 1
-PARTITIONS = 3
+PARTITIONS, SESSION = 3, "15s"
+"""Who is killed is back before that, and goes on with what it had on its way."""
+LIES = {"Content-Type": "application/cloudevents+json", "ce-id": "\u00e9", "Status": "404"}
 
 Publish = Callable[[bytes, dict[str, str]], Awaitable[None]]
 
 
 class Broker:
-    """``table``: of the configuration. ``publish`` returns when the broker has the message."""
+    """``table``: of the configuration. ``publish`` returns when the broker has the message. ``expire``: all
+    that one partition has is deleted; gives its number. ``shared``: it has a group, which others may join."""
 
-    def __init__(self, table: str, publish: Publish, kill: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        table: str,
+        publish: Publish,
+        kill: Callable[[], None] = lambda: None,
+        *,
+        expire: Callable[[random.Random], int] | None = None,
+    ) -> None:
         self.table = table
         self.publish = publish
         self.kill = kill
+        self.expire = expire
+        self.shared = expire is not None
 
 
 async def nats_broker(place: Place, stack: AsyncExitStack) -> Broker:
@@ -68,50 +85,80 @@ async def kafka_broker(place: Place, stack: AsyncExitStack) -> Broker:
     made = topic(stack.enter_context(kafka_server(place / "kafka")), PARTITIONS, max_message_bytes="2000000")
 
     async def publish(payload: bytes, headers: dict[str, str]) -> None:
-        group = read(payload).group if b'"group"' in payload else ""
-        partition = int(group[-1]) % PARTITIONS if group else 0
-        await asyncio.to_thread(made.produce, payload, partition=partition, headers=headers)
+        await asyncio.to_thread(made.produce, payload, partition=partition_of(payload), headers=headers)
 
-    servers = f'bootstrap_servers = "{made.bootstrap}"\ntopics = "{made.name}"\n'
-    return Broker(f"[ingest.kafka]\n{servers}", publish)
+    def expire(rng: random.Random) -> int:
+        partition = rng.randrange(PARTITIONS)
+        made.committed()  # makes the reader
+        at = made.kafka.TopicPartition(made.name, partition)
+        _, end = made._readers["ingestd"].get_watermark_offsets(at)
+        made.delete_before(end, partition)
+        return partition
+
+    servers = (
+        f'bootstrap_servers = "{made.bootstrap}"\ntopics = "{made.name}"\nsession_timeout = "{SESSION}"\n'
+    )
+    return Broker(f"[ingest.kafka]\n{servers}", publish, expire=expire)
+
+
+def partition_of(payload: bytes) -> int:
+    group = read(payload).group if b'"group"' in payload else ""
+    return int(group[-1]) % PARTITIONS if group else 0
 
 
 class Producer:
-    """``published``: what is good, in order; ``poison``: the rest."""
+    """``published``: what is good, in order; ``poison``: the rest. ``expired``: what of both may be gone."""
 
     def __init__(self, rng: random.Random) -> None:
         self.published: list[bytes] = []
         self.poison: list[bytes] = []
+        self.expired: list[bytes] = []
         self._rng = rng
         self._maker = Maker("b", rng)
 
     async def work(self, publish: Publish, stop: asyncio.Event) -> None:
-        large = b'{"pad":"%s"}' % (b"x" * (LARGE - 10))
+        await self._spoil(publish)
         while not stop.is_set():
-            headers: dict[str, str] = {}
-            if self._rng.random() < 0.04:
-                one = self._rng.choice([b"", INVALID, b"{\x00", b"[1"])
-                one = large if large not in self.poison else one
-                headers = {"Content-Type": "application/cloudevents+json", "ce-id": "\u00e9", "Status": "404"}
-                self.poison.append(one)
-            else:
-                one = self._maker.make()
-                self.published.append(one)
-            await publish(one, headers)
+            if self._rng.random() < 0.03:
+                for _ in range(self._rng.choice([1, 1, 2, 5])):
+                    await self._spoil(publish)
+            one = self._maker.make()
+            self.published.append(one)
+            await publish(one, self._rng.choice([{}, {}, LIES]))
             await asyncio.sleep(self._rng.choice([0, 0, 0.02]))
+        await self._spoil(publish)
 
-    def left(self, sink: SinkApi, place: Place) -> int:
+    async def _spoil(self, publish: Publish) -> None:
+        large = b'{"pad":"%s"}' % (b"x" * (LARGE - 10))
+        one = self._rng.choice([b"", INVALID, b"{\x00", b"[1"])
+        one = large if large not in self.poison else one
+        self.poison.append(one)
+        await publish(one, LIES)
+
+    def expire(self, partition: int) -> None:
+        """All that it has by now. One more might have been on its way."""
+        self.expired += [one for one in [*self.published, *self.poison] if partition_of(one) == partition]
+
+    def missing(self, sink: SinkApi, letters: list[dict[str, Any]]) -> list[bytes]:
         """Messages that are neither delivered nor dead letters."""
-        kept = Counter(bytes(one["payload"]) for one in place.letters())
+        kept = Counter(bytes(one["payload"]) for one in letters)
         nowhere = [one for one in self.published if read(one).id not in sink.taken and not kept[one]]
-        return len(nowhere) + (Counter(self.poison) - kept).total()
+        return [*nowhere, *(Counter(self.poison) - kept).elements()]
+
+    def left(self, sink: SinkApi, letters: list[dict[str, Any]]) -> int:
+        """Of those that are missing, without what may be gone."""
+        return (Counter(self.missing(sink, letters)) - Counter(self.expired)).total()
 
 
 async def round_of_broker(place: Place, shape: str, seed: int, *, lives: int) -> Verdict:
     """With an odd seed through the spool."""
     rng = random.Random(seed)
     sinks, verdict, stop = sinks_of(("ordered",)), Verdict(), asyncio.Event()
+    sink = sinks["ordered"]
     producer = Producer(random.Random(f"{seed} producer"))
+    guest = Place(place / "guest")
+    guest.directory.mkdir()
+    told = 0  # messages that are gone, as the log has them
     async with (
         AsyncExitStack() as stack,
         Api(sinks, random.Random(f"{seed} api"), place / "requests.ndjson") as api,
@@ -121,32 +168,65 @@ async def round_of_broker(place: Place, shape: str, seed: int, *, lives: int) ->
         path = configure(place, api.url, sinks, rng)
         path.write_text(path.read_text() + broker.table + f"spool = {str(bool(seed % 2)).lower()}\n")
         publishing = tasks.create_task(producer.work(broker.publish, stop))
-        for _ in range(lives):
+        for life in range(lives):
             async with serve(place, api.url, "--config", path) as serving:
                 verdict.lives += 1
+                if broker.shared and life % 3 == 1:
+                    verdict.kills += await _share(guest, api, path)
                 if rng.random() < 0.3:
                     await asyncio.to_thread(broker.kill)
                 verdict.kills += await kill(serving.process, api, rng)
                 await serving.finish()
+                told += _told_lost(serving)
+            if broker.expire and life % 3 == 2:
+                producer.expire(await asyncio.to_thread(broker.expire, rng))
         stop.set()
         api.calm()
         await publishing
+
+        def letters() -> list[dict[str, Any]]:
+            return [*place.letters(), *(guest.letters() if guest.state.exists() else ())]
+
         async with serve(place, api.url, "--config", path) as serving:
             verdict.lives += 1
             with suppress(AssertionError):
-                await serving.until(
-                    lambda _: not producer.left(sinks["ordered"], place), timeout_s=patience(60)
-                )
-            left = producer.left(sinks["ordered"], place)
+                await serving.until(lambda _: not producer.left(sink, letters()), timeout_s=patience(60))
+            left = producer.left(sink, letters())
             verdict.problems += [f"{left} messages have no end"] if left else []
-            told = await serving.until_empty(timeout_s=patience(60))
-            balance(told["ledger"], verdict)
+            status = await serving.until_empty(timeout_s=patience(60))
+            balance(status["ledger"], verdict)
             await serving.stop()
-    letters = place.letters()
-    kept = Counter(bytes(one["payload"]) for one in letters)
+            told += _told_lost(serving)
+    missing = Counter(producer.missing(sink, letters()))
+    if missing.total() > told:
+        verdict.problems.append(f"{missing.total()} messages are gone, and {told} were told of")
+    kept = Counter(bytes(one["payload"]) for one in letters())
     verdict.problems += [
         f"{one[:40]!r} is {kept[one]} dead letters, not {count}"
-        for one, count in Counter(producer.poison).items()
+        for one, count in (Counter(producer.poison) - missing).items()
         if kept[one] != count
     ]
-    return judge(producer.published, sinks, letters, ordered=["ordered"], verdict=verdict)
+    found = [one for one in producer.published if not missing[one]]
+    return judge(found, sinks, letters(), ordered=["ordered"], verdict=verdict)
+
+
+async def _share(guest: Place, api: Api, path: Path) -> int:
+    """Another member takes some partitions, is killed, comes back in time, and gives them back. Gives how
+    often it was killed."""
+    for ending in ("kill", "stop"):
+        async with serve(guest, api.url, "--config", path) as serving:
+            await serving.until(_is_connected, timeout_s=patience(60), balanced=False)
+            await (serving.kill() if ending == "kill" else serving.stop())
+    return 1
+
+
+def _is_connected(status: dict[str, Any]) -> bool:
+    return any(one["connected"] for one in status["sources"])
+
+
+def _told_lost(serving: Serving) -> int:
+    return sum(
+        int(found.group(1).replace(",", ""))
+        for line in serving.log
+        if (found := re.search(r"has lost at most ([0-9,]+) message", line["message"]))
+    )
