@@ -52,6 +52,17 @@ def test_the_way_of_one_event_is_as_long_as_its_test_allows() -> None:
     assert {kind: (int(files), int(calls)) for kind, files, calls in shown} == BOUNDS
 
 
+def test_every_promise_of_several_processes_has_tests_against_real_servers() -> None:
+    found = dict(re.findall(r"^\| (P\d): (.*)$", page("docs/scale-out.md").section("Promises"), re.MULTILINE))
+    assert sorted(found) == [f"P{number}" for number in range(1, 8)]
+    sources = [one.read_text(encoding="utf-8") for one in (ROOT / "tests/process/cluster").glob("test_*.py")]
+    there = {name for text in sources for name in re.findall(r"def (test_\w+)", text)}
+    for promise, cells in found.items():
+        named = re.findall(r"`(test_\w+)`", cells)
+        assert named, promise
+        assert set(named) <= there, promise
+
+
 # --- the service ---
 
 
