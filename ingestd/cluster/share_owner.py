@@ -192,14 +192,16 @@ class ShareOwner:
         """Whether the log is of what is in the stream: one that was made again, or lost its end in a power
         cut, gives its numbers to other chunks, and to pass these over would lose events without a word. Gives
         batches that cannot be whole any more."""
-        found = await look_at_stream(self._spool.connection, self._spool.names, state)
+        spool = self._spool
+        found = await look_at_stream(spool.connection, spool.names, self.share.partition, state)
         before, state.stream = state.stream, found.created
         if not before or not found.trouble:
             return []
         lost = begin_at(state, self._window, found.first)
         self._parts.warn(
             f"{self.share}: {found.trouble}; what it holds from {found.first} on is taken for new, and"
-            f" {len(lost)} batches that were on their way are given up"
+            f" {len(lost)} batches that held other chunks are given up: the rest of their events is sent"
+            " under new idempotency keys"
         )
         return lost
 

@@ -76,12 +76,16 @@ def restore(logged: Sequence[LoggedRecord], window: StreamWindow, sink: str) -> 
 
 
 def begin_at(state: ShareState, window: StreamWindow, first: int) -> list[str]:
-    """The stream is not the one that was read: what it holds from ``first`` on is new. Gives the batches that
-    were on their way, whose events are not there any more; what is known of keys stays."""
-    lost = [batch.id for batch in state.open]
-    window.release([key for batch in state.open for key in batch.keys])
-    state.open, state.settled = [], {}
-    state.reached = Reached(first - 1, state.counts.total, first - 1)
+    """What the stream holds from ``first`` on is new; before that it is as it was read. Gives the batches
+    with events that are not there any more: their others go out in new ones. What is known of keys stays."""
+    gone = [batch for batch in state.open if any(start >= first for _, start, _, _ in batch.segments)]
+    lost = [batch.id for batch in gone]
+    window.release([key for batch in gone for key in batch.keys])
+    state.open = [batch for batch in state.open if batch.id not in lost]
+    floor = min(state.reached.floor, first - 1)
+    state.settled = {chunk: positions for chunk, positions in state.settled.items() if chunk < first}
+    ahead = sum(map(len, state.settled.values()))
+    state.reached = Reached(floor, state.counts.total - ahead, floor, ahead=ahead)
     return lost
 
 
