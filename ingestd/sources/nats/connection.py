@@ -119,7 +119,10 @@ class NatsConnection:
 
     def _sweep(self) -> None:
         """nats-py (2.16) stops in the middle of its own closing when a connection dies with something yet to
-        be written: its tasks would show in the log, with tracebacks, when they are collected."""
+        be written: its tasks and its socket would show in the log when they are collected."""
+        if transport := getattr(self._client, "_transport", None):
+            with suppress(Exception):
+                transport.close()
         tasks = [getattr(self._client, name, None) for name in _TASKS]
         tasks += [getattr(one, "_wait_for_msgs_task", None) for one in [*self._client._subs.values()]]  # noqa: SLF001
         for task in filter(None, tasks):
