@@ -64,6 +64,7 @@ def pytest_collection_finish() -> None:
     """What was imported and collected stays: no collection of garbage has to look at it again."""
     gc.enable()
     gc.freeze()
+    gc.set_threshold(3000)  # the usual 700 made the search for garbage one part in fourteen of a run
 
 
 @pytest.fixture

@@ -154,6 +154,8 @@ class FileSet:
             self._report.truncated(path, file.path)
             return
         self._report.truncated(path, "")
+        if file.number:
+            self._identities.told.add(file.number)
         file.whereabouts, file.away_since = Whereabouts.LOST, self._clock.monotonic()
         file.close()
         file.cuts = ()

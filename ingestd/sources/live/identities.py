@@ -41,6 +41,7 @@ class Identities:
     ) -> None:
         self.only_new = False
         self.rewritten = 0
+        self.told = set[int]()  # numbers of files whose truncation was told when it was seen
         """Files that had been written again since an earlier process read them."""
         self._rows = rows
         self._journal = journal
@@ -129,6 +130,8 @@ class Identities:
         self._grow(file, look.head)
         if row:
             file.mark = FileMark(row.tail_end, row.tail, row.tail_bytes)
+        elif look.was and look.was.number in self.told:
+            self.told.discard(look.was.number)
         elif look.was and look.was.position and look.was.path == path:
             self.rewritten += 1
             self._warn(

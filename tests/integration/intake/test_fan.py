@@ -246,8 +246,8 @@ async def test_what_was_read_of_a_pipe_before_a_crash_goes_out_as_it_was_and_hid
         place = SmallPlace(tmp_path / "0", {"a": sink(a), "b": sink(b)})
         with piped(tmp_path, [event(number) for number in range(10)]) as pipe:
             async with place.running(pipe) as running:
-                await a.until(lambda r: len(r.requests) == 1)
-                await b.until(lambda r: len(r.requests) == 1)
+                await a.until(lambda r: len(keys_by_event(r)) == 10)
+                await b.until(lambda r: len(keys_by_event(r)) == 10)
                 place = await running.crash(tmp_path / "1")
         held.set()
         report = await place.run(write(tmp_path / "empty.ndjson", []))

@@ -179,7 +179,12 @@ async def test_truncated(tmp_path: Path) -> None:
         log.write_bytes(b"".join(event(n) + b"\n" for n in range(30, 40)))
         await service.settled(19)
         assert counts(service).truncated == 2
-        assert_once(api, [*events(5), *events(4, first=6), *events(10, first=30)])
+        os.truncate(log, 0)
+        await counted(service, "truncated", 3)
+        append(log, *events(2, first=50))
+        await service.settled(21)
+        assert counts(service).truncated == 3, "it is told once, whether it was seen empty or not"
+        assert_once(api, [*events(5), *events(4, first=6), *events(10, first=30), *events(2, first=50)])
 
 
 @pytest.mark.parametrize("spool", [False, True])
