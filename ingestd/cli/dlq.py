@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ingestd.cli.options import F, api_options, common_options, overrides, spool_options, state_options
+from ingestd.cli.options import F, api_options, common_options, overrides, spool_options
 from ingestd.cli.say import say
 from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
@@ -149,8 +149,6 @@ def retry(
     Beside a process that uses the same state directory the letters are marked, and that process sends
     them within seconds.
     """
-    from dataclasses import asdict
-
     from ingestd.app.letters import letters
     from ingestd.app.letters import retry as letter_retry
 
@@ -175,7 +173,7 @@ def retry(
         if sandbox:
             raise click.UsageError("--sandbox does not go with a spool on NATS: its workers send the letters")
         again = cluster.retry(settings, where, payload=corrected, edit=edit, dry_run=dry_run)
-        click.echo(json.dumps(asdict(again)) if as_json else again.words())
+        click.echo(json.dumps(again.as_dict()) if as_json else again.words())
         raise SystemExit(again.exit_code)
     result = letter_retry.retry(
         where,
@@ -225,9 +223,16 @@ def export(output: Path | None, state_dir: str | None, settings: Any, as_json: b
 @click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
 @_filters
 @click.option("--all", "everything", is_flag=True, help="All that wait.")
-@state_options
+@spool_options
 @_as_json
-def park(ids: tuple[int, ...], everything: bool, state_dir: str | None, as_json: bool, **which: Any) -> None:
+def park(
+    ids: tuple[int, ...],
+    everything: bool,
+    state_dir: str | None,
+    settings: Any,
+    as_json: bool,
+    **which: Any,
+) -> None:
     """Keep letters from being sent by themselves: they wait until `ingestd dlq retry`."""
     from ingestd.app.letters import letters
     from ingestd.app.letters import park as letter_park
@@ -235,7 +240,13 @@ def park(ids: tuple[int, ...], everything: bool, state_dir: str | None, as_json:
 
     if not (ids or any(which.values()) or everything):
         raise click.UsageError("No letters are chosen. Give IDs, filters, or --all.")
-    selected, parked = letter_park.park(state_dir, letters.make_filter(ids=ids, **which))
+    where = letters.make_filter(ids=ids, **which)
+    if settings:
+        from ingestd.app.cluster import letters as cluster
+
+        selected, parked = cluster.park(settings, where)
+    else:
+        selected, parked = letter_park.park(state_dir, where)
     if ids and not selected:
         raise UserError("no such dead letters are waiting")
     if as_json:
@@ -278,10 +289,9 @@ def purge(
     if settings:
         from ingestd.app.cluster import letters as cluster
 
-        deleted = cluster.purge(settings, where, confirm=None if yes else confirm)
-        tables.print_purged(deleted, 0, interrupted=False, as_json=as_json)
-        return
-    done = letter_purge.purge(state_dir, where, confirm=None if yes else confirm)
+        done = cluster.purge(settings, where, confirm=None if yes else confirm)
+    else:
+        done = letter_purge.purge(state_dir, where, confirm=None if yes else confirm)
     tables.print_purged(done.deleted, done.left, interrupted=done.interrupted, as_json=as_json)
     raise SystemExit(130 if done.interrupted else 0)
 

@@ -203,6 +203,7 @@ def _stat_on_nats(settings: Any, *, as_json: bool) -> None:
         click.echo(
             f"{sink['name']}: {sink['accepted']} accepted = {ends or '0 resolved'},"
             f" {sink['in_flight']} in flight"
+            + (f"; {sink['retried']} of the dead-lettered were delivered later" if sink["retried"] else "")
         )
         if not app.is_balanced(sink):
             click.echo(f"{sink['name']}: the ledger does not balance", err=True)

@@ -1,7 +1,7 @@
 """Reads the messages of a subject, oldest first, without a consumer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -33,7 +33,29 @@ async def read_messages(
 async def _read_some(
     connection: NatsConnection, stream: str, subject: str, clock: Clock, first: int
 ) -> tuple[list[SequencedMessage], bool]:
-    messages: list[SequencedMessage] = []
+    asked = {"seq": first, "next_by_subj": subject, "batch": _AT_ONCE, "max_bytes": _BYTES}
+    found, left = await _get(connection, stream, asked, clock)
+    return [(sequence, data) for _, sequence, data in found], left > 0 and bool(found)
+
+
+async def read_last(
+    connection: NatsConnection, stream: str, subjects: Sequence[str], clock: Clock
+) -> dict[str, SequencedMessage]:
+    """By subject the youngest message; those that have none are left out. Raises BrokerAway."""
+    last: dict[str, SequencedMessage] = {}
+    for at in range(0, len(subjects), _AT_ONCE):
+        some = [*subjects[at : at + _AT_ONCE]]
+        asked: dict[str, Any] = {"multi_last": some, "batch": len(some)}
+        found, _ = await _get(connection, stream, asked, clock)
+        last |= {subject: (sequence, data) for subject, sequence, data in found}
+    return last
+
+
+async def _get(
+    connection: NatsConnection, stream: str, asked: Mapping[str, Any], clock: Clock
+) -> tuple[list[tuple[str, int, bytes]], int]:
+    """(subject, sequence, data) of each message, and how many are left."""
+    messages: list[tuple[str, int, bytes]] = []
     ended, left = asyncio.Event(), 0
 
     def hear(one: Any) -> None:
@@ -43,18 +65,17 @@ async def _read_some(
             left = int(headers.get("Nats-Num-Pending", 0))
             ended.set()
         else:
-            messages.append((int(headers["Nats-Sequence"]), one.data))
+            messages.append((headers["Nats-Subject"], int(headers["Nats-Sequence"]), one.data))
 
     inbox = await connection.listen(hear)
     try:
-        asked = {"seq": first, "next_by_subj": subject, "batch": _AT_ONCE, "max_bytes": _BYTES}
         where = f"{connection.api_prefix}.DIRECT.GET.{stream}"
         await connection.publish(where, msgspec.json.encode(asked), inbox)
         if not await wait_until_set(ended, _SILENT_S, clock):
-            raise BrokerAway(f"{stream}: the server does not give the messages of {subject}")
+            raise BrokerAway(f"{stream}: the server does not give its messages")
     finally:
         await connection.unlisten(inbox)
-    return messages, left > 0 and bool(messages)
+    return messages, left
 
 
 def _plain(headers: Mapping[Any, str]) -> dict[str, str]:

@@ -92,6 +92,7 @@ def stream_configs(settings: Settings) -> list[dict[str, Any]]:
             "description": "dead letters: sink, reason, id",
             "subjects": [f"{prefix}.d.*.*.*"],
             "discard": "new",
+            "max_msgs_per_subject": 1,
             **usual,
         },
         {
@@ -135,6 +136,14 @@ async def _make(connection: NatsConnection, config: dict[str, Any]) -> None:
         if error.code != _IN_USE:
             raise
         await connection.ask(f"STREAM.UPDATE.{config['name']}", config)
+
+
+async def keep_one_version(connection: NatsConnection, names: StreamNames) -> None:
+    """A stream of dead letters from before they had versions gets room for one. Raises JetStreamError,
+    BrokerAway."""
+    config = (await connection.ask(f"STREAM.INFO.{names.dead}"))["config"]
+    if config.get("max_msgs_per_subject") != 1:
+        await connection.ask(f"STREAM.UPDATE.{names.dead}", config | {"max_msgs_per_subject": 1})
 
 
 async def load(connection: NatsConnection, settings: Settings) -> Installation:

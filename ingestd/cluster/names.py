@@ -58,9 +58,18 @@ class StreamNames(NamedTuple):
         """Where the owner of a share writes down its frozen batches, and what became of them."""
         return f"ingestd.{self.spool}.f.{share.sink}.{share.where}"
 
-    def letter(self, sink: str, reason: str, letter_id: str) -> str:
-        """``*`` for any of them; an event that was rejected before routing has no sink."""
-        return f"ingestd.{self.spool}.d.{sink or '-'}.{reason}.{letter_id}"
+    def letter(self, where: str) -> str:
+        """The place of a dead letter: sink (``-``: it was rejected before routing), reason and id."""
+        return f"ingestd.{self.spool}.d.{where}"
+
+    def letters_of(self, sink: str) -> str:
+        """``*``: of all sinks."""
+        return self.letter(f"{sink}.*.*")
+
+    @property
+    def letter_news(self) -> str:
+        """Where it is said that a person did something with dead letters; nothing of it is kept."""
+        return f"ingestd.{self.spool}.letters"
 
     @property
     def members(self) -> str:

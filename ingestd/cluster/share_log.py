@@ -8,6 +8,7 @@ import msgspec
 
 from ingestd.cluster.chunk_message import ID
 from ingestd.cluster.direct_read import read_messages
+from ingestd.cluster.letter_stream import LetterChange
 from ingestd.cluster.names import Share, StreamNames
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
@@ -46,14 +47,24 @@ class Settled(msgspec.Struct, array_like=True):
     left: bytes = b""
 
 
+class SentAgain(msgspec.Struct, array_like=True):
+    """Dead letters that are about to be sent as one request. ``letters``: (place, checksum) of each."""
+
+    id: str
+    at: float
+    letters: list[tuple[str, int]]
+
+
 class ShareCounts(msgspec.Struct, array_like=True):
-    """Since the spool was made: of the events that are resolved for the share's sink, what became of them."""
+    """Since the spool was made: of the events that are resolved for the share's sink, what became of them.
+    ``retried``: of those that were dead-lettered, how many were delivered when they were sent again."""
 
     delivered: int = 0
     duplicate: int = 0
     dead_lettered: int = 0
     rejected: int = 0
     unmatched: int = 0
+    retried: int = 0
 
     @property
     def total(self) -> int:
@@ -78,8 +89,10 @@ class Reached(msgspec.Struct, array_like=True):
 class Record(msgspec.Struct, array_like=True):
     """``owner``: who writes, ``since``: when it took the share; ``at``, ``since``: wall time; ``upto``: when
     the youngest chunk was stored that was read. ``dismissed``: places that are resolved without a batch;
-    ``free``: packed keys that may be used again; ``letters``: dead letters, packed; ``letters_done``: those
-    up to this record are in their stream. ``stream``: when the stream of events was made."""
+    ``free``: packed keys that may be used again; ``letters``: dead letters, packed; ``changes``: of letters
+    that were sent again; ``letters_done``: those up to this record are in their stream. ``stream``: when the
+    stream of events was made. ``again_over``: requests of letters whose end is in the changes; ``known``:
+    packed keys of those that were delivered."""
 
     id: str
     owner: str
@@ -95,6 +108,10 @@ class Record(msgspec.Struct, array_like=True):
     letters: list[bytes] = []
     letters_done: int = 0
     stream: str = ""
+    again: list[SentAgain] = []
+    again_over: list[str] = []
+    known: bytes = b""
+    changes: list[LetterChange] = []
 
 
 class LoggedRecord(msgspec.Struct):

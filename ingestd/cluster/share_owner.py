@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
+from ingestd.cluster.event_splitter import EventSplitter
 from ingestd.cluster.installation import known_sinks, sink_names
+from ingestd.cluster.letter_mirror import LetterMirror
+from ingestd.cluster.letter_stream import StreamLetter
 from ingestd.cluster.names import ALL, Share, StreamNames
 from ingestd.cluster.share_consumer import ShareConsumer, floors
 from ingestd.cluster.share_feed import ShareFeed
@@ -33,6 +36,7 @@ from ingestd.sources.nats.connection import NatsConnection
 
 if TYPE_CHECKING:
     from ingestd.delivery.lane import Lane
+    from ingestd.delivery.sink_runner import RetryWorker
     from ingestd.recording.sink_recorder import SinkRecorder
 
 _SETTLE_S = 0.1
@@ -41,13 +45,15 @@ _GIVE_UP_TURNS = 100
 
 
 class SharedSpool(msgspec.Struct, frozen=True):
-    """Where a worker works. ``sinks``: all that wait for events, by name whether one worker owns all of their
-    partitions; ``owner``: this worker; ``held_bytes``: of a share, in memory."""
+    """Where a worker works. ``splitter``: as edges have it. ``sinks``: all that wait for events, by name
+    whether one worker owns all of their partitions; ``owner``: this worker; ``held_bytes``: of a share, in
+    memory."""
 
     connection: NatsConnection
     names: StreamNames
     secret: bytes
     partitions: int
+    splitter: EventSplitter
     sinks: Mapping[str, bool]
     owner: str
     held_bytes: int
@@ -76,6 +82,8 @@ class ShareOwner:
         self._journal: StreamJournal
         self.recorder: SinkRecorder
         self.lane: Lane
+        self._letters: LetterMirror
+        self._retry: RetryWorker
         self._chunks: ShareFeed
         self._batcher = parts.make_batcher()
         self._turn = asyncio.Lock()
@@ -105,6 +113,7 @@ class ShareOwner:
                 feeding = anyio.CancelScope()
                 tasks.start_soon(self._feed, feeding)
                 tasks.start_soon(self._stop_feeding, feeding)
+                tasks.start_soon(self._retry.run)
                 await self.lane.run()
                 tasks.cancel_scope.cancel()
             await self._journal.commit()
@@ -141,8 +150,17 @@ class ShareOwner:
             dead_lettered=counts.dead_lettered,
             rejected=counts.rejected,
             unmatched=counts.unmatched,
+            retried_delivered=counts.retried,
         )
         parts, spool = self._parts, self._spool
+        letters = self._letters = LetterMirror(
+            spool.connection,
+            spool.names,
+            self.share,
+            is_mine=self._is_mine,
+            most_bytes=spool.held_bytes,
+            clock=parts.clock,
+        )
         self._journal = StreamJournal(
             spool.connection,
             spool.names,
@@ -152,6 +170,7 @@ class ShareOwner:
             window=self._window,
             ledger=ledger,
             state=state,
+            letters=letters,
             clock=parts.clock,
             rng=parts.rng,
         )
@@ -160,6 +179,8 @@ class ShareOwner:
         await self._journal.begin()
         if state.letters:
             await self._journal.store_letters(state.letters)
+        await letters.store(state.changes)
+        await letters.take_over(state.again)
         events = EventRecorder(
             ledger=ledger,
             window=self._window,
@@ -171,6 +192,7 @@ class ShareOwner:
         )
         self.recorder = parts.make_recorder(events, self._journal, self._batcher.learn, self._waiting)
         self.lane = parts.make_lane(self.recorder)
+        self._retry = parts.make_retry_worker(letters, self.lane, self.recorder)
         self._chunks = ShareFeed(
             self.share,
             parts,
@@ -187,6 +209,16 @@ class ShareOwner:
         self.taken = True
         if self._leaving.is_set():
             self.lane.close()
+
+    def _is_mine(self, letter: StreamLetter) -> bool:
+        if self.share.partition == ALL:
+            return True
+        return self.share.partition in self._spool.splitter.split([letter.payload], [letter.digest or None])
+
+    def look_at_letters(self) -> None:
+        """A person did something with some of them."""
+        if self.taken:
+            self._letters.news.set()
 
     async def _compare_stream(self, state: ShareState) -> list[str]:
         """Whether the log is of what is in the stream: one that was made again, or lost its end in a power

@@ -1,10 +1,19 @@
 """What a new owner learns from a share's log: what is settled, what was on its way, which keys are known."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from ingestd.cluster.share_log import Frozen, LoggedRecord, Places, Reached, ShareCounts
+from ingestd.cluster.letter_stream import LetterChange
+from ingestd.cluster.share_log import (
+    Frozen,
+    LoggedRecord,
+    Places,
+    Reached,
+    Record,
+    SentAgain,
+    ShareCounts,
+)
 from ingestd.cluster.stream_window import StreamWindow
 from ingestd.processing.dedup import DIGEST_BYTES
 from ingestd.store.frozen_batches import FrozenBatch, unpack_positions
@@ -24,8 +33,8 @@ class KeptRecord(msgspec.Struct):
 
 class ShareState(msgspec.Struct):
     """``open``: batches that may have arrived or not, oldest first; ``settled``: by chunk
-    behind the floor the positions of events that are resolved; ``letters``: that may not be in their stream
-    yet."""
+    behind the floor the positions of events that are resolved; ``letters``, ``changes``: that may not be in
+    their stream yet; ``again``: requests of letters that may have arrived or not."""
 
     reached: Reached = msgspec.field(default_factory=Reached)
     upto: float = 0.0
@@ -33,7 +42,9 @@ class ShareState(msgspec.Struct):
     open: list[FrozenBatch] = msgspec.field(default_factory=list)
     settled: dict[int, set[int]] = msgspec.field(default_factory=dict)
     letters: list[bytes] = msgspec.field(default_factory=list)
+    changes: list[LetterChange] = msgspec.field(default_factory=list)
     letters_done: int = 0
+    again: dict[str, SentAgain] = msgspec.field(default_factory=dict)
     stream: str = ""
     kept: list[KeptRecord] = msgspec.field(default_factory=list)
 
@@ -48,6 +59,7 @@ def restore(logged: Sequence[LoggedRecord], window: StreamWindow, sink: str) -> 
     state = ShareState()
     frozen: dict[str, tuple[Frozen, float]] = {}
     letters: list[tuple[int, bytes]] = []
+    changes: list[tuple[int, LetterChange]] = []
     over: list[Places] = []
     for one in logged:
         record = one.record
@@ -60,10 +72,16 @@ def restore(logged: Sequence[LoggedRecord], window: StreamWindow, sink: str) -> 
             window.forget(split_keys(record.free))
         over += record.dismissed
         letters += [(one.sequence, letter) for letter in record.letters]
+        changes += [(one.sequence, change) for change in record.changes]
+        state.again |= {again.id: again for again in record.again}
+        for batch_id in record.again_over:
+            state.again.pop(batch_id, None)
+        if record.known:
+            window.restore(split_keys(record.known), confirmed_at=record.upto, now=record.upto)
         state.letters_done = max(state.letters_done, record.letters_done)
         state.upto = max(state.upto, record.upto)
         state.reached, state.counts, state.stream = record.reached, record.counts, record.stream
-        state.kept.append(kept_record(one.sequence, record.upto, record.frozen, record.dismissed))
+        state.kept.append(kept_record(one.sequence, record))
     for batch, _ in frozen.values():
         window.reclaim(split_keys(batch.keys))
         state.open.append(_open(batch, sink))
@@ -71,6 +89,7 @@ def restore(logged: Sequence[LoggedRecord], window: StreamWindow, sink: str) -> 
         if chunk > state.reached.floor:
             state.settled.setdefault(chunk, set()).update(unpack_positions(packed))
     state.letters = [letter for sequence, letter in letters if sequence > state.letters_done]
+    state.changes = [change for sequence, change in changes if sequence > state.letters_done]
     window.upto = state.upto
     return state
 
@@ -89,13 +108,11 @@ def begin_at(state: ShareState, window: StreamWindow, first: int) -> list[str]:
     return lost
 
 
-def kept_record(
-    sequence: int, upto: float, frozen: Iterable[Frozen], dismissed: Iterable[Places]
-) -> KeptRecord:
-    frozen = [*frozen]
-    chunks = [chunk for batch in frozen for chunk, _ in batch.places]
-    chunks += [chunk for chunk, _ in dismissed]
-    return KeptRecord(sequence, upto, [batch.id for batch in frozen], max(chunks, default=0))
+def kept_record(sequence: int, record: Record) -> KeptRecord:
+    chunks = [chunk for batch in record.frozen for chunk, _ in batch.places]
+    chunks += [chunk for chunk, _ in record.dismissed]
+    batches = [batch.id for batch in record.frozen] + [again.id for again in record.again]
+    return KeptRecord(sequence, record.upto, batches, max(chunks, default=0))
 
 
 def split_keys(packed: bytes) -> list[bytes]:

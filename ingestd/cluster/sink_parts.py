@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from ingestd.cluster.letter_mirror import LetterMirror
+from ingestd.cluster.share_letters import LetterLimits, ShareLetters
 from ingestd.cluster.stream_journal import StreamJournal
 from ingestd.cluster.stream_window import StreamWindow
 from ingestd.core.clock import Clock
@@ -12,12 +14,14 @@ from ingestd.core.receipt import Positions
 from ingestd.delivery.lane import BatchTransport, Lane
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.delivery.queues import Batcher
+from ingestd.delivery.sink_runner import RetryWorker
 from ingestd.intake.recovery import Recovery
 from ingestd.processing.validate import Validator
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.sink_recorder import SinkRecorder
 from ingestd.sinks.sink import Sink
 from ingestd.store.frozen_batches import FrozenBatch
+from ingestd.store.letter_queue import LetterQueue
 from ingestd.telemetry.audit_entry import Audit
 from ingestd.telemetry.metrics import Metrics
 from ingestd.telemetry.state_watch import StateWatch
@@ -25,7 +29,7 @@ from ingestd.telemetry.state_watch import StateWatch
 
 class SinkParts(msgspec.Struct, frozen=True):
     """``whole``: one worker owns all partitions, since its rates are counted in one place. ``matching``:
-    positions of the events that are for this sink."""
+    positions of the events that are for this sink; ``letters``: how dead letters are sent again."""
 
     sink: Sink
     sender: BatchTransport
@@ -34,6 +38,7 @@ class SinkParts(msgspec.Struct, frozen=True):
     make_batcher: Callable[[], Batcher]
     matching: Callable[[Sequence[bytes]], Positions]
     validator: Validator
+    letters: LetterLimits
     metrics: Metrics
     audit: Audit
     states: StateWatch
@@ -75,4 +80,21 @@ class SinkParts(msgspec.Struct, frozen=True):
             new_id=lane.new_id,
             digests=lambda events: window.digests(self.validator.check(events, again=True).keys),
             claims_keys=True,
+        )
+
+    def make_retry_worker(self, letters: LetterMirror, lane: Lane, recorder: SinkRecorder) -> RetryWorker:
+        limits = self.letters
+        queue = LetterQueue(
+            letters,
+            sink=self.sink.name,
+            sinks_of=lambda events: [[self.sink.name] for _ in events],
+            max_events=limits.max_events,
+            max_bytes=limits.max_bytes,
+            requested_only=limits.requested_only,
+            clock=self.clock,
+            warn=self.warn,
+            on_aside=recorder.put_aside,
+        )
+        return RetryWorker(
+            ShareLetters(letters, queue), lane, clock=self.clock, poll_s=limits.poll_s, news=letters.news
         )

@@ -6,18 +6,25 @@ first request, and that append carries the outcomes of those before it.
 
 import asyncio
 import random
+import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import TypeVar
-
-import msgspec
+from collections.abc import Sequence
 
 from ingestd.cluster import letter_stream
+from ingestd.cluster.journal_notes import (
+    MAX_RECORD_BYTES,
+    JournalNotes,
+    in_groups,
+    places_of,
+    size_of_change,
+    size_of_frozen,
+)
+from ingestd.cluster.letter_mirror import LetterMirror
+from ingestd.cluster.letter_stream import LetterChange
 from ingestd.cluster.names import Share, StreamNames
 from ingestd.cluster.share_log import (
     Frozen,
     LogFenced,
-    Places,
     Reached,
     Record,
     Settled,
@@ -32,25 +39,14 @@ from ingestd.core.ledger import Ledger
 from ingestd.core.letter import DeadLetter
 from ingestd.core.receipt import Digests, Positions
 from ingestd.sources.nats.connection import NatsConnection
+from ingestd.store import letter_leases
 from ingestd.store.frozen_batches import body_digest, pack_positions
 from ingestd.store.writer import Work
 
-T = TypeVar("T")
-
-MAX_RECORD_BYTES = 700_000
-"""Of what a server takes by default (1 MiB) a good part: what comes beside it has to fit, too."""
-
-
-class _Notes(msgspec.Struct):
-    frozen: dict[str, Frozen] = msgspec.field(default_factory=dict)
-    settled: list[Settled] = msgspec.field(default_factory=list)
-    dismissed: dict[int, bytes] = msgspec.field(default_factory=dict)
-    free: list[bytes] = msgspec.field(default_factory=list)
-    letters: list[bytes] = msgspec.field(default_factory=list)
-
 
 class StreamJournal:
-    """``owner``: this worker. ``durable_floor``: chunks up to there are settled, and that is stored."""
+    """``owner``: this worker; ``letters``: those of the share that may be sent again. ``durable_floor``:
+    chunks up to there are settled, and that is stored."""
 
     def __init__(
         self,
@@ -63,6 +59,7 @@ class StreamJournal:
         window: StreamWindow,
         ledger: Ledger,
         state: ShareState,
+        letters: LetterMirror,
         clock: Clock,
         rng: random.Random,
     ) -> None:
@@ -76,7 +73,9 @@ class StreamJournal:
         self._ledger = ledger
         self._clock = clock
         self._rng = rng
-        self._notes = _Notes()
+        self._notes = JournalNotes()
+        self._again = letters
+        letters.changed = self._mark
         self._dirty = False
         self._failed: Exception | None = None
         self._turn = asyncio.Lock()
@@ -92,13 +91,19 @@ class StreamJournal:
 
     # --- notes ---
 
+    def _mark(self) -> None:
+        self._dirty = True
+
     def freeze(self, batch: Batch, *, sink: str, now: float, transformed: bool = False) -> None:
         """A batch is about to be sent for the first time."""
         assert not transformed, "a worker has no transforms"
+        if batch.letters:
+            self._again.freeze(batch)
+            return
         keys = packed_keys(batch.digests)
         body = body_digest(batch.body)
         self._notes.frozen[batch.id] = Frozen(
-            batch.id, now, len(batch.events), body, _places(batch.segments), keys
+            batch.id, now, len(batch.events), body, places_of(batch.segments), keys
         )
         self._open.add(batch.id)
         self._dirty = True
@@ -119,7 +124,7 @@ class StreamJournal:
         """The events in ``segments`` are resolved; the others of ``batch`` go on in ``parts``."""
         del safe_keys, also, transformed  # its keys are noted since it was frozen
         left = b"".join(packed_keys(part.digests) for part in parts)
-        self._notes.settled.append(Settled(batch.id, _places(segments) if parts else None, left))
+        self._notes.settled.append(Settled(batch.id, places_of(segments) if parts else None, left))
         self._open.discard(batch.id)
         self._add_letters(letters, now)
         for number, part in enumerate(parts):
@@ -178,12 +183,24 @@ class StreamJournal:
         now: float,
         also: Work | None = None,
     ) -> None:
-        """Letters that are sent again are events of a chunk here."""
-        raise AssertionError("no batch of a share is made of letters")
+        """See ``Journal.retried``."""
+        del shared, also  # a share has one sink and no lake
+
+        def write(rows: sqlite3.Connection) -> None:
+            letter_leases.letters_delivered(rows, delivered, now)
+            letter_leases.letters_failed(rows, failed, now)
+            if in_parts:
+                letter_leases.free_letters(rows, in_parts)
+
+        self._again.change(write)
+        self._again.resolved(in_parts)
+        self._notes.known += safe_keys
+        self._add_letters(copies, now)
+        self._dirty = True
 
     def note(self, work: Work) -> None:
-        """There is no state file to write to."""
-        raise AssertionError("a share has one sink and no lake: nothing else is noted")
+        """Of letters that are sent again."""
+        self._again.change(work)
 
     def processed(self, by: str, chunk: Chunk, positions: Positions, *, now: float) -> None:
         """A chunk of a share goes to one sink, which notes it batch by batch."""
@@ -220,25 +237,34 @@ class StreamJournal:
     async def _write(self) -> None:
         """Mostly one record. Where one would be too long, letters go before what says why, and batches that
         are about to be sent after what they came from: a crash between two of them loses nothing."""
-        notes, self._notes, self._dirty = self._notes, _Notes(), False
+        notes, self._notes, self._dirty = self._notes, JournalNotes(), False
         before_it, counts = self._reached, _counts(self._ledger)
         reached = Reached(
             self._floor, self._at_floor, self._read, self._events, self._ledger.in_flight, self._ahead
         )
-        *before, letters = _groups(notes.letters, len, MAX_RECORD_BYTES)
+        again = self._again.take_notes()
+        changes = [*again.changes.values()]
+        *before, letters = in_groups(notes.letters, len, MAX_RECORD_BYTES)
         room = MAX_RECORD_BYTES - sum(map(len, letters))
-        frozen, *after = _groups([*notes.frozen.values()], _size_of, room, MAX_RECORD_BYTES)
+        *earlier, changed = in_groups(changes, size_of_change, room, MAX_RECORD_BYTES)
+        room = MAX_RECORD_BYTES - sum(map(len, letters)) - sum(map(size_of_change, changed))
+        frozen, *after = in_groups([*notes.frozen.values()], size_of_frozen, room, MAX_RECORD_BYTES)
+        known = b"".join(notes.known)
         for group in before:
             await self._append(self._record(before_it, letters=group))
+        for some in earlier:
+            await self._append(self._record(before_it, changes=some, known=known))
         self._counts, self._reached = counts, reached
-        record = self._record(reached, frozen, letters)
+        record = self._record(reached, frozen, letters, changed, known)
         record.settled, record.free = notes.settled, b"".join(notes.free)
         record.dismissed = [*notes.dismissed.items()]
+        record.again, record.again_over = again.again, again.over
         await self._append(record)
         for more in after:
             await self._append(self._record(reached, more))
-        if notes.letters:
+        if notes.letters or changes:
             await self.store_letters(notes.letters)
+            await self._again.store(changes)
             self._letters_done = self._log.last
             self._dirty = True  # so that the next owner does not store them again
         self.durable_floor = reached.floor
@@ -248,7 +274,12 @@ class StreamJournal:
             await letter_stream.store(self._connection, self._names, letter)
 
     def _record(
-        self, reached: Reached, frozen: Sequence[Frozen] = (), letters: Sequence[bytes] = ()
+        self,
+        reached: Reached,
+        frozen: Sequence[Frozen] = (),
+        letters: Sequence[bytes] = (),
+        changes: Sequence[LetterChange] = (),
+        known: bytes = b"",
     ) -> Record:
         return Record(
             f"{self._rng.getrandbits(96):024x}",
@@ -262,11 +293,13 @@ class StreamJournal:
             letters=[*letters],
             letters_done=self._letters_done,
             stream=self._stream,
+            known=known,
+            changes=[*changes],
         )
 
     async def _append(self, record: Record) -> None:
         sequence = await self._log.append(record)
-        self._kept.append(kept_record(sequence, record.upto, record.frozen, record.dismissed))
+        self._kept.append(kept_record(sequence, record))
 
     async def forget(self, max_age_s: float) -> None:
         """What nobody needs any more: settled, and older than the window. The last record always stays."""
@@ -274,7 +307,9 @@ class StreamJournal:
         count = 0
         while count < len(kept) - 1:
             one = kept[count]
-            if one.upto > oldest or one.last > self.durable_floor or not self._open.isdisjoint(one.batches):
+            if one.upto > oldest or one.last > self.durable_floor:
+                break
+            if not (self._open.isdisjoint(one.batches) and self._again.open.keys().isdisjoint(one.batches)):
                 break
             count += 1
         if count:
@@ -282,29 +317,12 @@ class StreamJournal:
             del kept[:count]
 
 
-def _size_of(frozen: Frozen) -> int:
-    return 200 + len(frozen.keys) + sum(len(packed) + 12 for _, packed in frozen.places)
-
-
-def _groups(items: Sequence[T], size_of: Callable[[T], int], first: int, others: int = 0) -> list[list[T]]:
-    """The items in their order, in groups of at most so many bytes; one group at least."""
-    groups: list[list[T]] = [[]]
-    room = first
-    for item in items:
-        size = size_of(item)
-        if size > room and groups[-1]:
-            groups.append([])
-            room = others or first
-        groups[-1].append(item)
-        room -= size
-    return groups
-
-
-def _places(segments: Sequence[Segment]) -> list[Places]:
-    return [(segment.chunk.start, pack_positions(segment.positions)) for segment in segments]
-
-
 def _counts(ledger: Ledger) -> ShareCounts:
     return ShareCounts(
-        ledger.delivered, ledger.duplicate, ledger.dead_lettered, ledger.rejected, ledger.unmatched
+        ledger.delivered,
+        ledger.duplicate,
+        ledger.dead_lettered,
+        ledger.rejected,
+        ledger.unmatched,
+        ledger.retried_delivered,
     )

@@ -12,6 +12,7 @@ import anyio
 import msgspec
 
 from ingestd.cluster import installation
+from ingestd.cluster.event_splitter import EventSplitter
 from ingestd.cluster.membership import Member, Membership, OwnedShare, assign, shares_of
 from ingestd.cluster.names import Share, StreamNames
 from ingestd.cluster.share_consumer import LetGo, ShareConsumer
@@ -23,6 +24,7 @@ from ingestd.core.backoff import Backoff
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.errors import UserError, first_cause
 from ingestd.core.ledger import SinkLedger
+from ingestd.schemas.key_paths import KeyPaths
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 
@@ -120,6 +122,7 @@ class Worker:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.membership.run, connection)
                 tasks.start_soon(self._watch, connection, ended)
+                await connection.listen(self._hear_of_letters, self._names.letter_news)
                 await self._keep_shares(spool, tasks)
                 tasks.cancel_scope.cancel()
             await self.membership.tell(connection)
@@ -145,16 +148,24 @@ class Worker:
                 f"the spool also keeps events for {', '.join(others)}: sinks of other workers, or of none any"
                 " more (`ingestd spool forget`)"
             )
+        await installation.keep_one_version(connection, self._names)
+        order_by = settings.delivery.order_by
+        order = KeyPaths.parse(order_by) if order_by else None
         least = 2 * connection.max_payload + 1
         return SharedSpool(
             connection,
             self._names,
             bytes.fromhex(found.secret),
             found.partitions,
+            EventSplitter(found.partitions, order.of if order else None),
             sinks,
             self._member.name,
             held_bytes=max(least, min(_SHARE_BYTES, _ALL_BYTES // len(mine))),
         )
+
+    def _hear_of_letters(self, message: object) -> None:
+        for one in self.owned.values():
+            one.owner.look_at_letters()
 
     async def _watch(self, connection: NatsConnection, ended: anyio.Event) -> None:
         await ended.wait()

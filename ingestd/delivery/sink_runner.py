@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ingestd.core.chunk import Batch, NewId, Place
-from ingestd.core.clock import Clock
+from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.ledger import SinkLedger
 from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.delivery.lane import Lane
@@ -56,7 +56,7 @@ class LetterQueueProtocol(Protocol):
 
 class RetryWorker:
     """``first_pass`` is set once nothing more is due; ``run`` goes on until it is cancelled, the
-    lane drains, or ``once``."""
+    lane drains, or ``once``. ``news``: look now, and not when ``poll_s`` are over."""
 
     def __init__(
         self,
@@ -65,7 +65,9 @@ class RetryWorker:
         *,
         clock: Clock,
         poll_s: float = 5.0,
+        news: asyncio.Event | None = None,
     ) -> None:
+        self._news = news
         self.first_pass = asyncio.Event()
         self._letters = letters
         self._lane = lane
@@ -80,7 +82,11 @@ class RetryWorker:
                 self.first_pass.set()
                 if once:
                     return
-                await self._clock.sleep(self._poll_s)
+                if self._news is None:
+                    await self._clock.sleep(self._poll_s)
+                else:
+                    await wait_until_set(self._news, self._poll_s, self._clock)
+                    self._news.clear()
 
 
 def rebuild(letters: Sequence[LeasedLetter], new_id: NewId) -> Batch:

@@ -107,9 +107,21 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     os.chmod(path, 0o600)  # payloads may hold personal data
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     refuse_newer(version, path)
+    _migrate(connection, version)
+
+
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
     for number in range(version + 1, VERSION + 1):
         script = Path(__file__).with_name(f"schema_{number}.sql").read_text(encoding="utf-8")
         connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
+
+
+def connect_in_memory() -> sqlite3.Connection:
+    """The same tables, empty, for rows whose home is elsewhere. Used by one thread at a time."""
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    connection.text_factory = text_of
+    _migrate(connection, 0)
+    return connection
 
 
 def refuse_newer(version: int, path: Path) -> None:

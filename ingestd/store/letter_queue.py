@@ -2,19 +2,28 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from ingestd.core.clock import Clock
 from ingestd.core.letter import MAX_DETAIL, Form
 from ingestd.store.connection import connect
-from ingestd.store.database import Database
 from ingestd.store.dead_letters import StoredLetter, count, count_made, select
 from ingestd.store.letter_leases import DROPPED, Lease, SinksOf, lease_due, letters_transformed
 
+T = TypeVar("T")
 Transform = Callable[[Sequence[bytes]], tuple[list[bytes], list[int], dict[int, str]]]
 """Events -> (as they are sent; indices of those that are dropped; why others failed, by index)."""
+
+
+class LetterRows(Protocol):
+    """Where the rows are: a state file, or what a worker has of a stream."""
+
+    def run(self, work: Callable[[sqlite3.Connection], T]) -> Awaitable[T]:
+        """Its result, when it is as durable as that place makes it."""
+        ...
 
 
 def _is_untransformed(letter: StoredLetter) -> bool:
@@ -34,7 +43,7 @@ class LetterQueue:
 
     def __init__(
         self,
-        database: Database,
+        database: LetterRows,
         *,
         sink: str,
         sinks_of: SinksOf,

@@ -12,6 +12,7 @@ from ingestd.cluster.event_splitter import EventSplitter
 from ingestd.cluster.limits import check_edge, check_order, check_worker
 from ingestd.cluster.link import JetStreamLink
 from ingestd.cluster.names import StreamNames
+from ingestd.cluster.share_letters import LetterLimits
 from ingestd.cluster.sink_parts import SinkParts
 from ingestd.config import Login, Settings
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
@@ -22,6 +23,7 @@ from ingestd.schemas.key_doubts import key_of
 from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import NatsConnection
+from ingestd.sinks.sink import Sink
 from ingestd.telemetry.audit_entry import no_audit
 from ingestd.telemetry.metrics import Metrics
 from ingestd.telemetry.state_watch import StateWatch
@@ -144,6 +146,7 @@ async def open_sink_parts(
                 make_batcher=partial(make_batcher, context, sink, section),
                 matching=_matching(name, section.when),
                 validator=validator,
+                letters=_letter_limits(context, sink, section),
                 metrics=metrics,
                 audit=no_audit,
                 states=states,
@@ -152,6 +155,16 @@ async def open_sink_parts(
                 warn=warn,
             )
         yield found
+
+
+def _letter_limits(context: SinkContext, sink: Sink, section: HttpSinkConfig) -> LetterLimits:
+    settings = context.settings
+    return LetterLimits(
+        requested_only=not settings.letters.retry,
+        poll_s=settings.letters.poll_interval,
+        max_events=min(sink.max_events, section.max_events or settings.batch.max_events),
+        max_bytes=max(1, make_batcher(context, sink, section).max_event_bytes),
+    )
 
 
 async def _sender(

@@ -105,11 +105,12 @@ def _ledger(
     """``accepted`` is counted by chunks, ``in_flight`` by what owners wait for: that they balance with the
     outcomes is a statement that can be wrong."""
     ledger = dict.fromkeys(OUTCOMES, 0)
-    accepted = in_flight = behind = 0
+    accepted = in_flight = behind = retried = 0
     for share, record in records.items():
         reached = record.reached if record else Reached()
         for name in ledger:
             ledger[name] += getattr(record.counts, name) if record else 0
+        retried += record.counts.retried if record else 0
         unread = [
             events
             for sequence, partition, events in headers
@@ -118,7 +119,8 @@ def _ledger(
         accepted += reached.at_floor + reached.events + sum(unread)
         in_flight += reached.in_flight - reached.ahead + sum(unread)
         behind += len(unread)
-    return {"name": sink, "accepted": accepted, **ledger, "in_flight": in_flight, "chunks_behind": behind}
+    found = {"name": sink, "accepted": accepted, **ledger, "in_flight": in_flight}
+    return found | {"retried": retried, "chunks_behind": behind}
 
 
 async def _headers(connection: NatsConnection, names: StreamNames) -> list[tuple[int, int, int]]:

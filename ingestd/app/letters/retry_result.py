@@ -52,6 +52,7 @@ class RetryResult:
     unchanged: int = 0
     preview: list[dict[str, Any]] = field(default_factory=list)
     process: str = ""
+    spool: str = ""
     invalid: dict[int, str] = field(default_factory=dict)
     invalid_count: int = 0
     nowhere: dict[int, str] = field(default_factory=dict)
@@ -91,8 +92,8 @@ class RetryResult:
             "aside",
             "later",
         )
-        if self.process:  # what comes of them is not known yet
-            ends = ("marked", "process", "selected")
+        if self.process or self.spool:  # what comes of them is not known yet
+            ends = ("marked", "process" if self.process else "spool", "selected")
         names: tuple[str, ...] = (*ends, "together", "rekeyed", "risky", "left")
         names += ("invalid", "invalid_count", "nowhere", "nowhere_count", "interrupted")
         names += ("unchanged", "preview") if self.preview or self.unchanged else ()
@@ -132,6 +133,8 @@ class RetryResult:
     def _outcome(self) -> str:
         if self.dry_run:
             return f"{self.sent} of {self.selected} letters would be sent"
+        if self.spool:
+            return f"{counted(self.marked, 'letter')} marked; the workers of the spool {self.spool} send them"
         if self.process and not self.marked and not self.interrupted:
             sending = f": process {self.process} is sending these at this moment" if self.sent else ""
             return f"nothing to mark{sending}"

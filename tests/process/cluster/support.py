@@ -12,7 +12,7 @@ import nats
 import nats.js.errors
 from nats.aio.client import Client
 
-from ingestd.cluster.letter_stream import unpack
+from ingestd.cluster.letter_stream import pack_again, unpack
 from tests.nats_server import NatsServer
 from tests.process.cli.run_support import LOST, Serving, post, starting
 from tests.process.cli.support import Place
@@ -154,6 +154,23 @@ async def dead_letters(url: str | list[str], name: str) -> list[dict[str, Any]]:
                 letter = unpack((await js.get_msg(f"{name}-dead", sequence)).data or b"")
                 found.append({"sink": letter.sink, "payload": letter.payload, "reason": letter.reason})
         return found
+
+
+async def age_letters(url: str, name: str, seconds: float) -> None:
+    """They failed earlier than they did, and were not taken; those that were changed since stay."""
+    async with stream_client(url) as client:
+        js = client.jetstream()
+        info = await js.stream_info(f"{name}-dead")
+        for sequence in range(info.state.first_seq, info.state.last_seq + 1):
+            with suppress(nats.js.errors.NotFoundError):
+                message = await js.get_msg(f"{name}-dead", sequence)
+                letter = unpack(message.data or b"")
+                if letter.now is None:
+                    letter.at -= seconds
+                    letter.ambiguous = False
+                    await js.publish(str(message.subject), pack_again(letter))
+        await client.publish(f"ingestd.{name}.letters", b"")
+        await client.flush()
 
 
 @asynccontextmanager

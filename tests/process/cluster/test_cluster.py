@@ -16,7 +16,7 @@ from tests.machine import patience
 from tests.nats_server import NatsServer, nats_server
 from tests.process.cli.run_support import Serving, post, told
 from tests.process.cluster.rounds import play
-from tests.process.cluster.support import Cluster, ask, dead_letters, publish, stream_client
+from tests.process.cluster.support import Cluster, age_letters, ask, dead_letters, publish, stream_client
 from tests.receiver import Action, Receiver, Reply, Request
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(patience(180))]
@@ -32,11 +32,14 @@ class StrictApi(Receiver):
         self.came: list[tuple[float, str]] = []
         self.refuse = b"nothing"
         self.lies = False
+        self.busy = False
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def _answer(self, request: Request) -> Action:
         name = key(request)
+        if self.busy:
+            return Reply(503)
         self.came.append((time.monotonic(), name))
         is_new = name not in self.bodies
         self.bodies[name].add(request.body)
@@ -213,15 +216,18 @@ async def test_letters_are_looked_at_corrected_sent_again_and_purged(tmp_path: P
         assert (shown["event_id"], shown["sink"]) == ("i-000007", "one")
         api.lies, count = False, len(api.came)
         again = await cluster.json("dlq", "retry", "--reason", "gave_up")
-        assert (again["sent"], again["risky"], again["invalid"]) == (10, 0, {})
+        assert (again["marked"], again["spool"], again["risky"], again["invalid"]) == (10, "t", 0, {})
         (tmp_path / "corrected").write_bytes(shown["payload"].replace("i-000007", "i-000777").encode())
         code, out, _ = await cluster.command(
             "dlq", "retry", str(refused["id"]), "--edit", str(tmp_path / "corrected")
         )
-        assert (code, out) == (0, "1 letter put into the spool again, 0 not valid\n")
+        assert (code, out) == (0, "1 letter marked; the workers of the spool t send them\n")
         await until(lambda: len(api.taken) == 30)
+        await until(settled_with(cluster, retried=11))
         sink = await settled(cluster)
-        assert (sink["accepted"], sink["delivered"], sink["dead_lettered"]) == (41, 30, 11)
+        assert (sink["accepted"], sink["delivered"], sink["dead_lettered"]) == (30, 19, 11)
+        (invalid,) = (await cluster.json("dlq", "list"))["letters"]
+        assert (invalid["reason"], invalid["sink"]) == ("invalid", None)
         names = [name for _, name in api.came[count:]]
         assert names[0] in {name for _, name in api.came[:count]}, "the request that may have been taken"
         assert all(len(bodies) == 1 for bodies in api.bodies.values())
@@ -233,6 +239,43 @@ async def test_letters_are_looked_at_corrected_sent_again_and_purged(tmp_path: P
         assert code == 0
         assert (await cluster.json("dlq", "list"))["letters"] == []
         await both.stop()
+
+
+async def test_letters_are_sent_again_by_themselves_once_although_their_worker_is_killed(
+    tmp_path: Path,
+) -> None:
+    delivery = 'give_up_after = "1s"\nbackoff_base = "50ms"\nbackoff_cap = "100ms"\ncircuit_threshold = 1000'
+    more = '[letters]\npoll_interval = "1h"'  # else it might see them half aged
+    async with StrictApi() as api, one_sink(tmp_path, api, delivery=delivery, more=more) as cluster:
+        async with cluster.start() as first:
+            api.busy = True
+            assert (await post(first.ingest_port, events(60))).status == 202
+            assert (await settled(cluster))["dead_lettered"] == 60
+            api.busy = False
+            told = await cluster.json("dlq", "park", "--event-id", "i-000007")
+            assert told["selected"] == 1
+            parked = int(told["parked"])  # its request may have been taken, so all of it
+            assert 1 < parked < 60
+            api.gate.clear()
+            await age_letters(cluster.nats.url, "t", 120.0)
+            await until(lambda: len(api.taken) == 60 - parked)
+            out = {name for _, name in api.came}
+            await first.kill()
+        async with cluster.start() as second:
+            await until(lambda: len(api.came) >= 2 * len(out))
+            # Its producer sends one of them again: a copy of what is on its way.
+            event = api.taken[0]
+            assert (await post(second.ingest_port, [event])).status == 202
+            api.gate.set()
+            sink = await settled(cluster)
+            assert (sink["accepted"], sink["dead_lettered"], sink["duplicate"]) == (61, 60, 1)
+            assert {name for _, name in api.came} == out
+            assert all(len(bodies) == 1 for bodies in api.bodies.values())
+            await until(settled_with(cluster, retried=60 - parked))
+            left = (await cluster.json("dlq", "list"))["letters"]
+            assert [one["next_due"] for one in left] == [None] * parked
+            await second.stop()
+    assert len(api.taken) == 60 - parked
 
 
 async def test_a_full_stream_and_a_broker_that_is_away_are_told_with_503(tmp_path: Path) -> None:
@@ -331,9 +374,6 @@ async def test_what_differs_from_the_spool_is_refused_in_words(tmp_path: Path, n
     assert "warn  spool            one server alone keeps the streams" in out
     _, out, _ = await found.command("check")
     assert "FAIL  spool            sinks.one.max_backlog is not there with spool.kind = 'nats'" in out
-    code, _, err = await first.command("dlq", "park", "--all")
-    assert code == 2
-    assert "spool.kind = 'nats'" in err
 
 
 @pytest.fixture

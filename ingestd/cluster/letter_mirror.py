@@ -1,0 +1,285 @@
+"""The dead letters of a share that may be sent again, as rows: so what a process with a state file does with
+its own is done with them, by the same statements.
+
+Their home is the stream. What changes here is noted in the share's log, with what it comes from, and then
+stored there; so a worker that dies leaves to the next owner what it knew. Only what is due by itself, or
+wanted by a person, is here, and not more than fits.
+"""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+import msgspec
+
+from ingestd.cluster import letter_rows, letter_stream
+from ingestd.cluster.direct_read import read_last, read_messages
+from ingestd.cluster.letter_rows import LetterPlace
+from ingestd.cluster.letter_stream import LetterChange, StreamLetter
+from ingestd.cluster.names import Share, StreamNames
+from ingestd.cluster.share_log import SentAgain
+from ingestd.core.chunk import Batch
+from ingestd.core.clock import Clock
+from ingestd.sources.nats.connection import NatsConnection
+from ingestd.store import letter_leases
+from ingestd.store.connection import connect_in_memory
+from ingestd.store.dead_letters import StoredLetter, select
+
+T = TypeVar("T")
+_MOST = 20_000
+_ROW_BYTES = 500
+_IDS = "id IN (SELECT value FROM json_each(?))"
+
+
+class LetterNotes(msgspec.Struct):
+    """For the log of the share. ``over``: requests whose end is in the changes, or was there before."""
+
+    again: list[SentAgain] = msgspec.field(default_factory=list)
+    over: list[str] = msgspec.field(default_factory=list)
+    changes: dict[str, LetterChange] = msgspec.field(default_factory=dict)
+
+
+class _Kept(msgspec.Struct):
+    """A row as the stream has it: ``version`` without what differs while it is leased."""
+
+    place: LetterPlace
+    where: str
+    sequence: int
+    version: tuple[object, ...]
+    checksum: int
+    ambiguous: bool
+    size: int
+
+
+class LetterMirror:
+    """``is_mine``: whether a letter of the sink is of this share. ``changed`` is called when something is to
+    be noted. ``open``: requests that may have arrived or not."""
+
+    def __init__(
+        self,
+        connection: NatsConnection,
+        names: StreamNames,
+        share: Share,
+        *,
+        is_mine: Callable[[StreamLetter], bool],
+        most_bytes: int,
+        clock: Clock,
+    ) -> None:
+        self._connection = connection
+        self._names = names
+        self._share = share
+        self._is_mine = is_mine
+        self._most_bytes = most_bytes
+        self._clock = clock
+        self.changed: Callable[[], None] = lambda: None
+        self.news = asyncio.Event()
+        self.open: dict[str, set[int]] = {}
+        self._rows: sqlite3.Connection | None = None
+        self._kept: dict[int, _Kept] = {}
+        self._numbers: dict[str, int] = {}
+        self._bytes = 0
+        self._next = 1
+        self._notes = LetterNotes()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    # --- what the stream has ---
+
+    async def look(self) -> None:
+        """Read what came since; while there is no room for more it waits there. Raises BrokerAway."""
+        subject, last = self._names.letters_of(self._share.sink), ""
+        groups = read_messages(self._connection, self._names.dead, subject, self._clock, first=self._next)
+        async for messages in groups:
+            for sequence, data in messages:
+                letter = letter_stream.unpack(data)
+                if self._is_full and letter.batch != last:  # a request comes whole or not at all
+                    return
+                last = letter.batch
+                self._take(sequence, letter)
+                self._next = sequence + 1
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._kept) >= _MOST or self._bytes >= self._most_bytes
+
+    def _take(self, sequence: int, letter: StreamLetter) -> None:
+        number = self._numbers.get(letter.where)
+        if number is not None:
+            if self._kept[number].sequence >= sequence or self._is_leased(number):
+                return  # it is our own version, or what we do will show that there is another
+            self._drop(number)
+        if self._is_mine(letter):
+            self._insert(sequence, letter)
+
+    def _insert(self, sequence: int, letter: StreamLetter) -> None:
+        rows = self._open_rows()
+        letter_rows.insert(rows, [(sequence, letter)])
+        (row,) = select(rows, "id = ?", (sequence,))
+        if row.due is None:
+            rows.execute("DELETE FROM letters WHERE id = ?", (sequence,))
+            return
+        place = LetterPlace(letter.id, letter.now.named if letter.now else letter.reason)
+        size = len(letter.payload) + _ROW_BYTES
+        self._kept[sequence] = _Kept(
+            place, letter.where, sequence, _version(row), row.checksum, bool(row.ambiguous), size
+        )
+        self._numbers[letter.where] = sequence
+        self._bytes += size
+
+    def _open_rows(self) -> sqlite3.Connection:
+        if self._rows is None:
+            self._rows = connect_in_memory()
+            self._rows.execute("CREATE TEMP TABLE touched (id INTEGER PRIMARY KEY)")
+            self._rows.execute(
+                "CREATE TEMP TRIGGER letter_touched AFTER UPDATE ON letters"
+                " BEGIN INSERT OR IGNORE INTO touched VALUES (new.id); END"
+            )
+        return self._rows
+
+    def _is_leased(self, number: int) -> bool:
+        return bool(select(self._open_rows(), "id = ? AND state = 'leased'", (number,)))
+
+    def _drop(self, number: int) -> None:
+        kept = self._kept.pop(number)
+        self._numbers.pop(kept.where, None)
+        self._bytes -= kept.size
+        self._open_rows().execute("DELETE FROM letters WHERE id = ?", (number,))
+
+    async def take_over(self, again: Mapping[str, SentAgain]) -> None:
+        """Read all, and what an owner before this one had sent and did not hear of. Raises BrokerAway."""
+        await self.look()
+        for request in again.values():
+            numbers = [self._number_of(where, checksum) for where, checksum in request.letters]
+            rows = self._open_rows()
+            batch = Batch([], [], [], str, batch_id=request.id, letters=tuple(numbers))
+            batch.first_sent_wall = request.at
+            letter_leases.freeze_letters(rows, batch)
+            rows.execute("DELETE FROM touched")
+            self.open[request.id] = {number for number in numbers if number >= 0}
+        self._end_requests(())
+
+    def _number_of(self, where: str, checksum: int) -> int:
+        """-1: it is gone, or another text."""
+        number = self._numbers.get(where, -1)
+        return number if number >= 0 and self._kept[number].checksum == checksum else -1
+
+    async def are_gone(self, letters: Iterable[int]) -> list[int]:
+        """Leased rows that a person has changed or deleted meanwhile; they are not here any more."""
+        numbers = {self._kept[number].where: number for number in letters if number in self._kept}
+        subjects = [self._names.letter(where) for where in numbers]
+        last = await read_last(self._connection, self._names.dead, subjects, self._clock)
+        gone = []
+        for where, number in numbers.items():
+            sequence, data = last.get(self._names.letter(where), (0, b""))
+            if sequence == self._kept[number].sequence:
+                continue
+            self._drop(number)
+            gone.append(number)
+            if data:
+                self._take(sequence, letter_stream.unpack(data))
+        self._end_requests(gone)
+        return gone
+
+    def give_back(self, letters: Iterable[int]) -> None:
+        """They are leased, and not sent."""
+        self._open_rows().execute(
+            f"UPDATE letters SET state = 'waiting', lease = NULL WHERE {_IDS}",  # noqa: S608
+            (json.dumps([*letters]),),
+        )
+
+    # --- what is done with them ---
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """See ``LetterRows``: what it changes is noted, and durable with the next commit of the journal."""
+        return self.change(work)
+
+    def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        rows = self._open_rows()
+        rows.execute("BEGIN")
+        try:
+            result = work(rows)
+            rows.execute("COMMIT")
+        except BaseException:
+            rows.execute("ROLLBACK")
+            raise
+        self._collect(rows)
+        return result
+
+    def freeze(self, batch: Batch) -> None:
+        """These letters are about to be sent as one request."""
+        self.change(lambda rows: letter_leases.freeze_letters(rows, batch))
+        kept = [self._kept.get(number) for number in batch.letters]
+        letters = [(one.where, one.checksum) if one else ("", 0) for one in kept]
+        self._notes.again.append(SentAgain(batch.id, batch.first_sent_wall, letters))
+        self.open[batch.id] = {*batch.letters}
+        self.changed()
+
+    def resolved(self, letters: Iterable[int]) -> None:
+        """What becomes of these does not hang on their request any more."""
+        self._end_requests(letters)
+
+    def _collect(self, rows: sqlite3.Connection) -> None:
+        """Rows that are not as the stream has them: their next versions."""
+        touched = [row[0] for row in rows.execute("SELECT id FROM touched")]
+        rows.execute("DELETE FROM touched")
+        ended = []
+        for row in select(rows, _IDS, (json.dumps(touched),)) if touched else ():
+            kept = self._kept.get(row.id)
+            if kept is None or (row.state == "leased" and (row.ambiguous or not kept.ambiguous)):
+                continue  # a lease is this worker's, and which request it is in stands in the log
+            ended.append(row.id)
+            if row.state == "delivered":
+                self._note(kept, b"")
+                self._drop(row.id)
+                continue
+            if (version := _version(row)) != kept.version:
+                self._note(kept, letter_rows.pack(row, kept.place))
+                kept.version, kept.ambiguous = version, bool(row.ambiguous)
+            if row.due is None and row.state == "waiting":
+                self._drop(row.id)
+        self._end_requests(ended)
+
+    def _note(self, kept: _Kept, letter: bytes) -> None:
+        self._notes.changes[kept.where] = LetterChange(kept.where, kept.sequence, letter)
+        self.changed()
+
+    def _end_requests(self, letters: Iterable[int]) -> None:
+        numbers = {*letters}
+        for request, left in [*self.open.items()]:
+            left -= numbers
+            if not left:
+                del self.open[request]
+                self._notes.over.append(request)
+                self.changed()
+
+    # --- the way into the stream ---
+
+    def take_notes(self) -> LetterNotes:
+        """What is to be logged, and then stored."""
+        notes, self._notes = self._notes, LetterNotes()
+        return notes
+
+    async def store(self, changes: Iterable[LetterChange]) -> None:
+        """They are logged. What a person has changed meanwhile stays as that person wants it. Raises
+        BrokerAway, JetStreamError."""
+        for one in changes:
+            sequence = await letter_stream.change(self._connection, self._names, one)
+            number = self._numbers.get(one.where)
+            if not sequence and one.letter:
+                if number is not None:
+                    await self.are_gone([number])
+                continue
+            if number is not None:
+                self._kept[number].sequence = max(sequence, self._kept[number].sequence)
+            if later := self._notes.changes.get(one.where):
+                later.before = sequence
+
+
+def _version(row: StoredLetter) -> tuple[object, ...]:
+    """What of a row is in the stream, and may change."""
+    request = (row.batch, row.batch_index, row.batch_size) if row.ambiguous else ()
+    failure = (row.reason, row.detail, row.attempts, row.first_sent, row.last_failed)
+    return row.ambiguous, request, failure, row.due, row.requested, row.obstacle, row.digest, row.checksum
