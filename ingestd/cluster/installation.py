@@ -220,8 +220,8 @@ async def register_sinks(
         elif (data == b"all") != is_whole:
             raise UserError(
                 f"sink {sink} has {'now' if is_whole else 'no longer'} a limit of requests_per_minute or"
-                " events_per_second, and with one a single worker owns all its partitions: give it another"
-                " name, let the old one run empty, and then `ingestd spool forget` it"
+                " events_per_second without shared_rate, and then a single worker owns all its partitions:"
+                " give it another name, let the old one run empty, and then `ingestd spool forget` it"
             )
     return await known_sinks(connection, names) | mine
 

@@ -24,6 +24,7 @@ from ingestd.cluster.share_consumer import ShareConsumer, floors
 from ingestd.cluster.share_feed import ShareFeed
 from ingestd.cluster.share_log import ShareLog
 from ingestd.cluster.share_state import ShareState, begin_at, restore
+from ingestd.cluster.shared_rate import SharedRate
 from ingestd.cluster.sink_parts import SinkParts
 from ingestd.cluster.stream_identity import look_at_stream
 from ingestd.cluster.stream_journal import StreamJournal
@@ -46,8 +47,8 @@ _GIVE_UP_TURNS = 100
 
 class SharedSpool(msgspec.Struct, frozen=True):
     """Where a worker works. ``splitter``: as edges have it. ``sinks``: all that wait for events, by name
-    whether one worker owns all of their partitions; ``owner``: this worker; ``held_bytes``: of a share, in
-    memory."""
+    whether one worker owns all of their partitions; ``owner``: this worker; ``rates``: by sink those that
+    workers share; ``held_bytes``: of a share, in memory."""
 
     connection: NatsConnection
     names: StreamNames
@@ -56,6 +57,7 @@ class SharedSpool(msgspec.Struct, frozen=True):
     splitter: EventSplitter
     sinks: Mapping[str, bool]
     owner: str
+    rates: Mapping[str, SharedRate]
     held_bytes: int
 
 
@@ -191,7 +193,7 @@ class ShareOwner:
             unconfirmed=UnconfirmedEvents(ledger, [self.share.sink]),
         )
         self.recorder = parts.make_recorder(events, self._journal, self._batcher.learn, self._waiting)
-        self.lane = parts.make_lane(self.recorder)
+        self.lane = parts.make_lane(self.recorder, spool.rates.get(self.share.sink))
         self._retry = parts.make_retry_worker(letters, self.lane, self.recorder)
         self._chunks = ShareFeed(
             self.share,

@@ -2,11 +2,14 @@
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import msgspec
 
 from ingestd.cluster.letter_mirror import LetterMirror
+from ingestd.cluster.rate_entry import SharedLimit
 from ingestd.cluster.share_letters import LetterLimits, ShareLetters
+from ingestd.cluster.shared_rate import SharedRate
 from ingestd.cluster.stream_journal import StreamJournal
 from ingestd.cluster.stream_window import StreamWindow
 from ingestd.core.clock import Clock
@@ -29,7 +32,8 @@ from ingestd.telemetry.state_watch import StateWatch
 
 class SinkParts(msgspec.Struct, frozen=True):
     """``whole``: one worker owns all partitions, since its rates are counted in one place. ``matching``:
-    positions of the events that are for this sink; ``letters``: how dead letters are sent again."""
+    positions of the events that are for this sink; ``letters``: how dead letters are sent again; ``limit``:
+    what all workers together may send; None: this one's lanes have their own."""
 
     sink: Sink
     sender: BatchTransport
@@ -39,6 +43,7 @@ class SinkParts(msgspec.Struct, frozen=True):
     matching: Callable[[Sequence[bytes]], Positions]
     validator: Validator
     letters: LetterLimits
+    limit: SharedLimit | None
     metrics: Metrics
     audit: Audit
     states: StateWatch
@@ -46,8 +51,12 @@ class SinkParts(msgspec.Struct, frozen=True):
     rng: random.Random
     warn: Callable[[str], None]
 
-    def make_lane(self, recorder: SinkRecorder) -> Lane:
-        return Lane(self.sink, self.sender, recorder, settings=self.settings, clock=self.clock, rng=self.rng)
+    def make_lane(self, recorder: SinkRecorder, rate: SharedRate | None) -> Lane:
+        settings = replace(self.settings, rates=rate)
+        lane = Lane(self.sink, self.sender, recorder, settings=settings, clock=self.clock, rng=self.rng)
+        if rate:
+            rate.lanes.add(lane)
+        return lane
 
     def make_recorder(
         self,

@@ -18,6 +18,7 @@ from ingestd.cluster.names import Share, StreamNames
 from ingestd.cluster.share_consumer import LetGo, ShareConsumer
 from ingestd.cluster.share_log import LogFenced
 from ingestd.cluster.share_owner import SharedSpool, ShareOwner
+from ingestd.cluster.shared_rate import SharedRate
 from ingestd.cluster.sink_parts import SinkParts
 from ingestd.config import Settings
 from ingestd.core.backoff import Backoff
@@ -72,6 +73,11 @@ class Worker:
         self.membership = Membership(self._names, clock, self.describe)
         self.owned: dict[Share, _Owned] = {}
         self.ledgers = {sink: SinkLedger() for sink in parts}
+        self.rates = {
+            sink: SharedRate(sink, one.limit, member.name, clock=clock, rng=rng)
+            for sink, one in parts.items()
+            if one.limit
+        }
         self.connected = False
         self.trouble = "it is not connected yet"
         self.partitions = 0
@@ -122,6 +128,8 @@ class Worker:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.membership.run, connection)
                 tasks.start_soon(self._watch, connection, ended)
+                for rate in self.rates.values():
+                    tasks.start_soon(rate.run, connection, self._names)
                 await connection.listen(self._hear_of_letters, self._names.letter_news)
                 await self._keep_shares(spool, tasks)
                 tasks.cancel_scope.cancel()
@@ -160,6 +168,7 @@ class Worker:
             EventSplitter(found.partitions, order.of if order else None),
             sinks,
             self._member.name,
+            self.rates,
             held_bytes=max(least, min(_SHARE_BYTES, _ALL_BYTES // len(mine))),
         )
 

@@ -178,6 +178,12 @@ def doubts(settings: Settings) -> list[str]:
             f"source.max_event_bytes ({source.max_event_bytes}) is over batch.max_bytes ({batch.max_bytes}): "
             "an event between the two is accepted and then becomes a dead letter (too_large)"
         )
+    if spool.kind != "nats" and (
+        names := [n for n, one in sinks_that_send(settings).items() if one.shared_rate]
+    ):
+        found.append(
+            f"sinks.{names[0]}.shared_rate does nothing: workers that share a rate need spool.kind = 'nats'"
+        )
     if delivery.request_timeout > delivery.shutdown_timeout:
         found.append(
             "delivery.request_timeout is longer than delivery.shutdown_timeout: a shutdown may cut off "

@@ -58,7 +58,8 @@ class FlowControl:
         self.limiter = ConcurrencyLimiter(settings.max_in_flight)
         self.circuit = CircuitBreaker(settings.circuit_threshold)
         self._poison = PoisonDetector(patient=not settings.stop_on_outage)
-        self.rates = RateLimiter(
+        self.shares_rates = settings.rates is not None
+        self.rates = settings.rates or RateLimiter(
             requests_per_minute=settings.requests_per_minute,
             events_per_second=settings.events_per_second,
             now=now,
@@ -180,8 +181,13 @@ class FlowControl:
         if batch.first_sent is None:
             batch.first_sent = self._outage_clock(now)
 
-    def answered(self, now: float, headers: Mapping[str, str], *, after_s: float | None) -> None:
-        """An answer came, of any kind. ``after_s``: its Retry-After in seconds."""
+    def answered(
+        self, now: float, headers: Mapping[str, str], *, after_s: float | None, throttled: bool = False
+    ) -> None:
+        """An answer came, of any kind. ``after_s``: its Retry-After in seconds; ``throttled``: too many
+        requests."""
+        if self.shares_rates and throttled and after_s:
+            self.rates.close(now + after_s)
         self._ever_answered = True
         if not RATE_HEADERS.isdisjoint(headers):
             self.rates.answered(now, headers, after_s=after_s)

@@ -303,7 +303,7 @@ class Lane:
         self._recorder.attempted(batch, answer, verdict)
         now = clock.monotonic()
         if answer.status:
-            self._flow.answered(now, answer.headers, after_s=verdict.after_s)
+            self._flow.answered(now, answer.headers, after_s=verdict.after_s, throttled=verdict.throttled)
         self._carry_out(
             self._verdicts.decide(batch, verdict, Attempt(started, answer.seconds, generation), now)
         )

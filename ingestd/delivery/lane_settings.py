@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ingestd.core.backoff import Backoff
+from ingestd.delivery.rate_limiter import SendRates
 from ingestd.schemas.key_paths import KeyWatch
 
 
@@ -54,3 +55,5 @@ class LaneSettings:
     """How often the deadline of an outage is checked while nothing happens."""
     follows_another: bool = False
     """Another process may have sent to this sink a moment ago: the rates begin without a burst."""
+    rates: SendRates | None = None
+    """Those that the lane shares with others; None: its own."""

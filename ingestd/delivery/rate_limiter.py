@@ -4,6 +4,7 @@ The lane asks ``RateLimiter.next_at``, and reports every request and every answe
 """
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from ingestd.core.token_bucket import TokenBucket
 from ingestd.transport.headers import rate_limit
@@ -16,6 +17,21 @@ _ASK_S = 1.0
 """After a reset one request goes ahead, to learn what is allowed now; the others wait that long for it."""
 _SAME_WINDOW_S = 1.5
 """Resets are given in whole seconds: two that differ by less are the same one."""
+
+
+class SendRates(Protocol):
+    """What a lane asks and tells; see ``RateLimiter``."""
+
+    @property
+    def next_at(self) -> float: ...
+    @property
+    def limited(self) -> bool: ...
+    def allow(self, requests_per_minute: int | None, now: float) -> None: ...
+    def sent(self, now: float, *, events: int) -> None: ...
+    def answered(self, now: float, headers: Mapping[str, str], *, after_s: float | None = None) -> None: ...
+    def close(self, until: float) -> None:
+        """The API takes nothing before: it said so in a Retry-After."""
+        ...
 
 
 class RateLimiter:
@@ -64,6 +80,9 @@ class RateLimiter:
         if self._remaining is not None:
             self._remaining -= 1
         self._schedule(now)
+
+    def close(self, until: float) -> None:
+        """The lane looks at that itself: a first refusal is that request's own."""
 
     def answered(self, now: float, headers: Mapping[str, str], *, after_s: float | None = None) -> None:
         """``after_s``: the answer's Retry-After, which is worth more than the time of the reset."""

@@ -151,6 +151,10 @@ class HttpSinkConfig(SinkConfigBase):
     max_age: Seconds | None = field(None, ge=0, description="not given: batch.max_age")
     requests_per_minute: int = field(0, ge=0, description="0: as the API's own headers say")
     events_per_second: float = field(0, ge=0, description="0: no limit of its own")
+    shared_rate: bool = field(
+        False,
+        description="workers of a spool on NATS share its rates and max_in_flight; else one of them sends",
+    )
     max_backlog: Size | None = field(
         None, ge=1024, description="most bytes of the spool that wait for it; not set: only spool.max_bytes"
     )

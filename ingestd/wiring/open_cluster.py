@@ -12,12 +12,14 @@ from ingestd.cluster.event_splitter import EventSplitter
 from ingestd.cluster.limits import check_edge, check_order, check_worker
 from ingestd.cluster.link import JetStreamLink
 from ingestd.cluster.names import StreamNames
+from ingestd.cluster.rate_entry import SharedLimit
 from ingestd.cluster.share_letters import LetterLimits
 from ingestd.cluster.sink_parts import SinkParts
 from ingestd.config import Login, Settings
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.clock import Clock
 from ingestd.core.receipt import Positions
+from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.processing import routes
 from ingestd.schemas.key_doubts import key_of
 from ingestd.sinks.settings import HttpSinkConfig
@@ -137,16 +139,17 @@ async def open_sink_parts(
             watch_url(sink, section, watch, clock)
             lane = lane_settings(context, sink, section, confirms=False)
             check_order(name, own_order=lane.order_by is not None, settings=settings)
-            whole = bool(section.requests_per_minute or section.events_per_second)
+            limited = bool(section.requests_per_minute or section.events_per_second)
             found[name] = SinkParts(
                 sink=sink,
                 sender=await _sender(stack, context, section, shared, lane.max_in_flight),
                 settings=replace(lane, follows_another=True),
-                whole=whole,
+                whole=limited and not section.shared_rate,
                 make_batcher=partial(make_batcher, context, sink, section),
                 matching=_matching(name, section.when),
                 validator=validator,
                 letters=_letter_limits(context, sink, section),
+                limit=_shared_limit(section, lane) if section.shared_rate else None,
                 metrics=metrics,
                 audit=no_audit,
                 states=states,
@@ -155,6 +158,10 @@ async def open_sink_parts(
                 warn=warn,
             )
         yield found
+
+
+def _shared_limit(section: HttpSinkConfig, lane: LaneSettings) -> SharedLimit:
+    return SharedLimit(section.requests_per_minute, section.events_per_second, lane.max_in_flight)
 
 
 def _letter_limits(context: SinkContext, sink: Sink, section: HttpSinkConfig) -> LetterLimits:

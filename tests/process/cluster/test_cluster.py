@@ -331,6 +331,60 @@ async def test_shares_are_spread_and_one_worker_owns_all_of_a_sink_with_a_rate(t
                 await first.stop()
 
 
+class PacedApi(Receiver):
+    """Notes when requests came and how many were out; tells one of them to come again later."""
+
+    def __init__(self) -> None:
+        super().__init__(self._answer)
+        self.came: list[float] = []
+        self.out = self.most_out = 0
+        self.pause_s = 0
+        self.paused_at = 0.0
+
+    async def _answer(self, request: Request) -> Action:
+        now = time.monotonic()
+        self.came.append(now)
+        self.out += 1
+        self.most_out = max(self.most_out, self.out)
+        await asyncio.sleep(0.05)
+        self.out -= 1
+        if self.pause_s:
+            pause_s, self.pause_s, self.paused_at = self.pause_s, 0, time.monotonic()
+            return Reply(429, {"Retry-After": str(pause_s)})
+        return Reply(200)
+
+
+async def test_workers_share_the_rate_of_an_api_and_its_retry_after(tmp_path: Path) -> None:
+    limits = "requests_per_minute = 1200\nmax_in_flight = 3\nmax_events = 1\nshared_rate = true"
+    async with (
+        PacedApi() as api,
+        one_sink(tmp_path, api, limits, partitions=4) as cluster,
+        cluster.start("--worker") as first,
+        cluster.start() as second,
+    ):
+        await until(knows_others(first))
+        await until(lambda: _owners(cluster, 2))
+        assert (await post(second.ingest_port, events(2_000))).status == 202
+        await until(lambda: len(api.came) > 60)
+        lanes = [(await one.status())["lanes"][0]["ledger"] for one in (first, second)]
+        spread = [one["requests"] for one in lanes]
+        print(f"requests of each worker: {spread}")
+        assert min(spread) > 5
+        api.pause_s, count = 3, len(api.came)
+        await until(lambda: api.paused_at > 0)
+        await until(lambda: api.came[-1] > api.paused_at + 2.9)
+        early = [at - api.paused_at for at in api.came[count:] if 0.5 < at - api.paused_at < 2.9]
+        assert early == []
+        await first.kill()  # what it had leased is free again soon
+        count = len(api.came)
+        await until(lambda: len(api.came) > count + 60)
+        assert api.most_out <= 3
+        worst = max(sum(at <= one < at + 5.0 for one in api.came) for at in api.came)
+        print(f"most in any 5 s: {worst} of 100, most at a time {api.most_out}")
+        assert worst <= 100 + 10 + 40  # what had gathered, and leases of up to 2 s
+        await second.kill()
+
+
 async def _spread(cluster: Cluster) -> bool:
     return await _owners(cluster, 2)
 
