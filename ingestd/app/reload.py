@@ -1,6 +1,7 @@
 """SIGHUP: read the configuration again. Apply what can change while it runs, or keep the old one whole."""
 
 from collections.abc import Iterator, Mapping, Set
+from types import MappingProxyType
 
 from ingestd.app.service_parts import Service, authenticator, endpoint_settings, limits, open_console
 from ingestd.config import Settings, check_run
@@ -10,18 +11,21 @@ from ingestd.processing.validate import Validator
 from ingestd.telemetry import log
 from ingestd.wiring.factories import make_validator
 
+_INGEST = {
+    *("producers", "access_token_in_query", "max_body", "max_expansion", "max_events"),
+    *("wait_timeout", "keep_rejected", "webhook_origins", "webhook_rate", "max_head", "max_connections"),
+    *("head_timeout", "body_timeout", "idle_timeout", "token_lifetime", "unwrap", "unwrap_fields"),
+}
 _LIVE = {
     "schema": {"name", "dedup_key", "format_assertion", "max_depth", "max_values"},
     "spool": {"max_bytes", "max_parked"},
     "log": {"level"},
     "admin": {"tokens"},
-    "ingest": {
-        *("producers", "access_token_in_query", "max_body", "max_expansion", "max_events"),
-        *("wait_timeout", "keep_rejected", "webhook_origins", "webhook_rate", "max_head", "max_connections"),
-        *("head_timeout", "body_timeout", "idle_timeout", "token_lifetime", "unwrap", "unwrap_fields"),
-    },
+    "ingest": _INGEST,
 }
 """Section -> settings that change without a restart."""
+LIVE_IN_CLUSTER = {"log": {"level"}, "ingest": _INGEST}
+"""Of an edge or a worker: the others of its spool have the same schema, and it has no spool of its own."""
 
 
 def reload(service: Service) -> None:
@@ -61,7 +65,7 @@ def _take_over(service: Service, new: Settings) -> None:
     service.own_metrics.producers.configure(new.ingest.producers)
     log.set_level(new.log.level)
     service.pipeline.watch.read_again()
-    service.needs_restart = _cold_changes(service.settings, new)
+    service.needs_restart = cold_changes(service.settings, new)
 
 
 def _replace_validator(service: Service, new: Validator) -> None:
@@ -72,7 +76,9 @@ def _replace_validator(service: Service, new: Validator) -> None:
     service.pipeline.validator = service.ingest.admission.validator = new
 
 
-def _cold_changes(running: Settings, new: Settings) -> list[str]:
+def cold_changes(
+    running: Settings, new: Settings, all_live: Mapping[str, Set[str]] = MappingProxyType(_LIVE)
+) -> list[str]:
     """Names of settings that differ from those of the start and need a restart."""
     changed: list[str] = []
     for name, info in Settings.model_fields.items():
@@ -83,7 +89,7 @@ def _cold_changes(running: Settings, new: Settings) -> list[str]:
         elif isinstance(old_values, Mapping):
             changed += _changed_tables(section, old_values, new_values)
         else:
-            live = _LIVE.get(section, set())
+            live = all_live.get(section, frozenset())
             changed += _changed(section, old_values, new_values, live=live)
     return changed
 

@@ -87,7 +87,7 @@ class EdgeAdmission:
         self._splitter = splitter
         self._max_event_bytes = max_event_bytes
         self._max_unanswered_bytes = max_unanswered_bytes
-        self._keep_rejected = keep_rejected
+        self.keep_rejected = keep_rejected
         self._accepted = accepted
         self._clock = clock
         self._within_s = within_s
@@ -182,7 +182,7 @@ class EdgeAdmission:
             for piece in group.pieces(sys.maxsize)
             for chunk in self._cut(piece[1], piece[2])
         ]
-        if self._keep_rejected:
+        if self.keep_rejected:
             appends += [self._keep(*refused) for refused in group.refused]
         found = await asyncio.gather(*appends, return_exceptions=True)
         if failed := [one for one in found if isinstance(one, BaseException)]:

@@ -1,7 +1,7 @@
 """A connection to JetStream that is opened again whenever it ends, for who appends and can wait."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import anyio
@@ -21,8 +21,8 @@ FULL = frozenset({10077})
 
 
 class JetStreamLink:
-    """``run`` keeps it open, from ``open`` on. ``connected`` is called with each new connection, also the
-    first."""
+    """``run`` keeps it open, from ``open`` on. ``verify`` is asked before anything goes over a new
+    connection, from the second one on; where it raises UserError this is the end."""
 
     def __init__(
         self,
@@ -39,12 +39,19 @@ class JetStreamLink:
         self._opened = anyio.Event()
         self.connection: NatsConnection | None = None
         self.trouble = ""
+        self.verify: Callable[[NatsConnection], Awaitable[None]] | None = None
 
     async def open(self) -> NatsConnection:
         """The first connection. Raises BrokerAway, UserError."""
         self._ended = anyio.Event()
         connection = NatsConnection(self._settings, self._clock, self._ended.set)
         await connection.open()
+        if self.verify:
+            try:
+                await self.verify(connection)
+            except BaseException:
+                await connection.close()
+                raise
         self.connection = connection
         self._opened.set()
         return connection

@@ -46,6 +46,10 @@ class Child(msgspec.Struct, eq=False):
     """When it is started again."""
     leaving: bool = False
     """It was told to end: nobody starts it again."""
+    renewed: bool = False
+    """It was told to end, and is started anew at once."""
+    fresh: bool = False
+    """It was started anew, and is not open yet."""
 
 
 class Children:
@@ -58,6 +62,9 @@ class Children:
         """Of the last one that ended by itself."""
         self._board = board
         self._clock = clock
+        self.refused: Child | None = None
+        """It does not start with its new work."""
+        self._rolling: list[Child] = []
 
     def add(self, name: str, kind: str, work: Callable[[], int]) -> Child:
         child = Child(name, kind, len(self.all), work)
@@ -106,6 +113,11 @@ class Children:
         if child.leaving:
             return
         now = self._clock.monotonic()
+        if child.renewed:
+            child.renewed, child.fresh, child.due_s = False, True, now
+            return
+        if child.fresh and code == UserError.exit_code:
+            self.refused = child
         child.deaths = 1 if now - child.started_s >= STEADY_S else child.deaths + 1
         backoff_s = min(MOST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (child.deaths - 1))
         child.due_s = now + backoff_s
@@ -114,6 +126,24 @@ class Children:
             self.given_up = child
         why = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         log.warning("a process ended and is started again", process=child.name, why=why, in_seconds=backoff_s)
+
+    def roll(self, *kinds: str) -> None:
+        """All of these are started anew, one after the other."""
+        self._rolling = self.of(*kinds)
+
+    def roll_on(self) -> None:
+        """The next one, when the one before is open again: one that does not open stops it."""
+        if not self._rolling or any(not self.is_open(one) for one in self.of("edge", "worker")):
+            return
+        for one in self.all:
+            one.fresh = False
+        child = self._rolling.pop(0)
+        child.renewed = True
+        os.kill(child.pid, signal.SIGTERM)
+
+    def pass_on(self, number: signal.Signals, *kinds: str) -> None:
+        for child in self.alive(*kinds):
+            os.kill(child.pid, number)
 
     def tell(self, number: signal.Signals, *kinds: str) -> None:
         """Those that live get a signal that ends them, and are not started again."""

@@ -17,6 +17,7 @@ import anyio.abc
 import msgspec
 
 from ingestd.admin.server import serve_admin
+from ingestd.app.cluster.reload import reload
 from ingestd.app.cluster.service import ClusterService, Handed, describe
 from ingestd.app.event_loop import run_loop
 from ingestd.app.service_parts import Load, authenticator, endpoint_settings, limits, open_certificates
@@ -35,7 +36,6 @@ from ingestd.sources.http import aside
 from ingestd.sources.http.endpoint import Endpoint
 from ingestd.telemetry import log
 from ingestd.telemetry.sink_metrics import SinkGauges
-from ingestd.transport.watched_file import Watch
 from ingestd.wiring.open_cluster import open_edge, open_sink_parts
 
 EXIT_SECOND_SIGNAL = 130
@@ -90,7 +90,7 @@ async def open_cluster_service(
                     login,
                     metrics=service.metrics,
                     states=service.states,
-                    watch=Watch(log.warning),
+                    watch=service.watch,
                     clock=clock,
                     rng=system_rng(),
                     warn=log.warning,
@@ -150,6 +150,7 @@ async def _open_edge(service: ClusterService, stack: AsyncExitStack) -> None:
         clock,
         stack.enter_context(aside.BodyThread()),
     )
+    service.endpoint = endpoint
     service.certificates = open_certificates(settings.ingest)
     service.server = await stack.enter_async_context(
         serve(
@@ -240,7 +241,7 @@ async def _watch_signals(service: ClusterService, tasks: anyio.abc.TaskGroup) ->
     del tasks
     async for number in service.signals:
         if number == signal.SIGHUP:
-            log.warning("with spool.kind = 'nats' the configuration is read at the start only: restart it")
+            reload(service)
         elif service.closing:
             log.warning("forced shutdown, acknowledged events are in the spool")
             os._exit(EXIT_SECOND_SIGNAL)

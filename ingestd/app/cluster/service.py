@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ingestd import __version__
+from ingestd.app.cluster.reload import config_status
 from ingestd.app.service_parts import Load
 from ingestd.cluster.edge_admission import EdgeAdmission
 from ingestd.cluster.link import JetStreamLink
@@ -24,6 +25,7 @@ from ingestd.core.ledger import Ledger
 from ingestd.core.redaction import redact_tree
 from ingestd.httpd.server import Server
 from ingestd.httpd.tls import Certificates
+from ingestd.sources.http.endpoint import Endpoint
 from ingestd.telemetry import log
 from ingestd.telemetry.cluster_metrics import OUTCOMES, ClusterCensus, ClusterGauges, ShareGauges
 from ingestd.telemetry.health import Readiness
@@ -31,13 +33,16 @@ from ingestd.telemetry.metrics import Metrics, ServiceGauges, ServiceMetrics
 from ingestd.telemetry.state_watch import StateWatch
 from ingestd.telemetry.systemd import Systemd
 from ingestd.telemetry.watchdog import Watchdog
+from ingestd.transport.watched_file import Watch
 
 
 class Handed(msgspec.Struct, frozen=True):
     """By the supervisor of several processes on one machine, which share the address for producers.
-    ``opened`` is called with the port of the admin address when all is open."""
+    ``opened`` is called with the port of the admin address when all is open; ``configured``: the settings as
+    they stand in the file."""
 
     opened: Callable[[int], None]
+    configured: Settings
 
 
 class ClusterService:
@@ -47,6 +52,7 @@ class ClusterService:
     link: JetStreamLink | None = None
     server: Server | None = None
     certificates: Certificates | None = None
+    endpoint: Endpoint
     worker: Worker | None = None
     signals: AsyncIterator[Signals]
     admin_port = 0
@@ -58,6 +64,10 @@ class ClusterService:
         self.load = load
         self.handed = handed
         self.settings = settings
+        self.configured = handed.configured if handed else settings
+        self.reload_error = ""
+        self.needs_restart: list[str] = []
+        self.watch = Watch(log.warning)
         self.clock = clock
         self.started = clock.monotonic()
         self.metrics = Metrics(Ledger())
@@ -111,6 +121,7 @@ def describe(service: ClusterService) -> dict[str, Any]:
         "uptime_seconds": round(service.clock.monotonic() - service.started, 1),
         "ready": service.readiness.ready,
         "reasons": service.readiness.reasons(),
+        "config": config_status(service),
         "spool": {"name": service.settings.spool.name, "servers": [*service.settings.spool.servers]},
     }
     if edge := service.edge:

@@ -10,6 +10,7 @@ import gc
 import os
 import signal
 import socket
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ingestd.app.cluster.local_server import LocalServer, directory_of, find_pro
 from ingestd.app.cluster.local_server import with_server as derive
 from ingestd.app.cluster.run import EXIT_SECOND_SIGNAL, serve_on_nats
 from ingestd.app.cluster.service import Handed
+from ingestd.app.reload import LIVE_IN_CLUSTER, cold_changes
 from ingestd.app.service_parts import Load
 from ingestd.cluster.limits import check_edge, check_worker
 from ingestd.config import Settings, check_run
@@ -33,6 +35,9 @@ from ingestd.telemetry import log
 from ingestd.telemetry.systemd import Systemd
 
 EXIT_GAVE_UP = 1
+_FIXED = ("spool.", "admin.", "state.", "ingest.listen", "schema.", "delivery.order_by")
+_FIXED_SECTIONS = ("spool", "admin", "state", "schema_")
+"""What the streams, the addresses and the server hang on."""
 _TURN_S = 0.5
 _QUICK_TURN_S = 0.02
 _SERVER_STARTS_S = 30.0
@@ -97,24 +102,71 @@ class Supervisor:
         self._board = Board(2 + 2 * count)
         self._children = children = Children(self._board, self._clock)
         self._broker = children.add("nats-server", "broker", server.execute)
-        inner = derive(settings, server.port, server.token)
-        admin_inside = settings.admin.model_copy(update={"listen": "127.0.0.1:0"})
-        host, _ = parse_listen(settings.ingest.listen)
-        shared = settings.ingest.model_copy(update={"listen": write_listen(host, ingest[0].getsockname()[1])})
-        inner = inner.model_copy(update={"admin": admin_inside, "ingest": shared})
+        inner = self._inner(settings)
+        self._load, self._before = load, settings
         self._init = partial(_init, inner)
         for kind in ("edge", "worker"):
             for number in range(1, count + 1):
-                place = len(children.all)
-                handed = Handed(partial(self._board.opened, place))
-                work = partial(
-                    serve_on_nats, load, inner, edge=kind == "edge", worker=kind == "worker", handed=handed
-                )
-                children.add(f"{kind}-{number}", kind, work)
+                child = children.add(f"{kind}-{number}", kind, _nothing)
+                child.work = self._work_of(child, settings, inner)
         shown = [overview.ShownProcess(child.name, child.kind, child.place) for child in children.all]
         shown.append(overview.ShownProcess("admin", "admin", len(shown)))
         children.add("admin", "admin", partial(overview.serve, admin, self._board, shown))
         self._ready = False
+
+    def _inner(self, settings: Settings) -> Settings:
+        """As the children have them."""
+        inner = derive(settings, self._server.port, self._server.token)
+        admin = settings.admin.model_copy(update={"listen": "127.0.0.1:0"})
+        host, _ = parse_listen(settings.ingest.listen)
+        listen = write_listen(host, self._ingest[0].getsockname()[1])
+        shared = settings.ingest.model_copy(update={"listen": listen})
+        return inner.model_copy(update={"admin": admin, "ingest": shared})
+
+    def _work_of(self, child: Child, settings: Settings, inner: Settings) -> Callable[[], int]:
+        handed = Handed(partial(self._board.opened, child.place), settings)
+        edge, worker = child.kind == "edge", child.kind == "worker"
+        return partial(serve_on_nats, self._load, inner, edge=edge, worker=worker, handed=handed)
+
+    def _reload(self) -> None:
+        """Edges and workers read again what can change while they run; where more has changed each is started
+        anew, one after the other."""
+        try:
+            new = self._load()
+            check_run(new)
+            check_edge(new)
+            check_worker(new)
+        except UserError as error:
+            log.error(f"the configuration stays as it was: {error}")
+            return
+        cold = cold_changes(self._settings, new, LIVE_IN_CLUSTER)
+        if fixed := [name for name in cold if name.startswith(_FIXED)]:
+            log.warning(f"changed, but only a restart of all takes it over: {', '.join(fixed)}")
+            kept: dict[str, object] = {name: getattr(self._settings, name) for name in _FIXED_SECTIONS}
+            order_by = {"order_by": self._settings.delivery.order_by}
+            new = new.model_copy(update=kept | {"delivery": new.delivery.model_copy(update=order_by)})
+        log.set_level(new.log.level)
+        self._before = self._settings
+        self._change(new)
+        if len(cold) > len(fixed):
+            log.info("edges and workers are started anew, one after the other", changed=", ".join(cold))
+            self._children.roll("worker", "edge")
+        else:
+            self._children.pass_on(signal.SIGHUP, "edge", "worker")
+
+    def _change(self, settings: Settings) -> None:
+        """What is started from now on has these."""
+        inner = self._inner(settings)
+        for child in self._children.of("edge", "worker"):
+            child.work = self._work_of(child, settings, inner)
+        self._settings = settings
+
+    def _go_back(self, refused: Child) -> None:
+        """One of the children does not start with the new configuration; the others still have the old."""
+        log.error("the configuration stays as it was: a process does not start with it", process=refused.name)
+        self._children.refused = None
+        self._children.roll()
+        self._change(self._before)
 
     def run(self) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -165,7 +217,7 @@ class Supervisor:
         self._systemd.alive()
         log.flush()
         if number == signal.SIGHUP:
-            log.warning("with spool.kind = 'nats' the configuration is read at the start only: restart it")
+            self._reload()
         elif number:
             return self._drain(number.name)
         children.reap()
@@ -174,7 +226,10 @@ class Supervisor:
             log.error("ends, since one of its processes cannot stay alive", process=name)
             self._drain("given up")
             return children.last_code if children.last_code > 0 else EXIT_GAVE_UP
+        if children.refused:
+            self._go_back(children.refused)
         children.start_due()
+        children.roll_on()
         if self._broker.pid and not children.is_open(self._broker) and self._server.answers():
             self._board.opened(self._broker.place, self._server.port)
         if not self._ready and all(any(map(children.is_open, children.of(k))) for k in ("edge", "worker")):
@@ -244,6 +299,10 @@ class Supervisor:
 def _tell_late(late: list[Child]) -> None:
     names = ", ".join(child.name for child in late)
     log.warning("a process did not end in its time and is killed; what it had is in the spool", process=names)
+
+
+def _nothing() -> int:
+    return 0
 
 
 def _init(settings: Settings) -> int:

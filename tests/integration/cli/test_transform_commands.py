@@ -5,7 +5,7 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from ingestd.app.reload import _cold_changes
+from ingestd.app.reload import cold_changes
 from ingestd.cli.group import cli
 from ingestd.config import load
 from ingestd.core.errors import UserError
@@ -155,4 +155,4 @@ def test_changed_steps_need_a_restart_and_that_is_said(tmp_path: Path) -> None:
     other = load(
         write(tmp_path, "[[transforms]]\nremove = ['x']\n[[sinks.main.transforms]]\nremove = ['y']\n"), {}
     )
-    assert _cold_changes(one, other) == ["transforms", "sinks.main.transforms"]
+    assert cold_changes(one, other) == ["transforms", "sinks.main.transforms"]

@@ -111,6 +111,20 @@ async def test_whatever_of_one_machine_is_killed_comes_again_and_nothing_is_lost
             for name in ("edge-1", "worker-1", "nats-server"):
                 os.kill((await pids(serving))[name], signal.SIGKILL)
                 await until(all_well_again(serving, name, producers[0]))
+            before = await pids(serving)
+            file = machine.config.read_text()
+            machine.config.write_text(f"{file}max_in_flight = 3\n")
+            serving.send(signal.SIGHUP)
+            await until(all_new(serving, before))
+            machine.config.write_text(f"{file}max_in_flight = 3\n[log]\nlevel = 'debug'\n")
+            serving.send(signal.SIGHUP)
+            await serving.said("the configuration was read again")
+            no_token = 'auth = { type = "bearer", token_file = "/nowhere" }'
+            machine.config.write_text(file.replace('auth = { type = "none" }', no_token))
+            serving.send(signal.SIGHUP)
+            await serving.said("stays as it was: a process does not start with it")
+            machine.config.write_text(file)
+            await until(partial(all_run, serving))
             stop.set()
             await asyncio.gather(*tasks)
             sink = await settled(machine)  # type: ignore[arg-type]
@@ -156,6 +170,24 @@ async def test_whatever_of_one_machine_is_killed_comes_again_and_nothing_is_lost
             assert shared_once < 350
             await serving.kill()
             await until(partial(all_gone, children.values()))
+
+
+async def all_run(serving: Serving) -> bool:
+    told = (await serving.status())["processes"]
+    return all(one["pid"] and one.get("status", {"ready": True})["ready"] for one in told)
+
+
+def all_new(serving: Serving, before: dict[str, int]) -> Any:
+    """Edges and workers are other processes, and ready; the server and the admin address are the same."""
+
+    async def is_so() -> bool:
+        told = await serving.status()
+        now = {one["name"]: one["pid"] for one in told["processes"]}
+        new = {name for name, pid in now.items() if pid and pid != before[name]}
+        ready = all(one.get("status", {"ready": True})["ready"] for one in told["processes"])
+        return bool(new == {"edge-1", "edge-2", "worker-1", "worker-2"} and ready and told["ready"])
+
+    return is_so
 
 
 def notify_socket(path: Path) -> socket.socket:

@@ -1,0 +1,71 @@
+"""SIGHUP at an edge or a worker: what can change while it runs changes, or the old configuration stays whole.
+
+What others of the spool have to have alike (the schema, keys, order) and what sinks are made of take a
+restart: one process after the other, while the others go on.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ingestd.app.reload import LIVE_IN_CLUSTER, cold_changes
+from ingestd.app.service_parts import authenticator, endpoint_settings, limits
+from ingestd.cluster.limits import check_edge, check_worker
+from ingestd.config import Settings, check_run
+from ingestd.core.errors import UserError
+from ingestd.telemetry import log
+
+if TYPE_CHECKING:
+    from ingestd.app.cluster.service import ClusterService
+
+
+def reload(service: "ClusterService") -> None:
+    """Never raises: a bad configuration is logged, and the old one stays."""
+    service.systemd.reloading()
+    reloads = service.own_metrics.reloads
+    try:
+        _take_over(service, service.load())
+    except UserError as error:
+        service.reload_error = str(error)
+        reloads.note(False, wall=service.clock.wall())
+        log.error(f"the configuration stays as it was: {error}")
+    else:
+        service.reload_error = ""
+        reloads.note(True, wall=service.clock.wall())
+        log.info("the configuration was read again")
+        if service.needs_restart:
+            log.warning(f"changed, but only a restart takes it over: {', '.join(service.needs_restart)}")
+    service.systemd.ready()
+
+
+def _take_over(service: "ClusterService", new: Settings) -> None:
+    """First all that may fail, then all at once."""
+    if service.worker:
+        check_worker(new)
+    if edge := service.edge:
+        check_edge(new)
+        check_run(new)
+        endpoint = service.endpoint
+        keys = authenticator(new.ingest, service.clock, endpoint.authenticator.attempts)
+        if service.certificates:
+            service.certificates.reload()
+        endpoint.authenticator = keys
+        endpoint.settings = endpoint_settings(new.ingest)
+        assert service.server
+        service.server.change_limits(limits(new.ingest))
+        edge.keep_rejected = new.ingest.keep_rejected
+        service.own_metrics.producers.configure(new.ingest.producers)
+    service.watch.read_again()
+    log.set_level(new.log.level)
+    service.needs_restart = cold_changes(service.configured, new, LIVE_IN_CLUSTER)
+
+
+def config_status(service: "ClusterService") -> dict[str, Any]:
+    """For ``/v1/status``."""
+    reloads = service.own_metrics.reloads
+    return {
+        "reloads": reloads.ok,
+        "failed_reloads": reloads.failed,
+        "last_ok": reloads.last_ok,
+        "last_success": reloads.last_success,
+        "last_error": service.reload_error or None,
+        "needs_restart": service.needs_restart,
+    }
