@@ -1,6 +1,7 @@
 """Edges and workers of a spool on NATS, as processes, with a real server: what each promise is held by."""
 
 import asyncio
+import json
 import signal
 import time
 from collections import defaultdict
@@ -297,7 +298,13 @@ async def test_a_full_stream_and_a_broker_that_is_away_are_told_with_503(tmp_pat
         assert (answer.status, answer.headers["retry-after"]) == (503, "5")
         cluster.nats.start()
         await until(edge_is_back(edge))
-        await edge.stop()
+        # Made again behind its back: with its old secret it would know no copies.
+        await ask(cluster.nats.url, "STREAM.DELETE.KV_t-state")
+        await cluster.init()
+        cluster.nats.kill()
+        cluster.nats.start()
+        await edge.said("was made again, with another secret")
+        assert (await edge.finish()).code == 2
 
 
 def edge_is_away(edge: Serving) -> Callable[[], Awaitable[bool]]:
@@ -423,6 +430,13 @@ async def test_what_differs_from_the_spool_is_refused_in_words(tmp_path: Path, n
     ):
         code, _, err = await found.command("run", "--worker", "--admin-listen", "127.0.0.1:0")
         assert (code, words in err) == (2, True), err
+    async with stream_client(nats_url.url) as client:
+        entry = "$KV.words-state.installation"
+        now = json.loads((await client.jetstream().get_last_msg("KV_words-state", entry)).data or b"")
+        await publish(nats_url.url, entry, json.dumps(now | {"format": 2}).encode())
+        code, _, err = await first.command("run", "--worker", "--admin-listen", "127.0.0.1:0")
+        assert (code, "the version of ingestd is 1 here and 2 there" in err) == (2, True), err
+        await publish(nats_url.url, entry, json.dumps(now).encode())
     _, out, _ = await first.command("check", "--online")
     assert "ok    spool            words at nats://" in out
     assert "warn  spool            one server alone keeps the streams" in out
