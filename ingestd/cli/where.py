@@ -37,7 +37,11 @@ def where(
       ingestd where 0198c1f2-7b1e-7cc0-8000-2b1f6a1d0c4e --json
       ingestd where O-1,2 --state-dir /var/lib/ingestd
     """
-    if state_dir or config_file:
+    if config_file and not state_dir and (settings := _on_nats(config_file)):
+        from ingestd.app.cluster.where import where as where_on_nats
+
+        found = where_on_nats(settings, key)
+    elif state_dir or config_file:
         from ingestd.app.state_place import place
         from ingestd.app.where_in_state import where_in_state
 
@@ -55,6 +59,22 @@ def where(
         ctx.exit(3)
 
 
+def _on_nats(config_file: str) -> Any:
+    """The settings where the spool is on NATS; else None."""
+    from ingestd.config import load
+
+    settings = load(config_file, {})
+    return settings if settings.spool.kind == "nats" else None
+
+
+def _chunk(step: dict[str, Any]) -> str:
+    """Where it is in a spool on NATS."""
+    if "partition" not in step:
+        return ""
+    edge = f"{step['edge']} number {step['number']}, " if step.get("edge") else ""
+    return f"{edge}partition {step['partition']}, sequence {step.get('sequence')}"
+
+
 def _print(found: dict[str, Any]) -> None:
     from ingestd.cli.tables import print_table
     from ingestd.core.units import rfc3339
@@ -66,7 +86,7 @@ def _print(found: dict[str, Any]) -> None:
             step["what"],
             step["sink"] or "-",
             step["batch"] or "-",
-            str(step.get("producer") or step.get("why") or step.get("attempts") or ""),
+            str(step.get("producer") or step.get("why") or step.get("attempts") or _chunk(step)),
         )
         for step in found["steps"]
     ]

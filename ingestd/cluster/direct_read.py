@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,24 +18,35 @@ SequencedMessage = tuple[int, bytes]
 """(sequence in its stream, data)."""
 
 
+class FoundMessage(NamedTuple):
+    """``headers``: also those that the server adds."""
+
+    subject: str
+    sequence: int
+    data: bytes
+    headers: Mapping[str, str]
+
+
+async def read_whole(
+    connection: NatsConnection, stream: str, subject: str, clock: Clock, *, first: int = 1
+) -> AsyncIterator[list[FoundMessage]]:
+    """By groups, from a sequence on, to the end. ``subject`` may have wildcards. Raises BrokerAway."""
+    left = 1
+    while left > 0:
+        asked = {"seq": first, "next_by_subj": subject, "batch": _AT_ONCE, "max_bytes": _BYTES}
+        found, left = await _get(connection, stream, asked, clock)
+        if not found:
+            return
+        yield found
+        first = found[-1].sequence + 1
+
+
 async def read_messages(
     connection: NatsConnection, stream: str, subject: str, clock: Clock, *, first: int = 1
 ) -> AsyncIterator[list[SequencedMessage]]:
-    """By groups, from a sequence on, to the end. ``subject`` may have wildcards. Raises BrokerAway."""
-    more = True
-    while more:
-        messages, more = await _read_some(connection, stream, subject, clock, first)
-        if messages:
-            yield messages
-            first = messages[-1][0] + 1
-
-
-async def _read_some(
-    connection: NatsConnection, stream: str, subject: str, clock: Clock, first: int
-) -> tuple[list[SequencedMessage], bool]:
-    asked = {"seq": first, "next_by_subj": subject, "batch": _AT_ONCE, "max_bytes": _BYTES}
-    found, left = await _get(connection, stream, asked, clock)
-    return [(sequence, data) for _, sequence, data in found], left > 0 and bool(found)
+    """The same, without subjects and headers. Raises BrokerAway."""
+    async for found in read_whole(connection, stream, subject, clock, first=first):
+        yield [(one.sequence, one.data) for one in found]
 
 
 async def read_last(
@@ -47,15 +58,15 @@ async def read_last(
         some = [*subjects[at : at + _AT_ONCE]]
         asked: dict[str, Any] = {"multi_last": some, "batch": len(some)}
         found, _ = await _get(connection, stream, asked, clock)
-        last |= {subject: (sequence, data) for subject, sequence, data in found}
+        last |= {one.subject: (one.sequence, one.data) for one in found}
     return last
 
 
 async def _get(
     connection: NatsConnection, stream: str, asked: Mapping[str, Any], clock: Clock
-) -> tuple[list[tuple[str, int, bytes]], int]:
-    """(subject, sequence, data) of each message, and how many are left."""
-    messages: list[tuple[str, int, bytes]] = []
+) -> tuple[list[FoundMessage], int]:
+    """And how many are left."""
+    messages: list[FoundMessage] = []
     ended, left = asyncio.Event(), 0
 
     def hear(one: Any) -> None:
@@ -65,7 +76,8 @@ async def _get(
             left = int(headers.get("Nats-Num-Pending", 0))
             ended.set()
         else:
-            messages.append((headers["Nats-Subject"], int(headers["Nats-Sequence"]), one.data))
+            sequence = int(headers["Nats-Sequence"])
+            messages.append(FoundMessage(headers["Nats-Subject"], sequence, one.data, headers))
 
     inbox = await connection.listen(hear)
     try:

@@ -148,12 +148,19 @@ async def keep_one_version(connection: NatsConnection, names: StreamNames) -> No
 
 async def load(connection: NatsConnection, settings: Settings) -> Installation:
     """Raises UserError where there is none, BrokerAway."""
-    names = StreamNames(settings.spool.name)
-    data = await read_entry(connection, names, _KEY)
-    if data is None:
+    found = await read_installation(connection, StreamNames(settings.spool.name))
+    if found is None:
         raise UserError(
             f"there is no spool {settings.spool.name} at {connection.shown}: `ingestd spool init` makes one"
         )
+    return found
+
+
+async def read_installation(connection: NatsConnection, names: StreamNames) -> Installation | None:
+    """None: there is none. Raises UserError for something else in its place, BrokerAway, JetStreamError."""
+    data = await read_entry(connection, names, _KEY)
+    if data is None:
+        return None
     try:
         return msgspec.json.decode(data, type=Installation)
     except msgspec.DecodeError:

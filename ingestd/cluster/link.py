@@ -1,16 +1,21 @@
 """A connection to JetStream that is opened again whenever it ends, for who appends and can wait."""
 
 import random
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from ingestd.cluster.installation import Installation, read_installation
 from ingestd.core.backoff import Backoff
 from ingestd.core.clock import Clock, wait_until_set
+from ingestd.core.errors import UserError
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 from ingestd.sources.nats.settings import NatsLogin
+
+if TYPE_CHECKING:
+    from ingestd.cluster.names import StreamNames
 
 _RETRY = Backoff(base_s=0.05, cap_s=1.0)
 _AGAIN_S = 0.1
@@ -21,8 +26,8 @@ FULL = frozenset({10077})
 
 
 class JetStreamLink:
-    """``run`` keeps it open, from ``open`` on. ``verify`` is asked before anything goes over a new
-    connection, from the second one on; where it raises UserError this is the end."""
+    """``run`` keeps it open, from ``open`` on. ``expected``: what the spool was when its owner began; where
+    it is another one later, that is the end."""
 
     def __init__(
         self,
@@ -39,22 +44,39 @@ class JetStreamLink:
         self._opened = anyio.Event()
         self.connection: NatsConnection | None = None
         self.trouble = ""
-        self.verify: Callable[[NatsConnection], Awaitable[None]] | None = None
+        self.expected: tuple[StreamNames, Installation] | None = None
 
     async def open(self) -> NatsConnection:
         """The first connection. Raises BrokerAway, UserError."""
         self._ended = anyio.Event()
         connection = NatsConnection(self._settings, self._clock, self._ended.set)
         await connection.open()
-        if self.verify:
-            try:
-                await self.verify(connection)
-            except BaseException:
-                await connection.close()
-                raise
+        try:
+            await self._compare(connection)
+        except BaseException:
+            await connection.close()
+            raise
         self.connection = connection
         self._opened.set()
         return connection
+
+    async def _compare(self, connection: NatsConnection) -> None:
+        """Keys are hashed and events split with what was read once. Raises UserError; BrokerAway where it
+        cannot be told yet."""
+        if self.expected is None:
+            return
+        names, expected = self.expected
+        try:
+            found = await read_installation(connection, names)
+        except JetStreamError as error:
+            raise BrokerAway(str(error)) from None
+        if found is None:  # a server that has just started finds its streams later
+            raise BrokerAway(f"there is no spool {names.spool} at {connection.shown}")
+        if found != expected:
+            raise UserError(
+                f"the spool {names.spool} was made again, with another secret for its keys or otherwise: this"
+                " edge must not go on with the old one, and ends; start it again"
+            )
 
     async def run(self) -> None:
         """Until it is cancelled. Raises UserError for what will not get better."""

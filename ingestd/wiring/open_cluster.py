@@ -18,7 +18,6 @@ from ingestd.cluster.sink_parts import SinkParts
 from ingestd.config import Login, Settings
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.clock import Clock
-from ingestd.core.errors import UserError
 from ingestd.core.receipt import Positions
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.processing import routes
@@ -26,7 +25,7 @@ from ingestd.schemas.key_doubts import key_of
 from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.sinks.sink import Sink
 from ingestd.sources.broker.source import BrokerAway
-from ingestd.sources.nats.connection import JetStreamError, NatsConnection
+from ingestd.sources.nats.connection import NatsConnection
 from ingestd.telemetry.audit_entry import no_audit
 from ingestd.telemetry.metrics import Metrics
 from ingestd.telemetry.state_watch import StateWatch
@@ -71,7 +70,7 @@ async def open_edge(
     except BaseException:
         await link.close()
         raise
-    link.verify = partial(_is_the_same, found, settings)
+    link.expected = StreamNames(settings.spool.name), found
     return EdgeAdmission(
         link,
         StreamNames(settings.spool.name),
@@ -97,23 +96,6 @@ async def _load(connection: NatsConnection, settings: Settings, clock: Clock) ->
             if not connection.is_open or clock.monotonic() > until:
                 raise
             await clock.sleep(_AGAIN_S)
-
-
-async def _is_the_same(
-    before: installation.Installation, settings: Settings, connection: NatsConnection
-) -> None:
-    """Whether keys are still hashed and events split as this edge does it. Raises UserError; BrokerAway where
-    that cannot be told yet."""
-    try:
-        now = await installation.load(connection, settings)
-    except (UserError, JetStreamError) as error:  # a server that has just started finds its streams later
-        raise BrokerAway(str(error)) from None
-    if now != before:
-        installation.check(now, settings)
-        raise UserError(
-            f"the spool {settings.spool.name} was made again, with another secret for its keys: this edge"
-            " must not go on with the old one, and ends; start it again"
-        )
 
 
 @asynccontextmanager

@@ -47,9 +47,9 @@ class Child(msgspec.Struct, eq=False):
     leaving: bool = False
     """It was told to end: nobody starts it again."""
     renewed: bool = False
-    """It was told to end, and is started anew at once."""
+    """It was told to end, and is started again at once."""
     fresh: bool = False
-    """It was started anew, and is not open yet."""
+    """It was started again, and is not open yet."""
 
 
 class Children:
@@ -128,7 +128,7 @@ class Children:
         log.warning("a process ended and is started again", process=child.name, why=why, in_seconds=backoff_s)
 
     def roll(self, *kinds: str) -> None:
-        """All of these are started anew, one after the other."""
+        """All of these are started again, one after the other."""
         self._rolling = self.of(*kinds)
 
     def roll_on(self) -> None:

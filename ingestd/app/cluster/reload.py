@@ -4,8 +4,7 @@ What others of the spool have to have alike (the schema, keys, order) and what s
 restart: one process after the other, while the others go on.
 """
 
-from typing import TYPE_CHECKING, Any
-
+from ingestd.app.cluster.service import ClusterService
 from ingestd.app.reload import LIVE_IN_CLUSTER, cold_changes
 from ingestd.app.service_parts import authenticator, endpoint_settings, limits
 from ingestd.cluster.limits import check_edge, check_worker
@@ -13,11 +12,8 @@ from ingestd.config import Settings, check_run
 from ingestd.core.errors import UserError
 from ingestd.telemetry import log
 
-if TYPE_CHECKING:
-    from ingestd.app.cluster.service import ClusterService
 
-
-def reload(service: "ClusterService") -> None:
+def reload(service: ClusterService) -> None:
     """Never raises: a bad configuration is logged, and the old one stays."""
     service.systemd.reloading()
     reloads = service.own_metrics.reloads
@@ -36,7 +32,7 @@ def reload(service: "ClusterService") -> None:
     service.systemd.ready()
 
 
-def _take_over(service: "ClusterService", new: Settings) -> None:
+def _take_over(service: ClusterService, new: Settings) -> None:
     """First all that may fail, then all at once."""
     if service.worker:
         check_worker(new)
@@ -56,16 +52,3 @@ def _take_over(service: "ClusterService", new: Settings) -> None:
     service.watch.read_again()
     log.set_level(new.log.level)
     service.needs_restart = cold_changes(service.configured, new, LIVE_IN_CLUSTER)
-
-
-def config_status(service: "ClusterService") -> dict[str, Any]:
-    """For ``/v1/status``."""
-    reloads = service.own_metrics.reloads
-    return {
-        "reloads": reloads.ok,
-        "failed_reloads": reloads.failed,
-        "last_ok": reloads.last_ok,
-        "last_success": reloads.last_success,
-        "last_error": service.reload_error or None,
-        "needs_restart": service.needs_restart,
-    }

@@ -143,18 +143,17 @@ async def _open_edge(service: ClusterService, stack: AsyncExitStack) -> None:
         warn=log.warning,
     )
     keys = authenticator(settings.ingest, clock)
-    endpoint = Endpoint(
+    service.endpoint = Endpoint(
         endpoint_settings(settings.ingest),
         keys,
         service.edge,
         clock,
         stack.enter_context(aside.BodyThread()),
     )
-    service.endpoint = endpoint
     service.certificates = open_certificates(settings.ingest)
     service.server = await stack.enter_async_context(
         serve(
-            endpoint,
+            service.endpoint,
             limits(settings.ingest),
             *parse_listen(settings.ingest.listen),
             certificates=service.certificates,

@@ -130,7 +130,7 @@ class Supervisor:
 
     def _reload(self) -> None:
         """Edges and workers read again what can change while they run; where more has changed each is started
-        anew, one after the other."""
+        again, one after the other."""
         try:
             new = self._load()
             check_run(new)
@@ -149,7 +149,7 @@ class Supervisor:
         self._before = self._settings
         self._change(new)
         if len(cold) > len(fixed):
-            log.info("edges and workers are started anew, one after the other", changed=", ".join(cold))
+            log.info("edges and workers are started again, one after the other", changed=", ".join(cold))
             self._children.roll("worker", "edge")
         else:
             self._children.pass_on(signal.SIGHUP, "edge", "worker")

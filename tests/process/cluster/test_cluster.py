@@ -152,6 +152,13 @@ async def test_a_copy_is_known_at_any_edge_and_after_a_take_over_and_a_failed_ev
             assert sink["accepted"] == 80
             assert (sink["delivered"], sink["duplicate"], sink["dead_lettered"]) == (40, 39, 1)
             assert sorted(api.taken) == sorted(given)
+            found = await cluster.json("where", given[3].decode())
+            assert found["words"] == "It is delivered: one."
+            (end,) = [step for step in found["steps"] if step["what"] == "delivered"]
+            assert end["partition"] in ("0", "1")
+            assert end["sequence"] in (1, 2)
+            found = await cluster.json("where", given[7].decode())
+            assert found["words"] == "It is a dead letter (one): refused."
             letters = await dead_letters(cluster.nats.url, "t")
             assert sorted((one["sink"], one["reason"]) for one in letters) == [
                 ("", "invalid"),
@@ -481,6 +488,10 @@ async def test_partitions_are_changed_when_nothing_is_on_its_way(tmp_path: Path)
             assert "stop the edges first" in await refused()
             await edge.stop()
         assert "no worker has ever come" in await refused()
+        (step,) = (await cluster.json("where", events(1)[0].decode()))["steps"]
+        assert (step["what"], bool(step["edge"])) == ("accepted", True)
+        assert step["number"] in (1, 2)
+        assert step["sequence"] in (1, 2)
         async with cluster.start("--worker") as worker:
             await settled(cluster)
             assert "nothing waits, stop it now" in await refused()
