@@ -6,10 +6,8 @@ as the sink takes it and there is time; the lane sends all of it; the spool keep
 and close; the admin address closes last.
 """
 
-import gc
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -44,7 +42,7 @@ from ingestd.app.status import (
     read_service_gauges,
     watch_readiness,
 )
-from ingestd.config import check_run, find_login, state_directory
+from ingestd.config import Settings, check_run, find_login, state_directory
 from ingestd.core.address import parse_listen, write_listen
 from ingestd.core.errors import UserError, first_cause
 from ingestd.httpd.server import serve
@@ -63,10 +61,6 @@ from ingestd.wiring.pipeline import open_pipeline
 
 EXIT_SECOND_SIGNAL = 130
 
-_SWITCH_S = 0.0005
-"""How long the event loop keeps the interpreter from the store's thread. Python's 5 ms are longer than a
-commit takes, and every producer waits for its commit."""
-
 _LOOK_AT_KEYS_S = 10
 _TRIM_TRAIL_S = 60
 _ANSWER_S = 5.0
@@ -75,24 +69,9 @@ _LAKE_S = 10.0
 """How long a shutdown waits for a lake's last files; their events are safe all the same."""
 
 
-def serve_until_signal(load_settings: Load, *, edge: bool = False, worker: bool = False) -> int:
-    """What ``ingestd run`` does; the exit code. ``edge``, ``worker``: only that half, where the spool is
-    on NATS. Raises UserError for what could not even begin."""
-    sys.setswitchinterval(_SWITCH_S)
-    gc.set_threshold(50_000, 20, 20)  # unlike a replay it runs for months: rare cycles must go too
-    settings = load_settings()
-    if settings.spool.workers:
-        if edge or worker:
-            raise UserError("with spool.workers `ingestd run` starts edges and workers itself: leave it away")
-        from ingestd.app.cluster.supervisor import supervise
-
-        return supervise(load_settings, settings)
-    if settings.spool.kind == "nats":
-        from ingestd.app.cluster.run import serve_on_nats
-
-        return serve_on_nats(load_settings, settings, edge=edge or not worker, worker=worker or not edge)
-    if edge or worker:
-        raise UserError("--edge and --worker need a spool that others share: set spool.kind = 'nats'")
+def serve_one_process(load_settings: Load, settings: Settings) -> int:
+    """What ``ingestd run`` does with a state file; the exit code. Raises UserError for what could not even
+    begin."""
     log.configure(settings.log.format, settings.log.level)
 
     async def session() -> int:

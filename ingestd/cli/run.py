@@ -32,7 +32,7 @@ def run(ctx: click.Context, /, config_file: str | None, edge: bool, worker: bool
     \b
     SIGTERM drains and ends with 0; a second one ends at once (130). SIGHUP reads the configuration again.
     """
-    from ingestd.app.run import serve_until_signal
+    from ingestd.app.start import serve_until_signal
     from ingestd.config import ConfigFile
 
     if edge and worker:

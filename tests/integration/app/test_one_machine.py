@@ -18,7 +18,7 @@ from ingestd.app.cluster.board import Board
 from ingestd.app.cluster.children import Children
 from ingestd.app.cluster.local_server import LocalServer, find_program, on_this_machine
 from ingestd.app.cluster.overview import MachineOverview, ShownProcess
-from ingestd.app.run import serve_until_signal
+from ingestd.app.start import serve_until_signal
 from ingestd.config import ConfigFile, load
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
