@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from ingestd.cluster import chunk_message
 from ingestd.cluster.event_splitter import EventSplitter
 from ingestd.cluster.group_keys import GroupKeys
+from ingestd.cluster.letter_stream import LetterChange
 from ingestd.cluster.membership import assign, shares_of
 from ingestd.cluster.names import ALL, Share
-from ingestd.cluster.share_log import Frozen, LoggedRecord, Reached, Record, Settled, ShareCounts
+from ingestd.cluster.share_log import Frozen, LoggedRecord, Reached, Record, SentAgain, Settled, ShareCounts
 from ingestd.cluster.share_state import restore
 from ingestd.cluster.stream_window import StreamWindow
 from ingestd.processing.dedup import Window
@@ -127,6 +128,25 @@ def test_a_log_is_read_back_to_what_is_settled_what_is_on_its_way_and_which_keys
         300: "new",
     }
     assert (state.letters, state.upto, state.counts.delivered) == ([b"x"], 2.0, 4)
+
+
+def test_of_letters_that_were_sent_again_an_owner_learns_what_may_have_arrived_and_what_to_store() -> None:
+    window = StreamWindow(bytes(16), max_age_s=600.0)
+    sent = [SentAgain(name, 5.0, [("one.gave_up.1", 7)]) for name in ("a", "b")]
+    done, later = LetterChange("one.gave_up.1", 3), LetterChange("one.gave_up.2", 4, b"letter")
+    state = restore(
+        [
+            record(1, again=[sent[0]]),
+            record(2, again_over=["a"], known=key(1), changes=[done], again=[sent[1]]),
+            record(3, changes=[later], letters_done=2),
+        ],
+        window,
+        "sink",
+    )
+    assert state.again == {"b": sent[1]}
+    assert state.changes == [later]
+    assert window.state_of_digest(key(1)) == "known"
+    assert [kept.batches for kept in state.kept] == [["a"], ["b"], []]
 
 
 def test_an_id_that_comes_again_after_it_was_settled_is_on_its_way_and_what_it_settled_stays() -> None:
