@@ -81,7 +81,7 @@ ProducerConfig: api_key_header client_id events_per_day events_per_second userna
 SchemaConfig: dedup_key format_assertion max_depth max_values name
 SinkConfigBase: allow_private when
 HttpSinkConfig: events_per_second expect max_age max_backlog max_backlog_age max_bytes max_events
-    max_in_flight on_status order_by requests_per_minute when_full
+    max_in_flight on_status order_by requests_per_minute shared_rate when_full
 SourceConfig: delimiter format items keep_going max_event_bytes max_rejected max_window
 SpoolConfig: ballast kind max_bytes max_parked name partitions replicas workers
 NotificationsConfig: renew_after topics
