@@ -18,7 +18,7 @@ import msgspec
 
 from ingestd.app.maintenance import compare_api, keep_house, tell_keys, tell_restored, watch_states
 from ingestd.app.outside import OpenSignals, Outside
-from ingestd.app.replay_sources import close_files, oldest_s, open_files
+from ingestd.app.replay_sources import close_files, oldest_s, open_files, tell_left_out
 from ingestd.config import Login, Settings, state_directory
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.chunk import Keeper
@@ -214,8 +214,7 @@ async def _run_lane(replay: Replay, intake: ReplayIntake, runner: SinkRunner) ->
         raise
     except UserError as error:
         runners = replay.pipeline.runners
-        if len(runners) > 1:
-            error = type(error)(f"sink {runner.name}: {error}")
+        error = type(error)(f"sink {runner.name}: {error}") if len(runners) > 1 else error
         replay.lost[runner.name] = error
         replay.error = replay.error or error
         runner.worker.first_pass.set()
@@ -308,6 +307,7 @@ async def _make_intake(replay: Replay, warn: Warn) -> ReplayIntake:
     pipeline = replay.pipeline
     files = {source.number for source in replay.sources if source.keeper is Keeper.SOURCE}
     frozen = await pipeline.journal.frozen_batches()
+    tell_left_out(pipeline, frozen, files, warn)
     if damaged := [batch.id for batch in frozen if not batch.segments]:
         pipeline.journal.drop(damaged)
         warn(

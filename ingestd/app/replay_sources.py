@@ -1,6 +1,7 @@
 """The files of a replay, opened. Called by ``replay.py``."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from ingestd.core.chunk import Keeper
@@ -9,7 +10,8 @@ from ingestd.core.errors import UserError
 from ingestd.sources.files.formats import kind_of
 from ingestd.sources.files.jsonl import FileSource, JsonSource
 from ingestd.sources.files.settings import SourceConfig
-from ingestd.wiring.pipeline import Warn
+from ingestd.store.frozen_batches import FrozenBatch
+from ingestd.wiring.pipeline import Pipeline, Warn
 
 
 def open_files(
@@ -65,3 +67,24 @@ def oldest_s(sources: Sequence[FileSource], clock: Clock) -> float:
     """Age of the oldest chunk with an unresolved event."""
     since = [since for source in sources if (since := source.oldest_since) is not None]
     return clock.monotonic() - min(since) if since else 0.0
+
+
+def tell_left_out(
+    pipeline: Pipeline, frozen: Sequence[FrozenBatch], files: Collection[int], warn: Warn
+) -> None:
+    """A sink that is configured no more has not answered for events of these files. This run may go past
+    them, and no later one reads what stands before its checkpoint."""
+    own = {runner.name for runner in pipeline.runners}
+    left = Counter(
+        batch.sink
+        for batch in frozen
+        if not batch.settled and batch.segments and all(source in files for source, *_ in batch.segments)
+    )
+    for sink, count in left.items():
+        if sink not in own:
+            waiting = "1 batch of this input waits" if count == 1 else f"{count} batches of this input wait"
+            warn(
+                f"sink {sink} is not configured any more, but {waiting} for it. This run goes on without it,"
+                " and what it goes past is not sent there later: stop it, and configure the sink again, if"
+                " that must not be"
+            )

@@ -162,6 +162,9 @@ async def test_a_copy_of_what_only_one_of_two_sinks_had_is_none_when_that_one_go
         well.script = lambda request: Reply()
         report = await place.run(source)
         assert (report["duplicate"], report["delivered"]) == (2, 2)
+        assert "sink late is not configured any more, but 2 batches of this input wait for it" in str(
+            place.warnings
+        )
         assert [numbers_of(request) for request in well.requests[requests:]] == [[3], [20]]
     assert rows(place.directory, "SELECT sink, payload FROM letters") == [("well", event(3))]
 
