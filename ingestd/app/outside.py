@@ -1,13 +1,13 @@
 """All that a process gets from outside: time, randomness, the network on both sides, the writer's thread,
 the files of lakes, signals."""
 
+import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from signal import Signals
 from typing import Any
 
-import anyio
 import msgspec
 
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
@@ -20,6 +20,24 @@ from ingestd.transport.file_system import FileSystem
 OpenSignals = Callable[..., AbstractContextManager[AsyncIterator[Signals]]]
 
 
+@contextmanager
+def open_signals(*numbers: Signals) -> Iterator[AsyncIterator[Signals]]:
+    """Gives each that arrives, in its order, for as long as the block lasts."""
+    loop, arrived = asyncio.get_running_loop(), asyncio.Queue[Signals]()
+
+    async def received() -> AsyncIterator[Signals]:
+        while True:
+            yield await arrived.get()
+
+    for number in numbers:
+        loop.add_signal_handler(number, arrived.put_nowait, number)
+    try:
+        yield received()
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
 class Outside(msgspec.Struct, frozen=True):
     """A simulation has its own. None: the real network and files, and the thread that watches the loop."""
 
@@ -28,7 +46,7 @@ class Outside(msgspec.Struct, frozen=True):
     engine: Engine | None = None
     file_system: FileSystem | None = None
     store_host: Callable[[], WriterHost] = WriterThread
-    signals: OpenSignals = anyio.open_signal_receiver
+    signals: OpenSignals = open_signals
     serve: Callable[..., AbstractAsyncContextManager[Any]] | None = None
     serve_admin: Callable[..., AbstractAsyncContextManager[int]] | None = None
     watchdog: Watchdog | None = None

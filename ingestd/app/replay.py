@@ -12,17 +12,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-import anyio
-import anyio.abc
 import msgspec
 
 from ingestd.app.maintenance import compare_api, keep_house, tell_keys, tell_restored, watch_states
-from ingestd.app.outside import OpenSignals, Outside
+from ingestd.app.outside import OpenSignals, Outside, open_signals
 from ingestd.app.replay_sources import close_files, oldest_s, open_files, tell_left_out
 from ingestd.config import Login, Settings, state_directory
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.chunk import Keeper
-from ingestd.core.clock import wait_until_set
+from ingestd.core.clock import Tasks, wait_until_set
 from ingestd.core.errors import UserError, first_cause
 from ingestd.core.ledger import MaxRejected
 from ingestd.delivery.sink_runner import SinkRunner
@@ -53,7 +51,7 @@ class Replay(msgspec.Struct):
 
     pipeline: Pipeline
     sources: Sequence[FileSource]
-    signals: OpenSignals = anyio.open_signal_receiver
+    signals: OpenSignals = open_signals
     from_start: bool = False
     damage: list[str] = msgspec.field(default_factory=list)
     lost: dict[str, UserError] = msgspec.field(default_factory=dict)
@@ -178,8 +176,8 @@ async def run(replay: Replay, *, warn: Warn, on_second_signal: Callable[[], None
 async def _run_tasks(replay: Replay, warn: Warn, on_second_signal: Callable[[], None] | None) -> None:
     pipeline = replay.pipeline
     intake = await _make_intake(replay, warn)
-    fed = anyio.Event()
-    async with anyio.create_task_group() as tasks:
+    fed = asyncio.Event()
+    async with Tasks() as tasks:
         tasks.start_soon(_watch_signals, replay, intake, on_second_signal)
         tasks.start_soon(keep_house, pipeline)
         tasks.start_soon(watch_states, pipeline)
@@ -193,17 +191,17 @@ async def _run_tasks(replay: Replay, warn: Warn, on_second_signal: Callable[[], 
         for lake in pipeline.lakes:
             tasks.start_soon(lake.lake.run)
         tasks.start_soon(_feed, replay, intake, fed, warn)
-        async with anyio.create_task_group() as lanes:
+        async with Tasks() as lanes:
             for runner in pipeline.runners:
                 lanes.start_soon(_run_lane, replay, intake, runner)
         await fed.wait()
-        async with anyio.create_task_group() as waits:
+        async with Tasks() as waits:
             for runner in pipeline.runners:
                 waits.start_soon(_wait_for_confirmations, replay, runner)
         await pipeline.journal.commit()
         for lake in pipeline.lakes:
             await lake.lake.drain(_LAKE_S)
-        tasks.cancel_scope.cancel()
+        tasks.cancel()
 
 
 async def _run_lane(replay: Replay, intake: ReplayIntake, runner: SinkRunner) -> None:
@@ -247,7 +245,7 @@ async def _wait_for_confirmations(replay: Replay, runner: SinkRunner) -> None:
             return
 
 
-async def _feed(replay: Replay, intake: ReplayIntake, fed: anyio.Event, warn: Warn) -> None:
+async def _feed(replay: Replay, intake: ReplayIntake, fed: asyncio.Event, warn: Warn) -> None:
     """All sources in order, then the end of intake."""
     pipeline = replay.pipeline
     keeper: Keeper | None = None

@@ -14,9 +14,6 @@ from functools import partial
 from itertools import count
 from shlex import quote
 
-import anyio
-import anyio.abc
-
 from ingestd.admin.api import Api
 from ingestd.admin.console import Console
 from ingestd.admin.server import serve_admin
@@ -44,6 +41,7 @@ from ingestd.app.status import (
 )
 from ingestd.config import Settings, check_run, find_login, state_directory
 from ingestd.core.address import parse_listen, write_listen
+from ingestd.core.clock import Tasks
 from ingestd.core.errors import UserError, first_cause
 from ingestd.httpd.server import serve
 from ingestd.recording.event_trace import EventTrace
@@ -176,7 +174,7 @@ async def run(service: Service) -> None:
     """Listen and deliver until a signal, or an error (in ``service.error``)."""
     pipeline = service.pipeline
     try:
-        async with anyio.create_task_group() as tasks:
+        async with Tasks() as tasks:
             with service.watchdog.watch():
                 tasks.start_soon(_watch_signals, service, tasks)
                 service.opened = True
@@ -195,21 +193,21 @@ async def run(service: Service) -> None:
                     tasks.start_soon(broker.run)
                 for lake in pipeline.lakes:
                     tasks.start_soon(lake.lake.run)
-                async with anyio.create_task_group() as lanes:
+                async with Tasks() as lanes:
                     for runner in pipeline.runners:
                         tasks.start_soon(runner.worker.run)
                         if runner.status_poller:
                             tasks.start_soon(runner.status_poller.run)
                         lanes.start_soon(runner.lane.run)
                 await _drain_lakes(service)
-                tasks.cancel_scope.cancel()
+                tasks.cancel()
     except* UserError as group:
         service.error = first_cause(group)
         log.error(str(service.error))
     await _say_finished(service)
 
 
-async def _watch_signals(service: Service, tasks: anyio.abc.TaskGroup) -> None:
+async def _watch_signals(service: Service, tasks: Tasks) -> None:
     """SIGHUP reads the configuration again; the first other signal drains, the second ends at once."""
     async for number in service.signals:
         if number == signal.SIGHUP:
@@ -238,7 +236,7 @@ async def _shut_down(service: Service, why: str) -> None:
     await service.brokers.stop(min(_ANSWER_S, timeout_s))
     await ingest.admission.finished()
     left_s = max(0.0, service.deadline - service.clock.monotonic())
-    async with anyio.create_task_group() as drains:  # a sink that is slow takes no time from another
+    async with Tasks() as drains:  # a sink that is slow takes no time from another
         for feed in ingest.feeds:
             drains.start_soon(feed.drain, left_s)
 

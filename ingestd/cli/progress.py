@@ -1,5 +1,6 @@
 """How a replay looks while it runs: a bar on a terminal, a line every few seconds elsewhere."""
 
+import asyncio
 import sys
 import time
 from collections import deque
@@ -8,12 +9,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from shlex import quote
 from typing import Any, NamedTuple, Protocol
 
-import anyio
 import click
 
 from ingestd.app.replay import Replay
 from ingestd.app.replay_report import make_report
 from ingestd.app.state_place import sandbox_directory
+from ingestd.core.clock import Tasks
 from ingestd.core.redaction import redact
 from ingestd.core.text import answer_words, cut
 from ingestd.core.units import counted, human_seconds
@@ -150,15 +151,15 @@ class Plain(Quiet):
 
     @asynccontextmanager
     async def showing(self, replay: Replay) -> AsyncIterator[None]:
-        async with anyio.create_task_group() as tasks:
+        async with Tasks() as tasks:
             tasks.start_soon(self._tell, replay)
             yield
-            tasks.cancel_scope.cancel()
+            tasks.cancel()
 
     async def _tell(self, replay: Replay) -> None:
         meter = RateMeter(replay)
         while True:
-            await anyio.sleep(_LINE_EVERY_S)
+            await asyncio.sleep(_LINE_EVERY_S)
             self._print(f"ingestd: {meter.line()}")
 
 
@@ -254,14 +255,14 @@ class Bar(Quiet):
 
         async def refresh() -> None:
             while True:
-                await anyio.sleep(0.25)
+                await asyncio.sleep(0.25)
                 live.update(render(), refresh=True)
 
         with Live(Text(""), console=console, auto_refresh=False, transient=True) as live:
-            async with anyio.create_task_group() as tasks:
+            async with Tasks() as tasks:
                 tasks.start_soon(refresh)
                 yield
-                tasks.cancel_scope.cancel()
+                tasks.cancel()
 
 
 def bar_lines(look: Look, width: int, *, plain: bool = False) -> list[str]:

@@ -36,37 +36,40 @@ _VALUE = r"""[^\s"'&,;)}\]\\]+"""
 _BEHIND = r"""(?:\\*["']\s*[:=,]|\s*[:=])\s*)(?!\*\*\*)(b?"[^"]*"?|b?'[^']*'?|[^\s,;][^\r\n]*)"""
 _PATTERNS = [
     # Authorization: …, 'Authorization': '…', ('authorization', '…')
-    (rf"((?:proxy-)?authorization{_BEHIND}", r"\1" + MASK),
+    ("authorization", rf"((?:proxy-)?authorization{_BEHIND}", r"\1" + MASK),
     # RFC 6750 and RFC 7617; not the words of "a bearer token" or "basic authentication"
-    (r"\b(bearer)\s+(?=\S{8}|[^\s,]*[0-9_~+/=])[\w.~+/=-]+", r"\1 " + MASK),
-    (r"\b(basic)\s+(?=\S{16}|[^\s,]*[0-9_~+/=])[\w.~+/=-]+", r"\1 " + MASK),
-    (rf"""((?:{_NAMED})(?:\\?["'])?\s*[:=]\s*(?:b?\\?["'])?){_VALUE}""", r"\1" + MASK),
-    (rf"""((?:{_COMMON})(?:=|\\?["']\s*[:=,]\s*)(?:b?\\?["'])?){_VALUE}""", r"\1" + MASK),
-    (r"\b(whsec_)[\w+/=-]+", r"\1" + MASK),  # Standard Webhooks
-    (r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?", MASK),  # a JSON Web Token (RFC 7519)
-    (r"(://[^\s/:@]*:)[^\s/@]+(?=@)", r"\1" + MASK),  # the password of a URL
+    ("bearer", r"\b(bearer)\s+(?=\S{8}|[^\s,]*[0-9_~+/=])[\w.~+/=-]+", r"\1 " + MASK),
+    ("basic", r"\b(basic)\s+(?=\S{16}|[^\s,]*[0-9_~+/=])[\w.~+/=-]+", r"\1 " + MASK),
     (
+        "secret assertion token api",
+        rf"""((?:{_NAMED})(?:\\?["'])?\s*[:=]\s*(?:b?\\?["'])?){_VALUE}""",
+        r"\1" + MASK,
+    ),
+    (
+        "secret token passw",
+        rf"""((?:{_COMMON})(?:=|\\?["']\s*[:=,]\s*)(?:b?\\?["'])?){_VALUE}""",
+        r"\1" + MASK,
+    ),
+    ("whsec_", r"\b(whsec_)[\w+/=-]+", r"\1" + MASK),  # Standard Webhooks
+    ("eyj", r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?", MASK),  # a JSON Web Token (RFC 7519)
+    ("@", r"(://[^\s/:@]*:)[^\s/@]+(?=@)", r"\1" + MASK),  # the password of a URL
+    (
+        "/integrations/webhooks/",
         r"(/integrations/webhooks/)[\w-]{8,}(?=/events)",
         r"\1" + MASK,
     ),  # Genesys Cloud's: who knows it may post
 ]
-_COMPILED = [(regex(pattern, re.IGNORECASE), by) for pattern, by in _PATTERNS]
-_PLACES = [
-    *_COMPILED,
-    *(
-        (regex(pattern, re.IGNORECASE), by)
-        for pattern, by in (
-            (rf"(\b(?:(?:set-)?cookie|x-[\w-]*(?:key|token|secret|auth)[\w-]*){_BEHIND}", r"\1" + MASK),
-            (r"""(://)[^/?#\s"'<>]*@""", r"\1" + MASK + "@"),
-            (r"""(://[^\s?#"'<>\\]*)\?[^\s"'<>\\]*[^\s"'<>\\.,:;)\]]""", r"\1?" + MASK),
-        )
-    ),
+"""What of the text such a pattern needs, a pattern, and what stands there then."""
+_MORE = [
+    ("cookie x-", rf"(\b(?:(?:set-)?cookie|x-[\w-]*(?:key|token|secret|auth)[\w-]*){_BEHIND}", r"\1" + MASK),
+    ("@", r"""(://)[^/?#\s"'<>]*@""", r"\1" + MASK + "@"),
+    ("?", r"""(://[^\s?#"'<>\\]*)\?[^\s"'<>\\]*[^\s"'<>\\.,:;)\]]""", r"\1?" + MASK),
 ]
-_WORDS = (
-    *("://", "authorization", "bearer", "basic", "secret", "assertion", "token", "api", "key", "passw"),
-    *("whsec_", "eyj", "cookie", "auth", "webhooks/"),
+_COMPILED, _PLACES = (
+    [(tuple(needs.split()), regex(pattern, re.IGNORECASE), by) for needs, pattern, by in patterns]
+    for patterns in (_PATTERNS, _PATTERNS + _MORE)
 )
-"""Each of the patterns needs one of these."""
+_NEEDED = {part for needs, *_ in _PLACES for part in needs}
 _SECRET_NAME = regex(rf"(?:{_NAMED}|{_COMMON}|authorization)$", re.IGNORECASE)
 _MASKED_URL = r"://\*\*\*@|://\S*\?\*\*\*|://\S*/\*\*\*(?:/events)?$"
 _MEDIA_TYPE = regex(r"[a-z]+/[a-z0-9.+*-]+(?:;.*)?", re.ASCII)
@@ -179,18 +182,28 @@ class Mask:
         return text[: 1 - size]
 
     def __call__(self, text: str) -> str:
-        text = self.by_value(text)
-        for pattern, by in _COMPILED:
-            text = pattern.sub(by, text)
+        return _without_places(self.by_value(text), _COMPILED)
+
+
+def _without_places(text: str, places: Sequence[tuple[tuple[str, ...], re.Pattern[str], str]]) -> str:
+    lower, plain = text.lower(), text.isascii()  # other letters may match where case does not count
+    if plain and not any(part in lower for part in _NEEDED):
         return text
+    for needs, pattern, by in places:
+        if not plain or any(part in lower for part in needs):
+            text = pattern.sub(by, text)
+    return text
 
 
 def spellings(secret: str) -> tuple[str, ...]:
     """``secret`` as it is, percent-encoded, within JSON or HTML, and within base64 wherever it stands there.
     Each of MIN_SECRET_CHARS at least."""
+    data = secret.encode("utf-8", "surrogatepass")
+    encoded = {form for before in range(3) for form in _base64(data, before)}
+    if secret.isascii() and secret.isalnum():  # written the same everywhere else
+        return tuple(form for form in (secret, *sorted(encoded)) if len(form) >= MIN_SECRET_CHARS)
     import html  # its table of names is long
 
-    data = secret.encode("utf-8", "surrogatepass")
     percent = {quote(data, safe=safe) for safe in ("", "/", "/:@!$&'()*+,;=-._~")} | {quote_plus(data)}
     percent |= {re.sub("%..", lambda match: match[0].lower(), form) for form in percent}
     percent.add(quote(quote(data, safe=""), safe=""))
@@ -198,7 +211,6 @@ def spellings(secret: str) -> tuple[str, ...]:
     quoted |= {_escaped(form, those, case) for form in quoted for those in _ESCAPED for case in "xX"}
     quoted |= {json.dumps(form, ensure_ascii=False)[1:-1] for form in quoted}
     quoted |= {form.replace("/", "\\/") for form in quoted}
-    encoded = {form for before in range(3) for form in _base64(data, before)}
     in_html = {html.escape(secret), html.escape(secret).replace("&#x27;", "&#39;")}
     in_html |= {_entities(form, those, number) for form in in_html for those, number in _ENTITIES}
     forms = dict.fromkeys((secret, *sorted(percent | quoted | encoded | in_html)))
@@ -256,12 +268,7 @@ def redact(text: str) -> str:
 
 
 def _redact(text: str) -> str:
-    text = _known.by_value(text)
-    lower = text.lower()
-    if any(word in lower for word in _WORDS) or not text.isascii():
-        for pattern, by in _PLACES:
-            text = pattern.sub(by, text)
-    return text
+    return _without_places(_known.by_value(text), _PLACES)
 
 
 # an API that refuses a thousand events says the same of each

@@ -5,7 +5,6 @@ type says whether it holds a secret: a test asks for that.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
 from ingestd.core import json_path, json_text, redaction, units
@@ -155,11 +154,11 @@ EventPath = Annotated[JsonPath, IntoEvent()]
 _WHAT = f"it holds the mask that `config show` prints ({MASK}): set the real one"
 
 
-@dataclass(frozen=True, slots=True)
 class SecretSetting:
     """``what``: url (user-info and query are secrets), secret_url (all of it is), file (of a secret)."""
 
-    what: str
+    def __init__(self, what: str) -> None:
+        self.what = what
 
 
 def _no_mask(secret: SecretStr) -> SecretStr:

@@ -7,10 +7,8 @@ name its chunks, so that a restart sends them again as they were.
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
 from ingestd.core.chunk import Chunk
-from ingestd.core.clock import Clock
+from ingestd.core.clock import Clock, Tasks
 from ingestd.intake.replay_intake import ReplayIntake
 from ingestd.intake.stages import Stages
 from ingestd.processing.validate import ValidatedChunk, Validator
@@ -57,11 +55,11 @@ class BrokerIntake(ReplayIntake):
     async def run(self, source: Source) -> None:
         """Until ``stop``; what is in its batches then is in the lanes."""
         self._name = source.name
-        async with anyio.create_task_group() as tasks:
+        async with Tasks() as tasks:
             tasks.start_soon(self._end_recovery)
             tasks.start_soon(self._send_freed)
             await self.feed(source)
-            tasks.cancel_scope.cancel()
+            tasks.cancel()
         await self.flush()
 
     def admit(self, chunk: Chunk) -> None:

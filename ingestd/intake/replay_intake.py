@@ -7,12 +7,9 @@ the stages.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
-import anyio
-from anyio.streams.memory import MemoryObjectSendStream
-
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.chunk import Batch, Chunk, Keeper
-from ingestd.core.clock import Clock
+from ingestd.core.clock import Clock, Tasks
 from ingestd.core.errors import TooManyRejected, UserError
 from ingestd.core.ledger import MaxRejected
 from ingestd.core.reasons import Reason
@@ -75,6 +72,7 @@ class ReplayIntake:
         )
         self._source: Source | None = None
         self._begun = asyncio.Event()
+        self._taking = True
         self._max_rejected = MaxRejected.parse(max_rejected) if max_rejected else None
         self._first: FirstEvents | None = None
         self.stopped = False
@@ -87,13 +85,14 @@ class ReplayIntake:
         events.
         """
         self._first = first
-        send, receive = anyio.create_memory_object_stream[Chunk](_READ_AHEAD)
+        read = asyncio.Queue[Chunk | None](_READ_AHEAD)
         self._source = source
-        async with anyio.create_task_group() as ageing:
+        self._taking = True
+        async with Tasks() as ageing:
             ageing.start_soon(flush_by_age, self._fan_out, self._begun, self._flush_due, self._clock)
-            async with anyio.create_task_group() as reading, receive:
-                reading.start_soon(self._read, source, send)
-                async for chunk in receive:
+            async with Tasks() as reading:
+                reading.start_soon(self._read, source, read)
+                while chunk := await read.get():
                     if self.stopped and source.keeper is Keeper.SOURCE:
                         break  # it is read again; what came of a pipe is here or nowhere
                     self.admit(chunk)
@@ -102,7 +101,10 @@ class ReplayIntake:
                     if self._window.follower_count:
                         await self._copies.room(source.keeper, self.flush)
                 source.stop()
-            ageing.cancel_scope.cancel()
+                self._taking = False
+                while not read.empty():  # who waits for room goes on, and ends
+                    read.get_nowait()
+            ageing.cancel()
 
     def resume_kept(self) -> None:
         """Batches of an earlier process whose source is gone: their events were kept."""
@@ -158,13 +160,12 @@ class ReplayIntake:
         self._fan_out.wake()
         self._copies.wake()
 
-    async def _read(self, source: Source, send: MemoryObjectSendStream[Chunk]) -> None:
-        async with send:
-            try:
-                async for chunk, _ in source.chunks():
-                    await send.send(chunk)
-            except anyio.BrokenResourceError:
+    async def _read(self, source: Source, read: asyncio.Queue[Chunk | None]) -> None:
+        async for chunk, _ in source.chunks():
+            await read.put(chunk)
+            if not self._taking:
                 return  # the intake was stopped, and the source keeps what it has
+        await read.put(None)
 
     async def _flush_due(self) -> None:
         """A batch does not wait for more events than ``max_age`` allows, whatever its size."""

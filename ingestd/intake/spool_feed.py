@@ -9,10 +9,8 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 
-import anyio
-
 from ingestd.core.chunk import Batch, Chunk, Keeper
-from ingestd.core.clock import Clock, wait_until_set
+from ingestd.core.clock import Clock, Tasks, wait_until_set
 from ingestd.core.receipt import Positions, Receipt
 from ingestd.core.sequences import pick
 from ingestd.delivery.queues import flush_by_age
@@ -46,7 +44,7 @@ class SpoolSource:
         self._memory_bytes, self._max_memory_bytes = 0, max_memory_bytes
         self._last_offered = 0
         self._resumed: dict[int, Chunk] = {}
-        self._news = anyio.Event()
+        self._news = asyncio.Event()
         self._stopped = self._ending = False
         self.behind = True
         """There may be chunks on disk before those in memory."""
@@ -113,7 +111,7 @@ class SpoolSource:
             elif self._ending:
                 return
             else:
-                self._news = anyio.Event()
+                self._news = asyncio.Event()
                 await self._news.wait()
 
     def _next(self, chunk: Chunk) -> tuple[Chunk, Receipt]:
@@ -158,7 +156,7 @@ class SpoolFeed:
         self._settled: dict[int, set[int]] = {}  # of chunks that an earlier process sent a part of: positions
         self._begun = asyncio.Event()
         self._turn = asyncio.Lock()  # to hand something to the lane, and wait until it has room again
-        self._ended = anyio.Event()
+        self._ended = asyncio.Event()
 
     # --- what an earlier process left ---
 
@@ -200,7 +198,7 @@ class SpoolFeed:
 
     async def run(self) -> None:
         """Until the source ends. Raises StoreFailed."""
-        async with anyio.create_task_group() as tasks:
+        async with Tasks() as tasks:
             tasks.start_soon(flush_by_age, self._batcher, self._begun, self._flush, self._clock)
             async for chunk, _ in self.source.chunks():
                 async with self._turn:
@@ -208,7 +206,7 @@ class SpoolFeed:
                     self._begun.set()
                     await self._lane.room()
                 self._stop_if_useless()
-            tasks.cancel_scope.cancel()
+            tasks.cancel()
         self._ended.set()
 
     def _stop_if_useless(self) -> None:

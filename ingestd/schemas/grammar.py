@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
+from ingestd.core.regex import regex
 from ingestd.schemas.schema import (
     Keys,
     LookAhead,
@@ -42,11 +43,9 @@ DEEP_BYTES = 400
 
 MAX_DIGITS = 4_300
 """Of an integer, or the whole part of a number: what Python's ``int`` and pydantic's parser take."""
-_DIGIT = re.compile(rb"\d")
+_DIGIT = regex(rb"\d")
 _DIGITS = b"0123456789"
-_LONG_NUMBER = re.compile(
-    rb'"(?:[^"\\]|\\.)*+"|(?<![0-9.eE+-])(?P<number>-?\d{%d})' % (MAX_DIGITS + 1), re.DOTALL
-)
+_LONG_NUMBER = regex(rb'"(?:[^"\\]|\\.)*+"|(?<![0-9.eE+-])(?P<number>-?\d{%d})' % (MAX_DIGITS + 1), re.DOTALL)
 """A string, or a number that is too long."""
 _skip = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -132,7 +131,7 @@ libraries find all errors there are, each with a copy of what it was found in, b
 _BLOCK_BYTES = 64 * 1024
 _LEVELS_AT_ONCE = 8
 _WIDE = 4_000
-_TOKEN = re.compile(rb",++|[\[\]]")
+_TOKEN = regex(rb",++|[\[\]]")
 _AS_ARRAYS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
 _NO_STRUCTURE = bytes(set(_NO_BRACKETS) - set(b","))

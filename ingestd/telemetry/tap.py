@@ -4,13 +4,13 @@ While nobody looks nothing is done but to ask whether somebody does. Who looks g
 chunk, so many a second, and what is not taken in time is left out, with its number.
 """
 
+import asyncio
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import anyio
 import msgspec
 
 from ingestd.core.clock import Clock
@@ -40,7 +40,7 @@ class TapReader:
         self._waiting: deque[Sample] = deque()
         self._bucket = TokenBucket(PER_SECOND, PER_SECOND, clock.monotonic())
         self._clock = clock
-        self._news = anyio.Event()
+        self._news = asyncio.Event()
 
     def offer(self, samples: Iterator[Sample], count: int) -> None:
         """As many as may be; ``count``: how many there are; 0: not known."""
@@ -57,7 +57,7 @@ class TapReader:
 
     async def samples(self) -> list[Sample]:
         while not self._waiting:
-            self._news = anyio.Event()
+            self._news = asyncio.Event()
             await self._news.wait()
         return self.taken()
 

@@ -3,7 +3,7 @@
 A secret stays as given, or stands in a file and is read again when that changes.
 
 The others: ``oauth.py`` (tokens of a login host), ``webhook_signature.py``, ``aws.py``. All:
-``auth_factory.py``.
+``wiring/http_clients.py``.
 """
 
 import base64

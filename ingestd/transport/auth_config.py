@@ -1,4 +1,4 @@
-"""The section that says how requests show who they are from; ``auth_factory.py`` makes an ``Auth`` of it."""
+"""The section that says how requests show who they are from; ``wiring/http_clients.py`` makes an ``Auth``."""
 
 from typing import Literal
 

@@ -4,17 +4,16 @@ Nothing else waits for a broker that is away. Called by ``app/run.py``, after th
 anything is sent: what an earlier process had frozen is read once.
 """
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
-import anyio
-
 from ingestd.config import IngestConfig, Login
 from ingestd.core.backoff import Backoff
-from ingestd.core.clock import wait_until_set
+from ingestd.core.clock import Tasks, wait_until_set
 from ingestd.core.errors import UserError
 from ingestd.intake.admission import Admission
 from ingestd.intake.broker_intake import BrokerIntake
@@ -82,8 +81,8 @@ class BrokerFeed:
         self._frozen = frozen
         self._rng = rng
         self._warn = warn
-        self._stop = anyio.Event()
-        self._ended = anyio.Event()
+        self._stop = asyncio.Event()
+        self._ended = asyncio.Event()
         self.intake: BrokerIntake | SpooledIntake | None = None
         self.is_spooled = admission is not None
 
@@ -188,7 +187,7 @@ class Brokers:
         return [feed.source.name for feed in self.feeds]
 
     async def stop(self, within_s: float) -> None:
-        async with anyio.create_task_group() as tasks:
+        async with Tasks() as tasks:
             for feed in self.feeds:
                 tasks.start_soon(feed.stop, within_s)
 

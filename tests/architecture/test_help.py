@@ -70,7 +70,7 @@ HEAVY = {
 
 
 SENDING = {
-    *("anyio", "asyncio", "msgspec", "ssl", "uvloop"),
+    *("asyncio", "msgspec", "ssl", "uvloop"),
     "ingestd.sinks.webhook",
 }
 

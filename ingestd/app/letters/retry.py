@@ -9,15 +9,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import anyio
-
 from ingestd.app.event_loop import run_loop
 from ingestd.app.letters.correction import Edit, differences
 from ingestd.app.letters.purge import beside_log
 from ingestd.app.letters.retry_result import MOST_SHOWN, RetryResult
 from ingestd.app.state_place import directory_of, place, sandbox_directory
 from ingestd.config import Login, Overrides, Settings, find_login, load
-from ingestd.core.clock import SystemClock
+from ingestd.core.clock import SystemClock, Tasks
 from ingestd.core.errors import UserError, first_cause
 from ingestd.core.letter import Form
 from ingestd.core.reasons import Reason
@@ -122,7 +120,7 @@ class Marking:
             self._others = None if alone else changes.sinks()
             for piece in changes.pieces(self._where, now):
                 self._take(changes, [one for one in piece if one.state != "delivered"], now, alone=alone)
-                await anyio.lowlevel.checkpoint()  # an interrupt ends it here
+                await SystemClock.sleep(0)  # an interrupt ends it here
 
     def _take(self, changes: LetterChanges, letters: list[ChosenLetter], now: float, *, alone: bool) -> None:
         result = self._result
@@ -250,7 +248,7 @@ async def _send(
         await pipeline.runners[0].letters.assign()  # before they are counted: one may become several
         total = await database.run(letter_changes.count_requested) if result.sent else 0
         try:
-            async with anyio.create_task_group() as tasks:
+            async with Tasks() as tasks:
                 for runner in pipeline.runners:
                     tasks.start_soon(_send_those_of, runner, result)
         except* UserError as group:
@@ -273,10 +271,10 @@ async def _send_those_of(runner: SinkRunner, result: RetryResult) -> None:
         runner.lane.close()
 
     try:
-        async with anyio.create_task_group() as tasks:
+        async with Tasks() as tasks:
             tasks.start_soon(feed)
             await runner.lane.run()
-            tasks.cancel_scope.cancel()
+            tasks.cancel()
     except* StoreFailed:
         raise
     except* UserError as group:

@@ -2,7 +2,6 @@
 Used by ``jsonl.py``."""
 
 import codecs
-import csv
 import io
 import os
 import re
@@ -52,10 +51,10 @@ _WORD = 4
 """A magic number of so many letters may be how a word begins: then text comes behind it."""
 _TAR_AT, _TAR = 257, b"ustar"
 _MARKUP = {
-    re.compile(rb"<(?:!doctype\s+html|html|head|body|!--)", re.IGNORECASE): (
+    regex(rb"<(?:!doctype\s+html|html|head|body|!--)", re.IGNORECASE): (
         "a web page (HTML), perhaps a sign-in page in the place of the file"
     ),
-    re.compile(rb"<\?xml|<[a-z][\w:.-]*[\s/>]", re.IGNORECASE): "XML",
+    regex(rb"<\?xml|<[a-z][\w:.-]*[\s/>]", re.IGNORECASE): "XML",
 }
 _TEXT = regex(rb"[ -~\t\r\n]*+")
 _HEADER = regex(r"[^\W\d][\w .:/()#%-]{0,80}")
@@ -179,6 +178,10 @@ def _is_text(data: bytes) -> bool:
 def _delimiter_of(text: bytes) -> str:
     """What stands between the fields of CSV: a header of names, and a second row of as many fields. Lines of
     JSON, or of anything else, have none."""
+    if text.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+        return ""  # no name begins so
+    import csv
+
     for delimiter in ",;\t|":
         reader = csv.reader(
             io.StringIO(text.decode("utf-8-sig" if _is_utf8(text) else "cp1252", "replace"), newline=""),

@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
-import anyio
-
 from ingestd.core.bounds import DEFAULT_BOUNDS
 from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock
@@ -39,9 +37,7 @@ from ingestd.sources.source import Position
 from ingestd.store.journal import Journal
 
 T = TypeVar("T")
-
 MAX_EVENT_BYTES = 1024 * 1024
-
 _TWICE = "it is packed twice: unpack it once, and what comes out is read"
 _BYTES_AT_ONCE = 1024 * 1024
 """Read in one visit of the worker thread: a hand-over costs as much as splitting 500 events."""
@@ -234,9 +230,13 @@ class JsonSource:
 
 async def in_thread(work: Callable[[], T]) -> T:
     """A cancelled wait ends with the work, not before it: its file is closed then."""
-    with anyio.CancelScope(shield=True):
-        done = await asyncio.to_thread(work)
-    return done  # noqa: RET504 - the block might swallow an error, for all that mypy knows
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(working)
+    finally:
+        while not working.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([working])
 
 
 def _take(splitter: Splitter, count: int, unwrap: Unwrapper | None, ahead: LookAhead | None) -> list[Region]:

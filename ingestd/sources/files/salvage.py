@@ -4,13 +4,12 @@ other, with a comma at its end. Asked for lines that a schema refused, so that w
 What it gives depends on the line alone: a restart finds the same events at the same places.
 """
 
-import re
-
+from ingestd.core.regex import regex
 from ingestd.schemas.grammar import find_fault, is_one_value
 from ingestd.sources.files.closing import skip_separators
 from ingestd.sources.http.sequence import SequenceTooDense, values
 
-_PIECE = re.compile(rb"[^\x00\x1e]++")
+_PIECE = regex(rb"[^\x00\x1e]++")
 """Neither NUL nor RS can stand in JSON: what is to both sides of one are different values."""
 _BLANK = b" \t\r\n,"
 _BOM = b"\xef\xbb\xbf"

@@ -1,6 +1,5 @@
 """An input as a stream of bytes, and what tells a file from another. Runs in a worker thread."""
 
-import gzip
 import io
 import os
 import select
@@ -8,17 +7,13 @@ import stat
 import sys
 import zlib
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from types import ModuleType
+from typing import Any, BinaryIO, Protocol
 
 from ingestd.core.chunk import MARK_BYTES, digest, last_bytes
 from ingestd.core.errors import UserError
 from ingestd.core.text import printable
 from ingestd.core.units import human_size
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 BOM = b"\xef\xbb\xbf"
 
@@ -182,7 +177,7 @@ class PeekableStream:
             pass
         except ArchiveTooWide as error:
             self._trouble = str(error)
-        except (EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError) as error:
+        except _damages() as error:
             self._trouble = f"the archive is damaged or cut off: {error}"
         except OSError as error:
             self._trouble = f"reading failed: {error.strerror or error}"
@@ -207,10 +202,22 @@ def shown_path(path: str) -> str:
     return printable(os.fsencode(path).decode("utf-8", "backslashreplace"))
 
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+def import_zstd() -> ModuleType:
+    """Imported for those who have such a file, as gzip is."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    module: ModuleType = zstd
+    return module
+
+
+def _damages() -> tuple[type[Exception], ...]:
+    """What a damaged archive raises."""
+    from gzip import BadGzipFile
+
+    return (EOFError, zlib.error, BadGzipFile, import_zstd().ZstdError)
+
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = b"\x2a\x4d\x18"
@@ -247,7 +254,9 @@ class _Gzip:
     """What was read before damage is given before the damage is reported."""
 
     def __init__(self, raw: Input) -> None:
-        archive = gzip.GzipFile(fileobj=io.BufferedReader(raw, _READ_BYTES), mode="rb")
+        from gzip import GzipFile
+
+        archive = GzipFile(fileobj=io.BufferedReader(raw, _READ_BYTES), mode="rb")
         self.read = archive.read1  # ``read`` gathers, and loses what it has when the next bytes are broken
 
 
@@ -257,6 +266,7 @@ class _Zstd:
     def __init__(self, raw: Input, max_window: int) -> None:
         self._raw = raw
         self._max_window = max_window
+        self._zstd = import_zstd()
         self._log = max(10, min(31, max_window.bit_length() - 1))
         self._frame = self._new()
         self._header = b""  # of the frame, as far as it was read
@@ -279,8 +289,8 @@ class _Zstd:
                     continue
             self._header = (self._header + self._next[:_HEADER_BYTES])[:_HEADER_BYTES]
             try:
-                data = self._frame.decompress(self._next, max_length=size)
-            except zstd.ZstdError as error:
+                data: bytes = self._frame.decompress(self._next, max_length=size)
+            except self._zstd.ZstdError as error:
                 if _TOO_WIDE in str(error):
                     raise ArchiveTooWide(self._too_wide()) from None
                 raise
@@ -288,7 +298,8 @@ class _Zstd:
             if data:
                 return data
 
-    def _new(self) -> zstd.ZstdDecompressor:
+    def _new(self) -> Any:
+        zstd = self._zstd
         return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: self._log})
 
     def _too_wide(self) -> str:

@@ -12,10 +12,10 @@ import pytest
 from ingestd.core.errors import UserError
 from ingestd.transport.auth import NoAuth, basic, bearer, header
 from ingestd.transport.auth_config import AuthConfig
-from ingestd.transport.auth_factory import make_auth
 from ingestd.transport.client import Client, SecretMask, Sender
 from ingestd.transport.oauth import TokenSource
 from ingestd.transport.webhook_signature import StandardWebhooks
+from ingestd.wiring.http_clients import make_auth
 from tests.each import each
 from tests.integration.transport.support import FakeClock
 from tests.receiver import Action, Receiver, Reply, Request

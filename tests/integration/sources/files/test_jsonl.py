@@ -12,8 +12,10 @@ import pytest
 from ingestd.core.chunk import Chunk
 from ingestd.core.errors import UserError
 from ingestd.sources.files.jsonl import JsonSource
-from ingestd.sources.files.streams import BOM, fingerprint, zstd
+from ingestd.sources.files.streams import BOM, fingerprint, import_zstd
 from tests.each import each
+
+zstd = import_zstd()
 
 pytestmark = pytest.mark.anyio
 
