@@ -1,9 +1,17 @@
 """SIGHUP: read the configuration again. Apply what can change while it runs, or keep the old one whole."""
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
+from functools import partial
 from types import MappingProxyType
 
-from ingestd.app.service_parts import Service, authenticator, endpoint_settings, limits, open_console
+from ingestd.app.service_parts import (
+    Reloadable,
+    Service,
+    authenticator,
+    endpoint_settings,
+    limits,
+    open_console,
+)
 from ingestd.config import Settings, check_run
 from ingestd.core.errors import UserError
 from ingestd.core.section import Section
@@ -30,10 +38,15 @@ LIVE_IN_CLUSTER = {"log": {"level"}, "ingest": _INGEST}
 
 def reload(service: Service) -> None:
     """Never raises: a bad configuration is logged, and the old one stays."""
+    read_again(service, partial(_take_over, service))
+
+
+def read_again(service: Reloadable, take_over: Callable[[Settings], None]) -> None:
+    """``take_over`` raises UserError before it has changed anything; that is logged, and never raised."""
     service.systemd.reloading()
     reloads = service.own_metrics.reloads
     try:
-        _take_over(service, service.load())
+        take_over(service.load())
     except UserError as error:
         service.reload_error = str(error)
         reloads.note(False, wall=service.clock.wall())

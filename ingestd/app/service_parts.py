@@ -4,7 +4,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from signal import Signals
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ingestd.admin.access import Access
 from ingestd.app.outside import Outside
@@ -139,3 +139,28 @@ def limits(ingest: IngestConfig) -> ServerLimits:
         idle_timeout_s=ingest.idle_timeout,
         max_connections=ingest.max_connections,
     )
+
+
+class Reloadable(Protocol):
+    """What reads its configuration again at SIGHUP: a service, an edge, a worker."""
+
+    load: Load
+    own_metrics: ServiceMetrics
+    systemd: Systemd
+    reload_error: str
+    needs_restart: list[str]
+
+    @property
+    def clock(self) -> Clock: ...
+
+
+def describe_reloads(service: Reloadable) -> dict[str, Any]:
+    reloads = service.own_metrics.reloads
+    return {
+        "reloads": reloads.ok,
+        "failed_reloads": reloads.failed,
+        "last_ok": reloads.last_ok,
+        "last_success": reloads.last_success,
+        "last_error": service.reload_error or None,
+        "needs_restart": service.needs_restart,
+    }

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ingestd import __version__
-from ingestd.app.service_parts import Service
+from ingestd.app.service_parts import Service, describe_reloads
 from ingestd.core import accelerator
 from ingestd.core.ledger import Ledger
 from ingestd.delivery.sink_runner import SinkRunner
@@ -25,7 +25,7 @@ def describe(service: Service) -> dict[str, Any]:
         "ready": service.readiness.ready,
         "reasons": service.readiness.reasons(),
         "ledger": describe_ledger(service.metrics.ledger),
-        "config": _config(service),
+        "config": describe_reloads(service),
     }
     if service.opened:
         told |= {
@@ -48,18 +48,6 @@ def describe_ledger(ledger: Ledger) -> dict[str, Any]:
     fields = asdict(ledger)
     fields["by_reason"] = {reason.value: count for reason, count in ledger.by_reason.items()}
     return fields
-
-
-def _config(service: Service) -> dict[str, Any]:
-    reloads = service.own_metrics.reloads
-    return {
-        "reloads": reloads.ok,
-        "failed_reloads": reloads.failed,
-        "last_ok": reloads.last_ok,
-        "last_success": reloads.last_success,
-        "last_error": service.reload_error or None,
-        "needs_restart": service.needs_restart,
-    }
 
 
 def _spool(service: Service) -> dict[str, Any]:

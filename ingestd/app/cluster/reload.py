@@ -4,32 +4,19 @@ What others of the spool have to have alike (the schema, keys, order) and what s
 restart: one process after the other, while the others go on.
 """
 
+from functools import partial
+
 from ingestd.app.cluster.service import ClusterService
-from ingestd.app.reload import LIVE_IN_CLUSTER, cold_changes
+from ingestd.app.reload import LIVE_IN_CLUSTER, cold_changes, read_again
 from ingestd.app.service_parts import authenticator, endpoint_settings, limits
 from ingestd.cluster.limits import check_edge, check_worker
 from ingestd.config import Settings, check_run
-from ingestd.core.errors import UserError
 from ingestd.telemetry import log
 
 
 def reload(service: ClusterService) -> None:
     """Never raises: a bad configuration is logged, and the old one stays."""
-    service.systemd.reloading()
-    reloads = service.own_metrics.reloads
-    try:
-        _take_over(service, service.load())
-    except UserError as error:
-        service.reload_error = str(error)
-        reloads.note(False, wall=service.clock.wall())
-        log.error(f"the configuration stays as it was: {error}")
-    else:
-        service.reload_error = ""
-        reloads.note(True, wall=service.clock.wall())
-        log.info("the configuration was read again")
-        if service.needs_restart:
-            log.warning(f"changed, but only a restart takes it over: {', '.join(service.needs_restart)}")
-    service.systemd.ready()
+    read_again(service, partial(_take_over, service))
 
 
 def _take_over(service: ClusterService, new: Settings) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ingestd import __version__
-from ingestd.app.service_parts import Load
+from ingestd.app.service_parts import Load, describe_reloads
 from ingestd.cluster.edge_admission import EdgeAdmission
 from ingestd.cluster.link import JetStreamLink
 from ingestd.cluster.membership import Member
@@ -120,7 +120,7 @@ def describe(service: ClusterService) -> dict[str, Any]:
         "uptime_seconds": round(service.clock.monotonic() - service.started, 1),
         "ready": service.readiness.ready,
         "reasons": service.readiness.reasons(),
-        "config": _config(service),
+        "config": describe_reloads(service),
         "spool": {"name": service.settings.spool.name, "servers": [*service.settings.spool.servers]},
     }
     if edge := service.edge:
@@ -141,18 +141,6 @@ def describe(service: ClusterService) -> dict[str, Any]:
         told["lanes"] = [{"name": name, "ledger": asdict(worker.ledger_of(name))} for name in worker.ledgers]
     found: dict[str, Any] = redact_tree(told)
     return found
-
-
-def _config(service: ClusterService) -> dict[str, Any]:
-    reloads = service.own_metrics.reloads
-    return {
-        "reloads": reloads.ok,
-        "failed_reloads": reloads.failed,
-        "last_ok": reloads.last_ok,
-        "last_success": reloads.last_success,
-        "last_error": service.reload_error or None,
-        "needs_restart": service.needs_restart,
-    }
 
 
 def _share(one: ShareGauges) -> dict[str, Any]:
