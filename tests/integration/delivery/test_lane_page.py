@@ -68,7 +68,7 @@ async def test_a_page_instead_of_an_answer_is_no_delivery_and_the_same_request_i
         (batch,) = given = batches(1, size=3)
         await r.feed(given)
         async with r.running():
-            await until(lambda: len(gateway.pages) >= 3, patience(30.0))
+            await until(lambda: len(gateway.pages) >= 3 and bool(r.book.changes), patience(30.0))
             assert r.book.ends == {}, "neither delivered nor given up"
             assert r.lane.circuit.state is BreakerState.PAUSED
             ((state, why),) = r.book.changes

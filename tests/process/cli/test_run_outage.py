@@ -60,6 +60,11 @@ async def test_what_was_taken_while_the_api_was_down_arrives_when_it_is_back(pla
     once_each([request for _, request in api.taken])
 
 
+async def _takes(port: int, first: int) -> bool:
+    async with producer(port) as one:
+        return await _is_taken(one, first)
+
+
 async def _is_taken(one: Producer, first: int) -> bool:
     answer = await one.post(large(first))
     assert answer.status in (202, 429), answer
@@ -72,13 +77,13 @@ async def test_a_receiver_that_is_slower_than_the_producers_costs_no_memory(plac
         at_first, most, told_to_wait = serving.resident_bytes(), 0, 0
 
         async def keep_posting(number: int) -> None:
+            """On new connections: who is told to wait before the body is read loses his."""
             nonlocal most, told_to_wait
-            async with producer(serving.ingest_port) as one:
-                for part in range(20):
-                    while not await _is_taken(one, number * 10_000 + part * 40):
-                        told_to_wait += 1
-                        most = max(most, serving.resident_bytes())
-                        await asyncio.sleep(0.02)  # less patience than asked for
+            for part in range(20):
+                while not await _takes(serving.ingest_port, number * 10_000 + part * 40):
+                    told_to_wait += 1
+                    most = max(most, serving.resident_bytes())
+                    await asyncio.sleep(0.02)  # less patience than asked for
 
         await asyncio.gather(*(keep_posting(number) for number in range(4)))
         done = await serving.until_empty()
