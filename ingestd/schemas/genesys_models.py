@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 
 from ingestd.core.text import cut
+from ingestd.schemas.grammar import is_utf8
 from ingestd.schemas.rfc3339 import is_timestamp
 
 _UUID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z"
@@ -50,11 +51,11 @@ class Model:
 
     def find_fault(self, body: bytes) -> str | None:
         """What is wrong with an object, as ``finalState: one of Completed, Canceled, Failed expected``."""
+        if not is_utf8(body):
+            return "it is not UTF-8"
         try:
             read = self._decode(body)
             return self._find_wrong_time(read)
-        except UnicodeDecodeError:
-            return "it is not UTF-8"
         except msgspec.ValidationError as error:
             return self._explain(str(error))
         except (msgspec.DecodeError, RecursionError) as error:

@@ -17,6 +17,7 @@ from ingestd.core import redaction
 from ingestd.core.answer import PASSING
 from ingestd.core.regex import regex
 from ingestd.core.verdict import ItemError
+from ingestd.schemas.grammar import is_utf8
 
 _CONTROL = regex(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+")  # and what turns text around
 _SECRET = regex(
@@ -136,7 +137,9 @@ def read_json(body: bytes) -> Any:
     """
     try:
         return msgspec.json.decode(body)
-    except UnicodeDecodeError:
+    except ValueError:  # which one depends on msgspec's version
+        if is_utf8(body):
+            raise
         return msgspec.json.decode(body.decode("utf-8", "replace"))
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from ingestd.core import json_path
+from ingestd.schemas.grammar import is_utf8
 from ingestd.schemas.rfc3339 import is_timestamp
 
 MAX_DETAIL_TYPE_CHARS = 128
@@ -143,11 +144,10 @@ def _detail(raw: bytes | None) -> bytes:
         raise ValueError("detail: not a JSON object")
     try:
         _members(raw)
-        raw.decode()
-    except UnicodeDecodeError:
-        raise ValueError("detail: not UTF-8") from None
     except ValueError:
         raise ValueError("detail: not a JSON object") from None
+    if not is_utf8(raw):
+        raise ValueError("detail: not UTF-8")
     return raw
 
 

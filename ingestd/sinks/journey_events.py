@@ -141,9 +141,7 @@ _decode_response = msgspec.json.Decoder(_Response).decode
 def _strange(body: bytes) -> str:
     """Why it is no ``ExternalEventsResponse`` although it is an object."""
     try:
-        _decode_response(body)
-    except UnicodeDecodeError:
-        return ""
+        _decode_response(body if is_utf8(body) else body.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return "it has no list unprocessedEntities, as the answer of Genesys Cloud has"
     return ""

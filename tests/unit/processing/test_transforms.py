@@ -212,17 +212,17 @@ def test_a_step_that_cannot_be_is_refused_before_an_event_comes(table: dict[str,
         (b'{"c":{"phone":"1","phone":"2"}}', "c has the name 'phone' twice"),
         (b'{"c":{"ph\\u006fne":"1","phone":"2"}}', "c has the name 'phone' twice"),
         (b"[1]", "the event cannot be read as a JSON object"),
-        (b'{"c":{"phone":"\xff"}}', "can't decode byte 0xff"),
+        (b'{"c":{"phone":"\xff"}}', "UTF-8"),
         (b'{"c":' + b'{"c":' * 5000 + b"1" + b"}" * 5001, "cannot be read"),
     ],
 )
 def test_what_a_receiver_may_read_otherwise_than_a_step_is_not_sent(event: bytes, why: str) -> None:
     """Of a name that stands there twice one value would have been looked at, and the other sent."""
     tables: list[dict[str, Any]] = [{"redact": ["c.phone"]}]
-    if "decode byte" not in why:  # which nothing else has to read
+    if why != "UTF-8":  # which nothing else has to read
         tables += [{"remove": ["c.phone"]}, {"keep": ["c.phone"]}]
     for table in tables:
-        assert why in made(table, event=event)
+        assert why.lower() in made(table, event=event).lower()
 
 
 def test_what_is_made_is_no_larger_than_a_request_has_room_for() -> None:

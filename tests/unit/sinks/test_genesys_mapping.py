@@ -262,12 +262,12 @@ def test_two_platforms_with_the_same_interaction_id_do_not_meet() -> None:
         ),
         (b'{"a":' * 5000, "deep"),
         (b"[]", "object"),
-        (b'{"interactionId":"CANARY\xff"}', "utf-8"),
+        (b'{"interactionId":"CANARY\xff"}', "UTF-8"),
     ],
 )
 def test_an_interaction_event_without_words_in_the_api_does_not_fit(event: bytes, words: str) -> None:
     fault = fault_of(MAPPED, event)
-    assert words in fault
+    assert words.lower() in fault.lower()
     assert "CANARY" not in fault
 
 
