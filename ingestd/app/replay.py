@@ -16,7 +16,7 @@ import msgspec
 
 from ingestd.app.maintenance import compare_api, keep_house, tell_keys, tell_restored, watch_states
 from ingestd.app.outside import OpenSignals, Outside, open_signals
-from ingestd.app.replay_sources import close_files, oldest_s, open_files, tell_left_out
+from ingestd.app.replay_sources import close_files, oldest_s, open_files, refuse_left_out
 from ingestd.config import Login, Settings, state_directory
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.chunk import Keeper
@@ -305,7 +305,7 @@ async def _make_intake(replay: Replay, warn: Warn) -> ReplayIntake:
     pipeline = replay.pipeline
     files = {source.number for source in replay.sources if source.keeper is Keeper.SOURCE}
     frozen = await pipeline.journal.frozen_batches()
-    tell_left_out(pipeline, frozen, files, warn)
+    refuse_left_out(pipeline, frozen, files)
     if damaged := [batch.id for batch in frozen if not batch.segments]:
         pipeline.journal.drop(damaged)
         warn(

@@ -11,6 +11,7 @@ from ingestd.sources.files.formats import kind_of
 from ingestd.sources.files.jsonl import FileSource, JsonSource
 from ingestd.sources.files.settings import SourceConfig
 from ingestd.store.frozen_batches import FrozenBatch
+from ingestd.store.spool_rows import words_of_left_behind
 from ingestd.wiring.pipeline import Pipeline, Warn
 
 
@@ -69,11 +70,9 @@ def oldest_s(sources: Sequence[FileSource], clock: Clock) -> float:
     return clock.monotonic() - min(since) if since else 0.0
 
 
-def tell_left_out(
-    pipeline: Pipeline, frozen: Sequence[FrozenBatch], files: Collection[int], warn: Warn
-) -> None:
-    """A sink that is configured no more has not answered for events of these files. This run may go past
-    them, and no later one reads what stands before its checkpoint."""
+def refuse_left_out(pipeline: Pipeline, frozen: Sequence[FrozenBatch], files: Collection[int]) -> None:
+    """A sink that is configured no more has not answered for events of these files. A run may go past them,
+    and no later one reads what stands before its checkpoint. Raises UserError."""
     own = {runner.name for runner in pipeline.runners}
     left = Counter(
         batch.sink
@@ -82,9 +81,5 @@ def tell_left_out(
     )
     for sink, count in left.items():
         if sink not in own:
-            waiting = "1 batch of this input waits" if count == 1 else f"{count} batches of this input wait"
-            warn(
-                f"sink {sink} is not configured any more, but {waiting} for it. This run goes on without it,"
-                " and what it goes past is not sent there later: stop it, and configure the sink again, if"
-                " that must not be"
-            )
+            what = "batch of this input", "batches of this input"
+            raise UserError(words_of_left_behind(sink, count, pipeline.database.path.parent, what=what))

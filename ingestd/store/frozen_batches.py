@@ -99,6 +99,11 @@ def came(batch: Batch) -> list[bytes]:
     return [segment.chunk.events[position] for segment in batch.segments for position in segment.positions]
 
 
+_SETTLE = (
+    "UPDATE batches SET settled = 1, kept = NULL, keys = NULL, sent = NULL"
+    " WHERE id IN (SELECT value FROM json_each(?))"
+)
+
 _ROWS = (32, 8, 1)
 """To a statement: the interpreter's lock is taken once for each, and waiting for it costs more than a row."""
 
@@ -132,11 +137,7 @@ class Changes:
             connection.execute(_insert_statement(count), [*chain(*rows[first : first + count])])
             first += count
         if self.settled:
-            connection.execute(
-                "UPDATE batches SET settled = 1, kept = NULL, keys = NULL, sent = NULL"
-                " WHERE id IN (SELECT value FROM json_each(?))",
-                (json.dumps(self.settled),),
-            )
+            connection.execute(_SETTLE, (json.dumps(self.settled),))
         if self.gone:
             delete(connection, self.gone)
         if self.letters:
@@ -179,12 +180,34 @@ def read(connection: sqlite3.Connection) -> list[FrozenBatch]:
     return [_unpack(row) for row in rows]
 
 
-def forget_spooled(connection: sqlite3.Connection, sink: str) -> None:
-    """Batches of the sink whose events come from the spool. Those of a file stay: it is read again, and what
-    the API may have goes out under no other key."""
-    rows = connection.execute("SELECT id, CAST(segments AS BLOB) FROM batches WHERE sink = ?", (sink,))
+def forget_sink(connection: sqlite3.Connection, sink: str) -> None:
+    """Batches of the sink. Where the source may give their events once more, as a file does, they count as
+    settled: if the sink is configured again, it does not get them under another key."""
+    ours = _unspooled(connection, sink)
+    again = [name for name, is_kept, _ in ours if not is_kept]
+    connection.execute(_SETTLE, (json.dumps(again),))
+    connection.execute(
+        "DELETE FROM batches WHERE sink = ? AND id NOT IN (SELECT value FROM json_each(?))",
+        (sink, json.dumps(again)),
+    )
+
+
+def count_unspooled(connection: sqlite3.Connection, sink: str) -> int:
+    """Events on their way to the sink that do not come from the spool."""
+    return sum(events for *_, events in _unspooled(connection, sink) if events)
+
+
+def _unspooled(connection: sqlite3.Connection, sink: str) -> list[tuple[str, bool, int]]:
+    """(id, whether its events are kept with it, those that are not settled) of a sink's batches."""
+    rows = connection.execute(
+        "SELECT id, kept IS NOT NULL, iif(settled, 0, events), CAST(segments AS BLOB) FROM batches"
+        " WHERE sink = ?",
+        (sink,),
+    )
     (spool,) = connection.execute("SELECT max(id) FROM sources WHERE device = -1").fetchone()
-    delete(connection, [name for name, packed in rows if _sources(packed) <= {spool}])
+    return [
+        (name, bool(kept), events) for name, kept, events, packed in rows if not _sources(packed) <= {spool}
+    ]
 
 
 def _sources(packed: bytes) -> set[int]:

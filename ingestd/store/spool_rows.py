@@ -46,10 +46,16 @@ class SpoolRow(NamedTuple):
     owners: str = ""
 
 
-def words_of_left_behind(sink: str, chunks: int, directory: Path) -> str:
-    """Why a service does not start that has a sink no more for which chunks wait."""
+def words_of_left_behind(
+    sink: str,
+    count: int,
+    directory: Path,
+    *,
+    what: tuple[str, str] = ("chunk of the spool", "chunks of the spool"),
+) -> str:
+    """Why nothing starts that has a sink no more for which something waits; ``what`` waits: one, several."""
     forget = f"ingestd spool forget {sink} --state-dir {quote(str(directory))}"
-    waiting = "1 chunk of the spool waits" if chunks == 1 else f"{chunks} chunks of the spool wait"
+    waiting = f"1 {what[0]} waits" if count == 1 else f"{count} {what[1]} wait"
     return (
         f"sink {sink} is no longer configured, but {waiting} for it: configure it again,"
         f" or give them up with `{forget}`"
@@ -220,12 +226,14 @@ def take_over(connection: sqlite3.Connection, *, sinks: Sequence[str], first: in
 
 class ForgottenEvents(NamedTuple):
     """What a sink was to get and does not. ``gone``: chunks that no other sink waited for. ``unconfirmed``:
-    events that its API had accepted, and nobody asks any more what became of them."""
+    events that its API had accepted, and nobody asks any more what became of them. ``in_batches``: events of
+    files, standard input and brokers that were on their way."""
 
     chunks: int
     events: int
     gone: int
     unconfirmed: int
+    in_batches: int
 
 
 def count_forgotten(connection: sqlite3.Connection, sink: str) -> ForgottenEvents | None:
@@ -236,20 +244,22 @@ def count_forgotten(connection: sqlite3.Connection, sink: str) -> ForgottenEvent
     row = connection.execute(
         "SELECT position FROM cursors WHERE sink = ? AND position > 0", (sink,)
     ).fetchone()
+    in_batches = frozen_batches.count_unspooled(connection, sink)
     if row is None:
-        return ForgottenEvents(0, 0, 0, unconfirmed) if unconfirmed else None
+        found = ForgottenEvents(0, 0, 0, unconfirmed, in_batches)
+        return found if any(found) else None
     chunks, events = connection.execute(
         "SELECT count(*), coalesce(sum(events), 0) FROM spool WHERE id >= ?", row
     ).fetchone()
     (gone,) = connection.execute(
         "SELECT count(*) FROM spool WHERE id < ?", (_lowest_of_others(connection, sink),)
     ).fetchone()
-    return ForgottenEvents(chunks, events, gone, unconfirmed)
+    return ForgottenEvents(chunks, events, gone, unconfirmed, in_batches)
 
 
 def forget_sink(connection: sqlite3.Connection, sink: str) -> ForgottenEvents | None:
-    """Nothing that is in the spool goes to this sink any more. Where it was the only one that the spool knows
-    the chunks stay: they go to the sinks of the next start."""
+    """Nothing that is in the spool, or was on its way, goes to this sink any more. Where it was the only one
+    that the spool knows the chunks stay: they go to the sinks of the next start."""
     forgotten = count_forgotten(connection, sink)
     if forgotten is None:
         return None
@@ -264,7 +274,7 @@ def forget_sink(connection: sqlite3.Connection, sink: str) -> ForgottenEvents | 
         " (SELECT coalesce(max(id), 0) + 1 FROM spool)) WHERE sink = ?",
         (sink,),
     )
-    frozen_batches.forget_spooled(connection, sink)
+    frozen_batches.forget_sink(connection, sink)
     connection.execute("DELETE FROM confirmations WHERE sink = ?", (sink,))
     connection.execute("DELETE FROM meta WHERE name = ?", (f"parked {sink}",))
     return forgotten

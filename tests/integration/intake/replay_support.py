@@ -14,6 +14,7 @@ from ingestd.app.replay import Replay, open_replay, run
 from ingestd.app.replay_report import make_report
 from ingestd.config import Login, Settings
 from ingestd.core.bounds import Bounds
+from ingestd.store.spool_rows import ForgottenEvents, forget_sink
 from tests.integration.intake.support import DEADLINE_S, SHORT, Gate, key_of, numbers_of
 from tests.receiver import Receiver
 
@@ -59,6 +60,11 @@ class Place:
             await run(replay, warn=self.warnings.append)
         assert not replay.pipeline.ledger.in_flight or replay.lost, make_report(replay)
         return make_report(replay)
+
+    def forget(self, name: str) -> ForgottenEvents | None:
+        """``spool forget``."""
+        with contextlib.closing(sqlite3.connect(self.directory / "state.db")) as connection, connection:
+            return forget_sink(connection, name)
 
     @asynccontextmanager
     async def running(self, source: Path) -> AsyncIterator["Life"]:

@@ -18,6 +18,7 @@ from ingestd.core.chunk import Chunk
 from ingestd.core.receipt import Receipt
 from ingestd.intake import fan_out, replay_intake
 from ingestd.intake.recovery import ProcessedEvents, Recovery
+from ingestd.store.spool_rows import ForgottenEvents
 from tests.each import each
 from tests.ids import new_id
 from tests.integration.intake.replay_support import (
@@ -147,6 +148,36 @@ async def test_a_lost_sink_costs_the_others_nothing_and_gets_the_rest_in_the_nex
     assert rows(place.directory, "SELECT * FROM letters") == []
 
 
+async def test_a_run_without_a_sink_for_which_batches_of_its_input_wait_begins_when_they_are_given_up(
+    tmp_path: Path,
+) -> None:
+    """It would go past them. What was given up is not sent under another key when the sink is back."""
+    source = write(tmp_path / "in.ndjson", [event(number) for number in range(20)])
+    async with Receiver() as well, Receiver() as late:
+        place = SmallPlace(tmp_path / "state", {"well": sink(well, max_events=10), "late": _nowhere()})
+        await place.run(source)
+        requests = len(well.requests)
+        place.sinks = {"well": sink(well)}
+        report = await place.run(source)
+        assert report["exit_code"] == 2
+        assert report["error"] == (
+            "sink late is no longer configured, but 2 batches of this input wait for it: configure it again,"
+            f" or give them up with `ingestd spool forget late --state-dir {place.directory}`"
+        )
+        assert place.forget("late") == ForgottenEvents(0, 0, 0, 0, in_batches=20)
+        with source.open("ab") as file:
+            file.write(event(20) + b"\n")
+        assert (await place.run(source))["exit_code"] == 0
+        assert place.forget("late") is None
+        place.sinks |= {"late": sink(late)}
+        with source.open("ab") as file:
+            file.write(event(21) + b"\n")
+        assert (await place.run(source))["exit_code"] == 0
+        assert [numbers_of(request) for request in well.requests[requests:]] == [[20], [21]]
+        assert [numbers_of(request) for request in late.requests] == [[21]]
+    assert rows(place.directory, "SELECT * FROM batches") == []
+
+
 async def test_a_copy_of_what_only_one_of_two_sinks_had_is_none_when_that_one_goes_on_alone(
     tmp_path: Path,
 ) -> None:
@@ -160,11 +191,9 @@ async def test_a_copy_of_what_only_one_of_two_sinks_had_is_none_when_that_one_go
             file.write(b"\n".join([event(0), event(3), event(19), event(20), b""]))
         place.sinks = {"well": sink(well, max_events=1)}
         well.script = lambda request: Reply()
+        place.forget("late")
         report = await place.run(source)
         assert (report["duplicate"], report["delivered"]) == (2, 2)
-        assert "sink late is not configured any more, but 2 batches of this input wait for it" in str(
-            place.warnings
-        )
         assert [numbers_of(request) for request in well.requests[requests:]] == [[3], [20]]
     assert rows(place.directory, "SELECT sink, payload FROM letters") == [("well", event(3))]
 

@@ -155,7 +155,7 @@ async def test_forget_gives_up_what_nobody_else_waits_for_and_lets_the_others_st
     await two_sinks(tmp_path)
     done = await spool_command("forget", "hooks", "--state-dir", tmp_path, "--yes", "--json")
     assert done.exit_code == 0, done.output
-    assert json.loads(done.output) == {"chunks": 3, "events": 3, "gone": 2, "unconfirmed": 0}
+    assert json.loads(done.output) == {"chunks": 3, "events": 3, "gone": 2, "unconfirmed": 0, "in_batches": 0}
     assert rows(tmp_path) == [4]
     assert (await spool_command("check", "--state-dir", tmp_path)).exit_code == 0
     async with opened(tmp_path, "crm") as spool:
