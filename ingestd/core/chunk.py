@@ -6,7 +6,7 @@ events it took from a chunk as one segment; a delivered batch resolves a segment
 
 import hashlib
 import random
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -133,8 +133,11 @@ class Segment(NamedTuple):
     positions: Positions
 
 
-def pick_segments(segments: Iterable[Segment], indices: Sequence[int]) -> Iterator[Segment]:
+def pick_segments(segments: Sequence[Segment], indices: Sequence[int]) -> Iterator[Segment]:
     """Where the events at ``indices`` (ascending) of a batch with these ``segments`` came from."""
+    if len(indices) == sum([len(segment.positions) for segment in segments]):
+        yield from [segment for segment in segments if len(segment.positions)]
+        return
     at, first = 0, 0
     for segment in segments:
         chosen: list[int] = []

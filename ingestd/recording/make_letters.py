@@ -1,11 +1,15 @@
 """Dead letters made from what the lane or the intake reports. Called by ``event_recorder``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import islice, repeat
 from operator import attrgetter
+from typing import Any
 
 from ingestd.core.chunk import Batch, Chunk, pick_segments
 from ingestd.core.letter import DeadLetter, Form
 from ingestd.core.reasons import Reason
+from ingestd.core.sequences import pick
 from ingestd.delivery.recorder import FailedEvent
 from ingestd.store.confirmations import Pending
 from ingestd.store.trail import owner_at
@@ -34,50 +38,54 @@ def letter_of_copy(chunk: Chunk, position: int, model: DeadLetter) -> DeadLetter
 
 
 def letters_of_batch(batch: Batch, failed: Sequence[FailedEvent], *, sink: str) -> dict[int, DeadLetter]:
-    """By index in the batch. The key of an event that goes to this sink only is free with its letter."""
+    """By index in the batch. The key of an event that goes to this sink only is free with its letter.
+
+    Column by column: an answer may refuse thousands at once.
+    """
     ordered = sorted(failed, key=attrgetter("index"))
-    segments = pick_segments(batch.segments, [one.index for one in ordered])
-    batch_id, size, tries, first_sent = batch.id, len(batch), batch.tries, batch.first_sent_wall
-    sent, digests = batch.events, batch.digests
     letters: dict[int, DeadLetter] = {}
     left = iter(ordered)
-    for chunk, positions in segments:
-        events, place, source, about, owners = (
-            chunk.events,
-            chunk.place,
-            chunk.source,
-            chunk.about,
-            chunk.owners,
+    for chunk, positions in pick_segments(batch.segments, [one.index for one in ordered]):
+        mine = list(islice(left, len(positions)))
+        indices, reasons = [one.index for one in mine], [one.reason for one in mine]
+        details = [one.detail for one in mine]
+        if chunk.about:
+            details = [_told(chunk, at, detail) for at, detail in zip(positions, details, strict=True)]
+        payloads, forms = _payloads(batch, indices, pick(chunk.events, positions), reasons)
+        offsets, lines = zip(*map(chunk.place, positions), strict=True)
+        owners: Iterable[str] = repeat("")
+        if chunk.owners:
+            owners = [owner_at(chunk.owners, position) for position in positions]
+        ambiguous: Iterable[bool] = repeat(False)
+        if batch.ambiguous:
+            ambiguous = [reason not in _ANSWERED for reason in reasons]
+        columns = (
+            *(payloads, reasons, details, repeat(chunk.source), offsets, lines),
+            *(pick(batch.digests, indices), repeat(batch.id), indices, repeat(len(batch))),
+            *(repeat(batch.tries), ambiguous, repeat(batch.first_sent_wall), repeat(sink)),
+            *(repeat(chunk.receipt.final), owners, forms),
         )
-        final = chunk.receipt.final
-        for position, one in zip(positions, left, strict=False):  # what is left belongs to the next segment
-            index, reason, came = one.index, one.reason, events[position]
-            payload, form = sent[index], Form.AS_IT_CAME
-            if reason is Reason.UNTRANSFORMED:
-                payload, form = came, Form.UNTRANSFORMED
-            elif payload != came:
-                form = Form.TRANSFORMED
-            offset, line = place(position)
-            letters[index] = DeadLetter(  # by position, for speed: an answer may refuse thousands
-                payload,
-                reason,
-                _told(chunk, position, one.detail) if about else one.detail,
-                source,
-                offset,
-                line,
-                digests[index],
-                batch_id,
-                index,
-                size,
-                tries,
-                batch.ambiguous and reason not in _ANSWERED,
-                first_sent,
-                sink,
-                final,
-                owner_at(owners, position) if owners else "",
-                form,
-            )
+        letters.update(zip(indices, map(_letter_of, zip(*columns, strict=False)), strict=True))
     return letters
+
+
+_letter_of: Callable[[tuple[Any, ...]], DeadLetter] = partial(tuple.__new__, DeadLetter)
+
+
+def _payloads(
+    batch: Batch, indices: Sequence[int], came: Sequence[bytes], reasons: Sequence[Reason]
+) -> tuple[Sequence[bytes], Iterable[Form]]:
+    """What is kept of each event, and what that is. ``came``: the events as they came."""
+    sent = list(pick(batch.events, indices))
+    if sent == list(came) and Reason.UNTRANSFORMED not in reasons:
+        return sent, repeat(Form.AS_IT_CAME)
+    kept = [
+        (one, Form.UNTRANSFORMED)
+        if reason is Reason.UNTRANSFORMED
+        else (other, Form.AS_IT_CAME if one == other else Form.TRANSFORMED)
+        for one, other, reason in zip(came, sent, reasons, strict=True)
+    ]
+    return [payload for payload, _ in kept], [form for _, form in kept]
 
 
 def letters_that_failed_again(batch: Batch, failed: Sequence[FailedEvent]) -> list[tuple[int, DeadLetter]]:

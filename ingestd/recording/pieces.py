@@ -23,6 +23,10 @@ def pieces_of(batch: Batch, outcomes: Outcomes, *, sink: str) -> Iterator[Piece]
     for segment in pick_segments(batch.segments, indices):
         mine = indices[at : at + len(segment.positions)]
         at += len(mine)
+        if len(letters) == len(indices):  # as where an answer refuses all
+            every = zip(segment.positions, map(letters.__getitem__, mine), strict=True)
+            yield segment, (), list(every), ()
+            continue
         failed = [
             (position, letters[index])
             for index, position in zip(mine, segment.positions, strict=True)

@@ -7,9 +7,9 @@ What becomes of letters that are sent again is in ``letter_leases.py``, what a p
 import json
 import sqlite3
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import chain
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ingestd.core.letter import MAX_DETAIL, DeadLetter, fingerprint
@@ -158,13 +158,15 @@ def insert_letters(connection: sqlite3.Connection, letters: Sequence[DeadLetter]
     asked = [one for one in letters if not one.sink or readings[one.source]]
     if asked and (there := _there(connection, asked, readings)):
         letters = [one for one in letters if id(one) not in there]
-    rows = _new_rows(letters, readings, now)
-    done = made = 0
-    while left := len(rows) - done:
-        count = left if left < _STEP_ROWS else min(left - left % _STEP_ROWS, _MAX_ROWS)
-        given = [*chain((now,), *rows[done : done + count])]
-        made += connection.execute(_insert_statement(count), given).rowcount
-        done += count
+    made = 0
+    for run in _runs(letters):
+        shared, rows = _rows_of(run, readings[run[0].source], now)
+        done = 0
+        while left := len(rows) - done:
+            count = left if left < _STEP_ROWS else min(left - left % _STEP_ROWS, _MAX_ROWS)
+            given = [*shared, *chain.from_iterable(rows[done : done + count])]
+            made += connection.execute(_insert_statement(count, len(rows[0])), given).rowcount
+            done += count
     count_made(connection, made)
 
 
@@ -211,47 +213,63 @@ def _is_there(connection: sqlite3.Connection, letter: DeadLetter, reading: int) 
 
 
 _STEP_ROWS, _MAX_ROWS = 64, 1280
-"""Two statements for most batches, 83 sizes in all: ``sqlite3`` keeps 128 that are prepared. A row has 21
-parameters, of which a statement takes 32,766."""
+"""Two statements for most batches, 83 sizes in all of each of two kinds: ``sqlite3`` keeps 128 that are
+prepared. A row has up to 9 parameters, of which a statement takes 32,766."""
+
+_Row = tuple[Any, ...]
+_WORDS = ("reason", "detail", "fingerprint")
+_OWN = ("payload", "checksum", "offset", "line", "batch_index", "digest")
+_OF_REQUEST = (
+    *("source", "batch", "batch_size", "ambiguous", "attempts", "first_sent", "sink", "reading"),
+    *("key_released", "producer", "form"),
+)
+"""Columns that a letter has for itself, and those that all letters of a request have in common. Its words are
+of either kind."""
 
 
 @cache
-def _insert_statement(count: int) -> str:
-    """``?1`` is the time. Zero and the empty text stand for NULL: see ``_new_rows``."""
-    row = f"(?1, ?1, 'waiting', {'?, ' * 8}nullif(?, ''), {'?, ' * 6}nullif(?, 0), ?, ?, ?, ?, ?)"
-    return (
-        "INSERT OR IGNORE INTO letters (first_failed, last_failed, state, reason, detail, fingerprint,"  # noqa: S608
-        " payload, checksum, source, offset, line, digest, batch, batch_index, batch_size, ambiguous,"
-        " attempts, first_sent, due, sink, reading, key_released, producer, form)"
-        f" VALUES {','.join([row] * count)}"
-    )
+def _insert_statement(count: int, own: int) -> str:
+    """``own``: parameters of each row; without numbers, which SQLite would look for one by one. ``?1`` is
+    the time. Zero and the empty text stand for NULL."""
+    words = own > len(_OWN)
+    shared = _OF_REQUEST if words else (*_OF_REQUEST, *_WORDS)
+    columns = ("first_failed", "last_failed", "state", "due", *shared, *(_WORDS if words else ()), *_OWN)
+    common = ",".join([f"?{number}" for number in range(3, 3 + len(shared))])
+    row = f"(?1,?1,'waiting',nullif(?2,0),{common},{'?,' * (own - 1)}nullif(?,''))"
+    return f"INSERT OR IGNORE INTO letters ({','.join(columns)}) VALUES {','.join([row] * count)}"  # noqa: S608
 
 
-def _new_rows(
-    letters: Sequence[DeadLetter], readings: Mapping[int, int], now: float
-) -> list[tuple[Any, ...]]:
-    """Of exact types that ``sqlite3`` binds as they are: for bytes, None, bool and an enum's members it
-    looks for an adapter first, which costs more than a copy."""
-    rows: list[tuple[Any, ...]] = []
-    told: dict[tuple[Reason, str], tuple[str, str, str]] = {}  # an answer may refuse thousands at once
-    due_of: dict[tuple[Reason, float], float] = {}
-    add, crc = rows.append, zlib.crc32
-    for one in letters:
-        payload, reason, detail, source, offset, line, digest = one[:7]
-        batch, index, size, tries, ambiguous, sent, sink, key_released, producer, form = one[7:]
-        words = told.get((reason, detail))
-        if words is None:
-            shown = redact(detail)
-            words = told[reason, detail] = (str(reason), shown[:MAX_DETAIL], fingerprint(reason, shown))
-        due = due_of.get((reason, sent))
-        if due is None:
-            due = due_of[reason, sent] = next_due(reason, 0, sent, now) or 0.0
-        key = bytearray(digest) if digest else ""
-        where = (bytearray(payload), crc(payload), source, offset, line, key)
-        request = (batch, index, size, 1 if ambiguous else 0, tries, sent)
-        free = 1 if key_released else 0
-        add(words + where + request + (due, sink, readings[source], free, producer, int(form)))
-    return rows
+def _runs(letters: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:
+    """Those that stand together and were of one request."""
+    for _, run in groupby(letters, lambda one: (one[1], one[3], one[7], one[9:])):
+        yield list(run)
+
+
+def _rows_of(run: Sequence[DeadLetter], reading: int, now: float) -> tuple[_Row, list[_Row]]:
+    """What these letters of one request have in common, and a row of each. Each parameter is bound by itself,
+    and that is most of what a letter costs.
+
+    Of exact types that ``sqlite3`` binds as they are: for bytes, None, bool and an enum's members it
+    looks for an adapter first, which costs more than a copy.
+    """
+    first, crc = run[0], zlib.crc32
+    words = {detail: _words_of(first.reason, detail) for detail in {one.detail for one in run}}
+    due = next_due(first.reason, 0, first.first_sent_wall, now) or 0.0
+    numbers = (first.batch_size, 1 if first.ambiguous else 0, first.attempts, first.first_sent_wall)
+    free = 1 if first.key_released else 0
+    shared = (first.source, first.batch, *numbers, first.sink, reading, free, first.producer, int(first.form))
+    rows: list[_Row] = [
+        (bytearray(one[0]), crc(one[0]), one[4], one[5], one[8], bytearray(one[6]) if one[6] else "")
+        for one in run
+    ]
+    if len(words) == 1:
+        return (now, due, *shared, *words[first.detail]), rows
+    return (now, due, *shared), [(*words[one.detail], *row) for one, row in zip(run, rows, strict=True)]
+
+
+def _words_of(reason: Reason, detail: str) -> tuple[str, str, str]:
+    shown = redact(detail)
+    return str(reason), shown[:MAX_DETAIL], fingerprint(reason, shown)
 
 
 def next_due(reason: Reason, retries: int, first_sent: float, now: float) -> float | None:

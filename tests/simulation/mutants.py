@@ -294,8 +294,8 @@ MUTANTS = (
     Mutant(
         "a letter keeps an event as it came, and is sent so",
         "recording/make_letters.py",
-        "payload, form = sent[index], Form.AS_IT_CAME",
-        "payload, form = came, Form.AS_IT_CAME",
+        "sent = list(pick(batch.events, indices))",
+        "sent = list(came)",
     ),
 )
 

@@ -4,8 +4,10 @@ Both give *regions*: whole events of up to ``chunk_bytes``, whose borders depend
 start alone (with ``fill``), so that the same stream is always cut the same way.
 """
 
+from array import array
 from collections.abc import Callable, Sequence
 from io import BytesIO
+from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -319,16 +321,14 @@ class _RegularPlaces:
 
     def __init__(self, events: Sequence[bytes], start: int, line: int) -> None:
         self._events, self._start, self._line = events, start, line
-        self._last = self._bytes_before = 0
+        self._offsets = array("q")  # nearly always none is asked for, and where one is many are
 
     def __call__(self, index: int) -> tuple[int, int]:
         if isinstance(self._events, COMPILED):
             return self._start + self._events.offset(index), self._line + index  # type: ignore[attr-defined]
-        if index < self._last:
-            self._last = self._bytes_before = 0
-        self._bytes_before += sum(map(len, self._events[self._last : index]))  # asked in ascending order
-        self._last = index
-        return self._start + self._bytes_before + index, self._line + index
+        if not self._offsets:
+            self._offsets = array("q", accumulate(map(len, self._events), initial=self._start))
+        return self._offsets[index] + index, self._line + index
 
 
 class _CountedPlaces:
