@@ -80,6 +80,9 @@ class NatsServer:
             self._process.kill()
         self._process.wait()
 
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
 
 @contextmanager
 def nats_servers(directory: Path, count: int, jetstream: str = "") -> Iterator[list[NatsServer]]:

@@ -92,7 +92,6 @@ def stream_configs(settings: Settings) -> list[dict[str, Any]]:
             "description": "dead letters: sink, reason, id",
             "subjects": [f"{prefix}.d.*.*.*"],
             "discard": "new",
-            "max_msgs_per_subject": 1,
             **usual,
         },
         {
@@ -138,12 +137,12 @@ async def _make(connection: NatsConnection, config: dict[str, Any]) -> None:
         await connection.ask(f"STREAM.UPDATE.{config['name']}", config)
 
 
-async def keep_one_version(connection: NatsConnection, names: StreamNames) -> None:
-    """A stream of dead letters from before they had versions gets room for one. Raises JetStreamError,
-    BrokerAway."""
+async def keep_all_versions(connection: NatsConnection, names: StreamNames) -> None:
+    """A stream of dead letters that an older ingestd made does not drop versions by itself any more: see
+    ``letter_stream.change``. Raises JetStreamError, BrokerAway."""
     config = (await connection.ask(f"STREAM.INFO.{names.dead}"))["config"]
-    if config.get("max_msgs_per_subject") != 1:
-        await connection.ask(f"STREAM.UPDATE.{names.dead}", config | {"max_msgs_per_subject": 1})
+    if config.get("max_msgs_per_subject", -1) != -1:
+        await connection.ask(f"STREAM.UPDATE.{names.dead}", config | {"max_msgs_per_subject": -1})
 
 
 async def load(connection: NatsConnection, settings: Settings) -> Installation:

@@ -9,7 +9,8 @@ wanted by a person, is here, and not more than fits.
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -74,6 +75,8 @@ class LetterMirror:
         self._most_bytes = most_bytes
         self._clock = clock
         self.changed: Callable[[], None] = lambda: None
+        self.turn = asyncio.Lock()
+        """Held while letters are stored or leased: a request of which some are stored is not seen as cut."""
         self.news = asyncio.Event()
         self.open: dict[str, set[int]] = {}
         self._rows: sqlite3.Connection | None = None
@@ -82,6 +85,7 @@ class LetterMirror:
         self._bytes = 0
         self._next = 1
         self._notes = LetterNotes()
+        self._delivered: set[str] = set()  # and not deleted in the stream yet
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -95,7 +99,8 @@ class LetterMirror:
         async for messages in groups:
             for sequence, data in messages:
                 letter = letter_stream.unpack(data)
-                if self._is_full and letter.batch != last:  # a request comes whole or not at all
+                whole = letter.batch and letter.batch == last
+                if self._is_full and not whole:  # a request comes whole or not at all
                     return
                 last = letter.batch
                 self._take(sequence, letter)
@@ -105,20 +110,26 @@ class LetterMirror:
     def _is_full(self) -> bool:
         return len(self._kept) >= _MOST or self._bytes >= self._most_bytes
 
-    def _take(self, sequence: int, letter: StreamLetter) -> None:
+    def _take(self, sequence: int, letter: StreamLetter, *, is_sent: bool = False) -> None:
+        """``is_sent``: it is kept whether it is due or not."""
         number = self._numbers.get(letter.where)
+        if letter.where in self._delivered:
+            return  # what a person did with it came too late
         if number is not None:
             if self._kept[number].sequence >= sequence or self._is_leased(number):
                 return  # it is our own version, or what we do will show that there is another
+            if self._is_sent(number, letter):
+                self._adopt(number, sequence, letter)
+                return
             self._drop(number)
         if self._is_mine(letter):
-            self._insert(sequence, letter)
+            self._insert(sequence, letter, is_sent=is_sent)
 
-    def _insert(self, sequence: int, letter: StreamLetter) -> None:
+    def _insert(self, sequence: int, letter: StreamLetter, *, is_sent: bool) -> None:
         rows = self._open_rows()
         letter_rows.insert(rows, [(sequence, letter)])
         (row,) = select(rows, "id = ?", (sequence,))
-        if row.due is None:
+        if row.due is None and not is_sent:
             rows.execute("DELETE FROM letters WHERE id = ?", (sequence,))
             return
         place = LetterPlace(letter.id, letter.now.named if letter.now else letter.reason)
@@ -139,6 +150,22 @@ class LetterMirror:
             )
         return self._rows
 
+    def _is_sent(self, number: int, letter: StreamLetter) -> bool:
+        """Whether it is in a request that may have arrived, as only the log knows, and has the same text."""
+        is_open = any(number in letters for letters in self.open.values())
+        return is_open and zlib.crc32(letter.payload) == self._kept[number].checksum
+
+    def _adopt(self, number: int, sequence: int, letter: StreamLetter) -> None:
+        """A person wants something else of it; that it goes with its request, under that key, stays."""
+        kept, rows = self._kept[number], self._open_rows()
+        kept.sequence, kept.version = sequence, ()
+        if letter.now:
+            rows.execute(
+                "UPDATE letters SET due = ?, requested = ? WHERE id = ?",
+                (letter.now.due, letter.now.requested, number),
+            )
+            rows.execute("DELETE FROM touched WHERE id = ?", (number,))
+
     def _is_leased(self, number: int) -> bool:
         return bool(select(self._open_rows(), "id = ? AND state = 'leased'", (number,)))
 
@@ -149,7 +176,12 @@ class LetterMirror:
         self._open_rows().execute("DELETE FROM letters WHERE id = ?", (number,))
 
     async def take_over(self, again: Mapping[str, SentAgain]) -> None:
-        """Read all, and what an owner before this one had sent and did not hear of. Raises BrokerAway."""
+        """Read all, and what an owner before this one had sent and did not hear of: this first, and however
+        much else there is. Raises BrokerAway."""
+        subjects = [self._names.letter(where) for one in again.values() for where, _ in one.letters if where]
+        last = await read_last(self._connection, self._names.dead, subjects, self._clock)
+        for sequence, data in last.values():
+            self._take(sequence, letter_stream.unpack(data), is_sent=True)
         await self.look()
         for request in again.values():
             numbers = [self._number_of(where, checksum) for where, checksum in request.letters]
@@ -166,20 +198,26 @@ class LetterMirror:
         number = self._numbers.get(where, -1)
         return number if number >= 0 and self._kept[number].checksum == checksum else -1
 
-    async def are_gone(self, letters: Iterable[int]) -> list[int]:
-        """Leased rows that a person has changed or deleted meanwhile; they are not here any more."""
+    async def are_gone(self, letters: Sequence[int]) -> list[int]:
+        """Leased rows that a person has changed or deleted meanwhile; they are not here any more. One that
+        goes with a request that may have arrived stays, unless its text is another."""
         numbers = {self._kept[number].where: number for number in letters if number in self._kept}
         subjects = [self._names.letter(where) for where in numbers]
         last = await read_last(self._connection, self._names.dead, subjects, self._clock)
         gone = []
         for where, number in numbers.items():
             sequence, data = last.get(self._names.letter(where), (0, b""))
-            if sequence == self._kept[number].sequence:
-                continue
-            self._drop(number)
+            letter = letter_stream.unpack(data) if data else None
+            if number in self._kept:
+                if sequence == self._kept[number].sequence:
+                    continue
+                if letter and self._is_sent(number, letter):
+                    self._adopt(number, sequence, letter)
+                    continue
+                self._drop(number)
             gone.append(number)
-            if data:
-                self._take(sequence, letter_stream.unpack(data))
+            if letter:
+                self._take(sequence, letter)
         self._end_requests(gone)
         return gone
 
@@ -233,6 +271,7 @@ class LetterMirror:
             ended.append(row.id)
             if row.state == "delivered":
                 self._note(kept, b"")
+                self._delivered.add(kept.where)
                 self._drop(row.id)
                 continue
             if (version := _version(row)) != kept.version:
@@ -267,15 +306,31 @@ class LetterMirror:
         BrokerAway, JetStreamError."""
         for one in changes:
             sequence = await letter_stream.change(self._connection, self._names, one)
+            if not one.letter:
+                self._delivered.discard(one.where)
+            if not sequence and one.letter:
+                sequence = await self._put_on_top(one)
             number = self._numbers.get(one.where)
             if not sequence and one.letter:
-                if number is not None:
+                if number is not None and not self._is_leased(number):  # else what becomes of it says more
                     await self.are_gone([number])
                 continue
             if number is not None:
                 self._kept[number].sequence = max(sequence, self._kept[number].sequence)
             if later := self._notes.changes.get(one.where):
                 later.before = sequence
+
+    async def _put_on_top(self, one: LetterChange) -> int:
+        """See ``letter_stream.put_on_top``."""
+        sequence, both = await letter_stream.put_on_top(self._connection, self._names, one, self._clock)
+        number = self._numbers.get(one.where)
+        if sequence and both and number is not None and not self._is_leased(number):
+            if self._is_sent(number, both):
+                self._adopt(number, sequence, both)
+            else:
+                self._drop(number)
+                self._take(sequence, both)
+        return sequence
 
 
 def _version(row: StoredLetter) -> tuple[object, ...]:

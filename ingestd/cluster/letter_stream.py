@@ -9,7 +9,10 @@ from collections.abc import Mapping
 
 import msgspec
 
+from ingestd.cluster.chunk_message import ID
+from ingestd.cluster.direct_read import read_last
 from ingestd.cluster.names import StreamNames
+from ingestd.core.clock import Clock
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
@@ -121,9 +124,10 @@ def unpack(data: bytes) -> StreamLetter:
 
 
 def address(names: StreamNames, packed: bytes) -> tuple[str, Mapping[str, str]]:
-    """The subject and the headers that it is stored with: only where it is not there."""
-    headers = {_EXPECTED: "0"}
-    return names.letter(unpack(packed).where), headers
+    """The subject and the headers that it is stored with: only where it is not there, and was not a moment
+    ago. An owner that stood still meanwhile must not bring back what is delivered or purged."""
+    letter = unpack(packed)
+    return names.letter(letter.where), {_EXPECTED: "0", ID: f"letter-{letter.id}"}
 
 
 async def store(connection: NatsConnection, names: StreamNames, packed: bytes) -> None:
@@ -141,7 +145,7 @@ async def change(connection: NatsConnection, names: StreamNames, one: LetterChan
     JetStreamError."""
     subject = names.letter(one.where)
     if not one.letter:
-        await connection.ask(f"STREAM.PURGE.{names.dead}", {"filter": subject})
+        await delete(connection, names, one.where)
         return 0
     try:
         answer = await connection.append(subject, one.letter, {_EXPECTED: str(one.before)})
@@ -149,4 +153,60 @@ async def change(connection: NatsConnection, names: StreamNames, one: LetterChan
         if error.code != _WRONG_SEQUENCE:
             raise
         return 0
-    return int(answer["seq"])
+    sequence = int(answer["seq"])
+    await delete(connection, names, one.where, upto=sequence - 1)
+    return sequence
+
+
+async def delete(
+    connection: NatsConnection, names: StreamNames, where: str, *, upto: int | None = None
+) -> None:
+    """All versions of a letter; ``upto``: but for those that are younger than this one. Raises BrokerAway,
+    JetStreamError.
+
+    With a limit of messages a subject nats-server (2.15.1) would do that by itself; but when it is killed it
+    forgets that it did, and when the youngest version is deleted then the one before comes back to life.
+    """
+    body: dict[str, object] = {"filter": names.letter(where)}
+    await connection.ask(f"STREAM.PURGE.{names.dead}", body | ({} if upto is None else {"seq": upto + 1}))
+
+
+async def put_on_top(
+    connection: NatsConnection, names: StreamNames, one: LetterChange, clock: Clock
+) -> tuple[int, StreamLetter | None]:
+    """A person was quicker, with what is to be done with the letter: what became of it is told there, too.
+
+    Gives the sequence of that version, and the version if it had to be made; 0: the letter is gone, has
+    another text, or a later owner knows more of it. Raises BrokerAway, JetStreamError."""
+    subject, ours = names.letter(one.where), unpack(one.letter)
+    found = await read_last(connection, names.dead, [subject], clock)
+    if subject not in found:
+        return 0, None
+    sequence, data = found[subject]
+    theirs = unpack(data)
+    if data == one.letter:  # an answer was lost
+        return sequence, None
+    if theirs.payload != ours.payload or not _is_later(ours, theirs):
+        return 0, None
+    both = _with_wish(ours, theirs)
+    return await change(connection, names, LetterChange(one.where, sequence, pack_again(both))), both
+
+
+def _is_later(letter: StreamLetter, other: StreamLetter) -> bool:
+    """Whether it says more of what became of the letter than another version does."""
+    if letter.attempts == other.attempts:  # an answer said that it was not taken
+        return letter.batch == other.batch and other.ambiguous and not letter.ambiguous
+    return letter.attempts > other.attempts
+
+
+def _with_wish(letter: StreamLetter, other: StreamLetter) -> StreamLetter:
+    """A letter as it stands, with what a person wants of it in another version."""
+    now, wish = letter.now, other.now
+    if now is None or wish is None:
+        return letter
+    if wish.due is None:
+        now = msgspec.structs.replace(now, due=None, requested=0.0)
+    elif wish.requested > now.requested:
+        soonest = wish.due if now.due is None else min(now.due, wish.due)
+        now = msgspec.structs.replace(now, due=soonest, requested=wish.requested)
+    return msgspec.structs.replace(letter, now=now)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 import msgspec
 
 LEASE_S = 2.0
+SET_BACK_S = 10.0
+"""An entry that is so far ahead of its time tells that the server's clock was set back."""
 _MINUTE_S = 60.0
 
 
@@ -74,8 +76,10 @@ class RateGrant(msgspec.Struct):
 def grant(
     entry: RateEntry, limit: SharedLimit, worker: str, wish: RateWish, now: float
 ) -> tuple[RateEntry, RateGrant]:
-    """The entry as it is then. ``now``: on the server's clock; one that was set back costs time, and gives
-    nothing."""
+    """The entry as it is then. ``now``: on the server's clock; one that was set back costs a little time, and
+    gives nothing."""
+    if entry.at - now > SET_BACK_S:
+        entry = _moved(entry, now - entry.at)
     passed_s = max(0.0, now - entry.at) if entry.at else 0.0
     requests = min(float(limit.piece), entry.requests + passed_s * limit.requests_per_second)
     rate = limit.events_per_second
@@ -96,6 +100,25 @@ def grant(
             given.wait_s = (1.0 - requests) / limit.requests_per_second
     at = max(now, entry.at)
     return RateEntry(requests - given.requests, events - given.events, at, closed_until, slots), given
+
+
+def _moved(entry: RateEntry, by_s: float) -> RateEntry:
+    """All of its times on the clock as it is now; what had gathered is kept, and nothing has come since."""
+    slots = {name: Slots(one.count, one.until + by_s, one.since + by_s) for name, one in entry.slots.items()}
+    closed_until = entry.closed_until and entry.closed_until + by_s
+    return RateEntry(entry.requests, entry.events, entry.at + by_s, closed_until, slots)
+
+
+def still_good(before: RateEntry, after: RateEntry, worker: str, now: float) -> bool:
+    """Whether ``after`` says nothing that ``before`` does not: it need not be written. What a worker holds is
+    renewed when half of its time is over."""
+    if before.at - now > SET_BACK_S:
+        return False
+    old, new = before.slots.get(worker), after.slots.get(worker)
+    if old is None or new is None:
+        return old is new and before.closed_until == after.closed_until
+    held = old.count == new.count and old.until - now > LEASE_S / 2
+    return held and before.closed_until == after.closed_until
 
 
 def _slots(others: Mapping[str, Slots], had: Slots | None, most: int, wish: RateWish, now: float) -> int:

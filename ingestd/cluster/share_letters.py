@@ -29,11 +29,12 @@ class ShareLetters:
     async def lease(self) -> Sequence[StoredLetter]:
         """The letters of the next request, as they stand in the stream at this moment. Raises BrokerAway."""
         while True:
-            await self._mirror.look()
-            if not len(self._mirror):
-                return []
-            letters = await self._queue.lease()
-            gone = await self._mirror.are_gone(letter.id for letter in letters) if letters else ()
-            if not gone:
-                return letters
-            self._mirror.give_back(letter.id for letter in letters)
+            async with self._mirror.turn:
+                await self._mirror.look()
+                if not len(self._mirror):
+                    return []
+                letters = await self._queue.lease()
+                gone = await self._mirror.are_gone([letter.id for letter in letters]) if letters else ()
+                if not gone:
+                    return letters
+                self._mirror.give_back(letter.id for letter in letters)

@@ -182,6 +182,7 @@ class ShareOwner:
         if state.letters:
             await self._journal.store_letters(state.letters)
         await letters.store(state.changes)
+        self._journal.stored()
         await letters.take_over(state.again)
         events = EventRecorder(
             ledger=ledger,

@@ -15,10 +15,18 @@ import msgspec
 
 from ingestd.cluster.direct_read import read_last
 from ingestd.cluster.names import StreamNames
-from ingestd.cluster.rate_entry import LEASE_S, RateEntry, RateGrant, RateWish, SharedLimit, grant
+from ingestd.cluster.rate_entry import (
+    LEASE_S,
+    SET_BACK_S,
+    RateEntry,
+    RateGrant,
+    RateWish,
+    SharedLimit,
+    grant,
+    still_good,
+)
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.delivery.rate_limiter import RateLimiter
-from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 from ingestd.sources.nats.consumer import nanoseconds
 
@@ -32,6 +40,9 @@ _LOOK_S = 0.1
 _MOST_TRIES = 50
 _CLOCK_S = 20.0
 """How often the server is asked what time it is."""
+_CLOCK_TRIES, _QUICK_S = 5, 0.05
+"""Of some answers the quickest counts: one that took long, or that came while this process stood still, says
+little."""
 
 
 class _Lease(msgspec.Struct):
@@ -60,7 +71,7 @@ class SharedRate:
         self._debt = 0.0  # events that were sent beyond what was leased
         self._slots, self._slots_until = 0, -math.inf
         self._closed_until = self._told_closed = -math.inf
-        self._server_s, self._asked_at = 0.0, -math.inf
+        self._server_s, self._asked_at, self._off_s = 0.0, -math.inf, 0.0
         self._wanted = asyncio.Event()
 
     # --- for the lanes ---
@@ -97,16 +108,23 @@ class SharedRate:
             leases.popleft()
         return sum(one.requests for one in leases), sum(one.events for one in leases)
 
-    def sent(self, now: float, *, events: int) -> None:
-        """A request of any kind goes out."""
+    def sent(self, now: float, *, events: int) -> float:
+        """A request of any kind goes out, as long as what was leased for it is there."""
         self._debt += events if self._limit.events_per_second else 0
-        left = 1
+        left, until = 1, now + LEASE_S
         for one in self._leases:
             left -= (used := min(left, one.requests))
             one.requests -= used
             self._debt -= (paid := min(self._debt, one.events))
             one.events -= paid
+            if used or paid:
+                until = min(until, one.until)
         self._api.sent(now, events=events)
+        return until
+
+    def may_go(self, now: float, until: float) -> bool:
+        """Not when this process stood still meanwhile, or its log took long: others send in its place."""
+        return now < min(until, self._slots_until) and self._active <= self._slots
 
     def close(self, until: float) -> None:
         """No worker sends before: the others hear of it at once."""
@@ -125,6 +143,7 @@ class SharedRate:
 
     async def run(self, connection: NatsConnection, names: StreamNames) -> None:
         """Raises BrokerAway, JetStreamError."""
+        self._asked_at = -math.inf  # another server may tell another time
         subject = names.entry(f"rate.{self._sink}")
         inbox = await connection.listen(self._hear, subject)
         try:
@@ -134,7 +153,7 @@ class SharedRate:
                 self._wanted.clear()
                 if is_wanted or self._active or self._slots:
                     given = await self._lease(connection, names, subject, is_wanted=is_wanted)
-                    await self._clock.sleep(min(_LOOK_S, max(_TURN_S, given.wait_s)))
+                    await self._clock.sleep(_pause_s(given))
         finally:
             await connection.unlisten(inbox)
 
@@ -153,15 +172,26 @@ class SharedRate:
     async def _lease(
         self, connection: NatsConnection, names: StreamNames, subject: str, *, is_wanted: bool
     ) -> RateGrant:
+        began = self._clock.monotonic()
         for _ in range(_MOST_TRIES):
             if self._clock.monotonic() - self._asked_at > _CLOCK_S:
                 await self._ask_time(connection, names)
             found = await read_last(connection, names.state, [subject], self._clock)
             sequence, data = found.get(subject, (0, b""))
-            entry = msgspec.msgpack.decode(data, type=RateEntry) if data else RateEntry()
+            before = msgspec.msgpack.decode(data, type=RateEntry) if data else RateEntry()
             started = self._clock.monotonic()
+            now = started + self._server_s
+            if abs(before.at - now) > SET_BACK_S and self._asked_at < began:
+                self._asked_at = -math.inf  # it is the entry that is old, or what this worker knows
+                continue
             wish = self._wish(is_wanted=is_wanted)
-            entry, given = grant(entry, self._limit, self._worker, wish, started + self._server_s)
+            entry, given = grant(before, self._limit, self._worker, wish, now)
+            if not (given.requests or given.events) and still_good(before, entry, self._worker, now):
+                self._close(given.closed_until)
+                return given
+            self._slots = min(
+                self._slots, given.slots
+            )  # what is given away is not used while that is written
             headers = {"Nats-Expected-Last-Subject-Sequence": str(sequence)}
             try:
                 await connection.append(subject, msgspec.msgpack.encode(entry), headers)
@@ -172,7 +202,7 @@ class SharedRate:
                 continue
             self._take(given, started)
             return given
-        raise BrokerAway(f"the rate of {self._sink} cannot be leased: others are always quicker")
+        return RateGrant(wait_s=_LOOK_S)  # others were always quicker: nothing is sent meanwhile
 
     def _wish(self, *, is_wanted: bool) -> RateWish:
         now = self._clock.monotonic()
@@ -189,15 +219,30 @@ class SharedRate:
     def _take(self, given: RateGrant, started: float) -> None:
         if given.requests or given.events:
             self._leases.append(_Lease(started + LEASE_S, given.requests, given.events))
-        self._slots, self._slots_until = given.slots, started + LEASE_S
+        # The clock of the one who looks whether it is over may be as far off as this one's.
+        self._slots, self._slots_until = given.slots, started + LEASE_S - min(2 * self._off_s, LEASE_S / 4)
         self._close(given.closed_until)
         for lane in [*self.lanes]:
             lane.wake()
 
     async def _ask_time(self, connection: NatsConnection, names: StreamNames) -> None:
         """Clocks of several machines differ: the server's counts, as far as its answer is quick."""
-        asked = self._clock.monotonic()
-        told = await connection.ask(f"STREAM.INFO.{names.state}")
-        answered = self._clock.monotonic()
-        self._server_s = nanoseconds(str(told["ts"])) / 1e9 - (asked + answered) / 2
-        self._asked_at = answered
+        best_s = math.inf
+        for _ in range(_CLOCK_TRIES):
+            asked = self._clock.monotonic()
+            told = await connection.ask(f"STREAM.INFO.{names.state}")
+            answered = self._clock.monotonic()
+            if answered - asked < best_s:
+                best_s = answered - asked
+                self._server_s = nanoseconds(str(told["ts"])) / 1e9 - (asked + answered) / 2
+                self._off_s = best_s / 2
+            if best_s < _QUICK_S:
+                break
+        self._asked_at = self._clock.monotonic()
+
+
+def _pause_s(given: RateGrant) -> float:
+    """Until it makes sense to ask again: not at once where there was nothing."""
+    if given.requests or given.events:
+        return _TURN_S
+    return min(max(_LOOK_S, given.wait_s), _RENEW_S)

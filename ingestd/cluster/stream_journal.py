@@ -5,6 +5,7 @@ first request, and that append carries the outcomes of those before it.
 """
 
 import asyncio
+import math
 import random
 import sqlite3
 from collections import deque
@@ -43,6 +44,10 @@ from ingestd.store import letter_leases
 from ingestd.store.frozen_batches import body_digest, pack_positions
 from ingestd.store.writer import Work
 
+_STILL_OURS_S = 30.0
+"""After so long without an append somebody else may own the share. Less than the time for which the server
+knows the id of a letter."""
+
 
 class StreamJournal:
     """``owner``: this worker; ``letters``: those of the share that may be sent again. ``durable_floor``:
@@ -77,6 +82,7 @@ class StreamJournal:
         self._again = letters
         letters.changed = self._mark
         self._dirty = False
+        self._appended_at = -math.inf
         self._failed: Exception | None = None
         self._turn = asyncio.Lock()
         self._open: set[str] = {batch.id for batch in state.open}
@@ -263,14 +269,21 @@ class StreamJournal:
         for more in after:
             await self._append(self._record(reached, more))
         if notes.letters or changes:
-            await self.store_letters(notes.letters)
-            await self._again.store(changes)
-            self._letters_done = self._log.last
-            self._dirty = True  # so that the next owner does not store them again
+            async with self._again.turn:
+                await self.store_letters(notes.letters)
+                await self._again.store(changes)
+            self.stored()
         self.durable_floor = reached.floor
+
+    def stored(self) -> None:
+        """Letters and changes of all records are in their stream: the next owner need not store them."""
+        self._letters_done = self._log.last
+        self._dirty = True
 
     async def store_letters(self, letters: Sequence[bytes]) -> None:
         for letter in letters:
+            if self._clock.monotonic() - self._appended_at > _STILL_OURS_S:
+                await self._append(self._record(self._reached))  # it fails if there is another owner
             await letter_stream.store(self._connection, self._names, letter)
 
     def _record(
@@ -299,6 +312,7 @@ class StreamJournal:
 
     async def _append(self, record: Record) -> None:
         sequence = await self._log.append(record)
+        self._appended_at = self._clock.monotonic()
         self._kept.append(kept_record(sequence, record))
 
     async def forget(self, max_age_s: float) -> None:

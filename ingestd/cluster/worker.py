@@ -156,7 +156,7 @@ class Worker:
                 f"the spool also keeps events for {', '.join(others)}: sinks of other workers, or of none any"
                 " more (`ingestd spool forget`)"
             )
-        await installation.keep_one_version(connection, self._names)
+        await installation.keep_all_versions(connection, self._names)
         order_by = settings.delivery.order_by
         order = KeyPaths.parse(order_by) if order_by else None
         least = 2 * connection.max_payload + 1

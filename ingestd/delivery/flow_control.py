@@ -168,18 +168,19 @@ class FlowControl:
 
     # --- what happens ---
 
-    def sent(self, now: float, sending: Send) -> None:
-        """A request goes out."""
+    def sent(self, now: float, sending: Send) -> float | None:
+        """A request goes out. Gives until when it may: where workers share a rate, what was counted for it is
+        theirs after a while. None: it does not matter."""
         batch = sending.batch
         self.active += 1
-        if self.rates.limited:
-            self.rates.sent(now, events=len(batch))
+        until = self.rates.sent(now, events=len(batch)) if self.rates.limited else None
         if sending.repeat:
             self._retries.repeat_sent(now)
         elif not batch.tries:
             self._retries.first_sent()
         if batch.first_sent is None:
             batch.first_sent = self._outage_clock(now)
+        return until
 
     def answered(
         self, now: float, headers: Mapping[str, str], *, after_s: float | None, throttled: bool = False

@@ -1,8 +1,7 @@
 """A lane: queue, slots, retries and circuit of one sink. The one place from which requests go out.
 
-One loop asks ``FlowControl.next`` what to do. Each attempt is a task that holds a slot only while its request
-is out; to wait for the next attempt holds none. ``VerdictHandler.decide`` says what an answer leads to, and
-the lane carries it out. Each queue is bounded, and a full one makes ``submit`` wait.
+One loop asks ``FlowControl.next`` what to do. Each attempt is a task that holds a slot while its request is
+out. ``VerdictHandler.decide`` says what an answer leads to. A full queue makes ``submit`` wait.
 """
 
 import asyncio
@@ -272,18 +271,19 @@ class Lane:
 
     def _start(self, sending: Send, attempts: asyncio.TaskGroup) -> None:
         batch = sending.batch
-        self._flow.sent(self._clock.monotonic(), sending)
+        until = self._flow.sent(self._clock.monotonic(), sending)
         batch.first_sent_wall = batch.first_sent_wall or self._clock.wall()
-        task = attempts.create_task(self._attempt(batch), name=f"{self._sink.name} attempt {batch.id}")
+        task = attempts.create_task(self._attempt(batch, until), name=f"{self._sink.name} attempt {batch.id}")
         self._attempts.add(task)
         task.add_done_callback(partial(self._ended, batch))
 
-    async def _attempt(self, batch: Batch) -> None:
+    async def _attempt(self, batch: Batch, until: float | None) -> None:
         sink, clock = self._sink, self._clock
         await self._recorder.freeze(batch)
-        headers = sink.headers(batch.id, batch.events)
-        started = clock.monotonic()
+        headers, started = sink.headers(batch.id, batch.events), clock.monotonic()
         try:
+            if until is not None and not self._flow.rates.may_go(started, until):
+                raise Held
             answer, generation = await self._transport.send(sink.url, batch.body, headers)
         except asyncio.CancelledError:
             batch.ambiguous = True

@@ -27,7 +27,14 @@ class SendRates(Protocol):
     @property
     def limited(self) -> bool: ...
     def allow(self, requests_per_minute: int | None, now: float) -> None: ...
-    def sent(self, now: float, *, events: int) -> None: ...
+    def sent(self, now: float, *, events: int) -> float | None:
+        """Until when it may go out; None: whenever it comes to that."""
+        ...
+
+    def may_go(self, now: float, until: float) -> bool:
+        """Whether a request that was counted, and then had to wait, may still go out."""
+        ...
+
     def answered(self, now: float, headers: Mapping[str, str], *, after_s: float | None = None) -> None: ...
     def close(self, until: float) -> None:
         """The API takes nothing before: it said so in a Retry-After."""
@@ -80,6 +87,10 @@ class RateLimiter:
         if self._remaining is not None:
             self._remaining -= 1
         self._schedule(now)
+
+    def may_go(self, now: float, until: float) -> bool:
+        """What is counted here nobody else uses."""
+        return now <= until
 
     def close(self, until: float) -> None:
         """The lane looks at that itself: a first refusal is that request's own."""

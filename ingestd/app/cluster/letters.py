@@ -35,6 +35,12 @@ from ingestd.store.dead_letters import UNROUTED, Filter
 from ingestd.store.letter_changes import PurgeResult
 
 T = TypeVar("T")
+_WHOLE_S, _AGAIN_S = 6.0, 0.3
+"""Longer than it takes until the share of a worker that died has another owner."""
+_CUT = (
+    "SELECT 1 FROM letters WHERE ambiguous AND obstacle = '' GROUP BY sink, batch"
+    " HAVING count(*) < max(batch_size) LIMIT 1"
+)
 
 
 @contextmanager
@@ -43,24 +49,38 @@ def snapshot(settings: Settings, where: Filter | None = None) -> Iterator[Path]:
     UserError."""
     with TemporaryDirectory(prefix="ingestd-letters-") as directory:
         sink = where.sink if where else ""
-        on_nats(settings, lambda connection: _copy(connection, settings, Path(directory), sink))
+        on_nats(settings, lambda connection: _copy_whole(connection, settings, Path(directory), sink))
         yield Path(directory)
 
 
-async def _copy(connection: NatsConnection, settings: Settings, directory: Path, sink: str) -> None:
+async def _copy_whole(connection: NatsConnection, settings: Settings, directory: Path, sink: str) -> None:
+    """A worker stores the letters of a request one after the other, and the next owner the rest if it dies.
+    A request that is not whole yet must not be taken for one that is not whole any more."""
+    clock = SystemClock()
+    until = clock.monotonic() + _WHOLE_S
+    with closing(connect(directory / FILE_NAME)) as rows:
+        rows.execute("CREATE TABLE places (id INTEGER PRIMARY KEY, letter TEXT, named TEXT)")
+        while True:
+            await _copy(connection, settings, rows, sink)
+            if rows.execute(_CUT).fetchone() is None or clock.monotonic() > until:
+                return
+            await clock.sleep(_AGAIN_S)
+            for table in ("letters", "places"):
+                rows.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
+
+
+async def _copy(connection: NatsConnection, settings: Settings, rows: sqlite3.Connection, sink: str) -> None:
     names = StreamNames(settings.spool.name)
     subject = names.letters_of(sink or "*")
     latest: dict[str, int] = {}
-    with closing(connect(directory / FILE_NAME)) as rows:
-        rows.execute("CREATE TABLE places (id INTEGER PRIMARY KEY, letter TEXT, named TEXT)")
-        async for messages in read_messages(connection, names.dead, subject, SystemClock()):
-            letters = []
-            for sequence, data in messages:
-                with suppress(msgspec.DecodeError):  # not ours: it is left where it is
-                    letters.append((sequence, unpack(data)))
-            rows.execute("BEGIN")
-            _insert(rows, letters, latest)
-            rows.execute("COMMIT")
+    async for messages in read_messages(connection, names.dead, subject, SystemClock()):
+        letters = []
+        for sequence, data in messages:
+            with suppress(msgspec.DecodeError):  # not ours: it is left where it is
+                letters.append((sequence, unpack(data)))
+        rows.execute("BEGIN")
+        _insert(rows, letters, latest)
+        rows.execute("COMMIT")
 
 
 def _insert(

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -24,25 +24,29 @@ from ingestd.wiring.factories import make_validator
 
 _AT_ONCE = 500
 _CHANGED = "SELECT * FROM letters EXCEPT SELECT * FROM before"
-_GONE = "SELECT id FROM before WHERE id NOT IN (SELECT id FROM letters)"
+_GONE = (
+    "SELECT id, sink, named, letter FROM before JOIN places USING (id)"
+    " WHERE id NOT IN (SELECT id FROM letters)"
+)
 
 
 async def write_back(connection: NatsConnection, settings: Settings, copy: Path) -> None:
     """What differs from the table ``before``. Who was quicker keeps the letter: it is on its way, or changed
     otherwise. Raises UserError, JetStreamError, BrokerAway."""
     names = StreamNames(settings.spool.name)
-    await installation.keep_one_version(connection, names)
+    await installation.keep_all_versions(connection, names)
     with closing(connect(copy)) as rows:
         numbers = [row[0] for row in rows.execute(_CHANGED)]
         for letter, place in _letters(rows, numbers):
             if letter.requested and not letter.sink:
-                await _Routed(connection, settings).send(letter)
+                await _Routed(connection, settings).send(letter, place)
                 continue
-            where = f"{letter.sink or '-'}.{place.named}.{place.id}"
+            where = _where(letter.sink, place)
             packed = letter_rows.pack(letter, place)
             await letter_stream.change(connection, names, LetterChange(where, letter.id, packed))
-        for (number,) in rows.execute(_GONE):
-            await _delete(connection, names, number)
+        for number, sink, named, letter_id in rows.execute(_GONE):
+            where = _where(sink, LetterPlace(letter_id, named))
+            await letter_stream.delete(connection, names, where, upto=number)
     await connection.publish(names.letter_news, b"")
 
 
@@ -60,9 +64,8 @@ def _letters(rows: sqlite3.Connection, numbers: Sequence[int]) -> Iterator[tuple
             yield letter, places[letter.id]
 
 
-async def _delete(connection: NatsConnection, names: StreamNames, number: int) -> None:
-    with suppress(JetStreamError):  # somebody else deleted it
-        await connection.ask(f"STREAM.MSG.DELETE.{names.dead}", {"seq": number})
+def _where(sink: str, place: LetterPlace) -> str:
+    return f"{sink or '-'}.{place.named}.{place.id}"
 
 
 class _Routed:
@@ -73,7 +76,7 @@ class _Routed:
         self._settings = settings
         self._names = StreamNames(settings.spool.name)
 
-    async def send(self, letter: StoredLetter) -> None:
+    async def send(self, letter: StoredLetter, place: LetterPlace) -> None:
         """Who repeats one that was cut short does so within two minutes, or an event without a key may come
         twice. Raises UserError."""
         found = await installation.load(self._connection, self._settings)
@@ -89,4 +92,4 @@ class _Routed:
             await self._connection.append(self._names.partition(partition), data, headers)
         except JetStreamError as error:
             raise UserError(f"letter {letter.id} is not in the spool: {error}") from None
-        await _delete(self._connection, self._names, letter.id)
+        await letter_stream.delete(self._connection, self._names, _where("", place), upto=letter.id)

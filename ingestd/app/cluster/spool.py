@@ -76,7 +76,7 @@ async def stat_of(connection: NatsConnection, settings: Settings) -> dict[str, A
         "partitions": found.partitions,
         "chunks": info["messages"],
         "bytes": info["bytes"],
-        "dead_letters": (await connection.ask(f"STREAM.INFO.{names.dead}"))["state"]["messages"],
+        "dead_letters": (await connection.ask(f"STREAM.INFO.{names.dead}"))["state"].get("num_subjects", 0),
         "sinks": [],
     }
     records = {

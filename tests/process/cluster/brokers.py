@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -38,9 +39,12 @@ KINDS = {
         Kind("broker", "kill broker"),
         Kind("power", "cut power"),
         Kind("leader", "kill leader", servers=3),
+        Kind("rate"),
+        Kind("letters"),
     )
 }
-"""Only edges and workers die; the one broker is killed; its power is cut; of three the leader is killed."""
+"""Only edges and workers die; the one broker is killed; its power is cut; of three the leader is killed. The
+last two are runs of their own: see ``rate_rounds.py`` and ``letter_rounds.py``."""
 
 
 class Brokers:
@@ -62,6 +66,14 @@ class Brokers:
         server.kill()
         await asyncio.sleep(rng.uniform(0, 0.5 if len(self.servers) == 1 else 2.0))
         server.start()
+
+    async def stop_for(self, seconds: float) -> None:
+        """The first one stands still."""
+        self.servers[0].send(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.servers[0].send(signal.SIGCONT)
 
     async def _leader(self) -> NatsServer:
         """Of the stream with the events. There is none for some seconds after one was killed."""

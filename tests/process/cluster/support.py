@@ -148,27 +148,31 @@ async def dead_letters(url: str | list[str], name: str) -> list[dict[str, Any]]:
     async with stream_client(url) as client:
         js = client.jetstream()
         info = await js.stream_info(f"{name}-dead")
-        found = []
-        for sequence in range(info.state.first_seq, info.state.last_seq + 1):
+        found = {}
+        for sequence in range(max(1, info.state.first_seq), info.state.last_seq + 1):
             with suppress(nats.js.errors.NotFoundError):
                 letter = unpack((await js.get_msg(f"{name}-dead", sequence)).data or b"")
-                found.append({"sink": letter.sink, "payload": letter.payload, "reason": letter.reason})
-        return found
+                told = {"sink": letter.sink, "payload": letter.payload, "reason": letter.reason}
+                found[letter.where] = told
+        return [*found.values()]
 
 
-async def age_letters(url: str, name: str, seconds: float) -> None:
-    """They failed earlier than they did, and were not taken; those that were changed since stay."""
+async def age_letters(url: str | list[str], name: str, seconds: float, *, taken: bool = False) -> None:
+    """They failed earlier than they did, and were not ``taken``, or may have been; those that were changed
+    since stay."""
     async with stream_client(url) as client:
         js = client.jetstream()
         info = await js.stream_info(f"{name}-dead")
-        for sequence in range(info.state.first_seq, info.state.last_seq + 1):
+        for sequence in range(max(1, info.state.first_seq), info.state.last_seq + 1):
             with suppress(nats.js.errors.NotFoundError):
                 message = await js.get_msg(f"{name}-dead", sequence)
                 letter = unpack(message.data or b"")
                 if letter.now is None:
                     letter.at -= seconds
-                    letter.ambiguous = False
-                    await js.publish(str(message.subject), pack_again(letter))
+                    letter.ambiguous = letter.ambiguous and taken
+                    unchanged = {"Nats-Expected-Last-Subject-Sequence": str(sequence)}
+                    with suppress(nats.js.errors.BadRequestError):  # somebody was quicker
+                        await js.publish(str(message.subject), pack_again(letter), headers=unchanged)
         await client.publish(f"ingestd.{name}.letters", b"")
         await client.flush()
 

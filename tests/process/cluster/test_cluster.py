@@ -16,6 +16,7 @@ from tests.event_api import INVALID, EventApi, events, events_of, key
 from tests.machine import patience
 from tests.nats_server import NatsServer, nats_server
 from tests.process.cli.run_support import Serving, post, told
+from tests.process.cluster import letter_rounds, rate_rounds
 from tests.process.cluster.rounds import play
 from tests.process.cluster.support import Cluster, age_letters, ask, dead_letters, publish, stream_client
 from tests.receiver import Action, Receiver, Reply, Request
@@ -394,6 +395,24 @@ async def test_workers_share_the_rate_of_an_api_and_its_retry_after(tmp_path: Pa
         print(f"most in any 5 s: {worst} of 100, most at a time {api.most_out}")
         assert worst <= 100 + 10 + 40  # what had gathered, and leases of up to 2 s
         await second.kill()
+
+
+async def test_a_shared_rate_holds_while_workers_and_the_broker_are_killed_and_stopped(
+    tmp_path: Path,
+) -> None:
+    verdict, done = await rate_rounds.play(tmp_path, 3, 12.0)
+    print(verdict, dict(done))
+    assert verdict.good, verdict
+    assert done["requests"] > 60
+
+
+async def test_letters_have_one_end_though_persons_change_them_and_everything_is_killed(
+    tmp_path: Path,
+) -> None:
+    verdict, done = await letter_rounds.play(tmp_path, 21, 12.0)
+    print(verdict, dict(done))
+    assert verdict.good, verdict
+    assert done["letters"] > 0
 
 
 async def _all_sent(*workers: Serving) -> bool:

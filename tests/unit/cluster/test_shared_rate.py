@@ -3,7 +3,14 @@
 import random
 from collections import deque
 
-from ingestd.cluster.rate_entry import LEASE_S, RateEntry, RateWish, SharedLimit, grant
+from ingestd.cluster.rate_entry import (
+    LEASE_S,
+    SET_BACK_S,
+    RateEntry,
+    RateWish,
+    SharedLimit,
+    grant,
+)
 from tests.each import each
 
 STEP_S = 0.05
@@ -89,5 +96,20 @@ def test_what_the_api_told_one_worker_holds_for_all_and_a_clock_that_goes_back_g
     assert (given.requests, given.closed_until) == (0, 15.0)
     entry, given = grant(entry, limit, "b", RateWish(50, 10.0, 1), 15.0)
     assert given.requests == 50
-    later, given = grant(entry, limit, "b", RateWish(50, 10.0, 1), 1.0)
+    later, given = grant(entry, limit, "b", RateWish(50, 10.0, 1), 15.0 - SET_BACK_S)
     assert (given.requests, later.at) == (0, 15.0)
+
+
+def test_a_clock_that_was_set_back_by_hours_stops_nobody_for_hours() -> None:
+    limit, hour = SharedLimit(6_000, 100.0, 4), 3_600.0
+    begun = 2 * hour
+    entry, _ = grant(
+        RateEntry(at=begun - 10), limit, "a", RateWish(50, 10.0, 1, closed_until=begun + 2), begun
+    )
+    entry, given = grant(entry, limit, "b", RateWish(50, 100.0, 9), begun - hour)
+    assert (given.requests, given.slots, entry.at) == (0, 3, begun - hour)  # that of the other is held still
+    assert entry.closed_until == begun - hour + 2
+    entry, given = grant(entry, limit, "b", RateWish(50, 100.0, 9), begun - hour + 3)
+    assert (given.requests, given.slots) == (50, 4)
+    _, given = grant(entry, limit, "b", RateWish(50, 100.0, 9), begun - hour + 3)
+    assert given.requests == 0
