@@ -63,7 +63,7 @@ class Worker:
         inform: Callable[[str], None],
     ) -> None:
         self._settings = settings
-        self._parts = parts
+        self.parts = parts
         self._member = member
         self._clock = clock
         self._rng = rng
@@ -147,11 +147,11 @@ class Worker:
         found = await installation.load(connection, settings)
         installation.check(found, settings)
         self.partitions = found.partitions
-        mine = shares_of({name: one.whole for name, one in self._parts.items()}, found.partitions)
+        mine = shares_of({name: one.whole for name, one in self.parts.items()}, found.partitions)
         sinks = await installation.register_sinks(connection, self._names, mine)
         for share in mine:
             await ShareConsumer(connection, self._names, share, self._clock, max_bytes=0).make()
-        if others := sorted(sinks.keys() - self._parts.keys()):
+        if others := sorted(sinks.keys() - self.parts.keys()):
             self._inform(
                 f"the spool also keeps events for {', '.join(others)}: sinks of other workers, or of none any"
                 " more (`ingestd spool forget`)"
@@ -183,7 +183,7 @@ class Worker:
     async def _keep_shares(self, spool: SharedSpool, tasks: anyio.abc.TaskGroup) -> None:
         """Take what this worker should own, and hand over what it should not, until it is to stop."""
         await wait_until_set(self._stop, _LISTEN_S, self._clock)
-        sinks = {name: one.whole for name, one in self._parts.items()}
+        sinks = {name: one.whole for name, one in self.parts.items()}
         everything = shares_of(sinks, spool.partitions)
         while True:
             if self.stopping:
@@ -199,7 +199,7 @@ class Worker:
     def _compare(self, everything: list[Share], spool: SharedSpool, tasks: anyio.abc.TaskGroup) -> None:
         others = [one for one in self.membership.others if one.kind != "edge"]
         name = self._member.name
-        workers = {one.name: one.sinks for one in others if not one.leaving} | {name: [*self._parts]}
+        workers = {one.name: one.sinks for one in others if not one.leaving} | {name: [*self.parts]}
         wanted = {share for share, who in assign(everything, workers).items() if who == name}
         now = self._clock.monotonic()
         for share, one in self.owned.items():
@@ -218,7 +218,7 @@ class Worker:
     def _take(self, share: Share, spool: SharedSpool, tasks: anyio.abc.TaskGroup) -> None:
         window = self._settings.window
         owner = ShareOwner(
-            share, spool, self._parts[share.sink], max_count=window.max_count, max_age_s=window.max_age
+            share, spool, self.parts[share.sink], max_count=window.max_count, max_age_s=window.max_age
         )
         self.owned[share] = _Owned(owner, anyio.CancelScope())
         tasks.start_soon(self._own, share, owner)

@@ -17,6 +17,15 @@ class AuditEntry(StrEnum):
 
     RUN_STARTED = "RUN_STARTED", "A replay or the service began"
     RUN_FINISHED = "RUN_FINISHED", "It ended; with its counts"
+    PROCESS_STARTED = (
+        "PROCESS_STARTED",
+        "A supervisor (`spool.workers`) started one of its processes, or started it again",
+    )
+    PROCESS_ENDED = "PROCESS_ENDED", "One of them ended by itself; how, and when it is started again"
+    CONFIGURATION_READ = (
+        "CONFIGURATION_READ",
+        "A supervisor read its configuration again (SIGHUP); what has changed, or why it stays as it was",
+    )
     BATCH_SUBMITTED = "BATCH_SUBMITTED", "A batch is sent for the first time"
     BATCH_ACCEPTED = "BATCH_ACCEPTED", "An API accepted events and has yet to confirm them"
     BATCH_DELIVERED = "BATCH_DELIVERED", "Events were delivered; with confirmation, one line an event"

@@ -16,6 +16,7 @@ from ingestd.app.cluster.board import Board
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.telemetry import log
+from ingestd.telemetry.audit_entry import Audit, AuditEntry, no_audit
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,8 @@ class Child(msgspec.Struct, eq=False):
 class Children:
     """All of them; the numbers of who lives are on the board."""
 
-    def __init__(self, board: Board, clock: Clock) -> None:
+    def __init__(self, board: Board, clock: Clock, audit: Audit = no_audit) -> None:
+        self._audit = audit
         self.all: list[Child] = []
         self.given_up: Child | None = None
         self.last_code = 0
@@ -86,6 +88,7 @@ class Children:
         self._board.started(child.place, 0, child.starts)
         child.pid = fork(child.work)
         self._board.started(child.place, child.pid, child.starts)
+        self._audit(AuditEntry.PROCESS_STARTED, process=child.name, pid=child.pid, start=child.starts)
 
     def start_due(self) -> None:
         now = self._clock.monotonic()
@@ -126,6 +129,7 @@ class Children:
             self.given_up = child
         why = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         log.warning("a process ended and is started again", process=child.name, why=why, in_seconds=backoff_s)
+        self._audit(AuditEntry.PROCESS_ENDED, process=child.name, why=why, in_seconds=backoff_s)
 
     def roll(self, *kinds: str) -> None:
         """All of these are started again, one after the other."""

@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,16 +16,27 @@ from prometheus_client import CollectorRegistry
 from ingestd import __version__
 from ingestd.admin.server import metrics_page, serve_pages
 from ingestd.app.cluster.board import Board
+from ingestd.app.cluster.judgement import open_connection
+from ingestd.app.cluster.machine_view import MachineView, SpoolFigures, ToldByProcess
 from ingestd.app.event_loop import run_loop
+from ingestd.cluster.names import StreamNames
+from ingestd.config import Settings, find_state_directory
 from ingestd.core.clock import Clock, SystemClock
+from ingestd.core.errors import UserError
+from ingestd.sources.broker.source import BrokerAway
+from ingestd.sources.nats.connection import JetStreamError
+from ingestd.telemetry.audit_file import AuditLog
 from ingestd.telemetry.cluster_metrics import OUTCOMES
 from ingestd.telemetry.summed_metrics import Summed, SumOfMetrics
+from ingestd.wiring.factories import open_audit
 
 _ASKED = ("edge", "worker")
 _ASK_S = 2.0
 _SILENT_S = 15.0
 """The supervisor turns twice a second."""
 _MOST_BYTES = 16 * 1024**2
+_LOOK_S, _SPOOL_EVERY = 2.0, 5
+"""How often all processes are asked for what top and the console show; and, of so many times once, NATS."""
 
 
 class ShownProcess(msgspec.Struct, frozen=True):
@@ -36,22 +47,68 @@ class ShownProcess(msgspec.Struct, frozen=True):
     place: int
 
 
-def serve(sockets: Sequence[socket.socket], board: Board, processes: Sequence[ShownProcess]) -> int:
-    """Until SIGTERM; the exit code."""
+def serve(
+    sockets: Sequence[socket.socket],
+    board: Board,
+    processes: Sequence[ShownProcess],
+    load: Callable[[], Settings],
+    settings: Settings,
+) -> int:
+    """Until SIGTERM; the exit code. Raises UserError for console tokens that cannot be read."""
+    from ingestd.app.cluster.machine_model import pages_of  # the other processes need nothing of it
+
+    clock, directory = SystemClock(), find_state_directory(settings)
+    audit = open_audit(settings.audit, directory, rotates=False)
+    view = MachineView(clock, str(directory))
+    overview = MachineOverview(board, processes, clock)
+    more = pages_of(load, settings, view, clock=clock, audit=audit)
 
     async def session() -> int:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async with open_overview(sockets, MachineOverview(board, processes, SystemClock())):
+            async with open_overview(sockets, overview, more), anyio.create_task_group() as tasks:
+                tasks.start_soon(_watch, overview, view, settings, audit)
                 async for _ in signals:
                     break
+                tasks.cancel_scope.cancel()
         return 0
 
-    return run_loop(session)
+    try:
+        return run_loop(session)
+    finally:
+        audit.close()
+
+
+async def _watch(overview: "MachineOverview", view: MachineView, settings: Settings, audit: AuditLog) -> None:
+    """What top and the console show is asked before somebody looks, for its rates."""
+    spool, turn = SpoolFigures(), 0
+    while True:
+        if turn % _SPOOL_EVERY == 0:
+            spool = await _figures(settings) or spool
+        turn += 1
+        view.note(*await overview.look(), spool)
+        audit.flush()
+        await SystemClock.sleep(_LOOK_S)
+
+
+async def _figures(settings: Settings) -> SpoolFigures | None:
+    """None: the server does not answer now."""
+    names = StreamNames(settings.spool.name)
+    try:
+        async with open_connection(settings) as connection:
+            events = (await connection.ask(f"STREAM.INFO.{names.events}"))["state"]
+            letters = (await connection.ask(f"STREAM.INFO.{names.dead}"))["state"]
+    except (BrokerAway, JetStreamError, UserError):
+        return None
+    return SpoolFigures(int(events["bytes"]), settings.spool.max_bytes, int(letters.get("num_subjects", 0)))
 
 
 @asynccontextmanager
-async def open_overview(sockets: Sequence[socket.socket], overview: "MachineOverview") -> AsyncIterator[None]:
+async def open_overview(
+    sockets: Sequence[socket.socket], overview: "MachineOverview", more: Sequence[web.RouteDef] = ()
+) -> AsyncIterator[None]:
+    """``more``: pages of the console."""
     routes = [
+        *more,
         web.get("/metrics", overview.metrics),
         web.get("/healthz", overview.health),
         web.get("/readyz", overview.ready),
@@ -76,6 +133,16 @@ class MachineOverview:
         registry = CollectorRegistry()
         registry.register(Summed(families))
         return metrics_page(registry)(request)
+
+    async def look(self) -> tuple[list[ToldByProcess], list[str]]:
+        """What all processes say of themselves, and why producers should not send here."""
+        answers = await self._ask_all("/v1/status")
+        told = [
+            ToldByProcess(one.name, one.kind, starts, _object(text))
+            for one, (_, _, starts), text in answers
+            if one.kind in _ASKED
+        ]
+        return told, self._reasons(answers)
 
     async def health(self, request: web.Request) -> web.Response:
         del request
@@ -164,6 +231,14 @@ _Answer = tuple[ShownProcess, tuple[int, int, int], str]
 
 async def _nothing() -> str:
     return ""
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _first_reason(text: str) -> str:

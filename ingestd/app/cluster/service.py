@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ingestd import __version__
+from ingestd.app.cluster.sink_states import describe_sinks
 from ingestd.app.service_parts import Load, describe_reloads
 from ingestd.cluster.edge_admission import EdgeAdmission
 from ingestd.cluster.link import JetStreamLink
@@ -125,6 +126,8 @@ def describe(service: ClusterService) -> dict[str, Any]:
     }
     if edge := service.edge:
         told["edge"] = {name: getattr(edge.counts, name) for name in edge.counts.__struct_fields__}
+        producers = service.own_metrics.producers.counts
+        told["producers"] = {name: count for name, count in producers.items() if count}
     if server := service.server:
         told["http"] = {
             "port": server.port,
@@ -137,6 +140,7 @@ def describe(service: ClusterService) -> dict[str, Any]:
             "trouble": worker.trouble or None,
             "others": [one.name for one in worker.membership.others if one.kind != "edge"],
         }
+        told["sinks"] = describe_sinks(worker, service.metrics.answered)
         told["shares"] = [_share(one) for one in shares(service)]
         told["lanes"] = [{"name": name, "ledger": asdict(worker.ledger_of(name))} for name in worker.ledgers]
     found: dict[str, Any] = redact_tree(told)

@@ -32,7 +32,10 @@ from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.httpd.listener import close_all, open_sockets
 from ingestd.telemetry import log
+from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.telemetry.audit_file import AuditLog
 from ingestd.telemetry.systemd import Systemd
+from ingestd.wiring.factories import open_audit
 
 EXIT_GAVE_UP = 1
 _FIXED = ("spool.", "admin.", "state.", "ingest.listen", "schema.", "delivery.order_by")
@@ -61,7 +64,8 @@ def supervise(load: Load, settings: Settings) -> int:
     server.write_files()
     admin = asyncio.run(open_sockets(*parse_listen(settings.admin.listen)))
     ingest = [_hold(one) for one in asyncio.run(open_sockets(*parse_listen(settings.ingest.listen)))]
-    return Supervisor(load, settings, server, ingest, admin).run()
+    audit = open_audit(settings.audit, server.directory.parent)
+    return Supervisor(load, settings, server, ingest, admin, audit).run()
 
 
 def _hold(alone: socket.socket) -> socket.socket:
@@ -91,16 +95,18 @@ class Supervisor:
         server: LocalServer,
         ingest: list[socket.socket],
         admin: list[socket.socket],
+        audit: AuditLog,
     ) -> None:
         self._settings = settings
         self._server = server
         self._ingest, self._admin = ingest, admin
         self._clock = SystemClock()
         self._systemd = Systemd()
+        self._audit = audit
         os.environ.pop("NOTIFY_SOCKET", None)  # children say nothing to systemd
         count = settings.spool.workers
         self._board = Board(2 + 2 * count)
-        self._children = children = Children(self._board, self._clock)
+        self._children = children = Children(self._board, self._clock, audit)
         self._broker = children.add("nats-server", "broker", server.execute)
         inner = self._inner(settings)
         self._load, self._before = load, settings
@@ -111,7 +117,7 @@ class Supervisor:
                 child.work = self._work_of(child, settings, inner)
         shown = [overview.ShownProcess(child.name, child.kind, child.place) for child in children.all]
         shown.append(overview.ShownProcess("admin", "admin", len(shown)))
-        children.add("admin", "admin", partial(overview.serve, admin, self._board, shown))
+        children.add("admin", "admin", partial(overview.serve, admin, self._board, shown, load, settings))
         self._ready = False
 
     def _inner(self, settings: Settings) -> Settings:
@@ -138,6 +144,7 @@ class Supervisor:
             check_worker(new)
         except UserError as error:
             log.error(f"the configuration stays as it was: {error}")
+            self._audit(AuditEntry.CONFIGURATION_READ, error=str(error))
             return
         cold = cold_changes(self._settings, new, LIVE_IN_CLUSTER)
         if fixed := [name for name in cold if name.startswith(_FIXED)]:
@@ -146,6 +153,7 @@ class Supervisor:
             order_by = {"order_by": self._settings.delivery.order_by}
             new = new.model_copy(update=kept | {"delivery": new.delivery.model_copy(update=order_by)})
         log.set_level(new.log.level)
+        self._audit(AuditEntry.CONFIGURATION_READ, changed=", ".join(cold) or None)
         self._before = self._settings
         self._change(new)
         if len(cold) > len(fixed):
@@ -163,7 +171,9 @@ class Supervisor:
 
     def _go_back(self, refused: Child) -> None:
         """One of the children does not start with the new configuration; the others still have the old."""
-        log.error("the configuration stays as it was: a process does not start with it", process=refused.name)
+        why = "a process does not start with it"
+        log.error(f"the configuration stays as it was: {why}", process=refused.name)
+        self._audit(AuditEntry.CONFIGURATION_READ, error=why, process=refused.name)
         self._children.refused = None
         self._children.roll()
         self._change(self._before)
@@ -182,6 +192,7 @@ class Supervisor:
             return code
         finally:
             self._children.tell(signal.SIGKILL, "edge", "worker", "broker", "admin")
+            self._audit.close()
             close_all([*self._ingest, *self._admin])
             self._server.close()
 
@@ -216,6 +227,7 @@ class Supervisor:
         self._board.beat(now)
         self._systemd.alive()
         log.flush()
+        self._audit.flush()
         if number == signal.SIGHUP:
             self._reload()
         elif number:
@@ -247,6 +259,8 @@ class Supervisor:
         }
         count = self._settings.spool.workers
         log.info("ready", edges=count, workers=count, seconds=round(took_s, 2), **shown)
+        sinks = ", ".join(self._settings.sinks)
+        self._audit(AuditEntry.RUN_STARTED, sources=shown["ingest"], sinks=sinks, edges=count, workers=count)
         self._systemd.ready()
         self._systemd.status(f"{count} edges and {count} workers")
 
@@ -266,6 +280,7 @@ class Supervisor:
                 log.warning("forced shutdown, acknowledged events are in the spool")
                 return EXIT_SECOND_SIGNAL
         log.info("all processes stopped")
+        self._audit(AuditEntry.RUN_FINISHED, why=why)
         return 0
 
     def _end(self, kind: str, most_s: float) -> bool:

@@ -74,7 +74,7 @@ class ServiceModel:
 
     def redact(self, shown: dict[str, Any]) -> dict[str, Any]:
         paths = self._opened().trace.tap.redact_paths
-        return _redacted(shown, paths) if paths else shown
+        return redacted(shown, paths) if paths else shown
 
     async def letters(self, query: LetterQuery, *, limit: int) -> dict[str, Any]:
         return await letters.find(self._opened(), query, limit=limit)
@@ -160,7 +160,7 @@ def _matcher(when: str) -> Callable[[bytes], bool]:
     return lambda event: not router.route([event]).unmatched
 
 
-def _redacted(shown: dict[str, Any], paths: Sequence[Path]) -> dict[str, Any]:
+def redacted(shown: dict[str, Any], paths: Sequence[Path]) -> dict[str, Any]:
     """What an API or the schema said of an event may repeat what is in it."""
     left = {name: value for name, value in shown.items() if name != "payload_base64"}
     for name in {"detail", "cause", "error"} & left.keys():
@@ -173,5 +173,5 @@ def _redacted(shown: dict[str, Any], paths: Sequence[Path]) -> dict[str, Any]:
         left["payload"] = mask_text(left["payload"], paths)
     for name in {"letters", "attempts", "steps", "timeline"} & left.keys():
         if isinstance(left[name], list):  # of a letter it is how many
-            left[name] = [_redacted(one, paths) for one in left[name]]
+            left[name] = [redacted(one, paths) for one in left[name]]
     return left

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from ingestd.app.cluster.local_server import find_program
@@ -64,7 +65,10 @@ class OneMachine:
         return str(login["token"]).encode()
 
     async def json(self, *words: str) -> Any:
-        process = await warm().start([*words, "--config", str(self.config), "--json"], env={"PATH": ""})
+        return await self.ask(*words, "--config", str(self.config), "--json")
+
+    async def ask(self, *words: str) -> Any:
+        process = await warm().start([*words], env={"PATH": ""})
         out, err = await process.communicate()
         assert process.returncode == 0, (words, out, err)
         return json.loads(out)
@@ -170,6 +174,77 @@ async def test_whatever_of_one_machine_is_killed_comes_again_and_nothing_is_lost
             assert shared_once < 350
             await serving.kill()
             await until(partial(all_gone, children.values()))
+
+
+async def test_top_the_console_and_the_audit_file_tell_of_all_processes(tmp_path: Path) -> None:
+    async with StrictApi() as api:
+        machine = OneMachine(tmp_path, api)
+        token = "of-an-operator-who-may-change-what-is-there"
+        (tmp_path / "token").write_text(token)
+        console = f'[admin.tokens.ann]\ntoken_file = "{tmp_path}/token"\nrole = "operator"\n'
+        machine.config.write_text(machine.config.read_text() + console)
+        given = Maker("p", random.Random(3), ill=0.0).many(60, pad=0)
+        given[7] = given[7].replace(b'"ill":""', b'"ill":"yes"')
+        async with machine.start() as serving:
+            admin = f"http://127.0.0.1:{serving.admin_port}"
+            api.refuse = b'"ill":"yes"'
+            assert (await post(serving.ingest_port, given)).status == 202
+
+            async def told() -> dict[str, Any]:
+                found: dict[str, Any] = await machine.ask("top", admin, "--once", "--json")
+                return found
+
+            async def all_told() -> bool:
+                found = await told()
+                (sink,) = found["sinks"] or [{"delivered": 0}]
+                return bool(sink["delivered"] == 59 and found["letters"]["waiting"] == 1)
+
+            await until(all_told)
+            os.kill((await pids(serving))["worker-1"], signal.SIGKILL)
+            await until(partial(all_run, serving))
+            found = await told()
+            (sink,) = found["sinks"]
+            assert (sink["name"], sink["type"], sink["state"]) == ("one", "ingest_api", "closed")
+            assert (sink["delivered"], sink["dead_lettered"]) == (59, 1)  # what died is counted still
+            assert found["ledger"]["accepted"] in (0, 60)  # of a share without an owner nobody tells
+            assert found["producers"][0]["accepted"] == 60
+            assert found["spool"]["max_bytes"] == 64 * 1024**2
+            async with httpx.AsyncClient(base_url=admin) as client:
+                page = (await client.get("/")).text
+                assert "60" in page
+                assert ">one<" in page
+                letters = (await client.get("/letters")).text
+                assert "refused" in letters
+                assert (await client.get("/configuration")).status_code == 200
+                (letter,) = (await client.get("/v1/letters")).json()["letters"]
+                assert (letter["reason"], letter["sink"]) == ("refused", "one")
+                step = (await client.post("/v1/where", json={"key": given[3].decode()})).json()
+                assert step["words"] == "It is delivered: one."
+                assert (await client.post("/v1/letters/retry", json={})).status_code == 401
+                client.headers["Authorization"] = f"Bearer {token}"
+                assert (await client.post("/v1/sinks/one/park")).status_code == 400
+                corrected = given[7].replace(b'"ill":"yes"', b'"ill":"not"').decode()
+                number = letter["id"]
+                done = await client.post(f"/v1/letters/{number}/edit", content=corrected)
+                assert (done.status_code, done.json()["changed"]) == (200, 1)
+                await until(lambda: len(api.taken) == 60)
+
+            async def letters_are_gone() -> bool:
+                return bool((await told())["letters"]["waiting"] == 0)
+
+            await until(letters_are_gone)
+            serving.send(signal.SIGHUP)
+            await serving.said("read again")
+            await serving.stop()
+        lines = [json.loads(line) for line in (tmp_path / "state/audit.jsonl").read_text().splitlines()]
+        events = [line["event"] for line in lines]
+        assert events.count("PROCESS_STARTED") == 7
+        assert [line["process"] for line in lines if line["event"] == "PROCESS_ENDED"] == ["worker-1"]
+        assert [line["who"] for line in lines if line["event"] == "LETTER_EDITED"] == ["ann"]
+        assert events.index("RUN_STARTED") < events.index("PROCESS_ENDED")
+        assert events[-1] == "RUN_FINISHED"
+        assert events.count("CONFIGURATION_READ") == 1
+        assert token not in (tmp_path / "state/audit.jsonl").read_text()
 
 
 async def tells(serving: Serving, *, shares: int, delivered: int) -> bool:

@@ -1,0 +1,196 @@
+"""What the processes of a machine say, as one service: for ``top`` and the console."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import msgspec
+
+from ingestd import __version__
+from ingestd.admin.read_model import Charts, Overview, ProducerView, Rates, SinkView, SpoolView
+from ingestd.core.clock import Clock
+from ingestd.core.redaction import redact_tree
+from ingestd.telemetry.cluster_metrics import OUTCOMES
+from ingestd.telemetry.history import History, quantile
+from ingestd.telemetry.metrics import ATTEMPT_BOUNDS
+
+_NOW_S, _TREND_S, _FEW_MINUTES_S, _HOUR_S = 10.0, 30.0, 300.0, 3600.0
+_RANK = {"closed": 0, "open": 1, "paused": 2}
+
+
+class ToldByProcess(msgspec.Struct, frozen=True):
+    """``starts``: how often it was started; ``status``: its ``/v1/status``, empty: it did not answer."""
+
+    name: str
+    kind: str
+    starts: int
+    status: Mapping[str, Any]
+
+
+class SpoolFigures(msgspec.Struct, frozen=True):
+    """Of the streams."""
+
+    bytes: int = 0
+    max_bytes: int = 0
+    letters: int = 0
+
+
+class CarriedCounts:
+    """Counters of processes that begin at 0 when they are started again: what they had counted stays."""
+
+    def __init__(self) -> None:
+        self._now: dict[tuple[str, str], tuple[int, float]] = {}
+        self._before: dict[str, float] = {}
+
+    def note(self, process: str, starts: int, name: str, value: float) -> None:
+        known = self._now.get((process, name))
+        if known and known[0] != starts:
+            self._before[name] = self._before.get(name, 0.0) + known[1]
+        self._now[process, name] = starts, value
+
+    def totals(self) -> dict[str, float]:
+        found = dict(self._before)
+        for (_, name), (_, value) in self._now.items():
+            found[name] = found.get(name, 0.0) + value
+        return found
+
+
+class MachineView:
+    """``note`` what was told, about once a second. ``directory``: of the state."""
+
+    def __init__(self, clock: Clock, directory: str) -> None:
+        self._clock = clock
+        self._directory = directory
+        self._started = clock.wall()
+        self._history = History()
+        self._counts = CarriedCounts()
+        self._told: Sequence[ToldByProcess] = ()
+        self._reasons: Sequence[str] = ("it is starting",)
+        self._spool = SpoolFigures()
+        self._totals: dict[str, float] = {}
+
+    def note(self, told: Sequence[ToldByProcess], reasons: Sequence[str], spool: SpoolFigures) -> None:
+        """``reasons``: why producers should not send here."""
+        self._told, self._reasons, self._spool = told, reasons, spool
+        for one in told:
+            for name, value in _counters(one.status):
+                self._counts.note(one.name, one.starts, name, value)
+        self._totals = self._counts.totals()
+        now = self._clock.monotonic()
+        if self._history.due(now):
+            values = self._totals | {"spool": spool.bytes}
+            values["delivered"] = sum(count for name, count in values.items() if name.startswith("sink "))
+            self._history.add(now, self._clock.wall(), values)
+
+    def overview(self) -> Overview:
+        shares = [share for one in self._told for share in one.status.get("shares", ())]
+        ledger = dict.fromkeys(("accepted", *OUTCOMES, "in_flight"), 0)
+        for share in shares:
+            for name in ledger:
+                ledger[name] += share["ledger"].get(name, 0)
+        configs = [one.status.get("config") or {} for one in self._told]
+        return Overview(
+            version=__version__,
+            pid=os.getppid(),
+            state="running" if any(one.status for one in self._told) else "starting",
+            started=self._started,
+            now=self._clock.wall(),
+            ready=not self._reasons,
+            reasons=redact_tree([*self._reasons]),
+            directory=self._directory,
+            accepted=self._rates("accepted"),
+            delivered=self._rates("delivered"),
+            ledger=ledger,
+            spool=self._spool_view(shares, ledger["in_flight"]),
+            sinks=[self._sink(name, shares) for name in self.sinks],
+            producers=[self._producer(name) for name in self._named("producer ")],
+            letters={"waiting": self._spool.letters},
+            needs_restart=sorted({name for one in configs for name in one.get("needs_restart") or ()}),
+            reload_error=next((one["last_error"] for one in configs if one.get("last_error")), None),
+        )
+
+    def charts(self) -> Charts:
+        history = self._history
+        return Charts(
+            times=history.times(),
+            accepted=history.rates("accepted"),
+            delivered={name: history.rates(f"sink {name}") for name in self.sinks},
+            spool_bytes=history.values("spool"),
+        )
+
+    @property
+    def sinks(self) -> list[str]:
+        return self._named("sink ")
+
+    def _named(self, kind: str) -> list[str]:
+        return sorted(name.removeprefix(kind) for name in self._totals if name.startswith(kind))
+
+    def _rates(self, name: str) -> Rates:
+        now, minutes, hour = (
+            round(self._history.rate(name, span), 2) for span in (_NOW_S, _FEW_MINUTES_S, _HOUR_S)
+        )
+        return Rates(now=now, five_minutes=minutes, hour=hour)
+
+    def _producer(self, name: str) -> ProducerView:
+        key = f"producer {name}"
+        return ProducerView(
+            name=name, accepted=int(self._totals[key]), refused=0, throttled=0, rates=self._rates(key)
+        )
+
+    def _spool_view(self, shares: Iterable[Mapping[str, Any]], waiting: int) -> SpoolView:
+        growth, spool = self._history.slope("spool", _TREND_S), self._spool
+        left = spool.max_bytes - spool.bytes
+        return SpoolView(
+            events=waiting,
+            bytes=spool.bytes,
+            parked_bytes=0,
+            max_bytes=spool.max_bytes,
+            oldest=max((share["oldest_seconds"] for share in shares), default=0.0),
+            full_in=round(max(0.0, left / growth)) if growth > 0 and spool.max_bytes else None,
+            filled_by=None,
+            blocked=None,
+        )
+
+    def _sink(self, name: str, shares: Iterable[Mapping[str, Any]]) -> SinkView:
+        states = [one for told in self._told for one in told.status.get("sinks", ()) if one["name"] == name]
+        worst: Mapping[str, Any] = max(states, key=lambda one: _RANK.get(one["state"], 1), default={})
+        mine = [share for share in shares if share["sink"] == name]
+        last = [one["last_success"] for one in states if one["last_success"] is not None]
+        rises = [self._history.rate(f"seconds {name} {bound}", _FEW_MINUTES_S) for bound in ATTEMPT_BOUNDS]
+        middle, slow = (quantile(share, ATTEMPT_BOUNDS, rises) for share in (0.5, 0.99))
+        return SinkView(
+            name=name,
+            type=worst.get("type", ""),
+            url=worst.get("url", ""),
+            state=worst.get("state", "closed"),
+            since=worst.get("since") or self._started,
+            why=worst.get("why", ""),
+            parked=None,
+            last_success=max(last, default=None),
+            next_probe=worst.get("next_probe"),
+            active_requests=sum(one["active_requests"] for one in states),
+            concurrency_limit=sum(one["concurrency_limit"] for one in states),
+            in_flight=sum(share["ledger"]["in_flight"] for share in mine),
+            behind_chunks=sum(share["lag_chunks"] for share in mine),
+            oldest=max((share["oldest_seconds"] for share in mine), default=None),
+            delivered=int(self._totals.get(f"sink {name}", 0)),
+            dead_lettered=int(self._totals.get(f"dead {name}", 0)),
+            dropped=0,
+            rates=self._rates(f"sink {name}"),
+            p50=None if middle is None else round(middle, 4),
+            p99=None if slow is None else round(slow, 4),
+        )
+
+
+def _counters(status: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
+    """What a process counts since it began, by the name of a series."""
+    if edge := status.get("edge"):
+        yield "accepted", edge["stored"]
+    for name, count in (status.get("producers") or {}).items():
+        yield f"producer {name}", count
+    for sink in status.get("sinks", ()):
+        yield f"sink {sink['name']}", sink["delivered"]
+        yield f"dead {sink['name']}", sink["dead_lettered"]
+        for bound, count in zip(ATTEMPT_BOUNDS, accumulate(sink["answered"]), strict=False):
+            yield f"seconds {sink['name']} {bound}", count

@@ -1,0 +1,84 @@
+"""What several processes tell, as one service: what one counted before it died stays."""
+
+from typing import Any
+
+from ingestd.app.cluster.machine_view import CarriedCounts, MachineView, SpoolFigures, ToldByProcess
+from ingestd.core.clock import SystemClock
+
+
+class ManualClock(SystemClock):
+    now = 100.0
+
+    def monotonic(self) -> float:  # type: ignore[override]
+        return self.now
+
+
+def sink(delivered: int, *, state: str = "closed", why: str = "") -> dict[str, Any]:
+    return {
+        "name": "one",
+        "type": "webhook",
+        "url": "http://api/",
+        "state": state,
+        "since": 7.0 if why else None,
+        "why": why,
+        "next_probe": 3.0 if why else None,
+        "last_success": 90.0 + delivered,
+        "active_requests": 1,
+        "concurrency_limit": 4,
+        "delivered": delivered,
+        "dead_lettered": 2,
+        "answered": [],
+    }
+
+
+def share(in_flight: int) -> dict[str, Any]:
+    ledger = {"accepted": 10 + in_flight, "delivered": 10, "in_flight": in_flight}
+    return {"sink": "one", "partition": "0", "ledger": ledger, "lag_chunks": 3, "oldest_seconds": 1.5}
+
+
+def test_counts_of_a_process_that_was_started_again_stay_in_the_sum() -> None:
+    counts = CarriedCounts()
+    for process, starts, value in (("a", 1, 5), ("b", 1, 7), ("a", 2, 1), ("a", 2, 2), ("a", 3, 0)):
+        counts.note(process, starts, "x", value)
+    assert counts.totals() == {"x": 5 + 2 + 0 + 7}
+
+
+def test_processes_are_shown_as_one_service_with_the_worst_of_their_circuits() -> None:
+    clock = ManualClock()
+    view = MachineView(clock, "/state")
+    assert (view.overview()["ready"], view.overview()["state"]) == (False, "starting")
+    for turn, delivered in enumerate((0, 50)):
+        told = [
+            ToldByProcess(
+                "edge-1", "edge", 1, {"edge": {"stored": 10 * turn}, "producers": {"p": 10 * turn}}
+            ),
+            ToldByProcess("edge-2", "edge", 1, {}),  # it does not answer
+            ToldByProcess("worker-1", "worker", 1, {"sinks": [sink(delivered)], "shares": [share(4)]}),
+            ToldByProcess(
+                "worker-2",
+                "worker",
+                1,
+                {
+                    "sinks": [sink(delivered, state="open", why="503")],
+                    "shares": [share(1)],
+                    "config": {"needs_restart": ["sinks"], "last_error": "no"},
+                },
+            ),
+        ]
+        view.note(told, [], SpoolFigures(1_000 * turn, 10_000, 5))
+        clock.now += 5.0
+    found = view.overview()
+    (one,) = found["sinks"]
+    assert (one["state"], one["why"], one["since"], one["next_probe"]) == ("open", "503", 7.0, 3.0)
+    assert (one["delivered"], one["dead_lettered"], one["in_flight"], one["behind_chunks"]) == (100, 4, 5, 6)
+    assert (one["active_requests"], one["concurrency_limit"], one["last_success"]) == (2, 8, 140.0)
+    assert (one["rates"]["now"], found["accepted"]["now"], found["delivered"]["now"]) == (20.0, 2.0, 20.0)
+    assert found["ledger"]["accepted"] == 25
+    assert (found["spool"]["bytes"], found["spool"]["full_in"], found["letters"]) == (
+        1_000,
+        45,
+        {"waiting": 5},
+    )
+    assert [(one["name"], one["accepted"]) for one in found["producers"]] == [("p", 10)]
+    assert (found["needs_restart"], found["reload_error"], found["ready"]) == (["sinks"], "no", True)
+    assert view.charts()["delivered"] == {"one": [0.0, 20.0]}
