@@ -4,7 +4,9 @@ The accelerator's hold their items in one piece of memory and make an object of 
 What is done to all of a chunk's is done here, once for either kind.
 """
 
+from array import array
 from collections.abc import MutableSequence, Sequence
+from functools import cache
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -34,6 +36,24 @@ def without(sequence: Sequence[T], indices: Sequence[int]) -> Sequence[T]:
     for index in reversed(indices):  # cheaper than choosing those that stay
         del left[index]
     return left
+
+
+def positions_without(positions: Sequence[int], indices: Sequence[int]) -> Sequence[int]:
+    """As ``without``, of places in a chunk: as they are written to the store, four bytes each."""
+    if not isinstance(positions, range) or positions.start or len(positions) > _MOST_COUNTED:
+        return without(positions, indices)
+    left = _counted()[: len(positions)]
+    for index in reversed(indices):
+        del left[index]
+    return left
+
+
+_MOST_COUNTED = 8_192
+
+
+@cache
+def _counted() -> "array[int]":
+    return array("I", range(_MOST_COUNTED))
 
 
 def joined(parts: Sequence[Sequence[T]]) -> Sequence[T]:

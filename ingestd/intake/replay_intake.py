@@ -14,7 +14,7 @@ from ingestd.core.errors import TooManyRejected, UserError
 from ingestd.core.ledger import MaxRejected
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Digests, Positions
-from ingestd.core.sequences import longest, pick, without
+from ingestd.core.sequences import longest, pick, positions_without, without
 from ingestd.delivery.queues import flush_by_age
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.copies import CopyTracker
@@ -300,7 +300,7 @@ class ReplayIntake:
         if gone:
             left_out = sorted(gone)
             events, digests = without(events, left_out), without(digests, left_out)
-            positions = without(positions, left_out)
+            positions = positions_without(positions, left_out)
         return events, digests, positions, ended
 
     def _end_if_too_many(self) -> None:

@@ -52,6 +52,7 @@ class Window:
         self.secret = secret[:SECRET_BYTES]
         self._table: KeyTable = make(self.secret, max_count, max_age_s)
         self._followers: dict[bytes, list[WaitingCopy]] = {}
+        self._bytes_of: dict[bytes, int] = {}  # of those of a key: an event's bytes are made when asked for
         self.follower_count = 0
         self.follower_bytes = 0
 
@@ -92,9 +93,11 @@ class Window:
         self._table.reclaim(digests)
 
     def follow(self, digest: bytes, follower: WaitingCopy) -> None:
+        size_bytes = len(follower.chunk.events[follower.position])
         self._followers.setdefault(digest, []).append(follower)
+        self._bytes_of[digest] = self._bytes_of.get(digest, 0) + size_bytes
         self.follower_count += 1
-        self.follower_bytes += len(follower.chunk.events[follower.position])
+        self.follower_bytes += size_bytes
 
     def waits_only_for(self, digests: Set[bytes]) -> bool:
         """Whether every copy that waits is one of an event with one of these keys."""
@@ -125,10 +128,11 @@ class Window:
     def _take_followers(self) -> dict[bytes, list[WaitingCopy]]:
         """Copies of what was pending, and is not any more."""
         gone = self._table.settled(self._followers) if self._followers else ()
-        taken = {digest: self._followers.pop(digest) for digest in gone}
-        for copies in taken.values():
+        taken: dict[bytes, list[WaitingCopy]] = {}
+        for digest in gone:
+            copies = taken[digest] = self._followers.pop(digest)
             self.follower_count -= len(copies)
-            self.follower_bytes -= sum(len(copy.chunk.events[copy.position]) for copy in copies)
+            self.follower_bytes -= self._bytes_of.pop(digest)
         return taken
 
 

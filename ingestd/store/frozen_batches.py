@@ -35,7 +35,7 @@ def pack_positions(positions: Positions) -> bytes:
     """Positions as bytes for the store; a range costs nine."""
     if isinstance(positions, range):
         return array("I", (positions.start, positions.stop)).tobytes() + b"r"
-    return array("I", positions).tobytes()
+    return (positions if isinstance(positions, array) else array("I", positions)).tobytes()
 
 
 def unpack_positions(packed: bytes) -> Positions:
@@ -91,6 +91,7 @@ def row_of(
         sink,
         packed_keys(batch.digests) if keep_keys else None,
         packed_events(batch.events)[0] if transformed else None,
+        0,
     )
 
 
@@ -128,17 +129,19 @@ class Changes:
     steps: list[trail.Row] = field(default_factory=list)
 
     def write(self, connection: sqlite3.Connection) -> None:
-        rows, first = [*self.rows.values()], 0
+        gone = set(self.gone)  # what the same commit deletes need not be written before
+        rows, first = [row for name, row in self.rows.items() if name not in gone], 0
         for name, (segment, by) in self.processed.items():
-            count = len(segment.positions)
-            rows.append((name, self.now, count, b"", pack([segment]), None, by, None, None))
+            if name not in gone:
+                count = len(segment.positions)
+                rows.append((name, self.now, count, b"", pack([segment]), None, by, None, None, 1))
         while first < len(rows):
             count = next(count for count in _ROWS if len(rows) - first >= count)
             connection.execute(_insert_statement(count), [*chain(*rows[first : first + count])])
             first += count
-        if self.settled:
-            connection.execute(_SETTLE, (json.dumps(self.settled),))
-        if self.gone:
+        if settled := [name for name in self.settled if name not in gone]:
+            connection.execute(_SETTLE, (json.dumps(settled),))
+        if gone:
             delete(connection, self.gone)
         if self.letters:
             insert_letters(connection, self.letters, self.now)
@@ -150,9 +153,10 @@ class Changes:
 
 @cache
 def _insert_statement(count: int) -> str:
-    row = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    row = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     return (
-        "INSERT OR REPLACE INTO batches (id, frozen_at, events, body_digest, segments, kept, sink, keys, sent)"  # noqa: S608, E501
+        "INSERT OR REPLACE INTO batches"  # noqa: S608
+        " (id, frozen_at, events, body_digest, segments, kept, sink, keys, sent, settled)"
         f" VALUES {','.join([row] * count)}"
     )
 

@@ -294,14 +294,11 @@ class Journal:
         if chunk.keeper is Keeper.JOURNAL:
             return
         name = f"{by}/{chunk.source}/{chunk.start}"
-        changes = self._changes(now)
-        again = name in changes.processed
-        changes.processed[name] = Segment(chunk, positions), by
-        if again:
-            return
-        changes.settled.append(name)
-        self._settled.add(by, name, [(chunk.source, chunk.start, chunk.end)])
-        self._look_beyond = True
+        processed = self._changes(now).processed
+        if name not in processed:
+            self._settled.add(by, name, [(chunk.source, chunk.start, chunk.end)])
+            self._look_beyond = True
+        processed[name] = Segment(chunk, positions), by
 
     def reached(self, chunk: Chunk) -> Work:
         """That all events of its source before the end of this chunk are resolved, for another's commit."""
@@ -329,6 +326,9 @@ class Journal:
             rows.append((*self._positions[source], digest(tail), len(tail), end, source))
         self._moved.clear()
         passed = self._settled.take_passed(self._is_passed)
+        if passed and self._noted and self._noted[0] == self._database.groups:
+            self._noted[1].gone += passed
+            passed = []
         new_cursors = [pair for pair in cursors.items() if self._noted_cursors.get(pair[0]) != pair[1]]
         self._noted_cursors = cursors
 

@@ -102,9 +102,8 @@ class JsonSource:
     @property
     def plain_size(self) -> int | None:
         """Length of the content if it is known: of a plain file."""
-        keeps = self.keeper is Keeper.SOURCE
-        plain = keeps and not is_packed(head := self._input.peek(4)) and not encoding_of(head)
-        return self._input.size if plain else None
+        plain = self.keeper is Keeper.SOURCE and not is_packed(head := self._input.peek(4))
+        return self._input.size if plain and not encoding_of(head) else None
 
     def stop(self) -> None:
         """End the iteration of ``chunks`` soon, also where it waits for a producer."""
@@ -225,6 +224,7 @@ class JsonSource:
             max_event_bytes=self._max_event_bytes,
             fill=keeps,
             leave_half=keeps,
+            back=self._input.back if keeps and self._plain else None,
         )
 
 

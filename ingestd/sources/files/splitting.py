@@ -73,8 +73,7 @@ def split_lines(data: bytes) -> tuple[Sequence[bytes], bytes]:
     Twice as fast as ``bytes.split``, which looks at one byte after the other.
     """
     if compiled:
-        found: tuple[Sequence[bytes], bytes] = compiled.split_lines(data)
-        return found
+        return compiled.split_lines(data)  # type: ignore[no-any-return]
     lines = BytesIO(data).readlines()
     tail = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
     return [line[:-1] for line in lines], tail
@@ -93,7 +92,8 @@ class Lines:
     """NDJSON: LF or CRLF, empty lines skipped, the last line may lack its newline.
 
     ``leave_half``: a last line without a newline is only taken if it is whole, as it may still be written:
-    see ``half``. A line that is longer than a chunk may also be values one behind the other.
+    see ``half``. A line that is longer than a chunk may also be values one behind the other. ``back``: has
+    the stream give its last bytes again; to join half a line with the chunk behind it copies all of that.
     """
 
     def __init__(
@@ -107,8 +107,10 @@ class Lines:
         fill: bool,
         leave_half: bool = False,
         kept_bytes: int = KEPT_OF_TOO_LONG,
+        back: Callable[[int], None] | None = None,
     ) -> None:
         self.half: UnfinishedValue | None = None
+        self._back = back
         self._kept_bytes = kept_bytes
         self._leave_half = leave_half
         self._stream = stream
@@ -118,8 +120,7 @@ class Lines:
         self._chunk_bytes = chunk_bytes
         self._max_event_bytes = max_event_bytes
         self._fill = fill
-        self._rest = self._ahead = b""
-        self._tail = b""
+        self._rest = self._ahead = self._tail = b""
         self._ended = False
 
     @property
@@ -153,23 +154,24 @@ class Lines:
 
     def _more(self, size: int) -> bytes:
         """Of what was read too far, or else of the stream: what is cut must not depend on how it was read."""
-        if self._ahead:
-            piece, self._ahead = self._ahead[:size], self._ahead[size:]
-            return piece
-        return self._read(size)
+        piece, self._ahead = self._ahead[:size], self._ahead[size:]
+        return piece or self._read(size)
 
     def _gather(self) -> bytes:
         """A chunk's worth of bytes; less at the end, or when there is no more of a pipe for now."""
+        if self._back and self._rest and not (self._ahead or self._ended):
+            self._back(len(self._rest))
+            self._rest = b""
         rest, self._ahead = self._rest[: self._chunk_bytes], self._rest[self._chunk_bytes :] + self._ahead
-        pieces, size = [rest], len(rest)
+        pieces, size = [rest] if rest else [], len(rest)
         while size < self._chunk_bytes and not self._ended:
             piece = self._more(self._chunk_bytes - size)
             self._ended = not piece
-            pieces.append(piece)
+            pieces += [piece] if piece else []
             size += len(piece)
             if not self._fill and b"\n" in piece:
                 break
-        return b"".join(pieces)
+        return b"".join(pieces)  # of one it makes no copy
 
     def _whole_part(self, last: bytes, offset: int, line: int) -> int:
         """How much of a last line without a newline can be taken. Where it may still be written to, that is

@@ -117,6 +117,10 @@ class Input(io.RawIOBase):
         self._head = self.last = b""
         self.count = self._file.seek(position)
 
+    def back(self, count: int) -> None:
+        """The last ``count`` bytes are read again: of a regular file, as it is on disk."""
+        self.jump(self.count - count)
+
     def close(self) -> None:
         self._file.close()
         super().close()

@@ -99,6 +99,26 @@ async def test_a_settled_batch_goes_when_the_positions_have_passed_all_its_chunk
         assert list(await frozen(tmp_path)) == left
 
 
+async def test_what_is_resolved_and_passed_in_one_commit_leaves_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        batch, chunk = a_batch(Segment(a_chunk(1, 0), range(4))), a_chunk(1, 100)
+        journal.freeze(batch, sink="ingest_api", now=NOW)
+        journal.dismissed(chunk, [2], now=NOW)
+        await journal.commit()
+        settle(journal, batch)
+        journal.dismissed(chunk, [3], now=NOW)
+        journal.moved(1, 200, 9)
+        await journal.commit()
+    assert await frozen(tmp_path) == {}
+
+
+async def test_what_is_dismissed_is_settled_from_the_start(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        journal.dismissed(a_chunk(1, 100), [1, 2], now=NOW)
+        await journal.commit()
+    assert await frozen(tmp_path) == {"-/1/100": (True, [(1, 100, [1, 2])], None)}
+
+
 async def test_position_and_outcome_are_one_transaction(database: Database, journal: Journal) -> None:
     batch = a_batch(Segment(a_chunk(1, 0), range(4)))
     journal.freeze(batch, sink="ingest_api", now=NOW)

@@ -13,7 +13,7 @@ class Memory:
     """``sizes``: how much each read gives at most, over and over. ``cut``: its end is not the true one."""
 
     def __init__(self, data: bytes, sizes: Sequence[int] = (1 << 20,), *, cut: bool = False) -> None:
-        self._data = data
+        self._data = self._all = data
         self._sizes = sizes
         self._reads = 0
         self._cut = cut
@@ -27,6 +27,10 @@ class Memory:
         self._reads += 1
         piece, self._data = self._data[:got], self._data[got:]
         return piece
+
+    def back(self, count: int) -> None:
+        """The last bytes come again."""
+        self._data = self._all[len(self._all) - len(self._data) - count :]
 
 
 def regions_of(splitter: Lines | JsonArray) -> tuple[list[Region], str]:

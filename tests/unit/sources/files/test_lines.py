@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ingestd.sources.files.splitting import Lines
 from tests.each import each
-from tests.unit.sources.files.memory import events_of, outline, read_by, regions_of
+from tests.unit.sources.files.memory import Memory, events_of, outline, read_by, regions_of
 
 KEPT = 4
 """The head that is kept of a line that is too long is always shorter than a chunk."""
@@ -63,6 +63,18 @@ def test_a_restart_at_any_chunks_end_cuts_the_same_chunks(
     for number, region in enumerate(regions, 1):
         again = lines(data, other_sizes, chunk_bytes, limit, start=region.end, line=region.next_line)
         assert outline(regions_of(again)[0]) == outline(regions[number:])
+
+
+@given(contents, sizes, chunk_sizes, limits, st.booleans())
+def test_what_was_read_too_far_may_be_read_again_instead(
+    data: bytes, sizes: list[int], chunk_bytes: int, limit: int, leave_half: bool
+) -> None:
+    given = {"chunk_bytes": chunk_bytes, "max_event_bytes": limit, "leave_half": leave_half}
+    file = Memory(data, sizes)
+    again = Lines(file, start=0, line=1, fill=True, kept_bytes=KEPT, back=file.back, **given)
+    joined = lines(data, sizes, chunk_bytes, limit, leave_half=leave_half)
+    assert outline(regions_of(again)[0]) == outline(regions_of(joined)[0])
+    assert again.half == joined.half
 
 
 @given(contents, sizes, chunk_sizes, limits, st.booleans())
