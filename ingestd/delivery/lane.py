@@ -59,7 +59,8 @@ class BatchTransport(Protocol):
 class Lane:
     """``submit`` batches, ``close`` when there are no more; ``run`` returns when all are resolved.
 
-    While ``hold_back()`` nothing is sent; ``wake`` says that this has changed. ``new_id``: of batches."""
+    While ``hold_back()`` nothing is sent; ``wake`` says that this has changed. ``new_id``: of batches.
+    ``room_made``: set when there may be room; who waits for one of several lanes gives them its own."""
 
     def __init__(
         self,
@@ -92,7 +93,7 @@ class Lane:
             confirms=settings.confirms,
             rng=rng,
         )
-        self._changed, self._room = asyncio.Event(), asyncio.Event()
+        self._changed, self.room_made = asyncio.Event(), asyncio.Event()
         self._attempts: set[asyncio.Task[None]] = set()
 
     # --- for those who hand over work ---
@@ -110,16 +111,16 @@ class Lane:
     async def room(self) -> None:
         """Wait while the lane is full."""
         while self._flow.full and (not self.draining or (self._flow.feeding and self.takes_more)):
-            self._room.clear()
-            await self._room.wait()
+            self.room_made.clear()
+            await self.room_made.wait()
 
     async def submit_letters(self, batch: Batch) -> None:
         """Hand over dead letters: they go when nothing else wants to. Waits until they are sent."""
         (self._queues.leave if self.draining else self._queues.add_letters)(batch)
         self._changed.set()
         while self._queues.letters and not self.draining:
-            self._room.clear()
-            await self._room.wait()
+            self.room_made.clear()
+            await self.room_made.wait()
 
     def resubmit(self, batch: Batch) -> None:
         """A batch of an earlier process, which goes before all new ones. Never waits."""
@@ -137,14 +138,14 @@ class Lane:
     def close(self) -> None:
         """No more batches will be submitted."""
         self._flow.closed, self._flow.feeding = True, False
-        self._room.set()
+        self.room_made.set()
         self._changed.set()
 
     def drain(self, within_s: float = DRAIN_S, *, feeding: bool = False) -> None:
         """The process is to end: see ``FlowControl.drain``. ``close`` still says when the last batch is in.
         Nobody waits for room any more, but with ``feeding`` while the lane ``takes_more``."""
         self._flow.drain(self._clock.monotonic(), within_s, feeding=feeding)
-        self._room.set()
+        self.room_made.set()
         self._changed.set()
 
     def abandon(self) -> None:
@@ -222,13 +223,11 @@ class Lane:
 
     async def run(self) -> None:
         """Until closed and empty. Raises Unreachable, StoreFailed; see ``leftovers`` then."""
-        flow = self._flow
+        flow, now = self._flow, self._clock.monotonic
         try:
             async with asyncio.TaskGroup() as attempts:
-                while not isinstance(
-                    step := flow.next(self._clock.monotonic(), held_back=self._held_back), Done
-                ):
-                    self._room.set()  # who waits for it looks again
+                while not isinstance(step := flow.next(now(), held_back=self._held_back), Done):
+                    self.room_made.set()  # who waits for it looks again
                     if isinstance(step, Wait):
                         await self._wait(step.until)
                     elif self._fits(step.batch):

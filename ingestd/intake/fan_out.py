@@ -4,9 +4,8 @@ A sink that lags behind the fastest may hold back so many bytes before the intak
 """
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from functools import partial
-from typing import Any
 
 import msgspec
 
@@ -70,6 +69,8 @@ class FanOut:
         self._journal = journal
         self._clock = clock
         self._news = asyncio.Event()
+        for sink in sinks:
+            sink.lane.room_made = self._news
         self._stopped = False
 
     @property
@@ -230,20 +231,9 @@ class FanOut:
                         self._flush(sink)
                 await self._news.wait()
             elif all(sink.lane.full and not sink.lane.draining for sink in sinks):
-                await self._first([self._news.wait(), *(sink.lane.room() for sink in sinks)])
+                await self._news.wait()
             else:
                 return
-
-    @staticmethod
-    async def _first(waits: Sequence[Coroutine[Any, Any, object]]) -> None:
-        """Until one of them is over."""
-        tasks = [asyncio.ensure_future(one) for one in waits]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _sink_done(self, size_bytes: int, name: str) -> None:
         for sink in self._sinks:

@@ -6,7 +6,7 @@ deduplication or order off without an error, so events are counted, and ``key_do
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any
@@ -71,17 +71,25 @@ class KeyPaths:
                 key = self._strings(event)
                 if key.count("\0") == self._separators and "\1" not in key:
                     return key if len(key) > self._separators else None
+        except msgspec.ValidationError:
+            pass  # not all of them are strings
         except (ValueError, RecursionError):
-            pass  # not all of them are strings, or it is not JSON: the walk below knows
+            return None  # it is not JSON
+        try:
+            if texts := _compile_any(self.paths):
+                raws = texts(event)
+                return None if _is_missing(raws) else _joined(map(_text, raws))
+        except (ValueError, RecursionError):
+            pass  # what should be an object is none: the walk below knows
         return self._walk(event)
 
     def _walk(self, event: bytes) -> str | None:
         """The definition of ``of``."""
         try:
-            texts = [_text_at(_skip(event), path) for path in self.paths]
-        except (ValueError, RecursionError, LookupError):
+            raws: list[Any] = [json_path.raw_at(_skip(event), path) for path in self.paths]
+            return None if _is_missing(raws) else _joined(map(_text, raws))
+        except (ValueError, RecursionError):
             return None
-        return "\0".join(texts) if any(texts) else None
 
 
 def _split(text: str) -> list[str]:
@@ -106,10 +114,19 @@ def _parse_path(text: str) -> Path:
     return parts
 
 
-def _text_at(value: msgspec.Raw, path: Path) -> str:
-    raw = json_path.raw_at(value, path)
-    if raw is None or raw == b"null":
-        raise LookupError(path)
+def _is_missing(raws: Sequence[Any]) -> bool:
+    """Whether one of the values is not there, or null."""
+    return any(raw is None or raw is msgspec.UNSET or bytes(raw) == b"null" for raw in raws)
+
+
+def _joined(texts: Iterable[str]) -> str | None:
+    texts = list(texts)
+    return "\0".join(texts) if any(texts) else None
+
+
+def _text(value: "bytes | msgspec.Raw") -> str:
+    """Of a value's JSON text."""
+    raw = bytes(value)
     if raw[:1] == b'"':
         return _string(raw).replace("\1", "\1\1").replace("\0", "\1" + "0")
     return "\1=" + raw.decode()
@@ -121,6 +138,28 @@ def _compile(paths: tuple[Path, ...]) -> Callable[[bytes], str] | None:
 
     None where that cannot be compiled: indices, a path that is the beginning of another.
     """
+    tree = _tree(paths)
+    if tree is None:
+        return None
+    decode = msgspec.json.Decoder(_struct(tree)).decode
+    pick = attrgetter(*(_attribute_path(tree, path) for path in paths))
+    if len(paths) == 1:
+        return lambda event: str(pick(decode(event)))
+    return lambda event: "\0".join(pick(decode(event)))
+
+
+@lru_cache(maxsize=64)
+def _compile_any(paths: tuple[Path, ...]) -> Callable[[bytes], Sequence[Any]] | None:
+    """A function that gives the JSON texts of the values, UNSET for each that is not there; None as above."""
+    tree = _tree(paths)
+    if tree is None or any(len(path) > 1 for path in paths):
+        return None
+    decode = msgspec.json.Decoder(_struct(tree, msgspec.Raw | msgspec.UnsetType)).decode
+    return lambda event: msgspec.structs.astuple(decode(event))
+
+
+def _tree(paths: tuple[Path, ...]) -> dict[str, Any] | None:
+    """Names within names, those in which a value is empty; None where that cannot be compiled."""
     tree: dict[str, Any] = {}
     for path in paths:
         node = tree
@@ -131,16 +170,13 @@ def _compile(paths: tuple[Path, ...]) -> Callable[[bytes], str] | None:
         if path[-1] in node or any(INDEX.fullmatch(part) or _UNCOMPILABLE.search(part) for part in path):
             return None
         node[path[-1]] = str
-    decode = msgspec.json.Decoder(_struct(tree)).decode
-    pick = attrgetter(*(_attribute_path(tree, path) for path in paths))
-    if len(paths) == 1:
-        return lambda event: str(pick(decode(event)))
-    return lambda event: "\0".join(pick(decode(event)))
+    return tree
 
 
-def _struct(tree: dict[str, Any]) -> type[msgspec.Struct]:
-    fields = [
-        (f"f{number}", _struct(child) if isinstance(child, dict) else child)
+def _struct(tree: dict[str, Any], leaf: Any = str) -> type[msgspec.Struct]:
+    default = () if leaf is str else (msgspec.UNSET,)
+    fields: list[Any] = [
+        (f"f{number}", _struct(child, leaf) if isinstance(child, dict) else leaf, *default)
         for number, child in enumerate(tree.values())
     ]
     return msgspec.defstruct("Key", fields, gc=False, rename={f"f{n}": name for n, name in enumerate(tree)})

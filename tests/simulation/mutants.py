@@ -80,8 +80,8 @@ MUTANTS = (
     Mutant(
         "a batch's row goes with an attempt out",
         "store/frozen_batches.py",
-        "        rows, first = [*self.rows.values()], 0\n",
-        "        rows, first = [*self.rows.values()][1:], 0\n",
+        "[row for name, row in self.rows.items() if name not in gone], 0\n",
+        "[row for name, row in self.rows.items() if name not in gone][1:], 0\n",
     ),
     Mutant(
         "a letter's key is not on disk before it is sent",

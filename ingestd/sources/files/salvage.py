@@ -17,7 +17,7 @@ _BOM = b"\xef\xbb\xbf"
 
 def is_utf16(line: bytes) -> bool:
     """Whether its every second byte is a NUL, more or less: a file of UTF-16 behind one of UTF-8."""
-    return len(line) > 3 and b"\0\0" not in line and line.count(0) * 5 > len(line) * 2
+    return len(line) > 3 and line.count(0) * 5 > len(line) * 2 and b"\0\0" not in line
 
 
 def events_in(line: bytes) -> list[tuple[int, bytes]]:
