@@ -16,38 +16,164 @@ pub struct KeyFields<'a> {
 /// No library has trouble with a number of so many characters.
 const MAX_NUMBER: usize = 300;
 
-/// The key of an event that is certainly valid: the bytes from `start` to `end` of `around`. `max_depth`: of
-/// arrays and objects within each other.
-pub fn accept(around: &[u8], start: usize, end: usize, max_depth: usize) -> Option<KeyFields<'_>> {
-    let mut walk = Walk { around, text: &around[..end], at: start, max_depth };
-    walk.blanks();
-    let fields = walk.interaction()?;
-    walk.blanks();
-    (walk.at == end).then_some(fields)
+/// Says which events are certainly valid. `max_depth`: of arrays and objects within each other.
+///
+/// Events of one producer are alike but for their values. So what stands between the values of one that was accepted
+/// is remembered, its shape, and of the next one it is only compared: with the same text between valid values of the
+/// same kinds it is the same JSON. What has no known shape is walked through.
+pub struct Reader {
+    max_depth: usize,
+    /// Those that were met last come first.
+    shapes: Vec<Shape>,
+    /// Events in a row of which none had a known shape.
+    misses: usize,
+    values: Vec<Value>,
 }
 
-struct Walk<'a> {
+const MOST_SHAPES: usize = 4;
+
+/// Then the shapes differ so much that it is not worth while to look for one.
+const MOST_MISSES: usize = 16;
+
+/// A value that may be another in the next event, and from where to where it stands.
+#[derive(Clone, Copy)]
+struct Value {
+    kind: Kind,
+    start: usize,
+    end: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    EventType,
+    EventTime,
+    InteractionId,
+    Action,
+    Version,
+    /// A string.
+    Text,
+    /// A string, a number, true, false or null.
+    Scalar,
+}
+
+/// The text of an event without its values.
+struct Shape {
+    text: Vec<u8>,
+    /// The values, and how much of the text stands before each.
+    values: Vec<(usize, Kind)>,
+}
+
+impl Shape {
+    fn of(event: &[u8], start: usize, values: &[Value]) -> Self {
+        let mut shape = Self { text: Vec::with_capacity(event.len() - start), values: Vec::new() };
+        let mut at = start;
+        for value in values {
+            shape.text.extend_from_slice(&event[at..value.start]);
+            shape.values.push((value.start - at, value.kind));
+            at = value.end;
+        }
+        shape.text.extend_from_slice(&event[at..]);
+        shape
+    }
+}
+
+impl Reader {
+    pub fn new(max_depth: usize) -> Self {
+        Self { max_depth, shapes: Vec::new(), misses: 0, values: Vec::new() }
+    }
+
+    /// The key of an event that is certainly valid: the bytes from `start` to `end` of `around`.
+    pub fn accept<'a>(&mut self, around: &'a [u8], start: usize, end: usize) -> Option<KeyFields<'a>> {
+        let text = &around[..end];
+        let walk = |values| Walk { around, text, at: start, max_depth: self.max_depth, values };
+        let looks = self.misses < MOST_MISSES;
+        if looks {
+            for number in 0..self.shapes.len() {
+                if let Some(fields) = walk(None).follow(&self.shapes[number]) {
+                    self.shapes.swap(0, number);
+                    self.misses = 0;
+                    return Some(fields);
+                }
+            }
+        }
+        self.values.clear();
+        let fields = walk(looks.then_some(&mut self.values)).event()?;
+        if looks {
+            self.misses += 1;
+            self.shapes.truncate(MOST_SHAPES - 1);
+            self.shapes.insert(0, Shape::of(text, start, &self.values));
+        }
+        Some(fields)
+    }
+}
+
+struct Walk<'a, 'v> {
     /// What may be read, so that looking at whole blocks needs no care at the end of an event.
     around: &'a [u8],
     /// What counts.
     text: &'a [u8],
     at: usize,
     max_depth: usize,
+    /// Where the values are, if anybody wants to know.
+    values: Option<&'v mut Vec<Value>>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> Walk<'a, '_> {
     // --- what an interaction is ---
+
+    fn event(&mut self) -> Option<KeyFields<'a>> {
+        self.blanks();
+        let fields = self.interaction()?;
+        self.blanks();
+        (self.at == self.text.len()).then_some(fields)
+    }
+
+    /// An event of this shape.
+    fn follow(&mut self, shape: &Shape) -> Option<KeyFields<'a>> {
+        let (mut kind, mut time, mut interaction) = (None, None, None);
+        let mut rest = &shape.text[..];
+        for &(length, value) in &shape.values {
+            let (before, behind) = rest.split_at(length);
+            self.literal(before)?;
+            rest = behind;
+            match value {
+                Kind::EventType => kind = Some(self.name()?),
+                Kind::EventTime => time = Some(self.timestamp()?),
+                Kind::InteractionId => interaction = Some(self.name()?),
+                Kind::Action => self.action()?,
+                Kind::Version => self.version()?,
+                Kind::Text => self.text()?,
+                Kind::Scalar => self.scalar()?,
+            }
+        }
+        self.literal(rest)?;
+        if self.at < self.text.len() {
+            return None;
+        }
+        Some(KeyFields { interaction: interaction?, kind: kind?, time: time? })
+    }
+
+    /// A value that is of this kind in all events of a shape.
+    fn noted<T>(&mut self, kind: Kind, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+        let start = self.at;
+        let found = read(self)?;
+        let end = self.at;
+        if let Some(values) = &mut self.values {
+            values.push(Value { kind, start, end });
+        }
+        Some(found)
+    }
 
     fn interaction(&mut self) -> Option<KeyFields<'a>> {
         let (mut kind, mut time, mut interaction) = (None, None, None);
         let (mut routing, mut version, mut attributes) = (false, false, false);
         self.members(1, |walk, name| {
             match name {
-                b"eventType" => once(&mut kind, walk.name()?),
-                b"eventTime" => once(&mut time, walk.timestamp()?),
-                b"interactionId" => once(&mut interaction, walk.name()?),
+                b"eventType" => once(&mut kind, walk.noted(Kind::EventType, Self::name)?),
+                b"eventTime" => once(&mut time, walk.noted(Kind::EventTime, Self::timestamp)?),
+                b"interactionId" => once(&mut interaction, walk.noted(Kind::InteractionId, Self::name)?),
                 b"routingMetadata" => first(&mut routing).and_then(|()| walk.routing()),
-                b"schemaVersion" => first(&mut version).and_then(|()| walk.version()),
+                b"schemaVersion" => first(&mut version).and_then(|()| walk.noted(Kind::Version, Self::version)),
                 b"attributes" => first(&mut attributes).and_then(|()| walk.object(2)),
                 _ => walk.value(2),
             }
@@ -61,9 +187,9 @@ impl<'a> Walk<'a> {
     fn routing(&mut self) -> Option<()> {
         let (mut queue, mut skill, mut action) = (false, false, false);
         self.members(2, |walk, name| match name {
-            b"queueId" => first(&mut queue).and_then(|()| walk.text()),
-            b"skill" => first(&mut skill).and_then(|()| walk.text()),
-            b"actionType" => first(&mut action).and_then(|()| walk.action()),
+            b"queueId" => first(&mut queue).and_then(|()| walk.noted(Kind::Text, Self::text)),
+            b"skill" => first(&mut skill).and_then(|()| walk.noted(Kind::Text, Self::text)),
+            b"actionType" => first(&mut action).and_then(|()| walk.noted(Kind::Action, Self::action)),
             _ => walk.value(3),
         })?;
         (queue && skill && action).then_some(())
@@ -71,7 +197,8 @@ impl<'a> Walk<'a> {
 
     fn name(&mut self) -> Option<&'a [u8]> {
         let text = self.plain_string()?;
-        (!text.is_empty() && text.is_ascii() && !text.contains(&0x7f)).then_some(text)
+        let highest = text.iter().fold(0, |most: u8, &byte| most.max(byte)); // of all at once, and DEL is none
+        (!text.is_empty() && highest < 0x7f).then_some(text)
     }
 
     fn timestamp(&mut self) -> Option<&'a [u8]> {
@@ -109,12 +236,18 @@ impl<'a> Walk<'a> {
 
     fn value(&mut self, depth: usize) -> Option<()> {
         match self.peek()? {
+            b'{' => self.object(depth),
+            b'[' => self.array(depth),
+            _ => self.noted(Kind::Scalar, Self::scalar),
+        }
+    }
+
+    fn scalar(&mut self) -> Option<()> {
+        match self.peek()? {
             b'"' => {
                 self.at += 1;
                 self.string().map(|_| ())
             }
-            b'{' => self.object(depth),
-            b'[' => self.array(depth),
             b't' => self.literal(b"true"),
             b'f' => self.literal(b"false"),
             b'n' => self.literal(b"null"),
@@ -313,7 +446,7 @@ impl<'a> Walk<'a> {
     }
 
     fn literal(&mut self, word: &[u8]) -> Option<()> {
-        self.text[self.at..].starts_with(word).then(|| self.at += word.len())
+        self.text.get(self.at..)?.starts_with(word).then(|| self.at += word.len())
     }
 
     fn blanks(&mut self) {

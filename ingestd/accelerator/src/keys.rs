@@ -35,10 +35,11 @@ impl Keys {
     pub fn of_runs(runs: &[(&[u8], &[(u32, u32)])], max_depth: usize, max_bytes: usize) -> Self {
         let count = runs.iter().map(|(_, spans)| spans.len()).sum();
         let mut keys = Self::new(Vec::with_capacity(count * 128), Vec::with_capacity(count));
+        let mut reader = json::Reader::new(max_depth);
         for (data, spans) in runs {
             for &(start, end) in *spans {
                 let (start, end) = (start as usize, end as usize);
-                let accepted = if end - start > max_bytes { None } else { json::accept(data, start, end, max_depth) };
+                let accepted = if end - start > max_bytes { None } else { reader.accept(data, start, end) };
                 let span = match accepted {
                     Some(key) => keys.add(&[key.interaction, b"\0", key.kind, b"\0", key.time]),
                     None => NONE,

@@ -277,10 +277,10 @@ impl Table {
         black_box(all);
     }
 
-    /// A digest that is not there, into the slot that `find` has given. It is pending.
+    /// A digest that is not there, into the slot that `find` has given. It is pending, as the tag of a free slot
+    /// says already.
     fn put(&mut self, slot: usize, digest: &Digest) {
         self.slots[slot] = *digest;
-        self.tags[slot] = PENDING;
         self.pending += 1;
         if (self.pending + self.known) * 4 > self.slots.len() * 3 {
             self.grow();

@@ -136,7 +136,40 @@ def test_it_accepts_nothing_that_the_definition_refuses_and_gives_the_same_keys(
 @given(st.integers(0, len(VALID)), st.integers(0, 2), st.sampled_from(PIECES) | st.binary(max_size=3))
 @settings(max_examples=examples(300))
 def test_so_it_is_of_an_event_that_is_changed_in_one_place(at: int, gone: int, piece: bytes) -> None:
-    check([(VALID[:at] + piece + VALID[at + gone :]).replace(b"\n", b" "), VALID])
+    changed = (VALID[:at] + piece + VALID[at + gone :]).replace(b"\n", b" ")
+    check([changed, VALID, changed])
+
+
+@st.composite
+def alike(draw: st.DrawFn) -> list[bytes]:
+    """Events of a few shapes, most of which are changed in a place or two."""
+    shapes = draw(st.lists(lines() | st.just(VALID), min_size=1, max_size=6))
+    batch = []
+    for text in draw(st.lists(st.sampled_from(shapes), min_size=2, max_size=24)):
+        changed = text
+        for _ in range(draw(st.integers(0, 2))):
+            at, gone = draw(st.integers(0, len(changed))), draw(st.integers(0, 2))
+            piece = draw(st.sampled_from(PIECES) | st.sampled_from([b"a", b"2", b"true", b'""', b"x" * 40]))
+            changed = changed[:at] + piece + changed[at + gone :]
+        batch.append(changed.replace(b"\n", b" "))
+    return batch
+
+
+@given(alike())
+@settings(max_examples=examples(300))
+def test_what_came_before_an_event_changes_nothing_about_it(batch: list[bytes]) -> None:
+    """What stands between the values of one is only compared in the next."""
+    alone = [key for event in batch for key in events_of([event]).interaction_keys(*LIMITS)]
+    assert list(events_of(batch).interaction_keys(*LIMITS)) == alone
+
+
+@given(
+    st.lists(st.sampled_from(["1", "-0.5e+3", "true", "null", '"a"', '"\\u00e9"', "{}", "[]"]), max_size=40)
+)
+@settings(max_examples=examples(50))
+def test_events_that_differ_in_their_values_alone_are_accepted(values: list[str]) -> None:
+    """However often their shapes change: what has none that is known is looked at all the same."""
+    assert check([VALID.replace(b"{}", value.encode()) for value in values]) == len(values)
 
 
 def test_it_accepts_what_nearly_all_events_are() -> None:
