@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 @click.option("--audit-log", metavar="FILE", help="Audit file [audit.jsonl in the state directory].")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress, no summary; only what went wrong.")
+@click.option("--workers", type=click.IntRange(1), default=1, hidden=True, metavar="N")
 def replay(sources: tuple[str, ...], **given: Any) -> None:
     """Send the events of SOURCE... (files, or - for standard input) to the event API, all of them, once.
 
@@ -70,6 +71,12 @@ def replay(sources: tuple[str, ...], **given: Any) -> None:
     """
     if given["sandbox"] and (given["api"] or given["region"]):
         raise click.UsageError("Use either --sandbox, or --api and --region.")
+    if given.pop("workers") > 1:
+        raise click.UsageError(
+            "a replay is one process. Where that is the bound, and not the API: split the input by what makes"
+            " copies and order, and replay each part with a --state-dir of its own; or post it to an"
+            " `ingestd run` with spool.workers"
+        )
     if sources.count("-") > 1:
         raise click.UsageError("standard input (-) can be read once only")
     options = {name: given.pop(name) for name in ("from_start", "report_file", "as_json", "quiet", "sandbox")}

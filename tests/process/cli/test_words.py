@@ -36,6 +36,7 @@ API = ("--api", "http://127.0.0.1:9", "--no-auth")
         ((*API, "/nowhere.ndjson"), "cannot read /nowhere.ndjson: No such file"),
         ((*API, "/"), "it is a directory"),
         ((*API, "--no-such-option"), "No such option"),
+        ((*API, "--workers", "2"), "a replay is one process. Where that is the bound"),
     ],
 )
 def test_each_mistake_is_one_line_and_2(place: Place, words: tuple[str, ...], said: str) -> None:

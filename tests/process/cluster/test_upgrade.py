@@ -1,0 +1,118 @@
+"""Another version of ingestd beside this one: a copy of the package, which says so."""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+import ingestd
+from tests.machine import patience
+from tests.process.cli.run_support import Serving
+from tests.process.cli.support import COMMAND
+from tests.process.cluster.support import AnyEdge, Cluster, ClusterProducer
+from tests.process.cluster.test_cluster import StrictApi, one_sink, settled, until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(patience(180))]
+OTHER = "99.0.0"
+
+
+def other_version(directory: Path, *, stream_format: int | None = None) -> Path:
+    """``python -m`` in this directory runs it."""
+    package = directory / "ingestd"
+    shutil.copytree(
+        Path(ingestd.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__", "accelerator")
+    )
+    first = package / "__init__.py"
+    first.write_text(first.read_text().replace(f'"{ingestd.__version__}"', f'"{OTHER}"'))
+    if stream_format:
+        made = package / "cluster/installation.py"
+        made.write_text(made.read_text().replace("\nFORMAT = 1\n", f"\nFORMAT = {stream_format}\n"))
+        assert f"\nFORMAT = {stream_format}\n" in made.read_text()
+    return directory
+
+
+@asynccontextmanager
+async def started(cluster: Cluster, flag: str, modules: Path) -> AsyncIterator[Serving]:
+    """A process of the other version."""
+    words = ["run", "--config", str(cluster.config), flag, "--listen", "127.0.0.1:0"]
+    words += ["--admin-listen", "127.0.0.1:0", "--log-format", "json"]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("INGESTD_")}
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, *words, env=kept, cwd=modules, stderr=asyncio.subprocess.PIPE
+    )
+    serving = Serving(process)  # type: ignore[arg-type]
+    try:
+        line = await serving.said("working" if flag == "--worker" else "listening")
+        serving.admin_port = int(line["admin"].rpartition(":")[2])
+        if "ingest" in line:
+            serving.ingest_port = int(line["ingest"].rpartition(":")[2])
+        yield serving
+    finally:
+        serving.send(signal.SIGKILL)
+        await process.wait()
+
+
+async def test_a_new_version_is_rolled_out_while_producers_are_answered(tmp_path: Path) -> None:
+    """Workers first, then edges, one after the other; what each acknowledged is delivered once."""
+    modules = other_version(tmp_path / "other")
+    async with (
+        StrictApi() as api,
+        one_sink(tmp_path, api, partitions=4) as cluster,
+        AsyncExitStack() as stack,
+    ):
+        old = [
+            await stack.enter_async_context(cluster.start(flag))
+            for flag in ("--worker", "--worker", "--edge", "--edge")
+        ]
+        edges, stop = AnyEdge(random.Random(1)), asyncio.Event()
+        edges.ports = {str(number): one.ingest_port for number, one in enumerate(old[2:])}
+        producers = [ClusterProducer(f"p{number}", random.Random(number), ill=0.0) for number in range(2)]
+        tasks = [asyncio.create_task(one.work(edges, stop)) for one in producers]
+        new = []
+        for number, one in enumerate(old):
+            is_edge = number >= len(old) // 2
+            before = sum(producer.answers for producer in producers)
+            await until(lambda before=before: sum(one.answers for one in producers) > before + 5)  # type: ignore[misc]
+            if is_edge:
+                edges.ports.pop(str(number - 2))
+            assert (await one.stop()).code == 0
+            flag = "--edge" if is_edge else "--worker"
+            new.append(await stack.enter_async_context(started(cluster, flag, modules)))
+            if is_edge:
+                edges.ports[str(number - 2)] = new[-1].ingest_port
+            versions = {member["version"] for member in (await cluster.json("workers"))["members"]}
+            assert OTHER in versions
+        assert versions == {OTHER}
+        stop.set()
+        await asyncio.gather(*tasks)
+        sink = await settled(cluster)
+        given = [event for one in producers for event in one.acknowledged]
+        assert sorted(api.taken) == sorted(given)
+        assert all(len(bodies) == 1 for bodies in api.bodies.values())
+        assert sink["delivered"] == len(given) > 0
+        assert [problem for one in producers for problem in one.problems] == []
+        for one in new:
+            one.send(signal.SIGTERM)
+
+
+async def test_a_version_with_another_format_is_refused_and_the_others_go_on(tmp_path: Path) -> None:
+    modules = other_version(tmp_path / "other", stream_format=2)
+    async with StrictApi() as api, one_sink(tmp_path, api) as cluster, cluster.start("--worker") as worker:
+        for flag in ("--edge", "--worker"):
+            process = await asyncio.create_subprocess_exec(
+                *COMMAND,
+                *("run", "--config", str(cluster.config), flag, "--admin-listen", "127.0.0.1:0"),
+                cwd=modules,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            _, err = await process.communicate()
+            assert process.returncode == 2
+            assert b"the version of ingestd is 2 here and 1 there" in err
+        assert (await worker.status())["ready"]
+        await worker.stop()
