@@ -5,6 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
+from ingestd.core import accelerator
 from tests.machine import patience
 
 BOUNDS = {"replay": (29, 105), "post": (36, 128), "letter": (27, 96), "command": (82, 518)}
@@ -25,6 +26,8 @@ def test_one_event_enters_no_more_files_than_this() -> None:
 
 def is_over(kind: str, found: dict[str, Any]) -> bool:
     files, calls = BOUNDS[kind]
+    if kind == "replay" and not accelerator.compiled:
+        files += 1  # schemas/grammar.py, which is compiled else
     return bool(found["files"] > files or found["calls"] > calls)
 
 
