@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from ingestd.core import redaction
 from tests.effort import EXAMPLES, FUZZ, examples
 
-pytest_plugins = ("tests.directories", "tests.limits", "tests.reports", "tests.slow")
+pytest_plugins = ("tests.directories", "tests.limits", "tests.reports", "tests.slow", "tests.warm")
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,9 @@
 with arguments, directory, environment, pipes, signals and exit code of its own. ``start`` is for tests, the
 executable ``ingestd`` that it makes for the shells of the pages. That each command imports what it needs, and
 that an interpreter ends quietly, is what ``tests/process/cli/test_cold.py`` tests.
+
+A plugin of pytest: where several workers run tests beside each other, one process serves them all. Under
+``--slow`` each has its own, so that what commands cost is a cost of their test.
 """
 
 import asyncio
@@ -20,16 +23,17 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ingestd
-from ingestd.config.settings import Settings
-from ingestd.transport.tls import public_authorities
+if TYPE_CHECKING:
+    import pytest
 
+VARIABLE = "TESTS_WARM"
+"""The directory of the one that serves all workers of a run."""
 _CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
 conn = socket.socket(socket.AF_UNIX)
@@ -50,21 +54,7 @@ class Warm:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._path = path = str(directory / "s")
-        executable = directory / "ingestd"
-        executable.write_text(_CLIENT.format(python=sys.executable, socket=path))
-        executable.chmod(0o755)
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("INGESTD_")}
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "tests.warm", path],
-            stdin=subprocess.PIPE,  # its end is the end of all that was forked, however this process ends
-            stdout=subprocess.PIPE,
-            env=clean,
-            cwd=Path(__file__).parents[1],
-            start_new_session=True,
-        )
-        assert self._process.stdout
-        assert self._process.stdout.readline() == b"ready\n"
+        self._path = str(directory / "s")
 
     async def start(
         self,
@@ -92,8 +82,28 @@ class Warm:
         process.stderr = await _reader(err[0], limit)
         return process
 
+
+class WarmServer:
+    """Ends all that was forked when it is closed, and when the process ends that has it."""
+
+    def __init__(self, directory: Path) -> None:
+        path = str(directory / "s")
+        executable = directory / "ingestd"
+        executable.write_text(_CLIENT.format(python=sys.executable, socket=path))
+        executable.chmod(0o755)
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("INGESTD_")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "tests.warm", path],
+            stdin=subprocess.PIPE,  # its end is the end of all that was forked, however this process ends
+            stdout=subprocess.PIPE,
+            env=clean,
+            cwd=Path(__file__).parents[1],
+            start_new_session=True,
+        )
+        assert self._process.stdout
+        assert self._process.stdout.readline() == b"ready\n"
+
     def close(self) -> None:
-        """Ends all that was forked, too."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
@@ -140,28 +150,56 @@ async def _reader(fd: int, limit: int) -> asyncio.StreamReader:
 
 @cache
 def warm() -> Warm:
-    """The one of this process."""
+    """The one of this run, or of this process."""
+    if shared := os.environ.get(VARIABLE):
+        return Warm(Path(shared))
+    directory, close = _open()
+    atexit.register(close)
+    return Warm(directory)
+
+
+def _open() -> tuple[Path, Callable[[], None]]:
     directory = tempfile.TemporaryDirectory(prefix="ingestd-")  # short: the path of a socket
-    found = Warm(Path(directory.name))
-    atexit.register(directory.cleanup)
-    atexit.register(found.close)
-    return found
+    server = WarmServer(Path(directory.name))
+
+    def close() -> None:
+        server.close()
+        directory.cleanup()
+
+    return Path(directory.name), close
+
+
+def pytest_configure(config: "pytest.Config") -> None:
+    if getattr(config.option, "numprocesses", None) and not config.getoption("slow"):
+        directory, close = _open()
+        os.environ[VARIABLE] = str(directory)
+        config.add_cleanup(close)
 
 
 def _serve(path: str) -> None:
     """Returns in the process of a command, and nowhere else."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
-    listener.listen(64)
+    listener.listen(256)
     os.write(1, b"ready\n")
+    watched: list[Any] = [0, listener]
+    select.select(watched, [], [])  # a run may start no command at all
+    _import_all()
+    gc.freeze()  # forks share what is there
     running: dict[int, tuple[int, socket.socket]] = {}  # by a descriptor that can be read at its end
+    asked: dict[socket.socket, int] = {}  # by who waits for it
     while True:
-        ready = select.select([0, listener, *running], [], [])[0]
+        ready = select.select([*watched, *running, *asked], [], [])[0]
         if 0 in ready:
             os.killpg(0, signal.SIGKILL)
+        for conn in asked.keys() & set(ready):  # nobody waits any more, as a worker that was ended
+            with suppress(ProcessLookupError):
+                os.kill(asked.pop(conn), signal.SIGKILL)
         for ended in running.keys() & set(ready):
             os.close(ended)
-            _tell_end(*running.pop(ended))
+            pid, conn = running.pop(ended)
+            asked.pop(conn, None)
+            _tell_end(pid, conn)
         if listener in ready:
             conn, _ = listener.accept()
             with suppress(OSError, ValueError):  # who asked is gone
@@ -176,6 +214,7 @@ def _serve(path: str) -> None:
                 for fd in given:
                     os.close(fd)
                 running[os.pidfd_open(pid)] = pid, conn
+                asked[conn] = pid
                 conn.sendall(pid.to_bytes(4, "big"))
 
 
@@ -207,6 +246,10 @@ def _become(request: Any, given: list[int]) -> None:
 
 
 def _import_all() -> None:
+    import ingestd
+    from ingestd.config.settings import Settings
+    from ingestd.transport.tls import public_authorities
+
     for module in pkgutil.walk_packages(ingestd.__path__, "ingestd."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
@@ -232,8 +275,6 @@ def _call() -> int:
 
 
 if __name__ == "__main__":
-    _import_all()
-    gc.freeze()  # forks share what is there
     _serve(sys.argv[1])
     code = _call()
     for thread in threading.enumerate():
