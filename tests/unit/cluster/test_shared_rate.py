@@ -1,6 +1,7 @@
 """A rate that workers share: simulated workers with a real entry, on one clock, that die and stand still."""
 
 import random
+from bisect import bisect_left
 from collections import deque
 
 from ingestd.cluster.rate_entry import (
@@ -75,9 +76,7 @@ def test_in_no_minute_do_workers_send_more_than_the_limit_and_each_has_a_part(
         # A worker that is gone leaves what is out, for as long as its slots are held.
         assert sum(len([t for t in one.out if t > now]) for one in crew) <= in_flight
         now += STEP_S
-    worst = max(
-        sum(first <= at < first + 60.0 for at in sent[n : n + 2 * per_minute]) for n, first in enumerate(sent)
-    )
+    worst = max(bisect_left(sent, first + 60.0) - n for n, first in enumerate(sent))
     print(
         f"{per_minute} a minute, {workers} workers: most {worst}, {len(sent) / 200 * 60:.0f} on average, {by}"
     )
