@@ -19,9 +19,23 @@ class Window:
     def __init__(self, page: Any, base: str) -> None:
         self.page, self.base = page, base
         self.trouble: list[str] = []
-        page.on("console", lambda said: said.type in ("error", "warning") and self.trouble.append(said.text))
-        page.on("pageerror", lambda error: self.trouble.append(str(error)))
-        page.on("dialog", lambda dialog: self.trouble.append(f"dialog: {dialog.message}"))
+        self._heard = {"console": self._said, "pageerror": self._failed, "dialog": self._asked}
+        for what, hear in self._heard.items():
+            page.on(what, hear)
+
+    def close(self) -> None:
+        for what, hear in self._heard.items():
+            self.page.remove_listener(what, hear)
+
+    def _said(self, said: Any) -> None:
+        if said.type in ("error", "warning"):
+            self.trouble.append(said.text)
+
+    def _failed(self, error: Any) -> None:
+        self.trouble.append(str(error))
+
+    def _asked(self, dialog: Any) -> None:
+        self.trouble.append(f"dialog: {dialog.message}")
 
     async def go(self, path: str) -> None:
         await self.page.goto(self.base + path)
@@ -61,13 +75,20 @@ async def browser() -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def window(chromium: Any, port: int, *, width: int = 1440, dark: bool = False) -> AsyncIterator[Window]:
-    context = await chromium.new_context(
-        viewport={"width": width, "height": 800}, color_scheme="dark" if dark else "light"
-    )
+    """Whoever was in it before is forgotten. It is one page all the time: to open one costs a process."""
+    if not chromium.contexts:
+        await (await chromium.new_context()).new_page()
+    (context,) = chromium.contexts
+    (page,) = context.pages
+    await page.goto("about:blank")
+    await context.clear_cookies()
+    await page.set_viewport_size({"width": width, "height": 800})
+    await page.emulate_media(color_scheme="dark" if dark else "light")
+    one = Window(page, f"http://127.0.0.1:{port}")
     try:
-        yield Window(await context.new_page(), f"http://127.0.0.1:{port}")
+        yield one
     finally:
-        await context.close()
+        one.close()
 
 
 async def serious_findings(page: Any) -> list[str]:
