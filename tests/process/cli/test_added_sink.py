@@ -83,6 +83,9 @@ from ingestd.cli.group import cli
 cli(sys.argv[1:])
 """
 
+FREE = '[ingest]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\n'
+"""``check`` wants the ports, and the usual ones may be somebody's."""
+
 
 @pytest.fixture
 def room(tmp_path: Path) -> Path:
@@ -119,7 +122,7 @@ async def test_a_sink_that_is_one_file_can_be_configured_shown_checked_and_sent_
     async with Receiver(take) as receiver:
         file = room.parent / "i.toml"
         api = f'[api]\nurl = "{receiver.url}"\nno_auth = true\n'
-        table = '[sinks.box]\ntype = "toy"\npin = "CANARY-pin-7"\n'
+        table = f'[sinks.box]\ntype = "toy"\npin = "CANARY-pin-7"\n{FREE}'
         file.write_text(api + table)
         (room.parent / "events.jsonl").write_bytes(b"".join(event(i) + b"\n" for i in range(3)))
         code, said = await run(room, "check", "--config", str(file))

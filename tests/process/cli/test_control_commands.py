@@ -220,7 +220,7 @@ def test_a_replay_into_a_webhook_that_is_looked_up_shows_its_url_nowhere(plane: 
     config.write_text(
         f'[api]\nurl = "{plane.url}"\ntoken_url = "{plane.url}/oauth/token"\nclient_id = "sandbox"\n'
         f'client_secret = "sandbox"\n[schema]\nname = "{plane.directory}/any.json"\ndedup_key = "id"\n'
-        f'[state]\ndir = "{state}"\n'
+        f'[state]\ndir = "{state}"\n[ingest]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\n'
         '[sinks.hook]\ntype = "webhook"\nurl = "ref:webhook.orders.invocationUrl"\n'
     )
     (plane.directory / "any.json").write_text('{"type":"object"}')
