@@ -16,6 +16,7 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks import cluster_process as processes
+from benchmarks.cluster_kafka import EVENTS, ratios
 from benchmarks.cluster_process import System
 from benchmarks.cluster_sources import SOURCES, events_per_cpu_s
 from benchmarks.processes import Receiver
@@ -171,6 +172,7 @@ def others(rounds: int) -> Iterator[str]:
             yield _row(f"{name}, one event a message: events per CPU-second", *_told(rates, "{:,.0f}"))
         else:
             yield _row(f"{name}: not measured, there is no broker", "", "")
+    yield from behind_kafka(rounds)
     say("take-over")
     yield _row(
         "take-over after kill -9 of a worker, s", *_told([take_over_s() for _ in range(rounds)], "{:.2f}")
@@ -182,6 +184,20 @@ def others(rounds: int) -> Iterator[str]:
     yield _row(
         "… idle, what is shared counted once (PSS), MB", *_told([one[2] / 1e6 for one in starts], "{:.0f}")
     )
+
+
+def behind_kafka(rounds: int) -> Iterator[str]:
+    """Lines of the same table."""
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    replays: list[float] = []
+    for shape, ratio, replay_us in ratios(rounds):
+        say(f"behind Kafka, {shape}: {ratio:.2f} of a replay of {replay_us:.2f} µs")
+        found[shape].append(ratio)
+        replays.append(replay_us)
+    for shape, figures in found.items():
+        yield _row(f"`run` behind Kafka, {shape}: CPU ÷ replay", *_told(figures, "{:.2f}"))
+    if replays:
+        yield _row(f"… replay of these {EVENTS:,} events, µs an event", *_told(replays, "{:.2f}"))
 
 
 def _told(figures: list[float], shape: str) -> tuple[str, str]:
@@ -204,8 +220,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="(default: 5)")
     parser.add_argument("--seconds", type=float, default=5, metavar="S", help="of each load (default: 5)")
-    parser.add_argument("--only", choices=("load", "others"), help="one of the two tables")
+    parser.add_argument("--only", choices=("load", "others", "kafka"), help="one table, or Kafka's rows")
     chosen = parser.parse_args()
+    if chosen.only == "kafka":
+        print("\n".join(behind_kafka(chosen.rounds)), flush=True)
+        return
     if chosen.only != "others":
         for line in compared(chosen.seconds, chosen.rounds):
             print(line, flush=True)

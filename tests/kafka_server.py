@@ -232,6 +232,10 @@ class Topic:
             else:
                 return
 
+    def send(self, payload: bytes, partition: int) -> None:
+        """Without waiting: ``produce`` does."""
+        self._produce(payload, partition, None)
+
     def produce_in_a_transaction(self, *payloads: bytes, commit: bool) -> None:
         producer = self.kafka.Producer({**self._options, "transactional.id": f"{self.name}-t"})
         producer.init_transactions(patience(20))

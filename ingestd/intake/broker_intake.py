@@ -4,7 +4,7 @@ It is a replay that does not end, beside what comes from the spool; each source 
 name its chunks, so that a restart sends them again as they were.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ingestd.core.chunk import Chunk
@@ -13,6 +13,7 @@ from ingestd.intake.replay_intake import ReplayIntake
 from ingestd.intake.stages import Stages
 from ingestd.processing.validate import ValidatedChunk, Validator
 from ingestd.sources.source import Source
+from ingestd.store.frozen_batches import FrozenBatch
 
 if TYPE_CHECKING:
     from ingestd.intake.fan_out import RecoveredPositions
@@ -26,7 +27,8 @@ but what was given out of it, and the last of that ends at ``reached``, or befor
 
 class BrokerIntake(ReplayIntake):
     """``last_known``: by number of the source, or of its partitions, the end of the last chunk that an
-    earlier process had in a batch. ``numbers``: all that the source has by now. ``more``: of a replay's."""
+    earlier process had in a batch. ``numbers``: all that the source has by now. ``is_mixed``: some
+    batches have events of several partitions. ``more``: of a replay's."""
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class BrokerIntake(ReplayIntake):
         last_known: Mapping[int, int],
         nothing_before: NothingBefore,
         numbers: Callable[[], Collection[int]],
+        is_mixed: bool = True,
         **more: Any,
     ) -> None:
         super().__init__(stages, clock=clock, **more)
@@ -48,7 +51,8 @@ class BrokerIntake(ReplayIntake):
         self._numbers = numbers
         self._reached = dict.fromkeys(last_known, 0)
         self._deferred: list[tuple[Chunk, ValidatedChunk, RecoveredPositions]] = []
-        self._waits_for_all = len(last_known) > 1
+        self._adopted: dict[int, int] = {}
+        self._waits_for_all = is_mixed and len(last_known) > 1
         """A batch of an earlier process may have events of several partitions, which come in any order:
         nothing that is new goes before the last of them, or a key's events would."""
 
@@ -58,9 +62,21 @@ class BrokerIntake(ReplayIntake):
         async with Tasks() as tasks:
             tasks.start_soon(self._end_recovery)
             tasks.start_soon(self._send_freed)
+            tasks.start_soon(self._end_adopted)
             await self.feed(source)
             tasks.cancel()
         await self.flush()
+
+    def adopt(self, batches: Sequence[FrozenBatch]) -> None:
+        """What the owner before this one knew of a partition, before a chunk of it comes."""
+        for name, recovery in self._recoveries.items():
+            recovery.know(one for one in batches if one.sink == name)
+        for by, processed in self._processed.items():
+            processed.know(one for one in batches if one.sink == by)
+        self._fan_out.looks()
+        for source, _, end, _ in (s for one in batches if not one.settled for s in one.segments):
+            self._adopted[source] = max(end, self._adopted.get(source, 0))
+            self._reached[source] = 0
 
     def admit(self, chunk: Chunk) -> None:
         chunk.owners = self._name
@@ -78,7 +94,7 @@ class BrokerIntake(ReplayIntake):
         deferred, self._deferred, self._waits_for_all = self._deferred, [], False
         for _, _, recovered in deferred:
             self._resume_found(recovered)
-        self._resume_incomplete()
+        self._resume_incomplete(self._last_known)
         for chunk, checked, recovered in deferred:
             self._take_over(chunk, checked, recovered)
 
@@ -94,10 +110,23 @@ class BrokerIntake(ReplayIntake):
                 await self._looks.sleep(_LOOK_AGAIN_S)
         if self._last_known:
             self._admit_deferred()
-            await self.finish_recovery()
-            if lost := self._copies.give_up_lost(for_good=True):
+            self._say_changed()
+            if lost := self._copies.give_up_lost(for_good=True, sources=self._last_known):
                 self._say(f"all messages of {lost} unfinished batches are gone from their stream")
             await self.flush()
+
+    async def _end_adopted(self) -> None:
+        """What is left of an earlier owner's batches when all that they had has been read: it is gone."""
+        while True:
+            await self._looks.sleep(_LOOK_AGAIN_S)
+            for number, end in [*self._adopted.items()]:
+                reached = self._reached[number]
+                if reached < end and not await self._nothing_before(number, end, reached):
+                    continue
+                del self._adopted[number]
+                self._resume_incomplete((number,))
+                self._say_changed()
+                self._copies.give_up_lost(for_good=True, sources=(number,))
 
     async def _send_freed(self) -> None:
         """Copies of what was posted and did not get on disk go in its place."""

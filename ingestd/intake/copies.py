@@ -4,7 +4,7 @@ Also of events that an earlier process had on its way: the keys of its batches a
 read, though a batch is whole again only when the last of its chunks has been. Used by ``replay_intake.py``.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence, Set
 
 from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock
@@ -74,12 +74,12 @@ class CopyTracker:
             if stale := recovery.take_stale():
                 self.send(self._window.release(stale))
 
-    def give_up_lost(self, *, for_good: bool = False) -> int:
+    def give_up_lost(self, *, for_good: bool = False, sources: Container[int] | None = None) -> int:
         """At the end of the input. A batch that no copy waits for stays known: its file may come back, unless
-        it is gone ``for_good``. Gives how many there are no more."""
+        it is gone ``for_good``. Gives how many there are no more. ``sources``: of these only."""
         dropped = 0
         for recovery in self._recoveries:
-            for batch_id, keys in recovery.lost().items():
+            for batch_id, keys in recovery.lost(sources).items():
                 if (copies := self._window.release(keys)) or for_good:
                     self._journal.drop([batch_id])
                     self.send(copies)

@@ -4,6 +4,7 @@ A sink that lags behind the fastest may hold back so many bytes before the intak
 """
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence, Set
 from functools import partial
 
@@ -72,6 +73,10 @@ class FanOut:
         for sink in sinks:
             sink.lane.room_made = self._news
         self._stopped = False
+
+    def looks(self) -> None:
+        """Recoveries know more now."""
+        self._to_recover = True
 
     @property
     def max_event_bytes(self) -> int:
@@ -212,12 +217,10 @@ class FanOut:
 
     def flush_due(self, now: float) -> None:
         for sink in self._sinks:
-            deadline = sink.batcher.deadline
-            if deadline is not None and now >= deadline:
-                self._flush(sink)
+            self._flush(sink, due=now)
 
-    def _flush(self, sink: SinkRunner) -> None:
-        if sink.batcher.deadline is not None:
+    def _flush(self, sink: SinkRunner, due: float = math.inf) -> None:
+        while (deadline := sink.batcher.deadline) is not None and due >= deadline:
             self._hand_over(sink, [sink.batcher.flush()])
 
     async def room(self) -> None:

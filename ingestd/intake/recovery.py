@@ -6,7 +6,7 @@ under its own key with the bytes it had.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -49,7 +49,12 @@ class ProcessedEvents:
     """Re-read events that a consumer has already processed (``Journal.processed``)."""
 
     def __init__(self, frozen: Iterable[FrozenBatch]) -> None:
-        self._positions = {
+        self._positions: dict[tuple[int, int], frozenset[int]] = {}
+        self.know(frozen)
+
+    def know(self, frozen: Iterable[FrozenBatch]) -> None:
+        """Of another process that had the source before, too."""
+        self._positions |= {
             (source, start): frozenset(unpack_positions(packed))
             for batch in frozen
             for source, start, _, packed in batch.segments
@@ -94,13 +99,16 @@ class Recovery:
         self._awaited: set[bytes] = set()  # keys of batches that are not whole yet
         self._stale: list[bytes] = []
         self.kept = [batch for batch in frozen if batch.kept is not None and not batch.settled]
+        mine = (batch for batch in frozen if batch.kept is None)
+        self.know(b for b in mine if all(source in sources for source, *_ in b.segments))
+
+    def know(self, frozen: Iterable[FrozenBatch]) -> None:
+        """Of a process that had the source before, before anything of theirs is read again."""
         for batch in frozen:
-            if batch.kept is not None or not all(source in sources for source, *_ in batch.segments):
-                continue
             unfinished = _PartialBatch(batch, len(batch.segments))
             if not batch.settled:
                 self._open[batch.id] = unfinished
-                if claims_keys:
+                if self.claims_keys:
                     self._awaited.update(batch.keys)
             for number, (source, start, _, packed) in enumerate(batch.segments):
                 self._by_chunk[source, start].append((unfinished, number, unpack_positions(packed)))
@@ -146,20 +154,29 @@ class Recovery:
         stale, self._stale = self._stale, []
         return stale
 
-    def incomplete(self) -> list[Batch]:
-        """At the end of the input: batches of which a part is gone. What is there is sent again."""
-        left = self._open
-        self._open = {name: one for name, one in left.items() if not one.found}  # asked for by ``lost``
-        self._by_chunk.clear()
-        return [
-            self._rebuild(unfinished) for unfinished in sorted(left.values(), key=_first) if unfinished.found
-        ]
+    def incomplete(self, sources: Container[int] | None = None) -> list[Batch]:
+        """At the end of the input, or of these ``sources``: batches of which a part is gone. What is there is
+        sent again."""
+        left = self._of(sources)
+        for one in left:
+            if one.found:  # the others are asked for by ``lost``
+                del self._open[one.frozen.id]
+        for place in [place for place in self._by_chunk if sources is None or place[0] in sources]:
+            del self._by_chunk[place]
+        return [self._rebuild(one) for one in sorted(left, key=_first) if one.found]
 
-    def lost(self) -> dict[str, Sequence[bytes]]:
-        """At the end of the input: by id the keys of batches of which nothing was found."""
-        lost = {one.frozen.id: one.frozen.keys for one in self._open.values() if not one.found}
+    def lost(self, sources: Container[int] | None = None) -> dict[str, Sequence[bytes]]:
+        """As ``incomplete``: by id the keys of batches of which nothing was found."""
+        lost = {one.frozen.id: one.frozen.keys for one in self._of(sources) if not one.found}
         self._awaited.difference_update(*lost.values())
         return lost
+
+    def _of(self, sources: Container[int] | None) -> list[_PartialBatch]:
+        return [
+            one
+            for one in self._open.values()
+            if sources is None or any(segment[0] in sources for segment in one.frozen.segments)
+        ]
 
     def kept_batches(self) -> list[Batch]:
         """Batches whose source cannot be read again; their events were kept."""

@@ -5,7 +5,7 @@ the stages.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.chunk import Batch, Chunk, Keeper
@@ -121,9 +121,9 @@ class ReplayIntake:
         self._copies.give_up_lost()
         self._say_changed()
 
-    def _resume_incomplete(self) -> None:
+    def _resume_incomplete(self, sources: Container[int] | None = None) -> None:
         for sink in self._sinks:
-            for batch in self._recoveries[sink.name].incomplete():
+            for batch in self._recoveries[sink.name].incomplete(sources):
                 self._resume(sink, batch)
 
     def _resume(self, sink: SinkRunner, batch: Batch) -> None:

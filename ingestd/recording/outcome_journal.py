@@ -1,6 +1,6 @@
 """The contract of a journal, as recorders use it: of the state file, or of a share on JetStream."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from ingestd.core.chunk import Batch, Chunk, Segment
@@ -13,7 +13,12 @@ class OutcomeJournal(Protocol):
     """Notes become durable together with the next ``commit``."""
 
     def commit(self) -> Awaitable[None]: ...
-    def freeze(self, batch: Batch, *, sink: str, now: float, transformed: bool = False) -> None: ...
+    def freeze(
+        self, batch: Batch, *, sink: str, now: float, transformed: bool = False
+    ) -> Callable[[], Awaitable[None]] | None:
+        """Gives what is to be waited for besides a commit, before it is sent."""
+        ...
+
     def resolved(
         self,
         batch: Batch,

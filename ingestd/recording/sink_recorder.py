@@ -2,7 +2,7 @@
 
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterator, Sequence, Set
 from functools import partial
 
 from ingestd.core.answer import Answer
@@ -91,10 +91,13 @@ class SinkRecorder:
 
     async def freeze(self, batch: Batch) -> None:
         """Note the batch before its first send, and have on disk what was noted before any send."""
+        told = None
         if not batch.noted:
-            self._freeze(batch, self._clock.wall())
+            told = self._freeze(batch, self._clock.wall())
             batch.noted = True
         await self._journal.commit()
+        if told:
+            await told()
         if not batch.submitted:  # a token that is not to be had comes back here without an attempt
             batch.submitted = True
             self.ledger.batches += 1
@@ -208,8 +211,8 @@ class SinkRecorder:
 
     # --- events ---
 
-    def _freeze(self, batch: Batch, now: float) -> None:
-        self._journal.freeze(
+    def _freeze(self, batch: Batch, now: float) -> Callable[[], Awaitable[None]] | None:
+        return self._journal.freeze(
             batch, sink=self.sink, now=now, transformed=self._transforms or batch.transformed
         )
 

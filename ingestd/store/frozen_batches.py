@@ -95,6 +95,13 @@ def row_of(
     )
 
 
+def row_of_frozen(one: FrozenBatch) -> tuple[object, ...]:
+    """The row of a batch that another process has frozen, as ``FrozenBatch`` tells of it."""
+    segments = msgspec.msgpack.encode(one.segments)
+    row = one.id, one.frozen_at, one.events, one.body_digest, segments, None, one.sink, None, None
+    return (*row, int(one.settled))
+
+
 def came(batch: Batch) -> list[bytes]:
     """The events of a batch as they came."""
     return [segment.chunk.events[position] for segment in batch.segments for position in segment.positions]

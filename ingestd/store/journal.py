@@ -7,6 +7,7 @@ before it: so at most the batches in flight can be sent twice, and those go out 
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, cast
 
 from ingestd.core.chunk import NO_MARK, Batch, Chunk, Keeper, Mark, Segment, digest, packed_keys
 from ingestd.core.letter import DeadLetter
@@ -16,19 +17,18 @@ from ingestd.store import letter_leases
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import insert_letters
 from ingestd.store.frozen_batches import FrozenBatch, Place, SettledBatches
+from ingestd.store.known_sources import KnownSources
 from ingestd.store.lost_places import LostPlaces, read_lost_places
+from ingestd.store.named_batches import UntilTold
 from ingestd.store.source_rows import (
     MOVE,
-    Fingerprints,
-    SourceState,
-    add_source,
-    find_source,
-    find_stream,
-    find_streams,
 )
 from ingestd.store.spool import Spool
 from ingestd.store.trail import Row
 from ingestd.store.writer import Work
+
+if TYPE_CHECKING:
+    from ingestd.store.named_batches import NamedBatches
 
 EVERYWHERE, DISMISSED = "", "-"
 """Under these names the journal has events of files that are resolved at all sinks, and events that were
@@ -39,13 +39,12 @@ _INSERT_KEYS = "INSERT INTO window (confirmed_at, digests) VALUES (?, ?)"
 _PASSED = 2**62  # the position of a source that will never be read again
 
 
-class Journal:
+class Journal(KnownSources):
     """Keeps the journal's tables through ``database``; one per state directory. ``spool``: its chunks
     are not read again one by one, as they are resolved."""
 
     def __init__(self, database: Database, spool: Spool | None = None) -> None:
-        self._database = database
-        self._positions: dict[int, tuple[int, int]] = {}
+        super().__init__(database)
         self._moved: set[int] = set()
         self._marks: dict[int, Mark] = {}
         self._settled = SettledBatches()
@@ -53,6 +52,8 @@ class Journal:
         self._spool = spool
         self._noted_cursors: dict[str, int] = {}
         self._noted: tuple[int, frozen.Changes] | None = None
+        self.named: dict[int, NamedBatches] = {}
+        """By number of the source, where the next owner of it has to know its batches."""
 
     def commit(self) -> Awaitable[None]:
         """Make all notes durable, and the positions reached with them. Raises StoreFailed."""
@@ -75,59 +76,6 @@ class Journal:
         """Whose letters this process sends; for the commands beside it, and see ``absent_sinks``. It is
         written with what a source reads at its start, before an event is accepted."""
         self.note(lambda connection: letter_leases.remember_sinks(connection, names, is_known))
-
-    async def find_file(
-        self,
-        path: str,
-        *,
-        identity: tuple[int, int],
-        fingerprints: Fingerprints,
-        size: int | None,
-        from_start: bool,
-        chunk_bytes: int = 0,
-        now: float,
-    ) -> SourceState:
-        """The state of a file known by (device, inode), its head and what stands before its position, or of
-        a new one.
-
-        A file that has grown is compared by the head it had then. One that is shorter (``size``, where it is
-        known) than its position, or holds something else before it, was written again, and counts as new.
-        """
-
-        def find(connection: sqlite3.Connection) -> SourceState:
-            return find_source(
-                connection,
-                path,
-                identity,
-                fingerprints=fingerprints,
-                size=size,
-                from_start=from_start,
-                chunk_bytes=chunk_bytes,
-                now=now,
-            )
-
-        state = await self._database.run(find)
-        self._positions[state.number] = (state.position, state.line)
-        return state
-
-    async def find_stream(
-        self, path: str, identity: bytes, *, now: float, as_new: bool = False
-    ) -> SourceState:
-        """The state of a broker's stream with this name and identity; a new one if there is none, or with
-        ``as_new``: the stream was made again, and its old positions mean nothing."""
-        state = await self._database.run(lambda c: find_stream(c, path, identity, now, as_new=as_new))
-        self._positions[state.number] = (state.position, state.line)
-        return state
-
-    async def streams(self, prefix: str) -> dict[int, int]:
-        """Numbers of the streams whose names begin so, each with its position."""
-        return await self._database.run(lambda c: find_streams(c, prefix))
-
-    async def new_stream(self, path: str, *, now: float) -> SourceState:
-        """A source that cannot be read again; its batches keep their events."""
-        number = await self._database.run(lambda c: add_source(c, path, (0, 0), (b"", 0), now))
-        self._positions[number] = (0, 1)
-        return SourceState(number, 0, 1)
 
     async def lost_places(self, source: int, *, first: int) -> LostPlaces:
         """Events of ``source``, at places from ``first`` on, that are dead letters of a sink."""
@@ -152,18 +100,22 @@ class Journal:
 
     # --- on the way ---
 
-    def freeze(self, batch: Batch, *, sink: str, now: float, transformed: bool = False) -> None:
+    def freeze(self, batch: Batch, *, sink: str, now: float, transformed: bool = False) -> UntilTold | None:
         """A batch is about to be sent for the first time. ``transformed``: its events may differ from what
-        came."""
+        came. Gives what is to be waited for besides the next commit."""
         if batch.letters:
             self._database.note(lambda c: letter_leases.freeze_letters(c, batch))
-            return
+            return None
         first = batch.segments[0].chunk  # where sinks share a chunk, and in the spool, chunks know their keys
         kept = first.keeper is Keeper.JOURNAL
         keys = first.keeper is Keeper.SOURCE and first.receipt.final
         sent = transformed and frozen.came(batch) != batch.events
         row = frozen.row_of(batch, sink=sink, now=now, keep_events=kept, keep_keys=keys, transformed=sent)
         self._changes(now).rows[batch.id] = row
+        if named := self.named.get(first.source):
+            digest = cast("bytes", row[3])
+            return named.froze(batch.id, sink, digest, batch.segments, now, can_be_made=not sent)
+        return None
 
     def resolved(
         self,
@@ -187,6 +139,8 @@ class Journal:
         changes = self._changes(now)
         changes.keys += map(packed_keys, safe_keys)
         partly = frozen.pack(segments) if segments and parts else None
+        if self.named and batch.segments and (named := self.named.get(batch.segments[0].chunk.source)):
+            named.resolved(batch.id, sink, segments)
         if not segments:
             changes.gone.append(batch.id)
         else:
@@ -220,6 +174,17 @@ class Journal:
     def drop(self, batch_ids: Sequence[str]) -> None:
         """Batches that cannot be rebuilt: their source is no longer what it was."""
         self._database.note(lambda c: frozen.delete(c, batch_ids))
+        for named in self.named.values():
+            named.gone(batch_ids)
+
+    def adopt(self, batches: Sequence[FrozenBatch], *, now: float) -> None:
+        """Batches of another process, which this one goes on with: as its own."""
+        changes = self._changes(now)
+        for one in batches:
+            changes.rows[one.id] = frozen.row_of_frozen(one)
+            if one.settled:
+                self._settled.add(one.sink, one.id, [segment[:3] for segment in one.segments])
+        self._look_beyond = True
 
     def retried(
         self,
@@ -294,6 +259,8 @@ class Journal:
         if chunk.keeper is Keeper.JOURNAL:
             return
         name = f"{by}/{chunk.source}/{chunk.start}"
+        if named := self.named.get(chunk.source):
+            named.processed(by, chunk, positions)
         processed = self._changes(now).processed
         if name not in processed:
             self._settled.add(by, name, [(chunk.source, chunk.start, chunk.end)])

@@ -52,6 +52,15 @@ SOURCE_CATALOGUE: dict[str, tuple[Kind, str]] = {
         "counter",
         "Offsets that were passed over, because a topic's retention had deleted them, by source",
     ),
+    "ingestd_source_partitions": (
+        "gauge",
+        "Partitions of topics that this process owns in its consumer group, by source",
+    ),
+    "ingestd_source_unnamed_batches_total": (
+        "counter",
+        "Batches that were sent though the next owner of their partition would not find them with the offset,"
+        " by source",
+    ),
     "ingestd_source_lag_bytes": ("gauge", "Bytes of files, as they are on disk, that were not read yet"),
     "ingestd_source_files": ("gauge", "Files that are known, by source"),
     "ingestd_source_open_files": ("gauge", "Files that are held open, by source"),

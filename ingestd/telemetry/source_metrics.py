@@ -17,6 +17,8 @@ class _Counts(Protocol):
     unacked: int
     stranded: int
     lost: int
+    unnamed: int
+    partitions: int
     gaps: int
     gap_seconds: float
 
@@ -56,6 +58,8 @@ class SourceCensus:
         yield counter("ingestd_source_messages", {n: c.messages for n, c in of.items()}, "source")
         yield counter("ingestd_source_redelivered", {n: c.redelivered for n, c in of.items()}, "source")
         yield counter("ingestd_source_lost_messages", {n: c.lost for n, c in of.items()}, "source")
+        yield gauge("ingestd_source_partitions", {n: c.partitions for n, c in of.items()}, "source")
+        yield counter("ingestd_source_unnamed_batches", {n: c.unnamed for n, c in of.items()}, "source")
         yield from _of_files({n: c for n, c in of.items() if isinstance(c, _OfFiles)})
         lag = {n: c.pending + c.unacked for n, c in of.items() if not isinstance(c, _OfFiles)}
         yield gauge("ingestd_source_lag_messages", lag, "source")

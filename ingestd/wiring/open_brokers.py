@@ -15,6 +15,7 @@ from ingestd.config import IngestConfig, Login
 from ingestd.core.backoff import Backoff
 from ingestd.core.clock import Tasks, wait_until_set
 from ingestd.core.errors import UserError
+from ingestd.delivery.source_batchers import SourceBatchers
 from ingestd.intake.admission import Admission
 from ingestd.intake.broker_intake import BrokerIntake
 from ingestd.intake.recovery import ProcessedEvents
@@ -144,12 +145,20 @@ class BrokerFeed:
         for number, first in self.source.starts.items():
             lost = await pipeline.journal.lost_places(number, first=first)
             pipeline.recorder.unconfirmed.lost(number, lost)
-        runners = [replace(one, batcher=one.batcher.sibling(), pending_bytes=0) for one in pipeline.runners]
+        takeover = self.source.takeover if isinstance(self.source, KafkaSource) else None
+        runners = [
+            replace(
+                one,
+                batcher=SourceBatchers(one.batcher) if takeover else one.batcher.sibling(),
+                pending_bytes=0,
+            )
+            for one in pipeline.runners
+        ]
         outboxes = {lake.name: lake.accepted for lake in pipeline.lakes if lake.accepted}
         last_known: dict[int, int] = {}
         for source, _, end, _ in (segment for batch in frozen for segment in batch.segments):
             last_known[source] = max(end, last_known.get(source, 0))
-        return BrokerIntake(
+        intake = BrokerIntake(
             Stages(
                 pipeline.window,
                 pipeline.validator,
@@ -173,7 +182,11 @@ class BrokerFeed:
             last_known=last_known,
             nothing_before=self.source.nothing_before,
             numbers=lambda: self.source.numbers,
+            is_mixed=_is_mixed(frozen),
         )
+        if takeover:
+            takeover.adopt_by(intake.adopt)
+        return intake
 
 
 class Brokers:
@@ -207,7 +220,7 @@ async def open_brokers(
     frozen = await pipeline.journal.frozen_batches() if named else []
     feeds = [
         BrokerFeed(source, pipeline, frozen, admission if is_spooled else None, rng, warn)
-        for source, is_spooled in _sources(settings, pipeline, _cuts_of(frozen), rng, warn)
+        for source, is_spooled in _sources(settings, pipeline, frozen, rng, warn)
     ]
     async with AsyncExitStack() as stack:
         for name, one in settings.sqs.items():
@@ -271,23 +284,38 @@ async def _open_queue(settings: SqsConfig, pipeline: Pipeline, stack: AsyncExitS
 def _sources(
     settings: IngestConfig,
     pipeline: Pipeline,
-    cuts: Callable[[int], Sequence[Cut]],
+    frozen: Sequence[FrozenBatch],
     rng: random.Random,
     warn: Warn,
 ) -> list[tuple[BrokerSource, bool]]:
     """Each, and whether its events go into the spool."""
+    cuts = _cuts_of(frozen)
     more: dict[str, Any] = {"cuts": cuts, "clock": pipeline.clock, "rng": rng, "warn": warn}
     drain_s = pipeline.settings.delivery.shutdown_timeout
     found: list[tuple[BrokerSource, bool]] = [
         (NatsSource(name, one, pipeline.journal, **more), one.spool) for name, one in settings.nats.items()
     ]
     for name, topics in settings.kafka.items():
-        found.append((KafkaSource(name, topics, pipeline.journal, drain_s=drain_s, **more), topics.spool))
+        source = KafkaSource(
+            name,
+            topics,
+            pipeline.journal,
+            drain_s=drain_s,
+            frozen=lambda number: [one for one in frozen if one.kept is None and one.is_of(number)],
+            is_mixed=_is_mixed(frozen),
+            **more,
+        )
+        found.append((source, topics.spool))
     if settings.files:
         from ingestd.wiring.open_files import files_sources
 
         found += files_sources(pipeline, cuts, warn)
     return found
+
+
+def _is_mixed(frozen: Sequence[FrozenBatch]) -> bool:
+    """Whether some batch has events of several sources, as partitions are to the journal."""
+    return any(len({segment[0] for segment in batch.segments}) > 1 for batch in frozen)
 
 
 def _cuts_of(frozen: Sequence[FrozenBatch]) -> Callable[[int], Sequence[Cut]]:

@@ -20,9 +20,10 @@ class BrokerAway(UserError):
 class SourceCounts:
     """For metrics and ``/v1/status``; ``messages``, ``redelivered`` and ``lost`` never fall. ``pending``:
     messages that are yet to be given out; ``unacked``: that are on their way; ``stranded``: that nobody will
-    be given; ``lost``: that the broker deleted before they were read, at most. ``last_message``: when the
-    last one came (wall time). ``trouble``: why nothing comes, while that is so. ``gaps``: times when nobody
-    listened to what cannot be read again; ``last_gap``: from when to when."""
+    be given; ``lost``: that the broker deleted before they were read, at most. ``unnamed``: batches that
+    were sent though the next owner of their partition would not know them. ``partitions``: that this process
+    owns. ``last_message``: when the last one came (wall time). ``trouble``: why nothing comes, while that is
+    so. ``gaps``: times when nobody listened to what cannot be read again; ``last_gap``: from when to when."""
 
     connected: bool = False
     messages: int = 0
@@ -31,6 +32,8 @@ class SourceCounts:
     unacked: int = 0
     stranded: int = 0
     lost: int = 0
+    unnamed: int = 0
+    partitions: int = 0
     last_message: float = 0.0
     trouble: str = ""
     gaps: int = 0

@@ -22,7 +22,7 @@ QUEUED_KB = 16 * 1024
 TOMBSTONE = "a tombstone"
 """The subject of a message without a value."""
 NO_HEADERS: Mapping[str, str] = {}
-_LIBRARY: Any = None
+_loaded: Any = None
 
 _TIME_BITS = 43
 Place = tuple[str, int]
@@ -69,22 +69,25 @@ def is_later(mark: int, than: int) -> bool:
 
 
 class Start(NamedTuple):
-    """Where reading goes on: ``offset``; ``epoch``: of the leader that the message before it is from."""
+    """Where reading goes on: ``offset``; ``epoch``: of the leader that the message before it is from. Of
+    what is committed: the ``note`` that goes with it, and the ids of the batches that it names."""
 
     offset: int
     epoch: int = NONE
+    note: str = ""
+    told: Sequence[str] = ()
 
 
 def library() -> Any:
     """confluent_kafka. Raises UserError where it is not installed."""
-    global _LIBRARY
-    if _LIBRARY is None:
+    global _loaded
+    if _loaded is None:
         try:
-            _LIBRARY = importlib.import_module("confluent_kafka")
+            _loaded = importlib.import_module("confluent_kafka")
             importlib.import_module("confluent_kafka.admin")
         except ImportError:
             raise UserError("[ingest.kafka] needs confluent-kafka: pip install 'ingestd[kafka]'") from None
-    return _LIBRARY
+    return _loaded
 
 
 def make_consumer(settings: dict[str, Any]) -> Any:

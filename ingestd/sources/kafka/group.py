@@ -7,8 +7,8 @@ owner then, and the library's own threads keep the member alive.
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterable, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Collection, Coroutine, Iterable, Mapping
+from typing import Any, TypeVar
 
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
@@ -25,7 +25,8 @@ from ingestd.sources.kafka.client import (
     split_by_place,
     words_of,
 )
-from ingestd.sources.kafka.partition import Partitions
+from ingestd.sources.kafka.owner import CommitsMade, Owner
+from ingestd.sources.kafka.partitions import Partitions
 from ingestd.sources.kafka.settings import KafkaConfig
 
 T = TypeVar("T")
@@ -34,17 +35,8 @@ _WAIT_S = 0.1
 _PAUSE_AFTER_S = 1.0
 """A shorter want of room is waited out: what was fetched for a partition that is paused is fetched again."""
 _COMMIT_EVERY_S = 0.1
-
-
-class Owner(Protocol):
-    """Called in the loop."""
-
-    def came(self, runs: list[Run]) -> None: ...
-    def troubled(self, text: str) -> None:
-        """Nothing comes now; the library tries again. Empty: it comes again."""
-        ...
-
-    def ended(self, error: UserError) -> None: ...
+_BUSY_WAIT_S = 0.005
+"""A batch waits for a commit before it is sent, and a commit for the end of a call for messages."""
 
 
 class Group:
@@ -56,6 +48,7 @@ class Group:
         owner: Owner,
         partitions: Partitions,
         admin: Admin,
+        commits: CommitsMade,
         *,
         note: str,
         drain_s: float,
@@ -69,6 +62,7 @@ class Group:
         self._admin = admin
         self._settings = settings
         self._owner = owner
+        self._commits = commits
         self._partitions = partitions
         self._note = note
         self._clock = clock
@@ -79,6 +73,9 @@ class Group:
         self._wanted: frozenset[Place] | None = None
         self._lock = threading.Lock()
         self._due: dict[Place, Start] = {}
+        self._is_urgent = False
+        self.is_busy = False
+        """Batches may have to be committed at once: then no call for messages is long."""
         self._committed_at = self._full_since = 0.0
         self._assigned: set[Place] = set()
         self._paused: set[Place] = set()
@@ -108,9 +105,10 @@ class Group:
     def places(self) -> list[Place]:
         return [*self._assigned]
 
-    def commit(self, due: Mapping[Place, Start]) -> None:
+    def commit(self, due: Mapping[Place, Start], *, urgent: bool = False) -> None:
         with self._lock:
             self._due.update(due)
+            self._is_urgent = self._is_urgent or urgent
 
     def close(self) -> None:
         """Blocks until the last commit is made and the thread has ended, or a while."""
@@ -149,13 +147,14 @@ class Group:
                 self._leave(consumer)
 
     def _take(self, consumer: Any) -> list[Any]:
+        wait_s = _BUSY_WAIT_S if self.is_busy else _WAIT_S
         if not self._room.is_set():
             if self._clock.monotonic() - self._full_since < _PAUSE_AFTER_S:
-                self._room.wait(_WAIT_S)
+                self._room.wait(wait_s)
                 return []
-            return list(consumer.consume(1, _WAIT_S))
+            return list(consumer.consume(1, wait_s))
         self._full_since = self._clock.monotonic()
-        return consumer.consume(MESSAGES, 0) or consumer.consume(1, _WAIT_S)  # type: ignore[no-any-return]
+        return consumer.consume(MESSAGES, 0) or consumer.consume(1, wait_s)  # type: ignore[no-any-return]
 
     def _give(self, consumer: Any, found: list[Any]) -> None:
         runs: list[Run] = []
@@ -225,7 +224,7 @@ class Group:
     def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:
         places = self._forget(partitions)
         if places and not self._closing.is_set():
-            due = self._ask(self._partitions.revoked(places, is_lost=False))
+            due = self._ask_and_commit(consumer, self._partitions.revoked(places, is_lost=False), places)
             self._commit_now(consumer, due)
         consumer.incremental_unassign(partitions)
 
@@ -243,20 +242,45 @@ class Group:
 
     # --- commits ---
 
-    def _send_commits(self, consumer: Any) -> None:
+    def _send_commits(self, consumer: Any, leaving: Collection[Place] = ()) -> None:
         now = self._clock.monotonic()
-        if self._due and now - self._committed_at >= _COMMIT_EVERY_S:
-            self._committed_at = now
-            with self._lock:
-                due, self._due = self._due, {}
-            if offsets := [self._at(*one, self._note) for one in due.items() if one[0] in self._assigned]:
-                consumer.commit(offsets=offsets, asynchronous=True)
+        every_s = 0.0 if self._is_urgent else _COMMIT_EVERY_S
+        if not self._due or now - self._committed_at < every_s:
+            return
+        self._committed_at = now
+        with self._lock:
+            due, self._due, self._is_urgent = self._due, {}, False
+        mine = {place: start for place, start in due.items() if place in self._assigned or place in leaving}
+        if mine and self._settings.exact_takeover:
+            self._commit_and_tell(consumer, mine)
+        elif mine:
+            consumer.commit(offsets=[self._at(*one) for one in mine.items()], asynchronous=True)
+
+    def _commit_and_tell(self, consumer: Any, due: Mapping[Place, Start]) -> None:
+        """Waits for the answer: others do, and one that is repeated must not come after a later one."""
+        failed: dict[Place, int] = {}
+        try:
+            answers = consumer.commit(offsets=[self._at(*one) for one in due.items()], asynchronous=False)
+            failed = {(one.topic, one.partition): one.error.code() for one in answers if one.error}
+        except client.library().KafkaException as error:
+            failed = dict.fromkeys(due, client.code_of(error))
+        with self._lock:  # it is tried again, unless more is settled by now
+            for place in failed:
+                self._due.setdefault(place, due[place])
+        for place, code in failed.items():
+            if code == _NOTE_TOO_LARGE:
+                self._tell(self._commits.note_refused, place)
+        if done := {place: start for place, start in due.items() if place not in failed}:
+            self._tell(self._commits.made, done)
 
     def _on_commit(self, error: Any, offsets: list[Any]) -> None:
+        """Of those that are not waited for."""
         failed = [one for one in offsets if one.error or error]
+        if self._settings.exact_takeover:
+            return
         with self._lock:  # it is tried again, unless more is settled by now
             for one in failed:
-                self._due.setdefault((one.topic, one.partition), Start(one.offset))
+                self._due.setdefault((one.topic, one.partition), Start(one.offset, note=self._note))
 
     def _commit_now(self, consumer: Any, due: Mapping[Place, Start]) -> None:
         """What cannot be committed is read again, by its next owner."""
@@ -265,9 +289,7 @@ class Group:
                 self._due.pop(place, None)
         if due:
             try:
-                consumer.commit(
-                    offsets=[self._at(*one, self._note) for one in due.items()], asynchronous=False
-                )
+                consumer.commit(offsets=[self._at(*one) for one in due.items()], asynchronous=False)
             except client.library().KafkaException as error:
                 self._tell(self._owner.troubled, f"offsets are not committed: {words_of(error)}")
 
@@ -278,8 +300,8 @@ class Group:
         self._commit_now(consumer, due)
         consumer.close()
 
-    def _at(self, place: Place, start: Start, note: str | None = None) -> Any:
-        more: dict[str, Any] = {"metadata": note} if note else {}
+    def _at(self, place: Place, start: Start) -> Any:
+        more: dict[str, Any] = {"metadata": start.note} if start.note else {}
         if start.epoch >= 0:
             more["leader_epoch"] = start.epoch
         return client.library().TopicPartition(*place, start.offset, **more)
@@ -303,11 +325,24 @@ class Group:
     def _ask(self, question: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(question, self._loop).result()
 
+    def _ask_and_commit(self, consumer: Any, question: Coroutine[Any, Any, T], leaving: list[Place]) -> T:
+        """Batches of what is given back may still wait for a commit."""
+        answer = asyncio.run_coroutine_threadsafe(question, self._loop)
+        while True:
+            try:
+                return answer.result(_BUSY_WAIT_S)
+            except TimeoutError:
+                if answer.done():
+                    raise
+                self._send_commits(consumer, leaving)
+
     def _tell(self, what: Any, *words: Any) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(what, *words)
 
 
 _NO_MORE = -191
+_NOTE_TOO_LARGE = 12
+"""OFFSET_METADATA_TOO_LARGE"""
 _OUT_OF_RANGE = (1, -140, -139)
 """OFFSET_OUT_OF_RANGE, _AUTO_OFFSET_RESET, _LOG_TRUNCATION"""

@@ -79,6 +79,11 @@ class KafkaConfig(Section):
         "reject",
         description="a message without a value: reject: a dead letter; skip: passed over, and counted",
     )
+    exact_takeover: bool = field(
+        True,
+        description="a batch is of one partition, and named with its offset before it is sent, so that the"
+        " partition's next owner repeats it; false: fuller batches, and a take-over may deliver twice",
+    )
     spool: bool = field(
         False, description="commit what is in the spool; false: what is delivered, or a dead letter"
     )

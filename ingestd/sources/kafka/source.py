@@ -20,16 +20,19 @@ from ingestd.sources.broker.chunks import MAX_CHUNK_MESSAGES, Cut, Cutter, Messa
 from ingestd.sources.broker.formats import reader_of
 from ingestd.sources.broker.source import BrokerAway, SourceCounts
 from ingestd.sources.kafka.client import Admin, Place, Run
+from ingestd.sources.kafka.commits import Commits
 from ingestd.sources.kafka.group import Group
-from ingestd.sources.kafka.partition import OtherMessages, Partition, Partitions
+from ingestd.sources.kafka.partition import OtherMessages, Partition
+from ingestd.sources.kafka.partitions import Partitions
 from ingestd.sources.kafka.settings import KafkaConfig
+from ingestd.sources.kafka.takeover import NAMED_WITHIN_S, Takeover
 from ingestd.sources.source import Position
 from ingestd.store.connection import StoreFailed
+from ingestd.store.frozen_batches import FrozenBatch
 from ingestd.store.journal import Journal
 
 _RETRY = Backoff(base_s=0.2, cap_s=10.0)
 _LOOK_S = 1.0
-_COMMIT_EVERY_S = 0.05
 _LAG_EVERY_S = 5.0
 _PATIENCE_S = 30.0
 """How long partitions are waited for that an earlier process had batches of, once others are given."""
@@ -39,7 +42,9 @@ _MAX_WAITING = 4 * 1024 * 1024
 
 class KafkaSource:
     """``cuts``: by the number of a partition the chunks that an earlier process had cut and may have sent.
-    ``drain_s``: how long what is on its way of a partition is waited for when it is given back."""
+    ``frozen``: by that number, the batches; ``is_mixed``: some of them have events of several partitions.
+    ``drain_s``: how long what is on its way of a partition is waited for when it is given back.
+    ``named_within_s``: see ``takeover``."""
 
     keeper = Keeper.SOURCE
 
@@ -50,10 +55,13 @@ class KafkaSource:
         journal: Journal,
         *,
         cuts: Callable[[int], Sequence[Cut]],
+        frozen: Callable[[int], Sequence[FrozenBatch]] = lambda number: (),
+        is_mixed: bool = True,
         clock: Clock,
         rng: random.Random,
         warn: Callable[[str], None],
         drain_s: float = 5.0,
+        named_within_s: float = NAMED_WITHIN_S,
         chunk_messages: int = MAX_CHUNK_MESSAGES,
     ) -> None:
         self.name = f"kafka.{name}"
@@ -71,24 +79,38 @@ class KafkaSource:
         self._admin: Admin | None = None
         self._group: Group | None = None
         self._error: UserError | None = None
+        self._is_mixed = is_mixed
+        self._commits = Commits(journal, clock)
+        self.takeover: Takeover | None = None
+        """Tells the next owner of a partition what is on its way; None: it is not told."""
+        if settings.exact_takeover and not settings.spool:
+            self.takeover = Takeover(
+                journal,
+                changed=self._commits.changed,
+                frozen=frozen,
+                counts=self.counts,
+                clock=clock,
+                warn=lambda text: warn(f"{self.name}: {text}"),
+                within_s=named_within_s,
+            )
         self._partitions = Partitions(
             journal,
             starts_at_end=settings.start == "new",
             cuts=cuts,
             make_cutter=self._cutter,
-            moved=self._note_moved,
+            moved=self._commits.moved,
             changed=self._changed,
             counts=self.counts,
             clock=clock,
             warn=lambda text: warn(f"{self.name}: {text}"),
             drain_s=drain_s,
+            takeover=self.takeover,
         )
+        self._commits.partitions = self._partitions
         self._assigned_at = 0.0
         self._runs: deque[Run] = deque()
         self._waiting_bytes = 0
         self._news = asyncio.Event()
-        self._acked = asyncio.Event()
-        self._moved: set[Place] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopped = False
         self._failures = 0
@@ -101,7 +123,7 @@ class KafkaSource:
             await self._journal.remember("kafka_member", self._partitions.note)
         await self._begin()
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(work()) for work in (self._commit, self._measure)]
+        self._tasks = [loop.create_task(work()) for work in (self._commits.run, self._measure)]
 
     @property
     def number(self) -> int:
@@ -145,7 +167,7 @@ class KafkaSource:
         for task in self._tasks:
             task.cancel()
         with suppress(StoreFailed):
-            await self._tell_settled()
+            await self._commits.commit()
         await self._let_go()
 
     async def nothing_before(self, number: int, place: int, reached: int) -> bool:
@@ -181,10 +203,12 @@ class KafkaSource:
             self,
             self._partitions,
             admin,
+            self._commits,
             note=self._partitions.note,
             drain_s=self._drain_s,
             clock=self._clock,
         )
+        self._commits.group = self._group
         self._group.start()
 
     async def _pause(self, error: BrokerAway) -> None:
@@ -200,10 +224,12 @@ class KafkaSource:
     async def _let_go(self) -> None:
         self.counts.connected = False
         group, self._group = self._group, None
+        self._commits.group = None
         if group:
             await asyncio.to_thread(group.close)
         for one in self._partitions:
             one.is_assigned = False
+        self.counts.partitions = 0
         self._runs.clear()
         self._waiting_bytes = 0
 
@@ -212,6 +238,7 @@ class KafkaSource:
     def _changed(self) -> None:
         """Partitions came or went."""
         mine = {one.place for one in self._partitions if one.is_assigned}
+        self.counts.partitions = len(mine)
         self._runs = deque(run for run in self._runs if run.place in mine)
         self._waiting_bytes = sum(run.size_bytes for run in self._runs)
         if mine:
@@ -266,7 +293,7 @@ class KafkaSource:
     def _cut(self, one: Partition, run: Run) -> Iterator[Chunk]:
         if run.messages is None:
             yield from one.end(run.end)
-            self._note_moved(one.place)
+            self._commits.moved(one.place)
             return
         self.counts.messages += len(run.messages)
         self.counts.last_message = self._clock.wall()
@@ -297,34 +324,12 @@ class KafkaSource:
         if self._group and not self._stopped:
             self._group.has_room(self._waiting_bytes < _MAX_WAITING)
             known = [one.place for one in self._partitions if one.cutter.known_to]
-            self._group.want(frozenset(known) if self._is_recovering else None)
+            self._group.want(frozenset(known) if self._is_recovering and self._is_mixed else None)
+            self._group.is_busy = self.takeover is not None and not all(
+                one.is_settled for one in self._partitions if one.is_assigned
+            )
 
-    # --- what is settled ---
-
-    def _note_moved(self, place: Place) -> None:
-        self._moved.add(place)
-        self._acked.set()
-
-    async def _commit(self) -> None:
-        while True:
-            if not self._moved:
-                self._acked.clear()
-                await self._acked.wait()
-            try:
-                await self._tell_settled()
-            except StoreFailed:
-                return
-            await self._clock.sleep(_COMMIT_EVERY_S)
-
-    async def _tell_settled(self) -> None:
-        """What is settled becomes durable here first: a dead letter, and that a batch was delivered."""
-        moved, self._moved = self._moved, set()
-        due = {
-            place: one.to_commit() for place in moved if (one := self._partitions.by_place[place]).is_assigned
-        }
-        await self._journal.commit()
-        if due and self._group:
-            self._group.commit(due)
+    # --- how much there is ---
 
     async def _measure(self) -> None:
         while True:

@@ -60,8 +60,8 @@ ConfirmConfig: delivered failed initial_delay max_pending requests_per_minute st
 DeliveryConfig: backoff_base backoff_cap circuit_threshold give_up_after max_attempts max_in_flight order_by
     request_timeout min_retries_per_second retry_ratio shutdown_timeout startup_timeout
 AwsConfig: aws_profile aws_region
-KafkaConfig: bootstrap_servers ca_file cert_file format group mechanism oauth_client_id oauth_scope
-    oauth_token_url protocol session_timeout spool start static_member tls tombstones topics user
+KafkaConfig: bootstrap_servers ca_file cert_file exact_takeover format group mechanism oauth_client_id
+    oauth_scope oauth_token_url protocol session_timeout spool start static_member tls tombstones topics user
 NatsConfig: ack_wait consumer format max_unacked spool start stream subjects
 NatsLogin: ca_file cert_file domain servers user
 EventBridgeConfig: bus detail detail_type max_entry_bytes resources source time type

@@ -8,7 +8,8 @@ from typing import Any
 
 from ingestd.sources.files.streams import fingerprint
 from ingestd.store.database import Database
-from ingestd.store.journal import Journal, SourceState
+from ingestd.store.journal import Journal
+from ingestd.store.source_rows import SourceState
 
 NOW = 1_000_000.0
 

@@ -1,0 +1,78 @@
+"""When offsets are committed: soon after something was settled; at once when a batch waits to be named."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ingestd.core.clock import Clock, wait_until_set
+from ingestd.sources.kafka.client import Place, Start
+from ingestd.sources.kafka.partitions import Partitions
+from ingestd.store.connection import StoreFailed
+from ingestd.store.journal import Journal
+
+if TYPE_CHECKING:
+    from ingestd.sources.kafka.group import Group
+
+_EVERY_S = 0.05
+
+
+class Commits:
+    """``run`` until cancelled. ``group``: the one that makes them, while there is one."""
+
+    partitions: Partitions
+
+    def __init__(self, journal: Journal, clock: Clock) -> None:
+        self.group: Group | None = None
+        self._journal = journal
+        self._clock = clock
+        self._moved: set[Place] = set()
+        self._is_urgent = False
+        self._news, self._urged = asyncio.Event(), asyncio.Event()
+
+    def moved(self, place: Place) -> None:
+        self._moved.add(place)
+        self._news.set()
+
+    def changed(self, place: Place, urgent: bool) -> None:
+        """What is on its way of it. ``urgent``: a batch waits to be named."""
+        if urgent:
+            self._is_urgent = True
+            self._urged.set()
+        self.moved(place)
+
+    def made(self, starts: Mapping[Place, Start]) -> None:
+        for place, start in starts.items():
+            one = self.partitions.by_place.get(place)
+            if one and one.named:
+                one.named.told(start.told)
+                if len(start.told) < len(one.named.open):
+                    self.moved(place)
+
+    def note_refused(self, place: Place) -> None:
+        if self.partitions.takeover:
+            self.partitions.takeover.refused()
+            self.changed(place, True)
+
+    async def run(self) -> None:
+        while True:
+            if not self._moved:
+                self._news.clear()
+                await self._news.wait()
+            try:
+                await self.commit()
+            except StoreFailed:
+                return
+            if not self._is_urgent:
+                self._urged.clear()
+                await wait_until_set(self._urged, _EVERY_S, self._clock)
+
+    async def commit(self) -> None:
+        """What is settled becomes durable here first: a dead letter, and that a batch was delivered."""
+        moved, self._moved = self._moved, set()
+        urgent, self._is_urgent = self._is_urgent, False
+        parts = [one for place in moved if (one := self.partitions.by_place.get(place))]
+        mine = [one for one in parts if one.is_assigned or one.is_leaving]
+        due = {one.place: self.partitions.start_of(one) for one in mine}
+        await self._journal.commit()
+        if due and self.group:
+            self.group.commit(due, urgent=urgent)

@@ -1,0 +1,25 @@
+"""Whom a member of a group tells what happens. All is called in the loop."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from ingestd.core.errors import UserError
+from ingestd.sources.kafka.client import Place, Run, Start
+
+
+class Owner(Protocol):
+    def came(self, runs: list[Run]) -> None: ...
+    def troubled(self, text: str) -> None:
+        """Nothing comes now; the library tries again. Empty: it comes again."""
+        ...
+
+    def ended(self, error: UserError) -> None: ...
+
+
+class CommitsMade(Protocol):
+    """What became of commits that somebody waits for."""
+
+    def made(self, starts: Mapping[Place, Start]) -> None: ...
+    def note_refused(self, place: Place) -> None:
+        """The brokers keep no note of that length."""
+        ...

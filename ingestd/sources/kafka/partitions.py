@@ -1,0 +1,208 @@
+"""The partitions of topics that the group gives to this process, and takes from it.
+
+Which is which the journal tells, unless another member has committed since.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
+
+from ingestd.core.clock import Clock, wait_until_set
+from ingestd.sources.broker.chunks import Cut, place_of, sequence_of
+from ingestd.sources.broker.source import SourceCounts
+from ingestd.sources.kafka.client import Given, Place, Start
+from ingestd.sources.kafka.note import NOTHING_NAMED, Note, read_note
+from ingestd.sources.kafka.partition import MakeCutter, Partition, words_of
+from ingestd.sources.kafka.takeover import Takeover
+from ingestd.sources.source import Position
+from ingestd.store.journal import Journal
+
+
+class Partitions:
+    """All that this process was ever given. ``cuts``: by number, chunks of an earlier process. ``moved`` is
+    called when more of a partition is settled, ``changed`` when some came or went. ``drain_s``: how long what
+    is on its way of a partition is waited for when it is given back. ``takeover``: tells the next owner
+    what is on its way, and finds what the last one told; None: nobody does."""
+
+    note = ""
+    """Commits of this state directory have it."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        starts_at_end: bool,
+        cuts: Callable[[int], Sequence[Cut]],
+        make_cutter: MakeCutter,
+        moved: Callable[[Place], None],
+        changed: Callable[[], None],
+        counts: SourceCounts,
+        clock: Clock,
+        warn: Callable[[str], None],
+        drain_s: float,
+        takeover: Takeover | None,
+    ) -> None:
+        self.by_place: dict[Place, Partition] = {}
+        self.awaited: set[int] = set()
+        """Numbers of those that an earlier process had batches of, and the group has not given yet."""
+        self._prefix = ""
+        self._starts_at_end = starts_at_end
+        self._journal = journal
+        self._cuts = cuts
+        self._make_cutter = make_cutter
+        self._moved, self._changed, self._counts = moved, changed, counts
+        self._acked = asyncio.Event()
+        self._clock = clock
+        self._warn = warn
+        self._drain_s = drain_s
+        self.takeover = takeover
+
+    def __iter__(self) -> Iterator[Partition]:
+        return iter(self.by_place.values())
+
+    async def know(self, prefix: str) -> dict[int, int]:
+        """Of earlier processes, by number, the first offsets that are not settled."""
+        self._prefix = prefix
+        known = await self._journal.streams(prefix)
+        self.awaited = {number for number in known if self._cuts(number)}
+        return {number: sequence_of(position) for number, position in known.items()}
+
+    # --- what the group says ---
+
+    async def assigned(self, given: Sequence[Given]) -> list[Start]:
+        mine = [await self._recognise(one) for one in given]
+        await self._journal.commit()
+        for one in mine:
+            one.is_assigned = True
+            if one.named:
+                one.named.is_owned = True
+        self._changed()
+        return [one.goes_on_at() for one in mine]
+
+    async def revoked(self, places: Sequence[Place], *, is_lost: bool) -> dict[Place, Start]:
+        """What is to be committed of them. ``is_lost``: others have them already."""
+        mine = [self.by_place[place] for place in places if place in self.by_place]
+        for one in mine:
+            one.is_assigned, one.is_leaving = False, not is_lost
+        self._changed()
+        until = self._clock.monotonic() + (0.0 if is_lost else self._drain_s)
+        while not all(one.is_settled for one in mine) and (left_s := until - self._clock.monotonic()) > 0:
+            self._acked.clear()
+            await wait_until_set(self._acked, left_s, self._clock)
+        due = {} if is_lost else {one.place: self.start_of(one) for one in mine}
+        for one in mine:
+            one.is_leaving = False
+            if one.named:
+                one.named.close()
+        await self._journal.commit()
+        if left := [one.place for one in mine if not one.is_settled]:
+            self._warn(
+                f"{words_of(left)} went to another member of the group, and what is on its way of it after"
+                f" {self._drain_s:g} s (delivery.shutdown_timeout) is delivered by both"
+            )
+        return due
+
+    def start_of(self, one: Partition) -> Start:
+        """What is to be committed of it now."""
+        if self.takeover:
+            return self.takeover.start_of(one, self.note)
+        return one.to_commit()._replace(note=self.note)
+
+    async def out_of_range(self, place: Place, offset: int, first: int) -> Start:
+        """The broker does not have the message at ``offset``, which comes next; ``first``: what it has."""
+        one = self.by_place[place]
+        if max(offset, one.taken) <= first:
+            if lost := first - max(offset, one.taken):
+                self._counts.lost += lost
+                self._warn(
+                    f"{words_of([place])} has lost at most {lost} messages, offsets {first - lost} to"
+                    f" {first - 1}, deleted before they were read: the topic's retention is too short"
+                )
+            one.pass_gap()
+            one.is_assigned = True
+            return Start(first)
+        self._warn(
+            f"{words_of([place])} has other messages now than were read, up to offset {offset}: it lost its"
+            " end (a power cut, an unclean election?), or is an older copy; what came since is read"
+        )
+        new = await self._again(place, one.identity, first)
+        new.is_assigned = True
+        new.pass_over(one)
+        return Start(first)
+
+    # --- which partition it is ---
+
+    async def _recognise(self, given: Given) -> Partition:
+        """What this process has in its lanes goes on where it was; else the journal says where, unless
+        another has committed since."""
+        identity = blake2b(given.identity.encode(), digest_size=16).digest()
+        note = read_note(given.note)
+        own = given.committed < 0 or note.owner == self.note
+        one = self.by_place.get(given.place)
+        if one and one.identity == identity and own:
+            return one
+        state = await self._journal.find_stream(self._path(given.place), identity, now=self._clock.wall())
+        was_awaited = state.number in self.awaited
+        self.awaited.discard(state.number)
+        position = sequence_of(state.position)
+        is_known = position > 0 or bool(self._cuts(state.number))
+        if is_known and not own:
+            self._warn(
+                f"{words_of([given.place])} is read from offset {given.committed}, which another member of"
+                f" the group has committed, or somebody has set; it was read here to {position}"
+            )
+            return await self._again(given.place, identity, given.committed, note)
+        if is_known:
+            mark = state.mark[0] if position >= given.committed else 0
+            at = max(position, given.committed)
+            return self._put(given.place, identity, state.number, at, note, mark, is_known=was_awaited)
+        offset = given.committed
+        if offset < 0:
+            offset = given.last if self._starts_at_end else given.first
+        one = self._put(given.place, identity, state.number, offset, note, is_new=True)
+        self._journal.moved(one.number, place_of(offset), 1)
+        if given.committed < 0:
+            self._moved(one.place)
+        return one
+
+    async def _again(
+        self, place: Place, identity: bytes, offset: int, note: Note = NOTHING_NAMED
+    ) -> Partition:
+        """It is another source to the journal: its offsets do not mean what they did."""
+        path, now = self._path(place), self._clock.wall()
+        state = await self._journal.find_stream(path, identity, now=now, as_new=True)
+        self._journal.moved(state.number, place_of(offset), 1)
+        return self._put(place, identity, state.number, offset, note, is_new=True)
+
+    def _path(self, place: Place) -> str:
+        return f"{self._prefix}{place[0]}, partition {place[1]}"
+
+    def _put(
+        self,
+        place: Place,
+        identity: bytes,
+        number: int,
+        offset: int,
+        note: Note,
+        mark: int = 0,
+        *,
+        is_new: bool = False,
+        is_known: bool = False,
+    ) -> Partition:
+        """``is_new``: to the journal, so that the ``note`` tells of it. ``is_known``: what an earlier process
+        had of it is waited for."""
+        takeover, before = self.takeover, self.by_place.get(place)
+        cuts = takeover.cuts(number, note) if takeover and is_new else self._cuts(number)
+        one = Partition(place, identity, number, offset, cuts, self._make_cutter, self._settled, mark)
+        if takeover:
+            if before:
+                takeover.forget(before)
+            takeover.begin(one, note, is_new=is_new, is_known=is_known)
+        self.by_place[place] = one
+        return one
+
+    def _settled(self, one: Partition, position: Position) -> None:
+        self._journal.moved(one.number, position.offset, position.next_line, position.mark)
+        self._acked.set()
+        if self.by_place.get(one.place) is one:
+            self._moved(one.place)

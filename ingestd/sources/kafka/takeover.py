@@ -1,0 +1,124 @@
+"""What goes with an offset for the next owner of a partition, and what this process finds there.
+
+A batch is named before its first request, so that the partition's next owner repeats it: the same bytes
+under the same key. What is settled behind the offset is named as well.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from ingestd.core.clock import Clock
+from ingestd.sources.broker.chunks import Cut, place_of, sequence_of
+from ingestd.sources.broker.source import SourceCounts
+from ingestd.sources.kafka.client import Place, Start
+from ingestd.sources.kafka.note import MAX_BYTES, Note, Span, write_note
+from ingestd.sources.kafka.partition import Partition
+from ingestd.store.frozen_batches import FrozenBatch
+from ingestd.store.journal import Journal
+from ingestd.store.named_batches import NamedBatches
+
+NAMED_WITHIN_S = 5.0
+"""A batch that cannot be named in this time is sent all the same: brokers that are away, or a note that is
+full, must not hold up a sink that others use, too."""
+
+Adopt = Callable[[Sequence[FrozenBatch]], None]
+
+
+class Takeover:
+    """``changed``: of a partition there is something new to commit; True: at once. ``frozen``: by number of a
+    partition, the batches of earlier processes with this state directory."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        changed: Callable[[Place, bool], None],
+        frozen: Callable[[int], Sequence[FrozenBatch]],
+        counts: SourceCounts,
+        clock: Clock,
+        warn: Callable[[str], None],
+        within_s: float,
+    ) -> None:
+        self.max_bytes = MAX_BYTES
+        self._journal = journal
+        self._changed = changed
+        self._frozen = frozen
+        self._counts = counts
+        self._clock = clock
+        self._warn = warn
+        self._within_s = within_s
+        self._adopt: Adopt | None = None
+        self._waiting: list[FrozenBatch] = []
+
+    def adopt_by(self, adopt: Adopt) -> None:
+        """Who sends them again."""
+        self._adopt, waiting = adopt, self._waiting
+        if waiting:
+            adopt(waiting)
+            self._waiting = []
+
+    def cuts(self, number: int, note: Note) -> list[Cut]:
+        """Chunks that are to be cut as its last owner has cut them."""
+        return [segment[1:3] for one in note.batches(number) for segment in one.segments]
+
+    def begin(self, one: Partition, note: Note, *, is_new: bool, is_known: bool) -> None:
+        """Of a partition that was given now. ``is_new``: to this state directory, which has no batch of it.
+        ``is_known``: what it has of it is awaited anyway."""
+        if not note.is_readable:
+            self._warn(
+                f"{one.words}: what its last owner has named cannot be read; it may be delivered twice"
+            )
+        batches = note.batches(one.number) if is_new else self._frozen(one.number)
+        one.named = self._journal.named[one.number] = NamedBatches(
+            partial(self._changed, one.place),
+            untold=self._count,
+            clock=self._clock,
+            within_s=self._within_s,
+        )
+        spans = [*note.inherited, *(note.spans if is_new else ())]  # what was settled here the journal knows
+        one.skips = _merged([span for span in spans if span[1] > one.taken])
+        one.named.known(batches)
+        if batches and not is_known:
+            if is_new:
+                self._journal.adopt(batches, now=self._clock.wall())
+            if self._adopt:
+                self._adopt(batches)
+            else:
+                self._waiting += batches
+
+    def forget(self, one: Partition) -> None:
+        self._journal.named.pop(one.number, None)
+
+    def start_of(self, one: Partition, owner: str) -> Start:
+        """What is to be committed of it."""
+        start = one.to_commit()
+        if one.named is None:
+            return start._replace(note=owner)
+        settled = one.acks.settled_beyond()
+        one.named.done([(0, place_of(start.offset)), *settled])
+        one.skips = [span for span in one.skips if span[1] > start.offset]
+        spans = [(sequence_of(first), sequence_of(last)) for first, last in settled]
+        note, told = write_note(owner, one.named, spans, one.skips, self.max_bytes)
+        return start._replace(note=note, told=told)
+
+    def refused(self) -> None:
+        """A broker keeps shorter notes."""
+        self.max_bytes //= 2
+        self._warn(
+            "the brokers refuse so much metadata with an offset (offset.metadata.max.bytes): it has"
+            f" {self.max_bytes} bytes at most now, and batches that have no room there may be delivered twice"
+            " when a partition moves"
+        )
+
+    def _count(self, batches: int) -> None:
+        self._counts.unnamed += batches
+
+
+def _merged(spans: Sequence[Span]) -> list[Span]:
+    found: list[Span] = []
+    for first, last in sorted(spans):
+        if found and found[-1][1] >= first:
+            found[-1] = found[-1][0], max(last, found[-1][1])
+        else:
+            found.append((first, last))
+    return found

@@ -1,0 +1,176 @@
+"""What of one partition's batches its next owner has to know, as the journal has it: kept in memory, and told
+to others by its source, which knows where to write it. See docs/decisions/015."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
+
+from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.clock import Clock, wait_until_set
+from ingestd.core.receipt import Positions
+from ingestd.store.frozen_batches import FrozenBatch, unpack_positions
+
+Bits = int
+"""Positions in a chunk, one bit for each."""
+
+ChunkPlace = tuple[int, int]
+"""(start, end) of a chunk, as places."""
+
+
+UntilTold = Callable[[], Awaitable[None]]
+"""Returns when who owns the partition next will find a batch."""
+
+
+class NamedBatch:
+    """One that may have been sent. ``is_told``: who owns the partition next will find it. ``packed``: as its
+    source writes it."""
+
+    __slots__ = ("digest", "frozen_at", "is_told", "key", "packed", "segments", "sink")
+
+    def __init__(
+        self, key: str, sink: str, digest: bytes, frozen_at: float, segments: Mapping[ChunkPlace, Bits]
+    ) -> None:
+        self.key = key
+        self.sink = sink
+        self.digest = digest
+        self.frozen_at = frozen_at
+        self.segments = segments
+        self.is_told = False
+        self.packed = b""
+
+
+class NamedBatches:
+    """Of one partition. ``changed`` is called with True when a batch waits to be told. A batch is told before
+    its first request, or after ``within_s`` sent all the same, and counted by ``untold``.
+
+    ``open``: batches by id. ``settled``: events of chunks that are not settled as a whole, by their sink, or
+    as in ``Journal.processed``.
+    """
+
+    def __init__(
+        self,
+        changed: Callable[[bool], None],
+        *,
+        untold: Callable[[int], None],
+        clock: Clock,
+        within_s: float,
+    ) -> None:
+        self.open: dict[str, NamedBatch] = {}
+        self.settled: dict[str, dict[ChunkPlace, Bits]] = {}
+        self.is_owned = True
+        """Whether more can be named: the partition is this process's."""
+        self._changed = changed
+        self._untold = untold
+        self._clock = clock
+        self._within_s = within_s
+        self._news = asyncio.Event()
+
+    # --- what the journal notes ---
+
+    def froze(
+        self,
+        batch_id: str,
+        sink: str,
+        digest: bytes,
+        segments: Sequence[Segment],
+        now: float,
+        *,
+        can_be_made: bool = True,
+    ) -> UntilTold | None:
+        """``can_be_made``: from what its source holds alone. Gives what is waited for before it is sent."""
+        if not can_be_made:
+            self._untold(1)
+            return None
+        self.open[batch_id] = NamedBatch(batch_id, sink, digest, now, _named(segments))
+        self._changed(True)
+        return partial(self.until_told, batch_id)
+
+    def resolved(self, batch_id: str, sink: str, segments: Sequence[Segment]) -> None:
+        """These of its events; the others go on in batches of their own."""
+        self.open.pop(batch_id, None)
+        self._settle(sink, _named(segments))
+        self._news.set()
+        self._changed(False)
+
+    def processed(self, by: str, chunk: Chunk, positions: Positions) -> None:
+        self._settle(by, {(chunk.start, chunk.end): bits_of(positions)})
+
+    def gone(self, batch_ids: Iterable[str]) -> None:
+        for batch_id in batch_ids:
+            self.open.pop(batch_id, None)
+
+    def done(self, spans: Sequence[ChunkPlace]) -> None:
+        """Whole chunks between these places are settled: the next owner passes them over."""
+        for chunks in self.settled.values() if spans else ():
+            for place in [
+                place for place in chunks if any(a <= place[0] and place[1] <= b for a, b in spans)
+            ]:
+                del chunks[place]
+
+    def known(self, batches: Iterable[FrozenBatch]) -> None:
+        """Of an earlier process, or another owner."""
+        for one in batches:
+            segments = {at[1:3]: bits_of(unpack_positions(at[3])) for at in one.segments}
+            if one.settled:
+                self._settle(one.sink, segments)
+            else:
+                self.open[one.id] = NamedBatch(one.id, one.sink, one.body_digest, one.frozen_at, segments)
+
+    def _settle(self, by: str, segments: Mapping[ChunkPlace, Bits]) -> None:
+        chunks = self.settled.setdefault(by, {})
+        for place, bits in segments.items():
+            chunks[place] = chunks.get(place, 0) | bits
+
+    # --- what its source has written ---
+
+    def told(self, batch_ids: Iterable[str]) -> None:
+        for batch_id in batch_ids:
+            if one := self.open.get(batch_id):
+                one.is_told = True
+        self._news.set()
+
+    def close(self) -> None:
+        self.is_owned = False
+        self._news.set()
+
+    async def until_told(self, batch_id: str) -> None:
+        """Returns at once where it is told, or need not be."""
+        until: float | None = None
+        while (one := self.open.get(batch_id)) is not None and not one.is_told:
+            now = self._clock.monotonic()
+            until = until or now + self._within_s
+            if not self.is_owned or now >= until:
+                one.is_told = True
+                self._untold(1)
+                return
+            self._news.clear()
+            await wait_until_set(self._news, until - now, self._clock)
+
+
+def bits_of(positions: Positions) -> Bits:
+    if isinstance(positions, range) or (positions and positions[-1] - positions[0] + 1 == len(positions)):
+        return ((1 << len(positions)) - 1) << positions[0] if positions else 0
+    if not positions:
+        return 0
+    digits = bytearray(b"0") * (positions[-1] + 1)
+    for position in positions:
+        digits[-1 - position] = 49  # b"1"
+    return int(digits, 2)
+
+
+def positions_of(bits: Bits) -> Positions:
+    """Ascending."""
+    if not bits:
+        return ()
+    first = (bits & -bits).bit_length() - 1
+    if not (bits >> first) & ((bits >> first) + 1):
+        return range(first, bits.bit_length())
+    return [at for at, digit in enumerate(f"{bits:b}"[::-1]) if digit == "1"]
+
+
+def _named(segments: Sequence[Segment]) -> dict[ChunkPlace, Bits]:
+    named: dict[ChunkPlace, Bits] = {}
+    for chunk, positions in segments:
+        place = chunk.start, chunk.end
+        named[place] = named.get(place, 0) | bits_of(positions)
+    return named

@@ -1,0 +1,322 @@
+"""What a group and its brokers do to a source now and then: a scripted one does it when it is wanted."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from ingestd.core.chunk import Batch, Chunk, Segment
+from ingestd.core.clock import SystemClock
+from ingestd.core.errors import UserError
+from ingestd.sources.broker.chunks import sequence_of
+from ingestd.sources.kafka.note import read_note
+from ingestd.sources.kafka.settings import KafkaConfig
+from ingestd.sources.kafka.source import KafkaSource
+from ingestd.store.database import Database
+from ingestd.store.frozen_batches import FrozenBatch, body_digest, unpack_positions
+from ingestd.store.journal import Journal
+from ingestd.store.named_batches import UntilTold
+from tests.machine import patience
+from tests.scripted_kafka import ALL_DOWN, FENCED, NO_MORE, REBALANCING, KafkaError, Message, ScriptedKafka
+
+pytestmark = pytest.mark.anyio
+
+T0, T1 = ("t", 0), ("t", 1)
+
+
+@pytest.fixture
+def kafka(monkeypatch: pytest.MonkeyPatch) -> ScriptedKafka:
+    return ScriptedKafka(t=2).install(monkeypatch)
+
+
+class Reader:
+    """A source on its own: ``chunks`` that it gave. Nothing settles them but the test."""
+
+    def __init__(self, source: KafkaSource, journal: Journal) -> None:
+        self.source = source
+        self.journal = journal
+        self.chunks: list[Chunk] = []
+        self.error: Exception | None = None
+        self.adopted: list[FrozenBatch] = []
+        if source.takeover:
+            source.takeover.adopt_by(self.adopted.extend)
+
+    async def read(self) -> None:
+        try:
+            async for chunk, _ in self.source.chunks():
+                self.chunks.append(chunk)
+        except UserError as error:
+            self.error = error
+
+    @property
+    def events(self) -> list[bytes]:
+        return [event for chunk in self.chunks for event in chunk.events]
+
+    def settle(self, *chunks: Chunk) -> None:
+        for chunk in chunks:
+            chunk.receipt.settle(len(chunk.events))
+
+    def freeze(self, chunk: Chunk, positions: range, batch_id: str) -> tuple[Batch, UntilTold]:
+        batch = Batch(
+            [chunk.events[at] for at in positions],
+            [None] * len(positions),
+            [Segment(chunk, positions)],
+            str,
+            batch_id=batch_id,
+        )
+        batch.freeze(b"".join(batch.events))
+        until_told = self.journal.freeze(batch, sink="api", now=1_700_000_000.0)
+        assert until_told
+        return batch, until_told
+
+    async def named(self, chunk: Chunk, positions: range) -> Batch:
+        batch, told = self.freeze(chunk, positions, f"00000000-0000-4000-8000-{positions.start:012x}")
+        await told()
+        return batch
+
+    def deliver(self, batch: Batch) -> None:
+        self.journal.resolved(
+            batch, sink="api", segments=batch.segments, safe_keys=(), letters=(), parts=(), now=1.0
+        )
+        for chunk, positions in batch.segments:
+            chunk.receipt.settle(len(positions))
+
+
+@asynccontextmanager
+async def reader(
+    directory: Path,
+    kafka: ScriptedKafka,
+    *given: tuple[str, int],
+    warnings: list[str] | None = None,
+    within_s: float = 60.0,
+) -> AsyncIterator[Reader]:
+    await asyncio.to_thread(directory.mkdir, exist_ok=True)
+    database = Database(directory)
+    await database.open()
+    journal = Journal(database)
+    frozen = await journal.frozen_batches()
+    source = KafkaSource(
+        "k",
+        KafkaConfig.model_validate({"topics": "t", "bootstrap_servers": "127.0.0.1:1"}),
+        journal,
+        cuts=lambda number: [s[1:3] for one in frozen for s in one.segments if s[0] == number],
+        frozen=lambda number: [one for one in frozen if one.is_of(number)],
+        is_mixed=False,
+        clock=SystemClock(),
+        rng=random.Random(str(directory)),
+        warn=(warnings if warnings is not None else []).append,
+        drain_s=patience(5),
+        named_within_s=within_s,
+        chunk_messages=5,
+    )
+    await source.open()
+    one = Reader(source, journal)
+    task = asyncio.create_task(one.read())
+    member = kafka.member
+    if given:
+        member.do(lambda: member.give(*given))
+    try:
+        yield one
+    finally:
+        await source.close()
+        task.cancel()
+        await asyncio.wait([task])
+        await database.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(patience(20)):
+        while not condition():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.005)
+
+
+def payloads(first: int, last: int) -> list[bytes]:
+    return [b'{"n":%d}' % number for number in range(first, last)]
+
+
+def named(kafka: ScriptedKafka, place: tuple[str, int] = T0) -> dict[str, list[int]]:
+    """Offsets of the events of batches that may have been sent, as the next owner would find them."""
+    note = read_note(kafka.committed.get(place, (0, ""))[1])
+    return {
+        one.id: [
+            sequence_of(start) + at for _, start, _, packed in one.segments for at in unpack_positions(packed)
+        ]
+        for one in note.batches(1)
+        if not one.settled
+    }
+
+
+async def test_the_lowest_unsettled_offset_is_committed_and_what_is_settled_beyond_it_is_named(
+    tmp_path: Path, kafka: ScriptedKafka
+) -> None:
+    kafka.produce("t", 0, *payloads(0, 20))
+    async with reader(tmp_path / "one", kafka, T0) as one:
+        await until(lambda: len(one.events) == 20)
+        one.settle(one.chunks[1], one.chunks[3])
+        batch = await one.named(one.chunks[0], range(2))
+        one.deliver(batch)
+        batch = await one.named(one.chunks[0], range(2, 4))
+        offset, text = kafka.committed[T0]
+        note = read_note(text)
+        assert (offset, note.spans) == (0, [(5, 10), (15, 20)])
+        assert named(kafka) == {batch.id: [2, 3]}
+    async with reader(tmp_path / "two", kafka, T0) as two:
+        await until(lambda: len(two.events) == 10)
+        assert two.events == payloads(0, 5) + payloads(10, 15)
+        assert {(one.id, one.settled, one.body_digest) for one in two.adopted} == {
+            ("api/1/5", True, b""),
+            (batch.id, False, body_digest(batch.body)),
+        }
+        assert [(c.start, c.end) for c in two.chunks][:1] == [(c.start, c.end) for c in one.chunks][:1]
+
+
+async def test_a_batch_waits_until_it_is_named_whatever_the_commits_meet(
+    tmp_path: Path, kafka: ScriptedKafka
+) -> None:
+    kafka.produce("t", 0, *payloads(0, 5))
+    async with reader(tmp_path / "one", kafka, T0) as one:
+        await until(lambda: len(one.events) == 5)
+        await until(lambda: T0 in kafka.committed)
+        kafka.refusals += [REBALANCING, ALL_DOWN, REBALANCING]
+        batch = await one.named(one.chunks[0], range(5))
+        assert not kafka.refusals
+        assert named(kafka) == {batch.id: [0, 1, 2, 3, 4]}
+        one.deliver(batch)
+        await until(lambda: kafka.committed[T0][0] == 5)
+        assert named(kafka) == {}
+    assert one.source.counts.unnamed == 0
+
+
+async def test_a_note_that_the_brokers_refuse_gets_shorter_and_what_has_no_room_is_sent_and_counted(
+    tmp_path: Path, kafka: ScriptedKafka
+) -> None:
+    kafka.max_note = 300
+    kafka.produce("t", 0, *payloads(0, 50))
+    warnings: list[str] = []
+    async with reader(tmp_path / "one", kafka, T0, warnings=warnings, within_s=0.3) as one:
+        await until(lambda: len(one.events) == 50)
+        frozen = [
+            one.freeze(chunk, range(5), f"00000000-0000-4000-8000-{number:012x}")
+            for number, chunk in enumerate(one.chunks)
+        ]
+        for _, until_told in frozen:
+            await until_told()
+        batches = [batch for batch, _ in frozen]
+        told = named(kafka)
+        assert 0 < len(told) < len(batches)
+        assert [*told] == [batch.id for batch in batches][: len(told)], "those that came first"
+        assert one.source.counts.unnamed == len(batches) - len(told)
+        assert any("offset.metadata.max.bytes" in one for one in warnings)
+        for batch in batches:
+            one.deliver(batch)
+        await until(lambda: kafka.committed[T0][0] == 50)
+
+
+async def test_a_partition_that_goes_in_the_middle_of_a_list_is_not_read_on_and_comes_again_once(
+    tmp_path: Path, kafka: ScriptedKafka
+) -> None:
+    """What of it had become chunks is waited for; a batch of those may still be named."""
+    kafka.produce("t", 0, *payloads(0, 5))
+    async with reader(tmp_path / "one", kafka, T0, T1) as one:
+        await until(lambda: len(one.events) == 5)
+        member = kafka.member
+        gone = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def leave() -> None:
+            member.take(T0)
+            loop.call_soon_threadsafe(gone.set)
+
+        member.do(leave, after=2)
+        kafka.produce("t", 0, *payloads(5, 10))
+        kafka.produce("t", 1, *payloads(100, 103))
+        await until(lambda: not next(p for p in one.source._partitions if p.place == T0).is_assigned)
+        batch = await one.named(one.chunks[0], range(5))
+        assert named(kafka) == {batch.id: [0, 1, 2, 3, 4]}
+        assert not gone.is_set()
+        for chunk in one.chunks:
+            if chunk is not batch.segments[0].chunk:
+                one.settle(chunk)
+        one.deliver(batch)
+        await asyncio.wait_for(gone.wait(), patience(10))
+        taken = len([event for event in one.events if event in payloads(0, 10)])
+        assert kafka.committed[T0][0] == taken
+        assert not read_note(kafka.committed[T0][1]).rows
+        member.do(lambda: member.give(T0))
+        await until(lambda: len(one.events) >= 13)
+        assert sorted(one.events) == sorted(payloads(0, 10) + payloads(100, 103))
+    assert one.source.counts.unnamed == 0
+
+
+async def test_nothing_is_committed_of_a_partition_that_is_lost_and_its_batches_do_not_wait(
+    tmp_path: Path, kafka: ScriptedKafka
+) -> None:
+    kafka.produce("t", 0, *payloads(0, 5))
+    warnings: list[str] = []
+    async with reader(tmp_path / "one", kafka, T0, warnings=warnings) as one:
+        await until(lambda: len(one.events) == 5)
+        await until(lambda: T0 in kafka.committed)
+        member = kafka.member
+        member.do(lambda: member.lose(T0))
+        await until(lambda: one.source.counts.partitions == 0)
+        before = kafka.committed[T0]
+        batch = await one.named(one.chunks[0], range(5))
+        one.deliver(batch)
+        assert one.source.counts.unnamed == 1
+    assert kafka.committed[T0] == before
+    assert any("is delivered by both" in text for text in warnings)
+
+
+async def test_errors_are_told_and_end_and_that_of_a_copied_member_ends_the_source(
+    tmp_path: Path, kafka: ScriptedKafka
+) -> None:
+    warnings: list[str] = []
+    async with reader(tmp_path / "one", kafka, T0, warnings=warnings) as one:
+        member = kafka.member
+        await until(lambda: T0 in kafka.committed)  # so that the end of the partition was told
+        member.do(lambda: member.fail(ALL_DOWN, "all brokers are down"))
+        await until(lambda: one.source.counts.trouble == "all brokers are down")
+        assert not one.source.counts.connected
+        assert warnings == ["kafka.k: all brokers are down; it is tried again"]
+        kafka.produce("t", 0, b'{"n":1}')
+        await until(lambda: one.events == [b'{"n":1}'])
+        assert one.source.counts.connected
+        assert not one.source.counts.trouble
+        member.do(lambda: member.fail(FENCED))
+        await until(lambda: one.error is not None)
+        assert "it has a copy of this state directory" in str(one.error)
+        assert member.is_closed
+
+
+async def test_what_comes_with_errors_between_the_messages_is_read_all_the_same(
+    tmp_path: Path, kafka: ScriptedKafka
+) -> None:
+    kafka.produce("t", 0, *payloads(0, 3))
+    async with reader(tmp_path / "one", kafka) as one:
+        member = kafka.member
+        found = [Message(T0, number, payload) for number, payload in enumerate(payloads(0, 3))]
+        strange = Message(T0, 1, None, KafkaError(ALL_DOWN, "a moment"))
+        end = Message(T0, 3, None, KafkaError(NO_MORE))
+        lists = [[found[0], strange, *found[1:], end]]
+        plain = member.consume
+        member.do(lambda: member.give(T0))
+        await until(lambda: one.source.counts.partitions == 1)
+        monkey = lambda count, timeout: lists.pop() if lists else plain(count, timeout)  # noqa: E731
+        member.consume = monkey  # type: ignore[method-assign]
+        await until(lambda: one.events[:3] == payloads(0, 3))
+
+
+@pytest.mark.parametrize("damaged", ["ingestd 0123456789abcdef !!", "ingestd 0123456789abcdef eAAA", "else"])
+async def test_a_note_of_somebody_else_names_nothing(
+    tmp_path: Path, kafka: ScriptedKafka, damaged: str
+) -> None:
+    kafka.produce("t", 0, *payloads(0, 5))
+    kafka.committed[T0] = (2, damaged)
+    warnings: list[str] = []
+    async with reader(tmp_path / "one", kafka, T0, warnings=warnings) as one:
+        await until(lambda: len(one.events) == 3)
+        assert one.adopted == []
+        assert any("cannot be read" in text for text in warnings) == (damaged != "else")
