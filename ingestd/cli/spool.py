@@ -50,13 +50,13 @@ def init(ctx: click.Context, config_file: str | None) -> None:
 @spool.command()
 @click.argument("partitions", type=click.IntRange(1, 64))
 @click.option("--config", "config_file", metavar="FILE", help="TOML configuration.")
-@click.option("--force", is_flag=True, help="Though copies of young events may be delivered then.")
-def resize(partitions: int, config_file: str | None, force: bool) -> None:
-    """Change the number of partitions of a spool on NATS. Says what has to be stopped or delivered first."""
+def resize(partitions: int, config_file: str | None) -> None:
+    """Change the number of partitions of a spool on NATS, while events come. What is in the old ones is
+    delivered first."""
     from ingestd.app.cluster.resize import resize as change
     from ingestd.config import load
 
-    before = change(load(config_file, {}), partitions, force=force)
+    before = change(load(config_file, {}), partitions)
     click.echo(f"{before} partitions are {partitions} now: set spool.partitions = {partitions} everywhere")
 
 

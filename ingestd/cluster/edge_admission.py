@@ -66,7 +66,7 @@ class EdgeAdmission:
         *,
         edge: str,
         secret: bytes,
-        splitter: EventSplitter,
+        splitter: Callable[[], EventSplitter],
         validator: Validator,
         max_event_bytes: int,
         max_unanswered_bytes: int,
@@ -94,7 +94,7 @@ class EdgeAdmission:
         self._number = 0
         # A chunk that has to be sent again must not come behind one with later events of its order keys.
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._ordered = splitter.keeps_order
+        self._ordered = splitter().keeps_order
         self._arrived: list[Submission] = []
         self._unanswered_bytes = 0
         self._in_check: deque[tuple[SubmissionGroup, Iterator[None]]] = deque()
@@ -197,7 +197,7 @@ class EdgeAdmission:
         self, events: Sequence[bytes], digests: Digests
     ) -> Iterator[tuple[int, Sequence[bytes], Digests]]:
         """By partition, in chunks of at most ``MAX_CHUNK_BYTES``, or of one event."""
-        for partition, positions in self._splitter.split(events, digests).items():
+        for partition, positions in self._splitter().split(events, digests).items():
             mine, keys = pick(events, positions), pick(digests, positions)
             sizes = [*accumulate(map(len, mine))]
             first = before = 0

@@ -15,10 +15,11 @@ def _spread(data: bytes) -> int:
 
 class EventSplitter:
     """``order_of``: an event's order key, where order is asked for. Events that are copies of each other, and
-    those of one order key, meet in one partition."""
+    those of one order key, meet in one partition. ``first``: the number of the first one."""
 
-    def __init__(self, partitions: int, order_of: OrderOf | None = None) -> None:
+    def __init__(self, partitions: int, order_of: OrderOf | None = None, *, first: int = 0) -> None:
         self._partitions = partitions
+        self._first = first
         self._order_of = order_of
 
     @property
@@ -29,7 +30,7 @@ class EventSplitter:
         """By partition the positions of its events, ascending."""
         count = self._partitions
         if count == 1:
-            return {0: range(len(events))}
+            return {self._first: range(len(events))}
         found: list[list[int]] = [[] for _ in range(count)]
         adds = [one.append for one in found]
         order_of = self._order_of
@@ -46,4 +47,4 @@ class EventSplitter:
                 else:
                     number = _spread(event)
                 adds[number % count](position)
-        return {partition: positions for partition, positions in enumerate(found) if positions}
+        return {partition: positions for partition, positions in enumerate(found, self._first) if positions}

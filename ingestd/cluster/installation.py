@@ -8,6 +8,7 @@ import base64
 import hashlib
 import random
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from ingestd.sources.nats.connection import NOT_FOUND, JetStreamError, NatsConne
 
 FORMAT = 1
 """Of chunks, records and letters in the streams. Who reads another one is refused."""
+RESIZED_FORMAT = 2
+"""Of a spool whose partitions were changed: an older ingestd would split by the number of now from 0 on."""
+MAX_GENERATIONS = 32
 _KEY = "installation"
 _NO_MESSAGE = 10037
 _WRONG_SEQUENCE = 10071
@@ -30,7 +34,8 @@ DUPLICATE_WINDOW_S = 120
 
 class Installation(msgspec.Struct, frozen=True):
     """``schema``, ``dedup_key``: what events are and which are copies; ``order_by``: what they are split by,
-    empty: by what makes copies."""
+    empty: by what makes copies. ``older``: how many partitions there were in each generation before this one;
+    they are numbered on, so a generation is a range of numbers."""
 
     format: int
     secret: str
@@ -38,6 +43,25 @@ class Installation(msgspec.Struct, frozen=True):
     schema: str
     dedup_key: list[str]
     order_by: list[str]
+    older: list[int] = []
+
+    @property
+    def first(self) -> int:
+        """Of the partitions that events are put into."""
+        return sum(self.older)
+
+    @property
+    def numbers(self) -> range:
+        """Of all partitions of all generations."""
+        return range(self.first + self.partitions)
+
+    @property
+    def generations(self) -> list[range]:
+        """The oldest first."""
+        ends = [*accumulate([*self.older, self.partitions])]
+        return [
+            range(end - count, end) for end, count in zip(ends, [*self.older, self.partitions], strict=True)
+        ]
 
 
 def schema_tag(name: str) -> str:
@@ -109,7 +133,10 @@ def stream_configs(settings: Settings) -> list[dict[str, Any]]:
 
 async def create(connection: NatsConnection, settings: Settings, rng: random.Random) -> bool:
     """Make the streams and the installation. False: all of it was there. Raises UserError, BrokerAway."""
+    there = await read_installation(connection, StreamNames(settings.spool.name))
     for config in stream_configs(settings):
+        if there and config["name"] == StreamNames(settings.spool.name).events:
+            config["subjects"] = subjects_of(StreamNames(settings.spool.name), there)
         try:
             await _make(connection, config)
         except JetStreamError as error:
@@ -169,6 +196,10 @@ async def read_installation(connection: NatsConnection, names: StreamNames) -> I
 def check(found: Installation, settings: Settings) -> None:
     """Raises UserError that names what differs."""
     mine = wanted(settings, found.secret)
+    if found.older:
+        was = mine.partitions in found.older  # its configuration is of before
+        partitions = found.partitions if was else mine.partitions
+        mine = msgspec.structs.replace(mine, format=RESIZED_FORMAT, older=found.older, partitions=partitions)
     if mine == found:
         return
     settings_of = {
@@ -189,12 +220,60 @@ def check(found: Installation, settings: Settings) -> None:
     )
 
 
-async def change_partitions(
+async def begin_generation(
     connection: NatsConnection, names: StreamNames, found: Installation, partitions: int
-) -> None:
-    """Nobody may be there. Raises JetStreamError, BrokerAway."""
-    data = msgspec.json.encode(msgspec.structs.replace(found, partitions=partitions))
-    await connection.append(names.entry(_KEY), data, {})
+) -> Installation:
+    """Events are put into this many new partitions from now on; all who are there hear of it. Raises
+    UserError, JetStreamError, BrokerAway."""
+    if len(found.older) + 1 >= MAX_GENERATIONS:
+        raise UserError(f"the partitions were changed {MAX_GENERATIONS - 1} times: make a new spool")
+    new = msgspec.structs.replace(
+        found, format=RESIZED_FORMAT, older=[*found.older, found.partitions], partitions=partitions
+    )
+    stored = await connection.ask(f"STREAM.MSG.GET.{names.state}", {"last_by_subj": names.entry(_KEY)})
+    if msgspec.json.decode(base64.b64decode(stored["message"]["data"]), type=Installation) != found:
+        raise UserError("somebody else has changed the partitions at this moment")
+    expected = {"Nats-Expected-Last-Subject-Sequence": str(stored["message"]["seq"])}
+    await connection.append(names.entry(_KEY), msgspec.json.encode(new), expected)
+    return new
+
+
+def subjects_of(names: StreamNames, found: Installation) -> list[str]:
+    """Of the stream of events: nobody may write into partitions of older generations any more."""
+    if not found.older:
+        return [names.partition(ALL)]
+    return [names.partition(number) for number in found.generations[-1]]
+
+
+async def is_fenced(connection: NatsConnection, names: StreamNames, found: Installation) -> bool:
+    """Raises JetStreamError, BrokerAway."""
+    config = (await connection.ask(f"STREAM.INFO.{names.events}"))["config"]
+    return sorted(config["subjects"]) == sorted(subjects_of(names, found))
+
+
+async def fence(connection: NatsConnection, names: StreamNames, found: Installation) -> None:
+    """The server refuses what an edge puts into an older partition, however long it stood still. Raises
+    JetStreamError, BrokerAway."""
+    config = (await connection.ask(f"STREAM.INFO.{names.events}"))["config"]
+    config["subjects"] = subjects_of(names, found)
+    await connection.ask(f"STREAM.UPDATE.{names.events}", config)
+
+
+def decode(data: bytes) -> Installation | None:
+    """None: it is something else."""
+    try:
+        return msgspec.json.decode(data, type=Installation)
+    except msgspec.DecodeError:
+        return None
+
+
+def is_resized(before: Installation, after: Installation) -> bool:
+    """Whether nothing but the partitions has changed, and these by ``begin_generation``."""
+    same = msgspec.structs.replace(
+        after, format=before.format, older=before.older, partitions=before.partitions
+    )
+    begun = [*before.older, before.partitions]
+    return same == before and after.format == RESIZED_FORMAT and after.older[: len(begun)] == begun
 
 
 async def read_entry(connection: NatsConnection, names: StreamNames, key: str) -> bytes | None:

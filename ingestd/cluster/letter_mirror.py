@@ -65,6 +65,7 @@ class LetterMirror:
         share: Share,
         *,
         is_mine: Callable[[StreamLetter], bool],
+        only_sent: bool = False,
         most_bytes: int,
         clock: Clock,
     ) -> None:
@@ -72,6 +73,7 @@ class LetterMirror:
         self._names = names
         self._share = share
         self._is_mine = is_mine
+        self._only_sent = only_sent  # of a partition that is drained: the letters are others' then
         self._most_bytes = most_bytes
         self._clock = clock
         self.changed: Callable[[], None] = lambda: None
@@ -122,7 +124,7 @@ class LetterMirror:
                 self._adopt(number, sequence, letter)
                 return
             self._drop(number)
-        if self._is_mine(letter):
+        if is_sent or self._is_mine(letter):
             self._insert(sequence, letter, is_sent=is_sent)
 
     def _insert(self, sequence: int, letter: StreamLetter, *, is_sent: bool) -> None:
@@ -277,7 +279,7 @@ class LetterMirror:
             if (version := _version(row)) != kept.version:
                 self._note(kept, letter_rows.pack(row, kept.place))
                 kept.version, kept.ambiguous = version, bool(row.ambiguous)
-            if row.due is None and row.state == "waiting":
+            if row.state == "waiting" and (row.due is None or self._only_sent):
                 self._drop(row.id)
         self._end_requests(ended)
 

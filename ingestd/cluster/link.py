@@ -1,12 +1,14 @@
 """A connection to JetStream that is opened again whenever it ends, for who appends and can wait."""
 
+import math
 import random
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ingestd.cluster.installation import Installation, read_installation
+from ingestd.cluster.installation import Installation, decode, is_resized, read_installation
 from ingestd.core.backoff import Backoff
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.errors import UserError
@@ -45,6 +47,7 @@ class JetStreamLink:
         self.connection: NatsConnection | None = None
         self.trouble = ""
         self.expected: tuple[StreamNames, Installation] | None = None
+        self._looked_at = -math.inf
 
     async def open(self) -> NatsConnection:
         """The first connection. Raises BrokerAway, UserError."""
@@ -72,11 +75,41 @@ class JetStreamLink:
             raise BrokerAway(str(error)) from None
         if found is None:  # a server that has just started finds its streams later
             raise BrokerAway(f"there is no spool {names.spool} at {connection.shown}")
-        if found != expected:
+        if found != expected and not is_resized(expected, found):
             raise UserError(
                 f"the spool {names.spool} was made again, with another secret for its keys or otherwise: this"
                 " edge must not go on with the old one, and ends; start it again"
             )
+
+        await self.follow(connection)
+        self._learn(found)
+
+    async def follow(self, connection: NatsConnection) -> None:
+        """Hear when the spool has other partitions. Raises BrokerAway."""
+        assert self.expected
+        await connection.listen(self._hear, self.expected[0].entry("installation"))
+        await self._look_again(connection)  # it may have come just before
+
+    async def _look_again(self, connection: NatsConnection) -> None:
+        """The server may take nothing for an older partition any more, and nobody was heard to say so."""
+        now = self._clock.monotonic()
+        if self.expected is None or not connection.is_open or now - self._looked_at < _LOOK_S:
+            return
+        self._looked_at = now
+        with suppress(BrokerAway, JetStreamError, UserError):
+            if found := await read_installation(connection, self.expected[0]):
+                self._learn(found)
+
+    def _hear(self, message: Any) -> None:
+        if found := decode(message.data):
+            self._learn(found)
+
+    def _learn(self, found: Installation) -> None:
+        assert self.expected
+        names, expected = self.expected
+        if found != expected and is_resized(expected, found):
+            self.expected = names, found
+            self._warn(f"the spool {names.spool} has {found.partitions} partitions now")
 
     async def run(self) -> None:
         """Until it is cancelled. Raises UserError for what will not get better."""
@@ -130,6 +163,7 @@ class JetStreamLink:
                     return await connection.append(subject, data, headers)
             except BrokerAway as error:
                 why = str(error)
+                await self._look_again(connection)
             except TimeoutError:
                 break
             except JetStreamError as error:

@@ -5,7 +5,7 @@ is held by the share's log.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil
 from typing import Any
 
@@ -89,12 +89,12 @@ class Membership:
         self._heard.clear()
 
 
-def shares_of(sinks: Mapping[str, bool], partitions: int) -> list[Share]:
-    """``sinks``: by name whether one worker owns all partitions."""
+def shares_of(sinks: Mapping[str, bool], partitions: Sequence[int]) -> list[Share]:
+    """``sinks``: by name whether one worker owns all partitions; ``partitions``: their numbers."""
     return [
         Share(sink, number)
         for sink, whole in sorted(sinks.items())
-        for number in ([ALL] if whole else range(partitions))
+        for number in ([ALL] if whole else partitions)
     ]
 
 

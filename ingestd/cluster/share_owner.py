@@ -9,22 +9,21 @@ is there goes out as the same bytes under the same key.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import anyio
-import msgspec
 
-from ingestd.cluster.event_splitter import EventSplitter
+from ingestd.cluster.generations import learn_older
 from ingestd.cluster.installation import known_sinks, sink_names
 from ingestd.cluster.letter_mirror import LetterMirror
 from ingestd.cluster.letter_stream import StreamLetter
-from ingestd.cluster.names import ALL, Share, StreamNames
+from ingestd.cluster.names import ALL, Share
 from ingestd.cluster.share_consumer import ShareConsumer, floors
 from ingestd.cluster.share_feed import ShareFeed
 from ingestd.cluster.share_log import ShareLog
 from ingestd.cluster.share_state import ShareState, begin_at, restore
-from ingestd.cluster.shared_rate import SharedRate
+from ingestd.cluster.shared_spool import SharedSpool
 from ingestd.cluster.sink_parts import SinkParts
 from ingestd.cluster.stream_identity import look_at_stream
 from ingestd.cluster.stream_journal import StreamJournal
@@ -33,7 +32,6 @@ from ingestd.core.ledger import Ledger
 from ingestd.delivery.queues import flush_by_age
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.unconfirmed_events import UnconfirmedEvents
-from ingestd.sources.nats.connection import NatsConnection
 
 if TYPE_CHECKING:
     from ingestd.delivery.lane import Lane
@@ -43,22 +41,6 @@ if TYPE_CHECKING:
 _SETTLE_S = 0.1
 _PURGE_EVERY = 20
 _GIVE_UP_TURNS = 100
-
-
-class SharedSpool(msgspec.Struct, frozen=True):
-    """Where a worker works. ``splitter``: as edges have it. ``sinks``: all that wait for events, by name
-    whether one worker owns all of their partitions; ``owner``: this worker; ``rates``: by sink those that
-    workers share; ``held_bytes``: of a share, in memory."""
-
-    connection: NatsConnection
-    names: StreamNames
-    secret: bytes
-    partitions: int
-    splitter: EventSplitter
-    sinks: Mapping[str, bool]
-    owner: str
-    rates: Mapping[str, SharedRate]
-    held_bytes: int
 
 
 class ShareOwner:
@@ -142,7 +124,18 @@ class ShareOwner:
 
     async def _take(self) -> None:
         """From here on an owner before this one can write nothing more."""
+        spool = self._spool
+        known_upto = await learn_older(
+            spool.connection,
+            spool.names,
+            spool.installation,
+            self.share,
+            self._window,
+            self._max_age_s,
+            self._clock,
+        )
         state = restore(await self._log.read(), self._window, self.share.sink)
+        self._window.upto = max(state.upto, known_upto)
         lost = await self._compare_stream(state)
         counts = state.counts
         ledger = self.ledger = Ledger(
@@ -154,12 +147,13 @@ class ShareOwner:
             unmatched=counts.unmatched,
             retried_delivered=counts.retried,
         )
-        parts, spool = self._parts, self._spool
+        parts = self._parts
         letters = self._letters = LetterMirror(
             spool.connection,
             spool.names,
             self.share,
             is_mine=self._is_mine,
+            only_sent=self.share.partition not in (ALL, *spool.installation.generations[-1]),
             most_bytes=spool.held_bytes,
             clock=parts.clock,
         )
@@ -284,7 +278,11 @@ class ShareOwner:
         Whether a sink has come is asked behind the floors: what was accepted since it came is kept for it.
         """
         spool, share = self._spool, self.share
-        partitions = range(spool.partitions) if share.partition == ALL else (share.partition,)
+        partitions: Sequence[int] = (share.partition,)
+        if share.partition == ALL:
+            partitions = spool.installation.numbers
+        elif share.partition == spool.installation.first:  # what the last owners of older ones left
+            partitions = range(share.partition + 1)
         done: dict[int, int] = {}
         for number in partitions:
             consumers = [

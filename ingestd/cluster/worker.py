@@ -4,21 +4,25 @@ One connection serves all of them, and they end with it. What then comes again i
 mostly the same worker.
 """
 
+import asyncio
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from typing import Any
 
 import anyio
 import msgspec
 
 from ingestd.cluster import installation
 from ingestd.cluster.event_splitter import EventSplitter
+from ingestd.cluster.generations import Generations
 from ingestd.cluster.membership import Member, Membership, OwnedShare, assign, shares_of
 from ingestd.cluster.names import Share, StreamNames
 from ingestd.cluster.share_consumer import LetGo, ShareConsumer
 from ingestd.cluster.share_log import LogFenced
-from ingestd.cluster.share_owner import SharedSpool, ShareOwner
+from ingestd.cluster.share_owner import ShareOwner
 from ingestd.cluster.shared_rate import SharedRate
+from ingestd.cluster.shared_spool import SharedSpool
 from ingestd.cluster.sink_parts import SinkParts
 from ingestd.config import Settings
 from ingestd.core.backoff import Backoff
@@ -34,6 +38,8 @@ _AGAIN_S = 0.3
 _RETRY = Backoff(base_s=0.1, cap_s=2.0)
 _HAND_OVER_S = 5.0
 """What is on its way when a share goes to another worker is finished, as far as that works in this time."""
+_CHANGED_S = 5.0
+"""How often it is asked whether the partitions are others, in case that nobody was heard to say so."""
 _LISTEN_S = 0.6
 """Before it takes anything a worker hears who is there: longer than a beat."""
 
@@ -131,6 +137,7 @@ class Worker:
                 for rate in self.rates.values():
                     tasks.start_soon(rate.run, connection, self._names)
                 await connection.listen(self._hear_of_letters, self._names.letter_news)
+                tasks.start_soon(self._watch_partitions, spool)
                 await self._keep_shares(spool, tasks)
                 tasks.cancel_scope.cancel()
             await self.membership.tell(connection)
@@ -147,7 +154,7 @@ class Worker:
         found = await installation.load(connection, settings)
         installation.check(found, settings)
         self.partitions = found.partitions
-        mine = shares_of({name: one.whole for name, one in self.parts.items()}, found.partitions)
+        mine = shares_of({name: one.whole for name, one in self.parts.items()}, found.numbers)
         sinks = await installation.register_sinks(connection, self._names, mine)
         for share in mine:
             await ShareConsumer(connection, self._names, share, self._clock, max_bytes=0).make()
@@ -164,8 +171,8 @@ class Worker:
             connection,
             self._names,
             bytes.fromhex(found.secret),
-            found.partitions,
-            EventSplitter(found.partitions, order.of if order else None),
+            found,
+            EventSplitter(found.partitions, order.of if order else None, first=found.first),
             sinks,
             self._member.name,
             self.rates,
@@ -180,11 +187,30 @@ class Worker:
         await ended.wait()
         raise BrokerAway(f"the connection to NATS at {connection.shown} is lost")
 
+    async def _watch_partitions(self, spool: SharedSpool) -> None:
+        """Raises BrokerAway when they are changed: then all is begun again with those that are."""
+        changed = asyncio.Event()
+
+        def hear(message: Any) -> None:
+            if (found := installation.decode(message.data)) and found != spool.installation:
+                changed.set()
+
+        await spool.connection.listen(hear, self._names.entry("installation"))
+        while not await wait_until_set(changed, _CHANGED_S, self._clock):
+            if await installation.read_installation(spool.connection, self._names) != spool.installation:
+                break
+        raise BrokerAway(f"the spool {self._names.spool} has other partitions now")
+
     async def _keep_shares(self, spool: SharedSpool, tasks: anyio.abc.TaskGroup) -> None:
         """Take what this worker should own, and hand over what it should not, until it is to stop."""
         await wait_until_set(self._stop, _LISTEN_S, self._clock)
         sinks = {name: one.whole for name, one in self.parts.items()}
-        everything = shares_of(sinks, spool.partitions)
+        window = self._settings.window
+        generations = Generations(
+            spool, sinks, self._clock, max_count=window.max_count, max_age_s=window.max_age
+        )
+        await generations.look()
+        tasks.start_soon(generations.run)
         while True:
             if self.stopping:
                 for one in self.owned.values():
@@ -193,7 +219,7 @@ class Worker:
                 if not self.owned:
                     return
             else:
-                self._compare(everything, spool, tasks)
+                self._compare(generations.shares, spool, tasks)
             await self._clock.sleep(_LOOK_S)
 
     def _compare(self, everything: list[Share], spool: SharedSpool, tasks: anyio.abc.TaskGroup) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 
 from ingestd.cluster import installation
 from ingestd.cluster.edge_admission import EdgeAdmission
-from ingestd.cluster.event_splitter import EventSplitter
+from ingestd.cluster.event_splitter import EventSplitter, OrderOf
 from ingestd.cluster.limits import check_edge, check_order, check_worker
 from ingestd.cluster.link import JetStreamLink
 from ingestd.cluster.names import StreamNames
@@ -71,12 +71,13 @@ async def open_edge(
         await link.close()
         raise
     link.expected = StreamNames(settings.spool.name), found
+    await link.follow(connection)
     return EdgeAdmission(
         link,
         StreamNames(settings.spool.name),
         edge=edge,
         secret=bytes.fromhex(found.secret),
-        splitter=EventSplitter(found.partitions, order.of if order else None),
+        splitter=CurrentSplitter(link, order.of if order else None),
         validator=validator,
         max_event_bytes=min(settings.batch.max_bytes, connection.max_payload // 2),
         max_unanswered_bytes=bounds.unanswered_bytes,
@@ -84,6 +85,21 @@ async def open_edge(
         accepted=accepted,
         clock=clock,
     )
+
+
+class CurrentSplitter:
+    """As the spool's partitions are now: another one for what arrives after ``spool resize``."""
+
+    def __init__(self, link: JetStreamLink, order_of: OrderOf | None) -> None:
+        self._link, self._order_of = link, order_of
+        self._made: tuple[installation.Installation, EventSplitter] | None = None
+
+    def __call__(self) -> EventSplitter:
+        assert self._link.expected
+        found = self._link.expected[1]
+        if self._made is None or self._made[0] is not found:
+            self._made = found, EventSplitter(found.partitions, self._order_of, first=found.first)
+        return self._made[1]
 
 
 async def _load(connection: NatsConnection, settings: Settings, clock: Clock) -> installation.Installation:

@@ -82,7 +82,8 @@ class _Routed:
         found = await installation.load(self._connection, self._settings)
         installation.check(found, self._settings)
         order_by = self._settings.delivery.order_by
-        splitter = EventSplitter(found.partitions, KeyPaths.parse(order_by).of if order_by else None)
+        order_of = KeyPaths.parse(order_by).of if order_by else None
+        splitter = EventSplitter(found.partitions, order_of, first=found.first)
         keys = make_validator(self._settings).check([letter.payload], again=True).keys
         digests = Window(bytes.fromhex(found.secret)).digests(keys)
         (partition,) = splitter.split([letter.payload], digests)

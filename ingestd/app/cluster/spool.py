@@ -80,7 +80,7 @@ async def stat_of(connection: NatsConnection, settings: Settings) -> dict[str, A
         "sinks": [],
     }
     records = {
-        share: await last_record(connection, names, share) for share in shares_of(sinks, found.partitions)
+        share: await last_record(connection, names, share) for share in shares_of(sinks, found.numbers)
     }
     headers = await _headers(connection, names)
     for sink in sinks:
@@ -190,7 +190,7 @@ async def _workers(connection: NatsConnection, settings: Settings) -> dict[str, 
     told: dict[str, Any] = {"members": [msgspec.to_builtins(member) for member in members], "shares": []}
     for member in told["members"]:
         member.pop("shares")
-    for share in shares_of(sinks, found.partitions):
+    for share in shares_of(sinks, found.numbers):
         owner = next((one for one in members if one.owns(share)), None)
         record = await last_record(connection, names, share)
         try:
@@ -198,6 +198,8 @@ async def _workers(connection: NatsConnection, settings: Settings) -> dict[str, 
             lag = int(info["num_pending"]) + int(info["num_ack_pending"])
         except JetStreamError:
             lag = 0
+        if not (owner or lag) and share.partition in range(found.first):
+            continue  # it was drained, and nobody will own it again
         told["shares"].append(
             {
                 "sink": share.sink,
@@ -219,7 +221,7 @@ async def _forget(connection: NatsConnection, settings: Settings, sink: str) -> 
         raise UserError(f"no events of the spool {settings.spool.name} wait for a sink named {sink}")
     if there := [one.name for one in await hear_members(connection, names) if sink in one.sinks]:
         raise UserError(f"{', '.join(there)} sends to {sink}: stop it, or take the sink out of it, first")
-    for share in shares_of({sink: sinks[sink]}, found.partitions):
+    for share in shares_of({sink: sinks[sink]}, found.numbers):
         for request, body in (
             (f"CONSUMER.DELETE.{names.events}.{share.consumer}", None),
             (f"STREAM.PURGE.{names.frozen}", {"filter": names.log(share)}),

@@ -57,7 +57,7 @@ async def _find(connection: NatsConnection, settings: Settings, keys: set[str], 
             if any(_place_of(digest, _keys_in(message)) >= 0 for digest in digests):
                 steps.append(_accepted(message))
                 chunks.append((int(message.subject.rpartition(".")[2]), message.sequence))
-    for share in shares_of(sinks, installed.partitions):
+    for share in shares_of(sinks, installed.numbers):
         records = await ShareLog(connection, names, share, clock).read()
         mine = [sequence for partition, sequence in chunks if share.partition in (ALL, partition)]
         told, left = _of_share(share, records, digests, asked, mine)

@@ -5,12 +5,13 @@ Two edges, two workers, two sinks: one keeps order, the API of the other answers
 
 import asyncio
 import json
+import os
 import random
 import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from tests.process.soak.api import Api as SoakApi
 from tests.process.soak.api import SinkApi
 from tests.process.soak.judge import Verdict, judge
 from tests.receiver import Action, Reply, Request
+from tests.warm import warm
 
 if TYPE_CHECKING:
     from tests.process.cli.run_support import Serving
@@ -87,8 +89,10 @@ async def play(
     producers: int = 3,
     sizes: Sequence[int] = (1, 3, 40),
     ill: float = 0.01,
+    resize: bool = False,
 ) -> tuple[Verdict, Counter[str]]:
-    """One run; what was done is counted by its name."""
+    """One run; what was done is counted by its name. ``resize``: partitions are changed, too."""
+    faults = (*kind.faults, *[("resize partitions", "kill resize")[n % 2] for n in range(4)] * resize)
     rng = random.Random(seed)
     done: Counter[str] = Counter()
     verdict = Verdict()
@@ -116,10 +120,13 @@ async def play(
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             await asyncio.sleep(rng.uniform(0.5, 2.0))
-            fault = rng.choice(kind.faults)
+            fault = "resize partitions" if resize and not done else rng.choice(faults)
             done[fault] += 1
             verdict.kills += 1
-            await _do(fault, members, edges, nats, rng)
+            if "resize" in fault:
+                await _resize(cluster, rng, kill=fault.startswith("kill"))
+            else:
+                await _do(fault, members, edges, nats, rng)
             if fault != kind.fault and kind.servers == _BALANCED_AMONG:
                 _balance(await cluster.json("spool", "stat"), verdict)
         stop.set()
@@ -141,6 +148,17 @@ async def play(
         for member in members:
             await member.end()
     return verdict, done
+
+
+async def _resize(cluster: Cluster, rng: random.Random, *, kill: bool) -> None:
+    process = await warm().start(
+        ["spool", "resize", str(rng.randint(1, 6)), "--config", str(cluster.config)], env={"PATH": ""}
+    )
+    if kill:
+        await asyncio.sleep(rng.uniform(0, 1.0))
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    await process.communicate()
 
 
 async def _init(cluster: Cluster) -> None:

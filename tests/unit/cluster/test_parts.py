@@ -3,18 +3,31 @@
 import random
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ingestd.cluster import chunk_message
 from ingestd.cluster.event_splitter import EventSplitter
 from ingestd.cluster.group_keys import GroupKeys
+from ingestd.cluster.installation import (
+    FORMAT,
+    RESIZED_FORMAT,
+    Installation,
+    check,
+    is_resized,
+    subjects_of,
+    wanted,
+)
 from ingestd.cluster.letter_stream import LetterChange
 from ingestd.cluster.membership import assign, shares_of
-from ingestd.cluster.names import ALL, Share
+from ingestd.cluster.names import ALL, Share, StreamNames
 from ingestd.cluster.share_log import Frozen, LoggedRecord, Reached, Record, SentAgain, Settled, ShareCounts
 from ingestd.cluster.share_state import restore
 from ingestd.cluster.stream_window import StreamWindow
+from ingestd.config import Settings
+from ingestd.core.errors import UserError
 from ingestd.processing.dedup import Window
 from ingestd.store.frozen_batches import pack_positions
 
@@ -25,7 +38,7 @@ NAMES = st.text("abcdef", min_size=1, max_size=4)
 def test_every_share_has_one_owner_and_all_have_about_as_many(
     workers: set[str], partitions: int, sinks: set[str]
 ) -> None:
-    shares = shares_of(dict.fromkeys(sinks, False), partitions)
+    shares = shares_of(dict.fromkeys(sinks, False), range(partitions))
     found = assign(shares, dict.fromkeys(workers, sinks))
     assert found.keys() == set(shares)
     loads = Counter(found.values())
@@ -34,7 +47,7 @@ def test_every_share_has_one_owner_and_all_have_about_as_many(
 
 
 def test_few_shares_change_hands_when_a_worker_goes() -> None:
-    shares = shares_of({"a": False, "b": False, "c": True}, 8)
+    shares = shares_of({"a": False, "b": False, "c": True}, range(8))
     before = assign(shares, dict.fromkeys(("w1", "w2", "w3", "w4"), "abc"))
     after = assign(shares, dict.fromkeys(("w1", "w2", "w3"), "abc"))
     moved = [share for share in shares if before[share] != after[share]]
@@ -59,6 +72,37 @@ def test_copies_and_events_of_one_order_key_meet_in_one_partition_and_partitions
             of_key[events[at].split(b":")[0]].add(partition)
     assert all(len(partitions) == 1 for partitions in of_key.values())
     assert EventSplitter(1).split(events, digests) == {0: range(2_000)}
+    assert EventSplitter(1, first=7).split(events, digests) == {7: range(2_000)}
+    numbered_on = EventSplitter(8, first=4).split(events, digests)
+    assert numbered_on == {4 + at: of for at, of in EventSplitter(8).split(events, digests).items()}
+
+
+def test_partitions_are_numbered_on_and_only_a_change_of_theirs_is_one() -> None:
+    first = Installation(FORMAT, "s", 4, "interaction", [], [])
+    assert (first.first, first.numbers, first.generations) == (0, range(4), [range(4)])
+    second = replace(first, format=RESIZED_FORMAT, older=[4], partitions=8)
+    third = replace(second, older=[4, 8], partitions=2)
+    assert (third.first, third.numbers) == (12, range(14))
+    assert third.generations == [range(4), range(4, 12), range(12, 14)]
+    assert subjects_of(StreamNames("t"), first) == ["ingestd.t.e.*"]
+    assert subjects_of(StreamNames("t"), third) == ["ingestd.t.e.12", "ingestd.t.e.13"]
+    assert [is_resized(first, other) for other in (second, third, first)] == [True, True, False]
+    assert not is_resized(second, first)
+    assert not is_resized(first, replace(second, secret="another"))
+    assert not is_resized(second, replace(third, older=[5, 8]))
+
+
+def test_who_is_configured_as_it_was_before_the_change_may_go_on() -> None:
+    def settings(partitions: int) -> Settings:
+        return Settings.model_validate(
+            {"spool": {"kind": "nats", "servers": ["nats://h"], "partitions": partitions}}
+        )
+
+    made = replace(wanted(settings(4), "s"), format=RESIZED_FORMAT, older=[4], partitions=8)
+    for partitions in (4, 8):
+        check(made, settings(partitions))
+    with pytest.raises(UserError, match="partitions is 5 here and 8 there"):
+        check(made, settings(5))
 
 
 @given(st.lists(st.tuples(st.binary(), st.none() | st.binary(min_size=16, max_size=16)), max_size=5))
