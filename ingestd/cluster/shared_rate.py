@@ -68,6 +68,7 @@ class SharedRate:
         self._rng = rng
         self._api = RateLimiter(requests_per_minute=0, events_per_second=0.0, now=clock.monotonic())
         self._leases: deque[_Lease] = deque()
+        self._cut: deque[float] = deque()
         self._debt = 0.0  # events that were sent beyond what was leased
         self._slots, self._slots_until = 0, -math.inf
         self._closed_until = self._told_closed = -math.inf
@@ -90,8 +91,15 @@ class SharedRate:
 
     @property
     def _active(self) -> int:
-        """Requests of this worker that are out."""
-        return sum(lane.active for lane in self.lanes)
+        """Requests of this worker that are out, or may be."""
+        now = self._clock.monotonic()
+        while self._cut and self._cut[0] <= now:
+            self._cut.popleft()
+        return sum(lane.active for lane in self.lanes) + len(self._cut)
+
+    def cut(self, now: float) -> None:
+        """Its share went to another worker. As with one that dies, its slot is free a lease later."""
+        self._cut.append(now + LEASE_S)
 
     def _may_send(self, now: float) -> bool:
         requests, events = self._leased(now)

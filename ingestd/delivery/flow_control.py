@@ -182,6 +182,12 @@ class FlowControl:
             batch.first_sent = self._outage_clock(now)
         return until
 
+    def cut(self, now: float) -> bool:
+        """A request was cut off: nobody knows whether the API still works on it. Whether its batch is left
+        over."""
+        self.rates.cut(now)
+        return self.abandoned
+
     def answered(
         self, now: float, headers: Mapping[str, str], *, after_s: float | None, throttled: bool = False
     ) -> None:

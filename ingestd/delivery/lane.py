@@ -310,7 +310,7 @@ class Lane:
     def _ended(self, batch: Batch, task: asyncio.Task[None]) -> None:
         self._attempts.discard(task)
         self._flow.active -= 1
-        if self._flow.abandoned and task.cancelled():
+        if task.cancelled() and self._flow.cut(self._clock.monotonic()):
             self._queues.leave(batch)
         self._changed.set()
 

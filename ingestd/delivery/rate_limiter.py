@@ -36,6 +36,10 @@ class SendRates(Protocol):
         ...
 
     def answered(self, now: float, headers: Mapping[str, str], *, after_s: float | None = None) -> None: ...
+    def cut(self, now: float) -> None:
+        """A request was cut off, and may still be out."""
+        ...
+
     def close(self, until: float) -> None:
         """The API takes nothing before: it said so in a Retry-After."""
         ...
@@ -91,6 +95,9 @@ class RateLimiter:
     def may_go(self, now: float, until: float) -> bool:
         """What is counted here nobody else uses."""
         return now <= until
+
+    def cut(self, now: float) -> None:
+        """The lane ends with it."""
 
     def close(self, until: float) -> None:
         """The lane looks at that itself: a first refusal is that request's own."""

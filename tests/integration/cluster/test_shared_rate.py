@@ -106,6 +106,23 @@ def test_a_slot_that_is_given_away_is_not_used_while_that_is_written(monkeypatch
     assert server.entry.slots["me"].count == one.lane.active
 
 
+def test_a_request_that_was_cut_off_holds_its_slot_for_a_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = ManualClock()
+    one = _Rates(_Server(clock), monkeypatch, SharedLimit(6_000, 0.0, 1))
+    one.lease()
+    clock.now += 0.2
+    one.lease()
+    one.send()
+    one.lane.active -= 1  # its share went to another worker
+    one.rates.cut(clock.now)
+    clock.now += 1.0
+    one.lease()
+    assert one.rates.next_at > clock.now
+    clock.now += LEASE_S - 1.0
+    one.lease()
+    assert one.rates.next_at <= clock.now
+
+
 def test_the_servers_clock_is_what_its_quickest_answer_says(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = ManualClock()
     server = _Server(clock)

@@ -56,7 +56,9 @@ def _run(kind: Kind, seed: int, seconds: float) -> tuple[Verdict, Counter[str]]:
         if kind.name in _OWN_ROUNDS:
             verdict, done = asyncio.run(_OWN_ROUNDS[kind.name](directory, seed, seconds))
         else:
-            verdict, done = asyncio.run(play(directory, seed, seconds, kind=kind, sizes=SIZES, ill=ILL))
+            resize = kind.name == "resize"
+            run = play(directory, seed, seconds, kind=kind, sizes=SIZES, ill=ILL, resize=resize)
+            verdict, done = asyncio.run(run)
     except Exception as error:  # the next run goes on
         verdict = Verdict(problems=[f"{kind.name}, seed {seed}: {type(error).__name__}: {error}"])
     took_s = time.monotonic() - began

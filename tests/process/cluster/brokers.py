@@ -41,10 +41,11 @@ KINDS = {
         Kind("leader", "kill leader", servers=3),
         Kind("rate"),
         Kind("letters"),
+        Kind("resize", "kill broker"),
     )
 }
-"""Only edges and workers die; the one broker is killed; its power is cut; of three the leader is killed. The
-last two are runs of their own: see ``rate_rounds.py`` and ``letter_rounds.py``."""
+"""Only edges and workers die; the one broker is killed; its power is cut; of three the leader is killed. Rate
+and letters are runs of their own (``rate_rounds.py``, ``letter_rounds.py``); the last changes partitions."""
 
 
 class Brokers:

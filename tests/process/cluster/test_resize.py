@@ -46,6 +46,30 @@ async def test_an_edge_that_did_not_hear_of_other_partitions_learns_it_from_the_
         await connection.close()
 
 
+async def test_a_sink_with_one_owner_reads_old_and_new_partitions_in_the_order_of_the_stream(
+    tmp_path: Path,
+) -> None:
+    async with (
+        StrictApi() as api,
+        one_sink(tmp_path, api, "requests_per_minute = 60000", partitions=3) as cluster,
+        cluster.start("--edge") as edge,
+    ):
+        for first, partitions in ((0, "1"), (40, "4"), (80, "2")):
+            assert (await post(edge.ingest_port, events(40, first=first))).status == 202
+            code, _, err = await cluster.command("spool", "resize", partitions)
+            assert code == 0, err
+        assert (await post(edge.ingest_port, events(40))).status == 202  # copies
+        async with cluster.start("--worker") as worker:
+            await until(lambda: len(api.taken) == 120)
+            sink = await settled(cluster)
+            assert (sink["accepted"], sink["delivered"], sink["duplicate"]) == (160, 120, 40)
+            assert [sorted(api.taken[at : at + 40]) for at in (0, 40, 80)] == [
+                sorted(events(40, first=at)) for at in (0, 40, 80)
+            ]
+            await worker.stop()
+        await edge.stop()
+
+
 async def test_workers_finish_a_change_that_was_begun_and_old_events_go_first(tmp_path: Path) -> None:
     """As if `resize` was killed in between; and what is drained leaves nothing in the stream."""
     async with (
