@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,10 +66,16 @@ class Simulator:
         return Outcome(broken, lives, world.trace.lines)
 
 
+@cache
+def _disk() -> SqliteDisk:
+    """The one of the process: SQLite keeps a list of all that it was ever given, and goes through it."""
+    return SqliteDisk()
+
+
 @contextmanager
 def simulator() -> Iterator[Simulator]:
     """SQLite's disk is ours meanwhile, and the log is still."""
-    sqlite = SqliteDisk()
+    sqlite = _disk()
     logger = logging.getLogger("ingestd")
     level, handlers, up = logger.level, logger.handlers, logger.propagate
     logger.handlers, logger.propagate = [logging.NullHandler()], False

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ingestd.cluster.rate_entry import LEASE_S, SharedLimit
 from tests.event_api import events, events_of, key
+from tests.machine import patience
 from tests.process.cli.run_support import LOST, post
 from tests.process.cluster.brokers import KINDS, Brokers, brokers
 from tests.process.cluster.rounds import STOP_S, Member
@@ -75,8 +76,9 @@ def allowed(seconds: float) -> float:
 
 
 async def play(
-    directory: Path, seed: int, seconds: float, *, workers: int = 3
+    directory: Path, seed: int, seconds: float, *, workers: int = 3, requests: int = 0
 ) -> tuple[Verdict, Counter[str]]:
+    """``seconds``, and until so many ``requests`` have come: a busy machine has sent few by then."""
     rng, done, verdict = random.Random(seed), Counter[str](), Verdict()
     async with brokers(directory / "nats", KINDS["broker"]) as nats, CountingApi(rng) as api:
         lines = (
@@ -94,7 +96,8 @@ async def play(
             edges.ports["edge"] = edge.ingest_port
             feeding = asyncio.create_task(_feed(edges, given, stop, api))
             until = time.monotonic() + seconds
-            while time.monotonic() < until:
+            end = until + patience(60.0)
+            while time.monotonic() < until or (len(api.came) <= requests and time.monotonic() < end):
                 await asyncio.sleep(rng.uniform(0.5, 2.0))
                 fault = rng.choice(FAULTS)
                 done[fault] += 1

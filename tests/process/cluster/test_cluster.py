@@ -414,7 +414,7 @@ async def test_workers_share_the_rate_of_an_api_and_its_retry_after(tmp_path: Pa
 async def test_a_shared_rate_holds_while_workers_and_the_broker_are_killed_and_stopped(
     tmp_path: Path,
 ) -> None:
-    verdict, done = await rate_rounds.play(tmp_path, 3, 12.0)
+    verdict, done = await rate_rounds.play(tmp_path, 3, 12.0, requests=60)
     print(verdict, dict(done))
     assert verdict.good, verdict
     assert done["requests"] > 60
