@@ -160,6 +160,7 @@ class ScriptedConsumer:
         self.assigned: dict[Place, int] = {}
         self.paused: set[Place] = set()
         self.is_closed = False
+        self.topics: Sequence[str] = ()
         self._ended: set[Place] = set()
         self._steps: deque[tuple[int, Step]] = deque()
         self._callbacks: dict[str, Callable[..., None]] = {}
@@ -188,7 +189,7 @@ class ScriptedConsumer:
     # --- as the library has it ---
 
     def subscribe(self, topics: Sequence[str], **callbacks: Callable[..., None]) -> None:
-        self._callbacks = callbacks
+        self.topics, self._callbacks = topics, callbacks
 
     def consume(self, count: int, timeout: float) -> list[Message]:
         until = time.monotonic() + timeout

@@ -59,8 +59,7 @@ class BatchTransport(Protocol):
 class Lane:
     """``submit`` batches, ``close`` when there are no more; ``run`` returns when all are resolved.
 
-    While ``hold_back()`` nothing is sent; ``wake`` says that this has changed. ``new_id``: of batches.
-    ``room_made``: set when there may be room; who waits for one of several lanes gives them its own."""
+    Nothing is sent while ``hold_back()``; ``wake``: that has changed. ``rooms``: set when there is room."""
 
     def __init__(
         self,
@@ -93,7 +92,7 @@ class Lane:
             confirms=settings.confirms,
             rng=rng,
         )
-        self._changed, self.room_made = asyncio.Event(), asyncio.Event()
+        self._changed, self.rooms = asyncio.Event(), [asyncio.Event()]
         self._attempts: set[asyncio.Task[None]] = set()
 
     # --- for those who hand over work ---
@@ -111,16 +110,16 @@ class Lane:
     async def room(self) -> None:
         """Wait while the lane is full."""
         while self._flow.full and (not self.draining or (self._flow.feeding and self.takes_more)):
-            self.room_made.clear()
-            await self.room_made.wait()
+            self.rooms[0].clear()
+            await self.rooms[0].wait()
 
     async def submit_letters(self, batch: Batch) -> None:
         """Hand over dead letters: they go when nothing else wants to. Waits until they are sent."""
         (self._queues.leave if self.draining else self._queues.add_letters)(batch)
         self._changed.set()
         while self._queues.letters and not self.draining:
-            self.room_made.clear()
-            await self.room_made.wait()
+            self.rooms[0].clear()
+            await self.rooms[0].wait()
 
     def resubmit(self, batch: Batch) -> None:
         """A batch of an earlier process, which goes before all new ones. Never waits."""
@@ -138,15 +137,13 @@ class Lane:
     def close(self) -> None:
         """No more batches will be submitted."""
         self._flow.closed, self._flow.feeding = True, False
-        self.room_made.set()
-        self._changed.set()
+        self._make_room()
 
     def drain(self, within_s: float = DRAIN_S, *, feeding: bool = False) -> None:
         """The process is to end: see ``FlowControl.drain``. ``close`` still says when the last batch is in.
         Nobody waits for room any more, but with ``feeding`` while the lane ``takes_more``."""
         self._flow.drain(self._clock.monotonic(), within_s, feeding=feeding)
-        self.room_made.set()
-        self._changed.set()
+        self._make_room()
 
     def abandon(self) -> None:
         """The drain is over: ``run`` ends now, its requests unanswered; their batches are left over."""
@@ -219,6 +216,10 @@ class Lane:
         self._changed.set()
         return self.circuit.probe_now(self._clock.monotonic())
 
+    def _make_room(self) -> None:
+        for event in (*self.rooms, self._changed):  # who waits looks again
+            event.set()
+
     # --- the loop ---
 
     async def run(self) -> None:
@@ -227,7 +228,7 @@ class Lane:
         try:
             async with asyncio.TaskGroup() as attempts:
                 while not isinstance(step := flow.next(now(), held_back=self._held_back), Done):
-                    self.room_made.set()  # who waits for it looks again
+                    self._make_room()
                     if isinstance(step, Wait):
                         await self._wait(step.until)
                     elif self._fits(step.batch):

@@ -71,7 +71,7 @@ class FanOut:
         self._clock = clock
         self._news = asyncio.Event()
         for sink in sinks:
-            sink.lane.room_made = self._news
+            sink.lane.rooms.append(self._news)
         self._stopped = False
 
     def looks(self) -> None:

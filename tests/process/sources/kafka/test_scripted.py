@@ -1,0 +1,74 @@
+"""The whole service behind scripted brokers, where no real one is needed."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from ingestd.sources.kafka.note import read_note
+from tests.event_api import EventApi, events, key, once_each
+from tests.process.sources.support import running, settings, until
+from tests.receiver import Reply, Request
+from tests.scripted_kafka import ScriptedKafka
+
+pytestmark = pytest.mark.anyio
+
+BROKER = {"bootstrap_servers": "127.0.0.1:1"}
+
+
+async def test_two_sources_share_a_lane_and_neither_waits_for_room_that_the_other_was_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka = ScriptedKafka(a=1, b=1).install(monkeypatch)
+    large = "x" * 20_000  # so that there are many chunks
+    kafka.produce("a", 0, *events(300, note=large))
+    kafka.produce("b", 0, *events(300, first=300, note=large))
+    gate = asyncio.Event()
+
+    async def slow(request: Request) -> Reply:
+        await gate.wait()
+        return Reply()
+
+    sources = {name: {**BROKER, "topics": name, "group": name} for name in ("a", "b")}
+    more = {"batch": {"max_events": 5, "max_age": 0.05}, "delivery": {"max_in_flight": 2}}
+    async with EventApi(slow) as api:
+        given = settings(tmp_path, api.url, {**BROKER, "topics": "a"}, kind="kafka", **more)
+        ingest = given.ingest.model_validate({"listen": "127.0.0.1:0", "kafka": sources})
+        async with running(given.model_copy(update={"ingest": ingest})) as service:
+            await until(lambda: len(kafka.consumers) == 2)
+            for member in kafka.consumers:
+                (topic,) = member.topics
+                member.do(lambda m=member, t=topic: m.give((t, 0)))  # type: ignore[misc]
+            lane = service.service.pipeline.runners[0].lane
+            await until(lambda: lane.full)
+            gate.set()
+            await service.settled(600)
+        arrived = [one for batch in once_each(api.batches).values() for one in batch]
+        assert sorted(arrived) == sorted(events(600, note=large))
+
+
+async def test_no_request_goes_out_before_its_batch_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka = ScriptedKafka(a=2).install(monkeypatch)
+    for partition in (0, 1):
+        kafka.produce("a", partition, *events(40, first=40 * partition))
+    unnamed: list[str] = []
+
+    def look(request: Request) -> Reply:
+        notes = [read_note(note) for _, note in kafka.committed.values()]
+        if key(request) not in {one.id for note in notes for one in note.batches(1)}:
+            unnamed.append(key(request))
+        return Reply()
+
+    more = {"batch": {"max_events": 7, "max_age": 0.05}}
+    async with EventApi(look) as api:
+        given = settings(tmp_path, api.url, {**BROKER, "topics": "a"}, kind="kafka", **more)
+        async with running(given) as service:
+            await until(lambda: kafka.consumers)
+            member = kafka.member
+            member.do(lambda: member.give(("a", 0), ("a", 1)))
+            await service.settled(80)
+            await until(lambda: [kafka.committed["a", n][0] for n in (0, 1)] == [40, 40])
+        assert len(api.batches) == 12, "of one partition each"
+    assert unnamed == []
