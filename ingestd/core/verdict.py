@@ -1,7 +1,7 @@
 """What an answer means: the value that a sink returns and the lane acts on."""
 
-from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any
 
 import msgspec
 
@@ -26,8 +26,7 @@ class ItemError(msgspec.Struct):
     retryable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """``detail``: the answer in words for logs and dead letters, cut and without secrets.
 
     ``after_s``: the answer's Retry-After in seconds. ``slow_down``: the API asks for less (429, 503);
@@ -55,3 +54,7 @@ class Verdict:
     about_token: bool = False
     strange: bool = False
     goes_on: tuple[int, ...] = ()
+
+    def but(self, **changes: Any) -> "Verdict":
+        """The same with these fields changed."""
+        return msgspec.structs.replace(self, **changes)

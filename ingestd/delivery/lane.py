@@ -7,8 +7,7 @@ out. ``VerdictHandler.decide`` says what an answer leads to. A full queue makes 
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Protocol, cast
 
@@ -245,8 +244,9 @@ class Lane:
     async def _wait(self, until: float) -> None:
         """Until something changes or a time is reached."""
         self._changed.clear()
+        in_s = until - self._clock.monotonic()  # where many are out it is mostly never
         with suppress(TimeoutError):
-            async with self._clock.timeout(max(0.001, until - self._clock.monotonic())):
+            async with self._clock.timeout(max(0.001, in_s)) if in_s < float("inf") else nullcontext():
                 await self._changed.wait()
 
     def _fits(self, batch: Batch) -> bool:
@@ -296,7 +296,7 @@ class Lane:
             return
         verdict = understand(sink, answer, batch.events)
         if self.stepped and verdict.meaning is Meaning.ACCEPTED:
-            verdict = replace(verdict, goes_on=self.stepped.go_on(batch.events, batch.step))
+            verdict = verdict.but(goes_on=self.stepped.go_on(batch.events, batch.step))
         batch.attempts += 1
         batch.last_answer, batch.last_status = verdict.detail, answer.status
         batch.ambiguous = batch.ambiguous or verdict.ambiguous

@@ -7,7 +7,6 @@ state of the lane's ``FlowControl`` and gives actions, which the lane carries ou
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from ingestd.core.answer import Answer
@@ -342,8 +341,7 @@ def _checked(verdict: Verdict, count: int) -> Verdict:
     dropped = len(verdict.items) - len(items)
     if not dropped and len(ids) == len(verdict.remote_ids):
         return verdict
-    return replace(
-        verdict,
+    return verdict.but(
         items=tuple(items.values()),
         unmatched=verdict.unmatched + dropped,
         remote_ids=tuple(ids.items()),

@@ -6,7 +6,6 @@ Used by the sinks. The table is that of ``docs/sinks/answers.md``; what a body s
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import msgspec
 
@@ -146,11 +145,11 @@ class AnswerReader:
                 return doubtful
             if strange:
                 unmatched = max(1, unmatched)
-                usual = replace(usual, unmatched=unmatched)
+                usual = usual.but(unmatched=unmatched)
             if said is None and not (items or unmatched or self.paths):
                 said = answer_body.says_no(answer.body)
             if said and not unmatched and not items:
-                usual = replace(usual, unmatched=1, unmatched_words=said)
+                usual = usual.but(unmatched=1, unmatched_words=said)
         if meaning is None or meaning is usual.meaning:
             return usual
         detail = words(answer)  # without advice for what the status usually means

@@ -115,7 +115,7 @@ class CloudEventsSink:
             if verdict.unmatched and self._reading.expect_json:  # errors, perhaps, and it is whose they are
                 verdict = self._reading.read(answer, events, now_wall=now_wall)
         if answer.status == 431 and verdict.meaning is Meaning.PAUSED and self._has_long_headers(events):
-            return replace(verdict, meaning=Meaning.PERMANENT)
+            return verdict.but(meaning=Meaning.PERMANENT)
         if self.mode == "batch" or answer.status not in _TELLS_ID:
             return verdict
         accepted = _read_accepted(answer.body)
@@ -126,7 +126,7 @@ class CloudEventsSink:
             verdict = self._reading.verdict(replace(answer, body=b""), now_wall=now_wall)
         if verdict.meaning is not Meaning.ACCEPTED or verdict.items:
             return verdict
-        return replace(verdict, remote_ids=((0, accepted.id),))
+        return verdict.but(remote_ids=((0, accepted.id),))
 
     def _read_originals(self, answer: Answer, events: Sequence[bytes], *, now_wall: float) -> Verdict:
         """Of a batch under a key that is known: what was said of its events when they were taken, some
@@ -134,7 +134,7 @@ class CloudEventsSink:
         if not _lists_events(answer.body):
             return self._reading.read(answer, events, now_wall=now_wall)
         verdict = self._reading.read(replace(answer, status=200), events, now_wall=now_wall)
-        return replace(verdict, detail=answers.words(answer))
+        return verdict.but(detail=answers.words(answer))
 
     def _size(self, event: bytes) -> int:
         try:

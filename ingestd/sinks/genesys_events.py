@@ -8,7 +8,6 @@ entry for the others. ``genesys_mapping`` makes entries of interaction events. S
 import functools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
@@ -301,7 +300,7 @@ def name_context(verdict: Verdict, answer: Answer) -> Verdict:
         return verdict
     if context_id in verdict.detail:
         return verdict
-    return replace(verdict, detail=f"{verdict.detail} (contextId {context_id})")
+    return verdict.but(detail=f"{verdict.detail} (contextId {context_id})")
 
 
 class GenesysEventsConfig(HttpSinkConfig):

@@ -124,7 +124,7 @@ class WebhookSink:
         else:
             verdict = self._reading.read(answer, events, now_wall=now_wall)
         if answer.status in _THROTTLED and verdict.meaning is Meaning.RETRY:
-            return replace(verdict, slow_down=True)
+            return verdict.but(slow_down=True)
         return verdict
 
     def _without_url(self, answer: Answer) -> Answer:

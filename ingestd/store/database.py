@@ -85,7 +85,9 @@ class Database:
         self._ballast = ballast.Ballast(directory / ballast.NAME, ballast_bytes)
         self._work: list[Work] = []
         self._appends: list[Work] = []
-        self._waiter: asyncio.Future[None] | None = None
+        # Each has a future of its own, so that one may give up and leave the commit to the others:
+        # ``asyncio.shield`` does that at three times the price, and there is one for every request.
+        self._waiters: list[asyncio.Future[None]] = []
         self._appended: asyncio.Future[None] | None = None
         self._running: CommitGroup | None = None
         self._failed: StoreFailed | None = None
@@ -163,14 +165,15 @@ class Database:
         if self._failed:
             raise self._failed
         if self._work:
-            if self._waiter is None:
-                self._waiter = self._loop.create_future()
-            waiter = self._waiter
+            mine = self._loop.create_future()
+            self._waiters.append(mine)
             if self._running is None:
                 self._start_group()
-            await asyncio.shield(waiter)
+            await mine
         elif self._running is not None:
-            await asyncio.shield(self._running.waiter)
+            mine = self._loop.create_future()
+            self._running.waiters.append(mine)
+            await mine
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         results: list[T] = []
@@ -179,13 +182,15 @@ class Database:
         return results[-1]  # a unit that had to be tried again gave a result each time
 
     def _start_group(self) -> None:
-        future = self._loop.create_future
         self.groups += 1
         self._running = CommitGroup(
-            self._work, self._appends, self._waiter or future(), self._appended or future()
+            self._work,
+            self._appends,
+            self._waiters,
+            self._appended or self._loop.create_future(),
         )
         self._host.put(self._running)
-        self._work, self._appends, self._waiter, self._appended = [], [], None, None
+        self._work, self._appends, self._waiters, self._appended = [], [], [], None
 
     def _group_done(self, group: CommitGroup, error: StoreFailed | None, seconds: float) -> None:
         self._running = None
@@ -193,11 +198,11 @@ class Database:
             self.commits += 1
             if self._on_commit:
                 self._on_commit(seconds)
-            resolve(group.waiter, None)
-            resolve(group.appended, None)
+            for future in (*group.waiters, group.appended):
+                resolve(future, None)
         else:
             self._fail(error, group)
-        if (self._waiter or self._appended) and not self._failed:
+        if (self._waiters or self._appended) and not self._failed:
             self._start_group()
 
     # --- on the writer's thread ---
@@ -315,8 +320,8 @@ class Database:
 
     def _fail(self, error: StoreFailed, group: CommitGroup | None) -> None:
         self._failed = self._failed or error
-        waiters = (group.waiter, group.appended) if group else ()
-        for future in (*waiters, self._waiter, self._appended):
+        waiters = (*group.waiters, group.appended) if group else ()
+        for future in (*waiters, *self._waiters, self._appended):
             if future:
                 resolve(future, error)
 

@@ -150,7 +150,7 @@ class CommitGroup(msgspec.Struct):
 
     work: list[Work]
     appends: list[Work]
-    waiter: asyncio.Future[None]
+    waiters: "list[asyncio.Future[None]]"
     appended: asyncio.Future[None]
 
 

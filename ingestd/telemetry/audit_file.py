@@ -87,7 +87,7 @@ class AuditLog:
             self.flush()
 
     def _body(self, entry: AuditEntry, fields: Mapping[str, str | int | float | bool | None]) -> bytes:
-        line: dict[str, object] = {"time": self._now(), "event": entry.value}
+        line: dict[str, object] = {"time": self._now(), "event": entry}
         for name, value in fields.items():
             if type(value) is str:
                 value = value if name in _OURS else redact(value)
