@@ -253,6 +253,33 @@ async def have_all(serving: Serving, count: int) -> bool:
     return sum(value for (name, _), value in found.items() if name == IN_FLIGHT) == count
 
 
+async def test_partitions_are_changed_below_a_supervisor_and_stay_so_when_it_starts_again(
+    tmp_path: Path,
+) -> None:
+    async with StrictApi() as api:
+        machine = OneMachine(tmp_path, api)
+        maker = Maker("p", random.Random(3), ill=0.0)
+        given = maker.many(60, pad=0)
+        async with machine.start() as serving:
+            assert (await post(serving.ingest_port, given)).status == 202
+            words = ["spool", "resize", "3", "--config", str(machine.config)]
+            process = await warm().start(words, env={"PATH": ""})
+            out, err = await process.communicate()
+            assert out.startswith(b"4 partitions are 3 now"), err
+            given += (more := maker.many(60, pad=0))
+            assert (await post(serving.ingest_port, [*more, *given[:60]])).status == 202
+            await until(lambda: len(api.taken) == 120)
+            await serving.stop()
+        async with machine.start() as serving:  # it makes the streams, where they are not there
+            given += (more := maker.many(60, pad=0))
+            assert (await post(serving.ingest_port, more)).status == 202
+            await until(lambda: len(api.taken) == 180)
+            sink = await settled(machine)  # type: ignore[arg-type]
+            assert (sink["accepted"], sink["delivered"], sink["duplicate"]) == (240, 180, 60)
+            assert sorted(api.taken) == sorted(given)
+            await serving.stop()
+
+
 async def tells(serving: Serving, *, shares: int, delivered: int) -> bool:
     """In its metrics; a share that goes to another worker has no owner, and no figures, for a moment."""
     found = await serving.metrics()
