@@ -62,8 +62,8 @@ MUTANTS = (
     Mutant(
         "a batch is frozen after its send",
         "recording/sink_recorder.py",
-        "        await self._journal.commit()\n        if not batch.submitted",
-        "        if not batch.submitted",
+        "        await self._journal.commit()\n        if told:",
+        "        if told:",
     ),
     Mutant(
         "frozen batches are not sent again after a restart",
