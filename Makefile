@@ -38,8 +38,8 @@ build/demo/.ready: pyproject.toml
 	    --editable . | sed -un 's/^Collecting \([A-Za-z0-9_.-]*\).*/  + \1/p; s/^Installing.*/  installing/p'
 	@touch $@
 
-test: $(READY)     ## the test suite; SLOW=0.25 prints the tests that took as many seconds of CPU
-	$(PYTEST) -n 4 --dist worksteal $(if $(SLOW),--slow $(SLOW))
+test: $(READY)     ## the test suite, WORKERS=4 processes; SLOW=0.25 prints the tests that took as many seconds of CPU
+	$(PYTEST) -n $(or $(WORKERS),4) --dist worksteal $(if $(SLOW),--slow $(SLOW))
 
 check: $(READY)    ## lint and types
 	$(BIN)/ruff check .
