@@ -280,7 +280,9 @@ async def test_letters_are_sent_again_by_themselves_once_although_their_worker_i
             parked = int(told["parked"])  # its request may have been taken, so all of it
             assert 1 < parked < 60
             api.gate.clear()
+            first.send(signal.SIGSTOP)  # else it might lease them one by one while they age
             await age_letters(cluster.nats.url, "t", 120.0)
+            first.send(signal.SIGCONT)
             await until(lambda: len(api.taken) == 60 - parked)
             out = {name for _, name in api.came}
             await first.kill()
