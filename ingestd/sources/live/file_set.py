@@ -221,6 +221,8 @@ class FileSet:
                 continue
             if is_there and file.size == file.same_to:
                 continue
+            if is_there and await in_thread(lambda one=original: one.is_truncated()):  # type: ignore[misc]
+                continue  # the next look goes on in this copy, under the number of what is on its way
             if is_there and await self._identities.is_still_copy(file):
                 file.same_to = file.size
                 continue

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import Enum
 
 from ingestd.core.chunk import NO_MARK, Mark
@@ -157,6 +158,12 @@ class LiveFile:
                 return False
             self.descriptor = descriptor
         return True
+
+    def is_truncated(self) -> bool:
+        """It is shorter now than what was read of it, which nobody has noticed yet."""
+        with suppress(OSError):
+            return self.descriptor is not None and os.fstat(self.descriptor).st_size < self.mark.end
+        return False
 
     def drop_reading(self) -> None:
         if self.reading:

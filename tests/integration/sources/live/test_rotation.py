@@ -102,6 +102,39 @@ async def test_truncated_between_a_look_and_what_it_finds(
         assert_once(api, events(45))
 
 
+async def test_what_is_on_its_way_when_its_file_is_copied_and_truncated_is_found_in_the_copy_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy has more than was read, and the file is truncated before the two are compared."""
+    log, copy = tmp_path / "app.log", tmp_path / "app.log.1"
+    append(log, *events(24))
+    looks, rotates = source.look, asyncio.Event()
+
+    def look(*arguments: Any, **more: Any) -> Listing:
+        begins = rotates.is_set() and not copy.exists()
+        if begins:
+            append(log, *events(15, first=24))
+            copy.write_bytes(log.read_bytes())
+        listing = looks(*arguments, **more)
+        if begins:
+            os.truncate(log, 0)
+            append(log, *events(3, first=39))
+        return listing
+
+    monkeypatch.setattr(source, "look", look)
+    async with EventApi() as api:
+        well, api.script = api.script, lambda request: Reply(503)
+        async with following(tmp_path, api, "app.log*") as service:
+            await api.until(lambda api: bool(api.requests))
+            rotates.set()
+            await counted(service, "truncated", 1)
+        api.script = well
+        api.requests.clear()  # nothing of them was taken
+        async with following(tmp_path, api, "app.log*") as service:
+            await service.settled(42)
+        assert_once(api, events(42))
+
+
 async def test_copytruncate_while_down(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     append(log, *events(20))
