@@ -11,8 +11,9 @@ from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.ledger import SinkLedger
 from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.delivery.lane import Lane
+from ingestd.delivery.queues import Batcher
 from ingestd.delivery.recorder import SinkRecord
-from ingestd.delivery.source_batchers import EventBatcher
+from ingestd.delivery.source_batchers import SourceBatchers
 from ingestd.delivery.status_poller import StatusPoller
 from ingestd.processing.transforms.program import Program
 from ingestd.schemas.key_paths import KeyWatch
@@ -126,7 +127,7 @@ class SinkRunner:
     from status polling. ``parked``: by whom, or empty."""
 
     sink: Sink
-    batcher: EventBatcher
+    batcher: Batcher | SourceBatchers
     lane: Lane
     recorder: SinkRecord
     worker: RetryWorker

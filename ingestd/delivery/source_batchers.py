@@ -3,7 +3,6 @@ its partition's next owner. Pure."""
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 from ingestd.core.chunk import Batch, Chunk
 from ingestd.core.receipt import Digests, Positions
@@ -13,32 +12,10 @@ MAX_OPEN = 64
 """Batches that are open at once; beyond it the oldest goes as it is."""
 
 
-class EventBatcher(Protocol):
-    """What the intake needs of a ``Batcher``."""
-
-    @property
-    def max_event_bytes(self) -> int: ...
-    @property
-    def deadline(self) -> float | None: ...
-    def sibling(self) -> Batcher: ...
-    def add(
-        self,
-        chunk: Chunk,
-        events: Sequence[bytes],
-        digests: Digests,
-        positions: Positions,
-        now: float,
-        *,
-        sizes: Sequence[int] | None = None,
-    ) -> Iterator[Batch]: ...
-    def flush(self) -> Batch: ...
-    def __len__(self) -> int: ...
-
-
 class SourceBatchers:
     """As a ``Batcher``, but events of two sources are never in one batch."""
 
-    def __init__(self, like: EventBatcher, max_open: int = MAX_OPEN) -> None:
+    def __init__(self, like: "Batcher | SourceBatchers", max_open: int = MAX_OPEN) -> None:
         self._like = like
         self._max_open = max_open
         self._by_source: dict[int, Batcher] = {}

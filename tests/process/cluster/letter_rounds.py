@@ -14,7 +14,6 @@ from typing import Any
 
 from tests.event_api import events_of, key
 from tests.machine import patience
-from tests.process.cli.run_support import LOST, post
 from tests.process.cluster.brokers import KINDS, Brokers, brokers
 from tests.process.cluster.rounds import STOP_S, Member
 from tests.process.cluster.support import AnyEdge, Cluster, age_letters, dead_letters
@@ -200,13 +199,7 @@ async def _feed(edges: AnyEdge, given: list[bytes], stop: asyncio.Event, rng: ra
         some = maker.many(rng.choice([1, 5, 20]))
         if rng.random() < 0.3:
             some[0] = some[0].replace(b'"ill":""', _ILL)
-        while True:
-            try:
-                if (await post(await edges.port(), some)).status == 202:
-                    break
-            except (*LOST, OSError):
-                pass
-            await asyncio.sleep(0.05)
+        await edges.take(some)
         given += some
         await asyncio.sleep(rng.uniform(0, 0.3))
 

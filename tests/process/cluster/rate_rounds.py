@@ -13,7 +13,6 @@ from pathlib import Path
 from ingestd.cluster.rate_entry import LEASE_S, SharedLimit
 from tests.event_api import events, events_of, key
 from tests.machine import patience
-from tests.process.cli.run_support import LOST, post
 from tests.process.cluster.brokers import KINDS, Brokers, brokers
 from tests.process.cluster.rounds import STOP_S, Member
 from tests.process.cluster.support import AnyEdge, Cluster, stream_client
@@ -131,13 +130,7 @@ async def _feed(edges: AnyEdge, given: list[bytes], stop: asyncio.Event, api: Co
     while not stop.is_set():
         if len(given) - len(api.taken) < 400:
             some = events(100, first=len(given))
-            while True:
-                try:
-                    if (await post(await edges.port(), some)).status == 202:
-                        break
-                except (*LOST, OSError):
-                    pass
-                await asyncio.sleep(0.05)
+            await edges.take(some)
             given += some
         await asyncio.sleep(0.1)
 

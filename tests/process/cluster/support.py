@@ -100,6 +100,14 @@ class AnyEdge:
             await asyncio.sleep(0.01)
         return self._rng.choice([*self.ports.values()])
 
+    async def take(self, events: list[bytes]) -> None:
+        """Posted until one of them has answered 202."""
+        while True:
+            with suppress(*LOST, OSError):
+                if (await post(await self.port(), events)).status == 202:
+                    return
+            await asyncio.sleep(0.05)
+
 
 class ClusterProducer:
     """One request after the other to any edge, some of them twice; believes only a 202."""
