@@ -162,9 +162,9 @@ def retry(
         raise click.UsageError("Use either --edit or --edit-with.")
     edit = None
     if expression:
-        from ingestd.app.letters.correction import jq_edit
+        from ingestd.app.letters.correction import open_edit
 
-        edit = jq_edit(expression)
+        edit = click.get_current_context().with_resource(open_edit(expression))
     where = letters.make_filter(ids=ids, **which)
     corrected = _read_payload(edit_file) if edit_file else None
     if settings := _on_nats(config_file):

@@ -18,7 +18,8 @@ from ingestd.app.cluster.machine_view import MachineView
 from ingestd.app.cluster.where import where
 from ingestd.app.console.service_model import redacted
 from ingestd.app.letters import letters
-from ingestd.app.letters.correction import jq_edit
+from ingestd.app.letters.correction import open_edit
+from ingestd.app.letters.retry_result import RetryResult
 from ingestd.config import ConfigFile, Settings
 from ingestd.config.show import lines
 from ingestd.core import redaction
@@ -167,14 +168,17 @@ class MachineModel:
         expression: str = "",
         dry_run: bool = False,
     ) -> Changed:
-        edit = jq_edit(expression) if expression else None
         where = letters.make_filter(**query)
-        retry = partial(
-            stream_letters.retry, self._settings, where, payload=payload, edit=edit, dry_run=dry_run
-        )
+
+        def retry() -> RetryResult:
+            with open_edit(expression) as edit:
+                return stream_letters.retry(
+                    self._settings, where, payload=payload, edit=edit, dry_run=dry_run
+                )
+
         result = await _aside(retry)
         if not dry_run:
-            edited = payload is not None or edit is not None
+            edited = payload is not None or bool(expression)
             entry = AuditEntry.LETTER_EDITED if edited else AuditEntry.LETTERS_REQUESTED
             self._audit(entry, count=result.marked, who=who)
         changed = result.sent if dry_run else result.marked

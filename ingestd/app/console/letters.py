@@ -16,7 +16,7 @@ from ingestd.admin.read_model import Changed, LetterQuery
 from ingestd.app.console.where import attempts
 from ingestd.app.letters import letters, purge
 from ingestd.app.letters import park as letter_park
-from ingestd.app.letters.correction import jq_edit
+from ingestd.app.letters.correction import open_edit
 from ingestd.app.letters.retry import Marking
 from ingestd.app.letters.retry_result import RetryResult
 from ingestd.app.service_parts import Service
@@ -72,18 +72,20 @@ async def mark(
     dry_run: bool = False,
 ) -> Changed:
     """Have letters sent; ``payload``: the one letter, corrected to this; ``expression``: of jq, for all."""
-    edit = jq_edit(expression) if expression else None
     result = RetryResult(dry_run=dry_run, process="" if dry_run else str(os.getpid()))
     directory = Path(_directory(service))
 
     def work() -> None:
-        marking = Marking(service.settings, directory, _filter(query), payload, result, edit=edit, who=who)
-        anyio.run(partial(marking.run, alone=False))
+        with open_edit(expression) as edit:
+            marking = Marking(
+                service.settings, directory, _filter(query), payload, result, edit=edit, who=who
+            )
+            anyio.run(partial(marking.run, alone=False))
 
     await _aside(work)
     if payload is not None and not result.selected:
         raise NotFound("this dead letter does not wait any more")
-    if not dry_run and payload is None and edit is None:
+    if not dry_run and payload is None and not expression:
         service.pipeline.audit(AuditEntry.LETTERS_REQUESTED, count=result.marked, who=who)
     return Changed(
         dry_run=dry_run,

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from ingestd.core.errors import UserError
-from ingestd.core.text import cut
+from ingestd.app.letters.jq_process import DEFAULT_LIMITS, JqLimits, JqProcess
 
 Edit = Callable[[bytes], bytes]
 """Gives a corrected payload. Raises ValueError, in words, where it cannot."""
@@ -20,29 +20,25 @@ _read = partial(json.loads, parse_float=Decimal, parse_int=Decimal)
 _MOST_DIFFERENCES = 20
 
 
-def jq_edit(expression: str) -> Edit:
-    """Raises UserError where jq is not installed, or does not understand the expression."""
-    try:
-        import jq
-    except ImportError:
-        raise UserError("--edit-with needs jq: pip install 'ingestd[jq]'") from None
-    try:
-        program, identity = jq.compile(expression), jq.compile(".")
-    except ValueError as error:
-        words, _, _ = str(error).partition("\n")  # then the expression, with a mark
-        raise UserError(f"--edit-with: {cut(words.rstrip(':'))}") from None
+@contextmanager
+def open_edit(expression: str, limits: JqLimits = DEFAULT_LIMITS) -> Iterator[Edit | None]:
+    """A correction by an expression of jq; None for an empty one. Raises UserError where jq is not installed,
+    or does not understand the expression."""
+    if not expression:
+        yield None
+        return
+    with closing(JqProcess(expression, limits)) as process:
 
-    def edit(payload: bytes) -> bytes:
-        text = payload.decode()
-        if _read(identity.input_text(text).text()) != _read(text):
-            raise ValueError("jq cannot keep a number of it as it is: correct it with --edit")
-        made: str = program.input_text(text).text()
-        results = made.split("\n") if made else []  # a text in it may have other ends of lines
-        if len(results) != 1:
-            raise ValueError(f"the expression makes {len(results)} values of it, and not one")
-        return results[0].encode()
+        def edit(payload: bytes) -> bytes:
+            same, made = process.run(payload)
+            if _read(same) != _read(payload):
+                raise ValueError("jq cannot keep a number of it as it is: correct it with --edit")
+            results = made.split("\n") if made else []  # a text in it may have other ends of lines
+            if len(results) != 1:
+                raise ValueError(f"the expression makes {len(results)} values of it, and not one")
+            return results[0].encode()
 
-    return edit
+        yield edit
 
 
 def differences(before: bytes, after: bytes) -> list[Difference]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ingestd.app.letters.correction import differences, jq_edit
+from ingestd.app.letters.correction import differences, open_edit
+from ingestd.app.letters.jq_process import JqLimits
 from ingestd.app.letters.retry import retry
 from ingestd.app.letters.retry_result import MOST_SHOWN, RetryResult
 from ingestd.core.errors import UserError
@@ -16,6 +17,7 @@ from ingestd.core.reasons import Reason
 from ingestd.store.connection import FILE_NAME, connect
 from ingestd.store.dead_letters import Filter, insert_letters
 from ingestd.store.lock import DirectoryLock
+from tests.each import each
 
 COUNT = 14
 
@@ -35,15 +37,8 @@ def corrected(directory: Path, expression: str, **options: Any) -> RetryResult:
     given |= {("api", "url"): "http://127.0.0.1:1", ("api", "no_auth"): True}  # type: ignore[dict-item]
     lock = DirectoryLock(directory)
     try:
-        return retry(
-            Filter(),
-            given,
-            config_file=None,
-            payload=None,
-            edit=jq_edit(expression),
-            warn=print,
-            **options,
-        )
+        with open_edit(expression) as edit:
+            return retry(Filter(), given, config_file=None, payload=None, edit=edit, warn=print, **options)
     finally:
         lock.release()
 
@@ -95,11 +90,57 @@ def test_an_expression_that_is_none_and_a_missing_jq_are_said_by_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("jq")
-    with pytest.raises(UserError, match="--edit-with: jq: error: syntax error"):
-        jq_edit(".a |")
+    with pytest.raises(UserError, match="--edit-with: jq: error: syntax error"), open_edit(".a |"):
+        pass
     monkeypatch.setitem(sys.modules, "jq", None)
-    with pytest.raises(UserError, match=r"--edit-with needs jq: pip install 'ingestd\[jq\]'"):
-        jq_edit(".")
+    words = r"--edit-with needs jq: pip install 'ingestd\[jq\]'"
+    with pytest.raises(UserError, match=words), open_edit("."):
+        pass
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "secret.json").write_text('"s3cret"')
+    (tmp_path / "secret.jq").write_text('def secret: "s3cret";')
+    return tmp_path
+
+
+def test_an_expression_reads_neither_the_environment_nor_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jq")
+    monkeypatch.setenv("INGESTD__API__CLIENT_SECRET", "s3cret")
+    with open_edit("{a: $ENV, b: env}") as edit:
+        assert edit
+        assert "s3cret" not in edit(b"{}").decode()
+    place = f'{{search: "{folder}"}}'
+    for expression in (f'import "secret" as $s {place}; $s', f'include "secret" {place}; secret'):
+        with pytest.raises(UserError, match="--edit-with: "), open_edit(expression):
+            pass
+
+
+def test_more_than_any_event_is_not_taken_over() -> None:
+    pytest.importorskip("jq")
+    with open_edit('"x" * 2e7') as edit:
+        assert edit
+        with pytest.raises(ValueError, match="the expression makes more than 16 MB of it"):
+            edit(b"{}")
+
+
+@each("endless, kills", [("def f: f; f", 1), ("[range(1e12)]", 2)])
+def test_an_expression_past_its_limits_is_ended_and_the_next_event_is_corrected(
+    endless: str, kills: int
+) -> None:
+    pytest.importorskip("jq")
+    limits = JqLimits(cpu_s=0, memory_bytes=64 * 1024 * 1024, kills=kills)
+    with open_edit(f"if .bad then {endless} else .kind = 1 end", limits) as edit:
+        assert edit
+        for _ in range(kills):
+            assert edit(b"{}") == b'{"kind": 1}'
+            with pytest.raises(ValueError, match="more than 0 s of CPU for this event, or 64 MB of memory"):
+                edit(b'{"bad":true}')
+        with pytest.raises(ValueError, match=f"not tried: the expression went past its limits {kills} times"):
+            edit(b"{}")
 
 
 def test_differences_name_the_places_that_changed() -> None:
