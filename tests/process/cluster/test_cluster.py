@@ -63,13 +63,19 @@ async def one_sink(directory: Path, api: Receiver, lines: str = "", **more: Any)
         yield cluster
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], *, timeout_s: float = 60.0) -> None:
+async def until(
+    condition: Callable[[], bool | Awaitable[bool]],
+    *,
+    timeout_s: float = 60.0,
+    state: Callable[[], object] = lambda: "",
+) -> None:
+    """``state``: what is told with a condition that never came true."""
     end = time.monotonic() + patience(timeout_s)
     while True:
         found = condition()
         if found if isinstance(found, bool) else await found:
             return
-        assert time.monotonic() < end, "never so"
+        assert time.monotonic() < end, f"never so: {getattr(condition, '__qualname__', condition)} {state()}"
         await asyncio.sleep(0.02)
 
 
@@ -94,10 +100,10 @@ async def test_the_next_owner_repeats_the_batches_of_a_killed_worker_within_seco
                 out = {name for _, name in api.came}
                 died, count = time.monotonic(), len(api.came)
                 await first.kill()
-                await until(lambda: len({name for _, name in api.came[count:]}) == len(out))
-                took_s = api.came[-1][0] - died
-                print(f"repeated after {took_s:.2f} s")
-                assert took_s < patience(3.0)
+                # Long before the server would give them to another, in ten minutes; how soon an owner is
+                # missed is tested on a clock: tests/integration/cluster/test_membership.py
+                await until(lambda: len({name for _, name in api.came[count:]}) == len(out), timeout_s=30.0)
+                print(f"repeated after {api.came[-1][0] - died:.2f} s")
                 api.gate.set()
                 sink = await settled(cluster)
                 assert (sink["accepted"], sink["delivered"]) == (200, 200)
@@ -108,12 +114,14 @@ async def test_the_next_owner_repeats_the_batches_of_a_killed_worker_within_seco
         await edge.stop()
 
 
-def settled_with(cluster: Cluster, **counts: int) -> Callable[[], Awaitable[bool]]:
-    async def is_so() -> bool:
-        sink = await settled(cluster)
-        return all(sink[name] == count for name, count in counts.items())
+async def settled_with(cluster: Cluster, **counts: int) -> None:
+    found: dict[str, Any] = {}
 
-    return is_so
+    async def is_so() -> bool:
+        found.update(await settled(cluster))
+        return all(found[name] == count for name, count in counts.items())
+
+    await until(is_so, state=lambda: (counts, found))
 
 
 async def letters_left(cluster: Cluster, count: int) -> list[dict[str, Any]]:
@@ -124,7 +132,7 @@ async def letters_left(cluster: Cluster, count: int) -> list[dict[str, Any]]:
         found[:] = (await cluster.json("dlq", "list"))["letters"]
         return len(found) == count
 
-    await until(so_many)
+    await until(so_many, state=lambda: (count, found))
     return found
 
 
@@ -137,12 +145,14 @@ def knows_others(worker: Serving) -> Callable[[], Awaitable[bool]]:
 
 async def settled(cluster: Cluster) -> dict[str, Any]:
     """Of the one sink, when nothing is in flight any more."""
-    while True:
-        stat = await cluster.json("spool", "stat")
-        sink: dict[str, Any] = stat["sinks"][0] if stat["sinks"] else {"in_flight": 1}
-        if sink["in_flight"] == 0:
-            return sink
-        await asyncio.sleep(0.05)
+    stat: dict[str, Any] = {}
+
+    async def is_so() -> bool:
+        stat.update(await cluster.json("spool", "stat"))
+        return bool(stat["sinks"]) and stat["sinks"][0]["in_flight"] == 0
+
+    await until(is_so, state=lambda: stat)
+    return dict(stat["sinks"][0])
 
 
 async def test_a_copy_is_known_at_any_edge_and_after_a_take_over_and_a_failed_event_may_come_again(
@@ -246,7 +256,7 @@ async def test_letters_are_looked_at_corrected_sent_again_and_purged(tmp_path: P
         )
         assert (code, out) == (0, "1 letter marked; the workers of the spool t send them\n")
         await until(lambda: len(api.taken) == 30)
-        await until(settled_with(cluster, retried=11))
+        await settled_with(cluster, retried=11)
         sink = await settled(cluster)
         assert (sink["accepted"], sink["delivered"], sink["dead_lettered"]) == (30, 19, 11)
         (invalid,) = await letters_left(cluster, 1)
@@ -255,7 +265,7 @@ async def test_letters_are_looked_at_corrected_sent_again_and_purged(tmp_path: P
         assert names[0] in {name for _, name in api.came[:count]}, "the request that may have been taken"
         assert all(len(bodies) == 1 for bodies in api.bodies.values())
         await publish(cluster.nats.url, "ingestd.t.e.0", b"somebody else's")
-        await until(settled_with(cluster, rejected=1))
+        await settled_with(cluster, rejected=1)
         (strange,) = (await cluster.json("dlq", "list", "--reason", "unparsable"))["letters"]
         assert (strange["payload"], strange["sink"]) == ("somebody else's", "one")
         code, _, _ = await cluster.command("dlq", "purge", "--all", "--yes")
@@ -296,7 +306,7 @@ async def test_letters_are_sent_again_by_themselves_once_although_their_worker_i
             assert (sink["accepted"], sink["dead_lettered"], sink["duplicate"]) == (61, 60, 1)
             assert {name for _, name in api.came} == out
             assert all(len(bodies) == 1 for bodies in api.bodies.values())
-            await until(settled_with(cluster, retried=60 - parked))
+            await settled_with(cluster, retried=60 - parked)
             left = await letters_left(cluster, parked)
             assert [one["next_due"] for one in left] == [None] * parked
             await second.stop()
