@@ -21,7 +21,7 @@ from ingestd.simulation.receivers import TOKEN_PATH, Receiver, read_event
 from ingestd.simulation.sqlite_vfs import SqliteDisk
 from ingestd.simulation.trace import Trace, Violation
 from ingestd.store.connection import FILE_NAME
-from ingestd.store.spool_rows import forget_sink
+from ingestd.store.spool_rows import forget_sink, left_of
 from ingestd.store.writer import Writer
 
 Rows = Callable[..., list[Any]]
@@ -165,7 +165,7 @@ class SimulatedWorld:
         self.trace.say(f"chunk {number} of the spool is damaged")
         self._damaged_chunks.add(number)
         self._ever_damaged.add(number)
-        self._damaged |= {int(found) for found in re.findall(rb'"n":(\d+)', payload)}
+        self._damaged |= {int(found) for found in re.findall(rb'"n":(\d+)', left_of(payload))}
         for receiver in self.receivers.values():  # a request with one of these cannot be made again
             for body in receiver.bodies.values():
                 numbers = {event.number for event in receiver.events(body)}

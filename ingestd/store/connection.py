@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from ingestd.core.errors import UserError
 
-VERSION = 7
+VERSION = 8
 MAX_CHECKED_BYTES = 64 * 1024**2
 FILE_NAME, MARK_NAME = "state.db", "state.mark"
 MARK = struct.Struct("<QQ")

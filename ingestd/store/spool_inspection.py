@@ -109,7 +109,7 @@ class SpoolInspection:
             if damaged:
                 query = "SELECT payload FROM spool_damage WHERE payload IS NOT NULL ORDER BY id"
                 for (payload,) in connection.execute(query):
-                    yield payload
+                    yield spool_rows.left_of(payload)
                 return
             for row in connection.execute(spool_rows.SELECT, _ALL):
                 unpacked = spool_rows.unpack(SpoolRow._make(row))

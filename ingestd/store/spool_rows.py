@@ -4,10 +4,13 @@ the writer's thread or in a command, with a connection at hand."""
 import json
 import sqlite3
 import struct
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -33,8 +36,41 @@ SELECT = (
 _unpack_events = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
+COMPRESSED_FROM_BYTES = 4096
+"""Less is no larger than the pages that it needs anyway."""
+
+_FRAME = bytes.fromhex("28B52FFD")
+"""How a frame begins (RFC 8878 3.1.1); msgpack has a number there, never a list."""
+
+_LEVEL = 1
+"""Events are alike: a higher one costs more and makes them hardly smaller."""
+_STEP_BYTES = 64
+
+
+@cache
+def _zstd() -> Any:
+    """A replay needs none."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd
+
+
+@cache
+def _compressor() -> Any:
+    """To make one costs as much as to compress ten events. It has a lock."""
+    return _zstd().ZstdCompressor(level=_LEVEL)
+
+
+def _decompress(payload: bytes) -> bytes:
+    found: bytes = _zstd().decompress(payload)
+    return found
+
+
 class SpoolRow(NamedTuple):
-    """A row of the table ``spool``."""
+    """A row of the table ``spool``. ``payload``: a msgpack list of the events, or a frame of zstd that holds
+    it."""
 
     number: int
     accepted_at: float
@@ -99,10 +135,19 @@ def place_of(number: int, position: int) -> tuple[int, int]:
 def pack(
     number: int, events: Sequence[bytes], digests: Sequence[bytes | None], owners: str = "", *, now: float
 ) -> SpoolRow:
+    """The row but for what ``seal`` does."""
     packed, (payload, size) = packed_chunk(events, digests, missing=NO_KEY)
-    return SpoolRow(
-        number, now, len(events), size, _checksum(number, packed, payload), packed, payload, owners
-    )
+    return SpoolRow(number, now, len(events), size, 0, packed, payload, owners)
+
+
+def seal(row: SpoolRow) -> SpoolRow:
+    """As it is written: a large payload compressed, with its checksum. On the writer's thread, whose time it
+    saves: what is written goes to the log and then to the file."""
+    payload = row.payload
+    if len(payload) >= COMPRESSED_FROM_BYTES:
+        compressor = _compressor()
+        payload = compressor.compress(payload, compressor.FLUSH_FRAME)
+    return row._replace(payload=payload, crc=_checksum(row.number, row.digests, payload))
 
 
 def unpack(row: SpoolRow) -> tuple[list[bytes], list[bytes | None]] | None:
@@ -110,7 +155,8 @@ def unpack(row: SpoolRow) -> tuple[list[bytes], list[bytes | None]] | None:
     try:
         if _checksum(row.number, row.digests, row.payload) != row.crc:
             return None
-        events = _unpack_events(row.payload)
+        payload = row.payload
+        events = _unpack_events(_decompress(payload) if payload.startswith(_FRAME) else payload)
     except (TypeError, msgspec.MsgspecError):
         return None
     if len(events) != row.events or len(row.digests) != DIGEST_BYTES * len(events):
@@ -119,9 +165,20 @@ def unpack(row: SpoolRow) -> tuple[list[bytes], list[bytes | None]] | None:
     return events, [None if digest == NO_KEY else digest for digest in digests]
 
 
+def left_of(payload: bytes) -> bytes:
+    """What can be read of a damaged payload."""
+    if not payload.startswith(_FRAME):
+        return payload
+    decompress, found = _zstd().ZstdDecompressor().decompress, list[bytes]()
+    steps = (payload[at : at + _STEP_BYTES] for at in range(0, len(payload), _STEP_BYTES))
+    with suppress(_zstd().ZstdError, EOFError):
+        found.extend(map(decompress, steps))  # keeps what it has got when one raises
+    return b"".join(found) or payload
+
+
 def insert(connection: sqlite3.Connection, row: SpoolRow) -> None:
     """The chunk, and its keys with it: a key that is known without its event would cost that event."""
-    connection.execute("INSERT INTO spool VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    connection.execute("INSERT INTO spool VALUES (?, ?, ?, ?, ?, ?, ?, ?)", seal(row))
     keys = row.digests
     if NO_KEY in keys:
         each = (keys[i : i + DIGEST_BYTES] for i in range(0, len(keys), DIGEST_BYTES))

@@ -172,9 +172,41 @@ async def test_a_stock_is_taken_beside_a_running_service(tmp_path: Path) -> None
     number=st.integers(1, 2**40),
 )
 def test_any_flipped_bit_in_a_row_is_noticed(events: list[bytes], flipped: int, number: int) -> None:
-    row = spool_rows.pack(number, events, [None] * len(events), now=NOW)
+    row = spool_rows.seal(spool_rows.pack(number, events, [None] * len(events), now=NOW))
     assert spool_rows.unpack(row) == (events, [None] * len(events))
     damaged = bytearray(row.payload)
     damaged[flipped % len(damaged)] ^= 1 << flipped % 8
     assert spool_rows.unpack(row._replace(payload=bytes(damaged))) is None
     assert spool_rows.unpack(row._replace(number=number + 1)) is None
+
+
+LARGE = [
+    b'{"interactionId": "%d", "note": "customer asked for a call back"}' % number for number in range(6000)
+]
+
+
+@given(flipped=st.integers(0, 10_000_000), events=st.lists(st.binary(max_size=2000), max_size=20))
+def test_a_large_row_is_compressed_and_any_flipped_bit_in_it_is_noticed(
+    flipped: int, events: list[bytes]
+) -> None:
+    row = spool_rows.seal(spool_rows.pack(7, LARGE + events, [None] * len(LARGE + events), now=NOW))
+    assert len(row.payload) < row.size_bytes / 2
+    assert spool_rows.unpack(row) == (LARGE + events, [None] * len(LARGE + events))
+    damaged = bytearray(row.payload)
+    damaged[flipped % len(damaged)] ^= 1 << flipped % 8
+    assert spool_rows.unpack(row._replace(payload=bytes(damaged))) is None
+
+
+async def test_what_comes_before_the_damage_in_a_compressed_row_can_be_dumped(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (spool, _):
+        await spool.append([(LARGE, [None] * len(LARGE))], now=NOW)[1]
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        half = "CAST(substr(payload, 1, length(payload) - 4) || x'00000000' AS BLOB)"
+        connection.execute(f"UPDATE spool SET payload = {half} WHERE id = 1")
+    connection.close()
+    async with opened(tmp_path) as (spool, database):
+        assert await read_all(spool) == []
+        await database.commit()
+    (left,) = SpoolInspection(tmp_path).events(damaged=True)
+    assert left[3:].startswith(b"\xc4" + bytes([len(LARGE[0])]) + LARGE[0])
+    assert LARGE[1000] in left
