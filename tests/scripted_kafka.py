@@ -93,7 +93,8 @@ class Message(NamedTuple):
 
 class ScriptedKafka:
     """``log``: messages by place. ``committed``: (offset, note). ``refusals``: codes with which the next
-    commits are answered, 0 for one that is taken. ``max_note``: longer ones are refused."""
+    commits are answered, 0 for one that is taken; ``refused``: those. ``max_note``: longer ones are not
+    taken."""
 
     def __init__(self, **topics: int) -> None:
         self.log: dict[Place, list[bytes | None]] = {
@@ -103,6 +104,7 @@ class ScriptedKafka:
         self.refusals: deque[int] = deque()
         self.max_note = 4096
         self.commits: list[dict[Place, tuple[int, str]]] = []
+        self.refused: list[dict[Place, tuple[int, str]]] = []
         self.consumers: list[ScriptedConsumer] = []
         self.news = threading.Condition()
 
@@ -135,6 +137,7 @@ class ScriptedKafka:
     def commit(self, offsets: Sequence[TopicPartition]) -> list[TopicPartition]:
         """Raises KafkaException where the script refuses it as a whole."""
         if self.refusals and (code := self.refusals.popleft()):
+            self.refused.append({one.place: (one.offset, one.metadata) for one in offsets})
             raise KafkaException(KafkaError(code))
         with self.news:
             taken: dict[Place, tuple[int, str]] = {}

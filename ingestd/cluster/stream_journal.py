@@ -114,6 +114,9 @@ class StreamJournal:
         self._open.add(batch.id)
         self._dirty = True
 
+    def waits(self, batch: Batch) -> None:
+        """What an earlier owner had frozen is in the log of the share."""
+
     def resolved(
         self,
         batch: Batch,

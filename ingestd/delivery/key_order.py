@@ -136,9 +136,10 @@ class KeyOrder:
     def take(self) -> Batch | None:
         """Held events whose keys are free now, as a batch; None if there are none.
 
-        All of one source: what rebuilds a batch after a crash is either read again or kept. Of a key all
-        or, if they fill the batch alone, the first: then the batch is whole again after a crash before a
-        later event of one of its keys has been read.
+        All of one source: what rebuilds a batch after a crash is either read again or kept, and a partition
+        may be another process's by then. Of a key all or, if they fill the batch alone, or others of another
+        source are behind them, the first, and no other key: then the batch is whole again after a crash
+        before a later event of one of its keys has been read.
         """
         if self._one_per_key:
             return self._take_one_of_each()
@@ -160,8 +161,9 @@ class KeyOrder:
                 self._ready.appendleft(key)
                 break
             keys.append(key)
-            if not line:
-                del self._held[key]
+            if line:  # the others of it wait for this batch, which holds no other key
+                break
+            del self._held[key]
         self._ready.extendleft(reversed(others))
         return self._batch(taken, keys) if taken else None
 
@@ -233,11 +235,12 @@ class KeyOrder:
         self.held_events += len(indices)
 
     def _draw(self, line: deque[_Held], taken: list[_Held], room: int) -> int:
-        """Move the events of one key to ``taken``, if there is room for all, or as many as fill the batch
-        if it is empty. Gives the room that is left."""
-        if taken and not self._fits(line, self._max_events - len(taken), room):
+        """Move the events of one key to ``taken``, if there is room for all, or as many of the source of the
+        first as fill the batch if it is empty. Gives the room that is left."""
+        source = line[0].chunk.source
+        if taken and not self._fits(line, source, self._max_events - len(taken), room):
             return room
-        while line and len(taken) < self._max_events:
+        while line and len(taken) < self._max_events and line[0].chunk.source == source:
             cost = len(line[0].event) + self._sep_bytes
             if cost > room and taken:
                 break
@@ -283,8 +286,8 @@ class KeyOrder:
         gone = lines.keys() - set(others)
         return self._batch(taken, list(gone)) if taken else None
 
-    def _fits(self, line: deque[_Held], most_events: int, room: int) -> bool:
-        if len(line) > most_events:
+    def _fits(self, line: deque[_Held], source: int, most_events: int, room: int) -> bool:
+        if len(line) > most_events or any(held.chunk.source != source for held in line):
             return False
         return sum(len(held.event) + self._sep_bytes for held in line) <= room
 

@@ -19,6 +19,10 @@ class OutcomeJournal(Protocol):
         """Gives what is to be waited for besides a commit, before it is sent."""
         ...
 
+    def waits(self, batch: Batch) -> Callable[[], Awaitable[None]] | None:
+        """The same, of a batch that an earlier process has frozen."""
+        ...
+
     def resolved(
         self,
         batch: Batch,

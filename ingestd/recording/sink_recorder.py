@@ -95,6 +95,8 @@ class SinkRecorder:
         if not batch.noted:
             told = self._freeze(batch, self._clock.wall())
             batch.noted = True
+        elif not batch.submitted:
+            told = self._journal.waits(batch)
         await self._journal.commit()
         if told:
             await told()

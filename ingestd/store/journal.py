@@ -114,8 +114,14 @@ class Journal(KnownSources):
         self._changes(now).rows[batch.id] = row
         if named := self.named.get(first.source):
             digest = cast("bytes", row[3])
-            return named.froze(batch.id, sink, digest, batch.segments, now, can_be_made=not sent)
+            is_whole = all(segment.chunk.source == first.source for segment in batch.segments)
+            return named.froze(batch.id, sink, digest, batch.segments, now, can_be_made=is_whole and not sent)
         return None
+
+    def waits(self, batch: Batch) -> UntilTold | None:
+        """What a batch of an earlier process waits for besides the next commit."""
+        named = self.named.get(batch.segments[0].chunk.source) if self.named and batch.segments else None
+        return named.waits(batch.id) if named else None
 
     def resolved(
         self,

@@ -2,7 +2,7 @@
 to others by its source, which knows where to write it. See docs/decisions/015."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 from ingestd.core.chunk import Chunk, Segment
@@ -22,10 +22,10 @@ UntilTold = Callable[[], Awaitable[None]]
 
 
 class NamedBatch:
-    """One that may have been sent. ``is_told``: who owns the partition next will find it. ``packed``: as its
-    source writes it."""
+    """One that may have been sent. ``is_told``: who owns the partition next will find it. ``is_late``: it was
+    sent though it was not told in time. ``packed``: as its source writes it."""
 
-    __slots__ = ("digest", "frozen_at", "is_told", "key", "packed", "segments", "sink")
+    __slots__ = ("digest", "frozen_at", "is_late", "is_told", "key", "packed", "segments", "sink")
 
     def __init__(
         self, key: str, sink: str, digest: bytes, frozen_at: float, segments: Mapping[ChunkPlace, Bits]
@@ -35,7 +35,7 @@ class NamedBatch:
         self.digest = digest
         self.frozen_at = frozen_at
         self.segments = segments
-        self.is_told = False
+        self.is_told = self.is_late = False
         self.packed = b""
 
 
@@ -82,6 +82,13 @@ class NamedBatches:
             self._untold(1)
             return None
         self.open[batch_id] = NamedBatch(batch_id, sink, digest, now, _named(segments))
+        return self.waits(batch_id)
+
+    def waits(self, batch_id: str) -> UntilTold | None:
+        """What is waited for before it is sent, also by a batch of an earlier process: that may have ended
+        before anybody was told."""
+        if batch_id not in self.open or self.open[batch_id].is_told:
+            return None
         self._changed(True)
         return partial(self.until_told, batch_id)
 
@@ -107,14 +114,16 @@ class NamedBatches:
             ]:
                 del chunks[place]
 
-    def known(self, batches: Iterable[FrozenBatch]) -> None:
-        """Of an earlier process, or another owner."""
+    def known(self, batches: Iterable[FrozenBatch], told: Collection[str]) -> None:
+        """Of an earlier process, or another owner. ``told``: ids of those that any owner finds."""
         for one in batches:
             segments = {at[1:3]: bits_of(unpack_positions(at[3])) for at in one.segments}
             if one.settled:
                 self._settle(one.sink, segments)
             else:
-                self.open[one.id] = NamedBatch(one.id, one.sink, one.body_digest, one.frozen_at, segments)
+                named = NamedBatch(one.id, one.sink, one.body_digest, one.frozen_at, segments)
+                named.is_told = one.id in told
+                self.open[one.id] = named
 
     def _settle(self, by: str, segments: Mapping[ChunkPlace, Bits]) -> None:
         chunks = self.settled.setdefault(by, {})
@@ -136,11 +145,11 @@ class NamedBatches:
     async def until_told(self, batch_id: str) -> None:
         """Returns at once where it is told, or need not be."""
         until: float | None = None
-        while (one := self.open.get(batch_id)) is not None and not one.is_told:
+        while (one := self.open.get(batch_id)) is not None and not (one.is_told or one.is_late):
             now = self._clock.monotonic()
             until = until or now + self._within_s
             if not self.is_owned or now >= until:
-                one.is_told = True
+                one.is_late = True
                 self._untold(1)
                 return
             self._news.clear()

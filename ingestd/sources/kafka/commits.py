@@ -72,7 +72,12 @@ class Commits:
         urgent, self._is_urgent = self._is_urgent, False
         parts = [one for place in moved if (one := self.partitions.by_place.get(place))]
         mine = [one for one in parts if one.is_assigned or one.is_leaving]
-        due = {one.place: self.partitions.start_of(one) for one in mine}
+        starts = [(one, start) for one in mine if (start := self.partitions.start_of(one))]
         await self._journal.commit()
+        due = {
+            one.place: start
+            for one, start in starts
+            if self.partitions.by_place[one.place] is one and (one.is_assigned or one.is_leaving)
+        }
         if due and self.group:
             self.group.commit(due, urgent=urgent)

@@ -232,6 +232,8 @@ class Group:
         places = self._forget(partitions)
         if places and not self._closing.is_set():
             self._ask(self._partitions.revoked(places, is_lost=True))
+        with self._lock:  # when they come back somebody else may have committed more
+            self._due = {place: start for place, start in self._due.items() if place not in places}
         consumer.incremental_unassign(partitions)
 
     def _forget(self, partitions: Iterable[Any]) -> list[Place]:

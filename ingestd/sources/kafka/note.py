@@ -111,27 +111,27 @@ def write_note(
     spans: Sequence[Span] = (),
     inherited: Sequence[Span] = (),
     max_bytes: int = MAX_BYTES,
-) -> tuple[str, list[str]]:
+) -> tuple[str, list[str]] | None:
     """The note, and the ids of the batches that it names: those that came first, where not all have room.
-    Where there is none for what is settled it names nothing."""
+    None: it has none for what is settled, and the batches that were named before."""
     settled = [(by, chunks) for by, chunks in named.settled.items() if chunks]
-    bare = owner if len(owner) <= max_bytes else ""
     if not (named.open or settled or spans or inherited):
-        return bare, []
+        return owner if len(owner) <= max_bytes else "", []
     numbers: dict[str, int] = {}
     rows = [
         _row(numbers, by, msgspec.msgpack.encode((b"", b"", 0, [_segment(*one) for one in chunks.items()])))
         for by, chunks in settled
     ]
-    least = len(rows)
-    rows += [_row(numbers, one.sink, _packed(one)) for one in named.open.values()]
+    first, ids = len(rows), sorted(named.open, key=lambda one: not named.open[one].is_told)
+    least = first + sum(one.is_told for one in named.open.values())
+    rows += [_row(numbers, one.sink, _packed(one)) for one in map(named.open.__getitem__, ids)]
     count = len(rows)
     while count >= least:
         text = _text(owner, (spans, inherited), [*numbers], rows[:count])
         if len(text) <= max_bytes:
-            return text, [*named.open][: count - least]
+            return text, ids[: count - first]
         count = min(count - 1, max(least, int(count * max_bytes / len(text))))
-    return bare, []
+    return None
 
 
 def _row(numbers: dict[str, int], by: str, packed: bytes) -> bytes:

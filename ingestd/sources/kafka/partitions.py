@@ -89,7 +89,8 @@ class Partitions:
         while not all(one.is_settled for one in mine) and (left_s := until - self._clock.monotonic()) > 0:
             self._acked.clear()
             await wait_until_set(self._acked, left_s, self._clock)
-        due = {} if is_lost else {one.place: self.start_of(one) for one in mine}
+        starts = [] if is_lost else [(one.place, self.start_of(one)) for one in mine]
+        due = {place: start for place, start in starts if start}
         for one in mine:
             one.is_leaving = False
             if one.named:
@@ -102,8 +103,8 @@ class Partitions:
             )
         return due
 
-    def start_of(self, one: Partition) -> Start:
-        """What is to be committed of it now."""
+    def start_of(self, one: Partition) -> Start | None:
+        """What is to be committed of it now; see ``Takeover.start_of``."""
         if self.takeover:
             return self.takeover.start_of(one, self.note)
         return one.to_commit()._replace(note=self.note)

@@ -77,7 +77,7 @@ class Takeover:
         )
         spans = [*note.inherited, *(note.spans if is_new else ())]  # what was settled here the journal knows
         one.skips = _merged([span for span in spans if span[1] > one.taken])
-        one.named.known(batches)
+        one.named.known(batches, {named.id for named in note.batches(one.number)})
         if batches and not is_known:
             if is_new:
                 self._journal.adopt(batches, now=self._clock.wall())
@@ -89,8 +89,9 @@ class Takeover:
     def forget(self, one: Partition) -> None:
         self._journal.named.pop(one.number, None)
 
-    def start_of(self, one: Partition, owner: str) -> Start:
-        """What is to be committed of it."""
+    def start_of(self, one: Partition, owner: str) -> Start | None:
+        """What is to be committed of it. None: what was told before has no room any more, so that what is
+        committed stays as it is."""
         start = one.to_commit()
         if one.named is None:
             return start._replace(note=owner)
@@ -98,8 +99,8 @@ class Takeover:
         one.named.done([(0, place_of(start.offset)), *settled])
         one.skips = [span for span in one.skips if span[1] > start.offset]
         spans = [(sequence_of(first), sequence_of(last)) for first, last in settled]
-        note, told = write_note(owner, one.named, spans, one.skips, self.max_bytes)
-        return start._replace(note=note, told=told)
+        written = write_note(owner, one.named, spans, one.skips, self.max_bytes)
+        return start._replace(note=written[0], told=written[1]) if written else None
 
     def refused(self) -> None:
         """A broker keeps shorter notes."""

@@ -150,6 +150,26 @@ def test_events_of_two_sources_never_share_a_batch() -> None:
     assert order.take() is None
 
 
+def test_a_key_that_is_in_several_sources_goes_in_a_batch_of_each_in_its_order() -> None:
+    """As in partitions of a topic, of which one may be another process's when the batch is made again."""
+    order = make_order()
+    busy = order.admit(keyed("ab"))
+    assert busy is not None
+    for number, (key, source) in enumerate([("b", 1), ("a", 1), ("a", 1), ("a", 2), ("a", 1)], start=2):
+        batch = keyed(key, first=number)
+        batch.segments[0].chunk.source = source
+        assert order.admit(batch) is None
+    order.resolved(busy, [])
+    sent: list[list[int]] = []
+    while batch := order.take():
+        assert len({segment.chunk.source for segment in batch.segments}) == 1
+        sent.append(numbers(batch))
+        order.resolved(batch, [])
+    assert sorted(sent) == [[2], [3, 4], [5], [6]]
+    assert [some for some in sent if some != [2]] == [[3, 4], [5], [6]]
+    assert order.held_events == order.held_bytes == 0
+
+
 def test_a_batch_that_may_have_arrived_is_never_cut_and_waits_whole() -> None:
     order = make_order()
     busy = order.admit(keyed("a"))

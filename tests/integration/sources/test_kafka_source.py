@@ -270,6 +270,77 @@ async def test_nothing_is_committed_of_a_partition_that_is_lost_and_its_batches_
     assert any("is delivered by both" in text for text in warnings)
 
 
+async def test_a_commit_of_before_a_partition_was_lost_is_not_made_when_it_is_given_again(
+    tmp_path: Path, kafka: ScriptedKafka
+) -> None:
+    kafka.produce("t", 0, *payloads(0, 10))
+    async with reader(tmp_path / "one", kafka, T0, T1) as one:
+        await until(lambda: len(one.events) == 10)
+        await until(lambda: kafka.committed.keys() == {T0, T1})
+        kafka.refusals += [REBALANCING] * 10_000
+        one.settle(one.chunks[0])
+        await until(lambda: any(at.get(T0, (0,))[0] == 5 for at in kafka.refused))
+        member = kafka.member
+
+        def between() -> None:
+            member.lose(T0)
+            kafka.committed[T0] = (10, "another")
+            kafka.commits.clear()
+            kafka.refusals.clear()
+            member.give(T0)
+            member.paused.add(T0)  # nothing new of it hides what is committed now
+
+        member.do(between)
+        kafka.produce("t", 1, *payloads(100, 101))
+        await until(lambda: len(one.events) == 11)
+        one.settle(one.chunks[-1])
+        await until(lambda: kafka.committed[T1][0] == 1)
+        assert not [at for at in kafka.commits if T0 in at]
+
+
+async def test_what_was_named_stays_named_whatever_is_settled_beyond_it(
+    tmp_path: Path, kafka: ScriptedKafka
+) -> None:
+    """Where there is no room for both, nothing is committed until there is."""
+    kafka.max_note = 300
+    kafka.produce("t", 0, *payloads(0, 800))
+    async with reader(tmp_path / "one", kafka, T0, within_s=0.2) as one:
+        await until(lambda: len(one.events) == 800)
+        batch = await one.named(one.chunks[0], range(2))
+        other, until_told = one.freeze(one.chunks[1], range(5), "00000000-0000-4000-8000-00000000ffff")
+        await until_told()
+        one.settle(*one.chunks[2::2])
+        one.source._commits.moved(T0)
+        (partition,) = one.source._partitions
+        await until(lambda: one.source._partitions.start_of(partition) is None)
+        assert batch.id in named(kafka)
+        one.settle(*one.chunks[3::2])
+        one.deliver(other)
+        await until(lambda: read_note(kafka.committed[T0][1]).spans == [(5, 800)])
+        assert [*named(kafka)] == [batch.id]
+
+
+async def test_a_batch_that_an_earlier_process_froze_and_did_not_name_is_named_before_it_is_sent(
+    tmp_path: Path, kafka: ScriptedKafka
+) -> None:
+    kafka.produce("t", 0, *payloads(0, 5))
+    async with reader(tmp_path / "one", kafka, T0) as one:
+        await until(lambda: len(one.events) == 5)
+        await until(lambda: T0 in kafka.committed)
+        kafka.refusals += [REBALANCING] * 10_000
+        batch, _ = one.freeze(one.chunks[0], range(5), "00000000-0000-4000-8000-000000000001")
+        await until(lambda: any(read_note(at[T0][1]).rows for at in kafka.refused))
+    kafka.refusals.clear()
+    assert named(kafka) == {}
+    async with reader(tmp_path / "one", kafka, T0) as one:
+        await until(lambda: len(one.events) == 5)
+        again = Batch(batch.events, batch.digests, [Segment(one.chunks[0], range(5))], str, batch_id=batch.id)
+        if until_told := one.journal.waits(again):
+            await until_told()
+        assert named(kafka) == {batch.id: [0, 1, 2, 3, 4]}
+        assert one.journal.waits(again) is None
+
+
 async def test_errors_are_told_and_end_and_that_of_a_copied_member_ends_the_source(
     tmp_path: Path, kafka: ScriptedKafka
 ) -> None:

@@ -2,6 +2,7 @@
 
 import string
 from base64 import b64encode
+from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +40,18 @@ def names(batches: dict[str, tuple[str, list[tuple[int, int, list[int]]], bool]]
     return found
 
 
+def written(
+    named: NamedBatches,
+    spans: Sequence[tuple[int, int]] = (),
+    inherited: Sequence[tuple[int, int]] = (),
+    *,
+    max_bytes: int = MAX_BYTES,
+) -> tuple[str, list[str]]:
+    found = write_note(OWNER, named, spans, inherited, max_bytes)
+    assert found
+    return found
+
+
 @given(BATCHES, SPANS, SPANS)
 def test_what_is_written_is_read(
     batches: dict[str, tuple[str, list[tuple[int, int, list[int]]], bool]],
@@ -46,14 +59,15 @@ def test_what_is_written_is_read(
     inherited: list[tuple[int, int]],
 ) -> None:
     named = names(batches)
-    text, told = write_note(OWNER, named, spans, inherited, max_bytes=1 << 30)
+    text, told = written(named, spans, inherited, max_bytes=1 << 30)
     note = read_note(text)
     assert note.owner == OWNER
     assert note.is_readable
     assert ([*note.spans], [*note.inherited]) == (spans, inherited)
     assert told == [*named.open]
     again = NamedBatches(lambda urgent: None, untold=lambda count: None, clock=SystemClock(), within_s=1)
-    again.known(note.batches(7))
+    again.known(note.batches(7), told)
+    assert all(one.is_told for one in again.open.values())
     assert {by: chunks for by, chunks in again.settled.items() if chunks} == {
         by: chunks for by, chunks in named.settled.items() if chunks
     }
@@ -68,21 +82,31 @@ def test_what_is_written_is_read(
     )
 
 
-@given(BATCHES, SPANS, st.integers(0, 2000))
-def test_it_is_never_longer_than_it_may_be_and_names_those_first_that_came_first(
+@given(BATCHES, SPANS, st.integers(0, 2000), st.data())
+def test_it_is_never_longer_than_it_may_be_and_names_all_that_was_named_before_and_is_settled_or_nothing(
     batches: dict[str, tuple[str, list[tuple[int, int, list[int]]], bool]],
     spans: list[tuple[int, int]],
     max_bytes: int,
+    data: st.DataObject,
 ) -> None:
+    """What was named before may have been sent. Of the others those that came first."""
     named = names(batches)
-    text, told = write_note(OWNER, named, spans, max_bytes=max_bytes)
+    before = data.draw(st.sets(st.sampled_from([*named.open]))) if named.open else set()
+    named.told(before)
+    found = write_note(OWNER, named, spans, max_bytes=max_bytes)
+    if found is None:
+        assert len(written(named, spans, max_bytes=1 << 30)[0]) > max_bytes
+        return
+    text, told = found
     assert len(text) <= max_bytes
-    assert told == [*named.open][: len(told)]
-    found = [one.id for one in read_note(text).batches(7) if not one.settled]
-    assert found == told
-    if found or read_note(text).rows:
-        settled = [one for one in read_note(text).batches(7) if one.settled]
-        assert len(settled) == sum(map(len, named.settled.values())), "what is settled is named whole"
+    first = [one for one in named.open if one in before]
+    rest = [one for one in named.open if one not in before]
+    assert told == (first + rest)[: len(told)]
+    assert len(told) >= len(first)
+    assert [one.id for one in read_note(text).batches(7) if not one.settled] == told
+    settled = [one for one in read_note(text).batches(7) if one.settled]
+    assert len(settled) == sum(map(len, named.settled.values())), "what is settled is named whole"
+    assert [*read_note(text).spans] == spans
 
 
 def test_fifty_whole_batches_on_their_way_have_room() -> None:
@@ -91,7 +115,7 @@ def test_fifty_whole_batches_on_their_way_have_room() -> None:
         f"0b9ee3a6-0000-4000-8000-{at:012x}": ("ingest_api", [(at, 600, whole), (at + 600, 600, most)], False)
         for at in range(70_000_000, 70_050_000, 1000)
     }
-    text, told = write_note(OWNER, names(batches))
+    text, told = written(names(batches))
     assert len(told) == 50, len(text)
     assert len(text) <= MAX_BYTES
 
@@ -128,7 +152,7 @@ def test_of_a_batch_that_was_cut_the_parts_are_named_and_it_is_not() -> None:
     named.froze(batch.id, "api", DIGEST, batch.segments, 1.0)
     named.resolved(batch.id, "api", [Segment(chunk, [1])])
     named.froze("part", "api", DIGEST, [Segment(chunk, [0, 2, 3])], 1.0)
-    (settled, part) = read_note(write_note(OWNER, named)[0]).batches(7)
+    (settled, part) = read_note(written(named)[0]).batches(7)
     assert settled.settled
     assert [*unpack_positions(settled.segments[0][3])] == [1]
     assert (part.id, [*unpack_positions(part.segments[0][3])]) == ("part", [0, 2, 3])
