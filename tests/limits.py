@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         machine.measure(getattr(config.option, "numprocesses", None) or 1)
     if config.option.timeout is None:
-        config.option.timeout = machine.patience(float(config.getini("timeout")))
+        config.option.timeout = machine.patience_of_test(float(config.getini("timeout")))
     config.stash[_stderr] = os.dup(2)  # while a test runs, 2 is a file of pytest's that nobody would see
 
 

@@ -6,6 +6,9 @@
 CPython 3.11, nothing else to do). A limit is there to end what would never end, so it is many times what
 the thing needs; a test of how long something takes owns its clock, or compares with what happens otherwise.
 The machine is measured once, when the run starts, and the processes of the run share the figure.
+
+A wait that hangs is told after five minutes at most, a test after fifteen, however slow the machine is said
+to be: on two cores that sixteen processes wanted, the longest test of all took under three minutes.
 """
 
 import json
@@ -20,13 +23,19 @@ VARIABLE = "TESTS_SLOWNESS"
 
 WORK_S, DISK_S = 0.045, 0.03  # what ``_work`` and ``_sync`` take on that machine
 MOST = 16.0
+MOST_WAIT_S, MOST_TEST_S = 300.0, 900.0
 
 _slowness = 1.0
 
 
 def patience(seconds: float) -> float:
-    """``seconds``, as long as they are on this machine; never less."""
-    return seconds * _slowness
+    """``seconds``, as long as they are on this machine; never less. Of a wait, in a test."""
+    return min(seconds * _slowness, max(seconds, MOST_WAIT_S))
+
+
+def patience_of_test(seconds: float) -> float:
+    """The same, of a whole test, with all its waits."""
+    return min(seconds * _slowness, max(seconds, MOST_TEST_S))
 
 
 def slowness() -> float:

@@ -192,12 +192,17 @@ async def test_a_batch_that_fails_alone_is_no_outage_and_is_given_up() -> None:
 
 
 async def test_where_nobody_waits_for_the_end_an_api_that_is_away_is_waited_for_with_one_batch_too() -> None:
-    answers = [Reply(503)] * 4
+    """It is given up for its age only while the API is there."""
+    answers, clock = [Reply(503)] * 4, JumpClock()
 
     def script(request: Request) -> Action:
+        if len(answers) == 1:  # the circuit is open
+            clock.ahead_s += patience(50)
         return answers.pop() if answers else Reply()
 
-    async with rig(script, circuit_threshold=3, give_up_after_s=0.05, stop_on_outage=False) as r:
+    async with rig(
+        script, clock=clock, circuit_threshold=3, give_up_after_s=patience(20), stop_on_outage=False
+    ) as r:
         await r.deliver(batches(1))
         assert r.book.states == ["open", "closed"]
         assert r.book.buried == {}

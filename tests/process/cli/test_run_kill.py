@@ -8,7 +8,7 @@ import pytest
 
 from tests.effort import FUZZ, seeds
 from tests.event_api import INVALID, event, events, key, once_each
-from tests.machine import patience
+from tests.machine import patience, patience_of_test
 from tests.process.cli.run_support import (
     LOST,
     Keeper,
@@ -112,7 +112,7 @@ async def _a_life(serving: Serving, api: FaultyApi, rng: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", seeds(1, 10))
-@pytest.mark.timeout(60 + 10 * ROUNDS)
+@pytest.mark.timeout(patience_of_test(60 + 10 * ROUNDS))
 async def test_what_was_answered_202_arrives_once_whatever_is_killed_when(place: Place, seed: int) -> None:
     rng = random.Random(seed)
     clients = [Client(number, random.Random(seed + number)) for number in range(CLIENTS)]

@@ -110,10 +110,17 @@ class AnyEdge:
 
 
 class ClusterProducer:
-    """One request after the other to any edge, some of them twice; believes only a 202."""
+    """One request after the other to any edge, some of them twice; believes only a 202. ``pause_s``: the most
+    between them."""
 
     def __init__(
-        self, name: str, rng: random.Random, *, sizes: Sequence[int] = (1, 3, 40), ill: float = 0.01
+        self,
+        name: str,
+        rng: random.Random,
+        *,
+        sizes: Sequence[int] = (1, 3, 40),
+        ill: float = 0.01,
+        pause_s: float = 0.02,
     ) -> None:
         self.acknowledged: list[bytes] = []
         self.problems: list[str] = []
@@ -121,6 +128,7 @@ class ClusterProducer:
         self.copies = 0
         self._rng = rng
         self._sizes = sizes
+        self._pause_s = pause_s
         self._maker = Maker(name, rng, ill=ill)
 
     async def work(self, edges: AnyEdge, stop: asyncio.Event) -> None:
@@ -131,7 +139,7 @@ class ClusterProducer:
             if self._rng.random() < 0.05:
                 await self.give(edges, events)
                 self.copies += len(events)
-            await asyncio.sleep(self._rng.uniform(0, 0.02))
+            await asyncio.sleep(self._rng.uniform(0, self._pause_s))
 
     async def give(self, edges: AnyEdge, events: list[bytes]) -> None:
         while True:

@@ -14,7 +14,7 @@ import nats.js.errors
 import pytest
 
 from tests.event_api import INVALID, EventApi, events, events_of, key
-from tests.machine import patience
+from tests.machine import patience, patience_of_test
 from tests.nats_server import NatsServer, nats_server
 from tests.process.cli.run_support import Serving, post, told
 from tests.process.cluster import letter_rounds, rate_rounds
@@ -22,7 +22,8 @@ from tests.process.cluster.rounds import play
 from tests.process.cluster.support import Cluster, age_letters, ask, dead_letters, publish, stream_client
 from tests.receiver import Action, Receiver, Reply, Request
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(patience(180))]
+_MOST_PAUSE_S = 0.25
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(patience_of_test(180))]
 
 
 class StrictApi(Receiver):
@@ -69,14 +70,16 @@ async def until(
     timeout_s: float = 60.0,
     state: Callable[[], object] = lambda: "",
 ) -> None:
-    """``state``: what is told with a condition that never came true."""
-    end = time.monotonic() + patience(timeout_s)
+    """``state``: what is told with a condition that never came true. What is asked is often a process: it is
+    asked less and less."""
+    end, pause_s = time.monotonic() + patience(timeout_s), 0.02
     while True:
         found = condition()
         if found if isinstance(found, bool) else await found:
             return
         assert time.monotonic() < end, f"never so: {getattr(condition, '__qualname__', condition)} {state()}"
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(pause_s)
+        pause_s = min(1.3 * pause_s, _MOST_PAUSE_S)
 
 
 async def test_what_was_promised_is_kept_while_everything_is_killed(tmp_path: Path) -> None:

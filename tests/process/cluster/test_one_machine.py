@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from ingestd.app.cluster.local_server import find_program
-from tests.machine import patience
+from tests.machine import patience_of_test
 from tests.process.cli.run_support import Serving, post, starting
 from tests.process.cli.support import COMMAND, Place
 from tests.process.cluster.support import AnyEdge, ClusterProducer
@@ -27,7 +27,7 @@ from tests.receiver import Receiver
 from tests.warm import warm
 
 IN_FLIGHT = "ingestd_share_in_flight_events"
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(patience(180))]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(patience_of_test(180))]
 
 
 class OneMachine:

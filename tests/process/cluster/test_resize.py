@@ -13,13 +13,13 @@ from ingestd.core.clock import SystemClock
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import NatsConnection
 from tests.event_api import events
-from tests.machine import patience
+from tests.machine import patience_of_test
 from tests.nats_server import nats_server
 from tests.process.cli.run_support import post
 from tests.process.cluster.support import stream_client
 from tests.process.cluster.test_cluster import StrictApi, one_sink, settled, until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(patience(120))]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(patience_of_test(120))]
 
 
 async def test_an_edge_that_did_not_hear_of_other_partitions_learns_it_from_the_server(

@@ -12,21 +12,22 @@ from pathlib import Path
 import pytest
 
 import ingestd
-from tests.machine import patience
+from tests.machine import patience_of_test
 from tests.process.cli.run_support import Serving
 from tests.process.cli.support import COMMAND
 from tests.process.cluster.support import AnyEdge, Cluster, ClusterProducer
 from tests.process.cluster.test_cluster import StrictApi, one_sink, settled, until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(patience(180))]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(patience_of_test(180))]
 OTHER = "99.0.0"
 
 
 def other_version(directory: Path, *, stream_format: int | None = None) -> Path:
-    """``python -m`` in this directory runs it."""
+    """``python -m`` in this directory runs it. What is compiled already is copied too: only files that differ
+    are compiled again."""
     package = directory / "ingestd"
     shutil.copytree(
-        Path(ingestd.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__", "accelerator")
+        Path(ingestd.__file__).parent, package, ignore=shutil.ignore_patterns("accelerator", "*.pyc.*")
     )
     first = package / "__init__.py"
     first.write_text(first.read_text().replace(f'"{ingestd.__version__}"', f'"{OTHER}"'))
@@ -72,7 +73,9 @@ async def test_a_new_version_is_rolled_out_while_producers_are_answered(tmp_path
         ]
         edges, stop = AnyEdge(random.Random(1)), asyncio.Event()
         edges.ports = {str(number): one.ingest_port for number, one in enumerate(old[2:])}
-        producers = [ClusterProducer(f"p{number}", random.Random(number), ill=0.0) for number in range(2)]
+        producers = [
+            ClusterProducer(f"p{number}", random.Random(number), ill=0.0, pause_s=0.2) for number in range(2)
+        ]
         tasks = [asyncio.create_task(one.work(edges, stop)) for one in producers]
         new = []
         for number, one in enumerate(old):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.each import each
-from tests.machine import patience
+from tests.machine import patience_of_test
 from tests.process.soak import __main__ as soak
 from tests.process.soak import replay
 from tests.process.soak.api import SinkApi
@@ -22,7 +22,7 @@ LEDGER = {"accepted": 4, "delivered": 4, "duplicate": 0, "rejected": 0, "dead_le
 
 
 @pytest.mark.anyio
-@pytest.mark.timeout(patience(180))
+@pytest.mark.timeout(patience_of_test(180))
 @each("shape", SHAPES)
 async def test_what_was_promised_is_kept_through_a_few_kills(tmp_path: Path, shape: str) -> None:
     verdict = await play(tmp_path, shape, 7, lives=2)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.effort import FUZZ, seeds
 from tests.event_api import event, events_of, once_each
-from tests.machine import patience
+from tests.machine import patience, patience_of_test
 from tests.process.cli.run_support import numbers, serve
 from tests.process.cli.support import Place
 from tests.process.cli.test_run_kill import POISON, FaultyApi
@@ -84,7 +84,7 @@ def arrived_of(api: FaultyApi) -> set[int]:
 
 
 @pytest.mark.parametrize("seed", seeds(2, 10))
-@pytest.mark.timeout(60 + 12 * ROUNDS)
+@pytest.mark.timeout(patience_of_test(60 + 12 * ROUNDS))
 async def test_every_line_arrives_once_whatever_is_rotated_and_killed(tmp_path: Path, seed: int) -> None:
     """Events have no key here: that they arrive once is not the window's doing. With an odd seed they go
     through the spool."""

@@ -12,7 +12,7 @@ from ingestd.sources.kafka.client import Admin
 from ingestd.sources.kafka.settings import KafkaConfig
 from tests.effort import FUZZ, seeds
 from tests.event_api import EventApi, event, events, once_each
-from tests.machine import patience
+from tests.machine import patience, patience_of_test
 from tests.process.cli.run_support import numbers, serve
 from tests.process.cli.support import Place
 from tests.process.cli.test_run_kill import POISON, FaultyApi
@@ -102,7 +102,7 @@ async def test_what_is_on_its_way_when_a_partition_goes_is_waited_for_and_not_lo
 
 
 @pytest.mark.parametrize("seed", seeds(2, 10))
-@pytest.mark.timeout(60 + 12 * ROUNDS)
+@pytest.mark.timeout(patience_of_test(60 + 12 * ROUNDS))
 async def test_every_message_arrives_once_and_in_order_whoever_is_killed(
     tmp_path: Path, shared_kafka: KafkaServer, seed: int
 ) -> None:

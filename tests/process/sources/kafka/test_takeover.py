@@ -12,7 +12,7 @@ import pytest
 
 from tests.effort import FUZZ, seeds
 from tests.event_api import EventApi, event, events, once_each
-from tests.machine import patience
+from tests.machine import patience, patience_of_test
 from tests.process.cli.run_support import Serving, serve
 from tests.process.cli.support import Place
 from tests.process.cli.test_run_kill import POISON, FaultyApi
@@ -102,7 +102,7 @@ def has(count: int) -> Any:
 
 
 @pytest.mark.parametrize("seed", seeds(2, 10))
-@pytest.mark.timeout(120 + 30 * ROUNDS)
+@pytest.mark.timeout(patience_of_test(120 + 30 * ROUNDS))
 async def test_whoever_is_killed_the_next_owner_repeats_the_same_requests_and_nothing_else(
     tmp_path: Path, shared_kafka: KafkaServer, seed: int
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.effort import FUZZ, seeds
 from tests.event_api import event, events_of, key, once_each
-from tests.machine import patience
+from tests.machine import patience, patience_of_test
 from tests.nats_server import NatsServer, Stream, nats_server, stream
 from tests.process.cli.run_support import numbers, serve
 from tests.process.cli.support import Place
@@ -83,7 +83,7 @@ def assert_order(api: FaultyApi) -> None:
 
 
 @pytest.mark.parametrize("seed", seeds(2, 10))
-@pytest.mark.timeout(60 + 12 * ROUNDS)
+@pytest.mark.timeout(patience_of_test(60 + 12 * ROUNDS))
 async def test_every_message_arrives_once_and_in_order_whoever_is_killed(
     place: Place, server: NatsServer, seed: int
 ) -> None:

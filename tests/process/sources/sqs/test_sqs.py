@@ -25,7 +25,7 @@ from tests.aws import REGION, Aws, start_aws
 from tests.contract import test_sources as contract
 from tests.effort import FUZZ
 from tests.event_api import INVALID, EventApi, event, events, once_each
-from tests.machine import patience
+from tests.machine import patience, patience_of_test
 from tests.process.cli.run_support import Keeper, serve
 from tests.process.cli.support import Place
 from tests.process.sources.nats.support import Running, letters, running, until
@@ -233,7 +233,7 @@ async def test_a_fifo_queue_keeps_the_order_of_its_groups(tmp_path: Path, aws: A
             assert mine == sorted(mine)
 
 
-@pytest.mark.timeout(patience(120))
+@pytest.mark.timeout(patience_of_test(120))
 async def test_every_event_arrives_once_however_often_it_is_killed(tmp_path: Path, aws: Aws) -> None:
     """What was on its way comes again after its visibility, and is known by its events' keys. The second life
     deletes what is in the spool, the others what is delivered."""
