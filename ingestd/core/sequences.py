@@ -48,7 +48,7 @@ def positions_without(positions: Sequence[int], indices: Sequence[int]) -> Seque
     return left
 
 
-_MOST_COUNTED = 8_192
+_MOST_COUNTED = 16_384
 
 
 @cache

@@ -14,7 +14,7 @@ import msgspec
 
 from ingestd.core.accelerator import compiled
 from ingestd.core.chunk import last_bytes
-from ingestd.core.sequences import COMPILED
+from ingestd.core.sequences import COMPILED, longest
 from ingestd.sources.files.closing import Closing, skip_separators, values_in
 
 
@@ -29,11 +29,10 @@ class ByteStream(Protocol):
 
 _decode = msgspec.json.Decoder(msgspec.Raw).decode
 
-_BEGUN_MARKS = (b"", b"\xef", b"\xef\xbb")
-"""How a byte order mark begins whose last byte is not there yet."""
+_BEGUN_MARKS = (b"", b"\xef", b"\xef\xbb")  # of a byte order mark whose last byte is not there yet
+KEPT_OF_TOO_LONG = 16 * 1024  # bytes of an event that is over the limit: enough to recognise it by
 
-KEPT_OF_TOO_LONG = 16 * 1024
-"""Bytes kept of an event that is over the limit: enough to recognise it by."""
+_PIECE_OF_LINE = 256 * 1024  # a line that is longer than a chunk is read on by these
 
 
 class UnfinishedValue(NamedTuple):
@@ -135,7 +134,6 @@ class Lines:
             if not data:
                 return None
             events, last = split_lines(data)
-            self._rest = b""
             whole = len(data) - len(last)
             if self._ended:
                 taken = self._whole_part(last, self._at + whole, self._line + len(events))
@@ -148,6 +146,7 @@ class Lines:
             elif self._passes_over(data):
                 continue
             else:
+                last = b""  # it is all of the data once more
                 region = self._neighbours(data) or self._long_line(data)
             if region.events:
                 return region
@@ -163,6 +162,7 @@ class Lines:
             self._back(len(self._rest))
             self._rest = b""
         rest, self._ahead = self._rest[: self._chunk_bytes], self._rest[self._chunk_bytes :] + self._ahead
+        self._rest = b""
         pieces, size = [rest] if rest else [], len(rest)
         while size < self._chunk_bytes and not self._ended:
             piece = self._more(self._chunk_bytes - size)
@@ -202,7 +202,7 @@ class Lines:
         events = _tidied(events, returns=not regular)
         regular = regular and len(events) == lines
         too_long: dict[int, int] = {}
-        if size > self._max_event_bytes:
+        if size > self._max_event_bytes < longest(events):
             events = list(events)
             too_long = {i: len(e) for i, e in enumerate(events) if len(e) > self._max_event_bytes}
             regular = regular and not too_long
@@ -263,7 +263,7 @@ class Lines:
                 kept = [(kept[0] if kept else part)[: self._kept_bytes]]
             if end:
                 break
-            data = self._more(self._chunk_bytes)
+            data = self._more(min(self._chunk_bytes, _PIECE_OF_LINE))
             if not data:
                 return self._end_of_long_line(start, line, size, kept, value_end)
         self._rest = data[end:]

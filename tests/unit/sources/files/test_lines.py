@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingestd.sources.files.splitting import Lines
+from ingestd.sources.files.splitting import Lines, split_lines
 from tests.each import each
 from tests.unit.sources.files.memory import Memory, events_of, outline, read_by, regions_of
 
@@ -87,6 +87,13 @@ def test_what_was_whole_before_a_cut_is_given_and_the_cut_line_is_not(
         len(event) if len(event) <= limit else KEPT for event, *_ in expected(whole)
     ]
     assert not regions or regions[-1].end <= len(whole)
+
+
+def test_a_chunk_longer_than_the_longest_event_costs_no_object_for_each_of_its_short_ones() -> None:
+    data = b"{}\n" * 100
+    (region,) = regions_of(lines(data, [1000], chunk_bytes=1000, limit=20))[0]
+    assert len(region.events) == 100
+    assert type(region.events) is type(split_lines(data)[0])
 
 
 def test_a_file_that_grew_goes_on_after_the_line_that_was_cut_off() -> None:
