@@ -8,6 +8,7 @@ import importlib
 import logging
 import os
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from ingestd.core.clock import Clock, SystemClock
@@ -139,6 +140,13 @@ def endpoint(service: str, region: str, *, profile: str = "") -> str:
         client.close()
 
 
+@cache
+def _loader(data_path: str | None) -> Any:
+    """Of what botocore knows of AWS, in files: they are read once in a process, which takes as long as all
+    the rest."""
+    return importlib.import_module("botocore.loaders").create_loader(data_path)
+
+
 class _Botocore:
     """The parts of botocore that are used, loaded late: it takes a tenth of a second."""
 
@@ -156,6 +164,7 @@ class _Botocore:
         session = self._session.Session(profile=profile or None)
         try:
             session.get_scoped_config()
+            session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
         except self.errors.BotoCoreError as error:
             raise UserError(f"AWS configuration: {error}") from None
         return session
