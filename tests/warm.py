@@ -248,6 +248,7 @@ def _become(request: Any, given: list[int]) -> None:
 def _import_all() -> None:
     import ingestd
     from ingestd.config.settings import Settings
+    from ingestd.store.connection import newest_schema
     from ingestd.transport.tls import public_authorities
 
     for module in pkgutil.walk_packages(ingestd.__path__, "ingestd."):
@@ -262,6 +263,7 @@ def _import_all() -> None:
         importlib.import_module(name)
     Settings()  # the first one fills caches
     public_authorities()
+    newest_schema()
 
 
 def _call() -> int:

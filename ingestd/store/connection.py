@@ -5,7 +5,7 @@ import sqlite3
 import struct
 import zlib
 from contextlib import closing
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -111,9 +111,31 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    if not version:
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {newest_schema()} PRAGMA user_version = {VERSION}; COMMIT;"
+        )
+        return
     for number in range(version + 1, VERSION + 1):
-        script = Path(__file__).with_name(f"schema_{number}.sql").read_text(encoding="utf-8")
-        connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
+        _migrate_to(connection, number)
+
+
+def _migrate_to(connection: sqlite3.Connection, number: int) -> None:
+    script = Path(__file__).with_name(f"schema_{number}.sql").read_text(encoding="utf-8")
+    connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
+
+
+@cache
+def newest_schema() -> str:
+    """What all migrations of an empty file come to, as statements. A process makes many stores: one in memory
+    for each share of a cluster's sinks. This takes a tenth of what the migrations take."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for number in range(1, VERSION + 1):
+            _migrate_to(connection, number)
+        return "\n".join(line for line in connection.iterdump() if line not in _OF_A_DUMP)
+
+
+_OF_A_DUMP = ("BEGIN TRANSACTION;", "COMMIT;")
 
 
 def connect_in_memory() -> sqlite3.Connection:

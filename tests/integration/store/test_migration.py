@@ -3,6 +3,7 @@
 import sqlite3
 import time
 import zlib
+from collections.abc import Iterator
 from contextlib import closing
 from importlib import resources
 from pathlib import Path
@@ -13,7 +14,7 @@ from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.delivery.sink_runner import rebuild
 from ingestd.store import dead_letters, letter_changes, letter_leases
-from ingestd.store.connection import connect
+from ingestd.store.connection import PRAGMAS, connect, connect_in_memory, newest_schema
 from tests.each import each
 from tests.ids import new_id
 
@@ -33,6 +34,33 @@ def make_old(path: Path, version: int) -> sqlite3.Connection:
 def to_one(events: list[bytes]) -> list[list[str]]:
     """All events go to one sink."""
     return [["a"] for _ in events]
+
+
+async def test_a_new_file_is_as_one_that_went_through_all_migrations(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "old.db")) as begun:
+        begun.executescript(PRAGMAS)
+    make_old(tmp_path / "old.db", 1).close()
+    with closing(connect(tmp_path / "old.db")) as old, closing(connect(tmp_path / "new.db")) as new:
+        assert everything(new) == everything(old)
+        assert len(everything(new)) > 30
+    with closing(connect_in_memory()) as memory:
+        assert list(memory.iterdump()) == list(newest())
+
+
+def newest() -> Iterator[str]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(newest_schema())
+        yield from connection.iterdump()
+
+
+def everything(connection: sqlite3.Connection) -> list[object]:
+    """Tables, indexes, triggers, rows and what the file itself says."""
+    said = [
+        connection.execute(f"PRAGMA {name}").fetchone()
+        for name in ("user_version", "auto_vacuum", "journal_mode", "application_id", "encoding", "page_size")
+    ]
+    found = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name")
+    return [*found, *connection.iterdump(), *said]
 
 
 @each("version", [1, 3])
