@@ -21,7 +21,7 @@ def _no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 LONG = (
-    *("admin/test_console.py", "sqs/test_sqs.py", "simulation/test_mutants.py"),
+    *("admin/test_console.py", "sqs/test_sqs.py", "simulation/test_mutants.py", "simulation/test_seeds.py"),
     *(
         "process/test_limits.py",
         "process/soak/",
@@ -31,6 +31,7 @@ LONG = (
         "test_lint.py",
     ),
     *("cli/test_secrets.py", "test_prometheus.py", "test_control_plan.py", "test_added_sink.py"),
+    *("test_several_sinks.py", "eventbridge-sqs.md", "test_package.py"),
     *("test_run_sinks.py", "test_way_of_one_event.py", "test_run_kill.py", "test_run_watching.py"),
 )
 """Files with a test that takes seconds, most of them waiting: the longest first."""
