@@ -163,7 +163,7 @@ async def test_attempts_that_were_too_fast_do_not_count() -> None:
 
 
 async def test_waiting_that_the_api_asked_for_does_not_make_an_event_too_old() -> None:
-    async with rig(then_fine(Reply(429, {"Retry-After": "1"}), Reply(500)), give_up_after_s=0.8) as r:
+    async with rig(then_fine(Reply(429, {"Retry-After": "2"}), Reply(500)), give_up_after_s=1.9) as r:
         await r.deliver(batches(1))
         assert r.book.delivered == [0]
 

@@ -1,6 +1,7 @@
 """Outages: sending stops, probes go out, nothing is given up, and it ends where that makes sense."""
 
 import asyncio
+from collections.abc import Awaitable
 from itertools import pairwise
 
 import pytest
@@ -23,10 +24,12 @@ async def test_after_enough_failures_one_probe_at_a_time_goes_out_until_one_is_t
     def script(_: Request) -> Action:
         return Reply(503) if down else Reply()
 
-    settings = {"circuit_threshold": 4, "max_in_flight": 4, "max_queued": 4}
-    async with rig(script, **settings, max_attempts=5, give_up_after_s=0.2) as r, r.running():
+    settings = {"circuit_threshold": 4, "max_in_flight": 4, "max_queued": 4, "max_attempts": 5}
+    clock, ages = JumpClock(), {"give_up_after_s": patience(20), "startup_timeout_s": patience(100)}
+    async with rig(script, clock=clock, **settings, **ages) as r, r.running():
         feed = asyncio.create_task(r.feed(batches(40)))
         await until(lambda: r.book.states == [BreakerState.OPEN])
+        clock.ahead_s += patience(50)
         await until(lambda: r.receiver.in_flight == r.lane.active == 0)
         at_opening = len(r.posts)
         r.receiver.max_in_flight = 0
@@ -45,11 +48,17 @@ async def test_after_enough_failures_one_probe_at_a_time_goes_out_until_one_is_t
 
 
 async def test_an_outage_uses_up_neither_the_attempts_nor_the_age_of_an_event() -> None:
-    outage, end = [Cut()] * 3, refusal(400, 0)
-    answers = in_turn(*outage, end, Reply(500), Reply())
-    async with rig(answers, circuit_threshold=2, max_attempts=4, give_up_after_s=0.5) as r:
+    answers, clock = in_turn(*[Cut()] * 3, refusal(400, 0), Reply(500), Reply()), JumpClock()
+    ages = {"give_up_after_s": patience(20), "startup_timeout_s": patience(100)}
+
+    def script(request: Request) -> Action | Awaitable[Action]:
+        if r.book.states == [BreakerState.OPEN] and not clock.ahead_s:
+            clock.ahead_s = patience(50)
+        return answers(request)
+
+    async with rig(script, clock=clock, circuit_threshold=2, max_attempts=4, **ages) as r:
         await r.deliver(batches(1, size=2))
-        assert r.posts[3].at - r.posts[1].at > 0.5
+        assert clock.ahead_s
         assert r.book.states == [BreakerState.OPEN, BreakerState.CLOSED]
         assert (list(r.book.buried), r.book.delivered) == ([0], [1])
 

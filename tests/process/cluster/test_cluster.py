@@ -571,6 +571,7 @@ async def test_what_was_accepted_since_a_sink_came_is_kept_for_it(tmp_path: Path
                 end = time.monotonic() + 3.0  # longer than an owner waits until it deletes what is done
                 while time.monotonic() < end:
                     assert (await old.json("spool", "stat"))["chunks"] > 0
+                    await asyncio.sleep(0.2)
                 async with new.start("--worker") as other:
                     await until(lambda: len(api.taken) == 100)
                     await other.stop()
