@@ -73,6 +73,13 @@ def longest(events: Sequence[bytes]) -> int:
     return max(map(len, events), default=0)
 
 
+def length_of(events: Sequence[bytes], index: int) -> int:
+    """Bytes of one of them."""
+    if isinstance(events, COMPILED):
+        return events.length(index)  # type: ignore[attr-defined,no-any-return]
+    return len(events[index])
+
+
 def joined_keys(parts: Sequence[MutableSequence[str | None]]) -> MutableSequence[str | None]:
     """As ``joined``, of what can be changed."""
     if _KEYS and parts and all(isinstance(part, _KEYS) for part in parts):

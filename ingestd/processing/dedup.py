@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ingestd.core.accelerator import compiled
 from ingestd.core.chunk import Chunk
+from ingestd.core.sequences import length_of
 
 DIGEST_BYTES = 16
 SECRET_BYTES = 16
@@ -93,7 +94,7 @@ class Window:
         self._table.reclaim(digests)
 
     def follow(self, digest: bytes, follower: WaitingCopy) -> None:
-        size_bytes = len(follower.chunk.events[follower.position])
+        size_bytes = length_of(follower.chunk.events, follower.position)
         self._followers.setdefault(digest, []).append(follower)
         self._bytes_of[digest] = self._bytes_of.get(digest, 0) + size_bytes
         self.follower_count += 1

@@ -5,6 +5,7 @@ that a broken copy of an event that is already delivered counts as its duplicate
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 from ingestd.core.chunk import Chunk, size_of
@@ -12,7 +13,16 @@ from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
 from ingestd.core.sequences import missing
 from ingestd.schemas.key_paths import KeyPaths, KeyWatch
-from ingestd.schemas.schema import FieldError, Keys, LookAhead, LooksAhead, Refusal, Schema
+from ingestd.schemas.schema import (
+    NOT_EXPLAINED,
+    ExplainsTogether,
+    FieldError,
+    Keys,
+    LookAhead,
+    LooksAhead,
+    Refusal,
+    Schema,
+)
 from ingestd.telemetry.repeats import template
 
 FIRST_EVENTS = 100
@@ -60,6 +70,7 @@ class Validator:
     ) -> None:
         self.watch = watch
         self._schema = schema
+        self._together = schema if isinstance(schema, ExplainsTogether) else None
         self._custom = key_paths
         self._paths = key_paths or (KeyPaths(schema.default_key) if schema.default_key else None)
 
@@ -97,9 +108,12 @@ class Validator:
 
     def _explain(self, events: Sequence[bytes], keys: Keys, refusals: Refusals) -> Iterator[None]:
         """Ask about those that the compiled pass did not accept. None after each."""
-        for index in missing(keys):
-            event = events[index]
-            refusal, found = self._schema.explain(event), self.key_of(event)
+        indices = missing(keys)
+        usual = self._together.usual(events, indices) if self._together else repeat(NOT_EXPLAINED)
+        for index, (refusal, found) in zip(indices, usual, strict=False):
+            if refusal is None or found is None or self._custom:
+                event = events[index]
+                refusal, found = refusal or self._schema.explain(event), self.key_of(event)
             if refusal is None:
                 keys[index] = found or ""
             else:

@@ -21,6 +21,8 @@ import msgspec
 
 from ingestd.core.regex import regex
 from ingestd.schemas.schema import (
+    NOT_EXPLAINED,
+    Explained,
     Keys,
     LookAhead,
     Refusal,
@@ -261,6 +263,12 @@ class KeysWithin(Protocol):
         """See ``LooksAhead``."""
         ...
 
+    def usual_within(
+        self, events: Sequence[bytes], indices: Sequence[int], limits: EventLimits, /
+    ) -> Sequence[Explained]:
+        """See ``ExplainsTogether``."""
+        ...
+
 
 class LimitedSchema:
     """``schema``, which is only asked about events within ``limits``."""
@@ -286,6 +294,12 @@ class LimitedSchema:
     def look_ahead(self, secret: bytes) -> LookAhead | None:
         """See ``LooksAhead``."""
         return self._within.look_ahead_within(self._limits, secret) if self._within else None
+
+    def usual(self, events: Sequence[bytes], indices: Sequence[int]) -> Sequence[Explained]:
+        """See ``ExplainsTogether``."""
+        if self._within:
+            return self._within.usual_within(events, indices, self._limits)
+        return [NOT_EXPLAINED] * len(indices)
 
     def explain(self, event: bytes) -> Refusal | None:
         if self._within and (usual := self._within.refusal_within(event, self._limits)):

@@ -14,9 +14,9 @@ import msgspec
 from ingestd.core.sequences import COMPILED
 from ingestd.schemas import Action
 from ingestd.schemas.grammar import DEEPEST, MAX_DEPTH, EventLimits, is_plain, is_utf8, opened
-from ingestd.schemas.interaction_refusals import usual_refusal
+from ingestd.schemas.interaction_refusals import most_bytes, refusal_of, usual_refusal
 from ingestd.schemas.rfc3339 import is_common, is_timestamp
-from ingestd.schemas.schema import Keys, LookAhead, Refusal
+from ingestd.schemas.schema import NOT_EXPLAINED, Explained, Keys, LookAhead, Refusal
 
 Version = Literal[1, 2, 3]
 
@@ -187,6 +187,14 @@ class InteractionSchema:
 
     def refusal_within(self, event: bytes, limits: EventLimits) -> Refusal | None:
         return usual_refusal(event, limits)
+
+    def usual_within(
+        self, events: Any, indices: Sequence[int], limits: EventLimits, /
+    ) -> Sequence[Explained]:
+        if not isinstance(events, COMPILED):
+            return [NOT_EXPLAINED] * len(indices)
+        found = events.doubts(indices, limits.max_depth, most_bytes(limits))  # type: ignore[attr-defined]
+        return [(refusal_of(one[0]), one[1]) if one else NOT_EXPLAINED for one in found]
 
     def explain(self, event: bytes) -> Refusal | None:
         return usual_refusal(event, _MOST) or _definition()(event)

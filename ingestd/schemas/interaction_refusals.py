@@ -4,7 +4,7 @@ without asking it. Used by ``interaction.py``; property tests hold it to the mod
 Where one event in a hundred is refused, pydantic took a quarter of a replay's CPU, import included.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -42,12 +42,13 @@ class _Interaction(msgspec.Struct, gc=False, rename="camel"):
 
 
 _decode = msgspec.json.Decoder(_Interaction).decode
+_decode_any = msgspec.json.Decoder().decode
 
 
 def usual_refusal(event: bytes, limits: EventLimits) -> Refusal | None:
     """What is wrong with the members of an event that is JSON, within ``limits``. None: nothing, or only the
     model can tell, or it is not."""
-    if len(event) > min(EXPLAINED_VALUES, limits.max_values) or not is_utf8(event):
+    if len(event) > most_bytes(limits) or not is_utf8(event):
         return None
     if opened(event) > limits.max_depth:
         return None
@@ -56,7 +57,7 @@ def usual_refusal(event: bytes, limits: EventLimits) -> Refusal | None:
     except (ValueError, RecursionError):
         return None
     version = seen.schema_version
-    if version is not msgspec.UNSET and not (type(version) is int and abs(version) < _SURE):
+    if not _is_sure(version):
         return None
     errors = [
         error
@@ -70,6 +71,36 @@ def usual_refusal(event: bytes, limits: EventLimits) -> Refusal | None:
         if error
     ]
     return Refusal(Reason.INVALID, errors) if errors else None
+
+
+def most_bytes(limits: EventLimits) -> int:
+    """Of an event that is looked at here."""
+    return min(EXPLAINED_VALUES, limits.max_values)
+
+
+Doubt = tuple[int, bytes | None]
+"""Number of a member in ``_MEMBERS``, and its JSON text; None: it is not there."""
+
+
+def refusal_of(doubts: Iterable[Doubt]) -> Refusal | None:
+    """As ``usual_refusal``, of an event that is a JSON object within the limits. Only these members, in the
+    order of ``_MEMBERS``, may be wrong."""
+    errors = []
+    for number, text in doubts:
+        field, check = _MEMBERS[number]
+        try:
+            value = msgspec.UNSET if text is None else _decode_any(text)
+        except (ValueError, RecursionError):
+            return None
+        if check is _version and not _is_sure(value):
+            return None
+        if error := check(field, value):
+            errors.append(error)
+    return Refusal(Reason.INVALID, errors) if errors else None
+
+
+def _is_sure(version: Any) -> bool:
+    return version is msgspec.UNSET or (type(version) is int and abs(version) < _SURE)
 
 
 def _is_plain(value: Any) -> bool:
@@ -126,3 +157,16 @@ def _version(field: str, value: Any) -> FieldError | None:
         return None
     words = "expected greater than or equal to 1" if value < 1 else "expected less than or equal to 3"
     return expected(field, words, value)
+
+
+_MEMBERS: tuple[tuple[str, Callable[[str, Any], FieldError | None]], ...] = (
+    ("eventType", _name),
+    ("eventTime", _time),
+    ("interactionId", _name),
+    ("routingMetadata", _text),  # only where it is missing
+    ("routingMetadata.queueId", _text),
+    ("routingMetadata.skill", _text),
+    ("routingMetadata.actionType", _action),
+    ("schemaVersion", _version),
+)
+"""As the accelerator numbers them."""

@@ -6,8 +6,9 @@ use memchr::memchr_iter;
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PySlice};
+use pyo3::types::{PyBytes, PyList, PySlice, PyString};
 
+use crate::json::doubts;
 use crate::keys::Keys;
 use crate::table::{Digest, NO_KEY};
 
@@ -39,6 +40,9 @@ pub struct Events {
     /// What `interaction_keys` will be asked for, and under which limits.
     ahead: Mutex<Option<(Limits, Keys)>>,
 }
+
+/// (Number of a member, its value), and the key.
+type Doubted<'py> = (Vec<(usize, Option<Bound<'py, PyBytes>>)>, Option<Bound<'py, PyString>>);
 
 /// `max_depth` and `max_bytes` of an event.
 type Limits = (usize, usize);
@@ -314,6 +318,43 @@ impl Events {
             Some((limits, keys)) if limits == (max_depth, max_bytes) => keys,
             _ => self.keys(py, (max_depth, max_bytes), None),
         }
+    }
+
+    /// What may be wrong with the events at these indices, and what their keys are: see `json::Doubts`. None where
+    /// nothing is certain.
+    fn doubts<'py>(
+        &self,
+        py: Python<'py>,
+        indices: Vec<usize>,
+        max_depth: usize,
+        max_bytes: usize,
+    ) -> PyResult<Vec<Option<Doubted<'py>>>> {
+        let mut all = Vec::with_capacity(indices.len());
+        for index in indices {
+            let index = checked_index(index as isize, self.count())?;
+            let (run, at) = self.place(index);
+            let (start, end) = run.source.spans[at];
+            let (start, end) = (start as usize, end as usize);
+            let data = run.source.data.bind(py).as_bytes();
+            let found = if end - start > max_bytes { None } else { doubts(data, start, end, max_depth) };
+            all.push(found.map(|found| {
+                let members = found.members.into_iter();
+                let members = members.map(|(number, value)| (number, value.map(|value| PyBytes::new(py, value))));
+                let key = found.key.and_then(|key| {
+                    let text = [key.interaction, b"\0", key.kind, b"\0", key.time].concat();
+                    PyString::from_bytes(py, &text).ok()
+                });
+                (members.collect(), key)
+            }));
+        }
+        Ok(all)
+    }
+
+    /// Bytes of the event at this index.
+    fn length(&self, index: usize) -> PyResult<usize> {
+        let (run, at) = self.place(checked_index(index as isize, self.count())?);
+        let (start, end) = run.source.spans[at];
+        Ok((end - start) as usize)
     }
 
     /// Have these keys made now, and their digests: by a thread that waits for nothing else.

@@ -107,6 +107,59 @@ impl Reader {
     }
 }
 
+/// The members of an interaction that are judged, in the order in which their faults are told.
+pub const EVENT_TYPE: usize = 0;
+pub const EVENT_TIME: usize = 1;
+pub const INTERACTION_ID: usize = 2;
+pub const ROUTING: usize = 3;
+pub const QUEUE_ID: usize = 4;
+pub const SKILL: usize = 5;
+pub const ACTION: usize = 6;
+pub const VERSION: usize = 7;
+const MEMBERS: usize = 8;
+
+/// A member of an event that may be invalid.
+#[derive(Clone, Copy, Default)]
+struct Member {
+    start: usize,
+    end: usize,
+    /// Certainly as it has to be.
+    valid: bool,
+}
+
+/// What may be wrong with an event that certainly is a JSON object: members that are not certainly valid, with their
+/// value; None: it is not there. `key`: if all its fields are plain strings, whether they are valid or not.
+pub struct Doubts<'a> {
+    pub members: Vec<(usize, Option<&'a [u8]>)>,
+    pub key: Option<KeyFields<'a>>,
+}
+
+/// None: nothing is certain. Looked at without any shape: such events are few.
+pub fn doubts<'a>(around: &'a [u8], start: usize, end: usize, max_depth: usize) -> Option<Doubts<'a>> {
+    let text = &around[..end];
+    let mut found = [None; MEMBERS];
+    Walk { around, text, at: start, max_depth, values: None }.known_members(&mut found)?;
+    let plain = |number: usize| {
+        let member: Member = found[number]?;
+        let value = text[member.start..member.end].strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        let is_plain = |&byte: &u8| (b' '..0x7f).contains(&byte) && byte != b'\\';
+        (!value.is_empty() && value.iter().all(is_plain)).then_some(value)
+    };
+    let key = match (plain(INTERACTION_ID), plain(EVENT_TYPE), plain(EVENT_TIME)) {
+        (Some(interaction), Some(kind), Some(time)) => Some(KeyFields { interaction, kind, time }),
+        _ => None,
+    };
+    let of_routing = QUEUE_ID..=ACTION;
+    let members = (0..MEMBERS)
+        .filter(|number| found[ROUTING].is_some() || !of_routing.contains(number))
+        .filter_map(|number| match found[number] {
+            Some(member) if member.valid => None,
+            Some(member) => Some((number, Some(&text[member.start..member.end]))),
+            None => Some((number, None)),
+        });
+    Some(Doubts { members: members.collect(), key })
+}
+
 struct Walk<'a, 'v> {
     /// What may be read, so that looking at whole blocks needs no care at the end of an event.
     around: &'a [u8],
@@ -182,6 +235,52 @@ impl<'a> Walk<'a, '_> {
             return None;
         }
         Some(KeyFields { interaction: interaction?, kind: kind?, time: time? })
+    }
+
+    /// Of an event that is an object with each of them once at most.
+    fn known_members(&mut self, found: &mut [Option<Member>; MEMBERS]) -> Option<()> {
+        self.blanks();
+        let mut attributes = false;
+        self.members(1, |walk, name| match name {
+            b"eventType" => walk.judged(2, &mut found[EVENT_TYPE], |walk| walk.name().map(|_| ())),
+            b"eventTime" => walk.judged(2, &mut found[EVENT_TIME], |walk| walk.timestamp().map(|_| ())),
+            b"interactionId" => walk.judged(2, &mut found[INTERACTION_ID], |walk| walk.name().map(|_| ())),
+            b"schemaVersion" => walk.judged(2, &mut found[VERSION], Self::version),
+            b"attributes" => first(&mut attributes).and_then(|()| walk.object(2)),
+            b"routingMetadata" => {
+                let (routing, parts) = found.split_at_mut(QUEUE_ID);
+                let whole = Member { valid: true, ..Member::default() };
+                if routing[ROUTING].replace(whole).is_some() {
+                    return None;
+                }
+                walk.members(2, |walk, name| match name {
+                    b"queueId" => walk.judged(3, &mut parts[0], Self::text),
+                    b"skill" => walk.judged(3, &mut parts[SKILL - QUEUE_ID], Self::text),
+                    b"actionType" => walk.judged(3, &mut parts[ACTION - QUEUE_ID], Self::action),
+                    _ => walk.value(3),
+                })
+            }
+            _ => walk.value(2),
+        })?;
+        self.blanks();
+        (self.at == self.text.len()).then_some(())
+    }
+
+    /// A value, and whether `valid` accepts it.
+    fn judged(
+        &mut self,
+        depth: usize,
+        place: &mut Option<Member>,
+        valid: impl FnOnce(&mut Self) -> Option<()>,
+    ) -> Option<()> {
+        let start = self.at;
+        let is_valid = valid(self).is_some();
+        if !is_valid {
+            self.at = start;
+            self.value(depth)?;
+        }
+        let member = Member { start, end: self.at, valid: is_valid };
+        place.replace(member).is_none().then_some(())
     }
 
     fn routing(&mut self) -> Option<()> {

@@ -17,9 +17,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from ingestd.core import accelerator
 from ingestd.core.chunk import frame, packed_events, packed_keys, size_of
 from ingestd.core.receipt import known_keys
-from ingestd.core.sequences import joined, pick, without
+from ingestd.core.sequences import joined, length_of, pick, without
 from ingestd.delivery.queues import _fit_of
 from ingestd.processing.dedup import KeyTable
+from ingestd.processing.validate import Validator
 from ingestd.schemas.grammar import EventLimits, LimitedSchema
 from ingestd.schemas.interaction import InteractionSchema
 from ingestd.sources.files.splitting import _tidied
@@ -125,6 +126,10 @@ def check(batch: list[bytes]) -> int:
             assert plain.explain(event) is None, event
             assert [key] == schema.keys_within([event], LIMITS), event
     assert list(plain.keys(events_of(batch))) == plain.keys(batch)
+    key_of = Validator(plain).key_of
+    for event, (refusal, key) in zip(batch, plain.usual(events_of(batch), range(len(batch))), strict=True):
+        assert refusal is None or refusal == plain.explain(event), event
+        assert key is None or key == key_of(event), event
     return sum(key is not None for key in found)
 
 
@@ -181,6 +186,22 @@ def test_it_accepts_what_nearly_all_events_are() -> None:
     assert check([VALID.replace(b"{}", b"[" * 9 + b"]" * 9), VALID + b" " * 600, VALID[:-1], b"", b"{"]) == 0
 
 
+def test_it_knows_why_the_usual_ones_are_refused() -> None:
+    """Else what it says would never be held to the definition."""
+    other = {
+        b'"schemaVersion":1': b'"schemaVersion":9',
+        b'"ANSWER"': b'"PARK"',
+        b'"q"': b"7",
+        b'"a",': b"null,",
+    }
+    other |= {b'"interactionId":"i",': b"", b"2026-01-01T": b"2026-01-01 at ", b'"s"': b'{"a":[]}'}
+    changed = [VALID.replace(old, new, 1) for old, new in other.items()]
+    check(changed)
+    found = LimitedSchema(InteractionSchema(), LIMITS).usual(events_of(changed), range(len(changed)))
+    assert all(refusal for refusal, _ in found)
+    assert [key is None for _, key in found] == [old in (b'"a",', b'"interactionId":"i",') for old in other]
+
+
 # --- sequences ---
 
 LINES = st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b"")), max_size=12)
@@ -203,6 +224,7 @@ def test_its_sequences_are_those_of_python(parts: list[list[bytes]], data: st.Da
         lambda one: frame(b"{[", b",", b"]}", one),
         packed_events,
         lambda one: [one[index] for index in some],
+        lambda one: [length_of(one, index) for index in some],
         lambda one: [one[index - len(one)] for index in some],
     ]
     for do in framed:
