@@ -2,6 +2,8 @@
 
 import gzip
 import hashlib
+import random
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,11 @@ def event(number: int, *, kind: str = "queue", note: str = "") -> bytes:
 
 def events(count: int, *, first: int = 0, note: str = "") -> list[bytes]:
     return [event(number, note=note) for number in range(first, first + count)]
+
+
+def noise(number: int, size: int) -> str:
+    """Text that compression makes little shorter, as what is to fill a disk; the same each time."""
+    return b64encode(random.Random(number).randbytes(size))[:size].decode()
 
 
 INVALID = b'{"eventType":"x","eventTime":"yesterday","interactionId":"bad","schemaVersion":9}'

@@ -9,6 +9,7 @@ import pytest
 from ingestd.config.spool_section import MIN_BALLAST_BYTES
 from ingestd.core.submission import AcceptedSubmission, DeferredSubmission
 from tests.each import each
+from tests.event_api import noise
 from tests.integration.intake.support import Life, event, events, running, sent
 from tests.integration.intake.test_admission import turns
 from tests.integration.store.tmpfs import fill, small_disk, until_unblocked
@@ -84,6 +85,11 @@ async def test_what_was_accepted_is_delivered_while_the_disk_is_full(tmp_path: P
             assert await life.take(*events(range(300, 310))) == AcceptedSubmission(10, 0, [])
 
 
+def large(number: int, pad: int) -> bytes:
+    """As large on the disk, where a spool is compressed."""
+    return event(number, attributes={"pad": noise(number, pad)})
+
+
 @each(("count", "pad"), [(100, 5_000), (1_000, 200), (1_000, 5_000)])
 async def test_a_spool_that_filled_the_disk_drains_with_the_least_ballast(
     tmp_path: Path, count: int, pad: int
@@ -94,7 +100,8 @@ async def test_a_spool_that_filled_the_disk_drains_with_the_least_ballast(
         async with Receiver() as receiver, running(disk, receiver, deliver=False, **kept) as life:
             taken = 0
             while isinstance(
-                await life.submit(*events(range(taken, taken + count), pad=pad)), AcceptedSubmission
+                await life.submit(*(large(number, pad) for number in range(taken, taken + count))),
+                AcceptedSubmission,
             ):
                 taken += count
             life.deliver()

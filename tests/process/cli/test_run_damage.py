@@ -19,11 +19,11 @@ CHUNKS, EACH = 12, 10
 NOWHERE = "http://127.0.0.1:9"
 
 
-async def _fill_and_kill(place: Place) -> None:
-    """A spool of chunks that were committed one after the other."""
+async def _fill_and_kill(place: Place, *, note: str = "n" * 200) -> None:
+    """A spool of chunks that were committed one after the other; those of short notes are not compressed."""
     async with serve(place, NOWHERE) as serving, producer(serving.ingest_port) as one:
         for chunk in range(CHUNKS):
-            await one.give(events(EACH, first=chunk * EACH, note="n" * 200))
+            await one.give(events(EACH, first=chunk * EACH, note=note))
         await serving.kill()
 
 
@@ -34,7 +34,7 @@ async def _check(place: Place, *more: str) -> tuple[int, Told]:
 
 
 async def test_a_damaged_chunk_is_put_aside_and_told_and_the_others_are_delivered(place: Place) -> None:
-    await _fill_and_kill(place)
+    await _fill_and_kill(place, note="n" * 100)
     assert await _check(place) == (0, {"checked": CHUNKS, "bad": [], "problems": []})
     # What SQLite's replace() gives is a TEXT: one bit in a row's head can do that as well.
     place.change_state("UPDATE spool SET payload = replace(payload, CAST('i-000034' AS BLOB), 'i-999934')")
