@@ -132,7 +132,7 @@ class LetterMirror:
         letter_rows.insert(rows, [(sequence, letter)])
         (row,) = select(rows, "id = ?", (sequence,))
         if row.due is None and not is_sent:
-            rows.execute("DELETE FROM letters WHERE id = ?", (sequence,))
+            rows.execute("DELETE FROM single_letters WHERE id = ?", (sequence,))
             return
         place = LetterPlace(letter.id, letter.now.named if letter.now else letter.reason)
         size = len(letter.payload) + _ROW_BYTES
@@ -147,7 +147,7 @@ class LetterMirror:
             self._rows = connect_in_memory()
             self._rows.execute("CREATE TEMP TABLE touched (id INTEGER PRIMARY KEY)")
             self._rows.execute(
-                "CREATE TEMP TRIGGER letter_touched AFTER UPDATE ON letters"
+                "CREATE TEMP TRIGGER letter_touched AFTER UPDATE ON single_letters"
                 " BEGIN INSERT OR IGNORE INTO touched VALUES (new.id); END"
             )
         return self._rows
@@ -163,7 +163,7 @@ class LetterMirror:
         kept.sequence, kept.version = sequence, ()
         if letter.now:
             rows.execute(
-                "UPDATE letters SET due = ?, requested = ? WHERE id = ?",
+                "UPDATE single_letters SET due = ?, requested = ? WHERE id = ?",
                 (letter.now.due, letter.now.requested, number),
             )
             rows.execute("DELETE FROM touched WHERE id = ?", (number,))
@@ -175,7 +175,7 @@ class LetterMirror:
         kept = self._kept.pop(number)
         self._numbers.pop(kept.where, None)
         self._bytes -= kept.size
-        self._open_rows().execute("DELETE FROM letters WHERE id = ?", (number,))
+        self._open_rows().execute("DELETE FROM single_letters WHERE id = ?", (number,))
 
     async def take_over(self, again: Mapping[str, SentAgain]) -> None:
         """Read all, and what an owner before this one had sent and did not hear of: this first, and however
@@ -226,7 +226,7 @@ class LetterMirror:
     def give_back(self, letters: Iterable[int]) -> None:
         """They are leased, and not sent."""
         self._open_rows().execute(
-            f"UPDATE letters SET state = 'waiting', lease = NULL WHERE {_IDS}",  # noqa: S608
+            f"UPDATE single_letters SET state = 'waiting', lease = NULL WHERE {_IDS}",  # noqa: S608
             (json.dumps([*letters]),),
         )
 

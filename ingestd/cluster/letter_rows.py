@@ -1,4 +1,4 @@
-"""A dead letter of the stream as a row of ``letters``, and back: so the same statements serve."""
+"""A dead letter of the stream as a row of ``single_letters``, and back: so the same statements serve."""
 
 import sqlite3
 import zlib
@@ -15,7 +15,7 @@ _COLUMNS = (
     " batch_index, batch_size, ambiguous, attempts, first_sent, first_failed, last_failed, due, edited,"
     " requested, sink, key_released, obstacle, producer, form"
 )
-_INSERT = f"INSERT INTO letters ({_COLUMNS}) VALUES ({', '.join('?' * 27)})"  # noqa: S608
+_INSERT = f"INSERT INTO single_letters ({_COLUMNS}) VALUES ({', '.join('?' * 27)})"  # noqa: S608
 
 
 class LetterPlace(NamedTuple):

@@ -26,7 +26,7 @@ from ingestd.processing.validate import Validator
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.event_trace import EventTrace
 from ingestd.store.database import Database
-from ingestd.store.dead_letters import insert_letters
+from ingestd.store.new_letters import insert_letters
 from ingestd.store.spool import MAX_CHUNK_BYTES, Spool
 from ingestd.store.writer import Work
 

@@ -8,9 +8,10 @@ from itertools import chain
 from ingestd.core.errors import UserError
 from ingestd.simulation.receivers import read_event
 from ingestd.simulation.world import SimulatedWorld
+from ingestd.store.chosen_letters import PurgeResult
 from ingestd.store.connection import FILE_NAME
 from ingestd.store.dead_letters import Filter
-from ingestd.store.letter_changes import LetterChanges, PurgeResult
+from ingestd.store.letter_changes import LetterChanges
 from ingestd.store.parked_sinks import set_parked
 
 # the API may have an event that it did not confirm in time, too

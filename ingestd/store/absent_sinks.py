@@ -12,7 +12,8 @@ _FREE = (
     "SELECT id, CAST(digest AS BLOB) FROM letters WHERE id > ? AND key_released AND state <> 'delivered'"
     " AND digest IS NOT NULL AND sink IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?"
 )
-_SENT_ANYWAY = "UPDATE letters SET key_released = 0 WHERE id IN (SELECT value FROM json_each(?))"
+_SENT_ANYWAY = "UPDATE {} SET key_released = 0 WHERE id IN (SELECT value FROM json_each(?))"
+_TABLES = ("single_letters", "sealed_letters")
 """Whatever the window knows: see ``key_released`` of the table."""
 
 
@@ -25,7 +26,8 @@ def send_anyway(
     while letters := connection.execute(_FREE, (last, among, _PIECE)).fetchall():
         last = letters[-1][0]
         numbers = [number for number, digest in letters if not is_known(digest)]
-        connection.execute(_SENT_ANYWAY, (json.dumps(numbers),))
+        for table in _TABLES:
+            connection.execute(_SENT_ANYWAY.format(table), (json.dumps(numbers),))
 
 
 def forget_chunks(
@@ -46,9 +48,14 @@ def forget_chunks(
     for (packed,) in connection.execute(select, (first, last)):
         keys = [(packed[at : at + _DIGEST_BYTES],) for at in range(0, len(packed), _DIGEST_BYTES)]
         connection.executemany("INSERT OR IGNORE INTO forgotten VALUES (?)", keys)
+    void = "SET key_released = 0 WHERE key_released AND digest IN (SELECT digest FROM forgotten) AND"
+    mine = "sink IN (SELECT value FROM json_each(?))"
     connection.execute(
-        "UPDATE letters SET key_released = 0 WHERE key_released AND state <> 'delivered'"
-        " AND sink IN (SELECT value FROM json_each(?)) AND digest IN (SELECT digest FROM forgotten)",
+        f"UPDATE single_letters {void} state <> 'delivered' AND {mine}",
+        (among,),
+    )
+    connection.execute(
+        f"UPDATE sealed_letters {void} envelope IN (SELECT id FROM envelopes WHERE {mine})",  # noqa: S608
         (among,),
     )
     connection.execute("DROP TABLE forgotten")

@@ -84,7 +84,8 @@ class FileRows:
         """Of files that are gone for long. A number that a dead letter has, and the newest, stay taken."""
         sql = (
             "DELETE FROM sources WHERE id = ? AND id < (SELECT max(id) FROM sources)"
-            " AND NOT EXISTS (SELECT 1 FROM letters WHERE letters.source = sources.id)"
+            " AND NOT EXISTS (SELECT 1 FROM single_letters AS one WHERE one.source = sources.id)"
+            " AND NOT EXISTS (SELECT 1 FROM envelopes WHERE envelopes.source = sources.id)"
         )
         for number in numbers:
             self._note(sql, (number,))

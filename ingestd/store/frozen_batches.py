@@ -18,7 +18,7 @@ from ingestd.core.accelerator import crc32
 from ingestd.core.chunk import Batch, Segment, packed_events, packed_keys
 from ingestd.core.receipt import Positions
 from ingestd.store import trail
-from ingestd.store.dead_letters import insert_letters
+from ingestd.store.new_letters import insert_letters
 
 if TYPE_CHECKING:
     from ingestd.core.letter import DeadLetter

@@ -15,11 +15,11 @@ from ingestd.core.receipt import Digests, Positions
 from ingestd.store import frozen_batches as frozen
 from ingestd.store import letter_leases
 from ingestd.store.database import Database
-from ingestd.store.dead_letters import insert_letters
 from ingestd.store.frozen_batches import FrozenBatch, Place, SettledBatches
 from ingestd.store.known_sources import KnownSources
 from ingestd.store.lost_places import LostPlaces, read_lost_places
 from ingestd.store.named_batches import UntilTold
+from ingestd.store.new_letters import insert_letters
 from ingestd.store.source_rows import (
     MOVE,
 )

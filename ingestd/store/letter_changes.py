@@ -10,52 +10,20 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from ingestd.core.errors import UserError
+from ingestd.store import envelopes
+from ingestd.store.chosen_letters import ChosenLetter, MarkedLetters, PurgeResult
 from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, explain
 from ingestd.store.dead_letters import IDEMPOTENCY_WINDOW_S, Filter
 from ingestd.store.letter_leases import BROKEN, OLD
 
-STEP_LETTERS = 2_000
+STEP_LETTERS = 1_000
 """In one transaction, about 30 ms: so long may a producer of the service have to wait for its answer."""
 
 _STEP_BYTES = 4 * 1024**2
 _BUSY_TIMEOUT_S, _LOOK_AGAIN_S = 10.0, 0.003
-
-
-@dataclass(slots=True)
-class PurgeResult:
-    """``left``: letters of the same requests, which may have been taken: they wait for a person now."""
-
-    deleted: int = 0
-    left: int = 0
-    interrupted: bool = False
-
-
-class ChosenLetter(NamedTuple):
-    """A letter that a person chose."""
-
-    id: int
-    state: str
-    sink: str
-    ambiguous: int
-    form: int
-    payload: bytes
-
-
-class MarkedLetters(NamedTuple):
-    """``marked``: letters that are to be sent, each counted once however often this is asked with the same
-    time; ``chosen``: those among the ones that were asked for; ``risky``: of the marked ones, those of
-    requests that may have been taken and cannot be repeated as they were. ``rekeyed``: of those that were
-    not asked for, the ones of requests that are not whole any more, which go out under new keys."""
-
-    marked: int
-    chosen: int
-    risky: int
-    rekeyed: int = 0
 
 
 def make_due(connection: sqlite3.Connection, numbers: Sequence[int], now: float) -> MarkedLetters:
@@ -65,11 +33,14 @@ def make_due(connection: sqlite3.Connection, numbers: Sequence[int], now: float)
     cannot be, the wish counts as one that knows it. What is leased is on its way already.
     """
     ids = json.dumps([*numbers])
+    _take_out(connection, ids)
     batches = requests_of(connection, ids)
     unrepeatable = _unrepeatable(connection, batches, now)
     risky = _mark_risky(connection, unrepeatable, now)
     broken = json.dumps([batch for batch, obstacle in unrepeatable.items() if obstacle == BROKEN])
-    mark = "UPDATE letters SET due = ?1, requested = ?1 WHERE state = 'waiting' AND requested <> ?1 AND"
+    mark = (
+        "UPDATE single_letters SET due = ?1, requested = ?1 WHERE state = 'waiting' AND requested <> ?1 AND"
+    )
     by_id = "id IN (SELECT value FROM json_each(?2))"
     by_request = "ambiguous AND batch IN (SELECT value FROM json_each(?2))"
     rekeyed = connection.execute(f"{mark} {by_request}", (now, broken)).rowcount
@@ -77,16 +48,29 @@ def make_due(connection: sqlite3.Connection, numbers: Sequence[int], now: float)
     marked += connection.execute(f"{mark} {by_request}", (now, json.dumps(batches))).rowcount
     chosen, among_broken = connection.execute(
         "SELECT count(*), coalesce(sum(ambiguous AND batch IN (SELECT value FROM json_each(?3))), 0)"  # noqa: S608
-        f" FROM letters WHERE state = 'waiting' AND requested = ?1 AND {by_id}",
+        f" FROM single_letters WHERE state = 'waiting' AND requested = ?1 AND {by_id}",
         (now, ids, broken),
     ).fetchone()
     return MarkedLetters(marked, chosen, risky, rekeyed - among_broken)
 
 
+def _take_out(connection: sqlite3.Connection, ids: str) -> None:
+    """What happens to these letters happens to single ones."""
+    if sealed := _envelopes_of(connection, ids):
+        envelopes.take_out(connection, ids, sealed)
+
+
+def _envelopes_of(connection: sqlite3.Connection, ids: str) -> list[int]:
+    rows = connection.execute(
+        "SELECT DISTINCT envelope FROM sealed_letters WHERE id IN (SELECT value FROM json_each(?))", (ids,)
+    )
+    return [row[0] for row in rows]
+
+
 def requests_of(connection: sqlite3.Connection, ids: str) -> list[str]:
     """The requests that may have been taken among these letters'."""
     rows = connection.execute(
-        "SELECT DISTINCT batch FROM letters WHERE ambiguous AND state = 'waiting'"
+        "SELECT DISTINCT batch FROM single_letters WHERE ambiguous AND state = 'waiting'"
         " AND id IN (SELECT value FROM json_each(?))",
         (ids,),
     )
@@ -101,7 +85,7 @@ def broken_among(connection: sqlite3.Connection, batches: Sequence[str], now: fl
 def _unrepeatable(connection: sqlite3.Connection, batches: Sequence[str], now: float) -> dict[str, str]:
     """Those of these requests that cannot be repeated as they were, and why."""
     rows = connection.execute(
-        "SELECT batch, count(*) = max(batch_size) FROM letters"
+        "SELECT batch, count(*) = max(batch_size) FROM single_letters"
         " WHERE ambiguous AND state <> 'delivered' AND batch IN (SELECT value FROM json_each(?))"
         " GROUP BY batch HAVING count(*) <> max(batch_size) OR max(first_sent) < ?",
         (json.dumps([*batches]), now - IDEMPOTENCY_WINDOW_S),
@@ -114,7 +98,7 @@ def _mark_risky(connection: sqlite3.Connection, obstacles: Mapping[str, str], no
     count = 0
     for batch, obstacle in obstacles.items():
         count += connection.execute(
-            "UPDATE letters SET obstacle = ? WHERE ambiguous AND batch = ? AND state = 'waiting'"
+            "UPDATE single_letters SET obstacle = ? WHERE ambiguous AND batch = ? AND state = 'waiting'"
             " AND requested <> ?",
             (obstacle, batch, now),
         ).rowcount
@@ -123,7 +107,7 @@ def _mark_risky(connection: sqlite3.Connection, obstacles: Mapping[str, str], no
 
 def count_requested(connection: sqlite3.Connection) -> int:
     count: int = connection.execute(
-        "SELECT count(*) FROM letters WHERE state = 'waiting' AND requested <> 0"
+        "SELECT count(*) FROM single_letters WHERE state = 'waiting' AND requested <> 0"
     ).fetchone()[0]
     return count
 
@@ -131,10 +115,11 @@ def count_requested(connection: sqlite3.Connection) -> int:
 def edit_payload(connection: sqlite3.Connection, number: int, payload: bytes) -> int:
     """Replace a letter's payload: it leaves its request, whose bytes must not change under their key. Gives
     how many others of that request wait for a person now."""
-    row = connection.execute("SELECT batch, ambiguous FROM letters WHERE id = ?", (number,)).fetchone()
+    _take_out(connection, json.dumps([number]))
+    row = connection.execute("SELECT batch, ambiguous FROM single_letters WHERE id = ?", (number,)).fetchone()
     connection.execute(
-        "UPDATE letters SET payload = ?, checksum = ?, original = coalesce(original, checksum), edited = 1,"
-        " batch = '', ambiguous = 0, digest = NULL, key_released = 0, obstacle = '' WHERE id = ?",
+        "UPDATE single_letters SET payload = ?, checksum = ?, original = coalesce(original, checksum),"
+        " edited = 1, batch = '', ambiguous = 0, digest = NULL, key_released = 0, obstacle = '' WHERE id = ?",
         (payload, zlib.crc32(payload), number),
     )
     return leave_mates(connection, [row[0]]) if row and row[1] else 0
@@ -143,8 +128,8 @@ def edit_payload(connection: sqlite3.Connection, number: int, payload: bytes) ->
 def leave_mates(connection: sqlite3.Connection, batches: Sequence[str]) -> int:
     """What is left of requests that may have been taken waits for a person; gives how many letters."""
     return connection.execute(
-        "UPDATE letters SET due = NULL, requested = 0, obstacle = ? WHERE ambiguous AND state = 'waiting'"
-        " AND batch IN (SELECT value FROM json_each(?))",
+        "UPDATE single_letters SET due = NULL, requested = 0, obstacle = ?"
+        " WHERE ambiguous AND state = 'waiting' AND batch IN (SELECT value FROM json_each(?))",
         (BROKEN, json.dumps(batches)),
     ).rowcount
 
@@ -154,15 +139,18 @@ def purge(connection: sqlite3.Connection, numbers: Sequence[int]) -> tuple[int, 
     ids = json.dumps([*numbers])
     batches = requests_of(connection, ids)
     deleted = connection.execute(
-        "DELETE FROM letters WHERE state <> 'leased' AND id IN (SELECT value FROM json_each(?))", (ids,)
+        "DELETE FROM single_letters WHERE state <> 'leased' AND id IN (SELECT value FROM json_each(?))",
+        (ids,),
     ).rowcount
+    if sealed := _envelopes_of(connection, ids):
+        deleted += envelopes.delete(connection, ids, sealed)
     if batches:
         leave_mates(connection, batches)
     return deleted, batches
 
 
 _PARK = (
-    "UPDATE letters SET due = NULL, requested = 0 WHERE due IS NOT NULL AND state = 'waiting'"
+    "UPDATE single_letters SET due = NULL, requested = 0 WHERE due IS NOT NULL AND state = 'waiting'"
     " AND (id IN (SELECT value FROM json_each(?)) OR ambiguous AND batch IN (SELECT value FROM json_each(?)))"
 )
 
@@ -227,7 +215,9 @@ class LetterChanges:
     def pieces(self, where: Filter, now: float, *, payloads: bool = True) -> Iterator[list[ChosenLetter]]:
         """The letters that are there at the beginning, oldest first. No lock is held between two pieces."""
         condition, values = where.sql(now)
-        last: int = self._connection.execute("SELECT coalesce(max(id), 0) FROM letters").fetchone()[0]
+        last: int = self._connection.execute(
+            "SELECT seq FROM sqlite_sequence WHERE name = 'single_letters'"
+        ).fetchone()[0]
         after = 0
         payload = "payload" if payloads else "x''"
         query = f"SELECT id, state, sink, ambiguous, form, {payload} FROM letters"  # noqa: S608
@@ -259,7 +249,7 @@ class LetterChanges:
         batches = requests_of(connection, json.dumps([*numbers]))
         connection.execute(
             "INSERT OR IGNORE INTO wanted SELECT id, 1 + (batch IN (SELECT value FROM json_each(?)))"
-            " FROM letters WHERE ambiguous AND state = 'waiting'"
+            " FROM single_letters WHERE ambiguous AND state = 'waiting'"
             " AND batch IN (SELECT value FROM json_each(?))",
             (json.dumps(broken_among(connection, batches, now)), json.dumps(batches)),
         )
@@ -306,7 +296,7 @@ class LetterChanges:
                 time.sleep(time.monotonic() - started)
         finally:
             done.left = self._connection.execute(
-                "SELECT count(*) FROM cut JOIN letters ON letters.batch = cut.batch AND ambiguous"
+                "SELECT count(*) FROM cut JOIN single_letters AS one ON one.batch = cut.batch AND ambiguous"
                 " AND state = 'waiting'"
             ).fetchone()[0]
 

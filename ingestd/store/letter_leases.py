@@ -26,6 +26,7 @@ from ingestd.store.dead_letters import (
     next_due,
     select,
 )
+from ingestd.store.envelopes import KEEP_KEY
 
 MAX_DUE_AHEAD_S = 2 * MAX_RETRY_S
 """A letter that is due later than this was written before the clock was set back."""
@@ -77,7 +78,7 @@ def lease_due(
     else:
         found, aside = _loose(connection, sink, now, max_events, max_bytes, requested_only=requested_only)
     connection.execute(
-        "UPDATE letters SET state = 'leased', lease = ? WHERE id IN (SELECT value FROM json_each(?))",
+        "UPDATE single_letters SET state = 'leased', lease = ? WHERE id IN (SELECT value FROM json_each(?))",
         (now, _ids(found)),
     )
     return Lease(_without_early_keys(connection, found, sinks_of), aside)
@@ -91,7 +92,7 @@ def _pull_in(connection: sqlite3.Connection, sink: str, now: float) -> None:
     """The clock was ahead when these were written: they are due now."""
     for ambiguous in (0, 1):
         connection.execute(
-            "UPDATE letters INDEXED BY letters_by_due SET due = ?1, first_sent = min(first_sent, ?1),"
+            "UPDATE single_letters INDEXED BY letters_by_due SET due = ?1, first_sent = min(first_sent, ?1),"
             " first_failed = min(first_failed, ?1)"
             " WHERE sink = ?2 AND ambiguous = ?3 AND state = 'waiting' AND due > ?4",
             (now, sink, ambiguous, now + MAX_DUE_AHEAD_S),
@@ -106,7 +107,7 @@ def _due(
     index = "letters_by_request" if requested_only else "letters_by_due"
     wanted = "AND requested <> 0" if requested_only else ""
     query = (
-        f"SELECT {COLUMNS} FROM letters INDEXED BY {index} WHERE sink = ? AND ambiguous = ?"  # noqa: S608
+        f"SELECT {COLUMNS} FROM single_letters INDEXED BY {index} WHERE sink = ? AND ambiguous = ?"  # noqa: S608
         f" AND state = 'waiting' AND due <= ? {wanted} ORDER BY due, id"
     )
     return map(StoredLetter._make, connection.execute(query, where))
@@ -167,11 +168,8 @@ def _request_of(
 ) -> tuple[list[StoredLetter], int]:
     """The letters that are sent with this one: all of its request, or those that a person wants sent although
     it is known that it cannot be repeated as it was."""
-    letters = select(
-        connection,
-        "batch = ? AND ambiguous AND state <> 'delivered' AND sink = ? ORDER BY batch_index",
-        (first.batch, first.sink),
-    )
+    whole = "batch = ? AND ambiguous AND state <> 'delivered' AND sink = ? ORDER BY batch_index"
+    letters = select(connection, whole, (first.batch, first.sink), table="single_letters")
     damaged = [letter for letter in letters if not letter.intact]
     _put_aside(connection, damaged, DAMAGED)
     if not damaged and is_whole(letters) and not is_past_window(first.first_sent, now):
@@ -199,7 +197,7 @@ def is_whole(letters: Sequence[StoredLetter]) -> bool:
 def _put_aside(connection: sqlite3.Connection, letters: Sequence[StoredLetter], obstacle: str) -> None:
     if letters:
         connection.execute(
-            "UPDATE letters SET due = NULL, requested = 0, obstacle = ?"
+            "UPDATE single_letters SET due = NULL, requested = 0, obstacle = ?"
             " WHERE id IN (SELECT value FROM json_each(?))",
             (obstacle, _ids(letters)),
         )
@@ -220,8 +218,8 @@ def _without_early_keys(
 def freeze_letters(connection: sqlite3.Connection, batch: Batch) -> None:
     """Letters are about to be sent: under which key, with whom, in which order."""
     connection.execute(
-        "UPDATE letters SET batch = ?, batch_index = request.key, batch_size = ?, ambiguous = 1,"
-        " first_sent = ?, obstacle = '' FROM json_each(?) AS request WHERE letters.id = request.value",
+        "UPDATE single_letters SET batch = ?, batch_index = request.key, batch_size = ?, ambiguous = 1,"
+        " first_sent = ?, obstacle = '' FROM json_each(?) AS request WHERE single_letters.id = request.value",
         (batch.id, len(batch.letters), batch.first_sent_wall, json.dumps(batch.letters)),
     )
 
@@ -232,7 +230,7 @@ def letters_transformed(
     """By number: leased letters as they are sent from now on; those that cannot be, and why."""
     rows = [(one, zlib.crc32(one), int(Form.TRANSFORMED), number) for number, one in payloads.items()]
     set_ = "payload = ?1, original = coalesce(original, checksum), checksum = ?2, form = ?3"
-    connection.executemany(f"UPDATE letters SET {set_} WHERE id = ?4", rows)  # noqa: S608
+    connection.executemany(f"UPDATE single_letters SET {set_} WHERE id = ?4", rows)  # noqa: S608
     for number, obstacle in obstacles.items():
         leave_to_a_person(connection, [number], obstacle[:MAX_DETAIL])
 
@@ -240,15 +238,15 @@ def letters_transformed(
 def free_letters(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
     """An answer said that these were not taken: they may go out in another request."""
     connection.execute(
-        "UPDATE letters SET ambiguous = 0 WHERE id IN (SELECT value FROM json_each(?))",
+        "UPDATE single_letters SET ambiguous = 0 WHERE id IN (SELECT value FROM json_each(?))",
         (json.dumps(numbers),),
     )
 
 
 def letters_delivered(connection: sqlite3.Connection, numbers: Sequence[int], now: float) -> None:
     connection.execute(
-        "UPDATE letters SET state = 'delivered', settled_at = ?, due = NULL, lease = NULL, requested = 0,"
-        " obstacle = '', attempts = attempts + 1 WHERE id IN (SELECT value FROM json_each(?))",
+        "UPDATE single_letters SET state = 'delivered', settled_at = ?, due = NULL, lease = NULL,"
+        " requested = 0, obstacle = '', attempts = attempts + 1 WHERE id IN (SELECT value FROM json_each(?))",
         (now, json.dumps(numbers)),
     )
 
@@ -257,8 +255,8 @@ def letters_superseded(connection: sqlite3.Connection, numbers: Sequence[int], n
     """The events of these were accepted again: they are, or will be, delivered by that, or have a letter of
     their own then."""
     connection.execute(
-        "UPDATE letters SET state = 'delivered', settled_at = ?, due = NULL, lease = NULL, requested = 0,"
-        " obstacle = ? WHERE id IN (SELECT value FROM json_each(?))",
+        "UPDATE single_letters SET state = 'delivered', settled_at = ?, due = NULL, lease = NULL,"
+        " requested = 0, obstacle = ? WHERE id IN (SELECT value FROM json_each(?))",
         (now, SUPERSEDED, json.dumps(numbers)),
     )
 
@@ -267,21 +265,22 @@ def lacked_elsewhere(connection: sqlite3.Connection, numbers: Sequence[int]) -> 
     """These were delivered, and their keys are known by that: to the letters that other sinks have of the
     same events a known key says nothing any more."""
     events = connection.execute(
-        "SELECT source, offset, reading, sink FROM letters WHERE key_released AND offset >= 0"
+        "SELECT source, offset, reading, sink FROM single_letters WHERE key_released AND offset >= 0"
         " AND id IN (SELECT value FROM json_each(?))",
         (json.dumps(numbers),),
     ).fetchall()
     connection.executemany(
-        "UPDATE letters SET key_released = 0 WHERE source = ? AND offset = ? AND likely(offset >= 0)"
+        "UPDATE single_letters SET key_released = 0 WHERE source = ? AND offset = ? AND likely(offset >= 0)"
         " AND reading = ? AND sink <> ? AND state <> 'delivered'",
         events,
     )
+    connection.executemany(KEEP_KEY, events)
 
 
 def give_back(connection: sqlite3.Connection, numbers: Sequence[int], due: float) -> None:
     """They are not to be sent before that time."""
     connection.execute(
-        "UPDATE letters SET state = 'waiting', lease = NULL, due = max(coalesce(due, 0), ?)"
+        "UPDATE single_letters SET state = 'waiting', lease = NULL, due = max(coalesce(due, 0), ?)"
         " WHERE id IN (SELECT value FROM json_each(?))",
         (due, json.dumps(numbers)),
     )
@@ -289,7 +288,7 @@ def give_back(connection: sqlite3.Connection, numbers: Sequence[int], due: float
 
 def leave_to_a_person(connection: sqlite3.Connection, numbers: Sequence[int], obstacle: str) -> None:
     connection.execute(
-        "UPDATE letters SET state = 'waiting', lease = NULL, due = NULL, requested = 0, obstacle = ?"
+        "UPDATE single_letters SET state = 'waiting', lease = NULL, due = NULL, requested = 0, obstacle = ?"
         " WHERE id IN (SELECT value FROM json_each(?))",
         (obstacle, json.dumps(numbers)),
     )
@@ -303,7 +302,7 @@ def letters_failed(
     for number, letter in letters:
         detail = redact(letter.detail)
         row = connection.execute(
-            "SELECT attempts, requested, first_failed FROM letters WHERE id = ?", (number,)
+            "SELECT attempts, requested, first_failed FROM single_letters WHERE id = ?", (number,)
         ).fetchone()
         attempts, requested, first_failed = (row[0] + 1, *row[1:]) if row else (1, 0, now)
         due = next_due(letter.reason, attempts, letter.first_sent_wall, now)
@@ -313,7 +312,7 @@ def letters_failed(
         elif is_past_window(first_failed, now):
             due = None
         connection.execute(
-            "UPDATE letters SET state = 'waiting', lease = NULL, attempts = ?, reason = ?, detail = ?,"
+            "UPDATE single_letters SET state = 'waiting', lease = NULL, attempts = ?, reason = ?, detail = ?,"
             " fingerprint = ?, batch = ?, batch_index = ?, batch_size = ?, ambiguous = ?, first_sent = ?,"
             " last_failed = ?, due = ?, requested = ?, obstacle = '' WHERE id = ?",
             (
@@ -346,4 +345,4 @@ def remember_sinks(
 
 def release_leases(connection: sqlite3.Connection) -> None:
     """Give back what this process leased: it has the directory's lock, so no other process leases."""
-    connection.execute("UPDATE letters SET state = 'waiting', lease = NULL WHERE state = 'leased'")
+    connection.execute("UPDATE single_letters SET state = 'waiting', lease = NULL WHERE state = 'leased'")

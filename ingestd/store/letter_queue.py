@@ -147,12 +147,14 @@ def assign(connection: sqlite3.Connection, sinks_of: SinksOf, *, now: float) -> 
         connection,
         "sink = '' AND ambiguous = 0 AND state = 'waiting' AND due <= ? ORDER BY due, id LIMIT 1000",
         (now,),
+        table="single_letters",
     )
     for letter, sinks in zip(letters, sinks_of([letter.payload for letter in letters]), strict=True):
         if not sinks:
             detail = f"{_NOWHERE}; {letter.detail.removeprefix(f'{_NOWHERE}; ')}"[:MAX_DETAIL]
             connection.execute(
-                "UPDATE letters SET due = NULL, requested = 0, detail = ? WHERE id = ?", (detail, letter.id)
+                "UPDATE single_letters SET due = NULL, requested = 0, detail = ? WHERE id = ?",
+                (detail, letter.id),
             )
         for sink in sinks[1:]:
             if not connection.execute(f"{_COPY} offset{_OF_SINK}", (sink, letter.id)).rowcount:
@@ -166,7 +168,8 @@ def assign(connection: sqlite3.Connection, sinks_of: SinksOf, *, now: float) -> 
 def _give(connection: sqlite3.Connection, number: int, sink: str) -> None:
     """The sink may have a letter of that place, if what stood there was valid once: then there are two."""
     for change in (f"{_TO} sink = ?", f"{_TO} offset = -1, sink = ?"):
-        if connection.execute(f"UPDATE OR IGNORE letters SET {change} WHERE id = ?", (sink, number)).rowcount:  # noqa: S608
+        done = f"UPDATE OR IGNORE single_letters SET {change} WHERE id = ?"  # noqa: S608
+        if connection.execute(done, (sink, number)).rowcount:
             return
 
 
@@ -177,5 +180,5 @@ _COPIED = (
     " batch_size, ambiguous, attempts, first_sent, first_failed, last_failed, due, edited, requested,"
     " reading, original, producer"
 )
-_COPY = f"INSERT OR IGNORE INTO letters ({_COPIED}, form, sink, offset) SELECT {_COPIED}, {_FORM}, ?,"
-_OF_SINK = " FROM letters WHERE id = ?"
+_COPY = f"INSERT OR IGNORE INTO single_letters ({_COPIED}, form, sink, offset) SELECT {_COPIED}, {_FORM}, ?,"
+_OF_SINK = " FROM single_letters WHERE id = ?"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
+from ingestd.store.envelopes import IN_ENVELOPES
 
 _REASONS = list(Reason)
 _NO_KEY = bytes(16)
@@ -57,11 +58,13 @@ def read_lost_places(connection: sqlite3.Connection, source: int, *, first: int)
     """Of the places from ``first`` on."""
     found = LostPlaces(source)
     rows = connection.execute(
-        "SELECT offset, reason, CAST(digest AS BLOB), sink FROM letters"
-        " WHERE source = ? AND offset >= ? AND offset >= 0 AND sink <> '' AND state <> 'delivered'"
-        " ORDER BY offset, id",
+        "SELECT offset, reason, CAST(digest AS BLOB), sink, id FROM single_letters"  # noqa: S608
+        " WHERE source = ?1 AND offset >= ?2 AND offset >= 0 AND sink <> '' AND state <> 'delivered'"
+        f" UNION ALL SELECT offset, reason, CAST(digest AS BLOB), sink, one.id FROM {IN_ENVELOPES}"
+        " WHERE source = ?1 AND last_offset >= ?2 AND offset >= max(?2, 0) AND sink <> ''"
+        " ORDER BY offset, 5",
         (source, first),
     )
-    for offset, reason, digest, sink in rows:
+    for offset, reason, digest, sink, _ in rows:
         found.add(offset, Reason(reason), digest, sink)
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.store.connection import FILE_NAME, connect
-from ingestd.store.dead_letters import insert_letters
+from ingestd.store.new_letters import insert_letters
 from tests.each import each
 from tests.machine import patience
 

@@ -92,8 +92,8 @@ MUTANTS = (
     Mutant(
         "a lease never expires",
         "store/letter_leases.py",
-        "\"UPDATE letters SET state = 'waiting', lease = NULL WHERE state = 'leased'\"",
-        "\"UPDATE letters SET state = 'waiting', lease = NULL WHERE state = 'lost'\"",
+        "\"UPDATE single_letters SET state = 'waiting', lease = NULL WHERE state = 'leased'\"",
+        "\"UPDATE single_letters SET state = 'waiting', lease = NULL WHERE state = 'lost'\"",
     ),
     Mutant(
         "what was given up becomes no letter",
@@ -197,9 +197,9 @@ MUTANTS = (
     Mutant(
         "a delivered letter stays leased",
         "store/letter_leases.py",
-        "state = 'delivered', settled_at = ?, due = NULL, lease = NULL, requested = 0,\"\n"
-        "        \" obstacle = '', attempts",
-        "settled_at = ?, due = NULL, lease = NULL, requested = 0,\"\n        \" obstacle = '', attempts",
+        "state = 'delivered', settled_at = ?, due = NULL, lease = NULL,\"\n"
+        "        \" requested = 0, obstacle = '', attempts",
+        "settled_at = ?, due = NULL, lease = NULL,\"\n        \" requested = 0, obstacle = '', attempts",
     ),
     Mutant(
         "rows of the lake are written twice",

@@ -30,9 +30,9 @@ from ingestd.config import Settings
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.sources.nats.connection import NatsConnection
+from ingestd.store.chosen_letters import PurgeResult
 from ingestd.store.connection import FILE_NAME, connect
 from ingestd.store.dead_letters import UNROUTED, Filter
-from ingestd.store.letter_changes import PurgeResult
 
 T = TypeVar("T")
 _WHOLE_S, _AGAIN_S = 6.0, 0.3
@@ -65,7 +65,7 @@ async def _copy_whole(connection: NatsConnection, settings: Settings, directory:
             if rows.execute(_CUT).fetchone() is None or clock.monotonic() > until:
                 return
             await clock.sleep(_AGAIN_S)
-            for table in ("letters", "places"):
+            for table in ("single_letters", "places"):
                 rows.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
 
 
@@ -92,7 +92,7 @@ def _insert(
     rows.executemany("INSERT INTO places VALUES (?, ?, ?)", places)
     for number, one in letters:
         if older := latest.get(one.where):
-            rows.execute("DELETE FROM letters WHERE id = ?", (older,))
+            rows.execute("DELETE FROM single_letters WHERE id = ?", (older,))
         latest[one.where] = number
 
 

@@ -10,9 +10,10 @@ from ingestd.app.state_place import directory_of
 from ingestd.config.sections import AuditConfig
 from ingestd.core.clock import SystemClock
 from ingestd.store import letter_leases
+from ingestd.store.chosen_letters import PurgeResult
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import Filter
-from ingestd.store.letter_changes import LetterChanges, PurgeResult
+from ingestd.store.letter_changes import LetterChanges
 from ingestd.store.lock import DirectoryInUse, DirectoryLock
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.audit_file import AuditLog

@@ -24,9 +24,10 @@ from ingestd.core.text import cut
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.processing import routes
 from ingestd.store import letter_changes, letter_leases
+from ingestd.store.chosen_letters import ChosenLetter
 from ingestd.store.connection import StoreFailed
 from ingestd.store.dead_letters import Filter
-from ingestd.store.letter_changes import ChosenLetter, LetterChanges
+from ingestd.store.letter_changes import LetterChanges
 from ingestd.store.letter_reader import LetterReader
 from ingestd.store.lock import DirectoryInUse, DirectoryLock
 from ingestd.telemetry.audit_entry import AuditEntry

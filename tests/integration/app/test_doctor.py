@@ -29,7 +29,7 @@ from ingestd.sandbox.apis.ingest import SandboxOptions
 from ingestd.sandbox.faults import parse_faults
 from ingestd.sandbox.server import Running, Sandbox
 from ingestd.sinks.genesys_events import GenesysEventsConfig
-from ingestd.store import dead_letters
+from ingestd.store import new_letters
 from ingestd.store.connection import connect
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.audit_file import AuditLog
@@ -193,7 +193,7 @@ async def test_a_bug_report_has_what_happened_and_no_payload(tmp_path: Path) -> 
     state.mkdir()
     store = connect(state / "state.db")
     letters = [DeadLetter(payload, Reason.REFUSED, f"422 {payload!r}", 1, at, at) for at in range(3)]
-    dead_letters.insert_letters(store, letters, 0.0)
+    new_letters.insert_letters(store, letters, 0.0)
     store.commit()
     store.close()
     audit = AuditLog(state / "audit.jsonl")

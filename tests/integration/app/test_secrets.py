@@ -38,7 +38,7 @@ from ingestd.core.redaction import MIN_SECRET_CHARS, Mask, redact, redact_tree
 from ingestd.core.submission import DeferredSubmission
 from ingestd.sinks import answer_body, answers
 from ingestd.sources.http.endpoint import answer_to
-from ingestd.store import dead_letters, letter_leases
+from ingestd.store import dead_letters, letter_leases, new_letters
 from ingestd.store.connection import connect
 from ingestd.telemetry import log
 from ingestd.telemetry.audit_entry import AuditEntry
@@ -168,7 +168,7 @@ def test_no_output_shows_a_secret_that_stands_anywhere_in_the_configuration(
             logging.getLogger("aiohttp").exception("%s failed", words)
         audit(AuditEntry.DEAD_LETTERED, sink="s", error=words, reason=words)
         letter = DeadLetter(b"{}", Reason.REFUSED, words, 1, number, number)
-        dead_letters.insert_letters(store, [letter], 0.0)
+        new_letters.insert_letters(store, [letter], 0.0)
         letter_leases.letters_failed(store, [(number + 1, letter)] if number % 2 else [], 0.0)
         say(words)
         told = [
@@ -227,8 +227,8 @@ async def test_a_bug_report_shows_no_secret_of_the_configuration_nor_one_that_wa
         state.mkdir()
         store = connect(state / "state.db")
         letter = DeadLetter(everything.encode(), Reason.REFUSED, everything, 1, 1, 1)
-        dead_letters.insert_letters(store, [letter], 0.0)
-        store.execute("UPDATE letters SET reason = ?, detail = ?", (everything, everything))
+        new_letters.insert_letters(store, [letter], 0.0)
+        store.execute("UPDATE single_letters SET reason = ?, detail = ?", (everything, everything))
         store.commit()
         store.close()
         line = {"event": "DEAD_LETTERED", "error": everything, "sink": everything}

@@ -20,7 +20,7 @@ from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
-from ingestd.store import dead_letters
+from ingestd.store import new_letters
 from ingestd.store.database import Database
 from ingestd.store.lock import DirectoryLock
 from ingestd.wiring.pipeline import open_pipeline
@@ -48,7 +48,7 @@ async def state(tmp_path: Path) -> Path:
     directory = tmp_path / "state"
     lock, database = DirectoryLock(directory), Database(directory)
     await database.open()
-    await database.run(lambda connection: dead_letters.insert_letters(connection, LETTERS, 1_000_000.0))
+    await database.run(lambda connection: new_letters.insert_letters(connection, LETTERS, 1_000_000.0))
     await database.close()
     lock.release()
     return directory
@@ -229,7 +229,7 @@ def test_the_words_tell_who_goes_along_under_which_key() -> None:
 
 
 async def test_what_was_put_aside_is_called_so_and_no_failure(state: Path, tmp_path: Path) -> None:
-    change(state, "UPDATE letters SET checksum = checksum + 1 WHERE id = 1")
+    change(state, "UPDATE single_letters SET checksum = checksum + 1 WHERE id = 1")
     crm, hooks = Receiver(), Receiver(lambda request: Reply(422))
     async with sinks(tmp_path, crm, hooks) as file:
         done = await dlq(state, "retry", 1, 2, "--config", file, "--json")

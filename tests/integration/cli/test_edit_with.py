@@ -15,8 +15,9 @@ from ingestd.core.errors import UserError
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.store.connection import FILE_NAME, connect
-from ingestd.store.dead_letters import Filter, insert_letters
+from ingestd.store.dead_letters import Filter
 from ingestd.store.lock import DirectoryLock
+from ingestd.store.new_letters import insert_letters
 from tests.each import each
 
 COUNT = 14

@@ -428,7 +428,7 @@ async def test_a_letter_that_is_sent_again_does_not_hide_its_event_from_a_sink_t
         assert rows(place.directory, "SELECT sink, line FROM letters") == [("fussy", last + 1)]
         fussy.script = lambda _: Reply()
         with contextlib.closing(sqlite3.connect(place.directory / "state.db")) as connection, connection:
-            connection.execute("UPDATE letters SET due = 1")
+            connection.execute("UPDATE single_letters SET due = 1")
         place.sinks = {"fussy": sink(fussy), "late": sink(late)}
         report = await place.run(write(tmp_path / "empty.ndjson", []))
         assert report["retried_delivered"] == 1

@@ -12,8 +12,10 @@ from ingestd.core.bounds import DEFAULT_BOUNDS
 from ingestd.core.clock import SystemClock
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
-from ingestd.store.dead_letters import Filter, insert_letters
-from ingestd.store.letter_changes import LetterChanges, PurgeResult
+from ingestd.store.chosen_letters import PurgeResult
+from ingestd.store.dead_letters import Filter
+from ingestd.store.letter_changes import LetterChanges
+from ingestd.store.new_letters import insert_letters
 from ingestd.wiring.pipeline import Pipeline
 from tests.each import each
 from tests.integration.intake.support import DEADLINE_S, event, running

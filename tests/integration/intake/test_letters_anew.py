@@ -250,7 +250,7 @@ async def test_of_two_letters_of_one_event_the_one_that_the_sink_lacks_is_sent(t
             await give(life, 1)
             await until_letters(life, "waiting", 3)
             life.pipeline.database.note(
-                lambda c: c.execute("UPDATE letters SET ambiguous = 0, due = 10 - id")
+                lambda c: c.execute("UPDATE single_letters SET ambiguous = 0, due = 10 - id")
             )
             second.good = True
             work_on_letters(life)

@@ -37,7 +37,7 @@ async def leave_a_letter(place: Place, tmp_path: Path) -> None:
     report = await place.run(write(tmp_path / "old.ndjson", OLD))
     assert (report["dead_lettered"], report["exit_code"]) == (1, 3)
     with closing(sqlite3.connect(place.directory / "state.db")) as connection, connection:
-        connection.execute("UPDATE letters SET due = 1.0")
+        connection.execute("UPDATE single_letters SET due = 1.0")
 
 
 async def test_a_replay_that_leaves_an_older_letter_to_a_person_ends_with_3_once(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ async def test_a_replay_that_leaves_an_older_letter_to_a_person_ends_with_3_once
         place = Place(tmp_path / "state", {"a": sink(receiver)}, {"delivery": {"max_attempts": 1}})
         await leave_a_letter(place, tmp_path)
         with closing(sqlite3.connect(place.directory / "state.db")) as connection, connection:
-            connection.execute("UPDATE letters SET first_sent = 1.0, first_failed = 1.0")
+            connection.execute("UPDATE single_letters SET first_sent = 1.0, first_failed = 1.0")
         source = write(tmp_path / "new.ndjson", NEW)
         report = await place.run(source)
         assert (report["delivered"], report["retried_aside"], report["exit_code"]) == (1, 1, 3)

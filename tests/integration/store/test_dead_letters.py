@@ -9,7 +9,7 @@ import pytest
 
 from ingestd.core.letter import MAX_DETAIL, DeadLetter, fingerprint
 from ingestd.core.reasons import RETRYABLE, Reason
-from ingestd.store import dead_letters, letter_changes, letter_leases
+from ingestd.store import chosen_letters, dead_letters, letter_changes, letter_leases, new_letters
 from ingestd.store.connection import connect
 from ingestd.store.dead_letters import FIRST_RETRY_S, IDEMPOTENCY_WINDOW_S, MAX_RETRY_S, StoredLetter
 
@@ -35,7 +35,7 @@ def whole_batch(batch: str, offset: int, size: int = 3) -> list[DeadLetter]:
 
 
 def insert(store: sqlite3.Connection, *letters: DeadLetter, now: float = NOW) -> None:
-    dead_letters.insert_letters(store, letters, now)
+    new_letters.insert_letters(store, letters, now)
 
 
 def rows(store: sqlite3.Connection) -> list[StoredLetter]:
@@ -49,7 +49,7 @@ def lease(store: sqlite3.Connection, now: float = DUE, **limits: Any) -> list[St
     ).letters
 
 
-def want(store: sqlite3.Connection, *numbers: int, now: float = NOW) -> letter_changes.MarkedLetters:
+def want(store: sqlite3.Connection, *numbers: int, now: float = NOW) -> chosen_letters.MarkedLetters:
     return letter_changes.make_due(store, numbers, now)
 
 
@@ -106,7 +106,7 @@ def test_any_number_of_letters_is_stored_whole_and_in_order(count: int, store: s
 
 
 def test_the_letters_of_a_request_are_found_by_an_index(store: sqlite3.Connection) -> None:
-    query = "EXPLAIN QUERY PLAN SELECT id FROM letters WHERE batch = 'b' AND ambiguous"
+    query = "EXPLAIN QUERY PLAN SELECT id FROM single_letters WHERE batch = 'b' AND ambiguous"
     assert "letters_by_batch" in store.execute(query).fetchone()[3]
 
 

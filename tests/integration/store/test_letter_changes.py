@@ -15,12 +15,14 @@ from ingestd.core.errors import UserError
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.delivery.sink_runner import rebuild
+from ingestd.store.chosen_letters import PurgeResult
 from ingestd.store.connection import MARK_NAME, StoreFailed, connect, unpack_mark
 from ingestd.store.database import Database
-from ingestd.store.dead_letters import Filter, insert_letters
-from ingestd.store.letter_changes import LetterChanges, PurgeResult
+from ingestd.store.dead_letters import Filter
+from ingestd.store.letter_changes import LetterChanges
 from ingestd.store.letter_leases import letters_delivered
 from ingestd.store.letter_queue import LetterQueue
+from ingestd.store.new_letters import insert_letters
 from tests.ids import new_id
 
 pytestmark = pytest.mark.anyio
@@ -158,8 +160,8 @@ async def test_who_goes_along_is_told_apart_by_the_key_that_it_goes_under(databa
 
 async def test_what_is_on_its_way_or_delivered_is_not_marked_changed_or_purged(database: Database) -> None:
     directory = await fill(database, letter(1), letter(2), letter(3))
-    request(directory, 1)
-    assert await leased(database) == [1]
+    request(directory, 1, 2)
+    assert await leased(database) == [1, 2]
     await database.run(lambda c: letters_delivered(c, [2], NOW))
     assert request(directory, 1, 2) == 0
     for number, why in ((1, "is being sent at this moment"), (2, "no longer waits"), (99, "no longer waits")):

@@ -16,7 +16,7 @@ from ingestd.app.letters.letters import groups as letter_groups
 from ingestd.cli.tables import print_letters
 from ingestd.core.letter import DeadLetter, fingerprint
 from ingestd.core.reasons import Reason
-from ingestd.store import dead_letters, letter_leases
+from ingestd.store import dead_letters, letter_leases, new_letters
 from ingestd.store.connection import connect
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import Filter
@@ -32,11 +32,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> sqlite3.Connection:
     connection = connect(tmp_path_factory.mktemp("state") / "state.db")
     for number, detail in enumerate(DETAILS):
         reason = Reason.GAVE_UP if number % 3 else Reason.REFUSED
-        dead_letters.insert_letters(
+        new_letters.insert_letters(
             connection, [DeadLetter(b"{}", reason, detail, 1, number, 1)], NOW + number
         )
     letter_leases.letters_delivered(connection, [2], NOW)
-    connection.execute("UPDATE letters SET state = 'leased' WHERE id = 3")
+    connection.execute("UPDATE single_letters SET state = 'leased' WHERE id = 3")
     return connection
 
 
@@ -84,7 +84,7 @@ async def test_a_reader_sees_what_is_committed_beside_the_writer(database: Datab
         DeadLetter(b"%d" % n, Reason.GAVE_UP, f"no. {n} of kind {'ab'[n % 3 > 0]}", 1, n, 1)
         for n in range(500)
     ]
-    database.note(lambda c: dead_letters.insert_letters(c, letters, NOW))
+    database.note(lambda c: new_letters.insert_letters(c, letters, NOW))
     await database.commit()
     with LetterReader.open(database.path.parent) as reader:
         stored = [*reader.letters(Filter(), NOW)]
@@ -110,7 +110,7 @@ def test_a_list_is_printed_as_it_is_read(tmp_path: Path) -> None:
     """A hundred thousand letters would not fit: here 20 MB of them."""
     connection = connect(tmp_path / "state.db")
     letters = [DeadLetter(b"x" * 20_000, Reason.INVALID, "no", 1, number, 1) for number in range(1000)]
-    dead_letters.insert_letters(connection, letters, NOW)
+    new_letters.insert_letters(connection, letters, NOW)
     connection.close()
     listed = tmp_path / "list.json"
     with listed.open("w") as out, redirect_stdout(out):
@@ -138,7 +138,7 @@ def test_groups_tell_causes_and_sinks_apart_with_the_values_that_differ(tmp_path
     letters = [DeadLetter(b"{}", Reason.INVALID, detail, 1, n, n) for n, detail in enumerate(details)]
     busy = '503 {"code":"busy","message":"away"}'
     letters += [DeadLetter(b"{}", Reason.GAVE_UP, busy, 1, 9, 9, sink=sink) for sink in ("crm", "hooks")]
-    dead_letters.insert_letters(connection, letters, NOW)
+    new_letters.insert_letters(connection, letters, NOW)
     connection.close()
     found = letter_groups(str(tmp_path), Filter(), now=NOW)
     told = [(one["count"], one["sink"], one["cause"], one["values"]) for one in found]
@@ -165,7 +165,7 @@ def test_letters_are_found_by_their_event_its_producer_and_any_text(tmp_path: Pa
         DeadLetter(one, Reason.INVALID, f"no: 10{n}%", 1, n, n, producer=["shop", "till"][n % 2])
         for n, one in enumerate(payloads)
     ]
-    dead_letters.insert_letters(connection, letters, NOW)
+    new_letters.insert_letters(connection, letters, NOW)
     for where, ids in (
         (Filter(event_id="a-1"), [1, 2]),
         (Filter(event_type="note"), [3]),

@@ -11,7 +11,7 @@ from ingestd.core.chunk import Batch
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.delivery.sink_runner import rebuild
-from ingestd.store import dead_letters, letter_changes, letter_leases
+from ingestd.store import chosen_letters, dead_letters, letter_changes, letter_leases, new_letters
 from ingestd.store.connection import connect
 from ingestd.store.dead_letters import FIRST_RETRY_S, IDEMPOTENCY_WINDOW_S, MAX_RETRY_S, StoredLetter
 from ingestd.store.letter_leases import BROKEN, DAMAGED, OLD, TRIED_LONG, Lease
@@ -41,7 +41,7 @@ def request(size: int = 3, batch: str = "b1", first: int = 10, **fields: Any) ->
 
 
 def insert(store: sqlite3.Connection, *letters: DeadLetter, now: float = NOW) -> None:
-    dead_letters.insert_letters(store, letters, now)
+    new_letters.insert_letters(store, letters, now)
 
 
 def lease_once(store: sqlite3.Connection, now: float = DUE, *, requested_only: bool = False) -> Lease:
@@ -81,7 +81,7 @@ def obstacles(store: sqlite3.Connection) -> list[tuple[int, float | None, str]]:
     return [(row.offset, row.due, row.obstacle) for row in rows(store)]
 
 
-def want(store: sqlite3.Connection, *numbers: int, now: float = NOW) -> letter_changes.MarkedLetters:
+def want(store: sqlite3.Connection, *numbers: int, now: float = NOW) -> chosen_letters.MarkedLetters:
     return letter_changes.make_due(store, numbers, now)
 
 
@@ -150,7 +150,7 @@ def test_the_others_of_a_request_wait_for_a_person_when_one_is_deleted(store: sq
 
 def test_the_others_of_a_request_wait_for_a_person_when_one_is_damaged(store: sqlite3.Connection) -> None:
     insert(store, *request(3), letter(1))
-    store.execute("UPDATE letters SET payload = x'00' WHERE id = 2")
+    store.execute("UPDATE single_letters SET payload = x'00' WHERE id = 2")
     assert lease(store) == [1]
     assert lease(store) == []
     assert obstacles(store)[:3] == [(10, None, BROKEN), (11, None, DAMAGED), (12, None, BROKEN)]
@@ -158,7 +158,7 @@ def test_the_others_of_a_request_wait_for_a_person_when_one_is_damaged(store: sq
 
 def test_a_damaged_letter_is_never_sent_whoever_wants_it(store: sqlite3.Connection) -> None:
     insert(store, letter(1), letter(2))
-    store.execute("UPDATE letters SET payload = x'00' WHERE id = 1")
+    store.execute("UPDATE single_letters SET payload = x'00' WHERE id = 1")
     want(store, 1)
     assert lease(store) == [2]
     assert obstacles(store)[0] == (1, None, DAMAGED)

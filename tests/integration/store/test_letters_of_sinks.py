@@ -10,7 +10,7 @@ import pytest
 from ingestd.core.clock import SystemClock
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
-from ingestd.store import dead_letters, letter_changes, letter_leases
+from ingestd.store import dead_letters, letter_changes, letter_leases, new_letters
 from ingestd.store.connection import connect
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import StoredLetter
@@ -32,7 +32,7 @@ def letter(offset: int, sink: str = "", *, payload: bytes = b"{}", **fields: Any
 
 
 def put(store: sqlite3.Connection, *letters: DeadLetter, due: bool = True) -> None:
-    dead_letters.insert_letters(store, letters, NOW)
+    new_letters.insert_letters(store, letters, NOW)
     if due:
         letter_changes.make_due(store, range(1, 3000), NOW)
 
@@ -160,13 +160,13 @@ def test_whether_an_event_has_a_letter_is_found_without_looking_at_the_others(tm
         connection.set_trace_callback(asked.append)
         rejected = DeadLetter(b"{", Reason.UNPARSABLE, "no JSON", 1, 7, 1)
         for _ in range(2):  # the second time each is asked for
-            dead_letters.insert_letters(connection, [rejected], 0.0)
+            new_letters.insert_letters(connection, [rejected], 0.0)
         connection.set_trace_callback(None)
-        questions = [sql for sql in asked if sql.startswith("SELECT 1 FROM letters")]
+        questions = [sql for sql in asked if sql.startswith("SELECT 1 FROM")]
         plans = [connection.execute(f"EXPLAIN QUERY PLAN {question}").fetchone()[3] for question in questions]
-        behind, one = "COVERING INDEX letters_by_origin (source=? AND offset>?)", "(source=? AND offset=?)"
-        assert [wanted in plan for wanted, plan in zip((behind, behind, one), plans, strict=True)] == [
-            True
-        ] * 3
+        sealed = "envelopes_by_place (source=? AND last_offset>?)"
+        among, one = "letters_by_origin (source=? AND offset>? AND offset<?)", "(source=? AND offset=?)"
+        expected = (sealed, among, sealed, among, one)
+        assert [wanted in plan for wanted, plan in zip(expected, plans, strict=True)] == [True] * 5
     finally:
         connection.close()

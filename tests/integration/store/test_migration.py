@@ -13,7 +13,7 @@ import pytest
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.delivery.sink_runner import rebuild
-from ingestd.store import dead_letters, letter_changes, letter_leases
+from ingestd.store import dead_letters, letter_changes, letter_leases, new_letters
 from ingestd.store.connection import PRAGMAS, connect, connect_in_memory, newest_schema
 from tests.each import each
 from tests.ids import new_id
@@ -89,7 +89,7 @@ async def test_letters_are_counted_found_when_they_are_due_and_known_by_their_pl
         assert dead_letters.count(now) == {"waiting": 2, "leased": 0, "delivered": 1}
         (renamed,) = dead_letters.select(now, "state = 'delivered'", [])
         assert (renamed.reason, renamed.fingerprint) == (Reason.UNENCODABLE, "unencodable: no")
-        dead_letters.insert_letters(now, [again], 9.0)
+        new_letters.insert_letters(now, [again], 9.0)
         limits = {"max_events": 9, "max_bytes": 999, "requested_only": True, "sinks_of": to_one}
         (leased,) = letter_leases.lease_due(now, now=10.0, sink="ingest_api", **limits).letters
         assert (leased.id, leased.detail, leased.obstacle) == (1, "", "")
@@ -138,3 +138,43 @@ async def test_what_a_person_had_asked_for_is_tried_for_a_day_from_the_migration
         ((due, requested),) = now.execute("SELECT due, requested FROM letters")
         assert due > wall
         assert abs(requested - wall) < 600
+
+
+async def test_letters_of_a_real_store_of_format_7_stay_as_they_are_and_later_ones_are_numbered_on(
+    tmp_path: Path,
+) -> None:
+    with sqlite3.connect(tmp_path / "state.db", isolation_level=None) as old:
+        old.executescript(Path(__file__).with_name("state_7.sql").read_text(encoding="utf-8"))
+        old.execute("PRAGMA user_version = 7")
+        old.text_factory = bytes
+        before = old.execute("SELECT * FROM letters ORDER BY id").fetchall()
+        columns = [row[1].decode() for row in old.execute("PRAGMA table_info(letters)")]
+    old.close()
+    with closing(connect(tmp_path / "state.db")) as now:
+        now.text_factory = bytes
+        for table in ("letters", "single_letters"):
+            assert now.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY id").fetchall() == before
+    with closing(connect(tmp_path / "state.db")) as now:
+        stored = dead_letters.select(now, "1 ORDER BY id", [])
+        assert [one.reason for one in stored] == ["invalid", "unparsable", *["refused"] * 5]
+        assert all(one.intact for one in stored)
+        there = [
+            DeadLetter(one.payload, Reason(one.reason), "", 1, one.offset, one.line, sink=one.sink)
+            for one in stored
+        ]
+        later = [DeadLetter(b"{}", Reason.REFUSED, "no", 1, 9000 + n, n, sink="ingest_api") for n in range(3)]
+        new_letters.insert_letters(now, [*there, *later], 9.0)
+        stored = dead_letters.select(now, "1 ORDER BY id", [])
+        assert [(one.id, one.offset) for one in stored[7:]] == [(8, 9000), (9, 9001), (10, 9002)]
+        assert dead_letters.count(now) == {"waiting": 10, "leased": 0, "delivered": 0}
+        assert letter_changes.make_due(now, [3, 4, 9], 10.0).marked == 3
+        limits = {"max_events": 9, "max_bytes": 99_999, "sink": "ingest_api", "sinks_of": to_one}
+        assert [one.id for one in letter_leases.lease_due(now, now=10.0, **limits).letters] == [3, 4, 9]
+
+
+async def test_a_store_without_a_letter_numbers_its_first_ones_from_one(tmp_path: Path) -> None:
+    make_old(tmp_path / "state.db", 7).close()
+    letters = [DeadLetter(b"{}", Reason.REFUSED, "no", 1, n, n, sink="a") for n in range(2)]
+    with closing(connect(tmp_path / "state.db")) as now:
+        new_letters.insert_letters(now, letters, 9.0)
+        assert [one.id for one in dead_letters.select(now, "1 ORDER BY id", [])] == [1, 2]

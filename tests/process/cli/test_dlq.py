@@ -9,7 +9,7 @@ import pytest
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.store.connection import connect
-from ingestd.store.dead_letters import insert_letters
+from ingestd.store.new_letters import insert_letters
 from tests.event_api import INVALID, EventApi, event, events, events_of, key, write
 from tests.process.cli.support import COMMAND, DEADLINE_S, Place
 from tests.receiver import Reply, Request

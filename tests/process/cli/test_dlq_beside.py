@@ -16,7 +16,7 @@ from tests.receiver import Reply, Request
 
 pytestmark = pytest.mark.anyio
 
-FOR_A_PERSON = "UPDATE letters SET due = NULL"
+FOR_A_PERSON = "UPDATE single_letters SET due = NULL"
 
 
 def states(place: Place) -> dict[int, str]:

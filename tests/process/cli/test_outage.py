@@ -98,7 +98,7 @@ async def test_one_batch_that_never_gets_through_becomes_dead_letters_and_is_tri
         count = len(api.batches)
         done = await place.run(*words)
         assert (done.code, len(api.batches)) == (0, count)  # not due yet
-        place.change_state("UPDATE letters SET due = due - 61")
+        place.change_state("UPDATE single_letters SET due = due - 61")
         done = await place.run(*words)
         assert done.code == 0, done
         (again,) = api.batches[count:]

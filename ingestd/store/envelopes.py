@@ -1,0 +1,166 @@
+"""Dead letters that share an envelope: of those that wait for a person and were written together, what they
+have in common is on disk once. They are written in the transactions of others.
+
+A sealed letter is as it was written. Before anything happens to one it is taken out: then it is a single
+letter, under the same number. A reader asks for ``letters``, in which are both.
+"""
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterable, Sequence
+from functools import cache
+from itertools import chain
+from typing import Any, NamedTuple
+
+LEAST = 2
+"""Letters to an envelope: one alone is a single letter."""
+
+_STEP_ROWS, _MAX_ROWS = 64, 1280
+"""As of ``new_letters.py``: two statements for most requests."""
+
+
+class Shared(NamedTuple):
+    """What the letters of an envelope have in common, in the order of the table's columns."""
+
+    source: int
+    first_offset: int
+    last_offset: int
+    sink: str
+    reading: int
+    failed: float
+    reason: str
+    detail: str
+    fingerprint: str
+    batch: str
+    batch_size: int
+    attempts: int
+    first_sent: float
+    producer: str
+    form: int
+
+
+OWN = ("offset", "line", "batch_index", "checksum", "payload", "digest")
+WORDS = ("detail", "fingerprint")
+"""Columns that each letter has for itself; words only where they are not the envelope's."""
+
+_COLUMNS = ", ".join(Shared._fields)
+_ENVELOPE = f"INSERT INTO envelopes (id, letters, {_COLUMNS}) VALUES (?, ?{', ?' * len(Shared._fields)})"  # noqa: S608
+_SINGLE = (
+    "id, state, reason, detail, fingerprint, payload, checksum, source, {}, line, digest, batch, batch_index,"
+    " batch_size, ambiguous, attempts, first_sent, first_failed, last_failed, due, lease, settled_at, edited,"
+    " requested, sink, reading, original, key_released, obstacle, producer, form"
+)
+_AMONG = "id IN (SELECT value FROM json_each(?1))"
+IN_ENVELOPES = (
+    "envelopes AS envelope JOIN sealed_letters AS one"
+    " ON one.id >= envelope.id AND one.id < envelope.id + envelope.letters"
+)
+"""Envelopes with their letters, which are found by their numbers."""
+
+
+@cache
+def _insert(count: int, *, words: bool) -> str:
+    """``?1``: the number of the first, ``?2``: its envelope's, ``?3``: ``key_released``. An empty digest
+    stands for NULL."""
+    columns = (*WORDS, *OWN) if words else OWN
+    own = f"?2,?3,{'?,' * (len(columns) - 1)}nullif(?,'')"
+    rows = [f"(?1,{own})", *[f"(NULL,{own})"] * (count - 1)]  # the numbers behind that of the first
+    names = ",".join(("id", "envelope", "key_released", *columns))
+    return f"INSERT INTO sealed_letters ({names}) VALUES {','.join(rows)}"  # noqa: S608
+
+
+def seal(
+    connection: sqlite3.Connection, shared: Shared, rows: Sequence[tuple[Any, ...]], *, key_released: int
+) -> None:
+    """Write letters into one envelope. ``rows``: their ``OWN`` columns, behind their ``WORDS`` where these
+    are their own. Who calls this counts them."""
+    (last,) = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'single_letters'").fetchone()
+    first, done = last + 1, 0
+    connection.execute(
+        "UPDATE sqlite_sequence SET seq = ? WHERE name = 'single_letters'", (last + len(rows),)
+    )
+    connection.execute(_ENVELOPE, (first, len(rows), *shared))
+    words = len(rows[0]) > len(OWN)
+    while left := len(rows) - done:
+        count = left if left < _STEP_ROWS else min(left - left % _STEP_ROWS, _MAX_ROWS)
+        given = chain.from_iterable(rows[done : done + count])
+        connection.execute(_insert(count, words=words), [first + done, first, key_released, *given])
+        done += count
+
+
+def take_out(connection: sqlite3.Connection, numbers: str, envelopes: Sequence[int]) -> None:
+    """Those of these letters (a list in JSON) that are sealed, in these envelopes, become single ones."""
+    count = _copy(connection, "offset", numbers)
+    (sealed,) = connection.execute(
+        f"SELECT count(*) FROM sealed_letters WHERE {_AMONG}",  # noqa: S608
+        (numbers,),
+    ).fetchone()
+    if count < sealed:  # a letter was corrected, and its place failed again
+        count += _copy(connection, "-1", numbers)
+    connection.execute("UPDATE letter_counts SET letters = letters + ? WHERE state = 'waiting'", (count,))
+    delete(connection, numbers, envelopes)
+
+
+def _copy(connection: sqlite3.Connection, offset: str, numbers: str) -> int:
+    columns = _SINGLE.format("offset")
+    return connection.execute(
+        f"INSERT OR IGNORE INTO single_letters ({columns}) SELECT {_SINGLE.format(offset)}"  # noqa: S608
+        f" FROM letters_in_envelopes WHERE {_AMONG} AND id NOT IN (SELECT id FROM single_letters)",
+        (numbers,),
+    ).rowcount
+
+
+def delete(connection: sqlite3.Connection, numbers: str, envelopes: Sequence[int]) -> int:
+    """Delete those of these letters that are sealed, in these envelopes; gives how many."""
+    gone = connection.execute(f"DELETE FROM sealed_letters WHERE {_AMONG}", (numbers,)).rowcount  # noqa: S608
+    connection.execute(
+        f"DELETE FROM envelopes AS envelope WHERE {_AMONG}"  # noqa: S608
+        " AND NOT EXISTS (SELECT 1 FROM sealed_letters AS one"
+        " WHERE one.id >= envelope.id AND one.id < envelope.id + envelope.letters)",
+        (json.dumps(envelopes),),
+    )
+    return gone
+
+
+def there(
+    connection: sqlite3.Connection, source: int, sink: str, offsets: Collection[int]
+) -> set[tuple[int, int]]:
+    """(offset, checksum) of the sealed letters that a sink has of these places; "": of all sinks'."""
+    where = (source, min(offsets), max(offsets), sink)
+    overlaps = (
+        "envelope.source = ?1 AND envelope.last_offset >= ?2 AND envelope.first_offset <= ?3"
+        " AND (envelope.sink = ?4 OR ?4 = '')"
+    )
+    if not connection.execute(f"SELECT 1 FROM envelopes AS envelope WHERE {overlaps}", where).fetchone():  # noqa: S608
+        return set()
+    found = connection.execute(
+        f"SELECT one.offset, one.checksum FROM {IN_ENVELOPES}"  # noqa: S608
+        f" WHERE {overlaps} AND one.offset IN (SELECT value FROM json_each(?5))",
+        (*where, json.dumps([*offsets])),
+    )
+    return set(found)
+
+
+def release_keys(connection: sqlite3.Connection, places: Iterable[tuple[int, int]]) -> None:
+    """The keys of the events at these places (source, offset) are free, whatever sink has their letters."""
+    of: dict[int, list[int]] = {}
+    for source, offset in places:
+        of.setdefault(source, []).append(offset)
+    for source, offsets in of.items():
+        connection.execute(
+            "UPDATE sealed_letters SET key_released = 1 WHERE NOT key_released AND id IN"  # noqa: S608
+            f" (SELECT one.id FROM {IN_ENVELOPES}"
+            " WHERE envelope.source = ? AND envelope.last_offset >= ? AND envelope.first_offset <= ?"
+            " AND one.offset IN (SELECT value FROM json_each(?)))",
+            (source, min(offsets), max(offsets), json.dumps(offsets)),
+        )
+
+
+KEEP_KEY = (
+    "UPDATE sealed_letters SET key_released = 0 WHERE id IN"  # noqa: S608
+    f" (SELECT one.id FROM {IN_ENVELOPES}"
+    " WHERE envelope.source = ?1 AND envelope.last_offset >= ?2 AND envelope.first_offset <= ?2"
+    " AND envelope.reading = ?3 AND envelope.sink <> ?4 AND one.offset = ?2)"
+)
+"""The key of an event (source, offset, reading, a sink) is known: by the letters that others than that sink
+have of it."""

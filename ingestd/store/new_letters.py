@@ -1,0 +1,195 @@
+"""Dead letters as they are written, in the writer's transactions: each once, whatever crashed before.
+
+Many rows to a statement: the interpreter's lock is taken once for each statement, and waiting for it costs
+more than a row. Letters of one request that wait for a person share an envelope (``envelopes.py``).
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from itertools import chain, groupby
+from typing import Any
+from zlib import crc32
+
+from ingestd.core.letter import MAX_DETAIL, DeadLetter, fingerprint
+from ingestd.core.reasons import Reason
+from ingestd.core.redaction import redact
+from ingestd.store import envelopes
+from ingestd.store.dead_letters import count_made, next_due
+
+_STEP_ROWS, _MAX_ROWS = 64, 1280
+"""Two statements for most batches, 83 sizes in all of each of two kinds: ``sqlite3`` keeps 128 that are
+prepared. A row has up to 9 parameters, of which a statement takes 32,766."""
+
+_OF_REQUEST = (
+    *("source", "batch", "batch_size", "ambiguous", "attempts", "first_sent", "sink", "reading"),
+    *("key_released", "producer", "form", "reason"),
+)
+"""Columns that all letters of a request have in common; their words may differ."""
+
+_SHARED = (1, 3, 7, *range(9, len(DeadLetter._fields)))
+"""Of the columns of a ``DeadLetter`` those that letters of one request have in common, but their words."""
+
+_Row = tuple[Any, ...]
+_Words = tuple[str, str]
+
+
+def insert_letters(connection: sqlite3.Connection, letters: Sequence[DeadLetter], now: float) -> None:
+    """Store letters. One that is there already is left as it is: after a crash its place is read again.
+
+    It is there if one of the same reading, place, sink and payload is, whatever became of that one; one of
+    an earlier reading (the file is read from its start again) only while that one waits, unchanged. A letter
+    of an event that was rejected is there if its sinks' are: it may have been corrected meanwhile.
+    """
+    if not letters:
+        return
+    readings = _readings(connection, letters)
+    made = 0
+    for run in _runs(letters):
+        reading = readings[run[0].source]
+        missing = _missing(connection, run, reading)
+        if missing:
+            made += _insert_run(connection, missing, reading, now)
+    count_made(connection, made)
+
+
+def _readings(connection: sqlite3.Connection, letters: Sequence[DeadLetter]) -> dict[int, int]:
+    """How often the source of each letter was read from its start."""
+    numbers = {letter.source for letter in letters}
+    known = connection.execute(
+        "SELECT id, reading FROM sources WHERE id IN (SELECT value FROM json_each(?))",
+        (json.dumps([*numbers]),),
+    )
+    return dict.fromkeys(numbers, 0) | dict(known)
+
+
+def _runs(letters: Sequence[DeadLetter]) -> Iterator[Sequence[DeadLetter]]:
+    """Those that stand together and were of one request."""
+    columns = [*zip(*letters, strict=True)]
+    if all(columns[at].count(columns[at][0]) == len(letters) for at in _SHARED):
+        yield letters  # as nearly always, where there are many
+        return
+    for _, run in groupby(letters, lambda one: (one[1], one[3], one[7], one[9:])):
+        yield list(run)
+
+
+# --- what is there ---
+
+
+def _missing(connection: sqlite3.Connection, run: Sequence[DeadLetter], reading: int) -> Sequence[DeadLetter]:
+    """Those that have no row. Of a source that goes on none has a place among these: only where there is
+    one, as where it is read again, each is asked for."""
+    offsets = [one.offset for one in run if one.offset >= 0]
+    if not offsets:
+        return run
+    source, sink = run[0].source, run[0].sink
+    sealed = envelopes.there(connection, source, sink, offsets)
+    among = (
+        "SELECT 1 FROM single_letters WHERE source = ?1 AND offset BETWEEN ?2 AND ?3 AND offset >= 0"
+        " AND (sink = ?4 OR ?4 = '') LIMIT 1"
+    )
+    single = connection.execute(among, (source, min(offsets), max(offsets), sink)).fetchone()
+    if single:
+        run = [one for one in run if not _is_single(connection, one, reading)]
+    if sealed:
+        run = [one for one in run if (one.offset, crc32(one.payload)) not in sealed]
+    return run
+
+
+def _is_single(connection: sqlite3.Connection, letter: DeadLetter, reading: int) -> bool:
+    # "likely": with the index's own condition as it stands, all letters of the source are looked at
+    one = (
+        "SELECT 1 FROM single_letters WHERE source = ?1 AND offset = ?2 AND likely(offset >= 0)"
+        " AND coalesce(original, checksum) = ?3 AND (sink = ?4 OR ?4 = '')"
+        " AND (reading = ?5 OR state <> 'delivered' AND original IS NULL) LIMIT 1"
+    )
+    where = (letter.source, letter.offset, crc32(letter.payload), letter.sink, reading)
+    return letter.offset >= 0 and connection.execute(one, where).fetchone() is not None
+
+
+# --- what is written ---
+
+
+def _insert_run(connection: sqlite3.Connection, run: Sequence[DeadLetter], reading: int, now: float) -> int:
+    """Letters of one request; gives how many were not there."""
+    first = run[0]
+    due = next_due(first.reason, 0, first.first_sent_wall, now)
+    words = {detail: _words_of(first.reason, detail) for detail in {one.detail for one in run}}
+    common = words[first.detail] if len(words) == 1 else None
+    rows = _rows_of(run, words, alike=common is not None)
+    waits = due is None and not first.ambiguous and len(run) >= envelopes.LEAST
+    if waits and len(offsets := {one.offset for one in run}) == len(run):
+        # others may be the same, which an index of single letters tells
+        shared = _shared(first, (min(offsets), max(offsets)), common or ("", ""), reading, now)
+        envelopes.seal(connection, shared, rows, key_released=1 if first.key_released else 0)
+        return len(run)
+    numbers = (first.batch_size, 1 if first.ambiguous else 0, first.attempts, first.first_sent_wall)
+    free, form = 1 if first.key_released else 0, int(first.form)
+    whose = (first.sink, reading, free, first.producer, form, str(first.reason))
+    given = (now, due or 0.0, first.source, first.batch, *numbers, *whose, *(common or ()))
+    return _insert_single(connection, given, rows)
+
+
+def _shared(
+    first: DeadLetter, places: tuple[int, int], words: _Words, reading: int, now: float
+) -> envelopes.Shared:
+    return envelopes.Shared(
+        first.source,
+        *places,
+        first.sink,
+        reading,
+        now,
+        str(first.reason),
+        *words,
+        first.batch,
+        first.batch_size,
+        first.attempts,
+        first.first_sent_wall,
+        first.producer,
+        int(first.form),
+    )
+
+
+def _insert_single(connection: sqlite3.Connection, shared: _Row, rows: Sequence[_Row]) -> int:
+    made = done = 0
+    while left := len(rows) - done:
+        count = left if left < _STEP_ROWS else min(left - left % _STEP_ROWS, _MAX_ROWS)
+        given = [*shared, *chain.from_iterable(rows[done : done + count])]
+        made += connection.execute(_insert_statement(count, len(rows[0])), given).rowcount
+        done += count
+    return made
+
+
+@cache
+def _insert_statement(count: int, own: int) -> str:
+    """``own``: parameters of each row; without numbers, which SQLite would look for one by one. ``?1`` is
+    the time. Zero and the empty text stand for NULL."""
+    words = own > len(envelopes.OWN)
+    shared = _OF_REQUEST if words else (*_OF_REQUEST, *envelopes.WORDS)
+    columns = (*shared, *(envelopes.WORDS if words else ()), *envelopes.OWN)
+    common = ",".join([f"?{number}" for number in range(3, 3 + len(shared))])
+    row = f"(?1,?1,'waiting',nullif(?2,0),{common},{'?,' * (own - 1)}nullif(?,''))"
+    names = ",".join(("first_failed", "last_failed", "state", "due", *columns))
+    return f"INSERT OR IGNORE INTO single_letters ({names}) VALUES {','.join([row] * count)}"  # noqa: S608
+
+
+def _rows_of(run: Sequence[DeadLetter], words: Mapping[str, _Words], *, alike: bool) -> list[_Row]:
+    """A row of each, with words of its own where they differ. Each parameter is bound by itself, and that is
+    most of what a letter costs.
+
+    Of exact types that ``sqlite3`` binds as they are: for bytes, None, bool and an enum's members it
+    looks for an adapter first, which costs more than a copy.
+    """
+    rows: list[_Row] = [
+        (one[4], one[5], one[8], crc32(one[0]), bytearray(one[0]), bytearray(one[6]) if one[6] else "")
+        for one in run
+    ]
+    if alike:
+        return rows
+    return [(*words[one.detail], *row) for one, row in zip(run, rows, strict=True)]
+
+
+def _words_of(reason: Reason, detail: str) -> _Words:
+    shown = redact(detail)
+    return shown[:MAX_DETAIL], fingerprint(reason, shown)
