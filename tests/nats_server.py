@@ -135,7 +135,7 @@ class Stream:
         timeout: float | None = None,
     ) -> int:
         """The sequence that it has."""
-        js = self.client.jetstream()
+        js = self.client.jetstream(timeout=patience(5))
         return (
             await js.publish(
                 f"{self.name}.{subject}", payload, headers=dict(headers) if headers else None, timeout=timeout
@@ -162,7 +162,13 @@ class Stream:
 @asynccontextmanager
 async def stream(url: str, *, name: str = "", **config: Any) -> AsyncIterator[Stream]:
     """``config``: of the stream, as JetStream's API has it."""
-    client = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.05, error_cb=_quiet)
+    client = await nats.connect(
+        url,
+        connect_timeout=patience(2),
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.05,
+        error_cb=_quiet,
+    )
     try:
         found = Stream(client, name or f"S{os.getpid()}_{next(_names)}")
         told = {"name": found.name, "subjects": [f"{found.name}.>"], **config}

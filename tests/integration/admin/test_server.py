@@ -51,7 +51,9 @@ def service() -> Service:
 async def admin(service: Service) -> AsyncIterator[httpx.AsyncClient]:
     async with (
         service.serve() as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False) as client,
+        httpx.AsyncClient(
+            timeout=patience(30), base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False
+        ) as client,
     ):
         yield client
 
@@ -126,7 +128,9 @@ async def test_a_taken_port_is_the_users_error(service: Service) -> None:
 async def test_a_replay_has_metrics_and_health_only(service: Service) -> None:
     async with (
         serve_metrics(service.registry, "127.0.0.1", 0) as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False) as client,
+        httpx.AsyncClient(
+            timeout=patience(30), base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False
+        ) as client,
     ):
         codes = [(await client.get(path)).status_code for path in ("/metrics", "/healthz", "/readyz")]
     assert codes == [200, 200, 404]
@@ -205,5 +209,8 @@ async def test_a_connection_that_does_not_end_what_it_asks_does_not_stay(
 
 
 async def test_it_listens_on_ipv6(service: Service) -> None:
-    async with service.serve(host="::1") as port, httpx.AsyncClient(trust_env=False, verify=False) as client:
+    async with (
+        service.serve(host="::1") as port,
+        httpx.AsyncClient(timeout=patience(30), trust_env=False, verify=False) as client,
+    ):
         assert (await client.get(f"http://[::1]:{port}/healthz")).text == "ok\n"

@@ -15,6 +15,7 @@ from ingestd.core.errors import Unreachable, UserError
 from ingestd.telemetry.audit_entry import AuditEntry
 from tests.aws import ACCOUNT, SECRET_KEY, Aws, clear_environment, start_aws
 from tests.integration.control.world import World
+from tests.machine import patience
 from tests.receiver import Receiver, Reply, in_turn
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +29,11 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Aws:
     aws = start_aws(monkeypatch)
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
     httpx.post(
-        f"{aws.url}/moto-api/config", json={"lambda": {"use_docker": False}}, trust_env=False, verify=False
+        f"{aws.url}/moto-api/config",
+        json={"lambda": {"use_docker": False}},
+        trust_env=False,
+        verify=False,
+        timeout=patience(30),
     )
     return aws
 

@@ -11,6 +11,7 @@ from ingestd.sandbox.apis.ingest import SandboxOptions
 from ingestd.sandbox.server import Running, Sandbox
 from ingestd.sandbox.stats import PathStats
 from ingestd.schemas.schema import FieldError, Refusal
+from tests.machine import patience
 
 INGEST = "/api/v2/events/ingest"
 
@@ -106,7 +107,7 @@ async def start() -> AsyncIterator[Start]:
             sandbox = Sandbox(SandboxOptions(**options), clock=clock)  # type: ignore[arg-type]
             running = await stack.enter_async_context(sandbox.serve())
             http = await stack.enter_async_context(
-                httpx.AsyncClient(base_url=running.url, trust_env=False, verify=False)
+                httpx.AsyncClient(timeout=patience(30), base_url=running.url, trust_env=False, verify=False)
             )
             client = Client(running, http)
             if log_in:

@@ -29,6 +29,7 @@ from tests.integration.sandbox.control_support import (
     get,
     make,
 )
+from tests.machine import patience
 
 pytestmark = pytest.mark.anyio
 
@@ -168,7 +169,9 @@ def test_a_cursor_finds_all_that_stay_whatever_is_deleted_meanwhile(
     async def walk() -> None:
         async with (
             Sandbox(SandboxOptions(schema=None)).serve() as running,
-            httpx.AsyncClient(base_url=running.url, trust_env=False, verify=False) as http,
+            httpx.AsyncClient(
+                timeout=patience(30), base_url=running.url, trust_env=False, verify=False
+            ) as http,
         ):
             client = Client(running, http)
             await client.log_in()

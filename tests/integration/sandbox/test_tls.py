@@ -10,6 +10,7 @@ from ingestd.core.errors import UserError
 from ingestd.sandbox.server import Sandbox
 from ingestd.sandbox.tls import make_certificate, server_context
 from tests.certificates import self_signed
+from tests.machine import patience
 
 pytestmark = pytest.mark.anyio
 
@@ -20,11 +21,11 @@ async def test_it_serves_https_to_who_trusts_its_certificate(tmp_path: Path, own
     trusting = ssl.create_default_context(cafile=cert)
     async with Sandbox().serve(tls=server_context(cert, key)) as running:
         assert running.url.startswith("https://127.0.0.1:")
-        async with httpx.AsyncClient(verify=trusting, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=patience(30), verify=trusting, trust_env=False) as client:
             form = {"grant_type": "client_credentials"}
             answer = await client.post(running.token_url, data=form, auth=("sandbox", "sandbox"))
             assert answer.json()["token_type"] == "bearer"
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=patience(30), trust_env=False) as client:
             with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
                 await client.get(running.url)
 

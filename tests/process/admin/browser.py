@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
+from tests.machine import patience
+
 CHROMIUM = shutil.which("chromium")
 needs_browser = pytest.mark.skipif(not CHROMIUM, reason="needs Debian's chromium")
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 _FLAGS += ["--disable-component-update", "--disable-sync"]
+
+_LIMIT_MS = 1000 * patience(30)
 
 
 class Window:
@@ -66,7 +70,7 @@ async def browser() -> AsyncIterator[Any]:
     from playwright.async_api import async_playwright
 
     async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
+        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS, timeout=_LIMIT_MS)
         try:
             yield chromium
         finally:
@@ -77,7 +81,9 @@ async def browser() -> AsyncIterator[Any]:
 async def window(chromium: Any, port: int, *, width: int = 1440, dark: bool = False) -> AsyncIterator[Window]:
     """Whoever was in it before is forgotten. It is one page all the time: to open one costs a process."""
     if not chromium.contexts:
-        await (await chromium.new_context()).new_page()
+        made = await chromium.new_context()
+        made.set_default_timeout(_LIMIT_MS)
+        await made.new_page()
     (context,) = chromium.contexts
     (page,) = context.pages
     await page.goto("about:blank")

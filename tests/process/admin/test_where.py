@@ -12,6 +12,7 @@ from ingestd.app.admin_client import AdminClient
 from ingestd.core.errors import UserError
 from tests.each import each
 from tests.event_api import INVALID, event, write
+from tests.machine import patience
 from tests.process.admin.test_console import CRM, Api, configured
 from tests.process.cli.run_support import Serving, post, serve
 from tests.process.cli.support import Place, invoke
@@ -21,7 +22,9 @@ pytestmark = pytest.mark.anyio
 
 
 async def ask(serving: Serving, key: str) -> dict[str, Any]:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{serving.admin_port}", trust_env=False) as one:
+    async with httpx.AsyncClient(
+        timeout=patience(30), base_url=f"http://127.0.0.1:{serving.admin_port}", trust_env=False
+    ) as one:
         page = await one.get("/where", params={"key": key})
         found: dict[str, Any] = (await one.get("/v1/where", params={"key": key})).json()
         assert (page.status_code, found["words"] in page.text) == (200, True)
@@ -83,7 +86,7 @@ async def first_life(place: Place, api: Api, words: list[object]) -> None:
         assert (await place.run("where", key(4), "--url", url, "--json")).code == 3
         long = event(1, note="x" * 90_000).decode()  # longer than an address may be
         assert "It is delivered" in (await place.run("where", long, "--url", url)).out
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as one:
+        async with httpx.AsyncClient(timeout=patience(30), base_url=url, trust_env=False) as one:
             assert "It is delivered" in (await one.post("/where", data={"key": long})).text
             assert 'method="post" action="/where"' in (await one.get("/where")).text
         await serving.kill()

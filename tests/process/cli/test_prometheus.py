@@ -105,7 +105,7 @@ async def prometheus(directory: Path, admin_port: int) -> AsyncIterator[Promethe
         await until(lambda: process.returncode is not None or "Server is ready" in log.read_text())
         assert process.returncode is None, log.read_text()
         async with httpx.AsyncClient(
-            base_url=f"http://{_address(log)}", trust_env=False, verify=False
+            timeout=patience(30), base_url=f"http://{_address(log)}", trust_env=False, verify=False
         ) as client:
             yield Prometheus(client)
     finally:

@@ -29,7 +29,7 @@ def test_it_says_where_it_is_serves_and_stops_cleanly(number: signal.Signals, tm
         found = re.fullmatch(r"sandbox at (http://\S+)  tokens at (\S+)  try: curl -s (\S+)\n", ready)
         assert found, ready
         form = {"grant_type": "client_credentials"}
-        with httpx.Client(trust_env=False, verify=False) as http:
+        with httpx.Client(timeout=patience(30), trust_env=False, verify=False) as http:
             answers = [http.post(found[2], data=form, auth=("me", "not-to-be-seen")) for _ in range(2)]
             assert [answer.status_code for answer in answers] == [200, 503]
             assert http.get(found[3]).json()["tokens_issued"] == 1

@@ -37,7 +37,7 @@ async def test_metrics_are_those_of_the_catalogue_and_balance(place: Place) -> N
     words = ("--max-batch-events", 10, "--metrics-port", port)
     async with EventApi(answer) as api, place.start(*place.replay(api, source, *words)) as running:
         await api.until(lambda api: len(api.events) >= 49 and api.in_flight == 1)
-        async with httpx.AsyncClient(trust_env=False, verify=False) as http:
+        async with httpx.AsyncClient(timeout=patience(30), trust_env=False, verify=False) as http:
             assert (await http.get(f"http://127.0.0.1:{port}/healthz")).text == "ok\n"
             page = await http.get(f"http://127.0.0.1:{port}/metrics")
             openmetrics = await http.get(

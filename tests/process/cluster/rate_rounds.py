@@ -105,7 +105,7 @@ async def play(
             stop.set()
             await feeding
             async with stream_client(nats.urls) as client:
-                state = (await client.jetstream().stream_info("KV_t-state")).state
+                state = (await client.jetstream(timeout=patience(5)).stream_info("KV_t-state")).state
                 done["leases written"] = state.last_seq
             for member in members:
                 await member.end()

@@ -13,6 +13,7 @@ import nats.js.errors
 from nats.aio.client import Client
 
 from ingestd.cluster.letter_stream import pack_again, unpack
+from tests.machine import patience
 from tests.nats_server import NatsServer
 from tests.process.cli.run_support import LOST, Serving, post, starting
 from tests.process.cli.support import Place
@@ -162,7 +163,7 @@ class ClusterProducer:
 async def dead_letters(url: str | list[str], name: str) -> list[dict[str, Any]]:
     """All of them, as the judge wants them."""
     async with stream_client(url) as client:
-        js = client.jetstream()
+        js = client.jetstream(timeout=patience(5))
         info = await js.stream_info(f"{name}-dead")
         found = {}
         for sequence in range(max(1, info.state.first_seq), info.state.last_seq + 1):
@@ -177,7 +178,7 @@ async def age_letters(url: str | list[str], name: str, seconds: float, *, taken:
     """They failed earlier than they did, and were not ``taken``, or may have been; those that were changed
     since stay."""
     async with stream_client(url) as client:
-        js = client.jetstream()
+        js = client.jetstream(timeout=patience(5))
         info = await js.stream_info(f"{name}-dead")
         for sequence in range(max(1, info.state.first_seq), info.state.last_seq + 1):
             with suppress(nats.js.errors.NotFoundError):
@@ -195,7 +196,7 @@ async def age_letters(url: str | list[str], name: str, seconds: float, *, taken:
 
 @asynccontextmanager
 async def stream_client(url: str | list[str]) -> AsyncIterator[Client]:
-    client = await nats.connect(url)
+    client = await nats.connect(url, connect_timeout=patience(2))
     try:
         yield client
     finally:
@@ -205,10 +206,10 @@ async def stream_client(url: str | list[str]) -> AsyncIterator[Client]:
 async def ask(url: str, what: str, body: bytes = b"") -> None:
     """A request to JetStream."""
     async with stream_client(url) as client:
-        answer = json.loads((await client.request(f"$JS.API.{what}", body, timeout=5)).data)
+        answer = json.loads((await client.request(f"$JS.API.{what}", body, timeout=patience(5))).data)
         assert "error" not in answer, answer
 
 
 async def publish(url: str, subject: str, data: bytes) -> None:
     async with stream_client(url) as client:
-        await client.jetstream().publish(subject, data)
+        await client.jetstream(timeout=patience(5)).publish(subject, data)

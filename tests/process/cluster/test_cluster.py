@@ -490,7 +490,9 @@ async def test_what_differs_from_the_spool_is_refused_in_words(tmp_path: Path, n
         assert (code, words in err) == (2, True), err
     async with stream_client(nats_url.url) as client:
         entry = "$KV.words-state.installation"
-        now = json.loads((await client.jetstream().get_last_msg("KV_words-state", entry)).data or b"")
+        now = json.loads(
+            (await client.jetstream(timeout=patience(5)).get_last_msg("KV_words-state", entry)).data or b""
+        )
         await publish(nats_url.url, entry, json.dumps(now | {"format": 2}).encode())
         code, _, err = await first.command("run", "--worker", "--admin-listen", "127.0.0.1:0")
         assert (code, "the version of ingestd is 1 here and 2 there" in err) == (2, True), err

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from ingestd.app.cluster.local_server import find_program
-from tests.machine import patience_of_test
+from tests.machine import patience, patience_of_test
 from tests.process.cli.run_support import Serving, post, starting
 from tests.process.cli.support import COMMAND, Place
 from tests.process.cluster.support import AnyEdge, ClusterProducer
@@ -209,7 +209,7 @@ async def test_top_the_console_and_the_audit_file_tell_of_all_processes(tmp_path
             assert found["ledger"]["accepted"] in (0, 60)  # of a share without an owner nobody tells
             assert found["producers"][0]["accepted"] == 60
             assert found["spool"]["max_bytes"] == 64 * 1024**2
-            async with httpx.AsyncClient(base_url=admin) as client:
+            async with httpx.AsyncClient(timeout=patience(30), base_url=admin) as client:
                 page = (await client.get("/")).text
                 assert "60" in page
                 assert ">one<" in page

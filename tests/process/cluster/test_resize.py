@@ -13,7 +13,7 @@ from ingestd.core.clock import SystemClock
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import NatsConnection
 from tests.event_api import events
-from tests.machine import patience_of_test
+from tests.machine import patience, patience_of_test
 from tests.nats_server import nats_server
 from tests.process.cli.run_support import post
 from tests.process.cluster.support import stream_client
@@ -102,7 +102,9 @@ async def test_workers_finish_a_change_that_was_begun_and_old_events_go_first(tm
 
             await until(nothing_is_left)
             async with stream_client(cluster.nats.url) as client:
-                subjects = (await client.jetstream().stream_info("t-events")).config.subjects
+                subjects = (
+                    await client.jetstream(timeout=patience(5)).stream_info("t-events")
+                ).config.subjects
                 assert subjects == [f"ingestd.t.e.{number}" for number in new.generations[-1]]
             await worker.stop()
         await edge.stop()

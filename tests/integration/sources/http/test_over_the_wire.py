@@ -7,6 +7,7 @@ import pytest
 from ingestd.httpd.request import ServerLimits
 from ingestd.httpd.server import serve
 from tests.integration.sources.http.support import EVENT, PRODUCERS, TOKENS, Scene
+from tests.machine import patience
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +25,9 @@ def scene() -> Scene:
 async def client(scene: Scene) -> AsyncIterator[httpx.AsyncClient]:
     async with (
         serve(scene.endpoint, ServerLimits(), "127.0.0.1", 0) as server,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", trust_env=False, verify=False) as found,
+        httpx.AsyncClient(
+            timeout=patience(30), base_url=f"http://127.0.0.1:{server.port}", trust_env=False, verify=False
+        ) as found,
     ):
         yield found
 
