@@ -16,7 +16,7 @@ from tests.event_api import events_of, key
 from tests.machine import patience
 from tests.process.cluster.brokers import KINDS, Brokers, brokers
 from tests.process.cluster.rounds import STOP_S, Member
-from tests.process.cluster.support import AnyEdge, Cluster, age_letters, dead_letters
+from tests.process.cluster.support import AnyEdge, Cluster, age_letters, dead_letters, ended
 from tests.process.soak.events import Maker, read
 from tests.process.soak.judge import Verdict
 from tests.receiver import Action, Receiver, Reply, Request
@@ -140,7 +140,7 @@ async def play(directory: Path, seed: int, seconds: float) -> tuple[Verdict, Cou
                 await _do(fault, members, nats, rng)
             verdict.kills = sum(done.values())
             stop.set()
-            await asyncio.gather(*tasks)
+            await ended(tasks, edge, *(member.serving for member in members))
             api.mood = "well"
             stat = await _worked_off(cluster, nats)
             waits = (await cluster.json("dlq", "list", "--limit", "1000"))["letters"]

@@ -15,7 +15,7 @@ from tests.event_api import events, events_of, key
 from tests.machine import patience
 from tests.process.cluster.brokers import KINDS, Brokers, brokers
 from tests.process.cluster.rounds import STOP_S, Member
-from tests.process.cluster.support import AnyEdge, Cluster, stream_client
+from tests.process.cluster.support import AnyEdge, Cluster, ended, stream_client
 from tests.process.soak.judge import Verdict
 from tests.receiver import Action, Receiver, Reply, Request
 
@@ -103,7 +103,7 @@ async def play(
                 verdict.kills += 1
                 await _do(fault, members, nats, api, rng)
             stop.set()
-            await feeding
+            await ended([feeding], edge, *(member.serving for member in members))
             async with stream_client(nats.urls) as client:
                 state = (await client.jetstream(timeout=patience(5)).stream_info("KV_t-state")).state
                 done["leases written"] = state.last_seq

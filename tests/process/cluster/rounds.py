@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tests.event_api import key
 from tests.machine import patience
 from tests.process.cluster.brokers import KINDS, Brokers, Kind, brokers
-from tests.process.cluster.support import AnyEdge, Cluster, ClusterProducer, dead_letters
+from tests.process.cluster.support import AnyEdge, Cluster, ClusterProducer, dead_letters, ended
 from tests.process.soak.api import Api as SoakApi
 from tests.process.soak.api import SinkApi
 from tests.process.soak.judge import Verdict, judge
@@ -130,7 +130,7 @@ async def play(
             if fault != kind.fault and kind.servers == _BALANCED_AMONG:
                 _balance(await cluster.json("spool", "stat"), verdict)
         stop.set()
-        await asyncio.wait_for(asyncio.gather(*works), patience(60))
+        await ended(works, *(member.serving for member in members))
         for one in makers:
             verdict.problems += one.problems
         stat = await _until_settled(cluster, members)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,6 +158,16 @@ class ClusterProducer:
                 if answer.status != 503 or not answer.headers.get("retry-after"):
                     self.problems.append(str(answer))
             await asyncio.sleep(0.05)
+
+
+async def ended(works: Iterable[Awaitable[None]], *processes: Serving) -> None:
+    """They come to their end, as they were told to; or what each process said last is told."""
+    try:
+        async with asyncio.timeout(patience(60)):
+            await asyncio.gather(*works)
+    except TimeoutError:
+        told = "\n\n".join(one.raw[-3000:] for one in processes)
+        raise AssertionError(f"a producer waits for its answer still:\n{told}") from None
 
 
 async def dead_letters(url: str | list[str], name: str) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from ingestd.app.cluster.local_server import find_program
 from tests.machine import patience, patience_of_test
 from tests.process.cli.run_support import Serving, post, starting
 from tests.process.cli.support import COMMAND, Place
-from tests.process.cluster.support import AnyEdge, ClusterProducer
+from tests.process.cluster.support import AnyEdge, ClusterProducer, ended
 from tests.process.cluster.test_cluster import StrictApi, settled, until
 from tests.process.soak.events import GROUP, Maker
 from tests.receiver import Receiver
@@ -139,7 +139,7 @@ async def test_whatever_of_one_machine_is_killed_comes_again_and_nothing_is_lost
             machine.config.write_text(file)
             await until(partial(all_run, serving))
             stop.set()
-            await asyncio.gather(*tasks)
+            await ended(tasks, serving)
             sink = await settled(machine)  # type: ignore[arg-type]
             given = [event for producer in producers for event in producer.acknowledged]
             assert [problem for producer in producers for problem in producer.problems] == []

@@ -15,7 +15,7 @@ import ingestd
 from tests.machine import patience_of_test
 from tests.process.cli.run_support import Serving
 from tests.process.cli.support import COMMAND
-from tests.process.cluster.support import AnyEdge, Cluster, ClusterProducer
+from tests.process.cluster.support import AnyEdge, Cluster, ClusterProducer, ended
 from tests.process.cluster.test_cluster import StrictApi, one_sink, settled, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(patience_of_test(180))]
@@ -93,7 +93,7 @@ async def test_a_new_version_is_rolled_out_while_producers_are_answered(tmp_path
             assert OTHER in versions
         assert versions == {OTHER}
         stop.set()
-        await asyncio.gather(*tasks)
+        await ended(tasks, *new)
         sink = await settled(cluster)
         given = [event for one in producers for event in one.acknowledged]
         assert sorted(api.taken) == sorted(given)
