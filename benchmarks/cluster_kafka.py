@@ -7,6 +7,7 @@ import importlib.util
 import os
 import zlib
 from collections.abc import Iterator, Mapping
+from compileall import compile_dir
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -40,6 +41,7 @@ def ratios(rounds: int, events: int = EVENTS) -> Iterator[Ratio]:
     if "KAFKA_LIB" not in os.environ or not importlib.util.find_spec("confluent_kafka"):
         return
     given = prepare(events)
+    compile_dir("ingestd", quiet=1)  # as where it is installed: a start compiles nothing
     with ExitStack() as stack:
         server = stack.enter_context(kafka_server(stack.enter_context(scratch()) / "kafka"))
         topics = {count: topic(server, count) for count in {count for count, _ in SHAPES.values()}}

@@ -158,7 +158,7 @@ class Cutter:
         while first < len(messages):
             most = min(first + self._max_messages, len(messages))
             last = bisect_right(ends, ends[first] + MAX_CHUNK_BYTES, first + 2, most + 1) - 1
-            yield self._chunk(messages.part(first, last))
+            yield self._chunk(messages.part(first, last), ends[last] - ends[first])
             first = last
 
     def flush(self) -> Iterator[Chunk]:
@@ -184,7 +184,8 @@ class Cutter:
             else:
                 self._known.popleft()
 
-    def _chunk(self, messages: Messages) -> Chunk:
+    def _chunk(self, messages: Messages, size_bytes: int = 0) -> Chunk:
+        """``size_bytes``: of the messages, where that is known."""
         columns = messages if isinstance(messages, MessageColumns) else None
         events = columns.payloads if columns else [message.payload for message in messages]
         unreadable: dict[int, str] = {}
@@ -217,7 +218,7 @@ class Cutter:
             about=lambda index: self._about(origin(index)[0]),
         )
         chunk.mark = (last.mark, b"")
-        chunk.size_bytes = sum(map(len, events))
+        chunk.size_bytes = size_bytes if size_bytes and not counts else sum(map(len, events))
         return chunk
 
     def _take_apart(

@@ -210,27 +210,37 @@ def to_message(raw: Any) -> Message:
     )
 
 
-def split_by_place(found: Sequence[Any]) -> Iterator[tuple[Place, Any, Sequence[Any]]]:
+def split_by_place(
+    found: Sequence[Any], *, one_topic: bool = False
+) -> Iterator[tuple[Place, Any, Sequence[Any]]]:
     """(place, error or None, messages) of neighbours; an error comes alone. Without a step of the interpreter
-    for each message."""
+    for each message. ``one_topic``: they are all of one."""
     errors = [*map(_error_of, found)]  # one cannot be compared with None
-    keys = zip(map(_topic_of, found), map(_partition_of, found), map(id, errors), strict=True)
+    partitions = [*map(_partition_of, found)]
+    if not any(errors) and one_topic:
+        keys: Iterable[Any] = partitions
+        if partitions.count(partitions[0]) == len(partitions):
+            yield (found[0].topic(), partitions[0]), None, found
+            return
+    else:
+        keys = zip(map(_topic_of, found), partitions, map(id, errors), strict=True)
     first = 0
-    for (topic, partition, _), same in groupby(keys):
+    for _, same in groupby(keys):
         last, error = first + len(list(same)), errors[first]
         step = last - first if error is None else 1
         for at in range(first, last, step):
-            yield (topic, partition), error, found[at : at + step]
+            yield (found[at].topic(), partitions[at]), error, found[at : at + step]
         first = last
 
 
 def run_of(place: Place, raw: Sequence[Any]) -> Run:
     """Messages of one partition that follow each other."""
-    offsets: Sequence[int] = [*map(_offset_of, raw)]
-    if offsets[-1] - offsets[0] == len(offsets) - 1:
-        offsets = range(offsets[0], offsets[-1] + 1)
+    first, last = raw[0].offset(), raw[-1].offset()
+    offsets: Sequence[int] = range(first, last + 1)
+    if len(offsets) != len(raw):  # of a transaction, or of a compacted topic
+        offsets = [*map(_offset_of, raw)]
     payloads = [*map(_value_of, raw)]
-    if None in payloads:
+    if not all(payloads):
         payloads = [payload or b"" for payload in payloads]
     size_bytes = sum(map(len, payloads)) + _MESSAGE_BYTES * len(payloads)
     return Run(

@@ -158,7 +158,7 @@ class Group:
 
     def _give(self, consumer: Any, found: list[Any]) -> None:
         runs: list[Run] = []
-        for place, error, messages in split_by_place(found):
+        for place, error, messages in split_by_place(found, one_topic=len(self._settings.topics) == 1):
             if error is None:
                 runs.append(run_of(place, messages))
             elif error.code() == _NO_MORE:
