@@ -202,9 +202,10 @@ class SpoolFeed:
             tasks.start_soon(flush_by_age, self._batcher, self._begun, self._flush, self._clock)
             async for chunk, _ in self.source.chunks():
                 async with self._turn:
-                    self._admit(chunk)
+                    filled = self._admit(chunk)
                     self._begun.set()
-                    await self._lane.room()
+                    if filled:
+                        await self._lane.room()
                 self._stop_if_useless()
             tasks.cancel()
         self._ended.set()
@@ -234,14 +235,15 @@ class SpoolFeed:
             if deadline is not None and self._clock.monotonic() >= deadline:
                 await self._lane.submit([self._batcher.flush()])
 
-    def _admit(self, chunk: Chunk) -> None:
+    def _admit(self, chunk: Chunk) -> bool:
+        """Whether the lane got a batch: else nobody need ask it for room."""
         positions = self._left.pop(chunk.start, None)
         if positions is None:
             settled = self._settled.pop(chunk.start, None)
             positions = self._expect(chunk, RecoveredChunk(settled, set(), []) if settled else None)
         events, digests = chunk.events, chunk.digests
         if not positions:
-            return
+            return False
         if len(positions) < len(events):
             events, digests = pick(events, positions), pick(digests, positions)
         if self._runner.transforms:
@@ -249,10 +251,11 @@ class SpoolFeed:
                 self._runner.transforms, self._runner, chunk, events, digests, positions
             )
             if not events:
-                return
+                return False
         sizes, now = self._runner.sink.sizes(events), self._clock.monotonic()
         if full := list(self._batcher.add(chunk, events, digests, positions, now, sizes=sizes)):
             self._lane.add(full)
+        return bool(full)
 
     def _expect(self, chunk: Chunk, found: RecoveredChunk | None) -> Positions:
         """What of a chunk goes to this sink, and is neither resolved there nor in a batch."""

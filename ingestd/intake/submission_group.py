@@ -10,7 +10,7 @@ import msgspec
 
 from ingestd.core.clock import Clock, Timer
 from ingestd.core.reasons import Reason
-from ingestd.core.receipt import Digests
+from ingestd.core.receipt import Digests, known_keys
 from ingestd.core.sequences import joined, joined_keys, without
 from ingestd.core.submission import MAX_LISTED, AcceptedSubmission, Rejection, Submission, SubmissionOutcome
 from ingestd.intake.refusals import MAX_READ_BYTES, rejection
@@ -59,7 +59,7 @@ class SubmissionGroup:
 
     def __init__(self, submissions: list[Submission]) -> None:
         self.submissions = submissions
-        self.claimed: list[bytes] = []
+        self.claimed: Sequence[bytes] = ()
         self.duplicates: Counter[int] = Counter()  # by submission
         self.reasons: Counter[Reason] = Counter()
         self.refused: list[RefusedEvent] = []
@@ -96,13 +96,14 @@ class SubmissionGroup:
         is_all = len(fitting) == len(events)
         found, seen = list[Keys](), 0
         for checked in validator.in_steps(events if is_all else [events[index] for index in fitting]):
-            if checked:
-                for at, refusal in checked.refused.items():
-                    if (index := fitting[seen + at]) not in unreadable:
-                        self._reject(index, refusal, checked.refused_keys.get(at), window)
-                found.append(checked.keys)
-                seen += len(checked.keys)
-            yield
+            if checked is None:
+                yield
+                continue
+            for at, refusal in checked.refused.items():
+                if (index := fitting[seen + at]) not in unreadable:
+                    self._reject(index, refusal, checked.refused_keys.get(at), window)
+            found.append(checked.keys)
+            seen += len(checked.keys)
         if is_all:
             self._keys = found[0] if len(found) == 1 else joined_keys(found)
         else:
@@ -139,10 +140,9 @@ class SubmissionGroup:
         """Claim the keys of what is left; tells copies apart."""
         claim = window.claim(self._keys, now)
         self._digests = claim.digests
-        self.claimed = [digest for digest in claim.digests if digest]
-        for index in claim.duplicates:
-            self._is_copy(index)
-        for index, _ in claim.copies:  # of an event that is not on disk yet, or in this very group
+        self.claimed = known_keys(claim.digests)
+        copies = [index for index, _ in claim.copies]  # of events not on disk yet, or in this very group
+        for index in claim.duplicates + copies:
             self._is_copy(index)
 
     @property

@@ -96,10 +96,12 @@ class Validator:
     def in_steps(self, events: Sequence[bytes]) -> Iterator[ValidatedChunk | None]:
         """As ``check``, by blocks of the events in their order; their indices count from the block's first.
 
-        None is nothing but a moment to let others go on: from one to the next it takes some milliseconds, or
-        as long as a single event does.
+        None is nothing but a moment to let others go on: from one to the next, and to the end, it takes some
+        milliseconds, or as long as a single event does.
         """
-        for block in _blocks(events) if len(events) > 1 else (events,):
+        for number, block in enumerate(_blocks(events) if len(events) > 1 else (events,)):
+            if number:
+                yield None
             keys = self._schema.keys(block)
             refusals: Refusals = {}
             if None in keys:

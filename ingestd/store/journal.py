@@ -289,7 +289,7 @@ class Journal(KnownSources):
 
     def _note_positions(self) -> None:
         """Positions, and the settled batches that now lie before them, go in one transaction."""
-        cursors = self._spool.positions() if self._spool and self._spool.source else {}
+        cursors = self._spool.positions() if self._spool and self._spool.is_shared else {}
         if not (self._moved or self._look_beyond or cursors != self._noted_cursors):
             return
         self._look_beyond = False

@@ -75,7 +75,9 @@ class Spool:
         self.damage: list[SpoolDamage] = []
         self.cursors = {sink: SpoolCursor() for sink in sinks}
         self.left_behind: dict[str, int] = {}  # sinks that are not there any more: chunks they had not had
-        self._shared = len(sinks) > 1  # of a single sink the rows tell what waits, whatever its name is next
+        self.is_shared = (
+            len(sinks) > 1
+        )  # of a single sink the rows tell what waits, whatever its name is next
         self._tell, self._on_shared, self._damaged = tell, shared, damaged
         self._database, self._next = database, 1
         self._opened: dict[int, OpenedChunk] = {}
@@ -105,7 +107,7 @@ class Spool:
             return
         sinks = list(self.cursors)
         starts = {sink: positions[sink][0] if sink in positions else 1 for sink in sinks}
-        if self._shared:
+        if self.is_shared:
             for sink, cursor in self.cursors.items():
                 cursor.unread = starts[sink]
         await self._database.run(partial(spool_rows.take_over, sinks=sinks, first=min(starts.values())))
@@ -147,18 +149,15 @@ class Spool:
     def is_open(self, sink: str, number: int) -> bool:
         """Whether this chunk may have events that are not resolved at this sink."""
         known = number in self._opened or number >= min(cursor.unread for cursor in self.cursors.values())
-        if not self._shared:  # whatever its name was
+        if not self.is_shared:  # whatever its name was
             return known
         return known and sink in self.cursors and self.cursors[sink].position <= number < self._next
 
     def positions(self) -> dict[str, int]:
         """Of each sink the chunk before which every one is resolved. Empty for one sink: what is gone is. And
         in a run that has not opened the spool."""
-        return (
-            {sink: cursor.position for sink, cursor in self.cursors.items()}
-            if self._shared and self.source
-            else {}
-        )
+        cursors = self.cursors if self.is_shared and self.source else {}
+        return {sink: cursor.position for sink, cursor in cursors.items()}
 
     def state(self, number: int) -> tuple[int, int, int] | None:
         """As its receipt has it, of a chunk; None: it was not read yet, or all outcomes are known."""
@@ -257,7 +256,7 @@ class Spool:
         number, events, routed = chunk.start, len(chunk.events), chunk.routed
         confirmed = partial(self._confirmed, number)
         whole = Receipt(events, partial(self._resolved, number), confirmed=confirmed)
-        if not self._shared:
+        if not self.is_shared:
             return whole
         sinks = sum(number >= cursor.unread for cursor in self.cursors.values())
         matched = max(map(len, routed.values()), default=0)
@@ -301,7 +300,7 @@ class Spool:
         if opened is None:  # it was found damaged meanwhile
             return
         self._database.note(partial(spool_rows.delete, number=number))
-        self._count(-1, -opened.events, -opened.size_bytes, () if self._shared else self.cursors.values())
+        self._count(-1, -opened.events, -opened.size_bytes, () if self.is_shared else self.cursors.values())
         self.settled_bytes += opened.size_bytes
         if opened.receipt.unconfirmed:
             self._unconfirmed[number] = opened.receipt
