@@ -18,7 +18,7 @@ class Meaning(Enum):
     PERMANENT = auto()  # the API will never accept any of its events
 
 
-class ItemError(msgspec.Struct):
+class ItemError(msgspec.Struct, gc=False):
     """One event of the batch, by index, and what the API said of it."""
 
     index: int

@@ -16,7 +16,7 @@ from ingestd.core.verdict import Verdict
 from ingestd.delivery.circuit_breaker import BreakerState
 
 
-class FailedEvent(msgspec.Struct):
+class FailedEvent(msgspec.Struct, gc=False):
     """One event of a batch that becomes a dead letter."""
 
     index: int

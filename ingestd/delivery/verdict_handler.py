@@ -253,14 +253,11 @@ class VerdictHandler:
         failed = [FailedEvent(one.index, Reason.REFUSED, one.message) for one in items if not one.retryable]
         if not failed and self._flow.exhausted(now, batch):
             return self._dead_letter(batch, Reason.GAVE_UP, items[0].message)
-        parts = self._others(batch, {one.index for one in failed})
-        wait = any(one.retryable for one in items)
+        parts = self._others(batch, {one.index for one in failed}) if len(failed) < len(batch) else []
+        wait = len(failed) < len(items)
         again = [Resubmit(part, self.delay_s(batch) if wait else 0.0, repeat=wait) for part in parts]
-        return [
-            Resolve(batch, Outcomes((), failed, parts)),
-            *again,
-            *self._follow_up(batch, good=bool(parts)),
-        ]
+        resolve = Resolve(batch, Outcomes((), failed, parts))
+        return [resolve, *again, *self._follow_up(batch, good=bool(parts))]
 
     def _with_new_token(
         self, batch: Batch, verdict: Verdict, attempt: Attempt, now: float
@@ -333,6 +330,9 @@ def understand(sink: Sink, answer: Answer, events: Sequence[bytes]) -> Verdict:
 
 def _checked(verdict: Verdict, count: int) -> Verdict:
     """Without what names no event of the batch, or one for the second time."""
+    indices = [item.index for item in verdict.items]
+    if not verdict.remote_ids and indices == sorted({*indices}) and indices[0] >= 0 and indices[-1] < count:
+        return verdict
     items: dict[int, ItemError] = {}
     for item in verdict.items:
         if 0 <= item.index < count:

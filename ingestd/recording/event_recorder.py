@@ -190,8 +190,9 @@ class EventRecorder:
         self._dismissed(by_chunk)
         if not lost:
             return []
-        of = {letter.digest: letter for letter in reversed(lost) if letter.digest}
-        failed = [(copy, of[key]) for key, found in self._window.release_by_key(of).items() for copy in found]
+        released = self._window.release_by_key([letter.digest for letter in lost if letter.digest])
+        of = {letter.digest: letter for letter in reversed(lost)} if released else {}
+        failed = [(copy, of[key]) for key, found in released.items() for copy in found]
         for copy, letter in failed:
             self.ledger.count_letters(letter.reason)
             self.settle(copy.chunk, 1)

@@ -1,12 +1,12 @@
 """Dead letters made from what the lane or the intake reports. Called by ``event_recorder``."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice, repeat
+from itertools import repeat
 from operator import attrgetter
 from typing import Any
 
-from ingestd.core.chunk import Batch, Chunk, pick_segments
+from ingestd.core.chunk import Batch, Chunk, Segment, pick_segments
 from ingestd.core.letter import DeadLetter, Form
 from ingestd.core.reasons import Reason
 from ingestd.core.sequences import pick
@@ -37,17 +37,21 @@ def letter_of_copy(chunk: Chunk, position: int, model: DeadLetter) -> DeadLetter
     return letter_of_event(chunk, position, model.reason, detail)
 
 
-def letters_of_batch(batch: Batch, failed: Sequence[FailedEvent], *, sink: str) -> dict[int, DeadLetter]:
-    """By index in the batch. The key of an event that goes to this sink only is free with its letter.
+def letters_of_batch(
+    batch: Batch, failed: Sequence[FailedEvent], *, sink: str
+) -> Iterator[tuple[Segment, Sequence[int], list[DeadLetter]]]:
+    """By the chunks that they came from: those that failed, their indices in the batch, and their letters.
+    The key of an event that goes to this sink only is free with its letter.
 
     Column by column: an answer may refuse thousands at once.
     """
     ordered = sorted(failed, key=attrgetter("index"))
-    letters: dict[int, DeadLetter] = {}
-    left = iter(ordered)
-    for chunk, positions in pick_segments(batch.segments, [one.index for one in ordered]):
-        mine = list(islice(left, len(positions)))
-        indices, reasons = [one.index for one in mine], [one.reason for one in mine]
+    at, every = 0, [one.index for one in ordered]
+    for segment in pick_segments(batch.segments, every):
+        chunk, positions = segment
+        mine = ordered[at : at + len(positions)]
+        indices, reasons = every[at : at + len(positions)], [one.reason for one in mine]
+        at += len(positions)
         details = [one.detail for one in mine]
         if chunk.about:
             details = [_told(chunk, at, detail) for at, detail in zip(positions, details, strict=True)]
@@ -65,8 +69,7 @@ def letters_of_batch(batch: Batch, failed: Sequence[FailedEvent], *, sink: str) 
             *(repeat(batch.tries), ambiguous, repeat(batch.first_sent_wall), repeat(sink)),
             *(repeat(chunk.receipt.final), owners, forms),
         )
-        letters.update(zip(indices, map(_letter_of, zip(*columns, strict=False)), strict=True))
-    return letters
+        yield segment, indices, [*map(_letter_of, zip(*columns, strict=False))]
 
 
 _letter_of: Callable[[tuple[Any, ...]], DeadLetter] = partial(tuple.__new__, DeadLetter)

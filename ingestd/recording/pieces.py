@@ -16,17 +16,18 @@ positions of those that were dropped."""
 
 def pieces_of(batch: Batch, outcomes: Outcomes, *, sink: str) -> Iterator[Piece]:
     """What is resolved of a batch, by the chunks that its events came from."""
-    letters = letters_of_batch(batch, outcomes.failed, sink=sink)
+    lost = letters_of_batch(batch, outcomes.failed, sink=sink)
+    if not outcomes.delivered and not outcomes.dropped:  # as where an answer refuses all
+        for segment, _, some in lost:
+            yield segment, (), list(zip(segment.positions, some, strict=True)), ()
+        return
+    letters = {index: one for _, at, some in lost for index, one in zip(at, some, strict=True)}
     dropped = set(outcomes.dropped)
     indices = sorted([*outcomes.delivered, *letters, *dropped])
     at = 0
     for segment in pick_segments(batch.segments, indices):
         mine = indices[at : at + len(segment.positions)]
         at += len(mine)
-        if len(letters) == len(indices):  # as where an answer refuses all
-            every = zip(segment.positions, map(letters.__getitem__, mine), strict=True)
-            yield segment, (), list(every), ()
-            continue
         failed = [
             (position, letters[index])
             for index, position in zip(mine, segment.positions, strict=True)

@@ -71,6 +71,10 @@ Ids = Callable[[], Mapping[str, list[int]]]
 """Id -> indices of the batch's events that carry it; made only when an answer names an id."""
 
 
+Said = tuple[str, bool]
+"""Words, and whether the event may be sent again."""
+
+
 class Found(NamedTuple):
     """``items``: errors by event. ``unmatched``: how many could not be traced to one. ``nameless``: what is
     said by those that name none at all, as an error of event 0; retryable if all of them say so.
@@ -79,6 +83,35 @@ class Found(NamedTuple):
     items: tuple[ItemError, ...] = ()
     unmatched: int = 0
     nameless: ItemError | None = None
+
+
+class NamedErrors:
+    """The errors of one answer. An event that is named twice may be sent again only if both say so."""
+
+    def __init__(self, *, shared_ids: bool) -> None:
+        self._shared_ids = shared_ids
+        self.by_index: dict[int, Said] = {}
+        self._unmatched = 0
+        self._nameless: ItemError | None = None
+
+    def add(self, indices: Sequence[int], words: str, *, retryable: bool, names: bool = True) -> None:
+        """An entry of the answer's body, and the events that it means. ``names``: it has a name of one, if
+        perhaps of none of these."""
+        if not indices or (len(indices) > 1 and not self._shared_ids):
+            self._unmatched += 1
+            if not names and (self._nameless is None or self._nameless.retryable):
+                self._nameless = ItemError(0, words, retryable)
+            return
+        for index in indices:
+            earlier = self.by_index.get(index)
+            if earlier is None or earlier[1]:  # else that is why the event is lost: keep its words
+                self.by_index[index] = words, retryable
+
+    @property
+    def result(self) -> Found:
+        said = self.by_index
+        items = tuple([ItemError(index, *said[index]) for index in sorted(said)])
+        return Found(items, self._unmatched, self._nameless)
 
 
 def safe_text(text: str, most: int) -> str:
@@ -116,18 +149,58 @@ def find(body: bytes, count: int, ids: Ids, *, shared_ids: bool = True) -> Found
     except (ValueError, RecursionError):
         return Found(unmatched=1)  # who knows which events it named
     found = NamedErrors(shared_ids=shared_ids)
-    said: dict[bytes, tuple[str, bool]] = {}  # an API that refuses a thousand events says the same of each
-    for entry in _entries(content):
-        indices = _indices(entry, count, ids)
-        names = bool(indices) or _names_one(entry)
-        entry.pop("index", None)  # what is left is the same of all
-        alike = msgspec.json.encode(entry)
-        if alike not in said:
-            words = _words(entry[name] for name in (*_PATH, *_WORDS) if name in entry)
-            said[alike] = words, _retryable(entry)
-        words, retryable = said[alike]
-        found.add(indices, words, retryable=retryable, names=names)
+    if not isinstance(content, dict):
+        _read(content, found, count, ids, said=False)
+    elif not _read_all(content, _FAILURES, found, count, ids, said=True):
+        # where a list of failures has any, they would say the same once more, in fewer words
+        _read_all(content, _RESULTS, found, count, ids, said=False)
     return found.result
+
+
+def _read_all(
+    content: dict[str, Any], names: Iterable[str], found: NamedErrors, count: int, ids: Ids, *, said: bool
+) -> bool:
+    """As ``_read``, of several lists."""
+    return any([_read(content.get(name), found, count, ids, said=said) for name in names])  # noqa: C419 - all
+
+
+def _read(entries: Any, found: NamedErrors, count: int, ids: Ids, *, said: bool) -> bool:
+    """What the entries of a list say; whether any of them reports a failure. ``said``: the list's name says
+    that it has failures only. An API that refuses a thousand events says the same of each."""
+    if not isinstance(entries, list):
+        return False
+    by_index, encode, any_failed = found.by_index, msgspec.json.encode, False
+    alike: dict[bytes, Said | None] = {}
+    for entry in entries:
+        if not isinstance(entry, dict):
+            if not (said and isinstance(entry, str) and entry):
+                continue
+            entry = {"message": entry}
+        index = entry.pop("index", None)  # what is left is the same of all
+        text = encode(entry)
+        if text not in alike:
+            alike[text] = _said_by(entry, said=said)
+        words = alike[text]
+        if words is None:
+            continue
+        any_failed = True
+        if type(index) is int and 0 <= index < count:
+            if (earlier := by_index.get(index)) is None or earlier[1]:  # as ``add``, of nearly all
+                by_index[index] = words
+            continue
+        if index is not None:
+            entry["index"] = index
+        indices = _indices(entry, count, ids)
+        found.add(indices, words[0], retryable=words[1], names=bool(indices) or _names_one(entry))
+    return any_failed
+
+
+def _said_by(entry: dict[str, Any], *, said: bool) -> Said | None:
+    """What an entry says of whatever event it names; None: that it was taken."""
+    if _succeeded(entry, said=said):
+        return None
+    words = _words(entry[name] for name in (*_PATH, *_WORDS) if name in entry)
+    return words, _retryable(entry)
 
 
 def read_json(body: bytes) -> Any:
@@ -198,74 +271,6 @@ def _no(name: str, plain: str, value: Any) -> str:
 def looks_like_json(body: bytes) -> bool:
     """Whether a body that cannot be read may have named events: a page of HTML has not."""
     return body.lstrip()[:1] in (b"{", b"[")
-
-
-class NamedErrors:
-    """The errors of one answer. An event that is named twice may be sent again only if both say so."""
-
-    def __init__(self, *, shared_ids: bool) -> None:
-        self._shared_ids = shared_ids
-        self._by_index: dict[int, ItemError] = {}
-        self._unmatched = 0
-        self._nameless: ItemError | None = None
-
-    def add(self, indices: Sequence[int], words: str, *, retryable: bool, names: bool = True) -> None:
-        """An entry of the answer's body, and the events that it means. ``names``: it has a name of one, if
-        perhaps of none of these."""
-        if not indices or (len(indices) > 1 and not self._shared_ids):
-            self._unmatched += 1
-            if not names and (self._nameless is None or self._nameless.retryable):
-                self._nameless = ItemError(0, words, retryable)
-            return
-        for index in indices:
-            earlier = self._by_index.get(index)
-            if earlier is None or earlier.retryable:  # else that is why the event is lost: keep its words
-                self._by_index[index] = ItemError(index, words, retryable)
-
-    @property
-    def result(self) -> Found:
-        items = tuple(self._by_index[index] for index in sorted(self._by_index))
-        return Found(items, self._unmatched, self._nameless)
-
-
-def ids_of(events: Sequence[bytes]) -> dict[str, list[int]]:
-    """Every id field of every event (``_ID``) with the indices of its events."""
-    by_id: dict[str, list[int]] = {}
-    for index, event in enumerate(events):
-        try:
-            fields = _Ids.decode(event)
-        except (msgspec.DecodeError, RecursionError):
-            continue
-        values = (fields.event_id, fields.interaction_id, fields.id)
-        for name in {str(value) for value in values if isinstance(value, str | int)}:
-            by_id.setdefault(name, []).append(index)
-    return by_id
-
-
-class _IdFields(msgspec.Struct, gc=False, rename="camel"):
-    event_id: Any = None
-    interaction_id: Any = None
-    id: Any = None
-
-
-_Ids = msgspec.json.Decoder(_IdFields)
-
-
-def _entries(content: Any) -> list[dict[str, Any]]:
-    """The entries that report a failure. Lists of results only count where no list of failures has any:
-    they would say the same once more, in fewer words."""
-    if not isinstance(content, dict):
-        return _failed(content, said=False)
-    failures = [entry for name in _FAILURES for entry in _failed(content.get(name), said=True)]
-    return failures or [entry for name in _RESULTS for entry in _failed(content.get(name), said=False)]
-
-
-def _failed(entries: Any, *, said: bool) -> list[dict[str, Any]]:
-    """``said``: the list's name says that it has failures only."""
-    if not isinstance(entries, list):
-        return []
-    spoken = ({"message": one} if said and isinstance(one, str) and one else one for one in entries)
-    return [entry for entry in spoken if isinstance(entry, dict) and not _succeeded(entry, said=said)]
 
 
 def _succeeded(entry: dict[str, Any], *, said: bool) -> bool:

@@ -12,7 +12,7 @@ import msgspec
 from ingestd.core.answer import PASSING, Answer
 from ingestd.core.regex import regex
 from ingestd.core.verdict import ItemError, Meaning, Verdict
-from ingestd.sinks import answer_body, item_paths
+from ingestd.sinks import answer_body, event_ids, item_paths
 from ingestd.sinks.answer_body import Found, clean, safe_text
 from ingestd.sinks.item_paths import ItemPaths
 from ingestd.transport.headers import retry_after
@@ -174,7 +174,7 @@ class AnswerReader:
         """The errors that an answer's body names."""
         if self.paths is not None:
             return item_paths.find(body, events, self.paths, shared_ids=shared_ids)
-        ids = functools.cache(lambda: answer_body.ids_of(events))
+        ids = functools.cache(lambda: event_ids.ids_of(events))
         return answer_body.find(body, len(events), ids, shared_ids=shared_ids)
 
 

@@ -11,8 +11,8 @@ import msgspec
 from ingestd.core import json_path
 from ingestd.core.regex import regex
 from ingestd.core.verdict import ItemError
-from ingestd.sinks import answer_body
-from ingestd.sinks.answer_body import Found
+from ingestd.sinks import answer_body, event_ids
+from ingestd.sinks.answer_body import Found, NamedErrors
 
 _INDEX = regex(r"[0-9]{1,7}", re.ASCII)
 
@@ -71,7 +71,7 @@ def find(body: bytes, events: Sequence[bytes], paths: ItemPaths, *, shared_ids: 
         return Found(unmatched=0 if entries is None else 1)
     ids = _ids_at(events, paths.event_id) if paths.id else {}
     parallel = len(entries) == len(events)
-    found = answer_body.NamedErrors(shared_ids=shared_ids)
+    found = NamedErrors(shared_ids=shared_ids)
     for place, entry in enumerate(entries):
         ok = value_at(entry, paths.ok) if paths.ok else None
         if not _taken(ok):
@@ -91,7 +91,7 @@ def _find_of_all(entry: dict[str, Any], count: int, paths: ItemPaths) -> tuple[I
 
 def _ids_at(events: Sequence[bytes], path: str) -> dict[str, list[int]]:
     if not path:
-        return answer_body.ids_of(events)
+        return event_ids.ids_of(events)
     by_id: dict[str, list[int]] = {}
     for index, event in enumerate(events):
         try:

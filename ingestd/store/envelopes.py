@@ -7,16 +7,16 @@ letter, under the same number. A reader asks for ``letters``, in which are both.
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
-from itertools import chain
 from typing import Any, NamedTuple
 
 LEAST = 2
 """Letters to an envelope: one alone is a single letter."""
 
 _STEP_ROWS, _MAX_ROWS = 64, 1280
-"""As of ``new_letters.py``: two statements for most requests."""
+"""Two statements for most requests, 83 sizes in all of each kind: ``sqlite3`` keeps 128 that are prepared. A
+row has up to 8 parameters, of which a statement takes 32,766."""
 
 
 class Shared(NamedTuple):
@@ -58,34 +58,48 @@ IN_ENVELOPES = (
 """Envelopes with their letters, which are found by their numbers."""
 
 
+def seal(
+    connection: sqlite3.Connection, shared: Shared, columns: Sequence[Sequence[Any]], *, key_released: int
+) -> None:
+    """Write letters into one envelope. ``columns``: ``OWN``, behind ``WORDS`` where these are their own. Who
+    calls this counts them."""
+    (last,) = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'single_letters'").fetchone()
+    first, count = last + 1, len(columns[0])
+    connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'single_letters'", (last + count,))
+    connection.execute(_ENVELOPE, (first, count, *shared))
+    width, flat = len(columns), row_by_row(columns)
+    for at, rows in steps(count):
+        given = flat[at * width : (at + rows) * width]
+        connection.execute(_insert(rows, width), [first + at, first, key_released, *given])
+
+
 @cache
-def _insert(count: int, *, words: bool) -> str:
+def _insert(count: int, width: int) -> str:
     """``?1``: the number of the first, ``?2``: its envelope's, ``?3``: ``key_released``. An empty digest
     stands for NULL."""
-    columns = (*WORDS, *OWN) if words else OWN
-    own = f"?2,?3,{'?,' * (len(columns) - 1)}nullif(?,'')"
+    columns = (*WORDS, *OWN) if width > len(OWN) else OWN
+    own = f"?2,?3,{'?,' * (width - 1)}nullif(?,'')"
     rows = [f"(?1,{own})", *[f"(NULL,{own})"] * (count - 1)]  # the numbers behind that of the first
     names = ",".join(("id", "envelope", "key_released", *columns))
     return f"INSERT INTO sealed_letters ({names}) VALUES {','.join(rows)}"  # noqa: S608
 
 
-def seal(
-    connection: sqlite3.Connection, shared: Shared, rows: Sequence[tuple[Any, ...]], *, key_released: int
-) -> None:
-    """Write letters into one envelope. ``rows``: their ``OWN`` columns, behind their ``WORDS`` where these
-    are their own. Who calls this counts them."""
-    (last,) = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'single_letters'").fetchone()
-    first, done = last + 1, 0
-    connection.execute(
-        "UPDATE sqlite_sequence SET seq = ? WHERE name = 'single_letters'", (last + len(rows),)
-    )
-    connection.execute(_ENVELOPE, (first, len(rows), *shared))
-    words = len(rows[0]) > len(OWN)
-    while left := len(rows) - done:
-        count = left if left < _STEP_ROWS else min(left - left % _STEP_ROWS, _MAX_ROWS)
-        given = chain.from_iterable(rows[done : done + count])
-        connection.execute(_insert(count, words=words), [first + done, first, key_released, *given])
-        done += count
+def row_by_row(columns: Sequence[Sequence[Any]]) -> list[Any]:
+    """All values, those of a row together, as a statement of many rows takes them."""
+    width = len(columns)
+    flat: list[Any] = [None] * (width * len(columns[0]))
+    for at, column in enumerate(columns):
+        flat[at::width] = column
+    return flat
+
+
+def steps(count: int) -> Iterator[tuple[int, int]]:
+    """(the first row, how many) of each statement that writes so many rows."""
+    done = 0
+    while left := count - done:
+        rows = left if left < _STEP_ROWS else min(left - left % _STEP_ROWS, _MAX_ROWS)
+        yield done, rows
+        done += rows
 
 
 def take_out(connection: sqlite3.Connection, numbers: str, envelopes: Sequence[int]) -> None:

@@ -6,9 +6,9 @@ more than a row. Letters of one request that wait for a person share an envelope
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import chain, groupby
+from itertools import groupby
 from typing import Any
 from zlib import crc32
 
@@ -18,20 +18,18 @@ from ingestd.core.redaction import redact
 from ingestd.store import envelopes
 from ingestd.store.dead_letters import count_made, next_due
 
-_STEP_ROWS, _MAX_ROWS = 64, 1280
-"""Two statements for most batches, 83 sizes in all of each of two kinds: ``sqlite3`` keeps 128 that are
-prepared. A row has up to 9 parameters, of which a statement takes 32,766."""
-
 _OF_REQUEST = (
     *("source", "batch", "batch_size", "ambiguous", "attempts", "first_sent", "sink", "reading"),
     *("key_released", "producer", "form", "reason"),
 )
 """Columns that all letters of a request have in common; their words may differ."""
 
+_OFFSET, _DETAIL = 4, 2
 _SHARED = (1, 3, 7, *range(9, len(DeadLetter._fields)))
 """Of the columns of a ``DeadLetter`` those that letters of one request have in common, but their words."""
 
-_Row = tuple[Any, ...]
+_Columns = list[tuple[Any, ...]]
+"""Of letters, one column for each field of ``DeadLetter``: an answer may refuse thousands at once."""
 _Words = tuple[str, str]
 
 
@@ -46,11 +44,12 @@ def insert_letters(connection: sqlite3.Connection, letters: Sequence[DeadLetter]
         return
     readings = _readings(connection, letters)
     made = 0
-    for run in _runs(letters):
+    for run, columns in _runs(letters):
         reading = readings[run[0].source]
-        missing = _missing(connection, run, reading)
+        missing = _missing(connection, run, columns, reading)
         if missing:
-            made += _insert_run(connection, missing, reading, now)
+            of_them = columns if missing is run else _columns_of(missing)
+            made += _insert_run(connection, missing[0], of_them, reading, now)
     count_made(connection, made)
 
 
@@ -64,24 +63,32 @@ def _readings(connection: sqlite3.Connection, letters: Sequence[DeadLetter]) -> 
     return dict.fromkeys(numbers, 0) | dict(known)
 
 
-def _runs(letters: Sequence[DeadLetter]) -> Iterator[Sequence[DeadLetter]]:
+def _runs(letters: Sequence[DeadLetter]) -> Iterator[tuple[Sequence[DeadLetter], _Columns]]:
     """Those that stand together and were of one request."""
-    columns = [*zip(*letters, strict=True)]
+    columns = _columns_of(letters)
     if all(columns[at].count(columns[at][0]) == len(letters) for at in _SHARED):
-        yield letters  # as nearly always, where there are many
+        yield letters, columns  # as nearly always, where there are many
         return
-    for _, run in groupby(letters, lambda one: (one[1], one[3], one[7], one[9:])):
-        yield list(run)
+    for _, some in groupby(letters, lambda one: (one[1], one[3], one[7], one[9:])):
+        run = list(some)
+        yield run, _columns_of(run)
+
+
+def _columns_of(letters: Sequence[DeadLetter]) -> _Columns:
+    return [*zip(*letters, strict=True)]
 
 
 # --- what is there ---
 
 
-def _missing(connection: sqlite3.Connection, run: Sequence[DeadLetter], reading: int) -> Sequence[DeadLetter]:
+def _missing(
+    connection: sqlite3.Connection, run: Sequence[DeadLetter], columns: _Columns, reading: int
+) -> Sequence[DeadLetter]:
     """Those that have no row. Of a source that goes on none has a place among these: only where there is
     one, as where it is read again, each is asked for."""
-    offsets = [one.offset for one in run if one.offset >= 0]
-    if not offsets:
+    offsets = columns[_OFFSET]
+    last = max(offsets)
+    if last < 0:
         return run
     source, sink = run[0].source, run[0].sink
     sealed = envelopes.there(connection, source, sink, offsets)
@@ -89,7 +96,7 @@ def _missing(connection: sqlite3.Connection, run: Sequence[DeadLetter], reading:
         "SELECT 1 FROM single_letters WHERE source = ?1 AND offset BETWEEN ?2 AND ?3 AND offset >= 0"
         " AND (sink = ?4 OR ?4 = '') LIMIT 1"
     )
-    single = connection.execute(among, (source, min(offsets), max(offsets), sink)).fetchone()
+    single = connection.execute(among, (source, max(min(offsets), 0), last, sink)).fetchone()
     if single:
         run = [one for one in run if not _is_single(connection, one, reading)]
     if sealed:
@@ -111,24 +118,43 @@ def _is_single(connection: sqlite3.Connection, letter: DeadLetter, reading: int)
 # --- what is written ---
 
 
-def _insert_run(connection: sqlite3.Connection, run: Sequence[DeadLetter], reading: int, now: float) -> int:
-    """Letters of one request; gives how many were not there."""
-    first = run[0]
+def _insert_run(
+    connection: sqlite3.Connection, first: DeadLetter, columns: _Columns, reading: int, now: float
+) -> int:
+    """Letters of one request, the first of which this is; gives how many were not there."""
+    offsets, details = columns[_OFFSET], columns[_DETAIL]
+    count = len(offsets)
     due = next_due(first.reason, 0, first.first_sent_wall, now)
-    words = {detail: _words_of(first.reason, detail) for detail in {one.detail for one in run}}
+    words = {detail: _words_of(first.reason, detail) for detail in {*details}}
     common = words[first.detail] if len(words) == 1 else None
-    rows = _rows_of(run, words, alike=common is not None)
-    waits = due is None and not first.ambiguous and len(run) >= envelopes.LEAST
-    if waits and len(offsets := {one.offset for one in run}) == len(run):
-        # others may be the same, which an index of single letters tells
+    own = _own(columns)
+    if common is None:
+        own = [*zip(*map(words.__getitem__, details), strict=True), *own]
+    waits = due is None and not first.ambiguous and count >= envelopes.LEAST
+    if waits and len({*offsets}) == count:  # others may be the same, which an index of single letters tells
         shared = _shared(first, (min(offsets), max(offsets)), common or ("", ""), reading, now)
-        envelopes.seal(connection, shared, rows, key_released=1 if first.key_released else 0)
-        return len(run)
+        envelopes.seal(connection, shared, own, key_released=1 if first.key_released else 0)
+        return count
     numbers = (first.batch_size, 1 if first.ambiguous else 0, first.attempts, first.first_sent_wall)
     free, form = 1 if first.key_released else 0, int(first.form)
     whose = (first.sink, reading, free, first.producer, form, str(first.reason))
     given = (now, due or 0.0, first.source, first.batch, *numbers, *whose, *(common or ()))
-    return _insert_single(connection, given, rows)
+    return _insert_single(connection, given, own)
+
+
+def _own(columns: _Columns) -> list[Sequence[Any]]:
+    """The columns ``envelopes.OWN``. Each value is bound by itself, and that is most of what a letter costs.
+
+    Of exact types that ``sqlite3`` binds as they are: for bytes, None, bool and an enum's members it
+    looks for an adapter first, which costs more than a copy.
+    """
+    payloads, digests = columns[0], columns[6]
+    if None in digests:
+        keys: list[Any] = [bytearray(one) if one else "" for one in digests]
+    else:
+        keys = [*map(bytearray, digests)]
+    sums, copies = [*map(crc32, payloads)], [*map(bytearray, payloads)]
+    return [columns[_OFFSET], columns[5], columns[8], sums, copies, keys]
 
 
 def _shared(
@@ -151,13 +177,13 @@ def _shared(
     )
 
 
-def _insert_single(connection: sqlite3.Connection, shared: _Row, rows: Sequence[_Row]) -> int:
-    made = done = 0
-    while left := len(rows) - done:
-        count = left if left < _STEP_ROWS else min(left - left % _STEP_ROWS, _MAX_ROWS)
-        given = [*shared, *chain.from_iterable(rows[done : done + count])]
-        made += connection.execute(_insert_statement(count, len(rows[0])), given).rowcount
-        done += count
+def _insert_single(
+    connection: sqlite3.Connection, shared: tuple[Any, ...], columns: Sequence[Sequence[Any]]
+) -> int:
+    made, width, flat = 0, len(columns), envelopes.row_by_row(columns)
+    for at, rows in envelopes.steps(len(columns[0])):
+        given = [*shared, *flat[at * width : (at + rows) * width]]
+        made += connection.execute(_insert_statement(rows, width), given).rowcount
     return made
 
 
@@ -172,22 +198,6 @@ def _insert_statement(count: int, own: int) -> str:
     row = f"(?1,?1,'waiting',nullif(?2,0),{common},{'?,' * (own - 1)}nullif(?,''))"
     names = ",".join(("first_failed", "last_failed", "state", "due", *columns))
     return f"INSERT OR IGNORE INTO single_letters ({names}) VALUES {','.join([row] * count)}"  # noqa: S608
-
-
-def _rows_of(run: Sequence[DeadLetter], words: Mapping[str, _Words], *, alike: bool) -> list[_Row]:
-    """A row of each, with words of its own where they differ. Each parameter is bound by itself, and that is
-    most of what a letter costs.
-
-    Of exact types that ``sqlite3`` binds as they are: for bytes, None, bool and an enum's members it
-    looks for an adapter first, which costs more than a copy.
-    """
-    rows: list[_Row] = [
-        (one[4], one[5], one[8], crc32(one[0]), bytearray(one[0]), bytearray(one[6]) if one[6] else "")
-        for one in run
-    ]
-    if alike:
-        return rows
-    return [(*words[one.detail], *row) for one, row in zip(run, rows, strict=True)]
 
 
 def _words_of(reason: Reason, detail: str) -> _Words:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import ItemError
-from ingestd.sinks import answer_body
+from ingestd.sinks import answer_body, event_ids
 from ingestd.sinks.ingest_api import IngestApi
 from tests.each import each
 
@@ -18,7 +18,7 @@ EVENTS = [b'{"interactionId":"i-%d","eventId":"e-%d","id":%d}' % (n // 2, n, 100
 
 def find(body: Any, **options: bool) -> tuple[tuple[ItemError, ...], int]:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return answer_body.find(raw, len(EVENTS), lambda: answer_body.ids_of(EVENTS), **options)[:2]
+    return answer_body.find(raw, len(EVENTS), lambda: event_ids.ids_of(EVENTS), **options)[:2]
 
 
 def indices(*entries: dict[str, Any], under: str = "errors") -> list[int]:
@@ -303,12 +303,12 @@ def test_no_json_makes_it_raise_or_name_an_event_that_is_not_there(
     ids=range(7),
 )
 def test_events_of_any_shape_do_not_keep_the_others_from_being_found(odd: bytes) -> None:
-    assert answer_body.ids_of([odd, b'{"id":"x"}', b'{"eventId":7}']) == {"x": [1], "7": [2]}
+    assert event_ids.ids_of([odd, b'{"id":"x"}', b'{"eventId":7}']) == {"x": [1], "7": [2]}
 
 
 def test_an_event_whose_ids_are_all_the_same_is_named_once() -> None:
     events = [b'{"id":"x","eventId":"x","interactionId":"x"}', b'{"id":"y"}']
-    assert answer_body.ids_of(events) == {"x": [0], "y": [1]}
+    assert event_ids.ids_of(events) == {"x": [0], "y": [1]}
 
 
 def test_a_list_that_is_empty_hides_no_other() -> None:
