@@ -111,6 +111,7 @@ impl Table {
     pub fn confirm(&mut self, digests: &[Digest], now: f64) {
         for block in digests.chunks(BLOCK) {
             self.touch(block);
+            self.touch_tags(block);
             for digest in block {
                 let mut found = self.find(digest);
                 if let Err(slot) = found {
@@ -275,6 +276,11 @@ impl Table {
             all |= self.slots[self.home(digest)][0];
         }
         black_box(all);
+    }
+
+    /// As `touch`, of their tags: only who is to write these gains by it.
+    fn touch_tags(&self, digests: &[Digest]) {
+        black_box(digests.iter().fold(0, |all, digest| all | self.tags[self.home(digest)]));
     }
 
     /// A digest that is not there, into the slot that `find` has given. It is pending, as the tag of a free slot
