@@ -1,4 +1,4 @@
-"""AWS on loopback: one moto server for each test process, in a process of its own.
+"""AWS on loopback: one moto server for all tests of a run, in a process of its own.
 
     @pytest.fixture
     def aws(monkeypatch: pytest.MonkeyPatch) -> Aws:
@@ -7,22 +7,21 @@
     def test_x(aws: Aws) -> None:
         queue = aws.client("sqs").create_queue(QueueName=aws.name())["QueueUrl"]
 
-The server starts with the first test that asks and ends with the process: name what you create by
-``aws.name()``.
+Others use it at the same time: name what you create by ``aws.name()``. Where no run has one
+(``tests/moto_of_run.py``) it starts with the first test that asks, and ends with the process.
 """
 
 import atexit
-import socket
-import subprocess
-import sys
+import os
 import uuid
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import botocore.session
 import pytest
+
+from tests.moto_of_run import VARIABLE, start
 
 REGION = "eu-central-1"
 ACCESS_KEY = "AKIDEXAMPLE"
@@ -79,13 +78,8 @@ def clear_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @lru_cache(maxsize=1)
 def _server() -> Aws:
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-        port, fd = listener.getsockname()[1], listener.fileno()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.moto_server", str(port), str(fd)],
-            stdin=subprocess.PIPE,
-            pass_fds=[fd],
-            cwd=Path(__file__).parents[1],
-        )
-    atexit.register(process.communicate)  # closes its standard input, and waits
+    port = os.environ.get(VARIABLE)
+    if port is None:
+        port, close = start()
+        atexit.register(close)
     return Aws(f"http://127.0.0.1:{port}")

@@ -9,7 +9,14 @@ from hypothesis import HealthCheck, settings
 from ingestd.core import redaction
 from tests.effort import EXAMPLES, FUZZ, examples
 
-pytest_plugins = ("tests.directories", "tests.limits", "tests.reports", "tests.slow", "tests.warm")
+pytest_plugins = (
+    "tests.directories",
+    "tests.limits",
+    "tests.reports",
+    "tests.slow",
+    "tests.warm",
+    "tests.moto_of_run",
+)
 
 
 @pytest.fixture(autouse=True)

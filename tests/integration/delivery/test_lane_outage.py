@@ -11,11 +11,14 @@ from ingestd.delivery.circuit_breaker import BreakerState
 from tests.each import each
 from tests.integration.delivery.support import batches, make_batch, refusal, rig, until
 from tests.integration.delivery.virtual_time import JumpClock
-from tests.machine import patience
 from tests.ports import free_port
 from tests.receiver import Action, Cut, Hang, Reply, Request, in_turn
 
 pytestmark = pytest.mark.anyio
+
+OLD_S, JUMP_S = 1800.0, 3600.0
+"""On a clock that jumps: more than any wait of a test."""
+AGES = {"give_up_after_s": OLD_S, "startup_timeout_s": 10 * JUMP_S, "outage_timeout_s": 10 * JUMP_S}
 
 
 async def test_after_enough_failures_one_probe_at_a_time_goes_out_until_one_is_taken() -> None:
@@ -25,11 +28,11 @@ async def test_after_enough_failures_one_probe_at_a_time_goes_out_until_one_is_t
         return Reply(503) if down else Reply()
 
     settings = {"circuit_threshold": 4, "max_in_flight": 4, "max_queued": 4, "max_attempts": 5}
-    clock, ages = JumpClock(), {"give_up_after_s": patience(20), "startup_timeout_s": patience(100)}
-    async with rig(script, clock=clock, **settings, **ages) as r, r.running():
+    clock = JumpClock()
+    async with rig(script, clock=clock, **settings, **AGES) as r, r.running():
         feed = asyncio.create_task(r.feed(batches(40)))
         await until(lambda: r.book.states == [BreakerState.OPEN])
-        clock.ahead_s += patience(50)
+        clock.ahead_s += JUMP_S
         await until(lambda: r.receiver.in_flight == r.lane.active == 0)
         at_opening = len(r.posts)
         r.receiver.max_in_flight = 0
@@ -49,14 +52,13 @@ async def test_after_enough_failures_one_probe_at_a_time_goes_out_until_one_is_t
 
 async def test_an_outage_uses_up_neither_the_attempts_nor_the_age_of_an_event() -> None:
     answers, clock = in_turn(*[Cut()] * 3, refusal(400, 0), Reply(500), Reply()), JumpClock()
-    ages = {"give_up_after_s": patience(20), "startup_timeout_s": patience(100)}
 
     def script(request: Request) -> Action | Awaitable[Action]:
         if r.book.states == [BreakerState.OPEN] and not clock.ahead_s:
-            clock.ahead_s = patience(50)
+            clock.ahead_s = JUMP_S
         return answers(request)
 
-    async with rig(script, clock=clock, circuit_threshold=2, max_attempts=4, **ages) as r:
+    async with rig(script, clock=clock, circuit_threshold=2, max_attempts=4, **AGES) as r:
         await r.deliver(batches(1, size=2))
         assert clock.ahead_s
         assert r.book.states == [BreakerState.OPEN, BreakerState.CLOSED]
@@ -161,9 +163,9 @@ async def test_a_service_waits_for_ever() -> None:
 async def test_patience_does_not_run_while_there_is_nothing_to_send() -> None:
     """A pipe may be silent for longer than any patience."""
     answers, clock = in_turn(Reply(500), Reply(500), Reply()), JumpClock()
-    async with rig(answers, clock=clock, startup_timeout_s=patience(20)) as r, r.running():
+    async with rig(answers, clock=clock, startup_timeout_s=OLD_S) as r, r.running():
         for first in (0, 1):
-            clock.ahead_s += patience(30)
+            clock.ahead_s += JUMP_S
             await r.lane.submit([make_batch([first])])
             await until(lambda first=first: r.book.delivered[-1:] == [first])  # type: ignore[misc]
         r.lane.close()
@@ -174,12 +176,12 @@ async def test_outage_patience_begins_with_the_outage() -> None:
     answers = in_turn(Reply(), *[Cut()] * 2, Reply())
     clock = JumpClock()
     async with (
-        rig(answers, clock=clock, circuit_threshold=2, outage_timeout_s=patience(20)) as r,
+        rig(answers, clock=clock, circuit_threshold=2, outage_timeout_s=OLD_S) as r,
         r.running(),
     ):
         await r.lane.submit([make_batch([0])])
         await until(lambda: r.lane._flow._was_idle and r.book.delivered == [0])  # it has seen that it rests
-        clock.ahead_s += patience(50)
+        clock.ahead_s += JUMP_S
         await r.lane.submit([make_batch([1])])
         r.lane.close()
     assert r.book.states == [BreakerState.OPEN, BreakerState.CLOSED]
@@ -206,11 +208,11 @@ async def test_where_nobody_waits_for_the_end_an_api_that_is_away_is_waited_for_
 
     def script(request: Request) -> Action:
         if len(answers) == 1:  # the circuit is open
-            clock.ahead_s += patience(50)
+            clock.ahead_s += JUMP_S
         return answers.pop() if answers else Reply()
 
     async with rig(
-        script, clock=clock, circuit_threshold=3, give_up_after_s=patience(20), stop_on_outage=False
+        script, clock=clock, circuit_threshold=3, give_up_after_s=OLD_S, stop_on_outage=False
     ) as r:
         await r.deliver(batches(1))
         assert r.book.states == ["open", "closed"]
