@@ -56,6 +56,8 @@ class Store(ABC):
     since: ClassVar[int]
     damaged: ClassVar[str]
     """The column that is damaged."""
+    written: ClassVar[tuple[str, ...]] = ()
+    """The tables of the rows, where ``table`` is a view of them."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -212,6 +214,7 @@ class Keys(Store):
 
 class Letters(Store):
     table, since, damaged = "letters", 1, "payload"
+    written = ("single_letters", "sealed_letters")
 
     def note(self, number: int) -> None:
         letter = DeadLetter(
@@ -381,7 +384,8 @@ async def test_a_damaged_row_costs_itself(tmp_path: Path, kind: type[Store], dam
         for number in (1, 2, 3):
             store.note(number)
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection, connection:
-        connection.execute(f"UPDATE {kind.table} SET {kind.damaged} = {damage} WHERE id = 2")
+        for table in kind.written or (kind.table,):
+            connection.execute(f"UPDATE {table} SET {kind.damaged} = {damage} WHERE id = 2")
     for _ in range(2):
         assert await contents(kind, tmp_path) == [*whole(kind, 1), (2, None), *whole(kind, 3)]
 
