@@ -176,12 +176,8 @@ class EdgeAdmission:
     async def _store(self, group: SubmissionGroup) -> None:
         """Every chunk of it, each in its partition; then the answers. A part that is stored when another is
         not stays there: the producer is told to come again, and what it sends then are copies."""
-        group.claim(self._keys(), self._clock.monotonic())
-        appends = [
-            self._append(*chunk)
-            for piece in group.pieces(sys.maxsize)
-            for chunk in self._cut(piece[1], piece[2])
-        ]
+        pieces = group.claim(self._keys(), self._clock.monotonic(), max_bytes=sys.maxsize)
+        appends = [self._append(*chunk) for piece in pieces for chunk in self._cut(piece[1], piece[2])]
         if self.keep_rejected:
             appends += [self._keep(*refused) for refused in group.refused]
         found = await asyncio.gather(*appends, return_exceptions=True)

@@ -234,8 +234,7 @@ class Admission:
 
     def _store(self, group: SubmissionGroup) -> None:
         """In one go: who sees a key as claimed must not be written before it."""
-        group.claim(self._window, self._clock.monotonic())
-        pieces = group.pieces(MAX_CHUNK_BYTES)
+        pieces = group.claim(self._window, self._clock.monotonic(), max_bytes=MAX_CHUNK_BYTES)
         added = [one for add in self._outboxes for piece in pieces if (one := add(piece[1]))]
         now, trace = self._clock.wall(), self._trace
         trail = trace.accepting(group.claimed, group.owners(), now) if trace else None

@@ -55,7 +55,7 @@ class KeyWindow(Protocol):
 
 
 class SubmissionGroup:
-    """``check`` to its end, ``claim``, ``pieces``; after the commit ``taken``, for each submission."""
+    """``check`` to its end, then ``claim``; after the commit ``taken``, for each submission."""
 
     def __init__(self, submissions: list[Submission]) -> None:
         self.submissions = submissions
@@ -136,26 +136,24 @@ class SubmissionGroup:
                 self._reject(index, Refusal(Reason.INVALID, [FieldError("", words)]), key, window)
                 yield
 
-    def claim(self, window: KeyWindow, now: float) -> None:
-        """Claim the keys of what is left; tells copies apart."""
+    def claim(self, window: KeyWindow, now: float, *, max_bytes: int) -> list[Piece]:
+        """Claim the keys of what is left, which tells copies apart. Gives the chunks to be, in the order of
+        arrival."""
         claim = window.claim(self._keys, now)
         self._digests = claim.digests
         self.claimed = known_keys(claim.digests)
         copies = [index for index, _ in claim.copies]  # of events not on disk yet, or in this very group
         for index in claim.duplicates + copies:
             self._is_copy(index)
+        if not (self.followed or self._gone) and self.size_bytes <= max_bytes:
+            owners = _whose([(one.producer, len(one.events)) for one in self.submissions])
+            return [(None, self._events, self._digests, owners)] if self._events else []
+        return list(self._cut(max_bytes))
 
     @property
     def is_plain(self) -> bool:
         """All events are new and good ones of one producer, and nobody waits for what becomes of them."""
         return len(self.producers) == 1 and not (self.followed or self._gone)
-
-    def pieces(self, max_bytes: int) -> list[Piece]:
-        """The chunks to be, in the order of arrival."""
-        if not (self.followed or self._gone) and self.size_bytes <= max_bytes:
-            owners = _whose([(one.producer, len(one.events)) for one in self.submissions])
-            return [(None, self._events, self._digests, owners)] if self._events else []
-        return list(self._cut(max_bytes))
 
     def taken(self, number: int) -> AcceptedSubmission:
         """What became of submission ``number``, once its events are on disk."""

@@ -93,8 +93,7 @@ def gather(
     gathering = SubmissionGroup(submissions)
     for _ in gathering.check(VALIDATOR, window, max_event_bytes=MAX_EVENT_BYTES):
         pass
-    gathering.claim(window, NOW)
-    pieces = gathering.pieces(max_bytes)
+    pieces = gathering.claim(window, NOW, max_bytes=max_bytes)
     assert window.pending == len(PENDING) + len(gathering.claimed)
     return gathering, pieces
 
@@ -219,7 +218,7 @@ def gather_with(schema: Spy, events: list[bytes]) -> tuple[SubmissionGroup, int]
     gathering = SubmissionGroup([Submission(events, lambda result: None, sum(map(len, events)))])
     window = Window(b"secret")
     pauses = len(list(gathering.check(Validator(schema), window, max_event_bytes=1_000)))
-    gathering.claim(window, NOW)
+    gathering.claim(window, NOW, max_bytes=MAX_CHUNK_BYTES)
     return gathering, pauses + 1
 
 

@@ -89,7 +89,7 @@ class Intake:
         self.events = len(submission.events)
         for _ in gathering.check(self.validator, window, max_event_bytes=MAX_EVENT_BYTES):
             self.steps += 1
-        gathering.claim(window, 0.0)
+        gathering.claim(window, 0.0, max_bytes=MAX_EVENT_BYTES)
         taken = gathering.taken(0)
         assert isinstance(taken, AcceptedSubmission)
         rejected = len(taken.rejected) + taken.unlisted
