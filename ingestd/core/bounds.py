@@ -25,6 +25,9 @@ class Bounds:
     """Of copies that wait for events on their way; then the intake waits."""
     sqs_wait_s: int = 20
     """How long SQS may wait for a message before it answers that there is none: the longest it allows."""
+    unowned_s: float = 30.0
+    """For so long partitions of a group have to be without a member, after what giving back may take, until
+    one joins it again; twice as long where that member has others, as it gives them back for it."""
     outage_look_s: float = 1.0
     """How often a lane checks the deadline of an outage while nothing happens."""
     look_at_states_s: float = 1.0

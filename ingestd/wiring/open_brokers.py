@@ -303,6 +303,7 @@ def _sources(
             drain_s=drain_s,
             frozen=lambda number: [one for one in frozen if one.kept is None and one.is_of(number)],
             is_mixed=_is_mixed(frozen),
+            unowned_s=pipeline.bounds.unowned_s,
             **more,
         )
         found.append((source, topics.spool))

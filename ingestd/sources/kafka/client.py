@@ -290,6 +290,25 @@ class Admin:
                 raise
         return found
 
+    def unowned(self) -> int:
+        """How many partitions no member of the group has, though it is at rest. 0 also where the brokers do
+        not say."""
+        group, lib = self._settings.group, library()
+        try:
+            asked = self.client.describe_consumer_groups([group], request_timeout=REQUEST_S)
+            found = asked[group].result(2 * REQUEST_S)
+            if found.state != lib.ConsumerGroupState.STABLE:
+                return 0
+            owned = {
+                (one.topic, one.partition)
+                for member in found.members
+                for one in (member.assignment.topic_partitions if member.assignment else ())
+            }
+            topics = self.topics().items()
+            return sum((name, one.id) not in owned for name, topic in topics for one in topic.partitions)
+        except Exception:  # it is asked again
+            return 0
+
     def offsets(self, places: Sequence[Place]) -> dict[Place, tuple[int, int]]:
         """First and last offset that the brokers have of partitions, where they say so."""
         lib = library()

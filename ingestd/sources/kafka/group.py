@@ -21,9 +21,6 @@ from ingestd.sources.kafka.client import (
     Place,
     Run,
     Start,
-    run_of,
-    split_by_place,
-    words_of,
 )
 from ingestd.sources.kafka.owner import CommitsMade, Owner
 from ingestd.sources.kafka.partitions import Partitions
@@ -81,8 +78,8 @@ class Group:
         self._paused: set[Place] = set()
         self._changed: dict[Place, int] = {}
         self._is_troubled = False
+        self._joins_again = False
         self._fatal: Any = None
-        self._error = ""
 
     # --- called in the loop ---
 
@@ -110,6 +107,9 @@ class Group:
             self._due.update(due)
             self._is_urgent = self._is_urgent or urgent
 
+    def join_again(self) -> None:
+        self._joins_again = True  # it leaves, and comes back: the group deals its partitions out anew
+
     def close(self) -> None:
         """Blocks until the last commit is made and the thread has ended, or a while."""
         self._closing.set()
@@ -123,13 +123,12 @@ class Group:
         consumer = None
         try:
             consumer = client.make_consumer(self._options)
-            consumer.subscribe(
-                self._settings.topics,
-                on_assign=self._on_assign,
-                on_revoke=self._on_revoke,
-                on_lost=self._on_lost,
-            )
+            self._join(consumer)
             while not self._closing.is_set():
+                if self._joins_again:
+                    self._joins_again = False
+                    consumer.unsubscribe()
+                    self._join(consumer)
                 if self._fatal is not None:
                     raise client.library().KafkaException(self._fatal)
                 for place in self._assigned & self._changed.keys():
@@ -146,6 +145,10 @@ class Group:
             if consumer is not None:
                 self._leave(consumer)
 
+    def _join(self, consumer: Any) -> None:
+        on = {"on_assign": self._on_assign, "on_revoke": self._on_revoke, "on_lost": self._on_lost}
+        consumer.subscribe(self._settings.topics, **on)
+
     def _take(self, consumer: Any) -> list[Any]:
         wait_s = _BUSY_WAIT_S if self.is_busy else _WAIT_S
         if not self._room.is_set():
@@ -158,9 +161,9 @@ class Group:
 
     def _give(self, consumer: Any, found: list[Any]) -> None:
         runs: list[Run] = []
-        for place, error, messages in split_by_place(found, one_topic=len(self._settings.topics) == 1):
+        for place, error, messages in client.split_by_place(found, one_topic=len(self._settings.topics) == 1):
             if error is None:
-                runs.append(run_of(place, messages))
+                runs.append(client.run_of(place, messages))
             elif error.code() == _NO_MORE:
                 runs.append(Run(place, None, end=messages[0].offset()))
             else:
@@ -180,7 +183,7 @@ class Group:
     def _go_on(self, consumer: Any, place: Place, offset: int) -> None:
         """The broker does not have what comes next there."""
         partition = client.library().TopicPartition(*place)
-        first, _ = consumer.get_watermark_offsets(partition, timeout=REQUEST_S)
+        first = consumer.get_watermark_offsets(partition, timeout=REQUEST_S)[0]
         start = self._ask(self._partitions.out_of_range(place, offset, first))
         self._paused.discard(place)
         consumer.incremental_unassign([partition])
@@ -277,9 +280,7 @@ class Group:
 
     def _on_commit(self, error: Any, offsets: list[Any]) -> None:
         """Of those that are not waited for."""
-        failed = [one for one in offsets if one.error or error]
-        if self._settings.exact_takeover:
-            return
+        failed = [] if self._settings.exact_takeover else [one for one in offsets if one.error or error]
         with self._lock:  # it is tried again, unless more is settled by now
             for one in failed:
                 self._due.setdefault((one.topic, one.partition), Start(one.offset, note=self._note))
@@ -293,7 +294,7 @@ class Group:
             try:
                 consumer.commit(offsets=[self._at(*one) for one in due.items()], asynchronous=False)
             except client.library().KafkaException as error:
-                self._tell(self._owner.troubled, f"offsets are not committed: {words_of(error)}")
+                self._tell(self._owner.troubled, f"offsets are not committed: {client.words_of(error)}")
 
     def _leave(self, consumer: Any) -> None:
         with self._lock:
@@ -315,13 +316,12 @@ class Group:
         if error.code() in (client.FATAL, client.FENCED):
             self._fatal = error
             return
-        self._error = words_of(error)
         self._is_troubled = True
-        self._tell(self._owner.troubled, self._error)
+        self._tell(self._owner.troubled, client.words_of(error))
 
     def _recovered(self) -> None:
         if self._is_troubled:
-            self._is_troubled, self._error = False, ""
+            self._is_troubled = False
             self._tell(self._owner.troubled, "")
 
     def _ask(self, question: Coroutine[Any, Any, T]) -> T:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from contextlib import suppress
 
 from ingestd.core.backoff import Backoff
+from ingestd.core.bounds import DEFAULT_BOUNDS
 from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.errors import UserError
@@ -26,6 +27,7 @@ from ingestd.sources.kafka.partition import OtherMessages, Partition
 from ingestd.sources.kafka.partitions import Partitions
 from ingestd.sources.kafka.settings import KafkaConfig
 from ingestd.sources.kafka.takeover import NAMED_WITHIN_S, Takeover
+from ingestd.sources.kafka.unowned import Unowned
 from ingestd.sources.source import Position
 from ingestd.store.connection import StoreFailed
 from ingestd.store.frozen_batches import FrozenBatch
@@ -62,6 +64,7 @@ class KafkaSource:
         warn: Callable[[str], None],
         drain_s: float = 5.0,
         named_within_s: float = NAMED_WITHIN_S,
+        unowned_s: float = DEFAULT_BOUNDS.unowned_s,
         chunk_messages: int = MAX_CHUNK_MESSAGES,
     ) -> None:
         self.name = f"kafka.{name}"
@@ -90,7 +93,7 @@ class KafkaSource:
                 frozen=frozen,
                 counts=self.counts,
                 clock=clock,
-                warn=lambda text: warn(f"{self.name}: {text}"),
+                warn=self._say,
                 within_s=named_within_s,
             )
         self._partitions = Partitions(
@@ -102,11 +105,12 @@ class KafkaSource:
             changed=self._changed,
             counts=self.counts,
             clock=clock,
-            warn=lambda text: warn(f"{self.name}: {text}"),
+            warn=self._say,
             drain_s=drain_s,
             takeover=self.takeover,
         )
         self._commits.partitions = self._partitions
+        self._unowned = Unowned(settings, clock, drain_s=drain_s, for_s=unowned_s, warn=self._say)
         self._assigned_at = 0.0
         self._runs: deque[Run] = deque()
         self._waiting_bytes = 0
@@ -198,18 +202,12 @@ class KafkaSource:
             prefix = f"Kafka cluster {cluster}, group {settings.group}, topic "
             self.starts = await self._partitions.know(prefix)
         self._admin = admin
-        self._group = Group(
-            settings,
-            self,
-            self._partitions,
-            admin,
-            self._commits,
-            note=self._partitions.note,
-            drain_s=self._drain_s,
-            clock=self._clock,
+        note, drain_s, clock = self._partitions.note, self._drain_s, self._clock
+        self._group = group = Group(
+            settings, self, self._partitions, admin, self._commits, note=note, drain_s=drain_s, clock=clock
         )
-        self._commits.group = self._group
-        self._group.start()
+        self._commits.group = group
+        group.start()
 
     async def _pause(self, error: BrokerAway) -> None:
         if self._stopped:
@@ -222,14 +220,13 @@ class KafkaSource:
             await wait_until_set(self._news, _RETRY.delay(self._failures, rng=self._rng), self._clock)
 
     async def _let_go(self) -> None:
-        self.counts.connected = False
+        self.counts.connected, self.counts.partitions = False, 0
         group, self._group = self._group, None
         self._commits.group = None
         if group:
             await asyncio.to_thread(group.close)
         for one in self._partitions:
             one.is_assigned = False
-        self.counts.partitions = 0
         self._runs.clear()
         self._waiting_bytes = 0
 
@@ -257,9 +254,12 @@ class KafkaSource:
         self._steer()
         self._news.set()
 
+    def _say(self, text: str) -> None:
+        self._warn(f"{self.name}: {text}")
+
     def troubled(self, text: str) -> None:
         if text and text != self.counts.trouble and not self._stopped:
-            self._warn(f"{self.name}: {text}; it is tried again")
+            self._say(f"{text}; it is tried again")
         self.counts.trouble = text
         self.counts.connected = not text
 
@@ -335,6 +335,7 @@ class KafkaSource:
         while True:
             if self._group and self._admin:
                 self._count(await asyncio.to_thread(self._admin.offsets, self._group.places))
+                await self._unowned.look(self._group, self._admin)
             await self._clock.sleep(_LAG_EVERY_S)
 
     def _count(self, found: Mapping[Place, tuple[int, int]]) -> None:
@@ -342,7 +343,6 @@ class KafkaSource:
         known = [(mine[place], *bounds) for place, bounds in found.items() if place in mine]
         if known or not any(one.is_assigned for one in mine.values()):
             counts.pending = sum(max(0, last - one.read_to) for one, _, last in known)
-            counts.unacked = sum(
-                max(0, one.taken - one.resolved) for one, _, _ in known if not one.is_settled
-            )
+            mine_open = [one for one, _, _ in known if not one.is_settled]
+            counts.unacked = sum(max(0, one.taken - one.resolved) for one in mine_open)
             counts.stranded = sum(max(0, first - one.read_to) for one, first, _ in known)

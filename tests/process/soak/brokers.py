@@ -39,7 +39,7 @@ Publish = Callable[[bytes, dict[str, str]], Awaitable[None]]
 
 class Broker:
     """``table``: of the configuration. ``publish`` returns when the broker has the message. ``expire``: all
-    that one partition has is deleted; gives its number."""
+    that one partition has is deleted; gives its number, and how many messages it had had."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Broker:
         publish: Publish,
         kill: Callable[[], None] = lambda: None,
         *,
-        expire: Callable[[random.Random], int] | None = None,
+        expire: Callable[[random.Random], tuple[int, int]] | None = None,
     ) -> None:
         self.table = table
         self.publish = publish
@@ -88,13 +88,13 @@ async def kafka_broker(place: Place, stack: AsyncExitStack) -> Broker:
     async def publish(payload: bytes, headers: dict[str, str]) -> None:
         await asyncio.to_thread(made.produce, payload, partition=partition_of(payload), headers=headers)
 
-    def expire(rng: random.Random) -> int:
+    def expire(rng: random.Random) -> tuple[int, int]:
         partition = rng.randrange(PARTITIONS)
         made.committed()  # makes the reader
         at = made.kafka.TopicPartition(made.name, partition)
         _, end = made._readers["ingestd"].get_watermark_offsets(at)
         made.delete_before(end, partition)
-        return partition
+        return partition, end
 
     servers = (
         f'bootstrap_servers = "{made.bootstrap}"\ntopics = "{made.name}"\nsession_timeout = "{SESSION}"\n'
@@ -108,12 +108,13 @@ def partition_of(payload: bytes) -> int:
 
 
 class Producer:
-    """``published``: what is good, in order; ``poison``: the rest. ``expired``: what of both may be gone."""
+    """``published``: what is good, in order; ``poison``: the rest."""
 
     def __init__(self, rng: random.Random) -> None:
         self.published: list[bytes] = []
         self.poison: list[bytes] = []
-        self.expired: list[bytes] = []
+        self._by_partition: dict[int, list[bytes]] = {number: [] for number in range(PARTITIONS)}
+        self._deleted: dict[int, int] = {}
         self._rng = rng
         self._maker = Maker("b", rng)
 
@@ -125,6 +126,7 @@ class Producer:
                     await self._spoil(publish)
             one = self._maker.make()
             self.published.append(one)
+            self._by_partition[partition_of(one)].append(one)
             await publish(one, self._rng.choice([{}, {}, LIES]))
             await asyncio.sleep(self._rng.choice([0, 0, 0.02]))
         await self._spoil(publish)
@@ -134,11 +136,17 @@ class Producer:
         one = self._rng.choice([b"", INVALID, b"{\x00", b"[1"])
         one = large if large not in self.poison else one
         self.poison.append(one)
+        self._by_partition[partition_of(one)].append(one)
         await publish(one, LIES)
 
-    def expire(self, partition: int) -> None:
-        """All that it has by now. One more might have been on its way."""
-        self.expired += [one for one in [*self.published, *self.poison] if partition_of(one) == partition]
+    def expire(self, partition: int, count: int) -> None:
+        """So many messages, the first that it ever had, are deleted."""
+        self._deleted[partition] = count
+
+    @property
+    def expired(self) -> list[bytes]:
+        """What may be gone. What was on its way when its partition was emptied has to arrive."""
+        return [one for at, count in self._deleted.items() for one in self._by_partition[at][:count]]
 
     def missing(self, sink: SinkApi, letters: list[dict[str, Any]]) -> list[bytes]:
         """Messages that are neither delivered nor dead letters."""
@@ -181,7 +189,7 @@ async def round_of_broker(place: Place, shape: str, seed: int, *, lives: int) ->
                 await serving.finish()
                 told += _told_lost(serving)
             if broker.expire and life % 3 == 2:
-                producer.expire(await asyncio.to_thread(broker.expire, rng))
+                producer.expire(*await asyncio.to_thread(broker.expire, rng))
         stop.set()
         api.calm()
         await publishing
