@@ -106,10 +106,20 @@ async def test_a_spool_that_filled_the_disk_drains_with_the_least_ballast(
                 taken += count
             life.deliver()
             await life.until_empty()
-            await until_unblocked(life.pipeline.database)
-            assert await life.take(event(taken)) == AcceptedSubmission(1, 0, [])
+            await until_taken(life, event(taken))
             await life.until_empty()
             assert sorted(sent(receiver)) == list(range(taken + 1))
+
+
+async def until_taken(life: Life, one: bytes) -> None:
+    """What is left to be settled may fill the disk once more: then it is 507 for a moment again."""
+    async with asyncio.timeout(patience(30)):
+        while True:
+            await until_unblocked(life.pipeline.database)
+            result = await life.submit(one)
+            if isinstance(result, AcceptedSubmission):
+                return
+            assert result.status == 507
 
 
 async def test_while_another_program_has_a_lock_producers_get_503_and_may_send_the_same_again(
