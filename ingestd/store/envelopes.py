@@ -44,13 +44,37 @@ WORDS = ("detail", "fingerprint")
 """Columns that each letter has for itself; words only where they are not the envelope's."""
 
 _COLUMNS = ", ".join(Shared._fields)
-_ENVELOPE = f"INSERT INTO envelopes (id, letters, {_COLUMNS}) VALUES (?, ?{', ?' * len(Shared._fields)})"  # noqa: S608
+_ENVELOPE = (
+    f"INSERT INTO envelopes (id, letters, level, {_COLUMNS}) VALUES (?, ?, ?{', ?' * len(Shared._fields)})"  # noqa: S608
+)
 _SINGLE = (
     "id, state, reason, detail, fingerprint, payload, checksum, source, {}, line, digest, batch, batch_index,"
     " batch_size, ambiguous, attempts, first_sent, first_failed, last_failed, due, lease, settled_at, edited,"
     " requested, sink, reading, original, key_released, obstacle, producer, form"
 )
 _AMONG = "id IN (SELECT value FROM json_each(?1))"
+_FEW = 8
+"""Envelopes that are looked through without asking which of them have a place."""
+
+_LEVELS = (
+    "WITH RECURSIVE levels (level) AS (SELECT min(level) FROM envelopes WHERE source = ?1 UNION ALL"
+    " SELECT (SELECT min(one.level) FROM envelopes AS one WHERE one.source = ?1 AND one.level > levels.level)"
+    " FROM levels WHERE level IS NOT NULL)"
+)
+_OF_LEVEL = "envelopes AS envelope ON envelope.source = ?1 AND envelope.level = levels.level"
+_BETWEEN = (
+    f"{_LEVELS} SELECT envelope.id FROM levels CROSS JOIN {_OF_LEVEL}"  # noqa: S608
+    " AND envelope.first_offset BETWEEN ?2 - (1 << levels.level) AND ?3 AND envelope.last_offset >= ?2"
+    " LIMIT ?4"
+)
+_AT = (
+    f"{_LEVELS} SELECT DISTINCT envelope.id FROM levels CROSS JOIN json_each(?2) AS place"  # noqa: S608
+    f" CROSS JOIN {_OF_LEVEL} AND envelope.last_offset >= place.value"
+    " AND envelope.first_offset BETWEEN place.value - (1 << levels.level) AND place.value"
+)
+"""Envelopes by place: those that reach about as far are of one level, and of each level there are few around
+a place, however many there are of a source."""
+
 IN_ENVELOPES = (
     "envelopes AS envelope JOIN sealed_letters AS one"
     " ON one.id >= envelope.id AND one.id < envelope.id + envelope.letters"
@@ -66,7 +90,8 @@ def seal(
     (last,) = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'single_letters'").fetchone()
     first, count = last + 1, len(columns[0])
     connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'single_letters'", (last + count,))
-    connection.execute(_ENVELOPE, (first, count, *shared))
+    level = (shared.last_offset - shared.first_offset).bit_length()
+    connection.execute(_ENVELOPE, (first, count, level, *shared))
     width, flat = len(columns), row_by_row(columns)
     for at, rows in steps(count):
         given = flat[at * width : (at + rows) * width]
@@ -136,21 +161,31 @@ def delete(connection: sqlite3.Connection, numbers: str, envelopes: Sequence[int
     return gone
 
 
+def _around(connection: sqlite3.Connection, source: int, offsets: Collection[int]) -> str:
+    """The envelopes that may have letters of these places, as a list in JSON; empty: there are none."""
+    between = (source, min(offsets), max(offsets), _FEW + 1)
+    found = connection.execute(_BETWEEN, between).fetchall()
+    if len(found) > _FEW:
+        found = connection.execute(_AT, (source, json.dumps([*offsets]))).fetchall()
+    return json.dumps([row[0] for row in found]) if found else ""
+
+
+_OF_PLACES = (
+    f"{IN_ENVELOPES} WHERE envelope.id IN (SELECT value FROM json_each(?1))"  # noqa: S608
+    " AND one.offset IN (SELECT value FROM json_each(?2))"
+)
+
+
 def there(
     connection: sqlite3.Connection, source: int, sink: str, offsets: Collection[int]
 ) -> set[tuple[int, int]]:
     """(offset, checksum) of the sealed letters that a sink has of these places; "": of all sinks'."""
-    where = (source, min(offsets), max(offsets), sink)
-    overlaps = (
-        "envelope.source = ?1 AND envelope.last_offset >= ?2 AND envelope.first_offset <= ?3"
-        " AND (envelope.sink = ?4 OR ?4 = '')"
-    )
-    if not connection.execute(f"SELECT 1 FROM envelopes AS envelope WHERE {overlaps}", where).fetchone():  # noqa: S608
+    around = _around(connection, source, offsets)
+    if not around:
         return set()
     found = connection.execute(
-        f"SELECT one.offset, one.checksum FROM {IN_ENVELOPES}"  # noqa: S608
-        f" WHERE {overlaps} AND one.offset IN (SELECT value FROM json_each(?5))",
-        (*where, json.dumps([*offsets])),
+        f"SELECT one.offset, one.checksum FROM {_OF_PLACES} AND (envelope.sink = ?3 OR ?3 = '')",  # noqa: S608
+        (around, json.dumps([*offsets]), sink),
     )
     return set(found)
 
@@ -161,20 +196,24 @@ def release_keys(connection: sqlite3.Connection, places: Iterable[tuple[int, int
     for source, offset in places:
         of.setdefault(source, []).append(offset)
     for source, offsets in of.items():
-        connection.execute(
-            "UPDATE sealed_letters SET key_released = 1 WHERE NOT key_released AND id IN"  # noqa: S608
-            f" (SELECT one.id FROM {IN_ENVELOPES}"
-            " WHERE envelope.source = ? AND envelope.last_offset >= ? AND envelope.first_offset <= ?"
-            " AND one.offset IN (SELECT value FROM json_each(?)))",
-            (source, min(offsets), max(offsets), json.dumps(offsets)),
-        )
+        if around := _around(connection, source, offsets):
+            connection.execute(
+                "UPDATE sealed_letters SET key_released = 1 WHERE NOT key_released AND id IN"  # noqa: S608
+                f" (SELECT one.id FROM {_OF_PLACES})",
+                (around, json.dumps(offsets)),
+            )
 
 
-KEEP_KEY = (
-    "UPDATE sealed_letters SET key_released = 0 WHERE id IN"  # noqa: S608
-    f" (SELECT one.id FROM {IN_ENVELOPES}"
-    " WHERE envelope.source = ?1 AND envelope.last_offset >= ?2 AND envelope.first_offset <= ?2"
-    " AND envelope.reading = ?3 AND envelope.sink <> ?4 AND one.offset = ?2)"
-)
-"""The key of an event (source, offset, reading, a sink) is known: by the letters that others than that sink
-have of it."""
+def keep_keys(connection: sqlite3.Connection, events: Iterable[tuple[int, int, int, str]]) -> None:
+    """The keys of these events (source, offset, reading, a sink) are known: by the letters that others than
+    that sink have of them."""
+    of: dict[tuple[int, int, str], list[int]] = {}
+    for source, offset, reading, sink in events:
+        of.setdefault((source, reading, sink), []).append(offset)
+    for (source, reading, sink), offsets in of.items():
+        if around := _around(connection, source, offsets):
+            connection.execute(
+                "UPDATE sealed_letters SET key_released = 0 WHERE key_released AND id IN"  # noqa: S608
+                f" (SELECT one.id FROM {_OF_PLACES} AND envelope.reading = ?3 AND envelope.sink <> ?4)",
+                (around, json.dumps(offsets), reading, sink),
+            )

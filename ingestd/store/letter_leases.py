@@ -26,7 +26,7 @@ from ingestd.store.dead_letters import (
     next_due,
     select,
 )
-from ingestd.store.envelopes import KEEP_KEY
+from ingestd.store.envelopes import keep_keys
 
 MAX_DUE_AHEAD_S = 2 * MAX_RETRY_S
 """A letter that is due later than this was written before the clock was set back."""
@@ -274,7 +274,8 @@ def lacked_elsewhere(connection: sqlite3.Connection, numbers: Sequence[int]) -> 
         " AND reading = ? AND sink <> ? AND state <> 'delivered'",
         events,
     )
-    connection.executemany(KEEP_KEY, events)
+    if events and connection.execute("SELECT 1 FROM envelopes LIMIT 1").fetchone():
+        keep_keys(connection, events)
 
 
 def give_back(connection: sqlite3.Connection, numbers: Sequence[int], due: float) -> None:

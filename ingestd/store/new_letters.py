@@ -130,7 +130,7 @@ def _insert_run(
     own = _own(columns)
     if common is None:
         own = [*zip(*map(words.__getitem__, details), strict=True), *own]
-    waits = due is None and not first.ambiguous and count >= envelopes.LEAST
+    waits = due is None and not first.ambiguous and count >= envelopes.LEAST and min(offsets) >= 0
     if waits and len({*offsets}) == count:  # others may be the same, which an index of single letters tells
         shared = _shared(first, (min(offsets), max(offsets)), common or ("", ""), reading, now)
         envelopes.seal(connection, shared, own, key_released=1 if first.key_released else 0)

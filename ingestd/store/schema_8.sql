@@ -17,6 +17,7 @@ CREATE TABLE envelopes (
     source       INTEGER NOT NULL,
     first_offset INTEGER NOT NULL,            -- of its letters, the lowest and the highest
     last_offset  INTEGER NOT NULL,
+    level        INTEGER NOT NULL,            -- they are less than 2^level apart: those of a place are found by it
     sink         TEXT NOT NULL,
     reading      INTEGER NOT NULL,
     failed       REAL NOT NULL,
@@ -30,7 +31,7 @@ CREATE TABLE envelopes (
     producer     TEXT NOT NULL,
     form         INTEGER NOT NULL
 );
-CREATE INDEX envelopes_by_place ON envelopes (source, last_offset);
+CREATE INDEX envelopes_by_place ON envelopes (source, level, first_offset);
 
 -- What each of those letters has for itself. All that is ever changed here is whether its key is free: before
 -- anything else happens to a letter it becomes a single one (``envelopes.py``).
