@@ -170,6 +170,8 @@ class KafkaSource:
         self.stop()
         for task in self._tasks:
             task.cancel()
+        for one in self._partitions:  # a commit that was cut short may have had some
+            self._commits.moved(one.place)
         with suppress(StoreFailed):
             await self._commits.commit()
         await self._let_go()
