@@ -268,7 +268,7 @@ def test_what_a_letter_costs_does_not_grow_with_the_envelopes_of_its_source(
     fill(0, 20)
     few = work(0)
     fill(20, 1000)
-    assert work(2) < 3 * few
+    assert max(work(2), work(998)) < 3 * few
 
 
 def test_letters_around_a_place_are_found_however_far_their_envelopes_reach(
