@@ -21,7 +21,8 @@ from ingestd.simulation.receivers import TOKEN_PATH, Receiver, read_event
 from ingestd.simulation.sqlite_vfs import SqliteDisk
 from ingestd.simulation.trace import Trace, Violation
 from ingestd.store.connection import FILE_NAME
-from ingestd.store.spool_rows import forget_sink, left_of
+from ingestd.store.frames import left_of
+from ingestd.store.spool_rows import forget_sink
 from ingestd.store.writer import Writer
 
 Rows = Callable[..., list[Any]]

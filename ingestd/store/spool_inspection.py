@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from ingestd.store import spool_rows
+from ingestd.store import frames, spool_rows
 from ingestd.store.connection import (
     FILE_NAME,
     MARK_NAME,
@@ -109,7 +109,7 @@ class SpoolInspection:
             if damaged:
                 query = "SELECT payload FROM spool_damage WHERE payload IS NOT NULL ORDER BY id"
                 for (payload,) in connection.execute(query):
-                    yield spool_rows.left_of(payload)
+                    yield frames.left_of(payload)
                 return
             for row in connection.execute(spool_rows.SELECT, _ALL):
                 unpacked = spool_rows.unpack(SpoolRow._make(row))

@@ -4,19 +4,16 @@ the writer's thread or in a command, with a connection at hand."""
 import json
 import sqlite3
 import struct
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from ingestd.core.accelerator import crc32
 from ingestd.core.chunk import packed_chunk
-from ingestd.store import frozen_batches
+from ingestd.store import frames, frozen_batches
 from ingestd.store.absent_sinks import forget_chunks
 
 if TYPE_CHECKING:
@@ -39,38 +36,10 @@ _unpack_events = msgspec.msgpack.Decoder(list[bytes]).decode
 COMPRESSED_FROM_BYTES = 4096
 """Less is no larger than the pages that it needs anyway."""
 
-_FRAME = bytes.fromhex("28B52FFD")
-"""How a frame begins (RFC 8878 3.1.1); msgpack has a number there, never a list."""
-
-_LEVEL = 1
-"""Events are alike: a higher one costs more and makes them hardly smaller."""
-_STEP_BYTES = 64
-
-
-@cache
-def _zstd() -> Any:
-    """A replay needs none."""
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        from backports import zstd
-    return zstd
-
-
-@cache
-def _compressor() -> Any:
-    """To make one costs as much as to compress ten events. It has a lock."""
-    return _zstd().ZstdCompressor(level=_LEVEL)
-
-
-def _decompress(payload: bytes) -> bytes:
-    found: bytes = _zstd().decompress(payload)
-    return found
-
 
 class SpoolRow(NamedTuple):
-    """A row of the table ``spool``. ``payload``: a msgpack list of the events, or a frame of zstd that holds
-    it."""
+    """A row of the table ``spool``. ``payload``: a msgpack list of the events, or frames of zstd that
+    hold it."""
 
     number: int
     accepted_at: float
@@ -145,8 +114,7 @@ def seal(row: SpoolRow) -> SpoolRow:
     saves: what is written goes to the log and then to the file."""
     payload = row.payload
     if len(payload) >= COMPRESSED_FROM_BYTES:
-        compressor = _compressor()
-        payload = compressor.compress(payload, compressor.FLUSH_FRAME)
+        payload = frames.compress(payload)
     return row._replace(payload=payload, crc=_checksum(row.number, row.digests, payload))
 
 
@@ -156,24 +124,13 @@ def unpack(row: SpoolRow) -> tuple[list[bytes], list[bytes | None]] | None:
         if _checksum(row.number, row.digests, row.payload) != row.crc:
             return None
         payload = row.payload
-        events = _unpack_events(_decompress(payload) if payload.startswith(_FRAME) else payload)
+        events = _unpack_events(frames.decompress(payload) if payload.startswith(frames.MAGIC) else payload)
     except (TypeError, msgspec.MsgspecError):
         return None
     if len(events) != row.events or len(row.digests) != DIGEST_BYTES * len(events):
         return None
     digests = [row.digests[i : i + DIGEST_BYTES] for i in range(0, len(row.digests), DIGEST_BYTES)]
     return events, [None if digest == NO_KEY else digest for digest in digests]
-
-
-def left_of(payload: bytes) -> bytes:
-    """What can be read of a damaged payload."""
-    if not payload.startswith(_FRAME):
-        return payload
-    decompress, found = _zstd().ZstdDecompressor().decompress, list[bytes]()
-    steps = (payload[at : at + _STEP_BYTES] for at in range(0, len(payload), _STEP_BYTES))
-    with suppress(_zstd().ZstdError, EOFError):
-        found.extend(map(decompress, steps))  # keeps what it has got when one raises
-    return b"".join(found) or payload
 
 
 def insert(connection: sqlite3.Connection, row: SpoolRow) -> None:

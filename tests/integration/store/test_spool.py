@@ -1,5 +1,6 @@
 """The spool over several processes' lives, and what it notices about its own file."""
 
+import random
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.chunk import Chunk
-from ingestd.store import spool_rows
+from ingestd.store import frames, spool_rows
 from ingestd.store.connection import StoreBlocked
 from ingestd.store.database import Database
 from ingestd.store.key_log import KeyLog
@@ -197,7 +198,21 @@ def test_a_large_row_is_compressed_and_any_flipped_bit_in_it_is_noticed(
     assert spool_rows.unpack(row._replace(payload=bytes(damaged))) is None
 
 
-async def test_what_comes_before_the_damage_in_a_compressed_row_can_be_dumped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", [0, 60, 100_000])
+def test_what_is_damaged_in_a_compressed_row_costs_its_frame_at_most(place: int) -> None:
+    noise = random.Random(1)
+    events = [b'{"a":"%s"}' % noise.randbytes(500).hex().encode() for _ in range(1000)]
+    row = spool_rows.seal(spool_rows.pack(1, events, [None] * len(events), now=NOW))
+    damaged = bytearray(row.payload)
+    damaged[place : place + 4] = b"\0\0\0\0"
+    assert spool_rows.unpack(row._replace(payload=bytes(damaged))) is None
+    left = frames.left_of(bytes(damaged))
+    gone = sum(event not in left for event in events)
+    assert 0 < gone <= 1 + 128 * 1024 // len(events[0])
+    assert frames.left_of(row.payload)[3:].startswith(b"\xc5" + len(events[0]).to_bytes(2) + events[0])
+
+
+async def test_what_is_left_of_a_damaged_compressed_row_can_be_dumped(tmp_path: Path) -> None:
     async with opened(tmp_path) as (spool, _):
         await spool.append([(LARGE, [None] * len(LARGE))], now=NOW)[1]
     with sqlite3.connect(tmp_path / "state.db") as connection:
