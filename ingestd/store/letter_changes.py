@@ -8,7 +8,7 @@ import json
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -166,9 +166,11 @@ class LetterChanges:
         step_letters: int = STEP_LETTERS,
         step_bytes: int = _STEP_BYTES,
         busy_timeout_s: float = _BUSY_TIMEOUT_S,
+        give_way: Callable[[float], None] = time.sleep,
     ) -> None:
+        """``give_way`` lets others write for as long as a transaction kept them from it, in s."""
         self._connection = connection
-        self._busy_timeout_s = busy_timeout_s
+        self._busy_timeout_s, self._give_way = busy_timeout_s, give_way
         self._step_letters, self._step_bytes = step_letters, step_bytes
 
     @staticmethod
@@ -179,6 +181,7 @@ class LetterChanges:
         step_letters: int = STEP_LETTERS,
         step_bytes: int = _STEP_BYTES,
         busy_timeout_s: float = _BUSY_TIMEOUT_S,
+        give_way: Callable[[float], None] = time.sleep,
     ) -> "Iterator[LetterChanges]":
         """Raises StoreFailed, also for what goes wrong in the block."""
         path = directory / FILE_NAME
@@ -198,6 +201,7 @@ class LetterChanges:
                     step_letters=step_letters,
                     step_bytes=step_bytes,
                     busy_timeout_s=busy_timeout_s,
+                    give_way=give_way,
                 )
                 try:
                     yield changes
@@ -286,14 +290,12 @@ class LetterChanges:
         self._connection.execute("CREATE TEMP TABLE IF NOT EXISTS cut (batch TEXT PRIMARY KEY)")
         try:
             for piece in self.pieces(where, now, payloads=False):
-                started = time.monotonic()
                 with self._transaction():
                     deleted, cut = purge(self._connection, [letter.id for letter in piece])
                     self._connection.executemany(
                         "INSERT OR IGNORE INTO cut VALUES (?)", [(batch,) for batch in cut]
                     )
                 done.deleted += deleted
-                time.sleep(time.monotonic() - started)
         finally:
             done.left = self._connection.execute(
                 "SELECT count(*) FROM cut JOIN single_letters AS one ON one.batch = cut.batch AND ambiguous"
@@ -330,6 +332,7 @@ class LetterChanges:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         self._begin()
+        started = time.monotonic()
         try:
             yield
             self._connection.execute("COMMIT")
@@ -337,3 +340,4 @@ class LetterChanges:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+        self._give_way(time.monotonic() - started)

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -24,6 +25,7 @@ from ingestd.store.letter_leases import letters_delivered
 from ingestd.store.letter_queue import LetterQueue
 from ingestd.store.new_letters import insert_letters
 from tests.ids import new_id
+from tests.machine import patience
 
 pytestmark = pytest.mark.anyio
 
@@ -194,26 +196,34 @@ async def test_a_letter_that_the_lane_keeps_through_a_long_outage_is_not_leased_
 async def test_the_writer_goes_on_beside_large_changes_and_its_count_of_commits_stays_true(
     tmp_path: Path,
 ) -> None:
-    step = {"step_letters": 100}
     database = Database(tmp_path, patient=True)
     await database.open()
     await fill(database, *(letter(n) for n in range(2500)))
     over = asyncio.Event()
+    has_written = threading.Event()
+    steps: list[bool] = []
+
+    def give_way(_: float) -> None:
+        has_written.clear()
+        steps.append(has_written.wait(patience(20)))
 
     async def write() -> int:
         count = 0
         while not over.is_set():
             await database.append(lambda c: c.execute("UPDATE meta SET value = value WHERE name = 'commits'"))
             count += 1
+            has_written.set()
         return count
 
     writing = asyncio.create_task(write())
-    marked = await asyncio.to_thread(partial(mark_all, tmp_path, **step))
-    purged = (await asyncio.to_thread(partial(purge, tmp_path, Filter(reason="invalid"), **step))).deleted
+    change: dict[str, Any] = {"step_letters": 100, "give_way": give_way}
+    marked = await asyncio.to_thread(partial(mark_all, tmp_path, **change))
+    purged = (await asyncio.to_thread(partial(purge, tmp_path, Filter(reason="invalid"), **change))).deleted
     over.set()
     assert (marked, purged, database.blocked) == (2500, 2500, None)
     written = await writing
-    assert written > 20, "between the steps it gets its turn"
+    assert len(steps) >= 50
+    assert all(steps), "between the steps it gets its turn"
     await database.close()
 
     assert commits(tmp_path) == (written + 1, written + 1)
