@@ -8,7 +8,7 @@ from ingestd.transport import late_authorities as late_authorities  # before aio
 
 # isort: split
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 from aiohttp import web
@@ -20,7 +20,8 @@ LOOK_S = 1.0
 class Connections:
     """A protocol factory around aiohttp's. Beyond ``max_connections`` the one goes that has said nothing for
     the longest time. One that has asked nothing for ``head_timeout_s`` since it was opened, or since it began
-    to, goes as well; one that has asked may stay silent for ``idle_timeout_s``."""
+    to, goes as well; one that has been answered may stay silent for ``idle_timeout_s``. To look through large
+    files, or to change many letters, takes as long as it takes."""
 
     def __init__(
         self,
@@ -46,6 +47,19 @@ class Connections:
     def close(self) -> None:
         if self._timer:
             self._timer.cancel()
+
+    async def work(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Around a handler."""
+        if (connection := self._open.get(request.protocol)) is None:
+            return await handler(request)
+        connection.request = request
+        try:
+            return await handler(request)
+        finally:
+            connection.request = None
+            connection.spoke_at = asyncio.get_running_loop().time()
 
     async def asked(self, request: web.Request, response: web.StreamResponse) -> None:
         """The head of a request has been read; for ``web.Application.on_response_prepare``."""
@@ -73,14 +87,14 @@ class Connections:
             since, allowed_s = connection.spoke_at, self._idle_timeout_s
             if connection.asking_since is not None:
                 since, allowed_s = connection.asking_since, self._head_timeout_s
-            if now - since > allowed_s and not connection.streaming:
+            if now - since > allowed_s and not (connection.streaming or connection.is_worked_for):
                 connection.abort()
 
 
 class _Connection(asyncio.Protocol):
     """Passes everything on, and remembers when something came. ``asking_since``: no request has been read
     since then; None: the last one was, and nothing came after it. ``streaming``: it gets an answer without
-    end, and has nothing to say."""
+    end, and has nothing to say. ``request``: the one whose handler is at work."""
 
     def __init__(self, all_of_them: Connections, inner: asyncio.Protocol) -> None:
         self._all = all_of_them
@@ -89,6 +103,12 @@ class _Connection(asyncio.Protocol):
         self.spoke_at = asyncio.get_running_loop().time()
         self.asking_since: float | None = self.spoke_at
         self.streaming = False
+        self.request: web.Request | None = None
+
+    @property
+    def is_worked_for(self) -> bool:
+        """All of what it asks has come, and it waits for the answer."""
+        return self.request is not None and self.request.content.is_eof()
 
     def abort(self) -> None:
         self._all.lost(self._inner)

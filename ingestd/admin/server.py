@@ -101,7 +101,12 @@ async def serve_pages(
 ) -> AsyncIterator[int]:
     """GET and HEAD of each path; everything else is answered in JSON. ``more``: other routes. ``sockets``:
     one that listens already, instead of host and port. Yields the port."""
-    application = web.Application(middlewares=[_errors_as_json], client_max_size=MAX_BODY_BYTES)
+
+    @web.middleware
+    async def work(request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
+        return await connections.work(request, handler)
+
+    application = web.Application(middlewares=[work, _errors_as_json], client_max_size=MAX_BODY_BYTES)
     application.on_response_prepare.append(_set_headers)
     application.add_routes([web.get(path, _handler(page)) for path, page in pages.items()])
     application.add_routes(more)

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
@@ -206,6 +207,28 @@ async def test_a_connection_that_does_not_end_what_it_asks_does_not_stay(
         await asyncio.wait_for(_until_lost(reader), patience(5))
         writer.close()
         await writer.wait_closed()
+
+
+async def test_an_answer_takes_as_long_as_it_takes_and_what_is_asked_does_not(service: Service) -> None:
+    found = asyncio.Event()
+
+    async def work(request: web.Request) -> web.Response:
+        await request.read()
+        await found.wait()
+        return web.Response(text="found\n")
+
+    begun = b"POST /work HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"
+    async with service.serve(head_timeout_s=0.2, console=[web.post("/work", work)]) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(begun + b"ab")
+        dawdling, other = await asyncio.open_connection("127.0.0.1", port)
+        other.write(begun + b"a")
+        await asyncio.wait_for(_until_lost(dawdling), patience(5))  # later than the first, and over already
+        found.set()
+        assert (await reader.readuntil(b"found\n")).startswith(b"HTTP/1.1 200 OK")
+        for one in (writer, other):
+            one.close()
+            await asyncio.gather(one.wait_closed(), return_exceptions=True)
 
 
 async def test_it_listens_on_ipv6(service: Service) -> None:
