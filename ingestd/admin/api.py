@@ -32,7 +32,7 @@ from ingestd.admin.requests import (
     read_json,
     visitor_of,
 )
-from ingestd.core.errors import NotFound, UserError
+from ingestd.core.errors import Busy, NotFound, UserError
 
 EXPORT_LETTERS = 500
 """That are read at once."""
@@ -93,6 +93,8 @@ class Api:
                 return not_allowed(error)
             except NotFound as error:
                 return problem(404, str(error))
+            except Busy as error:
+                return problem(503, str(error))
             except (UserError, ValueError) as error:
                 return problem(400, str(error))
 

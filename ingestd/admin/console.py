@@ -36,7 +36,7 @@ from ingestd.admin.requests import (
     read_form,
     visitor_of,
 )
-from ingestd.core.errors import NotFound, UserError
+from ingestd.core.errors import Busy, NotFound, UserError
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
@@ -99,6 +99,8 @@ class Console:
                     response = self._show(request, visitor, "message.html", status=403, words=error.words)
             except NotFound as error:
                 response = self._show(request, visitor, "message.html", status=404, words=str(error))
+            except Busy as error:
+                response = self._show(request, visitor, "message.html", status=503, words=str(error))
             except (UserError, ValueError) as error:
                 response = self._show(request, visitor, "message.html", status=400, words=str(error))
             response.headers["Content-Security-Policy"] = POLICY

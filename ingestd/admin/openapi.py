@@ -159,6 +159,7 @@ def _responses(schema: Any) -> dict[str, Any]:
         "403": "the token's role does not allow it",
         "404": "it is not there",
         "422": "the event is not valid",
+        "503": "enough look through the files already: ask again in a moment",
     }
     refusals = {
         status: {"description": text, "content": {"application/json": {"schema": error}}}

@@ -20,6 +20,8 @@ import httpx  # noqa: E402
 DEFAULT_URL = "http://127.0.0.1:9464"
 TOKEN_VARIABLE = "INGESTD_CONSOLE_TOKEN"  # noqa: S105 - a name
 TIMEOUT_S = 10.0
+LOOK_TIMEOUT_S = 120.0
+"""For what a service looks for in files of gigabytes, after others who asked before."""
 
 Query = dict[str, str | int]
 
@@ -55,8 +57,9 @@ class AdminClient:
             return found
 
     def post(self, path: str, **body: str | int) -> dict[str, Any]:
-        """What is too long for an address. Raises as ``get``."""
-        with self._asking("POST", path, json=body) as answer:
+        """What is too long for an address, or takes longer. Raises as ``get``."""
+        patient = httpx.Timeout(TIMEOUT_S, read=LOOK_TIMEOUT_S)
+        with self._asking("POST", path, json=body, timeout=patient) as answer:
             found: dict[str, Any] = json.loads(answer.read())
             return found
 

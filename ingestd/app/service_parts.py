@@ -7,6 +7,7 @@ from signal import Signals
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ingestd.admin.access import Access
+from ingestd.app.console.looks import Looks
 from ingestd.app.outside import Outside
 from ingestd.config import IngestConfig, Settings
 from ingestd.core import redaction
@@ -76,6 +77,7 @@ class Service:
         self.systemd = Systemd()
         self.history = History()
         self.access = Access(self.clock)
+        self.looks = Looks()
         self.opened = False
         self.closing = False
         self.reload_error = ""

@@ -25,6 +25,10 @@ class NotFound(UserError):
     """What was asked for is not there."""
 
 
+class Busy(UserError):
+    """As many as may do this at once are at it: the same works later."""
+
+
 class Held(Exception):
     """Nothing is to be sent now, though it was about to be."""
 

@@ -16,6 +16,7 @@ from ingestd.admin.read_model import Changed, Charts, LetterQuery, Overview
 from ingestd.app.cluster import letters as stream_letters
 from ingestd.app.cluster.machine_view import MachineView
 from ingestd.app.cluster.where import where
+from ingestd.app.console.looks import Looks
 from ingestd.app.console.service_model import redacted
 from ingestd.app.letters import letters
 from ingestd.app.letters.correction import open_edit
@@ -58,6 +59,7 @@ class MachineModel:
         self._audit = audit
         self._read_at = clock.wall()
         self._redact_paths = redacted_paths(settings)
+        self._looks = Looks()
 
     # --- to read ---
 
@@ -118,7 +120,7 @@ class MachineModel:
     async def where(self, key: str) -> dict[str, Any]:
         if not key.strip():
             raise UserError("give the key of an event, the event itself, or the id of a request")
-        return await _aside(partial(where, self._settings, key.strip()))
+        return await self._looks.take(partial(where, self._settings, key.strip()))
 
     def check(self, payload: bytes) -> list[str]:
         refused = make_validator(self._settings).check([payload]).refused

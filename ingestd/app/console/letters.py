@@ -48,12 +48,15 @@ async def groups(service: Service, query: LetterQuery) -> list[dict[str, Any]]:
 
 
 async def get(service: Service, number: int) -> dict[str, Any]:
-    """With ``timeline``: lines of the audit file about its request, oldest first."""
+    """With ``timeline``: lines of the audit file about its request, oldest first. Raises Busy."""
     found = await _aside(partial(letters.get, _directory(service), number))
     audit = service.pipeline.audit
     audit.flush()
     batches = {found["batch"]} - {None}
-    return {**found, "timeline": redact_tree(await _aside(partial(attempts, audit.path, batches)))}
+    return {
+        **found,
+        "timeline": redact_tree(await service.looks.take(partial(attempts, audit.path, batches))),
+    }
 
 
 def check(service: Service, payload: bytes) -> list[str]:

@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from anyio import to_thread
-
 from ingestd.app import audit_lines
 from ingestd.app.letters.shape import as_dict
 from ingestd.app.service_parts import Service
@@ -34,21 +32,29 @@ async def where(service: Service, asked: str) -> Fields:
     """``asked``: a key, its parts with commas between them; the event itself; or the id of a request.
 
     ``state``: new, pending or known to the window; ``steps``: what became of it; ``waiting``: the sinks that
-    have yet to get it; ``letters``; ``attempts``: lines of the audit file about its requests."""
+    have yet to get it; ``letters``; ``attempts``: lines of the audit file about its requests. Raises Busy."""
     pipeline = service.pipeline
     window, asked = pipeline.window, asked[:MAX_ASKED_CHARS]
     digests = [window.digest(key) for key in keys_of(pipeline.validator, asked)]
     pipeline.audit.flush()
     with suppress(StoreFailed):  # what has just happened is to be seen, too
         await pipeline.journal.commit()
-    found = await to_thread.run_sync(partial(read_steps, pipeline.database.path, digests, asked))
+    found, lines = await service.looks.take(
+        partial(_look, pipeline.database.path, pipeline.audit.path, digests, asked)
+    )
     found["state"] = next(filter("new".__ne__, map(window.state_of_digest, digests)), "new")
     found["waiting"] = _waiting(service, found.pop("chunks"))
-    batches = {one["batch"] for one in (*found["steps"], *found["letters"])} - {None}
-    lines = await to_thread.run_sync(partial(attempts, pipeline.audit.path, batches))
-    found["attempts"] = lines if asked in batches else list(of_event(lines, found))
+    found["attempts"] = lines
     shown: Fields = redact_tree({"asked": asked, "words": words_of(found), **found})
     return shown
+
+
+def _look(path: Path, audit: Path, digests: Sequence[bytes], asked: str) -> tuple[Fields, list[Fields]]:
+    """What is in the state file, and what the audit file says of it."""
+    found = read_steps(path, digests, asked)
+    batches = {one["batch"] for one in (*found["steps"], *found["letters"])} - {None}
+    lines = attempts(audit, batches)
+    return found, lines if asked in batches else list(of_event(lines, found))
 
 
 def keys_of(validator: Validator | None, asked: str) -> set[str]:
