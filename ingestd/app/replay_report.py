@@ -2,9 +2,10 @@
 
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import asdict
 
 from ingestd.app.replay import Replay
 from ingestd.core.errors import UserError

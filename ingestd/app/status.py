@@ -1,8 +1,9 @@
 """What ``/v1/status``, ``/readyz`` and the gauges show of a running service; all read from memory."""
 
 import os
-from dataclasses import asdict
 from typing import Any
+
+from msgspec.structs import asdict
 
 from ingestd import __version__
 from ingestd.app.service_parts import Service, describe_reloads

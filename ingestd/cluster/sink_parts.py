@@ -2,9 +2,9 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from ingestd.cluster.letter_mirror import LetterMirror
 from ingestd.cluster.rate_entry import SharedLimit

@@ -7,7 +7,6 @@ mostly the same worker.
 import asyncio
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import Any
 
 import anyio
@@ -281,5 +280,5 @@ class Worker:
 
 
 def add(total: SinkLedger, one: SinkLedger) -> None:
-    for each in fields(SinkLedger):
-        setattr(total, each.name, getattr(total, each.name) + getattr(one, each.name))
+    for name in SinkLedger.__struct_fields__:
+        setattr(total, name, getattr(total, name) + getattr(one, name))

@@ -1,12 +1,11 @@
 """Limits and intervals that no setting has. They are passed in, so that tests can set them."""
 
-from dataclasses import dataclass
+import msgspec
 
 from ingestd.core.accelerator import compiled
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(msgspec.Struct, frozen=True):
     chunk_bytes: int = (2 if compiled else 1) * 1024 * 1024
     """Of a chunk of a file that is replayed. Part of the checkpoint's meaning: a restart must cut the same
     chunks, so a state directory keeps to what its first run took (``SourceState``). Where no event is an

@@ -1,13 +1,13 @@
 """What became of every event. The one set of counters that report, screen and metrics read."""
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from ingestd.core.reasons import REJECTED, Reason
 
 
-@dataclass(slots=True)
-class Ledger:
+class Ledger(msgspec.Struct):
     """``accepted = delivered + duplicate + rejected + dead_lettered + unmatched + dropped + in_flight``.
 
     ``unmatched`` events match the pattern of no sink; ``dropped`` ones were left out by the transforms of all
@@ -43,7 +43,7 @@ class Ledger:
     retried_failed: int = 0
     retried_aside: int = 0
     unmatched_item_errors: int = 0
-    by_reason: dict[Reason, int] = field(default_factory=dict)
+    by_reason: dict[Reason, int] = msgspec.field(default_factory=dict)
 
     def count_letters(self, reason: Reason, count: int = 1) -> None:
         """``count`` events became dead letters for ``reason``."""
@@ -91,8 +91,7 @@ class MaxRejected(NamedTuple):
         return ledger.rejected * 100 > of * self.limit
 
 
-@dataclass(slots=True)
-class SinkLedger:
+class SinkLedger(msgspec.Struct):
     """Of one sink: ``routed = delivered + dead_lettered + dropped + in_flight``, at every moment.
 
     ``confirming``: those in flight that the API has accepted, and has yet to say what became of them.

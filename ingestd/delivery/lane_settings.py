@@ -1,15 +1,15 @@
 """How a lane behaves."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from ingestd.core.backoff import Backoff
 from ingestd.delivery.rate_limiter import SendRates
 from ingestd.schemas.key_paths import KeyWatch
 
 
-@dataclass(frozen=True, slots=True)
-class LaneSettings:
+class LaneSettings(msgspec.Struct, frozen=True):
     """``give_up_after_s`` bounds a batch's tries by age, ``max_attempts`` by number (0: no bound).
 
     With ``stop_on_outage`` the lane ends with Unreachable instead of waiting for ever: after
@@ -33,7 +33,7 @@ class LaneSettings:
     max_waiting: int = 16
     give_up_after_s: float = 900.0
     max_attempts: int = 0
-    backoff: Backoff = field(default_factory=Backoff)
+    backoff: Backoff = msgspec.field(default_factory=Backoff)
     circuit_threshold: int = 10
     startup_timeout_s: float = 20.0
     outage_timeout_s: float = 900.0

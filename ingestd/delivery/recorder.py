@@ -3,7 +3,6 @@ recorder."""
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
@@ -24,8 +23,7 @@ class FailedEvent(msgspec.Struct, gc=False):
     detail: str
 
 
-@dataclass(slots=True)
-class Outcomes:
+class Outcomes(msgspec.Struct):
     """What became of a batch: each of its events is delivered, ``dropped`` by a transform, or failed, or
     goes on in one of ``parts``.
 
@@ -36,7 +34,7 @@ class Outcomes:
     delivered: Sequence[int] = ()
     failed: Sequence[FailedEvent] = ()
     parts: Sequence[Batch] = ()
-    remote_ids: Sequence[tuple[int, str]] = field(default=())
+    remote_ids: Sequence[tuple[int, str]] = ()
     dropped: Sequence[int] = ()
 
 

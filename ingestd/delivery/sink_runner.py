@@ -2,24 +2,24 @@
 lane. Made by ``open_sinks.py``."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from ingestd.core.chunk import Batch, NewId, Place
 from ingestd.core.clock import Clock, wait_until_set
-from ingestd.core.ledger import SinkLedger
 from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.delivery.lane import Lane
 from ingestd.delivery.queues import Batcher
 from ingestd.delivery.recorder import SinkRecord
 from ingestd.delivery.source_batchers import SourceBatchers
-from ingestd.delivery.status_poller import StatusPoller
 from ingestd.processing.transforms.program import Program
-from ingestd.schemas.key_paths import KeyWatch
 from ingestd.sinks.sink import Sink
 from ingestd.store.letter_queue import LetterQueue
 from ingestd.telemetry.sink_metrics import SinkGauges
+
+if TYPE_CHECKING:
+    from ingestd.delivery.status_poller import StatusPoller
+    from ingestd.schemas.key_paths import KeyWatch
 
 
 class LeasedLetter(Protocol):
@@ -119,33 +119,29 @@ def rebuild(letters: Sequence[LeasedLetter], new_id: NewId) -> Batch:
     return batch
 
 
-@dataclass(slots=True, eq=False)
 class SinkRunner:
     """``pending_bytes``: bytes of chunks that a replay has handed over and that are not yet resolved here.
     ``transforms``: what is made of its events before they are in a batch; None: nothing.
     ``lost``: the sink was given up for this run. ``confirm_timeout_s``: how long a replay waits without news
     from status polling. ``parked``: by whom, or empty."""
 
-    sink: Sink
-    batcher: Batcher | SourceBatchers
-    lane: Lane
-    recorder: SinkRecord
-    worker: RetryWorker
-    letters: LetterQueue
-    transforms: Program | None = None
-    status_poller: StatusPoller | None = None
-    order_watch: KeyWatch | None = None
-    confirm_timeout_s: float = 0.0
-    pending_bytes: int = 0
-    lost: bool = False
-    parked: str = ""
-    name: str = field(init=False)
-    ledger: SinkLedger = field(init=False)
-    waiting: Callable[[], str] = field(init=False)
-    gauges: SinkGauges = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.name, self.ledger, self.waiting = self.sink.name, self.recorder.ledger, self.recorder.waiting
+    def __init__(
+        self,
+        sink: Sink,
+        batcher: Batcher | SourceBatchers,
+        lane: Lane,
+        recorder: SinkRecord,
+        worker: RetryWorker,
+        letters: LetterQueue,
+        transforms: Program | None = None,
+    ) -> None:
+        self.sink, self.batcher, self.lane, self.recorder = sink, batcher, lane, recorder
+        self.worker, self.letters, self.transforms = worker, letters, transforms
+        self.status_poller: StatusPoller | None = None
+        self.order_watch: KeyWatch | None = None
+        self.confirm_timeout_s, self.pending_bytes = 0.0, 0
+        self.lost, self.parked = False, ""
+        self.name, self.ledger, self.waiting = sink.name, recorder.ledger, recorder.waiting
         self.gauges = SinkGauges(
             ledger=lambda: self.ledger,
             active=lambda: self.lane.active,
@@ -158,3 +154,12 @@ class SinkRunner:
             without_order_key=lambda: self.order_watch.without if self.order_watch else 0,
             confirmations=lambda: self.status_poller.outcomes if self.status_poller else {},
         )
+
+    def beside(self, batcher: Batcher | SourceBatchers) -> "SinkRunner":
+        """The same sink, for another source, which has batches of its own."""
+        other = SinkRunner(
+            self.sink, batcher, self.lane, self.recorder, self.worker, self.letters, self.transforms
+        )
+        other.status_poller, other.confirm_timeout_s = self.status_poller, self.confirm_timeout_s
+        other.order_watch, other.lost, other.parked = self.order_watch, self.lost, self.parked
+        return other

@@ -4,7 +4,8 @@ For ``status_poller.py`` and ``ingestd publish``.
 """
 
 import random
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ingestd.core.answer import Answer
 from ingestd.core.clock import Clock

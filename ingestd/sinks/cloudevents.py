@@ -4,10 +4,10 @@ Rules: CloudEvents HTTP binding 1.0.2 and JSON format 1.0.2; the API of the seed
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer

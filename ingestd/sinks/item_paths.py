@@ -3,7 +3,6 @@
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from typing import Any
 
 import msgspec
@@ -17,8 +16,7 @@ from ingestd.sinks.answer_body import Found, NamedErrors
 _INDEX = regex(r"[0-9]{1,7}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class ItemPaths:
+class ItemPaths(msgspec.Struct, frozen=True):
     """Where an answer's body says what became of each event, by paths: ``core/json_path.py``.
 
     ``items``: the list, ``.`` is the body itself; an object there is about all events. In its entries
@@ -38,7 +36,7 @@ class ItemPaths:
     ok: str = ""
 
     def __post_init__(self) -> None:
-        given = [field.name for field in fields(self) if getattr(self, field.name)]
+        given = [name for name in self.__struct_fields__ if getattr(self, name)]
         if given and not self.items:
             raise ValueError(f"{given[0]} is given, but not items: where is the list?")
         for name in given:

@@ -6,9 +6,10 @@ new for each attempt, so the transport adds them; its id is made here.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from ingestd.core.address import show_host, show_url
 from ingestd.core.answer import Answer

@@ -1,11 +1,11 @@
 """Dead letters that a person chose, and what was done with them. See ``letter_changes.py``."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
 
-@dataclass(slots=True)
-class PurgeResult:
+
+class PurgeResult(msgspec.Struct):
     """``left``: letters of the same requests, which may have been taken: they wait for a person now."""
 
     deleted: int = 0

@@ -7,7 +7,6 @@ import struct
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
@@ -116,8 +115,7 @@ _ROWS = (32, 8, 1)
 """To a statement: the interpreter's lock is taken once for each, and waiting for it costs more than a row."""
 
 
-@dataclass(slots=True)
-class Changes:
+class Changes(msgspec.Struct):
     """What happened to batches, as one unit of work: of an API that takes one event to a request there are
     thousands a second. ``rows``: were frozen; ``processed``: events of a chunk that are resolved by
     themselves, and by whom; ``settled``: are resolved; ``gone``: need not be known any more; ``keys``: of
@@ -125,15 +123,14 @@ class Changes:
     became of events, for the trail."""
 
     now: float
-    rows: dict[object, tuple[object, ...]] = field(default_factory=dict)  # by id; what is written last counts
-    processed: dict[str, tuple[Segment, str]] = field(
-        default_factory=dict
-    )  # by id; packed when it is written
-    settled: list[str] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
-    keys: list[bytes] = field(default_factory=list)
-    letters: list["DeadLetter"] = field(default_factory=list)
-    steps: list[trail.Row] = field(default_factory=list)
+    # both by id; of the rows the last one counts, and the segments are packed when they are written
+    rows: dict[object, tuple[object, ...]] = msgspec.field(default_factory=dict)
+    processed: dict[str, tuple[Segment, str]] = msgspec.field(default_factory=dict)
+    settled: list[str] = msgspec.field(default_factory=list)
+    gone: list[str] = msgspec.field(default_factory=list)
+    keys: list[bytes] = msgspec.field(default_factory=list)
+    letters: list["DeadLetter"] = msgspec.field(default_factory=list)
+    steps: list[trail.Row] = msgspec.field(default_factory=list)
 
     def write(self, connection: sqlite3.Connection) -> None:
         gone = set(self.gone)  # what the same commit deletes need not be written before

@@ -4,7 +4,8 @@ Bounded, whatever hostile clients do: so many kinds are told apart in a minute, 
 """
 
 from collections import deque
-from dataclasses import dataclass
+
+import msgspec
 
 from ingestd.core.clock import Clock
 from ingestd.core.text import cut
@@ -22,16 +23,14 @@ MAX_KINDS = 50
 """That are told apart in one window, and that are remembered for people who ask later."""
 
 
-@dataclass(slots=True)
-class RefusalCounts:
+class RefusalCounts(msgspec.Struct):
     """Requests of one producer."""
 
     refused: int = 0
     throttled: int = 0
 
 
-@dataclass(slots=True)
-class RefusalKind:
+class RefusalKind(msgspec.Struct):
     """``producer``: by its name, if that is known. ``at``: wall time of the last one. ``times``: all in
     all."""
 

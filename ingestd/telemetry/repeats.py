@@ -1,7 +1,8 @@
 """Keeps a message that is said over and over from flooding the log. Pure: the time is passed in."""
 
-from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
+
+import msgspec
 
 from ingestd.core.regex import regex
 
@@ -24,8 +25,7 @@ class Repeated(NamedTuple, Generic[T]):
     others: bool
 
 
-@dataclass(slots=True)
-class _Spell(Generic[T]):
+class _Spell(msgspec.Struct, Generic[T]):
     since: float
     passed: int
     held: int = 0

@@ -8,10 +8,11 @@ import json
 import random
 import re
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
+
+from msgspec.structs import replace
 
 from ingestd.core.answer import PASSING, Answer
 from ingestd.core.backoff import Backoff, polls, retrying

@@ -8,11 +8,12 @@ import json
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from functools import lru_cache
 from types import TracebackType
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
+
+from msgspec.structs import replace
 
 from ingestd import __version__
 from ingestd.core import redaction

@@ -7,8 +7,9 @@ import asyncio
 import base64
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from urllib.parse import quote_plus, urlencode, urlsplit
+
+import msgspec
 
 from ingestd.core.answer import Answer
 from ingestd.core.backoff import Backoff
@@ -43,12 +44,14 @@ class TokenUnavailable(Unreachable):
     """No token within ``timeout_s``: the login host is down, or answers nonsense."""
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(msgspec.Struct, frozen=True):
     """``generation`` counts the tokens of one source from 1: it names a token without telling it."""
 
-    value: str = field(repr=False)
+    value: str
     generation: int
+
+    def __repr__(self) -> str:
+        return f"Token(generation={self.generation})"
 
 
 class TokenSource:

@@ -4,9 +4,10 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlsplit
+
+from msgspec.structs import replace
 
 from ingestd.core.answer import Answer
 from ingestd.core.errors import UserError

@@ -6,8 +6,9 @@ Stands before a ``Sender`` for receivers that want to be asked before they are s
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from ingestd.core.answer import PASSING, Answer
 from ingestd.core.clock import Clock

@@ -8,7 +8,6 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import replace
 from typing import Any, Protocol
 
 from ingestd.config import IngestConfig, Login
@@ -147,11 +146,7 @@ class BrokerFeed:
             pipeline.recorder.unconfirmed.lost(number, lost)
         takeover = self.source.takeover if isinstance(self.source, KafkaSource) else None
         runners = [
-            replace(
-                one,
-                batcher=SourceBatchers(one.batcher) if takeover else one.batcher.sibling(),
-                pending_bytes=0,
-            )
+            one.beside(SourceBatchers(one.batcher) if takeover else one.batcher.sibling())
             for one in pipeline.runners
         ]
         outboxes = {lake.name: lake.accepted for lake in pipeline.lakes if lake.accepted}

@@ -3,8 +3,9 @@
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from ingestd.cluster import installation
 from ingestd.cluster.edge_admission import EdgeAdmission

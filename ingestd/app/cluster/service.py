@@ -4,12 +4,12 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict
 from functools import partial
 from signal import Signals
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 
 from ingestd import __version__
 from ingestd.app.cluster.sink_states import describe_sinks

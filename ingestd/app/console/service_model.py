@@ -3,11 +3,11 @@
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from anyio import to_thread
+from msgspec.structs import asdict
 
 from ingestd.admin.read_model import Changed, Charts, LetterQuery, Overview
 from ingestd.app import spool

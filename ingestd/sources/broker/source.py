@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from ingestd.core import redaction
 from ingestd.core.errors import UserError
@@ -16,8 +17,7 @@ class BrokerAway(UserError):
     """It cannot be reached, or does not serve what is to be read: that may end by itself."""
 
 
-@dataclass(slots=True)
-class SourceCounts:
+class SourceCounts(msgspec.Struct):
     """For metrics and ``/v1/status``; ``messages``, ``redelivered`` and ``lost`` never fall. ``pending``:
     messages that are yet to be given out; ``unacked``: that are on their way; ``stranded``: that nobody will
     be given; ``lost``: that the broker deleted before they were read, at most. ``unnamed``: batches that

@@ -1,11 +1,10 @@
 """What is known of the files of a source, for metrics and ``/v1/status``."""
 
-from dataclasses import dataclass, field
+import msgspec
 
 from ingestd.sources.broker.source import SourceCounts
 
 
-@dataclass(slots=True)
 class FileCounts(SourceCounts):
     """``messages``: events that were read. ``files``: that are known; of them ``open_files`` are held open,
     ``unread_files`` have something to read, ``rotated_files`` were renamed away or deleted and are still
@@ -21,7 +20,7 @@ class FileCounts(SourceCounts):
     rotated_files: int = 0
     unfinished_files: int = 0
     refused_files: int = 0
-    refused: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = msgspec.field(default_factory=dict)
     files_done: int = 0
     truncated: int = 0
     lost_bytes: int = 0

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ingestd.app.replay import Replay, open_replay, run
 from ingestd.app.replay_report import make_report
 from ingestd.config import Login, Settings
@@ -24,7 +26,7 @@ SECTIONS: dict[str, dict[str, Any]] = SHORT | {
 }
 
 OFTEN = Bounds(outage_look_s=0.02)
-SMALL = replace(OFTEN, chunk_bytes=1500)
+SMALL = msgspec.structs.replace(OFTEN, chunk_bytes=1500)
 
 
 @dataclass

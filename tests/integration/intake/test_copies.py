@@ -1,11 +1,11 @@
 """A replay that is killed: a copy that stands near its original is never an event of its own."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.integration.intake.replay_support import (
     Place,
